@@ -1,0 +1,1 @@
+"""Connecting to Ray, and what a cluster needs to run Regallery."""

@@ -1,0 +1,1 @@
+"""One entry point a file, one verb each; they compose stages and hold no mathematics."""

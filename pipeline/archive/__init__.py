@@ -1,0 +1,1 @@
+"""Images: listing a source, reading labels from its names, decoding pixels."""

@@ -1,0 +1,1 @@
+"""The Parquet table of features: schema, unit files, transactions, versions."""

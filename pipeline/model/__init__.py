@@ -1,0 +1,1 @@
+"""Networks: recipes, checkpoints, backends, preprocessing and views."""

@@ -1,0 +1,1 @@
+"""The folds on Ray. Alone in the library, this room imports ray."""

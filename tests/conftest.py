@@ -1,0 +1,32 @@
+"""Fixtures that every room's tests share."""
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def _shared(*parts: str) -> Path:
+    path = SHARED.joinpath(*parts)
+    if not path.exists():
+        pytest.skip(f"needs {path}, which is not part of the repository")
+    return path
+
+
+@pytest.fixture(scope="session")
+def pedestrians() -> Path:
+    """Real pedestrian crops: the folders `query` and `bounding_box_test`, Market-1501 names."""
+    return _shared("data", "pedestrians")
+
+
+@pytest.fixture(scope="session")
+def osnet() -> Path:
+    """OSNet x0.25 trained on MSMT17, as ONNX: 3 x 256 x 128 RGB to 512."""
+    return _shared("models", "osnet_x0_25_msmt17.onnx")
+
+
+@pytest.fixture(scope="session")
+def retail() -> Path:
+    """person-reidentification-retail-0288, as OpenVINO IR: 3 x 256 x 128 BGR 0..255 to 256."""
+    return _shared("models", "person-reidentification-retail-0288.xml")
