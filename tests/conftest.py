@@ -3,6 +3,11 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The first example of a test may compile its kernels: time says nothing about correctness.
+settings.register_profile("regallery", deadline=None)
+settings.load_profile("regallery")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

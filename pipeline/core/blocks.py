@@ -1,0 +1,181 @@
+"""Features in blocks: what every fold reads, and how large a bite it takes."""
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Blocks = Iterable[tuple[int, int]]
+"""Runs of rows, each from a start to a stop."""
+
+
+class FeatureRows(Protocol):
+    """Features `[N, D]` that are read a block at a time: an array, a file or a gallery.
+
+    A row's position is its place in the total order in which ties are broken.
+    """
+
+    @property
+    def dimension(self) -> int:
+        """D."""
+        ...
+
+    def __len__(self) -> int:
+        """N."""
+        ...
+
+    def read(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Rows `start` to `stop` as a contiguous float32 array `[stop - start, D]`."""
+        ...
+
+    def take(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The rows at `positions` `[P]`, in that order, as a contiguous array `[P, D]`."""
+        ...
+
+
+@dataclass(frozen=True)
+class ArrayRows:
+    """The rows of one float32 matrix `[N, D]`, in memory or mapped from a file."""
+
+    array: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        if self.array.ndim != 2 or self.array.shape[1] == 0:
+            raise ValueError(f"features must be a matrix [N, D], not of shape {self.array.shape}")
+        if self.array.dtype != np.float32:
+            raise ValueError(f"features must be float32, not {self.array.dtype}")
+
+    @property
+    def dimension(self) -> int:
+        """D."""
+        return self.array.shape[1]
+
+    def __len__(self) -> int:
+        return self.array.shape[0]
+
+    def read(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Rows `start` to `stop`: a view where the matrix is contiguous."""
+        return np.ascontiguousarray(self.array[start:stop])
+
+    def take(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The rows at `positions`, copied."""
+        return np.ascontiguousarray(self.array[positions])
+
+
+@dataclass(frozen=True)
+class StackedRows:
+    """The rows of `first`, then those of `second`: the union that joint expansion works on."""
+
+    first: FeatureRows
+    second: FeatureRows
+
+    def __post_init__(self) -> None:
+        if self.first.dimension != self.second.dimension:
+            raise ValueError(
+                f"features of {self.first.dimension} and {self.second.dimension} dimensions"
+                " cannot be stacked"
+            )
+
+    @property
+    def dimension(self) -> int:
+        """D."""
+        return self.first.dimension
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def read(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Rows `start` to `stop` of the union."""
+        edge = len(self.first)
+        if stop <= edge:
+            return self.first.read(start, stop)
+        if start >= edge:
+            return self.second.read(start - edge, stop - edge)
+        return np.concatenate([self.first.read(start, edge), self.second.read(0, stop - edge)])
+
+    def take(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The rows of the union at `positions`."""
+        out = np.empty((len(positions), self.dimension), np.float32)
+        early = positions < len(self.first)
+        out[early] = self.first.take(positions[early])
+        out[~early] = self.second.take(positions[~early] - len(self.first))
+        return out
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How much a fold holds at once: `query_block` x `gallery_block` scores in each thread."""
+
+    query_block: int = 1024
+    gallery_block: int = 4096
+    threads: int = 0
+    """Threads of the fold; 0 for as many as this process may use."""
+
+    def __post_init__(self) -> None:
+        if self.query_block < 1 or self.gallery_block < 1:
+            raise ValueError(
+                f"a block holds at least one row, not {min(self.query_block, self.gallery_block)}"
+            )
+        if self.threads < 0:
+            raise ValueError(f"threads must be 0 (all) or more, not {self.threads}")
+
+    @contextmanager
+    def workers(self) -> Iterator[Callable[[Callable[[int, int], None], Blocks], None]]:
+        """Start this tiling's threads; gives a function that calls `work(start, stop)` per block.
+
+        The linear algebra inside takes one thread each: the blocks are the parallelism.
+        """
+        threads = self.threads or len(os.sched_getaffinity(0))
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+
+            def run(work: Callable[[int, int], None], runs: Blocks) -> None:
+                for _ in pool.map(lambda block: work(*block), runs):
+                    pass
+
+            yield run
+
+
+def blocks(length: int, size: int, first: int = 0) -> Iterator[tuple[int, int]]:
+    """Cut the rows `first` to `length` into runs of `size`, the last one shorter.
+
+    >>> list(blocks(7, 3))
+    [(0, 3), (3, 6), (6, 7)]
+    """
+    for start in range(first, length, size):
+        yield start, min(start + size, length)
+
+
+def as_rows(features: "NDArray[np.float32] | FeatureRows") -> FeatureRows:
+    """A matrix as `FeatureRows`; what already is comes back as it is."""
+    return ArrayRows(features) if isinstance(features, np.ndarray) else features
+
+
+class Product(threading.local):
+    """Float32 tiles `a @ b.T`: near every pair's `score`, within `product_slack` of it.
+
+    Each thread writes all its tiles into one buffer (fresh pages cost as much as the arithmetic),
+    so a tile is valid until the thread asks for the next.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = torch.empty(0)
+
+    def __call__(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The tile `[N, M]` of `a` `[N, D]` and `b` `[M, D]`."""
+        size = len(a) * len(b)
+        if self._buffer.numel() < size:
+            self._buffer = torch.empty(size)
+        tile = self._buffer[:size].view(len(a), len(b))
+        return torch.mm(_tensor(a), _tensor(b).t(), out=tile).numpy()
+
+
+def _tensor(array: NDArray[np.float32]) -> torch.Tensor:
+    # torch does not take a read-only array (as Ray and memory maps hand out) without a warning.
+    return torch.from_numpy(array if array.flags.writeable else array.copy())

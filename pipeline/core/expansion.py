@@ -1,0 +1,126 @@
+"""Alpha query expansion: a row becomes the weighted mean of itself and its nearest rows.
+
+Chum et al., "Total Recall" (ICCV 2007), for the plain mean; Radenovic et al., "Fine-tuning CNN
+image retrieval with no human annotation" (TPAMI 2019), for the weights s^alpha.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks
+from pipeline.core.topk import TopK, search
+
+Mode = Literal["query", "database", "joint"]
+
+_GATHERED_AT_ONCE = 1024
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """How rows are expanded.
+
+    `mode` says which: `query` the queries among the gallery, `database` the gallery rows among
+    themselves, `joint` both at once over their union. `k` counts the row itself; `alpha` is the
+    power of the similarity that weighs a neighbour (0: plain mean); `times` repeats the whole on
+    the new vectors.
+    """
+
+    mode: Mode = "joint"
+    k: int = 10
+    alpha: float = 3.0
+    times: int = 1
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("query", "database", "joint"):
+            raise ValueError(f"mode must be query, database or joint, not {self.mode!r}")
+        if self.k < 1:
+            raise ValueError(f"k counts the row itself, so it must be at least 1, not {self.k}")
+        if not 0 <= self.alpha < float("inf"):
+            raise ValueError(f"alpha must be a finite number from 0, not {self.alpha}")
+        if self.times < 1:
+            raise ValueError(f"times must be at least 1, not {self.times}")
+
+
+def expand(
+    rows: NDArray[np.float32] | FeatureRows,
+    among: NDArray[np.float32] | FeatureRows,
+    settings: Expansion,
+    *,
+    self_offset: int | None = None,
+    part: tuple[int, int] | None = None,
+    chunk: int = 8192,
+    tiling: Tiling | None = None,
+) -> Iterator[NDArray[np.float32]]:
+    """One round of expansion of `rows` `[N, D]` by their nearest rows of `among` `[M, D]`.
+
+    Yields the expanded rows in order, at most `chunk` at a time: each chunk makes one pass over
+    `among`, so memory is a chunk and a tile in each thread. Where `rows` are rows of `among`,
+    `self_offset` is the place there of the first; `part` limits the rows that are expanded.
+    All features must be unit vectors.
+
+    >>> x = np.array([[1, 0], [0.6, 0.8]], np.float32)
+    >>> next(expand(x, x, Expansion(k=2, alpha=0), self_offset=0)).round(3)
+    array([[0.894, 0.447],
+           [0.894, 0.447]], dtype=float32)
+    """
+    rows, among = as_rows(rows), as_rows(among)
+    first, last = part or (0, len(rows))
+    for start, stop in blocks(last, chunk, first):
+        block = rows.read(start, stop)
+        if settings.k == 1:
+            yield block
+            continue
+        offset = None if self_offset is None else self_offset + start
+        found = search(block, among, settings.k - 1, self_offset=offset, tiling=tiling)
+        yield average(block, found, among, settings.alpha)
+
+
+def average(
+    rows: NDArray[np.float32], found: TopK, among: FeatureRows, alpha: float
+) -> NDArray[np.float32]:
+    """Unit-length weighted means `[N, D]` of `rows` and the neighbours `found` for them.
+
+    A row weighs 1, a neighbour max(similarity, 0)^alpha, summed in float64, best neighbour first.
+    A row whose mean has no direction (its neighbours cancel it) stays as it is.
+    """
+    out = np.empty_like(rows)
+    for start, stop in blocks(len(rows), _GATHERED_AT_ONCE):
+        neighbors = found.rows[start:stop]
+        needed, place = np.unique(neighbors[neighbors >= 0], return_inverse=True)
+        local = np.full(neighbors.shape, -1, np.int64)
+        local[neighbors >= 0] = place
+        weights = np.clip(found.scores[start:stop].astype(np.float64), 0, None) ** alpha
+        gathered = among.take(needed)
+        _weighted_means(rows[start:stop], gathered, local, weights, out[start:stop])
+    return out
+
+
+@njit(nogil=True, cache=True)
+def _weighted_means(
+    rows: NDArray[np.float32],
+    gathered: NDArray[np.float32],
+    local: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    out: NDArray[np.float32],
+) -> None:
+    dimension = rows.shape[1]
+    total = np.empty(dimension, np.float64)
+    for i in range(rows.shape[0]):
+        for t in range(dimension):
+            total[t] = rows[i, t]
+        for j in range(local.shape[1]):
+            if local[i, j] >= 0:
+                for t in range(dimension):
+                    total[t] += weights[i, j] * gathered[local[i, j], t]
+        square = 0.0
+        for t in range(dimension):
+            square += total[t] * total[t]
+        length = np.sqrt(square)
+        for t in range(dimension):
+            # 1e-6 is what the rounding of float32 unit vectors may leave of a sum that cancels.
+            out[i, t] = np.float32(total[t] / length) if length > 1e-6 else rows[i, t]

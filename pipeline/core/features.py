@@ -1,0 +1,58 @@
+"""Unit vectors: normalising raw network outputs, and telling those that cannot be normalised."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+# A stored feature may leave the unit sphere by this much: float16 rounds a coordinate by 2^-11 of
+# its size, so the length of a vector moves by no more than that.
+UNIT_TOLERANCE = 1e-3
+
+
+def normalize(raw: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Scale every row of `raw` `[N, D]` to Euclidean length 1, as float32 `[N, D]`.
+
+    Lengths are summed in float64, so a row's result does not depend on the other rows. Raises
+    ValueError where a row has no direction: see `faults`.
+
+    >>> normalize(np.array([[3.0, 4.0]]))
+    array([[0.6, 0.8]], dtype=float32)
+    """
+    wrong = faults(raw)
+    if wrong:
+        row, reason = next(iter(wrong.items()))
+        raise ValueError(f"row {row} cannot be normalised: {reason}")
+    wide = raw.astype(np.float64)
+    wide /= np.sqrt(np.einsum("nd,nd->n", wide, wide))[:, None]
+    return wide.astype(np.float32)
+
+
+def faults(raw: NDArray[np.floating]) -> dict[int, str]:
+    """The rows of `raw` `[N, D]` that have no direction, each with its reason.
+
+    >>> faults(np.array([[1.0, 0.0], [np.nan, 0.0], [0.0, 0.0], [np.inf, 1.0]]))
+    {1: 'the network gave NaN', 2: 'the network gave a vector of length 0', \
+3: 'the network gave an infinite value'}
+    """
+    if raw.ndim != 2:
+        raise ValueError(f"features must be a matrix [N, D], not of shape {raw.shape}")
+    finite = np.isfinite(raw).all(axis=1)
+    found = {}
+    for row in np.flatnonzero(~finite | ~np.any(raw, axis=1)):
+        if np.isnan(raw[row]).any():
+            found[int(row)] = "the network gave NaN"
+        elif not finite[row]:
+            found[int(row)] = "the network gave an infinite value"
+        else:
+            found[int(row)] = "the network gave a vector of length 0"
+    return found
+
+
+def off_unit(features: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Indices of the rows of `features` `[N, D]` that are not finite or not of unit length.
+
+    >>> off_unit(np.array([[0.6, 0.8], [0.6, 0.9]], np.float32))
+    array([1])
+    """
+    squares = np.einsum("nd,nd->n", features, features)
+    # |x| within t of 1 means |x|^2 within about 2t of 1; a NaN fails the comparison too.
+    return np.flatnonzero(~(np.abs(squares - 1) <= 2 * UNIT_TOLERANCE))

@@ -1,0 +1,176 @@
+"""The two inner loops that everything exact rests on, written as LLVM vector code through numba.
+
+`score` defines the float32 similarity of a pair. Its order of summation is fixed by the dimension
+alone (four accumulators of sixteen lanes, fused multiply-add, a fixed tree at the end), so that a
+pair has one score, to the bit, whatever the tile, the thread or the machine that computed it. The
+product of two blocks by a BLAS has no such order; it only nominates pairs, within `product_slack`.
+
+`at_least` compares 64 neighbouring scores of such a product with a threshold at once.
+"""
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.cpython.unsafe.numbers import trailing_zeros
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+__all__ = ["at_least", "first_bit", "longest", "pair_scores", "product_slack", "score"]
+
+_F32 = ir.FloatType()
+_LANES = 16
+_ACCUMULATORS = 4
+_VECTOR = ir.VectorType(_F32, _LANES)
+_WIDE = ir.VectorType(_F32, 64)
+
+
+def _load(builder: Any, address: Any, index: Any, kind: Any) -> Any:
+    """Load a value of type `kind` from `index` floats beyond `address`."""
+    place = builder.add(address, builder.mul(index, ir.Constant(index.type, 4)))
+    return builder.load(builder.inttoptr(place, kind.as_pointer()), typ=kind, align=4)
+
+
+def _sum_lanes(builder: Any, vector: Any) -> Any:
+    """Sum of the sixteen lanes, halving: lane i + lane i + 8, then + 4, + 2, + 1."""
+    width = _LANES
+    while width > 1:
+        width //= 2
+        indices = ir.VectorType(ir.IntType(32), width)
+        nothing = ir.Constant(vector.type, ir.Undefined)
+        low = builder.shuffle_vector(vector, nothing, ir.Constant(indices, list(range(width))))
+        high = builder.shuffle_vector(
+            vector, nothing, ir.Constant(indices, list(range(width, 2 * width)))
+        )
+        vector = builder.fadd(low, high)
+    return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
+
+
+def _fused(builder: Any, kind: Any, name: str) -> Any:
+    """LLVM's fused multiply-add of one kind: a * b + c, rounded once."""
+    return cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(kind, [kind, kind, kind]), name
+    )
+
+
+@intrinsic
+def _dot(_typing: Any, _a: Any, _b: Any, _n: Any) -> Any:
+    """Dot product of `n` floats at two addresses, in the fixed order of this module."""
+    signature = types.float32(types.intp, types.intp, types.intp)
+
+    def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        a, b, n = args
+        index = n.type
+        fma_vector = _fused(builder, _VECTOR, "llvm.fma.v16f32")
+        fma_scalar = _fused(builder, _F32, "llvm.fma.f32")
+        step = _LANES * _ACCUMULATORS
+        sums = [cgutils.alloca_once(builder, _VECTOR) for _ in range(_ACCUMULATORS)]
+        for place in sums:
+            builder.store(ir.Constant(_VECTOR, [0.0] * _LANES), place)
+
+        def bound(width: int) -> Any:
+            return builder.mul(
+                builder.sdiv(n, ir.Constant(index, width)), ir.Constant(index, width)
+            )
+
+        zero = ir.Constant(index, 0)
+        whole, vectors = bound(step), bound(_LANES)
+        with cgutils.for_range_slice(builder, zero, whole, ir.Constant(index, step)) as (i, _):
+            for lane, place in enumerate(sums):
+                at = builder.add(i, ir.Constant(index, lane * _LANES))
+                x, y = _load(builder, a, at, _VECTOR), _load(builder, b, at, _VECTOR)
+                held = builder.load(place, typ=_VECTOR)
+                builder.store(builder.call(fma_vector, [x, y, held]), place)
+        with cgutils.for_range_slice(builder, whole, vectors, ir.Constant(index, _LANES)) as (i, _):
+            x, y = _load(builder, a, i, _VECTOR), _load(builder, b, i, _VECTOR)
+            held = builder.load(sums[0], typ=_VECTOR)
+            builder.store(builder.call(fma_vector, [x, y, held]), sums[0])
+        first, second, third, fourth = (builder.load(place, typ=_VECTOR) for place in sums)
+        total = _sum_lanes(
+            builder, builder.fadd(builder.fadd(first, second), builder.fadd(third, fourth))
+        )
+        result = cgutils.alloca_once_value(builder, total)
+        with cgutils.for_range_slice(builder, vectors, n, ir.Constant(index, 1)) as (i, _):
+            x, y = _load(builder, a, i, _F32), _load(builder, b, i, _F32)
+            held = builder.load(result, typ=_F32)
+            builder.store(builder.call(fma_scalar, [x, y, held]), result)
+        return builder.load(result, typ=_F32)
+
+    return signature, codegen
+
+
+@intrinsic
+def _at_least(_typing: Any, _address: Any, _threshold: Any) -> Any:
+    """Bit i is set where float i of the 64 at `address` is not below `threshold`."""
+    signature = types.uint64(types.intp, types.float32)
+
+    def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        address, threshold = args
+        values = builder.load(builder.inttoptr(address, _WIDE.as_pointer()), typ=_WIDE, align=4)
+        one = builder.insert_element(
+            ir.Constant(_WIDE, ir.Undefined), threshold, ir.Constant(ir.IntType(32), 0)
+        )
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), 64), [0] * 64)
+        spread = builder.shuffle_vector(one, ir.Constant(_WIDE, ir.Undefined), zeros)
+        return builder.bitcast(builder.fcmp_ordered(">=", values, spread), ir.IntType(64))
+
+    return signature, codegen
+
+
+@njit(nogil=True, inline="always")
+def score(a: NDArray[np.float32], b: NDArray[np.float32]) -> np.float32:
+    """The similarity of two contiguous vectors `[D]`: their float32 dot product, in fixed order."""
+    return _dot(a.ctypes.data, b.ctypes.data, a.shape[0])  # type: ignore[call-arg]
+
+
+@njit(nogil=True, inline="always")
+def at_least(values: NDArray[np.float32], start: int, threshold: np.float32) -> np.uint64:
+    """Bit mask of the entries of `values[start : start + 64]` that are >= `threshold`."""
+    if start + 64 <= values.shape[0]:
+        return _at_least(values.ctypes.data + 4 * start, threshold)  # type: ignore[call-arg]
+    mask = np.uint64(0)
+    for i in range(start, values.shape[0]):
+        if values[i] >= threshold:
+            mask |= np.uint64(1) << np.uint64(i - start)
+    return mask
+
+
+@njit(nogil=True, inline="always")
+def first_bit(mask: np.uint64) -> Any:
+    """The place, from 0, of the lowest bit set in `mask`."""
+    return np.int64(trailing_zeros(mask))  # type: ignore[call-arg]
+
+
+@njit(nogil=True, cache=True)
+def pair_scores(
+    a: NDArray[np.float32],
+    b: NDArray[np.float32],
+    rows_a: NDArray[np.int64],
+    rows_b: NDArray[np.int64],
+) -> NDArray[np.float32]:
+    """Similarities `[P]` of the pairs `(a[rows_a[p]], b[rows_b[p]])` of two matrices `[*, D]`."""
+    out = np.empty(rows_a.shape[0], np.float32)
+    for p in range(rows_a.shape[0]):
+        out[p] = score(a[rows_a[p]], b[rows_b[p]])
+    return out
+
+
+def product_slack(dimension: int, longest_a: float, longest_b: float) -> np.float32:
+    """How far a float32 product of two blocks may lie from the pairs' `score`.
+
+    `longest_a` and `longest_b` are the `longest` rows of the blocks. A dot product of D terms
+    rounded to float32 in any order, fused or not, is off by at most g |a| |b|, g = D u / (1 - D u)
+    and u = 2^-24 (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1). Both
+    the product and `score` may be, hence twice that; sixteen terms more cover the rounding of the
+    lengths and of the comparisons made with the slack.
+    """
+    rounding = (dimension + 16) * 2.0**-24
+    return np.float32(2.02 * rounding / (1 - rounding) * longest_a * longest_b)
+
+
+def longest(rows: NDArray[np.float32]) -> float:
+    """The greatest Euclidean length among the rows of `rows` `[N, D]`; 0 where there is none."""
+    squares = np.einsum("nd,nd->n", rows, rows)
+    return float(np.sqrt(squares.max(initial=0.0))) * 1.0001  # float32 sums round

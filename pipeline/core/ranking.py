@@ -1,0 +1,283 @@
+"""The ranks of every query's matches, by counting: nothing is sorted, no Q x G array exists.
+
+A match's rank is one more than the number of kept rows that beat it. So it is enough to know each
+query's similarity to its own matches, and then to count, in one pass over the gallery, the kept
+rows that are no match and stand before them.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from pipeline.core.blocks import FeatureRows, Product, Tiling, as_rows, blocks
+from pipeline.core.kernels import at_least, first_bit, longest, pair_scores, product_slack
+from pipeline.core.kernels import score as pair_score
+
+JUNK = -1
+"""The identity of rows that are left out of every ranking."""
+
+DISTRACTOR = 0
+"""The identity of rows that are kept, and match nobody. Rows of unknown identity count as such."""
+
+NO_CAMERA = -1
+"""The camera of rows whose camera is unknown: it equals no other, itself included."""
+
+_PAIRS_AT_ONCE = 8192
+_LAST = 2**62  # a row that loses every tie
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is known of each row: `identity` int64 `[N]` and `camera` int64 `[N]`.
+
+    Identities are `JUNK`, `DISTRACTOR` or positive; cameras are numbers from 0, or `NO_CAMERA`.
+    """
+
+    identity: NDArray[np.int64]
+    camera: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        for name, values in (("identity", self.identity), ("camera", self.camera)):
+            if values.dtype != np.int64 or values.ndim != 1:
+                raise ValueError(f"{name} must be int64 [N], not {values.dtype} {values.shape}")
+        if len(self.identity) != len(self.camera):
+            raise ValueError(
+                f"{len(self.identity)} identities do not go with {len(self.camera)} cameras"
+            )
+        if (self.identity < JUNK).any() or (self.camera < NO_CAMERA).any():
+            raise ValueError("identities and cameras below -1 have no meaning")
+
+    def __len__(self) -> int:
+        return len(self.identity)
+
+
+@dataclass(frozen=True)
+class RankCounts:
+    """Every query's matches in order of rank, and how many kept other rows stand before each.
+
+    The matches of query q are the entries `offsets[q]` to `offsets[q + 1]`: gallery rows `rows`
+    int64 `[M]`, their similarities `scores` float32 `[M]` (descending, ties by row), and `ahead`
+    int64 `[M]`, the kept rows of the gallery part counted so far that are no match and beat the
+    match. `+` adds the counts of disjoint parts of one gallery.
+    """
+
+    offsets: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    ahead: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        matches = int(self.offsets[-1])
+        if not len(self.rows) == len(self.scores) == len(self.ahead) == matches:
+            raise ValueError(f"{matches} matches need as many rows, scores and counts")
+        inside = np.ones(matches, bool)
+        inside[self.offsets[:-1][self.offsets[:-1] < matches]] = False
+        later = np.flatnonzero(inside)
+        if (self.scores[later] > self.scores[later - 1]).any():
+            raise ValueError("the matches of a query are out of order")
+        if (self.ahead[later] < self.ahead[later - 1]).any():
+            raise ValueError("a match has fewer rows before it than one that beats it")
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __add__(self, other: "RankCounts") -> "RankCounts":
+        if not (
+            np.array_equal(self.offsets, other.offsets) and np.array_equal(self.rows, other.rows)
+        ):
+            raise ValueError("counts of different matches cannot be added")
+        return RankCounts(self.offsets, self.rows, self.scores, self.ahead + other.ahead)
+
+    def ranks(self) -> NDArray[np.int64]:
+        """The rank `[M]`, from 1, of every match among the kept rows of its query."""
+        before = np.arange(len(self.rows)) - np.repeat(self.offsets[:-1], np.diff(self.offsets))
+        return self.ahead + before + 1
+
+
+def matches(
+    queries: NDArray[np.float32] | FeatureRows,
+    query_labels: Labels,
+    gallery: NDArray[np.float32] | FeatureRows,
+    gallery_labels: Labels,
+) -> RankCounts:
+    """Every query's matches with nothing counted yet: the start of every count.
+
+    A match is a gallery row of the query's identity (a positive one) from another camera. Only the
+    rows that match are read.
+    """
+    queries, gallery = as_rows(queries), as_rows(gallery)
+    _check(queries, query_labels, "query")
+    _check(gallery, gallery_labels, "gallery")
+    if queries.dimension != gallery.dimension:
+        raise ValueError(
+            f"queries have {queries.dimension} dimensions, the gallery {gallery.dimension}"
+        )
+    owner, rows = _matching_pairs(query_labels, gallery_labels)
+    scores = np.empty(len(rows), np.float32)
+    wanted = queries.read(0, len(queries))
+    by_row = np.argsort(rows, kind="stable")
+    for start, stop in blocks(len(rows), _PAIRS_AT_ONCE):
+        pairs = by_row[start:stop]
+        needed, place = np.unique(rows[pairs], return_inverse=True)
+        scores[pairs] = pair_scores(
+            wanted, gallery.take(needed), owner[pairs], place.astype(np.int64)
+        )
+    order = np.lexsort((rows, -scores, owner))
+    offsets = np.searchsorted(owner, np.arange(len(queries) + 1)).astype(np.int64)
+    return RankCounts(offsets, rows[order], scores[order], np.zeros(len(rows), np.int64))
+
+
+def rank_counts(
+    queries: NDArray[np.float32] | FeatureRows,
+    query_labels: Labels,
+    gallery: NDArray[np.float32] | FeatureRows,
+    gallery_labels: Labels,
+    *,
+    found: RankCounts | None = None,
+    part: tuple[int, int] | None = None,
+    tiling: Tiling | None = None,
+) -> RankCounts:
+    """Count, for every match, the kept rows of the gallery that stand before it: exact.
+
+    Junk (identity -1, and rows of the query's identity and camera) is not counted. `found` is what
+    `matches` gave, where it is at hand; `part` limits the pass to a run of gallery rows, and `+`
+    joins the parts. Memory is Q x D, the matches, and a tile in each thread.
+
+    >>> features = np.array([[1, 0], [0.8, 0.6], [0.6, 0.8]], np.float32)
+    >>> gallery = Labels(np.array([0, 9, 7]), np.array([1, 1, 1]))
+    >>> rank_counts(features[:1], Labels(np.array([7]), np.array([0])), features, gallery).ranks()
+    array([3])
+    """
+    queries, gallery = as_rows(queries), as_rows(gallery)
+    found = found or matches(queries, query_labels, gallery, gallery_labels)
+    tiling = tiling or Tiling()
+    first, last = part or (0, len(gallery))
+    # Queries without a match have no rank to count.
+    asked = np.flatnonzero(np.diff(found.offsets))
+    wanted = queries.take(asked)
+    own = query_labels.identity[asked]
+    # One slot more than matches for each query: slot x counts the rows that beat x matches of it.
+    beaten = np.zeros((len(found.rows) + len(asked)), np.int64)
+    starts, ends = found.offsets[asked], found.offsets[asked + 1]
+    product, reach = Product(), longest(wanted)
+    with tiling.workers() as run:
+        for start, stop in blocks(last, tiling.gallery_block, first):
+            block = gallery.read(start, stop)
+            identity = gallery_labels.identity[start:stop]
+            slack = product_slack(gallery.dimension, reach, longest(block))
+
+            def count(
+                a: int,
+                b: int,
+                block: NDArray[np.float32] = block,
+                identity: NDArray[np.int64] = identity,
+                slack: np.float32 = slack,
+                start: int = start,
+            ) -> None:
+                tile = product(wanted[a:b], block)
+                _count_tile(
+                    tile, wanted[a:b], block, start, slack, own[a:b], identity,
+                    starts[a:b], ends[a:b], a, found.rows, found.scores, beaten,
+                )  # fmt: skip
+
+            run(count, blocks(len(wanted), tiling.query_block))
+    return RankCounts(
+        found.offsets, found.rows, found.scores, _ahead(beaten, starts, ends, len(found.rows))
+    )
+
+
+def _check(rows: FeatureRows, labels: Labels, what: str) -> None:
+    if len(rows) != len(labels):
+        raise ValueError(f"{len(rows)} {what} features do not go with {len(labels)} labels")
+
+
+def _matching_pairs(
+    queries: Labels, gallery: Labels
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The (query, gallery row) pairs of one positive identity and two cameras, query by query."""
+    order = np.argsort(gallery.identity, kind="stable")
+    ordered = gallery.identity[order]
+    low = np.searchsorted(ordered, queries.identity, "left")
+    high = np.searchsorted(ordered, queries.identity, "right")
+    sizes = np.where(queries.identity > DISTRACTOR, high - low, 0)
+    owner = np.repeat(np.arange(len(queries)), sizes)
+    within = np.arange(len(owner)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    rows = order[np.repeat(low, sizes) + within]
+    camera = queries.camera[owner]
+    kept = (gallery.camera[rows] != camera) | (camera == NO_CAMERA)
+    return owner[kept].astype(np.int64), rows[kept].astype(np.int64)
+
+
+def _ahead(
+    beaten: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64], total: int
+) -> NDArray[np.int64]:
+    """Turn "rows that beat exactly x matches" into "rows before match i", query by query.
+
+    A query's matches stand best first, so a row that beats x of its n matches stands before the
+    last x of them: before match i where x >= n - i.
+    """
+    ahead = np.zeros(total, np.int64)
+    for place, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        slots = beaten[start + place : end + place + 1]
+        ahead[start:end] = np.cumsum(slots[:0:-1])
+    return ahead
+
+
+@njit(nogil=True, cache=True)
+def _count_tile(
+    tile: NDArray[np.float32],
+    queries: NDArray[np.float32],
+    gallery: NDArray[np.float32],
+    first_row: int,
+    slack: np.float32,
+    own: NDArray[np.int64],
+    identity: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    first_query: int,
+    rows: NDArray[np.int64],
+    scores: NDArray[np.float32],
+    beaten: NDArray[np.int64],
+) -> None:
+    """Count a tile's rows in the slots of its queries: one for each number of matches beaten.
+
+    A row of the query's own identity is a match or junk, and not counted. A product settles the
+    count where no match lies within `slack` of it; elsewhere the `score` does, ties by row.
+    """
+    for i in range(tile.shape[0]):
+        line, start, end = tile[i], starts[i], ends[i]
+        slots = start + first_query + i
+        for column0 in range(0, line.shape[0], 64):
+            near = at_least(line, column0, scores[end - 1] - slack)
+            while near != 0:
+                column = column0 + first_bit(near)
+                near &= near - np.uint64(1)
+                if identity[column] == own[i] or identity[column] == -1:
+                    continue
+                beats = _beaten(scores, rows, start, end, line[column] - slack, _LAST)
+                if beats != _beaten(scores, rows, start, end, line[column] + slack, -1):
+                    exact = pair_score(queries[i], gallery[column])
+                    beats = _beaten(scores, rows, start, end, exact, first_row + column)
+                beaten[slots + beats] += 1
+
+
+@njit(nogil=True, inline="always")
+def _beaten(
+    scores: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    start: int,
+    end: int,
+    score: np.float32,
+    row: int,
+) -> int:
+    """How many of the matches `start` to `end`, best first, come after (`score`, `row`)."""
+    low, high = start, end
+    while low < high:
+        middle = (low + high) // 2
+        if scores[middle] < score or (scores[middle] == score and rows[middle] > row):
+            high = middle
+        else:
+            low = middle + 1
+    return end - low

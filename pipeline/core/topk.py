@@ -1,0 +1,189 @@
+"""The k best gallery rows of every query, exactly, a tile at a time."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from pipeline.core.blocks import FeatureRows, Product, Tiling, as_rows, blocks
+from pipeline.core.kernels import at_least, first_bit, longest, product_slack, score
+
+_NOWHERE = -(2**62)
+
+
+@dataclass(frozen=True)
+class TopK:
+    """The best gallery rows of every query, best first: similarity descending, then row ascending.
+
+    `scores` float32 `[N, k]` and `rows` int64 `[N, k]`; where fewer than k rows exist, the rest is
+    padded with -inf and -1. ValueError where the two do not fit or stand out of order.
+
+    >>> TopK(np.array([[0.9, 0.5]], np.float32), np.array([[7, 2]]))
+    TopK(scores=array([[0.9, 0.5]], dtype=float32), rows=array([[7, 2]]))
+    """
+
+    scores: NDArray[np.float32]
+    rows: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        if self.scores.ndim != 2 or self.scores.shape != self.rows.shape:
+            raise ValueError(
+                f"scores {self.scores.shape} and rows {self.rows.shape} must be one shape [N, k]"
+            )
+        if self.scores.dtype != np.float32 or self.rows.dtype != np.int64:
+            raise ValueError(
+                f"scores must be float32 and rows int64, not {self.scores.dtype}, {self.rows.dtype}"
+            )
+        if np.isnan(self.scores).any():
+            raise ValueError("a score is NaN")
+        if ((self.rows == -1) != np.isneginf(self.scores)).any():
+            raise ValueError("padding must be row -1 with score -inf, and nothing else may be")
+        left, right = slice(None, -1), slice(1, None)
+        scores, rows = self.scores, self.rows
+        worse = (scores[:, left] < scores[:, right]) | (
+            (scores[:, left] == scores[:, right])
+            & (rows[:, left] >= rows[:, right])
+            & (rows[:, left] != -1)
+        )
+        if worse.any():
+            query = int(np.flatnonzero(worse.any(axis=1))[0])
+            raise ValueError(f"the neighbours of query {query} are out of order or repeated")
+
+    @property
+    def k(self) -> int:
+        """Neighbours per query, padding included."""
+        return self.scores.shape[1]
+
+    def __len__(self) -> int:
+        return self.scores.shape[0]
+
+
+def search(
+    queries: NDArray[np.float32] | FeatureRows,
+    gallery: NDArray[np.float32] | FeatureRows,
+    k: int,
+    *,
+    self_offset: int | None = None,
+    part: tuple[int, int] | None = None,
+    tiling: Tiling | None = None,
+) -> TopK:
+    """The `k` best gallery rows of every query by `kernels.score`, ties by row: exact.
+
+    `queries` `[Q, D]`, `gallery` `[G, D]`, both finite. Where the queries are rows of the gallery,
+    `self_offset` is the gallery row of the first of them, and no query finds itself. `part` limits
+    the search to a run of gallery rows (rows keep their numbers); `merge` joins the parts. Every
+    row of the gallery is read once, and memory is Q x (D + k) and a tile in each thread.
+
+    >>> search(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32), 2).rows
+    array([[0, 1],
+           [1, 0],
+           [2, 0]])
+    """
+    queries, gallery = as_rows(queries), as_rows(gallery)
+    if k < 1:
+        raise ValueError(f"k must be at least 1, not {k}")
+    if queries.dimension != gallery.dimension:
+        raise ValueError(
+            f"queries have {queries.dimension} dimensions, the gallery {gallery.dimension}"
+        )
+    tiling = tiling or Tiling()
+    first, last = part or (0, len(gallery))
+    wanted = queries.read(0, len(queries))
+    scores = np.full((len(wanted), k), -np.inf, np.float32)
+    rows = np.full((len(wanted), k), -1, np.int64)
+    product, reach = Product(), longest(wanted)
+    with tiling.workers() as run:
+        for start, stop in blocks(last, tiling.gallery_block, first):
+            block = gallery.read(start, stop)
+            slack = product_slack(gallery.dimension, reach, longest(block))
+
+            def offer(
+                a: int,
+                b: int,
+                block: NDArray[np.float32] = block,
+                start: int = start,
+                slack: np.float32 = slack,
+            ) -> None:
+                tile = product(wanted[a:b], block)
+                # The column of query a in this tile: one that no tile has, where none is itself.
+                itself = _NOWHERE if self_offset is None else self_offset + a - start
+                _offer_tile(tile, wanted[a:b], block, start, slack, itself, scores[a:b], rows[a:b])
+
+            run(offer, blocks(len(wanted), tiling.query_block))
+    return _best_first(scores, rows, min(k, len(gallery)))
+
+
+def merge(parts: list[TopK]) -> TopK:
+    """The k best of several searches of disjoint parts of one gallery for the same queries.
+
+    k is that of the widest part. Associative and commutative: parts may come in any order.
+    """
+    k = max(part.k for part in parts)
+    scores = np.concatenate([part.scores for part in parts], axis=1)
+    rows = np.concatenate([part.rows for part in parts], axis=1)
+    return _best_first(scores, rows, k)
+
+
+def _best_first(scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> TopK:
+    order = np.lexsort((rows, -scores), axis=1)[:, :k]
+    return TopK(np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1))
+
+
+@njit(nogil=True, cache=True)
+def _offer_tile(
+    tile: NDArray[np.float32],
+    queries: NDArray[np.float32],
+    gallery: NDArray[np.float32],
+    first_row: int,
+    slack: np.float32,
+    itself: int,
+    scores: NDArray[np.float32],
+    rows: NDArray[np.int64],
+) -> None:
+    """Offer a tile's pairs to the heaps of its queries, whose root is the worst row held.
+
+    Column `itself + i` is query i, and left out. Only pairs whose product comes within `slack` of
+    the root get their `score`.
+    """
+    for i in range(tile.shape[0]):
+        line = tile[i]
+        for start in range(0, line.shape[0], 64):
+            near = at_least(line, start, scores[i, 0] - slack)
+            while near != 0:
+                column = start + first_bit(near)
+                near &= near - np.uint64(1)
+                if column == itself + i:
+                    continue
+                if line[column] >= scores[i, 0] - slack:
+                    _offer(
+                        scores[i], rows[i], score(queries[i], gallery[column]), first_row + column
+                    )
+
+
+@njit(nogil=True, inline="always")
+def _worse(score_a: np.float32, row_a: int, score_b: np.float32, row_b: int) -> Any:
+    return score_a < score_b or (score_a == score_b and row_a > row_b)
+
+
+@njit(nogil=True, cache=True)
+def _offer(
+    scores: NDArray[np.float32], rows: NDArray[np.int64], new_score: np.float32, new_row: int
+) -> None:
+    """Replace the root of a heap of the best rows, where the new row is better, and sift down."""
+    if not _worse(scores[0], rows[0], new_score, new_row):
+        return
+    place, k = 0, scores.shape[0]
+    while True:
+        child = 2 * place + 1
+        if child >= k:
+            break
+        other = child + 1
+        if other < k and _worse(scores[other], rows[other], scores[child], rows[child]):
+            child = other
+        if not _worse(scores[child], rows[child], new_score, new_row):
+            break
+        scores[place], rows[place] = scores[child], rows[child]
+        place = child
+    scores[place], rows[place] = new_score, new_row

@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+
+from pipeline.core.blocks import ArrayRows, Product, StackedRows, Tiling, blocks
+
+
+def test_blocks_cover_every_row_once():
+    for length in range(9):
+        for size in range(1, 11):
+            rows = [row for start, stop in blocks(length, size) for row in range(start, stop)]
+            assert rows == list(range(length))
+    assert list(blocks(9, 4, first=3)) == [(3, 7), (7, 9)]
+
+
+def test_an_error_in_a_thread_reaches_the_caller():
+    def work(start, stop):
+        raise RuntimeError(f"block {start}")
+
+    with pytest.raises(RuntimeError, match="block 0"), Tiling(threads=2).workers() as run:
+        run(work, blocks(4, 2))
+
+
+def test_a_product_is_the_tile_of_dot_products():
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((3, 5)).astype("f4"), rng.standard_normal((4, 5)).astype("f4")
+    np.testing.assert_allclose(Product()(a, b), a @ b.T, atol=1e-6)
+
+
+def test_stacked_rows_cross_the_edge():
+    x = np.arange(20, dtype=np.float32).reshape(10, 2)
+    union = StackedRows(ArrayRows(x[:4]), ArrayRows(x[4:]))
+    for start in range(11):
+        for stop in range(start, 11):
+            assert (union.read(start, stop) == x[start:stop]).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"query_block": 0}, "at least one row"),
+        ({"gallery_block": 0}, "at least one row"),
+        ({"threads": -1}, "threads must be"),
+    ],
+)
+def test_wrong_tilings_are_told(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Tiling(**settings)
+
+
+def test_wrong_rows_are_told():
+    with pytest.raises(ValueError, match="matrix"):
+        ArrayRows(np.ones(3, np.float32))
+    with pytest.raises(ValueError, match="float32"):
+        ArrayRows(np.ones((3, 2)))
+    with pytest.raises(ValueError, match="cannot be stacked"):
+        StackedRows(ArrayRows(np.ones((1, 2), np.float32)), ArrayRows(np.ones((1, 3), np.float32)))

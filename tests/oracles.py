@@ -1,0 +1,88 @@
+"""Naive loops: slow, obvious, and the truth that every fast path is held against."""
+
+import numpy as np
+
+
+def sorted_rows(scores, rows):
+    """Rows in the total order: similarity descending, then row ascending."""
+    return sorted(rows, key=lambda row: (-scores[row], row))
+
+
+def top_k(queries, gallery, k, self_offset=None):
+    """The k best rows of every query as lists of (score, row)."""
+    found = []
+    for i, query in enumerate(queries):
+        scores = [float(np.dot(query.astype(np.float64), row)) for row in gallery]
+        rows = [r for r in range(len(gallery)) if self_offset is None or r != self_offset + i]
+        found.append([(scores[r], r) for r in sorted_rows(scores, rows)[:k]])
+    return found
+
+
+def hit_ranks(queries, query_labels, gallery, gallery_labels):
+    """For every query the 1-based ranks of its matches among the kept rows."""
+    ranks = []
+    for i, query in enumerate(queries):
+        identity, camera = query_labels.identity[i], query_labels.camera[i]
+        scores = [float(np.dot(query.astype(np.float64), row)) for row in gallery]
+        kept = []
+        for row in range(len(gallery)):
+            same_identity = gallery_labels.identity[row] == identity and identity > 0
+            same_camera = gallery_labels.camera[row] == camera and camera >= 0
+            if gallery_labels.identity[row] != -1 and not (same_identity and same_camera):
+                kept.append(row)
+        order = sorted_rows(scores, kept)
+        ranks.append(
+            [
+                place + 1
+                for place, row in enumerate(order)
+                if identity > 0 and gallery_labels.identity[row] == identity
+            ]
+        )
+    return ranks
+
+
+def average_precision(ranks):
+    """Mean of i / R_i."""
+    return sum((i + 1) / rank for i, rank in enumerate(ranks)) / len(ranks)
+
+
+def average_precision_trapezoid(ranks):
+    """The loop of the Oxford and Market-1501 code."""
+    total = 0.0
+    for i, rank in enumerate(ranks):
+        new = (i + 1) / rank
+        old = 1.0 if rank == 1 else i / (rank - 1)
+        total += (1.0 / len(ranks)) * (old + new) / 2
+    return total
+
+
+def cmc(all_ranks, length):
+    """Share of the queries with a match whose first match has rank <= r, for r = 1 .. length."""
+    valid = [ranks for ranks in all_ranks if ranks]
+    return [sum(ranks[0] <= r for ranks in valid) / len(valid) for r in range(1, length + 1)]
+
+
+def expand(rows, among, k, alpha, self_offset=None):
+    """Weighted mean of a row and its k - 1 best rows of `among`, at unit length."""
+    expanded = []
+    for row, best in zip(rows, top_k(rows, among, k - 1, self_offset), strict=True):
+        total = row.astype(np.float64)
+        for score, neighbor in best:
+            total = total + max(score, 0.0) ** alpha * among[neighbor]
+        expanded.append(total / np.linalg.norm(total))
+    return np.array(expanded)
+
+
+def fastreid_aqe(queries, gallery, qe_times, qe_k, alpha):
+    """fast-reid's full-matrix `aqe` on unit vectors, by its definition: union, self included."""
+    union = np.vstack([queries, gallery]).astype(np.float64)
+    for _ in range(qe_times):
+        union /= np.linalg.norm(union, axis=1, keepdims=True)
+        similarity = union @ union.T
+        new = np.empty_like(union)
+        for i in range(len(union)):
+            best = np.argsort(-similarity[i], kind="stable")[:qe_k]
+            weights = similarity[i, best] ** alpha
+            new[i] = (weights[:, None] * union[best]).mean(axis=0)
+        union = new / np.linalg.norm(new, axis=1, keepdims=True)
+    return union[: len(queries)], union[len(queries) :]
