@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.blocks import Tiling, blocks
+from pipeline.core.kernels import pair_scores
 from pipeline.core.ranking import Labels, RankCounts, matches, rank_counts
 from tests import oracles
 from tests.core.strategies import cases, tilings, unit_rows
@@ -127,3 +128,16 @@ def test_wrong_counts_cannot_be_made_or_added():
         RankCounts(ends, rows[:1], good.scores, good.ahead)
     with pytest.raises(ValueError, match="different matches"):
         good + RankCounts(ends, rows + 1, good.scores, good.ahead)
+
+
+def test_what_a_product_would_count_wrongly_is_counted_by_score():
+    """Rows a rounding apart: the product of blocks alone, without its slack, fails here."""
+    rng = np.random.default_rng(0)
+    rows = unit_rows(1, 512) + rng.standard_normal((2000, 512)).astype(np.float32) * 2e-8
+    query, columns = unit_rows(1, 512, seed=5), np.arange(2000)
+    labels = Labels(np.where(columns % 50 == 0, 5, 9), np.ones(2000, np.int64))
+    exact = pair_scores(query, rows, np.zeros(2000, np.int64), columns)
+    order = oracles.sorted_rows(exact, columns)
+    found = rank_counts(query, Labels(np.array([5]), np.array([0])), rows, labels)
+    expected = [place + 1 for place, row in enumerate(order) if row % 50 == 0]
+    assert found.ranks().tolist() == expected

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.blocks import ArrayRows, StackedRows, Tiling, blocks
+from pipeline.core.kernels import pair_scores
 from pipeline.core.topk import TopK, merge, search
 from tests import oracles
 from tests.core.strategies import cases, tilings, unit_rows
@@ -116,3 +117,15 @@ def test_wrong_arguments_are_told():
         search(unit_rows(1, 4), unit_rows(2, 4), 0)
     with pytest.raises(ValueError, match="4 dimensions, the gallery 5"):
         search(unit_rows(1, 4), unit_rows(2, 5), 1)
+
+
+def test_what_a_product_would_order_wrongly_is_ordered_by_score():
+    """Rows a rounding apart: the product of blocks alone, without its slack, fails here."""
+    rng = np.random.default_rng(0)
+    rows = unit_rows(1, 512) + rng.standard_normal((2000, 512)).astype(np.float32) * 2e-8
+    queries = unit_rows(1, 512, seed=5).repeat(4, axis=0)
+    columns = np.arange(len(rows))
+    found = search(queries, rows, 50, tiling=Tiling(4, 256))
+    for i in range(len(queries)):
+        exact = pair_scores(queries, rows, np.full(len(rows), i), columns)
+        assert found.rows[i].tolist() == oracles.sorted_rows(exact, columns)[:50]
