@@ -1,0 +1,298 @@
+"""The Delta transaction log of a gallery: all that this project asks of `deltalake`.
+
+Three numbers live in the log as application transactions, which are part of a version's state and
+outlive checkpoints and log cleanup: the next row id, the number of the rejects, and one mark a
+run. Since every commit writes the first, two concurrent commits always conflict.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, PostCommitHookProperties, RemoveAction
+
+from pipeline.errors import InputError, RunError
+from pipeline.gallery import storage
+from pipeline.gallery.schema import SCALAR_FIELDS, STATISTICS_COLUMNS
+from pipeline.gallery.storage import GalleryDamagedError
+
+FORMAT = 1
+CHECKPOINT_INTERVAL = 100
+PREFIX = "regallery."
+_NEXT_ROW_ID = "regallery.next_row_id"
+_REJECTS = "regallery.rejects"
+_RUN = "regallery.run."
+_READER_VERSION = 1
+_BY_HAND = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
+
+
+@dataclass(frozen=True)
+class RowFile:
+    """A live Parquet file: its name in the gallery's folder, its bytes, rows, and the range of
+    its row ids.
+    """
+
+    path: str
+    bytes: int
+    rows: int
+    min_row_id: int
+    max_row_id: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One version of the log."""
+
+    version: int
+    properties: Mapping[str, str]
+    files: tuple[RowFile, ...]
+    next_row_id: int
+    rejects: int
+
+
+@dataclass(frozen=True)
+class NewFile:
+    """A Parquet file to be added, with its statistics as the log wants them."""
+
+    path: str
+    bytes: int
+    statistics: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one commit changes, and the numbers that hold after it."""
+
+    run_id: str
+    added: Sequence[NewFile]
+    removed: Sequence[RowFile]
+    next_row_id: int
+    rejects: int
+    summary: Mapping[str, int]
+
+
+def is_log(root: Path) -> bool:
+    """Whether a folder holds a Delta table."""
+    folder = root / storage.LOG_FOLDER
+    return any(folder.glob("*.json")) or any(folder.glob("*.checkpoint*.parquet"))
+
+
+def create(root: Path, properties: Mapping[str, str]) -> None:
+    """Makes version 0: no rows; the properties are kept under `PREFIX`."""
+    configuration = {f"{PREFIX}{name}": value for name, value in properties.items()}
+    configuration[f"{PREFIX}format"] = str(FORMAT)
+    configuration["delta.dataSkippingStatsColumns"] = ",".join(STATISTICS_COLUMNS)
+    DeltaTable.create(
+        str(root),
+        _delta_schema(),
+        mode="error",
+        configuration=configuration,
+        raise_if_key_not_exists=False,
+        commit_properties=CommitProperties(
+            app_transactions=[Transaction(_NEXT_ROW_ID, 0), Transaction(_REJECTS, 0)]
+        ),
+        post_commithook_properties=_BY_HAND,
+    )
+    _sync_log(root, 0)
+
+
+def read(root: Path, version: int | None = None) -> Snapshot:
+    """A version of the log, the latest by default; raises what `Gallery.open` raises."""
+    table = _open(root, version)
+    properties = _properties(root, table)
+    next_row_id, rejects = (
+        table.transaction_version(_NEXT_ROW_ID),
+        table.transaction_version(_REJECTS),
+    )
+    if next_row_id is None or rejects is None:
+        raise GalleryDamagedError(f"{root}: the log has lost the gallery's next row id")
+    return Snapshot(table.version(), properties, _files(root, table), next_row_id, rejects)
+
+
+def append(root: Path, version: int, change: Change) -> int:
+    """Commits a change on top of `version`, waits until it is on the disk, and returns the new
+    version.
+
+    Raises `RunError` if another commit came between: the change was planned on what is no longer
+    true.
+    """
+    table = _open(root, version)
+    now = int(time.time() * 1000)
+    actions: list[AddAction | RemoveAction] = [
+        AddAction(file.path, file.bytes, {}, now, True, file.statistics) for file in change.added
+    ]
+    actions += [RemoveAction(file.path, True, now, file.bytes, {}) for file in change.removed]
+    marks = {
+        _NEXT_ROW_ID: change.next_row_id,
+        _REJECTS: change.rejects,
+        f"{_RUN}{change.run_id}": version + 1,
+    }
+    try:
+        table.create_write_transaction(
+            actions,
+            mode="append",
+            schema=table.schema(),
+            commit_properties=CommitProperties(
+                custom_metadata={"regallery": {"run_id": change.run_id, **change.summary}},
+                max_commit_retries=0,
+                app_transactions=[Transaction(name, value) for name, value in marks.items()],
+            ),
+            post_commithook_properties=_BY_HAND,
+        )
+    except CommitFailedError as error:
+        raise RunError(
+            f"{root}: another commit came after version {version}; nothing was committed, run "
+            "the command again"
+        ) from error
+    _sync_log(root, version + 1)
+    if (version + 1) % CHECKPOINT_INTERVAL == 0:
+        _checkpoint(root, version + 1)
+    return version + 1
+
+
+def run_version(root: Path, run_id: str) -> int | None:
+    """The version that a run committed, or None."""
+    return _open(root, None).transaction_version(f"{_RUN}{run_id}")
+
+
+def history(root: Path, version: int) -> list[dict[str, Any]]:
+    """What the log tells of each version up to this one, oldest first."""
+    return _open(root, version).history()[::-1]
+
+
+def scan_row_ids(root: Path, version: int, where: str) -> pa.ChunkedArray:
+    """The ids of the rows for which an SQL condition holds, in no order."""
+    try:
+        table = pa.table(_open(root, version).scan(columns=["row_id"], predicate=where).read_all())
+    except (DeltaError, ValueError) as error:
+        raise InputError(f"the condition {where!r} does not work: {_first_line(error)}") from error
+    return table["row_id"].cast(pa.int64())
+
+
+def _delta_schema() -> Schema:
+    """Delta knows no fixed-size binary: the log says `binary`, the files hold the fixed size."""
+    fields = [
+        pa.field(field.name, pa.binary(), nullable=field.nullable)
+        if pa.types.is_fixed_size_binary(field.type)
+        else field
+        for field in SCALAR_FIELDS
+    ]
+    return Schema.from_arrow(pa.schema([*fields, pa.field("feature", pa.binary(), nullable=False)]))
+
+
+def _open(root: Path, version: int | None) -> DeltaTable:
+    if not root.exists():
+        raise InputError(f"{root}: there is no such folder; `regallery extract` makes a gallery")
+    if not is_log(root):
+        raise InputError(f"{root}: this folder is not a gallery (it has no {storage.LOG_FOLDER})")
+    _check_last_entry(root)
+    if version is not None and version < 0:
+        raise InputError(f"{root}: version {version} does not exist: versions count from 0")
+    try:
+        return DeltaTable(str(root), version=version)
+    except TableNotFoundError as error:
+        raise GalleryDamagedError(f"{root / storage.LOG_FOLDER}: {_first_line(error)}") from error
+    except DeltaError as error:
+        latest = DeltaTable(str(root)).version() if version is not None else None
+        if latest is not None and version is not None and version > latest:
+            raise InputError(
+                f"{root}: version {version} does not exist: the latest is {latest}"
+            ) from error
+        raise GalleryDamagedError(f"{root / storage.LOG_FOLDER}: {_first_line(error)}") from error
+
+
+def _check_last_entry(root: Path) -> None:
+    """Raises `GalleryDamagedError` if an entry of the log is empty, or the last one is not whole.
+
+    `deltalake` takes an empty entry for a version without changes: rows would vanish in silence.
+    """
+    folder = root / storage.LOG_FOLDER
+    entries = sorted(folder.glob("*.json"))
+    for path in (*entries, *folder.glob("*.checkpoint*.parquet")):
+        if path.stat().st_size == 0:
+            raise _cut_short(path)
+    if entries:
+        try:
+            lines = [json.loads(line) for line in entries[-1].read_bytes().splitlines()]
+        except ValueError as error:
+            raise _cut_short(entries[-1]) from error
+        if not any("commitInfo" in line for line in lines):
+            raise _cut_short(entries[-1])
+
+
+def _cut_short(path: Path) -> GalleryDamagedError:
+    return GalleryDamagedError(
+        f"{path}: this log entry is empty or cut short, as after a power cut before it was on "
+        "the disk; "
+        "delete it if it is the last one (its version was never acknowledged) and run the "
+        "command again"
+    )
+
+
+def _properties(root: Path, table: DeltaTable) -> dict[str, str]:
+    configuration = table.metadata().configuration
+    if f"{PREFIX}format" not in configuration:
+        raise InputError(f"{root}: this Delta table is not a gallery of regallery")
+    found = configuration[f"{PREFIX}format"]
+    if found != str(FORMAT) or table.protocol().min_reader_version > _READER_VERSION:
+        raise InputError(
+            f"{root}: the gallery has format {found} (Delta reader "
+            f"{table.protocol().min_reader_version}); "
+            f"this version of regallery reads format {FORMAT} (Delta reader {_READER_VERSION}): "
+            "upgrade it"
+        )
+    return {
+        name.removeprefix(PREFIX): value
+        for name, value in configuration.items()
+        if name.startswith(PREFIX)
+    }
+
+
+def _files(root: Path, table: DeltaTable) -> tuple[RowFile, ...]:
+    """The live files, by their smallest row id."""
+    actions = pa.table(table.get_add_actions(flatten=True)).to_pydict()
+    files = []
+    for index, path in enumerate(actions["path"]):
+        low, high = actions["min.row_id"][index], actions["max.row_id"][index]
+        rows = actions["num_records"][index]
+        if rows is None or low is None or high is None:
+            rows, low, high = _count(root / path)
+        if rows:
+            files.append(RowFile(path, actions["size_bytes"][index], rows, low, high))
+    return tuple(sorted(files, key=lambda file: (file.min_row_id, file.path)))
+
+
+def _count(path: Path) -> tuple[int, int, int]:
+    """Rows and row ids of a file that another tool wrote without statistics."""
+    try:
+        ids = pq.read_table(path, columns=["row_id"])["row_id"].to_numpy()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise GalleryDamagedError(f"{path}: the file cannot be read ({error})") from error
+    return (len(ids), int(ids.min()), int(ids.max())) if len(ids) else (0, 0, 0)
+
+
+def _sync_log(root: Path, version: int) -> None:
+    folder = root / storage.LOG_FOLDER
+    storage.sync_file(folder / f"{version:020d}.json")
+    storage.sync_folder(folder)
+    storage.sync_folder(root)
+
+
+def _checkpoint(root: Path, version: int) -> None:
+    """A summary of the log so far, so that opening a gallery does not read every entry."""
+    DeltaTable(str(root), version=version).create_checkpoint()
+    folder = root / storage.LOG_FOLDER
+    for path in (*folder.glob(f"{version:020d}.checkpoint*.parquet"), folder / "_last_checkpoint"):
+        storage.sync_file(path)
+    storage.sync_folder(folder)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

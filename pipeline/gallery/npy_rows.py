@@ -1,0 +1,60 @@
+"""Features `[N, D]` in one `.npy` file: scratch that is written in chunks and read in blocks."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import InputError
+
+
+@dataclass(frozen=True)
+class NpyRows:
+    """The rows `start` to `stop` of a float32 `.npy` file `[N, D]`, mapped, never loaded whole.
+
+    Small and picklable: a worker that sees the file opens it for itself. InputError where the file
+    holds no float32 matrix.
+    """
+
+    path: str
+    start: int = 0
+    stop: int | None = None
+
+    def _mapped(self) -> NDArray[np.float32]:
+        # Copy on write: torch refuses read-only memory, and nothing here writes.
+        array = np.load(self.path, mmap_mode="c", allow_pickle=False)
+        if array.ndim != 2 or array.dtype != np.float32:
+            raise InputError(f"{self.path} holds {array.dtype} {array.shape}, not float32 [N, D]")
+        return array[self.start : self.stop]
+
+    @property
+    def dimension(self) -> int:
+        """D."""
+        return self._mapped().shape[1]
+
+    def __len__(self) -> int:
+        return len(self._mapped())
+
+    def part(self, start: int, stop: int) -> "NpyRows":
+        """The rows `start` to `stop` of these rows."""
+        return NpyRows(self.path, self.start + start, self.start + stop)
+
+    def read(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Rows `start` to `stop`, copied out of the file `[stop - start, D]`."""
+        return np.array(self._mapped()[start:stop])
+
+    def take(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The rows at `positions`, copied `[P, D]`."""
+        return np.array(self._mapped()[positions])
+
+
+@contextmanager
+def create(path: Path, rows: int, dimension: int) -> Iterator[NDArray[np.float32]]:
+    """Make a float32 `.npy` file `[rows, dimension]` and give its mapping to be filled."""
+    shape = (rows, dimension)
+    mapped = np.lib.format.open_memmap(path, "w+", dtype=np.float32, shape=shape)
+    yield mapped
+    mapped.flush()

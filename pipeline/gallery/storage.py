@@ -1,0 +1,92 @@
+"""The few file operations of a gallery that must be atomic or survive a power cut.
+
+Everything else in this room goes through here to touch a folder, so that another kind of storage
+is one module's work. Only local file systems are supported today.
+"""
+
+import errno
+import os
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+
+from pipeline.errors import InputError, RunError
+
+LOG_FOLDER = "_delta_log"
+UNITS_FOLDER = "_units"
+REJECTS_FOLDER = "_rejects"
+LOCK_FILE = "_lock"
+OWN_NAMES = frozenset({LOG_FOLDER, UNITS_FOLDER, REJECTS_FOLDER, LOCK_FILE})
+TEMPORARY_SUFFIX = ".tmp"
+
+
+class GalleryDamagedError(RunError):
+    """A file of the gallery does not hold what was written to it; the message names the file."""
+
+
+def local_root(location: str | os.PathLike[str]) -> Path:
+    """The absolute folder of a gallery; raises `InputError` for a URL, which is not supported
+    yet.
+    """
+    text = os.fspath(location)
+    if not text:
+        raise InputError("the gallery's location is empty: give a folder")
+    if text.startswith("file://"):
+        text = text.removeprefix("file://")
+    if "://" in text:
+        raise InputError(f"{text}: a gallery lives in a local folder; URLs are not supported yet")
+    return Path(text).absolute()
+
+
+def sync_file(path: Path) -> None:
+    """Returns when the bytes of a file are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Returns when the names in a folder are on the disk."""
+    sync_file(path)
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder and its parents, and waits until their names are on the disk."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync_folder(folder.parent)
+
+
+def temporary_name(folder: Path, name: str) -> Path:
+    """A name in `folder` that no other writer uses and that no reader of Parquet folders lists."""
+    return folder / f".{name}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}"
+
+
+def link_into_place(temporary: Path, final: Path) -> bool:
+    """Gives a finished, flushed file its final name, at once or not at all.
+
+    False if another writer was first; the file that it put there stays. The temporary name is left
+    to the caller.
+    """
+    try:
+        os.link(temporary, final)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise InputError(
+                f"{final.parent}: this file system has no hard links, which a gallery needs to "
+                "write safely"
+            ) from error
+        raise
+    sync_folder(final.parent)
+    return True
+
+
+def delete_files(paths: Iterable[Path]) -> None:
+    """Deletes files; one that is already gone is no error."""
+    for path in paths:
+        path.unlink(missing_ok=True)

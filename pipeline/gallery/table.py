@@ -1,0 +1,469 @@
+"""A gallery: one version of a table of features, and the commits that make the next.
+
+`Gallery` is a value: it never changes, and what it gives stays the same while others commit. A
+commit checks, writes what it needs beside the log, and becomes visible by one entry of the log;
+cut off at any instant it leaves the last version, and files that `recover` finds.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from pipeline.errors import InputError, RunError
+from pipeline.gallery import log, storage
+from pipeline.gallery.features import GalleryFeatures, Runs, index
+from pipeline.gallery.lock import Lock, hold
+from pipeline.gallery.rejects import REJECT_SCHEMA, as_rejects, merge, read_rejects, write_rejects
+from pipeline.gallery.rewrite import row_ids_of_paths, without_rows
+from pipeline.gallery.schema import SCALAR_COLUMNS, SCALAR_FIELDS, check_form, row_schema
+from pipeline.gallery.storage import GalleryDamagedError
+from pipeline.gallery.unit_files import FoundUnits, UnitRecord, UnitTarget, find_units, read_record
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class VersionInfo:
+    """One version: when it came, by which run, and what it changed."""
+
+    version: int
+    timestamp: datetime
+    operation: str
+    run_id: str | None
+    rows_added: int
+    rows_removed: int
+    rejects: int
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What `Gallery.recover` did: units and rows committed, and why each useless leftover was
+    deleted.
+    """
+
+    units: int
+    rows: int
+    rejects: int
+    damaged: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """One version of a gallery; `open` or `create` makes it, `commit` gives the next version."""
+
+    location: str
+    snapshot: log.Snapshot
+
+    @classmethod
+    def create(
+        cls,
+        location: str,
+        *,
+        recipe_json: str,
+        fingerprint: str,
+        dimension: int,
+        dtype: str = "float32",
+        source: str,
+        layout: str,
+        derived: Mapping[str, str | int | float] | None = None,
+        lock: Lock | None = None,
+    ) -> "Gallery":
+        """Makes an empty gallery, version 0, in a new or empty folder.
+
+        `derived` names what a derived gallery came from (location, version, parameters). Raises
+        `InputError` if the folder holds anything else.
+        """
+        root = storage.local_root(location)
+        check_form(dimension, dtype)
+        check_location(location)
+        if log.is_log(root):
+            raise InputError(f"{root}: there is a gallery already")
+        properties = {
+            "recipe": recipe_json,
+            "fingerprint": fingerprint,
+            "dimension": str(dimension),
+            "dtype": dtype,
+            "source": source,
+            "layout": layout,
+            "derived": json.dumps(dict(derived or {}), sort_keys=True),
+        }
+        with _locked(location, lock, "create"):
+            if log.is_log(root):
+                raise InputError(f"{root}: there is a gallery already")
+            log.create(root, properties)
+        return cls.open(location)
+
+    @classmethod
+    def open(cls, location: str, version: int | None = None) -> "Gallery":
+        """The gallery at a version, the latest by default.
+
+        Raises `InputError` for a folder that is no gallery, a version that does not exist, or a
+        newer format, and `GalleryDamagedError` for a log entry that is empty or cut short.
+        """
+        snapshot = log.read(storage.local_root(location), version)
+        missing = {"recipe", "fingerprint", "dimension", "dtype"} - snapshot.properties.keys()
+        if missing:
+            raise GalleryDamagedError(
+                f"{location}: the gallery's log does not tell its {min(missing)}"
+            )
+        return cls(str(location), snapshot)
+
+    @property
+    def version(self) -> int:
+        """The number of this version; the empty gallery is 0."""
+        return self.snapshot.version
+
+    @property
+    def properties(self) -> Mapping[str, str]:
+        """What `create` was told."""
+        return self.snapshot.properties
+
+    @property
+    def dimension(self) -> int:
+        """Numbers in a feature."""
+        return int(self.properties["dimension"])
+
+    @property
+    def dtype(self) -> str:
+        """How features are stored: float32 or float16."""
+        return self.properties["dtype"]
+
+    @property
+    def recipe_json(self) -> str:
+        """The recipe as its JSON text."""
+        return self.properties["recipe"]
+
+    @property
+    def fingerprint(self) -> str:
+        """The recipe's fingerprint."""
+        return self.properties["fingerprint"]
+
+    @property
+    def count(self) -> int:
+        """Rows of this version."""
+        return sum(file.rows for file in self.snapshot.files)
+
+    @property
+    def next_row_id(self) -> int:
+        """The first row id that was never given to a unit; removed rows keep theirs."""
+        return self.snapshot.next_row_id
+
+    @property
+    def target(self) -> UnitTarget:
+        """Where and how workers write units of this gallery."""
+        return UnitTarget(self.location, self.fingerprint, self.dimension, self.dtype)
+
+    def rows(self, columns: Sequence[str] = SCALAR_COLUMNS) -> pa.Table:
+        """The scalar columns `[N]` in row-id order; the table's metadata names the location and
+        version.
+
+        Raises `InputError` for a column that is not there (`feature` is read by `features`).
+        """
+        unknown = [name for name in columns if name not in SCALAR_COLUMNS]
+        if unknown:
+            raise InputError(
+                f"there is no column {unknown[0]!r} to read here: choose of "
+                f"{', '.join(SCALAR_COLUMNS)}"
+            )
+        fields = [field for field in SCALAR_FIELDS if field.name in {"row_id", *columns}]
+        paths = [str(self._root / file.path) for file in self.snapshot.files]
+        dataset = ds.dataset(paths, schema=pa.schema(fields), format="parquet")
+        try:
+            table = dataset.to_table()
+        except (OSError, pa.ArrowInvalid) as error:
+            raise self._damage(error) from error
+        if table.num_rows != self.count:
+            raise self._damage(None)
+        ids = table["row_id"].to_numpy()
+        if (ids[1:] <= ids[:-1]).any():
+            table = table.take(pa.array(np.argsort(ids, kind="stable")))
+        about = {"location": self.location, "version": str(self.version)}
+        return table.select(list(columns)).replace_schema_metadata(about)
+
+    def row_ids(self) -> np.ndarray:
+        """Row ids int64 `[N]`, ascending: the id of each position."""
+        return self.rows(["row_id"])["row_id"].to_numpy()
+
+    def features(self) -> GalleryFeatures:
+        """The features by position in row-id order."""
+        files = self.snapshot.files
+        return GalleryFeatures(
+            self.location,
+            self.version,
+            self.dimension,
+            self.dtype,
+            tuple(file.path for file in files),
+            self._runs,
+        )
+
+    def rejects(self) -> pa.Table:
+        """The inputs that gave no row, by path, in `REJECT_SCHEMA`."""
+        return read_rejects(self._root, self.snapshot.rejects)
+
+    def select(self, where: str) -> np.ndarray:
+        """Ids int64 `[n]`, ascending, of the rows for which an SQL condition on the columns holds.
+
+        Raises `InputError` for a condition that does not parse.
+        """
+        found = log.scan_row_ids(self._root, self.version, where)
+        return np.sort(found.to_numpy().astype(np.int64))
+
+    def history(self) -> list[VersionInfo]:
+        """The versions up to this one, oldest first."""
+        return [_version_info(entry) for entry in log.history(self._root, self.version)]
+
+    def find_units(self) -> FoundUnits:
+        """Units that earlier runs finished and did not commit; changes nothing."""
+        return find_units(self.target, self.next_row_id)
+
+    def recover(self, lock: Lock | None = None) -> tuple["Gallery", Recovered]:
+        """Commits what interrupted runs finished and deletes what they left half done.
+
+        Call it before anything is planned: it gives the version to plan on. The units replace
+        older rows of the same paths. While workers of this run write, it must not be called: it
+        deletes their unfinished files.
+        """
+        with _locked(self.location, lock, "recover") as held:
+            self._check_latest()
+            found = self.find_units()
+            for _, reason in found.damaged:
+                _log.warning("%s: deleted, its images are done again", reason)
+            storage.delete_files([path for path, _ in found.damaged])
+            storage.delete_files(found.orphans)
+            gallery = self
+            if found.units:
+                gallery = self.commit(found.units, run_id=_run_id_of(found.units), lock=held)
+        return gallery, Recovered(
+            len(found.units),
+            sum(unit.rows for unit in found.units),
+            sum(unit.rejects for unit in found.units),
+            tuple(reason for _, reason in found.damaged),
+        )
+
+    def commit(
+        self,
+        units: Iterable[UnitRecord],
+        *,
+        run_id: str,
+        removes: Iterable[int] | np.ndarray = (),
+        rejects: pa.Table | None = None,
+        forget: Iterable[str] = (),
+        lock: Lock | None = None,
+    ) -> "Gallery":
+        """The next version: with these units, without the rows `removes` (row ids), in one
+        transaction.
+
+        A path is the key: new rows and new rejects replace older rows and rejects of the same
+        path. `rejects` are inputs that reached no unit; `forget` are paths whose rejects are no
+        longer wanted. A run id that was committed already changes nothing and gives the latest
+        version; nor does a commit without a change.
+
+        Raises `RunError` if another commit came after this version or the lock was lost,
+        `InputError` for units of another recipe, row ids given before, a path twice, or rows that
+        are not there, `GalleryDamagedError` for a unit's file that is not what its record says.
+        """
+        units = sorted(units, key=lambda unit: unit.first_row_id)
+        with _locked(self.location, lock, run_id) as held:
+            done = self._committed_before(run_id, units)
+            if done is not None:
+                return done
+            self._check_latest()
+            self._check_units(units)
+            change = self._change(units, run_id, _as_ids(removes), rejects, forget)
+            if change is None:
+                return self
+            storage.sync_folder(self._root)
+            held.check()
+            version = log.append(self._root, self.version, change)
+            storage.delete_files(
+                self._root / unit.rejects_path for unit in units if unit.rejects_path
+            )
+            return Gallery.open(self.location, version)
+
+    @property
+    def _root(self) -> Path:
+        return storage.local_root(self.location)
+
+    @cached_property
+    def _runs(self) -> Runs:
+        return index(self._root, self.snapshot.files)
+
+    def _damage(self, error: Exception | None) -> GalleryDamagedError:
+        """Names the first file of this version that is not as the log says."""
+        for file in self.snapshot.files:
+            path = self._root / file.path
+            try:
+                rows = pq.read_table(path, columns=["row_id"]).num_rows
+            except (OSError, pa.ArrowInvalid) as reason:
+                return GalleryDamagedError(
+                    f"{path}: the file cannot be read ({reason}); restore it"
+                )
+            if rows != file.rows:
+                return GalleryDamagedError(f"{path}: {rows} rows where the log says {file.rows}")
+        return GalleryDamagedError(f"{self._root}: the gallery cannot be read ({error})")
+
+    def _check_latest(self) -> None:
+        latest = log.read(self._root).version
+        if latest != self.version:
+            raise RunError(
+                f"{self._root}: version {latest} came after version {self.version}; "
+                "nothing was committed, run the command again"
+            )
+
+    def _committed_before(self, run_id: str, units: Sequence[UnitRecord]) -> "Gallery | None":
+        """The latest version if this run was committed already."""
+        if log.run_version(self._root, run_id) is None:
+            return None
+        latest = Gallery.open(self.location)
+        if any(unit.end_row_id > latest.next_row_id for unit in units):
+            raise InputError(f"run {run_id} was committed already, without some of these units")
+        return latest
+
+    def _check_units(self, units: Sequence[UnitRecord]) -> None:
+        end = self.next_row_id
+        for unit in units:
+            if unit.fingerprint != self.fingerprint:
+                raise InputError(
+                    f"unit {unit.unit_id}: its recipe {unit.fingerprint} is not the gallery's "
+                    f"{self.fingerprint}"
+                )
+            if unit.first_row_id < end:
+                raise InputError(
+                    f"unit {unit.unit_id}: row id {unit.first_row_id} was given before (the next "
+                    f"is {end})"
+                )
+            end = unit.end_row_id
+            if read_record(self._root, unit.path or str(unit.rejects_path), self.target) != unit:
+                raise GalleryDamagedError(
+                    f"unit {unit.unit_id}: its file is not what the record says"
+                )
+
+    def _change(
+        self,
+        units: Sequence[UnitRecord],
+        run_id: str,
+        removes: np.ndarray,
+        rejects: pa.Table | None,
+        forget: Iterable[str],
+    ) -> log.Change | None:
+        """What the commit has to do; None if that is nothing."""
+        row_paths = self._paths_of(units)
+        new_rejects = self._rejects_of(units, rejects)
+        keys = pa.chunked_array([*row_paths.chunks, *new_rejects["path"].chunks], pa.string())
+        if len(keys.unique()) != len(keys):
+            raise InputError(f"run {run_id}: two of its members have the same path")
+        files = self.snapshot.files
+        gone = np.union1d(removes, row_ids_of_paths(self._root, files, keys))
+        touched, written = without_rows(
+            self._root, files, gone, run_id, row_schema(self.dimension, self.dtype)
+        )
+        before = self.rejects()
+        after = merge(before, new_rejects, row_paths, forget)
+        if not len(keys) and not touched and after.equals(before):
+            return None
+        added = [log.NewFile(unit.path, unit.bytes, unit.statistics) for unit in units if unit.path]
+        summary = {
+            "rows_added": sum(unit.rows for unit in units),
+            "rows_removed": len(gone),
+            "rejects": after.num_rows,
+            "units": len(units),
+        }
+        return log.Change(
+            run_id=run_id,
+            added=[*added, *written],
+            removed=touched,
+            next_row_id=max([self.next_row_id, *(unit.end_row_id for unit in units)]),
+            rejects=write_rejects(self._root, after),
+            summary=summary,
+        )
+
+    def _paths_of(self, units: Sequence[UnitRecord]) -> pa.ChunkedArray:
+        chunks = [
+            chunk
+            for unit in units
+            if unit.path
+            for chunk in pq.read_table(self._root / unit.path, columns=["path"])["path"].chunks
+        ]
+        return pa.chunked_array(chunks, pa.string())
+
+    def _rejects_of(self, units: Sequence[UnitRecord], others: pa.Table | None) -> pa.Table:
+        tables = [
+            as_rejects(pq.read_table(self._root / unit.rejects_path))
+            for unit in units
+            if unit.rejects_path
+        ]
+        tables.append(as_rejects(others) if others is not None else REJECT_SCHEMA.empty_table())
+        return pa.concat_tables(tables)
+
+
+def exists(location: str) -> bool:
+    """Whether there is a Delta table at the location; `Gallery.open` tells whether it is a
+    gallery.
+    """
+    return log.is_log(storage.local_root(location))
+
+
+def check_location(location: str) -> None:
+    """Raises `InputError` unless the location is free for a gallery or holds a Delta table."""
+    root = storage.local_root(location)
+    if not root.exists() or log.is_log(root):
+        return
+    if not root.is_dir():
+        raise InputError(f"{root}: this is a file; a gallery needs a folder")
+    others = sorted(path.name for path in root.iterdir() if path.name not in storage.OWN_NAMES)
+    if others:
+        raise InputError(
+            f"{root}: the folder holds other files ({others[0]}); give a new or an empty folder"
+        )
+
+
+def lock_gallery(location: str, purpose: str) -> AbstractContextManager[Lock]:
+    """Holds the lock of a gallery from plan to commit; see `pipeline.gallery.lock.hold`."""
+    check_location(location)
+    return hold(location, purpose)
+
+
+def _locked(location: str, lock: Lock | None, purpose: str) -> AbstractContextManager[Lock]:
+    """The lock that the caller holds, or one of our own."""
+    if lock is None:
+        return lock_gallery(location, purpose)
+    if storage.local_root(lock.location) != storage.local_root(location):
+        raise InputError(f"{location}: the lock is that of {lock.location}")
+    lock.check()
+    return nullcontext(lock)
+
+
+def _as_ids(row_ids: Iterable[int] | np.ndarray) -> np.ndarray:
+    if not isinstance(row_ids, np.ndarray):
+        row_ids = np.array(list(row_ids), dtype=np.int64)
+    return row_ids.astype(np.int64, casting="safe")
+
+
+def _run_id_of(units: Sequence[UnitRecord]) -> str:
+    names = "\n".join(f"{unit.first_row_id} {unit.unit_id}" for unit in units)
+    return f"recover-{hashlib.sha256(names.encode()).hexdigest()[:16]}"
+
+
+def _version_info(entry: Mapping[str, object]) -> VersionInfo:
+    about = entry.get("regallery")
+    about = about if isinstance(about, dict) else {}
+    return VersionInfo(
+        version=int(str(entry["version"])),
+        timestamp=datetime.fromtimestamp(int(str(entry["timestamp"])) / 1000, UTC),
+        operation=str(entry.get("operation", "")),
+        run_id=about.get("run_id"),
+        rows_added=about.get("rows_added", 0),
+        rows_removed=about.get("rows_removed", 0),
+        rejects=about.get("rejects", 0),
+    )
