@@ -1,0 +1,220 @@
+"""Joining Ray: a cluster that runs already, or a private one on this machine while it is needed."""
+
+import contextlib
+import json
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import ray
+
+import pipeline
+from cluster.profiles import Node
+from pipeline.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+# Little goes through the object store (commit records, blocks of features), so a private cluster
+# reserves less than Ray's default of a third of the machine. More is spilled to disk.
+OBJECT_STORE_BYTES = 512 * 2**20
+
+# Read by every worker process as it starts. Ray runs workers at nice 15, behind anything else on
+# the machine; large activations of a network page-fault without huge pages, and many malloc arenas
+# keep memory that was freed.
+WORKER_ENVIRONMENT = {
+    "RAY_worker_niceness": "0",
+    "THP_MEM_ALLOC_ENABLE": "1",
+    "MALLOC_ARENA_MAX": "1",
+}
+
+_REACH_SECONDS = 5.0
+_JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What `connect` joined: where it is, its machines, and whether it was started here."""
+
+    address: str
+    nodes: tuple[Node, ...]
+    started_here: bool
+
+    @property
+    def cpus(self) -> float:
+        """CPUs of all machines together."""
+        return sum(node.cpus for node in self.nodes)
+
+    @property
+    def gpus(self) -> float:
+        """GPUs of all machines together."""
+        return sum(node.gpus for node in self.nodes)
+
+
+@contextlib.contextmanager
+def connect(
+    address: str | None = None,
+    *,
+    num_cpus: int | None = None,
+    num_gpus: int | None = None,
+    object_store_bytes: int = OBJECT_STORE_BYTES,
+) -> Iterator[Cluster]:
+    """Join Ray for the length of a `with` block, and leave as it was found.
+
+    Without an address a private cluster of this machine is started and stopped again, except
+    inside a submitted job (or where RAY_ADDRESS is set), which joins the cluster that runs it. A
+    cluster that this process has joined already is used as it is, whatever the arguments.
+
+    Args:
+        address: `auto` (a cluster on this machine), `host:port`, or `ray://host:port`.
+        num_cpus: CPUs of a private cluster; None is all that the machine has. It may be more,
+            to run more workers than there are cores.
+        num_gpus: GPUs that must be there; 0 hides them from a private cluster.
+        object_store_bytes: size of a private cluster's object store.
+
+    Raises:
+        InputError: nothing answers at the address, it runs other versions, it wants a token, or
+            the GPUs asked for are not there.
+    """
+    if num_cpus is not None and num_cpus < 1:
+        raise InputError(f"--num-cpus is {num_cpus}: give at least 1")
+    if num_gpus is not None and num_gpus < 0:
+        raise InputError(f"--num-gpus is {num_gpus}: give 0 or more")
+    if ray.is_initialized():
+        yield _joined(num_gpus, started_here=False)
+        return
+    wanted = address or os.environ.get("RAY_ADDRESS") or "local"
+    try:
+        if wanted == "local":
+            _start(num_cpus, num_gpus, object_store_bytes)
+        else:
+            if num_cpus is not None:
+                logger.warning(
+                    "--num-cpus only sizes a private cluster; %s keeps its own CPUs", wanted
+                )
+            _join(wanted)
+        yield _joined(num_gpus, started_here=wanted == "local")
+    finally:
+        # Leaves a cluster that was joined, stops one that was started, and does nothing else.
+        ray.shutdown()
+
+
+def _start(num_cpus: int | None, num_gpus: int | None, object_store_bytes: int) -> None:
+    """Start a private cluster: quiet, without a dashboard, out of the way of any other."""
+    # Ray detects GPUs itself. Passing a number on would make it believe in ones that are not there.
+    ray.init(
+        address="local",
+        num_cpus=num_cpus,
+        num_gpus=0 if num_gpus == 0 else None,
+        include_dashboard=False,
+        object_store_memory=object_store_bytes,
+        runtime_env={"env_vars": dict(WORKER_ENVIRONMENT)},
+        **_logging(),
+    )
+
+
+def _join(address: str) -> None:
+    """Join a running cluster, or say in one line why that cannot be."""
+    if address != "auto":
+        _reach(address)
+    with _no_long_wait():
+        try:
+            ray.init(address=address, runtime_env=_runtime_env(), **_logging())
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise InputError(_reason(address, error)) from error
+
+
+def _logging() -> dict[str, Any]:
+    """Keep Ray to its errors; what workers print is shown only where debugging is on."""
+    return {
+        "log_to_driver": logger.isEnabledFor(logging.DEBUG),
+        "logging_level": logging.ERROR,
+    }
+
+
+def _runtime_env() -> dict[str, Any]:
+    """Settings and code for the workers of a cluster that others started."""
+    submitted = os.environ.get(_JOB_CONFIG)
+    if submitted is None:
+        # This very code, so that no machine runs another version of it.
+        folders = [str(Path(file).parent) for file in (pipeline.__file__, __file__) if file]
+        return {"env_vars": dict(WORKER_ENVIRONMENT), "py_modules": folders}
+    # A submitted job brought its code along. Ray refuses a variable that is set by both.
+    theirs = (json.loads(submitted).get("runtime_env") or {}).get("env_vars") or {}
+    ours = {name: value for name, value in WORKER_ENVIRONMENT.items() if name not in theirs}
+    return {"env_vars": ours}
+
+
+def _reach(address: str) -> None:
+    """Knock at the port first: Ray itself goes on trying for minutes."""
+    parts = urlsplit(address if "://" in address else f"//{address}")
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if host is None or port is None or parts.scheme not in ("", "ray"):
+        raise InputError(
+            f"{address!r} is no address of a Ray cluster: give auto, host:port (6379 is usual) "
+            "or ray://host:port (10001 is usual)"
+        )
+    try:
+        socket.create_connection((host, port), timeout=_REACH_SECONDS).close()
+    except OSError as error:
+        raise InputError(
+            f"no Ray cluster answers at {address} ({error}): check the address, "
+            "or leave it out to run on this machine alone"
+        ) from error
+
+
+@contextlib.contextmanager
+def _no_long_wait() -> Iterator[None]:
+    """Let Ray try once where something listens: by default it tries for minutes."""
+    name = "RAY_gcs_server_port_wait_time_s"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+def _reason(address: str, error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if "ersion mismatch" in text:
+        return f"the Ray cluster at {address} runs other versions than this machine: {text}"
+    if "token" in text.lower():
+        return (
+            f"the Ray cluster at {address} asks for a token: set RAY_AUTH_MODE=token, and "
+            "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's"
+        )
+    if address == "auto":
+        return (
+            "--address auto finds no Ray cluster on this machine: start one with "
+            "`ray start --head`, or leave --address out to run without"
+        )
+    return f"cannot join the Ray cluster at {address}: {text[:300]}"
+
+
+def _joined(num_gpus: int | None, *, started_here: bool) -> Cluster:
+    nodes = tuple(
+        Node(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
+        for node in ray.nodes()
+        if node["Alive"]
+    )
+    address = ray.get_runtime_context().gcs_address
+    cluster = Cluster(address, nodes, started_here)
+    if num_gpus and cluster.gpus < num_gpus:
+        raise InputError(
+            f"--num-gpus is {num_gpus} and Ray finds {cluster.gpus:g} here: "
+            "leave it out to run on CPUs"
+        )
+    logger.debug(
+        "on Ray %s at %s: %g CPUs, %g GPUs", ray.__version__, address, cluster.cpus, cluster.gpus
+    )
+    return cluster

@@ -1,0 +1,217 @@
+"""`regallery VERB`: find the verb, read its arguments, show its result, set the exit status.
+
+A verb is one file, `jobs/VERB.py`, with two functions: `VERB(...)`, whose annotated parameters are
+the command's arguments and which returns a frozen dataclass, and `describe(result)`, which makes of
+that something for rich to print. The file imports the pipeline inside `VERB`, so that `--help` and
+wrong arguments are answered before torch and Ray are loaded.
+"""
+
+import contextlib
+import difflib
+import inspect
+import itertools
+import sys
+import tomllib
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, get_args
+
+from cyclopts import App, ArgumentCollection, CoercionError, CycloptsError, Group, Parameter
+from cyclopts.config import Dict
+
+from jobs.console import ReaderGone, logs_to_stderr, show, stdout_kept_clean, to_json, write
+from pipeline.errors import InputError, RunError
+
+# Each with the line that `regallery --help` shows, so that no verb is imported for it.
+VERBS = {
+    "extract": "Make a gallery, or bring it up to date with its source.",
+    "evaluate": "Measure exact retrieval accuracy of queries against a gallery.",
+    "export": "Write a gallery's features and rows for other tools.",
+    "info": "Show what a gallery holds.",
+    "demo": "Run the whole way on a small archive made on the spot.",
+    "submit": "Run a verb as a Ray job on a cluster.",
+}
+
+DONE, FAILED, WRONG, INTERRUPTED, NO_READER = 0, 1, 2, 130, 141
+
+_EVERY_VERB = Group("Every verb", sort_key=1)
+_SWITCH = Parameter(negative=(), show_default=False, group=_EVERY_VERB)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A verb and the arguments that it is about to be called with."""
+
+    function: Callable[..., Any]
+    bound: inspect.BoundArguments
+    config: Path | None = None
+
+    @property
+    def module(self) -> ModuleType:
+        """Where the function lives: `jobs.VERB`, or the parser itself for help and version."""
+        return sys.modules[self.function.__module__]
+
+    @property
+    def verb(self) -> str | None:
+        """The verb's name; None for help and version, which have no result."""
+        name = self.module.__name__.removeprefix("jobs.")
+        return name if name in VERBS else None
+
+    def __call__(self) -> Any:
+        """Run it."""
+        return self.function(*self.bound.args, **self.bound.kwargs)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; return its exit status.
+
+    0 done; 1 failed, saying what was kept; 2 wrong arguments or input; 130 interrupted; 141 where
+    nobody reads the output any more.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # Looked for by hand: a mistake in the arguments, too, is told in the form asked for.
+    as_json = "--json" in arguments
+    verbose = not {"-v", "--verbose"}.isdisjoint(itertools.takewhile("--".__ne__, arguments))
+    with logs_to_stderr(verbose=verbose):
+        try:
+            try:
+                return _run(arguments, as_json=as_json)
+            except (Exception, KeyboardInterrupt) as error:
+                if isinstance(error, ReaderGone):
+                    raise
+                return _report(error, arguments, as_json=as_json, verbose=verbose)
+        except ReaderGone:
+            return NO_READER
+
+
+def parse(arguments: Sequence[str]) -> Call:
+    """Read a command line into a call that is not made yet.
+
+    Raises:
+        CycloptsError: an argument is unknown, missing, or of another type.
+        InputError: the configuration file cannot be used.
+    """
+    app = _app(arguments)
+    function, bound, _ = app.meta.parse_args(arguments, exit_on_error=False, print_error=False)
+    if function is not _common:
+        return Call(function, bound)
+    tokens, config = bound.args, bound.kwargs.get("config")
+    if tokens and not tokens[0].startswith("-") and tokens[0] not in VERBS:
+        # Told here, since cyclopts would import every verb to suggest one.
+        near = difflib.get_close_matches(tokens[0], VERBS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"the verbs are {', '.join(VERBS)}"
+        raise InputError(f"{tokens[0]!r} is no verb of regallery: {hint}")
+    app.config = (*([_configuration(config, tokens)] if config else ()), _refuse_fractions)
+    function, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
+    return Call(function, bound, config)
+
+
+def _run(arguments: Sequence[str], *, as_json: bool) -> int:
+    call = parse(arguments)
+    if call.verb is None:
+        call()
+        return DONE
+    with stdout_kept_clean() if as_json else contextlib.nullcontext():
+        result = call()
+    if as_json:
+        # A submitted job's answer is the verb's own, which ran elsewhere.
+        write(to_json(getattr(result, "answer", None) or result) + "\n")
+    else:
+        show(call.module.describe(result))
+    return getattr(result, "exit_status", DONE)
+
+
+def _app(arguments: Sequence[str]) -> App:
+    """All verbs; the one that is called is imported when cyclopts needs it, the others never."""
+    app = App(
+        name="regallery",
+        help="Exact, bounded and restartable galleries for person re-identification.",
+        version=lambda: f"regallery {metadata.version('regallery')}",
+        help_format="plaintext",
+        default_parameter=Parameter(negative_iterable=()),
+        result_action="return_value",
+    )
+    app.meta.default(_common)
+    for place, (verb, summary) in enumerate(VERBS.items()):
+        help_ = None if verb in arguments else summary
+        app.command(f"jobs.{verb}:{verb}", name=verb, help=help_, sort_key=place)
+    return app
+
+
+def _common(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    config: Annotated[Path | None, Parameter(group=_EVERY_VERB)] = None,
+    json: Annotated[bool, _SWITCH] = False,
+    verbose: Annotated[bool, _SWITCH, Parameter(name=("--verbose", "-v"))] = False,
+) -> None:
+    """Declare the arguments that every verb takes; `parse` reads them, and nothing calls this.
+
+    Args:
+        tokens: The verb and its own arguments.
+        config: TOML file of arguments, flat or with a table for each verb; flags win over it.
+        json: Print the result (or the error) as one JSON object, alone, on standard output.
+        verbose: Tell more, and show the traceback of a failure.
+    """
+
+
+def _configuration(file: Path, tokens: Sequence[str]) -> Dict:
+    """Read the arguments of the verb that is called: its own table goes before flat keys."""
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"--config {file} cannot be read: {error}") from error
+    verb = tokens[0] if tokens else ""
+    table = content.get(verb, {})
+    if not isinstance(table, dict):
+        raise InputError(f"--config {file}: {verb} must be a table, [{verb}]")
+    flat = {key: value for key, value in content.items() if key not in VERBS}
+    return Dict({verb: flat | table}, source=str(file))
+
+
+def _refuse_fractions(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Refuse 3.5 for a whole number, which cyclopts would round."""
+    del app, commands
+    for argument in arguments:
+        kinds = set(get_args(argument.resolved_hint)) - {Ellipsis} or {argument.resolved_hint}
+        for token in argument.tokens:
+            if kinds == {int} and "." in token.value:
+                raise CoercionError(token=token, argument=argument, target_type=int)
+
+
+def _report(error: BaseException, arguments: Sequence[str], *, as_json: bool, verbose: bool) -> int:
+    """Tell an error in one line, and return its exit status."""
+    if verbose:
+        traceback.print_exception(error)
+    # An error from a Ray worker carries the original, without the worker's traceback in its text.
+    while isinstance(cause := getattr(error, "cause", None), BaseException):
+        error = cause
+    text = " ".join(str(error).split())
+    match error:
+        case KeyboardInterrupt():
+            status, text = INTERRUPTED, "interrupted: the same command goes on where it stopped"
+        case CycloptsError():
+            error.verbose = False
+            verb = next((f" {verb}" for verb in VERBS if verb in arguments[:1]), "")
+            text = f"{' '.join(str(error).split())} See: regallery{verb} --help"
+            status = WRONG
+        case InputError():
+            status = WRONG
+        case RunError():
+            status = FAILED
+        case _:
+            status, text = FAILED, f"{type(error).__name__}: {text}"
+    if status == FAILED and not verbose:
+        text += " (rerun with -v for the traceback)"
+    kind = {WRONG: "InputError", INTERRUPTED: "Interrupted"}.get(status, type(error).__name__)
+    sys.stderr.write(f"error: {text}\n")
+    if as_json:
+        write(to_json({"error": {"type": kind, "message": text, "exit_status": status}}) + "\n")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""What a verb shows: results on standard output, everything else on standard error."""
+
+import contextlib
+import dataclasses
+import json
+import logging
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import date
+from enum import Enum
+from pathlib import PurePath
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+_OURS = ("pipeline", "cluster", "jobs")
+_PLAIN_WIDTH = 160
+
+
+class ReaderGone(Exception):  # noqa: N818 - it is no error
+    """Nobody reads standard output any more."""
+
+
+def progress() -> Progress:
+    """A progress display on standard error; nothing at all where that is no terminal."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )
+
+
+def show(renderable: RenderableType) -> None:
+    """Print a result for people: as wide as the terminal, or wide enough for a file."""
+    console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+    # Captured first: rich would end the process itself where nobody reads.
+    with console.capture() as captured:
+        console.print(renderable)
+    write(captured.get())
+
+
+def write(text: str) -> None:
+    """Write to standard output at once.
+
+    Raises:
+        ReaderGone: whoever read it has left, as `head` does.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whatever is still buffered would fail again when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise ReaderGone from None
+
+
+def to_json(result: object) -> str:
+    """A result as one JSON object on one line; what is no number (NaN, infinity) becomes null.
+
+    >>> to_json({"mAP": float("nan"), "ranks": (1, 5)})
+    '{"mAP": null, "ranks": [1, 5]}'
+
+    Raises:
+        TypeError: the result holds something that JSON has no word for.
+    """
+    return json.dumps(_plain(result), allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | str):
+        return value.value if isinstance(value, Enum) else value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)
+        }
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, Enum):
+        return _plain(value.value)
+    if hasattr(value, "tolist"):  # a NumPy array or number, without importing NumPy for it
+        return _plain(value.tolist())
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+@contextlib.contextmanager
+def logs_to_stderr(*, verbose: bool) -> Iterator[None]:
+    """Show this project's messages (with `verbose` the debugging ones too) and others' warnings."""
+    handler = logging.StreamHandler(sys.stderr)
+    pattern = "%(asctime)s %(levelname)s %(name)s: %(message)s" if verbose else "%(message)s"
+    handler.setFormatter(logging.Formatter(pattern))
+    before = {name: logging.getLogger(name).level for name in _OURS}
+    logging.getLogger().addHandler(handler)
+    for name in _OURS:
+        logging.getLogger(name).setLevel(logging.DEBUG if verbose else logging.INFO)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
+
+
+@contextlib.contextmanager
+def stdout_kept_clean() -> Iterator[None]:
+    """Send what libraries print to standard error, down to C code; used where JSON is promised."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
