@@ -1,0 +1,40 @@
+"""What keeps one image from becoming a row, told as a reject's reason and detail."""
+
+
+class Rejected(Exception):  # noqa: N818 (no fault of the program: it becomes a row of rejects)
+    """An input that gives no row.
+
+    `reason` is a short slug to count by, `detail` a sentence without the path.
+
+    >>> str(Rejected("empty", "the file has no bytes"))
+    'empty: the file has no bytes'
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
+
+
+class ReadError(Rejected):
+    """A file that cannot be read; `reason` is missing or unreadable."""
+
+
+class DecodeError(Rejected):
+    """Bytes that give no picture.
+
+    `reason` is empty, not-an-image, truncated, corrupt, too-large or unsupported.
+    """
+
+
+def check_pixels(height: int, width: int, largest: int) -> None:
+    """Raise DecodeError for a picture without pixels, or with more than `largest`."""
+    if height < 1 or width < 1:
+        raise DecodeError("corrupt", f"its header says {width} x {height} pixels")
+    if height * width > largest:
+        raise DecodeError(
+            "too-large", f"{width} x {height} pixels are more than the {largest:,} allowed"
+        )

@@ -1,0 +1,27 @@
+"""The tables of a listing: the images to extract, and the inputs that gave no row."""
+
+import pyarrow as pa
+
+MANIFEST_SCHEMA = pa.schema(
+    [
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("size", pa.int64()),
+        pa.field("mtime", pa.timestamp("us", tz="UTC")),
+        pa.field("identity", pa.int64()),
+        pa.field("camera", pa.string()),
+        pa.field("captured_at", pa.timestamp("us", tz="UTC")),
+        pa.field("frame", pa.int64()),
+    ]
+)
+"""One row an image: its path below the source's root (the key), bytes, and what its labels say."""
+
+REJECT_SCHEMA = pa.schema(
+    [
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("size", pa.int64()),
+        pa.field("mtime", pa.timestamp("us", tz="UTC")),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("detail", pa.string(), nullable=False),
+    ]
+)
+"""One row an input that gave no row: a short reason to count by, a sentence to read."""

@@ -1,0 +1,73 @@
+"""Where a source lies, and the bytes of its images: local files directly, the rest by fsspec."""
+
+from functools import lru_cache
+from pathlib import Path
+
+import fsspec
+from fsspec import AbstractFileSystem
+
+from pipeline.archive.faults import ReadError
+from pipeline.errors import InputError
+
+
+def local_path(location: str) -> Path | None:
+    """The absolute path of a local location (a plain path or file://); None for any other URL.
+
+    >>> local_path("file:///data/crops")
+    PosixPath('/data/crops')
+    >>> local_path("s3://bucket/crops") is None
+    True
+    """
+    if location.startswith("file://"):
+        location = location.removeprefix("file://")
+    elif "://" in location:
+        return None
+    return Path(location).expanduser().absolute()
+
+
+@lru_cache(maxsize=256)
+def locate(location: str) -> tuple[AbstractFileSystem, str]:
+    """The file system of a location (path or fsspec URL) and the location's path on it.
+
+    Raises InputError where no such file system is known or installed.
+    """
+    local = local_path(location)
+    if local is not None:
+        return fsspec.filesystem("file"), str(local)
+    try:
+        filesystem, path = fsspec.url_to_fs(location)
+    except (ValueError, ImportError) as error:
+        raise InputError(f"{location}: {error}") from error
+    return filesystem, path.rstrip("/")
+
+
+def join(root: str, path: str) -> str:
+    """The location of `path`: itself where it is a URL or absolute, else below `root`.
+
+    >>> join("s3://bucket/crops", "c1/1.jpg"), join("/data", "/other/1.jpg")
+    ('s3://bucket/crops/c1/1.jpg', '/other/1.jpg')
+    """
+    if path.startswith("/") or "://" in path:
+        return path
+    return f"{root.rstrip('/')}/{path}"
+
+
+def read_image(root: str, path: str) -> bytes:
+    """The bytes of the file at `path` of a listing with that `root`.
+
+    Raises ReadError where the file is missing or cannot be read; failures of a network pass.
+    """
+    try:
+        location = join(root, path)
+        if "://" not in location:
+            with open(location, "rb") as file:  # noqa: PTH123 (a Path costs as much as the read)
+                return file.read()
+        if location == path:
+            root, path = location.rsplit("/", 1)
+        filesystem, base = locate(root)
+        data: bytes = filesystem.cat_file(f"{base}/{path}")
+        return data
+    except FileNotFoundError as error:
+        raise ReadError("missing", "there is no such file any more") from error
+    except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
+        raise ReadError("unreadable", f"it cannot be read: {error.strerror or error}") from error
