@@ -1,0 +1,134 @@
+"""Checkpoints: reading weights without running what a file says, and matching them by name.
+
+A checkpoint matches its network when every key is there in the right shape and no other key is.
+Exactly three things are forgiven, and each is logged: classifier heads (keys that begin with a name
+of HEADS and that the network has no place for), batch counters that are missing
+(`num_batches_tracked`, which inference does not read), and a prefix `module.` on every key.
+"""
+
+import importlib
+import logging
+import pickle
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from pipeline.errors import InputError
+from pipeline.model.kinds import is_safetensors, read_head
+
+log = logging.getLogger(__name__)
+
+HEADS = ("fc", "classifier", "head", "heads")
+WRAPPERS = ("state_dict", "model")
+_SHOWN = 10
+
+
+def load_state(path: str) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint by name, on the CPU, with wrappers and `module.` taken off.
+
+    Reads PyTorch files with `weights_only=True`, so a file that would run code is refused, and
+    safetensors files where that package is installed. A wrapper is a mapping that holds the tensors
+    under a key of WRAPPERS. Raises InputError for a file that cannot be read or holds no tensors.
+    """
+    if is_safetensors(read_head(path)):
+        stored: Any = _read_safetensors(path)
+    else:
+        stored = _read_pickle(path)
+    return _strip_module(_unwrap(path, stored))
+
+
+def match_state(
+    path: str, state: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """`state` less its classifier heads, checked to hold what `wanted` holds, key by key.
+
+    `path` is for the message. Raises InputError that lists the first ten missing, unexpected and
+    misshapen keys of each sort, and how many there are.
+    """
+    dropped = [key for key in state if key not in wanted and key.split(".")[0] in HEADS]
+    if dropped:
+        log.info("%s: classifier head left out: %s", path, ", ".join(sorted(dropped)))
+    kept = {key: tensor for key, tensor in state.items() if key not in set(dropped)}
+    counters = [k for k in wanted if k not in kept and k.endswith(".num_batches_tracked")]
+    if counters:
+        log.info("%s: %d batch counters are missing and not needed", path, len(counters))
+    missing = [key for key in wanted if key not in kept and key not in set(counters)]
+    unexpected = [key for key in kept if key not in wanted]
+    misshapen = [
+        f"{key} is {list(kept[key].shape)}, should be {list(tensor.shape)}"
+        for key, tensor in wanted.items()
+        if key in kept and kept[key].shape != tensor.shape
+    ]
+    sorts = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
+    faults = [_listed(sort, keys) for sort, keys in sorts.items() if keys]
+    if faults:
+        raise InputError(f"{path}: the checkpoint does not fit the network; {'; '.join(faults)}")
+    return {**{key: wanted[key] for key in counters}, **kept}
+
+
+def _listed(sort: str, keys: Sequence[str]) -> str:
+    more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
+    return f"{len(keys)} {sort}: {', '.join(keys[:_SHOWN])}{more}"
+
+
+def _read_pickle(path: str) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        named = re.search(r"(?:GLOBAL|class) ([\w.]+)", str(error))
+        if named is None:
+            raise _damaged(path, error) from error
+        raise InputError(
+            f"{path}: refused, because reading it would run code that it names: {named[1]}; "
+            "save the tensors alone, torch.save(model.state_dict(), ...)"
+        ) from error
+    except Exception as error:  # a damaged pickle raises whatever its reader stumbles over
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: str, error: Exception) -> InputError:
+    lines = [line for line in str(error).splitlines() if "Unsupported" in line] or [str(error)]
+    reason = lines[0].strip().split(". ")[0]
+    return InputError(
+        f"{path}: the checkpoint is damaged, or none that torch.save wrote ({reason})"
+    )
+
+
+def _read_safetensors(path: str) -> Any:
+    try:
+        library = importlib.import_module("safetensors")
+        reader = importlib.import_module("safetensors.torch")
+    except ImportError as error:
+        raise InputError(
+            f"{path}: a safetensors file needs the package safetensors (pip install safetensors)"
+        ) from error
+    try:
+        return reader.load_file(path, device="cpu")
+    except (library.SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path}: the checkpoint is damaged ({error})") from error
+
+
+def _unwrap(path: str, stored: Any) -> dict[str, torch.Tensor]:
+    while isinstance(stored, Mapping):
+        inner = next((w for w in WRAPPERS if isinstance(stored.get(w), Mapping)), None)
+        if inner is None:
+            break
+        stored = stored[inner]
+    if not isinstance(stored, Mapping) or not stored:
+        raise InputError(f"{path}: holds a {type(stored).__name__}, not tensors by name")
+    strange = [str(k) for k, v in stored.items() if not isinstance(v, torch.Tensor)]
+    if strange:
+        raise InputError(
+            f"{path}: not every entry is a tensor: {_listed('others', strange)}; "
+            f"tensors may lie under {' or '.join(WRAPPERS)}"
+        )
+    return dict(stored)
+
+
+def _strip_module(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Take off the prefix that DataParallel adds; only where every key has it."""
+    if all(key.startswith("module.") for key in state):
+        return {key.removeprefix("module."): tensor for key, tensor in state.items()}
+    return state

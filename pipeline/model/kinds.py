@@ -1,0 +1,70 @@
+"""Which kind of network a file holds, told by its content and never by its name."""
+
+import zipfile
+from pathlib import Path
+from typing import Literal
+
+from pipeline.errors import InputError
+
+Kind = Literal["onnx", "openvino", "torchscript", "export"]
+
+_ACCEPTED = (
+    "accepted are ONNX, OpenVINO IR (.xml beside its .bin), TorchScript, torch.export (.pt2), "
+    "and torchvision:NAME with a checkpoint"
+)
+
+
+def network_kind(path: str) -> Kind:
+    """The kind of network in the file; InputError where it is missing, empty or no network."""
+    head = read_head(path)
+    if head.startswith(b"PK\x03\x04"):
+        return _kind_of_zip(path)
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"<?xml", b"<net")):
+        return "openvino"
+    if is_safetensors(head) or head.startswith(b"\x80"):
+        raise InputError(
+            f"{path}: these are weights without a network; "
+            f"give them as the checkpoint of torchvision:NAME ({_ACCEPTED})"
+        )
+    # An ONNX file is a protobuf message whose first field, the IR version, is a small number.
+    if head[:1] == b"\x08" and 0 < head[1] < 64:
+        return "onnx"
+    raise InputError(f"{path}: this is no network file; {_ACCEPTED}")
+
+
+def read_head(path: str) -> bytes:
+    """The first 64 bytes of a file; InputError where it is missing, unreadable, empty or tiny."""
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(64)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    if len(head) < 9:
+        what = f"holds {len(head)} bytes only" if head else "is empty"
+        raise InputError(f"{path}: the file {what}")
+    return head
+
+
+def is_safetensors(head: bytes) -> bool:
+    """Whether a file that begins so is in safetensors format: a length, then a JSON object."""
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 32
+
+
+def _kind_of_zip(path: str) -> Kind:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {name.rpartition("/")[2] for name in archive.namelist()}
+    except zipfile.BadZipFile as error:
+        raise InputError(f"{path}: the file is damaged or cut short ({error})") from error
+    if "archive_format" in members or "serialized_exported_program.json" in members:
+        return "export"
+    if "constants.pkl" in members:
+        return "torchscript"
+    if "data.pkl" in members:
+        raise InputError(
+            f"{path}: this is a checkpoint (weights without a network); "
+            f"give it as the checkpoint of torchvision:NAME ({_ACCEPTED})"
+        )
+    raise InputError(f"{path}: this zip holds no network; {_ACCEPTED}")

@@ -1,0 +1,220 @@
+"""Network files: their hash, the recipe they start from, and loading them."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.errors import InputError
+from pipeline.model.backbone import PREFIX, backbone_input_size, check_name, load_backbone
+from pipeline.model.checkpoints import load_state
+from pipeline.model.kinds import network_kind
+from pipeline.model.onnx_network import OnnxNetwork, onnx_files, onnx_input_size
+from pipeline.model.openvino_network import (
+    OpenvinoNetwork,
+    openvino_files,
+    openvino_input_size,
+)
+from pipeline.model.recipe import Recipe, check_fields
+from pipeline.model.signature import check_size
+from pipeline.model.torch_network import (
+    TorchNetwork,
+    export_input_size,
+    load_export,
+    load_torchscript,
+)
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+class Network(Protocol):
+    """A loaded network: normalised images float32 `[B, 3, H, W]` to features float32 `[B, D]`.
+
+    `dimension` is D; `batch` the only B that it takes and `input_size` the only (H, W), or None
+    where they are free; `device` is where it takes its images. The images are contiguous (NCHW).
+    """
+
+    device: torch.device
+    dimension: int
+    batch: int | None
+    input_size: tuple[int, int] | None
+
+    def __call__(self, images: torch.Tensor) -> NDArray[np.float32]:
+        """Features float32 `[B, D]`, in the order of the images; NaN is passed on."""
+
+
+@dataclass(frozen=True)
+class NetworkFile:
+    """Where a network lies: an ONNX, OpenVINO IR, TorchScript or torch.export file, or a
+    torchvision backbone `torchvision:NAME` with the checkpoint that holds its weights.
+
+    Raises InputError for a backbone of unknown name or without a checkpoint, and for a checkpoint
+    beside a file that holds its own weights.
+    """
+
+    path: str
+    checkpoint: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.backbone is None:
+            if self.checkpoint is not None:
+                raise InputError(
+                    f"{self.path}: holds its own weights; a checkpoint ({self.checkpoint}) goes "
+                    f"with {PREFIX}NAME only"
+                )
+            return
+        check_name(self.backbone)
+        if self.checkpoint is None:
+            raise InputError(
+                f"{self.path}: needs a checkpoint; weights are never downloaded or left random"
+            )
+
+    @property
+    def backbone(self) -> str | None:
+        """The torchvision name, or None for a file."""
+        return self.path.removeprefix(PREFIX) if self.path.startswith(PREFIX) else None
+
+    def weights_hash(self) -> str:
+        """SHA-256 (64 hex digits) of what the files hold, whatever they are called.
+
+        Of one file it is that file's own SHA-256; of several, and of a backbone, it is taken over
+        the lines `torchvision:NAME` and each file's SHA-256. Raises InputError for a missing file
+        and for one that is no network.
+        """
+        digests = [_digest(file) for file in self._files()]
+        if self.backbone is None and len(digests) == 1:
+            return digests[0]
+        lines = [*([self.path] if self.backbone else []), *digests]
+        return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
+
+    def _files(self) -> list[Path]:
+        if self.checkpoint is not None:
+            return [Path(self.checkpoint)]
+        kind = network_kind(self.path)
+        if kind == "onnx":
+            return onnx_files(self.path)
+        return openvino_files(self.path) if kind == "openvino" else [Path(self.path)]
+
+
+def open_network(
+    file: NetworkFile,
+    *,
+    size: tuple[int, int],
+    batch_size: int,
+    device: str = "cpu",
+    threads: int = 1,
+    precision: str = "float32",
+) -> Network:
+    """Load a network to run at `size` (height, width), in batches of `batch_size`.
+
+    The returned network's own `batch`, where it has one, is the batch to feed it with. `device` is
+    `cpu` or `cuda:N`. Raises InputError for a file that cannot be loaded or run so, for a device
+    that is not there, and for a precision that the kind of file cannot be run in.
+    """
+    _check_device(device)
+    if precision not in PRECISIONS:
+        raise InputError(f"precision must be {', '.join(PRECISIONS)}, not {precision!r}")
+    path = file.path
+    if file.backbone is not None and file.checkpoint is not None:
+        fixed = backbone_input_size(file.backbone)
+        check_size(path, fixed, size)
+        module = load_backbone(file.backbone, file.checkpoint).to(device)
+        return TorchNetwork(
+            path, module, size=size, device=device, precision=precision, input_size=fixed
+        )
+    kind = network_kind(path)
+    if kind == "onnx":
+        if precision != "float32":
+            raise InputError(
+                f"{path}: an ONNX file runs in the precision that it holds, not in {precision}; "
+                "convert the file itself, or take float32"
+            )
+        return OnnxNetwork(path, size=size, device=device, threads=threads)
+    if kind == "openvino":
+        return OpenvinoNetwork(
+            path,
+            size=size,
+            batch_size=batch_size,
+            device=device,
+            threads=threads,
+            precision=precision,
+        )
+    if kind == "torchscript":
+        script = load_torchscript(path, device)
+        return TorchNetwork(path, script, size=size, device=device, precision=precision)
+    program, batch, fixed = load_export(path, device)
+    return TorchNetwork(
+        path,
+        program,
+        size=size,
+        device=device,
+        precision=precision,
+        batch=batch,
+        input_size=fixed,
+    )
+
+
+def input_size(file: NetworkFile) -> tuple[int, int] | None:
+    """The (height, width) that a network fixes, or None where it is free or the file is silent."""
+    if file.backbone is not None:
+        return backbone_input_size(file.backbone)
+    kind = network_kind(file.path)
+    if kind == "onnx":
+        return onnx_input_size(file.path)
+    if kind == "openvino":
+        return openvino_input_size(file.path)
+    return export_input_size(file.path) if kind == "export" else None
+
+
+def default_recipe(file: NetworkFile, fields: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe of a network: `fields` where given, else its own input size, else the defaults.
+
+    The defaults are Recipe's, for every kind of file alike. Raises InputError for an unknown field,
+    for a size or scales that contradict the network's fixed size, and for a file that is none.
+    """
+    given = dict(fields or {})
+    check_fields(given, "recipe")
+    if file.checkpoint is not None:
+        load_state(file.checkpoint)  # tells now, and not in every worker, that it cannot be read
+    fixed = input_size(file)
+    if fixed is not None:
+        given = {"height": fixed[0], "width": fixed[1], **given}
+    recipe = Recipe(weights=file.weights_hash(), **given)
+    check_views(file.path, fixed, recipe)
+    return recipe
+
+
+def check_views(path: str, fixed: tuple[int, int] | None, recipe: Recipe) -> None:
+    """Raise InputError where a network of fixed input size cannot run a recipe's size or scales."""
+    check_size(path, fixed, (recipe.height, recipe.width))
+    if fixed is not None and recipe.scales != (1.0,):
+        raise InputError(
+            f"{path}: the network takes images of {fixed[0]} x {fixed[1]} only, so the recipe "
+            f"cannot have scales {recipe.scales}"
+        )
+
+
+def _check_device(device: str) -> None:
+    try:
+        kind = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"device must be cpu or cuda:N, not {device!r}") from error
+    if kind.type not in ("cpu", "cuda") or (kind.type == "cpu" and device != "cpu"):
+        raise InputError(f"device must be cpu or cuda:N, not {device!r}")
+    if kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"device {device}: PyTorch sees {torch.cuda.device_count()} CUDA devices here"
+        )
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error

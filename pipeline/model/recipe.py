@@ -1,0 +1,201 @@
+"""The recipe of a feature: weights, preprocessing and views, and the fingerprint over them."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.errors import InputError
+
+# Stands in the canonical JSON: a change of what the fields mean must change every fingerprint.
+_FORMAT = 1
+_LONGEST_SIDE = 4096
+_LARGEST_SCALE = 8.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides a crop's feature beside the crop: two galleries compare only if it is equal.
+
+    `weights` is the SHA-256 of the network (`NetworkFile.weights_hash`); `height` and `width` are
+    in pixels; `mean` and `std` are per channel, in the network's channel order (`channels`) and in
+    units of `pixel_range` (1.0: pixels run from 0 to 1; 255: from 0 to 255). `letterbox` keeps a
+    crop's aspect ratio. The views are every scale of `scales`, each also mirrored if `flip`;
+    `fusion` tells whether the mean is taken over unit vectors or over raw features. `scales` is
+    kept in ascending order, so the order in which they were given changes nothing.
+
+    Raises InputError for any value that is out of range or of a wrong type.
+
+    >>> recipe = Recipe(weights="0" * 64, scales=(1.25, 1.0))
+    >>> recipe.scales
+    (1.0, 1.25)
+    >>> recipe.fingerprint == Recipe(weights="0" * 64, scales=(1, 1.25)).fingerprint
+    True
+    >>> recipe.differences(Recipe(weights="0" * 64, scales=(1.0, 1.25), height=384))
+    ['height: 256 here, 384 there']
+    """
+
+    weights: str
+    height: int = 256
+    width: int = 128
+    channels: Literal["rgb", "bgr"] = "rgb"
+    pixel_range: float = 1.0
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    letterbox: bool = False
+    filter: Literal["bicubic"] = "bicubic"
+    flip: bool = False
+    scales: tuple[float, ...] = (1.0,)
+    fusion: Literal["unit", "raw"] = "unit"
+
+    def __post_init__(self) -> None:
+        _check_hash(self.weights)
+        for name in ("height", "width"):
+            _check_side(name, getattr(self, name))
+        _check_choice("channels", self.channels, ("rgb", "bgr"))
+        _check_choice("filter", self.filter, ("bicubic",))
+        _check_choice("fusion", self.fusion, ("unit", "raw"))
+        for name in ("letterbox", "flip"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(
+                    f"recipe: {name} must be true or false, not {getattr(self, name)!r}"
+                )
+        # The class is frozen; a list or a whole number from TOML or JSON takes its one form here.
+        settled = {
+            "pixel_range": _number("pixel_range", self.pixel_range),
+            "mean": _three("mean", self.mean),
+            "std": _three("std", self.std),
+            "scales": _scales(self.scales),
+        }
+        for name, value in settled.items():
+            object.__setattr__(self, name, value)
+        if self.pixel_range <= 0:
+            raise InputError(f"recipe: pixel_range must be above 0, not {self.pixel_range:g}")
+        if min(self.std) <= 0:
+            raise InputError(f"recipe: std must be above 0 for every channel, not {self.std}")
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of `to_json()`, 64 hex digits."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """The recipe as canonical JSON: keys sorted, no blanks; equal recipes give equal text."""
+        fields = {"format": _FORMAT, **dataclasses.asdict(self)}
+        return json.dumps(fields, sort_keys=True, separators=(",", ":"))
+
+    @staticmethod
+    def from_json(text: str) -> "Recipe":
+        """The recipe that `to_json` wrote; InputError where the text is not one."""
+        try:
+            fields = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise InputError(f"recipe: this is not JSON ({error})") from error
+        if not isinstance(fields, dict):
+            raise InputError("recipe: the JSON must be an object of named fields")
+        written = fields.pop("format", None)
+        if written != _FORMAT:
+            raise InputError(
+                f"recipe: written in format {written!r}, this version reads format {_FORMAT}"
+            )
+        names = {field.name for field in dataclasses.fields(Recipe)}
+        if set(fields) != names:
+            missing, unknown = sorted(names - set(fields)), sorted(set(fields) - names)
+            raise InputError(f"recipe: fields missing {missing}, unknown {unknown}")
+        return Recipe(**fields)
+
+    def differences(self, other: "Recipe") -> list[str]:
+        """Every part in which the two recipes differ, with both values; empty where equal."""
+        found = []
+        for field in dataclasses.fields(self):
+            here, there = getattr(self, field.name), getattr(other, field.name)
+            if here != there:
+                found.append(f"{field.name}: {_shown(here)} here, {_shown(there)} there")
+        return found
+
+
+def check_fields(fields: Mapping[str, Any], where: str) -> None:
+    """Raise InputError for a name in `fields` that a reader of the recipe may not set.
+
+    All of Recipe's fields may be set but `weights`, which is measured and never stated.
+    """
+    known = [field.name for field in dataclasses.fields(Recipe) if field.name != "weights"]
+    unknown = sorted(set(fields) - set(known))
+    if unknown:
+        raise InputError(
+            f"{where}: unknown recipe field {', '.join(unknown)}; known are {', '.join(known)}"
+        )
+
+
+def load_recipe_fields(path: str) -> dict[str, Any]:
+    """The recipe fields that a TOML file states at its top level, checked, for `default_recipe`.
+
+    Raises InputError for a file that cannot be read, is no TOML, or has an unknown or wrong field.
+    """
+    try:
+        fields = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: this is not TOML ({error})") from error
+    check_fields(fields, path)
+    try:
+        checked = Recipe(weights="0" * 64, **fields)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return {name: getattr(checked, name) for name in fields}
+
+
+def _shown(value: Any) -> str:
+    return f"{value[:12]}..." if isinstance(value, str) and len(value) == 64 else str(value)
+
+
+def _check_hash(weights: Any) -> None:
+    digits = set("0123456789abcdef")
+    if not (isinstance(weights, str) and len(weights) == 64 and set(weights) <= digits):
+        raise InputError(f"recipe: weights must be a SHA-256 of 64 hex digits, not {weights!r}")
+
+
+def _check_side(name: str, value: Any) -> None:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not (whole and 1 <= value <= _LONGEST_SIDE):
+        raise InputError(
+            f"recipe: {name} must be a whole number of pixels from 1 to {_LONGEST_SIDE}, "
+            f"not {value!r}"
+        )
+
+
+def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InputError(f"recipe: {name} must be {' or '.join(choices)}, not {value!r}")
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InputError(f"recipe: {name} must be a finite number, not {value!r}")
+    return float(value) + 0.0  # -0.0 equals 0.0, and must read the same in JSON
+
+
+def _three(name: str, value: Any) -> tuple[float, float, float]:
+    if not isinstance(value, list | tuple) or len(value) != 3:
+        raise InputError(f"recipe: {name} must be three numbers, one a channel, not {value!r}")
+    first, second, third = (_number(name, part) for part in value)
+    return first, second, third
+
+
+def _scales(value: Any) -> tuple[float, ...]:
+    if not isinstance(value, list | tuple) or not value:
+        raise InputError(f"recipe: scales must be a list of at least one number, not {value!r}")
+    scales = tuple(sorted(_number("scales", part) for part in value))
+    if scales[0] <= 0 or scales[-1] > _LARGEST_SCALE:
+        raise InputError(
+            f"recipe: scales must be above 0 and at most {_LARGEST_SCALE:g}, not {scales}"
+        )
+    if len(set(scales)) < len(scales):
+        raise InputError(f"recipe: scales names one scale twice: {scales}")
+    return scales

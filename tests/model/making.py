@@ -1,0 +1,125 @@
+"""Small networks and crops for the tests of this room, written to files of every kind."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import openvino
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from openvino import opset13 as opset
+from PIL import Image
+
+
+def crops(count: int, seed: int = 0) -> list[NDArray[np.uint8]]:
+    """Random crops of random sizes."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(5, 60, (count, 2))
+    return [rng.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in sizes]
+
+
+def real_crops(pedestrians: Path, count: int) -> list[NDArray[np.uint8]]:
+    paths = sorted((pedestrians / "query").glob("*.jpg"))[:count]
+    return [np.asarray(Image.open(path).convert("RGB")) for path in paths]
+
+
+class Pooled(torch.nn.Module):
+    """Images `[B, 3, H, W]` of any size to `[B, 8]`: a convolution, normalised, and its mean."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.convolution = torch.nn.Conv2d(3, 8, 3)
+            self.normalisation = torch.nn.BatchNorm2d(8)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.normalisation(self.convolution(images)).relu().mean((2, 3))
+
+
+class Flat(torch.nn.Module):
+    """Images of exactly 16 x 8 to `[B, 4]`, by one matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.matrix = torch.nn.Parameter(torch.ones(3 * 16 * 8, 4))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.flatten(1) @ self.matrix
+
+
+def save_onnx(
+    path: Path,
+    *,
+    shape: Sequence[int | str] = ("batch", 3, "height", "width"),
+    dtype: int = TensorProto.FLOAT,
+    weights: Sequence[float] = (1.0, 2.0, 3.0),
+    outputs: Sequence[str] = ("feature",),
+    inputs: Sequence[str] = ("images",),
+    external: str | None = None,
+) -> Path:
+    """A network whose `feature` `[B, 3]` is each channel's mean times its weight.
+
+    `outputs` may also name `pooled` `[B, 3, 1, 1]` and `raised` `[B, 3]`; a second input is added.
+    """
+    numpy_type = helper.tensor_dtype_to_np_dtype(dtype)
+    scale = numpy_helper.from_array(np.array([weights], numpy_type), "scale")
+    nodes = [
+        helper.make_node("GlobalAveragePool", [inputs[0]], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("Mul", ["flat", "scale"], ["feature"]),
+        helper.make_node("Add", ["feature", "scale"], ["raised"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info(name, dtype, shape) for name in inputs],
+        [helper.make_tensor_value_info(name, dtype, None) for name in outputs],
+        [scale],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    if external is None:
+        onnx.save(model, path)
+    else:
+        onnx.save(model, path, save_as_external_data=True, location=external, size_threshold=0)
+    return path
+
+
+def save_ir(
+    path: Path,
+    build: Callable[[openvino.Output], Sequence[openvino.Output]] | None = None,
+    *,
+    shape: Sequence[int] = (1, 3, 16, 8),
+) -> Path:
+    """An OpenVINO IR: what `build` makes of the input; by default each channel's mean `[B, 3]`."""
+    images = opset.parameter(list(shape), np.float32, name="images")
+    made = build(images.output(0)) if build else [channel_means(images.output(0))]
+    openvino.save_model(openvino.Model([*made], [images], "small"), path, compress_to_fp16=False)
+    return path
+
+
+def channel_means(images: openvino.Output) -> openvino.Output:
+    axes = opset.constant(np.array([2, 3], np.int64))
+    scaled = opset.multiply(images, opset.constant(np.array([2.0], np.float32)))
+    return opset.reduce_mean(scaled, axes, False).output(0)
+
+
+def save_script(path: Path, module: torch.nn.Module) -> Path:
+    torch.jit.script(module.eval()).save(str(path))
+    return path
+
+
+def save_export(
+    path: Path,
+    module: torch.nn.Module,
+    *,
+    shape: tuple[int, int, int, int] = (2, 3, 16, 8),
+    free: Sequence[str | None] = ("batch", None, None, None),
+) -> Path:
+    """A torch.export program; sides that `free` names stay free."""
+    sides = {i: torch.export.Dim(name, min=2) for i, name in enumerate(free) if name}
+    program = torch.export.export(module, (torch.zeros(shape),), dynamic_shapes=(sides or None,))
+    torch.export.save(program, path)
+    return path
