@@ -202,19 +202,22 @@ def _machine() -> str:
     return "/".join(parts)
 
 
-def _process_started(process: int) -> str:
-    """When a process started, in a form to compare; empty if there is none of this number."""
-    stat = Path(f"/proc/{process}/stat")
-    if Path("/proc/self/stat").exists():
+def _process_started(process: int, system: Path = Path("/proc")) -> str:
+    """When a process started, in a form to compare; empty if there is none of this number.
+
+    Without `/proc` a process that runs is taken for the one that held the lock.
+    """
+    if (system / "self" / "stat").exists():
         try:
-            state, *fields = stat.read_text().rpartition(")")[2].split()
+            text = (system / str(process) / "stat").read_text()
         except (FileNotFoundError, ProcessLookupError):
             return ""
+        state, *fields = text.rpartition(")")[2].split()
         return "" if state in "ZX" else fields[18]
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return ""
     except PermissionError:
-        return "running"
+        pass
     return "running"

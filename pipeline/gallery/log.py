@@ -164,7 +164,8 @@ def run_version(root: Path, run_id: str) -> int | None:
 
 def history(root: Path, version: int) -> list[dict[str, Any]]:
     """What the log tells of each version up to this one, oldest first."""
-    return _open(root, version).history()[::-1]
+    # An old version's own history holds all commits under wrong numbers: ask the latest.
+    return [entry for entry in _open(root, None).history()[::-1] if entry["version"] <= version]
 
 
 def scan_row_ids(root: Path, version: int, where: str) -> pa.ChunkedArray:

@@ -24,7 +24,7 @@ REJECT_SCHEMA = pa.schema(
         pa.field("size", pa.int64()),
         pa.field("mtime", TIMESTAMP),
         pa.field("reason", pa.string(), nullable=False),
-        pa.field("detail", pa.string()),
+        pa.field("detail", pa.string(), nullable=False),
     ]
 )
 NO_REJECTS = 0
@@ -37,13 +37,13 @@ def as_rejects(table: pa.Table) -> pa.Table:
     missing = [name for name in REJECT_SCHEMA.names if name not in table.column_names]
     if missing:
         raise InputError(f"rejects without the column {missing[0]}")
+    for field in REJECT_SCHEMA:
+        if not field.nullable and table[field.name].null_count:
+            raise InputError(f"rejects with a null {field.name}")
     try:
         rejects = table.select(REJECT_SCHEMA.names).cast(REJECT_SCHEMA)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InputError(f"rejects with a wrong column: {error}") from error
-    for name in ("path", "reason"):
-        if rejects[name].null_count:
-            raise InputError(f"rejects with a null {name}")
     return rejects.replace_schema_metadata(None)
 
 

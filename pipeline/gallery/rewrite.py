@@ -20,9 +20,11 @@ from pipeline.gallery.log import NewFile, RowFile
 from pipeline.gallery.row_files import delta_statistics, write_row_file
 from pipeline.gallery.storage import GalleryDamagedError
 
+_BATCH_ROWS = 1_000_000
+
 
 def without_rows(
-    root: Path, files: Sequence[RowFile], row_ids: np.ndarray, run_id: str, schema: pa.Schema
+    root: Path, files: Sequence[RowFile], row_ids: np.ndarray, schema: pa.Schema
 ) -> tuple[list[RowFile], list[NewFile]]:
     """The files that hold any of `row_ids` int64 `[n]`, and the new files, on the disk, that take
     their place.
@@ -42,7 +44,7 @@ def without_rows(
         found += rows.num_rows - kept.num_rows
         touched.append(file)
         if kept.num_rows:
-            written.append(_write(root, file, kept.cast(schema), run_id))
+            written.append(_write(root, file, kept.cast(schema), gone=wanted[low:high]))
     if found != len(wanted):
         raise InputError(
             f"{root}: {len(wanted) - found} of {len(wanted)} rows to be removed are not in this "
@@ -58,13 +60,13 @@ def _read(path: Path) -> pa.Table:
         raise GalleryDamagedError(f"{path}: the file cannot be read ({error})") from error
 
 
-def _write(root: Path, file: RowFile, rows: pa.Table, run_id: str) -> NewFile:
-    """Keeps the rows that stay, in row-id order, under a name that tells the run and the file
-    that it replaces.
+def _write(root: Path, file: RowFile, rows: pa.Table, gone: np.ndarray) -> NewFile:
+    """Keeps the rows that stay, in row-id order, under a name that tells which rows left which
+    file.
     """
     rows = rows.sort_by("row_id")
     first = rows["row_id"][0].as_py()
-    digest = hashlib.sha256(f"{run_id}\n{file.path}".encode()).hexdigest()[:32]
+    digest = hashlib.sha256(file.path.encode() + gone.tobytes()).hexdigest()[:32]
     name = f"{first:012d}-{digest}.parquet"
     folder = root / storage.UNITS_FOLDER
     storage.make_folder(folder)
@@ -103,7 +105,7 @@ def _key_batches(root: Path, files: Sequence[RowFile]) -> Iterator[pa.Table]:
             raise GalleryDamagedError(
                 f"{root / file.path}: the file cannot be read ({error})"
             ) from error
-        if number == len(files) - 1 or sum(table.num_rows for table in batch) > 1_000_000:
+        if number == len(files) - 1 or sum(table.num_rows for table in batch) > _BATCH_ROWS:
             tables = [table.replace_schema_metadata(None) for table in batch]
             yield pa.concat_tables(tables)
             batch = []

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline.core.features import off_unit
 from pipeline.errors import InputError
 from pipeline.gallery.storage import GalleryDamagedError
 
 DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
 MAX_DIMENSION = 65_536
-NORM_TOLERANCE = 1e-3
 CONTENT_HASH_BYTES = 16
 
 TIMESTAMP = pa.timestamp("us", "UTC")
@@ -83,14 +83,14 @@ def encode_features(features: np.ndarray, dtype: str = "float32") -> pa.FixedSiz
         raise InputError(f"features of shape {list(features.shape)}: [rows, dimension] expected")
     count, dimension = features.shape
     check_form(dimension, dtype)
-    norms = _norms(np.asarray(features, dtype=np.float32))
-    wrong = _first_wrong(norms)
-    if wrong is not None:
+    exact = np.asarray(features, dtype=np.float32)
+    wrong = off_unit(exact)
+    if len(wrong):
         raise InputError(
-            f"feature {wrong} of {count} has norm {norms[wrong]:.4g}: features are stored at "
-            "unit length"
+            f"feature {wrong[0]} of {count} has norm {_norm(exact[wrong[0]]):.4g}: "
+            "features are stored at unit length"
         )
-    stored = np.ascontiguousarray(features, dtype=DTYPES[dtype])
+    stored = np.ascontiguousarray(exact, dtype=DTYPES[dtype])
     buffers = [None, pa.py_buffer(stored)]
     kind = pa.binary(feature_bytes(dimension, dtype))
     return pa.FixedSizeBinaryArray.from_buffers(kind, count, buffers)
@@ -115,15 +115,14 @@ def decode_features(
     if len(column) == 0:
         return out
     out[:] = _stored_values(column, dimension, dtype, file)
-    norms = _norms(out)
-    wrong = _first_wrong(norms)
-    if wrong is not None:
+    wrong = off_unit(out)
+    if len(wrong):
         raise GalleryDamagedError(
-            f"{file}: a feature has norm {norms[wrong]:.4g} where 1 was written: "
+            f"{file}: a feature has norm {_norm(out[wrong[0]]):.4g} where 1 was written: "
             "the file is damaged; restore it or extract its images again"
         )
     if dtype == "float16":
-        out /= norms[:, None]
+        out /= np.sqrt(np.einsum("ij,ij->i", out, out))[:, None]
     return out
 
 
@@ -154,13 +153,6 @@ def _wrong_width(file: str, found: int, expected: int) -> GalleryDamagedError:
     )
 
 
-def _norms(features: np.ndarray) -> np.ndarray:
-    """Row lengths float32 `[N]`; overflow gives infinity, without a warning."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return np.sqrt(np.einsum("ij,ij->i", features, features))
-
-
-def _first_wrong(norms: np.ndarray) -> int | None:
-    """The first row whose length is not 1; written so that NaN counts as wrong."""
-    right = np.abs(norms - 1) <= NORM_TOLERANCE
-    return None if right.all() else int(np.argmin(right))
+def _norm(feature: np.ndarray) -> float:
+    """The length of one feature `[D]`, without overflow."""
+    return float(np.linalg.norm(feature.astype(np.float64)))

@@ -22,13 +22,13 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import InputError, RunError
 from pipeline.gallery import log, storage
+from pipeline.gallery.changes import plan
 from pipeline.gallery.features import GalleryFeatures, Runs, index
 from pipeline.gallery.lock import Lock, hold
-from pipeline.gallery.rejects import REJECT_SCHEMA, as_rejects, merge, read_rejects, write_rejects
-from pipeline.gallery.rewrite import row_ids_of_paths, without_rows
-from pipeline.gallery.schema import SCALAR_COLUMNS, SCALAR_FIELDS, check_form, row_schema
+from pipeline.gallery.rejects import read_rejects
+from pipeline.gallery.schema import SCALAR_COLUMNS, SCALAR_FIELDS, check_form
 from pipeline.gallery.storage import GalleryDamagedError
-from pipeline.gallery.unit_files import FoundUnits, UnitRecord, UnitTarget, find_units, read_record
+from pipeline.gallery.unit_files import FoundUnits, UnitRecord, UnitTarget, find_units
 
 _log = logging.getLogger(__name__)
 
@@ -44,18 +44,6 @@ class VersionInfo:
     rows_added: int
     rows_removed: int
     rejects: int
-
-
-@dataclass(frozen=True)
-class Recovered:
-    """What `Gallery.recover` did: units and rows committed, and why each useless leftover was
-    deleted.
-    """
-
-    units: int
-    rows: int
-    rejects: int
-    damaged: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,9 +166,8 @@ class Gallery:
             )
         fields = [field for field in SCALAR_FIELDS if field.name in {"row_id", *columns}]
         paths = [str(self._root / file.path) for file in self.snapshot.files]
-        dataset = ds.dataset(paths, schema=pa.schema(fields), format="parquet")
         try:
-            table = dataset.to_table()
+            table = ds.dataset(paths, schema=pa.schema(fields), format="parquet").to_table()
         except (OSError, pa.ArrowInvalid) as error:
             raise self._damage(error) from error
         if table.num_rows != self.count:
@@ -227,29 +214,31 @@ class Gallery:
         """Units that earlier runs finished and did not commit; changes nothing."""
         return find_units(self.target, self.next_row_id)
 
-    def recover(self, lock: Lock | None = None) -> tuple["Gallery", Recovered]:
-        """Commits what interrupted runs finished and deletes what they left half done.
+    def clear(self, found: FoundUnits, lock: Lock | None = None) -> None:
+        """Deletes what `find_units` found to be of no use, telling each damaged file to the log.
 
-        Call it before anything is planned: it gives the version to plan on. The units replace
-        older rows of the same paths. While workers of this run write, it must not be called: it
-        deletes their unfinished files.
+        Call it before workers write: their unfinished files would go too.
+        """
+        with _locked(self.location, lock, "clear"):
+            for _, reason in found.damaged:
+                _log.warning("%s: deleted, its images are done again", reason)
+            storage.delete_files(path for path, _ in found.damaged)
+            storage.delete_files(found.orphans)
+
+    def recover(self, lock: Lock | None = None) -> tuple["Gallery", FoundUnits]:
+        """Commits the units that interrupted runs finished, and clears the rest.
+
+        For a run whose plan is not that of the interrupted one; a run with the same plan keeps
+        its row ids if it takes the units of `find_units` for its own. The units replace older
+        rows of the same paths.
         """
         with _locked(self.location, lock, "recover") as held:
             self._check_latest()
             found = self.find_units()
-            for _, reason in found.damaged:
-                _log.warning("%s: deleted, its images are done again", reason)
-            storage.delete_files([path for path, _ in found.damaged])
-            storage.delete_files(found.orphans)
-            gallery = self
-            if found.units:
-                gallery = self.commit(found.units, run_id=_run_id_of(found.units), lock=held)
-        return gallery, Recovered(
-            len(found.units),
-            sum(unit.rows for unit in found.units),
-            sum(unit.rejects for unit in found.units),
-            tuple(reason for _, reason in found.damaged),
-        )
+            self.clear(found, held)
+            if not found.units:
+                return self, found
+            return self.commit(found.units, run_id=_run_id_of(found.units), lock=held), found
 
     def commit(
         self,
@@ -261,8 +250,7 @@ class Gallery:
         forget: Iterable[str] = (),
         lock: Lock | None = None,
     ) -> "Gallery":
-        """The next version: with these units, without the rows `removes` (row ids), in one
-        transaction.
+        """The next version: with these units, without the rows `removes` (ids), in one commit.
 
         A path is the key: new rows and new rejects replace older rows and rejects of the same
         path. `rejects` are inputs that reached no unit; `forget` are paths whose rejects are no
@@ -279,8 +267,9 @@ class Gallery:
             if done is not None:
                 return done
             self._check_latest()
-            self._check_units(units)
-            change = self._change(units, run_id, _as_ids(removes), rejects, forget)
+            change = plan(
+                self.target, self.snapshot, units, run_id, _as_ids(removes), rejects, forget
+            )
             if change is None:
                 return self
             storage.sync_folder(self._root)
@@ -329,82 +318,6 @@ class Gallery:
         if any(unit.end_row_id > latest.next_row_id for unit in units):
             raise InputError(f"run {run_id} was committed already, without some of these units")
         return latest
-
-    def _check_units(self, units: Sequence[UnitRecord]) -> None:
-        end = self.next_row_id
-        for unit in units:
-            if unit.fingerprint != self.fingerprint:
-                raise InputError(
-                    f"unit {unit.unit_id}: its recipe {unit.fingerprint} is not the gallery's "
-                    f"{self.fingerprint}"
-                )
-            if unit.first_row_id < end:
-                raise InputError(
-                    f"unit {unit.unit_id}: row id {unit.first_row_id} was given before (the next "
-                    f"is {end})"
-                )
-            end = unit.end_row_id
-            if read_record(self._root, unit.path or str(unit.rejects_path), self.target) != unit:
-                raise GalleryDamagedError(
-                    f"unit {unit.unit_id}: its file is not what the record says"
-                )
-
-    def _change(
-        self,
-        units: Sequence[UnitRecord],
-        run_id: str,
-        removes: np.ndarray,
-        rejects: pa.Table | None,
-        forget: Iterable[str],
-    ) -> log.Change | None:
-        """What the commit has to do; None if that is nothing."""
-        row_paths = self._paths_of(units)
-        new_rejects = self._rejects_of(units, rejects)
-        keys = pa.chunked_array([*row_paths.chunks, *new_rejects["path"].chunks], pa.string())
-        if len(keys.unique()) != len(keys):
-            raise InputError(f"run {run_id}: two of its members have the same path")
-        files = self.snapshot.files
-        gone = np.union1d(removes, row_ids_of_paths(self._root, files, keys))
-        touched, written = without_rows(
-            self._root, files, gone, run_id, row_schema(self.dimension, self.dtype)
-        )
-        before = self.rejects()
-        after = merge(before, new_rejects, row_paths, forget)
-        if not len(keys) and not touched and after.equals(before):
-            return None
-        added = [log.NewFile(unit.path, unit.bytes, unit.statistics) for unit in units if unit.path]
-        summary = {
-            "rows_added": sum(unit.rows for unit in units),
-            "rows_removed": len(gone),
-            "rejects": after.num_rows,
-            "units": len(units),
-        }
-        return log.Change(
-            run_id=run_id,
-            added=[*added, *written],
-            removed=touched,
-            next_row_id=max([self.next_row_id, *(unit.end_row_id for unit in units)]),
-            rejects=write_rejects(self._root, after),
-            summary=summary,
-        )
-
-    def _paths_of(self, units: Sequence[UnitRecord]) -> pa.ChunkedArray:
-        chunks = [
-            chunk
-            for unit in units
-            if unit.path
-            for chunk in pq.read_table(self._root / unit.path, columns=["path"])["path"].chunks
-        ]
-        return pa.chunked_array(chunks, pa.string())
-
-    def _rejects_of(self, units: Sequence[UnitRecord], others: pa.Table | None) -> pa.Table:
-        tables = [
-            as_rejects(pq.read_table(self._root / unit.rejects_path))
-            for unit in units
-            if unit.rejects_path
-        ]
-        tables.append(as_rejects(others) if others is not None else REJECT_SCHEMA.empty_table())
-        return pa.concat_tables(tables)
 
 
 def exists(location: str) -> bool:

@@ -192,14 +192,14 @@ def _check_unit(
         )
     if not rows.schema.equals(target.schema):
         raise InputError(f"unit {unit_id}: {_difference(rows.schema, target.schema)}")
+    for name in ("row_id", "path", "feature"):
+        if rows[name].null_count:
+            raise InputError(f"unit {unit_id}: a row with a null {name}")
     ids = rows["row_id"].to_numpy()
     if rows.num_rows and (
         ids[0] not in row_ids or ids[-1] not in row_ids or (ids[1:] <= ids[:-1]).any()
     ):
         raise InputError(f"unit {unit_id}: row ids must ascend within {row_ids}")
-    for name in ("row_id", "path", "feature"):
-        if rows[name].null_count:
-            raise InputError(f"unit {unit_id}: a row with a null {name}")
     paths = pa.chunked_array([*rows["path"].chunks, *rejects["path"].chunks], pa.string())
     if pc.count_distinct(paths).as_py() != len(row_ids):
         raise InputError(f"unit {unit_id}: two members have the same path")
@@ -210,8 +210,12 @@ def _difference(found: pa.Schema, wanted: pa.Schema) -> str:
         if field.name not in found.names:
             return f"the column {field.name} is missing"
         if not found.field(field.name).equals(field):
-            return f"the column {found.field(field.name)} should be {field}"
+            return f"the column {_kind(found.field(field.name))} should be {_kind(field)}"
     return f"the columns are {', '.join(found.names)}; they should be {', '.join(wanted.names)}"
+
+
+def _kind(field: pa.Field) -> str:
+    return f"{field.name}: {field.type}{'' if field.nullable else ' not null'}"
 
 
 def _write_rows(path: Path, rows: pa.Table, about: dict[str, Any]) -> None:

@@ -1,0 +1,150 @@
+"""A version of a gallery for other tools: `features.npy` with `rows.csv`, or Parquet with lists."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from pipeline.errors import InputError
+from pipeline.gallery import storage
+from pipeline.gallery.table import Gallery
+
+FEATURES_FILE = "features.npy"
+ROWS_FILE = "rows.csv"
+PARQUET_FILE = "rows.parquet"
+ABOUT_FILE = "gallery.json"
+OWN_FILES = frozenset({FEATURES_FILE, ROWS_FILE, PARQUET_FILE, ABOUT_FILE})
+FORMATS = ("npy", "parquet")
+_BLOCK_BYTES = 64 << 20
+_CSV_ROWS = 100_000
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote: its files, and how many rows of which dimension and version."""
+
+    files: tuple[str, ...]
+    rows: int
+    dimension: int
+    version: int
+
+
+def export(gallery: Gallery, out: str, format: str = "npy") -> Exported:  # noqa: A002 (the flag's name)
+    """Writes a version to the folder `out`, rows in row-id order.
+
+    `npy`: `features.npy` (float32 `[N, D]`) and `rows.csv` (all other columns; times in ISO 8601,
+    hashes in hexadecimal, unknown values empty). `parquet`: `rows.parquet` with the feature as
+    list<float>. Both: `gallery.json`, which names the gallery, version and recipe, written last.
+    The files get their names when they are whole. Raises `InputError` if the folder holds
+    anything but an earlier export.
+    """
+    if format not in FORMATS:
+        raise InputError(f"--format {format!r} is unknown: choose one of {', '.join(FORMATS)}")
+    folder = _free_folder(out)
+    if format == "npy":
+        writers = {FEATURES_FILE: _write_features, ROWS_FILE: _write_csv}
+    else:
+        writers = {PARQUET_FILE: _write_parquet}
+    storage.delete_files(folder / name for name in sorted(OWN_FILES))
+    for name, write in {**writers, ABOUT_FILE: _write_about}.items():
+        _write_whole(folder / name, gallery, write)
+    files = tuple(str(folder / name) for name in (*writers, ABOUT_FILE))
+    return Exported(files, gallery.count, gallery.dimension, gallery.version)
+
+
+def _free_folder(out: str) -> Path:
+    folder = storage.local_root(out)
+    if folder.exists():
+        if not folder.is_dir():
+            raise InputError(f"{folder}: this is a file; --out needs a folder")
+        temporary = f"{storage.TEMPORARY_SUFFIX}"
+        others = sorted(
+            path.name
+            for path in folder.iterdir()
+            if path.name not in OWN_FILES and not path.name.endswith(temporary)
+        )
+        if others:
+            raise InputError(
+                f"{folder}: the folder holds other files ({others[0]}); "
+                "give a new or an empty folder"
+            )
+    storage.make_folder(folder)
+    return folder
+
+
+def _write_whole(path: Path, gallery: Gallery, write: Callable[[Gallery, Path], None]) -> None:
+    temporary = path.with_name(f".{path.name}{storage.TEMPORARY_SUFFIX}")
+    try:
+        write(gallery, temporary)
+        storage.sync_file(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    storage.sync_folder(path.parent)
+
+
+def _blocks(gallery: Gallery) -> list[tuple[int, int]]:
+    """Runs of positions whose features take a bounded number of bytes."""
+    size = max(1, _BLOCK_BYTES // (4 * gallery.dimension))
+    return [(start, min(start + size, gallery.count)) for start in range(0, gallery.count, size)]
+
+
+def _write_features(gallery: Gallery, path: Path) -> None:
+    # Plain writes: a full disk is an error there, and kills the process in mapped memory.
+    shape = (gallery.count, gallery.dimension)
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    features = gallery.features()
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for start, stop in _blocks(gallery):
+            file.write(features.read(start, stop).astype("<f4", copy=False).data)
+
+
+def _write_csv(gallery: Gallery, path: Path) -> None:
+    rows = gallery.rows()
+    with pyarrow.csv.CSVWriter(path, _as_text(rows.schema.empty_table()).schema) as writer:
+        for start in range(0, rows.num_rows, _CSV_ROWS):
+            writer.write_table(_as_text(rows.slice(start, _CSV_ROWS)))
+
+
+def _as_text(rows: pa.Table) -> pa.Table:
+    """Times and hashes as text; all else as it is."""
+    for index, field in enumerate(rows.schema):
+        if pa.types.is_timestamp(field.type):
+            text = pc.strftime(rows[field.name], format="%Y-%m-%dT%H:%M:%SZ")
+            rows = rows.set_column(index, field.name, text)
+        elif pa.types.is_fixed_size_binary(field.type):
+            values = [value and value.hex() for value in rows[field.name].to_pylist()]
+            rows = rows.set_column(index, field.name, pa.array(values, pa.string()))
+    return rows
+
+
+def _write_parquet(gallery: Gallery, path: Path) -> None:
+    rows, features = gallery.rows(), gallery.features()
+    kind = pa.list_(pa.field("element", pa.float32(), nullable=False))
+    schema = rows.schema.append(pa.field("feature", kind, nullable=False))
+    with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=["camera"]) as writer:
+        for start, stop in _blocks(gallery):
+            values = pa.array(features.read(start, stop).ravel())
+            offsets = np.arange(stop - start + 1, dtype=np.int32) * gallery.dimension
+            lists = pa.ListArray.from_arrays(pa.array(offsets), values, type=kind)
+            part = rows.slice(start, stop - start)
+            writer.write_table(part.append_column(schema.field("feature"), lists))
+
+
+def _write_about(gallery: Gallery, path: Path) -> None:
+    about = {
+        "gallery": gallery.location,
+        "version": gallery.version,
+        "rows": gallery.count,
+        "dimension": gallery.dimension,
+        "fingerprint": gallery.fingerprint,
+        "recipe": gallery.recipe_json,
+    }
+    path.write_text(json.dumps(about, indent=2) + "\n")
