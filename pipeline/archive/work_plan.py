@@ -57,6 +57,11 @@ class Changes:
     """Rows of the gallery whose image is not listed."""
     unchanged: int
 
+    @property
+    def new_or_changed(self) -> pa.Table:
+        """The images to extract."""
+        return pa.concat_tables([self.new, self.changed])
+
 
 def compare(images: pa.Table, rows: pa.Table, rejects: pa.Table) -> Changes:
     """What a listing holds beyond a gallery's `rows` and `rejects` (path, size and mtime of each).
@@ -93,9 +98,7 @@ def plan(
     keep their row ids, so that their finished files still count; the rest is planned behind it.
     InputError where the unit size is out of bounds.
     """
-    low, high = UNIT_SIZES
-    if not low <= unit_size <= high:
-        raise InputError(f"a work unit holds {low} to {high} images, not {unit_size}")
+    check_unit_size(unit_size)
     kept = PLAN_SCHEMA.empty_table()
     if leftover is not None and len(leftover):
         kept = _still_valid(leftover, images, fingerprint)
@@ -110,6 +113,13 @@ def plan(
         names += [unit_id(members, fingerprint)] * len(members)
     rest = rest.append_column("unit", pa.array(names, pa.string()))
     return pa.concat_tables([kept, rest.cast(PLAN_SCHEMA)]).sort_by("row_id").combine_chunks()
+
+
+def check_unit_size(unit_size: int) -> None:
+    """Raise InputError where no unit may be of this size."""
+    low, high = UNIT_SIZES
+    if not low <= unit_size <= high:
+        raise InputError(f"a work unit holds {low} to {high} images, not {unit_size}")
 
 
 def units(planned: pa.Table) -> Iterator[Unit]:

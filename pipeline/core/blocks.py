@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -125,6 +125,10 @@ class Tiling:
             )
         if self.threads < 0:
             raise ValueError(f"threads must be 0 (all) or more, not {self.threads}")
+
+    def on_one_thread(self) -> "Tiling":
+        """The same blocks on a single thread, for a worker that owns one CPU."""
+        return replace(self, threads=1)
 
     @contextmanager
     def workers(self) -> Iterator[Callable[[Callable[[int, int], None], Blocks], None]]:

@@ -188,6 +188,17 @@ def rank_counts(
     )
 
 
+def has_match(queries: Labels, gallery: Labels) -> NDArray[np.bool_]:
+    """Which queries `[Q]` have a match at all: the valid ones.
+
+    >>> has_match(Labels(np.array([5, 6]), np.array([0, 0])),
+    ...           Labels(np.array([5, 6]), np.array([1, 0])))
+    array([ True, False])
+    """
+    owner, _ = _matching_pairs(queries, gallery)
+    return np.bincount(owner, minlength=len(queries)) > 0
+
+
 def _check(rows: FeatureRows, labels: Labels, what: str) -> None:
     if len(rows) != len(labels):
         raise ValueError(f"{len(rows)} {what} features do not go with {len(labels)} labels")

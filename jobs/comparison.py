@@ -1,0 +1,88 @@
+"""Two galleries side by side: opened at a version, held against each other, labelled."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.core.blocks import FeatureRows
+from pipeline.core.ranking import DISTRACTOR, NO_CAMERA, Labels, has_match
+from pipeline.errors import InputError
+from pipeline.gallery.table import Gallery
+from pipeline.model.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Side:
+    """Queries or gallery rows: the pinned table, its columns, and what the folds need of it."""
+
+    gallery: Gallery
+    rows: pa.Table
+    features: FeatureRows
+    labels: Labels
+
+
+def open_sides(
+    query: str, query_version: int | None, gallery: str, gallery_version: int | None
+) -> tuple[Side, Side]:
+    """Both galleries, pinned to a version; InputError where they cannot be compared."""
+    tables = Gallery.open(query, query_version), Gallery.open(gallery, gallery_version)
+    recipes = [Recipe.from_json(each.recipe_json) for each in tables]
+    if recipes[0].fingerprint != recipes[1].fingerprint:
+        different = "; ".join(recipes[0].differences(recipes[1]))
+        raise InputError(
+            f"features of two recipes are never compared: {query} and {gallery} differ in"
+            f" {different}; extract one of them again"
+        )
+    for each in tables:
+        if each.count == 0:
+            raise InputError(f"{each.location} has no row in version {each.version}")
+    names = ["path", "identity", "camera"]
+    columns = [each.rows(names) for each in tables]
+    first, second = (
+        Side(each, rows, each.features(), labels)
+        for each, rows, labels in zip(tables, columns, _labels(columns), strict=True)
+    )
+    return first, second
+
+
+def _labels(tables: Sequence[pa.Table]) -> list[Labels]:
+    """Labels of several tables; one camera name is one number in all of them."""
+    cameras = pa.chunked_array([chunk for each in tables for chunk in each["camera"].chunks])
+    known = cameras.drop_null().unique().sort()
+    return [
+        Labels(
+            pc.fill_null(each["identity"], DISTRACTOR).to_numpy(),
+            pc.fill_null(pc.index_in(each["camera"], known), NO_CAMERA).to_numpy().astype(np.int64),
+        )
+        for each in tables
+    ]
+
+
+def check_matches(query: Side, gallery: Side) -> None:
+    """Tell in words, before any work, why no query can have a match."""
+    for side, flag in ((query, "--query"), (gallery, "--gallery")):
+        if not (side.labels.identity > 0).any():
+            raise InputError(
+                f"{flag} {side.gallery.location} has no identity to evaluate by: extract it with a"
+                f" --layout that tells identities (it was made with {_layout(side)})"
+            )
+    common = np.intersect1d(query.labels.identity, gallery.labels.identity)
+    if not (common > 0).any():
+        raise InputError(
+            f"no identity of {query.gallery.location} is in {gallery.gallery.location}:"
+            " not one query has a match"
+        )
+    if not has_match(query.labels, gallery.labels).any():
+        cameras = sorted(set(gallery.rows["camera"].drop_null().to_pylist()))
+        raise InputError(
+            "not one query has a match: every gallery row of a query's identity is from the"
+            f" query's own camera ({gallery.gallery.location} has {len(cameras)}:"
+            f" {', '.join(cameras[:10])}), and those are left out"
+        )
+
+
+def _layout(side: Side) -> str:
+    return f"--layout {side.gallery.properties['layout']}"

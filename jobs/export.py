@@ -1,0 +1,58 @@
+"""export: write a gallery's features and rows for other tools."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.console import RenderableType
+from rich.text import Text
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """The files that were written, and what they hold."""
+
+    files: tuple[str, ...]
+    rows: int
+    dimension: int
+    version: int
+
+
+def export(
+    *,
+    gallery: str,
+    out: Path,
+    format: Literal["npy", "parquet"] = "npy",  # noqa: A002 - the flag's name
+    version: int | None = None,
+) -> ExportResult:
+    """Write a gallery's features and rows for other tools, in row-id order.
+
+    For example:
+
+        regallery export --gallery galleries/test --out exported
+
+    Args:
+        gallery: Folder of the gallery.
+        out: New or empty folder, or that of an earlier export, which is replaced.
+        format: npy for features.npy (float32 [N, D]) with rows.csv; parquet for rows.parquet with
+            the feature as a list of floats. Either comes with gallery.json, which names the recipe.
+        version: Version to write (default: the latest).
+    """
+    from pipeline.gallery.export import export as write
+    from pipeline.gallery.table import Gallery
+
+    done = write(Gallery.open(gallery, version), str(out), format)
+    return ExportResult(done.files, done.rows, done.dimension, done.version)
+
+
+def describe(result: ExportResult) -> RenderableType:
+    """One line a file."""
+    told = f"version {result.version}: {result.rows:,} rows of {result.dimension} dimensions"
+    return Text("\n".join([told, *result.files]))
+
+
+if __name__ == "__main__":
+    from jobs.cli import main
+
+    sys.exit(main(["export", *sys.argv[1:]]))

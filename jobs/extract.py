@@ -1,0 +1,404 @@
+"""extract: make a gallery, or bring it up to date with its source."""
+
+import hashlib
+import logging
+import sys
+from collections import Counter
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from jobs.console import progress
+from jobs.flags import ActorFlags, RecipeFlags
+from pipeline.errors import InputError, RunError
+
+if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
+    import pyarrow as pa
+
+    from pipeline.archive.listing import Listing
+    from pipeline.archive.work_plan import Unit
+    from pipeline.gallery.lock import Lock
+    from pipeline.gallery.table import Gallery
+    from pipeline.gallery.unit_files import UnitRecord
+    from pipeline.model.networks import NetworkFile
+    from pipeline.model.recipe import Recipe
+    from pipeline.stages.extract import Work
+
+logger = logging.getLogger(__name__)
+
+ALWAYS_ALLOWED_REJECTS = 10
+"""So many rejects never stop a run, however few its images are."""
+
+NO_RECIPE_FLAGS = RecipeFlags()
+DEFAULT_ACTORS = ActorFlags()
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What a run of extract found and did.
+
+    The source's `images` are `new`, `changed` or `unchanged`; `rejected` of the new and changed
+    ones gave no row. `rejects` counts all rejects of the gallery by reason, those of names
+    included, `skipped` the files that are no images by suffix, and `missing` the gallery's rows
+    whose image is gone from the source (they stay).
+    """
+
+    gallery: str
+    version: int
+    images: int
+    new: int
+    changed: int
+    unchanged: int
+    missing: int
+    rejected: int
+    rejects: dict[str, int]
+    skipped: dict[str, int]
+    units: int
+    units_found_finished: int
+    rows: int
+    dimension: int
+    fingerprint: str
+
+
+def extract(
+    source: str,
+    /,
+    *,
+    gallery: str,
+    model: str,
+    checkpoint: str | None = None,
+    layout: str = "none",
+    storage: Literal["float32", "float16"] | None = None,
+    unit_size: int = 1024,
+    max_rejects: float = 0.01,
+    max_pixels: int = 50_000_000,
+    recipe: RecipeFlags = NO_RECIPE_FLAGS,
+    on: ActorFlags = DEFAULT_ACTORS,
+) -> Extracted:
+    """Make a gallery, or bring it up to date with its source.
+
+    Only images that are new or have changed are extracted. Run again after an interruption, the
+    command goes on with the work units that are not finished.
+
+    For example:
+
+        regallery extract market/bounding_box_test --layout market1501
+        --gallery galleries/test --model osnet_x0_25_msmt17.onnx --flip
+
+    Args:
+        source: Folder of images, its subfolders included, or a manifest (.csv, .parquet).
+        gallery: Folder of the gallery; made where there is none.
+        model: ONNX file, OpenVINO IR (.xml), TorchScript or torch.export file, or torchvision:NAME.
+        checkpoint: Weights of a torchvision backbone.
+        layout: How names tell identity and camera: market1501, msmt17, dukemtmc, cuhk03-np,
+            veri776, vehicleid, image-folder, none, or a template such as
+            {camera}/{date}/{identity}_{frame}.jpg.
+        storage: Type of the stored features; float16 halves the gallery (default: float32).
+        unit_size: Images in a work unit: the rows of a file, and what a crash can cost.
+        max_rejects: Share of the inputs that may be rejects before the run stops; ten always may.
+        max_pixels: Pictures of more pixels are rejects.
+    """
+    if not 0 <= max_rejects <= 1:
+        raise InputError(f"--max-rejects is a share from 0 to 1, not {max_rejects}")
+    from pipeline.archive.listing import list_source
+    from pipeline.archive.work_plan import check_unit_size, compare
+    from pipeline.gallery import table
+
+    check_unit_size(unit_size)
+    network, wanted = _recipe(model, checkpoint, recipe)
+    table.check_location(gallery)
+    present = table.Gallery.open(gallery) if table.exists(gallery) else None
+    if present is not None:
+        _check_same_gallery(present, wanted, layout, storage)
+    listing = list_source(source, layout)
+    if present is not None and present.properties["source"] != listing.root:
+        raise InputError(
+            f"{gallery} holds the images of {present.properties['source']}, named by their paths"
+            f" there: give that source, or a new gallery for {listing.root}"
+        )
+    limit = _reject_limit(listing, max_rejects)
+    dimension = present.dimension if present else _dimension(network, wanted, on)
+    with table.lock_gallery(gallery, f"extract {source}") as lock:
+        if present is None and not table.exists(gallery):
+            _create(gallery, wanted, dimension, storage or "float32", listing, layout, lock)
+        present = table.Gallery.open(gallery)
+        changes = compare(
+            listing.images, present.rows(["path", "size", "mtime"]), present.rejects()
+        )
+        todo, finished = _plan(present, changes.new_or_changed, unit_size, lock)
+        work = _work(present, listing, network, wanted, max_pixels, on)
+        records = _records(todo, work, on)
+        watched = _watched(records, todo, finished, gallery, len(listing.rejects), limit)
+        done = [*finished, *watched]
+        after = _commit(present, done, listing, lock)
+    return Extracted(
+        gallery=gallery,
+        version=after.version,
+        images=len(listing.images),
+        new=len(changes.new),
+        changed=len(changes.changed),
+        unchanged=changes.unchanged,
+        missing=changes.missing,
+        rejected=sum(record.rejects for record in done),
+        rejects=_reasons(after.rejects()),
+        skipped=listing.skipped,
+        units=len(done),
+        units_found_finished=len(finished),
+        rows=after.count,
+        dimension=after.dimension,
+        fingerprint=after.fingerprint,
+    )
+
+
+def describe(result: Extracted) -> RenderableType:
+    """A few lines: what the source held, what was done, where the gallery stands."""
+    lines = [
+        f"{result.images:,} images: {result.new:,} new, {result.changed:,} changed,"
+        f" {result.unchanged:,} as they were",
+    ]
+    if result.units_found_finished:
+        lines.append(
+            f"{result.units_found_finished} of {result.units} work units were finished already"
+        )
+    if result.missing:
+        lines.append(f"{result.missing:,} rows have no image in the source any more; they stay")
+    if result.skipped:
+        lines.append("skipped, no images: " + _listed(result.skipped))
+    if result.rejects:
+        lines.append(f"rejects: {_listed(result.rejects)}")
+    lines.append(
+        f"{result.gallery}: version {result.version}, {result.rows:,} rows of"
+        f" {result.dimension} dimensions, recipe {result.fingerprint[:12]}"
+    )
+    return Group(*(Text(line) for line in lines))
+
+
+def _recipe(model: str, checkpoint: str | None, flags: RecipeFlags) -> "tuple[NetworkFile, Recipe]":
+    """The network's file and the recipe: flags before the recipe file before the defaults."""
+    from pipeline.model.networks import NetworkFile, default_recipe
+    from pipeline.model.recipe import load_recipe_fields
+
+    network = NetworkFile(model, checkpoint)
+    stated = load_recipe_fields(flags.recipe) if flags.recipe else {}
+    return network, default_recipe(network, stated | flags.stated())
+
+
+def _check_same_gallery(
+    present: "Gallery", wanted: "Recipe", layout: str, storage: str | None
+) -> None:
+    """Refuse to mix features or labels of two kinds in one gallery."""
+    from pipeline.model.recipe import Recipe
+
+    if wanted.fingerprint != present.fingerprint:
+        held = Recipe.from_json(present.recipe_json)
+        different = "; ".join(held.differences(wanted))
+        raise InputError(
+            f"{present.location} was made with another recipe ({different}):"
+            " features of two recipes are never mixed; give a new gallery"
+        )
+    if layout != present.properties["layout"]:
+        raise InputError(
+            f"{present.location} was made with --layout {present.properties['layout']}, not"
+            f" {layout}: labels of two layouts are never mixed; give a new gallery"
+        )
+    if storage not in (None, present.dtype):
+        raise InputError(
+            f"{present.location} stores {present.dtype}, not {storage}; give a new gallery"
+        )
+
+
+def _reject_limit(listing: "Listing", share: float) -> int:
+    """How many inputs may be rejects; told at once where the names alone make more."""
+    inputs = len(listing.images) + len(listing.rejects)
+    limit = max(ALWAYS_ALLOWED_REJECTS, int(share * inputs))
+    if len(listing.rejects) > limit:
+        first = listing.rejects.slice(0, 1).to_pylist()[0]
+        raise InputError(
+            f"{len(listing.rejects)} of {inputs} inputs in {listing.root} are rejects"
+            f" ({_listed(_reasons(listing.rejects))}), and {limit} may be: {first['path']}:"
+            f" {first['detail']}; mend them or raise --max-rejects"
+        )
+    return limit
+
+
+def _dimension(network: "NetworkFile", wanted: "Recipe", on: ActorFlags) -> int:
+    """Load the network once before any work, so that one that cannot run is told at once."""
+    from pipeline.model.extractor import Extractor
+
+    return Extractor(network, wanted, batch_size=on.batch_size).dimension
+
+
+def _create(
+    gallery: str,
+    wanted: "Recipe",
+    dimension: int,
+    storage: str,
+    listing: "Listing",
+    layout: str,
+    lock: "Lock",
+) -> None:
+    from pipeline.gallery.table import Gallery
+
+    Gallery.create(
+        gallery,
+        recipe_json=wanted.to_json(),
+        fingerprint=wanted.fingerprint,
+        dimension=dimension,
+        dtype=storage,
+        source=listing.root,
+        layout=layout,
+        lock=lock,
+    )
+
+
+def _plan(
+    present: "Gallery", images: "pa.Table", unit_size: int, lock: "Lock"
+) -> "tuple[list[Unit], list[UnitRecord]]":
+    """The units to extract, and those of them that an interrupted run has finished already."""
+    from pipeline.archive.work_plan import plan, units
+    from pipeline.gallery.plan_file import read_plan, write_plan
+
+    planned = plan(
+        images,
+        present.fingerprint,
+        next_row_id=present.next_row_id,
+        unit_size=unit_size,
+        leftover=read_plan(present.location),
+    )
+    todo = {unit.id: unit for unit in units(planned)}
+    found = present.find_units()
+    finished = [record for record in found.units if record.unit_id in todo]
+    stray = [record for record in found.units if record.unit_id not in todo]
+    root = Path(present.location)
+    files = [root / name for each in stray for name in (each.path, each.rejects_path) if name]
+    present.clear(replace(found, units=(), orphans=(*found.orphans, *files)), lock)
+    if todo:
+        write_plan(present.location, planned)
+    for record in finished:
+        del todo[record.unit_id]
+    return list(todo.values()), finished
+
+
+def _work(
+    present: "Gallery",
+    listing: "Listing",
+    network: "NetworkFile",
+    wanted: "Recipe",
+    max_pixels: int,
+    on: ActorFlags,
+) -> "Work":
+    from pipeline.stages.extract import Work
+
+    return Work(
+        root=listing.root,
+        target=present.target,
+        network=network,
+        recipe=wanted,
+        batch_size=on.batch_size,
+        precision=on.precision,
+        threads=on.num_cpus or 1,
+        max_pixels=max_pixels,
+        on_gpu=bool(on.num_gpus),
+    )
+
+
+def _records(todo: "Sequence[Unit]", work: "Work", on: ActorFlags) -> "Generator[UnitRecord]":
+    """Extract the units, here or on Ray; yields each one's record as it ends."""
+    from pipeline.stages.extract import extract_here, extract_on_ray
+
+    if not todo:
+        return
+    if on.actors == 0:
+        yield from extract_here(todo, work)
+        return
+    from cluster.connect import connect
+    from cluster.profiles import resolve
+
+    with connect(on.address) as cluster:
+        resources = resolve(
+            cluster.nodes,
+            actors=on.actors,
+            cpus_per_actor=on.num_cpus,
+            gpus_per_actor=on.num_gpus,
+        )
+        yield from extract_on_ray(
+            todo,
+            work,
+            actors=resources.actors,
+            cpus_per_actor=resources.cpus_per_actor,
+            gpus_per_actor=resources.gpus_per_actor,
+            environment=resources.environment,
+        )
+
+
+def _watched(
+    records: "Generator[UnitRecord]",
+    todo: "Sequence[Unit]",
+    finished: "Sequence[UnitRecord]",
+    location: str,
+    listed_rejects: int,
+    limit: int,
+) -> "Generator[UnitRecord]":
+    """Pass records on with a progress bar; stop the run once more than `limit` are rejects."""
+    rejects = listed_rejects + sum(record.rejects for record in finished)
+    before = sum(record.members for record in finished)
+    total = before + sum(len(unit.members) for unit in todo)
+    with progress() as bar, closing(records):
+        task = bar.add_task("extracting", total=total, completed=before)
+        for record in records:
+            bar.update(task, advance=record.members)
+            rejects += record.rejects
+            if rejects > limit:
+                raise RunError(
+                    f"{rejects} inputs are rejects so far, and {limit} may be:"
+                    f" {_why(location, record)}; finished work units are kept; mend the source, or run the same command with"
+                    " a larger --max-rejects to go on"
+                )
+            yield record
+
+
+def _why(location: str, record: "UnitRecord") -> str:
+    """The commonest reason of a unit's rejects, with one that has it."""
+    import pyarrow.parquet as pq
+
+    told = pq.read_table(Path(location) / str(record.rejects_path)).to_pylist()
+    reason, count = Counter(each["reason"] for each in told).most_common(1)[0]
+    first = next(each for each in told if each["reason"] == reason)
+    return f"{count} in the last unit for {reason}, as {first['path']}: {first['detail']}"
+
+
+def _commit(
+    present: "Gallery", done: "Sequence[UnitRecord]", listing: "Listing", lock: "Lock"
+) -> "Gallery":
+    """One version for all units and for the names that are rejects by themselves."""
+    from pipeline.gallery.plan_file import drop_plan
+
+    new = listing.rejects.join(
+        present.rejects(), ["path", "size", "mtime", "reason"], join_type="left anti"
+    )
+    names = sorted(record.unit_id for record in done) + sorted(new["path"].to_pylist())
+    if not names:
+        return present
+    run = hashlib.sha256("\n".join([str(present.version), *names]).encode()).hexdigest()[:16]
+    after = present.commit(done, run_id=f"extract-{run}", rejects=new, lock=lock)
+    drop_plan(present.location)
+    return after
+
+
+def _reasons(rejects: "pa.Table") -> dict[str, int]:
+    return dict(Counter(rejects["reason"].to_pylist()).most_common())
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
+
+
+if __name__ == "__main__":
+    from jobs.cli import main
+
+    sys.exit(main(["extract", *sys.argv[1:]]))

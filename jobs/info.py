@@ -1,0 +1,118 @@
+"""info: show what a gallery holds."""
+
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+_SHOWN_VERSIONS = 10
+
+
+@dataclass(frozen=True)
+class Info:
+    """One version of a gallery, counted; `versions` runs from the oldest to this one."""
+
+    gallery: str
+    version: int
+    rows: int
+    files: int
+    bytes: int
+    identities: int
+    distractors: int
+    junk: int
+    cameras: dict[str, int]
+    nulls: dict[str, int]
+    rejects: dict[str, int]
+    dimension: int
+    storage: str
+    source: str
+    layout: str
+    fingerprint: str
+    recipe: dict[str, Any]
+    versions: list[dict[str, Any]]
+
+
+def info(*, gallery: str, version: int | None = None) -> Info:
+    """Show what a gallery holds: rows by camera, rejects by reason, recipe and versions.
+
+    For example:
+
+        regallery info --gallery galleries/test
+
+    Args:
+        gallery: Folder of the gallery.
+        version: Version to look at (default: the latest).
+    """
+    from pipeline.gallery.summary import summarize
+    from pipeline.gallery.table import Gallery
+    from pipeline.model.recipe import Recipe
+
+    table = Gallery.open(gallery, version)
+    counts = asdict(summarize(table))
+    return Info(
+        gallery=gallery,
+        **counts,
+        dimension=table.dimension,
+        storage=table.dtype,
+        source=table.properties["source"],
+        layout=table.properties["layout"],
+        fingerprint=table.fingerprint,
+        recipe=asdict(Recipe.from_json(table.recipe_json)),
+        versions=[asdict(each) for each in table.history()],
+    )
+
+
+def describe(result: Info) -> RenderableType:
+    """Facts in two columns, then the latest versions."""
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    facts.add_column(style="bold")
+    facts.add_column(overflow="fold")
+    shown = {
+        "gallery": f"{result.gallery}, version {result.version}",
+        "source": f"{result.source} (layout {result.layout})",
+        "rows": f"{result.rows:,} in {result.files:,} files, {result.bytes:,} bytes",
+        "features": f"{result.dimension} x {result.storage}",
+        "identities": f"{result.identities:,}; {result.distractors:,} rows of distractors,"
+        f" {result.junk:,} of junk",
+        "cameras": _counts(result.cameras) or "unknown",
+        "unknown values": _counts(result.nulls) or "none",
+        "rejects": _counts(result.rejects) or "none",
+        "recipe": result.fingerprint,
+        **{f"  {name}": _value(value) for name, value in result.recipe.items()},
+    }
+    for name, text in shown.items():
+        facts.add_row(name, Text(text))
+    return Group(facts, Text(), _versions(result.versions[-_SHOWN_VERSIONS:]))
+
+
+def _versions(versions: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("version", "time", "rows added", "removed", "rejects", "run"):
+        table.add_column(name, justify="right" if name not in ("time", "run") else "left")
+    for each in versions:
+        table.add_row(
+            str(each["version"]),
+            each["timestamp"].isoformat(sep=" ", timespec="seconds"),
+            f"{each['rows_added']:,}",
+            f"{each['rows_removed']:,}",
+            f"{each['rejects']:,}",
+            each["run_id"] or "",
+        )
+    return table
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name or '(unknown)'} {count:,}" for name, count in counts.items())
+
+
+def _value(value: Any) -> str:
+    return ", ".join(f"{each:g}" for each in value) if isinstance(value, tuple) else str(value)
+
+
+if __name__ == "__main__":
+    from jobs.cli import main
+
+    sys.exit(main(["info", *sys.argv[1:]]))

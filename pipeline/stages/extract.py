@@ -1,0 +1,304 @@
+"""Extraction: every work unit becomes one file of features, and a record of a few hundred bytes."""
+
+import json
+import logging
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+import ray.data
+import torch
+from numpy.typing import NDArray
+
+from pipeline.archive.decoding import MAX_PIXELS, decode
+from pipeline.archive.faults import Rejected
+from pipeline.archive.reading import read_image
+from pipeline.archive.work_plan import Unit
+from pipeline.core import features
+from pipeline.errors import InputError, RunError
+from pipeline.gallery import attempts, schema
+from pipeline.gallery.rejects import REJECT_SCHEMA
+from pipeline.gallery.unit_files import UnitRecord, UnitTarget, write_unit
+from pipeline.model.extractor import Extractor
+from pipeline.model.networks import NetworkFile
+from pipeline.model.recipe import Recipe
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS = 3
+"""How often the work on a unit may kill its worker before the unit is halved."""
+
+_UNITS_A_ROUND = 512
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every worker needs to know: where images come from, how features are made and kept."""
+
+    root: str
+    target: UnitTarget
+    network: NetworkFile
+    recipe: Recipe
+    batch_size: int = 32
+    precision: str = "float32"
+    threads: int = 1
+    decode_threads: int = 2
+    max_pixels: int = MAX_PIXELS
+    on_gpu: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "threads", "decode_threads", "max_pixels"):
+            if getattr(self, name) < 1:
+                flag = name.replace("_", "-")
+                raise InputError(f"--{flag} must be at least 1, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What a row keeps of an image beside its feature."""
+
+    content_hash: bytes
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class _Crop:
+    """A decoded member of a unit."""
+
+    place: int
+    pixels: NDArray[np.uint8]
+    facts: _Facts
+
+
+@dataclass(frozen=True)
+class _Bad:
+    """A member of a unit that gives no row."""
+
+    place: int
+    reason: str
+    detail: str
+
+
+class UnitExtractor:
+    """Turns units into files: reads, decodes ahead on threads, runs the network, checks, writes."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._extractor = Extractor(
+            work.network,
+            work.recipe,
+            batch_size=work.batch_size,
+            device=_device(work.on_gpu),
+            threads=work.threads,
+            precision=work.precision,
+        )
+
+    def extract(self, unit: Unit) -> UnitRecord:
+        """Write one unit's file; rows + rejects are its members."""
+        members = unit.members
+        vectors = np.empty((len(members), self._work.target.dimension), np.float32)
+        facts: dict[int, _Facts] = {}
+        bad: list[_Bad] = []
+        for batch in self._batches(members, bad):
+            raw = self._extractor([crop.pixels for crop in batch])
+            wrong = features.faults(raw)
+            for row, crop in enumerate(batch):
+                if row in wrong:
+                    bad.append(_Bad(crop.place, "bad-feature", wrong[row]))
+                else:
+                    facts[crop.place] = crop.facts
+                    vectors[crop.place] = features.normalize(raw[row : row + 1])[0]
+        rows = self._rows(members, dict(sorted(facts.items())), vectors)
+        rejects = _rejects(members, sorted(bad, key=lambda member: member.place))
+        return write_unit(self._work.target, unit.id, unit.row_ids, rows, rejects)
+
+    def _batches(self, members: pa.Table, bad: list[_Bad]) -> Iterator[list[_Crop]]:
+        """The members that decode, in order, as many as the network takes at once."""
+        batch: list[_Crop] = []
+        for member in self._decoded(members["path"].to_pylist()):
+            if isinstance(member, _Bad):
+                bad.append(member)
+                continue
+            batch.append(member)
+            if len(batch) == self._work.batch_size:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _decoded(self, paths: Sequence[str]) -> Iterator[_Crop | _Bad]:
+        """Members in order, read and decoded ahead of the network by at most one batch."""
+        waiting = iter(enumerate(paths))
+        ahead: deque[Future[_Crop | _Bad]] = deque()
+        with ThreadPoolExecutor(self._work.decode_threads) as pool:
+            for place, path in islice(waiting, self._work.batch_size):
+                ahead.append(pool.submit(self._decode, place, path))
+            while ahead:
+                member = ahead.popleft().result()
+                for place, path in islice(waiting, 1):
+                    ahead.append(pool.submit(self._decode, place, path))
+                yield member
+
+    def _decode(self, place: int, path: str) -> _Crop | _Bad:
+        try:
+            data = read_image(self._work.root, path)
+            pixels = decode(data, max_pixels=self._work.max_pixels)
+        except Rejected as error:
+            return _Bad(place, error.reason, error.detail)
+        height, width = pixels.shape[:2]
+        return _Crop(place, pixels, _Facts(schema.content_hash(data), height, width))
+
+    def _rows(
+        self, members: pa.Table, facts: dict[int, _Facts], vectors: NDArray[np.float32]
+    ) -> pa.Table:
+        """The rows of the members whose `facts` are known, in order."""
+        target = self._work.target
+        places = np.array(list(facts), np.int64)
+        told = list(facts.values())
+        kept = members.take(pa.array(places))
+        columns = {name: kept[name] for name in kept.column_names}
+        columns |= {
+            "content_hash": pa.array([each.content_hash for each in told], pa.binary()),
+            "height": pa.array([each.height for each in told], pa.int32()),
+            "width": pa.array([each.width for each in told], pa.int32()),
+            "quality": pa.nulls(len(told), pa.float32()),
+            "feature": schema.encode_features(vectors[places], target.dtype),
+        }
+        wanted = target.schema
+        return pa.table([columns[name] for name in wanted.names], names=wanted.names).cast(wanted)
+
+
+class ExtractUnit:
+    """`UnitExtractor` as an actor of Ray Data: a row with a unit in, a row with its record out."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._extractor = UnitExtractor(work)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
+        """Extract the unit, unless it has killed its worker too often: then say so."""
+        unit = _unpacked(batch["unit"][0], batch["members"][0])
+        if attempts.begin(self._work.target, unit.id) > ATTEMPTS:
+            return {"record": [b"null"]}
+        record = self._extractor.extract(unit)
+        attempts.end(self._work.target, unit.id)
+        return {"record": [json.dumps(asdict(record)).encode()]}
+
+
+def extract_here(units: Sequence[Unit], work: Work) -> Iterator[UnitRecord]:
+    """Extract units one after the other in this process: the plain loop."""
+    extractor = UnitExtractor(work)
+    for unit in units:
+        yield extractor.extract(unit)
+
+
+def extract_on_ray(
+    units: Sequence[Unit],
+    work: Work,
+    *,
+    actors: int,
+    cpus_per_actor: float = 1,
+    gpus_per_actor: float = 0,
+    environment: dict[str, str] | None = None,
+) -> Iterator[UnitRecord]:
+    """Extract units on an actor pool of Ray Data, in the order in which they end.
+
+    A worker that dies is started again, and its unit with it. A unit that was begun `ATTEMPTS`
+    times without an end is halved until the image that kills is found: it becomes a reject. Yields
+    the same records as `extract_here`, but for units that were halved. RunError where a worker
+    raises: what was finished stays on disk.
+    """
+    options = {
+        "num_cpus": cpus_per_actor,
+        "num_gpus": gpus_per_actor,
+        "runtime_env": {"env_vars": environment or {}},
+    }
+    waiting = deque(units)
+    while waiting:
+        turn = [waiting.popleft() for _ in range(min(_UNITS_A_ROUND, len(waiting)))]
+        unfinished = {unit.id: unit for unit in turn}
+        for row in _rows_of_round(turn, work, min(actors, len(turn)), options):
+            about = json.loads(row["record"])
+            if about is not None:
+                record = UnitRecord(**about)
+                del unfinished[record.unit_id]
+                yield record
+        for unit in unfinished.values():
+            if len(unit.members) > 1:
+                logger.warning("unit %s keeps killing its worker: halving it", unit.id)
+                waiting.extend(unit.halves(work.target.fingerprint))
+            else:
+                yield _reject_killer(unit, work)
+
+
+def _rows_of_round(
+    units: Sequence[Unit], work: Work, actors: int, options: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    # One block a unit, and one unit at an actor: a record is told as soon as its unit is finished.
+    extracted = ray.data.from_arrow([_packed(unit) for unit in units]).map_batches(
+        ExtractUnit,
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=1),
+        fn_constructor_args=(work,),
+        **options,
+    )
+    try:
+        yield from extracted.iter_rows()
+    except ray.exceptions.RayError as error:
+        raise RunError(f"extraction stopped: {_cause(error)}") from error
+
+
+def _cause(error: BaseException) -> str:
+    """The last line of a worker's error: Ray's own message is its whole traceback."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def _reject_killer(unit: Unit, work: Work) -> UnitRecord:
+    path = unit.members["path"][0].as_py()
+    detail = f"its worker died {ATTEMPTS} times over this image alone"
+    logger.warning("%s: %s", path, detail)
+    empty = work.target.schema.empty_table()
+    rejects = _rejects(unit.members, [_Bad(0, "kills-worker", detail)])
+    record = write_unit(work.target, unit.id, unit.row_ids, empty, rejects)
+    attempts.end(work.target, unit.id)
+    return record
+
+
+def _rejects(members: pa.Table, bad: Sequence[_Bad]) -> pa.Table:
+    told = members.select(["path", "size", "mtime"]).take(
+        pa.array([member.place for member in bad], pa.int64())
+    )
+    told = told.append_column("reason", pa.array([each.reason for each in bad], pa.string()))
+    told = told.append_column("detail", pa.array([each.detail for each in bad], pa.string()))
+    return told.cast(REJECT_SCHEMA)
+
+
+def _packed(unit: Unit) -> pa.Table:
+    """A unit as one row of two columns, its members as an Arrow stream."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, unit.members.schema) as stream:
+        stream.write_table(unit.members)
+    return pa.table({"unit": [unit.id], "members": [sink.getvalue().to_pybytes()]})
+
+
+def _unpacked(name: str, members: bytes) -> Unit:
+    return Unit(str(name), pa.ipc.open_stream(members).read_all().combine_chunks())
+
+
+def _device(on_gpu: bool) -> str:
+    if on_gpu and torch.cuda.is_available():
+        return "cuda:0"  # Ray shows each actor its own GPUs, numbered from 0
+    if on_gpu:
+        logger.warning("a GPU was assigned, but torch sees none: extracting on the CPU")
+    return "cpu"
