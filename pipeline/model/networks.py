@@ -120,13 +120,12 @@ def open_network(
     if precision not in PRECISIONS:
         raise InputError(f"precision must be {', '.join(PRECISIONS)}, not {precision!r}")
     path = file.path
+    shape: dict[str, Any] = {"size": size, "batch_size": batch_size, "device": device}
     if file.backbone is not None and file.checkpoint is not None:
         fixed = backbone_input_size(file.backbone)
         check_size(path, fixed, size)
         module = load_backbone(file.backbone, file.checkpoint).to(device)
-        return TorchNetwork(
-            path, module, size=size, device=device, precision=precision, input_size=fixed
-        )
+        return TorchNetwork(path, module, **shape, precision=precision, input_size=fixed)
     kind = network_kind(path)
     if kind == "onnx":
         if precision != "float32":
@@ -134,29 +133,14 @@ def open_network(
                 f"{path}: an ONNX file runs in the precision that it holds, not in {precision}; "
                 "convert the file itself, or take float32"
             )
-        return OnnxNetwork(path, size=size, device=device, threads=threads)
+        return OnnxNetwork(path, **shape, threads=threads)
     if kind == "openvino":
-        return OpenvinoNetwork(
-            path,
-            size=size,
-            batch_size=batch_size,
-            device=device,
-            threads=threads,
-            precision=precision,
-        )
+        return OpenvinoNetwork(path, **shape, threads=threads, precision=precision)
     if kind == "torchscript":
         script = load_torchscript(path, device)
-        return TorchNetwork(path, script, size=size, device=device, precision=precision)
+        return TorchNetwork(path, script, **shape, precision=precision)
     program, batch, fixed = load_export(path, device)
-    return TorchNetwork(
-        path,
-        program,
-        size=size,
-        device=device,
-        precision=precision,
-        batch=batch,
-        input_size=fixed,
-    )
+    return TorchNetwork(path, program, **shape, precision=precision, batch=batch, input_size=fixed)
 
 
 def input_size(file: NetworkFile) -> tuple[int, int] | None:

@@ -12,18 +12,24 @@ from numpy.typing import NDArray
 from pipeline.errors import InputError
 from pipeline.model.signature import Shape, check_size, feature_output, fixed_size, image_input
 
-_DTYPES: dict[str, np.dtype] = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}
+_DTYPES: dict[str, np.dtype] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(float16)": np.dtype(np.float16),
+}
 
 
 class OnnxNetwork:
     """An ONNX file as a function from images float32 `[B, 3, H, W]` to features float32 `[B, D]`.
 
-    Runs in the precision that the file holds. `size` is the (height, width) it is to be run at.
+    Runs in the precision that the file holds. `size` is the (height, width) it is to be run at, and
+    `batch_size` the batch, where the file does not fix one.
     Raises InputError for a file that ONNX Runtime cannot load or run at that size, or that has not
     one image input and one feature output.
     """
 
-    def __init__(self, path: str, *, size: tuple[int, int], device: str, threads: int) -> None:
+    def __init__(
+        self, path: str, *, size: tuple[int, int], batch_size: int, device: str, threads: int
+    ) -> None:
         self.device = torch.device("cpu")  # where it takes its input; the runtime copies onwards
         self._session = _session(path, _providers(path, device), threads)
         self._check_provider(path, device)
@@ -33,7 +39,7 @@ class OnnxNetwork:
         self.batch = inputs[self._input][0]
         self.input_size = fixed_size(inputs[self._input])
         check_size(path, self.input_size, size)
-        self._output, self.dimension = self._probe(path, size)
+        self._output, self.dimension = self._probe(path, (self.batch or batch_size, 3, *size))
 
     def __call__(self, images: torch.Tensor) -> NDArray[np.float32]:
         """Features float32 `[B, D]` of normalised images float32 `[B, 3, H, W]`."""
@@ -46,19 +52,19 @@ class OnnxNetwork:
         if device != "cpu" and self._session.get_providers()[0] == "CPUExecutionProvider":
             raise InputError(f"{path}: ONNX Runtime could not start CUDA on {device}")
 
-    def _probe(self, path: str, size: tuple[int, int]) -> tuple[str, int]:
+    def _probe(self, path: str, shape: tuple[int, int, int, int]) -> tuple[str, int]:
         """Run once on black: the outputs that a file declares may lack their shapes."""
-        batch = self.batch or 2
-        blank = np.zeros((batch, 3, *size), self._dtype)
+        blank = np.zeros(shape, self._dtype)
         names = [node.name for node in self._session.get_outputs()]
         try:
             values = self._session.run(names, {self._input: blank})
         except Exception as error:  # ONNX Runtime's errors share no narrower base
             raise InputError(
-                f"{path}: cannot run on images of {size[0]} x {size[1]} ({_first_line(error)})"
+                f"{path}: cannot run on {shape[0]} images of {shape[2]} x {shape[3]} "
+                f"({_first_line(error)})"
             ) from error
         shapes = {name: np.shape(value) for name, value in zip(names, values, strict=True)}
-        name = feature_output(path, shapes, batch)
+        name = feature_output(path, shapes, shape[0])
         return name, shapes[name][1]
 
 

@@ -22,7 +22,7 @@ def image_input(path: str, inputs: Mapping[str, Shape]) -> str:
 
 def feature_output(path: str, outputs: Mapping[str, Shape], batch: int) -> str:
     """The name of the only output of shape `[batch, D]`; InputError where none or several are."""
-    fitting = [n for n, shape in outputs.items() if len(shape) == 2 and shape[0] in (batch, None)]
+    fitting = [n for n, shape in outputs.items() if len(shape) == 2 and shape[0] == batch]
     if len(fitting) == 1:
         return fitting[0]
     what = "several outputs" if fitting else "no output"

@@ -26,7 +26,8 @@ class TorchNetwork:
     """A PyTorch callable as a function from images float32 `[B, 3, H, W]` to features `[B, D]`.
 
     `run` lies on `device` already. `batch` and `input_size` are those it is fixed to, or None;
-    `size` is the (height, width) it is to be run at. float16 and bfloat16 run under autocast.
+    `batch_size` and `size` (height, width) those it is to be run at otherwise. float16 and bfloat16
+    run under autocast.
     Raises InputError where it does not run at `size` or has not one feature output `[B, D]`.
     """
 
@@ -36,6 +37,7 @@ class TorchNetwork:
         run: Any,
         *,
         size: tuple[int, int],
+        batch_size: int,
         device: str,
         precision: str,
         batch: int | None = None,
@@ -45,7 +47,7 @@ class TorchNetwork:
         self.batch, self.input_size = batch, input_size
         self._run, self._half = run, _HALVES.get(precision)
         check_size(path, input_size, size)
-        self._output, self.dimension = self._probe(path, size)
+        self._output, self.dimension = self._probe(path, (batch or batch_size, 3, *size))
 
     def __call__(self, images: torch.Tensor) -> NDArray[np.float32]:
         """Features float32 `[B, D]` of normalised images float32 `[B, 3, H, W]`."""
@@ -67,16 +69,16 @@ class TorchNetwork:
                 stack.enter_context(torch.autocast(self.device.type, dtype=self._half))
             return self._run(images.to(self.device))
 
-    def _probe(self, path: str, size: tuple[int, int]) -> tuple[str, int]:
+    def _probe(self, path: str, shape: tuple[int, int, int, int]) -> tuple[str, int]:
         """Run once on black: what comes out is known only then."""
-        batch = self.batch or 2
         try:
-            outputs = _named(self._forward(torch.zeros(batch, 3, *size)))
+            outputs = _named(self._forward(torch.zeros(shape)))
         except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
             raise InputError(
-                f"{path}: cannot run on images of {size[0]} x {size[1]} ({_reason(error)})"
+                f"{path}: cannot run on {shape[0]} images of {shape[2]} x {shape[3]} "
+                f"({_reason(error)})"
             ) from error
-        name = feature_output(path, {n: tuple(t.shape) for n, t in outputs.items()}, batch)
+        name = feature_output(path, {n: tuple(t.shape) for n, t in outputs.items()}, shape[0])
         return name, outputs[name].shape[1]
 
 

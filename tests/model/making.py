@@ -1,5 +1,6 @@
 """Small networks and crops for the tests of this room, written to files of every kind."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -58,25 +59,32 @@ def save_onnx(
     weights: Sequence[float] = (1.0, 2.0, 3.0),
     outputs: Sequence[str] = ("feature",),
     inputs: Sequence[str] = ("images",),
+    window: int = 1,
     external: str | None = None,
 ) -> Path:
     """A network whose `feature` `[B, 3]` is each channel's mean times its weight.
 
-    `outputs` may also name `pooled` `[B, 3, 1, 1]` and `raised` `[B, 3]`; a second input is added.
+    The mean is over the maxima of a sliding window. `outputs` may also name `pooled`
+    `[B, 3, 1, 1]` and `raised` `[B, 3]`; a second input is added where named.
     """
-    numpy_type = helper.tensor_dtype_to_np_dtype(dtype)
-    scale = numpy_helper.from_array(np.array([weights], numpy_type), "scale")
+    scale = numpy_helper.from_array(np.array([weights], np.float32), "scale")
     nodes = [
-        helper.make_node("GlobalAveragePool", [inputs[0]], ["pooled"]),
+        helper.make_node("Cast", [inputs[0]], ["cast"], to=TensorProto.FLOAT),
+        helper.make_node("MaxPool", ["cast"], ["spread"], kernel_shape=[window] * (len(shape) - 2)),
+        helper.make_node("GlobalAveragePool", ["spread"], ["pooled"]),
         helper.make_node("Flatten", ["pooled"], ["flat"]),
-        helper.make_node("Mul", ["flat", "scale"], ["feature"]),
-        helper.make_node("Add", ["feature", "scale"], ["raised"]),
+        helper.make_node("Mul", ["flat", "scale"], ["scaled"]),
+        helper.make_node("Cast", ["scaled"], ["feature"], to=dtype),
+        helper.make_node("Add", ["scaled", "scale"], ["raised"]),
     ]
     graph = helper.make_graph(
         nodes,
         "small",
         [helper.make_tensor_value_info(name, dtype, shape) for name in inputs],
-        [helper.make_tensor_value_info(name, dtype, None) for name in outputs],
+        [
+            helper.make_tensor_value_info(n, dtype if n == "feature" else TensorProto.FLOAT, None)
+            for n in outputs
+        ],
         [scale],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -107,19 +115,25 @@ def channel_means(images: openvino.Output) -> openvino.Output:
 
 
 def save_script(path: Path, module: torch.nn.Module) -> Path:
-    torch.jit.script(module.eval()).save(str(path))
+    scripted(module.eval()).save(str(path))
     return path
+
+
+def scripted(module: torch.nn.Module) -> torch.jit.ScriptModule:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # deprecated for writing, still about
+        return torch.jit.script(module)
 
 
 def save_export(
     path: Path,
     module: torch.nn.Module,
     *,
-    shape: tuple[int, int, int, int] = (2, 3, 16, 8),
+    shape: tuple[int, int, int, int] = (4, 3, 16, 8),
     free: Sequence[str | None] = ("batch", None, None, None),
 ) -> Path:
     """A torch.export program; sides that `free` names stay free."""
-    sides = {i: torch.export.Dim(name, min=2) for i, name in enumerate(free) if name}
+    sides = {i: torch.export.Dim(name, min=4) for i, name in enumerate(free) if name}
     program = torch.export.export(module, (torch.zeros(shape),), dynamic_shapes=(sides or None,))
     torch.export.save(program, path)
     return path

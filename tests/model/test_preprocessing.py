@@ -1,0 +1,227 @@
+"""Resizing against an oracle and Pillow; normalising against the formula."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+from torchvision.transforms.v2 import functional
+
+from pipeline.errors import InputError
+from pipeline.model.preprocessing import letterbox, normalise, padding_colour, prepare, resize
+from pipeline.model.recipe import Recipe
+from tests.model.making import crops, real_crops
+
+PLAIN = Recipe(weights="0" * 64)
+
+
+def cubic(x: float) -> float:
+    """Keys's cubic with a = -0.5."""
+    x = abs(x)
+    if x < 1:
+        return (1.5 * x - 2.5) * x * x + 1
+    return ((-0.5 * x + 2.5) * x - 4) * x + 2 if x < 2 else 0.0
+
+
+def oracle_pass(image: NDArray[np.uint8], length: int) -> NDArray[np.uint8]:
+    """The first axis resized to `length`: weights in 16 bits, sums in whole numbers, rounded."""
+    before = len(image)
+    if before == length:
+        return image
+    stretch = max(before / length, 1.0)
+    rows = []
+    for place in range(length):
+        centre = (place + 0.5) * before / length
+        first = max(int(centre - 2 * stretch + 0.5), 0)
+        last = min(int(centre + 2 * stretch + 0.5), before)
+        weights = [cubic((i - centre + 0.5) / stretch) for i in range(first, last)]
+        rows.append((first, [w / sum(weights) for w in weights]))
+    largest = max(max(weights) for _, weights in rows)
+    bits = next(b for b in range(23) if b == 22 or int(0.5 + largest * 2 ** (b + 1)) >= 1 << 15)
+    result = np.empty((length, *image.shape[1:]), np.uint8)
+    for place, (first, weights) in enumerate(rows):
+        total = np.full(image.shape[1:], 1 << (bits - 1))
+        for i, weight in enumerate(weights):
+            whole = math.floor(abs(weight) * 2**bits + 0.5) * (1 if weight >= 0 else -1)
+            total += image[first + i].astype(int) * whole
+        result[place] = np.clip(total >> bits, 0, 255)
+    return result
+
+
+def oracle(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    wide = oracle_pass(image.transpose(1, 0, 2), width).transpose(1, 0, 2)
+    return oracle_pass(wide, height)
+
+
+def pillow(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(resized)
+
+
+def shown(batch: torch.Tensor) -> NDArray[np.uint8]:
+    return batch.permute(1, 2, 0).numpy()
+
+
+sides = st.integers(1, 90)
+
+
+@settings(max_examples=60, deadline=None)
+@given(sides, sides, sides, sides, st.integers(0, 2**32 - 1))
+def test_resize_is_the_oracle_to_the_bit(
+    height: int, width: int, to_height: int, to_width: int, seed: int
+) -> None:
+    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    expected = oracle(image, to_height, to_width)
+    assert np.array_equal(shown(resize(image, to_height, to_width)), expected)
+
+
+def test_real_crops_are_the_oracles_and_within_two_levels_of_pillow(pedestrians: Path) -> None:
+    apart = total = 0
+    for place, image in enumerate(real_crops(pedestrians, 63)):
+        ours, theirs = shown(resize(image, 256, 128)), pillow(image, 256, 128)
+        if place < 8:
+            assert np.array_equal(ours, oracle(image, 256, 128))
+        difference = np.abs(ours.astype(int) - theirs)
+        assert difference.max() <= 2
+        apart, total = apart + np.count_nonzero(difference), total + difference.size
+    assert apart / total < 0.01
+
+
+def test_shrinking_is_antialiased() -> None:
+    # A checkerboard of single pixels has no detail left at a quarter of its size.
+    board = np.indices((64, 64)).sum(0) % 2 * np.uint8(255)
+    small = shown(resize(np.repeat(board[..., None], 3, 2).astype(np.uint8), 16, 16))
+    assert small[2:-2, 2:-2].min() > 100
+    assert small[2:-2, 2:-2].max() < 155
+
+
+def test_any_memory_layout_is_read_alike() -> None:
+    (image,) = crops(1)
+    expected = resize(image, 32, 16)
+    frozen = image.copy()
+    frozen.flags.writeable = False
+    mirrored = np.ascontiguousarray(image[:, ::-1])[:, ::-1]
+    for other in (frozen, mirrored, np.asfortranarray(image)):
+        assert torch.equal(resize(other, 32, 16), expected)
+
+
+def test_result_never_shares_memory_with_the_crop() -> None:
+    image = np.full((32, 16, 3), 5, np.uint8)
+    same_size = resize(image, 32, 16)
+    same_size += 1
+    assert (image == 5).all()
+    batch = prepare([image], PLAIN, (32, 16), 1)
+    batch += 1
+    assert (image == 5).all()
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+    ],
+)
+def test_what_is_no_crop_is_refused(image: NDArray) -> None:
+    with pytest.raises(InputError, match="a crop must be uint8 of shape"):
+        resize(image, 8, 8)
+    with pytest.raises(InputError, match="a crop must be uint8 of shape"):
+        letterbox(image, 8, 8, (0, 0, 0))
+
+
+@given(sides, sides, sides, sides)
+def test_letterbox_keeps_the_aspect_ratio(
+    height: int, width: int, to_height: int, to_width: int
+) -> None:
+    # A white crop on black: what is white is where the crop went.
+    framed = shown(
+        letterbox(np.full((height, width, 3), 255, np.uint8), to_height, to_width, (0,) * 3)
+    )
+    assert framed.shape == (to_height, to_width, 3)
+    rows, columns = np.nonzero(framed[..., 0])
+    inner = (np.ptp(rows) + 1, np.ptp(columns) + 1)
+    assert (framed[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] == 255).all()
+    assert inner[0] == to_height or inner[1] == to_width
+    ratio = min(to_height / height, to_width / width)
+    assert abs(inner[0] - ratio * height) <= 0.5 or inner[0] == 1
+    assert abs(inner[1] - ratio * width) <= 0.5 or inner[1] == 1
+    margins = (rows.min(), to_height - 1 - rows.max(), columns.min(), to_width - 1 - columns.max())
+    assert 0 <= margins[1] - margins[0] <= 1
+    assert 0 <= margins[3] - margins[2] <= 1
+
+
+def test_letterbox_of_the_same_shape_is_the_resize() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (40, 20, 3), dtype=np.uint8)
+    assert torch.equal(letterbox(image, 64, 32, (1, 2, 3)), resize(image, 64, 32))
+
+
+def test_letterbox_pads_with_the_recipes_mean() -> None:
+    assert padding_colour(Recipe(weights="0" * 64, mean=(0.0, 0.5, 1.0))) == (0, 128, 255)
+    bgr = Recipe(weights="0" * 64, channels="bgr", pixel_range=255, mean=(10, 20, 300))
+    assert padding_colour(bgr) == (255, 20, 10)
+    recipe = Recipe(weights="0" * 64, height=8, width=8, letterbox=True)
+    batch = prepare([np.full((8, 2, 3), 255, np.uint8)], recipe, (8, 8), 1)
+    assert batch[0, :, 0, 0].tolist() == list(padding_colour(recipe))
+    assert normalise(batch, recipe)[0, :, 0, 0].abs().max() < 0.02
+
+
+def test_letterboxed_recipe_differs_from_a_stretched_one() -> None:
+    image = crops(1)[0][:, :6]
+    boxed = Recipe(weights="0" * 64, letterbox=True)
+    assert not torch.equal(
+        prepare([image], boxed, (32, 32), 1), prepare([image], PLAIN, (32, 32), 1)
+    )
+
+
+def test_batch_is_filled_with_black() -> None:
+    images = crops(2)
+    batch = prepare(images, PLAIN, (16, 8), 5)
+    assert batch.shape == (5, 3, 16, 8)
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+    for row, image in enumerate(images):
+        assert torch.equal(batch[row], resize(image, 16, 8))
+    assert not batch[2:].any()
+
+
+def test_normalised_is_what_the_field_computes() -> None:
+    batch = prepare(crops(4), PLAIN, (16, 8), 4)
+    expected = functional.normalize(
+        functional.to_dtype(batch, torch.float32, scale=True), [*PLAIN.mean], [*PLAIN.std]
+    )
+    torch.testing.assert_close(normalise(batch, PLAIN), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_bgr_of_255_levels_is_the_pixels_exchanged() -> None:
+    recipe = Recipe(weights="0" * 64, channels="bgr", pixel_range=255, mean=(0,) * 3, std=(1,) * 3)
+    batch = prepare(crops(3), PLAIN, (16, 8), 3)
+    result = normalise(batch, recipe)
+    assert result.is_contiguous()
+    assert torch.equal(result, batch.flip(1).float())
+
+
+def test_normalising_twice_gives_the_same_and_leaves_the_batch() -> None:
+    # fast-reid's preprocessing works in place: its second view is normalised twice.
+    for recipe in (PLAIN, Recipe(weights="0" * 64, channels="bgr")):
+        batch = prepare(crops(3), PLAIN, (16, 8), 3)
+        before = batch.clone()
+        first = normalise(batch, recipe)
+        first_bits = first.clone()
+        assert torch.equal(normalise(batch, recipe), first)
+        first.zero_()
+        assert torch.equal(batch, before)
+        assert torch.equal(normalise(batch, recipe), first_bits)
+
+
+@given(st.integers(0, 7), st.integers(1, 8))
+def test_normalised_bits_do_not_depend_on_the_place(place: int, rows: int) -> None:
+    image = crops(1, seed=4)
+    alone = normalise(prepare(image, PLAIN, (15, 7), 1), PLAIN)[0]
+    batch = prepare([*crops(place), *image, *crops(rows, seed=9)], PLAIN, (15, 7), place + 1 + rows)
+    assert torch.equal(normalise(batch, PLAIN)[place], alone)
