@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,13 @@ FEATURES_FILE = "features.npy"
 ROWS_FILE = "rows.csv"
 PARQUET_FILE = "rows.parquet"
 ABOUT_FILE = "gallery.json"
-OWN_FILES = frozenset({FEATURES_FILE, ROWS_FILE, PARQUET_FILE, ABOUT_FILE})
 FORMATS = ("npy", "parquet")
+_FILES = (FEATURES_FILE, ROWS_FILE, PARQUET_FILE)
+_OWN = frozenset(
+    f"{dot}{name}{end}"
+    for name in (*_FILES, ABOUT_FILE)
+    for dot, end in (("", ""), (".", storage.TEMPORARY_SUFFIX))
+)
 _BLOCK_BYTES = 64 << 20
 _CSV_ROWS = 100_000
 
@@ -40,9 +46,9 @@ def export(gallery: Gallery, out: str, format: str = "npy") -> Exported:  # noqa
 
     `npy`: `features.npy` (float32 `[N, D]`) and `rows.csv` (all other columns; times in ISO 8601,
     hashes in hexadecimal, unknown values empty). `parquet`: `rows.parquet` with the feature as
-    list<float>. Both: `gallery.json`, which names the gallery, version and recipe, written last.
-    The files get their names when they are whole. Raises `InputError` if the folder holds
-    anything but an earlier export.
+    list<float>. Both: `gallery.json`, which names the gallery, version and recipe, and tells
+    whether the export is complete. The files get their names when they are whole. Raises
+    `InputError` if the folder holds anything but an earlier export.
     """
     if format not in FORMATS:
         raise InputError(f"--format {format!r} is unknown: choose one of {', '.join(FORMATS)}")
@@ -51,37 +57,43 @@ def export(gallery: Gallery, out: str, format: str = "npy") -> Exported:  # noqa
         writers = {FEATURES_FILE: _write_features, ROWS_FILE: _write_csv}
     else:
         writers = {PARQUET_FILE: _write_parquet}
-    storage.delete_files(folder / name for name in sorted(OWN_FILES))
-    for name, write in {**writers, ABOUT_FILE: _write_about}.items():
-        _write_whole(folder / name, gallery, write)
+    _write_whole(folder / ABOUT_FILE, partial(_write_about, gallery, False))
+    storage.delete_files(folder / name for name in sorted(_OWN - {ABOUT_FILE}))
+    for name, write in writers.items():
+        _write_whole(folder / name, partial(write, gallery))
+    _write_whole(folder / ABOUT_FILE, partial(_write_about, gallery, True))
     files = tuple(str(folder / name) for name in (*writers, ABOUT_FILE))
     return Exported(files, gallery.count, gallery.dimension, gallery.version)
 
 
 def _free_folder(out: str) -> Path:
+    """The folder, made if need be; `InputError` if it holds what no export wrote."""
     folder = storage.local_root(out)
-    if folder.exists():
-        if not folder.is_dir():
-            raise InputError(f"{folder}: this is a file; --out needs a folder")
-        temporary = f"{storage.TEMPORARY_SUFFIX}"
-        others = sorted(
-            path.name
-            for path in folder.iterdir()
-            if path.name not in OWN_FILES and not path.name.endswith(temporary)
-        )
-        if others:
-            raise InputError(
-                f"{folder}: the folder holds other files ({others[0]}); "
-                "give a new or an empty folder"
-            )
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: this is a file; --out needs a folder")
     storage.make_folder(folder)
+    hidden = {name for name in _OWN if name.startswith(".")}
+    own = _OWN if _is_export(folder / ABOUT_FILE) else hidden
+    others = sorted(path.name for path in folder.iterdir() if path.name not in own)
+    if others:
+        raise InputError(
+            f"{folder}: the folder holds other files ({others[0]}); give a new or an empty folder"
+        )
     return folder
 
 
-def _write_whole(path: Path, gallery: Gallery, write: Callable[[Gallery, Path], None]) -> None:
+def _is_export(about: Path) -> bool:
+    """Whether an export wrote this `gallery.json`."""
+    try:
+        return "regallery_export" in json.loads(about.read_bytes())
+    except (FileNotFoundError, ValueError, TypeError):
+        return False
+
+
+def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
     temporary = path.with_name(f".{path.name}{storage.TEMPORARY_SUFFIX}")
     try:
-        write(gallery, temporary)
+        write(temporary)
         storage.sync_file(temporary)
         temporary.replace(path)
     finally:
@@ -138,8 +150,10 @@ def _write_parquet(gallery: Gallery, path: Path) -> None:
             writer.write_table(part.append_column(schema.field("feature"), lists))
 
 
-def _write_about(gallery: Gallery, path: Path) -> None:
+def _write_about(gallery: Gallery, complete: bool, path: Path) -> None:
     about = {
+        "regallery_export": 1,
+        "complete": complete,
         "gallery": gallery.location,
         "version": gallery.version,
         "rows": gallery.count,

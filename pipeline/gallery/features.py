@@ -152,8 +152,9 @@ class GalleryFeatures:
         """Decodes some rows of a row group, chunk by chunk, into `out`."""
         path = str(self._path(file))
         try:
-            column = parquet.read_row_group(group, columns=["feature"], use_threads=False).column(0)
-        except (pa.ArrowInvalid, OSError) as error:
+            table = parquet.read_row_group(group, columns=["feature"], use_threads=False)
+            column = table["feature"]
+        except (pa.ArrowInvalid, OSError, KeyError) as error:
             raise GalleryDamagedError(f"{path}: the file cannot be read ({error})") from error
         done = 0
         for chunk in column.slice(rows.start, rows.stop - rows.start).chunks:

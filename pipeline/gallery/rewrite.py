@@ -32,59 +32,50 @@ def without_rows(
     Raises `InputError` if one of the row ids is not in the files.
     """
     wanted = np.unique(row_ids)
-    touched, written, found = [], [], 0
-    for file in files:
-        low, high = np.searchsorted(wanted, (file.min_row_id, file.max_row_id + 1))
-        if low == high:
-            continue
-        rows = _read(root / file.path)
-        kept = rows.filter(pc.invert(pc.is_in(rows["row_id"], pa.array(wanted[low:high]))))
-        if kept.num_rows == rows.num_rows:
-            continue
-        found += rows.num_rows - kept.num_rows
-        touched.append(file)
-        if kept.num_rows:
-            written.append(_write(root, file, kept.cast(schema), gone=wanted[low:high]))
-    if found != len(wanted):
+    touched = [(file, gone) for file in files if len(gone := _held(root, file, wanted))]
+    missing = len(wanted) - sum(len(gone) for _, gone in touched)
+    if missing:
         raise InputError(
-            f"{root}: {len(wanted) - found} of {len(wanted)} rows to be removed are not in this "
-            "version"
+            f"{root}: {missing} of {len(wanted)} rows to be removed are not in this version"
         )
-    return touched, written
+    written = [_write(root, file, gone, schema) for file, gone in touched if len(gone) < file.rows]
+    return [file for file, _ in touched], written
 
 
-def _read(path: Path) -> pa.Table:
-    try:
-        return pq.read_table(path).replace_schema_metadata(None)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise GalleryDamagedError(f"{path}: the file cannot be read ({error})") from error
+def _held(root: Path, file: RowFile, wanted: np.ndarray) -> np.ndarray:
+    """Those of the row ids `wanted` int64 `[n]`, ascending, that a file holds."""
+    low, high = np.searchsorted(wanted, (file.min_row_id, file.max_row_id + 1))
+    if low == high:
+        return wanted[:0]
+    ids = _read(root / file.path, ["row_id"])["row_id"].to_numpy()
+    return wanted[low:high][np.isin(wanted[low:high], ids)]
 
 
-def _write(root: Path, file: RowFile, rows: pa.Table, gone: np.ndarray) -> NewFile:
-    """Keeps the rows that stay, in row-id order, under a name that tells which rows left which
-    file.
+def _write(root: Path, file: RowFile, gone: np.ndarray, schema: pa.Schema) -> NewFile:
+    """Keeps a file's rows without those of the ids `gone`, in row-id order.
+
+    The name tells the file and the rows that left it; the schema is ours even where another tool
+    wrote the features as it likes.
     """
-    rows = rows.sort_by("row_id")
+    rows = _read(root / file.path, schema.names).cast(schema)
+    rows = rows.filter(pc.invert(pc.is_in(rows["row_id"], pa.array(gone)))).sort_by("row_id")
     first = rows["row_id"][0].as_py()
     digest = hashlib.sha256(file.path.encode() + gone.tobytes()).hexdigest()[:32]
-    name = f"{first:012d}-{digest}.parquet"
+    path = root / f"{first:012d}-{digest}.parquet"
     folder = root / storage.UNITS_FOLDER
     storage.make_folder(folder)
-    temporary = storage.temporary_name(folder, name)
+    temporary = storage.temporary_name(folder, path.name)
     try:
         write_row_file(temporary, rows)
-        temporary.replace(root / name)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     storage.sync_folder(root)
-    path = root / name
-    return NewFile(name, path.stat().st_size, delta_statistics(pq.read_metadata(path)))
+    return NewFile(path.name, path.stat().st_size, delta_statistics(pq.read_metadata(path)))
 
 
 def row_ids_of_paths(root: Path, files: Sequence[RowFile], paths: pa.ChunkedArray) -> np.ndarray:
-    """The ids int64 `[n]` of the rows whose source path is one of `paths`, which must be
-    distinct.
-    """
+    """The ids int64 `[n]` of the rows whose source path is one of `paths`, which are distinct."""
     if not files or len(paths) == 0:
         return np.zeros(0, dtype=np.int64)
     new = pa.table({"path": paths})
@@ -99,13 +90,14 @@ def _key_batches(root: Path, files: Sequence[RowFile]) -> Iterator[pa.Table]:
     """The columns row_id and path, about a million rows at a time."""
     batch: list[pa.Table] = []
     for number, file in enumerate(files):
-        try:
-            batch.append(pq.read_table(root / file.path, columns=["row_id", "path"]))
-        except (OSError, pa.ArrowInvalid) as error:
-            raise GalleryDamagedError(
-                f"{root / file.path}: the file cannot be read ({error})"
-            ) from error
+        batch.append(_read(root / file.path, ["row_id", "path"]))
         if number == len(files) - 1 or sum(table.num_rows for table in batch) > _BATCH_ROWS:
-            tables = [table.replace_schema_metadata(None) for table in batch]
-            yield pa.concat_tables(tables)
+            yield pa.concat_tables(batch)
             batch = []
+
+
+def _read(path: Path, columns: Sequence[str]) -> pa.Table:
+    try:
+        return pq.read_table(path, columns=list(columns)).replace_schema_metadata(None)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise GalleryDamagedError(f"{path}: the file cannot be read ({error})") from error

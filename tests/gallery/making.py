@@ -6,7 +6,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from pipeline.gallery.lock import Lock
+from pipeline.gallery.log import RowFile
 from pipeline.gallery.rejects import REJECT_SCHEMA
+from pipeline.gallery.row_files import write_row_file
 from pipeline.gallery.schema import encode_features
 from pipeline.gallery.table import Gallery
 from pipeline.gallery.unit_files import UnitRecord, UnitTarget, write_unit
@@ -15,7 +18,9 @@ FINGERPRINT = "f" * 64
 DIMENSION = 8
 
 
-def new_gallery(location: Path, dimension: int = DIMENSION, dtype: str = "float32") -> Gallery:
+def new_gallery(
+    location: Path, dimension: int = DIMENSION, dtype: str = "float32", lock: Lock | None = None
+) -> Gallery:
     return Gallery.create(
         str(location),
         recipe_json='{"height": 256}',
@@ -24,6 +29,7 @@ def new_gallery(location: Path, dimension: int = DIMENSION, dtype: str = "float3
         dtype=dtype,
         source="/archive",
         layout="market1501",
+        lock=lock,
     )
 
 
@@ -82,6 +88,16 @@ def unit(
     rows = unit_rows(target, good, [by_id[row_id] for row_id in good])
     bad = rejects_table([by_id[row_id] for row_id in row_ids if row_id in rejected])
     return write_unit(target, unit_id or f"u{row_ids.start}x{row_ids.stop}", row_ids, rows, bad)
+
+
+def make_files(target: UnitTarget, folder: Path, groups: Iterable[Sequence[int]]) -> list[RowFile]:
+    """Files of the given row ids, by the smallest, as the log lists them."""
+    files = []
+    for number, ids in enumerate(groups):
+        path = folder / f"{min(ids):012d}-{number}.parquet"
+        write_row_file(path, unit_rows(target, sorted(ids), [path_of(i) for i in sorted(ids)]))
+        files.append(RowFile(path.name, path.stat().st_size, len(ids), min(ids), max(ids)))
+    return sorted(files, key=lambda file: file.min_row_id)
 
 
 def contents(gallery: Gallery) -> dict[str, tuple[int, bytes]]:

@@ -58,8 +58,9 @@ def test_fixed_size_binary_under_a_binary_schema_is_read_by_all(gallery):
     assert table.to_pyarrow_dataset().schema.field("feature").type == pa.binary()
     features = unit_vectors(range(20))
 
-    scanned = pa.table(table.scan(columns=["row_id", "feature"]).read_all()).sort_by("row_id")
-    assert b"".join(scanned["feature"].to_pylist()) == features.tobytes()
+    scanned = pa.table(table.scan(columns=["row_id", "feature"]).read_all()).to_pydict()
+    by_id = dict(zip(scanned["row_id"], scanned["feature"], strict=True))
+    assert b"".join(by_id[row_id] for row_id in range(20)) == features.tobytes()
 
     dataset = table.to_pyarrow_dataset().to_table(columns=["row_id", "feature"]).sort_by("row_id")
     assert b"".join(dataset["feature"].to_pylist()) == features.tobytes()

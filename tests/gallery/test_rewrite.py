@@ -11,23 +11,11 @@ from pipeline.errors import InputError
 from pipeline.gallery import rewrite
 from pipeline.gallery.log import RowFile
 from pipeline.gallery.rewrite import row_ids_of_paths, without_rows
-from pipeline.gallery.row_files import write_row_file
 from pipeline.gallery.storage import GalleryDamagedError
 from pipeline.gallery.unit_files import UnitTarget
-from tests.gallery.making import path_of, unit_rows
+from tests.gallery.making import make_files, path_of, unit_rows
 
 TARGET = UnitTarget("", "", 8, "float32")
-
-
-def make_files(folder, groups):
-    """Files of the given row ids, sorted by the smallest, as the log lists them."""
-    files = []
-    for number, ids in enumerate(groups):
-        name = f"{min(ids):012d}-{number}.parquet"
-        write_row_file(folder / name, unit_rows(TARGET, sorted(ids), [path_of(i) for i in ids]))
-        size = (folder / name).stat().st_size
-        files.append(RowFile(name, size, len(ids), min(ids), max(ids)))
-    return sorted(files, key=lambda file: file.min_row_id)
 
 
 def ids_in(folder, files):
@@ -44,7 +32,7 @@ def test_removed_rows_leave_and_all_others_stay(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("g")
     owners = data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=30))
     groups = [[i for i, owner in enumerate(owners) if owner == group] for group in set(owners)]
-    files = make_files(folder, groups)
+    files = make_files(TARGET, folder, groups)
     gone = data.draw(st.lists(st.integers(0, len(owners) - 1), unique=True))
     touched, written = without_rows(folder, files, np.array(gone, np.int64), TARGET.schema)
     assert all(set(ids_in(folder, [file])) & set(gone) for file in touched)
@@ -60,9 +48,10 @@ def test_removed_rows_leave_and_all_others_stay(tmp_path_factory, data):
 
 
 def test_rows_that_are_not_there(tmp_path):
-    files = make_files(tmp_path, [[0, 2, 4]])
+    files = make_files(TARGET, tmp_path, [[0, 2, 4]])
     with pytest.raises(InputError, match="2 of 3 rows to be removed are not in this version"):
         without_rows(tmp_path, files, np.array([2, 3, 9]), TARGET.schema)
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_features_that_another_tool_wrote_get_their_fixed_size_back(tmp_path):
@@ -77,7 +66,7 @@ def test_features_that_another_tool_wrote_get_their_fixed_size_back(tmp_path):
 
 
 def test_a_damaged_file_is_told(tmp_path):
-    files = make_files(tmp_path, [[0, 1]])
+    files = make_files(TARGET, tmp_path, [[0, 1]])
     (tmp_path / files[0].path).write_bytes(b"PAR1")
     with pytest.raises(GalleryDamagedError, match=files[0].path):
         without_rows(tmp_path, files, np.array([0]), TARGET.schema)
@@ -88,12 +77,12 @@ def test_a_damaged_file_is_told(tmp_path):
 @pytest.mark.parametrize("batch", [1, 3, 1000])
 def test_row_ids_by_path(tmp_path, monkeypatch, batch):
     monkeypatch.setattr(rewrite, "_BATCH_ROWS", batch)
-    files = make_files(tmp_path, [[0, 1, 2], [3, 4], [5, 6, 7, 8]])
+    files = make_files(TARGET, tmp_path, [[0, 1, 2], [3, 4], [5, 6, 7, 8]])
     paths = pa.chunked_array([[path_of(7), path_of(0)], ["new"], [path_of(3)]])
     assert row_ids_of_paths(tmp_path, files, paths).tolist() == [0, 3, 7]
 
 
 def test_row_ids_by_path_of_nothing(tmp_path):
-    files = make_files(tmp_path, [[0, 1, 2]])
+    files = make_files(TARGET, tmp_path, [[0, 1, 2]])
     assert row_ids_of_paths(tmp_path, files, pa.chunked_array([], pa.string())).tolist() == []
     assert row_ids_of_paths(tmp_path, [], pa.chunked_array([["a"]])).tolist() == []

@@ -18,7 +18,6 @@ from tests.gallery.making import unit_vectors
 
 
 def test_columns_in_the_order_of_the_design():
-    assert row_schema(8, "float16").names == [*SCALAR_COLUMNS, "feature"]
     labels = ["identity", "camera", "captured_at", "frame"]
     source = ["size", "mtime", "content_hash"]
     crop = ["height", "width", "quality"]

@@ -1,0 +1,162 @@
+"""Cut off at any instant, the next run ends with the same gallery."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.gallery.features import GalleryFeatures
+from pipeline.gallery.lock import holder
+from pipeline.gallery.table import Gallery, exists
+from tests.gallery.crashing import BAD, DAYS, bring_up_to_date, interrupted
+from tests.gallery.making import contents
+
+
+class Crash(BaseException):
+    """Not an Exception: nothing on the way may take it for an error to be handled."""
+
+
+def crash():
+    raise Crash
+
+
+def state(gallery):
+    return contents(gallery), gallery.rejects().to_pydict(), gallery.next_row_id
+
+
+@pytest.fixture(scope="module")
+def days(tmp_path_factory):
+    """The gallery after each day without a crash: its folder, and what it holds."""
+    folder = tmp_path_factory.mktemp("days")
+    done = []
+    for day in range(2):
+        gallery = bring_up_to_date(str(folder / "g"), day)
+        shutil.copytree(folder / "g", folder / f"day{day}")
+        done.append((folder / f"day{day}", state(gallery)))
+    return done
+
+
+@pytest.fixture
+def start(days, tmp_path):
+    """A gallery's folder as it is before a day."""
+
+    def start(day: int) -> Path:
+        shutil.rmtree(tmp_path / "g", ignore_errors=True)
+        if day:
+            shutil.copytree(days[day - 1][0], tmp_path / "g")
+        return tmp_path / "g"
+
+    return start
+
+
+def test_the_days_are_what_they_should_be(days):
+    for day, (_, (rows, rejects, _)) in enumerate(days):
+        assert rows.keys() == DAYS[day].keys() - BAD[day]
+        assert set(rejects["path"]) == BAD[day] | {"odd name.jpg"}
+
+
+def test_a_second_run_of_a_day_changes_nothing(days, start):
+    location = str(start(1))
+    first = bring_up_to_date(location, 1)
+    assert bring_up_to_date(location, 1).version == first.version
+
+
+def operations(location, day):
+    with interrupted(-1, crash) as seen:
+        bring_up_to_date(str(location), day)
+    return list(seen)
+
+
+@pytest.mark.parametrize("day", [0, 1])
+@pytest.mark.parametrize("which", ["some", pytest.param("all", marks=pytest.mark.slow)])
+def test_an_error_at_an_operation(days, start, day, which):
+    """The error runs through all clean-up; a reader in between sees the day before or this one."""
+    names = operations(start(day), day)
+    assert {"fsync", "link", "create_write_transaction", "after create_write_transaction"} <= {
+        *names
+    }
+    before = days[day - 1][1] if day else ({}, None, 0)
+    for operation in points(names) if which == "some" else range(len(names)):
+        location = str(start(day))
+        with interrupted(operation, crash), pytest.raises(Crash):
+            bring_up_to_date(location, day)
+        assert holder(location) is None
+        if exists(location):
+            assert state(Gallery.open(location))[0] in (before[0], days[day][1][0])
+        found = bring_up_to_date(location, day)
+        assert state(found) == days[day][1], f"after {operation} ({names[operation]})"
+
+
+def kill(location, day, operation):
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.gallery.crashing", str(location), str(day), str(operation)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+    )
+    assert done.returncode == 9, done.stderr.decode()
+
+
+def check_kill(days, location, day, operation):
+    kill(location, day, operation)
+    found = bring_up_to_date(str(location), day)
+    assert state(found) == days[day][1], f"after a kill at operation {operation}"
+    assert list((location / "_units").iterdir()) == []
+    assert bring_up_to_date(str(location), day).version == found.version
+
+
+def points(names):
+    """One operation of each kind that matters: the first, the middle and the last of each name."""
+    chosen = set()
+    for name in set(names):
+        places = [place for place, other in enumerate(names) if other == name]
+        chosen |= {places[0], places[len(places) // 2], places[-1]}
+    return sorted(chosen)
+
+
+@pytest.mark.parametrize("place", ["first link", "before commit", "after commit"])
+def test_a_kill(days, start, place):
+    names = operations(start(1), 1)
+    operation = {
+        "first link": names.index("link") + 1,
+        "before commit": names.index("create_write_transaction"),
+        "after commit": names.index("after create_write_transaction"),
+    }[place]
+    check_kill(days, start(1), 1, operation)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("day", [0, 1])
+def test_a_kill_at_many_operations(days, start, day):
+    for operation in points(operations(start(day), day)):
+        check_kill(days, start(day), day, operation)
+
+
+@pytest.mark.slow
+def test_two_kills_in_a_row(days, start):
+    names = operations(start(1), 1)
+    location = start(1)
+    kill(location, 1, names.index("link") + 1)
+    kill(location, 1, 12)
+    assert state(bring_up_to_date(str(location), 1)) == days[1][1]
+
+
+def test_a_killed_run_whose_source_changed_since_keeps_its_finished_units(days, start):
+    """Day 0 is cut off before its commit, and the next run already sees day 1."""
+    names = operations(start(0), 0)
+    location = start(0)
+    kill(location, 0, names.index("create_write_transaction"))
+    assert len(Gallery.open(str(location)).find_units().units) == 3
+    rows, rejects, _ = state(bring_up_to_date(str(location), 1))
+    assert rows.keys() == days[1][1][0].keys()
+    assert set(rejects["path"]) == BAD[1] | {"odd name.jpg"}
+
+
+def test_a_reader_reads_through_a_commit(days, start):
+    location = str(start(1))
+    reader = Gallery.open(location)
+    before: GalleryFeatures = reader.features()
+    bring_up_to_date(location, 1)
+    assert (contents(reader), reader.rejects().to_pydict()) == days[0][1][:2]
+    assert len(before.read(0, len(before))) == len(days[0][1][0])
