@@ -81,9 +81,11 @@ def connect(
             the GPUs asked for are not there.
     """
     if num_cpus is not None and num_cpus < 1:
-        raise InputError(f"--num-cpus is {num_cpus}: give at least 1")
+        raise InputError(
+            f"a private cluster of {num_cpus} CPUs cannot run anything: give at least 1"
+        )
     if num_gpus is not None and num_gpus < 0:
-        raise InputError(f"--num-gpus is {num_gpus}: give 0 or more")
+        raise InputError(f"there are no {num_gpus} GPUs: give 0 or more")
     if ray.is_initialized():
         yield _joined(num_gpus, started_here=False)
         return
@@ -93,9 +95,7 @@ def connect(
             _start(num_cpus, num_gpus, object_store_bytes)
         else:
             if num_cpus is not None:
-                logger.warning(
-                    "--num-cpus only sizes a private cluster; %s keeps its own CPUs", wanted
-                )
+                logger.warning("%s keeps its own CPUs, not %d", wanted, num_cpus)
             _join(wanted)
         yield _joined(num_gpus, started_here=wanted == "local")
     finally:
@@ -198,7 +198,10 @@ def _reason(address: str, error: Exception) -> str:
             "--address auto finds no Ray cluster on this machine: start one with "
             "`ray start --head`, or leave --address out to run without"
         )
-    return f"cannot join the Ray cluster at {address}: {text[:300]}"
+    return (
+        f"cannot join a Ray cluster at {address} ({text[:300]}): is it Ray's own port? "
+        "Does it ask for a token (RAY_AUTH_MODE=token)?"
+    )
 
 
 def _joined(num_gpus: int | None, *, started_here: bool) -> Cluster:
@@ -211,8 +214,8 @@ def _joined(num_gpus: int | None, *, started_here: bool) -> Cluster:
     cluster = Cluster(address, nodes, started_here)
     if num_gpus and cluster.gpus < num_gpus:
         raise InputError(
-            f"--num-gpus is {num_gpus} and Ray finds {cluster.gpus:g} here: "
-            "leave it out to run on CPUs"
+            f"{num_gpus} GPUs asked, and Ray finds {cluster.gpus:g} at {address}: "
+            "ask for none to run on CPUs"
         )
     logger.debug(
         "on Ray %s at %s: %g CPUs, %g GPUs", ray.__version__, address, cluster.cpus, cluster.gpus

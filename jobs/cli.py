@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             except (Exception, KeyboardInterrupt) as error:
                 if isinstance(error, ReaderGone):
                     raise
-                return _report(error, arguments, as_json=as_json, verbose=verbose)
+                return _report(error, as_json=as_json, verbose=verbose)
         except ReaderGone:
             return NO_READER
 
@@ -182,7 +182,7 @@ def _refuse_fractions(app: App, commands: tuple[str, ...], arguments: ArgumentCo
                 raise CoercionError(token=token, argument=argument, target_type=int)
 
 
-def _report(error: BaseException, arguments: Sequence[str], *, as_json: bool, verbose: bool) -> int:
+def _report(error: BaseException, *, as_json: bool, verbose: bool) -> int:
     """Tell an error in one line, and return its exit status."""
     if verbose:
         traceback.print_exception(error)
@@ -195,8 +195,8 @@ def _report(error: BaseException, arguments: Sequence[str], *, as_json: bool, ve
             status, text = INTERRUPTED, "interrupted: the same command goes on where it stopped"
         case CycloptsError():
             error.verbose = False
-            verb = next((f" {verb}" for verb in VERBS if verb in arguments[:1]), "")
-            text = f"{' '.join(str(error).split())} See: regallery{verb} --help"
+            command = " ".join(("regallery", *(error.command_chain or ())))
+            text = f"{' '.join(str(error).split())} See: {command} --help"
             status = WRONG
         case InputError():
             status = WRONG

@@ -8,6 +8,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from datetime import date
 from enum import Enum
 from pathlib import PurePath
@@ -18,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 _OURS = ("pipeline", "cluster", "jobs")
 _PLAIN_WIDTH = 160
+_JSON_WANTED: ContextVar[bool] = ContextVar("json_wanted", default=False)
 
 
 class ReaderGone(Exception):  # noqa: N818 - it is no error
@@ -122,9 +124,16 @@ def stdout_kept_clean() -> Iterator[None]:
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)
+    token = _JSON_WANTED.set(True)
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
     finally:
+        _JSON_WANTED.reset(token)
         os.dup2(kept, 1)
         os.close(kept)
+
+
+def is_json_wanted() -> bool:
+    """Tell a verb that its result will be shown as JSON (`submit` asks the same of its job)."""
+    return _JSON_WANTED.get()

@@ -1,0 +1,14 @@
+"""Kinds of arguments that several verbs take."""
+
+from typing import Annotated
+
+
+class _Marker:
+    """Marks an annotation; holds nothing."""
+
+
+LOCATION = _Marker()
+
+Location = Annotated[str, LOCATION]
+"""Where data lies: a path or any fsspec URL. `submit` refuses a relative one, since the job runs in
+a folder of its own on the cluster."""
