@@ -146,11 +146,8 @@ def append(root: Path, version: int, change: Change) -> int:
             ),
             post_commithook_properties=_BY_HAND,
         )
-    except CommitFailedError as error:
-        raise RunError(
-            f"{root}: another commit came after version {version}; nothing was committed, run "
-            "the command again"
-        ) from error
+    except DeltaError as error:
+        raise RunError(f"{root}: {_why_not(root, version, error)}") from error
     _sync_log(root, version + 1)
     if (version + 1) % CHECKPOINT_INTERVAL == 0:
         _checkpoint(root, version + 1)
@@ -235,6 +232,15 @@ def _cut_short(path: Path) -> GalleryDamagedError:
         "delete it if it is the last one (its version was never acknowledged) and run the "
         "command again"
     )
+
+
+def _why_not(root: Path, version: int, error: DeltaError) -> str:
+    """Why a commit on top of `version` failed, and how to go on."""
+    if isinstance(error, CommitFailedError) and DeltaTable(str(root)).version() > version:
+        reason = f"another commit came after version {version}"
+    else:
+        reason = f"the commit failed ({_first_line(error)})"
+    return f"{reason}; nothing was committed and finished units are kept: run the command again"
 
 
 def _properties(root: Path, table: DeltaTable) -> dict[str, str]:

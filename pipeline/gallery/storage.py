@@ -54,9 +54,15 @@ def sync_folder(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder and its parents, and waits until their names are on the disk."""
+    """Makes a folder and its parents, and waits until their names are on the disk.
+
+    Raises `InputError` where that is not allowed, or a file is in the way.
+    """
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (PermissionError, FileExistsError, NotADirectoryError) as error:
+        raise InputError(f"{path}: the folder cannot be made ({error.strerror})") from error
     for folder in missing:
         sync_folder(folder.parent)
 

@@ -57,6 +57,13 @@ def test_new_folders_are_flushed_into_their_parents(tmp_path, monkeypatch):
     assert set(flushed) == {tmp_path, tmp_path / "a"}
 
 
+@pytest.mark.parametrize("below", ["f", "f/g"])
+def test_a_folder_in_the_place_of_a_file(tmp_path, below):
+    (tmp_path / "f").write_text("x")
+    with pytest.raises(InputError, match="cannot be made"):
+        storage.make_folder(tmp_path / below)
+
+
 def test_deleting_what_is_gone_is_no_error(tmp_path):
     (tmp_path / "a").write_text("x")
     storage.delete_files([tmp_path / "a", tmp_path / "b"])

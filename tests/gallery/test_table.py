@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -486,6 +487,19 @@ def test_a_commit_that_slips_in_is_noticed(gallery, monkeypatch):
         with pytest.raises(RunError, match="another commit came after version 1"):
             gallery.commit([], run_id="y", removes=[4])
     assert contents(Gallery.open(gallery.location)) == expected(set(range(1, 20)) - {12})
+
+
+def test_a_commit_that_the_storage_refuses(gallery, monkeypatch):
+    def fail(*_, **__):
+        raise DeltaError("no space left on device\nstack of calls")
+
+    record = unit(gallery.target, range(20, 25))
+    monkeypatch.setattr(DeltaTable, "create_write_transaction", fail)
+    with pytest.raises(RunError, match=r"no space left on device\); nothing was committed") as told:
+        gallery.commit([record], run_id="x")
+    assert "stack of calls" not in str(told.value)
+    monkeypatch.undo()
+    assert gallery.find_units().units == (record,)
 
 
 def test_the_lock_is_needed(gallery):
