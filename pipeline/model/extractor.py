@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.model.networks import NetworkFile, check_views, open_network
-from pipeline.model.preprocessing import normalise, prepare
+from pipeline.model.preprocessing import empty_batch, fill, normalise
 from pipeline.model.recipe import Recipe
 from pipeline.model.torch_network import torch_threads
 from pipeline.model.views import fuse, mirror, views_of
@@ -57,6 +57,7 @@ class Extractor:
         self.recipe = recipe
         self.batch_size = self._network.batch or batch_size
         self._threads = threads
+        self._kept: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
 
     @property
     def dimension(self) -> int:
@@ -81,16 +82,24 @@ class Extractor:
         views = []
         sized: dict[tuple[int, int], torch.Tensor] = {}
         for view in views_of(self.recipe):
+            pixels, normalised = self._memory(view.size)
             if view.size not in sized:
-                sized[view.size] = self._sent(
-                    prepare(crops, self.recipe, view.size, self.batch_size)
-                )
+                filled = fill(pixels, crops, self.recipe)
+                sized[view.size] = filled.to(self._network.device, non_blocking=True)
             batch = mirror(sized[view.size]) if view.mirrored else sized[view.size]
-            views.append(self._network(normalise(batch, self.recipe))[: len(crops)])
+            raw = self._network(normalise(batch, self.recipe, out=normalised))
+            views.append(raw[: len(crops)])
         return fuse(views, self.recipe.fusion)
 
-    def _sent(self, batch: torch.Tensor) -> torch.Tensor:
-        """The batch on the network's device, as uint8: a quarter of the bytes to copy."""
-        if self._network.device.type == "cpu":
-            return batch
-        return batch.pin_memory().to(self._network.device, non_blocking=True)
+    def _memory(self, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The batch of one size as uint8 (where crops are resized) and as float32 (the input).
+
+        Kept from batch to batch. That is safe on a GPU too, where copies are under way behind the
+        program: a network's result has come back before the next crop is written.
+        """
+        if size not in self._kept:
+            device = self._network.device
+            pixels = empty_batch(self.batch_size, size, pinned=device.type == "cuda")
+            normalised = torch.empty((self.batch_size, 3, *size), device=device)
+            self._kept[size] = pixels, normalised
+        return self._kept[size]

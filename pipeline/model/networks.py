@@ -45,7 +45,7 @@ class Network(Protocol):
     input_size: tuple[int, int] | None
 
     def __call__(self, images: torch.Tensor) -> NDArray[np.float32]:
-        """Features float32 `[B, D]`, in the order of the images; NaN is passed on."""
+        """Features float32 `[B, D]` in memory of their own; NaN is passed on."""
 
 
 @dataclass(frozen=True)

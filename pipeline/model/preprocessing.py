@@ -74,32 +74,35 @@ def padding_colour(recipe: Recipe) -> tuple[int, int, int]:
     return first, second, third
 
 
-def prepare(
-    images: Sequence[NDArray[np.uint8]], recipe: Recipe, size: tuple[int, int], rows: int
-) -> torch.Tensor:
-    """Crops uint8 `[H, W, 3]` of any sizes as one batch uint8 `[rows, 3, *size]`, channels last.
+def empty_batch(rows: int, size: tuple[int, int], *, pinned: bool = False) -> torch.Tensor:
+    """Memory for a batch uint8 `[rows, 3, *size]`, channels last; pinned for copies to a GPU."""
+    return torch.zeros((rows, *size, 3), dtype=torch.uint8, pin_memory=pinned).permute(0, 3, 1, 2)
 
-    Each is resized from its original; rows beyond the crops are black.
+
+def fill(batch: torch.Tensor, images: Sequence[NDArray[np.uint8]], recipe: Recipe) -> torch.Tensor:
+    """Write crops uint8 `[H, W, 3]` of any sizes into the first rows of `batch`, and return it.
+
+    Each is resized from its original to the batch's size; rows beyond the crops become black.
+    `batch` is reused from call to call, because fresh memory costs more than the resize.
     """
-    batch = torch.zeros((rows, *size, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
-    colour = padding_colour(recipe)
+    size, colour = (batch.shape[2], batch.shape[3]), padding_colour(recipe)
     for row, image in enumerate(images):
         batch[row] = letterbox(image, *size, colour) if recipe.letterbox else resize(image, *size)
+    batch[len(images) :].zero_()
     return batch
 
 
-def normalise(batch: torch.Tensor, recipe: Recipe) -> torch.Tensor:
+def normalise(batch: torch.Tensor, recipe: Recipe, out: torch.Tensor | None = None) -> torch.Tensor:
     """`(x / 255 * pixel_range - mean) / std` by channel, of a batch uint8 `[B, 3, H, W]` in RGB.
 
     Computed as one product and one sum, so that a value's bits do not depend on its place. The
     result is float32 `[B, 3, H, W]`, contiguous, on the batch's device, in the network's channel
-    order; `batch` is left as it is.
+    order, written into `out` where given; `batch` is left as it is.
     """
     std = np.array(recipe.std)
     factor = torch.from_numpy(recipe.pixel_range / (255 * std)).float().view(1, 3, 1, 1)
     shift = torch.from_numpy(-np.array(recipe.mean) / std).float().view(1, 3, 1, 1)
-    ordered = batch if recipe.channels == "rgb" else batch[:, [2, 1, 0]]
-    # Unlike .to(), an allocation of its own can never be the caller's memory.
-    result = torch.empty(batch.shape, dtype=torch.float32, device=batch.device)
-    result.copy_(ordered)
-    return result.mul_(factor.to(batch.device)).add_(shift.to(batch.device))
+    if out is None:
+        out = torch.empty(batch.shape, dtype=torch.float32, device=batch.device)
+    out.copy_(batch if recipe.channels == "rgb" else batch[:, [2, 1, 0]])
+    return out.mul_(factor.to(batch.device)).add_(shift.to(batch.device))

@@ -51,7 +51,9 @@ class TorchNetwork:
 
     def __call__(self, images: torch.Tensor) -> NDArray[np.float32]:
         """Features float32 `[B, D]` of normalised images float32 `[B, 3, H, W]`."""
-        return _named(self._forward(images))[self._output].float().cpu().numpy()
+        feature = _named(self._forward(images))[self._output]
+        # A copy: some network's feature may be a view of its input, which the caller reuses.
+        return feature.float().cpu().numpy().copy()
 
     def _forward(self, images: torch.Tensor) -> Any:
         with contextlib.ExitStack() as stack:

@@ -13,6 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 from openvino import opset13 as opset
 from PIL import Image
 
+from pipeline.model.preprocessing import empty_batch, fill
+from pipeline.model.recipe import Recipe
+
 
 def crops(count: int, seed: int = 0) -> list[NDArray[np.uint8]]:
     """Random crops of random sizes."""
@@ -24,6 +27,13 @@ def crops(count: int, seed: int = 0) -> list[NDArray[np.uint8]]:
 def real_crops(pedestrians: Path, count: int) -> list[NDArray[np.uint8]]:
     paths = sorted((pedestrians / "query").glob("*.jpg"))[:count]
     return [np.asarray(Image.open(path).convert("RGB")) for path in paths]
+
+
+def prepared(
+    images: Sequence[NDArray[np.uint8]], recipe: Recipe, size: tuple[int, int], rows: int
+) -> torch.Tensor:
+    """A fresh batch uint8 `[rows, 3, *size]` that begins with `images`."""
+    return fill(empty_batch(rows, size), images, recipe)
 
 
 class Pooled(torch.nn.Module):

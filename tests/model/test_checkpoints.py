@@ -99,6 +99,7 @@ def test_what_holds_no_tensors_is_told(tmp_path: Path, stored: Any, told: str) -
     assert told in str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol 4")
 def test_damaged_checkpoints_are_told(tmp_path: Path) -> None:
     whole = Path(saved(tmp_path / "whole.pth", STATE)).read_bytes()
     legacy = saved(tmp_path / "legacy.pth", STATE, _use_new_zipfile_serialization=False)

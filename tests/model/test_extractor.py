@@ -16,9 +16,9 @@ from pipeline.core.features import faults, normalize
 from pipeline.errors import InputError
 from pipeline.model.extractor import Extractor
 from pipeline.model.networks import NetworkFile, default_recipe
-from pipeline.model.preprocessing import normalise, prepare
+from pipeline.model.preprocessing import normalise
 from pipeline.model.recipe import Recipe
-from tests.model.making import Pooled, crops, real_crops, save_ir, save_onnx, save_script
+from tests.model.making import Pooled, crops, prepared, real_crops, save_ir, save_onnx, save_script
 
 BGR = {"channels": "bgr", "pixel_range": 255, "mean": (0, 0, 0), "std": (1, 1, 1)}
 
@@ -43,7 +43,7 @@ def pooled() -> Callable[[Sequence[NDArray[np.uint8]], Recipe, tuple[int, int]],
     ) -> NDArray:
         with torch.inference_mode():
             return np.concatenate(
-                [module(normalise(prepare([i], recipe, size, 1), recipe)).numpy() for i in images]
+                [module(normalise(prepared([i], recipe, size, 1), recipe)).numpy() for i in images]
             )
 
     return features

@@ -13,9 +13,9 @@ from PIL import Image
 from torchvision.transforms.v2 import functional
 
 from pipeline.errors import InputError
-from pipeline.model.preprocessing import letterbox, normalise, padding_colour, prepare, resize
+from pipeline.model.preprocessing import letterbox, normalise, padding_colour, resize
 from pipeline.model.recipe import Recipe
-from tests.model.making import crops, real_crops
+from tests.model.making import crops, prepared, real_crops
 
 PLAIN = Recipe(weights="0" * 64)
 
@@ -115,7 +115,7 @@ def test_result_never_shares_memory_with_the_crop() -> None:
     same_size = resize(image, 32, 16)
     same_size += 1
     assert (image == 5).all()
-    batch = prepare([image], PLAIN, (32, 16), 1)
+    batch = prepared([image], PLAIN, (32, 16), 1)
     batch += 1
     assert (image == 5).all()
 
@@ -167,7 +167,7 @@ def test_letterbox_pads_with_the_recipes_mean() -> None:
     bgr = Recipe(weights="0" * 64, channels="bgr", pixel_range=255, mean=(10, 20, 300))
     assert padding_colour(bgr) == (255, 20, 10)
     recipe = Recipe(weights="0" * 64, height=8, width=8, letterbox=True)
-    batch = prepare([np.full((8, 2, 3), 255, np.uint8)], recipe, (8, 8), 1)
+    batch = prepared([np.full((8, 2, 3), 255, np.uint8)], recipe, (8, 8), 1)
     assert batch[0, :, 0, 0].tolist() == list(padding_colour(recipe))
     assert normalise(batch, recipe)[0, :, 0, 0].abs().max() < 0.02
 
@@ -176,13 +176,13 @@ def test_letterboxed_recipe_differs_from_a_stretched_one() -> None:
     image = crops(1)[0][:, :6]
     boxed = Recipe(weights="0" * 64, letterbox=True)
     assert not torch.equal(
-        prepare([image], boxed, (32, 32), 1), prepare([image], PLAIN, (32, 32), 1)
+        prepared([image], boxed, (32, 32), 1), prepared([image], PLAIN, (32, 32), 1)
     )
 
 
 def test_batch_is_filled_with_black() -> None:
     images = crops(2)
-    batch = prepare(images, PLAIN, (16, 8), 5)
+    batch = prepared(images, PLAIN, (16, 8), 5)
     assert batch.shape == (5, 3, 16, 8)
     assert batch.is_contiguous(memory_format=torch.channels_last)
     for row, image in enumerate(images):
@@ -191,7 +191,7 @@ def test_batch_is_filled_with_black() -> None:
 
 
 def test_normalised_is_what_the_field_computes() -> None:
-    batch = prepare(crops(4), PLAIN, (16, 8), 4)
+    batch = prepared(crops(4), PLAIN, (16, 8), 4)
     expected = functional.normalize(
         functional.to_dtype(batch, torch.float32, scale=True), [*PLAIN.mean], [*PLAIN.std]
     )
@@ -200,7 +200,7 @@ def test_normalised_is_what_the_field_computes() -> None:
 
 def test_bgr_of_255_levels_is_the_pixels_exchanged() -> None:
     recipe = Recipe(weights="0" * 64, channels="bgr", pixel_range=255, mean=(0,) * 3, std=(1,) * 3)
-    batch = prepare(crops(3), PLAIN, (16, 8), 3)
+    batch = prepared(crops(3), PLAIN, (16, 8), 3)
     result = normalise(batch, recipe)
     assert result.is_contiguous()
     assert torch.equal(result, batch.flip(1).float())
@@ -209,7 +209,7 @@ def test_bgr_of_255_levels_is_the_pixels_exchanged() -> None:
 def test_normalising_twice_gives_the_same_and_leaves_the_batch() -> None:
     # fast-reid's preprocessing works in place: its second view is normalised twice.
     for recipe in (PLAIN, Recipe(weights="0" * 64, channels="bgr")):
-        batch = prepare(crops(3), PLAIN, (16, 8), 3)
+        batch = prepared(crops(3), PLAIN, (16, 8), 3)
         before = batch.clone()
         first = normalise(batch, recipe)
         first_bits = first.clone()
@@ -219,9 +219,20 @@ def test_normalising_twice_gives_the_same_and_leaves_the_batch() -> None:
         assert torch.equal(normalise(batch, recipe), first_bits)
 
 
+def test_reused_memory_keeps_nothing_of_the_batch_before() -> None:
+    kept, out = empty_batch(4, (16, 8)), torch.full((4, 3, 16, 8), torch.nan)
+    fill(kept, crops(4, seed=1), PLAIN)
+    images = crops(2)
+    assert torch.equal(fill(kept, images, PLAIN), prepared(images, PLAIN, (16, 8), 4))
+    assert normalise(kept, PLAIN, out=out) is out
+    assert torch.equal(out, normalise(kept, PLAIN))
+
+
 @given(st.integers(0, 7), st.integers(1, 8))
 def test_normalised_bits_do_not_depend_on_the_place(place: int, rows: int) -> None:
     image = crops(1, seed=4)
-    alone = normalise(prepare(image, PLAIN, (15, 7), 1), PLAIN)[0]
-    batch = prepare([*crops(place), *image, *crops(rows, seed=9)], PLAIN, (15, 7), place + 1 + rows)
+    alone = normalise(prepared(image, PLAIN, (15, 7), 1), PLAIN)[0]
+    batch = prepared(
+        [*crops(place), *image, *crops(rows, seed=9)], PLAIN, (15, 7), place + 1 + rows
+    )
     assert torch.equal(normalise(batch, PLAIN)[place], alone)

@@ -146,6 +146,14 @@ def test_nan_comes_out_as_nan() -> None:
     assert np.isnan(network(torch.full((2, 3, 16, 8), -1.0))).all()
 
 
+def test_feature_that_is_a_view_of_the_input_is_copied() -> None:
+    network = opened(Outputs(lambda images: images[:, :, 0, 0]))
+    images = torch.ones(4, 3, 16, 8)
+    features = network(images)
+    images.zero_()
+    assert (features == 1).all()
+
+
 def test_thread_count_holds_inside_and_is_given_back() -> None:
     before = torch.get_num_threads()
     other = before + 1
