@@ -13,7 +13,14 @@ from PIL import Image
 from torchvision.transforms.v2 import functional
 
 from pipeline.errors import InputError
-from pipeline.model.preprocessing import letterbox, normalise, padding_colour, resize
+from pipeline.model.preprocessing import (
+    empty_batch,
+    fill,
+    letterbox,
+    normalise,
+    padding_colour,
+    resize,
+)
 from pipeline.model.recipe import Recipe
 from tests.model.making import crops, prepared, real_crops
 
