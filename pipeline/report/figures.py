@@ -1,0 +1,119 @@
+"""How a figure is written for a reader: the same on the page and in the terminal."""
+
+from collections.abc import Mapping
+
+from pipeline.report.results import Report, Result, Scalar
+
+ABSENT = "–"  # noqa: RUF001  (an en dash: there is no figure)
+MINUS = "\u2212"
+
+
+def percent(share: float | None, digits: int = 2) -> str:
+    """A share as a percentage without its sign, or a dash for None.
+
+    >>> percent(0.61234), percent(1, digits=1), percent(None) == ABSENT
+    ('61.23', '100.0', True)
+    """
+    return ABSENT if share is None else f"{100 * share:.{digits}f}"
+
+
+def points(gain: float | None, digits: int = 2) -> str:
+    """A difference of two shares in percentage points, always signed unless it rounds to zero.
+
+    >>> points(0.0631), points(-0.02, digits=1) == MINUS + "2.0", points(-0.00001)
+    ('+6.31', True, '0.00')
+    """
+    if gain is None:
+        return ABSENT
+    text = f"{abs(100 * gain):.{digits}f}"
+    if float(text) == 0:
+        return text
+    return ("+" if gain > 0 else MINUS) + text
+
+
+def gain(report: Report, result: Result, metric: str) -> float | None:
+    """How far `result` lies above the report's first result in `metric`, as a difference of shares.
+
+    `metric` is "mAP", "mAP_trapezoid", "mINP" or a rank ("1"). None for the first result itself and
+    where either has no figure.
+    """
+    first = report["results"][0]
+    here, there = figure(result, metric), figure(first, metric)
+    if result["name"] == first["name"] or here is None or there is None:
+        return None
+    return here - there
+
+
+def figure(result: Result, metric: str) -> float | None:
+    """The share of `metric`: "mAP", "mAP_trapezoid", "mINP" or a rank ("1")."""
+    if metric.isdigit():
+        return result["rank"].get(metric)
+    return {
+        "mAP": result["mAP"],
+        "mAP_trapezoid": result["mAP_trapezoid"],
+        "mINP": result["mINP"],
+    }[metric]
+
+
+def label(result: Result) -> str:
+    """The result's name with its expansion mode beside it, unless the name already says it."""
+    mode = result["mode"]
+    if mode is None or mode in result["name"].split():
+        return result["name"]
+    return f"{result['name']} ({mode})"
+
+
+def ranks(report: Report) -> list[str]:
+    """Every rank that some result reports, ascending."""
+    return sorted({rank for result in report["results"] for rank in result["rank"]}, key=int)
+
+
+def pairs(values: Mapping[str, Scalar]) -> str:
+    """A flat mapping in one line.
+
+    >>> pairs({"k": 10, "alpha": 3.0})
+    'k 10, alpha 3'
+    """
+    return ", ".join(f"{key} {scalar(value)}" for key, value in values.items())
+
+
+def scalar(value: object) -> str:
+    """One setting as text.
+
+    >>> scalar(True), scalar(3.0), scalar(None), scalar([0.485, 1])
+    ('yes', '3', 'none', '0.485, 1')
+    """
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.12g}"
+    if isinstance(value, list):
+        return ", ".join(scalar(element) for element in value)
+    return str(value)
+
+
+def count(number: int, one: str, many: str | None = None) -> str:
+    """A number with its noun.
+
+    >>> count(1, "query", "queries"), count(19732, "row")
+    ('1 query', '19,732 rows')
+    """
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def seconds(duration: float) -> str:
+    """A duration with three significant digits up to a minute, then minutes and hours.
+
+    >>> seconds(0.8123), seconds(75), seconds(7320)
+    ('0.81 s', '1 min 15 s', '2 h 02 min')
+    """
+    if duration < 9.95:
+        return f"{duration:.2f} s"
+    if duration < 59.5:
+        return f"{duration:.0f} s"
+    whole = round(duration)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,126 @@
+"""report.json and report.html: one evaluation for a machine and for a person."""
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+from pipeline.errors import InputError
+from pipeline.report import figures
+from pipeline.report.charts import cmc_chart
+from pipeline.report.results import Report, checked
+from pipeline.report.thumbnails import Thumbnails
+
+_EMPTY = Thumbnails()
+
+
+def render(report: Mapping[str, Any], thumbnails: Thumbnails = _EMPTY) -> str:
+    """The report as one self-contained HTML page; a crop without a thumbnail shows a placeholder.
+
+    The page asks the network for nothing, and the same input gives the same bytes. Raises
+    InputError for a report that `checked` refuses.
+    """
+    whole = checked(report)
+    page = (
+        _environment()
+        .get_template("report.html")
+        .render(
+            report=whole,
+            thumbnails=thumbnails,
+            title=_title(whole),
+            style=Markup(_template("report.css")),
+            wide=cmc_chart(whole, width=816, height=340, name="wide"),
+            narrow=cmc_chart(whole, width=340, height=270, name="narrow"),
+            settings={
+                "regallery": whole["regallery"],
+                "feature dimension": whole["dimension"],
+                "gallery storage": whole["storage"],
+                **whole["settings"],
+            },
+            reasons=sorted(whole["query"]["rejects"].keys() | whole["gallery"]["rejects"].keys()),
+        )
+    )
+    # A path may hold bytes that are no UTF-8; they are shown as escapes.
+    return page.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def write(
+    report: Mapping[str, Any], out_dir: str | Path, thumbnails: Thumbnails = _EMPTY
+) -> tuple[Path, Path]:
+    """Write report.json and report.html into `out_dir` (made if missing) and return their paths.
+
+    Each file appears whole or not at all; older ones are replaced. The JSON is strict (no NaN), its
+    keys stand in the order of `Report`, and it holds no picture. Raises InputError for a report
+    that `checked` refuses, before anything is written, and for an `out_dir` that is no folder.
+    """
+    whole = checked(report)
+    page = render(whole, thumbnails)
+    data = json.dumps(whole, indent=2, allow_nan=False) + "\n"
+    folder = Path(out_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(f"{folder}: is no folder; choose another one for the report") from error
+    json_path, html_path = folder / "report.json", folder / "report.html"
+    _replace(json_path, data)
+    _replace(html_path, page)
+    return json_path, html_path
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write beside the final name, flush to disk, then rename over it."""
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with beside.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def _title(report: Report) -> str:
+    query, gallery = (_last_part(report[side]["location"]) for side in ("query", "gallery"))
+    return f"{query} against {gallery}"
+
+
+def _last_part(location: str) -> str:
+    return location.rstrip("/").rsplit("/", 1)[-1] or location
+
+
+def _template(name: str) -> str:
+    return files(__package__).joinpath(name).read_text("utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FunctionLoader(_template),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for name in (
+        "count",
+        "figure",
+        "gain",
+        "label",
+        "pairs",
+        "percent",
+        "points",
+        "ranks",
+        "scalar",
+        "seconds",
+    ):
+        environment.globals[name] = getattr(figures, name)
+    return environment

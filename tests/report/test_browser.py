@@ -1,0 +1,135 @@
+"""The page in a real browser."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.report.page import write
+from pipeline.report.thumbnails import Thumbnails
+
+pytestmark = pytest.mark.browser
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    found = next(filter(None, map(shutil.which, NAMES)), None)
+    if found is None:
+        # A skip on the build machine would hide that the page is never opened.
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"needs one of {', '.join(NAMES)}")
+    with playwright.sync_playwright() as session:
+        chromium = session.chromium.launch(executable_path=found, args=list(QUIET))
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def opened(browser: Any, tmp_path: Path) -> Iterator[Any]:
+    """Opens a report at a width and returns the page; fails on any complaint or request."""
+    complaints: list[str] = []
+    pages = []
+
+    def open_page(report: dict[str, Any], pictures: Thumbnails, width: int = 1280) -> Any:
+        _, path = write(report, tmp_path, pictures)
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme="light")
+        pages.append(page)
+        page.on("console", lambda message: complaints.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}"))
+        page.on(
+            "request",
+            lambda request: (
+                None
+                if request.url == path.as_uri() or request.url.startswith("data:")
+                else complaints.append(f"request: {request.url}")
+            ),
+        )
+        page.goto(path.as_uri(), wait_until="networkidle")
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
+    assert complaints == []
+
+
+def test_pictures_decode(opened: Any, report: dict[str, Any], thumbnails: Thumbnails) -> None:
+    page = opened(report, thumbnails)
+    widths = page.eval_on_selector_all("img", "images => images.map(i => i.naturalWidth)")
+    assert widths == [32] * 9
+
+
+def test_frames(opened: Any, report: dict[str, Any], thumbnails: Thumbnails) -> None:
+    page = opened(report, thumbnails)
+    read = """frames => frames.map(frame => {
+        const style = getComputedStyle(frame);
+        return [style.borderTopColor, style.borderTopStyle];
+    })"""
+    matches = page.eval_on_selector_all(".hits .match > *:first-child", read)
+    misses = page.eval_on_selector_all(".hits .miss > *:first-child", read)
+    assert matches == [["rgb(24, 128, 60)", "solid"]] * 3
+    assert misses == [["rgb(196, 48, 43)", "dashed"]] * 6
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("case", ["report", "no_valid_query", "hostile"])
+def test_nothing_overflows(
+    opened: Any, thumbnails: Thumbnails, request: pytest.FixtureRequest, case: str, width: int
+) -> None:
+    page = opened(request.getfixturevalue(case), thumbnails, width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("h1").is_visible()
+
+
+def test_one_chart_at_a_time(opened: Any, report: dict[str, Any], thumbnails: Thumbnails) -> None:
+    for width, shown in ((1280, "wide"), (390, "narrow")):
+        page = opened(report, thumbnails, width)
+        charts = page.locator(".chart svg").locator("visible=true")
+        assert charts.count() == 1
+        assert page.locator(f".{shown} svg").is_visible()
+        box, label = charts.bounding_box(), page.locator(f".{shown} svg text").first.bounding_box()
+        assert box["width"] > 0.85 * min(width, 1088)
+        assert label["height"] >= 10
+
+
+def test_chart_labels_lie_within_the_chart(
+    opened: Any, report: dict[str, Any], thumbnails: Thumbnails
+) -> None:
+    report["results"][1]["name"] = "query k 20 alpha 3"
+    for width in (1280, 390):
+        page = opened(report, thumbnails, width)
+        outside = page.evaluate("""() => {
+            const chart = [...document.querySelectorAll('.chart svg')].find(s => s.clientWidth);
+            const edge = chart.getBoundingClientRect();
+            return [...chart.querySelectorAll('text')].filter(text => {
+                const box = text.getBoundingClientRect();
+                return box.left < edge.left - 12 || box.right > edge.right + 1;
+            }).map(text => text.textContent);
+        }""")
+        assert outside == []
+
+
+def test_the_keyboard_reaches_links_and_the_wide_table(
+    opened: Any, report: dict[str, Any], thumbnails: Thumbnails
+) -> None:
+    page = opened(report, thumbnails, 390)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.hash") == "#results"
+    page.focus(".scroll")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("document.querySelector('.scroll').scrollLeft > 0")

@@ -1,0 +1,84 @@
+"""The CMC chart: its places, its range, its words."""
+
+import re
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.report.charts import cmc_chart, description, spread
+from pipeline.report.results import checked
+
+
+@given(st.lists(st.floats(0, 100), max_size=12))
+def test_labels_keep_their_order_and_distance(values: list[float]) -> None:
+    places = spread(values, gap=5.0, low=0.0, high=100.0)
+    for one, (value, place) in enumerate(zip(values, places, strict=True)):
+        assert -1e-9 <= place <= 100 + 1e-9
+        for other in range(one):
+            assert abs(place - places[other]) >= 5 - 1e-9
+            if value != values[other]:
+                assert (place > places[other]) == (value > values[other])
+
+
+def test_labels_that_lie_apart_stay_where_they_are() -> None:
+    assert spread([80.0, 20.0, 50.0], gap=5.0, low=0.0, high=100.0) == [80.0, 20.0, 50.0]
+
+
+def _svg(report: dict[str, Any]) -> str:
+    chart = cmc_chart(checked(report), width=600, height=300, name="test")
+    assert chart is not None
+    # Inlined in HTML the element needs no namespace; to parse it as XML the prefix must be known.
+    ElementTree.fromstring(str(chart).replace("<svg ", '<svg xmlns:xlink="x" ', 1))
+    return str(chart)
+
+
+def _labels(svg: str) -> list[str]:
+    return re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+
+
+def test_each_curve_is_labelled_with_its_rank_1(report: dict[str, Any]) -> None:
+    labels = _labels(_svg(report))
+    assert {"baseline 50.0", "aqe query 56.2", "aqe joint 46.9"} <= set(labels)
+    assert [label for label in labels if label.isdigit()] == ["1", "2", "5", "10"]
+    assert next(label for label in labels if label.endswith("%")) == "40 %"
+
+
+def test_colours_are_the_pages_own(report: dict[str, Any]) -> None:
+    svg = _svg(report)
+    for variable in ("--muted", "--rule", "--series-0", "--series-1", "--series-2"):
+        assert f"var({variable})" in svg
+    assert not re.search(r"#0[12]000\d", svg)
+    assert "<style" not in svg
+    assert "<metadata" not in svg
+
+
+@pytest.mark.parametrize("cmc", [[0.5], [1.0] * 3, [0.0, 0.0], [k / 3000 for k in range(3000)]])
+def test_any_curve_can_be_drawn(report: dict[str, Any], cmc: list[float]) -> None:
+    del report["results"][1:]
+    report["results"][0].update(cmc=cmc, cmc_cut=None, rank={"1": cmc[0]})
+    _svg(report)
+
+
+def test_a_name_is_text_and_no_formula(report: dict[str, Any]) -> None:
+    report["results"][1]["name"] = "$x^2$ <i>&"
+    assert "$x^2$ &lt;i&gt;&amp; (query) 56.2" in _labels(_svg(report))
+
+
+def test_a_long_name_is_shortened(report: dict[str, Any]) -> None:
+    report["results"][1]["name"] = "query " + "x" * 90
+    (label,) = [label for label in _labels(_svg(report)) if label.startswith("query x")]
+    assert label.endswith("… 56.2")
+    assert len(label) <= 0.4 * 600 / 6
+
+
+def test_no_chart_without_a_valid_query(no_valid_query: dict[str, Any]) -> None:
+    assert cmc_chart(checked(no_valid_query), width=600, height=300, name="test") is None
+
+
+def test_the_chart_in_words(report: dict[str, Any]) -> None:
+    words = description(checked(report))
+    assert "baseline: 50.00 % at rank 1, 87.50 % at rank 5, 100.00 % at rank 10" in words
+    assert f'aria-label="{words}"' in _svg(report)

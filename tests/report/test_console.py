@@ -1,0 +1,57 @@
+"""The terminal shows the figures of the page."""
+
+import io
+from typing import Any
+
+from rich.console import Console
+
+from pipeline.report.console import metrics_table
+from pipeline.report.results import checked
+
+
+def _printed(report: dict[str, Any], width: int = 80) -> str:
+    out = io.StringIO()
+    Console(file=out, width=width).print(metrics_table(checked(report)))
+    return out.getvalue()
+
+
+def test_figures_gains_and_counts(report: dict[str, Any]) -> None:
+    lines = [line.split() for line in _printed(report).splitlines()]
+    header = ["result", "mode", "mAP", "gain", "trapez.", "mINP", "R1", "R5", "R10", "R20"]
+    assert lines[0] == header
+    dash = "\u2013"
+    assert lines[1] == [
+        "baseline",
+        dash,
+        "61.23",
+        "60.35",
+        "23.46",
+        "50.00",
+        "87.50",
+        "100.00",
+        dash,
+    ]
+    assert lines[2][:7] == ["aqe", "query", "query", "67.48", "+6.25", "66.60", "17.21"]
+    assert lines[3][4] == "\u22123.12"
+
+
+def test_remarks(report: dict[str, Any]) -> None:
+    text = " ".join(_printed(report).split())
+    assert "gallery 12,345 rows, 4 identities, 3 cameras, 3 rejects (truncated 2, not-" in text
+    assert "means are over 8 valid queries; 1 had no match and are left out" in text
+    assert "CMC curves are cut at rank 10" in text
+    assert "aqe joint: transductive" in text
+
+
+def test_no_valid_query(no_valid_query: dict[str, Any]) -> None:
+    assert "0 valid queries; 9 had no match" in _printed(no_valid_query)
+
+
+def test_fits_a_terminal_of_80_columns(report: dict[str, Any]) -> None:
+    assert all(len(line) <= 80 for line in _printed(report).splitlines())
+    assert "…" not in _printed(report)
+
+
+def test_names_are_no_markup(report: dict[str, Any]) -> None:
+    report["results"][1]["name"] = "[red]x[/red]"
+    assert "[red]x[/red]" in _printed(report)

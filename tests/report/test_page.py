@@ -1,0 +1,317 @@
+"""report.json and report.html: the same figures, safely written."""
+
+import json
+import re
+import threading
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.report.figures import percent, points
+from pipeline.report.page import render, write
+from pipeline.report.thumbnails import Thumbnails
+
+
+class Elements(HTMLParser):
+    """Every element with its attributes, and the text of the page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._within: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag == "style":
+            self._within.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "style":
+            self._within.pop()
+
+    def handle_data(self, data: str) -> None:
+        if not self._within:
+            self.text += f"{data} "
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    def words(self) -> str:
+        """The text with one space between any two pieces."""
+        return " ".join(self.text.split())
+
+
+def test_every_figure_stands_in_the_page(report: dict[str, Any], thumbnails: Thumbnails) -> None:
+    page = render(report, thumbnails)
+    values = {data["value"] for data in Elements(page).all("data")}
+    for result in report["results"]:
+        for share in (
+            result["mAP"],
+            result["mAP_trapezoid"],
+            result["mINP"],
+            *result["rank"].values(),
+        ):
+            assert str(share) in values
+            if share is not None:
+                assert f'<data value="{share}">{percent(share)}</data>' in page
+    for entry in report["ranked"]["worst"]:
+        assert f'<data value="{entry["ap"]}">{percent(entry["ap"], 1)}</data>' in page
+        for hit in entry["list"]:
+            assert f">{hit['score']:.3f}<" in page
+
+
+def test_gains_are_signed_and_in_points(report: dict[str, Any]) -> None:
+    words = Elements(render(report)).words()
+    assert "64.4 %" not in words
+    for change in (0.0625, -0.03125):
+        assert points(change) in words
+        assert f"{points(change, 1)} pts" in words
+    assert "+6.25" in words
+    assert "\u22123.12" in words  # a minus sign, not a hyphen
+
+
+def test_the_mode_stands_beside_the_numbers(report: dict[str, Any]) -> None:
+    report["results"][2]["name"] = "expanded"
+    page = render(report)
+    row = next(part for part in page.split("<tr>") if '<th scope="row">expanded' in part)
+    assert "<td>joint<small>transductive</small></td>" in row
+    assert "expanded (joint)" in Elements(page).words()
+
+
+@pytest.mark.parametrize(
+    ("anchor", "word"),
+    [
+        ("map", "non-interpolated"),
+        ("trapezoid", "trapezoid rule"),
+        ("cmc", "Cumulative matching characteristic"),
+        ("minp", "inverse negative penalty"),
+        ("valid", "left out of every mean"),
+        ("junk", "identity −1"),  # noqa: RUF001
+        ("distractor", "identity 0"),
+        ("gain", "percentage points"),
+        ("mode-query", "AQE"),
+        ("mode-database", "DBA"),
+        ("mode-joint", "transductive"),
+    ],
+)
+def test_every_term_is_defined(report: dict[str, Any], anchor: str, word: str) -> None:
+    page = render(report)
+    definition = page.split(f'<div id="def-{anchor}">', 1)[1].split("</div>", 1)[0]
+    assert word in definition
+
+
+def test_every_link_within_the_page_leads_somewhere(report: dict[str, Any]) -> None:
+    parsed = Elements(render(report))
+    ids = [attributes["id"] for _, attributes in parsed.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    links = [
+        target
+        for _, attributes in parsed.elements
+        for key in ("href", "xlink:href")
+        if (target := attributes.get(key)) and target != "data:,"
+    ]
+    assert links
+    assert {link[1:] for link in links} <= set(ids)
+    assert all(link.startswith("#") for link in links)
+
+
+def test_the_page_reaches_for_nothing(report: dict[str, Any], thumbnails: Thumbnails) -> None:
+    page = render(report, thumbnails)
+    parsed = Elements(page)
+    assert not parsed.all("script")
+    assert not parsed.all("iframe")
+    assert all(image["src"].startswith("data:image/jpeg;base64,") for image in parsed.all("img"))
+    assert not re.search(r"url\((?!#)|@import", page)
+    assert "default-src 'none'" in page
+
+
+def test_hostile_texts_stay_texts(hostile: dict[str, Any]) -> None:
+    parsed = Elements(render(hostile))
+    assert not parsed.all("script")
+    assert not parsed.all("img")
+    assert not [key for _, attributes in parsed.elements for key in attributes if key[:2] == "on"]
+    assert hostile["ranked"]["best"][0]["query"]["path"] in parsed.words()
+
+
+def test_undecodable_names_are_shown_as_escapes(report: dict[str, Any], tmp_path: Path) -> None:
+    report["ranked"]["best"][0]["query"]["path"] = "caf\udce9.jpg"
+    json_path, html_path = write(report, tmp_path)
+    assert "caf\\udce9.jpg" in html_path.read_text("utf-8")
+    path = json.loads(json_path.read_text("ascii"))["ranked"]["best"][0]["query"]["path"]
+    assert path == "caf\udce9.jpg"
+
+
+def test_the_same_input_gives_the_same_bytes(
+    report: dict[str, Any], thumbnails: Thumbnails
+) -> None:
+    shuffled = dict(reversed(report.items()))
+    assert render(report, thumbnails) == render(shuffled, thumbnails)
+
+
+def test_one_path_in_query_and_gallery_keeps_two_pictures(
+    report: dict[str, Any], thumbnails: Thumbnails
+) -> None:
+    report["ranked"]["median"] = report["ranked"]["worst"] = []
+    report["ranked"]["best"][0]["query"]["path"] = "c2/a.jpg"
+    other = thumbnails.query["c1/best.jpg"]
+    page = render(report, Thumbnails({"c2/a.jpg": other}, thumbnails.gallery))
+    sources = [image["src"] for image in Elements(page).all("img")]
+    assert sources == [other, thumbnails.gallery["c2/a.jpg"], thumbnails.gallery["c2/b.jpg"]]
+
+
+def test_matches_and_misses_differ_by_more_than_colour(
+    report: dict[str, Any], thumbnails: Thumbnails
+) -> None:
+    page = render(report, thumbnails)
+    items = re.findall(r'<li class="(\w+)"(.*?)</li>', page, flags=re.DOTALL)
+    assert [kind for kind, _ in items] == ["match", "miss", "miss"] * 3
+    for kind, body in items:
+        assert ('href="#tick"' if kind == "match" else 'href="#cross"') in body
+        assert ("Match at rank" if kind == "match" else "No match at rank") in body
+
+
+def test_a_hit_tells_path_camera_and_score(report: dict[str, Any], thumbnails: Thumbnails) -> None:
+    parsed = Elements(render(report, thumbnails))
+    first = "Match at rank 1: identity 7, camera c2, score 0.875, c2/a.jpg"
+    assert parsed.all("li")[0]["title"] == first
+    assert first in [image["alt"] for image in parsed.all("img")]
+    titles = [item["title"] for item in parsed.all("li")]
+    assert "No match at rank 2: distractor, camera c2, score 0.500, c2/b.jpg" in titles
+    third = "No match at rank 3: identity unknown, camera unknown, score -0.125, c3/c.jpg"
+    assert third in titles
+
+
+def test_a_missing_thumbnail_leaves_a_placeholder(
+    report: dict[str, Any], thumbnails: Thumbnails
+) -> None:
+    assert render(report, thumbnails).count('<span class="missing"') == 3
+    assert render(report).count('<span class="missing"') == 12
+
+
+def test_rejects_and_invalid_queries_are_counted(report: dict[str, Any]) -> None:
+    words = Elements(render(report)).words()
+    assert "Rejects 0 3 not-an-image 0 1 truncated 0 2" in words
+    assert "Invalid queries 1 –" in words  # noqa: RUF001
+    assert "8 valid queries of 9" in words
+    assert "12,345 gallery rows" in words
+
+
+def test_what_it_takes_to_reproduce(report: dict[str, Any]) -> None:
+    words = Elements(render(report)).words()
+    assert report["command"] in words
+    assert f"fingerprint {'ab' * 32}" in words
+    assert "mean 0.485, 0.456, 0.406" in words
+    assert "query block 4096" in words
+    del report["command"]
+    assert "<pre" not in render(report)
+
+
+def test_a_cut_curve_says_so(report: dict[str, Any]) -> None:
+    sentence = "The curve is cut at rank 10"
+    assert Elements(render(report)).words().count(sentence) == 1
+    for result in report["results"]:
+        result["cmc_cut"] = None
+    assert sentence not in render(report)
+
+
+def test_no_valid_query(no_valid_query: dict[str, Any]) -> None:
+    words = Elements(render(no_valid_query)).words()
+    assert "No query is valid. None of the 9 queries has a match" in words
+    assert "There is no curve to draw" in words
+    assert "None" not in words.replace("None of the", "")
+
+
+@pytest.mark.parametrize(
+    "lists", [None, {"result": "baseline", "best": [], "median": [], "worst": []}]
+)
+def test_no_ranked_lists(report: dict[str, Any], lists: Any) -> None:
+    report["ranked"] = lists
+    assert "This evaluation kept no ranked lists." in Elements(render(report)).words()
+
+
+def test_one_result_alone(report: dict[str, Any]) -> None:
+    del report["results"][1:]
+    page = render(report)
+    assert "pts" not in Elements(page).words()
+    assert "<dl>" not in page
+
+
+def test_more_results_than_the_headline_holds(report: dict[str, Any]) -> None:
+    report["results"] += [{**report["results"][1], "name": f"r{n}"} for n in range(6)]
+    assert "The table holds 4 more." in Elements(render(report)).words()
+
+
+def test_json_is_strict_and_in_order(
+    report: dict[str, Any], thumbnails: Thumbnails, tmp_path: Path
+) -> None:
+    json_path, html_path = write(dict(reversed(report.items())), tmp_path / "a" / "b", thumbnails)
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    text = json_path.read_text("utf-8")
+    loaded = json.loads(text, parse_constant=refuse)
+    assert loaded == report
+    assert list(loaded) == list(report)
+    assert "data:image" not in text
+    assert html_path.read_text("utf-8") == render(report, thumbnails)
+    assert sorted(path.name for path in json_path.parent.iterdir()) == [
+        "report.html",
+        "report.json",
+    ]
+
+
+def test_a_wrong_report_writes_nothing(report: dict[str, Any], tmp_path: Path) -> None:
+    report["results"][0]["mAP"] = float("nan")
+    with pytest.raises(InputError):
+        write(report, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_in_the_way(report: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(InputError, match="is no folder"):
+        write(report, tmp_path / "out")
+    with pytest.raises(InputError, match="is no folder"):
+        write(report, tmp_path / "out" / "deeper")
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_reader_never_sees_half_a_page(report: dict[str, Any], tmp_path: Path) -> None:
+    whole = len(render(report))
+    _, html_path = write(report, tmp_path)
+    seen, done = set(), threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            seen.add(len(html_path.read_text("utf-8")))
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    for _ in range(3):
+        write(report, tmp_path)
+    done.set()
+    reader.join()
+    assert seen == {whole}
+
+
+def test_a_failed_write_leaves_the_old_page(
+    report: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    json_path, _ = write(report, tmp_path)
+    before = json_path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    report["regallery"] = "9.9"
+    with pytest.raises(OSError, match="No space left"):
+        write(report, tmp_path)
+    assert json_path.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 2
