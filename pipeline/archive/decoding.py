@@ -9,6 +9,7 @@ import numpy as np
 from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
+    Image,
     ImageFile,
     JpegImagePlugin,
     PngImagePlugin,
@@ -17,7 +18,8 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from pipeline.archive import jpeg, orientation
+from pipeline.archive import jpeg
+from pipeline.archive.exif import upright
 from pipeline.archive.faults import DecodeError, check_pixels
 
 MAX_PIXELS = 50_000_000
@@ -67,14 +69,16 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
             check_pixels(image.height, image.width, max_pixels)
             image.load()
             pixels = _rgb(image)
-            exif = b"" if image.format == "TIFF" else image.info.get("exif", b"")
+            tags = image.info.get("exif", b"")  # Pillow turns TIFF itself and leaves them out
     except (DecodeError, MemoryError):
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DecodeError("too-large", str(error)) from error
     except Exception as error:  # Pillow meets damaged files with errors of every kind
         told = f"{type(error).__name__}: {error}"
         reason = "truncated" if _CUT_OFF.search(told) else "corrupt"
         raise DecodeError(reason, told) from error
-    return orientation.apply(pixels, orientation.read(exif))
+    return upright(pixels, tags)
 
 
 def _plugin(data: bytes) -> type[ImageFile.ImageFile]:
@@ -91,7 +95,7 @@ def _plugin(data: bytes) -> type[ImageFile.ImageFile]:
 
 
 def _check_png(data: bytes) -> None:
-    """Compare the checksums of the chunks that make the picture, which Pillow passes over."""
+    """Compare all checksums: Pillow passes over those of the pixels."""
     position, kind = len(_PNG), b""
     while kind != b"IEND":
         if position + 12 > len(data):
@@ -101,8 +105,7 @@ def _check_png(data: bytes) -> None:
         end = position + 8 + length
         if end + 4 > len(data):
             raise DecodeError("truncated", f"the file ends in its chunk {name}")
-        checksum = struct.unpack_from(">I", data, end)[0]
-        if kind[:1].isupper() and zlib.crc32(data[position + 4 : end]) != checksum:
+        if zlib.crc32(data[position + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
             raise DecodeError("corrupt", f"the checksum of its chunk {name} is wrong")
         position = end + 4
 

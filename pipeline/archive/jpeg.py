@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import simplejpeg
 
-from pipeline.archive import orientation
+from pipeline.archive.exif import upright
 from pipeline.archive.faults import DecodeError, check_pixels
 
 SIGNATURE = b"\xff\xd8"
@@ -75,7 +75,7 @@ def decode(data: bytes, max_pixels: int) -> np.ndarray:
         pixels = rgb_from_inks(inks if header.adobe else 255 - inks)
     else:
         pixels = _decode_strictly(data, "RGB")
-    return orientation.apply(pixels, orientation.read(header.exif)) if header.exif else pixels
+    return upright(pixels, header.exif) if header.exif else pixels
 
 
 def rgb_from_inks(inverted: np.ndarray) -> np.ndarray:

@@ -62,13 +62,13 @@ def identity_number(text: str) -> int:
     return max(1, int.from_bytes(digest, "big") >> 1)
 
 
-def whole_number(text: str) -> int:
-    """An int64 from digits; raises LayoutError where there are more than fit.
+def whole_number(text: str, plus: int = 0) -> int:
+    """An int64 from digits, and more; raises LayoutError where it does not fit.
 
     >>> whole_number("000451")
     451
     """
-    number = int(text)
+    number = int(text) + plus
     if number > LARGEST_ID:
         raise LayoutError(f"the number {text} does not fit 64 bits")
     return number

@@ -62,7 +62,7 @@ def _base_name(*patterns: str, first_identity: int = 0) -> Callable[[str], Label
             if found := pattern.fullmatch(name):
                 frame = found.groupdict().get("frame")
                 return Labels(
-                    identity=whole_number(found["identity"]) + first_identity,
+                    identity=whole_number(found["identity"], plus=first_identity),
                     camera=str(whole_number(found["camera"])),
                     frame=None if frame is None else whole_number(frame),
                 )

@@ -60,7 +60,7 @@ def list_source(source: str, layout: str = "none") -> Listing:
             return _list_folder(root, layout)
         if filesystem.isfile(path):
             return _list_manifest(root, layout)
-    except PermissionError as error:
+    except (PermissionError, FileNotFoundError) as error:
         raise InputError(f"{source} cannot be read: {error.strerror or error}") from error
     raise InputError(f"there is no folder or manifest {source}")
 

@@ -123,23 +123,30 @@ def _skip_reason(name: str) -> str | None:
 def _scan_local(root: str, prefix: str, inside: tuple[tuple[int, int], ...]) -> Folder:
     folder = Folder()
     place = f"{root}/{prefix}"
-    own = os.stat(place)  # noqa: PTH116 (a Path for each entry would double the time)
-    inside = (*inside, (own.st_dev, own.st_ino))
+    inside = (*inside, _identity(os.stat(place)))  # noqa: PTH116 (a Path costs twice the time)
     with os.scandir(place) as entries:
         for entry in entries:
-            name = entry.name
-            if not name.startswith(".") and entry.is_dir():
-                if entry.is_symlink():
-                    target = entry.stat()
-                    if (target.st_dev, target.st_ino) in inside:
-                        folder.skipped[LINK_LOOP] += 1
-                        continue
-                folder.subfolders.append((f"{prefix}{name}/", inside))
-            elif skipped := _skip_reason(name):
+            if not entry.name.startswith(".") and _is_folder(entry):
+                if entry.is_symlink() and _identity(entry.stat()) in inside:
+                    folder.skipped[LINK_LOOP] += 1
+                else:
+                    folder.subfolders.append((f"{prefix}{entry.name}/", inside))
+            elif skipped := _skip_reason(entry.name):
                 folder.skipped[skipped] += 1
             else:
-                _add_local(folder, entry, prefix + name)
+                _add_local(folder, entry, prefix + entry.name)
     return folder
+
+
+def _identity(told: os.stat_result) -> tuple[int, int]:
+    return told.st_dev, told.st_ino
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # such as a link to itself, which is told as a file
+        return False
 
 
 def _add_local(folder: Folder, entry: os.DirEntry[str], path: str) -> None:

@@ -33,7 +33,7 @@ def reader(source: str) -> Callable[[str], Labels | None]:
 
     def read(path: str) -> Labels | None:
         vehicle = vehicles.get(path.rpartition("/")[2].partition(".")[0])
-        return None if vehicle is None else Labels(identity=vehicle + 1)
+        return None if vehicle is None else Labels(identity=vehicle)
 
     return read
 
@@ -62,7 +62,7 @@ def _read_list(filesystem: AbstractFileSystem, path: str, vehicles: dict[str, in
             continue
         try:
             image, text = line.split()
-            vehicle = whole_number(text)
+            vehicle = whole_number(text, plus=1)
         except (ValueError, LayoutError) as error:
             raise InputError(
                 f"{path}, line {number}: expected IMAGE VEHICLE, got {line!r}"
@@ -70,6 +70,6 @@ def _read_list(filesystem: AbstractFileSystem, path: str, vehicles: dict[str, in
         image = image.partition(".")[0]
         if vehicles.setdefault(image, vehicle) != vehicle:
             raise InputError(
-                f"{path}, line {number}: image {image} is vehicle {vehicle} here and "
-                f"{vehicles[image]} in another list"
+                f"{path}, line {number}: image {image} is vehicle {text} here and "
+                f"{vehicles[image] - 1} in another list"
             )

@@ -1,0 +1,460 @@
+import os
+import shutil
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipeline.archive import scanning
+from pipeline.archive.listing import list_source
+from pipeline.archive.manifest import MANIFEST_SCHEMA, REJECT_SCHEMA
+from pipeline.archive.reading import read_image
+from pipeline.errors import InputError
+
+
+def fill(root, *paths, data=b"x"):
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(data)
+
+
+def paths(listing):
+    return listing.images["path"].to_pylist()
+
+
+def rejects(listing):
+    return dict(
+        zip(
+            listing.rejects["path"].to_pylist(),
+            listing.rejects["reason"].to_pylist(),
+            strict=True,
+        )
+    )
+
+
+@pytest.fixture
+def memory():
+    filesystem = fsspec.filesystem("memory")
+    filesystem.store.clear()
+    yield filesystem
+    filesystem.store.clear()
+
+
+def test_a_folder_is_listed_with_all_its_subfolders_by_path(tmp_path):
+    fill(tmp_path, "b/2.jpg", "a/x/3.png", "1.jpeg", "b.jpg", "b-1.jpg", "é.jpg", "Z.JPG")
+    listing = list_source(str(tmp_path))
+    assert paths(listing) == sorted(
+        ["b/2.jpg", "a/x/3.png", "1.jpeg", "b.jpg", "b-1.jpg", "é.jpg", "Z.JPG"]
+    )
+    assert listing.images.schema == MANIFEST_SCHEMA
+    assert listing.rejects.schema == REJECT_SCHEMA
+    assert len(listing.rejects) == 0
+    assert listing.root == str(tmp_path)
+
+
+def test_size_and_time_are_those_of_the_file(tmp_path):
+    fill(tmp_path, "a.jpg", data=b"12345")
+    os.utime(tmp_path / "a.jpg", ns=(0, 1_769_854_530_123_456_789))
+    (row,) = list_source(str(tmp_path)).images.to_pylist()
+    assert row["size"] == 5
+    assert row["mtime"] == datetime(2026, 1, 31, 10, 15, 30, 123_456, tzinfo=UTC)
+
+
+def test_labels_come_from_the_layout(tmp_path):
+    fill(tmp_path, "q/0002_c12s1_000451_03.jpg", "q/-1_c1s1_000001_00.jpg")
+    listing = list_source(str(tmp_path), "market1501")
+    columns = listing.images.select(["identity", "camera", "captured_at", "frame"]).to_pylist()
+    assert [tuple(row.values()) for row in columns] == [(-1, "1", None, 1), (2, "12", None, 451)]
+
+
+def test_one_base_name_in_two_camera_folders_is_two_rows(tmp_path):
+    fill(tmp_path, "c1/0001.jpg", "c2/0001.jpg")
+    listing = list_source(str(tmp_path), "{camera}/{identity}.jpg")
+    assert paths(listing) == ["c1/0001.jpg", "c2/0001.jpg"]
+    assert listing.images["camera"].to_pylist() == ["c1", "c2"]
+
+
+def test_what_is_no_image_is_counted_by_suffix(tmp_path):
+    fill(tmp_path, "a.jpg", "b.TXT", "c/d.txt", "Thumbs.db", "README", ".hidden.jpg", ".git/x.jpg")
+    fill(tmp_path, "e.tar", "f.jpg.bak")
+    listing = list_source(str(tmp_path))
+    assert paths(listing) == ["a.jpg"]
+    assert listing.skipped == {
+        "(hidden)": 2,
+        "(no suffix)": 1,
+        ".bak": 1,
+        ".db": 1,
+        ".tar": 1,
+        ".txt": 2,
+    }
+
+
+def test_a_file_without_bytes_is_a_reject(tmp_path):
+    fill(tmp_path, "a.jpg")
+    fill(tmp_path, "b.jpg", data=b"")
+    listing = list_source(str(tmp_path))
+    assert rejects(listing) == {"b.jpg": "empty"}
+    assert listing.rejects["size"].to_pylist() == [0]
+    assert listing.rejects["mtime"].null_count == 0
+
+
+def test_a_name_that_does_not_fit_is_a_reject_that_says_what_was_expected(tmp_path):
+    fill(tmp_path, "0002_c1s1_000451_03.jpg", "photo.jpg", "20261399_c1.jpg")
+    listing = list_source(str(tmp_path), "market1501")
+    assert rejects(listing) == {"photo.jpg": "no-layout", "20261399_c1.jpg": "no-layout"}
+    assert all("0002_c1s1_000451_03.jpg" in text for text in listing.rejects["detail"].to_pylist())
+
+
+def test_where_no_name_fits_the_layouts_that_would_are_hinted(tmp_path):
+    fill(tmp_path, "0002_c1s1_000451_03.jpg", "0003_c1s1_000451_03.jpg")
+    with pytest.raises(InputError) as caught:
+        list_source(str(tmp_path), "dukemtmc")
+    for part in ("not one of 2 images", "0005_c2_f0046985.jpg", "0002_c1s1", "--layout market1501"):
+        assert part in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_where_no_layout_fits_a_template_is_hinted(tmp_path):
+    fill(tmp_path, "photo.jpg")
+    with pytest.raises(InputError, match="no named layout fits them: write a template"):
+        list_source(str(tmp_path), "market1501")
+
+
+def test_half_of_msmt17_is_listed_but_not_both(tmp_path):
+    fill(
+        tmp_path, *(f"{half}/0000/0000_000_01_0303morning_0015_0.jpg" for half in ("train", "test"))
+    )
+    assert list_source(str(tmp_path / "train"), "msmt17").images["identity"].to_pylist() == [1]
+    with pytest.raises(InputError, match="one number means two people"):
+        list_source(str(tmp_path), "msmt17")
+
+
+def test_links_to_files_and_folders_are_followed(tmp_path):
+    fill(tmp_path / "far", "c1/1.jpg", "2.jpg")
+    fill(tmp_path / "here", "3.jpg")
+    (tmp_path / "here" / "far").symlink_to(tmp_path / "far")
+    (tmp_path / "here" / "4.jpg").symlink_to(tmp_path / "far" / "2.jpg")
+    (tmp_path / "link").symlink_to(tmp_path / "here")
+    assert paths(list_source(str(tmp_path / "link"))) == [
+        "3.jpg",
+        "4.jpg",
+        "far/2.jpg",
+        "far/c1/1.jpg",
+    ]
+
+
+def test_links_in_a_circle_end(tmp_path):
+    fill(tmp_path, "a/1.jpg", "b/2.jpg")
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    (tmp_path / "a" / "self").symlink_to(tmp_path / "a")
+    (tmp_path / "a" / "b").symlink_to(tmp_path / "b")
+    (tmp_path / "b" / "a").symlink_to(tmp_path / "a")
+    listing = list_source(str(tmp_path))
+    assert paths(listing) == ["a/1.jpg", "a/b/2.jpg", "b/2.jpg", "b/a/1.jpg"]
+    assert listing.skipped["(link loop)"] == 6
+
+
+def test_a_link_that_leads_nowhere_is_a_reject(tmp_path):
+    fill(tmp_path, "a.jpg")
+    (tmp_path / "b.jpg").symlink_to(tmp_path / "gone.jpg")
+    (tmp_path / "c.jpg").symlink_to(tmp_path / "c.jpg")
+    listing = list_source(str(tmp_path))
+    assert rejects(listing) == {"b.jpg": "missing", "c.jpg": "missing"}
+    assert listing.rejects["detail"].to_pylist()[1] == "a link leads to itself"
+
+
+def test_a_special_file_is_skipped_and_never_opened(tmp_path):
+    fill(tmp_path, "a.jpg")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert list_source(str(tmp_path)).skipped == {"(special)": 1}
+
+
+def test_a_folder_with_an_images_name_is_a_folder(tmp_path):
+    fill(tmp_path, "x.jpg/1.jpg")
+    assert paths(list_source(str(tmp_path))) == ["x.jpg/1.jpg"]
+
+
+def test_a_name_that_is_no_utf8_is_a_reject_that_can_be_stored(tmp_path):
+    fill(tmp_path, "a.jpg")
+    for name in (b"caf\xe9.jpg", b"dir\xff/1.jpg"):
+        place = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(b"x")
+    listing = list_source(str(tmp_path))
+    assert rejects(listing) == {"caf\\xe9.jpg": "bad-name", "dir\\xff/1.jpg": "bad-name"}
+    assert listing.rejects["size"].to_pylist() == [1, 1]
+
+
+def test_names_with_marks_are_kept_and_read_back(tmp_path):
+    names = ["a#1.jpg", "b c.jpg", "d[1]*.jpg", "e%20.jpg", "f\n.jpg", "g?h.jpg", "i::j.jpg"]
+    fill(tmp_path, *names)
+    listing = list_source(str(tmp_path))
+    assert paths(listing) == sorted(names)
+    assert all(read_image(listing.root, path) == b"x" for path in paths(listing))
+
+
+def refuse(monkeypatch, folder, error):
+    scandir = os.scandir
+    monkeypatch.setattr(
+        scanning.os,
+        "scandir",
+        lambda place: (
+            (_ for _ in ()).throw(error) if place.rstrip("/") == folder else scandir(place)
+        ),
+    )
+
+
+def test_a_folder_that_cannot_be_listed_is_told(tmp_path, monkeypatch):
+    fill(tmp_path, "a/1.jpg", "b/2.jpg")
+    refuse(monkeypatch, f"{tmp_path}/b", PermissionError(13, "Permission denied"))
+    listing = list_source(str(tmp_path))
+    assert paths(listing) == ["a/1.jpg"]
+    assert rejects(listing) == {"b/": "unreadable-folder"}
+    assert listing.rejects["detail"][0].as_py() == "the folder cannot be listed: Permission denied"
+
+
+def test_a_source_that_cannot_be_listed_is_an_input_error(tmp_path, monkeypatch):
+    fill(tmp_path, "a/1.jpg")
+    refuse(monkeypatch, str(tmp_path), PermissionError(13, "Permission denied"))
+    with pytest.raises(InputError, match="cannot be read: Permission denied"):
+        list_source(str(tmp_path))
+
+
+def test_a_lost_connection_is_no_reject(tmp_path, monkeypatch):
+    fill(tmp_path, "a/1.jpg", "b/2.jpg")
+    refuse(monkeypatch, f"{tmp_path}/b", ConnectionResetError())
+    with pytest.raises(ConnectionResetError):
+        list_source(str(tmp_path))
+
+
+def test_a_source_that_is_not_there_or_is_none(tmp_path):
+    fill(tmp_path, "a.jpg", "a.tar", "notes.txt")
+    with pytest.raises(InputError, match=f"there is no folder or manifest {tmp_path}/gone"):
+        list_source(f"{tmp_path}/gone")
+    with pytest.raises(InputError, match=r"a\.jpg is a file; a source is a folder of images or a"):
+        list_source(f"{tmp_path}/a.jpg")
+    with pytest.raises(InputError, match=r"a\.tar is a tar: unpack it"):
+        list_source(f"{tmp_path}/a.tar")
+
+
+def test_a_socket_is_no_source(tmp_path):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        with pytest.raises(InputError, match="there is no folder or manifest"):
+            list_source(str(tmp_path / "s"))
+
+
+def test_a_folder_without_an_image_says_what_is_there(tmp_path):
+    with pytest.raises(InputError, match=f"no image in {tmp_path}$"):
+        list_source(str(tmp_path))
+    fill(tmp_path, "a.txt", "b.txt", ".c")
+    with pytest.raises(InputError, match=r"no image in .*; skipped there: 2 \.txt, 1 \(hidden\)"):
+        list_source(str(tmp_path))
+
+
+def test_relative_and_file_urls_name_the_same_source(tmp_path, monkeypatch):
+    fill(tmp_path, "crops/a.jpg")
+    monkeypatch.chdir(tmp_path)
+    for source in ("crops", "crops/", "./crops", f"file://{tmp_path}/crops"):
+        listing = list_source(source)
+        assert (listing.root, paths(listing)) == (f"{tmp_path}/crops", ["a.jpg"])
+
+
+def test_a_remote_folder_is_listed_like_a_local_one(tmp_path, memory):
+    names = ["a.jpg", "c1/b#1.png", "c1/x/d.jpg", "c1/e.txt", ".h/f.jpg", "c2/0.jpg"]
+    fill(tmp_path, *names)
+    fill(tmp_path, "c2/empty.jpg", data=b"")
+    for name in names:
+        memory.pipe(f"/src/{name}", b"x")
+    memory.pipe("/src/c2/empty.jpg", b"")
+    here, there = list_source(str(tmp_path)), list_source("memory://src/")
+    assert paths(here) == paths(there)
+    assert rejects(here) == rejects(there) == {"c2/empty.jpg": "empty"}
+    assert here.skipped == there.skipped
+    assert there.root == "memory://src"
+    assert there.images["size"].to_pylist() == [1] * 4
+    age = datetime.now(UTC) - there.images["mtime"][0].as_py()
+    assert 0 <= age.total_seconds() < 60
+    assert all(read_image(there.root, path) == b"x" for path in paths(there))
+
+
+def test_a_remote_source_that_is_not_there(memory):
+    with pytest.raises(InputError, match="there is no folder or manifest memory://gone"):
+        list_source("memory://gone")
+
+
+def test_a_folder_that_grew_is_listed_anew(memory):
+    memory.pipe("/src/a.jpg", b"x")
+    assert len(list_source("memory://src").images) == 1
+    memory.pipe("/src/b.jpg", b"x")
+    assert len(list_source("memory://src").images) == 2
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({"LastModified": datetime(2026, 1, 31, tzinfo=UTC)}, 1_769_817_600_000_000),
+        ({"last_modified": datetime(2026, 1, 31)}, 1_769_817_600_000_000),
+        ({"updated": "2026-01-31T00:00:00.5Z"}, 1_769_817_600_500_000),
+        ({"mtime": 1769817600.25}, 1_769_817_600_250_000),
+        ({}, None),
+    ],
+)
+def test_the_times_that_file_systems_tell_are_understood(entry, expected):
+    assert scanning._modified(entry) == expected
+
+
+def test_a_manifest_is_listed_with_its_labels(tmp_path):
+    fill(tmp_path, "crops/a.jpg", "crops/b.jpg", data=b"123")
+    (tmp_path / "m.csv").write_text("path,identity,camera\ncrops/b.jpg,2,north\ncrops/a.jpg,1,\n")
+    listing = list_source(str(tmp_path / "m.csv"))
+    assert listing.root == str(tmp_path)
+    assert listing.images.schema == MANIFEST_SCHEMA
+    rows = listing.images.select(["path", "size", "identity", "camera"]).to_pylist()
+    assert [tuple(row.values()) for row in rows] == [
+        ("crops/a.jpg", 3, 1, None),
+        ("crops/b.jpg", 3, 2, "north"),
+    ]
+    assert listing.images["mtime"].null_count == 0
+
+
+def test_a_listing_is_a_manifest(tmp_path):
+    fill(tmp_path, "c1/0002_c1s1_000451_03.jpg", "c1/0003_c1s1_000451_03.jpg")
+    listing = list_source(str(tmp_path), "market1501")
+    pq.write_table(listing.images, tmp_path / "m.parquet")
+    again = list_source(str(tmp_path / "m.parquet"))
+    assert again.images.equals(listing.images)
+
+
+def test_files_that_a_manifest_names_and_are_not_there_are_rejects(tmp_path):
+    fill(tmp_path, "a.jpg", "dir/x.jpg")
+    fill(tmp_path, "e.jpg", data=b"")
+    (tmp_path / "m.csv").write_text("path\na.jpg\ngone.jpg\nnone/gone.jpg\ndir\ne.jpg\n")
+    listing = list_source(str(tmp_path / "m.csv"))
+    assert paths(listing) == ["a.jpg"]
+    assert rejects(listing) == {
+        "gone.jpg": "missing",
+        "none/gone.jpg": "missing",
+        "dir": "unreadable",
+        "e.jpg": "empty",
+    }
+
+
+def test_a_manifest_of_which_nothing_is_there_says_where_it_looked(tmp_path):
+    (tmp_path / "m.csv").write_text("path\na.jpg\nb.jpg\n")
+    with pytest.raises(InputError, match=f"not one of 2 files exists below {tmp_path}"):
+        list_source(str(tmp_path / "m.csv"))
+
+
+def test_absolute_paths_and_urls_stand_in_one_manifest(tmp_path, memory):
+    fill(tmp_path, "here/a.jpg", "there/b.jpg")
+    memory.pipe("/far/c.jpg", b"123")
+    (tmp_path / "here" / "m.csv").write_text(
+        f"path\na.jpg\n../there/b.jpg\n{tmp_path}/here/a.jpg\nmemory://far/c.jpg\nmemory://far/d.jpg\n"
+    )
+    listing = list_source(str(tmp_path / "here" / "m.csv"))
+    assert paths(listing) == sorted(
+        ["a.jpg", "../there/b.jpg", f"{tmp_path}/here/a.jpg", "memory://far/c.jpg"]
+    )
+    assert rejects(listing) == {"memory://far/d.jpg": "missing"}
+    assert all(read_image(listing.root, path) for path in paths(listing))
+
+
+@pytest.mark.parametrize("count", [3, 40])
+def test_a_manifest_in_a_bucket_is_listed_from_few_questions(memory, count):
+    names = [f"crops/{number:03d}.jpg" for number in range(count)]
+    for name in names[1:]:
+        memory.pipe(f"/src/{name}", b"12")
+    memory.pipe("/src/crops/sub.jpg/x.jpg", b"1")
+    memory.pipe("/src/m.csv", "\n".join(["path", "crops/sub.jpg", *names]).encode())
+    listing = list_source("memory://src/m.csv")
+    assert paths(listing) == names[1:]
+    assert set(listing.images["size"].to_pylist()) == {2}
+    assert listing.root == "memory://src"
+    assert set(rejects(listing)) == {names[0], "crops/sub.jpg"}
+
+
+def test_a_layout_fills_the_columns_that_a_manifest_lacks(tmp_path):
+    fill(tmp_path, "0002_c1s1_000451_03.jpg", "odd.jpg")
+    (tmp_path / "m.csv").write_text("path,camera\n0002_c1s1_000451_03.jpg,north\nodd.jpg,south\n")
+    listing = list_source(str(tmp_path / "m.csv"), "market1501")
+    row = listing.images.to_pylist()[0]
+    assert (row["identity"], row["camera"], row["frame"]) == (2, "north", 451)
+    assert rejects(listing) == {"odd.jpg": "no-layout"}
+
+
+def test_a_wrong_manifest_is_an_input_error(tmp_path):
+    (tmp_path / "m.csv").write_text("file\na.jpg\n")
+    with pytest.raises(InputError, match="has no column path"):
+        list_source(str(tmp_path / "m.csv"))
+
+
+def test_a_wrong_layout_is_told_before_anything_is_listed(tmp_path):
+    with pytest.raises(InputError, match="no layout is called"):
+        list_source(str(tmp_path), "market")
+
+
+entries = st.dictionaries(
+    st.tuples(
+        st.sampled_from(["", "a/", "b/c/", "2024_c1/"]),
+        st.sampled_from(["0001_c1s1_000001_01", "-1_c1s1_000001_01", "photo", "#", ".hidden"]),
+        st.sampled_from([".jpg", ".PNG", ".txt", ""]),
+    ),
+    st.sampled_from([b"", b"x", "link", "dead link"]),
+    min_size=1,
+)
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(entries)
+def test_images_in_are_rows_and_rejects(tmp_path, files):
+    root = tmp_path / "source"
+    shutil.rmtree(root, ignore_errors=True)
+    fill(root, "0002_c1s1_000001_01.jpg")
+    (tmp_path / "target").write_bytes(b"x")
+    images = {"0002_c1s1_000001_01.jpg"}
+    for (folder, stem, suffix), content in files.items():
+        path = root / (folder + stem + suffix)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            path.symlink_to(tmp_path / ("target" if content == "link" else "nowhere"))
+        if suffix in (".jpg", ".PNG") and not stem.startswith("."):
+            images.add(folder + stem + suffix)
+    listing = list_source(str(root), "market1501")
+    assert sorted(paths(listing) + listing.rejects["path"].to_pylist()) == sorted(images)
+    assert sum(listing.skipped.values()) == len(files) + 1 - len(images)
+    assert paths(listing) == sorted(paths(listing))
+
+
+def test_the_order_of_the_folder_and_the_threads_change_nothing(tmp_path, monkeypatch):
+    fill(tmp_path, *(f"{folder}/{number}.jpg" for folder in range(20) for number in range(5)))
+    many = list_source(str(tmp_path))
+    monkeypatch.setattr(scanning, "THREADS", 1)
+    assert list_source(str(tmp_path)).images.equals(many.images)
+
+
+def test_more_rows_than_one_chunk_are_one_table(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.archive.listing._CHUNK", 3)
+    monkeypatch.setattr("pipeline.archive.listing._LOOK_UP", 4)
+    fill(tmp_path, *(f"{number}.jpg" for number in range(10)))
+    listing = list_source(str(tmp_path))
+    assert paths(listing) == [f"{number}.jpg" for number in range(10)]
+    pq.write_table(listing.images, tmp_path / "m.parquet")
+    assert list_source(str(tmp_path / "m.parquet")).images.equals(listing.images)
+
+
+def test_the_crops_of_the_sample_are_all_listed(pedestrians):
+    listing = list_source(str(pedestrians), "market1501")
+    assert (len(listing.images), len(listing.rejects), listing.skipped) == (686, 0, {})
+    assert set(listing.images["camera"].to_pylist()) == {"1", "2", "3"}
+    assert pa.compute.count_distinct(listing.images["identity"]).as_py() == 11
