@@ -12,7 +12,7 @@ from pipeline.archive import layouts, manifest_files
 from pipeline.archive.labels import Labels, LayoutError
 from pipeline.archive.layouts import Layout
 from pipeline.archive.manifest import MANIFEST_SCHEMA, REJECT_SCHEMA
-from pipeline.archive.reading import local_path, locate
+from pipeline.archive.reading import bare, local_path, locate
 from pipeline.archive.scanning import Fault, File, look_up, walk
 from pipeline.errors import InputError
 
@@ -54,7 +54,7 @@ def list_source(source: str, layout: str = "none") -> Listing:
     """
     filesystem, path = locate(source)
     local = local_path(source)
-    root = source.rstrip("/") if local is None else str(local)
+    root = bare(source) if local is None else str(local)
     try:
         if filesystem.isdir(path):
             return _list_folder(root, layout)

@@ -25,7 +25,6 @@ def local_path(location: str) -> Path | None:
     return Path(location).expanduser().absolute()
 
 
-@lru_cache(maxsize=256)
 def locate(location: str) -> tuple[AbstractFileSystem, str]:
     """The file system of a location (path or fsspec URL) and the location's path on it.
 
@@ -34,11 +33,26 @@ def locate(location: str) -> tuple[AbstractFileSystem, str]:
     local = local_path(location)
     if local is not None:
         return fsspec.filesystem("file"), str(local)
+    return _locate_url(location)
+
+
+@lru_cache(maxsize=256)
+def _locate_url(url: str) -> tuple[AbstractFileSystem, str]:
     try:
-        filesystem, path = fsspec.url_to_fs(location)
+        filesystem, path = fsspec.url_to_fs(url)
     except (ValueError, ImportError) as error:
-        raise InputError(f"{location}: {error}") from error
+        raise InputError(f"{url}: {error}") from error
     return filesystem, path.rstrip("/")
+
+
+def bare(location: str) -> str:
+    """The location without slashes at its end.
+
+    >>> bare("s3://bucket/crops/"), bare("memory://")
+    ('s3://bucket/crops', 'memory://')
+    """
+    cut = location.rstrip("/")
+    return f"{cut}//" if cut.endswith(":") else cut
 
 
 def join(root: str, path: str) -> str:
@@ -49,7 +63,7 @@ def join(root: str, path: str) -> str:
     """
     if path.startswith("/") or "://" in path:
         return path
-    return f"{root.rstrip('/')}/{path}"
+    return f"{bare(root)}/{path}"
 
 
 def read_image(root: str, path: str) -> bytes:

@@ -284,6 +284,14 @@ def test_a_remote_folder_is_listed_like_a_local_one(tmp_path, memory):
     assert all(read_image(there.root, path) == b"x" for path in paths(there))
 
 
+def test_the_root_of_a_file_system_is_a_source(memory):
+    memory.pipe("/a.jpg", b"x")
+    memory.pipe("/c1/b.jpg", b"x")
+    listing = list_source("memory://")
+    assert paths(listing) == ["a.jpg", "c1/b.jpg"]
+    assert all(read_image(listing.root, path) == b"x" for path in paths(listing))
+
+
 def test_a_remote_source_that_is_not_there(memory):
     with pytest.raises(InputError, match="there is no folder or manifest memory://gone"):
         list_source("memory://gone")

@@ -73,6 +73,13 @@ def test_a_local_location_is_made_absolute(tmp_path, monkeypatch):
     assert str(local_path("~/crops")) == "/home/anna/crops"
 
 
+def test_a_relative_location_follows_the_working_folder(tmp_path, monkeypatch):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        assert locate("crops")[1] == str(tmp_path / folder / "crops")
+
+
 def test_join_keeps_what_stands_alone():
     assert join("/data/", "a.jpg") == "/data/a.jpg"
     assert join("/data", "/b/a.jpg") == "/b/a.jpg"
