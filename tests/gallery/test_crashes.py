@@ -1,5 +1,6 @@
 """Cut off at any instant, the next run ends with the same gallery."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -160,3 +161,41 @@ def test_a_reader_reads_through_a_commit(days, start):
     bring_up_to_date(location, 1)
     assert (contents(reader), reader.rejects().to_pydict()) == days[0][1][:2]
     assert len(before.read(0, len(before))) == len(days[0][1][0])
+
+
+def test_all_that_a_version_needs_is_on_the_disk_when_it_is_committed(tmp_path, monkeypatch):
+    """Against a power cut: every file is flushed before it has its name, and every folder after."""
+    events = []
+    real_sync, real_link, real_replace = os.fsync, os.link, os.replace
+
+    def sync(descriptor):
+        real_sync(descriptor)
+        events.append(("sync", os.fstat(descriptor).st_ino))
+
+    def link(source, target):
+        events.append(("name", Path(source).stat().st_ino))
+        real_link(source, target)
+
+    def replace(source, target):
+        events.append(("name", Path(source).stat().st_ino))
+        real_replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "link", link)
+    monkeypatch.setattr(os, "replace", replace)
+    for day in range(2):
+        bring_up_to_date(str(tmp_path / "g"), day)
+
+    def last(kind, inode):
+        places = [place for place, event in enumerate(events) if event == (kind, inode)]
+        return places[-1] if places else None
+
+    files = [path for path in (tmp_path / "g").rglob("*") if path.is_file()]
+    named = [path for path in files if path.name != "_lock" and path.parent.name != "_delta_log"]
+    assert len(named) >= 8
+    for path in named:
+        inode = path.stat().st_ino
+        assert last("sync", inode) < last("name", inode) < last("sync", path.parent.stat().st_ino)
+    for path in (tmp_path / "g" / "_delta_log").iterdir():
+        assert last("sync", path.stat().st_ino) < last("sync", path.parent.stat().st_ino)
+    assert last("sync", tmp_path.stat().st_ino) is not None

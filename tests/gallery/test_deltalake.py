@@ -104,6 +104,20 @@ def test_its_own_compaction_is_read_too(gallery):
     assert contents(changed.commit([], run_id="x", removes=[4])) == expected(set(range(20)) - {4})
 
 
+def test_rows_of_interleaving_files_are_in_row_id_order(gallery):
+    added = [new_file(gallery, "b.parquet", [21, 23]), new_file(gallery, "a.parquet", [20, 22])]
+    raw_commit(DeltaTable(gallery.location), added)
+    changed = type(gallery).open(gallery.location)
+    assert changed.row_ids().tolist() == list(range(24))
+    assert changed.rows(["path"])["path"].to_pylist()[20:] == [
+        "a.parquet20",
+        "b.parquet21",
+        "a.parquet22",
+        "b.parquet23",
+    ]
+    assert changed.features().read(0, 24).tobytes() == unit_vectors(range(24)).tobytes()
+
+
 def test_a_file_that_is_removed_can_be_removed_again_which_doubles_rows(gallery):
     """Why removals are taken from the files of a pinned version only."""
     file = gallery.snapshot.files[0]

@@ -1,5 +1,6 @@
 """One writer at a time."""
 
+import fcntl
 import json
 import os
 import signal
@@ -177,3 +178,20 @@ def test_processes_are_told_apart_without_proc(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "kill", refuse)
     assert lock._process_started(1, tmp_path) == "running"
+
+
+def test_the_file_is_changed_under_flock_only(tmp_path):
+    lock_file(tmp_path).touch()
+    taken = threading.Event()
+
+    def take():
+        with hold(str(tmp_path), "extract"):
+            taken.set()
+
+    with lock_file(tmp_path).open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        thread = threading.Thread(target=take)
+        thread.start()
+        assert not taken.wait(0.3)
+    assert taken.wait(20)
+    thread.join()
