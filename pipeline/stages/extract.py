@@ -2,8 +2,9 @@
 
 import json
 import logging
+import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -35,6 +36,7 @@ ATTEMPTS = 3
 """How often the work on a unit may kill its worker before the unit is halved."""
 
 _UNITS_A_ROUND = 512
+_KEPT = "finished work units are kept, and the same command goes on from them"
 
 
 @dataclass(frozen=True)
@@ -183,16 +185,22 @@ class ExtractUnit:
         self._extractor = UnitExtractor(work)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
-        """Extract the unit, unless it has killed its worker too often: then say so."""
+        """Extract the unit, unless it has killed its worker too often: then say so.
+
+        An error that the reader can do something about comes back as text: Ray would bury it.
+        """
         unit = _unpacked(batch["unit"][0], batch["members"][0])
-        if attempts.begin(self._work.target, unit.id) > ATTEMPTS:
-            return {"record": [b"null"]}
-        record = self._extractor.extract(unit)
-        attempts.end(self._work.target, unit.id)
-        return {"record": [json.dumps(asdict(record)).encode()]}
+        try:
+            if attempts.begin(self._work.target, unit.id) > ATTEMPTS:
+                return _answer(None)
+            record = self._extractor.extract(unit)
+            attempts.end(self._work.target, unit.id)
+        except (OSError, InputError, RunError) as error:
+            return _answer({"error": str(error)})
+        return _answer(asdict(record))
 
 
-def extract_here(units: Sequence[Unit], work: Work) -> Iterator[UnitRecord]:
+def extract_here(units: Sequence[Unit], work: Work) -> Generator[UnitRecord]:
     """Extract units one after the other in this process: the plain loop."""
     extractor = UnitExtractor(work)
     for unit in units:
@@ -207,7 +215,7 @@ def extract_on_ray(
     cpus_per_actor: float = 1,
     gpus_per_actor: float = 0,
     environment: dict[str, str] | None = None,
-) -> Iterator[UnitRecord]:
+) -> Generator[UnitRecord]:
     """Extract units on an actor pool of Ray Data, in the order in which they end.
 
     A worker that dies is started again, and its unit with it. A unit that was begun `ATTEMPTS`
@@ -226,10 +234,13 @@ def extract_on_ray(
         unfinished = {unit.id: unit for unit in turn}
         for row in _rows_of_round(turn, work, min(actors, len(turn)), options):
             about = json.loads(row["record"])
-            if about is not None:
-                record = UnitRecord(**about)
-                del unfinished[record.unit_id]
-                yield record
+            if about is None:
+                continue
+            if "error" in about:
+                raise RunError(f"extraction stopped: {about['error']}; {_KEPT}")
+            record = UnitRecord(**about)
+            del unfinished[record.unit_id]
+            yield record
         for unit in unfinished.values():
             if len(unit.members) > 1:
                 logger.warning("unit %s keeps killing its worker: halving it", unit.id)
@@ -252,16 +263,25 @@ def _rows_of_round(
         fn_constructor_args=(work,),
         **options,
     )
+    for name in ("ray.data", "ray"):  # it tells of itself at every step
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         yield from extracted.iter_rows()
     except ray.exceptions.RayError as error:
-        raise RunError(f"extraction stopped: {_cause(error)}") from error
+        raise RunError(f"extraction stopped: {_cause(error)}; {_KEPT}") from error
 
 
 def _cause(error: BaseException) -> str:
-    """The last line of a worker's error: Ray's own message is its whole traceback."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    """The line of a worker's traceback that names the exception, out of all that Ray tells."""
+    named = re.findall(
+        r"^(?:\w+\.)*\w*(?:Error|Exception|Interrupt)\b.*$", str(error), re.MULTILINE
+    )
+    ours = [line for line in named if not line.startswith("ray.")]
+    return (ours or [type(error).__name__])[-1]
+
+
+def _answer(about: dict[str, Any] | None) -> dict[str, list[bytes]]:
+    return {"record": [json.dumps(about).encode()]}
 
 
 def _reject_killer(unit: Unit, work: Work) -> UnitRecord:

@@ -1,0 +1,66 @@
+"""Small sources, networks and work for the tests of this room."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from pipeline.archive.listing import list_source
+from pipeline.archive.work_plan import plan, units
+from pipeline.gallery.table import Gallery
+from pipeline.model.networks import NetworkFile, default_recipe
+from pipeline.stages.extract import Work
+
+
+class Tiny(torch.nn.Module):
+    """Images of any size to 8 numbers; NaN for a picture whose first pixel is all white."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.convolution = torch.nn.Conv2d(3, 8, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        feature = self.convolution(images).mean((2, 3))
+        white = (images[:, :, 0, 0] > 2.1).all(1)
+        return torch.where(white[:, None], torch.full_like(feature, float("nan")), feature)
+
+
+def save_network(folder: Path) -> NetworkFile:
+    path = folder / "tiny.pt"
+    torch.jit.script(Tiny().eval()).save(str(path))
+    return NetworkFile(str(path))
+
+
+def save_crop(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(16, 60, 2)
+    Image.fromarray(rng.integers(0, 200, (height, width, 3), dtype=np.uint8)).save(path)
+
+
+def save_source(folder: Path, count: int) -> Path:
+    """`count` crops of 5 identities by 3 cameras, with Market-1501 names."""
+    for i in range(count):
+        save_crop(folder / f"{i % 5 + 1:04d}_c{i % 3 + 1}s1_{i:06d}_00.png", i)
+    return folder
+
+
+def prepared(tmp_path: Path, source: Path, unit_size: int = 16, **settings):
+    """A new gallery for a source, its units, and the work to be done on them."""
+    network = save_network(tmp_path)
+    recipe = default_recipe(network, {"height": 32, "width": 16})
+    listing = list_source(str(source), "market1501")
+    gallery = Gallery.create(
+        str(tmp_path / "gallery"),
+        recipe_json=recipe.to_json(),
+        fingerprint=recipe.fingerprint,
+        dimension=8,
+        source=listing.root,
+        layout="market1501",
+    )
+    planned = plan(listing.images, gallery.fingerprint, unit_size=unit_size)
+    work = Work(listing.root, gallery.target, network, recipe, batch_size=4, **settings)
+    return gallery, list(units(planned)), work

@@ -1,0 +1,153 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.errors import InputError, RunError
+from pipeline.stages import extract as stage
+from pipeline.stages.extract import UnitExtractor, Work, extract_here, extract_on_ray
+from tests.stages.making import prepared, save_crop, save_source
+
+
+def contents(gallery):
+    """Every unit file's bytes by name."""
+    return {path.name: path.read_bytes() for path in Path(gallery.location).glob("*.parquet")}
+
+
+def test_every_image_becomes_a_row_of_unit_length(tmp_path):
+    source = save_source(tmp_path / "source", 37)
+    gallery, units, work = prepared(tmp_path, source)
+    records = list(extract_here(units, work))
+    assert [record.rows for record in records] == [16, 16, 5]
+    after = gallery.commit(records, run_id="run")
+    rows = after.rows()
+    assert rows["path"].to_pylist() == sorted(path.name for path in source.iterdir())
+    assert rows["row_id"].to_pylist() == list(range(37))
+    assert rows["identity"].to_pylist() == [int(name[:4]) for name in rows["path"].to_pylist()]
+    features = after.features().read(0, 37)
+    np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-6)
+    heights = [Image.open(source / name).height for name in rows["path"].to_pylist()]
+    assert rows["height"].to_pylist() == heights
+
+
+def test_bits_do_not_depend_on_units_or_neighbours(tmp_path):
+    source = save_source(tmp_path / "source", 23)
+    features = []
+    for size in (1, 7, 64):
+        folder = tmp_path / str(size)
+        folder.mkdir()
+        gallery, units, work = prepared(folder, source, unit_size=size)
+        after = gallery.commit(list(extract_here(units, work)), run_id="run")
+        features.append(after.features().read(0, 23).tobytes())
+    assert len(set(features)) == 1
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("actors", [1, 2])
+def test_ray_writes_the_bytes_of_the_plain_loop(tmp_path, cluster, actors):
+    source = save_source(tmp_path / "source", 50)
+    (source / "0001_c1s1_000000_00.png").write_bytes(b"")
+    folders = [tmp_path / "plain", tmp_path / "ray"]
+    written = []
+    for folder in folders:
+        folder.mkdir()
+        gallery, units, work = prepared(folder, source)
+        if folder.name == "plain":
+            records = list(extract_here(units, work))
+        else:
+            records = list(extract_on_ray(units, work, actors=actors))
+        assert {record.unit_id for record in records} == {unit.id for unit in units}
+        written.append(contents(gallery))
+    assert written[0] == written[1]
+
+
+@pytest.mark.ray
+def test_actors_take_logical_gpus(tmp_path, cluster):
+    source = save_source(tmp_path / "source", 20)
+    _, units, work = prepared(tmp_path, source, on_gpu=True)
+    records = list(extract_on_ray(units, work, actors=2, gpus_per_actor=0.5))
+    assert sum(record.rows for record in records) == 20
+
+
+def test_bad_images_are_rejects_with_their_reason(tmp_path):
+    source = save_source(tmp_path / "source", 3)
+    good = (source / "0001_c1s1_000000_00.png").read_bytes()
+    bad = {
+        "0001_c1s1_000010_00.jpg": b"this is no picture",
+        "0001_c1s1_000011_00.png": good[: len(good) // 2],
+        "0001_c1s1_000012_00.jpg": None,  # listed, and gone when it is read
+    }
+    for name, data in bad.items():
+        (source / name).write_bytes(data or b"x")
+    white = Image.new("RGB", (16, 32), "white")
+    white.save(source / "0001_c1s1_000013_00.png")
+    gallery, units, work = prepared(tmp_path, source)
+    (source / "0001_c1s1_000012_00.jpg").unlink()
+    (record,) = extract_here(units, work)
+    assert (record.members, record.rows, record.rejects) == (7, 3, 4)
+    after = gallery.commit([record], run_id="run")
+    told = after.rejects().to_pylist()
+    assert {each["path"]: each["reason"] for each in told} == {
+        "0001_c1s1_000010_00.jpg": "not-an-image",
+        "0001_c1s1_000011_00.png": "truncated",
+        "0001_c1s1_000012_00.jpg": "missing",
+        "0001_c1s1_000013_00.png": "bad-feature",
+    }
+    assert "NaN" in told[-1]["detail"]
+    assert after.rows()["row_id"].to_pylist() == [0, 5, 6]
+
+
+def test_a_unit_of_rejects_alone_is_a_unit(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "0001_c1s1_000010_00.jpg").write_bytes(b"this is no picture")
+    gallery, units, work = prepared(tmp_path, source)
+    (record,) = extract_here(units, work)
+    assert (record.rows, record.rejects) == (0, 1)
+    assert gallery.commit([record], run_id="run").count == 0
+
+
+def test_large_pictures_are_refused_by_the_limit_that_was_set(tmp_path):
+    source = save_source(tmp_path / "source", 2)
+    Image.new("RGB", (100, 100)).save(source / "0001_c1s1_000010_00.png")
+    _, units, work = prepared(tmp_path, source, max_pixels=60 * 60)
+    (record,) = extract_here(units, work)
+    assert (record.rows, record.rejects) == (2, 1)
+
+
+@pytest.mark.ray
+def test_an_error_in_a_worker_is_told_in_a_line(tmp_path, cluster):
+    _, units, work = prepared(tmp_path, save_source(tmp_path / "source", 4))
+    wrong = replace(work, target=replace(work.target, dimension=9))
+    with pytest.raises(RunError, match=r"extraction stopped: .*8.*9"):
+        list(extract_on_ray(units, wrong, actors=1))
+
+
+@pytest.mark.parametrize("name", ["batch_size", "threads", "decode_threads", "max_pixels"])
+def test_wrong_settings_are_told_by_flag(tmp_path, name):
+    _, _, work = prepared(tmp_path, save_source(tmp_path / "source", 1))
+    with pytest.raises(InputError, match=f"--{name.replace('_', '-')} must be at least 1"):
+        replace(work, **{name: 0})
+
+
+def test_the_operator_runs_without_ray(tmp_path):
+    _, (unit,), work = prepared(tmp_path, save_source(tmp_path / "source", 1))
+    assert isinstance(work, Work)
+    first = UnitExtractor(work).extract(unit)
+    assert UnitExtractor(work).extract(unit) == first  # the second writer gets the first's record
+
+
+def test_a_dead_workers_attempts_are_counted(tmp_path):
+    source = tmp_path / "source"
+    save_crop(source / "0001_c1s1_000010_00.png", 0)
+    gallery, (unit,), work = prepared(tmp_path, source)
+    for count in (1, 2, 3):
+        assert stage.attempts.begin(work.target, unit.id) == count
+    actor = stage.ExtractUnit(work)
+    batch = stage._packed(unit).to_pydict()
+    assert actor(batch) == {"record": [b"null"]}
+    gallery.clear(gallery.find_units())  # as the next run does
+    assert b'"rows": 1' in actor(batch)["record"][0]
+    assert stage.attempts.begin(work.target, unit.id) == 1
