@@ -95,7 +95,7 @@ def parse(arguments: Sequence[str]) -> Call:
         CycloptsError: an argument is unknown, missing, or of another type.
         InputError: the configuration file cannot be used.
     """
-    app = _app(arguments)
+    app = verbs(arguments)
     function, bound, _ = app.meta.parse_args(arguments, exit_on_error=False, print_error=False)
     if function is not _common:
         return Call(function, bound)
@@ -125,7 +125,7 @@ def _run(arguments: Sequence[str], *, as_json: bool) -> int:
     return getattr(result, "exit_status", DONE)
 
 
-def _app(arguments: Sequence[str]) -> App:
+def verbs(arguments: Sequence[str]) -> App:
     """All verbs; the one that is called is imported when cyclopts needs it, the others never."""
     app = App(
         name="regallery",

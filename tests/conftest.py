@@ -1,9 +1,12 @@
 """Fixtures that every room's tests share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.head_node import HeadNode, head_node
 
 # The first example of a test may compile its kernels: time says nothing about correctness.
 settings.register_profile("regallery", deadline=None)
@@ -35,3 +38,10 @@ def osnet() -> Path:
 def retail() -> Path:
     """person-reidentification-retail-0288, as OpenVINO IR: 3 x 256 x 128 BGR 0..255 to 256."""
     return _shared("models", "person-reidentification-retail-0288.xml")
+
+
+@pytest.fixture(scope="session")
+def cluster_head() -> Iterator[HeadNode]:
+    """A Ray cluster of one machine and two CPUs that others started, with its job server."""
+    with head_node() as node:
+        yield node

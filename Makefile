@@ -1,0 +1,60 @@
+# make setup    the environment in .venv, from requirements.lock; everything below does it when needed
+# make demo     the whole way, on a small archive made on the spot
+# make test     all tests; ARGS goes to pytest: make test ARGS="-m 'not ray and not browser' -x"
+# make lint     style, types and the direction of imports
+# make format   lay the code out
+# make lock     requirements.lock from what .venv holds
+# make clean    everything that can be made again, except .venv
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+FOLDERS := $(wildcard pipeline jobs cluster tests benchmarks)
+ARGS ?=
+
+.PHONY: setup demo test lint format lock clean
+
+setup: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -r requirements.lock
+	$(BIN)/python -m pip install --no-deps -e .
+	touch $@
+
+demo: $(READY)
+	$(BIN)/regallery demo $(ARGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check $(FOLDERS)
+	$(BIN)/ruff format --check $(FOLDERS)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff check --fix $(FOLDERS)
+	$(BIN)/ruff format $(FOLDERS)
+
+# Torch for NVIDIA comes with packages that exist for one kind of machine only, and its releases for
+# 64-bit Arm are another version.
+ON_X86 := ; sys_platform == 'linux' and platform_machine == 'x86_64'
+NOT_ON_ARM := ; platform_machine != 'aarch64'
+ON_ARM := ; platform_machine == 'aarch64'
+
+lock:
+	{ echo "# Every package of the environment, pinned. Renew it by: make lock"; \
+	  $(BIN)/python -m pip freeze --exclude-editable | sed -E \
+	    -e "s/^(nvidia|cuda|triton)[-=].*/&$(ON_X86)/" \
+	    -e "s/^(torch|torchvision)==.*/&$(NOT_ON_ARM)/"; \
+	  echo "torch==2.9.1$(ON_ARM)"; \
+	  echo "torchvision==0.24.1$(ON_ARM)"; \
+	} > requirements.lock.new
+	mv requirements.lock.new requirements.lock
+
+clean:
+	rm -rf build dist *.egg-info demo-output .pytest_cache .mypy_cache .ruff_cache \
+	  .import_linter_cache .hypothesis
+	find $(FOLDERS) -name __pycache__ -type d -prune -exec rm -rf {} +

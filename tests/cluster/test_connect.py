@@ -1,0 +1,169 @@
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from cluster.connect import connect
+from pipeline.errors import InputError
+from tests.head_node import HeadNode
+
+# What a worker sees of itself, and which code it runs.
+LOOK = """
+import os, sys, ray
+from cluster.connect import connect
+from pipeline.errors import InputError
+
+@ray.remote
+def look():
+    import pipeline
+    names = ("THP_MEM_ALLOC_ENABLE", "MALLOC_ARENA_MAX", "OMP_NUM_THREADS")
+    return os.nice(0), [os.environ.get(name) for name in names], pipeline.__file__
+
+try:
+    with connect(sys.argv[1] if sys.argv[1:] else None) as cluster:
+        print(cluster.cpus, cluster.gpus, len(cluster.nodes), cluster.started_here)
+        nice, names, file = ray.get(look.remote())
+        print(nice, *names)
+        print(file)
+    print(ray.is_initialized())
+except InputError as error:
+    print("refused:", error)
+"""
+
+
+def look(*arguments: str, environment: dict[str, str]) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK, *arguments],
+        env={**environment, "PYTHONPATH": str(Path.cwd())},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def without_cluster(**more: str) -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | more
+
+
+@pytest.mark.ray
+def test_a_private_cluster_starts_quietly_and_is_gone_afterwards() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK],
+        env=without_cluster(PYTHONPATH=str(Path.cwd())),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    size, worker, _, joined = done.stdout.splitlines()
+    assert size.split()[2:] == ["1", "True"]
+    assert worker == "0 1 1 1"  # not nice, both settings of the allocator, one thread a CPU
+    assert joined == "False"
+    assert done.stderr == ""
+
+
+@pytest.mark.ray
+def test_cluster_of_others_is_joined_and_left_running(cluster_head: HeadNode) -> None:
+    for address in (cluster_head.address, cluster_head.client_address):
+        size, worker, _, joined = look(address, environment=cluster_head.environment)
+        assert size == "2.0 0.0 1 False"
+        assert worker == "0 1 1 1"
+        assert joined == "False"
+
+
+@pytest.mark.ray
+def test_ray_address_is_followed(cluster_head: HeadNode) -> None:
+    environment = {**cluster_head.environment, "RAY_ADDRESS": cluster_head.address}
+    assert look(environment=environment)[0] == "2.0 0.0 1 False"
+
+
+@pytest.mark.ray
+def test_missing_token_is_told(cluster_head: HeadNode) -> None:
+    (line,) = look(cluster_head.address, environment=without_cluster(RAY_AUTH_MODE="disabled"))
+    assert line.startswith("refused:")
+    assert "token (RAY_AUTH_MODE=token)" in line
+
+
+@pytest.mark.ray
+def test_cluster_that_this_process_has_joined_is_used_and_kept() -> None:
+    with connect(num_cpus=1, num_gpus=0) as first:
+        assert first.started_here
+        with connect("nobody.invalid:1") as again:
+            assert not again.started_here
+            assert again.nodes == first.nodes
+        assert ray.is_initialized()
+        with pytest.raises(InputError, match="1 GPUs asked, and Ray finds 0"), connect(num_gpus=1):
+            pass
+        assert ray.is_initialized()
+    assert not ray.is_initialized()
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("somewhere", "no address of a Ray cluster"),
+        ("http://127.0.0.1:8265", "no address of a Ray cluster"),
+        ("127.0.0.1:port", "no address of a Ray cluster"),
+        ("nobody.invalid:6379", "no Ray cluster answers at nobody.invalid:6379"),
+    ],
+)
+def test_wrong_addresses_are_told_at_once(address: str, message: str) -> None:
+    with pytest.raises(InputError, match=message), connect(address):
+        pass
+    assert not ray.is_initialized()
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_closed_port_is_told_at_once(scheme: str) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"{scheme}127.0.0.1:{closed.getsockname()[1]}"
+        with pytest.raises(InputError, match="no Ray cluster answers"), connect(address):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.9"), "versions"),
+        (RuntimeError("Authentication token is missing"), "RAY_AUTH_TOKEN"),
+        (ConnectionError("Could not find any running Ray instance."), "finds no Ray cluster"),
+    ],
+)
+def test_what_ray_says_becomes_one_line(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+) -> None:
+    def refuse(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(InputError, match=message) as caught, connect("auto"):
+        pass
+    assert "\n" not in str(caught.value)
+
+
+def test_variables_that_a_job_set_itself_are_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+    job = {"runtime_env": {"env_vars": {"MALLOC_ARENA_MAX": "4"}}, "metadata": {}}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(job))
+    monkeypatch.setattr(ray, "init", lambda **arguments: asked.update(arguments))
+    monkeypatch.setattr(ray, "nodes", list)
+    with contextlib.suppress(Exception), connect("auto"):
+        pass
+    ours = {"env_vars": {"RAY_worker_niceness": "0", "THP_MEM_ALLOC_ENABLE": "1"}}
+    assert asked["runtime_env"] == ours
+
+
+def test_numbers_that_cannot_be_are_refused() -> None:
+    with pytest.raises(InputError, match="0 CPUs"), connect(num_cpus=0):
+        pass
+    with pytest.raises(InputError, match="-1 GPUs"), connect(num_gpus=-1):
+        pass

@@ -1,0 +1,89 @@
+"""A real Ray head node with its job server, apart from any other Ray on this machine."""
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_START_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class HeadNode:
+    """Where to reach it, and the environment that holds its token."""
+
+    dashboard: str
+    address: str
+    client_address: str
+    environment: dict[str, str]
+
+
+@contextlib.contextmanager
+def head_node(num_cpus: int = 2) -> Iterator[HeadNode]:
+    # Sockets lie in this folder, and their names may have 107 letters at most.
+    folder = Path(tempfile.mkdtemp(prefix="rg", dir="/tmp"))
+    port, dashboard_port, client_port = _free_ports(3)
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    }
+    environment.pop("RAY_ADDRESS", None)
+    command = (
+        f"ray start --head --block --disable-usage-stats --temp-dir={folder} --port={port}"
+        f" --include-dashboard=true --dashboard-port={dashboard_port} --dashboard-host=127.0.0.1"
+        f" --ray-client-server-port={client_port} --dashboard-agent-listen-port=0"
+        f" --dashboard-agent-grpc-port=0 --metrics-export-port=0"
+        f" --num-cpus={num_cpus} --object-store-memory={100 * 2**20}"
+    )
+    with (folder / "out").open("wb") as out:
+        process = subprocess.Popen(
+            command.split(), env=environment, stdout=out, stderr=out, start_new_session=True
+        )
+    try:
+        node = HeadNode(
+            f"http://127.0.0.1:{dashboard_port}",
+            f"127.0.0.1:{port}",
+            f"ray://127.0.0.1:{client_port}",
+            environment,
+        )
+        _wait(node, process, folder / "out")
+        yield node
+    finally:
+        # Its own session holds every process that it started, and nobody else's.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait(node: HeadNode, process: subprocess.Popen[bytes], out: Path) -> None:
+    request = urllib.request.Request(
+        f"{node.dashboard}/api/version",
+        headers={"Authorization": f"Bearer {node.environment['RAY_AUTH_TOKEN']}"},
+    )
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=5):
+            return
+        time.sleep(0.2)
+    raise RuntimeError(f"the head node did not start:\n{out.read_text()}")
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]

@@ -1,0 +1,382 @@
+"""The shell around the verbs: arguments, configuration, output, and the exit status."""
+
+import importlib
+import inspect
+import json
+import logging
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from cyclopts import Parameter
+
+from jobs import cli, console
+from pipeline.errors import InputError, RunError
+
+ROOT = Path(__file__).parents[2]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Size:
+    """Some flags."""
+
+    height: int = 256
+    """Pixels."""
+    mean: tuple[float, ...] = (0.5,)
+    """Mean."""
+
+
+@dataclass(frozen=True)
+class Told:
+    source: str
+    count: int
+    size: Size
+    flag: bool
+    share: float
+
+
+Verb = Callable[..., object]
+
+
+@pytest.fixture
+def verb(monkeypatch: pytest.MonkeyPatch) -> Callable[[Verb], None]:
+    """Install a function as the verb `tiny`."""
+
+    def install(function: Verb) -> None:
+        module = types.ModuleType("jobs.tiny")
+        function.__module__ = "jobs.tiny"
+        module.tiny = function
+        module.describe = lambda result: f"told: {result.source}"
+        monkeypatch.setitem(sys.modules, "jobs.tiny", module)
+        monkeypatch.setitem(cli.VERBS, "tiny", "Do little.")
+
+    return install
+
+
+@pytest.fixture
+def tiny(verb: Callable[[Verb], None]) -> None:
+    def tiny(
+        source: str,
+        /,
+        *,
+        count: int = 1,
+        size: Size = Size(),
+        flag: bool = False,
+        share: float = 0.5,
+        kind: Literal["a", "b"] = "a",
+    ) -> Told:
+        """Do little.
+
+        For example:
+
+            regallery tiny photos
+
+        Args:
+            source: What to tell.
+            count: How often.
+            flag: Whether.
+            share: How much.
+            kind: Which.
+        """
+        print("a library prints")  # noqa: T201
+        os.write(1, b"and its C code too\n")
+        logging.getLogger("pipeline.somewhere").info("a message")
+        return Told(source, count, size, flag, share)
+
+    verb(tiny)
+
+
+def failing(error: BaseException) -> Verb:
+    def tiny() -> None:
+        """Fail."""
+        raise error
+
+    return tiny
+
+
+def test_result_is_described(tiny: None, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["tiny", "photos"]) == 0
+    out, err = capfd.readouterr()
+    assert out.splitlines()[-1] == "told: photos"
+    assert err == "a message\n"
+
+
+def test_json_is_one_object_alone(tiny: None, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["tiny", "photos", "--json", "--share", "nan"]) == 0
+    out, err = capfd.readouterr()
+    size = {"height": 256, "mean": [0.5]}
+    assert json.loads(out) == {
+        "source": "photos", "count": 1, "size": size, "flag": False, "share": None,
+    }  # fmt: skip
+    assert out.count("\n") == 1
+    assert "a library prints" in err
+    assert "and its C code too" in err
+
+
+def test_flags_of_every_verb_go_anywhere(tiny: None, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--json", "tiny", "-v", "photos"]) == 0
+    out, err = capfd.readouterr()
+    assert json.loads(out)["source"] == "photos"
+    assert "INFO pipeline.somewhere: a message" in err
+
+
+def told(capfd: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    status = cli.main([*arguments, "--json"])
+    answer = json.loads(capfd.readouterr().out)
+    assert status == answer.get("error", {}).get("exit_status", 0)
+    return answer
+
+
+def test_configuration_gives_what_flags_leave_out(
+    tiny: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(
+        'count = 3\nheight = 128\nflag = true\n[tiny]\ncount = 4\nmean = [0.1, 0.2]\n'
+        '[info]\ngallery = "of another verb"\n'
+    )  # fmt: skip
+    answer = told(capfd, "tiny", "photos", "--config", str(file), "--height", "64", "--no-flag")
+    assert answer["count"] == 4  # the verb's table goes before flat keys
+    assert answer["size"] == {"height": 64, "mean": [0.1, 0.2]}
+    assert answer["flag"] is False
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("cuont = 3", "cuont"),
+        ("[tiny]\nwidht = 3", "widht"),
+        ("count = 'x'", "count"),
+        ("tiny = 3", "must be a table, [tiny]"),
+        ("count = ", "cannot be read: "),
+        ("count = 2.5", "2.5"),
+    ],
+)
+def test_mistakes_in_the_configuration_are_named(
+    tiny: None, tmp_path: Path, capfd: pytest.CaptureFixture[str], content: str, message: str
+) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(content)
+    error = told(capfd, "tiny", "photos", "--config", str(file))["error"]
+    assert error["exit_status"] == 2
+    assert message in error["message"]
+    assert "run.toml" in error["message"]
+
+
+def test_missing_configuration_is_named(tiny: None, capfd: pytest.CaptureFixture[str]) -> None:
+    error = told(capfd, "tiny", "photos", "--config", "/nowhere.toml")["error"]
+    assert "/nowhere.toml" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tiny"], "SOURCE"),
+        (["tiny", "photos", "--cuont", "2"], "--cuont"),
+        (["tiny", "photos", "--count", "x"], '"x"'),
+        (["tiny", "photos", "--count", "2.5"], '"2.5"'),
+        (["tiny", "photos", "--kind", "c"], '"a", "b"'),
+        (["tinny"], "did you mean tiny?"),
+        (["frobnicate"], "the verbs are extract, "),
+        (["tiny", "photos", "--config"], "--config"),
+    ],
+)
+def test_wrong_arguments_are_one_line_and_2(
+    tiny: None, capfd: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert cli.main(arguments) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("error: ")
+    assert message in err
+    assert told(capfd, *arguments)["error"]["type"] == "InputError"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "kind", "message"),
+    [
+        (InputError("no\nsuch  folder"), 2, "InputError", "no such folder"),
+        (RunError("2 units are kept"), 1, "RunError", "2 units are kept (rerun with -v"),
+        (KeyError("x"), 1, "KeyError", "KeyError: 'x' (rerun with -v for the traceback)"),
+        (KeyboardInterrupt(), 130, "Interrupted", "goes on where it stopped"),
+    ],
+)
+def test_failures_are_one_line(
+    verb: Callable[[Verb], None],
+    capfd: pytest.CaptureFixture[str],
+    error: BaseException,
+    status: int,
+    kind: str,
+    message: str,
+) -> None:
+    verb(failing(error))
+    assert cli.main(["tiny"]) == status
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1
+    answer = told(capfd, "tiny")["error"]
+    assert (answer["type"], answer["exit_status"]) == (kind, status)
+    assert cli.main(["tiny", "-v"]) == status
+    assert "Traceback" in capfd.readouterr().err
+
+
+def test_errors_of_workers_are_told_by_their_cause(
+    verb: Callable[[Verb], None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    class WorkerError(Exception):
+        cause = InputError("x.jpg is none")
+
+    verb(failing(WorkerError("a long traceback")))
+    assert cli.main(["tiny"]) == 2
+    assert capfd.readouterr().err == "error: x.jpg is none\n"
+
+
+def test_result_without_a_form_in_json_is_an_error(
+    verb: Callable[[Verb], None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    def tiny() -> object:
+        """Return what JSON has no word for."""
+        return {"a": object()}
+
+    verb(tiny)
+    assert told(capfd, "tiny")["error"]["message"].startswith("TypeError: object has no form")
+
+
+HEAVY = ("torch", "ray", "numpy", "pyarrow", "numba", "matplotlib")
+LIGHT_ONLY = f"""
+import sys
+from jobs.cli import main
+status = main(sys.argv[1:])
+loaded = [name for name in {HEAVY} if name in sys.modules]
+sys.exit(f"loaded {{loaded}}" if loaded else status)
+"""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *([name, "--no-such"] for name in cli.VERBS)])
+def test_help_and_wrong_arguments_load_nothing_heavy(arguments: list[str]) -> None:
+    """Which is why they answer at once; the time itself depends on the machine."""
+    done = subprocess.run(
+        [sys.executable, "-c", LIGHT_ONLY, *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == (0 if arguments == ["--help"] else 2), done.stderr
+
+
+def test_version_is_the_packages(capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capfd.readouterr().out == "regallery 0.1.0\n"
+
+
+def documented(name: str) -> str:
+    function = getattr(importlib.import_module(f"jobs.{name}"), name)
+    return inspect.getdoc(function) or ""
+
+
+def example(name: str) -> list[str]:
+    """The words of the example in a verb's docstring."""
+    block = documented(name).split("For example:")[1].split("Args:")[0]
+    return shlex.split(block.replace("\\\n", " "))
+
+
+every_verb = pytest.mark.parametrize("name", cli.VERBS)
+
+
+@every_verb
+def test_help_has_an_example_that_parses(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([name, "--help"]) == 0
+    assert "For example:" in capfd.readouterr().out
+    command = example(name)
+    assert command[:2] == ["regallery", name]
+    assert cli.parse(command[1:]).verb == name
+
+
+@every_verb
+def test_module_of_a_verb_can_be_run(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", f"jobs.{name}", "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"Usage: regallery {name}" in done.stdout
+
+
+@every_verb
+def test_summary_of_a_verb_is_its_own(name: str) -> None:
+    assert documented(name).startswith(cli.VERBS[name].rstrip("."))
+
+
+@every_verb
+def test_every_parameter_is_explained(name: str) -> None:
+    arguments = cli.verbs([name])[name].assemble_argument_collection(parse_docstring=True)
+    assert [
+        each.name
+        for each in arguments
+        if each.parse and each.name != "*" and not each.parameter.help
+    ] == []
+
+
+@every_verb
+def test_documentation_names_the_verb(name: str) -> None:
+    pages = [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]
+    assert any(f"regallery {name}" in page.read_text() for page in pages)
+
+
+def test_reader_that_leaves_is_no_error() -> None:
+    code = (
+        "import sys; from jobs import cli, console;"
+        "sys.stdin.read(); status = 0\n"
+        "try: console.write('x' * 1000)\n"
+        "except console.ReaderGone: status = 141\n"
+        "sys.exit(status)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdin and process.stdout and process.stderr
+    process.stdout.close()
+    process.stdin.close()
+    assert process.wait() == 141
+    assert process.stderr.read() == b""
+
+
+def test_output_to_nobody_is_141(
+    verb: Callable[[Verb], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(_: str) -> None:
+        raise console.ReaderGone
+
+    verb(lambda: Told("x", 1, Size(), False, 0.5))
+    monkeypatch.setattr(console, "write", gone)
+    assert cli.main(["tiny"]) == 141
+
+
+def test_ctrl_c_is_130_and_leaves_nothing_half_said(tmp_path: Path) -> None:
+    code = (
+        "import sys, time, types; from jobs import cli;"
+        "module = types.ModuleType('jobs.tiny'); sys.modules['jobs.tiny'] = module\n"
+        "def tiny():\n    'Wait.'\n    print('waiting', file=sys.stderr, flush=True)\n"
+        "    time.sleep(60)\n"
+        "tiny.__module__ = 'jobs.tiny'; module.tiny = tiny; cli.VERBS['tiny'] = 'Wait.'\n"
+        "sys.exit(cli.main(['tiny', '--json']))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr and process.stderr.readline() == "waiting\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert json.loads(out)["error"]["type"] == "Interrupted"
+    assert err == "error: interrupted: the same command goes on where it stopped\n"
