@@ -6,6 +6,7 @@ run. Since every commit writes the first, two concurrent commits always conflict
 """
 
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -82,6 +83,12 @@ def is_log(root: Path) -> bool:
     """Whether a folder holds a Delta table."""
     folder = root / storage.LOG_FOLDER
     return any(folder.glob("*.json")) or any(folder.glob("*.checkpoint*.parquet"))
+
+
+def check_name(root: Path) -> None:
+    """Raises `InputError` for a folder that `deltalake` would look for under another name."""
+    if re.search("%[0-9A-Fa-f]{2}", str(root)):
+        raise InputError(f"{root}: a gallery's folder has no % with two digits in its name")
 
 
 def create(root: Path, properties: Mapping[str, str]) -> None:
@@ -186,6 +193,7 @@ def _delta_schema() -> Schema:
 
 
 def _open(root: Path, version: int | None) -> DeltaTable:
+    check_name(root)
     if not root.exists():
         raise InputError(f"{root}: there is no such folder; `regallery extract` makes a gallery")
     if not is_log(root):

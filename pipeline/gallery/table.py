@@ -48,7 +48,10 @@ class VersionInfo:
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
-    """One version of a gallery; `open` or `create` makes it, `commit` gives the next version."""
+    """One version of a gallery; `open` or `create` makes it, `commit` gives the next version.
+
+    `location` is the absolute path of its folder, so that workers may have another working folder.
+    """
 
     location: str
     snapshot: log.Snapshot
@@ -99,13 +102,12 @@ class Gallery:
         Raises `InputError` for a folder that is no gallery, a version that does not exist, or a
         newer format, and `GalleryDamagedError` for a log entry that is empty or cut short.
         """
-        snapshot = log.read(storage.local_root(location), version)
+        root = storage.local_root(location)
+        snapshot = log.read(root, version)
         missing = {"recipe", "fingerprint", "dimension", "dtype"} - snapshot.properties.keys()
         if missing:
-            raise GalleryDamagedError(
-                f"{location}: the gallery's log does not tell its {min(missing)}"
-            )
-        return cls(str(location), snapshot)
+            raise GalleryDamagedError(f"{root}: the gallery's log does not tell its {min(missing)}")
+        return cls(str(root), snapshot)
 
     @property
     def version(self) -> int:
@@ -330,6 +332,7 @@ def exists(location: str) -> bool:
 def check_location(location: str) -> None:
     """Raises `InputError` unless the location is free for a gallery or holds a Delta table."""
     root = storage.local_root(location)
+    log.check_name(root)
     if not root.exists() or log.is_log(root):
         return
     if not root.is_dir():

@@ -247,3 +247,11 @@ def test_a_thousand_files_in_one_commit(tmp_path):
     paths = pa.table(table.get_add_actions(flatten=True))["path"]
     assert pc.count_distinct(paths).as_py() == 1000
     assert log.read(gallery._root).version == 1
+
+
+def test_a_folder_name_with_an_escape_is_decoded(tmp_path):
+    """Why such names are refused."""
+    folder = tmp_path / "50%20off"
+    folder.mkdir()
+    with pytest.raises(DeltaError):
+        DeltaTable.create(str(folder), pa.schema([pa.field("x", pa.int64())]))

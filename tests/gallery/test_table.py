@@ -65,6 +65,36 @@ def test_a_new_gallery(empty):
     assert empty.target == UnitTarget(empty.location, FINGERPRINT, 8, "float32")
 
 
+@pytest.mark.parametrize("name", ["a b", "50% off", "a#b?c=d", "ü-人", "a=1", "[x]*"])
+def test_any_name_of_a_folder(tmp_path, name):
+    gallery = new_gallery(tmp_path / name)
+    gallery = gallery.commit([unit(gallery.target, range(4), rejected=[2])], run_id="x")
+    gallery = gallery.commit([], run_id="y", removes=[1])
+    assert contents(Gallery.open(str(tmp_path / name))) == expected([0, 3])
+    assert gallery.select("camera = 'c0'").tolist() == [0, 3]
+    assert reject_paths(gallery) == [path_of(2)]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_name_that_deltalake_would_decode(tmp_path):
+    with pytest.raises(InputError, match="% with two digits"):
+        new_gallery(tmp_path / "50%20off")
+    with pytest.raises(InputError, match="% with two digits"):
+        Gallery.open(str(tmp_path / "50%20off"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_relative_location_holds_wherever_it_is_used(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = Gallery.create(
+        "g", recipe_json="", fingerprint=FINGERPRINT, dimension=8, source="", layout=""
+    )
+    monkeypatch.chdir("/")
+    made = made.commit([unit(made.target, range(3))], run_id="x")
+    assert made.location == str(tmp_path / "g")
+    assert contents(made) == expected(range(3))
+
+
 def test_a_derived_gallery_names_where_it_came_from(tmp_path):
     derived = {"gallery": "/g", "version": 3, "mode": "database", "k": 10, "alpha": 3.0}
     made = Gallery.create(
