@@ -88,6 +88,10 @@ def evaluate(
     for flag, value, least in (("--max-rank", max_rank, 1), ("--workers", workers, 0)):
         if value < least:
             raise InputError(f"{flag} must be at least {least}, not {value}")
+    if scratch is not None and not scratch.is_dir():
+        raise InputError(f"--scratch {scratch} is no folder: make it first")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; a report needs a folder")
     sides = open_sides(query, query_version, gallery, gallery_version)
     check_matches(*sides)
     with ExitStack() as stack:

@@ -105,6 +105,9 @@ def extract(
     """
     if not 0 <= max_rejects <= 1:
         raise InputError(f"--max-rejects is a share from 0 to 1, not {max_rejects}")
+    for flag, value in (("--max-pixels", max_pixels), ("--batch-size", on.batch_size)):
+        if value < 1:
+            raise InputError(f"{flag} must be at least 1, not {value}")
     from pipeline.archive.listing import list_source
     from pipeline.archive.work_plan import check_unit_size, compare
     from pipeline.gallery import table
@@ -356,8 +359,8 @@ def _watched(
             if rejects > limit:
                 raise RunError(
                     f"{rejects} inputs are rejects so far, and {limit} may be:"
-                    f" {_why(location, record)}; finished work units are kept; mend the source, or run the same command with"
-                    " a larger --max-rejects to go on"
+                    f" {_why(location, record)}; finished work units are kept; mend the source,"
+                    " or run the same command with a larger --max-rejects to go on"
                 )
             yield record
 

@@ -1,11 +1,14 @@
 """Fixtures that every room's tests share."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray
 from hypothesis import settings
 
+from cluster.connect import WORKER_ENVIRONMENT
 from tests.head_node import HeadNode, head_node
 
 # The first example of a test may compile its kernels: time says nothing about correctness.
@@ -45,3 +48,20 @@ def cluster_head() -> Iterator[HeadNode]:
     """A Ray cluster of one machine and two CPUs that others started, with its job server."""
     with head_node() as node:
         yield node
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """A cluster that this process has joined, with more CPUs and GPUs than the machine has."""
+    ray.init(
+        address="local",
+        num_cpus=4,
+        num_gpus=2,  # logical ones: Ray counts them, and nothing uses them
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        object_store_memory=256 * 2**20,
+        runtime_env={"env_vars": WORKER_ENVIRONMENT},
+    )
+    yield
+    ray.shutdown()

@@ -1,0 +1,196 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.gallery.table import Gallery
+from tests.jobs.running import refused, result
+from tests.jobs.test_extract import SIZE
+from tests.stages.making import save_crop, save_network, save_source
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Two small galleries, their sources and the network that made them."""
+    folder = tmp_path_factory.mktemp("made")
+    save_source(folder / "gallery-source", 60)
+    save_crop(folder / "gallery-source" / "0000_c1s1_000900_00.png", 900)
+    save_crop(folder / "gallery-source" / "-1_c2s1_000901_00.png", 901)
+    for i in range(9):
+        name = f"{i % 5 + 1:04d}_c{i % 3 + 1}s1_{i:06d}_00.png"
+        save_crop(folder / "query-source" / name, i + 500)
+    (folder / "gallery-source" / "0001_c1s1_000902_00.jpg").write_bytes(b"no picture")
+    network = save_network(folder).path
+    return folder, network
+
+
+@pytest.fixture
+def galleries(made, tmp_path, capsys):
+    folder, network = made
+    for side in ("query", "gallery"):
+        place = folder / side
+        if not place.exists():
+            source = folder / f"{side}-source"
+            result(capsys, "extract", source, "--gallery", place, "--model", network, *SIZE)
+    return ("--query", folder / "query", "--gallery", folder / "gallery", "--out", tmp_path / "out")
+
+
+def figures(report):
+    """What must not depend on blocks or workers."""
+    names = ("name", "valid", "rank", "cmc", "mAP", "mAP_trapezoid", "mINP")
+    return [{name: each[name] for name in names} for each in report["results"]], report["ranked"]
+
+
+ALL_MODES = ("--aqe", "query", "--aqe", "database", "--aqe", "joint", "--k", 5)
+
+
+def test_the_report_holds_what_was_printed(capsys, galleries):
+    told = result(capsys, "evaluate", *galleries, *ALL_MODES)
+    report = told["report"]
+    assert [each["name"] for each in report["results"]] == [
+        "baseline", "aqe query", "aqe database", "aqe joint",
+    ]  # fmt: skip
+    assert report["gallery"]["rejects"] == {"not-an-image": 1}
+    assert (report["gallery"]["distractors"], report["gallery"]["junk"]) == (1, 1)
+    assert json.loads(Path(told["report_json"]).read_text()) == report
+    page = Path(told["report_html"]).read_text()
+    assert f"{report['results'][0]['mAP'] * 100:.2f}" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert page.count("data:image/jpeg") >= 3
+
+
+def test_a_plain_numpy_evaluation_agrees(capsys, galleries):
+    report = result(capsys, "evaluate", *galleries)["report"]
+    query, gallery = (Gallery.open(str(galleries[i])) for i in (1, 3))
+    q, g = (each.rows().to_pandas() for each in (query, gallery))
+    similarity = query.features().read(0, len(q)) @ gallery.features().read(0, len(g)).T
+    aps, first = [], []
+    for i in range(len(q)):
+        same = g.identity == q.identity[i]
+        kept = np.flatnonzero((g.identity != -1) & ~(same & (g.camera == q.camera[i])))
+        order = kept[np.argsort(-similarity[i, kept], kind="stable")]
+        ranks = np.flatnonzero(same[order].to_numpy()) + 1
+        aps.append(np.mean(np.arange(1, len(ranks) + 1) / ranks))
+        first.append(ranks[0])
+    assert report["results"][0]["mAP"] == pytest.approx(np.mean(aps))
+    assert report["results"][0]["rank"]["1"] == pytest.approx(np.mean(np.array(first) == 1))
+
+
+@pytest.mark.parametrize("block", [1, 7, 64, 10_000])
+def test_blocks_change_nothing(capsys, galleries, block):
+    reference = figures(result(capsys, "evaluate", *galleries, *ALL_MODES)["report"])
+    blocks = ("--query-block", block, "--gallery-block", block)
+    found = result(capsys, "evaluate", *galleries, *ALL_MODES, *blocks)
+    assert figures(found["report"]) == reference
+
+
+@pytest.mark.ray
+def test_workers_change_nothing(capsys, galleries, cluster):
+    reference = figures(result(capsys, "evaluate", *galleries, *ALL_MODES)["report"])
+    for workers, block in ((1, 7), (2, 4096), (2, 7)):
+        flags = ("--workers", workers, "--gallery-block", block)
+        found = result(capsys, "evaluate", *galleries, *ALL_MODES, *flags)
+        assert figures(found["report"]) == reference
+
+
+def test_rounds_of_expansion_leave_no_scratch(capsys, galleries, tmp_path):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    flags = (*ALL_MODES, "--times", 3, "--scratch", scratch)
+    report = result(capsys, "evaluate", *galleries, *flags)["report"]
+    assert report["results"][3]["parameters"]["times"] == 3
+    assert not list(scratch.iterdir())
+
+
+def test_a_missing_image_has_no_thumbnail_and_harms_nothing(capsys, made, galleries, tmp_path):
+    folder, network = made
+    source = tmp_path / "source"
+    shutil.copytree(folder / "query-source", source)
+    place = tmp_path / "query"
+    result(capsys, "extract", source, "--gallery", place, "--model", network, *SIZE)
+    shutil.rmtree(source)
+    told = result(capsys, "evaluate", "--query", place, *galleries[2:])
+    assert told["report"]["results"][0]["valid"] == 9
+
+
+def make(capsys, made, folder, names, *flags):
+    """A gallery of crops with these names."""
+    for i, name in enumerate(names):
+        save_crop(folder / "source" / name, i)
+    arguments = ("--gallery", folder / "gallery", "--model", made[1], *SIZE, *flags)
+    result(capsys, "extract", folder / "source", *arguments)
+    return folder / "gallery"
+
+
+def test_features_of_two_recipes_are_never_compared(capsys, made, galleries, tmp_path):
+    flipped = make(capsys, made, tmp_path / "other", ["0001_c1s1_000001_00.png"], "--flip")
+    line = refused(capsys, "evaluate", "--query", flipped, *galleries[2:])
+    assert "features of two recipes are never compared" in line
+    assert "flip: True here, False there" in line
+
+
+def test_a_query_without_a_match_is_counted_and_left_out(capsys, made, galleries, tmp_path):
+    names = ["0001_c1s1_000001_00.png", "0077_c1s1_000001_00.png", "-1_c1s1_000002_00.png"]
+    queries = make(capsys, made, tmp_path / "queries", names)
+    report = result(capsys, "evaluate", "--query", queries, *galleries[2:])["report"]
+    first = report["results"][0]
+    assert (first["queries"], first["valid"], first["invalid"]) == (3, 1, 2)
+
+
+def test_a_gallery_with_one_camera_is_told(capsys, made, tmp_path):
+    names = ["0001_c1s1_000001_00.png", "0002_c1s1_000001_00.png"]
+    one = make(capsys, made, tmp_path / "one", names)
+    line = refused(capsys, "evaluate", "--query", one, "--gallery", one, "--out", tmp_path / "out")
+    assert "not one query has a match" in line
+    assert "has 1: 1" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_identities_that_do_not_meet_are_told(capsys, made, galleries, tmp_path):
+    strangers = make(capsys, made, tmp_path / "strangers", ["0077_c1s1_000001_00.png"])
+    assert "no identity of" in refused(capsys, "evaluate", "--query", strangers, *galleries[2:])
+
+
+def test_galleries_without_identities_are_told(capsys, made, galleries, tmp_path):
+    plain = list(SIZE)
+    plain[plain.index("market1501")] = "none"
+    save_crop(tmp_path / "source" / "a.png", 1)
+    flags = ("--gallery", tmp_path / "plain", "--model", made[1], *plain)
+    result(capsys, "extract", tmp_path / "source", *flags)
+    line = refused(capsys, "evaluate", "--query", tmp_path / "plain", *galleries[2:])
+    assert "has no identity to evaluate by" in line
+    assert "--layout none" in line
+
+
+def test_an_empty_gallery_is_told(capsys, made, galleries, tmp_path):
+    line = refused(
+        capsys, "evaluate", "--query", galleries[1], "--query-version", 0, *galleries[2:]
+    )
+    assert "has no row in version 0" in line
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--k", 0), "k counts the row itself"),
+        (("--alpha", -1), "alpha must be"),
+        (("--gallery-block", 0), "at least one row"),
+        (("--max-rank", 0), "--max-rank must be at least 1"),
+        (("--workers", -1), "--workers must be at least 0"),
+        (("--aqe", "both"), "joint"),
+        (("--gallery-version", 99), "99"),
+        (("--scratch", "/no/such/folder"), "/no/such/folder"),
+    ],
+)
+def test_wrong_flags_are_told(capsys, galleries, flags, message):
+    line = refused(capsys, "evaluate", *galleries, "--aqe", "joint", *flags)
+    assert message in line
+    assert not galleries[-1].exists()
+
+
+def test_a_short_gallery_cuts_the_curve_and_says_so(capsys, galleries):
+    report = result(capsys, "evaluate", *galleries, "--max-rank", 500)["report"]
+    assert report["results"][0]["cmc_cut"] == 62
+    assert len(report["results"][0]["cmc"]) == 62
