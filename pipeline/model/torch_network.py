@@ -58,10 +58,11 @@ class TorchNetwork:
     def _forward(self, images: torch.Tensor) -> Any:
         with contextlib.ExitStack() as stack:
             stack.enter_context(torch.inference_mode())
-            # TorchScript would rewrite itself after the first runs, and change the last bits.
-            stack.enter_context(torch.jit.optimized_execution(False))
             if self.device.type == "cuda":
-                # Not the default: otherwise float32 convolutions are computed in TF32.
+                # On a GPU TorchScript may fuse operations after its first runs, which would change
+                # the last bits between one batch and the next.
+                stack.enter_context(torch.jit.optimized_execution(False))
+                # By default float32 convolutions are computed in TF32 there.
                 stack.enter_context(
                     torch.backends.cudnn.flags(
                         enabled=True, benchmark=False, deterministic=True, allow_tf32=False

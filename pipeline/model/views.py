@@ -44,7 +44,7 @@ def fuse(views: Sequence[NDArray[np.float32]], fusion: str) -> NDArray[np.float3
 
     `unit`: the mean of the views' unit vectors; `raw`: the mean of the raw features. Summed in
     float64. A row that a view cannot contribute to (NaN, infinite, or of length 0 under `unit`)
-    becomes that view's raw row, so that the caller finds the fault in it.
+    becomes such a view's raw row, so that the caller finds the fault in it.
 
     >>> fuse([np.array([[2.0, 0.0]]), np.array([[0.0, 1.0]])], "unit")
     array([[0.5, 0.5]], dtype=float32)
@@ -57,7 +57,7 @@ def fuse(views: Sequence[NDArray[np.float32]], fusion: str) -> NDArray[np.float3
         wrong = [row for row in faults(raw) if fusion == "unit" or not np.isfinite(raw[row]).all()]
         sound = np.setdiff1d(np.arange(len(raw)), wrong)
         total[sound] += normalize(raw[sound]) if fusion == "unit" else raw[sound]
-        faulty |= {row: raw[row] for row in wrong if row not in faulty}
+        faulty |= {row: raw[row] for row in wrong}
     fused = (total / len(views)).astype(np.float32)
     for row, values in faulty.items():
         fused[row] = values
