@@ -310,7 +310,9 @@ def _ended(client: "JobSubmissionClient", job: str, seconds: float = _STOP_SECON
 
 def _failed(details: "JobDetails", status: int) -> dict[str, Any]:
     """Stand in for the answer of a verb that had no time to give one."""
-    message = (details.message or "the job failed").split("\n")[0]
+    # Ray puts the end of the log behind its one line.
+    message = (details.message or "the job failed").partition(", last available logs")[0]
+    message = " ".join(message.split())
     return {"error": {"type": "RunError", "message": message, "exit_status": status}}
 
 
