@@ -1,0 +1,72 @@
+"""The whole way on real pedestrian crops, with two real networks."""
+
+import numpy as np
+import pytest
+
+from pipeline.gallery.table import Gallery
+from tests.jobs.running import result
+from tests.jobs.test_evaluate import figures
+
+RETAIL = ("--channels", "bgr", "--pixel-range", 255, "--mean", 0, 0, 0, "--std", 1, 1, 1)
+NETWORKS = ("osnet", "retail")
+
+# Plain NumPy, OpenCV's bicubic resize: rank-1, mAP, mAP after joint expansion (k 10, alpha 3).
+REFERENCE = {"osnet": (0.683, 0.612, 0.675), "retail": (0.794, 0.701, 0.729)}
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def made(request, tmp_path_factory, pedestrians):
+    """Query set and gallery of one network, extracted by the plain loop."""
+    network = request.getfixturevalue(request.param)
+    return request.param, network, tmp_path_factory.mktemp(request.param)
+
+
+def extracted(capsys, made, pedestrians, actors=0):
+    name, network, folder = made
+    flags = RETAIL if name == "retail" else ()
+    places = []
+    for side, source in (("query", "query"), ("gallery", "bounding_box_test")):
+        place = folder / f"{side}-{actors}"
+        arguments = ("--gallery", place, "--model", network, "--layout", "market1501", *flags)
+        if not place.exists():
+            told = result(
+                capsys, "extract", pedestrians / source, *arguments,
+                "--actors", actors, "--unit-size", 128,
+            )  # fmt: skip
+            assert told["rows"] == told["images"]
+        places.append(place)
+    return places
+
+
+def evaluated(capsys, places, out, *flags):
+    arguments = ("--query", places[0], "--gallery", places[1], "--out", out, "--aqe", "joint")
+    return result(capsys, "evaluate", *arguments, *flags)["report"]
+
+
+def test_figures_are_those_of_the_reference(capsys, made, pedestrians, tmp_path):
+    places = extracted(capsys, made, pedestrians)
+    baseline, expanded = evaluated(capsys, places, tmp_path)["results"]
+    rank1, mean_ap, mean_ap_expanded = REFERENCE[made[0]]
+    assert baseline["rank"]["1"] == pytest.approx(rank1, abs=0.03)
+    assert baseline["mAP"] == pytest.approx(mean_ap, abs=0.01)
+    assert expanded["mAP"] == pytest.approx(mean_ap_expanded, abs=0.01)
+    assert expanded["mAP"] > baseline["mAP"] + 0.02
+
+
+@pytest.mark.ray
+def test_plain_loop_and_ray_agree_in_every_block_size(capsys, made, pedestrians, tmp_path, cluster):
+    plain = extracted(capsys, made, pedestrians)
+    features = [Gallery.open(str(place)).features() for place in plain]
+    reference = figures(evaluated(capsys, plain, tmp_path))
+    for actors in (1, 2):
+        places = extracted(capsys, made, pedestrians, actors)
+        for place, wanted in zip(places, features, strict=True):
+            found = Gallery.open(str(place)).features()
+            assert np.array_equal(found.read(0, len(found)), wanted.read(0, len(wanted)))
+        flags = ("--workers", actors)
+        assert figures(evaluated(capsys, places, tmp_path, *flags)) == reference
+    for block in (1, 7, 64, 10_000):
+        flags = ("--query-block", block, "--gallery-block", block)
+        assert figures(evaluated(capsys, plain, tmp_path, *flags)) == reference
