@@ -11,7 +11,10 @@ import onnxruntime
 import pytest
 from PIL import Image, ImageChops
 
-from pipeline.archive.drawing import ArchiveCounts, _camera, _crop, _person, _walk, draw_archive
+from pipeline.archive.cameras import set_up
+from pipeline.archive.crops import begin_walk, draw_crop
+from pipeline.archive.drawing import ArchiveCounts, draw_archive
+from pipeline.archive.people import dress
 from pipeline.errors import InputError
 
 NETWORK = Path(__file__).resolve().parents[2] / "jobs" / "demo.onnx"
@@ -118,14 +121,14 @@ def test_no_two_crops_are_equal_and_another_seed_draws_other_people(small, tmp_p
 
 
 def test_people_differ_in_what_can_be_seen_of_them():
-    people = [_person(0, identity) for identity in range(1, 65)]
+    people = [dress(0, identity) for identity in range(1, 65)]
     assert len({(p.upper, p.lower, p.shoes, p.build) for p in people}) == 64
     for part in ("hair_style", "hat", "garment", "pattern", "bottom", "bag"):
         assert len({getattr(p, part) for p in people}) >= 3
 
 
 def test_every_camera_records_in_a_way_of_its_own():
-    cameras = [_camera(0, number) for number in range(1, 5)]
+    cameras = [set_up(0, number) for number in range(1, 5)]
     for i, camera in enumerate(cameras):
         for other in cameras[:i]:
             assert abs(camera.curve - other.curve).max() > 10
@@ -135,10 +138,10 @@ def test_every_camera_records_in_a_way_of_its_own():
 
 
 def test_a_crop_carries_the_light_and_cast_of_its_camera():
-    cameras = [replace(_camera(0, number), backdrop=_camera(0, 1).backdrop) for number in (1, 2)]
-    walk = _walk(np.random.default_rng(0))
+    cameras = [replace(set_up(0, number), backdrop=set_up(0, 1).backdrop) for number in (1, 2)]
+    walk = begin_walk(np.random.default_rng(0))
     bright, blue = (
-        pixels(_crop(None, camera, walk, np.random.default_rng(0))).mean(axis=(0, 1))
+        pixels(draw_crop(None, camera, walk, np.random.default_rng(0))).mean(axis=(0, 1))
         for camera in cameras
     )
     assert bright.mean() > blue.mean() + 10

@@ -1,0 +1,59 @@
+"""The colours of a drawn archive, and the random streams that everything in it is chosen from."""
+
+from itertools import accumulate
+
+import numpy as np
+
+Colour = tuple[float, float, float]
+Floats = np.ndarray
+
+# Red, green, blue and how often tops and bottoms have the colour: dark and plain ones are common,
+# so that many people look alike and colour alone does not decide.
+_CLOTH: tuple[tuple[int, int, int, int, int], ...] = (
+    (30, 30, 34, 24, 28),  # black
+    (66, 68, 74, 14, 12),  # charcoal
+    (132, 134, 138, 9, 8),  # grey
+    (226, 226, 222, 14, 4),  # white
+    (34, 44, 84, 14, 20),  # navy
+    (54, 92, 160, 7, 12),  # blue
+    (132, 174, 212, 5, 5),  # sky
+    (178, 40, 44, 8, 2),  # red
+    (104, 34, 50, 4, 2),  # burgundy
+    (216, 138, 160, 3, 1),  # pink
+    (214, 120, 48, 3, 1),  # orange
+    (222, 192, 76, 3, 1),  # yellow
+    (52, 116, 70, 4, 1),  # green
+    (100, 100, 64, 3, 5),  # olive
+    (110, 78, 54, 3, 5),  # brown
+    (196, 176, 142, 4, 8),  # beige
+    (104, 70, 142, 2, 1),  # purple
+    (36, 124, 126, 2, 1),  # teal
+)
+TOPS, BOTTOMS = 3, 4  # columns of the table: how often
+
+
+def stream(seed: int, *key: str | int) -> np.random.Generator:
+    """Open the random stream of one drawn thing, named by words and numbers."""
+    words = [part.encode() if isinstance(part, str) else [part] for part in key]
+    numbers = tuple(number for word in words for number in word)
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=numbers))
+
+
+def cloth(rng: np.random.Generator, weight: int) -> Colour:
+    """Choose the colour of a garment, as often as `weight` (`TOPS` or `BOTTOMS`) says."""
+    mark = rng.random() * sum(entry[weight] for entry in _CLOTH)
+    running = accumulate(entry[weight] for entry in _CLOTH)
+    chosen = next(entry for entry, end in zip(_CLOTH, running, strict=True) if mark < end)
+    return jitter(rng, chosen[:3], 9)
+
+
+def jitter(rng: np.random.Generator, colour: tuple[int, int, int], spread: float) -> Colour:
+    """Vary a colour by up to `spread` levels in each channel, away from black and white."""
+    red, green, blue = (max(8.0, min(248.0, c + spread * (2 * rng.random() - 1))) for c in colour)
+    return red, green, blue
+
+
+def rgb(colour: Colour | Floats) -> tuple[int, int, int]:
+    """The colour in whole levels from 0 to 255, as Pillow takes it."""
+    red, green, blue = (max(0, min(255, round(float(c)))) for c in colour)
+    return red, green, blue
