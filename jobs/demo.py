@@ -4,11 +4,12 @@ import sys
 from dataclasses import asdict, dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from jobs.arguments import LOCATION
 from jobs.evaluate import Evaluated, evaluate
 from jobs.evaluate import describe as describe_evaluation
 from jobs.extract import Extracted, extract
@@ -29,7 +30,10 @@ class Demonstrated:
 
 
 def demo(
-    *, out: Path = Path("demo-output"), seed: int = 0, actors: int | None = None
+    *,
+    out: Annotated[Path, LOCATION] = Path("demo-output"),
+    seed: int = 0,
+    actors: int | None = None,
 ) -> Demonstrated:
     """Run the whole way on a small archive made on the spot.
 

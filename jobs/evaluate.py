@@ -6,11 +6,12 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from jobs.arguments import LOCATION, Location
 from jobs.console import progress
 from pipeline.errors import InputError
 
@@ -32,9 +33,9 @@ class Evaluated:
 
 def evaluate(
     *,
-    query: str,
-    gallery: str,
-    out: Path,
+    query: Location,
+    gallery: Location,
+    out: Annotated[Path, LOCATION],
     query_version: int | None = None,
     gallery_version: int | None = None,
     aqe: tuple[Literal["query", "database", "joint"], ...] = (),
@@ -46,7 +47,7 @@ def evaluate(
     address: str | None = None,
     query_block: int = 1024,
     gallery_block: int = 4096,
-    scratch: Path | None = None,
+    scratch: Annotated[Path, LOCATION] | None = None,
 ) -> Evaluated:
     """Measure exact retrieval accuracy of queries against a gallery.
 

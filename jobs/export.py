@@ -3,10 +3,12 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from rich.console import RenderableType
 from rich.text import Text
+
+from jobs.arguments import LOCATION, Location
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,8 @@ class ExportResult:
 
 def export(
     *,
-    gallery: str,
-    out: Path,
+    gallery: Location,
+    out: Annotated[Path, LOCATION],
     format: Literal["npy", "parquet"] = "npy",  # noqa: A002 - the flag's name
     version: int | None = None,
 ) -> ExportResult:

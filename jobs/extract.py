@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from jobs.arguments import Location
 from jobs.console import progress
 from jobs.flags import ActorFlags, RecipeFlags
 from pipeline.errors import InputError, RunError
@@ -66,12 +67,12 @@ class Extracted:
 
 
 def extract(
-    source: str,
+    source: Location,
     /,
     *,
-    gallery: str,
-    model: str,
-    checkpoint: str | None = None,
+    gallery: Location,
+    model: Location,
+    checkpoint: Location | None = None,
     layout: str = "none",
     storage: Literal["float32", "float16"] | None = None,
     unit_size: int = 1024,

@@ -5,13 +5,15 @@ from typing import Any, Literal
 
 from cyclopts import Parameter
 
+from jobs.arguments import Location
+
 
 @Parameter(name="*")
 @dataclass(frozen=True)
 class RecipeFlags:
     """How crops become features; what is left out is taken from --recipe, else the default."""
 
-    recipe: str | None = None
+    recipe: Location | None = None
     """TOML file with any of the fields below."""
     height: int | None = None
     """Pixels; the default is the network's own size, else 256."""

@@ -8,6 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from jobs.arguments import Location
+
 _SHOWN_VERSIONS = 10
 
 
@@ -35,7 +37,7 @@ class Info:
     versions: list[dict[str, Any]]
 
 
-def info(*, gallery: str, version: int | None = None) -> Info:
+def info(*, gallery: Location, version: int | None = None) -> Info:
     """Show what a gallery holds: rows by camera, rejects by reason, recipe and versions.
 
     For example:

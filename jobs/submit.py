@@ -112,12 +112,22 @@ def _checked(command: Sequence[str]) -> Call:
     hints = get_type_hints(call.function, include_extras=True)
     for name, value in call.bound.arguments.items():
         for location in _locations(hints.get(name), value):
-            if "://" not in location and not Path(location).is_absolute():
+            if not _is_same_everywhere(location):
                 raise InputError(
                     f"{location} is relative, and the job runs in a folder of its own: "
                     "give the cluster's absolute path, or a URL"
                 )
     return call
+
+
+def _is_same_everywhere(location: str) -> bool:
+    """Whether a location means the same in the job's folder: a URL, a backbone, a whole path.
+
+    >>> [_is_same_everywhere(each) for each in ("s3://a/b", "torchvision:resnet50", "/a", "a")]
+    [True, True, True, False]
+    """
+    named = "://" in location or location.startswith("torchvision:")
+    return named or Path(location).is_absolute()
 
 
 def _locations(hint: Any, value: Any) -> Iterator[str]:

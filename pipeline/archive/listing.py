@@ -155,7 +155,7 @@ def _finish(root: str, chosen: Layout, rows: _Rows, skipped: Counter[str]) -> Li
         _refuse_missing(root, rejects)
         _refuse_layout(root, chosen, rejects)
     chosen.check_apart(images["path"].to_pylist())
-    _logger.info("%s: %d images, %d rejects, skipped %s", root, len(images), len(rejects), skipped)
+    _logger.info("%s: %d images, %d rejects", root, len(images), len(rejects))
     return Listing(root, images, rejects, dict(sorted(skipped.items())))
 
 

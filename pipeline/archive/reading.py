@@ -1,5 +1,6 @@
 """Where a source lies, and the bytes of its images: local files directly, the rest by fsspec."""
 
+import os
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def local_path(location: str) -> Path | None:
         location = location.removeprefix("file://")
     elif "://" in location:
         return None
-    return Path(location).expanduser().absolute()
+    return Path(os.path.abspath(Path(location).expanduser()))  # noqa: PTH100 (drops "..")
 
 
 def locate(location: str) -> tuple[AbstractFileSystem, str]:

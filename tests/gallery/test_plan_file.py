@@ -1,0 +1,38 @@
+import pyarrow as pa
+import pytest
+
+from pipeline.gallery import plan_file, storage
+from pipeline.gallery.plan_file import drop_plan, read_plan, write_plan
+from pipeline.gallery.storage import GalleryDamagedError
+
+PLAN = pa.table({"path": ["a", "b"], "row_id": [0, 1], "unit": ["x", "x"]})
+
+
+def test_a_plan_is_kept_replaced_and_dropped(tmp_path):
+    location = str(tmp_path)
+    assert read_plan(location) is None
+    for plan in (PLAN, PLAN[:1]):
+        write_plan(location, plan)
+        assert read_plan(location).equals(plan)
+    drop_plan(location)
+    drop_plan(location)
+    assert read_plan(location) is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_crash_while_writing_leaves_the_plan_before(tmp_path, monkeypatch):
+    write_plan(str(tmp_path), PLAN)
+
+    def crash(_path):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(plan_file.storage, "sync_file", crash)
+    with pytest.raises(OSError, match="no space left"):
+        write_plan(str(tmp_path), PLAN[:1])
+    assert read_plan(str(tmp_path)).equals(PLAN)
+
+
+def test_a_damaged_plan_is_told_by_name(tmp_path):
+    (tmp_path / storage.PLAN_FILE).write_bytes(b"PAR1 cut short")
+    with pytest.raises(GalleryDamagedError, match=r"_plan.parquet: the plan of an interrupted run"):
+        read_plan(str(tmp_path))

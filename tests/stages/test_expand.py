@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+
+from pipeline.core.blocks import ArrayRows, Tiling
+from pipeline.core.expansion import Expansion
+from pipeline.core.ranking import Labels, rank_counts
+from pipeline.stages.evaluate import count_ranks
+from pipeline.stages.expand import expand_all, rows_to_expand
+from tests import oracles
+from tests.core.strategies import unit_rows
+
+QUERIES, GALLERY = unit_rows(17, 40, clusters=6), unit_rows(90, 40, seed=8, clusters=6)
+
+
+def expanded(tmp_path, settings, **options):
+    tmp_path.mkdir(exist_ok=True)
+    found = expand_all(ArrayRows(QUERIES), ArrayRows(GALLERY), settings, tmp_path, **options)
+    return [rows.read(0, len(rows)) for rows in found]
+
+
+def test_each_mode_expands_what_it_says(tmp_path):
+    queries, gallery = expanded(tmp_path / "q", Expansion("query", 5))
+    np.testing.assert_allclose(queries, oracles.expand(QUERIES, GALLERY, 5, 3), atol=2e-6)
+    assert (gallery == GALLERY).all()
+    queries, gallery = expanded(tmp_path / "d", Expansion("database", 5))
+    np.testing.assert_allclose(gallery, oracles.expand(GALLERY, GALLERY, 5, 3, 0), atol=2e-6)
+    assert (queries == QUERIES).all()
+    union = np.vstack([QUERIES, GALLERY])
+    found = np.vstack(expanded(tmp_path / "j", Expansion("joint", 5)))
+    np.testing.assert_allclose(found, oracles.expand(union, union, 5, 3, 0), atol=2e-6)
+
+
+@pytest.mark.parametrize("mode", ["query", "database", "joint"])
+def test_rounds_go_on_from_the_new_vectors(tmp_path, mode):
+    once = expanded(tmp_path / "1", Expansion(mode, 5))
+    twice = expanded(tmp_path / "2", Expansion(mode, 5, times=2))
+    rows = {"query": (once[0], GALLERY, None), "database": (once[1], once[1], 0)}
+    union = np.vstack(once)
+    start, among, offset = rows.get(mode, (union, union, 0))
+    again = oracles.expand(start, among, 5, 3, offset)
+    wanted = {"query": twice[0], "database": twice[1], "joint": np.vstack(twice)}[mode]
+    np.testing.assert_allclose(wanted, again, atol=5e-6)
+    assert len(list((tmp_path / "2").iterdir())) == 1  # the rounds before are deleted
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("mode", ["query", "database", "joint"])
+def test_ray_gives_the_bits_of_the_plain_loop(tmp_path, cluster, mode):
+    settings = Expansion(mode, 5, times=2)
+    reference = expanded(tmp_path / "plain", settings)
+    for workers in (1, 2, 4):
+        options = {"workers": workers, "chunk": 13, "tiling": Tiling(7, 11)}
+        found = expanded(tmp_path / str(workers), settings, **options)
+        assert [rows.tobytes() for rows in found] == [rows.tobytes() for rows in reference]
+
+
+@pytest.mark.ray
+def test_ranks_are_counted_alike_on_any_workers(cluster):
+    rng = np.random.default_rng(0)
+    labels = [Labels(rng.integers(-1, 9, n), rng.integers(0, 3, n)) for n in (17, 90)]
+    sides = (ArrayRows(QUERIES), labels[0], ArrayRows(GALLERY), labels[1])
+    reference = rank_counts(*sides)
+    seen = []
+    for workers in (0, 1, 2, 4):
+        found = count_ranks(*sides, workers=workers, tiling=Tiling(5, 9), progress=seen.append)
+        assert found.ahead.tolist() == reference.ahead.tolist()
+        assert found.scores.tobytes() == reference.scores.tobytes()
+    assert sum(seen) == 4 * 90
+
+
+def test_progress_is_told_in_rows(tmp_path):
+    for mode in ("query", "database", "joint"):
+        seen = []
+        expanded(tmp_path / mode, Expansion(mode, 3), chunk=8, progress=seen.append)
+        assert sum(seen) == rows_to_expand(mode, 17, 90)
