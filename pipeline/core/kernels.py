@@ -1,11 +1,12 @@
-"""The two inner loops that everything exact rests on, written as LLVM vector code through numba.
+"""The inner loops that everything exact rests on, written as LLVM vector code through numba.
 
 `score` defines the float32 similarity of a pair. Its order of summation is fixed by the dimension
 alone (four accumulators of sixteen lanes, fused multiply-add, a fixed tree at the end), so that a
 pair has one score, to the bit, whatever the tile, the thread or the machine that computed it. The
 product of two blocks by a BLAS has no such order; it only nominates pairs, within `product_slack`.
 
-`at_least` compares 64 neighbouring scores of such a product with a threshold at once.
+`at_least` compares 64 neighbouring scores of such a product with a threshold at once, and
+`at_least_either` with a threshold for each of them besides.
 """
 
 from typing import Any
@@ -18,7 +19,15 @@ from numba.cpython.unsafe.numbers import trailing_zeros
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-__all__ = ["at_least", "first_bit", "longest", "pair_scores", "product_slack", "score"]
+__all__ = [
+    "at_least",
+    "at_least_either",
+    "first_bit",
+    "longest",
+    "pair_scores",
+    "product_slack",
+    "score",
+]
 
 _F32 = ir.FloatType()
 _LANES = 16
@@ -119,6 +128,28 @@ def _at_least(_typing: Any, _address: Any, _threshold: Any) -> Any:
     return signature, codegen
 
 
+@intrinsic
+def _at_least_either(_typing: Any, _address: Any, threshold: Any, _thresholds: Any) -> Any:
+    """Bit i is set where value i of 64 is not below `threshold` or not below threshold i of 64."""
+    signature = types.uint64(types.intp, threshold, types.intp)
+
+    def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        address, limit, limits = args
+        kind = ir.VectorType(limit.type, 64)
+        values = builder.load(builder.inttoptr(address, kind.as_pointer()), typ=kind, align=4)
+        own = builder.load(builder.inttoptr(limits, kind.as_pointer()), typ=kind, align=4)
+        one = builder.insert_element(
+            ir.Constant(kind, ir.Undefined), limit, ir.Constant(ir.IntType(32), 0)
+        )
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), 64), [0] * 64)
+        spread = builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), zeros)
+        compare = builder.fcmp_ordered if limit.type == _F32 else builder.icmp_signed
+        either = builder.or_(compare(">=", values, spread), compare(">=", values, own))
+        return builder.bitcast(either, ir.IntType(64))
+
+    return signature, codegen
+
+
 @njit(nogil=True, inline="always")
 def score(a: NDArray[np.float32], b: NDArray[np.float32]) -> np.float32:
     """The similarity of two contiguous vectors `[D]`: their float32 dot product, in fixed order."""
@@ -133,6 +164,25 @@ def at_least(values: NDArray[np.float32], start: int, threshold: np.float32) -> 
     mask = np.uint64(0)
     for i in range(start, values.shape[0]):
         if values[i] >= threshold:
+            mask |= np.uint64(1) << np.uint64(i - start)
+    return mask
+
+
+@njit(nogil=True, inline="always")
+def at_least_either(
+    values: NDArray[Any], start: int, threshold: Any, thresholds: NDArray[Any]
+) -> np.uint64:
+    """Bit mask of the entries of `values[start : start + 64]` that reach a threshold.
+
+    That is `threshold`, or the entry's own of `thresholds`. All are float32, or all int32.
+    """
+    if start + 64 <= values.shape[0]:
+        return _at_least_either(  # type: ignore[call-arg]
+            values.ctypes.data + 4 * start, threshold, thresholds.ctypes.data + 4 * start
+        )
+    mask = np.uint64(0)
+    for i in range(start, values.shape[0]):
+        if values[i] >= threshold or values[i] >= thresholds[i]:
             mask |= np.uint64(1) << np.uint64(i - start)
     return mask
 

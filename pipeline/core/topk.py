@@ -112,7 +112,7 @@ def search(
                 _offer_tile(tile, wanted[a:b], block, start, slack, itself, scores[a:b], rows[a:b])
 
             run(offer, blocks(len(wanted), tiling.query_block))
-    return _best_first(scores, rows, min(k, len(gallery)))
+    return best_first(scores, rows, min(k, len(gallery)))
 
 
 def merge(parts: list[TopK]) -> TopK:
@@ -123,10 +123,11 @@ def merge(parts: list[TopK]) -> TopK:
     k = max(part.k for part in parts)
     scores = np.concatenate([part.scores for part in parts], axis=1)
     rows = np.concatenate([part.rows for part in parts], axis=1)
-    return _best_first(scores, rows, k)
+    return best_first(scores, rows, k)
 
 
-def _best_first(scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> TopK:
+def best_first(scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> TopK:
+    """The k best of every query's row of `scores` and `rows` `[N, M]`, in whatever order it is."""
     order = np.lexsort((rows, -scores), axis=1)[:, :k]
     return TopK(np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1))
 
@@ -157,9 +158,7 @@ def _offer_tile(
                 if column == itself + i:
                     continue
                 if line[column] >= scores[i, 0] - slack:
-                    _offer(
-                        scores[i], rows[i], score(queries[i], gallery[column]), first_row + column
-                    )
+                    push(scores[i], rows[i], score(queries[i], gallery[column]), first_row + column)
 
 
 @njit(nogil=True, inline="always")
@@ -168,7 +167,7 @@ def _worse(score_a: np.float32, row_a: int, score_b: np.float32, row_b: int) -> 
 
 
 @njit(nogil=True, cache=True)
-def _offer(
+def push(
     scores: NDArray[np.float32], rows: NDArray[np.int64], new_score: np.float32, new_row: int
 ) -> None:
     """Replace the root of a heap of the best rows, where the new row is better, and sift down."""
