@@ -1,36 +1,25 @@
 """extract: make a gallery, or bring it up to date with its source."""
 
-import hashlib
-import logging
 import sys
 from collections import Counter
-from collections.abc import Generator, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from jobs.arguments import Location
-from jobs.console import progress
 from jobs.flags import ActorFlags, RecipeFlags
-from pipeline.errors import InputError, RunError
+from pipeline.errors import InputError
 
 if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
     import pyarrow as pa
 
     from pipeline.archive.listing import Listing
-    from pipeline.archive.work_plan import Unit
     from pipeline.gallery.lock import Lock
     from pipeline.gallery.table import Gallery
-    from pipeline.gallery.unit_files import UnitRecord
     from pipeline.model.networks import NetworkFile
     from pipeline.model.recipe import Recipe
-    from pipeline.stages.extract import Work
-
-logger = logging.getLogger(__name__)
 
 ALWAYS_ALLOWED_REJECTS = 10
 """So many rejects never stop a run, however few its images are."""
@@ -109,37 +98,47 @@ def extract(
     for flag, value in (("--max-pixels", max_pixels), ("--batch-size", on.batch_size)):
         if value < 1:
             raise InputError(f"{flag} must be at least 1, not {value}")
+    from jobs.extraction import commit_units, extract_units, plan_units
     from pipeline.archive.listing import list_source
     from pipeline.archive.work_plan import check_unit_size, compare
     from pipeline.gallery import table
+    from pipeline.stages.extract import Work
 
     check_unit_size(unit_size)
     network, wanted = _recipe(model, checkpoint, recipe)
     table.check_location(gallery)
     present = table.Gallery.open(gallery) if table.exists(gallery) else None
     if present is not None:
-        _check_same_gallery(present, wanted, layout, storage)
+        _check_same_kind(present, wanted, layout, storage)
     listing = list_source(source, layout)
-    if present is not None and present.properties["source"] != listing.root:
-        raise InputError(
-            f"{gallery} holds the images of {present.properties['source']}, named by their paths"
-            f" there: give that source, or a new gallery for {listing.root}"
-        )
     limit = _reject_limit(listing, max_rejects)
     dimension = present.dimension if present else _dimension(network, wanted, on)
     with table.lock_gallery(gallery, f"extract {source}") as lock:
-        if present is None and not table.exists(gallery):
+        if not table.exists(gallery):
             _create(gallery, wanted, dimension, storage or "float32", listing, layout, lock)
         present = table.Gallery.open(gallery)
+        # Again: another run may have made it, or been at work, until the lock was ours.
+        _check_same_kind(present, wanted, layout, storage)
+        _check_same_source(present, listing)
         changes = compare(
             listing.images, present.rows(["path", "size", "mtime"]), present.rejects()
         )
-        todo, finished = _plan(present, changes.new_or_changed, unit_size, lock)
-        work = _work(present, listing, network, wanted, max_pixels, on)
-        records = _records(todo, work, on)
-        watched = _watched(records, todo, finished, gallery, len(listing.rejects), limit)
-        done = [*finished, *watched]
-        after = _commit(present, done, listing, lock)
+        todo, finished = plan_units(present, changes.new_or_changed, unit_size, lock)
+        work = Work(
+            root=listing.root,
+            target=present.target,
+            network=network,
+            recipe=wanted,
+            batch_size=on.batch_size,
+            precision=on.precision,
+            threads=on.num_cpus or 1,
+            max_pixels=max_pixels,
+            on_gpu=bool(on.num_gpus),
+        )
+        done = extract_units(
+            todo, finished, work, on, listed_rejects=len(listing.rejects), limit=limit
+        )
+        after = commit_units(present, done, listing.rejects, lock)
     return Extracted(
         gallery=gallery,
         version=after.version,
@@ -192,7 +191,7 @@ def _recipe(model: str, checkpoint: str | None, flags: RecipeFlags) -> "tuple[Ne
     return network, default_recipe(network, stated | flags.stated())
 
 
-def _check_same_gallery(
+def _check_same_kind(
     present: "Gallery", wanted: "Recipe", layout: str, storage: str | None
 ) -> None:
     """Refuse to mix features or labels of two kinds in one gallery."""
@@ -213,6 +212,16 @@ def _check_same_gallery(
     if storage not in (None, present.dtype):
         raise InputError(
             f"{present.location} stores {present.dtype}, not {storage}; give a new gallery"
+        )
+
+
+def _check_same_source(present: "Gallery", listing: "Listing") -> None:
+    """Refuse a second source: a row is known by its path below the first."""
+    held = present.properties["source"]
+    if held != listing.root:
+        raise InputError(
+            f"{present.location} holds the images of {held}, named by their paths there: give that"
+            f" source, or a new gallery for {listing.root}"
         )
 
 
@@ -258,140 +267,6 @@ def _create(
         layout=layout,
         lock=lock,
     )
-
-
-def _plan(
-    present: "Gallery", images: "pa.Table", unit_size: int, lock: "Lock"
-) -> "tuple[list[Unit], list[UnitRecord]]":
-    """The units to extract, and those of them that an interrupted run has finished already."""
-    from pipeline.archive.work_plan import plan, units
-    from pipeline.gallery.plan_file import read_plan, write_plan
-
-    planned = plan(
-        images,
-        present.fingerprint,
-        next_row_id=present.next_row_id,
-        unit_size=unit_size,
-        leftover=read_plan(present.location),
-    )
-    todo = {unit.id: unit for unit in units(planned)}
-    found = present.find_units()
-    finished = [record for record in found.units if record.unit_id in todo]
-    stray = [record for record in found.units if record.unit_id not in todo]
-    root = Path(present.location)
-    files = [root / name for each in stray for name in (each.path, each.rejects_path) if name]
-    present.clear(replace(found, units=(), orphans=(*found.orphans, *files)), lock)
-    if todo:
-        write_plan(present.location, planned)
-    for record in finished:
-        del todo[record.unit_id]
-    return list(todo.values()), finished
-
-
-def _work(
-    present: "Gallery",
-    listing: "Listing",
-    network: "NetworkFile",
-    wanted: "Recipe",
-    max_pixels: int,
-    on: ActorFlags,
-) -> "Work":
-    from pipeline.stages.extract import Work
-
-    return Work(
-        root=listing.root,
-        target=present.target,
-        network=network,
-        recipe=wanted,
-        batch_size=on.batch_size,
-        precision=on.precision,
-        threads=on.num_cpus or 1,
-        max_pixels=max_pixels,
-        on_gpu=bool(on.num_gpus),
-    )
-
-
-def _records(todo: "Sequence[Unit]", work: "Work", on: ActorFlags) -> "Generator[UnitRecord]":
-    """Extract the units, here or on Ray; yields each one's record as it ends."""
-    from pipeline.stages.extract import extract_here, extract_on_ray
-
-    if not todo:
-        return
-    if on.actors == 0:
-        yield from extract_here(todo, work)
-        return
-    from cluster.connect import connect
-    from cluster.profiles import resolve
-
-    with connect(on.address) as cluster:
-        resources = resolve(
-            cluster.nodes,
-            actors=on.actors,
-            cpus_per_actor=on.num_cpus,
-            gpus_per_actor=on.num_gpus,
-        )
-        yield from extract_on_ray(
-            todo,
-            work,
-            actors=resources.actors,
-            cpus_per_actor=resources.cpus_per_actor,
-            gpus_per_actor=resources.gpus_per_actor,
-            environment=resources.environment,
-        )
-
-
-def _watched(
-    records: "Generator[UnitRecord]",
-    todo: "Sequence[Unit]",
-    finished: "Sequence[UnitRecord]",
-    location: str,
-    listed_rejects: int,
-    limit: int,
-) -> "Generator[UnitRecord]":
-    """Pass records on with a progress bar; stop the run once more than `limit` are rejects."""
-    rejects = listed_rejects + sum(record.rejects for record in finished)
-    before = sum(record.members for record in finished)
-    total = before + sum(len(unit.members) for unit in todo)
-    with progress() as bar, closing(records):
-        task = bar.add_task("extracting", total=total, completed=before)
-        for record in records:
-            bar.update(task, advance=record.members)
-            rejects += record.rejects
-            if rejects > limit:
-                raise RunError(
-                    f"{rejects} inputs are rejects so far, and {limit} may be:"
-                    f" {_why(location, record)}; finished work units are kept; mend the source,"
-                    " or run the same command with a larger --max-rejects to go on"
-                )
-            yield record
-
-
-def _why(location: str, record: "UnitRecord") -> str:
-    """The commonest reason of a unit's rejects, with one that has it."""
-    import pyarrow.parquet as pq
-
-    told = pq.read_table(Path(location) / str(record.rejects_path)).to_pylist()
-    reason, count = Counter(each["reason"] for each in told).most_common(1)[0]
-    first = next(each for each in told if each["reason"] == reason)
-    return f"{count} in the last unit for {reason}, as {first['path']}: {first['detail']}"
-
-
-def _commit(
-    present: "Gallery", done: "Sequence[UnitRecord]", listing: "Listing", lock: "Lock"
-) -> "Gallery":
-    """One version for all units and for the names that are rejects by themselves."""
-    from pipeline.gallery.plan_file import drop_plan
-
-    new = listing.rejects.join(
-        present.rejects(), ["path", "size", "mtime", "reason"], join_type="left anti"
-    )
-    names = sorted(record.unit_id for record in done) + sorted(new["path"].to_pylist())
-    if not names:
-        return present
-    run = hashlib.sha256("\n".join([str(present.version), *names]).encode()).hexdigest()[:16]
-    after = present.commit(done, run_id=f"extract-{run}", rejects=new, lock=lock)
-    drop_plan(present.location)
-    return after
 
 
 def _reasons(rejects: "pa.Table") -> dict[str, int]:

@@ -158,7 +158,10 @@ def _still_valid(leftover: pa.Table, images: pa.Table, fingerprint: str) -> pa.T
 
 
 def _equal(left: pa.Table, right: pa.Table) -> np.ndarray:
+    """Row by row, whether size and time are the same; two unknown times are."""
     equal = np.ones(len(left), bool)
     for name in ("size", "mtime"):
-        equal &= np.asarray(pc.fill_null(pc.equal(left[name], right[name]), False))
+        same = pc.fill_null(pc.equal(left[name], right[name]), False)
+        unknown = pc.and_(pc.is_null(left[name]), pc.is_null(right[name]))
+        equal &= np.asarray(pc.or_(same, unknown))
     return equal

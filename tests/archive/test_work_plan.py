@@ -100,6 +100,14 @@ def test_a_listing_is_held_against_the_gallery():
     assert (changes.missing, changes.unchanged) == (1, 3)
 
 
+def test_images_whose_time_is_unknown_are_told_apart_by_size():
+    unknown = pa.nulls(3, MANIFEST_SCHEMA.field("mtime").type)
+    listed = manifest("abc").set_column(2, "mtime", unknown)
+    changed = listed.set_column(1, "size", pa.array([10, 11, 10]))
+    changes = compare(changed, listed, REJECT_SCHEMA.empty_table())
+    assert changes.changed["path"].to_pylist() == ["b"]
+
+
 def test_an_empty_gallery_knows_nothing():
     changes = compare(manifest("ab"), MANIFEST_SCHEMA.empty_table(), REJECT_SCHEMA.empty_table())
     assert changes.new["path"].to_pylist() == ["a", "b"]

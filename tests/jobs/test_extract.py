@@ -92,6 +92,8 @@ def test_a_rotten_source_stops_the_run_and_keeps_what_is_done(capsys, command, s
     assert "not-an-image" in line
     assert "--max-rejects" in line
     assert Gallery.open(str(command[3])).count == 0
+    for _ in range(3):  # however often, the same command does not slip past its own limit
+        assert "and 10 may be" in refused(capsys, *command, "--unit-size", 8, status=1)
     told = result(capsys, *command, "--unit-size", 8, "--max-rejects", 1)
     assert (told["rows"], told["rejects"]) == (40, {"not-an-image": 20})
     assert told["units_found_finished"] > 0

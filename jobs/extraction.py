@@ -1,0 +1,136 @@
+"""The work of `extract` between the listing and the commit: units planned, extracted, watched."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cluster.connect import connect
+from cluster.profiles import resolve
+from jobs.console import progress
+from jobs.flags import ActorFlags
+from pipeline.archive.work_plan import Unit, plan, units
+from pipeline.errors import RunError
+from pipeline.gallery.lock import Lock
+from pipeline.gallery.plan_file import drop_plan, read_plan, write_plan
+from pipeline.gallery.table import Gallery
+from pipeline.gallery.unit_files import UnitRecord
+from pipeline.stages.extract import Work, extract_here, extract_on_ray
+
+
+def plan_units(
+    present: Gallery, images: pa.Table, unit_size: int, lock: Lock
+) -> tuple[list[Unit], list[UnitRecord]]:
+    """The units to extract, and the records of those that an interrupted run has finished.
+
+    What else earlier runs left behind is deleted, and the plan is kept until the commit.
+    """
+    planned = plan(
+        images,
+        present.fingerprint,
+        next_row_id=present.next_row_id,
+        unit_size=unit_size,
+        leftover=read_plan(present.location),
+    )
+    todo = {unit.id: unit for unit in units(planned)}
+    found = present.find_units()
+    finished = [record for record in found.units if record.unit_id in todo]
+    stray = [record for record in found.units if record.unit_id not in todo]
+    root = Path(present.location)
+    files = [root / name for each in stray for name in (each.path, each.rejects_path) if name]
+    present.clear(replace(found, units=(), orphans=(*found.orphans, *files)), lock)
+    if todo:
+        write_plan(present.location, planned)
+    else:
+        drop_plan(present.location)
+    for record in finished:
+        del todo[record.unit_id]
+    return list(todo.values()), finished
+
+
+def extract_units(
+    todo: Sequence[Unit],
+    finished: Sequence[UnitRecord],
+    work: Work,
+    on: ActorFlags,
+    *,
+    listed_rejects: int,
+    limit: int,
+) -> list[UnitRecord]:
+    """Extract the units and return all records, those of the finished units first.
+
+    RunError as soon as more than `limit` inputs are rejects, those of the listing included.
+    """
+    done: list[UnitRecord] = []
+    rejects = listed_rejects
+    total = sum(len(unit.members) for unit in todo) + sum(each.members for each in finished)
+    with progress() as bar, closing(_records(todo, finished, work, on)) as records:
+        task = bar.add_task("extracting", total=total)
+        for record in records:
+            done.append(record)
+            bar.update(task, advance=record.members)
+            rejects += record.rejects
+            if record.rejects and rejects > limit:
+                raise RunError(
+                    f"{rejects} inputs are rejects so far, and {limit} may be:"
+                    f" {_why(work.target.location, record)}; finished work units are kept; mend the"
+                    " source, or run the same command with a larger --max-rejects to go on"
+                )
+    return done
+
+
+def commit_units(
+    present: Gallery, done: Sequence[UnitRecord], listed_rejects: pa.Table, lock: Lock
+) -> Gallery:
+    """One version for all units, and for the inputs that were rejects before any work.
+
+    A run that found nothing new makes no version.
+    """
+    new = listed_rejects.join(present.rejects(), ["path", "reason"], join_type="left anti")
+    names = sorted(record.unit_id for record in done) + sorted(new["path"].to_pylist())
+    if not names:
+        return present
+    run = hashlib.sha256("\n".join([str(present.version), *names]).encode()).hexdigest()[:16]
+    after = present.commit(done, run_id=f"extract-{run}", rejects=new, lock=lock)
+    drop_plan(present.location)
+    return after
+
+
+def _records(
+    todo: Sequence[Unit], finished: Sequence[UnitRecord], work: Work, on: ActorFlags
+) -> Generator[UnitRecord]:
+    """Records of the finished units, then of the others as they end, here or on Ray."""
+    yield from finished
+    if not todo:
+        return
+    if on.actors == 0:
+        yield from extract_here(todo, work)
+        return
+    with connect(on.address) as cluster:
+        resources = resolve(
+            cluster.nodes,
+            actors=on.actors,
+            cpus_per_actor=on.num_cpus,
+            gpus_per_actor=on.num_gpus,
+        )
+        yield from extract_on_ray(
+            todo,
+            work,
+            actors=resources.actors,
+            cpus_per_actor=resources.cpus_per_actor,
+            gpus_per_actor=resources.gpus_per_actor,
+            environment=resources.environment,
+        )
+
+
+def _why(location: str, record: UnitRecord) -> str:
+    """The commonest reason of a unit's rejects, with one that has it."""
+    told = pq.read_table(Path(location) / str(record.rejects_path)).to_pylist()
+    reason, count = Counter(each["reason"] for each in told).most_common(1)[0]
+    first = next(each for each in told if each["reason"] == reason)
+    return f"{count} in the last unit for {reason}, as {first['path']}: {first['detail']}"
