@@ -85,15 +85,16 @@ def neighbors(
 
 
 def _check(lengths: NDArray[np.float64]) -> None:
-    wrong = np.flatnonzero(~np.isfinite(lengths) | (lengths == 0) | (lengths > 1e18))
+    # Between these lengths no score overflows, and what underflows is less than rounding is.
+    wrong = np.flatnonzero(~((lengths >= 1e-18) & (lengths <= 1e18)))
     if len(wrong) == 0:
         return
-    row = int(wrong[0])
-    if lengths[row] == 0:
-        raise ValueError(f"row {row} has length 0, so it has no neighbours")
-    if np.isfinite(lengths[row]):
-        raise ValueError(f"row {row} is too long to be compared in float32: {lengths[row]:.3g}")
-    raise ValueError(f"row {row} is not finite")
+    row, length = int(wrong[0]), float(lengths[wrong[0]])
+    if not np.isfinite(length):
+        raise ValueError(f"row {row} is not finite")
+    if length == 0:
+        raise ValueError(f"row {row} has length 0: it is like no other")
+    raise ValueError(f"row {row} has length {length:.3g}: float32 cannot hold its scores")
 
 
 @dataclass(frozen=True)
@@ -198,9 +199,8 @@ class _Fold(threading.local):
         # On the diagonal the heaps begin empty, which says nothing about the codes.
         bounded = self._choice.free and x != y
         most = int(tile.size * _WORTH_CODING) if bounded else tile.size
-        # A threshold is cut to a whole number, hence one unit more.
-        slack = codes.bound(x, y) + codes.unit(x, y)
-        done = self._offer(tile, x, y, 0, slack, 1 / codes.unit(x, y), float(LARGEST_SUM), most)
+        slack, per_unit = codes.bound(x, y), 1 / codes.unit(x, y)
+        done = self._offer(tile, x, y, 0, slack, per_unit, float(LARGEST_SUM), most)
         self._choice.learn(paid=done == len(tile))
         return done
 
@@ -253,7 +253,10 @@ def _lengths(rows: NDArray[np.float32], out: NDArray[np.float64]) -> None:
 
 @njit(nogil=True, inline="always")
 def _threshold(worst: np.float32, slack: float, per_unit: float, limit: float) -> Any:
-    """What a tile's value must reach to be near `worst`, the score that is to be beaten."""
+    """What a tile's value must reach to be near `worst`, the score that is to be beaten.
+
+    Cut to a whole number, towards 0, it lets pass the same whole numbers, or one more.
+    """
     return max(min((worst - slack) * per_unit, limit), -limit)
 
 

@@ -65,7 +65,8 @@ class Codes:
     def bound(self, x: int, y: int) -> float:
         """How far a product of codes of block `x` and block `y` may lie from the pair's `score`."""
         error = self.residual[x] * self.length[y] + self.coded[x] * self.residual[y]
-        return float(error + product_slack(self.dimension, self.length[x], self.length[y]))
+        # Of the two roundings that the slack is for, codes have one: that of the `score`.
+        return float(error + product_slack(self.dimension, self.length[x], self.length[y]) / 2)
 
 
 def quantize(

@@ -3,7 +3,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.kernels import at_least, longest, pair_scores, product_slack
+from pipeline.core.kernels import (
+    at_least,
+    at_least_either,
+    longest,
+    pair_scores,
+    product_slack,
+)
 
 
 def all_pairs(a, b):
@@ -59,6 +65,16 @@ def test_masks_tell_what_reaches_the_threshold(n, threshold):
         mask = int(at_least(values, start, np.float32(threshold)))
         told = [i for i in range(64) if mask >> i & 1]
         assert told == [i for i, v in enumerate(values[start : start + 64]) if v >= threshold]
+
+
+@given(st.integers(1, 200), st.integers(-2, 2), st.sampled_from([np.float32, np.int32]))
+def test_masks_tell_what_reaches_either_threshold(n, threshold, kind):
+    values, own = np.random.default_rng(n).integers(-2, 3, (2, n)).astype(kind)
+    for start in range(0, n, 64):
+        mask = int(at_least_either(values, start, kind(threshold), own))
+        told = [i for i in range(64) if mask >> i & 1]
+        reached = (values >= threshold) | (values >= own)
+        assert told == np.flatnonzero(reached[start : start + 64]).tolist()
 
 
 def test_nothing_has_no_length():

@@ -1,0 +1,214 @@
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.core import neighbors as module
+from pipeline.core import quantize
+from pipeline.core.blocks import ArrayRows, StackedRows, Tiling
+from pipeline.core.neighbors import neighbors
+from pipeline.core.topk import search
+from tests import oracles
+from tests.core.strategies import cases, tilings, unit_rows
+from tests.core.test_quantize import KINDS, rows_of
+from tests.core.test_topk import as_lists
+
+PRODUCTS = ["auto", "int8", "float32"]
+
+
+@pytest.fixture(autouse=True)
+def instructions(monkeypatch):
+    """`auto` codes on any machine."""
+    monkeypatch.setattr(module, "fast", lambda: True)
+
+
+def assert_same(found, reference):
+    assert found.rows.tobytes() == reference.rows.tobytes()
+    assert found.scores.tobytes() == reference.scores.tobytes()
+    assert found.rows.shape == reference.rows.shape
+
+
+def assert_exact(rows, k, products="auto", tiling=None):
+    reference = search(rows, rows, k, self_offset=0)
+    assert_same(neighbors(rows, k, products=products, tiling=tiling), reference)
+
+
+@given(cases(), st.integers(1, 50), tilings, st.sampled_from(PRODUCTS))
+def test_equals_the_naive_loop_in_every_tiling(case, k, tiling, products):
+    rows = case.gallery[case.gallery.any(axis=1)]
+    found = neighbors(rows, k, tiling=tiling, products=products)
+    assert as_lists(found) == oracles.top_k(rows, rows, k, self_offset=0)
+
+
+@given(
+    st.sampled_from(KINDS),
+    st.integers(0, 150),
+    st.sampled_from([1, 2, 16, 63, 128, 300, 513, 2048]),
+    st.integers(1, 170),
+    st.sampled_from([Tiling(16, 64, 1), Tiling(64, 64, 2), Tiling(65, 1000, 2), Tiling()]),
+    st.sampled_from(PRODUCTS),
+    st.integers(0, 9),
+)
+def test_equals_search_to_the_bit(kind, n, d, k, tiling, products, seed):
+    assert_exact(rows_of(kind, n, d, seed), k, products, tiling)
+
+
+@pytest.mark.parametrize("products", PRODUCTS)
+@pytest.mark.parametrize(("n", "d", "k", "clusters"), [(3000, 256, 10, 200), (1500, 65, 40, 3)])
+def test_equals_search_where_tiles_are_many(n, d, k, clusters, products):
+    for threads in (1, 2):
+        assert_exact(unit_rows(n, d, clusters=clusters), k, products, Tiling(128, 128, threads))
+
+
+@pytest.mark.parametrize("products", PRODUCTS)
+def test_duplicates_keep_the_order_of_rows(products):
+    same = np.repeat(unit_rows(1, 512), 500, axis=0)
+    found = neighbors(same, 3, products=products, tiling=Tiling(64, 64))
+    assert found.rows[[0, 2, 499]].tolist() == [[1, 2, 3], [0, 1, 3], [0, 1, 2]]
+    assert_exact(np.tile(unit_rows(40, 512), (10, 1)), 15, products, Tiling(64, 64))
+
+
+@pytest.mark.parametrize("products", PRODUCTS)
+def test_rows_a_rounding_apart_are_told_apart(products):
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((600, 512)).astype(np.float32)
+    assert_exact(unit_rows(1, 512) + noise * np.float32(2e-8), 9, products, Tiling(64, 64))
+    assert_exact(np.sign(noise) * 512**-0.5 + noise * 3e-9, 9, products, Tiling(64, 64))
+
+
+def residual_against_row(height, spread):
+    """Rows where the codes' error reaches the bound, and a rival a hair below decides.
+
+    Row 0 is four large components and 508 that are coded as 0; its best row is row 64, of which the
+    large ones see nothing, and the codes neither. Row 1, in the block of row 0, is worse by a
+    hundred-thousandth. The other rows fill the two blocks, and the `height` of row 64 says which of
+    the two stands first; with its components in `spread` places, row 1 fits between.
+    """
+    rows = np.zeros((128, 512), np.float32)
+    rows[0, :4], rows[0, 4:] = 10, 0.49 * 10 / 127
+    rows[1, :spread] = rows[0, 4] * height * 508 / (10 * spread) * (1 - 1e-5)
+    rows[2:64, :4] = -10
+    rows[64:66, 4:] = height
+    rows[66:, 4] = -height
+    return rows
+
+
+@pytest.mark.parametrize(("height", "spread"), [(1, 1), (20, 4)])
+def test_a_bound_a_hair_too_small_is_noticed(height, spread, monkeypatch):
+    monkeypatch.setattr(quantize, "_worth_rotating", lambda *_: False)
+    rows = residual_against_row(height, spread)
+    assert search(rows, rows, 1, self_offset=0).rows[0] == 64
+    assert_exact(rows, 1, "int8", Tiling(64, 64))
+    bound = quantize.Codes.bound
+    monkeypatch.setattr(quantize.Codes, "bound", lambda *tile: 0.999 * bound(*tile))
+    assert neighbors(rows, 1, products="int8", tiling=Tiling(64, 64)).rows[0] == 1
+
+
+@pytest.mark.parametrize(("products", "coded", "floats"), [("int8", 36, 0), ("float32", 0, 36)])
+def test_the_products_are_those_asked_for(products, coded, floats, monkeypatch):
+    calls = counted(monkeypatch)
+    assert_exact(unit_rows(512, 32), 3, products, Tiling(64, 64))
+    assert (len(calls["_fold_codes"]), len(calls["_fold_floats"])) == (coded, floats)
+
+
+def test_codes_are_left_where_they_exclude_little_and_taken_where_they_do(monkeypatch):
+    calls = counted(monkeypatch)
+    collapsed = unit_rows(1, 64) + 1e-4 * unit_rows(1024, 64)
+    assert_exact(collapsed, 3, "auto", Tiling(64, 64, 1))
+    assert len(calls["_fold_codes"]) < 136 / 4
+    assert len(calls["_fold_floats"]) > 136 * 3 / 4
+    calls = counted(monkeypatch)
+    assert_exact(unit_rows(1024, 64, clusters=100), 3, "auto", Tiling(64, 64, 1))
+    assert len(calls["_fold_codes"]) > 136 / 2
+
+
+def test_without_the_instructions_tiles_are_of_float32(monkeypatch):
+    monkeypatch.setattr(module, "fast", lambda: False)
+    calls = counted(monkeypatch)
+    assert_exact(unit_rows(300, 64), 3, "auto", Tiling(64, 64))
+    assert not calls["_fold_codes"]
+
+
+def counted(monkeypatch):
+    calls = {}
+    for name in ("_fold_codes", "_fold_floats"):
+        calls[name], plain = [], getattr(module._Fold, name)
+
+        def counting(self, *args, plain=plain, seen=calls[name]):
+            seen.append(args)
+            return plain(self, *args)
+
+        monkeypatch.setattr(module._Fold, name, counting)
+    return calls
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 8, 9])
+def test_every_tile_comes_once_and_none_out_shares_a_block(count):
+    tiles, seen = module._Tiles(count), []
+    while len(seen) < count * (count + 1) // 2:
+        out = [tiles.take()]
+        while len(out) < count // 2 and len(seen) + len(out) < count * (count + 1) // 2:
+            free = [t for t in tiles._left if tiles._out.isdisjoint(t)]
+            if not free:
+                break
+            out.append(tiles.take())
+        used = [block for tile in out for block in set(tile)]
+        assert len(used) == len(set(used))
+        for tile in out:
+            tiles.give_back(tile)
+        seen += out
+    assert sorted(seen) == [(x, y) for x in range(count) for y in range(x, count)]
+
+
+def test_a_tile_waits_for_its_blocks():
+    tiles, taken = module._Tiles(2), []
+    first, _second = tiles.take(), tiles.take()
+    waiting = threading.Thread(target=lambda: taken.append(tiles.take()))
+    waiting.start()
+    waiting.join(0.05)
+    tiles.give_back(first)
+    waiting.join(0.05)
+    assert not taken
+    tiles.give_back(_second)
+    waiting.join()
+    assert taken == [(0, 1)]
+
+
+def test_rows_may_come_from_anywhere():
+    rows = unit_rows(90, 16)
+    union = StackedRows(ArrayRows(rows[:40]), ArrayRows(rows[40:]))
+    assert_same(neighbors(union, 4), search(rows, rows, 4, self_offset=0))
+    rows.flags.writeable = False
+    assert_exact(rows, 4, "float32")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.nan, "row 7 is not finite"),
+        (np.inf, "row 7 is not finite"),
+        (-np.inf, "row 7 is not finite"),
+        (0, "row 7 has length 0"),
+        (1e19, "row 7 has length 2e\\+19: float32"),
+        (1e-30, "row 7 has length 2e-30: float32"),
+    ],
+)
+def test_rows_that_cannot_be_compared_are_told(value, message):
+    rows = unit_rows(9, 4)
+    rows[7] = value
+    for products in PRODUCTS:
+        with pytest.raises(ValueError, match=message):
+            neighbors(rows, 2, products=products, tiling=Tiling(4, 4))
+
+
+def test_wrong_arguments_are_told(monkeypatch):
+    with pytest.raises(ValueError, match="k must be at least 1"):
+        neighbors(unit_rows(3, 4), 0)
+    with pytest.raises(ValueError, match="products must be auto"):
+        neighbors(unit_rows(3, 4), 1, products="int4")
+    monkeypatch.setattr(module, "can_code", lambda _: False)
+    with pytest.raises(ValueError, match="int8 products of 4 dimensions are not exact"):
+        neighbors(unit_rows(3, 4), 1, products="int8")
+    assert_exact(unit_rows(300, 4), 2, "auto", Tiling(64, 64))
