@@ -86,3 +86,43 @@ def fastreid_aqe(queries, gallery, qe_times, qe_k, alpha):
             new[i] = (weights[:, None] * union[best]).mean(axis=0)
         union = new / np.linalg.norm(new, axis=1, keepdims=True)
     return union[: len(queries)], union[len(queries) :]
+
+
+def k_reciprocal(queries, gallery, k1, k2, lam, variant):
+    """Final distances [Q, G] by the definition, set by set and over full matrices."""
+    union = np.vstack([queries, gallery]).astype(np.float64)
+    n = len(union)
+    similarity = union @ union.T
+    d = np.maximum(2 - 2 * similarity, 0)
+    if variant == "torchreid":
+        d = d**2
+    np.fill_diagonal(d, 0)
+    greatest = d.max(axis=0)
+    near = [
+        [i, *sorted_rows(similarity[i], [row for row in range(n) if row != i])] for i in range(n)
+    ]
+
+    def share(i, j):
+        return d[i, j] / greatest[i] if greatest[i] > 0 else 0.0
+
+    def reciprocal(i, k):
+        return {j for j in near[i][: k + 1] if i in near[j][: k + 1]}
+
+    weights = np.zeros((n, n))
+    for i in range(n):
+        members = reciprocal(i, k1)
+        expanded = set(members)
+        for j in members:
+            theirs = reciprocal(j, round(k1 / 2))
+            if 3 * len(theirs & members) > 2 * len(theirs):
+                expanded |= theirs
+        for j in expanded:
+            weights[i, j] = np.exp(-share(i, j))
+        weights[i] /= weights[i].sum()
+    weights = np.array([weights[near[i][:k2]].mean(axis=0) for i in range(n)])
+    final = np.empty((len(queries), len(gallery)))
+    for i in range(len(queries)):
+        for j in range(len(queries), n):
+            m = np.minimum(weights[i], weights[j]).sum()
+            final[i, j - len(queries)] = (1 - lam) * (1 - m / (2 - m)) + lam * share(i, j)
+    return final
