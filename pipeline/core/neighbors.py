@@ -23,7 +23,7 @@ from pipeline.core.topk import TopK, best_first, push
 Products = Literal["auto", "int8", "float32"]
 
 # The share of a tile's pairs that codes may nominate before float32 products are the cheaper.
-_WORTH_CODING = 1 / 12
+_WORTH_CODING = 1 / 8
 _LONGEST_PAUSE = 64
 
 

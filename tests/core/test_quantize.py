@@ -9,7 +9,7 @@ from pipeline.core.blocks import Tiling
 from pipeline.core.kernels import pair_scores
 from pipeline.core.quantize import can_code, quantize
 
-KINDS = ["normal", "falling", "one-hot", "equal", "opposite", "wild", "heavy"]
+KINDS = ["normal", "falling", "one-hot", "equal", "opposite", "wild", "heavy", "signs"]
 
 
 def rows_of(kind, n, d, seed=0):
@@ -27,6 +27,8 @@ def rows_of(kind, n, d, seed=0):
         rows *= 10.0 ** rng.integers(-6, 7, (n, 1))
     elif kind == "heavy":
         rows = rng.standard_cauchy((n, d))
+    elif kind == "signs":  # exact in codes, so that only the score rounds
+        rows = np.sign(rows)
     if kind != "wild":
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     return rows.astype(np.float32)
