@@ -91,6 +91,7 @@ def evaluate(
             raise InputError(f"{flag} must be at least {least}, not {value}")
     if scratch is not None and not scratch.is_dir():
         raise InputError(f"--scratch {scratch} is no folder: make it first")
+    scratch = scratch and scratch.absolute()  # workers have folders of their own
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; a report needs a folder")
     sides = open_sides(query, query_version, gallery, gallery_version)

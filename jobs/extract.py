@@ -120,9 +120,8 @@ def extract(
         # Again: another run may have made it, or been at work, until the lock was ours.
         _check_same_kind(present, wanted, layout, storage)
         _check_same_source(present, listing)
-        changes = compare(
-            listing.images, present.rows(["path", "size", "mtime"]), present.rejects()
-        )
+        rows = present.rows(["path", "size", "mtime"])
+        changes = compare(listing.images, listing.rejects, rows, present.rejects())
         todo, finished = plan_units(present, changes.new_or_changed, unit_size, lock)
         work = Work(
             root=listing.root,

@@ -15,7 +15,7 @@ from cluster.profiles import resolve
 from jobs.console import progress
 from jobs.flags import ActorFlags
 from pipeline.archive.work_plan import Unit, plan, units
-from pipeline.errors import RunError
+from pipeline.errors import InputError, RunError
 from pipeline.gallery.lock import Lock
 from pipeline.gallery.plan_file import drop_plan, read_plan, write_plan
 from pipeline.gallery.table import Gallery
@@ -111,6 +111,11 @@ def _records(
     if on.actors == 0:
         yield from extract_here(todo, work)
         return
+    if on.address and on.address.startswith("ray://"):
+        raise InputError(
+            f"--address {on.address}: Ray Data does not run over ray://; give host:port on the"
+            " cluster's own network, or submit the job"
+        )
     with connect(on.address) as cluster:
         resources = resolve(
             cluster.nodes,

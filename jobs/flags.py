@@ -48,7 +48,7 @@ class ActorFlags:
     """What an extraction runs on."""
 
     address: str | None = None
-    """Ray cluster to join (auto, host:port, ray://...); without it, this machine alone."""
+    """Ray cluster to join (auto, host:port); without it, this machine alone."""
     actors: int | None = None
     """Workers, each with its own copy of the network; 0 for a plain loop without Ray (default:
     as many as there is room for)."""

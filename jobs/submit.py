@@ -65,7 +65,7 @@ def submit(
     For example:
 
         regallery submit --address http://head:8265 -- \\
-            info --gallery s3://bucket/gallery
+            info --gallery /mnt/shared/gallery
 
     Args:
         command: The verb and its arguments.

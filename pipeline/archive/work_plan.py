@@ -54,7 +54,7 @@ class Changes:
     changed: pa.Table
     """Images of another size or time than when they were extracted."""
     missing: int
-    """Rows of the gallery whose image is not listed."""
+    """Rows of the gallery whose image is not listed, not even as a reject."""
     unchanged: int
 
     @property
@@ -63,10 +63,13 @@ class Changes:
         return pa.concat_tables([self.new, self.changed])
 
 
-def compare(images: pa.Table, rows: pa.Table, rejects: pa.Table) -> Changes:
-    """What a listing holds beyond a gallery's `rows` and `rejects` (path, size and mtime of each).
+def compare(
+    images: pa.Table, listed_rejects: pa.Table, rows: pa.Table, rejects: pa.Table
+) -> Changes:
+    """What a listing (its `images` and rejects) holds beyond a gallery's `rows` and `rejects`.
 
-    Paths decide who is who. An image that was rejected is new again once its size or time differ.
+    Of each table path, size and mtime count. Paths decide who is who. An image that was rejected
+    is new again once its size or time differ.
     """
     place = pc.index_in(images["path"], rows["path"])
     known = pc.is_valid(place)
@@ -79,7 +82,9 @@ def compare(images: pa.Table, rows: pa.Table, rejects: pa.Table) -> Changes:
     told = rejects.select(["size", "mtime"]).take(refused.filter(again))
     still[np.asarray(again)] = _equal(images.filter(again), told)
     new = images.filter(pa.array(~np.asarray(known) & ~still))
-    missing = len(rows) - len(listed)
+    gone = pc.invert(pc.is_in(rows["path"], value_set=listed["path"]))
+    gone = pc.and_(gone, pc.invert(pc.is_in(rows["path"], value_set=listed_rejects["path"])))
+    missing = pc.sum(gone).as_py() or 0
     return Changes(new, listed.filter(pa.array(~same)), missing, int(same.sum()) + int(still.sum()))
 
 

@@ -6,7 +6,6 @@ of HEADS and that the network has no place for), batch counters that are missing
 (`num_batches_tracked`, which inference does not read), and a prefix `module.` on every key.
 """
 
-import importlib
 import logging
 import pickle
 import re
@@ -14,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from pipeline.errors import InputError
 from pipeline.model.kinds import is_safetensors, read_head
@@ -29,7 +30,7 @@ def load_state(path: str) -> dict[str, torch.Tensor]:
     """The tensors of a checkpoint by name, on the CPU, with wrappers and `module.` taken off.
 
     Reads PyTorch files with `weights_only=True`, so a file that would run code is refused, and
-    safetensors files where that package is installed. A wrapper is a mapping that holds the tensors
+    safetensors files. A wrapper is a mapping that holds the tensors
     under a key of WRAPPERS. Raises InputError for a file that cannot be read or holds no tensors.
     """
     if is_safetensors(read_head(path)):
@@ -98,15 +99,8 @@ def _damaged(path: str, error: Exception) -> InputError:
 
 def _read_safetensors(path: str) -> Any:
     try:
-        library = importlib.import_module("safetensors")
-        reader = importlib.import_module("safetensors.torch")
-    except ImportError as error:
-        raise InputError(
-            f"{path}: a safetensors file needs the package safetensors (pip install safetensors)"
-        ) from error
-    try:
-        return reader.load_file(path, device="cpu")
-    except (library.SafetensorError, OSError, ValueError) as error:
+        return load_file(path, device="cpu")
+    except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path}: the checkpoint is damaged ({error})") from error
 
 

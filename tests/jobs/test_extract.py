@@ -181,6 +181,12 @@ def test_images_that_come_between_two_runs_do_not_cost_what_is_done(capsys, comm
     assert told["rows"] == 41
 
 
+def test_ray_client_addresses_are_refused(capsys, command):
+    on_ray = command[: command.index("--actors")]
+    line = refused(capsys, *on_ray, "--address", "ray://127.0.0.1:10001")
+    assert "Ray Data does not run over ray://" in line
+
+
 @pytest.mark.ray
 def test_actors_beyond_the_machine_are_refused(capsys, command):
     on_ray = command[: command.index("--actors")]

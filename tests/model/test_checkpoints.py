@@ -3,7 +3,6 @@
 import argparse
 import logging
 import pickle
-import sys
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -125,16 +124,7 @@ def safetensors_file(path: Path) -> str:
     return str(path)
 
 
-def test_safetensors_without_its_package_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "safetensors", None)
-    with pytest.raises(InputError, match="needs the package safetensors"):
-        load_state(safetensors_file(tmp_path / "c.safetensors"))
-
-
 def test_safetensors_is_read(tmp_path: Path) -> None:
-    pytest.importorskip("safetensors")
     path = safetensors_file(tmp_path / "c.safetensors")
     assert same(load_state(path), {"w": torch.ones(2)})
     Path(path).write_bytes(Path(path).read_bytes()[:-4])
