@@ -65,7 +65,8 @@ class Codes:
     def bound(self, x: int, y: int) -> float:
         """How far a product of codes of block `x` and block `y` may lie from the pair's `score`."""
         error = self.residual[x] * self.length[y] + self.coded[x] * self.residual[y]
-        # Of the two roundings that the slack is for, codes have one: that of the `score`.
+        # Of the two roundings that the slack is for, codes have one: that of the `score`. What it
+        # has to spare is a thousand times the rounding of the rotation and the lengths in float64.
         return float(error + product_slack(self.dimension, self.length[x], self.length[y]) / 2)
 
 
@@ -101,10 +102,7 @@ def quantize(
         )
 
     run(encode, blocks(n, size))
-    # A rotation in float64 moves a row by less than 2^-40 of its length, and sums round.
-    length, coded, residual = lengths.T * (1 + 2.0**-40)
-    residual = residual + length * 2.0**-40
-    return Codes(size, dimension, order, codes, scale, length, coded, residual)
+    return Codes(size, dimension, order, codes, scale, *lengths.T)
 
 
 def can_code(dimension: int) -> bool:
