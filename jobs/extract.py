@@ -109,16 +109,25 @@ def extract(
     table.check_location(gallery)
     present = table.Gallery.open(gallery) if table.exists(gallery) else None
     if present is not None:
-        _check_same_kind(present, wanted, layout, storage)
+        _check_same_kind(present, wanted, layout, on.precision, storage)
     listing = list_source(source, layout)
     limit = _reject_limit(listing, max_rejects)
     dimension = present.dimension if present else _dimension(network, wanted, on)
     with table.lock_gallery(gallery, f"extract {source}") as lock:
         if not table.exists(gallery):
-            _create(gallery, wanted, dimension, storage or "float32", listing, layout, lock)
+            _create(
+                gallery,
+                wanted,
+                dimension,
+                storage or "float32",
+                listing,
+                layout,
+                on.precision,
+                lock,
+            )
         present = table.Gallery.open(gallery)
         # Again: another run may have made it, or been at work, until the lock was ours.
-        _check_same_kind(present, wanted, layout, storage)
+        _check_same_kind(present, wanted, layout, on.precision, storage)
         _check_same_source(present, listing)
         rows = present.rows(["path", "size", "mtime"])
         changes = compare(listing.images, listing.rejects, rows, present.rejects())
@@ -191,7 +200,7 @@ def _recipe(model: str, checkpoint: str | None, flags: RecipeFlags) -> "tuple[Ne
 
 
 def _check_same_kind(
-    present: "Gallery", wanted: "Recipe", layout: str, storage: str | None
+    present: "Gallery", wanted: "Recipe", layout: str, precision: str, storage: str | None
 ) -> None:
     """Refuse to mix features or labels of two kinds in one gallery."""
     from pipeline.model.recipe import Recipe
@@ -207,6 +216,11 @@ def _check_same_kind(
         raise InputError(
             f"{present.location} was made with --layout {present.properties['layout']}, not"
             f" {layout}: labels of two layouts are never mixed; give a new gallery"
+        )
+    if precision != present.properties["precision"]:
+        raise InputError(
+            f"{present.location} was made with --precision {present.properties['precision']}, not"
+            f" {precision}: the features would differ; give a new gallery"
         )
     if storage not in (None, present.dtype):
         raise InputError(
@@ -252,6 +266,7 @@ def _create(
     storage: str,
     listing: "Listing",
     layout: str,
+    precision: str,
     lock: "Lock",
 ) -> None:
     from pipeline.gallery.table import Gallery
@@ -264,6 +279,7 @@ def _create(
         dtype=storage,
         source=listing.root,
         layout=layout,
+        precision=precision,
         lock=lock,
     )
 

@@ -32,6 +32,7 @@ class Info:
     storage: str
     source: str
     layout: str
+    precision: str
     fingerprint: str
     recipe: dict[str, Any]
     versions: list[dict[str, Any]]
@@ -61,6 +62,7 @@ def info(*, gallery: Location, version: int | None = None) -> Info:
         storage=table.dtype,
         source=table.properties["source"],
         layout=table.properties["layout"],
+        precision=table.properties["precision"],
         fingerprint=table.fingerprint,
         recipe=asdict(Recipe.from_json(table.recipe_json)),
         versions=[asdict(each) for each in table.history()],
@@ -76,7 +78,7 @@ def describe(result: Info) -> RenderableType:
         "gallery": f"{result.gallery}, version {result.version}",
         "source": f"{result.source} (layout {result.layout})",
         "rows": f"{result.rows:,} in {result.files:,} files, {result.bytes:,} bytes",
-        "features": f"{result.dimension} x {result.storage}",
+        "features": f"{result.dimension} x {result.storage}, computed in {result.precision}",
         "identities": f"{result.identities:,}; {result.distractors:,} rows of distractors,"
         f" {result.junk:,} of junk",
         "cameras": _counts(result.cameras) or "unknown",

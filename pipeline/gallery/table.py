@@ -67,12 +67,13 @@ class Gallery:
         dtype: str = "float32",
         source: str,
         layout: str,
+        precision: str = "float32",
         derived: Mapping[str, str | int | float] | None = None,
         lock: Lock | None = None,
     ) -> "Gallery":
         """Makes an empty gallery, version 0, in a new or empty folder.
 
-        `derived` names what a derived gallery came from (location, version, parameters). Raises
+        `precision` is the network's arithmetic, and `derived` names what a derived gallery came from (location, version, parameters). Raises
         `InputError` if the folder holds anything else.
         """
         root = storage.local_root(location)
@@ -87,6 +88,7 @@ class Gallery:
             "dtype": dtype,
             "source": source,
             "layout": layout,
+            "precision": precision,
             "derived": json.dumps(dict(derived or {}), sort_keys=True),
         }
         with _locked(location, lock, "create"):

@@ -43,12 +43,13 @@ def test_bits_of_real_scores_do_not_depend_on_the_tiling(tiling, d):
     assert least_scores(union, tiling=tiling, chunk=70).tobytes() == oracle(rows).tobytes()
 
 
-def test_what_a_product_would_find_wrongly_is_found_by_score():
+@pytest.mark.parametrize("tiling", [Tiling(64, 64), Tiling(64, 1), Tiling(1, 1)])
+def test_what_a_product_would_find_wrongly_is_found_by_score(tiling):
     """Rows a rounding apart: the product of blocks alone, without its slack, fails here."""
     rng = np.random.default_rng(0)
     rows = unit_rows(1, 512) + rng.standard_normal((300, 512)).astype(np.float32) * 2e-8
     rows[::2] *= -1
-    assert least_scores(rows, tiling=Tiling(64, 64)).tobytes() == oracle(rows).tobytes()
+    assert least_scores(rows, tiling=tiling).tobytes() == oracle(rows).tobytes()
 
 
 def test_no_other_row_gives_no_least_score():

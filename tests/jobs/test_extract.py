@@ -106,6 +106,7 @@ def test_a_rotten_source_stops_the_run_and_keeps_what_is_done(capsys, command, s
         (("--flip",), "another recipe (flip: False here, True there)"),
         (("--layout", "none"), "made with --layout market1501, not none"),
         (("--storage", "float16"), "stores float32, not float16"),
+        (("--precision", "bfloat16"), "made with --precision float32, not bfloat16"),
     ],
 )
 def test_what_does_not_fit_the_gallery_is_refused(capsys, command, flags, message):
