@@ -73,8 +73,8 @@ class Gallery:
     ) -> "Gallery":
         """Makes an empty gallery, version 0, in a new or empty folder.
 
-        `precision` is the network's arithmetic, and `derived` names what a derived gallery came from (location, version, parameters). Raises
-        `InputError` if the folder holds anything else.
+        `precision` is the network's arithmetic; `derived` names what a derived gallery came from
+        (location, version, parameters). Raises `InputError` if the folder holds anything else.
         """
         root = storage.local_root(location)
         check_form(dimension, dtype)
