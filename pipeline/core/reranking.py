@@ -151,6 +151,8 @@ def k_reciprocal(
     _check(neighbors, total, settings)
     if least is None:
         least = least_scores(union, tiling=tiling)
+    if least.shape != (total,):
+        raise ValueError(f"{len(least)} least scores do not go with {total} features")
     greatest = greatest_distances(least, settings.squared)
     own = weights(union, neighbors, greatest, settings.k1, settings.squared, tiling=tiling)
     every = np.arange(total, dtype=np.int32)

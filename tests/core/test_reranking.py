@@ -246,3 +246,5 @@ def test_wrong_neighbours_are_told():
         k_reciprocal(union, padded, settings)
     with pytest.raises(ValueError, match="a row counts among its own neighbours"):
         k_reciprocal(union, search(union, union, 5), settings)
+    with pytest.raises(ValueError, match="29 least scores do not go with 30 features"):
+        k_reciprocal(union, good, settings, least=np.zeros(29, np.float32))
