@@ -51,12 +51,16 @@ def least_scores(
                     begin: int = begin,
                     slack: np.float32 = slack,
                 ) -> None:
-                    tile = product(opposite[a:b], block)
-                    of_rows, of_columns = best[begin + a : begin + b], best[start:stop]
+                    diagonal = begin + a - start  # the column of the first row
+                    left = max(0, diagonal)
+                    tile = product(opposite[a:b], block[left:])
+                    of_rows, of_columns = best[begin + a : begin + b], best[start + left : stop]
                     with merging:
                         new_rows, new_columns = of_rows.copy(), of_columns.copy()
-                    itself = begin + a - start
-                    _lift(tile, opposite[a:b], block, itself, slack, new_rows, new_columns)
+                    _lift(
+                        tile, opposite[a:b], block[left:], diagonal - left, slack,
+                        new_rows, new_columns,
+                    )  # fmt: skip
                     with merging:
                         np.maximum(of_rows, new_rows, out=of_rows)
                         np.maximum(of_columns, new_columns, out=of_columns)
