@@ -77,12 +77,12 @@ def test_what_a_product_would_count_wrongly_is_counted_by_score():
     """
     rng = np.random.default_rng(0)
     rows = unit_rows(1, 512) + rng.standard_normal((1500, 512)).astype(np.float32) * 2e-8
-    query = unit_rows(1, 512, seed=5)
-    reranked = rerank(query, rows, Reranking(k1=2, k2=1, lam=1))
-    queries = Labels(np.array([5]), np.array([0]))
-    gallery = Labels(np.where(np.arange(1500) % 50 == 0, 5, 9), np.ones(1500, np.int64))
+    asked = unit_rows(12, 512, seed=5)
+    reranked = rerank(asked, rows, Reranking(k1=2, k2=1, lam=1))
+    queries = Labels(np.arange(1, 13), np.zeros(12, np.int64))
+    gallery = Labels(np.arange(1500) % 500 + 1, np.ones(1500, np.int64))
     found = rank_counts(reranked, queries, gallery, tiling=Tiling(4, 256))
-    assert found.ranks().tolist() == sorted_ranks(reranked.distances(0, 1), queries, gallery)
+    assert found.ranks().tolist() == sorted_ranks(reranked.distances(0, 12), queries, gallery)
 
 
 def test_the_original_distance_alone_ranks_as_similarity_does():
