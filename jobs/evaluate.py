@@ -47,6 +47,7 @@ def evaluate(
     address: str | None = None,
     query_block: int = 1024,
     gallery_block: int = 4096,
+    memory: float = 4.0,
     scratch: Annotated[Path, LOCATION] | None = None,
 ) -> Evaluated:
     """Measure exact retrieval accuracy of queries against a gallery.
@@ -74,6 +75,7 @@ def evaluate(
         address: Ray cluster to join (auto, host:port, ray://...); without it, this machine alone.
         query_block: Queries of a tile.
         gallery_block: Gallery rows of a tile: with the former, what bounds the memory.
+        memory: GiB that an expansion may hold in features; above it, more passes are made.
         scratch: Folder for expanded features, seen by every worker (default: a temporary one).
     """
     from jobs.comparison import check_matches, open_sides
@@ -86,8 +88,9 @@ def evaluate(
         modes = [Expansion(mode, k, alpha, times) for mode in dict.fromkeys(aqe)]
     except ValueError as error:
         raise InputError(str(error)) from error
-    for flag, value, least in (("--max-rank", max_rank, 1), ("--workers", workers, 0)):
-        if value < least:
+    flags = (("--max-rank", max_rank, 1), ("--workers", workers, 0), ("--memory", memory, 0))
+    for flag, value, least in flags:
+        if not value >= least:
             raise InputError(f"{flag} must be at least {least}, not {value}")
     if scratch is not None and not scratch.is_dir():
         raise InputError(f"--scratch {scratch} is no folder: make it first")
@@ -103,23 +106,23 @@ def evaluate(
             stack.enter_context(connect(address))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=scratch)))
         rankings = [
-            _ranked(sides, settings, folder / str(place), tiling, workers, max_rank)
+            _ranked(sides, settings, folder / str(place), tiling, workers, max_rank, memory)
             for place, settings in enumerate([None, *modes])
         ]
         settings = {
             "k": k, "alpha": alpha, "times": times, "workers": workers,
             "query block": query_block, "gallery block": gallery_block,
         }  # fmt: skip
-        flags = [f"--aqe={mode.mode}" for mode in modes]
+        stated = [f"--aqe={mode.mode}" for mode in modes]
         if modes:
-            flags += [f"--k={k}", f"--alpha={alpha}", f"--times={times}"]
+            stated += [f"--k={k}", f"--alpha={alpha}", f"--times={times}"]
         report = make_report(
             *sides,
             rankings,
             tiling,
             max_rank=max_rank,
             settings=settings,
-            command=["regallery", "evaluate", "--query", query, "--gallery", gallery, *flags],
+            command=["regallery", "evaluate", "--query", query, "--gallery", gallery, *stated],
         )
     json, html = write_report(report, *sides, out)
     return Evaluated(json, html, report)
@@ -140,6 +143,7 @@ def _ranked(
     tiling: "Tiling",
     workers: int,
     max_rank: int,
+    memory: float,
 ) -> "Ranking":
     """Expand as `settings` say, count the ranks, and sum them up."""
     from jobs.evaluation_report import Ranking
@@ -163,6 +167,7 @@ def _ranked(
                 folder,
                 workers=workers,
                 tiling=tiling,
+                memory=int(memory * 2**30),
                 progress=lambda done: bar.advance(task, done),
             )
         counting = bar.add_task(f"{name}: counting ranks", total=len(rows))

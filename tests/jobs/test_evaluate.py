@@ -179,6 +179,7 @@ def test_an_empty_gallery_is_told(capsys, made, galleries, tmp_path):
         (("--gallery-block", 0), "at least one row"),
         (("--max-rank", 0), "--max-rank must be at least 1"),
         (("--workers", -1), "--workers must be at least 0"),
+        (("--memory", -1), "--memory must be at least 0"),
         (("--aqe", "both"), "joint"),
         (("--gallery-version", 99), "99"),
         (("--scratch", "/no/such/folder"), "/no/such/folder"),

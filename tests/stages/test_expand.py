@@ -43,6 +43,14 @@ def test_rounds_go_on_from_the_new_vectors(tmp_path, mode):
     assert len(list((tmp_path / "2").iterdir())) == 1  # the rounds before are deleted
 
 
+@pytest.mark.parametrize("mode", ["database", "joint"])
+def test_more_passes_in_less_memory_give_the_same_bits(tmp_path, mode):
+    settings = Expansion(mode, 5, times=2)
+    at_once = expanded(tmp_path / "graph", settings, chunk=13)
+    in_passes = expanded(tmp_path / "passes", settings, memory=0, chunk=13)
+    assert [rows.tobytes() for rows in at_once] == [rows.tobytes() for rows in in_passes]
+
+
 @pytest.mark.ray
 @pytest.mark.parametrize("mode", ["query", "database", "joint"])
 def test_ray_gives_the_bits_of_the_plain_loop(tmp_path, cluster, mode):
