@@ -56,7 +56,7 @@ def neighbors(
         raise ValueError(f"int8 products of {rows.dimension} dimensions are not exact here")
     tiling = tiling or Tiling()
     whole = rows.read(0, len(rows))
-    size = min(tiling.query_block, tiling.gallery_block)
+    size = min(tiling.query_block, tiling.gallery_block, max(1, len(whole)))
     count = -(-len(whole) // size)
     k = min(k, len(whole))
     found = _Heaps(
@@ -196,7 +196,7 @@ class _Fold(threading.local):
     def _fold_codes(self, x: int, y: int, codes: Codes) -> int:
         """Fold a tile of codes as far as it pays; gives the rows that it came to."""
         tile = codes.product(x, y, self._buffer)
-        # On the diagonal the heaps begin empty, which says nothing about the codes.
+        # On the diagonal the heaps begin empty, which says nothing about the codes: no giving up.
         bounded = self._choice.free and x != y
         most = int(tile.size * _WORTH_CODING) if bounded else tile.size
         slack, per_unit = codes.bound(x, y), 1 / codes.unit(x, y)
@@ -223,9 +223,8 @@ class _Fold(threading.local):
         limit: float,
         most: int,
     ) -> int:
-        diagonal = done if x == y else -1
         return _offer_tile(
-            tile, self._places(x)[done:], self._places(y), diagonal, self._features,
+            tile, self._places(x)[done:], self._places(y), x == y, self._features,
             slack, per_unit, limit, most, self._found.scores, self._found.rows,
         )  # fmt: skip
 
@@ -265,7 +264,7 @@ def _offer_tile(
     tile: NDArray[Any],
     rows: NDArray[np.int64],
     columns: NDArray[np.int64],
-    diagonal: int,
+    diagonal: bool,
     features: NDArray[np.float32],
     slack: float,
     per_unit: float,
@@ -277,9 +276,8 @@ def _offer_tile(
     """Offer the pairs of a tile to the heaps of both, until `most` have been scored.
 
     A value of the tile, in units of 1 / `per_unit`, lies within `slack` of the pair's score; only
-    pairs that may reach the root of either heap get it. In a tile on the diagonal, `diagonal` is
-    the column of its first row, and only what lies right of it counts; -1 elsewhere. Gives the
-    number of rows offered whole.
+    pairs that may reach the root of either heap get it. In a tile on the `diagonal`, only what lies
+    above it counts. Gives the number of rows offered whole.
     """
     limits = np.empty(tile.shape[1], tile.dtype)
     own = np.empty(1, tile.dtype)
@@ -291,7 +289,7 @@ def _offer_tile(
             return r
         line, i = tile[r], rows[r]
         own[0] = _threshold(scores[i, 0], slack, per_unit, limit)
-        itself = r + diagonal if diagonal >= 0 else -1
+        itself = r if diagonal else -1
         for start in range((itself + 1) // 64 * 64, tile.shape[1], 64):
             near = at_least_either(line, start, own[0], limits)
             if start <= itself:

@@ -184,6 +184,10 @@ def test_rows_may_come_from_anywhere():
     assert_exact(rows, 4, "float32")
 
 
+def test_a_tile_is_no_larger_than_the_rows():
+    assert_exact(unit_rows(9, 16), 4, "int8", Tiling(10**9, 10**9))
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
