@@ -16,10 +16,13 @@ from jobs.console import progress
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
+    from collections.abc import Callable
+
     from jobs.comparison import Side
     from jobs.evaluation_report import Ranking
     from pipeline.core.blocks import Tiling
     from pipeline.core.expansion import Expansion
+    from pipeline.core.reranking import Reranking
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,11 @@ def evaluate(
     k: int = 10,
     alpha: float = 3.0,
     times: int = 1,
+    rerank: bool = False,
+    k1: int = 20,
+    k2: int = 6,
+    lam: float = 0.3,
+    variant: Literal["zhong", "torchreid"] = "zhong",
     max_rank: int = 50,
     workers: int = 0,
     address: str | None = None,
@@ -70,6 +78,11 @@ def evaluate(
         k: Neighbours of the expansion, the row itself included.
         alpha: Power of the similarity that weighs a neighbour; 0 for a plain mean.
         times: Rounds of expansion.
+        rerank: Also rank by k-reciprocal distance, in this process.
+        k1: Neighbours of the re-ranking.
+        k2: Rows that the re-ranking averages, the row itself included.
+        lam: Share of the original distance in the re-ranked one.
+        variant: Original distance: squared Euclidean (zhong), or its square (torchreid).
         max_rank: Length of the CMC curve.
         workers: Ray tasks at once; 0 works in this process, on all its CPUs.
         address: Ray cluster to join (auto, host:port, ray://...); without it, this machine alone.
@@ -82,10 +95,12 @@ def evaluate(
     from jobs.evaluation_report import make_report, write_report
     from pipeline.core.blocks import Tiling
     from pipeline.core.expansion import Expansion
+    from pipeline.core.reranking import Reranking
 
     try:
         tiling = Tiling(query_block, gallery_block)
         modes = [Expansion(mode, k, alpha, times) for mode in dict.fromkeys(aqe)]
+        reranking = [Reranking(k1, k2, lam, variant)] if rerank else []
     except ValueError as error:
         raise InputError(str(error)) from error
     flags = (("--max-rank", max_rank, 1), ("--workers", workers, 0), ("--memory", memory, 0))
@@ -107,7 +122,7 @@ def evaluate(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=scratch)))
         rankings = [
             _ranked(sides, settings, folder / str(place), tiling, workers, max_rank, memory)
-            for place, settings in enumerate([None, *modes])
+            for place, settings in enumerate([None, *modes, *reranking])
         ]
         settings = {
             "k": k, "alpha": alpha, "times": times, "workers": workers,
@@ -116,6 +131,9 @@ def evaluate(
         stated = [f"--aqe={mode.mode}" for mode in modes]
         if modes:
             stated += [f"--k={k}", f"--alpha={alpha}", f"--times={times}"]
+        if rerank:
+            stated += ["--rerank", f"--k1={k1}", f"--k2={k2}", f"--lam={lam}"]
+            stated += [f"--variant={variant}"]
         report = make_report(
             *sides,
             rankings,
@@ -138,28 +156,35 @@ def describe(result: Evaluated) -> RenderableType:
 
 def _ranked(
     sides: "tuple[Side, Side]",
-    settings: "Expansion | None",
+    settings: "Expansion | Reranking | None",
     folder: Path,
     tiling: "Tiling",
     workers: int,
     max_rank: int,
     memory: float,
 ) -> "Ranking":
-    """Expand as `settings` say, count the ranks, and sum them up."""
+    """Expand or re-rank as `settings` say, count the ranks, and sum them up."""
     from jobs.evaluation_report import Ranking
+    from pipeline.core.expansion import Expansion
     from pipeline.core.metrics import summarize
+    from pipeline.core.reranking import Reranking
     from pipeline.stages.evaluate import count_ranks
     from pipeline.stages.expand import expand_all, rows_to_expand
+    from pipeline.stages.rerank import count_reranked
 
     query, gallery = sides
     queries, rows = query.features, gallery.features
-    name = "baseline" if settings is None else f"aqe {settings.mode}"
+    name = "baseline" if settings is None else settings.name
     begun = time.perf_counter()
     with progress() as bar:
-        if settings is not None:
+
+        def told(task: str, total: int) -> "Callable[[int], None]":
+            number = bar.add_task(f"{name}: {task}", total=total)
+            return lambda done: bar.advance(number, done)
+
+        if isinstance(settings, Expansion):
             folder.mkdir()
             total = settings.times * rows_to_expand(settings.mode, len(queries), len(rows))
-            task = bar.add_task(f"{name}: expanding", total=total)
             queries, rows = expand_all(
                 queries,
                 rows,
@@ -168,18 +193,14 @@ def _ranked(
                 workers=workers,
                 tiling=tiling,
                 memory=int(memory * 2**30),
-                progress=lambda done: bar.advance(task, done),
+                progress=told("expanding", total),
             )
-        counting = bar.add_task(f"{name}: counting ranks", total=len(rows))
-        counts = count_ranks(
-            queries,
-            query.labels,
-            rows,
-            gallery.labels,
-            workers=workers,
-            tiling=tiling,
-            progress=lambda done: bar.advance(counting, done),
-        )
+        ranked = (queries, query.labels, rows, gallery.labels)
+        counted = told("counting ranks", len(rows))
+        if isinstance(settings, Reranking):
+            counts = count_reranked(*ranked, settings, tiling=tiling, progress=counted)
+        else:
+            counts = count_ranks(*ranked, workers=workers, tiling=tiling, progress=counted)
     summary = summarize(counts, len(rows), max_rank=max_rank)
     return Ranking(name, settings, queries, rows, summary, time.perf_counter() - begun)
 

@@ -18,6 +18,7 @@ from pipeline.archive.reading import read_image
 from pipeline.core.blocks import FeatureRows, Tiling
 from pipeline.core.expansion import Expansion
 from pipeline.core.metrics import Summary
+from pipeline.core.reranking import Reranking
 from pipeline.core.topk import search
 from pipeline.gallery.summary import summarize
 from pipeline.model.recipe import Recipe
@@ -35,7 +36,7 @@ class Ranking:
     """One way to rank: what it is called, the features it ranks, and what came out."""
 
     name: str
-    settings: Expansion | None
+    settings: Expansion | Reranking | None
     queries: FeatureRows
     gallery: FeatureRows
     summary: Summary
@@ -54,7 +55,9 @@ def make_report(
 ) -> dict[str, Any]:
     """The report as `pipeline.report.results` describes it; lists are those of the best ranking."""
     recipe = Recipe.from_json(gallery.gallery.recipe_json)
-    best = max(rankings, key=lambda ranking: ranking.summary.mean_ap)
+    # Re-ranked lists are ordered by no similarity that could be shown beside a row.
+    shown = [each for each in rankings if not isinstance(each.settings, Reranking)]
+    best = max(shown, key=lambda ranking: ranking.summary.mean_ap)
     return {
         "schema": 1,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

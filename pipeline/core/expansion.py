@@ -45,6 +45,11 @@ class Expansion:
         if self.times < 1:
             raise ValueError(f"times must be at least 1, not {self.times}")
 
+    @property
+    def name(self) -> str:
+        """What its figures are called; the mode stands beside every one."""
+        return f"aqe {self.mode}"
+
 
 def expand(
     rows: NDArray[np.float32] | FeatureRows,

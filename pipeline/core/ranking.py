@@ -184,7 +184,7 @@ def rank_counts(
 
             run(count, blocks(len(wanted), tiling.query_block))
     return RankCounts(
-        found.offsets, found.rows, found.scores, _ahead(beaten, starts, ends, len(found.rows))
+        found.offsets, found.rows, found.scores, rows_ahead(beaten, starts, ends, len(found.rows))
     )
 
 
@@ -221,7 +221,7 @@ def _matching_pairs(
     return owner[kept].astype(np.int64), rows[kept].astype(np.int64)
 
 
-def _ahead(
+def rows_ahead(
     beaten: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64], total: int
 ) -> NDArray[np.int64]:
     """Turn "rows that beat exactly x matches" into "rows before match i", query by query.

@@ -15,7 +15,7 @@ from pipeline.core import ranking
 from pipeline.core.blocks import Product, Tiling, blocks
 from pipeline.core.kernels import at_least, first_bit, longest, product_slack
 from pipeline.core.kernels import score as pair_score
-from pipeline.core.ranking import Labels, RankCounts, _ahead
+from pipeline.core.ranking import Labels, RankCounts, rows_ahead
 from pipeline.core.reciprocal import SparseRows
 from pipeline.core.reranking import Overlap, Reranked, Reranking, final_distance, inverted
 
@@ -90,7 +90,7 @@ def rank_counts(
 
             run(count, blocks(len(wanted), tiling.query_block))
     return RankCounts(
-        found.offsets, found.rows, found.scores, _ahead(beaten, starts, ends, len(found.rows))
+        found.offsets, found.rows, found.scores, rows_ahead(beaten, starts, ends, len(found.rows))
     )
 
 

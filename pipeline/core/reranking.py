@@ -63,6 +63,11 @@ class Reranking:
             raise ValueError(f"variant must be zhong or torchreid, not {self.variant!r}")
 
     @property
+    def name(self) -> str:
+        """What its figures are called."""
+        return "k-reciprocal"
+
+    @property
     def neighbors(self) -> int:
         """How many neighbours of every row, itself not counted, the re-ranking asks for."""
         return max(self.k1, self.k2 - 1)

@@ -95,6 +95,20 @@ def test_workers_change_nothing(capsys, galleries, cluster):
         assert figures(found["report"]) == reference
 
 
+def test_re_ranking_stands_beside_the_others(capsys, galleries):
+    flags = ("--rerank", "--k1", 6, "--k2", 3)
+    told = result(capsys, "evaluate", *galleries, "--aqe", "joint", *flags)
+    baseline, _, reranked = told["report"]["results"]
+    assert (reranked["name"], reranked["mode"]) == ("k-reciprocal", None)
+    assert reranked["parameters"] == {"k1": 6, "k2": 3, "lam": 0.3, "variant": "zhong"}
+    assert reranked["valid"] == baseline["valid"]
+    assert told["report"]["ranked"]["result"] != "k-reciprocal"
+    assert 'id="def-reranking"' in Path(told["report_html"]).read_text()
+    blocks = ("--query-block", 3, "--gallery-block", 7)
+    again = result(capsys, "evaluate", *galleries, "--aqe", "joint", *flags, *blocks)
+    assert figures(again["report"]) == figures(told["report"])
+
+
 def test_rounds_of_expansion_leave_no_scratch(capsys, galleries, tmp_path):
     scratch = tmp_path / "scratch"
     scratch.mkdir()
@@ -181,6 +195,7 @@ def test_an_empty_gallery_is_told(capsys, made, galleries, tmp_path):
         (("--workers", -1), "--workers must be at least 0"),
         (("--memory", -1), "--memory must be at least 0"),
         (("--aqe", "both"), "joint"),
+        (("--rerank", "--k1", 0), "k1 must be at least 1"),
         (("--gallery-version", 99), "99"),
         (("--scratch", "/no/such/folder"), "/no/such/folder"),
     ],
