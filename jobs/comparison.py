@@ -1,5 +1,6 @@
 """Two galleries side by side: opened at a version, held against each other, labelled."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from pipeline.core.ranking import DISTRACTOR, NO_CAMERA, Labels, has_match
 from pipeline.errors import InputError
 from pipeline.gallery.table import Gallery
 from pipeline.model.recipe import Recipe
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,10 @@ def open_sides(
     for each in tables:
         if each.count == 0:
             raise InputError(f"{each.location} has no row in version {each.version}")
+    if tables[0].location == tables[1].location and tables[1].rows(["camera"])["camera"].null_count:
+        logger.warning(
+            "%s is evaluated against itself: a query without a camera finds itself", query
+        )
     names = ["path", "identity", "camera"]
     columns = [each.rows(names) for each in tables]
     first, second = (

@@ -140,10 +140,19 @@ def evaluate(
             tiling,
             max_rank=max_rank,
             settings=settings,
-            command=["regallery", "evaluate", "--query", query, "--gallery", gallery, *stated],
+            command=_command(sides, out, stated),
         )
     json, html = write_report(report, *sides, out)
     return Evaluated(json, html, report)
+
+
+def _command(sides: "tuple[Side, Side]", out: Path, stated: list[str]) -> list[str]:
+    """What to type to get the same report again, from any folder."""
+    words = ["regallery", "evaluate"]
+    for name, side in zip(("query", "gallery"), sides, strict=True):
+        words += [f"--{name}", str(Path(side.gallery.location).absolute())]
+        words += [f"--{name}-version", str(side.gallery.version)]
+    return [*words, "--out", str(out.absolute()), *stated]
 
 
 def describe(result: Evaluated) -> RenderableType:

@@ -2,6 +2,7 @@
 
 import sys
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -98,22 +99,31 @@ def extract(
     for flag, value in (("--max-pixels", max_pixels), ("--batch-size", on.batch_size)):
         if value < 1:
             raise InputError(f"{flag} must be at least 1, not {value}")
-    from jobs.extraction import commit_units, extract_units, plan_units
-    from pipeline.archive.listing import list_source
+    # What is cheap to find wrong is told before torch and Ray are loaded.
+    from pipeline.archive.listing import check_source, list_source
     from pipeline.archive.work_plan import check_unit_size, compare
     from pipeline.gallery import table
-    from pipeline.stages.extract import Work
+    from pipeline.model.kinds import check_file
 
     check_unit_size(unit_size)
-    network, wanted = _recipe(model, checkpoint, recipe)
+    check_source(source, layout)
+    check_file(model)
     table.check_location(gallery)
+    from jobs.extraction import commit_units, extract_units, on_cluster, plan_units
+    from pipeline.stages.extract import Work
+
+    network, wanted = _recipe(model, checkpoint, recipe)
     present = table.Gallery.open(gallery) if table.exists(gallery) else None
     if present is not None:
         _check_same_kind(present, wanted, layout, on.precision, storage)
     listing = list_source(source, layout)
     limit = _reject_limit(listing, max_rejects)
-    dimension = present.dimension if present else _dimension(network, wanted, on)
-    with table.lock_gallery(gallery, f"extract {source}") as lock:
+    with ExitStack() as stack:
+        dimension = present.dimension if present else _dimension(network, wanted, on)
+        if present is None and on.actors != 0:
+            # Wrong resources, too, are told before anything is written.
+            stack.enter_context(on_cluster(on))
+        lock = stack.enter_context(table.lock_gallery(gallery, f"extract {source}"))
         if not table.exists(gallery):
             _create(
                 gallery,
@@ -208,9 +218,10 @@ def _check_same_kind(
     if wanted.fingerprint != present.fingerprint:
         held = Recipe.from_json(present.recipe_json)
         different = "; ".join(held.differences(wanted))
+        hint = "" if present.count else ", or delete this one: it holds no row"
         raise InputError(
             f"{present.location} was made with another recipe ({different}):"
-            " features of two recipes are never mixed; give a new gallery"
+            f" features of two recipes are never mixed; give a new gallery{hint}"
         )
     if layout != present.properties["layout"]:
         raise InputError(

@@ -2,8 +2,8 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Generator, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.connect import connect
-from cluster.profiles import resolve
+from cluster.profiles import ActorResources, resolve
 from jobs.console import progress
 from jobs.flags import ActorFlags
 from pipeline.archive.work_plan import Unit, plan, units
@@ -111,18 +111,7 @@ def _records(
     if on.actors == 0:
         yield from extract_here(todo, work)
         return
-    if on.address and on.address.startswith("ray://"):
-        raise InputError(
-            f"--address {on.address}: Ray Data does not run over ray://; give host:port on the"
-            " cluster's own network, or submit the job"
-        )
-    with connect(on.address) as cluster:
-        resources = resolve(
-            cluster.nodes,
-            actors=on.actors,
-            cpus_per_actor=on.num_cpus,
-            gpus_per_actor=on.num_gpus,
-        )
+    with on_cluster(on) as resources:
         yield from extract_on_ray(
             todo,
             work,
@@ -130,6 +119,23 @@ def _records(
             cpus_per_actor=resources.cpus_per_actor,
             gpus_per_actor=resources.gpus_per_actor,
             environment=resources.environment,
+        )
+
+
+@contextmanager
+def on_cluster(on: ActorFlags) -> Iterator[ActorResources]:
+    """Join Ray, or stay where it is joined already, and fit the flags to its machines."""
+    if on.address and on.address.startswith("ray://"):
+        raise InputError(
+            f"--address {on.address}: Ray Data does not run over ray://; give host:port on the"
+            " cluster's own network, or submit the job"
+        )
+    with connect(on.address) as cluster:
+        yield resolve(
+            cluster.nodes,
+            actors=on.actors,
+            cpus_per_actor=on.num_cpus,
+            gpus_per_actor=on.num_gpus,
         )
 
 

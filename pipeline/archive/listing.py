@@ -41,6 +41,15 @@ class Listing:
     skipped: dict[str, int]
 
 
+def check_source(source: str, layout: str = "none") -> None:
+    """Raise InputError where there is no such source or layout; looks at no image."""
+    filesystem, path = locate(source)
+    if not filesystem.exists(path):
+        raise InputError(f"there is no folder or manifest {source}")
+    local = local_path(source)
+    layouts.layout(layout, source.rstrip("/") if local is None else str(local))
+
+
 def list_source(source: str, layout: str = "none") -> Listing:
     """List the images of a folder, or of a manifest (.csv, .parquet), on any fsspec file system.
 

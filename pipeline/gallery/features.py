@@ -137,7 +137,7 @@ class GalleryFeatures:
     def _opened(self, file: int) -> pq.ParquetFile:
         path = self._path(file)
         try:
-            return pq.ParquetFile(path, pre_buffer=False)
+            return pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True)
         except FileNotFoundError as error:
             raise GalleryDamagedError(
                 f"{path}: a file of version {self.version} is gone; restore it or choose a "

@@ -166,7 +166,10 @@ def _is_alive(owner: Owner) -> bool:
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
     """The lock file, open and under `flock`."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except PermissionError as error:
+        raise InputError(f"{path.parent}: the gallery's folder cannot be written to") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield descriptor

@@ -20,7 +20,8 @@ def write_row_file(path: Path, rows: pa.Table) -> None:
     """Writes rows as a Parquet file that reads fast, and waits until it is on the disk.
 
     The features are neither compressed nor in a dictionary, and each row group keeps them in one
-    page; statistics are kept of `STATISTICS_COLUMNS` only, so that no path stays in a log.
+    page with its checksum; statistics are kept of `STATISTICS_COLUMNS` only, so that no path stays
+    in a log.
     """
     pq.write_table(
         rows,
@@ -31,6 +32,7 @@ def write_row_file(path: Path, rows: pa.Table) -> None:
         column_encoding={"feature": "PLAIN"},
         write_statistics=list(STATISTICS_COLUMNS),
         data_page_size=_ONE_PAGE,
+        write_page_checksum=True,
     )
     storage.sync_file(path)
 

@@ -155,4 +155,5 @@ def _wrong_width(file: str, found: int, expected: int) -> GalleryDamagedError:
 
 def _norm(feature: np.ndarray) -> float:
     """The length of one feature `[D]`, without overflow."""
-    return float(np.linalg.norm(feature.astype(np.float64)))
+    with np.errstate(invalid="ignore"):  # damaged bytes may be a signalling NaN
+        return float(np.linalg.norm(feature.astype(np.float64)))

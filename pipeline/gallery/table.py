@@ -296,6 +296,8 @@ class Gallery:
         """Names the first file of this version that is not as the log says."""
         for file in self.snapshot.files:
             path = self._root / file.path
+            if not path.exists():
+                return GalleryDamagedError(f"{path}: the file is gone; restore it")
             try:
                 rows = pq.read_table(path, columns=["row_id"]).num_rows
             except (OSError, pa.ArrowInvalid) as reason:

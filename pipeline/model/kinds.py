@@ -32,6 +32,12 @@ def network_kind(path: str) -> Kind:
     raise InputError(f"{path}: this is no network file; {_ACCEPTED}")
 
 
+def check_file(model: str) -> None:
+    """Raise InputError where a model is neither a network file nor `torchvision:NAME`."""
+    if not model.startswith("torchvision:"):
+        network_kind(model)
+
+
 def read_head(path: str) -> bytes:
     """The first 64 bytes of a file; InputError where it is missing, unreadable, empty or tiny."""
     try:

@@ -189,6 +189,20 @@ def test_ray_client_addresses_are_refused(capsys, command):
 
 
 @pytest.mark.ray
-def test_actors_beyond_the_machine_are_refused(capsys, command):
+def test_what_the_machine_has_not_is_refused_before_anything_is_written(capsys, command):
     on_ray = command[: command.index("--actors")]
     assert "--actors" in refused(capsys, *on_ray, "--actors", 10_000)
+    assert "--num-gpus" in refused(capsys, *on_ray, "--num-gpus", 1)
+    assert not Path(command[3]).exists()
+
+
+def test_a_flipped_bit_of_a_feature_is_told_by_name(capsys, command, tmp_path):
+    result(capsys, *command)
+    (file,) = Path(command[3]).glob("0*.parquet")
+    data = bytearray(file.read_bytes())
+    feature = Gallery.open(str(command[3])).features().read(7, 8).tobytes()
+    data[data.index(feature) + 3] ^= 0x80  # a sign: the length stays as it was
+    file.write_bytes(data)
+    arguments = ("--gallery", command[3], "--out", tmp_path / "out")
+    for verb in (("export",), ("evaluate", "--query", command[3])):
+        assert file.name in refused(capsys, *verb, *arguments, status=1)
