@@ -13,7 +13,7 @@ from jobs.arguments import LOCATION
 from jobs.evaluate import Evaluated, evaluate
 from jobs.evaluate import describe as describe_evaluation
 from jobs.extract import Extracted, extract
-from jobs.flags import ActorFlags
+from jobs.flags import ActorFlags, ExpansionFlags
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def demo(
         query=made["query"].gallery,
         gallery=made["gallery"].gallery,
         out=out / f"report-{seed}",
-        aqe=("query", "database", "joint"),
+        expansion=ExpansionFlags(aqe=("query", "database", "joint")),
     )
     return Demonstrated(
         archive=archive,

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from jobs.arguments import Location
-from jobs.flags import ActorFlags, RecipeFlags
+from jobs.flags import ActorFlags, RecipeFlags, stated
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
@@ -205,8 +205,8 @@ def _recipe(model: str, checkpoint: str | None, flags: RecipeFlags) -> "tuple[Ne
     from pipeline.model.recipe import load_recipe_fields
 
     network = NetworkFile(model, checkpoint)
-    stated = load_recipe_fields(flags.recipe) if flags.recipe else {}
-    return network, default_recipe(network, stated | flags.stated())
+    fields = load_recipe_fields(flags.recipe) if flags.recipe else {}
+    return network, default_recipe(network, fields | stated(flags, without=("recipe",)))
 
 
 def _check_same_kind(

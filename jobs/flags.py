@@ -1,11 +1,13 @@
 """Flags that several verbs share; what they mean is checked where it is used."""
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from jobs.arguments import Location
+from jobs.arguments import LOCATION, Location
+from pipeline.errors import InputError
 
 
 @Parameter(name="*")
@@ -36,11 +38,6 @@ class RecipeFlags:
     fusion: Literal["unit", "raw"] | None = None
     """Mean of the views' unit vectors, or of raw features (default: unit)."""
 
-    def stated(self) -> dict[str, Any]:
-        """The recipe fields that are given as flags."""
-        given = {each.name: getattr(self, each.name) for each in fields(self)}
-        return {k: v for k, v in given.items() if v is not None and k != "recipe"}
-
 
 @Parameter(name="*")
 @dataclass(frozen=True)
@@ -60,3 +57,69 @@ class ActorFlags:
     """Crops that the network takes at once."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Arithmetic of the network; features leave it as float32."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ExpansionFlags:
+    """Alpha query expansion; what is left out has the default of `pipeline.core.expansion`."""
+
+    aqe: tuple[Literal["query", "database", "joint"], ...] = ()
+    """Also rank with query expansion in this mode; give it again for another mode."""
+    k: int | None = None
+    """Neighbours of the expansion, the row itself included (default: 10)."""
+    alpha: float | None = None
+    """Power of the similarity that weighs a neighbour; 0 for a plain mean (default: 3)."""
+    times: int | None = None
+    """Rounds of expansion (default: 1)."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class RerankingFlags:
+    """k-reciprocal re-ranking; what is left out has the default of `pipeline.core.reranking`."""
+
+    rerank: bool = False
+    """Also rank by k-reciprocal distance, in this process."""
+    k1: int | None = None
+    """Neighbours of the re-ranking (default: 20)."""
+    k2: int | None = None
+    """Rows that the re-ranking averages, the row itself included (default: 6)."""
+    lam: float | None = None
+    """Share of the original distance in the re-ranked one (default: 0.3)."""
+    variant: Literal["zhong", "torchreid"] | None = None
+    """Original distance: squared Euclidean (zhong, the default), or its square (torchreid)."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class FoldFlags:
+    """What an evaluation runs on, and what it may hold."""
+
+    workers: int = 0
+    """Ray tasks at once; 0 works in this process, on all its CPUs."""
+    address: str | None = None
+    """Ray cluster to join (auto, host:port, ray://...); without it, this machine alone."""
+    query_block: int | None = None
+    """Queries of a tile (default: 1024)."""
+    gallery_block: int | None = None
+    """Gallery rows of a tile: with the former, what bounds the memory (default: 4096)."""
+    memory: float | None = None
+    """GiB that an expansion may hold in features; above it, more passes are made (default: 4)."""
+    scratch: Annotated[Path, LOCATION] | None = None
+    """Folder for expanded features, seen by every worker (default: a temporary one)."""
+
+    def __post_init__(self) -> None:
+        for flag, value in (("--workers", self.workers), ("--memory", self.memory or 0)):
+            if not value >= 0:
+                raise InputError(f"{flag} must be at least 0, not {value}")
+
+
+def stated(flags: Any, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The fields of a class of flags that were given, by name.
+
+    >>> stated(ExpansionFlags(aqe=("joint",), k=5), without=("aqe",))
+    {'k': 5}
+    """
+    given = {each.name: getattr(flags, each.name) for each in fields(flags)}
+    return {k: v for k, v in given.items() if v is not None and k not in without}

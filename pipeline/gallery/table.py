@@ -31,6 +31,9 @@ from pipeline.gallery.storage import GalleryDamagedError
 from pipeline.gallery.unit_files import FoundUnits, UnitRecord, UnitTarget, find_units
 
 _log = logging.getLogger(__name__)
+_CHECKED = ds.ParquetFileFormat(
+    default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+)
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,7 @@ class Gallery:
         fields = [field for field in SCALAR_FIELDS if field.name in {"row_id", *columns}]
         paths = [str(self._root / file.path) for file in self.snapshot.files]
         try:
-            table = ds.dataset(paths, schema=pa.schema(fields), format="parquet").to_table()
+            table = ds.dataset(paths, schema=pa.schema(fields), format=_CHECKED).to_table()
         except (OSError, pa.ArrowInvalid) as error:
             raise self._damage(error) from error
         if table.num_rows != self.count:
