@@ -37,9 +37,10 @@ def demo(
 ) -> Demonstrated:
     """Run the whole way on a small archive made on the spot.
 
-    Draws people who walk past four cameras, makes galleries of the queries and of the rest with a
-    small network trained on other drawn people, evaluates with and without query expansion, and
-    writes the report. Nothing is downloaded. Run again, it goes on where it stopped.
+    Draws people who walk past four cameras, makes galleries of the queries
+    and of the rest with a small network trained on other drawn people,
+    evaluates with and without query expansion, and writes the report.
+    Nothing is downloaded. Run again, it goes on where it stopped.
 
     For example:
 

@@ -73,8 +73,9 @@ def extract(
 ) -> Extracted:
     """Make a gallery, or bring it up to date with its source.
 
-    Only images that are new or have changed are extracted. Run again after an interruption, the
-    command goes on with the work units that are not finished.
+    Only images that are new or have changed are extracted. Run again after
+    an interruption, the command goes on with the work units that are not
+    finished.
 
     For example:
 
