@@ -201,10 +201,17 @@ class ExtractUnit:
 
 
 def extract_here(units: Sequence[Unit], work: Work) -> Generator[UnitRecord]:
-    """Extract units one after the other in this process: the plain loop."""
+    """Extract units one after the other in this process: the plain loop.
+
+    RunError where a file cannot be written: what was finished stays on disk.
+    """
     extractor = UnitExtractor(work)
     for unit in units:
-        yield extractor.extract(unit)
+        try:
+            record = extractor.extract(unit)
+        except OSError as error:
+            raise RunError(f"extraction stopped: {error}; {_KEPT}") from error
+        yield record
 
 
 def extract_on_ray(

@@ -117,6 +117,21 @@ def test_large_pictures_are_refused_by_the_limit_that_was_set(tmp_path):
     assert (record.rows, record.rejects) == (2, 1)
 
 
+def test_a_full_disk_in_the_middle_keeps_what_is_done(tmp_path, monkeypatch):
+    gallery, units, work = prepared(tmp_path, save_source(tmp_path / "source", 8), unit_size=4)
+    write = stage.write_unit
+
+    def full(target, name, *rest):
+        if name == units[1].id:
+            raise OSError(28, "No space left on device")
+        return write(target, name, *rest)
+
+    monkeypatch.setattr(stage, "write_unit", full)
+    with pytest.raises(RunError, match="No space left on device; finished work units are kept"):
+        list(extract_here(units, work))
+    assert [unit.unit_id for unit in gallery.find_units().units] == [units[0].id]
+
+
 @pytest.mark.ray
 def test_an_error_in_a_worker_is_told_in_a_line(tmp_path, cluster):
     _, units, work = prepared(tmp_path, save_source(tmp_path / "source", 4))
