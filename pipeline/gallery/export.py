@@ -1,7 +1,6 @@
 """A version of a gallery for other tools: `features.npy` with `rows.csv`, or Parquet with lists."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -57,11 +56,11 @@ def export(gallery: Gallery, out: str, format: str = "npy") -> Exported:  # noqa
         writers = {FEATURES_FILE: _write_features, ROWS_FILE: _write_csv}
     else:
         writers = {PARQUET_FILE: _write_parquet}
-    _write_whole(folder / ABOUT_FILE, partial(_write_about, gallery, False))
+    storage.write_whole(folder / ABOUT_FILE, partial(_write_about, gallery, False))
     storage.delete_files(folder / name for name in sorted(_OWN - {ABOUT_FILE}))
     for name, write in writers.items():
-        _write_whole(folder / name, partial(write, gallery))
-    _write_whole(folder / ABOUT_FILE, partial(_write_about, gallery, True))
+        storage.write_whole(folder / name, partial(write, gallery))
+    storage.write_whole(folder / ABOUT_FILE, partial(_write_about, gallery, True))
     files = tuple(str(folder / name) for name in (*writers, ABOUT_FILE))
     return Exported(files, gallery.count, gallery.dimension, gallery.version)
 
@@ -88,17 +87,6 @@ def _is_export(about: Path) -> bool:
         return "regallery_export" in json.loads(about.read_bytes())
     except (FileNotFoundError, ValueError, TypeError):
         return False
-
-
-def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    temporary = path.with_name(f".{path.name}{storage.TEMPORARY_SUFFIX}")
-    try:
-        write(temporary)
-        storage.sync_file(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    storage.sync_folder(path.parent)
 
 
 def _blocks(gallery: Gallery) -> list[tuple[int, int]]:

@@ -7,7 +7,7 @@ is one module's work. Only local file systems are supported today.
 import errno
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from pipeline.errors import InputError, RunError
@@ -70,6 +70,21 @@ def make_folder(path: Path) -> None:
 def temporary_name(folder: Path, name: str) -> Path:
     """A name in `folder` that no other writer uses and that no reader of Parquet folders lists."""
     return folder / f".{name}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}"
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Lets `write` make a file under a hidden name beside `path`, flushes it, and renames it there.
+
+    A reader finds the whole file, the one before, or none; an older one is replaced.
+    """
+    temporary = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
+    try:
+        write(temporary)
+        sync_file(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
 
 
 def link_into_place(temporary: Path, final: Path) -> bool:
