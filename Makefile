@@ -1,6 +1,7 @@
 # make setup    the environment in .venv, from requirements.lock; everything below does it when needed
 # make demo     the whole way, on a small archive made on the spot
-# make test     all tests; ARGS goes to pytest: make test ARGS="-m 'not ray and not browser' -x"
+# make test     all tests, a file at a time in each of two processes; ARGS goes to pytest:
+#               make test ARGS="-m 'not ray and not browser' -x"
 # make lint     style, types and the direction of imports
 # make format   lay the code out
 # make lock     requirements.lock from what .venv holds
@@ -11,6 +12,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 FOLDERS := $(wildcard pipeline jobs cluster tests benchmarks)
 ARGS ?=
+PROCESSES ?= 2
 
 .PHONY: setup demo test lint format lock clean
 
@@ -27,7 +29,7 @@ demo: $(READY)
 	$(BIN)/regallery demo $(ARGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check $(FOLDERS)
