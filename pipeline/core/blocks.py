@@ -130,14 +130,19 @@ class Tiling:
         """The same blocks on a single thread, for a worker that owns one CPU."""
         return replace(self, threads=1)
 
+    def thread_count(self) -> int:
+        """Threads that the fold runs on."""
+        return self.threads or len(os.sched_getaffinity(0))
+
     @contextmanager
     def workers(self) -> Iterator[Callable[[Callable[[int, int], None], Blocks], None]]:
         """Start this tiling's threads; gives a function that calls `work(start, stop)` per block.
 
         The linear algebra inside takes one thread each: the blocks are the parallelism.
         """
-        threads = self.threads or len(os.sched_getaffinity(0))
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with ThreadPoolExecutor(
+            self.thread_count(), initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool:
 
             def run(work: Callable[[int, int], None], runs: Blocks) -> None:
                 for _ in pool.map(lambda block: work(*block), runs):

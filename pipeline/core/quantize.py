@@ -39,11 +39,13 @@ class Codes:
 
     `order` int64 `[N]` gives the matrix's row at each place. Of each block: the `scale` of its
     codes, and the greatest length of a row (`length`), of a coded row (`coded`) and of the
-    difference between the two (`residual`), float64.
+    difference between the two (`residual`), float64. Where they are `rotated`, they go with others
+    that are.
     """
 
     size: int
     dimension: int
+    rotated: bool
     order: NDArray[np.int64]
     codes: torch.Tensor
     scale: NDArray[np.float64]
@@ -51,23 +53,27 @@ class Codes:
     coded: NDArray[np.float64]
     residual: NDArray[np.float64]
 
-    def product(self, x: int, y: int, buffer: torch.Tensor) -> NDArray[np.int32]:
-        """The tile of block `x` and block `y` in units of both scales, written into `buffer`."""
+    def product(
+        self, x: int, other: "Codes", y: int, buffer: torch.Tensor, negated: bool = False
+    ) -> NDArray[np.int32]:
+        """The tile of block `x` and block `y` of `other`, in units of both, put into `buffer`."""
         a = self.codes[x * self.size : (x + 1) * self.size]
-        b = self.codes[y * self.size : (y + 1) * self.size]
+        b = other.codes[y * other.size : (y + 1) * other.size]
         tile = buffer[: len(a) * len(b)].view(len(a), len(b))
-        return torch._int_mm(a, b.t(), out=tile).numpy()
+        return torch._int_mm(-a if negated else a, b.t(), out=tile).numpy()
 
-    def unit(self, x: int, y: int) -> float:
-        """What 1 in the tile of block `x` and block `y` stands for."""
-        return float(self.scale[x] * self.scale[y])
+    def unit(self, x: int, other: "Codes", y: int) -> float:
+        """What 1 in the tile of block `x` and block `y` of `other` stands for."""
+        return float(self.scale[x] * other.scale[y])
 
-    def bound(self, x: int, y: int) -> float:
-        """How far a product of codes of block `x` and block `y` may lie from the pair's `score`."""
-        error = self.residual[x] * self.length[y] + self.coded[x] * self.residual[y]
+    def bound(self, x: int, other: "Codes", y: int) -> float:
+        """How far a product of codes of block `x` and block `y` of `other` may lie from the
+        pair's `score`."""
+        error = self.residual[x] * other.length[y] + self.coded[x] * other.residual[y]
         # Of the two roundings that the slack is for, codes have one: that of the `score`. What it
         # has to spare is a thousand times the rounding of the rotation and the lengths in float64.
-        return float(error + product_slack(self.dimension, self.length[x], self.length[y]) / 2)
+        rounding = product_slack(self.dimension, self.length[x], other.length[y]) / 2
+        return float(error + rounding)
 
 
 def quantize(
@@ -102,7 +108,7 @@ def quantize(
         )
 
     run(encode, blocks(n, size))
-    return Codes(size, dimension, order, codes, scale, *lengths.T)
+    return Codes(size, dimension, rotate, order, codes, scale, *lengths.T)
 
 
 def can_code(dimension: int) -> bool:

@@ -115,12 +115,12 @@ def search(
     return best_first(scores, rows, min(k, len(gallery)))
 
 
-def merge(parts: list[TopK]) -> TopK:
-    """The k best of several searches of disjoint parts of one gallery for the same queries.
+def merge(parts: list[TopK], k: int | None = None) -> TopK:
+    """The `k` best of several searches of disjoint parts of one gallery for the same queries.
 
-    k is that of the widest part. Associative and commutative: parts may come in any order.
+    Without `k`, as many as the widest part has. Parts may come in any order, and be merged before.
     """
-    k = max(part.k for part in parts)
+    k = max(part.k for part in parts) if k is None else k
     scores = np.concatenate([part.scores for part in parts], axis=1)
     rows = np.concatenate([part.rows for part in parts], axis=1)
     return best_first(scores, rows, k)

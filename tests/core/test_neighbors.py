@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from pipeline.core import neighbors as module
 from pipeline.core import quantize
-from pipeline.core.blocks import ArrayRows, StackedRows, Tiling
-from pipeline.core.neighbors import neighbors
-from pipeline.core.topk import search
+from pipeline.core.blocks import ArrayRows, StackedRows, Tiling, blocks
+from pipeline.core.neighbors import between, neighbors
+from pipeline.core.topk import TopK, best_first, merge, search
 from tests import oracles
 from tests.core.strategies import cases, tilings, unit_rows
 from tests.core.test_quantize import KINDS, rows_of
@@ -144,36 +144,152 @@ def counted(monkeypatch):
     return calls
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 3, 8, 9])
-def test_every_tile_comes_once_and_none_out_shares_a_block(count):
-    tiles, seen = module._Tiles(count), []
-    while len(seen) < count * (count + 1) // 2:
+def taken_in_turn(tiles, together, apart=0):
+    """All tiles, `together` of them out at a time where that many are free."""
+    seen = []
+    while len(tiles):
         out = [tiles.take()]
-        while len(out) < count // 2 and len(seen) + len(out) < count * (count + 1) // 2:
-            free = [t for t in tiles._left if tiles._out.isdisjoint(t)]
-            if not free:
-                break
+        while len(out) < together and any(
+            tiles._out.isdisjoint(tiles._blocks(tile)) for tile in tiles._left
+        ):
             out.append(tiles.take())
-        used = [block for tile in out for block in set(tile)]
+        used = [block for x, y in out for block in {x, y + apart}]
         assert len(used) == len(set(used))
         for tile in out:
             tiles.give_back(tile)
         seen += out
+    return seen
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 8, 9])
+def test_every_tile_comes_once_and_none_out_shares_a_block(count):
+    seen = taken_in_turn(module._Tiles(module._triangle(count)), count // 2)
     assert sorted(seen) == [(x, y) for x in range(count) for y in range(x, count)]
 
 
+@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (1, 4), (4, 2), (3, 3), (5, 6)])
+def test_every_tile_of_a_rectangle_comes_once_and_none_out_shares_a_block(shape):
+    line = module._rectangle(*shape)
+    seen = taken_in_turn(module._Tiles(line, apart=shape[0]), min(shape), shape[0])
+    assert seen == line  # none has to wait
+    assert sorted(seen) == [(x, y) for x in range(shape[0]) for y in range(shape[1])]
+
+
 def test_a_tile_waits_for_its_blocks():
-    tiles, taken = module._Tiles(2), []
-    first, _second = tiles.take(), tiles.take()
+    tiles, taken = module._Tiles(module._triangle(2)), []
+    first, second = tiles.take(), tiles.take()
     waiting = threading.Thread(target=lambda: taken.append(tiles.take()))
     waiting.start()
     waiting.join(0.05)
     tiles.give_back(first)
     waiting.join(0.05)
     assert not taken
-    tiles.give_back(_second)
+    tiles.give_back(second)
     waiting.join()
     assert taken == [(0, 1)]
+
+
+def numbered(found, first_row):
+    """What was found, with rows counted from `first_row`."""
+    return TopK(found.scores, np.where(found.rows < 0, -1, found.rows + first_row))
+
+
+def assert_exact_between(first, second, k, products="auto", tiling=None):
+    options = {"tiling": tiling, "products": products}
+    there, back = between(first, second, k, first_row=1000, second_row=5, **options)
+    assert_same(there, numbered(search(first, second, k), 5))
+    assert_same(back, numbered(search(second, first, k), 1000))
+
+
+@given(cases(), st.integers(1, 50), tilings, st.sampled_from(PRODUCTS))
+def test_between_equals_the_naive_loop_in_every_tiling(case, k, tiling, products):
+    first, second = (rows[rows.any(axis=1)] for rows in (case.queries, case.gallery))
+    there, back = between(first, second, k, tiling=tiling, products=products)
+    assert as_lists(there) == oracles.top_k(first, second, k)
+    assert as_lists(back) == oracles.top_k(second, first, k)
+
+
+@given(
+    st.sampled_from(KINDS),
+    st.integers(0, 90),
+    st.integers(0, 150),
+    st.sampled_from([1, 2, 16, 63, 128, 300, 513, 2048]),
+    st.integers(1, 170),
+    st.sampled_from([Tiling(16, 64, 1), Tiling(64, 64, 2), Tiling(65, 1000, 2), Tiling()]),
+    st.sampled_from(PRODUCTS),
+    st.integers(0, 9),
+)
+def test_between_equals_search_to_the_bit(kind, n, m, d, k, tiling, products, seed):
+    rows = rows_of(kind, n + m, d, seed)
+    assert_exact_between(rows[:n], rows[n:], k, products, tiling)
+
+
+@pytest.mark.parametrize("products", PRODUCTS)
+def test_between_equals_search_where_tiles_are_many(products):
+    rows = unit_rows(3000, 256, clusters=200)
+    for cut, threads in ((1500, 2), (2999, 1), (64, 2)):
+        assert_exact_between(rows[:cut], rows[cut:], 10, products, Tiling(128, 128, threads))
+
+
+@given(cases(min_gallery=2), st.integers(1, 20), st.booleans(), st.data())
+def test_parts_make_up_the_whole(case, k, opposite, data):
+    rows = case.gallery[case.gallery.any(axis=1)]
+    size = data.draw(st.integers(1, 40))
+    products = data.draw(st.sampled_from(PRODUCTS))
+    parts = list(blocks(len(rows), size))
+    lists = {part: [] for part in parts}
+    for x, (a, b) in enumerate(parts):
+        lists[a, b].append(neighbors(rows[a:b], k, first_row=a, opposite=opposite))
+        for c, d in parts[x + 1 :]:
+            there, back = between(
+                rows[a:b], rows[c:d], k,
+                first_row=a, second_row=c, opposite=opposite, products=products,
+            )  # fmt: skip
+            lists[a, b].append(there)
+            lists[c, d].append(back)
+    whole = neighbors(rows, k, opposite=opposite)
+    for (a, b), found in lists.items():
+        merged = merge(data.draw(st.permutations(found)), k)
+        assert_same(merged, TopK(whole.scores[a:b], whole.rows[a:b]))
+
+
+@given(cases(min_gallery=2), st.integers(1, 50), tilings, st.sampled_from(PRODUCTS))
+def test_opposite_finds_the_least_similar(case, k, tiling, products):
+    rows = case.gallery[case.gallery.any(axis=1)]
+    options = {"tiling": tiling, "products": products, "opposite": True}
+    every = search(rows, rows, max(1, len(rows)), self_offset=0)
+    scores = np.where(every.rows < 0, every.scores, np.float32(0) - every.scores)
+    assert_same(neighbors(rows, k, **options), best_first(scores, every.rows, min(k, len(rows))))
+    first, second = rows[:3], rows[3:]
+    there, back = between(first, second, k, **options)
+    assert_same(there, search(-first, second, k))
+    assert_same(back, search(-second, first, k))
+
+
+@pytest.mark.parametrize("products", PRODUCTS)
+def test_opposite_sees_differences_of_a_rounding(products):
+    rng = np.random.default_rng(0)
+    rows = unit_rows(1, 512) + rng.standard_normal((300, 512)).astype(np.float32) * 2e-8
+    rows[::2] *= -1
+    there, back = between(
+        rows[:90], rows[90:], 4, opposite=True, products=products, tiling=Tiling(64, 64)
+    )
+    assert_same(there, search(-rows[:90], rows[90:], 4))
+    assert_same(back, search(-rows[90:], rows[:90], 4))
+
+
+@given(cases(min_gallery=3), st.integers(1, 12), st.integers(1, 12), tilings)
+def test_what_is_known_takes_part(case, k, held, tiling):
+    rows = case.gallery[case.gallery.any(axis=1)]
+    third = len(rows) // 3
+    old, new = rows[: 2 * third], rows[2 * third :]
+    known = neighbors(old, held)
+    there, back = between(old, new, k, second_row=len(old), known=(known, None), tiling=tiling)
+    assert_same(there, merge([known, numbered(search(old, new, k), len(old))], k))
+    assert_same(back, search(new, old, k))
+    whole = neighbors(new, k, first_row=len(old), known=back, tiling=tiling)
+    everyone = search(rows, rows, k, self_offset=0)
+    assert_same(whole, TopK(everyone.scores[len(old) :], everyone.rows[len(old) :]))
 
 
 def test_rows_may_come_from_anywhere():
@@ -205,6 +321,8 @@ def test_rows_that_cannot_be_compared_are_told(value, message):
     for products in PRODUCTS:
         with pytest.raises(ValueError, match=message):
             neighbors(rows, 2, products=products, tiling=Tiling(4, 4))
+        with pytest.raises(ValueError, match=message):
+            between(unit_rows(3, 4), rows[5:], 2, second_row=5, products=products)
 
 
 def test_wrong_arguments_are_told(monkeypatch):
@@ -212,6 +330,10 @@ def test_wrong_arguments_are_told(monkeypatch):
         neighbors(unit_rows(3, 4), 0)
     with pytest.raises(ValueError, match="products must be auto"):
         neighbors(unit_rows(3, 4), 1, products="int4")
+    with pytest.raises(ValueError, match="rows of 4 and 5 dimensions"):
+        between(unit_rows(3, 4), unit_rows(3, 5), 1)
+    with pytest.raises(ValueError, match="known neighbours of 2 rows do not go with 3 rows"):
+        neighbors(unit_rows(3, 4), 1, known=neighbors(unit_rows(2, 4), 1))
     monkeypatch.setattr(module, "can_code", lambda _: False)
     with pytest.raises(ValueError, match="int8 products of 4 dimensions are not exact"):
         neighbors(unit_rows(3, 4), 1, products="int8")

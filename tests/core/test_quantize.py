@@ -48,7 +48,12 @@ def tiles(codes, rows):
             a, b = (slice(z * codes.size, (z + 1) * codes.size) for z in (x, y))
             i, j = np.meshgrid(codes.order[a], codes.order[b], indexing="ij")
             scores = pair_scores(rows, rows, i.ravel(), j.ravel()).reshape(i.shape)
-            yield codes.bound(x, y), scores, codes.unit(x, y) * (whole[a] @ whole[b].T), (x, y)
+            yield (
+                codes.bound(x, codes, y),
+                scores,
+                codes.unit(x, codes, y) * (whole[a] @ whole[b].T),
+                (x, y),
+            )
 
 
 @given(
@@ -86,8 +91,11 @@ def test_products_are_those_of_the_codes():
     codes = coded(rows, 10)
     buffer = torch.empty(100, dtype=torch.int32)
     for _, _, products, (x, y) in tiles(codes, rows):
-        tile = codes.product(x, y, buffer)
-        np.testing.assert_allclose(tile * codes.unit(x, y), products, rtol=1e-12)
+        unit = codes.unit(x, codes, y)
+        tile = codes.product(x, codes, y, buffer)
+        np.testing.assert_allclose(tile * unit, products, rtol=1e-12)
+        tile = codes.product(x, codes, y, buffer, negated=True)
+        np.testing.assert_allclose(tile * -unit, products, rtol=1e-12)
 
 
 @pytest.mark.parametrize(("kind", "shorter"), [("falling", 0.5), ("one-hot", 0.9)])
