@@ -1,0 +1,280 @@
+"""A neighbor graph on the disk: of every row of a set its best others, a block of rows a file.
+
+Rows are named by their ids, so that a graph stays true when rows are added or removed elsewhere.
+While it is made, the neighbours found so far of the blocks to come lie beside the finished blocks,
+each under a name that says how far it has come: cut off at any instant, the next run goes on.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.core.blocks import blocks
+from pipeline.core.topk import TopK
+from pipeline.errors import InputError
+from pipeline.gallery import storage
+from pipeline.gallery.storage import GalleryDamagedError
+
+ABOUT_FILE = "graph.json"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which features a graph is of: those of a version of a gallery, after `rounds` expansions."""
+
+    location: str = ""
+    version: int = -1
+    fingerprint: str = ""
+    rounds: int = 0
+
+
+@dataclass(frozen=True)
+class About:
+    """What a graph holds: `k` neighbours of each of `rows` rows, in files of `block` rows.
+
+    `ids` is a hash of the row ids. Where the graph is `opposite`, neighbours are those of the
+    negated row: the farthest.
+    """
+
+    origin: Origin
+    rows: int
+    dimension: int
+    k: int
+    opposite: bool
+    ids: str
+    block: int
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A graph in a folder, whole or being made; picklable, for workers that see the folder.
+
+    `ids` int64 `[N]`, ascending, is the row id of each position. All methods speak of positions.
+    """
+
+    folder: str
+    about: About
+    ids: NDArray[np.int64]
+
+    @classmethod
+    def begin(cls, folder: Path, about: About, ids: NDArray[np.int64]) -> "Graph":
+        """The graph that an earlier run left in `folder`, in its blocks, or else an empty one.
+
+        Another graph that lies there is deleted. `about.ids` is filled in.
+        """
+        about = replace(about, ids=_hash(ids))
+        left = _read_about(folder / ABOUT_FILE)
+        if left is not None and replace(left, block=about.block) == about:
+            return cls(str(folder), left, ids)
+        if folder.exists():
+            shutil.rmtree(folder)
+        storage.make_folder(folder)
+        text = json.dumps(asdict(about), indent=2) + "\n"
+        storage.write_whole(folder / ABOUT_FILE, lambda path: _write_text(path, text))
+        return cls(str(folder), about, ids)
+
+    @classmethod
+    def open(cls, folder: Path) -> "Graph | None":
+        """The whole graph in `folder`; None where there is none, or none that is finished.
+
+        Raises `GalleryDamagedError` for a file that cannot be read.
+        """
+        about = _read_about(folder / ABOUT_FILE)
+        if about is None:
+            return None
+        found = cls(str(folder), about, np.empty(0, np.int64))
+        if found.finished < len(found.blocks):
+            return None
+        parts = [
+            _read(found._file(number), ["row_id"])["row_id"].to_numpy()
+            for number in range(len(found.blocks))
+        ]
+        ids = np.concatenate([np.empty(0, np.int64), *parts])
+        if _hash(ids) != about.ids:
+            raise GalleryDamagedError(
+                f"{folder}: the neighbor graph's rows are not those that it was made of: delete"
+                " the folder, and it is made anew"
+            )
+        return replace(found, ids=ids)
+
+    def __len__(self) -> int:
+        return self.about.rows
+
+    @cached_property
+    def blocks(self) -> list[tuple[int, int]]:
+        """The run of positions of each file."""
+        return list(blocks(self.about.rows, self.about.block))
+
+    @property
+    def finished(self) -> int:
+        """How many blocks, from the first, are finished."""
+        count = 0
+        while count < len(self.blocks) and self._file(count).exists():
+            count += 1
+        return count
+
+    def write(self, number: int, found: TopK) -> None:
+        """Keep a finished block: the neighbours of its rows, by position."""
+        start, stop = self.blocks[number]
+        _write(self._file(number), self.ids[start:stop], self._to_ids(found.rows), found.scores)
+
+    def read(self, start: int, stop: int, k: int | None = None) -> TopK:
+        """The `k` best neighbours (all that are kept) of the rows `start` to `stop`."""
+        width = self.about.k if k is None else min(k, self.about.k)
+        rows = np.empty((stop - start, width), np.int64)
+        scores = np.empty((stop - start, width), np.float32)
+        for number, begin, low, high in self._pieces(start, stop):
+            near, their_scores = _decode(self._file(number), self.about.k, low, high)
+            place = slice(begin - start, begin - start + high - low)
+            rows[place], scores[place] = (
+                self._to_positions(near[:, :width]),
+                their_scores[:, :width],
+            )
+        return TopK(scores, rows)
+
+    def write_open(self, number: int, strips: int, found: TopK) -> None:
+        """Keep what is known of a block that has met the blocks 0 to `strips` - 1."""
+        start, stop = self.blocks[number]
+        _write(self._open_file(number, strips), self.ids[start:stop], found.rows, found.scores)
+
+    def read_open(self, number: int, strips: int) -> TopK:
+        """What is known of a block that has met the blocks 0 to `strips` - 1."""
+        start, stop = self.blocks[number]
+        if strips == 0:
+            shape = stop - start, self.about.k
+            return TopK(np.full(shape, -np.inf, np.float32), np.full(shape, -1, np.int64))
+        rows, scores = _decode(self._open_file(number, strips), self.about.k, 0, stop - start)
+        return TopK(scores, rows)
+
+    def drop_open(self, strips: int) -> None:
+        """Delete what was known after fewer than `strips` strips: it is of no more use."""
+        for path in Path(self.folder).glob("open-*.parquet"):
+            if int(path.stem.rpartition("-")[2]) < strips:
+                path.unlink()
+
+    def _file(self, number: int) -> Path:
+        return Path(self.folder) / f"rows-{number:06d}.parquet"
+
+    def _open_file(self, number: int, strips: int) -> Path:
+        return Path(self.folder) / f"open-{number:06d}-{strips:06d}.parquet"
+
+    def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
+        """File, first position, and rows in the file, of each run within `start` to `stop`."""
+        while start < stop:
+            number, low = divmod(start, self.about.block)
+            high = min(self.about.block, low + stop - start)
+            yield number, start, low, high
+            start += high - low
+
+    @cached_property
+    def _plain(self) -> bool:
+        """Whether ids are positions."""
+        return len(self.ids) == 0 or int(self.ids[-1]) == len(self.ids) - 1
+
+    def _to_ids(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        return rows if self._plain else np.where(rows < 0, -1, self.ids[rows])
+
+    def _to_positions(self, near: NDArray[np.int64]) -> NDArray[np.int64]:
+        return near if self._plain else positions_of(near, self.ids)
+
+
+def positions_of(near: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The place of each id of `near` in the ascending `ids` `[N]`; -1 for -1 and unknown ids.
+
+    >>> positions_of(np.array([[7, -1, 6]]), np.array([2, 7]))
+    array([[ 1, -1, -1]])
+    """
+    if len(ids) == 0:
+        return np.full(near.shape, -1, np.int64)
+    places = np.searchsorted(ids, near)
+    found = ids[np.minimum(places, len(ids) - 1)] == near
+    return np.where(found, places, -1)
+
+
+def _hash(ids: NDArray[np.int64]) -> str:
+    return hashlib.blake2b(np.ascontiguousarray(ids, "<i8").data, digest_size=16).hexdigest()
+
+
+def _read_about(path: Path) -> About | None:
+    try:
+        held = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise GalleryDamagedError(
+            f"{path}: this is no neighbor graph; delete the folder, and it is made anew"
+        ) from error
+    try:
+        return About(**held | {"origin": Origin(**held["origin"])})
+    except (TypeError, KeyError) as error:
+        raise InputError(
+            f"{path}: this neighbor graph is of another version of regallery; delete its folder"
+        ) from error
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
+def _write(
+    path: Path,
+    ids: NDArray[np.int64],
+    near: NDArray[np.int64],
+    scores: NDArray[np.float32],
+) -> None:
+    table = pa.table(
+        {"row_id": ids, "neighbors": _binary(near, "<i8"), "scores": _binary(scores, "<f4")}
+    )
+    storage.write_whole(
+        path,
+        lambda temporary: pq.write_table(
+            table, temporary, compression="none", use_dictionary=False, write_page_checksum=True
+        ),
+    )
+
+
+def _binary(values: NDArray[np.generic], dtype: str) -> pa.FixedSizeBinaryArray:
+    """A matrix `[N, k]` as a column of little-endian bytes."""
+    stored = np.ascontiguousarray(values, dtype)
+    kind = pa.binary(stored.shape[1] * stored.itemsize)
+    return pa.FixedSizeBinaryArray.from_buffers(kind, len(stored), [None, pa.py_buffer(stored)])
+
+
+def _read(path: Path, columns: list[str]) -> pa.Table:
+    try:
+        return pq.ParquetFile(path, page_checksum_verification=True).read(columns=columns)
+    except (pa.ArrowInvalid, OSError, KeyError) as error:
+        raise GalleryDamagedError(
+            f"{path}: this part of a neighbor graph cannot be read ({error}); delete its folder,"
+            " and it is made anew"
+        ) from error
+
+
+def _decode(
+    path: Path, k: int, low: int, high: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Neighbours and scores `[high - low, k]` of the rows `low` to `high` of a file."""
+    table = _read(path, ["neighbors", "scores"])
+    if table.num_rows < high:
+        raise GalleryDamagedError(f"{path}: {table.num_rows} rows, where {high} were written")
+    near, scores = (table[name].slice(low, high - low) for name in ("neighbors", "scores"))
+    return _matrix(near, k, "<i8"), _matrix(scores, k, "<f4")
+
+
+def _matrix(column: pa.ChunkedArray, k: int, dtype: str) -> NDArray[Any]:
+    width = k * np.dtype(dtype).itemsize
+    parts = [
+        np.frombuffer(chunk.buffers()[1], dtype, count=len(chunk) * k, offset=chunk.offset * width)
+        for chunk in column.chunks
+    ]
+    return np.concatenate(parts).reshape(-1, k) if parts else np.empty((0, k), dtype)

@@ -1,0 +1,130 @@
+"""The neighbor graph of a set: strips of tiles on and above the diagonal, a row block each.
+
+Strip i is row block i against itself and all later blocks. It completes block i, whose neighbours
+are written; what it finds for the later blocks is kept beside them for the strips to come.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.core.blocks import FeatureRows, Tiling
+from pipeline.core.neighbors import between, neighbors
+from pipeline.core.topk import TopK, best_first
+from pipeline.gallery.graph import About, Graph, Origin
+from pipeline.stages.tasks import run_parts
+
+MEMORY = 4 << 30
+"""Bytes that the blocks in hand may take, in all workers together."""
+
+_LARGEST_BLOCK = 65_536
+_SMALLEST_BLOCK = 256
+_TASKS_A_WORKER = 2
+
+
+def build_graph(
+    rows: FeatureRows,
+    k: int,
+    folder: Path,
+    *,
+    ids: NDArray[np.int64] | None = None,
+    origin: Origin | None = None,
+    opposite: bool = False,
+    workers: int = 0,
+    tiling: Tiling | None = None,
+    memory: int = MEMORY,
+    progress: Callable[[int], None] = lambda _rows: None,
+) -> Graph:
+    """The `k` best others of every row of `rows` `[N, D]`, as `core.neighbors.neighbors` has them.
+
+    They are written to `folder`, which every worker sees; a graph of the same `origin`, `ids` (row
+    ids `[N]`, ascending; positions by default) and kind that an earlier run left there goes on
+    after its last finished block. In this process, or on `workers` Ray tasks at once; two blocks of
+    rows are held by each. `progress` is told the rows of every finished block.
+    """
+    tiling = tiling or Tiling()
+    about = About(
+        origin or Origin(),
+        len(rows),
+        rows.dimension,
+        min(k, len(rows)),
+        opposite,
+        "",
+        block_rows(len(rows), rows.dimension, k, workers, memory),
+    )
+    graph = Graph.begin(folder, about, np.arange(len(rows)) if ids is None else ids)
+    for strip in range(graph.finished):
+        progress(_length(graph.blocks[strip]))
+    shared = (graph, rows, tiling.on_one_thread() if workers else tiling)
+    for strip in range(graph.finished, len(graph.blocks)):
+        graph.drop_open(strip)
+        parts = _columns(strip, len(graph.blocks), workers)
+        found = list(run_parts(_fold_strip, shared, [(strip, part) for part in parts], workers))
+        graph.write(strip, _joined(found, graph.blocks[strip][0]))
+        progress(_length(graph.blocks[strip]))
+    graph.drop_open(len(graph.blocks))
+    return graph
+
+
+def block_rows(total: int, dimension: int, k: int, workers: int, memory: int) -> int:
+    """Rows of a block: two, with their codes and the neighbours found, fit in a worker's share."""
+    each = 2 * (5 * dimension + 64 * k)
+    size = min(_LARGEST_BLOCK, memory // max(1, workers) // each)
+    if workers:
+        size = min(size, -(-total // (_TASKS_A_WORKER * workers)))
+    return max(size, _SMALLEST_BLOCK)
+
+
+def _columns(strip: int, count: int, workers: int) -> list[range]:
+    """The column blocks of each task of a strip; the first begins on the diagonal."""
+    tasks = max(1, min(workers, count - strip))
+    return [range(strip + first, count, tasks) for first in range(tasks)]
+
+
+def _fold_strip(
+    graph: Graph, rows: FeatureRows, tiling: Tiling, strip: int, columns: range
+) -> TopK:
+    """Fold a strip's tiles in some columns; gives what is then known of its rows.
+
+    What the column blocks have found is kept beside them.
+    """
+    k, opposite = graph.about.k, graph.about.opposite
+    start, stop = graph.blocks[strip]
+    block, found = rows.read(start, stop), graph.read_open(strip, strip)
+    for column in columns:
+        if column == strip:
+            found = neighbors(
+                block, k, first_row=start, opposite=opposite, known=found, tiling=tiling
+            )
+            continue
+        first, last = graph.blocks[column]
+        found, theirs = between(
+            block,
+            rows.read(first, last),
+            k,
+            first_row=start,
+            second_row=first,
+            opposite=opposite,
+            known=(found, graph.read_open(column, strip)),
+            tiling=tiling,
+        )
+        graph.write_open(column, strip + 1, theirs)
+    return found
+
+
+def _joined(parts: list[TopK], start: int) -> TopK:
+    """What several tasks know of rows from `start` on: all know the same of the rows before it."""
+    if len(parts) == 1:
+        return parts[0]
+    scores, rows = [parts[0].scores], [parts[0].rows]
+    for part in parts[1:]:
+        old = part.rows < start
+        scores.append(np.where(old, np.float32(-np.inf), part.scores))
+        rows.append(np.where(old, -1, part.rows))
+    return best_first(np.concatenate(scores, axis=1), np.concatenate(rows, axis=1), parts[0].k)
+
+
+def _length(block: tuple[int, int]) -> int:
+    return block[1] - block[0]

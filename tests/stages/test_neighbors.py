@@ -1,0 +1,135 @@
+import numpy as np
+import pytest
+
+from pipeline.core.blocks import ArrayRows, Tiling
+from pipeline.core.neighbors import neighbors
+from pipeline.gallery.graph import Graph, Origin
+from pipeline.stages import neighbors as stage
+from pipeline.stages.neighbors import block_rows, build_graph
+from tests.core.strategies import unit_rows
+from tests.gallery.crashing import interrupted
+
+ROWS = unit_rows(90, 40, clusters=9)
+IDS = np.arange(90) * 3 + 5
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(stage, "_SMALLEST_BLOCK", 1)
+
+
+def bytes_of(found):
+    return found.scores.tobytes(), found.rows.tobytes()
+
+
+def built(folder, k=7, rows=ROWS, **options):
+    graph = build_graph(ArrayRows(rows), k, folder, **options)
+    assert graph.finished == len(graph.blocks)
+    return bytes_of(graph.read(0, len(rows)))
+
+
+def memory_of(block, k=7, dimension=40):
+    """A budget that gives blocks of this size."""
+    return 2 * block * (5 * dimension + 64 * k)
+
+
+@pytest.mark.parametrize("opposite", [False, True])
+@pytest.mark.parametrize("block", [6, 30, 89, 90, 1000])
+def test_blocks_of_any_size_give_the_bits_of_one_call(tmp_path, block, opposite):
+    expected = bytes_of(neighbors(ROWS, 7, opposite=opposite))
+    found = built(tmp_path, opposite=opposite, memory=memory_of(block), tiling=Tiling(16, 16))
+    assert found == expected
+    assert len(list(tmp_path.glob("rows-*"))) == -(-90 // block)
+    assert not list(tmp_path.glob("open-*"))
+
+
+@pytest.mark.parametrize("k", [1, 4, 5, 6])
+def test_k_goes_beyond_the_rows_and_ties_go_by_row(tmp_path, k):
+    rows = np.ones((5, 1), np.float32)
+    found = build_graph(ArrayRows(rows), k, tmp_path, memory=memory_of(2, k, 1)).read(0, 5)
+    assert bytes_of(found) == bytes_of(neighbors(rows, k))
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_ray_gives_the_bits_of_the_plain_loop(tmp_path, cluster, workers):
+    memory = workers * memory_of(13)
+    found = built(tmp_path, workers=workers, memory=memory, tiling=Tiling(5, 9))
+    assert found == bytes_of(neighbors(ROWS, 7))
+    assert len(list(tmp_path.glob("rows-*"))) == max(7, 2 * workers)
+
+
+def test_rows_are_named_by_their_ids(tmp_path):
+    built(tmp_path, ids=IDS, memory=memory_of(40), origin=Origin("g", 3, "f"))
+    graph = Graph.open(tmp_path)
+    assert (graph.ids == IDS).all()
+    assert bytes_of(graph.read(17, 85, 3)) == bytes_of(neighbors_of(17, 85, 3))
+    assert graph.about.origin == Origin("g", 3, "f")
+
+
+def neighbors_of(start, stop, k):
+    found = neighbors(ROWS, k)
+    return type(found)(found.scores[start:stop], found.rows[start:stop])
+
+
+class Crash(BaseException):
+    """Not an Exception: nothing on the way may take it for an error to be handled."""
+
+
+def crash():
+    raise Crash
+
+
+def test_cut_off_at_any_write_the_next_run_goes_on(tmp_path, monkeypatch):
+    folded, expected = [], bytes_of(neighbors(ROWS[:20], 3))
+    fold = stage._fold_strip
+
+    def counted(graph, rows, tiling, strip, columns):
+        folded.append(strip)
+        return fold(graph, rows, tiling, strip, columns)
+
+    monkeypatch.setattr(stage, "_fold_strip", counted)
+    arguments = {"k": 3, "rows": ROWS[:20], "memory": memory_of(7, 3)}
+    for operation in range(200):
+        folder = tmp_path / str(operation)
+        folded.clear()
+        try:
+            with interrupted(operation, crash) as seen:
+                built(folder, **arguments)
+        except Crash:
+            finished = len(list(folder.glob("rows-*")))
+            # Another budget goes on in the blocks that the first one began with.
+            assert built(folder, **arguments | {"memory": memory_of(4, 3)}) == expected
+            assert not list(folder.glob("open-*"))
+            assert folded.count(finished - 1) == (finished > 0)
+        else:
+            break
+    assert operation == len(seen) > 20
+
+
+def test_another_graph_in_the_folder_is_not_taken_for_this_one(tmp_path):
+    built(tmp_path)
+    other = unit_rows(90, 40, seed=5)
+    changed = {"origin": Origin("g", 4)}
+    assert built(tmp_path, rows=other, **changed) == bytes_of(neighbors(other, 7))
+    assert built(tmp_path, 6, rows=other, **changed) == bytes_of(neighbors(other, 6))
+    ids = {"ids": IDS, **changed}
+    assert built(tmp_path, 6, **ids) == bytes_of(neighbors(ROWS, 6))
+    opposite = bytes_of(neighbors(ROWS, 6, opposite=True))
+    assert built(tmp_path, 6, opposite=True, **ids) == opposite
+
+
+def test_progress_is_told_in_rows(tmp_path):
+    for _ in range(2):  # the second run finds everything finished
+        seen = []
+        built(tmp_path, memory=memory_of(20), progress=seen.append)
+        assert seen == [20, 20, 20, 20, 10]
+
+
+def test_blocks_follow_the_budget():
+    assert block_rows(10**6, 512, 20, 0, 4 << 30) == 65_536
+    each = block_rows(10**6, 512, 20, 0, 100 << 20)
+    assert each == (100 << 20) // (2 * (5 * 512 + 64 * 20))
+    assert block_rows(10**6, 512, 20, 2, 200 << 20) == each
+    assert block_rows(1000, 512, 20, 2, 4 << 30) == 250
+    assert block_rows(10**6, 512, 20, 0, 0) == 1
