@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
 from pipeline.gallery import storage
-from pipeline.gallery.log import Change, NewFile, Snapshot
+from pipeline.gallery.log import Change, Snapshot
+from pipeline.gallery.log_files import LoggedFile
 from pipeline.gallery.rejects import REJECT_SCHEMA, as_rejects, merge, read_rejects, write_rejects
 from pipeline.gallery.rewrite import row_ids_of_paths, without_rows
 from pipeline.gallery.storage import GalleryDamagedError
@@ -42,7 +43,11 @@ def plan(
     touched, written = without_rows(root, snapshot.files, gone, target.schema)
     before = read_rejects(root, snapshot.rejects)
     after = merge(before, new_rejects, row_paths, forget)
-    added = [NewFile(unit.path, unit.bytes, unit.statistics) for unit in units if unit.path]
+    added = [
+        LoggedFile(unit.path, unit.bytes, unit.statistics, unit.sha256)
+        for unit in units
+        if unit.path
+    ]
     if not units and not touched and after.equals(before):
         return None
     return Change(
@@ -76,7 +81,8 @@ def _check_units(target: UnitTarget, snapshot: Snapshot, units: Sequence[UnitRec
                 f"(the next is {end})"
             )
         end = unit.end_row_id
-        if read_record(root, unit.path or str(unit.rejects_path), target) != unit:
+        name = unit.path or str(unit.rejects_path)
+        if read_record(root, name, target, unit.sha256) != unit:
             raise GalleryDamagedError(f"unit {unit.unit_id}: its file is not what the record says")
 
 

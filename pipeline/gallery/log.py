@@ -21,6 +21,7 @@ from deltalake.transaction import AddAction, PostCommitHookProperties, RemoveAct
 
 from pipeline.errors import InputError, RunError
 from pipeline.gallery import storage
+from pipeline.gallery.log_files import LoggedFile, oldest_version, write_checkpoint
 from pipeline.gallery.schema import SCALAR_FIELDS, STATISTICS_COLUMNS
 from pipeline.gallery.storage import GalleryDamagedError
 
@@ -59,20 +60,11 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class NewFile:
-    """A Parquet file to be added, with its statistics as the log wants them."""
-
-    path: str
-    bytes: int
-    statistics: str
-
-
-@dataclass(frozen=True)
 class Change:
     """What one commit changes, and the numbers that hold after it."""
 
     run_id: str
-    added: Sequence[NewFile]
+    added: Sequence[LoggedFile]
     removed: Sequence[RowFile]
     next_row_id: int
     rejects: int
@@ -133,7 +125,8 @@ def append(root: Path, version: int, change: Change) -> int:
     table = _open(root, version)
     now = int(time.time() * 1000)
     actions: list[AddAction | RemoveAction] = [
-        AddAction(file.path, file.bytes, {}, now, True, file.statistics) for file in change.added
+        AddAction(file.path, file.bytes, {}, now, True, file.logged_statistics)
+        for file in change.added
     ]
     actions += [RemoveAction(file.path, True, now, file.bytes, {}) for file in change.removed]
     marks = {
@@ -157,7 +150,7 @@ def append(root: Path, version: int, change: Change) -> int:
         raise RunError(f"{root}: {_why_not(root, version, error)}") from error
     _sync_log(root, version + 1)
     if (version + 1) % CHECKPOINT_INTERVAL == 0:
-        _checkpoint(root, version + 1)
+        write_checkpoint(root, version + 1)
     return version + 1
 
 
@@ -201,6 +194,9 @@ def _open(root: Path, version: int | None) -> DeltaTable:
     _check_last_entry(root)
     if version is not None and version < 0:
         raise InputError(f"{root}: version {version} does not exist: versions count from 0")
+    oldest = oldest_version(root)
+    if version is not None and version < oldest:
+        raise InputError(f"{root}: version {version} was removed; the oldest left is {oldest}")
     try:
         return DeltaTable(str(root), version=version)
     except TableNotFoundError as error:
@@ -298,15 +294,6 @@ def _sync_log(root: Path, version: int) -> None:
     storage.sync_file(folder / f"{version:020d}.json")
     storage.sync_folder(folder)
     storage.sync_folder(root)
-
-
-def _checkpoint(root: Path, version: int) -> None:
-    """A summary of the log so far, so that opening a gallery does not read every entry."""
-    DeltaTable(str(root), version=version).create_checkpoint()
-    folder = root / storage.LOG_FOLDER
-    for path in (*folder.glob(f"{version:020d}.checkpoint*.parquet"), folder / "_last_checkpoint"):
-        storage.sync_file(path)
-    storage.sync_folder(folder)
 
 
 def _first_line(error: Exception) -> str:

@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
 from pipeline.gallery import storage
-from pipeline.gallery.log import NewFile, RowFile
-from pipeline.gallery.row_files import delta_statistics, write_row_file
+from pipeline.gallery.log import RowFile
+from pipeline.gallery.log_files import LoggedFile
+from pipeline.gallery.row_files import checksum, delta_statistics, write_row_file
 from pipeline.gallery.storage import GalleryDamagedError
 
 _BATCH_ROWS = 1_000_000
@@ -25,7 +26,7 @@ _BATCH_ROWS = 1_000_000
 
 def without_rows(
     root: Path, files: Sequence[RowFile], row_ids: np.ndarray, schema: pa.Schema
-) -> tuple[list[RowFile], list[NewFile]]:
+) -> tuple[list[RowFile], list[LoggedFile]]:
     """The files that hold any of `row_ids` int64 `[n]`, and the new files, on the disk, that take
     their place.
 
@@ -51,7 +52,7 @@ def _held(root: Path, file: RowFile, wanted: np.ndarray) -> np.ndarray:
     return wanted[low:high][np.isin(wanted[low:high], ids)]
 
 
-def _write(root: Path, file: RowFile, gone: np.ndarray, schema: pa.Schema) -> NewFile:
+def _write(root: Path, file: RowFile, gone: np.ndarray, schema: pa.Schema) -> LoggedFile:
     """Keeps a file's rows without those of the ids `gone`, in row-id order.
 
     The name tells the file and the rows that left it; the schema is ours even where another tool
@@ -61,17 +62,26 @@ def _write(root: Path, file: RowFile, gone: np.ndarray, schema: pa.Schema) -> Ne
     rows = rows.filter(pc.invert(pc.is_in(rows["row_id"], pa.array(gone)))).sort_by("row_id")
     first = rows["row_id"][0].as_py()
     digest = hashlib.sha256(file.path.encode() + gone.tobytes()).hexdigest()[:32]
-    path = root / f"{first:012d}-{digest}.parquet"
+    return keep_rows(root, f"{first:012d}-{digest}.parquet", rows)
+
+
+def keep_rows(root: Path, name: str, rows: pa.Table) -> LoggedFile:
+    """Writes rows as a file of the gallery's folder, flushed; its name is the caller's to flush.
+
+    The name is to follow from what is written: a file that a cut-off run left is replaced.
+    """
+    path = root / name
     folder = root / storage.UNITS_FOLDER
     storage.make_folder(folder)
-    temporary = storage.temporary_name(folder, path.name)
+    temporary = storage.temporary_name(folder, name)
     try:
         write_row_file(temporary, rows)
+        size, sha256 = temporary.stat().st_size, checksum(temporary)
+        statistics = delta_statistics(pq.read_metadata(temporary))
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    storage.sync_folder(root)
-    return NewFile(path.name, path.stat().st_size, delta_statistics(pq.read_metadata(path)))
+    return LoggedFile(name, size, statistics, sha256)
 
 
 def row_ids_of_paths(root: Path, files: Sequence[RowFile], paths: pa.ChunkedArray) -> np.ndarray:

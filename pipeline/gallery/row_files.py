@@ -1,5 +1,6 @@
 """How a gallery's Parquet files are laid out, and what the log keeps of their contents."""
 
+import hashlib
 import json
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -35,6 +36,12 @@ def write_row_file(path: Path, rows: pa.Table) -> None:
         write_page_checksum=True,
     )
     storage.sync_file(path)
+
+
+def checksum(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal: the log keeps it beside the statistics."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def delta_statistics(metadata: pq.FileMetaData) -> str:

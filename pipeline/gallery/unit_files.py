@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import InputError
 from pipeline.gallery import storage
 from pipeline.gallery.rejects import REJECT_SCHEMA, as_rejects
-from pipeline.gallery.row_files import MAX_UNIT_ROWS, delta_statistics, write_row_file
+from pipeline.gallery.row_files import MAX_UNIT_ROWS, checksum, delta_statistics, write_row_file
 from pipeline.gallery.schema import row_schema
 from pipeline.gallery.storage import GalleryDamagedError
 
@@ -64,6 +64,7 @@ class UnitRecord:
     rejects_path: str | None
     bytes: int
     statistics: str
+    sha256: str
 
     @property
     def end_row_id(self) -> int:
@@ -149,9 +150,11 @@ def find_units(target: UnitTarget, next_row_id: int) -> FoundUnits:
     return FoundUnits(tuple(whole), tuple(damaged), tuple(_orphans(root, whole, damaged)))
 
 
-def read_record(root: Path, name: str, target: UnitTarget) -> UnitRecord:
+def read_record(root: Path, name: str, target: UnitTarget, sha256: str | None = None) -> UnitRecord:
     """The record of the unit that a file holds; raises `GalleryDamagedError` naming the file if it
     is not whole.
+
+    The file's checksum is computed, which reads it whole, unless it is told.
     """
     path = root / name
     metadata = _footer(path)
@@ -175,6 +178,7 @@ def read_record(root: Path, name: str, target: UnitTarget) -> UnitRecord:
         path=name if is_rows else None,
         bytes=path.stat().st_size if is_rows else 0,
         statistics=delta_statistics(metadata) if is_rows else "",
+        sha256=(sha256 or checksum(path)) if is_rows else "",
     )
 
 
@@ -270,7 +274,7 @@ def _about(path: Path, metadata: pq.FileMetaData) -> dict[str, Any]:
         about = json.loads(text or b"")
     except ValueError as error:
         raise GalleryDamagedError(f"{path}: the file does not tell which unit it is") from error
-    wanted = UnitRecord.__dataclass_fields__.keys() - {"path", "bytes", "statistics"}
+    wanted = UnitRecord.__dataclass_fields__.keys() - {"path", "bytes", "statistics", "sha256"}
     if not isinstance(about, dict) or about.keys() != wanted:
         raise GalleryDamagedError(f"{path}: the file does not tell which unit it is")
     return about

@@ -1,0 +1,121 @@
+"""The files of the Delta log, read as they are: what `deltalake` does not hand out, and what leaves.
+
+An entry is a JSON line per action, a checkpoint a Parquet file of the actions that still count.
+Both keep the text of a file's statistics as it was given, so the file's checksum stands among them.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+
+from pipeline.gallery import storage
+from pipeline.gallery.storage import GalleryDamagedError
+
+_CHECKSUM = "regallery.sha256"
+
+
+@dataclass(frozen=True)
+class LoggedFile:
+    """A Parquet file as the log has it: its name in the gallery's folder, its bytes, statistics
+    (JSON), and SHA-256 (None if another tool wrote it).
+    """
+
+    path: str
+    bytes: int
+    statistics: str
+    sha256: str | None
+
+    @property
+    def logged_statistics(self) -> str:
+        """The statistics with the checksum among them, as an entry holds them."""
+        return json.dumps({**json.loads(self.statistics), _CHECKSUM: self.sha256})
+
+
+def logged_files(root: Path) -> dict[str, LoggedFile]:
+    """Every file that any version still in the log names, by path.
+
+    Raises `GalleryDamagedError` naming an entry or a checkpoint that cannot be read.
+    """
+    found = {}
+    for action in _additions(root / storage.LOG_FOLDER):
+        about = json.loads(action["stats"] or "{}")
+        sha256 = about.pop(_CHECKSUM, None)
+        path = action["path"]
+        found[path] = LoggedFile(path, action["size"], json.dumps(about), sha256)
+    return found
+
+
+def oldest_version(root: Path) -> int:
+    """The first version that the log can still give: 0, or that of its first checkpoint."""
+    folder = root / storage.LOG_FOLDER
+    if (folder / f"{0:020d}.json").exists():
+        return 0
+    return min((_version_of(path) for path in _checkpoints(folder)), default=0)
+
+
+def write_checkpoint(root: Path, version: int) -> None:
+    """A summary of the log up to a version, so that opening a gallery does not read every entry."""
+    DeltaTable(str(root), version=version).create_checkpoint()
+    folder = root / storage.LOG_FOLDER
+    for path in (*folder.glob(f"{version:020d}.checkpoint*.parquet"), folder / "_last_checkpoint"):
+        storage.sync_file(path)
+    storage.sync_folder(folder)
+
+
+def forget_before(root: Path, version: int) -> int:
+    """Takes the versions before this one out of the log; returns how many entries went.
+
+    The version itself becomes a checkpoint first. Cut off on the way, the rest goes the next time.
+    """
+    folder = root / storage.LOG_FOLDER
+    old = [
+        path
+        for path in (*folder.glob("*.json"), *_checkpoints(folder))
+        if _version_of(path) < version
+    ]
+    if not old:
+        return 0
+    write_checkpoint(root, version)
+    storage.delete_files(sorted(old))
+    storage.sync_folder(folder)
+    return sum(path.suffix == ".json" for path in old)
+
+
+def _additions(folder: Path) -> Iterator[dict[str, Any]]:
+    """The actions that add a file, of all checkpoints and entries, the oldest first."""
+    files = (*_checkpoints(folder), *folder.glob("*.json"))
+    for path in sorted(files, key=lambda path: (_version_of(path), path.suffix == ".json")):
+        try:
+            yield from _of_entry(path) if path.suffix == ".json" else _of_checkpoint(path)
+        except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+            raise GalleryDamagedError(
+                f"{path}: this part of the log cannot be read ({error})"
+            ) from error
+
+
+def _of_entry(path: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+    return [_known(line["add"]) for line in lines if "add" in line]
+
+
+def _of_checkpoint(path: Path) -> list[dict[str, Any]]:
+    column = pq.read_table(path, columns=["add"])["add"]
+    return [_known(action) for action in column.to_pylist() if action is not None]
+
+
+def _known(action: dict[str, Any]) -> dict[str, Any]:
+    return {"path": action["path"], "size": action["size"], "stats": action.get("stats")}
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return list(folder.glob("*.checkpoint*.parquet"))
+
+
+def _version_of(path: Path) -> int:
+    return int(path.name.partition(".")[0])
