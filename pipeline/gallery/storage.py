@@ -15,9 +15,12 @@ from pipeline.errors import InputError, RunError
 LOG_FOLDER = "_delta_log"
 UNITS_FOLDER = "_units"
 REJECTS_FOLDER = "_rejects"
+CALIBRATIONS_FOLDER = "_calibrations"
 LOCK_FILE = "_lock"
 PLAN_FILE = "_plan.parquet"
-OWN_NAMES = frozenset({LOG_FOLDER, UNITS_FOLDER, REJECTS_FOLDER, LOCK_FILE, PLAN_FILE})
+OWN_NAMES = frozenset(
+    {LOG_FOLDER, UNITS_FOLDER, REJECTS_FOLDER, CALIBRATIONS_FOLDER, LOCK_FILE, PLAN_FILE}
+)
 TEMPORARY_SUFFIX = ".tmp"
 
 
