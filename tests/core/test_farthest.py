@@ -3,10 +3,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.blocks import ArrayRows, StackedRows, Tiling, blocks
+from pipeline.core.blocks import ArrayRows, StackedRows, Tiling
 from pipeline.core.farthest import least_scores
 from pipeline.core.kernels import pair_scores
 from tests.core.strategies import cases, tilings, unit_rows
+
+PRODUCTS = ["auto", "int8", "float32"]
 
 
 def oracle(rows):
@@ -20,36 +22,31 @@ def oracle(rows):
     return least
 
 
-@given(cases(), tilings, st.integers(1, 50))
-def test_equals_the_naive_loop_in_every_tiling(case, tiling, chunk):
-    found = least_scores(case.gallery, chunk=chunk, tiling=tiling)
-    assert found.tolist() == oracle(case.gallery).tolist()
+@given(cases(), tilings, st.sampled_from(PRODUCTS))
+def test_equals_the_naive_loop_in_every_tiling(case, tiling, products):
+    rows = case.gallery[case.gallery.any(axis=1)]
+    found = least_scores(rows, tiling=tiling, products=products)
+    assert found.tolist() == oracle(rows).tolist()
 
 
-@given(cases(min_gallery=2), st.data())
-def test_parts_join_in_any_order(case, data):
-    size = data.draw(st.integers(1, len(case.gallery)))
-    chunk = data.draw(st.integers(1, len(case.gallery)))
-    parts = data.draw(st.permutations(list(blocks(len(case.gallery), size))))
-    found = [least_scores(case.gallery, part=part, chunk=chunk) for part in parts]
-    assert np.minimum.reduce(found).tolist() == oracle(case.gallery).tolist()
-
-
+@pytest.mark.parametrize("products", PRODUCTS)
 @pytest.mark.parametrize("tiling", [Tiling(1, 1), Tiling(7, 64, 1), Tiling(64, 7), Tiling(99, 99)])
 @pytest.mark.parametrize("d", [3, 128, 513])
-def test_bits_of_real_scores_do_not_depend_on_the_tiling(tiling, d):
+def test_bits_of_real_scores_do_not_depend_on_the_tiling(tiling, d, products):
     rows = unit_rows(200, d, clusters=15)
     union = StackedRows(ArrayRows(rows[:30]), ArrayRows(rows[30:]))
-    assert least_scores(union, tiling=tiling, chunk=70).tobytes() == oracle(rows).tobytes()
+    found = least_scores(union, tiling=tiling, products=products)
+    assert found.tobytes() == oracle(rows).tobytes()
 
 
-@pytest.mark.parametrize("tiling", [Tiling(64, 64), Tiling(64, 1)])
-def test_what_a_product_would_find_wrongly_is_found_by_score(tiling):
+@pytest.mark.parametrize("products", PRODUCTS)
+@pytest.mark.parametrize("tiling", [Tiling(64, 64), Tiling(64, 16)])
+def test_what_a_product_would_find_wrongly_is_found_by_score(tiling, products):
     """Rows a rounding apart: the product of blocks alone, without its slack, fails here."""
     rng = np.random.default_rng(0)
     rows = unit_rows(1, 512) + rng.standard_normal((300, 512)).astype(np.float32) * 2e-8
     rows[::2] *= -1
-    assert least_scores(rows, tiling=tiling).tobytes() == oracle(rows).tobytes()
+    assert least_scores(rows, tiling=tiling, products=products).tobytes() == oracle(rows).tobytes()
 
 
 def test_no_other_row_gives_no_least_score():
