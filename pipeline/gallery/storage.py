@@ -16,10 +16,19 @@ LOG_FOLDER = "_delta_log"
 UNITS_FOLDER = "_units"
 REJECTS_FOLDER = "_rejects"
 CALIBRATIONS_FOLDER = "_calibrations"
+PURGED_FOLDER = "_purged"
 LOCK_FILE = "_lock"
 PLAN_FILE = "_plan.parquet"
 OWN_NAMES = frozenset(
-    {LOG_FOLDER, UNITS_FOLDER, REJECTS_FOLDER, CALIBRATIONS_FOLDER, LOCK_FILE, PLAN_FILE}
+    {
+        LOG_FOLDER,
+        UNITS_FOLDER,
+        REJECTS_FOLDER,
+        CALIBRATIONS_FOLDER,
+        PURGED_FOLDER,
+        LOCK_FILE,
+        PLAN_FILE,
+    }
 )
 TEMPORARY_SUFFIX = ".tmp"
 
