@@ -4,9 +4,8 @@ import torch
 import torchvision
 
 from pipeline.errors import InputError
-from pipeline.model.checkpoints import load_state, match_state
-
-PREFIX = "torchvision:"
+from pipeline.model.checkpoints import fill, load_state
+from pipeline.model.kinds import BACKBONE
 
 # Families whose forward pass is pooling, flattening and one named head; the head becomes the
 # identity, so that the pooled feature comes out. ConvNeXt's head begins with a normalisation that
@@ -36,7 +35,7 @@ def check_name(name: str) -> None:
     """Raise InputError for a name that `torchvision:NAME` does not accept."""
     if name not in backbone_names():
         raise InputError(
-            f"{PREFIX}{name}: no such backbone; known are {', '.join(backbone_names())}"
+            f"{BACKBONE}{name}: no such backbone; known are {', '.join(backbone_names())}"
         )
 
 
@@ -51,8 +50,7 @@ def load_backbone(name: str, checkpoint: str) -> torch.nn.Module:
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers are not ours to draw
         module = torchvision.models.get_model(name, weights=None)
     module.set_submodule(_head(name) or "", torch.nn.Identity())
-    module.load_state_dict(match_state(checkpoint, state, module.state_dict()), strict=True)
-    return module.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    return fill(module, checkpoint, state)
 
 
 def backbone_input_size(name: str) -> tuple[int, int] | None:

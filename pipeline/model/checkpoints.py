@@ -1,9 +1,11 @@
 """Checkpoints: reading weights without running what a file says, and matching them by name.
 
 A checkpoint matches its network when every key is there in the right shape and no other key is.
-Exactly three things are forgiven, and each is logged: classifier heads (keys that begin with a name
-of HEADS and that the network has no place for), batch counters that are missing
-(`num_batches_tracked`, which inference does not read), and a prefix `module.` on every key.
+Exactly three things are forgiven, and the first two are logged: classifier heads (keys that begin
+with a name that the network's toolbox gives its heads, and that the network has no place for),
+batch counters that are missing (`num_batches_tracked`, which inference does not read), and what
+training wraps around a network: the prefixes of PREFIXES on every key, and the count of an averaged
+model.
 """
 
 import logging
@@ -12,6 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -22,12 +25,28 @@ from pipeline.model.kinds import is_safetensors, read_head
 log = logging.getLogger(__name__)
 
 HEADS = ("fc", "classifier", "head", "heads")
+"""What torchvision calls its classifier heads."""
+
 WRAPPERS = ("state_dict", "model")
+PREFIXES = ("module.", "_orig_mod.")
+"""What DataParallel (and an averaged model), and `torch.compile`, put before every key."""
+
+_AVERAGED = "n_averaged"  # the count that torch.optim.swa_utils.AveragedModel keeps beside the keys
 _SHOWN = 10
+
+# NumPy numbers, which training scripts leave beside the weights (a best rank-1, say): reading one
+# runs nothing of the file. Checkpoints of NumPy 1 name the same function by its older place.
+_NUMBER: Any = np.float64(0).__reduce__()[0]
+_HARMLESS = [
+    _NUMBER,
+    (_NUMBER, "numpy.core.multiarray.scalar"),
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int32, np.int64)),
+]
 
 
 def load_state(path: str) -> dict[str, torch.Tensor]:
-    """The tensors of a checkpoint by name, on the CPU, with wrappers and `module.` taken off.
+    """The tensors of a checkpoint by name, on the CPU, with wrappers and prefixes taken off.
 
     Reads PyTorch files with `weights_only=True`, so a file that would run code is refused, and
     safetensors files. A wrapper is a mapping that holds the tensors
@@ -37,18 +56,42 @@ def load_state(path: str) -> dict[str, torch.Tensor]:
         stored: Any = _read_safetensors(path)
     else:
         stored = _read_pickle(path)
-    return _strip_module(_unwrap(path, stored))
+    return _strip(_unwrap(path, stored))
+
+
+def fill(
+    module: torch.nn.Module,
+    path: str,
+    state: Mapping[str, torch.Tensor],
+    heads: Sequence[str] = HEADS,
+) -> torch.nn.Module:
+    """The module with the checkpoint's weights as float32, in evaluation mode, channels last.
+
+    The module may lie on PyTorch's meta device: it takes the checkpoint's tensors, and nothing of
+    its own start is left. Raises InputError as `match_state` does.
+    """
+    matched = match_state(path, state, module.state_dict(), heads)
+    widened = {k: t.float() if t.is_floating_point() else t for k, t in matched.items()}
+    module.load_state_dict(widened, strict=True, assign=True)
+    return module.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
 def match_state(
-    path: str, state: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]
+    path: str,
+    state: Mapping[str, torch.Tensor],
+    wanted: Mapping[str, torch.Tensor],
+    heads: Sequence[str] = HEADS,
 ) -> dict[str, torch.Tensor]:
     """`state` less its classifier heads, checked to hold what `wanted` holds, key by key.
 
-    `path` is for the message. Raises InputError that lists the first ten missing, unexpected and
-    misshapen keys of each sort, and how many there are.
+    `path` is for the message; `heads` are the names that heads may have. Raises InputError that
+    lists the first ten missing, unexpected and misshapen keys of each sort, and how many there are.
     """
-    dropped = [key for key in state if key not in wanted and key.split(".")[0] in HEADS]
+    dropped = [
+        key
+        for key in state
+        if key not in wanted and any(key == head or key.startswith(f"{head}.") for head in heads)
+    ]
     if dropped:
         log.info("%s: classifier head left out: %s", path, ", ".join(sorted(dropped)))
     kept = {key: tensor for key, tensor in state.items() if key not in set(dropped)}
@@ -66,7 +109,7 @@ def match_state(
     faults = [_listed(sort, keys) for sort, keys in sorts.items() if keys]
     if faults:
         raise InputError(f"{path}: the checkpoint does not fit the network; {'; '.join(faults)}")
-    return {**{key: wanted[key] for key in counters}, **kept}
+    return {**{key: torch.tensor(0) for key in counters}, **kept}
 
 
 def _listed(sort: str, keys: Sequence[str]) -> str:
@@ -76,7 +119,8 @@ def _listed(sort: str, keys: Sequence[str]) -> str:
 
 def _read_pickle(path: str) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_HARMLESS):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"(?:GLOBAL|class) ([\w.]+)", str(error))
         if named is None:
@@ -121,8 +165,12 @@ def _unwrap(path: str, stored: Any) -> dict[str, torch.Tensor]:
     return dict(stored)
 
 
-def _strip_module(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Take off the prefix that DataParallel adds; only where every key has it."""
-    if all(key.startswith("module.") for key in state):
-        return {key.removeprefix("module."): tensor for key, tensor in state.items()}
+def _strip(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Take off what training put around the keys; a prefix only where every key has it."""
+    averaged = state.get(_AVERAGED)
+    if averaged is not None and averaged.ndim == 0:
+        state = {key: tensor for key, tensor in state.items() if key != _AVERAGED}
+    for prefix in PREFIXES:
+        if state and all(key.startswith(prefix) for key in state):
+            return _strip({key.removeprefix(prefix): tensor for key, tensor in state.items()})
     return state

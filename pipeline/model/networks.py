@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.model.backbone import PREFIX, backbone_input_size, check_name, load_backbone
+from pipeline.model.architectures import architecture_recipe, load_architecture
+from pipeline.model.backbone import backbone_input_size, check_name, load_backbone
 from pipeline.model.checkpoints import load_state
-from pipeline.model.kinds import network_kind
+from pipeline.model.kinds import BACKBONE, canonical, needs_checkpoint, network_kind
 from pipeline.model.onnx_network import OnnxNetwork, onnx_files, onnx_input_size
 from pipeline.model.openvino_network import (
     OpenvinoNetwork,
@@ -50,46 +51,52 @@ class Network(Protocol):
 
 @dataclass(frozen=True)
 class NetworkFile:
-    """Where a network lies: an ONNX, OpenVINO IR, TorchScript or torch.export file, or a
-    torchvision backbone `torchvision:NAME` with the checkpoint that holds its weights.
+    """Where a network lies: an ONNX, OpenVINO IR, TorchScript or torch.export file, or a name of
+    `kinds.ARCHITECTURES` or `torchvision:NAME` with the checkpoint that holds its weights.
 
-    Raises InputError for a backbone of unknown name or without a checkpoint, and for a checkpoint
-    beside a file that holds its own weights.
+    Raises InputError for an unknown name or option, for a name without a checkpoint, and for a
+    checkpoint beside a file that holds its own weights.
     """
 
     path: str
     checkpoint: str | None = None
 
     def __post_init__(self) -> None:
-        if self.backbone is None:
+        if not self.named:
             if self.checkpoint is not None:
                 raise InputError(
                     f"{self.path}: holds its own weights; a checkpoint ({self.checkpoint}) goes "
-                    f"with {PREFIX}NAME only"
+                    f"with {BACKBONE}NAME and with the networks that are built here only"
                 )
             return
-        check_name(self.backbone)
+        if self.backbone is not None:
+            check_name(self.backbone)
         if self.checkpoint is None:
             raise InputError(
                 f"{self.path}: needs a checkpoint; weights are never downloaded or left random"
             )
 
     @property
+    def named(self) -> bool:
+        """Whether the network is built here by its name, with a checkpoint's weights."""
+        return needs_checkpoint(self.path)
+
+    @property
     def backbone(self) -> str | None:
-        """The torchvision name, or None for a file."""
-        return self.path.removeprefix(PREFIX) if self.path.startswith(PREFIX) else None
+        """The torchvision name, or None for any other network."""
+        return self.path.removeprefix(BACKBONE) if self.path.startswith(BACKBONE) else None
 
     def weights_hash(self) -> str:
         """SHA-256 (64 hex digits) of what the files hold, whatever they are called.
 
-        Of one file it is that file's own SHA-256; of several, and of a backbone, it is taken over
-        the lines `torchvision:NAME` and each file's SHA-256. Raises InputError for a missing file
+        Of one file it is that file's own SHA-256; of several, and of a named network, it is taken
+        over the lines of its name and each file's SHA-256. Raises InputError for a missing file
         and for one that is no network.
         """
         digests = [_digest(file) for file in self._files()]
-        if self.backbone is None and len(digests) == 1:
+        if not self.named and len(digests) == 1:
             return digests[0]
-        lines = [*([self.path] if self.backbone else []), *digests]
+        lines = [*([canonical(self.path)] if self.named else []), *digests]
         return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
 
     def _files(self) -> list[Path]:
@@ -121,10 +128,10 @@ def open_network(
         raise InputError(f"precision must be {', '.join(PRECISIONS)}, not {precision!r}")
     path = file.path
     shape: dict[str, Any] = {"size": size, "batch_size": batch_size, "device": device}
-    if file.backbone is not None and file.checkpoint is not None:
-        fixed = backbone_input_size(file.backbone)
+    if file.checkpoint is not None:
+        fixed = input_size(file)
         check_size(path, fixed, size)
-        module = load_backbone(file.backbone, file.checkpoint).to(device)
+        module = load_module(file).to(device)
         return TorchNetwork(path, module, **shape, precision=precision, input_size=fixed)
     kind = network_kind(path)
     if kind == "onnx":
@@ -143,10 +150,24 @@ def open_network(
     return TorchNetwork(path, program, **shape, precision=precision, batch=batch, input_size=fixed)
 
 
+def load_module(file: NetworkFile) -> torch.nn.Module:
+    """The module of a named network with its checkpoint's weights, channels last, on the CPU.
+
+    Raises InputError for a network file, and for a checkpoint that does not fit.
+    """
+    if file.checkpoint is None:
+        raise InputError(f"{file.path}: is a network file, not a network that is built here")
+    if file.backbone is not None:
+        return load_backbone(file.backbone, file.checkpoint)
+    return load_architecture(file.path, file.checkpoint)
+
+
 def input_size(file: NetworkFile) -> tuple[int, int] | None:
     """The (height, width) that a network fixes, or None where it is free or the file is silent."""
     if file.backbone is not None:
         return backbone_input_size(file.backbone)
+    if file.checkpoint is not None:
+        return architecture_recipe(file.path, file.checkpoint)[1]
     kind = network_kind(file.path)
     if kind == "onnx":
         return onnx_input_size(file.path)
@@ -158,14 +179,19 @@ def input_size(file: NetworkFile) -> tuple[int, int] | None:
 def default_recipe(file: NetworkFile, fields: Mapping[str, Any] | None = None) -> Recipe:
     """The recipe of a network: `fields` where given, else its own input size, else the defaults.
 
-    The defaults are Recipe's, for every kind of file alike. Raises InputError for an unknown field,
-    for a size or scales that contradict the network's fixed size, and for a file that is none.
+    The defaults are Recipe's, but where a network that is built here states its own. Raises
+    InputError for an unknown field, for a size or scales that contradict the network's fixed size,
+    and for a file that is none.
     """
     given = dict(fields or {})
     check_fields(given, "recipe")
-    if file.checkpoint is not None:
-        load_state(file.checkpoint)  # tells now, and not in every worker, that it cannot be read
-    fixed = input_size(file)
+    if file.checkpoint is not None and file.backbone is None:
+        own, fixed = architecture_recipe(file.path, file.checkpoint)
+        given = {**own, **given}
+    else:
+        if file.checkpoint is not None:
+            load_state(file.checkpoint)  # tells now, not in every worker, that it cannot be read
+        fixed = input_size(file)
     if fixed is not None:
         given = {"height": fixed[0], "width": fixed[1], **given}
     recipe = Recipe(weights=file.weights_hash(), **given)

@@ -7,11 +7,12 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from pipeline.errors import InputError
-from pipeline.model.checkpoints import load_state, match_state
+from pipeline.model.checkpoints import fill, load_state, match_state
 
 STATE = {"layer.weight": torch.ones(2, 3), "layer.bias": torch.zeros(2)}
 
@@ -180,3 +181,67 @@ def test_missing_batch_counters_are_forgiven_and_nothing_else_of_a_normalisation
     del given["0.running_var"]
     with pytest.raises(InputError, match=r"1 missing: 0\.running_var"):
         match_state("c.pth", given, wanted)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        {f"_orig_mod.{key}": tensor for key, tensor in STATE.items()},
+        {f"module._orig_mod.{key}": tensor for key, tensor in STATE.items()},
+        {f"_orig_mod.module.{key}": tensor for key, tensor in STATE.items()},
+        {
+            "n_averaged": torch.tensor(9),
+            **{f"module.{key}": tensor for key, tensor in STATE.items()},
+        },
+        {
+            "state_dict": {
+                "n_averaged": torch.tensor(9),
+                **{f"module.module.{key}": tensor for key, tensor in STATE.items()},
+            }
+        },
+    ],
+)
+def test_what_training_wraps_around_keys_is_taken_off(tmp_path: Path, stored: Any) -> None:
+    assert same(load_state(saved(tmp_path / "c.pth", stored)), STATE)
+
+
+def test_a_real_averaged_and_compiled_model_is_read(tmp_path: Path) -> None:
+    module = torch.nn.Linear(3, 2)
+    averaged = torch.optim.swa_utils.AveragedModel(module)
+    path = saved(tmp_path / "a.pth", averaged.state_dict())
+    assert load_state(path).keys() == {"weight", "bias"}
+    compiled = saved(tmp_path / "b.pth", torch.compile(module).state_dict())
+    assert load_state(compiled).keys() == {"weight", "bias"}
+
+
+@pytest.mark.parametrize("number", [np.float32(0.5), np.float64(0.5), np.int64(3)])
+def test_numbers_of_numpy_beside_the_weights_are_read(tmp_path: Path, number: Any) -> None:
+    path = tmp_path / "c.pth"
+    assert same(load_state(saved(path, {"state_dict": STATE, "rank1": number})), STATE)
+    older = saved(
+        path, {"state_dict": STATE, "rank1": number}, _use_new_zipfile_serialization=False
+    )
+    content = path.read_bytes()
+    assert b"numpy._core.multiarray" in content
+    # Checkpoints of NumPy 1 name the same place without the underscore.
+    path.write_bytes(content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
+    assert same(load_state(older), STATE)
+
+
+def test_counters_that_are_missing_start_at_nothing(tmp_path: Path) -> None:
+    with torch.device("meta"):
+        module = torch.nn.Sequential(torch.nn.BatchNorm1d(2))
+    given = {key: torch.ones(2) for key in module.state_dict() if "num_batches" not in key}
+    filled = fill(module, "c.pth", {key: tensor.half() for key, tensor in given.items()})
+    assert not filled.training
+    assert {tensor.device.type for tensor in filled.state_dict().values()} == {"cpu"}
+    assert filled[0].weight.dtype == torch.float32
+    assert filled[0].num_batches_tracked == 0
+
+
+def test_heads_go_by_whole_names(tmp_path: Path) -> None:
+    given = {**STATE, "model.fc.weight": torch.ones(5), "classifier.weight": torch.ones(5)}
+    heads = ("model.fc", "classifier")
+    assert same(match_state("c.pth", given, STATE, heads), STATE)
+    with pytest.raises(InputError, match=r"2 unexpected: model\.fc\.weight, classifier\.weight"):
+        match_state("c.pth", given, STATE, ("model.f", "fc", "class"))

@@ -1,0 +1,167 @@
+"""OSNet (omni-scale features, Zhou et al. 2019) and OSNet-AIN (Zhou et al. 2021).
+
+Modules carry the names that torchreid writes into checkpoints. They are built without memory (on
+PyTorch's meta device) and take the checkpoint's tensors.
+"""
+
+from collections.abc import Callable, Mapping, Set
+
+import torch
+from torch import nn
+
+_CHANNELS = (64, 256, 384, 512)
+_STREAMS = 4
+_FEATURE = 512
+
+
+class Convolution(nn.Module):
+    """A convolution without bias, normalised (by batch, or by instance), with a ReLU or linear."""
+
+    def __init__(
+        self, inside: int, outside: int, *, kernel: int = 1, relu: bool = True, norm: str = "batch"
+    ) -> None:
+        super().__init__()
+        stride, padding = (2, 3) if kernel == 7 else (1, 0)
+        self.conv = nn.Conv2d(inside, outside, kernel, stride, padding, bias=False)
+        self.bn: nn.Module = nn.Identity()
+        if norm == "batch":
+            self.bn = nn.BatchNorm2d(outside)
+        elif norm == "instance":
+            self.bn = nn.InstanceNorm2d(outside, affine=True)
+        self.relu = nn.ReLU() if relu else nn.Identity()
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """The next maps."""
+        return self.relu(self.bn(self.conv(maps)))
+
+
+class Light(nn.Module):
+    """A 3 x 3 convolution in two: 1 x 1 over channels, then 3 x 3 in each channel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 1, bias=False)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
+        self.bn = nn.BatchNorm2d(channels)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """The next maps."""
+        return self.bn(self.conv2(self.conv1(maps))).relu()
+
+
+class Gate(nn.Module):
+    """Weighs the channels of a stream by what its mean says; all streams share one gate."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(channels, channels // 16, 1)
+        self.fc2 = nn.Conv2d(channels // 16, channels, 1)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """The weighed maps."""
+        return maps * self.fc2(self.fc1(maps.mean((2, 3), keepdim=True)).relu()).sigmoid()
+
+
+class Block(nn.Module):
+    """OSNet's block: streams of one to four light convolutions, gated, added, and the shortcut."""
+
+    def __init__(self, inside: int, outside: int) -> None:
+        super().__init__()
+        middle = outside // 4
+        self.conv1 = Convolution(inside, middle)
+        self.conv2a = Light(middle)
+        self.conv2b = nn.Sequential(*(Light(middle) for _ in range(2)))
+        self.conv2c = nn.Sequential(*(Light(middle) for _ in range(3)))
+        self.conv2d = nn.Sequential(*(Light(middle) for _ in range(4)))
+        self.gate = Gate(middle)
+        self.conv3 = Convolution(middle, outside, relu=False)
+        self.downsample = _shortcut(inside, outside)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """The next maps."""
+        split = self.conv1(maps)
+        streams = (self.conv2a, self.conv2b, self.conv2c, self.conv2d)
+        joined = sum(self.gate(stream(split)) for stream in streams)
+        return (self.conv3(joined) + self.downsample(maps)).relu()
+
+
+class AinBlock(nn.Module):
+    """The same block of OSNet-AIN; `instance` normalises by instance inside the shortcut."""
+
+    def __init__(self, inside: int, outside: int, *, instance: bool) -> None:
+        super().__init__()
+        middle = outside // 4
+        self.conv1 = Convolution(inside, middle)
+        self.conv2 = nn.ModuleList(
+            nn.ModuleDict({"layers": nn.Sequential(*(Light(middle) for _ in range(depth)))})
+            for depth in range(1, _STREAMS + 1)
+        )
+        self.gate = Gate(middle)
+        self.conv3 = Convolution(middle, outside, relu=False, norm="none" if instance else "batch")
+        self.IN = nn.InstanceNorm2d(outside, affine=True) if instance else nn.Identity()
+        self.downsample = _shortcut(inside, outside)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """The next maps."""
+        split = self.conv1(maps)
+        joined = sum(self.gate(stream["layers"](split)) for stream in self.conv2)
+        return (self.IN(self.conv3(joined)) + self.downsample(maps)).relu()
+
+
+class OsNet(nn.Module):
+    """OSNet of a width, or OSNet-AIN, from images `[B, 3, H, W]` to features `[B, 512]`."""
+
+    def __init__(self, width: float, *, ain: bool) -> None:
+        super().__init__()
+        stem, first, second, third = (int(width * channels) for channels in _CHANNELS)
+        self.conv1 = Convolution(3, stem, kernel=7, norm="instance" if ain else "batch")
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        if ain:
+            self.conv2 = _ain_stage(stem, first, (True, True))
+            self.pool2 = _pooling(first)
+            self.conv3 = _ain_stage(first, second, (False, True))
+            self.pool3 = _pooling(second)
+            self.conv4 = _ain_stage(second, third, (True, False))
+        else:
+            # The pooling stands inside the stage here, and beside it in OSNet-AIN.
+            self.conv2 = nn.Sequential(Block(stem, first), Block(first, first), _pooling(first))
+            self.pool2 = self.pool3 = nn.Identity()
+            self.conv3 = nn.Sequential(
+                Block(first, second), Block(second, second), _pooling(second)
+            )
+            self.conv4 = nn.Sequential(Block(second, third), Block(third, third))
+        self.conv5 = Convolution(third, third)
+        self.fc = nn.Sequential(nn.Linear(third, _FEATURE), nn.BatchNorm1d(_FEATURE), nn.ReLU())
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Features `[B, 512]`, none negative."""
+        maps = self.pool2(self.conv2(self.maxpool(self.conv1(images))))
+        maps = self.conv5(self.conv4(self.pool3(self.conv3(maps))))
+        return self.fc(maps.mean((2, 3)))
+
+
+def osnet(
+    width: float, *, ain: bool = False
+) -> Callable[[Mapping[str, torch.Tensor], Set[str]], nn.Module]:
+    """What builds OSNet (or OSNet-AIN) of a width; nothing of it varies with the checkpoint."""
+
+    def build(state: Mapping[str, torch.Tensor], options: Set[str]) -> nn.Module:
+        del state, options
+        return OsNet(width, ain=ain)
+
+    return build
+
+
+def _shortcut(inside: int, outside: int) -> nn.Module:
+    return nn.Identity() if inside == outside else Convolution(inside, outside, relu=False)
+
+
+def _pooling(channels: int) -> nn.Module:
+    return nn.Sequential(Convolution(channels, channels), nn.AvgPool2d(2))
+
+
+def _ain_stage(inside: int, outside: int, instance: tuple[bool, bool]) -> nn.Module:
+    return nn.Sequential(
+        AinBlock(inside, outside, instance=instance[0]),
+        AinBlock(outside, outside, instance=instance[1]),
+    )
