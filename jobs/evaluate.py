@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # imported where they are used, so that --help answers at onc
 
     from jobs.comparison import Side
     from jobs.evaluation_report import Ranking
-    from pipeline.core.blocks import Tiling
+    from jobs.neighborhood import Neighborhood
     from pipeline.core.expansion import Expansion
     from pipeline.core.reranking import Reranking
 
@@ -74,6 +74,7 @@ def evaluate(
     """
     from jobs.comparison import check_matches, open_sides
     from jobs.evaluation_report import make_report, write_report
+    from jobs.neighborhood import Neighborhood
     from pipeline.core.blocks import Tiling
     from pipeline.core.expansion import Expansion
     from pipeline.core.reranking import Reranking
@@ -102,10 +103,8 @@ def evaluate(
         # Absolute, since workers have folders of their own.
         scratch = on.scratch.absolute() if on.scratch else None
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=scratch)))
-        rankings = [
-            _ranked(sides, way, folder / str(place), tiling, on, max_rank)
-            for place, way in enumerate([None, *dict.fromkeys(ways)])
-        ]
+        around = Neighborhood.of(*(side.features for side in sides), ways, folder, tiling, on)
+        rankings = [_ranked(sides, way, around, max_rank) for way in [None, *dict.fromkeys(ways)]]
         report = make_report(
             *sides,
             rankings,
@@ -149,9 +148,7 @@ def describe(result: Evaluated) -> RenderableType:
 def _ranked(
     sides: "tuple[Side, Side]",
     settings: "Expansion | Reranking | None",
-    folder: Path,
-    tiling: "Tiling",
-    on: FoldFlags,
+    around: "Neighborhood",
     max_rank: int,
 ) -> "Ranking":
     """Expand or re-rank as `settings` say, count the ranks, and sum them up."""
@@ -160,8 +157,6 @@ def _ranked(
     from pipeline.core.metrics import summarize
     from pipeline.core.reranking import Reranking
     from pipeline.stages.evaluate import count_ranks
-    from pipeline.stages.expand import MEMORY, expand_all, rows_to_expand
-    from pipeline.stages.rerank import count_reranked
 
     query, gallery = sides
     queries, rows = query.features, gallery.features
@@ -174,24 +169,19 @@ def _ranked(
             return lambda done: bar.advance(number, done)
 
         if isinstance(settings, Expansion):
-            folder.mkdir()
-            total = settings.times * rows_to_expand(settings.mode, len(queries), len(rows))
-            queries, rows = expand_all(
-                queries,
-                rows,
-                settings,
-                folder,
-                workers=on.workers,
-                tiling=tiling,
-                memory=MEMORY if on.memory is None else int(on.memory * 2**30),
-                progress=told("expanding", total),
-            )
-        ranked = (queries, query.labels, rows, gallery.labels)
-        counted = told("counting ranks", len(rows))
+            queries, rows = around.expand(settings, told)
         if isinstance(settings, Reranking):
-            counts = count_reranked(*ranked, settings, tiling=tiling, progress=counted)
+            counts = around.rerank(query.labels, gallery.labels, settings, told)
         else:
-            counts = count_ranks(*ranked, workers=on.workers, tiling=tiling, progress=counted)
+            counts = count_ranks(
+                queries,
+                query.labels,
+                rows,
+                gallery.labels,
+                workers=around.on.workers,
+                tiling=around.tiling,
+                progress=told("counting ranks", len(rows)),
+            )
     summary = summarize(counts, len(rows), max_rank=max_rank)
     return Ranking(name, settings, queries, rows, summary, time.perf_counter() - begun)
 

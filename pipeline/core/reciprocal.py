@@ -13,7 +13,7 @@ V holds some tens of values a row, whatever the number of rows.
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +45,16 @@ class SparseRows:
 
     def __len__(self) -> int:
         return len(self.starts) - 1
+
+
+def join(parts: Sequence[SparseRows]) -> SparseRows:
+    """The rows of all `parts`, one after the other."""
+    ends = np.concatenate([np.zeros(1, np.int64), *(np.diff(part.starts) for part in parts)])
+    return SparseRows(
+        np.cumsum(ends),
+        np.concatenate([np.empty(0, np.int32), *(part.columns for part in parts)]),
+        np.concatenate([np.empty(0, np.float32), *(part.values for part in parts)]),
+    )
 
 
 @njit(nogil=True, inline="always")
@@ -145,13 +155,7 @@ def _joined(
     """Make the rows `part` a block at a time on the threads of `run`, and join them in order."""
     made: dict[int, SparseRows] = {}
     run(lambda a, b: made.update({a: make(a, b)}), blocks(part[1], size, part[0]))
-    ordered = [made.pop(start) for start in sorted(made)]
-    ends = np.concatenate([np.zeros(1, np.int64), *(np.diff(block.starts) for block in ordered)])
-    return SparseRows(
-        np.cumsum(ends),
-        np.concatenate([np.empty(0, np.int32), *(block.columns for block in ordered)]),
-        np.concatenate([np.empty(0, np.float32), *(block.values for block in ordered)]),
-    )
+    return join([made.pop(start) for start in sorted(made)])
 
 
 @njit(nogil=True, inline="always")

@@ -153,7 +153,7 @@ def k_reciprocal(
     array([[0.266, 1.   ]], dtype=float32)
     """
     total, queries = len(union), len(union.first)
-    _check(neighbors, total, settings)
+    check_neighbors(neighbors, total, settings)
     if least is None:
         least = least_scores(union, tiling=tiling)
     if least.shape != (total,):
@@ -162,22 +162,48 @@ def k_reciprocal(
     own = weights(union, neighbors, greatest, settings.k1, settings.squared, tiling=tiling)
     every = np.arange(total, dtype=np.int32)
     of_queries = mean_weights(own, neighbors, settings.k2, every, part=(0, queries), tiling=tiling)
-    # A gallery row's weight in a column that no query uses is never compared.
-    used, renamed = np.unique(of_queries.columns, return_inverse=True)
+    places = used_columns(of_queries, total)
+    of_gallery = mean_weights(
+        own, neighbors, settings.k2, places, part=(queries, total), tiling=tiling
+    )
+    return encoded(union, settings, greatest, of_queries, places, of_gallery)
+
+
+def used_columns(of_queries: SparseRows, total: int) -> NDArray[np.int32]:
+    """The place of each of `total` columns among those that queries use; -1 for the others.
+
+    A gallery row's weight in a column that no query uses is never compared.
+    """
+    used = np.unique(of_queries.columns)
     places = np.full(total, -1, np.int32)
     places[used] = np.arange(len(used))
+    return places
+
+
+def encoded(
+    union: StackedRows,
+    settings: Reranking,
+    greatest: NDArray[np.float64],
+    of_queries: SparseRows,
+    places: NDArray[np.int32],
+    of_gallery: SparseRows,
+) -> Reranked:
+    """Put together what `k_reciprocal` makes: mean weights of the queries, with a column for each
+    row of the union, and of the gallery, with a column for each of `places` (of `used_columns`).
+    """
     return Reranked(
         union.first,
         union.second,
         settings,
-        greatest[:queries],
-        SparseRows(of_queries.starts, renamed.astype(np.int32), of_queries.values),
-        mean_weights(own, neighbors, settings.k2, places, part=(queries, total), tiling=tiling),
-        len(used),
+        greatest[: len(union.first)],
+        SparseRows(of_queries.starts, places[of_queries.columns], of_queries.values),
+        of_gallery,
+        int(places.max(initial=-1)) + 1,
     )
 
 
-def _check(neighbors: TopK, total: int, settings: Reranking) -> None:
+def check_neighbors(neighbors: TopK, total: int, settings: Reranking) -> None:
+    """Raise ValueError unless `neighbors` are what `k_reciprocal` asks for of `total` rows."""
     if len(neighbors) != total:
         raise ValueError(f"neighbours of {len(neighbors)} rows do not go with {total} features")
     if neighbors.rows.max(initial=-1) >= total:

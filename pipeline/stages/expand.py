@@ -1,6 +1,6 @@
 """Alpha query expansion, chunk by chunk, from rows on disk to rows on disk."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +9,17 @@ from numpy.typing import NDArray
 from pipeline.core import expansion
 from pipeline.core.blocks import FeatureRows, StackedRows, Tiling, blocks
 from pipeline.core.expansion import Expansion
-from pipeline.core.neighbors import neighbors
-from pipeline.core.topk import TopK
+from pipeline.gallery.graph import Graph
 from pipeline.gallery.npy_rows import NpyRows, create
 from pipeline.stages.tasks import run_parts
 
-MEMORY = 4 << 30
-"""Bytes that an expansion may hold at once in its features and their neighbours."""
+GraphOf = Callable[[FeatureRows, int], Graph]
+"""Gives the graph of rows after that many rounds; it may hold more neighbours than needed."""
+
+Chunk = tuple[int, int, NDArray[np.float32]]
+
+_LARGEST_CHUNK = 8192
+_SMALLEST_CHUNK = 64
 
 
 def expand_all(
@@ -23,44 +27,42 @@ def expand_all(
     gallery: FeatureRows,
     settings: Expansion,
     scratch: Path,
+    graph_of: GraphOf,
     *,
     workers: int = 0,
     tiling: Tiling | None = None,
-    chunk: int = 8192,
-    memory: int = MEMORY,
+    memory: int,
     progress: Callable[[int], None] = lambda _rows: None,
 ) -> tuple[FeatureRows, FeatureRows]:
     """Queries `[Q, D]` and gallery `[G, D]` after expansion; what the mode leaves comes back as is.
 
-    Every round writes its rows to a file below `scratch`, a folder that every worker sees, at most
-    `chunk` rows at a time from each worker, so no array grows with the gallery. The file of a round
-    is deleted once the next is written. Rows that are expanded among themselves, in this process,
-    and fit in `memory` bytes get their neighbours from half of the tiles (`core.neighbors`); the
-    result is the same to the bit. `progress` is told the rows of every chunk.
+    Both are read scattered, so they should be in memory or mapped. Mode query searches; the others
+    take the neighbours from `graph_of(rows, round)`, the graph of the gallery or of the union.
+    Every round writes its rows to a file below `scratch`, a folder that every worker sees, a chunk
+    of at most `memory` bytes in all workers at a time; it is deleted once the next is written.
+    `progress` is told the rows of every chunk.
     """
     tiling = tiling or Tiling()
-    rows, among = _first_round(settings.mode, queries, gallery)
+    chunk = _chunk(queries.dimension, settings.k, memory, workers)
+    rows = {
+        "query": lambda: queries,
+        "database": lambda: gallery,
+        "joint": lambda: StackedRows(queries, gallery),
+    }[settings.mode]()
     for number in range(settings.times):
-        self_offset = None if settings.mode == "query" else 0
+        parts = blocks(len(rows), chunk)
+        if settings.mode == "query":
+            inside = tiling.on_one_thread() if workers else tiling
+            shared = (rows, gallery, settings, inside)
+            chunks = run_parts(_search_part, shared, parts, workers)
+        else:
+            graph = graph_of(rows, number) if settings.k > 1 else None
+            chunks = average_from(graph, rows, settings, parts, workers)
         target = scratch / f"expanded-{settings.mode}-{number}.npy"
-        with create(target, len(rows), rows.dimension) as written:
-            if (
-                among is rows
-                and workers == 0
-                and settings.k > 1
-                and _held(rows, settings) <= memory
-            ):
-                parts = _from_graph(rows, settings, tiling, chunk)
-            else:
-                shared = (rows, among, settings, self_offset, tiling, workers > 0)
-                parts = run_parts(_expand_part, shared, blocks(len(rows), chunk), workers)
-            for start, stop, expanded in parts:
-                written[start:stop] = expanded
-                progress(stop - start)
+        _write(target, rows, chunks, progress)
         if number:
             (scratch / f"expanded-{settings.mode}-{number - 1}.npy").unlink()
         rows = result = NpyRows(str(target))
-        among = gallery if settings.mode == "query" else rows
     if settings.mode == "query":
         return result, gallery
     if settings.mode == "database":
@@ -68,54 +70,56 @@ def expand_all(
     return result.part(0, len(queries)), result.part(len(queries), len(result))
 
 
+def average_from(
+    graph: Graph | None,
+    rows: FeatureRows,
+    settings: Expansion,
+    parts: Iterable[tuple[int, int]],
+    workers: int = 0,
+) -> Iterable[Chunk]:
+    """Start, stop and expanded rows of every part, from the graph of `rows` (None for k of 1)."""
+    return run_parts(_average_part, (graph, rows, settings), parts, workers)
+
+
 def rows_to_expand(mode: expansion.Mode, queries: int, gallery: int) -> int:
     """How many rows one round of a mode expands."""
     return {"query": queries, "database": gallery, "joint": queries + gallery}[mode]
 
 
-def _first_round(
-    mode: expansion.Mode, queries: FeatureRows, gallery: FeatureRows
-) -> tuple[FeatureRows, FeatureRows]:
-    if mode == "query":
-        return queries, gallery
-    if mode == "database":
-        return gallery, gallery
-    union = StackedRows(queries, gallery)
-    return union, union
+def _chunk(dimension: int, k: int, memory: int, workers: int) -> int:
+    """Rows of a chunk: they, what they become, and their neighbours, in a worker's share."""
+    each = 16 * dimension + 64 * k
+    return max(_SMALLEST_CHUNK, min(_LARGEST_CHUNK, memory // max(1, workers) // each))
 
 
-def _held(rows: FeatureRows, settings: Expansion) -> int:
-    """Bytes of the neighbour graph and of what finding it holds: features, codes, and heaps."""
-    return len(rows) * (6 * rows.dimension + 24 * settings.k)
+def _write(
+    target: Path, rows: FeatureRows, chunks: Iterable[Chunk], progress: Callable[[int], None]
+) -> None:
+    with create(target, len(rows), rows.dimension) as written:
+        for start, stop, expanded in chunks:
+            written[start:stop] = expanded
+            progress(stop - start)
 
 
-def _from_graph(
-    rows: FeatureRows, settings: Expansion, tiling: Tiling, chunk: int
-) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
-    found = neighbors(rows, settings.k - 1, tiling=tiling)
-    for start, stop in blocks(len(rows), chunk):
-        near = TopK(found.scores[start:stop], found.rows[start:stop])
-        yield start, stop, expansion.average(rows.read(start, stop), near, rows, settings.alpha)
-
-
-def _expand_part(
+def _search_part(
     rows: FeatureRows,
     among: FeatureRows,
     settings: Expansion,
-    self_offset: int | None,
     tiling: Tiling,
-    alone: bool,
     start: int,
     stop: int,
-) -> tuple[int, int, NDArray[np.float32]]:
-    chunks = expansion.expand(
-        rows,
-        among,
-        settings,
-        self_offset=self_offset,
-        part=(start, stop),
-        chunk=stop - start,
-        tiling=tiling.on_one_thread() if alone else tiling,
+) -> Chunk:
+    (expanded,) = expansion.expand(
+        rows, among, settings, part=(start, stop), chunk=stop - start, tiling=tiling
     )
-    (expanded,) = chunks
     return start, stop, expanded
+
+
+def _average_part(
+    graph: Graph | None, rows: FeatureRows, settings: Expansion, start: int, stop: int
+) -> Chunk:
+    block = rows.read(start, stop)
+    if graph is None:
+        return start, stop, block
+    near = graph.read(start, stop, settings.k - 1)
+    return start, stop, expansion.average(block, near, rows, settings.alpha)

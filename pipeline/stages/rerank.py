@@ -1,12 +1,31 @@
-"""k-reciprocal re-ranking, from features to rank counts."""
+"""k-reciprocal re-ranking, from the neighbor graph to rank counts, part by part."""
 
 from collections.abc import Callable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.core import reranked_ranks
-from pipeline.core.blocks import ArrayRows, FeatureRows, StackedRows, Tiling, blocks
-from pipeline.core.neighbors import neighbors
+from pipeline.core.blocks import FeatureRows, StackedRows, Tiling, blocks
 from pipeline.core.ranking import Labels, RankCounts
-from pipeline.core.reranking import Reranking, k_reciprocal
+from pipeline.core.reciprocal import (
+    SparseRows,
+    greatest_distances,
+    join,
+    mean_weights,
+    weights,
+)
+from pipeline.core.reranking import (
+    Reranked,
+    Reranking,
+    check_neighbors,
+    encoded,
+    used_columns,
+)
+from pipeline.core.topk import TopK
+from pipeline.stages.tasks import run_parts
+
+_PARTS_A_WORKER = 4
 
 
 def count_reranked(
@@ -15,24 +34,101 @@ def count_reranked(
     gallery: FeatureRows,
     gallery_labels: Labels,
     settings: Reranking,
+    near: TopK,
+    least: NDArray[np.float32],
     *,
+    workers: int = 0,
     tiling: Tiling | None = None,
     progress: Callable[[int], None] = lambda _rows: None,
 ) -> RankCounts:
-    """Ranks of every query's matches in lists ordered by k-reciprocal distance, in this process.
+    """Ranks of every query's matches in lists ordered by k-reciprocal distance: exact.
 
-    The features of both are held in memory, and the graph of their neighbours; nothing grows with
-    Q x G. `progress` is told gallery rows as they are counted.
+    `near` are the `settings.neighbors` best others, or more, of every row of the union of queries
+    and gallery, and `least` `[N]` its least score with another. On `workers` Ray tasks (0: in this
+    process), with the same bits. Features are read from `queries` and `gallery`, scattered ones
+    too, so they should be in memory or mapped. Memory is that of `near` and of the encoding, some
+    tens of weights a row; with workers the object store holds them for all workers of a machine.
+    `progress` is told gallery rows as they are counted.
     """
     tiling = tiling or Tiling()
-    first, second = (ArrayRows(rows.read(0, len(rows))) for rows in (queries, gallery))
-    union = StackedRows(first, second)
-    found = neighbors(union, settings.neighbors, tiling=tiling)
-    reranked = k_reciprocal(union, found, settings, tiling=tiling)
-    total = matches = reranked_ranks.matches(reranked, query_labels, gallery_labels)
-    for part in blocks(len(gallery), max(tiling.gallery_block, len(gallery) // 20)):
-        total = total + reranked_ranks.rank_counts(
-            reranked, query_labels, gallery_labels, found=matches, part=part, tiling=tiling
-        )
-        progress(part[1] - part[0])
+    inside = tiling.on_one_thread() if workers else tiling
+    reranked = _encode(StackedRows(queries, gallery), near, settings, least, inside, workers)
+    total = found = reranked_ranks.matches(reranked, query_labels, gallery_labels)
+    size = tiling.gallery_block if workers else max(tiling.gallery_block, len(gallery) // 20)
+    shared = (reranked, query_labels, gallery_labels, found, inside)
+    parts = blocks(len(gallery), size)
+    for start, stop, counts in run_parts(_count_part, shared, parts, workers):
+        total = total + counts
+        progress(stop - start)
     return total
+
+
+def _encode(
+    union: StackedRows,
+    near: TopK,
+    settings: Reranking,
+    least: NDArray[np.float32],
+    tiling: Tiling,
+    workers: int,
+) -> Reranked:
+    """What `reranking.k_reciprocal` makes, with the rows' weights in parts."""
+    total, queries = len(union), len(union.first)
+    check_neighbors(near, total, settings)
+    greatest = greatest_distances(least, settings.squared)
+
+    def spread(fold: Callable[..., tuple[int, SparseRows]], *shared: object) -> SparseRows:
+        size = -(-total // (_PARTS_A_WORKER * workers)) if workers else total
+        parts = run_parts(fold, (*shared, tiling), blocks(total, max(1, size)), workers)
+        return join([part for _, part in sorted(parts, key=lambda part: part[0])])
+
+    own = spread(_weights_part, union, near, greatest, settings)
+    every = np.arange(total, dtype=np.int32)
+    of_queries = mean_weights(own, near, settings.k2, every, part=(0, queries), tiling=tiling)
+    places = used_columns(of_queries, total)
+    means = spread(_means_part, own, near, settings.k2, places, queries)
+    return encoded(union, settings, greatest, of_queries, places, means)
+
+
+def _weights_part(
+    union: StackedRows,
+    near: TopK,
+    greatest: NDArray[np.float64],
+    settings: Reranking,
+    tiling: Tiling,
+    start: int,
+    stop: int,
+) -> tuple[int, SparseRows]:
+    made = weights(
+        union, near, greatest, settings.k1, settings.squared, part=(start, stop), tiling=tiling
+    )
+    return start, made
+
+
+def _means_part(
+    own: SparseRows,
+    near: TopK,
+    k2: int,
+    places: NDArray[np.int32],
+    queries: int,
+    tiling: Tiling,
+    start: int,
+    stop: int,
+) -> tuple[int, SparseRows]:
+    """The mean weights of the gallery rows of a part; queries are none."""
+    part = max(queries, start), max(queries, stop)
+    return start, mean_weights(own, near, k2, places, part=part, tiling=tiling)
+
+
+def _count_part(
+    reranked: Reranked,
+    query_labels: Labels,
+    gallery_labels: Labels,
+    found: RankCounts,
+    tiling: Tiling,
+    start: int,
+    stop: int,
+) -> tuple[int, int, RankCounts]:
+    counts = reranked_ranks.rank_counts(
+        reranked, query_labels, gallery_labels, found=found, part=(start, stop), tiling=tiling
+    )
+    return start, stop, counts

@@ -5,17 +5,29 @@ from pipeline.core.blocks import ArrayRows, Tiling
 from pipeline.core.expansion import Expansion
 from pipeline.core.ranking import Labels, rank_counts
 from pipeline.stages.evaluate import count_ranks
-from pipeline.stages.expand import expand_all, rows_to_expand
+from pipeline.stages.expand import _chunk, expand_all, rows_to_expand
+from pipeline.stages.neighbors import build_graph
 from tests import oracles
 from tests.core.strategies import unit_rows
 
 QUERIES, GALLERY = unit_rows(17, 40, clusters=6), unit_rows(90, 40, seed=8, clusters=6)
 
 
-def expanded(tmp_path, settings, **options):
+def expanded(tmp_path, settings, memory=1 << 30, spare=0, **options):
     tmp_path.mkdir(exist_ok=True)
-    found = expand_all(ArrayRows(QUERIES), ArrayRows(GALLERY), settings, tmp_path, **options)
+
+    def graph_of(rows, rounds):
+        folder = tmp_path / f"graph-{rounds}"
+        return build_graph(rows, settings.k - 1 + spare, folder, memory=memory, **options)
+
+    found = expand_all(
+        ArrayRows(QUERIES), ArrayRows(GALLERY), settings, tmp_path, graph_of, memory=memory,
+        progress=PROGRESS.append, **options,
+    )  # fmt: skip
     return [rows.read(0, len(rows)) for rows in found]
+
+
+PROGRESS = []
 
 
 def test_each_mode_expands_what_it_says(tmp_path):
@@ -40,15 +52,22 @@ def test_rounds_go_on_from_the_new_vectors(tmp_path, mode):
     again = oracles.expand(start, among, 5, 3, offset)
     wanted = {"query": twice[0], "database": twice[1], "joint": np.vstack(twice)}[mode]
     np.testing.assert_allclose(wanted, again, atol=5e-6)
-    assert len(list((tmp_path / "2").iterdir())) == 1  # the rounds before are deleted
+    assert len(list((tmp_path / "2").glob("*.npy"))) == 1  # the rounds before are deleted
 
 
-@pytest.mark.parametrize("mode", ["database", "joint"])
-def test_more_passes_in_less_memory_give_the_same_bits(tmp_path, mode):
+@pytest.mark.parametrize("mode", ["query", "database", "joint"])
+def test_less_memory_and_a_larger_graph_give_the_same_bits(tmp_path, mode):
     settings = Expansion(mode, 5, times=2)
-    at_once = expanded(tmp_path / "graph", settings, chunk=13)
-    in_passes = expanded(tmp_path / "passes", settings, memory=0, chunk=13)
-    assert [rows.tobytes() for rows in at_once] == [rows.tobytes() for rows in in_passes]
+    at_once = expanded(tmp_path / "once", settings)
+    in_chunks = expanded(tmp_path / "chunks", settings, memory=0, spare=3)
+    assert [rows.tobytes() for rows in at_once] == [rows.tobytes() for rows in in_chunks]
+
+
+@pytest.mark.parametrize("mode", ["query", "database", "joint"])
+def test_k_of_one_changes_nothing(tmp_path, mode):
+    queries, gallery = expanded(tmp_path, Expansion(mode, 1))
+    assert (queries == QUERIES).all()
+    assert (gallery == GALLERY).all()
 
 
 @pytest.mark.ray
@@ -57,9 +76,15 @@ def test_ray_gives_the_bits_of_the_plain_loop(tmp_path, cluster, mode):
     settings = Expansion(mode, 5, times=2)
     reference = expanded(tmp_path / "plain", settings)
     for workers in (1, 2, 4):
-        options = {"workers": workers, "chunk": 13, "tiling": Tiling(7, 11)}
+        options = {"workers": workers, "memory": 0, "tiling": Tiling(7, 11)}
         found = expanded(tmp_path / str(workers), settings, **options)
         assert [rows.tobytes() for rows in found] == [rows.tobytes() for rows in reference]
+
+
+def test_chunks_follow_the_budget():
+    assert _chunk(512, 10, 1 << 30, 0) == 8192
+    assert _chunk(512, 10, 20 << 20, 2) == (10 << 20) // (16 * 512 + 64 * 10)
+    assert _chunk(512, 10, 0, 0) == 64
 
 
 @pytest.mark.ray
@@ -76,8 +101,8 @@ def test_ranks_are_counted_alike_on_any_workers(cluster):
     assert sum(seen) == 4 * 90
 
 
-def test_progress_is_told_in_rows(tmp_path):
-    for mode in ("query", "database", "joint"):
-        seen = []
-        expanded(tmp_path / mode, Expansion(mode, 3), chunk=8, progress=seen.append)
-        assert sum(seen) == rows_to_expand(mode, 17, 90)
+@pytest.mark.parametrize("mode", ["query", "database", "joint"])
+def test_progress_is_told_in_rows(tmp_path, mode):
+    PROGRESS.clear()
+    expanded(tmp_path, Expansion(mode, 3), memory=0)
+    assert sum(PROGRESS) == rows_to_expand(mode, 17, 90)

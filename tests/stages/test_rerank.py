@@ -1,31 +1,34 @@
 import numpy as np
 import pytest
 
-from pipeline.core.blocks import ArrayRows, Tiling
+from pipeline.core.blocks import ArrayRows, StackedRows, Tiling
+from pipeline.core.farthest import least_scores
+from pipeline.core.neighbors import neighbors
 from pipeline.core.ranking import Labels
-from pipeline.core.reranking import Reranking
+from pipeline.core.reranked_ranks import rank_counts
+from pipeline.core.reranking import Reranking, k_reciprocal
 from pipeline.stages.rerank import count_reranked
 from tests import oracles
 from tests.core.strategies import unit_rows
 
 QUERIES, GALLERY = unit_rows(12, 24, clusters=7), unit_rows(80, 24, seed=3, clusters=7)
+UNION = StackedRows(ArrayRows(QUERIES), ArrayRows(GALLERY))
+RNG = np.random.default_rng(0)
+LABELS = [Labels(RNG.integers(-1, 6, n), RNG.integers(0, 3, n)) for n in (12, 80)]
+
+
+def counted(settings, k=9, **options):
+    sides = (UNION.first, LABELS[0], UNION.second, LABELS[1])
+    near = neighbors(UNION, k)
+    return count_reranked(*sides, settings, near, least_scores(UNION), **options)
 
 
 @pytest.mark.parametrize("variant", ["zhong", "torchreid"])
 @pytest.mark.parametrize("tiling", [Tiling(), Tiling(5, 13)])
 def test_ranks_are_those_of_the_dense_definition(variant, tiling):
-    rng = np.random.default_rng(0)
-    labels = [Labels(rng.integers(-1, 6, n), rng.integers(0, 3, n)) for n in (12, 80)]
+    labels = LABELS
     seen = []
-    found = count_reranked(
-        ArrayRows(QUERIES),
-        labels[0],
-        ArrayRows(GALLERY),
-        labels[1],
-        Reranking(6, 3, 0.3, variant),
-        tiling=tiling,
-        progress=seen.append,
-    )
+    found = counted(Reranking(6, 3, 0.3, variant), tiling=tiling, progress=seen.append)
     final = oracles.k_reciprocal(QUERIES, GALLERY, 6, 3, 0.3, variant)
     ranks = found.ranks()
     for q in range(len(QUERIES)):
@@ -36,3 +39,19 @@ def test_ranks_are_those_of_the_dense_definition(variant, tiling):
         expected = [place + 1 for place, row in enumerate(order) if same[row]]
         assert ranks[found.offsets[q] : found.offsets[q + 1]].tolist() == expected
     assert sum(seen) == len(GALLERY)
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_any_workers_give_the_bits_of_the_whole(cluster, workers):
+    settings = Reranking(6, 3)
+    reranked = k_reciprocal(UNION, neighbors(UNION, settings.neighbors), settings)
+    whole = rank_counts(reranked, *LABELS)
+    found = counted(settings, workers=workers, tiling=Tiling(5, 13))
+    for name in ("offsets", "rows", "scores", "ahead"):
+        assert getattr(found, name).tobytes() == getattr(whole, name).tobytes()
+
+
+def test_too_few_neighbours_are_told():
+    with pytest.raises(ValueError, match="need 6 neighbours"):
+        counted(Reranking(6, 3), k=5)

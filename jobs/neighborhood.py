@@ -1,0 +1,133 @@
+"""What the rankings of one evaluation share: mapped features, and the graphs of neighbours."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.flags import FoldFlags
+from pipeline.core.blocks import FeatureRows, StackedRows, Tiling
+from pipeline.core.expansion import Expansion
+from pipeline.core.ranking import Labels, RankCounts
+from pipeline.core.reranking import Reranking
+from pipeline.gallery.graph import Graph
+from pipeline.gallery.npy_rows import NpyRows, copy_rows
+from pipeline.stages.expand import expand_all, rows_to_expand
+from pipeline.stages.neighbors import MEMORY, build_graph
+from pipeline.stages.rerank import count_reranked
+
+Told = Callable[[str, int], Callable[[int], None]]
+"""Begins a line of progress of a name and a length; what it gives is told every step."""
+
+
+@dataclass(frozen=True)
+class Neighborhood:
+    """Queries and gallery as one set: what is made of it is made once, when it is first wanted.
+
+    `k` is the most neighbours that a ranking asks of the graph of the union; files are written to
+    `folder`, which every worker sees.
+    """
+
+    queries: FeatureRows
+    gallery: FeatureRows
+    k: int
+    folder: Path
+    tiling: Tiling
+    on: FoldFlags
+
+    @classmethod
+    def of(
+        cls,
+        queries: FeatureRows,
+        gallery: FeatureRows,
+        ways: Sequence[Expansion | Reranking],
+        folder: Path,
+        tiling: Tiling,
+        on: FoldFlags,
+    ) -> "Neighborhood":
+        """The neighborhood in which these ways to rank are followed."""
+        asked = [way.neighbors if isinstance(way, Reranking) else way.k - 1 for way in ways]
+        return cls(queries, gallery, max(asked, default=0), folder, tiling, on)
+
+    def expand(self, settings: Expansion, told: Told) -> tuple[FeatureRows, FeatureRows]:
+        """Queries and gallery after expansion."""
+        folder = self.folder / settings.mode
+        folder.mkdir()
+
+        def graph_of(rows: FeatureRows, rounds: int) -> Graph:
+            if settings.mode == "joint" and rounds == 0:
+                return self._near(told)
+            return self._graph(rows, settings.k - 1, folder / f"graph-{rounds}", told)
+
+        total = settings.times * rows_to_expand(settings.mode, len(self.queries), len(self.gallery))
+        return expand_all(
+            *self._sides,
+            settings,
+            folder,
+            graph_of,
+            workers=self.on.workers,
+            tiling=self.tiling,
+            memory=self._memory,
+            progress=told("expanding", total),
+        )
+
+    def rerank(
+        self, query_labels: Labels, gallery_labels: Labels, settings: Reranking, told: Told
+    ) -> RankCounts:
+        """Ranks of the matches by k-reciprocal distance."""
+        queries, gallery = self._sides
+        graph = self._near(told)
+        return count_reranked(
+            queries,
+            query_labels,
+            gallery,
+            gallery_labels,
+            settings,
+            graph.read(0, len(graph), settings.neighbors),
+            self._least(told),
+            workers=self.on.workers,
+            tiling=self.tiling,
+            progress=told("counting ranks", len(gallery)),
+        )
+
+    @property
+    def _memory(self) -> int:
+        return MEMORY if self.on.memory is None else int(self.on.memory * 2**30)
+
+    @cached_property
+    def _union(self) -> NpyRows:
+        """All rows, mapped: averages and weights read them scattered."""
+        return copy_rows(StackedRows(self.queries, self.gallery), self.folder / "union.npy")
+
+    @property
+    def _sides(self) -> tuple[NpyRows, NpyRows]:
+        edge = len(self.queries)
+        return self._union.part(0, edge), self._union.part(edge, len(self._union))
+
+    def _near(self, told: Told) -> Graph:
+        """The graph of the union, for joint expansion and for re-ranking."""
+        return self._graph(self._union, self.k, self.folder / "graph", told)
+
+    def _least(self, told: Told) -> NDArray[np.float32]:
+        """The least score of every row of the union with another; inf where there is none."""
+        folder = self.folder / "farthest"
+        graph = self._graph(self._union, 1, folder, told, opposite=True)
+        return np.float32(0) - graph.read(0, len(graph)).scores[:, 0]  # and no -0
+
+    def _graph(
+        self, rows: FeatureRows, k: int, folder: Path, told: Told, *, opposite: bool = False
+    ) -> Graph:
+        """The graph in `folder`: made there, or the one that was made there before."""
+        return build_graph(
+            rows,
+            k,
+            folder,
+            opposite=opposite,
+            workers=self.on.workers,
+            tiling=self.tiling,
+            memory=self._memory,
+            progress=told("farthest" if opposite else "neighbours", len(rows)),
+        )
