@@ -1,5 +1,7 @@
 """Naive loops: slow, obvious, and the truth that every fast path is held against."""
 
+from itertools import pairwise
+
 import numpy as np
 
 
@@ -126,3 +128,29 @@ def k_reciprocal(queries, gallery, k1, k2, lam, variant):
             m = np.minimum(weights[i], weights[j]).sum()
             final[i, j - len(queries)] = (1 - lam) * (1 - m / (2 - m)) + lam * share(i, j)
     return final
+
+
+def open_set(positives, negatives, rates):
+    """Equal-error rate and its threshold, and (threshold, FAR, TAR) at each rate, by trying all.
+
+    Scores are rounded down to steps of 2^-24, and thresholds are such steps.
+    """
+    positives, negatives = (np.floor(np.array(s) * 2.0**24) for s in (positives, negatives))
+    steps = np.unique(np.concatenate([positives, negatives]))
+    curve = [
+        (step, float(np.mean(negatives >= step)), float(np.mean(positives >= step)))
+        for step in np.unique(np.concatenate([steps, steps + 1]))
+    ]
+    points = [
+        next(((t / 2**24, far, tar) for t, far, tar in curve if far <= rate), None)
+        if rate * len(negatives) >= 1
+        else None
+        for rate in rates
+    ]
+    (_, far_before, tar_before), (step, far, tar) = next(
+        (before, after) for before, after in pairwise(curve) if 1 - after[2] >= after[1]
+    )
+    # The polygon from (far_before, tar_before) to (far, tar) meets tar = 1 - far.
+    behind, ahead = far_before - (1 - tar_before), (1 - tar) - far
+    rate = far + (far_before - far) * ahead / (ahead + behind)
+    return rate, step / 2**24, points
