@@ -182,9 +182,9 @@ def _widened(bins: NDArray[np.int64], by: int) -> NDArray[np.bool_]:
 
 
 @njit(nogil=True, inline="always")
-def _place(similarity: np.float32) -> np.int32:
+def _place(similarity: np.float32) -> np.int64:
     """The bin of a product, which rounding may have moved."""
-    return np.int32((similarity + np.float32(_BELOW * _WIDTH)) * np.float32(1 / _WIDTH))
+    return np.int64((similarity + np.float32(_BELOW * _WIDTH)) * np.float32(1 / _WIDTH))
 
 
 @njit(nogil=True, cache=True)
