@@ -154,3 +154,11 @@ def open_set(positives, negatives, rates):
     behind, ahead = far_before - (1 - tar_before), (1 - tar) - far
     rate = far + (far_before - far) * ahead / (ahead + behind)
     return rate, step / 2**24, points
+
+
+def bootstrap(values, replicates, level, seed):
+    """Percentile interval of the mean, one replicate after another."""
+    random = np.random.default_rng(seed)
+    draws = [random.integers(0, len(values), len(values)) for _ in range(replicates)]
+    means = [np.mean([values[i] for i in draw]) for draw in draws]
+    return np.quantile(means, (1 - level) / 2), np.quantile(means, (1 + level) / 2)
