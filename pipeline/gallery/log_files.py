@@ -1,4 +1,4 @@
-"""The files of the Delta log, read as they are: what `deltalake` does not hand out, and what leaves.
+"""The files of the Delta log, read as they are: what `deltalake` hides, and what leaves the log.
 
 An entry is a JSON line per action, a checkpoint a Parquet file of the actions that still count.
 Both keep the text of a file's statistics as it was given, so the file's checksum stands among them.

@@ -1,0 +1,100 @@
+"""Which rows to erase: conditions that must all hold, and the rows for which they do."""
+
+import fnmatch
+import re
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.errors import InputError
+from pipeline.gallery.table import Gallery
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Conditions that must all hold; an empty one is not asked for.
+
+    `where` is SQL on the columns, `identities` and `row_ids` are values of theirs, `paths` are
+    shell patterns (`*`, `?`, `[..]`, over folders too) of which one must fit, `captured_before` is
+    a time with its zone.
+    """
+
+    where: str = ""
+    identities: tuple[int, ...] = ()
+    paths: tuple[str, ...] = ()
+    row_ids: tuple[int, ...] = ()
+    captured_before: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if self.captured_before is not None and self.captured_before.tzinfo is None:
+            raise InputError(f"the time {self.captured_before} has no zone")
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is asked for."""
+        return self == Selection()
+
+    @property
+    def is_of_paths(self) -> bool:
+        """Whether nothing but paths is asked for, so that it fits rejects too."""
+        return bool(self.paths) and self == Selection(paths=self.paths)
+
+
+@dataclass(frozen=True)
+class Selected:
+    """What a selection fits: row ids int64 `[n]`, ascending, and paths of rejects.
+
+    `without_time` rows would fit, were it not that nobody knows when they were captured.
+    """
+
+    row_ids: np.ndarray
+    reject_paths: tuple[str, ...]
+    without_time: int
+
+
+def select(gallery: Gallery, selection: Selection) -> Selected:
+    """The rows of a version that a selection fits, and the rejects if it is of paths alone.
+
+    Raises `InputError` for a condition that does not parse, or an empty selection.
+    """
+    if selection.is_empty:
+        raise InputError("nothing is selected: say which rows are meant")
+    rows = gallery.rows(["row_id", "path", "identity", "captured_at"])
+    ids = rows["row_id"].to_numpy()
+    fits = np.ones(len(ids), dtype=bool)
+    if selection.where:
+        fits &= np.isin(ids, gallery.select(selection.where))
+    if selection.identities:
+        fits &= _is_in(rows["identity"], selection.identities)
+    if selection.row_ids:
+        fits &= np.isin(ids, np.array(selection.row_ids, np.int64))
+    if selection.paths:
+        fits &= _fits_any(rows["path"], selection.paths)
+    without_time = 0
+    if selection.captured_before is not None:
+        times = rows["captured_at"]
+        before = pa.scalar(selection.captured_before, times.type)
+        without_time = int((fits & times.is_null().to_numpy()).sum())
+        fits &= pc.less(times, before).fill_null(False).to_numpy()
+    bad: tuple[str, ...] = ()
+    if selection.is_of_paths:
+        paths = gallery.rejects()["path"]
+        bad = tuple(paths.filter(pa.array(_fits_any(paths, selection.paths))).to_pylist())
+    return Selected(ids[fits], bad, without_time)
+
+
+def _is_in(column: pa.ChunkedArray, values: tuple[int, ...]) -> np.ndarray:
+    return pc.is_in(column, value_set=pa.array(values, pa.int64())).to_numpy()
+
+
+def _fits_any(column: pa.ChunkedArray, patterns: tuple[str, ...]) -> np.ndarray:
+    """Whether each path is one of the patterns, letter by letter, or fits one."""
+    fits = pc.is_in(column, value_set=pa.array(patterns, pa.string())).to_numpy()
+    shapes = [each for each in patterns if re.search(r"[*?\[]", each)]
+    if shapes:
+        fit = re.compile("|".join(fnmatch.translate(each) for each in shapes)).match
+        fits = fits | np.array([fit(path) is not None for path in column.to_pylist()], bool)
+    return fits
