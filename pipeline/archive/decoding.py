@@ -21,8 +21,7 @@ from PIL import (
 from pipeline.archive import jpeg
 from pipeline.archive.exif import upright
 from pipeline.archive.faults import DecodeError, check_pixels
-
-MAX_PIXELS = 50_000_000
+from pipeline.archive.limits import MAX_PIXELS
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PPM = tuple(b"P%d%c" % (kind, space) for kind in range(1, 7) for space in b" \t\r\n#")

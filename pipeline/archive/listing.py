@@ -2,18 +2,20 @@
 
 import logging
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.archive import layouts, manifest_files
-from pipeline.archive.labels import Labels, LayoutError
+from pipeline.archive import layouts, manifest_files, tars
+from pipeline.archive.files import Fault, File, Folder
+from pipeline.archive.labels import LayoutError
 from pipeline.archive.layouts import Layout
+from pipeline.archive.locations import bare, local_path, locate
 from pipeline.archive.manifest import MANIFEST_SCHEMA, REJECT_SCHEMA
-from pipeline.archive.reading import bare, local_path, locate
-from pipeline.archive.scanning import Fault, File, look_up, walk
+from pipeline.archive.scanning import look_up, walk
 from pipeline.errors import InputError
 
 # Rows of Python objects are turned into Arrow columns (a tenth of the memory) this often.
@@ -30,15 +32,17 @@ class Listing:
     """What stands in a source: images in = rows of `images` + rows of `rejects`.
 
     `images` has MANIFEST_SCHEMA and `rejects` REJECT_SCHEMA, both sorted by path (by code point);
-    a folder that could not be listed counts as one reject, its path ending with a slash. `skipped`
-    counts the files that are no images by suffix, hidden files and folders together. `root` is what
-    the paths are relative to: an absolute local path or the URL that was given.
+    a folder or tar that could not be listed counts as one reject, a folder's path ending with a
+    slash. `skipped` counts the files that are no images by suffix, hidden files and folders
+    together. `root` is what the paths are relative to: an absolute local path or the URL that was
+    given. `told` names the labels that a manifest told.
     """
 
     root: str
     images: pa.Table
     rejects: pa.Table
     skipped: dict[str, int]
+    told: tuple[str, ...] = ()
 
 
 def check_source(source: str, layout: str = "none") -> None:
@@ -51,12 +55,13 @@ def check_source(source: str, layout: str = "none") -> None:
 
 
 def list_source(source: str, layout: str = "none") -> Listing:
-    """List the images of a folder, or of a manifest (.csv, .parquet), on any fsspec file system.
+    """List the images of a folder, a tar, or a manifest (.csv, .parquet), on any fsspec system.
 
-    A folder is read with all its subfolders, in parallel. The labels come from the paths below it,
-    as the layout says (`layouts.layout`). A manifest has a column `path`, relative to the
-    manifest's folder, absolute or a URL, and any of identity, camera, captured_at and frame; the
-    layout fills the columns that it does not have; size and time are looked up.
+    A folder is read with all its subfolders and tars, in parallel. The labels come from the paths
+    below it, as the layout says (`layouts.layout`), a tar being taken for a folder of its name. A
+    manifest has a column `path`, relative to the manifest's folder, absolute or a URL, and any of
+    identity, camera, captured_at and frame; the layout fills the columns that it does not have;
+    size and time are looked up. Paths of a tar and of a manifest are relative to its folder.
 
     Raises InputError where there is no such source, no image at all, a wrong manifest, or not one
     name that fits the layout.
@@ -66,106 +71,113 @@ def list_source(source: str, layout: str = "none") -> Listing:
     root = bare(source) if local is None else str(local)
     try:
         if filesystem.isdir(path):
-            return _list_folder(root, layout)
+            return _list_folders(root, layout, walk(root))
         if filesystem.isfile(path):
-            return _list_manifest(root, layout)
+            folder, _, name = root.rpartition("/")
+            if name.lower().endswith(tars.SUFFIX):
+                inside = name[: -len(tars.SUFFIX)] + "/"
+                return _list_folders(folder, layout, [tars.scan(filesystem, path, name)], inside)
+            return _list_manifest(folder, name, layout)
     except (PermissionError, FileNotFoundError) as error:
         raise InputError(f"{source} cannot be read: {error.strerror or error}") from error
     raise InputError(f"there is no folder or manifest {source}")
 
 
-def _list_folder(root: str, layout: str) -> Listing:
+def _list_folders(root: str, layout: str, folders: Iterable[Folder], inside: str = "") -> Listing:
+    """List folders and tars; layouts see the paths below `inside`, which all of them begin with."""
     chosen = layouts.layout(layout, root)
-    rows, skipped = _Rows(), Counter[str]()
-    for folder in walk(root):
+    rows, skipped = _Rows(chosen, inside), Counter[str]()
+    for folder in folders:
         skipped.update(folder.skipped)
         for fault in folder.faults:
             rows.reject(fault)
         for file in folder.files:
-            _sort_in(rows, file, chosen)
+            rows.sort_in(file)
     if not rows.count:
         told = ", ".join(f"{count} {what}" for what, count in skipped.most_common(5))
         raise InputError(f"no image in {root}" + (f"; skipped there: {told}" if told else ""))
-    return _finish(root, chosen, rows, skipped)
+    return rows.listing(root, skipped)
 
 
-def _list_manifest(location: str, layout: str) -> Listing:
-    root, _, name = location.rpartition("/")
+def _list_manifest(root: str, name: str, layout: str) -> Listing:
+    location = f"{root}/{name}"
+    if name.lower().endswith(tars.COMPRESSED_SUFFIXES):
+        raise InputError(f"{location}: {tars.WHY_NOT_COMPRESSED}, or unpack it")
     if not name.endswith(manifest_files.SUFFIXES):
-        kind = "a tar: unpack it" if name.endswith(".tar") else "a file"
         raise InputError(
-            f"{location} is {kind}; a source is a folder of images or a manifest (.csv, .parquet)"
+            f"{location} is a file; a source is a folder of images, a tar, or a manifest "
+            "(.csv, .parquet)"
         )
     table = manifest_files.read(*locate(location))
-    chosen = layouts.layout(layout, root)
-    rows = _Rows()
+    rows = _Rows(layouts.layout(layout, root))
     for start in range(0, len(table), _LOOK_UP):
         told = {row.pop("path"): row for row in table.slice(start, _LOOK_UP).to_pylist()}
         for found in look_up(root, told):
             if isinstance(found, Fault):
                 rows.reject(found)
             else:
-                _sort_in(rows, found, chosen, told[found.path])
-    return _finish(root, chosen, rows, Counter())
+                rows.sort_in(found, told[found.path])
+    return rows.listing(root, Counter(), tuple(table.drop_columns(["path"]).column_names))
 
 
 class _Rows:
     """The rows and rejects gathered so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, layout: Layout, inside: str = "") -> None:
         self.count = 0
+        self._layout = layout
+        self._inside = inside
         self._images: list[tuple[Any, ...]] = []
         self._rejects: list[tuple[Any, ...]] = []
         self._chunks: list[pa.RecordBatch] = []
 
-    def add(self, file: File, labels: Labels) -> None:
+    def sort_in(self, file: File, told: dict[str, Any] | None = None) -> None:
+        """Make a row or a reject of a file; what a manifest told of it stands before its name."""
+        if file.size == 0:
+            self.reject(Fault(file, "empty", "the file has no bytes"))
+            return
+        try:
+            labels = self._layout.parse(self._seen(file.path))
+        except LayoutError as error:
+            self.reject(Fault(file, "no-layout", str(error)))
+            return
         self.count += 1
-        self._images.append((*file, *labels))
+        self._images.append((*file, *(labels._replace(**told) if told else labels)))
         if len(self._images) == _CHUNK:
             self._chunks.append(_batch(self._images, MANIFEST_SCHEMA))
             self._images = []
 
     def reject(self, fault: Fault) -> None:
         self.count += 1
-        self._rejects.append((*fault.file, fault.reason, fault.detail))
+        path, size, mtime, _ = fault.file
+        self._rejects.append((path, size, mtime, fault.reason, fault.detail))
 
-    def tables(self) -> tuple[pa.Table, pa.Table]:
-        """Both tables, sorted by path."""
-        images = [*self._chunks, _batch(self._images, MANIFEST_SCHEMA)]
-        rejects = [_batch(self._rejects, REJECT_SCHEMA)]
-        return (
-            pa.Table.from_batches(images, MANIFEST_SCHEMA).sort_by("path"),
-            pa.Table.from_batches(rejects, REJECT_SCHEMA).sort_by("path"),
-        )
+    def listing(self, root: str, skipped: Counter[str], told: tuple[str, ...] = ()) -> Listing:
+        """All of it, sorted by path; InputError where there are no images, or two kinds of them."""
+        images = pa.Table.from_batches(
+            [*self._chunks, _batch(self._images, MANIFEST_SCHEMA)], MANIFEST_SCHEMA
+        ).sort_by("path")
+        rejects = pa.Table.from_batches(
+            [_batch(self._rejects, REJECT_SCHEMA)], REJECT_SCHEMA
+        ).sort_by("path")
+        if not len(images):
+            _refuse_missing(root, rejects)
+            _refuse_layout(root, self._layout, rejects)
+        self._layout.check_apart(self._seen(path.as_py()) for path in images["path"])
+        _logger.info("%s: %d images, %d rejects", root, len(images), len(rejects))
+        return Listing(root, images, rejects, dict(sorted(skipped.items())), told)
+
+    def _seen(self, path: str) -> str:
+        """The path that the layout reads."""
+        if "#" in path:
+            path = tars.as_folder(path)
+        return path.removeprefix(self._inside)
 
 
 def _batch(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.RecordBatch:
     columns = list(zip(*rows, strict=True)) or [()] * len(schema)
     arrays = [pa.array(column, type_) for column, type_ in zip(columns, schema.types, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-def _sort_in(rows: _Rows, file: File, chosen: Layout, told: dict[str, Any] | None = None) -> None:
-    """Make a row or a reject of a file; what a manifest told of it stands before its name."""
-    if file.size == 0:
-        rows.reject(Fault(file, "empty", "the file has no bytes"))
-        return
-    try:
-        labels = chosen.parse(file.path)
-    except LayoutError as error:
-        rows.reject(Fault(file, "no-layout", str(error)))
-        return
-    rows.add(file, labels._replace(**told) if told else labels)
-
-
-def _finish(root: str, chosen: Layout, rows: _Rows, skipped: Counter[str]) -> Listing:
-    images, rejects = rows.tables()
-    if not len(images):
-        _refuse_missing(root, rejects)
-        _refuse_layout(root, chosen, rejects)
-    chosen.check_apart(images["path"].to_pylist())
-    _logger.info("%s: %d images, %d rejects", root, len(images), len(rejects))
-    return Listing(root, images, rejects, dict(sorted(skipped.items())))
 
 
 def _refuse_missing(root: str, rejects: pa.Table) -> None:

@@ -1,86 +1,27 @@
-"""Where a source lies, and the bytes of its images: local files directly, the rest by fsspec."""
+"""The bytes of a source's images: local files directly, tars by offset, the rest by fsspec."""
 
-import os
-from functools import lru_cache
-from pathlib import Path
-
-import fsspec
-from fsspec import AbstractFileSystem
-
+from pipeline.archive import tars
 from pipeline.archive.faults import ReadError
-from pipeline.errors import InputError
+from pipeline.archive.locations import join, reach
 
 
-def local_path(location: str) -> Path | None:
-    """The absolute path of a local location (a plain path or file://); None for any other URL.
-
-    >>> local_path("file:///data/crops")
-    PosixPath('/data/crops')
-    >>> local_path("s3://bucket/crops") is None
-    True
-    """
-    if location.startswith("file://"):
-        location = location.removeprefix("file://")
-    elif "://" in location:
-        return None
-    return Path(os.path.abspath(Path(location).expanduser()))  # noqa: PTH100 (drops "..")
-
-
-def locate(location: str) -> tuple[AbstractFileSystem, str]:
-    """The file system of a location (path or fsspec URL) and the location's path on it.
-
-    Raises InputError where no such file system is known or installed.
-    """
-    local = local_path(location)
-    if local is not None:
-        return fsspec.filesystem("file"), str(local)
-    return _locate_url(location)
-
-
-@lru_cache(maxsize=256)
-def _locate_url(url: str) -> tuple[AbstractFileSystem, str]:
-    try:
-        filesystem, path = fsspec.url_to_fs(url)
-    except (ValueError, ImportError) as error:
-        raise InputError(f"{url}: {error}") from error
-    return filesystem, path.rstrip("/")
-
-
-def bare(location: str) -> str:
-    """The location without slashes at its end.
-
-    >>> bare("s3://bucket/crops/"), bare("memory://")
-    ('s3://bucket/crops', 'memory://')
-    """
-    cut = location.rstrip("/")
-    return f"{cut}//" if cut.endswith(":") else cut
-
-
-def join(root: str, path: str) -> str:
-    """The location of `path`: itself where it is a URL or absolute, else below `root`.
-
-    >>> join("s3://bucket/crops", "c1/1.jpg"), join("/data", "/other/1.jpg")
-    ('s3://bucket/crops/c1/1.jpg', '/other/1.jpg')
-    """
-    if path.startswith("/") or "://" in path:
-        return path
-    return f"{bare(root)}/{path}"
-
-
-def read_image(root: str, path: str) -> bytes:
+def read_image(root: str, path: str, place: tuple[int, int] | None = None) -> bytes:
     """The bytes of the file at `path` of a listing with that `root`.
 
-    Raises ReadError where the file is missing or cannot be read; failures of a network pass.
+    `place` is the offset and size of a tar's member, which save reading the tar's headers. Raises
+    ReadError where the file is missing or cannot be read; failures of a network pass.
     """
     try:
+        in_tar = tars.split(path)
+        if in_tar is not None:
+            tar, name = in_tar
+            return tars.read_member(*reach(root, tar), name, place)
         location = join(root, path)
         if "://" not in location:
             with open(location, "rb") as file:  # noqa: PTH123 (a Path costs as much as the read)
                 return file.read()
-        if location == path:
-            root, path = location.rsplit("/", 1)
-        filesystem, base = locate(root)
-        data: bytes = filesystem.cat_file(f"{base}/{path}")
+        filesystem, there = reach(root, path)
+        data: bytes = filesystem.cat_file(there)
         return data
     except FileNotFoundError as error:
         raise ReadError("missing", "there is no such file any more") from error

@@ -3,139 +3,104 @@
 import errno
 import os
 import stat
-from collections import Counter, defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from fsspec import AbstractFileSystem
 
-from pipeline.archive.reading import join, locate
-
-IMAGE_SUFFIXES = frozenset(
-    f".{name}"
-    for names in ("jpg jpeg jpe jfif", "png", "bmp", "gif", "webp", "tif tiff", "ppm pgm pbm pnm")
-    for name in names.split()
+from pipeline.archive import tars
+from pipeline.archive.faults import ReadError
+from pipeline.archive.files import (
+    LINK_LOOP,
+    SPECIAL,
+    Fault,
+    File,
+    Folder,
+    Place,
+    readable,
+    skip_reason,
+    sort_file,
 )
-"""A file with one of these suffixes, in either case, is an image until its bytes say no."""
+from pipeline.archive.locations import is_local, join, locate, reach
 
-HIDDEN, NO_SUFFIX, LINK_LOOP, SPECIAL = "(hidden)", "(no suffix)", "(link loop)", "(special)"
 THREADS = 16
+# Folders and tars that are looked into ahead of the reader: what bounds the memory of a listing.
+_AHEAD = 4 * THREADS
 # From so many files of one remote folder on, listing the folder is cheaper than asking for each.
 _WORTH_LISTING = 16
 
 
-class File(NamedTuple):
-    """One file: bytes, and microseconds since 1970; None where the file system does not say."""
-
-    path: str
-    size: int | None
-    mtime: int | None
-
-
-class Fault(NamedTuple):
-    """A file that the file system does not give, and why."""
-
-    file: File
-    reason: str
-    detail: str
-
-
-@dataclass
-class Folder:
-    """What stands in one folder, its subfolders not entered."""
-
-    files: list[File] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
-    skipped: Counter[str] = field(default_factory=Counter)
-    # Path below the root, and the (device, inode) of the folder and of those that it stands in.
-    subfolders: list[tuple[str, tuple[tuple[int, int], ...]]] = field(default_factory=list)
-
-
 def walk(root: str) -> Iterator[Folder]:
-    """Every folder of `root` that is not hidden, level by level, each level on threads.
+    """Every folder of `root` that is not hidden, and every tar in them, read on threads.
 
     A link to a folder is followed unless it leads to a folder that it stands in. Raises OSError
     where the root itself cannot be read; a subfolder that cannot be read is a fault.
     """
     filesystem, base = locate(root)
-    local = "file" in _protocols(filesystem)
+    local = is_local(filesystem)
     filesystem.invalidate_cache()
 
-    def scan(place: tuple[str, tuple[tuple[int, int], ...]]) -> Folder:
-        prefix, inside = place
+    def look_into(place: Place) -> Folder:
+        if place.path.lower().endswith(tars.SUFFIX):
+            return tars.scan(filesystem, f"{base}/{place.path}", place.path)
         try:
             if local:
-                return _scan_local(base, prefix, inside)
-            return _scan_remote(filesystem, base, prefix)
+                return _scan_local(base, place)
+            return _scan_remote(filesystem, base, place.path)
         except OSError as error:
-            if not prefix or isinstance(error, ConnectionError | TimeoutError):
+            if not place.path or isinstance(error, ConnectionError | TimeoutError):
                 raise
             told = f"the folder cannot be listed: {error.strerror or error}"
-            place_only = File(readable(prefix), None, None)
+            place_only = File(readable(place.path), None, None)
             return Folder(faults=[Fault(place_only, "unreadable-folder", told)])
 
-    level: list[tuple[str, tuple[tuple[int, int], ...]]] = [("", ())]
+    # The last found is looked into first, so that the waiting list does not grow with the source.
+    waiting = [Place("")]
+    running: deque[Future[Folder]] = deque()
     with ThreadPoolExecutor(THREADS) as pool:
-        while level:
-            following = []
-            for folder in pool.map(scan, level):
-                following.extend(folder.subfolders)
-                yield folder
-            level = following
+        while waiting or running:
+            while waiting and len(running) < _AHEAD:
+                running.append(pool.submit(look_into, waiting.pop()))
+            folder = running.popleft().result()
+            waiting.extend(reversed(folder.places))
+            yield folder
 
 
-def _protocols(filesystem: AbstractFileSystem) -> tuple[str, ...]:
-    protocol = filesystem.protocol
-    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
-
-
-def readable(path: str) -> str:
-    r"""The path as text that can be stored: bytes that are no UTF-8 are written as \xff.
-
-    >>> readable("caf\udce9.jpg")
-    'caf\\xe9.jpg'
-    """
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _is_text(path: str) -> bool:
-    if path.isascii():
-        return True
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _skip_reason(name: str) -> str | None:
-    """What a name that is no image is counted as; None for an image's name."""
-    if name.startswith("."):
-        return HIDDEN
-    dot = name.rfind(".")
-    suffix = name[dot:].lower() if dot > 0 else NO_SUFFIX
-    return None if suffix in IMAGE_SUFFIXES else readable(suffix)
-
-
-def _scan_local(root: str, prefix: str, inside: tuple[tuple[int, int], ...]) -> Folder:
+def _scan_local(root: str, place: Place) -> Folder:
     folder = Folder()
-    place = f"{root}/{prefix}"
-    inside = (*inside, _identity(os.stat(place)))  # noqa: PTH116 (a Path costs twice the time)
-    with os.scandir(place) as entries:
+    prefix, location = place.path, f"{root}/{place.path}"
+    inside = (*place.inside, _identity(os.stat(location)))  # noqa: PTH116 (a Path takes twice)
+    with os.scandir(location) as entries:
         for entry in entries:
             if not entry.name.startswith(".") and _is_folder(entry):
                 if entry.is_symlink() and _identity(entry.stat()) in inside:
                     folder.skipped[LINK_LOOP] += 1
                 else:
-                    folder.subfolders.append((f"{prefix}{entry.name}/", inside))
-            elif skipped := _skip_reason(entry.name):
-                folder.skipped[skipped] += 1
-            else:
-                _add_local(folder, entry, prefix + entry.name)
+                    folder.places.append(Place(f"{prefix}{entry.name}/", inside))
+            elif not _sort_tar(folder, entry.name, prefix + entry.name):
+                if skipped := skip_reason(entry.name):
+                    folder.skipped[skipped] += 1
+                else:
+                    _add_local(folder, entry, prefix + entry.name)
     return folder
+
+
+def _sort_tar(folder: Folder, name: str, path: str) -> bool:
+    """Note a tar as a place to look into, a compressed one as a fault; False for other names."""
+    suffix = name.lower()
+    if name.startswith(".") or ".t" not in suffix:
+        return False
+    if suffix.endswith(tars.SUFFIX):
+        folder.places.append(Place(path))
+    elif suffix.endswith(tars.COMPRESSED_SUFFIXES):
+        told = File(readable(path), None, None)
+        folder.faults.append(Fault(told, "compressed-tar", tars.WHY_NOT_COMPRESSED))
+    else:
+        return False
+    return True
 
 
 def _identity(told: os.stat_result) -> tuple[int, int]:
@@ -155,13 +120,18 @@ def _add_local(folder: Folder, entry: os.DirEntry[str], path: str) -> None:
     except OSError as error:
         folder.faults.append(_fault(path, error))
         return
-    if not stat.S_ISREG(told.st_mode):
-        folder.skipped[SPECIAL] += 1
-    elif _is_text(path):
-        folder.files.append(File(path, told.st_size, told.st_mtime_ns // 1000))
+    if stat.S_ISREG(told.st_mode):
+        _add(folder, File(path, told.st_size, told.st_mtime_ns // 1000))
     else:
-        file = File(readable(path), told.st_size, told.st_mtime_ns // 1000)
-        folder.faults.append(Fault(file, "bad-name", "the path is not UTF-8: rename it"))
+        folder.skipped[SPECIAL] += 1
+
+
+def _add(folder: Folder, file: File) -> None:
+    if "#" in file.path and tars.split(file.path):
+        detail = "the path reads as that of a tar's member: rename it"
+        folder.faults.append(Fault(file._replace(path=readable(file.path)), "bad-name", detail))
+    else:
+        sort_file(folder, file)
 
 
 def _fault(path: str, error: OSError) -> Fault:
@@ -181,11 +151,12 @@ def _scan_remote(filesystem: AbstractFileSystem, base: str, prefix: str) -> Fold
         if entry["name"].rstrip("/") == place or not name:
             continue  # an object store's marker of the folder itself
         if entry["type"] == "directory" and not name.startswith("."):
-            folder.subfolders.append((f"{prefix}{name}/", ()))
-        elif skipped := _skip_reason(name):
-            folder.skipped[skipped] += 1
-        else:
-            folder.files.append(_file(f"{prefix}{name}", entry))
+            folder.places.append(Place(f"{prefix}{name}/"))
+        elif not _sort_tar(folder, name, prefix + name):
+            if skipped := skip_reason(name):
+                folder.skipped[skipped] += 1
+            else:
+                _add(folder, _file(f"{prefix}{name}", entry))
     return folder
 
 
@@ -209,16 +180,24 @@ def _modified(entry: dict[str, Any]) -> int | None:
 
 
 def look_up(root: str, paths: Iterable[str]) -> Iterator[File | Fault]:
-    """Size and time of each of `paths` (below `root`, absolute, or URLs), folder by folder."""
-    by_folder: dict[str, list[str]] = defaultdict(list)
+    """Size and time of each of `paths` (below `root`, absolute, or URLs), folder by folder.
+
+    Members of a tar are looked up in its headers, which are read once.
+    """
+    groups: dict[tuple[str, bool], list[str]] = defaultdict(list)
     for path in paths:
-        by_folder[join(root, path).rpartition("/")[0]].append(path)
+        in_tar = tars.split(path)
+        place = in_tar[0] if in_tar else join(root, path).rpartition("/")[0]
+        groups[place, in_tar is not None].append(path)
     with ThreadPoolExecutor(THREADS) as pool:
-        for found in pool.map(lambda group: _look_up_group(root, *group), by_folder.items()):
+        for found in pool.map(lambda group: _look_up_group(root, *group), groups.items()):
             yield from found
 
 
-def _look_up_group(root: str, folder: str, paths: list[str]) -> list[File | Fault]:
+def _look_up_group(root: str, place: tuple[str, bool], paths: list[str]) -> list[File | Fault]:
+    folder, is_tar = place
+    if is_tar:
+        return _look_up_members(root, folder, paths)
     if "://" not in folder:
         return [_look_up_local(join(root, path), path) for path in paths]
     filesystem, base = locate(folder)
@@ -238,6 +217,24 @@ def _look_up_group(root: str, folder: str, paths: list[str]) -> list[File | Faul
         for path in paths
         for name in [path.rpartition("/")[2]]
     ]
+
+
+def _look_up_members(root: str, tar: str, paths: list[str]) -> list[File | Fault]:
+    try:
+        members = tars.index(*reach(root, tar))
+    except OSError as error:
+        return [_fault(path, error) for path in paths]
+    except ReadError as error:
+        return [Fault(File(path, None, None), "unreadable", error.detail) for path in paths]
+    found: list[File | Fault] = []
+    for path in paths:
+        member = members.get(path.removeprefix(f"{tar}#"))
+        if member is None:
+            gone = File(path, None, None)
+            found.append(Fault(gone, "missing", "the tar has no such image"))
+        else:
+            found.append(member._replace(path=path))
+    return found
 
 
 def _look_up_local(location: str, path: str) -> File | Fault:

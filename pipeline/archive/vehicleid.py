@@ -6,7 +6,7 @@ from collections.abc import Callable
 from fsspec import AbstractFileSystem
 
 from pipeline.archive.labels import Labels, LayoutError, whole_number
-from pipeline.archive.reading import locate
+from pipeline.archive.locations import locate
 from pipeline.errors import InputError
 
 NAME = "vehicleid"

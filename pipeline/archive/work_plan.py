@@ -10,13 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.archive.limits import UNIT_SIZE, UNIT_SIZES
 from pipeline.archive.manifest import MANIFEST_SCHEMA
 from pipeline.errors import InputError
 
 PLAN_SCHEMA = pa.schema([*MANIFEST_SCHEMA, ("row_id", pa.int64()), ("unit", pa.string())])
 """A manifest with each image's row id and the id of its unit; sorted by row id."""
-
-UNIT_SIZES = (1, 2048)
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def plan(
     fingerprint: str,
     *,
     next_row_id: int = 0,
-    unit_size: int = 1024,
+    unit_size: int = UNIT_SIZE,
     leftover: pa.Table | None = None,
 ) -> pa.Table:
     """Give every image a row id and a unit: a table of `PLAN_SCHEMA`.

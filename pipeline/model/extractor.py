@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
+from pipeline.model.defaults import BATCH_SIZE
 from pipeline.model.networks import NetworkFile, check_views, open_network
 from pipeline.model.preprocessing import empty_batch, fill, normalise
 from pipeline.model.recipe import Recipe
@@ -31,7 +32,7 @@ class Extractor:
         network_file: NetworkFile,
         recipe: Recipe,
         *,
-        batch_size: int = 32,
+        batch_size: int = BATCH_SIZE,
         device: str = "cpu",
         threads: int = 1,
         precision: str = "float32",

@@ -17,8 +17,9 @@ import ray.data
 import torch
 from numpy.typing import NDArray
 
-from pipeline.archive.decoding import MAX_PIXELS, decode
+from pipeline.archive.decoding import decode
 from pipeline.archive.faults import Rejected
+from pipeline.archive.limits import MAX_PIXELS
 from pipeline.archive.reading import read_image
 from pipeline.archive.work_plan import Unit
 from pipeline.core import features
@@ -26,6 +27,7 @@ from pipeline.errors import InputError, RunError
 from pipeline.gallery import attempts, schema
 from pipeline.gallery.rejects import REJECT_SCHEMA
 from pipeline.gallery.unit_files import UnitRecord, UnitTarget, write_unit
+from pipeline.model.defaults import BATCH_SIZE
 from pipeline.model.extractor import Extractor
 from pipeline.model.networks import NetworkFile
 from pipeline.model.recipe import Recipe
@@ -36,6 +38,10 @@ ATTEMPTS = 3
 """How often the work on a unit may kill its worker before the unit is halved."""
 
 _UNITS_A_ROUND = 512
+_ALL_DIE = (
+    "each of the first {} work units killed its worker, and none was finished: there may be too "
+    "little memory for the network (give fewer --actors or a smaller --batch-size)"
+)
 _KEPT = "finished work units are kept, and the same command goes on from them"
 
 
@@ -47,7 +53,7 @@ class Work:
     target: UnitTarget
     network: NetworkFile
     recipe: Recipe
-    batch_size: int = 32
+    batch_size: int = BATCH_SIZE
     precision: str = "float32"
     threads: int = 1
     decode_threads: int = 2
@@ -104,7 +110,11 @@ class UnitExtractor:
 
     def extract(self, unit: Unit) -> UnitRecord:
         """Write one unit's file; rows + rejects are its members."""
-        members = unit.members
+        rows, rejects = self.compute(unit.members)
+        return write_unit(self._work.target, unit.id, unit.row_ids, rows, rejects)
+
+    def compute(self, members: pa.Table) -> tuple[pa.Table, pa.Table]:
+        """The rows, in the target's schema, and the rejects that members of a unit become."""
         vectors = np.empty((len(members), self._work.target.dimension), np.float32)
         facts: dict[int, _Facts] = {}
         bad: list[_Bad] = []
@@ -118,13 +128,12 @@ class UnitExtractor:
                     facts[crop.place] = crop.facts
                     vectors[crop.place] = features.normalize(raw[row : row + 1])[0]
         rows = self._rows(members, dict(sorted(facts.items())), vectors)
-        rejects = _rejects(members, sorted(bad, key=lambda member: member.place))
-        return write_unit(self._work.target, unit.id, unit.row_ids, rows, rejects)
+        return rows, _rejects(members, sorted(bad, key=lambda member: member.place))
 
     def _batches(self, members: pa.Table, bad: list[_Bad]) -> Iterator[list[_Crop]]:
         """The members that decode, in order, as many as the network takes at once."""
         batch: list[_Crop] = []
-        for member in self._decoded(members["path"].to_pylist()):
+        for member in self._decoded(members):
             if isinstance(member, _Bad):
                 bad.append(member)
                 continue
@@ -135,22 +144,24 @@ class UnitExtractor:
         if batch:
             yield batch
 
-    def _decoded(self, paths: Sequence[str]) -> Iterator[_Crop | _Bad]:
+    def _decoded(self, members: pa.Table) -> Iterator[_Crop | _Bad]:
         """Members in order, read and decoded ahead of the network by at most one batch."""
-        waiting = iter(enumerate(paths))
+        columns = [members[name].to_pylist() for name in ("path", "offset", "size")]
+        waiting = iter(enumerate(zip(*columns, strict=True)))
         ahead: deque[Future[_Crop | _Bad]] = deque()
         with ThreadPoolExecutor(self._work.decode_threads) as pool:
-            for place, path in islice(waiting, self._work.batch_size):
-                ahead.append(pool.submit(self._decode, place, path))
+            for place, member in islice(waiting, self._work.batch_size):
+                ahead.append(pool.submit(self._decode, place, *member))
             while ahead:
-                member = ahead.popleft().result()
-                for place, path in islice(waiting, 1):
-                    ahead.append(pool.submit(self._decode, place, path))
-                yield member
+                decoded = ahead.popleft().result()
+                for place, member in islice(waiting, 1):
+                    ahead.append(pool.submit(self._decode, place, *member))
+                yield decoded
 
-    def _decode(self, place: int, path: str) -> _Crop | _Bad:
+    def _decode(self, place: int, path: str, offset: int | None, size: int | None) -> _Crop | _Bad:
+        in_tar = None if offset is None or size is None else (offset, size)
         try:
-            data = read_image(self._work.root, path)
+            data = read_image(self._work.root, path, in_tar)
             pixels = decode(data, max_pixels=self._work.max_pixels)
         except Rejected as error:
             return _Bad(place, error.reason, error.detail)
@@ -228,7 +239,7 @@ def extract_on_ray(
     A worker that dies is started again, and its unit with it. A unit that was begun `ATTEMPTS`
     times without an end is halved until the image that kills is found: it becomes a reject. Yields
     the same records as `extract_here`, but for units that were halved. RunError where a worker
-    raises: what was finished stays on disk.
+    raises, and where the first units all kill theirs: what was finished stays on disk.
     """
     options = {
         "num_cpus": cpus_per_actor,
@@ -236,17 +247,22 @@ def extract_on_ray(
         "runtime_env": {"env_vars": environment or {}},
     }
     waiting = deque(units)
+    finished, killers = 0, 0
     while waiting:
         turn = [waiting.popleft() for _ in range(min(_UNITS_A_ROUND, len(waiting)))]
         unfinished = {unit.id: unit for unit in turn}
         for row in _rows_of_round(turn, work, min(actors, len(turn)), options):
             about = json.loads(row["record"])
             if about is None:
+                killers += 1
+                if not finished and killers > actors + 1:
+                    raise RunError(f"extraction stopped: {_ALL_DIE.format(killers)}; {_KEPT}")
                 continue
             if "error" in about:
                 raise RunError(f"extraction stopped: {about['error']}; {_KEPT}")
             record = UnitRecord(**about)
             del unfinished[record.unit_id]
+            finished += 1
             yield record
         for unit in unfinished.values():
             if len(unit.members) > 1:

@@ -2,7 +2,8 @@ import fsspec
 import pytest
 
 from pipeline.archive.faults import ReadError
-from pipeline.archive.reading import join, local_path, locate, read_image
+from pipeline.archive.locations import join, local_path, locate
+from pipeline.archive.reading import read_image
 from pipeline.errors import InputError
 
 

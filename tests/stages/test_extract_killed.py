@@ -1,14 +1,63 @@
-"""Images that kill the process that reads them, on a Ray cluster that is set up for it."""
+"""Units that kill the process that works on them."""
 
+import json
 import os
 import signal
+from dataclasses import asdict
 
 import pytest
 import ray
 
+from pipeline.errors import RunError
 from pipeline.stages import extract as stage
-from pipeline.stages.extract import extract_on_ray
+from pipeline.stages.extract import UnitExtractor, extract_on_ray
 from tests.stages.making import prepared, save_source
+
+
+@pytest.fixture
+def deadly(monkeypatch):
+    """Set the images that kill; without Ray, a unit that holds one is answered as if it had."""
+
+    def set_deadly(names):
+        def rows(units, work, actors, options):
+            extractor = UnitExtractor(work)
+            for unit in units:
+                dead = set(unit.members["path"].to_pylist()) & names
+                about = None if dead else asdict(extractor.extract(unit))
+                yield {"record": json.dumps(about).encode()}
+
+        monkeypatch.setattr(stage, "_rows_of_round", rows)
+
+    return set_deadly
+
+
+def test_units_are_halved_until_the_images_that_kill_are_found(tmp_path, deadly):
+    source = save_source(tmp_path / "source", 20)
+    names = sorted(path.name for path in source.iterdir())
+    gallery, units, work = prepared(tmp_path, source, unit_size=7)
+    deadly({names[8], names[19]})
+    records = list(extract_on_ray(units, work, actors=1))
+    after = gallery.commit(records, run_id="run")
+    assert after.rows()["row_id"].to_pylist() == [i for i in range(20) if i not in (8, 19)]
+    assert {each["path"]: each["reason"] for each in after.rejects().to_pylist()} == {
+        names[8]: "kills-worker",
+        names[19]: "kills-worker",
+    }
+
+
+@pytest.mark.parametrize("actors", [1, 2])
+def test_where_the_first_units_all_kill_the_run_stops_at_once(tmp_path, deadly, actors):
+    source = save_source(tmp_path / "source", 12)
+    names = {path.name for path in source.iterdir()}
+    gallery, units, work = prepared(tmp_path, source, unit_size=1)
+    deadly(names)
+    with pytest.raises(RunError, match=f"each of the first {actors + 2} work units killed its"):
+        list(extract_on_ray(units, work, actors=actors))
+    deadly(
+        names - set(units[0].members["path"].to_pylist())
+    )  # one is finished: images are to blame
+    records = list(extract_on_ray(units, work, actors=actors))
+    assert sum(record.rejects for record in records) == 11
 
 
 def _hook():
@@ -17,10 +66,10 @@ def _hook():
     def kill_over_one_image():
         read = stage.read_image
 
-        def deadly(root, path):
+        def deadly(root, path, place):
             if path.startswith("0002_c2s1_000001"):
                 os.kill(os.getpid(), signal.SIGKILL)
-            return read(root, path)
+            return read(root, path, place)
 
         stage.read_image = deadly
         stage.ATTEMPTS = 1  # every death costs seconds: a new worker loads torch again
@@ -30,16 +79,16 @@ def _hook():
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_an_image_that_kills_its_worker_becomes_a_reject(tmp_path):
-    source = save_source(tmp_path / "source", 4)
-    gallery, units, work = prepared(tmp_path, source, unit_size=2)
+def test_a_worker_that_dies_is_started_again_and_its_image_becomes_a_reject(tmp_path):
+    source = save_source(tmp_path / "source", 3)
+    gallery, units, work = prepared(tmp_path, source, unit_size=1)
     environment = {"worker_process_setup_hook": _hook()}
-    ray.init("local", num_cpus=2, include_dashboard=False, runtime_env=environment)
+    ray.init("local", num_cpus=1, include_dashboard=False, runtime_env=environment)
     try:
-        records = list(extract_on_ray(units, work, actors=2))
+        records = list(extract_on_ray(units, work, actors=1))
     finally:
         ray.shutdown()
     after = gallery.commit(records, run_id="run")
-    assert after.rows()["row_id"].to_pylist() == [0, 2, 3]
+    assert after.rows()["row_id"].to_pylist() == [0, 2]
     (told,) = after.rejects().to_pylist()
     assert (told["path"], told["reason"]) == ("0002_c2s1_000001_00.png", "kills-worker")
