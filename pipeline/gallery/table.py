@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -21,9 +21,10 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError, RunError
-from pipeline.gallery import log, storage
+from pipeline.gallery import history, log, storage
 from pipeline.gallery.changes import plan
 from pipeline.gallery.features import GalleryFeatures, Runs, index
+from pipeline.gallery.history import VersionInfo
 from pipeline.gallery.lock import Lock, hold
 from pipeline.gallery.rejects import read_rejects
 from pipeline.gallery.schema import SCALAR_COLUMNS, SCALAR_FIELDS, check_form
@@ -34,19 +35,6 @@ _log = logging.getLogger(__name__)
 _CHECKED = ds.ParquetFileFormat(
     default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
 )
-
-
-@dataclass(frozen=True)
-class VersionInfo:
-    """One version: when it came, by which run, and what it changed."""
-
-    version: int
-    timestamp: datetime
-    operation: str
-    run_id: str | None
-    rows_added: int
-    rows_removed: int
-    rejects: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,13 +89,20 @@ class Gallery:
         return cls.open(location)
 
     @classmethod
-    def open(cls, location: str, version: int | None = None) -> "Gallery":
-        """The gallery at a version, the latest by default.
+    def open(
+        cls, location: str, version: int | None = None, at: datetime | None = None
+    ) -> "Gallery":
+        """The gallery at a version, or at a time (with its zone); the latest by default.
 
-        Raises `InputError` for a folder that is no gallery, a version that does not exist, or a
-        newer format, and `GalleryDamagedError` for a log entry that is empty or cut short.
+        Raises `InputError` for a folder that is no gallery, a version that does not exist or was
+        removed, or a newer format, and `GalleryDamagedError` for a log entry that is empty or cut
+        short.
         """
         root = storage.local_root(location)
+        if at is not None:
+            if version is not None:
+                raise InputError("give a version or a time, not both")
+            version = history.version_at(root, at)
         snapshot = log.read(root, version)
         missing = {"recipe", "fingerprint", "dimension", "dtype"} - snapshot.properties.keys()
         if missing:
@@ -215,7 +210,7 @@ class Gallery:
 
     def history(self) -> list[VersionInfo]:
         """The versions up to this one, oldest first."""
-        return [_version_info(entry) for entry in log.history(self._root, self.version)]
+        return history.versions(self._root, self.version)
 
     def find_units(self) -> FoundUnits:
         """Units that earlier runs finished and did not commit; changes nothing."""
@@ -279,12 +274,22 @@ class Gallery:
             )
             if change is None:
                 return self
-            storage.sync_folder(self._root)
-            held.check()
-            version = log.append(self._root, self.version, change)
+            after = self.apply(change, held)
             storage.delete_files(
                 self._root / unit.rejects_path for unit in units if unit.rejects_path
             )
+            return after
+
+    def apply(self, change: log.Change, lock: Lock) -> "Gallery":
+        """The next version, by a change that is ready: its files are on the disk.
+
+        `commit` makes such a change of units; compaction and restoring make their own. Raises
+        `RunError` if another commit came after this version or the lock was lost.
+        """
+        with _locked(self.location, lock, change.run_id) as held:
+            storage.sync_folder(self._root)
+            held.check()
+            version = log.append(self._root, self.version, change)
             return Gallery.open(self.location, version)
 
     @property
@@ -376,17 +381,3 @@ def _as_ids(row_ids: Iterable[int] | np.ndarray) -> np.ndarray:
 def _run_id_of(units: Sequence[UnitRecord]) -> str:
     names = "\n".join(f"{unit.first_row_id} {unit.unit_id}" for unit in units)
     return f"recover-{hashlib.sha256(names.encode()).hexdigest()[:16]}"
-
-
-def _version_info(entry: Mapping[str, object]) -> VersionInfo:
-    about = entry.get("regallery")
-    about = about if isinstance(about, dict) else {}
-    return VersionInfo(
-        version=int(str(entry["version"])),
-        timestamp=datetime.fromtimestamp(int(str(entry["timestamp"])) / 1000, UTC),
-        operation=str(entry.get("operation", "")),
-        run_id=about.get("run_id"),
-        rows_added=about.get("rows_added", 0),
-        rows_removed=about.get("rows_removed", 0),
-        rejects=about.get("rejects", 0),
-    )
