@@ -9,16 +9,12 @@ medians over the rounds. The dense form holds several n x n arrays: 8 GB at scal
 """
 
 import argparse
-import json
-import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
-from neighbors import clustered, peak
+from contest import Steps, enter, race, show
+from neighbors import clustered
 
 QUERIES, GALLERY = 3368, 15913
 K1, K2, LAM = 20, 6, 0.3
@@ -36,19 +32,13 @@ def sparse(ends_at):
 
     def run(features, queries):
         union = StackedRows(ArrayRows(features[:queries]), ArrayRows(features[queries:]))
-        steps, clock = {}, time.perf_counter()
-
-        def done(step):
-            nonlocal clock
-            steps[step] = time.perf_counter() - clock
-            clock = time.perf_counter()
-
+        steps = Steps()
         near = neighbors(union, settings.neighbors)
-        done("neighbors")
+        steps.done("neighbors")
         least = least_scores(union)
-        done("farthest")
+        steps.done("farthest")
         reranked = k_reciprocal(union, near, settings, least=least)
-        done("encoding")
+        steps.done("encoding")
         if ends_at == "distances":
             out = reranked.distances(0, queries)
         else:
@@ -58,8 +48,8 @@ def sparse(ends_at):
                 reranked, Labels(labels[:queries], places[0]), Labels(labels[queries:], places[1])
             ).ranks()
             out = None
-        done(ends_at)
-        return out, steps
+        steps.done(ends_at)
+        return out, steps.taken
 
     return run
 
@@ -114,20 +104,6 @@ CONTESTANTS = {
 }
 
 
-def contest(name, folder, queries):
-    """Run one contestant here, and print what it took."""
-    run = CONTESTANTS[name]()
-    run(clustered(2100, 64), 300)  # compiles, and starts the threads
-    features = np.load(folder / "features.npy")
-    before = peak()
-    start = time.perf_counter()
-    out, steps = run(features, queries)
-    seconds = time.perf_counter() - start
-    if out is not None:
-        np.save(folder / f"{name}.npy", out)
-    print(json.dumps({"seconds": seconds, "more": peak() - before, "steps": steps}))
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scale", type=float, default=0.25)
@@ -139,26 +115,15 @@ def main():
     options = parser.parse_args()
     queries, gallery = (round(count * options.scale) for count in (QUERIES, GALLERY))
     if options.contestant:
-        contest(options.contestant, options.folder, queries)
+        enter(options.contestant, CONTESTANTS[options.contestant](), options.folder, queries)
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         np.save(folder / "features.npy", clustered(queries + gallery, options.dimension))
-        runs = {contestant: [] for contestant in options.only}
-        for _ in range(options.rounds):
-            for contestant, figures in runs.items():
-                command = [sys.executable, __file__, "--scale", str(options.scale)]
-                command += ["--contestant", contestant, "--folder", name]
-                printed = subprocess.run(command, check=True, capture_output=True, text=True)
-                figures.append(json.loads(printed.stdout))
+        arguments = ["--scale", options.scale]
+        runs = race(__file__, options.only, folder, arguments, options.rounds)
         print(f"{queries} queries, {gallery} gallery rows, d = {options.dimension}")
-        for contestant, figures in runs.items():
-            seconds = statistics.median(figure["seconds"] for figure in figures)
-            more = statistics.median(figure["more"] for figure in figures)
-            print(f"{contestant:10} {seconds:8.2f} s {more:8.0f} MB more")
-            for step in figures[0]["steps"]:
-                took = statistics.median(figure["steps"][step] for figure in figures)
-                print(f"  {step:10} {took:6.2f} s")
+        show(runs, "dense")
         if {"distances", "dense"} <= runs.keys():
             ours, theirs = np.load(folder / "distances.npy"), np.load(folder / "dense.npy")
             apart = np.abs(ours - theirs)

@@ -80,7 +80,7 @@ class RerankingFlags:
     """k-reciprocal re-ranking; what is left out has the default of `pipeline.core.reranking`."""
 
     rerank: bool = False
-    """Also rank by k-reciprocal distance, in this process."""
+    """Also rank by k-reciprocal distance."""
     k1: int | None = None
     """Neighbours of the re-ranking (default: 20)."""
     k2: int | None = None
@@ -105,9 +105,9 @@ class FoldFlags:
     gallery_block: int | None = None
     """Gallery rows of a tile: with the former, what bounds the memory (default: 4096)."""
     memory: float | None = None
-    """GiB that an expansion may hold in features; above it, more passes are made (default: 4)."""
+    """GiB that the blocks in hand may take, in all workers together (default: 4)."""
     scratch: Annotated[Path, LOCATION] | None = None
-    """Folder for expanded features, seen by every worker (default: a temporary one)."""
+    """Folder for features and graphs, seen by every worker (default: a temporary one)."""
 
     def __post_init__(self) -> None:
         for flag, value in (("--workers", self.workers), ("--memory", self.memory or 0)):

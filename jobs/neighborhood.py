@@ -1,6 +1,9 @@
 """What the rankings of one evaluation share: mapped features, and the graphs of neighbours."""
 
-from collections.abc import Callable, Sequence
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +21,8 @@ from pipeline.gallery.npy_rows import NpyRows, copy_rows
 from pipeline.stages.expand import expand_all, rows_to_expand
 from pipeline.stages.neighbors import MEMORY, build_graph
 from pipeline.stages.rerank import count_reranked
+
+logger = logging.getLogger(__name__)
 
 Told = Callable[[str, int], Callable[[int], None]]
 """Begins a line of progress of a name and a length; what it gives is told every step."""
@@ -63,35 +68,37 @@ class Neighborhood:
             return self._graph(rows, settings.k - 1, folder / f"graph-{rounds}", told)
 
         total = settings.times * rows_to_expand(settings.mode, len(self.queries), len(self.gallery))
-        return expand_all(
-            *self._sides,
-            settings,
-            folder,
-            graph_of,
-            workers=self.on.workers,
-            tiling=self.tiling,
-            memory=self._memory,
-            progress=told("expanding", total),
-        )
+        with _timed(f"expansion, {settings.mode}"):
+            return expand_all(
+                *self._sides,
+                settings,
+                folder,
+                graph_of,
+                workers=self.on.workers,
+                tiling=self.tiling,
+                memory=self._memory,
+                progress=told("expanding", total),
+            )
 
     def rerank(
         self, query_labels: Labels, gallery_labels: Labels, settings: Reranking, told: Told
     ) -> RankCounts:
         """Ranks of the matches by k-reciprocal distance."""
         queries, gallery = self._sides
-        graph = self._near(told)
-        return count_reranked(
-            queries,
-            query_labels,
-            gallery,
-            gallery_labels,
-            settings,
-            graph.read(0, len(graph), settings.neighbors),
-            self._least(told),
-            workers=self.on.workers,
-            tiling=self.tiling,
-            progress=told("counting ranks", len(gallery)),
-        )
+        graph, least = self._near(told), self._least(told)
+        with _timed("re-ranking"):
+            return count_reranked(
+                queries,
+                query_labels,
+                gallery,
+                gallery_labels,
+                settings,
+                graph.read(0, len(graph), settings.neighbors),
+                least,
+                workers=self.on.workers,
+                tiling=self.tiling,
+                progress=told("counting ranks", len(gallery)),
+            )
 
     @property
     def _memory(self) -> int:
@@ -100,7 +107,8 @@ class Neighborhood:
     @cached_property
     def _union(self) -> NpyRows:
         """All rows, mapped: averages and weights read them scattered."""
-        return copy_rows(StackedRows(self.queries, self.gallery), self.folder / "union.npy")
+        with _timed("copying features"):
+            return copy_rows(StackedRows(self.queries, self.gallery), self.folder / "union.npy")
 
     @property
     def _sides(self) -> tuple[NpyRows, NpyRows]:
@@ -121,13 +129,22 @@ class Neighborhood:
         self, rows: FeatureRows, k: int, folder: Path, told: Told, *, opposite: bool = False
     ) -> Graph:
         """The graph in `folder`: made there, or the one that was made there before."""
-        return build_graph(
-            rows,
-            k,
-            folder,
-            opposite=opposite,
-            workers=self.on.workers,
-            tiling=self.tiling,
-            memory=self._memory,
-            progress=told("farthest" if opposite else "neighbours", len(rows)),
-        )
+        what = "farthest" if opposite else "neighbours"
+        with _timed(what):
+            return build_graph(
+                rows,
+                k,
+                folder,
+                opposite=opposite,
+                workers=self.on.workers,
+                tiling=self.tiling,
+                memory=self._memory,
+                progress=told(what, len(rows)),
+            )
+
+
+@contextmanager
+def _timed(what: str) -> Iterator[None]:
+    begun = time.perf_counter()
+    yield
+    logger.debug("%s: %.1f s", what, time.perf_counter() - begun)
