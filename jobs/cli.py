@@ -29,6 +29,9 @@ from pipeline.errors import InputError, RunError
 # Each with the line that `regallery --help` shows, so that no verb is imported for it.
 VERBS = {
     "extract": "Make a gallery, or bring it up to date with its source.",
+    "search": "Find the best gallery rows of some images, exactly.",
+    "calibrate": "Find the similarity from which on two crops are taken for one identity.",
+    "link": "Propose identities for the rows of a gallery, by their features alone.",
     "evaluate": "Measure exact retrieval accuracy of queries against a gallery.",
     "export": "Write a gallery's features and rows for other tools.",
     "info": "Show what a gallery holds.",

@@ -50,12 +50,12 @@ def open_sides(
     columns = [each.rows(names) for each in tables]
     first, second = (
         Side(each, rows, each.features(), labels)
-        for each, rows, labels in zip(tables, columns, _labels(columns), strict=True)
+        for each, rows, labels in zip(tables, columns, labels_of(columns), strict=True)
     )
     return first, second
 
 
-def _labels(tables: Sequence[pa.Table]) -> list[Labels]:
+def labels_of(tables: Sequence[pa.Table]) -> list[Labels]:
     """Labels of several tables; one camera name is one number in all of them."""
     cameras = pa.chunked_array([chunk for each in tables for chunk in each["camera"].chunks])
     known = cameras.drop_null().unique().sort()

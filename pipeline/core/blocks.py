@@ -110,6 +110,30 @@ class StackedRows:
 
 
 @dataclass(frozen=True)
+class ChosenRows:
+    """Some rows of `rows`, those at `positions` int64 `[N]`, in that order."""
+
+    rows: FeatureRows
+    positions: NDArray[np.int64]
+
+    @property
+    def dimension(self) -> int:
+        """D."""
+        return self.rows.dimension
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def read(self, start: int, stop: int) -> NDArray[np.float32]:
+        """The chosen rows `start` to `stop`."""
+        return self.rows.take(self.positions[start:stop])
+
+    def take(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The rows at `positions` among the chosen ones."""
+        return self.rows.take(self.positions[positions])
+
+
+@dataclass(frozen=True)
 class Tiling:
     """How much a fold holds at once: `query_block` x `gallery_block` scores in each thread."""
 

@@ -114,7 +114,7 @@ def matches(
         raise ValueError(
             f"queries have {queries.dimension} dimensions, the gallery {gallery.dimension}"
         )
-    owner, rows = _matching_pairs(query_labels, gallery_labels)
+    owner, rows = matching_pairs(query_labels, gallery_labels)
     scores = np.empty(len(rows), np.float32)
     wanted = queries.read(0, len(queries))
     by_row = np.argsort(rows, kind="stable")
@@ -195,7 +195,7 @@ def has_match(queries: Labels, gallery: Labels) -> NDArray[np.bool_]:
     ...           Labels(np.array([5, 6]), np.array([1, 0])))
     array([ True, False])
     """
-    owner, _ = _matching_pairs(queries, gallery)
+    owner, _ = matching_pairs(queries, gallery)
     return np.bincount(owner, minlength=len(queries)) > 0
 
 
@@ -204,9 +204,7 @@ def _check(rows: FeatureRows, labels: Labels, what: str) -> None:
         raise ValueError(f"{len(rows)} {what} features do not go with {len(labels)} labels")
 
 
-def _matching_pairs(
-    queries: Labels, gallery: Labels
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def matching_pairs(queries: Labels, gallery: Labels) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The (query, gallery row) pairs of one positive identity and two cameras, query by query."""
     order = np.argsort(gallery.identity, kind="stable")
     ordered = gallery.identity[order]

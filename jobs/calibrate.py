@@ -1,0 +1,252 @@
+"""calibrate: find the similarity from which on two crops are taken for one identity."""
+
+import logging
+import sys
+from dataclasses import asdict, dataclass
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from cyclopts import Parameter
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from jobs.arguments import Location
+from jobs.flags import stated
+from pipeline.errors import InputError
+
+if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
+    from jobs.camera_pairs import CameraPair
+    from jobs.pairs import Pairs
+    from pipeline.core.calibration import FarRule, PercentileRule, Resampling, Threshold
+
+logger = logging.getLogger(__name__)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class RuleFlags:
+    """What makes a threshold; what is left out has the default of `pipeline.core.calibration`."""
+
+    far: float | None = None
+    """Share of the negative pairs that may match (default: 0.0001)."""
+    percentile: float | None = None
+    """Percentile of the distances within identities, with --rule percentile (default: 95)."""
+    factor: float | None = None
+    """How many times that distance, with --rule percentile (default: 1)."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ResamplingFlags:
+    """Confidence intervals, by resampling identities."""
+
+    samples: int | None = None
+    """Resamples (default: 1000)."""
+    seed: int | None = None
+    """Seed of the resamples, and of the choice of queries (default: 0)."""
+    confidence: float | None = None
+    """Share of the resamples that an interval holds (default: 0.95)."""
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A threshold as it was kept: what made it, what it accepts, and how sure that is.
+
+    Without a `query` the gallery was compared with itself. `query_rows` are the rows with an
+    identity that were compared with every row of the gallery. `by_camera` has the threshold of each
+    pair of cameras, None where the pairs are too few.
+    """
+
+    gallery: str
+    version: int
+    query: str | None
+    query_version: int | None
+    query_rows: int
+    rule: str
+    parameters: dict[str, float]
+    resampling: dict[str, float]
+    threshold: float
+    figures: "Threshold"
+    by_camera: "tuple[CameraPair, ...] | None"
+    file: Path
+
+
+NO_RULE_FLAGS = RuleFlags()
+NO_RESAMPLING_FLAGS = ResamplingFlags()
+
+
+def calibrate(
+    *,
+    gallery: Location,
+    query: Location | None = None,
+    gallery_version: int | None = None,
+    query_version: int | None = None,
+    rule: Literal["far", "percentile"] = "far",
+    settings: RuleFlags = NO_RULE_FLAGS,
+    by_camera: bool = False,
+    query_rows: int = 10_000,
+    resampling: ResamplingFlags = NO_RESAMPLING_FLAGS,
+) -> Calibrated:
+    """Find the similarity from which on two crops are taken for one identity.
+
+    Either the least one at which no more than a wanted share of the pairs
+    of different identities match, or the one of a percentile of the
+    distances within identities times a factor. Junk, and pairs of one
+    identity and one camera, are left out; distractors count as others.
+    The threshold is kept with the version, and search and link use it.
+
+    For example:
+
+        regallery calibrate --gallery galleries/test
+        --query galleries/query --far 1e-3
+
+    Args:
+        gallery: Gallery that is calibrated; it needs identities.
+        query: Gallery of queries, of the same recipe (default: the gallery against itself).
+        gallery_version: Version of the gallery (default: the latest).
+        query_version: Version of the queries (default: the latest).
+        rule: far for a false-match rate; percentile for distances within identities.
+        by_camera: Also find the threshold of each pair of cameras.
+        query_rows: Rows compared with the gallery, at most: whole identities, chosen at random.
+    """
+    if query_rows < 1:
+        raise InputError(f"--query-rows must be at least 1, not {query_rows}")
+    if query is None and query_version is not None:
+        raise InputError("--query-version goes with --query")
+    wrong = ("percentile", "factor") if rule == "far" else ("far",)
+    for name in stated(settings):
+        if name in wrong:
+            raise InputError(f"--{name} does not go with --rule {rule}")
+    from jobs.camera_pairs import calibrate_camera_pairs
+    from jobs.pairs import open_pairs
+    from pipeline.core.calibration import (
+        FEWEST_FALSE_MATCHES,
+        FarRule,
+        PercentileRule,
+        Resampling,
+    )
+
+    try:
+        chosen = (FarRule if rule == "far" else PercentileRule)(**stated(settings))
+        resamples = Resampling(**stated(resampling))
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    pairs = open_pairs(gallery, gallery_version, query, query_version, query_rows, resamples.seed)
+    found = _threshold(pairs, chosen, resamples)
+    if found.false_matches < FEWEST_FALSE_MATCHES:
+        logger.warning(
+            "the threshold stands on %d false matches; from %d on it is firm: give more queries, or"
+            " a larger rate",
+            found.false_matches,
+            FEWEST_FALSE_MATCHES,
+        )
+    cameras = calibrate_camera_pairs(pairs, chosen, resamples) if by_camera else None
+    return _kept(pairs, rule, chosen, resamples, found, cameras)
+
+
+def describe(result: Calibrated) -> RenderableType:
+    """The threshold with its figures and intervals, then the pairs of cameras."""
+    found = result.figures
+    lines = [
+        f"threshold {found.threshold:.4f} ({_between(found.threshold_interval, '.4f')}), by"
+        f" {result.rule}: {', '.join(f'{k} {v:g}' for k, v in result.parameters.items())}",
+        f"false-match rate {found.far:.3g} ({_between(found.far_interval, '.3g')}): "
+        f"{found.false_matches:,} of {found.negatives:,} negative pairs",
+        f"true-match rate {found.tar:.4f} ({_between(found.tar_interval, '.4f')}) of"
+        f" {found.positives:,} positive pairs",
+        f"intervals of {result.resampling['confidence']:.0%}, by resampling the"
+        f" {found.identities:,} identities of {result.query_rows:,} query rows",
+    ]
+    parts: list[RenderableType] = [Text(line) for line in lines]
+    if result.by_camera is not None:
+        parts += [Text(), _camera_table(result.by_camera)]
+    return Group(*parts, Text(f"{result.gallery}, version {result.version}: {result.file}"))
+
+
+def _threshold(
+    pairs: "Pairs", rule: "FarRule | PercentileRule", resampling: "Resampling"
+) -> "Threshold":
+    """The threshold over all pairs; InputError where the data do not give it."""
+    from pipeline.core.calibration import PercentileRule, calibrate
+
+    found = calibrate(pairs.queries, pairs.query_labels, pairs.rows, pairs.labels, rule, resampling)
+    if found is not None:
+        return found
+    positives, negatives = pairs.counts()
+    if not positives or not negatives or isinstance(rule, PercentileRule):
+        raise InputError(
+            f"{pairs.gallery.location} has {positives:,} pairs of one identity from two cameras and"
+            f" {negatives:,} of two identities: a threshold needs both; give --query, or a gallery"
+            " with identities"
+        )
+    raise InputError(
+        f"a false-match rate of {rule.far:g} takes {ceil(1 / rule.far):,} negative pairs to"
+        f" measure, and there are {negatives:,}: give a larger --far, or more data"
+    )
+
+
+def _kept(
+    pairs: "Pairs",
+    name: str,
+    rule: "FarRule | PercentileRule",
+    resampling: "Resampling",
+    found: "Threshold",
+    cameras: "tuple[CameraPair, ...] | None",
+) -> Calibrated:
+    """Keep the threshold beside the gallery's table, and tell it."""
+    from pipeline.gallery.calibrations import write_calibration
+
+    about: dict[str, Any] = {
+        "threshold": found.threshold,
+        "rule": name,
+        "parameters": asdict(rule),
+        "resampling": asdict(resampling),
+        "query": pairs.query.location if pairs.query else None,
+        "query_version": pairs.query.version if pairs.query else None,
+        "query_rows": len(pairs.queries),
+        "figures": asdict(found),
+        "by_camera": None if cameras is None else [asdict(each) for each in cameras],
+    }
+    file = write_calibration(pairs.gallery, about)
+    return Calibrated(
+        gallery=pairs.gallery.location,
+        version=pairs.gallery.version,
+        query=pairs.query.location if pairs.query else None,
+        query_version=pairs.query.version if pairs.query else None,
+        query_rows=len(pairs.queries),
+        rule=name,
+        parameters=asdict(rule),
+        resampling=asdict(resampling),
+        threshold=found.threshold,
+        figures=found,
+        by_camera=cameras,
+        file=file,
+    )
+
+
+def _between(interval: Any, form: str) -> str:
+    return f"{interval.low:{form}} to {interval.high:{form}}"
+
+
+def _camera_table(pairs: "tuple[CameraPair, ...]") -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("query camera")
+    table.add_column("gallery camera")
+    for name in ("positives", "negatives", "threshold", "interval"):
+        table.add_column(name, justify="right")
+    for each in pairs:
+        found = each.figures
+        shown = ("too few", "")
+        if found is not None:
+            shown = f"{found.threshold:.4f}", _between(found.threshold_interval, ".4f")
+        counts = f"{each.positives:,}", f"{each.negatives:,}"
+        table.add_row(Text(each.query_camera), Text(each.gallery_camera), *counts, *shown)
+    return table
+
+
+if __name__ == "__main__":
+    from jobs.cli import main
+
+    sys.exit(main(["calibrate", *sys.argv[1:]]))

@@ -1,0 +1,271 @@
+"""link: propose identities for the rows of a gallery."""
+
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from jobs.arguments import LOCATION, Location
+from jobs.console import progress
+from pipeline.errors import InputError
+
+if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from pipeline.core.clustering import Agreement
+    from pipeline.core.linking import Groups, Linking
+    from pipeline.core.topk import TopK
+    from pipeline.gallery.table import Gallery
+
+SUFFIXES = (".parquet", ".csv")
+
+
+@dataclass(frozen=True)
+class Linked:
+    """The identity candidates of a gallery.
+
+    `rows` are linked, `junk` are left out; `candidates` are groups of two rows or more, `alone` the
+    rows in none, `largest` the rows of the largest. `links` are the mutual neighbors that reach the
+    threshold, `refused` those that would have joined two crops of one camera and one moment.
+    `agreement` holds the groups against the identities that are known.
+    """
+
+    gallery: str
+    version: int
+    out: Path
+    k: int
+    threshold: float
+    threshold_from: str
+    rows: int
+    junk: int
+    links: int
+    refused: int
+    candidates: int
+    alone: int
+    largest: int
+    agreement: "Agreement | None"
+
+
+def link(
+    *,
+    gallery: Location,
+    out: Annotated[Path, LOCATION],
+    k: Annotated[int, Parameter(name=("--k", "-k"))] = 20,
+    threshold: float | None = None,
+    version: int | None = None,
+    scratch: Annotated[Path, LOCATION] | None = None,
+    memory: float = 4,
+    workers: int = 0,
+    address: str | None = None,
+) -> Linked:
+    """Propose identities for the rows of a gallery, by their features alone.
+
+    Rows are linked where each is among the other's k nearest and their
+    similarity reaches the threshold; links are taken strongest first, and
+    one that would put two crops of one camera and one moment together is
+    refused. Writes a row for each crop: its candidate, named by the
+    candidate's first row id, its size, and the score of the crop's
+    strongest link in it. Where identities are known, the candidates are
+    held against them.
+
+    For example:
+
+        regallery link --gallery galleries/test --out identities.parquet
+        --threshold 0.75
+
+    Args:
+        gallery: Gallery whose rows are linked.
+        out: File to write, .parquet or .csv.
+        k: Neighbors of each row that may be links.
+        threshold: Least similarity of a link (default: the gallery's calibration).
+        version: Version to link (default: the latest).
+        scratch: Folder to keep the neighbor graph in, so that a run that was interrupted goes on;
+            seen by every worker (default: a temporary one).
+        memory: GiB that the features in hand may take.
+        workers: Ray tasks at once; 0 works in this process, on all its CPUs.
+        address: Ray cluster to join (auto, host:port, ray://...); without it, this machine alone.
+    """
+    _check(out, scratch, memory, workers)
+    from jobs.thresholds import threshold_of
+    from pipeline.core.linking import Linking
+    from pipeline.gallery.table import Gallery
+
+    table = Gallery.open(gallery, version)
+    wanted, origin = threshold_of(table, threshold)
+    if wanted is None or origin is None:
+        raise InputError(
+            f"{gallery} has no calibrated threshold: give --threshold, or run regallery calibrate"
+        )
+    try:
+        settings = Linking(wanted, k)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    rows = table.rows()
+    kept = _kept(rows)
+    if len(kept) < 2:
+        raise InputError(
+            f"{gallery} has {len(kept)} rows in version {table.version}, junk left out: two are"
+            " needed for a link"
+        )
+    with ExitStack() as stack:
+        if workers:
+            from cluster.connect import connect
+
+            stack.enter_context(connect(address))
+        if scratch is None:
+            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        near = _neighbors(table, kept, k, scratch.absolute(), int(memory * 2**30), workers)
+    groups, links = _groups(near, rows, kept, settings)
+    _write(out, table, rows, kept, groups, settings)
+    sizes = groups.sizes
+    return Linked(
+        gallery=gallery,
+        version=table.version,
+        out=out,
+        k=k,
+        threshold=wanted,
+        threshold_from=origin,
+        rows=len(kept),
+        junk=len(rows) - len(kept),
+        links=links,
+        refused=groups.refused,
+        candidates=len(set(groups.group[sizes > 1].tolist())),
+        alone=int((sizes == 1).sum()),
+        largest=int(sizes.max()),
+        agreement=_agreement(rows, kept, groups),
+    )
+
+
+def describe(result: Linked) -> RenderableType:
+    """What was linked, how large the candidates are, and how well they agree with identities."""
+    lines = [
+        f"{result.links:,} links of {result.rows:,} rows, k {result.k}, from"
+        f" {result.threshold:.4f} on ({result.threshold_from}); {result.refused:,} of them refused"
+        " (one camera, one moment)",
+        f"{result.candidates:,} candidates, the largest of {result.largest:,} rows;"
+        f" {result.alone:,} rows alone",
+    ]
+    if result.junk:
+        lines.append(f"{result.junk:,} rows of junk left out")
+    if result.agreement is not None:
+        known = result.agreement
+        lines.append(
+            f"B-cubed precision {known.precision:.3f}, recall {known.recall:.3f}, F"
+            f" {known.f_score:.3f}; NMI {known.nmi:.3f} (over {known.rows:,} rows of"
+            f" {known.identities:,} known identities)"
+        )
+    lines.append(f"{result.gallery}, version {result.version}: {result.out}")
+    return Group(*(Text(line) for line in lines))
+
+
+def _check(out: Path, scratch: Path | None, memory: float, workers: int) -> None:
+    if out.suffix not in SUFFIXES:
+        raise InputError(f"--out {out} must end in {' or '.join(SUFFIXES)}")
+    if out.is_dir() or not out.absolute().parent.is_dir():
+        raise InputError(f"--out {out} is not a file in a folder that exists")
+    if scratch is not None and not scratch.is_dir():
+        raise InputError(f"--scratch {scratch} is no folder: make it first")
+    if not memory > 0:
+        raise InputError(f"--memory must be above 0, not {memory}")
+    if workers < 0:
+        raise InputError(f"--workers must be at least 0, not {workers}")
+
+
+def _kept(rows: "pa.Table") -> "NDArray[np.int64]":
+    """Positions of the rows that are no junk."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    from pipeline.core.ranking import DISTRACTOR, JUNK
+
+    return np.flatnonzero(pc.fill_null(rows["identity"], DISTRACTOR).to_numpy() != JUNK)
+
+
+def _neighbors(
+    table: "Gallery",
+    kept: "NDArray[np.int64]",
+    k: int,
+    scratch: Path,
+    memory: int,
+    workers: int,
+) -> "TopK":
+    from pipeline.core.blocks import ChosenRows, FeatureRows
+    from pipeline.gallery.graph import Origin
+    from pipeline.stages.neighbors import build_graph
+
+    features: FeatureRows = table.features()
+    if len(kept) < len(features):
+        features = ChosenRows(features, kept)
+    with progress() as bar:
+        task = bar.add_task("finding neighbors", total=len(kept))
+        graph = build_graph(
+            features,
+            k,
+            scratch / "graph",
+            ids=table.row_ids()[kept],
+            origin=Origin(table.location, table.version, table.fingerprint),
+            workers=workers,
+            memory=memory,
+            progress=lambda rows: bar.advance(task, rows),
+        )
+        return graph.read(0, len(graph))
+
+
+def _groups(
+    near: "TopK", rows: "pa.Table", kept: "NDArray[np.int64]", settings: "Linking"
+) -> "tuple[Groups, int]":
+    """The groups, and how many links there were."""
+    from pipeline.core.linking import connect, mutual_links
+    from pipeline.gallery.moments import moments
+
+    links = mutual_links(near, settings)
+    return connect(links, moments(rows)[kept]), len(links)
+
+
+def _agreement(rows: "pa.Table", kept: "NDArray[np.int64]", groups: "Groups") -> "Agreement | None":
+    """The groups held against the identities that are known; None where none is."""
+    import pyarrow.compute as pc
+
+    from pipeline.core.clustering import agreement
+    from pipeline.core.ranking import DISTRACTOR
+
+    identity = pc.fill_null(rows["identity"], DISTRACTOR).to_numpy()[kept]
+    labelled = identity > DISTRACTOR
+    if not labelled.any():
+        return None
+    return agreement(groups.group[labelled], identity[labelled])
+
+
+def _write(
+    out: Path,
+    table: "Gallery",
+    rows: "pa.Table",
+    kept: "NDArray[np.int64]",
+    groups: "Groups",
+    settings: "Linking",
+) -> None:
+    """The table of candidates, in row-id order; junk has none."""
+    from pipeline.gallery.candidates import candidates, write_candidates
+
+    about = {
+        "gallery": table.location,
+        "version": table.version,
+        "fingerprint": table.fingerprint,
+        "k": settings.k,
+        "threshold": settings.threshold,
+    }
+    write_candidates(out.absolute(), candidates(rows, kept, groups), about)
+
+
+if __name__ == "__main__":
+    from jobs.cli import main
+
+    sys.exit(main(["link", *sys.argv[1:]]))

@@ -1,0 +1,274 @@
+"""search: the best gallery rows of some images."""
+
+import logging
+import sys
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from jobs.arguments import LOCATION, Location
+from jobs.console import progress
+from pipeline.errors import InputError
+
+if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
+    from jobs.search_queries import NotSearched, Queries
+    from pipeline.core.topk import TopK
+    from pipeline.gallery.table import Gallery
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A gallery row in a ranked list; `match` is None where there is no threshold."""
+
+    rank: int
+    row_id: int
+    path: str
+    identity: int | None
+    camera: str | None
+    captured_at: datetime | None
+    score: float
+    match: bool | None
+
+
+@dataclass(frozen=True)
+class RankedList:
+    """The best gallery rows of one image, best first."""
+
+    image: str
+    hits: tuple[Hit, ...]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found, and the images that it could not search for.
+
+    `threshold` is the similarity from which on a row is a match, `threshold_from` where it comes
+    from; both are None where neither a flag nor a calibration gives one.
+    """
+
+    gallery: str
+    version: int
+    rows: int
+    threshold: float | None
+    threshold_from: str | None
+    results: tuple[RankedList, ...]
+    not_searched: "tuple[NotSearched, ...]"
+    html: Path | None
+
+    @property
+    def exit_status(self) -> int:
+        """1 where an image has no answer."""
+        return 1 if self.not_searched else 0
+
+
+def search(
+    images: tuple[Location, ...],
+    /,
+    *,
+    gallery: Location,
+    model: Location,
+    checkpoint: Location | None = None,
+    k: Annotated[int, Parameter(name=("--k", "-k"))] = 10,
+    version: int | None = None,
+    threshold: float | None = None,
+    html: Annotated[Path, LOCATION] | None = None,
+    batch_size: int = 32,
+    workers: int = 0,
+    address: str | None = None,
+) -> Found:
+    """Find the best gallery rows of some images, exactly.
+
+    The images are decoded and turned into features as the gallery's own
+    were: its recipe is used, and the network must be the same. An image
+    that gives no feature is told by name, the others are searched all the
+    same, and the exit status is 1.
+
+    For example:
+
+        regallery search crop.jpg --gallery galleries/test
+        --model osnet_x0_25_msmt17.onnx -k 5
+
+    Args:
+        images: Images to search for: files, or folders of which every image is taken.
+        gallery: Gallery that is searched.
+        model: The network that the gallery was extracted with.
+        checkpoint: Weights of a torchvision backbone.
+        k: Rows in each list.
+        version: Version that is searched (default: the latest).
+        threshold: Similarity from which on a row is a match (default: the gallery's calibration).
+        html: File for a self-contained page of the lists, with thumbnails.
+        batch_size: Crops that the network takes at once; 1 answers a single image soonest.
+        workers: Ray tasks at once; 0 searches in this process, on all its CPUs.
+        address: Ray cluster to join (auto, host:port); without it, this machine alone.
+    """
+    _check(k, batch_size, workers, threshold, html)
+    from pipeline.gallery.table import Gallery
+    from pipeline.model.kinds import check_file
+
+    check_file(model)
+    table = Gallery.open(gallery, version)
+    if table.count == 0:
+        raise InputError(f"{gallery} has no row in version {table.version}")
+    from jobs.search_queries import open_extractor, read_queries
+    from jobs.thresholds import threshold_of
+    from pipeline.model.networks import NetworkFile
+
+    wanted, origin = threshold_of(table, threshold)
+    extractor = open_extractor(table, NetworkFile(model, checkpoint), batch_size)
+    queries = read_queries(images, extractor)
+    if not queries.images:
+        raise InputError(f"none of the images can be searched for: {_told(queries.not_searched)}")
+    best = _search(table, queries, k, workers, address)
+    found = Found(
+        gallery=gallery,
+        version=table.version,
+        rows=table.count,
+        threshold=wanted,
+        threshold_from=origin,
+        results=_lists(table, queries, best, wanted),
+        not_searched=queries.not_searched,
+        html=html,
+    )
+    if html is not None:
+        _write_page(found, table, html)
+    return found
+
+
+def describe(result: Found) -> RenderableType:
+    """A table for each image, then what could not be searched."""
+    parts: list[RenderableType] = []
+    for each in result.results:
+        parts += [Text(each.image, style="bold"), _table(each, result.threshold), Text()]
+    parts += [Text(f"not searched: {each}") for each in map(_line, result.not_searched)]
+    told = f"{result.gallery}, version {result.version}: {result.rows:,} rows"
+    if result.threshold is not None:
+        told += f"; a match from {result.threshold:.4f} on ({result.threshold_from})"
+    parts.append(Text(told))
+    if result.html is not None:
+        parts.append(Text(f"page: {result.html}"))
+    return Group(*parts)
+
+
+def _check(
+    k: int, batch_size: int, workers: int, threshold: float | None, html: Path | None
+) -> None:
+    for flag, value, least in (
+        ("-k", k, 1),
+        ("--batch-size", batch_size, 1),
+        ("--workers", workers, 0),
+    ):
+        if value < least:
+            raise InputError(f"{flag} must be at least {least}, not {value}")
+    if threshold is not None and not -1 <= threshold <= 1:
+        raise InputError(f"--threshold is a cosine similarity from -1 to 1, not {threshold}")
+    if html is not None and (html.is_dir() or not html.absolute().parent.is_dir()):
+        raise InputError(f"--html {html} is not a file in a folder that exists")
+
+
+def _search(
+    table: "Gallery", queries: "Queries", k: int, workers: int, address: str | None
+) -> "TopK":
+    from pipeline.core.blocks import ArrayRows
+    from pipeline.stages.search import search_gallery
+
+    with ExitStack() as stack:
+        if workers:
+            from cluster.connect import connect
+
+            stack.enter_context(connect(address))
+        bar = stack.enter_context(progress())
+        task = bar.add_task("searching", total=table.count)
+        return search_gallery(
+            ArrayRows(queries.features),
+            table.features(),
+            k,
+            workers=workers,
+            progress=lambda rows: bar.advance(task, rows),
+        )
+
+
+def _lists(
+    table: "Gallery", queries: "Queries", best: "TopK", threshold: float | None
+) -> tuple[RankedList, ...]:
+    """The ranked rows with what the table knows of them."""
+    import numpy as np
+
+    shown, place = np.unique(best.rows, return_inverse=True)
+    columns = ["row_id", "path", "identity", "camera", "captured_at"]
+    rows = table.rows(columns).take(shown).to_pylist()
+    lists = []
+    for image, places, scores in zip(
+        queries.images, place.reshape(best.rows.shape), best.scores.tolist(), strict=True
+    ):
+        hits = [
+            Hit(
+                rank=rank,
+                **rows[row],
+                score=score,
+                match=None if threshold is None else score >= threshold,
+            )
+            for rank, (row, score) in enumerate(zip(places, scores, strict=True), start=1)
+        ]
+        lists.append(RankedList(image, tuple(hits)))
+    return tuple(lists)
+
+
+def _write_page(found: Found, table: "Gallery", html: Path) -> None:
+    """The page, with pictures of the crops that are still where they were."""
+    from jobs.search_queries import thumbnails
+    from pipeline.archive.locations import join
+    from pipeline.gallery.storage import write_whole
+    from pipeline.report.search_page import render
+
+    source = table.properties["source"]
+    paths = dict.fromkeys(hit.path for each in found.results for hit in each.hits)
+    crops, missing = thumbnails({path: join(source, path) for path in paths})
+    pictures, _ = thumbnails({each.image: each.image for each in found.results})
+    if missing:
+        logger.warning("%d of the crops found cannot be shown: %s", len(missing), _told(missing))
+    page = render(asdict(found), pictures, crops)
+    write_whole(html.absolute(), lambda path: _write_text(path, page))
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _told(faults: "tuple[NotSearched, ...]") -> str:
+    more = f", and {len(faults) - 3} more" if len(faults) > 3 else ""
+    return "; ".join(map(_line, faults[:3])) + more
+
+
+def _line(fault: "NotSearched") -> str:
+    return f"{fault.image}: {fault.reason} ({fault.detail})"
+
+
+def _table(ranked: RankedList, threshold: float | None) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("rank", "score"):
+        table.add_column(name, justify="right")
+    for name in (*(["match"] if threshold is not None else []), "identity", "camera", "time"):
+        table.add_column(name)
+    table.add_column("path", overflow="fold")
+    for hit in ranked.hits:
+        match = [] if hit.match is None else ["yes" if hit.match else "no"]
+        identity = "" if hit.identity is None else str(hit.identity)
+        time = hit.captured_at.isoformat(sep=" ") if hit.captured_at else ""
+        row = [str(hit.rank), f"{hit.score:.4f}", *match, identity, hit.camera or "", time]
+        table.add_row(*row, Text(hit.path))
+    return table
+
+
+if __name__ == "__main__":
+    from jobs.cli import main
+
+    sys.exit(main(["search", *sys.argv[1:]]))

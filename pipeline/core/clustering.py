@@ -1,0 +1,70 @@
+"""How well groups of rows are identities: B-cubed and normalised mutual information."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Groups held against identities over `rows` labelled rows; NaN where there is none.
+
+    `precision`, `recall` and `f_score` are B-cubed, `nmi` is from 0 to 1; `groups` and
+    `identities` say how many of each the rows lie in.
+    """
+
+    rows: int
+    groups: int
+    identities: int
+    precision: float
+    recall: float
+    f_score: float
+    nmi: float
+
+
+def agreement(group: NDArray[np.int64], identity: NDArray[np.int64]) -> Agreement:
+    """Hold a grouping of N rows, int64 `[N]`, against their identities, int64 `[N]`.
+
+    B-cubed (Bagga and Baldwin, 1998; Amigo et al., Information Retrieval 12, 2009): a row's
+    precision is the share of its group that has its identity, its recall the share of its identity
+    that lies in its group, each counting the row itself; both are averaged over rows, and F is the
+    harmonic mean of the averages. NMI is the mutual information over the arithmetic mean of the
+    two entropies (Strehl and Ghosh, JMLR 3, 2002, with the mean of Vinh et al., JMLR 11, 2010),
+    and 1 where both have one part only. ValueError where the lengths differ.
+
+    >>> found = agreement(np.array([0, 0, 0, 3]), np.array([7, 7, 8, 8]))
+    >>> round(found.precision, 4), round(found.recall, 4), round(found.nmi, 4)
+    (0.6667, 0.75, 0.3437)
+    """
+    if group.shape != identity.shape or group.ndim != 1:
+        raise ValueError(f"groups {group.shape} do not go with identities {identity.shape}")
+    rows = len(group)
+    if rows == 0:
+        nan = float("nan")
+        return Agreement(0, 0, 0, nan, nan, nan, nan)
+    _, group, group_sizes = np.unique(group, return_inverse=True, return_counts=True)
+    _, identity, identity_sizes = np.unique(identity, return_inverse=True, return_counts=True)
+    # Rows by (group, identity): only the cells that hold a row, so nothing grows with the product.
+    cells, common = np.unique(group * len(identity_sizes) + identity, return_counts=True)
+    in_group = group_sizes[cells // len(identity_sizes)]
+    in_identity = identity_sizes[cells % len(identity_sizes)]
+    precision = float((common**2 / in_group).sum() / rows)
+    recall = float((common**2 / in_identity).sum() / rows)
+    shared = float((common / rows * np.log(common * rows / (in_group * in_identity))).sum())
+    mean_entropy = (_entropy(group_sizes) + _entropy(identity_sizes)) / 2
+    return Agreement(
+        rows=rows,
+        groups=len(group_sizes),
+        identities=len(identity_sizes),
+        precision=precision,
+        recall=recall,
+        f_score=2 * precision * recall / (precision + recall),
+        nmi=min(1.0, max(0.0, shared / mean_entropy)) if mean_entropy > 0 else 1.0,
+    )
+
+
+def _entropy(sizes: NDArray[np.int64]) -> float:
+    """Entropy, in nats, of a partition into parts of these sizes."""
+    share = sizes / sizes.sum()
+    return float(-(share * np.log(share)).sum())
