@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks
+from pipeline.core.blocks import ArrayRows, FeatureRows, Tiling, as_rows, blocks
 from pipeline.core.topk import TopK, search
 
 Mode = Literal["query", "database", "joint"]
@@ -82,11 +82,16 @@ def expand(
             continue
         offset = None if self_offset is None else self_offset + start
         found = search(block, among, settings.k - 1, self_offset=offset, tiling=tiling)
-        yield average(block, found, among, settings.alpha)
+        yield average(block, found, among, settings.alpha, tiling=tiling)
 
 
 def average(
-    rows: NDArray[np.float32], found: TopK, among: FeatureRows, alpha: float
+    rows: NDArray[np.float32],
+    found: TopK,
+    among: FeatureRows,
+    alpha: float,
+    *,
+    tiling: Tiling | None = None,
 ) -> NDArray[np.float32]:
     """Unit-length weighted means `[N, D]` of `rows` and the neighbours `found` for them.
 
@@ -94,15 +99,27 @@ def average(
     A row whose mean has no direction (its neighbours cancel it) stays as it is.
     """
     out = np.empty_like(rows)
-    for start, stop in blocks(len(rows), _GATHERED_AT_ONCE):
-        neighbors = found.rows[start:stop]
-        needed, place = np.unique(neighbors[neighbors >= 0], return_inverse=True)
-        local = np.full(neighbors.shape, -1, np.int64)
-        local[neighbors >= 0] = place
+
+    def fold(start: int, stop: int) -> None:
+        matrix, places = _gathered(found.rows[start:stop], among)
         weights = np.clip(found.scores[start:stop].astype(np.float64), 0, None) ** alpha
-        gathered = among.take(needed)
-        _weighted_means(rows[start:stop], gathered, local, weights, out[start:stop])
+        _weighted_means(rows[start:stop], matrix, places, weights, out[start:stop])
+
+    with (tiling or Tiling()).workers() as run:
+        run(fold, blocks(len(rows), _GATHERED_AT_ONCE))
     return out
+
+
+def _gathered(
+    neighbors: NDArray[np.int64], among: FeatureRows
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """A matrix with the features of the `neighbors` `[N, k]`, and the place of each in it."""
+    if isinstance(among, ArrayRows):
+        return among.array, neighbors
+    needed, place = np.unique(neighbors[neighbors >= 0], return_inverse=True)
+    places = np.full(neighbors.shape, -1, np.int64)
+    places[neighbors >= 0] = place
+    return among.take(needed), places
 
 
 @njit(nogil=True, cache=True)

@@ -43,6 +43,7 @@ def expand_all(
     `progress` is told the rows of every chunk.
     """
     tiling = tiling or Tiling()
+    tiling = tiling.on_one_thread() if workers else tiling
     chunk = _chunk(queries.dimension, settings.k, memory, workers)
     rows = {
         "query": lambda: queries,
@@ -52,12 +53,11 @@ def expand_all(
     for number in range(settings.times):
         parts = blocks(len(rows), chunk)
         if settings.mode == "query":
-            inside = tiling.on_one_thread() if workers else tiling
-            shared = (rows, gallery, settings, inside)
+            shared = (rows, gallery, settings, tiling)
             chunks = run_parts(_search_part, shared, parts, workers)
         else:
             graph = graph_of(rows, number) if settings.k > 1 else None
-            chunks = average_from(graph, rows, settings, parts, workers)
+            chunks = average_from(graph, rows, settings, parts, workers, tiling)
         target = scratch / f"expanded-{settings.mode}-{number}.npy"
         _write(target, rows, chunks, progress)
         if number:
@@ -75,10 +75,11 @@ def average_from(
     rows: FeatureRows,
     settings: Expansion,
     parts: Iterable[tuple[int, int]],
-    workers: int = 0,
+    workers: int,
+    tiling: Tiling,
 ) -> Iterable[Chunk]:
     """Start, stop and expanded rows of every part, from the graph of `rows` (None for k of 1)."""
-    return run_parts(_average_part, (graph, rows, settings), parts, workers)
+    return run_parts(_average_part, (graph, rows, settings, tiling), parts, workers)
 
 
 def rows_to_expand(mode: expansion.Mode, queries: int, gallery: int) -> int:
@@ -116,10 +117,15 @@ def _search_part(
 
 
 def _average_part(
-    graph: Graph | None, rows: FeatureRows, settings: Expansion, start: int, stop: int
+    graph: Graph | None,
+    rows: FeatureRows,
+    settings: Expansion,
+    tiling: Tiling,
+    start: int,
+    stop: int,
 ) -> Chunk:
     block = rows.read(start, stop)
     if graph is None:
         return start, stop, block
     near = graph.read(start, stop, settings.k - 1)
-    return start, stop, expansion.average(block, near, rows, settings.alpha)
+    return start, stop, expansion.average(block, near, rows, settings.alpha, tiling=tiling)
