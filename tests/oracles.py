@@ -162,3 +162,119 @@ def bootstrap(values, replicates, level, seed):
     draws = [random.integers(0, len(values), len(values)) for _ in range(replicates)]
     means = [np.mean([values[i] for i in draw]) for draw in draws]
     return np.quantile(means, (1 - level) / 2), np.quantile(means, (1 + level) / 2)
+
+
+def camera_normalized(rows, camera, gallery, gallery_camera, mode, least_rows):
+    """Each row without the mean (and the deviation) of its camera's gallery rows, in two passes."""
+    normalized = []
+    for row, own in zip(rows, camera, strict=True):
+        theirs = gallery[gallery_camera == own].astype(np.float64)
+        if own < 0 or len(theirs) < least_rows:
+            theirs = gallery.astype(np.float64)
+        mean = sum(theirs) / len(theirs)
+        deviation = np.sqrt(sum((each - mean) ** 2 for each in theirs) / len(theirs))
+        left = row - mean
+        if np.linalg.norm(left) < 1e-6:
+            normalized.append(row)
+            continue
+        if mode == "zscore":
+            left = left / np.where(deviation > 1e-5, deviation, 1)
+        normalized.append(left / np.linalg.norm(left))
+    return np.array(normalized).reshape(rows.shape)
+
+
+def linked_groups(features, moments, k, threshold):
+    """The smallest row of every row's group, and the links refused: set by set."""
+    near = [{row for _, row in best} for best in top_k(features, features, k, 0)]
+    links = []
+    for i in range(len(features)):
+        for j in range(i + 1, len(features)):
+            score = float(np.dot(features[i].astype(np.float64), features[j]))
+            if j in near[i] and i in near[j] and score >= threshold:
+                links.append((-score, i, j))
+    groups = [{row} for row in range(len(features))]
+    refused = 0
+    for _, i, j in sorted(links):
+        first = next(group for group in groups if i in group)
+        second = next(group for group in groups if j in group)
+        if first is second:
+            continue
+        known = [moments[row] for row in first | second if moments[row] != -1]
+        if len(known) != len(set(known)):
+            refused += 1
+            continue
+        groups = [group for group in groups if group is not first and group is not second]
+        groups.append(first | second)
+    smallest = {row: min(group) for group in groups for row in group}
+    return [smallest[row] for row in range(len(features))], refused
+
+
+def b_cubed(group, identity):
+    """Precision and recall, row by row."""
+    precision = recall = 0.0
+    for i in range(len(group)):
+        mine = [j for j in range(len(group)) if group[j] == group[i]]
+        same = [j for j in range(len(group)) if identity[j] == identity[i]]
+        precision += len(set(mine) & set(same)) / len(mine) / len(group)
+        recall += len(set(mine) & set(same)) / len(same) / len(group)
+    return precision, recall
+
+
+def mutual_information(first, second):
+    """Normalised by the mean entropy, from the table of joint shares."""
+    joint = np.zeros((max(first) + 1, max(second) + 1))
+    for a, b in zip(first, second, strict=True):
+        joint[a, b] += 1 / len(first)
+    rows, columns = joint.sum(axis=1), joint.sum(axis=0)
+    mean = sum(-p * np.log(p) for p in (*rows, *columns) if p > 0) / 2
+    if mean == 0:
+        return 1.0
+    return sum(
+        joint[a, b] * np.log(joint[a, b] / (rows[a] * columns[b]))
+        for a in range(len(rows))
+        for b in range(len(columns))
+        if joint[a, b] > 0
+    ) / mean  # fmt: skip
+
+
+def pair_scores(queries, query_labels, gallery, gallery_labels):
+    """The similarities of every query's positive and negative pairs, as two lists of lists."""
+    positives, negatives = [], []
+    for i, query in enumerate(queries):
+        identity, camera = query_labels.identity[i], query_labels.camera[i]
+        if identity <= 0:
+            continue
+        positives.append([])
+        negatives.append([])
+        for row, other in enumerate(gallery):
+            score = float(np.dot(query.astype(np.float64), other))
+            if gallery_labels.identity[row] == identity:
+                if camera == -1 or gallery_labels.camera[row] != camera:
+                    positives[-1].append(score)
+            elif gallery_labels.identity[row] != -1:
+                negatives[-1].append(score)
+    return positives, negatives
+
+
+def camera_pair_ranks(queries, query_labels, gallery, gallery_labels):
+    """For every pair of cameras the ranks of each query's matches in that gallery camera alone."""
+    pairs = {}
+    for camera in np.unique(gallery_labels.camera):
+        rows = np.flatnonzero(gallery_labels.camera == camera)
+        labels = type(gallery_labels)(gallery_labels.identity[rows], gallery_labels.camera[rows])
+        for i, ranks in enumerate(hit_ranks(queries, query_labels, gallery[rows], labels)):
+            if ranks:
+                pairs.setdefault((int(query_labels.camera[i]), int(camera)), []).append(ranks)
+    return pairs
+
+
+def single_shot_rank(scores, identity, camera, gallery_labels, order):
+    """The rank of a query's match among one kept row of each identity: the first in `order`."""
+    kept = {}
+    for row in np.argsort(order):
+        other, place = gallery_labels.identity[row], gallery_labels.camera[row]
+        if other == -1 or (other == identity and place == camera >= 0):
+            continue
+        kept.setdefault(f"distractor {row}" if other == 0 else other, row)
+    ranked = sorted_rows(scores, kept.values())
+    return ranked.index(kept[identity]) + 1 if identity in kept else 0

@@ -1,6 +1,6 @@
 """CMC, AP in both definitions and INP from rank counts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +13,15 @@ class Summary:
     """Retrieval metrics over the valid queries; every mean is NaN where no query is valid.
 
     `cmc[r - 1]` float64 `[R]` is the share of valid queries whose first match has rank <= r.
-    `average_precision` (non-interpolated), `average_precision_trapezoid` and
-    `inverse_negative_penalty` are per query, float64 `[Q]`, NaN for invalid ones, and
-    `first_rank` int64 `[Q]` is 0 for those.
+    `rank1` (1 where the first row is a match), `average_precision` (non-interpolated),
+    `average_precision_trapezoid` and `inverse_negative_penalty` are per query, float64 `[Q]`, NaN
+    for invalid ones, and `first_rank` int64 `[Q]` is 0 for those.
     """
 
     queries: int
     valid: int
     cmc: NDArray[np.float64]
+    rank1: NDArray[np.float64]
     average_precision: NDArray[np.float64]
     average_precision_trapezoid: NDArray[np.float64]
     inverse_negative_penalty: NDArray[np.float64]
@@ -77,13 +78,11 @@ def summarize(counts: RankCounts, gallery_size: int, *, max_rank: int = 50) -> S
     first[valid] = rank[starts]
     last = np.full(total, np.nan)
     last[valid] = sizes[valid] / rank[counts.offsets[1:][valid] - 1]
-    length = min(max_rank, gallery_size)
-    reached = np.bincount(first[valid & (first <= length)], minlength=length + 1)[1:]
-    share = np.cumsum(reached) / valid.sum() if valid.any() else np.full(length, np.nan)
     return Summary(
         queries=total,
         valid=int(valid.sum()),
-        cmc=share,
+        cmc=_curve(first[valid], min(max_rank, gallery_size)),
+        rank1=np.where(valid, first == 1, np.nan),
         average_precision=_mean_by_query(hit / rank, counts.offsets, valid),
         average_precision_trapezoid=_mean_by_query(
             (before + hit / rank) / 2, counts.offsets, valid
@@ -91,6 +90,27 @@ def summarize(counts: RankCounts, gallery_size: int, *, max_rank: int = 50) -> S
         inverse_negative_penalty=last,
         first_rank=first,
     )
+
+
+def with_draws(
+    summary: Summary, first_ranks: NDArray[np.int64], length: int, *, max_rank: int = 50
+) -> Summary:
+    """The summary with CMC and rank-1 over `first_ranks` `[R, Q]` of R draws instead of one list.
+
+    `length` is that of a list of a draw. AP and INP stay those of the whole list (`single_shot`).
+    """
+    valid = summary.first_rank > 0
+    rank1 = np.where(valid, (first_ranks == 1).mean(axis=0), np.nan)
+    curve = _curve(first_ranks[:, valid].ravel(), min(max_rank, length))
+    return replace(summary, cmc=curve, rank1=rank1)
+
+
+def _curve(first: NDArray[np.int64], length: int) -> NDArray[np.float64]:
+    """The share `[length]` of first matches at each rank or before; NaN without any."""
+    if not len(first):
+        return np.full(length, np.nan)
+    reached = np.bincount(first[first <= length], minlength=length + 1)[1:]
+    return np.cumsum(reached) / len(first)
 
 
 def _mean_by_query(
