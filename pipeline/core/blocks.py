@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Protocol
 
 import numpy as np
@@ -193,8 +194,9 @@ def as_rows(features: "NDArray[np.float32] | FeatureRows") -> FeatureRows:
 class Product(threading.local):
     """Float32 tiles `a @ b.T`: near every pair's `score`, within `product_slack` of it.
 
-    Each thread writes all its tiles into one buffer (fresh pages cost as much as the arithmetic),
-    so a tile is valid until the thread asks for the next.
+    Multiplied by oneDNN, which takes the best instructions of any processor: MKL, behind
+    `torch.mm`, takes them of Intel's alone, and is half as fast on others. A tile is valid until
+    the thread asks for the next.
     """
 
     def __init__(self) -> None:
@@ -202,11 +204,22 @@ class Product(threading.local):
 
     def __call__(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
         """The tile `[N, M]` of `a` `[N, D]` and `b` `[M, D]`."""
+        if onednn():
+            product = torch.ops.mkldnn._linear_pointwise
+            tile: torch.Tensor = product(_tensor(a), _tensor(b), None, "none", [], "")
+            return tile.numpy()
         size = len(a) * len(b)
+        # Fresh pages for each tile would cost as much as the arithmetic.
         if self._buffer.numel() < size:
             self._buffer = torch.empty(size)
         tile = self._buffer[:size].view(len(a), len(b))
         return torch.mm(_tensor(a), _tensor(b).t(), out=tile).numpy()
+
+
+@cache
+def onednn() -> bool:
+    """Whether this build of torch multiplies by oneDNN."""
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def _tensor(array: NDArray[np.float32]) -> torch.Tensor:
