@@ -103,7 +103,8 @@ def evaluate(
         # Absolute, since workers have folders of their own.
         scratch = on.scratch.absolute() if on.scratch else None
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=scratch)))
-        around = Neighborhood.of(*(side.features for side in sides), ways, folder, tiling, on)
+        features = sides[0].features, sides[1].features
+        around = Neighborhood.of(*features, ways, folder, tiling, on)
         rankings = [_ranked(sides, way, around, max_rank) for way in [None, *dict.fromkeys(ways)]]
         report = make_report(
             *sides,

@@ -33,7 +33,7 @@ def neighbors(
     features: NDArray[np.float32] | FeatureRows,
     k: int,
     *,
-    first_row: int = 0,
+    first_row: int | NDArray[np.int64] = 0,
     opposite: bool = False,
     known: TopK | None = None,
     tiling: Tiling | None = None,
@@ -42,9 +42,9 @@ def neighbors(
     """The `k` best other rows for every row of `features` `[N, D]`: exact, ties by row.
 
     Equal to `topk.search(features, features, k, self_offset=0)`, in less than half the time.
-    `first_row` is the number of the first row, where the features are part of a set. Where they are
-    `opposite`, the least similar rows are found: scores are those with the other row negated. What
-    is `known`, neighbours among rows outside the features, takes part.
+    `first_row` is the number of the first row, where the features are part of a set, or the numbers
+    `[N]` of all. Where they are `opposite`, the least similar rows are found: scores are those with
+    the other row negated. What is `known`, neighbours among rows outside the features, takes part.
 
     Tiles are squares of the smaller of the tiling's blocks. `products` are of int8 codes or
     float32; `auto` takes int8 where the processor has instructions for it, and float32 for as long
@@ -73,8 +73,8 @@ def between(
     second: NDArray[np.float32] | FeatureRows,
     k: int,
     *,
-    first_row: int = 0,
-    second_row: int = 0,
+    first_row: int | NDArray[np.int64] = 0,
+    second_row: int | NDArray[np.int64] = 0,
     opposite: bool = False,
     known: tuple[TopK | None, TopK | None] = (None, None),
     tiling: Tiling | None = None,
@@ -84,9 +84,10 @@ def between(
 
     Equal to two calls of `topk.search`, in less than half the time of one: each tile feeds both.
     `first_row` and `second_row` are the numbers of their first rows in the set that both are part
-    of. With `neighbors` of each part and `topk.merge`, this makes up the neighbours of the whole
-    set. What is `known` of either side, neighbours that are not in the other one, takes part; rows
-    of which much is known cost little more than the products. The rest is as in `neighbors`.
+    of, or of all their rows. With `neighbors` of each part and `topk.merge`, this makes up the
+    neighbours of the whole set. What is `known` of either side, neighbours that are not in the
+    other one, takes part; rows of which much is known cost little more than the products. The rest
+    is as in `neighbors`.
 
     >>> x = np.array([[1, 0], [0.6, 0.8], [0, 1]], np.float32)
     >>> there, back = between(x[:1], x[1:], 1, second_row=1)
@@ -136,7 +137,7 @@ class _Ends(NamedTuple):
     """The rows `[N, D]` of one side of a tile, and of each the k best others yet, worst first."""
 
     features: NDArray[np.float32]
-    first_row: int
+    numbers: NDArray[np.int64]
     scores: NDArray[np.float32]
     rows: NDArray[np.int64]
 
@@ -176,7 +177,7 @@ class _Side:
 
 def _side(
     rows: FeatureRows,
-    first_row: int,
+    first_row: int | NDArray[np.int64],
     size: int,
     k: int,
     others: int,
@@ -191,7 +192,8 @@ def _side(
         raise ValueError(f"known neighbours of {len(known)} rows do not go with {len(whole)} rows")
     lengths = np.empty(len(whole), np.float64)
     run(lambda a, b: _lengths(whole[a:b], lengths[a:b]), blocks(len(whole), size))
-    _check(lengths, first_row)
+    numbers = np.arange(len(whole)) + first_row if isinstance(first_row, int) else first_row
+    _check(lengths, numbers)
     k = min(k, others + (known.k if known else 0))
     scores = np.full((len(whole), k), -np.inf, np.float32)
     places = np.full((len(whole), k), -1, np.int64)
@@ -203,15 +205,15 @@ def _side(
     codes = None
     if coded and len(whole):
         codes = quantize(whole, size, run, alike.rotated if alike else None)
-    return _Side(_Ends(whole, first_row, scores, places), lengths, size, codes)
+    return _Side(_Ends(whole, numbers, scores, places), lengths, size, codes)
 
 
-def _check(lengths: NDArray[np.float64], first_row: int) -> None:
+def _check(lengths: NDArray[np.float64], numbers: NDArray[np.int64]) -> None:
     # Between these lengths no score overflows, and what underflows is less than rounding is.
     wrong = np.flatnonzero(~((lengths >= 1e-18) & (lengths <= 1e18)))
     if len(wrong) == 0:
         return
-    row, length = first_row + int(wrong[0]), float(lengths[wrong[0]])
+    row, length = int(numbers[wrong[0]]), float(lengths[wrong[0]])
     if not np.isfinite(length):
         raise ValueError(f"row {row} is not finite")
     if length == 0:
@@ -428,9 +430,9 @@ def _offer_tile(
                     exact = np.float32(0) - exact  # and no -0
                 scored += 1
                 if for_row:
-                    push(first.scores[i], first.rows[i], exact, second.first_row + j)
+                    push(first.scores[i], first.rows[i], exact, second.numbers[j])
                     own[0] = _threshold(first.scores[i, 0], bound)
                 if for_column:
-                    push(second.scores[j], second.rows[j], exact, first.first_row + i)
+                    push(second.scores[j], second.rows[j], exact, first.numbers[i])
                     limits[c] = _threshold(second.scores[j, 0], bound)
     return tile.shape[0]

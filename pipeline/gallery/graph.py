@@ -1,8 +1,9 @@
 """A neighbor graph on the disk: of every row of a set its best others, a block of rows a file.
 
-Rows are named by their ids, so that a graph stays true when rows are added or removed elsewhere.
-While it is made, the neighbours found so far of the blocks to come lie beside the finished blocks,
-each under a name that says how far it has come: cut off at any instant, the next run goes on.
+Rows are named by their ids, and each has a signature of its features, so that a graph serves the
+next version of a gallery too: rows of the same id and signature are the same. While it is made,
+the neighbours found so far of the blocks to come lie beside the finished blocks, each under a name
+that says how far it has come: cut off at any instant, the next run goes on.
 """
 
 import hashlib
@@ -42,8 +43,8 @@ class Origin:
 class About:
     """What a graph holds: `k` neighbours of each of `rows` rows, in files of `block` rows.
 
-    `ids` is a hash of the row ids. Where the graph is `opposite`, neighbours are those of the
-    negated row: the farthest.
+    `content` is a hash of the row ids and signatures. Where the graph is `opposite`, neighbours are
+    those of the negated row: the farthest.
     """
 
     origin: Origin
@@ -51,7 +52,7 @@ class About:
     dimension: int
     k: int
     opposite: bool
-    ids: str
+    content: str
     block: int
 
 
@@ -59,29 +60,39 @@ class About:
 class Graph:
     """A graph in a folder, whole or being made; picklable, for workers that see the folder.
 
-    `ids` int64 `[N]`, ascending, is the row id of each position. All methods speak of positions.
+    `ids` int64 `[N]`, ascending, is the row id of each position, `signatures` int64 `[N]` stand for
+    the features. All methods speak of positions.
     """
 
     folder: str
     about: About
     ids: NDArray[np.int64]
+    signatures: NDArray[np.int64]
 
     @classmethod
-    def begin(cls, folder: Path, about: About, ids: NDArray[np.int64]) -> "Graph":
+    def begin(
+        cls,
+        folder: Path,
+        about: About,
+        ids: NDArray[np.int64],
+        signatures: NDArray[np.int64] | None = None,
+    ) -> "Graph":
         """The graph that an earlier run left in `folder`, in its blocks, or else an empty one.
 
-        Another graph that lies there is deleted. `about.ids` is filled in.
+        Another graph that lies there is deleted. `about.content` is filled in.
         """
-        about = replace(about, ids=_hash(ids))
+        if signatures is None:
+            signatures = np.zeros(len(ids), np.int64)
+        about = replace(about, content=_hash(ids, signatures))
         left = _read_about(folder / ABOUT_FILE)
         if left is not None and replace(left, block=about.block) == about:
-            return cls(str(folder), left, ids)
+            return cls(str(folder), left, ids, signatures)
         if folder.exists():
             shutil.rmtree(folder)
         storage.make_folder(folder)
         text = json.dumps(asdict(about), indent=2) + "\n"
         storage.write_whole(folder / ABOUT_FILE, lambda path: _write_text(path, text))
-        return cls(str(folder), about, ids)
+        return cls(str(folder), about, ids, signatures)
 
     @classmethod
     def open(cls, folder: Path) -> "Graph | None":
@@ -92,20 +103,21 @@ class Graph:
         about = _read_about(folder / ABOUT_FILE)
         if about is None:
             return None
-        found = cls(str(folder), about, np.empty(0, np.int64))
+        none = np.empty(0, np.int64)
+        found = cls(str(folder), about, none, none)
         if found.finished < len(found.blocks):
             return None
-        parts = [
-            _read(found._file(number), ["row_id"])["row_id"].to_numpy()
-            for number in range(len(found.blocks))
-        ]
-        ids = np.concatenate([np.empty(0, np.int64), *parts])
-        if _hash(ids) != about.ids:
+        names = ["row_id", "signature"]
+        parts = [_read(found._file(number), names) for number in range(len(found.blocks))]
+        ids, signatures = (
+            np.concatenate([none, *(part[name].to_numpy() for part in parts)]) for name in names
+        )
+        if _hash(ids, signatures) != about.content:
             raise GalleryDamagedError(
                 f"{folder}: the neighbor graph's rows are not those that it was made of: delete"
                 " the folder, and it is made anew"
             )
-        return replace(found, ids=ids)
+        return replace(found, ids=ids, signatures=signatures)
 
     def __len__(self) -> int:
         return self.about.rows
@@ -125,12 +137,14 @@ class Graph:
 
     def write(self, number: int, found: TopK) -> None:
         """Keep a finished block: the neighbours of its rows, by position."""
-        start, stop = self.blocks[number]
-        _write(self._file(number), self.ids[start:stop], self._to_ids(found.rows), found.scores)
+        self._write(self._file(number), number, self._to_ids(found.rows), found.scores)
 
     def read(self, start: int, stop: int, k: int | None = None) -> TopK:
-        """The `k` best neighbours (all that are kept) of the rows `start` to `stop`."""
-        width = self.about.k if k is None else min(k, self.about.k)
+        """The `k` best neighbours (all that are kept) of the rows `start` to `stop`.
+
+        No wider than the graph has rows.
+        """
+        width = min(self.about.k if k is None else k, self.about.k, len(self))
         rows = np.empty((stop - start, width), np.int64)
         scores = np.empty((stop - start, width), np.float32)
         for number, begin, low, high in self._pieces(start, stop):
@@ -144,8 +158,7 @@ class Graph:
 
     def write_open(self, number: int, strips: int, found: TopK) -> None:
         """Keep what is known of a block that has met the blocks 0 to `strips` - 1."""
-        start, stop = self.blocks[number]
-        _write(self._open_file(number, strips), self.ids[start:stop], found.rows, found.scores)
+        self._write(self._open_file(number, strips), number, found.rows, found.scores)
 
     def read_open(self, number: int, strips: int) -> TopK:
         """What is known of a block that has met the blocks 0 to `strips` - 1."""
@@ -167,6 +180,27 @@ class Graph:
 
     def _open_file(self, number: int, strips: int) -> Path:
         return Path(self.folder) / f"open-{number:06d}-{strips:06d}.parquet"
+
+    def _write(
+        self, path: Path, number: int, near: NDArray[np.int64], scores: NDArray[np.float32]
+    ) -> None:
+        rows = slice(*self.blocks[number])
+        columns = {
+            "row_id": self.ids[rows],
+            "signature": self.signatures[rows],
+            "neighbors": _binary(near, "<i8"),
+            "scores": _binary(scores, "<f4"),
+        }
+        storage.write_whole(
+            path,
+            lambda temporary: pq.write_table(
+                pa.table(columns),
+                temporary,
+                compression="none",
+                use_dictionary=False,
+                write_page_checksum=True,
+            ),
+        )
 
     def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
         """File, first position, and rows in the file, of each run within `start` to `stop`."""
@@ -201,8 +235,11 @@ def positions_of(near: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.
     return np.where(found, places, -1)
 
 
-def _hash(ids: NDArray[np.int64]) -> str:
-    return hashlib.blake2b(np.ascontiguousarray(ids, "<i8").data, digest_size=16).hexdigest()
+def _hash(*columns: NDArray[np.int64]) -> str:
+    told = hashlib.blake2b(digest_size=16)
+    for column in columns:
+        told.update(np.ascontiguousarray(column, "<i8").data)
+    return told.hexdigest()
 
 
 def _read_about(path: Path) -> About | None:
@@ -224,23 +261,6 @@ def _read_about(path: Path) -> About | None:
 
 def _write_text(path: Path, text: str) -> None:
     path.write_text(text)
-
-
-def _write(
-    path: Path,
-    ids: NDArray[np.int64],
-    near: NDArray[np.int64],
-    scores: NDArray[np.float32],
-) -> None:
-    table = pa.table(
-        {"row_id": ids, "neighbors": _binary(near, "<i8"), "scores": _binary(scores, "<f4")}
-    )
-    storage.write_whole(
-        path,
-        lambda temporary: pq.write_table(
-            table, temporary, compression="none", use_dictionary=False, write_page_checksum=True
-        ),
-    )
 
 
 def _binary(values: NDArray[np.generic], dtype: str) -> pa.FixedSizeBinaryArray:

@@ -30,6 +30,7 @@ def build_graph(
     folder: Path,
     *,
     ids: NDArray[np.int64] | None = None,
+    signatures: NDArray[np.int64] | None = None,
     origin: Origin | None = None,
     opposite: bool = False,
     workers: int = 0,
@@ -40,21 +41,22 @@ def build_graph(
     """The `k` best others of every row of `rows` `[N, D]`, as `core.neighbors.neighbors` has them.
 
     They are written to `folder`, which every worker sees; a graph of the same `origin`, `ids` (row
-    ids `[N]`, ascending; positions by default) and kind that an earlier run left there goes on
-    after its last finished block. In this process, or on `workers` Ray tasks at once; two blocks of
-    rows are held by each. `progress` is told the rows of every finished block.
+    ids `[N]`, ascending; positions by default), `signatures` (of `core.signatures`) and kind that
+    an earlier run left there goes on after its last finished block. In this process, or on
+    `workers` Ray tasks at once; two blocks of rows are held by each. `progress` is told the rows of
+    every finished block.
     """
     tiling = tiling or Tiling()
     about = About(
         origin or Origin(),
         len(rows),
         rows.dimension,
-        min(k, len(rows)),
+        k,
         opposite,
         "",
         block_rows(len(rows), rows.dimension, k, workers, memory),
     )
-    graph = Graph.begin(folder, about, np.arange(len(rows)) if ids is None else ids)
+    graph = Graph.begin(folder, about, np.arange(len(rows)) if ids is None else ids, signatures)
     for strip in range(graph.finished):
         progress(_length(graph.blocks[strip]))
     shared = (graph, rows, tiling.on_one_thread() if workers else tiling)

@@ -338,3 +338,14 @@ def test_wrong_arguments_are_told(monkeypatch):
     with pytest.raises(ValueError, match="int8 products of 4 dimensions are not exact"):
         neighbors(unit_rows(3, 4), 1, products="int8")
     assert_exact(unit_rows(300, 4), 2, "auto", Tiling(64, 64))
+
+
+def test_rows_may_have_any_numbers():
+    rows = np.ones((9, 3), np.float32)  # every pair ties: the numbers decide
+    numbers = np.array([3, 7, 8]), np.array([0, 2, 4, 5, 6, 9])
+    there, back = between(rows[:3], rows[3:], 4, first_row=numbers[0], second_row=numbers[1])
+    assert there.rows.tolist() == [[0, 2, 4, 5]] * 3
+    assert back.rows.tolist() == [[3, 7, 8]] * 6
+    known = TopK(np.ones((3, 2), np.float32), np.array([[1, 5]] * 3))
+    found = neighbors(rows[:3], 3, first_row=numbers[0], known=known)
+    assert found.rows.tolist() == [[1, 5, 7], [1, 3, 5], [1, 3, 5]]
