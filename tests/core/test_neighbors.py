@@ -346,6 +346,6 @@ def test_rows_may_have_any_numbers():
     there, back = between(rows[:3], rows[3:], 4, first_row=numbers[0], second_row=numbers[1])
     assert there.rows.tolist() == [[0, 2, 4, 5]] * 3
     assert back.rows.tolist() == [[3, 7, 8]] * 6
-    known = TopK(np.ones((3, 2), np.float32), np.array([[1, 5]] * 3))
+    known = TopK(np.full((3, 2), 3, np.float32), np.array([[1, 5]] * 3))
     found = neighbors(rows[:3], 3, first_row=numbers[0], known=known)
     assert found.rows.tolist() == [[1, 5, 7], [1, 3, 5], [1, 3, 5]]
