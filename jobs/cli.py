@@ -29,12 +29,14 @@ from pipeline.errors import InputError, RunError
 # Each with the line that `regallery --help` shows, so that no verb is imported for it.
 VERBS = {
     "extract": "Make a gallery, or bring it up to date with its source.",
+    "re-extract": "Extract a gallery's images anew, into a new gallery beside it.",
     "search": "Find the best gallery rows of some images, exactly.",
     "calibrate": "Find the similarity from which on two crops are taken for one identity.",
     "link": "Propose identities for the rows of a gallery, by their features alone.",
     "evaluate": "Measure exact retrieval accuracy of queries against a gallery.",
     "export": "Write a gallery's features and rows for other tools.",
     "info": "Show what a gallery holds.",
+    "model": "Look at a network, or write it as a file of another kind.",
     "demo": "Run the whole way on a small archive made on the spot.",
     "submit": "Run a verb as a Ray job on a cluster.",
 }
@@ -61,8 +63,7 @@ class Call:
     @property
     def verb(self) -> str | None:
         """The verb's name; None for help and version, which have no result."""
-        name = self.module.__name__.removeprefix("jobs.")
-        return name if name in VERBS else None
+        return next((verb for verb in VERBS if module_of(verb) == self.module.__name__), None)
 
     def __call__(self) -> Any:
         """Run it."""
@@ -141,8 +142,19 @@ def verbs(arguments: Sequence[str]) -> App:
     app.meta.default(_common)
     for place, (verb, summary) in enumerate(VERBS.items()):
         help_ = None if verb in arguments else summary
-        app.command(f"jobs.{verb}:{verb}", name=verb, help=help_, sort_key=place)
+        module = module_of(verb)
+        function = module.removeprefix("jobs.")
+        app.command(f"{module}:{function}", name=verb, help=help_, sort_key=place)
     return app
+
+
+def module_of(verb: str) -> str:
+    """The module of a verb, which holds a function of the module's own name.
+
+    >>> module_of("re-extract")
+    'jobs.reextract'
+    """
+    return "jobs." + verb.replace("-", "")
 
 
 def _common(

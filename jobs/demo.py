@@ -4,7 +4,7 @@ import sys
 from dataclasses import asdict, dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -59,13 +59,14 @@ def demo(
     made = {}
     with as_file(files("jobs") / "demo.onnx") as model:
         for side, folder in (("query", "query"), ("gallery", "bounding_box_test")):
-            made[side] = extract(
+            done = extract(
                 str(archive / folder),
                 gallery=str(out / f"{side}-{seed}"),
                 model=str(model),
                 layout="market1501",
                 on=ActorFlags(actors=actors),
             )
+            made[side] = cast(Extracted, done)  # it was no dry run
     evaluated = evaluate(
         query=made["query"].gallery,
         gallery=made["gallery"].gallery,

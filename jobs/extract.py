@@ -1,59 +1,80 @@
 """extract: make a gallery, or bring it up to date with its source."""
 
 import sys
-from collections import Counter
-from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from jobs.arguments import Location
-from jobs.flags import ActorFlags, RecipeFlags, stated
-from pipeline.errors import InputError
-
-if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
-    import pyarrow as pa
-
-    from pipeline.archive.listing import Listing
-    from pipeline.gallery.lock import Lock
-    from pipeline.gallery.table import Gallery
-    from pipeline.model.networks import NetworkFile
-    from pipeline.model.recipe import Recipe
-
-ALWAYS_ALLOWED_REJECTS = 10
-"""So many rejects never stop a run, however few its images are."""
+from jobs.flags import ActorFlags, RecipeFlags, UpdateFlags, WorkFlags
 
 NO_RECIPE_FLAGS = RecipeFlags()
+DEFAULT_WORK = WorkFlags()
+DEFAULT_UPDATE = UpdateFlags()
 DEFAULT_ACTORS = ActorFlags()
 
 
 @dataclass(frozen=True)
-class Extracted:
-    """What a run of extract found and did.
+class Found:
+    """What a source holds, beside a gallery.
 
-    The source's `images` are `new`, `changed` or `unchanged`; `rejected` of the new and changed
-    ones gave no row. `rejects` counts all rejects of the gallery by reason, those of names
-    included, `skipped` the files that are no images by suffix, and `missing` the gallery's rows
-    whose image is gone from the source (they stay).
+    The `images` are `new`, `changed` or `unchanged`; `touched` counts those of the unchanged ones
+    whose time differs and whose bytes do not. `missing` are the gallery's rows whose image is gone
+    from the source. `skipped` counts the files that are no images, by suffix.
     """
 
-    gallery: str
-    version: int
     images: int
     new: int
     changed: int
     unchanged: int
+    touched: int
     missing: int
+    skipped: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Extracted(Found):
+    """What a run of extract found and did.
+
+    `rejected` of the new and changed images gave no row; `removed` counts the missing rows that
+    were removed. `rejects` counts all rejects of the gallery by reason, those of names included.
+    """
+
+    gallery: str
+    version: int
+    removed: int
     rejected: int
     rejects: dict[str, int]
-    skipped: dict[str, int]
     units: int
     units_found_finished: int
     rows: int
     dimension: int
     fingerprint: str
+
+
+@dataclass(frozen=True)
+class Planned(Found):
+    """What a run of extract would do.
+
+    `rejects` counts the inputs that give no row for what the listing says of them. `to_extract`
+    images of `bytes` lie in `units` that are not finished. A sample of `sampled` of them was
+    extracted in this process and thrown away: `seconds_an_image` and `disk_bytes` follow from it,
+    and `seconds` is what that makes for `workers` which do not slow each other.
+    """
+
+    gallery: str
+    removed: int
+    rejects: dict[str, int]
+    to_extract: int
+    bytes: int
+    units: int
+    units_found_finished: int
+    sampled: int
+    seconds_an_image: float
+    workers: int
+    seconds: float
+    disk_bytes: int
 
 
 def extract(
@@ -64,13 +85,11 @@ def extract(
     model: Location,
     checkpoint: Location | None = None,
     layout: str = "none",
-    storage: Literal["float32", "float16"] | None = None,
-    unit_size: int = 1024,
-    max_rejects: float = 0.01,
-    max_pixels: int = 50_000_000,
+    update: UpdateFlags = DEFAULT_UPDATE,
     recipe: RecipeFlags = NO_RECIPE_FLAGS,
+    work: WorkFlags = DEFAULT_WORK,
     on: ActorFlags = DEFAULT_ACTORS,
-) -> Extracted:
+) -> Extracted | Planned:
     """Make a gallery, or bring it up to date with its source.
 
     Only images that are new or have changed are extracted. Run again after
@@ -83,224 +102,82 @@ def extract(
         --gallery galleries/test --model osnet_x0_25_msmt17.onnx --flip
 
     Args:
-        source: Folder of images, its subfolders included, or a manifest (.csv, .parquet).
+        source: Folder of images, its subfolders and tars included, a tar, or a manifest
+            (.csv, .parquet).
         gallery: Folder of the gallery; made where there is none.
         model: ONNX file, OpenVINO IR (.xml), TorchScript or torch.export file, or torchvision:NAME.
         checkpoint: Weights of a torchvision backbone.
         layout: How names tell identity and camera: market1501, msmt17, dukemtmc, cuhk03-np,
             veri776, vehicleid, image-folder, none, or a template such as
             {camera}/{date}/{identity}_{frame}.jpg.
-        storage: Type of the stored features; float16 halves the gallery (default: float32).
-        unit_size: Images in a work unit: the rows of a file, and what a crash can cost.
-        max_rejects: Share of the inputs that may be rejects before the run stops; ten always may.
-        max_pixels: Pictures of more pixels are rejects.
     """
-    if not 0 <= max_rejects <= 1:
-        raise InputError(f"--max-rejects is a share from 0 to 1, not {max_rejects}")
-    for flag, value in (("--max-pixels", max_pixels), ("--batch-size", on.batch_size)):
-        if value < 1:
-            raise InputError(f"{flag} must be at least 1, not {value}")
     # What is cheap to find wrong is told before torch and Ray are loaded.
     from pipeline.archive.listing import check_source, list_source
-    from pipeline.archive.work_plan import check_unit_size, compare
-    from pipeline.gallery import table
+    from pipeline.gallery.table import check_location
     from pipeline.model.kinds import check_file
 
-    check_unit_size(unit_size)
     check_source(source, layout)
     check_file(model)
-    table.check_location(gallery)
-    from jobs.extraction import commit_units, extract_units, on_cluster, plan_units
-    from pipeline.stages.extract import Work
+    check_location(gallery)
+    from jobs.updating import bring_up_to_date, plan_only
+    from jobs.wanted import wanted_gallery
 
-    network, wanted = _recipe(model, checkpoint, recipe)
-    present = table.Gallery.open(gallery) if table.exists(gallery) else None
-    if present is not None:
-        _check_same_kind(present, wanted, layout, on.precision, storage)
+    wanted = wanted_gallery(gallery, (model, checkpoint), recipe, layout, on.precision, work)
     listing = list_source(source, layout)
-    limit = _reject_limit(listing, max_rejects)
-    with ExitStack() as stack:
-        dimension = present.dimension if present else _dimension(network, wanted, on)
-        if present is None and on.actors != 0:
-            # Wrong resources, too, are told before anything is written.
-            stack.enter_context(on_cluster(on))
-        lock = stack.enter_context(table.lock_gallery(gallery, f"extract {source}"))
-        if not table.exists(gallery):
-            _create(
-                gallery,
-                wanted,
-                dimension,
-                storage or "float32",
-                listing,
-                layout,
-                on.precision,
-                lock,
-            )
-        present = table.Gallery.open(gallery)
-        # Again: another run may have made it, or been at work, until the lock was ours.
-        _check_same_kind(present, wanted, layout, on.precision, storage)
-        _check_same_source(present, listing)
-        rows = present.rows(["path", "size", "mtime"])
-        changes = compare(listing.images, listing.rejects, rows, present.rejects())
-        todo, finished = plan_units(present, changes.new_or_changed, unit_size, lock)
-        work = Work(
-            root=listing.root,
-            target=present.target,
-            network=network,
-            recipe=wanted,
-            batch_size=on.batch_size,
-            precision=on.precision,
-            threads=on.num_cpus or 1,
-            max_pixels=max_pixels,
-            on_gpu=bool(on.num_gpus),
-        )
-        done = extract_units(
-            todo, finished, work, on, listed_rejects=len(listing.rejects), limit=limit
-        )
-        after = commit_units(present, done, listing.rejects, lock)
-    return Extracted(
-        gallery=gallery,
-        version=after.version,
-        images=len(listing.images),
-        new=len(changes.new),
-        changed=len(changes.changed),
-        unchanged=changes.unchanged,
-        missing=changes.missing,
-        rejected=sum(record.rejects for record in done),
-        rejects=_reasons(after.rejects()),
-        skipped=listing.skipped,
-        units=len(done),
-        units_found_finished=len(finished),
-        rows=after.count,
-        dimension=after.dimension,
-        fingerprint=after.fingerprint,
-    )
+    if update.dry_run:
+        return plan_only(listing, wanted, update, work, on)
+    return bring_up_to_date(listing, wanted, update, work, on)
 
 
-def describe(result: Extracted) -> RenderableType:
-    """A few lines: what the source held, what was done, where the gallery stands."""
+def describe(result: Extracted | Planned) -> RenderableType:
+    """A few lines: what the source held, what was or would be done, where the gallery stands."""
     lines = [
         f"{result.images:,} images: {result.new:,} new, {result.changed:,} changed,"
         f" {result.unchanged:,} as they were",
     ]
-    if result.units_found_finished:
-        lines.append(
-            f"{result.units_found_finished} of {result.units} work units were finished already"
-        )
-    if result.missing:
-        lines.append(f"{result.missing:,} rows have no image in the source any more; they stay")
+    if result.touched:
+        lines.append(f"{result.touched:,} of these have another time and the same bytes")
     if result.skipped:
-        lines.append("skipped, no images: " + _listed(result.skipped))
+        lines.append("skipped, no images: " + listed(result.skipped))
+    if result.missing:
+        lines.append(f"{result.missing:,} rows have no image in the source any more{_fate(result)}")
+    if result.units_found_finished:
+        lines.append(f"{result.units_found_finished} work units were finished already")
     if result.rejects:
-        lines.append(f"rejects: {_listed(result.rejects)}")
-    lines.append(
-        f"{result.gallery}: version {result.version}, {result.rows:,} rows of"
-        f" {result.dimension} dimensions, recipe {result.fingerprint[:12]}"
-    )
+        lines.append(f"rejects: {listed(result.rejects)}")
+    lines += _plan(result) if isinstance(result, Planned) else [_standing(result)]
     return Group(*(Text(line) for line in lines))
 
 
-def _recipe(model: str, checkpoint: str | None, flags: RecipeFlags) -> "tuple[NetworkFile, Recipe]":
-    """The network's file and the recipe: flags before the recipe file before the defaults."""
-    from pipeline.model.networks import NetworkFile, default_recipe
-    from pipeline.model.recipe import load_recipe_fields
-
-    network = NetworkFile(model, checkpoint)
-    fields = load_recipe_fields(flags.recipe) if flags.recipe else {}
-    return network, default_recipe(network, fields | stated(flags, without=("recipe",)))
+def _fate(result: Extracted | Planned) -> str:
+    if not result.removed:
+        return "; they stay (--delete-missing removes them)"
+    return " and would be removed" if isinstance(result, Planned) else " and were removed"
 
 
-def _check_same_kind(
-    present: "Gallery", wanted: "Recipe", layout: str, precision: str, storage: str | None
-) -> None:
-    """Refuse to mix features or labels of two kinds in one gallery."""
-    from pipeline.model.recipe import Recipe
-
-    if wanted.fingerprint != present.fingerprint:
-        held = Recipe.from_json(present.recipe_json)
-        different = "; ".join(held.differences(wanted))
-        hint = "" if present.count else ", or delete this one: it holds no row"
-        raise InputError(
-            f"{present.location} was made with another recipe ({different}):"
-            f" features of two recipes are never mixed; give a new gallery{hint}"
+def _plan(result: Planned) -> list[str]:
+    lines = [
+        f"to extract: {result.to_extract:,} images of {result.bytes:,} bytes in {result.units:,}"
+        f" work units"
+    ]
+    if result.sampled:
+        lines.append(
+            f"expected: {result.seconds:,.0f} s with {result.workers} workers"
+            f" ({1000 * result.seconds_an_image:.3g} ms an image, measured on {result.sampled} in"
+            f" one process) and {result.disk_bytes:,} bytes of disk"
         )
-    if layout != present.properties["layout"]:
-        raise InputError(
-            f"{present.location} was made with --layout {present.properties['layout']}, not"
-            f" {layout}: labels of two layouts are never mixed; give a new gallery"
-        )
-    if precision != present.properties["precision"]:
-        raise InputError(
-            f"{present.location} was made with --precision {present.properties['precision']}, not"
-            f" {precision}: the features would differ; give a new gallery"
-        )
-    if storage not in (None, present.dtype):
-        raise InputError(
-            f"{present.location} stores {present.dtype}, not {storage}; give a new gallery"
-        )
+    return [*lines, "nothing was written"]
 
 
-def _check_same_source(present: "Gallery", listing: "Listing") -> None:
-    """Refuse a second source: a row is known by its path below the first."""
-    held = present.properties["source"]
-    if held != listing.root:
-        raise InputError(
-            f"{present.location} holds the images of {held}, named by their paths there: give that"
-            f" source, or a new gallery for {listing.root}"
-        )
-
-
-def _reject_limit(listing: "Listing", share: float) -> int:
-    """How many inputs may be rejects; told at once where the names alone make more."""
-    inputs = len(listing.images) + len(listing.rejects)
-    limit = max(ALWAYS_ALLOWED_REJECTS, int(share * inputs))
-    if len(listing.rejects) > limit:
-        first = listing.rejects.slice(0, 1).to_pylist()[0]
-        raise InputError(
-            f"{len(listing.rejects)} of {inputs} inputs in {listing.root} are rejects"
-            f" ({_listed(_reasons(listing.rejects))}), and {limit} may be: {first['path']}:"
-            f" {first['detail']}; mend them or raise --max-rejects"
-        )
-    return limit
-
-
-def _dimension(network: "NetworkFile", wanted: "Recipe", on: ActorFlags) -> int:
-    """Load the network once before any work, so that one that cannot run is told at once."""
-    from pipeline.model.extractor import Extractor
-
-    return Extractor(network, wanted, batch_size=on.batch_size).dimension
-
-
-def _create(
-    gallery: str,
-    wanted: "Recipe",
-    dimension: int,
-    storage: str,
-    listing: "Listing",
-    layout: str,
-    precision: str,
-    lock: "Lock",
-) -> None:
-    from pipeline.gallery.table import Gallery
-
-    Gallery.create(
-        gallery,
-        recipe_json=wanted.to_json(),
-        fingerprint=wanted.fingerprint,
-        dimension=dimension,
-        dtype=storage,
-        source=listing.root,
-        layout=layout,
-        precision=precision,
-        lock=lock,
+def _standing(result: Extracted) -> str:
+    return (
+        f"{result.gallery}: version {result.version}, {result.rows:,} rows of"
+        f" {result.dimension} dimensions, recipe {result.fingerprint[:12]}"
     )
 
 
-def _reasons(rejects: "pa.Table") -> dict[str, int]:
-    return dict(Counter(rejects["reason"].to_pylist()).most_common())
-
-
-def _listed(counts: dict[str, int]) -> str:
+def listed(counts: dict[str, int]) -> str:
+    """Counts in one line."""
     return ", ".join(f"{name} {count:,}" for name, count in counts.items())
 
 

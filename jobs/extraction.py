@@ -4,11 +4,13 @@ import hashlib
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from cluster.connect import connect
 from cluster.profiles import ActorResources, resolve
@@ -19,20 +21,32 @@ from pipeline.errors import InputError, RunError
 from pipeline.gallery.lock import Lock
 from pipeline.gallery.plan_file import drop_plan, read_plan, write_plan
 from pipeline.gallery.table import Gallery
-from pipeline.gallery.unit_files import UnitRecord
+from pipeline.gallery.unit_files import FoundUnits, UnitRecord
 from pipeline.stages.extract import Work, extract_here, extract_on_ray
 
 
-def plan_units(
-    present: Gallery, images: pa.Table, unit_size: int, lock: Lock
-) -> tuple[list[Unit], list[UnitRecord]]:
-    """The units to extract, and the records of those that an interrupted run has finished.
+@dataclass(frozen=True)
+class Cut:
+    """The work of a run, cut into units."""
 
-    What else earlier runs left behind is deleted, and the plan is kept until the commit.
-    """
+    planned: pa.Table
+    todo: list[Unit]
+    finished: list[UnitRecord]
+    """What an interrupted run has finished of it."""
+    useless: FoundUnits
+    """What earlier runs left beside that."""
+
+
+def cut_units(
+    present: Gallery | None, images: pa.Table, unit_size: int, *, fingerprint: str
+) -> Cut:
+    """The units of the images, by an interrupted run's plan where there is one; writes nothing."""
+    if present is None:
+        planned = plan(images, fingerprint, unit_size=unit_size)
+        return Cut(planned, list(units(planned)), [], FoundUnits((), (), ()))
     planned = plan(
         images,
-        present.fingerprint,
+        fingerprint,
         next_row_id=present.next_row_id,
         unit_size=unit_size,
         leftover=read_plan(present.location),
@@ -41,26 +55,25 @@ def plan_units(
     found = present.find_units()
     finished = [record for record in found.units if record.unit_id in todo]
     stray = [record for record in found.units if record.unit_id not in todo]
-    root = Path(present.location)
-    files = [root / name for each in stray for name in (each.path, each.rejects_path) if name]
-    present.clear(replace(found, units=(), orphans=(*found.orphans, *files)), lock)
-    if todo:
-        write_plan(present.location, planned)
-    else:
-        drop_plan(present.location)
     for record in finished:
         del todo[record.unit_id]
-    return list(todo.values()), finished
+    root = Path(present.location)
+    files = [root / name for each in stray for name in (each.path, each.rejects_path) if name]
+    useless = replace(found, units=(), orphans=(*found.orphans, *files))
+    return Cut(planned, list(todo.values()), finished, useless)
+
+
+def keep_plan(present: Gallery, cut: Cut, lock: Lock) -> None:
+    """Delete what earlier runs left that is of no use, and keep the plan until the commit."""
+    present.clear(cut.useless, lock)
+    if len(cut.planned):
+        write_plan(present.location, cut.planned)
+    else:
+        drop_plan(present.location)
 
 
 def extract_units(
-    todo: Sequence[Unit],
-    finished: Sequence[UnitRecord],
-    work: Work,
-    on: ActorFlags,
-    *,
-    listed_rejects: int,
-    limit: int,
+    cut: Cut, work: Work, on: ActorFlags, *, listed_rejects: int, limit: int
 ) -> list[UnitRecord]:
     """Extract the units and return all records, those of the finished units first.
 
@@ -68,9 +81,8 @@ def extract_units(
     """
     done: list[UnitRecord] = []
     rejects = listed_rejects
-    total = sum(len(unit.members) for unit in todo) + sum(each.members for each in finished)
-    with progress() as bar, closing(_records(todo, finished, work, on)) as records:
-        task = bar.add_task("extracting", total=total)
+    with progress() as bar, closing(_records(cut, work, on)) as records:
+        task = bar.add_task("extracting", total=len(cut.planned))
         for record in records:
             done.append(record)
             bar.update(task, advance=record.members)
@@ -85,35 +97,43 @@ def extract_units(
 
 
 def commit_units(
-    present: Gallery, done: Sequence[UnitRecord], listed_rejects: pa.Table, lock: Lock
+    present: Gallery,
+    done: Sequence[UnitRecord],
+    lock: Lock,
+    *,
+    listed_rejects: pa.Table,
+    removes: NDArray[np.int64],
+    forget: Sequence[str],
 ) -> Gallery:
-    """One version for all units, and for the inputs that were rejects before any work.
+    """One version for all units, for the inputs that were rejects before any work, without the
+    rows `removes` (ids) and the rejects of the paths to `forget`.
 
     A run that found nothing new makes no version.
     """
     new = listed_rejects.join(present.rejects(), ["path", "reason"], join_type="left anti")
     names = sorted(record.unit_id for record in done) + sorted(new["path"].to_pylist())
+    names += [*map(str, removes.tolist()), *sorted(forget)]
     if not names:
         return present
     run = hashlib.sha256("\n".join([str(present.version), *names]).encode()).hexdigest()[:16]
-    after = present.commit(done, run_id=f"extract-{run}", rejects=new, lock=lock)
+    after = present.commit(
+        done, run_id=f"extract-{run}", removes=removes, rejects=new, forget=forget, lock=lock
+    )
     drop_plan(present.location)
     return after
 
 
-def _records(
-    todo: Sequence[Unit], finished: Sequence[UnitRecord], work: Work, on: ActorFlags
-) -> Generator[UnitRecord]:
+def _records(cut: Cut, work: Work, on: ActorFlags) -> Generator[UnitRecord]:
     """Records of the finished units, then of the others as they end, here or on Ray."""
-    yield from finished
-    if not todo:
+    yield from cut.finished
+    if not cut.todo:
         return
     if on.actors == 0:
-        yield from extract_here(todo, work)
+        yield from extract_here(cut.todo, work)
         return
     with on_cluster(on) as resources:
         yield from extract_on_ray(
-            todo,
+            cut.todo,
             work,
             actors=resources.actors,
             cpus_per_actor=resources.cpus_per_actor,

@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from jobs.arguments import LOCATION, Location
+from pipeline.archive.limits import MAX_PIXELS, UNIT_SIZE, check_unit_size
 from pipeline.errors import InputError
+from pipeline.model.defaults import BATCH_SIZE
 
 
 @Parameter(name="*")
@@ -53,10 +55,82 @@ class ActorFlags:
     """CPUs of each actor (default: 1)."""
     num_gpus: float | None = None
     """GPUs of each actor; a fraction lets actors share one (default: 0)."""
-    batch_size: int = 32
+    batch_size: int = BATCH_SIZE
     """Crops that the network takes at once."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Arithmetic of the network; features leave it as float32."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise InputError(f"--batch-size must be at least 1, not {self.batch_size}")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class WorkFlags:
+    """How the work of an extraction is cut, and what keeps an image out of the gallery."""
+
+    storage: Literal["float32", "float16"] | None = None
+    """Type of the stored features; float16 halves the gallery (default: float32)."""
+    unit_size: int = UNIT_SIZE
+    """Images in a work unit: the rows of a file, and what a crash can cost."""
+    max_rejects: float = 0.01
+    """Share of the inputs that may be rejects before the run stops; ten always may."""
+    max_pixels: int = MAX_PIXELS
+    """Pictures of more pixels are rejects."""
+
+    def __post_init__(self) -> None:
+        check_unit_size(self.unit_size)
+        if self.max_pixels < 1:
+            raise InputError(f"--max-pixels must be at least 1, not {self.max_pixels}")
+        if not 0 <= self.max_rejects <= 1:
+            raise InputError(f"--max-rejects is a share from 0 to 1, not {self.max_rejects}")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class UpdateFlags:
+    """How a gallery is held against its source."""
+
+    verify: bool = False
+    """Read every image and compare its bytes, not only those whose size or time differ."""
+    delete_missing: bool = False
+    """Remove the rows and rejects whose image is gone from the source."""
+    max_missing: float = 0.1
+    """Share of the rows that may be removed so; more of them are refused, as where a source is
+    not mounted."""
+    dry_run: bool = False
+    """Tell what would be done, and write nothing."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_missing <= 1:
+            raise InputError(f"--max-missing is a share from 0 to 1, not {self.max_missing}")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class FigureFlags:
+    """Which figures an evaluation gives; what is left out has the default of `pipeline.core`."""
+
+    protocol: Literal["market1501", "cuhk03"] = "market1501"
+    """What CMC is measured on: the whole list (market1501), or 10 draws of one random image of
+    each gallery identity (cuhk03)."""
+    max_rank: int = 50
+    """Length of the CMC curve."""
+    open_set: bool = True
+    """TAR at FAR and the equal-error rate; passes over the gallery twice more."""
+    camera_pairs: bool = True
+    """Figures by pair of cameras; passes over the gallery once more."""
+    replicates: int | None = None
+    """Replicates of the bootstrap; 0 for no confidence intervals (default: 1000)."""
+    level: float | None = None
+    """Confidence level of the intervals (default: 0.95)."""
+    seed: int | None = None
+    """Seed of the bootstrap and of the draws of cuhk03 (default: 0)."""
+
+    def __post_init__(self) -> None:
+        if self.max_rank < 1:
+            raise InputError(f"--max-rank must be at least 1, not {self.max_rank}")
 
 
 @Parameter(name="*")

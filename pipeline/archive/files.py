@@ -14,6 +14,11 @@ IMAGE_SUFFIXES = frozenset(
 HIDDEN, NO_SUFFIX, LINK_LOOP, SPECIAL = "(hidden)", "(no suffix)", "(link loop)", "(special)"
 OUTDATED = "(outdated)"
 
+UNSEEN = ("unreadable-folder", "unreadable-tar", "damaged-tar")
+"""Reasons of faults of a whole folder or tar of which not every image is known."""
+PLACES = (*UNSEEN, "compressed-tar")
+"""Reasons of faults that are no image's but a whole folder's or tar's."""
+
 
 class File(NamedTuple):
     """One image's file: bytes, and microseconds since 1970; None where nobody says.

@@ -34,9 +34,6 @@ COMPRESSED_SUFFIXES = tuple(
     for name in names.split()
 )
 WHY_NOT_COMPRESSED = "members of a compressed tar cannot be reached one by one: store it as .tar"
-UNSEEN = ("damaged-tar", "unreadable-tar")
-"""Reasons of a whole tar's reject: its members, or those behind the damage, are not known."""
-
 _MEMBER = re.compile(r"(.*?\.tar)#(.+)", re.IGNORECASE | re.DOTALL)
 _BLOCK = tarfile.BLOCKSIZE
 _TAIL = 1 << 16
@@ -145,7 +142,8 @@ def _members(file: IO[bytes]) -> Iterator[tarfile.TarInfo]:
     file.seek(0)
     with tarfile.open(fileobj=file, mode="r:", errors="surrogateescape") as tar:
         while (member := tar.next()) is not None:
-            tar.members.clear()  # where it keeps them all, for methods that are not used here
+            # It keeps them all, for methods that are not used here.
+            tar.members.clear()  # type: ignore[attr-defined]
             yield member
         end = tar.offset
     file.seek(end)

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.archive.limits import UNIT_SIZE, UNIT_SIZES
+from pipeline.archive.limits import UNIT_SIZE, check_unit_size
 from pipeline.archive.manifest import MANIFEST_SCHEMA
 from pipeline.errors import InputError
 
@@ -44,49 +44,6 @@ class Unit:
         )
 
 
-@dataclass(frozen=True)
-class Changes:
-    """A listing held against a gallery: `new` images, and how many of the others changed."""
-
-    new: pa.Table
-    """Rows of `MANIFEST_SCHEMA`: images that the gallery neither holds nor has rejected as is."""
-    changed: pa.Table
-    """Images of another size or time than when they were extracted."""
-    missing: int
-    """Rows of the gallery whose image is not listed, not even as a reject."""
-    unchanged: int
-
-    @property
-    def new_or_changed(self) -> pa.Table:
-        """The images to extract."""
-        return pa.concat_tables([self.new, self.changed])
-
-
-def compare(
-    images: pa.Table, listed_rejects: pa.Table, rows: pa.Table, rejects: pa.Table
-) -> Changes:
-    """What a listing (its `images` and rejects) holds beyond a gallery's `rows` and `rejects`.
-
-    Of each table path, size and mtime count. Paths decide who is who. An image that was rejected
-    is new again once its size or time differ.
-    """
-    place = pc.index_in(images["path"], rows["path"])
-    known = pc.is_valid(place)
-    held = rows.select(["size", "mtime"]).take(place.filter(known))
-    listed = images.filter(known)
-    same = _equal(listed, held)
-    refused = pc.index_in(images["path"], rejects["path"])
-    again = pc.is_valid(refused)
-    still = np.zeros(len(images), bool)
-    told = rejects.select(["size", "mtime"]).take(refused.filter(again))
-    still[np.asarray(again)] = _equal(images.filter(again), told)
-    new = images.filter(pa.array(~np.asarray(known) & ~still))
-    gone = pc.invert(pc.is_in(rows["path"], value_set=listed["path"]))
-    gone = pc.and_(gone, pc.invert(pc.is_in(rows["path"], value_set=listed_rejects["path"])))
-    missing = pc.sum(gone).as_py() or 0
-    return Changes(new, listed.filter(pa.array(~same)), missing, int(same.sum()) + int(still.sum()))
-
-
 def plan(
     images: pa.Table,
     fingerprint: str,
@@ -117,13 +74,6 @@ def plan(
         names += [unit_id(members, fingerprint)] * len(members)
     rest = rest.append_column("unit", pa.array(names, pa.string()))
     return pa.concat_tables([kept, rest.cast(PLAN_SCHEMA)]).sort_by("row_id").combine_chunks()
-
-
-def check_unit_size(unit_size: int) -> None:
-    """Raise InputError where no unit may be of this size."""
-    low, high = UNIT_SIZES
-    if not low <= unit_size <= high:
-        raise InputError(f"a work unit holds {low} to {high} images, not {unit_size}")
 
 
 def units(planned: pa.Table) -> Iterator[Unit]:
@@ -159,13 +109,3 @@ def _still_valid(leftover: pa.Table, images: pa.Table, fingerprint: str) -> pa.T
             good.append(unit.id)
         start = stop
     return leftover.filter(pc.is_in(leftover["unit"], value_set=pa.array(good, pa.string())))
-
-
-def _equal(left: pa.Table, right: pa.Table) -> np.ndarray:
-    """Row by row, whether size and time are the same; two unknown times are."""
-    equal = np.ones(len(left), bool)
-    for name in ("size", "mtime"):
-        same = pc.fill_null(pc.equal(left[name], right[name]), False)
-        unknown = pc.and_(pc.is_null(left[name]), pc.is_null(right[name]))
-        equal &= np.asarray(pc.or_(same, unknown))
-    return equal

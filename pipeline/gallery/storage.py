@@ -19,6 +19,7 @@ CALIBRATIONS_FOLDER = "_calibrations"
 PURGED_FOLDER = "_purged"
 LOCK_FILE = "_lock"
 PLAN_FILE = "_plan.parquet"
+SEEN_FILE = "_seen.parquet"
 OWN_NAMES = frozenset(
     {
         LOG_FOLDER,
@@ -28,6 +29,7 @@ OWN_NAMES = frozenset(
         PURGED_FOLDER,
         LOCK_FILE,
         PLAN_FILE,
+        SEEN_FILE,
     }
 )
 TEMPORARY_SUFFIX = ".tmp"

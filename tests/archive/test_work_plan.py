@@ -5,12 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.archive.manifest import MANIFEST_SCHEMA, REJECT_SCHEMA
-from pipeline.archive.work_plan import PLAN_SCHEMA, Unit, compare, plan, unit_id, units
+from pipeline.archive.manifest import MANIFEST_SCHEMA
+from pipeline.archive.work_plan import PLAN_SCHEMA, Unit, plan, unit_id, units
 from pipeline.errors import InputError
 
 T0 = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-NONE = REJECT_SCHEMA.empty_table()
 
 
 def manifest(paths, size=10, identity=1):
@@ -88,34 +87,5 @@ def test_units_out_of_bounds_are_told(size):
         plan(manifest("a"), "f", unit_size=size)
 
 
-def test_a_listing_is_held_against_the_gallery():
-    listed = pa.concat_tables([manifest("abc"), manifest("d", size=11), manifest("ef")])
-    rows = manifest("abdx")
-    told = {"size": 10, "mtime": T0, "reason": "truncated", "detail": ""}
-    rejects = pa.Table.from_pylist(
-        [{"path": "e", **told}, {"path": "f", **told, "size": 9}], REJECT_SCHEMA
-    )
-    changes = compare(listed, NONE, rows, rejects)
-    assert changes.new["path"].to_pylist() == ["c", "f"]  # f was rejected, and has changed since
-    assert changes.changed["path"].to_pylist() == ["d"]
-    assert (changes.missing, changes.unchanged) == (1, 3)
-
-
-def test_images_whose_time_is_unknown_are_told_apart_by_size():
-    unknown = pa.nulls(3, MANIFEST_SCHEMA.field("mtime").type)
-    listed = manifest("abc").set_column(2, "mtime", unknown)
-    changed = listed.set_column(1, "size", pa.array([10, 11, 10]))
-    changes = compare(changed, NONE, listed, NONE)
-    assert changes.changed["path"].to_pylist() == ["b"]
-
-
-def test_a_row_whose_image_has_become_a_reject_is_not_missing():
-    told = {"path": "b", "size": 0, "mtime": T0, "reason": "empty", "detail": ""}
-    listed_rejects = pa.Table.from_pylist([told], REJECT_SCHEMA)
-    assert compare(manifest("a"), listed_rejects, manifest("abc"), NONE).missing == 1
-
-
-def test_an_empty_gallery_knows_nothing():
-    changes = compare(manifest("ab"), NONE, MANIFEST_SCHEMA.empty_table(), NONE)
-    assert changes.new["path"].to_pylist() == ["a", "b"]
+def test_nothing_makes_no_unit():
     assert list(units(plan(manifest(""), "f"))) == []

@@ -279,7 +279,8 @@ def test_version_is_the_packages(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def documented(name: str) -> str:
-    function = getattr(importlib.import_module(f"jobs.{name}"), name)
+    module = importlib.import_module(cli.module_of(name))
+    function = getattr(module, cli.module_of(name).removeprefix("jobs."))
     return inspect.getdoc(function) or ""
 
 
@@ -304,7 +305,10 @@ def test_help_has_an_example_that_parses(name: str, capfd: pytest.CaptureFixture
 @every_verb
 def test_module_of_a_verb_can_be_run(name: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", f"jobs.{name}", "--help"], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", cli.module_of(name), "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert f"Usage: regallery {name}" in done.stdout

@@ -131,6 +131,7 @@ def test_another_source_is_refused(capsys, command, tmp_path):
     [
         (("--max-rejects", 2), "--max-rejects is a share from 0 to 1, not 2"),
         (("--unit-size", 0), "a work unit holds 1 to 2048 images, not 0"),
+        (("--max-missing", -0.1), "--max-missing is a share from 0 to 1, not -0.1"),
         (("--batch-size", 0), "--batch-size must be at least 1"),
         (("--max-pixels", 0), "--max-pixels must be at least 1"),
         (("--std", 0, 1, 1), "std"),

@@ -49,7 +49,7 @@ def test_units_are_halved_until_the_images_that_kill_are_found(tmp_path, deadly)
 def test_where_the_first_units_all_kill_the_run_stops_at_once(tmp_path, deadly, actors):
     source = save_source(tmp_path / "source", 12)
     names = {path.name for path in source.iterdir()}
-    gallery, units, work = prepared(tmp_path, source, unit_size=1)
+    _, units, work = prepared(tmp_path, source, unit_size=1)
     deadly(names)
     with pytest.raises(RunError, match=f"each of the first {actors + 2} work units killed its"):
         list(extract_on_ray(units, work, actors=actors))

@@ -1,0 +1,103 @@
+"""re-extract: the images of a gallery with another network, into a new gallery beside it."""
+
+import sys
+from typing import TYPE_CHECKING
+
+from jobs.arguments import Location
+from jobs.extract import (
+    DEFAULT_ACTORS,
+    DEFAULT_UPDATE,
+    DEFAULT_WORK,
+    NO_RECIPE_FLAGS,
+    Extracted,
+    Planned,
+    describe,
+)
+from jobs.flags import ActorFlags, RecipeFlags, WorkFlags
+
+if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
+    from pipeline.archive.listing import Listing
+    from pipeline.gallery.table import Gallery
+
+OF_THE_NETWORK = ("bad-feature", "kills-worker")
+"""Reasons of rejects that another network need not share."""
+
+__all__ = ["describe", "reextract"]
+
+
+def reextract(
+    *,
+    gallery: Location,
+    out: Location,
+    model: Location,
+    checkpoint: Location | None = None,
+    version: int | None = None,
+    recipe: RecipeFlags = NO_RECIPE_FLAGS,
+    work: WorkFlags = DEFAULT_WORK,
+    on: ActorFlags = DEFAULT_ACTORS,
+) -> Extracted | Planned:
+    """Extract a gallery's images anew, into a new gallery beside it.
+
+    With another network or recipe, that is. Paths and labels are those of
+    the rows; nothing is listed. An image that is gone becomes a reject;
+    rejects stay rejects, but for those of the old network (bad-feature,
+    kills-worker), which the next extract tries. Run again after an
+    interruption, the command goes on where it stopped.
+
+    For example:
+
+        regallery re-extract --gallery galleries/test --out galleries/test-r50
+        --model r50.onnx --flip
+
+    Args:
+        gallery: Folder of the gallery whose images are taken.
+        out: Folder of the new gallery.
+        model: ONNX file, OpenVINO IR (.xml), TorchScript or torch.export file, or torchvision:NAME.
+        checkpoint: Weights of a torchvision backbone.
+        version: Version of the gallery (default: the latest).
+    """
+    from pipeline.errors import InputError
+    from pipeline.gallery.storage import local_root
+    from pipeline.gallery.table import Gallery, check_location
+    from pipeline.model.kinds import check_file
+
+    old = Gallery.open(gallery, version)
+    if local_root(out).resolve() == local_root(gallery).resolve():
+        raise InputError(f"--out {out} is the gallery itself: features of two recipes never mix")
+    check_file(model)
+    check_location(out)
+    from jobs.updating import bring_up_to_date
+    from jobs.wanted import wanted_gallery
+
+    layout = old.properties["layout"]
+    wanted = wanted_gallery(out, (model, checkpoint), recipe, layout, on.precision, work)
+    return bring_up_to_date(_listing_of(old), wanted, DEFAULT_UPDATE, work, on)
+
+
+def _listing_of(gallery: "Gallery") -> "Listing":
+    """A gallery's images as a listing."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from pipeline.archive.listing import Listing
+    from pipeline.archive.manifest import MANIFEST_SCHEMA
+
+    names = [name for name in MANIFEST_SCHEMA.names if name != "offset"]
+    rows = gallery.rows(names).sort_by("path").replace_schema_metadata(None)
+    # Members of tars are found by name: where they lie today nobody has listed.
+    place = MANIFEST_SCHEMA.get_field_index("offset")
+    rows = rows.add_column(place, "offset", pa.nulls(len(rows), pa.int64()))
+    rejects = gallery.rejects()
+    old_network = pc.is_in(rejects["reason"], value_set=pa.array(OF_THE_NETWORK))
+    return Listing(
+        root=gallery.properties["source"],
+        images=rows.cast(MANIFEST_SCHEMA),
+        rejects=rejects.filter(pc.invert(old_network)),
+        skipped={},
+    )
+
+
+if __name__ == "__main__":
+    from jobs.cli import main
+
+    sys.exit(main(["re-extract", *sys.argv[1:]]))
