@@ -5,10 +5,12 @@ which is the rule, positions follow from the files' counts alone; else the row i
 interleaved files are read once.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +18,13 @@ import pyarrow.parquet as pq
 
 from pipeline.gallery import storage
 from pipeline.gallery.log import RowFile
-from pipeline.gallery.schema import decode_features
+from pipeline.gallery.schema import DTYPES, check_unit_length
 from pipeline.gallery.storage import GalleryDamagedError
+from pipeline.gallery.stored_rows import StoredRows
+
+# Reading is bound by the memory: more threads than this gain nothing.
+_THREADS = 4
+_MANY_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,7 @@ class GalleryFeatures:
     dtype: str
     paths: tuple[str, ...]
     runs: Runs
+    _opened: dict[int, StoredRows] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         return int(self.runs.starts[-1])
@@ -58,6 +66,7 @@ class GalleryFeatures:
         """The features at positions start to stop (exclusive), float32 `[stop - start, D]`.
 
         They are written into `out` if it is given. Beyond it, the memory of one row group is used.
+        A file's checksums are verified when a row group is first met, its norms every time.
         Raises `IndexError` outside the gallery and `GalleryDamagedError` naming the file.
         """
         if not 0 <= start <= stop <= len(self):
@@ -66,13 +75,15 @@ class GalleryFeatures:
         if not self._is_plain:
             return self._gather(np.arange(start, stop), out)
         first = max(0, int(np.searchsorted(self.runs.starts, start, side="right")) - 1)
-        for run in range(first, len(self.runs.files)):
+        last = int(np.searchsorted(self.runs.starts, stop, side="left"))
+
+        def read_run(run: int) -> None:
             begin, end = int(self.runs.starts[run]), int(self.runs.starts[run + 1])
-            if begin >= stop:
-                break
             low, high = max(begin, start), min(end, stop)
-            rows = slice(low - begin, high - begin)
-            self._read_rows(int(self.runs.files[run]), rows, out[low - start : high - start])
+            rows = self._rows_of(int(self.runs.files[run]))
+            rows.read(low - begin, high - begin, out[low - start : high - start])
+
+        _each(read_run, range(first, last), out.nbytes)
         return out
 
     def take(self, positions: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
@@ -87,6 +98,20 @@ class GalleryFeatures:
                 f"positions {positions.min()} to {positions.max()} of a gallery of {len(self)} rows"
             )
         return self._gather(positions, self._checked(out, len(positions)))
+
+    def stored(self, positions: np.ndarray) -> np.ndarray:
+        """The features at positions int64 `[n]` as they are kept, to the byte: `[n, D]` of the
+        stored dtype.
+        """
+        out = np.empty((len(positions), self.dimension), dtype=DTYPES[self.dtype])
+
+        def read_file(of_file: tuple[int, np.ndarray, np.ndarray]) -> None:
+            file, rows, targets = of_file
+            for part, values in self._rows_of(file).take(rows):
+                out[targets[part]] = values
+
+        _each(read_file, self._by_file(positions), out.nbytes)
+        return out
 
     @property
     def _is_plain(self) -> bool:
@@ -104,72 +129,48 @@ class GalleryFeatures:
         return out
 
     def _gather(self, positions: np.ndarray, out: np.ndarray) -> np.ndarray:
+        def read_file(of_file: tuple[int, np.ndarray, np.ndarray]) -> None:
+            file, rows, targets = of_file
+            for part, values in self._rows_of(file).take(rows):
+                block = values.astype(np.float32, copy=False)
+                check_unit_length(block, self.dtype, str(self._path(file)))
+                out[targets[part]] = block
+
+        _each(read_file, self._by_file(positions), out.nbytes)
+        return out
+
+    def _by_file(self, positions: np.ndarray) -> list[tuple[int, np.ndarray, np.ndarray]]:
+        """For each file that holds any of the positions int64 `[n]`: its rows, ascending, and which
+        of the positions they are.
+        """
         files, rows = self.runs.locate(positions)
         order = np.lexsort((rows, files))
         bounds = np.flatnonzero(np.diff(files[order], prepend=-1, append=-1))
-        for low, high in pairwise(bounds):
-            targets = order[low:high]
-            self._gather_file(int(files[targets[0]]), rows[targets], targets, out)
-        return out
+        parts = [order[low:high] for low, high in pairwise(bounds)]
+        return [(int(files[part[0]]), rows[part], part) for part in parts]
 
-    def _gather_file(
-        self, file: int, rows: np.ndarray, targets: np.ndarray, out: np.ndarray
-    ) -> None:
-        """Reads the rows int64 `[n]`, ascending, of one file to `out[targets]`."""
-        with self._opened(file) as parquet:
-            self._check_holds(parquet, file, int(rows[-1]) + 1)
-            for group, begin, count in _row_groups(parquet):
-                low, high = np.searchsorted(rows, (begin, begin + count))
-                if low < high:
-                    block = np.empty((count, self.dimension), dtype=np.float32)
-                    self._read_group(parquet, file, group, slice(0, count), block)
-                    out[targets[low:high]] = block[rows[low:high] - begin]
-
-    def _read_rows(self, file: int, rows: slice, out: np.ndarray) -> None:
-        with self._opened(file) as parquet:
-            self._check_holds(parquet, file, rows.stop)
-            for group, begin, count in _row_groups(parquet):
-                low, high = max(rows.start, begin), min(rows.stop, begin + count)
-                if low < high:
-                    part = out[low - rows.start : high - rows.start]
-                    self._read_group(parquet, file, group, slice(low - begin, high - begin), part)
-
-    def _opened(self, file: int) -> pq.ParquetFile:
-        path = self._path(file)
-        try:
-            return pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True)
-        except FileNotFoundError as error:
-            raise GalleryDamagedError(
-                f"{path}: a file of version {self.version} is gone; restore it or choose a "
-                "version that has it"
-            ) from error
-        except (pa.ArrowInvalid, OSError) as error:
-            raise GalleryDamagedError(f"{path}: the file cannot be read ({error})") from error
-
-    def _read_group(
-        self, parquet: pq.ParquetFile, file: int, group: int, rows: slice, out: np.ndarray
-    ) -> None:
-        """Decodes some rows of a row group, chunk by chunk, into `out`."""
-        path = str(self._path(file))
-        try:
-            table = parquet.read_row_group(group, columns=["feature"], use_threads=False)
-            column = table["feature"]
-        except (pa.ArrowInvalid, OSError, KeyError) as error:
-            raise GalleryDamagedError(f"{path}: the file cannot be read ({error})") from error
-        done = 0
-        for chunk in column.slice(rows.start, rows.stop - rows.start).chunks:
-            part = out[done : done + len(chunk)]
-            decode_features(chunk, self.dimension, self.dtype, file=path, out=part)
-            done += len(chunk)
-
-    def _check_holds(self, parquet: pq.ParquetFile, file: int, rows: int) -> None:
-        if parquet.metadata.num_rows < rows:
-            raise GalleryDamagedError(
-                f"{self._path(file)}: {parquet.metadata.num_rows} rows, fewer than the log says"
-            )
+    def _rows_of(self, file: int) -> StoredRows:
+        if file not in self._opened:
+            self._opened[file] = StoredRows(self._path(file), self.dimension, self.dtype)
+        return self._opened[file]
 
     def _path(self, file: int) -> Path:
         return storage.local_root(self.location) / self.paths[file]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Another process checks the files for itself."""
+        return {**self.__dict__, "_opened": {}}
+
+
+def _each(read: Callable[[Any], None], parts: Sequence[Any], size: int) -> None:
+    """Reads every part; side by side where they are several and make many bytes."""
+    if len(parts) < 2 or size < _MANY_BYTES:
+        for part in parts:
+            read(part)
+        return
+    with ThreadPoolExecutor(min(_THREADS, len(parts))) as pool:
+        for done in [pool.submit(read, part) for part in parts]:
+            done.result()
 
 
 def index(root: Path, files: Sequence[RowFile]) -> Runs:
@@ -219,12 +220,3 @@ def _row_ids(path: Path, rows: int) -> np.ndarray:
     if len(ids) != rows:
         raise GalleryDamagedError(f"{path}: {len(ids)} rows where the log says {rows}")
     return ids
-
-
-def _row_groups(parquet: pq.ParquetFile) -> Iterator[tuple[int, int, int]]:
-    """Number, first row and row count of each row group."""
-    begin = 0
-    for group in range(parquet.num_row_groups):
-        count = parquet.metadata.row_group(group).num_rows
-        yield group, begin, count
-        begin += count

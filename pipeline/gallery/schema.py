@@ -96,25 +96,12 @@ def encode_features(features: np.ndarray, dtype: str = "float32") -> pa.FixedSiz
     return pa.FixedSizeBinaryArray.from_buffers(kind, count, buffers)
 
 
-def decode_features(
-    column: pa.Array,
-    dimension: int,
-    dtype: str,
-    *,
-    file: str,
-    out: np.ndarray | None = None,
-) -> np.ndarray:
-    """A stored column as unit-length features float32 `[N, D]`, into `out` if it is given.
+def check_unit_length(out: np.ndarray, dtype: str, file: str) -> None:
+    """Checks features float32 `[N, D]` that were read; those stored as float16 are renormalised, in
+    place, since rounding moves their length.
 
-    float16 is renormalised, since rounding moves its length. Variable-length binary, which other
-    tools write, is read too. Raises `GalleryDamagedError` naming `file` for a null, a value of the
-    wrong length, or a norm that is not 1 (within 0.001).
+    Raises `GalleryDamagedError` naming `file` for a norm that is not 1 (within 0.001).
     """
-    if out is None:
-        out = np.empty((len(column), dimension), dtype=np.float32)
-    if len(column) == 0:
-        return out
-    out[:] = _stored_values(column, dimension, dtype, file)
     wrong = off_unit(out)
     if len(wrong):
         raise GalleryDamagedError(
@@ -123,11 +110,14 @@ def decode_features(
         )
     if dtype == "float16":
         out /= np.sqrt(np.einsum("ij,ij->i", out, out))[:, None]
-    return out
 
 
-def _stored_values(column: pa.Array, dimension: int, dtype: str, file: str) -> np.ndarray:
-    """The column's numbers `[N, D]` in their stored dtype, without a copy."""
+def stored_values(column: pa.Array, dimension: int, dtype: str, file: str) -> np.ndarray:
+    """The column's numbers `[N, D]` in their stored dtype, without a copy.
+
+    Variable-length binary, which other tools write, is read too.
+    Raises `GalleryDamagedError` naming `file` for a null or a value of the wrong length.
+    """
     width = feature_bytes(dimension, dtype)
     if column.null_count:
         raise GalleryDamagedError(f"{file}: the feature column has {column.null_count} nulls")

@@ -1,0 +1,62 @@
+"""The header of a Parquet data page, as far as it tells where plain values lie, and their checksum.
+
+The header is a Thrift structure in the compact protocol whose first four fields are whole numbers:
+type, uncompressed size, compressed size, and the CRC-32 of what follows
+(https://github.com/apache/parquet-format, `PageHeader`).
+"""
+
+from typing import BinaryIO
+
+import pyarrow.parquet as pq
+
+_DATA_PAGE = 0
+_LONGEST_HEADER = 128
+_NEXT_FIELD_IS_I32 = 0x15
+
+
+def page_checksum(
+    file: BinaryIO, column: pq.ColumnChunkMetaData, size: int
+) -> tuple[int, int] | None:
+    """The offset of a column's `size` bytes in the file and their CRC-32; None unless they lie
+    there plainly.
+
+    Plainly: one page, neither compressed nor encoded, of values of a fixed length and never null.
+    """
+    header = column.total_compressed_size - size
+    is_plain = (
+        column.physical_type == "FIXED_LEN_BYTE_ARRAY"
+        and column.compression == "UNCOMPRESSED"
+        and set(column.encodings) <= {"PLAIN", "RLE"}
+        and not column.has_dictionary_page
+        and 0 < header <= _LONGEST_HEADER
+    )
+    if not is_plain:
+        return None
+    file.seek(column.data_page_offset)
+    fields = _first_numbers(file.read(header), 4)
+    if fields is None or fields[:3] != [_DATA_PAGE, size, size]:
+        return None
+    return column.data_page_offset + header, fields[3] & 0xFFFFFFFF
+
+
+def _first_numbers(header: bytes, count: int) -> list[int] | None:
+    """The first fields of a structure if each is an i32 and none is left out."""
+    numbers: list[int] = []
+    place = 0
+    try:
+        for _ in range(count):
+            if header[place] != _NEXT_FIELD_IS_I32:
+                return None
+            place += 1
+            value = shift = 0
+            while True:
+                byte = header[place]
+                place += 1
+                value |= (byte & 0x7F) << shift
+                shift += 7
+                if byte < 0x80:
+                    break
+            numbers.append((value >> 1) ^ -(value & 1))
+    except IndexError:
+        return None
+    return numbers
