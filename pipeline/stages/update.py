@@ -1,0 +1,219 @@
+"""The neighbor graph of a set from that of an earlier one: the cost grows with what is new.
+
+Rows that are fresh (new, or with other features) meet all rows once, and each such pair feeds both.
+A row whose neighbours went has others behind them that no one kept: graphs hold a few neighbours
+more than are needed, and only a row that has lost more than those is searched again.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.core.blocks import ArrayRows, FeatureRows, Tiling, blocks
+from pipeline.core.neighbors import between, neighbors
+from pipeline.core.remaining import counts, moved, trusted, without_itself
+from pipeline.core.topk import TopK, merge, search
+from pipeline.gallery.graph import About, Graph, Origin, positions_of
+from pipeline.stages.tasks import run_parts
+
+_MOST_CHANGED = 1 / 4
+_FRESH_MET = 1  # what a block has met, as the name of its file counts: the fresh rows
+
+
+@dataclass(frozen=True)
+class Changes:
+    """How a set differs from that of an earlier graph.
+
+    `places` int64 `[N before]` is the position now of each row of the graph, -1 where it is gone or
+    has other features; `fresh` int64 are the positions now that no row of the graph has.
+    """
+
+    places: NDArray[np.int64]
+    fresh: NDArray[np.int64]
+
+    @classmethod
+    def between(
+        cls, old: Graph, ids: NDArray[np.int64], signatures: NDArray[np.int64]
+    ) -> "Changes":
+        """What changed from the rows of `old` to rows of these ids `[N]` and signatures `[N]`."""
+        places = positions_of(old.ids, ids)
+        known = np.flatnonzero(places >= 0)
+        changed = known[signatures[places[known]] != old.signatures[known]]
+        places[changed] = -1
+        kept = places[places >= 0]
+        return cls(places, np.setdiff1d(np.arange(len(ids)), kept))
+
+    @property
+    def are_few(self) -> bool:
+        """Whether an update costs less than a new graph."""
+        gone = int((self.places < 0).sum())
+        rows = len(self.places) - gone + len(self.fresh)
+        return len(self.fresh) + gone <= _MOST_CHANGED * rows
+
+
+def update_graph(
+    old: Graph,
+    changes: Changes,
+    rows: FeatureRows,
+    needed: int,
+    folder: Path,
+    *,
+    ids: NDArray[np.int64],
+    signatures: NDArray[np.int64],
+    origin: Origin,
+    workers: int = 0,
+    tiling: Tiling | None = None,
+    progress: Callable[[int], None] = lambda _rows: None,
+) -> Graph:
+    """The graph of `rows` `[N, D]`, made in `folder` from an `old` one of other rows.
+
+    The first `needed` neighbours of every row (all others, where those are fewer) are the same to
+    the bit as those of `build_graph`; of the rest, which `old` holds to spare, those that are still
+    certain. Blocks are those of `old`. `progress` is told the rows of every finished block.
+    """
+    tiling = tiling or Tiling()
+    inside = tiling.on_one_thread() if workers else tiling
+    about = replace(old.about, origin=origin, rows=len(rows), content="")
+    graph = Graph.begin(folder, about, ids, signatures)
+    chunks = [changes.fresh[a:b] for a, b in blocks(len(changes.fresh), about.block)]
+    found = _among_fresh(rows, chunks, about, inside, workers)
+    parts = [(number,) for number in range(len(graph.blocks))]
+    for new in run_parts(_meet_fresh, (old, graph, changes, chunks, rows, inside), parts, workers):
+        found = [merge([before, after], about.k) for before, after in zip(found, new, strict=True)]
+    shared = (graph, changes.fresh, _stacked(found, about.k), rows, needed, inside)
+    for number in run_parts(_finish, shared, parts, workers):
+        start, stop = graph.blocks[number]
+        progress(stop - start)
+    graph.drop_open(_FRESH_MET + 1)
+    return graph
+
+
+def _among_fresh(
+    rows: FeatureRows,
+    chunks: list[NDArray[np.int64]],
+    about: About,
+    tiling: Tiling,
+    workers: int,
+) -> list[TopK]:
+    """The neighbours of the fresh rows among themselves, chunk by chunk."""
+    found: list[list[TopK]] = [[] for _ in chunks]
+    pairs = [(a, b) for a in range(len(chunks)) for b in range(a, len(chunks))]
+    for a, b, ours, theirs in run_parts(
+        _fold_fresh, (rows, chunks, about.k, tiling), pairs, workers
+    ):
+        found[a].append(ours)
+        if b != a:
+            found[b].append(theirs)
+    return [merge(parts, about.k) for parts in found]
+
+
+def _fold_fresh(
+    rows: FeatureRows, chunks: list[NDArray[np.int64]], k: int, tiling: Tiling, a: int, b: int
+) -> tuple[int, int, TopK, TopK]:
+    first = rows.take(chunks[a])
+    if a == b:
+        found = neighbors(first, k, first_row=chunks[a], tiling=tiling)
+        return a, b, found, found
+    ours, theirs = between(
+        first, rows.take(chunks[b]), k, first_row=chunks[a], second_row=chunks[b], tiling=tiling
+    )
+    return a, b, ours, theirs
+
+
+def _meet_fresh(
+    old: Graph,
+    graph: Graph,
+    changes: Changes,
+    chunks: list[NDArray[np.int64]],
+    rows: FeatureRows,
+    tiling: Tiling,
+    number: int,
+) -> list[TopK]:
+    """Fold the fresh rows with the others of a block; gives what the fresh rows find there.
+
+    What is certain of the others' neighbours is kept beside the block.
+    """
+    start, stop = graph.blocks[number]
+    k = graph.about.k
+    kept, left, whole = _left(old, changes.places, start, stop, k)
+    features, merged, found = rows.take(kept), left, []
+    for chunk in chunks:
+        ours, merged = between(
+            rows.take(chunk),
+            features,
+            k,
+            first_row=chunk,
+            second_row=kept,
+            known=(None, merged),
+            tiling=tiling,
+        )
+        found.append(ours)
+    known = _with_rows(_nothing(stop - start, k), kept - start, trusted(merged, left, whole))
+    graph.write_open(number, _FRESH_MET, known)
+    return found
+
+
+def _left(
+    old: Graph, places: NDArray[np.int64], start: int, stop: int, k: int
+) -> tuple[NDArray[np.int64], TopK, NDArray[np.bool_]]:
+    """Of the old rows that stand from `start` to `stop` now: their positions, what is left of their
+    neighbours, and whether these were all other rows.
+    """
+    rows = np.flatnonzero((places >= start) & (places < stop))
+    if len(rows) == 0:
+        return rows, _nothing(0, k), np.zeros(0, bool)
+    first = int(rows[0])
+    read = old.read(first, int(rows[-1]) + 1)
+    found = _with_rows(
+        _nothing(len(rows), k),
+        np.arange(len(rows)),
+        TopK(read.scores[rows - first], read.rows[rows - first]),
+    )
+    return places[rows], moved(found, places), counts(found) == len(old) - 1
+
+
+def _finish(
+    graph: Graph,
+    fresh: NDArray[np.int64],
+    of_fresh: TopK,
+    rows: FeatureRows,
+    needed: int,
+    tiling: Tiling,
+    number: int,
+) -> int:
+    """Write a block: what is known of its rows, and of those of which too little is, all anew."""
+    start, stop = graph.blocks[number]
+    k = graph.about.k
+    low, high = np.searchsorted(fresh, (start, stop))
+    new = TopK(of_fresh.scores[low:high], of_fresh.rows[low:high])
+    found = _with_rows(graph.read_open(number, _FRESH_MET), fresh[low:high] - start, new)
+    short = np.flatnonzero(counts(found) < min(needed, len(graph) - 1))
+    if len(short):
+        again = search(ArrayRows(rows.take(start + short)), rows, k + 1, tiling=tiling)
+        found = _with_rows(found, short, without_itself(again, start + short, k))
+    graph.write(number, found)
+    return number
+
+
+def _nothing(rows: int, k: int) -> TopK:
+    return TopK(np.full((rows, k), -np.inf, np.float32), np.full((rows, k), -1, np.int64))
+
+
+def _with_rows(found: TopK, places: NDArray[np.int64], others: TopK) -> TopK:
+    """`found` with `others`, which may be narrower, in the rows `places`."""
+    scores, rows = found.scores.copy(), found.rows.copy()
+    scores[places], rows[places] = np.float32(-np.inf), -1
+    scores[places, : others.k], rows[places, : others.k] = others.scores, others.rows
+    return TopK(scores, rows)
+
+
+def _stacked(parts: list[TopK], k: int) -> TopK:
+    """The neighbours of all chunks, one after the other."""
+    ends = np.cumsum([0, *(len(part) for part in parts)])
+    found = _nothing(int(ends[-1]), k)
+    for part, start, stop in zip(parts, ends, ends[1:], strict=False):
+        found = _with_rows(found, np.arange(start, stop), part)
+    return found
