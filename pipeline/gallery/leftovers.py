@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pipeline.errors import InputError
 from pipeline.gallery import log, storage
+from pipeline.gallery.camera_statistics import statistics_before
 from pipeline.gallery.lock import Lock
 from pipeline.gallery.log_files import forget_before, logged_files, oldest_version
 from pipeline.gallery.rejects import rejects_file
@@ -44,6 +45,7 @@ def find_leftovers(gallery: Gallery, keep: int | None = None) -> Leftovers:
     stray = [path for path in _row_files(root) if path not in rows and path not in logged]
     old = [path for path in _row_files(root) if path not in rows and path in logged]
     old += [path for path in (root / storage.REJECTS_FOLDER).glob("*") if path not in rejects]
+    old += statistics_before(root, first)
     unfinished = [*stray, *unfinished_files(root)]
     return Leftovers(
         versions=first - oldest,

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import RunError
 from pipeline.gallery import storage
+from pipeline.gallery.camera_statistics import statistics_before
 from pipeline.gallery.leftovers import unfinished_files
 from pipeline.gallery.lock import Lock
 from pipeline.gallery.log_files import forget_before, oldest_version
@@ -100,8 +101,9 @@ def _set_aside(gallery: Gallery, root: Path) -> None:
     for path in (*root.glob("*.parquet"), *(root / storage.REJECTS_FOLDER).glob("*.parquet")):
         if path not in needed and path.name != storage.PLAN_FILE:
             path.replace(folder / path.name)
-    storage.delete_files(unfinished_files(root))
-    for changed in (folder, root / storage.REJECTS_FOLDER, root / storage.UNITS_FOLDER, root):
+    storage.delete_files((*unfinished_files(root), *statistics_before(root, gallery.version)))
+    inside = (storage.REJECTS_FOLDER, storage.UNITS_FOLDER, storage.CAMERAS_FOLDER)
+    for changed in (folder, *(root / name for name in inside), root):
         if changed.exists():
             storage.sync_folder(changed)
 

@@ -16,6 +16,7 @@ LOG_FOLDER = "_delta_log"
 UNITS_FOLDER = "_units"
 REJECTS_FOLDER = "_rejects"
 CALIBRATIONS_FOLDER = "_calibrations"
+CAMERAS_FOLDER = "_cameras"
 PURGED_FOLDER = "_purged"
 LOCK_FILE = "_lock"
 PLAN_FILE = "_plan.parquet"
@@ -26,6 +27,7 @@ OWN_NAMES = frozenset(
         UNITS_FOLDER,
         REJECTS_FOLDER,
         CALIBRATIONS_FOLDER,
+        CAMERAS_FOLDER,
         PURGED_FOLDER,
         LOCK_FILE,
         PLAN_FILE,

@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+
+from pipeline.core.blocks import ArrayRows
+from pipeline.core.camera_normalization import CameraNormalization, normalize_cameras
+from pipeline.core.camera_sums import camera_sums
+from pipeline.core.ranking import Labels, rank_counts
+from pipeline.stages import cameras as stage
+from pipeline.stages.cameras import sum_cameras
+from pipeline.stages.evaluate import count_ranks
+from tests.core.strategies import unit_rows
+
+ROWS = unit_rows(90, 40, clusters=9)
+CAMERA = np.random.default_rng(0).integers(-1, 3, 90)
+
+
+def bytes_of(sums):
+    return [column.tobytes() for column in (sums.rows, sums.sums, sums.squares)]
+
+
+@pytest.fixture
+def parts_of_seven(monkeypatch):
+    monkeypatch.setattr("pipeline.core.camera_sums.PART", 7)
+
+
+def test_parts_that_end_out_of_order_are_added_in_order(monkeypatch, parts_of_seven):
+    def backwards(fold, shared, parts, workers):
+        yield from [fold(*shared, *part) for part in reversed(list(parts))]
+
+    monkeypatch.setattr(stage, "run_parts", backwards)
+    found = sum_cameras(ArrayRows(ROWS), CAMERA, 3)
+    assert bytes_of(found) == bytes_of(camera_sums(ROWS, CAMERA, 3))
+
+
+@pytest.mark.ray
+def test_ray_gives_the_bits_of_the_plain_loop(cluster, parts_of_seven):
+    told = []
+    reference = bytes_of(camera_sums(ROWS, CAMERA, 3))
+    for workers in (0, 1, 2, 4):
+        options = {"workers": workers, "progress": told.append}
+        assert bytes_of(sum_cameras(ArrayRows(ROWS), CAMERA, 3, **options)) == reference
+    assert sum(told) == 4 * 90
+
+
+@pytest.mark.ray
+def test_a_stage_reads_normalised_rows_as_any_others(cluster):
+    labels = Labels(np.arange(90) % 9, CAMERA)
+    sums = camera_sums(ROWS, CAMERA, 3)
+    made = normalize_cameras(ROWS, CAMERA, sums, CameraNormalization())
+    sides = (made, labels, made, labels)
+    found = count_ranks(*sides, workers=2)
+    assert found.ahead.tolist() == rank_counts(*sides).ahead.tolist()
+
+
+def test_a_camera_that_is_not_known_is_told():
+    with pytest.raises(ValueError, match="where 2 are known"):
+        sum_cameras(ArrayRows(ROWS), CAMERA, 2)
