@@ -1,0 +1,139 @@
+import csv
+import json
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.gallery.table import Gallery
+from tests import oracles
+from tests.jobs.labelled import labelled_gallery, people
+from tests.jobs.running import refused, result, run
+
+
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory):
+    """200 rows of 20 people; frames repeat in each camera, so that some rows have one moment."""
+    features, identity, camera = people(20, 200)
+    frame = np.random.default_rng(1).integers(0, 40, 200).tolist()
+    place = tmp_path_factory.mktemp("link") / "g"
+    labelled_gallery(place, features, identity, camera, frame=frame)
+    return place
+
+
+def test_candidates_are_the_groups_of_the_loop(capsys, gallery, tmp_path):
+    out = tmp_path / "identities.parquet"
+    told = result(
+        capsys, "link", "--gallery", gallery, "--out", out, "-k", 8, "--threshold", 0.6
+    )  # fmt: skip
+    opened = Gallery.open(str(gallery))
+    rows, features = opened.rows().to_pylist(), opened.features().read(0, 200)
+    kept = [n for n, row in enumerate(rows) if row["identity"] != -1]
+    seen = {}
+    moments = [seen.setdefault((rows[n]["camera"], rows[n]["frame"]), len(seen)) for n in kept]
+    expected, refusals = oracles.linked_groups(features[kept], moments, 8, 0.6)
+    table = pq.read_table(out)
+    written = table.to_pylist()
+    candidate = {
+        rows[n]["row_id"]: rows[kept[g]]["row_id"] for n, g in zip(kept, expected, strict=True)
+    }
+    assert [row["row_id"] for row in written] == [row["row_id"] for row in rows]
+    assert [row["candidate"] for row in written] == [candidate.get(r["row_id"]) for r in rows]
+    sizes = np.bincount(expected)
+    assert [row["size"] for row in written if row["candidate"] is not None] == [
+        sizes[group] for group in expected
+    ]
+    assert all((row["score"] is None) == (row["size"] in (1, None)) for row in written)
+    assert told["refused"] == refusals > 0
+    assert (told["rows"], told["junk"]) == (len(kept), 200 - len(kept))
+    assert told["candidates"] == (sizes > 1).sum()
+    assert (told["alone"], told["largest"]) == ((sizes == 1).sum(), sizes.max())
+    known = [n for n, place in enumerate(kept) if rows[place]["identity"] > 0]
+    precision, recall = oracles.b_cubed(
+        [expected[n] for n in known], [rows[kept[n]]["identity"] for n in known]
+    )
+    assert told["agreement"]["precision"] == pytest.approx(precision)
+    assert told["agreement"]["recall"] == pytest.approx(recall)
+    about = json.loads(table.schema.metadata[b"regallery.link"])
+    assert (about["version"], about["k"], about["threshold"]) == (1, 8, 0.6)
+
+
+def test_csv_has_the_same_rows(capsys, gallery, tmp_path):
+    flags = ("link", "--gallery", gallery, "--threshold", 0.6, "--out")
+    result(capsys, *flags, tmp_path / "i.csv")
+    result(capsys, *flags, tmp_path / "i.parquet")
+    with (tmp_path / "i.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    parquet = pq.read_table(tmp_path / "i.parquet").to_pylist()
+    assert [row["candidate"] for row in rows] == [
+        "" if row["candidate"] is None else str(row["candidate"]) for row in parquet
+    ]
+    assert list(rows[0]) == list(parquet[0])
+
+
+def test_an_interrupted_graph_is_taken_up(capsys, gallery, tmp_path):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    flags = ("link", "--gallery", gallery, "--threshold", 0.6, "--scratch", scratch, "--out")
+    result(capsys, *flags, tmp_path / "a.parquet")
+    assert list((scratch / "graph").glob("rows-*.parquet"))
+    result(capsys, *flags, tmp_path / "b.parquet")
+    first, second = (pq.read_table(tmp_path / name) for name in ("a.parquet", "b.parquet"))
+    assert first.equals(second)
+
+
+@pytest.mark.ray
+def test_workers_change_nothing(capsys, gallery, tmp_path, cluster):
+    flags = ("link", "--gallery", gallery, "--threshold", 0.6, "--out")
+    result(capsys, *flags, tmp_path / "a.parquet")
+    result(capsys, *flags, tmp_path / "b.parquet", "--workers", 2)
+    first, second = (pq.read_table(tmp_path / name) for name in ("a.parquet", "b.parquet"))
+    assert first.equals(second)
+
+
+def test_unlabelled_rows_are_linked_without_figures(capsys, tmp_path):
+    features, _, _ = people(5, 30)
+    when = [datetime(2026, 1, 1, tzinfo=UTC)] * 30  # a date alone is no moment
+    labelled_gallery(
+        tmp_path / "g", features, [None] * 30, [None] * 15 + ["c1"] * 15, captured_at=when
+    )
+    flags = ("--gallery", tmp_path / "g", "--out", tmp_path / "i.csv", "--threshold", 0.5)
+    told = result(capsys, "link", *flags)
+    assert (told["agreement"], told["rows"], told["refused"]) == (None, 30, 0)
+    _, out, _ = run(capsys, "link", *flags)
+    assert "B-cubed" not in out
+
+
+def test_the_calibrated_threshold_is_used(capsys, tmp_path):
+    labelled_gallery(tmp_path / "g", *people(10, 100))
+    calibrated = result(capsys, "calibrate", "--gallery", tmp_path / "g", "--far", 0.01)
+    told = result(capsys, "link", "--gallery", tmp_path / "g", "--out", tmp_path / "i.csv")
+    assert told["threshold"] == calibrated["threshold"]
+    assert told["threshold_from"] == "calibration of version 1"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--out", "{tmp}/i.txt"), "must end in .parquet or .csv"),
+        (("--out", "{tmp}/none/i.csv"), "is not a file in a folder"),
+        (("--out", "{tmp}/i.csv"), "has no calibrated threshold"),
+        (("--out", "{tmp}/i.csv", "--threshold", 1.5), "cosine similarity from -1 to 1"),
+        (("--out", "{tmp}/i.csv", "--threshold", 0.5, "-k", 0), "k must be at least 1"),
+        (("--out", "{tmp}/i.csv", "--threshold", 0.5, "--memory", 0), "--memory must be above 0"),
+        (("--out", "{tmp}/i.csv", "--threshold", 0.5, "--workers", -1), "--workers"),
+        (("--out", "{tmp}/i.csv", "--threshold", 0.5, "--scratch", "{tmp}/x"), "is no folder"),
+    ],
+)
+def test_wrong_arguments(capsys, gallery, tmp_path, flags, message):
+    flags = [str(flag).replace("{tmp}", str(tmp_path)) for flag in flags]
+    assert message in refused(capsys, "link", "--gallery", gallery, *flags)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_single_row_has_no_link(capsys, tmp_path):
+    features, _, _ = people(2, 2)
+    labelled_gallery(tmp_path / "g", features, [1, -1], ["c1", "c2"])
+    flags = ("--gallery", tmp_path / "g", "--out", tmp_path / "i.csv", "--threshold", 0.5)
+    assert "has 1 rows in version 1, junk left out" in refused(capsys, "link", *flags)

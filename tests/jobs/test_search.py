@@ -1,0 +1,183 @@
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.gallery.table import Gallery
+from tests.jobs.labelled import labelled_gallery, people
+from tests.jobs.running import refused, result, run
+from tests.jobs.test_extract import SIZE
+from tests.stages.making import Tiny, save_crop, save_network, save_source
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A small gallery, its source, its network, and three images to search for."""
+    folder = tmp_path_factory.mktemp("search")
+    save_source(folder / "source", 40)
+    for i in range(3):
+        save_crop(folder / "images" / f"{i}.png", i + 500)
+    return folder, save_network(folder).path
+
+
+@pytest.fixture
+def command(made, capsys):
+    folder, network = made
+    gallery = folder / "gallery"
+    if not gallery.exists():
+        result(
+            capsys, "extract", folder / "source", "--gallery", gallery, "--model", network, *SIZE
+        )
+    return ("--gallery", gallery, "--model", network)
+
+
+def image(made, number):
+    return made[0] / "images" / f"{number}.png"
+
+
+def test_an_image_of_the_gallery_finds_itself(capsys, made, command):
+    name = sorted((made[0] / "source").iterdir())[11]
+    told = result(capsys, "search", name, *command, "-k", 5)
+    (ranked,) = told["results"]
+    first = ranked["hits"][0]
+    assert (first["path"], first["row_id"], first["rank"]) == (name.name, 11, 1)
+    assert first["score"] == pytest.approx(1)
+    assert [hit["match"] for hit in ranked["hits"]] == [None] * 5
+    assert (told["rows"], told["version"], told["not_searched"]) == (40, 1, [])
+
+
+def test_lists_are_those_of_plain_numpy(capsys, made, command, tmp_path):
+    """The images extracted as a gallery of their own give the queries' features."""
+    told = result(capsys, "search", image(made, 0), image(made, 2), *command, "-k", 50)
+    for number in (0, 2):
+        shutil.copy(image(made, number), tmp_path / f"000{number + 1}_c1s1_000000_00.png")
+    flags = ("--gallery", tmp_path / "g", "--model", command[3], *SIZE)
+    result(capsys, "extract", tmp_path, *flags)
+    asked, held = Gallery.open(str(tmp_path / "g")), Gallery.open(str(command[1]))
+    scores = asked.features().read(0, 2) @ held.features().read(0, 40).T
+    for ranked, expected in zip(told["results"], scores, strict=True):
+        hits = ranked["hits"]
+        assert len(hits) == 40
+        assert [hit["score"] for hit in hits] == pytest.approx(np.sort(expected)[::-1], abs=1e-6)
+        assert [expected[hit["row_id"]] for hit in hits] == pytest.approx(
+            [hit["score"] for hit in hits], abs=1e-6
+        )
+
+
+def test_a_folder_stands_for_its_images(capsys, made, command):
+    one = result(capsys, "search", made[0] / "images", *command)
+    each = result(capsys, "search", *(image(made, i) for i in range(3)), *command)
+    assert one["results"] == each["results"]
+    assert [ranked["image"] for ranked in one["results"]] == [str(image(made, i)) for i in range(3)]
+
+
+def test_the_batch_changes_no_list(capsys, made, command):
+    first = result(capsys, "search", made[0] / "images", *command)
+    second = result(capsys, "search", made[0] / "images", *command, "--batch-size", 1)
+    for a, b in zip(first["results"], second["results"], strict=True):
+        assert [hit["path"] for hit in a["hits"]] == [hit["path"] for hit in b["hits"]]
+
+
+def test_images_that_do_not_decode_are_told_and_the_others_searched(
+    capsys, made, command, tmp_path
+):
+    (tmp_path / "text.jpg").write_text("no picture")
+    Image.new("RGB", (16, 32), "white").save(tmp_path / "white.png")  # the network gives NaN
+    flags = (tmp_path / "text.jpg", image(made, 1), tmp_path / "white.png", tmp_path / "none.jpg")
+    status, out, _ = run(capsys, "search", *flags, *command)
+    assert status == 1
+    assert str(image(made, 1)) in out
+    for name, reason in (
+        ("text.jpg", "not-an-image"), ("white.png", "bad-feature"), ("none.jpg", "missing"),
+    ):  # fmt: skip
+        assert f"not searched: {tmp_path / name}: {reason}" in out
+    line = refused(capsys, "search", tmp_path / "text.jpg", tmp_path / "none.jpg", *command)
+    assert "none of the images can be searched for" in line
+    assert "text.jpg: not-an-image" in line
+
+
+def test_a_threshold_says_what_matches(capsys, made, command):
+    flags = ("search", image(made, 0), *command, "-k", 40)
+    hits = result(capsys, *flags)["results"][0]["hits"]
+    threshold = hits[7]["score"]
+    told = result(capsys, *flags, "--threshold", threshold)
+    assert [hit["match"] for hit in told["results"][0]["hits"]] == [True] * 8 + [False] * 32
+    assert told["threshold_from"] == "--threshold"
+    _, out, _ = run(capsys, *flags, "--threshold", threshold)
+    assert f"a match from {threshold:.4f} on (--threshold)" in out
+    assert "match" in out.splitlines()[1]
+
+
+def test_the_calibrated_threshold_is_used(capsys, made, command, tmp_path):
+    copy = shutil.copytree(command[1], tmp_path / "gallery")
+    calibrated = result(capsys, "calibrate", "--gallery", copy, "--far", 0.1, "--samples", 5)
+    told = result(capsys, "search", image(made, 0), "--gallery", copy, *command[2:])
+    assert told["threshold"] == calibrated["threshold"]
+    assert told["threshold_from"] == "calibration of version 1"
+    assert all(
+        hit["match"] == (hit["score"] >= told["threshold"]) for hit in told["results"][0]["hits"]
+    )
+
+
+def test_the_page_shows_the_crops_that_are_still_there(capsys, made, command, tmp_path):
+    flags = ("search", image(made, 0), image(made, 1), *command, "-k", 40, "--html")
+    told = result(capsys, *flags, tmp_path / "page.html")
+    assert told["html"] == str(tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("data:image/jpeg") == 82
+    gone = sorted((made[0] / "source").iterdir())[3]
+    away = gone.rename(tmp_path / gone.name)
+    try:
+        _, _, err = run(capsys, *flags, tmp_path / "page.html")
+    finally:
+        away.rename(gone)
+    assert f"1 of the crops found cannot be shown: {gone.name}: missing" in err
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("data:image/jpeg") == 80
+    assert "1 crop is no longer where it was" in page
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["page.html"]
+
+
+@pytest.mark.ray
+def test_workers_change_nothing(capsys, made, command, cluster):
+    plain = result(capsys, "search", made[0] / "images", *command)
+    assert result(capsys, "search", made[0] / "images", *command, "--workers", 2) == plain
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("-k", 0), "-k must be at least 1"),
+        (("--batch-size", 0), "--batch-size must be at least 1"),
+        (("--workers", -1), "--workers must be at least 0"),
+        (("--threshold", 1.2), "cosine similarity from -1 to 1"),
+        (("--html", "{tmp}"), "is not a file in a folder"),
+        (("--html", "{tmp}/none/page.html"), "is not a file in a folder"),
+        (("--version", 0), "has no row in version 0"),
+        (("--version", 9), "version 9"),
+    ],
+)
+def test_wrong_arguments(capsys, made, command, tmp_path, flags, message):
+    flags = [str(flag).replace("{tmp}", str(tmp_path)) for flag in flags]
+    assert message in refused(capsys, "search", image(made, 0), *command, *flags)
+
+
+def test_another_network_is_refused_by_name(capsys, made, command, tmp_path):
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        network = Tiny().eval()
+        network.convolution.reset_parameters()
+    torch.jit.script(network).save(str(tmp_path / "other.pt"))
+    flags = ("--gallery", command[1], "--model", tmp_path / "other.pt")
+    line = refused(capsys, "search", image(made, 0), *flags)
+    assert "other.pt is not the network of" in line
+    assert "give the file that the gallery was extracted with" in line
+
+
+def test_a_gallery_of_another_networks_features(capsys, made, command, tmp_path):
+    labelled_gallery(tmp_path / "g", *people(3, 9))
+    flags = ("--gallery", tmp_path / "g", *command[2:])
+    assert "000000000000... there" in refused(capsys, "search", image(made, 0), *flags)

@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+
+from pipeline.core import topk
+from pipeline.core.blocks import ArrayRows, Tiling
+from pipeline.stages.search import search_gallery
+from tests.core.strategies import unit_rows
+
+QUERIES, ROWS = unit_rows(5, 16), unit_rows(90, 16, seed=1, clusters=4)
+
+
+def same(first, second):
+    assert np.array_equal(first.rows, second.rows)
+    assert np.array_equal(first.scores, second.scores)
+
+
+@pytest.mark.parametrize("block", [1, 7, 90, 1000])
+def test_parts_give_the_whole(block):
+    done = []
+    found = search_gallery(
+        ArrayRows(QUERIES), ArrayRows(ROWS), 6, tiling=Tiling(3, block), progress=done.append
+    )
+    same(found, topk.search(QUERIES, ROWS, 6))
+    assert sum(done) == 90
+
+
+def test_k_is_clipped_to_what_there_is():
+    found = search_gallery(ArrayRows(QUERIES), ArrayRows(ROWS[:4]), 10, tiling=Tiling(2, 2))
+    assert found.rows.shape == (5, 4)
+    assert (found.rows >= 0).all()
+
+
+@pytest.mark.ray
+def test_workers_change_nothing(cluster):
+    for block in (11, 4096):
+        found = search_gallery(
+            ArrayRows(QUERIES), ArrayRows(ROWS), 6, workers=2, tiling=Tiling(3, block)
+        )
+        same(found, topk.search(QUERIES, ROWS, 6))
