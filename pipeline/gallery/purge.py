@@ -117,9 +117,9 @@ def _other_files(root: Path) -> list[Path]:
 def _gone_tables(
     gallery: Gallery, aside: Sequence[Path], unreadable: list[str]
 ) -> Iterator[list[pa.Table]]:
-    """The rows and rejects that are set aside and do not stay, so many at a time."""
-    live_ids = gallery.row_ids()
-    reject_paths = gallery.rejects()["path"]
+    """The rows and rejects that are set aside and do not stay, each once, so many at a time."""
+    stay = gallery.row_ids()
+    reject_paths = set(gallery.rejects()["path"].to_pylist())
     tables: list[pa.Table] = []
     for path in aside:
         try:
@@ -130,10 +130,15 @@ def _gone_tables(
             unreadable.append(path.name)
             continue
         if "row_id" in names:
-            stays = pa.array(np.isin(table["row_id"].to_numpy(), live_ids))
+            # A row is in several files where its neighbours left at several times.
+            ids = table["row_id"].to_numpy()
+            table = table.filter(pa.array(~np.isin(ids, stay)))
+            stay = np.union1d(stay, ids)
         else:
-            stays = pc.is_in(table["path"], value_set=reject_paths)
-        tables.append(table.filter(pc.invert(stays)))
+            paths = table["path"].to_pylist()
+            table = table.filter(pa.array([each not in reject_paths for each in paths], pa.bool_()))
+            reject_paths.update(paths)
+        tables.append(table)
         if sum(each.num_rows for each in tables) >= _ROWS_A_SEARCH:
             yield tables
             tables = []

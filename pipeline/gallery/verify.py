@@ -111,16 +111,15 @@ def _rows_of(gallery: Gallery, logged: dict[str, LoggedFile], file: RowFile) -> 
     path = storage.local_root(gallery.location) / file.path
     if not path.exists():
         return []
+    problems: list[str] = []
     try:
-        problems = [
-            *_problems_of_footer(gallery, logged[file.path], path),
-            *_problems_of_ids(gallery, file, path),
-        ]
+        problems += _problems_of_footer(gallery, logged[file.path], path)
+        problems += _problems_of_ids(gallery, file, path)
         _read_features(gallery, file, path)
     except (OSError, pa.ArrowException) as error:
-        problems = [f"the file cannot be read ({error})"]
+        problems.append(f"the file cannot be read ({error})")
     except GalleryDamagedError as error:
-        problems = [str(error).removeprefix(f"{path}: ")]
+        problems.append(str(error).removeprefix(f"{path}: "))
     return [Finding(file.path, problem) for problem in problems]
 
 
