@@ -1,19 +1,25 @@
 """List a source: every image with its labels, and every input that gives no row."""
 
 import logging
+import math
+import multiprocessing
+import os
+import signal
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.archive import layouts, manifest_files, tars
-from pipeline.archive.files import Fault, File, Folder
+from pipeline.archive.files import Fault, File, Folder, Place
 from pipeline.archive.labels import LayoutError
 from pipeline.archive.layouts import Layout
-from pipeline.archive.locations import bare, local_path, locate
+from pipeline.archive.locations import bare, local_path, locate, reach
 from pipeline.archive.manifest import MANIFEST_SCHEMA, REJECT_SCHEMA
 from pipeline.archive.scanning import look_up, walk
 from pipeline.errors import InputError
@@ -23,6 +29,10 @@ _CHUNK = 65_536
 # Rows of a manifest looked up at a time: many, so that one remote folder is listed few times.
 _LOOK_UP = 1_000_000
 _HINT_EXAMPLES = 200
+# So many images of a folder are listed before other processes are asked, and by each of them
+# before it answers; and so many places one of them is given at most.
+_ALONE = 50_000
+_PLACES = 64
 
 _logger = logging.getLogger(__name__)
 
@@ -71,32 +81,33 @@ def list_source(source: str, layout: str = "none") -> Listing:
     root = bare(source) if local is None else str(local)
     try:
         if filesystem.isdir(path):
-            return _list_folders(root, layout, walk(root))
+            filesystem.invalidate_cache()
+            return _list_folder(root, layout, in_processes=local is not None)
         if filesystem.isfile(path):
             folder, _, name = root.rpartition("/")
             if name.lower().endswith(tars.SUFFIX):
-                inside = name[: -len(tars.SUFFIX)] + "/"
-                return _list_folders(folder, layout, [tars.scan(filesystem, path, name)], inside)
+                return _list_tar(folder, name, layout)
             return _list_manifest(folder, name, layout)
     except (PermissionError, FileNotFoundError) as error:
         raise InputError(f"{source} cannot be read: {error.strerror or error}") from error
     raise InputError(f"there is no folder or manifest {source}")
 
 
-def _list_folders(root: str, layout: str, folders: Iterable[Folder], inside: str = "") -> Listing:
-    """List folders and tars; layouts see the paths below `inside`, which all of them begin with."""
+def _list_folder(root: str, layout: str, *, in_processes: bool) -> Listing:
+    """List a folder: a small one in this process, what is more of it in one process a CPU."""
     chosen = layouts.layout(layout, root)
-    rows, skipped = _Rows(chosen, inside), Counter[str]()
-    for folder in folders:
-        skipped.update(folder.skipped)
-        for fault in folder.faults:
-            rows.reject(fault)
-        for file in folder.files:
-            rows.sort_in(file)
-    if not rows.count:
-        told = ", ".join(f"{count} {what}" for what, count in skipped.most_common(5))
-        raise InputError(f"no image in {root}" + (f"; skipped there: {told}" if told else ""))
-    return rows.listing(root, skipped)
+    waiting = [Place("")]
+    parts = [_list_places(root, chosen, waiting, _ALONE if in_processes else math.inf)]
+    if parts[0].waiting:
+        parts += _list_on_processes(root, layout, parts[0].waiting)
+    return _finish(root, chosen, parts)
+
+
+def _list_tar(root: str, name: str, layout: str) -> Listing:
+    chosen = layouts.layout(layout, root)
+    rows = _Rows(chosen, inside=name[: -len(tars.SUFFIX)] + "/")
+    rows.add(tars.scan(*reach(root, name), name))
+    return _finish(root, chosen, [rows.part()])
 
 
 def _list_manifest(root: str, name: str, layout: str) -> Listing:
@@ -109,7 +120,8 @@ def _list_manifest(root: str, name: str, layout: str) -> Listing:
             "(.csv, .parquet)"
         )
     table = manifest_files.read(*locate(location))
-    rows = _Rows(layouts.layout(layout, root))
+    chosen = layouts.layout(layout, root)
+    rows = _Rows(chosen)
     for start in range(0, len(table), _LOOK_UP):
         told = {row.pop("path"): row for row in table.slice(start, _LOOK_UP).to_pylist()}
         for found in look_up(root, told):
@@ -117,19 +129,78 @@ def _list_manifest(root: str, name: str, layout: str) -> Listing:
                 rows.reject(found)
             else:
                 rows.sort_in(found, told[found.path])
-    return rows.listing(root, Counter(), tuple(table.drop_columns(["path"]).column_names))
+    return _finish(root, chosen, [rows.part()], tuple(table.drop_columns(["path"]).column_names))
+
+
+class Part(NamedTuple):
+    """Some of a listing, in no order; `waiting` are the places that were found and not listed."""
+
+    images: pa.Table
+    rejects: pa.Table
+    skipped: Counter[str]
+    waiting: list[Place]
+
+
+def _list_places(root: str, layout: Layout, waiting: list[Place], most: float) -> Part:
+    rows = _Rows(layout)
+    for folder in walk(root, waiting, most):
+        rows.add(folder)
+    return rows.part(waiting)
+
+
+def _list_on_processes(root: str, layout: str, waiting: list[Place]) -> Iterator[Part]:
+    """List places of a local source, some at a time on each CPU; yields parts as they end."""
+    # Not forked from here: this process may have threads by now.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    with ProcessPoolExecutor(mp_context=context, initializer=_ignore_interrupts) as pool:
+        workers = os.cpu_count() or 1
+        running: set[Future[Part]] = set()
+        while waiting or running:
+            while waiting and len(running) < 2 * workers:
+                some = max(1, min(_PLACES, len(waiting) // (2 * workers)))
+                places = [waiting.pop() for _ in range(some)]
+                running.add(pool.submit(_list_elsewhere, root, layout, places, _ALONE))
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for each in done:
+                part = each.result()
+                waiting += part.waiting
+                yield part
+
+
+def _ignore_interrupts() -> None:
+    """Ctrl-C reaches every process of a terminal; the first of them ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _list_elsewhere(root: str, layout: str, places: list[Place], most: float) -> Part:
+    return _list_places(root, _kept_layout(layout, root), places, most)
+
+
+@lru_cache(maxsize=1)
+def _kept_layout(layout: str, root: str) -> Layout:
+    """The layout, made once in a process of `_list_on_processes`, which serves one listing."""
+    return layouts.layout(layout, root)
 
 
 class _Rows:
-    """The rows and rejects gathered so far."""
+    """The rows and rejects gathered so far; `inside` is what every path begins with."""
 
     def __init__(self, layout: Layout, inside: str = "") -> None:
-        self.count = 0
         self._layout = layout
         self._inside = inside
         self._images: list[tuple[Any, ...]] = []
         self._rejects: list[tuple[Any, ...]] = []
+        self._skipped = Counter[str]()
         self._chunks: list[pa.RecordBatch] = []
+
+    def add(self, folder: Folder) -> None:
+        """Add what stands in a folder or tar."""
+        self._skipped.update(folder.skipped)
+        for fault in folder.faults:
+            self.reject(fault)
+        for file in folder.files:
+            self.sort_in(file)
 
     def sort_in(self, file: File, told: dict[str, Any] | None = None) -> None:
         """Make a row or a reject of a file; what a manifest told of it stands before its name."""
@@ -137,47 +208,56 @@ class _Rows:
             self.reject(Fault(file, "empty", "the file has no bytes"))
             return
         try:
-            labels = self._layout.parse(self._seen(file.path))
+            labels = self._layout.parse(seen_path(file.path).removeprefix(self._inside))
         except LayoutError as error:
             self.reject(Fault(file, "no-layout", str(error)))
             return
-        self.count += 1
         self._images.append((*file, *(labels._replace(**told) if told else labels)))
         if len(self._images) == _CHUNK:
             self._chunks.append(_batch(self._images, MANIFEST_SCHEMA))
             self._images = []
 
     def reject(self, fault: Fault) -> None:
-        self.count += 1
+        """Make a reject of a fault."""
         path, size, mtime, _ = fault.file
         self._rejects.append((path, size, mtime, fault.reason, fault.detail))
 
-    def listing(self, root: str, skipped: Counter[str], told: tuple[str, ...] = ()) -> Listing:
-        """All of it, sorted by path; InputError where there are no images, or two kinds of them."""
-        images = pa.Table.from_batches(
-            [*self._chunks, _batch(self._images, MANIFEST_SCHEMA)], MANIFEST_SCHEMA
-        ).sort_by("path")
-        rejects = pa.Table.from_batches(
-            [_batch(self._rejects, REJECT_SCHEMA)], REJECT_SCHEMA
-        ).sort_by("path")
-        if not len(images):
-            _refuse_missing(root, rejects)
-            _refuse_layout(root, self._layout, rejects)
-        self._layout.check_apart(self._seen(path.as_py()) for path in images["path"])
-        _logger.info("%s: %d images, %d rejects", root, len(images), len(rejects))
-        return Listing(root, images, rejects, dict(sorted(skipped.items())), told)
+    def part(self, waiting: Sequence[Place] = ()) -> Part:
+        """All that was gathered."""
+        images = [*self._chunks, _batch(self._images, MANIFEST_SCHEMA)]
+        return Part(
+            pa.Table.from_batches(images, MANIFEST_SCHEMA),
+            pa.Table.from_batches([_batch(self._rejects, REJECT_SCHEMA)], REJECT_SCHEMA),
+            self._skipped,
+            list(waiting),
+        )
 
-    def _seen(self, path: str) -> str:
-        """The path that the layout reads."""
-        if "#" in path:
-            path = tars.as_folder(path)
-        return path.removeprefix(self._inside)
+
+def seen_path(path: str) -> str:
+    """The path that a layout reads: a tar is taken for a folder."""
+    return tars.as_folder(path) if "#" in path else path
 
 
 def _batch(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.RecordBatch:
     columns = list(zip(*rows, strict=True)) or [()] * len(schema)
     arrays = [pa.array(column, type_) for column, type_ in zip(columns, schema.types, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _finish(root: str, chosen: Layout, parts: list[Part], told: tuple[str, ...] = ()) -> Listing:
+    """The parts as one listing; InputError where it has no image, or identities of two kinds."""
+    images = pa.concat_tables([part.images for part in parts]).sort_by("path")
+    rejects = pa.concat_tables([part.rejects for part in parts]).sort_by("path")
+    skipped = sum((part.skipped for part in parts), Counter[str]())
+    if not len(images) and not len(rejects):
+        counts = ", ".join(f"{count} {what}" for what, count in skipped.most_common(5))
+        raise InputError(f"no image in {root}" + (f"; skipped there: {counts}" if counts else ""))
+    if not len(images):
+        _refuse_missing(root, rejects)
+        _refuse_layout(root, chosen, rejects)
+    chosen.check_apart(seen_path(path.as_py()) for path in images["path"])
+    _logger.info("%s: %d images, %d rejects", root, len(images), len(rejects))
+    return Listing(root, images, rejects, dict(sorted(skipped.items())), told)
 
 
 def _refuse_missing(root: str, rejects: pa.Table) -> None:

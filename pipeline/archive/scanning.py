@@ -1,6 +1,7 @@
 """What a file system says of a source: its image files with size and time, and what it hides."""
 
 import errno
+import math
 import os
 import stat
 from collections import defaultdict, deque
@@ -33,15 +34,16 @@ _AHEAD = 4 * THREADS
 _WORTH_LISTING = 16
 
 
-def walk(root: str) -> Iterator[Folder]:
-    """Every folder of `root` that is not hidden, and every tar in them, read on threads.
+def walk(root: str, waiting: list[Place], most: float = math.inf) -> Iterator[Folder]:
+    """The places `waiting` below `root`, and every folder and tar in them, read on threads.
 
-    A link to a folder is followed unless it leads to a folder that it stands in. Raises OSError
-    where the root itself cannot be read; a subfolder that cannot be read is a fault.
+    Hidden folders are left out. A link to a folder is followed unless it leads to a folder that it
+    stands in. Once `most` images are found no more places are begun, and what is left stays in
+    `waiting`. Raises OSError where the root itself cannot be read; a subfolder that cannot be read
+    is a fault.
     """
     filesystem, base = locate(root)
     local = is_local(filesystem)
-    filesystem.invalidate_cache()
 
     def look_into(place: Place) -> Folder:
         if place.path.lower().endswith(tars.SUFFIX):
@@ -57,15 +59,16 @@ def walk(root: str) -> Iterator[Folder]:
             place_only = File(readable(place.path), None, None)
             return Folder(faults=[Fault(place_only, "unreadable-folder", told)])
 
-    # The last found is looked into first, so that the waiting list does not grow with the source.
-    waiting = [Place("")]
+    found = 0
     running: deque[Future[Folder]] = deque()
     with ThreadPoolExecutor(THREADS) as pool:
-        while waiting or running:
-            while waiting and len(running) < _AHEAD:
+        while running or (waiting and found < most):
+            # The last found is looked into first: what waits does not grow with the source.
+            while waiting and found < most and len(running) < _AHEAD:
                 running.append(pool.submit(look_into, waiting.pop()))
             folder = running.popleft().result()
             waiting.extend(reversed(folder.places))
+            found += len(folder.files)
             yield folder
 
 

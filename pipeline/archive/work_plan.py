@@ -1,7 +1,6 @@
 """The work plan: which images get which row ids, cut into the units that workers extract."""
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -92,7 +91,14 @@ def unit_id(members: pa.Table, fingerprint: str) -> str:
     """
     digest = hashlib.blake2b(fingerprint.encode(), digest_size=16)
     for name in [*MANIFEST_SCHEMA.names, "row_id"]:
-        digest.update(json.dumps([name, members[name].to_pylist()], default=str).encode())
+        column = members[name]
+        digest.update(f"\n{name} {len(column)} ".encode())
+        digest.update(np.packbits(np.asarray(pc.is_valid(column))).tobytes())
+        if pa.types.is_string(column.type):
+            digest.update(pc.binary_length(column.fill_null("")).to_numpy().tobytes())
+            digest.update("".join(column.fill_null("").to_pylist()).encode())
+        else:
+            digest.update(column.cast(pa.int64()).fill_null(0).to_numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -1,3 +1,4 @@
+import math
 import os
 import shutil
 import socket
@@ -12,10 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.archive import scanning
+from pipeline.archive.files import Place
 from pipeline.archive.listing import list_source
 from pipeline.archive.manifest import MANIFEST_SCHEMA, REJECT_SCHEMA
 from pipeline.archive.reading import read_image
 from pipeline.errors import InputError
+from tests.archive.test_tars import save_tar
 
 
 def fill(root, *paths, data=b"x"):
@@ -448,6 +451,39 @@ def test_the_order_of_the_folder_and_the_threads_change_nothing(tmp_path, monkey
     many = list_source(str(tmp_path))
     monkeypatch.setattr(scanning, "THREADS", 1)
     assert list_source(str(tmp_path)).images.equals(many.images)
+
+
+def test_a_large_folder_is_listed_by_several_processes(tmp_path, monkeypatch):
+    names = [f"c{camera}/{day}/{number}_c{camera}_{number}.png" for camera in range(5)
+             for day in range(3) for number in range(4)]  # fmt: skip
+    fill(tmp_path, *names, "c1/notes.txt", "c2/odd.jpg")
+    fill(tmp_path, "c3/0/empty.jpg", data=b"")
+    save_tar(tmp_path / "c4" / "a.tar", [("7_c4_7.png", b"x")])
+    alone = list_source(str(tmp_path), "cuhk03-np")
+    monkeypatch.setattr("pipeline.archive.listing._ALONE", 1)
+    monkeypatch.setattr("pipeline.archive.scanning._AHEAD", 1)
+    several = list_source(str(tmp_path), "cuhk03-np")
+    assert len(several.images) == len(names) + 1
+    assert several.images.equals(alone.images)
+    assert several.rejects.equals(alone.rejects)
+    assert several.skipped == alone.skipped == {".txt": 1}
+
+
+def test_an_error_in_another_process_is_the_errors_of_the_listing(tmp_path, monkeypatch):
+    fill(tmp_path, *(f"{number}/1.jpg" for number in range(9)))
+    monkeypatch.setattr("pipeline.archive.listing._ALONE", 0)
+    monkeypatch.setattr("pipeline.archive.listing._list_elsewhere", math.sqrt)
+    with pytest.raises(TypeError):
+        list_source(str(tmp_path))
+
+
+def test_what_is_left_of_a_listing_waits(tmp_path, monkeypatch):
+    fill(tmp_path, *(f"{folder}/{number}.jpg" for folder in range(9) for number in range(3)))
+    monkeypatch.setattr(scanning, "_AHEAD", 1)
+    waiting = [Place("")]
+    assert sum(len(folder.files) for folder in scanning.walk(str(tmp_path), waiting, 5)) == 6
+    assert len(waiting) == 7
+    assert sum(len(folder.files) for folder in scanning.walk(str(tmp_path), waiting)) == 21
 
 
 def test_more_rows_than_one_chunk_are_one_table(tmp_path, monkeypatch):

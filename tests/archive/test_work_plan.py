@@ -72,6 +72,22 @@ def test_another_recipe_makes_other_units():
     assert not set(planned["unit"].to_pylist()) & set(left["unit"].to_pylist())
 
 
+def test_every_part_of_a_member_counts_for_the_name_and_chunks_do_not():
+    members = plan(manifest(["ab", "c"]), "f").drop_columns(["unit"])
+    name = unit_id(members, "f")
+    assert unit_id(pa.concat_tables([members[:1], members[1:]]), "f") == name
+    others = {name, unit_id(members, "g"), unit_id(members[:1], "f")}
+    others.add(unit_id(plan(manifest(["a", "bc"]), "f"), "f"))
+    for place, field in enumerate(members.schema):
+        unknown = pa.nulls(2, field.type)
+        kind = pa.string() if field.type == pa.string() else pa.int64()
+        zero = pa.array(["", ""] if kind == pa.string() else [0, 0], kind).cast(field.type)
+        for other in (unknown, zero):
+            others.add(unit_id(members.set_column(place, field.name, other), "f"))
+    # No two are the same, but for the columns that are unknown as they are.
+    assert len(others) == 4 + 2 * len(members.schema) - 3
+
+
 def test_halves_share_the_row_ids():
     (unit,) = units(plan(manifest("abcde"), "f", next_row_id=7))
     first, second = unit.halves("f")
