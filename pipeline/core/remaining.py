@@ -30,7 +30,7 @@ def trusted(merged: TopK, left: TopK, whole: NDArray[np.bool_]) -> TopK:
     """
     count = (left.rows >= 0).sum(axis=1)
     last = np.maximum(count - 1, 0)[:, None]
-    score, row = (np.take_along_axis(each, last, 1) for each in (left.scores, left.rows))
+    score, row = np.take_along_axis(left.scores, last, 1), np.take_along_axis(left.rows, last, 1)
     certain = (merged.scores > score) | ((merged.scores == score) & (merged.rows <= row))
     certain = (certain & (count > 0)[:, None]) | whole[:, None]
     certain &= merged.rows >= 0

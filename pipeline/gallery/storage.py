@@ -17,6 +17,7 @@ UNITS_FOLDER = "_units"
 REJECTS_FOLDER = "_rejects"
 CALIBRATIONS_FOLDER = "_calibrations"
 CAMERAS_FOLDER = "_cameras"
+GRAPH_FOLDER = "_graph"
 PURGED_FOLDER = "_purged"
 LOCK_FILE = "_lock"
 PLAN_FILE = "_plan.parquet"
@@ -28,6 +29,7 @@ OWN_NAMES = frozenset(
         REJECTS_FOLDER,
         CALIBRATIONS_FOLDER,
         CAMERAS_FOLDER,
+        GRAPH_FOLDER,
         PURGED_FOLDER,
         LOCK_FILE,
         PLAN_FILE,

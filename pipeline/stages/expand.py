@@ -53,11 +53,12 @@ def expand_all(
     for number in range(settings.times):
         parts = blocks(len(rows), chunk)
         if settings.mode == "query":
-            shared = (rows, gallery, settings, tiling)
-            chunks = run_parts(_search_part, shared, parts, workers)
+            searching = (rows, gallery, settings, tiling)
+            chunks = run_parts(_search_part, searching, parts, workers)
         else:
             graph = graph_of(rows, number) if settings.k > 1 else None
-            chunks = average_from(graph, rows, settings, parts, workers, tiling)
+            averaging = (graph, rows, settings, tiling)
+            chunks = run_parts(_average_part, averaging, parts, workers)
         target = scratch / f"expanded-{settings.mode}-{number}.npy"
         _write(target, rows, chunks, progress)
         if number:
@@ -68,18 +69,6 @@ def expand_all(
     if settings.mode == "database":
         return queries, result
     return result.part(0, len(queries)), result.part(len(queries), len(result))
-
-
-def average_from(
-    graph: Graph | None,
-    rows: FeatureRows,
-    settings: Expansion,
-    parts: Iterable[tuple[int, int]],
-    workers: int,
-    tiling: Tiling,
-) -> Iterable[Chunk]:
-    """Start, stop and expanded rows of every part, from the graph of `rows` (None for k of 1)."""
-    return run_parts(_average_part, (graph, rows, settings, tiling), parts, workers)
 
 
 def rows_to_expand(mode: expansion.Mode, queries: int, gallery: int) -> int:

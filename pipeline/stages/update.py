@@ -78,6 +78,9 @@ def update_graph(
     inside = tiling.on_one_thread() if workers else tiling
     about = replace(old.about, origin=origin, rows=len(rows), content="")
     graph = Graph.begin(folder, about, ids, signatures)
+    if graph.finished == len(graph.blocks):
+        progress(len(graph))
+        return graph
     chunks = [changes.fresh[a:b] for a, b in blocks(len(changes.fresh), about.block)]
     found = _among_fresh(rows, chunks, about, inside, workers)
     parts = [(number,) for number in range(len(graph.blocks))]

@@ -1,0 +1,149 @@
+"""expand: write a gallery of expanded features, or bring it up to date with its parent."""
+
+import sys
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+from rich.console import RenderableType
+from rich.text import Text
+
+from jobs.arguments import Location
+from jobs.console import progress
+from jobs.flags import FoldFlags, stated
+from pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+THIS_PROCESS = FoldFlags()
+
+
+@dataclass(frozen=True)
+class Expanded:
+    """What a run of expand made: `version` of `gallery`, from `parent_version` of `parent`.
+
+    `changed` is false where the gallery was up to date.
+    """
+
+    gallery: str
+    version: int
+    parent: str
+    parent_version: int
+    parameters: dict[str, str | int | float]
+    rows: int
+    dimension: int
+    fingerprint: str
+    changed: bool
+
+
+def expand(
+    *,
+    gallery: Location,
+    out: Location,
+    mode: Literal["database"] = "database",
+    k: Annotated[int | None, Parameter(name=("--k", "-k"))] = None,
+    alpha: float | None = None,
+    times: int | None = None,
+    version: int | None = None,
+    on: FoldFlags = THIS_PROCESS,
+) -> Expanded:
+    """Write a gallery of expanded features, or bring it up to date.
+
+    Every feature becomes the weighted mean of itself and its nearest rows of
+    the same gallery. Rows keep their ids and columns. Run again when the
+    gallery has a new version, only what is new is searched; interrupted, the
+    command goes on. To expand queries, see --aqe of evaluate.
+
+    For example:
+
+        regallery expand --gallery galleries/test --out galleries/test-expanded
+        -k 10 --alpha 3
+
+    Args:
+        gallery: Folder of the gallery whose features are expanded.
+        out: Folder of the gallery of expanded features; made where there is none.
+        mode: database: each row among the rows of the gallery.
+        k: Neighbours of the expansion, the row itself included (default: 10).
+        alpha: Power of the similarity that weighs a neighbour; 0 for a plain mean (default: 3).
+        times: Rounds of expansion (default: 1).
+        version: Version of the gallery (default: the latest).
+    """
+    from jobs.expansion import expand_gallery, tidy
+    from pipeline.core.blocks import Tiling
+    from pipeline.core.expansion import Expansion
+    from pipeline.gallery import table
+    from pipeline.gallery.derived import (
+        check_parameters,
+        create_derived,
+        derivation,
+        parent_version,
+    )
+
+    given: dict[str, Any] = {"k": k, "alpha": alpha, "times": times}
+    try:
+        blocks = stated(on)
+        tiling = Tiling(
+            **{n: v for n, v in blocks.items() if n in ("query_block", "gallery_block")}
+        )
+        settings = Expansion(mode, **{n: v for n, v in given.items() if v is not None})
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    if on.scratch is not None and not on.scratch.is_dir():
+        raise InputError(f"--scratch {on.scratch} is no folder: make it first")
+    parent = table.Gallery.open(gallery, version)
+    if parent.count == 0:
+        raise InputError(f"{parent.location} has no row in version {parent.version}")
+    if (held := derivation(parent)) is not None:
+        raise InputError(f"{parent.location} is {held}: expand {held.parent} with --times instead")
+    table.check_location(out)
+    parameters = asdict(settings)
+    with ExitStack() as stack:
+        if on.workers:
+            from cluster.connect import connect
+
+            stack.enter_context(connect(on.address))
+        lock = stack.enter_context(table.lock_gallery(out, f"expand {parent.location}"))
+        if not table.exists(out):
+            create_derived(out, parent, parameters, lock)
+        present = table.Gallery.open(out)
+        check_parameters(present, parent, parameters)
+        after = present
+        if parent_version(present) != parent.version:
+            bar = stack.enter_context(progress())
+
+            def told(task: str, total: int) -> "Callable[[int], None]":
+                number = bar.add_task(task, total=total)
+                return lambda done: bar.advance(number, done)
+
+            after = expand_gallery(parent, present, settings, tiling, on, told, lock)
+        tidy(after, parent.version)
+    return Expanded(
+        gallery=out,
+        version=after.version,
+        parent=parent.location,
+        parent_version=parent.version,
+        parameters=parameters,
+        rows=after.count,
+        dimension=after.dimension,
+        fingerprint=after.fingerprint,
+        changed=after is not present,
+    )
+
+
+def describe(result: Expanded) -> RenderableType:
+    """What was expanded, and where it is."""
+    how = ", ".join(f"{name} {value}" for name, value in result.parameters.items())
+    state = "expanded" if result.changed else "up to date"
+    return Text(
+        f"{result.parent}, version {result.parent_version}: {state} ({how})\n"
+        f"{result.gallery}: version {result.version}, {result.rows:,} rows of"
+        f" {result.dimension} dimensions"
+    )
+
+
+if __name__ == "__main__":
+    from jobs.cli import main
+
+    sys.exit(main(["expand", *sys.argv[1:]]))

@@ -1,0 +1,134 @@
+"""Galleries of expanded features: each version made whole from a version of a parent gallery.
+
+Rows keep their ids and all columns but the feature. The recipe is the parent's; the fingerprint is
+of the recipe and the expansion, so that expanded features are never taken for plain ones.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.core.blocks import FeatureRows, blocks
+from pipeline.errors import InputError
+from pipeline.gallery import storage
+from pipeline.gallery.lock import Lock
+from pipeline.gallery.log import Change
+from pipeline.gallery.log_files import LoggedFile
+from pipeline.gallery.rewrite import keep_rows
+from pipeline.gallery.schema import encode_features, feature_bytes
+from pipeline.gallery.table import Gallery
+
+Parameters = Mapping[str, str | int | float]
+
+_FILE_BYTES = 128 << 20
+_RUN = re.compile(r"expand-(\d+)-after-\d+")
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """What a gallery was expanded from, and how: `mode`, `k`, `alpha` and `times`."""
+
+    parent: str
+    parameters: Parameters
+
+    def __str__(self) -> str:
+        told = ", ".join(f"{name} {value}" for name, value in self.parameters.items())
+        return f"expanded ({told}) from {self.parent}"
+
+
+def derivation(gallery: Gallery) -> Derivation | None:
+    """How a gallery was derived; None for one of plain features."""
+    about = json.loads(gallery.properties.get("derived", "{}"))
+    if "parent" not in about:
+        return None
+    return Derivation(about.pop("parent"), about)
+
+
+def parent_version(gallery: Gallery) -> int | None:
+    """The version of the parent that a version of a derived gallery was made from.
+
+    None where its last change was another one (a restored version, say).
+    """
+    match = _RUN.fullmatch(gallery.history()[-1].run_id or "")
+    return int(match[1]) if match else None
+
+
+def check_parameters(gallery: Gallery, parent: Gallery, parameters: Parameters) -> None:
+    """Raises `InputError` unless the gallery was derived from this parent, and in this way."""
+    found, wanted = derivation(gallery), Derivation(parent.location, parameters)
+    if found is None:
+        raise InputError(
+            f"{gallery.location} holds plain features, not expanded ones; give a new gallery"
+        )
+    if found != wanted:
+        raise InputError(f"{gallery.location} was {found}, not {wanted}; give a new gallery")
+    if gallery.dimension != parent.dimension or gallery.recipe_json != parent.recipe_json:
+        raise InputError(
+            f"{gallery.location} was expanded from another gallery at {parent.location}; give a"
+            " new gallery"
+        )
+
+
+def create_derived(location: str, parent: Gallery, parameters: Parameters, lock: Lock) -> Gallery:
+    """An empty gallery for what is derived from `parent`."""
+    about = {"parent": parent.location, **parameters}
+    told = json.dumps([parent.fingerprint, dict(parameters)], sort_keys=True)
+    properties = parent.properties
+    return Gallery.create(
+        location,
+        recipe_json=parent.recipe_json,
+        fingerprint=hashlib.sha256(told.encode()).hexdigest(),
+        dimension=parent.dimension,
+        dtype=parent.dtype,
+        source=properties["source"],
+        layout=properties["layout"],
+        precision=properties["precision"],
+        derived=about,
+        lock=lock,
+    )
+
+
+def commit_derived(gallery: Gallery, parent: Gallery, features: FeatureRows, lock: Lock) -> Gallery:
+    """The next version of a derived gallery: the parent's rows with these `features` `[N, D]`.
+
+    Raises what `Gallery.apply` raises.
+    """
+    run = f"expand-{parent.version}-after-{gallery.version}"
+    rows, before = parent.rows(), gallery.row_ids()
+    size = max(1, _FILE_BYTES // feature_bytes(gallery.dimension, gallery.dtype))
+    written = [
+        _write(gallery, run, rows.slice(start, stop - start), features.read(start, stop))
+        for start, stop in blocks(rows.num_rows, size)
+    ]
+    after = rows["row_id"].to_numpy()
+    change = Change(
+        run_id=run,
+        added=written,
+        removed=gallery.snapshot.files,
+        next_row_id=max(gallery.next_row_id, parent.next_row_id),
+        rejects=gallery.snapshot.rejects,
+        summary={
+            "rows_added": len(np.setdiff1d(after, before)),
+            "rows_removed": len(np.setdiff1d(before, after)),
+            "rejects": 0,
+            "parent_version": parent.version,
+        },
+    )
+    return gallery.apply(change, lock)
+
+
+def _write(gallery: Gallery, run: str, rows: pa.Table, features: np.ndarray) -> LoggedFile:
+    """Keep a run of rows with their features as a file, whose name tells the run of `expand`."""
+    first = rows["row_id"][0].as_py()
+    told = hashlib.sha256(f"{run} {first}".encode()).hexdigest()[:32]
+    column = encode_features(features, gallery.dtype)
+    schema = gallery.target.schema
+    whole = rows.append_column(schema.field("feature"), column).select(schema.names)
+    root = Path(storage.local_root(gallery.location))
+    return keep_rows(root, f"{first:012d}-{told}.parquet", whole.cast(schema))

@@ -1,0 +1,191 @@
+import pytest
+
+from jobs import expansion
+from pipeline.core.expansion import Expansion, expand
+from pipeline.gallery.derived import derivation, parent_version
+from pipeline.gallery.table import Gallery
+from tests.gallery.crashing import interrupted
+from tests.gallery.making import new_gallery, path_of, unit
+from tests.jobs.running import refused, result, run
+
+FLAGS = ("-k", 4, "--alpha", 2)
+SETTINGS = Expansion("database", 4, 2.0)
+
+
+@pytest.fixture
+def parent(tmp_path):
+    """A gallery of 20 rows whose ids have gaps."""
+    gallery = new_gallery(tmp_path / "parent")
+    units = [unit(gallery.target, range(12), [3]), unit(gallery.target, range(12, 21), [15, 16])]
+    gallery = gallery.commit(units, run_id="a")
+    return gallery.commit([], run_id="b", removes=[5])
+
+
+def command(tmp_path, *flags, out="expanded"):
+    return ("expand", "--gallery", tmp_path / "parent", "--out", tmp_path / out, *FLAGS, *flags)
+
+
+def contents(folder):
+    gallery = Gallery.open(str(folder))
+    return gallery.rows().to_pylist(), gallery.features().read(0, gallery.count).tobytes()
+
+
+def expected(gallery, settings=SETTINGS):
+    rows = gallery.features().read(0, gallery.count)
+    for _ in range(settings.times):
+        (rows,) = expand(rows, rows, settings, self_offset=0)
+    return gallery.rows().to_pylist(), rows.tobytes()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_features_are_expanded_and_all_else_is_kept(capsys, tmp_path, parent, times):
+    told = result(capsys, *command(tmp_path, "--times", times))
+    assert (told["rows"], told["version"], told["parent_version"], told["changed"]) == (
+        17,
+        1,
+        2,
+        True,
+    )
+    settings = Expansion("database", 4, 2.0, times)
+    assert contents(tmp_path / "expanded") == expected(parent, settings)
+    made = Gallery.open(str(tmp_path / "expanded"))
+    about = derivation(made)
+    assert (about.parent, parent_version(made)) == (parent.location, 2)
+    assert about.parameters == {"mode": "database", "k": 4, "alpha": 2.0, "times": times}
+    assert made.fingerprint != parent.fingerprint
+    assert made.recipe_json == parent.recipe_json
+    assert len(list((tmp_path / "expanded" / "_graph").iterdir())) == times
+
+
+def test_a_second_run_does_nothing(capsys, tmp_path, parent, monkeypatch):
+    result(capsys, *command(tmp_path))
+    monkeypatch.setattr(expansion, "expand_gallery", None)
+    told = result(capsys, *command(tmp_path))
+    assert (told["version"], told["changed"]) == (1, False)
+    assert "up to date" in run(capsys, *command(tmp_path))[1]
+
+
+def grown(parent):
+    """The parent's next version: two rows come, one of them in the place of another, one goes."""
+    paths = [path_of(2), "new.jpg"]
+    new = unit(parent.target, range(21, 23), paths=paths)
+    return parent.commit([new], run_id="c", removes=[8])
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_new_version_is_followed_by_what_is_new(capsys, tmp_path, parent, monkeypatch, times):
+    flags = ("--times", times)
+    result(capsys, *command(tmp_path, *flags))
+    now = grown(parent)
+    build = expansion.build_graph
+    made = []
+
+    def counted(rows, *arguments, **options):
+        made.append(len(rows))
+        return build(rows, *arguments, **options)
+
+    monkeypatch.setattr(expansion, "build_graph", counted)
+    told = result(capsys, *command(tmp_path, *flags))
+    assert (told["version"], told["parent_version"], told["rows"]) == (2, 3, 17)
+    assert contents(tmp_path / "expanded") == expected(now, Expansion("database", 4, 2.0, times))
+    assert len(made) == times - 1  # in so small a gallery a round changes most of the next one
+    result(capsys, *command(tmp_path, *flags, out="anew"))
+    assert contents(tmp_path / "anew") == contents(tmp_path / "expanded")
+    before = Gallery.open(str(tmp_path / "expanded"), 1)
+    assert (
+        before.features().read(0, 17).tobytes()
+        == expected(parent, Expansion("database", 4, 2.0, times))[1]
+    )
+
+
+def test_an_older_version_may_be_asked_for(capsys, tmp_path, parent):
+    told = result(capsys, *command(tmp_path, "--version", 1))
+    assert (told["parent_version"], told["rows"]) == (1, 18)
+    assert contents(tmp_path / "expanded") == expected(Gallery.open(parent.location, 1))
+
+
+class Crash(BaseException):
+    """Not an Exception: nothing on the way may take it for an error to be handled."""
+
+
+def crash():
+    raise Crash
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_cut_off_at_any_write_the_same_command_goes_on(capsys, tmp_path, parent, first):
+    for operation in range(first, 400, 3):
+        folder = f"out-{operation}"
+        try:
+            with interrupted(operation, crash):
+                run(capsys, *command(tmp_path, out=folder))
+        except Crash:
+            result(capsys, *command(tmp_path, out=folder))
+            assert contents(tmp_path / folder) == expected(parent)
+            assert not list((tmp_path / folder / "_graph").glob("scratch-*"))
+        else:
+            break
+    assert operation > 20
+
+
+@pytest.mark.ray
+def test_workers_change_nothing(capsys, tmp_path, parent, cluster):
+    flags = ("--workers", 2, "--memory", 0)
+    result(capsys, *command(tmp_path, *flags))
+    assert contents(tmp_path / "expanded") == expected(parent)
+    now = grown(parent)
+    result(capsys, *command(tmp_path, *flags))
+    assert contents(tmp_path / "expanded") == expected(now)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--k", 0), "k counts the row itself"),
+        (("--alpha", -1), "alpha must be"),
+        (("--times", 0), "times must be"),
+        (("--gallery-block", 0), "at least one row"),
+        (("--mode", "joint"), "joint"),
+        (("--scratch", "/no/such/folder"), "--scratch /no/such/folder"),
+        (("--version", 0), "has no row in version 0"),
+        (("--version", 9), "version 9 does not exist"),
+    ],
+)
+def test_wrong_flags_are_told(capsys, tmp_path, parent, flags, message):
+    arguments = ("expand", "--gallery", parent.location, "--out", tmp_path / "expanded")
+    assert message in refused(capsys, *arguments, *flags)
+    assert not (tmp_path / "expanded").exists()
+
+
+def test_galleries_of_another_kind_are_left_alone(capsys, tmp_path, parent):
+    other = new_gallery(tmp_path / "other")
+    line = refused(capsys, *command(tmp_path, out="other"))
+    assert "holds plain features" in line
+    result(capsys, *command(tmp_path))
+    line = refused(capsys, *command(tmp_path, "--times", 2))
+    assert "times 1" in line
+    assert "times 2" in line
+    assert Gallery.open(other.location).version == 0
+    expanded = tmp_path / "expanded"
+    line = refused(capsys, "expand", "--gallery", expanded, "--out", tmp_path / "twice")
+    assert "with --times instead" in line
+
+
+def test_another_gallery_in_the_parents_place_is_told(capsys, tmp_path, parent):
+    result(capsys, *command(tmp_path))
+    (tmp_path / "parent").rename(tmp_path / "moved")
+    gallery = new_gallery(tmp_path / "parent", dimension=4)
+    gallery.commit([unit(gallery.target, range(9))], run_id="a")
+    assert "from another gallery at" in refused(capsys, *command(tmp_path))
+
+
+def test_the_rows_of_a_graph_are_the_rows_that_were_expanded(capsys, tmp_path, parent):
+    """A parent made anew may have the ids and versions of the old one, and other features."""
+    result(capsys, *command(tmp_path))
+    (tmp_path / "parent").rename(tmp_path / "moved")
+    gallery = new_gallery(tmp_path / "parent")
+    for number in range(3):
+        ids = range(7 * number, 7 * number + 7)
+        gallery = gallery.commit([unit(gallery.target, ids)], run_id=f"run{number}")
+    result(capsys, *command(tmp_path))
+    assert contents(tmp_path / "expanded") == expected(gallery)
