@@ -101,6 +101,16 @@ def test_pairs_of_cameras(capsys, galleries):
     assert out.count("too few") == 6
 
 
+def test_rows_without_a_camera_are_in_no_pair_of_cameras(capsys, tmp_path):
+    features, identity, camera = people(10, 120)
+    labelled_gallery(tmp_path / "g", features, identity, [*camera[:60], *[None] * 60])
+    told = result(
+        capsys, "calibrate", "--gallery", tmp_path / "g", "--by-camera", "--far", 0.1, *FEW
+    )
+    assert {each["query_camera"] for each in told["by_camera"]} == {"c0", "c1", "c2"}
+    assert sum(each["positives"] for each in told["by_camera"]) < told["figures"]["positives"]
+
+
 def test_few_false_matches_are_told(capsys, galleries):
     _, gallery = galleries
     _, _, err = run(capsys, "calibrate", "--gallery", gallery, "--far", 0.0001, *FEW)
