@@ -159,6 +159,17 @@ class Tiling:
         """Threads that the fold runs on."""
         return self.threads or len(os.sched_getaffinity(0))
 
+    @property
+    def tile(self) -> int:
+        """Rows and columns of a square tile."""
+        return min(self.query_block, self.gallery_block)
+
+    def even_block(self, rows: int) -> int:
+        """The size, at most a tile's, that gives every thread as many blocks of `rows`."""
+        threads = self.thread_count()
+        turns = -(-rows // (threads * self.tile))
+        return max(1, -(-rows // max(1, threads * turns)))
+
     @contextmanager
     def workers(self) -> Iterator[Callable[[Callable[[int, int], None], Blocks], None]]:
         """Start this tiling's threads; gives a function that calls `work(start, stop)` per block.

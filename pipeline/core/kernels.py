@@ -23,6 +23,7 @@ __all__ = [
     "at_least",
     "at_least_either",
     "first_bit",
+    "lengths",
     "longest",
     "pair_scores",
     "product_slack",
@@ -33,7 +34,7 @@ _F32 = ir.FloatType()
 _LANES = 16
 _ACCUMULATORS = 4
 _VECTOR = ir.VectorType(_F32, _LANES)
-_WIDE = ir.VectorType(_F32, 64)
+_WIDTH = 64
 
 
 def _load(builder: Any, address: Any, index: Any, kind: Any) -> Any:
@@ -110,20 +111,34 @@ def _dot(_typing: Any, _a: Any, _b: Any, _n: Any) -> Any:
     return signature, codegen
 
 
+def _load_wide(builder: Any, address: Any, kind: Any) -> Any:
+    """Load 64 values of type `kind`, of four bytes each."""
+    wide = ir.VectorType(kind, _WIDTH)
+    return builder.load(builder.inttoptr(address, wide.as_pointer()), typ=wide, align=4)
+
+
+def _spread(builder: Any, value: Any) -> Any:
+    """64 times `value`."""
+    nothing = ir.Constant(ir.VectorType(value.type, _WIDTH), ir.Undefined)
+    one = builder.insert_element(nothing, value, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), _WIDTH), [0] * _WIDTH)
+    return builder.shuffle_vector(one, nothing, zeros)
+
+
+def _compare(builder: Any, kind: Any) -> Any:
+    return builder.fcmp_ordered if kind == _F32 else builder.icmp_signed
+
+
 @intrinsic
 def _at_least(_typing: Any, _address: Any, _threshold: Any) -> Any:
-    """Bit i is set where float i of the 64 at `address` is not below `threshold`."""
-    signature = types.uint64(types.intp, types.float32)
+    """Bit i is set where value i of the 64 at `address` is not below `threshold`."""
+    signature = types.uint64(types.intp, _threshold)
 
     def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        address, threshold = args
-        values = builder.load(builder.inttoptr(address, _WIDE.as_pointer()), typ=_WIDE, align=4)
-        one = builder.insert_element(
-            ir.Constant(_WIDE, ir.Undefined), threshold, ir.Constant(ir.IntType(32), 0)
-        )
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), 64), [0] * 64)
-        spread = builder.shuffle_vector(one, ir.Constant(_WIDE, ir.Undefined), zeros)
-        return builder.bitcast(builder.fcmp_ordered(">=", values, spread), ir.IntType(64))
+        address, limit = args
+        values = _load_wide(builder, address, limit.type)
+        reached = _compare(builder, limit.type)(">=", values, _spread(builder, limit))
+        return builder.bitcast(reached, ir.IntType(64))
 
     return signature, codegen
 
@@ -135,16 +150,12 @@ def _at_least_either(_typing: Any, _address: Any, threshold: Any, _thresholds: A
 
     def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         address, limit, limits = args
-        kind = ir.VectorType(limit.type, 64)
-        values = builder.load(builder.inttoptr(address, kind.as_pointer()), typ=kind, align=4)
-        own = builder.load(builder.inttoptr(limits, kind.as_pointer()), typ=kind, align=4)
-        one = builder.insert_element(
-            ir.Constant(kind, ir.Undefined), limit, ir.Constant(ir.IntType(32), 0)
+        values = _load_wide(builder, address, limit.type)
+        own = _load_wide(builder, limits, limit.type)
+        compare = _compare(builder, limit.type)
+        either = builder.or_(
+            compare(">=", values, _spread(builder, limit)), compare(">=", values, own)
         )
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), 64), [0] * 64)
-        spread = builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), zeros)
-        compare = builder.fcmp_ordered if limit.type == _F32 else builder.icmp_signed
-        either = builder.or_(compare(">=", values, spread), compare(">=", values, own))
         return builder.bitcast(either, ir.IntType(64))
 
     return signature, codegen
@@ -157,8 +168,11 @@ def score(a: NDArray[np.float32], b: NDArray[np.float32]) -> np.float32:
 
 
 @njit(nogil=True, inline="always")
-def at_least(values: NDArray[np.float32], start: int, threshold: np.float32) -> np.uint64:
-    """Bit mask of the entries of `values[start : start + 64]` that are >= `threshold`."""
+def at_least(values: NDArray[Any], start: int, threshold: Any) -> np.uint64:
+    """Bit mask of the entries of `values[start : start + 64]` that are >= `threshold`.
+
+    Both are float32, or both int32.
+    """
     if start + 64 <= values.shape[0]:
         return _at_least(values.ctypes.data + 4 * start, threshold)  # type: ignore[call-arg]
     mask = np.uint64(0)
@@ -214,10 +228,22 @@ def product_slack(dimension: int, longest_a: float, longest_b: float) -> np.floa
     rounded to float32 in any order, fused or not, is off by at most g |a| |b|, g = D u / (1 - D u)
     and u = 2^-24 (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1). Both
     the product and `score` may be, hence twice that; sixteen terms more cover the rounding of the
-    lengths and of the comparisons made with the slack.
+    lengths and of the comparisons made with the slack. A term that underflows may be off by 2^-126.
     """
-    rounding = (dimension + 16) * 2.0**-24
-    return np.float32(2.02 * rounding / (1 - rounding) * longest_a * longest_b)
+    terms = dimension + 16
+    rounding = terms * 2.0**-24
+    underflow = terms * 2.0**-125
+    return np.float32(2.02 * rounding / (1 - rounding) * longest_a * longest_b + underflow)
+
+
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+def lengths(rows: NDArray[np.float32], out: NDArray[np.float64]) -> None:
+    """Write the Euclidean length of each of `rows` `[N, D]` to `out` `[N]`."""
+    for i in range(rows.shape[0]):
+        square = 0.0
+        for t in range(rows.shape[1]):
+            square += np.float64(rows[i, t]) * np.float64(rows[i, t])
+        out[i] = np.sqrt(square)
 
 
 def longest(rows: NDArray[np.float32]) -> float:

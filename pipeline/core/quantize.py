@@ -35,7 +35,7 @@ _WORTH_ROTATING = 0.9
 
 @dataclass(frozen=True)
 class Codes:
-    """The rows of a matrix `[N, D]` in int8, by largest component, cut in blocks of `size` rows.
+    """The rows of a matrix `[N, D]` in int8, in some order, cut in blocks of `size` rows.
 
     `order` int64 `[N]` gives the matrix's row at each place. Of each block: the `scale` of its
     codes, and the greatest length of a row (`length`), of a coded row (`coded`) and of the
@@ -77,14 +77,19 @@ class Codes:
 
 
 def quantize(
-    features: NDArray[np.float32], size: int, run: Run, rotate: bool | None = None
+    features: NDArray[np.float32],
+    size: int,
+    run: Run,
+    rotate: bool | None = None,
+    *,
+    in_order: bool = False,
 ) -> Codes:
-    """Code the rows of `features` `[N, D]`, finite and none of length 0.
+    """Code the rows of `features` `[N, D]`, all finite.
 
     The unit of a block is given by the largest component in it, so rows stand together that are
-    alike in that. Where few components hold most of a row's length, codes are of the row turned by
-    a random rotation, which changes no product but makes the components alike: `rotate` says
-    whether, and None looks at a sample.
+    alike in that, unless they are to stay `in_order`. Where few components hold most of a row's
+    length, codes are of the row turned by a random rotation, which changes no product but makes the
+    components alike: `rotate` says whether, and None looks at a sample.
     """
     n, dimension = features.shape
     signs = np.random.default_rng(0).choice(np.array([-1.0, 1.0]), dimension)
@@ -95,10 +100,11 @@ def quantize(
         lambda a, b: _largest_components(features[a:b], signs, rotate, largest[a:b]),
         blocks(n, size),
     )
-    order = np.argsort(largest, kind="stable").astype(np.int64)
+    order = np.arange(n) if in_order else np.argsort(largest, kind="stable").astype(np.int64)
     width = -(-dimension // _PADDED) * _PADDED
     codes = torch.zeros((n, width), dtype=torch.int8)
-    scale = largest[order[np.minimum(np.arange(size, n + size, size), n) - 1]] / _LARGEST
+    scale = np.maximum.reduceat(largest[order], np.arange(0, n, size)) / _LARGEST
+    scale[scale == 0] = 1  # rows of length 0 are coded by zeros
     lengths = np.empty((len(scale), 3), np.float64)
 
     def encode(a: int, b: int) -> None:

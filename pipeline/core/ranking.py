@@ -6,14 +6,16 @@ rows that are no match and stand before them.
 """
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from pipeline.core.blocks import FeatureRows, Product, Tiling, as_rows, blocks
-from pipeline.core.kernels import at_least, first_bit, longest, pair_scores, product_slack
+from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks
+from pipeline.core.kernels import at_least, first_bit, pair_scores
 from pipeline.core.kernels import score as pair_score
+from pipeline.core.tiles import Fold, Offer, Products, Side, Tile, make_side, take_codes, threshold
 
 JUNK = -1
 """The identity of rows that are left out of every ranking."""
@@ -138,12 +140,15 @@ def rank_counts(
     found: RankCounts | None = None,
     part: tuple[int, int] | None = None,
     tiling: Tiling | None = None,
+    products: Products = "auto",
 ) -> RankCounts:
     """Count, for every match, the kept rows of the gallery that stand before it: exact.
 
     Junk (identity -1, and rows of the query's identity and camera) is not counted. `found` is what
     `matches` gave, where it is at hand; `part` limits the pass to a run of gallery rows, and `+`
-    joins the parts. Memory is Q x D, the matches, and a tile in each thread.
+    joins the parts. Memory is Q x D, the matches, a block of the gallery, and a tile in each
+    thread. `products` are of int8 codes or float32, or `auto`, the faster of them as it turns out.
+    ValueError names a row that is not finite, or too long for float32 to hold its scores.
 
     >>> features = np.array([[1, 0], [0.8, 0.6], [0.6, 0.8]], np.float32)
     >>> gallery = Labels(np.array([0, 9, 7]), np.array([1, 1, 1]))
@@ -154,37 +159,78 @@ def rank_counts(
     found = found or matches(queries, query_labels, gallery, gallery_labels)
     tiling = tiling or Tiling()
     first, last = part or (0, len(gallery))
-    # Queries without a match have no rank to count.
-    asked = np.flatnonzero(np.diff(found.offsets))
-    wanted = queries.take(asked)
-    own = query_labels.identity[asked]
-    # One slot more than matches for each query: slot x counts the rows that beat x matches of it.
-    beaten = np.zeros((len(found.rows) + len(asked)), np.int64)
-    starts, ends = found.offsets[asked], found.offsets[asked + 1]
-    product, reach = Product(), longest(wanted)
+    wanted = _wanted(query_labels, found)
+    pairs, coded_rows = len(wanted.place) * (last - first), len(wanted.place) + last - first
+    coded = take_codes(products, queries.dimension, pairs, coded_rows)
     with tiling.workers() as run:
+        asked = make_side(
+            queries.take(wanted.place), tiling.even_block(len(wanted.place)), run,
+            name="query", numbers=wanted.place, coded=coded, in_order=True,
+        )  # fmt: skip
+        fold = Fold(products, choices=max(1, len(asked)))
         for start, stop in blocks(last, tiling.gallery_block, first):
-            block = gallery.read(start, stop)
-            identity = gallery_labels.identity[start:stop]
-            slack = product_slack(gallery.dimension, reach, longest(block))
+            side = make_side(
+                gallery.read(start, stop), tiling.tile, run,
+                name="gallery row", numbers=np.arange(start, stop), coded=coded, alike=asked.codes,
+            )  # fmt: skip
+            block = _Block(side.features, start, gallery_labels.identity[start:stop])
 
-            def count(
-                a: int,
-                b: int,
-                block: NDArray[np.float32] = block,
-                identity: NDArray[np.int64] = identity,
-                slack: np.float32 = slack,
-                start: int = start,
-            ) -> None:
-                tile = product(wanted[a:b], block)
-                _count_tile(
-                    tile, wanted[a:b], block, start, slack, own[a:b], identity,
-                    starts[a:b], ends[a:b], a, found.rows, found.scores, beaten,
-                )  # fmt: skip
+            def count(tile: Tile, block: _Block = block) -> int:
+                return _count_tile(tile, asked.features, block, wanted)
 
-            run(count, blocks(len(wanted), tiling.query_block))
-    return RankCounts(
-        found.offsets, found.rows, found.scores, rows_ahead(beaten, starts, ends, len(found.rows))
+            def count_block(x: int, _stop: int, side: Side = side, count: Offer = count) -> None:
+                for y in range(len(side)):
+                    fold(asked, x, side, y, count)
+
+            run(count_block, blocks(len(asked), 1))
+    starts, ends = found.offsets[:-1], found.offsets[1:]
+    valid = np.flatnonzero(ends > starts)
+    ahead = rows_ahead(wanted.beaten, starts[valid], ends[valid], len(found.rows))
+    return RankCounts(found.offsets, found.rows, found.scores, ahead)
+
+
+class _Wanted(NamedTuple):
+    """The queries `[W]` that have a match: their `place` among all, `identity`, matches (`rows` and
+    `scores` from `starts` to `ends`), and counts.
+
+    The counts of a query begin at its slot in `beaten`: slot x is for the rows that beat x of its
+    matches.
+    """
+
+    place: NDArray[np.int64]
+    identity: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    slots: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    beaten: NDArray[np.int64]
+
+
+class _Block(NamedTuple):
+    """Rows of the gallery from `first_row` on, and their identities."""
+
+    features: NDArray[np.float32]
+    first_row: int
+    identity: NDArray[np.int64]
+
+
+def _wanted(labels: Labels, found: RankCounts) -> _Wanted:
+    place = np.flatnonzero(np.diff(found.offsets))
+    slots = found.offsets[place] + np.arange(len(place))
+    # Queries stand together that are alike in what their codes leave open: more rows come near a
+    # match of low similarity.
+    order = np.argsort(found.scores[found.offsets[place + 1] - 1], kind="stable")
+    place = place[order]
+    return _Wanted(
+        place,
+        labels.identity[place],
+        found.offsets[place],
+        found.offsets[place + 1],
+        slots[order],
+        found.rows,
+        found.scores,
+        np.zeros(len(found.rows) + len(place), np.int64),
     )
 
 
@@ -235,41 +281,37 @@ def rows_ahead(
 
 
 @njit(nogil=True, cache=True)
-def _count_tile(
-    tile: NDArray[np.float32],
-    queries: NDArray[np.float32],
-    gallery: NDArray[np.float32],
-    first_row: int,
-    slack: np.float32,
-    own: NDArray[np.int64],
-    identity: NDArray[np.int64],
-    starts: NDArray[np.int64],
-    ends: NDArray[np.int64],
-    first_query: int,
-    rows: NDArray[np.int64],
-    scores: NDArray[np.float32],
-    beaten: NDArray[np.int64],
-) -> None:
-    """Count a tile's rows in the slots of its queries: one for each number of matches beaten.
+def _count_tile(tile: Tile, queries: NDArray[np.float32], gallery: _Block, wanted: _Wanted) -> int:
+    """Count a tile's rows, or some, in the slots of its queries; gives the queries counted whole.
 
-    A row of the query's own identity is a match or junk, and not counted. A product settles the
+    A row of the query's own identity is a match or junk, and not counted. A value settles the
     count where no match lies within `slack` of it; elsewhere the `score` does, ties by row.
     """
-    for i in range(tile.shape[0]):
-        line, start, end = tile[i], starts[i], ends[i]
-        slots = start + first_query + i
-        for column0 in range(0, line.shape[0], 64):
-            near = at_least(line, column0, scores[end - 1] - slack)
+    scores, rows = wanted.scores, wanted.rows
+    own = np.empty(1, tile.values.dtype)
+    scored = 0
+    for r in range(tile.values.shape[0]):
+        if scored > tile.most:
+            return r
+        line, q = tile.values[r], tile.rows[r]
+        start, end, identity = wanted.starts[q], wanted.ends[q], wanted.identity[q]
+        own[0] = threshold(scores[end - 1], tile)
+        for first in range(0, line.shape[0], 64):
+            near = at_least(line, first, own[0])
             while near != 0:
-                column = column0 + first_bit(near)
+                c = first + first_bit(near)
                 near &= near - np.uint64(1)
-                if identity[column] == own[i] or identity[column] == -1:
+                j = tile.columns[c]
+                if gallery.identity[j] == identity or gallery.identity[j] == -1:
                     continue
-                beats = _beaten(scores, rows, start, end, line[column] - slack, _LAST)
-                if beats != _beaten(scores, rows, start, end, line[column] + slack, -1):
-                    exact = pair_score(queries[i], gallery[column])
-                    beats = _beaten(scores, rows, start, end, exact, first_row + column)
-                beaten[slots + beats] += 1
+                value = line[c] / tile.per_unit
+                beats = _beaten(scores, rows, start, end, value - tile.slack, _LAST)
+                if beats != _beaten(scores, rows, start, end, value + tile.slack, -1):
+                    exact = pair_score(queries[q], gallery.features[j])
+                    beats = _beaten(scores, rows, start, end, exact, gallery.first_row + j)
+                    scored += 1
+                wanted.beaten[wanted.slots[q] + beats] += 1
+    return tile.values.shape[0]
 
 
 @njit(nogil=True, inline="always")
@@ -278,7 +320,7 @@ def _beaten(
     rows: NDArray[np.int64],
     start: int,
     end: int,
-    score: np.float32,
+    score: Any,
     row: int,
 ) -> int:
     """How many of the matches `start` to `end`, best first, come after (`score`, `row`)."""

@@ -7,8 +7,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from pipeline.core.blocks import FeatureRows, Product, Tiling, as_rows, blocks
-from pipeline.core.kernels import at_least, first_bit, longest, product_slack, score
+from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks
+from pipeline.core.kernels import at_least, first_bit, score
+from pipeline.core.tiles import Fold, Offer, Products, Side, Tile, make_side, take_codes, threshold
 
 _NOWHERE = -(2**62)
 
@@ -68,13 +69,16 @@ def search(
     self_offset: int | None = None,
     part: tuple[int, int] | None = None,
     tiling: Tiling | None = None,
+    products: Products = "auto",
 ) -> TopK:
     """The `k` best gallery rows of every query by `kernels.score`, ties by row: exact.
 
-    `queries` `[Q, D]`, `gallery` `[G, D]`, both finite. Where the queries are rows of the gallery,
-    `self_offset` is the gallery row of the first of them, and no query finds itself. `part` limits
-    the search to a run of gallery rows (rows keep their numbers); `merge` joins the parts. Every
-    row of the gallery is read once, and memory is Q x (D + k) and a tile in each thread.
+    `queries` `[Q, D]`, `gallery` `[G, D]`. Where the queries are rows of the gallery, `self_offset`
+    is the gallery row of the first of them, and no query finds itself. `part` limits the search to
+    a run of gallery rows (rows keep their numbers); `merge` joins the parts. Every row of the
+    gallery is read once, and memory is Q x (D + k), a block of the gallery, and a tile in each
+    thread. `products` are of int8 codes or float32, or `auto`, the faster of them as it turns out.
+    ValueError names a row that is not finite, or too long for float32 to hold its scores.
 
     >>> search(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32), 2).rows
     array([[0, 1],
@@ -90,28 +94,39 @@ def search(
         )
     tiling = tiling or Tiling()
     first, last = part or (0, len(gallery))
-    wanted = queries.read(0, len(queries))
-    scores = np.full((len(wanted), k), -np.inf, np.float32)
-    rows = np.full((len(wanted), k), -1, np.int64)
-    product, reach = Product(), longest(wanted)
+    size = tiling.even_block(len(queries))
+    pairs, coded_rows = len(queries) * (last - first), len(queries) + last - first
+    coded = take_codes(products, queries.dimension, pairs, coded_rows)
+    # Query i is gallery row i + itself: one that does not exist, where none is itself.
+    itself = _NOWHERE if self_offset is None else self_offset
+    scores = np.full((len(queries), k), -np.inf, np.float32)
+    rows = np.full((len(queries), k), -1, np.int64)
     with tiling.workers() as run:
+        wanted = make_side(
+            queries.read(0, len(queries)), size, run,
+            name="query", numbers=np.arange(len(queries)), coded=coded,
+        )  # fmt: skip
+        fold = Fold(products, choices=max(1, len(wanted)))
         for start, stop in blocks(last, tiling.gallery_block, first):
-            block = gallery.read(start, stop)
-            slack = product_slack(gallery.dimension, reach, longest(block))
+            side = make_side(
+                gallery.read(start, stop), tiling.tile, run,
+                name="gallery row", numbers=np.arange(start, stop),
+                coded=coded, alike=wanted.codes,
+            )  # fmt: skip
 
-            def offer(
-                a: int,
-                b: int,
-                block: NDArray[np.float32] = block,
-                start: int = start,
-                slack: np.float32 = slack,
+            def offer(tile: Tile, side: Side = side, start: int = start) -> int:
+                return _offer_tile(
+                    tile, wanted.features, side.features, start, itself, scores, rows
+                )
+
+            def search_block(
+                x: int, _stop: int, side: Side = side, offer: Offer = offer, start: int = start
             ) -> None:
-                tile = product(wanted[a:b], block)
-                # The column of query a in this tile: one that no tile has, where none is itself.
-                itself = _NOWHERE if self_offset is None else self_offset + a - start
-                _offer_tile(tile, wanted[a:b], block, start, slack, itself, scores[a:b], rows[a:b])
+                for y in range(len(side)):
+                    # The first tile finds the heaps empty, which says nothing about the codes.
+                    fold(wanted, x, side, y, offer, patient=start == first and y == 0)
 
-            run(offer, blocks(len(wanted), tiling.query_block))
+            run(search_block, blocks(len(wanted), 1))
     return best_first(scores, rows, min(k, len(gallery)))
 
 
@@ -134,31 +149,38 @@ def best_first(scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> 
 
 @njit(nogil=True, cache=True)
 def _offer_tile(
-    tile: NDArray[np.float32],
+    tile: Tile,
     queries: NDArray[np.float32],
     gallery: NDArray[np.float32],
     first_row: int,
-    slack: np.float32,
     itself: int,
     scores: NDArray[np.float32],
     rows: NDArray[np.int64],
-) -> None:
-    """Offer a tile's pairs to the heaps of its queries, whose root is the worst row held.
+) -> int:
+    """Offer a tile's pairs to the heaps of its queries, or some; gives the queries offered whole.
 
-    Column `itself + i` is query i, and left out. Only pairs whose product comes within `slack` of
-    the root get their `score`.
+    Row `itself + i` is query i, and left out. Only pairs that may reach the root of the heap, the
+    worst row held, get their `score`.
     """
-    for i in range(tile.shape[0]):
-        line = tile[i]
+    own = np.empty(1, tile.values.dtype)
+    scored = 0
+    for r in range(tile.values.shape[0]):
+        if scored > tile.most:
+            return r
+        line, i = tile.values[r], tile.rows[r]
+        own[0] = threshold(scores[i, 0], tile)
         for start in range(0, line.shape[0], 64):
-            near = at_least(line, start, scores[i, 0] - slack)
+            near = at_least(line, start, own[0])
             while near != 0:
-                column = start + first_bit(near)
+                c = start + first_bit(near)
                 near &= near - np.uint64(1)
-                if column == itself + i:
+                j = tile.columns[c]
+                if line[c] < own[0] or first_row + j == itself + i:
                     continue
-                if line[column] >= scores[i, 0] - slack:
-                    push(scores[i], rows[i], score(queries[i], gallery[column]), first_row + column)
+                scored += 1
+                push(scores[i], rows[i], score(queries[i], gallery[j]), first_row + j)
+                own[0] = threshold(scores[i, 0], tile)
+    return tile.values.shape[0]
 
 
 @njit(nogil=True, inline="always")

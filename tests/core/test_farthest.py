@@ -30,7 +30,7 @@ def test_equals_the_naive_loop_in_every_tiling(case, tiling, products):
 
 
 @pytest.mark.parametrize("products", PRODUCTS)
-@pytest.mark.parametrize("tiling", [Tiling(1, 1), Tiling(7, 64, 1), Tiling(64, 7), Tiling(99, 99)])
+@pytest.mark.parametrize("tiling", [Tiling(3, 5), Tiling(7, 64, 1), Tiling(64, 7), Tiling(99, 99)])
 @pytest.mark.parametrize("d", [3, 128, 513])
 def test_bits_of_real_scores_do_not_depend_on_the_tiling(tiling, d, products):
     rows = unit_rows(200, d, clusters=15)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core import neighbors as module
-from pipeline.core import quantize
+from pipeline.core import quantize, tiles
 from pipeline.core.blocks import ArrayRows, StackedRows, Tiling, blocks
 from pipeline.core.neighbors import between, neighbors
 from pipeline.core.topk import TopK, best_first, merge, search
@@ -20,8 +20,9 @@ PRODUCTS = ["auto", "int8", "float32"]
 
 @pytest.fixture(autouse=True)
 def instructions(monkeypatch):
-    """`auto` codes on any machine."""
-    monkeypatch.setattr(module, "fast", lambda: True)
+    """`auto` codes on any machine, however few the rows."""
+    monkeypatch.setattr(tiles, "fast", lambda: True)
+    monkeypatch.setattr(tiles, "_WORTH_MEETING", 0)
 
 
 def assert_same(found, reference):
@@ -31,7 +32,7 @@ def assert_same(found, reference):
 
 
 def assert_exact(rows, k, products="auto", tiling=None):
-    reference = search(rows, rows, k, self_offset=0)
+    reference = search(rows, rows, k, self_offset=0, products="float32")
     assert_same(neighbors(rows, k, products=products, tiling=tiling), reference)
 
 
@@ -109,38 +110,52 @@ def test_a_bound_a_hair_too_small_is_noticed(height, spread, monkeypatch):
 @pytest.mark.parametrize(("products", "coded", "floats"), [("int8", 36, 0), ("float32", 0, 36)])
 def test_the_products_are_those_asked_for(products, coded, floats, monkeypatch):
     calls = counted(monkeypatch)
-    assert_exact(unit_rows(512, 32), 3, products, Tiling(64, 64))
-    assert (len(calls["_fold_codes"]), len(calls["_fold_floats"])) == (coded, floats)
+    neighbors(unit_rows(512, 32), 3, products=products, tiling=Tiling(64, 64))
+    assert (len(calls["_codes"]), len(calls["_floats"])) == (coded, floats)
+
+
+def test_tiles_that_are_given_up_are_gone_on_with():
+    collapsed = unit_rows(1, 64) + 1e-4 * unit_rows(1024, 64)
+    assert_exact(collapsed, 3, "auto", Tiling(64, 64, 1))
 
 
 def test_codes_are_left_where_they_exclude_little_and_taken_where_they_do(monkeypatch):
     calls = counted(monkeypatch)
     collapsed = unit_rows(1, 64) + 1e-4 * unit_rows(1024, 64)
-    assert_exact(collapsed, 3, "auto", Tiling(64, 64, 1))
-    assert len(calls["_fold_codes"]) < 136 / 4
-    assert len(calls["_fold_floats"]) > 136 * 3 / 4
+    neighbors(collapsed, 3, tiling=Tiling(64, 64, 1))
+    assert len(calls["_codes"]) < 136 / 4
+    assert len(calls["_floats"]) > 136 * 3 / 4
     calls = counted(monkeypatch)
-    assert_exact(unit_rows(1024, 64, clusters=100), 3, "auto", Tiling(64, 64, 1))
-    assert len(calls["_fold_codes"]) > 136 / 2
+    neighbors(unit_rows(1024, 64, clusters=100), 3, tiling=Tiling(64, 64, 1))
+    assert len(calls["_codes"]) > 136 / 2
 
 
 def test_without_the_instructions_tiles_are_of_float32(monkeypatch):
-    monkeypatch.setattr(module, "fast", lambda: False)
+    monkeypatch.setattr(tiles, "fast", lambda: False)
     calls = counted(monkeypatch)
-    assert_exact(unit_rows(300, 64), 3, "auto", Tiling(64, 64))
-    assert not calls["_fold_codes"]
+    neighbors(unit_rows(300, 64), 3, tiling=Tiling(64, 64))
+    assert not calls["_codes"]
+
+
+def test_rows_that_meet_few_others_are_not_coded(monkeypatch):
+    monkeypatch.setattr(tiles, "_WORTH_MEETING", 256)
+    calls = counted(monkeypatch)
+    between(unit_rows(2, 64), unit_rows(600, 64), 3)
+    assert not calls["_codes"]
+    between(unit_rows(600, 64), unit_rows(600, 64, seed=1), 3)
+    assert calls["_codes"]
 
 
 def counted(monkeypatch):
     calls = {}
-    for name in ("_fold_codes", "_fold_floats"):
-        calls[name], plain = [], getattr(module._Fold, name)
+    for name in ("_codes", "_floats"):
+        calls[name], plain = [], getattr(tiles.Fold, name)
 
         def counting(self, *args, plain=plain, seen=calls[name]):
             seen.append(args)
             return plain(self, *args)
 
-        monkeypatch.setattr(module._Fold, name, counting)
+        monkeypatch.setattr(tiles.Fold, name, counting)
     return calls
 
 
@@ -197,8 +212,10 @@ def numbered(found, first_row):
 def assert_exact_between(first, second, k, products="auto", tiling=None):
     options = {"tiling": tiling, "products": products}
     there, back = between(first, second, k, first_row=1000, second_row=5, **options)
-    assert_same(there, numbered(search(first, second, k), 5))
-    assert_same(back, numbered(search(second, first, k), 1000))
+    reference = search(first, second, k, products="float32")
+    assert_same(there, numbered(reference, 5))
+    reference = search(second, first, k, products="float32")
+    assert_same(back, numbered(reference, 1000))
 
 
 @given(cases(), st.integers(1, 50), tilings, st.sampled_from(PRODUCTS))
@@ -334,7 +351,7 @@ def test_wrong_arguments_are_told(monkeypatch):
         between(unit_rows(3, 4), unit_rows(3, 5), 1)
     with pytest.raises(ValueError, match="known neighbours of 2 rows do not go with 3 rows"):
         neighbors(unit_rows(3, 4), 1, known=neighbors(unit_rows(2, 4), 1))
-    monkeypatch.setattr(module, "can_code", lambda _: False)
+    monkeypatch.setattr(tiles, "can_code", lambda _: False)
     with pytest.raises(ValueError, match="int8 products of 4 dimensions are not exact"):
         neighbors(unit_rows(3, 4), 1, products="int8")
     assert_exact(unit_rows(300, 4), 2, "auto", Tiling(64, 64))

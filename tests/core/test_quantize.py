@@ -113,6 +113,15 @@ def test_rows_of_like_components_are_not_rotated():
     assert (coded(rows, 100).codes == coded(rows, 100, rotate=False).codes).all()
 
 
+def test_rows_may_stay_in_order():
+    rows = rows_of("wild", 33, 65)
+    with Tiling(threads=2).workers() as run:
+        codes = quantize(rows, 10, run, in_order=True)
+    assert codes.order.tolist() == list(range(33))
+    for bound, scores, products, _ in tiles(codes, rows):
+        assert np.abs(scores - products).max() <= bound
+
+
 def test_codes_that_int32_cannot_sum_are_not_taken():
     assert can_code(2048) == can_code(1)
     assert not can_code(200_000)

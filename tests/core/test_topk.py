@@ -3,11 +3,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.core import quantize, tiles
 from pipeline.core.blocks import ArrayRows, StackedRows, Tiling, blocks
 from pipeline.core.kernels import pair_scores
-from pipeline.core.topk import TopK, merge, search
+from pipeline.core.topk import TopK, best_first, merge, search
 from tests import oracles
 from tests.core.strategies import cases, tilings, unit_rows
+from tests.core.test_quantize import KINDS, rows_of
+
+PRODUCTS = ["auto", "int8", "float32"]
+
+
+@pytest.fixture(autouse=True)
+def instructions(monkeypatch):
+    """`auto` codes on any machine, however few the rows."""
+    monkeypatch.setattr(tiles, "fast", lambda: True)
+    monkeypatch.setattr(tiles, "_WORTH_MEETING", 0)
 
 
 def as_lists(found):
@@ -17,16 +28,16 @@ def as_lists(found):
     ]
 
 
-@given(cases(), st.integers(1, 50), tilings)
-def test_equals_the_naive_loop_in_every_tiling(case, k, tiling):
-    found = search(case.queries, case.gallery, k, tiling=tiling)
+@given(cases(), st.integers(1, 50), tilings, st.sampled_from(PRODUCTS))
+def test_equals_the_naive_loop_in_every_tiling(case, k, tiling, products):
+    found = search(case.queries, case.gallery, k, tiling=tiling, products=products)
     assert as_lists(found) == oracles.top_k(case.queries, case.gallery, k)
 
 
-@given(cases(), st.integers(1, 50), st.integers(0, 9), tilings)
-def test_a_row_never_finds_itself(case, k, offset, tiling):
+@given(cases(), st.integers(1, 50), st.integers(0, 9), tilings, st.sampled_from(PRODUCTS))
+def test_a_row_never_finds_itself(case, k, offset, tiling, products):
     queries = case.gallery[offset : offset + 5]
-    found = search(queries, case.gallery, k, self_offset=offset, tiling=tiling)
+    found = search(queries, case.gallery, k, self_offset=offset, tiling=tiling, products=products)
     assert as_lists(found) == oracles.top_k(queries, case.gallery, k, self_offset=offset)
 
 
@@ -41,20 +52,98 @@ def test_parts_merge_in_any_order(case, k, data):
 
 
 @pytest.mark.parametrize(
-    "tiling", [Tiling(1, 1), Tiling(7, 64, 1), Tiling(64, 7), Tiling(999, 999)]
+    "tiling", [Tiling(3, 5), Tiling(7, 64, 1), Tiling(64, 7), Tiling(999, 999)]
 )
 @pytest.mark.parametrize("d", [3, 128, 513])
 def test_bits_of_real_scores_do_not_depend_on_the_tiling(tiling, d):
     gallery = unit_rows(300, d, clusters=20)
-    reference = search(gallery[:90], gallery, 12)
-    found = search(gallery[:90], gallery, 12, tiling=tiling)
-    assert found.scores.tobytes() == reference.scores.tobytes()
+    reference = search(gallery[:90], gallery, 12, products="float32")
+    for products in PRODUCTS:
+        found = search(gallery[:90], gallery, 12, tiling=tiling, products=products)
+        assert found.scores.tobytes() == reference.scores.tobytes()
+        assert found.rows.tobytes() == reference.rows.tobytes()
+
+
+def all_scores(queries, gallery):
+    return np.array(
+        [pair_scores(queries, gallery, np.full(len(gallery), q), np.arange(len(gallery)))
+         for q in range(len(queries))]
+    )  # fmt: skip
+
+
+@given(
+    st.sampled_from(KINDS),
+    st.integers(1, 30),
+    st.integers(1, 120),
+    st.sampled_from([1, 2, 16, 63, 128, 300, 513, 2048]),
+    st.integers(1, 130),
+    st.sampled_from([Tiling(16, 64, 1), Tiling(64, 64, 2), Tiling(65, 1000, 2), Tiling()]),
+    st.sampled_from(PRODUCTS),
+    st.integers(0, 9),
+)
+def test_rows_of_every_kind_are_found_by_score(kind, q, g, d, k, tiling, products, seed):
+    rows = rows_of(kind, q + g, d, seed)
+    rows[np.random.default_rng(seed).random(q + g) < 0.1] = 0
+    queries, gallery = rows[:q], rows[q:]
+    found = search(queries, gallery, k, tiling=tiling, products=products)
+    scores = all_scores(queries, gallery)
+    expected = best_first(scores, np.tile(np.arange(g), (q, 1)), min(k, g))
+    assert found.rows.tobytes() == expected.rows.tobytes()
+    assert found.scores.tobytes() == expected.scores.tobytes()
+
+
+@pytest.mark.parametrize("products", PRODUCTS)
+def test_scores_that_underflow_are_found_too(products):
+    rows = unit_rows(300, 64) * np.float32(1e-20)
+    found = search(rows[:20], rows, 9, products=products, tiling=Tiling(64, 64))
+    scores = all_scores(rows[:20], rows)
+    expected = best_first(scores, np.tile(np.arange(300), (20, 1)), 9)
+    assert found.rows.tobytes() == expected.rows.tobytes()
+
+
+def test_tiles_that_are_given_up_are_gone_on_with():
+    collapsed = unit_rows(1, 64) + 1e-4 * unit_rows(1024, 64)
+    found = search(collapsed[:100], collapsed, 3, tiling=Tiling(64, 64, 1))
+    reference = search(collapsed[:100], collapsed, 3, products="float32")
     assert found.rows.tobytes() == reference.rows.tobytes()
 
 
-def test_duplicates_and_collapsed_rows_keep_the_order_of_rows():
+@pytest.mark.parametrize("products", ["int8", "float32"])
+@pytest.mark.parametrize("side", ["query", "gallery row"])
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(np.nan, "3 is not finite"), (-np.inf, "3 is not finite"), (1e19, "3 has length 2e\\+19")],
+)
+def test_rows_whose_scores_float32_cannot_hold_are_told(side, value, message, products):
+    queries, gallery = unit_rows(5, 4), unit_rows(5, 4)
+    (queries if side == "query" else gallery)[3] = value
+    with pytest.raises(ValueError, match=f"^{side} {message}"):
+        search(queries, gallery, 1, products=products)
+
+
+def test_a_bound_a_hair_too_small_is_noticed(monkeypatch):
+    """A query whose residual lies along a row: the codes see 0, and the error reaches the bound."""
+    monkeypatch.setattr(quantize, "_worth_rotating", lambda *_: False)
+    query = np.full((1, 512), 0.49 * 10 / 127, np.float32)
+    query[0, :4] = 10
+    gallery = np.zeros((2, 512), np.float32)
+    gallery[:, 4:] = 1
+    gallery[0] = 0
+    gallery[0, :4] = 0.999 * 508 * query[0, 4] / 40
+
+    def best(products):
+        return search(query, gallery, 1, products=products, tiling=Tiling(1, 1)).rows.tolist()
+
+    assert best("float32") == best("int8") == [[1]]
+    bound = quantize.Codes.bound
+    monkeypatch.setattr(quantize.Codes, "bound", lambda *tile: 0.998 * bound(*tile))
+    assert best("int8") == [[0]]
+
+
+@pytest.mark.parametrize("products", PRODUCTS)
+def test_duplicates_and_collapsed_rows_keep_the_order_of_rows(products):
     same = np.repeat(unit_rows(1, 512), 200, axis=0)
-    found = search(same, same, 5, self_offset=0, tiling=Tiling(16, 32))
+    found = search(same, same, 5, self_offset=0, tiling=Tiling(16, 32), products=products)
     assert found.rows[0].tolist() == [1, 2, 3, 4, 5]
     assert found.rows[3].tolist() == [0, 1, 2, 4, 5]
 
