@@ -29,10 +29,11 @@ _CHUNK = 65_536
 # Rows of a manifest looked up at a time: many, so that one remote folder is listed few times.
 _LOOK_UP = 1_000_000
 _HINT_EXAMPLES = 200
-# So many images of a folder are listed before other processes are asked, and by each of them
-# before it answers; and so many places one of them is given at most.
-_ALONE = 50_000
-_PLACES = 64
+# So many images of a folder are listed here before other processes are asked: with the network's
+# libraries loaded, Python's garbage collector makes every path cost three times as much.
+_ALONE = 10_000
+# So many images a process lists before it answers, and so many places it is given at most.
+_ANSWER, _PLACES = 50_000, 64
 
 _logger = logging.getLogger(__name__)
 
@@ -160,7 +161,7 @@ def _list_on_processes(root: str, layout: str, waiting: list[Place]) -> Iterator
             while waiting and len(running) < 2 * workers:
                 some = max(1, min(_PLACES, len(waiting) // (2 * workers)))
                 places = [waiting.pop() for _ in range(some)]
-                running.add(pool.submit(_list_elsewhere, root, layout, places, _ALONE))
+                running.add(pool.submit(_list_elsewhere, root, layout, places, _ANSWER))
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for each in done:
                 part = each.result()

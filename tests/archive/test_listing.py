@@ -460,7 +460,8 @@ def test_a_large_folder_is_listed_by_several_processes(tmp_path, monkeypatch):
     fill(tmp_path, "c3/0/empty.jpg", data=b"")
     save_tar(tmp_path / "c4" / "a.tar", [("7_c4_7.png", b"x")])
     alone = list_source(str(tmp_path), "cuhk03-np")
-    monkeypatch.setattr("pipeline.archive.listing._ALONE", 1)
+    for limit in ("_ALONE", "_ANSWER", "_PLACES"):
+        monkeypatch.setattr(f"pipeline.archive.listing.{limit}", 1)
     monkeypatch.setattr("pipeline.archive.scanning._AHEAD", 1)
     several = list_source(str(tmp_path), "cuhk03-np")
     assert len(several.images) == len(names) + 1
