@@ -21,7 +21,8 @@ class Extractor:
     Every batch that the network sees has the same number of rows (`batch_size`, or the batch that
     the network fixes; the last is filled up with black), so that a feature's bits do not depend on
     how many crops came with it. `device` is `cpu` or `cuda:N`; `threads` is the number of CPU
-    threads; `precision` is float32, bfloat16 or float16.
+    threads; `precision` is float32, bfloat16 or float16; `compiled` has `torch.compile` prepare a
+    network that PyTorch runs.
 
     Raises InputError for a recipe that was made for other weights or that the network cannot run,
     and as `open_network` does.
@@ -36,6 +37,7 @@ class Extractor:
         device: str = "cpu",
         threads: int = 1,
         precision: str = "float32",
+        compiled: bool = False,
     ) -> None:
         for name, value in (("batch_size", batch_size), ("threads", threads)):
             if value < 1:
@@ -53,6 +55,7 @@ class Extractor:
                 device=device,
                 threads=threads,
                 precision=precision,
+                compiled=compiled,
             )
         check_views(network_file.path, self._network.input_size, recipe)
         self.recipe = recipe

@@ -116,12 +116,15 @@ def open_network(
     device: str = "cpu",
     threads: int = 1,
     precision: str = "float32",
+    compiled: bool = False,
 ) -> Network:
     """Load a network to run at `size` (height, width), in batches of `batch_size`.
 
     The returned network's own `batch`, where it has one, is the batch to feed it with. `device` is
-    `cpu` or `cuda:N`. Raises InputError for a file that cannot be loaded or run so, for a device
-    that is not there, and for a precision that the kind of file cannot be run in.
+    `cpu` or `cuda:N`, and for an ONNX file also `tensorrt:N`. `compiled` is for networks that are
+    built here and for torch.export files.
+    Raises InputError for a file that cannot be loaded or run so, for a device that is not there,
+    and for a precision or compilation that the kind of file cannot be run in.
     """
     _check_device(device)
     if precision not in PRECISIONS:
@@ -132,8 +135,14 @@ def open_network(
         fixed = input_size(file)
         check_size(path, fixed, size)
         module = load_module(file).to(device)
-        return TorchNetwork(path, module, **shape, precision=precision, input_size=fixed)
+        return TorchNetwork(
+            path, module, **shape, precision=precision, input_size=fixed, compiled=compiled
+        )
     kind = network_kind(path)
+    if compiled and kind != "export":
+        raise InputError(f"{path}: torch.compile does not take {kind} files")
+    if device.startswith("tensorrt") and kind != "onnx":
+        raise InputError(f"{path}: device {device} runs ONNX files only; export the network")
     if kind == "onnx":
         if precision != "float32":
             raise InputError(
@@ -147,7 +156,15 @@ def open_network(
         script = load_torchscript(path, device)
         return TorchNetwork(path, script, **shape, precision=precision)
     program, batch, fixed = load_export(path, device)
-    return TorchNetwork(path, program, **shape, precision=precision, batch=batch, input_size=fixed)
+    return TorchNetwork(
+        path,
+        program,
+        **shape,
+        precision=precision,
+        batch=batch,
+        input_size=fixed,
+        compiled=compiled,
+    )
 
 
 def load_module(file: NetworkFile) -> torch.nn.Module:
@@ -211,7 +228,8 @@ def check_views(path: str, fixed: tuple[int, int] | None, recipe: Recipe) -> Non
 
 def _check_device(device: str) -> None:
     try:
-        kind = torch.device(device)
+        # TensorRT is a way to run on a CUDA device.
+        kind = torch.device(device.replace("tensorrt", "cuda"))
     except RuntimeError as error:
         raise InputError(f"device must be cpu or cuda:N, not {device!r}") from error
     if kind.type not in ("cpu", "cuda") or (kind.type == "cpu" and device != "cpu"):

@@ -48,9 +48,9 @@ class OnnxNetwork:
         return features.astype(np.float32, copy=False)
 
     def _check_provider(self, path: str, device: str) -> None:
-        """ONNX Runtime falls back to the CPU in silence where CUDA does not start."""
+        """ONNX Runtime falls back to the CPU in silence where a provider does not start."""
         if device != "cpu" and self._session.get_providers()[0] == "CPUExecutionProvider":
-            raise InputError(f"{path}: ONNX Runtime could not start CUDA on {device}")
+            raise InputError(f"{path}: ONNX Runtime could not start {device}")
 
     def _probe(self, path: str, shape: tuple[int, int, int, int]) -> tuple[str, int]:
         """Run once on black: the outputs that a file declares may lack their shapes."""
@@ -171,15 +171,22 @@ def _session(
 
 
 def _providers(path: str, device: str) -> list:
+    """What runs the graph, best first; each takes what the one before it cannot."""
     if device == "cpu":
         return ["CPUExecutionProvider"]
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+    names = ["CUDAExecutionProvider"]
+    if device.startswith("tensorrt"):
+        names = ["TensorrtExecutionProvider", *names]
+    missing = [name for name in names if name not in onnxruntime.get_available_providers()]
+    if missing:
         raise InputError(
-            f"{path}: {device} needs ONNX Runtime for CUDA (pip install onnxruntime-gpu), "
-            "and the one installed runs on the CPU only"
+            f"{path}: {device} needs ONNX Runtime with {missing[0]} (pip install onnxruntime-gpu), "
+            "and the one installed lacks it"
         )
-    settings = {"device_id": str(torch.device(device).index or 0), "use_tf32": "0"}
-    return [("CUDAExecutionProvider", settings), "CPUExecutionProvider"]
+    index = device.partition(":")[2] or "0"
+    settings = {"CUDAExecutionProvider": {"use_tf32": "0"}}
+    chosen = [(name, {"device_id": index, **settings.get(name, {})}) for name in names]
+    return [*chosen, "CPUExecutionProvider"]
 
 
 def _dtype(path: str, declared: str) -> np.dtype:

@@ -49,6 +49,18 @@ class Light(nn.Module):
         return self.bn(self.conv2(self.conv1(maps))).relu()
 
 
+class Stream(nn.Module):
+    """Light convolutions in a row, as OSNet-AIN names them."""
+
+    def __init__(self, channels: int, depth: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*(Light(channels) for _ in range(depth)))
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """The next maps."""
+        return self.layers(maps)
+
+
 class Gate(nn.Module):
     """Weighs the channels of a stream by what its mean says; all streams share one gate."""
 
@@ -92,10 +104,7 @@ class AinBlock(nn.Module):
         super().__init__()
         middle = outside // 4
         self.conv1 = Convolution(inside, middle)
-        self.conv2 = nn.ModuleList(
-            nn.ModuleDict({"layers": nn.Sequential(*(Light(middle) for _ in range(depth)))})
-            for depth in range(1, _STREAMS + 1)
-        )
+        self.conv2 = nn.ModuleList(Stream(middle, depth) for depth in range(1, _STREAMS + 1))
         self.gate = Gate(middle)
         self.conv3 = Convolution(middle, outside, relu=False, norm="none" if instance else "batch")
         self.IN = nn.InstanceNorm2d(outside, affine=True) if instance else nn.Identity()
@@ -104,7 +113,7 @@ class AinBlock(nn.Module):
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """The next maps."""
         split = self.conv1(maps)
-        joined = sum(self.gate(stream["layers"](split)) for stream in self.conv2)
+        joined = sum(self.gate(stream(split)) for stream in self.conv2)
         return (self.IN(self.conv3(joined)) + self.downsample(maps)).relu()
 
 

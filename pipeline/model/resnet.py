@@ -53,13 +53,15 @@ class HalfInstanceNorm(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.half = channels // 2
-        self.IN = nn.InstanceNorm2d(self.half, affine=True)
-        self.BN = nn.BatchNorm2d(channels - self.half)
+        self.split_at = channels // 2
+        self.IN = nn.InstanceNorm2d(self.split_at, affine=True)
+        self.BN = nn.BatchNorm2d(channels - self.split_at)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """The normalised maps, `[B, C, H, W]`."""
-        return torch.cat([self.IN(maps[:, : self.half]), self.BN(maps[:, self.half :])], dim=1)
+        return torch.cat(
+            [self.IN(maps[:, : self.split_at]), self.BN(maps[:, self.split_at :])], dim=1
+        )
 
 
 class GeneralizedMean(nn.Module):

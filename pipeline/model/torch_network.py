@@ -27,8 +27,9 @@ class TorchNetwork:
 
     `run` lies on `device` already. `batch` and `input_size` are those it is fixed to, or None;
     `batch_size` and `size` (height, width) those it is to be run at otherwise. float16 and bfloat16
-    run under autocast.
-    Raises InputError where it does not run at `size` or has not one feature output `[B, D]`.
+    run under autocast. `compiled` lets `torch.compile` write code for the processor first, which
+    takes a minute and a C++ compiler. Raises InputError where it does not run at `size` or has not
+    one feature output `[B, D]`.
     """
 
     def __init__(
@@ -42,10 +43,12 @@ class TorchNetwork:
         precision: str,
         batch: int | None = None,
         input_size: tuple[int, int] | None = None,
+        compiled: bool = False,
     ) -> None:
         self.device = torch.device(device)
         self.batch, self.input_size = batch, input_size
-        self._run, self._half = run, _HALVES.get(precision)
+        self._run = torch.compile(run) if compiled else run
+        self._half = _HALVES.get(precision)
         check_size(path, input_size, size)
         self._output, self.dimension = self._probe(path, (batch or batch_size, 3, *size))
 

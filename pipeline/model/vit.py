@@ -69,7 +69,7 @@ class Transformer(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """The class token `[B, 768]`."""
         patches = self.patch_embed["proj"](images).flatten(2).transpose(1, 2)
-        start = self.cls_token.expand(len(images), -1, -1)
+        start = self.cls_token.expand(images.shape[0], -1, -1)
         tokens = torch.cat([start, patches], dim=1) + self.pos_embed
         return self.norm(self.blocks(tokens))[:, 0]
 

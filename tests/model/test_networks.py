@@ -195,3 +195,19 @@ def test_halves_of_the_torch_kinds(tmp_path: Path, checkpoint: Path) -> None:
         for precision in ("bfloat16", "float16"):
             half = open_network(files[kind], **run, precision=precision)(images)
             assert np.abs(half - full).max() <= 0.03 * np.abs(full).max(), (kind, precision)
+
+
+def test_compilation_and_tensorrt_are_for_some_files_only(tmp_path: Path, checkpoint: Path) -> None:
+    files = every_kind(tmp_path, checkpoint)
+    for kind in ("onnx", "openvino", "torchscript"):
+        with pytest.raises(InputError, match=f"torch.compile does not take {kind} files"):
+            open_network(files[kind], **RUN, compiled=True)
+    with pytest.raises(InputError, match="device tensorrt:9: PyTorch sees"):
+        open_network(files["onnx"], **RUN, device="tensorrt:9")
+
+
+def test_what_is_compiled_gives_the_same_features(tmp_path: Path) -> None:
+    file = NetworkFile(str(save_export(tmp_path / "n.pt2", Pooled().eval())))
+    images = torch.rand(4, 3, 16, 8)
+    compiled = open_network(file, **RUN, compiled=True)(images)
+    np.testing.assert_allclose(compiled, open_network(file, **RUN)(images), rtol=1e-5, atol=1e-6)

@@ -1,0 +1,222 @@
+"""model: look at a network, or write it as a file of another kind."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from jobs.arguments import Location
+from jobs.flags import RecipeFlags, stated
+from pipeline.errors import InputError
+
+NO_RECIPE_FLAGS = RecipeFlags()
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ExportFlags:
+    """What `export` writes, and what it is measured on."""
+
+    to: Literal["onnx", "openvino", "torchscript"] | None = None
+    """Kind of file to write."""
+    out: Path | None = None
+    """File to write: .onnx, .xml (its weights beside it as .bin), or .pt."""
+    quantize: Literal["int8"] | None = None
+    """Also make its weights and activations 8-bit numbers: another network, of another recipe."""
+    sample: Location | None = None
+    """Crops to measure on, and to calibrate 8-bit ranges with: your own (default: drawn ones)."""
+    sample_size: int = 128
+    """Crops taken from the sample, evenly spread."""
+    query: Location | None = None
+    """Labelled queries, to measure what 8-bit numbers cost; none of them in the sample."""
+    gallery: Location | None = None
+    """Labelled gallery to go with the queries."""
+    layout: str = "market1501"
+    """How the names of queries and gallery tell identity and camera (see extract)."""
+
+
+NO_EXPORT_FLAGS = ExportFlags()
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A network: `input` is (height, width), `speeds` are crops a second by backend.
+
+    `not_measured` tells, by backend, why it has no speed.
+    """
+
+    model: str
+    checkpoint: str | None
+    input: tuple[int, int]
+    dimension: int
+    parameters: int
+    recipe: dict[str, Any]
+    fingerprint: str
+    threads: int
+    batch_size: int
+    speeds: dict[str, float]
+    not_measured: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A network that was written as another file, held against its source on `crops` crops.
+
+    `deviation` is the largest cosine distance of a feature from the source's; `speeds` are crops a
+    second of source and copy; `accuracy` holds mAP and rank-1 of both where queries were given.
+    """
+
+    model: str
+    out: str
+    kind: str
+    quantized: bool
+    bytes: int
+    recipe_file: str
+    fingerprint: str
+    source_fingerprint: str
+    crops: int
+    deviation: float
+    speeds: dict[str, float]
+    accuracy: dict[str, dict[str, float]] | None
+
+
+def model(
+    action: Literal["info", "export"],
+    network: Location,
+    /,
+    *,
+    checkpoint: Location | None = None,
+    threads: Annotated[int, Parameter(name="--num-cpus")] = 1,
+    batch_size: int = 32,
+    speed: bool = True,
+    recipe: RecipeFlags = NO_RECIPE_FLAGS,
+    export: ExportFlags = NO_EXPORT_FLAGS,
+) -> ModelInfo | Exported:
+    """Look at a network, or write it as a file of another kind.
+
+    `info` tells its input, dimension, parameters, recipe and speed on this
+    machine; `export` writes it, and refuses a copy whose features are not
+    the source's.
+
+    For example:
+
+        regallery model export osnet_x0_25 --checkpoint model.pth.tar-60
+        --to openvino --out osnet.xml
+
+    Args:
+        action: info or export.
+        network: What extract takes as --model.
+        checkpoint: Weights of a network that is built here or of a torchvision backbone.
+        threads: CPUs to measure with.
+        batch_size: Crops that the network takes at once.
+        speed: Measure the speed of every backend that the network can be run by.
+    """
+    for flag, value in (("--num-cpus", threads), ("--batch-size", batch_size)):
+        if value < 1:
+            raise InputError(f"{flag} must be at least 1, not {value}")
+    if action == "info" and export != NO_EXPORT_FLAGS:
+        given = sorted(stated(export).items() - stated(NO_EXPORT_FLAGS).items())
+        raise InputError(f"--{given[0][0].replace('_', '-')} goes with model export, not with info")
+    from pipeline.model.kinds import check_file
+
+    check_file(network)
+    from pipeline.model.networks import NetworkFile, default_recipe
+    from pipeline.model.recipe import load_recipe_fields
+
+    file = NetworkFile(network, checkpoint)
+    fields = load_recipe_fields(recipe.recipe) if recipe.recipe else {}
+    wanted = default_recipe(file, fields | stated(recipe, without=("recipe",)))
+    run: dict[str, Any] = {"threads": threads, "batch_size": batch_size}
+    if action == "info":
+        return _info(file, wanted, run, speed=speed)
+    from jobs.model_export import write_copy
+
+    return Exported(**write_copy(file, wanted, export, run))
+
+
+def describe(result: ModelInfo | Exported) -> RenderableType:
+    """Facts in two columns, then speeds, and accuracy where it was measured."""
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    facts.add_column(style="bold")
+    facts.add_column(overflow="fold")
+    told = _told(result) if isinstance(result, ModelInfo) else _written(result)
+    for name, text in told.items():
+        facts.add_row(name, Text(text))
+    return Group(facts)
+
+
+def _info(file: Any, wanted: Any, run: dict[str, Any], *, speed: bool) -> ModelInfo:
+    from dataclasses import asdict
+
+    from jobs.model_export import speeds
+    from pipeline.model.networks import open_network
+    from pipeline.model.probe import parameters
+    from pipeline.model.torch_network import torch_threads
+
+    size = wanted.height, wanted.width
+    with torch_threads(run["threads"]):
+        dimension = open_network(file, size=size, **run).dimension
+    found, reasons = speeds(file, size, run) if speed else ({}, {})
+    return ModelInfo(
+        model=file.path,
+        checkpoint=file.checkpoint,
+        input=size,
+        dimension=dimension,
+        parameters=parameters(file),
+        recipe=asdict(wanted),
+        fingerprint=wanted.fingerprint,
+        threads=run["threads"],
+        batch_size=run["batch_size"],
+        speeds=found,
+        not_measured=reasons,
+    )
+
+
+def _told(result: ModelInfo) -> dict[str, str]:
+    several = "s" if result.threads > 1 else ""
+    on = f"batches of {result.batch_size}, {result.threads} thread{several}"
+    return {
+        "model": " ".join(each for each in (result.model, result.checkpoint) if each),
+        "input": f"3 x {result.input[0]} x {result.input[1]} (height x width)",
+        "feature": f"{result.dimension} dimensions",
+        "parameters": f"{result.parameters:,}",
+        "recipe": result.fingerprint,
+        **{f"  {name}": _value(value) for name, value in result.recipe.items()},
+        **({"speed": f"crops a second, {on}"} if result.speeds else {}),
+        **{f"  {name}": f"{value:,.1f}" for name, value in result.speeds.items()},
+        **{f"  {name}": f"not measured: {why}" for name, why in result.not_measured.items()},
+    }
+
+
+def _written(result: Exported) -> dict[str, str]:
+    told = {
+        "written": f"{result.out}, {result.bytes:,} bytes{', int8' if result.quantized else ''}",
+        "recipe": f"{result.fingerprint[:12]} (the source's is {result.source_fingerprint[:12]})",
+        "settings": f"{result.recipe_file}: give it to extract as --recipe",
+        "deviation": f"{result.deviation:.2e} at most (1 - cosine), on {result.crops} crops",
+        "speed": f"{result.speeds['copy']:,.1f} crops a second, the source"
+        f" {result.speeds['source']:,.1f}: {result.speeds['copy'] / result.speeds['source']:.2f}"
+        " times",
+    }
+    if result.accuracy:
+        before, after = result.accuracy["source"], result.accuracy["copy"]
+        told["accuracy"] = ", ".join(
+            f"{name} {100 * after[name]:.2f} ({100 * (after[name] - before[name]):+.2f})"
+            for name in ("mAP", "rank-1")
+        )
+    return told
+
+
+def _value(value: Any) -> str:
+    return ", ".join(f"{each:g}" for each in value) if isinstance(value, tuple) else str(value)
+
+
+if __name__ == "__main__":
+    from jobs.cli import main
+
+    sys.exit(main(["model", *sys.argv[1:]]))

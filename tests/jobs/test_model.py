@@ -1,0 +1,169 @@
+"""The verb model: what a network is, and copies of it that are held against it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.model.export import export
+from pipeline.model.networks import NetworkFile, default_recipe
+from pipeline.model.recipe import load_recipe_fields
+from tests.jobs.running import refused, result, run
+from tests.model.making import Pooled, save_onnx, save_script
+
+SMALL = ("--height", 32, "--width", 16, "--batch-size", 4)
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory):
+    return save_script(tmp_path_factory.mktemp("script") / "n.pt", Pooled().eval())
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory):
+    """Three folders of Market-1501 names: a sample, queries, and a gallery of the same people."""
+    root = tmp_path_factory.mktemp("crops")
+    rng = np.random.default_rng(0)
+    people = {number: rng.integers(0, 256, (3,)) for number in range(1, 5)}
+
+    def draw(folder, identity, camera, frame):
+        noise = rng.integers(-40, 40, (40, 20, 3))
+        pixels = np.clip(people[identity] + noise, 0, 255).astype(np.uint8)
+        (root / folder).mkdir(exist_ok=True)
+        name = f"{identity:04}_c{camera}s1_{frame:06}_00.png"
+        Image.fromarray(pixels).save(root / folder / name)
+
+    for identity in people:
+        draw("query", identity, 1, 1)
+        draw("gallery", identity, 2, 2)
+        draw("gallery", identity, 3, 3)
+        for frame in range(4, 7):
+            draw("sample", identity, 1, frame)
+    return root
+
+
+def test_info_tells_what_the_network_is(capsys, script):
+    told = result(capsys, "model", "info", script, *SMALL)
+    recipe = default_recipe(NetworkFile(str(script)), {"height": 32, "width": 16})
+    assert told["input"] == [32, 16]
+    assert told["dimension"] == 8
+    assert told["parameters"] == sum(each.numel() for each in Pooled().parameters())
+    assert told["fingerprint"] == recipe.fingerprint
+    assert {"torch", "onnxruntime", "openvino"} <= told["speeds"].keys()
+    assert all(speed > 0 for speed in told["speeds"].values())
+    quick = result(capsys, "model", "info", script, *SMALL, "--no-speed")
+    assert quick["speeds"] == quick["not_measured"] == {}
+
+
+def test_info_says_why_a_backend_cannot(capsys, tmp_path):
+    network = save_onnx(tmp_path / "n.onnx")
+    told = result(capsys, "model", "info", network, *SMALL)
+    assert told["speeds"].keys() | told["not_measured"].keys() == {"onnxruntime", "openvino"}
+    status, out, _ = run(capsys, "model", "info", network, *SMALL, "--no-speed")
+    assert status == 0
+    assert "3 dimensions" in out
+
+
+def test_export_is_held_against_its_source(capsys, script, tmp_path):
+    out = tmp_path / "copy.onnx"
+    told = result(capsys, "model", "export", script, *SMALL, "--to", "onnx", "--out", out)
+    assert told["deviation"] < 1e-6
+    assert told["crops"] > 4
+    assert told["bytes"] == out.stat().st_size
+    fields = load_recipe_fields(told["recipe_file"])
+    assert default_recipe(NetworkFile(str(out)), fields).fingerprint == told["fingerprint"]
+    assert told["fingerprint"] != told["source_fingerprint"]
+    assert {each.name for each in tmp_path.iterdir()} == {"copy.onnx", "copy.toml"}
+
+
+def test_a_copy_with_other_features_is_refused_and_leaves_nothing(
+    capsys, monkeypatch, script, tmp_path, crops
+):
+    def of_another(file, *rest):
+        export(NetworkFile(str(save_script(tmp_path / "o.pt", Pooled(seed=1).eval()))), *rest)
+
+    monkeypatch.setattr("jobs.model_export.export", of_another)
+    (tmp_path / "out").mkdir()
+    flags = ("--to", "onnx", "--out", tmp_path / "out" / "copy.onnx", "--sample", crops / "sample")
+    message = refused(capsys, "model", "export", script, *SMALL, *flags)
+    assert "off in cosine, and 1e-04 is allowed; nothing was written" in message
+    assert not [*(tmp_path / "out").iterdir()]
+
+
+def test_int8_tells_what_it_costs(capsys, script, tmp_path, crops):
+    out = tmp_path / "n8.xml"
+    told = result(
+        capsys, "model", "export", script, *SMALL, "--to", "openvino", "--out", out,
+        "--quantize", "int8", "--sample", crops / "sample", "--query", crops / "query",
+        "--gallery", crops / "gallery", "--layout", "market1501", "--sample-size", 6,
+    )  # fmt: skip
+    assert told["quantized"]
+    assert told["crops"] == 6
+    assert 1e-8 < told["deviation"] < 1e-2
+    assert told["accuracy"]["source"]["rank-1"] == 1
+    assert abs(told["accuracy"]["copy"]["mAP"] - told["accuracy"]["source"]["mAP"]) < 0.2
+    assert told["speeds"].keys() == {"source", "copy"}
+    assert {each.name for each in tmp_path.iterdir()} == {"n8.xml", "n8.bin", "n8.toml"}
+
+
+def test_a_sample_that_is_evaluated_too_is_refused(capsys, script, tmp_path, crops):
+    listed = tmp_path / "mixed.csv"
+    first = sorted((crops / "gallery").iterdir())[0]
+    listed.write_text(f"path\n{first}\n{sorted((crops / 'sample').iterdir())[0]}\n")
+    message = refused(
+        capsys, "model", "export", script, *SMALL, "--to", "onnx", "--out", tmp_path / "o.onnx",
+        "--quantize", "int8", "--sample", listed, "--query", crops / "query",
+        "--gallery", crops / "gallery",
+    )  # fmt: skip
+    assert f"1 of its crops are evaluated too, as {first}" in message
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ((), "model export needs --to onnx, openvino or torchscript, and --out FILE"),
+        (("--to", "onnx", "--out", "o.pt"), "--to onnx writes .onnx files"),
+        (("--to", "onnx", "--out", "no/such/o.onnx"), "there is no folder no/such; make it first"),
+        (
+            ("--to", "torchscript", "--out", "o.pt", "--quantize", "int8"),
+            "--quantize int8 writes onnx or openvino, not torchscript",
+        ),
+        (("--to", "onnx", "--out", "o.onnx", "--quantize", "int8"), "int8 needs --sample"),
+        (("--to", "onnx", "--out", "o.onnx", "--query", "q"), "--query and --gallery go together"),
+        (("--to", "onnx", "--out", "o.onnx", "--sample-size", "0"), "--sample-size must be at lea"),
+        (("--to", "onnx", "--out", "o.onnx", "--batch-size", "0"), "--batch-size must be at leas"),
+        (("--to", "onnx", "--out", "o.onnx", "--num-cpus", "0"), "--num-cpus must be at least 1"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_told(capsys, script, flags, told):
+    assert told in refused(capsys, "model", "export", script, *flags)
+
+
+def test_flags_of_export_are_refused_with_info(capsys, script):
+    assert "--to goes with model export" in refused(capsys, "model", "info", script, "--to", "onnx")
+    assert "no such file" in refused(capsys, "model", "info", "absent.onnx")
+
+
+def test_samples_that_cannot_be_read_are_told(capsys, script, tmp_path, crops):
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "0001_c1s1_000001_00.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    flags = ("--to", "onnx", "--out", tmp_path / "o.onnx")
+    sample = ("--sample", tmp_path / "bad")
+    message = refused(capsys, "model", "export", script, *SMALL, *flags, *sample)
+    assert "not one of its images can be decoded" in message
+    sides = ("--query", tmp_path / "bad", "--gallery", crops / "gallery")
+    assert "000001_00.jpg: " in refused(capsys, "model", "export", script, *SMALL, *flags, *sides)
+    alone = ("--query", crops / "query", "--gallery", crops / "query")
+    message = refused(capsys, "model", "export", script, *SMALL, *flags, *alone)
+    assert "no query has a match by another camera" in message
+
+
+def test_config_and_json_name_the_action(capsys, script, tmp_path):
+    config = tmp_path / "run.toml"
+    config.write_text("[model]\nheight = 32\nwidth = 16\nspeed = false\n")
+    status, out, _ = run(capsys, "model", "info", script, "--config", config, "--json")
+    assert status == 0
+    assert json.loads(out)["input"] == [32, 16]
+    assert Path(json.loads(out)["model"]) == script
