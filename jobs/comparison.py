@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from pipeline.core.blocks import FeatureRows
 from pipeline.core.ranking import DISTRACTOR, NO_CAMERA, Labels, has_match
 from pipeline.errors import InputError
+from pipeline.gallery.derived import derivation
 from pipeline.gallery.table import Gallery
 from pipeline.model.recipe import Recipe
 
@@ -39,6 +40,7 @@ def open_sides(
             f"features of two recipes are never compared: {query} and {gallery} differ in"
             f" {different}; extract one of them again"
         )
+    _check_expansions(*tables)
     for each in tables:
         if each.count == 0:
             raise InputError(f"{each.location} has no row in version {each.version}")
@@ -66,6 +68,31 @@ def labels_of(tables: Sequence[pa.Table]) -> list[Labels]:
         )
         for each in tables
     ]
+
+
+def _check_expansions(query: Gallery, gallery: Gallery) -> None:
+    """Say which features are expanded; refuse expanded queries of a gallery that is not."""
+    ours, theirs = derivation(query), derivation(gallery)
+    if ours and (theirs is None or theirs.parameters != ours.parameters):
+        raise InputError(
+            f"{query.location} is {ours}, and {gallery.location} is {theirs or 'not expanded'}:"
+            " expanded queries are compared only with a gallery expanded in the same way; give"
+            f" --query {ours.parent}"
+        )
+    for table, how in ((query, ours), (gallery, theirs)):
+        if how:
+            logger.warning("%s is %s", table.location, how)
+
+
+def camera_names(*sides: Side) -> dict[int, str]:
+    """The name of each camera number in the labels, in the order of the numbers."""
+    names: dict[int, str] = {}
+    for side in sides:
+        numbers, first = np.unique(side.labels.camera, return_index=True)
+        named = side.rows["camera"].take(first).to_pylist()
+        known = zip(numbers.tolist(), named, strict=True)
+        names |= {number: name for number, name in known if name is not None}
+    return dict(sorted(names.items()))
 
 
 def check_matches(query: Side, gallery: Side) -> None:

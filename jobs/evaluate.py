@@ -2,9 +2,8 @@
 
 import sys
 import tempfile
-import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,20 +11,14 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from jobs.arguments import LOCATION, Location
-from jobs.console import progress
-from jobs.flags import ExpansionFlags, FoldFlags, RerankingFlags, stated
+from jobs.flags import ExpansionFlags, FigureFlags, FoldFlags, RerankingFlags, stated
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
-    from collections.abc import Callable
-
     from jobs.comparison import Side
-    from jobs.evaluation_report import Ranking
-    from jobs.neighborhood import Neighborhood
-    from pipeline.core.expansion import Expansion
-    from pipeline.core.reranking import Reranking
 
 
+ALL_FIGURES = FigureFlags()
 NO_EXPANSION = ExpansionFlags()
 NO_RERANKING = RerankingFlags()
 THIS_PROCESS = FoldFlags()
@@ -47,17 +40,19 @@ def evaluate(
     out: Annotated[Path, LOCATION],
     query_version: int | None = None,
     gallery_version: int | None = None,
-    max_rank: int = 50,
+    figures: FigureFlags = ALL_FIGURES,
     expansion: ExpansionFlags = NO_EXPANSION,
     reranking: RerankingFlags = NO_RERANKING,
     on: FoldFlags = THIS_PROCESS,
 ) -> Evaluated:
     """Measure exact retrieval accuracy of queries against a gallery.
 
-    Gives CMC, mAP in both definitions and mINP, plain, with alpha query
-    expansion and re-ranked, as a table, report.json and a self-contained
-    report.html. Rows of the query's identity and camera, and junk, are left
-    out; distractors count. The figures do not depend on blocks or workers.
+    Gives CMC, mAP in both definitions and mINP, with confidence intervals,
+    by camera and by pair of cameras, and the open-set figures: TAR at FAR
+    1e-2 to 1e-6 and the equal-error rate. Plain, with alpha query expansion
+    and re-ranked, as a table, report.json and a self-contained report.html.
+    Rows of the query's identity and camera, and junk, are left out;
+    distractors count. No figure depends on blocks or workers.
 
     For example:
 
@@ -70,17 +65,15 @@ def evaluate(
         out: Folder of the report.
         query_version: Version of the queries (default: the latest).
         gallery_version: Version of the gallery (default: the latest).
-        max_rank: Length of the CMC curve.
     """
     from jobs.comparison import check_matches, open_sides
     from jobs.evaluation_report import make_report, write_report
     from jobs.neighborhood import Neighborhood
+    from jobs.rankings import Figures, rank
     from pipeline.core.blocks import Tiling
     from pipeline.core.expansion import Expansion
     from pipeline.core.reranking import Reranking
 
-    if max_rank < 1:
-        raise InputError(f"--max-rank must be at least 1, not {max_rank}")
     if on.scratch is not None and not on.scratch.is_dir():
         raise InputError(f"--scratch {on.scratch} is no folder: make it first")
     if out.exists() and not out.is_dir():
@@ -91,8 +84,10 @@ def evaluate(
             Expansion(mode, **stated(expansion, without=("aqe",))) for mode in expansion.aqe
         ]
         ways += [Reranking(**stated(reranking, without=("rerank",)))] if reranking.rerank else []
+        wanted = Figures.of(figures)
     except ValueError as error:
         raise InputError(str(error)) from error
+    wanted.check(ways)
     sides = open_sides(query, query_version, gallery, gallery_version)
     check_matches(*sides)
     with ExitStack() as stack:
@@ -105,14 +100,14 @@ def evaluate(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=scratch)))
         features = sides[0].features, sides[1].features
         around = Neighborhood.of(*features, ways, folder, tiling, on)
-        rankings = [_ranked(sides, way, around, max_rank) for way in [None, *dict.fromkeys(ways)]]
+        rankings = [rank(*sides, way, around, wanted) for way in [None, *dict.fromkeys(ways)]]
         report = make_report(
             *sides,
             rankings,
             tiling,
-            max_rank=max_rank,
+            figures=wanted,
             settings=_chosen(on, ("workers", "query_block", "gallery_block")),
-            command=_command(sides, out, expansion, reranking),
+            command=_command(sides, out, figures, expansion, reranking),
         )
     json, html = write_report(report, *sides, out)
     return Evaluated(json, html, report)
@@ -129,9 +124,14 @@ def _command(sides: "tuple[Side, Side]", out: Path, *flags: Any) -> list[str]:
         words += [f"--{name}", str(Path(side.gallery.location).absolute())]
         words += [f"--{name}-version", str(side.gallery.version)]
     words += ["--out", str(out.absolute())]
-    for name, value in (pair for each in flags for pair in stated(each).items()):
+    for field, value in (
+        (field, getattr(each, field.name)) for each in flags for field in fields(each)
+    ):
+        name = field.name.replace("_", "-")
+        if value == field.default:
+            continue
         if isinstance(value, bool):
-            words += [f"--{name}"] if value else []
+            words.append(f"--{name}" if value else f"--no-{name}")
         else:
             every = value if isinstance(value, tuple) else (value,)
             words += [f"--{name}={one}" for one in every]
@@ -144,47 +144,6 @@ def describe(result: Evaluated) -> RenderableType:
     from pipeline.report.results import checked
 
     return Group(metrics_table(checked(result.report)), Text(f"report: {result.report_html}"))
-
-
-def _ranked(
-    sides: "tuple[Side, Side]",
-    settings: "Expansion | Reranking | None",
-    around: "Neighborhood",
-    max_rank: int,
-) -> "Ranking":
-    """Expand or re-rank as `settings` say, count the ranks, and sum them up."""
-    from jobs.evaluation_report import Ranking
-    from pipeline.core.expansion import Expansion
-    from pipeline.core.metrics import summarize
-    from pipeline.core.reranking import Reranking
-    from pipeline.stages.evaluate import count_ranks
-
-    query, gallery = sides
-    queries, rows = query.features, gallery.features
-    name = "baseline" if settings is None else settings.name
-    begun = time.perf_counter()
-    with progress() as bar:
-
-        def told(task: str, total: int) -> "Callable[[int], None]":
-            number = bar.add_task(f"{name}: {task}", total=total)
-            return lambda done: bar.advance(number, done)
-
-        if isinstance(settings, Expansion):
-            queries, rows = around.expand(settings, told)
-        if isinstance(settings, Reranking):
-            counts = around.rerank(query.labels, gallery.labels, settings, told)
-        else:
-            counts = count_ranks(
-                queries,
-                query.labels,
-                rows,
-                gallery.labels,
-                workers=around.on.workers,
-                tiling=around.tiling,
-                progress=told("counting ranks", len(rows)),
-            )
-    summary = summarize(counts, len(rows), max_rank=max_rank)
-    return Ranking(name, settings, queries, rows, summary, time.perf_counter() - begun)
 
 
 if __name__ == "__main__":

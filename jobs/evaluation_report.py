@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -11,36 +11,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.comparison import Side
+from jobs.comparison import Side, camera_names
+from jobs.rankings import Figures, Ranking
 from pipeline.archive.decoding import decode
 from pipeline.archive.faults import Rejected
 from pipeline.archive.reading import read_image
-from pipeline.core.blocks import FeatureRows, Tiling
-from pipeline.core.expansion import Expansion
-from pipeline.core.metrics import Summary
+from pipeline.core.blocks import Tiling
+from pipeline.core.open_set import OpenSet
 from pipeline.core.reranking import Reranking
 from pipeline.core.topk import search
+from pipeline.gallery.derived import derivation
 from pipeline.gallery.summary import summarize
 from pipeline.model.recipe import Recipe
 from pipeline.report.page import write
-from pipeline.report.results import checked
+from pipeline.report.results import SCHEMA, checked
 from pipeline.report.thumbnails import Thumbnails, thumbnail, wanted
 
 RANKS = (1, 5, 10, 20)
 SHOWN_QUERIES = 5
 SHOWN_ROWS = 10
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """One way to rank: what it is called, the features it ranks, and what came out."""
-
-    name: str
-    settings: Expansion | Reranking | None
-    queries: FeatureRows
-    gallery: FeatureRows
-    summary: Summary
-    seconds: float
 
 
 def make_report(
@@ -49,7 +38,7 @@ def make_report(
     rankings: Sequence[Ranking],
     tiling: Tiling,
     *,
-    max_rank: int,
+    figures: Figures,
     settings: dict[str, Any],
     command: Sequence[str],
 ) -> dict[str, Any]:
@@ -58,8 +47,9 @@ def make_report(
     # Re-ranked lists are ordered by no similarity that could be shown beside a row.
     shown = [each for each in rankings if not isinstance(each.settings, Reranking)]
     best = max(shown, key=lambda ranking: ranking.summary.mean_ap)
+    names = camera_names(query, gallery)
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "regallery": version("regallery"),
         "command": shlex.join(command),
@@ -69,7 +59,9 @@ def make_report(
         "dimension": gallery.gallery.dimension,
         "storage": gallery.gallery.dtype,
         "settings": settings,
-        "results": [_result(ranking, max_rank) for ranking in rankings],
+        "protocol": _protocol(figures),
+        "bootstrap": asdict(figures.bootstrap) if figures.bootstrap else None,
+        "results": [_result(ranking, figures.max_rank, names) for ranking in rankings],
         "ranked": _ranked_lists(query, gallery, best, tiling),
     }
 
@@ -84,8 +76,9 @@ def write_report(
 
 
 def _table(side: Side) -> dict[str, Any]:
-    found = summarize(side.gallery)
+    found, how = summarize(side.gallery), derivation(side.gallery)
     return {
+        **({"expanded": str(how)} if how else {}),
         "location": side.gallery.location,
         "version": found.version,
         "rows": found.rows,
@@ -100,7 +93,13 @@ def _without_identity(side: Side) -> dict[str, int]:
     return {"distractors": found.distractors, "junk": found.junk}
 
 
-def _result(ranking: Ranking, max_rank: int) -> dict[str, Any]:
+def _protocol(figures: Figures) -> dict[str, Any]:
+    if figures.draws is None:
+        return {"name": "market1501", "repeats": None, "seed": None}
+    return {"name": "cuhk03"} | asdict(figures.draws)
+
+
+def _result(ranking: Ranking, max_rank: int, names: dict[int, str]) -> dict[str, Any]:
     """A ranking's figures; null and an empty curve where no query was valid."""
     summary, settings = ranking.summary, ranking.settings
     curve = summary.cmc.tolist() if summary.valid else []
@@ -119,7 +118,54 @@ def _result(ranking: Ranking, max_rank: int) -> dict[str, Any]:
         "mAP": summary.mean_ap if summary.valid else None,
         "mAP_trapezoid": summary.mean_ap_trapezoid if summary.valid else None,
         "mINP": summary.mean_inp if summary.valid else None,
+        "intervals": _intervals(ranking),
+        "open_set": _open_set(ranking.open_set) if ranking.open_set else None,
+        "cameras": [
+            {
+                "camera": names.get(each.camera),
+                "queries": each.queries,
+                "valid": each.valid,
+                "rank1": each.rank1 if each.valid else None,
+                "mAP": each.mean_ap if each.valid else None,
+            }
+            for each in ranking.cameras
+        ],
+        "camera_pairs": None
+        if ranking.pairs is None
+        else [
+            {
+                "query_camera": names.get(each.query_camera),
+                "gallery_camera": names.get(each.gallery_camera),
+                "valid": each.valid,
+                "rank1": each.rank1,
+                "mAP": each.mean_ap,
+            }
+            for each in ranking.pairs
+        ],
         "seconds": ranking.seconds,
+    }
+
+
+def _intervals(ranking: Ranking) -> dict[str, Any] | None:
+    if ranking.intervals is None:
+        return None
+    ends = ranking.intervals.tolist()
+    pairs = zip(("mAP", "rank1"), ends, strict=True)
+    return {name: {"low": low, "high": high} for name, (low, high) in pairs}
+
+
+def _open_set(found: OpenSet) -> dict[str, Any]:
+    """Every rate that was asked for; null beside those that the negatives are too few for."""
+    nothing = dict.fromkeys(("threshold", "false_accepts", "far", "tar"))
+    return {
+        "positives": found.positives,
+        "negatives": found.negatives,
+        "equal_error_rate": found.equal_error_rate,
+        "equal_error_threshold": found.equal_error_threshold,
+        "points": [
+            asdict(point) if point else {"wanted": rate, **nothing}
+            for rate, point in zip(found.rates, found.points, strict=True)
+        ],
     }
 
 

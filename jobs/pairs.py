@@ -1,11 +1,8 @@
 """The pairs that a calibration looks at: some queries, and every row of a gallery."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
-from jobs.comparison import Side, labels_of, open_sides
+from jobs.comparison import Side, camera_names, labels_of, open_sides
 from pipeline.core.blocks import ChosenRows, FeatureRows
 from pipeline.core.calibration import against_itself, sample_identities
 from pipeline.core.false_matches import negatives_of
@@ -66,7 +63,7 @@ def open_pairs(
         query_labels=Labels(asked.labels.identity[chosen], asked.labels.camera[chosen]),
         rows=held.features,
         labels=held.labels,
-        cameras=dict(sorted([*_cameras(asked), *_cameras(held)])),
+        cameras=camera_names(asked, held),
     )
 
 
@@ -76,10 +73,3 @@ def _alone(gallery: str, version: int | None) -> Side:
     rows = table.rows(["identity", "camera"])
     (labels,) = labels_of([rows])
     return Side(table, rows, table.features(), against_itself(labels))
-
-
-def _cameras(side: Side) -> Iterator[tuple[int, str]]:
-    """The number and the name of each camera of a side."""
-    numbers, first = np.unique(side.labels.camera, return_index=True)
-    names = side.rows["camera"].take(first).to_pylist()
-    return ((n, name) for n, name in zip(numbers.tolist(), names, strict=True) if name is not None)

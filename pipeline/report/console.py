@@ -4,8 +4,20 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.report.figures import ABSENT, count, figure, gain, label, percent, points, ranks
-from pipeline.report.results import QuerySet, Report
+from pipeline.report.figures import (
+    ABSENT,
+    RATES,
+    count,
+    figure,
+    gain,
+    label,
+    operating_point,
+    percent,
+    points,
+    ranks,
+    span,
+)
+from pipeline.report.results import QuerySet, Report, Result
 
 
 def metrics_table(report: Report) -> Group:
@@ -28,8 +40,37 @@ def metrics_table(report: Report) -> Group:
             percent(result["mINP"]),
             *(percent(figure(result, rank)) for rank in shown),
         )
+    parts: list[Table | Text] = [table, Text()]
+    if any(result["intervals"] or result["open_set"] for result in report["results"]):
+        parts += [_certainty_table(report), Text()]
     notes = [_set("query", report["query"]), _set("gallery", report["gallery"]), *_remarks(report)]
-    return Group(table, Text(), *(Text(note) for note in notes))
+    return Group(*parts, *(Text(note) for note in notes))
+
+
+def _certainty_table(report: Report) -> Table:
+    """Confidence intervals and open-set figures of every result that has them."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
+    table.add_column("result", overflow="fold")
+    level = f" {100 * report['bootstrap']['level']:g} %" if report["bootstrap"] else ""
+    rates = (f"{rate:.0e}".replace("e-0", "e-") for rate in RATES)
+    for heading in (f"mAP{level}", f"R1{level}", "EER", *rates):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for result in report["results"]:
+        ends = result["intervals"]
+        found = result["open_set"]
+        table.add_row(
+            Text(result["name"]),
+            span(ends["mAP"]) if ends else ABSENT,
+            span(ends["rank1"]) if ends else ABSENT,
+            percent(found["equal_error_rate"] if found else None, 1),
+            *(_accepted(result, rate) for rate in RATES),
+        )
+    return table
+
+
+def _accepted(result: Result, rate: float) -> str:
+    point = operating_point(result, rate)
+    return percent(point["tar"] if point else None, 1)
 
 
 def _set(side: str, table: QuerySet) -> str:
@@ -51,6 +92,22 @@ def _remarks(report: Report) -> list[str]:
         "gain is in points of mAP over the first row",
     ]
     first = report["results"][0]
+    bootstrap, found = report["bootstrap"], first["open_set"]
+    if bootstrap and first["intervals"]:
+        remarks.append(
+            f"mAP and R1 from {ABSENT} to: {100 * bootstrap['level']:g} % bootstrap intervals of"
+            f" {bootstrap['replicates']:,} replicates"
+        )
+    if found:
+        remarks.append(
+            f"EER, and TAR at FAR 1e-2 to 1e-6: over {count(found['positives'], 'positive')} and"
+            f" {count(found['negatives'], 'negative')}; {ABSENT} where those are too few"
+        )
+    if report["protocol"]["name"] == "cuhk03":
+        remarks.append(
+            f"protocol cuhk03: R is over {count(report['protocol']['repeats'] or 0, 'draw')} of one"
+            " image of each identity"
+        )
     remarks.append(
         f"means are over {count(first['valid'], 'valid query', 'valid queries')}; "
         f"{first['invalid']:,} had no match and are left out"

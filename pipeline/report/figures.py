@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
+from pipeline.report.breakdown import Interval, OperatingPoint
 from pipeline.report.results import Report, Result, Scalar
 
-ABSENT = "–"  # noqa: RUF001  (an en dash: there is no figure)
+ABSENT = "–"  # noqa: RUF001  (an en dash: there is no figure; also that of a span)
 MINUS = "\u2212"
 
 
@@ -53,6 +54,37 @@ def figure(result: Result, metric: str) -> float | None:
         "mAP_trapezoid": result["mAP_trapezoid"],
         "mINP": result["mINP"],
     }[metric]
+
+
+RATES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+"""The false-accept rates of the tables."""
+
+
+def span(interval: Interval, digits: int = 1) -> str:
+    """An interval in percent.
+
+    >>> span({"low": 0.5547, "high": 0.671}) == f"55.5{ABSENT}67.1"
+    True
+    """
+    return f"{percent(interval['low'], digits)}{ABSENT}{percent(interval['high'], digits)}"
+
+
+def operating_point(result: Result, rate: float) -> OperatingPoint | None:
+    """What a result reaches at a false-accept rate; None where that cannot be measured."""
+    points = result["open_set"]["points"] if result["open_set"] else []
+    return next(
+        (each for each in points if each["wanted"] == rate and each["far"] is not None), None
+    )
+
+
+def power(rate: float) -> str:
+    """A power of ten as it is printed.
+
+    >>> power(0.01), power(1e-6)
+    ('10⁻²', '10⁻⁶')
+    """
+    exponent = f"{rate:.0e}".split("e")[1]
+    return "10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def label(result: Result) -> str:

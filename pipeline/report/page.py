@@ -13,8 +13,8 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.errors import InputError
-from pipeline.report import figures
-from pipeline.report.charts import cmc_chart
+from pipeline.report import camera_grid, figures
+from pipeline.report.charts import cmc_chart, roc_chart
 from pipeline.report.results import Report, checked
 from pipeline.report.thumbnails import Thumbnails
 
@@ -38,11 +38,14 @@ def render(report: Mapping[str, Any], thumbnails: Thumbnails = _EMPTY) -> str:
             style=Markup(_template("report.css")),
             wide=cmc_chart(whole, width=816, height=340, name="wide"),
             narrow=cmc_chart(whole, width=340, height=270, name="narrow"),
+            wide_roc=roc_chart(whole, width=816, height=340, name="wide-roc"),
+            narrow_roc=roc_chart(whole, width=340, height=270, name="narrow-roc"),
             settings={
                 "regallery": whole["regallery"],
                 "feature dimension": whole["dimension"],
                 "gallery storage": whole["storage"],
                 **whole["settings"],
+                **_drawn(whole),
             },
             reasons=sorted(whole["query"]["rejects"].keys() | whole["gallery"]["rejects"].keys()),
         )
@@ -88,6 +91,19 @@ def _replace(path: Path, text: str) -> None:
         raise
 
 
+def _drawn(report: Report) -> dict[str, str]:
+    """What was drawn at random, and how."""
+    protocol, bootstrap = report["protocol"], report["bootstrap"]
+    draws = f", {protocol['repeats']} draws, seed {protocol['seed']}"
+    drawn = {"protocol": protocol["name"] + (draws if protocol["repeats"] else "")}
+    if bootstrap:
+        drawn["confidence intervals"] = (
+            f"{100 * bootstrap['level']:g} %, {bootstrap['replicates']} replicates,"
+            f" seed {bootstrap['seed']}"
+        )
+    return drawn
+
+
 def _title(report: Report) -> str:
     query, gallery = (_last_part(report[side]["location"]) for side in ("query", "gallery"))
     return f"{query} against {gallery}"
@@ -111,16 +127,22 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     for name in (
+        "RATES",
         "count",
         "figure",
         "gain",
         "label",
+        "operating_point",
         "pairs",
         "percent",
         "points",
+        "power",
         "ranks",
         "scalar",
         "seconds",
+        "span",
     ):
         environment.globals[name] = getattr(figures, name)
+    for name in ("SHOWN", "busiest", "camera_grid"):
+        environment.globals[name] = getattr(camera_grid, name)
     return environment

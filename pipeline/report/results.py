@@ -10,13 +10,23 @@ from itertools import pairwise
 from typing import Annotated, Any, Literal, NotRequired, TypedDict, cast
 
 from pipeline.errors import InputError
+from pipeline.report.breakdown import (
+    CameraFigures,
+    Count,
+    Intervals,
+    OpenSet,
+    PairFigures,
+    Position,
+    Share,
+    check_cameras,
+    check_intervals,
+    check_open_set,
+    check_pairs,
+)
 from pipeline.report.structure import Between, conform
 
-SCHEMA = 1
+SCHEMA = 2
 
-Count = Annotated[int, Between(0)]
-Position = Annotated[int, Between(1)]
-Share = Annotated[float, Between(0, 1)]
 Scalar = bool | int | float | str | None
 Mode = Literal["query", "database", "joint"]
 
@@ -30,6 +40,7 @@ class QuerySet(TypedDict):
     rejects: dict[str, Count]  # inputs that gave no row, by reason
     identities: Count  # distinct identities, junk and distractors left out
     cameras: Count  # distinct cameras
+    expanded: NotRequired[str]  # how its features came of another gallery's, where they did
 
 
 class GallerySet(QuerySet):
@@ -37,6 +48,22 @@ class GallerySet(QuerySet):
 
     distractors: Count  # rows of identity 0: kept, never a match
     junk: Count  # rows of identity -1: left out of every ranking
+
+
+class Protocol(TypedDict):
+    """What the CMC is measured on."""
+
+    name: Literal["market1501", "cuhk03"]  # the whole list, or one random image of each identity
+    repeats: Position | None  # draws of the images; null for market1501
+    seed: Count | None  # of the draws; null for market1501
+
+
+class Resampling(TypedDict):
+    """How the confidence intervals were drawn."""
+
+    replicates: Position
+    level: Share
+    seed: Count
 
 
 class Result(TypedDict):
@@ -54,6 +81,10 @@ class Result(TypedDict):
     mAP: Share | None  # by the non-interpolated AP
     mAP_trapezoid: Share | None  # by the AP of the trapezoid rule
     mINP: Share | None
+    intervals: Intervals | None  # null without a bootstrap or a valid query
+    open_set: OpenSet | None  # null where not asked for, not defined, or without pairs
+    cameras: list[CameraFigures]  # by query camera
+    camera_pairs: list[PairFigures] | None  # pairs with a match; null where not counted
     seconds: Annotated[float, Between(0)]  # wall time of this result
 
 
@@ -98,7 +129,7 @@ class Ranked(TypedDict):
 class Report(TypedDict):
     """A whole evaluation. The first result is the one that the others' gains are counted from."""
 
-    schema: Literal[1]
+    schema: Literal[2]
     created: str  # ISO 8601 with its offset from UTC
     regallery: str  # version of Regallery
     command: NotRequired[str]  # what to type to get this report again
@@ -107,7 +138,9 @@ class Report(TypedDict):
     recipe: dict[str, Scalar | list[Scalar]]  # must hold `fingerprint`; the rest is shown as it is
     dimension: Position  # of a feature
     storage: Literal["float32", "float16"]  # of the gallery's features
-    settings: dict[str, Scalar]  # block sizes, workers, seed
+    settings: dict[str, Scalar]  # block sizes, workers
+    protocol: Protocol
+    bootstrap: Resampling | None  # null without intervals
     results: list[Result]
     ranked: Ranked | None
 
@@ -116,7 +149,8 @@ def checked(report: Mapping[str, Any]) -> Report:
     """`report` as plain JSON data in the key order of `Report`, or an InputError naming the place.
 
     Beside the types, these hold: names of results differ; valid + invalid = queries; metrics are
-    null exactly where no query is valid; CMC never falls and agrees with `rank` and `cmc_cut`.
+    null exactly where no query is valid; CMC never falls and agrees with `rank` and `cmc_cut`; so
+    do the counts by camera with those of the result; draws have a number and a seed under cuhk03.
     """
     plain = cast(Report, conform(report, Report, "report"))
     try:
@@ -137,6 +171,11 @@ def checked(report: Mapping[str, Any]) -> Report:
         if name in names[:place]:
             raise InputError(f"{where}.name: {name!r} names two results")
         _check_result(result, where)
+        if (result["intervals"] is None) != (plain["bootstrap"] is None or not result["valid"]):
+            raise InputError(f"{where}.intervals: go with report.bootstrap and a valid query")
+    drawn = {plain["protocol"]["repeats"] is not None, plain["protocol"]["seed"] is not None}
+    if drawn != {plain["protocol"]["name"] == "cuhk03"}:
+        raise InputError("report.protocol: repeats and seed go with cuhk03, and only with it")
     if plain["ranked"] is not None and plain["ranked"]["result"] not in names:
         raise InputError(f"report.ranked.result: {plain['ranked']['result']!r} names no result")
     return plain
@@ -154,6 +193,12 @@ def _check_result(result: Result, where: str) -> None:
     ):
         raise InputError(f"{where}: no valid query, so every metric must be null and cmc empty")
     _check_curve(result, where)
+    if result["intervals"] is not None:
+        check_intervals(result["intervals"], f"{where}.intervals")
+    if result["open_set"] is not None:
+        check_open_set(result["open_set"], f"{where}.open_set")
+    check_cameras(result["cameras"], queries, valid, f"{where}.cameras")
+    check_pairs(result["camera_pairs"] or [], f"{where}.camera_pairs")
 
 
 def _check_curve(result: Result, where: str) -> None:

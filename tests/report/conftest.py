@@ -24,7 +24,49 @@ def _result(name: str, mode: str | None, gain: float) -> dict[str, Any]:
         "mAP": 0.61234 + gain,
         "mAP_trapezoid": 0.60352 + gain,
         "mINP": 0.23456 - gain,
+        "intervals": {
+            "mAP": {"low": 0.5512 + gain, "high": 0.6627 + gain},
+            "rank1": {"low": 0.375 + gain, "high": 0.625 + gain},
+        },
+        "open_set": _open_set(gain),
+        "cameras": [
+            {"camera": "c1", "queries": 5, "valid": 5, "rank1": 0.6 + gain, "mAP": 0.7 + gain},
+            {"camera": "c2", "queries": 3, "valid": 3, "rank1": 0.25, "mAP": 0.46875},
+            {"camera": None, "queries": 1, "valid": 0, "rank1": None, "mAP": None},
+        ],
+        "camera_pairs": [
+            _pair("c1", "c2", 5, 0.59375 + gain),
+            _pair("c1", "c10", 2, 0.84375 + gain),
+            _pair("c2", "c1", 3, 0.34375),
+        ],
         "seconds": 1.25,
+    }
+
+
+def _open_set(gain: float) -> dict[str, Any]:
+    reached = [(1e-3, 0.90625, 1, 0.21875), (2e-3, 0.875, 2, 0.3125), (1e-2, 0.75, 12, 0.4375)]
+    points: list[dict[str, Any]] = [
+        {"wanted": 1e-4, "threshold": None, "false_accepts": None, "far": None, "tar": None}
+    ]
+    for wanted, threshold, accepts, tar in reached:
+        point = {"wanted": wanted, "threshold": threshold, "false_accepts": accepts}
+        points.append({**point, "far": accepts / 1234, "tar": tar + gain})
+    return {
+        "positives": 16,
+        "negatives": 1234,
+        "equal_error_rate": 0.15625 - gain,
+        "equal_error_threshold": 0.53125,
+        "points": points,
+    }
+
+
+def _pair(query: str, gallery: str, valid: int, mean: float) -> dict[str, Any]:
+    return {
+        "query_camera": query,
+        "gallery_camera": gallery,
+        "valid": valid,
+        "rank1": 0.5,
+        "mAP": mean,
     }
 
 
@@ -48,7 +90,7 @@ def _entry(path: str, ap: float) -> dict[str, Any]:
 def report() -> dict[str, Any]:
     """A whole report with every part present; each test gets its own copy to change."""
     return {
-        "schema": 1,
+        "schema": 2,
         "created": "2026-03-04T10:22:31+00:00",
         "regallery": "0.1.0",
         "command": "regallery evaluate --query work/query --gallery work/gallery --out out",
@@ -73,7 +115,9 @@ def report() -> dict[str, Any]:
         "recipe": {"fingerprint": "ab" * 32, "weights": "cd" * 32, "mean": [0.485, 0.456, 0.406]},
         "dimension": 512,
         "storage": "float32",
-        "settings": {"query block": 4096, "workers": 2, "seed": 0},
+        "settings": {"query block": 4096, "workers": 2},
+        "protocol": {"name": "market1501", "repeats": None, "seed": None},
+        "bootstrap": {"replicates": 1000, "level": 0.95, "seed": 0},
         "results": [
             _result("baseline", None, 0.0),
             _result("aqe query", "query", 0.0625),
@@ -94,6 +138,9 @@ def no_valid_query(report: dict[str, Any]) -> dict[str, Any]:
     for result in report["results"]:
         result.update(valid=0, invalid=9, cmc=[], mAP=None, mAP_trapezoid=None, mINP=None)
         result["rank"] = dict.fromkeys(result["rank"])
+        result.update(intervals=None, open_set=None, camera_pairs=[])
+        for camera in result["cameras"]:
+            camera.update(valid=0, rank1=None, mAP=None)
     report["ranked"] = None
     return report
 
@@ -112,6 +159,8 @@ def hostile(report: dict[str, Any]) -> dict[str, Any]:
     report["settings"] = {attack: attack}
     report["results"][1]["name"] = f"{attack} $\\frac{{$"
     report["results"][1]["parameters"] = {attack: attack}
+    report["results"][0]["cameras"][0]["camera"] = attack
+    report["results"][0]["camera_pairs"][0].update(query_camera=attack, gallery_camera=attack)
     for entry in report["ranked"]["best"]:
         entry["query"].update(path=attack, camera=attack)
         for hit in entry["list"]:

@@ -96,14 +96,17 @@ def test_nothing_overflows(
     assert page.locator("h1").is_visible()
 
 
-def test_one_chart_at_a_time(opened: Any, report: dict[str, Any], thumbnails: Thumbnails) -> None:
+@pytest.mark.parametrize("section", ["curves", "open-set"])
+def test_one_chart_at_a_time(
+    opened: Any, report: dict[str, Any], thumbnails: Thumbnails, section: str
+) -> None:
     for width, shown in ((1280, "wide"), (390, "narrow")):
         page = opened(report, thumbnails, width)
-        charts = page.locator(".chart svg").locator("visible=true")
+        charts = page.locator(f"#{section} .chart svg").locator("visible=true")
         assert charts.count() == 1
-        assert page.locator(f".{shown} svg").is_visible()
-        box, label = charts.bounding_box(), page.locator(f".{shown} svg text").first.bounding_box()
-        assert box["width"] > 0.85 * min(width, 1088)
+        assert page.locator(f"#{section} .{shown} svg").is_visible()
+        label = page.locator(f"#{section} .{shown} svg text").first.bounding_box()
+        assert charts.bounding_box()["width"] > 0.85 * min(width, 1088)
         assert label["height"] >= 10
 
 
@@ -114,12 +117,14 @@ def test_chart_labels_lie_within_the_chart(
     for width in (1280, 390):
         page = opened(report, thumbnails, width)
         outside = page.evaluate("""() => {
-            const chart = [...document.querySelectorAll('.chart svg')].find(s => s.clientWidth);
-            const edge = chart.getBoundingClientRect();
-            return [...chart.querySelectorAll('text')].filter(text => {
-                const box = text.getBoundingClientRect();
-                return box.left < edge.left - 12 || box.right > edge.right + 1;
-            }).map(text => text.textContent);
+            const charts = [...document.querySelectorAll('.chart svg')].filter(s => s.clientWidth);
+            return charts.flatMap(chart => {
+                const edge = chart.getBoundingClientRect();
+                return [...chart.querySelectorAll('text')].filter(text => {
+                    const box = text.getBoundingClientRect();
+                    return box.left < edge.left - 12 || box.right > edge.right + 12;
+                }).map(text => text.textContent);
+            });
         }""")
         assert outside == []
 
@@ -138,3 +143,20 @@ def test_the_keyboard_reaches_links_and_the_wide_table(
             break
         page.wait_for_timeout(50)
     assert page.evaluate("document.querySelector('.scroll').scrollLeft") > 0
+
+
+def test_a_better_pair_of_cameras_is_darker(
+    opened: Any, report: dict[str, Any], thumbnails: Thumbnails
+) -> None:
+    page = opened(report, thumbnails)
+    cells = page.locator("#cameras details[open] .grid td[style]")
+    brightness = """cell => {
+        const [r, g, b] = getComputedStyle(cell).backgroundColor.match(/[\\d.]+/g).map(Number);
+        return r + g + b;
+    }"""
+    found = {cell.inner_text().split()[0]: cell.evaluate(brightness) for cell in cells.all()}
+    assert found["84.4"] < found["59.4"] < found["34.4"]
+    closed = page.locator("#cameras details:not([open]) .grid")
+    assert not closed.first.is_visible()
+    page.locator("#cameras summary").nth(1).click()
+    assert page.locator("#cameras details").nth(1).locator(".grid").is_visible()

@@ -1,6 +1,7 @@
 """The CMC chart: its places, its range, its words."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 from xml.etree import ElementTree
 
@@ -8,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.report.charts import cmc_chart, description, spread
+from pipeline.report.charts import cmc_chart, description, roc_chart, roc_description
+from pipeline.report.drawing import spread
 from pipeline.report.results import checked
 
 
@@ -27,8 +29,8 @@ def test_labels_that_lie_apart_stay_where_they_are() -> None:
     assert spread([80.0, 20.0, 50.0], gap=5.0, low=0.0, high=100.0) == [80.0, 20.0, 50.0]
 
 
-def _svg(report: dict[str, Any]) -> str:
-    chart = cmc_chart(checked(report), width=600, height=300, name="test")
+def _svg(report: dict[str, Any], chart: Callable[..., Any] = cmc_chart) -> str:
+    chart = chart(checked(report), width=600, height=300, name="test")
     assert chart is not None
     # Inlined in HTML the element needs no namespace; to parse it as XML the prefix must be known.
     ElementTree.fromstring(str(chart).replace("<svg ", '<svg xmlns:xlink="x" ', 1))
@@ -82,3 +84,26 @@ def test_the_chart_in_words(report: dict[str, Any]) -> None:
     words = description(checked(report))
     assert "baseline: 50.00 % at rank 1, 87.50 % at rank 5, 100.00 % at rank 10" in words
     assert f'aria-label="{words}"' in _svg(report)
+
+
+def test_each_roc_curve_is_named_and_begins_at_the_finest_measured_rate(
+    report: dict[str, Any],
+) -> None:
+    labels = _labels(_svg(report, roc_chart))
+    assert {"baseline", "aqe query", "aqe joint", "10⁻³", "10⁻²"} <= set(labels)
+    assert "10⁻⁴" not in labels  # not measured
+    for result in report["results"]:
+        result["open_set"] = None
+    assert roc_chart(checked(report), width=600, height=300, name="test") is None
+
+
+def test_one_measured_rate_is_no_curve(report: dict[str, Any]) -> None:
+    del report["results"][1:]
+    report["results"][0]["open_set"]["points"] = report["results"][0]["open_set"]["points"][:2]
+    assert roc_chart(checked(report), width=600, height=300, name="test") is None
+
+
+def test_the_roc_chart_in_words(report: dict[str, Any]) -> None:
+    words = roc_description(checked(report))
+    assert "baseline: 21.88 % at 0.001, 43.75 % at 0.01;" in words
+    assert f'aria-label="{words}"' in _svg(report, roc_chart)

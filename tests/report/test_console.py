@@ -35,6 +35,25 @@ def test_figures_gains_and_counts(report: dict[str, Any]) -> None:
     assert lines[3][4] == "\u22123.12"
 
 
+def test_intervals_and_open_set_figures(report: dict[str, Any]) -> None:
+    report["results"][2]["open_set"] = None
+    lines = [line.split() for line in _printed(report).splitlines()]
+    dash = "\u2013"
+    heading = "result mAP 95 % R1 95 % EER 1e-2 1e-3 1e-4 1e-5 1e-6"
+    assert " ".join(lines[5]) == heading
+    row = ["baseline", f"55.1{dash}66.3", f"37.5{dash}62.5", "15.6", "43.8", "21.9"]
+    assert lines[6] == [*row, dash, dash, dash]
+    assert lines[8][-6:] == [dash] * 6
+    text = " ".join(_printed(report).split())
+    assert "95 % bootstrap intervals of 1,000 replicates" in text
+    assert "over 16 positives and 1,234 negatives" in text
+
+
+def test_protocol_cuhk03_is_told(report: dict[str, Any]) -> None:
+    report["protocol"] = {"name": "cuhk03", "repeats": 10, "seed": 0}
+    assert "R is over 10 draws of one image of each identity" in " ".join(_printed(report).split())
+
+
 def test_remarks(report: dict[str, Any]) -> None:
     text = " ".join(_printed(report).split())
     assert "gallery 12,345 rows, 4 identities, 3 cameras, 3 rejects (truncated 2, not-" in text

@@ -94,6 +94,10 @@ def test_the_mode_stands_beside_the_numbers(report: dict[str, Any]) -> None:
         ("junk", "identity −1"),  # noqa: RUF001
         ("distractor", "identity 0"),
         ("gain", "percentage points"),
+        ("interval", "drawn 1,000 times with replacement"),
+        ("cameras", "the rows of one gallery camera only"),
+        ("tar", "the share of positives"),
+        ("eer", "FAR = 1"),
         ("mode-query", "AQE"),
         ("mode-database", "DBA"),
         ("mode-joint", "transductive"),
@@ -201,6 +205,77 @@ def test_rejects_and_invalid_queries_are_counted(report: dict[str, Any]) -> None
     assert "12,345 gallery rows" in words
 
 
+def test_intervals_stand_beside_map_and_rank_1(report: dict[str, Any]) -> None:
+    words = Elements(render(report)).words()
+    assert "61.2 % baseline 95 % interval 55.1–66.3" in words  # noqa: RUF001
+    assert "61.23 55.1–66.3" in words  # noqa: RUF001
+    assert "50.00 37.5–62.5" in words  # noqa: RUF001
+    assert "confidence intervals 95 %, 1000 replicates, seed 0" in words
+    report["bootstrap"] = None
+    for result in report["results"]:
+        result["intervals"] = None
+    assert "interval" not in Elements(render(report)).words()
+
+
+def test_the_open_set_table(report: dict[str, Any]) -> None:
+    report["results"][2]["open_set"] = None
+    page = render(report)
+    words = Elements(page).words()
+    assert "Of 16 pairs that match" in words
+    assert "of 1,234 pairs that do not" in words
+    row = "baseline 15.62 ≥ 0.5312 43.75 ≥ 0.7500 12 21.88 ≥ 0.9062 1 – – –"  # noqa: RUF001
+    assert row in words
+    assert 'title="fewer than 10,000 pairs that do not match"' in page
+    assert "aqe joint not ordered by similarity" in words
+
+
+def test_without_open_set_figures_there_is_no_section(report: dict[str, Any]) -> None:
+    for result in report["results"]:
+        result["open_set"] = None
+    page = render(report)
+    assert 'href="#open-set"' not in page
+    assert 'id="open-set"' not in page
+
+
+def test_the_camera_tables(report: dict[str, Any]) -> None:
+    page = render(report)
+    words = Elements(page).words()
+    assert "Camera Queries Valid Rank-1 mAP c1 5 5 60.00 70.00" in words
+    assert "unknown 1 0 – –" in words  # noqa: RUF001
+    assert "c1 c2 c10 c1 – 59.4 50.0 84.4 50.0 c2 34.4 50.0 – –" in words  # noqa: RUF001
+    assert 'title="5 queries of camera c1 with a match in camera c2"' in page
+    report["results"][1]["camera_pairs"] = None
+    assert render(report).count('<table class="grid"') == 2
+
+
+def test_of_many_cameras_the_busiest_are_shown(report: dict[str, Any]) -> None:
+    result = report["results"][0]
+    del report["results"][1:]
+    pair, camera = result["camera_pairs"][0], result["cameras"][0]
+    result["camera_pairs"] = [
+        pair | {"query_camera": f"c{n}", "gallery_camera": f"c{n + 1}", "valid": n}
+        for n in range(1, 20)
+    ]
+    result["cameras"] = [
+        camera | {"camera": f"c{n}", "queries": n, "valid": 1} for n in range(1, 20)
+    ]
+    result.update(queries=190, valid=19, invalid=171)
+    words = Elements(render(report)).words()
+    assert "The 12 cameras with the most queries; report.json has all 19." in words
+    assert "c9 c10 c11 c12" in words
+    assert "The busiest cameras; report.json has 7 more pairs." in words
+
+
+def test_protocol_cuhk03_is_told_and_defined(report: dict[str, Any]) -> None:
+    assert "cuhk03" not in render(report)
+    report["protocol"] = {"name": "cuhk03", "repeats": 10, "seed": 4}
+    words = Elements(render(report)).words()
+    assert "CMC is over 10 draws of one image of each identity" in words
+    assert "drawn at random 10 times from seed 4" in words
+    assert "protocol cuhk03, 10 draws, seed 4" in words
+    test_every_link_within_the_page_leads_somewhere(report)
+
+
 def test_what_it_takes_to_reproduce(report: dict[str, Any]) -> None:
     words = Elements(render(report)).words()
     assert report["command"] in words
@@ -237,7 +312,7 @@ def test_no_ranked_lists(report: dict[str, Any], lists: Any) -> None:
 def test_one_result_alone(report: dict[str, Any]) -> None:
     del report["results"][1:]
     page = render(report)
-    assert "pts" not in Elements(page).words()
+    assert " pts" not in Elements(page).words()
     assert "<dl>" not in page
 
 

@@ -48,12 +48,13 @@ def _set(*path: Any, to: Any) -> Callable[[dict[str, Any]], None]:
 
 
 FIRST = ("results", 0)
+POINTS = (*FIRST, "open_set", "points")
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_set("schema", to=2), r"report\.schema: must be 1, got 2"),
+        (_set("schema", to=1), r"report\.schema: must be 2, got 1"),
         (_set("created", to="yesterday"), "report.created: 'yesterday' is no ISO 8601 time"),
         (_set("created", to="2026-03-04T10:22:31"), "lacks its offset from UTC"),
         (_set("recipe", to={"weights": "ab"}), "report.recipe: lacks the fingerprint"),
@@ -72,6 +73,25 @@ FIRST = ("results", 0)
         (_set(*FIRST, "rank", to={"0": 0.5}), "rank: '0' is no rank"),
         (_set(*FIRST, "rank", "5", to=0.75), "rank.5: 0.75, yet cmc has 0.875 there"),
         (_set(*FIRST, "rank", "5", to=None), "rank.5: None, yet cmc has 0.875 there"),
+        (_set(*FIRST, "intervals", to=None), r"\[0\].intervals: go with report.bootstrap"),
+        (_set("bootstrap", to=None), r"\[0\].intervals: go with report.bootstrap"),
+        (_set(*FIRST, "intervals", "mAP", "low", to=0.9), r"intervals.mAP: ends below"),
+        (_set(*FIRST, "intervals", "rank1", "high", to=0.1), r"intervals.rank1: ends below"),
+        (_set(*POINTS, 1, "tar", to=None), r"points\[1\]: is measured in part"),
+        (_set(*POINTS, 1, "far", to=0.01), r"points\[1\]: FAR 0.01 is above the wanted 0.001"),
+        (_set(*POINTS, 1, "wanted", to=0.005), "points: the wanted rates must ascend"),
+        (_set(*POINTS, 2, "tar", to=0.1), "points: TAR falls"),
+        (
+            _set(*FIRST, "cameras", 0, "queries", to=4),
+            r"8 valid of 8 queries, yet there are 8 of 9",
+        ),
+        (_set(*FIRST, "cameras", 0, "valid", to=4), r"7 valid of 9 queries, yet there are 8 of 9"),
+        (_set(*FIRST, "cameras", 1, "camera", to="c1"), "cameras: names a camera twice"),
+        (_set(*FIRST, "cameras", 0, "mAP", to=None), r"cameras\[0\]: figures are null exactly"),
+        (_set(*FIRST, "cameras", 2, "rank1", to=0.5), r"cameras\[2\]: figures are null exactly"),
+        (_set(*FIRST, "camera_pairs", 1, "gallery_camera", to="c2"), "names a pair of cameras"),
+        (_set("protocol", "repeats", to=10), "repeats and seed go with cuhk03"),
+        (_set("protocol", "name", to="cuhk03"), "repeats and seed go with cuhk03"),
         (_set("ranked", "result", to="other"), "report.ranked.result: 'other' names no result"),
         (_set("ranked", "best", 0, "list", 0, "score", to=None), r"best\[0\].list\[0\].score"),
     ],
