@@ -42,8 +42,8 @@ def find_leftovers(gallery: Gallery, keep: int | None = None) -> Leftovers:
         snapshot = log.read(root, version)
         rows |= {root / file.path for file in snapshot.files}
         rejects.add(rejects_file(root, snapshot.rejects))
-    stray = [path for path in _row_files(root) if path not in rows and path not in logged]
-    old = [path for path in _row_files(root) if path not in rows and path in logged]
+    stray = [path for path in row_files(root) if path not in rows and path not in logged]
+    old = [path for path in row_files(root) if path not in rows and path in logged]
     old += [path for path in (root / storage.REJECTS_FOLDER).glob("*") if path not in rejects]
     old += statistics_before(root, first)
     unfinished = [*stray, *unfinished_files(root)]
@@ -78,5 +78,6 @@ def unfinished_files(root: Path) -> list[Path]:
     return [*hidden, *([plan] if plan.exists() else [])]
 
 
-def _row_files(root: Path) -> list[Path]:
-    return [path for path in root.glob("*.parquet") if path.name != storage.PLAN_FILE]
+def row_files(root: Path) -> list[Path]:
+    """Every Parquet file of rows in the folder, of whichever version or of none."""
+    return sorted(path for path in root.glob("*.parquet") if path.name[0] not in "._")

@@ -5,6 +5,7 @@ they tell what is to be searched for; they are deleted last. So a purge that is 
 instant is finished by the next.
 """
 
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import RunError
 from pipeline.gallery import storage
 from pipeline.gallery.camera_statistics import statistics_before
-from pipeline.gallery.leftovers import unfinished_files
+from pipeline.gallery.leftovers import row_files, unfinished_files
 from pipeline.gallery.lock import Lock
 from pipeline.gallery.log_files import forget_before, oldest_version
 from pipeline.gallery.rejects import rejects_file
@@ -93,15 +94,20 @@ def purge(gallery: Gallery, lock: Lock) -> Purged:
 
 
 def _set_aside(gallery: Gallery, root: Path) -> None:
-    """Moves what the latest version does not need, and deletes what runs left unfinished."""
+    """Moves what the latest version does not need, and deletes what runs left unfinished and what
+    names rows and is made anew when it is wanted.
+    """
     folder = root / storage.PURGED_FOLDER
     storage.make_folder(folder)
     needed = {root / file.path for file in gallery.snapshot.files}
     needed.add(rejects_file(root, gallery.snapshot.rejects))
-    for path in (*root.glob("*.parquet"), *(root / storage.REJECTS_FOLDER).glob("*.parquet")):
-        if path not in needed and path.name != storage.PLAN_FILE:
+    for path in (*row_files(root), *(root / storage.REJECTS_FOLDER).glob("*.parquet")):
+        if path not in needed:
             path.replace(folder / path.name)
     storage.delete_files((*unfinished_files(root), *statistics_before(root, gallery.version)))
+    storage.delete_files([root / storage.SEEN_FILE])
+    if (root / storage.GRAPH_FOLDER).exists():
+        shutil.rmtree(root / storage.GRAPH_FOLDER)
     inside = (storage.REJECTS_FOLDER, storage.UNITS_FOLDER, storage.CAMERAS_FOLDER)
     for changed in (folder, *(root / name for name in inside), root):
         if changed.exists():

@@ -16,6 +16,7 @@ from pipeline.gallery.lock import hold
 from pipeline.gallery.plan_file import write_plan
 from pipeline.gallery.purge import is_under_way, purge
 from pipeline.gallery.restore import restore
+from pipeline.gallery.seen_file import add_seen
 from pipeline.gallery.selection import Selected, Selection, select
 from pipeline.gallery.table import Gallery
 from pipeline.gallery.unit_files import write_unit
@@ -340,3 +341,14 @@ def test_what_is_too_short_or_not_there(tmp_path):
     assert list(occurrences(tmp_path / "f", needles([b"23456789"]))) == [(0, 2)]
     plant(tmp_path / "f", b"0123")
     assert list(occurrences(tmp_path / "f", needles([b"23456789"]))) == []
+
+
+def test_what_was_derived_goes_too(gallery):
+    (gallery._root / "_graph" / "a").mkdir(parents=True)
+    plant(gallery._root / "_graph" / "a" / "0.parquet", unit_vectors([7]).tobytes())
+    touched = pa.table({"row_id": [7], "mtime": [datetime.now(UTC)]})
+    add_seen(gallery.location, touched, gallery.row_ids())
+    after = erase(gallery, select(gallery, Selection(row_ids=(7,))))
+    purged(after)
+    names = {path.name for path in gallery._root.iterdir()}
+    assert not names & {"_graph", "_seen.parquet"}
