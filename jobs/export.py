@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from jobs.arguments import LOCATION, Location
+from jobs.moments import moment
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ def export(
     out: Annotated[Path, LOCATION],
     format: Literal["npy", "parquet"] = "npy",  # noqa: A002 - the flag's name
     version: int | None = None,
+    at: str | None = None,
 ) -> ExportResult:
     """Write a gallery's features and rows for other tools, in row-id order.
 
@@ -40,11 +42,13 @@ def export(
         format: npy for features.npy (float32 [N, D]) with rows.csv; parquet for rows.parquet with
             the feature as a list of floats. Either comes with gallery.json, which names the recipe.
         version: Version to write (default: the latest).
+        at: Write what was the latest version at this time, in its stead (ISO 8601; UTC).
     """
     from pipeline.gallery.export import export as write
     from pipeline.gallery.table import Gallery
 
-    done = write(Gallery.open(gallery, version), str(out), format)
+    table = Gallery.open(gallery, version, moment("--at", at) if at else None)
+    done = write(table, str(out), format)
     return ExportResult(done.files, done.rows, done.dimension, done.version)
 
 

@@ -2,13 +2,15 @@
 
 import sys
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
+from cyclopts import Parameter
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from jobs.arguments import Location
+from jobs.moments import moment
 
 _SHOWN_VERSIONS = 10
 
@@ -36,9 +38,16 @@ class Info:
     fingerprint: str
     recipe: dict[str, Any]
     versions: list[dict[str, Any]]
+    versions_only: bool
 
 
-def info(*, gallery: Location, version: int | None = None) -> Info:
+def info(
+    *,
+    gallery: Location,
+    version: int | None = None,
+    at: str | None = None,
+    versions: Annotated[bool, Parameter(negative=())] = False,
+) -> Info:
     """Show what a gallery holds: rows by camera, rejects by reason, recipe and versions.
 
     For example:
@@ -48,12 +57,14 @@ def info(*, gallery: Location, version: int | None = None) -> Info:
     Args:
         gallery: Folder of the gallery.
         version: Version to look at (default: the latest).
+        at: Look at what was the latest version at this time, in its stead (ISO 8601; UTC).
+        versions: Show all versions, and nothing else.
     """
     from pipeline.gallery.summary import summarize
     from pipeline.gallery.table import Gallery
     from pipeline.model.recipe import Recipe
 
-    table = Gallery.open(gallery, version)
+    table = Gallery.open(gallery, version, moment("--at", at) if at else None)
     counts = asdict(summarize(table))
     return Info(
         gallery=gallery,
@@ -66,11 +77,14 @@ def info(*, gallery: Location, version: int | None = None) -> Info:
         fingerprint=table.fingerprint,
         recipe=asdict(Recipe.from_json(table.recipe_json)),
         versions=[asdict(each) for each in table.history()],
+        versions_only=versions,
     )
 
 
 def describe(result: Info) -> RenderableType:
     """Facts in two columns, then the latest versions."""
+    if result.versions_only:
+        return _versions(result.versions)
     facts = Table(box=None, show_header=False, pad_edge=False)
     facts.add_column(style="bold")
     facts.add_column(overflow="fold")

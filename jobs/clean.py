@@ -1,0 +1,73 @@
+"""clean: delete what no version of a gallery needs."""
+
+import sys
+from dataclasses import dataclass
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import RenderableType
+from rich.text import Text
+
+from jobs.arguments import Location
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """What was deleted, or would be: files of unfinished runs, and of `versions` given up."""
+
+    gallery: str
+    unfinished: tuple[str, ...]
+    old: tuple[str, ...]
+    bytes: int
+    versions: int
+    dry_run: bool
+
+
+def clean(
+    *,
+    gallery: Location,
+    keep: int | None = None,
+    dry_run: Annotated[bool, Parameter(negative=())] = False,
+) -> Cleaned:
+    """Delete what no version of a gallery needs: the leftovers of abandoned runs.
+
+    An interrupted extraction that is cleaned away begins anew. With --keep, older versions are
+    given up and the files that only they need are deleted.
+
+    For example:
+
+        regallery clean --gallery galleries/test --keep 10
+
+    Args:
+        gallery: Folder of the gallery.
+        keep: Newest versions that stay readable (default: all).
+        dry_run: Tell what would be deleted, and delete nothing.
+    """
+    from pipeline.gallery import leftovers
+    from pipeline.gallery.table import Gallery, lock_gallery
+
+    table = Gallery.open(gallery)
+    if dry_run:
+        found = leftovers.find_leftovers(table, keep)
+    else:
+        with lock_gallery(gallery, "clean") as lock:
+            found = leftovers.clean(Gallery.open(gallery), lock, keep)
+    return Cleaned(gallery, found.unfinished, found.old, found.bytes, found.versions, dry_run)
+
+
+def describe(result: Cleaned) -> RenderableType:
+    """The files, then a line that sums them up."""
+    lines = [*result.unfinished, *result.old]
+    done = "would be deleted" if result.dry_run else "deleted"
+    lines.append(
+        f"{result.gallery}: {len(result.unfinished):,} files of unfinished runs and"
+        f" {len(result.old):,} of {result.versions:,} older versions {done},"
+        f" {result.bytes:,} bytes"
+    )
+    return Text("\n".join(lines))
+
+
+if __name__ == "__main__":
+    from jobs.cli import main
+
+    sys.exit(main(["clean", *sys.argv[1:]]))

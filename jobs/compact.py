@@ -1,0 +1,80 @@
+"""compact: put a gallery's rows into few files, by camera."""
+
+import re
+import sys
+from dataclasses import dataclass
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from jobs.arguments import Location
+from pipeline.errors import InputError
+
+_SIZE = re.compile(r"(\d+)(MB|GB|MiB|GiB)")
+_UNITS = {"MB": 10**6, "GB": 10**9, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+@dataclass(frozen=True)
+class Compacted:
+    """The version after it, and its files before and after."""
+
+    gallery: str
+    version: int
+    rows: int
+    files_before: int
+    files: int
+    bytes: int
+
+
+def compact(*, gallery: Location, target_size: str | None = None) -> Compacted:
+    """Put a gallery's rows into few files of one size, by camera, as a new version.
+
+    A query for a camera then opens that camera's files only. Rows, their ids and their order stay
+    as they are; older versions stay readable.
+
+    For example:
+
+        regallery compact --gallery galleries/test
+
+    Args:
+        gallery: Folder of the gallery.
+        target_size: Size of a file, as in 256MiB or 1GB (default: 192MiB).
+    """
+    stated = None if target_size is None else _bytes(target_size)
+    from pipeline.gallery import compact as compaction
+    from pipeline.gallery.table import Gallery, lock_gallery
+
+    Gallery.open(gallery)
+    with lock_gallery(gallery, "compact") as lock:
+        before = Gallery.open(gallery)
+        after = compaction.compact(before, stated or compaction.TARGET_BYTES, lock)
+    files = after.snapshot.files
+    return Compacted(
+        gallery=gallery,
+        version=after.version,
+        rows=after.count,
+        files_before=len(before.snapshot.files),
+        files=len(files),
+        bytes=sum(file.bytes for file in files),
+    )
+
+
+def _bytes(size: str) -> int:
+    found = _SIZE.fullmatch(size)
+    if not found:
+        raise InputError(f"--target-size {size!r} is no size: give it as in 192MiB or 1GB")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def describe(result: Compacted) -> RenderableType:
+    """One line."""
+    return Text(
+        f"{result.gallery}: version {result.version} has {result.rows:,} rows in"
+        f" {result.files:,} files of {result.bytes:,} bytes (before: {result.files_before:,} files)"
+    )
+
+
+if __name__ == "__main__":
+    from jobs.cli import main
+
+    sys.exit(main(["compact", *sys.argv[1:]]))

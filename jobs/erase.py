@@ -1,0 +1,175 @@
+"""erase: remove rows from a gallery, and their bytes from the disk."""
+
+import re
+import sys
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import RenderableType
+from rich.text import Text
+
+from jobs.arguments import Location
+from pipeline.errors import InputError
+
+_AGE = re.compile(r"(\d+)([hdw])")
+_UNITS = {"h": "hours", "d": "days", "w": "weeks"}
+
+_Switch = Annotated[bool, Parameter(negative=())]
+
+
+@dataclass(frozen=True)
+class Erased:
+    """What was erased, or would be; `purged` tells what left the disk with it, and the proof.
+
+    `without_time` rows stay because nobody knows when they were captured.
+    """
+
+    gallery: str
+    version: int
+    rows: int
+    rejects: int
+    without_time: int
+    rows_left: int
+    dry_run: bool
+    purge_resumed: bool
+    purged: dict[str, Any] | None
+
+
+def erase(
+    *,
+    gallery: Location,
+    where: str | None = None,
+    identity: tuple[int, ...] = (),
+    path: tuple[str, ...] = (),
+    ids: tuple[str, ...] = (),
+    older_than: str | None = None,
+    purge: _Switch = False,
+    dry_run: _Switch = False,
+) -> Erased:
+    """Remove rows from a gallery; with --purge, their bytes from the disk too, and prove it.
+
+    Where several conditions are given, all must hold. Without --purge, older versions keep the
+    rows; with it, only the latest version is left. An interrupted purge is finished by the same
+    command.
+
+    For example:
+
+        regallery erase --gallery galleries/test --where "camera = '3'" --purge
+
+    Args:
+        gallery: Folder of the gallery.
+        where: SQL condition on the columns, as in "camera = '3' and captured_at < '2026-01-01'".
+        identity: Rows of these identities.
+        path: Rows, and rejects, whose path is one of these or fits such a pattern (* and ? stand
+            for any letters, slashes too).
+        ids: Rows of these ids, each a number or a file with a number a line.
+        older_than: Rows captured longer ago than this: 90d, 12w, 36h. Those without a time stay,
+            and are told.
+        purge: Remove older versions and all abandoned work from the disk, then search every file
+            of the gallery for what the removed rows held. Alone, it does so for rows erased before.
+        dry_run: Tell how many rows would go, and change nothing.
+    """
+    from pipeline.gallery import purge as purging
+    from pipeline.gallery.erase import erase as commit
+    from pipeline.gallery.selection import Selection, select
+    from pipeline.gallery.table import Gallery, lock_gallery
+
+    selection = Selection(
+        where=where or "",
+        identities=identity,
+        paths=path,
+        row_ids=_row_ids(ids),
+        captured_before=None if older_than is None else _time_before(older_than),
+    )
+    if selection.is_empty and (dry_run or not purge):
+        raise InputError(
+            "give --where, --identity, --path, --ids or --older-than to say which rows are meant"
+        )
+    resumed = purging.is_under_way(gallery)
+    lock = nullcontext() if dry_run else lock_gallery(gallery, "erase")
+    with lock as held:
+        before = Gallery.open(gallery)
+        found = None if selection.is_empty else select(before, selection)
+        after = commit(before, found, held) if found and held else before
+        purged = asdict(purging.purge(after, held)) if purge and held else None
+    rows = len(found.row_ids) if found else 0
+    return Erased(
+        gallery=gallery,
+        version=after.version,
+        rows=rows,
+        rejects=len(found.reject_paths) if found else 0,
+        without_time=found.without_time if found else 0,
+        rows_left=before.count - rows,
+        dry_run=dry_run,
+        purge_resumed=resumed and purge,
+        purged=purged,
+    )
+
+
+def describe(result: Erased) -> RenderableType:
+    """What is gone, what stays, and what was searched for it."""
+    gone = f"{result.rows:,} rows and {result.rejects:,} rejects"
+    if result.dry_run:
+        lines = [f"{gone} would be erased, {result.rows_left:,} rows would stay"]
+    else:
+        lines = [
+            f"{result.gallery}: {gone} erased; version {result.version} has"
+            f" {result.rows_left:,} rows"
+        ]
+    if result.without_time:
+        lines.append(f"{result.without_time:,} rows stay: nobody knows when they were captured")
+    if result.purge_resumed:
+        lines.append("a purge that was cut off before was finished with this one")
+    if result.purged is not None:
+        lines += _purged(result.purged)
+    elif result.rows and not result.dry_run:
+        lines.append("older versions still hold them: --purge removes those too")
+    return Text("\n".join(lines))
+
+
+def _purged(done: dict[str, Any]) -> list[str]:
+    lines = [
+        f"purged: {done['versions']:,} older versions, {done['files']:,} files of"
+        f" {done['bytes']:,} bytes",
+        f"proved: nothing of {done['rows']:,} rows and {done['rejects']:,} rejects in the"
+        f" {done['searched_files']:,} files ({done['searched_bytes']:,} bytes) that are left",
+    ]
+    if done["unreadable"]:
+        lines.append(
+            f"not searched for: what {', '.join(done['unreadable'])} held, which could not be read"
+        )
+    return lines
+
+
+def _time_before(age: str) -> datetime:
+    found = _AGE.fullmatch(age)
+    if not found:
+        raise InputError(f"--older-than {age!r} is no age: give hours, days or weeks, as in 90d")
+    try:
+        return datetime.now(UTC) - timedelta(**{_UNITS[found[2]]: int(found[1])})
+    except OverflowError as error:
+        raise InputError(f"--older-than {age}: no time is that long ago") from error
+
+
+def _row_ids(given: tuple[str, ...]) -> tuple[int, ...]:
+    """Numbers, and those in files, a number a line."""
+    numbers: list[int] = []
+    for each in given:
+        try:
+            lines = [each] if each.isdecimal() else Path(each).read_text().split()
+            numbers += [int(line) for line in lines]
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"--ids {each}: neither a row id nor a file with a row id a line ({error})"
+            ) from error
+    return tuple(numbers)
+
+
+if __name__ == "__main__":
+    from jobs.cli import main
+
+    sys.exit(main(["erase", *sys.argv[1:]]))

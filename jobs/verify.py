@@ -1,0 +1,93 @@
+"""verify: check every file and row of a gallery."""
+
+import sys
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import RenderableType
+from rich.text import Text
+
+from jobs.arguments import Location
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """What was checked; `findings` name each file that is not as it should be, and why."""
+
+    gallery: str
+    version: int
+    versions: int
+    files: int
+    bytes: int
+    rows: int
+    without_checksum: int
+    findings: list[dict[str, Any]]
+
+    @property
+    def exit_status(self) -> int:
+        """1 where anything was found."""
+        return 1 if self.findings else 0
+
+
+def verify(
+    *,
+    gallery: Location,
+    version: int | None = None,
+    all_versions: Annotated[bool, Parameter(negative=())] = False,
+) -> VerifyResult:
+    """Check every file and row of a gallery, and tell all that is wrong by name.
+
+    Checked are each file's size and SHA-256, the checksums of its pages, the length of every
+    feature, row ids and paths (each once), rejects, the counts and statistics of the log, and the
+    recipe. Nothing is changed. The exit status is 1 where anything is wrong.
+
+    For example:
+
+        regallery verify --gallery galleries/test
+
+    Args:
+        gallery: Folder of the gallery.
+        version: Version to check (default: the latest).
+        all_versions: Also check the files that only older versions need.
+    """
+    from dataclasses import asdict
+
+    from pipeline.errors import InputError
+    from pipeline.gallery import verify as checks
+    from pipeline.gallery.table import Gallery
+    from pipeline.model.recipe import Recipe
+
+    table = Gallery.open(gallery, version)
+    found = asdict(checks.verify(table, all_versions=all_versions))
+    findings = list(found.pop("findings"))
+    try:
+        if Recipe.from_json(table.recipe_json).fingerprint != table.fingerprint:
+            raise InputError("the recipe in the log does not have the fingerprint that it names")
+    except InputError as error:
+        findings.append({"file": "_delta_log", "problem": str(error)})
+    return VerifyResult(gallery=gallery, findings=findings, **found)
+
+
+def describe(result: VerifyResult) -> RenderableType:
+    """A line for each finding, then what was checked."""
+    lines = [f"{each['file']}: {each['problem']}" for each in result.findings]
+    checked = (
+        f"version {result.version}: {result.rows:,} rows, {result.files:,} files of"
+        f" {result.bytes:,} bytes"
+    )
+    if result.versions > 1:
+        checked += f", those of {result.versions - 1:,} older versions included"
+    if result.findings:
+        lines.append(f"{result.gallery}, {checked}: {len(lines):,} findings")
+    else:
+        lines.append(f"{result.gallery}, {checked}: all as it was written")
+    if result.without_checksum:
+        lines.append(f"{result.without_checksum:,} files have no SHA-256 in the log")
+    return Text("\n".join(lines))
+
+
+if __name__ == "__main__":
+    from jobs.cli import main
+
+    sys.exit(main(["verify", *sys.argv[1:]]))
