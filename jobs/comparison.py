@@ -13,7 +13,7 @@ from pipeline.core.ranking import DISTRACTOR, NO_CAMERA, Labels, has_match
 from pipeline.errors import InputError
 from pipeline.gallery.derived import derivation
 from pipeline.gallery.table import Gallery
-from pipeline.model.recipe import Recipe
+from pipeline.model.imported import read_recipe
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def open_sides(
 ) -> tuple[Side, Side]:
     """Both galleries, pinned to a version; InputError where they cannot be compared."""
     tables = Gallery.open(query, query_version), Gallery.open(gallery, gallery_version)
-    recipes = [Recipe.from_json(each.recipe_json) for each in tables]
+    recipes = [read_recipe(each.recipe_json) for each in tables]
     if recipes[0].fingerprint != recipes[1].fingerprint:
         different = "; ".join(recipes[0].differences(recipes[1]))
         raise InputError(

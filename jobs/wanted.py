@@ -6,9 +6,11 @@ from jobs.flags import ActorFlags, RecipeFlags, WorkFlags, stated
 from pipeline.archive.listing import Listing
 from pipeline.errors import InputError
 from pipeline.gallery import table
+from pipeline.gallery.derived import derivation
 from pipeline.gallery.lock import Lock
 from pipeline.gallery.table import Gallery
 from pipeline.model.networks import NetworkFile, default_recipe
+from pipeline.model.imported import read_recipe
 from pipeline.model.recipe import Recipe, load_recipe_fields
 
 
@@ -26,8 +28,12 @@ class Wanted:
 
     def check(self, present: Gallery) -> None:
         """Refuse to mix features or labels of two kinds in one gallery."""
+        if (how := derivation(present)) is not None:
+            raise InputError(
+                f"{present.location} is {how}: extract into {how.parent}, then expand it again"
+            )
         if self.recipe.fingerprint != present.fingerprint:
-            held = Recipe.from_json(present.recipe_json)
+            held = read_recipe(present.recipe_json)
             different = "; ".join(held.differences(self.recipe))
             hint = "" if present.count else ", or delete this one: it holds no row"
             raise InputError(
@@ -97,8 +103,8 @@ def wanted_gallery(
     fields = load_recipe_fields(flags.recipe) if flags.recipe else {}
     fields |= stated(flags, without=("recipe",))
     present = Gallery.open(location) if table.exists(location) else None
-    held = None if present is None else Recipe.from_json(present.recipe_json)
-    if held is not None and held.weights == network.weights_hash():
+    held = None if present is None else read_recipe(present.recipe_json)
+    if isinstance(held, Recipe) and held.weights == network.weights_hash():
         recipe = replace(held, **fields)
     else:
         recipe = default_recipe(network, fields)

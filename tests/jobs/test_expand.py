@@ -7,6 +7,8 @@ from pipeline.gallery.table import Gallery
 from tests.gallery.crashing import interrupted
 from tests.gallery.making import new_gallery, path_of, unit
 from tests.jobs.running import refused, result, run
+from tests.jobs.test_extract import SIZE
+from tests.stages.making import save_network, save_source
 
 FLAGS = ("-k", 4, "--alpha", 2)
 SETTINGS = Expansion("database", 4, 2.0)
@@ -136,6 +138,56 @@ def test_workers_change_nothing(capsys, tmp_path, parent, cluster):
     now = grown(parent)
     result(capsys, *command(tmp_path, *flags))
     assert contents(tmp_path / "expanded") == expected(now)
+
+
+@pytest.fixture
+def extracted(capsys, tmp_path):
+    """Queries and a gallery that can be evaluated, and the network that made them."""
+    network = save_network(tmp_path).path
+    for folder, count in (("query", 9), ("parent", 40)):
+        source = save_source(tmp_path / f"{folder}-source", count)
+        flags = ("--gallery", tmp_path / folder, "--model", network, *SIZE)
+        result(capsys, "extract", source, *flags)
+    return network
+
+
+def evaluated(capsys, tmp_path, query, gallery, *flags):
+    folders = ("--query", tmp_path / query, "--gallery", tmp_path / gallery)
+    return ("evaluate", *folders, "--out", tmp_path / "report", *flags)
+
+
+def test_an_expanded_gallery_has_the_figures_of_database_mode_and_says_so(
+    capsys, tmp_path, extracted
+):
+    result(capsys, *command(tmp_path))
+    report = result(capsys, *evaluated(capsys, tmp_path, "query", "expanded"))["report"]
+    flags = ("--aqe", "database", "--k", 4, "--alpha", 2)
+    wanted = result(capsys, *evaluated(capsys, tmp_path, "query", "parent", *flags))["report"]
+    for name in ("cmc", "mAP", "mAP_trapezoid", "mINP"):
+        assert report["results"][0][name] == wanted["results"][1][name]
+        assert wanted["results"][0]["mAP"] != wanted["results"][1]["mAP"]
+    told = f"expanded (alpha 2.0, k 4, mode database, times 1) from {tmp_path / 'parent'}"
+    assert report["gallery"]["expanded"] == told
+    assert "expanded" not in report["query"]
+    _, _, err = run(capsys, *evaluated(capsys, tmp_path, "query", "expanded"))
+    assert f"{tmp_path / 'expanded'} is {told}" in err
+
+
+def test_expanded_queries_need_a_gallery_expanded_in_the_same_way(capsys, tmp_path, extracted):
+    result(capsys, *command(tmp_path))
+    result(capsys, *command(tmp_path, "--times", 2, out="twice"))
+    for gallery, told in (("parent", "not expanded"), ("twice", "times 2")):
+        line = refused(capsys, *evaluated(capsys, tmp_path, "expanded", gallery))
+        assert "expanded queries are compared only with a gallery expanded in the same way" in line
+        assert told in line
+    result(capsys, *evaluated(capsys, tmp_path, "expanded", "expanded"))
+
+
+def test_nothing_is_extracted_into_an_expanded_gallery(capsys, tmp_path, extracted):
+    result(capsys, *command(tmp_path))
+    flags = ("--gallery", tmp_path / "expanded", "--model", extracted, *SIZE)
+    line = refused(capsys, "extract", tmp_path / "parent-source", *flags)
+    assert f"extract into {tmp_path / 'parent'}, then expand it again" in line
 
 
 @pytest.mark.parametrize(
