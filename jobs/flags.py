@@ -39,6 +39,8 @@ class RecipeFlags:
     """Views at these sizes, each from the original crop (default: 1)."""
     fusion: Literal["unit", "raw"] | None = None
     """Mean of the views' unit vectors, or of raw features (default: unit)."""
+    five_crops: bool | None = None
+    """Take each view as five windows: corners and centre of a picture an eighth larger."""
 
 
 @Parameter(name="*")

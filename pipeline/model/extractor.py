@@ -1,6 +1,6 @@
 """The operator of extraction: decoded crops in, one raw feature a crop out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from pipeline.model.networks import NetworkFile, check_views, open_network
 from pipeline.model.preprocessing import empty_batch, fill, normalise
 from pipeline.model.recipe import Recipe
 from pipeline.model.torch_network import torch_threads
-from pipeline.model.views import fuse, mirror, views_of
+from pipeline.model.views import View, fuse, mirror, views_of
 
 
 class Extractor:
@@ -61,7 +61,9 @@ class Extractor:
         self.recipe = recipe
         self.batch_size = self._network.batch or batch_size
         self._threads = threads
-        self._kept: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
+        self._canvases: dict[tuple[int, int], torch.Tensor] = {}
+        self._kept_pixels: dict[tuple[int, int], torch.Tensor] = {}
+        self._kept_inputs: dict[tuple[int, int], torch.Tensor] = {}
 
     @property
     def dimension(self) -> int:
@@ -83,27 +85,65 @@ class Extractor:
         return features
 
     def _batch(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        views = []
-        sized: dict[tuple[int, int], torch.Tensor] = {}
-        for view in views_of(self.recipe):
-            pixels, normalised = self._memory(view.size)
-            if view.size not in sized:
-                filled = fill(pixels, crops, self.recipe)
-                sized[view.size] = filled.to(self._network.device, non_blocking=True)
-            batch = mirror(sized[view.size]) if view.mirrored else sized[view.size]
-            raw = self._network(normalise(batch, self.recipe, out=normalised))
-            views.append(raw[: len(crops)])
-        return fuse(views, self.recipe.fusion)
+        """Features of at most one batch of crops: views of one size share the network's batches."""
+        views = views_of(self.recipe)
+        raw: dict[View, NDArray[np.float32]] = {}
+        for size in dict.fromkeys(view.size for view in views):
+            alike = [view for view in views if view.size == size]
+            pixels = (self._pixels(view, crops) for view in alike)
+            rows = np.concatenate(list(self._packed(size, pixels)))
+            for place, view in enumerate(alike):
+                raw[view] = rows[place * len(crops) : (place + 1) * len(crops)]
+        self._canvases.clear()
+        return fuse([raw[view] for view in views], self.recipe.fusion)
 
-    def _memory(self, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The batch of one size as uint8 (where crops are resized) and as float32 (the input).
+    def _pixels(self, view: View, crops: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
+        """A view of the crops, uint8 `[N, 3, *view.size]`; each canvas is resized to once."""
+        if view.canvas not in self._canvases:
+            filled = fill(self._resized(view.canvas), crops, self.recipe)[: len(crops)]
+            self._canvases[view.canvas] = filled.to(self._network.device, non_blocking=True)
+        top, left = view.corner or (0, 0)
+        height, width = view.size
+        window = self._canvases[view.canvas][:, :, top : top + height, left : left + width]
+        return mirror(window) if view.mirrored else window
 
-        Kept from batch to batch. That is safe on a GPU too, where copies are under way behind the
-        program: a network's result has come back before the next crop is written.
+    def _packed(
+        self, size: tuple[int, int], views: Iterable[torch.Tensor]
+    ) -> Iterator[NDArray[np.float32]]:
+        """Raw features of views, one after the other, in full batches; the last is filled up."""
+        batch, filled = self._normalised(size), 0
+        for view in views:
+            for part in _split(view, self.batch_size - filled, self.batch_size):
+                normalise(part, self.recipe, out=batch[filled : filled + len(part)])
+                filled = (filled + len(part)) % self.batch_size
+                if filled == 0:
+                    yield self._network(batch)
+        if filled:
+            batch[filled:].zero_()
+            yield self._network(batch)[:filled]
+
+    def _resized(self, size: tuple[int, int]) -> torch.Tensor:
+        """Memory for a batch of crops at one size, uint8.
+
+        Kept from batch to batch, as the network's input is. That is safe on a GPU too, where copies
+        are under way behind the program: a network's result has come back before the next crop is
+        written.
         """
-        if size not in self._kept:
-            device = self._network.device
-            pixels = empty_batch(self.batch_size, size, pinned=device.type == "cuda")
-            normalised = torch.empty((self.batch_size, 3, *size), device=device)
-            self._kept[size] = pixels, normalised
-        return self._kept[size]
+        if size not in self._kept_pixels:
+            pinned = self._network.device.type == "cuda"
+            self._kept_pixels[size] = empty_batch(self.batch_size, size, pinned=pinned)
+        return self._kept_pixels[size]
+
+    def _normalised(self, size: tuple[int, int]) -> torch.Tensor:
+        """Memory for the network's input at one size, float32."""
+        if size not in self._kept_inputs:
+            shape = self.batch_size, 3, *size
+            self._kept_inputs[size] = torch.empty(shape, device=self._network.device)
+        return self._kept_inputs[size]
+
+
+def _split(rows: torch.Tensor, first: int, others: int) -> Iterator[torch.Tensor]:
+    """Rows in parts: at most `first`, then at most `others` each."""
+    yield rows[:first]
+    for start in range(first, len(rows), others):
+        yield rows[start : start + others]

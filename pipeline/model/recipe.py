@@ -14,6 +14,7 @@ from pipeline.errors import InputError
 
 # Stands in the canonical JSON: a change of what the fields mean must change every fingerprint.
 _FORMAT = 1
+_LATER: dict[str, Any] = {"five_crops": False}
 _LONGEST_SIDE = 4096
 _LARGEST_SCALE = 8.0
 
@@ -25,9 +26,10 @@ class Recipe:
     `weights` is the SHA-256 of the network (`NetworkFile.weights_hash`); `height` and `width` are
     in pixels; `mean` and `std` are per channel, in the network's channel order (`channels`) and in
     units of `pixel_range` (1.0: pixels run from 0 to 1; 255: from 0 to 255). `letterbox` keeps a
-    crop's aspect ratio. The views are every scale of `scales`, each also mirrored if `flip`;
-    `fusion` tells whether the mean is taken over unit vectors or over raw features. `scales` is
-    kept in ascending order, so the order in which they were given changes nothing.
+    crop's aspect ratio. The views are every scale of `scales`, each as five windows (corners and
+    centre of a picture an eighth larger) if `five_crops`, each also mirrored if `flip`; `fusion`
+    tells whether the mean is taken over unit vectors or over raw features. `scales` is kept in
+    ascending order, so the order in which they were given changes nothing.
 
     Raises InputError for any value that is out of range or of a wrong type.
 
@@ -52,6 +54,7 @@ class Recipe:
     flip: bool = False
     scales: tuple[float, ...] = (1.0,)
     fusion: Literal["unit", "raw"] = "unit"
+    five_crops: bool = False
 
     def __post_init__(self) -> None:
         _check_hash(self.weights)
@@ -60,7 +63,7 @@ class Recipe:
         _check_choice("channels", self.channels, ("rgb", "bgr"))
         _check_choice("filter", self.filter, ("bicubic",))
         _check_choice("fusion", self.fusion, ("unit", "raw"))
-        for name in ("letterbox", "flip"):
+        for name in ("letterbox", "flip", "five_crops"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(
                     f"recipe: {name} must be true or false, not {getattr(self, name)!r}"
@@ -85,8 +88,13 @@ class Recipe:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def to_json(self) -> str:
-        """The recipe as canonical JSON: keys sorted, no blanks; equal recipes give equal text."""
+        """The recipe as canonical JSON: keys sorted, no blanks; equal recipes give equal text.
+
+        Fields of _LATER stand in it where they are not their default, so that recipes from before
+        them keep their fingerprints.
+        """
         fields = {"format": _FORMAT, **dataclasses.asdict(self)}
+        fields = {k: v for k, v in fields.items() if k not in _LATER or v != _LATER[k]}
         return json.dumps(fields, sort_keys=True, separators=(",", ":"))
 
     @staticmethod
@@ -104,19 +112,28 @@ class Recipe:
                 f"recipe: written in format {written!r}, this version reads format {_FORMAT}"
             )
         names = {field.name for field in dataclasses.fields(Recipe)}
+        fields = {**_LATER, **fields}
         if set(fields) != names:
             missing, unknown = sorted(names - set(fields)), sorted(set(fields) - names)
             raise InputError(f"recipe: fields missing {missing}, unknown {unknown}")
         return Recipe(**fields)
 
-    def differences(self, other: "Recipe") -> list[str]:
-        """Every part in which the two recipes differ, with both values; empty where equal."""
-        found = []
-        for field in dataclasses.fields(self):
-            here, there = getattr(self, field.name), getattr(other, field.name)
-            if here != there:
-                found.append(f"{field.name}: {_shown(here)} here, {_shown(there)} there")
-        return found
+    def differences(self, other: Any) -> list[str]:
+        """Every part in which the two recipes differ, with both values; empty where equal.
+
+        The other may be of another kind (`pipeline.model.imported`).
+        """
+        return differences(self, other)
+
+
+def differences(first: Any, second: Any) -> list[str]:
+    """Every field in which two recipes, dataclasses, differ, with both values."""
+    here, there = dataclasses.asdict(first), dataclasses.asdict(second)
+    return [
+        f"{name}: {_shown(here.get(name))} here, {_shown(there.get(name))} there"
+        for name in dict.fromkeys([*here, *there])
+        if here.get(name) != there.get(name)
+    ]
 
 
 def check_fields(fields: Mapping[str, Any], where: str) -> None:
@@ -152,6 +169,8 @@ def load_recipe_fields(path: str) -> dict[str, Any]:
 
 
 def _shown(value: Any) -> str:
+    if value is None:
+        return "none"
     return f"{value[:12]}..." if isinstance(value, str) and len(value) == 64 else str(value)
 
 

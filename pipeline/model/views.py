@@ -10,28 +10,56 @@ from numpy.typing import NDArray
 from pipeline.core.features import faults, normalize
 from pipeline.model.recipe import Recipe
 
+_ENLARGED = 1.125  # of the picture that five crops are windows of
+
 
 @dataclass(frozen=True)
 class View:
-    """One variant of a crop: its (height, width) for the network, and whether it is mirrored."""
+    """One variant of a crop: its (height, width) for the network, and whether it is mirrored.
+
+    With a `corner` (top, left) it is a window of that size in the crop at `canvas`; without, the
+    whole crop.
+    """
 
     size: tuple[int, int]
     mirrored: bool
+    corner: tuple[int, int] | None = None
+
+    @property
+    def canvas(self) -> tuple[int, int]:
+        """The (height, width) that the crop is resized to before the window is cut."""
+        return self.size if self.corner is None else _enlarged(self.size)
 
 
 def views_of(recipe: Recipe) -> list[View]:
-    """The views of a recipe: every scale of the original crop, each mirrored too if `flip`.
+    """The views of a recipe: every scale of the original crop, in five windows if `five_crops`.
 
-    Scale s is round(s * height) x round(s * width), at least 1 x 1.
+    Scale s is round(s * height) x round(s * width), at least 1 x 1. The windows are the corners and
+    the centre of the crop at 9/8 of that size. Each is there mirrored too if `flip`.
 
-    >>> views_of(Recipe(weights="0" * 64, flip=True))
-    [View(size=(256, 128), mirrored=False), View(size=(256, 128), mirrored=True)]
+    >>> [(view.size, view.mirrored) for view in views_of(Recipe(weights="0" * 64, flip=True))]
+    [((256, 128), False), ((256, 128), True)]
     """
     sizes = [
         (max(1, round(scale * recipe.height)), max(1, round(scale * recipe.width)))
         for scale in recipe.scales
     ]
-    return [View(size, side) for size in sizes for side in ((False, True)[: 1 + recipe.flip])]
+    return [
+        View(size, side, corner)
+        for size in sizes
+        for corner in (_corners(size) if recipe.five_crops else (None,))
+        for side in ((False, True)[: 1 + recipe.flip])
+    ]
+
+
+def _enlarged(size: tuple[int, int]) -> tuple[int, int]:
+    return round(_ENLARGED * size[0]), round(_ENLARGED * size[1])
+
+
+def _corners(size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Top left, top right, bottom left, bottom right, centre."""
+    down, right = (large - small for large, small in zip(_enlarged(size), size, strict=True))
+    return [(0, 0), (0, right), (down, 0), (down, right), (down // 2, right // 2)]
 
 
 def mirror(batch: torch.Tensor) -> torch.Tensor:

@@ -88,6 +88,22 @@ def test_order_of_scales_changes_no_bit(script: Path) -> None:
     assert one.recipe.fingerprint == two.recipe.fingerprint
 
 
+@pytest.mark.parametrize("batch_size", [1, 3, 4, 32])
+def test_five_crops_are_windows_of_a_larger_picture(
+    script: Path, pooled: Callable, batch_size: int
+) -> None:
+    images = crops(5)
+    fields = {**SMALL, "five_crops": True, "flip": True, "fusion": "raw"}
+    made = extractor(script, fields, batch_size=batch_size)
+    large = prepared(images, made.recipe, (36, 18), 5)
+    views = []
+    for top, left in ((0, 0), (0, 2), (4, 0), (4, 2), (2, 1)):
+        window = large[:, :, top : top + 32, left : left + 16].permute(0, 2, 3, 1).numpy()
+        sides = (pooled([*window[:, :, ::side]], made.recipe, (32, 16)) for side in (1, -1))
+        views.extend(sides)
+    np.testing.assert_allclose(made(images), np.mean(views, axis=0), rtol=1e-4, atol=1e-5)
+
+
 def test_flip_of_a_symmetric_crop_changes_nothing(tmp_path: Path) -> None:
     # fast-reid's flipped view is normalised twice; then it differs even where the crop does not.
     path = save_onnx(tmp_path / "n.onnx")
@@ -110,9 +126,10 @@ def test_crops_are_left_as_they_are(script: Path) -> None:
 @given(st.lists(st.integers(0, 11), max_size=20))
 def test_bits_depend_on_the_crop_alone(script: Path, chosen: list[int]) -> None:
     images = crops(12)
-    made = extractor(script, {**SMALL, "flip": True}, batch_size=4)
-    every = made(images)
-    assert np.array_equal(made([images[i] for i in chosen]), every[chosen])
+    for views in ({"flip": True}, {"flip": True, "five_crops": True, "scales": (1.0, 1.5)}):
+        made = extractor(script, {**SMALL, **views}, batch_size=4)
+        every = made(images)
+        assert np.array_equal(made([images[i] for i in chosen]), every[chosen])
 
 
 REAL: dict[str, tuple[Extractor, list[NDArray[np.uint8]], NDArray[np.float32]]] = {}
@@ -227,7 +244,8 @@ def test_network_sees_batches_of_one_shape_only(
     monkeypatch.setattr(made, "_network", spied)
     made(crops(5))
     assert set(shapes) == {(4, 3, 32, 16), (4, 3, 64, 32)}
-    assert len(shapes) == 2 * 4
+    # Of each size: two batches of four crops' views, then one crop's two views in one.
+    assert len(shapes) == 2 * 3
 
 
 def test_nan_rows_are_passed_on(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ OTHER: dict[str, Any] = {
     "flip": True,
     "scales": (1.0, 1.5),
     "fusion": "raw",
+    "five_crops": True,
 }
 
 numbers = st.floats(-1000, 1000, allow_nan=False)
@@ -41,6 +42,7 @@ recipes = st.builds(
     flip=st.booleans(),
     scales=st.lists(st.floats(0.1, 8), min_size=1, max_size=4, unique=True).map(tuple),
     fusion=st.sampled_from(["unit", "raw"]),
+    five_crops=st.booleans(),
 )
 
 
@@ -105,6 +107,7 @@ def test_differences_name_both_values_and_shorten_hashes() -> None:
         ({"fusion": "max"}, "fusion must be unit or raw"),
         ({"letterbox": 1}, "letterbox must be true or false"),
         ({"flip": "yes"}, "flip must be true or false"),
+        ({"five_crops": 5}, "five_crops must be true or false"),
         ({"pixel_range": 0}, "pixel_range must be above 0"),
         ({"pixel_range": float("inf")}, "pixel_range must be a finite number"),
         ({"mean": (0.5, 0.5)}, "mean must be three numbers"),

@@ -34,6 +34,16 @@ def test_plain_recipe_has_one_view_and_tiny_scales_leave_a_pixel() -> None:
     assert views_of(tiny) == [View((1, 1), False)]
 
 
+def test_five_crops_are_the_corners_and_the_centre() -> None:
+    recipe = Recipe(weights="0" * 64, height=64, width=32, five_crops=True, scales=(1.0, 0.5))
+    views = views_of(recipe)
+    assert [view.corner for view in views[5:]] == [(0, 0), (0, 4), (8, 0), (8, 4), (4, 2)]
+    assert {(view.size, view.canvas) for view in views[5:]} == {((64, 32), (72, 36))}
+    assert {(view.size, view.canvas) for view in views[:5]} == {((32, 16), (36, 18))}
+    tiny = Recipe(weights="0" * 64, height=1, width=1, five_crops=True)
+    assert {(view.canvas, view.corner) for view in views_of(tiny)} == {((1, 1), (0, 0))}
+
+
 def test_mirror_exchanges_left_and_right_in_its_own_memory() -> None:
     batch = torch.arange(2 * 3 * 2 * 4, dtype=torch.uint8).reshape(2, 3, 2, 4)
     for source in (batch, batch.contiguous(memory_format=torch.channels_last)):

@@ -1,0 +1,62 @@
+"""The recipe of features that another tool made: all that is known is what it is said to be."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from pipeline.errors import InputError
+from pipeline.model.recipe import Recipe, differences
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ImportedRecipe:
+    """What made imported features, in the importer's words, and their dimension.
+
+    Features compare where both are equal, and never with extracted ones. Raises InputError for an
+    empty name.
+
+    >>> ImportedRecipe("fast-reid bagtricks_R50", 2048).differences(ImportedRecipe("mine", 2048))
+    ['imported: fast-reid bagtricks_R50 here, mine there']
+    """
+
+    imported: str
+    dimension: int
+
+    def __post_init__(self) -> None:
+        if not self.imported.strip():
+            raise InputError("--made-by is empty: name the network and tool that made the features")
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of `to_json()`, 64 hex digits."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """The recipe as canonical JSON; `read_recipe` reads it."""
+        fields = {"format": _FORMAT, "imported": self.imported, "dimension": self.dimension}
+        return json.dumps(fields, sort_keys=True, separators=(",", ":"))
+
+    def differences(self, other: "Recipe | ImportedRecipe") -> list[str]:
+        """Every part in which the two recipes differ, with both values; empty where equal."""
+        return differences(self, other)
+
+
+def read_recipe(text: str) -> Recipe | ImportedRecipe:
+    """The recipe of a gallery, from its JSON text: of a network, or of imported features.
+
+    Raises InputError where the text is neither.
+
+    >>> read_recipe(ImportedRecipe("mine", 8).to_json())
+    ImportedRecipe(imported='mine', dimension=8)
+    """
+    try:
+        fields = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"recipe: this is not JSON ({error})") from error
+    if not isinstance(fields, dict) or "imported" not in fields:
+        return Recipe.from_json(text)
+    if fields.keys() != {"format", "imported", "dimension"} or fields["format"] != _FORMAT:
+        raise InputError(f"recipe: of imported features, in a format that is not {_FORMAT}")
+    return ImportedRecipe(str(fields["imported"]), int(fields["dimension"]))
