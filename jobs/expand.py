@@ -46,6 +46,8 @@ def expand(
     k: Annotated[int | None, Parameter(name=("--k", "-k"))] = None,
     alpha: float | None = None,
     times: int | None = None,
+    camera_normalize: Literal["mean", "zscore"] | None = None,
+    camera_rows: int | None = None,
     version: int | None = None,
     on: FoldFlags = THIS_PROCESS,
 ) -> Expanded:
@@ -68,10 +70,16 @@ def expand(
         k: Neighbours of the expansion, the row itself included (default: 10).
         alpha: Power of the similarity that weighs a neighbour; 0 for a plain mean (default: 3).
         times: Rounds of expansion (default: 1).
+        camera_normalize: Before the expansion, take from each feature the mean of its camera, and
+            with zscore divide by its deviation.
+        camera_rows: Rows that a camera needs for a mean of its own; one of fewer takes that of all
+            rows (default: 16).
         version: Version of the gallery (default: the latest).
     """
+    from jobs.camera_normalization import Cameras
     from jobs.expansion import expand_gallery, tidy
     from pipeline.core.blocks import Tiling
+    from pipeline.core.camera_normalization import CameraNormalization
     from pipeline.core.expansion import Expansion
     from pipeline.gallery import table
     from pipeline.gallery.derived import (
@@ -88,6 +96,10 @@ def expand(
             **{n: v for n, v in blocks.items() if n in ("query_block", "gallery_block")}
         )
         settings = Expansion(mode, **{n: v for n, v in given.items() if v is not None})
+        of_cameras = {} if camera_rows is None else {"least_rows": camera_rows}
+        normalization = (
+            CameraNormalization(camera_normalize, **of_cameras) if camera_normalize else None
+        )
     except ValueError as error:
         raise InputError(str(error)) from error
     if on.scratch is not None and not on.scratch.is_dir():
@@ -98,7 +110,7 @@ def expand(
     if (held := derivation(parent)) is not None:
         raise InputError(f"{parent.location} is {held}: expand {held.parent} with --times instead")
     table.check_location(out)
-    parameters = asdict(settings)
+    parameters = asdict(settings) | (normalization.parameters if normalization else {})
     with ExitStack() as stack:
         if on.workers:
             from cluster.connect import connect
@@ -109,6 +121,7 @@ def expand(
             create_derived(out, parent, parameters, lock)
         present = table.Gallery.open(out)
         check_parameters(present, parent, parameters)
+        cameras = Cameras.of(parent, normalization, on.workers) if normalization else None
         after = present
         if parent_version(present) != parent.version:
             bar = stack.enter_context(progress())
@@ -117,7 +130,9 @@ def expand(
                 number = bar.add_task(task, total=total)
                 return lambda done: bar.advance(number, done)
 
-            after = expand_gallery(parent, present, settings, tiling, on, told, lock)
+            after = expand_gallery(parent, present, settings, cameras, tiling, on, told, lock)
+        if cameras:
+            cameras.keep_with(after)
         tidy(after, parent.version)
     return Expanded(
         gallery=out,

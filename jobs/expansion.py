@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from jobs.camera_normalization import Cameras
 from jobs.flags import FoldFlags
 from pipeline.core.blocks import FeatureRows, Tiling
 from pipeline.core.expansion import Expansion
@@ -118,18 +119,22 @@ def expand_gallery(
     parent: Gallery,
     present: Gallery,
     settings: Expansion,
+    cameras: Cameras | None,
     tiling: Tiling,
     on: FoldFlags,
     told: Told,
     lock: Lock,
 ) -> Gallery:
-    """The next version of `present`: the features of `parent`, expanded."""
+    """The next version of `present`: the features of `parent`, normalised if asked, expanded."""
     folder = _folder(present)
     _drop_scratch(folder)
     storage.make_folder(folder)
     rounds = Rounds(parent, settings, folder, tiling, on, told)
+    features: FeatureRows = parent.features()
+    if cameras:
+        features = cameras.normalize(features, parent.rows(["camera"])["camera"], "rows")
     with _scratch(folder, on.scratch) as scratch:
-        rows = copy_rows(parent.features(), scratch / "features.npy")
+        rows = copy_rows(features, scratch / "features.npy")
         _, expanded = expand_all(
             rows,
             rows,

@@ -45,6 +45,11 @@ class CameraNormalization:
         """What its figures are called; the mode stands beside every one."""
         return f"camera {self.mode}"
 
+    @property
+    def parameters(self) -> dict[str, str | int]:
+        """What stands beside figures and features that it produced."""
+        return {"camera_normalize": self.mode, "camera_rows": self.least_rows}
+
     def own_statistics(self, sums: CameraSums) -> NDArray[np.bool_]:
         """Which entries `[C + 1]` of `sums` are cameras with statistics of their own."""
         enough = sums.rows >= self.least_rows

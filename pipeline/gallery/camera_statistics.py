@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.core.camera_sums import CameraSums
+from pipeline.core.ranking import NO_CAMERA
 from pipeline.gallery import storage
 from pipeline.gallery.storage import GalleryDamagedError
 from pipeline.gallery.table import Gallery
@@ -77,6 +79,16 @@ def read_camera_sums(gallery: Gallery) -> tuple[list[str], CameraSums] | None:
             f"{path}: these are no statistics of cameras ({error}); delete the file, and it is"
             " made anew"
         ) from error
+
+
+def camera_numbers(cameras: pa.ChunkedArray, names: Sequence[str]) -> NDArray[np.int64]:
+    """The place int64 `[N]` of each row's camera among `names`; `NO_CAMERA` where it has none.
+
+    >>> camera_numbers(pa.chunked_array([["c2", None, "c1", "c9"]]), ["c1", "c2"])
+    array([ 1, -1,  0, -1])
+    """
+    places = pc.index_in(cameras, pa.array(names, pa.string()))
+    return pc.fill_null(places, NO_CAMERA).to_numpy().astype(np.int64)
 
 
 def statistics_before(root: Path, version: int) -> list[Path]:

@@ -1,0 +1,121 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jobs import camera_normalization
+from pipeline.core.camera_normalization import CameraNormalization
+from pipeline.core.expansion import Expansion, expand
+from pipeline.gallery.camera_statistics import read_camera_sums
+from pipeline.gallery.derived import derivation
+from pipeline.gallery.table import Gallery
+from tests import oracles
+from tests.gallery.making import new_gallery, unit
+from tests.jobs.running import refused, result, run
+
+MODEL = Path(camera_normalization.__file__).with_name("demo.onnx")
+
+
+@pytest.fixture
+def parent(tmp_path):
+    """A gallery of 20 rows by three cameras."""
+    gallery = new_gallery(tmp_path / "parent")
+    return gallery.commit([unit(gallery.target, range(20))], run_id="a")
+
+
+def command(tmp_path, *flags, out="expanded"):
+    return ("expand", "--gallery", tmp_path / "parent", "--out", tmp_path / out, *flags)
+
+
+ZSCORE = ("-k", 1, "--camera-normalize", "zscore", "--camera-rows", 7)
+
+
+def normalized(gallery, mode, least_rows):
+    rows = gallery.features().read(0, gallery.count)
+    camera = np.array([int(name[1:]) for name in gallery.rows(["camera"])["camera"].to_pylist()])
+    return oracles.camera_normalized(rows, camera, rows, camera, mode, least_rows)
+
+
+def read(folder):
+    gallery = Gallery.open(str(folder))
+    return gallery.features().read(0, gallery.count)
+
+
+@pytest.mark.parametrize("mode", ["mean", "zscore"])
+def test_expand_takes_normalised_features(capsys, tmp_path, parent, mode):
+    flags = ("-k", 4, "--camera-normalize", mode, "--camera-rows", 2)
+    told = result(capsys, *command(tmp_path, *flags))
+    assert told["parameters"] == {
+        "mode": "database", "k": 4, "alpha": 3.0, "times": 1,
+        "camera_normalize": mode, "camera_rows": 2,
+    }  # fmt: skip
+    made = Gallery.open(str(tmp_path / "expanded"))
+    assert derivation(made).parameters == told["parameters"]
+    assert camera_normalization.normalization_of(made) == CameraNormalization(mode, 2)
+    rows = normalized(parent, mode, 2).astype(np.float32)
+    (wanted,) = expand(rows, rows, Expansion("database", 4), self_offset=0)
+    np.testing.assert_allclose(read(tmp_path / "expanded"), wanted, atol=1e-5)
+
+
+def test_statistics_are_made_once_and_go_with_what_is_derived(
+    capsys, tmp_path, parent, monkeypatch
+):
+    result(capsys, *command(tmp_path, *ZSCORE))
+    names, sums = read_camera_sums(parent)
+    assert names == ["c0", "c1", "c2"]
+    assert sums.rows.tolist() == [7, 7, 6, 0]
+    monkeypatch.setattr(camera_normalization, "sum_cameras", None)
+    result(capsys, *command(tmp_path, "--camera-normalize", "mean", out="other"))
+    for out in ("expanded", "other"):
+        kept = read_camera_sums(Gallery.open(str(tmp_path / out)))
+        assert kept[1].squares.tobytes() == sums.squares.tobytes()
+    monkeypatch.undo()
+    parent.commit([unit(parent.target, range(20, 24))], run_id="b")
+    told = result(capsys, *command(tmp_path, *ZSCORE))
+    assert (told["version"], told["changed"]) == (2, True)
+    np.testing.assert_allclose(
+        read(tmp_path / "expanded"),
+        normalized(Gallery.open(parent.location), "zscore", 7),
+        atol=1e-5,
+    )
+
+
+def test_rows_without_statistics_of_their_own_are_told(capsys, tmp_path, parent):
+    told = run(capsys, *command(tmp_path, *ZSCORE))[2]
+    assert "camera zscore of 6 of 20 rows: the statistics of all rows" in told
+    assert "fewer than 7 rows" in told
+
+
+def test_a_gallery_that_may_not_be_written_to_is_read(capsys, tmp_path, parent):
+    (tmp_path / "parent" / "_cameras").write_text("in the way")
+    told = run(capsys, *command(tmp_path, *ZSCORE))
+    assert told[0] == 0
+    assert "the statistics of the cameras are not kept" in told[2]
+    np.testing.assert_allclose(
+        read(tmp_path / "expanded"), normalized(parent, "zscore", 7), atol=1e-5
+    )
+
+
+def test_cut_off_after_the_commit_the_same_command_goes_on(capsys, tmp_path, parent, monkeypatch):
+    def cut_off(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(camera_normalization.Cameras, "keep_with", cut_off)
+    assert run(capsys, *command(tmp_path, *ZSCORE))[0] != 0
+    made = Gallery.open(str(tmp_path / "expanded"))
+    assert made.version == 1
+    assert read_camera_sums(made) is None
+    monkeypatch.undo()
+    assert result(capsys, *command(tmp_path, *ZSCORE))["changed"] is False
+    assert read_camera_sums(made)[0] == ["c0", "c1", "c2"]
+
+
+def test_what_does_not_fit_is_told(capsys, tmp_path, parent):
+    line = refused(capsys, *command(tmp_path, "--camera-normalize", "mean", "--camera-rows", 0))
+    assert "least_rows must be at least 1" in line
+    result(capsys, *command(tmp_path, *ZSCORE))
+    line = refused(capsys, *command(tmp_path, "-k", 1))
+    assert "camera_normalize zscore" in line
+    image = tmp_path / "image.png"
+    line = refused(capsys, "search", image, "--gallery", tmp_path / "expanded", "--model", MODEL)
+    assert "an image to search for has no camera" in line
