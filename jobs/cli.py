@@ -10,6 +10,7 @@ import contextlib
 import difflib
 import inspect
 import itertools
+import keyword
 import sys
 import tomllib
 import traceback
@@ -159,8 +160,11 @@ def module_of(verb: str) -> str:
 
     >>> module_of("re-extract")
     'jobs.reextract'
+    >>> module_of("import")
+    'jobs.import_'
     """
-    return "jobs." + verb.replace("-", "")
+    module = "jobs." + verb.replace("-", "")
+    return module + "_" if keyword.iskeyword(verb) else module
 
 
 def _common(

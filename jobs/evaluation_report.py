@@ -22,7 +22,7 @@ from pipeline.core.reranking import Reranking
 from pipeline.core.topk import search
 from pipeline.gallery.derived import derivation
 from pipeline.gallery.summary import summarize
-from pipeline.model.recipe import Recipe
+from pipeline.model.imported import read_recipe
 from pipeline.report.page import write
 from pipeline.report.results import SCHEMA, checked
 from pipeline.report.thumbnails import Thumbnails, thumbnail, wanted
@@ -43,7 +43,7 @@ def make_report(
     command: Sequence[str],
 ) -> dict[str, Any]:
     """The report as `pipeline.report.results` describes it; lists are those of the best ranking."""
-    recipe = Recipe.from_json(gallery.gallery.recipe_json)
+    recipe = read_recipe(gallery.gallery.recipe_json)
     # Re-ranked lists are ordered by no similarity that could be shown beside a row.
     shown = [each for each in rankings if not isinstance(each.settings, Reranking)]
     best = max(shown, key=lambda ranking: ranking.summary.mean_ap)

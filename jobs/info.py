@@ -62,7 +62,7 @@ def info(
     """
     from pipeline.gallery.summary import summarize
     from pipeline.gallery.table import Gallery
-    from pipeline.model.recipe import Recipe
+    from pipeline.model.imported import read_recipe
 
     table = Gallery.open(gallery, version, moment("--at", at) if at else None)
     counts = asdict(summarize(table))
@@ -75,7 +75,7 @@ def info(
         layout=table.properties["layout"],
         precision=table.properties["precision"],
         fingerprint=table.fingerprint,
-        recipe=asdict(Recipe.from_json(table.recipe_json)),
+        recipe=asdict(read_recipe(table.recipe_json)),
         versions=[asdict(each) for each in table.history()],
         versions_only=versions,
     )

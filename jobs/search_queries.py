@@ -16,8 +16,8 @@ from pipeline.core import features
 from pipeline.errors import InputError
 from pipeline.gallery.table import Gallery
 from pipeline.model.extractor import Extractor
+from pipeline.model.imported import ImportedRecipe, read_recipe
 from pipeline.model.networks import NetworkFile
-from pipeline.model.recipe import Recipe
 from pipeline.report.thumbnails import thumbnail
 
 
@@ -44,7 +44,12 @@ class Queries:
 
 def open_extractor(gallery: Gallery, network: NetworkFile, batch_size: int) -> Extractor:
     """The network, to be run as it was for the gallery; InputError where it is another one."""
-    recipe = Recipe.from_json(gallery.recipe_json)
+    recipe = read_recipe(gallery.recipe_json)
+    if isinstance(recipe, ImportedRecipe):
+        raise InputError(
+            f"{gallery.location} holds imported features ({recipe.imported}): no network here is"
+            " known to make such; import the queries too, and use evaluate"
+        )
     found = network.weights_hash()
     if found != recipe.weights:
         raise InputError(

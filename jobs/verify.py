@@ -56,13 +56,13 @@ def verify(
     from pipeline.errors import InputError
     from pipeline.gallery import verify as checks
     from pipeline.gallery.table import Gallery
-    from pipeline.model.recipe import Recipe
+    from pipeline.model.imported import read_recipe
 
     table = Gallery.open(gallery, version)
     found = asdict(checks.verify(table, all_versions=all_versions))
     findings = list(found.pop("findings"))
     try:
-        if Recipe.from_json(table.recipe_json).fingerprint != table.fingerprint:
+        if read_recipe(table.recipe_json).fingerprint != table.fingerprint:
             raise InputError("the recipe in the log does not have the fingerprint that it names")
     except InputError as error:
         findings.append({"file": "_delta_log", "problem": str(error)})

@@ -9,8 +9,8 @@ from pipeline.gallery import table
 from pipeline.gallery.derived import derivation
 from pipeline.gallery.lock import Lock
 from pipeline.gallery.table import Gallery
-from pipeline.model.networks import NetworkFile, default_recipe
 from pipeline.model.imported import read_recipe
+from pipeline.model.networks import NetworkFile, default_recipe
 from pipeline.model.recipe import Recipe, load_recipe_fields
 
 
