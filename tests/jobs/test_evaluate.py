@@ -39,7 +39,10 @@ def galleries(made, tmp_path, capsys):
 
 def figures(report):
     """What must not depend on blocks or workers."""
-    names = ("name", "valid", "rank", "cmc", "mAP", "mAP_trapezoid", "mINP")
+    names = (
+        "name", "valid", "rank", "cmc", "mAP", "mAP_trapezoid", "mINP", "intervals", "open_set",
+        "cameras", "camera_pairs",
+    )  # fmt: skip
     return [{name: each[name] for name in names} for each in report["results"]], report["ranked"]
 
 
@@ -78,12 +81,88 @@ def test_a_plain_numpy_evaluation_agrees(capsys, galleries):
     assert report["results"][0]["rank"]["1"] == pytest.approx(np.mean(np.array(first) == 1))
 
 
+def test_plain_numpy_open_set_figures_and_camera_pairs_agree(capsys, galleries):
+    report = result(capsys, "evaluate", *galleries)["report"]
+    query, gallery = (Gallery.open(str(galleries[i])) for i in (1, 3))
+    q, g = (each.rows().to_pandas() for each in (query, gallery))
+    similarity = query.features().read(0, len(q)) @ gallery.features().read(0, len(g)).T
+    same = q.identity.to_numpy()[:, None] == g.identity.to_numpy()
+    kept = ~(same & (q.camera.to_numpy()[:, None] == g.camera.to_numpy()))
+    kept &= g.identity.to_numpy() != -1
+    positives, negatives = similarity[kept & same], np.sort(similarity[kept & ~same])[::-1]
+    found = report["results"][0]["open_set"]
+    assert (found["positives"], found["negatives"]) == (len(positives), len(negatives))
+    for point in found["points"]:
+        allowed = int(point["wanted"] * len(negatives) + 1e-9)
+        if not allowed:
+            assert point["threshold"] is None
+            continue
+        assert point["threshold"] == pytest.approx(negatives[allowed], abs=1e-6)
+        assert point["false_accepts"] == allowed
+        assert point["tar"] == np.mean(positives > negatives[allowed] + 1e-6)
+    for pair in report["results"][0]["camera_pairs"]:
+        aps = []
+        for i in np.flatnonzero(q.camera == pair["query_camera"]):
+            rows = np.flatnonzero(kept[i] & (g.camera == pair["gallery_camera"]))
+            order = rows[np.argsort(-similarity[i, rows], kind="stable")]
+            ranks = np.flatnonzero(same[i, order]) + 1
+            if len(ranks):
+                aps.append(np.mean(np.arange(1, len(ranks) + 1) / ranks))
+        assert (pair["valid"], pair["mAP"]) == (len(aps), pytest.approx(np.mean(aps)))
+
+
+SINGLE_SHOT = ("--protocol", "cuhk03", "--seed", 3)
+
+
 @pytest.mark.parametrize("block", [1, 7, 64, 10_000])
 def test_blocks_change_nothing(capsys, galleries, block):
-    reference = figures(result(capsys, "evaluate", *galleries, *ALL_MODES)["report"])
     blocks = ("--query-block", block, "--gallery-block", block)
-    found = result(capsys, "evaluate", *galleries, *ALL_MODES, *blocks)
-    assert figures(found["report"]) == reference
+    for flags in (ALL_MODES, SINGLE_SHOT):
+        reference = figures(result(capsys, "evaluate", *galleries, *flags)["report"])
+        found = result(capsys, "evaluate", *galleries, *flags, *blocks)
+        assert figures(found["report"]) == reference
+
+
+def test_protocol_cuhk03_draws_one_image_of_each_identity(capsys, galleries):
+    whole = result(capsys, "evaluate", *galleries)["report"]["results"][0]
+    told = result(capsys, "evaluate", *galleries, *SINGLE_SHOT)["report"]
+    assert told["protocol"] == {"name": "cuhk03", "repeats": 10, "seed": 3}
+    assert "--protocol=cuhk03 --seed=3" in told["command"]
+    drawn = told["results"][0]
+    assert drawn["cmc_cut"] == len(drawn["cmc"]) == 6  # five identities and a distractor
+    assert drawn["cmc"][-1] == 1.0
+    for name in ("mAP", "mAP_trapezoid", "mINP", "open_set", "camera_pairs"):
+        assert drawn[name] == whole[name]
+    # Means over nine queries and ten draws.
+    assert drawn["rank"]["1"] * 90 == pytest.approx(round(drawn["rank"]["1"] * 90))
+    theirs = sum(each["rank1"] * each["valid"] for each in drawn["cameras"])
+    assert theirs == pytest.approx(9 * drawn["rank"]["1"])
+
+
+def test_figures_that_are_not_wanted_are_left_out(capsys, galleries):
+    flags = ("--no-open-set", "--no-camera-pairs", "--replicates", 0)
+    told = result(capsys, "evaluate", *galleries, *flags)
+    report = told["report"]
+    for name in ("open_set", "camera_pairs", "intervals"):
+        assert report["results"][0][name] is None
+    assert report["bootstrap"] is None
+    assert "--no-open-set --no-camera-pairs --replicates=0" in report["command"]
+    assert 'id="open-set"' not in Path(told["report_html"]).read_text()
+
+
+def test_another_seed_or_level_is_another_interval(capsys, galleries):
+    wide, narrow = (
+        result(capsys, "evaluate", *galleries, "--level", level, "--seed", 5)["report"]
+        for level in (0.99, 0.5)
+    )
+    assert wide["bootstrap"] == {"replicates": 1000, "level": 0.99, "seed": 5}
+    outer, inner = (each["results"][0]["intervals"]["mAP"] for each in (wide, narrow))
+    assert outer["low"] < inner["low"] < inner["high"] < outer["high"]
+
+
+def test_re_ranked_lists_have_no_single_shot(capsys, galleries):
+    line = refused(capsys, "evaluate", *galleries, "--rerank", "--protocol", "cuhk03")
+    assert "--rerank has no --protocol cuhk03" in line
 
 
 @pytest.mark.ray
@@ -93,6 +172,9 @@ def test_workers_change_nothing(capsys, galleries, cluster):
         flags = ("--workers", workers, "--gallery-block", block)
         found = result(capsys, "evaluate", *galleries, *ALL_MODES, *flags)
         assert figures(found["report"]) == reference
+    reference = figures(result(capsys, "evaluate", *galleries, *SINGLE_SHOT)["report"])
+    found = result(capsys, "evaluate", *galleries, *SINGLE_SHOT, "--workers", 2)
+    assert figures(found["report"]) == reference
 
 
 def test_re_ranking_stands_beside_the_others(capsys, galleries):
@@ -103,6 +185,8 @@ def test_re_ranking_stands_beside_the_others(capsys, galleries):
     assert reranked["parameters"] == {"k1": 6, "k2": 3, "lam": 0.3, "variant": "zhong"}
     assert reranked["valid"] == baseline["valid"]
     assert told["report"]["ranked"]["result"] != "k-reciprocal"
+    assert (reranked["open_set"], reranked["camera_pairs"]) == (None, None)
+    assert len(reranked["cameras"]) == len(baseline["cameras"])
     assert 'id="def-reranking"' in Path(told["report_html"]).read_text()
     blocks = ("--query-block", 3, "--gallery-block", 7)
     again = result(capsys, "evaluate", *galleries, "--aqe", "joint", *flags, *blocks)
@@ -192,6 +276,10 @@ def test_an_empty_gallery_is_told(capsys, made, galleries, tmp_path):
         (("--alpha", -1), "alpha must be"),
         (("--gallery-block", 0), "at least one row"),
         (("--max-rank", 0), "--max-rank must be at least 1"),
+        (("--replicates", -1), "replicates must be at least 1"),
+        (("--level", 1), "a confidence level lies between 0 and 1"),
+        (("--seed", -1), "a seed is at least 0"),
+        (("--protocol", "duke"), "cuhk03"),
         (("--workers", -1), "--workers must be at least 0"),
         (("--memory", -1), "--memory must be at least 0"),
         (("--aqe", "both"), "joint"),
