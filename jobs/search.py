@@ -118,6 +118,13 @@ def search(
     table = Gallery.open(gallery, version)
     if table.count == 0:
         raise InputError(f"{gallery} has no row in version {table.version}")
+    from jobs.camera_normalization import normalization_of
+
+    if normalization_of(table):
+        raise InputError(
+            f"{gallery} was made with --camera-normalize, and an image to search for has no camera:"
+            " search the gallery that it was made from"
+        )
     from jobs.search_queries import open_extractor, read_queries
     from jobs.thresholds import threshold_of
     from pipeline.model.networks import NetworkFile
