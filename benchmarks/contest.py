@@ -10,14 +10,16 @@ import numpy as np
 from neighbors import clustered, peak
 
 
-def race(script, names, folder, arguments, rounds):
-    """The figures of every contestant of a script, round by round, on `folder`/features.npy."""
+def race(script, names, folder, arguments, rounds, environment=None):
+    """The figures of every contestant of a script, round by round, on what `folder` holds."""
     runs = {name: [] for name in names}
     for _ in range(rounds):
         for name, figures in runs.items():
             command = [sys.executable, script, "--contestant", name, "--folder", str(folder)]
             command += [str(each) for each in arguments]
-            printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            printed = subprocess.run(
+                command, env=environment, check=True, stdout=subprocess.PIPE, text=True
+            )
             figures.append(json.loads(printed.stdout))
     return runs
 

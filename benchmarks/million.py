@@ -59,7 +59,7 @@ class Archive:
 
 
 def write_gallery(folder, archive, count, side):
-    """A gallery of `count` crops, in one version."""
+    """A gallery of `count` crops, in one version; gives their identities and cameras."""
     recipe = Recipe(weights="0" * 64)
     gallery = Gallery.create(
         str(folder),
@@ -69,7 +69,7 @@ def write_gallery(folder, archive, count, side):
         source=str(folder / "no-images"),
         layout="market1501",
     )
-    units = []
+    units, labels = [], []
     for start in range(0, count, UNIT):
         ids = range(start, min(start + UNIT, count))
         identity, camera, features = archive.draw(len(ids), (side, start))
@@ -84,7 +84,9 @@ def write_gallery(folder, archive, count, side):
         rows = pa.table(columns, schema=gallery.target.schema)
         unit = write_unit(gallery.target, f"u{start}", ids, rows, REJECT_SCHEMA.empty_table())
         units.append(unit)
+        labels.append((identity, camera))
     gallery.commit(units, run_id="made")
+    return np.concatenate(labels, axis=1)
 
 
 class Memory(threading.Thread):

@@ -124,6 +124,17 @@ def contest(name, folder, k):
     print(json.dumps({"seconds": seconds, "peak": peak(), "more": peak() - before}))
 
 
+def best_kernels():
+    """The environment in which OpenBLAS takes its fastest kernels for this processor."""
+    environment = {name: v for name, v in os.environ.items() if not name.startswith("OPENBLAS_")}
+    flags = Path("/proc/cpuinfo").read_text().split()
+    if "avx512f" in flags:
+        environment["OPENBLAS_CORETYPE"] = "SkylakeX"
+    elif "avx2" in flags:
+        environment["OPENBLAS_CORETYPE"] = "Haswell"
+    return environment
+
+
 def peak():
     """The most memory that this process has held, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -152,11 +163,6 @@ def main():
     if chosen.contest:
         contest(chosen.contest[0], Path(chosen.contest[1]), chosen.k)
         return
-    environment = {name: v for name, v in os.environ.items() if not name.startswith("OPENBLAS_")}
-    if "avx512f" in Path("/proc/cpuinfo").read_text().split():
-        environment["OPENBLAS_CORETYPE"] = "SkylakeX"
-    elif "avx2" in Path("/proc/cpuinfo").read_text().split():
-        environment["OPENBLAS_CORETYPE"] = "Haswell"
     taken = {name: [] for name in chosen.only or CONTESTANTS}
     with tempfile.TemporaryDirectory() as folder:
         features = clustered(chosen.rows, chosen.dimension, chosen.falling)
@@ -166,7 +172,7 @@ def main():
             for name in taken:
                 command = [sys.executable, __file__, "-k", str(chosen.k), "--contest", name, folder]
                 ran = subprocess.run(
-                    command, env=environment, check=True, stdout=subprocess.PIPE, text=True
+                    command, env=best_kernels(), check=True, stdout=subprocess.PIPE, text=True
                 )
                 taken[name].append(json.loads(ran.stdout))
         alike = agreement(Path(folder)) if "faiss IndexFlatIP" in taken else None
