@@ -19,6 +19,7 @@ _AGE = re.compile(r"(\d+)([hdw])")
 _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 
 _Switch = Annotated[bool, Parameter(negative=())]
+_SEVERAL = Parameter(consume_multiple=True)
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,9 @@ def erase(
     *,
     gallery: Location,
     where: str | None = None,
-    identity: tuple[int, ...] = (),
-    path: tuple[str, ...] = (),
-    ids: tuple[str, ...] = (),
+    identity: Annotated[tuple[int, ...], _SEVERAL] = (),
+    path: Annotated[tuple[str, ...], _SEVERAL] = (),
+    ids: Annotated[tuple[str, ...], _SEVERAL] = (),
     older_than: str | None = None,
     purge: _Switch = False,
     dry_run: _Switch = False,
