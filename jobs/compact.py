@@ -27,10 +27,10 @@ class Compacted:
 
 
 def compact(*, gallery: Location, target_size: str | None = None) -> Compacted:
-    """Put a gallery's rows into few files of one size, by camera, as a new version.
+    """Put a gallery's rows into few files, by camera.
 
     A query for a camera then opens that camera's files only. Rows, their ids and their order stay
-    as they are; older versions stay readable.
+    as they are, in a new version; older versions stay readable.
 
     For example:
 
@@ -44,10 +44,12 @@ def compact(*, gallery: Location, target_size: str | None = None) -> Compacted:
     from pipeline.gallery import compact as compaction
     from pipeline.gallery.table import Gallery, lock_gallery
 
-    Gallery.open(gallery)
+    Gallery.open(gallery)  # no lock, and so no folder, where there is no gallery
     with lock_gallery(gallery, "compact") as lock:
         before = Gallery.open(gallery)
-        after = compaction.compact(before, stated or compaction.TARGET_BYTES, lock)
+        after = compaction.compact(
+            before, compaction.TARGET_BYTES if stated is None else stated, lock
+        )
     files = after.snapshot.files
     return Compacted(
         gallery=gallery,

@@ -51,11 +51,11 @@ def erase(
     purge: _Switch = False,
     dry_run: _Switch = False,
 ) -> Erased:
-    """Remove rows from a gallery; with --purge, their bytes from the disk too, and prove it.
+    """Remove rows from a gallery, and their bytes from the disk.
 
     Where several conditions are given, all must hold. Without --purge, older versions keep the
-    rows; with it, only the latest version is left. An interrupted purge is finished by the same
-    command.
+    rows; with it, only the latest version is left, and every file of it is searched for them. An
+    interrupted purge is finished by the same command.
 
     For example:
 
@@ -90,6 +90,7 @@ def erase(
         raise InputError(
             "give --where, --identity, --path, --ids or --older-than to say which rows are meant"
         )
+    Gallery.open(gallery)  # no lock, and so no folder, where there is no gallery
     resumed = purging.is_under_way(gallery)
     lock = nullcontext() if dry_run else lock_gallery(gallery, "erase")
     with lock as held:

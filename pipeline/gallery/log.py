@@ -169,8 +169,11 @@ def scan_row_ids(root: Path, version: int, where: str) -> pa.ChunkedArray:
     """The ids of the rows for which an SQL condition holds, in no order."""
     try:
         table = pa.table(_open(root, version).scan(columns=["row_id"], predicate=where).read_all())
-    except (DeltaError, ValueError) as error:
-        raise InputError(f"the condition {where!r} does not work: {_first_line(error)}") from error
+    except Exception as error:  # what fails while rows are read has no type of its own
+        reason = _first_line(error)
+        if "Cannot cast" in reason:
+            reason += "; compare text with text in quotes, as in camera = '3'"
+        raise InputError(f"the condition {where!r} does not work: {reason}") from error
     return table["row_id"].cast(pa.int64())
 
 

@@ -32,10 +32,11 @@ def restore(gallery: Gallery, version: int, lock: Lock | None = None) -> Gallery
     removed = [file for file in gallery.snapshot.files if file.path not in wanted]
     if not back and not removed and old.snapshot.rejects == gallery.snapshot.rejects:
         return gallery
+    added = _logged(storage.local_root(gallery.location), back)
     before, after = gallery.row_ids(), old.row_ids()
     change = Change(
         run_id=f"restore-{version}-after-{gallery.version}",
-        added=_logged(storage.local_root(gallery.location), back),
+        added=added,
         removed=removed,
         next_row_id=gallery.next_row_id,
         rejects=old.snapshot.rejects,

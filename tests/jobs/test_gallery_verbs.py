@@ -1,0 +1,289 @@
+"""The verbs of an operator: erase, compact, verify, restore, clean, and info about versions."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pytest
+
+from jobs.moments import moment
+from pipeline.errors import InputError
+from pipeline.gallery.plan_file import write_plan
+from pipeline.gallery.table import Gallery
+from pipeline.model.recipe import Recipe
+from tests.gallery.making import contents, path_of, unit
+from tests.jobs.running import refused, result, run
+
+RECIPE = Recipe(weights="0" * 64)
+
+
+def make(folder, fingerprint=RECIPE.fingerprint):
+    """Versions 0 to 2: ids 0 to 19 less the reject 12, then less 3."""
+    gallery = Gallery.create(
+        str(folder),
+        recipe_json=RECIPE.to_json(),
+        fingerprint=fingerprint,
+        dimension=8,
+        source="/archive",
+        layout="market1501",
+    )
+    units = [unit(gallery.target, range(10)), unit(gallery.target, range(10, 20), rejected=[12])]
+    return gallery.commit(units, run_id="first").commit([], run_id="second", removes=[3])
+
+
+@pytest.fixture
+def gallery(tmp_path):
+    return make(tmp_path / "g")
+
+
+def latest(gallery):
+    return Gallery.open(gallery.location)
+
+
+# erase
+
+
+def test_erase_by_a_condition(gallery, capsys):
+    found = result(
+        capsys, "erase", "--gallery", gallery.location, "--where", "camera = 'c1' and row_id > 4"
+    )
+    assert (found["version"], found["rows"], found["rows_left"]) == (3, 5, 13)
+    assert found["purged"] is None
+    assert latest(gallery).count == 13
+    status, out, _ = run(capsys, "erase", "--gallery", gallery.location, "--ids", 0)
+    assert status == 0
+    assert "1 rows and 0 rejects erased" in out
+    assert "older versions still hold them" in out
+
+
+def test_erase_by_ids_of_a_file_and_the_line(gallery, tmp_path, capsys):
+    (tmp_path / "ids").write_text("0\n1\n\n99\n")
+    location = gallery.location
+    found = result(capsys, "erase", "--gallery", location, "--ids", tmp_path / "ids", 5)
+    assert found["rows"] == 3
+    assert not {0, 1, 5} & set(latest(gallery).row_ids().tolist())
+
+
+def test_erase_by_identity_and_path(gallery, capsys):
+    location = gallery.location
+    assert result(capsys, "erase", "--gallery", location, "--identity", 3, 2)["rows"] == 7
+    found = result(capsys, "erase", "--gallery", location, "--path", "c0/*", path_of(1))
+    assert (found["rows"], found["rejects"]) == (4, 1)
+
+
+def test_a_dry_run_changes_nothing(gallery, capsys):
+    location = gallery.location
+    status, out, _ = run(capsys, "erase", "--gallery", location, "--identity", 3, "--dry-run")
+    assert status == 0
+    assert "4 rows and 0 rejects would be erased, 14 rows would stay" in out
+    assert latest(gallery).version == 2
+
+
+def test_rows_without_a_time_stay_and_are_told(gallery, capsys):
+    location = gallery.location
+    status, out, _ = run(capsys, "erase", "--gallery", location, "--older-than", "1d")
+    assert status == 0
+    assert "18 rows stay: nobody knows when they were captured" in out
+    assert latest(gallery).version == 2
+
+
+def test_erase_and_purge(gallery, capsys):
+    location = gallery.location
+    found = result(capsys, "erase", "--gallery", location, "--ids", 7, "--purge")
+    assert found["purged"]["rows"] == 2
+    assert found["purged"]["versions"] == 3
+    assert not found["purge_resumed"]
+    assert refused(capsys, "info", "--gallery", location, "--version", 1).endswith(
+        "version 1 was removed; the oldest left is 3"
+    )
+    status, out, _ = run(capsys, "erase", "--gallery", location, "--purge")
+    assert status == 0
+    assert "proved: nothing of 0 rows" in out
+
+
+def test_a_purge_that_failed_is_finished_by_the_same_command(gallery, capsys):
+    (gallery._root / "notes.txt").write_text(path_of(7))
+    command = ("erase", "--gallery", gallery.location, "--ids", 7, "--purge")
+    told = refused(capsys, *command, status=1)
+    assert "notes.txt holds the bytes of 1 paths" in told
+    (gallery._root / "notes.txt").unlink()
+    status, out, _ = run(capsys, *command)
+    assert status == 0
+    assert "0 rows and 0 rejects erased" in out
+    assert "a purge that was cut off before was finished" in out
+    assert "proved: nothing of 2 rows" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "give --where, --identity, --path, --ids or --older-than"),
+        (("--purge", "--dry-run"), "give --where"),
+        (("--where", "nothing = 1"), "the condition 'nothing = 1' does not work"),
+        (("--where", "camera = 3"), "text in quotes, as in camera = '3'"),
+        (("--older-than", "soon"), "--older-than 'soon' is no age"),
+        (("--older-than", "9999999999d"), "no time is that long ago"),
+        (("--older-than", "999999d"), "no time is that long ago"),
+        (("--ids", "nowhere"), "--ids nowhere: neither a row id nor a file"),
+    ],
+)
+def test_what_erase_refuses(gallery, capsys, arguments, told):
+    assert told in refused(capsys, "erase", "--gallery", gallery.location, *arguments)
+    assert latest(gallery).version == 2
+
+
+def test_no_gallery_is_made_by_mistake(tmp_path, capsys):
+    for verb in ("erase", "compact", "verify", "restore", "clean"):
+        extra = {"erase": ("--ids", 1), "restore": ("--version", 0)}.get(verb, ())
+        told = refused(capsys, verb, "--gallery", tmp_path / "none", *extra)
+        assert "there is no such folder" in told
+    assert not (tmp_path / "none").exists()
+
+
+# compact
+
+
+def test_compact(gallery, capsys):
+    before = contents(gallery)
+    found = result(capsys, "compact", "--gallery", gallery.location)
+    assert (found["version"], found["files_before"], found["files"]) == (3, 2, 1)
+    assert contents(latest(gallery)) == before
+    status, out, _ = run(capsys, "compact", "--gallery", gallery.location, "--target-size", "1GB")
+    assert (status, latest(gallery).version) == (0, 3)
+    assert "18 rows in 1 files" in out
+
+
+@pytest.mark.parametrize("size", ["big", "192", "1kB", "-1MB"])
+def test_what_compact_refuses(gallery, capsys, size):
+    told = refused(capsys, "compact", "--gallery", gallery.location, f"--target-size={size}")
+    assert f"--target-size '{size}' is no size" in told
+    assert "too small" in refused(
+        capsys, "compact", "--gallery", gallery.location, "--target-size", "0MB"
+    )
+
+
+# verify
+
+
+def test_verify(gallery, capsys):
+    found = result(capsys, "verify", "--gallery", gallery.location)
+    assert (found["findings"], found["rows"], found["files"]) == ([], 18, 3)
+    status, out, _ = run(capsys, "verify", "--gallery", gallery.location, "--all-versions")
+    assert status == 0
+    assert "those of 2 older versions included: all as it was written" in out
+
+
+def test_verify_names_all_that_is_damaged(gallery, capsys):
+    for file in gallery.snapshot.files:
+        path = gallery._root / file.path
+        path.write_bytes(path.read_bytes()[:-1])
+    status, out, _ = run(capsys, "verify", "--gallery", gallery.location, "--json")
+    assert status == 1
+    found = json.loads(out)
+    assert {each["file"] for each in found["findings"]} == {
+        file.path for file in gallery.snapshot.files
+    }
+    status, out, _ = run(capsys, "verify", "--gallery", gallery.location)
+    assert status == 1
+    assert all(file.path in out for file in gallery.snapshot.files)
+
+
+def test_verify_looks_at_the_recipe(tmp_path, capsys):
+    other = make(tmp_path / "g", fingerprint="e" * 64)
+    status, out, _ = run(capsys, "verify", "--gallery", other.location)
+    assert status == 1
+    assert "the recipe in the log does not have the fingerprint that it names" in out
+
+
+# restore, and versions by time
+
+
+def test_restore(gallery, capsys):
+    old = contents(Gallery.open(gallery.location, 1))
+    found = result(capsys, "restore", "--gallery", gallery.location, "--version", 1)
+    assert (found["version"], found["rows"], found["rows_before"]) == (3, 19, 18)
+    assert contents(latest(gallery)) == old
+    status, out, _ = run(capsys, "restore", "--gallery", gallery.location, "--version", 1)
+    assert (status, latest(gallery).version) == (0, 3)
+    assert "version 3 already holds what version 1 held" in out
+    empty = result(capsys, "restore", "--gallery", gallery.location, "--version", 0)
+    assert (empty["rows"], latest(gallery).next_row_id) == (0, 20)
+    assert latest(gallery).rejects().num_rows == 0
+
+
+def test_versions_by_time(gallery, tmp_path, capsys):
+    times = [each.timestamp for each in gallery.history()]
+    assert times[0] < times[1] < times[2]
+    location = gallery.location
+    for version, time in enumerate(times):
+        told = result(capsys, "info", "--gallery", location, "--at", time.isoformat())
+        assert told["version"] == version
+    between = times[1] + (times[2] - times[1]) / 2
+    found = result(capsys, "restore", "--gallery", location, "--at", between.isoformat())
+    assert (found["restored"], found["rows"]) == (1, 19)
+    out = tmp_path / "out"
+    at = ("--at", times[0].isoformat())
+    assert result(capsys, "export", "--gallery", location, "--out", out, *at)["rows"] == 0
+    early = (times[0] - timedelta(seconds=1)).isoformat()
+    told = refused(capsys, "info", "--gallery", location, "--at", early)
+    assert "no version is as old as" in told
+    assert "version 0" in told
+    both = ("--at", early, "--version", 1)
+    assert "a version or a time, not both" in refused(capsys, "info", "--gallery", location, *both)
+
+
+def test_all_versions_are_shown(gallery, capsys):
+    after = gallery
+    for row_id in range(4, 12):
+        after = after.commit([], run_id=f"erase {row_id}", removes=[row_id])
+    shown = run(capsys, "info", "--gallery", gallery.location, "--versions")[1].splitlines()
+    assert len(shown) == 1 + 11
+    assert shown[-1].split()[0] == "10"
+    assert "recipe" not in shown
+
+
+def test_what_restore_refuses(gallery, capsys):
+    location = gallery.location
+    for arguments in ((), ("--version", 1, "--at", "2030-01-01")):
+        assert "give --version or --at" in refused(
+            capsys, "restore", "--gallery", location, *arguments
+        )
+    told = refused(capsys, "restore", "--gallery", location, "--version", 7)
+    assert "version 7 does not exist: the latest is 2" in told
+    told = refused(capsys, "restore", "--gallery", location, "--at", "noon")
+    assert "--at 'noon' is no time" in told
+    old = Gallery.open(location, 1).snapshot.files[0].path
+    (gallery._root / old).write_bytes(b"x")
+    told = refused(capsys, "restore", "--gallery", location, "--version", 1, status=1)
+    assert f"{old}: 1 bytes where the log says" in told
+    (gallery._root / old).unlink()
+    told = refused(capsys, "restore", "--gallery", location, "--version", 1, status=1)
+    assert old in told
+    assert latest(gallery).version == 2
+
+
+def test_moments():
+    assert moment("--at", "2030-01-31") == datetime(2030, 1, 31, tzinfo=UTC)
+    assert moment("--at", "2030-01-31T12:00Z") == datetime(2030, 1, 31, 12, tzinfo=UTC)
+    assert moment("--at", "2030-01-31 12:00+02:00") == datetime(2030, 1, 31, 10, tzinfo=UTC)
+    with pytest.raises(InputError, match="--at 'now' is no time"):
+        moment("--at", "now")
+
+
+# clean
+
+
+def test_clean(gallery, capsys):
+    unit(gallery.target, range(20, 25), rejected=[22])
+    write_plan(gallery.location, pa.table({"path": ["x"]}))
+    told = result(capsys, "clean", "--gallery", gallery.location, "--dry-run", "--keep", 1)
+    assert (len(told["unfinished"]), len(told["old"]), told["versions"]) == (3, 1, 2)
+    assert len(latest(gallery).find_units().units) == 1
+    status, out, _ = run(capsys, "clean", "--gallery", gallery.location)
+    assert status == 0
+    assert "3 files of unfinished runs and 0 of 0 older versions deleted" in out
+    done = result(capsys, "clean", "--gallery", gallery.location, "--keep", 1)
+    assert done["old"] == told["old"]
+    assert refused(capsys, "clean", "--gallery", gallery.location, "--keep", 0).endswith(
+        "--keep must be at least 1, not 0"
+    )
