@@ -2,15 +2,18 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs.camera_normalization import Cameras
 from pipeline.core.blocks import FeatureRows
-from pipeline.core.ranking import DISTRACTOR, NO_CAMERA, Labels, has_match
+from pipeline.core.camera_normalization import CameraNormalization
+from pipeline.core.ranking import DISTRACTOR, Labels, has_match
 from pipeline.errors import InputError
+from pipeline.gallery.camera_statistics import camera_numbers
 from pipeline.gallery.derived import derivation
 from pipeline.gallery.table import Gallery
 from pipeline.model.imported import read_recipe
@@ -54,17 +57,35 @@ def open_sides(
         Side(each, rows, each.features(), labels)
         for each, rows, labels in zip(tables, columns, labels_of(columns), strict=True)
     )
+    of_gallery = Cameras.kept_with(second.gallery)
+    if of_gallery and not derivation(first.gallery):
+        first = _normalized(first, of_gallery, "queries")
     return first, second
+
+
+def normalize_sides(
+    query: Side, gallery: Side, settings: CameraNormalization, workers: int
+) -> tuple[Side, Side]:
+    """Both sides, normalised by the cameras of the gallery."""
+    cameras = Cameras.of(gallery.gallery, settings, workers)
+    return (
+        _normalized(query, cameras, "queries"),
+        _normalized(gallery, cameras, "gallery rows"),
+    )
+
+
+def _normalized(side: Side, cameras: Cameras, what: str) -> Side:
+    return replace(side, features=cameras.normalize(side.features, side.rows["camera"], what))
 
 
 def labels_of(tables: Sequence[pa.Table]) -> list[Labels]:
     """Labels of several tables; one camera name is one number in all of them."""
     cameras = pa.chunked_array([chunk for each in tables for chunk in each["camera"].chunks])
-    known = cameras.drop_null().unique().sort()
+    names = cameras.drop_null().unique().sort().to_pylist()
     return [
         Labels(
             pc.fill_null(each["identity"], DISTRACTOR).to_numpy(),
-            pc.fill_null(pc.index_in(each["camera"], known), NO_CAMERA).to_numpy().astype(np.int64),
+            camera_numbers(each["camera"], names),
         )
         for each in tables
     ]

@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from jobs.arguments import LOCATION, Location
-from jobs.flags import ExpansionFlags, FigureFlags, FoldFlags, RerankingFlags, stated
+from jobs.flags import CameraFlags, ExpansionFlags, FigureFlags, FoldFlags, RerankingFlags, stated
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # imported where they are used, so that --help answers at onc
 
 
 ALL_FIGURES = FigureFlags()
+NO_NORMALIZATION = CameraFlags()
 NO_EXPANSION = ExpansionFlags()
 NO_RERANKING = RerankingFlags()
 THIS_PROCESS = FoldFlags()
@@ -41,6 +42,7 @@ def evaluate(
     query_version: int | None = None,
     gallery_version: int | None = None,
     figures: FigureFlags = ALL_FIGURES,
+    cameras: CameraFlags = NO_NORMALIZATION,
     expansion: ExpansionFlags = NO_EXPANSION,
     reranking: RerankingFlags = NO_RERANKING,
     on: FoldFlags = THIS_PROCESS,
@@ -68,9 +70,9 @@ def evaluate(
     """
     from jobs.comparison import check_matches, open_sides
     from jobs.evaluation_report import make_report, write_report
-    from jobs.neighborhood import Neighborhood
-    from jobs.rankings import Figures, rank
+    from jobs.rankings import Figures, rank_every
     from pipeline.core.blocks import Tiling
+    from pipeline.core.camera_normalization import CameraNormalization
     from pipeline.core.expansion import Expansion
     from pipeline.core.reranking import Reranking
 
@@ -84,6 +86,11 @@ def evaluate(
             Expansion(mode, **stated(expansion, without=("aqe",))) for mode in expansion.aqe
         ]
         ways += [Reranking(**stated(reranking, without=("rerank",)))] if reranking.rerank else []
+        of_cameras = {} if cameras.camera_rows is None else {"least_rows": cameras.camera_rows}
+        normalizations = [
+            CameraNormalization(mode, **of_cameras)
+            for mode in dict.fromkeys(cameras.camera_normalize)
+        ]
         wanted = Figures.of(figures)
     except ValueError as error:
         raise InputError(str(error)) from error
@@ -98,16 +105,14 @@ def evaluate(
         # Absolute, since workers have folders of their own.
         scratch = on.scratch.absolute() if on.scratch else None
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=scratch)))
-        features = sides[0].features, sides[1].features
-        around = Neighborhood.of(*features, ways, folder, tiling, on)
-        rankings = [rank(*sides, way, around, wanted) for way in [None, *dict.fromkeys(ways)]]
+        rankings = rank_every(*sides, [None, *normalizations], ways, wanted, folder, tiling, on)
         report = make_report(
             *sides,
             rankings,
             tiling,
             figures=wanted,
             settings=_chosen(on, ("workers", "query_block", "gallery_block")),
-            command=_command(sides, out, figures, expansion, reranking),
+            command=_command(sides, out, figures, cameras, expansion, reranking),
         )
     json, html = write_report(report, *sides, out)
     return Evaluated(json, html, report)

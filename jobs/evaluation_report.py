@@ -105,6 +105,7 @@ def _result(ranking: Ranking, max_rank: int, names: dict[int, str]) -> dict[str,
     curve = summary.cmc.tolist() if summary.valid else []
     parameters = asdict(settings) if settings else {}
     mode = parameters.pop("mode", None)
+    parameters |= ranking.normalization.parameters if ranking.normalization else {}
     return {
         "name": ranking.name,
         "mode": mode,

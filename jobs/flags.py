@@ -152,6 +152,20 @@ class ExpansionFlags:
 
 @Parameter(name="*")
 @dataclass(frozen=True)
+class CameraFlags:
+    """Camera-aware normalisation; what is left out has the default of
+    `pipeline.core.camera_normalization`."""
+
+    camera_normalize: tuple[Literal["mean", "zscore"], ...] = ()
+    """Also rank features less the mean of their camera's gallery rows, with zscore divided by their
+    deviation too; plain, and in every other way asked for. Give it again for the other."""
+    camera_rows: int | None = None
+    """Gallery rows that a camera needs for a mean of its own; one of fewer takes that of all rows
+    (default: 16)."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
 class RerankingFlags:
     """k-reciprocal re-ranking; what is left out has the default of `pipeline.core.reranking`."""
 

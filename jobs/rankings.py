@@ -1,18 +1,19 @@
 """One way to rank queries against a gallery, and all its figures."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.comparison import Side
+from jobs.comparison import Side, normalize_sides
 from jobs.console import progress
-from jobs.flags import FigureFlags, stated
+from jobs.flags import FigureFlags, FoldFlags, stated
 from jobs.neighborhood import Neighborhood
-from pipeline.core.blocks import FeatureRows
+from pipeline.core.blocks import FeatureRows, Tiling
 from pipeline.core.bootstrap import Bootstrap, intervals
 from pipeline.core.camera_figures import (
     CameraFigures,
@@ -20,6 +21,7 @@ from pipeline.core.camera_figures import (
     by_camera_pair,
     by_query_camera,
 )
+from pipeline.core.camera_normalization import CameraNormalization
 from pipeline.core.expansion import Expansion
 from pipeline.core.metrics import Summary, summarize, with_draws
 from pipeline.core.open_set import OpenSet
@@ -77,6 +79,7 @@ class Ranking:
     """
 
     name: str
+    normalization: CameraNormalization | None
     settings: Expansion | Reranking | None
     queries: FeatureRows
     gallery: FeatureRows
@@ -88,16 +91,50 @@ class Ranking:
     seconds: float
 
 
+def rank_every(
+    query: Side,
+    gallery: Side,
+    normalizations: Sequence[CameraNormalization | None],
+    ways: Sequence[Expansion | Reranking],
+    figures: Figures,
+    folder: Path,
+    tiling: Tiling,
+    on: FoldFlags,
+) -> list[Ranking]:
+    """Both sides, normalised in each way (None: as they are), ranked plainly and in each way.
+
+    Files are written to `folder`, which every worker sees.
+    """
+    rankings = []
+    for number, normalization in enumerate(normalizations):
+        sides = query, gallery
+        if normalization:
+            sides = normalize_sides(query, gallery, normalization, on.workers)
+        inside = folder / str(number)
+        inside.mkdir()
+        features = sides[0].features, sides[1].features
+        around = Neighborhood.of(*features, ways, inside, tiling, on)
+        rankings += [
+            rank(*sides, way, around, figures, normalization)
+            for way in (None, *dict.fromkeys(ways))
+        ]
+    return rankings
+
+
 def rank(
     query: Side,
     gallery: Side,
     settings: Expansion | Reranking | None,
     around: Neighborhood,
     figures: Figures,
+    normalization: CameraNormalization | None,
 ) -> Ranking:
-    """Expand or re-rank as `settings` say, count what the figures need, and sum it up."""
+    """Expand or re-rank as `settings` say, count what the figures need, and sum it up.
+
+    `normalization` is what was done to both sides.
+    """
     queries, rows = query.features, gallery.features
-    name = "baseline" if settings is None else settings.name
+    name = " + ".join(each.name for each in (normalization, settings) if each) or "baseline"
     begun = time.perf_counter()
     with progress() as bar:
 
@@ -127,6 +164,7 @@ def rank(
                 open_set = measure_open_set(*sides, counts, **run, progress=heard)
     return Ranking(
         name=name,
+        normalization=normalization,
         settings=settings,
         queries=queries,
         gallery=rows,

@@ -6,12 +6,15 @@ import pytest
 from jobs import camera_normalization
 from pipeline.core.camera_normalization import CameraNormalization
 from pipeline.core.expansion import Expansion, expand
+from pipeline.core.ranking import Labels
 from pipeline.gallery.camera_statistics import read_camera_sums
 from pipeline.gallery.derived import derivation
 from pipeline.gallery.table import Gallery
 from tests import oracles
 from tests.gallery.making import new_gallery, unit
 from tests.jobs.running import refused, result, run
+from tests.jobs.test_extract import SIZE
+from tests.stages.making import save_network, save_source
 
 MODEL = Path(camera_normalization.__file__).with_name("demo.onnx")
 
@@ -119,3 +122,79 @@ def test_what_does_not_fit_is_told(capsys, tmp_path, parent):
     image = tmp_path / "image.png"
     line = refused(capsys, "search", image, "--gallery", tmp_path / "expanded", "--model", MODEL)
     assert "an image to search for has no camera" in line
+
+
+@pytest.fixture
+def sides(capsys, tmp_path):
+    """Queries and a gallery of five identities by three cameras, extracted."""
+    network = save_network(tmp_path).path
+    for side, count in (("query", 9), ("gallery", 60)):
+        source = save_source(tmp_path / f"{side}-source", count)
+        flags = ("--gallery", tmp_path / side, "--model", network, *SIZE)
+        result(capsys, "extract", source, *flags)
+    return tmp_path / "query", tmp_path / "gallery"
+
+
+PLAINLY = ("--replicates", 0, "--no-open-set", "--no-camera-pairs")
+
+
+def evaluated(capsys, query, gallery, out, *flags):
+    arguments = ("--query", query, "--gallery", gallery, "--out", out)
+    return result(capsys, "evaluate", *arguments, *PLAINLY, *flags)
+
+
+FIGURES = ("rank", "cmc", "mAP", "mAP_trapezoid", "mINP", "valid")
+
+
+def figures(told, name):
+    (found,) = [each for each in told["report"]["results"] if each["name"] == name]
+    return {key: found[key] for key in FIGURES}
+
+
+def test_evaluate_ranks_normalised_features_beside_the_plain_ones(capsys, sides, tmp_path):
+    query, gallery = sides
+    flags = ("--aqe", "database", "--k", 4, "--camera-normalize", "mean", "--camera-rows", 5)
+    told = evaluated(capsys, query, gallery, tmp_path, *flags, "--camera-normalize", "zscore")
+    results = {each["name"]: each for each in told["report"]["results"]}
+    assert list(results) == [
+        "baseline", "aqe database", "camera mean", "camera mean + aqe database",
+        "camera zscore", "camera zscore + aqe database",
+    ]  # fmt: skip
+    assert results["camera mean"]["parameters"] == {"camera_normalize": "mean", "camera_rows": 5}
+    assert results["camera mean"]["mode"] is None
+    assert results["camera zscore + aqe database"]["mode"] == "database"
+    assert 'id="def-camera"' in Path(told["report_html"]).read_text()
+    assert "--camera-normalize=mean --camera-normalize=zscore" in told["report"]["command"]
+    ours, theirs = (Gallery.open(str(each)) for each in (query, gallery))
+    rows = theirs.features().read(0, theirs.count)
+    asked = ours.features().read(0, ours.count)
+    columns = [each.rows(["identity", "camera"]).to_pydict() for each in (ours, theirs)]
+    identity = [np.array(each["identity"]) for each in columns]
+    camera = [np.array([int(name) for name in each["camera"]]) for each in columns]
+    normal = [
+        oracles.camera_normalized(x, c, rows, camera[1], "zscore", 5)
+        for x, c in ((asked, camera[0]), (rows, camera[1]))
+    ]
+    labels = [Labels(*each) for each in zip(identity, camera, strict=True)]
+    ranks = oracles.hit_ranks(normal[0], labels[0], normal[1], labels[1])
+    wanted = np.mean([oracles.average_precision(each) for each in ranks if each])
+    assert results["camera zscore"]["mAP"] == pytest.approx(wanted)
+    assert read_camera_sums(theirs)[0] == ["1", "2", "3"]
+
+
+def test_queries_follow_a_gallery_that_was_normalised(capsys, sides, tmp_path):
+    query, gallery = sides
+    made = tmp_path / "made"
+    flags = ("--camera-normalize", "zscore", "--camera-rows", 5)
+    result(capsys, "expand", "--gallery", gallery, "--out", made, "-k", 4, *flags)
+    wanted = evaluated(
+        capsys, query, gallery, tmp_path / "1", "--aqe", "database", "--k", 4, *flags
+    )
+    found = evaluated(capsys, query, made, tmp_path / "2")
+    assert figures(found, "baseline") == figures(wanted, "camera zscore + aqe database")
+    assert figures(found, "baseline") != figures(wanted, "aqe database")
+    arguments = ("evaluate", "--query", query, "--gallery", made, "--out", tmp_path / "3")
+    assert "normalised already" in refused(capsys, *arguments, "--camera-normalize", "mean")
+    for kept in (made / "_cameras").iterdir():
+        kept.unlink()
+    assert "run its expand again" in refused(capsys, *arguments)
