@@ -83,11 +83,14 @@ def update_graph(
         return graph
     chunks = [changes.fresh[a:b] for a, b in blocks(len(changes.fresh), about.block)]
     found = _among_fresh(rows, chunks, about, inside, workers)
-    parts = [(number,) for number in range(len(graph.blocks))]
-    for new in run_parts(_meet_fresh, (old, graph, changes, chunks, rows, inside), parts, workers):
+    tasks = max(1, min(workers, len(graph.blocks)))
+    runs = [(range(first, len(graph.blocks), tasks),) for first in range(tasks)]
+    meeting = (old, graph, changes, chunks, rows, inside)
+    for new in run_parts(_meet_fresh, meeting, runs, workers):
         found = [merge([before, after], about.k) for before, after in zip(found, new, strict=True)]
-    shared = (graph, changes.fresh, _stacked(found, about.k), rows, needed, inside)
-    for number in run_parts(_finish, shared, parts, workers):
+    finishing = (graph, changes.fresh, _stacked(found, about.k), rows, needed, inside)
+    numbers = [(number,) for number in range(len(graph.blocks))]
+    for number in run_parts(_finish, finishing, numbers, workers):
         start, stop = graph.blocks[number]
         progress(stop - start)
     graph.drop_open(_FRESH_MET + 1)
@@ -133,29 +136,30 @@ def _meet_fresh(
     chunks: list[NDArray[np.int64]],
     rows: FeatureRows,
     tiling: Tiling,
-    number: int,
+    numbers: range,
 ) -> list[TopK]:
-    """Fold the fresh rows with the others of a block; gives what the fresh rows find there.
+    """Fold the fresh rows with the others of some blocks; gives what the fresh rows find there.
 
-    What is certain of the others' neighbours is kept beside the block.
+    What is certain of the others' neighbours is kept beside each block.
     """
-    start, stop = graph.blocks[number]
     k = graph.about.k
-    kept, left, whole = _left(old, changes.places, start, stop, k)
-    features, merged, found = rows.take(kept), left, []
-    for chunk in chunks:
-        ours, merged = between(
-            rows.take(chunk),
-            features,
-            k,
-            first_row=chunk,
-            second_row=kept,
-            known=(None, merged),
-            tiling=tiling,
-        )
-        found.append(ours)
-    known = _with_rows(_nothing(stop - start, k), kept - start, trusted(merged, left, whole))
-    graph.write_open(number, _FRESH_MET, known)
+    found = [_nothing(len(chunk), k) for chunk in chunks]
+    for number in numbers:
+        start, stop = graph.blocks[number]
+        kept, left, whole = _left(old, changes.places, start, stop, k)
+        features, merged = rows.read(start, stop)[kept - start], left
+        for place, chunk in enumerate(chunks):
+            found[place], merged = between(
+                rows.take(chunk),
+                features,
+                k,
+                first_row=chunk,
+                second_row=kept,
+                known=(found[place], merged),
+                tiling=tiling,
+            )
+        known = _with_rows(_nothing(stop - start, k), kept - start, trusted(merged, left, whole))
+        graph.write_open(number, _FRESH_MET, known)
     return found
 
 

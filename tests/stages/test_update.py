@@ -76,7 +76,7 @@ def histories(draw):
     return days
 
 
-@settings(max_examples=60, report_multiple_bugs=False, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, report_multiple_bugs=False, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(histories(), st.sampled_from([3, 16, 1000]))
 def test_any_history_ends_in_the_graph_made_anew(tmp_path_factory, monkeypatch, days, block):
     monkeypatch.setattr(neighbors_stage, "_SMALLEST_BLOCK", block)
