@@ -29,6 +29,8 @@ DAYS = [
 # Images that give no row: 02 on both days, 07 since it changed, and a whole unit of new ones.
 BAD = [{"02.jpg"}, {"02.jpg", "07.jpg", "12.jpg", "13.jpg", "14.jpg", "11.jpg"}]
 
+_WATCHED = ("fsync", "link", "replace", "unlink", "mkdir", "rmdir")
+
 Plan = list[tuple[str, range, list[str]]]
 
 
@@ -89,13 +91,16 @@ def _rejected(ids: range, paths: list[str], day: int) -> list[int]:
 
 
 @contextmanager
-def interrupted(operation: int, stop: Callable[[], Any]) -> Iterator[list[str]]:
-    """Calls `stop` at the given operation on the disk; gives the names of those seen so far."""
+def interrupted(operation: int, stop: Callable[[], Any], dead: bool = False) -> Iterator[list[str]]:
+    """Calls `stop` at the given operation on the disk; gives the names of those seen so far.
+
+    One that is `dead` cannot do any later operation either, whatever its clean-up tries.
+    """
     seen: list[str] = []
 
     def at(name: str) -> None:
         seen.append(name)
-        if len(seen) - 1 == operation:
+        if len(seen) - 1 == operation or (dead and len(seen) > operation >= 0):
             stop()
 
     def watched(owner: Any, name: str, after: bool = False) -> Callable[[], None]:
@@ -111,8 +116,11 @@ def interrupted(operation: int, stop: Callable[[], Any]) -> Iterator[list[str]]:
         setattr(owner, name, replacement)
         return lambda: setattr(owner, name, real)
 
-    undo = [watched(os, name) for name in ("fsync", "link", "replace", "unlink", "mkdir")]
-    undo.append(watched(DeltaTable, "create_write_transaction", after=True))
+    undo = [watched(os, name) for name in _WATCHED]
+    undo += [
+        watched(DeltaTable, name, after=True)
+        for name in ("create_write_transaction", "create_checkpoint")
+    ]
     try:
         yield seen
     finally:
