@@ -1,7 +1,4 @@
 import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -9,6 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.gallery.table import Gallery
+from tests.jobs.killing import start
 from tests.jobs.running import refused, result, run
 from tests.stages.making import save_crop, save_network, save_source
 
@@ -152,12 +150,12 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(capsys, command, source, t
     result(capsys, *command, "--unit-size", 3)
     whole = table(command)
     second = (*command[:3], tmp_path / "killed", *command[4:], "--unit-size", 3)
-    arguments = [sys.executable, "-m", "jobs.extract", *map(str, second[1:])]
-    for runs, delay in enumerate((0, 0.05, 0.2)):
-        with subprocess.Popen(arguments, stderr=subprocess.PIPE) as process:
-            wait_for_units(tmp_path / "killed", 3 * (runs + 1), process)
-            time.sleep(delay)
-            process.send_signal(signal.SIGKILL)
+    for runs, delay in enumerate((0, 0.01, 0.03, 0)):
+        process = start(*second)
+        wait_for_units(tmp_path / "killed", 3 * runs, process)
+        time.sleep(delay)
+        process.kill()
+        process.join()
     told = result(capsys, *second)
     assert told["units_found_finished"] > 0 or told["version"] == 1
     assert told["rows"] == 40
@@ -169,7 +167,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(capsys, command, source, t
 
 def wait_for_units(folder, count, process):
     """Wait until a run has finished so many units, or is done."""
-    while process.poll() is None and len(list(folder.glob("0*.parquet"))) < count:
+    while process.is_alive() and len(list(folder.glob("0*.parquet"))) < count:
         time.sleep(0.01)
 
 
