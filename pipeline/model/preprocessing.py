@@ -100,9 +100,14 @@ def normalise(batch: torch.Tensor, recipe: Recipe, out: torch.Tensor | None = No
     order, written into `out` where given; `batch` is left as it is.
     """
     std = np.array(recipe.std)
-    factor = torch.from_numpy(recipe.pixel_range / (255 * std)).float().view(1, 3, 1, 1)
-    shift = torch.from_numpy(-np.array(recipe.mean) / std).float().view(1, 3, 1, 1)
+    factor = torch.from_numpy(recipe.pixel_range / (255 * std)).float().view(3, 1, 1)
+    shift = torch.from_numpy(-np.array(recipe.mean) / std).float().view(3, 1, 1)
     if out is None:
         out = torch.empty(batch.shape, dtype=torch.float32, device=batch.device)
-    out.copy_(batch if recipe.channels == "rgb" else batch[:, [2, 1, 0]])
-    return out.mul_(factor.to(batch.device)).add_(shift.to(batch.device))
+    factor, shift = factor.to(batch.device), shift.to(batch.device)
+    # On a CPU image by image: one stays in the cache from step to step.
+    parts = [(out, batch)] if batch.is_cuda else zip(out, batch, strict=True)
+    for into, pixels in parts:
+        into.copy_(pixels if recipe.channels == "rgb" else pixels.flip(-3))
+        into.mul_(factor).add_(shift)
+    return out
