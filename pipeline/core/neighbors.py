@@ -18,7 +18,7 @@ from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks
 from pipeline.core.kernels import at_least_either, first_bit, score
 from pipeline.core.quantize import Codes, Run
 from pipeline.core.tiles import Fold, Products, Side, Tile, make_side, take_codes, threshold
-from pipeline.core.topk import TopK, best_first, push
+from pipeline.core.topk import TopK, best_first, prime, push
 
 _SHORTEST = 1e-18
 """No score of rows that are longer underflows."""
@@ -63,6 +63,8 @@ def neighbors(
 
         def work(x: int, y: int) -> None:
             def offer(tile: Tile) -> int:
+                if x == y:
+                    prime(tile, ends.scores)
                 return _offer_tile(tile, ends, ends, x == y, opposite)
 
             # On the diagonal the heaps begin empty, which says nothing about the codes.

@@ -115,6 +115,7 @@ def search(
             )  # fmt: skip
 
             def offer(tile: Tile, side: Side = side, start: int = start) -> int:
+                prime(tile, scores)
                 return _offer_tile(
                     tile, wanted.features, side.features, start, itself, scores, rows
                 )
@@ -139,6 +140,21 @@ def merge(parts: list[TopK], k: int | None = None) -> TopK:
     scores = np.concatenate([part.scores for part in parts], axis=1)
     rows = np.concatenate([part.rows for part in parts], axis=1)
     return best_first(scores, rows, k)
+
+
+def prime(tile: Tile, scores: NDArray[np.float32]) -> None:
+    """Fill the heaps `[N, k]` of a tile's rows, if empty, with scores that they are sure to exceed.
+
+    A row may be among the columns itself: of k + 1 values at least k are of others, and none lies
+    more than `slack` above its score. So what fills the heaps, in place of rows, is gone once the
+    tile has been offered, and until then keeps most pairs from being scored.
+    """
+    k, width = scores.shape[1], tile.values.shape[1]
+    if width <= k or scores[tile.rows].max(initial=-np.inf) > -np.inf:
+        return
+    least = np.partition(tile.values, width - k - 1, axis=1)[:, width - k - 1]
+    sure = (least / tile.per_unit - tile.slack).astype(np.float32)
+    scores[tile.rows] = np.nextafter(sure, np.float32(-np.inf))[:, None]
 
 
 def best_first(scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> TopK:

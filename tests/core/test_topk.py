@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core import quantize, tiles
+from pipeline.core import quantize, tiles, topk
 from pipeline.core.blocks import ArrayRows, StackedRows, Tiling, blocks
 from pipeline.core.kernels import pair_scores
 from pipeline.core.topk import TopK, best_first, merge, search
@@ -218,3 +218,33 @@ def test_what_a_product_would_order_wrongly_is_ordered_by_score():
     for i in range(len(queries)):
         exact = pair_scores(queries, rows, np.full(len(rows), i), columns)
         assert found.rows[i].tolist() == oracles.sorted_rows(exact, columns)[:50]
+
+
+@pytest.mark.parametrize("products", ["int8", "float32"])
+def test_heaps_are_primed_with_what_is_sure_to_go(products, monkeypatch):
+    """A hair more than the slack allows, and rows would be lost: their places stay unfilled."""
+    rows = unit_rows(1, 512) + 1e-4 * unit_rows(300, 512)
+    tiling = Tiling(64, 64, 1)
+    whole = search(rows, rows, 9, self_offset=0, tiling=tiling, products=products)
+    assert (whole.rows >= 0).all()
+    plain = topk.prime
+    monkeypatch.setattr(
+        topk, "prime", lambda tile, scores: plain(tile._replace(slack=-tile.slack), scores)
+    )
+    with pytest.raises(ValueError, match="padding must be row -1"):
+        search(rows, rows, 9, self_offset=0, tiling=tiling, products=products)
+
+
+def test_heaps_that_hold_rows_are_not_primed():
+    values, places = np.arange(12, dtype=np.float32).reshape(2, 6), np.arange(6)
+    tile = tiles.Tile(values, places[:2], places, 0.0, 1.0, np.inf, 0)
+    scores = np.full((2, 3), -np.inf, np.float32)
+    topk.prime(tile, scores)
+    below = np.nextafter(np.array([2, 8], np.float32), np.float32(-np.inf))
+    assert (scores == below[:, None]).all()  # the fourth best of six: one may be itself
+    scores[:, 0], held = 1, scores.copy()
+    topk.prime(tile, scores)
+    assert (scores[:, 1:] == held[:, 1:]).all()
+    empty = np.full((2, 6), -np.inf, np.float32)
+    topk.prime(tile, empty)
+    assert np.isneginf(empty).all()  # six columns are not sure to give six others
