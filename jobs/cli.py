@@ -36,6 +36,7 @@ VERBS = {
     "link": "Propose identities for the rows of a gallery, by their features alone.",
     "expand": "Write a gallery of expanded features, or bring it up to date with its parent.",
     "evaluate": "Measure exact retrieval accuracy of queries against a gallery.",
+    "import": "Make a gallery of features that another tool made.",
     "export": "Write a gallery's features and rows for other tools.",
     "info": "Show what a gallery holds.",
     "verify": "Check every file and row of a gallery.",

@@ -26,7 +26,8 @@ def export(
     *,
     gallery: Location,
     out: Annotated[Path, LOCATION],
-    format: Literal["npy", "parquet"] = "npy",  # noqa: A002 - the flag's name
+    format: Literal["npy", "parquet", "mat", "fast-reid", "faiss"] = "npy",  # noqa: A002 - the flag's name
+    query: Location | None = None,
     version: int | None = None,
     at: str | None = None,
 ) -> ExportResult:
@@ -40,15 +41,22 @@ def export(
         gallery: Folder of the gallery.
         out: New or empty folder, or that of an earlier export, which is replaced.
         format: npy for features.npy (float32 [N, D]) with rows.csv; parquet for rows.parquet with
-            the feature as a list of floats. Either comes with gallery.json, which names the recipe.
+            the feature as a list of floats; mat for layumi's pytorch_result.mat; fast-reid for one
+            .npy file an image; faiss for a flat index with rows.csv. All come with gallery.json,
+            which names the recipe.
+        query: Gallery of the queries, with --format mat; its latest version is written.
         version: Version to write (default: the latest).
         at: Write what was the latest version at this time, in its stead (ISO 8601; UTC).
     """
+    from jobs.comparison import open_sides
     from pipeline.gallery.export import export as write
     from pipeline.gallery.table import Gallery
 
     table = Gallery.open(gallery, version, moment("--at", at) if at else None)
-    done = write(table, str(out), format)
+    asked = None
+    if query is not None:
+        asked = open_sides(query, None, gallery, table.version)[0].gallery
+    done = write(table, str(out), format, asked)
     return ExportResult(done.files, done.rows, done.dimension, done.version)
 
 

@@ -1,6 +1,8 @@
-"""A version of a gallery for other tools: `features.npy` with `rows.csv`, or Parquet with lists."""
+"""A version of a gallery for other tools, in the formats that they read."""
 
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,15 +14,18 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
-from pipeline.gallery import storage
+from pipeline.gallery import faiss_files, fastreid_files, mat_files, storage
 from pipeline.gallery.table import Gallery
 
 FEATURES_FILE = "features.npy"
 ROWS_FILE = "rows.csv"
 PARQUET_FILE = "rows.parquet"
+MAT_FILE = "pytorch_result.mat"
+FAISS_FILE = "gallery.faiss"
+FASTREID_FOLDER = "fast-reid"
 ABOUT_FILE = "gallery.json"
-FORMATS = ("npy", "parquet")
-_FILES = (FEATURES_FILE, ROWS_FILE, PARQUET_FILE)
+FORMATS = ("npy", "parquet", "mat", "fast-reid", "faiss")
+_FILES = (FEATURES_FILE, ROWS_FILE, PARQUET_FILE, MAT_FILE, FAISS_FILE, FASTREID_FOLDER)
 _OWN = frozenset(
     f"{dot}{name}{end}"
     for name in (*_FILES, ABOUT_FILE)
@@ -40,29 +45,66 @@ class Exported:
     version: int
 
 
-def export(gallery: Gallery, out: str, format: str = "npy") -> Exported:  # noqa: A002 (the flag's name)
+def export(
+    gallery: Gallery,
+    out: str,
+    format: str = "npy",  # noqa: A002 (the flag's name)
+    query: Gallery | None = None,
+) -> Exported:
     """Writes a version to the folder `out`, rows in row-id order.
 
     `npy`: `features.npy` (float32 `[N, D]`) and `rows.csv` (all other columns; times in ISO 8601,
     hashes in hexadecimal, unknown values empty). `parquet`: `rows.parquet` with the feature as
-    list<float>. Both: `gallery.json`, which names the gallery, version and recipe, and tells
-    whether the export is complete. The files get their names when they are whole. Raises
-    `InputError` if the folder holds anything but an earlier export.
+    list<float>. `mat`: `pytorch_result.mat` as layumi's evaluation reads it, `query` included.
+    `fast-reid`: a folder of one `.npy` file an image. `faiss`: `gallery.faiss`, a flat index of
+    inner products, and `rows.csv`. All: `gallery.json`, which names the gallery, version and
+    recipe, and tells whether the export is complete. The files get their names when they are
+    whole. Raises `InputError` if the folder holds anything but an earlier export, and where the
+    format cannot hold the gallery.
     """
     if format not in FORMATS:
         raise InputError(f"--format {format!r} is unknown: choose one of {', '.join(FORMATS)}")
+    if query is not None and format != "mat":
+        raise InputError("--query goes with --format mat alone, which holds queries and gallery")
+    writers, names = _writers(gallery, format, query)
     folder = _free_folder(out)
-    if format == "npy":
-        writers = {FEATURES_FILE: _write_features, ROWS_FILE: _write_csv}
-    else:
-        writers = {PARQUET_FILE: _write_parquet}
     storage.write_whole(folder / ABOUT_FILE, partial(_write_about, gallery, False))
+    if (folder / FASTREID_FOLDER).exists():
+        shutil.rmtree(folder / FASTREID_FOLDER)
     storage.delete_files(folder / name for name in sorted(_OWN - {ABOUT_FILE}))
+    if names:
+        storage.make_folder(folder / FASTREID_FOLDER)
+        fastreid_files.write_files(gallery, names, folder / FASTREID_FOLDER)
     for name, write in writers.items():
         storage.write_whole(folder / name, partial(write, gallery))
     storage.write_whole(folder / ABOUT_FILE, partial(_write_about, gallery, True))
-    files = tuple(str(folder / name) for name in (*writers, ABOUT_FILE))
+    made = [*([FASTREID_FOLDER] if names else []), *writers, ABOUT_FILE]
+    files = tuple(str(folder / name) for name in made)
     return Exported(files, gallery.count, gallery.dimension, gallery.version)
+
+
+def _writers(
+    gallery: Gallery,
+    format: str,  # noqa: A002 (the flag's name)
+    query: Gallery | None,
+) -> tuple[dict[str, Callable[[Gallery, Path], None]], list[str]]:
+    """The files of a format and what writes them, or the names of fast-reid's; checked before
+    anything is written.
+    """
+    if format == "npy":
+        return {FEATURES_FILE: _write_features, ROWS_FILE: _write_csv}, []
+    if format == "parquet":
+        return {PARQUET_FILE: _write_parquet}, []
+    if format == "fast-reid":
+        return {}, fastreid_files.file_names(gallery)
+    if format == "faiss":
+        faiss_files.load_faiss()
+        return {FAISS_FILE: faiss_files.write_index, ROWS_FILE: _write_csv}, []
+    if query is None:
+        raise InputError("--format mat holds queries and gallery: give --query too")
+    for side in (query, gallery):
+        mat_files.check_size(side)
+    return {MAT_FILE: partial(mat_files.write_mat, query)}, []
 
 
 def _free_folder(out: str) -> Path:

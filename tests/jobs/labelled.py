@@ -30,13 +30,13 @@ def add_rows(gallery, features, identity, camera, **columns):
     first = gallery.next_row_id
     ids = range(first, first + len(features))
     values = {field.name: pa.nulls(len(ids), field.type) for field in gallery.target.schema}
-    told = {"identity": identity, "camera": camera, **columns}
+    paths = [f"crops/{number:06d}.jpg" for number in ids]
+    told = {"path": paths, "identity": identity, "camera": camera, **columns}
     values |= {
         name: pa.array(list(each), gallery.target.schema.field(name).type)
         for name, each in told.items()
     }
     values["row_id"] = pa.array(ids, pa.int64())
-    values["path"] = pa.array([f"crops/{number:06d}.jpg" for number in ids])
     values["feature"] = encode_features(features)
     rows = pa.table(values, schema=gallery.target.schema)
     unit = write_unit(gallery.target, f"u{first}", ids, rows, rejects_table([]))

@@ -1,0 +1,217 @@
+"""import: make a gallery of features that another tool made."""
+
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from jobs.arguments import LOCATION, Location
+from jobs.console import progress
+from pipeline.errors import InputError
+
+if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
+    import pyarrow as pa
+
+    from pipeline.gallery.interchange import RawFeatures
+    from pipeline.gallery.lock import Lock
+    from pipeline.gallery.mat_files import MatSide
+    from pipeline.gallery.table import Gallery
+    from pipeline.model.imported import ImportedRecipe
+
+Format = Literal["npy", "mat", "fast-reid", "faiss"]
+
+
+@dataclass(frozen=True)
+class Imported:
+    """The gallery that was made; `rejects` are features without a direction, by reason."""
+
+    gallery: str
+    version: int
+    rows: int
+    rejects: dict[str, int]
+    dimension: int
+    made_by: str
+    fingerprint: str
+
+
+def import_(
+    source: Annotated[Path, LOCATION],
+    /,
+    *,
+    gallery: Location,
+    format: Format,  # noqa: A002 - the flag's name
+    made_by: str,
+    rows: Annotated[Path, LOCATION] | None = None,
+    part: Literal["query", "gallery"] = "gallery",
+    layout: str = "none",
+    storage: Literal["float32", "float16"] = "float32",
+) -> Imported:
+    """Make a gallery of features that another tool made.
+
+    The features are brought to unit length; one without a direction (NaN,
+    infinite, all zero) is a reject. What made them stands in the recipe:
+    such galleries compare with those of the same --made-by and dimension
+    alone, never with extracted ones.
+
+    For example:
+
+        regallery import pytorch_result.mat --gallery galleries/layumi-test
+        --format mat --made-by "layumi ft_ResNet50" --part gallery
+
+    Args:
+        source: File of features (.npy, .mat, a faiss flat index), or fast-reid's folder.
+        gallery: Folder of the new gallery.
+        format: npy for one array [N, D]; mat for layumi's pytorch_result.mat; fast-reid for a
+            folder of one .npy file an image; faiss for a flat index.
+        made_by: The network and tool that made the features, in your words.
+        rows: Table of the rows (.csv, .parquet) in the order of the features, for npy and faiss:
+            path and any of identity, camera, captured_at, frame (default: rows.csv beside them).
+        part: Which side of a .mat file to take.
+        layout: How names tell identity and camera, where no array or table does.
+        storage: Type of the stored features; float16 halves the gallery.
+    """
+    if rows is not None and format not in ("npy", "faiss"):
+        raise InputError(f"--rows goes with --format npy and faiss, not {format}")
+    if not source.exists():
+        raise InputError(f"{source}: no such file or folder")
+    from pipeline.archive.layouts import layout as layout_of
+    from pipeline.gallery import table
+    from pipeline.gallery.interchange import import_rows
+    from pipeline.model.imported import ImportedRecipe
+
+    layout_of(layout)
+    table.check_location(gallery)
+    features, labels = _read(source, format, rows, part, layout)
+    if len(features) != len(labels):
+        raise InputError(
+            f"{source} has {len(features)} features, and {len(labels)} rows of labels go with them"
+        )
+    recipe = ImportedRecipe(made_by, features.dimension)
+    with table.lock_gallery(gallery, f"import {source}") as lock, progress() as bar:
+        empty = _begin(gallery, recipe, source, layout, storage, lock)
+        task = bar.add_task("importing", total=len(features))
+        made = import_rows(
+            empty, features, labels, lock, progress=lambda done: bar.advance(task, done)
+        )
+    reasons = Counter(made.rejects()["reason"].to_pylist())
+    return Imported(
+        gallery=gallery,
+        version=made.version,
+        rows=made.count,
+        rejects=dict(reasons),
+        dimension=made.dimension,
+        made_by=made_by,
+        fingerprint=made.fingerprint,
+    )
+
+
+def describe(result: Imported) -> RenderableType:
+    """What was imported, and what was not."""
+    lines = [
+        f"{result.gallery}: version {result.version}, {result.rows:,} rows of"
+        f" {result.dimension} dimensions, made by {result.made_by}"
+    ]
+    if result.rejects:
+        told = ", ".join(f"{reason} {count:,}" for reason, count in result.rejects.items())
+        lines.append(f"rejects: {told}")
+    return Group(*(Text(line) for line in lines))
+
+
+def _read(
+    source: Path,
+    format: Format,  # noqa: A002 - the flag's name
+    rows: Path | None,
+    part: Literal["query", "gallery"],
+    layout: str,
+) -> "tuple[RawFeatures, pa.Table]":
+    """The features, and what is known of each: its path, and its labels."""
+    from pipeline.gallery import faiss_files, fastreid_files, interchange, mat_files
+
+    if format == "mat":
+        side = mat_files.read_mat(source, part)
+        return side.features, _mat_labels(side, part)
+    if format == "fast-reid":
+        files = fastreid_files.read_folder(source)
+        return files, _named(list(files.names), layout)
+    features = interchange.read_npy(source) if format == "npy" else faiss_files.read_index(source)
+    return features, _table(rows or source.with_name("rows.csv"), layout)
+
+
+def _mat_labels(side: "MatSide", part: str) -> "pa.Table":
+    """Labels from the arrays; the file has no names, so a row is named by its place."""
+    import pyarrow as pa
+
+    paths = [f"{part}/{place:08d}" for place in range(len(side.identity))]
+    return pa.table({"path": paths, "identity": side.identity, "camera": side.camera})
+
+
+def _table(rows: Path, layout: str) -> "pa.Table":
+    """The labels of a table of rows; the layout fills the columns that it does not have."""
+    import pyarrow as pa
+
+    from pipeline.archive import manifest_files
+    from pipeline.archive.locations import locate
+
+    if not rows.is_file():
+        raise InputError(f"{rows}: no such file; --rows names the table of the features' rows")
+    if rows.suffix not in manifest_files.SUFFIXES:
+        raise InputError(f"--rows {rows} must end in {' or '.join(manifest_files.SUFFIXES)}")
+    told = manifest_files.read(*locate(str(rows)))
+    read = _named(told["path"].to_pylist(), layout)
+    columns = {name: read[name] for name in read.column_names}
+    return pa.table(columns | {name: told[name] for name in columns if name in told.column_names})
+
+
+def _named(paths: list[str], layout: str) -> "pa.Table":
+    """Labels from names, as the layout reads them; InputError for one that does not fit."""
+    import pyarrow as pa
+
+    from pipeline.archive.labels import LayoutError
+    from pipeline.archive.layouts import layout as layout_of
+    from pipeline.archive.manifest import MANIFEST_SCHEMA
+
+    chosen = layout_of(layout)
+    try:
+        labels = [chosen.parse(path) for path in paths]
+    except LayoutError as error:
+        raise InputError(f"{error}; labels may come from a table too (--format npy)") from error
+    names = ("identity", "camera", "captured_at", "frame")
+    columns = {
+        name: pa.array([getattr(each, name) for each in labels], MANIFEST_SCHEMA.field(name).type)
+        for name in names
+    }
+    return pa.table({"path": pa.array(paths, pa.string())} | columns)
+
+
+def _begin(
+    gallery: str, recipe: "ImportedRecipe", source: Path, layout: str, storage: str, lock: "Lock"
+) -> "Gallery":
+    """The empty gallery: new, or that of an import that was interrupted."""
+    from pipeline.gallery import table
+    from pipeline.gallery.table import Gallery
+
+    if not table.exists(gallery):
+        return Gallery.create(
+            gallery,
+            recipe_json=recipe.to_json(),
+            fingerprint=recipe.fingerprint,
+            dimension=recipe.dimension,
+            dtype=storage,
+            source=str(source.absolute()),
+            layout=layout,
+            lock=lock,
+        )
+    present = Gallery.open(gallery)
+    if present.version or present.fingerprint != recipe.fingerprint or present.dtype != storage:
+        raise InputError(f"{gallery}: there is a gallery already; import makes a new one")
+    return present
+
+
+if __name__ == "__main__":
+    from jobs.cli import main
+
+    sys.exit(main(["import", *sys.argv[1:]]))

@@ -1,0 +1,340 @@
+import csv
+import importlib
+import json
+
+import numpy as np
+import pytest
+import scipy.io
+
+from pipeline.core.ranking import Labels
+from pipeline.gallery import interchange, mat_files
+from pipeline.gallery.table import Gallery
+from tests import oracles
+from tests.jobs.labelled import labelled_gallery, people
+from tests.jobs.running import refused, result
+
+MADE = ("--made-by", "layumi ft_ResNet50")
+
+
+@pytest.fixture(scope="module")
+def sides():
+    """Queries and gallery as another tool has them: of any length, with junk and distractors."""
+    made = {}
+    for part, rows, seed in (("query", 30, 3), ("gallery", 150, 4)):
+        features, identity, camera = people(20, rows, seed=seed, spread=0.3)
+        lengths = np.random.default_rng(seed).uniform(0.5, 20, (rows, 1)).astype(np.float32)
+        made[part] = features * lengths, np.array(identity), np.array([int(c[1:]) for c in camera])
+    made["query"][1][made["query"][1] < 1] = 5
+    return made
+
+
+@pytest.fixture
+def mat(sides, tmp_path):
+    """`pytorch_result.mat` as layumi's test.py saves it."""
+    held = {}
+    for part, (features, identity, camera) in sides.items():
+        held |= {f"{part}_f": features, f"{part}_label": identity.tolist()}
+        held[f"{part}_cam"] = camera.tolist()
+    scipy.io.savemat(tmp_path / "pytorch_result.mat", held)
+    return tmp_path / "pytorch_result.mat"
+
+
+def import_mat(capsys, mat, part, *flags):
+    place = mat.with_name(part)
+    told = result(
+        capsys, "import", mat, "--gallery", place, "--format", "mat", "--part", part, *MADE, *flags
+    )  # fmt: skip
+    return place, told
+
+
+def test_both_definitions_of_ap_are_reproduced_from_a_mat_file(capsys, mat, sides):
+    query, _ = import_mat(capsys, mat, "query")
+    gallery, told = import_mat(capsys, mat, "gallery")
+    assert (told["rows"], told["dimension"], told["rejects"]) == (150, 24, {})
+    flags = ("--query", query, "--gallery", gallery, "--out", mat.with_name("report"))
+    (figures,) = result(capsys, "evaluate", *flags)["report"]["results"]
+    unit = {
+        part: (f / np.linalg.norm(f, axis=1, keepdims=True), Labels(identity, camera))
+        for part, (f, identity, camera) in sides.items()
+    }
+    ranks = [each for each in oracles.hit_ranks(*unit["query"], *unit["gallery"]) if each]
+    assert figures["valid"] == len(ranks)
+    assert figures["mAP"] == pytest.approx(np.mean([oracles.average_precision(r) for r in ranks]))
+    assert figures["mAP_trapezoid"] == pytest.approx(
+        np.mean([oracles.average_precision_trapezoid(r) for r in ranks])
+    )
+
+
+def test_an_exported_mat_file_holds_what_was_imported(capsys, mat, sides):
+    query, _ = import_mat(capsys, mat, "query")
+    gallery, _ = import_mat(capsys, mat, "gallery")
+    out = mat.with_name("out")
+    flags = ("--query", query, "--gallery", gallery, "--format", "mat", "--out", out)
+    told = result(capsys, "export", *flags)
+    assert [each.rpartition("/")[2] for each in told["files"]] == [
+        "pytorch_result.mat", "gallery.json",
+    ]  # fmt: skip
+    found = scipy.io.loadmat(out / "pytorch_result.mat")
+    for part, (features, identity, camera) in sides.items():
+        assert found[f"{part}_label"].ravel().tolist() == identity.tolist()
+        assert found[f"{part}_cam"].ravel().tolist() == camera.tolist()
+        unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+        assert found[f"{part}_f"] == pytest.approx(unit, abs=1e-6)
+    assert result(capsys, "export", *flags)["rows"] == 150  # an earlier export is replaced
+
+
+def test_named_and_unknown_cameras_become_numbers(capsys, tmp_path):
+    features, _, _ = people(3, 6)
+    for name, cameras in (("q", ["hall", None]), ("g", ["door", "hall", None, None])):
+        rows = features[: len(cameras)]
+        labelled_gallery(tmp_path / name, rows, [1, None, 2, 3][: len(cameras)], cameras)
+    flags = ("--query", tmp_path / "q", "--gallery", tmp_path / "g", "--out", tmp_path / "out")
+    result(capsys, "export", *flags, "--format", "mat")
+    found = scipy.io.loadmat(tmp_path / "out" / "pytorch_result.mat")
+    assert found["query_cam"].tolist() == [[2, -2]]
+    assert found["gallery_cam"].tolist() == [[1, 2, -5, -6]]
+    assert found["query_label"].tolist() == [[1, 0]]
+
+
+def features_of(place):
+    gallery = Gallery.open(str(place))
+    return gallery.features().read(0, gallery.count)
+
+
+@pytest.fixture
+def gallery(tmp_path):
+    features, identity, camera = people(10, 60)
+    labelled_gallery(tmp_path / "g", features, identity, camera, frame=range(60))
+    return tmp_path / "g"
+
+
+@pytest.mark.parametrize(
+    ("format_", "file"), [("npy", "features.npy"), ("faiss", "gallery.faiss")]
+)  # fmt: skip
+def test_exports_come_back(capsys, gallery, tmp_path, format_, file):
+    if format_ == "faiss":
+        pytest.importorskip("faiss")
+    result(
+        capsys, "export", "--gallery", gallery, "--out", tmp_path / "out", "--format", format_
+    )  # fmt: skip
+    flags = ("--gallery", tmp_path / "back", "--format", format_, "--made-by", "mine")
+    result(capsys, "import", tmp_path / "out" / file, *flags)
+    names = ["path", "identity", "camera", "captured_at", "frame"]
+    before, after = (Gallery.open(str(p)).rows(names) for p in (gallery, tmp_path / "back"))
+    assert before.to_pylist() == after.to_pylist()
+    np.testing.assert_allclose(features_of(gallery), features_of(tmp_path / "back"), atol=1e-7)
+
+
+def test_fastreid_files_come_back_with_labels_from_their_names(capsys, tmp_path):
+    folder = tmp_path / "features"
+    folder.mkdir()
+    features, _, _ = people(4, 8)
+    for row, feature in enumerate(features):
+        np.save(folder / f"{row % 3:04d}_c{row % 2 + 1}s1_{row:06d}_00.npy", feature[None] * 7)
+    flags = ("--format", "fast-reid", "--made-by", "fast-reid R50", "--layout", "market1501")
+    result(capsys, "import", folder, "--gallery", tmp_path / "g", *flags)
+    rows = Gallery.open(str(tmp_path / "g")).rows().to_pylist()
+    assert rows[0] | {"row_id": 0, "path": "0000_c1s1_000000_00.npy", "identity": 0} == rows[0]
+    assert [row["camera"] for row in rows] == [row["path"][6] for row in rows]
+    order = [row["frame"] for row in rows]
+    np.testing.assert_allclose(features_of(tmp_path / "g"), features[order], atol=1e-6)
+    result(
+        capsys, "export", "--gallery", tmp_path / "g", "--out", tmp_path / "out", "--format",
+        "fast-reid",
+    )  # fmt: skip
+    written = sorted((tmp_path / "out" / "fast-reid").iterdir())
+    assert [each.name for each in written] == sorted(each.name for each in folder.iterdir())
+    assert np.load(written[0]).shape == (1, 24)
+
+
+def test_one_base_name_in_two_folders_is_refused(capsys, tmp_path):
+    features, identity, camera = people(2, 2)
+    paths = ["a/0001.jpg", "b/0001.png"]
+    labelled_gallery(tmp_path / "g", features, identity, camera, path=paths)
+    line = refused(
+        capsys, "export", "--gallery", tmp_path / "g", "--out", tmp_path / "o", "--format",
+        "fast-reid",
+    )  # fmt: skip
+    assert "a/0001.jpg and b/0001.png would both be 0001.npy" in line
+    assert not (tmp_path / "o").exists()
+
+
+def npy(folder, features, paths=None, **columns):
+    np.save(folder / "features.npy", features)
+    with (folder / "rows.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", *columns])
+        paths = paths or [f"{row:04d}.jpg" for row in range(len(features))]
+        writer.writerows(zip(paths, *columns.values(), strict=True))
+    return folder / "features.npy"
+
+
+def test_features_without_a_direction_are_rejects(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(interchange, "MAX_UNIT_ROWS", 4)
+    features = people(3, 10)[0]
+    features[2], features[7, 3] = 0, np.nan
+    source = npy(tmp_path, features, identity=[1] * 10)
+    flags = ("--gallery", tmp_path / "g", "--format", "npy", "--made-by", "mine")
+    told = result(capsys, "import", source, *flags)
+    assert (told["rows"], told["rejects"]) == (8, {"bad-feature": 2})
+    opened = Gallery.open(str(tmp_path / "g"))
+    assert opened.row_ids().tolist() == [0, 1, 3, 4, 5, 6, 8, 9]
+    assert opened.rejects()["path"].to_pylist() == ["0002.jpg", "0007.jpg"]
+    assert opened.rejects()["detail"].to_pylist() == [
+        "the network gave a vector of length 0", "the network gave NaN",
+    ]  # fmt: skip
+
+
+def test_an_interrupted_import_goes_on(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(interchange, "MAX_UNIT_ROWS", 4)
+    folder = tmp_path / "features"
+    folder.mkdir()
+    features = people(3, 10)[0]
+    for row in range(10):
+        np.save(folder / f"{row:04d}.npy", features[row])
+    np.save(folder / "0009.npy", features[9][:5])
+    flags = ("import", folder, "--gallery", tmp_path / "g", "--format", "fast-reid", *MADE)
+    line = refused(capsys, *flags, status=1)
+    assert "0009.npy has 5 dimensions, and 0000.npy 24" in line
+    (folder / "0009.npy").write_bytes(b"no array")
+    assert "nothing was imported: mend the file" in refused(capsys, *flags, status=1)
+    np.save(folder / "0009.npy", features[9])
+    assert result(capsys, *flags)["rows"] == 10
+    np.testing.assert_allclose(features_of(tmp_path / "g"), features, atol=1e-6)
+
+
+def test_imported_features_never_mix(capsys, mat, gallery, tmp_path):
+    query, _ = import_mat(capsys, mat, "query")
+    other = tmp_path / "other"
+    result(
+        capsys, "import", mat, "--gallery", other, "--format", "mat", "--made-by", "fast-reid"
+    )  # fmt: skip
+    for second, told in ((gallery, "imported: layumi ft_ResNet50 here, none there"), (
+        other, "imported: layumi ft_ResNet50 here, fast-reid there"),
+    ):  # fmt: skip
+        flags = ("--query", query, "--gallery", second, "--out", tmp_path / "r")
+        line = refused(capsys, "evaluate", *flags)
+        assert "features of two recipes are never compared" in line
+        assert told in line
+        flags = (*flags[:4], "--out", tmp_path / "e", "--format", "mat")
+        assert told in refused(capsys, "export", *flags)
+    info = result(capsys, "info", "--gallery", query)
+    assert info["recipe"] == {"imported": "layumi ft_ResNet50", "dimension": 24}
+    assert result(capsys, "verify", "--gallery", query)["findings"] == []
+    (tmp_path / "net.onnx").write_bytes(b"\x08\x07" + bytes(20))
+    flags = ("search", tmp_path / "x.jpg", "--gallery", query, "--model", tmp_path / "net.onnx")
+    assert "holds imported features (layumi ft_ResNet50)" in refused(capsys, *flags)
+
+
+def test_a_gallery_that_is_there_is_left_alone(capsys, mat, gallery):
+    import_mat(capsys, mat, "query")
+    flags = ("import", mat, "--format", "mat", *MADE)
+    for place in (mat.with_name("query"), gallery):
+        assert "there is a gallery already" in refused(capsys, *flags, "--gallery", place)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda held: held.pop("gallery_cam"), "has no gallery_cam; it holds gallery_f"),
+        (lambda held: held.update(gallery_label=[1, 2]), "2 numbers in gallery_label do not go"),
+        (lambda held: held.update(gallery_label=[1.5] * 3), "other than whole numbers"),
+        (lambda held: held.update(gallery_f=np.ones((3, 2), int)), "features are floats [N, D]"),
+    ],
+)
+def test_a_mat_file_that_does_not_fit(capsys, tmp_path, change, message):
+    held = {"gallery_f": np.eye(3), "gallery_label": [1, 2, 3], "gallery_cam": [1, 1, 2]}
+    change(held)
+    scipy.io.savemat(tmp_path / "x.mat", held)
+    flags = ("--gallery", tmp_path / "g", "--format", "mat", *MADE)
+    assert message in refused(capsys, "import", tmp_path / "x.mat", *flags)
+    assert not (tmp_path / "g").exists()
+
+
+def test_a_file_of_another_kind(capsys, tmp_path):
+    (tmp_path / "x.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(64))
+    (tmp_path / "y.mat").write_bytes(b"no such file" * 20)
+    (tmp_path / "empty").mkdir()
+    np.save(tmp_path / "flat.npy", np.ones(4, np.float32))
+    (tmp_path / "text.npy").write_text("no array")
+    for name, format_, message in (
+        ("x.mat", "mat", "is a MATLAB 7.3 file"),
+        ("y.mat", "mat", "cannot be read as a .mat file"),
+        ("empty", "fast-reid", "holds no .npy file"),
+        ("x.mat", "fast-reid", "is no folder"),
+        ("flat.npy", "npy", "features are floats [N, D]"),
+        ("text.npy", "npy", "cannot be read as an array"),
+        ("none.npy", "npy", "no such file"),
+    ):
+        flags = ("--gallery", tmp_path / "g", "--format", format_, *MADE)
+        assert message in refused(capsys, "import", tmp_path / name, *flags)
+    assert not (tmp_path / "g").exists()
+
+
+def test_rows_that_do_not_fit(capsys, tmp_path):
+    source = npy(tmp_path, people(3, 10)[0])
+    flags = ("import", source, "--gallery", tmp_path / "g", "--format", "npy", *MADE)
+    assert "does not fit layout market1501" in refused(capsys, *flags, "--layout", "market1501")
+    assert "no such file; --rows" in refused(capsys, *flags, "--rows", tmp_path / "no.csv")
+    assert "must end in .csv or .parquet" in refused(capsys, *flags, "--rows", source)
+    np.save(source, people(3, 11)[0])
+    assert "11 features, and 10 rows of labels" in refused(capsys, *flags)
+    flags = (*flags[:4], "--format", "mat", *MADE, "--rows", tmp_path / "rows.csv")
+    assert "--rows goes with --format npy and faiss" in refused(capsys, *flags)
+    flags = ("import", source, "--gallery", tmp_path / "g", "--format", "npy", "--made-by", " ")
+    np.save(source, people(3, 10)[0])
+    assert "--made-by is empty" in refused(capsys, *flags)
+    assert not (tmp_path / "g").exists()
+
+
+def test_more_than_a_mat_file_holds_is_refused(capsys, gallery, tmp_path, monkeypatch):
+    monkeypatch.setattr(mat_files, "LARGEST", 60 * 24 * 4)
+    flags = ("--gallery", gallery, "--query", gallery, "--out", tmp_path / "o", "--format", "mat")
+    line = refused(capsys, "export", *flags)
+    assert "below 4 GiB: take --format npy" in line
+    assert not (tmp_path / "o").exists()
+    monkeypatch.setattr(mat_files, "LARGEST", 60 * 24 * 4 + 1)
+    result(capsys, "export", *flags)
+
+
+def test_query_goes_with_mat(capsys, gallery, tmp_path):
+    flags = ("export", "--gallery", gallery, "--out", tmp_path / "o", "--format")
+    assert "give --query too" in refused(capsys, *flags, "mat")
+    assert "--query goes with --format mat" in refused(capsys, *flags, "npy", "--query", gallery)
+    assert not (tmp_path / "o").exists()
+
+
+def test_an_index_that_is_not_flat(capsys, tmp_path):
+    faiss = pytest.importorskip("faiss")
+    hashed = faiss.IndexLSH(8, 16)
+    faiss.write_index(hashed, str(tmp_path / "lsh.faiss"))
+    faiss.write_index(faiss.IndexFlatIP(8), str(tmp_path / "empty.faiss"))
+    (tmp_path / "text.faiss").write_text("no index")
+    for name, message in (
+        ("lsh.faiss", "IndexLSH: only a flat index"),
+        ("empty.faiss", "holds no feature"),
+        ("text.faiss", "is no faiss index"),
+    ):
+        flags = ("--gallery", tmp_path / "g", "--format", "faiss", *MADE)
+        assert message in refused(capsys, "import", tmp_path / name, *flags)
+
+
+def test_without_faiss_the_way_on_is_told(capsys, gallery, tmp_path, monkeypatch):
+    real = importlib.import_module
+
+    def missing(name, *rest):
+        if name == "faiss":
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    flags = ("--gallery", gallery, "--out", tmp_path / "o", "--format", "faiss")
+    assert "pip install faiss-cpu" in refused(capsys, "export", *flags)
+    assert not (tmp_path / "o").exists()
+
+
+def test_the_recipe_stands_in_the_gallery(capsys, mat):
+    place, told = import_mat(capsys, mat, "gallery", "--storage", "float16")
+    opened = Gallery.open(str(place))
+    assert json.loads(opened.recipe_json)["imported"] == "layumi ft_ResNet50"
+    assert (opened.fingerprint, opened.dtype) == (told["fingerprint"], "float16")
