@@ -82,7 +82,7 @@ class Cameras:
         others = int((~self.settings.own_statistics(self.sums)[numbers]).sum())
         if others:
             logger.warning(
-                "%s of %d of %d %s: the statistics of all rows, as their camera is unknown or has"
+                "%s: %d of %d %s take the statistics of all rows: their camera is unknown, or has"
                 " fewer than %d rows in the gallery",
                 self.settings.name,
                 others,

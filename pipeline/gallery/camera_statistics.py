@@ -87,7 +87,7 @@ def camera_numbers(cameras: pa.ChunkedArray, names: Sequence[str]) -> NDArray[np
     >>> camera_numbers(pa.chunked_array([["c2", None, "c1", "c9"]]), ["c1", "c2"])
     array([ 1, -1,  0, -1])
     """
-    places = pc.index_in(cameras, pa.array(names, pa.string()))
+    places = pc.index_in(cameras, pa.array(names, cameras.type))
     return pc.fill_null(places, NO_CAMERA).to_numpy().astype(np.int64)
 
 

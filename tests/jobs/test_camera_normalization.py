@@ -85,7 +85,7 @@ def test_statistics_are_made_once_and_go_with_what_is_derived(
 
 def test_rows_without_statistics_of_their_own_are_told(capsys, tmp_path, parent):
     told = run(capsys, *command(tmp_path, *ZSCORE))[2]
-    assert "camera zscore of 6 of 20 rows: the statistics of all rows" in told
+    assert "camera zscore: 6 of 20 rows take the statistics of all rows" in told
     assert "fewer than 7 rows" in told
 
 
