@@ -105,7 +105,7 @@ def bring_up_to_date(source, location, dimension):
         present = Gallery.open(location)
         changes = find_changes(present, listing, UpdateFlags())
         steps.done("compare")
-        cut = cut_units(present, changes.new_or_changed, UNIT_SIZE, fingerprint="0" * 64)
+        cut = cut_units(present, changes.new_or_changed, UNIT_SIZE, made_by="0" * 64)
         keep_plan(present, cut, lock)
         steps.done("plan")
         done = list(write_units(cut.todo, present.target))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -20,9 +21,13 @@ from pipeline.archive.work_plan import Unit, plan, units
 from pipeline.errors import InputError, RunError
 from pipeline.gallery.lock import Lock
 from pipeline.gallery.plan_file import drop_plan, read_plan, write_plan
+from pipeline.gallery.rejects import REJECT_SCHEMA
 from pipeline.gallery.table import Gallery
 from pipeline.gallery.unit_files import FoundUnits, UnitRecord
 from pipeline.stages.extract import Work, extract_here, extract_on_ray
+
+LOW_QUALITY = "low-quality"
+"""The reason of rejects that --min-quality asks for."""
 
 
 @dataclass(frozen=True)
@@ -37,16 +42,17 @@ class Cut:
     """What earlier runs left beside that."""
 
 
-def cut_units(
-    present: Gallery | None, images: pa.Table, unit_size: int, *, fingerprint: str
-) -> Cut:
-    """The units of the images, by an interrupted run's plan where there is one; writes nothing."""
+def cut_units(present: Gallery | None, images: pa.Table, unit_size: int, *, made_by: str) -> Cut:
+    """The units of the images, by an interrupted run's plan where there is one; writes nothing.
+
+    `made_by` names what their rows follow from beside the images: it is a part of their names.
+    """
     if present is None:
-        planned = plan(images, fingerprint, unit_size=unit_size)
+        planned = plan(images, made_by, unit_size=unit_size)
         return Cut(planned, list(units(planned)), [], FoundUnits((), (), ()))
     planned = plan(
         images,
-        fingerprint,
+        made_by,
         next_row_id=present.next_row_id,
         unit_size=unit_size,
         leftover=read_plan(present.location),
@@ -77,7 +83,8 @@ def extract_units(
 ) -> list[UnitRecord]:
     """Extract the units and return all records, those of the finished units first.
 
-    RunError as soon as more than `limit` inputs are rejects, those of the listing included.
+    RunError as soon as more than `limit` inputs are rejects, those of the listing included, and
+    those of a quality that was not asked for left out.
     """
     done: list[UnitRecord] = []
     rejects = listed_rejects
@@ -86,11 +93,12 @@ def extract_units(
         for record in records:
             done.append(record)
             bar.update(task, advance=record.members)
-            rejects += record.rejects
-            if record.rejects and rejects > limit:
+            faulty = _faulty(work.target.location, record)
+            rejects += len(faulty)
+            if len(faulty) and rejects > limit:
                 raise RunError(
                     f"{rejects} inputs are rejects so far, and {limit} may be:"
-                    f" {_why(work.target.location, record)}; finished work units are kept; mend the"
+                    f" {_why(faulty)}; finished work units are kept; mend the"
                     " source, or run the same command with a larger --max-rejects to go on"
                 )
     return done
@@ -159,9 +167,17 @@ def on_cluster(on: ActorFlags) -> Iterator[ActorResources]:
         )
 
 
-def _why(location: str, record: UnitRecord) -> str:
+def _faulty(location: str, record: UnitRecord) -> pa.Table:
+    """The rejects of a unit but for those that were wanted."""
+    if record.rejects_path is None:
+        return REJECT_SCHEMA.empty_table()
+    told = pq.read_table(Path(location) / record.rejects_path)
+    return told.filter(pc.not_equal(told["reason"], LOW_QUALITY))
+
+
+def _why(faulty: pa.Table) -> str:
     """The commonest reason of a unit's rejects, with one that has it."""
-    told = pq.read_table(Path(location) / str(record.rejects_path)).to_pylist()
+    told = faulty.to_pylist()
     reason, count = Counter(each["reason"] for each in told).most_common(1)[0]
     first = next(each for each in told if each["reason"] == reason)
     return f"{count} in the last unit for {reason}, as {first['path']}: {first['detail']}"

@@ -4,12 +4,17 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from jobs.arguments import LOCATION, Location
 from pipeline.archive.limits import MAX_PIXELS, UNIT_SIZE, check_unit_size
 from pipeline.errors import InputError
 from pipeline.model.defaults import BATCH_SIZE
+
+
+def _group(title: str) -> Group:
+    """A part of a verb's help, before the flags of every verb."""
+    return Group(title, sort_key=0)
 
 
 @Parameter(name="*")
@@ -80,13 +85,24 @@ class WorkFlags:
     """Share of the inputs that may be rejects before the run stops; ten always may."""
     max_pixels: int = MAX_PIXELS
     """Pictures of more pixels are rejects."""
+    quality: bool = False
+    """Measure each crop's sharpness and exposure, and keep them as the column quality."""
+    min_quality: float | None = None
+    """Crops of lower quality are rejects; measures it, too (default: none are)."""
 
     def __post_init__(self) -> None:
         check_unit_size(self.unit_size)
         if self.max_pixels < 1:
             raise InputError(f"--max-pixels must be at least 1, not {self.max_pixels}")
+        if self.min_quality is not None and not self.min_quality >= 0:
+            raise InputError(f"--min-quality must be at least 0, not {self.min_quality}")
         if not 0 <= self.max_rejects <= 1:
             raise InputError(f"--max-rejects is a share from 0 to 1, not {self.max_rejects}")
+
+    @property
+    def least_quality(self) -> float | None:
+        """The quality that a crop needs; None where it is not even measured."""
+        return 0.0 if self.quality and self.min_quality is None else self.min_quality
 
 
 @Parameter(name="*")
@@ -109,20 +125,19 @@ class UpdateFlags:
             raise InputError(f"--max-missing is a share from 0 to 1, not {self.max_missing}")
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=_group("Figures"))
 @dataclass(frozen=True)
 class FigureFlags:
     """Which figures an evaluation gives; what is left out has the default of `pipeline.core`."""
 
     protocol: Literal["market1501", "cuhk03"] = "market1501"
-    """What CMC is measured on: the whole list (market1501), or 10 draws of one random image of
-    each gallery identity (cuhk03)."""
+    """CMC on whole lists (market1501), or on 10 draws of one image of each identity (cuhk03)."""
     max_rank: int = 50
     """Length of the CMC curve."""
     open_set: bool = True
-    """TAR at FAR and the equal-error rate; passes over the gallery twice more."""
+    """TAR at FAR and the equal-error rate; two more passes over the gallery."""
     camera_pairs: bool = True
-    """Figures by pair of cameras; passes over the gallery once more."""
+    """Figures by pair of cameras; one more pass over the gallery."""
     replicates: int | None = None
     """Replicates of the bootstrap; 0 for no confidence intervals (default: 1000)."""
     level: float | None = None
@@ -135,7 +150,7 @@ class FigureFlags:
             raise InputError(f"--max-rank must be at least 1, not {self.max_rank}")
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=_group("Expansion"))
 @dataclass(frozen=True)
 class ExpansionFlags:
     """Alpha query expansion; what is left out has the default of `pipeline.core.expansion`."""
@@ -150,7 +165,7 @@ class ExpansionFlags:
     """Rounds of expansion (default: 1)."""
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=_group("Camera normalization"))
 @dataclass(frozen=True)
 class CameraFlags:
     """Camera-aware normalisation; what is left out has the default of
@@ -164,7 +179,7 @@ class CameraFlags:
     (default: 16)."""
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=_group("Re-ranking"))
 @dataclass(frozen=True)
 class RerankingFlags:
     """k-reciprocal re-ranking; what is left out has the default of `pipeline.core.reranking`."""
@@ -181,7 +196,7 @@ class RerankingFlags:
     """Original distance: squared Euclidean (zhong, the default), or its square (torchreid)."""
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=_group("Where it runs"))
 @dataclass(frozen=True)
 class FoldFlags:
     """What an evaluation runs on, and what it may hold."""

@@ -56,7 +56,7 @@ def bring_up_to_date(
         wanted.check_source(present, listing)
         changes = find_changes(present, listing, update)
         cut = cut_units(
-            present, changes.new_or_changed, work.unit_size, fingerprint=present.fingerprint
+            present, changes.new_or_changed, work.unit_size, made_by=_made_by(wanted, work)
         )
         keep_plan(present, cut, lock)
         done = extract_units(
@@ -99,9 +99,7 @@ def plan_only(
     else:
         wanted.check_source(present, listing)
         changes = find_changes(present, listing, update)
-    cut = cut_units(
-        present, changes.new_or_changed, work.unit_size, fingerprint=wanted.recipe.fingerprint
-    )
+    cut = cut_units(present, changes.new_or_changed, work.unit_size, made_by=_made_by(wanted, work))
     todo = sum(len(unit.members) for unit in cut.todo)
     sampled, seconds, row_bytes = 0, 0.0, 0.0
     if todo:
@@ -187,7 +185,13 @@ def _work(
         threads=on.num_cpus or 1,
         max_pixels=work.max_pixels,
         on_gpu=bool(on.num_gpus),
+        least_quality=work.least_quality,
     )
+
+
+def _made_by(wanted: Wanted, work: WorkFlags) -> str:
+    """What rows follow from beside their images: units of other settings are other units."""
+    return f"{wanted.recipe.fingerprint} {work.least_quality}"
 
 
 def _target(wanted: Wanted, on: ActorFlags) -> UnitTarget:

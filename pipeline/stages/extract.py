@@ -23,6 +23,7 @@ from pipeline.archive.limits import MAX_PIXELS
 from pipeline.archive.reading import read_image
 from pipeline.archive.work_plan import Unit
 from pipeline.core import features
+from pipeline.core.crop_quality import quality
 from pipeline.errors import InputError, RunError
 from pipeline.gallery import attempts, schema
 from pipeline.gallery.rejects import REJECT_SCHEMA
@@ -59,6 +60,8 @@ class Work:
     decode_threads: int = 2
     max_pixels: int = MAX_PIXELS
     on_gpu: bool = False
+    least_quality: float | None = None
+    """Crops of lower quality are rejects; None where quality is not measured."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "threads", "decode_threads", "max_pixels"):
@@ -74,6 +77,7 @@ class _Facts:
     content_hash: bytes
     height: int
     width: int
+    quality: float | None
 
 
 @dataclass(frozen=True)
@@ -165,8 +169,14 @@ class UnitExtractor:
             pixels = decode(data, max_pixels=self._work.max_pixels)
         except Rejected as error:
             return _Bad(place, error.reason, error.detail)
+        measured, least = None, self._work.least_quality
+        if least is not None:
+            measured = quality(pixels)
+            if measured < least:
+                detail = f"its quality is {measured:.4g}, and {least:g} was asked for"
+                return _Bad(place, "low-quality", detail)
         height, width = pixels.shape[:2]
-        return _Crop(place, pixels, _Facts(schema.content_hash(data), height, width))
+        return _Crop(place, pixels, _Facts(schema.content_hash(data), height, width, measured))
 
     def _rows(
         self, members: pa.Table, facts: dict[int, _Facts], vectors: NDArray[np.float32]
@@ -181,7 +191,7 @@ class UnitExtractor:
             "content_hash": pa.array([each.content_hash for each in told], pa.binary()),
             "height": pa.array([each.height for each in told], pa.int32()),
             "width": pa.array([each.width for each in told], pa.int32()),
-            "quality": pa.nulls(len(told), pa.float32()),
+            "quality": pa.array([each.quality for each in told], pa.float32()),
             "feature": schema.encode_features(vectors[places], target.dtype),
         }
         wanted = target.schema
