@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import FeatureRows, blocks
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RunError
 
 _COPIED_AT_ONCE = 8192
 
@@ -59,13 +59,21 @@ class NpyRows:
 def create(path: Path, rows: int, dimension: int) -> Iterator[NDArray[np.float32]]:
     """Make a float32 `.npy` file `[rows, dimension]` and give its mapping to be filled.
 
-    Its bytes are reserved at once: a full disk is an OSError here, and kills a process in mapped
+    Its bytes are reserved at once: a full disk is a RunError here, and kills a process in mapped
     memory.
     """
     shape = (rows, dimension)
     mapped = np.lib.format.open_memmap(path, "w+", dtype=np.float32, shape=shape)
-    with path.open("rb+") as file:
-        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    size = path.stat().st_size
+    try:
+        with path.open("rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        path.unlink()
+        raise RunError(
+            f"{path}: {size:,} bytes cannot be written ({error.strerror}); make room or choose"
+            " another folder with --scratch, and run the same command again"
+        ) from error
     yield mapped
     mapped.flush()
 

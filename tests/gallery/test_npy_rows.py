@@ -1,10 +1,13 @@
+import errno
+import os
 import pickle
 
 import numpy as np
 import pytest
 
-from pipeline.errors import InputError
-from pipeline.gallery.npy_rows import NpyRows, create
+from pipeline.core.blocks import ArrayRows
+from pipeline.errors import InputError, RunError
+from pipeline.gallery.npy_rows import NpyRows, copy_rows, create
 
 
 @pytest.fixture
@@ -53,3 +56,19 @@ def test_another_kind_of_array_is_told(tmp_path):
     np.save(tmp_path / "wide.npy", np.zeros((2, 2)))
     with pytest.raises(InputError, match=r"wide.npy holds float64 \(2, 2\)"):
         NpyRows(str(tmp_path / "wide.npy")).read(0, 1)
+
+
+def test_rows_are_copied_in_blocks(rows, tmp_path):
+    source, numbers = rows
+    copied = copy_rows(source, tmp_path / "copy.npy", at_once=3)
+    assert (copied.read(0, len(copied)) == numbers).all()
+
+
+def test_a_full_disk_is_told_before_anything_is_written(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(RunError, match=r"x\.npy: 160 bytes .*No space left"):
+        copy_rows(ArrayRows(np.ones((4, 2), np.float32)), tmp_path / "x.npy")
+    assert not list(tmp_path.iterdir())
