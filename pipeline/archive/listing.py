@@ -8,6 +8,7 @@ import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ from pipeline.archive.layouts import Layout
 from pipeline.archive.locations import bare, local_path, locate, reach
 from pipeline.archive.manifest import MANIFEST_SCHEMA, REJECT_SCHEMA
 from pipeline.archive.scanning import look_up, walk
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RunError
 
 # Rows of Python objects are turned into Arrow columns (a tenth of the memory) this often.
 _CHUNK = 65_536
@@ -154,17 +155,23 @@ def _list_on_processes(root: str, layout: str, waiting: list[Place]) -> Iterator
     # Not forked from here: this process may have threads by now.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
+    most = 2 * (os.cpu_count() or 1)
+    running: set[Future[Part]] = set()
     with ProcessPoolExecutor(mp_context=context, initializer=_ignore_interrupts) as pool:
-        workers = os.cpu_count() or 1
-        running: set[Future[Part]] = set()
         while waiting or running:
-            while waiting and len(running) < 2 * workers:
-                some = max(1, min(_PLACES, len(waiting) // (2 * workers)))
+            while waiting and len(running) < most:
+                some = max(1, min(_PLACES, len(waiting) // most))
                 places = [waiting.pop() for _ in range(some)]
                 running.add(pool.submit(_list_elsewhere, root, layout, places, _ANSWER))
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for each in done:
-                part = each.result()
+                try:
+                    part = each.result()
+                except BrokenProcessPool as error:
+                    raise RunError(
+                        f"{root}: a process that lists it was killed, for want of memory perhaps;"
+                        " nothing was written, run the command again"
+                    ) from error
                 waiting += part.waiting
                 yield part
 

@@ -1,4 +1,3 @@
-import math
 import os
 import shutil
 import socket
@@ -17,7 +16,7 @@ from pipeline.archive.files import Place
 from pipeline.archive.listing import list_source
 from pipeline.archive.manifest import MANIFEST_SCHEMA, REJECT_SCHEMA
 from pipeline.archive.reading import read_image
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RunError
 from tests.archive.test_tars import save_tar
 
 
@@ -470,11 +469,15 @@ def test_a_large_folder_is_listed_by_several_processes(tmp_path, monkeypatch):
     assert several.skipped == alone.skipped == {".txt": 1}
 
 
-def test_an_error_in_another_process_is_the_errors_of_the_listing(tmp_path, monkeypatch):
+def die(*_):
+    os._exit(9)
+
+
+def test_a_process_that_is_killed_while_listing_is_told(tmp_path, monkeypatch):
     fill(tmp_path, *(f"{number}/1.jpg" for number in range(9)))
     monkeypatch.setattr("pipeline.archive.listing._ALONE", 0)
-    monkeypatch.setattr("pipeline.archive.listing._list_elsewhere", math.sqrt)
-    with pytest.raises(TypeError):
+    monkeypatch.setattr("pipeline.archive.listing._list_elsewhere", die)
+    with pytest.raises(RunError, match="a process that lists it was killed"):
         list_source(str(tmp_path))
 
 
