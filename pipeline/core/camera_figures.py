@@ -10,7 +10,8 @@ from pipeline.core.metrics import Summary, summarize
 from pipeline.core.ranking import Labels, RankCounts
 from pipeline.core.restricted import ahead_among, select
 
-_TILES_AT_ONCE = 8
+BLOCKS_AT_ONCE = 8
+"""Gallery blocks that are held together, so that a camera has enough rows among them."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def count_within_cameras(
     first, last = part or (0, len(gallery))
     ahead = np.zeros(len(found.rows), np.int64)
     theirs = gallery_labels.camera[found.rows]
-    for start, stop in blocks(last, _TILES_AT_ONCE * tiling.gallery_block, first):
+    for start, stop in blocks(last, BLOCKS_AT_ONCE * tiling.gallery_block, first):
         features = gallery.read(start, stop)
         camera = gallery_labels.camera[start:stop]
         for each in np.intersect1d(camera, theirs):
