@@ -15,6 +15,7 @@ from pipeline.archive.faults import ReadError
 from pipeline.archive.listing import list_source
 from pipeline.archive.reading import read_image
 from pipeline.errors import InputError
+from tests.archive.sources import paths, rejects
 
 BLOCK = tarfile.BLOCKSIZE
 LONG = "north/" + "x" * 150 + "/0001_c1s1_000001_00.jpg"
@@ -39,14 +40,6 @@ def link(name, target, kind=tarfile.SYMTYPE):
     info = tarfile.TarInfo(name)
     info.type, info.linkname = kind, target
     return info
-
-
-def paths(listing):
-    return listing.images["path"].to_pylist()
-
-
-def rejects(listing):
-    return {row["path"]: row["reason"] for row in listing.rejects.to_pylist()}
 
 
 def read(listing):
