@@ -20,7 +20,7 @@ from pipeline.gallery.lock import Lock
 from pipeline.gallery.npy_rows import copy_rows
 from pipeline.gallery.table import Gallery
 from pipeline.stages.expand import expand_all
-from pipeline.stages.neighbors import MEMORY, build_graph
+from pipeline.stages.neighbors import MEMORY, block_rows, build_graph
 from pipeline.stages.update import Changes, update_graph
 
 logger = logging.getLogger(__name__)
@@ -79,6 +79,9 @@ class Rounds:
                 ids=ids,
                 signatures=signatures,
                 origin=origin,
+                block=block_rows(
+                    len(rows), rows.dimension, self.kept, self.on.workers, self.memory
+                ),
                 workers=self.on.workers,
                 tiling=self.tiling,
                 progress=step,

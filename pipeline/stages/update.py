@@ -64,6 +64,7 @@ def update_graph(
     ids: NDArray[np.int64],
     signatures: NDArray[np.int64],
     origin: Origin,
+    block: int | None = None,
     workers: int = 0,
     tiling: Tiling | None = None,
     progress: Callable[[int], None] = lambda _rows: None,
@@ -72,11 +73,13 @@ def update_graph(
 
     The first `needed` neighbours of every row (all others, where those are fewer) are the same to
     the bit as those of `build_graph`; of the rest, which `old` holds to spare, those that are still
-    certain. Blocks are those of `old`. `progress` is told the rows of every finished block.
+    certain. Blocks have `block` rows (default: as many as those of `old`): each worker holds one,
+    and as many fresh rows. `progress` is told the rows of every finished block.
     """
     tiling = tiling or Tiling()
     inside = tiling.on_one_thread() if workers else tiling
     about = replace(old.about, origin=origin, rows=len(rows), content="")
+    about = replace(about, block=block or about.block)
     graph = Graph.begin(folder, about, ids, signatures)
     if graph.finished == len(graph.blocks):
         progress(len(graph))

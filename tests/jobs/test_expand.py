@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 
 from jobs import expansion
@@ -128,6 +130,23 @@ def test_cut_off_at_any_write_the_same_command_goes_on(capsys, tmp_path, parent,
         else:
             break
     assert operation > 20
+
+
+def test_cut_off_while_it_follows_the_same_command_goes_on(capsys, tmp_path, parent):
+    result(capsys, *command(tmp_path, out="before"))
+    now = grown(parent)
+    for operation in range(0, 400, 2):
+        folder = f"out-{operation}"
+        shutil.copytree(tmp_path / "before", tmp_path / folder)
+        try:
+            with interrupted(operation, crash):
+                run(capsys, *command(tmp_path, out=folder))
+        except Crash:
+            result(capsys, *command(tmp_path, out=folder))
+            assert contents(tmp_path / folder) == expected(now)
+        else:
+            break
+    assert operation > 10
 
 
 @pytest.mark.ray

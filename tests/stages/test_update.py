@@ -76,14 +76,18 @@ def histories(draw):
     return days
 
 
-@settings(max_examples=40, report_multiple_bugs=False, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40,
+    report_multiple_bugs=False,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(histories(), st.sampled_from([3, 16, 1000]))
 def test_any_history_ends_in_the_graph_made_anew(tmp_path_factory, monkeypatch, days, block):
     monkeypatch.setattr(neighbors_stage, "_SMALLEST_BLOCK", block)
     folder = tmp_path_factory.mktemp("history")
     graph = build(folder / "0", days[0], memory=0, tiling=Tiling(8, 8, 1))
     for day, rows in enumerate(days[1:], 1):
-        graph = updated(folder / str(day), graph, rows, tiling=Tiling(8, 8, 1))
+        graph = updated(folder / str(day), graph, rows, block=3 + day, tiling=Tiling(8, 8, 1))
         assert_anew(graph, rows)
 
 
