@@ -44,7 +44,9 @@ def find_leftovers(gallery: Gallery, keep: int | None = None) -> Leftovers:
         rejects.add(rejects_file(root, snapshot.rejects))
     stray = [path for path in row_files(root) if path not in rows and path not in logged]
     old = [path for path in row_files(root) if path not in rows and path in logged]
-    old += [path for path in (root / storage.REJECTS_FOLDER).glob("*") if path not in rejects]
+    old += [
+        path for path in (root / storage.REJECTS_FOLDER).glob("*.parquet") if path not in rejects
+    ]
     old += statistics_before(root, first)
     unfinished = [*stray, *unfinished_files(root)]
     return Leftovers(
@@ -71,11 +73,13 @@ def clean(gallery: Gallery, lock: Lock, keep: int | None = None) -> Leftovers:
 
 def unfinished_files(root: Path) -> list[Path]:
     """Half-written and not yet committed files beside the rows: those of `_units`, the plan of a
-    run, what a purge set aside, and what was cut off before it got its name.
+    run, and what was cut off before it got its name (`deltalake` writes to a name with a #).
     """
-    hidden = [*(root / storage.UNITS_FOLDER).glob("*"), *root.glob(f".*{storage.TEMPORARY_SUFFIX}")]
-    plan = root / storage.PLAN_FILE
-    return [*hidden, *([plan] if plan.exists() else [])]
+    folders = (root, root / storage.REJECTS_FOLDER)
+    cut_off = [path for each in folders for path in each.glob(f".*{storage.TEMPORARY_SUFFIX}")]
+    cut_off += (root / storage.LOG_FOLDER).glob("*#*")
+    units, plan = (root / storage.UNITS_FOLDER).glob("*"), root / storage.PLAN_FILE
+    return sorted({*cut_off, *units, *([plan] if plan.exists() else [])})
 
 
 def row_files(root: Path) -> list[Path]:

@@ -50,6 +50,8 @@ def abandon(gallery):
     write_plan(gallery.location, pa.table({"path": ["x"]}))
     (gallery._root / "_units" / ".half.tmp").write_bytes(b"x")
     (gallery._root / "._plan.parquet.tmp").write_bytes(b"x")
+    (gallery._root / "_rejects" / ".rejects.1.tmp").write_bytes(b"x")
+    (gallery._root / "_delta_log" / f"{5:020d}.json#1").write_bytes(b"x")
     (gallery._root / "000000000000-rewritten.parquet").write_bytes(b"x")
 
 
@@ -61,7 +63,7 @@ def test_abandoned_work_goes(gallery):
     told = find_leftovers(gallery)
     found = cleaned(gallery)
     assert found == told
-    assert len(found.unfinished) == 6
+    assert len(found.unfinished) == 8
     assert found.bytes > 4
     assert files_in(gallery) == before | {gallery._root / "_seen.parquet"}
     assert read_seen(gallery.location).num_rows == 1
