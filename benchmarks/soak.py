@@ -4,7 +4,8 @@
     python benchmarks/soak.py --kills 6 --crops 2000 --actors 2 --victim worker
 
 `kill -9` goes to the driver (`--victim driver`) or to one of its Ray workers, actors included
-(`--victim worker`), at a moment that is random over the time of an uninterrupted run. A killed
+(`--victim worker`; counted from the first that is there), at a moment that is random over the time
+of an uninterrupted run. A killed
 command is run again as it was. After every kill the gallery must be empty or whole; when a run gets
 through, rows, ids, features and rejects must equal the uninterrupted run's to the byte, and nothing
 else may be left in the folder. Then the next gallery is begun, until the kills are used up.
@@ -75,6 +76,8 @@ class Soak:
     def killed(self, gallery, after):
         """Start a run and kill its victim after so many seconds; whether there was one to kill."""
         process = self.start(gallery)
+        while self.victim == "worker" and process.is_alive() and not ray_workers_of(process.pid):
+            time.sleep(0.1)
         time.sleep(after)
         if self.victim == "driver":
             victims = [process.pid] if process.is_alive() else []
@@ -142,11 +145,12 @@ def main():
         seconds = soak.run(folder / "whole")
         whole = contents(folder / "whole")
         print(f"uninterrupted: {seconds:.1f} s, {len(whole[0])} rows, {len(whole[2])} rejects")
+        moments = seconds if given.victim == "driver" else seconds / 2
         kills, galleries, resumed = 0, 0, 0
         while kills < given.kills:
             gallery, ended, before = folder / f"gallery{galleries}", False, kills
             while not ended and kills < given.kills:
-                was_killed, ended = soak.killed(gallery, random.uniform(0, seconds))
+                was_killed, ended = soak.killed(gallery, random.uniform(0, moments))
                 kills += was_killed
                 if not is_empty_or_whole(gallery, whole):
                     raise SystemExit(f"after kill {kills} {gallery} is neither empty nor whole")
