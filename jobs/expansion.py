@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 from jobs.camera_normalization import Cameras
 from jobs.flags import FoldFlags
+from jobs.neighborhood import Told, budget
 from pipeline.core.blocks import FeatureRows, Tiling
 from pipeline.core.expansion import Expansion
 from pipeline.core.signatures import row_signatures
@@ -20,12 +21,10 @@ from pipeline.gallery.lock import Lock
 from pipeline.gallery.npy_rows import copy_rows
 from pipeline.gallery.table import Gallery
 from pipeline.stages.expand import expand_all
-from pipeline.stages.neighbors import MEMORY, block_rows, build_graph
+from pipeline.stages.neighbors import block_rows, build_graph
 from pipeline.stages.update import Changes, update_graph
 
 logger = logging.getLogger(__name__)
-
-Told = Callable[[str, int], Callable[[int], None]]
 
 
 @dataclass(frozen=True)
@@ -55,11 +54,6 @@ class Rounds:
         """
         return self.needed + max(3, self.needed // 2)
 
-    @property
-    def memory(self) -> int:
-        """Bytes that the blocks in hand may take."""
-        return MEMORY if self.on.memory is None else int(self.on.memory * 2**30)
-
     def graph(self, rows: FeatureRows, number: int) -> Graph:
         """The graph of the rows of a round: as it was finished, updated, or made anew."""
         ids = self.parent.row_ids()
@@ -80,7 +74,7 @@ class Rounds:
                 signatures=signatures,
                 origin=origin,
                 block=block_rows(
-                    len(rows), rows.dimension, self.kept, self.on.workers, self.memory
+                    len(rows), rows.dimension, self.kept, self.on.workers, budget(self.on)
                 ),
                 workers=self.on.workers,
                 tiling=self.tiling,
@@ -95,7 +89,7 @@ class Rounds:
             origin=origin,
             workers=self.on.workers,
             tiling=self.tiling,
-            memory=self.memory,
+            memory=budget(self.on),
             progress=step,
         )
 
@@ -146,7 +140,7 @@ def expand_gallery(
             rounds.graph,
             workers=on.workers,
             tiling=tiling,
-            memory=rounds.memory,
+            memory=budget(on),
             progress=told("expanding", settings.times * len(rows)),
         )
         return commit_derived(present, parent, expanded, lock)

@@ -76,7 +76,7 @@ class Neighborhood:
                 graph_of,
                 workers=self.on.workers,
                 tiling=self.tiling,
-                memory=self._memory,
+                memory=budget(self.on),
                 progress=told("expanding", total),
             )
 
@@ -99,10 +99,6 @@ class Neighborhood:
                 tiling=self.tiling,
                 progress=told("counting ranks", len(gallery)),
             )
-
-    @property
-    def _memory(self) -> int:
-        return MEMORY if self.on.memory is None else int(self.on.memory * 2**30)
 
     @cached_property
     def _union(self) -> NpyRows:
@@ -138,9 +134,14 @@ class Neighborhood:
                 opposite=opposite,
                 workers=self.on.workers,
                 tiling=self.tiling,
-                memory=self._memory,
+                memory=budget(self.on),
                 progress=told(what, len(rows)),
             )
+
+
+def budget(on: FoldFlags) -> int:
+    """Bytes that the blocks in hand may take."""
+    return MEMORY if on.memory is None else int(on.memory * 2**30)
 
 
 @contextmanager
