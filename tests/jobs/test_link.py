@@ -83,15 +83,6 @@ def test_an_interrupted_graph_is_taken_up(capsys, gallery, tmp_path):
     assert first.equals(second)
 
 
-@pytest.mark.ray
-def test_workers_change_nothing(capsys, gallery, tmp_path, cluster):
-    flags = ("link", "--gallery", gallery, "--threshold", 0.6, "--out")
-    result(capsys, *flags, tmp_path / "a.parquet")
-    result(capsys, *flags, tmp_path / "b.parquet", "--workers", 2)
-    first, second = (pq.read_table(tmp_path / name) for name in ("a.parquet", "b.parquet"))
-    assert first.equals(second)
-
-
 def test_unlabelled_rows_are_linked_without_figures(capsys, tmp_path):
     features, _, _ = people(5, 30)
     when = [datetime(2026, 1, 1, tzinfo=UTC)] * 30  # a date alone is no moment

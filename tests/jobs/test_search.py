@@ -140,9 +140,14 @@ def test_the_page_shows_the_crops_that_are_still_there(capsys, made, command, tm
 
 
 @pytest.mark.ray
-def test_workers_change_nothing(capsys, made, command, cluster):
+def test_workers_change_nothing(capsys, made, command, tmp_path, cluster):
+    """Of a search, nor of the neighbor graph that `link` rests on."""
     plain = result(capsys, "search", made[0] / "images", *command)
     assert result(capsys, "search", made[0] / "images", *command, "--workers", 2) == plain
+    linking = ("link", "--gallery", command[1], "--threshold", 0.5, "--out")
+    result(capsys, *linking, tmp_path / "here.csv")
+    result(capsys, *linking, tmp_path / "there.csv", "--workers", 2)
+    assert (tmp_path / "here.csv").read_text() == (tmp_path / "there.csv").read_text()
 
 
 @pytest.mark.parametrize(
