@@ -6,6 +6,7 @@ dead is free at once, any other when it has expired. The file is read and change
 `flock`, so that two processes never both take a stale lock.
 """
 
+import errno
 import fcntl
 import json
 import logging
@@ -168,7 +169,9 @@ def _opened(path: Path) -> Iterator[int]:
     """The lock file, open and under `flock`."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except PermissionError as error:
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
         raise InputError(f"{path.parent}: the gallery's folder cannot be written to") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -6,6 +6,7 @@ run. Since every commit writes the first, two concurrent commits always conflict
 """
 
 import json
+import logging
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,8 @@ from pipeline.gallery import storage
 from pipeline.gallery.log_files import LoggedFile, oldest_version, write_checkpoint
 from pipeline.gallery.schema import SCALAR_FIELDS, STATISTICS_COLUMNS
 from pipeline.gallery.storage import GalleryDamagedError
+
+_log = logging.getLogger(__name__)
 
 FORMAT = 1
 CHECKPOINT_INTERVAL = 100
@@ -150,7 +153,10 @@ def append(root: Path, version: int, change: Change) -> int:
         raise RunError(f"{root}: {_why_not(root, version, error)}") from error
     _sync_log(root, version + 1)
     if (version + 1) % CHECKPOINT_INTERVAL == 0:
-        write_checkpoint(root, version + 1)
+        try:
+            write_checkpoint(root, version + 1)
+        except (DeltaError, OSError) as error:  # the version itself is committed
+            _log.warning("%s: the log has no new checkpoint (%s)", root, _first_line(error))
     return version + 1
 
 

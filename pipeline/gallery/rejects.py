@@ -75,8 +75,9 @@ def write_rejects(root: Path, rejects: pa.Table) -> int:
     storage.make_folder(folder)
     temporary = storage.temporary_name(folder, "rejects")
     try:
-        pq.write_table(rejects, temporary, compression="zstd")
-        storage.sync_file(temporary)
+        with storage.told_by_name(temporary):
+            pq.write_table(rejects, temporary, compression="zstd")
+            storage.sync_file(temporary)
         number = _number(temporary.read_bytes())
         storage.link_into_place(temporary, rejects_file(root, number))
     finally:

@@ -22,20 +22,22 @@ def write_row_file(path: Path, rows: pa.Table) -> None:
 
     The features are neither compressed nor in a dictionary, and each row group keeps them in one
     page with its checksum; statistics are kept of `STATISTICS_COLUMNS` only, so that no path stays
-    in a log.
+    in a log. Raises `RunError` where the disk is full.
     """
-    pq.write_table(
-        rows,
-        path,
-        row_group_size=4 * MAX_UNIT_ROWS,
-        compression={name: "none" if name == "feature" else "zstd" for name in rows.column_names},
-        use_dictionary=["camera"],
-        column_encoding={"feature": "PLAIN"},
-        write_statistics=list(STATISTICS_COLUMNS),
-        data_page_size=_ONE_PAGE,
-        write_page_checksum=True,
-    )
-    storage.sync_file(path)
+    codecs = {name: "none" if name == "feature" else "zstd" for name in rows.column_names}
+    with storage.told_by_name(path):
+        pq.write_table(
+            rows,
+            path,
+            row_group_size=4 * MAX_UNIT_ROWS,
+            compression=codecs,
+            use_dictionary=["camera"],
+            column_encoding={"feature": "PLAIN"},
+            write_statistics=list(STATISTICS_COLUMNS),
+            data_page_size=_ONE_PAGE,
+            write_page_checksum=True,
+        )
+        storage.sync_file(path)
 
 
 def checksum(path: Path) -> str:

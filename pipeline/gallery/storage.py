@@ -7,7 +7,8 @@ is one module's work. Only local file systems are supported today.
 import errno
 import os
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import InputError, RunError
@@ -83,6 +84,18 @@ def make_folder(path: Path) -> None:
         raise InputError(f"{path}: the folder cannot be made ({error.strerror})") from error
     for folder in missing:
         sync_folder(folder.parent)
+
+
+@contextmanager
+def told_by_name(path: Path) -> Iterator[None]:
+    """Tells a failure to write, a full disk above all, by the name of the file: as `RunError`."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"{path}: the file cannot be written ({error}); nothing was committed, and what was "
+            "finished is kept: make room and run the command again"
+        ) from error
 
 
 def temporary_name(folder: Path, name: str) -> Path:

@@ -233,8 +233,9 @@ def _write_rejects(folder: Path, stem: str, about: dict[str, Any], rejects: pa.T
     temporary = storage.temporary_name(folder, stem)
     try:
         described = rejects.replace_schema_metadata({UNIT_KEY: json.dumps(about).encode()})
-        pq.write_table(described, temporary, compression="zstd")
-        storage.sync_file(temporary)
+        with storage.told_by_name(temporary):
+            pq.write_table(described, temporary, compression="zstd")
+            storage.sync_file(temporary)
         digest = hashlib.sha256(temporary.read_bytes()).hexdigest()[:16]
         name = f"{stem}.{digest}.parquet"
         storage.link_into_place(temporary, folder / name)

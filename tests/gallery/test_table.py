@@ -583,6 +583,19 @@ def test_a_checkpoint_every_so_often(empty, monkeypatch):
     assert [info.rows_added for info in gallery.history()] == [0, *[2] * 7]
 
 
+def test_a_checkpoint_that_fails_is_told_and_the_version_stays(empty, monkeypatch, caplog):
+    monkeypatch.setattr(log, "CHECKPOINT_INTERVAL", 1)
+
+    def fail(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(log, "write_checkpoint", fail)
+    with caplog.at_level(logging.WARNING):
+        gallery = empty.commit([unit(empty.target, range(3))], run_id="x")
+    assert "no new checkpoint (no space left on device)" in caplog.text
+    assert contents(gallery) == expected(range(3))
+
+
 # Recovering
 
 
