@@ -34,7 +34,7 @@ VERBS = {
     "search": "Find the best gallery rows of some images, exactly.",
     "calibrate": "Find the similarity from which on two crops are taken for one identity.",
     "link": "Propose identities for the rows of a gallery, by their features alone.",
-    "expand": "Write a gallery of expanded features, or bring it up to date with its parent.",
+    "expand": "Write a gallery of expanded features, or bring it up to date.",
     "evaluate": "Measure exact retrieval accuracy of queries against a gallery.",
     "import": "Make a gallery of features that another tool made.",
     "export": "Write a gallery's features and rows for other tools.",
