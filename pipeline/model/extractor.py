@@ -78,7 +78,8 @@ class Extractor:
         InputError for a crop of another dtype or shape.
         """
         features = np.empty((len(images), self.dimension), np.float32)
-        with torch_threads(self._threads):
+        # One thread here: steps of an image are too small for two to gain what meeting costs.
+        with torch_threads(1):
             for start in range(0, len(images), self.batch_size):
                 crops = images[start : start + self.batch_size]
                 features[start : start + len(crops)] = self._batch(crops)
@@ -117,10 +118,14 @@ class Extractor:
                 normalise(part, self.recipe, out=batch[filled : filled + len(part)])
                 filled = (filled + len(part)) % self.batch_size
                 if filled == 0:
-                    yield self._network(batch)
+                    yield self._run(batch)
         if filled:
             batch[filled:].zero_()
-            yield self._network(batch)[:filled]
+            yield self._run(batch)[:filled]
+
+    def _run(self, batch: torch.Tensor) -> NDArray[np.float32]:
+        with torch_threads(self._threads):
+            return self._network(batch)
 
     def _resized(self, size: tuple[int, int]) -> torch.Tensor:
         """Memory for a batch of crops at one size, uint8.
