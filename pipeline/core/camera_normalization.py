@@ -106,7 +106,8 @@ def normalize_cameras(
 
     Rows of the gallery and queries alike take the statistics of the gallery's rows of their camera:
     no query has a part in them, so a query's list depends on no other query. Deviations are those
-    of the population (over n); a dimension in which a camera does not vary is only shifted.
+    of the population (over n); a dimension in which a camera hardly varies, with a deviation of at
+    most 1e-5, is only shifted.
 
     >>> from pipeline.core.camera_sums import camera_sums
     >>> rows = np.array([[0.6, 0.8], [0.8, 0.6], [0.6, 0.8], [1, 0]], np.float32)
@@ -132,8 +133,9 @@ def normalize_cameras(
     if settings.mode == "zscore":
         squares = np.where(own, sums.squares, sums.squares.sum(axis=0)) / count
         variances = squares - means**2
-        # Where nothing varies, rounding is left: a sum of `PART` squares is off by up to 2^-37.
-        varies = variances > 1e-10 * squares
+        # Features are of length 1, so less than this is no part of them. It is also more than what
+        # rounding leaves where nothing varies: a sum of `PART` squares is off by up to 2^-37 of it.
+        varies = variances > 1e-10
         scales[varies] = 1 / np.sqrt(variances[varies])
     return NormalizedRows(rows, camera, means, scales)
 

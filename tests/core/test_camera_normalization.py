@@ -134,6 +134,15 @@ def test_a_dimension_that_does_not_vary_is_not_stretched(value):
     assert found.scales[0, 0] == 1
 
 
+def test_the_noise_of_a_dead_dimension_is_not_stretched():
+    rows = unit_rows(60, 9)
+    rows[:, 0] = np.random.default_rng(1).uniform(0, 3e-5, 60)
+    camera = np.zeros(60, np.int64)
+    found = normalize_cameras(rows, camera, camera_sums(rows, camera, 1), CameraNormalization())
+    assert np.abs(found.read(0, 60)[:, 0]).max() < 3e-5
+    assert (found.scales[0] > 1).tolist() == [False] + [True] * 8
+
+
 def test_a_rows_bits_do_not_depend_on_how_it_is_read():
     rows, camera = drawn(3, 50, 33, 3)
     made = normalize_cameras(rows, camera, camera_sums(rows, camera, 3), CameraNormalization())

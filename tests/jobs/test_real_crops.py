@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from pipeline.core.ranking import Labels
 from pipeline.gallery.table import Gallery
+from tests import oracles
 from tests.jobs.running import result
 from tests.jobs.test_evaluate import figures
 
@@ -55,6 +57,27 @@ def test_figures_are_those_of_the_reference(capsys, made, pedestrians, tmp_path)
     assert expanded["mAP"] > baseline["mAP"] + 0.02
 
 
+def test_normalised_by_camera_figures_are_those_of_the_naive_loops(
+    capsys, made, pedestrians, tmp_path
+):
+    places = extracted(capsys, made, pedestrians)
+    flags = ("--camera-normalize", "mean", "--camera-normalize", "zscore", "--no-camera-pairs")
+    results = evaluated(capsys, places, tmp_path, *flags)["results"]
+    tables = [Gallery.open(str(place)) for place in places]
+    columns = [table.rows(["identity", "camera"]).to_pandas() for table in tables]
+    labels = [Labels(c.identity.to_numpy(), c.camera.astype(np.int64).to_numpy()) for c in columns]
+    query, gallery = (table.features().read(0, table.count) for table in tables)
+    for mode, found in (("mean", results[2]), ("zscore", results[4])):
+        q, g = (
+            oracles.camera_normalized(rows, of.camera, gallery, labels[1].camera, mode, 16)
+            for rows, of in ((query, labels[0]), (gallery, labels[1]))
+        )
+        ranks = [each for each in oracles.hit_ranks(q, labels[0], g, labels[1]) if each]
+        wanted = np.mean([oracles.average_precision(each) for each in ranks])
+        assert found["name"] == f"camera {mode}"
+        assert found["mAP"] == pytest.approx(wanted, abs=1e-4)
+
+
 @pytest.mark.ray
 def test_plain_loop_and_ray_agree_in_every_block_size(capsys, made, pedestrians, tmp_path, cluster):
     plain = extracted(capsys, made, pedestrians)
@@ -70,3 +93,16 @@ def test_plain_loop_and_ray_agree_in_every_block_size(capsys, made, pedestrians,
     for block in (1, 7, 64, 10_000):
         flags = ("--query-block", block, "--gallery-block", block)
         assert figures(evaluated(capsys, plain, tmp_path, *flags)) == reference
+
+
+LINKED = {"osnet": (0.8, 0.795), "retail": (0.6, 0.829)}
+"""A threshold, and B-cubed F at it."""
+
+
+def test_people_are_found_without_their_labels(capsys, made, pedestrians, tmp_path):
+    _, gallery = extracted(capsys, made, pedestrians)
+    threshold, f_score = LINKED[made[0]]
+    flags = ("--gallery", gallery, "--out", tmp_path / "i.parquet", "--threshold", threshold)
+    told = result(capsys, "link", *flags)["agreement"]
+    assert told["f_score"] == pytest.approx(f_score, abs=0.03)
+    assert (told["rows"], told["identities"]) == (576, 10)
