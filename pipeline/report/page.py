@@ -27,7 +27,10 @@ def render(report: Mapping[str, Any], thumbnails: Thumbnails = _EMPTY) -> str:
     The page asks the network for nothing, and the same input gives the same bytes. Raises
     InputError for a report that `checked` refuses.
     """
-    whole = checked(report)
+    return _page(checked(report), thumbnails)
+
+
+def _page(whole: Report, thumbnails: Thumbnails) -> str:
     page = (
         _environment()
         .get_template("report.html")
@@ -64,7 +67,7 @@ def write(
     that `checked` refuses, before anything is written, and for an `out_dir` that is no folder.
     """
     whole = checked(report)
-    page = render(whole, thumbnails)
+    page = _page(whole, thumbnails)
     data = json.dumps(whole, indent=2, allow_nan=False) + "\n"
     folder = Path(out_dir)
     try:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import (
@@ -82,7 +83,7 @@ def conform(value: Any, kind: Any, where: str) -> Any:
 
 def _fields(value: Any, kind: Any, where: str) -> dict[str, Any]:
     given = _mapping(value, kind, where)
-    hints = get_type_hints(kind, include_extras=True)
+    hints = _hints(kind)
     missing = sorted(kind.__required_keys__ - given.keys())
     if missing:
         raise InputError(f"{where}: lacks {', '.join(missing)}")
@@ -99,6 +100,11 @@ def _fields(value: Any, kind: Any, where: str) -> dict[str, Any]:
         for key, hint in hints.items()
         if key in given
     }
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
 
 
 def _mapping(value: Any, kind: Any, where: str) -> Mapping[str, Any]:
