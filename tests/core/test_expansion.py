@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.blocks import ArrayRows, StackedRows, Tiling
-from pipeline.core.expansion import Expansion, expand
+from pipeline.core.expansion import Expansion, average, expand
+from pipeline.core.topk import TopK, search
 from tests import oracles
 from tests.core.strategies import unit_rows
 
@@ -102,3 +103,13 @@ def test_expanded_rows_are_unit_vectors():
 def test_wrong_settings_are_told(settings, message):
     with pytest.raises(ValueError, match=message):
         Expansion(**settings)
+
+
+def test_rows_in_memory_and_rows_that_are_gathered_give_the_same_bits():
+    rows = unit_rows(40, 17, clusters=4)
+    found = search(rows, rows, 5, self_offset=0)
+    in_memory = average(rows, found, ArrayRows(rows), 2.5)
+    gathered = average(rows, found, StackedRows(ArrayRows(rows[:9]), ArrayRows(rows[9:])), 2.5)
+    assert in_memory.tobytes() == gathered.tobytes()
+    nothing = average(rows[:0], TopK(found.scores[:0], found.rows[:0]), ArrayRows(rows), 2.5)
+    assert nothing.shape == (0, 17)
