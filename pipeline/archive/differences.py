@@ -82,6 +82,7 @@ def compare(
     alike = _equal(listed, held, ("size", *listing.told))
     same_time = _equal(listed, held, ("mtime",))
     doubtful = alike & (verify | ~same_time)
+    doubts = pa.array(doubtful)
     refused = pc.index_in(images["path"], rejects["path"])
     again = pc.is_valid(refused)
     still = np.zeros(len(images), bool)
@@ -97,7 +98,7 @@ def compare(
     return Changes(
         new=images.filter(pa.array(~np.asarray(known) & ~still)),
         changed=listed.filter(pa.array(~alike)),
-        doubtful=_doubtful(listed, held, same_time).filter(pa.array(doubtful)),
+        doubtful=_doubtful(listed.filter(doubts), held.filter(doubts), same_time[doubtful]),
         touched=SEEN_SCHEMA.empty_table(),
         unchanged=int((alike & ~doubtful).sum() + still.sum()),
         missing=missing["row_id"].to_numpy(),

@@ -143,7 +143,12 @@ def test_a_source_that_is_not_mounted_empties_nothing(capsys, command, source):
     shutil.rmtree(source)
     assert "no folder" in refused(capsys, *command, "--delete-missing", "--max-missing", 1)
     assert state(command) == before
-    save_source(source, 1)
+    save_source(source, 20)
+    for path in names[18:]:  # a tenth, which may go
+        path.unlink()
+    assert result(capsys, *command, "--delete-missing", "--dry-run")["removed"] == 2
+    for path in names[1:]:
+        path.unlink(missing_ok=True)
     told = result(capsys, *command, "--delete-missing", "--max-missing", 1)
     assert counts(told, "removed", "rows") == (19, 1)
 
