@@ -24,9 +24,12 @@ def race(script, names, folder, arguments, rounds, environment=None):
     return runs
 
 
-def enter(name, run, folder, *arguments):
-    """Run a contestant here, and print what it took beyond the features, which it may keep."""
-    run(clustered(2100, 64), *arguments)  # compiles, and starts the threads
+def enter(name, run, folder, arguments=(), small=()):
+    """Run a contestant here on the features in `folder`, and print what it took beyond them.
+
+    `small` are the arguments for 2,100 rows.
+    """
+    run(clustered(2100, 64), *small)  # compiles, and starts the threads
     features = np.load(folder / "features.npy")
     before = peak()
     begun = time.perf_counter()

@@ -115,7 +115,8 @@ def main():
     options = parser.parse_args()
     queries, gallery = (round(count * options.scale) for count in (QUERIES, GALLERY))
     if options.contestant:
-        enter(options.contestant, CONTESTANTS[options.contestant](), options.folder, queries)
+        run = CONTESTANTS[options.contestant]()
+        enter(options.contestant, run, options.folder, (queries,), small=(300,))
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
