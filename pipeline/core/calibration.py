@@ -22,7 +22,8 @@ FEWEST_FALSE_MATCHES = 30
 Communication 31, 2000), by which the true rate is within 30 % of the measured one nine times in
 ten, were the pairs independent."""
 
-_STEPS = 1024
+_STEPS = 512
+_FINEST = 1e-6
 _WIDEST = 16  # thresholds are looked for up to so many times the wanted rate
 _BEYOND = 1.001  # no similarity of unit vectors, as rounding leaves them, reaches this
 _AT_ONCE = 50
@@ -120,7 +121,7 @@ def calibrate(
 
     Positives are the pairs of `ranking.matches`; negatives all others but junk. None where there
     is no positive pair, no negative one, or too few of these to measure the rate. Both features
-    must be unit vectors. Memory is Q x D, Q x 1,024 counts, and a tile in each thread.
+    must be unit vectors. Memory is Q x D, Q x 1,025 counts, and a tile in each thread.
     """
     queries, gallery = as_rows(queries), as_rows(gallery)
     found = matches(queries, query_labels, gallery, gallery_labels)
@@ -145,8 +146,7 @@ def calibrate(
         ends = _ends(queries, query_labels, gallery, gallery_labels, found, rule, tiling)
         if ends is None:
             return None
-        point, least = ends
-        edges = np.union1d(np.linspace(least, _BEYOND, _STEPS), [point])
+        point, edges = ends[0], _around(*ends)
     return _resampled(pairs, rule, point, edges, reached, resampling or Resampling())
 
 
@@ -240,6 +240,16 @@ def _ends(
     if figures is None or figures.points[0] is None or figures.points[-1] is None:
         return None
     return figures.points[0].threshold, figures.points[-1].threshold
+
+
+def _around(point: float, least: float) -> NDArray[np.float64]:
+    """Thresholds that resamples may get, ascending: from `least` to 1, the denser the nearer they
+    are to `point`, so that an interval is told to some hundredths of its own width.
+    """
+    share = np.geomspace(_FINEST, 1, _STEPS)
+    return np.unique(
+        [*(point - (point - least) * share), point, *(point + (_BEYOND - point) * share)]
+    )
 
 
 def _resampled(

@@ -102,7 +102,7 @@ def test_intervals_are_those_of_resampled_identities(made):
     for interval, values, rounding in (
         (found.far_interval, fars, 1e-9),
         (found.tar_interval, tars, 1e-9),
-        (found.threshold_interval, thresholds, 2e-3),
+        (found.threshold_interval, thresholds, 1e-3),
     ):
         low, high = np.percentile(values, [10, 90])
         assert interval.low == pytest.approx(low, abs=rounding)
