@@ -91,12 +91,6 @@ def camera_numbers(cameras: pa.ChunkedArray, names: Sequence[str]) -> NDArray[np
     return pc.fill_null(places, NO_CAMERA).to_numpy().astype(np.int64)
 
 
-def statistics_before(root: Path, version: int) -> list[Path]:
-    """The files of versions before this one in a gallery's folder, half-written ones included."""
-    files = (root / storage.CAMERAS_FOLDER).glob("*")
-    return sorted(path for path in files if path.name < _name(version))
-
-
 def _about(gallery: Gallery) -> dict[str, Any]:
     """What the sums must be of to be those of this version."""
     contents = hashlib.blake2b(digest_size=16)
@@ -112,11 +106,7 @@ def _about(gallery: Gallery) -> dict[str, Any]:
 
 def _file(gallery: Gallery) -> Path:
     root = storage.local_root(gallery.location)
-    return root / storage.CAMERAS_FOLDER / f"{_name(gallery.version)}.parquet"
-
-
-def _name(version: int) -> str:
-    return f"{version:012d}"
+    return root / storage.CAMERAS_FOLDER / f"{storage.version_name(gallery.version)}.parquet"
 
 
 def _lists(values: NDArray[np.float64]) -> pa.FixedSizeListArray:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from pipeline.errors import InputError
 from pipeline.gallery import log, storage
-from pipeline.gallery.camera_statistics import statistics_before
 from pipeline.gallery.lock import Lock
 from pipeline.gallery.log_files import forget_before, logged_files, oldest_version
 from pipeline.gallery.rejects import rejects_file
@@ -80,6 +79,12 @@ def unfinished_files(root: Path) -> list[Path]:
     cut_off += (root / storage.LOG_FOLDER).glob("*#*")
     units, plan = (root / storage.UNITS_FOLDER).glob("*"), root / storage.PLAN_FILE
     return sorted({*cut_off, *units, *([plan] if plan.exists() else [])})
+
+
+def statistics_before(root: Path, version: int) -> list[Path]:
+    """The statistics of cameras of versions before this one, half-written ones included."""
+    files = (root / storage.CAMERAS_FOLDER).glob("*")
+    return sorted(path for path in files if path.name < storage.version_name(version))
 
 
 def row_files(root: Path) -> list[Path]:

@@ -17,8 +17,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import RunError
 from pipeline.gallery import storage
-from pipeline.gallery.camera_statistics import statistics_before
-from pipeline.gallery.leftovers import row_files, unfinished_files
+from pipeline.gallery.leftovers import row_files, statistics_before, unfinished_files
 from pipeline.gallery.lock import Lock
 from pipeline.gallery.log_files import forget_before, oldest_version
 from pipeline.gallery.rejects import rejects_file

@@ -98,6 +98,11 @@ def told_by_name(path: Path) -> Iterator[None]:
         ) from error
 
 
+def version_name(version: int) -> str:
+    """The name of what is kept of a version; names sort as versions do."""
+    return f"{version:012d}"
+
+
 def temporary_name(folder: Path, name: str) -> Path:
     """A name in `folder` that no other writer uses and that no reader of Parquet folders lists."""
     return folder / f".{name}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}"
