@@ -102,8 +102,7 @@ def extract(
         --gallery galleries/test --model osnet_x0_25_msmt17.onnx --flip
 
     Args:
-        source: Folder of images, its subfolders and tars included, a tar, or a manifest
-            (.csv, .parquet).
+        source: Folder of images, with its subfolders and tars; a tar; a manifest (csv, parquet).
         gallery: Folder of the gallery; made where there is none.
         model: ONNX file, OpenVINO IR (.xml), TorchScript or torch.export file, or torchvision:NAME.
         checkpoint: Weights of a torchvision backbone.

@@ -17,7 +17,7 @@ def _group(title: str) -> Group:
     return Group(title, sort_key=0)
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=_group("Recipe"))
 @dataclass(frozen=True)
 class RecipeFlags:
     """How crops become features; what is left out is taken from --recipe, else the default."""
@@ -48,7 +48,7 @@ class RecipeFlags:
     """Take each view as five windows: corners and centre of a picture an eighth larger."""
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=_group("Where it runs"))
 @dataclass(frozen=True)
 class ActorFlags:
     """What an extraction runs on."""
@@ -72,7 +72,7 @@ class ActorFlags:
             raise InputError(f"--batch-size must be at least 1, not {self.batch_size}")
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=_group("The work"))
 @dataclass(frozen=True)
 class WorkFlags:
     """How the work of an extraction is cut, and what keeps an image out of the gallery."""
@@ -105,7 +105,7 @@ class WorkFlags:
         return 0.0 if self.quality and self.min_quality is None else self.min_quality
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=_group("Beside the source"))
 @dataclass(frozen=True)
 class UpdateFlags:
     """How a gallery is held against its source."""
@@ -115,8 +115,7 @@ class UpdateFlags:
     delete_missing: bool = False
     """Remove the rows and rejects whose image is gone from the source."""
     max_missing: float = 0.1
-    """Share of the rows that may be removed so; more of them are refused, as where a source is
-    not mounted."""
+    """Share of the rows that may be removed so: a source that is not mounted empties nothing."""
     dry_run: bool = False
     """Tell what would be done, and write nothing."""
 
