@@ -11,6 +11,7 @@ import difflib
 import inspect
 import itertools
 import keyword
+import os
 import sys
 import tomllib
 import traceback
@@ -84,6 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 done; 1 failed, saying what was kept; 2 wrong arguments or input; 130 interrupted; 141 where
     nobody reads the output any more.
     """
+    # PyTorch reads it at its first allocation: large activations of a network page-fault without.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     arguments = list(sys.argv[1:] if argv is None else argv)
     # Looked for by hand: a mistake in the arguments, too, is told in the form asked for.
     as_json = "--json" in arguments
