@@ -75,6 +75,9 @@ def list_source(source: str, layout: str = "none") -> Listing:
     identity, camera, captured_at and frame; the layout fills the columns that it does not have;
     size and time are looked up. Paths of a tar and of a manifest are relative to its folder.
 
+    A large local folder is listed on several processes, for which a script that calls this needs
+    the usual `if __name__ == "__main__"`.
+
     Raises InputError where there is no such source, no image at all, a wrong manifest, or not one
     name that fits the layout.
     """
