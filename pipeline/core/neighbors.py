@@ -24,7 +24,9 @@ _SHORTEST = 1e-18
 """No score of rows that are longer underflows."""
 
 _STRIP = 16
-"""Rows of a tile that meet one run of columns after another, so that both stay in the cache."""
+"""Rows of a tile that meet one run of 64 columns after another, so that both stay in the cache. It
+divides 64, so that the diagonal crosses a strip in one run.
+"""
 
 
 def neighbors(
@@ -262,7 +264,7 @@ def _offer_tile(tile: Tile, first: _Ends, second: _Ends, diagonal: bool, opposit
                 line, i = tile.values[r], tile.rows[r]
                 near = at_least_either(line, start, own[r - top], limits)
                 if diagonal and start <= r:
-                    near &= _behind(r - start)
+                    near &= ~((np.uint64(2) << np.uint64(r - start)) - np.uint64(1))
                 while near != 0:
                     c = start + first_bit(near)
                     near &= near - np.uint64(1)
@@ -281,11 +283,3 @@ def _offer_tile(tile: Tile, first: _Ends, second: _Ends, diagonal: bool, opposit
                         push(second.scores[j], second.rows[j], exact, first.numbers[i])
                         limits[c] = threshold(second.scores[j, 0], tile)
     return height
-
-
-@njit(nogil=True, inline="always")
-def _behind(bit: int) -> np.uint64:
-    """The bits of a mask of 64 behind a bit, which may lie beyond the last."""
-    if bit >= 63:
-        return np.uint64(0)
-    return ~((np.uint64(2) << np.uint64(bit)) - np.uint64(1))

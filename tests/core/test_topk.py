@@ -94,7 +94,7 @@ def test_rows_of_every_kind_are_found_by_score(kind, q, g, d, k, tiling, product
 
 @pytest.mark.parametrize("products", PRODUCTS)
 def test_scores_that_underflow_are_found_too(products):
-    rows = unit_rows(300, 64) * np.float32(1e-20)
+    rows = unit_rows(300, 64) * np.float32(2e-22)
     found = search(rows[:20], rows, 9, products=products, tiling=Tiling(64, 64))
     scores = all_scores(rows[:20], rows)
     expected = best_first(scores, np.tile(np.arange(300), (20, 1)), 9)
