@@ -5,6 +5,7 @@ which is the rule, positions follow from the files' counts alone; else the row i
 interleaved files are read once.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,8 +23,8 @@ from pipeline.gallery.schema import DTYPES, check_unit_length
 from pipeline.gallery.storage import GalleryDamagedError
 from pipeline.gallery.stored_rows import StoredRows
 
-# Reading is bound by the memory: more threads than this gain nothing.
-_THREADS = 4
+# Reading is bound by the memory: more threads than a few gain nothing.
+_THREADS = min(4, os.cpu_count() or 1)
 _MANY_BYTES = 32 << 20
 
 

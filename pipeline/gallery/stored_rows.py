@@ -20,7 +20,7 @@ from pipeline.gallery.page_header import page_checksum
 from pipeline.gallery.schema import DTYPES, check_unit_length, feature_bytes, stored_values
 from pipeline.gallery.storage import GalleryDamagedError
 
-_CHUNK_BYTES = 1 << 18
+_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
