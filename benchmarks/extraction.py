@@ -141,7 +141,7 @@ def loop(load, decode, *, flip, channels_last):
             def __getitem__(self, place):
                 return ready(self.paths[place])
 
-        @torch.inference_mode(channels_last)
+        @torch.no_grad()
         def feature(images):
             if channels_last:
                 images = images.contiguous(memory_format=torch.channels_last)
@@ -150,9 +150,7 @@ def loop(load, decode, *, flip, channels_last):
 
         def run(source, out):
             crops = DataLoader(Crops(source), batch_size=BATCH, num_workers=WORKERS)
-            with torch.no_grad():
-                parts = [feature(normalised(images)) for images in crops]
-            rows = torch.cat(parts).numpy()
+            rows = torch.cat([feature(normalised(images)) for images in crops]).numpy()
             np.save(out / "features.npy", rows / np.linalg.norm(rows, axis=1, keepdims=True))
 
         return run, lambda out: np.load(out / "features.npy")
