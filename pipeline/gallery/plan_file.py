@@ -13,11 +13,7 @@ from pipeline.gallery.storage import GalleryDamagedError
 def write_plan(location: str, planned: pa.Table) -> None:
     """Keep a plan, whole or not at all, in place of an earlier one."""
     path = storage.local_root(location) / storage.PLAN_FILE
-    temporary = path.with_name(path.name + storage.TEMPORARY_SUFFIX)
-    pq.write_table(planned, temporary, compression="zstd")
-    storage.sync_file(temporary)
-    temporary.replace(path)
-    storage.sync_folder(path.parent)
+    storage.write_whole(path, lambda whole: pq.write_table(planned, whole, compression="zstd"))
 
 
 def read_plan(location: str) -> pa.Table | None:

@@ -2,6 +2,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.gallery import plan_file, storage
+from pipeline.gallery.leftovers import unfinished_files
 from pipeline.gallery.plan_file import drop_plan, read_plan, write_plan
 from pipeline.gallery.storage import GalleryDamagedError
 
@@ -30,6 +31,16 @@ def test_a_crash_while_writing_leaves_the_plan_before(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no space left"):
         write_plan(str(tmp_path), PLAN[:1])
     assert read_plan(str(tmp_path)).equals(PLAN)
+
+
+def test_a_plan_that_is_half_written_is_a_leftover(tmp_path, monkeypatch):
+    """A purge and a clean look for it there: it names every path of the run."""
+    seen = []
+    monkeypatch.setattr(
+        plan_file.storage, "sync_file", lambda _path: seen.append(unfinished_files(tmp_path))
+    )
+    write_plan(str(tmp_path), PLAN)
+    assert [each.suffix for each in seen[0]] == [storage.TEMPORARY_SUFFIX]
 
 
 def test_a_damaged_plan_is_told_by_name(tmp_path):
