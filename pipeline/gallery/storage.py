@@ -111,12 +111,14 @@ def temporary_name(folder: Path, name: str) -> Path:
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Lets `write` make a file under a hidden name beside `path`, flushes it, and renames it there.
 
-    A reader finds the whole file, the one before, or none; an older one is replaced.
+    A reader finds the whole file, the one before, or none; an older one is replaced. Raises
+    `RunError` where the disk is full.
     """
     temporary = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
     try:
-        write(temporary)
-        sync_file(temporary)
+        with told_by_name(path):
+            write(temporary)
+            sync_file(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

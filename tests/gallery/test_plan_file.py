@@ -1,6 +1,7 @@
 import pyarrow as pa
 import pytest
 
+from pipeline.errors import RunError
 from pipeline.gallery import plan_file, storage
 from pipeline.gallery.leftovers import unfinished_files
 from pipeline.gallery.plan_file import drop_plan, read_plan, write_plan
@@ -28,7 +29,7 @@ def test_a_crash_while_writing_leaves_the_plan_before(tmp_path, monkeypatch):
         raise OSError("no space left")
 
     monkeypatch.setattr(plan_file.storage, "sync_file", crash)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(RunError, match=r"_plan.parquet: .*no space left"):
         write_plan(str(tmp_path), PLAN[:1])
     assert read_plan(str(tmp_path)).equals(PLAN)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RunError
 from pipeline.gallery import storage
 
 
@@ -74,3 +74,15 @@ def test_temporary_names_are_hidden_and_distinct(tmp_path):
     names = {storage.temporary_name(tmp_path, "x").name for _ in range(100)}
     assert len(names) == 100
     assert all(name.startswith(".") for name in names)
+
+
+def test_a_whole_file_that_cannot_be_written_is_told_by_name(tmp_path):
+    (tmp_path / "a").write_text("before")
+
+    def fill(path):
+        path.write_text("half")
+        raise OSError(errno.ENOSPC, "no space left")
+
+    with pytest.raises(RunError, match=r"a: the file cannot be written .*no space left"):
+        storage.write_whole(tmp_path / "a", fill)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
