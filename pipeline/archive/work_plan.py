@@ -56,10 +56,13 @@ def plan(
     Images in order of path get consecutive row ids from `next_row_id`, `unit_size` a unit. Of a
     `leftover` plan, which an interrupted run left, the units whose images are listed as they were
     keep their row ids, so that their finished files still count; the rest is planned behind it.
+    Row ids of a leftover that are given already count no more: it was committed after all.
     InputError where the unit size is out of bounds.
     """
     check_unit_size(unit_size)
     kept = PLAN_SCHEMA.empty_table()
+    if leftover is not None:
+        leftover = leftover.filter(pc.greater_equal(leftover["row_id"], next_row_id))
     if leftover is not None and len(leftover):
         kept = _still_valid(leftover, images, fingerprint)
         next_row_id = max(next_row_id, pc.max(leftover["row_id"]).as_py() + 1)

@@ -59,6 +59,14 @@ def test_an_unchanged_source_is_planned_as_before():
     assert plan(images, "f", unit_size=2, leftover=left).equals(left)
 
 
+def test_a_plan_that_was_committed_gives_no_row_id_again():
+    """A kill between the commit and the end of the run leaves it; then its rows are erased."""
+    images = manifest("abcde")
+    left = plan(images, "f", unit_size=2)
+    planned = plan(images, "f", next_row_id=5, unit_size=2, leftover=left)
+    assert planned["row_id"].to_pylist() == [5, 6, 7, 8, 9]
+
+
 @pytest.mark.parametrize("change", [{"size": 11}, {"identity": 2}])
 def test_a_changed_image_or_label_is_planned_anew(change):
     left = plan(manifest("abcd"), "f", unit_size=2)

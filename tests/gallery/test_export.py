@@ -192,7 +192,7 @@ def test_an_export_that_was_cut_off_is_made_again(gallery, tmp_path, monkeypatch
 
     with monkeypatch.context() as patch:
         patch.setattr(exporting, "_write_csv", fail)
-        with pytest.raises(RunError, match="rows.csv: .*no space"):
+        with pytest.raises(RunError, match=r"rows.csv: .*no space"):
             export(gallery, str(tmp_path / "out"))
     export(gallery, str(tmp_path / "out"))
     assert names(tmp_path / "out") == ["features.npy", "gallery.json", "rows.csv"]

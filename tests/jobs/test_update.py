@@ -223,6 +223,22 @@ def test_a_run_cut_off_before_its_commit_goes_on_without_the_network(
     assert features.tobytes() == whole[1].tobytes()
 
 
+def test_a_run_cut_off_after_its_commit_leaves_a_plan_that_counts_no_more(
+    capsys, command, monkeypatch
+):
+    def killed(_location):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("jobs.extraction.drop_plan", killed)
+        assert run(capsys, *command)[0] == 130
+    result(capsys, "erase", "--gallery", command[3], "--where", "true")
+    told = result(capsys, *command)
+    assert counts(told, "new", "units_found_finished", "rows") == (20, 0, 20)
+    rows, _ = state(command)
+    assert [row["row_id"] for row in rows] == list(range(20, 40))
+
+
 def test_changed_labels_of_a_manifest_are_brought_in(capsys, command, source, tmp_path):
     manifest = source / "list.csv"
     names = sorted(path.name for path in source.glob("*.png"))
