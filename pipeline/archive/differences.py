@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.archive.faults import ReadError
-from pipeline.archive.files import PLACES, UNSEEN
+from pipeline.archive.files import MISSING, PLACES, UNSEEN
 from pipeline.archive.listing import Listing
 from pipeline.archive.manifest import MANIFEST_SCHEMA
 from pipeline.archive.reading import read_image
@@ -72,7 +72,7 @@ def compare(
 
     Paths decide who is who. An image of the same size and another time is doubtful; with `verify`
     everyone is whose size and labels are the same. `seen` are rows touched before. An image that
-    was rejected is new again once its size or time differ.
+    was rejected is new again once its size or time differ, or where it was missing and is listed.
     """
     images = listing.images
     place = pc.index_in(images["path"], rows["path"])
@@ -87,7 +87,8 @@ def compare(
     again = pc.is_valid(refused)
     still = np.zeros(len(images), bool)
     told = rejects.take(refused.filter(again))
-    still[np.asarray(again)] = _equal(images.filter(again), told, ("size", "mtime"))
+    alike_told = _equal(images.filter(again), told, ("size", "mtime"))
+    still[np.asarray(again)] = alike_told & np.asarray(pc.not_equal(told["reason"], MISSING))
     gone = np.ones(len(rows), bool)
     gone[place.to_numpy()] = False
     missing = _unlisted(rows.select(["path", "row_id"]).filter(pa.array(gone)), listing)

@@ -14,6 +14,8 @@ IMAGE_SUFFIXES = frozenset(
 HIDDEN, NO_SUFFIX, LINK_LOOP, SPECIAL = "(hidden)", "(no suffix)", "(link loop)", "(special)"
 OUTDATED = "(outdated)"
 
+MISSING = "missing"
+"""Reason of a file that is not there, which tells nothing of its bytes."""
 UNSEEN = ("unreadable-folder", "unreadable-tar", "damaged-tar")
 """Reasons of faults of a whole folder or tar of which not every image is known."""
 PLACES = (*UNSEEN, "compressed-tar")

@@ -124,6 +124,12 @@ def test_labels_that_a_manifest_told_count_and_others_do_not():
     assert (paths(told.changed), told.unchanged) == (["a"], 1)
 
 
+def test_an_image_that_was_gone_when_it_was_to_be_read_is_new_when_it_is_back():
+    told = rejected(reject("a", "missing"), reject("b"))
+    changes = compare(listing([image("a"), image("b")]), held([]), told)
+    assert (paths(changes.new), changes.unchanged) == (["a"], 1)
+
+
 def test_a_row_whose_image_has_become_a_reject_is_not_missing():
     listed = listing([image("a")], [reject("b", "empty")])
     changes = compare(listed, held([image("a"), image("b"), image("c")]), rejected(reject("b")))
