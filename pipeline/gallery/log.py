@@ -5,7 +5,6 @@ outlive checkpoints and log cleanup: the next row id, the number of the rejects,
 run. Since every commit writes the first, two concurrent commits always conflict.
 """
 
-import json
 import logging
 import re
 import time
@@ -22,7 +21,12 @@ from deltalake.transaction import AddAction, PostCommitHookProperties, RemoveAct
 
 from pipeline.errors import InputError, RunError
 from pipeline.gallery import storage
-from pipeline.gallery.log_files import LoggedFile, oldest_version, write_checkpoint
+from pipeline.gallery.log_files import (
+    LoggedFile,
+    check_whole,
+    oldest_version,
+    write_checkpoint,
+)
 from pipeline.gallery.schema import SCALAR_FIELDS, STATISTICS_COLUMNS
 from pipeline.gallery.storage import GalleryDamagedError
 
@@ -200,7 +204,7 @@ def _open(root: Path, version: int | None) -> DeltaTable:
         raise InputError(f"{root}: there is no such folder; `regallery extract` makes a gallery")
     if not is_log(root):
         raise InputError(f"{root}: this folder is not a gallery (it has no {storage.LOG_FOLDER})")
-    _check_last_entry(root)
+    check_whole(root)
     if version is not None and version < 0:
         raise InputError(f"{root}: version {version} does not exist: versions count from 0")
     oldest = oldest_version(root)
@@ -217,34 +221,6 @@ def _open(root: Path, version: int | None) -> DeltaTable:
                 f"{root}: version {version} does not exist: the latest is {latest}"
             ) from error
         raise GalleryDamagedError(f"{root / storage.LOG_FOLDER}: {_first_line(error)}") from error
-
-
-def _check_last_entry(root: Path) -> None:
-    """Raises `GalleryDamagedError` if an entry of the log is empty, or the last one is not whole.
-
-    `deltalake` takes an empty entry for a version without changes: rows would vanish in silence.
-    """
-    folder = root / storage.LOG_FOLDER
-    entries = sorted(folder.glob("*.json"))
-    for path in (*entries, *folder.glob("*.checkpoint*.parquet")):
-        if path.stat().st_size == 0:
-            raise _cut_short(path)
-    if entries:
-        try:
-            lines = [json.loads(line) for line in entries[-1].read_bytes().splitlines()]
-        except ValueError as error:
-            raise _cut_short(entries[-1]) from error
-        if not any("commitInfo" in line for line in lines):
-            raise _cut_short(entries[-1])
-
-
-def _cut_short(path: Path) -> GalleryDamagedError:
-    return GalleryDamagedError(
-        f"{path}: this log entry is empty or cut short, as after a power cut before it was on "
-        "the disk; "
-        "delete it if it is the last one (its version was never acknowledged) and run the "
-        "command again"
-    )
 
 
 def _why_not(root: Path, version: int, error: DeltaError) -> str:

@@ -5,6 +5,7 @@ Both keep the text of a file's statistics as it was given, so the file's checksu
 """
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from pipeline.gallery import storage
 from pipeline.gallery.storage import GalleryDamagedError
 
 _CHECKSUM = "regallery.sha256"
+_PARQUET_END = b"PAR1"
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,25 @@ def logged_files(root: Path) -> dict[str, LoggedFile]:
         path = action["path"]
         found[path] = LoggedFile(path, action["size"], json.dumps(about), sha256)
     return found
+
+
+def check_whole(root: Path) -> None:
+    """Raises `GalleryDamagedError` if an entry or a checkpoint of the log is empty, or the last
+    entry or a checkpoint is not whole.
+
+    `deltalake` takes an empty entry for a version without changes: rows would vanish in silence.
+    """
+    folder = root / storage.LOG_FOLDER
+    entries, checkpoints = sorted(folder.glob("*.json")), sorted(_checkpoints(folder))
+    for path in entries:
+        if _size(path) == 0:
+            raise _cut_short(path)
+    if entries and not _is_entry(entries[-1].read_bytes()):
+        raise _cut_short(entries[-1])
+    for path in checkpoints:
+        if not _has_footer(path):
+            is_needed = path == checkpoints[0] and entries[:1] != [folder / f"{0:020d}.json"]
+            raise _checkpoint_cut_short(path, is_needed=is_needed)
 
 
 def oldest_version(root: Path) -> int:
@@ -85,6 +106,52 @@ def forget_before(root: Path, version: int) -> int:
     storage.delete_files(sorted(old))
     storage.sync_folder(folder)
     return sum(path.suffix == ".json" for path in old)
+
+
+def _size(path: Path) -> int | None:
+    """The bytes of a file; None if it has gone since it was listed, with the version it tells."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
+def _is_entry(data: bytes) -> bool:
+    try:
+        lines = [json.loads(line) for line in data.splitlines()]
+    except ValueError:
+        return False
+    return any("commitInfo" in line for line in lines)
+
+
+def _has_footer(path: Path) -> bool:
+    """Whether a Parquet file ends as one does, or has gone since it was listed."""
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - len(_PARQUET_END)))
+            return file.read() == _PARQUET_END
+    except FileNotFoundError:
+        return True
+
+
+def _cut_short(path: Path) -> GalleryDamagedError:
+    return GalleryDamagedError(
+        f"{path}: this log entry is empty or cut short, as after a power cut before it was on "
+        "the disk; "
+        "delete it if it is the last one (its version was never acknowledged) and run the "
+        "command again"
+    )
+
+
+def _checkpoint_cut_short(path: Path, *, is_needed: bool) -> GalleryDamagedError:
+    told = f"{path}: this checkpoint of the log is empty or cut short"
+    if is_needed:
+        return GalleryDamagedError(f"{told}, and no entry tells the same; restore it from a copy")
+    return GalleryDamagedError(
+        f"{told}, as after a power cut before it was on the disk; delete it and _last_checkpoint"
+        " beside it: the log's entries tell the same"
+    )
 
 
 def _additions(folder: Path) -> Iterator[dict[str, Any]]:

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import InputError, RunError
-from pipeline.gallery import log, storage
+from pipeline.gallery import log, log_files, storage
 from pipeline.gallery.lock import hold
 from pipeline.gallery.storage import GalleryDamagedError
 from pipeline.gallery.table import Gallery, check_location, exists, lock_gallery
@@ -240,6 +241,29 @@ def test_a_damaged_last_log_entry_is_told_by_name(gallery, data):
     assert contents(Gallery.open(gallery.location)) == contents(gallery)
 
 
+def test_a_last_log_entry_without_its_end_is_told(gallery):
+    whole = log_entry(gallery, 1).read_bytes()
+    log_entry(gallery, 1).write_bytes(whole.rstrip()[:-1])
+    with pytest.raises(GalleryDamagedError, match=r"00001\.json: this log entry is empty or cut"):
+        Gallery.open(gallery.location)
+
+
+def test_entries_that_a_purge_deletes_meanwhile_do_not_disturb_a_reader(gallery, monkeypatch):
+    before, glob = contents(gallery), Path.glob
+
+    def listed_before_they_go(folder, pattern):
+        found = list(glob(folder, pattern))
+        if pattern == "*.json":
+            patch.undo()
+            log_files.forget_before(gallery._root, gallery.version)
+        return iter(found)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(log, "is_log", lambda _root: True)
+        patch.setattr(Path, "glob", listed_before_they_go)
+        assert contents(Gallery.open(gallery.location)) == before
+
+
 def test_an_empty_entry_before_the_last_is_told_too(gallery):
     log_entry(gallery, 0).write_bytes(b"")
     with pytest.raises(GalleryDamagedError, match=r"0000\.json"):
@@ -258,9 +282,27 @@ def test_a_log_without_its_beginning(gallery):
         Gallery.open(gallery.location)
 
 
-def test_an_empty_checkpoint_is_told(gallery):
-    (gallery._root / "_delta_log" / f"{1:020d}.checkpoint.parquet").touch()
-    with pytest.raises(GalleryDamagedError, match=r"0001\.checkpoint\.parquet"):
+@pytest.mark.parametrize("left", [0.0, 0.5])
+def test_a_checkpoint_that_a_power_cut_left_half_written_is_told_and_can_be_deleted(gallery, left):
+    log_files.write_checkpoint(gallery._root, gallery.version)
+    (path,) = (gallery._root / "_delta_log").glob("*.checkpoint.parquet")
+    data = path.read_bytes()
+    path.write_bytes(data[: int(left * len(data))])
+    told = r"checkpoint\.parquet: .* cut short.*delete it and _last_checkpoint beside it"
+    with pytest.raises(GalleryDamagedError, match=told):
+        Gallery.open(gallery.location)
+    path.unlink()
+    path.with_name("_last_checkpoint").unlink()
+    assert contents(Gallery.open(gallery.location)) == contents(gallery)
+
+
+def test_the_only_checkpoint_is_not_to_be_deleted(gallery):
+    log_files.forget_before(gallery._root, gallery.version)
+    (path,) = (gallery._root / "_delta_log").glob("*.checkpoint.parquet")
+    path.write_bytes(path.read_bytes()[:99])
+    with pytest.raises(
+        GalleryDamagedError, match=r"checkpoint\.parquet: .* restore it from a copy"
+    ):
         Gallery.open(gallery.location)
 
 
