@@ -86,7 +86,7 @@ def expand(
         check_parameters,
         create_derived,
         derivation,
-        parent_version,
+        is_made_from,
     )
 
     given: dict[str, Any] = {"k": k, "alpha": alpha, "times": times}
@@ -123,7 +123,7 @@ def expand(
         check_parameters(present, parent, parameters)
         cameras = Cameras.of(parent, normalization, on.workers) if normalization else None
         after = present
-        if parent_version(present) != parent.version:
+        if not is_made_from(present, parent):
             bar = stack.enter_context(progress())
 
             def told(task: str, total: int) -> "Callable[[int], None]":

@@ -19,7 +19,7 @@ from pipeline.errors import InputError
 from pipeline.gallery import storage
 from pipeline.gallery.lock import Lock
 from pipeline.gallery.log import Change
-from pipeline.gallery.log_files import LoggedFile
+from pipeline.gallery.log_files import LoggedFile, logged_files
 from pipeline.gallery.rewrite import keep_rows
 from pipeline.gallery.schema import encode_features, feature_bytes
 from pipeline.gallery.table import Gallery
@@ -27,7 +27,7 @@ from pipeline.gallery.table import Gallery
 Parameters = Mapping[str, str | int | float]
 
 _FILE_BYTES = 128 << 20
-_RUN = re.compile(r"expand-(\d+)-after-\d+")
+_RUN = re.compile(r"(expand-\d+-[0-9a-f]+)-after-\d+")
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,23 @@ def derivation(gallery: Gallery) -> Derivation | None:
     return Derivation(about.pop("parent"), about)
 
 
-def parent_version(gallery: Gallery) -> int | None:
-    """The version of the parent that a version of a derived gallery was made from.
+def is_made_from(gallery: Gallery, parent: Gallery) -> bool:
+    """Whether the last change of a derived gallery made it from this very version of its parent.
 
-    None where its last change was another one (a restored version, say).
+    Not where that was another change (a restored version, say), nor where the parent was made anew
+    since and has come to the same number.
     """
     match = _RUN.fullmatch(gallery.history()[-1].run_id or "")
-    return int(match[1]) if match else None
+    return match is not None and match[1] == _run_of(parent)
+
+
+def _run_of(parent: Gallery) -> str:
+    """The parent's version and a hash of its files."""
+    logged = logged_files(storage.local_root(parent.location))
+    contents = hashlib.blake2b(digest_size=8)
+    for file in parent.snapshot.files:
+        contents.update(f"{file.path} {file.rows} {logged[file.path].sha256}\n".encode())
+    return f"expand-{parent.version}-{contents.hexdigest()}"
 
 
 def check_parameters(gallery: Gallery, parent: Gallery, parameters: Parameters) -> None:
@@ -99,7 +109,7 @@ def commit_derived(gallery: Gallery, parent: Gallery, features: FeatureRows, loc
 
     Raises what `Gallery.apply` raises.
     """
-    run = f"expand-{parent.version}-after-{gallery.version}"
+    run = f"{_run_of(parent)}-after-{gallery.version}"
     rows, before = parent.rows(), gallery.row_ids()
     size = max(1, _FILE_BYTES // feature_bytes(gallery.dimension, gallery.dtype))
     written = [

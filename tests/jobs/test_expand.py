@@ -4,7 +4,7 @@ import pytest
 
 from jobs import expansion
 from pipeline.core.expansion import Expansion, expand
-from pipeline.gallery.derived import derivation, parent_version
+from pipeline.gallery.derived import derivation, is_made_from
 from pipeline.gallery.table import Gallery
 from tests.gallery.crashing import interrupted
 from tests.gallery.making import new_gallery, path_of, unit
@@ -54,7 +54,9 @@ def test_features_are_expanded_and_all_else_is_kept(capsys, tmp_path, parent, ti
     assert contents(tmp_path / "expanded") == expected(parent, settings)
     made = Gallery.open(str(tmp_path / "expanded"))
     about = derivation(made)
-    assert (about.parent, parent_version(made)) == (parent.location, 2)
+    assert about.parent == parent.location
+    assert is_made_from(made, parent)
+    assert not is_made_from(made, Gallery.open(parent.location, 1))
     assert about.parameters == {"mode": "database", "k": 4, "alpha": 2.0, "times": times}
     assert made.fingerprint != parent.fingerprint
     assert made.recipe_json == parent.recipe_json
@@ -248,6 +250,18 @@ def test_another_gallery_in_the_parents_place_is_told(capsys, tmp_path, parent):
     gallery = new_gallery(tmp_path / "parent", dimension=4)
     gallery.commit([unit(gallery.target, range(9))], run_id="a")
     assert "from another gallery at" in refused(capsys, *command(tmp_path))
+
+
+def test_a_parent_made_anew_is_followed_though_its_version_is_the_same(capsys, tmp_path, parent):
+    result(capsys, *command(tmp_path))
+    (tmp_path / "parent").rename(tmp_path / "moved")
+    gallery = new_gallery(tmp_path / "parent")
+    gallery = gallery.commit([unit(gallery.target, range(18))], run_id="a")
+    gallery = gallery.commit([], run_id="b", removes=[0])
+    assert gallery.version == parent.version
+    assert result(capsys, *command(tmp_path))["changed"]
+    assert contents(tmp_path / "expanded") == expected(gallery)
+    assert not result(capsys, *command(tmp_path))["changed"]
 
 
 def test_the_rows_of_a_graph_are_the_rows_that_were_expanded(capsys, tmp_path, parent):
