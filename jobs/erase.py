@@ -130,6 +130,8 @@ def describe(result: Erased) -> RenderableType:
         lines += _purged(result.purged)
     elif result.rows and not result.dry_run:
         lines.append("older versions still hold them: --purge removes those too")
+    if (result.rows or result.rejects) and not result.dry_run:
+        lines.append("an image that is still in the source comes back with the next extract")
     return Text("\n".join(lines))
 
 

@@ -12,6 +12,8 @@ import pyarrow.compute as pc
 from pipeline.errors import InputError
 from pipeline.gallery.table import Gallery
 
+_SMALLEST, _LARGEST = -(2**63), 2**63 - 1
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -31,6 +33,9 @@ class Selection:
     def __post_init__(self) -> None:
         if self.captured_before is not None and self.captured_before.tzinfo is None:
             raise InputError(f"the time {self.captured_before} has no zone")
+        for number in (*self.identities, *self.row_ids):
+            if not _SMALLEST <= number <= _LARGEST:
+                raise InputError(f"{number} is no row id or identity: they have 64 bits")
 
     @property
     def is_empty(self) -> bool:

@@ -54,6 +54,7 @@ def test_erase_by_a_condition(gallery, capsys):
     assert status == 0
     assert "1 rows and 0 rejects erased" in out
     assert "older versions still hold them" in out
+    assert "an image that is still in the source comes back with the next extract" in out
 
 
 def test_erase_by_ids_of_a_file_and_the_line(gallery, tmp_path, capsys):
@@ -124,6 +125,8 @@ def test_a_purge_that_failed_is_finished_by_the_same_command(gallery, capsys):
         (("--older-than", "soon"), "--older-than 'soon' is no age"),
         (("--older-than", "9999999999d"), "no time is that long ago"),
         (("--older-than", "999999d"), "no time is that long ago"),
+        (("--ids", 2**63), "9223372036854775808 is no row id or identity: they have 64 bits"),
+        (("--identity", -(2**63) - 1), "-9223372036854775809 is no row id or identity"),
         (("--ids", "nowhere"), "--ids nowhere: neither a row id nor a file"),
     ],
 )
