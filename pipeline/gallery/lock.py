@@ -2,8 +2,8 @@
 
 The lock is the file `_lock` in the gallery's folder. It holds who writes, since when and until
 when; the owner pushes the expiry on from a thread. A lock of a process of this machine that is
-dead is free at once, any other when it has expired. The file is read and changed only under
-`flock`, so that two processes never both take a stale lock.
+dead is free at once; any other, and that of a process that is hidden from us, when it has expired.
+The file is read and changed only under `flock`, so that two processes never both take a stale lock.
 """
 
 import errno
@@ -116,7 +116,7 @@ def _new_owner(token: str, purpose: str, expiry: float) -> Owner:
         host=socket.gethostname(),
         machine=_machine(),
         process=process,
-        process_started=_process_started(process),
+        process_started=_process_started(process) or "",
         since=now,
         expires=now + expiry,
     )
@@ -154,13 +154,14 @@ def _renew_until(stop: threading.Event, path: Path, token: str, expiry: float) -
                     _log.warning("%s: the lock was lost; the commit will be refused", path)
                     return
                 _write(descriptor, replace(owner, expires=time.time() + expiry))
-        except OSError as error:
+        except (OSError, InputError) as error:
             _log.warning("%s: the lock could not be renewed: %s", path, error)
 
 
 def _is_alive(owner: Owner) -> bool:
-    if owner.machine == _machine():
-        return _process_started(owner.process) == owner.process_started
+    started = _process_started(owner.process) if owner.machine == _machine() else None
+    if started is not None:
+        return started == owner.process_started
     return time.time() < owner.expires
 
 
@@ -208,22 +209,27 @@ def _machine() -> str:
     return "/".join(parts)
 
 
-def _process_started(process: int, system: Path = Path("/proc")) -> str:
-    """When a process started, in a form to compare; empty if there is none of this number.
+def _process_started(process: int, system: Path = Path("/proc")) -> str | None:
+    """When a process started, in a form to compare; empty if there is none of this number, None if
+    it is not for us to know, as of another user's where `/proc` hides them.
 
     Without `/proc` a process that runs is taken for the one that held the lock.
     """
     if (system / "self" / "stat").exists():
         try:
             text = (system / str(process) / "stat").read_text()
-        except (FileNotFoundError, ProcessLookupError):
-            return ""
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            return None if _runs(process) else ""
         state, *fields = text.rpartition(")")[2].split()
         return "" if state in "ZX" else fields[18]
+    return "running" if _runs(process) else ""
+
+
+def _runs(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:
-        return ""
+        return False
     except PermissionError:
         pass
-    return "running"
+    return True

@@ -1,5 +1,6 @@
 """One writer at a time."""
 
+import errno
 import fcntl
 import json
 import os
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 from dataclasses import asdict, replace
+from functools import partial
 
 import pytest
 
@@ -118,6 +120,29 @@ def test_the_expiry_is_pushed_on(tmp_path):
         assert written(tmp_path).expires > first + 0.2
 
 
+def test_the_expiry_is_pushed_on_again_after_a_moment_in_which_it_could_not_be(
+    tmp_path, monkeypatch, caplog
+):
+    real, refused = os.open, threading.Event()
+
+    def refuse_once(path, *arguments):
+        if threading.current_thread().name == "gallery-lock" and not refused.is_set():
+            refused.set()
+            raise PermissionError(errno.EACCES, "no access")
+        return real(path, *arguments)
+
+    monkeypatch.setattr(os, "open", refuse_once)
+    with hold(str(tmp_path), "extract", expiry=0.5) as held:
+        first = written(tmp_path).expires
+        assert refused.wait(20)
+        deadline = time.monotonic() + 5
+        while written(tmp_path).expires == first and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert written(tmp_path).expires > first
+        held.check()
+    assert "could not be renewed" in caplog.text
+
+
 def test_a_lost_lock_is_noticed_and_not_taken_back(tmp_path):
     with hold(str(tmp_path), "extract", expiry=0.2) as held:
         leave_behind(tmp_path, purpose="other", machine="elsewhere", expires=time.time() + 60)
@@ -178,6 +203,26 @@ def test_processes_are_told_apart_without_proc(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "kill", refuse)
     assert lock._process_started(1, tmp_path) == "running"
+
+
+def test_a_running_process_that_is_hidden_from_us_holds_its_lock_until_it_expires(
+    tmp_path, monkeypatch
+):
+    """As another user's is where /proc is mounted with hidepid."""
+    (tmp_path / "proc" / "self").mkdir(parents=True)
+    (tmp_path / "proc" / "self" / "stat").touch()
+    started = partial(lock._process_started, system=tmp_path / "proc")
+    assert started(os.getpid()) is None
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    assert started(child.pid) == ""
+    leave_behind(tmp_path, process=os.getpid(), expires=time.time() + 60)
+    monkeypatch.setattr(lock, "_process_started", started)
+    with pytest.raises(InputError, match="older run"), hold(str(tmp_path), "extract"):
+        pass
+    leave_behind(tmp_path, process=os.getpid(), expires=time.time() - 1)
+    with hold(str(tmp_path), "extract") as held:
+        held.check()
 
 
 def test_the_file_is_changed_under_flock_only(tmp_path):
