@@ -56,9 +56,11 @@ def purge(gallery: Gallery, lock: Lock) -> Purged:
     """Removes all but this version, the latest, from the disk, and proves that the rows and rejects
     that left it left nothing behind.
 
-    Raises `RunError` naming each file that still holds something of them.
+    Raises `RunError` naming each file that still holds something of them, and, before anything is
+    removed, where this is not the latest version.
     """
     lock.check()
+    gallery.check_latest()
     root = storage.local_root(gallery.location)
     live = [file.path for file in gallery.snapshot.files]
     versions = gallery.version - oldest_version(root)

@@ -235,7 +235,7 @@ class Gallery:
         rows of the same paths.
         """
         with _locked(self.location, lock, "recover") as held:
-            self._check_latest()
+            self.check_latest()
             found = self.find_units()
             self.clear(found, held)
             if not found.units:
@@ -268,7 +268,7 @@ class Gallery:
             done = self._committed_before(run_id, units)
             if done is not None:
                 return done
-            self._check_latest()
+            self.check_latest()
             change = plan(
                 self.target, self.snapshot, units, run_id, _as_ids(removes), rejects, forget
             )
@@ -291,6 +291,15 @@ class Gallery:
             held.check()
             version = log.append(self._root, self.version, change)
             return Gallery.open(self.location, version)
+
+    def check_latest(self) -> None:
+        """Raises `RunError` if another commit came after this version."""
+        latest = log.read(self._root).version
+        if latest != self.version:
+            raise RunError(
+                f"{self._root}: version {latest} came after version {self.version}; "
+                "nothing was committed or deleted, run the command again"
+            )
 
     @property
     def _root(self) -> Path:
@@ -315,14 +324,6 @@ class Gallery:
             if rows != file.rows:
                 return GalleryDamagedError(f"{path}: {rows} rows where the log says {file.rows}")
         return GalleryDamagedError(f"{self._root}: the gallery cannot be read ({error})")
-
-    def _check_latest(self) -> None:
-        latest = log.read(self._root).version
-        if latest != self.version:
-            raise RunError(
-                f"{self._root}: version {latest} came after version {self.version}; "
-                "nothing was committed, run the command again"
-            )
 
     def _committed_before(self, run_id: str, units: Sequence[UnitRecord]) -> "Gallery | None":
         """The latest version if this run was committed already."""

@@ -107,6 +107,16 @@ def test_at_least_one_version_is_kept(gallery):
         find_leftovers(gallery, 0)
 
 
+def test_a_version_that_is_not_the_latest_deletes_nothing(gallery):
+    """To it, the files of later versions would be of no use."""
+    latest = gallery.commit([unit(gallery.target, range(20, 30))], run_id="later")
+    before = files_in(gallery)
+    with pytest.raises(RunError, match="version 5 came after version 4"):
+        cleaned(gallery, keep=1)
+    assert files_in(gallery) == before
+    assert verify(latest).findings == ()
+
+
 def test_the_lock_is_needed(gallery):
     with hold(gallery.location, "x") as lock:
         pass

@@ -293,6 +293,13 @@ def test_a_damaged_old_file_is_told_and_goes(gallery):
     assert not (gallery._root / old).exists()
 
 
+def test_a_version_that_is_not_the_latest_is_not_purged_for(gallery):
+    latest = gallery.commit([], run_id="later", removes=[7])
+    with pytest.raises(RunError, match="version 4 came after version 3"):
+        purged(gallery)
+    assert contents(latest) == contents(Gallery.open(gallery.location))
+
+
 def test_the_lock_is_needed(gallery):
     with hold(gallery.location, "x") as lock:
         pass

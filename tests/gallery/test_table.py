@@ -546,16 +546,16 @@ def test_an_old_version_is_not_committed_to(gallery):
 def test_a_commit_that_slips_in_is_noticed(gallery, monkeypatch):
     """By a writer that ignores the lock, between our check and our commit."""
 
-    real = Gallery._check_latest
+    real = Gallery.check_latest
     with hold(gallery.location, "ours") as ours:
         monkeypatch.setattr("pipeline.gallery.table._locked", lambda *_: nullcontext(ours))
 
         def check_then_slip(self):
             real(self)
-            monkeypatch.setattr(Gallery, "_check_latest", real)
+            monkeypatch.setattr(Gallery, "check_latest", real)
             self.commit([], run_id="other", removes=[0])
 
-        monkeypatch.setattr(Gallery, "_check_latest", check_then_slip)
+        monkeypatch.setattr(Gallery, "check_latest", check_then_slip)
         with pytest.raises(RunError, match="another commit came after version 1"):
             gallery.commit([], run_id="y", removes=[4])
     assert contents(Gallery.open(gallery.location)) == expected(set(range(1, 20)) - {12})
