@@ -59,8 +59,8 @@ def find_leftovers(gallery: Gallery, keep: int | None = None) -> Leftovers:
 def clean(gallery: Gallery, lock: Lock, keep: int | None = None) -> Leftovers:
     """Deletes what no version needs, and gives up all but the newest `keep` versions.
 
-    The log forgets a version before its files go, so that none is listed that cannot be read. Raises
-    `RunError`, and deletes nothing, where this is not the latest version.
+    The log forgets a version before its files go, so that none is listed that cannot be read.
+    Raises `RunError`, and deletes nothing, where this is not the latest version.
     """
     lock.check()
     gallery.check_latest()
