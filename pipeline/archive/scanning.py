@@ -15,7 +15,9 @@ from fsspec import AbstractFileSystem
 from pipeline.archive import tars
 from pipeline.archive.faults import ReadError
 from pipeline.archive.files import (
+    HIDDEN,
     LINK_LOOP,
+    NO_SUFFIX,
     SPECIAL,
     Fault,
     File,
@@ -84,11 +86,32 @@ def _scan_local(root: str, place: Place) -> Folder:
                 else:
                     folder.places.append(Place(f"{prefix}{entry.name}/", inside))
             elif not _sort_tar(folder, entry.name, prefix + entry.name):
-                if skipped := skip_reason(entry.name):
-                    folder.skipped[skipped] += 1
-                else:
+                if not (skipped := skip_reason(entry.name)):
                     _add_local(folder, entry, prefix + entry.name)
+                elif why := _why_unseen(entry, skipped):
+                    place_only = File(readable(f"{prefix}{entry.name}/"), None, None)
+                    folder.faults.append(Fault(place_only, "unreadable-folder", why))
+                else:
+                    folder.skipped[skipped] += 1
     return folder
+
+
+def _why_unseen(entry: os.DirEntry[str], skipped: str) -> str | None:
+    """Why a name that is no image's may be that of a folder which is not to be seen today.
+
+    A link that leads nowhere is taken for one if it has no suffix: what it led to may be unmounted.
+    """
+    if skipped == HIDDEN:
+        return None
+    try:
+        if entry.is_symlink():
+            entry.stat()
+    except FileNotFoundError:
+        nowhere = "a link leads nowhere: to a folder that is not mounted, perhaps"
+        return nowhere if skipped == NO_SUFFIX else None
+    except OSError as error:
+        return None if error.errno == errno.ELOOP else f"it cannot be reached: {error.strerror}"
+    return None
 
 
 def _sort_tar(folder: Folder, name: str, path: str) -> bool:

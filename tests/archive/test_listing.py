@@ -1,3 +1,4 @@
+import errno
 import os
 import shutil
 import socket
@@ -142,6 +143,36 @@ def test_a_link_that_leads_nowhere_is_a_reject(tmp_path):
     assert listing.rejects["detail"].to_pylist()[1] == "a link leads to itself"
 
 
+def test_a_link_to_a_folder_that_is_not_mounted_is_told_as_one(tmp_path):
+    """Nobody knows of the images below it, so none of them is missing."""
+    fill(tmp_path / "source", "a.jpg")
+    (tmp_path / "source" / "camera3").symlink_to(tmp_path / "not mounted" / "camera3")
+    (tmp_path / "source" / "notes.txt").symlink_to(tmp_path / "nowhere")
+    listing = list_source(str(tmp_path / "source"))
+    assert rejects(listing) == {"camera3/": "unreadable-folder"}
+    assert "leads nowhere" in listing.rejects["detail"][0].as_py()
+    assert listing.skipped == {".txt": 1}
+
+
+def test_a_folder_of_which_the_file_system_tells_nothing_is_told(tmp_path):
+    """As behind a link to a network's file system whose server is gone."""
+
+    class Stale:
+        name = "2026.01"
+
+        def is_symlink(self):
+            return True
+
+        def stat(self):
+            raise OSError(errno.ESTALE, "stale file handle")
+
+    assert scanning._why_unseen(Stale(), ".01") == "it cannot be reached: stale file handle"
+    assert scanning._why_unseen(Stale(), "(hidden)") is None
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    fill(tmp_path, "a.jpg")
+    assert list_source(str(tmp_path)).skipped == {"(no suffix)": 1}
+
+
 def test_a_special_file_is_skipped_and_never_opened(tmp_path):
     fill(tmp_path, "a.jpg")
     os.mkfifo(tmp_path / "pipe.jpg")
@@ -274,6 +305,8 @@ def test_images_in_are_rows_and_rejects(tmp_path, files):
             path.symlink_to(tmp_path / ("target" if content == "link" else "nowhere"))
         if suffix in (".jpg", ".PNG") and not stem.startswith("."):
             images.add(folder + stem + suffix)
+        elif content == "dead link" and suffix == "" and not stem.startswith("."):
+            images.add(folder + stem + "/")  # it may have led to a folder
     listing = list_source(str(root), "market1501")
     assert sorted(paths(listing) + listing.rejects["path"].to_pylist()) == sorted(images)
     assert sum(listing.skipped.values()) == len(files) + 1 - len(images)
