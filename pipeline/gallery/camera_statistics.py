@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from pipeline.core.camera_sums import CameraSums
 from pipeline.core.ranking import NO_CAMERA
+from pipeline.errors import InputError
 from pipeline.gallery import storage
+from pipeline.gallery.log_files import oldest_version
 from pipeline.gallery.storage import GalleryDamagedError
 from pipeline.gallery.table import Gallery
 
@@ -27,7 +29,8 @@ _FORMAT = 1
 def write_camera_sums(gallery: Gallery, cameras: Sequence[str], sums: CameraSums) -> Path:
     """Keeps the sums of a version, the entries being `cameras` by name and the unknown one last.
 
-    The file names the location, version, recipe and contents that they are of.
+    The file names the location, version, recipe and contents that they are of. Raises `InputError`
+    if the version was removed meanwhile: rows that were erased with it may be among the sums.
     """
     table = pa.table(
         {
@@ -51,6 +54,10 @@ def write_camera_sums(gallery: Gallery, cameras: Sequence[str], sums: CameraSums
     finally:
         temporary.unlink(missing_ok=True)
     storage.sync_folder(path.parent)
+    # A purge deletes what it finds once the version has left the log; what comes later goes here.
+    if gallery.version < oldest_version(storage.local_root(gallery.location)):
+        path.unlink(missing_ok=True)
+        raise InputError(f"{gallery.location}: version {gallery.version} was removed meanwhile")
     return path
 
 

@@ -66,6 +66,7 @@ def purge(gallery: Gallery, lock: Lock) -> Purged:
     versions = gallery.version - oldest_version(root)
     _set_aside(gallery, root)
     forget_before(root, gallery.version)
+    _forget_statistics(root, gallery.version)
     aside = sorted((root / storage.PURGED_FOLDER).iterdir())
     files = _other_files(root)
     traces = search_statistics(root, live)
@@ -105,14 +106,20 @@ def _set_aside(gallery: Gallery, root: Path) -> None:
     for path in (*row_files(root), *(root / storage.REJECTS_FOLDER).glob("*.parquet")):
         if path not in needed:
             path.replace(folder / path.name)
-    storage.delete_files((*unfinished_files(root), *statistics_before(root, gallery.version)))
-    storage.delete_files([root / storage.SEEN_FILE])
+    storage.delete_files((*unfinished_files(root), root / storage.SEEN_FILE))
     if (root / storage.GRAPH_FOLDER).exists():
         shutil.rmtree(root / storage.GRAPH_FOLDER)
-    inside = (storage.REJECTS_FOLDER, storage.UNITS_FOLDER, storage.CAMERAS_FOLDER)
+    inside = (storage.REJECTS_FOLDER, storage.UNITS_FOLDER)
     for changed in (folder, *(root / name for name in inside), root):
         if changed.exists():
             storage.sync_folder(changed)
+
+
+def _forget_statistics(root: Path, version: int) -> None:
+    """Deletes the sums of cameras of older versions, once the log has none: readers write them."""
+    storage.delete_files(statistics_before(root, version))
+    if (root / storage.CAMERAS_FOLDER).exists():
+        storage.sync_folder(root / storage.CAMERAS_FOLDER)
 
 
 def _other_files(root: Path) -> list[Path]:

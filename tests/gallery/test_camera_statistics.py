@@ -8,6 +8,7 @@ import pytest
 from pipeline.core.camera_sums import camera_sums
 from pipeline.errors import InputError
 from pipeline.gallery import camera_statistics
+from pipeline.gallery import purge as purging
 from pipeline.gallery.camera_statistics import (
     read_camera_sums,
     write_camera_sums,
@@ -50,6 +51,31 @@ def test_what_is_read_is_what_was_written_to_the_bit(gallery, tmp_path):
     assert found.sums.shape == (4, DIMENSION)
     assert [each.name for each in path.parent.iterdir()] == ["000000000001.parquet"]
     check_location(gallery.location)  # its folder is the gallery's own
+
+
+def test_sums_of_a_version_that_was_purged_meanwhile_are_not_kept(gallery):
+    """A reader may have summed up rows that have been erased since."""
+    sums = sums_of(gallery)
+    later = gallery.commit([], run_id="erase", removes=[7])
+    with lock_gallery(gallery.location, "purge") as lock:
+        purge(later, lock)
+    with pytest.raises(InputError, match="version 1 was removed"):
+        write_camera_sums(gallery, NAMES, sums)
+    assert list((later._root / "_cameras").iterdir()) == []
+
+
+def test_sums_that_a_reader_keeps_while_a_purge_is_under_way_go_with_it(gallery, monkeypatch):
+    sums, real = sums_of(gallery), purging.forget_before
+    later = gallery.commit([], run_id="erase", removes=[7])
+
+    def after_a_reader(root, version):
+        write_camera_sums(gallery, NAMES, sums)
+        return real(root, version)
+
+    monkeypatch.setattr(purging, "forget_before", after_a_reader)
+    with lock_gallery(gallery.location, "purge") as lock:
+        purge(later, lock)
+    assert list((later._root / "_cameras").iterdir()) == []
 
 
 def test_each_version_has_its_own(gallery):
