@@ -26,7 +26,8 @@ class Restored:
 def restore(*, gallery: Location, version: int | None = None, at: str | None = None) -> Restored:
     """Make a new version that holds what an older one held, rows and rejects.
 
-    The versions between stay readable, and row ids given since then are not given again.
+    The versions between stay readable, and row ids given since then are not given again. Rows that
+    were erased since and not purged come back.
 
     For example:
 
