@@ -159,8 +159,9 @@ def prime(tile: Tile, scores: NDArray[np.float32]) -> None:
 
 def best_first(scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> TopK:
     """The k best of every query's row of `scores` and `rows` `[N, M]`, in whatever order it is."""
-    order = np.lexsort((rows, -scores), axis=1)[:, :k]
-    return TopK(np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1))
+    scores, rows = scores.copy(), rows.copy()
+    _sort_best_first(scores, rows)
+    return TopK(np.ascontiguousarray(scores[:, :k]), np.ascontiguousarray(rows[:, :k]))
 
 
 @njit(nogil=True, cache=True)
@@ -209,18 +210,43 @@ def push(
     scores: NDArray[np.float32], rows: NDArray[np.int64], new_score: np.float32, new_row: int
 ) -> None:
     """Replace the root of a heap of the best rows, where the new row is better, and sift down."""
-    if not _worse(scores[0], rows[0], new_score, new_row):
-        return
-    place, k = 0, scores.shape[0]
+    if _worse(scores[0], rows[0], new_score, new_row):
+        _sift(scores, rows, 0, scores.shape[0], new_score, new_row)
+
+
+@njit(nogil=True, inline="always")
+def _sift(
+    scores: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    place: int,
+    size: int,
+    new_score: np.float32,
+    new_row: int,
+) -> None:
+    """Put a row at `place` of a heap of `size` rows, or below it, where those below are worse."""
     while True:
         child = 2 * place + 1
-        if child >= k:
+        if child >= size:
             break
         other = child + 1
-        if other < k and _worse(scores[other], rows[other], scores[child], rows[child]):
+        if other < size and _worse(scores[other], rows[other], scores[child], rows[child]):
             child = other
         if not _worse(scores[child], rows[child], new_score, new_row):
             break
         scores[place], rows[place] = scores[child], rows[child]
         place = child
     scores[place], rows[place] = new_score, new_row
+
+
+@njit(nogil=True, cache=True)
+def _sort_best_first(scores: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
+    """Sort every query's row in place: a heap of the best, from which the worst is taken first."""
+    size = scores.shape[1]
+    for i in range(scores.shape[0]):
+        near, of = scores[i], rows[i]
+        for place in range(size // 2 - 1, -1, -1):
+            _sift(near, of, place, size, near[place], of[place])
+        for last in range(size - 1, 0, -1):
+            score_of_last, row_of_last = near[last], of[last]
+            near[last], of[last] = near[0], of[0]
+            _sift(near, of, 0, last, score_of_last, row_of_last)
