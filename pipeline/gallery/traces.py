@@ -45,18 +45,21 @@ def search(root: Path, files: Sequence[Path], live: Sequence[str], gone: Gone) -
 
     `live` are the row files of the version that stays. A feature that one of their own rows has to
     the byte (the same image under two paths), or a path that is a part of one of theirs, is no
-    trace.
+    trace. A file that cannot be read is one.
     """
     rows = {root / name for name in live}
     paths = needles([path.encode() for path in gone.paths])
     features = needles(gone.features)
     traces = []
     for path in files:
-        found = [
-            *_in_columns(path, gone),
-            *_path_bytes(path, paths, gone),
-            *_feature_bytes(path, features, gone, path in rows),
-        ]
+        try:
+            found = [
+                *_in_columns(path, gone),
+                *_path_bytes(path, paths, gone),
+                *_feature_bytes(path, features, gone, path in rows),
+            ]
+        except (OSError, ValueError) as error:  # those of Arrow and of JSON are values
+            found = [f"what cannot be searched ({error})"]
         traces += [Trace(str(path.relative_to(root)), what) for what in found]
     return traces
 

@@ -237,6 +237,8 @@ def plant(path, content):
         ("_calibrations/x.json", unit_vectors([7]).tobytes(), "the bytes of 1 features"),
         ("_calibrations/x.json", b"abc" + unit_vectors([7]).tobytes() + b"x", "of 1 features"),
         ("notes.txt", path_of(7).encode(), "the bytes of 1 paths"),
+        ("_calibrations/x.parquet", b"PAR1 cut short", "what cannot be searched"),
+        ("_delta_log/.x.json.crc", b"crc\0\xff", "what cannot be searched"),
     ],
 )
 def test_a_trace_is_told_by_name(gallery, name, content, told):
