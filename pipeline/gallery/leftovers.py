@@ -52,7 +52,7 @@ def find_leftovers(gallery: Gallery, keep: int | None = None) -> Leftovers:
         versions=first - oldest,
         unfinished=tuple(str(path.relative_to(root)) for path in unfinished),
         old=tuple(str(path.relative_to(root)) for path in old),
-        bytes=sum(path.stat().st_size for path in (*unfinished, *old)),
+        bytes=sum(map(_size, (*unfinished, *old))),
     )
 
 
@@ -70,6 +70,14 @@ def clean(gallery: Gallery, lock: Lock, keep: int | None = None) -> Leftovers:
         forget_before(root, oldest_version(root) + found.versions)
     storage.delete_files(root / name for name in (*found.unfinished, *found.old))
     return found
+
+
+def _size(path: Path) -> int:
+    """The bytes of a file; 0 if a writer has deleted it meanwhile."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def unfinished_files(root: Path) -> list[Path]:

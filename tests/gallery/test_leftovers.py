@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.errors import InputError, RunError
+from pipeline.gallery import leftovers
 from pipeline.gallery.compact import compact
 from pipeline.gallery.leftovers import clean, find_leftovers
 from pipeline.gallery.lock import hold
@@ -69,6 +70,20 @@ def test_abandoned_work_goes(gallery):
     assert read_seen(gallery.location).num_rows == 1
     assert contents(Gallery.open(gallery.location)) == seen
     assert all(verify(Gallery.open(gallery.location, v)).findings == () for v in range(5))
+
+
+def test_what_a_writer_finishes_meanwhile_does_not_disturb_a_look(gallery, monkeypatch):
+    """Telling what could go takes no lock."""
+    half, real = gallery._root / "_units" / ".half.tmp", leftovers.unfinished_files
+    half.write_bytes(b"x")
+
+    def listed_before_it_goes(root):
+        found = real(root)
+        half.unlink()
+        return found
+
+    monkeypatch.setattr(leftovers, "unfinished_files", listed_before_it_goes)
+    assert find_leftovers(gallery).bytes == 0
 
 
 @pytest.mark.parametrize("keep", [1, 2, 3, 4, 5, 99])
