@@ -10,6 +10,7 @@ from pipeline.report.figures import (
     count,
     figure,
     gain,
+    is_transductive,
     label,
     operating_point,
     percent,
@@ -115,7 +116,7 @@ def _remarks(report: Report) -> list[str]:
     cut = next((result["cmc_cut"] for result in report["results"] if result["cmc_cut"]), None)
     if cut is not None:
         remarks.append(f"CMC curves are cut at rank {cut}: the gallery holds no more")
-    joint = [label(result) for result in report["results"] if result["mode"] == "joint"]
+    joint = [label(result) for result in report["results"] if is_transductive(result)]
     if joint:
         remarks.append(f"{', '.join(joint)}: transductive, uses all queries together")
     return remarks

@@ -95,6 +95,11 @@ def label(result: Result) -> str:
     return f"{result['name']} ({mode})"
 
 
+def is_transductive(result: Result) -> bool:
+    """Whether a query's list depends on the other queries: joint expansion, k-reciprocal lists."""
+    return result["mode"] == "joint" or "k1" in result["parameters"]
+
+
 def ranks(report: Report) -> list[str]:
     """Every rank that some result reports, ascending."""
     return sorted({rank for result in report["results"] for rank in result["rank"]}, key=int)

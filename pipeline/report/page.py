@@ -74,6 +74,8 @@ def write(
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise InputError(f"{folder}: is no folder; choose another one for the report") from error
+    except OSError as error:
+        raise InputError(f"{folder}: the folder cannot be made ({error.strerror})") from error
     json_path, html_path = folder / "report.json", folder / "report.html"
     _replace(json_path, data)
     _replace(html_path, page)
@@ -134,6 +136,7 @@ def _environment() -> Environment:
         "count",
         "figure",
         "gain",
+        "is_transductive",
         "label",
         "operating_point",
         "pairs",

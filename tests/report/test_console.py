@@ -62,6 +62,11 @@ def test_remarks(report: dict[str, Any]) -> None:
     assert "aqe joint: transductive" in text
 
 
+def test_re_ranked_lists_are_transductive(report: dict[str, Any]) -> None:
+    report["results"][1] |= {"name": "k-reciprocal", "mode": None, "parameters": {"k1": 20}}
+    assert "k-reciprocal, aqe joint: transductive" in " ".join(_printed(report).split())
+
+
 def test_no_valid_query(no_valid_query: dict[str, Any]) -> None:
     assert "0 valid queries; 9 had no match" in _printed(no_valid_query)
 

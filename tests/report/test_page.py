@@ -83,6 +83,17 @@ def test_the_mode_stands_beside_the_numbers(report: dict[str, Any]) -> None:
     assert "expanded (joint)" in Elements(page).words()
 
 
+def test_re_ranked_lists_are_transductive(report: dict[str, Any]) -> None:
+    note = "A transductive result uses all queries together"
+    report["results"][2] |= {"name": "k-reciprocal", "mode": None, "parameters": {"k1": 20}}
+    page = render(report)
+    row = next(part for part in page.split("<tr>") if '<th scope="row">k-reciprocal' in part)
+    assert "<small>transductive</small></td>" in row
+    assert page.count(note) == 1
+    report["results"].pop()
+    assert note not in render(report)
+
+
 @pytest.mark.parametrize(
     ("anchor", "word"),
     [
@@ -346,6 +357,11 @@ def test_a_wrong_report_writes_nothing(report: dict[str, Any], tmp_path: Path) -
     with pytest.raises(InputError):
         write(report, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_nobody_can_make(report: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="cannot be made"):
+        write(report, "/proc/self/out")
 
 
 def test_a_file_in_the_way(report: dict[str, Any], tmp_path: Path) -> None:
