@@ -32,6 +32,8 @@ class Info:
     rejects: dict[str, int]
     dimension: int
     storage: str
+    derived: str | None
+    """How the features were made of those of another gallery, and of which."""
     source: str
     layout: str
     precision: str
@@ -60,17 +62,20 @@ def info(
         at: Look at what was the latest version at this time, in its stead (ISO 8601; UTC).
         versions: Show all versions, and nothing else.
     """
+    from pipeline.gallery.derived import derivation
     from pipeline.gallery.summary import summarize
     from pipeline.gallery.table import Gallery
     from pipeline.model.imported import read_recipe
 
     table = Gallery.open(gallery, version, moment("--at", at) if at else None)
     counts = asdict(summarize(table))
+    derived = derivation(table)
     return Info(
         gallery=gallery,
         **counts,
         dimension=table.dimension,
         storage=table.dtype,
+        derived=str(derived) if derived else None,
         source=table.properties["source"],
         layout=table.properties["layout"],
         precision=table.properties["precision"],
@@ -91,8 +96,10 @@ def describe(result: Info) -> RenderableType:
     shown = {
         "gallery": f"{result.gallery}, version {result.version}",
         "source": f"{result.source} (layout {result.layout})",
-        "rows": f"{result.rows:,} in {result.files:,} files, {result.bytes:,} bytes",
+        "rows": f"{result.rows:,} in {result.files:,} {'file' if result.files == 1 else 'files'},"
+        f" {result.bytes:,} bytes",
         "features": f"{result.dimension} x {result.storage}, computed in {result.precision}",
+        **({"derived": result.derived} if result.derived else {}),
         "identities": f"{result.identities:,}; {result.distractors:,} rows of distractors,"
         f" {result.junk:,} of junk",
         "cameras": _counts(result.cameras) or "unknown",

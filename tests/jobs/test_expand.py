@@ -190,6 +190,9 @@ def test_an_expanded_gallery_has_the_figures_of_database_mode_and_says_so(
     told = f"expanded (alpha 2.0, k 4, mode database, times 1) from {tmp_path / 'parent'}"
     assert report["gallery"]["expanded"] == told
     assert "expanded" not in report["query"]
+    assert result(capsys, "info", "--gallery", tmp_path / "expanded")["derived"] == told
+    assert "derived" in run(capsys, "info", "--gallery", tmp_path / "expanded")[1]
+    assert result(capsys, "info", "--gallery", tmp_path / "parent")["derived"] is None
     _, _, err = run(capsys, *evaluated(capsys, tmp_path, "query", "expanded"))
     assert f"{tmp_path / 'expanded'} is {told}" in err
 
