@@ -104,10 +104,11 @@ def extract(
     Args:
         source: Folder of images, with its subfolders and tars; a tar; a manifest (csv, parquet).
         gallery: Folder of the gallery; made where there is none.
-        model: ONNX file, OpenVINO IR (.xml), TorchScript or torch.export file, or torchvision:NAME.
-        checkpoint: Weights of a torchvision backbone.
+        model: ONNX file, OpenVINO IR (.xml), TorchScript or torch.export file; or a network that is
+            built here (osnet_x1_0, bnneck, torchvision:NAME, ...), with --checkpoint.
+        checkpoint: Weights of a network that is built here.
         layout: How names tell identity and camera: market1501, msmt17, dukemtmc, cuhk03-np,
-            veri776, vehicleid, image-folder, none, or a template such as
+            veri776, vehicleid, image-folder, none, or a template:
             {camera}/{date}/{identity}_{frame}.jpg.
     """
     # What is cheap to find wrong is told before torch and Ray are loaded.

@@ -52,8 +52,9 @@ def reextract(
     Args:
         gallery: Folder of the gallery whose images are taken.
         out: Folder of the new gallery.
-        model: ONNX file, OpenVINO IR (.xml), TorchScript or torch.export file, or torchvision:NAME.
-        checkpoint: Weights of a torchvision backbone.
+        model: ONNX file, OpenVINO IR (.xml), TorchScript or torch.export file; or a network that is
+            built here (osnet_x1_0, bnneck, torchvision:NAME, ...), with --checkpoint.
+        checkpoint: Weights of a network that is built here.
         version: Version of the gallery (default: the latest).
     """
     from pipeline.errors import InputError

@@ -101,7 +101,7 @@ def search(
         images: Images to search for: files, or folders of which every image is taken.
         gallery: Gallery that is searched.
         model: The network that the gallery was extracted with.
-        checkpoint: Weights of a torchvision backbone.
+        checkpoint: Weights of a network that is built here.
         k: Rows in each list.
         version: Version that is searched (default: the latest).
         threshold: Similarity from which on a row is a match (default: the gallery's calibration).
