@@ -127,8 +127,13 @@ class Recipe:
 
 
 def differences(first: Any, second: Any) -> list[str]:
-    """Every field in which two recipes, dataclasses, differ, with both values."""
+    """Every field in which two recipes, dataclasses, differ, with both values.
+
+    Of two kinds that share no field the first alone of each, which tells what made the features.
+    """
     here, there = dataclasses.asdict(first), dataclasses.asdict(second)
+    if here.keys().isdisjoint(there):
+        here, there = (dict([next(iter(each.items()))]) for each in (here, there))
     return [
         f"{name}: {_shown(here.get(name))} here, {_shown(there.get(name))} there"
         for name in dict.fromkeys([*here, *there])
