@@ -49,7 +49,9 @@ def read_folder(folder: Path) -> FeatureFiles:
         raise InputError(f"{folder} is no folder; fast-reid writes a folder of .npy files")
     names = sorted(path.name for path in folder.iterdir() if path.suffix == ".npy")
     if not names:
-        raise InputError(f"{folder} holds no .npy file")
+        inside = folder / "fast-reid"  # what export writes it into
+        hint = f"; {inside} is beside it, give that" if inside.is_dir() else ""
+        raise InputError(f"{folder} holds no .npy file{hint}")
     return FeatureFiles(folder, tuple(names), len(_feature(folder / names[0])))
 
 

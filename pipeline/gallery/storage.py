@@ -75,12 +75,12 @@ def sync_folder(path: Path) -> None:
 def make_folder(path: Path) -> None:
     """Makes a folder and its parents, and waits until their names are on the disk.
 
-    Raises `InputError` where that is not allowed, or a file is in the way.
+    Raises `InputError` where that cannot be: not allowed, read-only, a file in the way.
     """
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
-    except (PermissionError, FileExistsError, NotADirectoryError) as error:
+    except OSError as error:
         raise InputError(f"{path}: the folder cannot be made ({error.strerror})") from error
     for folder in missing:
         sync_folder(folder.parent)
