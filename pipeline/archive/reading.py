@@ -24,6 +24,6 @@ def read_image(root: str, path: str, place: tuple[int, int] | None = None) -> by
         data: bytes = filesystem.cat_file(there)
         return data
     except FileNotFoundError as error:
-        raise ReadError("missing", "there is no such file any more") from error
+        raise ReadError("missing", "there is no such file") from error
     except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
         raise ReadError("unreadable", f"it cannot be read: {error.strerror or error}") from error

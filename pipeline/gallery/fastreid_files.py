@@ -50,7 +50,7 @@ def read_folder(folder: Path) -> FeatureFiles:
     names = sorted(path.name for path in folder.iterdir() if path.suffix == ".npy")
     if not names:
         inside = folder / "fast-reid"  # what export writes it into
-        hint = f"; {inside} is beside it, give that" if inside.is_dir() else ""
+        hint = f"; there is {inside}, give that" if inside.is_dir() else ""
         raise InputError(f"{folder} holds no .npy file{hint}")
     return FeatureFiles(folder, tuple(names), len(_feature(folder / names[0])))
 
@@ -84,7 +84,7 @@ def write_files(gallery: Gallery, names: list[str], folder: Path) -> None:
 def _feature(path: Path) -> NDArray[Any]:
     try:
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path} cannot be read as an array: {error}") from error
     if array.dtype.kind != "f" or array.size != max(array.shape, default=0):
         raise InputError(

@@ -72,7 +72,7 @@ def read_npy(path: Path) -> MatrixFeatures:
     """The features in one `.npy` file, mapped; InputError where it holds none."""
     try:
         return MatrixFeatures(np.load(path, mmap_mode="r", allow_pickle=False), str(path))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path} cannot be read as an array: {error}") from error
 
 

@@ -257,6 +257,7 @@ def test_a_file_of_another_kind(capsys, tmp_path):
     (tmp_path / "empty").mkdir()
     np.save(tmp_path / "flat.npy", np.ones(4, np.float32))
     (tmp_path / "text.npy").write_text("no array")
+    (tmp_path / "nothing.npy").touch()
     for name, format_, message in (
         ("x.mat", "mat", "is a MATLAB 7.3 file"),
         ("y.mat", "mat", "cannot be read as a .mat file"),
@@ -264,11 +265,15 @@ def test_a_file_of_another_kind(capsys, tmp_path):
         ("x.mat", "fast-reid", "is no folder"),
         ("flat.npy", "npy", "features are floats [N, D]"),
         ("text.npy", "npy", "cannot be read as an array"),
+        ("nothing.npy", "npy", "cannot be read as an array"),
         ("none.npy", "npy", "no such file"),
     ):
         flags = ("--gallery", tmp_path / "g", "--format", format_, *MADE)
         assert message in refused(capsys, "import", tmp_path / name, *flags)
     assert not (tmp_path / "g").exists()
+    (tmp_path / "empty" / "fast-reid").mkdir()
+    flags = ("--gallery", tmp_path / "g", "--format", "fast-reid", *MADE)
+    assert "give that" in refused(capsys, "import", tmp_path / "empty", *flags)
 
 
 def test_rows_that_do_not_fit(capsys, tmp_path):
