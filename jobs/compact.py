@@ -70,9 +70,12 @@ def _bytes(size: str) -> int:
 
 def describe(result: Compacted) -> RenderableType:
     """One line."""
+    from pipeline.report.figures import count
+
     return Text(
         f"{result.gallery}: version {result.version} has {result.rows:,} rows in"
-        f" {result.files:,} files of {result.bytes:,} bytes (before: {result.files_before:,} files)"
+        f" {count(result.files, 'file')} of {result.bytes:,} bytes"
+        f" (before: {count(result.files_before, 'file')})"
     )
 
 

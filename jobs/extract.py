@@ -131,6 +131,8 @@ def extract(
 
 def describe(result: Extracted | Planned) -> RenderableType:
     """A few lines: what the source held, what was or would be done, where the gallery stands."""
+    from pipeline.report.figures import count
+
     lines = [
         f"{result.images:,} images: {result.new:,} new, {result.changed:,} changed,"
         f" {result.unchanged:,} as they were",
@@ -142,7 +144,7 @@ def describe(result: Extracted | Planned) -> RenderableType:
     if result.missing:
         lines.append(f"{result.missing:,} rows have no image in the source any more{_fate(result)}")
     if result.units_found_finished:
-        lines.append(f"{result.units_found_finished} work units were finished already")
+        lines.append(f"finished already: {count(result.units_found_finished, 'work unit')}")
     if result.rejects:
         lines.append(f"rejects: {listed(result.rejects)}")
     lines += _plan(result) if isinstance(result, Planned) else [_standing(result)]
@@ -156,13 +158,15 @@ def _fate(result: Extracted | Planned) -> str:
 
 
 def _plan(result: Planned) -> list[str]:
+    from pipeline.report.figures import count, seconds
+
     lines = [
-        f"to extract: {result.to_extract:,} images of {result.bytes:,} bytes in {result.units:,}"
-        f" work units"
+        f"to extract: {result.to_extract:,} images of {result.bytes:,} bytes in"
+        f" {count(result.units, 'work unit')}"
     ]
     if result.sampled:
         lines.append(
-            f"expected: {result.seconds:,.0f} s with {result.workers} workers"
+            f"expected: {seconds(result.seconds)} with {count(result.workers, 'worker')}"
             f" ({1000 * result.seconds_an_image:.3g} ms an image, measured on {result.sampled} in"
             f" one process) and {result.disk_bytes:,} bytes of disk"
         )

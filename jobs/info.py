@@ -88,6 +88,8 @@ def info(
 
 def describe(result: Info) -> RenderableType:
     """Facts in two columns, then the latest versions."""
+    from pipeline.report.figures import count
+
     if result.versions_only:
         return _versions(result.versions)
     facts = Table(box=None, show_header=False, pad_edge=False)
@@ -96,8 +98,7 @@ def describe(result: Info) -> RenderableType:
     shown = {
         "gallery": f"{result.gallery}, version {result.version}",
         "source": f"{result.source} (layout {result.layout})",
-        "rows": f"{result.rows:,} in {result.files:,} {'file' if result.files == 1 else 'files'},"
-        f" {result.bytes:,} bytes",
+        "rows": f"{result.rows:,} in {count(result.files, 'file')}, {result.bytes:,} bytes",
         "features": f"{result.dimension} x {result.storage}, computed in {result.precision}",
         **({"derived": result.derived} if result.derived else {}),
         "identities": f"{result.identities:,}; {result.distractors:,} rows of distractors,"

@@ -71,15 +71,17 @@ def verify(
 
 def describe(result: VerifyResult) -> RenderableType:
     """A line for each finding, then what was checked."""
+    from pipeline.report.figures import count
+
     lines = [f"{each['file']}: {each['problem']}" for each in result.findings]
     checked = (
-        f"version {result.version}: {result.rows:,} rows, {result.files:,} files of"
+        f"version {result.version}: {result.rows:,} rows, {count(result.files, 'file')} of"
         f" {result.bytes:,} bytes"
     )
     if result.versions > 1:
         checked += f", those of {result.versions - 1:,} older versions included"
     if result.findings:
-        lines.append(f"{result.gallery}, {checked}: {len(lines):,} findings")
+        lines.append(f"{result.gallery}, {checked}: {count(len(lines), 'finding')}")
     else:
         lines.append(f"{result.gallery}, {checked}: all as it was written")
     if result.without_checksum:

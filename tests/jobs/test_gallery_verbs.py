@@ -153,7 +153,7 @@ def test_compact(gallery, capsys):
     assert contents(latest(gallery)) == before
     status, out, _ = run(capsys, "compact", "--gallery", gallery.location, "--target-size", "1GB")
     assert (status, latest(gallery).version) == (0, 3)
-    assert "18 rows in 1 files" in out
+    assert "18 rows in 1 file of" in out
 
 
 @pytest.mark.parametrize("size", ["big", "192", "1kB", "-1MB"])
