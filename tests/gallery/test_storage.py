@@ -64,6 +64,11 @@ def test_a_folder_in_the_place_of_a_file(tmp_path, below):
         storage.make_folder(tmp_path / below)
 
 
+def test_a_folder_that_the_file_system_refuses():
+    with pytest.raises(InputError, match="cannot be made"):
+        storage.make_folder(Path("/proc/self/gallery"))
+
+
 def test_deleting_what_is_gone_is_no_error(tmp_path):
     (tmp_path / "a").write_text("x")
     storage.delete_files([tmp_path / "a", tmp_path / "b"])
