@@ -1,6 +1,6 @@
 # make setup    the environment in .venv, from requirements.lock; everything below does it when needed
 # make demo     the whole way, on a small archive made on the spot
-# make test     all tests, a file at a time in each of two processes; ARGS goes to pytest:
+# make test     all tests, a file at a time in each of three processes; ARGS goes to pytest:
 #               make test ARGS="-m 'not ray and not browser' -x"
 # make lint     style, types and the direction of imports
 # make format   lay the code out
@@ -12,7 +12,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 FOLDERS := $(wildcard pipeline jobs cluster tests benchmarks)
 ARGS ?=
-PROCESSES ?= 2
+PROCESSES ?= 3
 
 .PHONY: setup demo test lint format lock clean
 

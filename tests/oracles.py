@@ -224,7 +224,8 @@ def mutual_information(first, second):
     """Normalised by the mean entropy, from the table of joint shares."""
     joint = np.zeros((max(first) + 1, max(second) + 1))
     for a, b in zip(first, second, strict=True):
-        joint[a, b] += 1 / len(first)
+        joint[a, b] += 1
+    joint /= len(first)  # a single part has a share of 1, and no rounding
     rows, columns = joint.sum(axis=1), joint.sum(axis=0)
     mean = sum(-p * np.log(p) for p in (*rows, *columns) if p > 0) / 2
     if mean == 0:
