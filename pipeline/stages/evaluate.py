@@ -5,14 +5,15 @@ tasks at once; 0 counts in this process, on the threads of `tiling`). `progress`
 rows that each part has passed over.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core import camera_figures, ranking, single_shot
-from pipeline.core.blocks import Blocks, FeatureRows, Tiling, blocks
+from pipeline.core.blocks import FeatureRows, Tiling, blocks
 from pipeline.core.negatives import Negatives, count_negatives, margin
 from pipeline.core.open_set import OpenSet, settle
 from pipeline.core.ranking import Labels, RankCounts
@@ -20,6 +21,7 @@ from pipeline.core.single_shot import SingleShot
 from pipeline.stages.tasks import run_parts
 
 Progress = Callable[[int], None]
+Sides = tuple[FeatureRows, Labels, FeatureRows, Labels]
 
 
 def untold(_rows: int) -> None:
@@ -37,15 +39,10 @@ def count_ranks(
     progress: Progress = untold,
 ) -> RankCounts:
     """The counts of `ranking.rank_counts` over the whole gallery."""
-    tiling = tiling or Tiling()
-    total = ranking.matches(queries, query_labels, gallery, gallery_labels)
     sides = (queries, query_labels, gallery, gallery_labels)
-    shared = (ranking.rank_counts, sides, {"found": total}, _inside(tiling, workers))
-    parts = _parts(len(gallery), tiling.gallery_block, workers)
-    for start, stop, counts in run_parts(_part, shared, parts, workers):
-        total = total + counts
-        progress(stop - start)
-    return total
+    found = ranking.matches(*sides)
+    over = _Pass(sides, workers, tiling or Tiling(), progress)
+    return sum(over.counts(ranking.rank_counts, found=found), start=found)
 
 
 def count_within_cameras(
@@ -60,16 +57,10 @@ def count_within_cameras(
     progress: Progress = untold,
 ) -> NDArray[np.int64]:
     """The counts `[M]` of `camera_figures.count_within_cameras` over the whole gallery."""
-    tiling = tiling or Tiling()
-    ahead = np.zeros(len(found.rows), np.int64)
     sides = (queries, query_labels, gallery, gallery_labels)
-    fold, options = camera_figures.count_within_cameras, {"found": found}
-    shared = (fold, sides, options, _inside(tiling, workers))
-    parts = _parts(len(gallery), camera_figures.BLOCKS_AT_ONCE * tiling.gallery_block, workers)
-    for start, stop, counts in run_parts(_part, shared, parts, workers):
-        ahead += counts
-        progress(stop - start)
-    return ahead
+    over = _Pass(sides, workers, tiling or Tiling(), progress, camera_figures.BLOCKS_AT_ONCE)
+    counts = over.counts(camera_figures.count_within_cameras, found=found)
+    return sum(counts, start=np.zeros(len(found.rows), np.int64))
 
 
 def measure_open_set(
@@ -87,17 +78,11 @@ def measure_open_set(
 
     The gallery is passed over twice.
     """
-    tiling = tiling or Tiling()
     sides = (queries, query_labels, gallery, gallery_labels)
+    over = _Pass(sides, workers, tiling or Tiling(), progress)
 
     def count(settled: NDArray[np.int64]) -> Negatives:
-        total = Negatives.none(settled)
-        shared = (count_negatives, sides, {"settled": settled}, _inside(tiling, workers))
-        parts = _parts(len(gallery), tiling.gallery_block, workers)
-        for start, stop, counts in run_parts(_part, shared, parts, workers):
-            total = total + counts
-            progress(stop - start)
-        return total
+        return sum(over.counts(count_negatives, settled=settled), start=Negatives.none(settled))
 
     return settle(found.scores, count, margin(gallery.dimension))
 
@@ -128,19 +113,34 @@ def draw_first_ranks(
     return ranks
 
 
+@dataclass(frozen=True)
+class _Pass:
+    """A pass over the gallery, in parts of so many blocks, and who is told of it."""
+
+    sides: Sides
+    workers: int
+    tiling: Tiling
+    progress: Progress
+    blocks_at_once: int = 1
+
+    def counts(self, fold: Callable[..., Any], **options: Any) -> Iterator[Any]:
+        """What `fold` counts in each part; in this process there are at most a hundred."""
+        length, size = len(self.sides[2]), self.blocks_at_once * self.tiling.gallery_block
+        parts = blocks(length, size if self.workers else max(size, length // 100))
+        shared = (fold, self.sides, options, _inside(self.tiling, self.workers))
+        for start, stop, counts in run_parts(_part, shared, parts, self.workers):
+            yield counts
+            self.progress(stop - start)
+
+
 def _inside(tiling: Tiling, workers: int) -> Tiling:
     """The tiling of a part: a worker owns one CPU."""
     return tiling.on_one_thread() if workers else tiling
 
 
-def _parts(length: int, size: int, workers: int) -> Blocks:
-    """Parts of `size` rows; in this process at most a hundred."""
-    return blocks(length, size if workers else max(size, length // 100))
-
-
 def _part(
     fold: Callable[..., Any],
-    sides: tuple[FeatureRows, Labels, FeatureRows, Labels],
+    sides: Sides,
     options: dict[str, Any],
     tiling: Tiling,
     start: int,
@@ -150,7 +150,7 @@ def _part(
 
 
 def _draw(
-    sides: tuple[FeatureRows, Labels, FeatureRows, Labels],
+    sides: Sides,
     found: RankCounts,
     settings: SingleShot,
     tiling: Tiling,
