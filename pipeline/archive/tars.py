@@ -8,6 +8,7 @@ import posixpath
 import re
 import tarfile
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import IO
 
@@ -137,13 +138,16 @@ def _check_header(block: bytes, size: int) -> None:
 def _members(file: IO[bytes]) -> Iterator[tarfile.TarInfo]:
     """The members in order; raises TarError unless the tar ends as a tar must.
 
-    `tarfile` itself takes a damaged header behind the first member for the end.
+    `tarfile` itself takes a damaged header behind the first member for the end, and goes back where
+    a size is negative.
     """
     file.seek(0)
     with tarfile.open(fileobj=file, mode="r:", errors="surrogateescape") as tar:
         while (member := tar.next()) is not None:
             # It keeps them all, for methods that are not used here.
             tar.members.clear()  # type: ignore[attr-defined]
+            if member.size < 0:
+                raise tarfile.ReadError(f"a member of {member.size} bytes")
             yield member
         end = tar.offset
     file.seek(end)
@@ -186,7 +190,7 @@ def _image(
     images: dict[str, File | Fault], member: tarfile.TarInfo, name: str, path: str, length: int
 ) -> File | Fault:
     """The file of a member, or what keeps it from being one; a link is the image it leads to."""
-    here = File(path, member.size, round(member.mtime * 1_000_000), member.offset_data)
+    here = File(path, member.size, _microseconds(member.mtime), member.offset_data)
     told = here._replace(path=readable(path))
     if member.islnk() or member.issym():
         folder = posixpath.dirname(name) if member.issym() else ""
@@ -200,6 +204,19 @@ def _image(
     if member.offset_data + member.size > length:
         return Fault(told, "truncated", "the tar ends before the member does")
     return here
+
+
+def _microseconds(mtime: float) -> int | None:
+    """A time in seconds since 1970 in microseconds; None for one that is no date's.
+
+    >>> _microseconds(1.5), _microseconds(float("nan"))
+    (1500000, None)
+    """
+    try:
+        taken = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=mtime)
+    except (OverflowError, ValueError):
+        return None
+    return (taken - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
 def _normal(name: str) -> str:

@@ -36,6 +36,17 @@ def save_tar(path: Path, members, format_=tarfile.PAX_FORMAT, mtime=1_769_854_53
     return path
 
 
+def save_header(path: Path, **fields) -> Path:
+    """A tar of one member of 5 bytes whose header tells something else."""
+    info = tarfile.TarInfo("1.jpg")
+    info.size = 5
+    for name, value in fields.items():
+        setattr(info, name, value)
+    header = info.tobuf(tarfile.GNU_FORMAT)
+    path.write_bytes(header + b"bytes".ljust(BLOCK, b"\0") + bytes(2 * BLOCK))
+    return path
+
+
 def link(name, target, kind=tarfile.SYMTYPE):
     info = tarfile.TarInfo(name)
     info.type, info.linkname = kind, target
@@ -302,3 +313,25 @@ def test_a_manifest_of_a_tar_that_cannot_be_read(tmp_path):
     (tmp_path / "m.csv").write_text("path\na.tar#2.jpg\n")
     listing = list_source(str(tmp_path / "m.csv"))
     assert rejects(listing) == {"a.tar#2.jpg": "unreadable"}
+
+
+@pytest.mark.parametrize("mtime", ["nan", "inf", "1e30", "-1e30"])
+def test_a_time_that_is_no_date_is_unknown(tmp_path, mtime):
+    info = tarfile.TarInfo("1.jpg")
+    info.pax_headers = {"mtime": mtime}
+    save_tar(tmp_path / "a.tar", [info, ("2.jpg", b"bytes")])
+    listing = list_source(str(tmp_path))
+    assert listing.rejects["mtime"].to_pylist() == [None]
+    assert listing.images["mtime"].null_count == 0
+    save_header(tmp_path / "a.tar", mtime=2**70)
+    assert list_source(str(tmp_path)).images["mtime"].to_pylist() == [None]
+
+
+@pytest.mark.parametrize("size", [-5, -BLOCK, -2 * BLOCK])
+def test_a_negative_size_is_damage(tmp_path, size):
+    """`tarfile` would read the same header again, or one before it, without end."""
+    save_header(tmp_path / "a.tar", size=size)
+    save_tar(tmp_path / "b.tar", [("2.jpg", b"bytes")])
+    listing = list_source(str(tmp_path))
+    assert paths(listing) == ["b.tar#2.jpg"]
+    assert rejects(listing) == {"a.tar": "damaged-tar"}
