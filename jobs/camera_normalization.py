@@ -9,7 +9,7 @@ import pyarrow as pa
 from pipeline.core.blocks import FeatureRows
 from pipeline.core.camera_normalization import CameraNormalization, Mode, normalize_cameras
 from pipeline.core.camera_sums import CameraSums
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RunError
 from pipeline.gallery.camera_statistics import (
     camera_numbers,
     read_camera_sums,
@@ -54,7 +54,7 @@ class Cameras:
         sums = sum_cameras(gallery.features(), numbers, len(names), workers=workers)
         try:
             write_camera_sums(gallery, names, sums)
-        except (OSError, InputError) as error:
+        except (OSError, InputError, RunError) as error:
             logger.warning("the statistics of the cameras are not kept: %s", error)
         return cls(settings, names, sums)
 

@@ -243,11 +243,7 @@ def _write_page(found: Found, table: "Gallery", html: Path) -> None:
     if missing:
         logger.warning("%d of the crops found cannot be shown: %s", len(missing), _told(missing))
     page = render(asdict(found), pictures, crops)
-    write_whole(html.absolute(), lambda path: _write_text(path, page))
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_whole(html.absolute(), lambda path: path.write_text(page, encoding="utf-8"))
 
 
 def _told(faults: "tuple[NotSearched, ...]") -> str:

@@ -35,8 +35,8 @@ def write_calibration(gallery: Gallery, found: Mapping[str, Any]) -> Path:
     text = json.dumps(about, indent=2, allow_nan=False) + "\n"
     folder = _folder(gallery)
     storage.make_folder(folder)
-    path = folder / f"{gallery.version:012d}.json"
-    storage.write_whole(path, lambda temporary: _write(temporary, text))
+    path = folder / f"{storage.version_name(gallery.version)}.json"
+    storage.write_whole(path, lambda temporary: temporary.write_text(text))
     return path
 
 
@@ -50,7 +50,7 @@ def read_calibration(gallery: Gallery) -> dict[str, Any] | None:
     version = next((each for each in versions if each <= gallery.version), None)
     if version is None:
         return None
-    path = _folder(gallery) / f"{version:012d}.json"
+    path = _folder(gallery) / f"{storage.version_name(version)}.json"
     try:
         about = json.loads(path.read_text())
         known = about["regallery_calibration"], about["version"], about["fingerprint"]
@@ -67,10 +67,6 @@ def read_calibration(gallery: Gallery) -> dict[str, Any] | None:
     if version != gallery.version:
         _log.info("the threshold is that of version %d (this is %d)", version, gallery.version)
     return dict(about)
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text)
 
 
 def _folder(gallery: Gallery) -> Path:

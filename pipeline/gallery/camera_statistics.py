@@ -30,7 +30,8 @@ def write_camera_sums(gallery: Gallery, cameras: Sequence[str], sums: CameraSums
     """Keeps the sums of a version, the entries being `cameras` by name and the unknown one last.
 
     The file names the location, version, recipe and contents that they are of. Raises `InputError`
-    if the version was removed meanwhile: rows that were erased with it may be among the sums.
+    if the version was removed meanwhile: rows that were erased with it may be among the sums; and
+    `RunError` where the disk is full.
     """
     table = pa.table(
         {
@@ -43,17 +44,12 @@ def write_camera_sums(gallery: Gallery, cameras: Sequence[str], sums: CameraSums
     )
     path = _file(gallery)
     storage.make_folder(path.parent)
-    # Readers write it, so several may at once: each to a name of its own.
-    temporary = storage.temporary_name(path.parent, path.name)
-    try:
-        pq.write_table(
+    storage.write_whole(
+        path,
+        lambda temporary: pq.write_table(
             table, temporary, compression="none", use_dictionary=False, write_page_checksum=True
-        )
-        storage.sync_file(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    storage.sync_folder(path.parent)
+        ),
+    )
     # A purge deletes what it finds once the version has left the log; what comes later goes here.
     if gallery.version < oldest_version(storage.local_root(gallery.location)):
         path.unlink(missing_ok=True)

@@ -26,11 +26,6 @@ FASTREID_FOLDER = "fast-reid"
 ABOUT_FILE = "gallery.json"
 FORMATS = ("npy", "parquet", "mat", "fast-reid", "faiss")
 _FILES = (FEATURES_FILE, ROWS_FILE, PARQUET_FILE, MAT_FILE, FAISS_FILE, FASTREID_FOLDER)
-_OWN = frozenset(
-    f"{dot}{name}{end}"
-    for name in (*_FILES, ABOUT_FILE)
-    for dot, end in (("", ""), (".", storage.TEMPORARY_SUFFIX))
-)
 _BLOCK_BYTES = 64 << 20
 _CSV_ROWS = 100_000
 
@@ -71,7 +66,7 @@ def export(
     storage.write_whole(folder / ABOUT_FILE, partial(_write_about, gallery, False))
     if (folder / FASTREID_FOLDER).exists():
         shutil.rmtree(folder / FASTREID_FOLDER)
-    storage.delete_files(folder / name for name in sorted(_OWN - {ABOUT_FILE}))
+    storage.delete_files([*(folder / name for name in _FILES), *_cut_off(folder)])
     if names:
         storage.make_folder(folder / FASTREID_FOLDER)
         fastreid_files.write_files(gallery, names, folder / FASTREID_FOLDER)
@@ -79,7 +74,7 @@ def export(
         storage.write_whole(folder / name, partial(write, gallery))
     storage.write_whole(folder / ABOUT_FILE, partial(_write_about, gallery, True))
     made = [*([FASTREID_FOLDER] if names else []), *writers, ABOUT_FILE]
-    files = tuple(str(folder / name) for name in made)
+    files = tuple(str(Path(out, name)) for name in made)
     return Exported(files, gallery.count, gallery.dimension, gallery.version)
 
 
@@ -113,14 +108,20 @@ def _free_folder(out: str) -> Path:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: this is a file; --out needs a folder")
     storage.make_folder(folder)
-    hidden = {name for name in _OWN if name.startswith(".")}
-    own = _OWN if _is_export(folder / ABOUT_FILE) else hidden
+    own = {path.name for path in _cut_off(folder)}
+    if _is_export(folder / ABOUT_FILE):
+        own |= {*_FILES, ABOUT_FILE}
     others = sorted(path.name for path in folder.iterdir() if path.name not in own)
     if others:
         raise InputError(
             f"{folder}: the folder holds other files ({others[0]}); give a new or an empty folder"
         )
     return folder
+
+
+def _cut_off(folder: Path) -> list[Path]:
+    """What exports that were killed left half-written."""
+    return [path for name in (*_FILES, ABOUT_FILE) for path in storage.cut_off(folder, name)]
 
 
 def _is_export(about: Path) -> bool:

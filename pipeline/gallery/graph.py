@@ -86,12 +86,13 @@ class Graph:
         about = replace(about, content=_hash(ids, signatures))
         left = _read_about(folder / ABOUT_FILE)
         if left is not None and replace(left, block=about.block) == about:
+            storage.delete_files(storage.cut_off(folder, "*"))
             return cls(str(folder), left, ids, signatures)
         if folder.exists():
             shutil.rmtree(folder)
         storage.make_folder(folder)
         text = json.dumps(asdict(about), indent=2) + "\n"
-        storage.write_whole(folder / ABOUT_FILE, lambda path: _write_text(path, text))
+        storage.write_whole(folder / ABOUT_FILE, lambda path: path.write_text(text))
         return cls(str(folder), about, ids, signatures)
 
     @classmethod
@@ -257,10 +258,6 @@ def _read_about(path: Path) -> About | None:
         raise InputError(
             f"{path}: this neighbor graph is of another version of regallery; delete its folder"
         ) from error
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text)
 
 
 def _binary(values: NDArray[np.generic], dtype: str) -> pa.FixedSizeBinaryArray:

@@ -84,7 +84,7 @@ def unfinished_files(root: Path) -> list[Path]:
     """Half-written and not yet committed files beside the rows: those of `_units`, the plan of a
     run, and what was cut off before it got its name (`deltalake` writes to a name with a #).
     """
-    folders = (root, root / storage.REJECTS_FOLDER)
+    folders = (root, root / storage.REJECTS_FOLDER, root / storage.CALIBRATIONS_FOLDER)
     cut_off = [path for each in folders for path in each.glob(f".*{storage.TEMPORARY_SUFFIX}")]
     cut_off += (root / storage.LOG_FOLDER).glob("*#*")
     units, plan = (root / storage.UNITS_FOLDER).glob("*"), root / storage.PLAN_FILE

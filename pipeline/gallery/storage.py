@@ -108,18 +108,23 @@ def temporary_name(folder: Path, name: str) -> Path:
     return folder / f".{name}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}"
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def cut_off(folder: Path, name: str) -> list[Path]:
+    """What writers of a file that were killed left beside it, under names of `temporary_name`."""
+    return sorted(folder.glob(f".{name}.*{TEMPORARY_SUFFIX}"))
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Lets `write` make a file under a hidden name beside `path`, flushes it, and renames it there.
 
-    A reader finds the whole file, the one before, or none; an older one is replaced. Raises
-    `RunError` where the disk is full.
+    A reader finds the whole file, the one before, or none; an older one is replaced. Of several
+    writers at once the last wins. Raises `RunError` where the disk is full.
     """
-    temporary = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
+    temporary = temporary_name(path.parent, path.name)
     try:
         with told_by_name(path):
             write(temporary)
             sync_file(temporary)
-        temporary.replace(path)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)

@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.errors import InputError, RunError
 from pipeline.gallery import export as exporting
+from pipeline.gallery import storage
 from pipeline.gallery.export import export
 from pipeline.gallery.schema import SCALAR_COLUMNS, content_hash
 from pipeline.gallery.unit_files import write_unit
@@ -134,7 +135,7 @@ def test_again_gives_the_same_files(gallery, tmp_path):
 
 def test_no_file_of_an_earlier_export_stays(gallery, tmp_path):
     export(gallery, str(tmp_path / "out"))
-    (tmp_path / "out" / ".features.npy.tmp").write_text("of a killed export")
+    storage.temporary_name(tmp_path / "out", "features.npy").write_text("of a killed export")
     export(gallery, str(tmp_path / "out"), "parquet")
     assert names(tmp_path / "out") == ["gallery.json", "rows.parquet"]
 
@@ -181,7 +182,7 @@ def test_an_export_that_fails_leaves_no_file_that_looks_whole(gallery, tmp_path,
 
 def test_an_export_that_was_killed_at_once_is_made_again(gallery, tmp_path):
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / ".gallery.json.tmp").write_text("{")
+    storage.temporary_name(tmp_path / "out", "gallery.json").write_text("{")
     export(gallery, str(tmp_path / "out"))
     assert names(tmp_path / "out") == ["features.npy", "gallery.json", "rows.csv"]
 

@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.core.topk import TopK, search
 from pipeline.errors import InputError
+from pipeline.gallery import storage
 from pipeline.gallery.graph import About, Graph, Origin
 from pipeline.gallery.storage import GalleryDamagedError
 from tests.core.strategies import unit_rows
@@ -62,6 +63,13 @@ def test_an_unfinished_graph_is_none_to_open(graph, tmp_path):
     assert graph.finished == 2
     assert Graph.open(tmp_path / "graph") is None
     assert Graph.open(tmp_path / "nothing") is None
+
+
+def test_what_a_killed_run_was_writing_goes_when_the_next_goes_on(graph, tmp_path):
+    half = storage.temporary_name(tmp_path / "graph", "rows-000002.parquet")
+    (tmp_path / "graph" / "rows-000002.parquet").replace(half)
+    assert Graph.begin(tmp_path / "graph", ABOUT, IDS, SIGNATURES).finished == 2
+    assert not half.exists()
 
 
 @pytest.mark.parametrize("changed", ["ids", "signatures", "about"])

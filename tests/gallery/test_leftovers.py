@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.errors import InputError, RunError
 from pipeline.gallery import leftovers
+from pipeline.gallery.calibrations import write_calibration
 from pipeline.gallery.compact import compact
 from pipeline.gallery.leftovers import clean, find_leftovers
 from pipeline.gallery.lock import hold
@@ -50,7 +51,8 @@ def abandon(gallery):
     unit(gallery.target, range(20, 25), rejected=[22])
     write_plan(gallery.location, pa.table({"path": ["x"]}))
     (gallery._root / "_units" / ".half.tmp").write_bytes(b"x")
-    (gallery._root / "._plan.parquet.tmp").write_bytes(b"x")
+    (gallery._root / "._plan.parquet.1.tmp").write_bytes(b"x")
+    (gallery._root / "_calibrations" / ".000000000004.json.1.tmp").write_bytes(b"x")
     (gallery._root / "_rejects" / ".rejects.1.tmp").write_bytes(b"x")
     (gallery._root / "_delta_log" / f"{5:020d}.json#1").write_bytes(b"x")
     (gallery._root / "000000000000-rewritten.parquet").write_bytes(b"x")
@@ -58,15 +60,16 @@ def abandon(gallery):
 
 def test_abandoned_work_goes(gallery):
     before, seen = files_in(gallery), contents(gallery)
+    calibration = write_calibration(gallery, {"threshold": 0.5})
     touched = pa.table({"row_id": [1], "mtime": [datetime.now(UTC)]})
     add_seen(gallery.location, touched, gallery.row_ids())
     abandon(gallery)
     told = find_leftovers(gallery)
     found = cleaned(gallery)
     assert found == told
-    assert len(found.unfinished) == 8
+    assert len(found.unfinished) == 9
     assert found.bytes > 4
-    assert files_in(gallery) == before | {gallery._root / "_seen.parquet"}
+    assert files_in(gallery) == before | {gallery._root / "_seen.parquet", calibration}
     assert read_seen(gallery.location).num_rows == 1
     assert contents(Gallery.open(gallery.location)) == seen
     assert all(verify(Gallery.open(gallery.location, v)).findings == () for v in range(5))

@@ -81,6 +81,18 @@ def test_temporary_names_are_hidden_and_distinct(tmp_path):
     assert all(name.startswith(".") for name in names)
 
 
+def test_two_writers_of_one_file_do_not_disturb_each_other(tmp_path):
+    """The second begins and ends while the first is writing."""
+
+    def fill(path):
+        path.write_text("first")
+        storage.write_whole(tmp_path / "a", lambda other: other.write_text("second"))
+        assert (tmp_path / "a").read_text() == "second"
+
+    storage.write_whole(tmp_path / "a", fill)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["first"]
+
+
 def test_a_whole_file_that_cannot_be_written_is_told_by_name(tmp_path):
     (tmp_path / "a").write_text("before")
 
