@@ -20,7 +20,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, PostCommitHookProperties, RemoveAction
 
 from pipeline.errors import InputError, RunError
-from pipeline.gallery import storage
+from pipeline.gallery import conditions, storage
 from pipeline.gallery.log_files import (
     LoggedFile,
     check_whole,
@@ -178,12 +178,12 @@ def history(root: Path, version: int) -> list[dict[str, Any]]:
 def scan_row_ids(root: Path, version: int, where: str) -> pa.ChunkedArray:
     """The ids of the rows for which an SQL condition holds, in no order."""
     try:
-        table = pa.table(_open(root, version).scan(columns=["row_id"], predicate=where).read_all())
+        scan = _open(root, version).scan(columns=["row_id"], predicate=conditions.strict(where))
+        table = pa.table(scan.read_all())
     except Exception as error:  # what fails while rows are read has no type of its own
-        reason = _first_line(error)
-        if "Cannot cast" in reason:
-            reason += "; compare text with text in quotes, as in camera = '3'"
-        raise InputError(f"the condition {where!r} does not work: {reason}") from error
+        raise InputError(
+            f"the condition {where!r} does not work: {conditions.why(error)}"
+        ) from error
     return table["row_id"].cast(pa.int64())
 
 

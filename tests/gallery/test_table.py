@@ -362,10 +362,41 @@ def test_selecting(gallery):
     assert 4 in gallery.select("camera = 'c1'")
 
 
-@pytest.mark.parametrize("where", ["colour = 1", "camera =", "; drop table", "row_id"])
-def test_a_condition_that_does_not_work(gallery, where):
-    with pytest.raises(InputError, match="does not work"):
+@pytest.mark.parametrize(
+    ("where", "reason"),
+    [
+        ("colour = 1", "does not work: No field named colour. Valid fields are row_id, path,"),
+        ("camera =", "cannot be read to its end"),
+        ("; drop table", "cannot be read to its end"),
+        ("row_id", "logical boolean operation"),
+        ("camera = 3", "compare text with text in quotes"),
+        ("row_id > 'a'", "does not work: Cannot cast string 'a' to value of Int64"),
+        ("captured_at < '2020-99-99'", "does not work: Error parsing timestamp"),
+        ("sum(row_id) > 3", r"\.\.\.$"),
+    ],
+)
+def test_a_condition_that_does_not_work(gallery, where, reason):
+    with pytest.raises(InputError, match=reason):
         gallery.select(where)
+
+
+@pytest.mark.parametrize(
+    "rest", ["adn row_id > 4", "row_id > 4", "; x", ")", ") adn (row_id > 4", "limit 1"]
+)
+def test_no_end_of_a_condition_is_dropped(gallery, rest):
+    with pytest.raises(InputError, match="cannot be read to its end"):
+        gallery.select(f"camera = 'c1' {rest}")
+
+
+def test_a_condition_opens_no_file_that_cannot_hold_its_rows(gallery):
+    (gallery._root / gallery.snapshot.files[0].path).unlink()
+    last = gallery.snapshot.files[-1].min_row_id
+    assert gallery.select(f"row_id >= {last}").tolist() == [*range(last, gallery.next_row_id)]
+
+
+def test_conditions_of_several_parts(gallery):
+    assert gallery.select("camera = 'c1' -- a remark").tolist() == [1, 4, 7, 10, 13, 16, 19]
+    assert gallery.select("(row_id = 3) or row_id = 5 and not camera = 'c1'").tolist() == [3, 5]
 
 
 def test_history(gallery):
