@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import ceil
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:  # imported where they are used, so that --help answers at onc
     from jobs.camera_pairs import CameraPair
     from jobs.pairs import Pairs
     from pipeline.core.calibration import FarRule, PercentileRule, Resampling, Threshold
+    from pipeline.gallery.table import Gallery
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +74,12 @@ class Calibrated:
     by_camera: "tuple[CameraPair, ...] | None"
     file: Path
 
+
+BASES = {
+    "far": ("false matches", "give more queries, or a larger --far"),
+    "percentile": ("positive pairs", "give more queries"),
+}
+"""What a threshold by each rule stands on, and what to do where that is little."""
 
 NO_RULE_FLAGS = RuleFlags()
 NO_RESAMPLING_FLAGS = ResamplingFlags()
@@ -135,15 +143,32 @@ def calibrate(
         raise InputError(str(error)) from error
     pairs = open_pairs(gallery, gallery_version, query, query_version, query_rows, resamples.seed)
     found = _threshold(pairs, chosen, resamples)
-    if found.false_matches < FEWEST_FALSE_MATCHES:
+    stands_on = _basis(rule, asdict(found))
+    if stands_on < FEWEST_FALSE_MATCHES:
+        _spare_firmer(pairs.gallery, rule, stands_on)
         logger.warning(
-            "the threshold stands on %d false matches; from %d on it is firm: give more queries, or"
-            " a larger rate",
-            found.false_matches,
+            "the threshold stands on few %s (%d; from %d on it is firm): %s",
+            BASES[rule][0],
+            stands_on,
             FEWEST_FALSE_MATCHES,
+            BASES[rule][1],
         )
     cameras = calibrate_camera_pairs(pairs, chosen, resamples) if by_camera else None
-    return _kept(pairs, rule, chosen, resamples, found, cameras)
+    file = _keep(pairs, rule, chosen, resamples, found, cameras)
+    return Calibrated(
+        gallery=gallery,
+        version=pairs.gallery.version,
+        query=query,
+        query_version=pairs.query.version if pairs.query else None,
+        query_rows=len(pairs.queries),
+        rule=rule,
+        parameters=asdict(chosen),
+        resampling=asdict(resamples),
+        threshold=found.threshold,
+        figures=found,
+        by_camera=cameras,
+        file=file,
+    )
 
 
 def describe(result: Calibrated) -> RenderableType:
@@ -162,7 +187,8 @@ def describe(result: Calibrated) -> RenderableType:
     parts: list[RenderableType] = [Text(line) for line in lines]
     if result.by_camera is not None:
         parts += [Text(), _camera_table(result.by_camera)]
-    return Group(*parts, Text(f"{result.gallery}, version {result.version}: {result.file}"))
+    kept = f"{result.file.parent.name}/{result.file.name}"
+    return Group(*parts, Text(f"{result.gallery}, version {result.version}: kept as {kept}"))
 
 
 def _threshold(
@@ -187,15 +213,37 @@ def _threshold(
     )
 
 
-def _kept(
+def _basis(rule: str, figures: Mapping[str, Any]) -> int:
+    """How many pairs decide where the threshold lies."""
+    return int(figures["false_matches" if rule == "far" else "positives"])
+
+
+def _spare_firmer(gallery: "Gallery", rule: str, stands_on: int) -> None:
+    """InputError where the version has a firm threshold by the same rule, which would be lost."""
+    from pipeline.core.calibration import FEWEST_FALSE_MATCHES
+    from pipeline.gallery.calibrations import calibration_file, read_calibration
+
+    held = read_calibration(gallery)
+    if held is None or (held["version"], held["rule"]) != (gallery.version, rule):
+        return
+    if (firm := _basis(rule, held["figures"])) >= FEWEST_FALSE_MATCHES:
+        pairs, advice = BASES[rule]
+        raise InputError(
+            f"the threshold of version {gallery.version} stands on {firm:,} {pairs} and is kept:"
+            f" this one would stand on {stands_on:,}; {advice}, or delete"
+            f" {calibration_file(gallery)} first"
+        )
+
+
+def _keep(
     pairs: "Pairs",
     name: str,
     rule: "FarRule | PercentileRule",
     resampling: "Resampling",
     found: "Threshold",
     cameras: "tuple[CameraPair, ...] | None",
-) -> Calibrated:
-    """Keep the threshold beside the gallery's table, and tell it."""
+) -> Path:
+    """Keep the threshold beside the gallery's table."""
     from pipeline.gallery.calibrations import write_calibration
 
     about: dict[str, Any] = {
@@ -209,21 +257,7 @@ def _kept(
         "figures": asdict(found),
         "by_camera": None if cameras is None else [asdict(each) for each in cameras],
     }
-    file = write_calibration(pairs.gallery, about)
-    return Calibrated(
-        gallery=pairs.gallery.location,
-        version=pairs.gallery.version,
-        query=pairs.query.location if pairs.query else None,
-        query_version=pairs.query.version if pairs.query else None,
-        query_rows=len(pairs.queries),
-        rule=name,
-        parameters=asdict(rule),
-        resampling=asdict(resampling),
-        threshold=found.threshold,
-        figures=found,
-        by_camera=cameras,
-        file=file,
-    )
+    return write_calibration(pairs.gallery, about)
 
 
 def _between(interval: Any, form: str) -> str:

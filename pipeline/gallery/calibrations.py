@@ -33,11 +33,15 @@ def write_calibration(gallery: Gallery, found: Mapping[str, Any]) -> Path:
         **found,
     }
     text = json.dumps(about, indent=2, allow_nan=False) + "\n"
-    folder = _folder(gallery)
-    storage.make_folder(folder)
-    path = folder / f"{storage.version_name(gallery.version)}.json"
+    storage.make_folder(_folder(gallery))
+    path = calibration_file(gallery)
     storage.write_whole(path, lambda temporary: temporary.write_text(text))
     return path
+
+
+def calibration_file(gallery: Gallery) -> Path:
+    """Where the calibration of this very version is kept, if it has one."""
+    return _folder(gallery) / f"{storage.version_name(gallery.version)}.json"
 
 
 def read_calibration(gallery: Gallery) -> dict[str, Any] | None:

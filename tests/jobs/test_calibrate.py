@@ -111,10 +111,29 @@ def test_rows_without_a_camera_are_in_no_pair_of_cameras(capsys, tmp_path):
     assert sum(each["positives"] for each in told["by_camera"]) < told["figures"]["positives"]
 
 
-def test_few_false_matches_are_told(capsys, galleries):
-    _, gallery = galleries
-    _, _, err = run(capsys, "calibrate", "--gallery", gallery, "--far", 0.0001, *FEW)
-    assert "false matches; from 30 on it is firm" in err
+def test_few_false_matches_are_told_and_do_not_replace_many(capsys, tmp_path):
+    labelled_gallery(tmp_path / "g", *people(20, 240, seed=8))
+    flags = ("calibrate", "--gallery", tmp_path / "g", *FEW)
+    weak = (*flags, "--far", 0.0001)
+    status, out, err = run(capsys, *weak)
+    assert status == 0
+    assert "stands on few false matches (4; from 30 on it is firm)" in err
+    assert f"{tmp_path / 'g'}, version 1: kept as _calibrations/000000000001.json" in out
+    assert result(capsys, *weak)  # the next one of its kind takes its place
+    firm = result(capsys, *flags, "--far", 0.01)
+    line = refused(capsys, *weak)
+    many = firm["figures"]["false_matches"]
+    assert f"stands on {many:,} false matches and is kept: this one would stand on 4" in line
+    assert json.loads(Path(firm["file"]).read_text())["threshold"] == firm["threshold"]
+    assert f"or delete {firm['file']} first" in line
+    result(capsys, *flags, "--rule", "percentile", "--factor", 0.1)  # another rule is another wish
+
+
+def test_few_positive_pairs_are_told(capsys, tmp_path):
+    features, identity, camera = people(3, 12)
+    labelled_gallery(tmp_path / "g", features, identity, camera)
+    _, _, err = run(capsys, "calibrate", "--gallery", tmp_path / "g", "--rule", "percentile", *FEW)
+    assert "stands on few positive pairs" in err
 
 
 def test_a_later_version_keeps_the_threshold_until_it_has_its_own(capsys, tmp_path):
