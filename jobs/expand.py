@@ -137,7 +137,7 @@ def expand(
     return Expanded(
         gallery=out,
         version=after.version,
-        parent=parent.location,
+        parent=gallery,
         parent_version=parent.version,
         parameters=parameters,
         rows=after.count,

@@ -140,7 +140,7 @@ def _checked(flags: ExportFlags) -> Path:
         raise InputError("--quantize int8 needs --sample: crops of your own to calibrate with")
     if (flags.query is None) != (flags.gallery is None):
         raise InputError("--query and --gallery go together")
-    return flags.out.absolute()
+    return flags.out
 
 
 def _sample(flags: ExportFlags) -> Crops:
@@ -150,7 +150,8 @@ def _sample(flags: ExportFlags) -> Crops:
             draw_archive(
                 Path(folder), identities=2, cameras=2, crops_per_camera=2, distractors=0, junk=0
             )
-            return list(_crops(list_source(folder)))
+            drawn = sorted(Path(folder).rglob("*.jpg"))
+            return [decode(path.read_bytes()) for path in drawn]
     crops = list(_crops(_spread(list_source(flags.sample), flags.sample_size)))
     if not crops:
         raise InputError(f"--sample {flags.sample}: not one of its images can be decoded")

@@ -50,6 +50,7 @@ def test_features_are_expanded_and_all_else_is_kept(capsys, tmp_path, parent, ti
         2,
         True,
     )
+    assert told["parent"] == str(tmp_path / "parent")
     settings = Expansion("database", 4, 2.0, times)
     assert contents(tmp_path / "expanded") == expected(parent, settings)
     made = Gallery.open(str(tmp_path / "expanded"))

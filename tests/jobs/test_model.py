@@ -78,6 +78,17 @@ def test_export_is_held_against_its_source(capsys, script, tmp_path):
     assert {each.name for each in tmp_path.iterdir()} == {"copy.onnx", "copy.toml"}
 
 
+def test_export_names_what_was_typed_and_no_folder_of_its_own(
+    capsys, script, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    flags = ("--to", "onnx", "--out", "copy.onnx")
+    status, out, err = run(capsys, "model", "export", script, *SMALL, *flags)
+    assert (status, err) == (0, "")
+    assert "copy.onnx," in out
+    assert str(tmp_path) not in out
+
+
 def test_a_copy_with_other_features_is_refused_and_leaves_nothing(
     capsys, monkeypatch, script, tmp_path, crops
 ):
