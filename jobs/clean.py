@@ -57,12 +57,14 @@ def clean(
 
 def describe(result: Cleaned) -> RenderableType:
     """The files, then a line that sums them up."""
+    from pipeline.report.figures import count
+
     lines = [*result.unfinished, *result.old]
     done = "would be deleted" if result.dry_run else "deleted"
     lines.append(
-        f"{result.gallery}: {len(result.unfinished):,} files of unfinished runs and"
-        f" {len(result.old):,} of {result.versions:,} older versions {done},"
-        f" {result.bytes:,} bytes"
+        f"{result.gallery}: {count(len(result.unfinished), 'file')} of unfinished runs and"
+        f" {len(result.old):,} of {count(result.versions, 'older version')} {done},"
+        f" {count(result.bytes, 'byte')}"
     )
     return Text("\n".join(lines))
 

@@ -114,16 +114,17 @@ def erase(
 
 def describe(result: Erased) -> RenderableType:
     """What is gone, what stays, and what was searched for it."""
-    gone = f"{result.rows:,} rows and {result.rejects:,} rejects"
+    from pipeline.report.figures import count
+
+    gone = f"{count(result.rows, 'row')} and {count(result.rejects, 'reject')}"
+    left = count(result.rows_left, "row")
     if result.dry_run:
-        lines = [f"{gone} would be erased, {result.rows_left:,} rows would stay"]
+        lines = [f"{gone} would be erased, {left} would stay"]
     else:
-        lines = [
-            f"{result.gallery}: {gone} erased; version {result.version} has"
-            f" {result.rows_left:,} rows"
-        ]
+        lines = [f"{result.gallery}: {gone} erased; version {result.version} has {left}"]
     if result.without_time:
-        lines.append(f"{result.without_time:,} rows stay: nobody knows when they were captured")
+        stay = count(result.without_time, "row stays", "rows stay")
+        lines.append(f"{stay}: nobody knows when they were captured")
     if result.purge_resumed:
         lines.append("a purge that was cut off before was finished with this one")
     if result.purged is not None:
@@ -136,11 +137,14 @@ def describe(result: Erased) -> RenderableType:
 
 
 def _purged(done: dict[str, Any]) -> list[str]:
+    from pipeline.report.figures import count
+
     lines = [
-        f"purged: {done['versions']:,} older versions, {done['files']:,} files of"
-        f" {done['bytes']:,} bytes",
-        f"proved: nothing of {done['rows']:,} rows and {done['rejects']:,} rejects in the"
-        f" {done['searched_files']:,} files ({done['searched_bytes']:,} bytes) that are left",
+        f"purged: {count(done['versions'], 'older version')}, {count(done['files'], 'file')} of"
+        f" {count(done['bytes'], 'byte')}",
+        f"proved: nothing of {count(done['rows'], 'row')} and"
+        f" {count(done['rejects'], 'reject')} in what is left:"
+        f" {count(done['searched_files'], 'file')} of {count(done['searched_bytes'], 'byte')}",
     ]
     if done["unreadable"]:
         lines.append(

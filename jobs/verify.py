@@ -75,17 +75,17 @@ def describe(result: VerifyResult) -> RenderableType:
 
     lines = [f"{each['file']}: {each['problem']}" for each in result.findings]
     checked = (
-        f"version {result.version}: {result.rows:,} rows, {count(result.files, 'file')} of"
+        f"version {result.version}: {count(result.rows, 'row')}, {count(result.files, 'file')} of"
         f" {result.bytes:,} bytes"
     )
     if result.versions > 1:
-        checked += f", those of {result.versions - 1:,} older versions included"
+        checked += f", those of {count(result.versions - 1, 'older version')} included"
     if result.findings:
         lines.append(f"{result.gallery}, {checked}: {count(len(lines), 'finding')}")
     else:
         lines.append(f"{result.gallery}, {checked}: all as it was written")
     if result.without_checksum:
-        lines.append(f"{result.without_checksum:,} files have no SHA-256 in the log")
+        lines.append(f"no SHA-256 in the log for {count(result.without_checksum, 'file')}")
     return Text("\n".join(lines))
 
 

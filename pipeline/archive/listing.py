@@ -267,7 +267,7 @@ def _finish(root: str, chosen: Layout, parts: list[Part], told: tuple[str, ...] 
         _refuse_missing(root, rejects)
         _refuse_layout(root, chosen, rejects)
     chosen.check_apart(seen_path(path.as_py()) for path in images["path"])
-    _logger.info("%s: %d images, %d rejects", root, len(images), len(rejects))
+    _logger.info("%s: images %d, rejects %d", root, len(images), len(rejects))
     return Listing(root, images, rejects, dict(sorted(skipped.items())), told)
 
 

@@ -52,7 +52,7 @@ def test_erase_by_a_condition(gallery, capsys):
     assert latest(gallery).count == 13
     status, out, _ = run(capsys, "erase", "--gallery", gallery.location, "--ids", 0)
     assert status == 0
-    assert "1 rows and 0 rejects erased" in out
+    assert "1 row and 0 rejects erased" in out
     assert "older versions still hold them" in out
     assert "an image that is still in the source comes back with the next extract" in out
 
