@@ -41,11 +41,12 @@ def progress() -> Progress:
 
 
 def show(renderable: RenderableType) -> None:
-    """Print a result for people: as wide as the terminal, or wide enough for a file."""
-    console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+    """Print a result for people: as wide as the terminal; for a file, lines are not broken."""
+    is_terminal = sys.stdout.isatty()
+    console = Console(width=None if is_terminal else _PLAIN_WIDTH)
     # Captured first: rich would end the process itself where nobody reads.
     with console.capture() as captured:
-        console.print(renderable)
+        console.print(renderable, soft_wrap=not is_terminal)
     write(captured.get())
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from jobs.console import is_json_wanted, progress, show, stdout_kept_clean, to_json
 
@@ -55,6 +57,21 @@ def test_tables_are_not_cut_where_they_go_to_a_file(capsys: pytest.CaptureFixtur
     table.add_row("x" * 120)
     show(table)
     assert "x" * 120 in capsys.readouterr().out
+
+
+def test_a_line_is_one_line_in_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    line = "a path " * 60
+    show(Group(Text(line), Text("and the next")))
+    assert capsys.readouterr().out == f"{line}\nand the next\n"
+
+
+def test_columns_are_folded_in_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    table.add_row("path", "x" * 300)
+    show(table)
+    assert capsys.readouterr().out.count("x") == 300
 
 
 def test_no_progress_where_nobody_watches(monkeypatch: pytest.MonkeyPatch) -> None:
