@@ -90,6 +90,10 @@ def unit(
     return write_unit(target, unit_id or f"u{row_ids.start}x{row_ids.stop}", row_ids, rows, bad)
 
 
+def reject_paths(gallery: Gallery) -> list[str]:
+    return gallery.rejects()["path"].to_pylist()
+
+
 def make_files(target: UnitTarget, folder: Path, groups: Iterable[Sequence[int]]) -> list[RowFile]:
     """Files of the given row ids, by the smallest, as the log lists them."""
     files = []
