@@ -83,8 +83,9 @@ def write_files(gallery: Gallery, names: list[str], folder: Path) -> None:
 
 def _feature(path: Path) -> NDArray[Any]:
     try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        with path.open("rb") as file:
+            array = np.lib.format.read_array(file, allow_pickle=False)
+    except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as an array: {error}") from error
     if array.dtype.kind != "f" or array.size != max(array.shape, default=0):
         raise InputError(

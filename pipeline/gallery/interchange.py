@@ -71,8 +71,9 @@ class MatrixFeatures:
 def read_npy(path: Path) -> MatrixFeatures:
     """The features in one `.npy` file, mapped; InputError where it holds none."""
     try:
-        return MatrixFeatures(np.load(path, mmap_mode="r", allow_pickle=False), str(path))
-    except (OSError, ValueError, EOFError) as error:
+        # np.load would take anything else for a zip, or for a pickle that it advises to trust.
+        return MatrixFeatures(np.lib.format.open_memmap(path, mode="r"), str(path))
+    except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as an array: {error}") from error
 
 

@@ -280,6 +280,19 @@ def test_a_file_of_another_kind(capsys, tmp_path):
     assert "give that" in refused(capsys, "import", tmp_path / "empty", *flags)
 
 
+@pytest.mark.parametrize("format_", ["npy", "fast-reid"])
+@pytest.mark.parametrize("content", [b"", b"1,2\n", b"PK\x03\x04", b"\x80\x04", b"\x93NUMPY\x01"])
+def test_a_file_that_is_no_array(capsys, tmp_path, format_, content):
+    path = tmp_path / "files" / "a.npy"
+    path.parent.mkdir()
+    path.write_bytes(content)
+    flags = ("--gallery", tmp_path / "g", "--format", format_, *MADE)
+    source = path if format_ == "npy" else path.parent
+    line = refused(capsys, "import", source, *flags)
+    assert f"{path} cannot be read as an array: " in line
+    assert "pickle" not in line
+
+
 def test_rows_that_do_not_fit(capsys, tmp_path):
     source = npy(tmp_path, people(3, 10)[0])
     flags = ("import", source, "--gallery", tmp_path / "g", "--format", "npy", *MADE)
