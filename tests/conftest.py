@@ -11,8 +11,10 @@ from hypothesis import settings
 from cluster.connect import WORKER_ENVIRONMENT
 from tests.head_node import HeadNode, head_node
 
-# The first example of a test may compile its kernels: time says nothing about correctness.
-settings.register_profile("regallery", deadline=None)
+# The first example of a test may compile its kernels: time says nothing about correctness. Examples
+# are the same in every run, so that a test that fails tells of a change; `explore` draws others.
+settings.register_profile("regallery", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile("regallery")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

@@ -137,21 +137,22 @@ def open_set(positives, negatives, rates):
     """
     positives, negatives = (np.floor(np.array(s) * 2.0**24) for s in (positives, negatives))
     steps = np.unique(np.concatenate([positives, negatives]))
+    # Shares that are equal must be so to the bit: what is rejected is counted, not 1 - TAR.
     curve = [
-        (step, float(np.mean(negatives >= step)), float(np.mean(positives >= step)))
+        (step, float(np.mean(negatives >= step)), float(np.mean(positives < step)))
         for step in np.unique(np.concatenate([steps, steps + 1]))
     ]
     points = [
-        next(((t / 2**24, far, tar) for t, far, tar in curve if far <= rate), None)
+        next(((t / 2**24, far, 1 - lost) for t, far, lost in curve if far <= rate), None)
         if rate * len(negatives) >= 1
         else None
         for rate in rates
     ]
-    (_, far_before, tar_before), (step, far, tar) = next(
-        (before, after) for before, after in pairwise(curve) if 1 - after[2] >= after[1]
+    (_, far_before, lost_before), (step, far, lost) = next(
+        (before, after) for before, after in pairwise(curve) if after[2] >= after[1]
     )
-    # The polygon from (far_before, tar_before) to (far, tar) meets tar = 1 - far.
-    behind, ahead = far_before - (1 - tar_before), (1 - tar) - far
+    # The polygon from (far_before, 1 - lost_before) to (far, 1 - lost) meets lost = far.
+    behind, ahead = far_before - lost_before, lost - far
     rate = far + (far_before - far) * ahead / (ahead + behind)
     return rate, step / 2**24, points
 

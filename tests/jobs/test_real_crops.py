@@ -90,7 +90,8 @@ def test_plain_loop_and_ray_agree_in_every_block_size(capsys, made, pedestrians,
             assert np.array_equal(found.read(0, len(found)), wanted.read(0, len(wanted)))
         flags = ("--workers", actors)
         assert figures(evaluated(capsys, places, tmp_path, *flags)) == reference
-    for block in (1, 7, 64, 10_000):
+    # Blocks of a single row cost half a minute: once is enough.
+    for block in (1, 7, 64, 10_000) if made[0] == "osnet" else (7, 64, 10_000):
         flags = ("--query-block", block, "--gallery-block", block)
         assert figures(evaluated(capsys, plain, tmp_path, *flags)) == reference
 
