@@ -28,7 +28,7 @@ def false_matches(
     """How many negatives of each query of an identity reach each threshold, int64 `[Q, T]`: exact.
 
     `thresholds` ascend. One pass over the gallery; most pairs below the first threshold cost one
-    look at a product.
+    look at a product. ValueError for features that are not finite.
 
     >>> three = np.array([[1, 0], [0.8, 0.6], [0, 1]], np.float32)
     >>> false_matches(three[:1], Labels(np.array([7]), np.array([0])),
@@ -40,12 +40,12 @@ def false_matches(
     asked = np.flatnonzero(query_labels.identity > DISTRACTOR)
     wanted, own = queries.take(asked), query_labels.identity[asked]
     counts = np.zeros((len(wanted), len(thresholds)), np.int64)
-    product, reach = Product(), longest(wanted)
+    product, reach = Product(), _reach(wanted, "query")
     with tiling.workers() as run:
         for start, stop in blocks(len(gallery), tiling.gallery_block):
             block = gallery.read(start, stop)
             identity = gallery_labels.identity[start:stop]
-            slack = product_slack(gallery.dimension, reach, longest(block))
+            slack = product_slack(gallery.dimension, reach, _reach(block, "gallery"))
 
             def count(
                 a: int,
@@ -61,6 +61,14 @@ def false_matches(
 
             run(count, blocks(len(wanted), tiling.query_block))
     return np.cumsum(counts[:, ::-1], axis=1)[:, ::-1]
+
+
+def _reach(rows: NDArray[np.float32], what: str) -> float:
+    reach = longest(rows)
+    # No pair would reach a threshold less a slack that is no number.
+    if not np.isfinite(reach):
+        raise ValueError(f"{what} features must be finite")
+    return reach
 
 
 @njit(nogil=True, cache=True)
@@ -83,7 +91,7 @@ def _count_tile(
             while near != 0:
                 column = start + first_bit(near)
                 near &= near - np.uint64(1)
-                if identity[column] == own[i] or identity[column] == -1:
+                if identity[column] == own[i] or identity[column] == JUNK:
                     continue
                 exact = np.float64(score(queries[i], gallery[column]))
                 place = np.searchsorted(thresholds, exact, "right") - 1

@@ -35,6 +35,17 @@ def test_false_matches_are_those_of_the_loop(case, tiling, count):
     assert negatives_of(own, case.gallery_labels).tolist() == [len(mine) for mine in negatives]
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_false_matches_of_features_that_are_not_finite(bad):
+    rows, labels = unit_rows(3, 8), Labels(np.arange(1, 4), np.zeros(3, np.int64))
+    broken = rows.copy()
+    broken[1, 2] = bad
+    with pytest.raises(ValueError, match="gallery features must be finite"):
+        false_matches(rows, labels, broken, labels, np.array([0.5]))
+    with pytest.raises(ValueError, match="query features must be finite"):
+        false_matches(broken, labels, rows, labels, np.array([0.5]))
+
+
 @pytest.fixture(scope="module")
 def made():
     """300 queries of 60 identities in clusters, and 900 rows with distractors and junk."""
