@@ -281,7 +281,9 @@ def _resampled(
         if isinstance(rule, PercentileRule):
             thresholds.append(np.array([pairs.at_percentile(rule, each) for each in weights]))
         else:
-            thresholds.append(edges[(far <= rule.far).argmax(axis=1)])
+            least = edges[(far <= rule.far).argmax(axis=1)]
+            # Without a negative pair in the resample no threshold is the least.
+            thresholds.append(np.where(np.isnan(far[:, at]), np.nan, least))
     return Threshold(
         threshold=point,
         threshold_interval=_middle(thresholds, resampling),

@@ -121,6 +121,15 @@ def test_intervals_are_those_of_resampled_identities(made):
         assert interval.low < interval.high
 
 
+def test_resamples_without_a_negative_pair_have_no_threshold():
+    """The pairs of identity 1 all match, so a resample of it alone has no false-match rate."""
+    rows, cameras = unit_rows(40, 8), np.ones(40, np.int64)
+    queries = Labels(np.array([1, 2]), np.zeros(2, np.int64))
+    gallery = Labels(np.ones(40, np.int64), cameras)
+    found = calibrate(rows[:2], queries, rows, gallery, FarRule(0.1), Resampling(samples=50))
+    assert found.threshold_interval.low == found.threshold == found.threshold_interval.high
+
+
 def test_the_interval_of_the_percentile_rule(made):
     found = calibrate(*made, PercentileRule(90), Resampling(samples=40))
     assert found.threshold_interval.low < found.threshold < found.threshold_interval.high
