@@ -88,6 +88,7 @@ def search(
     queries, gallery = as_rows(queries), as_rows(gallery)
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k}")
+    k = min(k, len(gallery))
     if queries.dimension != gallery.dimension:
         raise ValueError(
             f"queries have {queries.dimension} dimensions, the gallery {gallery.dimension}"
@@ -128,7 +129,7 @@ def search(
                     fold(wanted, x, side, y, offer, patient=start == first and y == 0)
 
             run(search_block, blocks(len(wanted), 1))
-    return best_first(scores, rows, min(k, len(gallery)))
+    return best_first(scores, rows, k)
 
 
 def merge(parts: list[TopK], k: int | None = None) -> TopK:

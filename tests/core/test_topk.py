@@ -248,3 +248,8 @@ def test_heaps_that_hold_rows_are_not_primed():
     empty = np.full((2, 6), -np.inf, np.float32)
     topk.prime(tile, empty)
     assert np.isneginf(empty).all()  # six columns are not sure to give six others
+
+
+def test_more_neighbours_than_rows_take_no_memory():
+    rows = unit_rows(5, 8)
+    assert as_lists(search(rows, rows, 10**12)) == as_lists(search(rows, rows, 5))
