@@ -52,6 +52,11 @@ class TopK:
             query = int(np.flatnonzero(worse.any(axis=1))[0])
             raise ValueError(f"the neighbours of query {query} are out of order or repeated")
 
+    @classmethod
+    def none(cls, rows: int, k: int) -> "TopK":
+        """Nothing found yet for so many rows."""
+        return cls(np.full((rows, k), -np.inf, np.float32), np.full((rows, k), -1, np.int64))
+
     @property
     def k(self) -> int:
         """Neighbours per query, padding included."""

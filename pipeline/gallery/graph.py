@@ -165,8 +165,7 @@ class Graph:
         """What is known of a block that has met the blocks 0 to `strips` - 1."""
         start, stop = self.blocks[number]
         if strips == 0:
-            shape = stop - start, self.about.k
-            return TopK(np.full(shape, -np.inf, np.float32), np.full(shape, -1, np.int64))
+            return TopK.none(stop - start, self.about.k)
         rows, scores = _decode(self._open_file(number, strips), self.about.k, 0, stop - start)
         return TopK(scores, rows)
 

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 
-import numpy as np
-
 from pipeline.core import topk
 from pipeline.core.blocks import FeatureRows, Tiling, blocks
 from pipeline.core.topk import TopK
@@ -27,9 +25,7 @@ def search_gallery(
     """
     tiling = tiling or Tiling()
     k = min(k, len(gallery))
-    best = TopK(
-        np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), -1, np.int64)
-    )
+    best = TopK.none(len(queries), k)
     size = tiling.gallery_block if workers else max(tiling.gallery_block, len(gallery) // 100)
     shared = (queries, gallery, k, tiling.on_one_thread() if workers else tiling)
     for start, stop, found in run_parts(_search_part, shared, blocks(len(gallery), size), workers):

@@ -146,7 +146,7 @@ def _meet_fresh(
     What is certain of the others' neighbours is kept beside each block.
     """
     k = graph.about.k
-    found = [_nothing(len(chunk), k) for chunk in chunks]
+    found = [TopK.none(len(chunk), k) for chunk in chunks]
     for number in numbers:
         start, stop = graph.blocks[number]
         kept, left, whole = _left(old, changes.places, start, stop, k)
@@ -161,7 +161,7 @@ def _meet_fresh(
                 known=(found[place], merged),
                 tiling=tiling,
             )
-        known = _with_rows(_nothing(stop - start, k), kept - start, trusted(merged, left, whole))
+        known = _with_rows(TopK.none(stop - start, k), kept - start, trusted(merged, left, whole))
         graph.write_open(number, _FRESH_MET, known)
     return found
 
@@ -174,11 +174,11 @@ def _left(
     """
     rows = np.flatnonzero((places >= start) & (places < stop))
     if len(rows) == 0:
-        return rows, _nothing(0, k), np.zeros(0, bool)
+        return rows, TopK.none(0, k), np.zeros(0, bool)
     first = int(rows[0])
     read = old.read(first, int(rows[-1]) + 1)
     found = _with_rows(
-        _nothing(len(rows), k),
+        TopK.none(len(rows), k),
         np.arange(len(rows)),
         TopK(read.scores[rows - first], read.rows[rows - first]),
     )
@@ -208,10 +208,6 @@ def _finish(
     return number
 
 
-def _nothing(rows: int, k: int) -> TopK:
-    return TopK(np.full((rows, k), -np.inf, np.float32), np.full((rows, k), -1, np.int64))
-
-
 def _with_rows(found: TopK, places: NDArray[np.int64], others: TopK) -> TopK:
     """`found` with `others`, which may be narrower, in the rows `places`."""
     scores, rows = found.scores.copy(), found.rows.copy()
@@ -223,7 +219,7 @@ def _with_rows(found: TopK, places: NDArray[np.int64], others: TopK) -> TopK:
 def _stacked(parts: list[TopK], k: int) -> TopK:
     """The neighbours of all chunks, one after the other."""
     ends = np.cumsum([0, *(len(part) for part in parts)])
-    found = _nothing(int(ends[-1]), k)
+    found = TopK.none(int(ends[-1]), k)
     for part, start, stop in zip(parts, ends, ends[1:], strict=False):
         found = _with_rows(found, np.arange(start, stop), part)
     return found
