@@ -1,13 +1,40 @@
 """A contest: each contestant in a process of its own, one after another, round after round."""
 
 import json
+import os
+import resource
 import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
-from neighbors import clustered, peak
+
+PER_IDENTITY = 15
+CAMERAS = 6
+
+
+def clustered(rows, dimension, falling=0.0, seed=0):
+    """Unit features as a network gives them: an identity, a bias of its camera, and noise.
+
+    The similarity of one identity's rows is about 0.6. Component t has deviation t^-falling.
+    """
+    rng = np.random.default_rng(seed)
+    spread = np.arange(1, dimension + 1, dtype=np.float32) ** -np.float32(falling)
+
+    def draw(count):
+        return rng.standard_normal((count, dimension), dtype=np.float32) * spread
+
+    identities, cameras = draw(max(1, rows // PER_IDENTITY)), 0.3 * draw(CAMERAS)
+    out = np.empty((rows, dimension), np.float32)
+    for start in range(0, rows, 8192):
+        block = out[start : start + 8192]
+        block[:] = identities[rng.integers(0, len(identities), len(block))]
+        block += cameras[rng.integers(0, CAMERAS, len(block))]
+        block += 0.8 * draw(len(block))
+        block /= np.linalg.norm(block, axis=1, keepdims=True)
+    return out
 
 
 def race(script, names, folder, arguments, rounds, environment=None):
@@ -32,12 +59,29 @@ def enter(name, run, folder, arguments=(), small=()):
     run(clustered(2100, 64), *small)  # compiles, and starts the threads
     features = np.load(folder / "features.npy")
     before = peak()
-    begun = time.perf_counter()
+    begun, cpu = time.perf_counter(), time.process_time()
     out, steps = run(features, *arguments)
-    figures = {"seconds": time.perf_counter() - begun, "more": peak() - before, "steps": steps}
+    figures = {"seconds": time.perf_counter() - begun, "cpu": time.process_time() - cpu}
+    figures |= {"peak": peak(), "more": peak() - before, "steps": steps}
     if out is not None:
         np.save(folder / f"{name}.npy", out)
     print(json.dumps(figures))
+
+
+def best_kernels():
+    """The environment in which OpenBLAS takes its fastest kernels for this processor."""
+    environment = {name: v for name, v in os.environ.items() if not name.startswith("OPENBLAS_")}
+    flags = Path("/proc/cpuinfo").read_text().split()
+    if "avx512f" in flags:
+        environment["OPENBLAS_CORETYPE"] = "SkylakeX"
+    elif "avx2" in flags:
+        environment["OPENBLAS_CORETYPE"] = "Haswell"
+    return environment
+
+
+def peak():
+    """The most memory that this process has held, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def show(runs, peer):

@@ -12,8 +12,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from contest import Steps, enter, race, show
-from neighbors import clustered
+from contest import Steps, clustered, enter, race, show
 
 K, ALPHA = 10, 3.0
 

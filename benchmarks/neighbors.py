@@ -9,49 +9,20 @@ costs faiss three quarters of its speed: it is told which to take.
 """
 
 import argparse
-import json
 import os
-import resource
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
-
-PER_IDENTITY = 15
-CAMERAS = 6
-
-
-def clustered(rows, dimension, falling=0.0, seed=0):
-    """Unit features as a network gives them: an identity, a bias of its camera, and noise.
-
-    The similarity of one identity's rows is about 0.6. Component t has deviation t^-falling.
-    """
-    rng = np.random.default_rng(seed)
-    spread = np.arange(1, dimension + 1, dtype=np.float32) ** -np.float32(falling)
-
-    def draw(count):
-        return rng.standard_normal((count, dimension), dtype=np.float32) * spread
-
-    identities, cameras = draw(max(1, rows // PER_IDENTITY)), 0.3 * draw(CAMERAS)
-    out = np.empty((rows, dimension), np.float32)
-    for start in range(0, rows, 8192):
-        block = out[start : start + 8192]
-        block[:] = identities[rng.integers(0, len(identities), len(block))]
-        block += cameras[rng.integers(0, CAMERAS, len(block))]
-        block += 0.8 * draw(len(block))
-        block /= np.linalg.norm(block, axis=1, keepdims=True)
-    return out
+from contest import best_kernels, clustered, enter, race
 
 
 def by_neighbors(products):
     from pipeline.core.neighbors import neighbors
 
     def run(features, k):
-        return neighbors(features, k, products=products).rows
+        return neighbors(features, k, products=products).rows, {}
 
     return run
 
@@ -67,7 +38,7 @@ def by_faiss():
     def run(features, k):
         index = faiss.IndexFlatIP(features.shape[1])
         index.add(features)
-        return index.search(features, k + 1)[1]  # a row finds itself
+        return index.search(features, k + 1)[1], {}  # a row finds itself
 
     return run
 
@@ -83,6 +54,7 @@ def by_product(multiply):
                 columns = features[other : other + size]
                 tile = buffer[: len(rows) * len(columns)].reshape(len(rows), len(columns))
                 multiply(rows, columns, tile)
+        return None, {}
 
     return run
 
@@ -101,6 +73,8 @@ def by_torch():
     )
 
 
+PARTS = ("seconds", "cpu", "peak", "more")
+
 CONTESTANTS = {
     "neighbors": lambda: by_neighbors("auto"),
     "neighbors, int8 tiles": lambda: by_neighbors("int8"),
@@ -109,36 +83,6 @@ CONTESTANTS = {
     "product alone, numpy": by_numpy,
     "product alone, torch": by_torch,
 }
-
-
-def contest(name, folder, k):
-    """Run one contestant here, and print what it took."""
-    run = CONTESTANTS[name]()
-    run(clustered(2100, 64), 3)  # compiles, and starts the threads
-    features = np.load(folder / "features.npy")
-    before = peak()
-    start, cpu = time.perf_counter(), time.process_time()
-    rows = run(features, k)
-    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-    if rows is not None:
-        np.save(folder / f"{name}.npy", rows)
-    print(json.dumps({"seconds": seconds, "cpu": cpu, "peak": peak(), "more": peak() - before}))
-
-
-def best_kernels():
-    """The environment in which OpenBLAS takes its fastest kernels for this processor."""
-    environment = {name: v for name, v in os.environ.items() if not name.startswith("OPENBLAS_")}
-    flags = Path("/proc/cpuinfo").read_text().split()
-    if "avx512f" in flags:
-        environment["OPENBLAS_CORETYPE"] = "SkylakeX"
-    elif "avx2" in flags:
-        environment["OPENBLAS_CORETYPE"] = "Haswell"
-    return environment
-
-
-def peak():
-    """The most memory that this process has held, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def agreement(folder):
@@ -161,27 +105,24 @@ def main():
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", action="append", choices=list(CONTESTANTS), help="repeatable")
-    parser.add_argument("--contest", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--contestant", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
-    if chosen.contest:
-        contest(chosen.contest[0], Path(chosen.contest[1]), chosen.k)
+    if chosen.contestant:
+        run = CONTESTANTS[chosen.contestant]()
+        enter(chosen.contestant, run, chosen.folder, (chosen.k,), small=(3,))
         return
-    taken = {name: [] for name in chosen.only or CONTESTANTS}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         features = clustered(chosen.rows, chosen.dimension, chosen.spectrum)
-        np.save(Path(folder, "features.npy"), features)
+        np.save(folder / "features.npy", features)
         del features
-        for _ in range(chosen.rounds):
-            for name in taken:
-                command = [sys.executable, __file__, "-k", str(chosen.k), "--contest", name, folder]
-                ran = subprocess.run(
-                    command, env=best_kernels(), check=True, stdout=subprocess.PIPE, text=True
-                )
-                taken[name].append(json.loads(ran.stdout))
+        names, arguments = chosen.only or CONTESTANTS, ["-k", chosen.k]
+        taken = race(__file__, names, folder, arguments, chosen.rounds, best_kernels())
         both = {"neighbors", "faiss IndexFlatIP"} <= taken.keys()
-        alike = agreement(Path(folder)) if both else None
+        alike = agreement(folder) if both else None
     medians = {
-        name: {part: statistics.median(run[part] for run in runs) for part in runs[0]}
+        name: {part: statistics.median(run[part] for run in runs) for part in PARTS}
         for name, runs in taken.items()
     }
     print(

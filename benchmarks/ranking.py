@@ -22,9 +22,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from contest import race, show
+from contest import best_kernels, peak, race, show
 from million import Archive, write_gallery
-from neighbors import best_kernels, peak
 
 PAIRS = 64_000_000
 """Pairs that the peer ranks at once: twelve bytes each."""

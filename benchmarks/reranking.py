@@ -13,8 +13,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from contest import Steps, enter, race, show
-from neighbors import clustered
+from contest import Steps, clustered, enter, race, show
 
 QUERIES, GALLERY = 3368, 15913
 K1, K2, LAM = 20, 6, 0.3
