@@ -63,10 +63,7 @@ def cut_units(present: Gallery | None, images: pa.Table, unit_size: int, *, made
     stray = [record for record in found.units if record.unit_id not in todo]
     for record in finished:
         del todo[record.unit_id]
-    root = Path(present.location)
-    files = [root / name for each in stray for name in (each.path, each.rejects_path) if name]
-    useless = replace(found, units=(), orphans=(*found.orphans, *files))
-    return Cut(planned, list(todo.values()), finished, useless)
+    return Cut(planned, list(todo.values()), finished, replace(found, units=tuple(stray)))
 
 
 def keep_plan(present: Gallery, cut: Cut, lock: Lock) -> None:

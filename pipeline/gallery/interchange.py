@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from pipeline.core.blocks import blocks
 from pipeline.core.features import faults, normalize
 from pipeline.errors import InputError
-from pipeline.gallery import storage
 from pipeline.gallery.lock import Lock
 from pipeline.gallery.rejects import REJECT_SCHEMA
 from pipeline.gallery.row_files import MAX_UNIT_ROWS
@@ -92,11 +91,7 @@ def import_rows(
     """
     if len(features) != len(labels):
         raise ValueError(f"{len(features)} features do not go with {len(labels)} rows of labels")
-    found = gallery.find_units()
-    root = storage.local_root(gallery.location)
-    gallery.clear(found, lock)
-    left = [name for unit in found.units for name in (unit.path, unit.rejects_path) if name]
-    storage.delete_files(root / name for name in left)
+    gallery.clear(gallery.find_units(), lock)
     units = []
     for start, stop in blocks(len(features), MAX_UNIT_ROWS):
         part = labels.slice(start, stop - start).combine_chunks()

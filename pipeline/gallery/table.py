@@ -2,10 +2,9 @@
 
 `Gallery` is a value: it never changes, and what it gives stays the same while others commit. A
 commit checks, writes what it needs beside the log, and becomes visible by one entry of the log;
-cut off at any instant it leaves the last version, and files that `recover` finds.
+cut off at any instant it leaves the last version, and files that `find_units` finds.
 """
 
-import hashlib
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -216,31 +215,19 @@ class Gallery:
         """Units that earlier runs finished and did not commit; changes nothing."""
         return find_units(self.target, self.next_row_id)
 
-    def clear(self, found: FoundUnits, lock: Lock | None = None) -> None:
-        """Deletes what `find_units` found to be of no use, telling each damaged file to the log.
+    def clear(self, useless: FoundUnits, lock: Lock | None = None) -> None:
+        """Deletes what `find_units` found, but for the units that the caller took out of it to go
+        on with; tells each damaged file to the log.
 
         Call it before workers write: their unfinished files would go too.
         """
+        units = [name for unit in useless.units for name in (unit.path, unit.rejects_path) if name]
         with _locked(self.location, lock, "clear"):
-            for _, reason in found.damaged:
+            for _, reason in useless.damaged:
                 _log.warning("%s: deleted, its images are done again", reason)
-            storage.delete_files(path for path, _ in found.damaged)
-            storage.delete_files(found.orphans)
-
-    def recover(self, lock: Lock | None = None) -> tuple["Gallery", FoundUnits]:
-        """Commits the units that interrupted runs finished, and clears the rest.
-
-        For a run whose plan is not that of the interrupted one; a run with the same plan keeps
-        its row ids if it takes the units of `find_units` for its own. The units replace older
-        rows of the same paths.
-        """
-        with _locked(self.location, lock, "recover") as held:
-            self.check_latest()
-            found = self.find_units()
-            self.clear(found, held)
-            if not found.units:
-                return self, found
-            return self.commit(found.units, run_id=_run_id_of(found.units), lock=held), found
+            storage.delete_files(path for path, _ in useless.damaged)
+            storage.delete_files(useless.orphans)
+            storage.delete_files(self._root / name for name in units)
 
     def commit(
         self,
@@ -377,8 +364,3 @@ def _as_ids(row_ids: Iterable[int] | np.ndarray) -> np.ndarray:
     if not isinstance(row_ids, np.ndarray):
         row_ids = np.array(list(row_ids), dtype=np.int64)
     return row_ids.astype(np.int64, casting="safe")
-
-
-def _run_id_of(units: Sequence[UnitRecord]) -> str:
-    names = "\n".join(f"{unit.first_row_id} {unit.unit_id}" for unit in units)
-    return f"recover-{hashlib.sha256(names.encode()).hexdigest()[:16]}"

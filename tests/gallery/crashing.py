@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from deltalake import DeltaTable
 
 from pipeline.gallery.lock import Lock
 from pipeline.gallery.table import Gallery, exists, lock_gallery
-from pipeline.gallery.unit_files import FoundUnits
 from tests.gallery.making import new_gallery, rejects_table, unit
 
 UNIT = 4
@@ -35,16 +35,18 @@ Plan = list[tuple[str, range, list[str]]]
 
 
 def bring_up_to_date(location: str, day: int) -> Gallery:
-    """What an extraction does: take over what is finished, write the rest, commit once."""
+    """What an extraction does: take over what is finished of its plan, do the rest, commit once."""
     with lock_gallery(location, f"day {day}") as lock:
         gallery = Gallery.open(location) if exists(location) else _create(location, lock)
         plan, found = _plan(gallery, day), gallery.find_units()
-        if _fits(found, plan):
-            gallery.clear(found, lock)
-        else:
-            gallery, _ = gallery.recover(lock)
-            plan, found = _plan(gallery, day), gallery.find_units()
-        done = {record.unit_id: record for record in found.units}
+        planned = {(name, ids.start) for name, ids, _ in plan}
+        done = {
+            record.unit_id: record
+            for record in found.units
+            if (record.unit_id, record.first_row_id) in planned
+        }
+        stray = tuple(record for record in found.units if record not in done.values())
+        gallery.clear(replace(found, units=stray), lock)
         units = [
             done.get(name)
             or unit(gallery.target, ids, _rejected(ids, paths, day), unit_id=name, paths=paths)
@@ -79,11 +81,6 @@ def _plan(gallery: Gallery, day: int) -> Plan:
         name = hashlib.sha256(repr((day, paths)).encode()).hexdigest()[:16]
         plan.append((name, range(first, first + len(paths)), paths))
     return plan
-
-
-def _fits(found: FoundUnits, plan: Plan) -> bool:
-    planned = {(name, ids.start) for name, ids, _ in plan}
-    return all((record.unit_id, record.first_row_id) in planned for record in found.units)
 
 
 def _rejected(ids: range, paths: list[str], day: int) -> list[int]:

@@ -143,7 +143,7 @@ def test_two_kills_in_a_row(days, start):
     assert state(bring_up_to_date(str(location), 1)) == days[1][1]
 
 
-def test_a_killed_run_whose_source_changed_since_keeps_its_finished_units(days, start):
+def test_what_a_killed_run_finished_goes_where_the_next_has_another_plan(days, start):
     """Day 0 is cut off before its commit, and the next run already sees day 1."""
     names = operations(start(0), 0)
     location = start(0)
@@ -152,6 +152,10 @@ def test_a_killed_run_whose_source_changed_since_keeps_its_finished_units(days, 
     rows, rejects, _ = state(bring_up_to_date(str(location), 1))
     assert rows.keys() == days[1][1][0].keys()
     assert set(rejects["path"]) == BAD[1] | {"odd name.jpg"}
+    assert list((location / "_units").iterdir()) == []
+    assert len(list(location.glob("[0-9]*.parquet"))) == len(
+        Gallery.open(str(location)).snapshot.files
+    )
 
 
 def test_a_reader_reads_through_a_commit(days, start):

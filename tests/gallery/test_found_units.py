@@ -1,7 +1,9 @@
 """What interrupted runs left, and the next run finds."""
 
 import logging
+from dataclasses import replace
 
+from pipeline.gallery.unit_files import FoundUnits
 from tests.gallery.making import contents, expected, path_of, reject_paths, unit
 
 
@@ -12,25 +14,30 @@ def test_finished_units_are_committed_by_the_next_run(gallery, caplog):
     path.write_bytes(path.read_bytes()[:-20])
     half = gallery._root / "_units" / ".half.tmp"
     half.write_bytes(b"x")
-    with caplog.at_level(logging.WARNING):
-        later, found = gallery.recover()
+    found = gallery.find_units()
     assert found.units == (good,)
+    with caplog.at_level(logging.WARNING):
+        gallery.clear(replace(found, units=()))
     assert bad.path in caplog.text
     assert "done again" in caplog.text
     assert not path.exists()
+    assert not half.exists()
+    later = gallery.commit(found.units, run_id="x")
     assert list((gallery._root / "_units").iterdir()) == []
     assert contents(later) == expected(set(range(25)) - {12, 21})
     assert reject_paths(later) == [path_of(12), path_of(21)]
-    again, found = later.recover()
-    assert again is later
-    assert found.units == found.damaged == found.orphans == ()
+    assert later.find_units() == FoundUnits((), (), ())
 
 
-def test_recovered_units_replace_older_rows(gallery):
-    unit(gallery.target, range(20, 22), paths=[path_of(3), path_of(12)])
-    later, _ = gallery.recover()
-    assert contents(later).keys() == {path_of(i) for i in range(20)}
-    assert reject_paths(later) == []
+def test_units_of_no_use_go_with_their_rejects(gallery):
+    before = {path for path in gallery._root.rglob("*") if path.is_file()}
+    unit(gallery.target, range(20, 25), rejected=[21])
+    unit(gallery.target, range(25, 27), rejected=[25, 26])
+    found = gallery.find_units()
+    assert len(found.units) == 2
+    gallery.clear(found)
+    assert {path for path in gallery._root.rglob("*") if path.is_file()} == before
+    assert contents(gallery) == expected(set(range(20)) - {12})
 
 
 def test_a_run_with_the_same_plan_takes_the_found_units(gallery):
@@ -46,7 +53,5 @@ def test_a_run_with_the_same_plan_takes_the_found_units(gallery):
 def test_removed_rows_do_not_come_back(gallery):
     """The file of a removed row is still there, for readers of the older version."""
     later = gallery.commit([], run_id="erase", removes=[3])
-    recovered, found = later.recover()
-    assert found.units == ()
-    assert recovered is later
+    assert later.find_units() == FoundUnits((), (), ())
     assert contents(gallery) == expected(set(range(20)) - {12})

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings
@@ -41,7 +42,7 @@ def add(location, run_id, paths, bad):
         if log.run_version(gallery._root, run_id) is not None:
             return
         found = gallery.find_units()
-        gallery.clear(found, lock)
+        gallery.clear(replace(found, units=()), lock)
         done = {record.unit_id: record for record in found.units}
         units = []
         for start in range(0, len(paths), UNIT_ROWS):

@@ -154,7 +154,6 @@ def test_a_folder_that_cannot_be_written_to(gallery, read_only):
         lambda: erase(reader, selected),
         lambda: compact(reader),
         lambda: reader.commit([], run_id="x", removes=[3]),
-        lambda: reader.recover(),
     ):
         with pytest.raises(InputError, match="mounted: the gallery's folder cannot be written to"):
             attempt()
