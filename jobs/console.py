@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from datetime import date
 from enum import Enum
@@ -38,6 +38,16 @@ def progress() -> Progress:
         disable=not console.is_terminal,
         transient=True,
     )
+
+
+def told_on(bar: Progress, before: str = "") -> Callable[[str, int], Callable[[int], None]]:
+    """Begins a line of progress of a name and a length; what it gives is told every step."""
+
+    def told(task: str, total: int) -> Callable[[int], None]:
+        number = bar.add_task(before + task, total=total)
+        return lambda done: bar.advance(number, done)
+
+    return told
 
 
 def show(renderable: RenderableType) -> None:

@@ -3,19 +3,16 @@
 import sys
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 from rich.console import RenderableType
 from rich.text import Text
 
 from jobs.arguments import Location
-from jobs.console import progress
-from jobs.flags import FoldFlags, stated
+from jobs.console import progress, told_on
+from jobs.flags import FoldFlags, check_scratch, stated
 from pipeline.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 THIS_PROCESS = FoldFlags()
 
@@ -102,8 +99,7 @@ def expand(
         )
     except ValueError as error:
         raise InputError(str(error)) from error
-    if on.scratch is not None and not on.scratch.is_dir():
-        raise InputError(f"--scratch {on.scratch} is no folder: make it first")
+    check_scratch(on.scratch)
     parent = table.Gallery.open(gallery, version)
     if parent.count == 0:
         raise InputError(f"{parent.location} has no row in version {parent.version}")
@@ -124,12 +120,7 @@ def expand(
         cameras = Cameras.of(parent, normalization, on.workers) if normalization else None
         after = present
         if not is_made_from(present, parent):
-            bar = stack.enter_context(progress())
-
-            def told(task: str, total: int) -> "Callable[[int], None]":
-                number = bar.add_task(task, total=total)
-                return lambda done: bar.advance(number, done)
-
+            told = told_on(stack.enter_context(progress()))
             after = expand_gallery(parent, present, settings, cameras, tiling, on, told, lock)
         if cameras:
             cameras.keep_with(after)

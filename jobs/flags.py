@@ -219,6 +219,14 @@ class FoldFlags:
                 raise InputError(f"{flag} must be at least 0, not {value}")
 
 
+def check_scratch(folder: Path | None) -> None:
+    """InputError for a --scratch that is no folder; not when the flags are read, since a submitted
+    job's lies on the cluster.
+    """
+    if folder is not None and not folder.is_dir():
+        raise InputError(f"--scratch {folder} is no folder: make it first")
+
+
 def stated(flags: Any, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
     """The fields of a class of flags that were given, by name.
 

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from jobs.arguments import LOCATION, Location
-from jobs.console import progress
+from jobs.console import progress, told_on
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
@@ -93,10 +93,8 @@ def import_(
     recipe = ImportedRecipe(made_by, features.dimension)
     with table.lock_gallery(gallery, f"import {source}") as lock, progress() as bar:
         empty = _begin(gallery, recipe, source, layout, storage, lock)
-        task = bar.add_task("importing", total=len(features))
-        made = import_rows(
-            empty, features, labels, lock, progress=lambda done: bar.advance(task, done)
-        )
+        step = told_on(bar)("importing", len(features))
+        made = import_rows(empty, features, labels, lock, progress=step)
     reasons = Counter(made.rejects()["reason"].to_pylist())
     return Imported(
         gallery=gallery,

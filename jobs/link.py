@@ -12,7 +12,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from jobs.arguments import LOCATION, Location
-from jobs.console import progress
+from jobs.console import progress, told_on
+from jobs.flags import check_scratch
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
@@ -171,8 +172,7 @@ def _check(out: Path, scratch: Path | None, memory: float, workers: int) -> None
         raise InputError(f"--out {out} must end in {' or '.join(SUFFIXES)}")
     if out.is_dir() or not out.absolute().parent.is_dir():
         raise InputError(f"--out {out} is not a file in a folder that exists")
-    if scratch is not None and not scratch.is_dir():
-        raise InputError(f"--scratch {scratch} is no folder: make it first")
+    check_scratch(scratch)
     if not memory > 0:
         raise InputError(f"--memory must be above 0, not {memory}")
     if workers < 0:
@@ -205,7 +205,6 @@ def _neighbors(
     if len(kept) < len(features):
         features = ChosenRows(features, kept)
     with progress() as bar:
-        task = bar.add_task("finding neighbors", total=len(kept))
         graph = build_graph(
             features,
             k,
@@ -214,7 +213,7 @@ def _neighbors(
             origin=Origin(table.location, table.version, table.fingerprint),
             workers=workers,
             memory=memory,
-            progress=lambda rows: bar.advance(task, rows),
+            progress=told_on(bar)("finding neighbors", len(kept)),
         )
         return graph.read(0, len(graph))
 

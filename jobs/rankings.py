@@ -1,7 +1,7 @@
 """One way to rank queries against a gallery, and all its figures."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.comparison import Side, normalize_sides
-from jobs.console import progress
+from jobs.console import progress, told_on
 from jobs.flags import FigureFlags, FoldFlags, stated
-from jobs.neighborhood import Neighborhood
+from jobs.neighborhood import Neighborhood, Told
 from pipeline.core.blocks import FeatureRows, Tiling
 from pipeline.core.bootstrap import Bootstrap, intervals
 from pipeline.core.camera_figures import (
@@ -137,11 +137,7 @@ def rank(
     name = " + ".join(each.name for each in (normalization, settings) if each) or "baseline"
     begun = time.perf_counter()
     with progress() as bar:
-
-        def told(task: str, total: int) -> Callable[[int], None]:
-            number = bar.add_task(f"{name}: {task}", total=total)
-            return lambda done: bar.advance(number, done)
-
+        told = told_on(bar, f"{name}: ")
         run: dict[str, Any] = {"workers": around.on.workers, "tiling": around.tiling}
         open_set, pairs = None, None
         if isinstance(settings, Reranking):
@@ -183,7 +179,7 @@ def _drawn(
     summary: Summary,
     figures: Figures,
     run: dict[str, Any],
-    told: Callable[[str, int], Callable[[int], None]],
+    told: Told,
 ) -> Summary:
     """The summary under the CUHK03 protocol."""
     draws = figures.draws or SingleShot()
