@@ -31,25 +31,23 @@ class Side:
     labels: Labels
 
 
-def open_sides(
-    query: str, query_version: int | None, gallery: str, gallery_version: int | None
-) -> tuple[Side, Side]:
-    """Both galleries, pinned to a version; InputError where they cannot be compared."""
-    tables = Gallery.open(query, query_version), Gallery.open(gallery, gallery_version)
+def open_sides(query: Gallery, gallery: Gallery) -> tuple[Side, Side]:
+    """Both galleries at their versions; InputError where they cannot be compared."""
+    tables = query, gallery
     recipes = [read_recipe(each.recipe_json) for each in tables]
     if recipes[0].fingerprint != recipes[1].fingerprint:
         different = "; ".join(recipes[0].differences(recipes[1]))
         raise InputError(
-            f"features of two recipes are never compared: {query} and {gallery} differ in"
-            f" {different}; extract one of them again"
+            f"features of two recipes are never compared: {query.location} and"
+            f" {gallery.location} differ in {different}; extract one of them again"
         )
-    _check_expansions(*tables)
+    _check_expansions(query, gallery)
     for each in tables:
         if each.count == 0:
             raise InputError(f"{each.location} has no row in version {each.version}")
-    if tables[0].location == tables[1].location and tables[1].rows(["camera"])["camera"].null_count:
+    if query.location == gallery.location and gallery.rows(["camera"])["camera"].null_count:
         logger.warning(
-            "%s is evaluated against itself: a query without a camera finds itself", query
+            "%s is evaluated against itself: a query without a camera finds itself", query.location
         )
     names = ["path", "identity", "camera"]
     columns = [each.rows(names) for each in tables]

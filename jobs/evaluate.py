@@ -11,7 +11,16 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from jobs.arguments import LOCATION, Location
-from jobs.flags import CameraFlags, ExpansionFlags, FigureFlags, FoldFlags, RerankingFlags, stated
+from jobs.flags import (
+    CameraFlags,
+    ExpansionFlags,
+    FigureFlags,
+    FoldFlags,
+    RerankingFlags,
+    check_scratch,
+    stated,
+)
+from jobs.moments import moment
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
@@ -40,7 +49,9 @@ def evaluate(
     gallery: Location,
     out: Annotated[Path, LOCATION],
     query_version: int | None = None,
+    query_at: str | None = None,
     gallery_version: int | None = None,
+    gallery_at: str | None = None,
     figures: FigureFlags = ALL_FIGURES,
     cameras: CameraFlags = NO_NORMALIZATION,
     expansion: ExpansionFlags = NO_EXPANSION,
@@ -66,7 +77,10 @@ def evaluate(
         gallery: Gallery that is searched; of the same recipe.
         out: Folder of the report.
         query_version: Version of the queries (default: the latest).
+        query_at: Take what was the latest version of them at this time, in its stead (ISO 8601;
+            UTC).
         gallery_version: Version of the gallery (default: the latest).
+        gallery_at: Take what was the latest version of it at this time, in its stead.
     """
     from jobs.comparison import check_matches, open_sides
     from jobs.evaluation_report import make_report, write_report
@@ -75,9 +89,9 @@ def evaluate(
     from pipeline.core.camera_normalization import CameraNormalization
     from pipeline.core.expansion import Expansion
     from pipeline.core.reranking import Reranking
+    from pipeline.gallery.table import Gallery
 
-    if on.scratch is not None and not on.scratch.is_dir():
-        raise InputError(f"--scratch {on.scratch} is no folder: make it first")
+    check_scratch(on.scratch)
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; a report needs a folder")
     try:
@@ -95,7 +109,10 @@ def evaluate(
     except ValueError as error:
         raise InputError(str(error)) from error
     wanted.check(ways)
-    sides = open_sides(query, query_version, gallery, gallery_version)
+    sides = open_sides(
+        Gallery.open(query, query_version, moment("--query-at", query_at)),
+        Gallery.open(gallery, gallery_version, moment("--gallery-at", gallery_at)),
+    )
     check_matches(*sides)
     with ExitStack() as stack:
         if on.workers:

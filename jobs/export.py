@@ -52,10 +52,10 @@ def export(
     from pipeline.gallery.export import export as write
     from pipeline.gallery.table import Gallery
 
-    table = Gallery.open(gallery, version, moment("--at", at) if at else None)
+    table = Gallery.open(gallery, version, moment("--at", at))
     asked = None
     if query is not None:
-        asked = open_sides(query, None, gallery, table.version)[0].gallery
+        asked = open_sides(Gallery.open(query), table)[0].gallery
     done = write(table, str(out), format, asked)
     return ExportResult(done.files, done.rows, done.dimension, done.version)
 

@@ -67,7 +67,7 @@ def info(
     from pipeline.gallery.table import Gallery
     from pipeline.model.imported import read_recipe
 
-    table = Gallery.open(gallery, version, moment("--at", at) if at else None)
+    table = Gallery.open(gallery, version, moment("--at", at))
     counts = asdict(summarize(table))
     derived = derivation(table)
     return Info(

@@ -5,14 +5,18 @@ from datetime import UTC, datetime
 from pipeline.errors import InputError
 
 
-def moment(flag: str, text: str) -> datetime:
-    """A date or time in ISO 8601; without a zone it is UTC, without a time the day's beginning.
+def moment(flag: str, text: str | None) -> datetime | None:
+    """A date or time in ISO 8601, or None where the flag is not given.
+
+    Without a zone it is UTC, without a time the day's beginning.
 
     >>> moment("--at", "2026-03-01")
     datetime.datetime(2026, 3, 1, 0, 0, tzinfo=datetime.timezone.utc)
-    >>> moment("--at", "2026-03-01T12:30+02:00").isoformat()
-    '2026-03-01T12:30:00+02:00'
+    >>> moment("--at", "2026-03-01T12:30Z")
+    datetime.datetime(2026, 3, 1, 12, 30, tzinfo=datetime.timezone.utc)
     """
+    if text is None:
+        return None
     try:
         found = datetime.fromisoformat(text)
     except ValueError as error:

@@ -49,7 +49,9 @@ def open_pairs(
     if query is None:
         asked = held = _alone(gallery, gallery_version)
     else:
-        asked, held = open_sides(query, query_version, gallery, gallery_version)
+        asked, held = open_sides(
+            Gallery.open(query, query_version), Gallery.open(gallery, gallery_version)
+        )
     chosen = sample_identities(asked.labels.identity, query_rows, seed)
     if not len(chosen):
         raise InputError(

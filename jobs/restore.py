@@ -43,7 +43,7 @@ def restore(*, gallery: Location, version: int | None = None, at: str | None = N
     from pipeline.gallery import restore as restoring
     from pipeline.gallery.table import Gallery, lock_gallery
 
-    wanted = Gallery.open(gallery, version, moment("--at", at) if at else None).version
+    wanted = Gallery.open(gallery, version, moment("--at", at)).version
     with lock_gallery(gallery, f"restore version {wanted}") as lock:
         before = Gallery.open(gallery)
         after = restoring.restore(before, wanted, lock)

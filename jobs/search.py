@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.arguments import LOCATION, Location
-from jobs.console import progress
+from jobs.console import progress, told_on
+from jobs.moments import moment
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
@@ -79,6 +80,7 @@ def search(
     checkpoint: Location | None = None,
     k: Annotated[int, Parameter(name=("--k", "-k"))] = 10,
     version: int | None = None,
+    at: str | None = None,
     threshold: float | None = None,
     html: Annotated[Path, LOCATION] | None = None,
     batch_size: int = 32,
@@ -104,6 +106,7 @@ def search(
         checkpoint: Weights of a network that is built here.
         k: Rows in each list.
         version: Version that is searched (default: the latest).
+        at: Search what was the latest version at this time, in its stead (ISO 8601; UTC).
         threshold: Similarity from which on a row is a match (default: the gallery's calibration).
         html: File for a self-contained page of the lists, with thumbnails.
         batch_size: Crops that the network takes at once; 1 answers a single image soonest.
@@ -115,7 +118,7 @@ def search(
     from pipeline.model.kinds import check_file
 
     check_file(model)
-    table = Gallery.open(gallery, version)
+    table = Gallery.open(gallery, version, moment("--at", at))
     if table.count == 0:
         raise InputError(f"{gallery} has no row in version {table.version}")
     from jobs.camera_normalization import normalization_of
@@ -193,13 +196,12 @@ def _search(
 
             stack.enter_context(connect(address))
         bar = stack.enter_context(progress())
-        task = bar.add_task("searching", total=table.count)
         return search_gallery(
             ArrayRows(queries.features),
             table.features(),
             k,
             workers=workers,
-            progress=lambda rows: bar.advance(task, rows),
+            progress=told_on(bar)("searching", table.count),
         )
 
 

@@ -269,6 +269,17 @@ def test_an_empty_gallery_is_told(capsys, made, galleries, tmp_path):
     assert "has no row in version 0" in line
 
 
+def test_versions_by_time(capsys, galleries):
+    gallery = galleries[3]
+    first, last = (each.timestamp for each in Gallery.open(str(gallery)).history())
+    flags = ("evaluate", *galleries)
+    report = result(capsys, *flags, "--query-at", "2999-01-01", "--gallery-at", last.isoformat())
+    assert report["report"]["query"]["version"] == report["report"]["gallery"]["version"] == 1
+    line = refused(capsys, *flags, "--gallery-at", first.isoformat())
+    assert f"{gallery} has no row in version 0" in line
+    assert "no version is as old as" in refused(capsys, *flags, "--query-at", "2001-01-01")
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -285,6 +296,8 @@ def test_an_empty_gallery_is_told(capsys, made, galleries, tmp_path):
         (("--aqe", "both"), "joint"),
         (("--rerank", "--k1", 0), "k1 must be at least 1"),
         (("--gallery-version", 99), "99"),
+        (("--gallery-at", "noon"), "--gallery-at 'noon' is no time"),
+        (("--query-at", "2030-01-01", "--query-version", 1), "a version or a time, not both"),
         (("--scratch", "/no/such/folder"), "/no/such/folder"),
     ],
 )

@@ -269,8 +269,10 @@ def test_moments():
     assert moment("--at", "2030-01-31") == datetime(2030, 1, 31, tzinfo=UTC)
     assert moment("--at", "2030-01-31T12:00Z") == datetime(2030, 1, 31, 12, tzinfo=UTC)
     assert moment("--at", "2030-01-31 12:00+02:00") == datetime(2030, 1, 31, 10, tzinfo=UTC)
-    with pytest.raises(InputError, match="--at 'now' is no time"):
-        moment("--at", "now")
+    assert moment("--at", None) is None
+    for text in ("now", ""):
+        with pytest.raises(InputError, match=f"--at '{text}' is no time"):
+            moment("--at", text)
 
 
 # clean

@@ -161,6 +161,8 @@ def test_workers_change_nothing(capsys, made, command, tmp_path, cluster):
         (("--html", "{tmp}/none/page.html"), "is not a file in a folder"),
         (("--version", 0), "has no row in version 0"),
         (("--version", 9), "version 9"),
+        (("--at", "2001-01-01"), "no version is as old as"),
+        (("--at", "noon"), "--at 'noon' is no time"),
     ],
 )
 def test_wrong_arguments(capsys, made, command, tmp_path, flags, message):
