@@ -58,9 +58,10 @@ def read_mat(path: Path, part: Part) -> MatSide:
             raise InputError(
                 f"{path}: {len(values)} numbers in {name} do not go with {len(features)} features"
             )
-    if identity.dtype.kind not in "iuf" or (identity != np.floor(identity)).any():
-        raise InputError(f"{path}: {names[1]} holds other than whole numbers")
-    return MatSide(features, identity.astype(np.int64), [_text(each) for each in camera])
+    numbers = _whole(identity, f"{path}: {names[1]}")
+    is_text = camera.dtype.kind not in "iuf"
+    cameras = camera if is_text else _whole(camera, f"{path}: {names[2]}")
+    return MatSide(features, numbers, [_text(each) for each in cameras])
 
 
 def check_size(gallery: Gallery) -> None:
@@ -112,6 +113,16 @@ def _camera_numbers(columns: list[pa.ChunkedArray]) -> list[NDArray[np.int64]]:
         sides.append(np.array(values, np.int64))
         total += len(side)
     return sides
+
+
+def _whole(values: NDArray[Any], source: str) -> NDArray[np.int64]:
+    """The values as int64 `[N]`; InputError, naming the source, where one is no such number."""
+    if values.dtype.kind in "iuf":
+        with np.errstate(invalid="ignore"):  # NaN, infinity, or more than 64 bits
+            numbers = values.astype(np.int64)
+        if (numbers == values).all():
+            return numbers
+    raise InputError(f"{source} holds other than whole numbers")
 
 
 def _text(camera: Any) -> str:

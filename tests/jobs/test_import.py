@@ -243,6 +243,12 @@ def test_a_gallery_that_is_there_is_left_alone(capsys, mat, gallery):
         (lambda held: held.pop("gallery_cam"), "has no gallery_cam; it holds gallery_f"),
         (lambda held: held.update(gallery_label=[1, 2]), "2 numbers in gallery_label do not go"),
         (lambda held: held.update(gallery_label=[1.5] * 3), "other than whole numbers"),
+        (lambda held: held.update(gallery_label=[1, np.inf, 2]), "other than whole numbers"),
+        (
+            lambda held: held.update(gallery_cam=[1, np.nan, 2]),
+            "gallery_cam holds other than whole",
+        ),
+        (lambda held: held.update(gallery_cam=[1, 1.5, 2]), "gallery_cam holds other than whole"),
         (lambda held: held.update(gallery_f=np.ones((3, 2), int)), "features are floats [N, D]"),
     ],
 )
