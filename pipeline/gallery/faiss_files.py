@@ -46,10 +46,14 @@ def read_index(path: Path) -> MatrixFeatures:
 
 
 def write_index(gallery: Gallery, path: Path) -> None:
-    """Writes the features as an IndexFlatIP, in row-id order; they are held in memory."""
+    """Writes the features as an IndexFlatIP, in row-id order; they are held in memory.
+
+    Raises OSError where the file cannot be written: faiss itself would leave a full disk untold.
+    """
     faiss = load_faiss()
     index = faiss.IndexFlatIP(gallery.dimension)
     features = gallery.features()
     for start, stop in blocks(gallery.count, _AT_ONCE):
         index.add(features.read(start, stop))
-    faiss.write_index(index, str(path))
+    with path.open("wb") as file:
+        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))

@@ -3,6 +3,7 @@
 import csv
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pytest
 
 from pipeline.errors import InputError, RunError
 from pipeline.gallery import export as exporting
-from pipeline.gallery import storage
+from pipeline.gallery import faiss_files, storage
 from pipeline.gallery.export import export
 from pipeline.gallery.schema import SCALAR_COLUMNS, content_hash
 from pipeline.gallery.unit_files import write_unit
@@ -178,6 +179,12 @@ def test_an_export_that_fails_leaves_no_file_that_looks_whole(gallery, tmp_path,
         export(gallery, str(tmp_path / "out"), form)
     assert names(tmp_path / "out") == ["gallery.json"]
     assert json.loads((tmp_path / "out" / "gallery.json").read_text())["complete"] is False
+
+
+def test_an_index_that_the_disk_has_no_room_for_is_told(gallery):
+    pytest.importorskip("faiss")
+    with pytest.raises(OSError, match="No space left"):
+        faiss_files.write_index(gallery, Path("/dev/full"))
 
 
 def test_an_export_that_was_killed_at_once_is_made_again(gallery, tmp_path):
