@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -140,5 +139,5 @@ def _write(gallery: Gallery, run: str, rows: pa.Table, features: np.ndarray) -> 
     column = encode_features(features, gallery.dtype)
     schema = gallery.target.schema
     whole = rows.append_column(schema.field("feature"), column).select(schema.names)
-    root = Path(storage.local_root(gallery.location))
+    root = storage.local_root(gallery.location)
     return keep_rows(root, f"{first:012d}-{told}.parquet", whole.cast(schema))

@@ -89,8 +89,8 @@ def write_checkpoint(root: Path, version: int) -> None:
     storage.sync_folder(folder)
 
 
-def forget_before(root: Path, version: int) -> int:
-    """Takes the versions before this one out of the log; returns how many entries went.
+def forget_before(root: Path, version: int) -> None:
+    """Takes the versions before this one out of the log.
 
     The version itself becomes a checkpoint first. Cut off on the way, the rest goes the next time.
     """
@@ -101,11 +101,10 @@ def forget_before(root: Path, version: int) -> int:
         if _version_of(path) < version
     ]
     if not old:
-        return 0
+        return
     write_checkpoint(root, version)
     storage.delete_files(sorted(old))
     storage.sync_folder(folder)
-    return sum(path.suffix == ".json" for path in old)
 
 
 def _size(path: Path) -> int | None:
