@@ -4,18 +4,13 @@ import json
 import os
 import secrets
 from collections.abc import Mapping
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
-from markupsafe import Markup
-
 from pipeline.errors import InputError
-from pipeline.report import camera_grid, figures
 from pipeline.report.charts import cmc_chart, roc_chart
 from pipeline.report.results import Report, checked
+from pipeline.report.templates import fill
 from pipeline.report.thumbnails import Thumbnails
 
 _EMPTY = Thumbnails()
@@ -31,30 +26,24 @@ def render(report: Mapping[str, Any], thumbnails: Thumbnails = _EMPTY) -> str:
 
 
 def _page(whole: Report, thumbnails: Thumbnails) -> str:
-    page = (
-        _environment()
-        .get_template("report.html")
-        .render(
-            report=whole,
-            thumbnails=thumbnails,
-            title=_title(whole),
-            style=Markup(_template("report.css")),
-            wide=cmc_chart(whole, width=816, height=340, name="wide"),
-            narrow=cmc_chart(whole, width=340, height=270, name="narrow"),
-            wide_roc=roc_chart(whole, width=816, height=340, name="wide-roc"),
-            narrow_roc=roc_chart(whole, width=340, height=270, name="narrow-roc"),
-            settings={
-                "regallery": whole["regallery"],
-                "feature dimension": whole["dimension"],
-                "gallery storage": whole["storage"],
-                **whole["settings"],
-                **_drawn(whole),
-            },
-            reasons=sorted(whole["query"]["rejects"].keys() | whole["gallery"]["rejects"].keys()),
-        )
+    return fill(
+        "report.html",
+        report=whole,
+        thumbnails=thumbnails,
+        title=_title(whole),
+        wide=cmc_chart(whole, width=816, height=340, name="wide"),
+        narrow=cmc_chart(whole, width=340, height=270, name="narrow"),
+        wide_roc=roc_chart(whole, width=816, height=340, name="wide-roc"),
+        narrow_roc=roc_chart(whole, width=340, height=270, name="narrow-roc"),
+        settings={
+            "regallery": whole["regallery"],
+            "feature dimension": whole["dimension"],
+            "gallery storage": whole["storage"],
+            **whole["settings"],
+            **_drawn(whole),
+        },
+        reasons=sorted(whole["query"]["rejects"].keys() | whole["gallery"]["rejects"].keys()),
     )
-    # A path may hold bytes that are no UTF-8; they are shown as escapes.
-    return page.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def write(
@@ -116,39 +105,3 @@ def _title(report: Report) -> str:
 
 def _last_part(location: str) -> str:
     return location.rstrip("/").rsplit("/", 1)[-1] or location
-
-
-def _template(name: str) -> str:
-    return files(__package__).joinpath(name).read_text("utf-8")
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FunctionLoader(_template),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    for name in (
-        "RATES",
-        "count",
-        "figure",
-        "gain",
-        "is_transductive",
-        "label",
-        "operating_point",
-        "pairs",
-        "percent",
-        "points",
-        "power",
-        "ranks",
-        "scalar",
-        "seconds",
-        "span",
-    ):
-        environment.globals[name] = getattr(figures, name)
-    for name in ("SHOWN", "busiest", "camera_grid"):
-        environment.globals[name] = getattr(camera_grid, name)
-    return environment

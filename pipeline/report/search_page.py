@@ -3,18 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from pipeline.report.figures import count
-
-_ENVIRONMENT = Environment(
-    loader=PackageLoader("pipeline", "report"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-_ENVIRONMENT.globals["count"] = count
+from pipeline.report.templates import fill
 
 
 def render(found: Mapping[str, Any], pictures: Mapping[str, str], crops: Mapping[str, str]) -> str:
@@ -26,11 +15,8 @@ def render(found: Mapping[str, Any], pictures: Mapping[str, str], crops: Mapping
     (or None). `pictures` are the `thumbnails.thumbnail` of images, `crops` those of hits by path.
     The page asks the network for nothing, and the same input gives the same bytes.
     """
-    page = _ENVIRONMENT.get_template("search.html").render(
-        found=found, pictures=pictures, crops=crops, absent=_absent(found["results"], crops)
-    )
-    # A path may hold bytes that are no UTF-8; they are shown as escapes.
-    return page.encode("utf-8", "backslashreplace").decode("utf-8")
+    absent = _absent(found["results"], crops)
+    return fill("search.html", found=found, pictures=pictures, crops=crops, absent=absent)
 
 
 def _absent(results: Sequence[Mapping[str, Any]], crops: Mapping[str, str]) -> int:

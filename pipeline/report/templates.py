@@ -1,0 +1,47 @@
+"""The pages' templates: where they are, what they may call, and how they become text."""
+
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from pipeline.report import camera_grid, figures
+
+
+def fill(template: str, **values: Any) -> str:
+    """A template of this folder with its values, as a page; the same values give the same page."""
+    page = _environment().get_template(template).render(values)
+    # A path may hold bytes that are no UTF-8; they are shown as escapes.
+    return page.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("pipeline", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for name in (
+        "RATES",
+        "count",
+        "figure",
+        "gain",
+        "is_transductive",
+        "label",
+        "operating_point",
+        "pairs",
+        "percent",
+        "points",
+        "power",
+        "ranks",
+        "scalar",
+        "seconds",
+        "span",
+    ):
+        environment.globals[name] = getattr(figures, name)
+    for name in ("SHOWN", "busiest", "camera_grid"):
+        environment.globals[name] = getattr(camera_grid, name)
+    return environment
