@@ -22,7 +22,7 @@ Products = Literal["auto", "int8", "float32"]
 """What tiles are products of; `auto` takes whichever is the faster here, tile by tile."""
 
 # The share of a tile's pairs that codes may nominate before float32 products are the cheaper.
-_WORTH_CODING = 1 / 16
+_WORTH_CODING = 1 / 8
 # How many rows a row must meet for its coding to pay.
 _WORTH_MEETING = 256
 _LONGEST_PAUSE = 64
