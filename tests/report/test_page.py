@@ -1,49 +1,14 @@
-"""report.json and report.html: the same figures, safely written."""
+"""report.html: what it says, and how."""
 
-import json
 import re
-import threading
-from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.errors import InputError
 from pipeline.report.figures import percent, points
-from pipeline.report.page import render, write
+from pipeline.report.page import render
 from pipeline.report.thumbnails import Thumbnails
-
-
-class Elements(HTMLParser):
-    """Every element with its attributes, and the text of the page."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self._within: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag == "style":
-            self._within.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "style":
-            self._within.pop()
-
-    def handle_data(self, data: str) -> None:
-        if not self._within:
-            self.text += f"{data} "
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-    def words(self) -> str:
-        """The text with one space between any two pieces."""
-        return " ".join(self.text.split())
+from tests.report.elements import Elements
 
 
 def test_every_figure_stands_in_the_page(report: dict[str, Any], thumbnails: Thumbnails) -> None:
@@ -151,14 +116,6 @@ def test_hostile_texts_stay_texts(hostile: dict[str, Any]) -> None:
     assert not parsed.all("img")
     assert not [key for _, attributes in parsed.elements for key in attributes if key[:2] == "on"]
     assert hostile["ranked"]["best"][0]["query"]["path"] in parsed.words()
-
-
-def test_undecodable_names_are_shown_as_escapes(report: dict[str, Any], tmp_path: Path) -> None:
-    report["ranked"]["best"][0]["query"]["path"] = "caf\udce9.jpg"
-    json_path, html_path = write(report, tmp_path)
-    assert "caf\\udce9.jpg" in html_path.read_text("utf-8")
-    path = json.loads(json_path.read_text("ascii"))["ranked"]["best"][0]["query"]["path"]
-    assert path == "caf\udce9.jpg"
 
 
 def test_the_same_input_gives_the_same_bytes(
@@ -330,79 +287,3 @@ def test_one_result_alone(report: dict[str, Any]) -> None:
 def test_more_results_than_the_headline_holds(report: dict[str, Any]) -> None:
     report["results"] += [{**report["results"][1], "name": f"r{n}"} for n in range(6)]
     assert "The table holds 4 more." in Elements(render(report)).words()
-
-
-def test_json_is_strict_and_in_order(
-    report: dict[str, Any], thumbnails: Thumbnails, tmp_path: Path
-) -> None:
-    json_path, html_path = write(dict(reversed(report.items())), tmp_path / "a" / "b", thumbnails)
-
-    def refuse(word: str) -> None:
-        raise AssertionError(word)
-
-    text = json_path.read_text("utf-8")
-    loaded = json.loads(text, parse_constant=refuse)
-    assert loaded == report
-    assert list(loaded) == list(report)
-    assert "data:image" not in text
-    assert html_path.read_text("utf-8") == render(report, thumbnails)
-    assert sorted(path.name for path in json_path.parent.iterdir()) == [
-        "report.html",
-        "report.json",
-    ]
-
-
-def test_a_wrong_report_writes_nothing(report: dict[str, Any], tmp_path: Path) -> None:
-    report["results"][0]["mAP"] = float("nan")
-    with pytest.raises(InputError):
-        write(report, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_folder_that_nobody_can_make(report: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="cannot be made"):
-        write(report, "/proc/self/out")
-
-
-def test_a_file_in_the_way(report: dict[str, Any], tmp_path: Path) -> None:
-    (tmp_path / "out").write_text("mine")
-    with pytest.raises(InputError, match="is no folder"):
-        write(report, tmp_path / "out")
-    with pytest.raises(InputError, match="is no folder"):
-        write(report, tmp_path / "out" / "deeper")
-    assert (tmp_path / "out").read_text() == "mine"
-
-
-def test_a_reader_never_sees_half_a_page(report: dict[str, Any], tmp_path: Path) -> None:
-    whole = len(render(report))
-    _, html_path = write(report, tmp_path)
-    seen, done = set(), threading.Event()
-
-    def look() -> None:
-        while not done.is_set():
-            seen.add(len(html_path.read_text("utf-8")))
-
-    reader = threading.Thread(target=look)
-    reader.start()
-    for _ in range(3):
-        write(report, tmp_path)
-    done.set()
-    reader.join()
-    assert seen == {whole}
-
-
-def test_a_failed_write_leaves_the_old_page(
-    report: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    json_path, _ = write(report, tmp_path)
-    before = json_path.read_bytes()
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    report["regallery"] = "9.9"
-    with pytest.raises(OSError, match="No space left"):
-        write(report, tmp_path)
-    assert json_path.read_bytes() == before
-    assert len(list(tmp_path.iterdir())) == 2

@@ -1,0 +1,96 @@
+"""report.json and report.html as files: strict, whole, and safely written."""
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.report.page import render, write
+from pipeline.report.thumbnails import Thumbnails
+
+
+def test_json_is_strict_and_in_order(
+    report: dict[str, Any], thumbnails: Thumbnails, tmp_path: Path
+) -> None:
+    json_path, html_path = write(dict(reversed(report.items())), tmp_path / "a" / "b", thumbnails)
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    text = json_path.read_text("utf-8")
+    loaded = json.loads(text, parse_constant=refuse)
+    assert loaded == report
+    assert list(loaded) == list(report)
+    assert "data:image" not in text
+    assert html_path.read_text("utf-8") == render(report, thumbnails)
+    assert sorted(path.name for path in json_path.parent.iterdir()) == [
+        "report.html",
+        "report.json",
+    ]
+
+
+def test_a_wrong_report_writes_nothing(report: dict[str, Any], tmp_path: Path) -> None:
+    report["results"][0]["mAP"] = float("nan")
+    with pytest.raises(InputError):
+        write(report, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_nobody_can_make(report: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="cannot be made"):
+        write(report, "/proc/self/out")
+
+
+def test_a_file_in_the_way(report: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(InputError, match="is no folder"):
+        write(report, tmp_path / "out")
+    with pytest.raises(InputError, match="is no folder"):
+        write(report, tmp_path / "out" / "deeper")
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_reader_never_sees_half_a_page(report: dict[str, Any], tmp_path: Path) -> None:
+    whole = len(render(report))
+    _, html_path = write(report, tmp_path)
+    seen, done = set(), threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            seen.add(len(html_path.read_text("utf-8")))
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    for _ in range(3):
+        write(report, tmp_path)
+    done.set()
+    reader.join()
+    assert seen == {whole}
+
+
+def test_a_failed_write_leaves_the_old_page(
+    report: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    json_path, _ = write(report, tmp_path)
+    before = json_path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    report["regallery"] = "9.9"
+    with pytest.raises(OSError, match="No space left"):
+        write(report, tmp_path)
+    assert json_path.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_undecodable_names_are_shown_as_escapes(report: dict[str, Any], tmp_path: Path) -> None:
+    report["ranked"]["best"][0]["query"]["path"] = "caf\udce9.jpg"
+    json_path, html_path = write(report, tmp_path)
+    assert "caf\\udce9.jpg" in html_path.read_text("utf-8")
+    path = json.loads(json_path.read_text("ascii"))["ranked"]["best"][0]["query"]["path"]
+    assert path == "caf\udce9.jpg"
