@@ -131,7 +131,7 @@ def extract(
 
 def describe(result: Extracted | Planned) -> RenderableType:
     """A few lines: what the source held, what was or would be done, where the gallery stands."""
-    from pipeline.report.figures import count
+    from pipeline.report.figures import count, listed
 
     lines = [
         f"{result.images:,} images: {result.new:,} new, {result.changed:,} changed,"
@@ -178,11 +178,6 @@ def _standing(result: Extracted) -> str:
         f"{result.gallery}: version {result.version}, {result.rows:,} rows of"
         f" {result.dimension} dimensions, recipe {result.fingerprint[:12]}"
     )
-
-
-def listed(counts: dict[str, int]) -> str:
-    """Counts in one line."""
-    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
 
 
 if __name__ == "__main__":

@@ -109,13 +109,14 @@ def import_(
 
 def describe(result: Imported) -> RenderableType:
     """What was imported, and what was not."""
+    from pipeline.report.figures import listed
+
     lines = [
         f"{result.gallery}: version {result.version}, {result.rows:,} rows of"
         f" {result.dimension} dimensions, made by {result.made_by}"
     ]
     if result.rejects:
-        told = ", ".join(f"{reason} {count:,}" for reason, count in result.rejects.items())
-        lines.append(f"rejects: {told}")
+        lines.append(f"rejects: {listed(result.rejects)}")
     return Group(*(Text(line) for line in lines))
 
 

@@ -88,7 +88,7 @@ def info(
 
 def describe(result: Info) -> RenderableType:
     """Facts in two columns, then the latest versions."""
-    from pipeline.report.figures import count
+    from pipeline.report.figures import count, listed, scalar
 
     if result.versions_only:
         return _versions(result.versions)
@@ -103,11 +103,11 @@ def describe(result: Info) -> RenderableType:
         **({"derived": result.derived} if result.derived else {}),
         "identities": f"{result.identities:,}; {result.distractors:,} rows of distractors,"
         f" {result.junk:,} of junk",
-        "cameras": _counts(result.cameras) or "unknown",
-        "unknown values": _counts(result.nulls) or "none",
-        "rejects": _counts(result.rejects) or "none",
+        "cameras": listed(result.cameras) or "unknown",
+        "unknown values": listed(result.nulls) or "none",
+        "rejects": listed(result.rejects) or "none",
         "recipe": result.fingerprint,
-        **{f"  {name}": _value(value) for name, value in result.recipe.items()},
+        **{f"  {name}": scalar(value) for name, value in result.recipe.items()},
     }
     for name, text in shown.items():
         facts.add_row(name, Text(text))
@@ -128,14 +128,6 @@ def _versions(versions: list[dict[str, Any]]) -> Table:
             each["run_id"] or "",
         )
     return table
-
-
-def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{name or '(unknown)'} {count:,}" for name, count in counts.items())
-
-
-def _value(value: Any) -> str:
-    return ", ".join(f"{each:g}" for each in value) if isinstance(value, tuple) else str(value)
 
 
 if __name__ == "__main__":

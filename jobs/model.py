@@ -178,6 +178,8 @@ def _info(file: Any, wanted: Any, run: dict[str, Any], *, speed: bool) -> ModelI
 
 
 def _told(result: ModelInfo) -> dict[str, str]:
+    from pipeline.report.figures import scalar
+
     several = "s" if result.threads > 1 else ""
     on = f"batches of {result.batch_size}, {result.threads} thread{several}"
     return {
@@ -186,7 +188,7 @@ def _told(result: ModelInfo) -> dict[str, str]:
         "feature": f"{result.dimension} dimensions",
         "parameters": f"{result.parameters:,}",
         "recipe": result.fingerprint,
-        **{f"  {name}": _value(value) for name, value in result.recipe.items()},
+        **{f"  {name}": scalar(value) for name, value in result.recipe.items()},
         **({"speed": f"crops a second, {on}"} if result.speeds else {}),
         **{f"  {name}": f"{value:,.1f}" for name, value in result.speeds.items()},
         **{f"  {name}": f"not measured: {why}" for name, why in result.not_measured.items()},
@@ -210,10 +212,6 @@ def _written(result: Exported) -> dict[str, str]:
             for name in ("mAP", "rank-1")
         )
     return told
-
-
-def _value(value: Any) -> str:
-    return ", ".join(f"{each:g}" for each in value) if isinstance(value, tuple) else str(value)
 
 
 if __name__ == "__main__":

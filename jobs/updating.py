@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.extract import Extracted, Planned, listed
+from jobs.extract import Extracted, Planned
 from jobs.extraction import commit_units, cut_units, extract_units, keep_plan, on_cluster
 from jobs.flags import ActorFlags, UpdateFlags, WorkFlags
 from jobs.wanted import Wanted
@@ -24,6 +24,7 @@ from pipeline.gallery.schema import content_hash, row_schema
 from pipeline.gallery.seen_file import add_seen, read_seen
 from pipeline.gallery.table import Gallery
 from pipeline.gallery.unit_files import UnitTarget
+from pipeline.report.figures import listed
 from pipeline.stages.extract import UnitExtractor, Work
 
 ALWAYS_ALLOWED_REJECTS = 10

@@ -126,7 +126,7 @@ def scalar(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.12g}"
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return ", ".join(scalar(element) for element in value)
     return str(value)
 
@@ -138,6 +138,15 @@ def count(number: int, one: str, many: str | None = None) -> str:
     ('1 query', '19,732 rows')
     """
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def listed(counts: Mapping[str, int]) -> str:
+    """Counts by name in one line.
+
+    >>> listed({"c1": 1200, "": 3})
+    'c1 1,200, (unknown) 3'
+    """
+    return ", ".join(f"{name or '(unknown)'} {number:,}" for name, number in counts.items())
 
 
 def seconds(duration: float) -> str:
