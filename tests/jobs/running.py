@@ -4,6 +4,9 @@ import json
 
 from jobs import cli
 
+SIZE = ("--height", 32, "--width", 16, "--layout", "market1501", "--actors", 0)
+"""The recipe, layout and place of a small extraction."""
+
 
 def run(capsys, *arguments):
     """Exit status, what was printed, and what was told, of one command line."""

@@ -9,8 +9,7 @@ import torch
 from PIL import Image
 from torchvision.models import resnet18
 
-from tests.jobs.running import refused, result
-from tests.jobs.test_extract import SIZE
+from tests.jobs.running import SIZE, refused, result
 from tests.stages.making import save_crop, save_network, save_source
 
 

@@ -12,8 +12,7 @@ from pipeline.gallery.derived import derivation
 from pipeline.gallery.table import Gallery
 from tests import oracles
 from tests.gallery.making import new_gallery, unit
-from tests.jobs.running import refused, result, run
-from tests.jobs.test_extract import SIZE
+from tests.jobs.running import SIZE, refused, result, run
 from tests.stages.making import save_network, save_source
 
 MODEL = Path(camera_normalization.__file__).with_name("demo.onnx")

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.gallery.table import Gallery
-from tests.jobs.running import refused, result
-from tests.jobs.test_extract import SIZE
+from tests.jobs.running import SIZE, refused, result
 from tests.stages.making import save_crop, save_network, save_source
 
 

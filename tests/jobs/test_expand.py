@@ -8,8 +8,7 @@ from pipeline.gallery.derived import derivation, is_made_from
 from pipeline.gallery.table import Gallery
 from tests.gallery.crashing import interrupted
 from tests.gallery.making import new_gallery, path_of, unit
-from tests.jobs.running import refused, result, run
-from tests.jobs.test_extract import SIZE
+from tests.jobs.running import SIZE, refused, result, run
 from tests.stages.making import save_network, save_source
 
 FLAGS = ("-k", 4, "--alpha", 2)

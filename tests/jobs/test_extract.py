@@ -8,20 +8,12 @@ import pytest
 from pipeline.gallery.table import Gallery
 from tests.jobs.killing import start
 from tests.jobs.running import refused, result, run
-from tests.stages.making import save_crop, save_network, save_source
-
-SIZE = ("--height", 32, "--width", 16, "--layout", "market1501", "--actors", 0)
+from tests.stages.making import save_crop, save_source
 
 
 @pytest.fixture
 def source(tmp_path):
     return save_source(tmp_path / "source", 40)
-
-
-@pytest.fixture
-def command(tmp_path, source):
-    network = save_network(tmp_path).path
-    return ("extract", source, "--gallery", tmp_path / "gallery", "--model", network, *SIZE)
 
 
 def table(command):

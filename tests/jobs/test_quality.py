@@ -8,8 +8,7 @@ from pipeline.archive.decoding import decode
 from pipeline.core.crop_quality import quality
 from pipeline.gallery.table import Gallery
 from tests.jobs.running import refused, result
-from tests.jobs.test_extract import SIZE
-from tests.stages.making import save_network, save_source
+from tests.stages.making import save_source
 
 
 @pytest.fixture
@@ -19,12 +18,6 @@ def source(tmp_path):
         path = folder / f"0009_c1s1_{number:06d}_00.png"
         Image.fromarray(np.full((32, 16, 3), number, np.uint8)).save(path)
     return folder
-
-
-@pytest.fixture
-def command(tmp_path, source):
-    network = save_network(tmp_path).path
-    return ("extract", source, "--gallery", tmp_path / "gallery", "--model", network, *SIZE)
 
 
 def stored(command):

@@ -6,8 +6,7 @@ from pipeline.archive import listing
 from pipeline.gallery.schema import SCALAR_COLUMNS
 from pipeline.gallery.table import Gallery
 from tests.archive.test_tars import save_tar
-from tests.jobs.running import refused, result
-from tests.jobs.test_extract import SIZE
+from tests.jobs.running import SIZE, refused, result
 from tests.stages.making import save_network, save_source
 
 

@@ -6,8 +6,7 @@ from PIL import Image
 
 from pipeline.gallery.table import Gallery
 from tests.jobs.labelled import labelled_gallery, people
-from tests.jobs.running import refused, result, run
-from tests.jobs.test_extract import SIZE
+from tests.jobs.running import SIZE, refused, result, run
 from tests.stages.making import Tiny, save_crop, save_network, save_source
 
 

@@ -9,19 +9,13 @@ from pipeline.gallery.table import Gallery
 from pipeline.model import networks
 from tests.archive.test_tars import save_tar
 from tests.jobs.running import refused, result, run
-from tests.jobs.test_extract import SIZE, table
-from tests.stages.making import save_crop, save_network, save_source
+from tests.jobs.test_extract import table
+from tests.stages.making import save_crop, save_source
 
 
 @pytest.fixture
 def source(tmp_path):
     return save_source(tmp_path / "source", 20)
-
-
-@pytest.fixture
-def command(tmp_path, source):
-    network = save_network(tmp_path).path
-    return ("extract", source, "--gallery", tmp_path / "gallery", "--model", network, *SIZE)
 
 
 @pytest.fixture
