@@ -37,15 +37,23 @@ def clustered(rows, dimension, falling=0.0, seed=0):
     return out
 
 
-def race(script, names, folder, arguments, rounds, environment=None):
-    """The figures of every contestant of a script, round by round, on what `folder` holds."""
+def race(script, names, folder, arguments, rounds, environments=None):
+    """The figures of every contestant of a script, round by round, on what `folder` holds.
+
+    `environments` gives some contestants an environment other than the one that is.
+    """
+    environments = environments or {}
     runs = {name: [] for name in names}
     for _ in range(rounds):
         for name, figures in runs.items():
             command = [sys.executable, script, "--contestant", name, "--folder", str(folder)]
             command += [str(each) for each in arguments]
             printed = subprocess.run(
-                command, env=environment, check=True, stdout=subprocess.PIPE, text=True
+                command,
+                env=environments.get(name),
+                check=True,
+                stdout=subprocess.PIPE,
+                text=True,
             )
             figures.append(json.loads(printed.stdout))
     return runs
@@ -68,9 +76,14 @@ def enter(name, run, folder, arguments=(), small=()):
     print(json.dumps(figures))
 
 
+def own_kernels():
+    """The environment in which OpenBLAS takes what kernels it likes."""
+    return {name: v for name, v in os.environ.items() if not name.startswith("OPENBLAS_")}
+
+
 def best_kernels():
     """The environment in which OpenBLAS takes its fastest kernels for this processor."""
-    environment = {name: v for name, v in os.environ.items() if not name.startswith("OPENBLAS_")}
+    environment = own_kernels()
     flags = Path("/proc/cpuinfo").read_text().split()
     if "avx512f" in flags:
         environment["OPENBLAS_CORETYPE"] = "SkylakeX"

@@ -82,7 +82,7 @@ def differences(crops):
     gaps = []
     for crop in crops[:200]:
         pillow = np.asarray(Image.fromarray(crop).resize(SIZE[::-1], Image.Resampling.BICUBIC))
-        ours = resize(crop, *SIZE).permute(1, 2, 0).numpy()
+        ours = resize(crop, *SIZE).transpose(1, 2, 0)
         gaps.append(np.abs(ours.astype(int) - pillow).ravel())
     gaps = np.concatenate(gaps)
     return (gaps > 0).mean(), gaps.max()

@@ -120,7 +120,8 @@ def main():
         make(folder, chosen.queries, chosen.gallery_rows, chosen.dimension)
         make(folder / "small", 700, 3000, chosen.dimension)
         names = chosen.only or list(CONTESTANTS)
-        runs = race(__file__, names, folder, arguments, chosen.rounds, best_kernels())
+        environments = dict.fromkeys(names, best_kernels())
+        runs = race(__file__, names, folder, arguments, chosen.rounds, environments)
         print(f"{chosen.queries} queries, {chosen.gallery_rows} rows, d = {chosen.dimension}")
         show(runs, "sorting")
         if ranked < chosen.queries and "sorting" in names:

@@ -1,47 +1,32 @@
-"""From decoded crops to the network's input: resized, then normalised.
-
-The resize is antialiased bicubic (a = -0.5, support widened when shrinking), columns first and then
-rows, each pass rounded to uint8, with 16-bit weights: torchvision's, which is Pillow's filter in
-narrower weights. Beside Pillow (22-bit weights) most bytes are equal and the others differ by 1 or
-2 levels of 255, as long as Pillow too does the columns first (always before version 13).
-"""
+"""From decoded crops to the network's input: resized, then normalised."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional
 
 from pipeline.errors import InputError
 from pipeline.model.recipe import Recipe
+from pipeline.model.resampling import resample
 
 
-def resize(image: NDArray[np.uint8], height: int, width: int) -> torch.Tensor:
+def resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     """A crop uint8 `[H, W, 3]` at `height` x `width`, as uint8 `[3, height, width]`.
 
-    The result lies in channels-last memory of its own. Raises InputError for any other image.
+    Raises InputError for any other image.
 
     >>> resize(np.full((4, 2, 3), 7, np.uint8), 8, 4).shape
-    torch.Size([3, 8, 4])
+    (3, 8, 4)
     """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise InputError(
-            f"a crop must be uint8 of shape [H, W, 3], not {image.dtype} of {list(image.shape)}"
-        )
-    # PyTorch takes no read-only and no mirrored memory; a plain array is not copied.
-    source = torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1)
-    # Channels last from end to end: the other memory format takes a slower path.
-    resized = functional.resize(
-        source, [height, width], interpolation=InterpolationMode.BICUBIC, antialias=True
-    )
-    return resized.clone() if resized is source else resized
+    out = np.empty((3, height, width), np.uint8)
+    resample(_checked(image), out)
+    return out
 
 
 def letterbox(
     image: NDArray[np.uint8], height: int, width: int, colour: Sequence[int]
-) -> torch.Tensor:
+) -> NDArray[np.uint8]:
     """A crop uint8 `[H, W, 3]` as large as fits in `height` x `width` in its own aspect ratio.
 
     It is centred (an odd pixel goes below and to the right) on `colour` (three levels, RGB).
@@ -50,17 +35,32 @@ def letterbox(
     >>> letterbox(np.full((2, 2, 3), 9, np.uint8), 4, 2, (0, 0, 0))[0].tolist()
     [[0, 0], [9, 9], [9, 9], [0, 0]]
     """
-    ratio = min(height / max(image.shape[0], 1), width / max(image.shape[1], 1))
-    inner = [
-        min(max(1, round(side * ratio)), limit)
-        for side, limit in zip(image.shape[:2], (height, width), strict=True)
-    ]
-    top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
-    canvas = torch.empty((height, width, 3), dtype=torch.uint8)
-    canvas[:] = torch.tensor(colour, dtype=torch.uint8)
-    framed = canvas.permute(2, 0, 1)
-    framed[:, top : top + inner[0], left : left + inner[1]] = resize(image, inner[0], inner[1])
-    return framed
+    out = np.empty((3, height, width), np.uint8)
+    _resample_letterboxed(_checked(image), out, colour)
+    return out
+
+
+def _checked(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The crop in memory of rows one after the other; what already is, is not copied."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise InputError(
+            f"a crop must be uint8 of shape [H, W, 3], not {image.dtype} of {list(image.shape)}"
+        )
+    return np.ascontiguousarray(image)
+
+
+def _resample_letterboxed(
+    image: NDArray[np.uint8], out: NDArray[np.uint8], colour: Sequence[int]
+) -> None:
+    size = out.shape[1:]
+    ratio = min(after / before for before, after in zip(image.shape, size, strict=False))
+    height, width = (
+        min(max(1, round(before * ratio)), after)
+        for before, after in zip(image.shape, size, strict=False)
+    )
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    out[:] = np.array(colour, np.uint8)[:, None, None]
+    resample(image, out[:, top : top + height, left : left + width])
 
 
 def padding_colour(recipe: Recipe) -> tuple[int, int, int]:
@@ -75,8 +75,8 @@ def padding_colour(recipe: Recipe) -> tuple[int, int, int]:
 
 
 def empty_batch(rows: int, size: tuple[int, int], *, pinned: bool = False) -> torch.Tensor:
-    """Memory for a batch uint8 `[rows, 3, *size]`, channels last; pinned for copies to a GPU."""
-    return torch.zeros((rows, *size, 3), dtype=torch.uint8, pin_memory=pinned).permute(0, 3, 1, 2)
+    """Memory for a batch uint8 `[rows, 3, *size]`; pinned for copies to a GPU."""
+    return torch.zeros((rows, 3, *size), dtype=torch.uint8, pin_memory=pinned)
 
 
 def fill(batch: torch.Tensor, images: Sequence[NDArray[np.uint8]], recipe: Recipe) -> torch.Tensor:
@@ -85,9 +85,12 @@ def fill(batch: torch.Tensor, images: Sequence[NDArray[np.uint8]], recipe: Recip
     Each is resized from its original to the batch's size; rows beyond the crops become black.
     `batch` is reused from call to call, because fresh memory costs more than the resize.
     """
-    size, colour = (batch.shape[2], batch.shape[3]), padding_colour(recipe)
-    for row, image in enumerate(images):
-        batch[row] = letterbox(image, *size, colour) if recipe.letterbox else resize(image, *size)
+    colour = padding_colour(recipe)
+    for image, out in zip(images, batch.numpy(), strict=False):
+        if recipe.letterbox:
+            _resample_letterboxed(_checked(image), out, colour)
+        else:
+            resample(_checked(image), out)
     batch[len(images) :].zero_()
     return batch
 

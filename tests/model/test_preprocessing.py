@@ -1,12 +1,13 @@
 """Resizing against an oracle and Pillow; normalising against the formula."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -36,27 +37,20 @@ def cubic(x: float) -> float:
 
 
 def oracle_pass(image: NDArray[np.uint8], length: int) -> NDArray[np.uint8]:
-    """The first axis resized to `length`: weights in 16 bits, sums in whole numbers, rounded."""
+    """The first axis resized to `length`: weights in 22 bits, sums in whole numbers, rounded."""
     before = len(image)
-    if before == length:
-        return image
     stretch = max(before / length, 1.0)
-    rows = []
+    result = np.empty((length, *image.shape[1:]), np.uint8)
     for place in range(length):
-        centre = (place + 0.5) * before / length
+        centre = (place + 0.5) * (before / length)
         first = max(int(centre - 2 * stretch + 0.5), 0)
         last = min(int(centre + 2 * stretch + 0.5), before)
         weights = [cubic((i - centre + 0.5) / stretch) for i in range(first, last)]
-        rows.append((first, [w / sum(weights) for w in weights]))
-    largest = max(max(weights) for _, weights in rows)
-    bits = next(b for b in range(23) if b == 22 or int(0.5 + largest * 2 ** (b + 1)) >= 1 << 15)
-    result = np.empty((length, *image.shape[1:]), np.uint8)
-    for place, (first, weights) in enumerate(rows):
-        total = np.full(image.shape[1:], 1 << (bits - 1))
+        total = np.full(image.shape[1:], 1 << 21)
         for i, weight in enumerate(weights):
-            whole = math.floor(abs(weight) * 2**bits + 0.5) * (1 if weight >= 0 else -1)
+            whole = math.floor(abs(weight) / sum(weights) * 2**22 + 0.5) * (-1 if weight < 0 else 1)
             total += image[first + i].astype(int) * whole
-        result[place] = np.clip(total >> bits, 0, 255)
+        result[place] = np.clip(total >> 22, 0, 255)
     return result
 
 
@@ -66,12 +60,13 @@ def oracle(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint
 
 
 def pillow(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
-    return np.asarray(resized)
+    # In two steps: Pillow 13 and later take columns first where a picture loses much height.
+    wide = Image.fromarray(image).resize((width, len(image)), Image.Resampling.BICUBIC)
+    return np.asarray(wide.resize((width, height), Image.Resampling.BICUBIC))
 
 
-def shown(batch: torch.Tensor) -> NDArray[np.uint8]:
-    return batch.permute(1, 2, 0).numpy()
+def shown(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.moveaxis(picture, 0, 2)
 
 
 sides = st.integers(1, 90)
@@ -87,16 +82,36 @@ def test_resize_is_the_oracle_to_the_bit(
     assert np.array_equal(shown(resize(image, to_height, to_width)), expected)
 
 
-def test_real_crops_are_the_oracles_and_within_two_levels_of_pillow(pedestrians: Path) -> None:
-    apart = total = 0
-    for place, image in enumerate(real_crops(pedestrians, 63)):
-        ours, theirs = shown(resize(image, 256, 128)), pillow(image, 256, 128)
-        if place < 8:
-            assert np.array_equal(ours, oracle(image, 256, 128))
-        difference = np.abs(ours.astype(int) - theirs)
-        assert difference.max() <= 2
-        apart, total = apart + np.count_nonzero(difference), total + difference.size
-    assert apart / total < 0.01
+@settings(max_examples=200, deadline=None)
+@given(sides, sides, sides, sides, st.integers(0, 2**32 - 1))
+@example(64, 64, 128, 64, 0)
+@example(65, 15, 127, 129, 0)
+@example(1, 1, 300, 17, 0)
+@example(300, 600, 256, 128, 0)
+def test_resize_is_pillows_to_the_bit(
+    height: int, width: int, to_height: int, to_width: int, seed: int
+) -> None:
+    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    assert np.array_equal(
+        shown(resize(image, to_height, to_width)), pillow(image, to_height, to_width)
+    )
+
+
+def test_real_crops_are_pillows_to_the_bit(pedestrians: Path) -> None:
+    for image in real_crops(pedestrians, 63):
+        ours = shown(resize(image, 256, 128))
+        assert np.array_equal(ours, pillow(image, 256, 128))
+        if len(image) <= 256:
+            once = Image.fromarray(image).resize((128, 256), Image.Resampling.BICUBIC)
+            assert np.array_equal(ours, once)
+
+
+def test_threads_resize_beside_each_other() -> None:
+    images = crops(40)
+    alone = [resize(image, 70, 33) for image in images]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda image: resize(image, 70, 33), images))
+    assert all(map(np.array_equal, together, alone))
 
 
 def test_shrinking_is_antialiased() -> None:
@@ -114,7 +129,7 @@ def test_any_memory_layout_is_read_alike() -> None:
     frozen.flags.writeable = False
     mirrored = np.ascontiguousarray(image[:, ::-1])[:, ::-1]
     for other in (frozen, mirrored, np.asfortranarray(image)):
-        assert torch.equal(resize(other, 32, 16), expected)
+        assert np.array_equal(resize(other, 32, 16), expected)
 
 
 def test_result_never_shares_memory_with_the_crop() -> None:
@@ -166,7 +181,7 @@ def test_letterbox_keeps_the_aspect_ratio(
 
 def test_letterbox_of_the_same_shape_is_the_resize() -> None:
     image = np.random.default_rng(0).integers(0, 256, (40, 20, 3), dtype=np.uint8)
-    assert torch.equal(letterbox(image, 64, 32, (1, 2, 3)), resize(image, 64, 32))
+    assert np.array_equal(letterbox(image, 64, 32, (1, 2, 3)), resize(image, 64, 32))
 
 
 def test_letterbox_pads_with_the_recipes_mean() -> None:
@@ -191,9 +206,9 @@ def test_batch_is_filled_with_black() -> None:
     images = crops(2)
     batch = prepared(images, PLAIN, (16, 8), 5)
     assert batch.shape == (5, 3, 16, 8)
-    assert batch.is_contiguous(memory_format=torch.channels_last)
+    assert batch.is_contiguous()
     for row, image in enumerate(images):
-        assert torch.equal(batch[row], resize(image, 16, 8))
+        assert np.array_equal(batch[row], resize(image, 16, 8))
     assert not batch[2:].any()
 
 
