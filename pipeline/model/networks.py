@@ -1,4 +1,8 @@
-"""Network files: their hash, the recipe they start from, and loading them."""
+"""Network files: their hash, the recipe they start from, and loading them.
+
+Networks that are built here are imported where they are: torchvision's models, which they rest on,
+take longer to import than all the rest, and every worker would wait for them.
+"""
 
 import hashlib
 from collections.abc import Mapping
@@ -11,9 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.model.architectures import architecture_recipe, load_architecture
-from pipeline.model.backbone import backbone_input_size, check_name, load_backbone
 from pipeline.model.checkpoints import load_state
+from pipeline.model.folding import fold_normalisations
 from pipeline.model.kinds import BACKBONE, canonical, needs_checkpoint, network_kind
 from pipeline.model.onnx_network import OnnxNetwork, onnx_files, onnx_input_size
 from pipeline.model.openvino_network import (
@@ -30,6 +33,8 @@ from pipeline.model.torch_network import (
     load_torchscript,
 )
 
+_PROBED = 2
+"""Rows that tell what comes out of a network that is built here, which takes any number."""
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 
@@ -70,6 +75,8 @@ class NetworkFile:
                 )
             return
         if self.backbone is not None:
+            from pipeline.model.backbone import check_name
+
             check_name(self.backbone)
         if self.checkpoint is None:
             raise InputError(
@@ -134,9 +141,15 @@ def open_network(
     if file.checkpoint is not None:
         fixed = input_size(file)
         check_size(path, fixed, size)
-        module = load_module(file).to(device)
+        module = fold_normalisations(load_module(file)).to(device)
         return TorchNetwork(
-            path, module, **shape, precision=precision, input_size=fixed, compiled=compiled
+            path,
+            module,
+            **shape,
+            precision=precision,
+            input_size=fixed,
+            compiled=compiled,
+            probed=None if compiled else _PROBED,
         )
     kind = network_kind(path)
     if compiled and kind != "export":
@@ -175,15 +188,23 @@ def load_module(file: NetworkFile) -> torch.nn.Module:
     if file.checkpoint is None:
         raise InputError(f"{file.path}: is a network file, not a network that is built here")
     if file.backbone is not None:
+        from pipeline.model.backbone import load_backbone
+
         return load_backbone(file.backbone, file.checkpoint)
+    from pipeline.model.architectures import load_architecture
+
     return load_architecture(file.path, file.checkpoint)
 
 
 def input_size(file: NetworkFile) -> tuple[int, int] | None:
     """The (height, width) that a network fixes, or None where it is free or the file is silent."""
     if file.backbone is not None:
+        from pipeline.model.backbone import backbone_input_size
+
         return backbone_input_size(file.backbone)
     if file.checkpoint is not None:
+        from pipeline.model.architectures import architecture_recipe
+
         return architecture_recipe(file.path, file.checkpoint)[1]
     kind = network_kind(file.path)
     if kind == "onnx":
@@ -203,6 +224,8 @@ def default_recipe(file: NetworkFile, fields: Mapping[str, Any] | None = None) -
     given = dict(fields or {})
     check_fields(given, "recipe")
     if file.checkpoint is not None and file.backbone is None:
+        from pipeline.model.architectures import architecture_recipe
+
         own, fixed = architecture_recipe(file.path, file.checkpoint)
         given = {**own, **given}
     else:

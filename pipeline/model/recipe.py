@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pipeline.errors import InputError
 
 # Stands in the canonical JSON: a change of what the fields mean must change every fingerprint.
-_FORMAT = 1
+_FORMAT = 2  # 1: another resize, a level or two of 255 from Pillow's
 _LATER: dict[str, Any] = {"five_crops": False}
 _LONGEST_SIDE = 4096
 _LARGEST_SCALE = 8.0
@@ -109,7 +109,8 @@ class Recipe:
         written = fields.pop("format", None)
         if written != _FORMAT:
             raise InputError(
-                f"recipe: written in format {written!r}, this version reads format {_FORMAT}"
+                f"recipe: written in format {written!r}, this version reads format {_FORMAT}: "
+                "features of the two do not compare; extract them again"
             )
         names = {field.name for field in dataclasses.fields(Recipe)}
         fields = {**_LATER, **fields}

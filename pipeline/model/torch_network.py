@@ -29,7 +29,8 @@ class TorchNetwork:
     `batch_size` and `size` (height, width) those it is to be run at otherwise. float16 and bfloat16
     run under autocast. `compiled` lets `torch.compile` write code for the processor first, which
     takes a minute and a C++ compiler. Raises InputError where it does not run at `size` or has not
-    one feature output `[B, D]`.
+    one feature output `[B, D]`: it is run on black first, in a whole batch, or in one of `probed`
+    rows where any number will do.
     """
 
     def __init__(
@@ -44,13 +45,14 @@ class TorchNetwork:
         batch: int | None = None,
         input_size: tuple[int, int] | None = None,
         compiled: bool = False,
+        probed: int | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.batch, self.input_size = batch, input_size
         self._run = torch.compile(run) if compiled else run
         self._half = _HALVES.get(precision)
         check_size(path, input_size, size)
-        self._output, self.dimension = self._probe(path, (batch or batch_size, 3, *size))
+        self._output, self.dimension = self._probe(path, (probed or batch or batch_size, 3, *size))
 
     def __call__(self, images: torch.Tensor) -> NDArray[np.float32]:
         """Features float32 `[B, D]` of normalised images float32 `[B, 3, H, W]`."""
