@@ -32,7 +32,6 @@ from pipeline.model.torch_network import torch_threads
 
 Crops = list[NDArray[np.uint8]]
 
-_CALIBRATED_AT_ONCE = 8
 _COPIES: tuple[tuple[Target, str], ...] = (("onnx", "onnxruntime"), ("openvino", "openvino"))
 
 
@@ -208,9 +207,9 @@ def _quantized(
 
 
 def _batches(sample: Crops, recipe: Recipe) -> Iterator[NDArray[np.float32]]:
-    for start in range(0, len(sample), _CALIBRATED_AT_ONCE):
-        crops = sample[start : start + _CALIBRATED_AT_ONCE]
-        pixels = fill(empty_batch(len(crops), (recipe.height, recipe.width)), crops, recipe)
+    """Crop by crop: the calibration takes batches of one size only."""
+    for crop in sample:
+        pixels = fill(empty_batch(1, (recipe.height, recipe.width)), [crop], recipe)
         yield normalise(pixels, recipe).numpy()
 
 
