@@ -133,16 +133,20 @@ def _weighted_means(
     dimension = rows.shape[1]
     total = np.empty(dimension, np.float64)
     for i in range(rows.shape[0]):
+        own, mean = rows[i], out[i]
         for t in range(dimension):
-            total[t] = rows[i, t]
+            total[t] = own[t]
         for j in range(local.shape[1]):
             if local[i, j] >= 0:
+                # Named outside of the loop, which is a vector's then.
+                weight, neighbor = weights[i, j], gathered[local[i, j]]
                 for t in range(dimension):
-                    total[t] += weights[i, j] * gathered[local[i, j], t]
+                    total[t] += weight * neighbor[t]
         square = 0.0
         for t in range(dimension):
             square += total[t] * total[t]
         length = np.sqrt(square)
+        # 1e-6 is what the rounding of float32 unit vectors may leave of a sum that cancels.
+        cancelled = length <= 1e-6
         for t in range(dimension):
-            # 1e-6 is what the rounding of float32 unit vectors may leave of a sum that cancels.
-            out[i, t] = np.float32(total[t] / length) if length > 1e-6 else rows[i, t]
+            mean[t] = own[t] if cancelled else np.float32(total[t] / length)
