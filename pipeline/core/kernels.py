@@ -23,6 +23,7 @@ __all__ = [
     "at_least",
     "at_least_either",
     "first_bit",
+    "four_scores",
     "lengths",
     "longest",
     "pair_scores",
@@ -65,48 +66,77 @@ def _fused(builder: Any, kind: Any, name: str) -> Any:
     )
 
 
+def _dots(builder: Any, rows: list[Any], columns: list[Any], n: Any) -> list[Any]:
+    """Dot products of `n` floats at each of `rows` with each of `columns` (addresses), row by row.
+
+    This is the order of summation, whatever stands beside a pair: what is loaded serves them all.
+    """
+    index = n.type
+    fma_vector = _fused(builder, _VECTOR, "llvm.fma.v16f32")
+    fma_scalar = _fused(builder, _F32, "llvm.fma.f32")
+    step = _LANES * _ACCUMULATORS
+    pairs = [(r, c) for r in range(len(rows)) for c in range(len(columns))]
+    sums = {
+        (*pair, lane): cgutils.alloca_once_value(builder, ir.Constant(_VECTOR, [0.0] * _LANES))
+        for pair in pairs
+        for lane in range(_ACCUMULATORS)
+    }
+
+    def bound(width: int) -> Any:
+        return builder.mul(builder.sdiv(n, ir.Constant(index, width)), ir.Constant(index, width))
+
+    def add(at: Any, lane: int) -> None:
+        x = [_load(builder, row, at, _VECTOR) for row in rows]
+        y = [_load(builder, column, at, _VECTOR) for column in columns]
+        for r, c in pairs:
+            place = sums[r, c, lane]
+            held = builder.load(place, typ=_VECTOR)
+            builder.store(builder.call(fma_vector, [x[r], y[c], held]), place)
+
+    zero = ir.Constant(index, 0)
+    whole, vectors = bound(step), bound(_LANES)
+    with cgutils.for_range_slice(builder, zero, whole, ir.Constant(index, step)) as (i, _):
+        for lane in range(_ACCUMULATORS):
+            add(builder.add(i, ir.Constant(index, lane * _LANES)), lane)
+    with cgutils.for_range_slice(builder, whole, vectors, ir.Constant(index, _LANES)) as (i, _):
+        add(i, 0)
+    results = []
+    for r, c in pairs:
+        first, second, third, fourth = (
+            builder.load(sums[r, c, lane], typ=_VECTOR) for lane in range(_ACCUMULATORS)
+        )
+        halves = builder.fadd(first, second), builder.fadd(third, fourth)
+        total = _sum_lanes(builder, builder.fadd(*halves))
+        results.append(cgutils.alloca_once_value(builder, total))
+    with cgutils.for_range_slice(builder, vectors, n, ir.Constant(index, 1)) as (i, _):
+        for (r, c), result in zip(pairs, results, strict=True):
+            x, y = _load(builder, rows[r], i, _F32), _load(builder, columns[c], i, _F32)
+            held = builder.load(result, typ=_F32)
+            builder.store(builder.call(fma_scalar, [x, y, held]), result)
+    return [builder.load(result, typ=_F32) for result in results]
+
+
 @intrinsic
 def _dot(_typing: Any, _a: Any, _b: Any, _n: Any) -> Any:
-    """Dot product of `n` floats at two addresses, in the fixed order of this module."""
+    """Dot product of `n` floats at two addresses."""
     signature = types.float32(types.intp, types.intp, types.intp)
 
     def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         a, b, n = args
-        index = n.type
-        fma_vector = _fused(builder, _VECTOR, "llvm.fma.v16f32")
-        fma_scalar = _fused(builder, _F32, "llvm.fma.f32")
-        step = _LANES * _ACCUMULATORS
-        sums = [cgutils.alloca_once(builder, _VECTOR) for _ in range(_ACCUMULATORS)]
-        for place in sums:
-            builder.store(ir.Constant(_VECTOR, [0.0] * _LANES), place)
+        return _dots(builder, [a], [b], n)[0]
 
-        def bound(width: int) -> Any:
-            return builder.mul(
-                builder.sdiv(n, ir.Constant(index, width)), ir.Constant(index, width)
-            )
+    return signature, codegen
 
-        zero = ir.Constant(index, 0)
-        whole, vectors = bound(step), bound(_LANES)
-        with cgutils.for_range_slice(builder, zero, whole, ir.Constant(index, step)) as (i, _):
-            for lane, place in enumerate(sums):
-                at = builder.add(i, ir.Constant(index, lane * _LANES))
-                x, y = _load(builder, a, at, _VECTOR), _load(builder, b, at, _VECTOR)
-                held = builder.load(place, typ=_VECTOR)
-                builder.store(builder.call(fma_vector, [x, y, held]), place)
-        with cgutils.for_range_slice(builder, whole, vectors, ir.Constant(index, _LANES)) as (i, _):
-            x, y = _load(builder, a, i, _VECTOR), _load(builder, b, i, _VECTOR)
-            held = builder.load(sums[0], typ=_VECTOR)
-            builder.store(builder.call(fma_vector, [x, y, held]), sums[0])
-        first, second, third, fourth = (builder.load(place, typ=_VECTOR) for place in sums)
-        total = _sum_lanes(
-            builder, builder.fadd(builder.fadd(first, second), builder.fadd(third, fourth))
-        )
-        result = cgutils.alloca_once_value(builder, total)
-        with cgutils.for_range_slice(builder, vectors, n, ir.Constant(index, 1)) as (i, _):
-            x, y = _load(builder, a, i, _F32), _load(builder, b, i, _F32)
-            held = builder.load(result, typ=_F32)
-            builder.store(builder.call(fma_scalar, [x, y, held]), result)
-        return builder.load(result, typ=_F32)
+
+@intrinsic
+def _four_dots(_typing: Any, _a: Any, _b: Any, _c: Any, _d: Any, _n: Any) -> Any:
+    """Dot products of `n` floats at each of two addresses with each of two others."""
+    four = types.UniTuple(types.float32, 4)
+    signature = four(types.intp, types.intp, types.intp, types.intp, types.intp)
+
+    def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        a, b, c, d, n = args
+        return context.make_tuple(builder, four, _dots(builder, [a, b], [c, d], n))
 
     return signature, codegen
 
@@ -165,6 +195,15 @@ def _at_least_either(_typing: Any, _address: Any, threshold: Any, _thresholds: A
 def score(a: NDArray[np.float32], b: NDArray[np.float32]) -> np.float32:
     """The similarity of two contiguous vectors `[D]`: their float32 dot product, in fixed order."""
     return _dot(a.ctypes.data, b.ctypes.data, a.shape[0])  # type: ignore[call-arg]
+
+
+@njit(nogil=True, inline="always")
+def four_scores(
+    a: NDArray[np.float32], b: NDArray[np.float32], c: NDArray[np.float32], d: NDArray[np.float32]
+) -> Any:
+    """The scores of a and b with c, d: (ac, ad, bc, bd), in half the time of one after another."""
+    there = c.ctypes.data, d.ctypes.data
+    return _four_dots(a.ctypes.data, b.ctypes.data, *there, a.shape[0])  # type: ignore[call-arg]
 
 
 @njit(nogil=True, inline="always")

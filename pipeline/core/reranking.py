@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.blocks import FeatureRows, StackedRows, Tiling, blocks
 from pipeline.core.farthest import least_scores
-from pipeline.core.kernels import score as pair_score
+from pipeline.core.kernels import four_scores
 from pipeline.core.reciprocal import (
     SparseRows,
     distance,
@@ -293,7 +293,14 @@ def _fill_tile(
 ) -> None:
     """Final distances of all pairs, a few gallery rows at a time, which stay in the cache."""
     for first in range(0, gallery.shape[0], 64):
-        for i in range(queries.shape[0]):
-            for j in range(first, min(first + 64, gallery.shape[0])):
-                s = pair_score(queries[i], gallery[j])
-                out[i, j] = final_distance(s, shared[i, j], greatest[i], lam, squared)
+        last = min(first + 64, gallery.shape[0])
+        for i in range(0, queries.shape[0], 2):
+            below = min(i + 1, queries.shape[0] - 1)
+            for j in range(first, last, 2):
+                beside = min(j + 1, last - 1)
+                # At an edge pairs are scored twice over: they get the same distance each time.
+                scores = four_scores(queries[i], queries[below], gallery[j], gallery[beside])
+                places = (i, j), (i, beside), (below, j), (below, beside)
+                for place in range(4):
+                    (r, c), score = places[place], scores[place]
+                    out[r, c] = final_distance(score, shared[r, c], greatest[r], lam, squared)
