@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
@@ -88,13 +89,11 @@ def _check_units(target: UnitTarget, snapshot: Snapshot, units: Sequence[UnitRec
 
 def _paths_of(root: Path, units: Sequence[UnitRecord]) -> pa.ChunkedArray:
     """The source paths of the units' rows."""
-    chunks = [
-        chunk
-        for unit in units
-        if unit.path
-        for chunk in pq.read_table(root / unit.path, columns=["path"])["path"].chunks
-    ]
-    return pa.chunked_array(chunks, pa.string())
+    files = [str(root / unit.path) for unit in units if unit.path]
+    schema = pa.schema([("path", pa.string())])
+    if not files:
+        return pa.chunked_array([], pa.string())
+    return ds.dataset(files, schema=schema, format="parquet").to_table()["path"]
 
 
 def _rejects_of(root: Path, units: Sequence[UnitRecord], others: pa.Table | None) -> pa.Table:

@@ -132,7 +132,8 @@ def _gone_tables(
     gallery: Gallery, aside: Sequence[Path], unreadable: list[str]
 ) -> Iterator[list[pa.Table]]:
     """The rows and rejects that are set aside and do not stay, each once, so many at a time."""
-    stay = gallery.row_ids()
+    known = np.zeros(gallery.next_row_id, bool)
+    known[gallery.row_ids()] = True
     reject_paths = set(gallery.rejects()["path"].to_pylist())
     tables: list[pa.Table] = []
     for path in aside:
@@ -146,8 +147,8 @@ def _gone_tables(
         if "row_id" in names:
             # A row is in several files where its neighbours left at several times.
             ids = table["row_id"].to_numpy()
-            table = table.filter(pa.array(~np.isin(ids, stay)))
-            stay = np.union1d(stay, ids)
+            table = table.filter(pa.array(~known[ids]))
+            known[ids] = True
         else:
             paths = table["path"].to_pylist()
             table = table.filter(pa.array([each not in reject_paths for each in paths], pa.bool_()))

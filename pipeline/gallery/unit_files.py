@@ -116,7 +116,7 @@ def write_unit(
     temporary = storage.temporary_name(folder, stem)
     try:
         _write_rows(temporary, rows, about)
-        _check_footer(temporary, target, rows.num_rows)
+        _check_footer(temporary, _footer(temporary), target, rows.num_rows)
         if not storage.link_into_place(temporary, final):
             return _first_writers_record(root, final, temporary, target)
     finally:
@@ -167,7 +167,7 @@ def read_record(root: Path, name: str, target: UnitTarget, sha256: str | None = 
     if about["rows"] + about["rejects"] != about["members"] or is_rows != (about["rows"] > 0):
         raise GalleryDamagedError(f"{path}: rows and rejects are not the unit's members")
     if is_rows:
-        _check_footer(path, target, about["rows"])
+        _check_footer(path, metadata, target, about["rows"])
         if about["rejects"]:
             _check_rows(root / about["rejects_path"], about["rejects"])
     else:
@@ -281,8 +281,7 @@ def _about(path: Path, metadata: pq.FileMetaData) -> dict[str, Any]:
     return about
 
 
-def _check_footer(path: Path, target: UnitTarget, rows: int) -> None:
-    metadata = _footer(path)
+def _check_footer(path: Path, metadata: pq.FileMetaData, target: UnitTarget, rows: int) -> None:
     if metadata.num_rows != rows:
         raise GalleryDamagedError(f"{path}: {metadata.num_rows} rows where {rows} were written")
     if not metadata.schema.to_arrow_schema().equals(target.schema):

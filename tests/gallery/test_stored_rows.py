@@ -128,7 +128,7 @@ def test_a_group_is_verified_once(tmp_path, monkeypatch):
     def again(*_):
         raise AssertionError("verified again")
 
-    monkeypatch.setattr(stored_rows.zlib, "crc32", again)
+    monkeypatch.setattr(stored_rows.isal_zlib, "crc32", again)
     assert read(rows, 0, ROWS).tobytes() == unit_vectors(range(ROWS)).tobytes()
     list(rows.take(np.array([4, 6])))
 
