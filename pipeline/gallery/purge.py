@@ -147,6 +147,8 @@ def _gone_tables(
         if "row_id" in names:
             # A row is in several files where its neighbours left at several times.
             ids = table["row_id"].to_numpy()
+            beyond = max(0, int(ids.max(initial=-1)) + 1 - len(known))  # of work never committed
+            known = np.concatenate([known, np.zeros(beyond, bool)]) if beyond else known
             table = table.filter(pa.array(~known[ids]))
             known[ids] = True
         else:
