@@ -95,12 +95,13 @@ def link(
         address: Ray cluster to join (auto, host:port, ray://...); without it, this machine alone.
     """
     _check(out, scratch, memory, workers)
-    from jobs.thresholds import threshold_of
+    from jobs.thresholds import thresholds_of
     from pipeline.core.linking import Linking
     from pipeline.gallery.table import Gallery
 
     table = Gallery.open(gallery, version)
-    wanted, origin = threshold_of(table, threshold)
+    thresholds = thresholds_of(table, threshold)
+    wanted, origin = thresholds.general, thresholds.origin
     if wanted is None or origin is None:
         raise InputError(
             f"{gallery} has no calibrated threshold: give --threshold, or run regallery calibrate"

@@ -20,6 +20,7 @@ from pipeline.errors import InputError
 
 if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
     from jobs.search_queries import NotSearched, Queries
+    from jobs.thresholds import Thresholds
     from pipeline.core.topk import TopK
     from pipeline.gallery.table import Gallery
 
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Hit:
-    """A gallery row in a ranked list; `match` is None where there is no threshold."""
+    """A gallery row in a ranked list; `match` is None where there is no `threshold` for it."""
 
     rank: int
     row_id: int
@@ -37,6 +38,7 @@ class Hit:
     camera: str | None
     captured_at: datetime | None
     score: float
+    threshold: float | None
     match: bool | None
 
 
@@ -82,6 +84,7 @@ def search(
     version: int | None = None,
     at: str | None = None,
     threshold: float | None = None,
+    camera: str | None = None,
     html: Annotated[Path, LOCATION] | None = None,
     batch_size: int = 32,
     workers: int = 0,
@@ -108,6 +111,8 @@ def search(
         version: Version that is searched (default: the latest).
         at: Search what was the latest version at this time, in its stead (ISO 8601; UTC).
         threshold: Similarity from which on a row is a match (default: the gallery's calibration).
+        camera: Camera that the images come from: a row's threshold is then that of the two cameras,
+            where the calibration has it (calibrate --by-camera).
         html: File for a self-contained page of the lists, with thumbnails.
         batch_size: Crops that the network takes at once; 1 answers a single image soonest.
         workers: Ray tasks at once; 0 searches in this process, on all its CPUs.
@@ -129,10 +134,12 @@ def search(
             " search the gallery that it was made from"
         )
     from jobs.search_queries import open_extractor, read_queries
-    from jobs.thresholds import threshold_of
+    from jobs.thresholds import thresholds_of
     from pipeline.model.networks import NetworkFile
 
-    wanted, origin = threshold_of(table, threshold)
+    thresholds = thresholds_of(table, threshold, camera)
+    if camera is not None and threshold is None and not thresholds.by_camera:
+        logger.warning("no threshold is known for images of camera %s: one serves all", camera)
     extractor = open_extractor(table, NetworkFile(model, checkpoint), batch_size)
     queries = read_queries(images, extractor)
     if not queries.images:
@@ -142,9 +149,9 @@ def search(
         gallery=gallery,
         version=table.version,
         rows=table.count,
-        threshold=wanted,
-        threshold_from=origin,
-        results=_lists(table, queries, best, wanted),
+        threshold=thresholds.general,
+        threshold_from=thresholds.origin,
+        results=_lists(table, queries, best, thresholds),
         not_searched=queries.not_searched,
         html=html,
     )
@@ -206,7 +213,7 @@ def _search(
 
 
 def _lists(
-    table: "Gallery", queries: "Queries", best: "TopK", threshold: float | None
+    table: "Gallery", queries: "Queries", best: "TopK", thresholds: "Thresholds"
 ) -> tuple[RankedList, ...]:
     """The ranked rows with what the table knows of them."""
     import numpy as np
@@ -218,15 +225,11 @@ def _lists(
     for image, places, scores in zip(
         queries.images, place.reshape(best.rows.shape), best.scores.tolist(), strict=True
     ):
-        hits = [
-            Hit(
-                rank=rank,
-                **rows[row],
-                score=score,
-                match=None if threshold is None else score >= threshold,
-            )
-            for rank, (row, score) in enumerate(zip(places, scores, strict=True), start=1)
-        ]
+        hits = []
+        for rank, (row, score) in enumerate(zip(places, scores, strict=True), start=1):
+            limit = thresholds.of(rows[row]["camera"])
+            match = None if limit is None else score >= limit
+            hits.append(Hit(rank=rank, **rows[row], score=score, threshold=limit, match=match))
         lists.append(RankedList(image, tuple(hits)))
     return tuple(lists)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.gallery.calibrations import write_calibration
 from pipeline.gallery.table import Gallery
 from tests.jobs.labelled import labelled_gallery, people
 from tests.jobs.running import SIZE, refused, result, run
@@ -117,6 +118,29 @@ def test_the_calibrated_threshold_is_used(capsys, made, command, tmp_path):
     assert all(
         hit["match"] == (hit["score"] >= told["threshold"]) for hit in told["results"][0]["hits"]
     )
+
+
+def test_a_pair_of_cameras_has_its_own_threshold(capsys, made, command, tmp_path):
+    copy = shutil.copytree(command[1], tmp_path / "gallery")
+    flags = ("search", image(made, 0), "--gallery", copy, *command[2:], "-k", 40)
+    hits = result(capsys, *flags)["results"][0]["hits"]
+    first, second = sorted({hit["camera"] for hit in hits})[:2]
+    pairs = [
+        {"query_camera": "far", "gallery_camera": first, "figures": {"threshold": 0.25}},
+        {"query_camera": "far", "gallery_camera": second, "figures": None},
+        {"query_camera": "near", "gallery_camera": second, "figures": {"threshold": -1.0}},
+    ]
+    write_calibration(Gallery.open(str(copy)), {"threshold": 0.75, "by_camera": pairs})
+    told = result(capsys, *flags, "--camera", "far")
+    hits = told["results"][0]["hits"]
+    assert {hit["threshold"] for hit in hits if hit["camera"] == first} == {0.25}
+    assert {hit["threshold"] for hit in hits if hit["camera"] != first} == {0.75}
+    assert all(hit["match"] == (hit["score"] >= hit["threshold"]) for hit in hits)
+    assert told["threshold_from"] == f"calibration of version 1; rows of {first} have their own"
+    told = result(capsys, *flags)
+    assert {hit["threshold"] for hit in told["results"][0]["hits"]} == {0.75}
+    _, _, err = run(capsys, *flags, "--camera", "unseen")
+    assert "no threshold is known for images of camera unseen: one serves all" in err
 
 
 def test_the_page_shows_the_crops_that_are_still_there(capsys, made, command, tmp_path):
