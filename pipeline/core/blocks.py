@@ -151,9 +151,9 @@ class Tiling:
         if self.threads < 0:
             raise ValueError(f"threads must be 0 (all) or more, not {self.threads}")
 
-    def on_one_thread(self) -> "Tiling":
-        """The same blocks on a single thread, for a worker that owns one CPU."""
-        return replace(self, threads=1)
+    def inside(self, workers: int) -> "Tiling":
+        """The same blocks for each of `workers`, which own one CPU; for this process where 0."""
+        return replace(self, threads=1) if workers else self
 
     def thread_count(self) -> int:
         """Threads that the fold runs on."""

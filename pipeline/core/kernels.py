@@ -201,7 +201,7 @@ def score(a: NDArray[np.float32], b: NDArray[np.float32]) -> np.float32:
 def four_scores(
     a: NDArray[np.float32], b: NDArray[np.float32], c: NDArray[np.float32], d: NDArray[np.float32]
 ) -> Any:
-    """The scores of a and b with c, d: (ac, ad, bc, bd), in half the time of one after another."""
+    """The scores of a and b with c and d, (ac, ad, bc, bd), each row loaded once for two."""
     there = c.ctypes.data, d.ctypes.data
     return _four_dots(a.ctypes.data, b.ctypes.data, *there, a.shape[0])  # type: ignore[call-arg]
 

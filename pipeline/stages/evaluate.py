@@ -104,7 +104,7 @@ def draw_first_ranks(
     `progress` is told each draw that is done.
     """
     sides = (queries, query_labels, gallery, gallery_labels)
-    shared = (sides, found, settings, _inside(tiling or Tiling(), workers))
+    shared = (sides, found, settings, (tiling or Tiling()).inside(workers))
     ranks = np.zeros((settings.repeats, len(queries)), np.int64)
     parts = ((repeat,) for repeat in range(settings.repeats))
     for repeat, first in run_parts(_draw, shared, parts, workers):
@@ -127,15 +127,10 @@ class _Pass:
         """What `fold` counts in each part; in this process there are at most a hundred."""
         length, size = len(self.sides[2]), self.blocks_at_once * self.tiling.gallery_block
         parts = blocks(length, size if self.workers else max(size, length // 100))
-        shared = (fold, self.sides, options, _inside(self.tiling, self.workers))
+        shared = (fold, self.sides, options, self.tiling.inside(self.workers))
         for start, stop, counts in run_parts(_part, shared, parts, self.workers):
             yield counts
             self.progress(stop - start)
-
-
-def _inside(tiling: Tiling, workers: int) -> Tiling:
-    """The tiling of a part: a worker owns one CPU."""
-    return tiling.on_one_thread() if workers else tiling
 
 
 def _part(

@@ -43,7 +43,7 @@ def expand_all(
     `progress` is told the rows of every chunk.
     """
     tiling = tiling or Tiling()
-    tiling = tiling.on_one_thread() if workers else tiling
+    tiling = tiling.inside(workers)
     chunk = _chunk(queries.dimension, settings.k, memory, workers)
     rows = {
         "query": lambda: queries,

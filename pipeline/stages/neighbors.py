@@ -59,7 +59,7 @@ def build_graph(
     graph = Graph.begin(folder, about, np.arange(len(rows)) if ids is None else ids, signatures)
     for strip in range(graph.finished):
         progress(_length(graph.blocks[strip]))
-    shared = (graph, rows, tiling.on_one_thread() if workers else tiling)
+    shared = (graph, rows, tiling.inside(workers))
     for strip in range(graph.finished, len(graph.blocks)):
         graph.drop_open(strip)
         parts = _columns(strip, len(graph.blocks), workers)

@@ -51,7 +51,7 @@ def count_reranked(
     `progress` is told gallery rows as they are counted.
     """
     tiling = tiling or Tiling()
-    inside = tiling.on_one_thread() if workers else tiling
+    inside = tiling.inside(workers)
     reranked = _encode(StackedRows(queries, gallery), near, settings, least, inside, workers)
     total = found = reranked_ranks.matches(reranked, query_labels, gallery_labels)
     size = tiling.gallery_block if workers else max(tiling.gallery_block, len(gallery) // 20)

@@ -27,7 +27,7 @@ def search_gallery(
     k = min(k, len(gallery))
     best = TopK.none(len(queries), k)
     size = tiling.gallery_block if workers else max(tiling.gallery_block, len(gallery) // 100)
-    shared = (queries, gallery, k, tiling.on_one_thread() if workers else tiling)
+    shared = (queries, gallery, k, tiling.inside(workers))
     for start, stop, found in run_parts(_search_part, shared, blocks(len(gallery), size), workers):
         best = topk.merge([best, found])
         progress(stop - start)

@@ -77,7 +77,7 @@ def update_graph(
     and as many fresh rows. `progress` is told the rows of every finished block.
     """
     tiling = tiling or Tiling()
-    inside = tiling.on_one_thread() if workers else tiling
+    inside = tiling.inside(workers)
     about = replace(old.about, origin=origin, rows=len(rows), content="")
     about = replace(about, block=block or about.block)
     graph = Graph.begin(folder, about, ids, signatures)
