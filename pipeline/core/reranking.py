@@ -36,6 +36,8 @@ from pipeline.core.topk import TopK
 Variant = Literal["zhong", "torchreid"]
 
 _QUERIES_AT_ONCE = 128
+_CACHED = 16
+"""Gallery rows that meet one pair of queries after another: the nearest cache holds them."""
 
 
 @dataclass(frozen=True)
@@ -292,8 +294,8 @@ def _fill_tile(
     out: NDArray[np.float32],
 ) -> None:
     """Final distances of all pairs, a few gallery rows at a time, which stay in the cache."""
-    for first in range(0, gallery.shape[0], 64):
-        last = min(first + 64, gallery.shape[0])
+    for first in range(0, gallery.shape[0], _CACHED):
+        last = min(first + _CACHED, gallery.shape[0])
         for i in range(0, queries.shape[0], 2):
             below = min(i + 1, queries.shape[0] - 1)
             for j in range(first, last, 2):

