@@ -258,7 +258,8 @@ def final_distance(
 ) -> np.float32:
     """The final distance of a pair: see the module. It never grows with the score."""
     m = np.float64(shared)
-    jaccard = max(0.0, 1.0 - m / (2.0 - m))
+    # Most pairs share nothing: a division saved.
+    jaccard = max(0.0, 1.0 - m / (2.0 - m)) if m > 0 else 1.0
     share = distance(score, squared) / greatest if greatest > 0 else 0.0
     return np.float32((1.0 - lam) * jaccard + lam * share)
 
