@@ -119,6 +119,8 @@ def search(
         address: Ray cluster to join (auto, host:port); without it, this machine alone.
     """
     _check(k, batch_size, workers, threshold, html)
+    if camera is not None and threshold is not None:
+        raise InputError("--camera takes thresholds from the calibration: leave --threshold out")
     from pipeline.gallery.table import Gallery
     from pipeline.model.kinds import check_file
 
@@ -138,8 +140,12 @@ def search(
     from pipeline.model.networks import NetworkFile
 
     thresholds = thresholds_of(table, threshold, camera)
-    if camera is not None and threshold is None and not thresholds.by_camera:
-        logger.warning("no threshold is known for images of camera %s: one serves all", camera)
+    if camera is not None and not thresholds.by_camera:
+        logger.warning(
+            "no threshold is known for images of camera %s (calibrate --by-camera finds them): %s",
+            camera,
+            "nothing is called a match" if thresholds.general is None else "one serves all rows",
+        )
     extractor = open_extractor(table, NetworkFile(model, checkpoint), batch_size)
     queries = read_queries(images, extractor)
     if not queries.images:

@@ -140,7 +140,9 @@ def test_a_pair_of_cameras_has_its_own_threshold(capsys, made, command, tmp_path
     told = result(capsys, *flags)
     assert {hit["threshold"] for hit in told["results"][0]["hits"]} == {0.75}
     _, _, err = run(capsys, *flags, "--camera", "unseen")
-    assert "no threshold is known for images of camera unseen: one serves all" in err
+    assert "images of camera unseen (calibrate --by-camera finds them): one serves all rows" in err
+    _, _, err = run(capsys, "search", image(made, 0), *command, "--camera", "far")
+    assert "nothing is called a match" in err
 
 
 def test_the_page_shows_the_crops_that_are_still_there(capsys, made, command, tmp_path):
@@ -180,6 +182,7 @@ def test_workers_change_nothing(capsys, made, command, tmp_path, cluster):
         (("--batch-size", 0), "--batch-size must be at least 1"),
         (("--workers", -1), "--workers must be at least 0"),
         (("--threshold", 1.2), "cosine similarity from -1 to 1"),
+        (("--threshold", 0.5, "--camera", "c1"), "leave --threshold out"),
         (("--html", "{tmp}"), "is not a file in a folder"),
         (("--html", "{tmp}/none/page.html"), "is not a file in a folder"),
         (("--version", 0), "has no row in version 0"),
