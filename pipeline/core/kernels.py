@@ -26,6 +26,7 @@ __all__ = [
     "four_scores",
     "lengths",
     "longest",
+    "on_lines",
     "pair_scores",
     "product_slack",
     "score",
@@ -36,6 +37,8 @@ _LANES = 16
 _ACCUMULATORS = 4
 _VECTOR = ir.VectorType(_F32, _LANES)
 _WIDTH = 64
+_LINE = 64
+"""Bytes of a cache line, and of a vector: one that begins elsewhere is loaded in two halves."""
 
 
 def _load(builder: Any, address: Any, index: Any, kind: Any) -> Any:
@@ -204,6 +207,19 @@ def four_scores(
     """The scores of a and b with c and d, (ac, ad, bc, bd), each row loaded once for two."""
     there = c.ctypes.data, d.ctypes.data
     return _four_dots(a.ctypes.data, b.ctypes.data, *there, a.shape[0])  # type: ignore[call-arg]
+
+
+@njit(nogil=True, cache=True)
+def on_lines(rows: int, dimension: int) -> NDArray[np.float32]:
+    """An uninitialised matrix `[rows, dimension]` of which each row begins on a cache line.
+
+    NumPy's own begin on every fourth part of one. Scores of rows that lie so are twice as fast.
+    """
+    size = _LINE // 4
+    width = (dimension + size - 1) // size * size
+    flat = np.empty(rows * width + size, np.float32)
+    start = (-(flat.ctypes.data // 4)) % size
+    return flat[start : start + rows * width].reshape(rows, width)[:, :dimension]
 
 
 @njit(nogil=True, inline="always")

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.blocks import FeatureRows, StackedRows, Tiling, blocks
 from pipeline.core.farthest import least_scores
-from pipeline.core.kernels import four_scores
+from pipeline.core.kernels import four_scores, on_lines
 from pipeline.core.reciprocal import (
     SparseRows,
     distance,
@@ -284,7 +284,7 @@ def _share(
                 out[i, index_rows[place]] += min(value, index_values[place])
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")  # no check in the way of whole vectors
 def _fill_tile(
     shared: NDArray[np.float32],
     queries: NDArray[np.float32],
@@ -295,15 +295,26 @@ def _fill_tile(
     out: NDArray[np.float32],
 ) -> None:
     """Final distances of all pairs, a few gallery rows at a time, which stay in the cache."""
+    asked, few = on_lines(queries.shape[0], queries.shape[1]), on_lines(_CACHED, gallery.shape[1])
+    asked[:] = queries
+    scores = np.zeros((2, _CACHED), np.float32)
+    nothing = np.float32(0)
     for first in range(0, gallery.shape[0], _CACHED):
-        last = min(first + _CACHED, gallery.shape[0])
+        count = min(_CACHED, gallery.shape[0] - first)
+        few[:count] = gallery[first : first + count]
         for i in range(0, queries.shape[0], 2):
             below = min(i + 1, queries.shape[0] - 1)
-            for j in range(first, last, 2):
-                beside = min(j + 1, last - 1)
-                # At an edge pairs are scored twice over: they get the same distance each time.
-                scores = four_scores(queries[i], queries[below], gallery[j], gallery[beside])
-                places = (i, j), (i, beside), (below, j), (below, beside)
-                for place in range(4):
-                    (r, c), score = places[place], scores[place]
-                    out[r, c] = final_distance(score, shared[r, c], greatest[r], lam, squared)
+            # At an edge pairs are scored twice over: they get the same score each time.
+            for j in range(0, count, 2):
+                beside = min(j + 1, count - 1)
+                near = four_scores(asked[i], asked[below], few[j], few[beside])
+                scores[0, j], scores[0, beside], scores[1, j], scores[1, beside] = near
+            for r in range(i, below + 1):
+                line, held = out[r, first : first + count], shared[r, first : first + count]
+                # Most pairs share nothing, and those are filled as vectors.
+                for c in range(count):
+                    line[c] = final_distance(scores[r - i, c], nothing, greatest[r], lam, squared)
+                for c in range(count):
+                    if held[c] > 0:
+                        near = scores[r - i, c]
+                        line[c] = final_distance(near, held[c], greatest[r], lam, squared)
