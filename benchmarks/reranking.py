@@ -1,14 +1,17 @@
-"""k-reciprocal re-ranking against the dense full-matrix form, as torchreid computes it.
+"""k-reciprocal re-ranking against torchreid's.
 
+    pip install --no-deps torchreid
     python benchmarks/reranking.py --scale 0.25 --rounds 3
 
-At scale 1 the sizes are those of Market-1501: 3,368 queries, 15,913 gallery rows. Both start at the
+At scale 1 the sizes are those of Market-1501: 3,368 queries, 15,913 gallery rows. All start at the
 features and end at the distances [Q, G]; "ranks" ends at the ranks of all matches instead. Each
 contestant runs in a process of its own, one after another, round after round; the figures are
-medians over the rounds. The dense form holds several n x n arrays: 8 GB at scale 1.
+medians over the rounds. torchreid's own functions are called as its engine calls them; "dense" is
+the same computation with fewer copies of its n x n arrays, which needs nothing installed.
 """
 
 import argparse
+import importlib.util
 import tempfile
 from pathlib import Path
 
@@ -21,7 +24,6 @@ K1, K2, LAM = 20, 6, 0.3
 
 def sparse(ends_at):
     from pipeline.core.blocks import ArrayRows, StackedRows
-    from pipeline.core.farthest import least_scores
     from pipeline.core.neighbors import neighbors
     from pipeline.core.ranking import Labels
     from pipeline.core.reranked_ranks import rank_counts
@@ -32,10 +34,9 @@ def sparse(ends_at):
     def run(features, queries):
         union = StackedRows(ArrayRows(features[:queries]), ArrayRows(features[queries:]))
         steps = Steps()
-        near = neighbors(union, settings.neighbors)
+        least = np.full(len(union), np.inf, np.float32)
+        near = neighbors(union, settings.neighbors, least=least)
         steps.done("neighbors")
-        least = least_scores(union)
-        steps.done("farthest")
         reranked = k_reciprocal(union, near, settings, least=least)
         steps.done("encoding")
         if ends_at == "distances":
@@ -96,11 +97,34 @@ def dense():
     return run
 
 
+def torchreid():
+    import torch
+
+    matrix, rerank = module("distance").compute_distance_matrix, module("rerank").re_ranking
+
+    def run(features, queries):
+        q, g = torch.from_numpy(features[:queries]), torch.from_numpy(features[queries:])
+        return rerank(matrix(q, g).numpy(), matrix(q, q), matrix(g, g), K1, K2, LAM), {}
+
+    return run
+
+
+def module(name):
+    """A module of the torchreid that is installed, without the package around it."""
+    root = Path(importlib.util.find_spec("torchreid").origin).parent
+    spec = importlib.util.spec_from_file_location(name, next(root.rglob(f"{name}.py")))
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
 CONTESTANTS = {
     "distances": lambda: sparse("distances"),
     "ranks": lambda: sparse("ranks"),
     "dense": dense,
 }
+if importlib.util.find_spec("torchreid"):
+    CONTESTANTS["torchreid"] = torchreid
 
 
 def main():
@@ -123,9 +147,10 @@ def main():
         arguments = ["--scale", options.scale]
         runs = race(__file__, options.only, folder, arguments, options.rounds)
         print(f"{queries} queries, {gallery} gallery rows, d = {options.dimension}")
-        show(runs, "dense")
-        if {"distances", "dense"} <= runs.keys():
-            ours, theirs = np.load(folder / "distances.npy"), np.load(folder / "dense.npy")
+        peer = options.only[-1]
+        show(runs, peer)
+        if "distances" in runs and peer in ("dense", "torchreid"):
+            ours, theirs = np.load(folder / "distances.npy"), np.load(folder / f"{peer}.npy")
             apart = np.abs(ours - theirs)
             print(f"distances differ by {apart.max():.1e} at most, {apart.mean():.1e} in the mean")
 

@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from jobs.flags import FoldFlags
 from pipeline.core.blocks import FeatureRows, StackedRows, Tiling
 from pipeline.core.expansion import Expansion
@@ -32,13 +29,14 @@ Told = Callable[[str, int], Callable[[int], None]]
 class Neighborhood:
     """Queries and gallery as one set: what is made of it is made once, when it is first wanted.
 
-    `k` is the most neighbours that a ranking asks of the graph of the union; files are written to
-    `folder`, which every worker sees.
+    `k` is the most neighbours that a ranking asks of the graph of the union, and `least` whether
+    one asks how far the farthest row is; files are written to `folder`, which every worker sees.
     """
 
     queries: FeatureRows
     gallery: FeatureRows
     k: int
+    least: bool
     folder: Path
     tiling: Tiling
     on: FoldFlags
@@ -55,7 +53,8 @@ class Neighborhood:
     ) -> "Neighborhood":
         """The neighborhood in which these ways to rank are followed."""
         asked = [way.neighbors if isinstance(way, Reranking) else way.k - 1 for way in ways]
-        return cls(queries, gallery, max(asked, default=0), folder, tiling, on)
+        least = any(isinstance(way, Reranking) for way in ways)
+        return cls(queries, gallery, max(asked, default=0), least, folder, tiling, on)
 
     def expand(self, settings: Expansion, told: Told) -> tuple[FeatureRows, FeatureRows]:
         """Queries and gallery after expansion."""
@@ -85,7 +84,7 @@ class Neighborhood:
     ) -> RankCounts:
         """Ranks of the matches by k-reciprocal distance."""
         queries, gallery = self._sides
-        graph, least = self._near(told), self._least(told)
+        graph = self._near(told)
         with _timed("re-ranking"):
             return count_reranked(
                 queries,
@@ -94,7 +93,7 @@ class Neighborhood:
                 gallery_labels,
                 settings,
                 graph.read(0, len(graph), settings.neighbors),
-                least,
+                graph.read_least(0, len(graph)),
                 workers=self.on.workers,
                 tiling=self.tiling,
                 progress=told("counting ranks", len(gallery)),
@@ -113,29 +112,22 @@ class Neighborhood:
 
     def _near(self, told: Told) -> Graph:
         """The graph of the union, for joint expansion and for re-ranking."""
-        return self._graph(self._union, self.k, self.folder / "graph", told)
-
-    def _least(self, told: Told) -> NDArray[np.float32]:
-        """The least score of every row of the union with another; inf where there is none."""
-        folder = self.folder / "farthest"
-        graph = self._graph(self._union, 1, folder, told, opposite=True)
-        return np.float32(0) - graph.read(0, len(graph)).scores[:, 0]  # and no -0
+        return self._graph(self._union, self.k, self.folder / "graph", told, least=self.least)
 
     def _graph(
-        self, rows: FeatureRows, k: int, folder: Path, told: Told, *, opposite: bool = False
+        self, rows: FeatureRows, k: int, folder: Path, told: Told, *, least: bool = False
     ) -> Graph:
         """The graph in `folder`: made there, or the one that was made there before."""
-        what = "farthest" if opposite else "neighbours"
-        with _timed(what):
+        with _timed("neighbours"):
             return build_graph(
                 rows,
                 k,
                 folder,
-                opposite=opposite,
+                least=least,
                 workers=self.on.workers,
                 tiling=self.tiling,
                 memory=budget(self.on),
-                progress=told(what, len(rows)),
+                progress=told("neighbours", len(rows)),
             )
 
 

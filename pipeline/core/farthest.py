@@ -15,10 +15,11 @@ def least_scores(
 ) -> NDArray[np.float32]:
     """The least `kernels.score` `[N]` of every row of `rows` `[N, D]` with another row of them.
 
-    inf where there is no other. The rest is as in `neighbors`, whose opposite neighbours these are.
+    inf where there is no other. The rest is as in `neighbors`, which finds them in passing.
 
     >>> least_scores(np.array([[1, 0], [0, 1], [0, -1]], np.float32))
     array([ 0., -1., -1.], dtype=float32)
     """
-    opposite = neighbors(rows, 1, opposite=True, tiling=tiling, products=products)
-    return np.float32(0) - opposite.scores.max(axis=1, initial=-np.inf)  # and no -0
+    least = np.full(len(rows), np.inf, np.float32)
+    neighbors(rows, 1, least=least, tiling=tiling, products=products)
+    return least

@@ -5,8 +5,8 @@ alone (four accumulators of sixteen lanes, fused multiply-add, a fixed tree at t
 pair has one score, to the bit, whatever the tile, the thread or the machine that computed it. The
 product of two blocks by a BLAS has no such order; it only nominates pairs, within `product_slack`.
 
-`at_least` compares 64 neighbouring scores of such a product with a threshold at once, and
-`at_least_either` with a threshold for each of them besides.
+`at_least` compares 64 neighbouring scores of such a product with a threshold at once;
+`at_least_either` and `at_most_either` with a threshold for each of them besides.
 """
 
 from typing import Any
@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 __all__ = [
     "at_least",
     "at_least_either",
+    "at_most_either",
     "first_bit",
     "four_scores",
     "lengths",
     "longest",
-    "on_lines",
     "pair_scores",
     "product_slack",
     "score",
@@ -37,8 +37,6 @@ _LANES = 16
 _ACCUMULATORS = 4
 _VECTOR = ir.VectorType(_F32, _LANES)
 _WIDTH = 64
-_LINE = 64
-"""Bytes of a cache line, and of a vector: one that begins elsewhere is loaded in two halves."""
 
 
 def _load(builder: Any, address: Any, index: Any, kind: Any) -> Any:
@@ -176,22 +174,28 @@ def _at_least(_typing: Any, _address: Any, _threshold: Any) -> Any:
     return signature, codegen
 
 
+def _either(builder: Any, sign: str, args: Any) -> Any:
+    """Bit i is set where value i of 64 stands so to a threshold, or to threshold i of 64."""
+    address, limit, limits = args
+    values = _load_wide(builder, address, limit.type)
+    own = _load_wide(builder, limits, limit.type)
+    compare = _compare(builder, limit.type)
+    either = builder.or_(compare(sign, values, _spread(builder, limit)), compare(sign, values, own))
+    return builder.bitcast(either, ir.IntType(64))
+
+
 @intrinsic
 def _at_least_either(_typing: Any, _address: Any, threshold: Any, _thresholds: Any) -> Any:
     """Bit i is set where value i of 64 is not below `threshold` or not below threshold i of 64."""
     signature = types.uint64(types.intp, threshold, types.intp)
+    return signature, lambda _context, builder, _signature, args: _either(builder, ">=", args)
 
-    def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        address, limit, limits = args
-        values = _load_wide(builder, address, limit.type)
-        own = _load_wide(builder, limits, limit.type)
-        compare = _compare(builder, limit.type)
-        either = builder.or_(
-            compare(">=", values, _spread(builder, limit)), compare(">=", values, own)
-        )
-        return builder.bitcast(either, ir.IntType(64))
 
-    return signature, codegen
+@intrinsic
+def _at_most_either(_typing: Any, _address: Any, threshold: Any, _thresholds: Any) -> Any:
+    """Bit i is set where value i of 64 is not above `threshold` or not above threshold i of 64."""
+    signature = types.uint64(types.intp, threshold, types.intp)
+    return signature, lambda _context, builder, _signature, args: _either(builder, "<=", args)
 
 
 @njit(nogil=True, inline="always")
@@ -207,19 +211,6 @@ def four_scores(
     """The scores of a and b with c and d, (ac, ad, bc, bd), each row loaded once for two."""
     there = c.ctypes.data, d.ctypes.data
     return _four_dots(a.ctypes.data, b.ctypes.data, *there, a.shape[0])  # type: ignore[call-arg]
-
-
-@njit(nogil=True, cache=True)
-def on_lines(rows: int, dimension: int) -> NDArray[np.float32]:
-    """An uninitialised matrix `[rows, dimension]` of which each row begins on a cache line.
-
-    NumPy's own begin on every fourth part of one. Scores of rows that lie so are twice as fast.
-    """
-    size = _LINE // 4
-    width = (dimension + size - 1) // size * size
-    flat = np.empty(rows * width + size, np.float32)
-    start = (-(flat.ctypes.data // 4)) % size
-    return flat[start : start + rows * width].reshape(rows, width)[:, :dimension]
 
 
 @njit(nogil=True, inline="always")
@@ -252,6 +243,25 @@ def at_least_either(
     mask = np.uint64(0)
     for i in range(start, values.shape[0]):
         if values[i] >= threshold or values[i] >= thresholds[i]:
+            mask |= np.uint64(1) << np.uint64(i - start)
+    return mask
+
+
+@njit(nogil=True, inline="always")
+def at_most_either(
+    values: NDArray[Any], start: int, threshold: Any, thresholds: NDArray[Any]
+) -> np.uint64:
+    """Bit mask of the entries of `values[start : start + 64]` that do not exceed a threshold.
+
+    The rest is as in `at_least_either`.
+    """
+    if start + 64 <= values.shape[0]:
+        return _at_most_either(  # type: ignore[call-arg]
+            values.ctypes.data + 4 * start, threshold, thresholds.ctypes.data + 4 * start
+        )
+    mask = np.uint64(0)
+    for i in range(start, values.shape[0]):
+        if values[i] <= threshold or values[i] <= thresholds[i]:
             mask |= np.uint64(1) << np.uint64(i - start)
     return mask
 

@@ -53,14 +53,12 @@ class Codes:
     coded: NDArray[np.float64]
     residual: NDArray[np.float64]
 
-    def product(
-        self, x: int, other: "Codes", y: int, buffer: torch.Tensor, negated: bool = False
-    ) -> NDArray[np.int32]:
+    def product(self, x: int, other: "Codes", y: int, buffer: torch.Tensor) -> NDArray[np.int32]:
         """The tile of block `x` and block `y` of `other`, in units of both, put into `buffer`."""
         a = self.codes[x * self.size : (x + 1) * self.size]
         b = other.codes[y * other.size : (y + 1) * other.size]
         tile = buffer[: len(a) * len(b)].view(len(a), len(b))
-        return torch._int_mm(-a if negated else a, b.t(), out=tile).numpy()
+        return torch._int_mm(a, b.t(), out=tile).numpy()
 
     def unit(self, x: int, other: "Codes", y: int) -> float:
         """What 1 in the tile of block `x` and block `y` of `other` stands for."""

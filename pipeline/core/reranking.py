@@ -21,9 +21,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from pipeline.core.blocks import FeatureRows, StackedRows, Tiling, blocks
+from pipeline.core.blocks import FeatureRows, StackedRows, Tiling, blocks, on_lines
 from pipeline.core.farthest import least_scores
-from pipeline.core.kernels import four_scores, on_lines
+from pipeline.core.kernels import four_scores
 from pipeline.core.reciprocal import (
     SparseRows,
     distance,
@@ -103,13 +103,13 @@ class Reranked:
 
         Every pair gets its `score`, and the gallery is read once.
         """
-        wanted = self.queries.read(start, stop)
+        wanted = on_lines(self.queries.read(start, stop))
         out = np.empty((len(wanted), len(self.gallery)), np.float32)
         overlap, asked = Overlap(), np.arange(start, stop)
         settings, tiling = self.settings, tiling or Tiling()
         with tiling.workers() as run:
             for first, last in blocks(len(self.gallery), tiling.gallery_block):
-                block = self.gallery.read(first, last)
+                block = on_lines(self.gallery.read(first, last))
                 index = inverted(self.gallery_weights, first, last, self.width)
 
                 def fill(
@@ -295,19 +295,17 @@ def _fill_tile(
     out: NDArray[np.float32],
 ) -> None:
     """Final distances of all pairs, a few gallery rows at a time, which stay in the cache."""
-    asked, few = on_lines(queries.shape[0], queries.shape[1]), on_lines(_CACHED, gallery.shape[1])
-    asked[:] = queries
     scores = np.zeros((2, _CACHED), np.float32)
     nothing = np.float32(0)
     for first in range(0, gallery.shape[0], _CACHED):
-        count = min(_CACHED, gallery.shape[0] - first)
-        few[:count] = gallery[first : first + count]
+        few = gallery[first : first + _CACHED]
+        count = few.shape[0]
         for i in range(0, queries.shape[0], 2):
             below = min(i + 1, queries.shape[0] - 1)
             # At an edge pairs are scored twice over: they get the same score each time.
             for j in range(0, count, 2):
                 beside = min(j + 1, count - 1)
-                near = four_scores(asked[i], asked[below], few[j], few[beside])
+                near = four_scores(queries[i], queries[below], few[j], few[beside])
                 scores[0, j], scores[0, beside], scores[1, j], scores[1, beside] = near
             for r in range(i, below + 1):
                 line, held = out[r, first : first + count], shared[r, first : first + count]

@@ -154,11 +154,11 @@ class Fold(threading.local):
 
     Where the products are for the fold to choose, `choices` are made one for each block of the
     first side, or a single one for all: what a tile of codes nominates decides for those that
-    follow. Where rows are `opposite`, the second side counts as negated.
+    follow.
     """
 
-    def __init__(self, products: Products, choices: int = 1, opposite: bool = False) -> None:
-        self._free, self._opposite = products == "auto", opposite
+    def __init__(self, products: Products, choices: int = 1) -> None:
+        self._free = products == "auto"
         self._choices = [_Choice() for _ in range(choices)]
         self._product = Product()
         self._buffer = torch.empty(0, dtype=torch.int32)
@@ -197,7 +197,7 @@ class Fold(threading.local):
             self._buffer = torch.empty(pairs, dtype=torch.int32)
         return offer(
             Tile(
-                codes.product(x, other, y, self._buffer, negated=self._opposite),
+                codes.product(x, other, y, self._buffer),
                 rows,
                 columns,
                 codes.bound(x, other, y),
@@ -212,7 +212,7 @@ class Fold(threading.local):
     ) -> None:
         columns = second.places(y)
         block = first.block(rows)
-        values = self._product(-block if self._opposite else block, second.block(columns))
+        values = self._product(block, second.block(columns))
         slack = product_slack(
             block.shape[1], first.lengths[rows].max(), second.lengths[columns].max()
         )

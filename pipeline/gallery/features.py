@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.core.blocks import empty_rows
 from pipeline.gallery import storage
 from pipeline.gallery.log import RowFile
 from pipeline.gallery.schema import DTYPES, check_unit_length
@@ -122,7 +123,7 @@ class GalleryFeatures:
     def _checked(self, out: np.ndarray | None, count: int) -> np.ndarray:
         shape = (count, self.dimension)
         if out is None:
-            return np.empty(shape, dtype=np.float32)
+            return empty_rows(*shape)
         if out.shape != shape or out.dtype != np.float32:
             raise ValueError(
                 f"out is {out.dtype} {list(out.shape)}: float32 {list(shape)} expected"

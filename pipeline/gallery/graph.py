@@ -43,15 +43,15 @@ class Origin:
 class About:
     """What a graph holds: `k` neighbours of each of `rows` rows, in files of `block` rows.
 
-    `content` is a hash of the row ids and signatures. Where the graph is `opposite`, neighbours are
-    those of the negated row: the farthest.
+    `content` is a hash of the row ids and signatures. Where `least`, the least score of every row
+    with another is kept beside its neighbours: how far the farthest one is.
     """
 
     origin: Origin
     rows: int
     dimension: int
     k: int
-    opposite: bool
+    least: bool
     content: str
     block: int
 
@@ -136,9 +136,11 @@ class Graph:
             count += 1
         return count
 
-    def write(self, number: int, found: TopK) -> None:
-        """Keep a finished block: the neighbours of its rows, by position."""
-        self._write(self._file(number), number, self._to_ids(found.rows), found.scores)
+    def write(self, number: int, found: TopK, least: NDArray[np.float32] | None = None) -> None:
+        """Keep a finished block: the neighbours of its rows, by position, and their least scores
+        float32 `[B]` where the graph keeps them.
+        """
+        self._write(self._file(number), number, self._to_ids(found.rows), found.scores, least)
 
     def read(self, start: int, stop: int, k: int | None = None) -> TopK:
         """The `k` best neighbours (all that are kept) of the rows `start` to `stop`.
@@ -157,9 +159,21 @@ class Graph:
             )
         return TopK(scores, rows)
 
-    def write_open(self, number: int, strips: int, found: TopK) -> None:
+    def read_least(self, start: int, stop: int) -> NDArray[np.float32]:
+        """The least scores of the rows `start` to `stop` with another; inf where there is none."""
+        none = np.empty(0, np.float32)
+        pieces = self._pieces(start, stop)
+        return np.concatenate([none, *(self._least(self._file(n), a, b) for n, _, a, b in pieces)])
+
+    def write_open(
+        self,
+        number: int,
+        strips: int,
+        found: TopK,
+        least: NDArray[np.float32] | None = None,
+    ) -> None:
         """Keep what is known of a block that has met the blocks 0 to `strips` - 1."""
-        self._write(self._open_file(number, strips), number, found.rows, found.scores)
+        self._write(self._open_file(number, strips), number, found.rows, found.scores, least)
 
     def read_open(self, number: int, strips: int) -> TopK:
         """What is known of a block that has met the blocks 0 to `strips` - 1."""
@@ -168,6 +182,17 @@ class Graph:
             return TopK.none(stop - start, self.about.k)
         rows, scores = _decode(self._open_file(number, strips), self.about.k, 0, stop - start)
         return TopK(scores, rows)
+
+    def read_open_least(self, number: int, strips: int) -> NDArray[np.float32] | None:
+        """The least scores yet of a block that has met the blocks 0 to `strips` - 1, to be lowered;
+        None where the graph keeps none.
+        """
+        start, stop = self.blocks[number]
+        if not self.about.least:
+            return None
+        if strips == 0:
+            return np.full(stop - start, np.inf, np.float32)
+        return self._least(self._open_file(number, strips), 0, stop - start).copy()
 
     def drop_open(self, strips: int) -> None:
         """Delete what was known after fewer than `strips` strips: it is of no more use."""
@@ -181,8 +206,17 @@ class Graph:
     def _open_file(self, number: int, strips: int) -> Path:
         return Path(self.folder) / f"open-{number:06d}-{strips:06d}.parquet"
 
+    def _least(self, path: Path, low: int, high: int) -> NDArray[np.float32]:
+        table = _read(path, ["least"], high)
+        return np.asarray(table["least"].slice(low, high - low).to_numpy(), np.float32)
+
     def _write(
-        self, path: Path, number: int, near: NDArray[np.int64], scores: NDArray[np.float32]
+        self,
+        path: Path,
+        number: int,
+        near: NDArray[np.int64],
+        scores: NDArray[np.float32],
+        least: NDArray[np.float32] | None,
     ) -> None:
         rows = slice(*self.blocks[number])
         columns = {
@@ -191,6 +225,8 @@ class Graph:
             "neighbors": _binary(near, "<i8"),
             "scores": _binary(scores, "<f4"),
         }
+        if least is not None:
+            columns["least"] = least
         storage.write_whole(
             path,
             lambda temporary: pq.write_table(
@@ -266,23 +302,25 @@ def _binary(values: NDArray[np.generic], dtype: str) -> pa.FixedSizeBinaryArray:
     return pa.FixedSizeBinaryArray.from_buffers(kind, len(stored), [None, pa.py_buffer(stored)])
 
 
-def _read(path: Path, columns: list[str]) -> pa.Table:
+def _read(path: Path, columns: list[str], rows: int = 0) -> pa.Table:
+    """Some columns of a file that holds so many rows at least."""
     try:
-        return pq.ParquetFile(path, page_checksum_verification=True).read(columns=columns)
+        table = pq.ParquetFile(path, page_checksum_verification=True).read(columns=columns)
     except (pa.ArrowInvalid, OSError, KeyError) as error:
         raise GalleryDamagedError(
             f"{path}: this part of a neighbor graph cannot be read ({error}); delete its folder,"
             " and it is made anew"
         ) from error
+    if table.num_rows < rows:
+        raise GalleryDamagedError(f"{path}: {table.num_rows} rows, where {rows} were written")
+    return table
 
 
 def _decode(
     path: Path, k: int, low: int, high: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Neighbours and scores `[high - low, k]` of the rows `low` to `high` of a file."""
-    table = _read(path, ["neighbors", "scores"])
-    if table.num_rows < high:
-        raise GalleryDamagedError(f"{path}: {table.num_rows} rows, where {high} were written")
+    table = _read(path, ["neighbors", "scores"], high)
     near, scores = (table[name].slice(low, high - low) for name in ("neighbors", "scores"))
     return _matrix(near, k, "<i8"), _matrix(scores, k, "<f4")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.core.blocks import FeatureRows, blocks
+from pipeline.core.blocks import FeatureRows, blocks, empty_rows
 from pipeline.errors import InputError, RunError
 
 _COPIED_AT_ONCE = 8192
@@ -48,7 +48,10 @@ class NpyRows:
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
         """Rows `start` to `stop`, copied out of the file `[stop - start, D]`."""
-        return np.array(self._mapped()[start:stop])
+        mapped = self._mapped()[start:stop]
+        out = empty_rows(*mapped.shape)
+        out[:] = mapped
+        return out
 
     def take(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
         """The rows at `positions`, copied `[P, D]`."""

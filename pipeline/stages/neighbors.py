@@ -32,7 +32,7 @@ def build_graph(
     ids: NDArray[np.int64] | None = None,
     signatures: NDArray[np.int64] | None = None,
     origin: Origin | None = None,
-    opposite: bool = False,
+    least: bool = False,
     workers: int = 0,
     tiling: Tiling | None = None,
     memory: int = MEMORY,
@@ -42,9 +42,10 @@ def build_graph(
 
     They are written to `folder`, which every worker sees; a graph of the same `origin`, `ids` (row
     ids `[N]`, ascending; positions by default), `signatures` (of `core.signatures`) and kind that
-    an earlier run left there goes on after its last finished block. In this process, or on
-    `workers` Ray tasks at once; two blocks of rows are held by each. `progress` is told the rows of
-    every finished block.
+    an earlier run left there goes on after its last finished block. Where `least`, the graph keeps
+    every row's least score too, which the same pass finds. In this process, or on `workers` Ray
+    tasks at once; two blocks of rows are held by each. `progress` is told the rows of every
+    finished block.
     """
     tiling = tiling or Tiling()
     about = About(
@@ -52,7 +53,7 @@ def build_graph(
         len(rows),
         rows.dimension,
         k,
-        opposite,
+        least,
         "",
         block_rows(len(rows), rows.dimension, k, workers, memory),
     )
@@ -64,7 +65,7 @@ def build_graph(
         graph.drop_open(strip)
         parts = _columns(strip, len(graph.blocks), workers)
         found = list(run_parts(_fold_strip, shared, [(strip, part) for part in parts], workers))
-        graph.write(strip, _joined(found, graph.blocks[strip][0]))
+        graph.write(strip, *_joined(found, graph.blocks[strip][0]))
         progress(_length(graph.blocks[strip]))
     graph.drop_open(len(graph.blocks))
     return graph
@@ -87,45 +88,51 @@ def _columns(strip: int, count: int, workers: int) -> list[range]:
 
 def _fold_strip(
     graph: Graph, rows: FeatureRows, tiling: Tiling, strip: int, columns: range
-) -> TopK:
-    """Fold a strip's tiles in some columns; gives what is then known of its rows.
+) -> tuple[TopK, NDArray[np.float32] | None]:
+    """Fold a strip's tiles in some columns; gives what is then known of its rows: their neighbours,
+    and their least scores where the graph keeps them.
 
     What the column blocks have found is kept beside them.
     """
-    k, opposite = graph.about.k, graph.about.opposite
+    k = graph.about.k
     start, stop = graph.blocks[strip]
-    block, found = rows.read(start, stop), graph.read_open(strip, strip)
+    block = rows.read(start, stop)
+    found, least = graph.read_open(strip, strip), graph.read_open_least(strip, strip)
     for column in columns:
         if column == strip:
-            found = neighbors(
-                block, k, first_row=start, opposite=opposite, known=found, tiling=tiling
-            )
+            found = neighbors(block, k, first_row=start, known=found, least=least, tiling=tiling)
             continue
         first, last = graph.blocks[column]
+        their_least = graph.read_open_least(column, strip)
         found, theirs = between(
             block,
             rows.read(first, last),
             k,
             first_row=start,
             second_row=first,
-            opposite=opposite,
             known=(found, graph.read_open(column, strip)),
+            least=(least, their_least),
             tiling=tiling,
         )
-        graph.write_open(column, strip + 1, theirs)
-    return found
+        graph.write_open(column, strip + 1, theirs, their_least)
+    return found, least
 
 
-def _joined(parts: list[TopK], start: int) -> TopK:
+def _joined(
+    parts: list[tuple[TopK, NDArray[np.float32] | None]], start: int
+) -> tuple[TopK, NDArray[np.float32] | None]:
     """What several tasks know of rows from `start` on: all know the same of the rows before it."""
-    if len(parts) == 1:
-        return parts[0]
-    scores, rows = [parts[0].scores], [parts[0].rows]
-    for part in parts[1:]:
-        old = part.rows < start
-        scores.append(np.where(old, np.float32(-np.inf), part.scores))
-        rows.append(np.where(old, -1, part.rows))
-    return best_first(np.concatenate(scores, axis=1), np.concatenate(rows, axis=1), parts[0].k)
+    near, least = parts[0]
+    scores, rows = [near.scores], [near.rows]
+    for other, their_least in parts[1:]:
+        old = other.rows < start
+        scores.append(np.where(old, np.float32(-np.inf), other.scores))
+        rows.append(np.where(old, -1, other.rows))
+        if least is not None and their_least is not None:
+            least = np.minimum(least, their_least)
+    if len(parts) > 1:
+        near = best_first(np.concatenate(scores, axis=1), np.concatenate(rows, axis=1), near.k)
+    return near, least
 
 
 def _length(block: tuple[int, int]) -> int:

@@ -73,12 +73,13 @@ def update_graph(
 
     The first `needed` neighbours of every row (all others, where those are fewer) are the same to
     the bit as those of `build_graph`; of the rest, which `old` holds to spare, those that are still
-    certain. Blocks have `block` rows (default: as many as those of `old`): each worker holds one,
-    and as many fresh rows. `progress` is told the rows of every finished block.
+    certain. Least scores are not kept: they would want all pairs anew. Blocks have `block` rows
+    (default: as many as those of `old`): each worker holds one, and as many fresh rows. `progress`
+    is told the rows of every finished block.
     """
     tiling = tiling or Tiling()
     inside = tiling.inside(workers)
-    about = replace(old.about, origin=origin, rows=len(rows), content="")
+    about = replace(old.about, origin=origin, rows=len(rows), least=False, content="")
     about = replace(about, block=block or about.block)
     graph = Graph.begin(folder, about, ids, signatures)
     if graph.finished == len(graph.blocks):

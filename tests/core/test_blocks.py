@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 
 from pipeline.core import blocks as module
-from pipeline.core.blocks import ArrayRows, Product, StackedRows, Tiling, blocks
+from pipeline.core.blocks import (
+    ArrayRows,
+    Product,
+    StackedRows,
+    Tiling,
+    blocks,
+    empty_rows,
+    on_lines,
+)
 from pipeline.core.kernels import product_slack
 from tests.core.strategies import unit_rows
 
@@ -39,6 +47,24 @@ def test_stacked_rows_cross_the_edge():
     for start in range(11):
         for stop in range(start, 11):
             assert (union.read(start, stop) == x[start:stop]).all()
+
+
+@pytest.mark.parametrize("shape", [(5, 16), (5, 7), (1, 1)])
+def test_rows_on_lines_begin_where_a_cache_line_does(shape):
+    for _ in range(3):
+        rows = empty_rows(*shape)
+        assert rows.shape == shape
+        assert rows.dtype == np.float32
+        assert rows.flags.c_contiguous
+        assert rows.ctypes.data % 64 == 0
+        rows[:] = unit_rows(*shape)
+        assert on_lines(rows) is rows
+        for elsewhere in (np.concatenate([rows, rows])[1:], rows[::-1], np.asfortranarray(rows)):
+            copied = on_lines(elsewhere)
+            assert copied.ctypes.data % 64 == 0
+            assert copied.flags.c_contiguous
+            assert (copied == elsewhere).all()
+    assert on_lines(empty_rows(0, 512)).shape == (0, 512)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from numba import njit
 from pipeline.core.kernels import (
     at_least,
     at_least_either,
+    at_most_either,
     four_scores,
     longest,
     pair_scores,
@@ -84,10 +85,12 @@ def test_masks_tell_what_reaches_the_threshold(n, threshold):
 def test_masks_tell_what_reaches_either_threshold(n, threshold, kind):
     values, own = np.random.default_rng(n).integers(-2, 3, (2, n)).astype(kind)
     for start in range(0, n, 64):
-        mask = int(at_least_either(values, start, kind(threshold), own))
-        told = [i for i in range(64) if mask >> i & 1]
         reached = (values >= threshold) | (values >= own)
-        assert told == np.flatnonzero(reached[start : start + 64]).tolist()
+        kept = (values <= threshold) | (values <= own)
+        for masked, expected in ((at_least_either, reached), (at_most_either, kept)):
+            mask = int(masked(values, start, kind(threshold), own))
+            told = [i for i in range(64) if mask >> i & 1]
+            assert told == np.flatnonzero(expected[start : start + 64]).tolist()
 
 
 def test_nothing_has_no_length():

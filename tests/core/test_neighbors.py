@@ -1,17 +1,15 @@
-import threading
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core import neighbors as module
 from pipeline.core import quantize, tiles
 from pipeline.core.blocks import ArrayRows, StackedRows, Tiling, blocks
 from pipeline.core.neighbors import between, neighbors
-from pipeline.core.topk import TopK, best_first, merge, search
+from pipeline.core.topk import TopK, merge, search
 from tests import oracles
 from tests.core.strategies import cases, tilings, unit_rows
+from tests.core.test_kernels import all_pairs
 from tests.core.test_quantize import KINDS, rows_of
 from tests.core.test_topk import as_lists
 
@@ -159,51 +157,6 @@ def counted(monkeypatch):
     return calls
 
 
-def taken_in_turn(tiles, together, apart=0):
-    """All tiles, `together` of them out at a time where that many are free."""
-    seen = []
-    while len(tiles):
-        out = [tiles.take()]
-        while len(out) < together and any(
-            tiles._out.isdisjoint(tiles._blocks(tile)) for tile in tiles._left
-        ):
-            out.append(tiles.take())
-        used = [block for x, y in out for block in {x, y + apart}]
-        assert len(used) == len(set(used))
-        for tile in out:
-            tiles.give_back(tile)
-        seen += out
-    return seen
-
-
-@pytest.mark.parametrize("count", [0, 1, 2, 3, 8, 9])
-def test_every_tile_comes_once_and_none_out_shares_a_block(count):
-    seen = taken_in_turn(module._Tiles(module._triangle(count)), count // 2)
-    assert sorted(seen) == [(x, y) for x in range(count) for y in range(x, count)]
-
-
-@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (1, 4), (4, 2), (3, 3), (5, 6)])
-def test_every_tile_of_a_rectangle_comes_once_and_none_out_shares_a_block(shape):
-    line = module._rectangle(*shape)
-    seen = taken_in_turn(module._Tiles(line, apart=shape[0]), min(shape), shape[0])
-    assert seen == line  # none has to wait
-    assert sorted(seen) == [(x, y) for x in range(shape[0]) for y in range(shape[1])]
-
-
-def test_a_tile_waits_for_its_blocks():
-    tiles, taken = module._Tiles(module._triangle(2)), []
-    first, second = tiles.take(), tiles.take()
-    waiting = threading.Thread(target=lambda: taken.append(tiles.take()))
-    waiting.start()
-    waiting.join(0.05)
-    tiles.give_back(first)
-    waiting.join(0.05)
-    assert not taken
-    tiles.give_back(second)
-    waiting.join()
-    assert taken == [(0, 1)]
-
-
 def numbered(found, first_row):
     """What was found, with rows counted from `first_row`."""
     return TopK(found.scores, np.where(found.rows < 0, -1, found.rows + first_row))
@@ -248,51 +201,108 @@ def test_between_equals_search_where_tiles_are_many(products):
         assert_exact_between(rows[:cut], rows[cut:], 10, products, Tiling(128, 128, threads))
 
 
-@given(cases(min_gallery=2), st.integers(1, 20), st.booleans(), st.data())
-def test_parts_make_up_the_whole(case, k, opposite, data):
+@given(cases(min_gallery=2), st.integers(1, 20), st.data())
+def test_parts_make_up_the_whole(case, k, data):
     rows = case.gallery[case.gallery.any(axis=1)]
     size = data.draw(st.integers(1, 40))
     products = data.draw(st.sampled_from(PRODUCTS))
     parts = list(blocks(len(rows), size))
     lists = {part: [] for part in parts}
+    least = np.full(len(rows), np.inf, np.float32)
     for x, (a, b) in enumerate(parts):
-        lists[a, b].append(neighbors(rows[a:b], k, first_row=a, opposite=opposite))
+        lists[a, b].append(neighbors(rows[a:b], k, first_row=a, least=least[a:b]))
         for c, d in parts[x + 1 :]:
             there, back = between(
                 rows[a:b], rows[c:d], k,
-                first_row=a, second_row=c, opposite=opposite, products=products,
+                first_row=a, second_row=c, least=(least[a:b], least[c:d]), products=products,
             )  # fmt: skip
             lists[a, b].append(there)
             lists[c, d].append(back)
-    whole = neighbors(rows, k, opposite=opposite)
+    whole = neighbors(rows, k)
+    assert least.tolist() == least_of(rows).tolist()
     for (a, b), found in lists.items():
         merged = merge(data.draw(st.permutations(found)), k)
         assert_same(merged, TopK(whole.scores[a:b], whole.rows[a:b]))
 
 
+def least_of(rows):
+    """The least exact score of every row with another."""
+    n = len(rows)
+    scores = all_pairs(rows, rows)
+    scores[np.arange(n), np.arange(n)] = np.inf
+    return scores.min(axis=1, initial=np.inf)
+
+
+def assert_least(first, second, k, products, tiling):
+    """The least scores of one set, and between two, come beside the same neighbours."""
+    options = {"products": products, "tiling": tiling}
+    rows = np.concatenate([first, second])
+    least = np.full(len(rows), np.inf, np.float32)
+    assert_same(neighbors(rows, k, least=least, **options), neighbors(rows, k, **options))
+    assert least.tobytes() == least_of(rows).tobytes()
+    scores = all_pairs(first, second)
+    # What is known already stands where it is less.
+    known = np.float32(0.1), np.float32(-0.1)
+    there, back = np.full(len(first), known[0]), np.full(len(second), known[1])
+    found = between(first, second, k, least=(there, back), **options)
+    for one, other in zip(found, between(first, second, k, **options), strict=True):
+        assert_same(one, other)
+    assert there.tobytes() == scores.min(axis=1, initial=known[0]).tobytes()
+    assert back.tobytes() == scores.min(axis=0, initial=known[1]).tobytes()
+
+
 @given(cases(min_gallery=2), st.integers(1, 50), tilings, st.sampled_from(PRODUCTS))
-def test_opposite_finds_the_least_similar(case, k, tiling, products):
+def test_least_scores_come_in_the_same_pass(case, k, tiling, products):
     rows = case.gallery[case.gallery.any(axis=1)]
-    options = {"tiling": tiling, "products": products, "opposite": True}
-    every = search(rows, rows, max(1, len(rows)), self_offset=0)
-    scores = np.where(every.rows < 0, every.scores, np.float32(0) - every.scores)
-    assert_same(neighbors(rows, k, **options), best_first(scores, every.rows, min(k, len(rows))))
-    first, second = rows[:3], rows[3:]
-    there, back = between(first, second, k, **options)
-    assert_same(there, search(-first, second, k))
-    assert_same(back, search(-second, first, k))
+    assert_least(rows[:3], rows[3:], k, products, tiling)
+
+
+@given(
+    st.sampled_from(KINDS),
+    st.integers(1, 90),
+    st.integers(0, 150),
+    st.sampled_from([1, 2, 16, 63, 128, 300, 513, 2048]),
+    st.sampled_from([Tiling(16, 64, 1), Tiling(64, 64, 2), Tiling(65, 1000, 2), Tiling()]),
+    st.sampled_from(PRODUCTS),
+    st.integers(0, 9),
+)
+def test_least_scores_are_those_of_all_pairs(kind, n, m, d, tiling, products, seed):
+    rows = rows_of(kind, n + m, d, seed)
+    assert_least(rows[:n], rows[n:], 3, products, tiling)
 
 
 @pytest.mark.parametrize("products", PRODUCTS)
-def test_opposite_sees_differences_of_a_rounding(products):
+def test_least_scores_see_differences_of_a_rounding(products):
     rng = np.random.default_rng(0)
     rows = unit_rows(1, 512) + rng.standard_normal((300, 512)).astype(np.float32) * 2e-8
     rows[::2] *= -1
-    there, back = between(
-        rows[:90], rows[90:], 4, opposite=True, products=products, tiling=Tiling(64, 64)
-    )
-    assert_same(there, search(-rows[:90], rows[90:], 4))
-    assert_same(back, search(-rows[90:], rows[:90], 4))
+    assert_least(rows[:90], rows[90:], 4, products, Tiling(64, 64))
+
+
+@pytest.mark.parametrize(("height", "spread"), [(1, 1), (20, 4)])
+def test_a_bound_a_hair_too_small_is_noticed_in_the_least_scores(height, spread, monkeypatch):
+    monkeypatch.setattr(quantize, "_worth_rotating", lambda *_: False)
+    rows = residual_against_row(height, spread)
+    rows[0] *= -1
+    rows[66] = -rows[64]  # so that row 64 does not look for its own least in row 0
+    options = {"products": "int8", "tiling": Tiling(64, 64)}
+    exact = least_of(rows)
+    assert all_pairs(rows[:1], rows[64:65]) == exact[0] < all_pairs(rows[:1], rows[1:2])
+    least = np.full(len(rows), np.inf, np.float32)
+    neighbors(rows, 1, least=least, **options)
+    assert least.tobytes() == exact.tobytes()
+    bound = quantize.Codes.bound
+    monkeypatch.setattr(quantize.Codes, "bound", lambda *tile: 0.999 * bound(*tile))
+    least = np.full(len(rows), np.inf, np.float32)
+    neighbors(rows, 1, least=least, **options)
+    assert least[0] == all_pairs(rows[:1], rows[1:2])
+
+
+def test_least_scores_need_an_array_that_holds_them():
+    rows = unit_rows(3, 4)
+    for wrong in (np.zeros(2, np.float32), np.zeros(3), np.zeros((3, 1), np.float32)):
+        with pytest.raises(ValueError, match=r"least must be float32 \[3\], not float"):
+            neighbors(rows, 1, least=wrong)
 
 
 @given(cases(min_gallery=3), st.integers(1, 12), st.integers(1, 12), tilings)

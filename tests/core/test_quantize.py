@@ -94,8 +94,6 @@ def test_products_are_those_of_the_codes():
         unit = codes.unit(x, codes, y)
         tile = codes.product(x, codes, y, buffer)
         np.testing.assert_allclose(tile * unit, products, rtol=1e-12)
-        tile = codes.product(x, codes, y, buffer, negated=True)
-        np.testing.assert_allclose(tile * -unit, products, rtol=1e-12)
 
 
 @pytest.mark.parametrize(("kind", "shorter"), [("falling", 0.5), ("one-hot", 0.9)])

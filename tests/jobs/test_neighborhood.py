@@ -30,7 +30,7 @@ def test_joint_expansion_and_re_ranking_share_one_graph(tmp_path, k):
     expanded = around.expand(joint, silent)
     found = around.rerank(*LABELS, RERANKING, silent)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "farthest", "graph", "joint", "union.npy",
+        "graph", "joint", "union.npy",
     ]  # fmt: skip
     assert [path.name for path in (tmp_path / "joint").iterdir()] == ["expanded-joint-0.npy"]
     union = np.vstack([QUERIES, GALLERY])

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from pipeline.core.blocks import ArrayRows, Tiling
+from pipeline.core.farthest import least_scores
 from pipeline.core.neighbors import neighbors
 from pipeline.gallery.graph import Graph, Origin
 from pipeline.stages import neighbors as stage
@@ -25,6 +26,8 @@ def bytes_of(found):
 def built(folder, k=7, rows=ROWS, **options):
     graph = build_graph(ArrayRows(rows), k, folder, **options)
     assert graph.finished == len(graph.blocks)
+    if graph.about.least:
+        assert graph.read_least(0, len(rows)).tobytes() == least_scores(rows).tobytes()
     return bytes_of(graph.read(0, len(rows)))
 
 
@@ -33,11 +36,11 @@ def memory_of(block, k=7, dimension=40):
     return 2 * block * (5 * dimension + 64 * k)
 
 
-@pytest.mark.parametrize("opposite", [False, True])
+@pytest.mark.parametrize("least", [False, True])
 @pytest.mark.parametrize("block", [6, 30, 89, 90, 1000])
-def test_blocks_of_any_size_give_the_bits_of_one_call(tmp_path, block, opposite):
-    expected = bytes_of(neighbors(ROWS, 7, opposite=opposite))
-    found = built(tmp_path, opposite=opposite, memory=memory_of(block), tiling=Tiling(16, 16))
+def test_blocks_of_any_size_give_the_bits_of_one_call(tmp_path, block, least):
+    expected = bytes_of(neighbors(ROWS, 7))
+    found = built(tmp_path, least=least, memory=memory_of(block), tiling=Tiling(16, 16))
     assert found == expected
     assert len(list(tmp_path.glob("rows-*"))) == -(-90 // block)
     assert not list(tmp_path.glob("open-*"))
@@ -54,7 +57,7 @@ def test_k_goes_beyond_the_rows_and_ties_go_by_row(tmp_path, k):
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_ray_gives_the_bits_of_the_plain_loop(tmp_path, cluster, workers):
     memory = workers * memory_of(13)
-    found = built(tmp_path, workers=workers, memory=memory, tiling=Tiling(5, 9))
+    found = built(tmp_path, least=True, workers=workers, memory=memory, tiling=Tiling(5, 9))
     assert found == bytes_of(neighbors(ROWS, 7))
     assert len(list(tmp_path.glob("rows-*"))) == max(7, 2 * workers)
 
@@ -89,7 +92,7 @@ def test_cut_off_at_any_write_the_next_run_goes_on(tmp_path, monkeypatch):
         return fold(graph, rows, tiling, strip, columns)
 
     monkeypatch.setattr(stage, "_fold_strip", counted)
-    arguments = {"k": 3, "rows": ROWS[:20], "memory": memory_of(7, 3)}
+    arguments = {"k": 3, "rows": ROWS[:20], "least": True, "memory": memory_of(7, 3)}
     for operation in range(200):
         folder = tmp_path / str(operation)
         folded.clear()
@@ -115,8 +118,15 @@ def test_another_graph_in_the_folder_is_not_taken_for_this_one(tmp_path):
     assert built(tmp_path, 6, rows=other, **changed) == bytes_of(neighbors(other, 6))
     ids = {"ids": IDS, **changed}
     assert built(tmp_path, 6, **ids) == bytes_of(neighbors(ROWS, 6))
-    opposite = bytes_of(neighbors(ROWS, 6, opposite=True))
-    assert built(tmp_path, 6, opposite=True, **ids) == opposite
+    assert built(tmp_path, 6, least=True, **ids) == bytes_of(neighbors(ROWS, 6))
+
+
+def test_the_least_scores_of_any_run_of_rows_are_read(tmp_path):
+    rows = unit_rows(1, 40)
+    assert build_graph(ArrayRows(rows), 3, tmp_path / "one", least=True).read_least(0, 1) == np.inf
+    graph = build_graph(ArrayRows(ROWS), 3, tmp_path, least=True, memory=memory_of(20, 3))
+    assert graph.read_least(15, 62).tolist() == least_scores(ROWS)[15:62].tolist()
+    assert graph.read_least(4, 4).tolist() == []
 
 
 def test_progress_is_told_in_rows(tmp_path):
