@@ -5,7 +5,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import FeatureRows, Product, Tiling, as_rows, blocks
-from pipeline.core.kernels import at_least, first_bit, longest, product_slack, score
+from pipeline.core.kernels import longest, product_slack, score
+from pipeline.core.masks import at_least, first_bit
 from pipeline.core.ranking import DISTRACTOR, JUNK, Labels
 
 

@@ -4,9 +4,6 @@
 alone (four accumulators of sixteen lanes, fused multiply-add, a fixed tree at the end), so that a
 pair has one score, to the bit, whatever the tile, the thread or the machine that computed it. The
 product of two blocks by a BLAS has no such order; it only nominates pairs, within `product_slack`.
-
-`at_least` compares 64 neighbouring scores of such a product with a threshold at once;
-`at_least_either` and `at_most_either` with a threshold for each of them besides.
 """
 
 from typing import Any
@@ -15,15 +12,10 @@ import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
-from numba.cpython.unsafe.numbers import trailing_zeros
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 __all__ = [
-    "at_least",
-    "at_least_either",
-    "at_most_either",
-    "first_bit",
     "four_scores",
     "lengths",
     "longest",
@@ -36,7 +28,6 @@ _F32 = ir.FloatType()
 _LANES = 16
 _ACCUMULATORS = 4
 _VECTOR = ir.VectorType(_F32, _LANES)
-_WIDTH = 64
 
 
 def _load(builder: Any, address: Any, index: Any, kind: Any) -> Any:
@@ -142,62 +133,6 @@ def _four_dots(_typing: Any, _a: Any, _b: Any, _c: Any, _d: Any, _n: Any) -> Any
     return signature, codegen
 
 
-def _load_wide(builder: Any, address: Any, kind: Any) -> Any:
-    """Load 64 values of type `kind`, of four bytes each."""
-    wide = ir.VectorType(kind, _WIDTH)
-    return builder.load(builder.inttoptr(address, wide.as_pointer()), typ=wide, align=4)
-
-
-def _spread(builder: Any, value: Any) -> Any:
-    """64 times `value`."""
-    nothing = ir.Constant(ir.VectorType(value.type, _WIDTH), ir.Undefined)
-    one = builder.insert_element(nothing, value, ir.Constant(ir.IntType(32), 0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), _WIDTH), [0] * _WIDTH)
-    return builder.shuffle_vector(one, nothing, zeros)
-
-
-def _compare(builder: Any, kind: Any) -> Any:
-    return builder.fcmp_ordered if kind == _F32 else builder.icmp_signed
-
-
-@intrinsic
-def _at_least(_typing: Any, _address: Any, _threshold: Any) -> Any:
-    """Bit i is set where value i of the 64 at `address` is not below `threshold`."""
-    signature = types.uint64(types.intp, _threshold)
-
-    def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        address, limit = args
-        values = _load_wide(builder, address, limit.type)
-        reached = _compare(builder, limit.type)(">=", values, _spread(builder, limit))
-        return builder.bitcast(reached, ir.IntType(64))
-
-    return signature, codegen
-
-
-def _either(builder: Any, sign: str, args: Any) -> Any:
-    """Bit i is set where value i of 64 stands so to a threshold, or to threshold i of 64."""
-    address, limit, limits = args
-    values = _load_wide(builder, address, limit.type)
-    own = _load_wide(builder, limits, limit.type)
-    compare = _compare(builder, limit.type)
-    either = builder.or_(compare(sign, values, _spread(builder, limit)), compare(sign, values, own))
-    return builder.bitcast(either, ir.IntType(64))
-
-
-@intrinsic
-def _at_least_either(_typing: Any, _address: Any, threshold: Any, _thresholds: Any) -> Any:
-    """Bit i is set where value i of 64 is not below `threshold` or not below threshold i of 64."""
-    signature = types.uint64(types.intp, threshold, types.intp)
-    return signature, lambda _context, builder, _signature, args: _either(builder, ">=", args)
-
-
-@intrinsic
-def _at_most_either(_typing: Any, _address: Any, threshold: Any, _thresholds: Any) -> Any:
-    """Bit i is set where value i of 64 is not above `threshold` or not above threshold i of 64."""
-    signature = types.uint64(types.intp, threshold, types.intp)
-    return signature, lambda _context, builder, _signature, args: _either(builder, "<=", args)
-
-
 @njit(nogil=True, inline="always")
 def score(a: NDArray[np.float32], b: NDArray[np.float32]) -> np.float32:
     """The similarity of two contiguous vectors `[D]`: their float32 dot product, in fixed order."""
@@ -211,65 +146,6 @@ def four_scores(
     """The scores of a and b with c and d, (ac, ad, bc, bd), each row loaded once for two."""
     there = c.ctypes.data, d.ctypes.data
     return _four_dots(a.ctypes.data, b.ctypes.data, *there, a.shape[0])  # type: ignore[call-arg]
-
-
-@njit(nogil=True, inline="always")
-def at_least(values: NDArray[Any], start: int, threshold: Any) -> np.uint64:
-    """Bit mask of the entries of `values[start : start + 64]` that are >= `threshold`.
-
-    Both are float32, or both int32.
-    """
-    if start + 64 <= values.shape[0]:
-        return _at_least(values.ctypes.data + 4 * start, threshold)  # type: ignore[call-arg]
-    mask = np.uint64(0)
-    for i in range(start, values.shape[0]):
-        if values[i] >= threshold:
-            mask |= np.uint64(1) << np.uint64(i - start)
-    return mask
-
-
-@njit(nogil=True, inline="always")
-def at_least_either(
-    values: NDArray[Any], start: int, threshold: Any, thresholds: NDArray[Any]
-) -> np.uint64:
-    """Bit mask of the entries of `values[start : start + 64]` that reach a threshold.
-
-    That is `threshold`, or the entry's own of `thresholds`. All are float32, or all int32.
-    """
-    if start + 64 <= values.shape[0]:
-        return _at_least_either(  # type: ignore[call-arg]
-            values.ctypes.data + 4 * start, threshold, thresholds.ctypes.data + 4 * start
-        )
-    mask = np.uint64(0)
-    for i in range(start, values.shape[0]):
-        if values[i] >= threshold or values[i] >= thresholds[i]:
-            mask |= np.uint64(1) << np.uint64(i - start)
-    return mask
-
-
-@njit(nogil=True, inline="always")
-def at_most_either(
-    values: NDArray[Any], start: int, threshold: Any, thresholds: NDArray[Any]
-) -> np.uint64:
-    """Bit mask of the entries of `values[start : start + 64]` that do not exceed a threshold.
-
-    The rest is as in `at_least_either`.
-    """
-    if start + 64 <= values.shape[0]:
-        return _at_most_either(  # type: ignore[call-arg]
-            values.ctypes.data + 4 * start, threshold, thresholds.ctypes.data + 4 * start
-        )
-    mask = np.uint64(0)
-    for i in range(start, values.shape[0]):
-        if values[i] <= threshold or values[i] <= thresholds[i]:
-            mask |= np.uint64(1) << np.uint64(i - start)
-    return mask
-
-
-@njit(nogil=True, inline="always")
-def first_bit(mask: np.uint64) -> Any:
-    """The place, from 0, of the lowest bit set in `mask`."""
-    return np.int64(trailing_zeros(mask))  # type: ignore[call-arg]
 
 
 @njit(nogil=True, cache=True)

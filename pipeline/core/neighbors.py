@@ -14,7 +14,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import FeatureRows, Tiling, as_rows
-from pipeline.core.kernels import at_least_either, at_most_either, first_bit, score
+from pipeline.core.kernels import score
+from pipeline.core.masks import at_least_either, at_most_either, first_bit
 from pipeline.core.quantize import Codes, Run
 from pipeline.core.rounds import Tiles, rectangle, run_tiles, triangle
 from pipeline.core.tiles import Fold, Products, Side, Tile, make_side, take_codes, threshold

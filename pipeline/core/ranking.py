@@ -13,8 +13,10 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks
-from pipeline.core.kernels import at_least, first_bit, pair_scores
+from pipeline.core.counting import are_many, count_at_once
+from pipeline.core.kernels import pair_scores
 from pipeline.core.kernels import score as pair_score
+from pipeline.core.masks import at_least, first_bit, neither
 from pipeline.core.tiles import Fold, Offer, Products, Side, Tile, make_side, take_codes, threshold
 
 JUNK = -1
@@ -288,29 +290,37 @@ def _count_tile(tile: Tile, queries: NDArray[np.float32], gallery: _Block, wante
     count where no match lies within `slack` of it; elsewhere the `score` does, ties by row.
     """
     scores, rows = wanted.scores, wanted.rows
-    own = np.empty(1, tile.values.dtype)
+    identities = gallery.identity[tile.columns]
+    reach = np.empty((2, 0), tile.values.dtype)
     scored = 0
     for r in range(tile.values.shape[0]):
         if scored > tile.most:
             return r
         line, q = tile.values[r], tile.rows[r]
         start, end, identity = wanted.starts[q], wanted.ends[q], wanted.identity[q]
-        own[0] = threshold(scores[end - 1], tile)
+        slots = wanted.beaten[wanted.slots[q] : wanted.slots[q] + end - start + 1]
+        if reach.shape[1] < end - start:
+            reach = np.empty((2, end - start), tile.values.dtype)
+        low, high = reach[0, : end - start], reach[1, : end - start]
+        for match in range(end - start):
+            low[match] = threshold(scores[start + match], tile)
+            high[match] = -threshold(-scores[start + match], tile)
         for first in range(0, line.shape[0], 64):
-            near = at_least(line, first, own[0])
+            near = at_least(line, first, low[-1])
+            if near != 0:
+                near &= neither(identities, first, identity, np.int64(JUNK))
+            if are_many(near, end - start):
+                near = count_at_once(line, first, near, low, high, slots)
             while near != 0:
                 c = first + first_bit(near)
                 near &= near - np.uint64(1)
-                j = tile.columns[c]
-                if gallery.identity[j] == identity or gallery.identity[j] == -1:
-                    continue
-                value = line[c] / tile.per_unit
+                value, j = line[c] / tile.per_unit, tile.columns[c]
                 beats = _beaten(scores, rows, start, end, value - tile.slack, _LAST)
                 if beats != _beaten(scores, rows, start, end, value + tile.slack, -1):
                     exact = pair_score(queries[q], gallery.features[j])
                     beats = _beaten(scores, rows, start, end, exact, gallery.first_row + j)
                     scored += 1
-                wanted.beaten[wanted.slots[q] + beats] += 1
+                slots[beats] += 1
     return tile.values.shape[0]
 
 

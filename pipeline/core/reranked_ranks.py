@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from pipeline.core import ranking
 from pipeline.core.blocks import Product, Tiling, blocks
-from pipeline.core.kernels import at_least, first_bit, longest, product_slack
+from pipeline.core.counting import are_many, count_at_once
+from pipeline.core.kernels import longest, product_slack
 from pipeline.core.kernels import score as pair_score
+from pipeline.core.masks import at_least, first_bit, neither
 from pipeline.core.ranking import Labels, RankCounts, rows_ahead
 from pipeline.core.reciprocal import SparseRows
 from pipeline.core.reranking import Overlap, Reranked, Reranking, final_distance, inverted
@@ -210,16 +212,20 @@ def _count_tile(
     """
     for i in range(tile.shape[0]):
         line, start, end = tile[i], starts[i], ends[i]
-        slots = start + first_query + i
+        slots = beaten[start + first_query + i : end + first_query + i + 1]
+        low = limits.similarity_equal[start:end] - slack
+        high = limits.similarity_better[start:end] + slack
         for column0 in range(0, line.shape[0], 64):
-            near = at_least(line, column0, limits.similarity_equal[end - 1] - slack)
-            near |= at_least(shared[i], column0, _TINY)
+            sharing = at_least(shared[i], column0, _TINY)
+            near = at_least(line, column0, low[-1]) | sharing
+            if near != 0:
+                near &= neither(identity, column0, own[i], np.int64(ranking.JUNK))
+            if are_many(near & ~sharing, end - start):
+                near &= sharing | count_at_once(line, column0, near & ~sharing, low, high, slots)
             while near != 0:
                 column = column0 + first_bit(near)
                 near &= near - np.uint64(1)
                 row, s = first_row + column, line[column]
-                if identity[column] == own[i] or identity[column] == -1:
-                    continue
                 if shared[i, column] > 0:
                     s = pair_score(queries[i], gallery[column])
                     nearness = -final_distance(s, shared[i, column], greatest[i], lam, squared)
@@ -232,7 +238,7 @@ def _count_tile(
                     if beats != _beaten(equal, better, limits.rows, start, end, s + slack, row):
                         s = pair_score(queries[i], gallery[column])
                         beats = _beaten(equal, better, limits.rows, start, end, s, row)
-                beaten[slots + beats] += 1
+                slots[beats] += 1
 
 
 @njit(nogil=True, inline="always")

@@ -8,7 +8,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks
-from pipeline.core.kernels import at_least, first_bit, score
+from pipeline.core.kernels import score
+from pipeline.core.masks import at_least, first_bit
 from pipeline.core.tiles import Fold, Offer, Products, Side, Tile, make_side, take_codes, threshold
 
 _NOWHERE = -(2**62)

@@ -4,15 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
 
-from pipeline.core.kernels import (
-    at_least,
-    at_least_either,
-    at_most_either,
-    four_scores,
-    longest,
-    pair_scores,
-    product_slack,
-)
+from pipeline.core.kernels import four_scores, longest, pair_scores, product_slack
 
 
 def all_pairs(a, b):
@@ -70,27 +62,6 @@ def test_the_order_of_summation_is_the_documented_one():
     for t in range(224, d):
         result = fma(a[t], b[t], result)
     assert pair_scores(a[None], b[None], np.zeros(1, int), np.zeros(1, int))[0] == result
-
-
-@given(st.integers(1, 200), st.floats(-2, 2, width=32))
-def test_masks_tell_what_reaches_the_threshold(n, threshold):
-    values = np.random.default_rng(n).integers(-2, 3, n).astype(np.float32)
-    for start in range(0, n, 64):
-        mask = int(at_least(values, start, np.float32(threshold)))
-        told = [i for i in range(64) if mask >> i & 1]
-        assert told == [i for i, v in enumerate(values[start : start + 64]) if v >= threshold]
-
-
-@given(st.integers(1, 200), st.integers(-2, 2), st.sampled_from([np.float32, np.int32]))
-def test_masks_tell_what_reaches_either_threshold(n, threshold, kind):
-    values, own = np.random.default_rng(n).integers(-2, 3, (2, n)).astype(kind)
-    for start in range(0, n, 64):
-        reached = (values >= threshold) | (values >= own)
-        kept = (values <= threshold) | (values <= own)
-        for masked, expected in ((at_least_either, reached), (at_most_either, kept)):
-            mask = int(masked(values, start, kind(threshold), own))
-            told = [i for i in range(64) if mask >> i & 1]
-            assert told == np.flatnonzero(expected[start : start + 64]).tolist()
 
 
 def test_nothing_has_no_length():

@@ -1,0 +1,198 @@
+"""Comparing 64 values of a tile at once, written as LLVM vector code through numba.
+
+What a comparison finds is a mask: bit i stands for value i of the 64. A run at the end of an array,
+where fewer are left, is compared one by one. Scores and thresholds are all float32, or all int32.
+"""
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.cpython.unsafe.numbers import trailing_zeros
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+__all__ = [
+    "at_least",
+    "at_least_either",
+    "at_most",
+    "at_most_either",
+    "bits_set",
+    "first_bit",
+    "neither",
+]
+
+_F32 = ir.FloatType()
+_WIDTH = 64
+
+
+def _load_wide(builder: Any, address: Any, kind: Any) -> Any:
+    """Load 64 values of type `kind`, of four or eight bytes each."""
+    wide = ir.VectorType(kind, _WIDTH)
+    return builder.load(builder.inttoptr(address, wide.as_pointer()), typ=wide, align=4)
+
+
+def _spread(builder: Any, value: Any) -> Any:
+    """64 times `value`."""
+    nothing = ir.Constant(ir.VectorType(value.type, _WIDTH), ir.Undefined)
+    one = builder.insert_element(nothing, value, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), _WIDTH), [0] * _WIDTH)
+    return builder.shuffle_vector(one, nothing, zeros)
+
+
+def _compare(builder: Any, kind: Any) -> Any:
+    return builder.fcmp_ordered if kind == _F32 else builder.icmp_signed
+
+
+def _mask(builder: Any, sign: str, args: Any) -> Any:
+    """Bit i is set where value i of 64 stands so to a threshold."""
+    address, limit = args
+    values = _load_wide(builder, address, limit.type)
+    reached = _compare(builder, limit.type)(sign, values, _spread(builder, limit))
+    return builder.bitcast(reached, ir.IntType(64))
+
+
+@intrinsic
+def _at_least(_typing: Any, _address: Any, _threshold: Any) -> Any:
+    """Bit i is set where value i of the 64 at `address` is not below `threshold`."""
+    signature = types.uint64(types.intp, _threshold)
+    return signature, lambda _context, builder, _signature, args: _mask(builder, ">=", args)
+
+
+@intrinsic
+def _at_most(_typing: Any, _address: Any, _threshold: Any) -> Any:
+    """Bit i is set where value i of the 64 at `address` is not above `threshold`."""
+    signature = types.uint64(types.intp, _threshold)
+    return signature, lambda _context, builder, _signature, args: _mask(builder, "<=", args)
+
+
+@intrinsic
+def _unlike(_typing: Any, _address: Any, _value: Any) -> Any:
+    """Bit i is set where integer i of the 64 at `address` is another than `value`."""
+    signature = types.uint64(types.intp, _value)
+    return signature, lambda _context, builder, _signature, args: _mask(builder, "!=", args)
+
+
+@intrinsic
+def _bits_set(_typing: Any, _mask: Any) -> Any:
+    """How many bits are set."""
+    signature = types.uint64(types.uint64)
+    return signature, lambda _context, builder, _signature, args: builder.ctpop(args[0])
+
+
+def _either(builder: Any, sign: str, args: Any) -> Any:
+    """Bit i is set where value i of 64 stands so to a threshold, or to threshold i of 64."""
+    address, limit, limits = args
+    values = _load_wide(builder, address, limit.type)
+    own = _load_wide(builder, limits, limit.type)
+    compare = _compare(builder, limit.type)
+    either = builder.or_(compare(sign, values, _spread(builder, limit)), compare(sign, values, own))
+    return builder.bitcast(either, ir.IntType(64))
+
+
+@intrinsic
+def _at_least_either(_typing: Any, _address: Any, threshold: Any, _thresholds: Any) -> Any:
+    """Bit i is set where value i of 64 is not below `threshold` or not below threshold i of 64."""
+    signature = types.uint64(types.intp, threshold, types.intp)
+    return signature, lambda _context, builder, _signature, args: _either(builder, ">=", args)
+
+
+@intrinsic
+def _at_most_either(_typing: Any, _address: Any, threshold: Any, _thresholds: Any) -> Any:
+    """Bit i is set where value i of 64 is not above `threshold` or not above threshold i of 64."""
+    signature = types.uint64(types.intp, threshold, types.intp)
+    return signature, lambda _context, builder, _signature, args: _either(builder, "<=", args)
+
+
+@njit(nogil=True, inline="always")
+def at_least(values: NDArray[Any], start: int, threshold: Any) -> np.uint64:
+    """Bit mask of the entries of `values[start : start + 64]` that are >= `threshold`.
+
+    Both are float32, or both int32.
+    """
+    if start + 64 <= values.shape[0]:
+        return _at_least(values.ctypes.data + 4 * start, threshold)  # type: ignore[call-arg]
+    mask = np.uint64(0)
+    for i in range(start, values.shape[0]):
+        if values[i] >= threshold:
+            mask |= np.uint64(1) << np.uint64(i - start)
+    return mask
+
+
+@njit(nogil=True, inline="always")
+def at_most(values: NDArray[Any], start: int, threshold: Any) -> np.uint64:
+    """Bit mask of the entries of `values[start : start + 64]` that are <= `threshold`.
+
+    Both are float32, or both int32.
+    """
+    if start + 64 <= values.shape[0]:
+        return _at_most(values.ctypes.data + 4 * start, threshold)  # type: ignore[call-arg]
+    mask = np.uint64(0)
+    for i in range(start, values.shape[0]):
+        if values[i] <= threshold:
+            mask |= np.uint64(1) << np.uint64(i - start)
+    return mask
+
+
+@njit(nogil=True, inline="always")
+def neither(values: NDArray[np.int64], start: int, one: np.int64, other: np.int64) -> np.uint64:
+    """Bit mask of the entries of `values[start : start + 64]` that are another than both."""
+    if start + 64 <= values.shape[0]:
+        place = values.ctypes.data + 8 * start
+        return _unlike(place, one) & _unlike(place, other)  # type: ignore[call-arg]
+    mask = np.uint64(0)
+    for i in range(start, values.shape[0]):
+        if values[i] != one and values[i] != other:
+            mask |= np.uint64(1) << np.uint64(i - start)
+    return mask
+
+
+@njit(nogil=True, inline="always")
+def at_least_either(
+    values: NDArray[Any], start: int, threshold: Any, thresholds: NDArray[Any]
+) -> np.uint64:
+    """Bit mask of the entries of `values[start : start + 64]` that reach a threshold.
+
+    That is `threshold`, or the entry's own of `thresholds`. All are float32, or all int32.
+    """
+    if start + 64 <= values.shape[0]:
+        return _at_least_either(  # type: ignore[call-arg]
+            values.ctypes.data + 4 * start, threshold, thresholds.ctypes.data + 4 * start
+        )
+    mask = np.uint64(0)
+    for i in range(start, values.shape[0]):
+        if values[i] >= threshold or values[i] >= thresholds[i]:
+            mask |= np.uint64(1) << np.uint64(i - start)
+    return mask
+
+
+@njit(nogil=True, inline="always")
+def at_most_either(
+    values: NDArray[Any], start: int, threshold: Any, thresholds: NDArray[Any]
+) -> np.uint64:
+    """Bit mask of the entries of `values[start : start + 64]` that do not exceed a threshold.
+
+    The rest is as in `at_least_either`.
+    """
+    if start + 64 <= values.shape[0]:
+        return _at_most_either(  # type: ignore[call-arg]
+            values.ctypes.data + 4 * start, threshold, thresholds.ctypes.data + 4 * start
+        )
+    mask = np.uint64(0)
+    for i in range(start, values.shape[0]):
+        if values[i] <= threshold or values[i] <= thresholds[i]:
+            mask |= np.uint64(1) << np.uint64(i - start)
+    return mask
+
+
+@njit(nogil=True, inline="always")
+def bits_set(mask: np.uint64) -> Any:
+    """How many bits are set in `mask`."""
+    return np.int64(_bits_set(mask))  # type: ignore[call-arg]
+
+
+@njit(nogil=True, inline="always")
+def first_bit(mask: np.uint64) -> Any:
+    """The place, from 0, of the lowest bit set in `mask`."""
+    return np.int64(trailing_zeros(mask))  # type: ignore[call-arg]
