@@ -145,6 +145,8 @@ class Tiling:
     gallery_block: int = 4096
     threads: int = 0
     """Threads of the fold; 0 for as many as this process may use."""
+    gpus: float = 0
+    """GPUs of each worker: above 0, tiles of neighbours and searches are multiplied on one."""
 
     def __post_init__(self) -> None:
         if self.query_block < 1 or self.gallery_block < 1:
@@ -153,6 +155,8 @@ class Tiling:
             )
         if self.threads < 0:
             raise ValueError(f"threads must be 0 (all) or more, not {self.threads}")
+        if self.gpus < 0 or (self.gpus > 1 and self.gpus != int(self.gpus)):
+            raise ValueError(f"gpus must be a share below 1, or a whole number, not {self.gpus}")
 
     def inside(self, workers: int) -> "Tiling":
         """The same blocks for each of `workers`, which own one CPU; for this process where 0."""
@@ -239,14 +243,14 @@ class Product(threading.local):
         """The tile `[N, M]` of `a` `[N, D]` and `b` `[M, D]`."""
         if onednn():
             product = torch.ops.mkldnn._linear_pointwise
-            tile: torch.Tensor = product(_tensor(a), _tensor(b), None, "none", [], "")
+            tile: torch.Tensor = product(as_tensor(a), as_tensor(b), None, "none", [], "")
             return tile.numpy()
         size = len(a) * len(b)
         # Fresh pages for each tile would cost as much as the arithmetic.
         if self._buffer.numel() < size:
             self._buffer = torch.empty(size)
         tile = self._buffer[:size].view(len(a), len(b))
-        return torch.mm(_tensor(a), _tensor(b).t(), out=tile).numpy()
+        return torch.mm(as_tensor(a), as_tensor(b).t(), out=tile).numpy()
 
 
 @cache
@@ -255,6 +259,7 @@ def onednn() -> bool:
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
-def _tensor(array: NDArray[np.float32]) -> torch.Tensor:
+def as_tensor(array: NDArray[np.float32]) -> torch.Tensor:
+    """The array as a tensor that shares its memory where it may be written."""
     # torch does not take a read-only array (as Ray and memory maps hand out) without a warning.
     return torch.from_numpy(array if array.flags.writeable else array.copy())

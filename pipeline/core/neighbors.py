@@ -14,11 +14,21 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import FeatureRows, Tiling, as_rows
+from pipeline.core.halves import Standing, nominate
 from pipeline.core.kernels import score
 from pipeline.core.masks import at_least_either, at_most_either, first_bit
 from pipeline.core.quantize import Codes, Run
 from pipeline.core.rounds import Tiles, rectangle, run_tiles, triangle
-from pipeline.core.tiles import Fold, Products, Side, Tile, make_side, take_codes, threshold
+from pipeline.core.tiles import (
+    Fold,
+    Products,
+    Side,
+    Tile,
+    make_side,
+    take_codes,
+    take_device,
+    threshold,
+)
 from pipeline.core.topk import TopK, best_first, prime, push
 
 _SHORTEST = 1e-18
@@ -50,8 +60,9 @@ def neighbors(
 
     Tiles are squares of the smaller of the tiling's blocks. `products` are of int8 codes or
     float32; `auto` takes int8 where the processor has instructions for it, and float32 for as long
-    as codes nominate too many pairs. Memory is the features, a quarter of that for the codes,
-    N x k, and a tile in each thread. ValueError names a row that is not finite or has length 0.
+    as codes nominate too many pairs. Where the tiling has a GPU, it takes float16 there. Memory is
+    the features, a quarter of that for the codes, N x k, and a tile in each thread. ValueError
+    names a row that is not finite or has length 0.
 
     >>> x = np.array([[1, 0], [0.6, 0.8], [0, 1]], np.float32)
     >>> least = np.full(3, np.inf, np.float32)
@@ -61,11 +72,14 @@ def neighbors(
     array([0. , 0.6, 0. ], dtype=float32)
     """
     rows = as_rows(features)
-    coded = take_codes(products, rows.dimension, len(rows) ** 2 // 2, len(rows))
     tiling = tiling or Tiling()
+    device = take_device(products, tiling)
+    coded = not device and take_codes(products, rows.dimension, len(rows) ** 2 // 2, len(rows))
     size = min(tiling.tile, max(1, len(rows)))
     with tiling.workers() as run:
-        side, ends = _side(rows, first_row, size, k, len(rows), known, least, coded, None, run)
+        side, ends = _side(
+            rows, first_row, size, k, len(rows), known, least, coded, None, device, run
+        )
         fold = Fold(products)
 
         def work(x: int, y: int) -> None:
@@ -74,8 +88,9 @@ def neighbors(
                     prime(tile, ends.scores)
                 return _offer_tile(tile, ends, ends, x == y)
 
-            # On the diagonal the heaps begin empty, which says nothing about the codes.
-            fold(side, x, side, y, offer, patient=x == y)
+            if not _offer_halves(side, x, ends, side, y, ends, diagonal=x == y):
+                # On the diagonal the heaps begin empty, which says nothing about the codes.
+                fold(side, x, side, y, offer, patient=x == y)
 
         run_tiles(work, Tiles(triangle(len(side))), run)
     return _found(ends)
@@ -110,24 +125,30 @@ def between(
     one, other = as_rows(first), as_rows(second)
     if one.dimension != other.dimension:
         raise ValueError(f"rows of {one.dimension} and {other.dimension} dimensions do not compare")
-    coded = take_codes(products, one.dimension, len(one) * len(other), len(one) + len(other))
     tiling = tiling or Tiling()
+    device = take_device(products, tiling)
+    coded = not device and take_codes(
+        products, one.dimension, len(one) * len(other), len(one) + len(other)
+    )
     with tiling.workers() as run:
         a, first_ends = _side(
             one, first_row, tiling.even_block(len(one)), k, len(other), known[0], least[0], coded,
-            None, run,
+            None, device, run,
         )  # fmt: skip
         b, second_ends = _side(
             other, second_row, tiling.even_block(len(other)), k, len(one), known[1], least[1],
-            coded, a.codes, run,
+            coded, a.codes, device, run,
         )  # fmt: skip
         fold = Fold(products)
 
         def offer(tile: Tile) -> int:
             return _offer_tile(tile, first_ends, second_ends, False)
 
-        tiles = Tiles(rectangle(len(a), len(b)), apart=len(a))
-        run_tiles(lambda x, y: fold(a, x, b, y, offer), tiles, run)
+        def work(x: int, y: int) -> None:
+            if not _offer_halves(a, x, first_ends, b, y, second_ends):
+                fold(a, x, b, y, offer)
+
+        run_tiles(work, Tiles(rectangle(len(a), len(b)), apart=len(a)), run)
     return _found(first_ends), _found(second_ends)
 
 
@@ -154,6 +175,7 @@ def _side(
     least: NDArray[np.float32] | None,
     coded: bool,
     alike: Codes | None,
+    device: str | None,
     run: Run,
 ) -> tuple[Side, _Ends]:
     """Make a side that is to meet `others` rows; its codes go with those of `alike`."""
@@ -174,6 +196,7 @@ def _side(
     side = make_side(
         whole, size, run,
         name="row", numbers=numbers, shortest=_SHORTEST, coded=coded, alike=alike,
+        device=device,
     )  # fmt: skip
     k = min(k, others + (known.k if known else 0))
     scores = np.full((count, k), -np.inf, np.float32)
@@ -188,6 +211,43 @@ def _side(
 
 def _found(ends: _Ends) -> TopK:
     return best_first(ends.scores, ends.rows, ends.scores.shape[1])
+
+
+def _offer_halves(
+    first: Side, x: int, ends: _Ends, second: Side, y: int, others: _Ends, *, diagonal: bool = False
+) -> bool:
+    """Offer the pairs of a tile that its halves nominate; not where there are none, or too many."""
+    if first.halves is None or second.halves is None:
+        return False
+    rows, columns = first.places(x), second.places(y)
+    pairs = nominate(
+        first.halves, x, second.halves, y,
+        _standing(ends, rows, diagonal), _standing(others, columns, diagonal), diagonal=diagonal,
+    )  # fmt: skip
+    if pairs is None:
+        return False
+    _offer_pairs(rows[pairs[:, 0]], columns[pairs[:, 1]], ends, others)
+    return True
+
+
+def _standing(ends: _Ends, places: NDArray[np.int64], itself: bool) -> Standing:
+    least = ends.least[places] if len(ends.least) else ends.least
+    return Standing(ends.scores[places, 0], least, ends.scores.shape[1], itself)
+
+
+@njit(nogil=True, cache=True)
+def _offer_pairs(
+    rows: NDArray[np.int64], columns: NDArray[np.int64], first: _Ends, second: _Ends
+) -> None:
+    """Offer the pairs of `rows` and `columns` `[P]` to both of their ends."""
+    for p in range(rows.shape[0]):
+        i, j = rows[p], columns[p]
+        exact = score(first.features[i], second.features[j])
+        push(first.scores[i], first.rows[i], exact, second.numbers[j])
+        push(second.scores[j], second.rows[j], exact, first.numbers[i])
+        if first.least.shape[0] > 0:
+            first.least[i] = min(first.least[i], exact)
+            second.least[j] = min(second.least[j], exact)
 
 
 class _Reach(NamedTuple):

@@ -1,5 +1,7 @@
 """Tiles of near scores: products of int8 codes where they exclude enough, else of float32.
 
+On a GPU they are of float16, and stay there (see `halves`).
+
 A tile only nominates pairs. It says how far a value may lie from the pair's `score`, so what is
 found is the same to the bit whichever products it is of.
 """
@@ -14,12 +16,15 @@ import torch
 from numba import njit
 from numpy.typing import NDArray
 
-from pipeline.core.blocks import Product, blocks
+from pipeline.core.blocks import Product, Tiling, blocks
+from pipeline.core.halves import Halves, gpu_or_cpu, halve
 from pipeline.core.kernels import lengths, product_slack
 from pipeline.core.quantize import LARGEST_SUM, Codes, Run, can_code, fast, quantize
 
-Products = Literal["auto", "int8", "float32"]
-"""What tiles are products of; `auto` takes whichever is the faster here, tile by tile."""
+Products = Literal["auto", "int8", "float32", "float16"]
+"""What tiles are products of; `auto` takes whichever is the faster here, tile by tile: int8 or
+float32 on the CPU, and float16 where there is a GPU.
+"""
 
 # The share of a tile's pairs that codes may nominate before float32 products are the cheaper.
 _WORTH_CODING = 1 / 8
@@ -52,12 +57,16 @@ _NO_END = 2**62
 
 @dataclass(frozen=True)
 class Side:
-    """One side of tiles: rows `[N, D]`, in blocks of `size`, in the order of their codes if any."""
+    """One side of tiles: rows `[N, D]`, in blocks of `size`, in the order of their codes if any.
+
+    Where they are on a GPU as `halves` there are no codes.
+    """
 
     features: NDArray[np.float32]
     lengths: NDArray[np.float64]
     size: int
     codes: Codes | None
+    halves: Halves | None = None
 
     def __len__(self) -> int:
         """Blocks."""
@@ -86,10 +95,12 @@ def make_side(
     coded: bool = False,
     alike: Codes | None = None,
     in_order: bool = False,
+    device: str | None = None,
 ) -> Side:
     """Cut rows in blocks of `size`, and code them where asked, to go with the codes of `alike`.
 
-    Codes put rows together that are alike, unless they are to stay `in_order`.
+    Codes put rows together that are alike, unless they are to stay `in_order`. Where a `device` is
+    named, rows go there in float16 instead.
 
     ValueError tells the `name` and, of `numbers` `[N]`, the number of a row that is not finite,
     shorter than `shortest`, or too long for float32 to hold its scores.
@@ -105,6 +116,8 @@ def make_side(
         if length == 0:
             raise ValueError(f"{row} has length 0: it is like no other")
         raise ValueError(f"{row} has length {length:.3g}: float32 cannot hold its scores")
+    if device is not None:
+        return Side(features, found, size, None, halve(features, size, device))
     codes = None
     if coded and len(features):
         rotate = alike.rotated if alike else None
@@ -112,10 +125,21 @@ def make_side(
     return Side(features, found, size, codes)
 
 
+def take_device(products: Products, tiling: Tiling) -> str | None:
+    """The device of float16 products; None where products are to be made on the CPU.
+
+    ValueError where `products` are none.
+    """
+    if products not in ("auto", "int8", "float32", "float16"):
+        raise ValueError(f"products must be auto, int8, float32 or float16, not {products!r}")
+    on_gpu = products == "float16" or (products == "auto" and tiling.gpus > 0)
+    return gpu_or_cpu() if on_gpu else None
+
+
 def take_codes(products: Products, dimension: int, pairs: int, rows: int) -> bool:
     """Whether that many `rows` are to be coded for that many `pairs` of them.
 
-    ValueError where `products` are none, or int8 is asked for and not to be had.
+    ValueError where `products` are none of the CPU's, or int8 is asked for and not to be had.
     """
     if products not in ("auto", "int8", "float32"):
         raise ValueError(f"products must be auto, int8 or float32, not {products!r}")

@@ -8,9 +8,20 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks
+from pipeline.core.halves import Standing, nominate
 from pipeline.core.kernels import score
 from pipeline.core.masks import at_least, first_bit
-from pipeline.core.tiles import Fold, Offer, Products, Side, Tile, make_side, take_codes, threshold
+from pipeline.core.tiles import (
+    Fold,
+    Offer,
+    Products,
+    Side,
+    Tile,
+    make_side,
+    take_codes,
+    take_device,
+    threshold,
+)
 
 _NOWHERE = -(2**62)
 
@@ -83,7 +94,8 @@ def search(
     is the gallery row of the first of them, and no query finds itself. `part` limits the search to
     a run of gallery rows (rows keep their numbers); `merge` joins the parts. Every row of the
     gallery is read once, and memory is Q x (D + k), a block of the gallery, and a tile in each
-    thread. `products` are of int8 codes or float32, or `auto`, the faster of them as it turns out.
+    thread. `products` are of int8 codes or float32, or `auto`, the faster of them as it turns out;
+    of float16 where the tiling has a GPU.
     ValueError names a row that is not finite, or too long for float32 to hold its scores.
 
     >>> search(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32), 2).rows
@@ -103,7 +115,8 @@ def search(
     first, last = part or (0, len(gallery))
     size = tiling.even_block(len(queries))
     pairs, coded_rows = len(queries) * (last - first), len(queries) + last - first
-    coded = take_codes(products, queries.dimension, pairs, coded_rows)
+    device = take_device(products, tiling)
+    coded = not device and take_codes(products, queries.dimension, pairs, coded_rows)
     # Query i is gallery row i + itself: one that does not exist, where none is itself.
     itself = _NOWHERE if self_offset is None else self_offset
     scores = np.full((len(queries), k), -np.inf, np.float32)
@@ -111,14 +124,14 @@ def search(
     with tiling.workers() as run:
         wanted = make_side(
             queries.read(0, len(queries)), size, run,
-            name="query", numbers=np.arange(len(queries)), coded=coded,
+            name="query", numbers=np.arange(len(queries)), coded=coded, device=device,
         )  # fmt: skip
         fold = Fold(products, choices=max(1, len(wanted)))
         for start, stop in blocks(last, tiling.gallery_block, first):
             side = make_side(
                 gallery.read(start, stop), tiling.tile, run,
                 name="gallery row", numbers=np.arange(start, stop),
-                coded=coded, alike=wanted.codes,
+                coded=coded, alike=wanted.codes, device=device,
             )  # fmt: skip
 
             def offer(tile: Tile, side: Side = side, start: int = start) -> int:
@@ -131,6 +144,8 @@ def search(
                 x: int, _stop: int, side: Side = side, offer: Offer = offer, start: int = start
             ) -> None:
                 for y in range(len(side)):
+                    if _offer_halves(wanted, x, side, y, start, self_offset, scores, rows):
+                        continue
                     # The first tile finds the heaps empty, which says nothing about the codes.
                     fold(wanted, x, side, y, offer, patient=start == first and y == 0)
 
@@ -169,6 +184,52 @@ def best_first(scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> 
     scores, rows = scores.copy(), rows.copy()
     _sort_best_first(scores, rows)
     return TopK(np.ascontiguousarray(scores[:, :k]), np.ascontiguousarray(rows[:, :k]))
+
+
+def _offer_halves(
+    queries: Side,
+    x: int,
+    gallery: Side,
+    y: int,
+    first_row: int,
+    self_offset: int | None,
+    scores: NDArray[np.float32],
+    rows: NDArray[np.int64],
+) -> bool:
+    """Offer the pairs of a tile that its halves nominate; not where there are none, or too many."""
+    if queries.halves is None or gallery.halves is None:
+        return False
+    asked, held = queries.places(x), gallery.places(y)
+    standing = Standing(
+        scores[asked, 0], np.empty(0, np.float32), scores.shape[1], self_offset is not None
+    )
+    pairs = nominate(queries.halves, x, gallery.halves, y, standing)
+    if pairs is None:
+        return False
+    if self_offset is not None:
+        others = asked[pairs[:, 0]] + self_offset != held[pairs[:, 1]] + first_row
+        pairs = pairs[others]
+    _offer_pairs(
+        asked[pairs[:, 0]], held[pairs[:, 1]], queries.features, gallery.features, first_row,
+        scores, rows,
+    )  # fmt: skip
+    return True
+
+
+@njit(nogil=True, cache=True)
+def _offer_pairs(
+    asked: NDArray[np.int64],
+    held: NDArray[np.int64],
+    queries: NDArray[np.float32],
+    gallery: NDArray[np.float32],
+    first_row: int,
+    scores: NDArray[np.float32],
+    rows: NDArray[np.int64],
+) -> None:
+    """Offer the pairs of the queries `asked` and the rows `held` `[P]` to the queries' heaps."""
+    for p in range(asked.shape[0]):
+        i, j = asked[p], held[p]
+        push(scores[i], rows[i], score(queries[i], gallery[j]), first_row + j)
 
 
 @njit(nogil=True, cache=True)

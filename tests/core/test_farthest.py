@@ -8,7 +8,7 @@ from pipeline.core.farthest import least_scores
 from pipeline.core.kernels import pair_scores
 from tests.core.strategies import cases, tilings, unit_rows
 
-PRODUCTS = ["auto", "int8", "float32"]
+PRODUCTS = ["auto", "int8", "float32", "float16"]
 
 
 def oracle(rows):

@@ -13,7 +13,7 @@ from tests.core.test_kernels import all_pairs
 from tests.core.test_quantize import KINDS, rows_of
 from tests.core.test_topk import as_lists
 
-PRODUCTS = ["auto", "int8", "float32"]
+PRODUCTS = ["auto", "int8", "float32", "float16"]
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from tests import oracles
 from tests.core.strategies import cases, tilings, unit_rows
 from tests.core.test_quantize import KINDS, rows_of
 
-PRODUCTS = ["auto", "int8", "float32"]
+PRODUCTS = ["auto", "int8", "float32", "float16"]
 
 
 @pytest.fixture(autouse=True)
