@@ -20,6 +20,7 @@ from jobs.flags import (
     check_scratch,
     stated,
 )
+from jobs.folds import joined
 from jobs.moments import moment
 from pipeline.errors import InputError
 
@@ -85,7 +86,6 @@ def evaluate(
     from jobs.comparison import check_matches, open_sides
     from jobs.evaluation_report import make_report, write_report
     from jobs.rankings import Figures, rank_every
-    from pipeline.core.blocks import Tiling
     from pipeline.core.camera_normalization import CameraNormalization
     from pipeline.core.expansion import Expansion
     from pipeline.core.reranking import Reranking
@@ -95,7 +95,7 @@ def evaluate(
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; a report needs a folder")
     try:
-        tiling = Tiling(**_chosen(on, ("query_block", "gallery_block")))
+        tiling = on.tiling()
         ways: list[Expansion | Reranking] = [
             Expansion(mode, **stated(expansion, without=("aqe",))) for mode in expansion.aqe
         ]
@@ -115,10 +115,7 @@ def evaluate(
     )
     check_matches(*sides)
     with ExitStack() as stack:
-        if on.workers:
-            from cluster.connect import connect
-
-            stack.enter_context(connect(on.address))
+        stack.enter_context(joined(on.workers, on.address, on.num_gpus))
         # Absolute, since workers have folders of their own.
         scratch = on.scratch.absolute() if on.scratch else None
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=scratch)))

@@ -11,7 +11,8 @@ from rich.text import Text
 
 from jobs.arguments import Location
 from jobs.console import progress, told_on
-from jobs.flags import FoldFlags, check_scratch, stated
+from jobs.flags import FoldFlags, check_scratch
+from jobs.folds import joined
 from pipeline.errors import InputError
 
 THIS_PROCESS = FoldFlags()
@@ -75,7 +76,6 @@ def expand(
     """
     from jobs.camera_normalization import Cameras
     from jobs.expansion import expand_gallery, tidy
-    from pipeline.core.blocks import Tiling
     from pipeline.core.camera_normalization import CameraNormalization
     from pipeline.core.expansion import Expansion
     from pipeline.gallery import table
@@ -88,10 +88,7 @@ def expand(
 
     given: dict[str, Any] = {"k": k, "alpha": alpha, "times": times}
     try:
-        blocks = stated(on)
-        tiling = Tiling(
-            **{n: v for n, v in blocks.items() if n in ("query_block", "gallery_block")}
-        )
+        tiling = on.tiling()
         settings = Expansion(mode, **{n: v for n, v in given.items() if v is not None})
         of_cameras = {} if camera_rows is None else {"least_rows": camera_rows}
         normalization = (
@@ -108,10 +105,7 @@ def expand(
     table.check_location(out)
     parameters = asdict(settings) | (normalization.parameters if normalization else {})
     with ExitStack() as stack:
-        if on.workers:
-            from cluster.connect import connect
-
-            stack.enter_context(connect(on.address))
+        stack.enter_context(joined(on.workers, on.address, on.num_gpus))
         lock = stack.enter_context(table.lock_gallery(out, f"expand {parent.location}"))
         if not table.exists(out):
             create_derived(out, parent, parameters, lock)

@@ -2,14 +2,18 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
 from jobs.arguments import LOCATION, Location
+from jobs.folds import check_gpus
 from pipeline.archive.limits import MAX_PIXELS, UNIT_SIZE, check_unit_size
 from pipeline.errors import InputError
 from pipeline.model.defaults import BATCH_SIZE
+
+if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
+    from pipeline.core.blocks import Tiling
 
 
 def _group(title: str) -> Group:
@@ -208,6 +212,9 @@ class FoldFlags:
     """Queries of a tile (default: 1024)."""
     gallery_block: int | None = None
     """Gallery rows of a tile: with the former, what bounds the memory (default: 4096)."""
+    num_gpus: float = 0
+    """GPUs of each worker, or of this process; 0.5 lets two share one. Neighbours are sought there,
+    and the results are the same to the bit."""
     memory: float | None = None
     """GiB that the blocks in hand may take, in all workers together (default: 4)."""
     scratch: Annotated[Path, LOCATION] | None = None
@@ -217,6 +224,15 @@ class FoldFlags:
         for flag, value in (("--workers", self.workers), ("--memory", self.memory or 0)):
             if not value >= 0:
                 raise InputError(f"{flag} must be at least 0, not {value}")
+        check_gpus(self.num_gpus)
+
+    def tiling(self) -> "Tiling":
+        """What a fold holds at once, and where it multiplies; ValueError for what cannot be."""
+        from pipeline.core.blocks import Tiling
+
+        given = {"query_block": self.query_block, "gallery_block": self.gallery_block}
+        stated = {name: value for name, value in given.items() if value is not None}
+        return Tiling(**stated, gpus=self.num_gpus)
 
 
 def check_scratch(folder: Path | None) -> None:

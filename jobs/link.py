@@ -14,6 +14,7 @@ from rich.text import Text
 from jobs.arguments import LOCATION, Location
 from jobs.console import progress, told_on
 from jobs.flags import check_scratch
+from jobs.folds import check_gpus, joined
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # imported where they are used, so that --help answers at onc
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from pipeline.core.blocks import Tiling
     from pipeline.core.clustering import Agreement
     from pipeline.core.linking import Groups, Linking
     from pipeline.core.topk import TopK
@@ -65,6 +67,7 @@ def link(
     scratch: Annotated[Path, LOCATION] | None = None,
     memory: float = 4,
     workers: int = 0,
+    num_gpus: float = 0,
     address: str | None = None,
 ) -> Linked:
     """Propose identities for the rows of a gallery, by their features alone.
@@ -92,10 +95,14 @@ def link(
             seen by every worker (default: a temporary one).
         memory: GiB that the features in hand may take.
         workers: Ray tasks at once; 0 works in this process, on all its CPUs.
+        num_gpus: GPUs of each worker, or of this process; 0.5 lets two share one. Neighbors are
+            sought there, and they are the same to the bit.
         address: Ray cluster to join (auto, host:port, ray://...); without it, this machine alone.
     """
     _check(out, scratch, memory, workers)
+    check_gpus(num_gpus)
     from jobs.thresholds import thresholds_of
+    from pipeline.core.blocks import Tiling
     from pipeline.core.linking import Linking
     from pipeline.gallery.table import Gallery
 
@@ -118,13 +125,11 @@ def link(
             " needed for a link"
         )
     with ExitStack() as stack:
-        if workers:
-            from cluster.connect import connect
-
-            stack.enter_context(connect(address))
+        stack.enter_context(joined(workers, address, num_gpus))
         if scratch is None:
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        near = _neighbors(table, kept, k, scratch.absolute(), int(memory * 2**30), workers)
+        tiling = Tiling(gpus=num_gpus)
+        near = _neighbors(table, kept, k, scratch.absolute(), int(memory * 2**30), workers, tiling)
     groups, links = _groups(near, rows, kept, settings)
     _write(out, table, rows, kept, groups, settings)
     sizes = groups.sizes
@@ -197,6 +202,7 @@ def _neighbors(
     scratch: Path,
     memory: int,
     workers: int,
+    tiling: "Tiling",
 ) -> "TopK":
     from pipeline.core.blocks import ChosenRows, FeatureRows
     from pipeline.gallery.graph import Origin
@@ -213,6 +219,7 @@ def _neighbors(
             ids=table.row_ids()[kept],
             origin=Origin(table.location, table.version, table.fingerprint),
             workers=workers,
+            tiling=tiling,
             memory=memory,
             progress=told_on(bar)("finding neighbors", len(kept)),
         )

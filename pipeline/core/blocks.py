@@ -166,6 +166,10 @@ class Tiling:
         """Threads that the fold runs on."""
         return self.threads or len(os.sched_getaffinity(0))
 
+    def for_gpu(self) -> "Tiling":
+        """Blocks four times as high and as wide: a GPU is sooner through with few large tiles."""
+        return replace(self, query_block=4 * self.query_block, gallery_block=4 * self.gallery_block)
+
     @property
     def tile(self) -> int:
         """Rows and columns of a square tile."""

@@ -74,6 +74,7 @@ def neighbors(
     rows = as_rows(features)
     tiling = tiling or Tiling()
     device = take_device(products, tiling)
+    tiling = tiling.for_gpu() if device else tiling
     coded = not device and take_codes(products, rows.dimension, len(rows) ** 2 // 2, len(rows))
     size = min(tiling.tile, max(1, len(rows)))
     with tiling.workers() as run:
@@ -127,6 +128,7 @@ def between(
         raise ValueError(f"rows of {one.dimension} and {other.dimension} dimensions do not compare")
     tiling = tiling or Tiling()
     device = take_device(products, tiling)
+    tiling = tiling.for_gpu() if device else tiling
     coded = not device and take_codes(
         products, one.dimension, len(one) * len(other), len(one) + len(other)
     )

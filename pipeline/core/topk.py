@@ -112,10 +112,11 @@ def search(
             f"queries have {queries.dimension} dimensions, the gallery {gallery.dimension}"
         )
     tiling = tiling or Tiling()
+    device = take_device(products, tiling)
+    tiling = tiling.for_gpu() if device else tiling
     first, last = part or (0, len(gallery))
     size = tiling.even_block(len(queries))
     pairs, coded_rows = len(queries) * (last - first), len(queries) + last - first
-    device = take_device(products, tiling)
     coded = not device and take_codes(products, queries.dimension, pairs, coded_rows)
     # Query i is gallery row i + itself: one that does not exist, where none is itself.
     itself = _NOWHERE if self_offset is None else self_offset

@@ -54,7 +54,7 @@ def expand_all(
         parts = blocks(len(rows), chunk)
         if settings.mode == "query":
             searching = (rows, gallery, settings, tiling)
-            chunks = run_parts(_search_part, searching, parts, workers)
+            chunks = run_parts(_search_part, searching, parts, workers, tiling.gpus)
         else:
             graph = graph_of(rows, number) if settings.k > 1 else None
             averaging = (graph, rows, settings, tiling)

@@ -64,7 +64,8 @@ def build_graph(
     for strip in range(graph.finished, len(graph.blocks)):
         graph.drop_open(strip)
         parts = _columns(strip, len(graph.blocks), workers)
-        found = list(run_parts(_fold_strip, shared, [(strip, part) for part in parts], workers))
+        strips = [(strip, part) for part in parts]
+        found = list(run_parts(_fold_strip, shared, strips, workers, tiling.gpus))
         graph.write(strip, *_joined(found, graph.blocks[strip][0]))
         progress(_length(graph.blocks[strip]))
     graph.drop_open(len(graph.blocks))

@@ -28,7 +28,8 @@ def search_gallery(
     best = TopK.none(len(queries), k)
     size = tiling.gallery_block if workers else max(tiling.gallery_block, len(gallery) // 100)
     shared = (queries, gallery, k, tiling.inside(workers))
-    for start, stop, found in run_parts(_search_part, shared, blocks(len(gallery), size), workers):
+    parts = blocks(len(gallery), size)
+    for start, stop, found in run_parts(_search_part, shared, parts, workers, tiling.gpus):
         best = topk.merge([best, found])
         progress(stop - start)
     return best

@@ -12,18 +12,19 @@ def run_parts(
     shared: tuple[Any, ...],
     parts: Iterable[tuple[Any, ...]],
     workers: int,
+    gpus: float = 0,
 ) -> Iterator[Any]:
     """Yield `fold(*shared, *part)` for every part, in the order in which the parts end.
 
     With `workers` 0 the parts run one after the other in this process. Otherwise that many run at
-    once as Ray tasks of one CPU each; `shared` goes to the object store once. Results must
-    therefore say which part they belong to, or add up in any order.
+    once as Ray tasks of one CPU and so many `gpus` each; `shared` goes to the object store once.
+    Results must therefore say which part they belong to, or add up in any order.
     """
     if workers == 0:
         for part in parts:
             yield fold(*shared, *part)
         return
-    remote = ray.remote(num_cpus=1)(fold)
+    remote = ray.remote(num_cpus=1, num_gpus=gpus)(fold)
     stored = [ray.put(value) for value in shared]
     waiting = iter(parts)
     running: list[ray.ObjectRef] = []

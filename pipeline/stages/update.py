@@ -90,11 +90,11 @@ def update_graph(
     tasks = max(1, min(workers, len(graph.blocks)))
     runs = [(range(first, len(graph.blocks), tasks),) for first in range(tasks)]
     meeting = (old, graph, changes, chunks, rows, inside)
-    for new in run_parts(_meet_fresh, meeting, runs, workers):
+    for new in run_parts(_meet_fresh, meeting, runs, workers, tiling.gpus):
         found = [merge([before, after], about.k) for before, after in zip(found, new, strict=True)]
     finishing = (graph, changes.fresh, _stacked(found, about.k), rows, needed, inside)
     numbers = [(number,) for number in range(len(graph.blocks))]
-    for number in run_parts(_finish, finishing, numbers, workers):
+    for number in run_parts(_finish, finishing, numbers, workers, tiling.gpus):
         start, stop = graph.blocks[number]
         progress(stop - start)
     graph.drop_open(_FRESH_MET + 1)
@@ -112,7 +112,7 @@ def _among_fresh(
     found: list[list[TopK]] = [[] for _ in chunks]
     pairs = [(a, b) for a in range(len(chunks)) for b in range(a, len(chunks))]
     for a, b, ours, theirs in run_parts(
-        _fold_fresh, (rows, chunks, about.k, tiling), pairs, workers
+        _fold_fresh, (rows, chunks, about.k, tiling), pairs, workers, tiling.gpus
     ):
         found[a].append(ours)
         if b != a:

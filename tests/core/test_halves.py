@@ -46,7 +46,7 @@ def test_a_bound_a_hair_too_small_is_noticed(monkeypatch):
     gallery[64] = 1
     near, best = all_pairs(query, gallery[[0, 64]])[0]
     assert near < best
-    options = {"products": "float16", "tiling": Tiling(1, 64, 1)}
+    options = {"products": "float16", "tiling": Tiling(1, 16, 1)}
     assert search(query, gallery, 1, **options).rows == 64
     bound = Halves.bound
     monkeypatch.setattr(Halves, "bound", lambda *tile: 0.96 * bound(*tile))
@@ -103,7 +103,7 @@ def test_few_pairs_come_back(monkeypatch):
 
     monkeypatch.setattr("pipeline.core.neighbors.nominate", counted)
     rows = unit_rows(1500, 64, clusters=150)
-    neighbors(rows, 5, products="float16", tiling=Tiling(256, 256, 1))
+    neighbors(rows, 5, products="float16", tiling=Tiling(64, 64, 1))
     assert len(counts) == 21
     assert sum(counts) < 1500 * 5 * 8
 

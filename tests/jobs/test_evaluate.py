@@ -173,6 +173,9 @@ def test_workers_change_nothing(capsys, galleries, cluster):
         flags = ("--workers", workers, "--gallery-block", block)
         found = result(capsys, "evaluate", *galleries, *ALL_MODES, *flags)
         assert figures(found["report"]) == reference
+    flags = ("--workers", 2, "--num-gpus", 0.5)  # logical ones: float16 products, on the CPU
+    found = result(capsys, "evaluate", *galleries, *ALL_MODES, *flags)
+    assert figures(found["report"]) == reference
     reference = figures(result(capsys, "evaluate", *galleries, *SINGLE_SHOT)["report"])
     found = result(capsys, "evaluate", *galleries, *SINGLE_SHOT, "--workers", 2)
     assert figures(found["report"]) == reference
@@ -294,6 +297,8 @@ def test_versions_by_time(capsys, galleries):
         (("--protocol", "duke"), "cuhk03"),
         (("--workers", -1), "--workers must be at least 0"),
         (("--memory", -1), "--memory must be at least 0"),
+        (("--num-gpus", -1), "--num-gpus -1: give a share of one GPU, or a whole number"),
+        (("--num-gpus", 1.5), "--num-gpus 1.5: give a share of one GPU, or a whole number"),
         (("--aqe", "both"), "joint"),
         (("--rerank", "--k1", 0), "k1 must be at least 1"),
         (("--gallery-version", 99), "99"),
@@ -305,6 +310,13 @@ def test_versions_by_time(capsys, galleries):
 def test_wrong_flags_are_told(capsys, galleries, flags, message):
     line = refused(capsys, "evaluate", *galleries, "--aqe", "joint", *flags)
     assert message in line
+    assert not galleries[-1].exists()
+
+
+def test_a_gpu_that_is_not_there_is_told(capsys, galleries, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    line = refused(capsys, "evaluate", *galleries, "--aqe", "joint", "--num-gpus", 1)
+    assert "--num-gpus 1: PyTorch finds no GPU on this machine" in line
     assert not galleries[-1].exists()
 
 

@@ -114,6 +114,7 @@ def test_the_calibrated_threshold_is_used(capsys, tmp_path):
         (("--out", "{tmp}/i.csv", "--threshold", 0.5, "-k", 0), "k must be at least 1"),
         (("--out", "{tmp}/i.csv", "--threshold", 0.5, "--memory", 0), "--memory must be above 0"),
         (("--out", "{tmp}/i.csv", "--threshold", 0.5, "--workers", -1), "--workers"),
+        (("--out", "{tmp}/i.csv", "--threshold", 0.5, "--num-gpus", 1.5), "--num-gpus 1.5"),
         (("--out", "{tmp}/i.csv", "--threshold", 0.5, "--scratch", "{tmp}/x"), "is no folder"),
     ],
 )

@@ -1,4 +1,5 @@
 import pytest
+import ray
 
 from pipeline.stages.tasks import run_parts
 
@@ -19,6 +20,18 @@ def test_ray_gives_the_same_parts(cluster, workers):
     parts = [(i, i + 2) for i in range(10, 30, 2)]
     found = sorted(run_parts(add, (1,), parts, workers))
     assert found == sorted(run_parts(add, (1,), parts, 0))
+
+
+def gpus_seen(part):
+    return part, ray.get_runtime_context().get_accelerator_ids()["GPU"]
+
+
+@pytest.mark.ray
+def test_every_part_has_the_gpus_that_are_asked_for(cluster):
+    shared_by_two = dict(run_parts(gpus_seen, (), [(part,) for part in range(4)], 2, 0.5))
+    assert all(len(seen) == 1 for seen in shared_by_two.values())
+    assert dict(run_parts(gpus_seen, (), [(0,)], 1, 2)) == {0: ["0", "1"]}
+    assert dict(run_parts(gpus_seen, (), [(0,)], 1)) == {0: []}
 
 
 @pytest.mark.ray

@@ -1,0 +1,35 @@
+"""Where the folds of a verb run: in this process, or on a Ray cluster that is joined for them."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pipeline.errors import InputError
+
+
+@contextmanager
+def joined(workers: int, address: str | None, num_gpus: float) -> Iterator[None]:
+    """Join the cluster if there are to be workers; InputError where GPUs are asked for in vain."""
+    if workers:
+        from cluster.connect import connect
+
+        with connect(address, num_gpus=math.ceil(num_gpus) or None):
+            yield
+        return
+    if num_gpus:
+        import torch
+
+        if not torch.cuda.is_available():
+            raise InputError(
+                f"--num-gpus {num_gpus:g}: PyTorch finds no GPU on this machine; leave it out to"
+                " run on the CPU, with the same results"
+            )
+    yield
+
+
+def check_gpus(num_gpus: float) -> None:
+    """InputError for a number of GPUs that no worker can be given."""
+    if num_gpus < 0 or (num_gpus > 1 and num_gpus != int(num_gpus)):
+        raise InputError(
+            f"--num-gpus {num_gpus:g}: give a share of one GPU, or a whole number of them"
+        )
