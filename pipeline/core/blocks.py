@@ -2,8 +2,9 @@
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -206,6 +207,24 @@ def blocks(length: int, size: int, first: int = 0) -> Iterator[tuple[int, int]]:
     """
     for start in range(first, length, size):
         yield start, min(start + size, length)
+
+
+def read_ahead(rows: FeatureRows, runs: Blocks) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
+    """Each run, from start to stop, with its rows; while one is in hand, the next one is read.
+
+    >>> rows = ArrayRows(np.eye(3, dtype=np.float32))
+    >>> [(start, stop, len(held)) for start, stop, held in read_ahead(rows, blocks(3, 2))]
+    [(0, 2, 2), (2, 3, 1)]
+    """
+    with ThreadPoolExecutor(1) as reader:
+        waiting = deque[tuple[int, int, Future[NDArray[np.float32]]]]()
+        for start, stop in runs:
+            waiting.append((start, stop, reader.submit(rows.read, start, stop)))
+            if len(waiting) > 1:
+                first, last, held = waiting.popleft()
+                yield first, last, held.result()
+        for first, last, held in waiting:
+            yield first, last, held.result()
 
 
 def empty_rows(count: int, dimension: int) -> NDArray[np.float32]:

@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from pipeline.core.blocks import FeatureRows, Product, Tiling, as_rows, blocks
+from pipeline.core.blocks import FeatureRows, Product, Tiling, as_rows, blocks, read_ahead
 from pipeline.core.kernels import longest, product_slack, score
 from pipeline.core.masks import at_least, first_bit
 from pipeline.core.ranking import DISTRACTOR, JUNK, Labels
@@ -43,8 +43,8 @@ def false_matches(
     counts = np.zeros((len(wanted), len(thresholds)), np.int64)
     product, reach = Product(), _reach(wanted, "query")
     with tiling.workers() as run:
-        for start, stop in blocks(len(gallery), tiling.gallery_block):
-            block = gallery.read(start, stop)
+        runs = blocks(len(gallery), tiling.gallery_block)
+        for start, stop, block in read_ahead(gallery, runs):
             identity = gallery_labels.identity[start:stop]
             slack = product_slack(gallery.dimension, reach, _reach(block, "gallery"))
 

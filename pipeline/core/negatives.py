@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from pipeline.core.blocks import FeatureRows, Product, Tiling, as_rows, blocks
+from pipeline.core.blocks import FeatureRows, Product, Tiling, as_rows, blocks, read_ahead
 from pipeline.core.kernels import longest, product_slack
 from pipeline.core.kernels import score as pair_score
 from pipeline.core.ranking import DISTRACTOR, JUNK, Labels
@@ -121,9 +121,8 @@ def count_negatives(
     near = _widened(settled, margin(gallery.dimension))
     product, counters = Product(), _Counters(settled)
     with tiling.workers() as run:
-        for start, stop in blocks(last, tiling.gallery_block, first):
+        for start, stop, block in read_ahead(gallery, blocks(last, tiling.gallery_block, first)):
             identity = gallery_labels.identity[start:stop]
-            block = gallery.read(start, stop)
             if (identity == JUNK).any():
                 block = np.ascontiguousarray(block[identity != JUNK])
                 identity = identity[identity != JUNK]

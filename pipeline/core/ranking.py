@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks
+from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks, read_ahead
 from pipeline.core.counting import are_many, count_at_once
 from pipeline.core.kernels import pair_scores
 from pipeline.core.kernels import score as pair_score
@@ -124,10 +124,9 @@ def matches(
     by_row = np.argsort(rows, kind="stable")
     for start, stop in blocks(len(rows), _PAIRS_AT_ONCE):
         pairs = by_row[start:stop]
-        needed, place = np.unique(rows[pairs], return_inverse=True)
-        scores[pairs] = pair_scores(
-            wanted, gallery.take(needed), owner[pairs], place.astype(np.int64)
-        )
+        first = np.diff(rows[pairs], prepend=-1) > 0
+        needed, place = rows[pairs][first], np.cumsum(first) - 1
+        scores[pairs] = pair_scores(wanted, gallery.take(needed), owner[pairs], place)
     order = np.lexsort((rows, -scores, owner))
     offsets = np.searchsorted(owner, np.arange(len(queries) + 1)).astype(np.int64)
     return RankCounts(offsets, rows[order], scores[order], np.zeros(len(rows), np.int64))
@@ -148,7 +147,7 @@ def rank_counts(
 
     Junk (identity -1, and rows of the query's identity and camera) is not counted. `found` is what
     `matches` gave, where it is at hand; `part` limits the pass to a run of gallery rows, and `+`
-    joins the parts. Memory is Q x D, the matches, a block of the gallery, and a tile in each
+    joins the parts. Memory is Q x D, the matches, two blocks of the gallery, and a tile in each
     thread. `products` are of int8 codes or float32, or `auto`, the faster of them as it turns out.
     ValueError names a row that is not finite, or too long for float32 to hold its scores.
 
@@ -170,9 +169,9 @@ def rank_counts(
             name="query", numbers=wanted.place, coded=coded, in_order=True,
         )  # fmt: skip
         fold = Fold(products, choices=max(1, len(asked)))
-        for start, stop in blocks(last, tiling.gallery_block, first):
+        for start, stop, rows in read_ahead(gallery, blocks(last, tiling.gallery_block, first)):
             side = make_side(
-                gallery.read(start, stop), tiling.tile, run,
+                rows, tiling.tile, run,
                 name="gallery row", numbers=np.arange(start, stop), coded=coded, alike=asked.codes,
             )  # fmt: skip
             block = _Block(side.features, start, gallery_labels.identity[start:stop])
@@ -267,6 +266,7 @@ def matching_pairs(queries: Labels, gallery: Labels) -> tuple[NDArray[np.int64],
     return owner[kept].astype(np.int64), rows[kept].astype(np.int64)
 
 
+@njit(nogil=True, cache=True)
 def rows_ahead(
     beaten: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64], total: int
 ) -> NDArray[np.int64]:
@@ -276,9 +276,12 @@ def rows_ahead(
     last x of them: before match i where x >= n - i.
     """
     ahead = np.zeros(total, np.int64)
-    for place, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        slots = beaten[start + place : end + place + 1]
-        ahead[start:end] = np.cumsum(slots[:0:-1])
+    for place in range(starts.shape[0]):
+        count = 0
+        for match in range(starts[place], ends[place]):
+            # The slots of a query are one more than its matches.
+            count += beaten[ends[place] + place - (match - starts[place])]
+            ahead[match] = count
     return ahead
 
 

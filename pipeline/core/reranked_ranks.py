@@ -12,7 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pipeline.core import ranking
-from pipeline.core.blocks import Product, Tiling, blocks
+from pipeline.core.blocks import Product, Tiling, blocks, read_ahead
 from pipeline.core.counting import are_many, count_at_once
 from pipeline.core.kernels import longest, product_slack
 from pipeline.core.kernels import score as pair_score
@@ -67,8 +67,8 @@ def rank_counts(
     limits = _limits(found, asked, greatest, settings)
     product, overlap, reach = Product(), Overlap(), longest(wanted)
     with tiling.workers() as run:
-        for start, stop in blocks(last, tiling.gallery_block, first):
-            block = reranked.gallery.read(start, stop)
+        runs = blocks(last, tiling.gallery_block, first)
+        for start, stop, block in read_ahead(reranked.gallery, runs):
             identity = gallery_labels.identity[start:stop]
             slack = product_slack(reranked.gallery.dimension, reach, longest(block))
             index = inverted(reranked.gallery_weights, start, stop, reranked.width)

@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks
+from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks, read_ahead
 from pipeline.core.halves import Standing, nominate
 from pipeline.core.kernels import score
 from pipeline.core.masks import at_least, first_bit
@@ -93,7 +93,7 @@ def search(
     `queries` `[Q, D]`, `gallery` `[G, D]`. Where the queries are rows of the gallery, `self_offset`
     is the gallery row of the first of them, and no query finds itself. `part` limits the search to
     a run of gallery rows (rows keep their numbers); `merge` joins the parts. Every row of the
-    gallery is read once, and memory is Q x (D + k), a block of the gallery, and a tile in each
+    gallery is read once, and memory is Q x (D + k), two blocks of the gallery, and a tile in each
     thread. `products` are of int8 codes or float32, or `auto`, the faster of them as it turns out;
     of float16 where the tiling has a GPU.
     ValueError names a row that is not finite, or too long for float32 to hold its scores.
@@ -128,9 +128,9 @@ def search(
             name="query", numbers=np.arange(len(queries)), coded=coded, device=device,
         )  # fmt: skip
         fold = Fold(products, choices=max(1, len(wanted)))
-        for start, stop in blocks(last, tiling.gallery_block, first):
+        for start, stop, held in read_ahead(gallery, blocks(last, tiling.gallery_block, first)):
             side = make_side(
-                gallery.read(start, stop), tiling.tile, run,
+                held, tiling.tile, run,
                 name="gallery row", numbers=np.arange(start, stop),
                 coded=coded, alike=wanted.codes, device=device,
             )  # fmt: skip
