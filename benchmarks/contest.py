@@ -109,8 +109,9 @@ def show(runs, peer):
         seconds, more = median[name]["seconds"], median[name]["more"]
         line = f"{name:12}{seconds:9.2f} s{more:9.0f} MB more"
         if peer in median and name != peer:
-            faster, smaller = median[peer]["seconds"] / seconds, median[peer]["more"] / more
-            line += f"   {faster:.1f} times faster, {smaller:.1f} times less memory"
+            line += f"   {median[peer]['seconds'] / seconds:.1f} times faster"
+            if more and median[peer]["more"]:
+                line += f", {median[peer]['more'] / more:.1f} times less memory"
         print(line)
         for step in figures[0]["steps"]:
             took = statistics.median(run["steps"][step] for run in figures)

@@ -28,7 +28,7 @@ DISTRACTOR = 0
 NO_CAMERA = -1
 """The camera of rows whose camera is unknown: it equals no other, itself included."""
 
-_PAIRS_AT_ONCE = 8192
+_PAIRS_AT_ONCE = 4096
 _LAST = 2**62  # a row that loses every tie
 
 
@@ -105,11 +105,13 @@ def matches(
     query_labels: Labels,
     gallery: NDArray[np.float32] | FeatureRows,
     gallery_labels: Labels,
+    *,
+    tiling: Tiling | None = None,
 ) -> RankCounts:
     """Every query's matches with nothing counted yet: the start of every count.
 
     A match is a gallery row of the query's identity (a positive one) from another camera. Only the
-    rows that match are read.
+    rows that match are read, on the threads of the tiling.
     """
     queries, gallery = as_rows(queries), as_rows(gallery)
     _check(queries, query_labels, "query")
@@ -122,12 +124,16 @@ def matches(
     scores = np.empty(len(rows), np.float32)
     wanted = queries.read(0, len(queries))
     by_row = np.argsort(rows, kind="stable")
-    for start, stop in blocks(len(rows), _PAIRS_AT_ONCE):
+
+    def score(start: int, stop: int) -> None:
         pairs = by_row[start:stop]
         first = np.diff(rows[pairs], prepend=-1) > 0
         needed, place = rows[pairs][first], np.cumsum(first) - 1
         scores[pairs] = pair_scores(wanted, gallery.take(needed), owner[pairs], place)
-    order = np.lexsort((rows, -scores, owner))
+
+    with (tiling or Tiling()).workers() as run:
+        run(score, blocks(len(rows), _PAIRS_AT_ONCE))
+    order = np.lexsort((-scores, owner))  # stable, and the rows of a query ascend
     offsets = np.searchsorted(owner, np.arange(len(queries) + 1)).astype(np.int64)
     return RankCounts(offsets, rows[order], scores[order], np.zeros(len(rows), np.int64))
 
@@ -157,8 +163,8 @@ def rank_counts(
     array([3])
     """
     queries, gallery = as_rows(queries), as_rows(gallery)
-    found = found or matches(queries, query_labels, gallery, gallery_labels)
     tiling = tiling or Tiling()
+    found = found or matches(queries, query_labels, gallery, gallery_labels, tiling=tiling)
     first, last = part or (0, len(gallery))
     wanted = _wanted(query_labels, found)
     pairs, coded_rows = len(wanted.place) * (last - first), len(wanted.place) + last - first
@@ -252,7 +258,8 @@ def _check(rows: FeatureRows, labels: Labels, what: str) -> None:
 
 
 def matching_pairs(queries: Labels, gallery: Labels) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The (query, gallery row) pairs of one positive identity and two cameras, query by query."""
+    """The (query, gallery row) pairs of one positive identity and two cameras, query by query, the
+    rows of each ascending."""
     order = np.argsort(gallery.identity, kind="stable")
     ordered = gallery.identity[order]
     low = np.searchsorted(ordered, queries.identity, "left")
