@@ -115,8 +115,8 @@ def between(
     `first_row` and `second_row` are the numbers of their first rows in the set that both are part
     of, or of all their rows. With `neighbors` of each part and `topk.merge`, this makes up the
     neighbours of the whole set. What is `known` of either side, neighbours that are not in the
-    other one, takes part; rows of which much is known cost little more than the products. The rest
-    is as in `neighbors`.
+    other one, takes part; rows of which much is known cost little more than the products. `least`
+    of both sides, where given, is lowered by their pairs. The rest is as in `neighbors`.
 
     >>> x = np.array([[1, 0], [0.6, 0.8], [0, 1]], np.float32)
     >>> there, back = between(x[:1], x[1:], 1, second_row=1)
@@ -124,6 +124,8 @@ def between(
     (array([1]), array([0, 0]))
     """
     one, other = as_rows(first), as_rows(second)
+    if (least[0] is None) != (least[1] is None):
+        raise ValueError("least scores are wanted of both sides, or of neither")
     if one.dimension != other.dimension:
         raise ValueError(f"rows of {one.dimension} and {other.dimension} dimensions do not compare")
     tiling = tiling or Tiling()

@@ -303,6 +303,8 @@ def test_least_scores_need_an_array_that_holds_them():
     for wrong in (np.zeros(2, np.float32), np.zeros(3), np.zeros((3, 1), np.float32)):
         with pytest.raises(ValueError, match=r"least must be float32 \[3\], not float"):
             neighbors(rows, 1, least=wrong)
+    with pytest.raises(ValueError, match="least scores are wanted of both sides, or of neither"):
+        between(rows, rows, 1, least=(np.zeros(3, np.float32), None))
 
 
 @given(cases(min_gallery=3), st.integers(1, 12), st.integers(1, 12), tilings)

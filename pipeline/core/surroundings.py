@@ -1,0 +1,114 @@
+"""Re-ranked distances of the rows around each query alone: memory grows with those, not with Q x G.
+
+A row that shares no weight with the query has J = 1, so its place follows from its similarity.
+"""
+
+import threading
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from pipeline.core.blocks import Tiling, blocks
+from pipeline.core.kernels import pair_scores
+from pipeline.core.reciprocal import SparseRows, join
+from pipeline.core.reranking import Reranked, final_distance, inverted
+
+_QUERIES_AT_ONCE = 64
+
+
+def surroundings(
+    reranked: Reranked, start: int = 0, stop: int | None = None, *, tiling: Tiling | None = None
+) -> SparseRows:
+    """Final distances of the queries `start` to `stop` (all) to the rows that share weight with
+    them: `columns` are gallery rows.
+
+    To the bit those of `Reranked.distances`. Only the features of these rows are read.
+
+    >>> from pipeline.core.blocks import ArrayRows, StackedRows
+    >>> from pipeline.core.reranking import Reranking, k_reciprocal
+    >>> from pipeline.core.topk import search
+    >>> x = np.array([[1, 0], [0.8, 0.6], [0, 1]], np.float32)
+    >>> union = StackedRows(ArrayRows(x[:1]), ArrayRows(x[1:]))
+    >>> near = search(union, union, 1, self_offset=0)
+    >>> found = surroundings(k_reciprocal(union, near, Reranking(k1=1, k2=1)))
+    >>> found.columns, found.values.round(3)
+    (array([0], dtype=int32), array([0.266], dtype=float32))
+    """
+    rows, settings = len(reranked.gallery), reranked.settings
+    index = inverted(reranked.gallery_weights, 0, rows, reranked.width)
+    reading, made = threading.Lock(), dict[int, SparseRows]()
+
+    def gather(a: int, b: int) -> None:
+        starts, found, shared = _sharing(*reranked.query_weights.arrays, a, b, *index.arrays, rows)
+        needed, place = np.unique(found, return_inverse=True)
+        with reading:
+            asked = reranked.queries.read(a, b)
+            held = reranked.gallery.take(needed.astype(np.int64))
+        owner = np.repeat(np.arange(b - a), np.diff(starts))
+        values = _final_distances(
+            pair_scores(asked, held, owner, place.astype(np.int64)),
+            shared, owner, reranked.greatest[a:b], settings.lam, settings.squared,
+        )  # fmt: skip
+        made[a] = SparseRows(starts, found, values)
+
+    last = len(reranked.queries) if stop is None else stop
+    with (tiling or Tiling()).workers() as run:
+        run(gather, blocks(last, _QUERIES_AT_ONCE, start))
+    return join([made[a] for a in sorted(made)])
+
+
+@njit(nogil=True, cache=True)
+def _sharing(
+    starts: NDArray[np.int64],
+    columns: NDArray[np.int32],
+    values: NDArray[np.float32],
+    start: int,
+    stop: int,
+    index_starts: NDArray[np.int64],
+    index_rows: NDArray[np.int32],
+    index_values: NDArray[np.float32],
+    total: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+    """The rows of an index that share weight with each query, ascending, and m: columns ascending.
+
+    What is shared is positive, so 0 stands for a row not met yet.
+    """
+    room = 0
+    for entry in range(starts[start], starts[stop]):
+        room += index_starts[columns[entry] + 1] - index_starts[columns[entry]]
+    new_starts = np.zeros(stop - start + 1, np.int64)
+    found, shared = np.empty(room, np.int32), np.empty(room, np.float32)
+    held = np.zeros(total, np.float32)
+    end = 0
+    for i in range(start, stop):
+        first = end
+        for entry in range(starts[i], starts[i + 1]):
+            column, value = columns[entry], values[entry]
+            for place in range(index_starts[column], index_starts[column + 1]):
+                row = index_rows[place]
+                if held[row] == 0:
+                    found[end] = row
+                    end += 1
+                held[row] += min(value, index_values[place])
+        found[first:end] = np.sort(found[first:end])
+        for place in range(first, end):
+            shared[place] = held[found[place]]
+            held[found[place]] = 0
+        new_starts[i - start + 1] = end
+    return new_starts, found[:end].copy(), shared[:end].copy()
+
+
+@njit(nogil=True, cache=True)
+def _final_distances(
+    scores: NDArray[np.float32],
+    shared: NDArray[np.float32],
+    owner: NDArray[np.int64],
+    greatest: NDArray[np.float64],
+    lam: float,
+    squared: bool,
+) -> NDArray[np.float32]:
+    out = np.empty(scores.shape[0], np.float32)
+    for p in range(scores.shape[0]):
+        out[p] = final_distance(scores[p], shared[p], greatest[owner[p]], lam, squared)
+    return out
