@@ -21,7 +21,8 @@ Blocks = Iterable[tuple[int, int]]
 class FeatureRows(Protocol):
     """Features `[N, D]` that are read a block at a time: an array, a file or a gallery.
 
-    A row's position is its place in the total order in which ties are broken.
+    A row's position is its place in the total order in which ties are broken. Several threads may
+    read at once.
     """
 
     @property

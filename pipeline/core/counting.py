@@ -15,6 +15,9 @@ from pipeline.core.masks import at_least, at_most, bits_set
 _MANY = 8
 """So many rows of 64 are counted at once, if the matches are no more than eight for each."""
 
+MOST_MATCHES = 8 * 64
+"""The most matches against which rows are counted at once."""
+
 
 @njit(nogil=True, inline="always")
 def are_many(marked: np.uint64, matches: int) -> bool:

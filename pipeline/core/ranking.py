@@ -13,7 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks, read_ahead
-from pipeline.core.counting import are_many, count_at_once
+from pipeline.core.counting import MOST_MATCHES, are_many, count_at_once
 from pipeline.core.kernels import pair_scores
 from pipeline.core.kernels import score as pair_score
 from pipeline.core.masks import at_least, first_bit, neither
@@ -301,7 +301,8 @@ def _count_tile(tile: Tile, queries: NDArray[np.float32], gallery: _Block, wante
     """
     scores, rows = wanted.scores, wanted.rows
     identities = gallery.identity[tile.columns]
-    reach = np.empty((2, 0), tile.values.dtype)
+    own = np.empty(1, tile.values.dtype)
+    low, high = np.empty((2, MOST_MATCHES), tile.values.dtype)
     scored = 0
     for r in range(tile.values.shape[0]):
         if scored > tile.most:
@@ -309,18 +310,18 @@ def _count_tile(tile: Tile, queries: NDArray[np.float32], gallery: _Block, wante
         line, q = tile.values[r], tile.rows[r]
         start, end, identity = wanted.starts[q], wanted.ends[q], wanted.identity[q]
         slots = wanted.beaten[wanted.slots[q] : wanted.slots[q] + end - start + 1]
-        if reach.shape[1] < end - start:
-            reach = np.empty((2, end - start), tile.values.dtype)
-        low, high = reach[0, : end - start], reach[1, : end - start]
-        for match in range(end - start):
-            low[match] = threshold(scores[start + match], tile)
-            high[match] = -threshold(-scores[start + match], tile)
+        own[0] = threshold(scores[end - 1], tile)
+        ready = 0
         for first in range(0, line.shape[0], 64):
-            near = at_least(line, first, low[-1])
+            near = at_least(line, first, own[0])
             if near != 0:
                 near &= neither(identities, first, identity, np.int64(JUNK))
             if are_many(near, end - start):
-                near = count_at_once(line, first, near, low, high, slots)
+                while ready < end - start:
+                    low[ready] = threshold(scores[start + ready], tile)
+                    high[ready] = -threshold(-scores[start + ready], tile)
+                    ready += 1
+                near = count_at_once(line, first, near, low[:ready], high[:ready], slots)
             while near != 0:
                 c = first + first_bit(near)
                 near &= near - np.uint64(1)

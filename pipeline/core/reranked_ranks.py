@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.core import ranking
 from pipeline.core.blocks import Product, Tiling, blocks, read_ahead
-from pipeline.core.counting import are_many, count_at_once
+from pipeline.core.counting import MOST_MATCHES, are_many, count_at_once
 from pipeline.core.kernels import longest, product_slack
 from pipeline.core.kernels import score as pair_score
 from pipeline.core.masks import at_least, first_bit, neither
@@ -210,18 +210,24 @@ def _count_tile(
     with the query is placed by its final distance; for the others, whose J is 1, a product settles
     the place where the matches beaten do not change within `slack` of it, and else the `score`.
     """
+    low, high = np.empty((2, MOST_MATCHES), np.float32)
     for i in range(tile.shape[0]):
         line, start, end = tile[i], starts[i], ends[i]
         slots = beaten[start + first_query + i : end + first_query + i + 1]
-        low = limits.similarity_equal[start:end] - slack
-        high = limits.similarity_better[start:end] + slack
+        own_reach, ready = limits.similarity_equal[end - 1] - slack, 0
         for column0 in range(0, line.shape[0], 64):
             sharing = at_least(shared[i], column0, _TINY)
-            near = at_least(line, column0, low[-1]) | sharing
+            near = at_least(line, column0, own_reach) | sharing
             if near != 0:
                 near &= neither(identity, column0, own[i], np.int64(ranking.JUNK))
-            if are_many(near & ~sharing, end - start):
-                near &= sharing | count_at_once(line, column0, near & ~sharing, low, high, slots)
+            alone = near & ~sharing
+            if are_many(alone, end - start):
+                while ready < end - start:
+                    low[ready] = limits.similarity_equal[start + ready] - slack
+                    high[ready] = limits.similarity_better[start + ready] + slack
+                    ready += 1
+                still_open = count_at_once(line, column0, alone, low[:ready], high[:ready], slots)
+                near = near & sharing | still_open
             while near != 0:
                 column = column0 + first_bit(near)
                 near &= near - np.uint64(1)

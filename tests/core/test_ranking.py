@@ -79,6 +79,22 @@ def test_rows_of_every_kind_are_counted_by_score(kind, q, g, d, tiling, products
     assert found.ahead.tolist() == oracle_ahead(*sides, found)
 
 
+@pytest.mark.parametrize("products", PRODUCTS)
+@pytest.mark.parametrize("many", [510, 512, 514, 900])
+def test_a_query_may_have_any_number_of_matches(many, products):
+    """Few enough to be counted at once, and too many, deep among the others."""
+    rows = unit_rows(1700, 24)
+    identity = np.where(np.arange(1697) < many, 7, 0)
+    np.random.default_rng(many).shuffle(identity)
+    sides = (
+        rows[:3], Labels(np.full(3, 7), np.zeros(3, np.int64)),
+        rows[3:], Labels(identity, np.ones(1697, np.int64)),
+    )  # fmt: skip
+    found = rank_counts(*sides, products=products, tiling=Tiling(64, 512))
+    assert np.diff(found.offsets).tolist() == [many] * 3
+    assert found.ahead.tolist() == oracle_ahead(*sides, found)
+
+
 def test_tiles_that_codes_leave_open_are_given_up(monkeypatch):
     """Queries whose matches lie among the others are counted by float32, the rest by codes."""
     gallery = unit_rows(1024, 64)
