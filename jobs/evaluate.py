@@ -3,7 +3,7 @@
 import sys
 import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -123,7 +123,7 @@ def evaluate(
         report = make_report(
             *sides,
             rankings,
-            tiling,
+            replace(tiling, gpus=0),  # those of the cluster are its workers'
             figures=wanted,
             settings=_chosen(on, ("workers", "query_block", "gallery_block")),
             command=_command(sides, out, figures, cameras, expansion, reranking),

@@ -28,8 +28,6 @@ def joined(workers: int, address: str | None, num_gpus: float) -> Iterator[None]
 
 
 def check_gpus(num_gpus: float) -> None:
-    """InputError for a number of GPUs that no worker can be given."""
-    if num_gpus < 0 or (num_gpus > 1 and num_gpus != int(num_gpus)):
-        raise InputError(
-            f"--num-gpus {num_gpus:g}: give a share of one GPU, or a whole number of them"
-        )
+    """InputError for a share of a GPU that no worker can be given."""
+    if not 0 <= num_gpus <= 1:
+        raise InputError(f"--num-gpus {num_gpus:g}: a worker has one GPU, or a share of one")

@@ -95,8 +95,8 @@ def link(
             seen by every worker (default: a temporary one).
         memory: GiB that the features in hand may take.
         workers: Ray tasks at once; 0 works in this process, on all its CPUs.
-        num_gpus: GPUs of each worker, or of this process; 0.5 lets two share one. Neighbors are
-            sought there, and they are the same to the bit.
+        num_gpus: 1 for a GPU of each worker, or of this process; 0.5 lets two share one. Neighbors
+            are sought there, and they are the same to the bit.
         address: Ray cluster to join (auto, host:port, ray://...); without it, this machine alone.
     """
     _check(out, scratch, memory, workers)

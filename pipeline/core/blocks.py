@@ -139,6 +139,9 @@ class ChosenRows:
         return self.rows.take(self.positions[positions])
 
 
+_THREADS_OF_GPU = 8
+
+
 @dataclass(frozen=True)
 class Tiling:
     """How much a fold holds at once: `query_block` x `gallery_block` scores in each thread."""
@@ -148,7 +151,8 @@ class Tiling:
     threads: int = 0
     """Threads of the fold; 0 for as many as this process may use."""
     gpus: float = 0
-    """GPUs of each worker: above 0, tiles of neighbours and searches are multiplied on one."""
+    """The share of a GPU that each worker has: above 0, it multiplies tiles of neighbours and
+    searches."""
 
     def __post_init__(self) -> None:
         if self.query_block < 1 or self.gallery_block < 1:
@@ -157,8 +161,8 @@ class Tiling:
             )
         if self.threads < 0:
             raise ValueError(f"threads must be 0 (all) or more, not {self.threads}")
-        if self.gpus < 0 or (self.gpus > 1 and self.gpus != int(self.gpus)):
-            raise ValueError(f"gpus must be a share below 1, or a whole number, not {self.gpus}")
+        if not 0 <= self.gpus <= 1:
+            raise ValueError(f"gpus must be a share from 0 to 1, not {self.gpus}")
 
     def inside(self, workers: int) -> "Tiling":
         """The same blocks for each of `workers`, which own one CPU; for this process where 0."""
@@ -169,8 +173,15 @@ class Tiling:
         return self.threads or len(os.sched_getaffinity(0))
 
     def for_gpu(self) -> "Tiling":
-        """Blocks four times as high and as wide: a GPU is sooner through with few large tiles."""
-        return replace(self, query_block=4 * self.query_block, gallery_block=4 * self.gallery_block)
+        """Blocks four times as high and as wide: a GPU is sooner through with few large tiles. Each
+        thread holds one there, so they are few.
+        """
+        return replace(
+            self,
+            query_block=4 * self.query_block,
+            gallery_block=4 * self.gallery_block,
+            threads=min(_THREADS_OF_GPU, self.thread_count()),
+        )
 
     @property
     def tile(self) -> int:

@@ -1,7 +1,8 @@
 """Comparing 64 values of a tile at once, written as LLVM vector code through numba.
 
 What a comparison finds is a mask: bit i stands for value i of the 64. A run at the end of an array,
-where fewer are left, is compared one by one. Scores and thresholds are all float32, or all int32.
+where fewer are left, is compared one by one. Arrays must be contiguous. Scores and thresholds are
+all float32, or all int32.
 """
 
 from typing import Any

