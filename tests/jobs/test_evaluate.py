@@ -169,13 +169,11 @@ def test_re_ranked_lists_have_no_single_shot(capsys, galleries):
 @pytest.mark.ray
 def test_workers_change_nothing(capsys, galleries, cluster):
     reference = figures(result(capsys, "evaluate", *galleries, *ALL_MODES)["report"])
-    for workers, block in ((1, 7), (2, 4096), (2, 7)):
-        flags = ("--workers", workers, "--gallery-block", block)
+    # Logical GPUs: float16 products, on the CPU.
+    for workers, block, gpus in ((1, 7, 0), (2, 4096, 0.5), (2, 7, 0)):
+        flags = ("--workers", workers, "--gallery-block", block, "--num-gpus", gpus)
         found = result(capsys, "evaluate", *galleries, *ALL_MODES, *flags)
         assert figures(found["report"]) == reference
-    flags = ("--workers", 2, "--num-gpus", 0.5)  # logical ones: float16 products, on the CPU
-    found = result(capsys, "evaluate", *galleries, *ALL_MODES, *flags)
-    assert figures(found["report"]) == reference
     reference = figures(result(capsys, "evaluate", *galleries, *SINGLE_SHOT)["report"])
     found = result(capsys, "evaluate", *galleries, *SINGLE_SHOT, "--workers", 2)
     assert figures(found["report"]) == reference
