@@ -19,7 +19,14 @@ from pipeline.core.kernels import score as pair_score
 from pipeline.core.masks import at_least, first_bit, neither
 from pipeline.core.ranking import Labels, RankCounts, rows_ahead
 from pipeline.core.reciprocal import SparseRows
-from pipeline.core.reranking import Overlap, Reranked, Reranking, final_distance, inverted
+from pipeline.core.reranking import (
+    Overlap,
+    Reranked,
+    Reranking,
+    final_distance,
+    inverted,
+    pair_distances,
+)
 
 _TINY = np.finfo(np.float32).tiny
 _LARGEST_BITS = 0x7F7FFFFF  # of the largest finite float32
@@ -40,7 +47,7 @@ def matches(
     sides = reranked.queries, query_labels, reranked.gallery, gallery_labels
     found = ranking.matches(*sides, tiling=tiling)
     owner = np.repeat(np.arange(len(found)), np.diff(found.offsets))
-    distances = _pair_distances(
+    distances = pair_distances(
         found.scores, owner, found.rows, *reranked.query_weights.arrays,
         *reranked.gallery_weights.arrays, reranked.greatest, settings.lam, settings.squared,
     )  # fmt: skip
@@ -131,38 +138,6 @@ def _limits(
         _least_similarities(-found.scores, owned, settings.lam, settings.squared),
         _least_similarities(-better, owned, settings.lam, settings.squared),
     )
-
-
-@njit(nogil=True, cache=True)
-def _pair_distances(
-    scores: NDArray[np.float32],
-    owner: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    starts: NDArray[np.int64],
-    columns: NDArray[np.int32],
-    values: NDArray[np.float32],
-    gallery_starts: NDArray[np.int64],
-    gallery_columns: NDArray[np.int32],
-    gallery_values: NDArray[np.float32],
-    greatest: NDArray[np.float64],
-    lam: float,
-    squared: bool,
-) -> NDArray[np.float32]:
-    """Final distances of the pairs of query `owner` and gallery row `rows`, of known scores."""
-    out = np.empty(scores.shape[0], np.float32)
-    for p in range(scores.shape[0]):
-        a, last_a = starts[owner[p]], starts[owner[p] + 1]
-        b, last_b = gallery_starts[rows[p]], gallery_starts[rows[p] + 1]
-        shared = np.float32(0)
-        while a < last_a and b < last_b:
-            if columns[a] == gallery_columns[b]:
-                shared += min(values[a], gallery_values[b])
-            step_a = columns[a] <= gallery_columns[b]
-            step_b = columns[a] >= gallery_columns[b]
-            a += step_a
-            b += step_b
-        out[p] = final_distance(scores[p], shared, greatest[owner[p]], lam, squared)
-    return out
 
 
 @njit(nogil=True, cache=True)

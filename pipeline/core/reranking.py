@@ -265,6 +265,41 @@ def final_distance(
 
 
 @njit(nogil=True, cache=True)
+def pair_distances(
+    scores: NDArray[np.float32],
+    owner: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    columns: NDArray[np.int32],
+    values: NDArray[np.float32],
+    gallery_starts: NDArray[np.int64],
+    gallery_columns: NDArray[np.int32],
+    gallery_values: NDArray[np.float32],
+    greatest: NDArray[np.float64],
+    lam: float,
+    squared: bool,
+) -> NDArray[np.float32]:
+    """Final distances `[P]` of pairs of a query (`owner`) and a gallery row, of known `scores`.
+
+    The weights of both sides are given as `SparseRows.arrays`.
+    """
+    out = np.empty(scores.shape[0], np.float32)
+    for p in range(scores.shape[0]):
+        a, last_a = starts[owner[p]], starts[owner[p] + 1]
+        b, last_b = gallery_starts[rows[p]], gallery_starts[rows[p] + 1]
+        shared = np.float32(0)
+        while a < last_a and b < last_b:
+            if columns[a] == gallery_columns[b]:
+                shared += min(values[a], gallery_values[b])
+            step_a = columns[a] <= gallery_columns[b]
+            step_b = columns[a] >= gallery_columns[b]
+            a += step_a
+            b += step_b
+        out[p] = final_distance(scores[p], shared, greatest[owner[p]], lam, squared)
+    return out
+
+
+@njit(nogil=True, cache=True)
 def _share(
     starts: NDArray[np.int64],
     columns: NDArray[np.int32],

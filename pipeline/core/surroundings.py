@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pipeline.core.blocks import Tiling, blocks
 from pipeline.core.kernels import pair_scores
 from pipeline.core.reciprocal import SparseRows, join
-from pipeline.core.reranking import Reranked, final_distance, inverted
+from pipeline.core.reranking import Reranked, inverted, pair_distances
 
 _QUERIES_AT_ONCE = 64
 
@@ -40,15 +40,19 @@ def surroundings(
     reading, made = threading.Lock(), dict[int, SparseRows]()
 
     def gather(a: int, b: int) -> None:
-        starts, found, shared = _sharing(*reranked.query_weights.arrays, a, b, *index.arrays, rows)
+        queries = reranked.query_weights
+        starts, found = _sharing(
+            queries.starts, queries.columns, a, b, index.starts, index.columns, rows
+        )
         needed, place = np.unique(found, return_inverse=True)
         with reading:
             asked = reranked.queries.read(a, b)
             held = reranked.gallery.take(needed.astype(np.int64))
         owner = np.repeat(np.arange(b - a), np.diff(starts))
-        values = _final_distances(
-            pair_scores(asked, held, owner, place.astype(np.int64)),
-            shared, owner, reranked.greatest[a:b], settings.lam, settings.squared,
+        values = pair_distances(
+            pair_scores(asked, held, owner, place.astype(np.int64)), owner + a, found,
+            *queries.arrays, *reranked.gallery_weights.arrays, reranked.greatest,
+            settings.lam, settings.squared,
         )  # fmt: skip
         made[a] = SparseRows(starts, found, values)
 
@@ -62,53 +66,29 @@ def surroundings(
 def _sharing(
     starts: NDArray[np.int64],
     columns: NDArray[np.int32],
-    values: NDArray[np.float32],
     start: int,
     stop: int,
     index_starts: NDArray[np.int64],
     index_rows: NDArray[np.int32],
-    index_values: NDArray[np.float32],
     total: int,
-) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
-    """The rows of an index that share weight with each query, ascending, and m: columns ascending.
-
-    What is shared is positive, so 0 stands for a row not met yet.
-    """
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """The rows of an index of `total` rows that share a column with each query, ascending."""
     room = 0
     for entry in range(starts[start], starts[stop]):
         room += index_starts[columns[entry] + 1] - index_starts[columns[entry]]
     new_starts = np.zeros(stop - start + 1, np.int64)
-    found, shared = np.empty(room, np.int32), np.empty(room, np.float32)
-    held = np.zeros(total, np.float32)
+    found = np.empty(room, np.int32)
+    met = np.full(total, -1, np.int64)  # the last query that met this row
     end = 0
     for i in range(start, stop):
         first = end
         for entry in range(starts[i], starts[i + 1]):
-            column, value = columns[entry], values[entry]
-            for place in range(index_starts[column], index_starts[column + 1]):
+            for place in range(index_starts[columns[entry]], index_starts[columns[entry] + 1]):
                 row = index_rows[place]
-                if held[row] == 0:
+                if met[row] != i:
+                    met[row] = i
                     found[end] = row
                     end += 1
-                held[row] += min(value, index_values[place])
         found[first:end] = np.sort(found[first:end])
-        for place in range(first, end):
-            shared[place] = held[found[place]]
-            held[found[place]] = 0
         new_starts[i - start + 1] = end
-    return new_starts, found[:end].copy(), shared[:end].copy()
-
-
-@njit(nogil=True, cache=True)
-def _final_distances(
-    scores: NDArray[np.float32],
-    shared: NDArray[np.float32],
-    owner: NDArray[np.int64],
-    greatest: NDArray[np.float64],
-    lam: float,
-    squared: bool,
-) -> NDArray[np.float32]:
-    out = np.empty(scores.shape[0], np.float32)
-    for p in range(scores.shape[0]):
-        out[p] = final_distance(scores[p], shared[p], greatest[owner[p]], lam, squared)
-    return out
+    return new_starts, found[:end].copy()
