@@ -123,7 +123,7 @@ def evaluate(
         report = make_report(
             *sides,
             rankings,
-            replace(tiling, gpus=0),  # those of the cluster are its workers'
+            replace(tiling, gpus=0),  # few queries: a GPU is for the folds
             figures=wanted,
             settings=_chosen(on, ("workers", "query_block", "gallery_block")),
             command=_command(sides, out, figures, cameras, expansion, reranking),

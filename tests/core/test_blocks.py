@@ -97,6 +97,12 @@ def test_rows_on_lines_begin_where_a_cache_line_does(shape):
     assert on_lines(empty_rows(0, 512)).shape == (0, 512)
 
 
+def test_tiles_of_a_gpu_are_large_and_few():
+    wide = Tiling(10, 20, threads=64, gpus=0.5).for_gpu()
+    assert wide == Tiling(40, 80, threads=8, gpus=0.5)
+    assert Tiling(threads=2, gpus=1).for_gpu().threads == 2
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
