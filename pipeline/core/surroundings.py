@@ -50,9 +50,9 @@ def surroundings(
             held = reranked.gallery.take(needed.astype(np.int64))
         owner = np.repeat(np.arange(b - a), np.diff(starts))
         values = pair_distances(
-            pair_scores(asked, held, owner, place.astype(np.int64)), owner + a, found.astype(np.int64),
-            *queries.arrays, *reranked.gallery_weights.arrays, reranked.greatest,
-            settings.lam, settings.squared,
+            pair_scores(asked, held, owner, place.astype(np.int64)),
+            owner + a, found.astype(np.int64), *queries.arrays, *reranked.gallery_weights.arrays,
+            reranked.greatest, settings.lam, settings.squared,
         )  # fmt: skip
         made[a] = SparseRows(starts, found, values)
 
