@@ -20,7 +20,7 @@ K, ALPHA = 10, 3.0
 def from_graph():
     from pipeline.core.blocks import ArrayRows
     from pipeline.core.expansion import average
-    from pipeline.core.neighbors import neighbors
+    from pipeline.core.neighbors.pairs import neighbors
 
     def run(features):
         steps = Steps()

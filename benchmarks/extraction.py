@@ -36,7 +36,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 def draw(folder, count):
     """`count` JPEG files: a drawn archive, its crops linked under other names again and again."""
-    from pipeline.archive.drawing import draw_archive
+    from pipeline.archive.drawn.drawing import draw_archive
 
     draw_archive(folder / "drawn", identities=16, cameras=3, distractors=20, junk=0)
     drawn = sorted((folder / "drawn").rglob("*.jpg"))
@@ -94,8 +94,8 @@ def ours(kind, actors):
 
     def prepare(folder):
         from cluster.connect import connect
+        from jobs.command.flags import ActorFlags, RecipeFlags
         from jobs.extract import extract
-        from jobs.flags import ActorFlags, RecipeFlags
 
         if actors:
             connect().__enter__()
@@ -184,8 +184,8 @@ def by_pillow():
 
 
 def by_our_decoder():
-    from pipeline.archive.decoding import decode
-    from pipeline.model.preprocessing import resize
+    from pipeline.archive.decoding.images import decode
+    from pipeline.model.input.preprocessing import resize
 
     return lambda path: resize(decode(path.read_bytes()), *SIZE)
 

@@ -33,9 +33,9 @@ def make(folder, rows, dimension):
     """A gallery whose cameras take turns row by row, the worst order for a camera's reader, and
     the same features as `features.npy`. Gives the seconds of writing and of the commit.
     """
-    from pipeline.gallery.schema import encode_features
+    from pipeline.gallery.files.schema import encode_features
+    from pipeline.gallery.files.unit_files import write_unit
     from pipeline.gallery.table import Gallery
-    from pipeline.gallery.unit_files import write_unit
 
     gallery = Gallery.create(
         str(folder / "g"),
@@ -76,7 +76,7 @@ def make(folder, rows, dimension):
 
 
 def _no_rejects():
-    from pipeline.gallery.rejects import REJECT_SCHEMA
+    from pipeline.gallery.files.rejects import REJECT_SCHEMA
 
     return REJECT_SCHEMA.empty_table()
 
@@ -114,8 +114,8 @@ def read_camera(folder):
 
 def erase_rows(folder):
     """Rows spread over the whole gallery."""
-    from pipeline.gallery.erase import erase
-    from pipeline.gallery.selection import Selection, select
+    from pipeline.gallery.upkeep.erase import erase
+    from pipeline.gallery.upkeep.selection import Selection, select
 
     gallery = opened(folder)
     step = max(1, gallery.count // ERASED)
@@ -125,21 +125,21 @@ def erase_rows(folder):
 
 
 def purge(folder):
-    from pipeline.gallery import purge as purging
     from pipeline.gallery.table import lock_gallery
+    from pipeline.gallery.upkeep import purge as purging
 
     with lock_gallery(str(folder / "g"), "purge") as lock:
         return purging.purge(opened(folder), lock).searched_bytes
 
 
 def compact(folder):
-    from pipeline.gallery import compact as compaction
+    from pipeline.gallery.upkeep import compact as compaction
 
     return len(compaction.compact(opened(folder)).snapshot.files)
 
 
 def verify(folder):
-    from pipeline.gallery import verify as checks
+    from pipeline.gallery.upkeep import verify as checks
 
     found = checks.verify(opened(folder))
     if found.findings:

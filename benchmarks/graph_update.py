@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from million import Archive
 
-from pipeline.core.signatures import row_signatures
-from pipeline.gallery.graph import Origin
-from pipeline.gallery.npy_rows import NpyRows
+from pipeline.core.products.row_hashes import row_signatures
+from pipeline.gallery.files.npy_rows import NpyRows
+from pipeline.gallery.sidecars.graph import Origin
 from pipeline.stages.neighbors import build_graph
 from pipeline.stages.update import Changes, update_graph
 

@@ -26,10 +26,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pipeline.gallery.rejects import REJECT_SCHEMA
-from pipeline.gallery.schema import encode_features
+from pipeline.gallery.files.rejects import REJECT_SCHEMA
+from pipeline.gallery.files.schema import encode_features
+from pipeline.gallery.files.unit_files import write_unit
 from pipeline.gallery.table import Gallery
-from pipeline.gallery.unit_files import write_unit
 from pipeline.model.recipe import Recipe
 
 UNIT = 2048

@@ -20,7 +20,7 @@ from contest import best_kernels, clustered, enter, own_kernels, race
 
 
 def by_neighbors(products):
-    from pipeline.core.neighbors import neighbors
+    from pipeline.core.neighbors.pairs import neighbors
 
     def run(features, k):
         return neighbors(features, k, products=products).rows, {}

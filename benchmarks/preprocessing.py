@@ -18,9 +18,9 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from pipeline.archive.decoding import decode
-from pipeline.archive.drawing import draw_archive
-from pipeline.model.preprocessing import empty_batch, fill, normalise, resize
+from pipeline.archive.decoding.images import decode
+from pipeline.archive.drawn.drawing import draw_archive
+from pipeline.model.input.preprocessing import empty_batch, fill, normalise, resize
 from pipeline.model.recipe import Recipe
 
 SIZE = (256, 128)

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-MODEL = Path(__file__).parents[1] / "jobs" / "demo.onnx"
+MODEL = Path(__file__).parents[1] / "jobs" / "demo_network" / "demo.onnx"
 
 
 def make_crops(folder, count):
@@ -57,7 +57,7 @@ class Soak:
         self.victim = victim
         # Libraries are loaded once, and a run starts at once.
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["jobs.cli", "jobs.updating"])
+        self._context.set_forkserver_preload(["jobs.cli", "pipeline.runs.extraction"])
 
     def start(self, gallery):
         process = self._context.Process(target=extract, args=(self.source, gallery, self.actors))

@@ -43,9 +43,9 @@ def write_units(units, target):
     """Units of ready features, with all that a row holds."""
     import pyarrow as pa
 
-    from pipeline.gallery.rejects import REJECT_SCHEMA
-    from pipeline.gallery.schema import content_hash, encode_features
-    from pipeline.gallery.unit_files import write_unit
+    from pipeline.gallery.files.rejects import REJECT_SCHEMA
+    from pipeline.gallery.files.schema import content_hash, encode_features
+    from pipeline.gallery.files.unit_files import write_unit
 
     block = np.random.default_rng(0).standard_normal((2048, target.dimension), np.float32)
     block /= np.linalg.norm(block, axis=1, keepdims=True)
@@ -67,12 +67,12 @@ def write_units(units, target):
 
 def bring_up_to_date(source, location, dimension):
     """One run of an extraction whose features cost nothing; seconds by step."""
-    from jobs.extraction import commit_units, cut_units, keep_plan
-    from jobs.flags import UpdateFlags
-    from jobs.updating import find_changes
+    from jobs.command.flags import UpdateFlags
     from pipeline.archive.limits import UNIT_SIZE
-    from pipeline.archive.listing import list_source
+    from pipeline.archive.listing.source import list_source
     from pipeline.gallery.table import Gallery, exists, lock_gallery
+    from pipeline.runs.extraction import find_changes
+    from pipeline.runs.units import commit_units, cut_units, keep_plan
 
     steps = Steps()
     listing = list_source(str(source), LAYOUT)

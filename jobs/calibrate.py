@@ -13,15 +13,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from jobs.arguments import Location
-from jobs.flags import stated
+from jobs.command.flags import stated
 from pipeline.errors import InputError
+from pipeline.runs.locations import Location
 
 if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
-    from jobs.camera_pairs import CameraPair
-    from jobs.pairs import Pairs
-    from pipeline.core.calibration import FarRule, PercentileRule, Resampling, Threshold
+    from pipeline.core.thresholds.calibration import FarRule, PercentileRule, Resampling, Threshold
     from pipeline.gallery.table import Gallery
+    from pipeline.runs.calibration_pairs import Pairs
+    from pipeline.runs.camera_thresholds import CameraPair
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,8 @@ logger = logging.getLogger(__name__)
 @Parameter(name="*")
 @dataclass(frozen=True)
 class RuleFlags:
-    """What makes a threshold; what is left out has the default of `pipeline.core.calibration`."""
+    """What makes a threshold; what is left out has the default of
+    `pipeline.core.thresholds.calibration`."""
 
     far: float | None = None
     """Share of the negative pairs that may match (default: 0.0001)."""
@@ -127,14 +128,14 @@ def calibrate(
     for name in stated(settings):
         if name in wrong:
             raise InputError(f"--{name} does not go with --rule {rule}")
-    from jobs.camera_pairs import calibrate_camera_pairs
-    from jobs.pairs import open_pairs
-    from pipeline.core.calibration import (
+    from pipeline.core.thresholds.calibration import (
         FEWEST_FALSE_MATCHES,
         FarRule,
         PercentileRule,
         Resampling,
     )
+    from pipeline.runs.calibration_pairs import open_pairs
+    from pipeline.runs.camera_thresholds import calibrate_camera_pairs
 
     try:
         chosen = (FarRule if rule == "far" else PercentileRule)(**stated(settings))
@@ -195,7 +196,7 @@ def _threshold(
     pairs: "Pairs", rule: "FarRule | PercentileRule", resampling: "Resampling"
 ) -> "Threshold":
     """The threshold over all pairs; InputError where the data do not give it."""
-    from pipeline.core.calibration import PercentileRule, calibrate
+    from pipeline.core.thresholds.calibration import PercentileRule, calibrate
 
     found = calibrate(pairs.queries, pairs.query_labels, pairs.rows, pairs.labels, rule, resampling)
     if found is not None:
@@ -220,8 +221,8 @@ def _basis(rule: str, figures: Mapping[str, Any]) -> int:
 
 def _spare_firmer(gallery: "Gallery", rule: str, stands_on: int) -> None:
     """InputError where the version has a firm threshold by the same rule, which would be lost."""
-    from pipeline.core.calibration import FEWEST_FALSE_MATCHES
-    from pipeline.gallery.calibrations import calibration_file, read_calibration
+    from pipeline.core.thresholds.calibration import FEWEST_FALSE_MATCHES
+    from pipeline.gallery.sidecars.calibrations import calibration_file, read_calibration
 
     held = read_calibration(gallery)
     if held is None or (held["version"], held["rule"]) != (gallery.version, rule):
@@ -244,7 +245,7 @@ def _keep(
     cameras: "tuple[CameraPair, ...] | None",
 ) -> Path:
     """Keep the threshold beside the gallery's table."""
-    from pipeline.gallery.calibrations import write_calibration
+    from pipeline.gallery.sidecars.calibrations import write_calibration
 
     about: dict[str, Any] = {
         "threshold": found.threshold,

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from rich.console import RenderableType
 from rich.text import Text
 
-from jobs.arguments import Location
+from pipeline.runs.locations import Location
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ def clean(
         keep: Newest versions that stay readable (default: all).
         dry_run: Tell what would be deleted, and delete nothing.
     """
-    from pipeline.gallery import leftovers
     from pipeline.gallery.table import Gallery, lock_gallery
+    from pipeline.gallery.upkeep import leftovers
 
     table = Gallery.open(gallery)
     if dry_run:

@@ -25,7 +25,7 @@ from typing import Annotated, Any, get_args
 from cyclopts import App, ArgumentCollection, CoercionError, CycloptsError, Group, Parameter
 from cyclopts.config import Dict
 
-from jobs.console import ReaderGone, logs_to_stderr, show, stdout_kept_clean, to_json, write
+from jobs.command.console import ReaderGone, logs_to_stderr, show, stdout_kept_clean, to_json, write
 from pipeline.errors import InputError, RunError
 
 # Each with the line that `regallery --help` shows, so that no verb is imported for it.

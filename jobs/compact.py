@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from rich.console import RenderableType
 from rich.text import Text
 
-from jobs.arguments import Location
 from pipeline.errors import InputError
+from pipeline.runs.locations import Location
 
 _SIZE = re.compile(r"(\d+)(MB|GB|MiB|GiB)")
 _UNITS = {"MB": 10**6, "GB": 10**9, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -41,8 +41,8 @@ def compact(*, gallery: Location, target_size: str | None = None) -> Compacted:
         target_size: Size of a file, as in 256MiB or 1GB (default: 192MiB).
     """
     stated = None if target_size is None else _bytes(target_size)
-    from pipeline.gallery import compact as compaction
     from pipeline.gallery.table import Gallery, lock_gallery
+    from pipeline.gallery.upkeep import compact as compaction
 
     Gallery.open(gallery)  # no lock, and so no folder, where there is no gallery
     with lock_gallery(gallery, "compact") as lock:

@@ -9,11 +9,11 @@ from typing import Annotated, Any, cast
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from jobs.arguments import LOCATION
+from jobs.command.flags import ActorFlags, ExpansionFlags
 from jobs.evaluate import Evaluated, evaluate
 from jobs.evaluate import describe as describe_evaluation
 from jobs.extract import Extracted, extract
-from jobs.flags import ActorFlags, ExpansionFlags
+from pipeline.runs.locations import LOCATION
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ def demo(
         actors: Workers of the extraction; 0 for a plain loop without Ray (default: as many as
             there is room for).
     """
-    from pipeline.archive.drawing import draw_archive
+    from pipeline.archive.drawn.drawing import draw_archive
 
     archive = out / f"archive-{seed}"
     drawn = draw_archive(archive, seed=seed)
     made = {}
-    with as_file(files("jobs") / "demo.onnx") as model:
+    with as_file(files("jobs.demo_network") / "demo.onnx") as model:
         for side, folder in (("query", "query"), ("gallery", "bounding_box_test")):
             done = extract(
                 str(archive / folder),

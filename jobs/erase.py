@@ -12,8 +12,8 @@ from cyclopts import Parameter
 from rich.console import RenderableType
 from rich.text import Text
 
-from jobs.arguments import Location
 from pipeline.errors import InputError
+from pipeline.runs.locations import Location
 
 _AGE = re.compile(r"(\d+)([hdw])")
 _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
@@ -74,10 +74,10 @@ def erase(
             of the gallery for what the removed rows held. Alone, it does so for rows erased before.
         dry_run: Tell how many rows would go, and change nothing.
     """
-    from pipeline.gallery import purge as purging
-    from pipeline.gallery.erase import erase as commit
-    from pipeline.gallery.selection import Selection, select
     from pipeline.gallery.table import Gallery, lock_gallery
+    from pipeline.gallery.upkeep import purge as purging
+    from pipeline.gallery.upkeep.erase import erase as commit
+    from pipeline.gallery.upkeep.selection import Selection, select
 
     selection = Selection(
         where=where or "",

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from jobs.arguments import LOCATION, Location
-from jobs.flags import (
+from jobs.command.flags import (
     CameraFlags,
     ExpansionFlags,
     FigureFlags,
@@ -20,12 +19,13 @@ from jobs.flags import (
     check_scratch,
     stated,
 )
-from jobs.folds import joined
-from jobs.moments import moment
+from jobs.command.times import moment
 from pipeline.errors import InputError
+from pipeline.runs.locations import LOCATION, Location
+from pipeline.runs.resources import joined
 
 if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
-    from jobs.comparison import Side
+    from pipeline.runs.sides import Side
 
 
 ALL_FIGURES = FigureFlags()
@@ -83,13 +83,13 @@ def evaluate(
         gallery_version: Version of the gallery (default: the latest).
         gallery_at: Take what was the latest version of it at this time, in its stead.
     """
-    from jobs.comparison import check_matches, open_sides
-    from jobs.evaluation_report import make_report, write_report
-    from jobs.rankings import Figures, rank_every
-    from pipeline.core.camera_normalization import CameraNormalization
+    from pipeline.core.cameras.normalization import CameraNormalization
     from pipeline.core.expansion import Expansion
-    from pipeline.core.reranking import Reranking
+    from pipeline.core.reranking.distances import Reranking
     from pipeline.gallery.table import Gallery
+    from pipeline.runs.evaluation_report import make_report, write_report
+    from pipeline.runs.rankings import Figures, rank_every
+    from pipeline.runs.sides import check_matches, open_sides
 
     check_scratch(on.scratch)
     if out.exists() and not out.is_dir():

@@ -9,11 +9,11 @@ from cyclopts import Parameter
 from rich.console import RenderableType
 from rich.text import Text
 
-from jobs.arguments import Location
-from jobs.console import progress, told_on
-from jobs.flags import FoldFlags, check_scratch
-from jobs.folds import joined
+from jobs.command.console import progress, told_on
+from jobs.command.flags import FoldFlags, check_scratch
 from pipeline.errors import InputError
+from pipeline.runs.locations import Location
+from pipeline.runs.resources import joined
 
 THIS_PROCESS = FoldFlags()
 
@@ -74,9 +74,7 @@ def expand(
             rows (default: 16).
         version: Version of the gallery (default: the latest).
     """
-    from jobs.camera_normalization import Cameras
-    from jobs.expansion import expand_gallery, tidy
-    from pipeline.core.camera_normalization import CameraNormalization
+    from pipeline.core.cameras.normalization import CameraNormalization
     from pipeline.core.expansion import Expansion
     from pipeline.gallery import table
     from pipeline.gallery.derived import (
@@ -85,6 +83,8 @@ def expand(
         derivation,
         is_made_from,
     )
+    from pipeline.runs.cameras import Cameras
+    from pipeline.runs.expansion import expand_gallery, tidy
 
     given: dict[str, Any] = {"k": k, "alpha": alpha, "times": times}
     try:

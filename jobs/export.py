@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from rich.console import RenderableType
 from rich.text import Text
 
-from jobs.arguments import LOCATION, Location
-from jobs.moments import moment
+from jobs.command.times import moment
+from pipeline.runs.locations import LOCATION, Location
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ def export(
         version: Version to write (default: the latest).
         at: Write what was the latest version at this time, in its stead (ISO 8601; UTC).
     """
-    from jobs.comparison import open_sides
-    from pipeline.gallery.export import export as write
+    from pipeline.gallery.formats.export import export as write
     from pipeline.gallery.table import Gallery
+    from pipeline.runs.sides import open_sides
 
     table = Gallery.open(gallery, version, moment("--at", at))
     asked = None

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from jobs.arguments import Location
-from jobs.flags import ActorFlags, RecipeFlags, UpdateFlags, WorkFlags
+from jobs.command.flags import ActorFlags, RecipeFlags, UpdateFlags, WorkFlags
+from pipeline.runs.locations import Location
 
 NO_RECIPE_FLAGS = RecipeFlags()
 DEFAULT_WORK = WorkFlags()
@@ -112,15 +112,15 @@ def extract(
             {camera}/{date}/{identity}_{frame}.jpg.
     """
     # What is cheap to find wrong is told before torch and Ray are loaded.
-    from pipeline.archive.listing import check_source, list_source
+    from pipeline.archive.listing.source import check_source, list_source
     from pipeline.gallery.table import check_location
     from pipeline.model.kinds import check_file
 
     check_source(source, layout)
     check_file(model)
     check_location(gallery)
-    from jobs.updating import bring_up_to_date, plan_only
-    from jobs.wanted import wanted_gallery
+    from pipeline.runs.extraction import bring_up_to_date, plan_only
+    from pipeline.runs.target import wanted_gallery
 
     wanted = wanted_gallery(gallery, (model, checkpoint), recipe, layout, on.precision, work)
     listing = list_source(source, layout)

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from jobs.arguments import LOCATION, Location
-from jobs.console import progress, told_on
+from jobs.command.console import progress, told_on
 from pipeline.errors import InputError
+from pipeline.runs.locations import LOCATION, Location
 
 if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
     import pyarrow as pa
 
-    from pipeline.gallery.interchange import RawFeatures
-    from pipeline.gallery.lock import Lock
-    from pipeline.gallery.mat_files import MatSide
+    from pipeline.gallery.formats.features import RawFeatures
+    from pipeline.gallery.formats.mat_files import MatSide
+    from pipeline.gallery.log.lock import Lock
     from pipeline.gallery.table import Gallery
     from pipeline.model.imported import ImportedRecipe
 
@@ -78,9 +78,9 @@ def import_(
         raise InputError(f"--rows goes with --format npy and faiss, not {format}")
     if not source.exists():
         raise InputError(f"{source}: no such file or folder")
-    from pipeline.archive.layouts import layout as layout_of
+    from pipeline.archive.layouts.named import layout as layout_of
     from pipeline.gallery import table
-    from pipeline.gallery.interchange import import_rows
+    from pipeline.gallery.formats.features import import_rows
     from pipeline.model.imported import ImportedRecipe
 
     layout_of(layout)
@@ -128,7 +128,8 @@ def _read(
     layout: str,
 ) -> "tuple[RawFeatures, pa.Table]":
     """The features, and what is known of each: its path, and its labels."""
-    from pipeline.gallery import faiss_files, fastreid_files, interchange, mat_files
+    from pipeline.gallery.formats import faiss_files, fastreid_files, mat_files
+    from pipeline.gallery.formats import features as interchange
 
     if format == "mat":
         side = mat_files.read_mat(source, part)
@@ -152,7 +153,7 @@ def _table(rows: Path, layout: str) -> "pa.Table":
     """The labels of a table of rows; the layout fills the columns that it does not have."""
     import pyarrow as pa
 
-    from pipeline.archive import manifest_files
+    from pipeline.archive.listing import manifest_files
     from pipeline.archive.locations import locate
 
     if not rows.is_file():
@@ -169,8 +170,8 @@ def _named(paths: list[str], layout: str) -> "pa.Table":
     """Labels from names, as the layout reads them; InputError for one that does not fit."""
     import pyarrow as pa
 
-    from pipeline.archive.labels import LayoutError
-    from pipeline.archive.layouts import layout as layout_of
+    from pipeline.archive.layouts.labels import LayoutError
+    from pipeline.archive.layouts.named import layout as layout_of
     from pipeline.archive.manifest import MANIFEST_SCHEMA
 
     chosen = layout_of(layout)

@@ -9,8 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from jobs.arguments import Location
-from jobs.moments import moment
+from jobs.command.times import moment
+from pipeline.runs.locations import Location
 
 _SHOWN_VERSIONS = 10
 

@@ -11,11 +11,11 @@ from cyclopts import Parameter
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from jobs.arguments import LOCATION, Location
-from jobs.console import progress, told_on
-from jobs.flags import check_scratch
-from jobs.folds import check_gpus, joined
+from jobs.command.console import progress, told_on
+from jobs.command.flags import check_scratch
 from pipeline.errors import InputError
+from pipeline.runs.locations import LOCATION, Location
+from pipeline.runs.resources import check_gpus, joined
 
 if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
     import numpy as np
@@ -23,9 +23,9 @@ if TYPE_CHECKING:  # imported where they are used, so that --help answers at onc
     from numpy.typing import NDArray
 
     from pipeline.core.blocks import Tiling
-    from pipeline.core.clustering import Agreement
-    from pipeline.core.linking import Groups, Linking
-    from pipeline.core.topk import TopK
+    from pipeline.core.identities.clustering import Agreement
+    from pipeline.core.identities.linking import Groups, Linking
+    from pipeline.core.neighbors.topk import TopK
     from pipeline.gallery.table import Gallery
 
 SUFFIXES = (".parquet", ".csv")
@@ -101,10 +101,10 @@ def link(
     """
     _check(out, scratch, memory, workers)
     check_gpus(num_gpus)
-    from jobs.thresholds import thresholds_of
     from pipeline.core.blocks import Tiling
-    from pipeline.core.linking import Linking
+    from pipeline.core.identities.linking import Linking
     from pipeline.gallery.table import Gallery
+    from pipeline.runs.thresholds import thresholds_of
 
     table = Gallery.open(gallery, version)
     thresholds = thresholds_of(table, threshold)
@@ -190,7 +190,7 @@ def _kept(rows: "pa.Table") -> "NDArray[np.int64]":
     import numpy as np
     import pyarrow.compute as pc
 
-    from pipeline.core.ranking import DISTRACTOR, JUNK
+    from pipeline.core.evaluation.ranking import DISTRACTOR, JUNK
 
     return np.flatnonzero(pc.fill_null(rows["identity"], DISTRACTOR).to_numpy() != JUNK)
 
@@ -205,7 +205,7 @@ def _neighbors(
     tiling: "Tiling",
 ) -> "TopK":
     from pipeline.core.blocks import ChosenRows, FeatureRows
-    from pipeline.gallery.graph import Origin
+    from pipeline.gallery.sidecars.graph import Origin
     from pipeline.stages.neighbors import build_graph
 
     features: FeatureRows = table.features()
@@ -230,8 +230,8 @@ def _groups(
     near: "TopK", rows: "pa.Table", kept: "NDArray[np.int64]", settings: "Linking"
 ) -> "tuple[Groups, int]":
     """The groups, and how many links there were."""
-    from pipeline.core.linking import connect, mutual_links
-    from pipeline.gallery.moments import moments
+    from pipeline.core.identities.linking import connect, mutual_links
+    from pipeline.gallery.sidecars.capture_times import moments
 
     links = mutual_links(near, settings)
     return connect(links, moments(rows)[kept]), len(links)
@@ -241,8 +241,8 @@ def _agreement(rows: "pa.Table", kept: "NDArray[np.int64]", groups: "Groups") ->
     """The groups held against the identities that are known; None where none is."""
     import pyarrow.compute as pc
 
-    from pipeline.core.clustering import agreement
-    from pipeline.core.ranking import DISTRACTOR
+    from pipeline.core.evaluation.ranking import DISTRACTOR
+    from pipeline.core.identities.clustering import agreement
 
     identity = pc.fill_null(rows["identity"], DISTRACTOR).to_numpy()[kept]
     labelled = identity > DISTRACTOR
@@ -260,7 +260,7 @@ def _write(
     settings: "Linking",
 ) -> None:
     """The table of candidates, in row-id order; junk has none."""
-    from pipeline.gallery.candidates import candidates, write_candidates
+    from pipeline.gallery.sidecars.candidates import candidates, write_candidates
 
     about = {
         "gallery": table.location,

@@ -10,9 +10,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from jobs.arguments import Location
-from jobs.flags import RecipeFlags, stated
+from jobs.command.flags import RecipeFlags, stated
 from pipeline.errors import InputError
+from pipeline.runs.locations import Location
 
 NO_RECIPE_FLAGS = RecipeFlags()
 
@@ -134,7 +134,7 @@ def model(
     run: dict[str, Any] = {"threads": threads, "batch_size": batch_size}
     if action == "info":
         return _info(file, wanted, run, speed=speed)
-    from jobs.model_export import write_copy
+    from pipeline.runs.model_copy import write_copy
 
     return Exported(**write_copy(file, wanted, export, run))
 
@@ -153,10 +153,10 @@ def describe(result: ModelInfo | Exported) -> RenderableType:
 def _info(file: Any, wanted: Any, run: dict[str, Any], *, speed: bool) -> ModelInfo:
     from dataclasses import asdict
 
-    from jobs.model_export import speeds
+    from pipeline.model.backends.torch_network import torch_threads
+    from pipeline.model.copies.probe import parameters
     from pipeline.model.networks import open_network
-    from pipeline.model.probe import parameters
-    from pipeline.model.torch_network import torch_threads
+    from pipeline.runs.model_copy import speeds
 
     size = wanted.height, wanted.width
     with torch_threads(run["threads"]):

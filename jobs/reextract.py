@@ -3,7 +3,7 @@
 import sys
 from typing import TYPE_CHECKING
 
-from jobs.arguments import Location
+from jobs.command.flags import ActorFlags, RecipeFlags, WorkFlags
 from jobs.extract import (
     DEFAULT_ACTORS,
     DEFAULT_UPDATE,
@@ -13,10 +13,10 @@ from jobs.extract import (
     Planned,
     describe,
 )
-from jobs.flags import ActorFlags, RecipeFlags, WorkFlags
+from pipeline.runs.locations import Location
 
 if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
-    from pipeline.archive.listing import Listing
+    from pipeline.archive.listing.source import Listing
     from pipeline.gallery.table import Gallery
 
 OF_THE_NETWORK = ("bad-feature", "kills-worker")
@@ -58,7 +58,7 @@ def reextract(
         version: Version of the gallery (default: the latest).
     """
     from pipeline.errors import InputError
-    from pipeline.gallery.storage import local_root
+    from pipeline.gallery.files.storage import local_root
     from pipeline.gallery.table import Gallery, check_location
     from pipeline.model.kinds import check_file
 
@@ -67,8 +67,8 @@ def reextract(
         raise InputError(f"--out {out} is the gallery itself: features of two recipes never mix")
     check_file(model)
     check_location(out)
-    from jobs.updating import bring_up_to_date
-    from jobs.wanted import wanted_gallery
+    from pipeline.runs.extraction import bring_up_to_date
+    from pipeline.runs.target import wanted_gallery
 
     layout = old.properties["layout"]
     wanted = wanted_gallery(out, (model, checkpoint), recipe, layout, on.precision, work)
@@ -80,7 +80,7 @@ def _listing_of(gallery: "Gallery") -> "Listing":
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from pipeline.archive.listing import Listing
+    from pipeline.archive.listing.source import Listing
     from pipeline.archive.manifest import MANIFEST_SCHEMA
 
     names = [name for name in MANIFEST_SCHEMA.names if name != "offset"]

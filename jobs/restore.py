@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from rich.console import RenderableType
 from rich.text import Text
 
-from jobs.arguments import Location
-from jobs.moments import moment
+from jobs.command.times import moment
 from pipeline.errors import InputError
+from pipeline.runs.locations import Location
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ def restore(*, gallery: Location, version: int | None = None, at: str | None = N
     """
     if (version is None) == (at is None):
         raise InputError("give --version or --at to say what to restore")
-    from pipeline.gallery import restore as restoring
     from pipeline.gallery.table import Gallery, lock_gallery
+    from pipeline.gallery.upkeep import restore as restoring
 
     wanted = Gallery.open(gallery, version, moment("--at", at)).version
     with lock_gallery(gallery, f"restore version {wanted}") as lock:

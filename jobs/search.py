@@ -13,16 +13,16 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from jobs.arguments import LOCATION, Location
-from jobs.console import progress, told_on
-from jobs.moments import moment
+from jobs.command.console import progress, told_on
+from jobs.command.times import moment
 from pipeline.errors import InputError
+from pipeline.runs.locations import LOCATION, Location
 
 if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
-    from jobs.search_queries import NotSearched, Queries
-    from jobs.thresholds import Thresholds
-    from pipeline.core.topk import TopK
+    from pipeline.core.neighbors.topk import TopK
     from pipeline.gallery.table import Gallery
+    from pipeline.runs.queries import NotSearched, Queries
+    from pipeline.runs.thresholds import Thresholds
 
 logger = logging.getLogger(__name__)
 
@@ -128,16 +128,16 @@ def search(
     table = Gallery.open(gallery, version, moment("--at", at))
     if table.count == 0:
         raise InputError(f"{gallery} has no row in version {table.version}")
-    from jobs.camera_normalization import normalization_of
+    from pipeline.runs.cameras import normalization_of
 
     if normalization_of(table):
         raise InputError(
             f"{gallery} was made with --camera-normalize, and an image to search for has no camera:"
             " search the gallery that it was made from"
         )
-    from jobs.search_queries import open_extractor, read_queries
-    from jobs.thresholds import thresholds_of
     from pipeline.model.networks import NetworkFile
+    from pipeline.runs.queries import open_extractor, read_queries
+    from pipeline.runs.thresholds import thresholds_of
 
     thresholds = thresholds_of(table, threshold, camera)
     if camera is not None and not thresholds.by_camera:
@@ -242,10 +242,10 @@ def _lists(
 
 def _write_page(found: Found, table: "Gallery", html: Path) -> None:
     """The page, with pictures of the crops that are still where they were."""
-    from jobs.search_queries import thumbnails
     from pipeline.archive.locations import join
-    from pipeline.gallery.storage import write_whole
+    from pipeline.gallery.files.storage import write_whole
     from pipeline.report.search_page import render
+    from pipeline.runs.queries import thumbnails
 
     source = table.properties["source"]
     paths = dict.fromkeys(hit.path for each in found.results for hit in each.hits)

@@ -21,10 +21,10 @@ from urllib.parse import urlsplit
 
 from cyclopts import Parameter
 
-from jobs.arguments import LOCATION
 from jobs.cli import INTERRUPTED, Call, parse
-from jobs.console import ReaderGone, is_json_wanted, write
+from jobs.command.console import ReaderGone, is_json_wanted, write
 from pipeline.errors import InputError, RunError
+from pipeline.runs.locations import LOCATION
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from rich.console import RenderableType
 from rich.text import Text
 
-from jobs.arguments import Location
+from pipeline.runs.locations import Location
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ def verify(
     from dataclasses import asdict
 
     from pipeline.errors import InputError
-    from pipeline.gallery import verify as checks
     from pipeline.gallery.table import Gallery
+    from pipeline.gallery.upkeep import verify as checks
     from pipeline.model.imported import read_recipe
 
     table = Gallery.open(gallery, version)

@@ -19,10 +19,13 @@ import numpy as np
 import pytest
 
 from jobs import cli
+from jobs.command.flags import ActorFlags
 from jobs.extract import extract
-from jobs.flags import ActorFlags
-from pipeline.archive.drawing import draw_archive
-from pipeline.archive.files import (
+from pipeline.archive.drawn.drawing import draw_archive
+from pipeline.archive.layouts.labels import Labels
+from pipeline.archive.layouts.named import NAMES, layout
+from pipeline.archive.layouts.templates import PLACEHOLDERS
+from pipeline.archive.listing.files import (
     HIDDEN,
     IMAGE_SUFFIXES,
     LINK_LOOP,
@@ -30,11 +33,8 @@ from pipeline.archive.files import (
     OUTDATED,
     SPECIAL,
 )
-from pipeline.archive.labels import Labels
-from pipeline.archive.layouts import NAMES, layout
-from pipeline.archive.templates import PLACEHOLDERS
-from pipeline.gallery import storage
-from pipeline.gallery.schema import row_schema
+from pipeline.gallery.files import storage
+from pipeline.gallery.files.schema import row_schema
 from pipeline.gallery.table import Gallery
 
 ROOT = Path(__file__).parents[1]
@@ -284,7 +284,7 @@ def galleries(tmp_path_factory: pytest.TempPathFactory) -> Path:
         extract(
             str(root / "archive" / folder),
             gallery=str(root / "galleries" / name),
-            model=str(ROOT / "jobs" / "demo.onnx"),
+            model=str(ROOT / "jobs" / "demo_network" / "demo.onnx"),
             layout="market1501",
             on=ActorFlags(actors=0),
         )

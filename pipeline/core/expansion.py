@@ -13,7 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import ArrayRows, FeatureRows, Tiling, as_rows, blocks
-from pipeline.core.topk import TopK, search
+from pipeline.core.neighbors.topk import TopK, search
 
 Mode = Literal["query", "database", "joint"]
 

@@ -15,12 +15,12 @@ import pyarrow as pa
 
 from pipeline.core.blocks import FeatureRows, blocks
 from pipeline.errors import InputError
-from pipeline.gallery import storage
-from pipeline.gallery.lock import Lock
-from pipeline.gallery.log import Change
-from pipeline.gallery.log_files import LoggedFile, logged_files
-from pipeline.gallery.rewrite import keep_rows
-from pipeline.gallery.schema import encode_features, feature_bytes
+from pipeline.gallery.files import storage
+from pipeline.gallery.files.schema import encode_features, feature_bytes
+from pipeline.gallery.log.entries import LoggedFile, logged_files
+from pipeline.gallery.log.lock import Lock
+from pipeline.gallery.log.rewrite import keep_rows
+from pipeline.gallery.log.transactions import Change
 from pipeline.gallery.table import Gallery
 
 Parameters = Mapping[str, str | int | float]

@@ -18,11 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.core.blocks import empty_rows
-from pipeline.gallery import storage
-from pipeline.gallery.log import RowFile
-from pipeline.gallery.schema import DTYPES, check_unit_length
-from pipeline.gallery.storage import GalleryDamagedError
-from pipeline.gallery.stored_rows import StoredRows
+from pipeline.gallery.files import storage
+from pipeline.gallery.files.schema import DTYPES, check_unit_length
+from pipeline.gallery.files.storage import GalleryDamagedError
+from pipeline.gallery.files.stored_rows import StoredRows
+from pipeline.gallery.log.transactions import RowFile
 
 # Reading is bound by the memory: more threads than a few gain nothing.
 _THREADS = min(4, os.cpu_count() or 1)

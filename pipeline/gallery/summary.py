@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow.compute as pc
 
-from pipeline.gallery.schema import SCALAR_COLUMNS
+from pipeline.gallery.files.schema import SCALAR_COLUMNS
 from pipeline.gallery.table import Gallery
 
 JUNK, DISTRACTOR = -1, 0

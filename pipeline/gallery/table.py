@@ -20,15 +20,17 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError, RunError
-from pipeline.gallery import history, log, storage
-from pipeline.gallery.changes import plan
 from pipeline.gallery.features import GalleryFeatures, Runs, index
-from pipeline.gallery.history import VersionInfo
-from pipeline.gallery.lock import Lock, hold
-from pipeline.gallery.rejects import read_rejects
-from pipeline.gallery.schema import SCALAR_COLUMNS, SCALAR_FIELDS, check_form
-from pipeline.gallery.storage import GalleryDamagedError
-from pipeline.gallery.unit_files import FoundUnits, UnitRecord, UnitTarget, find_units
+from pipeline.gallery.files import storage
+from pipeline.gallery.files.rejects import read_rejects
+from pipeline.gallery.files.schema import SCALAR_COLUMNS, SCALAR_FIELDS, check_form
+from pipeline.gallery.files.storage import GalleryDamagedError
+from pipeline.gallery.files.unit_files import FoundUnits, UnitRecord, UnitTarget, find_units
+from pipeline.gallery.log import history
+from pipeline.gallery.log import transactions as log
+from pipeline.gallery.log.changes import plan
+from pipeline.gallery.log.history import VersionInfo
+from pipeline.gallery.log.lock import Lock, hold
 
 _log = logging.getLogger(__name__)
 _CHECKED = ds.ParquetFileFormat(
@@ -345,7 +347,7 @@ def check_location(location: str) -> None:
 
 
 def lock_gallery(location: str, purpose: str) -> AbstractContextManager[Lock]:
-    """Holds the lock of a gallery from plan to commit; see `pipeline.gallery.lock.hold`."""
+    """Holds the lock of a gallery from plan to commit; see `pipeline.gallery.log.lock.hold`."""
     check_location(location)
     return hold(location, purpose)
 

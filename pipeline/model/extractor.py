@@ -7,12 +7,12 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
+from pipeline.model.backends.torch_network import torch_threads
 from pipeline.model.defaults import BATCH_SIZE
+from pipeline.model.input.preprocessing import empty_batch, fill, normalise
+from pipeline.model.input.views import View, fuse, mirror, views_of
 from pipeline.model.networks import NetworkFile, check_views, open_network
-from pipeline.model.preprocessing import empty_batch, fill, normalise
 from pipeline.model.recipe import Recipe
-from pipeline.model.torch_network import torch_threads
-from pipeline.model.views import View, fuse, mirror, views_of
 
 
 class Extractor:
@@ -74,7 +74,7 @@ class Extractor:
         """Features float32 `[N, D]` of crops uint8 `[H, W, 3]` (RGB, any sizes), in their order.
 
         The views are fused as the recipe says; the result is neither checked nor normalised, and a
-        row that the network could not compute is not finite (see `pipeline.core.features`). Raises
+        row that the network could not compute is not finite (see `pipeline.core.vectors`). Raises
         InputError for a crop of another dtype or shape.
         """
         features = np.empty((len(images), self.dimension), np.float32)

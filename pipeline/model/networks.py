@@ -15,23 +15,23 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.model.checkpoints import load_state
-from pipeline.model.folding import fold_normalisations
-from pipeline.model.kinds import BACKBONE, canonical, needs_checkpoint, network_kind
-from pipeline.model.onnx_network import OnnxNetwork, onnx_files, onnx_input_size
-from pipeline.model.openvino_network import (
+from pipeline.model.architectures.checkpoints import load_state
+from pipeline.model.architectures.folding import fold_normalisations
+from pipeline.model.backends.onnx_network import OnnxNetwork, onnx_files, onnx_input_size
+from pipeline.model.backends.openvino_network import (
     OpenvinoNetwork,
     openvino_files,
     openvino_input_size,
 )
-from pipeline.model.recipe import Recipe, check_fields
-from pipeline.model.signature import check_size
-from pipeline.model.torch_network import (
+from pipeline.model.backends.signature import check_size
+from pipeline.model.backends.torch_network import (
     TorchNetwork,
     export_input_size,
     load_export,
     load_torchscript,
 )
+from pipeline.model.kinds import BACKBONE, canonical, needs_checkpoint, network_kind
+from pipeline.model.recipe import Recipe, check_fields
 
 _PROBED = 2
 """Rows that tell what comes out of a network that is built here, which takes any number."""
@@ -75,7 +75,7 @@ class NetworkFile:
                 )
             return
         if self.backbone is not None:
-            from pipeline.model.backbone import check_name
+            from pipeline.model.architectures.backbone import check_name
 
             check_name(self.backbone)
         if self.checkpoint is None:
@@ -188,10 +188,10 @@ def load_module(file: NetworkFile) -> torch.nn.Module:
     if file.checkpoint is None:
         raise InputError(f"{file.path}: is a network file, not a network that is built here")
     if file.backbone is not None:
-        from pipeline.model.backbone import load_backbone
+        from pipeline.model.architectures.backbone import load_backbone
 
         return load_backbone(file.backbone, file.checkpoint)
-    from pipeline.model.architectures import load_architecture
+    from pipeline.model.architectures.known import load_architecture
 
     return load_architecture(file.path, file.checkpoint)
 
@@ -199,11 +199,11 @@ def load_module(file: NetworkFile) -> torch.nn.Module:
 def input_size(file: NetworkFile) -> tuple[int, int] | None:
     """The (height, width) that a network fixes, or None where it is free or the file is silent."""
     if file.backbone is not None:
-        from pipeline.model.backbone import backbone_input_size
+        from pipeline.model.architectures.backbone import backbone_input_size
 
         return backbone_input_size(file.backbone)
     if file.checkpoint is not None:
-        from pipeline.model.architectures import architecture_recipe
+        from pipeline.model.architectures.known import architecture_recipe
 
         return architecture_recipe(file.path, file.checkpoint)[1]
     kind = network_kind(file.path)
@@ -224,7 +224,7 @@ def default_recipe(file: NetworkFile, fields: Mapping[str, Any] | None = None) -
     given = dict(fields or {})
     check_fields(given, "recipe")
     if file.checkpoint is not None and file.backbone is None:
-        from pipeline.model.architectures import architecture_recipe
+        from pipeline.model.architectures.known import architecture_recipe
 
         own, fixed = architecture_recipe(file.path, file.checkpoint)
         given = {**own, **given}

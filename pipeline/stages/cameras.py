@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.core import camera_sums
 from pipeline.core.blocks import FeatureRows, blocks
-from pipeline.core.camera_sums import CameraSums, check_cameras, part_sums
+from pipeline.core.cameras import sums as camera_sums
+from pipeline.core.cameras.sums import CameraSums, check_cameras, part_sums
 from pipeline.stages.tasks import run_parts
 
 

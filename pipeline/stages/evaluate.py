@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.core import camera_figures, ranking, single_shot
 from pipeline.core.blocks import FeatureRows, Tiling, blocks
-from pipeline.core.negatives import Negatives, count_negatives, margin
-from pipeline.core.open_set import OpenSet, settle
-from pipeline.core.ranking import Labels, RankCounts
-from pipeline.core.single_shot import SingleShot
+from pipeline.core.evaluation import by_camera as camera_figures
+from pipeline.core.evaluation import ranking, single_shot
+from pipeline.core.evaluation.ranking import Labels, RankCounts
+from pipeline.core.evaluation.single_shot import SingleShot
+from pipeline.core.thresholds.negatives import Negatives, count_negatives, margin
+from pipeline.core.thresholds.open_set import OpenSet, settle
 from pipeline.stages.tasks import run_parts
 
 Progress = Callable[[int], None]

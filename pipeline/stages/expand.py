@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from pipeline.core import expansion
 from pipeline.core.blocks import FeatureRows, StackedRows, Tiling, blocks
 from pipeline.core.expansion import Expansion
-from pipeline.gallery.graph import Graph
-from pipeline.gallery.npy_rows import NpyRows, create
+from pipeline.gallery.files.npy_rows import NpyRows, create
+from pipeline.gallery.sidecars.graph import Graph
 from pipeline.stages.tasks import run_parts
 
 GraphOf = Callable[[FeatureRows, int], Graph]

@@ -17,17 +17,18 @@ import ray.data
 import torch
 from numpy.typing import NDArray
 
-from pipeline.archive.decoding import decode
+from pipeline.archive.decoding.images import decode
 from pipeline.archive.faults import Rejected
 from pipeline.archive.limits import MAX_PIXELS
-from pipeline.archive.reading import read_image
-from pipeline.archive.work_plan import Unit
-from pipeline.core import features
+from pipeline.archive.listing.reading import read_image
+from pipeline.archive.planning.units import Unit
+from pipeline.core import vectors as features
 from pipeline.core.crop_quality import quality
 from pipeline.errors import InputError, RunError
-from pipeline.gallery import attempts, schema
-from pipeline.gallery.rejects import REJECT_SCHEMA
-from pipeline.gallery.unit_files import UnitRecord, UnitTarget, write_unit
+from pipeline.gallery.files import schema
+from pipeline.gallery.files.rejects import REJECT_SCHEMA
+from pipeline.gallery.files.unit_files import UnitRecord, UnitTarget, write_unit
+from pipeline.gallery.sidecars import attempts
 from pipeline.model.defaults import BATCH_SIZE
 from pipeline.model.extractor import Extractor
 from pipeline.model.networks import NetworkFile

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import FeatureRows, Tiling
-from pipeline.core.neighbors import between, neighbors
-from pipeline.core.topk import TopK, best_first
-from pipeline.gallery.graph import About, Graph, Origin
+from pipeline.core.neighbors.pairs import between, neighbors
+from pipeline.core.neighbors.topk import TopK, best_first
+from pipeline.gallery.sidecars.graph import About, Graph, Origin
 from pipeline.stages.tasks import run_parts
 
 MEMORY = 4 << 30

@@ -5,24 +5,24 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.core import reranked_ranks
 from pipeline.core.blocks import FeatureRows, StackedRows, Tiling, blocks
-from pipeline.core.ranking import Labels, RankCounts
-from pipeline.core.reciprocal import (
-    SparseRows,
-    greatest_distances,
-    join,
-    mean_weights,
-    weights,
-)
-from pipeline.core.reranking import (
+from pipeline.core.evaluation.ranking import Labels, RankCounts
+from pipeline.core.neighbors.topk import TopK
+from pipeline.core.reranking import ranks as reranked_ranks
+from pipeline.core.reranking.distances import (
     Reranked,
     Reranking,
     check_neighbors,
     encoded,
     used_columns,
 )
-from pipeline.core.topk import TopK
+from pipeline.core.reranking.reciprocal import (
+    SparseRows,
+    greatest_distances,
+    join,
+    mean_weights,
+    weights,
+)
 from pipeline.stages.tasks import run_parts
 
 _PARTS_A_WORKER = 4

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from pipeline.core import topk
 from pipeline.core.blocks import FeatureRows, Tiling, blocks
-from pipeline.core.topk import TopK
+from pipeline.core.neighbors import topk
+from pipeline.core.neighbors.topk import TopK
 from pipeline.stages.tasks import run_parts
 
 

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import ArrayRows, FeatureRows, Tiling, blocks
-from pipeline.core.neighbors import between, neighbors
-from pipeline.core.remaining import counts, moved, trusted, without_itself
-from pipeline.core.topk import TopK, merge, search
-from pipeline.gallery.graph import About, Graph, Origin, positions_of
+from pipeline.core.neighbors.kept import counts, moved, trusted, without_itself
+from pipeline.core.neighbors.pairs import between, neighbors
+from pipeline.core.neighbors.topk import TopK, merge, search
+from pipeline.gallery.sidecars.graph import About, Graph, Origin, positions_of
 from pipeline.stages.tasks import run_parts
 
 _MOST_CHANGED = 1 / 4

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.archive.decoding import DecodeError, decode
+from pipeline.archive.decoding.images import DecodeError, decode
 
 RNG = np.random.default_rng(7)
 NOISE = Image.fromarray(RNG.integers(0, 256, (12, 9, 3), dtype=np.uint8))

@@ -12,7 +12,7 @@ from pipeline.core.blocks import (
     on_lines,
     read_ahead,
 )
-from pipeline.core.kernels import product_slack
+from pipeline.core.products.kernels import product_slack
 from tests.core.strategies import unit_rows
 
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from pipeline.core.blocks import ArrayRows, StackedRows, Tiling
 from pipeline.core.expansion import Expansion, average, expand
-from pipeline.core.topk import TopK, search
+from pipeline.core.neighbors.topk import TopK, search
 from tests import oracles
 from tests.core.strategies import unit_rows
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from deltalake import DeltaTable
 
-from pipeline.gallery.lock import Lock
+from pipeline.gallery.log.lock import Lock
 from pipeline.gallery.table import Gallery, exists, lock_gallery
 from tests.gallery.making import new_gallery, rejects_table, unit
 

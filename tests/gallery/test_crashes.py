@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.gallery.features import GalleryFeatures
-from pipeline.gallery.lock import holder
+from pipeline.gallery.log.lock import holder
 from pipeline.gallery.table import Gallery, exists
 from tests.gallery.crashing import BAD, DAYS, bring_up_to_date, interrupted
 from tests.gallery.making import contents

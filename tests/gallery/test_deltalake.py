@@ -13,8 +13,8 @@ from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction
 
-from pipeline.gallery import log
-from pipeline.gallery.row_files import delta_statistics, write_row_file
+from pipeline.gallery.files.row_files import delta_statistics, write_row_file
+from pipeline.gallery.log import transactions as log
 from tests.gallery.making import contents, expected, new_gallery, unit, unit_rows, unit_vectors
 
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from pipeline.core.blocks import FeatureRows
 from pipeline.gallery import features
 from pipeline.gallery.features import GalleryFeatures, index
-from pipeline.gallery.log import RowFile
-from pipeline.gallery.schema import row_schema
-from pipeline.gallery.storage import GalleryDamagedError
-from pipeline.gallery.unit_files import UnitTarget
+from pipeline.gallery.files.schema import row_schema
+from pipeline.gallery.files.storage import GalleryDamagedError
+from pipeline.gallery.files.unit_files import UnitTarget
+from pipeline.gallery.log.transactions import RowFile
 from tests.gallery.making import make_files, new_gallery, unit, unit_rows, unit_vectors
 
 

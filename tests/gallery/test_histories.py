@@ -9,16 +9,16 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from pipeline.gallery import compact as compaction
-from pipeline.gallery import log
-from pipeline.gallery.compact import compact
-from pipeline.gallery.erase import erase
-from pipeline.gallery.leftovers import clean
-from pipeline.gallery.purge import is_under_way, purge
-from pipeline.gallery.restore import restore
-from pipeline.gallery.selection import Selection, select
+from pipeline.gallery.log import transactions as log
 from pipeline.gallery.table import Gallery, lock_gallery
-from pipeline.gallery.verify import verify
+from pipeline.gallery.upkeep import compact as compaction
+from pipeline.gallery.upkeep.compact import compact
+from pipeline.gallery.upkeep.erase import erase
+from pipeline.gallery.upkeep.leftovers import clean
+from pipeline.gallery.upkeep.purge import is_under_way, purge
+from pipeline.gallery.upkeep.restore import restore
+from pipeline.gallery.upkeep.selection import Selection, select
+from pipeline.gallery.upkeep.verify import verify
 from tests.gallery.crashing import interrupted
 from tests.gallery.making import contents, new_gallery, unit, unit_vectors
 

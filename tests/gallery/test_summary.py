@@ -5,8 +5,8 @@ from collections import Counter
 import pyarrow as pa
 import pytest
 
+from pipeline.gallery.files.unit_files import write_unit
 from pipeline.gallery.summary import summarize
-from pipeline.gallery.unit_files import write_unit
 from tests.gallery.making import new_gallery, rejects_table, unit, unit_rows
 
 

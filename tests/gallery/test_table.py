@@ -7,10 +7,10 @@ import pytest
 from deltalake import DeltaTable
 
 from pipeline.errors import InputError
-from pipeline.gallery import log
-from pipeline.gallery.lock import hold
+from pipeline.gallery.files.unit_files import UnitTarget
+from pipeline.gallery.log import transactions as log
+from pipeline.gallery.log.lock import hold
 from pipeline.gallery.table import Gallery, check_location, exists, lock_gallery
-from pipeline.gallery.unit_files import UnitTarget
 from tests.gallery.making import (
     FINGERPRINT,
     contents,

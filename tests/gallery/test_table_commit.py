@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import InputError, RunError
-from pipeline.gallery import storage
-from pipeline.gallery.lock import hold
-from pipeline.gallery.storage import GalleryDamagedError
+from pipeline.gallery.files import storage
+from pipeline.gallery.files.storage import GalleryDamagedError
+from pipeline.gallery.log.lock import hold
 from pipeline.gallery.table import Gallery
 from tests.gallery.making import (
     contents,

@@ -7,8 +7,9 @@ import pytest
 from deltalake import DeltaTable
 
 from pipeline.errors import InputError
-from pipeline.gallery import log, log_files
-from pipeline.gallery.storage import GalleryDamagedError
+from pipeline.gallery.files.storage import GalleryDamagedError
+from pipeline.gallery.log import entries as log_files
+from pipeline.gallery.log import transactions as log
 from pipeline.gallery.table import Gallery
 from tests.gallery.making import contents, expected, unit
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.gallery.storage import GalleryDamagedError
+from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.table import Gallery
 from tests.gallery.making import contents, expected, path_of, reject_paths, unit
 

@@ -11,7 +11,7 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 
 def start(*arguments):
     """Begin a command; returns its process."""
-    _CONTEXT.set_forkserver_preload(["tests.jobs.killing", "jobs.updating"])
+    _CONTEXT.set_forkserver_preload(["tests.jobs.killing", "pipeline.runs.extraction"])
     command = [str(each) for each in arguments]
     process = _CONTEXT.Process(target=_run, args=(command,), daemon=True)
     process.start()

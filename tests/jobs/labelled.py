@@ -3,9 +3,9 @@
 import numpy as np
 import pyarrow as pa
 
-from pipeline.gallery.schema import encode_features
+from pipeline.gallery.files.schema import encode_features
+from pipeline.gallery.files.unit_files import write_unit
 from pipeline.gallery.table import Gallery
-from pipeline.gallery.unit_files import write_unit
 from pipeline.model.recipe import Recipe
 from tests.core.strategies import unit_rows
 from tests.gallery.making import rejects_table

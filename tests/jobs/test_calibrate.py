@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.core.ranking import Labels
+from pipeline.core.evaluation.ranking import Labels
 from pipeline.gallery.table import Gallery
 from tests import oracles
 from tests.jobs.labelled import add_rows, labelled_gallery, people

@@ -18,7 +18,8 @@ from typing import Any, Literal
 import pytest
 from cyclopts import Parameter
 
-from jobs import cli, console
+from jobs import cli
+from jobs.command import console
 from pipeline.errors import InputError, RunError
 
 ROOT = Path(__file__).parents[2]

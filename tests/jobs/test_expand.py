@@ -2,10 +2,10 @@ import shutil
 
 import pytest
 
-from jobs import expansion
 from pipeline.core.expansion import Expansion, expand
 from pipeline.gallery.derived import derivation, is_made_from
 from pipeline.gallery.table import Gallery
+from pipeline.runs import expansion
 from tests.gallery.crashing import interrupted
 from tests.gallery.making import new_gallery, path_of, unit
 from tests.jobs.running import SIZE, refused, result, run

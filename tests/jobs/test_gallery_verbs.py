@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pytest
 
-from jobs.moments import moment
+from jobs.command.times import moment
 from pipeline.errors import InputError
-from pipeline.gallery.plan_file import write_plan
+from pipeline.gallery.sidecars.plan import write_plan
 from pipeline.gallery.table import Gallery
 from pipeline.model.recipe import Recipe
 from tests.gallery.making import contents, path_of, unit

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import scipy.io
 
-from pipeline.core.ranking import Labels
-from pipeline.gallery import interchange, mat_files
+from pipeline.core.evaluation.ranking import Labels
+from pipeline.gallery.formats import features as interchange
+from pipeline.gallery.formats import mat_files
 from pipeline.gallery.table import Gallery
 from tests import oracles
 from tests.jobs.labelled import labelled_gallery, people

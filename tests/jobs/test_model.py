@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.model.export import export
+from pipeline.model.copies.export import export
 from pipeline.model.networks import NetworkFile, default_recipe
 from pipeline.model.recipe import load_recipe_fields
 from tests.jobs.running import refused, result, run
@@ -95,7 +95,7 @@ def test_a_copy_with_other_features_is_refused_and_leaves_nothing(
     def of_another(file, *rest):
         export(NetworkFile(str(save_script(tmp_path / "o.pt", Pooled(seed=1).eval()))), *rest)
 
-    monkeypatch.setattr("jobs.model_export.export", of_another)
+    monkeypatch.setattr("pipeline.runs.model_copy.export", of_another)
     (tmp_path / "out").mkdir()
     flags = ("--to", "onnx", "--out", tmp_path / "out" / "copy.onnx", "--sample", crops / "sample")
     message = refused(capsys, "model", "export", script, *SMALL, *flags)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.archive.decoding import decode
+from pipeline.archive.decoding.images import decode
 from pipeline.core.crop_quality import quality
 from pipeline.gallery.table import Gallery
 from tests.jobs.running import refused, result

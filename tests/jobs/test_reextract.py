@@ -2,10 +2,10 @@
 
 import pytest
 
-from pipeline.archive import listing
-from pipeline.gallery.schema import SCALAR_COLUMNS
+from pipeline.archive.listing import source as listing
+from pipeline.gallery.files.schema import SCALAR_COLUMNS
 from pipeline.gallery.table import Gallery
-from tests.archive.test_tars import save_tar
+from tests.archive.listing.test_tars import save_tar
 from tests.jobs.running import SIZE, refused, result
 from tests.stages.making import save_network, save_source
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.gallery.calibrations import write_calibration
+from pipeline.gallery.sidecars.calibrations import write_calibration
 from pipeline.gallery.table import Gallery
 from tests.jobs.labelled import labelled_gallery, people
 from tests.jobs.running import SIZE, refused, result, run

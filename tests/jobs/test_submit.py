@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 SLEEPY = '''
 import sys, time
 from dataclasses import dataclass
-from jobs.arguments import Location
+from pipeline.runs.locations import Location
 from pipeline.errors import InputError, RunError
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.gallery.table import Gallery
 from pipeline.model import networks
-from tests.archive.test_tars import save_tar
+from tests.archive.listing.test_tars import save_tar
 from tests.jobs.running import refused, result, run
 from tests.jobs.test_extract import table
 from tests.stages.making import save_crop, save_source
@@ -224,7 +224,7 @@ def test_a_run_cut_off_after_its_commit_leaves_a_plan_that_counts_no_more(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("jobs.extraction.drop_plan", killed)
+        patch.setattr("pipeline.runs.units.drop_plan", killed)
         assert run(capsys, *command)[0] == 130
     result(capsys, "erase", "--gallery", command[3], "--where", "true")
     told = result(capsys, *command)

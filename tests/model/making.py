@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from openvino import opset13 as opset
 from PIL import Image
 
-from pipeline.model.preprocessing import empty_batch, fill
+from pipeline.model.input.preprocessing import empty_batch, fill
 from pipeline.model.recipe import Recipe
 
 

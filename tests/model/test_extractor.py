@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.core.features import faults, normalize
+from pipeline.core.vectors import faults, normalize
 from pipeline.errors import InputError
 from pipeline.model.extractor import Extractor
+from pipeline.model.input.preprocessing import normalise
 from pipeline.model.networks import NetworkFile, default_recipe
-from pipeline.model.preprocessing import normalise
 from pipeline.model.recipe import Recipe
 from tests.model.making import Pooled, crops, prepared, real_crops, save_ir, save_onnx, save_script
 

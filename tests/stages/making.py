@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipeline.archive.listing import list_source
-from pipeline.archive.work_plan import plan, units
+from pipeline.archive.listing.source import list_source
+from pipeline.archive.planning.units import plan, units
 from pipeline.gallery.table import Gallery
 from pipeline.model.networks import NetworkFile, default_recipe
 from pipeline.stages.extract import Work

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from pipeline.core.blocks import ArrayRows
-from pipeline.core.camera_normalization import CameraNormalization, normalize_cameras
-from pipeline.core.camera_sums import camera_sums
-from pipeline.core.ranking import Labels, rank_counts
+from pipeline.core.cameras.normalization import CameraNormalization, normalize_cameras
+from pipeline.core.cameras.sums import camera_sums
+from pipeline.core.evaluation.ranking import Labels, rank_counts
 from pipeline.stages import cameras as stage
 from pipeline.stages.cameras import sum_cameras
 from pipeline.stages.evaluate import count_ranks
@@ -20,7 +20,7 @@ def bytes_of(sums):
 
 @pytest.fixture
 def parts_of_seven(monkeypatch):
-    monkeypatch.setattr("pipeline.core.camera_sums.PART", 7)
+    monkeypatch.setattr("pipeline.core.cameras.sums.PART", 7)
 
 
 def test_parts_that_end_out_of_order_are_added_in_order(monkeypatch, parts_of_seven):

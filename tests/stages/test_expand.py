@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from pipeline.core.blocks import ArrayRows, Tiling
+from pipeline.core.evaluation.ranking import Labels, rank_counts
 from pipeline.core.expansion import Expansion
-from pipeline.core.ranking import Labels, rank_counts
 from pipeline.stages.evaluate import count_ranks
 from pipeline.stages.expand import _chunk, expand_all, rows_to_expand
 from pipeline.stages.neighbors import build_graph

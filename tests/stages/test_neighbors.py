@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from pipeline.core.blocks import ArrayRows, Tiling
-from pipeline.core.farthest import least_scores
-from pipeline.core.neighbors import neighbors
-from pipeline.gallery.graph import Graph, Origin
+from pipeline.core.neighbors.farthest import least_scores
+from pipeline.core.neighbors.pairs import neighbors
+from pipeline.gallery.sidecars.graph import Graph, Origin
 from pipeline.stages import neighbors as stage
 from pipeline.stages.neighbors import block_rows, build_graph
 from tests.core.strategies import unit_rows

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from pipeline.core.blocks import ArrayRows, StackedRows, Tiling
-from pipeline.core.farthest import least_scores
-from pipeline.core.neighbors import neighbors
-from pipeline.core.ranking import Labels
-from pipeline.core.reranked_ranks import rank_counts
-from pipeline.core.reranking import Reranking, k_reciprocal
+from pipeline.core.evaluation.ranking import Labels
+from pipeline.core.neighbors.farthest import least_scores
+from pipeline.core.neighbors.pairs import neighbors
+from pipeline.core.reranking.distances import Reranking, k_reciprocal
+from pipeline.core.reranking.ranks import rank_counts
 from pipeline.stages.rerank import count_reranked
 from tests import oracles
 from tests.core.strategies import unit_rows

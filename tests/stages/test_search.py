@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from pipeline.core import topk
 from pipeline.core.blocks import ArrayRows, Tiling
+from pipeline.core.neighbors import topk
 from pipeline.stages.search import search_gallery
 from tests.core.strategies import unit_rows
 

@@ -4,9 +4,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.blocks import ArrayRows, Tiling
-from pipeline.core.neighbors import neighbors
-from pipeline.core.signatures import row_signatures
-from pipeline.gallery.graph import Graph, Origin
+from pipeline.core.neighbors.pairs import neighbors
+from pipeline.core.products.row_hashes import row_signatures
+from pipeline.gallery.sidecars.graph import Graph, Origin
 from pipeline.stages import neighbors as neighbors_stage
 from pipeline.stages import update
 from pipeline.stages.neighbors import build_graph

@@ -1,0 +1,1 @@
+"""What the verbs share of the command line: flags, times, the console."""

@@ -1,0 +1,1 @@
+"""The network of the demo, and how it was trained."""

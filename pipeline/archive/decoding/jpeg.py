@@ -1,0 +1,111 @@
+"""JPEG by libjpeg-turbo: what the header says, then strict decoding straight to RGB."""
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+import simplejpeg
+
+from pipeline.archive.decoding.exif import upright
+from pipeline.archive.faults import DecodeError, check_pixels
+
+SIGNATURE = b"\xff\xd8"
+
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_STANDALONE = frozenset((0x01, *range(0xD0, 0xD9)))
+_END, _SCAN, _APP1, _APP14 = 0xD9, 0xDA, 0xE1, 0xEE
+_PADDING = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
+
+
+class Header(NamedTuple):
+    """What stands before the pixels; `exif` is empty where there is none."""
+
+    height: int
+    width: int
+    precision: int
+    components: int
+    adobe: bool
+    exif: bytes
+
+
+class UnusualJpegError(Exception):
+    """libjpeg-turbo's simple interface does not decode this variant; another decoder may."""
+
+
+def read_header(data: bytes) -> Header:
+    """The header of a JPEG; raises DecodeError where it is cut off or has no frame."""
+    position, exif, adobe = len(SIGNATURE), b"", False
+    while True:
+        position = data.find(0xFF, position)
+        if position < 0 or position + 10 > len(data):
+            raise DecodeError("truncated", "the file ends before its picture begins")
+        marker = data[position + 1]
+        if marker in (0x00, 0xFF):
+            position += 1
+            continue
+        if marker in _STANDALONE:
+            position += 2
+            continue
+        if marker in (_SCAN, _END):
+            raise DecodeError("corrupt", "its header does not say how large the picture is")
+        body = position + 4
+        if marker in _FRAMES:
+            height = data[body + 1] << 8 | data[body + 2]
+            width = data[body + 3] << 8 | data[body + 4]
+            return Header(height, width, data[body], data[body + 5], adobe, exif)
+        length = data[body - 2] << 8 | data[body - 1]
+        if marker == _APP1 and not exif and data.startswith(b"Exif\0\0", body):
+            exif = data[body : position + 2 + length]
+        elif marker == _APP14 and data.startswith(b"Adobe", body):
+            adobe = True
+        position += 2 + length
+
+
+def decode(data: bytes, max_pixels: int) -> np.ndarray:
+    """The upright RGB picture `[H, W, 3]` of a JPEG (see `decoding.decode`).
+
+    Raises DecodeError, and UnusualJpegError for a variant that it leaves to another decoder.
+    """
+    header = read_header(data)
+    check_pixels(header.height, header.width, max_pixels)
+    if header.precision != 8:
+        raise DecodeError("unsupported", f"a JPEG of {header.precision} bits a channel")
+    if header.components == 4:
+        inks = _decode_strictly(data, "CMYK")
+        pixels = rgb_from_inks(inks if header.adobe else 255 - inks)
+    else:
+        pixels = _decode_strictly(data, "RGB")
+    return upright(pixels, header.exif) if header.exif else pixels
+
+
+def rgb_from_inks(inverted: np.ndarray) -> np.ndarray:
+    """RGB `[H, W, 3]` of inverted CMYK `[H, W, 4]`: each of C, M, Y times K over 255, rounded."""
+    return darken(inverted[..., :3], inverted[..., 3:])
+
+
+def darken(colours: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """uint8 `colours` times uint8 `factor` over 255, rounded."""
+    return ((colours.astype(np.uint16) * factor + 127) // 255).astype(np.uint8)
+
+
+def _decode_strictly(data: bytes, colours: str) -> np.ndarray:
+    try:
+        return simplejpeg.decode_jpeg(data, colours)
+    except ValueError as error:
+        told = str(error)
+        if told.startswith("Premature end"):
+            raise DecodeError("truncated", told) from error
+        if told.startswith("Corrupt JPEG data"):
+            if _only_padding(data, told):
+                return simplejpeg.decode_jpeg(data, colours, strict=False)
+            raise DecodeError("corrupt", told) from error
+        raise UnusualJpegError(told) from error
+
+
+def _only_padding(data: bytes, told: str) -> bool:
+    """Whether the bytes that the decoder had no use for are zeros put before the end marker."""
+    surplus = _PADDING.search(told)
+    if surplus is None:
+        return False
+    end = data.rfind(b"\xff\xd9")
+    return not data[end - int(surplus[1]) : end].strip(b"\0")

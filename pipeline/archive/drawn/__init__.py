@@ -1,0 +1,1 @@
+"""A drawn archive of people under cameras, for the demo and the tests."""

@@ -1,0 +1,65 @@
+"""The people of a drawn archive: how each of them is built and dressed."""
+
+from dataclasses import dataclass
+
+from pipeline.archive.drawn.palette import BOTTOMS, TOPS, Colour, Floats, cloth, jitter, stream
+
+_SKIN = ((241, 205, 178), (224, 178, 146), (196, 144, 108), (146, 100, 72), (96, 66, 50))
+_HAIR = ((24, 20, 20), (40, 30, 26), (74, 50, 34), (120, 84, 52), (196, 164, 108), (150, 148, 146))
+_PATTERNS = (*("plain",) * 8, "stripes", "columns", "checks", "yoke", "print")
+_GARMENTS = ("shirt", "sweater", "sweater", "jacket", "hoodie", "coat", "dress")
+COLUMNS = 16
+"""Facets around a part of the body; facet 0 looks straight ahead."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """What stays the same wherever a person is seen; lengths are parts of the standard height."""
+
+    stature: float
+    build: float
+    stride: float
+    skin: Colour
+    hair: Colour
+    hair_style: str
+    hat: str
+    hat_colour: Colour
+    garment: str
+    pattern: str
+    upper: Colour
+    accent: Colour
+    bottom: str
+    lower: Colour
+    shoes: Colour
+    bag: str
+    bag_colour: Colour
+    print_cells: Floats
+
+
+def dress(seed: int, identity: int) -> Person:
+    """Dress the person of this number: the same one for the same seed, always."""
+    rng = stream(seed, "person", identity)
+
+    def pick(*options: str) -> str:
+        return options[int(rng.integers(len(options)))]
+
+    return Person(
+        stature=0.9 + 0.17 * rng.random(),
+        build=0.86 + 0.36 * rng.random(),
+        stride=0.3 + 0.25 * rng.random(),
+        skin=jitter(rng, _SKIN[int(rng.integers(len(_SKIN)))], 6),
+        hair=jitter(rng, _HAIR[int(rng.integers(len(_HAIR)))], 6),
+        hair_style=pick("short", "short", "short", "long", "long", "tail", "bald"),
+        hat=pick("none", "none", "none", "none", "cap", "beanie"),
+        hat_colour=cloth(rng, TOPS),
+        garment=pick(*_GARMENTS),
+        pattern=pick(*_PATTERNS),
+        upper=cloth(rng, TOPS),
+        accent=cloth(rng, TOPS),
+        bottom=pick("trousers", "trousers", "trousers", "jeans", "shorts", "skirt"),
+        lower=cloth(rng, BOTTOMS),
+        shoes=cloth(rng, BOTTOMS),
+        bag=pick("none", "none", "none", "backpack", "backpack", "satchel", "handbag"),
+        bag_colour=cloth(rng, TOPS),
+        print_cells=rng.random((14, COLUMNS)) < 0.3,
+    )

@@ -1,0 +1,1 @@
+"""Identity, camera and time from the name of an image."""

@@ -1,0 +1,175 @@
+"""Layouts: how a source's paths tell identity, camera and time."""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from pipeline.archive.layouts import templates, vehicleid
+from pipeline.archive.layouts.labels import Labels, LayoutError, identity_number, whole_number
+from pipeline.errors import InputError
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A way to read labels from paths: its name, and the names that it expects in words."""
+
+    name: str
+    expects: str
+    read: Callable[[str], Labels | None]
+    # Paths of which a source may hold one kind only, for each kind counts its identities anew.
+    apart: tuple[re.Pattern[str], re.Pattern[str]] | None = None
+
+    def parse(self, path: str) -> Labels:
+        """The labels of the image at `path`, relative to the source's root.
+
+        Raises LayoutError, which tells the name and what the layout expects.
+
+        >>> layout("market1501").parse("2024_c1/0002_c12s1_000451_03.jpg")
+        Labels(identity=2, camera='12', captured_at=None, frame=451)
+        """
+        try:
+            labels = self.read(path)
+        except LayoutError as error:
+            raise LayoutError(f"{path}: {error}; layout {self.name}") from error
+        if labels is None:
+            raise LayoutError(f"{path} does not fit layout {self.name}: expected {self.expects}")
+        return labels
+
+    def check_apart(self, paths: Iterable[str]) -> None:
+        """Raise InputError where `paths` mix two kinds whose identities are counted separately."""
+        if self.apart is None:
+            return
+        first: list[str | None] = [None, None]
+        for path in paths:
+            for kind, pattern in enumerate(self.apart):
+                if first[kind] is None and pattern.search(path):
+                    first[kind] = path
+            if first[0] and first[1]:
+                raise InputError(
+                    f"layout {self.name} counts the identities of {first[0]} and of {first[1]} "
+                    "separately, so that one number means two people: list one of the folders"
+                )
+
+
+def _base_name(*patterns: str, first_identity: int = 0) -> Callable[[str], Labels | None]:
+    """A reader of base names; `first_identity` is added where a dataset counts people from 0."""
+    compiled = [re.compile(pattern + r"(?:\.\w+)+", re.ASCII) for pattern in patterns]
+
+    def read(path: str) -> Labels | None:
+        name = path.rpartition("/")[2]
+        for pattern in compiled:
+            if found := pattern.fullmatch(name):
+                frame = found.groupdict().get("frame")
+                return Labels(
+                    identity=whole_number(found["identity"], plus=first_identity),
+                    camera=str(whole_number(found["camera"])),
+                    frame=None if frame is None else whole_number(frame),
+                )
+        return None
+
+    return read
+
+
+def _image_folder(path: str) -> Labels | None:
+    folders = path.split("/")[:-1]
+    if len(folders) not in (1, 2):
+        return None
+    camera = folders[0] if len(folders) == 2 else None
+    return Labels(identity=identity_number(folders[-1]), camera=camera)
+
+
+_LAYOUTS = {
+    known.name: known
+    for known in (
+        Layout(
+            "market1501",
+            "a base name such as 0002_c1s1_000451_03.jpg (identity, camera, sequence, frame, box)",
+            _base_name(r"(?P<identity>-1|\d+)_c(?P<camera>\d+)s\d+_(?P<frame>\d+)_\d+"),
+        ),
+        Layout(
+            "msmt17",
+            "a base name such as 0000_000_01_0303morning_0015_0.jpg (identity, photo, camera, day, "
+            "..) or 0781_c11_0015.jpg (identity, camera, photo); identities are stored plus 1",
+            # The day has no year and the fifth field no stated meaning: neither becomes a label.
+            _base_name(
+                r"(?P<identity>\d+)_\d+_(?P<camera>\d+)_\d{4}[a-z]+_\d+_\d+(?:_ex)?",
+                r"(?P<identity>\d+)_c(?P<camera>\d+)_\d+",
+                first_identity=1,
+            ),
+            apart=(
+                re.compile(r"(?:^|/)(?:mask_|bounding_box_)?train(?:_v2)?/"),
+                re.compile(r"(?:^|/)(?:(?:mask_|bounding_box_)?test(?:_v2)?|query|gallery)/"),
+            ),
+        ),
+        Layout(
+            "dukemtmc",
+            "a base name such as 0005_c2_f0046985.jpg (identity, camera, frame)",
+            _base_name(r"(?P<identity>-1|\d+)_c(?P<camera>\d+)_f(?P<frame>\d+)"),
+        ),
+        Layout(
+            "cuhk03-np",
+            "a base name such as 0001_c1_1.png (identity, camera, photo)",
+            _base_name(r"(?P<identity>-1|\d+)_c(?P<camera>\d+)_\d+(?:_\d+)?"),
+        ),
+        Layout(
+            "veri776",
+            "a base name such as 0002_c002_00030600_0.jpg (identity, camera, frame, box)",
+            _base_name(r"(?P<identity>-1|\d+)_c(?P<camera>\d+)_(?P<frame>\d+)_\d+"),
+        ),
+        Layout(
+            "image-folder",
+            "IDENTITY/FILE or CAMERA/IDENTITY/FILE below the source's root",
+            _image_folder,
+        ),
+        Layout("none", "any name", lambda _: Labels()),
+    )
+}
+
+NAMES = (*_LAYOUTS, vehicleid.NAME)
+"""The names that `layout` knows."""
+
+
+def layout(name: str, source: str | None = None) -> Layout:
+    """The layout of that name, or of that path template (see `templates.reader`).
+
+    `source` is the folder to be read, which vehicleid needs, for its labels stand in list files
+    beside the images. Raises InputError for an unknown name or a template that is wrong.
+
+    >>> layout("{camera}/{identity}_{frame}.jpg").parse("north/0007_15.jpg").identity
+    7
+    """
+    if "{" in name or "}" in name:
+        return Layout(name, "a path of that form", templates.reader(name))
+    if name == vehicleid.NAME:
+        if source is None:
+            raise InputError("layout vehicleid reads list files beside the images: give the source")
+        return Layout(name, vehicleid.EXPECTS, vehicleid.reader(source))
+    if name in _LAYOUTS:
+        return _LAYOUTS[name]
+    near = get_close_matches(name, NAMES, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise InputError(
+        f"no layout is called {name!r}; {hint}there are {', '.join(NAMES)}, and templates such as "
+        "{camera}/{identity}_{frame}.jpg"
+    )
+
+
+def fitting(paths: Iterable[str]) -> list[str]:
+    """Names of the layouts that would fit every one of `paths`, for a hint.
+
+    image-folder, which fits nearly everything, is named only where no other does.
+
+    >>> fitting(["gallery/0005_c2_f0046985.jpg"]), fitting(["gallery/alice/1.jpg"])
+    (['dukemtmc'], ['image-folder'])
+    """
+    examples = list(paths)
+
+    def fits(known: Layout) -> bool:
+        try:
+            return all(known.read(path) for path in examples)
+        except LayoutError:
+            return False
+
+    names = [known.name for known in _LAYOUTS.values() if known.name != "none" and fits(known)]
+    return names[:-1] if len(names) > 1 and names[-1] == "image-folder" else names

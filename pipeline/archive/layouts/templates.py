@@ -1,0 +1,96 @@
+"""Path templates: {camera}/{date}/{identity}_{frame}.jpg read as a layout."""
+
+import re
+from collections.abc import Callable
+
+from pipeline.archive.layouts.labels import (
+    DATE,
+    MOMENT,
+    TIME,
+    Labels,
+    identity_number,
+    moment,
+    whole_number,
+)
+from pipeline.errors import InputError
+
+PLACEHOLDERS = ("identity", "camera", "frame", "date", "time", "captured_at", "any")
+ANY_DEPTH = "**/"
+
+_FIXED_FORM = {"frame": r"\d+", "date": DATE, "time": TIME, "captured_at": MOMENT}
+
+
+def reader(template: str) -> Callable[[str], Labels | None]:
+    """The function that reads a path's labels by `template`; it gives None where they do not fit.
+
+    {identity}, {camera} and {any} take the text up to the next character of the template and never
+    cross a slash; {frame} takes digits; {date}, {time} and {captured_at} take the forms of
+    `labels.moment`. A template with a slash must fit the whole path below the source's root (begin
+    it with **/ to fit at any depth); a template without one must fit the base name, at any depth.
+    Raises InputError for a template that is empty of labels, ambiguous or misspelt.
+
+    >>> reader("{camera}/{date}/{identity}_{frame}.jpg")("north/2026-01-31/0007_15.jpg").camera
+    'north'
+    """
+    pattern = re.compile(_pattern(template), re.ASCII)
+    base_name_only = "/" not in template
+
+    def read(path: str) -> Labels | None:
+        found = pattern.fullmatch(path.rpartition("/")[2] if base_name_only else path)
+        return _labels(found.groupdict()) if found else None
+
+    return read
+
+
+def _labels(texts: dict[str, str]) -> Labels:
+    identity, camera, frame = texts.get("identity"), texts.get("camera"), texts.get("frame")
+    when = texts.get("captured_at")
+    if "date" in texts:
+        when = f"{texts['date']}T{texts['time']}" if "time" in texts else texts["date"]
+    return Labels(
+        identity=None if identity is None else identity_number(identity),
+        camera=camera,
+        captured_at=None if when is None else moment(when),
+        frame=None if frame is None else whole_number(frame),
+    )
+
+
+def _pattern(template: str) -> str:
+    anywhere = template.startswith(ANY_DEPTH)
+    parts = re.split(r"(\{[^{}]*\})", template.removeprefix(ANY_DEPTH))
+    names = [part[1:-1] for part in parts[1::2]]
+    _check(template, parts, names)
+    pattern = r"(?:.*/)?" if anywhere else ""
+    for position, part in enumerate(parts):
+        if position % 2 == 0:
+            pattern += re.escape(part)
+            continue
+        name, following = part[1:-1], parts[position + 1][:1]
+        form = _FIXED_FORM.get(name, f"[^/{re.escape(following)}]+")
+        pattern += form if name == "any" else f"(?P<{name}>{form})"
+    return pattern
+
+
+def _check(template: str, parts: list[str], names: list[str]) -> None:
+    def wrong(what: str) -> InputError:
+        return InputError(f"layout {template!r}: {what}")
+
+    for name in names:
+        if name not in PLACEHOLDERS:
+            known = ", ".join(f"{{{known}}}" for known in PLACEHOLDERS)
+            raise wrong(f"{{{name}}} is no placeholder; there are {known}")
+        if name != "any" and names.count(name) > 1:
+            raise wrong(f"{{{name}}} stands twice; write {{any}} where it is not to be read")
+    if any(set(literal) & set("{}") for literal in parts[::2]):
+        raise wrong("a brace is not closed or not opened")
+    if not set(names) - {"any"}:
+        raise wrong("it reads no label; use {identity}, {camera}, {frame}, {date} or {captured_at}")
+    if "time" in names and "date" not in names:
+        raise wrong("{time} needs {date}, for a time of day alone is no time")
+    if "captured_at" in names and "date" in names:
+        raise wrong("{captured_at} and {date} tell the same; keep one of them")
+    for left, literal, right in zip(names, parts[2::2], names[1:], strict=False):
+        if not literal and (left, right) != ("date", "time"):
+            raise wrong(f"nothing divides {{{left}}} from {{{right}}}; put a character between")
+    if "." not in parts[-1] and not re.search(r"\.\{any\}$", template):
+        raise wrong("it must end with a suffix such as .jpg, or with .{any} for every suffix")

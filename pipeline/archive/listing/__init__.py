@@ -1,0 +1,1 @@
+"""A source of images listed: folders, tars and manifests."""

@@ -1,0 +1,29 @@
+"""The bytes of a source's images: local files directly, tars by offset, the rest by fsspec."""
+
+from pipeline.archive.faults import ReadError
+from pipeline.archive.listing import tars
+from pipeline.archive.locations import join, reach
+
+
+def read_image(root: str, path: str, place: tuple[int, int] | None = None) -> bytes:
+    """The bytes of the file at `path` of a listing with that `root`.
+
+    `place` is the offset and size of a tar's member, which save reading the tar's headers. Raises
+    ReadError where the file is missing or cannot be read; failures of a network pass.
+    """
+    try:
+        in_tar = tars.split(path)
+        if in_tar is not None:
+            tar, name = in_tar
+            return tars.read_member(*reach(root, tar), name, place)
+        location = join(root, path)
+        if "://" not in location:
+            with open(location, "rb") as file:  # noqa: PTH123 (a Path costs as much as the read)
+                return file.read()
+        filesystem, there = reach(root, path)
+        data: bytes = filesystem.cat_file(there)
+        return data
+    except FileNotFoundError as error:
+        raise ReadError("missing", "there is no such file") from error
+    except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
+        raise ReadError("unreadable", f"it cannot be read: {error.strerror or error}") from error

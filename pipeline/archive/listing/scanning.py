@@ -1,0 +1,283 @@
+"""What a file system says of a source: its image files with size and time, and what it hides."""
+
+import errno
+import math
+import os
+import stat
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+from fsspec import AbstractFileSystem
+
+from pipeline.archive.faults import ReadError
+from pipeline.archive.listing import tars
+from pipeline.archive.listing.files import (
+    HIDDEN,
+    LINK_LOOP,
+    NO_SUFFIX,
+    SPECIAL,
+    Fault,
+    File,
+    Folder,
+    Place,
+    readable,
+    skip_reason,
+    sort_file,
+)
+from pipeline.archive.locations import is_local, join, locate, reach
+
+THREADS = 16
+# Folders and tars that are looked into ahead of the reader: what bounds the memory of a listing.
+_AHEAD = 4 * THREADS
+# From so many files of one remote folder on, listing the folder is cheaper than asking for each.
+_WORTH_LISTING = 16
+
+
+def walk(root: str, waiting: list[Place], most: float = math.inf) -> Iterator[Folder]:
+    """The places `waiting` below `root`, and every folder and tar in them, read on threads.
+
+    Hidden folders are left out. A link to a folder is followed unless it leads to a folder that it
+    stands in. Once `most` images are found no more places are begun, and what is left stays in
+    `waiting`. Raises OSError where the root itself cannot be read; a subfolder that cannot be read
+    is a fault.
+    """
+    filesystem, base = locate(root)
+    local = is_local(filesystem)
+
+    def look_into(place: Place) -> Folder:
+        if place.path.lower().endswith(tars.SUFFIX):
+            return tars.scan(filesystem, f"{base}/{place.path}", place.path)
+        try:
+            if local:
+                return _scan_local(base, place)
+            return _scan_remote(filesystem, base, place.path)
+        except OSError as error:
+            if not place.path or isinstance(error, ConnectionError | TimeoutError):
+                raise
+            told = f"the folder cannot be listed: {error.strerror or error}"
+            place_only = File(readable(place.path), None, None)
+            return Folder(faults=[Fault(place_only, "unreadable-folder", told)])
+
+    found = 0
+    running: deque[Future[Folder]] = deque()
+    with ThreadPoolExecutor(THREADS) as pool:
+        while running or (waiting and found < most):
+            # The last found is looked into first: what waits does not grow with the source.
+            while waiting and found < most and len(running) < _AHEAD:
+                running.append(pool.submit(look_into, waiting.pop()))
+            folder = running.popleft().result()
+            waiting.extend(reversed(folder.places))
+            found += len(folder.files)
+            yield folder
+
+
+def _scan_local(root: str, place: Place) -> Folder:
+    folder = Folder()
+    prefix, location = place.path, f"{root}/{place.path}"
+    inside = (*place.inside, _identity(os.stat(location)))  # noqa: PTH116 (a Path takes twice)
+    with os.scandir(location) as entries:
+        for entry in entries:
+            if not entry.name.startswith(".") and _is_folder(entry):
+                if entry.is_symlink() and _identity(entry.stat()) in inside:
+                    folder.skipped[LINK_LOOP] += 1
+                else:
+                    folder.places.append(Place(f"{prefix}{entry.name}/", inside))
+            elif not _sort_tar(folder, entry.name, prefix + entry.name):
+                if not (skipped := skip_reason(entry.name)):
+                    _add_local(folder, entry, prefix + entry.name)
+                elif why := _why_unseen(entry, skipped):
+                    place_only = File(readable(f"{prefix}{entry.name}/"), None, None)
+                    folder.faults.append(Fault(place_only, "unreadable-folder", why))
+                else:
+                    folder.skipped[skipped] += 1
+    return folder
+
+
+def _why_unseen(entry: os.DirEntry[str], skipped: str) -> str | None:
+    """Why a name that is no image's may be that of a folder which is not to be seen today.
+
+    A link that leads nowhere is taken for one if it has no suffix: what it led to may be unmounted.
+    """
+    if skipped == HIDDEN:
+        return None
+    try:
+        if entry.is_symlink():
+            entry.stat()
+    except FileNotFoundError:
+        nowhere = "a link leads nowhere: to a folder that is not mounted, perhaps"
+        return nowhere if skipped == NO_SUFFIX else None
+    except OSError as error:
+        return None if error.errno == errno.ELOOP else f"it cannot be reached: {error.strerror}"
+    return None
+
+
+def _sort_tar(folder: Folder, name: str, path: str) -> bool:
+    """Note a tar as a place to look into, a compressed one as a fault; False for other names."""
+    suffix = name.lower()
+    if name.startswith(".") or ".t" not in suffix:
+        return False
+    if suffix.endswith(tars.SUFFIX):
+        folder.places.append(Place(path))
+    elif suffix.endswith(tars.COMPRESSED_SUFFIXES):
+        told = File(readable(path), None, None)
+        folder.faults.append(Fault(told, "compressed-tar", tars.WHY_NOT_COMPRESSED))
+    else:
+        return False
+    return True
+
+
+def _identity(told: os.stat_result) -> tuple[int, int]:
+    return told.st_dev, told.st_ino
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # such as a link to itself, which is told as a file
+        return False
+
+
+def _add_local(folder: Folder, entry: os.DirEntry[str], path: str) -> None:
+    try:
+        told = entry.stat()
+    except OSError as error:
+        folder.faults.append(_fault(path, error))
+        return
+    if stat.S_ISREG(told.st_mode):
+        _add(folder, File(path, told.st_size, told.st_mtime_ns // 1000))
+    else:
+        folder.skipped[SPECIAL] += 1
+
+
+def _add(folder: Folder, file: File) -> None:
+    if "#" in file.path and tars.split(file.path):
+        detail = "the path reads as that of a tar's member: rename it"
+        folder.faults.append(Fault(file._replace(path=readable(file.path)), "bad-name", detail))
+    else:
+        sort_file(folder, file)
+
+
+def _fault(path: str, error: OSError) -> Fault:
+    file = File(readable(path), None, None)
+    if isinstance(error, FileNotFoundError):
+        return Fault(file, "missing", "there is no such file, or a link leads nowhere")
+    if error.errno == errno.ELOOP:
+        return Fault(file, "missing", "a link leads to itself")
+    return Fault(file, "unreadable", f"the file cannot be reached: {error.strerror or error}")
+
+
+def _scan_remote(filesystem: AbstractFileSystem, base: str, prefix: str) -> Folder:
+    folder = Folder()
+    place = f"{base}/{prefix}".rstrip("/")
+    for entry in filesystem.ls(place, detail=True):
+        name = entry["name"].rstrip("/").rpartition("/")[2]
+        if entry["name"].rstrip("/") == place or not name:
+            continue  # an object store's marker of the folder itself
+        if entry["type"] == "directory" and not name.startswith("."):
+            folder.places.append(Place(f"{prefix}{name}/"))
+        elif not _sort_tar(folder, name, prefix + name):
+            if skipped := skip_reason(name):
+                folder.skipped[skipped] += 1
+            else:
+                _add(folder, _file(f"{prefix}{name}", entry))
+    return folder
+
+
+def _file(path: str, entry: dict[str, Any]) -> File:
+    size = entry.get("size")
+    return File(path, None if size is None else int(size), _modified(entry))
+
+
+def _modified(entry: dict[str, Any]) -> int | None:
+    """The time of change that a file system tells, under the names that they have for it."""
+    for key in ("mtime", "LastModified", "last_modified", "updated", "created"):
+        told = entry.get(key)
+        if isinstance(told, str):
+            told = datetime.fromisoformat(told)
+        if isinstance(told, datetime):
+            moment = told if told.tzinfo else told.replace(tzinfo=UTC)
+            return round(moment.timestamp() * 1_000_000)
+        if isinstance(told, int | float):
+            return round(told * 1_000_000)
+    return None
+
+
+def look_up(root: str, paths: Iterable[str]) -> Iterator[File | Fault]:
+    """Size and time of each of `paths` (below `root`, absolute, or URLs), folder by folder.
+
+    Members of a tar are looked up in its headers, which are read once.
+    """
+    groups: dict[tuple[str, bool], list[str]] = defaultdict(list)
+    for path in paths:
+        in_tar = tars.split(path)
+        place = in_tar[0] if in_tar else join(root, path).rpartition("/")[0]
+        groups[place, in_tar is not None].append(path)
+    with ThreadPoolExecutor(THREADS) as pool:
+        for found in pool.map(lambda group: _look_up_group(root, *group), groups.items()):
+            yield from found
+
+
+def _look_up_group(root: str, place: tuple[str, bool], paths: list[str]) -> list[File | Fault]:
+    folder, is_tar = place
+    if is_tar:
+        return _look_up_members(root, folder, paths)
+    if "://" not in folder:
+        return [_look_up_local(join(root, path), path) for path in paths]
+    filesystem, base = locate(folder)
+    if len(paths) < _WORTH_LISTING:
+        return [_look_up_remote(filesystem, base, path) for path in paths]
+    try:
+        entries = {
+            entry["name"].rpartition("/")[2]: entry
+            for entry in filesystem.ls(base, detail=True)
+            if entry["type"] == "file"
+        }
+    except FileNotFoundError:
+        entries = {}
+    gone = FileNotFoundError()
+    return [
+        _file(path, entries[name]) if name in entries else _fault(path, gone)
+        for path in paths
+        for name in [path.rpartition("/")[2]]
+    ]
+
+
+def _look_up_members(root: str, tar: str, paths: list[str]) -> list[File | Fault]:
+    try:
+        members = tars.index(*reach(root, tar))
+    except OSError as error:
+        return [_fault(path, error) for path in paths]
+    except ReadError as error:
+        return [Fault(File(path, None, None), "unreadable", error.detail) for path in paths]
+    found: list[File | Fault] = []
+    for path in paths:
+        member = members.get(path.removeprefix(f"{tar}#"))
+        if member is None:
+            gone = File(path, None, None)
+            found.append(Fault(gone, "missing", "the tar has no such image"))
+        else:
+            found.append(member._replace(path=path))
+    return found
+
+
+def _look_up_local(location: str, path: str) -> File | Fault:
+    try:
+        told = os.stat(location)  # noqa: PTH116 (as above)
+    except OSError as error:
+        return _fault(path, error)
+    if not stat.S_ISREG(told.st_mode):
+        return Fault(File(path, None, None), "unreadable", "it is a folder or a special file")
+    return File(path, told.st_size, told.st_mtime_ns // 1000)
+
+
+def _look_up_remote(filesystem: AbstractFileSystem, base: str, path: str) -> File | Fault:
+    try:
+        entry = filesystem.info(f"{base}/{path.rpartition('/')[2]}")
+    except (FileNotFoundError, PermissionError) as error:
+        return _fault(path, error)
+    if entry["type"] != "file":
+        return Fault(File(path, None, None), "unreadable", "it is a folder, not a file")
+    return _file(path, entry)

@@ -1,0 +1,294 @@
+"""List a source: every image with its labels, and every input that gives no row."""
+
+import logging
+import math
+import multiprocessing
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.archive.layouts import named as layouts
+from pipeline.archive.layouts.labels import LayoutError
+from pipeline.archive.layouts.named import Layout
+from pipeline.archive.listing import manifest_files, tars
+from pipeline.archive.listing.files import Fault, File, Folder, Place
+from pipeline.archive.listing.scanning import look_up, walk
+from pipeline.archive.locations import bare, local_path, locate, reach
+from pipeline.archive.manifest import MANIFEST_SCHEMA, REJECT_SCHEMA
+from pipeline.errors import InputError, RunError
+
+# Rows of Python objects are turned into Arrow columns (a tenth of the memory) this often.
+_CHUNK = 65_536
+# Rows of a manifest looked up at a time: many, so that one remote folder is listed few times.
+_LOOK_UP = 1_000_000
+_HINT_EXAMPLES = 200
+# So many images of a folder are listed here before other processes are asked: with the network's
+# libraries loaded, Python's garbage collector makes every path cost three times as much.
+_ALONE = 10_000
+# So many images a process lists before it answers, and so many places it is given at most.
+_ANSWER, _PLACES = 50_000, 64
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What stands in a source: images in = rows of `images` + rows of `rejects`.
+
+    `images` has MANIFEST_SCHEMA and `rejects` REJECT_SCHEMA, both sorted by path (by code point);
+    a folder or tar that could not be listed counts as one reject, a folder's path ending with a
+    slash. `skipped` counts the files that are no images by suffix, hidden files and folders
+    together. `root` is what the paths are relative to: an absolute local path or the URL that was
+    given. `told` names the labels that a manifest told.
+    """
+
+    root: str
+    images: pa.Table
+    rejects: pa.Table
+    skipped: dict[str, int]
+    told: tuple[str, ...] = ()
+
+
+def check_source(source: str, layout: str = "none") -> None:
+    """Raise InputError where there is no such source or layout; looks at no image."""
+    filesystem, path = locate(source)
+    if not filesystem.exists(path):
+        raise InputError(f"there is no folder or manifest {source}")
+    local = local_path(source)
+    layouts.layout(layout, source.rstrip("/") if local is None else str(local))
+
+
+def list_source(source: str, layout: str = "none") -> Listing:
+    """List the images of a folder, a tar, or a manifest (.csv, .parquet), on any fsspec system.
+
+    A folder is read with all its subfolders and tars, in parallel. The labels come from the paths
+    below it, as the layout says (`layouts.layout`), a tar being taken for a folder of its name. A
+    manifest has a column `path`, relative to the manifest's folder, absolute or a URL, and any of
+    identity, camera, captured_at and frame; the layout fills the columns that it does not have;
+    size and time are looked up. Paths of a tar and of a manifest are relative to its folder.
+
+    A large local folder is listed on several processes, for which a script that calls this needs
+    the usual `if __name__ == "__main__"`.
+
+    Raises InputError where there is no such source, no image at all, a wrong manifest, or not one
+    name that fits the layout.
+    """
+    filesystem, path = locate(source)
+    local = local_path(source)
+    root = bare(source) if local is None else str(local)
+    try:
+        if filesystem.isdir(path):
+            filesystem.invalidate_cache()
+            return _list_folder(root, layout, in_processes=local is not None)
+        if filesystem.isfile(path):
+            folder, _, name = root.rpartition("/")
+            if name.lower().endswith(tars.SUFFIX):
+                return _list_tar(folder, name, layout)
+            return _list_manifest(folder, name, layout)
+    except (PermissionError, FileNotFoundError) as error:
+        raise InputError(f"{source} cannot be read: {error.strerror or error}") from error
+    raise InputError(f"there is no folder or manifest {source}")
+
+
+def _list_folder(root: str, layout: str, *, in_processes: bool) -> Listing:
+    """List a folder: a small one in this process, what is more of it in one process a CPU."""
+    chosen = layouts.layout(layout, root)
+    waiting = [Place("")]
+    parts = [_list_places(root, chosen, waiting, _ALONE if in_processes else math.inf)]
+    if parts[0].waiting:
+        parts += _list_on_processes(root, layout, parts[0].waiting)
+    return _finish(root, chosen, parts)
+
+
+def _list_tar(root: str, name: str, layout: str) -> Listing:
+    chosen = layouts.layout(layout, root)
+    rows = _Rows(chosen, inside=name[: -len(tars.SUFFIX)] + "/")
+    rows.add(tars.scan(*reach(root, name), name))
+    return _finish(root, chosen, [rows.part()])
+
+
+def _list_manifest(root: str, name: str, layout: str) -> Listing:
+    location = f"{root}/{name}"
+    if name.lower().endswith(tars.COMPRESSED_SUFFIXES):
+        raise InputError(f"{location}: {tars.WHY_NOT_COMPRESSED}, or unpack it")
+    if not name.endswith(manifest_files.SUFFIXES):
+        raise InputError(
+            f"{location} is a file; a source is a folder of images, a tar, or a manifest "
+            "(.csv, .parquet)"
+        )
+    table = manifest_files.read(*locate(location))
+    chosen = layouts.layout(layout, root)
+    rows = _Rows(chosen)
+    for start in range(0, len(table), _LOOK_UP):
+        told = {row.pop("path"): row for row in table.slice(start, _LOOK_UP).to_pylist()}
+        for found in look_up(root, told):
+            if isinstance(found, Fault):
+                rows.reject(found)
+            else:
+                rows.sort_in(found, told[found.path])
+    return _finish(root, chosen, [rows.part()], tuple(table.drop_columns(["path"]).column_names))
+
+
+class Part(NamedTuple):
+    """Some of a listing, in no order; `waiting` are the places that were found and not listed."""
+
+    images: pa.Table
+    rejects: pa.Table
+    skipped: Counter[str]
+    waiting: list[Place]
+
+
+def _list_places(root: str, layout: Layout, waiting: list[Place], most: float) -> Part:
+    rows = _Rows(layout)
+    for folder in walk(root, waiting, most):
+        rows.add(folder)
+    return rows.part(waiting)
+
+
+def _list_on_processes(root: str, layout: str, waiting: list[Place]) -> Iterator[Part]:
+    """List places of a local source, some at a time on each CPU; yields parts as they end."""
+    # Not forked from here: this process may have threads by now.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    most = 2 * (os.cpu_count() or 1)
+    running: set[Future[Part]] = set()
+    with ProcessPoolExecutor(mp_context=context, initializer=_ignore_interrupts) as pool:
+        while waiting or running:
+            while waiting and len(running) < most:
+                some = max(1, min(_PLACES, len(waiting) // most))
+                places = [waiting.pop() for _ in range(some)]
+                running.add(pool.submit(_list_elsewhere, root, layout, places, _ANSWER))
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for each in done:
+                try:
+                    part = each.result()
+                except BrokenProcessPool as error:
+                    raise RunError(
+                        f"{root}: a process that lists it was killed, for want of memory perhaps;"
+                        " nothing was written, run the command again"
+                    ) from error
+                waiting += part.waiting
+                yield part
+
+
+def _ignore_interrupts() -> None:
+    """Ctrl-C reaches every process of a terminal; the first of them ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _list_elsewhere(root: str, layout: str, places: list[Place], most: float) -> Part:
+    return _list_places(root, _kept_layout(layout, root), places, most)
+
+
+@lru_cache(maxsize=1)
+def _kept_layout(layout: str, root: str) -> Layout:
+    """The layout, made once in a process of `_list_on_processes`, which serves one listing."""
+    return layouts.layout(layout, root)
+
+
+class _Rows:
+    """The rows and rejects gathered so far; `inside` is what every path begins with."""
+
+    def __init__(self, layout: Layout, inside: str = "") -> None:
+        self._layout = layout
+        self._inside = inside
+        self._images: list[tuple[Any, ...]] = []
+        self._rejects: list[tuple[Any, ...]] = []
+        self._skipped = Counter[str]()
+        self._chunks: list[pa.RecordBatch] = []
+
+    def add(self, folder: Folder) -> None:
+        """Add what stands in a folder or tar."""
+        self._skipped.update(folder.skipped)
+        for fault in folder.faults:
+            self.reject(fault)
+        for file in folder.files:
+            self.sort_in(file)
+
+    def sort_in(self, file: File, told: dict[str, Any] | None = None) -> None:
+        """Make a row or a reject of a file; what a manifest told of it stands before its name."""
+        if file.size == 0:
+            self.reject(Fault(file, "empty", "the file has no bytes"))
+            return
+        try:
+            labels = self._layout.parse(seen_path(file.path).removeprefix(self._inside))
+        except LayoutError as error:
+            self.reject(Fault(file, "no-layout", str(error)))
+            return
+        self._images.append((*file, *(labels._replace(**told) if told else labels)))
+        if len(self._images) == _CHUNK:
+            self._chunks.append(_batch(self._images, MANIFEST_SCHEMA))
+            self._images = []
+
+    def reject(self, fault: Fault) -> None:
+        """Make a reject of a fault."""
+        path, size, mtime, _ = fault.file
+        self._rejects.append((path, size, mtime, fault.reason, fault.detail))
+
+    def part(self, waiting: Sequence[Place] = ()) -> Part:
+        """All that was gathered."""
+        images = [*self._chunks, _batch(self._images, MANIFEST_SCHEMA)]
+        return Part(
+            pa.Table.from_batches(images, MANIFEST_SCHEMA),
+            pa.Table.from_batches([_batch(self._rejects, REJECT_SCHEMA)], REJECT_SCHEMA),
+            self._skipped,
+            list(waiting),
+        )
+
+
+def seen_path(path: str) -> str:
+    """The path that a layout reads: a tar is taken for a folder."""
+    return tars.as_folder(path) if "#" in path else path
+
+
+def _batch(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.RecordBatch:
+    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
+    arrays = [pa.array(column, type_) for column, type_ in zip(columns, schema.types, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _finish(root: str, chosen: Layout, parts: list[Part], told: tuple[str, ...] = ()) -> Listing:
+    """The parts as one listing; InputError where it has no image, or identities of two kinds."""
+    images = pa.concat_tables([part.images for part in parts]).sort_by("path")
+    rejects = pa.concat_tables([part.rejects for part in parts]).sort_by("path")
+    skipped = sum((part.skipped for part in parts), Counter[str]())
+    if not len(images) and not len(rejects):
+        counts = ", ".join(f"{count} {what}" for what, count in skipped.most_common(5))
+        raise InputError(f"no image in {root}" + (f"; skipped there: {counts}" if counts else ""))
+    if not len(images):
+        _refuse_missing(root, rejects)
+        _refuse_layout(root, chosen, rejects)
+    chosen.check_apart(seen_path(path.as_py()) for path in images["path"])
+    _logger.info("%s: images %d, rejects %d", root, len(images), len(rejects))
+    return Listing(root, images, rejects, dict(sorted(skipped.items())), told)
+
+
+def _refuse_missing(root: str, rejects: pa.Table) -> None:
+    if pc.all(pc.equal(rejects["reason"], "missing")).as_py():
+        raise InputError(
+            f"not one of {len(rejects)} files exists below {root}, to which the paths of a "
+            f"manifest are relative; the first is {rejects['path'][0]}"
+        )
+
+
+def _refuse_layout(root: str, chosen: Layout, rejects: pa.Table) -> None:
+    unfit = rejects.filter(pc.equal(rejects["reason"], "no-layout"))
+    if not len(unfit):
+        return
+    names = layouts.fitting(unfit["path"][:_HINT_EXAMPLES].to_pylist())
+    hint = "no named layout fits them: write a template such as {camera}/{identity}_{frame}.jpg"
+    if names:
+        hint = f"--layout {' or '.join(names)} would fit"
+    raise InputError(
+        f"not one of {len(unfit)} images in {root} fits layout {chosen.name}, which expects "
+        f"{chosen.expects}; the first is {unfit['path'][0]}; {hint}"
+    )

@@ -1,0 +1,242 @@
+"""Tars: where each member lies, told from the headers alone, and one member's bytes.
+
+A member's path is the tar's path, `#`, and its name: `north/monday.tar#0007/15.jpg`.
+"""
+
+import os
+import posixpath
+import re
+import tarfile
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import IO
+
+from fsspec import AbstractFileSystem
+
+from pipeline.archive.faults import ReadError
+from pipeline.archive.listing.files import (
+    HIDDEN,
+    OUTDATED,
+    SPECIAL,
+    Fault,
+    File,
+    Folder,
+    readable,
+    skip_reason,
+    sort_file,
+)
+from pipeline.archive.locations import is_local
+
+SUFFIX = ".tar"
+COMPRESSED_SUFFIXES = tuple(
+    f".{name}"
+    for names in ("tar.gz tgz", "tar.bz2 tbz tbz2", "tar.xz txz", "tar.lzma", "tar.zst tzst")
+    for name in names.split()
+)
+WHY_NOT_COMPRESSED = "members of a compressed tar cannot be reached one by one: store it as .tar"
+_MEMBER = re.compile(r"(.*?\.tar)#(.+)", re.IGNORECASE | re.DOTALL)
+_BLOCK = tarfile.BLOCKSIZE
+_TAIL = 1 << 16
+
+
+def split(path: str) -> tuple[str, str] | None:
+    """The tar's path and the member's name in it; None for the path of a file of its own.
+
+    >>> split("north/monday.tar#0007/15.jpg"), split("a#1.jpg")
+    (('north/monday.tar', '0007/15.jpg'), None)
+    """
+    found = _MEMBER.fullmatch(path)
+    return (found[1], found[2]) if found else None
+
+
+def as_folder(path: str) -> str:
+    """The path as it would be if a tar were a folder of its name without the suffix.
+
+    This is what a layout reads labels from.
+
+    >>> as_folder("north/monday.tar#0007/15.jpg")
+    'north/monday/0007/15.jpg'
+    """
+    parts = split(path)
+    return path if parts is None else f"{parts[0][: -len(SUFFIX)]}/{parts[1]}"
+
+
+def scan(filesystem: AbstractFileSystem, location: str, path: str) -> Folder:
+    """The images of the tar at `location`, whose path below the source's root is `path`.
+
+    Reads headers only. Of several members of one name the last counts, as when unpacking. A tar
+    that is damaged gives the members before the damage, and one fault for itself.
+    """
+    folder = Folder()
+    images: dict[str, File | Fault] = {}
+    itself = File(readable(path), None, None)
+    try:
+        if filesystem.info(location)["type"] != "file":  # such as a pipe, which would never end
+            raise OSError("it is no regular file")
+        with filesystem.open(location, "rb") as file:
+            length = file.seek(0, os.SEEK_END)
+            for member in _members(file):
+                _sort_member(folder, images, member, path, length)
+    except tarfile.TarError as error:
+        detail = f"what comes after {len(images)} images cannot be read: {error}"
+        folder.faults.append(Fault(itself, "damaged-tar", detail))
+    except OSError as error:
+        if isinstance(error, ConnectionError | TimeoutError):
+            raise
+        detail = f"the tar cannot be read: {error.strerror or error}"
+        folder.faults.append(Fault(itself, "unreadable-tar", detail))
+    for image in images.values():
+        if isinstance(image, Fault):
+            folder.faults.append(image)
+        else:
+            sort_file(folder, image)
+    return folder
+
+
+def read_member(
+    filesystem: AbstractFileSystem, location: str, name: str, place: tuple[int, int] | None
+) -> bytes:
+    """The bytes of a member of the tar at `location`.
+
+    `place` is its offset and size, as the listing told; without it the tar's headers are read once
+    and kept. Raises ReadError where there is no such member, or not there any more.
+    """
+    offset, size = place or _find(filesystem, location, name)
+    if is_local(filesystem):
+        with open(location, "rb") as file:  # noqa: PTH123 (a Path costs as much as the read)
+            file.seek(offset - _BLOCK)
+            data = file.read(_BLOCK + size)
+    else:
+        data = filesystem.cat_file(location, start=offset - _BLOCK, end=offset + size)
+    _check_header(data[:_BLOCK], size)
+    if len(data) < _BLOCK + size:
+        raise ReadError("truncated", "the tar ends before the member does")
+    return data[_BLOCK:]
+
+
+def index(filesystem: AbstractFileSystem, location: str) -> dict[str, File]:
+    """The images of a tar by name; kept, and read again when the tar has changed.
+
+    Raises ReadError where the tar cannot be read.
+    """
+    about = filesystem.info(location)
+    keys = ("size", "mtime", "LastModified", "last_modified", "updated", "ETag")
+    return _index(filesystem, location, tuple(str(about.get(key)) for key in keys))
+
+
+def _check_header(block: bytes, size: int) -> None:
+    """Raise ReadError unless the block before a member's bytes is the header of such a member."""
+    try:
+        found = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape").size
+    except tarfile.TarError:
+        found = None
+    if found != size:
+        raise ReadError("missing", "the tar has changed since it was listed")
+
+
+def _members(file: IO[bytes]) -> Iterator[tarfile.TarInfo]:
+    """The members in order; raises TarError unless the tar ends as a tar must.
+
+    `tarfile` itself takes a damaged header behind the first member for the end, and goes back where
+    a size is negative.
+    """
+    file.seek(0)
+    with tarfile.open(fileobj=file, mode="r:", errors="surrogateescape") as tar:
+        while (member := tar.next()) is not None:
+            # It keeps them all, for methods that are not used here.
+            tar.members.clear()  # type: ignore[attr-defined]
+            if member.size < 0:
+                raise tarfile.ReadError(f"a member of {member.size} bytes")
+            yield member
+        end = tar.offset
+    file.seek(end)
+    rest = file.read(_BLOCK)
+    if not rest:
+        raise tarfile.ReadError(f"the file ends at byte {end:,} without a tar's end mark")
+    while rest:
+        if rest.strip(b"\0"):
+            raise tarfile.ReadError(f"no header where one should be, from byte {end:,} on")
+        rest = file.read(_TAIL)
+
+
+def _sort_member(
+    folder: Folder,
+    images: dict[str, File | Fault],
+    member: tarfile.TarInfo,
+    path: str,
+    length: int,
+) -> None:
+    """Add a member to `images` by its name, or count it as skipped."""
+    if member.isdir():
+        return
+    name = _normal(member.name)
+    skipped = skip_reason(name.rpartition("/")[2])
+    if any(part.startswith(".") and part != ".." for part in name.split("/")):
+        skipped = HIDDEN
+    elif not (member.isreg() or member.islnk() or member.issym()):
+        skipped = SPECIAL
+    if skipped:
+        folder.skipped[skipped] += 1
+        return
+    if name in images:
+        folder.skipped[OUTDATED] += 1
+    image = _image(images, member, name, f"{path}#{name}", length)
+    images.pop(name, None)
+    images[name] = image
+
+
+def _image(
+    images: dict[str, File | Fault], member: tarfile.TarInfo, name: str, path: str, length: int
+) -> File | Fault:
+    """The file of a member, or what keeps it from being one; a link is the image it leads to."""
+    here = File(path, member.size, _microseconds(member.mtime), member.offset_data)
+    told = here._replace(path=readable(path))
+    if member.islnk() or member.issym():
+        folder = posixpath.dirname(name) if member.issym() else ""
+        target = images.get(_normal(posixpath.join(folder, member.linkname)))
+        if isinstance(target, File):
+            return here._replace(size=target.size, offset=target.offset)
+        detail = f"it is a link to {readable(member.linkname)}, no image before it in the tar"
+        return Fault(told, "missing", detail)
+    if member.issparse():
+        return Fault(told, "unsupported", "it is stored in pieces: make the tar without --sparse")
+    if member.offset_data + member.size > length:
+        return Fault(told, "truncated", "the tar ends before the member does")
+    return here
+
+
+def _microseconds(mtime: float) -> int | None:
+    """A time in seconds since 1970 in microseconds; None for one that is no date's.
+
+    >>> _microseconds(1.5), _microseconds(float("nan"))
+    (1500000, None)
+    """
+    try:
+        taken = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=mtime)
+    except (OverflowError, ValueError):
+        return None
+    return (taken - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+def _normal(name: str) -> str:
+    """A member's name without `./`, doubled slashes, and slashes at the ends."""
+    return posixpath.normpath(name.lstrip("/"))
+
+
+def _find(filesystem: AbstractFileSystem, location: str, name: str) -> tuple[int, int]:
+    found = index(filesystem, location).get(name)
+    if found is None or found.offset is None or found.size is None:
+        raise ReadError("missing", "the tar has no such image")
+    return found.offset, found.size
+
+
+@lru_cache(maxsize=16)
+def _index(
+    filesystem: AbstractFileSystem, location: str, _version: tuple[str, ...]
+) -> dict[str, File]:
+    folder = scan(filesystem, location, "")
+    unseen = [fault for fault in folder.faults if fault.reason == "unreadable-tar"]
+    if unseen:
+        raise ReadError("unreadable", unseen[0].detail)
+    return {file.path[1:]: file for file in folder.files}

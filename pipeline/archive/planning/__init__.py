@@ -1,0 +1,1 @@
+"""What has to be extracted, cut into work units."""

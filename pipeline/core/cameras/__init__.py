@@ -1,0 +1,1 @@
+"""Features without what their cameras add."""

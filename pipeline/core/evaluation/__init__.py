@@ -1,0 +1,1 @@
+"""Ranks of matches, and the metrics that follow from them."""

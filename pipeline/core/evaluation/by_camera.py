@@ -1,0 +1,121 @@
+"""Figures by camera: those of each camera's queries, and of each pair of cameras."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks
+from pipeline.core.evaluation.metrics import Summary, summarize
+from pipeline.core.evaluation.ranking import Labels, RankCounts
+from pipeline.core.evaluation.restricted import ahead_among, select
+
+BLOCKS_AT_ONCE = 8
+"""Gallery blocks that are held together, so that a camera has enough rows among them."""
+
+
+@dataclass(frozen=True)
+class CameraFigures:
+    """The figures of one camera's queries; the means are over its `valid` ones, NaN without."""
+
+    camera: int
+    queries: int
+    valid: int
+    rank1: float
+    mean_ap: float
+
+
+@dataclass(frozen=True)
+class PairFigures:
+    """The figures of one camera's queries in lists that hold the rows of one gallery camera only.
+
+    `valid` counts the queries with a match in that camera, over which the means are.
+    """
+
+    query_camera: int
+    gallery_camera: int
+    valid: int
+    rank1: float
+    mean_ap: float
+
+
+def by_query_camera(summary: Summary, labels: Labels) -> list[CameraFigures]:
+    """The figures of a summary, apart for the queries of each camera, by number of the camera."""
+    cameras, place = np.unique(labels.camera, return_inverse=True)
+    queries = np.bincount(place)
+    valid = ~np.isnan(summary.average_precision)
+    kept = np.bincount(place[valid], minlength=len(cameras))
+    rank1 = _means(summary.rank1[valid], place[valid], kept)
+    mean_ap = _means(summary.average_precision[valid], place[valid], kept)
+    columns = (cameras, queries, kept, rank1, mean_ap)
+    return [CameraFigures(*each) for each in zip(*(c.tolist() for c in columns), strict=True)]
+
+
+def count_within_cameras(
+    queries: NDArray[np.float32] | FeatureRows,
+    query_labels: Labels,
+    gallery: NDArray[np.float32] | FeatureRows,
+    gallery_labels: Labels,
+    found: RankCounts,
+    *,
+    part: tuple[int, int] | None = None,
+    tiling: Tiling | None = None,
+) -> NDArray[np.int64]:
+    """For every match of `found` `[M]`, the kept rows of its own camera that stand before it.
+
+    Matches are not counted, as in `RankCounts.ahead`. `part` limits the pass to a run of gallery
+    rows; the counts of parts add. A query meets only the cameras that hold a match of it, so this
+    computes less than one whole pass. Memory is Q x D, the matches, some gallery blocks, and a tile
+    in each thread, for any number of cameras.
+    """
+    queries, gallery = as_rows(queries), as_rows(gallery)
+    tiling = tiling or Tiling()
+    first, last = part or (0, len(gallery))
+    ahead = np.zeros(len(found.rows), np.int64)
+    theirs = gallery_labels.camera[found.rows]
+    for start, stop in blocks(last, BLOCKS_AT_ONCE * tiling.gallery_block, first):
+        features = gallery.read(start, stop)
+        camera = gallery_labels.camera[start:stop]
+        for each in np.intersect1d(camera, theirs):
+            inside, chosen = np.flatnonzero(camera == each), theirs == each
+            rows = start + inside
+            labels = Labels(gallery_labels.identity[rows], gallery_labels.camera[rows])
+            ahead[chosen] += ahead_among(
+                queries, query_labels, features[inside], labels, rows,
+                select(found, chosen), tiling=tiling,
+            )  # fmt: skip
+    return ahead
+
+
+def by_camera_pair(
+    found: RankCounts, within: NDArray[np.int64], query_labels: Labels, gallery_labels: Labels
+) -> list[PairFigures]:
+    """The figures of every pair of cameras with a match, by number of the cameras.
+
+    `within` `[M]` is what `count_within_cameras` gave for the whole gallery.
+    """
+    owner = np.repeat(np.arange(len(found)), np.diff(found.offsets))
+    camera = gallery_labels.camera[found.rows]
+    order = np.lexsort((camera, owner))  # stable: by rank within a list
+    first = np.ones(len(order), bool)
+    first[1:] = (np.diff(owner[order]) != 0) | (np.diff(camera[order]) != 0)
+    starts = np.flatnonzero(first)
+    lists = RankCounts(
+        np.append(starts, len(order)), found.rows[order], found.scores[order], within[order]
+    )
+    summary = summarize(lists, len(gallery_labels))
+    sides = np.stack([query_labels.camera[owner[order][starts]], camera[order][starts]])
+    pairs, place = np.unique(sides, axis=1, return_inverse=True)
+    valid = np.bincount(place.ravel(), minlength=pairs.shape[1])
+    rank1 = _means(summary.rank1, place.ravel(), valid)
+    mean_ap = _means(summary.average_precision, place.ravel(), valid)
+    columns = (*pairs, valid, rank1, mean_ap)
+    return [PairFigures(*each) for each in zip(*(c.tolist() for c in columns), strict=True)]
+
+
+def _means(
+    values: NDArray[np.float64], place: NDArray[np.int64], sizes: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """The mean of the values at each place; NaN where there is none."""
+    sums = np.bincount(place, weights=values, minlength=len(sizes))
+    return np.where(sizes > 0, sums / np.maximum(sizes, 1), np.nan)

@@ -1,0 +1,366 @@
+"""The ranks of every query's matches, by counting: nothing is sorted, no Q x G array exists.
+
+A match's rank is one more than the number of kept rows that beat it. So it is enough to know each
+query's similarity to its own matches, and then to count, in one pass over the gallery, the kept
+rows that are no match and stand before them.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks, read_ahead
+from pipeline.core.products.counting import MOST_MATCHES, are_many, count_at_once
+from pipeline.core.products.kernels import pair_scores
+from pipeline.core.products.kernels import score as pair_score
+from pipeline.core.products.masks import at_least, first_bit, neither
+from pipeline.core.products.tiles import (
+    Fold,
+    Offer,
+    Products,
+    Side,
+    Tile,
+    make_side,
+    take_codes,
+    threshold,
+)
+
+JUNK = -1
+"""The identity of rows that are left out of every ranking."""
+
+DISTRACTOR = 0
+"""The identity of rows that are kept, and match nobody. Rows of unknown identity count as such."""
+
+NO_CAMERA = -1
+"""The camera of rows whose camera is unknown: it equals no other, itself included."""
+
+_PAIRS_AT_ONCE = 4096
+_LAST = 2**62  # a row that loses every tie
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is known of each row: `identity` int64 `[N]` and `camera` int64 `[N]`.
+
+    Identities are `JUNK`, `DISTRACTOR` or positive; cameras are numbers from 0, or `NO_CAMERA`.
+    """
+
+    identity: NDArray[np.int64]
+    camera: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        for name, values in (("identity", self.identity), ("camera", self.camera)):
+            if values.dtype != np.int64 or values.ndim != 1:
+                raise ValueError(f"{name} must be int64 [N], not {values.dtype} {values.shape}")
+            # What compares whole vectors of them takes them for neighbours in memory.
+            object.__setattr__(self, name, np.ascontiguousarray(values))
+        if len(self.identity) != len(self.camera):
+            raise ValueError(
+                f"{len(self.identity)} identities do not go with {len(self.camera)} cameras"
+            )
+        if (self.identity < JUNK).any() or (self.camera < NO_CAMERA).any():
+            raise ValueError("identities and cameras below -1 have no meaning")
+
+    def __len__(self) -> int:
+        return len(self.identity)
+
+
+@dataclass(frozen=True)
+class RankCounts:
+    """Every query's matches in order of rank, and how many kept other rows stand before each.
+
+    The matches of query q are the entries `offsets[q]` to `offsets[q + 1]`: gallery rows `rows`
+    int64 `[M]`, their similarities `scores` float32 `[M]` (descending, ties by row), and `ahead`
+    int64 `[M]`, the kept rows of the gallery part counted so far that are no match and beat the
+    match. `+` adds the counts of disjoint parts of one gallery.
+    """
+
+    offsets: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    ahead: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        matches = int(self.offsets[-1])
+        if not len(self.rows) == len(self.scores) == len(self.ahead) == matches:
+            raise ValueError(f"{matches} matches need as many rows, scores and counts")
+        inside = np.ones(matches, bool)
+        inside[self.offsets[:-1][self.offsets[:-1] < matches]] = False
+        later = np.flatnonzero(inside)
+        if (self.scores[later] > self.scores[later - 1]).any():
+            raise ValueError("the matches of a query are out of order")
+        if (self.ahead[later] < self.ahead[later - 1]).any():
+            raise ValueError("a match has fewer rows before it than one that beats it")
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __add__(self, other: "RankCounts") -> "RankCounts":
+        if not (
+            np.array_equal(self.offsets, other.offsets) and np.array_equal(self.rows, other.rows)
+        ):
+            raise ValueError("counts of different matches cannot be added")
+        return RankCounts(self.offsets, self.rows, self.scores, self.ahead + other.ahead)
+
+    def ranks(self) -> NDArray[np.int64]:
+        """The rank `[M]`, from 1, of every match among the kept rows of its query."""
+        before = np.arange(len(self.rows)) - np.repeat(self.offsets[:-1], np.diff(self.offsets))
+        return self.ahead + before + 1
+
+
+def matches(
+    queries: NDArray[np.float32] | FeatureRows,
+    query_labels: Labels,
+    gallery: NDArray[np.float32] | FeatureRows,
+    gallery_labels: Labels,
+    *,
+    tiling: Tiling | None = None,
+) -> RankCounts:
+    """Every query's matches with nothing counted yet: the start of every count.
+
+    A match is a gallery row of the query's identity (a positive one) from another camera. Only the
+    rows that match are read, on the threads of the tiling.
+    """
+    queries, gallery = as_rows(queries), as_rows(gallery)
+    _check(queries, query_labels, "query")
+    _check(gallery, gallery_labels, "gallery")
+    if queries.dimension != gallery.dimension:
+        raise ValueError(
+            f"queries have {queries.dimension} dimensions, the gallery {gallery.dimension}"
+        )
+    owner, rows = matching_pairs(query_labels, gallery_labels)
+    scores = np.empty(len(rows), np.float32)
+    wanted = queries.read(0, len(queries))
+    by_row = np.argsort(rows, kind="stable")
+
+    def score(start: int, stop: int) -> None:
+        pairs = by_row[start:stop]
+        first = np.diff(rows[pairs], prepend=-1) > 0
+        needed, place = rows[pairs][first], np.cumsum(first) - 1
+        scores[pairs] = pair_scores(wanted, gallery.take(needed), owner[pairs], place)
+
+    with (tiling or Tiling()).workers() as run:
+        run(score, blocks(len(rows), _PAIRS_AT_ONCE))
+    order = np.lexsort((-scores, owner))  # stable, and the rows of a query ascend
+    offsets = np.searchsorted(owner, np.arange(len(queries) + 1)).astype(np.int64)
+    return RankCounts(offsets, rows[order], scores[order], np.zeros(len(rows), np.int64))
+
+
+def rank_counts(
+    queries: NDArray[np.float32] | FeatureRows,
+    query_labels: Labels,
+    gallery: NDArray[np.float32] | FeatureRows,
+    gallery_labels: Labels,
+    *,
+    found: RankCounts | None = None,
+    part: tuple[int, int] | None = None,
+    tiling: Tiling | None = None,
+    products: Products = "auto",
+) -> RankCounts:
+    """Count, for every match, the kept rows of the gallery that stand before it: exact.
+
+    Junk (identity -1, and rows of the query's identity and camera) is not counted. `found` is what
+    `matches` gave, where it is at hand; `part` limits the pass to a run of gallery rows, and `+`
+    joins the parts. Memory is Q x D, the matches, three blocks of the gallery, and a tile in each
+    thread. `products` are of int8 codes or float32, or `auto`, the faster of them as it turns out.
+    ValueError names a row that is not finite, or too long for float32 to hold its scores.
+
+    >>> features = np.array([[1, 0], [0.8, 0.6], [0.6, 0.8]], np.float32)
+    >>> gallery = Labels(np.array([0, 9, 7]), np.array([1, 1, 1]))
+    >>> rank_counts(features[:1], Labels(np.array([7]), np.array([0])), features, gallery).ranks()
+    array([3])
+    """
+    queries, gallery = as_rows(queries), as_rows(gallery)
+    tiling = tiling or Tiling()
+    found = found or matches(queries, query_labels, gallery, gallery_labels, tiling=tiling)
+    first, last = part or (0, len(gallery))
+    wanted = _wanted(query_labels, found)
+    pairs, coded_rows = len(wanted.place) * (last - first), len(wanted.place) + last - first
+    coded = take_codes(products, queries.dimension, pairs, coded_rows)
+    with tiling.workers() as run:
+        asked = make_side(
+            queries.take(wanted.place), tiling.even_block(len(wanted.place)), run,
+            name="query", numbers=wanted.place, coded=coded, in_order=True,
+        )  # fmt: skip
+        fold = Fold(products, choices=max(1, len(asked)))
+        for start, stop, rows in read_ahead(gallery, blocks(last, tiling.gallery_block, first)):
+            side = make_side(
+                rows, tiling.tile, run,
+                name="gallery row", numbers=np.arange(start, stop), coded=coded, alike=asked.codes,
+            )  # fmt: skip
+            block = _Block(side.features, start, gallery_labels.identity[start:stop])
+
+            def count(tile: Tile, block: _Block = block) -> int:
+                return _count_tile(tile, asked.features, block, wanted)
+
+            def count_block(x: int, _stop: int, side: Side = side, count: Offer = count) -> None:
+                for y in range(len(side)):
+                    fold(asked, x, side, y, count)
+
+            run(count_block, blocks(len(asked), 1))
+    starts, ends = found.offsets[:-1], found.offsets[1:]
+    valid = np.flatnonzero(ends > starts)
+    ahead = rows_ahead(wanted.beaten, starts[valid], ends[valid], len(found.rows))
+    return RankCounts(found.offsets, found.rows, found.scores, ahead)
+
+
+class _Wanted(NamedTuple):
+    """The queries `[W]` that have a match: their `place` among all, `identity`, matches (`rows` and
+    `scores` from `starts` to `ends`), and counts.
+
+    The counts of a query begin at its slot in `beaten`: slot x is for the rows that beat x of its
+    matches.
+    """
+
+    place: NDArray[np.int64]
+    identity: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    slots: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    beaten: NDArray[np.int64]
+
+
+class _Block(NamedTuple):
+    """Rows of the gallery from `first_row` on, and their identities."""
+
+    features: NDArray[np.float32]
+    first_row: int
+    identity: NDArray[np.int64]
+
+
+def _wanted(labels: Labels, found: RankCounts) -> _Wanted:
+    place = np.flatnonzero(np.diff(found.offsets))
+    slots = found.offsets[place] + np.arange(len(place))
+    # Queries stand together that are alike in what their codes leave open: more rows come near a
+    # match of low similarity.
+    order = np.argsort(found.scores[found.offsets[place + 1] - 1], kind="stable")
+    place = place[order]
+    return _Wanted(
+        place,
+        labels.identity[place],
+        found.offsets[place],
+        found.offsets[place + 1],
+        slots[order],
+        found.rows,
+        found.scores,
+        np.zeros(len(found.rows) + len(place), np.int64),
+    )
+
+
+def has_match(queries: Labels, gallery: Labels) -> NDArray[np.bool_]:
+    """Which queries `[Q]` have a match at all: the valid ones.
+
+    >>> has_match(Labels(np.array([5, 6]), np.array([0, 0])),
+    ...           Labels(np.array([5, 6]), np.array([1, 0])))
+    array([ True, False])
+    """
+    owner, _ = matching_pairs(queries, gallery)
+    return np.bincount(owner, minlength=len(queries)) > 0
+
+
+def _check(rows: FeatureRows, labels: Labels, what: str) -> None:
+    if len(rows) != len(labels):
+        raise ValueError(f"{len(rows)} {what} features do not go with {len(labels)} labels")
+
+
+def matching_pairs(queries: Labels, gallery: Labels) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The (query, gallery row) pairs of one positive identity and two cameras, query by query, the
+    rows of each ascending."""
+    order = np.argsort(gallery.identity, kind="stable")
+    ordered = gallery.identity[order]
+    low = np.searchsorted(ordered, queries.identity, "left")
+    high = np.searchsorted(ordered, queries.identity, "right")
+    sizes = np.where(queries.identity > DISTRACTOR, high - low, 0)
+    owner = np.repeat(np.arange(len(queries)), sizes)
+    within = np.arange(len(owner)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    rows = order[np.repeat(low, sizes) + within]
+    camera = queries.camera[owner]
+    kept = (gallery.camera[rows] != camera) | (camera == NO_CAMERA)
+    return owner[kept].astype(np.int64), rows[kept].astype(np.int64)
+
+
+@njit(nogil=True, cache=True)
+def rows_ahead(
+    beaten: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64], total: int
+) -> NDArray[np.int64]:
+    """Turn "rows that beat exactly x matches" into "rows before match i", query by query.
+
+    A query's matches stand best first, so a row that beats x of its n matches stands before the
+    last x of them: before match i where x >= n - i.
+    """
+    ahead = np.zeros(total, np.int64)
+    for place in range(starts.shape[0]):
+        count = 0
+        for match in range(starts[place], ends[place]):
+            # The slots of a query are one more than its matches.
+            count += beaten[ends[place] + place - (match - starts[place])]
+            ahead[match] = count
+    return ahead
+
+
+@njit(nogil=True, cache=True)
+def _count_tile(tile: Tile, queries: NDArray[np.float32], gallery: _Block, wanted: _Wanted) -> int:
+    """Count a tile's rows, or some, in the slots of its queries; gives the queries counted whole.
+
+    A row of the query's own identity is a match or junk, and not counted. A value settles the
+    count where no match lies within `slack` of it; elsewhere the `score` does, ties by row.
+    """
+    scores, rows = wanted.scores, wanted.rows
+    identities = gallery.identity[tile.columns]
+    own = np.empty(1, tile.values.dtype)
+    low, high = np.empty((2, MOST_MATCHES), tile.values.dtype)
+    scored = 0
+    for r in range(tile.values.shape[0]):
+        if scored > tile.most:
+            return r
+        line, q = tile.values[r], tile.rows[r]
+        start, end, identity = wanted.starts[q], wanted.ends[q], wanted.identity[q]
+        slots = wanted.beaten[wanted.slots[q] : wanted.slots[q] + end - start + 1]
+        own[0] = threshold(scores[end - 1], tile)
+        ready = 0
+        for first in range(0, line.shape[0], 64):
+            near = at_least(line, first, own[0])
+            if near != 0:
+                near &= neither(identities, first, identity, np.int64(JUNK))
+            if are_many(near, end - start):
+                while ready < end - start:
+                    low[ready] = threshold(scores[start + ready], tile)
+                    high[ready] = -threshold(-scores[start + ready], tile)
+                    ready += 1
+                near = count_at_once(line, first, near, low[:ready], high[:ready], slots)
+            while near != 0:
+                c = first + first_bit(near)
+                near &= near - np.uint64(1)
+                value, j = line[c] / tile.per_unit, tile.columns[c]
+                beats = _beaten(scores, rows, start, end, value - tile.slack, _LAST)
+                if beats != _beaten(scores, rows, start, end, value + tile.slack, -1):
+                    exact = pair_score(queries[q], gallery.features[j])
+                    beats = _beaten(scores, rows, start, end, exact, gallery.first_row + j)
+                    scored += 1
+                slots[beats] += 1
+    return tile.values.shape[0]
+
+
+@njit(nogil=True, inline="always")
+def _beaten(
+    scores: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    start: int,
+    end: int,
+    score: Any,
+    row: int,
+) -> int:
+    """How many of the matches `start` to `end`, best first, come after (`score`, `row`)."""
+    low, high = start, end
+    while low < high:
+        middle = (low + high) // 2
+        if scores[middle] < score or (scores[middle] == score and rows[middle] > row):
+            high = middle
+        else:
+            low = middle + 1
+    return end - low

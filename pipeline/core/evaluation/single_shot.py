@@ -1,0 +1,86 @@
+"""The CUHK03 protocol: CMC in galleries of one random image for each identity."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.core.blocks import ChosenRows, FeatureRows, Tiling, as_rows
+from pipeline.core.evaluation.ranking import DISTRACTOR, Labels, RankCounts
+from pipeline.core.evaluation.restricted import ahead_among, select
+
+
+@dataclass(frozen=True)
+class SingleShot:
+    """How often one image of each gallery identity is drawn, and from which seed."""
+
+    repeats: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.repeats < 1:
+            raise ValueError(f"repeats must be at least 1, not {self.repeats}")
+        if self.seed < 0:
+            raise ValueError(f"a seed is at least 0, not {self.seed}")
+
+    def order(self, repeat: int, rows: int) -> NDArray[np.int64]:
+        """A random order of `rows` gallery rows: the place `[rows]` of each."""
+        return np.random.default_rng([self.seed, repeat]).permutation(rows)
+
+
+def list_length(labels: Labels) -> int:
+    """How many rows a list of one row for each identity holds; every distractor is one of its own.
+
+    >>> list_length(Labels(np.array([3, 3, 4, 0, 0, -1]), np.zeros(6, np.int64)))
+    4
+    """
+    identity = labels.identity
+    return len(np.unique(identity[identity > DISTRACTOR])) + int((identity == DISTRACTOR).sum())
+
+
+def first_ranks(
+    queries: NDArray[np.float32] | FeatureRows,
+    query_labels: Labels,
+    gallery: NDArray[np.float32] | FeatureRows,
+    gallery_labels: Labels,
+    found: RankCounts,
+    settings: SingleShot,
+    repeat: int,
+    *,
+    tiling: Tiling | None = None,
+) -> NDArray[np.int64]:
+    """The rank `[Q]` of each query's one match in the draw `repeat`; 0 for an invalid query.
+
+    In a draw all gallery rows stand in a random order, and of an identity's rows that are kept for
+    a query the first one is in its list (Li et al., DeepReID, CVPR 2014; torchreid's
+    `eval_cuhk03`). Each is as likely, and only a query's own identity depends on the query.
+    Distractors are all kept, as nobody knows that two of them are one person. `found` is what
+    `ranking.matches` gave.
+    """
+    queries, gallery = as_rows(queries), as_rows(gallery)
+    order = settings.order(repeat, len(gallery))
+    ranks = np.zeros(len(found), np.int64)
+    sizes = np.diff(found.offsets)
+    owner = np.repeat(np.arange(len(found)), sizes)
+    drawn = np.zeros(len(owner), bool)
+    drawn[np.lexsort((order[found.rows], owner))[found.offsets[:-1][sizes > 0]]] = True
+    rows = _representatives(gallery_labels.identity, order)
+    ahead = ahead_among(
+        queries,
+        query_labels,
+        ChosenRows(gallery, rows),
+        Labels(gallery_labels.identity[rows], gallery_labels.camera[rows]),
+        rows,
+        select(found, drawn),
+        tiling=tiling,
+    )
+    ranks[sizes > 0] = ahead + 1
+    return ranks
+
+
+def _representatives(identity: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Ascending rows: the first one of each identity in `order`, and all distractors."""
+    known = np.flatnonzero(identity > DISTRACTOR)
+    sequence = known[np.argsort(order[known])]
+    _, first = np.unique(identity[sequence], return_index=True)
+    return np.sort(np.concatenate([sequence[first], np.flatnonzero(identity == DISTRACTOR)]))

@@ -1,0 +1,1 @@
+"""Rows linked to candidates of identities."""

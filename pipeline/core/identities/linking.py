@@ -1,0 +1,228 @@
+"""Groups of rows that are likely one identity: mutual neighbors, joined strongest first.
+
+Two rows are linked where each is among the other's k best and their similarity reaches the
+threshold; groups are what links connect. Rows of one moment (one camera at one time) are never in
+one group: a link that would bring two of them together is refused, and as links are taken in
+descending order it is the weaker evidence that gives way. Without moments the groups are the
+connected components of the graph of links.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from pipeline.core.neighbors.topk import TopK
+
+NO_MOMENT = -1
+"""The moment of rows of which camera or time are unknown: it equals no other, itself included."""
+
+_SLOTS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Linking:
+    """How rows are linked: `k` neighbors that must be mutual, from a similarity `threshold` on.
+
+    ValueError for k below 1, and for a threshold that is no cosine similarity.
+    """
+
+    threshold: float
+    k: int = 20
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ValueError(f"k must be at least 1, not {self.k}")
+        if not -1 <= self.threshold <= 1:
+            raise ValueError(
+                f"the threshold is a cosine similarity from -1 to 1, not {self.threshold}"
+            )
+
+
+@dataclass(frozen=True)
+class Links:
+    """Pairs of rows, each once: `first` < `second` int64 `[E]`, their `scores` float32 `[E]`.
+
+    Strongest first; ties by `first`, then by `second`.
+    """
+
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+
+@dataclass(frozen=True)
+class Groups:
+    """A partition of N rows.
+
+    `group` int64 `[N]` is the smallest row of the row's group; `strongest` float32 `[N]` is the
+    score of the row's best link inside its group, NaN for a row alone; `refused` is how many links
+    would have brought two rows of one moment together.
+    """
+
+    group: NDArray[np.int64]
+    strongest: NDArray[np.float32]
+    refused: int
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Rows of each row's group, int64 `[N]`."""
+        return np.bincount(self.group, minlength=len(self.group))[self.group]
+
+
+def mutual_links(near: TopK, settings: Linking) -> Links:
+    """The links among N rows whose neighbors, each row's k best others, are `near` `[N, K]`.
+
+    `near` may hold more than `settings.k` neighbors a row; the best k count.
+
+    >>> near = TopK(np.array([[0.9], [0.9], [0.8]], np.float32), np.array([[1], [0], [1]]))
+    >>> mutual_links(near, Linking(0.5, k=1))
+    Links(first=array([0]), second=array([1]), scores=array([0.9], dtype=float32))
+    """
+    k = min(settings.k, near.k)
+    rows = np.ascontiguousarray(near.rows[:, :k])
+    scores = np.ascontiguousarray(near.scores[:, :k])
+    first, place = np.nonzero(_is_link(rows, scores, np.float64(settings.threshold)))
+    second, found = rows[first, place], scores[first, place]
+    order = np.lexsort((second, first, -found))
+    return Links(first[order], second[order], found[order])
+
+
+def connect(links: Links, moments: NDArray[np.int64]) -> Groups:
+    """Join N rows by their links, strongest first, never two rows of one of the `moments` `[N]`.
+
+    Moments are numbers from 0, or `NO_MOMENT`. A link whose groups share a moment is refused, so
+    the result depends on the order of the links alone, which is total. Cost: each row changes
+    hands at most log2 N times (the smaller group joins the larger), and a link is checked by
+    looking, for each moment of the smaller group, at the rows of that moment.
+
+    >>> links = Links(np.array([0, 1]), np.array([1, 2]), np.array([0.9, 0.8], np.float32))
+    >>> connect(links, np.array([5, NO_MOMENT, 5])).group
+    array([0, 0, 2])
+    """
+    count = len(moments)
+    if len(links) and not 0 <= links.first.min() <= links.second.max() < count:
+        raise ValueError(f"links lead beyond the {count} rows that have a moment")
+    root, refused = _join(links.first, links.second, *_shared_moments(moments))
+    _, smallest, place = np.unique(root, return_index=True, return_inverse=True)
+    group = smallest[place].astype(np.int64)
+    strongest = np.full(count, np.nan, np.float32)
+    inside = group[links.first] == group[links.second]
+    for ends in (links.first[inside], links.second[inside]):
+        np.fmax.at(strongest, ends, links.scores[inside])
+    return Groups(group, strongest, int(refused))
+
+
+def _shared_moments(
+    moments: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The moments that several rows share: the others forbid nothing.
+
+    Gives the number of each row's moment int64 `[N]` (-1 for none), the rows of the moments one
+    after the other, and where each moment's rows start.
+    """
+    if (moments < NO_MOMENT).any():
+        raise ValueError(f"moments below {NO_MOMENT} have no meaning")
+    _, place, sizes = np.unique(moments, return_inverse=True, return_counts=True)
+    shared = np.flatnonzero((moments != NO_MOMENT) & (sizes[place] > 1))
+    _, numbers, sizes = np.unique(moments[shared], return_inverse=True, return_counts=True)
+    number = np.full(len(moments), -1, np.int64)
+    number[shared] = numbers
+    return number, shared[np.argsort(numbers, kind="stable")], np.cumsum([0, *sizes])
+
+
+@njit(nogil=True, cache=True)
+def _is_link(
+    rows: NDArray[np.int64], scores: NDArray[np.float32], threshold: float
+) -> NDArray[np.bool_]:
+    """Which entries of `rows` `[N, k]` are links, each told in the row of its smaller end."""
+    count, k = rows.shape
+    link = np.zeros((count, k), np.bool_)
+    for i in range(count):
+        for c in range(k):
+            j = rows[i, c]
+            if j < 0 or scores[i, c] < threshold:
+                break
+            if j < i:
+                continue
+            for back in range(k):
+                if rows[j, back] == i:
+                    link[i, c] = True
+                    break
+    return link
+
+
+@njit(nogil=True, cache=True)
+def _join(
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+    moment: NDArray[np.int64],
+    members: NDArray[np.int64],
+    starts: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], int]:
+    """The root `[N]` of every row's group, and the links refused: union-find, smaller to larger.
+
+    The rows of a group hang together in a ring, so that they can be passed through.
+    """
+    count = moment.shape[0]
+    parent, ring = np.arange(count), np.arange(count)
+    size = np.ones(count, np.int64)
+    refused = 0
+    # Pairs of roots that were refused: they stay so, as groups only grow. The last of each slot.
+    apart = np.full((_SLOTS, 2), -1, np.int64)
+    for e in range(first.shape[0]):
+        large, small = _root(parent, first[e]), _root(parent, second[e])
+        if large == small:
+            continue
+        if size[large] < size[small] or (size[large] == size[small] and large > small):
+            large, small = small, large
+        known = apart[(large * 1_000_003 + small) % _SLOTS]
+        if known[0] == large and known[1] == small:
+            refused += 1
+            continue
+        if _meet(large, small, parent, ring, moment, members, starts):
+            known[0], known[1] = large, small
+            refused += 1
+            continue
+        parent[small] = large
+        size[large] += size[small]
+        ring[large], ring[small] = ring[small], ring[large]
+    for row in range(count):
+        parent[row] = _root(parent, row)
+    return parent, refused
+
+
+@njit(nogil=True, cache=True)
+def _root(parent: NDArray[np.int64], row: int) -> int:
+    """The root of a row's group; the path to it is halved on the way."""
+    while parent[row] != row:
+        parent[row] = parent[parent[row]]
+        row = parent[row]
+    return row
+
+
+@njit(nogil=True, cache=True)
+def _meet(
+    large: int,
+    small: int,
+    parent: NDArray[np.int64],
+    ring: NDArray[np.int64],
+    moment: NDArray[np.int64],
+    members: NDArray[np.int64],
+    starts: NDArray[np.int64],
+) -> bool:
+    """Whether a row of the group `small` has the moment of a row of the group `large`."""
+    row = small
+    while True:
+        number = moment[row]
+        if number >= 0:
+            for other in members[starts[number] : starts[number + 1]]:
+                if _root(parent, other) == large:
+                    return True
+        row = ring[row]
+        if row == small:
+            return False

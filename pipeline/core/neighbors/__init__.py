@@ -1,0 +1,1 @@
+"""The exact nearest rows: searches, and all pairs of a set."""

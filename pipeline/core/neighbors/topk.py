@@ -1,0 +1,321 @@
+"""The k best gallery rows of every query, exactly, a tile at a time."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks, read_ahead
+from pipeline.core.products.half_rows import Standing, nominate
+from pipeline.core.products.kernels import score
+from pipeline.core.products.masks import at_least, first_bit
+from pipeline.core.products.tiles import (
+    Fold,
+    Offer,
+    Products,
+    Side,
+    Tile,
+    make_side,
+    take_codes,
+    take_device,
+    threshold,
+)
+
+_NOWHERE = -(2**62)
+
+
+@dataclass(frozen=True)
+class TopK:
+    """The best gallery rows of every query, best first: similarity descending, then row ascending.
+
+    `scores` float32 `[N, k]` and `rows` int64 `[N, k]`; where fewer than k rows exist, the rest is
+    padded with -inf and -1. ValueError where the two do not fit or stand out of order.
+
+    >>> TopK(np.array([[0.9, 0.5]], np.float32), np.array([[7, 2]]))
+    TopK(scores=array([[0.9, 0.5]], dtype=float32), rows=array([[7, 2]]))
+    """
+
+    scores: NDArray[np.float32]
+    rows: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        if self.scores.ndim != 2 or self.scores.shape != self.rows.shape:
+            raise ValueError(
+                f"scores {self.scores.shape} and rows {self.rows.shape} must be one shape [N, k]"
+            )
+        if self.scores.dtype != np.float32 or self.rows.dtype != np.int64:
+            raise ValueError(
+                f"scores must be float32 and rows int64, not {self.scores.dtype}, {self.rows.dtype}"
+            )
+        if np.isnan(self.scores).any():
+            raise ValueError("a score is NaN")
+        if ((self.rows == -1) != np.isneginf(self.scores)).any():
+            raise ValueError("padding must be row -1 with score -inf, and nothing else may be")
+        left, right = slice(None, -1), slice(1, None)
+        scores, rows = self.scores, self.rows
+        worse = (scores[:, left] < scores[:, right]) | (
+            (scores[:, left] == scores[:, right])
+            & (rows[:, left] >= rows[:, right])
+            & (rows[:, left] != -1)
+        )
+        if worse.any():
+            query = int(np.flatnonzero(worse.any(axis=1))[0])
+            raise ValueError(f"the neighbours of query {query} are out of order or repeated")
+
+    @classmethod
+    def none(cls, rows: int, k: int) -> "TopK":
+        """Nothing found yet for so many rows."""
+        return cls(np.full((rows, k), -np.inf, np.float32), np.full((rows, k), -1, np.int64))
+
+    @property
+    def k(self) -> int:
+        """Neighbours per query, padding included."""
+        return self.scores.shape[1]
+
+    def __len__(self) -> int:
+        return self.scores.shape[0]
+
+
+def search(
+    queries: NDArray[np.float32] | FeatureRows,
+    gallery: NDArray[np.float32] | FeatureRows,
+    k: int,
+    *,
+    self_offset: int | None = None,
+    part: tuple[int, int] | None = None,
+    tiling: Tiling | None = None,
+    products: Products = "auto",
+) -> TopK:
+    """The `k` best gallery rows of every query by `kernels.score`, ties by row: exact.
+
+    `queries` `[Q, D]`, `gallery` `[G, D]`. Where the queries are rows of the gallery, `self_offset`
+    is the gallery row of the first of them, and no query finds itself. `part` limits the search to
+    a run of gallery rows (rows keep their numbers); `merge` joins the parts. Every row of the
+    gallery is read once, and memory is Q x (D + k), three blocks of the gallery, and a tile in each
+    thread. `products` are of int8 codes or float32, or `auto`, the faster of them as it turns out;
+    of float16 where the tiling has a GPU.
+    ValueError names a row that is not finite, or too long for float32 to hold its scores.
+
+    >>> search(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32), 2).rows
+    array([[0, 1],
+           [1, 0],
+           [2, 0]])
+    """
+    queries, gallery = as_rows(queries), as_rows(gallery)
+    if k < 1:
+        raise ValueError(f"k must be at least 1, not {k}")
+    k = min(k, len(gallery))
+    if queries.dimension != gallery.dimension:
+        raise ValueError(
+            f"queries have {queries.dimension} dimensions, the gallery {gallery.dimension}"
+        )
+    tiling = tiling or Tiling()
+    device = take_device(products, tiling)
+    tiling = tiling.for_gpu() if device else tiling
+    first, last = part or (0, len(gallery))
+    size = tiling.even_block(len(queries))
+    pairs, coded_rows = len(queries) * (last - first), len(queries) + last - first
+    coded = not device and take_codes(products, queries.dimension, pairs, coded_rows)
+    # Query i is gallery row i + itself: one that does not exist, where none is itself.
+    itself = _NOWHERE if self_offset is None else self_offset
+    scores = np.full((len(queries), k), -np.inf, np.float32)
+    rows = np.full((len(queries), k), -1, np.int64)
+    with tiling.workers() as run:
+        wanted = make_side(
+            queries.read(0, len(queries)), size, run,
+            name="query", numbers=np.arange(len(queries)), coded=coded, device=device,
+        )  # fmt: skip
+        fold = Fold(products, choices=max(1, len(wanted)))
+        for start, stop, held in read_ahead(gallery, blocks(last, tiling.gallery_block, first)):
+            side = make_side(
+                held, tiling.tile, run,
+                name="gallery row", numbers=np.arange(start, stop),
+                coded=coded, alike=wanted.codes, device=device,
+            )  # fmt: skip
+
+            def offer(tile: Tile, side: Side = side, start: int = start) -> int:
+                prime(tile, scores)
+                return _offer_tile(
+                    tile, wanted.features, side.features, start, itself, scores, rows
+                )
+
+            def search_block(
+                x: int, _stop: int, side: Side = side, offer: Offer = offer, start: int = start
+            ) -> None:
+                for y in range(len(side)):
+                    if _offer_halves(wanted, x, side, y, start, self_offset, scores, rows):
+                        continue
+                    # The first tile finds the heaps empty, which says nothing about the codes.
+                    fold(wanted, x, side, y, offer, patient=start == first and y == 0)
+
+            run(search_block, blocks(len(wanted), 1))
+    return best_first(scores, rows, k)
+
+
+def merge(parts: list[TopK], k: int | None = None) -> TopK:
+    """The `k` best of several searches of disjoint parts of one gallery for the same queries.
+
+    Without `k`, as many as the widest part has. Parts may come in any order, and be merged before.
+    """
+    k = max(part.k for part in parts) if k is None else k
+    scores = np.concatenate([part.scores for part in parts], axis=1)
+    rows = np.concatenate([part.rows for part in parts], axis=1)
+    return best_first(scores, rows, k)
+
+
+def prime(tile: Tile, scores: NDArray[np.float32]) -> None:
+    """Fill the heaps `[N, k]` of a tile's rows, if empty, with scores that they are sure to exceed.
+
+    A row may be among the columns itself: of k + 1 values at least k are of others, and none lies
+    more than `slack` above its score. So what fills the heaps, in place of rows, is gone once the
+    tile has been offered, and until then keeps most pairs from being scored.
+    """
+    k, width = scores.shape[1], tile.values.shape[1]
+    if width <= k or scores[tile.rows].max(initial=-np.inf) > -np.inf:
+        return
+    least = np.partition(tile.values, width - k - 1, axis=1)[:, width - k - 1]
+    sure = (least / tile.per_unit - tile.slack).astype(np.float32)
+    scores[tile.rows] = np.nextafter(sure, np.float32(-np.inf))[:, None]
+
+
+def best_first(scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> TopK:
+    """The k best of every query's row of `scores` and `rows` `[N, M]`, in whatever order it is."""
+    scores, rows = scores.copy(), rows.copy()
+    _sort_best_first(scores, rows)
+    return TopK(np.ascontiguousarray(scores[:, :k]), np.ascontiguousarray(rows[:, :k]))
+
+
+def _offer_halves(
+    queries: Side,
+    x: int,
+    gallery: Side,
+    y: int,
+    first_row: int,
+    self_offset: int | None,
+    scores: NDArray[np.float32],
+    rows: NDArray[np.int64],
+) -> bool:
+    """Offer the pairs of a tile that its halves nominate; not where there are none, or too many."""
+    if queries.halves is None or gallery.halves is None:
+        return False
+    asked, held = queries.places(x), gallery.places(y)
+    standing = Standing(
+        scores[asked, 0], np.empty(0, np.float32), scores.shape[1], self_offset is not None
+    )
+    pairs = nominate(queries.halves, x, gallery.halves, y, standing)
+    if pairs is None:
+        return False
+    if self_offset is not None:
+        others = asked[pairs[:, 0]] + self_offset != held[pairs[:, 1]] + first_row
+        pairs = pairs[others]
+    _offer_pairs(
+        asked[pairs[:, 0]], held[pairs[:, 1]], queries.features, gallery.features, first_row,
+        scores, rows,
+    )  # fmt: skip
+    return True
+
+
+@njit(nogil=True, cache=True)
+def _offer_pairs(
+    asked: NDArray[np.int64],
+    held: NDArray[np.int64],
+    queries: NDArray[np.float32],
+    gallery: NDArray[np.float32],
+    first_row: int,
+    scores: NDArray[np.float32],
+    rows: NDArray[np.int64],
+) -> None:
+    """Offer the pairs of the queries `asked` and the rows `held` `[P]` to the queries' heaps."""
+    for p in range(asked.shape[0]):
+        i, j = asked[p], held[p]
+        push(scores[i], rows[i], score(queries[i], gallery[j]), first_row + j)
+
+
+@njit(nogil=True, cache=True)
+def _offer_tile(
+    tile: Tile,
+    queries: NDArray[np.float32],
+    gallery: NDArray[np.float32],
+    first_row: int,
+    itself: int,
+    scores: NDArray[np.float32],
+    rows: NDArray[np.int64],
+) -> int:
+    """Offer a tile's pairs to the heaps of its queries, or some; gives the queries offered whole.
+
+    Row `itself + i` is query i, and left out. Only pairs that may reach the root of the heap, the
+    worst row held, get their `score`.
+    """
+    own = np.empty(1, tile.values.dtype)
+    scored = 0
+    for r in range(tile.values.shape[0]):
+        if scored > tile.most:
+            return r
+        line, i = tile.values[r], tile.rows[r]
+        own[0] = threshold(scores[i, 0], tile)
+        for start in range(0, line.shape[0], 64):
+            near = at_least(line, start, own[0])
+            while near != 0:
+                c = start + first_bit(near)
+                near &= near - np.uint64(1)
+                j = tile.columns[c]
+                if line[c] < own[0] or first_row + j == itself + i:
+                    continue
+                scored += 1
+                push(scores[i], rows[i], score(queries[i], gallery[j]), first_row + j)
+                own[0] = threshold(scores[i, 0], tile)
+    return tile.values.shape[0]
+
+
+@njit(nogil=True, inline="always")
+def _worse(score_a: np.float32, row_a: int, score_b: np.float32, row_b: int) -> Any:
+    return score_a < score_b or (score_a == score_b and row_a > row_b)
+
+
+@njit(nogil=True, cache=True)
+def push(
+    scores: NDArray[np.float32], rows: NDArray[np.int64], new_score: np.float32, new_row: int
+) -> None:
+    """Replace the root of a heap of the best rows, where the new row is better, and sift down."""
+    if _worse(scores[0], rows[0], new_score, new_row):
+        _sift(scores, rows, 0, scores.shape[0], new_score, new_row)
+
+
+@njit(nogil=True, inline="always")
+def _sift(
+    scores: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    place: int,
+    size: int,
+    new_score: np.float32,
+    new_row: int,
+) -> None:
+    """Put a row at `place` of a heap of `size` rows, or below it, where those below are worse."""
+    while True:
+        child = 2 * place + 1
+        if child >= size:
+            break
+        other = child + 1
+        if other < size and _worse(scores[other], rows[other], scores[child], rows[child]):
+            child = other
+        if not _worse(scores[child], rows[child], new_score, new_row):
+            break
+        scores[place], rows[place] = scores[child], rows[child]
+        place = child
+    scores[place], rows[place] = new_score, new_row
+
+
+@njit(nogil=True, cache=True)
+def _sort_best_first(scores: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
+    """Sort every query's row in place: a heap of the best, from which the worst is taken first."""
+    size = scores.shape[1]
+    for i in range(scores.shape[0]):
+        near, of = scores[i], rows[i]
+        for place in range(size // 2 - 1, -1, -1):
+            _sift(near, of, place, size, near[place], of[place])
+        for last in range(size - 1, 0, -1):
+            score_of_last, row_of_last = near[last], of[last]
+            near[last], of[last] = near[0], of[0]
+            _sift(near, of, 0, last, score_of_last, row_of_last)

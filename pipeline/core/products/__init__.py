@@ -1,0 +1,1 @@
+"""Products of tiles, and the one score that they lead to."""

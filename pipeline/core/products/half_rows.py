@@ -1,0 +1,148 @@
+"""Rows in float16 on a GPU: products made there nominate pairs, and those pairs alone come back.
+
+The bound is that of `quantize`, of other residuals: a row is rounded to float16 in units of a power
+of two, and what that takes from it is measured. Where this process sees no GPU, the same is done on
+the CPU, slowly: what is found does not depend on the device.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.core.blocks import as_tensor, blocks
+from pipeline.core.products.kernels import product_slack
+
+# A GPU adds exact products of float16 in float32, in any order, and cuts sums off where it does not
+# round them: twice the error of a rounding, and as much again where it aligns several terms to the
+# largest (Fasi et al., Numerical behavior of NVIDIA tensor cores, PeerJ Computer Science, 2021).
+_CUT_OFF = 4
+# The share of a tile's pairs that may be nominated before float32 products are the cheaper.
+_WORTH_SCORING = 1 / 8
+
+
+@dataclass(frozen=True)
+class Halves:
+    """The rows of a matrix `[N, D]` in float16 on a device, cut in blocks of `size` rows.
+
+    Of each block: the `scale` that is 1 in its rows, and the greatest length of a row (`length`),
+    of a rounded row (`rounded`) and of the difference between the two (`residual`), float64.
+    """
+
+    size: int
+    rows: torch.Tensor
+    scale: NDArray[np.float64]
+    length: NDArray[np.float64]
+    rounded: NDArray[np.float64]
+    residual: NDArray[np.float64]
+
+    def product(self, x: int, other: "Halves", y: int) -> torch.Tensor:
+        """The float32 tile of block `x` and block `y` of `other`, in units of both scales."""
+        a = self.rows[x * self.size : (x + 1) * self.size]
+        b = other.rows[y * other.size : (y + 1) * other.size].t()
+        if a.device.type == "cpu":
+            return torch.mm(a.float(), b.float())
+        return torch.mm(a, b, out_dtype=torch.float32)
+
+    def unit(self, x: int, other: "Halves", y: int) -> float:
+        """What 1 in the tile of block `x` and block `y` of `other` stands for."""
+        return float(self.scale[x] * other.scale[y])
+
+    def bound(self, x: int, other: "Halves", y: int) -> float:
+        """How far a product of block `x` and block `y` of `other` may lie from the pair's `score`.
+
+        See `quantize` for the inequality.
+        """
+        error = self.residual[x] * other.length[y] + self.rounded[x] * other.residual[y]
+        slack = product_slack(self.rows.shape[1], self.length[x], other.length[y])
+        # Half of the slack is for the rounding of one sum.
+        return float(error + (1 + _CUT_OFF) / 2 * slack)
+
+
+def gpu_or_cpu() -> str:
+    """The device of float16 products: the first GPU that this process sees, or the CPU."""
+    return "cuda:0" if torch.cuda.is_available() else "cpu"
+
+
+def halve(features: NDArray[np.float32], size: int, device: str) -> Halves:
+    """Round the rows of `features` `[N, D]`, all finite, to float16 on `device`."""
+    rows = torch.empty(features.shape, dtype=torch.float16, device=device)
+    figures = []
+    for start, stop in blocks(len(features), size):
+        block = as_tensor(features[start:stop]).to(device).double()
+        largest = float(block.abs().max())
+        scale = 2.0 ** math.ceil(math.log2(largest)) if largest else 1.0
+        rows[start:stop] = block / scale
+        rounded = rows[start:stop].double() * scale
+        lengths = (block.norm(dim=1), rounded.norm(dim=1), (block - rounded).norm(dim=1))
+        # What float64 rounds here is a millionth of what the slack has to spare.
+        figures.append([scale, *(float(each.max()) for each in lengths)])
+    return Halves(size, rows, *np.array(figures, np.float64).reshape(-1, 4).T)
+
+
+class Standing(NamedTuple):
+    """What a pair must reach to count for the rows `[R]` of one side of a tile.
+
+    `worst` float32 is the k-th best score of each yet, -inf where fewer are known, and `least` its
+    least score, inf where none is, or empty where that is not wanted. A row may meet `itself`.
+    """
+
+    worst: NDArray[np.float32]
+    least: NDArray[np.float32]
+    k: int
+    itself: bool
+
+
+def nominate(
+    first: Halves,
+    x: int,
+    second: Halves,
+    y: int,
+    rows: Standing,
+    columns: Standing | None = None,
+    *,
+    diagonal: bool = False,
+) -> NDArray[np.int64] | None:
+    """The pairs `[P, 2]` of block `x` and block `y` that may count for their row, or their column.
+
+    Only pairs above the diagonal, where it is a tile on it. None where they are too many, so that
+    float32 products are the cheaper.
+    """
+    values = first.product(x, second, y)
+    unit = first.unit(x, second, y)
+    slack = first.bound(x, second, y) / unit
+    marked = _reaching(values, rows, slack, unit)
+    if columns is not None:
+        marked |= _reaching(values.t(), columns, slack, unit).t()
+    if diagonal:
+        marked = marked.triu(1)
+    if int(marked.sum()) > _WORTH_SCORING * max(marked.numel(), 2**16):
+        return None
+    found: NDArray[np.int64] = marked.nonzero().cpu().numpy()
+    return found
+
+
+def _reaching(values: torch.Tensor, standing: Standing, slack: float, unit: float) -> torch.Tensor:
+    """Which of `values` `[R, C]` may be a score that counts for its row."""
+    least = _on(values, standing.worst / unit) - slack
+    wanted = standing.k + standing.itself
+    if np.isneginf(standing.worst).any() and wanted <= values.shape[1]:
+        # What k others are sure to beat is none of the k best, whatever is known.
+        among = torch.topk(values, wanted, dim=1).values[:, -1] - 2 * slack
+        least = torch.where(least == -torch.inf, among, least)
+    marked = values >= least[:, None]
+    if len(standing.least):
+        most = _on(values, standing.least / unit) + slack
+        wanted = 1 + standing.itself
+        if np.isposinf(standing.least).any() and wanted <= values.shape[1]:
+            among = torch.topk(values, wanted, dim=1, largest=False).values[:, -1] + 2 * slack
+            most = torch.where(most == torch.inf, among, most)
+        marked |= values <= most[:, None]
+    return marked
+
+
+def _on(values: torch.Tensor, array: NDArray[np.floating]) -> torch.Tensor:
+    return torch.from_numpy(array.astype(np.float32)).to(values.device)

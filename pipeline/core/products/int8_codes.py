@@ -1,0 +1,227 @@
+"""Rows in whole numbers of eight bits, and how far their products may lie from the true ones.
+
+A row x is coded as whole numbers q from -127 to 127 in units of its block's scale a. With x' = a q,
+the Cauchy-Schwarz inequality holds the error of a product of two rows:
+|x . y - x' . y'| = |(x - x') . y + x' . (y - y')| <= |x - x'| |y| + |x'| |y - y'|.
+The residuals x - x' are measured, not estimated, so the bound holds for every row as it is.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from numba import njit
+from numpy.typing import NDArray
+
+from pipeline.core.blocks import Blocks, blocks
+from pipeline.core.products.kernels import product_slack
+
+Run = Callable[[Callable[[int, int], None], Blocks], None]
+"""What `Tiling.workers` gives."""
+
+LARGEST_SUM = 2**31 - 2**20
+"""What a threshold for a product of codes is clipped to: int32 holds it, and no product exceeds it.
+"""
+
+_LARGEST = 127
+_PADDED = 64  # oneDNN likes whole vectors, and torch gives wrong products of a single column
+_SAMPLE = 1024
+# Rotating costs a little, and shortens the residuals in proportion to the largest components.
+_WORTH_ROTATING = 0.9
+
+
+@dataclass(frozen=True)
+class Codes:
+    """The rows of a matrix `[N, D]` in int8, in some order, cut in blocks of `size` rows.
+
+    `order` int64 `[N]` gives the matrix's row at each place. Of each block: the `scale` of its
+    codes, and the greatest length of a row (`length`), of a coded row (`coded`) and of the
+    difference between the two (`residual`), float64. Where they are `rotated`, they go with others
+    that are.
+    """
+
+    size: int
+    dimension: int
+    rotated: bool
+    order: NDArray[np.int64]
+    codes: torch.Tensor
+    scale: NDArray[np.float64]
+    length: NDArray[np.float64]
+    coded: NDArray[np.float64]
+    residual: NDArray[np.float64]
+
+    def product(self, x: int, other: "Codes", y: int, buffer: torch.Tensor) -> NDArray[np.int32]:
+        """The tile of block `x` and block `y` of `other`, in units of both, put into `buffer`."""
+        a = self.codes[x * self.size : (x + 1) * self.size]
+        b = other.codes[y * other.size : (y + 1) * other.size]
+        tile = buffer[: len(a) * len(b)].view(len(a), len(b))
+        return torch._int_mm(a, b.t(), out=tile).numpy()
+
+    def unit(self, x: int, other: "Codes", y: int) -> float:
+        """What 1 in the tile of block `x` and block `y` of `other` stands for."""
+        return float(self.scale[x] * other.scale[y])
+
+    def bound(self, x: int, other: "Codes", y: int) -> float:
+        """How far a product of codes of block `x` and block `y` of `other` may lie from the
+        pair's `score`."""
+        error = self.residual[x] * other.length[y] + self.coded[x] * other.residual[y]
+        # Of the two roundings that the slack is for, codes have one: that of the `score`. What it
+        # has to spare is a thousand times the rounding of the rotation and the lengths in float64.
+        rounding = product_slack(self.dimension, self.length[x], other.length[y]) / 2
+        return float(error + rounding)
+
+
+def quantize(
+    features: NDArray[np.float32],
+    size: int,
+    run: Run,
+    rotate: bool | None = None,
+    *,
+    in_order: bool = False,
+) -> Codes:
+    """Code the rows of `features` `[N, D]`, all finite.
+
+    The unit of a block is given by the largest component in it, so rows stand together that are
+    alike in that, unless they are to stay `in_order`. Where few components hold most of a row's
+    length, codes are of the row turned by a random rotation, which changes no product but makes the
+    components alike: `rotate` says whether, and None looks at a sample.
+    """
+    n, dimension = features.shape
+    signs = np.random.default_rng(0).choice(np.array([-1.0, 1.0]), dimension)
+    if rotate is None:
+        rotate = _worth_rotating(features, signs)
+    largest = np.empty(n, np.float64)
+    run(
+        lambda a, b: _largest_components(features[a:b], signs, rotate, largest[a:b]),
+        blocks(n, size),
+    )
+    order = np.arange(n) if in_order else np.argsort(largest, kind="stable").astype(np.int64)
+    width = -(-dimension // _PADDED) * _PADDED
+    codes = torch.zeros((n, width), dtype=torch.int8)
+    scale = np.maximum.reduceat(largest[order], np.arange(0, n, size)) / _LARGEST
+    scale[scale == 0] = 1  # rows of length 0 are coded by zeros
+    lengths = np.empty((len(scale), 3), np.float64)
+
+    def encode(a: int, b: int) -> None:
+        block = a // size
+        lengths[block] = _encode(
+            features, order[a:b], signs, rotate, scale[block], codes[a:b].numpy()
+        )
+
+    run(encode, blocks(n, size))
+    return Codes(size, dimension, rotate, order, codes, scale, *lengths.T)
+
+
+def can_code(dimension: int) -> bool:
+    """Whether int32 holds every product of codes of that many dimensions, exactly, here."""
+    return (dimension + _PADDED) * _LARGEST**2 < LARGEST_SUM and _exact()
+
+
+@cache
+def fast() -> bool:
+    """Whether this processor has instructions for products of int8."""
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name) for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
+
+
+@cache
+def _exact() -> bool:
+    """Whether the largest codes are multiplied without saturating, as some processors do."""
+    one = torch.full((_PADDED, 4 * _PADDED), _LARGEST, dtype=torch.int8)
+    whole = 4 * _PADDED * _LARGEST**2
+    same, opposite = torch._int_mm(one, one.t()), torch._int_mm(one, -one.t())
+    return bool((same == whole).all() and (opposite == -whole).all())
+
+
+def _worth_rotating(features: NDArray[np.float32], signs: NDArray[np.float64]) -> bool:
+    sample = features[:: -(-len(features) // _SAMPLE)]
+    plain, turned = np.empty((2, len(sample)), np.float64)
+    _largest_components(sample, signs, False, plain)
+    _largest_components(sample, signs, True, turned)
+    return bool(turned.sum() < _WORTH_ROTATING * plain.sum())
+
+
+@njit(nogil=True, cache=True)
+def _turn(
+    row: NDArray[np.float32],
+    signs: NDArray[np.float64],
+    rotate: bool,
+    out: NDArray[np.float64],
+) -> None:
+    """Write `row`, turned where asked: random signs, then the Walsh-Hadamard transform.
+
+    Where the dimension is no power of two, the transform of the greatest one below it takes the
+    first components, then the last: still a rotation, and each component meets every other.
+    """
+    dimension = row.shape[0]
+    if not rotate:
+        for t in range(dimension):
+            out[t] = row[t]
+        return
+    for t in range(dimension):
+        out[t] = row[t] * signs[t]
+    size = 1
+    while 2 * size <= dimension:
+        size *= 2
+    _transform(out[:size])
+    if size < dimension:
+        _transform(out[dimension - size :])
+
+
+@njit(nogil=True, cache=True)
+def _transform(values: NDArray[np.float64]) -> None:
+    """The Walsh-Hadamard transform at unit length, in place; the size is a power of two."""
+    size = values.shape[0]
+    half = 1
+    while half < size:
+        for start in range(0, size, 2 * half):
+            low, high = values[start : start + half], values[start + half : start + 2 * half]
+            for t in range(half):
+                a, b = low[t], high[t]
+                low[t], high[t] = a + b, a - b
+        half *= 2
+    for t in range(size):
+        values[t] /= np.sqrt(size)
+
+
+@njit(nogil=True, cache=True)
+def _largest_components(
+    rows: NDArray[np.float32], signs: NDArray[np.float64], rotate: bool, out: NDArray[np.float64]
+) -> None:
+    turned = np.empty(rows.shape[1], np.float64)
+    for i in range(rows.shape[0]):
+        _turn(rows[i], signs, rotate, turned)
+        largest = 0.0
+        for t in range(rows.shape[1]):
+            largest = max(largest, abs(turned[t]))
+        out[i] = largest
+
+
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+def _encode(
+    features: NDArray[np.float32],
+    order: NDArray[np.int64],
+    signs: NDArray[np.float64],
+    rotate: bool,
+    scale: float,
+    codes: NDArray[np.int8],
+) -> Any:
+    """Code a block; gives its greatest length, coded length and residual."""
+    dimension = features.shape[1]
+    turned = np.empty(dimension, np.float64)
+    length = coded = residual = 0.0
+    for place in range(order.shape[0]):
+        _turn(features[order[place]], signs, rotate, turned)
+        own = own_coded = own_residual = 0.0
+        for t in range(dimension):
+            code = np.rint(turned[t] / scale)
+            codes[place, t] = np.int8(code)
+            own += turned[t] * turned[t]
+            own_coded += (scale * code) * (scale * code)
+            own_residual += (turned[t] - scale * code) * (turned[t] - scale * code)
+        length, coded = max(length, own), max(coded, own_coded)
+        residual = max(residual, own_residual)
+    return np.sqrt(length), np.sqrt(coded), np.sqrt(residual)

@@ -1,0 +1,1 @@
+"""k-reciprocal re-ranking from sparse neighbors."""

@@ -1,0 +1,353 @@
+"""k-reciprocal re-ranking on the sparse neighbour graph: memory grows with n x k, never with n x n.
+
+Zhong et al., "Re-ranking Person Re-identification with k-reciprocal Encoding" (CVPR 2017); the
+encoding V is that of `reciprocal`. For a query i and a gallery row j
+
+    m     = sum over the columns c of min(V_ic, V_jc)
+    J     = 1 - m / (2 - m)
+    final = (1 - lam) J + lam D_ij,    D_ij = d_ij / (the greatest d_ix over all rows x)
+
+with queries and gallery as one set. J is 1 but for the few rows that share a column, so a list is
+ranked by those and, for all others, by similarity alone. A final distance is defined to the bit:
+d from `kernels.score`, the weights V and their shared sum m in float32, columns ascending, all
+other steps in float64 in the order written above, the result rounded to float32 once.
+"""
+
+import threading
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from pipeline.core.blocks import FeatureRows, StackedRows, Tiling, blocks, on_lines
+from pipeline.core.neighbors.farthest import least_scores
+from pipeline.core.neighbors.topk import TopK
+from pipeline.core.products.kernels import four_scores
+from pipeline.core.reranking.reciprocal import (
+    SparseRows,
+    distance,
+    greatest_distances,
+    mean_weights,
+    weights,
+)
+
+Variant = Literal["zhong", "torchreid"]
+
+_QUERIES_AT_ONCE = 128
+_CACHED = 16
+"""Gallery rows that meet one pair of queries after another: the nearest cache holds them."""
+
+
+@dataclass(frozen=True)
+class Reranking:
+    """How lists are re-ranked.
+
+    `k1` neighbours make a row's reciprocal set, `k2` rows (the row itself included) are averaged,
+    and `lam` is the share of the original distance. In `variant` zhong the distance d is squared
+    Euclidean (reid-strong-baseline); torchreid (and layumi) square it once more.
+    """
+
+    k1: int = 20
+    k2: int = 6
+    lam: float = 0.3
+    variant: Variant = "zhong"
+
+    def __post_init__(self) -> None:
+        if self.k1 < 1:
+            raise ValueError(f"k1 must be at least 1, not {self.k1}")
+        if self.k2 < 1:
+            raise ValueError(f"k2 counts the row itself, so it must be at least 1, not {self.k2}")
+        if not 0 <= self.lam <= 1:
+            raise ValueError(f"lam must lie from 0 to 1, not {self.lam}")
+        if self.variant not in ("zhong", "torchreid"):
+            raise ValueError(f"variant must be zhong or torchreid, not {self.variant!r}")
+
+    @property
+    def name(self) -> str:
+        """What its figures are called."""
+        return "k-reciprocal"
+
+    @property
+    def neighbors(self) -> int:
+        """How many neighbours of every row, itself not counted, the re-ranking asks for."""
+        return max(self.k1, self.k2 - 1)
+
+    @property
+    def squared(self) -> bool:
+        """Whether d is the square of the squared Euclidean distance."""
+        return self.variant == "torchreid"
+
+
+@dataclass(frozen=True)
+class Reranked:
+    """Queries and gallery, encoded: everything that a final distance is made of.
+
+    `greatest` float64 `[Q]` is each query's greatest distance d to a row of the union. The weights
+    have a column for each of the `width` columns that a query uses.
+    """
+
+    queries: FeatureRows
+    gallery: FeatureRows
+    settings: Reranking
+    greatest: NDArray[np.float64]
+    query_weights: SparseRows
+    gallery_weights: SparseRows
+    width: int
+
+    def distances(
+        self, start: int, stop: int, *, tiling: Tiling | None = None
+    ) -> NDArray[np.float32]:
+        """Final distances `[stop - start, G]` of the queries `start` to `stop`, in [0, 1].
+
+        Every pair gets its `score`, and the gallery is read once.
+        """
+        wanted = on_lines(self.queries.read(start, stop))
+        out = np.empty((len(wanted), len(self.gallery)), np.float32)
+        overlap, asked = Overlap(), np.arange(start, stop)
+        settings, tiling = self.settings, tiling or Tiling()
+        with tiling.workers() as run:
+            for first, last in blocks(len(self.gallery), tiling.gallery_block):
+                block = on_lines(self.gallery.read(first, last))
+                index = inverted(self.gallery_weights, first, last, self.width)
+
+                def fill(
+                    a: int,
+                    b: int,
+                    block: NDArray[np.float32] = block,
+                    index: SparseRows = index,
+                    first: int = first,
+                    last: int = last,
+                ) -> None:
+                    shared = overlap(self.query_weights, asked[a:b], index, len(block))
+                    _fill_tile(
+                        shared, wanted[a:b], block, self.greatest[start + a : start + b],
+                        settings.lam, settings.squared, out[a:b, first:last],
+                    )  # fmt: skip
+
+                run(fill, blocks(len(wanted), min(tiling.query_block, _QUERIES_AT_ONCE)))
+        return out
+
+
+def k_reciprocal(
+    union: StackedRows,
+    neighbors: TopK,
+    settings: Reranking,
+    *,
+    least: NDArray[np.float32] | None = None,
+    tiling: Tiling | None = None,
+) -> Reranked:
+    """Encode queries (the first rows of `union`) and gallery (the second) for re-ranking.
+
+    `neighbors` are the `settings.neighbors` best rows of the union, or more, for each of its rows,
+    without the row itself; where fewer exist, all. `least` float32 `[N]` is what `least_scores`
+    gives for the union, where it is at hand. Features must be unit vectors. ValueError where the
+    neighbours are not those of such a search.
+
+    >>> from pipeline.core.blocks import ArrayRows
+    >>> from pipeline.core.neighbors.topk import search
+    >>> x = np.array([[1, 0], [0.8, 0.6], [0, 1]], np.float32)
+    >>> union = StackedRows(ArrayRows(x[:1]), ArrayRows(x[1:]))
+    >>> settings = Reranking(k1=1, k2=1)
+    >>> reranked = k_reciprocal(union, search(union, union, 1, self_offset=0), settings)
+    >>> reranked.distances(0, 1).round(3)
+    array([[0.266, 1.   ]], dtype=float32)
+    """
+    total, queries = len(union), len(union.first)
+    check_neighbors(neighbors, total, settings)
+    if least is None:
+        least = least_scores(union, tiling=tiling)
+    if least.shape != (total,):
+        raise ValueError(f"{len(least)} least scores do not go with {total} features")
+    greatest = greatest_distances(least, settings.squared)
+    own = weights(union, neighbors, greatest, settings.k1, settings.squared, tiling=tiling)
+    every = np.arange(total, dtype=np.int32)
+    of_queries = mean_weights(own, neighbors, settings.k2, every, part=(0, queries), tiling=tiling)
+    places = used_columns(of_queries, total)
+    of_gallery = mean_weights(
+        own, neighbors, settings.k2, places, part=(queries, total), tiling=tiling
+    )
+    return encoded(union, settings, greatest, of_queries, places, of_gallery)
+
+
+def used_columns(of_queries: SparseRows, total: int) -> NDArray[np.int32]:
+    """The place of each of `total` columns among those that queries use; -1 for the others.
+
+    A gallery row's weight in a column that no query uses is never compared.
+    """
+    used = np.unique(of_queries.columns)
+    places = np.full(total, -1, np.int32)
+    places[used] = np.arange(len(used))
+    return places
+
+
+def encoded(
+    union: StackedRows,
+    settings: Reranking,
+    greatest: NDArray[np.float64],
+    of_queries: SparseRows,
+    places: NDArray[np.int32],
+    of_gallery: SparseRows,
+) -> Reranked:
+    """Put together what `k_reciprocal` makes: mean weights of the queries, with a column for each
+    row of the union, and of the gallery, with a column for each of `places` (of `used_columns`).
+    """
+    return Reranked(
+        union.first,
+        union.second,
+        settings,
+        greatest[: len(union.first)],
+        SparseRows(of_queries.starts, places[of_queries.columns], of_queries.values),
+        of_gallery,
+        int(places.max(initial=-1)) + 1,
+    )
+
+
+def check_neighbors(neighbors: TopK, total: int, settings: Reranking) -> None:
+    """Raise ValueError unless `neighbors` are what `k_reciprocal` asks for of `total` rows."""
+    if len(neighbors) != total:
+        raise ValueError(f"neighbours of {len(neighbors)} rows do not go with {total} features")
+    if neighbors.rows.max(initial=-1) >= total:
+        raise ValueError(f"a neighbour is row {neighbors.rows.max()}, of {total} rows")
+    needed = min(settings.neighbors, total - 1)
+    if neighbors.k < needed or (neighbors.rows[:, :needed] < 0).any():
+        raise ValueError(
+            f"k1={settings.k1} and k2={settings.k2} need {needed} neighbours of every row"
+        )
+    if (neighbors.rows == np.arange(total)[:, None]).any():
+        raise ValueError("a row counts among its own neighbours: search with self_offset=0")
+
+
+class Overlap(threading.local):
+    """Tiles m `[N, M]` of what queries share with the rows of an index, 0 where nothing.
+
+    Each thread writes all its tiles into one buffer: a tile is valid until it asks for the next.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = np.empty(0, np.float32)
+
+    def __call__(
+        self, queries: SparseRows, asked: NDArray[np.int64], index: SparseRows, width: int
+    ) -> NDArray[np.float32]:
+        """The tile of the queries `asked` and the `width` rows of `index` (of `inverted`)."""
+        if len(self._buffer) < len(asked) * width:
+            self._buffer = np.empty(len(asked) * width, np.float32)
+        tile = self._buffer[: len(asked) * width].reshape(len(asked), width)
+        _share(*queries.arrays, asked, *index.arrays, tile)
+        return tile
+
+
+def inverted(rows: SparseRows, start: int, stop: int, width: int) -> SparseRows:
+    """The rows `start` to `stop`, transposed: for each of the `width` columns who holds it."""
+    low, high = rows.starts[start], rows.starts[stop]
+    columns = rows.columns[low:high]
+    order = np.argsort(columns, kind="stable")
+    holders = np.repeat(
+        np.arange(stop - start, dtype=np.int32), np.diff(rows.starts[start : stop + 1])
+    )
+    starts = np.zeros(width + 1, np.int64)
+    np.cumsum(np.bincount(columns, minlength=width), out=starts[1:])
+    return SparseRows(starts, holders[order], rows.values[low:high][order])
+
+
+@njit(nogil=True, inline="always")
+def final_distance(
+    score: np.float32, shared: np.float32, greatest: float, lam: float, squared: bool
+) -> np.float32:
+    """The final distance of a pair: see the module. It never grows with the score."""
+    m = np.float64(shared)
+    # Most pairs share nothing: a division saved.
+    jaccard = max(0.0, 1.0 - m / (2.0 - m)) if m > 0 else 1.0
+    share = distance(score, squared) / greatest if greatest > 0 else 0.0
+    return np.float32((1.0 - lam) * jaccard + lam * share)
+
+
+@njit(nogil=True, cache=True)
+def pair_distances(
+    scores: NDArray[np.float32],
+    owner: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    columns: NDArray[np.int32],
+    values: NDArray[np.float32],
+    gallery_starts: NDArray[np.int64],
+    gallery_columns: NDArray[np.int32],
+    gallery_values: NDArray[np.float32],
+    greatest: NDArray[np.float64],
+    lam: float,
+    squared: bool,
+) -> NDArray[np.float32]:
+    """Final distances `[P]` of pairs of a query (`owner`) and a gallery row, of known `scores`.
+
+    The weights of both sides are given as `SparseRows.arrays`.
+    """
+    out = np.empty(scores.shape[0], np.float32)
+    for p in range(scores.shape[0]):
+        a, last_a = starts[owner[p]], starts[owner[p] + 1]
+        b, last_b = gallery_starts[rows[p]], gallery_starts[rows[p] + 1]
+        shared = np.float32(0)
+        while a < last_a and b < last_b:
+            if columns[a] == gallery_columns[b]:
+                shared += min(values[a], gallery_values[b])
+            step_a = columns[a] <= gallery_columns[b]
+            step_b = columns[a] >= gallery_columns[b]
+            a += step_a
+            b += step_b
+        out[p] = final_distance(scores[p], shared, greatest[owner[p]], lam, squared)
+    return out
+
+
+@njit(nogil=True, cache=True)
+def _share(
+    starts: NDArray[np.int64],
+    columns: NDArray[np.int32],
+    values: NDArray[np.float32],
+    asked: NDArray[np.int64],
+    index_starts: NDArray[np.int64],
+    index_rows: NDArray[np.int32],
+    index_values: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> None:
+    """m of the queries `asked` with the rows of an index, columns ascending."""
+    out[:] = 0
+    for i in range(asked.shape[0]):
+        for entry in range(starts[asked[i]], starts[asked[i] + 1]):
+            column, value = columns[entry], values[entry]
+            for place in range(index_starts[column], index_starts[column + 1]):
+                out[i, index_rows[place]] += min(value, index_values[place])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")  # no check in the way of whole vectors
+def _fill_tile(
+    shared: NDArray[np.float32],
+    queries: NDArray[np.float32],
+    gallery: NDArray[np.float32],
+    greatest: NDArray[np.float64],
+    lam: float,
+    squared: bool,
+    out: NDArray[np.float32],
+) -> None:
+    """Final distances of all pairs, a few gallery rows at a time, which stay in the cache."""
+    scores = np.zeros((2, _CACHED), np.float32)
+    nothing = np.float32(0)
+    for first in range(0, gallery.shape[0], _CACHED):
+        few = gallery[first : first + _CACHED]
+        count = few.shape[0]
+        for i in range(0, queries.shape[0], 2):
+            below = min(i + 1, queries.shape[0] - 1)
+            # At an edge pairs are scored twice over: they get the same score each time.
+            for j in range(0, count, 2):
+                beside = min(j + 1, count - 1)
+                near = four_scores(queries[i], queries[below], few[j], few[beside])
+                scores[0, j], scores[0, beside], scores[1, j], scores[1, beside] = near
+            for r in range(i, below + 1):
+                line, held = out[r, first : first + count], shared[r, first : first + count]
+                # Most pairs share nothing, and those are filled as vectors.
+                for c in range(count):
+                    line[c] = final_distance(scores[r - i, c], nothing, greatest[r], lam, squared)
+                for c in range(count):
+                    if held[c] > 0:
+                        near = scores[r - i, c]
+                        line[c] = final_distance(near, held[c], greatest[r], lam, squared)

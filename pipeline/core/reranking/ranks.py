@@ -1,0 +1,250 @@
+"""The ranks of every query's matches in re-ranked lists, by counting: no Q x G array exists.
+
+A row that shares no weight with the query has J = 1: its final distance follows from its similarity
+alone, so a match stands behind all such rows above one similarity, found beforehand. The few rows
+that do share weight are placed by their final distances.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from pipeline.core.blocks import Product, Tiling, blocks, read_ahead
+from pipeline.core.evaluation import ranking
+from pipeline.core.evaluation.ranking import Labels, RankCounts, rows_ahead
+from pipeline.core.products.counting import MOST_MATCHES, are_many, count_at_once
+from pipeline.core.products.kernels import longest, product_slack
+from pipeline.core.products.kernels import score as pair_score
+from pipeline.core.products.masks import at_least, first_bit, neither
+from pipeline.core.reranking.distances import (
+    Overlap,
+    Reranked,
+    Reranking,
+    final_distance,
+    inverted,
+    pair_distances,
+)
+from pipeline.core.reranking.reciprocal import SparseRows
+
+_TINY = np.finfo(np.float32).tiny
+_LARGEST_BITS = 0x7F7FFFFF  # of the largest finite float32
+
+
+def matches(
+    reranked: Reranked,
+    query_labels: Labels,
+    gallery_labels: Labels,
+    *,
+    tiling: Tiling | None = None,
+) -> RankCounts:
+    """Every query's matches by final distance, nearest first, with nothing counted yet.
+
+    As `ranking.matches`, whose scores are here the negative final distances.
+    """
+    settings = reranked.settings
+    sides = reranked.queries, query_labels, reranked.gallery, gallery_labels
+    found = ranking.matches(*sides, tiling=tiling)
+    owner = np.repeat(np.arange(len(found)), np.diff(found.offsets))
+    distances = pair_distances(
+        found.scores, owner, found.rows, *reranked.query_weights.arrays,
+        *reranked.gallery_weights.arrays, reranked.greatest, settings.lam, settings.squared,
+    )  # fmt: skip
+    order = np.lexsort((found.rows, distances, owner))
+    return RankCounts(found.offsets, found.rows[order], -distances[order], found.ahead)
+
+
+def rank_counts(
+    reranked: Reranked,
+    query_labels: Labels,
+    gallery_labels: Labels,
+    *,
+    found: RankCounts | None = None,
+    part: tuple[int, int] | None = None,
+    tiling: Tiling | None = None,
+) -> RankCounts:
+    """Count, for every match, the kept rows of the gallery whose final distance is less: exact.
+
+    Ties by row, and junk as in `ranking.rank_counts`. `found` is what `matches` gave, where it is
+    at hand; `part` limits the pass to a run of gallery rows, and `+` joins the parts. Memory is
+    Q x D, the encodings, the matches, and two tiles in each thread.
+    """
+    settings, tiling = reranked.settings, tiling or Tiling()
+    found = found or matches(reranked, query_labels, gallery_labels, tiling=tiling)
+    first, last = part or (0, len(reranked.gallery))
+    asked = np.flatnonzero(np.diff(found.offsets))
+    wanted = reranked.queries.take(asked)
+    own, greatest = query_labels.identity[asked], reranked.greatest[asked]
+    starts, ends = found.offsets[asked], found.offsets[asked + 1]
+    beaten = np.zeros(len(found.rows) + len(asked), np.int64)
+    limits = _limits(found, asked, greatest, settings)
+    product, overlap, reach = Product(), Overlap(), longest(wanted)
+    with tiling.workers() as run:
+        runs = blocks(last, tiling.gallery_block, first)
+        for start, stop, block in read_ahead(reranked.gallery, runs):
+            identity = gallery_labels.identity[start:stop]
+            slack = product_slack(reranked.gallery.dimension, reach, longest(block))
+            index = inverted(reranked.gallery_weights, start, stop, reranked.width)
+
+            def count(
+                a: int,
+                b: int,
+                block: NDArray[np.float32] = block,
+                identity: NDArray[np.int64] = identity,
+                slack: np.float32 = slack,
+                index: SparseRows = index,
+                start: int = start,
+            ) -> None:
+                tile = product(wanted[a:b], block)
+                shared = overlap(reranked.query_weights, asked[a:b], index, len(block))
+                _count_tile(
+                    tile, shared, wanted[a:b], block, start, slack, own[a:b], identity,
+                    starts[a:b], ends[a:b], a, limits, greatest[a:b], settings.lam,
+                    settings.squared, beaten,
+                )  # fmt: skip
+
+            run(count, blocks(len(wanted), tiling.query_block))
+    return RankCounts(
+        found.offsets, found.rows, found.scores, rows_ahead(beaten, starts, ends, len(found.rows))
+    )
+
+
+class _Limits(NamedTuple):
+    """What a row must reach to come before each match: `better`, or `equal` and win the tie.
+
+    By its negative final distance, or for a row of J = 1 by its similarity.
+    """
+
+    rows: NDArray[np.int64]
+    equal: NDArray[np.float32]
+    better: NDArray[np.float32]
+    similarity_equal: NDArray[np.float32]
+    similarity_better: NDArray[np.float32]
+
+
+def _limits(
+    found: RankCounts,
+    asked: NDArray[np.int64],
+    greatest: NDArray[np.float64],
+    settings: Reranking,
+) -> _Limits:
+    better = np.nextafter(found.scores, np.float32(np.inf))
+    owned = np.repeat(greatest, np.diff(found.offsets)[asked])
+    return _Limits(
+        found.rows,
+        found.scores,
+        better,
+        _least_similarities(-found.scores, owned, settings.lam, settings.squared),
+        _least_similarities(-better, owned, settings.lam, settings.squared),
+    )
+
+
+@njit(nogil=True, cache=True)
+def _least_similarities(
+    limits: NDArray[np.float32], greatest: NDArray[np.float64], lam: float, squared: bool
+) -> NDArray[np.float32]:
+    """The least float32 similarity at which a row of J = 1 has a final distance within each limit.
+
+    inf where none has: found by halving, as a final distance never grows with the similarity.
+    """
+    out = np.empty(limits.shape[0], np.float32)
+    bits = np.zeros(1, np.int32)
+    value = bits.view(np.float32)
+    for p in range(limits.shape[0]):
+        # Non-negative floats are ordered as their bits are; below 0 stand the negative ones.
+        low, high = -_LARGEST_BITS, _LARGEST_BITS + 1
+        while low < high:
+            middle = (low + high) // 2
+            bits[0] = abs(middle)
+            s = value[0] if middle >= 0 else -value[0]
+            if final_distance(s, np.float32(0), greatest[p], lam, squared) <= limits[p]:
+                high = middle
+            else:
+                low = middle + 1
+        bits[0] = abs(low)
+        out[p] = value[0] if low >= 0 else -value[0]
+    return out
+
+
+@njit(nogil=True, cache=True)
+def _count_tile(
+    tile: NDArray[np.float32],
+    shared: NDArray[np.float32],
+    queries: NDArray[np.float32],
+    gallery: NDArray[np.float32],
+    first_row: int,
+    slack: np.float32,
+    own: NDArray[np.int64],
+    identity: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    first_query: int,
+    limits: _Limits,
+    greatest: NDArray[np.float64],
+    lam: float,
+    squared: bool,
+    beaten: NDArray[np.int64],
+) -> None:
+    """Count a tile's rows in the slots of its queries: one for each number of matches beaten.
+
+    A row of the query's own identity is a match or junk, and not counted. A row that shares weight
+    with the query is placed by its final distance; for the others, whose J is 1, a product settles
+    the place where the matches beaten do not change within `slack` of it, and else the `score`.
+    """
+    low, high = np.empty((2, MOST_MATCHES), np.float32)
+    for i in range(tile.shape[0]):
+        line, start, end = tile[i], starts[i], ends[i]
+        slots = beaten[start + first_query + i : end + first_query + i + 1]
+        own_reach, ready = limits.similarity_equal[end - 1] - slack, 0
+        for column0 in range(0, line.shape[0], 64):
+            sharing = at_least(shared[i], column0, _TINY)
+            near = at_least(line, column0, own_reach) | sharing
+            if near != 0:
+                near &= neither(identity, column0, own[i], np.int64(ranking.JUNK))
+            alone = near & ~sharing
+            if are_many(alone, end - start):
+                while ready < end - start:
+                    low[ready] = limits.similarity_equal[start + ready] - slack
+                    high[ready] = limits.similarity_better[start + ready] + slack
+                    ready += 1
+                still_open = count_at_once(line, column0, alone, low[:ready], high[:ready], slots)
+                near = near & sharing | still_open
+            while near != 0:
+                column = column0 + first_bit(near)
+                near &= near - np.uint64(1)
+                row, s = first_row + column, line[column]
+                if shared[i, column] > 0:
+                    s = pair_score(queries[i], gallery[column])
+                    nearness = -final_distance(s, shared[i, column], greatest[i], lam, squared)
+                    beats = _beaten(
+                        limits.equal, limits.better, limits.rows, start, end, nearness, row
+                    )
+                else:
+                    equal, better = limits.similarity_equal, limits.similarity_better
+                    beats = _beaten(equal, better, limits.rows, start, end, s - slack, row)
+                    if beats != _beaten(equal, better, limits.rows, start, end, s + slack, row):
+                        s = pair_score(queries[i], gallery[column])
+                        beats = _beaten(equal, better, limits.rows, start, end, s, row)
+                slots[beats] += 1
+
+
+@njit(nogil=True, inline="always")
+def _beaten(
+    equal: NDArray[np.float32],
+    better: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    start: int,
+    end: int,
+    reached: np.float32,
+    row: int,
+) -> int:
+    """How many of the matches `start` to `end`, best first, come after a row that `reached` so."""
+    low, high = start, end
+    while low < high:
+        middle = (low + high) // 2
+        if reached >= better[middle] or (reached >= equal[middle] and row < rows[middle]):
+            high = middle
+        else:
+            low = middle + 1
+    return end - low

@@ -1,0 +1,1 @@
+"""Similarities of matches and of others, and thresholds between them."""

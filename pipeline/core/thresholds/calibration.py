@@ -1,0 +1,306 @@
+"""The similarity from which on two crops are taken for one identity, and how sure that is.
+
+Pairs are not independent: those of one identity rise and fall together. So intervals come from
+resampling the query identities with all of their pairs (the subsets bootstrap of Bolle, Ratha and
+Pankanti, CVIU 93, 2004); the gallery is taken as it is.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks
+from pipeline.core.evaluation.ranking import DISTRACTOR, NO_CAMERA, Labels, RankCounts, matches
+from pipeline.core.thresholds.false_matches import false_matches, negatives_of
+from pipeline.core.thresholds.negatives import count_negatives, margin
+from pipeline.core.thresholds.open_set import settle
+
+FEWEST_FALSE_MATCHES = 30
+"""A threshold stands on so many false matches at least: the rule of 30 (Doddington et al., Speech
+Communication 31, 2000), by which the true rate is within 30 % of the measured one nine times in
+ten, were the pairs independent."""
+
+_STEPS = 512
+_FINEST = 1e-6
+_WIDEST = 16  # thresholds are looked for up to so many times the wanted rate
+_BEYOND = 1.001  # no similarity of unit vectors, as rounding leaves them, reaches this
+_AT_ONCE = 50
+
+
+@dataclass(frozen=True)
+class FarRule:
+    """The least similarity at which at most a share `far` of the negative pairs match.
+
+    ValueError for a share that is not between 0 and 1.
+    """
+
+    far: float = 1e-4
+
+    def __post_init__(self) -> None:
+        if not 0 < self.far < 1:
+            raise ValueError(f"a false-match rate lies between 0 and 1, not {self.far}")
+
+
+@dataclass(frozen=True)
+class PercentileRule:
+    """The similarity of vectors that lie `factor` times a percentile of the distances within
+    identities apart.
+
+    Distances are Euclidean, between unit vectors: d^2 = 2 - 2 s. ValueError for a percentile
+    outside 0 to 100 and a factor that is not positive.
+    """
+
+    percentile: float = 95.0
+    factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.percentile <= 100:
+            raise ValueError(f"a percentile lies above 0 and up to 100, not {self.percentile}")
+        if not 0 < self.factor < float("inf"):
+            raise ValueError(f"the factor must be positive, not {self.factor}")
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """Intervals hold the middle share `confidence` of what `samples` resamples from `seed` give."""
+
+    samples: int = 1000
+    seed: int = 0
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise ValueError(f"at least one sample is needed, not {self.samples}")
+        if self.seed < 0:
+            raise ValueError(f"the seed must be at least 0, not {self.seed}")
+        if not 0 < self.confidence < 1:
+            raise ValueError(f"the confidence lies between 0 and 1, not {self.confidence}")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """From `low` to `high`."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A threshold, and the shares of negative pairs (`far`) and positive pairs (`tar`) it accepts.
+
+    `threshold_interval` is where the rule puts the threshold in the resamples, `far_interval` and
+    `tar_interval` what this very threshold accepts of them. `identities` are those of the queries.
+    """
+
+    threshold: float
+    threshold_interval: Interval
+    far: float
+    far_interval: Interval
+    false_matches: int
+    tar: float
+    tar_interval: Interval
+    positives: int
+    negatives: int
+    identities: int
+
+
+def calibrate(
+    queries: NDArray[np.float32] | FeatureRows,
+    query_labels: Labels,
+    gallery: NDArray[np.float32] | FeatureRows,
+    gallery_labels: Labels,
+    rule: FarRule | PercentileRule,
+    resampling: Resampling | None = None,
+    *,
+    tiling: Tiling | None = None,
+) -> Threshold | None:
+    """The threshold of a rule over all pairs of a query of an identity and a row kept for it.
+
+    Positives are the pairs of `ranking.matches`; negatives all others but junk. None where there
+    is no positive pair, no negative one, or too few of these to measure the rate. Both features
+    must be unit vectors. Memory is Q x D, Q x 1,025 counts, and a tile in each thread.
+    """
+    queries, gallery = as_rows(queries), as_rows(gallery)
+    found = matches(queries, query_labels, gallery, gallery_labels)
+    asked = np.flatnonzero(query_labels.identity > DISTRACTOR)
+    totals = negatives_of(query_labels.identity[asked], gallery_labels)
+    if not len(found.rows) or not totals.sum():
+        return None
+
+    def reached(edges: NDArray[np.float64]) -> NDArray[np.int64]:
+        return false_matches(queries, query_labels, gallery, gallery_labels, edges, tiling=tiling)
+
+    names, owner = np.unique(query_labels.identity[asked], return_inverse=True)
+    by_query = np.repeat(np.arange(len(found)), np.diff(found.offsets))
+    positive_owner = owner[np.searchsorted(asked, by_query)]
+    order = np.argsort(-found.scores, kind="stable")
+    scores = found.scores[order].astype(np.float64)
+    pairs = _Pairs(len(names), owner, totals, scores, positive_owner[order])
+    if isinstance(rule, PercentileRule):
+        point = pairs.at_percentile(rule, np.ones(len(names), np.int64))
+        edges = np.array([point])
+    else:
+        ends = _ends(queries, query_labels, gallery, gallery_labels, found, rule, tiling)
+        if ends is None:
+            return None
+        point, edges = ends[0], _around(*ends)
+    return _resampled(pairs, rule, point, edges, reached, resampling or Resampling())
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """The pairs of every query identity, numbered from 0.
+
+    `owner` `[Q]` is the identity of each query and `negatives` `[Q]` its negative pairs;
+    `positives` float64 `[P]`, descending, are the similarities of the positive pairs,
+    `positive_owner` `[P]` their identities.
+    """
+
+    identities: int
+    owner: NDArray[np.int64]
+    negatives: NDArray[np.int64]
+    positives: NDArray[np.float64]
+    positive_owner: NDArray[np.int64]
+
+    def at_percentile(self, rule: PercentileRule, weights: NDArray[np.int64]) -> float:
+        """The threshold of the percentile rule, each identity counted `weights` `[I]` times."""
+        cumulated = np.cumsum(weights[self.positive_owner])
+        if cumulated[-1] == 0:
+            return float("nan")
+        place = np.searchsorted(cumulated, rule.percentile / 100 * cumulated[-1], "left")
+        squared = max(0.0, 2 - 2 * float(self.positives[place])) * rule.factor**2
+        return max(-1.0, 1 - squared / 2)
+
+    def positives_reaching(self, thresholds: NDArray[np.float64]) -> NDArray[np.int64]:
+        """How many positives of each identity reach each threshold, int64 `[I, T]`."""
+        place = np.searchsorted(thresholds, self.positives, "right") - 1
+        counts = np.zeros((self.identities, len(thresholds)), np.int64)
+        reached = place >= 0
+        np.add.at(counts, (self.positive_owner[reached], place[reached]), 1)
+        return np.cumsum(counts[:, ::-1], axis=1)[:, ::-1]
+
+    def by_identity(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Values of queries `[Q, ...]` added up by identity `[I, ...]`."""
+        total = np.zeros((self.identities, *values.shape[1:]), np.int64)
+        np.add.at(total, self.owner, values)
+        return total
+
+
+def against_itself(labels: Labels) -> Labels:
+    """The labels of a set that is compared with itself: rows of unknown camera get one each.
+
+    So no row is its own match, as it would be were its camera equal to no other.
+
+    >>> against_itself(Labels(np.array([7, 7]), np.array([3, NO_CAMERA]))).camera
+    array([3, 5])
+    """
+    unknown = labels.camera == NO_CAMERA
+    apart = labels.camera.max(initial=NO_CAMERA) + 1 + np.arange(len(labels))
+    return Labels(labels.identity, np.where(unknown, apart, labels.camera))
+
+
+def sample_identities(identity: NDArray[np.int64], rows: int, seed: int) -> NDArray[np.int64]:
+    """Positions, ascending, of the rows of some whole identities: at most `rows`, or one identity.
+
+    Identities are taken in a random order from `seed` until the next would be too many; rows
+    without an identity are not taken.
+    """
+    names, owner, sizes = np.unique(
+        identity[identity > DISTRACTOR], return_inverse=True, return_counts=True
+    )
+    order = np.random.default_rng(seed).permutation(len(names))
+    fit = max(1, int(np.searchsorted(np.cumsum(sizes[order]), rows, "right")))
+    taken = np.zeros(len(names), bool)
+    taken[order[:fit]] = True
+    return np.flatnonzero(identity > DISTRACTOR)[taken[owner]]
+
+
+def _ends(
+    queries: FeatureRows,
+    query_labels: Labels,
+    gallery: FeatureRows,
+    gallery_labels: Labels,
+    found: RankCounts,
+    rule: FarRule,
+    tiling: Tiling | None,
+) -> tuple[float, float] | None:
+    """The threshold at the wanted rate, and that at a rate as high as resamples may need."""
+    rates = [rule.far, max(rule.far, min(0.5, _WIDEST * rule.far))]
+    figures = settle(
+        found.scores,
+        lambda settled: count_negatives(
+            queries, query_labels, gallery, gallery_labels, settled, tiling=tiling
+        ),
+        margin(gallery.dimension),
+        rates,
+    )
+    if figures is None or figures.points[0] is None or figures.points[-1] is None:
+        return None
+    return figures.points[0].threshold, figures.points[-1].threshold
+
+
+def _around(point: float, least: float) -> NDArray[np.float64]:
+    """Thresholds that resamples may get, ascending: from `least` to 1, the denser the nearer they
+    are to `point`, so that an interval is told to some hundredths of its own width.
+    """
+    share = np.geomspace(_FINEST, 1, _STEPS)
+    return np.unique(
+        [*(point - (point - least) * share), point, *(point + (_BEYOND - point) * share)]
+    )
+
+
+def _resampled(
+    pairs: _Pairs,
+    rule: FarRule | PercentileRule,
+    point: float,
+    edges: NDArray[np.float64],
+    reached: Callable[[NDArray[np.float64]], NDArray[np.int64]],
+    resampling: Resampling,
+) -> Threshold:
+    """The figures of the threshold `point`, one of `edges`, with their intervals."""
+    # float64 counts exactly up to 2^53, and is multiplied faster than whole numbers are.
+    false = pairs.by_identity(reached(edges)).astype(np.float64)
+    true = pairs.positives_reaching(edges).astype(np.float64)
+    negatives, positives = (
+        pairs.by_identity(pairs.negatives),
+        np.bincount(pairs.positive_owner, minlength=pairs.identities),
+    )
+    at = int(np.searchsorted(edges, point))
+    rng = np.random.default_rng(resampling.seed)
+    thresholds, fars, tars = [], [], []
+    for start, stop in blocks(resampling.samples, _AT_ONCE):
+        chances = np.full(pairs.identities, 1 / pairs.identities)
+        weights = rng.multinomial(pairs.identities, chances, size=stop - start)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            far = (weights @ false) / (weights @ negatives)[:, None]
+            tars.append((weights @ true[:, at]) / (weights @ positives))
+        fars.append(far[:, at])
+        if isinstance(rule, PercentileRule):
+            thresholds.append(np.array([pairs.at_percentile(rule, each) for each in weights]))
+        else:
+            least = edges[(far <= rule.far).argmax(axis=1)]
+            # Without a negative pair in the resample no threshold is the least.
+            thresholds.append(np.where(np.isnan(far[:, at]), np.nan, least))
+    return Threshold(
+        threshold=point,
+        threshold_interval=_middle(thresholds, resampling),
+        far=float(false[:, at].sum() / negatives.sum()),
+        far_interval=_middle(fars, resampling),
+        false_matches=int(false[:, at].sum()),
+        tar=float(true[:, at].sum() / positives.sum()),
+        tar_interval=_middle(tars, resampling),
+        positives=int(positives.sum()),
+        negatives=int(negatives.sum()),
+        identities=pairs.identities,
+    )
+
+
+def _middle(values: list[NDArray[np.float64]], resampling: Resampling) -> Interval:
+    """The interval that leaves out as many samples below as above; those without a value count
+    not."""
+    out = 50 * (1 - resampling.confidence)
+    low, high = np.nanpercentile(np.concatenate(values), [out, 100 - out])
+    return Interval(float(low), float(high))

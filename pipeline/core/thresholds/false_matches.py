@@ -1,0 +1,100 @@
+"""How many negative pairs of each query reach each of some thresholds: exact, in one pass."""
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from pipeline.core.blocks import FeatureRows, Product, Tiling, as_rows, blocks, read_ahead
+from pipeline.core.evaluation.ranking import DISTRACTOR, JUNK, Labels
+from pipeline.core.products.kernels import longest, product_slack, score
+from pipeline.core.products.masks import at_least, first_bit
+
+
+def negatives_of(own: NDArray[np.int64], gallery: Labels) -> NDArray[np.int64]:
+    """How many kept gallery rows `[Q]` have another identity than each of the identities `[Q]`."""
+    kept = np.sort(gallery.identity[gallery.identity != JUNK])
+    same = np.searchsorted(kept, own, "right") - np.searchsorted(kept, own, "left")
+    return (len(kept) - same).astype(np.int64)
+
+
+def false_matches(
+    queries: NDArray[np.float32] | FeatureRows,
+    query_labels: Labels,
+    gallery: NDArray[np.float32] | FeatureRows,
+    gallery_labels: Labels,
+    thresholds: NDArray[np.float64],
+    *,
+    tiling: Tiling | None = None,
+) -> NDArray[np.int64]:
+    """How many negatives of each query of an identity reach each threshold, int64 `[Q, T]`: exact.
+
+    `thresholds` ascend. One pass over the gallery; most pairs below the first threshold cost one
+    look at a product. ValueError for features that are not finite.
+
+    >>> three = np.array([[1, 0], [0.8, 0.6], [0, 1]], np.float32)
+    >>> false_matches(three[:1], Labels(np.array([7]), np.array([0])),
+    ...               three, Labels(np.array([7, 0, 5]), np.array([1, 1, 1])), np.array([-1, 0.5]))
+    array([[2, 1]])
+    """
+    queries, gallery = as_rows(queries), as_rows(gallery)
+    tiling = tiling or Tiling()
+    asked = np.flatnonzero(query_labels.identity > DISTRACTOR)
+    wanted, own = queries.take(asked), query_labels.identity[asked]
+    counts = np.zeros((len(wanted), len(thresholds)), np.int64)
+    product, reach = Product(), _reach(wanted, "query")
+    with tiling.workers() as run:
+        runs = blocks(len(gallery), tiling.gallery_block)
+        for start, stop, block in read_ahead(gallery, runs):
+            identity = gallery_labels.identity[start:stop]
+            slack = product_slack(gallery.dimension, reach, _reach(block, "gallery"))
+
+            def count(
+                a: int,
+                b: int,
+                block: NDArray[np.float32] = block,
+                identity: NDArray[np.int64] = identity,
+                slack: np.float32 = slack,
+            ) -> None:
+                tile = product(wanted[a:b], block)
+                _count_tile(
+                    tile, wanted[a:b], block, slack, own[a:b], identity, thresholds, counts[a:b]
+                )
+
+            run(count, blocks(len(wanted), tiling.query_block))
+    return np.cumsum(counts[:, ::-1], axis=1)[:, ::-1]
+
+
+def _reach(rows: NDArray[np.float32], what: str) -> float:
+    reach = longest(rows)
+    # No pair would reach a threshold less a slack that is no number.
+    if not np.isfinite(reach):
+        raise ValueError(f"{what} features must be finite")
+    return reach
+
+
+@njit(nogil=True, cache=True)
+def _count_tile(
+    tile: NDArray[np.float32],
+    queries: NDArray[np.float32],
+    gallery: NDArray[np.float32],
+    slack: np.float32,
+    own: NDArray[np.int64],
+    identity: NDArray[np.int64],
+    thresholds: NDArray[np.float64],
+    counts: NDArray[np.int64],
+) -> None:
+    """Count a tile's negatives at the greatest threshold that each reaches."""
+    least = np.float32(thresholds[0]) - slack
+    for i in range(tile.shape[0]):
+        line = tile[i]
+        for start in range(0, line.shape[0], 64):
+            near = at_least(line, start, least)
+            while near != 0:
+                column = start + first_bit(near)
+                near &= near - np.uint64(1)
+                if identity[column] == own[i] or identity[column] == JUNK:
+                    continue
+                exact = np.float64(score(queries[i], gallery[column]))
+                place = np.searchsorted(thresholds, exact, "right") - 1
+                if place >= 0:
+                    counts[i, place] += 1

@@ -1,0 +1,222 @@
+"""How similar rows are that do not match: a histogram of all negative pairs, exact where asked.
+
+A negative is a query of an identity and a kept gallery row of another one: junk is left out,
+distractors are in. Similarities are read in steps of 2^-24, rounded down, which is finer than the
+rounding of a float32 dot product; 2^11 steps make a bin. A product of two blocks says in which bin
+a pair lies, but for `product_slack`. That counts the pairs far from a *settled* bin; what lies near
+one is placed by its `score`. So the number of negatives at any step of a settled bin, and above
+it, is exact and the same for any tiling, while most pairs cost one look at a product.
+"""
+
+import threading
+from dataclasses import dataclass
+from math import floor
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from pipeline.core.blocks import FeatureRows, Product, Tiling, as_rows, blocks, read_ahead
+from pipeline.core.evaluation.ranking import DISTRACTOR, JUNK, Labels
+from pipeline.core.products.kernels import longest, product_slack
+from pipeline.core.products.kernels import score as pair_score
+
+STEPS = 2**24
+"""Steps to a similarity of 1."""
+
+BIN = 2**11
+"""Steps of a bin."""
+
+_LONGEST = 1.001  # unit vectors, as float16 and rounding leave them
+_BELOW = STEPS // BIN + 64  # bins below similarity 0: down to -1, and what rounding adds
+_BINS = 2 * _BELOW
+_WIDTH = BIN / STEPS
+
+EDGES = (np.arange(_BINS + 1) - _BELOW) * BIN
+"""The least step of each bin, and of the one that would follow the last."""
+
+_PLACING = 2.0**-22  # rounding of `_place`, at most
+
+
+@dataclass(frozen=True)
+class Negatives:
+    """Counts of negative pairs by similarity; `+` adds those of disjoint parts of a gallery.
+
+    `coarse` int64 `[BINS]` counts by bin, ascending. The bins `settled` int64 `[S]`, ascending, are
+    exact, and so are the sums of all bins above each; `fine` int64 `[S, BIN]` counts their steps.
+    """
+
+    settled: NDArray[np.int64]
+    coarse: NDArray[np.int64]
+    fine: NDArray[np.int64]
+
+    @classmethod
+    def none(cls, settled: NDArray[np.int64]) -> "Negatives":
+        """Nothing counted yet."""
+        return cls(settled, np.zeros(_BINS, np.int64), np.zeros((len(settled), BIN), np.int64))
+
+    def __add__(self, other: "Negatives") -> "Negatives":
+        if not np.array_equal(self.settled, other.settled):
+            raise ValueError("counts with different settled bins cannot be added")
+        return Negatives(self.settled, self.coarse + other.coarse, self.fine + other.fine)
+
+    def __len__(self) -> int:
+        return int(self.coarse.sum())
+
+    def above(self) -> NDArray[np.int64]:
+        """How many negatives `[BINS + 1]` lie in each bin or a higher one; 0 at the end."""
+        return np.append(np.cumsum(self.coarse[::-1])[::-1], 0)
+
+    def reached(self, bin_: int) -> NDArray[np.int64]:
+        """How many negatives `[BIN + 1]` reach each step of a settled bin, and the bin after it."""
+        place = int(np.searchsorted(self.settled, bin_))
+        within = np.append(np.cumsum(self.fine[place][::-1])[::-1], 0)
+        return within + self.coarse[bin_ + 1 :].sum()
+
+
+def steps(scores: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Similarities in whole steps, rounded down.
+
+    >>> steps(np.array([1.0, 0.5, -2.0**-24 / 3], np.float32))
+    array([16777216,  8388608,       -1])
+    """
+    return np.floor(scores.astype(np.float64) * STEPS).astype(np.int64)
+
+
+def margin(dimension: int) -> int:
+    """How many bins a product of unit vectors may lie from the bin of their score."""
+    return floor((product_slack(dimension, _LONGEST, _LONGEST) + _PLACING) / _WIDTH) + 1
+
+
+def count_negatives(
+    queries: NDArray[np.float32] | FeatureRows,
+    query_labels: Labels,
+    gallery: NDArray[np.float32] | FeatureRows,
+    gallery_labels: Labels,
+    settled: NDArray[np.int64],
+    *,
+    part: tuple[int, int] | None = None,
+    tiling: Tiling | None = None,
+) -> Negatives:
+    """Count the negatives of queries with an identity, exact in the bins `settled`.
+
+    `part` limits the pass to a run of gallery rows. Memory is Q x D, and a tile and the counts in
+    each thread. ValueError for features that are no unit vectors.
+
+    >>> three = np.array([[1, 0], [0.8, 0.6], [0, 1]], np.float32)
+    >>> found = count_negatives(three[:1], Labels(np.array([7]), np.array([0])),
+    ...                         three, Labels(np.array([7, 0, -1]), np.array([1, 1, 1])),
+    ...                         np.empty(0, np.int64))
+    >>> len(found)  # the match and the junk are none
+    1
+    """
+    queries, gallery = as_rows(queries), as_rows(gallery)
+    tiling = tiling or Tiling()
+    first, last = part or (0, len(gallery))
+    asked = np.flatnonzero(query_labels.identity > DISTRACTOR)
+    wanted, own = queries.take(asked), query_labels.identity[asked]
+    _check_length(wanted, "query")
+    slot = np.full(_BINS, -1, np.int32)
+    slot[settled] = np.arange(len(settled), dtype=np.int32)
+    near = _widened(settled, margin(gallery.dimension))
+    product, counters = Product(), _Counters(settled)
+    with tiling.workers() as run:
+        for start, stop, block in read_ahead(gallery, blocks(last, tiling.gallery_block, first)):
+            identity = gallery_labels.identity[start:stop]
+            if (identity == JUNK).any():
+                block = np.ascontiguousarray(block[identity != JUNK])
+                identity = identity[identity != JUNK]
+            _check_length(block, "gallery")
+            order = np.argsort(identity, kind="stable")
+            low = np.searchsorted(identity[order], own, "left")
+            high = np.searchsorted(identity[order], own, "right")
+
+            def count(
+                a: int,
+                b: int,
+                block: NDArray[np.float32] = block,
+                identity: NDArray[np.int64] = identity,
+                order: NDArray[np.int64] = order,
+                low: NDArray[np.int64] = low,
+                high: NDArray[np.int64] = high,
+            ) -> None:
+                mine = counters.mine()
+                _count_tile(
+                    product(wanted[a:b], block), wanted[a:b], block, own[a:b], identity,
+                    order, low[a:b], high[a:b], near, slot, mine.coarse, mine.fine,
+                )  # fmt: skip
+
+            run(count, blocks(len(wanted), tiling.query_block))
+    return counters.total()
+
+
+class _Counters:
+    """Counts of each thread, added up at the end."""
+
+    def __init__(self, settled: NDArray[np.int64]) -> None:
+        self._settled = settled
+        self._threads: dict[int, Negatives] = {}
+
+    def mine(self) -> Negatives:
+        thread = threading.get_ident()
+        if thread not in self._threads:
+            self._threads[thread] = Negatives.none(self._settled)
+        return self._threads[thread]
+
+    def total(self) -> Negatives:
+        return sum(self._threads.values(), start=Negatives.none(self._settled))
+
+
+def _check_length(rows: NDArray[np.float32], what: str) -> None:
+    if not longest(rows) <= _LONGEST * 1.0001:  # `longest` is rounded up by as much
+        raise ValueError(f"{what} features must be unit vectors")
+
+
+def _widened(bins: NDArray[np.int64], by: int) -> NDArray[np.bool_]:
+    """A mask `[BINS]` of the bins at most `by` away from one of `bins`."""
+    mask = np.zeros(_BINS, bool)
+    for shift in range(-by, by + 1):
+        mask[np.clip(bins + shift, 0, _BINS - 1)] = True
+    return mask
+
+
+@njit(nogil=True, inline="always")
+def _place(similarity: np.float32) -> np.int64:
+    """The bin of a product, which rounding may have moved."""
+    return np.int64((similarity + np.float32(_BELOW * _WIDTH)) * np.float32(1 / _WIDTH))
+
+
+@njit(nogil=True, cache=True)
+def _count_tile(
+    tile: NDArray[np.float32],
+    queries: NDArray[np.float32],
+    gallery: NDArray[np.float32],
+    own: NDArray[np.int64],
+    identity: NDArray[np.int64],
+    order: NDArray[np.int64],
+    low: NDArray[np.int64],
+    high: NDArray[np.int64],
+    near: NDArray[np.bool_],
+    slot: NDArray[np.int32],
+    coarse: NDArray[np.int64],
+    fine: NDArray[np.int64],
+) -> None:
+    """Count a tile's pairs by bin; those of the query's own identity are taken out again.
+
+    They are the rows `order[low[i] : high[i]]` of the block.
+    """
+    for i in range(tile.shape[0]):
+        line = tile[i]
+        for column in range(line.shape[0]):
+            bin_ = _place(line[column])
+            coarse[bin_] += 1
+            if near[bin_] and identity[column] != own[i]:
+                exact = np.float64(pair_score(queries[i], gallery[column]))
+                step = np.int64(np.floor(exact * STEPS))
+                coarse[bin_] -= 1
+                bin_ = step // BIN + _BELOW
+                coarse[bin_] += 1
+                if slot[bin_] >= 0:
+                    fine[slot[bin_], step % BIN] += 1
+        for place in range(low[i], high[i]):
+            coarse[_place(line[order[place]])] -= 1

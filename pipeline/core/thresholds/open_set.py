@@ -1,0 +1,204 @@
+"""Open-set figures: how many matches a threshold accepts, and how many others with them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.core.blocks import FeatureRows, Tiling, as_rows
+from pipeline.core.evaluation.ranking import Labels, matches
+from pipeline.core.thresholds.negatives import (
+    BIN,
+    EDGES,
+    STEPS,
+    Negatives,
+    count_negatives,
+    margin,
+    steps,
+)
+
+RATES = tuple(float(f"{digit}e-{n}") for n in range(6, 0, -1) for digit in (1, 2, 5))[:-1]
+"""False-accept rates of a whole evaluation: 1e-6, 2e-6, 5e-6, 1e-5, ... 0.2."""
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A threshold and what reaches it: the shares `far` of negatives and `tar` of positives.
+
+    `wanted` is the false-accept rate that was asked for. `threshold` is the least similarity, in
+    steps of 2^-24, at which no greater share of the negatives is accepted; `false_accepts` are
+    those negatives.
+    """
+
+    wanted: float
+    threshold: float
+    false_accepts: int
+    far: float
+    tar: float
+
+
+@dataclass(frozen=True)
+class OpenSet:
+    """Figures of accepting pairs by a threshold on their similarity; a match is a positive.
+
+    `points` go with the rates below 1 that were asked for, ascending; None where a rate is finer
+    than one of the negatives, and cannot be measured. `equal_error_rate` is where the ROC
+    polygon crosses FAR = 1 - TAR, and `equal_error_threshold` the least threshold that rejects no
+    smaller share of positives than it accepts of negatives.
+    """
+
+    positives: int
+    negatives: int
+    rates: tuple[float, ...]
+    points: tuple[OperatingPoint | None, ...]
+    equal_error_rate: float
+    equal_error_threshold: float
+
+
+def open_set(
+    queries: NDArray[np.float32] | FeatureRows,
+    query_labels: Labels,
+    gallery: NDArray[np.float32] | FeatureRows,
+    gallery_labels: Labels,
+    *,
+    rates: Sequence[float] = RATES,
+    tiling: Tiling | None = None,
+) -> OpenSet | None:
+    """Open-set figures over all pairs of a query of an identity and a row kept for it: exact.
+
+    A pair is accepted where its similarity is at least the threshold. Positives are the pairs of
+    `ranking.matches`, negatives all others but junk, those of queries without a match too. None
+    where either is missing. Features must be unit vectors.
+
+    >>> four = np.array([[1, 0], [0.8, 0.6], [0.6, 0.8], [0, 1]], np.float32)
+    >>> found = open_set(four[:1], Labels(np.array([7]), np.array([0])),
+    ...                  four[1:], Labels(np.array([7, 7, 0]), np.array([1, 2, 1])), rates=[0.5])
+    >>> found.equal_error_rate, found.points  # one negative: a rate of 0.5 cannot be measured
+    (0.0, (None,))
+    """
+    queries, gallery = as_rows(queries), as_rows(gallery)
+    found = matches(queries, query_labels, gallery, gallery_labels)
+
+    def count(settled: NDArray[np.int64]) -> Negatives:
+        return count_negatives(
+            queries, query_labels, gallery, gallery_labels, settled, tiling=tiling
+        )
+
+    return settle(found.scores, count, margin(gallery.dimension), rates)
+
+
+def settle(
+    positives: NDArray[np.float32],
+    count: Callable[[NDArray[np.int64]], Negatives],
+    margin: int,
+    rates: Sequence[float] = RATES,
+) -> OpenSet | None:
+    """`open_set` from the positives' scores and a function that counts the negatives.
+
+    The first count tells near which bins the thresholds lie, the second settles those. Should a
+    threshold lie elsewhere even so, it is counted again, with ever more bins settled.
+    """
+    if not all(0 < rate < 1 for rate in rates):
+        raise ValueError(f"false-accept rates lie between 0 and 1, not {list(rates)}")
+    if not len(positives):
+        return None
+    ordered = np.sort(steps(positives))
+    settled = np.empty(0, np.int64)
+    while True:
+        negatives = count(settled)
+        if len(negatives) == 0:
+            return None
+        wanted = _wanted_bins(negatives, ordered, rates)
+        if np.isin(wanted, settled).all():
+            return _figures(negatives, ordered, rates)
+        around = wanted[:, None] + np.arange(-margin, margin + 1)
+        inside = (around >= 0) & (around < len(negatives.coarse))
+        settled = np.union1d(settled, around[inside])
+
+
+def _allowed(rate: float, negatives: int) -> int:
+    """How many negatives make up at most a share `rate`, the decimal fraction as it is written."""
+    return int(Fraction(repr(float(rate))) * negatives)
+
+
+def _wanted_bins(
+    negatives: Negatives, positives: NDArray[np.int64], rates: Sequence[float]
+) -> NDArray[np.int64]:
+    """The bins that hold the greatest negative to be rejected at each rate, and the equal error."""
+    above = negatives.above()
+    total = int(above[0])
+    allowed = [_allowed(rate, total) for rate in rates]
+    holding = [_bin_of_rank(above, number + 1) for number in allowed if number]
+    return np.unique([*holding, _equal_error_bin(above, positives)])
+
+
+def _bin_of_rank(above: NDArray[np.int64], rank: int) -> int:
+    """The bin that holds the negative of a rank, from 1 for the most similar."""
+    return len(above) - 1 - int(np.searchsorted(above[::-1], rank, "left"))
+
+
+def _equal_error_bin(above: NDArray[np.int64], positives: NDArray[np.int64]) -> int:
+    """The last bin at whose first step fewer positives are rejected than negatives accepted."""
+    accepted = above / above[0]
+    return int(np.flatnonzero(_rejected(positives, EDGES) < accepted)[-1])
+
+
+def _rejected(positives: NDArray[np.int64], thresholds: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The share of `positives`, ascending, below each threshold."""
+    return np.searchsorted(positives, thresholds, "left") / len(positives)
+
+
+def _figures(negatives: Negatives, positives: NDArray[np.int64], rates: Sequence[float]) -> OpenSet:
+    above, total = negatives.above(), len(negatives)
+    ordered = tuple(sorted(rates))
+    rate, threshold = _equal_error(negatives, _equal_error_bin(above, positives), positives)
+    return OpenSet(
+        positives=len(positives),
+        negatives=total,
+        rates=ordered,
+        points=tuple(_point(wanted, negatives, above, positives) for wanted in ordered),
+        equal_error_rate=rate,
+        equal_error_threshold=threshold / STEPS,
+    )
+
+
+def _point(
+    wanted: float,
+    negatives: Negatives,
+    above: NDArray[np.int64],
+    positives: NDArray[np.int64],
+) -> OperatingPoint | None:
+    """The threshold one step above the first negative that must be rejected, and its shares."""
+    total = int(above[0])
+    allowed = _allowed(wanted, total)
+    if not allowed:
+        return None
+    bin_ = _bin_of_rank(above, allowed + 1)
+    reached = negatives.reached(bin_)
+    step = int(np.flatnonzero(reached > allowed)[-1]) + 1
+    threshold = int(EDGES[bin_]) + step
+    return OperatingPoint(
+        wanted=wanted,
+        threshold=threshold / STEPS,
+        false_accepts=int(reached[step]),
+        far=int(reached[step]) / total,
+        tar=int((positives >= threshold).sum()) / len(positives),
+    )
+
+
+def _equal_error(
+    negatives: Negatives, bin_: int, positives: NDArray[np.int64]
+) -> tuple[float, int]:
+    """The equal-error rate, and its threshold in steps.
+
+    Between the ROC points on either side of FAR = 1 - TAR the polygon is a straight line.
+    """
+    thresholds = EDGES[bin_] + np.arange(BIN + 1)
+    far = negatives.reached(bin_) / len(negatives)
+    excess = _rejected(positives, thresholds) - far
+    after = int(np.flatnonzero(excess >= 0)[0])
+    share = excess[after] / (excess[after] - excess[after - 1])
+    rate = far[after] + share * (far[after - 1] - far[after])
+    return float(rate), int(thresholds[after])

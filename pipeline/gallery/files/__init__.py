@@ -1,0 +1,1 @@
+"""The files of a gallery and how they are written."""

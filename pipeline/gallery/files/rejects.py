@@ -1,0 +1,110 @@
+"""Rejects: the inputs that gave no row, each with its reason.
+
+The rejects of a version are one Parquet file in the folder `_rejects`, named by the hash of its
+bytes; the transaction that commits the rows names it, so rows and rejects change together or not
+at all. A path is a row or a reject, never both: the newer one replaces the older.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.errors import InputError
+from pipeline.gallery.files import storage
+from pipeline.gallery.files.schema import TIMESTAMP
+from pipeline.gallery.files.storage import GalleryDamagedError
+
+REJECT_SCHEMA = pa.schema(
+    [
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("size", pa.int64()),
+        pa.field("mtime", TIMESTAMP),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("detail", pa.string(), nullable=False),
+    ]
+)
+NO_REJECTS = 0
+
+
+def as_rejects(table: pa.Table) -> pa.Table:
+    """The table with the columns of `REJECT_SCHEMA`; raises `InputError` if one is missing,
+    wrong or null.
+    """
+    missing = [name for name in REJECT_SCHEMA.names if name not in table.column_names]
+    if missing:
+        raise InputError(f"rejects without the column {missing[0]}")
+    for field in REJECT_SCHEMA:
+        if not field.nullable and table[field.name].null_count:
+            raise InputError(f"rejects with a null {field.name}")
+    try:
+        rejects = table.select(REJECT_SCHEMA.names).cast(REJECT_SCHEMA)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(f"rejects with a wrong column: {error}") from error
+    return rejects.replace_schema_metadata(None)
+
+
+def merge(
+    present: pa.Table, new: pa.Table, row_paths: pa.ChunkedArray, forget: Iterable[str] = ()
+) -> pa.Table:
+    """The rejects after a commit, sorted by path.
+
+    Of the `present` ones those stay whose path is not in `new`, not a new row (`row_paths`), and
+    not to be forgotten.
+    """
+    if new.num_rows != pc.count_distinct(new["path"]).as_py():
+        raise InputError("two rejects have the same path")
+    gone = pa.chunked_array(
+        [*new["path"].chunks, *row_paths.chunks, pa.array(list(forget), pa.string())], pa.string()
+    )
+    kept = present.filter(pc.invert(pc.is_in(present["path"], value_set=gone)))
+    return pa.concat_tables([kept, new]).sort_by("path").combine_chunks()
+
+
+def write_rejects(root: Path, rejects: pa.Table) -> int:
+    """Keeps the rejects of a version on the disk; the number by which `read_rejects` finds them.
+
+    The number is 63 bits of the file's SHA-256, or `NO_REJECTS`.
+    """
+    if rejects.num_rows == 0:
+        return NO_REJECTS
+    folder = root / storage.REJECTS_FOLDER
+    storage.make_folder(folder)
+    temporary = storage.temporary_name(folder, "rejects")
+    try:
+        with storage.told_by_name(temporary):
+            pq.write_table(rejects, temporary, compression="zstd")
+            storage.sync_file(temporary)
+        number = _number(temporary.read_bytes())
+        storage.link_into_place(temporary, rejects_file(root, number))
+    finally:
+        temporary.unlink(missing_ok=True)
+    return number
+
+
+def read_rejects(root: Path, number: int) -> pa.Table:
+    """The rejects that `write_rejects` kept; raises `GalleryDamagedError` if its file is gone or
+    changed.
+    """
+    if number == NO_REJECTS:
+        return REJECT_SCHEMA.empty_table()
+    path = rejects_file(root, number)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise GalleryDamagedError(f"{path}: the rejects of this version are gone") from error
+    if _number(data) != number:
+        raise GalleryDamagedError(f"{path}: the file is not what was written; restore it")
+    return pq.read_table(pa.BufferReader(data), schema=REJECT_SCHEMA)
+
+
+def rejects_file(root: Path, number: int) -> Path:
+    """Where the rejects of this number are."""
+    return root / storage.REJECTS_FOLDER / f"{number:016x}.parquet"
+
+
+def _number(data: bytes) -> int:
+    return max(1, int.from_bytes(hashlib.sha256(data).digest()[:8], "big") >> 1)

@@ -1,0 +1,340 @@
+"""Unit files: the work of one unit, on the disk before anybody commits it.
+
+A unit is one Parquet file of the gallery's folder. Its rejects, if any, lie in the hidden folder
+`_units` and are written first, so that a unit file which is there is complete; a unit of rejects
+only leaves nothing but that second file. Both get their names when they are flushed and read back,
+and the metadata of each tells which unit it is.
+
+A file's name begins with the first row id of its unit. Row ids are never given twice, so a name is
+never used twice, and a leftover of an interrupted run is told from a file that a later version
+removed without opening it.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.errors import InputError
+from pipeline.gallery.files import storage
+from pipeline.gallery.files.rejects import REJECT_SCHEMA, as_rejects
+from pipeline.gallery.files.row_files import (
+    MAX_UNIT_ROWS,
+    checksum,
+    delta_statistics,
+    write_row_file,
+)
+from pipeline.gallery.files.schema import row_schema
+from pipeline.gallery.files.storage import GalleryDamagedError
+
+UNIT_KEY = b"regallery.unit"
+_UNIT_ID = re.compile(r"[A-Za-z0-9_]{1,128}")
+_UNIT_FILE = re.compile(r"(\d{12,})-[A-Za-z0-9_]+\.parquet")
+_REJECTS_FILE = re.compile(r"(\d{12,})-[A-Za-z0-9_]+\.[0-9a-f]{16}\.parquet")
+
+
+@dataclass(frozen=True)
+class UnitTarget:
+    """Where units are written and in which form; small and picklable, for the workers."""
+
+    location: str
+    fingerprint: str
+    dimension: int
+    dtype: str
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The exact schema of a unit's rows."""
+        return row_schema(self.dimension, self.dtype)
+
+
+@dataclass(frozen=True)
+class UnitRecord:
+    """A finished unit: what a worker hands to the driver, and the driver to the commit."""
+
+    unit_id: str
+    fingerprint: str
+    first_row_id: int
+    members: int
+    rows: int
+    rejects: int
+    path: str | None
+    rejects_path: str | None
+    bytes: int
+    statistics: str
+    sha256: str
+
+    @property
+    def end_row_id(self) -> int:
+        """The first row id behind this unit."""
+        return self.first_row_id + self.members
+
+
+@dataclass(frozen=True)
+class FoundUnits:
+    """What interrupted runs left: whole units, and files that are of no use with the reason."""
+
+    units: tuple[UnitRecord, ...]
+    damaged: tuple[tuple[Path, str], ...]
+    orphans: tuple[Path, ...]
+
+
+def write_unit(
+    target: UnitTarget, unit_id: str, row_ids: range, rows: pa.Table, rejects: pa.Table
+) -> UnitRecord:
+    """Keeps one unit on the disk and returns its record; the second writer of a unit gets the
+    first one's.
+
+    `row_ids` are the ids that the plan gave to the unit's members; `rows` `[n]` carry theirs,
+    ascending, in the schema `target.schema`; `rejects` hold the other members. Raises `InputError`
+    if rows and rejects are not the members.
+    """
+    rejects = as_rejects(rejects)
+    _check_unit(target, unit_id, row_ids, rows, rejects)
+    root = storage.local_root(target.location)
+    folder = root / storage.UNITS_FOLDER
+    storage.make_folder(folder)
+    stem = f"{row_ids.start:012d}-{unit_id}"
+    about = {
+        "unit_id": unit_id,
+        "fingerprint": target.fingerprint,
+        "first_row_id": row_ids.start,
+        "members": len(row_ids),
+        "rows": rows.num_rows,
+        "rejects": rejects.num_rows,
+        "rejects_path": None,
+    }
+    if rejects.num_rows:
+        name = _write_rejects(folder, stem, about, rejects)
+        about["rejects_path"] = f"{storage.UNITS_FOLDER}/{name}"
+    final = root / f"{stem}.parquet"
+    if rows.num_rows == 0:
+        first = final.name if final.exists() else str(about["rejects_path"])
+        return read_record(root, first, target)
+    temporary = storage.temporary_name(folder, stem)
+    try:
+        _write_rows(temporary, rows, about)
+        _check_footer(temporary, _footer(temporary), target, rows.num_rows)
+        if not storage.link_into_place(temporary, final):
+            return _first_writers_record(root, final, temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return read_record(root, final.name, target)
+
+
+def find_units(target: UnitTarget, next_row_id: int) -> FoundUnits:
+    """The units that were finished and not committed: those whose row ids begin at `next_row_id`
+    or later.
+
+    Each is verified (footer, row count, recipe, its rejects). A unit whose row ids overlap an
+    earlier one's is of no use either, since the two come from different plans. Changes nothing on
+    the disk.
+    """
+    root = storage.local_root(target.location)
+    whole: list[UnitRecord] = []
+    damaged: list[tuple[Path, str]] = []
+    for name in _candidates(root, next_row_id):
+        try:
+            unit = read_record(root, name, target)
+        except GalleryDamagedError as error:
+            damaged.append((root / name, str(error)))
+            continue
+        if whole and unit.first_row_id < whole[-1].end_row_id:
+            if unit.path is not None or unit.unit_id != whole[-1].unit_id:
+                reason = f"{root / name}: its row ids overlap those of unit {whole[-1].unit_id}"
+                damaged.append((root / name, reason))
+            continue
+        whole.append(unit)
+    return FoundUnits(tuple(whole), tuple(damaged), tuple(_orphans(root, whole, damaged)))
+
+
+def read_record(root: Path, name: str, target: UnitTarget, sha256: str | None = None) -> UnitRecord:
+    """The record of the unit that a file holds; raises `GalleryDamagedError` naming the file if it
+    is not whole.
+
+    The file's checksum is computed, which reads it whole, unless it is told.
+    """
+    path = root / name
+    metadata = _footer(path)
+    about = _about(path, metadata)
+    if about["fingerprint"] != target.fingerprint:
+        raise GalleryDamagedError(
+            f"{path}: the unit's recipe {about['fingerprint']} is not the gallery's"
+        )
+    is_rows = not name.startswith(storage.UNITS_FOLDER)
+    if about["rows"] + about["rejects"] != about["members"] or is_rows != (about["rows"] > 0):
+        raise GalleryDamagedError(f"{path}: rows and rejects are not the unit's members")
+    if is_rows:
+        _check_footer(path, metadata, target, about["rows"])
+        if about["rejects"]:
+            _check_rows(root / about["rejects_path"], about["rejects"])
+    else:
+        about["rejects_path"] = name
+        _check_rows(path, about["rejects"])
+    return UnitRecord(
+        **about,
+        path=name if is_rows else None,
+        bytes=path.stat().st_size if is_rows else 0,
+        statistics=delta_statistics(metadata) if is_rows else "",
+        sha256=(sha256 or checksum(path)) if is_rows else "",
+    )
+
+
+def _check_unit(
+    target: UnitTarget, unit_id: str, row_ids: range, rows: pa.Table, rejects: pa.Table
+) -> None:
+    if not _UNIT_ID.fullmatch(unit_id):
+        raise InputError(f"unit id {unit_id!r}: letters, digits and _ only, at most 128")
+    if row_ids.step != 1 or row_ids.start < 0 or not 1 <= len(row_ids) <= MAX_UNIT_ROWS:
+        raise InputError(f"unit {unit_id}: {row_ids} is no run of 1 to {MAX_UNIT_ROWS} row ids")
+    if rows.num_rows + rejects.num_rows != len(row_ids):
+        raise InputError(
+            f"unit {unit_id}: {rows.num_rows} rows and {rejects.num_rows} rejects of "
+            f"{len(row_ids)} members"
+        )
+    if not rows.schema.equals(target.schema):
+        raise InputError(f"unit {unit_id}: {_difference(rows.schema, target.schema)}")
+    for name in ("row_id", "path", "feature"):
+        if rows[name].null_count:
+            raise InputError(f"unit {unit_id}: a row with a null {name}")
+    ids = rows["row_id"].to_numpy()
+    if rows.num_rows and (
+        ids[0] not in row_ids or ids[-1] not in row_ids or (ids[1:] <= ids[:-1]).any()
+    ):
+        raise InputError(f"unit {unit_id}: row ids must ascend within {row_ids}")
+    paths = pa.chunked_array([*rows["path"].chunks, *rejects["path"].chunks], pa.string())
+    if pc.count_distinct(paths).as_py() != len(row_ids):
+        raise InputError(f"unit {unit_id}: two members have the same path")
+
+
+def _difference(found: pa.Schema, wanted: pa.Schema) -> str:
+    for field in wanted:
+        if field.name not in found.names:
+            return f"the column {field.name} is missing"
+        if not found.field(field.name).equals(field):
+            return f"the column {_kind(found.field(field.name))} should be {_kind(field)}"
+    return f"the columns are {', '.join(found.names)}; they should be {', '.join(wanted.names)}"
+
+
+def _kind(field: pa.Field) -> str:
+    return f"{field.name}: {field.type}{'' if field.nullable else ' not null'}"
+
+
+def _write_rows(path: Path, rows: pa.Table, about: dict[str, Any]) -> None:
+    write_row_file(path, rows.replace_schema_metadata({UNIT_KEY: json.dumps(about).encode()}))
+
+
+def _write_rejects(folder: Path, stem: str, about: dict[str, Any], rejects: pa.Table) -> str:
+    """Keeps a unit's rejects under a name that tells their content, so that no writer changes
+    another's.
+    """
+    temporary = storage.temporary_name(folder, stem)
+    try:
+        described = rejects.replace_schema_metadata({UNIT_KEY: json.dumps(about).encode()})
+        with storage.told_by_name(temporary):
+            pq.write_table(described, temporary, compression="zstd")
+            storage.sync_file(temporary)
+        digest = hashlib.sha256(temporary.read_bytes()).hexdigest()[:16]
+        name = f"{stem}.{digest}.parquet"
+        storage.link_into_place(temporary, folder / name)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return name
+
+
+def _first_writers_record(
+    root: Path, final: Path, temporary: Path, target: UnitTarget
+) -> UnitRecord:
+    """The record of the file that was there first; a damaged one is replaced by ours.
+
+    No version can point to a damaged file of this name: the unit's row ids were never committed.
+    """
+    try:
+        return read_record(root, final.name, target)
+    except GalleryDamagedError:
+        temporary.replace(final)
+        storage.sync_folder(final.parent)
+        return read_record(root, final.name, target)
+
+
+def _footer(path: Path) -> pq.FileMetaData:
+    try:
+        return pq.read_metadata(path)
+    except FileNotFoundError as error:
+        raise GalleryDamagedError(f"{path}: the file is gone") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise GalleryDamagedError(f"{path}: no whole Parquet file ({error})") from error
+
+
+def _about(path: Path, metadata: pq.FileMetaData) -> dict[str, Any]:
+    """What a unit's file tells of itself."""
+    text = (metadata.metadata or {}).get(UNIT_KEY)
+    try:
+        about = json.loads(text or b"")
+    except ValueError as error:
+        raise GalleryDamagedError(f"{path}: the file does not tell which unit it is") from error
+    wanted = UnitRecord.__dataclass_fields__.keys() - {"path", "bytes", "statistics", "sha256"}
+    if not isinstance(about, dict) or about.keys() != wanted:
+        raise GalleryDamagedError(f"{path}: the file does not tell which unit it is")
+    return about
+
+
+def _check_footer(path: Path, metadata: pq.FileMetaData, target: UnitTarget, rows: int) -> None:
+    if metadata.num_rows != rows:
+        raise GalleryDamagedError(f"{path}: {metadata.num_rows} rows where {rows} were written")
+    if not metadata.schema.to_arrow_schema().equals(target.schema):
+        raise GalleryDamagedError(f"{path}: the columns are not the gallery's")
+
+
+def _check_rows(path: Path, rows: int) -> None:
+    found = _footer(path)
+    if found.num_rows != rows or found.schema.names != REJECT_SCHEMA.names:
+        raise GalleryDamagedError(f"{path}: {found.num_rows} rejects where {rows} were written")
+
+
+def _candidates(root: Path, next_row_id: int) -> list[str]:
+    """Files of uncommitted units by first row id; rows before rejects of the same unit."""
+    names: list[tuple[int, bool, str]] = []
+    for path in _files(root):
+        match = _UNIT_FILE.fullmatch(path.name)
+        if match and int(match[1]) >= next_row_id:
+            names.append((int(match[1]), False, path.name))
+    for path in _files(root / storage.UNITS_FOLDER):
+        match = _REJECTS_FILE.fullmatch(path.name)
+        if match and int(match[1]) >= next_row_id and _is_whole_unit(path):
+            names.append((int(match[1]), True, f"{storage.UNITS_FOLDER}/{path.name}"))
+    return [name for _, _, name in sorted(names)]
+
+
+def _is_whole_unit(path: Path) -> bool:
+    """Whether a file of rejects is all there is of its unit, or cannot be read (and is to be
+    told).
+    """
+    try:
+        return _about(path, _footer(path))["rows"] == 0
+    except GalleryDamagedError:
+        return True
+
+
+def _orphans(
+    root: Path, units: Iterable[UnitRecord], damaged: Iterable[tuple[Path, str]]
+) -> Iterator[Path]:
+    """Files of the hidden folder that no found unit needs: half-written ones, losers', those of
+    committed units.
+    """
+    needed = {root / unit.rejects_path for unit in units if unit.rejects_path}
+    told = {path for path, _ in damaged}
+    for path in _files(root / storage.UNITS_FOLDER):
+        if path not in needed and path not in told:
+            yield path
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []

@@ -1,0 +1,196 @@
+"""A version of a gallery for other tools, in the formats that they read."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from pipeline.errors import InputError
+from pipeline.gallery.files import storage
+from pipeline.gallery.formats import faiss_files, fastreid_files, mat_files
+from pipeline.gallery.table import Gallery
+
+FEATURES_FILE = "features.npy"
+ROWS_FILE = "rows.csv"
+PARQUET_FILE = "rows.parquet"
+MAT_FILE = "pytorch_result.mat"
+FAISS_FILE = "gallery.faiss"
+FASTREID_FOLDER = "fast-reid"
+ABOUT_FILE = "gallery.json"
+FORMATS = ("npy", "parquet", "mat", "fast-reid", "faiss")
+_FILES = (FEATURES_FILE, ROWS_FILE, PARQUET_FILE, MAT_FILE, FAISS_FILE, FASTREID_FOLDER)
+_BLOCK_BYTES = 64 << 20
+_CSV_ROWS = 100_000
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote: its files, and how many rows of which dimension and version."""
+
+    files: tuple[str, ...]
+    rows: int
+    dimension: int
+    version: int
+
+
+def export(
+    gallery: Gallery,
+    out: str,
+    format: str = "npy",  # noqa: A002 (the flag's name)
+    query: Gallery | None = None,
+) -> Exported:
+    """Writes a version to the folder `out`, rows in row-id order.
+
+    `npy`: `features.npy` (float32 `[N, D]`) and `rows.csv` (all other columns; times in ISO 8601,
+    hashes in hexadecimal, unknown values empty). `parquet`: `rows.parquet` with the feature as
+    list<float>. `mat`: `pytorch_result.mat` as layumi's evaluation reads it, `query` included.
+    `fast-reid`: a folder of one `.npy` file an image. `faiss`: `gallery.faiss`, a flat index of
+    inner products, and `rows.csv`. All: `gallery.json`, which names the gallery, version and
+    recipe, and tells whether the export is complete. The files get their names when they are
+    whole. Raises `InputError` if the folder holds anything but an earlier export, and where the
+    format cannot hold the gallery.
+    """
+    if format not in FORMATS:
+        raise InputError(f"--format {format!r} is unknown: choose one of {', '.join(FORMATS)}")
+    if query is not None and format != "mat":
+        raise InputError("--query goes with --format mat alone, which holds queries and gallery")
+    writers, names = _writers(gallery, format, query)
+    folder = _free_folder(out)
+    storage.write_whole(folder / ABOUT_FILE, partial(_write_about, gallery, False))
+    if (folder / FASTREID_FOLDER).exists():
+        shutil.rmtree(folder / FASTREID_FOLDER)
+    storage.delete_files([*(folder / name for name in _FILES), *_cut_off(folder)])
+    if names:
+        storage.make_folder(folder / FASTREID_FOLDER)
+        fastreid_files.write_files(gallery, names, folder / FASTREID_FOLDER)
+    for name, write in writers.items():
+        storage.write_whole(folder / name, partial(write, gallery))
+    storage.write_whole(folder / ABOUT_FILE, partial(_write_about, gallery, True))
+    made = [*([FASTREID_FOLDER] if names else []), *writers, ABOUT_FILE]
+    files = tuple(str(Path(out, name)) for name in made)
+    return Exported(files, gallery.count, gallery.dimension, gallery.version)
+
+
+def _writers(
+    gallery: Gallery,
+    format: str,  # noqa: A002 (the flag's name)
+    query: Gallery | None,
+) -> tuple[dict[str, Callable[[Gallery, Path], None]], list[str]]:
+    """The files of a format and what writes them, or the names of fast-reid's; checked before
+    anything is written.
+    """
+    if format == "npy":
+        return {FEATURES_FILE: _write_features, ROWS_FILE: _write_csv}, []
+    if format == "parquet":
+        return {PARQUET_FILE: _write_parquet}, []
+    if format == "fast-reid":
+        return {}, fastreid_files.file_names(gallery)
+    if format == "faiss":
+        faiss_files.load_faiss()
+        return {FAISS_FILE: faiss_files.write_index, ROWS_FILE: _write_csv}, []
+    if query is None:
+        raise InputError("--format mat holds queries and gallery: give --query too")
+    for side in (query, gallery):
+        mat_files.check_size(side)
+    return {MAT_FILE: partial(mat_files.write_mat, query)}, []
+
+
+def _free_folder(out: str) -> Path:
+    """The folder, made if need be; `InputError` if it holds what no export wrote."""
+    folder = storage.local_root(out)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: this is a file; --out needs a folder")
+    storage.make_folder(folder)
+    own = {path.name for path in _cut_off(folder)}
+    if _is_export(folder / ABOUT_FILE):
+        own |= {*_FILES, ABOUT_FILE}
+    others = sorted(path.name for path in folder.iterdir() if path.name not in own)
+    if others:
+        raise InputError(
+            f"{folder}: the folder holds other files ({others[0]}); give a new or an empty folder"
+        )
+    return folder
+
+
+def _cut_off(folder: Path) -> list[Path]:
+    """What exports that were killed left half-written."""
+    return [path for name in (*_FILES, ABOUT_FILE) for path in storage.cut_off(folder, name)]
+
+
+def _is_export(about: Path) -> bool:
+    """Whether an export wrote this `gallery.json`."""
+    try:
+        return "regallery_export" in json.loads(about.read_bytes())
+    except (FileNotFoundError, ValueError, TypeError):
+        return False
+
+
+def _blocks(gallery: Gallery) -> list[tuple[int, int]]:
+    """Runs of positions whose features take a bounded number of bytes."""
+    size = max(1, _BLOCK_BYTES // (4 * gallery.dimension))
+    return [(start, min(start + size, gallery.count)) for start in range(0, gallery.count, size)]
+
+
+def _write_features(gallery: Gallery, path: Path) -> None:
+    # Plain writes: a full disk is an error there, and kills the process in mapped memory.
+    shape = (gallery.count, gallery.dimension)
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    features = gallery.features()
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for start, stop in _blocks(gallery):
+            file.write(features.read(start, stop).astype("<f4", copy=False).data)
+
+
+def _write_csv(gallery: Gallery, path: Path) -> None:
+    rows = gallery.rows()
+    with pyarrow.csv.CSVWriter(path, _as_text(rows.schema.empty_table()).schema) as writer:
+        for start in range(0, rows.num_rows, _CSV_ROWS):
+            writer.write_table(_as_text(rows.slice(start, _CSV_ROWS)))
+
+
+def _as_text(rows: pa.Table) -> pa.Table:
+    """Times and hashes as text; all else as it is."""
+    for index, field in enumerate(rows.schema):
+        if pa.types.is_timestamp(field.type):
+            text = pc.strftime(rows[field.name], format="%Y-%m-%dT%H:%M:%SZ")
+            rows = rows.set_column(index, field.name, text)
+        elif pa.types.is_fixed_size_binary(field.type):
+            values = [value and value.hex() for value in rows[field.name].to_pylist()]
+            rows = rows.set_column(index, field.name, pa.array(values, pa.string()))
+    return rows
+
+
+def _write_parquet(gallery: Gallery, path: Path) -> None:
+    rows, features = gallery.rows(), gallery.features()
+    kind = pa.list_(pa.field("element", pa.float32(), nullable=False))
+    schema = rows.schema.append(pa.field("feature", kind, nullable=False))
+    with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=["camera"]) as writer:
+        for start, stop in _blocks(gallery):
+            values = pa.array(features.read(start, stop).ravel())
+            offsets = np.arange(stop - start + 1, dtype=np.int32) * gallery.dimension
+            lists = pa.ListArray.from_arrays(pa.array(offsets), values, type=kind)
+            part = rows.slice(start, stop - start)
+            writer.write_table(part.append_column(schema.field("feature"), lists))
+
+
+def _write_about(gallery: Gallery, complete: bool, path: Path) -> None:
+    about = {
+        "regallery_export": 1,
+        "complete": complete,
+        "gallery": gallery.location,
+        "version": gallery.version,
+        "rows": gallery.count,
+        "dimension": gallery.dimension,
+        "fingerprint": gallery.fingerprint,
+        "recipe": gallery.recipe_json,
+    }
+    path.write_text(json.dumps(about, indent=2) + "\n")

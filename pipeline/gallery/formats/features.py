@@ -1,0 +1,118 @@
+"""Features that another tool made, brought into a gallery of their own."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.core.blocks import blocks
+from pipeline.core.vectors import faults, normalize
+from pipeline.errors import InputError
+from pipeline.gallery.files.rejects import REJECT_SCHEMA
+from pipeline.gallery.files.row_files import MAX_UNIT_ROWS
+from pipeline.gallery.files.schema import encode_features
+from pipeline.gallery.files.unit_files import UnitRecord, write_unit
+from pipeline.gallery.log.lock import Lock
+from pipeline.gallery.table import Gallery
+
+
+class RawFeatures(Protocol):
+    """Features `[N, D]` of any length, as another tool wrote them, read a block at a time."""
+
+    @property
+    def dimension(self) -> int:
+        """D."""
+        ...
+
+    def __len__(self) -> int:
+        """N."""
+        ...
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows `start` to `stop`, floating-point `[stop - start, D]`."""
+        ...
+
+
+@dataclass(frozen=True)
+class MatrixFeatures:
+    """The rows of one matrix `[N, D]`, in memory or mapped; `source` names it in an error.
+
+    Raises InputError where it is no floating-point matrix with a row and a column.
+    """
+
+    matrix: NDArray[Any]
+    source: str
+
+    def __post_init__(self) -> None:
+        shape = self.matrix.shape
+        if self.matrix.dtype.kind != "f" or len(shape) != 2 or not self.matrix.size:
+            raise InputError(
+                f"{self.source} holds {self.matrix.dtype} {list(shape)}: features are floats [N, D]"
+            )
+
+    @property
+    def dimension(self) -> int:
+        """D."""
+        return int(self.matrix.shape[1])
+
+    def __len__(self) -> int:
+        return len(self.matrix)
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows `start` to `stop`, copied."""
+        return np.array(self.matrix[start:stop])
+
+
+def read_npy(path: Path) -> MatrixFeatures:
+    """The features in one `.npy` file, mapped; InputError where it holds none."""
+    try:
+        # np.load would take anything else for a zip, or for a pickle that it advises to trust.
+        return MatrixFeatures(np.lib.format.open_memmap(path, mode="r"), str(path))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as an array: {error}") from error
+
+
+def import_rows(
+    gallery: Gallery,
+    features: RawFeatures,
+    labels: pa.Table,
+    lock: Lock,
+    progress: Callable[[int], None] = lambda _rows: None,
+) -> Gallery:
+    """The next version of an empty gallery: these features at unit length, and their labels.
+
+    `labels` has `path`, the key, and any of identity, camera, captured_at, frame; as many rows as
+    there are features. A feature without a direction (NaN, infinite, length 0) is a reject. What
+    an interrupted import left is deleted first. Memory is that of a block of rows.
+    """
+    if len(features) != len(labels):
+        raise ValueError(f"{len(features)} features do not go with {len(labels)} rows of labels")
+    gallery.clear(gallery.find_units(), lock)
+    units = []
+    for start, stop in blocks(len(features), MAX_UNIT_ROWS):
+        part = labels.slice(start, stop - start).combine_chunks()
+        units.append(_write(gallery, start, features.read(start, stop), part))
+        progress(stop - start)
+    return gallery.commit(units, run_id=f"import-{gallery.fingerprint[:16]}", lock=lock)
+
+
+def _write(gallery: Gallery, first: int, raw: NDArray[Any], labels: pa.Table) -> UnitRecord:
+    target = gallery.target
+    wrong = faults(raw)
+    good = np.array([row for row in range(len(raw)) if row not in wrong], np.int64)
+    kept = labels.take(pa.array(good))
+    columns = {field.name: pa.nulls(len(kept), field.type) for field in target.schema}
+    columns |= {name: kept[name] for name in kept.column_names}
+    columns["row_id"] = pa.array(first + good)
+    columns["feature"] = encode_features(normalize(raw[good]), target.dtype)
+    rows = pa.table(columns).select(target.schema.names).cast(target.schema)
+    rejected = labels.take(pa.array(list(wrong), pa.int64()))
+    told = {field.name: pa.nulls(len(rejected), field.type) for field in REJECT_SCHEMA}
+    told |= {"path": rejected["path"], "detail": pa.array(list(wrong.values()), pa.string())}
+    told["reason"] = pa.array(["bad-feature"] * len(rejected), pa.string())
+    rejects = pa.table(told, schema=REJECT_SCHEMA)
+    return write_unit(target, f"import{first}", range(first, first + len(raw)), rows, rejects)

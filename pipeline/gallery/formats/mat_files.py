@@ -1,0 +1,132 @@
+"""layumi's way: queries and gallery in one `pytorch_result.mat`, as its evaluation reads it.
+
+MATLAB's format 5 holds no array of 4 GiB or more.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import scipy.io
+from numpy.typing import NDArray
+from scipy.io.matlab import MatReadError
+
+from pipeline.errors import InputError
+from pipeline.gallery.formats.features import MatrixFeatures
+from pipeline.gallery.table import Gallery
+
+Part = Literal["query", "gallery"]
+LARGEST = 2**32
+"""Bytes from which on MATLAB's format 5 cannot hold an array."""
+
+
+@dataclass(frozen=True)
+class MatSide:
+    """One side of the file: features, identities int64 `[N]` and the names of the cameras."""
+
+    features: MatrixFeatures
+    identity: NDArray[np.int64]
+    camera: list[str]
+
+
+def read_mat(path: Path, part: Part) -> MatSide:
+    """The queries or the gallery of a file with `PART_f`, `PART_label` and `PART_cam`.
+
+    InputError for a file that is no format-5 MAT file, lacks one of them, or whose lengths differ.
+    """
+    names = [f"{part}_{what}" for what in ("f", "label", "cam")]
+    try:
+        found = scipy.io.loadmat(path, variable_names=names)
+    except NotImplementedError as error:
+        raise InputError(
+            f"{path} is a MATLAB 7.3 file, which is HDF5: save it in format 5, or its features as"
+            " .npy with a .csv of labels (--format npy)"
+        ) from error
+    except (OSError, ValueError, MatReadError) as error:
+        raise InputError(f"{path} cannot be read as a .mat file: {error}") from error
+    missing = [name for name in names if name not in found]
+    if missing:
+        held = ", ".join(name for name, _, _ in scipy.io.whosmat(path))
+        raise InputError(f"{path} has no {', '.join(missing)}; it holds {held}")
+    features = MatrixFeatures(found[names[0]], f"{path}: {names[0]}")
+    identity, camera = (np.ravel(found[name]) for name in names[1:])
+    for name, values in zip(names[1:], (identity, camera), strict=True):
+        if len(values) != len(features):
+            raise InputError(
+                f"{path}: {len(values)} numbers in {name} do not go with {len(features)} features"
+            )
+    numbers = _whole(identity, f"{path}: {names[1]}")
+    is_text = camera.dtype.kind not in "iuf"
+    cameras = camera if is_text else _whole(camera, f"{path}: {names[2]}")
+    return MatSide(features, numbers, [_text(each) for each in cameras])
+
+
+def check_size(gallery: Gallery) -> None:
+    """Raises InputError where a gallery's features are more than the format can hold."""
+    size = gallery.count * gallery.dimension * 4
+    if size >= LARGEST:
+        raise InputError(
+            f"{gallery.location} has {size / 2**30:.1f} GiB of features, and a .mat file holds"
+            " arrays below 4 GiB: take --format npy, which has no limit"
+        )
+
+
+def write_mat(query: Gallery, gallery: Gallery, path: Path) -> None:
+    """Writes both to a file as layumi's evaluation reads it; all features are held in memory.
+
+    Unknown identities are 0, distractors. Cameras are their numbers where all names are whole
+    numbers, and else counted from 1 in the order of their names; unknown ones are negative, each
+    another, so that none is a query's own.
+    """
+    names = ["identity", "camera"]
+    rows = [query.rows(names), gallery.rows(names)]
+    numbers = _camera_numbers([each["camera"] for each in rows])
+    held: dict[str, Any] = {}
+    for part, table, each, cameras in zip(
+        ("query", "gallery"), (query, gallery), rows, numbers, strict=True
+    ):
+        held |= {
+            f"{part}_f": table.features().read(0, table.count),
+            f"{part}_label": pc.fill_null(each["identity"], 0).to_numpy(),
+            f"{part}_cam": cameras,
+        }
+    with path.open("wb") as file:
+        scipy.io.savemat(file, held)
+
+
+def _camera_numbers(columns: list[pa.ChunkedArray]) -> list[NDArray[np.int64]]:
+    told = [each.to_pylist() for each in columns]
+    known = sorted({name for side in told for name in side if name is not None})
+    if all(name.isascii() and name.isdigit() for name in known):
+        number = {name: int(name) for name in known}
+    else:
+        number = {name: place for place, name in enumerate(known, start=1)}
+    total, sides = 0, []
+    for side in told:
+        values = [
+            number[name] if name is not None else -(total + row + 1)
+            for row, name in enumerate(side)
+        ]
+        sides.append(np.array(values, np.int64))
+        total += len(side)
+    return sides
+
+
+def _whole(values: NDArray[Any], source: str) -> NDArray[np.int64]:
+    """The values as int64 `[N]`; InputError, naming the source, where one is no such number."""
+    if values.dtype.kind in "iuf":
+        with np.errstate(invalid="ignore"):  # NaN, infinity, or more than 64 bits
+            numbers = values.astype(np.int64)
+        if (numbers == values).all():
+            return numbers
+    raise InputError(f"{source} holds other than whole numbers")
+
+
+def _text(camera: Any) -> str:
+    """A camera's name: a whole number without a point, or text without blanks at its ends."""
+    while isinstance(camera, np.ndarray) and camera.size == 1:
+        camera = camera.item()
+    return str(int(camera)) if isinstance(camera, int | float | np.number) else str(camera).strip()

@@ -1,0 +1,1 @@
+"""The transaction log: versions, and what changes between them."""

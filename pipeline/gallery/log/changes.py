@@ -1,0 +1,111 @@
+"""What a commit has to do: checked, and on the disk before the log is touched."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from pipeline.errors import InputError
+from pipeline.gallery.files import storage
+from pipeline.gallery.files.rejects import (
+    REJECT_SCHEMA,
+    as_rejects,
+    merge,
+    read_rejects,
+    write_rejects,
+)
+from pipeline.gallery.files.storage import GalleryDamagedError
+from pipeline.gallery.files.unit_files import UnitRecord, UnitTarget, read_record
+from pipeline.gallery.log.entries import LoggedFile
+from pipeline.gallery.log.rewrite import row_ids_of_paths, without_rows
+from pipeline.gallery.log.transactions import Change, Snapshot
+
+
+def plan(
+    target: UnitTarget,
+    snapshot: Snapshot,
+    units: Sequence[UnitRecord],
+    run_id: str,
+    removes: np.ndarray,
+    rejects: pa.Table | None,
+    forget: Iterable[str],
+) -> Change | None:
+    """The change from a version to the next; None if nothing changes.
+
+    Writes the files that take the place of those with removed or replaced rows, and the rejects
+    after the commit; until the log names them they are nothing. Raises what `Gallery.commit`
+    raises.
+    """
+    root = storage.local_root(target.location)
+    _check_units(target, snapshot, units)
+    row_paths = _paths_of(root, units)
+    new_rejects = _rejects_of(root, units, rejects)
+    keys = pa.chunked_array([*row_paths.chunks, *new_rejects["path"].chunks], pa.string())
+    if len(keys.unique()) != len(keys):
+        raise InputError(f"run {run_id}: two of its members have the same path")
+    gone = np.union1d(removes, row_ids_of_paths(root, snapshot.files, keys))
+    touched, written = without_rows(root, snapshot.files, gone, target.schema)
+    before = read_rejects(root, snapshot.rejects)
+    after = merge(before, new_rejects, row_paths, forget)
+    added = [
+        LoggedFile(unit.path, unit.bytes, unit.statistics, unit.sha256)
+        for unit in units
+        if unit.path
+    ]
+    if not units and not touched and after.equals(before):
+        return None
+    return Change(
+        run_id=run_id,
+        added=[*added, *written],
+        removed=touched,
+        next_row_id=max([snapshot.next_row_id, *(unit.end_row_id for unit in units)]),
+        rejects=write_rejects(root, after),
+        summary={
+            "rows_added": sum(unit.rows for unit in units),
+            "rows_removed": len(gone),
+            "rejects": after.num_rows,
+            "units": len(units),
+        },
+    )
+
+
+def _check_units(target: UnitTarget, snapshot: Snapshot, units: Sequence[UnitRecord]) -> None:
+    """Raises unless the units, by first row id, are whole, of this recipe, and have new row ids."""
+    root = storage.local_root(target.location)
+    end = snapshot.next_row_id
+    for unit in units:
+        if unit.fingerprint != target.fingerprint:
+            raise InputError(
+                f"unit {unit.unit_id}: its recipe {unit.fingerprint} "
+                f"is not the gallery's {target.fingerprint}"
+            )
+        if unit.first_row_id < end:
+            raise InputError(
+                f"unit {unit.unit_id}: row id {unit.first_row_id} was given before "
+                f"(the next is {end})"
+            )
+        end = unit.end_row_id
+        name = unit.path or str(unit.rejects_path)
+        if read_record(root, name, target, unit.sha256) != unit:
+            raise GalleryDamagedError(f"unit {unit.unit_id}: its file is not what the record says")
+
+
+def _paths_of(root: Path, units: Sequence[UnitRecord]) -> pa.ChunkedArray:
+    """The source paths of the units' rows."""
+    files = [str(root / unit.path) for unit in units if unit.path]
+    schema = pa.schema([("path", pa.string())])
+    if not files:
+        return pa.chunked_array([], pa.string())
+    return ds.dataset(files, schema=schema, format="parquet").to_table()["path"]
+
+
+def _rejects_of(root: Path, units: Sequence[UnitRecord], others: pa.Table | None) -> pa.Table:
+    """The rejects of the units and those that reached no unit."""
+    tables = [
+        as_rejects(pq.read_table(root / unit.rejects_path)) for unit in units if unit.rejects_path
+    ]
+    tables.append(REJECT_SCHEMA.empty_table() if others is None else as_rejects(others))
+    return pa.concat_tables(tables)

@@ -1,0 +1,187 @@
+"""The files of the Delta log, read as they are: what `deltalake` hides, and what leaves the log.
+
+An entry is a JSON line per action, a checkpoint a Parquet file of the actions that still count.
+Both keep the text of a file's statistics as it was given, so the file's checksum stands among them.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+
+from pipeline.gallery.files import storage
+from pipeline.gallery.files.storage import GalleryDamagedError
+
+_CHECKSUM = "regallery.sha256"
+_PARQUET_END = b"PAR1"
+
+
+@dataclass(frozen=True)
+class LoggedFile:
+    """A Parquet file as the log has it: its name in the gallery's folder, its bytes, statistics
+    (JSON), and SHA-256 (None if another tool wrote it).
+    """
+
+    path: str
+    bytes: int
+    statistics: str
+    sha256: str | None
+
+    @property
+    def logged_statistics(self) -> str:
+        """The statistics with the checksum among them, as an entry holds them."""
+        return json.dumps({**json.loads(self.statistics), _CHECKSUM: self.sha256})
+
+
+def logged_files(root: Path) -> dict[str, LoggedFile]:
+    """Every file that any version still in the log names, by path.
+
+    Raises `GalleryDamagedError` naming an entry or a checkpoint that cannot be read.
+    """
+    found = {}
+    for action in _additions(root / storage.LOG_FOLDER):
+        about = json.loads(action["stats"] or "{}")
+        sha256 = about.pop(_CHECKSUM, None)
+        path = action["path"]
+        found[path] = LoggedFile(path, action["size"], json.dumps(about), sha256)
+    return found
+
+
+def check_whole(root: Path) -> None:
+    """Raises `GalleryDamagedError` if an entry or a checkpoint of the log is empty, or the last
+    entry or a checkpoint is not whole.
+
+    `deltalake` takes an empty entry for a version without changes: rows would vanish in silence.
+    """
+    folder = root / storage.LOG_FOLDER
+    entries, checkpoints = sorted(folder.glob("*.json")), sorted(_checkpoints(folder))
+    for path in entries:
+        if _size(path) == 0:
+            raise _cut_short(path)
+    if entries and not _is_entry(entries[-1].read_bytes()):
+        raise _cut_short(entries[-1])
+    for path in checkpoints:
+        if not _has_footer(path):
+            is_needed = path == checkpoints[0] and entries[:1] != [folder / f"{0:020d}.json"]
+            raise _checkpoint_cut_short(path, is_needed=is_needed)
+
+
+def oldest_version(root: Path) -> int:
+    """The first version that the log can still give: 0, or that of its first checkpoint."""
+    folder = root / storage.LOG_FOLDER
+    if (folder / f"{0:020d}.json").exists():
+        return 0
+    return min((_version_of(path) for path in _checkpoints(folder)), default=0)
+
+
+def write_checkpoint(root: Path, version: int) -> None:
+    """A summary of the log up to a version, so that opening a gallery does not read every entry."""
+    DeltaTable(str(root), version=version).create_checkpoint()
+    folder = root / storage.LOG_FOLDER
+    for path in (*folder.glob(f"{version:020d}.checkpoint*.parquet"), folder / "_last_checkpoint"):
+        storage.sync_file(path)
+    storage.sync_folder(folder)
+
+
+def forget_before(root: Path, version: int) -> None:
+    """Takes the versions before this one out of the log.
+
+    The version itself becomes a checkpoint first. Cut off on the way, the rest goes the next time.
+    """
+    folder = root / storage.LOG_FOLDER
+    old = [
+        path
+        for path in (*folder.glob("*.json"), *_checkpoints(folder))
+        if _version_of(path) < version
+    ]
+    if not old:
+        return
+    write_checkpoint(root, version)
+    storage.delete_files(sorted(old))
+    storage.sync_folder(folder)
+
+
+def _size(path: Path) -> int | None:
+    """The bytes of a file; None if it has gone since it was listed, with the version it tells."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
+def _is_entry(data: bytes) -> bool:
+    try:
+        lines = [json.loads(line) for line in data.splitlines()]
+    except ValueError:
+        return False
+    return any("commitInfo" in line for line in lines)
+
+
+def _has_footer(path: Path) -> bool:
+    """Whether a Parquet file ends as one does, or has gone since it was listed."""
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - len(_PARQUET_END)))
+            return file.read() == _PARQUET_END
+    except FileNotFoundError:
+        return True
+
+
+def _cut_short(path: Path) -> GalleryDamagedError:
+    return GalleryDamagedError(
+        f"{path}: this log entry is empty or cut short, as after a power cut before it was on "
+        "the disk; "
+        "delete it if it is the last one (its version was never acknowledged) and run the "
+        "command again"
+    )
+
+
+def _checkpoint_cut_short(path: Path, *, is_needed: bool) -> GalleryDamagedError:
+    told = f"{path}: this checkpoint of the log is empty or cut short"
+    if is_needed:
+        return GalleryDamagedError(f"{told}, and no entry tells the same; restore it from a copy")
+    return GalleryDamagedError(
+        f"{told}, as after a power cut before it was on the disk; delete it and _last_checkpoint"
+        " beside it: the log's entries tell the same"
+    )
+
+
+def _additions(folder: Path) -> Iterator[dict[str, Any]]:
+    """The actions that add a file, of all checkpoints and entries, the oldest first."""
+    files = (*_checkpoints(folder), *folder.glob("*.json"))
+    for path in sorted(files, key=lambda path: (_version_of(path), path.suffix == ".json")):
+        try:
+            yield from _of_entry(path) if path.suffix == ".json" else _of_checkpoint(path)
+        except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+            raise GalleryDamagedError(
+                f"{path}: this part of the log cannot be read ({error})"
+            ) from error
+
+
+def _of_entry(path: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+    return [_known(line["add"]) for line in lines if "add" in line]
+
+
+def _of_checkpoint(path: Path) -> list[dict[str, Any]]:
+    column = pq.read_table(path, columns=["add"])["add"]
+    return [_known(action) for action in column.to_pylist() if action is not None]
+
+
+def _known(action: dict[str, Any]) -> dict[str, Any]:
+    return {"path": action["path"], "size": action["size"], "stats": action.get("stats")}
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return list(folder.glob("*.checkpoint*.parquet"))
+
+
+def _version_of(path: Path) -> int:
+    return int(path.name.partition(".")[0])

@@ -1,0 +1,235 @@
+"""One writer at a time: a lock file with an owner and an expiry.
+
+The lock is the file `_lock` in the gallery's folder. It holds who writes, since when and until
+when; the owner pushes the expiry on from a thread. A lock of a process of this machine that is
+dead is free at once; any other, and that of a process that is hidden from us, when it has expired.
+The file is read and changed only under `flock`, so that two processes never both take a stale lock.
+"""
+
+import errno
+import fcntl
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pipeline.errors import InputError, RunError
+from pipeline.gallery.files import storage
+
+EXPIRY_SECONDS = 600.0
+_RENEWALS_PER_EXPIRY = 10
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who holds a lock: `token` is unique to this holding; times are seconds since 1970."""
+
+    token: str
+    purpose: str
+    host: str
+    machine: str
+    process: int
+    process_started: str
+    since: float
+    expires: float
+
+    def __str__(self) -> str:
+        since = datetime.fromtimestamp(self.since, UTC).isoformat(timespec="seconds")
+        return f"{self.purpose!r} (process {self.process} on {self.host}, since {since})"
+
+
+@dataclass(frozen=True)
+class Lock:
+    """A held lock; pass it to what changes the gallery."""
+
+    location: str
+    token: str
+
+    def check(self) -> None:
+        """Raises `RunError` if the lock is no longer ours, for instance after this machine
+        slept.
+        """
+        with _opened(_path(self.location)) as descriptor:
+            owner = _read(descriptor)
+        if owner is None or owner.token != self.token:
+            now = "nobody" if owner is None else str(owner)
+            raise RunError(
+                f"{self.location}: the lock was lost to {now}; nothing was committed, run the "
+                "command again"
+            )
+
+
+@contextmanager
+def hold(location: str, purpose: str, *, expiry: float = EXPIRY_SECONDS) -> Iterator[Lock]:
+    """Holds the lock of a gallery's folder, which is made if need be.
+
+    `purpose` tells others what is going on. Raises `InputError` naming the owner while another one
+    holds the lock.
+    """
+    storage.make_folder(storage.local_root(location))
+    path = _path(location)
+    token = uuid.uuid4().hex
+    _take(path, _new_owner(token, purpose, expiry))
+    stop = threading.Event()
+    renewal = threading.Thread(
+        target=_renew_until, args=(stop, path, token, expiry), name="gallery-lock", daemon=True
+    )
+    renewal.start()
+    try:
+        yield Lock(str(location), token)
+    finally:
+        stop.set()
+        renewal.join()
+        _release(path, token)
+
+
+def holder(location: str) -> Owner | None:
+    """Who writes to the gallery now, if anybody does."""
+    path = _path(location)
+    if not path.exists():
+        return None
+    with _opened(path) as descriptor:
+        owner = _read(descriptor)
+    return owner if owner is not None and _is_alive(owner) else None
+
+
+def _path(location: str) -> Path:
+    return storage.local_root(location) / storage.LOCK_FILE
+
+
+def _new_owner(token: str, purpose: str, expiry: float) -> Owner:
+    now = time.time()
+    process = os.getpid()
+    return Owner(
+        token=token,
+        purpose=purpose,
+        host=socket.gethostname(),
+        machine=_machine(),
+        process=process,
+        process_started=_process_started(process) or "",
+        since=now,
+        expires=now + expiry,
+    )
+
+
+def _take(path: Path, owner: Owner) -> None:
+    with _opened(path) as descriptor:
+        other = _read(descriptor)
+        if other is not None:
+            if _is_alive(other):
+                raise InputError(
+                    f"{path.parent}: the gallery is being changed by {other}; try again when it "
+                    "has finished"
+                )
+            _log.warning("%s: the lock of %s was left behind and is taken over", path.parent, other)
+        _write(descriptor, owner)
+
+
+def _release(path: Path, token: str) -> None:
+    try:
+        with _opened(path) as descriptor:
+            owner = _read(descriptor)
+            if owner is not None and owner.token == token:
+                os.ftruncate(descriptor, 0)
+    except FileNotFoundError:
+        _log.warning("%s: the lock file was removed while it was held", path)
+
+
+def _renew_until(stop: threading.Event, path: Path, token: str, expiry: float) -> None:
+    while not stop.wait(expiry / _RENEWALS_PER_EXPIRY):
+        try:
+            with _opened(path) as descriptor:
+                owner = _read(descriptor)
+                if owner is None or owner.token != token:
+                    _log.warning("%s: the lock was lost; the commit will be refused", path)
+                    return
+                _write(descriptor, replace(owner, expires=time.time() + expiry))
+        except (OSError, InputError) as error:
+            _log.warning("%s: the lock could not be renewed: %s", path, error)
+
+
+def _is_alive(owner: Owner) -> bool:
+    started = _process_started(owner.process) if owner.machine == _machine() else None
+    if started is not None:
+        return started == owner.process_started
+    return time.time() < owner.expires
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """The lock file, open and under `flock`."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise InputError(f"{path.parent}: the gallery's folder cannot be written to") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _read(descriptor: int) -> Owner | None:
+    """The owner; None for an empty file and for one that its dying writer left half written."""
+    try:
+        return Owner(**json.loads(os.pread(descriptor, 1 << 16, 0)))
+    except (ValueError, TypeError):
+        return None
+
+
+def _write(descriptor: int, owner: Owner) -> None:
+    text = json.dumps(asdict(owner)).encode()
+    os.pwrite(descriptor, text, 0)
+    os.ftruncate(descriptor, len(text))
+
+
+def _machine() -> str:
+    """The host, its boot and its process namespace: within one, a process number means one
+    process.
+    """
+    parts = [socket.gethostname()]
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    namespace = Path("/proc/self/ns/pid")
+    if boot.exists():
+        parts.append(boot.read_text().strip())
+    if namespace.exists():
+        parts.append(str(namespace.readlink()))
+    return "/".join(parts)
+
+
+def _process_started(process: int, system: Path = Path("/proc")) -> str | None:
+    """When a process started, in a form to compare; empty if there is none of this number, None if
+    it is not for us to know, as of another user's where `/proc` hides them.
+
+    Without `/proc` a process that runs is taken for the one that held the lock.
+    """
+    if (system / "self" / "stat").exists():
+        try:
+            text = (system / str(process) / "stat").read_text()
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            return None if _runs(process) else ""
+        state, *fields = text.rpartition(")")[2].split()
+        return "" if state in "ZX" else fields[18]
+    return "running" if _runs(process) else ""
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

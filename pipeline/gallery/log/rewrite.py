@@ -1,0 +1,113 @@
+"""Copy-on-write: rows leave a gallery by new files without them in the place of those that hold
+them.
+
+`deltalake`'s own delete would turn the features into variable-length binary, take gigabytes, and
+not see what another commit adds meanwhile.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.errors import InputError
+from pipeline.gallery.files import storage
+from pipeline.gallery.files.row_files import checksum, delta_statistics, write_row_file
+from pipeline.gallery.files.storage import GalleryDamagedError
+from pipeline.gallery.log.entries import LoggedFile
+from pipeline.gallery.log.transactions import RowFile
+
+_BATCH_ROWS = 1_000_000
+
+
+def without_rows(
+    root: Path, files: Sequence[RowFile], row_ids: np.ndarray, schema: pa.Schema
+) -> tuple[list[RowFile], list[LoggedFile]]:
+    """The files that hold any of `row_ids` int64 `[n]`, and the new files, on the disk, that take
+    their place.
+
+    Raises `InputError` if one of the row ids is not in the files.
+    """
+    wanted = np.unique(row_ids)
+    touched = [(file, gone) for file in files if len(gone := _held(root, file, wanted))]
+    missing = len(wanted) - sum(len(gone) for _, gone in touched)
+    if missing:
+        raise InputError(
+            f"{root}: {missing} of {len(wanted)} rows to be removed are not in this version"
+        )
+    written = [_write(root, file, gone, schema) for file, gone in touched if len(gone) < file.rows]
+    return [file for file, _ in touched], written
+
+
+def _held(root: Path, file: RowFile, wanted: np.ndarray) -> np.ndarray:
+    """Those of the row ids `wanted` int64 `[n]`, ascending, that a file holds."""
+    low, high = np.searchsorted(wanted, (file.min_row_id, file.max_row_id + 1))
+    if low == high:
+        return wanted[:0]
+    ids = _read(root / file.path, ["row_id"])["row_id"].to_numpy()
+    return wanted[low:high][np.isin(wanted[low:high], ids)]
+
+
+def _write(root: Path, file: RowFile, gone: np.ndarray, schema: pa.Schema) -> LoggedFile:
+    """Keeps a file's rows without those of the ids `gone`, in row-id order.
+
+    The name tells the file and the rows that left it; the schema is ours even where another tool
+    wrote the features as it likes.
+    """
+    rows = _read(root / file.path, schema.names).cast(schema)
+    rows = rows.filter(pc.invert(pc.is_in(rows["row_id"], pa.array(gone)))).sort_by("row_id")
+    first = rows["row_id"][0].as_py()
+    digest = hashlib.sha256(file.path.encode() + gone.tobytes()).hexdigest()[:32]
+    return keep_rows(root, f"{first:012d}-{digest}.parquet", rows)
+
+
+def keep_rows(root: Path, name: str, rows: pa.Table) -> LoggedFile:
+    """Writes rows as a file of the gallery's folder, flushed; its name is the caller's to flush.
+
+    The name is to follow from what is written: a file that a cut-off run left is replaced.
+    """
+    path = root / name
+    folder = root / storage.UNITS_FOLDER
+    storage.make_folder(folder)
+    temporary = storage.temporary_name(folder, name)
+    try:
+        write_row_file(temporary, rows)
+        size, sha256 = temporary.stat().st_size, checksum(temporary)
+        statistics = delta_statistics(pq.read_metadata(temporary))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return LoggedFile(name, size, statistics, sha256)
+
+
+def row_ids_of_paths(root: Path, files: Sequence[RowFile], paths: pa.ChunkedArray) -> np.ndarray:
+    """The ids int64 `[n]` of the rows whose source path is one of `paths`, which are distinct."""
+    if not files or len(paths) == 0:
+        return np.zeros(0, dtype=np.int64)
+    new = pa.table({"path": paths})
+    found = [
+        part.join(new, "path", join_type="inner")["row_id"].to_numpy()
+        for part in _key_batches(root, files)
+    ]
+    return np.sort(np.concatenate(found))
+
+
+def _key_batches(root: Path, files: Sequence[RowFile]) -> Iterator[pa.Table]:
+    """The columns row_id and path, about a million rows at a time."""
+    batch: list[pa.Table] = []
+    for number, file in enumerate(files):
+        batch.append(_read(root / file.path, ["row_id", "path"]))
+        if number == len(files) - 1 or sum(table.num_rows for table in batch) > _BATCH_ROWS:
+            yield pa.concat_tables(batch)
+            batch = []
+
+
+def _read(path: Path, columns: Sequence[str]) -> pa.Table:
+    try:
+        return pq.read_table(path, columns=list(columns)).replace_schema_metadata(None)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise GalleryDamagedError(f"{path}: the file cannot be read ({error})") from error

@@ -1,0 +1,286 @@
+"""The Delta transaction log of a gallery: all that this project asks of `deltalake`.
+
+Three numbers live in the log as application transactions, which are part of a version's state and
+outlive checkpoints and log cleanup: the next row id, the number of the rejects, and one mark a
+run. Since every commit writes the first, two concurrent commits always conflict.
+"""
+
+import logging
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, PostCommitHookProperties, RemoveAction
+
+from pipeline.errors import InputError, RunError
+from pipeline.gallery.files import storage
+from pipeline.gallery.files.schema import SCALAR_FIELDS, STATISTICS_COLUMNS
+from pipeline.gallery.files.storage import GalleryDamagedError
+from pipeline.gallery.log import conditions
+from pipeline.gallery.log.entries import (
+    LoggedFile,
+    check_whole,
+    oldest_version,
+    write_checkpoint,
+)
+
+_log = logging.getLogger(__name__)
+
+FORMAT = 1
+CHECKPOINT_INTERVAL = 100
+PREFIX = "regallery."
+_NEXT_ROW_ID = "regallery.next_row_id"
+_REJECTS = "regallery.rejects"
+_RUN = "regallery.run."
+_READER_VERSION = 1
+_BY_HAND = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
+
+
+@dataclass(frozen=True)
+class RowFile:
+    """A live Parquet file: its name in the gallery's folder, its bytes, rows, and the range of
+    its row ids.
+    """
+
+    path: str
+    bytes: int
+    rows: int
+    min_row_id: int
+    max_row_id: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One version of the log."""
+
+    version: int
+    properties: Mapping[str, str]
+    files: tuple[RowFile, ...]
+    next_row_id: int
+    rejects: int
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one commit changes, and the numbers that hold after it."""
+
+    run_id: str
+    added: Sequence[LoggedFile]
+    removed: Sequence[RowFile]
+    next_row_id: int
+    rejects: int
+    summary: Mapping[str, int]
+
+
+def is_log(root: Path) -> bool:
+    """Whether a folder holds a Delta table."""
+    folder = root / storage.LOG_FOLDER
+    return any(folder.glob("*.json")) or any(folder.glob("*.checkpoint*.parquet"))
+
+
+def check_name(root: Path) -> None:
+    """Raises `InputError` for a folder that `deltalake` would look for under another name."""
+    if re.search("%[0-9A-Fa-f]{2}", str(root)):
+        raise InputError(f"{root}: a gallery's folder has no % with two digits in its name")
+
+
+def create(root: Path, properties: Mapping[str, str]) -> None:
+    """Makes version 0: no rows; the properties are kept under `PREFIX`."""
+    configuration = {f"{PREFIX}{name}": value for name, value in properties.items()}
+    configuration[f"{PREFIX}format"] = str(FORMAT)
+    configuration["delta.dataSkippingStatsColumns"] = ",".join(STATISTICS_COLUMNS)
+    DeltaTable.create(
+        str(root),
+        _delta_schema(),
+        mode="error",
+        configuration=configuration,
+        raise_if_key_not_exists=False,
+        commit_properties=CommitProperties(
+            app_transactions=[Transaction(_NEXT_ROW_ID, 0), Transaction(_REJECTS, 0)]
+        ),
+        post_commithook_properties=_BY_HAND,
+    )
+    _sync_log(root, 0)
+
+
+def read(root: Path, version: int | None = None) -> Snapshot:
+    """A version of the log, the latest by default; raises what `Gallery.open` raises."""
+    table = _open(root, version)
+    properties = _properties(root, table)
+    next_row_id, rejects = (
+        table.transaction_version(_NEXT_ROW_ID),
+        table.transaction_version(_REJECTS),
+    )
+    if next_row_id is None or rejects is None:
+        raise GalleryDamagedError(f"{root}: the log has lost the gallery's next row id")
+    return Snapshot(table.version(), properties, _files(root, table), next_row_id, rejects)
+
+
+def append(root: Path, version: int, change: Change) -> int:
+    """Commits a change on top of `version`, waits until it is on the disk, and returns the new
+    version.
+
+    Raises `RunError` if another commit came between: the change was planned on what is no longer
+    true.
+    """
+    table = _open(root, version)
+    now = int(time.time() * 1000)
+    actions: list[AddAction | RemoveAction] = [
+        AddAction(file.path, file.bytes, {}, now, True, file.logged_statistics)
+        for file in change.added
+    ]
+    actions += [RemoveAction(file.path, True, now, file.bytes, {}) for file in change.removed]
+    marks = {
+        _NEXT_ROW_ID: change.next_row_id,
+        _REJECTS: change.rejects,
+        f"{_RUN}{change.run_id}": version + 1,
+    }
+    try:
+        table.create_write_transaction(
+            actions,
+            mode="append",
+            schema=table.schema(),
+            commit_properties=CommitProperties(
+                custom_metadata={"regallery": {"run_id": change.run_id, **change.summary}},
+                max_commit_retries=0,
+                app_transactions=[Transaction(name, value) for name, value in marks.items()],
+            ),
+            post_commithook_properties=_BY_HAND,
+        )
+    except DeltaError as error:
+        raise RunError(f"{root}: {_why_not(root, version, error)}") from error
+    _sync_log(root, version + 1)
+    if (version + 1) % CHECKPOINT_INTERVAL == 0:
+        try:
+            write_checkpoint(root, version + 1)
+        except (DeltaError, OSError) as error:  # the version itself is committed
+            _log.warning("%s: the log has no new checkpoint (%s)", root, _first_line(error))
+    return version + 1
+
+
+def run_version(root: Path, run_id: str) -> int | None:
+    """The version that a run committed, or None."""
+    return _open(root, None).transaction_version(f"{_RUN}{run_id}")
+
+
+def history(root: Path, version: int) -> list[dict[str, Any]]:
+    """What the log tells of each version up to this one, oldest first."""
+    # An old version's own history holds all commits under wrong numbers: ask the latest.
+    return [entry for entry in _open(root, None).history()[::-1] if entry["version"] <= version]
+
+
+def scan_row_ids(root: Path, version: int, where: str) -> pa.ChunkedArray:
+    """The ids of the rows for which an SQL condition holds, in no order."""
+    try:
+        scan = _open(root, version).scan(columns=["row_id"], predicate=conditions.strict(where))
+        table = pa.table(scan.read_all())
+    except Exception as error:  # what fails while rows are read has no type of its own
+        raise InputError(
+            f"the condition {where!r} does not work: {conditions.why(error)}"
+        ) from error
+    return table["row_id"].cast(pa.int64())
+
+
+def _delta_schema() -> Schema:
+    """Delta knows no fixed-size binary: the log says `binary`, the files hold the fixed size."""
+    fields = [
+        pa.field(field.name, pa.binary(), nullable=field.nullable)
+        if pa.types.is_fixed_size_binary(field.type)
+        else field
+        for field in SCALAR_FIELDS
+    ]
+    return Schema.from_arrow(pa.schema([*fields, pa.field("feature", pa.binary(), nullable=False)]))
+
+
+def _open(root: Path, version: int | None) -> DeltaTable:
+    check_name(root)
+    if not root.exists():
+        raise InputError(f"{root}: there is no such folder; `regallery extract` makes a gallery")
+    if not is_log(root):
+        raise InputError(f"{root}: this folder is not a gallery (it has no {storage.LOG_FOLDER})")
+    check_whole(root)
+    if version is not None and version < 0:
+        raise InputError(f"{root}: version {version} does not exist: versions count from 0")
+    oldest = oldest_version(root)
+    if version is not None and version < oldest:
+        raise InputError(f"{root}: version {version} was removed; the oldest left is {oldest}")
+    try:
+        return DeltaTable(str(root), version=version)
+    except TableNotFoundError as error:
+        raise GalleryDamagedError(f"{root / storage.LOG_FOLDER}: {_first_line(error)}") from error
+    except DeltaError as error:
+        latest = DeltaTable(str(root)).version() if version is not None else None
+        if latest is not None and version is not None and version > latest:
+            raise InputError(
+                f"{root}: version {version} does not exist: the latest is {latest}"
+            ) from error
+        raise GalleryDamagedError(f"{root / storage.LOG_FOLDER}: {_first_line(error)}") from error
+
+
+def _why_not(root: Path, version: int, error: DeltaError) -> str:
+    """Why a commit on top of `version` failed, and how to go on."""
+    if isinstance(error, CommitFailedError) and DeltaTable(str(root)).version() > version:
+        reason = f"another commit came after version {version}"
+    else:
+        reason = f"the commit failed ({_first_line(error)})"
+    return f"{reason}; nothing was committed and finished units are kept: run the command again"
+
+
+def _properties(root: Path, table: DeltaTable) -> dict[str, str]:
+    configuration = table.metadata().configuration
+    if f"{PREFIX}format" not in configuration:
+        raise InputError(f"{root}: this Delta table is not a gallery of regallery")
+    found = configuration[f"{PREFIX}format"]
+    if found != str(FORMAT) or table.protocol().min_reader_version > _READER_VERSION:
+        raise InputError(
+            f"{root}: the gallery has format {found} (Delta reader "
+            f"{table.protocol().min_reader_version}); "
+            f"this version of regallery reads format {FORMAT} (Delta reader {_READER_VERSION}): "
+            "upgrade it"
+        )
+    return {
+        name.removeprefix(PREFIX): value
+        for name, value in configuration.items()
+        if name.startswith(PREFIX)
+    }
+
+
+def _files(root: Path, table: DeltaTable) -> tuple[RowFile, ...]:
+    """The live files, by their smallest row id."""
+    actions = pa.table(table.get_add_actions(flatten=True)).to_pydict()
+    files = []
+    for index, path in enumerate(actions["path"]):
+        low, high = actions["min.row_id"][index], actions["max.row_id"][index]
+        rows = actions["num_records"][index]
+        if rows is None or low is None or high is None:
+            rows, low, high = _count(root / path)
+        if rows:
+            files.append(RowFile(path, actions["size_bytes"][index], rows, low, high))
+    return tuple(sorted(files, key=lambda file: (file.min_row_id, file.path)))
+
+
+def _count(path: Path) -> tuple[int, int, int]:
+    """Rows and row ids of a file that another tool wrote without statistics."""
+    try:
+        ids = pq.read_table(path, columns=["row_id"])["row_id"].to_numpy()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise GalleryDamagedError(f"{path}: the file cannot be read ({error})") from error
+    return (len(ids), int(ids.min()), int(ids.max())) if len(ids) else (0, 0, 0)
+
+
+def _sync_log(root: Path, version: int) -> None:
+    folder = root / storage.LOG_FOLDER
+    storage.sync_file(folder / f"{version:020d}.json")
+    storage.sync_folder(folder)
+    storage.sync_folder(root)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

@@ -1,0 +1,122 @@
+"""What the features of each camera add up to: a small Parquet file a version, beside the table."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.core.cameras.sums import CameraSums
+from pipeline.core.evaluation.ranking import NO_CAMERA
+from pipeline.errors import InputError
+from pipeline.gallery.files import storage
+from pipeline.gallery.files.storage import GalleryDamagedError
+from pipeline.gallery.log.entries import oldest_version
+from pipeline.gallery.table import Gallery
+
+_log = logging.getLogger(__name__)
+_ABOUT = b"regallery"
+_FORMAT = 1
+
+
+def write_camera_sums(gallery: Gallery, cameras: Sequence[str], sums: CameraSums) -> Path:
+    """Keeps the sums of a version, the entries being `cameras` by name and the unknown one last.
+
+    The file names the location, version, recipe and contents that they are of. Raises `InputError`
+    if the version was removed meanwhile: rows that were erased with it may be among the sums; and
+    `RunError` where the disk is full.
+    """
+    table = pa.table(
+        {
+            "camera": pa.array([*cameras, None], pa.string()),
+            "rows": sums.rows,
+            "sum": _lists(sums.sums),
+            "sum_of_squares": _lists(sums.squares),
+        },
+        metadata={_ABOUT: json.dumps(_about(gallery) | {"location": gallery.location})},
+    )
+    path = _file(gallery)
+    storage.make_folder(path.parent)
+    storage.write_whole(
+        path,
+        lambda temporary: pq.write_table(
+            table, temporary, compression="none", use_dictionary=False, write_page_checksum=True
+        ),
+    )
+    # A purge deletes what it finds once the version has left the log; what comes later goes here.
+    if gallery.version < oldest_version(storage.local_root(gallery.location)):
+        path.unlink(missing_ok=True)
+        raise InputError(f"{gallery.location}: version {gallery.version} was removed meanwhile")
+    return path
+
+
+def read_camera_sums(gallery: Gallery) -> tuple[list[str], CameraSums] | None:
+    """The names of the cameras and the sums that were kept of this very version, to the bit.
+
+    None where there are none, or those of other contents: a gallery that was made anew in the same
+    folder. Raises `GalleryDamagedError` for a file that `write_camera_sums` did not write.
+    """
+    path = _file(gallery)
+    if not path.exists():
+        return None
+    try:
+        table = pq.ParquetFile(path, page_checksum_verification=True).read()
+        about = json.loads((table.schema.metadata or {})[_ABOUT])
+        if {name: about.get(name) for name in _about(gallery)} != _about(gallery):
+            _log.warning("%s: it is of other contents, and made anew", path)
+            return None
+        rows, sums, squares = (table[name] for name in ("rows", "sum", "sum_of_squares"))
+        found = CameraSums(
+            rows.to_numpy(), *(_matrix(c, gallery.dimension) for c in (sums, squares))
+        )
+        return table["camera"].to_pylist()[:-1], found
+    except (OSError, ValueError, KeyError) as error:
+        raise GalleryDamagedError(
+            f"{path}: these are no statistics of cameras ({error}); delete the file, and it is"
+            " made anew"
+        ) from error
+
+
+def camera_numbers(cameras: pa.ChunkedArray, names: Sequence[str]) -> NDArray[np.int64]:
+    """The place int64 `[N]` of each row's camera among `names`; `NO_CAMERA` where it has none.
+
+    >>> camera_numbers(pa.chunked_array([["c2", None, "c1", "c9"]]), ["c1", "c2"])
+    array([ 1, -1,  0, -1])
+    """
+    places = pc.index_in(cameras, pa.array(names, cameras.type))
+    return pc.fill_null(places, NO_CAMERA).to_numpy().astype(np.int64)
+
+
+def _about(gallery: Gallery) -> dict[str, Any]:
+    """What the sums must be of to be those of this version."""
+    contents = hashlib.blake2b(digest_size=16)
+    for file in gallery.snapshot.files:
+        contents.update(f"{file.path} {file.bytes} {file.rows}\n".encode())
+    return {
+        "format": _FORMAT,
+        "version": gallery.version,
+        "fingerprint": gallery.fingerprint,
+        "contents": contents.hexdigest(),
+    }
+
+
+def _file(gallery: Gallery) -> Path:
+    root = storage.local_root(gallery.location)
+    return root / storage.CAMERAS_FOLDER / f"{storage.version_name(gallery.version)}.parquet"
+
+
+def _lists(values: NDArray[np.float64]) -> pa.FixedSizeListArray:
+    """A matrix `[C, D]` as a column of lists."""
+    return pa.FixedSizeListArray.from_arrays(np.ascontiguousarray(values).ravel(), values.shape[1])
+
+
+def _matrix(column: pa.ChunkedArray, dimension: int) -> NDArray[np.float64]:
+    values = column.combine_chunks().flatten().to_numpy()
+    return values.reshape(len(column), dimension)

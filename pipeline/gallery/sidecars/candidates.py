@@ -1,0 +1,50 @@
+"""The table of identity candidates that linking proposes for the rows of a gallery."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.core.identities.linking import Groups
+from pipeline.gallery.files import storage
+
+COLUMNS = ("row_id", "path", "camera", "captured_at", "frame")
+
+
+def candidates(rows: pa.Table, kept: NDArray[np.int64], groups: Groups) -> pa.Table:
+    """A row for each of `rows` `[N]`, in their order; `groups` are of those at `kept` `[n]`.
+
+    Beside `COLUMNS`: `candidate`, the smallest row id of the group; `size`, its rows; `score`, that
+    of the row's strongest link inside the group, null for a row alone. Rows that were not kept have
+    no candidate.
+    """
+    ids = rows["row_id"].to_numpy()
+    place = np.full(len(rows), -1, np.int64)
+    place[kept] = np.arange(len(kept))
+    taken = pa.array(place, mask=place < 0)
+    added = {
+        "candidate": pa.array(ids[kept][groups.group], pa.int64()),
+        "size": pa.array(groups.sizes, pa.int64()),
+        "score": pa.array(groups.strongest, pa.float32(), from_pandas=True),
+    }
+    told = {name: rows[name] for name in COLUMNS}
+    return pa.table(told | {name: column.take(taken) for name, column in added.items()})
+
+
+def write_candidates(path: Path, table: pa.Table, about: Mapping[str, Any]) -> None:
+    """Writes the table whole to a `.parquet` file, with `about` in its metadata, or a `.csv`."""
+
+    def write(temporary: Path) -> None:
+        if path.suffix == ".csv":
+            pyarrow.csv.write_csv(table, temporary)
+        else:
+            metadata = {"regallery.link": json.dumps(dict(about))}
+            pq.write_table(table.replace_schema_metadata(metadata), temporary)
+
+    storage.write_whole(path, write)

@@ -1,0 +1,334 @@
+"""A neighbor graph on the disk: of every row of a set its best others, a block of rows a file.
+
+Rows are named by their ids, and each has a signature of its features, so that a graph serves the
+next version of a gallery too: rows of the same id and signature are the same. While it is made,
+the neighbours found so far of the blocks to come lie beside the finished blocks, each under a name
+that says how far it has come: cut off at any instant, the next run goes on.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.core.blocks import blocks
+from pipeline.core.neighbors.topk import TopK
+from pipeline.errors import InputError
+from pipeline.gallery.files import storage
+from pipeline.gallery.files.storage import GalleryDamagedError
+
+ABOUT_FILE = "graph.json"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which features a graph is of: those of a version of a gallery, after `rounds` expansions."""
+
+    location: str = ""
+    version: int = -1
+    fingerprint: str = ""
+    rounds: int = 0
+
+
+@dataclass(frozen=True)
+class About:
+    """What a graph holds: `k` neighbours of each of `rows` rows, in files of `block` rows.
+
+    `content` is a hash of the row ids and signatures. Where `least`, the least score of every row
+    with another is kept beside its neighbours: how far the farthest one is.
+    """
+
+    origin: Origin
+    rows: int
+    dimension: int
+    k: int
+    least: bool
+    content: str
+    block: int
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A graph in a folder, whole or being made; picklable, for workers that see the folder.
+
+    `ids` int64 `[N]`, ascending, is the row id of each position, `signatures` int64 `[N]` stand for
+    the features. All methods speak of positions.
+    """
+
+    folder: str
+    about: About
+    ids: NDArray[np.int64]
+    signatures: NDArray[np.int64]
+
+    @classmethod
+    def begin(
+        cls,
+        folder: Path,
+        about: About,
+        ids: NDArray[np.int64],
+        signatures: NDArray[np.int64] | None = None,
+    ) -> "Graph":
+        """The graph that an earlier run left in `folder`, in its blocks, or else an empty one.
+
+        Another graph that lies there is deleted. `about.content` is filled in.
+        """
+        if signatures is None:
+            signatures = np.zeros(len(ids), np.int64)
+        about = replace(about, content=_hash(ids, signatures))
+        left = _read_about(folder / ABOUT_FILE)
+        if left is not None and replace(left, block=about.block) == about:
+            storage.delete_files(storage.cut_off(folder, "*"))
+            return cls(str(folder), left, ids, signatures)
+        if folder.exists():
+            shutil.rmtree(folder)
+        storage.make_folder(folder)
+        text = json.dumps(asdict(about), indent=2) + "\n"
+        storage.write_whole(folder / ABOUT_FILE, lambda path: path.write_text(text))
+        return cls(str(folder), about, ids, signatures)
+
+    @classmethod
+    def open(cls, folder: Path) -> "Graph | None":
+        """The whole graph in `folder`; None where there is none, or none that is finished.
+
+        Raises `GalleryDamagedError` for a file that cannot be read.
+        """
+        about = _read_about(folder / ABOUT_FILE)
+        if about is None:
+            return None
+        none = np.empty(0, np.int64)
+        found = cls(str(folder), about, none, none)
+        if found.finished < len(found.blocks):
+            return None
+        names = ["row_id", "signature"]
+        parts = [_read(found._file(number), names) for number in range(len(found.blocks))]
+        ids, signatures = (
+            np.concatenate([none, *(part[name].to_numpy() for part in parts)]) for name in names
+        )
+        if _hash(ids, signatures) != about.content:
+            raise GalleryDamagedError(
+                f"{folder}: the neighbor graph's rows are not those that it was made of: delete"
+                " the folder, and it is made anew"
+            )
+        return replace(found, ids=ids, signatures=signatures)
+
+    def __len__(self) -> int:
+        return self.about.rows
+
+    @cached_property
+    def blocks(self) -> list[tuple[int, int]]:
+        """The run of positions of each file."""
+        return list(blocks(self.about.rows, self.about.block))
+
+    @property
+    def finished(self) -> int:
+        """How many blocks, from the first, are finished."""
+        count = 0
+        while count < len(self.blocks) and self._file(count).exists():
+            count += 1
+        return count
+
+    def write(self, number: int, found: TopK, least: NDArray[np.float32] | None = None) -> None:
+        """Keep a finished block: the neighbours of its rows, by position, and their least scores
+        float32 `[B]` where the graph keeps them.
+        """
+        self._write(self._file(number), number, self._to_ids(found.rows), found.scores, least)
+
+    def read(self, start: int, stop: int, k: int | None = None) -> TopK:
+        """The `k` best neighbours (all that are kept) of the rows `start` to `stop`.
+
+        No wider than the graph has rows.
+        """
+        width = min(self.about.k if k is None else k, self.about.k, len(self))
+        rows = np.empty((stop - start, width), np.int64)
+        scores = np.empty((stop - start, width), np.float32)
+        for number, begin, low, high in self._pieces(start, stop):
+            near, their_scores = _decode(self._file(number), self.about.k, low, high)
+            place = slice(begin - start, begin - start + high - low)
+            rows[place], scores[place] = (
+                self._to_positions(near[:, :width]),
+                their_scores[:, :width],
+            )
+        return TopK(scores, rows)
+
+    def read_least(self, start: int, stop: int) -> NDArray[np.float32]:
+        """The least scores of the rows `start` to `stop` with another; inf where there is none."""
+        none = np.empty(0, np.float32)
+        pieces = self._pieces(start, stop)
+        return np.concatenate([none, *(self._least(self._file(n), a, b) for n, _, a, b in pieces)])
+
+    def write_open(
+        self,
+        number: int,
+        strips: int,
+        found: TopK,
+        least: NDArray[np.float32] | None = None,
+    ) -> None:
+        """Keep what is known of a block that has met the blocks 0 to `strips` - 1."""
+        self._write(self._open_file(number, strips), number, found.rows, found.scores, least)
+
+    def read_open(self, number: int, strips: int) -> TopK:
+        """What is known of a block that has met the blocks 0 to `strips` - 1."""
+        start, stop = self.blocks[number]
+        if strips == 0:
+            return TopK.none(stop - start, self.about.k)
+        rows, scores = _decode(self._open_file(number, strips), self.about.k, 0, stop - start)
+        return TopK(scores, rows)
+
+    def read_open_least(self, number: int, strips: int) -> NDArray[np.float32] | None:
+        """The least scores yet of a block that has met the blocks 0 to `strips` - 1, to be lowered;
+        None where the graph keeps none.
+        """
+        start, stop = self.blocks[number]
+        if not self.about.least:
+            return None
+        if strips == 0:
+            return np.full(stop - start, np.inf, np.float32)
+        return self._least(self._open_file(number, strips), 0, stop - start).copy()
+
+    def drop_open(self, strips: int) -> None:
+        """Delete what was known after fewer than `strips` strips: it is of no more use."""
+        for path in Path(self.folder).glob("open-*.parquet"):
+            if int(path.stem.rpartition("-")[2]) < strips:
+                path.unlink()
+
+    def _file(self, number: int) -> Path:
+        return Path(self.folder) / f"rows-{number:06d}.parquet"
+
+    def _open_file(self, number: int, strips: int) -> Path:
+        return Path(self.folder) / f"open-{number:06d}-{strips:06d}.parquet"
+
+    def _least(self, path: Path, low: int, high: int) -> NDArray[np.float32]:
+        table = _read(path, ["least"], high)
+        return np.asarray(table["least"].slice(low, high - low).to_numpy(), np.float32)
+
+    def _write(
+        self,
+        path: Path,
+        number: int,
+        near: NDArray[np.int64],
+        scores: NDArray[np.float32],
+        least: NDArray[np.float32] | None,
+    ) -> None:
+        rows = slice(*self.blocks[number])
+        columns = {
+            "row_id": self.ids[rows],
+            "signature": self.signatures[rows],
+            "neighbors": _binary(near, "<i8"),
+            "scores": _binary(scores, "<f4"),
+        }
+        if least is not None:
+            columns["least"] = least
+        storage.write_whole(
+            path,
+            lambda temporary: pq.write_table(
+                pa.table(columns),
+                temporary,
+                compression="none",
+                use_dictionary=False,
+                write_page_checksum=True,
+            ),
+        )
+
+    def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
+        """File, first position, and rows in the file, of each run within `start` to `stop`."""
+        while start < stop:
+            number, low = divmod(start, self.about.block)
+            high = min(self.about.block, low + stop - start)
+            yield number, start, low, high
+            start += high - low
+
+    @cached_property
+    def _plain(self) -> bool:
+        """Whether ids are positions."""
+        return len(self.ids) == 0 or int(self.ids[-1]) == len(self.ids) - 1
+
+    def _to_ids(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        return rows if self._plain else np.where(rows < 0, -1, self.ids[rows])
+
+    def _to_positions(self, near: NDArray[np.int64]) -> NDArray[np.int64]:
+        return near if self._plain else positions_of(near, self.ids)
+
+
+def positions_of(near: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The place of each id of `near` in the ascending `ids` `[N]`; -1 for -1 and unknown ids.
+
+    >>> positions_of(np.array([[7, -1, 6]]), np.array([2, 7]))
+    array([[ 1, -1, -1]])
+    """
+    if len(ids) == 0:
+        return np.full(near.shape, -1, np.int64)
+    places = np.searchsorted(ids, near)
+    found = ids[np.minimum(places, len(ids) - 1)] == near
+    return np.where(found, places, -1)
+
+
+def _hash(*columns: NDArray[np.int64]) -> str:
+    told = hashlib.blake2b(digest_size=16)
+    for column in columns:
+        told.update(np.ascontiguousarray(column, "<i8").data)
+    return told.hexdigest()
+
+
+def _read_about(path: Path) -> About | None:
+    try:
+        held = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise GalleryDamagedError(
+            f"{path}: this is no neighbor graph; delete the folder, and it is made anew"
+        ) from error
+    try:
+        return About(**held | {"origin": Origin(**held["origin"])})
+    except (TypeError, KeyError) as error:
+        raise InputError(
+            f"{path}: this neighbor graph is of another version of regallery; delete its folder"
+        ) from error
+
+
+def _binary(values: NDArray[np.generic], dtype: str) -> pa.FixedSizeBinaryArray:
+    """A matrix `[N, k]` as a column of little-endian bytes."""
+    stored = np.ascontiguousarray(values, dtype)
+    kind = pa.binary(stored.shape[1] * stored.itemsize)
+    return pa.FixedSizeBinaryArray.from_buffers(kind, len(stored), [None, pa.py_buffer(stored)])
+
+
+def _read(path: Path, columns: list[str], rows: int = 0) -> pa.Table:
+    """Some columns of a file that holds so many rows at least."""
+    try:
+        table = pq.ParquetFile(path, page_checksum_verification=True).read(columns=columns)
+    except (pa.ArrowInvalid, OSError, KeyError) as error:
+        raise GalleryDamagedError(
+            f"{path}: this part of a neighbor graph cannot be read ({error}); delete its folder,"
+            " and it is made anew"
+        ) from error
+    if table.num_rows < rows:
+        raise GalleryDamagedError(f"{path}: {table.num_rows} rows, where {rows} were written")
+    return table
+
+
+def _decode(
+    path: Path, k: int, low: int, high: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Neighbours and scores `[high - low, k]` of the rows `low` to `high` of a file."""
+    table = _read(path, ["neighbors", "scores"], high)
+    near, scores = (table[name].slice(low, high - low) for name in ("neighbors", "scores"))
+    return _matrix(near, k, "<i8"), _matrix(scores, k, "<f4")
+
+
+def _matrix(column: pa.ChunkedArray, k: int, dtype: str) -> NDArray[Any]:
+    width = k * np.dtype(dtype).itemsize
+    parts = [
+        np.frombuffer(chunk.buffers()[1], dtype, count=len(chunk) * k, offset=chunk.offset * width)
+        for chunk in column.chunks
+    ]
+    return np.concatenate(parts).reshape(-1, k) if parts else np.empty((0, k), dtype)

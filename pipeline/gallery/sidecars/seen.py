@@ -1,0 +1,44 @@
+"""Rows whose image was found with another time and the bytes that it was extracted from.
+
+They are kept beside the log, by row id and time alone, so that the next run need not read these
+images again. A row never changes under its id, so this holds for every version; to lose the file
+costs no more than reading them once again.
+"""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.gallery.files import storage
+from pipeline.gallery.files.schema import TIMESTAMP
+from pipeline.gallery.files.storage import GalleryDamagedError
+
+SEEN_SCHEMA = pa.schema([("row_id", pa.int64()), ("mtime", TIMESTAMP)])
+
+
+def read_seen(location: str) -> pa.Table:
+    """Row ids, each with the time at which its image was seen last; in `SEEN_SCHEMA`.
+
+    GalleryDamagedError where the file cannot be read.
+    """
+    path = storage.local_root(location) / storage.SEEN_FILE
+    if not path.exists():
+        return SEEN_SCHEMA.empty_table()
+    try:
+        return pq.read_table(path, schema=SEEN_SCHEMA)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise GalleryDamagedError(
+            f"{path}: the times of touched images cannot be read ({error}); delete it (those images"
+            " are read once more)"
+        ) from error
+
+
+def add_seen(location: str, touched: pa.Table, row_ids: np.ndarray) -> None:
+    """Keep the times of `touched` rows, beside those known of the rows `row_ids` int64 `[N]`."""
+    known = read_seen(location)
+    known = known.filter(pc.invert(pc.is_in(known["row_id"], value_set=touched["row_id"])))
+    seen = pa.concat_tables([known, touched.cast(SEEN_SCHEMA)])
+    seen = seen.filter(pc.is_in(seen["row_id"], value_set=pa.array(row_ids))).sort_by("row_id")
+    path = storage.local_root(location) / storage.SEEN_FILE
+    storage.write_whole(path, lambda whole: pq.write_table(seen, whole, compression="zstd"))

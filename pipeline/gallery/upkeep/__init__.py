@@ -1,0 +1,1 @@
+"""Looking after a gallery: verify, compact, erase, purge."""

@@ -1,0 +1,24 @@
+"""Erasure: rows and rejects leave a gallery in one commit."""
+
+import hashlib
+
+from pipeline.gallery.log.lock import Lock
+from pipeline.gallery.table import Gallery
+from pipeline.gallery.upkeep.selection import Selected
+
+
+def erase(gallery: Gallery, selected: Selected, lock: Lock | None = None) -> Gallery:
+    """The next version, without what is selected; the same version if that is nothing.
+
+    Files are rewritten without the rows; the old ones stay for readers of older versions. The log
+    tells that rows were erased and how many, not which. Raises what `Gallery.commit` raises.
+    """
+    digest = hashlib.sha256(selected.row_ids.tobytes())
+    digest.update("\n".join(selected.reject_paths).encode())
+    return gallery.commit(
+        [],
+        run_id=f"erase-{gallery.version}-{digest.hexdigest()[:16]}",
+        removes=selected.row_ids,
+        forget=selected.reject_paths,
+        lock=lock,
+    )

@@ -1,0 +1,194 @@
+"""Purge: nothing stays of a gallery but its latest version, and its files are searched to show it.
+
+Files that only older versions need are first set aside, in a folder that no reader lists. There
+they tell what is to be searched for; they are deleted last. So a purge that is cut off at any
+instant is finished by the next.
+"""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.errors import RunError
+from pipeline.gallery.files import storage
+from pipeline.gallery.files.rejects import rejects_file
+from pipeline.gallery.log.entries import forget_before, oldest_version
+from pipeline.gallery.log.lock import Lock
+from pipeline.gallery.table import Gallery
+from pipeline.gallery.upkeep.leftovers import row_files, statistics_before, unfinished_files
+from pipeline.gallery.upkeep.remnants import Gone, Trace, search, search_statistics, stored_features
+
+_ROWS_A_SEARCH = 1 << 16
+_TOLD_TRACES = 5
+
+
+@dataclass(frozen=True)
+class Purged:
+    """What a purge removed, and what it then searched.
+
+    `files` and `bytes` are those of older versions and of abandoned runs; `versions` are no longer
+    readable; `rows` and `rejects` of no version were searched for in `searched_files` of
+    `searched_bytes`. `unreadable` files were deleted without a look into them.
+    """
+
+    versions: int
+    files: int
+    bytes: int
+    rows: int
+    rejects: int
+    searched_files: int
+    searched_bytes: int
+    unreadable: tuple[str, ...]
+
+
+def is_under_way(location: str) -> bool:
+    """Whether a purge was cut off: what it set aside is still there."""
+    return (storage.local_root(location) / storage.PURGED_FOLDER).exists()
+
+
+def purge(gallery: Gallery, lock: Lock) -> Purged:
+    """Removes all but this version, the latest, from the disk, and proves that the rows and rejects
+    that left it left nothing behind.
+
+    Raises `RunError` naming each file that still holds something of them, and, before anything is
+    removed, where this is not the latest version.
+    """
+    lock.check()
+    gallery.check_latest()
+    root = storage.local_root(gallery.location)
+    live = [file.path for file in gallery.snapshot.files]
+    versions = gallery.version - oldest_version(root)
+    _set_aside(gallery, root)
+    forget_before(root, gallery.version)
+    _forget_statistics(root, gallery.version)
+    aside = sorted((root / storage.PURGED_FOLDER).iterdir())
+    files = _other_files(root)
+    traces = search_statistics(root, live)
+    rows = rejects = 0
+    unreadable: list[str] = []
+    for tables in _gone_tables(gallery, aside, unreadable):
+        gone = _as_gone(gallery, tables)
+        rows += len(gone.row_ids)
+        rejects += sum(table.num_rows for table in tables) - len(gone.row_ids)
+        traces += search(root, files, live, gone)
+    if traces:
+        raise RunError(_told(root, traces))
+    done = Purged(
+        versions=versions,
+        files=len(aside),
+        bytes=_size(aside),
+        rows=rows,
+        rejects=rejects,
+        searched_files=len(files),
+        searched_bytes=_size(files),
+        unreadable=tuple(unreadable),
+    )
+    storage.delete_files(aside)
+    (root / storage.PURGED_FOLDER).rmdir()
+    storage.sync_folder(root)
+    return done
+
+
+def _set_aside(gallery: Gallery, root: Path) -> None:
+    """Moves what the latest version does not need, and deletes what runs left unfinished and what
+    names rows and is made anew when it is wanted.
+    """
+    folder = root / storage.PURGED_FOLDER
+    storage.make_folder(folder)
+    needed = {root / file.path for file in gallery.snapshot.files}
+    needed.add(rejects_file(root, gallery.snapshot.rejects))
+    for path in (*row_files(root), *(root / storage.REJECTS_FOLDER).glob("*.parquet")):
+        if path not in needed:
+            path.replace(folder / path.name)
+    storage.delete_files((*unfinished_files(root), root / storage.SEEN_FILE))
+    if (root / storage.GRAPH_FOLDER).exists():
+        shutil.rmtree(root / storage.GRAPH_FOLDER)
+    inside = (storage.REJECTS_FOLDER, storage.UNITS_FOLDER)
+    for changed in (folder, *(root / name for name in inside), root):
+        if changed.exists():
+            storage.sync_folder(changed)
+
+
+def _forget_statistics(root: Path, version: int) -> None:
+    """Deletes the sums of cameras of older versions, once the log has none: readers write them."""
+    storage.delete_files(statistics_before(root, version))
+    if (root / storage.CAMERAS_FOLDER).exists():
+        storage.sync_folder(root / storage.CAMERAS_FOLDER)
+
+
+def _other_files(root: Path) -> list[Path]:
+    """All files of the folder but those set aside."""
+    aside = root / storage.PURGED_FOLDER
+    return sorted(path for path in root.rglob("*") if path.is_file() and path.parent != aside)
+
+
+def _gone_tables(
+    gallery: Gallery, aside: Sequence[Path], unreadable: list[str]
+) -> Iterator[list[pa.Table]]:
+    """The rows and rejects that are set aside and do not stay, each once, so many at a time."""
+    known = np.zeros(gallery.next_row_id, bool)
+    known[gallery.row_ids()] = True
+    reject_paths = set(gallery.rejects()["path"].to_pylist())
+    tables: list[pa.Table] = []
+    for path in aside:
+        try:
+            names = pq.read_schema(path).names
+            wanted = [name for name in ("row_id", "path", "feature") if name in names]
+            table = pq.read_table(path, columns=wanted).replace_schema_metadata(None)
+        except (OSError, pa.ArrowInvalid):
+            unreadable.append(path.name)
+            continue
+        if "row_id" in names:
+            # A row is in several files where its neighbours left at several times.
+            ids = table["row_id"].to_numpy()
+            beyond = max(0, int(ids.max(initial=-1)) + 1 - len(known))  # of work never committed
+            known = np.concatenate([known, np.zeros(beyond, bool)]) if beyond else known
+            table = table.filter(pa.array(~known[ids]))
+            known[ids] = True
+        else:
+            paths = table["path"].to_pylist()
+            table = table.filter(pa.array([each not in reject_paths for each in paths], pa.bool_()))
+            reject_paths.update(paths)
+        tables.append(table)
+        if sum(each.num_rows for each in tables) >= _ROWS_A_SEARCH:
+            yield tables
+            tables = []
+    yield tables
+
+
+def _as_gone(gallery: Gallery, tables: Sequence[pa.Table]) -> Gone:
+    """What to look for: a path that is that of a newer row or reject is not among it."""
+    rows = [table for table in tables if "row_id" in table.column_names]
+    stay = [*gallery.rows(["path"])["path"].chunks, *gallery.rejects()["path"].chunks]
+    paths = pa.chunked_array(
+        [chunk for each in tables for chunk in each["path"].chunks], pa.string()
+    )
+    paths = paths.filter(
+        pc.invert(pc.is_in(paths, value_set=pa.chunked_array(stay, pa.string())))
+    ).unique()
+    return Gone(
+        row_ids=np.concatenate(
+            [np.empty(0, np.int64), *(table["row_id"].to_numpy() for table in rows)]
+        ),
+        paths=tuple(paths.to_pylist()),
+        features=tuple(value for table in rows for value in stored_features(table)),
+    )
+
+
+def _size(paths: Sequence[Path]) -> int:
+    return sum(path.stat().st_size for path in paths)
+
+
+def _told(root: Path, traces: Sequence[Trace]) -> str:
+    shown = "; ".join(f"{each.file} holds {each.what}" for each in traces[:_TOLD_TRACES])
+    more = f" and {len(traces) - _TOLD_TRACES} more" if len(traces) > _TOLD_TRACES else ""
+    return (
+        f"{root}: the rows are gone from every version, but not from the disk: {shown}{more}; "
+        "delete those files if they are not the gallery's own, and run the command again"
+    )

@@ -1,0 +1,149 @@
+"""The proof that rows are gone: every file of a gallery's folder, searched for what they held.
+
+The bytes of features and paths are looked for in every file at every offset, paths and row ids also
+in every column of every Parquet file, decoded, and the log's statistics are compared with those
+of the rows that are there.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.gallery.files import storage
+from pipeline.gallery.files.row_files import delta_statistics
+from pipeline.gallery.log.entries import logged_files
+from pipeline.gallery.upkeep.byte_search import Needles, needles, occurrences
+
+
+@dataclass(frozen=True)
+class Gone:
+    """What is looked for: the row ids int64 `[n]`, their paths, and their stored features."""
+
+    row_ids: np.ndarray
+    paths: tuple[str, ...]
+    features: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A file of the folder that still holds something of a row that is gone."""
+
+    file: str
+    what: str
+
+
+def search(root: Path, files: Sequence[Path], live: Sequence[str], gone: Gone) -> list[Trace]:
+    """What `files` still hold of the rows that are gone.
+
+    `live` are the row files of the version that stays. A feature that one of their own rows has to
+    the byte (the same image under two paths), or a path that is a part of one of theirs, is no
+    trace. A file that cannot be read is one.
+    """
+    rows = {root / name for name in live}
+    paths = needles([path.encode() for path in gone.paths])
+    features = needles(gone.features)
+    traces = []
+    for path in files:
+        try:
+            found = [
+                *_in_columns(path, gone),
+                *_path_bytes(path, paths, gone),
+                *_feature_bytes(path, features, gone, path in rows),
+            ]
+        except (OSError, ValueError) as error:  # those of Arrow and of JSON are values
+            found = [f"what cannot be searched ({error})"]
+        traces += [Trace(str(path.relative_to(root)), what) for what in found]
+    return traces
+
+
+def search_statistics(root: Path, live: Sequence[str]) -> list[Trace]:
+    """Files that the log describes otherwise than by their rows, or that have no place in it."""
+    logged = logged_files(root)
+    traces = [
+        Trace(storage.LOG_FOLDER, f"the statistics of {path}, which is gone")
+        for path in sorted(logged.keys() - set(live))
+    ]
+    for path in live:
+        found = delta_statistics(pq.read_metadata(root / path))
+        if json.loads(found) != json.loads(logged[path].statistics):
+            what = f"statistics of {path} that are not those of its rows"
+            traces.append(Trace(storage.LOG_FOLDER, what))
+    return traces
+
+
+def stored_features(table: pa.Table) -> Iterator[bytes]:
+    """The stored bytes of a table's features, a row each."""
+    for chunk in table["feature"].chunks:
+        yield from chunk.to_pylist()
+
+
+def _in_columns(path: Path, gone: Gone) -> list[str]:
+    """What the decoded columns of a Parquet file, or the texts of the log, still hold."""
+    if path.parent.name == storage.LOG_FOLDER:
+        texts = set(_texts(_log_content(path)))
+        return ["a path"] if texts.intersection(gone.paths) else []
+    if path.suffix != ".parquet":
+        return []
+    found = []
+    names = [name for name in pq.read_schema(path).names if name != "feature"]
+    table = pq.read_table(path, columns=names)
+    paths = pa.array(gone.paths, pa.string())
+    for name in names:
+        column = table[name]
+        if name == "row_id" and np.isin(column.to_numpy(), gone.row_ids).any():
+            found.append("a row id")
+        if pa.types.is_string(column.type) and pc.any(pc.is_in(column, paths)).as_py():
+            found.append(f"a path, in the column {name}")
+    return found
+
+
+def _log_content(path: Path) -> Any:
+    if path.suffix == ".parquet":
+        return pq.read_table(path).to_pylist()
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in an action of the log, those in texts of JSON included."""
+    if isinstance(value, str):
+        yield value
+        if value.startswith("{"):
+            yield from _texts(json.loads(value))
+    elif isinstance(value, dict):
+        yield from _texts(list(value.items()))
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _texts(each)
+
+
+def _path_bytes(path: Path, wanted: list[Needles], gone: Gone) -> list[str]:
+    found = {gone.paths[number] for number, _ in occurrences(path, wanted)}
+    if found and path.suffix == ".parquet" and "path" in pq.read_schema(path).names:
+        column = pq.read_table(path, columns=["path"])["path"]
+        found = {each for each in found if not pc.any(pc.match_substring(column, each)).as_py()}
+    return [f"the bytes of {len(found)} paths"] if found else []
+
+
+def _feature_bytes(path: Path, wanted: list[Needles], gone: Gone, has_rows: bool) -> list[str]:
+    found = Counter(gone.features[number] for number in _places(path, wanted))
+    if found and has_rows:
+        held = pq.read_table(path, columns=["feature"])
+        found -= Counter(value for value in stored_features(held) if value in found)
+    return [f"the bytes of {len(found)} features"] if found else []
+
+
+def _places(path: Path, wanted: list[Needles]) -> Iterator[int]:
+    """An occurrence a place, where several rows that are gone had the same feature."""
+    seen = set()
+    for number, offset in occurrences(path, wanted):
+        if offset not in seen:
+            seen.add(offset)
+            yield number

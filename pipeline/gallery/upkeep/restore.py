@@ -1,0 +1,64 @@
+"""Restoring: a new version that holds what an older one held."""
+
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.errors import InputError
+from pipeline.gallery.files import storage
+from pipeline.gallery.log.entries import LoggedFile, logged_files
+from pipeline.gallery.log.lock import Lock
+from pipeline.gallery.log.transactions import Change, RowFile
+from pipeline.gallery.table import Gallery, lock_gallery
+
+
+def restore(gallery: Gallery, version: int, lock: Lock | None = None) -> Gallery:
+    """The next version, equal to an older one in rows and rejects; row ids given since then are
+    not given again.
+
+    The same version if they are equal already. Raises `InputError` for a version that is not there
+    any more, `GalleryDamagedError` naming a file of it that is gone or cut short, and what
+    `Gallery.commit` raises.
+    """
+    if lock is None:
+        with lock_gallery(gallery.location, f"restore version {version}") as lock:
+            return restore(gallery, version, lock)
+    old = Gallery.open(gallery.location, version)
+    if old.version > gallery.version:
+        raise InputError(f"version {version} is newer than version {gallery.version}")
+    present = {file.path for file in gallery.snapshot.files}
+    wanted = {file.path for file in old.snapshot.files}
+    back = [file for file in old.snapshot.files if file.path not in present]
+    removed = [file for file in gallery.snapshot.files if file.path not in wanted]
+    if not back and not removed and old.snapshot.rejects == gallery.snapshot.rejects:
+        return gallery
+    added = _logged(storage.local_root(gallery.location), back)
+    before, after = gallery.row_ids(), old.row_ids()
+    change = Change(
+        run_id=f"restore-{version}-after-{gallery.version}",
+        added=added,
+        removed=removed,
+        next_row_id=gallery.next_row_id,
+        rejects=old.snapshot.rejects,
+        summary={
+            "rows_added": len(np.setdiff1d(after, before)),
+            "rows_removed": len(np.setdiff1d(before, after)),
+            "rejects": old.rejects().num_rows,
+        },
+    )
+    return gallery.apply(change, lock)
+
+
+def _logged(root: Path, files: list[RowFile]) -> list[LoggedFile]:
+    """The files as the log had them, checksums included; each must be there in its full length."""
+    logged = logged_files(root)
+    for file in files:
+        path = root / file.path
+        if not path.exists():
+            raise storage.GalleryDamagedError(f"{path}: the file is gone; nothing was restored")
+        if path.stat().st_size != file.bytes:
+            raise storage.GalleryDamagedError(
+                f"{path}: {path.stat().st_size} bytes where the log says {file.bytes}; nothing was "
+                "restored"
+            )
+    return [logged[file.path] for file in files]

@@ -1,0 +1,206 @@
+"""Verifying: whether every file holds what was written to it, and the rows are what they should be.
+
+Nothing stops at the first finding: all that is wrong is told at once.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.gallery.files import storage
+from pipeline.gallery.files.rejects import read_rejects, rejects_file
+from pipeline.gallery.files.row_files import checksum, delta_statistics
+from pipeline.gallery.files.storage import GalleryDamagedError
+from pipeline.gallery.files.stored_rows import StoredRows
+from pipeline.gallery.files.unit_files import UNIT_KEY
+from pipeline.gallery.log import transactions as log
+from pipeline.gallery.log.entries import LoggedFile, logged_files, oldest_version
+from pipeline.gallery.log.transactions import RowFile
+from pipeline.gallery.table import Gallery
+
+_ROWS_AT_ONCE = 4096
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A file of the gallery (or its log) and what is wrong with it."""
+
+    file: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was verified; `without_checksum` files were committed before checksums were kept, or
+    by another tool.
+    """
+
+    version: int
+    versions: int
+    files: int
+    bytes: int
+    rows: int
+    without_checksum: int
+    findings: tuple[Finding, ...]
+
+
+def verify(gallery: Gallery, *, all_versions: bool = False) -> Verified:
+    """Verifies a version: each file against its checksum, its size, its rows and their norms; row
+    ids and paths, each given once; rejects; counts against the log.
+
+    With `all_versions` also, by size and checksum, the files that only older versions need. Raises
+    `GalleryDamagedError` if the log cannot be read.
+    """
+    root = storage.local_root(gallery.location)
+    logged = logged_files(root)
+    live = {file.path for file in gallery.snapshot.files}
+    others, rejects, versions = set[str](), {gallery.snapshot.rejects}, 1
+    if all_versions:
+        for version in range(oldest_version(root), gallery.version):
+            snapshot = log.read(root, version)
+            others |= {file.path for file in snapshot.files} - live
+            rejects.add(snapshot.rejects)
+            versions += 1
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        bytewise = pool.map(
+            partial(_bytes_of, root), [logged[path] for path in sorted(live | others)]
+        )
+        rowwise = pool.map(partial(_rows_of, gallery, logged), gallery.snapshot.files)
+        findings = [*(each for each in bytewise if each), *(each for f in rowwise for each in f)]
+    damaged = {each.file for each in findings}
+    findings += _of_rejects(root, rejects)
+    findings += _of_keys(gallery, [f for f in gallery.snapshot.files if f.path not in damaged])
+    return Verified(
+        version=gallery.version,
+        versions=versions,
+        files=len(live | others) + len(rejects - {0}),
+        bytes=sum(logged[path].bytes for path in live | others),
+        rows=gallery.count,
+        without_checksum=sum(logged[path].sha256 is None for path in live | others),
+        findings=tuple(dict.fromkeys(findings)),
+    )
+
+
+def _bytes_of(root: Path, file: LoggedFile) -> Finding | None:
+    """Whether a file is there, of its size, and has its checksum."""
+    path = root / file.path
+    try:
+        size = path.stat().st_size
+        if size != file.bytes:
+            return Finding(file.path, f"{size} bytes where the log says {file.bytes}")
+        if file.sha256 is not None and checksum(path) != file.sha256:
+            return Finding(file.path, "its bytes are not those that were written (SHA-256)")
+    except FileNotFoundError:
+        return Finding(file.path, "the file is gone")
+    except OSError as error:
+        return Finding(file.path, f"the file cannot be read ({error.strerror})")
+    return None
+
+
+def _rows_of(gallery: Gallery, logged: dict[str, LoggedFile], file: RowFile) -> Sequence[Finding]:
+    """What is wrong with the rows of a file; nothing where the file is gone, which is told."""
+    path = storage.local_root(gallery.location) / file.path
+    if not path.exists():
+        return []
+    problems: list[str] = []
+    try:
+        problems += _problems_of_footer(gallery, logged[file.path], path)
+        problems += _problems_of_ids(gallery, file, path)
+        _read_features(gallery, file, path)
+    except (OSError, pa.ArrowException) as error:
+        problems.append(f"the file cannot be read ({error})")
+    except GalleryDamagedError as error:
+        problems.append(str(error).removeprefix(f"{path}: "))
+    return [Finding(file.path, problem) for problem in problems]
+
+
+def _problems_of_footer(gallery: Gallery, logged: LoggedFile, path: Path) -> Iterator[str]:
+    metadata = pq.read_metadata(path)
+    unit = json.loads((metadata.metadata or {}).get(UNIT_KEY, b"{}"))
+    if unit.get("fingerprint", gallery.fingerprint) != gallery.fingerprint:
+        yield f"features of another recipe ({unit['fingerprint']})"
+    if logged.sha256 is not None:
+        if not metadata.schema.to_arrow_schema().equals(gallery.target.schema):
+            yield "the columns are not the gallery's"
+        elif json.loads(delta_statistics(metadata)) != json.loads(logged.statistics):
+            yield "the log tells other statistics of it"
+
+
+def _problems_of_ids(gallery: Gallery, file: RowFile, path: Path) -> Iterator[str]:
+    ids = pq.read_table(path, columns=["row_id"], page_checksum_verification=True)["row_id"]
+    numbers = ids.to_numpy()
+    if len(numbers) != file.rows:
+        yield f"{len(numbers)} rows where the log says {file.rows}"
+    elif numbers.min() != file.min_row_id or numbers.max() != file.max_row_id:
+        yield "its row ids are not those that the log tells"
+    if len(numbers) and numbers.max() >= gallery.next_row_id:
+        yield f"row id {numbers.max()} was never given (the next is {gallery.next_row_id})"
+
+
+def _read_features(gallery: Gallery, file: RowFile, path: Path) -> None:
+    """Raises `GalleryDamagedError` for a feature that is not of unit length, or a checksum."""
+    rows = StoredRows(path, gallery.dimension, gallery.dtype)
+    block = np.empty((min(file.rows, _ROWS_AT_ONCE), gallery.dimension), np.float32)
+    for start in range(0, file.rows, _ROWS_AT_ONCE):
+        stop = min(start + _ROWS_AT_ONCE, file.rows)
+        rows.read(start, stop, block[: stop - start])
+
+
+def _of_rejects(root: Path, numbers: set[int]) -> list[Finding]:
+    findings = []
+    for number in sorted(numbers):
+        try:
+            read_rejects(root, number)
+        except GalleryDamagedError as error:
+            path = rejects_file(root, number)
+            told = str(error).removeprefix(f"{path}: ")
+            findings.append(Finding(str(path.relative_to(root)), told))
+    return findings
+
+
+def _of_keys(gallery: Gallery, files: Sequence[RowFile]) -> list[Finding]:
+    """Row ids and paths that come twice, in the files that can be read."""
+    root = storage.local_root(gallery.location)
+    tables = [
+        pq.read_table(root / file.path, columns=["row_id", "path"]).append_column(
+            "file", pa.array([file.path] * file.rows, pa.string()).dictionary_encode()
+        )
+        for file in files
+    ]
+    try:
+        rejected = gallery.rejects()["path"]
+    except GalleryDamagedError:
+        rejected = pa.chunked_array([], pa.string())
+    if not tables:
+        return []
+    rows = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
+    findings = []
+    for name, word in (("row_id", "row id"), ("path", "path")):
+        for value in _twice(rows[name]):
+            where = rows.filter(pc.equal(rows[name], value))["file"].to_pylist()
+            findings.append(Finding(where[-1], f"the {word} {value} comes {len(where)} times"))
+    both = rows.filter(pc.is_in(rows["path"], value_set=rejected))
+    findings += [
+        Finding(row["file"], f"the path {row['path']} is a reject too")
+        for row in both.select(["path", "file"]).to_pylist()
+    ]
+    return findings
+
+
+def _twice(column: pa.ChunkedArray) -> list[object]:
+    """The first values of those that come more than once."""
+    if pc.count_distinct(column).as_py() == len(column):
+        return []
+    counts = pc.value_counts(column)
+    twice = counts.filter(pc.greater(counts.field("counts"), 1))
+    return list(twice.field("values").slice(0, _SHOWN).to_pylist())

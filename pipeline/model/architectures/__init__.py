@@ -1,0 +1,1 @@
+"""Networks built here, and their checkpoints."""

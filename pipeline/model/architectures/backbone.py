@@ -1,0 +1,67 @@
+"""Backbones of torchvision by name, with weights from a checkpoint and the classifier head off."""
+
+import torch
+import torchvision
+
+from pipeline.errors import InputError
+from pipeline.model.architectures.checkpoints import fill, load_state
+from pipeline.model.kinds import BACKBONE
+
+# Families whose forward pass is pooling, flattening and one named head; the head becomes the
+# identity, so that the pooled feature comes out. ConvNeXt's head begins with a normalisation that
+# belongs to the feature: only its last part goes.
+_HEADS = {
+    "convnext": "classifier.2",
+    "densenet": "classifier",
+    "efficientnet": "classifier",
+    "mobilenet": "classifier",
+    "regnet": "fc",
+    "resnet": "fc",
+    "resnext": "fc",
+    "shufflenet": "fc",
+    "swin": "head",
+    "vit": "heads",
+    "wide_resnet": "fc",
+}
+
+
+def backbone_names() -> list[str]:
+    """The names that `torchvision:NAME` accepts."""
+    names = torchvision.models.list_models(module=torchvision.models)
+    return [name for name in names if _head(name) is not None]
+
+
+def check_name(name: str) -> None:
+    """Raise InputError for a name that `torchvision:NAME` does not accept."""
+    if name not in backbone_names():
+        raise InputError(
+            f"{BACKBONE}{name}: no such backbone; known are {', '.join(backbone_names())}"
+        )
+
+
+def load_backbone(name: str, checkpoint: str) -> torch.nn.Module:
+    """The backbone with the checkpoint's weights, its classifier head off, in evaluation mode.
+
+    Nothing is downloaded and nothing stays at its random start: raises InputError unless the
+    checkpoint holds every weight (see checkpoints.py).
+    """
+    check_name(name)
+    state = load_state(checkpoint)
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers are not ours to draw
+        module = torchvision.models.get_model(name, weights=None)
+    module.set_submodule(_head(name) or "", torch.nn.Identity())
+    return fill(module, checkpoint, state)
+
+
+def backbone_input_size(name: str) -> tuple[int, int] | None:
+    """The (height, width) of a vision transformer, whose position codes fix it; None for others."""
+    check_name(name)
+    if not name.startswith("vit"):
+        return None
+    with torch.device("meta"):
+        side = torchvision.models.get_model(name, weights=None).image_size
+    return side, side
+
+
+def _head(name: str) -> str | None:
+    return next((head for family, head in _HEADS.items() if name.startswith(family)), None)

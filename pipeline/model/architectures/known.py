@@ -1,0 +1,98 @@
+"""The networks of the field that are built here, and what each takes its checkpoint to hold."""
+
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from pipeline.errors import InputError
+from pipeline.model.architectures.checkpoints import fill, load_state
+from pipeline.model.architectures.osnet import osnet
+from pipeline.model.architectures.resnet import bnneck, ft_net, pcb
+from pipeline.model.architectures.vit import vit, vit_input_size
+from pipeline.model.kinds import architecture
+
+State = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network that is built for a checkpoint.
+
+    `build` makes it of the checkpoint's keys and of the options behind its name; `heads` are the
+    names of its toolboxes' classifier heads, which are dropped; `recipe` are the fields in which
+    its toolboxes differ from Recipe's defaults; `size` gives the input size that a checkpoint
+    fixes.
+    """
+
+    build: Callable[[State, Set[str]], torch.nn.Module]
+    heads: tuple[str, ...]
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    size: Callable[[State], tuple[int, int]] | None = None
+
+
+_TORCHREID = ("classifier",)
+_HALVES = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+_STRIPE_HEADS = tuple(f"classifier{stripe}" for stripe in range(6))
+
+NETWORKS = {
+    "ft_net": Architecture(ft_net, ("model.fc", "classifier.classifier")),
+    "pcb": Architecture(pcb, ("model.fc", *_STRIPE_HEADS), {"height": 384, "width": 192}),
+    "bnneck": Architecture(
+        bnneck, ("classifier", "base.fc", "heads.weight", "heads.classifier", "heads.cls_layer")
+    ),
+    "osnet_x0_25": Architecture(osnet(0.25), _TORCHREID),
+    "osnet_x0_5": Architecture(osnet(0.5), _TORCHREID),
+    "osnet_x0_75": Architecture(osnet(0.75), _TORCHREID),
+    "osnet_x1_0": Architecture(osnet(1.0), _TORCHREID),
+    "osnet_ain_x0_25": Architecture(osnet(0.25, ain=True), _TORCHREID),
+    "osnet_ain_x0_5": Architecture(osnet(0.5, ain=True), _TORCHREID),
+    "osnet_ain_x0_75": Architecture(osnet(0.75, ain=True), _TORCHREID),
+    "osnet_ain_x1_0": Architecture(osnet(1.0, ain=True), _TORCHREID),
+    "vit": Architecture(vit, ("classifier", "base.fc", "base.head"), _HALVES, vit_input_size),
+}
+"""By the names of `kinds.ARCHITECTURES`."""
+
+# fast-reid wrote its preprocessing into its earlier checkpoints, in units of 0 to 255.
+_PIXELS = {"pixel_mean": "mean", "pixel_std": "std"}
+
+
+def load_architecture(model: str, checkpoint: str) -> torch.nn.Module:
+    """The network `NAME` or `NAME:OPTION,OPTION` with a checkpoint's weights, in evaluation mode.
+
+    Raises InputError unless the checkpoint holds every weight and nothing else but heads.
+    """
+    known, options = _known(model)
+    state = load_state(checkpoint)
+    with torch.device("meta"):
+        module = known.build(state, options)
+    weights = {key: tensor for key, tensor in state.items() if key not in _PIXELS}
+    return fill(module, checkpoint, weights, known.heads)
+
+
+def architecture_recipe(
+    model: str, checkpoint: str
+) -> tuple[dict[str, Any], tuple[int, int] | None]:
+    """The recipe fields of a named network, and the input size that its checkpoint fixes or None.
+
+    Raises InputError for a checkpoint that cannot be read or was trained for no known size.
+    """
+    known, _ = _known(model)
+    state = load_state(checkpoint)
+    fields = dict(known.recipe)
+    for key, name in _PIXELS.items():
+        if key in state:
+            fields[name] = tuple(round(level / 255, 6) for level in state[key].flatten().tolist())
+    try:
+        size = known.size(state) if known.size else None
+    except InputError as error:
+        raise InputError(f"{checkpoint}: {error}") from error
+    return fields, size
+
+
+def _known(model: str) -> tuple[Architecture, frozenset[str]]:
+    named = architecture(model)
+    if named is None:
+        raise InputError(f"{model}: no such network; known are {', '.join(NETWORKS)}")
+    return NETWORKS[named[0]], named[1]

@@ -1,0 +1,1 @@
+"""Network files run by ONNX Runtime, OpenVINO and torch."""

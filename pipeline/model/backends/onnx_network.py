@@ -1,0 +1,209 @@
+"""ONNX networks in ONNX Runtime."""
+
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+
+from pipeline.errors import InputError
+from pipeline.model.backends.signature import (
+    Shape,
+    check_size,
+    feature_output,
+    fixed_size,
+    image_input,
+)
+
+_DTYPES: dict[str, np.dtype] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(float16)": np.dtype(np.float16),
+}
+
+
+class OnnxNetwork:
+    """An ONNX file as a function from images float32 `[B, 3, H, W]` to features float32 `[B, D]`.
+
+    Runs in the precision that the file holds. `size` is the (height, width) it is to be run at, and
+    `batch_size` the batch, where the file does not fix one.
+    Raises InputError for a file that ONNX Runtime cannot load or run at that size, or that has not
+    one image input and one feature output.
+    """
+
+    def __init__(
+        self, path: str, *, size: tuple[int, int], batch_size: int, device: str, threads: int
+    ) -> None:
+        self.device = torch.device("cpu")  # where it takes its input; the runtime copies onwards
+        self._session = _session(path, _providers(path, device), threads)
+        self._check_provider(path, device)
+        inputs = {node.name: _sides(node.shape) for node in self._session.get_inputs()}
+        self._input = image_input(path, inputs)
+        self._dtype = _dtype(path, self._session.get_inputs()[0].type)
+        self.batch = inputs[self._input][0]
+        self.input_size = fixed_size(inputs[self._input])
+        check_size(path, self.input_size, size)
+        self._output, self.dimension = self._probe(path, (self.batch or batch_size, 3, *size))
+
+    def __call__(self, images: torch.Tensor) -> NDArray[np.float32]:
+        """Features float32 `[B, D]` of normalised images float32 `[B, 3, H, W]`."""
+        feed = {self._input: images.numpy().astype(self._dtype, copy=False)}
+        (features,) = self._session.run([self._output], feed)
+        return features.astype(np.float32, copy=False)
+
+    def _check_provider(self, path: str, device: str) -> None:
+        """ONNX Runtime falls back to the CPU in silence where a provider does not start."""
+        if device != "cpu" and self._session.get_providers()[0] == "CPUExecutionProvider":
+            raise InputError(f"{path}: ONNX Runtime could not start {device}")
+
+    def _probe(self, path: str, shape: tuple[int, int, int, int]) -> tuple[str, int]:
+        """Run once on black: the outputs that a file declares may lack their shapes."""
+        blank = np.zeros(shape, self._dtype)
+        names = [node.name for node in self._session.get_outputs()]
+        try:
+            values = self._session.run(names, {self._input: blank})
+        except Exception as error:  # ONNX Runtime's errors share no narrower base
+            raise InputError(
+                f"{path}: cannot run on {shape[0]} images of {shape[2]} x {shape[3]} "
+                f"({_first_line(error)})"
+            ) from error
+        shapes = {name: np.shape(value) for name, value in zip(names, values, strict=True)}
+        name = feature_output(path, shapes, shape[0])
+        return name, shapes[name][1]
+
+
+def onnx_input_size(path: str) -> tuple[int, int] | None:
+    """The (height, width) that an ONNX file fixes, or None; read without preparing it to run."""
+    nodes = _session(path, ["CPUExecutionProvider"], 1, optimize=False).get_inputs()
+    shapes = {node.name: _sides(node.shape) for node in nodes}
+    return fixed_size(shapes[image_input(path, shapes)])
+
+
+def onnx_files(path: str) -> list[Path]:
+    """The file and the external data files that its tensors name, in order of their names.
+
+    Raises InputError for a damaged file, and for data that is missing or outside the file's folder.
+    """
+    folder = Path(path).parent
+    with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw:
+        try:
+            named = sorted(set(_locations(raw, 0, len(raw), "model")))
+        except (IndexError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: the ONNX file is damaged or cut short") from error
+    for location in named:
+        data = folder / location
+        if not data.resolve().is_relative_to(folder.resolve()):
+            raise InputError(f"{path}: names weights outside its own folder: {location}")
+        if not data.is_file():
+            raise InputError(f"{path}: its weights lie in {data}, which is missing")
+    return [Path(path), *(folder / location for location in named)]
+
+
+# Which fields of ONNX's protobuf messages lead to a tensor's external data (onnx.proto3):
+# message -> field number -> message.
+_FIELDS = {
+    "model": {7: "graph", 25: "function"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "function": {7: "node"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {13: "entry"},
+}
+
+
+def _locations(raw: mmap.mmap, start: int, stop: int, message: str) -> Iterator[str]:
+    """Walk a protobuf message, skipping what cannot lead to a tensor, and give the file names."""
+    if message == "entry":
+        texts = {field: raw[a:b].decode() for field, a, b in _fields(raw, start, stop)}
+        if texts.get(1) == "location":
+            yield texts.get(2, "")
+        return
+    for field, begin, end in _fields(raw, start, stop):
+        inner = _FIELDS[message].get(field)
+        if inner is not None:
+            yield from _locations(raw, begin, end, inner)
+
+
+def _fields(raw: mmap.mmap, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+    """Field number, begin and end of every length-delimited field of one protobuf message."""
+    at = start
+    while at < stop:
+        key, at = _varint(raw, at)
+        wire = key & 7
+        if wire == 2:
+            length, at = _varint(raw, at)
+            if at + length > stop:
+                raise IndexError("a field reaches beyond its message")
+            yield key >> 3, at, at + length
+            at += length
+        elif wire == 0:
+            _, at = _varint(raw, at)
+        elif wire in (1, 5):
+            at += 8 if wire == 1 else 4
+        else:
+            raise IndexError(f"no protobuf wire type: {wire}")
+
+
+def _varint(raw: mmap.mmap, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = raw[at]
+        value |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 128:
+            return value, at
+
+
+def _session(
+    path: str, providers: list, threads: int, *, optimize: bool = True
+) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.use_deterministic_compute = True
+    options.log_severity_level = 4
+    # A spinning thread burns a core that another actor's network could use.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    if not optimize:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=providers)
+    except Exception as error:  # ONNX Runtime's errors share no narrower base
+        raise InputError(f"{path}: ONNX Runtime cannot load it ({_first_line(error)})") from error
+
+
+def _providers(path: str, device: str) -> list:
+    """What runs the graph, best first; each takes what the one before it cannot."""
+    if device == "cpu":
+        return ["CPUExecutionProvider"]
+    names = ["CUDAExecutionProvider"]
+    if device.startswith("tensorrt"):
+        names = ["TensorrtExecutionProvider", *names]
+    missing = [name for name in names if name not in onnxruntime.get_available_providers()]
+    if missing:
+        raise InputError(
+            f"{path}: {device} needs ONNX Runtime with {missing[0]} (pip install onnxruntime-gpu), "
+            "and the one installed lacks it"
+        )
+    index = device.partition(":")[2] or "0"
+    settings = {"CUDAExecutionProvider": {"use_tf32": "0"}}
+    chosen = [(name, {"device_id": index, **settings.get(name, {})}) for name in names]
+    return [*chosen, "CPUExecutionProvider"]
+
+
+def _dtype(path: str, declared: str) -> np.dtype:
+    if declared not in _DTYPES:
+        raise InputError(f"{path}: the input must be float32 or float16, but is {declared}")
+    return _DTYPES[declared]
+
+
+def _sides(shape: list[int | str | None]) -> Shape:
+    return tuple(side if isinstance(side, int) and side > 0 else None for side in shape)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].removeprefix("[ONNXRuntimeError] : ")

@@ -1,0 +1,167 @@
+"""OpenVINO networks (IR: an .xml beside its .bin), on the CPU."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+import torch
+from numpy.typing import NDArray
+from openvino.frontend import FrontEndManager
+
+from pipeline.errors import InputError
+from pipeline.model.backends.signature import (
+    Shape,
+    check_size,
+    feature_output,
+    fixed_size,
+    image_input,
+)
+
+_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+
+
+class OpenvinoNetwork:
+    """An OpenVINO IR as a function from images float32 `[B, 3, H, W]` to features `[B, D]`.
+
+    It is compiled for one fixed shape at a time: a network of fixed batch is reshaped to
+    `batch_size`, or keeps its own batch where it cannot be. `size` is the (height, width) it is to
+    be run at. Raises InputError for files that OpenVINO cannot read, for another device than the
+    CPU, for a precision that this processor lacks, and for a network that has not one image input
+    and one feature output.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        size: tuple[int, int],
+        batch_size: int,
+        device: str,
+        threads: int,
+        precision: str,
+    ) -> None:
+        if device != "cpu":
+            raise InputError(
+                f"{path}: OpenVINO runs on the CPU here, not on {device}; "
+                "take device cpu, or the network as ONNX"
+            )
+        self.device = torch.device("cpu")
+        self._path, self._precision = path, precision
+        self._settings = _settings(threads, precision)
+        self._model = _read(path)
+        declared = _input_shape(path, self._model)
+        self.input_size = fixed_size(declared)
+        check_size(path, self.input_size, size)
+        self._compiled: dict[tuple[int, ...], Any] = {}
+        batch = self._settle_batch(declared[0], batch_size, size)
+        self.batch: int | None = batch
+        self._output, self.dimension = self._feature((batch, 3, *size))
+        self._request((batch, 3, *size))  # compile now: a precision may not be there
+        self._request((self.batch, 3, *size))
+
+    def __call__(self, images: torch.Tensor) -> NDArray[np.float32]:
+        """Features float32 `[B, D]` of normalised images float32 `[B, 3, H, W]`."""
+        request = self._request(tuple(images.shape))
+        return request.infer({0: images.numpy()}, share_inputs=True)[self._output].copy()
+
+    def _settle_batch(self, own: int | None, wanted: int, size: tuple[int, int]) -> int:
+        """The wanted batch, or the file's own where it gives one row a crop only with that."""
+        if own is None or own == wanted:
+            return wanted
+        try:
+            self._feature((wanted, 3, *size))
+        except InputError:
+            # Some files hold their batch inside too, for example as a constant of a Reshape.
+            return own
+        return wanted
+
+    def _feature(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """Index and length of the feature output for inputs of one fixed shape."""
+        model = self._reshaped(shape)
+        outputs = {_name(port, str(i)): _sides(port) for i, port in enumerate(model.outputs)}
+        chosen = feature_output(self._path, outputs, shape[0])
+        dimension = outputs[chosen][1]
+        if dimension is None:
+            raise InputError(f"{self._path}: the length of its feature is not fixed")
+        return list(outputs).index(chosen), dimension
+
+    def _reshaped(self, shape: tuple[int, ...]) -> openvino.Model:
+        model = self._model.clone()
+        try:
+            model.reshape({model.inputs[0]: list(shape)})
+        except RuntimeError as error:
+            raise InputError(
+                f"{self._path}: cannot take a batch of shape {list(shape)} ({_last_line(error)})"
+            ) from error
+        return model
+
+    def _request(self, shape: tuple[int, ...]) -> Any:
+        """An inference request for one fixed shape, compiled when first asked for."""
+        if shape not in self._compiled:
+            compiled = openvino.Core().compile_model(self._reshaped(shape), "CPU", self._settings)
+            hint = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+            if hint != _HINTS[self._precision]:
+                raise InputError(
+                    f"{self._path}: OpenVINO cannot compute in {self._precision} on this "
+                    f"processor (it would take {hint}); take float32"
+                )
+            self._compiled[shape] = compiled.create_infer_request()
+        return self._compiled[shape]
+
+
+def openvino_input_size(path: str) -> tuple[int, int] | None:
+    """The (height, width) that an IR fixes, or None; read without compiling it."""
+    return fixed_size(_input_shape(path, _read(path)))
+
+
+def openvino_files(path: str) -> list[Path]:
+    """The .xml and its .bin of the same name; InputError where the .bin is missing."""
+    weights = Path(path).with_suffix(".bin")
+    if not weights.is_file():
+        raise InputError(f"{path}: its weights {weights.name} are missing from the same folder")
+    return [Path(path), weights]
+
+
+def _settings(threads: int, precision: str) -> dict[str, Any]:
+    return {
+        "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        "EXECUTION_MODE_HINT": "ACCURACY",
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+        "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        # Pinned threads of several actors would all sit on the same first cores.
+        "ENABLE_CPU_PINNING": False,
+    }
+
+
+def _read(path: str) -> openvino.Model:
+    """Read with the IR reader itself: `read_model` would try every other format first."""
+    openvino_files(path)
+    try:
+        reader = FrontEndManager().load_by_framework("ir")
+        return reader.convert(reader.load(path))
+    except RuntimeError as error:
+        raise InputError(f"{path}: OpenVINO cannot read it ({_last_line(error)})") from error
+
+
+def _input_shape(path: str, model: openvino.Model) -> Shape:
+    shapes = {_name(port, str(i)): _sides(port) for i, port in enumerate(model.inputs)}
+    return shapes[image_input(path, shapes)]
+
+
+def _name(port: Any, otherwise: str) -> str:
+    return port.any_name if port.names else otherwise
+
+
+def _sides(port: Any) -> Shape:
+    shape = port.partial_shape
+    if shape.rank.is_dynamic:
+        return ()
+    return tuple(side.get_length() if side.is_static else None for side in shape)
+
+
+def _last_line(error: Exception) -> str:
+    """OpenVINO's messages begin with its own source lines and end with the reason."""
+    return str(error).strip().splitlines()[-1]

@@ -1,0 +1,179 @@
+"""Networks that PyTorch runs: TorchScript, torch.export programs, and modules built here.
+
+TorchScript and .pt2 files are programs, and reading a .pt2 may unpickle: take them from a source
+whose code you would run. (A checkpoint for torchvision:NAME is read without running anything.)
+"""
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.export.passes import move_to_device_pass
+
+from pipeline.errors import InputError
+from pipeline.model.backends.signature import (
+    Shape,
+    check_size,
+    feature_output,
+    fixed_size,
+    image_input,
+)
+
+_HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+# Operations that behave otherwise in training, and the place of the flag that tells.
+_TRAINING_FLAG = {"aten.batch_norm.default": 5, "aten.dropout.default": 2}
+
+
+class TorchNetwork:
+    """A PyTorch callable as a function from images float32 `[B, 3, H, W]` to features `[B, D]`.
+
+    `run` lies on `device` already. `batch` and `input_size` are those it is fixed to, or None;
+    `batch_size` and `size` (height, width) those it is to be run at otherwise. float16 and bfloat16
+    run under autocast. `compiled` lets `torch.compile` write code for the processor first, which
+    takes a minute and a C++ compiler. Raises InputError where it does not run at `size` or has not
+    one feature output `[B, D]`: it is run on black first, in a whole batch, or in one of `probed`
+    rows where any number will do.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        run: Any,
+        *,
+        size: tuple[int, int],
+        batch_size: int,
+        device: str,
+        precision: str,
+        batch: int | None = None,
+        input_size: tuple[int, int] | None = None,
+        compiled: bool = False,
+        probed: int | None = None,
+    ) -> None:
+        self.device = torch.device(device)
+        self.batch, self.input_size = batch, input_size
+        self._run = torch.compile(run) if compiled else run
+        self._half = _HALVES.get(precision)
+        check_size(path, input_size, size)
+        self._output, self.dimension = self._probe(path, (probed or batch or batch_size, 3, *size))
+
+    def __call__(self, images: torch.Tensor) -> NDArray[np.float32]:
+        """Features float32 `[B, D]` of normalised images float32 `[B, 3, H, W]`."""
+        feature = _named(self._forward(images))[self._output]
+        # A copy: some network's feature may be a view of its input, which the caller reuses.
+        return feature.float().cpu().numpy().copy()
+
+    def _forward(self, images: torch.Tensor) -> Any:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(torch.inference_mode())
+            if self.device.type == "cuda":
+                # On a GPU TorchScript may fuse operations after its first runs, which would change
+                # the last bits between one batch and the next.
+                stack.enter_context(torch.jit.optimized_execution(False))
+                # By default float32 convolutions are computed in TF32 there.
+                stack.enter_context(
+                    torch.backends.cudnn.flags(
+                        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+                    )
+                )
+            if self._half is not None:
+                stack.enter_context(torch.autocast(self.device.type, dtype=self._half))
+            return self._run(images.to(self.device))
+
+    def _probe(self, path: str, shape: tuple[int, int, int, int]) -> tuple[str, int]:
+        """Run once on black: what comes out is known only then."""
+        try:
+            outputs = _named(self._forward(torch.zeros(shape)))
+        except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
+            raise InputError(
+                f"{path}: cannot run on {shape[0]} images of {shape[2]} x {shape[3]} "
+                f"({_reason(error)})"
+            ) from error
+        name = feature_output(path, {n: tuple(t.shape) for n, t in outputs.items()}, shape[0])
+        return name, outputs[name].shape[1]
+
+
+def load_torchscript(path: str, device: str) -> Any:
+    """The TorchScript module of a file, on `device`, ready for inference."""
+    try:
+        with warnings.catch_warnings():
+            # torch.jit is deprecated for writing; archives of it will be around for long.
+            warnings.filterwarnings("ignore", ".*torch.jit.*deprecated", FutureWarning)
+            return torch.jit.load(path, map_location=device).eval()
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"{path}: PyTorch cannot load it ({_reason(error)})") from error
+
+
+def load_export(path: str, device: str) -> tuple[Any, int | None, tuple[int, int] | None]:
+    """The program of a .pt2 file on `device`, with its fixed batch and (height, width) or None.
+
+    Raises InputError for a file that cannot be read and for one exported in training mode, whose
+    batch normalisation would mix the crops of a batch.
+    """
+    program = _read_export(path)
+    shape = _export_input(path, program)
+    for node in program.graph.nodes:
+        flag = _TRAINING_FLAG.get(str(node.target))
+        if flag is not None and len(node.args) > flag and node.args[flag] is True:
+            raise InputError(f"{path}: was exported in training mode; call model.eval() before")
+    if device != "cpu":
+        program = move_to_device_pass(program, device)
+    return program.module(), shape[0], fixed_size(shape)
+
+
+def export_input_size(path: str) -> tuple[int, int] | None:
+    """The (height, width) that a .pt2 file fixes, or None."""
+    return fixed_size(_export_input(path, _read_export(path)))
+
+
+@contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let PyTorch use `count` threads inside the block, and what it used before after it.
+
+    PyTorch keeps one count for the process, so two networks of different counts must not run at
+    the same time in one process (an actor holds one).
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _read_export(path: str) -> Any:
+    try:
+        return torch.export.load(path)
+    except Exception as error:  # the reader lets any error of its many parts through
+        raise InputError(f"{path}: PyTorch cannot load it ({_reason(error)})") from error
+
+
+def _export_input(path: str, program: Any) -> Shape:
+    names = program.graph_signature.user_inputs
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes}
+    shapes = {
+        str(name): tuple(side if isinstance(side, int) else None for side in values[name].shape)
+        for name in names
+        if isinstance(values.get(name), torch.Tensor)
+    }
+    return shapes[image_input(path, shapes)]
+
+
+def _named(outputs: Any) -> dict[str, torch.Tensor]:
+    """A network's outputs by name or, in a tuple or list, by place."""
+    if isinstance(outputs, torch.Tensor):
+        return {"output": outputs}
+    if isinstance(outputs, Mapping):
+        return {str(k): v for k, v in outputs.items() if isinstance(v, torch.Tensor)}
+    if isinstance(outputs, tuple | list):
+        return {str(i): v for i, v in enumerate(outputs) if isinstance(v, torch.Tensor)}
+    return {}
+
+
+def _reason(error: Exception) -> str:
+    """The last line of an error: TorchScript's begin with a trace of its own."""
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip() if lines else type(error).__name__

@@ -1,0 +1,1 @@
+"""A network written in another format or in int8, and compared with its source."""

@@ -1,0 +1,111 @@
+"""Networks written as files of another kind, and how far the copy's features are from the source's.
+
+A file that is exported takes images of one size (the recipe's) in batches of any size.
+"""
+
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import openvino
+import torch
+from numpy.typing import NDArray
+
+from pipeline.core.vectors import normalize
+from pipeline.errors import InputError
+from pipeline.model.backends.torch_network import load_export, load_torchscript
+from pipeline.model.kinds import network_kind
+from pipeline.model.networks import NetworkFile, load_module
+
+Target = Literal["onnx", "openvino", "torchscript"]
+
+SUFFIXES: dict[Target, str] = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".pt"}
+DEVIATION = 1e-4
+"""Largest cosine distance of a faithful copy's feature from the source's."""
+
+OPSET = 17
+_TRACED = 8  # rows of the batch that a network is traced with
+
+
+def export(file: NetworkFile, size: tuple[int, int], target: Target, out: Path) -> None:
+    """Write a network as `target` for images of `size` (height, width).
+
+    Networks that are built here, TorchScript and torch.export files can be written as anything, an
+    ONNX file as OpenVINO IR. Raises InputError for any other pair, and where the network cannot be
+    traced.
+    """
+    kind = None if file.named else network_kind(file.path)
+    if kind == target:
+        raise InputError(f"{file.path}: is {target} already")
+    if kind == "openvino" or (kind == "onnx" and target != "openvino"):
+        raise InputError(
+            f"{file.path}: an {'OpenVINO IR' if kind == 'openvino' else 'ONNX file'} cannot be "
+            f"written as {target}; export the network that it was made from"
+        )
+    try:
+        if kind == "onnx":
+            save_ir(openvino.convert_model(file.path), out)
+        else:
+            _export_module(_module(file), torch.zeros(_TRACED, 3, *size), target, out)
+    except (RuntimeError, AssertionError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{file.path}: cannot be written as {target} ({reason})") from error
+
+
+def save_ir(model: openvino.Model, out: Path) -> None:
+    """Write an OpenVINO model as .xml and .bin, its weights as they are."""
+    openvino.save_model(model, out, compress_to_fp16=False)
+
+
+def deviation(ours: NDArray[np.float32], source: NDArray[np.float32]) -> float:
+    """The largest cosine distance, 1 - cos, of two networks' features `[N, D]` of the same crops.
+
+    >>> deviation(np.array([[2.0, 0.0]]), np.array([[1.0, 0.0]]))
+    0.0
+    """
+    cosines = np.einsum("nd,nd->n", normalize(ours).astype(float), normalize(source).astype(float))
+    return float(max(0.0, 1 - cosines.min()))
+
+
+def _module(file: NetworkFile) -> Any:
+    if file.named:
+        # Tracing wants plain memory: the strides of channels-last weights would be written down.
+        return load_module(file).to(memory_format=torch.contiguous_format)
+    if network_kind(file.path) == "torchscript":
+        return load_torchscript(file.path, "cpu")
+    program, batch, _ = load_export(file.path, "cpu")
+    if batch is not None:
+        raise InputError(f"{file.path}: takes batches of {batch} only; export it with a free batch")
+    return program
+
+
+def _export_module(module: Any, images: torch.Tensor, target: Target, out: Path) -> None:
+    with warnings.catch_warnings(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
+        # Tracing is deprecated for torch.export, whose exporters want packages of their own.
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+        warnings.filterwarnings("ignore", "no signature found for", UserWarning)
+        scripted = isinstance(module, torch.jit.ScriptModule)
+        traced = module if scripted else torch.jit.trace(module, images, check_trace=False)
+        if target == "torchscript":
+            traced.save(str(out))
+            return
+        # OpenVINO reads ONNX many times faster than a module.
+        network = out if target == "onnx" else Path(folder, "network.onnx")
+        torch.onnx.export(
+            traced,
+            (images,),
+            str(network),
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=["images"],
+            output_names=["feature"],
+            dynamic_axes={"images": {0: "batch"}, "feature": {0: "batch"}},
+        )
+        if target == "openvino":
+            save_ir(openvino.convert_model(network), out)

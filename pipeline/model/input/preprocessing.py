@@ -1,0 +1,116 @@
+"""From decoded crops to the network's input: resized, then normalised."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.errors import InputError
+from pipeline.model.input.resampling import resample
+from pipeline.model.recipe import Recipe
+
+
+def resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """A crop uint8 `[H, W, 3]` at `height` x `width`, as uint8 `[3, height, width]`.
+
+    Raises InputError for any other image.
+
+    >>> resize(np.full((4, 2, 3), 7, np.uint8), 8, 4).shape
+    (3, 8, 4)
+    """
+    out = np.empty((3, height, width), np.uint8)
+    resample(_checked(image), out)
+    return out
+
+
+def letterbox(
+    image: NDArray[np.uint8], height: int, width: int, colour: Sequence[int]
+) -> NDArray[np.uint8]:
+    """A crop uint8 `[H, W, 3]` as large as fits in `height` x `width` in its own aspect ratio.
+
+    It is centred (an odd pixel goes below and to the right) on `colour` (three levels, RGB).
+    Result and errors as for `resize`.
+
+    >>> letterbox(np.full((2, 2, 3), 9, np.uint8), 4, 2, (0, 0, 0))[0].tolist()
+    [[0, 0], [9, 9], [9, 9], [0, 0]]
+    """
+    out = np.empty((3, height, width), np.uint8)
+    _resample_letterboxed(_checked(image), out, colour)
+    return out
+
+
+def _checked(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The crop in memory of rows one after the other; what already is, is not copied."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise InputError(
+            f"a crop must be uint8 of shape [H, W, 3], not {image.dtype} of {list(image.shape)}"
+        )
+    return np.ascontiguousarray(image)
+
+
+def _resample_letterboxed(
+    image: NDArray[np.uint8], out: NDArray[np.uint8], colour: Sequence[int]
+) -> None:
+    size = out.shape[1:]
+    ratio = min(after / before for before, after in zip(image.shape, size, strict=False))
+    height, width = (
+        min(max(1, round(before * ratio)), after)
+        for before, after in zip(image.shape, size, strict=False)
+    )
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    out[:] = np.array(colour, np.uint8)[:, None, None]
+    resample(image, out[:, top : top + height, left : left + width])
+
+
+def padding_colour(recipe: Recipe) -> tuple[int, int, int]:
+    """The letterbox's colour (RGB, 0..255): the recipe's mean, so that it normalises to about 0.
+
+    >>> padding_colour(Recipe(weights="0" * 64))
+    (124, 116, 104)
+    """
+    levels = [min(max(round(mean / recipe.pixel_range * 255), 0), 255) for mean in recipe.mean]
+    first, second, third = levels if recipe.channels == "rgb" else levels[::-1]
+    return first, second, third
+
+
+def empty_batch(rows: int, size: tuple[int, int], *, pinned: bool = False) -> torch.Tensor:
+    """Memory for a batch uint8 `[rows, 3, *size]`; pinned for copies to a GPU."""
+    return torch.zeros((rows, 3, *size), dtype=torch.uint8, pin_memory=pinned)
+
+
+def fill(batch: torch.Tensor, images: Sequence[NDArray[np.uint8]], recipe: Recipe) -> torch.Tensor:
+    """Write crops uint8 `[H, W, 3]` of any sizes into the first rows of `batch`, and return it.
+
+    Each is resized from its original to the batch's size; rows beyond the crops become black.
+    `batch` is reused from call to call, because fresh memory costs more than the resize.
+    """
+    colour = padding_colour(recipe)
+    for image, out in zip(images, batch.numpy(), strict=False):
+        if recipe.letterbox:
+            _resample_letterboxed(_checked(image), out, colour)
+        else:
+            resample(_checked(image), out)
+    batch[len(images) :].zero_()
+    return batch
+
+
+def normalise(batch: torch.Tensor, recipe: Recipe, out: torch.Tensor | None = None) -> torch.Tensor:
+    """`(x / 255 * pixel_range - mean) / std` by channel, of a batch uint8 `[B, 3, H, W]` in RGB.
+
+    Computed as one product and one sum, so that a value's bits do not depend on its place. The
+    result is float32 `[B, 3, H, W]`, contiguous, on the batch's device, in the network's channel
+    order, written into `out` where given; `batch` is left as it is.
+    """
+    std = np.array(recipe.std)
+    factor = torch.from_numpy(recipe.pixel_range / (255 * std)).float().view(3, 1, 1)
+    shift = torch.from_numpy(-np.array(recipe.mean) / std).float().view(3, 1, 1)
+    if out is None:
+        out = torch.empty(batch.shape, dtype=torch.float32, device=batch.device)
+    factor, shift = factor.to(batch.device), shift.to(batch.device)
+    # On a CPU image by image: one stays in the cache from step to step.
+    parts = [(out, batch)] if batch.is_cuda else zip(out, batch, strict=True)
+    for into, pixels in parts:
+        into.copy_(pixels if recipe.channels == "rgb" else pixels.flip(-3))
+        into.mul_(factor).add_(shift)
+    return out

@@ -1,0 +1,1 @@
+"""What each verb does, in Python terms: opens galleries, composes stages."""

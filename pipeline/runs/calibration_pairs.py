@@ -1,0 +1,77 @@
+"""The pairs that a calibration looks at: some queries, and every row of a gallery."""
+
+from dataclasses import dataclass
+
+from pipeline.core.blocks import ChosenRows, FeatureRows
+from pipeline.core.evaluation.ranking import DISTRACTOR, Labels, matching_pairs
+from pipeline.core.thresholds.calibration import against_itself, sample_identities
+from pipeline.core.thresholds.false_matches import negatives_of
+from pipeline.errors import InputError
+from pipeline.gallery.table import Gallery
+from pipeline.runs.sides import Side, camera_names, labels_of, open_sides
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The chosen queries and the gallery, features and labels; `query` is None for the gallery
+    itself.
+
+    `cameras` are the names of the cameras that labels number.
+    """
+
+    gallery: Gallery
+    query: Gallery | None
+    queries: FeatureRows
+    query_labels: Labels
+    rows: FeatureRows
+    labels: Labels
+    cameras: dict[int, str]
+
+    def counts(self) -> tuple[int, int]:
+        """How many positive and negative pairs there are."""
+        owner, _ = matching_pairs(self.query_labels, self.labels)
+        own = self.query_labels.identity[self.query_labels.identity > DISTRACTOR]
+        return len(owner), int(negatives_of(own, self.labels).sum())
+
+
+def open_pairs(
+    gallery: str,
+    gallery_version: int | None,
+    query: str | None,
+    query_version: int | None,
+    query_rows: int,
+    seed: int,
+) -> Pairs:
+    """Open both galleries and choose whole identities of the queries, `query_rows` at most.
+
+    InputError where they cannot be compared or no query has an identity.
+    """
+    if query is None:
+        asked = held = _alone(gallery, gallery_version)
+    else:
+        asked, held = open_sides(
+            Gallery.open(query, query_version), Gallery.open(gallery, gallery_version)
+        )
+    chosen = sample_identities(asked.labels.identity, query_rows, seed)
+    if not len(chosen):
+        raise InputError(
+            f"{query or gallery} has no identity to calibrate by: extract it with a --layout that"
+            " tells identities"
+        )
+    return Pairs(
+        gallery=held.gallery,
+        query=None if query is None else asked.gallery,
+        queries=ChosenRows(asked.features, chosen),
+        query_labels=Labels(asked.labels.identity[chosen], asked.labels.camera[chosen]),
+        rows=held.features,
+        labels=held.labels,
+        cameras=camera_names(asked, held),
+    )
+
+
+def _alone(gallery: str, version: int | None) -> Side:
+    """A gallery that is compared with itself."""
+    table = Gallery.open(gallery, version)
+    rows = table.rows(["identity", "camera"])
+    (labels,) = labels_of([rows])
+    return Side(table, rows, table.features(), against_itself(labels))

@@ -1,0 +1,170 @@
+"""The work of `expand` between the lock and the commit: graphs and averages, round by round."""
+
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from jobs.command.flags import FoldFlags
+from pipeline.core.blocks import FeatureRows, Tiling
+from pipeline.core.expansion import Expansion
+from pipeline.core.products.row_hashes import row_signatures
+from pipeline.gallery.derived import commit_derived
+from pipeline.gallery.files import storage
+from pipeline.gallery.files.npy_rows import copy_rows
+from pipeline.gallery.log.lock import Lock
+from pipeline.gallery.sidecars.graph import Graph, Origin
+from pipeline.gallery.table import Gallery
+from pipeline.runs.cameras import Cameras
+from pipeline.runs.neighborhood import Told, budget
+from pipeline.stages.expand import expand_all
+from pipeline.stages.neighbors import block_rows, build_graph
+from pipeline.stages.update import Changes, update_graph
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """The rounds of an expansion of `parent`, and the folder of their graphs.
+
+    A graph is named by its round and the parent's version; that of an earlier version, if there is
+    one, is what the next one is made from.
+    """
+
+    parent: Gallery
+    settings: Expansion
+    folder: Path
+    tiling: Tiling
+    on: FoldFlags
+    told: Told
+
+    @property
+    def needed(self) -> int:
+        """Neighbours of a row that the expansion needs."""
+        return self.settings.k - 1
+
+    @property
+    def kept(self) -> int:
+        """Neighbours that graphs hold: a row that loses no more than the rest is not searched
+        again.
+        """
+        return self.needed + max(3, self.needed // 2)
+
+    def graph(self, rows: FeatureRows, number: int) -> Graph:
+        """The graph of the rows of a round: as it was finished, updated, or made anew."""
+        ids = self.parent.row_ids()
+        signatures = row_signatures(rows, tiling=self.tiling)
+        old = self._earlier(number)
+        changes = Changes.between(old, ids, signatures) if old else None
+        origin = Origin(self.parent.location, self.parent.version, self.parent.fingerprint, number)
+        step = self.told(f"neighbours, round {number + 1}", len(rows))
+        if old and changes and changes.are_few:
+            logger.info("%d rows are new to the neighbor graph", len(changes.fresh))
+            return update_graph(
+                old,
+                changes,
+                rows,
+                self.needed,
+                self._place(number, "updated"),
+                ids=ids,
+                signatures=signatures,
+                origin=origin,
+                block=block_rows(
+                    len(rows), rows.dimension, self.kept, self.on.workers, budget(self.on)
+                ),
+                workers=self.on.workers,
+                tiling=self.tiling,
+                progress=step,
+            )
+        return build_graph(
+            rows,
+            self.kept,
+            self._place(number, "made"),
+            ids=ids,
+            signatures=signatures,
+            origin=origin,
+            workers=self.on.workers,
+            tiling=self.tiling,
+            memory=budget(self.on),
+            progress=step,
+        )
+
+    def _place(self, number: int, way: str) -> Path:
+        return self.folder / f"round-{number}-{way}-of-{self.parent.version}"
+
+    def _earlier(self, number: int) -> Graph | None:
+        """The whole graph of the latest other version, if it is of this kind."""
+        wanted = self.parent.dimension, self.kept
+        paths = sorted(
+            self.folder.glob(f"round-{number}-*-of-*"),
+            key=lambda path: int(path.name.rpartition("-")[2]),
+        )
+        for path in reversed(paths):
+            if path.name.endswith(f"-of-{self.parent.version}"):
+                continue
+            found = Graph.open(path)
+            if found and (found.about.dimension, found.about.k) == wanted:
+                return found
+        return None
+
+
+def expand_gallery(
+    parent: Gallery,
+    present: Gallery,
+    settings: Expansion,
+    cameras: Cameras | None,
+    tiling: Tiling,
+    on: FoldFlags,
+    told: Told,
+    lock: Lock,
+) -> Gallery:
+    """The next version of `present`: the features of `parent`, normalised if asked, expanded."""
+    folder = _folder(present)
+    _drop_scratch(folder)
+    storage.make_folder(folder)
+    rounds = Rounds(parent, settings, folder, tiling, on, told)
+    features: FeatureRows = parent.features()
+    if cameras:
+        features = cameras.normalize(features, parent.rows(["camera"])["camera"], "rows")
+    with _scratch(folder, on.scratch) as scratch:
+        rows = copy_rows(features, scratch / "features.npy")
+        _, expanded = expand_all(
+            rows,
+            rows,
+            settings,
+            scratch,
+            rounds.graph,
+            workers=on.workers,
+            tiling=tiling,
+            memory=budget(on),
+            progress=told("expanding", settings.times * len(rows)),
+        )
+        return commit_derived(present, parent, expanded, lock)
+
+
+def tidy(gallery: Gallery, version: int) -> None:
+    """Delete what a finished run has no more use for: all but the graphs of the parent version."""
+    _drop_scratch(_folder(gallery))
+    for path in _folder(gallery).glob("round-*"):
+        if not path.name.endswith(f"-of-{version}"):
+            shutil.rmtree(path)
+
+
+def _folder(gallery: Gallery) -> Path:
+    return Path(gallery.location) / storage.GRAPH_FOLDER
+
+
+def _drop_scratch(folder: Path) -> None:
+    for left in folder.glob("scratch-*"):
+        shutil.rmtree(left)
+
+
+@contextmanager
+def _scratch(folder: Path, chosen: Path | None) -> Iterator[Path]:
+    """A folder for features on their way."""
+    with TemporaryDirectory(prefix="scratch-", dir=chosen.absolute() if chosen else folder) as name:
+        yield Path(name)

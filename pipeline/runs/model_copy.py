@@ -1,0 +1,242 @@
+"""The work of `model`: a network's speeds, its copy, and how far the copy is from the source."""
+
+import dataclasses
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.model import ExportFlags
+from pipeline.archive.decoding.images import decode
+from pipeline.archive.drawn.drawing import draw_archive
+from pipeline.archive.faults import Rejected
+from pipeline.archive.listing.reading import read_image
+from pipeline.archive.listing.source import Listing, list_source
+from pipeline.core.evaluation.metrics import summarize
+from pipeline.core.evaluation.ranking import has_match, rank_counts
+from pipeline.core.vectors import normalize
+from pipeline.errors import InputError
+from pipeline.model.backends.torch_network import torch_threads
+from pipeline.model.copies import int8
+from pipeline.model.copies.export import DEVIATION, SUFFIXES, Target, deviation, export
+from pipeline.model.copies.probe import crops_per_second
+from pipeline.model.extractor import Extractor
+from pipeline.model.input.preprocessing import empty_batch, fill, normalise
+from pipeline.model.kinds import network_kind
+from pipeline.model.networks import NetworkFile, default_recipe, open_network
+from pipeline.model.recipe import Recipe
+from pipeline.runs.sides import labels_of
+
+Crops = list[NDArray[np.uint8]]
+
+_COPIES: tuple[tuple[Target, str], ...] = (("onnx", "onnxruntime"), ("openvino", "openvino"))
+
+
+def speeds(
+    file: NetworkFile, size: tuple[int, int], run: dict[str, Any]
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Crops a second of a network by every backend that can run it, and why others cannot."""
+    kind = "torch" if file.named else network_kind(file.path)
+    own = {"onnx": "onnxruntime", "openvino": "openvino"}.get(kind, "torch")
+    ways: dict[str, tuple[NetworkFile, dict[str, Any]]] = {own: (file, {})}
+    found: dict[str, float] = {}
+    reasons: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        if kind in ("torch", "export"):
+            ways["torch, compiled"] = file, {"compiled": True}
+        for target, backend in _COPIES:
+            if backend in ways or own == "openvino" or (own, target) == ("onnxruntime", "onnx"):
+                continue
+            copy = Path(folder, "copy" + SUFFIXES[target])
+            try:
+                export(file, size, target, copy)
+                ways[backend] = NetworkFile(str(copy)), {}
+            except InputError as error:
+                reasons[backend] = str(error)
+        for backend, (each, how) in ways.items():
+            try:
+                with torch_threads(run["threads"]):
+                    network = open_network(each, size=size, **run, **how)
+                found[backend] = crops_per_second(
+                    network, size, run["batch_size"], threads=run["threads"]
+                )
+            except InputError as error:
+                reasons[backend] = str(error)
+    return found, reasons
+
+
+def write_copy(
+    file: NetworkFile, recipe: Recipe, flags: ExportFlags, run: dict[str, Any]
+) -> dict[str, Any]:
+    """Write the copy, hold it against its source, and return the fields of `Exported`.
+
+    Nothing is left behind where the copy is refused. Raises InputError for flags that do not go
+    together, a sample that is evaluated too, and a copy that deviates beyond DEVIATION.
+    """
+    out = _checked(flags)
+    sample = _sample(flags)
+    sides = _labelled(flags)
+    with tempfile.TemporaryDirectory(dir=out.parent) as folder:
+        made = Path(folder, out.name)
+        if flags.quantize:
+            _quantized(file, recipe, sample, made, flags)
+        else:
+            export(file, (recipe.height, recipe.width), cast(Any, flags.to), made)
+        copy = NetworkFile(str(made))
+        fields = {k: v for k, v in dataclasses.asdict(recipe).items() if k != "weights"}
+        copied = default_recipe(copy, fields)
+        both = {"source": Extractor(file, recipe, **run), "copy": Extractor(copy, copied, **run)}
+        distance = deviation(both["copy"](sample), both["source"](sample))
+        if not flags.quantize and not distance <= DEVIATION:
+            raise InputError(
+                f"{file.path}: as {flags.to} its features are {distance:.1e} off in cosine, and "
+                f"{DEVIATION:.0e} is allowed; nothing was written"
+            )
+        accuracy = {name: _accuracy(made, *sides) for name, made in both.items()} if sides else None
+        size = recipe.height, recipe.width
+        rate = {name: _speed(each, size, run) for name, each in (("source", file), ("copy", copy))}
+        for each in sorted(Path(folder).iterdir()):
+            each.replace(out.with_name(each.name))
+    settings = out.with_suffix(".toml")
+    settings.write_text(_toml(fields), encoding="utf-8")
+    return {
+        "model": file.path,
+        "out": str(out),
+        "kind": flags.to,
+        "quantized": flags.quantize is not None,
+        "bytes": sum(each.stat().st_size for each in copy_files(out)),
+        "recipe_file": str(settings),
+        "fingerprint": copied.fingerprint,
+        "source_fingerprint": recipe.fingerprint,
+        "crops": len(sample),
+        "deviation": distance,
+        "speeds": rate,
+        "accuracy": accuracy,
+    }
+
+
+def copy_files(out: Path) -> list[Path]:
+    """The files of an exported network: one, or two of an OpenVINO IR."""
+    weights = out.with_suffix(".bin")
+    return [out, weights] if out.suffix == SUFFIXES["openvino"] else [out]
+
+
+def _checked(flags: ExportFlags) -> Path:
+    if flags.to is None or flags.out is None:
+        raise InputError("model export needs --to onnx, openvino or torchscript, and --out FILE")
+    if flags.out.suffix != SUFFIXES[flags.to]:
+        raise InputError(f"--out {flags.out}: --to {flags.to} writes {SUFFIXES[flags.to]} files")
+    if not flags.out.absolute().parent.is_dir():
+        raise InputError(f"--out {flags.out}: there is no folder {flags.out.parent}; make it first")
+    if flags.sample_size < 1:
+        raise InputError(f"--sample-size must be at least 1, not {flags.sample_size}")
+    if flags.quantize and flags.to == "torchscript":
+        raise InputError("--quantize int8 writes onnx or openvino, not torchscript")
+    if flags.quantize and flags.sample is None:
+        raise InputError("--quantize int8 needs --sample: crops of your own to calibrate with")
+    if (flags.query is None) != (flags.gallery is None):
+        raise InputError("--query and --gallery go together")
+    return flags.out
+
+
+def _sample(flags: ExportFlags) -> Crops:
+    """The crops to measure on: evenly spread over the source, or drawn."""
+    if flags.sample is None:
+        with tempfile.TemporaryDirectory() as folder:
+            draw_archive(
+                Path(folder), identities=2, cameras=2, crops_per_camera=2, distractors=0, junk=0
+            )
+            drawn = sorted(Path(folder).rglob("*.jpg"))
+            return [decode(path.read_bytes()) for path in drawn]
+    crops = list(_crops(_spread(list_source(flags.sample), flags.sample_size)))
+    if not crops:
+        raise InputError(f"--sample {flags.sample}: not one of its images can be decoded")
+    return crops
+
+
+def _spread(listing: Listing, count: int) -> Listing:
+    rows = np.unique(np.linspace(0, len(listing.images) - 1, count).astype(np.int64))
+    return dataclasses.replace(listing, images=listing.images.take(rows))
+
+
+def _crops(listing: Listing, *, strict: bool = False) -> Iterator[NDArray[np.uint8]]:
+    for path in listing.images["path"].to_pylist():
+        try:
+            yield decode(read_image(listing.root, path))
+        except Rejected as error:
+            if strict:
+                raise InputError(f"{listing.root}/{path}: {error.detail}") from error
+
+
+def _labelled(flags: ExportFlags) -> tuple[Listing, Listing] | None:
+    """Queries and gallery to evaluate on, none of whose images were sampled."""
+    if flags.query is None or flags.gallery is None:
+        return None
+    sides = list_source(flags.query, flags.layout), list_source(flags.gallery, flags.layout)
+    if flags.sample is not None:
+        sampled = _places(_spread(list_source(flags.sample), flags.sample_size))
+        twice = sampled & (_places(sides[0]) | _places(sides[1]))
+        if twice:
+            raise InputError(
+                f"--sample {flags.sample}: {len(twice)} of its crops are evaluated too, as "
+                f"{sorted(twice)[0]}; calibrate on crops that are not"
+            )
+    return sides
+
+
+def _places(listing: Listing) -> set[str]:
+    return {str(Path(listing.root, path).resolve()) for path in listing.images["path"].to_pylist()}
+
+
+def _quantized(
+    file: NetworkFile, recipe: Recipe, sample: Crops, made: Path, flags: ExportFlags
+) -> None:
+    size = recipe.height, recipe.width
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(file.path)
+        if file.named or network_kind(file.path) != "onnx":
+            whole = Path(folder, "float32.onnx")
+            export(file, size, "onnx", whole)
+        eighth = Path(folder, "int8.onnx") if flags.to == "openvino" else made
+        int8.quantize(whole, eighth, _batches(sample, recipe))
+        if flags.to == "openvino":
+            export(NetworkFile(str(eighth)), size, "openvino", made)
+
+
+def _batches(sample: Crops, recipe: Recipe) -> Iterator[NDArray[np.float32]]:
+    """Crop by crop: the calibration takes batches of one size only."""
+    for crop in sample:
+        pixels = fill(empty_batch(1, (recipe.height, recipe.width)), [crop], recipe)
+        yield normalise(pixels, recipe).numpy()
+
+
+def _speed(file: NetworkFile, size: tuple[int, int], run: dict[str, Any]) -> float:
+    with torch_threads(run["threads"]):
+        network = open_network(file, size=size, **run)
+    return crops_per_second(network, size, run["batch_size"], threads=run["threads"])
+
+
+def _accuracy(extractor: Extractor, query: Listing, gallery: Listing) -> dict[str, float]:
+    labels = labels_of([query.images, gallery.images])
+    if not has_match(*labels).any():
+        raise InputError("--query and --gallery: no query has a match by another camera")
+    features = [normalize(extractor(list(_crops(each, strict=True)))) for each in (query, gallery)]
+    counts = rank_counts(features[0], labels[0], features[1], labels[1])
+    summary = summarize(counts, len(features[1]))
+    return {"mAP": summary.mean_ap, "rank-1": float(summary.cmc[0])}
+
+
+def _toml(fields: dict[str, Any]) -> str:
+    """Recipe fields as TOML, which `--recipe` reads."""
+
+    def told(value: Any) -> str:
+        if isinstance(value, bool):
+            return str(value).lower()
+        if isinstance(value, str):
+            return f'"{value}"'
+        return f"[{', '.join(map(repr, value))}]" if isinstance(value, tuple) else repr(value)
+
+    return "".join(f"{name} = {told(value)}\n" for name, value in fields.items())

@@ -1,0 +1,124 @@
+"""The images of a search: found, decoded, and turned into features by the gallery's recipe."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.archive.decoding.images import decode
+from pipeline.archive.faults import Rejected
+from pipeline.archive.listing.reading import read_image
+from pipeline.archive.listing.source import list_source
+from pipeline.archive.locations import join, local_path, locate
+from pipeline.core import vectors as features
+from pipeline.errors import InputError
+from pipeline.gallery.table import Gallery
+from pipeline.model.extractor import Extractor
+from pipeline.model.imported import ImportedRecipe, read_recipe
+from pipeline.model.networks import NetworkFile
+from pipeline.report.thumbnails import thumbnail
+
+
+@dataclass(frozen=True)
+class NotSearched:
+    """An image without an answer, and why: a reason as those of rejects, and a sentence."""
+
+    image: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Queries:
+    """The images that gave a feature, in the order asked for, and those that gave none.
+
+    `features` is float32 `[Q, D]`, row q that of `images[q]`.
+    """
+
+    images: tuple[str, ...]
+    features: NDArray[np.float32]
+    not_searched: tuple[NotSearched, ...]
+
+
+def open_extractor(gallery: Gallery, network: NetworkFile, batch_size: int) -> Extractor:
+    """The network, to be run as it was for the gallery; InputError where it is another one."""
+    recipe = read_recipe(gallery.recipe_json)
+    if isinstance(recipe, ImportedRecipe):
+        raise InputError(
+            f"{gallery.location} holds imported features ({recipe.imported}): no network here is"
+            " known to make such; import the queries too, and use evaluate"
+        )
+    found = network.weights_hash()
+    if found != recipe.weights:
+        raise InputError(
+            f"--model {network.path} is not the network of {gallery.location} (weights"
+            f" {found[:12]}... here, {recipe.weights[:12]}... there): features of two networks are"
+            " never compared; give the file that the gallery was extracted with"
+        )
+    precision = gallery.properties["precision"]
+    return Extractor(network, recipe, batch_size=batch_size, precision=precision)
+
+
+def find_images(given: Sequence[str]) -> tuple[list[str], list[NotSearched]]:
+    """Each image given, and for a folder all of its images, once; and what of it cannot be read."""
+    images: list[str] = []
+    faults: list[NotSearched] = []
+    for location in given:
+        filesystem, path = locate(location)
+        if not filesystem.isdir(path):
+            images.append(location)
+            continue
+        listing = list_source(location)
+        images += [join(location, each) for each in listing.images["path"].to_pylist()]
+        faults += [
+            NotSearched(join(location, each["path"]), each["reason"], each["detail"])
+            for each in listing.rejects.to_pylist()
+        ]
+    return list(dict.fromkeys(images)), faults
+
+
+def read_queries(given: Sequence[str], extractor: Extractor) -> Queries:
+    """Features of the images, a batch in memory at a time."""
+    images, faults = find_images(given)
+    good: list[str] = []
+    parts = [np.empty((0, extractor.dimension), np.float32)]
+    waiting = _decoded(images, faults)
+    while batch := list(islice(waiting, extractor.batch_size)):
+        raw = extractor([pixels for _, pixels in batch])
+        wrong = features.faults(raw)
+        faults += [NotSearched(batch[row][0], "bad-feature", why) for row, why in wrong.items()]
+        kept = [row for row in range(len(batch)) if row not in wrong]
+        good += [batch[row][0] for row in kept]
+        parts.append(features.normalize(raw[kept]))
+    return Queries(tuple(good), np.concatenate(parts), tuple(faults))
+
+
+def read_picture(location: str) -> NDArray[np.uint8]:
+    """The picture at a location (path or URL), uint8 `[H, W, 3]`; Rejected where there is none."""
+    local = local_path(location)
+    return decode(read_image("", location if local is None else str(local)))
+
+
+def thumbnails(locations: Mapping[str, str]) -> tuple[dict[str, str], tuple[NotSearched, ...]]:
+    """A small picture of each image that is still there, by its name, and why others have none."""
+    made: dict[str, str] = {}
+    missing = []
+    for name, location in locations.items():
+        try:
+            made[name] = thumbnail(read_picture(location))
+        except Rejected as error:
+            missing.append(NotSearched(name, error.reason, error.detail))
+    return made, tuple(missing)
+
+
+def _decoded(
+    images: Sequence[str], faults: list[NotSearched]
+) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """The images that decode; the others go to `faults`."""
+    for image in images:
+        try:
+            yield image, read_picture(image)
+        except Rejected as error:
+            faults.append(NotSearched(image, error.reason, error.detail))

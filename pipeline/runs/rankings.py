@@ -1,0 +1,196 @@
+"""One way to rank queries against a gallery, and all its figures."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.command.console import progress, told_on
+from jobs.command.flags import FigureFlags, FoldFlags, stated
+from pipeline.core.blocks import FeatureRows, Tiling
+from pipeline.core.cameras.normalization import CameraNormalization
+from pipeline.core.evaluation.bootstrap import Bootstrap, intervals
+from pipeline.core.evaluation.by_camera import (
+    CameraFigures,
+    PairFigures,
+    by_camera_pair,
+    by_query_camera,
+)
+from pipeline.core.evaluation.metrics import Summary, summarize, with_draws
+from pipeline.core.evaluation.ranking import Labels, RankCounts
+from pipeline.core.evaluation.single_shot import SingleShot, list_length
+from pipeline.core.expansion import Expansion
+from pipeline.core.reranking.distances import Reranking
+from pipeline.core.thresholds.open_set import OpenSet
+from pipeline.errors import InputError
+from pipeline.runs.neighborhood import Neighborhood, Told
+from pipeline.runs.sides import Side, normalize_sides
+from pipeline.stages.evaluate import (
+    count_ranks,
+    count_within_cameras,
+    draw_first_ranks,
+    measure_open_set,
+)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Which figures are wanted, and how they are drawn; None where something is not."""
+
+    max_rank: int
+    open_set: bool
+    camera_pairs: bool
+    bootstrap: Bootstrap | None
+    draws: SingleShot | None
+
+    @classmethod
+    def of(cls, flags: FigureFlags) -> "Figures":
+        """The figures that flags ask for; ValueError for settings without meaning."""
+        seed: dict[str, Any] = {} if flags.seed is None else {"seed": flags.seed}
+        names = ("max_rank", "open_set", "camera_pairs", "protocol", "seed")
+        drawn = stated(flags, without=names) | seed
+        return cls(
+            max_rank=flags.max_rank,
+            open_set=flags.open_set,
+            camera_pairs=flags.camera_pairs,
+            bootstrap=None if flags.replicates == 0 else Bootstrap(**drawn),
+            draws=SingleShot(**seed) if flags.protocol == "cuhk03" else None,
+        )
+
+    def check(self, ways: list[Expansion | Reranking]) -> None:
+        """InputError where a way to rank cannot have the figures that are wanted of it."""
+        if self.draws and any(isinstance(way, Reranking) for way in ways):
+            raise InputError(
+                "--rerank has no --protocol cuhk03: k-reciprocal distances rest on the whole"
+                " gallery; leave out one of the two"
+            )
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """One way to rank: what it is called, the features it ranks, and what came out.
+
+    `intervals` `[2, 2]` are those of mAP and rank-1. Re-ranked lists have no open-set figures and
+    no camera pairs, as they are ordered by no similarity.
+    """
+
+    name: str
+    normalization: CameraNormalization | None
+    settings: Expansion | Reranking | None
+    queries: FeatureRows
+    gallery: FeatureRows
+    summary: Summary
+    intervals: NDArray[np.float64] | None
+    open_set: OpenSet | None
+    cameras: list[CameraFigures]
+    pairs: list[PairFigures] | None
+    seconds: float
+
+
+def rank_every(
+    query: Side,
+    gallery: Side,
+    normalizations: Sequence[CameraNormalization | None],
+    ways: Sequence[Expansion | Reranking],
+    figures: Figures,
+    folder: Path,
+    tiling: Tiling,
+    on: FoldFlags,
+) -> list[Ranking]:
+    """Both sides, normalised in each way (None: as they are), ranked plainly and in each way.
+
+    Files are written to `folder`, which every worker sees.
+    """
+    rankings = []
+    for number, normalization in enumerate(normalizations):
+        sides = query, gallery
+        if normalization:
+            sides = normalize_sides(query, gallery, normalization, on.workers)
+        inside = folder / str(number)
+        inside.mkdir()
+        features = sides[0].features, sides[1].features
+        around = Neighborhood.of(*features, ways, inside, tiling, on)
+        rankings += [
+            rank(*sides, way, around, figures, normalization)
+            for way in (None, *dict.fromkeys(ways))
+        ]
+    return rankings
+
+
+def rank(
+    query: Side,
+    gallery: Side,
+    settings: Expansion | Reranking | None,
+    around: Neighborhood,
+    figures: Figures,
+    normalization: CameraNormalization | None,
+) -> Ranking:
+    """Expand or re-rank as `settings` say, count what the figures need, and sum it up.
+
+    `normalization` is what was done to both sides.
+    """
+    queries, rows = query.features, gallery.features
+    name = " + ".join(each.name for each in (normalization, settings) if each) or "baseline"
+    begun = time.perf_counter()
+    with progress() as bar:
+        told = told_on(bar, f"{name}: ")
+        run: dict[str, Any] = {"workers": around.on.workers, "tiling": around.tiling}
+        open_set, pairs = None, None
+        if isinstance(settings, Reranking):
+            counts = around.rerank(query.labels, gallery.labels, settings, told)
+            summary = summarize(counts, len(rows), max_rank=figures.max_rank)
+        else:
+            if settings:
+                queries, rows = around.expand(settings, told)
+            sides = (queries, query.labels, rows, gallery.labels)
+            counts = count_ranks(*sides, **run, progress=told("counting ranks", len(rows)))
+            summary = summarize(counts, len(rows), max_rank=figures.max_rank)
+            if figures.draws:
+                summary = _drawn(sides, counts, summary, figures, run, told)
+            if figures.camera_pairs:
+                heard = told("counting by camera", len(rows))
+                within = count_within_cameras(*sides, counts, **run, progress=heard)
+                pairs = by_camera_pair(counts, within, query.labels, gallery.labels)
+            if figures.open_set:
+                heard = told("counting negatives", 2 * len(rows))
+                open_set = measure_open_set(*sides, counts, **run, progress=heard)
+    return Ranking(
+        name=name,
+        normalization=normalization,
+        settings=settings,
+        queries=queries,
+        gallery=rows,
+        summary=summary,
+        intervals=_intervals(summary, figures.bootstrap),
+        open_set=open_set,
+        cameras=by_query_camera(summary, query.labels),
+        pairs=pairs,
+        seconds=time.perf_counter() - begun,
+    )
+
+
+def _drawn(
+    sides: tuple[FeatureRows, Labels, FeatureRows, Labels],
+    counts: RankCounts,
+    summary: Summary,
+    figures: Figures,
+    run: dict[str, Any],
+    told: Told,
+) -> Summary:
+    """The summary under the CUHK03 protocol."""
+    draws = figures.draws or SingleShot()
+    heard = told("drawing images", draws.repeats)
+    ranks = draw_first_ranks(*sides, counts, draws, **run, progress=heard)
+    return with_draws(summary, ranks, list_length(sides[-1]), max_rank=figures.max_rank)
+
+
+def _intervals(summary: Summary, settings: Bootstrap | None) -> NDArray[np.float64] | None:
+    """The intervals `[2, 2]` of mAP and rank-1 over the valid queries."""
+    if settings is None or not summary.valid:
+        return None
+    values = np.stack([summary.average_precision, summary.rank1])
+    return intervals(values[:, summary.first_rank > 0], settings)

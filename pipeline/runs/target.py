@@ -1,0 +1,114 @@
+"""What a gallery is to be made with, held against what there is."""
+
+from dataclasses import dataclass, replace
+
+from jobs.command.flags import ActorFlags, RecipeFlags, WorkFlags, stated
+from pipeline.archive.listing.source import Listing
+from pipeline.errors import InputError
+from pipeline.gallery import table
+from pipeline.gallery.derived import derivation
+from pipeline.gallery.log.lock import Lock
+from pipeline.gallery.table import Gallery
+from pipeline.model.imported import read_recipe
+from pipeline.model.networks import NetworkFile, default_recipe
+from pipeline.model.recipe import Recipe, load_recipe_fields
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Where a gallery lies, and all that its features and labels depend on."""
+
+    location: str
+    network: NetworkFile
+    recipe: Recipe
+    layout: str
+    precision: str
+    storage: str | None
+    """None for what an existing gallery has, and float32 for a new one."""
+
+    def check(self, present: Gallery) -> None:
+        """Refuse to mix features or labels of two kinds in one gallery."""
+        if (how := derivation(present)) is not None:
+            raise InputError(
+                f"{present.location} is {how}: extract into {how.parent}, then expand it again"
+            )
+        if self.recipe.fingerprint != present.fingerprint:
+            held = read_recipe(present.recipe_json)
+            different = "; ".join(held.differences(self.recipe))
+            hint = "" if present.count else ", or delete this one: it holds no row"
+            raise InputError(
+                f"{present.location} was made with another recipe ({different}):"
+                f" features of two recipes are never mixed; give a new gallery{hint}"
+            )
+        if self.layout != present.properties["layout"]:
+            raise InputError(
+                f"{present.location} was made with --layout {present.properties['layout']}, not"
+                f" {self.layout}: labels of two layouts are never mixed; give a new gallery"
+            )
+        if self.precision != present.properties["precision"]:
+            raise InputError(
+                f"{present.location} was made with --precision {present.properties['precision']},"
+                f" not {self.precision}: the features would differ; give a new gallery"
+            )
+        if self.storage not in (None, present.dtype):
+            raise InputError(
+                f"{present.location} stores {present.dtype}, not {self.storage}; give a new gallery"
+            )
+
+    def check_source(self, present: Gallery, listing: Listing) -> None:
+        """Refuse a second source: a row is known by its path below the first."""
+        held = present.properties["source"]
+        if held != listing.root:
+            raise InputError(
+                f"{present.location} holds the images of {held}, named by their paths there: give"
+                f" that source, or a new gallery for {listing.root}"
+            )
+
+    def dimension(self, on: ActorFlags) -> int:
+        """Load the network once before any work, so that one that cannot run is told at once."""
+        from pipeline.model.extractor import Extractor
+
+        extractor = Extractor(self.network, self.recipe, batch_size=on.batch_size)
+        return extractor.dimension
+
+    def create(self, dimension: int, source: str, lock: Lock) -> None:
+        """Make the gallery, empty."""
+        Gallery.create(
+            self.location,
+            recipe_json=self.recipe.to_json(),
+            fingerprint=self.recipe.fingerprint,
+            dimension=dimension,
+            dtype=self.storage or "float32",
+            source=source,
+            layout=self.layout,
+            precision=self.precision,
+            lock=lock,
+        )
+
+
+def wanted_gallery(
+    location: str,
+    files: tuple[str, str | None],
+    flags: RecipeFlags,
+    layout: str,
+    precision: str,
+    work: WorkFlags,
+) -> Wanted:
+    """What the flags say; `files` are the model and its checkpoint.
+
+    The recipe is what flags state, before the recipe file, before the gallery that there is (of
+    the same weights: then no more is read of the network than its hash), before the defaults.
+    """
+    network = NetworkFile(*files)
+    fields = load_recipe_fields(flags.recipe) if flags.recipe else {}
+    fields |= stated(flags, without=("recipe",))
+    present = Gallery.open(location) if table.exists(location) else None
+    held = None if present is None else read_recipe(present.recipe_json)
+    if isinstance(held, Recipe) and held.weights == network.weights_hash():
+        recipe = replace(held, **fields)
+    else:
+        recipe = default_recipe(network, fields)
+    wanted = Wanted(location, network, recipe, layout, precision, work.storage)
+    if present is not None:
+        wanted.check(present)
+    return wanted

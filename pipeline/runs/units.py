@@ -1,0 +1,180 @@
+"""The work of `extract` between the listing and the commit: units planned, extracted, watched."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from cluster.connect import connect
+from cluster.profiles import ActorResources, resolve
+from jobs.command.console import progress
+from jobs.command.flags import ActorFlags
+from pipeline.archive.planning.units import Unit, plan, units
+from pipeline.errors import InputError, RunError
+from pipeline.gallery.files.rejects import REJECT_SCHEMA
+from pipeline.gallery.files.unit_files import FoundUnits, UnitRecord
+from pipeline.gallery.log.lock import Lock
+from pipeline.gallery.sidecars.plan import drop_plan, read_plan, write_plan
+from pipeline.gallery.table import Gallery
+from pipeline.stages.extract import Work, extract_here, extract_on_ray
+
+LOW_QUALITY = "low-quality"
+"""The reason of rejects that --min-quality asks for."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The work of a run, cut into units."""
+
+    planned: pa.Table
+    todo: list[Unit]
+    finished: list[UnitRecord]
+    """What an interrupted run has finished of it."""
+    useless: FoundUnits
+    """What earlier runs left beside that."""
+
+
+def cut_units(present: Gallery | None, images: pa.Table, unit_size: int, *, made_by: str) -> Cut:
+    """The units of the images, by an interrupted run's plan where there is one; writes nothing.
+
+    `made_by` names what their rows follow from beside the images: it is a part of their names.
+    """
+    if present is None:
+        planned = plan(images, made_by, unit_size=unit_size)
+        return Cut(planned, list(units(planned)), [], FoundUnits((), (), ()))
+    planned = plan(
+        images,
+        made_by,
+        next_row_id=present.next_row_id,
+        unit_size=unit_size,
+        leftover=read_plan(present.location),
+    )
+    todo = {unit.id: unit for unit in units(planned)}
+    found = present.find_units()
+    finished = [record for record in found.units if record.unit_id in todo]
+    stray = [record for record in found.units if record.unit_id not in todo]
+    for record in finished:
+        del todo[record.unit_id]
+    return Cut(planned, list(todo.values()), finished, replace(found, units=tuple(stray)))
+
+
+def keep_plan(present: Gallery, cut: Cut, lock: Lock) -> None:
+    """Delete what earlier runs left that is of no use, and keep the plan until the commit."""
+    present.clear(cut.useless, lock)
+    if len(cut.planned):
+        write_plan(present.location, cut.planned)
+    else:
+        drop_plan(present.location)
+
+
+def extract_units(
+    cut: Cut, work: Work, on: ActorFlags, *, listed_rejects: int, limit: int
+) -> list[UnitRecord]:
+    """Extract the units and return all records, those of the finished units first.
+
+    RunError as soon as more than `limit` inputs are rejects, those of the listing included, and
+    those of a quality that was not asked for left out.
+    """
+    done: list[UnitRecord] = []
+    rejects = listed_rejects
+    with progress() as bar, closing(_records(cut, work, on)) as records:
+        task = bar.add_task("extracting", total=len(cut.planned))
+        for record in records:
+            done.append(record)
+            bar.update(task, advance=record.members)
+            faulty = _faulty(work.target.location, record)
+            rejects += len(faulty)
+            if len(faulty) and rejects > limit:
+                raise RunError(
+                    f"{rejects} inputs are rejects so far, and {limit} may be:"
+                    f" {_why(faulty)}; finished work units are kept; mend the"
+                    " source, or run the same command with a larger --max-rejects to go on"
+                )
+    return done
+
+
+def commit_units(
+    present: Gallery,
+    done: Sequence[UnitRecord],
+    lock: Lock,
+    *,
+    listed_rejects: pa.Table,
+    removes: NDArray[np.int64],
+    forget: Sequence[str],
+) -> Gallery:
+    """One version for all units, for the inputs that were rejects before any work, without the
+    rows `removes` (ids) and the rejects of the paths to `forget`.
+
+    A run that found nothing new makes no version.
+    """
+    new = listed_rejects.join(present.rejects(), ["path", "reason"], join_type="left anti")
+    names = sorted(record.unit_id for record in done) + sorted(new["path"].to_pylist())
+    names += [*map(str, removes.tolist()), *sorted(forget)]
+    if not names:
+        return present
+    run = hashlib.sha256("\n".join([str(present.version), *names]).encode()).hexdigest()[:16]
+    after = present.commit(
+        done, run_id=f"extract-{run}", removes=removes, rejects=new, forget=forget, lock=lock
+    )
+    drop_plan(present.location)
+    return after
+
+
+def _records(cut: Cut, work: Work, on: ActorFlags) -> Generator[UnitRecord]:
+    """Records of the finished units, then of the others as they end, here or on Ray."""
+    yield from cut.finished
+    if not cut.todo:
+        return
+    if on.actors == 0:
+        yield from extract_here(cut.todo, work)
+        return
+    with on_cluster(on) as resources:
+        yield from extract_on_ray(
+            cut.todo,
+            work,
+            actors=resources.actors,
+            cpus_per_actor=resources.cpus_per_actor,
+            gpus_per_actor=resources.gpus_per_actor,
+            environment=resources.environment,
+        )
+
+
+@contextmanager
+def on_cluster(on: ActorFlags) -> Iterator[ActorResources]:
+    """Join Ray, or stay where it is joined already, and fit the flags to its machines."""
+    if on.address and on.address.startswith("ray://"):
+        raise InputError(
+            f"--address {on.address}: Ray Data does not run over ray://; give host:port on the"
+            " cluster's own network, or submit the job"
+        )
+    with connect(on.address) as cluster:
+        yield resolve(
+            cluster.nodes,
+            actors=on.actors,
+            cpus_per_actor=on.num_cpus,
+            gpus_per_actor=on.num_gpus,
+        )
+
+
+def _faulty(location: str, record: UnitRecord) -> pa.Table:
+    """The rejects of a unit but for those that were wanted."""
+    if record.rejects_path is None:
+        return REJECT_SCHEMA.empty_table()
+    told = pq.read_table(Path(location) / record.rejects_path)
+    return told.filter(pc.not_equal(told["reason"], LOW_QUALITY))
+
+
+def _why(faulty: pa.Table) -> str:
+    """The commonest reason of a unit's rejects, with one that has it."""
+    told = faulty.to_pylist()
+    reason, count = Counter(each["reason"] for each in told).most_common(1)[0]
+    first = next(each for each in told if each["reason"] == reason)
+    return f"{count} in the last unit for {reason}, as {first['path']}: {first['detail']}"

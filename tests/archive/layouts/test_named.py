@@ -1,0 +1,159 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.archive.layouts.labels import Labels, LayoutError
+from pipeline.archive.layouts.named import NAMES, fitting, layout
+from pipeline.errors import InputError
+
+KNOWN = [
+    ("market1501", "0002_c1s1_000451_03.jpg", Labels(2, "1", None, 451)),
+    ("market1501", "0002_c12s1_000451_03.jpg", Labels(2, "12", None, 451)),
+    ("market1501", "-1_c3s2_000010_00.jpg", Labels(-1, "3", None, 10)),
+    ("market1501", "0000_c6s4_002202_01.jpg", Labels(0, "6", None, 2202)),
+    ("market1501", "12345_c1s1_000451_03.jpg", Labels(12345, "1", None, 451)),
+    ("market1501", "0002_c1s1_000451_03.jpg.jpg", Labels(2, "1", None, 451)),
+    ("market1501", "16777217_c1s1_1_1.PNG", Labels(16777217, "1", None, 1)),
+    ("msmt17", "0000/0000_000_01_0303morning_0015_0.jpg", Labels(1, "1")),
+    ("msmt17", "mask_test_v2/0003/0003_019_15_0114noon_0040_0.jpg", Labels(4, "15")),
+    ("msmt17", "0002_003_01_0303morning_0038_5_ex.jpg", Labels(3, "1")),
+    ("msmt17", "bounding_box_train/0781_c11_0015.jpg", Labels(782, "11")),
+    ("dukemtmc", "0005_c2_f0046985.jpg", Labels(5, "2", None, 46985)),
+    ("cuhk03-np", "0001_c1_1.png", Labels(1, "1")),
+    ("cuhk03-np", "0001_c2_1_1.png", Labels(1, "2")),
+    ("veri776", "0002_c002_00030600_0.jpg", Labels(2, "2", None, 30600)),
+    ("veri776", "0776_c020_00085725_0.jpg", Labels(776, "20", None, 85725)),
+    ("image-folder", "0007/anything.jpg", Labels(7)),
+    ("image-folder", "-1/anything.jpg", Labels(-1)),
+    ("image-folder", "north/0007/x.y.jpg", Labels(7, "north")),
+    ("none", "a/b/c.jpg", Labels()),
+]
+
+
+@pytest.mark.parametrize(("name", "path", "labels"), KNOWN)
+def test_names_of_the_datasets_are_read(name, path, labels):
+    assert layout(name).parse(path) == labels
+
+
+@pytest.mark.parametrize(("name", "path", "labels"), KNOWN)
+def test_what_is_read_is_of_the_stated_types(name, path, labels):
+    read = layout(name).parse(path)
+    assert read.identity is None or type(read.identity) is int
+    assert read.camera is None or type(read.camera) is str
+
+
+BASE_NAMED = ["market1501", "msmt17", "dukemtmc", "cuhk03-np", "veri776"]
+
+
+@pytest.mark.parametrize(
+    "folder", ["2024_c1", "data/0009_c9s9_000009_09.jpg", "0009_c9_f09", "0001_c1_1"]
+)
+@pytest.mark.parametrize(
+    ("name", "path", "labels"), [known for known in KNOWN if known[0] in BASE_NAMED]
+)
+def test_folders_above_the_base_name_change_nothing(folder, name, path, labels):
+    assert layout(name).parse(f"{folder}/{path}") == labels
+
+
+def test_the_parent_that_misleads_others_does_not_mislead():
+    labels = layout("market1501").parse("/data/2024_c1/0002_c12s1_000451_03.jpg")
+    assert (labels.identity, labels.camera) == (2, "12")
+
+
+def test_identities_that_float32_confuses_stay_apart():
+    numbers = [
+        layout("market1501").parse(f"{n}_c1s1_1_1.jpg").identity for n in (16777216, 16777217)
+    ]
+    assert numbers == [16777216, 16777217]
+
+
+@given(st.integers(-1, 2**63 - 2), st.integers(0, 10**6), st.integers(0, 2**62))
+def test_market_names_come_back_whole(identity, camera, frame):
+    path = f"{identity:04d}_c{camera}s1_{frame:06d}_00.jpg"
+    if identity < 0:
+        path = path.replace("-001", "-1")
+    assert layout("market1501").parse(path) == Labels(identity, str(camera), None, frame)
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("market1501", "0002_c1_f0046985.jpg"),
+        ("market1501", "x0002_c1s1_000451_03.jpg"),
+        ("market1501", "0002_c1s1_000451_03_fake_1to2.jpg"),
+        ("market1501", "0002_c1s1_000451_03"),
+        ("market1501", "-2_c1s1_000451_03.jpg"),
+        ("market1501", "٠٠٠٢_c1s1_000451_03.jpg"),
+        ("market1501", "0002_c1s1_000451_03.jpg/thumb.jpg"),
+        ("msmt17", "-1_000_01_0303morning_0015_0.jpg"),
+        ("msmt17", "0002_c1s1_000451_03.jpg"),
+        ("dukemtmc", "0002_c1s1_000451_03.jpg"),
+        ("cuhk03-np", "0002_c1s1_000451_03.jpg"),
+        ("veri776", "0005_c2_f0046985.jpg"),
+        ("image-folder", "x.jpg"),
+        ("image-folder", "a/b/c/x.jpg"),
+    ],
+)
+def test_another_name_is_refused_with_what_is_expected(name, path):
+    with pytest.raises(LayoutError, match="does not fit layout") as caught:
+        layout(name).parse(path)
+    assert path in str(caught.value)
+    assert layout(name).expects in str(caught.value)
+
+
+def test_an_identity_beyond_int64_names_the_path_and_layout():
+    with pytest.raises(LayoutError, match=r"^\d+_c1s1_1_1.jpg: .* 64 bits; layout market1501$"):
+        layout("market1501").parse(f"{10**19}_c1s1_1_1.jpg")
+
+
+def test_a_folder_below_minus_one_is_refused():
+    with pytest.raises(LayoutError, match="identity -7 has no meaning"):
+        layout("image-folder").parse("-7/x.jpg")
+
+
+def test_a_template_is_a_layout():
+    chosen = layout("{camera}/{identity}_{frame}.jpg")
+    assert chosen.parse("north/7_15.jpg") == Labels(7, "north", None, 15)
+    with pytest.raises(LayoutError, match=r"does not fit layout \{camera\}"):
+        chosen.parse("7_15.jpg")
+
+
+def test_an_unknown_name_is_refused_with_the_names_there_are():
+    with pytest.raises(InputError, match="did you mean market1501") as caught:
+        layout("market")
+    assert all(name in str(caught.value) for name in NAMES)
+    with pytest.raises(InputError, match="no layout is called ''"):
+        layout("")
+
+
+def test_vehicleid_asks_for_the_source():
+    with pytest.raises(InputError, match="give the source"):
+        layout("vehicleid")
+
+
+MSMT_TRAIN = "train/0000/0000_000_01_0303morning_0015_0.jpg"
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["test/0000/0000_000_01_0303morning_0015_0.jpg", "x/mask_test_v2/a.jpg", "query/a.jpg"],
+)
+def test_people_of_msmt17_that_share_a_number_are_never_mixed(other):
+    with pytest.raises(InputError, match="one number means two people") as caught:
+        layout("msmt17").check_apart([MSMT_TRAIN, MSMT_TRAIN, other])
+    assert MSMT_TRAIN in str(caught.value)
+    assert other in str(caught.value)
+
+
+def test_one_half_of_msmt17_and_every_other_layout_pass():
+    layout("msmt17").check_apart([MSMT_TRAIN, "mask_train_v2/0001/x.jpg"])
+    layout("msmt17").check_apart(["test/a.jpg", "query/a.jpg", "a.jpg"])
+    layout("market1501").check_apart(["train/a.jpg", "test/a.jpg"])
+
+
+def test_layouts_that_fit_are_named_for_a_hint():
+    assert fitting(["q/0002_c1s1_000451_03.jpg"]) == ["market1501"]
+    assert fitting(["0002_c002_00030600_0.jpg"]) == ["cuhk03-np", "veri776"]
+    assert fitting(["alice/1.jpg", "bob/2.jpg"]) == ["image-folder"]
+    assert fitting(["1.jpg"]) == []
+    assert fitting([f"{10**19}_c1s1_1_1.jpg"]) == []

@@ -1,0 +1,195 @@
+import logging
+from datetime import UTC, date, datetime, timedelta, timezone
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.archive.layouts.labels import identity_number
+from pipeline.archive.listing.manifest_files import read
+from pipeline.archive.manifest import MANIFEST_SCHEMA
+from pipeline.errors import InputError
+
+LOCAL = fsspec.filesystem("file")
+WHEN = datetime(2026, 1, 31, 10, 15, 30, tzinfo=UTC)
+
+
+@pytest.fixture
+def csv(tmp_path):
+    def write(text):
+        path = tmp_path / "m.csv"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return read(LOCAL, str(path))
+
+    return write
+
+
+@pytest.fixture
+def parquet(tmp_path):
+    def write(columns):
+        path = tmp_path / "m.parquet"
+        pq.write_table(pa.table(columns), path)
+        return read(LOCAL, str(path))
+
+    return write
+
+
+def two(values, type_=None):
+    return {"path": ["a.jpg", "b.jpg"], "identity": pa.array(values, type_)}
+
+
+def test_every_column_of_a_csv_gets_its_type(csv):
+    table = csv(
+        "frame,path,identity,camera,captured_at\n15,a.jpg,0007,01,2026-01-31T10:15:30\n,b.jpg,,,\n"
+    )
+    assert table.to_pylist() == [
+        {"path": "a.jpg", "identity": 7, "camera": "01", "captured_at": WHEN, "frame": 15},
+        {"path": "b.jpg", "identity": None, "camera": None, "captured_at": None, "frame": None},
+    ]
+    for name in table.column_names:
+        assert table.schema.field(name).type == MANIFEST_SCHEMA.field(name).type
+
+
+def test_paths_alone_are_a_manifest(csv, parquet):
+    assert csv("path\na.jpg\n").to_pylist() == [{"path": "a.jpg"}]
+    assert parquet({"path": ["a.jpg"]}).to_pylist() == [{"path": "a.jpg"}]
+
+
+def test_paths_are_normalised_but_not_urls(csv):
+    table = csv("path\n./a//b.jpg\nx/../c.jpg\n../d.jpg\n/e/f.jpg\ns3://b/./g.jpg\n")
+    assert table["path"].to_pylist() == [
+        *("a/b.jpg", "c.jpg", "../d.jpg", "/e/f.jpg", "s3://b/./g.jpg")
+    ]
+
+
+def test_quoted_paths_and_a_byte_order_mark_are_read(csv):
+    assert csv(b'\xef\xbb\xbfpath,camera\n"a,b.jpg","north, gate"\n').to_pylist() == [
+        {"path": "a,b.jpg", "camera": "north, gate"}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "type_"),
+    [
+        ([16777216, 16777217], pa.int64()),
+        ([16777216, 16777217], pa.uint32()),
+        ([16777216, 16777217], pa.float64()),
+        (["16777216", "16777217"], pa.string()),
+        (["16777216", "16777217.0"], pa.large_string()),
+        (["16777216", "16777217"], pa.dictionary(pa.int32(), pa.string())),
+    ],
+)
+def test_identities_that_float32_confuses_stay_apart(parquet, values, type_):
+    table = parquet(two(values, type_))
+    assert table["identity"].to_pylist() == [16777216, 16777217]
+    assert table["identity"].type == pa.int64()
+
+
+def test_a_column_that_pandas_made_float_for_its_gaps_is_read(csv, parquet):
+    assert csv("path,identity\na,7.0\nb,\nc,nan\n")["identity"].to_pylist() == [7, None, None]
+    assert parquet(two([7.0, np.nan], pa.float64()))["identity"].to_pylist() == [7, None]
+
+
+def test_float32_identities_are_read_as_far_as_they_are_told_apart(parquet):
+    assert parquet(two([7.0, 16777215.0], pa.float32()))["identity"].to_pylist() == [7, 16777215]
+    with pytest.raises(
+        InputError, match=r"row 2 \(b.jpg\): identity 16777216.*store them as int64"
+    ):
+        parquet(two([7.0, 16777216.0], pa.float32()))
+
+
+def test_identities_may_be_names(parquet):
+    assert parquet(two(["alice", "-1"]))["identity"].to_pylist() == [identity_number("alice"), -1]
+
+
+def test_a_column_of_nothing_but_null_is_unknown(parquet):
+    assert parquet(two([None, None]))["identity"].to_pylist() == [None, None]
+    assert parquet(two([None, None]))["identity"].type == pa.int64()
+
+
+def test_cameras_keep_their_names(csv, parquet):
+    table = csv("path,camera\na,007\nb,NA\nc, x \n")
+    assert table["camera"].to_pylist() == ["007", "NA", "x"]
+    cameras = parquet({"path": ["a", "b"], "camera": pa.array([3, None], pa.int8())})["camera"]
+    assert cameras.to_pylist() == ["3", None]
+    cameras = parquet({"path": ["a", "b"], "camera": pa.array([3.0, None], pa.float64())})["camera"]
+    assert cameras.to_pylist() == ["3", None]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([WHEN.replace(tzinfo=None)], pa.timestamp("ns")),
+        pa.array([WHEN], pa.timestamp("s", "UTC")),
+        pa.array([WHEN.astimezone(timezone(timedelta(hours=2)))], pa.timestamp("ms", "+02:00")),
+        pa.array(["2026-01-31 10:15:30"]),
+        pa.array(["2026-01-31T12:15:30+02:00"]),
+        pa.array([int(WHEN.timestamp())]),
+        pa.array([int(WHEN.timestamp()) * 1000]),
+    ],
+)
+def test_every_kind_of_time_is_read(parquet, column):
+    table = parquet({"path": ["a"], "captured_at": column})
+    assert table["captured_at"].to_pylist() == [WHEN]
+    assert table["captured_at"].type == pa.timestamp("us", "UTC")
+
+
+def test_a_date_is_its_midnight(parquet):
+    table = parquet({"path": ["a"], "captured_at": [date(2026, 1, 31)]})
+    assert table["captured_at"].to_pylist() == [datetime(2026, 1, 31, tzinfo=UTC)]
+
+
+def test_other_columns_are_named_in_the_log(csv, caplog):
+    with caplog.at_level(logging.WARNING):
+        table = csv("path,identitiy,split\na,1,query\n")
+    assert table.column_names == ["path"]
+    assert "columns not read: identitiy, split" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file,identity\na.jpg,1\n", "has no column path; it has file, identity"),
+        ("path;identity\na.jpg;1\n", "has no column path; it has path;identity"),
+        ("path,identity,identity\na.jpg,1,2\n", "two columns are called identity"),
+        ("path\n", "has no row"),
+        ("", "cannot be read as a table"),
+        ("path,identity\na.jpg\n", "cannot be read as a table"),
+        (b"path\n\xff.jpg\n", "cannot be read as a table"),
+        ("path,identity\na.jpg,1\n,2\n", "row 2 has no path"),
+        ("path\na.jpg\nb.jpg\n./a.jpg\n", "1 paths stand more than once, such as a.jpg"),
+        ("path,identity\na.jpg,1\nb.jpg,-5\n", r"row 2 \(b.jpg\): identity -5: .*no meaning"),
+        ("path,frame\na.jpg,x\n", r"row 1 \(a.jpg\): frame x: it is no whole number"),
+        ("path,frame\na.jpg,1.5\n", "frame 1.5: it is no whole number"),
+        (f"path,frame\na.jpg,{2**63}\n", "does not fit 64 bits"),
+        ("path,captured_at\na.jpg,noon\n", "captured_at noon: 'noon' is no date such as"),
+    ],
+)
+def test_a_wrong_csv_is_refused_with_what_is_wrong(csv, text, message):
+    with pytest.raises(InputError, match=message):
+        csv(text)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"path": [1, 2]}, "column path is int64, not text"),
+        ({"path": ["a"], "identity": [True]}, "column identity is bool, not int64"),
+        ({"path": ["a"], "identity": [[1]]}, "column identity is list.*, not int64"),
+        ({"path": ["a"], "identity": [1.5]}, "identity 1.5: it is no whole number"),
+        ({"path": ["a"], "identity": [float("inf")]}, "identity inf: "),
+        ({"path": ["a"], "captured_at": [1.5]}, "column captured_at is double, not timestamp"),
+        ({"path": ["a"], "camera": [b"x"]}, "column camera is binary, not string"),
+    ],
+)
+def test_a_wrong_parquet_is_refused_with_what_is_wrong(parquet, columns, message):
+    with pytest.raises(InputError, match=message):
+        parquet(columns)
+
+
+def test_a_parquet_that_is_none_is_refused(tmp_path):
+    (tmp_path / "m.parquet").write_bytes(b"hello")
+    with pytest.raises(InputError, match="cannot be read as a table"):
+        read(LOCAL, str(tmp_path / "m.parquet"))

@@ -1,0 +1,142 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.core.blocks import Tiling
+from pipeline.core.products import int8_codes as module
+from pipeline.core.products.int8_codes import can_code, quantize
+from pipeline.core.products.kernels import pair_scores
+
+KINDS = ["normal", "falling", "one-hot", "equal", "opposite", "wild", "heavy", "signs"]
+
+
+def rows_of(kind, n, d, seed=0):
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((n, d))
+    if kind == "falling":
+        rows *= np.arange(1, d + 1) ** -1.0
+    elif kind == "one-hot":
+        rows = np.eye(d)[rng.integers(0, d, n)]
+    elif kind == "equal":
+        rows[:] = rows[:1]
+    elif kind == "opposite":
+        rows = rows[:1] * rng.choice([-1, 1], (n, 1))
+    elif kind == "wild":
+        rows *= 10.0 ** rng.integers(-6, 7, (n, 1))
+    elif kind == "heavy":
+        rows = rng.standard_cauchy((n, d))
+    elif kind == "signs":  # exact in codes, so that only the score rounds
+        rows = np.sign(rows)
+    if kind != "wild":
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows.astype(np.float32)
+
+
+def coded(rows, size, rotate=None):
+    with Tiling(threads=2).workers() as run:
+        return quantize(rows, size, run, rotate)
+
+
+def tiles(codes, rows):
+    """Every tile's bound, scores and coded products, these multiplied in int64."""
+    blocks = -(-len(rows) // codes.size)
+    whole = codes.codes.numpy().astype(np.int64)
+    for x in range(blocks):
+        for y in range(blocks):
+            a, b = (slice(z * codes.size, (z + 1) * codes.size) for z in (x, y))
+            i, j = np.meshgrid(codes.order[a], codes.order[b], indexing="ij")
+            scores = pair_scores(rows, rows, i.ravel(), j.ravel()).reshape(i.shape)
+            yield (
+                codes.bound(x, codes, y),
+                scores,
+                codes.unit(x, codes, y) * (whole[a] @ whole[b].T),
+                (x, y),
+            )
+
+
+@given(
+    st.sampled_from(KINDS),
+    st.integers(1, 40),
+    st.sampled_from([1, 2, 3, 31, 64, 65, 512, 513, 768, 2048]),
+    st.booleans(),
+    st.integers(1, 50),
+    st.integers(0, 99),
+)
+def test_no_product_of_codes_lies_beyond_the_bound(kind, n, d, rotate, size, seed):
+    rows = rows_of(kind, n, d, seed)
+    codes = coded(rows, size, rotate)
+    assert sorted(codes.order) == list(range(n))
+    for bound, scores, products, _ in tiles(codes, rows):
+        assert np.abs(scores - products).max() <= bound
+
+
+def test_the_bound_is_reached():
+    """A residual parallel to the other row: a bound a thousandth less would be wrong."""
+    first = np.r_[127, np.full(2047, 0.49)].astype(np.float32)[None]
+    second = np.r_[0, np.full(2047, 1)].astype(np.float32)[None]
+    codes = coded(np.vstack([second, first]), 1, rotate=False)
+    errors = [
+        np.abs(s - p).max() / bound
+        for bound, s, p, tile in tiles(codes, np.vstack([second, first]))
+        if tile in [(0, 1), (1, 0)]
+    ]
+    assert len(errors) == 2
+    assert min(errors) > 0.999
+
+
+def test_products_are_those_of_the_codes():
+    rows = rows_of("normal", 33, 65)
+    codes = coded(rows, 10)
+    buffer = torch.empty(100, dtype=torch.int32)
+    for _, _, products, (x, y) in tiles(codes, rows):
+        unit = codes.unit(x, codes, y)
+        tile = codes.product(x, codes, y, buffer)
+        np.testing.assert_allclose(tile * unit, products, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("kind", "shorter"), [("falling", 0.5), ("one-hot", 0.9)])
+def test_a_rotation_spreads_what_few_components_hold(kind, shorter):
+    rows = rows_of(kind, 400, 512)
+    plain, chosen = coded(rows, 100, rotate=False), coded(rows, 100)
+    if kind == "one-hot":  # exact in codes as it is, so this is of the scale alone
+        assert chosen.scale.max() < shorter * plain.scale.max()
+    else:
+        assert chosen.residual.max() < shorter * plain.residual.max()
+
+
+def test_rows_of_like_components_are_not_rotated():
+    rows = rows_of("normal", 400, 512)
+    assert (coded(rows, 100).codes == coded(rows, 100, rotate=False).codes).all()
+
+
+def test_rows_may_stay_in_order():
+    rows = rows_of("wild", 33, 65)
+    with Tiling(threads=2).workers() as run:
+        codes = quantize(rows, 10, run, in_order=True)
+    assert codes.order.tolist() == list(range(33))
+    for bound, scores, products, _ in tiles(codes, rows):
+        assert np.abs(scores - products).max() <= bound
+
+
+def test_codes_that_int32_cannot_sum_are_not_taken():
+    assert can_code(2048) == can_code(1)
+    assert not can_code(200_000)
+
+
+def test_a_processor_that_saturates_is_noticed(monkeypatch):
+    monkeypatch.setattr(
+        torch, "_int_mm", lambda a, b: (a.int() @ b.int()).clamp(-(2**15) * 100, 2**15 * 100)
+    )
+    assert not module._exact.__wrapped__()
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "fast"), [({"avx_vnni": True}, True), ({"avx512_vnni": False}, False)]
+)
+def test_the_instructions_are_asked_for(monkeypatch, capabilities, fast):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert module.fast.__wrapped__() == fast
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert not module.fast.__wrapped__()

@@ -1,0 +1,105 @@
+"""File operations: atomic, and on the disk when they return."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import InputError, RunError
+from pipeline.gallery.files import storage
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/gallery", "gs://b/g", "memory://g"])
+def test_urls_are_refused(url):
+    with pytest.raises(InputError, match="URLs are not supported"):
+        storage.local_root(url)
+
+
+def test_an_empty_location_is_refused():
+    with pytest.raises(InputError, match="empty"):
+        storage.local_root("")
+
+
+def test_file_urls_are_local(tmp_path):
+    assert storage.local_root(f"file://{tmp_path}") == tmp_path
+    assert storage.local_root(tmp_path) == tmp_path
+
+
+def test_the_first_link_wins(tmp_path):
+    first, second, final = tmp_path / "a", tmp_path / "b", tmp_path / "final"
+    first.write_text("first")
+    second.write_text("second")
+    assert storage.link_into_place(first, final)
+    assert not storage.link_into_place(second, final)
+    assert final.read_text() == "first"
+
+
+def test_a_file_system_without_hard_links(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(InputError, match="no hard links"):
+        storage.link_into_place(tmp_path / "a", tmp_path / "b")
+
+
+def test_other_link_errors_are_told_as_they_are(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        storage.link_into_place(tmp_path / "missing", tmp_path / "b")
+
+
+def test_new_folders_are_flushed_into_their_parents(tmp_path, monkeypatch):
+    flushed: list[Path] = []
+    monkeypatch.setattr(storage, "sync_folder", flushed.append)
+    storage.make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    assert set(flushed) == {tmp_path, tmp_path / "a"}
+
+
+@pytest.mark.parametrize("below", ["f", "f/g"])
+def test_a_folder_in_the_place_of_a_file(tmp_path, below):
+    (tmp_path / "f").write_text("x")
+    with pytest.raises(InputError, match="cannot be made"):
+        storage.make_folder(tmp_path / below)
+
+
+def test_a_folder_that_the_file_system_refuses():
+    with pytest.raises(InputError, match="cannot be made"):
+        storage.make_folder(Path("/proc/self/gallery"))
+
+
+def test_deleting_what_is_gone_is_no_error(tmp_path):
+    (tmp_path / "a").write_text("x")
+    storage.delete_files([tmp_path / "a", tmp_path / "b"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_temporary_names_are_hidden_and_distinct(tmp_path):
+    names = {storage.temporary_name(tmp_path, "x").name for _ in range(100)}
+    assert len(names) == 100
+    assert all(name.startswith(".") for name in names)
+
+
+def test_two_writers_of_one_file_do_not_disturb_each_other(tmp_path):
+    """The second begins and ends while the first is writing."""
+
+    def fill(path):
+        path.write_text("first")
+        storage.write_whole(tmp_path / "a", lambda other: other.write_text("second"))
+        assert (tmp_path / "a").read_text() == "second"
+
+    storage.write_whole(tmp_path / "a", fill)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["first"]
+
+
+def test_a_whole_file_that_cannot_be_written_is_told_by_name(tmp_path):
+    (tmp_path / "a").write_text("before")
+
+    def fill(path):
+        path.write_text("half")
+        raise OSError(errno.ENOSPC, "no space left")
+
+    with pytest.raises(RunError, match=r"a: the file cannot be written .*no space left"):
+        storage.write_whole(tmp_path / "a", fill)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]

@@ -1,0 +1,242 @@
+"""One writer at a time."""
+
+import errno
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict, replace
+from functools import partial
+
+import pytest
+
+from pipeline.errors import InputError, RunError
+from pipeline.gallery.log import lock
+from pipeline.gallery.log.lock import hold, holder
+
+HOLDER = """
+import sys, time
+from pipeline.gallery.log.lock import hold
+with hold(sys.argv[1], "extract of a child"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def lock_file(folder):
+    return folder / "_lock"
+
+
+def written(folder):
+    return lock._read(os.open(lock_file(folder), os.O_RDONLY))
+
+
+def leave_behind(folder, **changes):
+    """A lock of a process that is no more, with some of its fields changed."""
+    owner = replace(lock._new_owner("token", "older run", 600.0), process_started="0", **changes)
+    lock_file(folder).write_text(json.dumps(asdict(owner)))
+
+
+def test_held_then_free(tmp_path):
+    with hold(str(tmp_path / "g"), "extract") as held:
+        held.check()
+        assert holder(str(tmp_path / "g")).purpose == "extract"
+    assert holder(str(tmp_path / "g")) is None
+    with hold(str(tmp_path / "g"), "erase"):
+        assert holder(str(tmp_path / "g")).purpose == "erase"
+
+
+def test_nobody_holds_a_lock_that_was_never_taken(tmp_path):
+    assert holder(str(tmp_path)) is None
+
+
+def test_the_owner_is_told(tmp_path):
+    with (
+        hold(str(tmp_path), "extract of camera 7"),
+        pytest.raises(InputError) as told,
+        hold(str(tmp_path), "erase"),
+    ):
+        pass
+    message = str(told.value)
+    assert "'extract of camera 7'" in message
+    assert f"process {os.getpid()} on " in message
+    assert f"since {time.strftime('%Y-', time.gmtime())}" in message
+
+
+def test_freed_by_an_error(tmp_path):
+    with pytest.raises(KeyError), hold(str(tmp_path), "extract"):
+        raise KeyError
+    assert holder(str(tmp_path)) is None
+
+
+def test_a_killed_process_holds_nothing(tmp_path):
+    child = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout.readline() == "held\n"
+    with pytest.raises(InputError, match="extract of a child"), hold(str(tmp_path), "erase"):
+        pass
+    child.send_signal(signal.SIGKILL)
+    # Not yet waited for: a zombie is dead too.
+    deadline = time.time() + 20
+    while holder(str(tmp_path)) is not None and time.time() < deadline:
+        time.sleep(0.02)
+    with hold(str(tmp_path), "erase") as held:
+        held.check()
+    child.wait()
+    child.stdout.close()
+
+
+def test_a_process_number_that_was_given_again_holds_nothing(tmp_path):
+    leave_behind(tmp_path, process=os.getpid())
+    with hold(str(tmp_path), "extract") as held:
+        held.check()
+
+
+def test_a_lock_of_another_machine_is_held_until_it_expires(tmp_path):
+    leave_behind(tmp_path, machine="elsewhere", expires=time.time() + 60)
+    with pytest.raises(InputError, match="older run"), hold(str(tmp_path), "extract"):
+        pass
+    leave_behind(tmp_path, machine="elsewhere", expires=time.time() - 1)
+    with hold(str(tmp_path), "extract") as held:
+        held.check()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"token": "x"}', "\0" * 20])
+def test_a_half_written_lock_is_free(tmp_path, text):
+    lock_file(tmp_path).write_text(text)
+    with hold(str(tmp_path), "extract") as held:
+        held.check()
+
+
+def test_the_expiry_is_pushed_on(tmp_path):
+    with hold(str(tmp_path), "extract", expiry=0.2):
+        first = written(tmp_path).expires
+        time.sleep(0.5)
+        assert written(tmp_path).expires > first + 0.2
+
+
+def test_the_expiry_is_pushed_on_again_after_a_moment_in_which_it_could_not_be(
+    tmp_path, monkeypatch, caplog
+):
+    real, refused = os.open, threading.Event()
+
+    def refuse_once(path, *arguments):
+        if threading.current_thread().name == "gallery-lock" and not refused.is_set():
+            refused.set()
+            raise PermissionError(errno.EACCES, "no access")
+        return real(path, *arguments)
+
+    monkeypatch.setattr(os, "open", refuse_once)
+    with hold(str(tmp_path), "extract", expiry=0.5) as held:
+        first = written(tmp_path).expires
+        assert refused.wait(20)
+        deadline = time.monotonic() + 5
+        while written(tmp_path).expires == first and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert written(tmp_path).expires > first
+        held.check()
+    assert "could not be renewed" in caplog.text
+
+
+def test_a_lost_lock_is_noticed_and_not_taken_back(tmp_path):
+    with hold(str(tmp_path), "extract", expiry=0.2) as held:
+        leave_behind(tmp_path, purpose="other", machine="elsewhere", expires=time.time() + 60)
+        time.sleep(0.2)
+        with pytest.raises(RunError, match=r"lost to 'other'.*run the command again"):
+            held.check()
+    assert holder(str(tmp_path)).purpose == "other"
+
+
+def test_a_lock_file_that_was_deleted_is_a_lost_lock(tmp_path):
+    with hold(str(tmp_path), "extract") as held:
+        lock_file(tmp_path).unlink()
+        with pytest.raises(RunError, match="lost to nobody"):
+            held.check()
+
+
+def test_a_folder_that_was_deleted_does_not_hide_the_error(tmp_path):
+    folder = tmp_path / "g"
+    with pytest.raises(KeyError), hold(str(folder), "extract"):
+        lock_file(folder).unlink()
+        folder.rmdir()
+        raise KeyError
+
+
+def test_only_one_of_many_takes_a_stale_lock(tmp_path):
+    leave_behind(tmp_path, process=os.getpid())
+    taken, refused = [], []
+    ready, done = threading.Barrier(8), threading.Barrier(8)
+
+    def contend():
+        ready.wait()
+        try:
+            with hold(str(tmp_path), "extract") as held:
+                taken.append(held)
+                done.wait()
+        except InputError as error:
+            refused.append(error)
+            done.wait()
+
+    threads = [threading.Thread(target=contend) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(taken) == 1
+    assert len(refused) == 7
+
+
+def test_processes_are_told_apart_without_proc(tmp_path, monkeypatch):
+    assert lock._process_started(os.getpid(), tmp_path) == "running"
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    assert lock._process_started(child.pid, tmp_path) == ""
+    assert lock._process_started(child.pid) == ""
+
+    def refuse(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+    assert lock._process_started(1, tmp_path) == "running"
+
+
+def test_a_running_process_that_is_hidden_from_us_holds_its_lock_until_it_expires(
+    tmp_path, monkeypatch
+):
+    """As another user's is where /proc is mounted with hidepid."""
+    (tmp_path / "proc" / "self").mkdir(parents=True)
+    (tmp_path / "proc" / "self" / "stat").touch()
+    started = partial(lock._process_started, system=tmp_path / "proc")
+    assert started(os.getpid()) is None
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    assert started(child.pid) == ""
+    leave_behind(tmp_path, process=os.getpid(), expires=time.time() + 60)
+    monkeypatch.setattr(lock, "_process_started", started)
+    with pytest.raises(InputError, match="older run"), hold(str(tmp_path), "extract"):
+        pass
+    leave_behind(tmp_path, process=os.getpid(), expires=time.time() - 1)
+    with hold(str(tmp_path), "extract") as held:
+        held.check()
+
+
+def test_the_file_is_changed_under_flock_only(tmp_path):
+    lock_file(tmp_path).touch()
+    taken = threading.Event()
+
+    def take():
+        with hold(str(tmp_path), "extract"):
+            taken.set()
+
+    with lock_file(tmp_path).open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        thread = threading.Thread(target=take)
+        thread.start()
+        assert not taken.wait(0.3)
+    assert taken.wait(20)
+    thread.join()

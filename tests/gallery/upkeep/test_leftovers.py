@@ -1,0 +1,142 @@
+"""Cleaning: what no version needs goes, and nothing else."""
+
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pytest
+
+from pipeline.errors import InputError, RunError
+from pipeline.gallery.log.entries import oldest_version
+from pipeline.gallery.log.lock import hold
+from pipeline.gallery.sidecars.calibrations import write_calibration
+from pipeline.gallery.sidecars.plan import write_plan
+from pipeline.gallery.sidecars.seen import add_seen, read_seen
+from pipeline.gallery.table import Gallery
+from pipeline.gallery.upkeep import leftovers
+from pipeline.gallery.upkeep.compact import compact
+from pipeline.gallery.upkeep.leftovers import clean, find_leftovers
+from pipeline.gallery.upkeep.verify import verify
+from tests.gallery.making import contents, new_gallery, rejects_table, unit
+
+
+@pytest.fixture
+def gallery(tmp_path):
+    """Versions 0 to 4; each of the last three has another file in the place of the first one."""
+    gallery = new_gallery(tmp_path / "g")
+    units = [unit(gallery.target, range(10)), unit(gallery.target, range(10, 20), rejected=[12])]
+    gallery = gallery.commit(units, run_id="first")
+    for row_id in (3, 4):
+        gallery = gallery.commit([], run_id=f"x{row_id}", removes=[row_id])
+    return gallery.commit([], run_id="y", removes=[5], rejects=rejects_table(["odd"]))
+
+
+def cleaned(gallery, keep=None):
+    with hold(gallery.location, "clean") as lock:
+        return clean(gallery, lock, keep)
+
+
+def files_in(gallery):
+    return {p for p in gallery._root.rglob("*") if p.is_file() and p.name != "_lock"}
+
+
+def test_nothing_is_left_over(gallery):
+    before = files_in(gallery)
+    found = cleaned(gallery)
+    assert (found.versions, found.unfinished, found.old, found.bytes) == (0, (), (), 0)
+    assert files_in(gallery) == before
+
+
+def abandon(gallery):
+    """An extraction, an erasure and a compaction, each cut off at some moment."""
+    unit(gallery.target, range(20, 25), rejected=[22])
+    write_plan(gallery.location, pa.table({"path": ["x"]}))
+    (gallery._root / "_units" / ".half.tmp").write_bytes(b"x")
+    (gallery._root / "._plan.parquet.1.tmp").write_bytes(b"x")
+    (gallery._root / "_calibrations" / ".000000000004.json.1.tmp").write_bytes(b"x")
+    (gallery._root / "_rejects" / ".rejects.1.tmp").write_bytes(b"x")
+    (gallery._root / "_delta_log" / f"{5:020d}.json#1").write_bytes(b"x")
+    (gallery._root / "000000000000-rewritten.parquet").write_bytes(b"x")
+
+
+def test_abandoned_work_goes(gallery):
+    before, seen = files_in(gallery), contents(gallery)
+    calibration = write_calibration(gallery, {"threshold": 0.5})
+    touched = pa.table({"row_id": [1], "mtime": [datetime.now(UTC)]})
+    add_seen(gallery.location, touched, gallery.row_ids())
+    abandon(gallery)
+    told = find_leftovers(gallery)
+    found = cleaned(gallery)
+    assert found == told
+    assert len(found.unfinished) == 9
+    assert found.bytes > 4
+    assert files_in(gallery) == before | {gallery._root / "_seen.parquet", calibration}
+    assert read_seen(gallery.location).num_rows == 1
+    assert contents(Gallery.open(gallery.location)) == seen
+    assert all(verify(Gallery.open(gallery.location, v)).findings == () for v in range(5))
+
+
+def test_what_a_writer_finishes_meanwhile_does_not_disturb_a_look(gallery, monkeypatch):
+    """Telling what could go takes no lock."""
+    half, real = gallery._root / "_units" / ".half.tmp", leftovers.unfinished_files
+    half.write_bytes(b"x")
+
+    def listed_before_it_goes(root):
+        found = real(root)
+        half.unlink()
+        return found
+
+    monkeypatch.setattr(leftovers, "unfinished_files", listed_before_it_goes)
+    assert find_leftovers(gallery).bytes == 0
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3, 4, 5, 99])
+def test_the_newest_versions_stay(gallery, keep):
+    before = [contents(Gallery.open(gallery.location, v)) for v in range(5)]
+    rejects = [Gallery.open(gallery.location, v).rejects().num_rows for v in range(5)]
+    found = cleaned(gallery, keep)
+    oldest = max(0, 5 - keep)
+    assert found.versions == oldest == oldest_version(gallery._root)
+    for version in range(5):
+        if version < oldest:
+            with pytest.raises(InputError, match=f"version {version} was removed; the oldest"):
+                Gallery.open(gallery.location, version)
+        else:
+            kept = Gallery.open(gallery.location, version)
+            assert contents(kept) == before[version]
+            assert kept.rejects().num_rows == rejects[version]
+            assert verify(kept, all_versions=True).findings == ()
+    assert len(found.old) == max(0, oldest - 1) + (oldest == 4)
+    assert cleaned(gallery, keep).versions == 0
+    later = gallery.commit([unit(gallery.target, range(20, 30))], run_id="more")
+    assert (later.version, later.count) == (5, 26)
+
+
+def test_versions_are_given_up_after_a_compaction(gallery):
+    before = contents(gallery)
+    after = compact(gallery)
+    found = cleaned(after, 1)
+    assert (found.versions, len(found.old)) == (5, 6)
+    assert contents(after) == before
+    assert verify(after, all_versions=True).findings == ()
+
+
+def test_at_least_one_version_is_kept(gallery):
+    with pytest.raises(InputError, match="--keep must be at least 1, not 0"):
+        find_leftovers(gallery, 0)
+
+
+def test_a_version_that_is_not_the_latest_deletes_nothing(gallery):
+    """To it, the files of later versions would be of no use."""
+    latest = gallery.commit([unit(gallery.target, range(20, 30))], run_id="later")
+    before = files_in(gallery)
+    with pytest.raises(RunError, match="version 5 came after version 4"):
+        cleaned(gallery, keep=1)
+    assert files_in(gallery) == before
+    assert verify(latest).findings == ()
+
+
+def test_the_lock_is_needed(gallery):
+    with hold(gallery.location, "x") as lock:
+        pass
+    with pytest.raises(RunError, match="the lock was lost"):
+        clean(gallery, lock)
