@@ -94,18 +94,18 @@ def ours(kind, actors):
 
     def prepare(folder):
         from cluster.connect import connect
-        from jobs.command.flags import ActorFlags, RecipeFlags
         from jobs.extract import extract
+        from pipeline.runs.settings import ActorSettings, RecipeSettings
 
         if actors:
             connect().__enter__()
         model = {"model": str(folder / "free.pt")}
-        recipe = RecipeFlags(height=SIZE[0], width=SIZE[1])
+        recipe = RecipeSettings(height=SIZE[0], width=SIZE[1])
         if kind == "resnet":
             model = {"model": "ft_net", "checkpoint": str(folder / "ft_net.pth")}
-            recipe = RecipeFlags(flip=True, fusion="raw")
+            recipe = RecipeSettings(flip=True, fusion="raw")
         cpus = WORKERS if actors == 0 else WORKERS // actors
-        on = ActorFlags(actors=actors, num_cpus=cpus, batch_size=BATCH)
+        on = ActorSettings(actors=actors, num_cpus=cpus, batch_size=BATCH)
 
         def run(source, out):
             extract(str(source), gallery=str(out / "gallery"), recipe=recipe, on=on, **model)
@@ -304,16 +304,17 @@ def race(kind, names, crops, rounds):
 
 def int8(crops, rounds):
     """ft_net with random weights by OpenVINO: the gain in speed says what the processor can."""
-    from jobs.model import ExportFlags, model
+    from jobs.model import model
+    from pipeline.runs.settings import ExportSettings
 
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         draw(folder, crops)
         make_networks(folder)
         common = {"checkpoint": str(folder / "ft_net.pth"), "threads": WORKERS, "batch_size": 16}
-        whole = ExportFlags(to="openvino", out=folder / "whole.xml")
+        whole = ExportSettings(to="openvino", out=folder / "whole.xml")
         model("export", "ft_net", **common, export=whole)
-        eighth = ExportFlags(
+        eighth = ExportSettings(
             to="openvino", out=folder / "int8.xml", quantize="int8", sample=str(folder / "crops")
         )
         told = model("export", "ft_net", **common, export=eighth)

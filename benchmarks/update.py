@@ -67,11 +67,11 @@ def write_units(units, target):
 
 def bring_up_to_date(source, location, dimension):
     """One run of an extraction whose features cost nothing; seconds by step."""
-    from jobs.command.flags import UpdateFlags
     from pipeline.archive.limits import UNIT_SIZE
     from pipeline.archive.listing.source import list_source
     from pipeline.gallery.table import Gallery, exists, lock_gallery
     from pipeline.runs.extraction import find_changes
+    from pipeline.runs.settings import UpdateSettings
     from pipeline.runs.units import commit_units, cut_units, keep_plan
 
     steps = Steps()
@@ -89,7 +89,7 @@ def bring_up_to_date(source, location, dimension):
                 lock=lock,
             )
         present = Gallery.open(location)
-        changes = find_changes(present, listing, UpdateFlags())
+        changes = find_changes(present, listing, UpdateSettings())
         steps.done("compare")
         cut = cut_units(present, changes.new_or_changed, UNIT_SIZE, made_by="0" * 64)
         keep_plan(present, cut, lock)

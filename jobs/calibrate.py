@@ -8,14 +8,14 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cyclopts import Parameter
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from jobs.command.flags import stated
+from jobs.command.flags import ResamplingFlags, RuleFlags
 from pipeline.errors import InputError
 from pipeline.runs.locations import Location
+from pipeline.runs.settings import ResamplingSettings, RuleSettings, stated
 
 if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
     from pipeline.core.thresholds.calibration import FarRule, PercentileRule, Resampling, Threshold
@@ -24,33 +24,6 @@ if TYPE_CHECKING:  # imported where they are used, so that --help answers at onc
     from pipeline.runs.camera_thresholds import CameraPair
 
 logger = logging.getLogger(__name__)
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class RuleFlags:
-    """What makes a threshold; what is left out has the default of
-    `pipeline.core.thresholds.calibration`."""
-
-    far: float | None = None
-    """Share of the negative pairs that may match (default: 0.0001)."""
-    percentile: float | None = None
-    """Percentile of the distances within identities, with --rule percentile (default: 95)."""
-    factor: float | None = None
-    """How many times that distance, with --rule percentile (default: 1)."""
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class ResamplingFlags:
-    """Confidence intervals, by resampling identities."""
-
-    samples: int | None = None
-    """Resamples (default: 1000)."""
-    seed: int | None = None
-    """Seed of the resamples, and of the choice of queries (default: 0)."""
-    confidence: float | None = None
-    """Share of the resamples that an interval holds (default: 0.95)."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +55,6 @@ BASES = {
 }
 """What a threshold by each rule stands on, and what to do where that is little."""
 
-NO_RULE_FLAGS = RuleFlags()
-NO_RESAMPLING_FLAGS = ResamplingFlags()
-
 
 def calibrate(
     *,
@@ -93,10 +63,10 @@ def calibrate(
     gallery_version: int | None = None,
     query_version: int | None = None,
     rule: Literal["far", "percentile"] = "far",
-    settings: RuleFlags = NO_RULE_FLAGS,
+    settings: RuleFlags = RuleSettings(),
     by_camera: bool = False,
     query_rows: int = 10_000,
-    resampling: ResamplingFlags = NO_RESAMPLING_FLAGS,
+    resampling: ResamplingFlags = ResamplingSettings(),
 ) -> Calibrated:
     """Find the similarity from which on two crops are taken for one identity.
 

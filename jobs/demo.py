@@ -9,11 +9,11 @@ from typing import Annotated, Any, cast
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from jobs.command.flags import ActorFlags, ExpansionFlags
 from jobs.evaluate import Evaluated, evaluate
 from jobs.evaluate import describe as describe_evaluation
 from jobs.extract import Extracted, extract
 from pipeline.runs.locations import LOCATION
+from pipeline.runs.settings import ActorSettings, ExpansionSettings
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,14 @@ def demo(
                 gallery=str(out / f"{side}-{seed}"),
                 model=str(model),
                 layout="market1501",
-                on=ActorFlags(actors=actors),
+                on=ActorSettings(actors=actors),
             )
             made[side] = cast(Extracted, done)  # it was no dry run
     evaluated = evaluate(
         query=made["query"].gallery,
         gallery=made["gallery"].gallery,
         out=out / f"report-{seed}",
-        expansion=ExpansionFlags(aqe=("query", "database", "joint")),
+        expansion=ExpansionSettings(aqe=("query", "database", "joint")),
     )
     return Demonstrated(
         archive=archive,

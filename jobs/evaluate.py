@@ -10,29 +10,24 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from jobs.command.flags import (
-    CameraFlags,
-    ExpansionFlags,
-    FigureFlags,
-    FoldFlags,
-    RerankingFlags,
-    check_scratch,
-    stated,
-)
+from jobs.command.console import progress_lines
+from jobs.command.flags import CameraFlags, ExpansionFlags, FigureFlags, FoldFlags, RerankingFlags
 from jobs.command.times import moment
 from pipeline.errors import InputError
 from pipeline.runs.locations import LOCATION, Location
 from pipeline.runs.resources import joined
+from pipeline.runs.settings import (
+    CameraSettings,
+    ExpansionSettings,
+    FigureSettings,
+    FoldSettings,
+    RerankingSettings,
+    check_scratch,
+    stated,
+)
 
 if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
     from pipeline.runs.sides import Side
-
-
-ALL_FIGURES = FigureFlags()
-NO_NORMALIZATION = CameraFlags()
-NO_EXPANSION = ExpansionFlags()
-NO_RERANKING = RerankingFlags()
-THIS_PROCESS = FoldFlags()
 
 
 @dataclass(frozen=True)
@@ -53,11 +48,11 @@ def evaluate(
     query_at: str | None = None,
     gallery_version: int | None = None,
     gallery_at: str | None = None,
-    figures: FigureFlags = ALL_FIGURES,
-    cameras: CameraFlags = NO_NORMALIZATION,
-    expansion: ExpansionFlags = NO_EXPANSION,
-    reranking: RerankingFlags = NO_RERANKING,
-    on: FoldFlags = THIS_PROCESS,
+    figures: FigureFlags = FigureSettings(),
+    cameras: CameraFlags = CameraSettings(),
+    expansion: ExpansionFlags = ExpansionSettings(),
+    reranking: RerankingFlags = RerankingSettings(),
+    on: FoldFlags = FoldSettings(),
 ) -> Evaluated:
     """Measure exact retrieval accuracy of queries against a gallery.
 
@@ -95,7 +90,7 @@ def evaluate(
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; a report needs a folder")
     try:
-        tiling = on.tiling()
+        on.execution()
         ways: list[Expansion | Reranking] = [
             Expansion(mode, **stated(expansion, without=("aqe",))) for mode in expansion.aqe
         ]
@@ -119,11 +114,12 @@ def evaluate(
         # Absolute, since workers have folders of their own.
         scratch = on.scratch.absolute() if on.scratch else None
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=scratch)))
-        rankings = rank_every(*sides, [None, *normalizations], ways, wanted, folder, tiling, on)
+        execution = on.execution(stack.enter_context(progress_lines()))
+        rankings = rank_every(*sides, [None, *normalizations], ways, wanted, folder, execution)
         report = make_report(
             *sides,
             rankings,
-            replace(tiling, gpus=0),  # few queries: a GPU is for the folds
+            replace(execution.tiling, gpus=0),  # few queries: a GPU is for the folds
             figures=wanted,
             settings=_chosen(on, ("workers", "query_block", "gallery_block")),
             command=_command(sides, out, figures, cameras, expansion, reranking),
@@ -132,7 +128,7 @@ def evaluate(
     return Evaluated(json, html, report)
 
 
-def _chosen(on: FoldFlags, names: tuple[str, ...]) -> dict[str, Any]:
+def _chosen(on: FoldSettings, names: tuple[str, ...]) -> dict[str, Any]:
     return {name: value for name, value in stated(on).items() if name in names}
 
 

@@ -9,13 +9,12 @@ from cyclopts import Parameter
 from rich.console import RenderableType
 from rich.text import Text
 
-from jobs.command.console import progress, told_on
-from jobs.command.flags import FoldFlags, check_scratch
+from jobs.command.console import progress_lines
+from jobs.command.flags import FoldFlags
 from pipeline.errors import InputError
 from pipeline.runs.locations import Location
 from pipeline.runs.resources import joined
-
-THIS_PROCESS = FoldFlags()
+from pipeline.runs.settings import FoldSettings, check_scratch
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def expand(
     camera_normalize: Literal["mean", "zscore"] | None = None,
     camera_rows: int | None = None,
     version: int | None = None,
-    on: FoldFlags = THIS_PROCESS,
+    on: FoldFlags = FoldSettings(),
 ) -> Expanded:
     """Write a gallery of expanded features, or bring it up to date.
 
@@ -88,7 +87,7 @@ def expand(
 
     given: dict[str, Any] = {"k": k, "alpha": alpha, "times": times}
     try:
-        tiling = on.tiling()
+        on.execution()
         settings = Expansion(mode, **{n: v for n, v in given.items() if v is not None})
         of_cameras = {} if camera_rows is None else {"least_rows": camera_rows}
         normalization = (
@@ -111,11 +110,11 @@ def expand(
             create_derived(out, parent, parameters, lock)
         present = table.Gallery.open(out)
         check_parameters(present, parent, parameters)
-        cameras = Cameras.of(parent, normalization, on.workers) if normalization else None
+        execution = on.execution(stack.enter_context(progress_lines()))
+        cameras = Cameras.of(parent, normalization, execution) if normalization else None
         after = present
         if not is_made_from(present, parent):
-            told = told_on(stack.enter_context(progress()))
-            after = expand_gallery(parent, present, settings, cameras, tiling, on, told, lock)
+            after = expand_gallery(parent, present, settings, cameras, on.scratch, execution, lock)
         if cameras:
             cameras.keep_with(after)
         tidy(after, parent.version)

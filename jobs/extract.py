@@ -1,80 +1,15 @@
 """extract: make a gallery, or bring it up to date with its source."""
 
 import sys
-from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from jobs.command.console import progress_lines
 from jobs.command.flags import ActorFlags, RecipeFlags, UpdateFlags, WorkFlags
 from pipeline.runs.locations import Location
-
-NO_RECIPE_FLAGS = RecipeFlags()
-DEFAULT_WORK = WorkFlags()
-DEFAULT_UPDATE = UpdateFlags()
-DEFAULT_ACTORS = ActorFlags()
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a source holds, beside a gallery.
-
-    The `images` are `new`, `changed` or `unchanged`; `touched` counts those of the unchanged ones
-    whose time differs and whose bytes do not. `missing` are the gallery's rows whose image is gone
-    from the source. `skipped` counts the files that are no images, by suffix.
-    """
-
-    images: int
-    new: int
-    changed: int
-    unchanged: int
-    touched: int
-    missing: int
-    skipped: dict[str, int]
-
-
-@dataclass(frozen=True)
-class Extracted(Found):
-    """What a run of extract found and did.
-
-    `rejected` of the new and changed images gave no row; `removed` counts the missing rows that
-    were removed. `rejects` counts all rejects of the gallery by reason, those of names included.
-    """
-
-    gallery: str
-    version: int
-    removed: int
-    rejected: int
-    rejects: dict[str, int]
-    units: int
-    units_found_finished: int
-    rows: int
-    dimension: int
-    fingerprint: str
-
-
-@dataclass(frozen=True)
-class Planned(Found):
-    """What a run of extract would do.
-
-    `rejects` counts the inputs that give no row for what the listing says of them. `to_extract`
-    images of `bytes` lie in `units` that are not finished. A sample of `sampled` of them was
-    extracted in this process and thrown away: `seconds_an_image` and `disk_bytes` follow from it,
-    and `seconds` is what that makes for `workers` which do not slow each other.
-    """
-
-    gallery: str
-    removed: int
-    rejects: dict[str, int]
-    to_extract: int
-    bytes: int
-    units: int
-    units_found_finished: int
-    sampled: int
-    seconds_an_image: float
-    workers: int
-    seconds: float
-    disk_bytes: int
+from pipeline.runs.outcomes import Extracted, Planned
+from pipeline.runs.settings import ActorSettings, RecipeSettings, UpdateSettings, WorkSettings
 
 
 def extract(
@@ -85,10 +20,10 @@ def extract(
     model: Location,
     checkpoint: Location | None = None,
     layout: str = "none",
-    update: UpdateFlags = DEFAULT_UPDATE,
-    recipe: RecipeFlags = NO_RECIPE_FLAGS,
-    work: WorkFlags = DEFAULT_WORK,
-    on: ActorFlags = DEFAULT_ACTORS,
+    update: UpdateFlags = UpdateSettings(),
+    recipe: RecipeFlags = RecipeSettings(),
+    work: WorkFlags = WorkSettings(),
+    on: ActorFlags = ActorSettings(),
 ) -> Extracted | Planned:
     """Make a gallery, or bring it up to date with its source.
 
@@ -111,7 +46,7 @@ def extract(
             veri776, vehicleid, image-folder, none, or a template:
             {camera}/{date}/{identity}_{frame}.jpg.
     """
-    # What is cheap to find wrong is told before torch and Ray are loaded.
+    # What is quick to check is checked before torch and Ray are loaded.
     from pipeline.archive.listing.source import check_source, list_source
     from pipeline.gallery.table import check_location
     from pipeline.model.kinds import check_file
@@ -119,14 +54,17 @@ def extract(
     check_source(source, layout)
     check_file(model)
     check_location(gallery)
-    from pipeline.runs.extraction import bring_up_to_date, plan_only
-    from pipeline.runs.target import wanted_gallery
+    from pipeline.model.networks import NetworkFile
+    from pipeline.runs.extraction import UpdatePlan, preview_update, update_gallery
+    from pipeline.runs.target import gallery_spec
 
-    wanted = wanted_gallery(gallery, (model, checkpoint), recipe, layout, on.precision, work)
-    listing = list_source(source, layout)
+    network = NetworkFile(model, checkpoint)
+    spec = gallery_spec(gallery, network, recipe, layout, on.precision, work.storage)
+    plan = UpdatePlan(list_source(source, layout), spec, update, work, on)
     if update.dry_run:
-        return plan_only(listing, wanted, update, work, on)
-    return bring_up_to_date(listing, wanted, update, work, on)
+        return preview_update(plan)
+    with progress_lines() as progress:
+        return update_gallery(plan, progress)
 
 
 def describe(result: Extracted | Planned) -> RenderableType:
@@ -143,8 +81,8 @@ def describe(result: Extracted | Planned) -> RenderableType:
         lines.append("skipped, no images: " + listed(result.skipped))
     if result.missing:
         lines.append(f"{result.missing:,} rows have no image in the source any more{_fate(result)}")
-    if result.units_found_finished:
-        lines.append(f"finished already: {count(result.units_found_finished, 'work unit')}")
+    if result.units_resumed:
+        lines.append(f"finished already: {count(result.units_resumed, 'work unit')}")
     if result.rejects:
         lines.append(f"rejects: {listed(result.rejects)}")
     lines += _plan(result) if isinstance(result, Planned) else [_standing(result)]

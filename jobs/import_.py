@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from jobs.command.console import progress, told_on
+from jobs.command.console import progress_lines
 from pipeline.errors import InputError
 from pipeline.runs.locations import LOCATION, Location
 
@@ -91,9 +91,9 @@ def import_(
             f"{source} has {len(features)} features, and {len(labels)} rows of labels go with them"
         )
     recipe = ImportedRecipe(made_by, features.dimension)
-    with table.lock_gallery(gallery, f"import {source}") as lock, progress() as bar:
+    with table.lock_gallery(gallery, f"import {source}") as lock, progress_lines() as progress:
         empty = _begin(gallery, recipe, source, layout, storage, lock)
-        step = told_on(bar)("importing", len(features))
+        step = progress("importing", len(features))
         made = import_rows(empty, features, labels, lock, progress=step)
     reasons = Counter(made.rejects()["reason"].to_pylist())
     return Imported(

@@ -11,22 +11,23 @@ from cyclopts import Parameter
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from jobs.command.console import progress, told_on
-from jobs.command.flags import check_scratch
+from jobs.command.console import progress_lines
+from jobs.command.flags import FoldFlags
 from pipeline.errors import InputError
 from pipeline.runs.locations import LOCATION, Location
-from pipeline.runs.resources import check_gpus, joined
+from pipeline.runs.resources import joined
+from pipeline.runs.settings import FoldSettings, check_scratch
 
 if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from pipeline.core.blocks import Tiling
     from pipeline.core.identities.clustering import Agreement
     from pipeline.core.identities.linking import Groups, Linking
     from pipeline.core.neighbors.topk import TopK
     from pipeline.gallery.table import Gallery
+    from pipeline.stages.execution import Execution
 
 SUFFIXES = (".parquet", ".csv")
 
@@ -64,11 +65,7 @@ def link(
     k: Annotated[int, Parameter(name=("--k", "-k"))] = 20,
     threshold: float | None = None,
     version: int | None = None,
-    scratch: Annotated[Path, LOCATION] | None = None,
-    memory: float = 4,
-    workers: int = 0,
-    num_gpus: float = 0,
-    address: str | None = None,
+    on: FoldFlags = FoldSettings(),
 ) -> Linked:
     """Propose identities for the rows of a gallery, by their features alone.
 
@@ -91,17 +88,8 @@ def link(
         k: Neighbors of each row that may be links.
         threshold: Least similarity of a link (default: the gallery's calibration).
         version: Version to link (default: the latest).
-        scratch: Folder to keep the neighbor graph in, so that a run that was interrupted goes on;
-            seen by every worker (default: a temporary one).
-        memory: GiB that the features in hand may take.
-        workers: Ray tasks at once; 0 works in this process, on all its CPUs.
-        num_gpus: 1 for a GPU of each worker, or of this process; 0.5 lets two share one. Neighbors
-            are sought there, and they are the same to the bit.
-        address: Ray cluster to join (auto, host:port, ray://...); without it, this machine alone.
     """
-    _check(out, scratch, memory, workers)
-    check_gpus(num_gpus)
-    from pipeline.core.blocks import Tiling
+    _check(out, on.scratch)
     from pipeline.core.identities.linking import Linking
     from pipeline.gallery.table import Gallery
     from pipeline.runs.thresholds import thresholds_of
@@ -114,6 +102,7 @@ def link(
             f"{gallery} has no calibrated threshold: give --threshold, or run regallery calibrate"
         )
     try:
+        on.execution()
         settings = Linking(wanted, k)
     except ValueError as error:
         raise InputError(str(error)) from error
@@ -125,11 +114,12 @@ def link(
             " needed for a link"
         )
     with ExitStack() as stack:
-        stack.enter_context(joined(workers, address, num_gpus))
+        stack.enter_context(joined(on.workers, on.address, on.num_gpus))
+        scratch = on.scratch
         if scratch is None:
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        tiling = Tiling(gpus=num_gpus)
-        near = _neighbors(table, kept, k, scratch.absolute(), int(memory * 2**30), workers, tiling)
+        execution = on.execution(stack.enter_context(progress_lines()))
+        near = _neighbors(table, kept, k, scratch.absolute(), execution)
     groups, links = _groups(near, rows, kept, settings)
     _write(out, table, rows, kept, groups, settings)
     sizes = groups.sizes
@@ -173,16 +163,12 @@ def describe(result: Linked) -> RenderableType:
     return Group(*(Text(line) for line in lines))
 
 
-def _check(out: Path, scratch: Path | None, memory: float, workers: int) -> None:
+def _check(out: Path, scratch: Path | None) -> None:
     if out.suffix not in SUFFIXES:
         raise InputError(f"--out {out} must end in {' or '.join(SUFFIXES)}")
     if out.is_dir() or not out.absolute().parent.is_dir():
         raise InputError(f"--out {out} is not a file in a folder that exists")
     check_scratch(scratch)
-    if not memory > 0:
-        raise InputError(f"--memory must be above 0, not {memory}")
-    if workers < 0:
-        raise InputError(f"--workers must be at least 0, not {workers}")
 
 
 def _kept(rows: "pa.Table") -> "NDArray[np.int64]":
@@ -200,9 +186,7 @@ def _neighbors(
     kept: "NDArray[np.int64]",
     k: int,
     scratch: Path,
-    memory: int,
-    workers: int,
-    tiling: "Tiling",
+    execution: "Execution",
 ) -> "TopK":
     from pipeline.core.blocks import ChosenRows, FeatureRows
     from pipeline.gallery.sidecars.graph import Origin
@@ -211,19 +195,15 @@ def _neighbors(
     features: FeatureRows = table.features()
     if len(kept) < len(features):
         features = ChosenRows(features, kept)
-    with progress() as bar:
-        graph = build_graph(
-            features,
-            k,
-            scratch / "graph",
-            ids=table.row_ids()[kept],
-            origin=Origin(table.location, table.version, table.fingerprint),
-            workers=workers,
-            tiling=tiling,
-            memory=memory,
-            progress=told_on(bar)("finding neighbors", len(kept)),
-        )
-        return graph.read(0, len(graph))
+    graph = build_graph(
+        features,
+        k,
+        scratch / "graph",
+        ids=table.row_ids()[kept],
+        origin=Origin(table.location, table.version, table.fingerprint),
+        execution=execution,
+    )
+    return graph.read(0, len(graph))
 
 
 def _groups(

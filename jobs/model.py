@@ -2,7 +2,6 @@
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
@@ -10,37 +9,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from jobs.command.flags import RecipeFlags, stated
+from jobs.command.flags import ExportFlags, RecipeFlags
 from pipeline.errors import InputError
 from pipeline.runs.locations import Location
-
-NO_RECIPE_FLAGS = RecipeFlags()
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class ExportFlags:
-    """What `export` writes, and what it is measured on."""
-
-    to: Literal["onnx", "openvino", "torchscript"] | None = None
-    """Kind of file to write."""
-    out: Path | None = None
-    """File to write: .onnx, .xml (its weights beside it as .bin), or .pt."""
-    quantize: Literal["int8"] | None = None
-    """Also make its weights and activations 8-bit numbers: another network, of another recipe."""
-    sample: Location | None = None
-    """Crops to measure on, and to calibrate 8-bit ranges with: your own (default: drawn ones)."""
-    sample_size: int = 128
-    """Crops taken from the sample, evenly spread."""
-    query: Location | None = None
-    """Labelled queries, to measure what 8-bit numbers cost; none of them in the sample."""
-    gallery: Location | None = None
-    """Labelled gallery to go with the queries."""
-    layout: str = "market1501"
-    """How the names of queries and gallery tell identity and camera (see extract)."""
-
-
-NO_EXPORT_FLAGS = ExportFlags()
+from pipeline.runs.settings import ExportSettings, RecipeSettings, stated
 
 
 @dataclass(frozen=True)
@@ -94,8 +66,8 @@ def model(
     threads: Annotated[int, Parameter(name="--num-cpus")] = 1,
     batch_size: int = 32,
     speed: bool = True,
-    recipe: RecipeFlags = NO_RECIPE_FLAGS,
-    export: ExportFlags = NO_EXPORT_FLAGS,
+    recipe: RecipeFlags = RecipeSettings(),
+    export: ExportFlags = ExportSettings(),
 ) -> ModelInfo | Exported:
     """Look at a network, or write it as a file of another kind.
 
@@ -119,8 +91,8 @@ def model(
     for flag, value in (("--num-cpus", threads), ("--batch-size", batch_size)):
         if value < 1:
             raise InputError(f"{flag} must be at least 1, not {value}")
-    if action == "info" and export != NO_EXPORT_FLAGS:
-        given = sorted(stated(export).items() - stated(NO_EXPORT_FLAGS).items())
+    if action == "info" and export != ExportSettings():
+        given = sorted(stated(export).items() - stated(ExportSettings()).items())
         raise InputError(f"--{given[0][0].replace('_', '-')} goes with model export, not with info")
     from pipeline.model.kinds import check_file
 

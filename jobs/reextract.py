@@ -3,17 +3,12 @@
 import sys
 from typing import TYPE_CHECKING
 
+from jobs.command.console import progress_lines
 from jobs.command.flags import ActorFlags, RecipeFlags, WorkFlags
-from jobs.extract import (
-    DEFAULT_ACTORS,
-    DEFAULT_UPDATE,
-    DEFAULT_WORK,
-    NO_RECIPE_FLAGS,
-    Extracted,
-    Planned,
-    describe,
-)
+from jobs.extract import describe
 from pipeline.runs.locations import Location
+from pipeline.runs.outcomes import Extracted
+from pipeline.runs.settings import ActorSettings, RecipeSettings, WorkSettings
 
 if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
     from pipeline.archive.listing.source import Listing
@@ -32,10 +27,10 @@ def reextract(
     model: Location,
     checkpoint: Location | None = None,
     version: int | None = None,
-    recipe: RecipeFlags = NO_RECIPE_FLAGS,
-    work: WorkFlags = DEFAULT_WORK,
-    on: ActorFlags = DEFAULT_ACTORS,
-) -> Extracted | Planned:
+    recipe: RecipeFlags = RecipeSettings(),
+    work: WorkFlags = WorkSettings(),
+    on: ActorFlags = ActorSettings(),
+) -> Extracted:
     """Extract a gallery's images anew, into a new gallery beside it.
 
     With another network or recipe, that is. Paths and labels are those of
@@ -67,12 +62,14 @@ def reextract(
         raise InputError(f"--out {out} is the gallery itself: features of two recipes never mix")
     check_file(model)
     check_location(out)
-    from pipeline.runs.extraction import bring_up_to_date
-    from pipeline.runs.target import wanted_gallery
+    from pipeline.model.networks import NetworkFile
+    from pipeline.runs.extraction import UpdatePlan, update_gallery
+    from pipeline.runs.target import gallery_spec
 
-    layout = old.properties["layout"]
-    wanted = wanted_gallery(out, (model, checkpoint), recipe, layout, on.precision, work)
-    return bring_up_to_date(_listing_of(old), wanted, DEFAULT_UPDATE, work, on)
+    network, layout = NetworkFile(model, checkpoint), old.properties["layout"]
+    spec = gallery_spec(out, network, recipe, layout, on.precision, work.storage)
+    with progress_lines() as progress:
+        return update_gallery(UpdatePlan(_listing_of(old), spec, work=work, actors=on), progress)
 
 
 def _listing_of(gallery: "Gallery") -> "Listing":

@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from jobs.command.console import progress, told_on
+from jobs.command.console import progress_lines
 from jobs.command.times import moment
 from pipeline.errors import InputError
 from pipeline.runs.locations import LOCATION, Location
@@ -201,6 +201,7 @@ def _search(
     table: "Gallery", queries: "Queries", k: int, workers: int, address: str | None
 ) -> "TopK":
     from pipeline.core.blocks import ArrayRows
+    from pipeline.stages.execution import Execution
     from pipeline.stages.search import search_gallery
 
     with ExitStack() as stack:
@@ -208,14 +209,8 @@ def _search(
             from cluster.connect import connect
 
             stack.enter_context(connect(address))
-        bar = stack.enter_context(progress())
-        return search_gallery(
-            ArrayRows(queries.features),
-            table.features(),
-            k,
-            workers=workers,
-            progress=told_on(bar)("searching", table.count),
-        )
+        execution = Execution(workers, progress=stack.enter_context(progress_lines()))
+        return search_gallery(ArrayRows(queries.features), table.features(), k, execution=execution)
 
 
 def _lists(

@@ -19,7 +19,6 @@ import numpy as np
 import pytest
 
 from jobs import cli
-from jobs.command.flags import ActorFlags
 from jobs.extract import extract
 from pipeline.archive.drawn.drawing import draw_archive
 from pipeline.archive.layouts.labels import Labels
@@ -36,6 +35,7 @@ from pipeline.archive.listing.files import (
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.schema import row_schema
 from pipeline.gallery.table import Gallery
+from pipeline.runs.settings import ActorSettings
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -286,7 +286,7 @@ def galleries(tmp_path_factory: pytest.TempPathFactory) -> Path:
             gallery=str(root / "galleries" / name),
             model=str(ROOT / "jobs" / "demo_network" / "demo.onnx"),
             layout="market1501",
-            on=ActorFlags(actors=0),
+            on=ActorSettings(actors=0),
         )
     return root
 

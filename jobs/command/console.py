@@ -40,14 +40,25 @@ def progress() -> Progress:
     )
 
 
-def told_on(bar: Progress, before: str = "") -> Callable[[str, int], Callable[[int], None]]:
-    """Begins a line of progress of a name and a length; what it gives is told every step."""
+@contextlib.contextmanager
+def progress_lines() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
+    """A progress display; gives the function that starts a line with a name and a length.
 
-    def told(task: str, total: int) -> Callable[[int], None]:
-        number = bar.add_task(before + task, total=total)
-        return lambda done: bar.advance(number, done)
+    That returns the function that advances the line. A line disappears when it is full.
+    """
+    with progress() as bar:
 
-    return told
+        def start(name: str, length: int) -> Callable[[int], None]:
+            line = bar.add_task(name, total=length)
+
+            def step(steps: int) -> None:
+                bar.advance(line, steps)
+                if bar.tasks and any(each.id == line and each.finished for each in bar.tasks):
+                    bar.update(line, visible=False)
+
+            return step
+
+        yield start
 
 
 def show(renderable: RenderableType) -> None:

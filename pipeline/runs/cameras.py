@@ -18,6 +18,7 @@ from pipeline.gallery.sidecars.camera_statistics import (
 )
 from pipeline.gallery.table import Gallery
 from pipeline.stages.cameras import sum_cameras
+from pipeline.stages.execution import Execution
 
 logger = logging.getLogger(__name__)
 
@@ -34,11 +35,11 @@ class Cameras:
     sums: CameraSums
 
     @classmethod
-    def of(cls, gallery: Gallery, settings: CameraNormalization, workers: int) -> "Cameras":
-        """By a version's own rows: sums kept with it, or made on `workers` (0: here) and kept.
+    def of(cls, gallery: Gallery, settings: CameraNormalization, execution: Execution) -> "Cameras":
+        """By a version's own rows: the sums kept with it, or computed now and kept.
 
-        Where the gallery's folder may not be written to, they are not kept, and that is told.
-        InputError for features that were normalised already.
+        Logs a warning where the gallery's folder cannot be written to, so that they are not kept.
+        InputError for features that are normalized already.
         """
         if normalization_of(gallery):
             raise InputError(
@@ -51,7 +52,7 @@ class Cameras:
         column = gallery.rows(["camera"])["camera"]
         names = column.drop_null().unique().sort().to_pylist()
         numbers = camera_numbers(column, names)
-        sums = sum_cameras(gallery.features(), numbers, len(names), workers=workers)
+        sums = sum_cameras(gallery.features(), numbers, len(names), execution=execution)
         try:
             write_camera_sums(gallery, names, sums)
         except (OSError, InputError, RunError) as error:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from jobs.command.flags import FoldFlags
-from pipeline.core.blocks import FeatureRows, Tiling
+from pipeline.core.blocks import FeatureRows
 from pipeline.core.expansion import Expansion
 from pipeline.core.products.row_hashes import row_signatures
 from pipeline.gallery.derived import commit_derived
@@ -19,7 +18,7 @@ from pipeline.gallery.log.lock import Lock
 from pipeline.gallery.sidecars.graph import Graph, Origin
 from pipeline.gallery.table import Gallery
 from pipeline.runs.cameras import Cameras
-from pipeline.runs.neighborhood import Told, budget
+from pipeline.stages.execution import Execution
 from pipeline.stages.expand import expand_all
 from pipeline.stages.neighbors import block_rows, build_graph
 from pipeline.stages.update import Changes, update_graph
@@ -38,9 +37,7 @@ class Rounds:
     parent: Gallery
     settings: Expansion
     folder: Path
-    tiling: Tiling
-    on: FoldFlags
-    told: Told
+    execution: Execution
 
     @property
     def needed(self) -> int:
@@ -57,11 +54,11 @@ class Rounds:
     def graph(self, rows: FeatureRows, number: int) -> Graph:
         """The graph of the rows of a round: as it was finished, updated, or made anew."""
         ids = self.parent.row_ids()
-        signatures = row_signatures(rows, tiling=self.tiling)
+        signatures = row_signatures(rows, tiling=self.execution.tiling)
         old = self._earlier(number)
         changes = Changes.between(old, ids, signatures) if old else None
         origin = Origin(self.parent.location, self.parent.version, self.parent.fingerprint, number)
-        step = self.told(f"neighbours, round {number + 1}", len(rows))
+        execution = self.execution.named(f"round {number + 1}: ")
         if old and changes and changes.are_few:
             logger.info("%d rows are new to the neighbor graph", len(changes.fresh))
             return update_graph(
@@ -73,12 +70,8 @@ class Rounds:
                 ids=ids,
                 signatures=signatures,
                 origin=origin,
-                block=block_rows(
-                    len(rows), rows.dimension, self.kept, self.on.workers, budget(self.on)
-                ),
-                workers=self.on.workers,
-                tiling=self.tiling,
-                progress=step,
+                block=block_rows(len(rows), rows.dimension, self.kept, execution),
+                execution=execution,
             )
         return build_graph(
             rows,
@@ -87,10 +80,7 @@ class Rounds:
             ids=ids,
             signatures=signatures,
             origin=origin,
-            workers=self.on.workers,
-            tiling=self.tiling,
-            memory=budget(self.on),
-            progress=step,
+            execution=execution,
         )
 
     def _place(self, number: int, way: str) -> Path:
@@ -117,20 +107,22 @@ def expand_gallery(
     present: Gallery,
     settings: Expansion,
     cameras: Cameras | None,
-    tiling: Tiling,
-    on: FoldFlags,
-    told: Told,
+    chosen: Path | None,
+    execution: Execution,
     lock: Lock,
 ) -> Gallery:
-    """The next version of `present`: the features of `parent`, normalised if asked, expanded."""
+    """The next version of `present`: the features of `parent`, normalized if asked, expanded.
+
+    Features on their way lie in a folder below `chosen`, or else beside the graphs.
+    """
     folder = _folder(present)
     _drop_scratch(folder)
     storage.make_folder(folder)
-    rounds = Rounds(parent, settings, folder, tiling, on, told)
+    rounds = Rounds(parent, settings, folder, execution)
     features: FeatureRows = parent.features()
     if cameras:
         features = cameras.normalize(features, parent.rows(["camera"])["camera"], "rows")
-    with _scratch(folder, on.scratch) as scratch:
+    with _scratch(folder, chosen) as scratch:
         rows = copy_rows(features, scratch / "features.npy")
         _, expanded = expand_all(
             rows,
@@ -138,10 +130,7 @@ def expand_gallery(
             settings,
             scratch,
             rounds.graph,
-            workers=on.workers,
-            tiling=tiling,
-            memory=budget(on),
-            progress=told("expanding", settings.times * len(rows)),
+            execution=execution,
         )
         return commit_derived(present, parent, expanded, lock)
 

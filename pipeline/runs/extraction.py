@@ -1,17 +1,16 @@
-"""Bring a gallery up to date with a listing, in one version; or tell what that would take."""
+"""Bring a gallery up to date with its source in one version, or say what that would take."""
 
 import logging
 import time
 from collections import Counter
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.command.flags import ActorFlags, UpdateFlags, WorkFlags
-from jobs.extract import Extracted, Planned
 from pipeline.archive.listing.source import Listing
 from pipeline.archive.planning.changes import ROW_COLUMNS, Changes, compare, settle
 from pipeline.archive.planning.units import Unit
@@ -23,52 +22,97 @@ from pipeline.gallery.files.unit_files import UnitTarget
 from pipeline.gallery.sidecars.seen import add_seen, read_seen
 from pipeline.gallery.table import Gallery
 from pipeline.report.figures import listed
-from pipeline.runs.target import Wanted
-from pipeline.runs.units import commit_units, cut_units, extract_units, keep_plan, on_cluster
+from pipeline.runs.outcomes import Extracted, Planned
+from pipeline.runs.settings import ActorSettings, UpdateSettings, WorkSettings
+from pipeline.runs.target import GallerySpec
+from pipeline.runs.units import (
+    Cut,
+    commit_units,
+    cut_units,
+    extract_units,
+    keep_plan,
+    on_cluster,
+)
+from pipeline.stages.execution import StartProgress, silent
 from pipeline.stages.extract import UnitExtractor, Work
 
 ALWAYS_ALLOWED_REJECTS = 10
 """So many rejects never stop a run, however few its images are."""
 
 SAMPLED_BATCHES = 2
-"""Batches of the network that a dry run extracts, to tell how long all would take."""
+"""Batches of the network that a preview extracts, to estimate the time of all."""
 
 _log = logging.getLogger(__name__)
 
 
-def bring_up_to_date(
-    listing: Listing, wanted: Wanted, update: UpdateFlags, work: WorkFlags, on: ActorFlags
-) -> Extracted:
-    """Make the gallery where there is none; extract what is new or changed; commit one version."""
-    limit = reject_limit(listing, work.max_rejects)
+@dataclass(frozen=True)
+class UpdatePlan:
+    """One update of a gallery: its source as listed, what it is made with, and how."""
+
+    listing: Listing
+    spec: GallerySpec
+    update: UpdateSettings = UpdateSettings()
+    work: WorkSettings = WorkSettings()
+    actors: ActorSettings = ActorSettings()
+
+    @property
+    def made_by(self) -> str:
+        """What rows follow from beside their images: units of other settings are other units."""
+        return f"{self.spec.recipe.fingerprint} {self.work.least_quality}"
+
+    def work_for(self, target: UnitTarget) -> Work:
+        """What each worker needs to extract units into `target`."""
+        return Work(
+            root=self.listing.root,
+            target=target,
+            network=self.spec.network,
+            recipe=self.spec.recipe,
+            batch_size=self.actors.batch_size,
+            precision=self.actors.precision,
+            threads=self.actors.num_cpus or 1,
+            max_pixels=self.work.max_pixels,
+            on_gpu=bool(self.actors.num_gpus),
+            least_quality=self.work.least_quality,
+        )
+
+    def cut(self, present: Gallery | None, changes: Changes) -> Cut:
+        """The work units of what is new or changed; writes nothing."""
+        images = changes.new_or_changed
+        return cut_units(present, images, self.work.unit_size, made_by=self.made_by)
+
+
+def update_gallery(plan: UpdatePlan, progress: StartProgress = silent) -> Extracted:
+    """Extract what is new or changed, and commit it as one version; create a missing gallery."""
+    listing, spec = plan.listing, plan.spec
+    limit = reject_limit(listing, plan.work.max_rejects)
     with ExitStack() as stack:
         dimension = None
-        if not table.exists(wanted.location):
-            dimension = wanted.dimension(on)
-            if on.actors != 0:
-                # Wrong resources, too, are told before anything is written.
-                stack.enter_context(on_cluster(on))
-        lock = stack.enter_context(table.lock_gallery(wanted.location, f"extract {listing.root}"))
-        if dimension is not None and not table.exists(wanted.location):
-            wanted.create(dimension, listing.root, lock)
-        present = Gallery.open(wanted.location)
-        # Again: another run may have made it, or been at work, until the lock was ours.
-        wanted.check(present)
-        wanted.check_source(present, listing)
-        changes = find_changes(present, listing, update)
-        cut = cut_units(
-            present, changes.new_or_changed, work.unit_size, made_by=_made_by(wanted, work)
-        )
+        if not table.exists(spec.location):
+            dimension = spec.dimension(plan.actors.batch_size)
+            if plan.actors.actors != 0:
+                # Wrong resources, too, are an error before anything is written.
+                stack.enter_context(on_cluster(plan.actors))
+        lock = stack.enter_context(table.lock_gallery(spec.location, f"extract {listing.root}"))
+        if dimension is not None and not table.exists(spec.location):
+            spec.create(dimension, listing.root, lock)
+        present = Gallery.open(spec.location)
+        # Again: another run may have created or changed it until the lock was ours.
+        spec.check(present)
+        spec.check_source(present, listing)
+        changes = find_changes(present, listing, plan.update)
+        cut = plan.cut(present, changes)
         keep_plan(present, cut, lock)
         done = extract_units(
             cut,
-            _work(present.target, listing, wanted, work, on),
-            on,
+            plan.work_for(present.target),
+            plan.actors,
             listed_rejects=len(listing.rejects),
             limit=limit,
+            progress=progress,
         )
-        removes = changes.missing if update.delete_missing else changes.missing[:0]
-        forget = changes.mended + (changes.missing_rejects if update.delete_missing else [])
+        delete = plan.update.delete_missing
+        removes = changes.missing if delete else changes.missing[:0]
+        forget = changes.mended + (changes.missing_rejects if delete else [])
         after = commit_units(
             present, done, lock, listed_rejects=listing.rejects, removes=removes, forget=forget
         )
@@ -76,46 +120,45 @@ def bring_up_to_date(
             add_seen(after.location, changes.touched, after.row_ids())
     return Extracted(
         **_found(listing, changes),
-        gallery=wanted.location,
+        gallery=spec.location,
         version=after.version,
         removed=len(removes),
         rejected=sum(record.rejects for record in done),
         rejects=_reasons(after.rejects()),
         units=len(done),
-        units_found_finished=len(cut.finished),
+        units_resumed=len(cut.finished),
         rows=after.count,
         dimension=after.dimension,
         fingerprint=after.fingerprint,
     )
 
 
-def plan_only(
-    listing: Listing, wanted: Wanted, update: UpdateFlags, work: WorkFlags, on: ActorFlags
-) -> Planned:
-    """What `bring_up_to_date` would do now, and what it would take; writes nothing."""
-    reject_limit(listing, work.max_rejects)
-    present = Gallery.open(wanted.location) if table.exists(wanted.location) else None
+def preview_update(plan: UpdatePlan) -> Planned:
+    """What `update_gallery` would do now, and how long it would take; writes nothing."""
+    listing, spec = plan.listing, plan.spec
+    reject_limit(listing, plan.work.max_rejects)
+    present = Gallery.open(spec.location) if table.exists(spec.location) else None
     if present is None:
         changes = compare(listing, _no_rows(listing), REJECT_SCHEMA.empty_table())
     else:
-        wanted.check_source(present, listing)
-        changes = find_changes(present, listing, update)
-    cut = cut_units(present, changes.new_or_changed, work.unit_size, made_by=_made_by(wanted, work))
+        spec.check_source(present, listing)
+        changes = find_changes(present, listing, plan.update)
+    cut = plan.cut(present, changes)
     todo = sum(len(unit.members) for unit in cut.todo)
     sampled, seconds, row_bytes = 0, 0.0, 0.0
     if todo:
-        target = present.target if present is not None else _target(wanted, on)
-        sampled, seconds, row_bytes = _sample(cut.todo, _work(target, listing, wanted, work, on))
-    workers = max(1, on.actors or 1)
+        target = present.target if present is not None else _target(plan)
+        sampled, seconds, row_bytes = _sample(cut.todo, plan.work_for(target))
+    workers = max(1, plan.actors.actors or 1)
     return Planned(
         **_found(listing, changes),
-        gallery=wanted.location,
-        removed=len(changes.missing) if update.delete_missing else 0,
+        gallery=spec.location,
+        removed=len(changes.missing) if plan.update.delete_missing else 0,
         rejects=_reasons(listing.rejects),
         to_extract=todo,
         bytes=sum(pc.sum(unit.members["size"]).as_py() or 0 for unit in cut.todo),
         units=len(cut.todo),
-        units_found_finished=len(cut.finished),
+        units_resumed=len(cut.finished),
         sampled=sampled,
         seconds_an_image=seconds,
         workers=workers,
@@ -124,8 +167,8 @@ def plan_only(
     )
 
 
-def find_changes(present: Gallery, listing: Listing, update: UpdateFlags) -> Changes:
-    """What the listing holds beyond the gallery; images that may have changed are read."""
+def find_changes(present: Gallery, listing: Listing, update: UpdateSettings) -> Changes:
+    """How the listing differs from the gallery; reads the images that may have changed."""
     changes = compare(
         listing,
         present.rows([*ROW_COLUMNS, *listing.told]),
@@ -140,22 +183,23 @@ def find_changes(present: Gallery, listing: Listing, update: UpdateFlags) -> Cha
     if update.delete_missing and missing > update.max_missing * present.count:
         raise InputError(
             f"{missing:,} of the {present.count:,} rows of {present.location} have no image in"
-            f" {listing.root}, and --max-missing lets {update.max_missing:g} of them be removed:"
-            " see whether the whole source is there (mounted, not emptied), or raise --max-missing"
+            f" {listing.root}, and at most a share of {update.max_missing:g} may be removed"
+            " (`max_missing`): check that the whole source is there (mounted, not emptied), or"
+            " raise `max_missing`"
         )
     return changes
 
 
 def reject_limit(listing: Listing, share: float) -> int:
-    """How many inputs may be rejects; told at once where the names alone make more."""
+    """How many inputs may be rejects; InputError where the listing alone has more."""
     inputs = len(listing.images) + len(listing.rejects)
     limit = max(ALWAYS_ALLOWED_REJECTS, int(share * inputs))
     if len(listing.rejects) > limit:
         first = listing.rejects.slice(0, 1).to_pylist()[0]
         raise InputError(
-            f"{len(listing.rejects)} of {inputs} inputs in {listing.root} are rejects"
-            f" ({listed(_reasons(listing.rejects))}), and {limit} may be: {first['path']}:"
-            f" {first['detail']}; mend them or raise --max-rejects"
+            f"{len(listing.rejects)} of {inputs} inputs in {listing.root} were rejected"
+            f" ({listed(_reasons(listing.rejects))}); the limit is {limit} (`max_rejects`). First:"
+            f" {first['path']}: {first['detail']}"
         )
     return limit
 
@@ -173,36 +217,11 @@ def _sample(todo: list[Unit], work: Work) -> tuple[int, float, float]:
     return count, (time.perf_counter() - begin) / count, rows.nbytes / count
 
 
-def _work(
-    target: UnitTarget, listing: Listing, wanted: Wanted, work: WorkFlags, on: ActorFlags
-) -> Work:
-    return Work(
-        root=listing.root,
-        target=target,
-        network=wanted.network,
-        recipe=wanted.recipe,
-        batch_size=on.batch_size,
-        precision=on.precision,
-        threads=on.num_cpus or 1,
-        max_pixels=work.max_pixels,
-        on_gpu=bool(on.num_gpus),
-        least_quality=work.least_quality,
-    )
-
-
-def _made_by(wanted: Wanted, work: WorkFlags) -> str:
-    """What rows follow from beside their images: units of other settings are other units."""
-    return f"{wanted.recipe.fingerprint} {work.least_quality}"
-
-
-def _target(wanted: Wanted, on: ActorFlags) -> UnitTarget:
-    """The target of a gallery that is not made."""
-    return UnitTarget(
-        wanted.location,
-        wanted.recipe.fingerprint,
-        wanted.dimension(on),
-        wanted.storage or "float32",
-    )
+def _target(plan: UpdatePlan) -> UnitTarget:
+    """The target of a gallery that does not exist yet."""
+    spec = plan.spec
+    dimension = spec.dimension(plan.actors.batch_size)
+    return UnitTarget(spec.location, spec.recipe.fingerprint, dimension, spec.storage or "float32")
 
 
 def _no_rows(listing: Listing) -> pa.Table:

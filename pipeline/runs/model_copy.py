@@ -9,7 +9,6 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.model import ExportFlags
 from pipeline.archive.decoding.images import decode
 from pipeline.archive.drawn.drawing import draw_archive
 from pipeline.archive.faults import Rejected
@@ -28,6 +27,7 @@ from pipeline.model.input.preprocessing import empty_batch, fill, normalise
 from pipeline.model.kinds import network_kind
 from pipeline.model.networks import NetworkFile, default_recipe, open_network
 from pipeline.model.recipe import Recipe
+from pipeline.runs.settings import ExportSettings
 from pipeline.runs.sides import labels_of
 
 Crops = list[NDArray[np.uint8]]
@@ -69,7 +69,7 @@ def speeds(
 
 
 def write_copy(
-    file: NetworkFile, recipe: Recipe, flags: ExportFlags, run: dict[str, Any]
+    file: NetworkFile, recipe: Recipe, flags: ExportSettings, run: dict[str, Any]
 ) -> dict[str, Any]:
     """Write the copy, hold it against its source, and return the fields of `Exported`.
 
@@ -124,7 +124,7 @@ def copy_files(out: Path) -> list[Path]:
     return [out, weights] if out.suffix == SUFFIXES["openvino"] else [out]
 
 
-def _checked(flags: ExportFlags) -> Path:
+def _checked(flags: ExportSettings) -> Path:
     if flags.to is None or flags.out is None:
         raise InputError("model export needs --to onnx, openvino or torchscript, and --out FILE")
     if flags.out.suffix != SUFFIXES[flags.to]:
@@ -142,7 +142,7 @@ def _checked(flags: ExportFlags) -> Path:
     return flags.out
 
 
-def _sample(flags: ExportFlags) -> Crops:
+def _sample(flags: ExportSettings) -> Crops:
     """The crops to measure on: evenly spread over the source, or drawn."""
     if flags.sample is None:
         with tempfile.TemporaryDirectory() as folder:
@@ -171,7 +171,7 @@ def _crops(listing: Listing, *, strict: bool = False) -> Iterator[NDArray[np.uin
                 raise InputError(f"{listing.root}/{path}: {error.detail}") from error
 
 
-def _labelled(flags: ExportFlags) -> tuple[Listing, Listing] | None:
+def _labelled(flags: ExportSettings) -> tuple[Listing, Listing] | None:
     """Queries and gallery to evaluate on, none of whose images were sampled."""
     if flags.query is None or flags.gallery is None:
         return None
@@ -192,7 +192,7 @@ def _places(listing: Listing) -> set[str]:
 
 
 def _quantized(
-    file: NetworkFile, recipe: Recipe, sample: Crops, made: Path, flags: ExportFlags
+    file: NetworkFile, recipe: Recipe, sample: Crops, made: Path, flags: ExportSettings
 ) -> None:
     size = recipe.height, recipe.width
     with tempfile.TemporaryDirectory() as folder:

@@ -2,35 +2,32 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from jobs.command.flags import FoldFlags
-from pipeline.core.blocks import FeatureRows, StackedRows, Tiling
+from pipeline.core.blocks import FeatureRows, StackedRows
 from pipeline.core.evaluation.ranking import Labels, RankCounts
 from pipeline.core.expansion import Expansion
 from pipeline.core.reranking.distances import Reranking
 from pipeline.gallery.files.npy_rows import NpyRows, copy_rows
 from pipeline.gallery.sidecars.graph import Graph
-from pipeline.stages.expand import expand_all, rows_to_expand
-from pipeline.stages.neighbors import MEMORY, build_graph
+from pipeline.stages.execution import Execution
+from pipeline.stages.expand import expand_all
+from pipeline.stages.neighbors import build_graph
 from pipeline.stages.rerank import count_reranked
 
 logger = logging.getLogger(__name__)
 
-Told = Callable[[str, int], Callable[[int], None]]
-"""Begins a line of progress of a name and a length; what it gives is told every step."""
-
 
 @dataclass(frozen=True)
 class Neighborhood:
-    """Queries and gallery as one set: what is made of it is made once, when it is first wanted.
+    """Queries and gallery as one set; what several rankings need of it is computed once.
 
-    `k` is the most neighbours that a ranking asks of the graph of the union, and `least` whether
-    one asks how far the farthest row is; files are written to `folder`, which every worker sees.
+    `k` is the most neighbors that a ranking needs of the graph of the union, and `least` whether
+    one needs the distance of the farthest row. Files go to `folder`, which every worker sees.
     """
 
     queries: FeatureRows
@@ -38,8 +35,6 @@ class Neighborhood:
     k: int
     least: bool
     folder: Path
-    tiling: Tiling
-    on: FoldFlags
 
     @classmethod
     def of(
@@ -48,43 +43,41 @@ class Neighborhood:
         gallery: FeatureRows,
         ways: Sequence[Expansion | Reranking],
         folder: Path,
-        tiling: Tiling,
-        on: FoldFlags,
     ) -> "Neighborhood":
-        """The neighborhood in which these ways to rank are followed."""
+        """The neighborhood that these ways to rank need."""
         asked = [way.neighbors if isinstance(way, Reranking) else way.k - 1 for way in ways]
         least = any(isinstance(way, Reranking) for way in ways)
-        return cls(queries, gallery, max(asked, default=0), least, folder, tiling, on)
+        return cls(queries, gallery, max(asked, default=0), least, folder)
 
-    def expand(self, settings: Expansion, told: Told) -> tuple[FeatureRows, FeatureRows]:
+    def expand(self, settings: Expansion, execution: Execution) -> tuple[FeatureRows, FeatureRows]:
         """Queries and gallery after expansion."""
         folder = self.folder / settings.mode
         folder.mkdir()
 
         def graph_of(rows: FeatureRows, rounds: int) -> Graph:
             if settings.mode == "joint" and rounds == 0:
-                return self._near(told)
-            return self._graph(rows, settings.k - 1, folder / f"graph-{rounds}", told)
+                return self._near(execution)
+            return self._graph(rows, settings.k - 1, folder / f"graph-{rounds}", execution)
 
-        total = settings.times * rows_to_expand(settings.mode, len(self.queries), len(self.gallery))
         with _timed(f"expansion, {settings.mode}"):
             return expand_all(
                 *self._sides,
                 settings,
                 folder,
                 graph_of,
-                workers=self.on.workers,
-                tiling=self.tiling,
-                memory=budget(self.on),
-                progress=told("expanding", total),
+                execution=execution,
             )
 
     def rerank(
-        self, query_labels: Labels, gallery_labels: Labels, settings: Reranking, told: Told
+        self,
+        query_labels: Labels,
+        gallery_labels: Labels,
+        settings: Reranking,
+        execution: Execution,
     ) -> RankCounts:
         """Ranks of the matches by k-reciprocal distance."""
         queries, gallery = self._sides
-        graph = self._near(told)
+        graph = self._near(execution)
         with _timed("re-ranking"):
             return count_reranked(
                 queries,
@@ -94,9 +87,7 @@ class Neighborhood:
                 settings,
                 graph.read(0, len(graph), settings.neighbors),
                 graph.read_least(0, len(graph)),
-                workers=self.on.workers,
-                tiling=self.tiling,
-                progress=told("counting ranks", len(gallery)),
+                execution=execution,
             )
 
     @cached_property
@@ -110,30 +101,23 @@ class Neighborhood:
         edge = len(self.queries)
         return self._union.part(0, edge), self._union.part(edge, len(self._union))
 
-    def _near(self, told: Told) -> Graph:
+    def _near(self, execution: Execution) -> Graph:
         """The graph of the union, for joint expansion and for re-ranking."""
-        return self._graph(self._union, self.k, self.folder / "graph", told, least=self.least)
+        folder = self.folder / "graph"
+        return self._graph(self._union, self.k, folder, execution, least=self.least)
 
     def _graph(
-        self, rows: FeatureRows, k: int, folder: Path, told: Told, *, least: bool = False
+        self,
+        rows: FeatureRows,
+        k: int,
+        folder: Path,
+        execution: Execution,
+        *,
+        least: bool = False,
     ) -> Graph:
-        """The graph in `folder`: made there, or the one that was made there before."""
-        with _timed("neighbours"):
-            return build_graph(
-                rows,
-                k,
-                folder,
-                least=least,
-                workers=self.on.workers,
-                tiling=self.tiling,
-                memory=budget(self.on),
-                progress=told("neighbours", len(rows)),
-            )
-
-
-def budget(on: FoldFlags) -> int:
-    """Bytes that the blocks in hand may take."""
-    return MEMORY if on.memory is None else int(on.memory * 2**30)
+        """The graph in `folder`, computed if it is not there yet."""
+        with _timed("neighbors"):
+            return build_graph(rows, k, folder, least=least, execution=execution)
 
 
 @contextmanager

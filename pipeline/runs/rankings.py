@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.command.console import progress, told_on
-from jobs.command.flags import FigureFlags, FoldFlags, stated
-from pipeline.core.blocks import FeatureRows, Tiling
+from pipeline.core.blocks import FeatureRows
 from pipeline.core.cameras.normalization import CameraNormalization
 from pipeline.core.evaluation.bootstrap import Bootstrap, intervals
 from pipeline.core.evaluation.by_camera import (
@@ -21,13 +19,13 @@ from pipeline.core.evaluation.by_camera import (
     by_query_camera,
 )
 from pipeline.core.evaluation.metrics import Summary, summarize, with_draws
-from pipeline.core.evaluation.ranking import Labels, RankCounts
 from pipeline.core.evaluation.single_shot import SingleShot, list_length
 from pipeline.core.expansion import Expansion
 from pipeline.core.reranking.distances import Reranking
 from pipeline.core.thresholds.open_set import OpenSet
 from pipeline.errors import InputError
-from pipeline.runs.neighborhood import Neighborhood, Told
+from pipeline.runs.neighborhood import Neighborhood
+from pipeline.runs.settings import FigureSettings, stated
 from pipeline.runs.sides import Side, normalize_sides
 from pipeline.stages.evaluate import (
     count_ranks,
@@ -35,6 +33,7 @@ from pipeline.stages.evaluate import (
     draw_first_ranks,
     measure_open_set,
 )
+from pipeline.stages.execution import Execution
 
 
 @dataclass(frozen=True)
@@ -48,17 +47,17 @@ class Figures:
     draws: SingleShot | None
 
     @classmethod
-    def of(cls, flags: FigureFlags) -> "Figures":
-        """The figures that flags ask for; ValueError for settings without meaning."""
-        seed: dict[str, Any] = {} if flags.seed is None else {"seed": flags.seed}
+    def of(cls, settings: FigureSettings) -> "Figures":
+        """The figures that the settings name; ValueError for settings without meaning."""
+        seed: dict[str, Any] = {} if settings.seed is None else {"seed": settings.seed}
         names = ("max_rank", "open_set", "camera_pairs", "protocol", "seed")
-        drawn = stated(flags, without=names) | seed
+        drawn = stated(settings, without=names) | seed
         return cls(
-            max_rank=flags.max_rank,
-            open_set=flags.open_set,
-            camera_pairs=flags.camera_pairs,
-            bootstrap=None if flags.replicates == 0 else Bootstrap(**drawn),
-            draws=SingleShot(**seed) if flags.protocol == "cuhk03" else None,
+            max_rank=settings.max_rank,
+            open_set=settings.open_set,
+            camera_pairs=settings.camera_pairs,
+            bootstrap=None if settings.replicates == 0 else Bootstrap(**drawn),
+            draws=SingleShot(**seed) if settings.protocol == "cuhk03" else None,
         )
 
     def check(self, ways: list[Expansion | Reranking]) -> None:
@@ -98,10 +97,9 @@ def rank_every(
     ways: Sequence[Expansion | Reranking],
     figures: Figures,
     folder: Path,
-    tiling: Tiling,
-    on: FoldFlags,
+    execution: Execution,
 ) -> list[Ranking]:
-    """Both sides, normalised in each way (None: as they are), ranked plainly and in each way.
+    """Both sides, normalized in each way (None: as they are), ranked plainly and in each way.
 
     Files are written to `folder`, which every worker sees.
     """
@@ -109,13 +107,13 @@ def rank_every(
     for number, normalization in enumerate(normalizations):
         sides = query, gallery
         if normalization:
-            sides = normalize_sides(query, gallery, normalization, on.workers)
+            sides = normalize_sides(query, gallery, normalization, execution)
         inside = folder / str(number)
         inside.mkdir()
         features = sides[0].features, sides[1].features
-        around = Neighborhood.of(*features, ways, inside, tiling, on)
+        around = Neighborhood.of(*features, ways, inside)
         rankings += [
-            rank(*sides, way, around, figures, normalization)
+            rank(*sides, way, around, figures, normalization, execution)
             for way in (None, *dict.fromkeys(ways))
         ]
     return rankings
@@ -128,36 +126,35 @@ def rank(
     around: Neighborhood,
     figures: Figures,
     normalization: CameraNormalization | None,
+    execution: Execution,
 ) -> Ranking:
     """Expand or re-rank as `settings` say, count what the figures need, and sum it up.
 
-    `normalization` is what was done to both sides.
+    `normalization` says how both sides were normalized.
     """
     queries, rows = query.features, gallery.features
     name = " + ".join(each.name for each in (normalization, settings) if each) or "baseline"
     begun = time.perf_counter()
-    with progress() as bar:
-        told = told_on(bar, f"{name}: ")
-        run: dict[str, Any] = {"workers": around.on.workers, "tiling": around.tiling}
-        open_set, pairs = None, None
-        if isinstance(settings, Reranking):
-            counts = around.rerank(query.labels, gallery.labels, settings, told)
-            summary = summarize(counts, len(rows), max_rank=figures.max_rank)
-        else:
-            if settings:
-                queries, rows = around.expand(settings, told)
-            sides = (queries, query.labels, rows, gallery.labels)
-            counts = count_ranks(*sides, **run, progress=told("counting ranks", len(rows)))
-            summary = summarize(counts, len(rows), max_rank=figures.max_rank)
-            if figures.draws:
-                summary = _drawn(sides, counts, summary, figures, run, told)
-            if figures.camera_pairs:
-                heard = told("counting by camera", len(rows))
-                within = count_within_cameras(*sides, counts, **run, progress=heard)
-                pairs = by_camera_pair(counts, within, query.labels, gallery.labels)
-            if figures.open_set:
-                heard = told("counting negatives", 2 * len(rows))
-                open_set = measure_open_set(*sides, counts, **run, progress=heard)
+    execution = execution.named(f"{name}: ")
+    open_set, pairs = None, None
+    if isinstance(settings, Reranking):
+        counts = around.rerank(query.labels, gallery.labels, settings, execution)
+        summary = summarize(counts, len(rows), max_rank=figures.max_rank)
+    else:
+        if settings:
+            queries, rows = around.expand(settings, execution)
+        sides = (queries, query.labels, rows, gallery.labels)
+        counts = count_ranks(*sides, execution=execution)
+        summary = summarize(counts, len(rows), max_rank=figures.max_rank)
+        if figures.draws:
+            ranks = draw_first_ranks(*sides, counts, figures.draws, execution=execution)
+            length = list_length(gallery.labels)
+            summary = with_draws(summary, ranks, length, max_rank=figures.max_rank)
+        if figures.camera_pairs:
+            within = count_within_cameras(*sides, counts, execution=execution)
+            pairs = by_camera_pair(counts, within, query.labels, gallery.labels)
+        if figures.open_set:
+            open_set = measure_open_set(*sides, counts, execution=execution)
     return Ranking(
         name=name,
         normalization=normalization,
@@ -171,21 +168,6 @@ def rank(
         pairs=pairs,
         seconds=time.perf_counter() - begun,
     )
-
-
-def _drawn(
-    sides: tuple[FeatureRows, Labels, FeatureRows, Labels],
-    counts: RankCounts,
-    summary: Summary,
-    figures: Figures,
-    run: dict[str, Any],
-    told: Told,
-) -> Summary:
-    """The summary under the CUHK03 protocol."""
-    draws = figures.draws or SingleShot()
-    heard = told("drawing images", draws.repeats)
-    ranks = draw_first_ranks(*sides, counts, draws, **run, progress=heard)
-    return with_draws(summary, ranks, list_length(sides[-1]), max_rank=figures.max_rank)
 
 
 def _intervals(summary: Summary, settings: Bootstrap | None) -> NDArray[np.float64] | None:

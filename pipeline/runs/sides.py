@@ -17,6 +17,7 @@ from pipeline.gallery.sidecars.camera_statistics import camera_numbers
 from pipeline.gallery.table import Gallery
 from pipeline.model.imported import read_recipe
 from pipeline.runs.cameras import Cameras
+from pipeline.stages.execution import Execution
 
 logger = logging.getLogger(__name__)
 
@@ -62,10 +63,10 @@ def open_sides(query: Gallery, gallery: Gallery) -> tuple[Side, Side]:
 
 
 def normalize_sides(
-    query: Side, gallery: Side, settings: CameraNormalization, workers: int
+    query: Side, gallery: Side, settings: CameraNormalization, execution: Execution
 ) -> tuple[Side, Side]:
-    """Both sides, normalised by the cameras of the gallery."""
-    cameras = Cameras.of(gallery.gallery, settings, workers)
+    """Both sides, normalized by the cameras of the gallery."""
+    cameras = Cameras.of(gallery.gallery, settings, execution)
     return (
         _normalized(query, cameras, "queries"),
         _normalized(gallery, cameras, "gallery rows"),

@@ -1,8 +1,7 @@
-"""What a gallery is to be made with, held against what there is."""
+"""What a gallery is made with, compared with what exists."""
 
 from dataclasses import dataclass, replace
 
-from jobs.command.flags import ActorFlags, RecipeFlags, WorkFlags, stated
 from pipeline.archive.listing.source import Listing
 from pipeline.errors import InputError
 from pipeline.gallery import table
@@ -12,10 +11,11 @@ from pipeline.gallery.table import Gallery
 from pipeline.model.imported import read_recipe
 from pipeline.model.networks import NetworkFile, default_recipe
 from pipeline.model.recipe import Recipe, load_recipe_fields
+from pipeline.runs.settings import RecipeSettings, stated
 
 
 @dataclass(frozen=True)
-class Wanted:
+class GallerySpec:
     """Where a gallery lies, and all that its features and labels depend on."""
 
     location: str
@@ -24,7 +24,7 @@ class Wanted:
     layout: str
     precision: str
     storage: str | None
-    """None for what an existing gallery has, and float32 for a new one."""
+    """None for that of an existing gallery, and float32 for a new one."""
 
     def check(self, present: Gallery) -> None:
         """Refuse to mix features or labels of two kinds in one gallery."""
@@ -42,12 +42,12 @@ class Wanted:
             )
         if self.layout != present.properties["layout"]:
             raise InputError(
-                f"{present.location} was made with --layout {present.properties['layout']}, not"
+                f"{present.location} was made with the layout {present.properties['layout']}, not"
                 f" {self.layout}: labels of two layouts are never mixed; give a new gallery"
             )
         if self.precision != present.properties["precision"]:
             raise InputError(
-                f"{present.location} was made with --precision {present.properties['precision']},"
+                f"{present.location} was made with the precision {present.properties['precision']},"
                 f" not {self.precision}: the features would differ; give a new gallery"
             )
         if self.storage not in (None, present.dtype):
@@ -64,12 +64,11 @@ class Wanted:
                 f" that source, or a new gallery for {listing.root}"
             )
 
-    def dimension(self, on: ActorFlags) -> int:
-        """Load the network once before any work, so that one that cannot run is told at once."""
+    def dimension(self, batch_size: int) -> int:
+        """Load the network once before any work, so that one that cannot run fails at once."""
         from pipeline.model.extractor import Extractor
 
-        extractor = Extractor(self.network, self.recipe, batch_size=on.batch_size)
-        return extractor.dimension
+        return Extractor(self.network, self.recipe, batch_size=batch_size).dimension
 
     def create(self, dimension: int, source: str, lock: Lock) -> None:
         """Make the gallery, empty."""
@@ -86,29 +85,28 @@ class Wanted:
         )
 
 
-def wanted_gallery(
+def gallery_spec(
     location: str,
-    files: tuple[str, str | None],
-    flags: RecipeFlags,
+    network: NetworkFile,
+    settings: RecipeSettings,
     layout: str,
     precision: str,
-    work: WorkFlags,
-) -> Wanted:
-    """What the flags say; `files` are the model and its checkpoint.
+    storage: str | None,
+) -> GallerySpec:
+    """The gallery that these settings describe; InputError where one of another kind exists.
 
-    The recipe is what flags state, before the recipe file, before the gallery that there is (of
-    the same weights: then no more is read of the network than its hash), before the defaults.
+    The recipe is what the settings state, then the recipe file, then an existing gallery of the
+    same weights (of the network only its hash is read then), then the defaults.
     """
-    network = NetworkFile(*files)
-    fields = load_recipe_fields(flags.recipe) if flags.recipe else {}
-    fields |= stated(flags, without=("recipe",))
+    fields = load_recipe_fields(settings.recipe) if settings.recipe else {}
+    fields |= stated(settings, without=("recipe",))
     present = Gallery.open(location) if table.exists(location) else None
     held = None if present is None else read_recipe(present.recipe_json)
     if isinstance(held, Recipe) and held.weights == network.weights_hash():
         recipe = replace(held, **fields)
     else:
         recipe = default_recipe(network, fields)
-    wanted = Wanted(location, network, recipe, layout, precision, work.storage)
+    spec = GallerySpec(location, network, recipe, layout, precision, storage)
     if present is not None:
-        wanted.check(present)
-    return wanted
+        spec.check(present)
+    return spec

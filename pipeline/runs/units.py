@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 
 from cluster.connect import connect
 from cluster.profiles import ActorResources, resolve
-from jobs.command.console import progress
-from jobs.command.flags import ActorFlags
 from pipeline.archive.planning.units import Unit, plan, units
 from pipeline.errors import InputError, RunError
 from pipeline.gallery.files.rejects import REJECT_SCHEMA
@@ -24,10 +22,12 @@ from pipeline.gallery.files.unit_files import FoundUnits, UnitRecord
 from pipeline.gallery.log.lock import Lock
 from pipeline.gallery.sidecars.plan import drop_plan, read_plan, write_plan
 from pipeline.gallery.table import Gallery
+from pipeline.runs.settings import ActorSettings
+from pipeline.stages.execution import StartProgress, silent
 from pipeline.stages.extract import Work, extract_here, extract_on_ray
 
 LOW_QUALITY = "low-quality"
-"""The reason of rejects that --min-quality asks for."""
+"""The reason of rejects that the setting `min_quality` asks for."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,13 @@ def keep_plan(present: Gallery, cut: Cut, lock: Lock) -> None:
 
 
 def extract_units(
-    cut: Cut, work: Work, on: ActorFlags, *, listed_rejects: int, limit: int
+    cut: Cut,
+    work: Work,
+    on: ActorSettings,
+    *,
+    listed_rejects: int,
+    limit: int,
+    progress: StartProgress = silent,
 ) -> list[UnitRecord]:
     """Extract the units and return all records, those of the finished units first.
 
@@ -85,18 +91,18 @@ def extract_units(
     """
     done: list[UnitRecord] = []
     rejects = listed_rejects
-    with progress() as bar, closing(_records(cut, work, on)) as records:
-        task = bar.add_task("extracting", total=len(cut.planned))
+    step = progress("extracting", len(cut.planned))
+    with closing(_records(cut, work, on)) as records:
         for record in records:
             done.append(record)
-            bar.update(task, advance=record.members)
+            step(record.members)
             faulty = _faulty(work.target.location, record)
             rejects += len(faulty)
             if len(faulty) and rejects > limit:
                 raise RunError(
-                    f"{rejects} inputs are rejects so far, and {limit} may be:"
-                    f" {_why(faulty)}; finished work units are kept; mend the"
-                    " source, or run the same command with a larger --max-rejects to go on"
+                    f"{rejects} inputs were rejected so far; the limit is {limit} (`max_rejects`)."
+                    f" {_why(faulty)}. Finished work units are kept: repair the source, or run the"
+                    " same command with a larger `max_rejects` to go on"
                 )
     return done
 
@@ -128,7 +134,7 @@ def commit_units(
     return after
 
 
-def _records(cut: Cut, work: Work, on: ActorFlags) -> Generator[UnitRecord]:
+def _records(cut: Cut, work: Work, on: ActorSettings) -> Generator[UnitRecord]:
     """Records of the finished units, then of the others as they end, here or on Ray."""
     yield from cut.finished
     if not cut.todo:
@@ -148,11 +154,11 @@ def _records(cut: Cut, work: Work, on: ActorFlags) -> Generator[UnitRecord]:
 
 
 @contextmanager
-def on_cluster(on: ActorFlags) -> Iterator[ActorResources]:
-    """Join Ray, or stay where it is joined already, and fit the flags to its machines."""
+def on_cluster(on: ActorSettings) -> Iterator[ActorResources]:
+    """Join Ray, unless that is done already, and fit the settings to its machines."""
     if on.address and on.address.startswith("ray://"):
         raise InputError(
-            f"--address {on.address}: Ray Data does not run over ray://; give host:port on the"
+            f"`address` {on.address}: Ray Data does not run over ray://; give host:port on the"
             " cluster's own network, or submit the job"
         )
     with connect(on.address) as cluster:
@@ -168,13 +174,13 @@ def _faulty(location: str, record: UnitRecord) -> pa.Table:
     """The rejects of a unit but for those that were wanted."""
     if record.rejects_path is None:
         return REJECT_SCHEMA.empty_table()
-    told = pq.read_table(Path(location) / record.rejects_path)
-    return told.filter(pc.not_equal(told["reason"], LOW_QUALITY))
+    rejects = pq.read_table(Path(location) / record.rejects_path)
+    return rejects.filter(pc.not_equal(rejects["reason"], LOW_QUALITY))
 
 
 def _why(faulty: pa.Table) -> str:
     """The commonest reason of a unit's rejects, with one that has it."""
-    told = faulty.to_pylist()
-    reason, count = Counter(each["reason"] for each in told).most_common(1)[0]
-    first = next(each for each in told if each["reason"] == reason)
-    return f"{count} in the last unit for {reason}, as {first['path']}: {first['detail']}"
+    rejects = faulty.to_pylist()
+    reason, count = Counter(each["reason"] for each in rejects).most_common(1)[0]
+    first = next(each for each in rejects if each["reason"] == reason)
+    return f"In the last unit: {count} for {reason}; {first['path']}: {first['detail']}"

@@ -1,8 +1,7 @@
 """What an evaluation counts, part by part of the gallery.
 
-The counts of parts add, so every result is the same to the bit for any number of `workers` (Ray
-tasks at once; 0 counts in this process, on the threads of `tiling`). `progress` is told the gallery
-rows that each part has passed over.
+The counts of parts add, so every result is the same to the bit for any `execution`. Progress counts
+the gallery rows of the finished parts.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,14 +18,9 @@ from pipeline.core.evaluation.ranking import Labels, RankCounts
 from pipeline.core.evaluation.single_shot import SingleShot
 from pipeline.core.thresholds.negatives import Negatives, count_negatives, margin
 from pipeline.core.thresholds.open_set import OpenSet, settle
-from pipeline.stages.tasks import run_parts
+from pipeline.stages.execution import Execution, Step
 
-Progress = Callable[[int], None]
 Sides = tuple[FeatureRows, Labels, FeatureRows, Labels]
-
-
-def untold(_rows: int) -> None:
-    """Progress that nobody follows."""
 
 
 def count_ranks(
@@ -35,14 +29,12 @@ def count_ranks(
     gallery: FeatureRows,
     gallery_labels: Labels,
     *,
-    workers: int = 0,
-    tiling: Tiling | None = None,
-    progress: Progress = untold,
+    execution: Execution = Execution(),
 ) -> RankCounts:
     """The counts of `ranking.rank_counts` over the whole gallery."""
     sides = (queries, query_labels, gallery, gallery_labels)
-    found = ranking.matches(*sides, tiling=tiling)
-    over = _Pass(sides, workers, tiling or Tiling(), progress)
+    found = ranking.matches(*sides, tiling=execution.tiling)
+    over = _Pass(sides, execution, execution.progress("counting ranks", len(gallery)))
     return sum(over.counts(ranking.rank_counts, found=found), start=found)
 
 
@@ -53,13 +45,12 @@ def count_within_cameras(
     gallery_labels: Labels,
     found: RankCounts,
     *,
-    workers: int = 0,
-    tiling: Tiling | None = None,
-    progress: Progress = untold,
+    execution: Execution = Execution(),
 ) -> NDArray[np.int64]:
     """The counts `[M]` of `camera_figures.count_within_cameras` over the whole gallery."""
     sides = (queries, query_labels, gallery, gallery_labels)
-    over = _Pass(sides, workers, tiling or Tiling(), progress, camera_figures.BLOCKS_AT_ONCE)
+    step = execution.progress("counting by camera", len(gallery))
+    over = _Pass(sides, execution, step, camera_figures.BLOCKS_AT_ONCE)
     counts = over.counts(camera_figures.count_within_cameras, found=found)
     return sum(counts, start=np.zeros(len(found.rows), np.int64))
 
@@ -71,16 +62,15 @@ def measure_open_set(
     gallery_labels: Labels,
     found: RankCounts,
     *,
-    workers: int = 0,
-    tiling: Tiling | None = None,
-    progress: Progress = untold,
+    execution: Execution = Execution(),
 ) -> OpenSet | None:
     """The figures of `open_set.open_set`, whose positives are the matches `found`.
 
     The gallery is passed over twice.
     """
     sides = (queries, query_labels, gallery, gallery_labels)
-    over = _Pass(sides, workers, tiling or Tiling(), progress)
+    step = execution.progress("counting negatives", 2 * len(gallery))
+    over = _Pass(sides, execution, step)
 
     def count(settled: NDArray[np.int64]) -> Negatives:
         return sum(over.counts(count_negatives, settled=settled), start=Negatives.none(settled))
@@ -96,42 +86,41 @@ def draw_first_ranks(
     found: RankCounts,
     settings: SingleShot,
     *,
-    workers: int = 0,
-    tiling: Tiling | None = None,
-    progress: Progress = untold,
+    execution: Execution = Execution(),
 ) -> NDArray[np.int64]:
     """The first ranks `[R, Q]` of `single_shot.first_ranks` in every draw; a draw is a part.
 
-    `progress` is told each draw that is done.
+    Progress counts the finished draws.
     """
     sides = (queries, query_labels, gallery, gallery_labels)
-    shared = (sides, found, settings, (tiling or Tiling()).inside(workers))
+    shared = (sides, found, settings, execution.worker_tiling)
+    step = execution.progress("drawing images", settings.repeats)
     ranks = np.zeros((settings.repeats, len(queries)), np.int64)
     parts = ((repeat,) for repeat in range(settings.repeats))
-    for repeat, first in run_parts(_draw, shared, parts, workers):
+    for repeat, first in execution.run_parts(_draw, shared, parts):
         ranks[repeat] = first
-        progress(1)
+        step(1)
     return ranks
 
 
 @dataclass(frozen=True)
 class _Pass:
-    """A pass over the gallery, in parts of so many blocks, and who is told of it."""
+    """A pass over the gallery in parts of so many blocks; `step` counts the rows of each."""
 
     sides: Sides
-    workers: int
-    tiling: Tiling
-    progress: Progress
+    execution: Execution
+    step: Step
     blocks_at_once: int = 1
 
     def counts(self, fold: Callable[..., Any], **options: Any) -> Iterator[Any]:
         """What `fold` counts in each part; in this process there are at most a hundred."""
-        length, size = len(self.sides[2]), self.blocks_at_once * self.tiling.gallery_block
-        parts = blocks(length, size if self.workers else max(size, length // 100))
-        shared = (fold, self.sides, options, self.tiling.inside(self.workers))
-        for start, stop, counts in run_parts(_part, shared, parts, self.workers):
+        execution = self.execution
+        length, size = len(self.sides[2]), self.blocks_at_once * execution.tiling.gallery_block
+        parts = blocks(length, size if execution.workers else max(size, length // 100))
+        shared = (fold, self.sides, options, execution.worker_tiling)
+        for start, stop, counts in execution.run_parts(_part, shared, parts):
             yield counts
-            self.progress(stop - start)
+            self.step(stop - start)
 
 
 def _part(

@@ -11,7 +11,7 @@ from pipeline.core.blocks import FeatureRows, StackedRows, Tiling, blocks
 from pipeline.core.expansion import Expansion
 from pipeline.gallery.files.npy_rows import NpyRows, create
 from pipeline.gallery.sidecars.graph import Graph
-from pipeline.stages.tasks import run_parts
+from pipeline.stages.execution import Execution, Step
 
 GraphOf = Callable[[FeatureRows, int], Graph]
 """Gives the graph of rows after that many rounds; it may hold more neighbours than needed."""
@@ -29,38 +29,35 @@ def expand_all(
     scratch: Path,
     graph_of: GraphOf,
     *,
-    workers: int = 0,
-    tiling: Tiling | None = None,
-    memory: int,
-    progress: Callable[[int], None] = lambda _rows: None,
+    execution: Execution = Execution(),
 ) -> tuple[FeatureRows, FeatureRows]:
     """Queries `[Q, D]` and gallery `[G, D]` after expansion; what the mode leaves comes back as is.
 
     Both are read scattered, so they should be in memory or mapped. Mode query searches; the others
     take the neighbours from `graph_of(rows, round)`, the graph of the gallery or of the union.
     Every round writes its rows to a file below `scratch`, a folder that every worker sees, a chunk
-    of at most `memory` bytes in all workers at a time; it is deleted once the next is written.
-    `progress` is told the rows of every chunk.
+    in each worker at a time; it is deleted once the next is written. Progress counts the rows of
+    the finished chunks.
     """
-    tiling = tiling or Tiling()
-    tiling = tiling.inside(workers)
-    chunk = _chunk(queries.dimension, settings.k, memory, workers)
+    tiling = execution.worker_tiling
+    chunk = _chunk(queries.dimension, settings.k, execution.worker_memory)
     rows = {
         "query": lambda: queries,
         "database": lambda: gallery,
         "joint": lambda: StackedRows(queries, gallery),
     }[settings.mode]()
+    step = execution.progress("expanding", settings.times * len(rows))
     for number in range(settings.times):
         parts = blocks(len(rows), chunk)
         if settings.mode == "query":
             searching = (rows, gallery, settings, tiling)
-            chunks = run_parts(_search_part, searching, parts, workers, tiling.gpus)
+            chunks = execution.run_parts(_search_part, searching, parts, on_gpu=True)
         else:
             graph = graph_of(rows, number) if settings.k > 1 else None
             averaging = (graph, rows, settings, tiling)
-            chunks = run_parts(_average_part, averaging, parts, workers)
+            chunks = execution.run_parts(_average_part, averaging, parts)
         target = scratch / f"expanded-{settings.mode}-{number}.npy"
-        _write(target, rows, chunks, progress)
+        _write(target, rows, chunks, step)
         if number:
             (scratch / f"expanded-{settings.mode}-{number - 1}.npy").unlink()
         rows = result = NpyRows(str(target))
@@ -71,24 +68,17 @@ def expand_all(
     return result.part(0, len(queries)), result.part(len(queries), len(result))
 
 
-def rows_to_expand(mode: expansion.Mode, queries: int, gallery: int) -> int:
-    """How many rows one round of a mode expands."""
-    return {"query": queries, "database": gallery, "joint": queries + gallery}[mode]
-
-
-def _chunk(dimension: int, k: int, memory: int, workers: int) -> int:
-    """Rows of a chunk: they, what they become, and their neighbours, in a worker's share."""
+def _chunk(dimension: int, k: int, memory: int) -> int:
+    """Rows of a chunk: they, what they become, and their neighbors fit in a worker's memory."""
     each = 16 * dimension + 64 * k
-    return max(_SMALLEST_CHUNK, min(_LARGEST_CHUNK, memory // max(1, workers) // each))
+    return max(_SMALLEST_CHUNK, min(_LARGEST_CHUNK, memory // each))
 
 
-def _write(
-    target: Path, rows: FeatureRows, chunks: Iterable[Chunk], progress: Callable[[int], None]
-) -> None:
+def _write(target: Path, rows: FeatureRows, chunks: Iterable[Chunk], step: Step) -> None:
     with create(target, len(rows), rows.dimension) as written:
         for start, stop, expanded in chunks:
             written[start:stop] = expanded
-            progress(stop - start)
+            step(stop - start)
 
 
 def _search_part(

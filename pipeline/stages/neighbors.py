@@ -4,7 +4,6 @@ Strip i is row block i against itself and all later blocks. It completes block i
 are written; what it finds for the later blocks is kept beside them for the strips to come.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +13,7 @@ from pipeline.core.blocks import FeatureRows, Tiling
 from pipeline.core.neighbors.pairs import between, neighbors
 from pipeline.core.neighbors.topk import TopK, best_first
 from pipeline.gallery.sidecars.graph import About, Graph, Origin
-from pipeline.stages.tasks import run_parts
-
-MEMORY = 4 << 30
-"""Bytes that the blocks in hand may take, in all workers together."""
+from pipeline.stages.execution import Execution
 
 _LARGEST_BLOCK = 65_536
 _SMALLEST_BLOCK = 256
@@ -33,21 +29,16 @@ def build_graph(
     signatures: NDArray[np.int64] | None = None,
     origin: Origin | None = None,
     least: bool = False,
-    workers: int = 0,
-    tiling: Tiling | None = None,
-    memory: int = MEMORY,
-    progress: Callable[[int], None] = lambda _rows: None,
+    execution: Execution = Execution(),
 ) -> Graph:
     """The `k` best others of every row of `rows` `[N, D]`, as `core.neighbors.neighbors` has them.
 
     They are written to `folder`, which every worker sees; a graph of the same `origin`, `ids` (row
     ids `[N]`, ascending; positions by default), `signatures` (of `core.signatures`) and kind that
     an earlier run left there goes on after its last finished block. Where `least`, the graph keeps
-    every row's least score too, which the same pass finds. In this process, or on `workers` Ray
-    tasks at once; two blocks of rows are held by each. `progress` is told the rows of every
-    finished block.
+    every row's least score too, which the same pass finds. Each worker holds two blocks of rows.
+    Progress counts the rows of the finished blocks.
     """
-    tiling = tiling or Tiling()
     about = About(
         origin or Origin(),
         len(rows),
@@ -55,29 +46,30 @@ def build_graph(
         k,
         least,
         "",
-        block_rows(len(rows), rows.dimension, k, workers, memory),
+        block_rows(len(rows), rows.dimension, k, execution),
     )
     graph = Graph.begin(folder, about, np.arange(len(rows)) if ids is None else ids, signatures)
+    step = execution.progress("neighbors", len(rows))
     for strip in range(graph.finished):
-        progress(_length(graph.blocks[strip]))
-    shared = (graph, rows, tiling.inside(workers))
+        step(_length(graph.blocks[strip]))
+    shared = (graph, rows, execution.worker_tiling)
     for strip in range(graph.finished, len(graph.blocks)):
         graph.drop_open(strip)
-        parts = _columns(strip, len(graph.blocks), workers)
+        parts = _columns(strip, len(graph.blocks), execution.workers)
         strips = [(strip, part) for part in parts]
-        found = list(run_parts(_fold_strip, shared, strips, workers, tiling.gpus))
+        found = list(execution.run_parts(_fold_strip, shared, strips, on_gpu=True))
         graph.write(strip, *_joined(found, graph.blocks[strip][0]))
-        progress(_length(graph.blocks[strip]))
+        step(_length(graph.blocks[strip]))
     graph.drop_open(len(graph.blocks))
     return graph
 
 
-def block_rows(total: int, dimension: int, k: int, workers: int, memory: int) -> int:
-    """Rows of a block: two, with their codes and the neighbours found, fit in a worker's share."""
+def block_rows(total: int, dimension: int, k: int, execution: Execution) -> int:
+    """Rows of a block: two, with their codes and the neighbors found, fit in a worker's memory."""
     each = 2 * (5 * dimension + 64 * k)
-    size = min(_LARGEST_BLOCK, memory // max(1, workers) // each)
-    if workers:
-        size = min(size, -(-total // (_TASKS_A_WORKER * workers)))
+    size = min(_LARGEST_BLOCK, execution.worker_memory // each)
+    if execution.workers:
+        size = min(size, -(-total // (_TASKS_A_WORKER * execution.workers)))
     return max(size, _SMALLEST_BLOCK)
 
 

@@ -23,7 +23,7 @@ from pipeline.core.reranking.reciprocal import (
     mean_weights,
     weights,
 )
-from pipeline.stages.tasks import run_parts
+from pipeline.stages.execution import Execution
 
 _PARTS_A_WORKER = 4
 
@@ -37,29 +37,26 @@ def count_reranked(
     near: TopK,
     least: NDArray[np.float32],
     *,
-    workers: int = 0,
-    tiling: Tiling | None = None,
-    progress: Callable[[int], None] = lambda _rows: None,
+    execution: Execution = Execution(),
 ) -> RankCounts:
     """Ranks of every query's matches in lists ordered by k-reciprocal distance: exact.
 
     `near` are the `settings.neighbors` best others, or more, of every row of the union of queries
-    and gallery, and `least` `[N]` its least score with another. On `workers` Ray tasks (0: in this
-    process), with the same bits. Features are read from `queries` and `gallery`, scattered ones
-    too, so they should be in memory or mapped. Memory is that of `near` and of the encoding, some
-    tens of weights a row; with workers the object store holds them for all workers of a machine.
-    `progress` is told gallery rows as they are counted.
+    and gallery, and `least` `[N]` its least score with another. Features are read from `queries`
+    and `gallery`, scattered ones too, so they should be in memory or mapped. Memory is that of
+    `near` and of the encoding, some tens of weights a row; with workers the object store holds them
+    for all workers of a machine. Progress counts the gallery rows of the finished parts.
     """
-    tiling = tiling or Tiling()
-    inside = tiling.inside(workers)
-    reranked = _encode(StackedRows(queries, gallery), near, settings, least, inside, workers)
+    tiling = execution.tiling
+    reranked = _encode(StackedRows(queries, gallery), near, settings, least, execution)
     total = found = reranked_ranks.matches(reranked, query_labels, gallery_labels, tiling=tiling)
-    size = tiling.gallery_block if workers else max(tiling.gallery_block, len(gallery) // 20)
-    shared = (reranked, query_labels, gallery_labels, found, inside)
-    parts = blocks(len(gallery), size)
-    for start, stop, counts in run_parts(_count_part, shared, parts, workers):
+    size = tiling.gallery_block
+    size = size if execution.workers else max(size, len(gallery) // 20)
+    shared = (reranked, query_labels, gallery_labels, found, execution.worker_tiling)
+    step = execution.progress("counting ranks", len(gallery))
+    for start, stop, counts in execution.run_parts(_count_part, shared, blocks(len(gallery), size)):
         total = total + counts
-        progress(stop - start)
+        step(stop - start)
     return total
 
 
@@ -68,17 +65,17 @@ def _encode(
     near: TopK,
     settings: Reranking,
     least: NDArray[np.float32],
-    tiling: Tiling,
-    workers: int,
+    execution: Execution,
 ) -> Reranked:
     """What `reranking.k_reciprocal` makes, with the rows' weights in parts."""
-    total, queries = len(union), len(union.first)
+    total, queries, workers = len(union), len(union.first), execution.workers
+    tiling = execution.worker_tiling
     check_neighbors(near, total, settings)
     greatest = greatest_distances(least, settings.squared)
 
     def spread(fold: Callable[..., tuple[int, SparseRows]], *shared: object) -> SparseRows:
         size = -(-total // (_PARTS_A_WORKER * workers)) if workers else total
-        parts = run_parts(fold, (*shared, tiling), blocks(total, max(1, size)), workers)
+        parts = execution.run_parts(fold, (*shared, tiling), blocks(total, max(1, size)))
         return join([part for _, part in sorted(parts, key=lambda part: part[0])])
 
     own = spread(_weights_part, union, near, greatest, settings)

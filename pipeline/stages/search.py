@@ -1,11 +1,9 @@
 """The best gallery rows of some queries, part by part of the gallery."""
 
-from collections.abc import Callable
-
 from pipeline.core.blocks import FeatureRows, Tiling, blocks
 from pipeline.core.neighbors import topk
 from pipeline.core.neighbors.topk import TopK
-from pipeline.stages.tasks import run_parts
+from pipeline.stages.execution import Execution
 
 
 def search_gallery(
@@ -13,25 +11,24 @@ def search_gallery(
     gallery: FeatureRows,
     k: int,
     *,
-    workers: int = 0,
-    tiling: Tiling | None = None,
-    progress: Callable[[int], None] = lambda _rows: None,
+    execution: Execution = Execution(),
 ) -> TopK:
-    """The `k` best rows of `topk.search` over the whole gallery, on `workers` (0: this process).
+    """The `k` best rows of `topk.search` over the whole gallery.
 
-    k is clipped to the rows that there are. The best of parts merge in any order, so the result is
-    the same to the bit for any number of workers. `progress` is told the gallery rows that each
-    part has passed over. Memory is Q x (D + k) and a tile, in each worker.
+    k is clipped to the number of rows. The best of parts merge in any order, so the result is the
+    same to the bit for any `execution`. Progress counts the gallery rows of the finished parts.
+    Memory is Q x (D + k) and a tile, in each worker.
     """
-    tiling = tiling or Tiling()
     k = min(k, len(gallery))
     best = TopK.none(len(queries), k)
-    size = tiling.gallery_block if workers else max(tiling.gallery_block, len(gallery) // 100)
-    shared = (queries, gallery, k, tiling.inside(workers))
+    size = execution.tiling.gallery_block
+    size = size if execution.workers else max(size, len(gallery) // 100)
+    shared = (queries, gallery, k, execution.worker_tiling)
     parts = blocks(len(gallery), size)
-    for start, stop, found in run_parts(_search_part, shared, parts, workers, tiling.gpus):
+    step = execution.progress("searching", len(gallery))
+    for start, stop, found in execution.run_parts(_search_part, shared, parts, on_gpu=True):
         best = topk.merge([best, found])
-        progress(stop - start)
+        step(stop - start)
     return best
 
 

@@ -5,7 +5,6 @@ A row whose neighbours went has others behind them that no one kept: graphs hold
 more than are needed, and only a row that has lost more than those is searched again.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from pipeline.core.neighbors.kept import counts, moved, trusted, without_itself
 from pipeline.core.neighbors.pairs import between, neighbors
 from pipeline.core.neighbors.topk import TopK, merge, search
 from pipeline.gallery.sidecars.graph import About, Graph, Origin, positions_of
-from pipeline.stages.tasks import run_parts
+from pipeline.stages.execution import Execution
 
 _MOST_CHANGED = 1 / 4
 _FRESH_MET = 1  # what a block has met, as the name of its file counts: the fresh rows
@@ -65,38 +64,36 @@ def update_graph(
     signatures: NDArray[np.int64],
     origin: Origin,
     block: int | None = None,
-    workers: int = 0,
-    tiling: Tiling | None = None,
-    progress: Callable[[int], None] = lambda _rows: None,
+    execution: Execution = Execution(),
 ) -> Graph:
     """The graph of `rows` `[N, D]`, made in `folder` from an `old` one of other rows.
 
     The first `needed` neighbours of every row (all others, where those are fewer) are the same to
     the bit as those of `build_graph`; of the rest, which `old` holds to spare, those that are still
     certain. Least scores are not kept: they would want all pairs anew. Blocks have `block` rows
-    (default: as many as those of `old`): each worker holds one, and as many fresh rows. `progress`
-    is told the rows of every finished block.
+    (default: as many as those of `old`): each worker holds one, and as many fresh rows. Progress
+    counts the rows of the finished blocks.
     """
-    tiling = tiling or Tiling()
-    inside = tiling.inside(workers)
+    workers, inside = execution.workers, execution.worker_tiling
+    step = execution.progress("neighbors", len(rows))
     about = replace(old.about, origin=origin, rows=len(rows), least=False, content="")
     about = replace(about, block=block or about.block)
     graph = Graph.begin(folder, about, ids, signatures)
     if graph.finished == len(graph.blocks):
-        progress(len(graph))
+        step(len(graph))
         return graph
     chunks = [changes.fresh[a:b] for a, b in blocks(len(changes.fresh), about.block)]
-    found = _among_fresh(rows, chunks, about, inside, workers)
+    found = _among_fresh(rows, chunks, about, execution)
     tasks = max(1, min(workers, len(graph.blocks)))
     runs = [(range(first, len(graph.blocks), tasks),) for first in range(tasks)]
     meeting = (old, graph, changes, chunks, rows, inside)
-    for new in run_parts(_meet_fresh, meeting, runs, workers, tiling.gpus):
+    for new in execution.run_parts(_meet_fresh, meeting, runs, on_gpu=True):
         found = [merge([before, after], about.k) for before, after in zip(found, new, strict=True)]
     finishing = (graph, changes.fresh, _stacked(found, about.k), rows, needed, inside)
     numbers = [(number,) for number in range(len(graph.blocks))]
-    for number in run_parts(_finish, finishing, numbers, workers, tiling.gpus):
+    for number in execution.run_parts(_finish, finishing, numbers, on_gpu=True):
         start, stop = graph.blocks[number]
-        progress(stop - start)
+        step(stop - start)
     graph.drop_open(_FRESH_MET + 1)
     return graph
 
@@ -105,15 +102,13 @@ def _among_fresh(
     rows: FeatureRows,
     chunks: list[NDArray[np.int64]],
     about: About,
-    tiling: Tiling,
-    workers: int,
+    execution: Execution,
 ) -> list[TopK]:
     """The neighbours of the fresh rows among themselves, chunk by chunk."""
     found: list[list[TopK]] = [[] for _ in chunks]
     pairs = [(a, b) for a in range(len(chunks)) for b in range(a, len(chunks))]
-    for a, b, ours, theirs in run_parts(
-        _fold_fresh, (rows, chunks, about.k, tiling), pairs, workers, tiling.gpus
-    ):
+    shared = (rows, chunks, about.k, execution.worker_tiling)
+    for a, b, ours, theirs in execution.run_parts(_fold_fresh, shared, pairs, on_gpu=True):
         found[a].append(ours)
         if b != a:
             found[b].append(theirs)

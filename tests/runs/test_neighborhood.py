@@ -1,14 +1,15 @@
 import numpy as np
 import pytest
 
-from jobs.command.flags import FoldFlags
-from pipeline.core.blocks import ArrayRows, StackedRows, Tiling
+from pipeline.core.blocks import ArrayRows, StackedRows
 from pipeline.core.evaluation.ranking import Labels
 from pipeline.core.expansion import Expansion
 from pipeline.core.neighbors.pairs import neighbors
 from pipeline.core.reranking.distances import Reranking, k_reciprocal
 from pipeline.core.reranking.ranks import rank_counts
-from pipeline.runs.neighborhood import Neighborhood, budget
+from pipeline.runs.neighborhood import Neighborhood
+from pipeline.runs.settings import FoldSettings
+from pipeline.stages.execution import Execution
 from tests import oracles
 from tests.core.strategies import unit_rows
 
@@ -18,17 +19,13 @@ LABELS = [Labels(RNG.integers(-1, 6, n), RNG.integers(0, 3, n)) for n in (12, 80
 RERANKING = Reranking(6, 3)
 
 
-def silent(_task, _total):
-    return lambda _done: None
-
-
 @pytest.mark.parametrize("k", [4, 10])  # fewer and more neighbours than the re-ranking asks for
 def test_joint_expansion_and_re_ranking_share_one_graph(tmp_path, k):
     joint = Expansion("joint", k)
     sides = ArrayRows(QUERIES), ArrayRows(GALLERY)
-    around = Neighborhood.of(*sides, [joint, RERANKING], tmp_path, Tiling(), FoldFlags())
-    expanded = around.expand(joint, silent)
-    found = around.rerank(*LABELS, RERANKING, silent)
+    around = Neighborhood.of(*sides, [joint, RERANKING], tmp_path)
+    expanded = around.expand(joint, Execution())
+    found = around.rerank(*LABELS, RERANKING, Execution())
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "graph", "joint", "union.npy",
     ]  # fmt: skip
@@ -45,13 +42,13 @@ def test_joint_expansion_and_re_ranking_share_one_graph(tmp_path, k):
 def test_other_modes_copy_features_once_and_need_no_graph_of_the_union(tmp_path):
     ways = [Expansion("query", 4), Expansion("database", 4)]
     sides = ArrayRows(QUERIES), ArrayRows(GALLERY)
-    around = Neighborhood.of(*sides, ways, tmp_path, Tiling(), FoldFlags())
+    around = Neighborhood.of(*sides, ways, tmp_path)
     for way in ways:
-        around.expand(way, silent)
+        around.expand(way, Execution())
     assert not (tmp_path / "graph").exists()
     assert (tmp_path / "database" / "graph-0").is_dir()
 
 
-def test_the_budget_is_told_in_gib():
-    assert budget(FoldFlags(memory=0.5)) == 512 << 20
-    assert budget(FoldFlags()) == 4 << 30
+def test_the_budget_is_in_gib():
+    assert FoldSettings(memory=0.5).execution().memory == 512 << 20
+    assert FoldSettings().execution() == Execution()

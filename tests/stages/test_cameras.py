@@ -5,9 +5,9 @@ from pipeline.core.blocks import ArrayRows
 from pipeline.core.cameras.normalization import CameraNormalization, normalize_cameras
 from pipeline.core.cameras.sums import camera_sums
 from pipeline.core.evaluation.ranking import Labels, rank_counts
-from pipeline.stages import cameras as stage
 from pipeline.stages.cameras import sum_cameras
 from pipeline.stages.evaluate import count_ranks
+from pipeline.stages.execution import Execution
 from tests.core.strategies import unit_rows
 
 ROWS = unit_rows(90, 40, clusters=9)
@@ -23,23 +23,24 @@ def parts_of_seven(monkeypatch):
     monkeypatch.setattr("pipeline.core.cameras.sums.PART", 7)
 
 
-def test_parts_that_end_out_of_order_are_added_in_order(monkeypatch, parts_of_seven):
-    def backwards(fold, shared, parts, workers):
+class Backwards(Execution):
+    def run_parts(self, fold, shared, parts, *, on_gpu=False):
         yield from [fold(*shared, *part) for part in reversed(list(parts))]
 
-    monkeypatch.setattr(stage, "run_parts", backwards)
-    found = sum_cameras(ArrayRows(ROWS), CAMERA, 3)
+
+def test_parts_that_end_out_of_order_are_added_in_order(parts_of_seven):
+    found = sum_cameras(ArrayRows(ROWS), CAMERA, 3, execution=Backwards())
     assert bytes_of(found) == bytes_of(camera_sums(ROWS, CAMERA, 3))
 
 
 @pytest.mark.ray
 def test_ray_gives_the_bits_of_the_plain_loop(cluster, parts_of_seven):
-    told = []
+    seen = []
     reference = bytes_of(camera_sums(ROWS, CAMERA, 3))
     for workers in (0, 1, 2, 4):
-        options = {"workers": workers, "progress": told.append}
-        assert bytes_of(sum_cameras(ArrayRows(ROWS), CAMERA, 3, **options)) == reference
-    assert sum(told) == 4 * 90
+        execution = Execution(workers, progress=lambda *_: seen.append)
+        assert bytes_of(sum_cameras(ArrayRows(ROWS), CAMERA, 3, execution=execution)) == reference
+    assert sum(seen) == 4 * 90
 
 
 @pytest.mark.ray
@@ -48,7 +49,7 @@ def test_a_stage_reads_normalised_rows_as_any_others(cluster):
     sums = camera_sums(ROWS, CAMERA, 3)
     made = normalize_cameras(ROWS, CAMERA, sums, CameraNormalization())
     sides = (made, labels, made, labels)
-    found = count_ranks(*sides, workers=2)
+    found = count_ranks(*sides, execution=Execution(2))
     assert found.ahead.tolist() == rank_counts(*sides).ahead.tolist()
 
 

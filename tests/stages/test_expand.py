@@ -5,7 +5,8 @@ from pipeline.core.blocks import ArrayRows, Tiling
 from pipeline.core.evaluation.ranking import Labels, rank_counts
 from pipeline.core.expansion import Expansion
 from pipeline.stages.evaluate import count_ranks
-from pipeline.stages.expand import _chunk, expand_all, rows_to_expand
+from pipeline.stages.execution import Execution
+from pipeline.stages.expand import _chunk, expand_all
 from pipeline.stages.neighbors import build_graph
 from tests import oracles
 from tests.core.strategies import unit_rows
@@ -15,19 +16,15 @@ QUERIES, GALLERY = unit_rows(17, 40, clusters=6), unit_rows(90, 40, seed=8, clus
 
 def expanded(tmp_path, settings, memory=1 << 30, spare=0, **options):
     tmp_path.mkdir(exist_ok=True)
+    execution = Execution(memory=memory, **options)
 
     def graph_of(rows, rounds):
         folder = tmp_path / f"graph-{rounds}"
-        return build_graph(rows, settings.k - 1 + spare, folder, memory=memory, **options)
+        return build_graph(rows, settings.k - 1 + spare, folder, execution=execution)
 
-    found = expand_all(
-        ArrayRows(QUERIES), ArrayRows(GALLERY), settings, tmp_path, graph_of, memory=memory,
-        progress=PROGRESS.append, **options,
-    )  # fmt: skip
+    sides = ArrayRows(QUERIES), ArrayRows(GALLERY)
+    found = expand_all(*sides, settings, tmp_path, graph_of, execution=execution)
     return [rows.read(0, len(rows)) for rows in found]
-
-
-PROGRESS = []
 
 
 def test_each_mode_expands_what_it_says(tmp_path):
@@ -59,7 +56,7 @@ def test_rounds_go_on_from_the_new_vectors(tmp_path, mode):
 def test_less_memory_and_a_larger_graph_give_the_same_bits(tmp_path, mode):
     settings = Expansion(mode, 5, times=2)
     at_once = expanded(tmp_path / "once", settings)
-    in_chunks = expanded(tmp_path / "chunks", settings, memory=0, spare=3)
+    in_chunks = expanded(tmp_path / "chunks", settings, memory=1, spare=3)
     assert [rows.tobytes() for rows in at_once] == [rows.tobytes() for rows in in_chunks]
 
 
@@ -76,15 +73,15 @@ def test_ray_gives_the_bits_of_the_plain_loop(tmp_path, cluster, mode):
     settings = Expansion(mode, 5, times=2)
     reference = expanded(tmp_path / "plain", settings)
     for workers in (1, 2, 4):
-        options = {"workers": workers, "memory": 0, "tiling": Tiling(7, 11)}
+        options = {"workers": workers, "memory": 1, "tiling": Tiling(7, 11)}
         found = expanded(tmp_path / str(workers), settings, **options)
         assert [rows.tobytes() for rows in found] == [rows.tobytes() for rows in reference]
 
 
 def test_chunks_follow_the_budget():
-    assert _chunk(512, 10, 1 << 30, 0) == 8192
-    assert _chunk(512, 10, 20 << 20, 2) == (10 << 20) // (16 * 512 + 64 * 10)
-    assert _chunk(512, 10, 0, 0) == 64
+    assert _chunk(512, 10, 1 << 30) == 8192
+    assert _chunk(512, 10, 10 << 20) == (10 << 20) // (16 * 512 + 64 * 10)
+    assert _chunk(512, 10, 0) == 64
 
 
 @pytest.mark.ray
@@ -95,14 +92,20 @@ def test_ranks_are_counted_alike_on_any_workers(cluster):
     reference = rank_counts(*sides)
     seen = []
     for workers in (0, 1, 2, 4):
-        found = count_ranks(*sides, workers=workers, tiling=Tiling(5, 9), progress=seen.append)
+        execution = Execution(workers, Tiling(5, 9), progress=lambda *_: seen.append)
+        found = count_ranks(*sides, execution=execution)
         assert found.ahead.tolist() == reference.ahead.tolist()
         assert found.scores.tobytes() == reference.scores.tobytes()
     assert sum(seen) == 4 * 90
 
 
-@pytest.mark.parametrize("mode", ["query", "database", "joint"])
-def test_progress_is_told_in_rows(tmp_path, mode):
-    PROGRESS.clear()
-    expanded(tmp_path, Expansion(mode, 3), memory=0)
-    assert sum(PROGRESS) == rows_to_expand(mode, 17, 90)
+@pytest.mark.parametrize(("mode", "rows"), [("query", 17), ("database", 90), ("joint", 107)])
+def test_progress_counts_the_rows_of_all_rounds(tmp_path, mode, rows):
+    lines, seen = {}, {}
+
+    def start(name, length):
+        lines[name] = length
+        return seen.setdefault(name, []).append
+
+    expanded(tmp_path, Expansion(mode, 3, times=2), memory=1, progress=start)
+    assert sum(seen["expanding"]) == lines["expanding"] == 2 * rows

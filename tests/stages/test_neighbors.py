@@ -6,12 +6,14 @@ from pipeline.core.neighbors.farthest import least_scores
 from pipeline.core.neighbors.pairs import neighbors
 from pipeline.gallery.sidecars.graph import Graph, Origin
 from pipeline.stages import neighbors as stage
+from pipeline.stages.execution import Execution
 from pipeline.stages.neighbors import block_rows, build_graph
 from tests.core.strategies import unit_rows
 from tests.gallery.crashing import interrupted
 
 ROWS = unit_rows(90, 40, clusters=9)
 IDS = np.arange(90) * 3 + 5
+NAMED = {"ids", "origin", "least"}
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +26,8 @@ def bytes_of(found):
 
 
 def built(folder, k=7, rows=ROWS, **options):
-    graph = build_graph(ArrayRows(rows), k, folder, **options)
+    named = {name: options.pop(name) for name in NAMED & options.keys()}
+    graph = build_graph(ArrayRows(rows), k, folder, execution=Execution(**options), **named)
     assert graph.finished == len(graph.blocks)
     if graph.about.least:
         assert graph.read_least(0, len(rows)).tobytes() == least_scores(rows).tobytes()
@@ -49,7 +52,9 @@ def test_blocks_of_any_size_give_the_bits_of_one_call(tmp_path, block, least):
 @pytest.mark.parametrize("k", [1, 4, 5, 6])
 def test_k_goes_beyond_the_rows_and_ties_go_by_row(tmp_path, k):
     rows = np.ones((5, 1), np.float32)
-    found = build_graph(ArrayRows(rows), k, tmp_path, memory=memory_of(2, k, 1)).read(0, 5)
+    found = build_graph(
+        ArrayRows(rows), k, tmp_path, execution=Execution(memory=memory_of(2, k, 1))
+    ).read(0, 5)
     assert bytes_of(found) == bytes_of(neighbors(rows, k))
 
 
@@ -124,22 +129,30 @@ def test_another_graph_in_the_folder_is_not_taken_for_this_one(tmp_path):
 def test_the_least_scores_of_any_run_of_rows_are_read(tmp_path):
     rows = unit_rows(1, 40)
     assert build_graph(ArrayRows(rows), 3, tmp_path / "one", least=True).read_least(0, 1) == np.inf
-    graph = build_graph(ArrayRows(ROWS), 3, tmp_path, least=True, memory=memory_of(20, 3))
+    graph = build_graph(
+        ArrayRows(ROWS), 3, tmp_path, least=True, execution=Execution(memory=memory_of(20, 3))
+    )
     assert graph.read_least(15, 62).tolist() == least_scores(ROWS)[15:62].tolist()
     assert graph.read_least(4, 4).tolist() == []
 
 
-def test_progress_is_told_in_rows(tmp_path):
+def test_progress_counts_rows(tmp_path):
+    lines, seen = [], []
+
+    def start(name, length):
+        lines.append((name, length))
+        return seen.append
+
     for _ in range(2):  # the second run finds everything finished
-        seen = []
-        built(tmp_path, memory=memory_of(20), progress=seen.append)
-        assert seen == [20, 20, 20, 20, 10]
+        built(tmp_path, memory=memory_of(20), progress=start)
+    assert lines == 2 * [("neighbors", 90)]
+    assert seen == 2 * [20, 20, 20, 20, 10]
 
 
 def test_blocks_follow_the_budget():
-    assert block_rows(10**6, 512, 20, 0, 4 << 30) == 65_536
-    each = block_rows(10**6, 512, 20, 0, 100 << 20)
+    assert block_rows(10**6, 512, 20, Execution()) == 65_536
+    each = block_rows(10**6, 512, 20, Execution(memory=100 << 20))
     assert each == (100 << 20) // (2 * (5 * 512 + 64 * 20))
-    assert block_rows(10**6, 512, 20, 2, 200 << 20) == each
-    assert block_rows(1000, 512, 20, 2, 4 << 30) == 250
-    assert block_rows(10**6, 512, 20, 0, 0) == 1
+    assert block_rows(10**6, 512, 20, Execution(2, memory=200 << 20)) == each
+    assert block_rows(1000, 512, 20, Execution(2)) == 250
+    assert block_rows(10**6, 512, 20, Execution(memory=1)) == 1

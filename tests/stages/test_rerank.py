@@ -7,6 +7,7 @@ from pipeline.core.neighbors.farthest import least_scores
 from pipeline.core.neighbors.pairs import neighbors
 from pipeline.core.reranking.distances import Reranking, k_reciprocal
 from pipeline.core.reranking.ranks import rank_counts
+from pipeline.stages.execution import Execution
 from pipeline.stages.rerank import count_reranked
 from tests import oracles
 from tests.core.strategies import unit_rows
@@ -20,7 +21,8 @@ LABELS = [Labels(RNG.integers(-1, 6, n), RNG.integers(0, 3, n)) for n in (12, 80
 def counted(settings, k=9, **options):
     sides = (UNION.first, LABELS[0], UNION.second, LABELS[1])
     near = neighbors(UNION, k)
-    return count_reranked(*sides, settings, near, least_scores(UNION), **options)
+    execution = Execution(**options)
+    return count_reranked(*sides, settings, near, least_scores(UNION), execution=execution)
 
 
 @pytest.mark.parametrize("variant", ["zhong", "torchreid"])
@@ -28,7 +30,8 @@ def counted(settings, k=9, **options):
 def test_ranks_are_those_of_the_dense_definition(variant, tiling):
     labels = LABELS
     seen = []
-    found = counted(Reranking(6, 3, 0.3, variant), tiling=tiling, progress=seen.append)
+    settings = Reranking(6, 3, 0.3, variant)
+    found = counted(settings, tiling=tiling, progress=lambda *_: seen.append)
     final = oracles.k_reciprocal(QUERIES, GALLERY, 6, 3, 0.3, variant)
     ranks = found.ranks()
     for q in range(len(QUERIES)):

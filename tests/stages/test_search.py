@@ -3,6 +3,7 @@ import pytest
 
 from pipeline.core.blocks import ArrayRows, Tiling
 from pipeline.core.neighbors import topk
+from pipeline.stages.execution import Execution
 from pipeline.stages.search import search_gallery
 from tests.core.strategies import unit_rows
 
@@ -17,20 +18,21 @@ def same(first, second):
 @pytest.mark.parametrize("block", [1, 7, 90, 1000])
 def test_parts_give_the_whole(block):
     done = []
-    found = search_gallery(
-        ArrayRows(QUERIES), ArrayRows(ROWS), 6, tiling=Tiling(3, block), progress=done.append
-    )
+    execution = Execution(tiling=Tiling(3, block), progress=lambda *_: done.append)
+    found = search_gallery(ArrayRows(QUERIES), ArrayRows(ROWS), 6, execution=execution)
     same(found, topk.search(QUERIES, ROWS, 6))
     assert sum(done) == 90
 
 
 def test_k_is_clipped_to_what_there_is():
-    found = search_gallery(ArrayRows(QUERIES), ArrayRows(ROWS[:4]), 10, tiling=Tiling(2, 2))
+    execution = Execution(tiling=Tiling(2, 2))
+    found = search_gallery(ArrayRows(QUERIES), ArrayRows(ROWS[:4]), 10, execution=execution)
     assert found.rows.shape == (5, 4)
     assert (found.rows >= 0).all()
 
 
 @pytest.mark.ray
 def test_workers_change_nothing(cluster):
-    found = search_gallery(ArrayRows(QUERIES), ArrayRows(ROWS), 6, workers=2, tiling=Tiling(3, 25))
+    execution = Execution(2, Tiling(3, 25))
+    found = search_gallery(ArrayRows(QUERIES), ArrayRows(ROWS), 6, execution=execution)
     same(found, topk.search(QUERIES, ROWS, 6))

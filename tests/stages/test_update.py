@@ -9,6 +9,7 @@ from pipeline.core.products.row_hashes import row_signatures
 from pipeline.gallery.sidecars.graph import Graph, Origin
 from pipeline.stages import neighbors as neighbors_stage
 from pipeline.stages import update
+from pipeline.stages.execution import Execution
 from pipeline.stages.neighbors import build_graph
 from pipeline.stages.update import Changes, update_graph
 from tests.core.strategies import unit_rows
@@ -27,7 +28,9 @@ def named(rows):
 
 def build(folder, rows, **options):
     width = NEEDED + SPARE
-    return build_graph(ArrayRows(features_of(rows)), width, folder, **named(rows), **options)
+    return build_graph(
+        ArrayRows(features_of(rows)), width, folder, **named(rows), execution=Execution(**options)
+    )
 
 
 def updated(folder, old, rows, **options):
@@ -35,7 +38,8 @@ def updated(folder, old, rows, **options):
     changes = Changes.between(old, **named(rows))
     source = ArrayRows(features_of(rows))
     options = named(rows) | {"origin": Origin("g", 1)} | options
-    update_graph(old, changes, source, NEEDED, folder, **options)
+    how = Execution(options.pop("workers", 0), options.pop("tiling", Tiling()))
+    update_graph(old, changes, source, NEEDED, folder, execution=how, **options)
     assert not list(folder.glob("open-*"))
     return Graph.open(folder)
 
@@ -85,7 +89,7 @@ def histories(draw):
 def test_any_history_ends_in_the_graph_made_anew(tmp_path_factory, monkeypatch, days, block):
     monkeypatch.setattr(neighbors_stage, "_SMALLEST_BLOCK", block)
     folder = tmp_path_factory.mktemp("history")
-    graph = build(folder / "0", days[0], memory=0, tiling=Tiling(8, 8, 1))
+    graph = build(folder / "0", days[0], memory=1, tiling=Tiling(8, 8, 1))
     for day, rows in enumerate(days[1:], 1):
         graph = updated(folder / str(day), graph, rows, block=3 + day, tiling=Tiling(8, 8, 1))
         assert_anew(graph, rows)
@@ -148,6 +152,6 @@ def test_changes_tell_what_is_fresh(tmp_path):
 def test_ray_gives_the_bits_of_the_plain_loop(tmp_path, cluster, workers):
     features = unit_rows(90, 40, clusters=9)
     rows = dict(enumerate(features[:80]))
-    old = build_graph(ArrayRows(features[:80]), 6, tmp_path / "0", workers=workers, **named(rows))
+    old = build_graph(ArrayRows(features[:80]), 6, tmp_path / "0", **named(rows))
     now = {id_: row for id_, row in enumerate(features) if id_ not in (3, 17, 18)}
     assert_anew(updated(tmp_path / "1", old, now, workers=workers), now)

@@ -1,0 +1,65 @@
+"""What an extraction found and did, or would do."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a source holds, compared with a gallery.
+
+    The `images` are `new`, `changed` or `unchanged`; `touched` counts the unchanged ones with
+    another time and the same bytes. `missing` counts the gallery's rows whose image has disappeared
+    from the source. `skipped` counts the files that are not images, by suffix.
+    """
+
+    images: int
+    new: int
+    changed: int
+    unchanged: int
+    touched: int
+    missing: int
+    skipped: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Extracted(Found):
+    """What a run of extract found and did.
+
+    `rejected` of the new and changed images gave no row; `removed` counts the missing rows that
+    were removed. `rejects` counts all rejects of the gallery by reason, those of names included.
+    """
+
+    gallery: str
+    version: int
+    removed: int
+    rejected: int
+    rejects: dict[str, int]
+    units: int
+    units_resumed: int
+    rows: int
+    dimension: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Planned(Found):
+    """What a run of extract would do.
+
+    `rejects` counts the inputs that the listing alone rules out. `to_extract` images of `bytes` lie
+    in `units` that are not finished. A sample of `sampled` of them was extracted in this process
+    and discarded: `seconds_an_image` and `disk_bytes` follow from it, and `seconds` is the time
+    for `workers` that do not slow each other.
+    """
+
+    gallery: str
+    removed: int
+    rejects: dict[str, int]
+    to_extract: int
+    bytes: int
+    units: int
+    units_resumed: int
+    sampled: int
+    seconds_an_image: float
+    workers: int
+    seconds: float
+    disk_bytes: int

@@ -1,0 +1,95 @@
+"""Where the parts of a fold run, what they may hold, and who follows their progress."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+from pipeline.core.blocks import Tiling
+
+MEMORY = 4 << 30
+"""Bytes that the blocks in hand may take, in all workers together."""
+
+Step = Callable[[int], None]
+"""Advances a line of progress by so many steps."""
+
+StartProgress = Callable[[str, int], Step]
+"""Starts a line of progress with a name and a length."""
+
+
+def silent(_name: str, _length: int) -> Step:
+    """Progress that nobody follows.
+
+    >>> silent("counting ranks", 10)(3)
+    """
+    return lambda _steps: None
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a stage runs: the same results, to the bit, for any of these.
+
+    With `workers` 0 the parts of a fold run one after the other in this process, on the threads of
+    `tiling`. Otherwise so many run at once as Ray tasks of one CPU each. `memory` is in bytes.
+    """
+
+    workers: int = 0
+    tiling: Tiling = Tiling()
+    memory: int = MEMORY
+    progress: StartProgress = silent
+
+    def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise ValueError(f"workers must be 0 (this process) or more, not {self.workers}")
+        if self.memory <= 0:
+            raise ValueError(f"memory must be above 0 bytes, not {self.memory}")
+
+    @property
+    def worker_tiling(self) -> Tiling:
+        """The tiling of one part: a worker has one CPU, this process all of its own."""
+        return self.tiling.inside(self.workers)
+
+    @property
+    def worker_memory(self) -> int:
+        """Bytes that one worker may hold."""
+        return self.memory // max(1, self.workers)
+
+    def named(self, prefix: str) -> "Execution":
+        """The same, with `prefix` before the name of every line of progress."""
+        start = self.progress
+        return replace(self, progress=lambda name, length: start(prefix + name, length))
+
+    def run_parts(
+        self,
+        fold: Callable[..., Any],
+        shared: tuple[Any, ...],
+        parts: Iterable[tuple[Any, ...]],
+        *,
+        on_gpu: bool = False,
+    ) -> Iterator[Any]:
+        """Yield `fold(*shared, *part)` for every part, in the order in which the parts end.
+
+        On Ray, `shared` goes to the object store once, and where `on_gpu` each part has the
+        tiling's share of a GPU. Results must say which part they belong to, or add up in any order.
+        """
+        if self.workers == 0:
+            for part in parts:
+                yield fold(*shared, *part)
+            return
+        import ray  # takes a second, which a run in this process need not wait for
+
+        remote = ray.remote(num_cpus=1, num_gpus=self.tiling.gpus if on_gpu else 0)(fold)
+        stored = [ray.put(value) for value in shared]
+        waiting = iter(parts)
+        running: list[ray.ObjectRef] = []
+        try:
+            while True:
+                free = islice(waiting, self.workers - len(running))
+                running += [remote.remote(*stored, *part) for part in free]
+                if not running:
+                    return
+                (done,), running = ray.wait(running, num_returns=1)
+                yield ray.get(done)
+        finally:
+            for left in running:  # after an error or an interrupt, the rest is of no use
+                ray.cancel(left)
