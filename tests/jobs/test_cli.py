@@ -338,7 +338,7 @@ def test_documentation_names_the_verb(name: str) -> None:
 
 def test_reader_that_leaves_is_no_error() -> None:
     code = (
-        "import sys; from jobs import cli, console;"
+        "import sys; from jobs.command import console;"
         "sys.stdin.read(); status = 0\n"
         "try: console.write('x' * 1000)\n"
         "except console.ReaderGone: status = 141\n"

@@ -43,7 +43,8 @@ print(json.dumps([after.version, told]))
 FULL = """
 import resource, sys
 from pipeline.errors import RunError
-from pipeline.gallery import table, compact, erase, selection
+from pipeline.gallery import table
+from pipeline.gallery.upkeep import compact, erase, selection
 from pipeline.gallery.table import Gallery
 from tests.gallery.making import unit
 gallery = Gallery.open(sys.argv[1])
