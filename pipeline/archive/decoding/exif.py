@@ -1,42 +1,42 @@
-"""Which side of a picture is up, as its EXIF block tells."""
+"""Which side of a picture is up, as its EXIF block says."""
+
+import struct
+import warnings
 
 import numpy as np
+from PIL import Image
+from PIL.ExifTags import Base
 
-_ORIENTATION, _LONG = 0x0112, 4
+_DAMAGE = (struct.error, SyntaxError, ValueError, TypeError, KeyError, IndexError, OSError)
+"""What Pillow raises for a block that it cannot read."""
+
+# A block that is cut off behind the orientation is good enough. Set once: a filter for the time of a
+# call would not be safe, since pictures are decoded on threads.
+warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning)
 
 
 def orientation(block: bytes) -> int:
-    """The orientation from 1 to 8 that an EXIF block tells; 1 (upright) where it tells none.
+    """The orientation from 1 to 8 of an EXIF block; 1 (upright) where it has none.
 
     >>> orientation(bytes.fromhex("4949 2a00 08000000 0100 1201 0300 01000000 06000000"))
     6
     """
-    tiff = block.removeprefix(b"Exif\0\0")
-    if tiff[:2] not in (b"II", b"MM"):
+    exif = Image.Exif()
+    try:
+        exif.load(block)
+        value = exif.get(Base.Orientation, 1)
+    except _DAMAGE:
         return 1
-    little = tiff[:2] == b"II"
-
-    def read(start: int, size: int) -> int:
-        return int.from_bytes(tiff[start : start + size], "little" if little else "big")
-
-    directory = read(4, 4)
-    for index in range(read(directory, 2)):
-        entry = directory + 2 + 12 * index
-        if entry + 12 > len(tiff):
-            break
-        if read(entry, 2) == _ORIENTATION:
-            told = read(entry + 8, 4 if read(entry + 2, 2) == _LONG else 2)
-            return told if 1 <= told <= 8 else 1
-    return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def upright(pixels: np.ndarray, block: bytes) -> np.ndarray:
     """The picture `[H, W, C]` turned and mirrored as its EXIF block says; contiguous."""
-    told = orientation(block)
-    if told >= 5:
+    value = orientation(block)
+    if value >= 5:
         pixels = pixels.transpose(1, 0, 2)
-    if told in (2, 3, 6, 7):
+    if value in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
-    if told in (3, 4, 7, 8):
+    if value in (3, 4, 7, 8):
         pixels = pixels[::-1]
     return np.ascontiguousarray(pixels)
