@@ -10,8 +10,8 @@ from PIL.ExifTags import Base
 _DAMAGE = (struct.error, SyntaxError, ValueError, TypeError, KeyError, IndexError, OSError)
 """What Pillow raises for a block that it cannot read."""
 
-# A block that is cut off behind the orientation is good enough. Set once: a filter for the time of a
-# call would not be safe, since pictures are decoded on threads.
+# A block that is cut off behind the orientation is good enough. The filter is set once: one for the
+# time of a call would not be safe, since pictures are decoded on threads.
 warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning)
 
 
