@@ -2,7 +2,8 @@
 # make demo     the whole way, on a small archive made on the spot
 # make test     all tests, a file at a time in each of three processes; ARGS goes to pytest:
 #               make test ARGS="-m 'not ray and not browser' -x"
-# make lint     style, types and the direction of imports
+# make lint     style, spelling, types and the direction of imports
+# make docs     the documentation site, in build/site
 # make format   lay the code out
 # make lock     requirements.lock from what .venv holds
 # make clean    everything that can be made again, except .venv
@@ -14,7 +15,7 @@ FOLDERS := $(wildcard pipeline jobs cluster tests benchmarks)
 ARGS ?=
 PROCESSES ?= 3
 
-.PHONY: setup demo test lint format lock clean
+.PHONY: setup demo test lint docs docs/commands.md format lock clean
 
 setup: $(READY)
 
@@ -36,6 +37,13 @@ lint: $(READY)
 	$(BIN)/ruff format --check $(FOLDERS)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+docs/commands.md: $(READY)
+	$(BIN)/python -m jobs.command.reference > $@.new
+	mv $@.new $@
 
 format: $(READY)
 	$(BIN)/ruff check --fix $(FOLDERS)
