@@ -151,7 +151,7 @@ def loop(load, decode, *, flip, channels_last):
         def run(source, out):
             network = load(folder)
             crops = DataLoader(Crops(source), batch_size=BATCH, num_workers=WORKERS)
-            rows = torch.cat([feature(network, normalised(images)) for images in crops]).numpy()
+            rows = torch.cat([feature(network, normalized(images)) for images in crops]).numpy()
             np.save(out / "features.npy", rows / np.linalg.norm(rows, axis=1, keepdims=True))
 
         return run, lambda out: np.load(out / "features.npy")
@@ -159,8 +159,8 @@ def loop(load, decode, *, flip, channels_last):
     return prepare
 
 
-def normalised(images):
-    """A batch of uint8 as the network takes it; floats have been normalised already."""
+def normalized(images):
+    """A batch of uint8 as the network takes it; floats have been normalized already."""
     import torch
 
     if images.is_floating_point():
@@ -201,7 +201,7 @@ def eager(folder):
 
 
 def folded(folder):
-    """The fastest plain loop we know: normalisations folded, channels last."""
+    """The fastest plain loop we know: normalizations folded, channels last."""
     import torch
     from torch.fx.experimental.optimization import fuse
 
@@ -228,7 +228,7 @@ def ray_chain(folder):
 
         def __call__(self, batch):
             images = torch.from_numpy(batch["image"]).permute(0, 3, 1, 2)
-            feature = self.network(normalised(images)).numpy()
+            feature = self.network(normalized(images)).numpy()
             return {"path": batch["path"], "feature": feature}
 
     def run(source, out):

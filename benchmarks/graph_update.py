@@ -2,7 +2,7 @@
 
     python benchmarks/graph_update.py --rows 100000 --share 0.01
 
-A share of the rows is added to a set, half as many are removed; the neighbours that an expansion
+A share of the rows is added to a set, half as many are removed; the neighbors that an expansion
 needs must be the same to the bit both ways.
 """
 
@@ -59,7 +59,7 @@ def compare(folder, rows, share, dimension):
     found, wanted = (graph.read(0, len(ids), NEEDED) for graph in (updated, anew))
     same = (found.rows == wanted.rows).all() and (found.scores == wanted.scores).all()
     print(f"{added} rows came and {added // 2} went: {seconds:.2f} s, anew {whole:.2f} s")
-    print(f"{100 * seconds / whole:.1f} % of the cost; the neighbours are the same: {same}")
+    print(f"{100 * seconds / whole:.1f} % of the cost; the neighbors are the same: {same}")
 
 
 def main():

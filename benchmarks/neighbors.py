@@ -1,4 +1,4 @@
-"""All-pairs neighbours against faiss `IndexFlatIP` and against the bare float32 product.
+"""All-pairs neighbors against faiss `IndexFlatIP` and against the bare float32 product.
 
     python benchmarks/neighbors.py --rows 19281 --dimension 512 -k 10
 
@@ -89,7 +89,7 @@ CONTESTANTS = {
 
 
 def agreement(folder):
-    """The share of faiss's neighbours that `neighbors` gives too: near ties may differ."""
+    """The share of faiss's neighbors that `neighbors` gives too: near ties may differ."""
     ours, theirs = np.load(folder / "neighbors.npy"), np.load(folder / f"{TUNED}.npy")
     found = others = 0
     for row, (mine, its) in enumerate(zip(ours, theirs, strict=True)):
@@ -140,7 +140,7 @@ def main():
             f"{took['peak']:9.0f}{took['more']:21.0f}"
         )
     if alike is not None:
-        print(f"{alike:.6f} of faiss's neighbours are found")
+        print(f"{alike:.6f} of faiss's neighbors are found")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Crops resized and normalised for a network: ours against Pillow's bicubic.
+"""Crops resized and normalized for a network: ours against Pillow's bicubic.
 
     python benchmarks/preprocessing.py --crops 1024
 
 Both start from decoded pixels and end in one float32 batch [B, 3, 256, 128], on one thread, round
-after round; the figures are medians. The peer resizes with Pillow and normalises with torchvision's
+after round; the figures are medians. The peer resizes with Pillow and normalizes with torchvision's
 ToTensor and Normalize, as training scripts do.
 """
 
@@ -20,7 +20,7 @@ from torchvision import transforms
 
 from pipeline.archive.decoding.images import decode
 from pipeline.archive.drawn.drawing import draw_archive
-from pipeline.model.input.preprocessing import empty_batch, fill, normalise, resize
+from pipeline.model.input.preprocessing import empty_batch, fill, resize, standardize
 from pipeline.model.recipe import Recipe
 
 SIZE = (256, 128)
@@ -62,12 +62,12 @@ def by_pillow(crops):
 def by_ours(crops):
     batch, floats = empty_batch(BATCH, SIZE), torch.empty(BATCH, 3, *SIZE)
     for start in range(0, len(crops), BATCH):
-        normalise(fill(batch, crops[start : start + BATCH], RECIPE), RECIPE, out=floats)
+        standardize(fill(batch, crops[start : start + BATCH], RECIPE), RECIPE, out=floats)
 
 
 PAIRS = {
     "resize": (by_our_resize, by_pillow_resize),
-    "resize and normalise": (by_ours, by_pillow),
+    "resize and normalize": (by_ours, by_pillow),
 }
 
 

@@ -153,7 +153,7 @@ def main():
             ours, theirs = np.load(folder / "distances.npy"), np.load(folder / f"{peer}.npy")
             apart = np.abs(ours - theirs)
             print(f"distances differ by {apart.max():.1e} at most, {apart.mean():.1e} in the mean,")
-            # Where two neighbours are a rounding apart, float32 distances may swap them.
+            # Where two neighbors are a rounding apart, float32 distances may swap them.
             print(f"and {(apart > 1e-5).sum()} of {apart.size} by more than 1e-5")
 
 

@@ -64,8 +64,8 @@ def expand(
         gallery: Folder of the gallery whose features are expanded.
         out: Folder of the gallery of expanded features; made where there is none.
         mode: database: each row among the rows of the gallery.
-        k: Neighbours of the expansion, the row itself included (default: 10).
-        alpha: Power of the similarity that weighs a neighbour; 0 for a plain mean (default: 3).
+        k: Neighbors of the expansion, the row itself included (default: 10).
+        alpha: Power of the similarity that weighs a neighbor; 0 for a plain mean (default: 3).
         times: Rounds of expansion (default: 1).
         camera_normalize: Before the expansion, take from each feature the mean of its camera, and
             with zscore divide by its deviation.

@@ -225,10 +225,10 @@ def _agreement(rows: "pa.Table", kept: "NDArray[np.int64]", groups: "Groups") ->
     from pipeline.core.identities.clustering import agreement
 
     identity = pc.fill_null(rows["identity"], DISTRACTOR).to_numpy()[kept]
-    labelled = identity > DISTRACTOR
-    if not labelled.any():
+    labeled = identity > DISTRACTOR
+    if not labeled.any():
         return None
-    return agreement(groups.group[labelled], identity[labelled])
+    return agreement(groups.group[labeled], identity[labeled])
 
 
 def _write(

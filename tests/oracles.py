@@ -222,7 +222,7 @@ def b_cubed(group, identity):
 
 
 def mutual_information(first, second):
-    """Normalised by the mean entropy, from the table of joint shares."""
+    """Normalized by the mean entropy, from the table of joint shares."""
     joint = np.zeros((max(first) + 1, max(second) + 1))
     for a, b in zip(first, second, strict=True):
         joint[a, b] += 1

@@ -10,8 +10,8 @@ from jobs.cli import VERBS, verbs
 _HEAD = """\
 # Commands
 
-Every command is `regallery VERB` (also `python -m jobs.VERB`). This page is generated from the command
-line's own help; `regallery VERB --help` shows the same.
+Every command is `regallery VERB` (also `python -m jobs.VERB`). This page is generated from the
+command line's own help; `regallery VERB --help` shows the same.
 
 | exit status | meaning |
 | --- | --- |

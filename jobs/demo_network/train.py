@@ -112,7 +112,7 @@ def draw_batch(
 
 
 def augment(crops: Tensor, generator: torch.Generator) -> Tensor:
-    """Tint, grain, flip, scale and shift uint8 crops; return them normalised."""
+    """Tint, grain, flip, scale and shift uint8 crops; return them normalized."""
     x = crops.float() / 255
     count = len(x)
 
@@ -128,10 +128,10 @@ def augment(crops: Tensor, generator: torch.Generator) -> Tensor:
     turn[:, 0, 2], turn[:, 1, 2] = uniform(-0.12, 0.12), uniform(-0.08, 0.08)
     grid = F.affine_grid(turn, [count, 3, HEIGHT, WIDTH], align_corners=False)
     x = F.grid_sample(x, grid, padding_mode="border", align_corners=False)
-    return normalise(x)
+    return normalize(x)
 
 
-def normalise(x: Tensor) -> Tensor:
+def normalize(x: Tensor) -> Tensor:
     """Apply the ImageNet mean and deviation to images of 0 to 1."""
     return (x - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
 
@@ -154,9 +154,9 @@ def train(training: Training, crops: Tensor, people: Tensor, cameras: Tensor) ->
     network = DemoNetwork()
     classify = nn.Linear(network.embed.out_features, int(people.max()) + 1, bias=False)
     weights = [*network.parameters(), *classify.parameters()]
-    optimiser = torch.optim.AdamW(weights, training.learning_rate, weight_decay=5e-4)
+    optimizer = torch.optim.AdamW(weights, training.learning_rate, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, training.learning_rate, training.steps, pct_start=0.1
+        optimizer, training.learning_rate, training.steps, pct_start=0.1
     )
     start = time.perf_counter()
     for step in range(1, training.steps + 1):
@@ -167,9 +167,9 @@ def train(training: Training, crops: Tensor, people: Tensor, cameras: Tensor) ->
         )
         triplets = hardest_triplets(embeddings, people[rows], training.margin)
         loss = softmax + min(1.0, 3 * step / training.steps) * triplets
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         schedule.step()
         if step % 200 == 0:
             log.info(

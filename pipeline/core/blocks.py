@@ -151,7 +151,7 @@ class Tiling:
     threads: int = 0
     """Threads of the fold; 0 for as many as this process may use."""
     gpus: float = 0
-    """The share of a GPU that each worker has: above 0, it multiplies tiles of neighbours and
+    """The share of a GPU that each worker has: above 0, it multiplies tiles of neighbors and
     searches."""
 
     def __post_init__(self) -> None:
@@ -198,7 +198,7 @@ class Tiling:
     def workers(self) -> Iterator[Callable[[Callable[[int, int], None], Blocks], None]]:
         """Start this tiling's threads; gives a function that calls `work(start, stop)` per block.
 
-        The linear algebra inside takes one thread each: the blocks are the parallelism.
+        The linear algebra inside takes one thread each: the blocks are the parallelizm.
         """
         with ThreadPoolExecutor(
             self.thread_count(), initializer=torch.set_num_threads, initargs=(1,)
@@ -240,7 +240,7 @@ def read_ahead(rows: FeatureRows, runs: Blocks) -> Iterator[tuple[int, int, NDAr
 
 
 def empty_rows(count: int, dimension: int) -> NDArray[np.float32]:
-    """An uninitialised matrix `[count, dimension]` that begins on a cache line.
+    """An uninitialized matrix `[count, dimension]` that begins on a cache line.
 
     Rows of 16 components, or 32 and so on, then all do: vectors of others are loaded in halves.
     """

@@ -7,16 +7,16 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """Weights of red, green and blue in the luma of ITU-R BT.601."""
 
 DARKEST, BRIGHTEST = 5, 250
-"""Grey levels beyond which a pixel counts as clipped."""
+"""Gray levels beyond which a pixel counts as clipped."""
 
 
 def quality(pixels: NDArray[np.uint8]) -> float:
     """The quality of a crop uint8 `[H, W, 3]` (RGB): sharpness times exposure, in squared levels.
 
-    Sharpness is the variance of the Laplacian of the luma (4 neighbours, inner pixels; Pech-Pacheco
+    Sharpness is the variance of the Laplacian of the luma (4 neighbors, inner pixels; Pech-Pacheco
     et al., Diatom autofocusing in brightfield microscopy, ICPR 2000) at the crop's own size;
     exposure the share of pixels whose luma is from 5 to 250. A picture without inner pixels, one
-    of a single colour, and one all black or white have quality 0. The product is this project's.
+    of a single color, and one all black or white have quality 0. The product is this project's.
 
     >>> quality(np.full((8, 8, 3), 128, np.uint8))
     0.0

@@ -26,7 +26,7 @@ class Expansion:
 
     `mode` says which: `query` the queries among the gallery, `database` the gallery rows among
     themselves, `joint` both at once over their union. `k` counts the row itself; `alpha` is the
-    power of the similarity that weighs a neighbour (0: plain mean); `times` repeats the whole on
+    power of the similarity that weighs a neighbor (0: plain mean); `times` repeats the whole on
     the new vectors.
     """
 
@@ -93,10 +93,10 @@ def average(
     *,
     tiling: Tiling | None = None,
 ) -> NDArray[np.float32]:
-    """Unit-length weighted means `[N, D]` of `rows` and the neighbours `found` for them.
+    """Unit-length weighted means `[N, D]` of `rows` and the neighbors `found` for them.
 
-    A row weighs 1, a neighbour max(similarity, 0)^alpha, summed in float64, best neighbour first.
-    A row whose mean has no direction (its neighbours cancel it) stays as it is.
+    A row weighs 1, a neighbor max(similarity, 0)^alpha, summed in float64, best neighbor first.
+    A row whose mean has no direction (its neighbors cancel it) stays as it is.
     """
     out = np.empty_like(rows)
 
@@ -147,6 +147,6 @@ def _weighted_means(
             square += total[t] * total[t]
         length = np.sqrt(square)
         # 1e-6 is what the rounding of float32 unit vectors may leave of a sum that cancels.
-        cancelled = length <= 1e-6
+        canceled = length <= 1e-6
         for t in range(dimension):
-            mean[t] = own[t] if cancelled else np.float32(total[t] / length)
+            mean[t] = own[t] if canceled else np.float32(total[t] / length)

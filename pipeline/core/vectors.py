@@ -1,4 +1,4 @@
-"""Unit vectors: normalising raw network outputs, and telling those that cannot be normalised."""
+"""Unit vectors: normalizing raw network outputs, and telling those that cannot be normalized."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,19 +8,19 @@ from numpy.typing import NDArray
 UNIT_TOLERANCE = 1e-3
 
 
-def normalize(raw: NDArray[np.floating]) -> NDArray[np.float32]:
+def unit_vectors(raw: NDArray[np.floating]) -> NDArray[np.float32]:
     """Scale every row of `raw` `[N, D]` to Euclidean length 1, as float32 `[N, D]`.
 
     Lengths are summed in float64, so a row's result does not depend on the other rows. Raises
     ValueError where a row has no direction: see `faults`.
 
-    >>> normalize(np.array([[3.0, 4.0]]))
+    >>> unit_vectors(np.array([[3.0, 4.0]]))
     array([[0.6, 0.8]], dtype=float32)
     """
     wrong = faults(raw)
     if wrong:
         row, reason = next(iter(wrong.items()))
-        raise ValueError(f"row {row} cannot be normalised: {reason}")
+        raise ValueError(f"row {row} cannot be normalized: {reason}")
     wide = raw.astype(np.float64)
     wide /= np.sqrt(np.einsum("nd,nd->n", wide, wide))[:, None]
     return wide.astype(np.float32)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pipeline.errors import InputError
 from pipeline.model.backends.torch_network import torch_threads
 from pipeline.model.defaults import BATCH_SIZE
-from pipeline.model.input.preprocessing import empty_batch, fill, normalise
+from pipeline.model.input.preprocessing import empty_batch, fill, standardize
 from pipeline.model.input.views import View, fuse, mirror, views_of
 from pipeline.model.networks import NetworkFile, check_views, open_network
 from pipeline.model.recipe import Recipe
@@ -73,7 +73,7 @@ class Extractor:
     def __call__(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Features float32 `[N, D]` of crops uint8 `[H, W, 3]` (RGB, any sizes), in their order.
 
-        The views are fused as the recipe says; the result is neither checked nor normalised, and a
+        The views are fused as the recipe says; the result is neither checked nor normalized, and a
         row that the network could not compute is not finite (see `pipeline.core.vectors`). Raises
         InputError for a crop of another dtype or shape.
         """
@@ -112,10 +112,10 @@ class Extractor:
         self, size: tuple[int, int], views: Iterable[torch.Tensor]
     ) -> Iterator[NDArray[np.float32]]:
         """Raw features of views, one after the other, in full batches; the last is filled up."""
-        batch, filled = self._normalised(size), 0
+        batch, filled = self._normalized(size), 0
         for view in views:
             for part in _split(view, self.batch_size - filled, self.batch_size):
-                normalise(part, self.recipe, out=batch[filled : filled + len(part)])
+                standardize(part, self.recipe, out=batch[filled : filled + len(part)])
                 filled = (filled + len(part)) % self.batch_size
                 if filled == 0:
                     yield self._run(batch)
@@ -139,7 +139,7 @@ class Extractor:
             self._kept_pixels[size] = empty_batch(self.batch_size, size, pinned=pinned)
         return self._kept_pixels[size]
 
-    def _normalised(self, size: tuple[int, int]) -> torch.Tensor:
+    def _normalized(self, size: tuple[int, int]) -> torch.Tensor:
         """Memory for the network's input at one size, float32."""
         if size not in self._kept_inputs:
             shape = self.batch_size, 3, *size

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.model.architectures.checkpoints import load_state
-from pipeline.model.architectures.folding import fold_normalisations
+from pipeline.model.architectures.folding import fold_normalizations
 from pipeline.model.backends.onnx_network import OnnxNetwork, onnx_files, onnx_input_size
 from pipeline.model.backends.openvino_network import (
     OpenvinoNetwork,
@@ -39,7 +39,7 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 class Network(Protocol):
-    """A loaded network: normalised images float32 `[B, 3, H, W]` to features float32 `[B, D]`.
+    """A loaded network: normalized images float32 `[B, 3, H, W]` to features float32 `[B, D]`.
 
     `dimension` is D; `batch` the only B that it takes and `input_size` the only (H, W), or None
     where they are free; `device` is where it takes its images. The images are contiguous (NCHW).
@@ -141,7 +141,7 @@ def open_network(
     if file.checkpoint is not None:
         fixed = input_size(file)
         check_size(path, fixed, size)
-        module = fold_normalisations(load_module(file)).to(device)
+        module = fold_normalizations(load_module(file)).to(device)
         return TorchNetwork(
             path,
             module,

@@ -27,7 +27,7 @@ class Recipe:
     in pixels; `mean` and `std` are per channel, in the network's channel order (`channels`) and in
     units of `pixel_range` (1.0: pixels run from 0 to 1; 255: from 0 to 255). `letterbox` keeps a
     crop's aspect ratio. The views are every scale of `scales`, each as five windows (corners and
-    centre of a picture an eighth larger) if `five_crops`, each also mirrored if `flip`; `fusion`
+    center of a picture an eighth larger) if `five_crops`, each also mirrored if `flip`; `fusion`
     tells whether the mean is taken over unit vectors or over raw features. `scales` is kept in
     ascending order, so the order in which they were given changes nothing.
 

@@ -1,4 +1,4 @@
-"""The charts of a report, as inline SVG whose colours are the page's own CSS variables."""
+"""The charts of a report, as inline SVG whose colors are the page's own CSS variables."""
 
 from markupsafe import Markup
 from matplotlib.axes import Axes

@@ -1,4 +1,4 @@
-"""What the charts share: the page's colours, curves with their names, and inline SVG."""
+"""What the charts share: the page's colors, curves with their names, and inline SVG."""
 
 import io
 import re
@@ -13,19 +13,19 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MultipleLocator, NullLocator
 
-# Matplotlib wants colours, the page wants variables (light and dark): each stands for the other.
+# Matplotlib wants colors, the page wants variables (light and dark): each stands for the other.
 _INK, _MUTED, _RULE = "#010001", "#010002", "#010003"
 _SERIES = [f"#02000{n}" for n in range(6)]
 _VARIABLES = {
     _INK: "var(--ink)",
     _MUTED: "var(--muted)",
     _RULE: "var(--rule)",
-    **{colour: f"var(--series-{n})" for n, colour in enumerate(_SERIES)},
+    **{color: f"var(--series-{n})" for n, color in enumerate(_SERIES)},
 }
 _MARKERS = "osD^vP"
 
 _POINTS_PER_CHARACTER = 6.4  # of the label font, at most
-_LABEL_GAP = 14.0  # points between the centres of two labels
+_LABEL_GAP = 14.0  # points between the centers of two labels
 _LABEL_DISTANCE = 16.0  # points from a label to its curve
 _AXIS, _BOTTOM, _TOP = 46.0, 40.0, 12.0  # points that the axes' own labels take
 
@@ -34,7 +34,7 @@ _AXIS, _BOTTOM, _TOP = 46.0, 40.0, 12.0  # points that the axes' own labels take
 class Curve:
     """Shares in percent over `x`; marks stand at the places `marked`.
 
-    `place` is that of the result in the report, which gives the colour.
+    `place` is that of the result in the report, which gives the color.
     """
 
     place: int
@@ -160,21 +160,21 @@ def _name(
     axes: Axes, curve: Curve, side: Literal["left", "right"], height: float, rise: float
 ) -> None:
     """Write a curve's name beside its end, `rise` points above it, with a line between them."""
-    colour = _SERIES[curve.place % len(_SERIES)]
+    color = _SERIES[curve.place % len(_SERIES)]
     away, end = (-1, curve.x[0]) if side == "left" else (1, curve.x[-1])
     axes.annotate(
         curve.name,
         xy=(end, height),
         xytext=(away * _LABEL_DISTANCE, rise),
         textcoords="offset points",
-        color=colour,
+        color=color,
         ha="right" if side == "left" else "left",
         va="center",
         parse_math=False,
         annotation_clip=False,
         arrowprops={
             "arrowstyle": "-",
-            "color": colour,
+            "color": color,
             "linewidth": 0.8,
             "shrinkA": 1,
             "shrinkB": 4,
@@ -192,8 +192,8 @@ def _inline(svg: str, description: str) -> Markup:
     opening, rest = body.split(">", 1)
     (box,) = re.findall(r'viewBox="[^"]*"', opening)
     rest = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", rest)
-    for colour, variable in _VARIABLES.items():
-        rest = rest.replace(colour, variable)
+    for color, variable in _VARIABLES.items():
+        rest = rest.replace(color, variable)
     return Markup('<svg {} role="img" aria-label="{}">').format(Markup(box), description) + Markup(
         rest
     )

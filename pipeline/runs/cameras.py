@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Cameras:
-    """What a gallery knows of its cameras, and how features are normalised by it.
+    """What a gallery knows of its cameras, and how features are normalized by it.
 
     `names` are those of its cameras, and `sums` what their features add up to.
     """
@@ -43,7 +43,7 @@ class Cameras:
         """
         if normalization_of(gallery):
             raise InputError(
-                f"{gallery.location} was made with --camera-normalize: its features are normalised"
+                f"{gallery.location} was made with --camera-normalize: its features are normalized"
                 " already; leave out the flag"
             )
         kept = read_camera_sums(gallery)
@@ -61,24 +61,24 @@ class Cameras:
 
     @classmethod
     def kept_with(cls, gallery: Gallery) -> "Cameras | None":
-        """As the features of a derived version were normalised; None if they were not."""
+        """As the features of a derived version were normalized; None if they were not."""
         settings, kept = normalization_of(gallery), read_camera_sums(gallery)
         if settings is None:
             return None
         if kept is None:
             raise InputError(
                 f"{gallery.location} lacks the statistics that version {gallery.version} was"
-                " normalised by; run its expand again"
+                " normalized by; run its expand again"
             )
         return cls(settings, *kept)
 
     def keep_with(self, gallery: Gallery) -> None:
-        """Keep them with a derived version, if it has none: by them queries are normalised too."""
+        """Keep them with a derived version, if it has none: by them queries are normalized too."""
         if read_camera_sums(gallery) is None:
             write_camera_sums(gallery, self.names, self.sums)
 
     def normalize(self, rows: FeatureRows, cameras: pa.ChunkedArray, what: str) -> FeatureRows:
-        """`rows` `[N, D]`, of `cameras` by name `[N]`, normalised; `what` they are, for the log."""
+        """`rows` `[N, D]`, of `cameras` by name `[N]`, normalized; `what` they are, for the log."""
         numbers = camera_numbers(cameras, self.names)
         others = int((~self.settings.own_statistics(self.sums)[numbers]).sum())
         if others:
@@ -95,7 +95,7 @@ class Cameras:
 
 
 def normalization_of(gallery: Gallery) -> CameraNormalization | None:
-    """How the features of a derived gallery were normalised by camera; None if they were not."""
+    """How the features of a derived gallery were normalized by camera; None if they were not."""
     held = derivation(gallery)
     if held is None or "camera_normalize" not in held.parameters:
         return None

@@ -206,7 +206,7 @@ def _entries(
         for q in chosen
     ]
     junk = [own | (identity == -1) for own in owns]
-    # Enough neighbours that the wanted rows are left when junk is taken out.
+    # Enough neighbors that the wanted rows are left when junk is taken out.
     k = SHOWN_ROWS + max(int(each.sum()) for each in junk)
     found = search(ranking.queries.take(chosen), ranking.gallery, k, tiling=tiling)
     entries = []

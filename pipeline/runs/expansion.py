@@ -41,12 +41,12 @@ class Rounds:
 
     @property
     def needed(self) -> int:
-        """Neighbours of a row that the expansion needs."""
+        """Neighbors of a row that the expansion needs."""
         return self.settings.k - 1
 
     @property
     def kept(self) -> int:
-        """Neighbours that graphs hold: a row that loses no more than the rest is not searched
+        """Neighbors that graphs hold: a row that loses no more than the rest is not searched
         again.
         """
         return self.needed + max(3, self.needed // 2)

@@ -16,14 +16,14 @@ from pipeline.archive.listing.reading import read_image
 from pipeline.archive.listing.source import Listing, list_source
 from pipeline.core.evaluation.metrics import summarize
 from pipeline.core.evaluation.ranking import has_match, rank_counts
-from pipeline.core.vectors import normalize
+from pipeline.core.vectors import unit_vectors
 from pipeline.errors import InputError
 from pipeline.model.backends.torch_network import torch_threads
 from pipeline.model.copies import int8
 from pipeline.model.copies.export import DEVIATION, SUFFIXES, Target, deviation, export
 from pipeline.model.copies.probe import crops_per_second
 from pipeline.model.extractor import Extractor
-from pipeline.model.input.preprocessing import empty_batch, fill, normalise
+from pipeline.model.input.preprocessing import empty_batch, fill, standardize
 from pipeline.model.kinds import network_kind
 from pipeline.model.networks import NetworkFile, default_recipe, open_network
 from pipeline.model.recipe import Recipe
@@ -78,7 +78,7 @@ def write_copy(
     """
     out = _checked(flags)
     sample = _sample(flags)
-    sides = _labelled(flags)
+    sides = _labeled(flags)
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         made = Path(folder, out.name)
         if flags.quantize:
@@ -171,7 +171,7 @@ def _crops(listing: Listing, *, strict: bool = False) -> Iterator[NDArray[np.uin
                 raise InputError(f"{listing.root}/{path}: {error.detail}") from error
 
 
-def _labelled(flags: ExportSettings) -> tuple[Listing, Listing] | None:
+def _labeled(flags: ExportSettings) -> tuple[Listing, Listing] | None:
     """Queries and gallery to evaluate on, none of whose images were sampled."""
     if flags.query is None or flags.gallery is None:
         return None
@@ -210,7 +210,7 @@ def _batches(sample: Crops, recipe: Recipe) -> Iterator[NDArray[np.float32]]:
     """Crop by crop: the calibration takes batches of one size only."""
     for crop in sample:
         pixels = fill(empty_batch(1, (recipe.height, recipe.width)), [crop], recipe)
-        yield normalise(pixels, recipe).numpy()
+        yield standardize(pixels, recipe).numpy()
 
 
 def _speed(file: NetworkFile, size: tuple[int, int], run: dict[str, Any]) -> float:
@@ -223,7 +223,9 @@ def _accuracy(extractor: Extractor, query: Listing, gallery: Listing) -> dict[st
     labels = labels_of([query.images, gallery.images])
     if not has_match(*labels).any():
         raise InputError("--query and --gallery: no query has a match by another camera")
-    features = [normalize(extractor(list(_crops(each, strict=True)))) for each in (query, gallery)]
+    features = [
+        unit_vectors(extractor(list(_crops(each, strict=True)))) for each in (query, gallery)
+    ]
     counts = rank_counts(features[0], labels[0], features[1], labels[1])
     summary = summarize(counts, len(features[1]))
     return {"mAP": summary.mean_ap, "rank-1": float(summary.cmc[0])}

@@ -1,4 +1,4 @@
-"""What the rankings of one evaluation share: mapped features, and the graphs of neighbours."""
+"""What the rankings of one evaluation share: mapped features, and the graphs of neighbors."""
 
 import logging
 import time

@@ -91,7 +91,7 @@ def read_queries(given: Sequence[str], extractor: Extractor) -> Queries:
         faults += [NotSearched(batch[row][0], "bad-feature", why) for row, why in wrong.items()]
         kept = [row for row in range(len(batch)) if row not in wrong]
         good += [batch[row][0] for row in kept]
-        parts.append(features.normalize(raw[kept]))
+        parts.append(features.unit_vectors(raw[kept]))
     return Queries(tuple(good), np.concatenate(parts), tuple(faults))
 
 

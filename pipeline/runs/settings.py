@@ -45,7 +45,7 @@ class RecipeSettings:
     fusion: Literal["unit", "raw"] | None = None
     """Mean of the views' unit vectors, or of raw features (default: unit)."""
     five_crops: bool | None = None
-    """Take each view as five windows: corners and centre of a picture an eighth larger."""
+    """Take each view as five windows: corners and center of a picture an eighth larger."""
 
 
 @dataclass(frozen=True)
@@ -152,16 +152,16 @@ class ExpansionSettings:
     aqe: tuple[Literal["query", "database", "joint"], ...] = ()
     """Also rank with query expansion in this mode; give it again for another mode."""
     k: int | None = None
-    """Neighbours of the expansion, the row itself included (default: 10)."""
+    """Neighbors of the expansion, the row itself included (default: 10)."""
     alpha: float | None = None
-    """Power of the similarity that weighs a neighbour; 0 for a plain mean (default: 3)."""
+    """Power of the similarity that weighs a neighbor; 0 for a plain mean (default: 3)."""
     times: int | None = None
     """Rounds of expansion (default: 1)."""
 
 
 @dataclass(frozen=True)
 class CameraSettings:
-    """Camera-aware normalisation; what is left out has the default of
+    """Camera-aware normalization; what is left out has the default of
     `pipeline.core.cameras.normalization`."""
 
     camera_normalize: tuple[Literal["mean", "zscore"], ...] = ()
@@ -180,7 +180,7 @@ class RerankingSettings:
     rerank: bool = False
     """Also rank by k-reciprocal distance."""
     k1: int | None = None
-    """Neighbours of the re-ranking (default: 20)."""
+    """Neighbors of the re-ranking (default: 20)."""
     k2: int | None = None
     """Rows that the re-ranking averages, the row itself included (default: 6)."""
     lam: float | None = None
@@ -202,7 +202,7 @@ class FoldSettings:
     gallery_block: int | None = None
     """Gallery rows of a tile: with the former, what bounds the memory (default: 4096)."""
     num_gpus: float = 0
-    """1 for a GPU of each worker, or of this process; 0.5 lets two share one. Neighbours are sought
+    """1 for a GPU of each worker, or of this process; 0.5 lets two share one. Neighbors are sought
     there, and the results are the same to the bit."""
     memory: float | None = None
     """GiB that the blocks in hand may take, in all workers together (default: 4)."""
@@ -246,9 +246,9 @@ class ExportSettings:
     sample_size: int = 128
     """Crops taken from the sample, evenly spread."""
     query: Location | None = None
-    """Labelled queries, to measure what 8-bit numbers cost; none of them in the sample."""
+    """Labeled queries, to measure what 8-bit numbers cost; none of them in the sample."""
     gallery: Location | None = None
-    """Labelled gallery to go with the queries."""
+    """Labeled gallery to go with the queries."""
     layout: str = "market1501"
     """How the names of queries and gallery tell identity and camera (see extract)."""
 

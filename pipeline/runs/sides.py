@@ -1,4 +1,4 @@
-"""Two galleries side by side: opened at a version, held against each other, labelled."""
+"""Two galleries side by side: opened at a version, held against each other, labeled."""
 
 import logging
 from collections.abc import Sequence

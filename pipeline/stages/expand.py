@@ -14,7 +14,7 @@ from pipeline.gallery.sidecars.graph import Graph
 from pipeline.stages.execution import Execution, Step
 
 GraphOf = Callable[[FeatureRows, int], Graph]
-"""Gives the graph of rows after that many rounds; it may hold more neighbours than needed."""
+"""Gives the graph of rows after that many rounds; it may hold more neighbors than needed."""
 
 Chunk = tuple[int, int, NDArray[np.float32]]
 
@@ -34,7 +34,7 @@ def expand_all(
     """Queries `[Q, D]` and gallery `[G, D]` after expansion; what the mode leaves comes back as is.
 
     Both are read scattered, so they should be in memory or mapped. Mode query searches; the others
-    take the neighbours from `graph_of(rows, round)`, the graph of the gallery or of the union.
+    take the neighbors from `graph_of(rows, round)`, the graph of the gallery or of the union.
     Every round writes its rows to a file below `scratch`, a folder that every worker sees, a chunk
     in each worker at a time; it is deleted once the next is written. Progress counts the rows of
     the finished chunks.

@@ -131,7 +131,7 @@ class UnitExtractor:
                     bad.append(_Bad(crop.place, "bad-feature", wrong[row]))
                 else:
                     facts[crop.place] = crop.facts
-                    vectors[crop.place] = features.normalize(raw[row : row + 1])[0]
+                    vectors[crop.place] = features.unit_vectors(raw[row : row + 1])[0]
         rows = self._rows(members, dict(sorted(facts.items())), vectors)
         return rows, _rejects(members, sorted(bad, key=lambda member: member.place))
 

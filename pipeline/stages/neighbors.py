@@ -1,6 +1,6 @@
 """The neighbor graph of a set: strips of tiles on and above the diagonal, a row block each.
 
-Strip i is row block i against itself and all later blocks. It completes block i, whose neighbours
+Strip i is row block i against itself and all later blocks. It completes block i, whose neighbors
 are written; what it finds for the later blocks is kept beside them for the strips to come.
 """
 
@@ -82,7 +82,7 @@ def _columns(strip: int, count: int, workers: int) -> list[range]:
 def _fold_strip(
     graph: Graph, rows: FeatureRows, tiling: Tiling, strip: int, columns: range
 ) -> tuple[TopK, NDArray[np.float32] | None]:
-    """Fold a strip's tiles in some columns; gives what is then known of its rows: their neighbours,
+    """Fold a strip's tiles in some columns; gives what is then known of its rows: their neighbors,
     and their least scores where the graph keeps them.
 
     What the column blocks have found is kept beside them.

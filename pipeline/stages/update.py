@@ -1,7 +1,7 @@
 """The neighbor graph of a set from that of an earlier one: the cost grows with what is new.
 
 Rows that are fresh (new, or with other features) meet all rows once, and each such pair feeds both.
-A row whose neighbours went has others behind them that no one kept: graphs hold a few neighbours
+A row whose neighbors went has others behind them that no one kept: graphs hold a few neighbors
 more than are needed, and only a row that has lost more than those is searched again.
 """
 
@@ -68,7 +68,7 @@ def update_graph(
 ) -> Graph:
     """The graph of `rows` `[N, D]`, made in `folder` from an `old` one of other rows.
 
-    The first `needed` neighbours of every row (all others, where those are fewer) are the same to
+    The first `needed` neighbors of every row (all others, where those are fewer) are the same to
     the bit as those of `build_graph`; of the rest, which `old` holds to spare, those that are still
     certain. Least scores are not kept: they would want all pairs anew. Blocks have `block` rows
     (default: as many as those of `old`): each worker holds one, and as many fresh rows. Progress
@@ -104,7 +104,7 @@ def _among_fresh(
     about: About,
     execution: Execution,
 ) -> list[TopK]:
-    """The neighbours of the fresh rows among themselves, chunk by chunk."""
+    """The neighbors of the fresh rows among themselves, chunk by chunk."""
     found: list[list[TopK]] = [[] for _ in chunks]
     pairs = [(a, b) for a in range(len(chunks)) for b in range(a, len(chunks))]
     shared = (rows, chunks, about.k, execution.worker_tiling)
@@ -139,7 +139,7 @@ def _meet_fresh(
 ) -> list[TopK]:
     """Fold the fresh rows with the others of some blocks; gives what the fresh rows find there.
 
-    What is certain of the others' neighbours is kept beside each block.
+    What is certain of the others' neighbors is kept beside each block.
     """
     k = graph.about.k
     found = [TopK.none(len(chunk), k) for chunk in chunks]
@@ -166,7 +166,7 @@ def _left(
     old: Graph, places: NDArray[np.int64], start: int, stop: int, k: int
 ) -> tuple[NDArray[np.int64], TopK, NDArray[np.bool_]]:
     """Of the old rows that stand from `start` to `stop` now: their positions, what is left of their
-    neighbours, and whether these were all other rows.
+    neighbors, and whether these were all other rows.
     """
     rows = np.flatnonzero((places >= start) & (places < stop))
     if len(rows) == 0:
@@ -213,7 +213,7 @@ def _with_rows(found: TopK, places: NDArray[np.int64], others: TopK) -> TopK:
 
 
 def _stacked(parts: list[TopK], k: int) -> TopK:
-    """The neighbours of all chunks, one after the other."""
+    """The neighbors of all chunks, one after the other."""
     ends = np.cumsum([0, *(len(part) for part in parts)])
     found = TopK.none(int(ends[-1]), k)
     for part, start, stop in zip(parts, ends, ends[1:], strict=False):

@@ -28,13 +28,13 @@ def refusal(data, **options):
     return caught.value.reason
 
 
-def png(width, height, depth, colour, rows, *extra):
+def png(width, height, depth, color, rows, *extra):
     def chunk(kind, body):
         return (
             struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
         )
 
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     picture = zlib.compress(b"".join(b"\0" + row for row in rows))
     chunks = [(b"IHDR", header), *extra, (b"IDAT", picture), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in chunks)

@@ -68,10 +68,10 @@ def test_negative_similarities_and_a_fractional_alpha_give_no_nan():
     rows = np.array([[1, 0], [-1, 0], [-0.6, 0.8]], np.float32)
     found = expanded(rows, rows, Expansion("database", 3, 0.5), self_offset=0)
     assert np.isfinite(found).all()
-    assert found[0].tolist() == [1, 0]  # nobody near: its neighbours weigh nothing
+    assert found[0].tolist() == [1, 0]  # nobody near: its neighbors weigh nothing
 
 
-def test_a_row_that_its_neighbours_cancel_stays():
+def test_a_row_that_its_neighbors_cancel_stays():
     rows = np.array([[0.6, 0.8], [-0.6, -0.8]], np.float32)
     found = expanded(rows, rows, Expansion("database", 2, 0.0), self_offset=0)
     assert found.tolist() == rows.tolist()

@@ -3,13 +3,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.vectors import faults, normalize, off_unit
+from pipeline.core.vectors import faults, off_unit, unit_vectors
 
 
 @given(st.integers(0, 20), st.integers(1, 600), st.sampled_from([1e-20, 1.0, 1e18]))
 def test_rows_come_out_at_length_one(n, d, scale):
     raw = (np.random.default_rng(n).standard_normal((n, d)) * scale).astype(np.float32)
-    unit = normalize(raw)
+    unit = unit_vectors(raw)
     assert unit.dtype == np.float32
     assert len(off_unit(unit)) == 0
     np.testing.assert_allclose(np.linalg.norm(unit.astype(np.float64), axis=1), 1, atol=1e-6)
@@ -17,12 +17,12 @@ def test_rows_come_out_at_length_one(n, d, scale):
 
 def test_a_row_does_not_depend_on_the_others():
     raw = np.random.default_rng(0).standard_normal((9, 300)).astype(np.float32)
-    assert normalize(raw)[4].tobytes() == normalize(raw[4:5])[0].tobytes()
+    assert unit_vectors(raw)[4].tobytes() == unit_vectors(raw[4:5])[0].tobytes()
 
 
 def test_the_callers_array_is_left_alone():
     raw = np.full((1, 4), 2.0, np.float32)
-    normalize(raw)
+    unit_vectors(raw)
     assert (raw == 2).all()
 
 
@@ -31,8 +31,8 @@ def test_rows_without_direction_are_refused(bad):
     raw = np.ones((3, 2), np.float32)
     raw[1] = bad
     assert list(faults(raw)) == [1]
-    with pytest.raises(ValueError, match="row 1 cannot be normalised"):
-        normalize(raw)
+    with pytest.raises(ValueError, match="row 1 cannot be normalized"):
+        unit_vectors(raw)
 
 
 def test_features_are_matrices():

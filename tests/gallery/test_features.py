@@ -30,7 +30,7 @@ def features_of(folder, groups, dtype="float32", dimension=8):
 
 
 def wanted(rows, dtype="float32"):
-    """The oracle: each row's feature as it was written, renormalised where it was rounded."""
+    """The oracle: each row's feature as it was written, renormalized where it was rounded."""
     exact = unit_vectors(rows)
     if dtype == "float32":
         return exact

@@ -26,7 +26,7 @@ def test_rows_in_row_id_order(gallery):
 
 
 def test_a_column_that_is_not_there(gallery):
-    for name in ("feature", "colour"):
+    for name in ("feature", "color"):
         with pytest.raises(InputError, match=f"no column '{name}'"):
             gallery.rows(["path", name])
 
@@ -68,7 +68,7 @@ def test_selecting(gallery):
 @pytest.mark.parametrize(
     ("where", "reason"),
     [
-        ("colour = 1", "does not work: No field named colour. Valid fields are row_id, path,"),
+        ("color = 1", "does not work: No field named color. Valid fields are row_id, path,"),
         ("camera =", "cannot be read to its end"),
         ("; drop table", "cannot be read to its end"),
         ("row_id", "logical boolean operation"),

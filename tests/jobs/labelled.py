@@ -11,7 +11,7 @@ from tests.core.strategies import unit_rows
 from tests.gallery.making import rejects_table
 
 
-def labelled_gallery(location, features, identity, camera, weights="0" * 64, **columns):
+def labeled_gallery(location, features, identity, camera, weights="0" * 64, **columns):
     """A gallery whose rows have these features and labels; other `columns` are lists of values."""
     recipe = Recipe(weights=weights)
     gallery = Gallery.create(
@@ -47,9 +47,9 @@ def people(count, rows, *, seed=0, dimension=24, spread=0.12, cameras=3):
     """Features in a cluster for each identity, the identities (some 0 and -1), and the cameras."""
     rng = np.random.default_rng(seed)
     identity = np.concatenate([np.arange(1, count + 1), rng.integers(-1, count + 1, rows - count)])
-    centres = unit_rows(count, dimension, seed=1)
+    centers = unit_rows(count, dimension, seed=1)
     strangers = unit_rows(rows, dimension, seed=seed + 2)
-    raw = np.where(identity[:, None] > 0, centres[identity - 1], strangers)
+    raw = np.where(identity[:, None] > 0, centers[identity - 1], strangers)
     raw = raw + rng.standard_normal(raw.shape) * spread
     features = raw / np.linalg.norm(raw, axis=1, keepdims=True)
     camera = [f"c{number}" for number in rng.integers(0, cameras, rows)]

@@ -35,7 +35,7 @@ def test_an_empty_folder(capsys, tmp_path, network):
     assert not (tmp_path / "gallery").exists()
 
 
-def png(width, height, depth=8, colour=2):
+def png(width, height, depth=8, color=2):
     """A PNG whose header promises what the file does not hold."""
 
     def chunk(kind, data):
@@ -43,7 +43,7 @@ def png(width, height, depth=8, colour=2):
             struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         )
 
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     pixels = zlib.compress(bytes(1000))
     return (
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")

@@ -7,7 +7,7 @@ import pytest
 from pipeline.core.evaluation.ranking import Labels
 from pipeline.gallery.table import Gallery
 from tests import oracles
-from tests.jobs.labelled import add_rows, labelled_gallery, people
+from tests.jobs.labeled import add_rows, labeled_gallery, people
 from tests.jobs.running import refused, result, run
 
 
@@ -15,7 +15,7 @@ from tests.jobs.running import refused, result, run
 def galleries(tmp_path_factory):
     folder = tmp_path_factory.mktemp("calibrate")
     for name, rows, seed in (("q", 60, 7), ("g", 240, 8)):
-        labelled_gallery(folder / name, *people(20, rows, seed=seed))
+        labeled_gallery(folder / name, *people(20, rows, seed=seed))
     return folder / "q", folder / "g"
 
 
@@ -103,7 +103,7 @@ def test_pairs_of_cameras(capsys, galleries):
 
 def test_rows_without_a_camera_are_in_no_pair_of_cameras(capsys, tmp_path):
     features, identity, camera = people(10, 120)
-    labelled_gallery(tmp_path / "g", features, identity, [*camera[:60], *[None] * 60])
+    labeled_gallery(tmp_path / "g", features, identity, [*camera[:60], *[None] * 60])
     told = result(
         capsys, "calibrate", "--gallery", tmp_path / "g", "--by-camera", "--far", 0.1, *FEW
     )
@@ -112,7 +112,7 @@ def test_rows_without_a_camera_are_in_no_pair_of_cameras(capsys, tmp_path):
 
 
 def test_few_false_matches_are_told_and_do_not_replace_many(capsys, tmp_path):
-    labelled_gallery(tmp_path / "g", *people(20, 240, seed=8))
+    labeled_gallery(tmp_path / "g", *people(20, 240, seed=8))
     flags = ("calibrate", "--gallery", tmp_path / "g", *FEW)
     weak = (*flags, "--far", 0.0001)
     status, out, err = run(capsys, *weak)
@@ -131,13 +131,13 @@ def test_few_false_matches_are_told_and_do_not_replace_many(capsys, tmp_path):
 
 def test_few_positive_pairs_are_told(capsys, tmp_path):
     features, identity, camera = people(3, 12)
-    labelled_gallery(tmp_path / "g", features, identity, camera)
+    labeled_gallery(tmp_path / "g", features, identity, camera)
     _, _, err = run(capsys, "calibrate", "--gallery", tmp_path / "g", "--rule", "percentile", *FEW)
     assert "stands on few positive pairs" in err
 
 
 def test_a_later_version_keeps_the_threshold_until_it_has_its_own(capsys, tmp_path):
-    gallery = labelled_gallery(tmp_path / "g", *people(10, 100))
+    gallery = labeled_gallery(tmp_path / "g", *people(10, 100))
     first = result(capsys, "calibrate", "--gallery", tmp_path / "g", "--far", 0.01, *FEW)
     add_rows(gallery, *people(10, 50, seed=3))
     linking = ("link", "--gallery", tmp_path / "g", "--out", tmp_path / "i.csv")
@@ -167,15 +167,15 @@ def test_wrong_arguments(capsys, galleries, flags, message):
 
 def test_rows_without_identities(capsys, tmp_path):
     features, _, camera = people(5, 20)
-    labelled_gallery(tmp_path / "g", features, [None] * 20, camera)
+    labeled_gallery(tmp_path / "g", features, [None] * 20, camera)
     line = refused(capsys, "calibrate", "--gallery", tmp_path / "g")
     assert "has no identity to calibrate by" in line
-    labelled_gallery(tmp_path / "h", features, range(1, 21), camera)
+    labeled_gallery(tmp_path / "h", features, range(1, 21), camera)
     line = refused(capsys, "calibrate", "--gallery", tmp_path / "h")
     assert "has 0 pairs of one identity from two cameras and 380 of two identities" in line
 
 
 def test_another_recipe_is_refused(capsys, galleries, tmp_path):
-    labelled_gallery(tmp_path / "q", *people(20, 60), weights="1" * 64)
+    labeled_gallery(tmp_path / "q", *people(20, 60), weights="1" * 64)
     line = refused(capsys, "calibrate", "--gallery", galleries[1], "--query", tmp_path / "q")
     assert "features of two recipes are never compared" in line

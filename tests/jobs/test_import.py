@@ -11,7 +11,7 @@ from pipeline.gallery.formats import features as interchange
 from pipeline.gallery.formats import mat_files
 from pipeline.gallery.table import Gallery
 from tests import oracles
-from tests.jobs.labelled import labelled_gallery, people
+from tests.jobs.labeled import labeled_gallery, people
 from tests.jobs.running import refused, result, run
 
 MADE = ("--made-by", "layumi ft_ResNet50")
@@ -92,7 +92,7 @@ def test_named_and_unknown_cameras_become_numbers(capsys, tmp_path):
     features, _, _ = people(3, 6)
     for name, cameras in (("q", ["hall", None]), ("g", ["door", "hall", None, None])):
         rows = features[: len(cameras)]
-        labelled_gallery(tmp_path / name, rows, [1, None, 2, 3][: len(cameras)], cameras)
+        labeled_gallery(tmp_path / name, rows, [1, None, 2, 3][: len(cameras)], cameras)
     flags = ("--query", tmp_path / "q", "--gallery", tmp_path / "g", "--out", tmp_path / "out")
     result(capsys, "export", *flags, "--format", "mat")
     found = scipy.io.loadmat(tmp_path / "out" / "pytorch_result.mat")
@@ -109,7 +109,7 @@ def features_of(place):
 @pytest.fixture
 def gallery(tmp_path):
     features, identity, camera = people(10, 60)
-    labelled_gallery(tmp_path / "g", features, identity, camera, frame=range(60))
+    labeled_gallery(tmp_path / "g", features, identity, camera, frame=range(60))
     return tmp_path / "g"
 
 
@@ -155,7 +155,7 @@ def test_fastreid_files_come_back_with_labels_from_their_names(capsys, tmp_path)
 def test_one_base_name_in_two_folders_is_refused(capsys, tmp_path):
     features, identity, camera = people(2, 2)
     paths = ["a/0001.jpg", "b/0001.png"]
-    labelled_gallery(tmp_path / "g", features, identity, camera, path=paths)
+    labeled_gallery(tmp_path / "g", features, identity, camera, path=paths)
     line = refused(
         capsys, "export", "--gallery", tmp_path / "g", "--out", tmp_path / "o", "--format",
         "fast-reid",

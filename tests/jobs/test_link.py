@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.gallery.table import Gallery
 from tests import oracles
-from tests.jobs.labelled import labelled_gallery, people
+from tests.jobs.labeled import labeled_gallery, people
 from tests.jobs.running import refused, result, run
 
 
@@ -18,7 +18,7 @@ def gallery(tmp_path_factory):
     features, identity, camera = people(20, 200)
     frame = np.random.default_rng(1).integers(0, 40, 200).tolist()
     place = tmp_path_factory.mktemp("link") / "g"
-    labelled_gallery(place, features, identity, camera, frame=frame)
+    labeled_gallery(place, features, identity, camera, frame=frame)
     return place
 
 
@@ -83,10 +83,10 @@ def test_an_interrupted_graph_is_taken_up(capsys, gallery, tmp_path):
     assert first.equals(second)
 
 
-def test_unlabelled_rows_are_linked_without_figures(capsys, tmp_path):
+def test_unlabeled_rows_are_linked_without_figures(capsys, tmp_path):
     features, _, _ = people(5, 30)
     when = [datetime(2026, 1, 1, tzinfo=UTC)] * 30  # a date alone is no moment
-    labelled_gallery(
+    labeled_gallery(
         tmp_path / "g", features, [None] * 30, [None] * 15 + ["c1"] * 15, captured_at=when
     )
     flags = ("--gallery", tmp_path / "g", "--out", tmp_path / "i.csv", "--threshold", 0.5)
@@ -97,7 +97,7 @@ def test_unlabelled_rows_are_linked_without_figures(capsys, tmp_path):
 
 
 def test_the_calibrated_threshold_is_used(capsys, tmp_path):
-    labelled_gallery(tmp_path / "g", *people(10, 100))
+    labeled_gallery(tmp_path / "g", *people(10, 100))
     calibrated = result(capsys, "calibrate", "--gallery", tmp_path / "g", "--far", 0.01)
     told = result(capsys, "link", "--gallery", tmp_path / "g", "--out", tmp_path / "i.csv")
     assert told["threshold"] == calibrated["threshold"]
@@ -126,6 +126,6 @@ def test_wrong_arguments(capsys, gallery, tmp_path, flags, message):
 
 def test_a_single_row_has_no_link(capsys, tmp_path):
     features, _, _ = people(2, 2)
-    labelled_gallery(tmp_path / "g", features, [1, -1], ["c1", "c2"])
+    labeled_gallery(tmp_path / "g", features, [1, -1], ["c1", "c2"])
     flags = ("--gallery", tmp_path / "g", "--out", tmp_path / "i.csv", "--threshold", 0.5)
     assert "has 1 rows in version 1, junk left out" in refused(capsys, "link", *flags)

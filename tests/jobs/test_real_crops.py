@@ -57,7 +57,7 @@ def test_figures_are_those_of_the_reference(capsys, made, pedestrians, tmp_path)
     assert expanded["mAP"] > baseline["mAP"] + 0.02
 
 
-def test_normalised_by_camera_figures_are_those_of_the_naive_loops(
+def test_normalized_by_camera_figures_are_those_of_the_naive_loops(
     capsys, made, pedestrians, tmp_path
 ):
     places = extracted(capsys, made, pedestrians)

@@ -6,7 +6,7 @@ from PIL import Image
 
 from pipeline.gallery.sidecars.calibrations import write_calibration
 from pipeline.gallery.table import Gallery
-from tests.jobs.labelled import labelled_gallery, people
+from tests.jobs.labeled import labeled_gallery, people
 from tests.jobs.running import SIZE, refused, result, run
 from tests.stages.making import Tiny, save_crop, save_network, save_source
 
@@ -211,6 +211,6 @@ def test_another_network_is_refused_by_name(capsys, made, command, tmp_path):
 
 
 def test_a_gallery_of_another_networks_features(capsys, made, command, tmp_path):
-    labelled_gallery(tmp_path / "g", *people(3, 9))
+    labeled_gallery(tmp_path / "g", *people(3, 9))
     flags = ("--gallery", tmp_path / "g", *command[2:])
     assert "000000000000... there" in refused(capsys, "search", image(made, 0), *flags)

@@ -37,17 +37,17 @@ def prepared(
 
 
 class Pooled(torch.nn.Module):
-    """Images `[B, 3, H, W]` of any size to `[B, 8]`: a convolution, normalised, and its mean."""
+    """Images `[B, 3, H, W]` of any size to `[B, 8]`: a convolution, normalized, and its mean."""
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.convolution = torch.nn.Conv2d(3, 8, 3)
-            self.normalisation = torch.nn.BatchNorm2d(8)
+            self.normalization = torch.nn.BatchNorm2d(8)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.normalisation(self.convolution(images)).relu().mean((2, 3))
+        return self.normalization(self.convolution(images)).relu().mean((2, 3))
 
 
 class Flat(torch.nn.Module):

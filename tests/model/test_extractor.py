@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.core.vectors import faults, normalize
+from pipeline.core.vectors import faults, unit_vectors
 from pipeline.errors import InputError
 from pipeline.model.extractor import Extractor
-from pipeline.model.input.preprocessing import normalise
+from pipeline.model.input.preprocessing import standardize
 from pipeline.model.networks import NetworkFile, default_recipe
 from pipeline.model.recipe import Recipe
 from tests.model.making import Pooled, crops, prepared, real_crops, save_ir, save_onnx, save_script
@@ -43,7 +43,10 @@ def pooled() -> Callable[[Sequence[NDArray[np.uint8]], Recipe, tuple[int, int]],
     ) -> NDArray:
         with torch.inference_mode():
             return np.concatenate(
-                [module(normalise(prepared([i], recipe, size, 1), recipe)).numpy() for i in images]
+                [
+                    module(standardize(prepared([i], recipe, size, 1), recipe)).numpy()
+                    for i in images
+                ]
             )
 
     return features
@@ -62,7 +65,7 @@ def test_one_view_is_the_network_on_the_prepared_crop(script: Path, pooled: Call
     expected = pooled(images, raw.recipe, (32, 16))
     np.testing.assert_allclose(features, expected, rtol=1e-5, atol=1e-6)
     unit = extractor(script, SMALL, batch_size=4)
-    np.testing.assert_allclose(unit(images), normalize(expected), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(unit(images), unit_vectors(expected), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("fusion", ["unit", "raw"])
@@ -76,7 +79,7 @@ def test_views_are_each_made_from_the_original(script: Path, pooled: Callable, f
             # Mirroring the crop before a symmetric resize may move a rounded level by one.
             turned = [np.ascontiguousarray(image[:, ::side]) for image in images]
             raw = pooled(turned, made.recipe, size)
-            views.append(normalize(raw) if fusion == "unit" else raw)
+            views.append(unit_vectors(raw) if fusion == "unit" else raw)
     np.testing.assert_allclose(made(images), np.mean(views, axis=0), rtol=2e-3, atol=2e-3)
 
 
@@ -105,7 +108,7 @@ def test_five_crops_are_windows_of_a_larger_picture(
 
 
 def test_flip_of_a_symmetric_crop_changes_nothing(tmp_path: Path) -> None:
-    # fast-reid's flipped view is normalised twice; then it differs even where the crop does not.
+    # fast-reid's flipped view is normalized twice; then it differs even where the crop does not.
     path = save_onnx(tmp_path / "n.onnx")
     half = np.random.default_rng(0).integers(0, 256, (32, 8, 3), dtype=np.uint8)
     image = np.concatenate([half, half[:, ::-1]], axis=1)
@@ -176,7 +179,7 @@ def test_a_second_extractor_gives_the_same_bits(
     assert faults(every) == {}
 
 
-def labelled(folder: Path) -> tuple[list[NDArray[np.uint8]], NDArray[np.int64], NDArray[np.int64]]:
+def labeled(folder: Path) -> tuple[list[NDArray[np.uint8]], NDArray[np.int64], NDArray[np.int64]]:
     """The crops of a Market-1501 folder with their identities and cameras."""
     paths = sorted(folder.glob("*.jpg"))
     images = [np.asarray(Image.open(path).convert("RGB")) for path in paths]
@@ -204,9 +207,9 @@ def test_accuracy_is_near_the_reference(
 ) -> None:
     # Figures computed outside this project with another bicubic, which moves a point or two.
     made = extractor(request.getfixturevalue(name), fields, threads=2)
-    images, identities, cameras = labelled(pedestrians / "query")
-    gallery, gallery_identities, gallery_cameras = labelled(pedestrians / "bounding_box_test")
-    scores = normalize(made(images)) @ normalize(made(gallery)).T
+    images, identities, cameras = labeled(pedestrians / "query")
+    gallery, gallery_identities, gallery_cameras = labeled(pedestrians / "bounding_box_test")
+    scores = unit_vectors(made(images)) @ unit_vectors(made(gallery)).T
     first, precision = [], []
     for row, identity, camera in zip(scores, identities, cameras, strict=True):
         kept = (gallery_identities != identity) | (gallery_cameras != camera)

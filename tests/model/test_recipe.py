@@ -159,7 +159,7 @@ def test_fields_from_toml(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("colour = 3", "unknown recipe field colour; known are height, width, channels"),
+        ("color = 3", "unknown recipe field color; known are height, width, channels"),
         (f'weights = "{"0" * 64}"', "unknown recipe field weights"),
         ("height = ", "this is not TOML"),
         ("height = 0", "recipe: height must be"),

@@ -60,7 +60,7 @@ def resnet50(prefix: str, *, ibn: bool = False) -> State:
 
 
 def normed(state: State, name: str, x: torch.Tensor) -> torch.Tensor:
-    """Normalised by batch or instance, or half and half: as the weights of that name tell."""
+    """Normalized by batch or instance, or half and half: as the weights of that name tell."""
     if f"{name}.IN.weight" in state:
         half = x.shape[1] // 2
         parts = normed(state, f"{name}.IN", x[:, :half]), normed(state, f"{name}.BN", x[:, half:])
@@ -117,7 +117,7 @@ def conv_norm(name: str, outside: int, inside: int) -> State:
 
 
 def osnet_blocks(ain: bool) -> Iterator[tuple[str, int, int, bool]]:
-    """Name, stage and place of each block, and whether it normalises by instance."""
+    """Name, stage and place of each block, and whether it normalizes by instance."""
     instance = {"conv2.0", "conv2.1", "conv3.1", "conv4.0"} if ain else set()
     for stage in (2, 3, 4):
         for place in (0, 1):
@@ -201,9 +201,9 @@ def osnet_feature(state: State, x: torch.Tensor, *, ain: bool = False) -> torch.
 
 
 def osnet_of_onnx(path: str) -> State:
-    """torchreid's state of an OSNet that was exported with its normalisations folded in.
+    """torchreid's state of an OSNet that was exported with its normalizations folded in.
 
-    A folded convolution becomes one without bias and a normalisation that adds the bias alone.
+    A folded convolution becomes one without bias and a normalization that adds the bias alone.
     """
     model = onnx.load(path)
     stored = {each.name: each for each in model.graph.initializer}

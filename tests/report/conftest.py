@@ -170,7 +170,7 @@ def hostile(report: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def picture() -> Callable[[int], np.ndarray]:
-    """A small picture of one colour, uint8 `[64, 32, 3]`."""
+    """A small picture of one color, uint8 `[64, 32, 3]`."""
     return lambda tone: np.full((64, 32, 3), tone, np.uint8)
 
 

@@ -41,14 +41,14 @@ def _labels(svg: str) -> list[str]:
     return re.findall(r"<text[^>]*>([^<]*)</text>", svg)
 
 
-def test_each_curve_is_labelled_with_its_rank_1(report: dict[str, Any]) -> None:
+def test_each_curve_is_labeled_with_its_rank_1(report: dict[str, Any]) -> None:
     labels = _labels(_svg(report))
     assert {"baseline 50.0", "aqe query 56.2", "aqe joint 46.9"} <= set(labels)
     assert [label for label in labels if label.isdigit()] == ["1", "2", "5", "10"]
     assert next(label for label in labels if label.endswith("%")) == "40 %"
 
 
-def test_colours_are_the_pages_own(report: dict[str, Any]) -> None:
+def test_colors_are_the_pages_own(report: dict[str, Any]) -> None:
     svg = _svg(report)
     for variable in ("--muted", "--rule", "--series-0", "--series-1", "--series-2"):
         assert f"var({variable})" in svg

@@ -64,7 +64,7 @@ def test_re_ranked_lists_are_transductive(report: dict[str, Any]) -> None:
     [
         ("map", "non-interpolated"),
         ("trapezoid", "trapezoid rule"),
-        ("cmc", "Cumulative matching characteristic"),
+        ("cmc", "Cumulative matching characteriztic"),
         ("minp", "inverse negative penalty"),
         ("valid", "left out of every mean"),
         ("junk", "identity −1"),  # noqa: RUF001
@@ -136,7 +136,7 @@ def test_one_path_in_query_and_gallery_keeps_two_pictures(
     assert sources == [other, thumbnails.gallery["c2/a.jpg"], thumbnails.gallery["c2/b.jpg"]]
 
 
-def test_matches_and_misses_differ_by_more_than_colour(
+def test_matches_and_misses_differ_by_more_than_color(
     report: dict[str, Any], thumbnails: Thumbnails
 ) -> None:
     page = render(report, thumbnails)

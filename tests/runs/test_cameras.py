@@ -45,7 +45,7 @@ def read(folder):
 
 
 @pytest.mark.parametrize("mode", ["mean", "zscore"])
-def test_expand_takes_normalised_features(capsys, tmp_path, parent, mode):
+def test_expand_takes_normalized_features(capsys, tmp_path, parent, mode):
     flags = ("-k", 4, "--camera-normalize", mode, "--camera-rows", 2)
     told = result(capsys, *command(tmp_path, *flags))
     assert told["parameters"] == {
@@ -151,7 +151,7 @@ def figures(told, name):
     return {key: found[key] for key in FIGURES}
 
 
-def test_evaluate_ranks_normalised_features_beside_the_plain_ones(capsys, sides, tmp_path):
+def test_evaluate_ranks_normalized_features_beside_the_plain_ones(capsys, sides, tmp_path):
     query, gallery = sides
     flags = ("--aqe", "database", "--k", 4, "--camera-normalize", "mean", "--camera-rows", 5)
     told = evaluated(capsys, query, gallery, tmp_path, *flags, "--camera-normalize", "zscore")
@@ -182,7 +182,7 @@ def test_evaluate_ranks_normalised_features_beside_the_plain_ones(capsys, sides,
     assert read_camera_sums(theirs)[0] == ["1", "2", "3"]
 
 
-def test_queries_follow_a_gallery_that_was_normalised(capsys, sides, tmp_path):
+def test_queries_follow_a_gallery_that_was_normalized(capsys, sides, tmp_path):
     query, gallery = sides
     made = tmp_path / "made"
     flags = ("--camera-normalize", "zscore", "--camera-rows", 5)
@@ -194,7 +194,7 @@ def test_queries_follow_a_gallery_that_was_normalised(capsys, sides, tmp_path):
     assert figures(found, "baseline") == figures(wanted, "camera zscore + aqe database")
     assert figures(found, "baseline") != figures(wanted, "aqe database")
     arguments = ("evaluate", "--query", query, "--gallery", made, "--out", tmp_path / "3")
-    assert "normalised already" in refused(capsys, *arguments, "--camera-normalize", "mean")
+    assert "normalized already" in refused(capsys, *arguments, "--camera-normalize", "mean")
     for kept in (made / "_cameras").iterdir():
         kept.unlink()
     assert "run its expand again" in refused(capsys, *arguments)

@@ -19,7 +19,7 @@ LABELS = [Labels(RNG.integers(-1, 6, n), RNG.integers(0, 3, n)) for n in (12, 80
 RERANKING = Reranking(6, 3)
 
 
-@pytest.mark.parametrize("k", [4, 10])  # fewer and more neighbours than the re-ranking asks for
+@pytest.mark.parametrize("k", [4, 10])  # fewer and more neighbors than the re-ranking asks for
 def test_joint_expansion_and_re_ranking_share_one_graph(tmp_path, k):
     joint = Expansion("joint", k)
     sides = ArrayRows(QUERIES), ArrayRows(GALLERY)

@@ -44,7 +44,7 @@ def test_ray_gives_the_bits_of_the_plain_loop(cluster, parts_of_seven):
 
 
 @pytest.mark.ray
-def test_a_stage_reads_normalised_rows_as_any_others(cluster):
+def test_a_stage_reads_normalized_rows_as_any_others(cluster):
     labels = Labels(np.arange(90) % 9, CAMERA)
     sums = camera_sums(ROWS, CAMERA, 3)
     made = normalize_cameras(ROWS, CAMERA, sums, CameraNormalization())

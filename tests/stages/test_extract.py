@@ -32,7 +32,7 @@ def test_every_image_becomes_a_row_of_unit_length(tmp_path):
     assert rows["height"].to_pylist() == heights
 
 
-def test_bits_do_not_depend_on_units_or_neighbours(tmp_path):
+def test_bits_do_not_depend_on_units_or_neighbors(tmp_path):
     source = save_source(tmp_path / "source", 23)
     features = []
     for size in (1, 7, 64):

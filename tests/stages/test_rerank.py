@@ -55,6 +55,6 @@ def test_any_workers_give_the_bits_of_the_whole(cluster, workers):
         assert getattr(found, name).tobytes() == getattr(whole, name).tobytes()
 
 
-def test_too_few_neighbours_are_told():
-    with pytest.raises(ValueError, match="need 6 neighbours"):
+def test_too_few_neighbors_are_told():
+    with pytest.raises(ValueError, match="need 6 neighbors"):
         counted(Reranking(6, 3), k=5)

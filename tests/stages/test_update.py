@@ -45,7 +45,7 @@ def updated(folder, old, rows, **options):
 
 
 def assert_anew(graph, rows):
-    """The neighbours that are needed are those of a new graph, to the bit."""
+    """The neighbors that are needed are those of a new graph, to the bit."""
     expected = neighbors(features_of(rows), NEEDED)
     found = graph.read(0, len(rows), NEEDED)
     assert found.rows.tolist() == expected.rows.tolist()
@@ -114,7 +114,7 @@ def test_what_is_left_to_spare_is_not_searched_again(tmp_path, monkeypatch):
     fewer = {id_: row for id_, row in rows.items() if id_ not in (4, 50)}
     assert_anew(updated(tmp_path / "1", old, fewer), fewer)
     assert not searched
-    # Three of one row's neighbours are more than its spare ones.
+    # Three of one row's neighbors are more than its spare ones.
     gone = 2 * old.read(0, 1).rows[0, :3]
     fewer = {id_: row for id_, row in rows.items() if id_ not in gone}
     assert_anew(updated(tmp_path / "2", old, fewer), fewer)

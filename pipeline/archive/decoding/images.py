@@ -1,4 +1,4 @@
-"""Decode image files to RGB, strictly: a picture that is damaged is refused, never half grey."""
+"""Decode image files to RGB, strictly: a picture that is damaged is refused, never half gray."""
 
 import io
 import re
@@ -42,10 +42,10 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 
     Returns a new contiguous uint8 array `[H, W, 3]`, the EXIF orientation applied. JPEG, PNG, GIF,
     WebP, BMP, TIFF and PPM are read, by content and not by name; of several frames the first. JPEG
-    pixels equal Pillow's to the bit. Grey becomes three equal channels; of 16 bits the high 8 are
+    pixels equal Pillow's to the bit. Gray becomes three equal channels; of 16 bits the high 8 are
     kept (65,535 becomes 255); CMYK is R = C K / 255 of the inverted inks, which is how a JPEG with
     an Adobe marker stores them and one without does not; transparent parts are laid over black.
-    Colour profiles are not applied.
+    Color profiles are not applied.
 
     Raises DecodeError, also for a picture of more than `max_pixels`, which is told from its header
     before any pixel is decoded. Safe to call from several threads at once.
@@ -113,8 +113,8 @@ def _rgb(image: ImageFile.ImageFile) -> np.ndarray:
     """The picture's pixels as RGB `[H, W, 3]`, whatever its mode."""
     mode = image.mode
     if mode.startswith("I;16") or (mode == "I" and image.format == "PPM"):
-        grey = (np.asarray(image) >> 8).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
+        gray = (np.asarray(image) >> 8).astype(np.uint8)
+        return np.repeat(gray[..., None], 3, axis=2)
     if mode in ("I", "F", "LAB"):
         raise DecodeError("unsupported", f"pixels of kind {mode} have no stated range of RGB")
     if image.has_transparency_data:

@@ -83,21 +83,21 @@ def rgb_from_inks(inverted: np.ndarray) -> np.ndarray:
     return darken(inverted[..., :3], inverted[..., 3:])
 
 
-def darken(colours: np.ndarray, factor: np.ndarray) -> np.ndarray:
-    """uint8 `colours` times uint8 `factor` over 255, rounded."""
-    return ((colours.astype(np.uint16) * factor + 127) // 255).astype(np.uint8)
+def darken(colors: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """uint8 `colors` times uint8 `factor` over 255, rounded."""
+    return ((colors.astype(np.uint16) * factor + 127) // 255).astype(np.uint8)
 
 
-def _decode_strictly(data: bytes, colours: str) -> np.ndarray:
+def _decode_strictly(data: bytes, colors: str) -> np.ndarray:
     try:
-        return simplejpeg.decode_jpeg(data, colours)
+        return simplejpeg.decode_jpeg(data, colors)
     except ValueError as error:
         told = str(error)
         if told.startswith("Premature end"):
             raise DecodeError("truncated", told) from error
         if told.startswith("Corrupt JPEG data"):
             if _only_padding(data, told):
-                return simplejpeg.decode_jpeg(data, colours, strict=False)
+                return simplejpeg.decode_jpeg(data, colors, strict=False)
             raise DecodeError("corrupt", told) from error
         raise UnusualJpegError(told) from error
 

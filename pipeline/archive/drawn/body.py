@@ -9,7 +9,7 @@ import numpy as np
 from PIL import ImageDraw
 
 from pipeline.archive.drawn.cameras import Camera
-from pipeline.archive.drawn.palette import Colour, Floats
+from pipeline.archive.drawn.palette import Color, Floats
 from pipeline.archive.drawn.people import COLUMNS, Person
 
 _EDGES = [2 * math.pi * (column - 0.5) / COLUMNS for column in range(COLUMNS + 1)]
@@ -28,7 +28,7 @@ class Pose:
 @dataclass(frozen=True)
 class _Part:
     points: Floats  # [R, COLUMNS + 1, 3] across, up, ahead
-    colours: Floats  # [R - 1, COLUMNS, 3]
+    colors: Floats  # [R - 1, COLUMNS, 3]
 
 
 def paint(
@@ -45,7 +45,7 @@ def paint(
         (x - 0.2 * scale, y - 0.03 * scale, x + 0.2 * scale, y + 0.04 * scale), fill=(74, 72, 72)
     )
     parts = _figure(person, pose)
-    colours = np.concatenate([part.colours for part in parts])
+    colors = np.concatenate([part.colors for part in parts])
     turn, tilt = _rotation(pose.facing, 0, 2), _rotation(-camera.tilt, 1, 2)
     points = np.concatenate([part.points for part in parts]) @ (turn @ tilt)
     ends = np.cumsum([len(part.points) for part in parts])
@@ -58,7 +58,7 @@ def paint(
     lit = normal @ np.array(camera.sun) / (np.sqrt((normal**2).sum(axis=1)) + 1e-9)
     light = camera.ambient + (1 - camera.ambient) * np.maximum(lit, 0)
     light *= 0.95 + 0.1 * rng.random(len(light))  # folds
-    shade = np.minimum(colours[seen] * light[:, None], 255).astype(np.uint8)
+    shade = np.minimum(colors[seen] * light[:, None], 255).astype(np.uint8)
     order = np.argsort(corners[..., 2].sum(axis=1), kind="stable")  # far to near
     size = scale * person.stature
     outlines = (corners[order, :, :2] * [size, -size] + [x, y]).reshape(-1, 8).tolist()
@@ -82,11 +82,11 @@ def _figure(person: Person, pose: Pose) -> list[_Part]:
         parts += [*_leg(person, pose, side, swing), _arm(person, side, -swing)]
     long_skirt = person.garment == "dress"
     if long_skirt or person.bottom == "skirt":
-        colour, end = (person.upper, 0.30) if long_skirt else (person.lower, 0.33)
+        color, end = (person.upper, 0.30) if long_skirt else (person.lower, 0.33)
         flare = 0.10 + 0.12 * pose.stride * abs(math.sin(pose.phase))
         joints = np.array([[0, 0.56, 0], [0, 0.46, 0], [0, end, 0]])
         radii = np.array([[0.1, 0.07], [0.118, 0.085], [0.125, flare]]) * person.build
-        parts.append(_part(joints, radii, np.array(colour), 5))
+        parts.append(_part(joints, radii, np.array(color), 5))
     elif person.garment == "coat":
         joints = np.array([[0, 0.52, 0], [0, 0.36, -0.01]])
         radii = np.array([[0.122, 0.09], [0.132, 0.105 + 0.05 * pose.stride]]) * person.build
@@ -129,9 +129,9 @@ def _torso_cloth(person: Person) -> Floats:
     if person.garment in ("shirt", "sweater"):  # trousers begin at the waist
         cloth[12:] = person.lower
     if person.bag == "backpack":
-        cloth[np.isin(column, (2, COLUMNS - 2)) & (row < 8)] = person.bag_colour
+        cloth[np.isin(column, (2, COLUMNS - 2)) & (row < 8)] = person.bag_color
     elif person.bag == "satchel":  # the strap runs from one shoulder to the other hip
-        cloth[abs((column + 4) % COLUMNS - 1 - row * 0.6) < 0.8] = person.bag_colour
+        cloth[abs((column + 4) % COLUMNS - 1 - row * 0.6) < 0.8] = person.bag_color
     return cloth
 
 
@@ -149,12 +149,12 @@ def _head(person: Person) -> Iterator[_Part]:
     face[(behind == 1) & (row == 4)] = np.multiply(person.skin, 0.45)  # eyes
     face[(behind == 0) & (row == 6)] = np.multiply(person.skin, 0.7)  # mouth
     if person.hat != "none":
-        face[row < 3] = person.hat_colour
+        face[row < 3] = person.hat_color
         radii[:4] *= 1.1
     yield _part(joints, radii, face, 9)
     if person.hat == "cap":
         brim = np.array([[0, 0.955, 0.055], [0, 0.945, 0.06]])
-        yield _part(brim, np.array([[0.03, 0.03], [0.045, 0.055]]), np.array(person.hat_colour), 2)
+        yield _part(brim, np.array([[0.03, 0.03], [0.045, 0.055]]), np.array(person.hat_color), 2)
     if person.hair_style in ("long", "tail"):
         wide = 0.054 if person.hair_style == "long" else 0.02
         joints = np.array([[0, 0.965, -0.025], [0, 0.89, -0.045], [0, 0.765, -0.075]])
@@ -170,8 +170,8 @@ def _leg(person: Person, pose: Pose, side: float, swing: float) -> Iterator[_Par
     width = np.array([0.062, 0.046, 0.034 if person.bottom != "trousers" else 0.042]) * person.build
     width[1:] *= 0.85 if person.bottom in ("skirt", "shorts") else 1
     bare = {"skirt": 1, "shorts": 3}.get(person.bottom, 6)
-    colours = _rows((bare, person.lower), (6 - bare, person.skin))
-    yield _part(np.array([(x, 0.5, 0), knee, ankle]), np.stack([width, width * 1.1], 1), colours, 7)
+    colors = _rows((bare, person.lower), (6 - bare, person.skin))
+    yield _part(np.array([(x, 0.5, 0), knee, ankle]), np.stack([width, width * 1.1], 1), colors, 7)
     y, z = ankle[1], ankle[2]
     foot = np.array([[x, y + 0.02, z], [x, y - 0.01, z + 0.02], [x, y - 0.035, z + 0.025]])
     yield _part(
@@ -186,13 +186,13 @@ def _arm(person: Person, side: float, swing: float) -> _Part:
     hand = (x * 1.08, elbow[1] - 0.185 * math.cos(bent), elbow[2] + 0.185 * math.sin(bent))
     width = np.array([0.012, 0.038, 0.034, 0.024]) * person.build
     sleeve = 3 if person.garment in ("shirt", "dress") else 5
-    colours = _rows((sleeve, person.upper), (6 - sleeve, person.skin))
+    colors = _rows((sleeve, person.upper), (6 - sleeve, person.skin))
     if person.pattern == "stripes":
-        colours[1:sleeve:2] = person.accent
+        colors[1:sleeve:2] = person.accent
     if person.pattern == "yoke":
-        colours[:2] = person.accent
+        colors[:2] = person.accent
     joints = np.array([(x * 0.8, 0.828, 0), (x, 0.795, 0), elbow, hand])
-    return _part(joints, np.stack([width, width], 1), colours, 7)
+    return _part(joints, np.stack([width, width], 1), colors, 7)
 
 
 def _bag(person: Person) -> Iterator[_Part]:
@@ -207,16 +207,16 @@ def _bag(person: Person) -> Iterator[_Part]:
     lip = np.array([0, 0.01, 0])
     joints = np.array([top + lip, top, bottom, bottom - lip])
     radii = np.array([radius * 0.5, radius, radius, radius * 0.6]) * person.build
-    yield _part(joints, radii, np.array(person.bag_colour), 4)
+    yield _part(joints, radii, np.array(person.bag_color), 4)
 
 
-def _part(joints: Floats, radii: Floats, colours: Floats, rings: int) -> _Part:
+def _part(joints: Floats, radii: Floats, colors: Floats, rings: int) -> _Part:
     """Interpolate joints `[J, 3]` and radii `[J, 2]` to rings, all of them horizontal."""
     between = _between(len(joints), rings)
     width = between @ radii
     points = np.repeat((between @ joints)[:, None], COLUMNS + 1, axis=1)
     points[..., ::2] += width[:, None] * _RING
-    return _Part(points, np.broadcast_to(colours, (rings - 1, COLUMNS, 3)))
+    return _Part(points, np.broadcast_to(colors, (rings - 1, COLUMNS, 3)))
 
 
 @cache
@@ -226,6 +226,6 @@ def _between(joints: int, rings: int) -> Floats:
     return np.maximum(0, 1 - abs(at[:, None] - np.arange(joints)))
 
 
-def _rows(*runs: tuple[int, Colour]) -> Floats:
-    """Colours `[R, 1, 3]` from runs of rows, top to bottom."""
-    return np.concatenate([np.broadcast_to(colour, (count, 1, 3)) for count, colour in runs])
+def _rows(*runs: tuple[int, Color]) -> Floats:
+    """Colors `[R, 1, 3]` from runs of rows, top to bottom."""
+    return np.concatenate([np.broadcast_to(color, (count, 1, 3)) for count, color in runs])

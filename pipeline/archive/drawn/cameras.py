@@ -1,4 +1,4 @@
-"""The cameras of a drawn archive: backdrop, light, colour cast, blur and noise."""
+"""The cameras of a drawn archive: backdrop, light, color cast, blur and noise."""
 
 import io
 import math
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from pipeline.archive.drawn.palette import TOPS, Colour, Floats, cloth, jitter, rgb, stream
+from pipeline.archive.drawn.palette import TOPS, Color, Floats, cloth, jitter, rgb, stream
 
 CANVAS = 300
 """Height in pixels at which a crop is drawn before it is shrunk."""
 
 # Wall and ground; gain of red, green and blue; then gamma, saturation, blur (pixels of a crop 128
-# high), noise (grey levels), JPEG quality, smallest and largest crop (pixels).
+# high), noise (gray levels), JPEG quality, smallest and largest crop (pixels).
 _STYLES = {
     "trees": ((176, 160, 140), (188, 182, 170), (1.05, 1, 0.92), (0.9, 1, 0.5, 5, 88, 128, 224)),
     "windows": ((120, 124, 134), (104, 106, 110), (0.9, 1, 1.1), (1.2, 0.8, 0.9, 8, 80, 88, 160)),
@@ -32,7 +32,7 @@ class Camera:
     """What stays the same for every crop of a camera: backdrop, light and the way it records."""
 
     backdrop: Image.Image
-    sun: Colour
+    sun: Color
     ambient: float
     tilt: float
     curve: Floats  # [256, 3] what a level of red, green and blue is recorded as
@@ -68,7 +68,7 @@ def set_up(seed: int, number: int) -> Camera:
     )
 
 
-def _backdrop(rng: np.random.Generator, wall: Colour, ground: Colour, things: str) -> Image.Image:
+def _backdrop(rng: np.random.Generator, wall: Color, ground: Color, things: str) -> Image.Image:
     """Draw the place a camera looks at, wide enough that every crop shows another part of it."""
     width, height, foot = 1400, 460, 215
     scene = Image.new("RGB", (width, height), rgb(wall))
@@ -109,9 +109,7 @@ def _backdrop(rng: np.random.Generator, wall: Colour, ground: Colour, things: st
     return scene.filter(ImageFilter.GaussianBlur(2.5))
 
 
-def record(
-    canvas: Image.Image, camera: Camera, exposure: Colour, rng: np.random.Generator
-) -> bytes:
+def record(canvas: Image.Image, camera: Camera, exposure: Color, rng: np.random.Generator) -> bytes:
     """Shrink, tint, blur and grain a canvas as the camera would, and encode it."""
     low, high = camera.height
     height = low + int(rng.integers(high - low + 1))
@@ -121,8 +119,8 @@ def record(
     image = image.filter(ImageFilter.GaussianBlur(blur))
     table = np.minimum(np.rint(camera.curve * exposure), 255).astype(int).T.ravel().tolist()
     image = image.point(table)
-    grey = [(1 - camera.saturation) * part for part in (0.299, 0.587, 0.114)]
-    mix = [grey[j] + (camera.saturation if i == j else 0) for i in range(3) for j in range(3)]
+    gray = [(1 - camera.saturation) * part for part in (0.299, 0.587, 0.114)]
+    mix = [gray[j] + (camera.saturation if i == j else 0) for i in range(3) for j in range(3)]
     image = image.convert("RGB", (*mix[:3], 0, *mix[3:6], 0, *mix[6:], 0))
     pixels = rng.standard_normal((size[1], size[0], 3), dtype=np.float32)
     pixels *= np.float32(camera.noise)

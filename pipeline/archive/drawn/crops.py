@@ -8,7 +8,7 @@ from PIL import ImageDraw
 
 from pipeline.archive.drawn.body import Pose, paint
 from pipeline.archive.drawn.cameras import CANVAS, Camera, record
-from pipeline.archive.drawn.palette import BOTTOMS, Colour, cloth, rgb
+from pipeline.archive.drawn.palette import BOTTOMS, Color, cloth, rgb
 from pipeline.archive.drawn.people import Person, dress
 
 
@@ -18,7 +18,7 @@ class Walk:
 
     facing: float
     place: float
-    exposure: Colour
+    exposure: Color
     bare_head: bool
     empty_handed: bool
 

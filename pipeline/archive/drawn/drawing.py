@@ -1,7 +1,7 @@
-"""Draw a small labelled multi-camera archive of people, for the demo, its network and tests.
+"""Draw a small labeled multi-camera archive of people, for the demo, its network and tests.
 
 Each part of a person (torso, head, limbs, bag) is a stack of horizontal ellipses, posed in space,
-turned, lit, and painted back to front with Pillow; a camera is a backdrop, a light, a colour cast,
+turned, lit, and painted back to front with Pillow; a camera is a backdrop, a light, a color cast,
 blur and noise. Every drawing has its own random stream, seeded by what it shows, so one crop's
 bytes depend neither on the other crops nor on the order or process they are drawn in.
 """

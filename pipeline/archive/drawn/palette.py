@@ -1,18 +1,18 @@
-"""The colours of a drawn archive, and the random streams that everything in it is chosen from."""
+"""The colors of a drawn archive, and the random streams that everything in it is chosen from."""
 
 from itertools import accumulate
 
 import numpy as np
 
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 Floats = np.ndarray
 
-# Red, green, blue and how often tops and bottoms have the colour: dark and plain ones are common,
-# so that many people look alike and colour alone does not decide.
+# Red, green, blue and how often tops and bottoms have the color: dark and plain ones are common,
+# so that many people look alike and color alone does not decide.
 _CLOTH: tuple[tuple[int, int, int, int, int], ...] = (
     (30, 30, 34, 24, 28),  # black
     (66, 68, 74, 14, 12),  # charcoal
-    (132, 134, 138, 9, 8),  # grey
+    (132, 134, 138, 9, 8),  # gray
     (226, 226, 222, 14, 4),  # white
     (34, 44, 84, 14, 20),  # navy
     (54, 92, 160, 7, 12),  # blue
@@ -39,21 +39,21 @@ def stream(seed: int, *key: str | int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=numbers))
 
 
-def cloth(rng: np.random.Generator, weight: int) -> Colour:
-    """Choose the colour of a garment, as often as `weight` (`TOPS` or `BOTTOMS`) says."""
+def cloth(rng: np.random.Generator, weight: int) -> Color:
+    """Choose the color of a garment, as often as `weight` (`TOPS` or `BOTTOMS`) says."""
     mark = rng.random() * sum(entry[weight] for entry in _CLOTH)
     running = accumulate(entry[weight] for entry in _CLOTH)
     chosen = next(entry for entry, end in zip(_CLOTH, running, strict=True) if mark < end)
     return jitter(rng, chosen[:3], 9)
 
 
-def jitter(rng: np.random.Generator, colour: tuple[int, int, int], spread: float) -> Colour:
-    """Vary a colour by up to `spread` levels in each channel, away from black and white."""
-    red, green, blue = (max(8.0, min(248.0, c + spread * (2 * rng.random() - 1))) for c in colour)
+def jitter(rng: np.random.Generator, color: tuple[int, int, int], spread: float) -> Color:
+    """Vary a color by up to `spread` levels in each channel, away from black and white."""
+    red, green, blue = (max(8.0, min(248.0, c + spread * (2 * rng.random() - 1))) for c in color)
     return red, green, blue
 
 
-def rgb(colour: Colour | Floats) -> tuple[int, int, int]:
-    """The colour in whole levels from 0 to 255, as Pillow takes it."""
-    red, green, blue = (max(0, min(255, round(float(c)))) for c in colour)
+def rgb(color: Color | Floats) -> tuple[int, int, int]:
+    """The color in whole levels from 0 to 255, as Pillow takes it."""
+    red, green, blue = (max(0, min(255, round(float(c)))) for c in color)
     return red, green, blue

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipeline.archive.drawn.palette import BOTTOMS, TOPS, Colour, Floats, cloth, jitter, stream
+from pipeline.archive.drawn.palette import BOTTOMS, TOPS, Color, Floats, cloth, jitter, stream
 
 _SKIN = ((241, 205, 178), (224, 178, 146), (196, 144, 108), (146, 100, 72), (96, 66, 50))
 _HAIR = ((24, 20, 20), (40, 30, 26), (74, 50, 34), (120, 84, 52), (196, 164, 108), (150, 148, 146))
@@ -19,20 +19,20 @@ class Person:
     stature: float
     build: float
     stride: float
-    skin: Colour
-    hair: Colour
+    skin: Color
+    hair: Color
     hair_style: str
     hat: str
-    hat_colour: Colour
+    hat_color: Color
     garment: str
     pattern: str
-    upper: Colour
-    accent: Colour
+    upper: Color
+    accent: Color
     bottom: str
-    lower: Colour
-    shoes: Colour
+    lower: Color
+    shoes: Color
     bag: str
-    bag_colour: Colour
+    bag_color: Color
     print_cells: Floats
 
 
@@ -51,7 +51,7 @@ def dress(seed: int, identity: int) -> Person:
         hair=jitter(rng, _HAIR[int(rng.integers(len(_HAIR)))], 6),
         hair_style=pick("short", "short", "short", "long", "long", "tail", "bald"),
         hat=pick("none", "none", "none", "none", "cap", "beanie"),
-        hat_colour=cloth(rng, TOPS),
+        hat_color=cloth(rng, TOPS),
         garment=pick(*_GARMENTS),
         pattern=pick(*_PATTERNS),
         upper=cloth(rng, TOPS),
@@ -60,6 +60,6 @@ def dress(seed: int, identity: int) -> Person:
         lower=cloth(rng, BOTTOMS),
         shoes=cloth(rng, BOTTOMS),
         bag=pick("none", "none", "none", "backpack", "backpack", "satchel", "handbag"),
-        bag_colour=cloth(rng, TOPS),
+        bag_color=cloth(rng, TOPS),
         print_cells=rng.random((14, COLUMNS)) < 0.3,
     )

@@ -29,7 +29,7 @@ _logger = logging.getLogger(__name__)
 def read(filesystem: AbstractFileSystem, path: str) -> pa.Table:
     """The manifest at `path`: `path` and those of identity, camera, captured_at, frame it holds.
 
-    Columns have the types of MANIFEST_SCHEMA; relative paths are normalised (`./a//b` is `a/b`).
+    Columns have the types of MANIFEST_SCHEMA; relative paths are normalized (`./a//b` is `a/b`).
     Identities that are text become numbers as `labels.identity_number` says. Other columns are
     named in the log and left out. Raises InputError for a file that is no table, has no row or no
     column `path`, a null, empty or repeated path, or a label of another type.

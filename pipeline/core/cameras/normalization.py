@@ -1,6 +1,6 @@
-"""Camera-aware normalisation: what all crops of a camera have in common is taken out of each.
+"""Camera-aware normalization: what all crops of a camera have in common is taken out of each.
 
-Light, colour and viewpoint of a camera move all its features alike, so that crops of one camera
+Light, color and viewpoint of a camera move all its features alike, so that crops of one camera
 look alike whoever they show. Song et al., "Exploring the camera bias of person re-identification"
 (ICLR 2025): f' = (f - mean of the camera) / deviation of the camera, in each dimension; before
 them Zhuang et al. inside a network, "Camera-based batch normalization" (ECCV 2020).
@@ -81,11 +81,11 @@ class NormalizedRows:
         return len(self.rows)
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Rows `start` to `stop`, normalised."""
+        """Rows `start` to `stop`, normalized."""
         return self._normalized(self.rows.read(start, stop), self.camera[start:stop])
 
     def take(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The rows at `positions`, normalised."""
+        """The rows at `positions`, normalized."""
         return self._normalized(self.rows.take(positions), self.camera[positions])
 
     def _normalized(
@@ -102,7 +102,7 @@ def normalize_cameras(
     sums: CameraSums,
     settings: CameraNormalization,
 ) -> NormalizedRows:
-    """`rows` `[N, D]` (unit vectors, of `camera` `[N]`) as the `sums` of a gallery normalise them.
+    """`rows` `[N, D]` (unit vectors, of `camera` `[N]`) as the `sums` of a gallery normalize them.
 
     Rows of the gallery and queries alike take the statistics of the gallery's rows of their camera:
     no query has a part in them, so a query's list depends on no other query. Deviations are those

@@ -55,7 +55,7 @@ class Labels:
         for name, values in (("identity", self.identity), ("camera", self.camera)):
             if values.dtype != np.int64 or values.ndim != 1:
                 raise ValueError(f"{name} must be int64 [N], not {values.dtype} {values.shape}")
-            # What compares whole vectors of them takes them for neighbours in memory.
+            # What compares whole vectors of them takes them for neighbors in memory.
             object.__setattr__(self, name, np.ascontiguousarray(values))
         if len(self.identity) != len(self.camera):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""How well groups of rows are identities: B-cubed and normalised mutual information."""
+"""How well groups of rows are identities: B-cubed and normalized mutual information."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Agreement:
-    """Groups held against identities over `rows` labelled rows; NaN where there is none.
+    """Groups held against identities over `rows` labeled rows; NaN where there is none.
 
     `precision`, `recall` and `f_score` are B-cubed, `nmi` is from 0 to 1; `groups` and
     `identities` say how many of each the rows lie in.

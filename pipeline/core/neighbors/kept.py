@@ -1,4 +1,4 @@
-"""What is left of every row's neighbours when rows leave a set, and what new rows make of it."""
+"""What is left of every row's neighbors when rows leave a set, and what new rows make of it."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,7 +7,7 @@ from pipeline.core.neighbors.topk import TopK, best_first
 
 
 def moved(found: TopK, places: NDArray[np.int64]) -> TopK:
-    """The neighbours `found` under their new numbers; those whose place is -1 are gone.
+    """The neighbors `found` under their new numbers; those whose place is -1 are gone.
 
     `places` int64 `[N]`, ascending but for the -1, is the new number of each old one. The rest
     stands first, in the same order.
@@ -22,9 +22,9 @@ def moved(found: TopK, places: NDArray[np.int64]) -> TopK:
 
 
 def trusted(merged: TopK, left: TopK, whole: NDArray[np.bool_]) -> TopK:
-    """The neighbours of `merged` that are certain: no row that is not in it comes before them.
+    """The neighbors of `merged` that are certain: no row that is not in it comes before them.
 
-    `merged` are the best of what was `left` of each row's neighbours and of all new rows. Where the
+    `merged` are the best of what was `left` of each row's neighbors and of all new rows. Where the
     list before was not `whole` (did not hold all other rows), others stand behind the last row that
     is left, and may come before new rows behind it: these are cut off.
     """
@@ -40,7 +40,7 @@ def trusted(merged: TopK, left: TopK, whole: NDArray[np.bool_]) -> TopK:
 
 
 def without_itself(found: TopK, own: NDArray[np.int64], k: int) -> TopK:
-    """The `k` best of the neighbours `found`, the row's `own` number left out: it is no neighbour.
+    """The `k` best of the neighbors `found`, the row's `own` number left out: it is no neighbor.
 
     Exact where k + 1 were searched.
     """
@@ -50,5 +50,5 @@ def without_itself(found: TopK, own: NDArray[np.int64], k: int) -> TopK:
 
 
 def counts(found: TopK) -> NDArray[np.int64]:
-    """How many neighbours `[N]` each row has."""
+    """How many neighbors `[N]` each row has."""
     return (found.rows >= 0).sum(axis=1)

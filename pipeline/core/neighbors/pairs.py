@@ -54,7 +54,7 @@ def neighbors(
 
     Equal to `topk.search(features, features, k, self_offset=0)`, in less than half the time.
     `first_row` is the number of the first row, where the features are part of a set, or the numbers
-    `[N]` of all. What is `known`, neighbours among rows outside the features, takes part. Where
+    `[N]` of all. What is `known`, neighbors among rows outside the features, takes part. Where
     `least` float32 `[N]` is given, each of its values is lowered to the least score of the row with
     another of the features.
 
@@ -114,7 +114,7 @@ def between(
     Equal to two calls of `topk.search`, in less than half the time of one: each tile feeds both.
     `first_row` and `second_row` are the numbers of their first rows in the set that both are part
     of, or of all their rows. With `neighbors` of each part and `topk.merge`, this makes up the
-    neighbours of the whole set. What is `known` of either side, neighbours that are not in the
+    neighbors of the whole set. What is `known` of either side, neighbors that are not in the
     other one, takes part; rows of which much is known cost little more than the products. `least`
     of both sides, where given, is lowered by their pairs. The rest is as in `neighbors`.
 
@@ -187,7 +187,7 @@ def _side(
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k}")
     if known is not None and len(known) != count:
-        raise ValueError(f"known neighbours of {len(known)} rows do not go with {count} rows")
+        raise ValueError(f"known neighbors of {len(known)} rows do not go with {count} rows")
     if least is None:
         least = np.empty(0, np.float32)
     elif least.shape != (count,) or least.dtype != np.float32:

@@ -62,7 +62,7 @@ class TopK:
         )
         if worse.any():
             query = int(np.flatnonzero(worse.any(axis=1))[0])
-            raise ValueError(f"the neighbours of query {query} are out of order or repeated")
+            raise ValueError(f"the neighbors of query {query} are out of order or repeated")
 
     @classmethod
     def none(cls, rows: int, k: int) -> "TopK":
@@ -71,7 +71,7 @@ class TopK:
 
     @property
     def k(self) -> int:
-        """Neighbours per query, padding included."""
+        """Neighbors per query, padding included."""
         return self.scores.shape[1]
 
     def __len__(self) -> int:

@@ -12,7 +12,7 @@ def row_signatures(
 ) -> NDArray[np.int64]:
     """64 bits `[N]` of every row of `rows` `[N, D]`, which follow from the bits of its features.
 
-    Two rows that differ have one signature with a chance of 2^-64; no defence against malice.
+    Two rows that differ have one signature with a chance of 2^-64; no defense against malice.
 
     >>> from pipeline.core.blocks import ArrayRows
     >>> one, same, other = row_signatures(ArrayRows(np.float32([[1, 0], [1, 0], [0, 1]])))

@@ -1,4 +1,4 @@
-"""k-reciprocal re-ranking on the sparse neighbour graph: memory grows with n x k, never with n x n.
+"""k-reciprocal re-ranking on the sparse neighbor graph: memory grows with n x k, never with n x n.
 
 Zhong et al., "Re-ranking Person Re-identification with k-reciprocal Encoding" (CVPR 2017); the
 encoding V is that of `reciprocal`. For a query i and a gallery row j
@@ -44,7 +44,7 @@ _CACHED = 16
 class Reranking:
     """How lists are re-ranked.
 
-    `k1` neighbours make a row's reciprocal set, `k2` rows (the row itself included) are averaged,
+    `k1` neighbors make a row's reciprocal set, `k2` rows (the row itself included) are averaged,
     and `lam` is the share of the original distance. In `variant` zhong the distance d is squared
     Euclidean (reid-strong-baseline); torchreid (and layumi) square it once more.
     """
@@ -71,7 +71,7 @@ class Reranking:
 
     @property
     def neighbors(self) -> int:
-        """How many neighbours of every row, itself not counted, the re-ranking asks for."""
+        """How many neighbors of every row, itself not counted, the re-ranking asks for."""
         return max(self.k1, self.k2 - 1)
 
     @property
@@ -143,7 +143,7 @@ def k_reciprocal(
     `neighbors` are the `settings.neighbors` best rows of the union, or more, for each of its rows,
     without the row itself; where fewer exist, all. `least` float32 `[N]` is what `least_scores`
     gives for the union, where it is at hand. Features must be unit vectors. ValueError where the
-    neighbours are not those of such a search.
+    neighbors are not those of such a search.
 
     >>> from pipeline.core.blocks import ArrayRows
     >>> from pipeline.core.neighbors.topk import search
@@ -207,16 +207,16 @@ def encoded(
 def check_neighbors(neighbors: TopK, total: int, settings: Reranking) -> None:
     """Raise ValueError unless `neighbors` are what `k_reciprocal` asks for of `total` rows."""
     if len(neighbors) != total:
-        raise ValueError(f"neighbours of {len(neighbors)} rows do not go with {total} features")
+        raise ValueError(f"neighbors of {len(neighbors)} rows do not go with {total} features")
     if neighbors.rows.max(initial=-1) >= total:
-        raise ValueError(f"a neighbour is row {neighbors.rows.max()}, of {total} rows")
+        raise ValueError(f"a neighbor is row {neighbors.rows.max()}, of {total} rows")
     needed = min(settings.neighbors, total - 1)
     if neighbors.k < needed or (neighbors.rows[:, :needed] < 0).any():
         raise ValueError(
-            f"k1={settings.k1} and k2={settings.k2} need {needed} neighbours of every row"
+            f"k1={settings.k1} and k2={settings.k2} need {needed} neighbors of every row"
         )
     if (neighbors.rows == np.arange(total)[:, None]).any():
-        raise ValueError("a row counts among its own neighbours: search with self_offset=0")
+        raise ValueError("a row counts among its own neighbors: search with self_offset=0")
 
 
 class Overlap(threading.local):

@@ -1,7 +1,7 @@
-"""Rows as weights over their k-reciprocal neighbours: sparse vectors that the Jaccard compares.
+"""Rows as weights over their k-reciprocal neighbors: sparse vectors that the Jaccard compares.
 
 Zhong et al., "Re-ranking Person Re-identification with k-reciprocal Encoding" (CVPR 2017). With
-N(i, k) row i itself and its k best neighbours:
+N(i, k) row i itself and its k best neighbors:
 
     R(i, k) = {j in N(i, k): i in N(j, k)}
     R*(i)   = R(i, k1), and R(j, round(k1 / 2)) for every j in it of which more than two thirds lie
@@ -88,9 +88,9 @@ def weights(
 ) -> SparseRows:
     """V of the rows `part` (all of them): a column for each of the N rows.
 
-    `neighbors` are the k1 best neighbours or more of all N `rows` `[N, D]` among themselves, a row
+    `neighbors` are the k1 best neighbors or more of all N `rows` `[N, D]` among themselves, a row
     not counted among its own, with the scores of `kernels.score`; `greatest` float64 `[N]` is the
-    greatest distance of each row. Features are read only for pairs that are no neighbours.
+    greatest distance of each row. Features are read only for pairs that are no neighbors.
     """
     near, half = (min(k, len(rows) - 1) for k in (k1, round(k1 / 2)))
     room = max(1, min(len(rows), (near + 1) * (half + 1)))
@@ -132,7 +132,7 @@ def mean_weights(
     part: tuple[int, int] | None = None,
     tiling: Tiling | None = None,
 ) -> SparseRows:
-    """The mean of the weights of each row of `part` and of its k2 - 1 best neighbours.
+    """The mean of the weights of each row of `part` and of its k2 - 1 best neighbors.
 
     `of_rows` are the weights of all N rows. `places` int32 `[N]` renames the columns, in ascending
     order, and leaves out those renamed -1. Sums are float64, a row's own weights first.
@@ -201,7 +201,7 @@ def _expanded(
     """R* of the rows `start` to `stop`: starts, members in ascending order, and their scores.
 
     The score is inf for the row itself (so its distance is 0) and NaN for members that are none of
-    its neighbours. `room` is how many members a row may have.
+    its neighbors. `room` is how many members a row may have.
     """
     starts = np.zeros(stop - start + 1, np.int64)
     members = np.empty((stop - start) * room, np.int32)
@@ -280,7 +280,7 @@ def _means(
     start: int,
     stop: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
-    """Mean of the rows that each row names: itself and its `width - 1` first neighbours."""
+    """Mean of the rows that each row names: itself and its `width - 1` first neighbors."""
     room = 0
     for i in range(start, stop):
         for x in range(width):

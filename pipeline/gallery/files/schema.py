@@ -97,7 +97,7 @@ def encode_features(features: np.ndarray, dtype: str = "float32") -> pa.FixedSiz
 
 
 def check_unit_length(out: np.ndarray, dtype: str, file: str) -> None:
-    """Checks features float32 `[N, D]` that were read; those stored as float16 are renormalised, in
+    """Checks features float32 `[N, D]` that were read; those stored as float16 are renormalized, in
     place, since rounding moves their length.
 
     Raises `GalleryDamagedError` naming `file` for a norm that is not 1 (within 0.001).

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import blocks
-from pipeline.core.vectors import faults, normalize
+from pipeline.core.vectors import faults, unit_vectors
 from pipeline.errors import InputError
 from pipeline.gallery.files.rejects import REJECT_SCHEMA
 from pipeline.gallery.files.row_files import MAX_UNIT_ROWS
@@ -108,7 +108,7 @@ def _write(gallery: Gallery, first: int, raw: NDArray[Any], labels: pa.Table) ->
     columns = {field.name: pa.nulls(len(kept), field.type) for field in target.schema}
     columns |= {name: kept[name] for name in kept.column_names}
     columns["row_id"] = pa.array(first + good)
-    columns["feature"] = encode_features(normalize(raw[good]), target.dtype)
+    columns["feature"] = encode_features(unit_vectors(raw[good]), target.dtype)
     rows = pa.table(columns).select(target.schema.names).cast(target.schema)
     rejected = labels.take(pa.array(list(wrong), pa.int64()))
     told = {field.name: pa.nulls(len(rejected), field.type) for field in REJECT_SCHEMA}

@@ -2,7 +2,7 @@
 
 Rows are named by their ids, and each has a signature of its features, so that a graph serves the
 next version of a gallery too: rows of the same id and signature are the same. While it is made,
-the neighbours found so far of the blocks to come lie beside the finished blocks, each under a name
+the neighbors found so far of the blocks to come lie beside the finished blocks, each under a name
 that says how far it has come: cut off at any instant, the next run goes on.
 """
 
@@ -41,10 +41,10 @@ class Origin:
 
 @dataclass(frozen=True)
 class About:
-    """What a graph holds: `k` neighbours of each of `rows` rows, in files of `block` rows.
+    """What a graph holds: `k` neighbors of each of `rows` rows, in files of `block` rows.
 
     `content` is a hash of the row ids and signatures. Where `least`, the least score of every row
-    with another is kept beside its neighbours: how far the farthest one is.
+    with another is kept beside its neighbors: how far the farthest one is.
     """
 
     origin: Origin
@@ -137,13 +137,13 @@ class Graph:
         return count
 
     def write(self, number: int, found: TopK, least: NDArray[np.float32] | None = None) -> None:
-        """Keep a finished block: the neighbours of its rows, by position, and their least scores
+        """Keep a finished block: the neighbors of its rows, by position, and their least scores
         float32 `[B]` where the graph keeps them.
         """
         self._write(self._file(number), number, self._to_ids(found.rows), found.scores, least)
 
     def read(self, start: int, stop: int, k: int | None = None) -> TopK:
-        """The `k` best neighbours (all that are kept) of the rows `start` to `stop`.
+        """The `k` best neighbors (all that are kept) of the rows `start` to `stop`.
 
         No wider than the graph has rows.
         """
@@ -319,7 +319,7 @@ def _read(path: Path, columns: list[str], rows: int = 0) -> pa.Table:
 def _decode(
     path: Path, k: int, low: int, high: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Neighbours and scores `[high - low, k]` of the rows `low` to `high` of a file."""
+    """Neighbors and scores `[high - low, k]` of the rows `low` to `high` of a file."""
     table = _read(path, ["neighbors", "scores"], high)
     near, scores = (table[name].slice(low, high - low) for name in ("neighbors", "scores"))
     return _matrix(near, k, "<i8"), _matrix(scores, k, "<f4")

@@ -145,7 +145,7 @@ def _gone_tables(
             unreadable.append(path.name)
             continue
         if "row_id" in names:
-            # A row is in several files where its neighbours left at several times.
+            # A row is in several files where its neighbors left at several times.
             ids = table["row_id"].to_numpy()
             beyond = max(0, int(ids.max(initial=-1)) + 1 - len(known))  # of work never committed
             known = np.concatenate([known, np.zeros(beyond, bool)]) if beyond else known

@@ -8,7 +8,7 @@ from pipeline.model.architectures.checkpoints import fill, load_state
 from pipeline.model.kinds import BACKBONE
 
 # Families whose forward pass is pooling, flattening and one named head; the head becomes the
-# identity, so that the pooled feature comes out. ConvNeXt's head begins with a normalisation that
+# identity, so that the pooled feature comes out. ConvNeXt's head begins with a normalization that
 # belongs to the feature: only its last part goes.
 _HEADS = {
     "convnext": "classifier.2",

@@ -1,4 +1,4 @@
-"""Normalisations folded into the convolutions before them: the same features in less time."""
+"""Normalizations folded into the convolutions before them: the same features in less time."""
 
 import logging
 
@@ -9,21 +9,21 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 logger = logging.getLogger(__name__)
 
 
-def fold_normalisations(module: nn.Module) -> nn.Module:
-    """The module, in evaluation mode, without the batch normalisations that follow a convolution.
+def fold_normalizations(module: nn.Module) -> nn.Module:
+    """The module, in evaluation mode, without the batch normalizations that follow a convolution.
 
-    In evaluation a batch normalisation is a factor and a summand for each channel, which the
+    In evaluation a batch normalization is a factor and a summand for each channel, which the
     convolution's weights take in; features move by the rounding of float32. One whose convolution
     serves others too stays as it is, and so does a module whose steps depend on its input.
 
     >>> stem = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU()).eval()
-    >>> [type(part).__name__ for part in fold_normalisations(stem).children()]
+    >>> [type(part).__name__ for part in fold_normalizations(stem).children()]
     ['Conv2d', 'ReLU']
     """
     try:
         graph = fx.symbolic_trace(module)
     except (fx.proxy.TraceError, TypeError) as error:
-        logger.debug("normalisations are not folded: %s", error)
+        logger.debug("normalizations are not folded: %s", error)
         return module
     parts = dict(graph.named_modules())
     used = [node.target for node in graph.graph.nodes if node.op == "call_module"]

@@ -15,7 +15,7 @@ _FEATURE = 512
 
 
 class Convolution(nn.Module):
-    """A convolution without bias, normalised (by batch, or by instance), with a ReLU or linear."""
+    """A convolution without bias, normalized (by batch, or by instance), with a ReLU or linear."""
 
     def __init__(
         self, inside: int, outside: int, *, kernel: int = 1, relu: bool = True, norm: str = "batch"
@@ -98,7 +98,7 @@ class Block(nn.Module):
 
 
 class AinBlock(nn.Module):
-    """The same block of OSNet-AIN; `instance` normalises by instance inside the shortcut."""
+    """The same block of OSNet-AIN; `instance` normalizes by instance inside the shortcut."""
 
     def __init__(self, inside: int, outside: int, *, instance: bool) -> None:
         super().__init__()

@@ -43,13 +43,13 @@ class Trunk(ResNet):
             self.maxpool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """The last map of normalised images."""
+        """The last map of normalized images."""
         stem = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         return self.layer4(self.layer3(self.layer2(self.layer1(stem))))
 
 
 class HalfInstanceNorm(nn.Module):
-    """IBN-a: instance normalisation of the first half of the channels, batch's of the second."""
+    """IBN-a: instance normalization of the first half of the channels, batch's of the second."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class HalfInstanceNorm(nn.Module):
         self.BN = nn.BatchNorm2d(channels - self.split_at)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """The normalised maps, `[B, C, H, W]`."""
+        """The normalized maps, `[B, C, H, W]`."""
         return torch.cat(
             [self.IN(maps[:, : self.split_at]), self.BN(maps[:, self.split_at :])], dim=1
         )
@@ -80,7 +80,7 @@ class GeneralizedMean(nn.Module):
 
 
 class FtNet(nn.Module):
-    """layumi's ft_net: ResNet-50, mean, then the ClassBlock's linear layer and normalisation."""
+    """layumi's ft_net: ResNet-50, mean, then the ClassBlock's linear layer and normalization."""
 
     def __init__(self, width: int, *, last_stride: int) -> None:
         super().__init__()
@@ -173,7 +173,7 @@ def bnneck(state: Mapping[str, torch.Tensor], options: Set[str]) -> nn.Module:
 
 
 def _neck(state: Mapping[str, torch.Tensor], before: bool) -> nn.Module:
-    """fast-reid's `heads.bottleneck`: a normalisation, and a 1 x 1 convolution before it or not."""
+    """fast-reid's `heads.bottleneck`: a normalization, and a 1 x 1 convolution before it or not."""
     if before and not any(key.startswith("heads.bottleneck.") for key in state):
         return nn.Sequential()
     first = state.get("heads.bottleneck.0.weight")

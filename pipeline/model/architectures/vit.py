@@ -35,7 +35,7 @@ class Attention(nn.Module):
 
 
 class Layer(nn.Module):
-    """One layer of the transformer, normalised before each half."""
+    """One layer of the transformer, normalized before each half."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -48,7 +48,7 @@ class OnnxNetwork:
         self._output, self.dimension = self._probe(path, (self.batch or batch_size, 3, *size))
 
     def __call__(self, images: torch.Tensor) -> NDArray[np.float32]:
-        """Features float32 `[B, D]` of normalised images float32 `[B, 3, H, W]`."""
+        """Features float32 `[B, D]` of normalized images float32 `[B, 3, H, W]`."""
         feed = {self._input: images.numpy().astype(self._dtype, copy=False)}
         (features,) = self._session.run([self._output], feed)
         return features.astype(np.float32, copy=False)

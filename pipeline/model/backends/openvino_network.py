@@ -61,7 +61,7 @@ class OpenvinoNetwork:
         self._request((self.batch, 3, *size))
 
     def __call__(self, images: torch.Tensor) -> NDArray[np.float32]:
-        """Features float32 `[B, D]` of normalised images float32 `[B, 3, H, W]`."""
+        """Features float32 `[B, D]` of normalized images float32 `[B, 3, H, W]`."""
         request = self._request(tuple(images.shape))
         return request.infer({0: images.numpy()}, share_inputs=True)[self._output].copy()
 

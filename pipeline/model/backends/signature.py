@@ -1,4 +1,4 @@
-"""What a network must take and give: a batch of colour images, a matrix of features."""
+"""What a network must take and give: a batch of color images, a matrix of features."""
 
 from collections.abc import Mapping
 

@@ -61,7 +61,7 @@ class TorchNetwork:
         self._output, self.dimension = self._probe(path, (probed or batch or batch_size, 3, *size))
 
     def __call__(self, images: torch.Tensor) -> NDArray[np.float32]:
-        """Features float32 `[B, D]` of normalised images float32 `[B, 3, H, W]`."""
+        """Features float32 `[B, D]` of normalized images float32 `[B, 3, H, W]`."""
         feature = _named(self._forward(images))[self._output]
         # A copy: some network's feature may be a view of its input, which the caller reuses.
         return feature.float().cpu().numpy().copy()
@@ -111,7 +111,7 @@ def load_export(path: str, device: str) -> tuple[Any, int | None, tuple[int, int
     """The program of a .pt2 file on `device`, with its fixed batch and (height, width) or None.
 
     Raises InputError for a file that cannot be read and for one exported in training mode, whose
-    batch normalisation would mix the crops of a batch.
+    batch normalization would mix the crops of a batch.
     """
     program = _read_export(path)
     shape = _export_input(path, program)

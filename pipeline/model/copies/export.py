@@ -13,7 +13,7 @@ import openvino
 import torch
 from numpy.typing import NDArray
 
-from pipeline.core.vectors import normalize
+from pipeline.core.vectors import unit_vectors
 from pipeline.errors import InputError
 from pipeline.model.backends.torch_network import load_export, load_torchscript
 from pipeline.model.kinds import network_kind
@@ -67,7 +67,9 @@ def deviation(ours: NDArray[np.float32], source: NDArray[np.float32]) -> float:
     >>> deviation(np.array([[2.0, 0.0]]), np.array([[1.0, 0.0]]))
     0.0
     """
-    cosines = np.einsum("nd,nd->n", normalize(ours).astype(float), normalize(source).astype(float))
+    cosines = np.einsum(
+        "nd,nd->n", unit_vectors(ours).astype(float), unit_vectors(source).astype(float)
+    )
     return float(max(0.0, 1 - cosines.min()))
 
 

@@ -23,7 +23,7 @@ _OLDEST = 13  # the first ONNX operators that take one scale a channel
 def quantize(path: Path, out: Path, batches: Iterable[NDArray[np.float32]]) -> None:
     """Write the ONNX file `path` as an 8-bit ONNX file, calibrated on `batches` `[B, 3, H, W]`.
 
-    The batches are normalised images, as the network takes them, all of one size. Raises InputError
+    The batches are normalized images, as the network takes them, all of one size. Raises InputError
     where the package `onnx` is not installed, and for a network that cannot be quantized.
     """
     try:

@@ -18,7 +18,7 @@ def parameters(file: NetworkFile) -> int:
     """How many numbers a network's weights are.
 
     Of ONNX and OpenVINO files the floating (and 8-bit) constants of their graph are counted, into
-    which normalisations may have been folded. Raises InputError as loading it does.
+    which normalizations may have been folded. Raises InputError as loading it does.
     """
     if file.named:
         return sum(each.numel() for each in load_module(file).parameters())
@@ -40,7 +40,7 @@ def parameters(file: NetworkFile) -> int:
 def crops_per_second(
     network: Network, size: tuple[int, int], batch_size: int, *, threads: int, rounds: int = 5
 ) -> float:
-    """The median speed of a loaded network on normalised images, after one round to warm up."""
+    """The median speed of a loaded network on normalized images, after one round to warm up."""
     rows = network.batch or batch_size
     images = torch.rand(rows, 3, *size)
     taken = []

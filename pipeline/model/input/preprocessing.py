@@ -1,4 +1,4 @@
-"""From decoded crops to the network's input: resized, then normalised."""
+"""From decoded crops to the network's input: resized, then normalized."""
 
 from collections.abc import Sequence
 
@@ -25,18 +25,18 @@ def resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint
 
 
 def letterbox(
-    image: NDArray[np.uint8], height: int, width: int, colour: Sequence[int]
+    image: NDArray[np.uint8], height: int, width: int, color: Sequence[int]
 ) -> NDArray[np.uint8]:
     """A crop uint8 `[H, W, 3]` as large as fits in `height` x `width` in its own aspect ratio.
 
-    It is centred (an odd pixel goes below and to the right) on `colour` (three levels, RGB).
+    It is centerd (an odd pixel goes below and to the right) on `color` (three levels, RGB).
     Result and errors as for `resize`.
 
     >>> letterbox(np.full((2, 2, 3), 9, np.uint8), 4, 2, (0, 0, 0))[0].tolist()
     [[0, 0], [9, 9], [9, 9], [0, 0]]
     """
     out = np.empty((3, height, width), np.uint8)
-    _resample_letterboxed(_checked(image), out, colour)
+    _resample_letterboxed(_checked(image), out, color)
     return out
 
 
@@ -50,7 +50,7 @@ def _checked(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _resample_letterboxed(
-    image: NDArray[np.uint8], out: NDArray[np.uint8], colour: Sequence[int]
+    image: NDArray[np.uint8], out: NDArray[np.uint8], color: Sequence[int]
 ) -> None:
     size = out.shape[1:]
     ratio = min(after / before for before, after in zip(image.shape, size, strict=False))
@@ -59,14 +59,14 @@ def _resample_letterboxed(
         for before, after in zip(image.shape, size, strict=False)
     )
     top, left = (size[0] - height) // 2, (size[1] - width) // 2
-    out[:] = np.array(colour, np.uint8)[:, None, None]
+    out[:] = np.array(color, np.uint8)[:, None, None]
     resample(image, out[:, top : top + height, left : left + width])
 
 
-def padding_colour(recipe: Recipe) -> tuple[int, int, int]:
-    """The letterbox's colour (RGB, 0..255): the recipe's mean, so that it normalises to about 0.
+def padding_color(recipe: Recipe) -> tuple[int, int, int]:
+    """The letterbox's color (RGB, 0..255): the recipe's mean, so that it normalizes to about 0.
 
-    >>> padding_colour(Recipe(weights="0" * 64))
+    >>> padding_color(Recipe(weights="0" * 64))
     (124, 116, 104)
     """
     levels = [min(max(round(mean / recipe.pixel_range * 255), 0), 255) for mean in recipe.mean]
@@ -85,17 +85,19 @@ def fill(batch: torch.Tensor, images: Sequence[NDArray[np.uint8]], recipe: Recip
     Each is resized from its original to the batch's size; rows beyond the crops become black.
     `batch` is reused from call to call, because fresh memory costs more than the resize.
     """
-    colour = padding_colour(recipe)
+    color = padding_color(recipe)
     for image, out in zip(images, batch.numpy(), strict=False):
         if recipe.letterbox:
-            _resample_letterboxed(_checked(image), out, colour)
+            _resample_letterboxed(_checked(image), out, color)
         else:
             resample(_checked(image), out)
     batch[len(images) :].zero_()
     return batch
 
 
-def normalise(batch: torch.Tensor, recipe: Recipe, out: torch.Tensor | None = None) -> torch.Tensor:
+def standardize(
+    batch: torch.Tensor, recipe: Recipe, out: torch.Tensor | None = None
+) -> torch.Tensor:
     """`(x / 255 * pixel_range - mean) / std` by channel, of a batch uint8 `[B, 3, H, W]` in RGB.
 
     Computed as one product and one sum, so that a value's bits do not depend on its place. The

@@ -2,7 +2,7 @@
 
 A picture is first resized along its rows and then along its columns; each pass sums whole numbers
 (weights of 22 bits) and rounds to uint8. Both passes are one loop, `_weigh`, which takes weighted
-sums of 64 neighbouring bytes: for the first the picture is turned, a strip of 64 rows at a time.
+sums of 64 neighboring bytes: for the first the picture is turned, a strip of 64 rows at a time.
 """
 
 import threading
@@ -86,12 +86,12 @@ def _fill_weights(before: int, filled: Weights) -> None:
     stretch = max(step, 1.0)
     own = np.empty(filled.weights.shape[1], np.float64)
     for place in range(after):
-        centre = (place + 0.5) * step
-        start = max(int(centre - 2 * stretch + 0.5), 0)
-        taken = min(int(centre + 2 * stretch + 0.5), before) - start
+        center = (place + 0.5) * step
+        start = max(int(center - 2 * stretch + 0.5), 0)
+        taken = min(int(center + 2 * stretch + 0.5), before) - start
         total = 0.0
         for i in range(taken):
-            own[i] = _cubic((i + start - centre + 0.5) * (1.0 / stretch))
+            own[i] = _cubic((i + start - center + 0.5) * (1.0 / stretch))
             total += own[i]
         for i in range(taken):
             whole = own[i] / total * (1 << _BITS)
@@ -125,21 +125,21 @@ def _resize_rows(
         _turn(image.ctypes.data + top * line, line, rows, line, turned.ctypes.data, _LANES)
         for x in range(width):
             weights = along.weights.ctypes.data + x * along.weights.strides[0]
-            for colour in range(3):
+            for color in range(3):
                 _weigh(
-                    turned.ctypes.data + (3 * along.first[x] + colour) * _LANES,
+                    turned.ctypes.data + (3 * along.first[x] + color) * _LANES,
                     3 * _LANES,
                     weights,
                     along.taken[x],
-                    narrow.ctypes.data + (3 * x + colour) * _LANES,
+                    narrow.ctypes.data + (3 * x + color) * _LANES,
                 )
-        for colour in range(3):
+        for color in range(3):
             _turn(
-                narrow.ctypes.data + colour * _LANES,
+                narrow.ctypes.data + color * _LANES,
                 3 * _LANES,
                 -(-width // _SQUARE) * _SQUARE,
                 _LANES,
-                planes.ctypes.data + (colour * planes.shape[1] + top) * padded,
+                planes.ctypes.data + (color * planes.shape[1] + top) * padded,
                 padded,
             )
 
@@ -153,18 +153,18 @@ def _resize_columns(
     `last` is memory for what stands out of a line.
     """
     padded, width = planes.shape[2], out.shape[2]
-    for colour in range(3):
+    for color in range(3):
         for y in range(out.shape[1]):
             weights = down.weights.ctypes.data + y * down.weights.strides[0]
-            source = planes.ctypes.data + (colour * planes.shape[1] + down.first[y]) * padded
-            line = out.ctypes.data + colour * out.strides[0] + y * out.strides[1]
+            source = planes.ctypes.data + (color * planes.shape[1] + down.first[y]) * padded
+            line = out.ctypes.data + color * out.strides[0] + y * out.strides[1]
             for x in range(0, width, _LANES):
                 if x + _LANES <= width:
                     _weigh(source + x, padded, weights, down.taken[y], line + x)
                     continue
                 _weigh(source + x, padded, weights, down.taken[y], last.ctypes.data)
                 for rest in range(x, width):
-                    out[colour, y, rest] = last[rest - x]
+                    out[color, y, rest] = last[rest - x]
 
 
 @njit(nogil=True, inline="always")

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.core.vectors import faults, normalize
+from pipeline.core.vectors import faults, unit_vectors
 from pipeline.model.recipe import Recipe
 
 _ENLARGED = 1.125  # of the picture that five crops are windows of
@@ -35,7 +35,7 @@ def views_of(recipe: Recipe) -> list[View]:
     """The views of a recipe: every scale of the original crop, in five windows if `five_crops`.
 
     Scale s is round(s * height) x round(s * width), at least 1 x 1. The windows are the corners and
-    the centre of the crop at 9/8 of that size. Each is there mirrored too if `flip`.
+    the center of the crop at 9/8 of that size. Each is there mirrored too if `flip`.
 
     >>> [(view.size, view.mirrored) for view in views_of(Recipe(weights="0" * 64, flip=True))]
     [((256, 128), False), ((256, 128), True)]
@@ -57,7 +57,7 @@ def _enlarged(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _corners(size: tuple[int, int]) -> list[tuple[int, int]]:
-    """Top left, top right, bottom left, bottom right, centre."""
+    """Top left, top right, bottom left, bottom right, center."""
     down, right = (large - small for large, small in zip(_enlarged(size), size, strict=True))
     return [(0, 0), (0, right), (down, 0), (down, right), (down // 2, right // 2)]
 
@@ -84,7 +84,7 @@ def fuse(views: Sequence[NDArray[np.float32]], fusion: str) -> NDArray[np.float3
     for raw in views:
         wrong = [row for row in faults(raw) if fusion == "unit" or not np.isfinite(raw[row]).all()]
         sound = np.setdiff1d(np.arange(len(raw)), wrong)
-        total[sound] += normalize(raw[sound]) if fusion == "unit" else raw[sound]
+        total[sound] += unit_vectors(raw[sound]) if fusion == "unit" else raw[sound]
         faulty |= {row: raw[row] for row in wrong}
     fused = (total / len(views)).astype(np.float32)
     for row, values in faulty.items():

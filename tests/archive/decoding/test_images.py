@@ -34,7 +34,7 @@ def test_jpeg_pixels_equal_pillows_to_the_bit(size, subsampling, progressive):
     assert np.array_equal(decode(data), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
 
 
-def test_jpegs_stored_as_grey_and_as_rgb_equal_pillows():
+def test_jpegs_stored_as_gray_and_as_rgb_equal_pillows():
     for data in (encode(SMOOTH.convert("L"), "JPEG"), encode(SMOOTH, "JPEG", keep_rgb=True)):
         expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
         assert np.array_equal(decode(data), expected)
@@ -90,29 +90,29 @@ def test_a_picture_inside_a_segment_is_not_taken_for_the_picture():
 
 
 def test_darkening_rounds_to_the_nearest():
-    colours, factors = np.meshgrid(np.arange(256), np.arange(256))
-    expected = np.rint(colours * factors / 255)
-    darkened = jpeg.darken(colours.astype(np.uint8), factors.astype(np.uint8))
+    colors, factors = np.meshgrid(np.arange(256), np.arange(256))
+    expected = np.rint(colors * factors / 255)
+    darkened = jpeg.darken(colors.astype(np.uint8), factors.astype(np.uint8))
     assert np.array_equal(darkened, expected)
 
 
 LEVELS = np.array([0, 128, 255, 256, 1000, 32768, 65280, 65535], ">u2")
 
 
-def test_sixteen_bit_grey_is_scaled_and_not_clipped():
+def test_sixteen_bit_gray_is_scaled_and_not_clipped():
     pixels = decode(png(8, 1, 16, 0, [LEVELS.tobytes()]))
     assert pixels[0, :, 0].tolist() == [0, 0, 0, 1, 3, 128, 255, 255]
     assert np.array_equal(pixels[..., 0], pixels[..., 2])
 
 
-def test_sixteen_bit_grey_and_colour_agree():
-    grey = decode(png(8, 1, 16, 0, [LEVELS.tobytes()]))
-    colour = decode(png(8, 1, 16, 2, [np.repeat(LEVELS, 3).tobytes()]))
+def test_sixteen_bit_gray_and_color_agree():
+    gray = decode(png(8, 1, 16, 0, [LEVELS.tobytes()]))
+    color = decode(png(8, 1, 16, 2, [np.repeat(LEVELS, 3).tobytes()]))
     tiff = decode(encode(Image.fromarray(LEVELS.astype("<u2")[None]), "TIFF"))
     pgm = decode(b"P5 8 1 65535\n" + LEVELS.tobytes())
-    assert np.array_equal(grey, colour)
-    assert np.array_equal(grey, tiff)
-    assert np.array_equal(grey, pgm)
+    assert np.array_equal(gray, color)
+    assert np.array_equal(gray, tiff)
+    assert np.array_equal(gray, pgm)
 
 
 def test_eight_bits_made_sixteen_come_back():
@@ -121,15 +121,15 @@ def test_eight_bits_made_sixteen_come_back():
 
 
 @pytest.mark.parametrize("mode", ["1", "L"])
-def test_grey_becomes_three_equal_channels(mode):
-    grey = SMOOTH.convert(mode)
-    pixels = decode(encode(grey, "PNG"))
-    assert np.array_equal(pixels, np.asarray(grey.convert("RGB")))
+def test_gray_becomes_three_equal_channels(mode):
+    gray = SMOOTH.convert(mode)
+    pixels = decode(encode(gray, "PNG"))
+    assert np.array_equal(pixels, np.asarray(gray.convert("RGB")))
     assert np.array_equal(pixels[..., 0], pixels[..., 1])
 
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "TIFF"])
-def test_a_palette_becomes_its_colours(kind):
+def test_a_palette_becomes_its_colors(kind):
     few = SMOOTH.quantize(16)
     assert np.array_equal(decode(encode(few, kind)), np.asarray(few.convert("RGB")))
 
@@ -182,9 +182,9 @@ def test_transparent_parts_lie_over_black():
     assert exact.tolist() == [[[200, 100, 50], [0, 0, 0], [100, 50, 25]]]
 
 
-def test_transparent_grey_and_transparent_colours_lie_over_black():
-    grey = np.array([[[200, 255], [200, 0]]], np.uint8)
-    assert decode(encode(Image.fromarray(grey, "LA"), "PNG"))[..., 0].tolist() == [[200, 0]]
+def test_transparent_gray_and_transparent_colors_lie_over_black():
+    gray = np.array([[[200, 255], [200, 0]]], np.uint8)
+    assert decode(encode(Image.fromarray(gray, "LA"), "PNG"))[..., 0].tolist() == [[200, 0]]
     palette = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
     palette.putpalette([10, 20, 30, 40, 50, 60])
     for kind in ("PNG", "GIF"):
@@ -196,7 +196,7 @@ def test_transparent_grey_and_transparent_colours_lie_over_black():
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
 def test_of_several_frames_the_first_is_taken(kind):
-    red, blue = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
+    red, blue = (Image.new("RGB", (8, 8), color) for color in ("red", "blue"))
     options = {"lossless": True} if kind == "WEBP" else {}
     data = encode(red, kind, save_all=True, append_images=[blue], **options)
     assert (decode(data) == (255, 0, 0)).all()

@@ -152,7 +152,7 @@ def huge(kind, side=30_000):
             data = data.replace(entry + struct.pack("<I", 8), entry + struct.pack("<I", side))
         return data
     if kind == "WEBP":
-        frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+        frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
         data = bytearray(encode(frames[0], "WEBP", save_all=True, append_images=frames[1:]))
         at = data.index(b"VP8X") + 12
         data[at : at + 6] = (side - 1).to_bytes(3, "little") * 2

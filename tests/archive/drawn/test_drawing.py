@@ -149,7 +149,7 @@ def test_a_crop_carries_the_light_and_cast_of_its_camera():
     assert bright[0] / bright[2] > blue[0] / blue[2] + 0.1
 
 
-def test_an_archive_is_labelled_from_its_first_identity(tmp_path):
+def test_an_archive_is_labeled_from_its_first_identity(tmp_path):
     draw_archive(tmp_path, **(SMALL | {"identities": 2, "first_identity": 9999, "distractors": 0}))
     assert {identity for identity, _ in labels(tmp_path, "query")} == {9999, 10000}
 

@@ -57,7 +57,7 @@ def test_paths_alone_are_a_manifest(csv, parquet):
     assert parquet({"path": ["a.jpg"]}).to_pylist() == [{"path": "a.jpg"}]
 
 
-def test_paths_are_normalised_but_not_urls(csv):
+def test_paths_are_normalized_but_not_urls(csv):
     table = csv("path\n./a//b.jpg\nx/../c.jpg\n../d.jpg\n/e/f.jpg\ns3://b/./g.jpg\n")
     assert table["path"].to_pylist() == [
         *("a/b.jpg", "c.jpg", "../d.jpg", "/e/f.jpg", "s3://b/./g.jpg")

@@ -34,7 +34,7 @@ def drawn(seed, n, d, known):
     st.integers(1, 12),
 )
 @example(0, 1, 2, 1, "zscore", 1)
-def test_rows_are_normalised_as_in_two_passes(seed, n, d, known, mode, least_rows):
+def test_rows_are_normalized_as_in_two_passes(seed, n, d, known, mode, least_rows):
     gallery, gallery_camera = drawn(seed, n, d, known)
     queries, camera = drawn(seed + 1, 9, d, known + 1)  # the last camera is not in the gallery
     sums = camera_sums(gallery, gallery_camera, known + 1)

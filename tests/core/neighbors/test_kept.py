@@ -34,7 +34,7 @@ def test_where_nothing_is_left_nothing_is_certain():
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6))
-def test_a_row_is_left_out_of_its_own_neighbours(seed, k):
+def test_a_row_is_left_out_of_its_own_neighbors(seed, k):
     rng = np.random.default_rng(seed)
     rows = rng.integers(-2, 3, (12, 3)).astype(np.float32)
     own = np.sort(rng.choice(12, 4, replace=False))

@@ -235,7 +235,7 @@ def least_of(rows):
 
 
 def assert_least(first, second, k, products, tiling):
-    """The least scores of one set, and between two, come beside the same neighbours."""
+    """The least scores of one set, and between two, come beside the same neighbors."""
     options = {"products": products, "tiling": tiling}
     rows = np.concatenate([first, second])
     least = np.full(len(rows), np.inf, np.float32)
@@ -362,7 +362,7 @@ def test_wrong_arguments_are_told(monkeypatch):
         neighbors(unit_rows(3, 4), 1, products="int4")
     with pytest.raises(ValueError, match="rows of 4 and 5 dimensions"):
         between(unit_rows(3, 4), unit_rows(3, 5), 1)
-    with pytest.raises(ValueError, match="known neighbours of 2 rows do not go with 3 rows"):
+    with pytest.raises(ValueError, match="known neighbors of 2 rows do not go with 3 rows"):
         neighbors(unit_rows(3, 4), 1, known=neighbors(unit_rows(2, 4), 1))
     monkeypatch.setattr(tiles, "can_code", lambda _: False)
     with pytest.raises(ValueError, match="int8 products of 4 dimensions are not exact"):

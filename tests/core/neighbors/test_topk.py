@@ -154,11 +154,11 @@ def test_differences_at_the_float32_limit_are_seen():
     rows = np.full((64, 512), 512**-0.5, np.float32)
     rows[:, 0] += np.arange(64, dtype=np.float32) * np.float32(2**-17)
     found = search(rows[:1], rows, 64)
-    # Neighbouring similarities differ by 2^-21.5, a few roundings: far less than a product's slack.
+    # Neighboring similarities differ by 2^-21.5, a few roundings: far less than a product's slack.
     assert found.rows[0].tolist() == list(range(63, -1, -1))
 
 
-def test_more_neighbours_than_rows_are_not_invented():
+def test_more_neighbors_than_rows_are_not_invented():
     assert search(unit_rows(2, 4), unit_rows(3, 4), 10).k == 3
     assert search(unit_rows(3, 4), unit_rows(3, 4), 3, self_offset=0).rows[0, 2] == -1
     assert search(unit_rows(2, 4), np.empty((0, 4), np.float32), 10).k == 0
@@ -252,6 +252,6 @@ def test_heaps_that_hold_rows_are_not_primed():
     assert np.isneginf(empty).all()  # six columns are not sure to give six others
 
 
-def test_more_neighbours_than_rows_take_no_memory():
+def test_more_neighbors_than_rows_take_no_memory():
     rows = unit_rows(5, 8)
     assert as_lists(search(rows, rows, 10**12)) == as_lists(search(rows, rows, 5))

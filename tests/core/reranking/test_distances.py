@@ -76,7 +76,7 @@ def torchreid_form(union, queries, k1, k2, lam):
     n = len(union)
     squared = np.square(union).sum(1)
     d = np.square(squared[:, None] + squared - 2 * union @ union.T).astype(np.float32)
-    np.fill_diagonal(d, -1)  # a row is its own first neighbour
+    np.fill_diagonal(d, -1)  # a row is its own first neighbor
     order = np.argsort(d, axis=1, kind="stable")
     np.fill_diagonal(d, 0)
     d = (d / d.max(axis=0)).T
@@ -109,7 +109,7 @@ def test_torchreids_arithmetic_agrees(k1):
 
 
 def test_a_case_worked_by_hand():
-    """Rows 0 and 1 are each other's neighbour, row 2 is alone; d is 0.4, 2 and 0.8."""
+    """Rows 0 and 1 are each other's neighbor, row 2 is alone; d is 0.4, 2 and 0.8."""
     rows = np.array([[1, 0], [0.8, 0.6], [0, 1]], np.float32)
     found = distances(rows[:1], rows[1:], Reranking(k1=1, k2=1, lam=0.3))
     own = np.exp([0, -0.2]) / np.exp([0, -0.2]).sum()
@@ -141,8 +141,8 @@ def test_bits_do_not_depend_on_the_tiling(variant, tiling):
     assert np.concatenate(found).tobytes() == reference.tobytes()
 
 
-def test_bits_do_not_depend_on_how_many_neighbours_are_known():
-    """A pair's score is the same from the list of neighbours and from the features."""
+def test_bits_do_not_depend_on_how_many_neighbors_are_known():
+    """A pair's score is the same from the list of neighbors and from the features."""
     rows = unit_rows(150, 100, clusters=9)
     union, settings = stacked(rows[:20], rows[20:]), Reranking(k1=8, k2=3)
     few, many = search(union, union, 8, self_offset=0), search(union, union, 90, self_offset=0)
@@ -187,7 +187,7 @@ class Watched(ArrayRows):
         return super().take(positions)
 
 
-def test_features_are_read_only_for_pairs_that_are_no_neighbours():
+def test_features_are_read_only_for_pairs_that_are_no_neighbors():
     rows = unit_rows(300, 32, clusters=20)
     union, settings = stacked(rows[:50], rows[50:]), Reranking(k1=10, k2=2)
     watched = StackedRows(Watched(rows[:50]), Watched(rows[50:]))
@@ -229,22 +229,22 @@ def test_wrong_settings_are_told(settings, message):
         Reranking(**settings)
 
 
-def test_wrong_neighbours_are_told():
+def test_wrong_neighbors_are_told():
     rows = unit_rows(30, 8)
     union, settings = stacked(rows[:5], rows[5:]), Reranking(k1=4, k2=6)
     good = search(union, union, 5, self_offset=0)
     k_reciprocal(union, good, settings)
-    with pytest.raises(ValueError, match="neighbours of 29 rows do not go with 30 features"):
+    with pytest.raises(ValueError, match="neighbors of 29 rows do not go with 30 features"):
         k_reciprocal(union, TopK(good.scores[:29], good.rows[:29]), settings)
-    with pytest.raises(ValueError, match="a neighbour is row 30, of 30 rows"):
+    with pytest.raises(ValueError, match="a neighbor is row 30, of 30 rows"):
         k_reciprocal(union, TopK(good.scores, np.where(good.rows == 7, 30, good.rows)), settings)
-    with pytest.raises(ValueError, match="k1=4 and k2=6 need 5 neighbours of every row"):
+    with pytest.raises(ValueError, match="k1=4 and k2=6 need 5 neighbors of every row"):
         k_reciprocal(union, TopK(good.scores[:, :4], good.rows[:, :4]), settings)
     padded = TopK(good.scores.copy(), good.rows.copy())
     padded.scores[3, 4], padded.rows[3, 4] = -np.inf, -1
-    with pytest.raises(ValueError, match="need 5 neighbours of every row"):
+    with pytest.raises(ValueError, match="need 5 neighbors of every row"):
         k_reciprocal(union, padded, settings)
-    with pytest.raises(ValueError, match="a row counts among its own neighbours"):
+    with pytest.raises(ValueError, match="a row counts among its own neighbors"):
         k_reciprocal(union, search(union, union, 5), settings)
     with pytest.raises(ValueError, match="29 least scores do not go with 30 features"):
         k_reciprocal(union, good, settings, least=np.zeros(29, np.float32))

@@ -71,7 +71,7 @@ def test_parts_add_in_any_order(seed, data):
 
 
 def test_what_a_product_would_count_wrongly_is_counted_by_score():
-    """Rows a rounding apart, too many to be neighbours: without the slack of products this fails.
+    """Rows a rounding apart, too many to be neighbors: without the slack of products this fails.
 
     The final distances are coarser than similarities, so ties by row are many too.
     """
@@ -110,9 +110,9 @@ def test_the_original_distance_alone_ranks_as_similarity_does():
 def test_re_ranking_raises_the_matches_of_clustered_rows():
     """Two crops of a person that look apart are joined by a third that is near to both."""
     rng = np.random.default_rng(4)
-    centres = rng.standard_normal((40, 32))
+    centers = rng.standard_normal((40, 32))
     identity = np.repeat(np.arange(1, 41), 12)
-    rows = centres[identity - 1] + 1.5 * rng.standard_normal((480, 32))
+    rows = centers[identity - 1] + 1.5 * rng.standard_normal((480, 32))
     rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     order = rng.permutation(480)
     rows, identity = rows[order], identity[order]

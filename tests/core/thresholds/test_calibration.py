@@ -50,10 +50,10 @@ def test_false_matches_of_features_that_are_not_finite(bad):
 def made():
     """300 queries of 60 identities in clusters, and 900 rows with distractors and junk."""
     rng = np.random.default_rng(5)
-    centres = unit_rows(60, 24, seed=1)
+    centers = unit_rows(60, 24, seed=1)
     names = np.concatenate([np.arange(1, 61), rng.integers(-1, 61, 1140)])
     noise = rng.standard_normal((1200, 24)) * 0.12
-    rows = np.where(names[:, None] > 0, centres[names - 1], unit_rows(1200, 24, seed=2)) + noise
+    rows = np.where(names[:, None] > 0, centers[names - 1], unit_rows(1200, 24, seed=2)) + noise
     rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     cameras = rng.integers(0, 3, 1200)
     sides = [Labels(names[part], cameras[part]) for part in (slice(300), slice(300, None))]

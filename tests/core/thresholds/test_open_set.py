@@ -64,7 +64,7 @@ def test_equals_the_naive_loop_in_every_tiling(case, tiling):
     expect(found, positives, negatives, COARSE_RATES)
 
 
-def labelled(n, identities, seed):
+def labeled(n, identities, seed):
     rng = np.random.default_rng(seed)
     return Labels(rng.integers(-1, identities, n), rng.integers(0, 4, n))
 
@@ -78,7 +78,7 @@ def exact_scores(queries, gallery):
 def real():
     """Clustered features of 100 dimensions, with the scores of their pairs."""
     queries, gallery = unit_rows(30, 100, seed=1, clusters=20), unit_rows(500, 100, 2, clusters=20)
-    ql, gl = labelled(30, 20, 3), labelled(500, 20, 4)
+    ql, gl = labeled(30, 20, 3), labeled(500, 20, 4)
     same = ql.identity[:, None] == gl.identity
     kept = (gl.identity != -1) & ~(same & (ql.camera[:, None] == gl.camera))
     kept &= ql.identity[:, None] > 0

@@ -46,7 +46,7 @@ def test_float32_is_stored_little_endian():
 
 
 @pytest.mark.parametrize("dimension", [1, 16, 512, 2048])
-def test_float16_is_renormalised(dimension):
+def test_float16_is_renormalized(dimension):
     features = unit_vectors(range(50), dimension)
     halves = features.astype(np.float16).astype(np.float32)
     assert dimension == 1 or np.abs(np.linalg.norm(halves, axis=1) - 1).max() > 2e-6

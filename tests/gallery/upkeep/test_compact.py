@@ -78,7 +78,7 @@ def test_a_commit_on_compacted_files(gallery):
 
 
 def test_stored_bytes_stay_as_they_are(tmp_path):
-    """float16 is renormalised when read: written back so, it would move."""
+    """float16 is renormalized when read: written back so, it would move."""
     gallery = new_gallery(tmp_path / "g", dtype="float16")
     units = [unit(gallery.target, range(s, s + 10)) for s in range(0, 30, 10)]
     gallery = gallery.commit(units, run_id="first")

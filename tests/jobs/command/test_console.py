@@ -17,7 +17,7 @@ from rich.text import Text
 from jobs.command.console import is_json_wanted, progress, show, stdout_kept_clean, to_json
 
 
-class Colour(Enum):
+class Color(Enum):
     RED = "red"
 
 
@@ -34,7 +34,7 @@ class Inner:
         ([float("nan"), float("inf"), np.float32("nan")], [None, None, None]),
         (np.arange(4).reshape(2, 2), [[0, 1], [2, 3]]),
         (np.int64(2**53 + 1), 2**53 + 1),
-        (Colour.RED, "red"),
+        (Color.RED, "red"),
         (dt.datetime(2024, 2, 3, 4, 5, tzinfo=dt.UTC), "2024-02-03T04:05:00+00:00"),
         (dt.date(2024, 2, 3), "2024-02-03"),
         (frozenset({7}), [7]),

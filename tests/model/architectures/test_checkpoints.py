@@ -174,7 +174,7 @@ def test_long_lists_end_with_their_count() -> None:
     assert "w10" not in str(caught.value)
 
 
-def test_missing_batch_counters_are_forgiven_and_nothing_else_of_a_normalisation() -> None:
+def test_missing_batch_counters_are_forgiven_and_nothing_else_of_a_normalization() -> None:
     wanted = torch.nn.Sequential(torch.nn.BatchNorm2d(2)).state_dict()
     given = {key: tensor for key, tensor in wanted.items() if "num_batches" not in key}
     assert match_state("c.pth", given, wanted).keys() == wanted.keys()

@@ -8,7 +8,7 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from pipeline.model.architectures.folding import fold_normalisations
+from pipeline.model.architectures.folding import fold_normalizations
 from pipeline.model.architectures.known import NETWORKS
 from tests.model import toolboxes
 from tests.model.toolboxes import State, linear, norm
@@ -25,11 +25,11 @@ STATES: dict[str, Callable[[], State]] = {
     "osnet_ain_x0_25": lambda: toolboxes.osnet(0.25, ain=True),
 }
 LEFT = {"bnneck": 13}
-"""Normalisations after a convolution, two-dimensional, that stay: the halves of IBN."""
+"""Normalizations after a convolution, two-dimensional, that stay: the halves of IBN."""
 
 
 def settled(module: nn.Module) -> nn.Module:
-    """In evaluation mode, with normalisations as training leaves them."""
+    """In evaluation mode, with normalizations as training leaves them."""
     generator = torch.Generator().manual_seed(7)
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
@@ -40,7 +40,7 @@ def settled(module: nn.Module) -> nn.Module:
     return module.eval().requires_grad_(False)
 
 
-def normalisations(module: nn.Module) -> int:
+def normalizations(module: nn.Module) -> int:
     return sum(type(part) is nn.BatchNorm2d for part in module.modules())
 
 
@@ -48,7 +48,7 @@ def check_alike(module: nn.Module, size: tuple[int, int] = (64, 32)) -> nn.Modul
     images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         before = module(images)
-        folded = fold_normalisations(module)
+        folded = fold_normalizations(module)
         after = folded(images)
     assert (after - before).abs().max() <= 1e-5 * before.abs().max()
     assert (1 - F.cosine_similarity(after.double(), before.double())).max() < 1e-9
@@ -63,7 +63,7 @@ def test_networks_that_are_built_here(name: str) -> None:
         module = NETWORKS[name].build(state, frozenset())
         module.load_state_dict(state, strict=False)
     folded = check_alike(settled(module))
-    assert normalisations(folded) == LEFT.get(name, 0) < normalisations(module)
+    assert normalizations(folded) == LEFT.get(name, 0) < normalizations(module)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "densenet121"])
@@ -74,7 +74,7 @@ def test_backbones_of_torchvision(name: str) -> None:
     check_alike(settled(module))
 
 
-def test_a_convolution_that_serves_others_keeps_its_normalisation() -> None:
+def test_a_convolution_that_serves_others_keeps_its_normalization() -> None:
     class Shared(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -89,7 +89,7 @@ def test_a_convolution_that_serves_others_keeps_its_normalisation() -> None:
             return (self.norm(self.conv(images)) + self.conv(images)).mean((2, 3))
 
     for kind in (Shared, Twice):
-        assert normalisations(check_alike(settled(kind()))) == 1
+        assert normalizations(check_alike(settled(kind()))) == 1
 
 
 def test_what_cannot_be_followed_stays_as_it_is() -> None:

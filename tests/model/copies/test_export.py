@@ -124,7 +124,7 @@ def test_parameters_are_counted_in_every_kind(tmp_path: Path, osnet_checkpoint: 
         save_export(tmp_path / "n.pt2", module),
     ):
         assert parameters(NetworkFile(str(path))) == counted
-    # Folded into the convolution the normalisation's numbers are gone.
+    # Folded into the convolution the normalization's numbers are gone.
     export(NetworkFile(str(tmp_path / "n.pt")), SIZE, "onnx", tmp_path / "n.onnx")
     assert parameters(NetworkFile(str(tmp_path / "n.onnx"))) == 3 * 8 * 9 + 8
     shared = {k: t for k, t in toolboxes.osnet(0.25).items() if not k.startswith("classifier")}

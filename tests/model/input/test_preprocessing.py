@@ -1,4 +1,4 @@
-"""Resizing against an oracle and Pillow; normalising against the formula."""
+"""Resizing against an oracle and Pillow; normalizing against the formula."""
 
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -18,9 +18,9 @@ from pipeline.model.input.preprocessing import (
     empty_batch,
     fill,
     letterbox,
-    normalise,
-    padding_colour,
+    padding_color,
     resize,
+    standardize,
 )
 from pipeline.model.recipe import Recipe
 from tests.model.making import crops, prepared, real_crops
@@ -42,10 +42,10 @@ def oracle_pass(image: NDArray[np.uint8], length: int) -> NDArray[np.uint8]:
     stretch = max(before / length, 1.0)
     result = np.empty((length, *image.shape[1:]), np.uint8)
     for place in range(length):
-        centre = (place + 0.5) * (before / length)
-        first = max(int(centre - 2 * stretch + 0.5), 0)
-        last = min(int(centre + 2 * stretch + 0.5), before)
-        weights = [cubic((i - centre + 0.5) / stretch) for i in range(first, last)]
+        center = (place + 0.5) * (before / length)
+        first = max(int(center - 2 * stretch + 0.5), 0)
+        last = min(int(center + 2 * stretch + 0.5), before)
+        weights = [cubic((i - center + 0.5) / stretch) for i in range(first, last)]
         total = np.full(image.shape[1:], 1 << 21)
         for i, weight in enumerate(weights):
             whole = math.floor(abs(weight) / sum(weights) * 2**22 + 0.5) * (-1 if weight < 0 else 1)
@@ -185,13 +185,13 @@ def test_letterbox_of_the_same_shape_is_the_resize() -> None:
 
 
 def test_letterbox_pads_with_the_recipes_mean() -> None:
-    assert padding_colour(Recipe(weights="0" * 64, mean=(0.0, 0.5, 1.0))) == (0, 128, 255)
+    assert padding_color(Recipe(weights="0" * 64, mean=(0.0, 0.5, 1.0))) == (0, 128, 255)
     bgr = Recipe(weights="0" * 64, channels="bgr", pixel_range=255, mean=(10, 20, 300))
-    assert padding_colour(bgr) == (255, 20, 10)
+    assert padding_color(bgr) == (255, 20, 10)
     recipe = Recipe(weights="0" * 64, height=8, width=8, letterbox=True)
     batch = prepared([np.full((8, 2, 3), 255, np.uint8)], recipe, (8, 8), 1)
-    assert batch[0, :, 0, 0].tolist() == list(padding_colour(recipe))
-    assert normalise(batch, recipe)[0, :, 0, 0].abs().max() < 0.02
+    assert batch[0, :, 0, 0].tolist() == list(padding_color(recipe))
+    assert standardize(batch, recipe)[0, :, 0, 0].abs().max() < 0.02
 
 
 def test_letterboxed_recipe_differs_from_a_stretched_one() -> None:
@@ -212,33 +212,33 @@ def test_batch_is_filled_with_black() -> None:
     assert not batch[2:].any()
 
 
-def test_normalised_is_what_the_field_computes() -> None:
+def test_normalized_is_what_the_field_computes() -> None:
     batch = prepared(crops(4), PLAIN, (16, 8), 4)
     expected = functional.normalize(
         functional.to_dtype(batch, torch.float32, scale=True), [*PLAIN.mean], [*PLAIN.std]
     )
-    torch.testing.assert_close(normalise(batch, PLAIN), expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(standardize(batch, PLAIN), expected, rtol=1e-6, atol=1e-6)
 
 
 def test_bgr_of_255_levels_is_the_pixels_exchanged() -> None:
     recipe = Recipe(weights="0" * 64, channels="bgr", pixel_range=255, mean=(0,) * 3, std=(1,) * 3)
     batch = prepared(crops(3), PLAIN, (16, 8), 3)
-    result = normalise(batch, recipe)
+    result = standardize(batch, recipe)
     assert result.is_contiguous()
     assert torch.equal(result, batch.flip(1).float())
 
 
-def test_normalising_twice_gives_the_same_and_leaves_the_batch() -> None:
-    # fast-reid's preprocessing works in place: its second view is normalised twice.
+def test_normalizing_twice_gives_the_same_and_leaves_the_batch() -> None:
+    # fast-reid's preprocessing works in place: its second view is normalized twice.
     for recipe in (PLAIN, Recipe(weights="0" * 64, channels="bgr")):
         batch = prepared(crops(3), PLAIN, (16, 8), 3)
         before = batch.clone()
-        first = normalise(batch, recipe)
+        first = standardize(batch, recipe)
         first_bits = first.clone()
-        assert torch.equal(normalise(batch, recipe), first)
+        assert torch.equal(standardize(batch, recipe), first)
         first.zero_()
         assert torch.equal(batch, before)
-        assert torch.equal(normalise(batch, recipe), first_bits)
+        assert torch.equal(standardize(batch, recipe), first_bits)
 
 
 def test_reused_memory_keeps_nothing_of_the_batch_before() -> None:
@@ -246,15 +246,15 @@ def test_reused_memory_keeps_nothing_of_the_batch_before() -> None:
     fill(kept, crops(4, seed=1), PLAIN)
     images = crops(2)
     assert torch.equal(fill(kept, images, PLAIN), prepared(images, PLAIN, (16, 8), 4))
-    assert normalise(kept, PLAIN, out=out) is out
-    assert torch.equal(out, normalise(kept, PLAIN))
+    assert standardize(kept, PLAIN, out=out) is out
+    assert torch.equal(out, standardize(kept, PLAIN))
 
 
 @given(st.integers(0, 7), st.integers(1, 8))
-def test_normalised_bits_do_not_depend_on_the_place(place: int, rows: int) -> None:
+def test_normalized_bits_do_not_depend_on_the_place(place: int, rows: int) -> None:
     image = crops(1, seed=4)
-    alone = normalise(prepared(image, PLAIN, (15, 7), 1), PLAIN)[0]
+    alone = standardize(prepared(image, PLAIN, (15, 7), 1), PLAIN)[0]
     batch = prepared(
         [*crops(place), *image, *crops(rows, seed=9)], PLAIN, (15, 7), place + 1 + rows
     )
-    assert torch.equal(normalise(batch, PLAIN)[place], alone)
+    assert torch.equal(standardize(batch, PLAIN)[place], alone)

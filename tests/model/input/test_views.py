@@ -34,7 +34,7 @@ def test_plain_recipe_has_one_view_and_tiny_scales_leave_a_pixel() -> None:
     assert views_of(tiny) == [View((1, 1), False)]
 
 
-def test_five_crops_are_the_corners_and_the_centre() -> None:
+def test_five_crops_are_the_corners_and_the_center() -> None:
     recipe = Recipe(weights="0" * 64, height=64, width=32, five_crops=True, scales=(1.0, 0.5))
     views = views_of(recipe)
     assert [view.corner for view in views[5:]] == [(0, 0), (0, 4), (8, 0), (8, 4), (4, 2)]
