@@ -20,26 +20,27 @@ def top_k(queries, gallery, k, self_offset=None):
     return found
 
 
+def kept_rows(identity, camera, gallery_labels):
+    """The gallery rows that are no junk to a query, and those of them that match it."""
+    kept, matching = [], []
+    for row in range(len(gallery_labels)):
+        same_identity = gallery_labels.identity[row] == identity and identity > 0
+        same_camera = gallery_labels.camera[row] == camera and camera >= 0
+        if gallery_labels.identity[row] != -1 and not (same_identity and same_camera):
+            kept.append(row)
+            if same_identity:
+                matching.append(row)
+    return kept, matching
+
+
 def hit_ranks(queries, query_labels, gallery, gallery_labels):
     """For every query the 1-based ranks of its matches among the kept rows."""
     ranks = []
     for i, query in enumerate(queries):
-        identity, camera = query_labels.identity[i], query_labels.camera[i]
         scores = [float(np.dot(query.astype(np.float64), row)) for row in gallery]
-        kept = []
-        for row in range(len(gallery)):
-            same_identity = gallery_labels.identity[row] == identity and identity > 0
-            same_camera = gallery_labels.camera[row] == camera and camera >= 0
-            if gallery_labels.identity[row] != -1 and not (same_identity and same_camera):
-                kept.append(row)
+        kept, matching = kept_rows(query_labels.identity[i], query_labels.camera[i], gallery_labels)
         order = sorted_rows(scores, kept)
-        ranks.append(
-            [
-                place + 1
-                for place, row in enumerate(order)
-                if identity > 0 and gallery_labels.identity[row] == identity
-            ]
-        )
+        ranks.append([place + 1 for place, row in enumerate(order) if row in matching])
     return ranks
 
 

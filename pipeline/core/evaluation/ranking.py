@@ -67,6 +67,10 @@ class Labels:
     def __len__(self) -> int:
         return len(self.identity)
 
+    def take(self, rows: NDArray[np.int64]) -> "Labels":
+        """The labels at `rows` `[P]`, in that order."""
+        return Labels(self.identity[rows], self.camera[rows])
+
 
 @dataclass(frozen=True)
 class RankCounts:
@@ -125,8 +129,8 @@ def matches(
     rows that match are read, on the threads of the tiling.
     """
     queries, gallery = as_rows(queries), as_rows(gallery)
-    _check(queries, query_labels, "query")
-    _check(gallery, gallery_labels, "gallery")
+    check_labels(queries, query_labels, "query")
+    check_labels(gallery, gallery_labels, "gallery")
     if queries.dimension != gallery.dimension:
         raise ValueError(
             f"queries have {queries.dimension} dimensions, the gallery {gallery.dimension}"
@@ -263,14 +267,30 @@ def has_match(queries: Labels, gallery: Labels) -> NDArray[np.bool_]:
     return np.bincount(owner, minlength=len(queries)) > 0
 
 
-def _check(rows: FeatureRows, labels: Labels, what: str) -> None:
+def check_labels(rows: FeatureRows, labels: Labels, what: str) -> None:
+    """Raise ValueError unless there is a label for each of the `what` features."""
     if len(rows) != len(labels):
         raise ValueError(f"{len(rows)} {what} features do not go with {len(labels)} labels")
 
 
 def matching_pairs(queries: Labels, gallery: Labels) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The (query, gallery row) pairs of one positive identity and two cameras, query by query, the
-    rows of each ascending."""
+    """The (query, gallery row) pairs that match, query by query, the rows of each ascending."""
+    owner, rows, junk = same_identity_pairs(queries, gallery)
+    return owner[~junk], rows[~junk]
+
+
+def same_identity_pairs(
+    queries: Labels, gallery: Labels
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """The (query, gallery row) pairs of one positive identity, query by query, the rows of each
+    ascending, and which of the pairs are junk: those of one camera. The others match.
+
+    This is the junk rule, together with `JUNK` itself; every other row is kept and matches nobody.
+
+    >>> same_identity_pairs(Labels(np.array([5]), np.array([0])),
+    ...                     Labels(np.array([5, 6, 5]), np.array([0, 0, 1])))
+    (array([0, 0]), array([0, 2]), array([ True, False]))
+    """
     order = np.argsort(gallery.identity, kind="stable")
     ordered = gallery.identity[order]
     low = np.searchsorted(ordered, queries.identity, "left")
@@ -280,8 +300,8 @@ def matching_pairs(queries: Labels, gallery: Labels) -> tuple[NDArray[np.int64],
     within = np.arange(len(owner)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     rows = order[np.repeat(low, sizes) + within]
     camera = queries.camera[owner]
-    kept = (gallery.camera[rows] != camera) | (camera == NO_CAMERA)
-    return owner[kept].astype(np.int64), rows[kept].astype(np.int64)
+    junk = (gallery.camera[rows] == camera) & (camera != NO_CAMERA)
+    return owner.astype(np.int64), rows.astype(np.int64), junk
 
 
 @njit(nogil=True, cache=True)

@@ -14,14 +14,14 @@ other steps in float64 in the order written above, the result rounded to float32
 """
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from pipeline.core.blocks import FeatureRows, StackedRows, Tiling, blocks, on_lines
+from pipeline.core.blocks import ChosenRows, FeatureRows, StackedRows, Tiling, blocks, on_lines
 from pipeline.core.neighbors.farthest import least_scores
 from pipeline.core.neighbors.topk import TopK
 from pipeline.core.products.kernels import four_scores
@@ -95,6 +95,15 @@ class Reranked:
     query_weights: SparseRows
     gallery_weights: SparseRows
     width: int
+
+    def of_queries(self, chosen: NDArray[np.int64]) -> "Reranked":
+        """The same with the queries `chosen` `[P]` alone, in that order."""
+        return replace(
+            self,
+            queries=ChosenRows(self.queries, chosen),
+            greatest=self.greatest[chosen],
+            query_weights=self.query_weights.take(chosen),
+        )
 
     def distances(
         self, start: int, stop: int, *, tiling: Tiling | None = None

@@ -46,6 +46,13 @@ class SparseRows:
     def __len__(self) -> int:
         return len(self.starts) - 1
 
+    def take(self, rows: NDArray[np.int64]) -> "SparseRows":
+        """The rows at `rows` `[P]`, in that order."""
+        sizes = np.diff(self.starts)[rows]
+        starts = np.append(0, np.cumsum(sizes))
+        entries = np.arange(starts[-1]) + np.repeat(self.starts[rows] - starts[:-1], sizes)
+        return SparseRows(starts, self.columns[entries], self.values[entries])
+
 
 def join(parts: Sequence[SparseRows]) -> SparseRows:
     """The rows of all `parts`, one after the other."""

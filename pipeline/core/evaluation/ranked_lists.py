@@ -1,0 +1,191 @@
+"""The top of ranked lists, to be looked at: what is found, and whether it is right.
+
+Junk is left out by the rule that ranks are counted by (`ranking.same_identity_pairs`).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.core.blocks import ChosenRows, FeatureRows, Tiling, as_rows
+from pipeline.core.evaluation.ranking import JUNK, Labels, check_labels, same_identity_pairs
+from pipeline.core.neighbors.topk import search
+
+
+@dataclass(frozen=True)
+class RankedLists:
+    """The best k kept gallery rows of every query, best first; nothing in it can be changed.
+
+    `rows` int64 `[Q, k]`, their similarities to the query `scores` float32 `[Q, k]`, and `hits`
+    bool `[Q, k]`, whether a row matches; -1, -inf and False where fewer than k rows are kept.
+    `matches` int64 `[Q]` are the rows of the whole gallery that match. Lists descend by score, or
+    ascend by `distances` float32 `[Q, k]` (inf beyond their end) where they were re-ranked; ties by
+    row. ValueError where these do not fit, or stand out of order.
+    """
+
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    hits: NDArray[np.bool_]
+    matches: NDArray[np.int64]
+    distances: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        order = -self.scores if self.distances is None else self.distances
+        if not self.rows.shape == self.scores.shape == self.hits.shape == order.shape:
+            raise ValueError("rows, scores, hits and distances must be of one shape [Q, k]")
+        if self.matches.shape != self.rows.shape[:1]:
+            raise ValueError(f"{len(self.matches)} numbers of matches, {len(self.rows)} lists")
+        beyond = self.rows < 0
+        if (beyond != np.isneginf(self.scores)).any() or (beyond & self.hits).any():
+            raise ValueError("beyond the end of a list stand row -1, score -inf and no hit")
+        if (self.hits.sum(axis=1) > self.matches).any():
+            raise ValueError("a list has more hits than the gallery has matches")
+        left, right = slice(None, -1), slice(1, None)
+        tied = (order[:, left] == order[:, right]) & ~beyond[:, right]
+        late = tied & (self.rows[:, left] >= self.rows[:, right])
+        if (late | (order[:, left] > order[:, right])).any():
+            raise ValueError("the rows of a list are out of order or repeated")
+        for values in (self.rows, self.scores, self.hits, self.matches, self.distances):
+            if values is not None:
+                values.flags.writeable = False
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def ranked_lists(
+    queries: NDArray[np.float32] | FeatureRows,
+    query_labels: Labels,
+    gallery: NDArray[np.float32] | FeatureRows,
+    gallery_labels: Labels,
+    k: int,
+    *,
+    tiling: Tiling | None = None,
+) -> RankedLists:
+    """The `k` best kept rows of every query by similarity, ties by row: exact.
+
+    `queries` `[Q, D]`, `gallery` `[G, D]`. Junk is left out as in `ranking.rank_counts`; a query
+    without an identity of its own has no match, and keeps all rows but those of identity -1.
+    ValueError for `k` below 1, and for labels or dimensions that do not fit the features.
+
+    >>> features = np.array([[1, 0], [0.8, 0.6], [0.6, 0.8]], np.float32)
+    >>> found = ranked_lists(features[:1], Labels(np.array([7]), np.array([0])),
+    ...                      features, Labels(np.array([7, 0, 7]), np.array([0, 1, 1])), 2)
+    >>> found.rows, found.hits  # row 0 is junk: of the query's own camera
+    (array([[1, 2]]), array([[False,  True]]))
+    """
+    queries, gallery = as_rows(queries), as_rows(gallery)
+    check_labels(queries, query_labels, "query")
+    check_labels(gallery, gallery_labels, "gallery")
+    rule = JunkRule.of(query_labels, gallery_labels)
+    found = search(queries, rule.rows_of(gallery), rule.widened(k), tiling=tiling)
+    owner, place = np.nonzero(found.rows >= 0)
+    rows = rule.kept[found.rows[owner, place]]
+    pairs = rule.without_junk(owner, rows)
+    owner, rows, scores = owner[pairs], rows[pairs], found.scores[owner, place][pairs]
+    owner, place, order = best_of(owner, rows, -scores, k, len(queries))
+    rows, scores = rows[order], scores[order]
+    return rule.lists(owner, place, rows, scores, k)
+
+
+@dataclass(frozen=True)
+class JunkRule:
+    """What of a gallery each query keeps.
+
+    `kept` are the rows that are junk to nobody. The pairs of one identity are numbers, query x
+    `gallery` + row: `own` those of the query's camera, `matching` the others, ascending.
+    """
+
+    queries: int
+    gallery: int
+    kept: NDArray[np.int64]
+    own: NDArray[np.int64]
+    matching: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, queries: Labels, gallery: Labels) -> "JunkRule":
+        """The rule for these queries and this gallery."""
+        owner, rows, junk = same_identity_pairs(queries, gallery)
+        pairs = owner * len(gallery) + rows
+        kept = np.flatnonzero(gallery.identity != JUNK)
+        return cls(len(queries), len(gallery), kept, pairs[junk], pairs[~junk])
+
+    def rows_of(self, gallery: FeatureRows) -> FeatureRows:
+        """The rows that are `kept`: ties among them fall as in the whole gallery."""
+        return gallery if len(self.kept) == len(gallery) else ChosenRows(gallery, self.kept)
+
+    def widened(self, k: int) -> int:
+        """How many of the `kept` rows hold k that a query keeps, whatever its own camera saw."""
+        if k < 1:
+            raise ValueError(f"k must be at least 1, not {k}")
+        return k + int(self._by_query(self.own).max(initial=0))
+
+    def without_junk(self, owner: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which pairs of a query and one of the `kept` rows the query keeps."""
+        return ~np.isin(owner * self.gallery + rows, self.own)
+
+    def lists(
+        self,
+        owner: NDArray[np.int64],
+        place: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        scores: NDArray[np.float32],
+        k: int,
+        distances: NDArray[np.float32] | None = None,
+    ) -> RankedLists:
+        """The lists in which these pairs stand, each at its `place`."""
+        shape = self.queries, min(k, len(self.kept))
+
+        def laid_out(values: NDArray[Any], beyond: float) -> NDArray[Any]:
+            out = np.full(shape, beyond, values.dtype)
+            out[owner, place] = values
+            return out
+
+        hits = np.isin(owner * self.gallery + rows, self.matching)
+        return RankedLists(
+            laid_out(rows, -1),
+            laid_out(scores, -np.inf),
+            laid_out(hits, False),
+            self._by_query(self.matching),
+            None if distances is None else laid_out(distances, np.inf),
+        )
+
+    def _by_query(self, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.bincount(pairs // max(1, self.gallery), minlength=self.queries)
+
+
+def best_of(
+    owner: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    values: NDArray[np.float32],
+    k: int,
+    queries: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Of each query's pairs the k of least value, ties by row: their owners, places and numbers."""
+    order = np.lexsort((rows, values, owner))
+    first = np.searchsorted(owner[order], np.arange(queries))
+    place = np.arange(len(order)) - first[owner[order]]
+    order, place = order[place < k], place[place < k]
+    return owner[order], place, order
+
+
+def examples(
+    average_precision: NDArray[np.float64], most: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """At most `most` queries of the highest AP, in the middle, and of the lowest: no query twice.
+
+    `average_precision` `[Q]` is NaN for invalid queries, which are none of them; ties by row.
+
+    >>> examples(np.array([0.5, np.nan, 1.0, 0.25, 0.75]), 1)
+    (array([2]), array([4]), array([3]))
+    """
+    order = np.argsort(-average_precision, kind="stable")
+    order = order[: len(order) - int(np.isnan(average_precision).sum())]
+    shown = min(most, max(1, len(order) // 3))
+    middle = (len(order) - shown) // 2
+    best, median, worst = order[:shown], order[middle : middle + shown], order[::-1][:shown]
+    median = median[~np.isin(median, best)]
+    worst = worst[~np.isin(worst, np.append(best, median))]
+    return best, median, worst
