@@ -18,7 +18,8 @@ from pipeline.runs.locations import Location
 from pipeline.runs.settings import ResamplingSettings, RuleSettings, stated
 
 if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
-    from pipeline.core.thresholds.calibration import FarRule, PercentileRule, Resampling, Threshold
+    from pipeline.core.evaluation.bootstrap import Bootstrap
+    from pipeline.core.thresholds.calibration import FarRule, PercentileRule, Threshold
     from pipeline.gallery.table import Gallery
     from pipeline.runs.calibration_pairs import Pairs
     from pipeline.runs.camera_thresholds import CameraPair
@@ -54,6 +55,9 @@ BASES = {
     "percentile": ("positive pairs", "give more queries"),
 }
 """What a threshold by each rule stands on, and what to do where that is little."""
+
+FIELDS = {"samples": "replicates", "confidence": "level"}
+"""The fields of `Bootstrap` that these flags set."""
 
 
 def calibrate(
@@ -98,18 +102,16 @@ def calibrate(
     for name in stated(settings):
         if name in wrong:
             raise InputError(f"--{name} does not go with --rule {rule}")
-    from pipeline.core.thresholds.calibration import (
-        FEWEST_FALSE_MATCHES,
-        FarRule,
-        PercentileRule,
-        Resampling,
-    )
+    from pipeline.core.evaluation.bootstrap import Bootstrap
+    from pipeline.core.thresholds.calibration import FEWEST_FALSE_MATCHES, FarRule, PercentileRule
     from pipeline.runs.calibration_pairs import open_pairs
     from pipeline.runs.camera_thresholds import calibrate_camera_pairs
 
     try:
         chosen = (FarRule if rule == "far" else PercentileRule)(**stated(settings))
-        resamples = Resampling(**stated(resampling))
+        resamples = Bootstrap(
+            **{FIELDS.get(name, name): value for name, value in stated(resampling).items()}
+        )
     except ValueError as error:
         raise InputError(str(error)) from error
     pairs = open_pairs(gallery, gallery_version, query, query_version, query_rows, resamples.seed)
@@ -152,7 +154,7 @@ def describe(result: Calibrated) -> RenderableType:
         f"{found.false_matches:,} of {found.negatives:,} negative pairs",
         f"true-match rate {found.tar:.4f} ({_between(found.tar_interval, '.4f')}) of"
         f" {found.positives:,} positive pairs",
-        f"intervals of {result.resampling['confidence']:.0%}, by resampling the"
+        f"intervals of {result.resampling['level']:.0%}, by resampling the"
         f" {found.identities:,} identities of {result.query_rows:,} query rows",
     ]
     parts: list[RenderableType] = [Text(line) for line in lines]
@@ -163,7 +165,7 @@ def describe(result: Calibrated) -> RenderableType:
 
 
 def _threshold(
-    pairs: "Pairs", rule: "FarRule | PercentileRule", resampling: "Resampling"
+    pairs: "Pairs", rule: "FarRule | PercentileRule", resampling: "Bootstrap"
 ) -> "Threshold":
     """The threshold over all pairs; InputError where the data do not give it."""
     from pipeline.core.thresholds.calibration import PercentileRule, calibrate
@@ -210,7 +212,7 @@ def _keep(
     pairs: "Pairs",
     name: str,
     rule: "FarRule | PercentileRule",
-    resampling: "Resampling",
+    resampling: "Bootstrap",
     found: "Threshold",
     cameras: "tuple[CameraPair, ...] | None",
 ) -> Path:

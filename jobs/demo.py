@@ -4,7 +4,7 @@ import sys
 from dataclasses import asdict, dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -14,6 +14,9 @@ from jobs.evaluate import describe as describe_evaluation
 from jobs.extract import Extracted, extract
 from pipeline.runs.locations import LOCATION
 from pipeline.runs.settings import ActorSettings, ExpansionSettings
+
+if TYPE_CHECKING:
+    from pipeline.report.results import Report
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Demonstrated:
     gallery: Extracted
     report_json: Path
     report_html: Path
-    report: dict[str, Any]
+    report: "Report"
 
 
 def demo(

@@ -3,9 +3,9 @@
 import sys
 import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -27,16 +27,17 @@ from pipeline.runs.settings import (
 )
 
 if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
+    from pipeline.report.results import Report
     from pipeline.runs.sides import Side
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Where the report lies, and the report itself (see `pipeline.report.results`)."""
+    """Where the report lies, and the report itself."""
 
     report_json: Path
     report_html: Path
-    report: dict[str, Any]
+    report: "Report"
 
 
 def evaluate(
@@ -119,7 +120,6 @@ def evaluate(
         report = make_report(
             *sides,
             rankings,
-            replace(execution.tiling, gpus=0),  # few queries: a GPU is for the folds
             figures=wanted,
             settings=_chosen(on, ("workers", "query_block", "gallery_block")),
             command=_command(sides, out, figures, cameras, expansion, reranking),
@@ -156,10 +156,8 @@ def _command(sides: "tuple[Side, Side]", out: Path, *flags: Any) -> list[str]:
 def describe(result: Evaluated) -> RenderableType:
     """The metrics, then where the report is."""
     from pipeline.report.console import metrics_table
-    from pipeline.report.results import Report
 
-    report = cast(Report, result.report)  # it was checked when it was written
-    return Group(metrics_table(report), Text(f"report: {result.report_html}"))
+    return Group(metrics_table(result.report), Text(f"report: {result.report_html}"))
 
 
 if __name__ == "__main__":

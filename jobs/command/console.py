@@ -1,21 +1,17 @@
 """What a verb shows: results on standard output, everything else on standard error."""
 
 import contextlib
-import dataclasses
 import json
 import logging
-import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from datetime import date
-from enum import Enum
-from pathlib import PurePath
-from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pipeline.report.plain import plain
 
 _OURS = ("pipeline", "cluster", "jobs")
 _PLAIN_WIDTH = 160
@@ -95,31 +91,7 @@ def to_json(result: object) -> str:
     Raises:
         TypeError: the result holds something that JSON has no word for.
     """
-    return json.dumps(_plain(result), allow_nan=False)
-
-
-def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | str):
-        return value.value if isinstance(value, Enum) else value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)
-        }
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item) for item in value]
-    if isinstance(value, PurePath):
-        return str(value)
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, Enum):
-        return _plain(value.value)
-    if hasattr(value, "tolist"):  # a NumPy array or number, without importing NumPy for it
-        return _plain(value.tolist())
-    raise TypeError(f"{type(value).__name__} has no form in JSON")
+    return json.dumps(plain(result), allow_nan=False)
 
 
 @contextlib.contextmanager

@@ -2,10 +2,10 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pipeline.report.breakdown import CameraFigures, PairFigures
+from pipeline.core.evaluation.by_camera import Camera, CameraFigures, PairFigures
 
 SHOWN = 12
 """Cameras on a side of the grid, at most."""
@@ -18,17 +18,17 @@ class CameraGrid:
     `hidden` pairs are of cameras beyond the `SHOWN` ones with the most valid queries.
     """
 
-    rows: list[str | None]
-    columns: list[str | None]
+    rows: list[Camera]
+    columns: list[Camera]
     cells: list[list[PairFigures | None]]
     hidden: int
 
 
 def camera_grid(pairs: Sequence[PairFigures]) -> CameraGrid:
     """The grid of a result's camera pairs, cameras in natural order (c2 before c10)."""
-    found = {(each["query_camera"], each["gallery_camera"]): each for each in pairs}
-    rows = _busiest(pairs, "query_camera")
-    columns = _busiest(pairs, "gallery_camera")
+    found = {(each.query_camera, each.gallery_camera): each for each in pairs}
+    rows = _busiest((each.query_camera, each.valid) for each in pairs)
+    columns = _busiest((each.gallery_camera, each.valid) for each in pairs)
     cells = [[found.get((row, column)) for column in columns] for row in rows]
     shown = sum(cell is not None for line in cells for cell in line)
     return CameraGrid(rows, columns, cells, len(found) - shown)
@@ -36,24 +36,24 @@ def camera_grid(pairs: Sequence[PairFigures]) -> CameraGrid:
 
 def busiest(cameras: Sequence[CameraFigures]) -> list[CameraFigures]:
     """The `SHOWN` cameras with the most queries, in natural order."""
-    most = sorted(cameras, key=lambda each: (-each["queries"], natural(each["camera"])))[:SHOWN]
-    return sorted(most, key=lambda each: natural(each["camera"]))
+    most = sorted(cameras, key=lambda each: (-each.queries, natural(each.camera)))[:SHOWN]
+    return sorted(most, key=lambda each: natural(each.camera))
 
 
-def natural(camera: str | None) -> tuple[bool, list[tuple[bool, int, str]]]:
+def natural(camera: Camera) -> tuple[bool, list[tuple[bool, int, str]]]:
     """A key that sorts numbers within names by their value, and an unknown camera last.
 
     >>> sorted(["c10", None, "c2", "b"], key=natural)
     ['b', 'c2', 'c10', None]
     """
-    parts = re.findall(r"\d+|\D+", camera or "")
+    parts = re.findall(r"\d+|\D+", "" if camera is None else str(camera))
     known = [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
     return camera is None, known
 
 
-def _busiest(pairs: Sequence[PairFigures], side: str) -> list[str | None]:
-    valid: Counter[str | None] = Counter()
-    for each in pairs:
-        valid[each[side]] += each["valid"]  # type: ignore[literal-required]
+def _busiest(counts: Iterable[tuple[Camera, int]]) -> list[Camera]:
+    valid: Counter[Camera] = Counter()
+    for camera, queries in counts:
+        valid[camera] += queries
     kept = sorted(valid, key=lambda camera: (-valid[camera], natural(camera)))[:SHOWN]
     return sorted(kept, key=natural)

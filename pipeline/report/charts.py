@@ -21,13 +21,13 @@ def cmc_chart(report: Report, *, width: int, height: int, name: str) -> Markup |
     curves = [
         Curve(
             place=place,
-            name=shortened(label(result), f" {percent(result['cmc'][0], 1)}", width),
-            x=range(1, len(result["cmc"]) + 1),
-            shares=[100 * share for share in result["cmc"]],
-            marked=[rank - 1 for rank in _MARKED if rank <= len(result["cmc"])],
+            name=shortened(label(result), f" {percent(result.cmc[0], 1)}", width),
+            x=range(1, len(result.cmc) + 1),
+            shares=[100 * share for share in result.cmc],
+            marked=[rank - 1 for rank in _MARKED if rank <= len(result.cmc)],
         )
-        for place, result in enumerate(report["results"])
-        if result["cmc"]
+        for place, result in enumerate(report.results)
+        if result.cmc
     ]
     if not curves:
         return None
@@ -55,9 +55,9 @@ def roc_chart(report: Report, *, width: int, height: int, name: str) -> Markup |
     None where no result has two such rates. Curves are named where they end.
     """
     curves = []
-    for place, result in enumerate(report["results"]):
-        points = result["open_set"]["points"] if result["open_set"] else []
-        told = [(each["wanted"], each["tar"]) for each in points if each["tar"] is not None]
+    for place, result in enumerate(report.results):
+        points = result.open_set.points if result.open_set else ()
+        told = [(each.wanted, each.tar) for each in points if each.tar is not None]
         if len(told) > 1:
             rates = [rate for rate, _ in told]
             curves.append(
@@ -92,10 +92,10 @@ def roc_chart(report: Report, *, width: int, height: int, name: str) -> Markup |
 def description(report: Report) -> str:
     """The chart in words, for whoever cannot see it."""
     parts = []
-    for result in report["results"]:
+    for result in report.results:
         at = [
             f"{percent(share)} % at rank {rank}"
-            for rank, share in result["rank"].items()
+            for rank, share in result.rank.items()
             if share is not None
         ]
         if at:
@@ -106,12 +106,12 @@ def description(report: Report) -> str:
 def roc_description(report: Report) -> str:
     """The ROC chart in words."""
     parts = []
-    for result in report["results"]:
-        points = result["open_set"]["points"] if result["open_set"] else []
+    for result in report.results:
+        points = result.open_set.points if result.open_set else ()
         at = [
-            f"{percent(each['tar'])} % at {each['wanted']:g}"
+            f"{percent(each.tar)} % at {each.wanted:g}"
             for each in points
-            if each["tar"] is not None and each["wanted"] in _DECADES
+            if each.tar is not None and each.wanted in _DECADES
         ]
         if at:
             parts.append(f"{label(result)}: {', '.join(at)}")

@@ -1,5 +1,7 @@
 """The report's figures for the terminal."""
 
+from typing import TYPE_CHECKING
+
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -18,10 +20,12 @@ from pipeline.report.figures import (
     ranks,
     span,
 )
-from pipeline.report.results import QuerySet, Report, Result
+
+if TYPE_CHECKING:
+    from pipeline.report.results import QuerySet, Report, Result
 
 
-def metrics_table(report: Report) -> Group:
+def metrics_table(report: "Report") -> Group:
     """A table of every result in percent, with the counts that its means stand on."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
     table.add_column("result", overflow="fold")
@@ -29,94 +33,93 @@ def metrics_table(report: Report) -> Group:
     shown = ranks(report)
     for heading in ("mAP", "gain", "trapez.", "mINP", *(f"R{rank}" for rank in shown)):
         table.add_column(heading, justify="right", no_wrap=True)
-    for result in report["results"]:
+    for result in report.results:
         change = gain(report, result, "mAP")
         style = "" if change is None else "green" if change > 0 else "red" if change < 0 else ""
         table.add_row(
-            Text(result["name"]),
-            result["mode"] or ABSENT,
-            percent(result["mAP"]),
+            Text(result.name),
+            result.mode or ABSENT,
+            percent(result.mean_ap),
             Text(points(change) if change is not None else "", style=style),
-            percent(result["mAP_trapezoid"]),
-            percent(result["mINP"]),
+            percent(result.mean_ap_trapezoid),
+            percent(result.mean_inp),
             *(percent(figure(result, rank)) for rank in shown),
         )
     parts: list[Table | Text] = [table, Text()]
-    if any(result["intervals"] or result["open_set"] for result in report["results"]):
+    if any(result.intervals or result.open_set for result in report.results):
         parts += [_certainty_table(report), Text()]
-    notes = [_set("query", report["query"]), _set("gallery", report["gallery"]), *_remarks(report)]
+    notes = [_set("query", report.query), _set("gallery", report.gallery), *_remarks(report)]
     return Group(*parts, *(Text(note) for note in notes))
 
 
-def _certainty_table(report: Report) -> Table:
+def _certainty_table(report: "Report") -> Table:
     """Confidence intervals and open-set figures of every result that has them."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
     table.add_column("result", overflow="fold")
-    level = f" {100 * report['bootstrap']['level']:g} %" if report["bootstrap"] else ""
+    level = f" {100 * report.bootstrap.level:g} %" if report.bootstrap else ""
     rates = (f"{rate:.0e}".replace("e-0", "e-") for rate in RATES)
     for heading in (f"mAP{level}", f"R1{level}", "EER", *rates):
         table.add_column(heading, justify="right", no_wrap=True)
-    for result in report["results"]:
-        ends = result["intervals"]
-        found = result["open_set"]
+    for result in report.results:
+        ends, found = result.intervals, result.open_set
         table.add_row(
-            Text(result["name"]),
-            span(ends["mAP"]) if ends else ABSENT,
-            span(ends["rank1"]) if ends else ABSENT,
-            percent(found["equal_error_rate"] if found else None, 1),
+            Text(result.name),
+            span(ends.mean_ap) if ends else ABSENT,
+            span(ends.rank1) if ends else ABSENT,
+            percent(found.equal_error_rate if found else None, 1),
             *(_accepted(result, rate) for rate in RATES),
         )
     return table
 
 
-def _accepted(result: Result, rate: float) -> str:
+def _accepted(result: "Result", rate: float) -> str:
     point = operating_point(result, rate)
-    return percent(point["tar"] if point else None, 1)
+    return percent(point.tar if point else None, 1)
 
 
-def _set(side: str, table: QuerySet) -> str:
-    rejects = {reason: number for reason, number in table["rejects"].items() if number}
+def _set(side: str, table: "QuerySet") -> str:
+    rejects = {reason: number for reason, number in table.rejects.items() if number}
     parts = [
-        count(table["rows"], "row"),
-        count(table["identities"], "identity", "identities"),
-        count(table["cameras"], "camera"),
+        count(table.rows, "row"),
+        count(table.identities, "identity", "identities"),
+        count(table.cameras, "camera"),
         count(sum(rejects.values()), "reject"),
     ]
     reasons = ", ".join(f"{reason} {number:,}" for reason, number in rejects.items())
     return f"{side:<8}{', '.join(parts)}" + (f" ({reasons})" if reasons else "")
 
 
-def _remarks(report: Report) -> list[str]:
+def _remarks(report: "Report") -> list[str]:
     """What a reader of the table must know: invalid queries, a cut curve, a transductive mode."""
     remarks = [
         "percent; R1 is CMC at rank 1; trapez. is mAP by the trapezoid rule",
         "gain is in points of mAP over the first row",
     ]
-    first = report["results"][0]
-    bootstrap, found = report["bootstrap"], first["open_set"]
-    if bootstrap and first["intervals"]:
+    first = report.results[0]
+    bootstrap, found = report.bootstrap, first.open_set
+    if bootstrap and first.intervals:
         remarks.append(
-            f"mAP and R1 from {ABSENT} to: {100 * bootstrap['level']:g} % bootstrap intervals of"
-            f" {bootstrap['replicates']:,} replicates"
+            f"mAP and R1 from {ABSENT} to: {100 * bootstrap.level:g} % bootstrap intervals of"
+            f" {bootstrap.replicates:,} replicates"
         )
     if found:
         remarks.append(
-            f"EER, and TAR at FAR 1e-2 to 1e-6: over {count(found['positives'], 'positive')} and"
-            f" {count(found['negatives'], 'negative')}; {ABSENT} where those are too few"
+            f"EER, and TAR at FAR 1e-2 to 1e-6: over {count(found.positives, 'positive')} and"
+            f" {count(found.negatives, 'negative')}; {ABSENT} where those are too few"
         )
-    if report["protocol"]["name"] == "cuhk03":
+    if report.protocol.name == "cuhk03":
         remarks.append(
-            f"protocol cuhk03: R is over {count(report['protocol']['repeats'] or 0, 'draw')} of one"
+            f"protocol cuhk03: R is over {count(report.protocol.repeats or 0, 'draw')} of one"
             " image of each identity"
         )
     remarks.append(
-        f"means are over {count(first['valid'], 'valid query', 'valid queries')}; "
-        f"{first['invalid']:,} had no match and are left out"
+        f"means are over {count(first.valid, 'valid query', 'valid queries')}; "
+        f"{first.invalid:,} had no match and are left out"
     )
-    cut = next((result["cmc_cut"] for result in report["results"] if result["cmc_cut"]), None)
+    cut = next((result.cmc_cut for result in report.results if result.cmc_cut), None)
     if cut is not None:
         remarks.append(f"CMC curves are cut at rank {cut}: the gallery holds no more")
-    joint = [label(result) for result in report["results"] if is_transductive(result)]
+    joint = [label(result) for result in report.results if is_transductive(result)]
     if joint:
         remarks.append(f"{', '.join(joint)}: transductive, uses all queries together")
     return remarks

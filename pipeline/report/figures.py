@@ -1,21 +1,25 @@
 """How a figure is written for a reader: the same on the page and in the terminal."""
 
 from collections.abc import Mapping
+from math import isnan
+from typing import TYPE_CHECKING
 
-from pipeline.report.breakdown import Interval, OperatingPoint
-from pipeline.report.results import Report, Result, Scalar
+if TYPE_CHECKING:  # every verb writes figures, and few need what these import
+    from pipeline.core.evaluation.bootstrap import Interval
+    from pipeline.core.thresholds.open_set import OperatingPoint
+    from pipeline.report.results import Report, Result, Scalar
 
 ABSENT = "–"  # noqa: RUF001  (an en dash: there is no figure; also that of a span)
 MINUS = "\u2212"
 
 
 def percent(share: float | None, digits: int = 2) -> str:
-    """A share as a percentage without its sign, or a dash for None.
+    """A share as a percentage without its sign, or a dash for None and NaN.
 
     >>> percent(0.61234), percent(1, digits=1), percent(None) == ABSENT
     ('61.23', '100.0', True)
     """
-    return ABSENT if share is None else f"{100 * share:.{digits}f}"
+    return ABSENT if share is None or isnan(share) else f"{100 * share:.{digits}f}"
 
 
 def points(gain: float | None, digits: int = 2) -> str:
@@ -32,49 +36,49 @@ def points(gain: float | None, digits: int = 2) -> str:
     return ("+" if gain > 0 else MINUS) + text
 
 
-def gain(report: Report, result: Result, metric: str) -> float | None:
+def gain(report: "Report", result: "Result", metric: str) -> float | None:
     """How far `result` lies above the report's first result in `metric`, as a difference of shares.
 
     `metric` is "mAP", "mAP_trapezoid", "mINP" or a rank ("1"). None for the first result itself and
     where either has no figure.
     """
-    first = report["results"][0]
+    first = report.results[0]
     here, there = figure(result, metric), figure(first, metric)
-    if result["name"] == first["name"] or here is None or there is None:
+    if result.name == first.name or here is None or there is None:
         return None
     return here - there
 
 
-def figure(result: Result, metric: str) -> float | None:
-    """The share of `metric`: "mAP", "mAP_trapezoid", "mINP" or a rank ("1")."""
+def figure(result: "Result", metric: str) -> float | None:
+    """The share of `metric`: "mAP", "mAP_trapezoid", "mINP" or a rank ("1"); None without one."""
     if metric.isdigit():
-        return result["rank"].get(metric)
-    return {
-        "mAP": result["mAP"],
-        "mAP_trapezoid": result["mAP_trapezoid"],
-        "mINP": result["mINP"],
+        return result.rank.get(metric)
+    share = {
+        "mAP": result.mean_ap,
+        "mAP_trapezoid": result.mean_ap_trapezoid,
+        "mINP": result.mean_inp,
     }[metric]
+    return None if isnan(share) else share
 
 
 RATES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 """The false-accept rates of the tables."""
 
 
-def span(interval: Interval, digits: int = 1) -> str:
+def span(interval: "Interval", digits: int = 1) -> str:
     """An interval in percent.
 
-    >>> span({"low": 0.5547, "high": 0.671}) == f"55.5{ABSENT}67.1"
+    >>> from pipeline.core.evaluation.bootstrap import Interval
+    >>> span(Interval(0.5547, 0.671)) == f"55.5{ABSENT}67.1"
     True
     """
-    return f"{percent(interval['low'], digits)}{ABSENT}{percent(interval['high'], digits)}"
+    return f"{percent(interval.low, digits)}{ABSENT}{percent(interval.high, digits)}"
 
 
-def operating_point(result: Result, rate: float) -> OperatingPoint | None:
+def operating_point(result: "Result", rate: float) -> "OperatingPoint | None":
     """What a result reaches at a false-accept rate; None where that cannot be measured."""
-    points = result["open_set"]["points"] if result["open_set"] else []
-    return next(
-        (each for each in points if each["wanted"] == rate and each["far"] is not None), None
-    )
+    reached = result.open_set.points if result.open_set else ()
+    return next((each for each in reached if each.wanted == rate and each.far is not None), None)
 
 
 def power(rate: float) -> str:
@@ -87,25 +91,24 @@ def power(rate: float) -> str:
     return "10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
-def label(result: Result) -> str:
+def label(result: "Result") -> str:
     """The result's name with its expansion mode beside it, unless the name already says it."""
-    mode = result["mode"]
-    if mode is None or mode in result["name"].split():
-        return result["name"]
-    return f"{result['name']} ({mode})"
+    if result.mode is None or result.mode in result.name.split():
+        return result.name
+    return f"{result.name} ({result.mode})"
 
 
-def is_transductive(result: Result) -> bool:
+def is_transductive(result: "Result") -> bool:
     """Whether a query's list depends on the other queries: joint expansion, k-reciprocal lists."""
-    return result["mode"] == "joint" or "k1" in result["parameters"]
+    return result.mode == "joint" or "k1" in result.parameters
 
 
-def ranks(report: Report) -> list[str]:
+def ranks(report: "Report") -> list[str]:
     """Every rank that some result reports, ascending."""
-    return sorted({rank for result in report["results"] for rank in result["rank"]}, key=int)
+    return sorted({rank for result in report.results for rank in result.rank}, key=int)
 
 
-def pairs(values: Mapping[str, Scalar]) -> str:
+def pairs(values: "Mapping[str, Scalar]") -> str:
     """A flat mapping in one line.
 
     >>> pairs({"k": 10, "alpha": 3.0})

@@ -3,61 +3,54 @@
 import json
 import os
 import secrets
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pipeline.errors import InputError
 from pipeline.report.charts import cmc_chart, roc_chart
-from pipeline.report.results import Report, checked
+from pipeline.report.plain import plain
+from pipeline.report.results import Report
 from pipeline.report.templates import fill
 from pipeline.report.thumbnails import Thumbnails
 
 _EMPTY = Thumbnails()
 
 
-def render(report: Mapping[str, Any], thumbnails: Thumbnails = _EMPTY) -> str:
+def render(report: Report, thumbnails: Thumbnails = _EMPTY) -> str:
     """The report as one self-contained HTML page; a crop without a thumbnail shows a placeholder.
 
-    The page asks the network for nothing, and the same input gives the same bytes. Raises
-    InputError for a report that `checked` refuses.
+    The page asks the network for nothing, and the same input gives the same bytes.
     """
-    return _page(checked(report), thumbnails)
-
-
-def _page(whole: Report, thumbnails: Thumbnails) -> str:
     return fill(
         "report.html",
-        report=whole,
+        report=report,
         thumbnails=thumbnails,
-        title=_title(whole),
-        wide=cmc_chart(whole, width=816, height=340, name="wide"),
-        narrow=cmc_chart(whole, width=340, height=270, name="narrow"),
-        wide_roc=roc_chart(whole, width=816, height=340, name="wide-roc"),
-        narrow_roc=roc_chart(whole, width=340, height=270, name="narrow-roc"),
+        title=_title(report),
+        wide=cmc_chart(report, width=816, height=340, name="wide"),
+        narrow=cmc_chart(report, width=340, height=270, name="narrow"),
+        wide_roc=roc_chart(report, width=816, height=340, name="wide-roc"),
+        narrow_roc=roc_chart(report, width=340, height=270, name="narrow-roc"),
         settings={
-            "regallery": whole["regallery"],
-            "feature dimension": whole["dimension"],
-            "gallery storage": whole["storage"],
-            **whole["settings"],
-            **_drawn(whole),
+            "regallery": report.regallery,
+            "feature dimension": report.dimension,
+            "gallery storage": report.storage,
+            **report.settings,
+            **_drawn(report),
         },
-        reasons=sorted(whole["query"]["rejects"].keys() | whole["gallery"]["rejects"].keys()),
+        reasons=sorted(report.query.rejects.keys() | report.gallery.rejects.keys()),
     )
 
 
 def write(
-    report: Mapping[str, Any], out_dir: str | Path, thumbnails: Thumbnails = _EMPTY
+    report: Report, out_dir: str | Path, thumbnails: Thumbnails = _EMPTY
 ) -> tuple[Path, Path]:
     """Write report.json and report.html into `out_dir` (made if missing) and return their paths.
 
     Each file appears whole or not at all; older ones are replaced. The JSON is strict (no NaN), its
-    keys stand in the order of `Report`, and it holds no picture. Raises InputError for a report
-    that `checked` refuses, before anything is written, and for an `out_dir` that is no folder.
+    keys stand in the order of `Report`, and it holds no picture. Raises InputError for an `out_dir`
+    that is no folder.
     """
-    whole = checked(report)
-    page = _page(whole, thumbnails)
-    data = json.dumps(whole, indent=2, allow_nan=False) + "\n"
+    page = render(report, thumbnails)
+    data = json.dumps(plain(report), indent=2, allow_nan=False) + "\n"
     folder = Path(out_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -87,19 +80,18 @@ def _replace(path: Path, text: str) -> None:
 
 def _drawn(report: Report) -> dict[str, str]:
     """What was drawn at random, and how."""
-    protocol, bootstrap = report["protocol"], report["bootstrap"]
-    draws = f", {protocol['repeats']} draws, seed {protocol['seed']}"
-    drawn = {"protocol": protocol["name"] + (draws if protocol["repeats"] else "")}
+    protocol, bootstrap = report.protocol, report.bootstrap
+    draws = f", {protocol.repeats} draws, seed {protocol.seed}"
+    drawn = {"protocol": protocol.name + (draws if protocol.repeats else "")}
     if bootstrap:
         drawn["confidence intervals"] = (
-            f"{100 * bootstrap['level']:g} %, {bootstrap['replicates']} replicates,"
-            f" seed {bootstrap['seed']}"
+            f"{100 * bootstrap.level:g} %, {bootstrap.replicates} replicates, seed {bootstrap.seed}"
         )
     return drawn
 
 
 def _title(report: Report) -> str:
-    query, gallery = (_last_part(report[side]["location"]) for side in ("query", "gallery"))
+    query, gallery = (_last_part(side.location) for side in (report.query, report.gallery))
     return f"{query} against {gallery}"
 
 

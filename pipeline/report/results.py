@@ -1,216 +1,243 @@
-"""The result of an evaluation as plain data: what report.json holds and the page is made from.
+"""The result of an evaluation: what report.json holds and the page is made from.
 
-`Report` describes it key by key; `checked` makes one from a mapping. Every share (mAP, CMC, AP,
-INP) is a fraction from 0 to 1, never a percentage. The page itself defines the metrics.
+`plain(report)` is the content of report.json, which docs/report.schema.json describes key by key.
+Every share (mAP, CMC, AP, INP) is a fraction from 0 to 1, never a percentage; one that is not
+defined is NaN here and null there. A value that contradicts itself raises ValueError when made.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
-from typing import Annotated, Any, Literal, NotRequired, TypedDict, cast
+from math import isnan
+from typing import Any, Final, Literal
 
-from pipeline.errors import InputError
-from pipeline.report.breakdown import (
-    CameraFigures,
-    Count,
-    Intervals,
-    OpenSet,
-    PairFigures,
-    Position,
-    Share,
-    check_cameras,
-    check_intervals,
-    check_open_set,
-    check_pairs,
-)
-from pipeline.report.structure import Between, conform
+from pipeline.core.evaluation.bootstrap import Bootstrap, Interval
+from pipeline.core.evaluation.by_camera import CameraFigures, PairFigures
+from pipeline.core.evaluation.metrics import Summary
+from pipeline.core.evaluation.single_shot import SingleShot
+from pipeline.core.thresholds.open_set import OpenSet
 
-SCHEMA = 2
+SCHEMA: Final = 3
+
+RANKS = (1, 5, 10, 20)
+"""The ranks whose CMC is given by name."""
 
 Scalar = bool | int | float | str | None
 Mode = Literal["query", "database", "joint"]
 
 
-class QuerySet(TypedDict):
-    """The query table as it was read."""
+@dataclass(frozen=True)
+class QuerySet:
+    """The query table as it was read: `rejects` by reason, `identities` above 0.
 
-    location: str  # path or URL of the table
-    version: Count  # the version that was read
-    rows: Count
-    rejects: dict[str, Count]  # inputs that gave no row, by reason
-    identities: Count  # distinct identities, junk and distractors left out
-    cameras: Count  # distinct cameras
-    expanded: NotRequired[str]  # how its features came of another gallery's, where they did
+    `expanded` says how its features came of another gallery's, None where they did not.
+    """
+
+    location: str
+    version: int
+    rows: int
+    rejects: Mapping[str, int]
+    identities: int
+    cameras: int
+    expanded: str | None
 
 
+@dataclass(frozen=True)
 class GallerySet(QuerySet):
-    """The gallery table as it was read."""
+    """The gallery table as it was read: rows of identity 0 are distractors, of -1 junk."""
 
-    distractors: Count  # rows of identity 0: kept, never a match
-    junk: Count  # rows of identity -1: left out of every ranking
-
-
-class Protocol(TypedDict):
-    """What the CMC is measured on."""
-
-    name: Literal["market1501", "cuhk03"]  # the whole list, or one random image of each identity
-    repeats: Position | None  # draws of the images; null for market1501
-    seed: Count | None  # of the draws; null for market1501
+    distractors: int
+    junk: int
 
 
-class Resampling(TypedDict):
-    """How the confidence intervals were drawn."""
+@dataclass(frozen=True)
+class Protocol:
+    """What the CMC is measured on: whole lists, or `repeats` draws of one image an identity."""
 
-    replicates: Position
-    level: Share
-    seed: Count
+    name: Literal["market1501", "cuhk03"]
+    repeats: int | None
+    seed: int | None
 
-
-class Result(TypedDict):
-    """The figures of one way to rank; every metric is null (and `cmc` empty) where `valid` is 0."""
-
-    name: str  # "baseline", "aqe joint": unique in the report
-    mode: Mode | None  # expansion mode; null without expansion
-    parameters: dict[str, Scalar]  # {"k": 10, "alpha": 3.0, "times": 1}, or {}
-    queries: Count  # valid + invalid
-    valid: Count  # queries with a match among the kept rows: what the means are over
-    invalid: Count
-    rank: dict[str, Share | None]  # CMC at the rank of the key ("1", "5"); null past a cut curve
-    cmc: list[Share]  # CMC at ranks 1, 2, ...
-    cmc_cut: Position | None  # length of `cmc` where the gallery was too short for the wanted one
-    mAP: Share | None  # by the non-interpolated AP
-    mAP_trapezoid: Share | None  # by the AP of the trapezoid rule
-    mINP: Share | None
-    intervals: Intervals | None  # null without a bootstrap or a valid query
-    open_set: OpenSet | None  # null where not asked for, not defined, or without pairs
-    cameras: list[CameraFigures]  # by query camera
-    camera_pairs: list[PairFigures] | None  # pairs with a match; null where not counted
-    seconds: Annotated[float, Between(0)]  # wall time of this result
+    @classmethod
+    def of(cls, draws: SingleShot | None) -> "Protocol":
+        """The protocol with these draws."""
+        if draws is None:
+            return cls("market1501", None, None)
+        return cls("cuhk03", draws.repeats, draws.seed)
 
 
-class Crop(TypedDict):
-    """One query of a ranked list."""
+@dataclass(frozen=True)
+class Intervals:
+    """Confidence intervals of the means over valid queries."""
 
-    path: str  # as in the query table
+    mean_ap: Interval = field(metadata={"json": "mAP"})
+    rank1: Interval
+
+
+@dataclass(frozen=True)
+class Result:
+    """The figures of one way to rank.
+
+    `rank` is the CMC at some ranks, None past the end of the curve; `cmc_cut` is its length where
+    the gallery was too short for the one that was wanted. `open_set` and `camera_pairs` are None
+    where they were not asked for, or are not defined.
+    """
+
+    name: str
+    mode: Mode | None
+    parameters: Mapping[str, Scalar]
+    queries: int
+    valid: int
+    invalid: int
+    rank: Mapping[str, float | None]
+    cmc: tuple[float, ...]
+    cmc_cut: int | None
+    mean_ap: float = field(metadata={"json": "mAP"})
+    mean_ap_trapezoid: float = field(metadata={"json": "mAP_trapezoid"})
+    mean_inp: float = field(metadata={"json": "mINP"})
+    intervals: Intervals | None
+    open_set: OpenSet | None
+    query_cameras: tuple[CameraFigures, ...]
+    camera_pairs: tuple[PairFigures, ...] | None
+    seconds: float
+
+    @classmethod
+    def of(cls, summary: Summary, max_rank: int, **others: Any) -> "Result":
+        """The figures of a summary, whose curve was to have `max_rank` points, and the `others`."""
+        curve = tuple(summary.cmc.tolist()) if summary.valid else ()
+        return cls(
+            queries=summary.queries,
+            valid=summary.valid,
+            invalid=summary.invalid,
+            rank={str(r): curve[r - 1] if r <= len(curve) else None for r in RANKS},
+            cmc=curve,
+            cmc_cut=len(curve) if 0 < len(curve) < max_rank else None,
+            mean_ap=summary.mean_ap,
+            mean_ap_trapezoid=summary.mean_ap_trapezoid,
+            mean_inp=summary.mean_inp,
+            **others,
+        )
+
+    def __post_init__(self) -> None:
+        if not self.name.strip() or not self.name.isprintable():
+            raise ValueError(f"the name of a result must be printable text, not {self.name!r}")
+        if self.valid + self.invalid != self.queries:
+            raise ValueError(
+                f"{self.name}: {self.valid} valid + {self.invalid} invalid are not"
+                f" {self.queries} queries"
+            )
+        if bool(self.cmc) != bool(self.valid):
+            raise ValueError(f"{self.name}: there is a CMC curve exactly where a query is valid")
+        if any(later < earlier for earlier, later in pairwise(self.cmc)):
+            raise ValueError(f"{self.name}: a CMC curve never falls")
+        means = (self.mean_ap, self.mean_ap_trapezoid, self.mean_inp)
+        if {isnan(mean) for mean in means} != {not self.valid}:
+            raise ValueError(f"{self.name}: a mean is NaN exactly where no query is valid")
+        self._check_cameras()
+
+    def _check_cameras(self) -> None:
+        valid = sum(each.valid for each in self.query_cameras)
+        queries = sum(each.queries for each in self.query_cameras)
+        if (queries, valid) != (self.queries, self.valid):
+            raise ValueError(
+                f"{self.name}: its cameras have {valid} valid of {queries} queries, yet there are"
+                f" {self.valid} of {self.queries}"
+            )
+        if len({each.camera for each in self.query_cameras}) < len(self.query_cameras):
+            raise ValueError(f"{self.name} names a camera twice")
+        pairs = [(each.query_camera, each.gallery_camera) for each in self.camera_pairs or ()]
+        if len(set(pairs)) < len(pairs):
+            raise ValueError(f"{self.name} names a pair of cameras twice")
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A row of the query table or of the gallery."""
+
+    path: str
     identity: int | None
     camera: str | None
 
 
-class Hit(TypedDict):
-    """One gallery row of a ranked list."""
+@dataclass(frozen=True)
+class Hit(Crop):
+    """One gallery row of a ranked list: its similarity to the query, `score`, as ranked.
 
-    path: str  # as in the gallery table
-    identity: int | None
-    camera: str | None
-    score: float  # similarity to the query (as ranked)
+    `distance` is the final one of a re-ranked list, which is ordered by it; else None.
+    """
+
+    score: float
+    distance: float | None
     match: bool
 
 
-class Entry(TypedDict):
-    """One valid query with the top of its ranked list (kept rows only)."""
+@dataclass(frozen=True)
+class Entry:
+    """One valid query with the top of its ranked list, best first, junk left out.
+
+    `ap` is non-interpolated; `matches` are the rows that match in the whole gallery.
+    """
 
     query: Crop
-    ap: Share  # non-interpolated
-    inp: Share
-    first_match_rank: Position
-    matches: Position  # rows that match it in the whole gallery
-    list: list[Hit]  # best first
+    ap: float
+    inp: float
+    first_match_rank: int
+    matches: int
+    list: "tuple[Hit, ...]"
 
 
-class Ranked(TypedDict):
-    """Ranked lists of some valid queries under one result, chosen by AP."""
+@dataclass(frozen=True)
+class Ranked:
+    """Ranked lists of some valid queries under the result named `result`, chosen by AP."""
 
-    result: str  # the name of a result
-    best: list[Entry]
-    median: list[Entry]
-    worst: list[Entry]
+    result: str
+    best: tuple[Entry, ...]
+    median: tuple[Entry, ...]
+    worst: tuple[Entry, ...]
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """All of them."""
+        return self.best + self.median + self.worst
+
+    @property
+    def by_distance(self) -> bool:
+        """Whether the lists were re-ranked, and are ordered by their final distances."""
+        return any(hit.distance is not None for entry in self.entries for hit in entry.list)
 
 
-class Report(TypedDict):
-    """A whole evaluation. The first result is the one that the others' gains are counted from."""
+@dataclass(frozen=True)
+class Report:
+    """A whole evaluation. The first result is the one that the others' gains are counted from.
 
-    schema: Literal[2]
-    created: str  # ISO 8601 with its offset from UTC
-    regallery: str  # version of Regallery
-    command: NotRequired[str]  # what to type to get this report again
+    `created` is ISO 8601 with its offset from UTC, `regallery` our version, `command` what to type
+    to get the same report again (None where that is not known). `recipe` is shown as it is.
+    """
+
+    schema: Literal[3] = field(init=False, default=SCHEMA)
+    created: str
+    regallery: str
+    command: str | None
     query: QuerySet
     gallery: GallerySet
-    recipe: dict[str, Scalar | list[Scalar]]  # must hold `fingerprint`; the rest is shown as it is
-    dimension: Position  # of a feature
-    storage: Literal["float32", "float16"]  # of the gallery's features
-    settings: dict[str, Scalar]  # block sizes, workers
+    recipe: Mapping[str, Any]
+    dimension: int
+    storage: str
+    settings: Mapping[str, Scalar]
     protocol: Protocol
-    bootstrap: Resampling | None  # null without intervals
-    results: list[Result]
+    bootstrap: Bootstrap | None
+    results: tuple[Result, ...]
     ranked: Ranked | None
 
-
-def checked(report: Mapping[str, Any]) -> Report:
-    """`report` as plain JSON data in the key order of `Report`, or an InputError naming the place.
-
-    Beside the types, these hold: names of results differ; valid + invalid = queries; metrics are
-    null exactly where no query is valid; CMC never falls and agrees with `rank` and `cmc_cut`; so
-    do the counts by camera with those of the result; draws have a number and a seed under cuhk03.
-    """
-    plain = cast(Report, conform(report, Report, "report"))
-    try:
-        moment = datetime.fromisoformat(plain["created"])
-    except ValueError as error:
-        raise InputError(f"report.created: {plain['created']!r} is no ISO 8601 time") from error
-    if moment.tzinfo is None:
-        raise InputError(f"report.created: {plain['created']!r} lacks its offset from UTC")
-    if not isinstance(plain["recipe"].get("fingerprint"), str):
-        raise InputError("report.recipe: lacks the fingerprint")
-    if not plain["results"]:
-        raise InputError("report.results: must hold at least one result")
-    names = [result["name"] for result in plain["results"]]
-    for place, (name, result) in enumerate(zip(names, plain["results"], strict=True)):
-        where = f"report.results[{place}]"
-        if not name.strip() or not name.isprintable():
-            raise InputError(f"{where}.name: must be printable text, got {name!r}")
-        if name in names[:place]:
-            raise InputError(f"{where}.name: {name!r} names two results")
-        _check_result(result, where)
-        if (result["intervals"] is None) != (plain["bootstrap"] is None or not result["valid"]):
-            raise InputError(f"{where}.intervals: go with report.bootstrap and a valid query")
-    drawn = {plain["protocol"]["repeats"] is not None, plain["protocol"]["seed"] is not None}
-    if drawn != {plain["protocol"]["name"] == "cuhk03"}:
-        raise InputError("report.protocol: repeats and seed go with cuhk03, and only with it")
-    if plain["ranked"] is not None and plain["ranked"]["result"] not in names:
-        raise InputError(f"report.ranked.result: {plain['ranked']['result']!r} names no result")
-    return plain
-
-
-def _check_result(result: Result, where: str) -> None:
-    queries, valid, invalid = result["queries"], result["valid"], result["invalid"]
-    if valid + invalid != queries:
-        raise InputError(f"{where}: {valid} valid + {invalid} invalid are not {queries} queries")
-    figures = [result["mAP"], result["mAP_trapezoid"], result["mINP"]]
-    if valid and (None in figures or not result["cmc"]):
-        raise InputError(f"{where}: {valid} valid queries, yet a metric is null or cmc is empty")
-    if not valid and (
-        any(f is not None for f in [*figures, *result["rank"].values()]) or result["cmc"]
-    ):
-        raise InputError(f"{where}: no valid query, so every metric must be null and cmc empty")
-    _check_curve(result, where)
-    if result["intervals"] is not None:
-        check_intervals(result["intervals"], f"{where}.intervals")
-    if result["open_set"] is not None:
-        check_open_set(result["open_set"], f"{where}.open_set")
-    check_cameras(result["cameras"], queries, valid, f"{where}.cameras")
-    check_pairs(result["camera_pairs"] or [], f"{where}.camera_pairs")
-
-
-def _check_curve(result: Result, where: str) -> None:
-    curve, cut = result["cmc"], result["cmc_cut"]
-    if any(later < earlier for earlier, later in pairwise(curve)):
-        raise InputError(f"{where}.cmc: falls; a CMC curve never does")
-    if curve and cut is not None and cut != len(curve):
-        raise InputError(f"{where}.cmc_cut: {cut}, yet the curve has {len(curve)} ranks")
-    for key, share in result["rank"].items():
-        if not (key.isascii() and key.isdigit() and int(key) > 0):
-            raise InputError(f"{where}.rank: {key!r} is no rank")
-        rank = int(key)
-        if rank <= len(curve) and (share is None or abs(share - curve[rank - 1]) > 1e-9):
-            raise InputError(f"{where}.rank.{key}: {share}, yet cmc has {curve[rank - 1]} there")
-    result["rank"] = dict(sorted(result["rank"].items(), key=lambda item: int(item[0])))
+    def __post_init__(self) -> None:
+        if datetime.fromisoformat(self.created).tzinfo is None:
+            raise ValueError(f"the time {self.created} lacks its offset from UTC")
+        names = [result.name for result in self.results]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"the results of a report have different names, not {names}")
+        for result in self.results:
+            if (result.intervals is None) != (self.bootstrap is None or not result.valid):
+                raise ValueError(f"{result.name}: intervals go with a bootstrap and a valid query")
+        if self.ranked is not None and self.ranked.result not in names:
+            raise ValueError(f"the ranked lists are of {self.ranked.result!r}, which is no result")

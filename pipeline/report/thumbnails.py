@@ -5,12 +5,15 @@ import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from pipeline.errors import InputError
-from pipeline.report.results import Entry, Report
+
+if TYPE_CHECKING:
+    from pipeline.report.results import Report
 
 # Twice the size at which the page shows them, for screens of high density.
 _BOX = (128, 256)
@@ -53,12 +56,9 @@ def thumbnail(image: np.ndarray) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
-def wanted(report: Report) -> tuple[list[str], list[str]]:
+def wanted(report: "Report") -> tuple[list[str], list[str]]:
     """The query paths and the gallery paths that the ranked lists show, each sorted and once."""
-    ranked = report["ranked"]
-    entries: list[Entry] = []
-    if ranked is not None:
-        entries = ranked["best"] + ranked["median"] + ranked["worst"]
-    queries = {entry["query"]["path"] for entry in entries}
-    gallery = {hit["path"] for entry in entries for hit in entry["list"]}
+    entries = report.ranked.entries if report.ranked else ()
+    queries = {entry.query.path for entry in entries}
+    gallery = {hit.path for entry in entries for hit in entry.list}
     return sorted(queries), sorted(gallery)

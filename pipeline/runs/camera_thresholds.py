@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.core.blocks import ChosenRows
+from pipeline.core.evaluation.bootstrap import Bootstrap
 from pipeline.core.evaluation.ranking import Labels
 from pipeline.core.thresholds.calibration import (
     FEWEST_FALSE_MATCHES,
     FarRule,
     PercentileRule,
-    Resampling,
     Threshold,
     calibrate,
 )
@@ -33,7 +33,7 @@ class CameraPair:
 
 
 def calibrate_camera_pairs(
-    pairs: Pairs, rule: FarRule | PercentileRule, resampling: Resampling
+    pairs: Pairs, rule: FarRule | PercentileRule, resampling: Bootstrap
 ) -> tuple[CameraPair, ...]:
     """The threshold of every two different cameras, in the order of their names."""
     found = []
@@ -58,7 +58,7 @@ def calibrate_camera_pairs(
 
 
 def _figures(
-    part: Pairs, rule: FarRule | PercentileRule, resampling: Resampling
+    part: Pairs, rule: FarRule | PercentileRule, resampling: Bootstrap
 ) -> Threshold | None:
     positives, negatives = part.counts()
     enough = negatives * rule.far if isinstance(rule, FarRule) else positives

@@ -11,13 +11,13 @@ from pathlib import Path
 from pipeline.core.blocks import FeatureRows, StackedRows
 from pipeline.core.evaluation.ranking import Labels, RankCounts
 from pipeline.core.expansion import Expansion
-from pipeline.core.reranking.distances import Reranking
+from pipeline.core.reranking.distances import Reranked, Reranking
 from pipeline.gallery.files.npy_rows import NpyRows, copy_rows
 from pipeline.gallery.sidecars.graph import Graph
 from pipeline.stages.execution import Execution
 from pipeline.stages.expand import expand_all
 from pipeline.stages.neighbors import build_graph
-from pipeline.stages.rerank import count_reranked
+from pipeline.stages.rerank import count_reranked, encode_union
 
 logger = logging.getLogger(__name__)
 
@@ -74,21 +74,19 @@ class Neighborhood:
         gallery_labels: Labels,
         settings: Reranking,
         execution: Execution,
-    ) -> RankCounts:
-        """Ranks of the matches by k-reciprocal distance."""
-        queries, gallery = self._sides
+    ) -> tuple[Reranked, RankCounts]:
+        """Queries and gallery, encoded, and the ranks of the matches by k-reciprocal distance."""
         graph = self._near(execution)
         with _timed("re-ranking"):
-            return count_reranked(
-                queries,
-                query_labels,
-                gallery,
-                gallery_labels,
-                settings,
+            reranked = encode_union(
+                StackedRows(*self._sides),
                 graph.read(0, len(graph), settings.neighbors),
+                settings,
                 graph.read_least(0, len(graph)),
                 execution=execution,
             )
+            counts = count_reranked(reranked, query_labels, gallery_labels, execution=execution)
+        return reranked, counts
 
     @cached_property
     def _union(self) -> NpyRows:

@@ -2,14 +2,13 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.core.blocks import FeatureRows
 from pipeline.core.cameras.normalization import CameraNormalization
 from pipeline.core.evaluation.bootstrap import Bootstrap, intervals
 from pipeline.core.evaluation.by_camera import (
@@ -19,9 +18,11 @@ from pipeline.core.evaluation.by_camera import (
     by_query_camera,
 )
 from pipeline.core.evaluation.metrics import Summary, summarize, with_draws
+from pipeline.core.evaluation.ranked_lists import RankedLists, examples, ranked_lists
 from pipeline.core.evaluation.single_shot import SingleShot, list_length
 from pipeline.core.expansion import Expansion
 from pipeline.core.reranking.distances import Reranking
+from pipeline.core.reranking.lists import reranked_lists
 from pipeline.core.thresholds.open_set import OpenSet
 from pipeline.errors import InputError
 from pipeline.runs.neighborhood import Neighborhood
@@ -34,6 +35,9 @@ from pipeline.stages.evaluate import (
     measure_open_set,
 )
 from pipeline.stages.execution import Execution
+
+SHOWN_QUERIES = 5
+SHOWN_ROWS = 10
 
 
 @dataclass(frozen=True)
@@ -71,23 +75,24 @@ class Figures:
 
 @dataclass(frozen=True)
 class Ranking:
-    """One way to rank: what it is called, the features it ranks, and what came out.
+    """One way to rank: what it is called, and what came out.
 
     `intervals` `[2, 2]` are those of mAP and rank-1. Re-ranked lists have no open-set figures and
-    no camera pairs, as they are ordered by no similarity.
+    no camera pairs, as they are ordered by no similarity. `examples` are some queries of high, of
+    middle and of low AP, and `lists` the top of their lists, one after the other.
     """
 
     name: str
     normalization: CameraNormalization | None
     settings: Expansion | Reranking | None
-    queries: FeatureRows
-    gallery: FeatureRows
     summary: Summary
     intervals: NDArray[np.float64] | None
     open_set: OpenSet | None
     cameras: list[CameraFigures]
     pairs: list[PairFigures] | None
     seconds: float
+    examples: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+    lists: RankedLists
 
 
 def rank_every(
@@ -136,9 +141,9 @@ def rank(
     name = " + ".join(each.name for each in (normalization, settings) if each) or "baseline"
     begun = time.perf_counter()
     execution = execution.named(f"{name}: ")
-    open_set, pairs = None, None
+    open_set, pairs, reranked = None, None, None
     if isinstance(settings, Reranking):
-        counts = around.rerank(query.labels, gallery.labels, settings, execution)
+        reranked, counts = around.rerank(query.labels, gallery.labels, settings, execution)
         summary = summarize(counts, len(rows), max_rank=figures.max_rank)
     else:
         if settings:
@@ -155,18 +160,29 @@ def rank(
             pairs = by_camera_pair(counts, within, query.labels, gallery.labels)
         if figures.open_set:
             open_set = measure_open_set(*sides, counts, execution=execution)
+    seconds = time.perf_counter() - begun
+    chosen = examples(summary.average_precision, SHOWN_QUERIES)
+    asked = np.concatenate(chosen)
+    labels = query.labels.take(asked), gallery.labels
+    tiling = replace(execution.tiling, gpus=0)  # few queries: a GPU is for the folds
+    if reranked:
+        shown = reranked.of_queries(asked)
+        lists = reranked_lists(shown, *labels, SHOWN_ROWS, tiling=tiling)
+    else:
+        few = queries.take(asked)
+        lists = ranked_lists(few, labels[0], rows, labels[1], SHOWN_ROWS, tiling=tiling)
     return Ranking(
         name=name,
         normalization=normalization,
         settings=settings,
-        queries=queries,
-        gallery=rows,
         summary=summary,
         intervals=_intervals(summary, figures.bootstrap),
         open_set=open_set,
         cameras=by_query_camera(summary, query.labels),
         pairs=pairs,
-        seconds=time.perf_counter() - begun,
+        seconds=seconds,
+        examples=chosen,
+        lists=lists,
     )
 
 

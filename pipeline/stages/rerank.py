@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.core.blocks import FeatureRows, StackedRows, Tiling, blocks
+from pipeline.core.blocks import StackedRows, Tiling, blocks
 from pipeline.core.evaluation.ranking import Labels, RankCounts
 from pipeline.core.neighbors.topk import TopK
 from pipeline.core.reranking import ranks as reranked_ranks
@@ -29,26 +29,18 @@ _PARTS_A_WORKER = 4
 
 
 def count_reranked(
-    queries: FeatureRows,
+    reranked: Reranked,
     query_labels: Labels,
-    gallery: FeatureRows,
     gallery_labels: Labels,
-    settings: Reranking,
-    near: TopK,
-    least: NDArray[np.float32],
     *,
     execution: Execution = Execution(),
 ) -> RankCounts:
     """Ranks of every query's matches in lists ordered by k-reciprocal distance: exact.
 
-    `near` are the `settings.neighbors` best others, or more, of every row of the union of queries
-    and gallery, and `least` `[N]` its least score with another. Features are read from `queries`
-    and `gallery`, scattered ones too, so they should be in memory or mapped. Memory is that of
-    `near` and of the encoding, some tens of weights a row; with workers the object store holds them
-    for all workers of a machine. Progress counts the gallery rows of the finished parts.
+    Features are read scattered, too, so they should be in memory or mapped. Progress counts the
+    gallery rows of the finished parts.
     """
-    tiling = execution.tiling
-    reranked = _encode(StackedRows(queries, gallery), near, settings, least, execution)
+    tiling, gallery = execution.tiling, reranked.gallery
     total = found = reranked_ranks.matches(reranked, query_labels, gallery_labels, tiling=tiling)
     size = tiling.gallery_block
     size = size if execution.workers else max(size, len(gallery) // 20)
@@ -60,27 +52,34 @@ def count_reranked(
     return total
 
 
-def _encode(
+def encode_union(
     union: StackedRows,
     near: TopK,
     settings: Reranking,
     least: NDArray[np.float32],
-    execution: Execution,
+    *,
+    execution: Execution = Execution(),
 ) -> Reranked:
-    """What `reranking.k_reciprocal` makes, with the rows' weights in parts."""
+    """What `reranking.k_reciprocal` makes, with the rows' weights in parts.
+
+    `near` are the `settings.neighbors` best others, or more, of every row of the union of queries
+    and gallery, and `least` `[N]` its least score with another. Memory is that of `near` and of the
+    encoding, some tens of weights a row; with workers the object store holds them for all workers
+    of a machine.
+    """
     total, queries, workers = len(union), len(union.first), execution.workers
-    tiling = execution.worker_tiling
+    inside = execution.worker_tiling
     check_neighbors(near, total, settings)
     greatest = greatest_distances(least, settings.squared)
 
     def spread(fold: Callable[..., tuple[int, SparseRows]], *shared: object) -> SparseRows:
         size = -(-total // (_PARTS_A_WORKER * workers)) if workers else total
-        parts = execution.run_parts(fold, (*shared, tiling), blocks(total, max(1, size)))
+        parts = execution.run_parts(fold, (*shared, inside), blocks(total, max(1, size)))
         return join([part for _, part in sorted(parts, key=lambda part: part[0])])
 
     own = spread(_weights_part, union, near, greatest, settings)
     every = np.arange(total, dtype=np.int32)
-    of_queries = mean_weights(own, near, settings.k2, every, part=(0, queries), tiling=tiling)
+    of_queries = mean_weights(own, near, settings.k2, every, part=(0, queries), tiling=inside)
     places = used_columns(of_queries, total)
     means = spread(_means_part, own, near, settings.k2, places, queries)
     return encoded(union, settings, greatest, of_queries, places, means)

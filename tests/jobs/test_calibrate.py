@@ -49,7 +49,7 @@ def test_the_threshold_is_that_of_the_loop_and_is_kept(capsys, galleries):
     assert kept["fingerprint"] == Gallery.open(str(gallery)).fingerprint
     assert (kept["version"], kept["rule"], kept["parameters"]) == (1, "far", {"far": 0.01})
     assert (kept["query"], kept["query_version"]) == (str(query), 1)
-    assert kept["resampling"] == {"samples": 20, "seed": 0, "confidence": 0.95}
+    assert kept["resampling"] == {"replicates": 20, "level": 0.95, "seed": 0}
     assert Gallery.open(str(gallery)).count == 240  # the table is as it was
 
 
@@ -156,7 +156,7 @@ def test_a_later_version_keeps_the_threshold_until_it_has_its_own(capsys, tmp_pa
         (("--percentile", 90), "--percentile does not go with --rule far"),
         (("--rule", "percentile", "--far", 0.1), "--far does not go with --rule percentile"),
         (("--rule", "percentile", "--factor", 0), "factor must be positive"),
-        (("--samples", 0), "at least one sample"),
+        (("--samples", 0), "replicates must be at least 1"),
         (("--query-rows", 0), "--query-rows must be at least 1"),
         (("--query-version", 1), "--query-version goes with --query"),
     ],

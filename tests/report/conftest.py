@@ -1,170 +1,205 @@
 """A small report whose figures were worked by hand, and pictures for it."""
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from pipeline.core.evaluation.bootstrap import Bootstrap, Interval
+from pipeline.core.evaluation.by_camera import CameraFigures, PairFigures
+from pipeline.core.thresholds.open_set import OpenSet, OperatingPoint
+from pipeline.report.results import (
+    Crop,
+    Entry,
+    GallerySet,
+    Hit,
+    Intervals,
+    Mode,
+    Protocol,
+    QuerySet,
+    Ranked,
+    Report,
+    Result,
+)
 from pipeline.report.thumbnails import Thumbnails, thumbnail
+from tests.report.changing import changed
+
+NAN = float("nan")
 
 
-def _result(name: str, mode: str | None, gain: float) -> dict[str, Any]:
-    cmc = [0.5 + gain, 0.75, 0.75, 0.75, 0.875, 0.875, 0.875, 0.875, 0.875, 1.0]
-    return {
-        "name": name,
-        "mode": mode,
-        "parameters": {"k": 10, "alpha": 3.0, "times": 1} if mode else {},
-        "queries": 9,
-        "valid": 8,
-        "invalid": 1,
-        "rank": {"1": cmc[0], "5": cmc[4], "10": cmc[9], "20": None},
-        "cmc": cmc,
-        "cmc_cut": 10,
-        "mAP": 0.61234 + gain,
-        "mAP_trapezoid": 0.60352 + gain,
-        "mINP": 0.23456 - gain,
-        "intervals": {
-            "mAP": {"low": 0.5512 + gain, "high": 0.6627 + gain},
-            "rank1": {"low": 0.375 + gain, "high": 0.625 + gain},
-        },
-        "open_set": _open_set(gain),
-        "cameras": [
-            {"camera": "c1", "queries": 5, "valid": 5, "rank1": 0.6 + gain, "mAP": 0.7 + gain},
-            {"camera": "c2", "queries": 3, "valid": 3, "rank1": 0.25, "mAP": 0.46875},
-            {"camera": None, "queries": 1, "valid": 0, "rank1": None, "mAP": None},
-        ],
-        "camera_pairs": [
-            _pair("c1", "c2", 5, 0.59375 + gain),
-            _pair("c1", "c10", 2, 0.84375 + gain),
-            _pair("c2", "c1", 3, 0.34375),
-        ],
-        "seconds": 1.25,
-    }
+def _result(name: str, mode: Mode | None, gain: float) -> Result:
+    cmc = (0.5 + gain, 0.75, 0.75, 0.75, 0.875, 0.875, 0.875, 0.875, 0.875, 1.0)
+    return Result(
+        name=name,
+        mode=mode,
+        parameters={"k": 10, "alpha": 3.0, "times": 1} if mode else {},
+        queries=9,
+        valid=8,
+        invalid=1,
+        rank={"1": cmc[0], "5": cmc[4], "10": cmc[9], "20": None},
+        cmc=cmc,
+        cmc_cut=10,
+        mean_ap=0.61234 + gain,
+        mean_ap_trapezoid=0.60352 + gain,
+        mean_inp=0.23456 - gain,
+        intervals=Intervals(
+            Interval(0.5512 + gain, 0.6627 + gain), Interval(0.375 + gain, 0.625 + gain)
+        ),
+        open_set=_open_set(gain),
+        query_cameras=(
+            CameraFigures("c1", 5, 5, 0.6 + gain, 0.7 + gain),
+            CameraFigures("c2", 3, 3, 0.25, 0.46875),
+            CameraFigures(None, 1, 0, NAN, NAN),
+        ),
+        camera_pairs=(
+            PairFigures("c1", "c2", 5, 0.5, 0.59375 + gain),
+            PairFigures("c1", "c10", 2, 0.5, 0.84375 + gain),
+            PairFigures("c2", "c1", 3, 0.5, 0.34375),
+        ),
+        seconds=1.25,
+    )
 
 
-def _open_set(gain: float) -> dict[str, Any]:
+def _open_set(gain: float) -> OpenSet:
     reached = [(1e-3, 0.90625, 1, 0.21875), (2e-3, 0.875, 2, 0.3125), (1e-2, 0.75, 12, 0.4375)]
-    points: list[dict[str, Any]] = [
-        {"wanted": 1e-4, "threshold": None, "false_accepts": None, "far": None, "tar": None}
+    points = [
+        OperatingPoint(wanted, threshold, accepts, accepts / 1234, tar + gain)
+        for wanted, threshold, accepts, tar in reached
     ]
-    for wanted, threshold, accepts, tar in reached:
-        point = {"wanted": wanted, "threshold": threshold, "false_accepts": accepts}
-        points.append({**point, "far": accepts / 1234, "tar": tar + gain})
-    return {
-        "positives": 16,
-        "negatives": 1234,
-        "equal_error_rate": 0.15625 - gain,
-        "equal_error_threshold": 0.53125,
-        "points": points,
-    }
+    return OpenSet(16, 1234, 0.15625 - gain, 0.53125, (OperatingPoint(1e-4), *points))
 
 
-def _pair(query: str, gallery: str, valid: int, mean: float) -> dict[str, Any]:
-    return {
-        "query_camera": query,
-        "gallery_camera": gallery,
-        "valid": valid,
-        "rank1": 0.5,
-        "mAP": mean,
-    }
-
-
-def _entry(path: str, ap: float) -> dict[str, Any]:
-    hits = [
-        {"path": "c2/a.jpg", "identity": 7, "camera": "c2", "score": 0.875, "match": True},
-        {"path": "c2/b.jpg", "identity": 0, "camera": "c2", "score": 0.5, "match": False},
-        {"path": "c3/c.jpg", "identity": None, "camera": None, "score": -0.125, "match": False},
-    ]
-    return {
-        "query": {"path": path, "identity": 7, "camera": "c1"},
-        "ap": ap,
-        "inp": ap / 2,
-        "first_match_rank": 1,
-        "matches": 2,
-        "list": hits,
-    }
+def _entry(path: str, ap: float) -> Entry:
+    hits = (
+        Hit("c2/a.jpg", 7, "c2", 0.875, None, match=True),
+        Hit("c2/b.jpg", 0, "c2", 0.5, None, match=False),
+        Hit("c3/c.jpg", None, None, -0.125, None, match=False),
+    )
+    return Entry(Crop(path, 7, "c1"), ap, ap / 2, first_match_rank=1, matches=2, list=hits)
 
 
 @pytest.fixture
-def report() -> dict[str, Any]:
-    """A whole report with every part present; each test gets its own copy to change."""
-    return {
-        "schema": 2,
-        "created": "2026-03-04T10:22:31+00:00",
-        "regallery": "0.1.0",
-        "command": "regallery evaluate --query work/query --gallery work/gallery --out out",
-        "query": {
-            "location": "work/query",
-            "version": 2,
-            "rows": 9,
-            "rejects": {},
-            "identities": 4,
-            "cameras": 3,
-        },
-        "gallery": {
-            "location": "work/gallery/",
-            "version": 5,
-            "rows": 12345,
-            "rejects": {"truncated": 2, "not-an-image": 1},
-            "identities": 4,
-            "cameras": 3,
-            "distractors": 2,
-            "junk": 1,
-        },
-        "recipe": {"fingerprint": "ab" * 32, "weights": "cd" * 32, "mean": [0.485, 0.456, 0.406]},
-        "dimension": 512,
-        "storage": "float32",
-        "settings": {"query block": 4096, "workers": 2},
-        "protocol": {"name": "market1501", "repeats": None, "seed": None},
-        "bootstrap": {"replicates": 1000, "level": 0.95, "seed": 0},
-        "results": [
+def report() -> Report:
+    """A whole report with every part present."""
+    return Report(
+        created="2026-03-04T10:22:31+00:00",
+        regallery="0.1.0",
+        command="regallery evaluate --query work/query --gallery work/gallery --out out",
+        query=QuerySet(
+            location="work/query",
+            version=2,
+            rows=9,
+            rejects={},
+            identities=4,
+            cameras=3,
+            expanded=None,
+        ),
+        gallery=GallerySet(
+            location="work/gallery/",
+            version=5,
+            rows=12345,
+            rejects={"truncated": 2, "not-an-image": 1},
+            identities=4,
+            cameras=3,
+            expanded=None,
+            distractors=2,
+            junk=1,
+        ),
+        recipe={"fingerprint": "ab" * 32, "weights": "cd" * 32, "mean": (0.485, 0.456, 0.406)},
+        dimension=512,
+        storage="float32",
+        settings={"query block": 4096, "workers": 2},
+        protocol=Protocol("market1501", None, None),
+        bootstrap=Bootstrap(),
+        results=(
             _result("baseline", None, 0.0),
             _result("aqe query", "query", 0.0625),
             _result("aqe joint", "joint", -0.03125),
-        ],
-        "ranked": {
-            "result": "baseline",
-            "best": [_entry("c1/best.jpg", 1.0)],
-            "median": [_entry("c1/median.jpg", 0.5)],
-            "worst": [_entry("c1/worst.jpg", 0.0625)],
-        },
-    }
+        ),
+        ranked=Ranked(
+            result="baseline",
+            best=(_entry("c1/best.jpg", 1.0),),
+            median=(_entry("c1/median.jpg", 0.5),),
+            worst=(_entry("c1/worst.jpg", 0.0625),),
+        ),
+    )
 
 
 @pytest.fixture
-def no_valid_query(report: dict[str, Any]) -> dict[str, Any]:
+def no_valid_query(report: Report) -> Report:
     """The same report where no query has a match."""
-    for result in report["results"]:
-        result.update(valid=0, invalid=9, cmc=[], mAP=None, mAP_trapezoid=None, mINP=None)
-        result["rank"] = dict.fromkeys(result["rank"])
-        result.update(intervals=None, open_set=None, camera_pairs=[])
-        for camera in result["cameras"]:
-            camera.update(valid=0, rank1=None, mAP=None)
-    report["ranked"] = None
+    results = tuple(
+        replace(
+            result,
+            valid=0,
+            invalid=9,
+            cmc=(),
+            cmc_cut=None,
+            mean_ap=NAN,
+            mean_ap_trapezoid=NAN,
+            mean_inp=NAN,
+            rank=dict.fromkeys(result.rank),
+            intervals=None,
+            open_set=None,
+            query_cameras=tuple(
+                replace(camera, valid=0, rank1=NAN, mean_ap=NAN) for camera in result.query_cameras
+            ),
+            camera_pairs=(),
+        )
+        for result in report.results
+    )
+    return replace(report, results=results, ranked=None)
+
+
+@pytest.fixture
+def reranked(report: Report) -> Report:
+    """The same report where the last result is re-ranked, and its lists are shown."""
+    report = changed(
+        report,
+        "results",
+        2,
+        to=replace(
+            report.results[2],
+            name="k-reciprocal",
+            mode=None,
+            parameters={"k1": 20},
+            open_set=None,
+            camera_pairs=None,
+        ),
+    )
+    report = changed(report, "ranked", "result", to="k-reciprocal")
+    for group in ("best", "median", "worst"):
+        for place, distance in enumerate((0.25, 0.375, 0.75)):
+            step = (group, 0, "list", place, "distance")
+            report = changed(report, "ranked", *step, to=distance)
     return report
 
 
 @pytest.fixture
-def hostile(report: dict[str, Any]) -> dict[str, Any]:
+def hostile(report: Report) -> Report:
     """The same report where every text that a user may choose tries to break out of the page."""
     attack = "\"'><script>alert(1)</script><img src=http://evil.example/x onerror=alert(2)>"
     attack += "x" * 300  # nowhere to break a line
-    report["query"]["location"] = attack
-    report["gallery"]["location"] = f"/data/{attack}"
-    report["gallery"]["rejects"] = {attack: 1}
-    report["command"] = attack
-    report["regallery"] = attack
-    report["recipe"][attack] = attack
-    report["settings"] = {attack: attack}
-    report["results"][1]["name"] = f"{attack} $\\frac{{$"
-    report["results"][1]["parameters"] = {attack: attack}
-    report["results"][0]["cameras"][0]["camera"] = attack
-    report["results"][0]["camera_pairs"][0].update(query_camera=attack, gallery_camera=attack)
-    for entry in report["ranked"]["best"]:
-        entry["query"].update(path=attack, camera=attack)
-        for hit in entry["list"]:
-            hit.update(path=attack, camera=attack)
+    report = changed(report, "recipe", attack, to=attack)
+    for path, value in {
+        ("query", "location"): attack,
+        ("gallery", "location"): f"/data/{attack}",
+        ("gallery", "rejects"): {attack: 1},
+        ("command",): attack,
+        ("regallery",): attack,
+        ("settings",): {attack: attack},
+        ("results", 1, "name"): f"{attack} $\\frac{{$",
+        ("results", 1, "parameters"): {attack: attack},
+        ("results", 0, "query_cameras", 0, "camera"): attack,
+        ("results", 0, "camera_pairs", 0, "query_camera"): attack,
+        ("results", 0, "camera_pairs", 0, "gallery_camera"): attack,
+        ("ranked", "best", 0, "query", "path"): attack,
+        ("ranked", "best", 0, "query", "camera"): attack,
+        **{("ranked", "best", 0, "list", n, "path"): attack for n in range(3)},
+        **{("ranked", "best", 0, "list", n, "camera"): attack for n in range(3)},
+    }.items():
+        report = changed(report, *path, to=value)
     return report
 
 

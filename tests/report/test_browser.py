@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from pipeline.report.page import write
+from pipeline.report.results import Report
 from pipeline.report.thumbnails import Thumbnails
+from tests.report.changing import changed
 
 pytestmark = pytest.mark.browser
 
@@ -44,7 +46,7 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Any]:
     complaints: list[str] = []
     pages = []
 
-    def open_page(report: dict[str, Any], pictures: Thumbnails, width: int = 1280) -> Any:
+    def open_page(report: Report, pictures: Thumbnails, width: int = 1280) -> Any:
         _, path = write(report, tmp_path, pictures)
         page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme="light")
         pages.append(page)
@@ -68,13 +70,13 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Any]:
     assert complaints == []
 
 
-def test_pictures_decode(opened: Any, report: dict[str, Any], thumbnails: Thumbnails) -> None:
+def test_pictures_decode(opened: Any, report: Report, thumbnails: Thumbnails) -> None:
     page = opened(report, thumbnails)
     widths = page.eval_on_selector_all("img", "images => images.map(i => i.naturalWidth)")
     assert widths == [32] * 9
 
 
-def test_frames(opened: Any, report: dict[str, Any], thumbnails: Thumbnails) -> None:
+def test_frames(opened: Any, report: Report, thumbnails: Thumbnails) -> None:
     page = opened(report, thumbnails)
     read = """frames => frames.map(frame => {
         const style = getComputedStyle(frame);
@@ -87,7 +89,7 @@ def test_frames(opened: Any, report: dict[str, Any], thumbnails: Thumbnails) -> 
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("case", ["report", "no_valid_query", "hostile"])
+@pytest.mark.parametrize("case", ["report", "no_valid_query", "reranked", "hostile"])
 def test_nothing_overflows(
     opened: Any, thumbnails: Thumbnails, request: pytest.FixtureRequest, case: str, width: int
 ) -> None:
@@ -98,7 +100,7 @@ def test_nothing_overflows(
 
 @pytest.mark.parametrize("section", ["curves", "open-set"])
 def test_one_chart_at_a_time(
-    opened: Any, report: dict[str, Any], thumbnails: Thumbnails, section: str
+    opened: Any, report: Report, thumbnails: Thumbnails, section: str
 ) -> None:
     for width, shown in ((1280, "wide"), (390, "narrow")):
         page = opened(report, thumbnails, width)
@@ -111,9 +113,9 @@ def test_one_chart_at_a_time(
 
 
 def test_chart_labels_lie_within_the_chart(
-    opened: Any, report: dict[str, Any], thumbnails: Thumbnails
+    opened: Any, report: Report, thumbnails: Thumbnails
 ) -> None:
-    report["results"][1]["name"] = "query k 20 alpha 3"
+    report = changed(report, "results", 1, "name", to="query k 20 alpha 3")
     for width in (1280, 390):
         page = opened(report, thumbnails, width)
         outside = page.evaluate("""() => {
@@ -130,7 +132,7 @@ def test_chart_labels_lie_within_the_chart(
 
 
 def test_the_keyboard_reaches_links_and_the_wide_table(
-    opened: Any, report: dict[str, Any], thumbnails: Thumbnails
+    opened: Any, report: Report, thumbnails: Thumbnails
 ) -> None:
     page = opened(report, thumbnails, 390)
     page.keyboard.press("Tab")
@@ -146,7 +148,7 @@ def test_the_keyboard_reaches_links_and_the_wide_table(
 
 
 def test_a_better_pair_of_cameras_is_darker(
-    opened: Any, report: dict[str, Any], thumbnails: Thumbnails
+    opened: Any, report: Report, thumbnails: Thumbnails
 ) -> None:
     page = opened(report, thumbnails)
     cells = page.locator("#cameras details[open] .grid td[style]")

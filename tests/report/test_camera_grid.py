@@ -1,16 +1,11 @@
 """Camera pairs as a square of cells."""
 
+from pipeline.core.evaluation.by_camera import CameraFigures, PairFigures
 from pipeline.report.camera_grid import SHOWN, busiest, camera_grid
 
 
 def pair(query, gallery, valid):
-    return {
-        "query_camera": query,
-        "gallery_camera": gallery,
-        "valid": valid,
-        "rank1": 0.5,
-        "mAP": 0.5,
-    }
+    return PairFigures(query, gallery, valid, 0.5, 0.5)
 
 
 def test_a_cell_for_every_pair_and_none_elsewhere():
@@ -29,11 +24,9 @@ def test_of_many_the_busiest_are_kept_and_the_rest_counted():
 
 
 def test_cameras_with_the_most_queries_in_natural_order():
-    cameras = [
-        {"camera": f"c{n}", "queries": n % 20, "valid": 0, "rank1": None, "mAP": None}
-        for n in range(40)
-    ]
-    shown = [each["camera"] for each in busiest(cameras)]
+    nan = float("nan")
+    cameras = [CameraFigures(f"c{n}", n % 20, 0, nan, nan) for n in range(40)]
+    shown = [each.camera for each in busiest(cameras)]
     assert shown == [f"c{n}" for n in (*range(14, 20), *range(34, 40))]
 
 

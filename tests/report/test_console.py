@@ -1,21 +1,22 @@
 """The terminal shows the figures of the page."""
 
 import io
-from typing import Any
+from dataclasses import replace
 
 from rich.console import Console
 
 from pipeline.report.console import metrics_table
-from pipeline.report.results import checked
+from pipeline.report.results import Protocol, Report
+from tests.report.changing import changed
 
 
-def _printed(report: dict[str, Any], width: int = 80) -> str:
+def _printed(report: Report, width: int = 80) -> str:
     out = io.StringIO()
-    Console(file=out, width=width).print(metrics_table(checked(report)))
+    Console(file=out, width=width).print(metrics_table(report))
     return out.getvalue()
 
 
-def test_figures_gains_and_counts(report: dict[str, Any]) -> None:
+def test_figures_gains_and_counts(report: Report) -> None:
     lines = [line.split() for line in _printed(report).splitlines()]
     header = ["result", "mode", "mAP", "gain", "trapez.", "mINP", "R1", "R5", "R10", "R20"]
     assert lines[0] == header
@@ -35,8 +36,8 @@ def test_figures_gains_and_counts(report: dict[str, Any]) -> None:
     assert lines[3][4] == "\u22123.12"
 
 
-def test_intervals_and_open_set_figures(report: dict[str, Any]) -> None:
-    report["results"][2]["open_set"] = None
+def test_intervals_and_open_set_figures(report: Report) -> None:
+    report = changed(report, "results", 2, "open_set", to=None)
     lines = [line.split() for line in _printed(report).splitlines()]
     dash = "\u2013"
     heading = "result mAP 95 % R1 95 % EER 1e-2 1e-3 1e-4 1e-5 1e-6"
@@ -49,12 +50,12 @@ def test_intervals_and_open_set_figures(report: dict[str, Any]) -> None:
     assert "over 16 positives and 1,234 negatives" in text
 
 
-def test_protocol_cuhk03_is_told(report: dict[str, Any]) -> None:
-    report["protocol"] = {"name": "cuhk03", "repeats": 10, "seed": 0}
+def test_protocol_cuhk03_is_told(report: Report) -> None:
+    report = replace(report, protocol=Protocol("cuhk03", 10, 0))
     assert "R is over 10 draws of one image of each identity" in " ".join(_printed(report).split())
 
 
-def test_remarks(report: dict[str, Any]) -> None:
+def test_remarks(report: Report) -> None:
     text = " ".join(_printed(report).split())
     assert "gallery 12,345 rows, 4 identities, 3 cameras, 3 rejects (truncated 2, not-" in text
     assert "means are over 8 valid queries; 1 had no match and are left out" in text
@@ -62,20 +63,21 @@ def test_remarks(report: dict[str, Any]) -> None:
     assert "aqe joint: transductive" in text
 
 
-def test_re_ranked_lists_are_transductive(report: dict[str, Any]) -> None:
-    report["results"][1] |= {"name": "k-reciprocal", "mode": None, "parameters": {"k1": 20}}
+def test_re_ranked_lists_are_transductive(report: Report) -> None:
+    reranked = replace(report.results[1], name="k-reciprocal", mode=None, parameters={"k1": 20})
+    report = changed(report, "results", 1, to=reranked)
     assert "k-reciprocal, aqe joint: transductive" in " ".join(_printed(report).split())
 
 
-def test_no_valid_query(no_valid_query: dict[str, Any]) -> None:
+def test_no_valid_query(no_valid_query: Report) -> None:
     assert "0 valid queries; 9 had no match" in _printed(no_valid_query)
 
 
-def test_fits_a_terminal_of_80_columns(report: dict[str, Any]) -> None:
+def test_fits_a_terminal_of_80_columns(report: Report) -> None:
     assert all(len(line) <= 80 for line in _printed(report).splitlines())
     assert "…" not in _printed(report)
 
 
-def test_names_are_no_markup(report: dict[str, Any]) -> None:
-    report["results"][1]["name"] = "[red]x[/red]"
+def test_names_are_no_markup(report: Report) -> None:
+    report = changed(report, "results", 1, "name", to="[red]x[/red]")
     assert "[red]x[/red]" in _printed(report)

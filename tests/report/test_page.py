@@ -1,36 +1,39 @@
 """report.html: what it says, and how."""
 
 import re
-from typing import Any
+from dataclasses import replace
 
 import pytest
 
+from pipeline.core.evaluation.by_camera import CameraFigures, PairFigures
 from pipeline.report.figures import percent, points
 from pipeline.report.page import render
+from pipeline.report.results import Protocol, Ranked, Report
 from pipeline.report.thumbnails import Thumbnails
+from tests.report.changing import changed
 from tests.report.elements import Elements
 
 
-def test_every_figure_stands_in_the_page(report: dict[str, Any], thumbnails: Thumbnails) -> None:
+def test_every_figure_stands_in_the_page(report: Report, thumbnails: Thumbnails) -> None:
     page = render(report, thumbnails)
     values = {data["value"] for data in Elements(page).all("data")}
-    for result in report["results"]:
+    for result in report.results:
         for share in (
-            result["mAP"],
-            result["mAP_trapezoid"],
-            result["mINP"],
-            *result["rank"].values(),
+            result.mean_ap,
+            result.mean_ap_trapezoid,
+            result.mean_inp,
+            *result.rank.values(),
         ):
             assert str(share) in values
             if share is not None:
                 assert f'<data value="{share}">{percent(share)}</data>' in page
-    for entry in report["ranked"]["worst"]:
-        assert f'<data value="{entry["ap"]}">{percent(entry["ap"], 1)}</data>' in page
-        for hit in entry["list"]:
-            assert f">{hit['score']:.3f}<" in page
+    for entry in report.ranked.worst:
+        assert f'<data value="{entry.ap}">{percent(entry.ap, 1)}</data>' in page
+        for hit in entry.list:
+            assert f">{hit.score:.3f}<" in page
 
 
-def test_gains_are_signed_and_in_points(report: dict[str, Any]) -> None:
+def test_gains_are_signed_and_in_points(report: Report) -> None:
     words = Elements(render(report)).words()
     assert "64.4 %" not in words
     for change in (0.0625, -0.03125):
@@ -40,23 +43,31 @@ def test_gains_are_signed_and_in_points(report: dict[str, Any]) -> None:
     assert "\u22123.12" in words  # a minus sign, not a hyphen
 
 
-def test_the_mode_stands_beside_the_numbers(report: dict[str, Any]) -> None:
-    report["results"][2]["name"] = "expanded"
+def test_the_mode_stands_beside_the_numbers(report: Report) -> None:
+    report = changed(report, "results", 2, "name", to="expanded")
     page = render(report)
     row = next(part for part in page.split("<tr>") if '<th scope="row">expanded' in part)
     assert "<td>joint<small>transductive</small></td>" in row
     assert "expanded (joint)" in Elements(page).words()
 
 
-def test_re_ranked_lists_are_transductive(report: dict[str, Any]) -> None:
+def test_re_ranked_lists_are_transductive(reranked: Report) -> None:
     note = "A transductive result uses all queries together"
-    report["results"][2] |= {"name": "k-reciprocal", "mode": None, "parameters": {"k1": 20}}
-    page = render(report)
+    page = render(reranked)
     row = next(part for part in page.split("<tr>") if '<th scope="row">k-reciprocal' in part)
     assert "<small>transductive</small></td>" in row
     assert page.count(note) == 1
-    report["results"].pop()
-    assert note not in render(report)
+    assert note not in render(replace(reranked, results=reranked.results[:2], ranked=None))
+
+
+def test_a_re_ranked_list_shows_its_distances(reranked: Report) -> None:
+    page = render(reranked)
+    parsed = Elements(page)
+    assert "below each crop stand its final distance and camera" in parsed.words()
+    assert "score 0.875, distance 0.250, c2/a.jpg" in parsed.all("li")[0]["title"]
+    shown = re.findall(r'<span class="score">(.*?)</span>', page)
+    assert shown == ["0.250", "0.375", "0.750"] * 3
+    test_every_link_within_the_page_leads_somewhere(reranked)
 
 
 @pytest.mark.parametrize(
@@ -79,13 +90,13 @@ def test_re_ranked_lists_are_transductive(report: dict[str, Any]) -> None:
         ("mode-joint", "transductive"),
     ],
 )
-def test_every_term_is_defined(report: dict[str, Any], anchor: str, word: str) -> None:
+def test_every_term_is_defined(report: Report, anchor: str, word: str) -> None:
     page = render(report)
     definition = page.split(f'<div id="def-{anchor}">', 1)[1].split("</div>", 1)[0]
     assert word in definition
 
 
-def test_every_link_within_the_page_leads_somewhere(report: dict[str, Any]) -> None:
+def test_every_link_within_the_page_leads_somewhere(report: Report) -> None:
     parsed = Elements(render(report))
     ids = [attributes["id"] for _, attributes in parsed.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
@@ -100,7 +111,7 @@ def test_every_link_within_the_page_leads_somewhere(report: dict[str, Any]) -> N
     assert all(link.startswith("#") for link in links)
 
 
-def test_the_page_reaches_for_nothing(report: dict[str, Any], thumbnails: Thumbnails) -> None:
+def test_the_page_reaches_for_nothing(report: Report, thumbnails: Thumbnails) -> None:
     page = render(report, thumbnails)
     parsed = Elements(page)
     assert not parsed.all("script")
@@ -110,26 +121,23 @@ def test_the_page_reaches_for_nothing(report: dict[str, Any], thumbnails: Thumbn
     assert "default-src 'none'" in page
 
 
-def test_hostile_texts_stay_texts(hostile: dict[str, Any]) -> None:
+def test_hostile_texts_stay_texts(hostile: Report) -> None:
     parsed = Elements(render(hostile))
     assert not parsed.all("script")
     assert not parsed.all("img")
     assert not [key for _, attributes in parsed.elements for key in attributes if key[:2] == "on"]
-    assert hostile["ranked"]["best"][0]["query"]["path"] in parsed.words()
+    assert hostile.ranked.best[0].query.path in parsed.words()
 
 
-def test_the_same_input_gives_the_same_bytes(
-    report: dict[str, Any], thumbnails: Thumbnails
-) -> None:
-    shuffled = dict(reversed(report.items()))
-    assert render(report, thumbnails) == render(shuffled, thumbnails)
+def test_the_same_input_gives_the_same_bytes(report: Report, thumbnails: Thumbnails) -> None:
+    assert render(report, thumbnails) == render(replace(report), thumbnails)
 
 
 def test_one_path_in_query_and_gallery_keeps_two_pictures(
-    report: dict[str, Any], thumbnails: Thumbnails
+    report: Report, thumbnails: Thumbnails
 ) -> None:
-    report["ranked"]["median"] = report["ranked"]["worst"] = []
-    report["ranked"]["best"][0]["query"]["path"] = "c2/a.jpg"
+    report = replace(report, ranked=replace(report.ranked, median=(), worst=()))
+    report = changed(report, "ranked", "best", 0, "query", "path", to="c2/a.jpg")
     other = thumbnails.query["c1/best.jpg"]
     page = render(report, Thumbnails({"c2/a.jpg": other}, thumbnails.gallery))
     sources = [image["src"] for image in Elements(page).all("img")]
@@ -137,7 +145,7 @@ def test_one_path_in_query_and_gallery_keeps_two_pictures(
 
 
 def test_matches_and_misses_differ_by_more_than_color(
-    report: dict[str, Any], thumbnails: Thumbnails
+    report: Report, thumbnails: Thumbnails
 ) -> None:
     page = render(report, thumbnails)
     items = re.findall(r'<li class="(\w+)"(.*?)</li>', page, flags=re.DOTALL)
@@ -147,7 +155,7 @@ def test_matches_and_misses_differ_by_more_than_color(
         assert ("Match at rank" if kind == "match" else "No match at rank") in body
 
 
-def test_a_hit_tells_path_camera_and_score(report: dict[str, Any], thumbnails: Thumbnails) -> None:
+def test_a_hit_tells_path_camera_and_score(report: Report, thumbnails: Thumbnails) -> None:
     parsed = Elements(render(report, thumbnails))
     first = "Match at rank 1: identity 7, camera c2, score 0.875, c2/a.jpg"
     assert parsed.all("li")[0]["title"] == first
@@ -158,14 +166,12 @@ def test_a_hit_tells_path_camera_and_score(report: dict[str, Any], thumbnails: T
     assert third in titles
 
 
-def test_a_missing_thumbnail_leaves_a_placeholder(
-    report: dict[str, Any], thumbnails: Thumbnails
-) -> None:
+def test_a_missing_thumbnail_leaves_a_placeholder(report: Report, thumbnails: Thumbnails) -> None:
     assert render(report, thumbnails).count('<span class="missing"') == 3
     assert render(report).count('<span class="missing"') == 12
 
 
-def test_rejects_and_invalid_queries_are_counted(report: dict[str, Any]) -> None:
+def test_rejects_and_invalid_queries_are_counted(report: Report) -> None:
     words = Elements(render(report)).words()
     assert "Rejects 0 3 not-an-image 0 1 truncated 0 2" in words
     assert "Invalid queries 1 –" in words  # noqa: RUF001
@@ -173,20 +179,19 @@ def test_rejects_and_invalid_queries_are_counted(report: dict[str, Any]) -> None
     assert "12,345 gallery rows" in words
 
 
-def test_intervals_stand_beside_map_and_rank_1(report: dict[str, Any]) -> None:
+def test_intervals_stand_beside_map_and_rank_1(report: Report) -> None:
     words = Elements(render(report)).words()
     assert "61.2 % baseline 95 % interval 55.1–66.3" in words  # noqa: RUF001
     assert "61.23 55.1–66.3" in words  # noqa: RUF001
     assert "50.00 37.5–62.5" in words  # noqa: RUF001
     assert "confidence intervals 95 %, 1000 replicates, seed 0" in words
-    report["bootstrap"] = None
-    for result in report["results"]:
-        result["intervals"] = None
+    bare = tuple(replace(result, intervals=None) for result in report.results)
+    report = replace(report, bootstrap=None, results=bare)
     assert "interval" not in Elements(render(report)).words()
 
 
-def test_the_open_set_table(report: dict[str, Any]) -> None:
-    report["results"][2]["open_set"] = None
+def test_the_open_set_table(report: Report) -> None:
+    report = changed(report, "results", 2, "open_set", to=None)
     page = render(report)
     words = Elements(page).words()
     assert "Of 16 pairs that match" in words
@@ -197,46 +202,44 @@ def test_the_open_set_table(report: dict[str, Any]) -> None:
     assert "aqe joint not ordered by similarity" in words
 
 
-def test_without_open_set_figures_there_is_no_section(report: dict[str, Any]) -> None:
-    for result in report["results"]:
-        result["open_set"] = None
+def test_without_open_set_figures_there_is_no_section(report: Report) -> None:
+    for place in range(3):
+        report = changed(report, "results", place, "open_set", to=None)
     page = render(report)
     assert 'href="#open-set"' not in page
     assert 'id="open-set"' not in page
 
 
-def test_the_camera_tables(report: dict[str, Any]) -> None:
+def test_the_camera_tables(report: Report) -> None:
     page = render(report)
     words = Elements(page).words()
     assert "Camera Queries Valid Rank-1 mAP c1 5 5 60.00 70.00" in words
     assert "unknown 1 0 – –" in words  # noqa: RUF001
     assert "c1 c2 c10 c1 – 59.4 50.0 84.4 50.0 c2 34.4 50.0 – –" in words  # noqa: RUF001
     assert 'title="5 queries of camera c1 with a match in camera c2"' in page
-    report["results"][1]["camera_pairs"] = None
+    report = changed(report, "results", 1, "camera_pairs", to=None)
     assert render(report).count('<table class="grid"') == 2
 
 
-def test_of_many_cameras_the_busiest_are_shown(report: dict[str, Any]) -> None:
-    result = report["results"][0]
-    del report["results"][1:]
-    pair, camera = result["camera_pairs"][0], result["cameras"][0]
-    result["camera_pairs"] = [
-        pair | {"query_camera": f"c{n}", "gallery_camera": f"c{n + 1}", "valid": n}
-        for n in range(1, 20)
-    ]
-    result["cameras"] = [
-        camera | {"camera": f"c{n}", "queries": n, "valid": 1} for n in range(1, 20)
-    ]
-    result.update(queries=190, valid=19, invalid=171)
+def test_of_many_cameras_the_busiest_are_shown(report: Report) -> None:
+    result = replace(
+        report.results[0],
+        queries=190,
+        valid=19,
+        invalid=171,
+        camera_pairs=tuple(PairFigures(f"c{n}", f"c{n + 1}", n, 0.5, 0.5) for n in range(1, 20)),
+        query_cameras=tuple(CameraFigures(f"c{n}", n, 1, 0.5, 0.5) for n in range(1, 20)),
+    )
+    report = replace(report, results=(result,), ranked=None)
     words = Elements(render(report)).words()
     assert "The 12 cameras with the most queries; report.json has all 19." in words
     assert "c9 c10 c11 c12" in words
     assert "The busiest cameras; report.json has 7 more pairs." in words
 
 
-def test_protocol_cuhk03_is_told_and_defined(report: dict[str, Any]) -> None:
+def test_protocol_cuhk03_is_told_and_defined(report: Report) -> None:
     assert "cuhk03" not in render(report)
-    report["protocol"] = {"name": "cuhk03", "repeats": 10, "seed": 4}
+    report = replace(report, protocol=Protocol("cuhk03", 10, 4))
     words = Elements(render(report)).words()
     assert "CMC is over 10 draws of one image of each identity" in words
     assert "drawn at random 10 times from seed 4" in words
@@ -244,46 +247,43 @@ def test_protocol_cuhk03_is_told_and_defined(report: dict[str, Any]) -> None:
     test_every_link_within_the_page_leads_somewhere(report)
 
 
-def test_what_it_takes_to_reproduce(report: dict[str, Any]) -> None:
+def test_what_it_takes_to_reproduce(report: Report) -> None:
     words = Elements(render(report)).words()
-    assert report["command"] in words
+    assert report.command in words
     assert f"fingerprint {'ab' * 32}" in words
     assert "mean 0.485, 0.456, 0.406" in words
     assert "query block 4096" in words
-    del report["command"]
-    assert "<pre" not in render(report)
+    assert "<pre" not in render(replace(report, command=None))
 
 
-def test_a_cut_curve_says_so(report: dict[str, Any]) -> None:
+def test_a_cut_curve_says_so(report: Report) -> None:
     sentence = "The curve is cut at rank 10"
     assert Elements(render(report)).words().count(sentence) == 1
-    for result in report["results"]:
-        result["cmc_cut"] = None
+    for place in range(3):
+        report = changed(report, "results", place, "cmc_cut", to=None)
     assert sentence not in render(report)
 
 
-def test_no_valid_query(no_valid_query: dict[str, Any]) -> None:
+def test_no_valid_query(no_valid_query: Report) -> None:
     words = Elements(render(no_valid_query)).words()
     assert "No query is valid. None of the 9 queries has a match" in words
     assert "There is no curve to draw" in words
     assert "None" not in words.replace("None of the", "")
 
 
-@pytest.mark.parametrize(
-    "lists", [None, {"result": "baseline", "best": [], "median": [], "worst": []}]
-)
-def test_no_ranked_lists(report: dict[str, Any], lists: Any) -> None:
-    report["ranked"] = lists
-    assert "This evaluation kept no ranked lists." in Elements(render(report)).words()
+@pytest.mark.parametrize("lists", [None, Ranked("baseline", (), (), ())])
+def test_no_ranked_lists(report: Report, lists: Ranked | None) -> None:
+    page = render(replace(report, ranked=lists))
+    assert "This evaluation kept no ranked lists." in Elements(page).words()
 
 
-def test_one_result_alone(report: dict[str, Any]) -> None:
-    del report["results"][1:]
-    page = render(report)
+def test_one_result_alone(report: Report) -> None:
+    page = render(replace(report, results=report.results[:1]))
     assert " pts" not in Elements(page).words()
     assert "<dl>" not in page
 
 
-def test_more_results_than_the_headline_holds(report: dict[str, Any]) -> None:
-    report["results"] += [{**report["results"][1], "name": f"r{n}"} for n in range(6)]
+def test_more_results_than_the_headline_holds(report: Report) -> None:
+    more = tuple(replace(report.results[1], name=f"r{n}") for n in range(6))
+    report = replace(report, results=report.results + more)
     assert "The table holds 4 more." in Elements(render(report)).words()

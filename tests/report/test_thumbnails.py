@@ -2,15 +2,15 @@
 
 import base64
 import io
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from pipeline.errors import InputError
-from pipeline.report.results import checked
+from pipeline.report.results import Report
 from pipeline.report.thumbnails import Thumbnails, thumbnail, wanted
+from tests.report.changing import changed
 
 
 @pytest.mark.parametrize(
@@ -50,9 +50,8 @@ def test_only_data_uris_of_pictures(uri: str) -> None:
         Thumbnails(gallery={"a.jpg": uri})
 
 
-def test_wanted_names_each_crop_once(report: dict[str, Any]) -> None:
-    queries, gallery = wanted(checked(report))
+def test_wanted_names_each_crop_once(report: Report) -> None:
+    queries, gallery = wanted(report)
     assert queries == ["c1/best.jpg", "c1/median.jpg", "c1/worst.jpg"]
     assert gallery == ["c2/a.jpg", "c2/b.jpg", "c3/c.jpg"]
-    report["ranked"] = None
-    assert wanted(checked(report)) == ([], [])
+    assert wanted(changed(report, "ranked", to=None)) == ([], [])

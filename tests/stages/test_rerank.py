@@ -8,7 +8,7 @@ from pipeline.core.neighbors.pairs import neighbors
 from pipeline.core.reranking.distances import Reranking, k_reciprocal
 from pipeline.core.reranking.ranks import rank_counts
 from pipeline.stages.execution import Execution
-from pipeline.stages.rerank import count_reranked
+from pipeline.stages.rerank import count_reranked, encode_union
 from tests import oracles
 from tests.core.strategies import unit_rows
 
@@ -19,10 +19,10 @@ LABELS = [Labels(RNG.integers(-1, 6, n), RNG.integers(0, 3, n)) for n in (12, 80
 
 
 def counted(settings, k=9, **options):
-    sides = (UNION.first, LABELS[0], UNION.second, LABELS[1])
-    near = neighbors(UNION, k)
     execution = Execution(**options)
-    return count_reranked(*sides, settings, near, least_scores(UNION), execution=execution)
+    near, least = neighbors(UNION, k), least_scores(UNION)
+    reranked = encode_union(UNION, near, settings, least, execution=execution)
+    return count_reranked(reranked, *LABELS, execution=execution)
 
 
 @pytest.mark.parametrize("variant", ["zhong", "torchreid"])

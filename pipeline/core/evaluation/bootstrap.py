@@ -23,6 +23,18 @@ class Bootstrap:
             raise ValueError(f"a seed is at least 0, not {self.seed}")
 
 
+@dataclass(frozen=True)
+class Interval:
+    """From `low` to `high`; ValueError for one that ends before it begins."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if self.low > self.high:
+            raise ValueError(f"an interval from {self.low} to {self.high} ends before it begins")
+
+
 def intervals(values: NDArray[np.float64], settings: Bootstrap) -> NDArray[np.float64]:
     """Percentile intervals `[K, 2]` of the K means of `values` `[K, Q]` over Q queries.
 

@@ -1,6 +1,7 @@
 """Figures by camera: those of each camera's queries, and of each pair of cameras."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import isnan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,19 +11,33 @@ from pipeline.core.evaluation.metrics import Summary, summarize
 from pipeline.core.evaluation.ranking import Labels, RankCounts
 from pipeline.core.evaluation.restricted import ahead_among, select
 
+Camera = int | str | None
+"""A camera by its number in the labels; in a report by its name, None where that is unknown."""
+
 BLOCKS_AT_ONCE = 8
 """Gallery blocks that are held together, so that a camera has enough rows among them."""
 
 
 @dataclass(frozen=True)
 class CameraFigures:
-    """The figures of one camera's queries; the means are over its `valid` ones, NaN without."""
+    """The figures of one camera's queries; the means are over its `valid` ones, NaN without.
 
-    camera: int
+    ValueError for other numbers of valid queries than there can be.
+    """
+
+    camera: Camera
     queries: int
     valid: int
     rank1: float
-    mean_ap: float
+    mean_ap: float = field(metadata={"json": "mAP"})
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.valid <= self.queries:
+            raise ValueError(f"camera {self.camera}: {self.valid} valid of {self.queries} queries")
+        if {isnan(self.rank1), isnan(self.mean_ap)} != {self.valid == 0}:
+            raise ValueError(
+                f"camera {self.camera}: figures are NaN exactly where no query is valid"
+            )
 
 
 @dataclass(frozen=True)
@@ -32,11 +47,17 @@ class PairFigures:
     `valid` counts the queries with a match in that camera, over which the means are.
     """
 
-    query_camera: int
-    gallery_camera: int
+    query_camera: Camera
+    gallery_camera: Camera
     valid: int
     rank1: float
-    mean_ap: float
+    mean_ap: float = field(metadata={"json": "mAP"})
+
+    def __post_init__(self) -> None:
+        if self.valid < 1:
+            raise ValueError(
+                f"cameras {self.query_camera} and {self.gallery_camera}: no query has a match"
+            )
 
 
 def by_query_camera(summary: Summary, labels: Labels) -> list[CameraFigures]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks
+from pipeline.core.evaluation.bootstrap import Bootstrap, Interval
 from pipeline.core.evaluation.ranking import DISTRACTOR, NO_CAMERA, Labels, RankCounts, matches
 from pipeline.core.thresholds.false_matches import false_matches, negatives_of
 from pipeline.core.thresholds.negatives import count_negatives, margin
@@ -63,31 +64,6 @@ class PercentileRule:
 
 
 @dataclass(frozen=True)
-class Resampling:
-    """Intervals hold the middle share `confidence` of what `samples` resamples from `seed` give."""
-
-    samples: int = 1000
-    seed: int = 0
-    confidence: float = 0.95
-
-    def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise ValueError(f"at least one sample is needed, not {self.samples}")
-        if self.seed < 0:
-            raise ValueError(f"the seed must be at least 0, not {self.seed}")
-        if not 0 < self.confidence < 1:
-            raise ValueError(f"the confidence lies between 0 and 1, not {self.confidence}")
-
-
-@dataclass(frozen=True)
-class Interval:
-    """From `low` to `high`."""
-
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Threshold:
     """A threshold, and the shares of negative pairs (`far`) and positive pairs (`tar`) it accepts.
 
@@ -113,7 +89,7 @@ def calibrate(
     gallery: NDArray[np.float32] | FeatureRows,
     gallery_labels: Labels,
     rule: FarRule | PercentileRule,
-    resampling: Resampling | None = None,
+    resampling: Bootstrap | None = None,
     *,
     tiling: Tiling | None = None,
 ) -> Threshold | None:
@@ -147,7 +123,7 @@ def calibrate(
         if ends is None:
             return None
         point, edges = ends[0], _around(*ends)
-    return _resampled(pairs, rule, point, edges, reached, resampling or Resampling())
+    return _resampled(pairs, rule, point, edges, reached, resampling or Bootstrap())
 
 
 @dataclass(frozen=True)
@@ -237,9 +213,10 @@ def _ends(
         margin(gallery.dimension),
         rates,
     )
-    if figures is None or figures.points[0] is None or figures.points[-1] is None:
+    if figures is None:
         return None
-    return figures.points[0].threshold, figures.points[-1].threshold
+    first, last = figures.points[0].threshold, figures.points[-1].threshold
+    return None if first is None or last is None else (first, last)
 
 
 def _around(point: float, least: float) -> NDArray[np.float64]:
@@ -258,7 +235,7 @@ def _resampled(
     point: float,
     edges: NDArray[np.float64],
     reached: Callable[[NDArray[np.float64]], NDArray[np.int64]],
-    resampling: Resampling,
+    resampling: Bootstrap,
 ) -> Threshold:
     """The figures of the threshold `point`, one of `edges`, with their intervals."""
     # float64 counts exactly up to 2^53, and is multiplied faster than whole numbers are.
@@ -271,7 +248,7 @@ def _resampled(
     at = int(np.searchsorted(edges, point))
     rng = np.random.default_rng(resampling.seed)
     thresholds, fars, tars = [], [], []
-    for start, stop in blocks(resampling.samples, _AT_ONCE):
+    for start, stop in blocks(resampling.replicates, _AT_ONCE):
         chances = np.full(pairs.identities, 1 / pairs.identities)
         weights = rng.multinomial(pairs.identities, chances, size=stop - start)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -298,9 +275,9 @@ def _resampled(
     )
 
 
-def _middle(values: list[NDArray[np.float64]], resampling: Resampling) -> Interval:
+def _middle(values: list[NDArray[np.float64]], resampling: Bootstrap) -> Interval:
     """The interval that leaves out as many samples below as above; those without a value count
     not."""
-    out = 50 * (1 - resampling.confidence)
+    out = 50 * (1 - resampling.level)
     low, high = np.nanpercentile(np.concatenate(values), [out, 100 - out])
     return Interval(float(low), float(high))

@@ -29,32 +29,47 @@ class OperatingPoint:
 
     `wanted` is the false-accept rate that was asked for. `threshold` is the least similarity, in
     steps of 2^-24, at which no greater share of the negatives is accepted; `false_accepts` are
-    those negatives.
+    those negatives. All four are None where `wanted` is finer than one of the negatives, and cannot
+    be measured. ValueError where only some are, or `far` is above `wanted`.
     """
 
     wanted: float
-    threshold: float
-    false_accepts: int
-    far: float
-    tar: float
+    threshold: float | None = None
+    false_accepts: int | None = None
+    far: float | None = None
+    tar: float | None = None
+
+    def __post_init__(self) -> None:
+        measured = (self.threshold, self.false_accepts, self.far, self.tar)
+        if len({value is None for value in measured}) > 1:
+            raise ValueError(f"the point at {self.wanted:g} is measured in part: {measured}")
+        if self.far is not None and self.far > self.wanted:
+            raise ValueError(f"FAR {self.far} is above the wanted {self.wanted}")
 
 
 @dataclass(frozen=True)
 class OpenSet:
     """Figures of accepting pairs by a threshold on their similarity; a match is a positive.
 
-    `points` go with the rates below 1 that were asked for, ascending; None where a rate is finer
-    than one of the negatives, and cannot be measured. `equal_error_rate` is where the ROC
-    polygon crosses FAR = 1 - TAR, and `equal_error_threshold` the least threshold that rejects no
-    smaller share of positives than it accepts of negatives.
+    `points` are those of the rates below 1 that were asked for, ascending. `equal_error_rate` is
+    where the ROC polygon crosses FAR = 1 - TAR, and `equal_error_threshold` the least threshold
+    that rejects no smaller share of positives than it accepts of negatives. ValueError for points
+    out of order, or whose TAR falls.
     """
 
     positives: int
     negatives: int
-    rates: tuple[float, ...]
-    points: tuple[OperatingPoint | None, ...]
     equal_error_rate: float
     equal_error_threshold: float
+    points: tuple[OperatingPoint, ...]
+
+    def __post_init__(self) -> None:
+        wanted = [point.wanted for point in self.points]
+        if wanted != sorted(wanted):
+            raise ValueError(f"the wanted rates of the points must ascend, not {wanted}")
+        tars = [point.tar for point in self.points if point.tar is not None]
+        if tars != sorted(tars):
+            raise ValueError(f"TAR falls where FAR may grow: {tars}")
 
 
 def open_set(
@@ -75,8 +90,8 @@ def open_set(
     >>> four = np.array([[1, 0], [0.8, 0.6], [0.6, 0.8], [0, 1]], np.float32)
     >>> found = open_set(four[:1], Labels(np.array([7]), np.array([0])),
     ...                  four[1:], Labels(np.array([7, 7, 0]), np.array([1, 2, 1])), rates=[0.5])
-    >>> found.equal_error_rate, found.points  # one negative: a rate of 0.5 cannot be measured
-    (0.0, (None,))
+    >>> found.equal_error_rate, found.points[0].tar  # of one negative, half cannot be accepted
+    (0.0, None)
     """
     queries, gallery = as_rows(queries), as_rows(gallery)
     found = matches(queries, query_labels, gallery, gallery_labels)
@@ -157,10 +172,9 @@ def _figures(negatives: Negatives, positives: NDArray[np.int64], rates: Sequence
     return OpenSet(
         positives=len(positives),
         negatives=total,
-        rates=ordered,
-        points=tuple(_point(wanted, negatives, above, positives) for wanted in ordered),
         equal_error_rate=rate,
         equal_error_threshold=threshold / STEPS,
+        points=tuple(_point(wanted, negatives, above, positives) for wanted in ordered),
     )
 
 
@@ -169,12 +183,12 @@ def _point(
     negatives: Negatives,
     above: NDArray[np.int64],
     positives: NDArray[np.int64],
-) -> OperatingPoint | None:
+) -> OperatingPoint:
     """The threshold one step above the first negative that must be rejected, and its shares."""
     total = int(above[0])
     allowed = _allowed(wanted, total)
     if not allowed:
-        return None
+        return OperatingPoint(wanted)
     bin_ = _bin_of_rank(above, allowed + 1)
     reached = negatives.reached(bin_)
     step = int(np.flatnonzero(reached > allowed)[-1]) + 1

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.evaluation.bootstrap import Bootstrap, intervals
+from pipeline.core.evaluation.bootstrap import Bootstrap, Interval, intervals
 from tests import oracles
 
 
@@ -52,3 +52,9 @@ def test_without_a_query_there_is_no_interval():
 def test_wrong_settings_are_told(settings, message):
     with pytest.raises(ValueError, match=message):
         Bootstrap(**settings)
+
+
+def test_an_interval_that_ends_before_it_begins_is_refused():
+    Interval(0.5, 0.5)
+    with pytest.raises(ValueError, match=r"from 0\.5 to 0\.25 ends before it begins"):
+        Interval(0.5, 0.25)

@@ -106,3 +106,22 @@ def test_without_a_match_there_is_no_pair():
     found = matches(one, labels[0], one, labels[1])
     within = count_within_cameras(one, labels[0], one, labels[1], found)
     assert by_camera_pair(found, within, *labels) == []
+
+
+@pytest.mark.parametrize(
+    ("figures", "message"),
+    [
+        ((3, 4, 0.5, 0.5), "camera c1: 4 valid of 3 queries"),
+        ((3, 0, 0.5, 0.5), "NaN exactly where no query is valid"),
+        ((3, 1, np.nan, 0.5), "NaN exactly where no query is valid"),
+        ((3, 1, np.nan, np.nan), "NaN exactly where no query is valid"),
+    ],
+)
+def test_figures_that_are_none_are_refused(figures, message):
+    with pytest.raises(ValueError, match=message):
+        CameraFigures("c1", *figures)
+
+
+def test_a_pair_of_cameras_without_a_match_is_refused():
+    with pytest.raises(ValueError, match="cameras c1 and None: no query has a match"):
+        PairFigures("c1", None, 0, 0.5, 0.5)

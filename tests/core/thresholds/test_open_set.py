@@ -8,7 +8,7 @@ from pipeline.core.evaluation.ranking import Labels
 from pipeline.core.products.kernels import pair_scores
 from pipeline.core.thresholds import negatives as counting
 from pipeline.core.thresholds.negatives import BIN, EDGES, STEPS, Negatives, count_negatives, steps
-from pipeline.core.thresholds.open_set import RATES, open_set, settle
+from pipeline.core.thresholds.open_set import RATES, OpenSet, OperatingPoint, open_set, settle
 from tests import oracles
 from tests.core.strategies import cases, tilings, unit_rows
 
@@ -50,9 +50,10 @@ def expect(found, positives, negatives, rates):
     assert found.equal_error_rate == pytest.approx(rate, abs=1e-12)
     assert found.equal_error_threshold == threshold
     for point, wanted, expected in zip(found.points, rates, points, strict=True):
-        assert (point is None) == (expected is None)
-        if point is not None:
-            assert (point.wanted, point.threshold) == (wanted, expected[0])
+        assert point.wanted == wanted
+        assert (point.threshold is None) == (expected is None)
+        if expected is not None:
+            assert point.threshold == expected[0]
             assert (point.far, point.tar) == pytest.approx(expected[1:], abs=1e-12)
             assert point.false_accepts == round(point.far * len(negatives))
 
@@ -89,8 +90,8 @@ def real():
 def test_real_features_at_every_rate(real):
     sides, positives, negatives = real
     found = open_set(*sides)
-    assert found.points[:2] == (None, None)  # fewer than a million negatives
-    assert found.points[RATES.index(1e-4)] is not None
+    assert found.points[:2] == (OperatingPoint(1e-6), OperatingPoint(2e-6))  # too few negatives
+    assert found.points[RATES.index(1e-4)].tar is not None
     expect(found, list(positives), list(negatives), RATES)
 
 
@@ -179,7 +180,7 @@ def test_a_case_worked_by_hand():
         rates=(0.2, 0.25, 0.5),
     )  # fmt: skip
     none, quarter, half = found.points
-    assert none is None  # a fifth of four negatives is less than one
+    assert none == OperatingPoint(0.2)  # a fifth of four negatives is less than one
     # One negative may pass, and no second one: a step above 0 is enough.
     assert (quarter.threshold, quarter.false_accepts, quarter.tar) == (1 / STEPS, 1, 1.0)
     # Two may pass, but at 0 three tie.
@@ -267,3 +268,27 @@ def test_the_margin_holds_the_slack_at_every_dimension():
     for dimension in (1, 512, 2048, 65536):
         reach = counting.product_slack(dimension, 1.0, 1.0)
         assert counting.margin(dimension) * BIN / STEPS > reach
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tar": None}, "measured in part"),
+        ({"threshold": None}, "measured in part"),
+        ({"far": 0.02}, "FAR 0.02 is above the wanted 0.01"),
+    ],
+)
+def test_a_point_that_is_none_is_refused(change, message):
+    point = {"wanted": 0.01, "threshold": 0.5, "false_accepts": 1, "far": 0.005, "tar": 0.5}
+    OperatingPoint(**point)
+    with pytest.raises(ValueError, match=message):
+        OperatingPoint(**point | change)
+
+
+def test_points_out_of_order_are_refused():
+    low, high = OperatingPoint(0.01, 0.5, 1, 0.005, 0.5), OperatingPoint(0.1, 0.4, 9, 0.09, 0.75)
+    OpenSet(4, 100, 0.2, 0.4, (OperatingPoint(0.001), low, high))
+    with pytest.raises(ValueError, match="must ascend"):
+        OpenSet(4, 100, 0.2, 0.4, (high, low))
+    with pytest.raises(ValueError, match="TAR falls"):
+        OpenSet(4, 100, 0.2, 0.4, (low, OperatingPoint(0.1, 0.4, 9, 0.09, 0.25)))
