@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from pipeline.gallery.table import Gallery
+from tests.jobs.labeled import labeled_gallery, people
 from tests.jobs.running import SIZE, refused, result
+from tests.report.schema import faults
 from tests.stages.making import save_crop, save_network, save_source
 
 
@@ -40,7 +42,7 @@ def figures(report):
     """What must not depend on blocks or workers."""
     names = (
         "name", "valid", "rank", "cmc", "mAP", "mAP_trapezoid", "mINP", "intervals", "open_set",
-        "cameras", "camera_pairs",
+        "query_cameras", "camera_pairs",
     )  # fmt: skip
     return [{name: each[name] for name in names} for each in report["results"]], report["ranked"]
 
@@ -136,7 +138,7 @@ def test_protocol_cuhk03_draws_one_image_of_each_identity(capsys, galleries):
         assert drawn[name] == whole[name]
     # Means over nine queries and ten draws.
     assert drawn["rank"]["1"] * 90 == pytest.approx(round(drawn["rank"]["1"] * 90))
-    theirs = sum(each["rank1"] * each["valid"] for each in drawn["cameras"])
+    theirs = sum(each["rank1"] * each["valid"] for each in drawn["query_cameras"])
     assert theirs == pytest.approx(9 * drawn["rank"]["1"])
 
 
@@ -186,13 +188,35 @@ def test_re_ranking_stands_beside_the_others(capsys, galleries):
     assert (reranked["name"], reranked["mode"]) == ("k-reciprocal", None)
     assert reranked["parameters"] == {"k1": 6, "k2": 3, "lam": 0.3, "variant": "zhong"}
     assert reranked["valid"] == baseline["valid"]
-    assert told["report"]["ranked"]["result"] != "k-reciprocal"
     assert (reranked["open_set"], reranked["camera_pairs"]) == (None, None)
-    assert len(reranked["cameras"]) == len(baseline["cameras"])
+    assert len(reranked["query_cameras"]) == len(baseline["query_cameras"])
     assert 'id="def-reranking"' in Path(told["report_html"]).read_text()
     blocks = ("--query-block", 3, "--gallery-block", 7)
     again = result(capsys, "evaluate", *galleries, "--aqe", "joint", *flags, *blocks)
     assert figures(again["report"]) == figures(told["report"])
+
+
+def test_the_lists_of_the_best_ranking_are_shown_by_what_orders_them(capsys, tmp_path):
+    for name, rows, seed in (("query", 60, 7), ("gallery", 240, 8)):
+        labeled_gallery(tmp_path / name, *people(20, rows, seed=seed, spread=0.22))
+    places = ("--query", tmp_path / "query", "--gallery", tmp_path / "gallery")
+    report = result(capsys, "evaluate", *places, "--out", tmp_path / "out", "--rerank")["report"]
+    assert report["results"][1]["mAP"] > report["results"][0]["mAP"]
+    assert report["ranked"]["result"] == "k-reciprocal"
+    assert faults(report) == []
+    entries = [entry for group in ("best", "median", "worst") for entry in report["ranked"][group]]
+    assert len(entries) == 15
+    for entry in entries:
+        distances = [hit["distance"] for hit in entry["list"]]
+        assert len(distances) == 10
+        assert distances == sorted(distances)
+        hits = [place for place, hit in enumerate(entry["list"], 1) if hit["match"]]
+        assert hits[:1] == [rank for rank in [entry["first_match_rank"]] if rank <= 10]
+    worst = report["ranked"]["worst"][0]["list"]
+    scores = [hit["score"] for hit in worst]
+    assert scores != sorted(scores, reverse=True)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert f'<span class="score">{worst[0]["distance"]:.3f}</span>' in page
 
 
 def test_rounds_of_expansion_leave_no_scratch(capsys, galleries, tmp_path):
@@ -202,6 +226,35 @@ def test_rounds_of_expansion_leave_no_scratch(capsys, galleries, tmp_path):
     report = result(capsys, "evaluate", *galleries, *flags)["report"]
     assert report["results"][3]["parameters"]["times"] == 3
     assert not list(scratch.iterdir())
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        (*ALL_MODES, "--rerank", "--k1", 6, "--k2", 3, "--camera-normalize", "mean"),
+        SINGLE_SHOT,
+        ("--no-open-set", "--no-camera-pairs", "--replicates", 0, "--workers", 0),
+    ],
+)
+def test_reports_are_as_their_schema_says(capsys, galleries, flags):
+    report = result(capsys, "evaluate", *galleries, *flags)["report"]
+    assert faults(report) == []
+    assert faults(json.loads((galleries[-1] / "report.json").read_text())) == []
+
+
+def test_a_report_without_cameras_is_as_its_schema_says(capsys, made, tmp_path):
+    place = tmp_path / "gallery"
+    for n in range(6):
+        (tmp_path / "source" / f"{n % 3}").mkdir(parents=True, exist_ok=True)
+        save_crop(tmp_path / "source" / f"{n % 3}" / f"{n}.png", n)
+    size = [*SIZE]
+    size[size.index("market1501")] = "{identity}/{any}.png"
+    flags = ("--gallery", place, "--model", made[1], *size)
+    result(capsys, "extract", tmp_path / "source", *flags)
+    flags = ("--query", place, "--gallery", place, "--out", tmp_path / "out", "--rerank")
+    report = result(capsys, "evaluate", *flags)["report"]
+    assert faults(report) == []
+    assert [each["camera"] for each in report["results"][0]["query_cameras"]] == [None]
 
 
 def test_a_missing_image_has_no_thumbnail_and_harms_nothing(capsys, made, galleries, tmp_path):

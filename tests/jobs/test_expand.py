@@ -189,7 +189,7 @@ def test_an_expanded_gallery_has_the_figures_of_database_mode_and_says_so(
         assert wanted["results"][0]["mAP"] != wanted["results"][1]["mAP"]
     told = f"expanded (alpha 2.0, k 4, mode database, times 1) from {tmp_path / 'parent'}"
     assert report["gallery"]["expanded"] == told
-    assert "expanded" not in report["query"]
+    assert report["query"]["expanded"] is None
     assert result(capsys, "info", "--gallery", tmp_path / "expanded")["derived"] == told
     assert "derived" in run(capsys, "info", "--gallery", tmp_path / "expanded")[1]
     assert result(capsys, "info", "--gallery", tmp_path / "parent")["derived"] is None
