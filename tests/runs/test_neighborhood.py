@@ -25,7 +25,7 @@ def test_joint_expansion_and_re_ranking_share_one_graph(tmp_path, k):
     sides = ArrayRows(QUERIES), ArrayRows(GALLERY)
     around = Neighborhood.of(*sides, [joint, RERANKING], tmp_path)
     expanded = around.expand(joint, Execution())
-    found = around.rerank(*LABELS, RERANKING, Execution())
+    _, found = around.rerank(*LABELS, RERANKING, Execution())
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "graph", "joint", "union.npy",
     ]  # fmt: skip

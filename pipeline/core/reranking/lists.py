@@ -50,7 +50,8 @@ def reranked_lists(
         owner, columns, values = pairs[0, kept], pairs[1, kept], values[kept]
         owner, place, order = best_of(owner, columns, values, k, len(near))
         columns, values = columns[order], values[order]
-        if width >= len(rule.kept) or _are_settled(reranked, similar, owner, place, values, k):
+        # Until all rows are among them, the similar ones fill every list.
+        if width >= len(rule.kept) or _are_settled(reranked, similar, values[place == k - 1]):
             break
         width *= _WIDER
     scores = _scores(reranked, owner, columns)
@@ -71,23 +72,13 @@ def _distances(
     )  # fmt: skip
 
 
-def _are_settled(
-    reranked: Reranked,
-    similar: TopK,
-    owner: NDArray[np.int64],
-    place: NDArray[np.int64],
-    distances: NDArray[np.float32],
-    k: int,
-) -> bool:
-    """Whether every list holds k rows, all nearer than whatever was not looked at can be."""
-    settings, last = reranked.settings, place == k - 1
-    if int(last.sum()) < len(similar):
-        return False
-    nothing = np.float32(0)
+def _are_settled(reranked: Reranked, similar: TopK, last: NDArray[np.float32]) -> bool:
+    """Whether the `last` distance `[Q]` of every list is less than a row not looked at can have."""
+    settings, nothing = reranked.settings, np.float32(0)
     return all(
         distance < final_distance(score, nothing, greatest, settings.lam, settings.squared)
         for distance, score, greatest in zip(
-            distances[last], similar.scores[owner[last], -1], reranked.greatest, strict=True
+            last, similar.scores[:, -1], reranked.greatest, strict=True
         )
     )
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.blocks import Tiling
-from pipeline.core.evaluation.ranked_lists import RankedLists, ranked_lists
+from pipeline.core.evaluation.ranked_lists import RankedLists, examples, ranked_lists
 from pipeline.core.evaluation.ranking import Labels, rank_counts
 from pipeline.core.products.kernels import pair_scores
 from tests import oracles
@@ -141,3 +141,18 @@ GOOD = RankedLists(
 def test_lists_that_are_none_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         replace(GOOD, **change)
+
+
+@given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0, np.nan]), max_size=12), st.integers(1, 4))
+def test_examples_are_valid_queries_and_none_twice(precision, most):
+    valid = [q for q, ap in enumerate(precision) if not np.isnan(ap)]
+    order = sorted(valid, key=lambda q: (-precision[q], q))
+    best, median, worst = (each.tolist() for each in examples(np.array(precision, float), most))
+    together = best + median + worst
+    assert len(set(together)) == len(together) == min(len(valid), 3 * min(most, len(best)))
+    assert best == order[: len(best)]
+    assert worst == order[::-1][: len(worst)]
+    if len(valid) >= 3 * most:
+        assert len(best) == len(median) == len(worst) == most
+        first = order.index(median[0])
+        assert abs(first - (len(order) - first - most)) <= 1
