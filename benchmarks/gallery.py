@@ -119,7 +119,8 @@ def erase_rows(folder):
 
     gallery = opened(folder)
     step = max(1, gallery.count // ERASED)
-    selected = select(gallery, Selection(where=f"row_id % {step} = 5"))
+    row_ids = tuple(range(5, gallery.next_row_id, step))
+    selected = select(gallery, Selection(row_ids=row_ids))
     erase(gallery, selected)
     return len(selected.row_ids)
 

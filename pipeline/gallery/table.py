@@ -167,14 +167,7 @@ class Gallery:
                 f"there is no column {unknown[0]!r} to read here: choose of "
                 f"{', '.join(SCALAR_COLUMNS)}"
             )
-        fields = [field for field in SCALAR_FIELDS if field.name in {"row_id", *columns}]
-        paths = [str(self._root / file.path) for file in self.snapshot.files]
-        try:
-            table = ds.dataset(paths, schema=pa.schema(fields), format=_CHECKED).to_table()
-        except (OSError, pa.ArrowInvalid) as error:
-            raise self._damage(error) from error
-        if table.num_rows != self.count:
-            raise self._damage(None)
+        table = self._read(self.snapshot.files, columns)
         ids = table["row_id"].to_numpy()
         if (ids[1:] <= ids[:-1]).any():
             table = table.take(pa.array(np.argsort(ids, kind="stable")))
@@ -204,10 +197,28 @@ class Gallery:
     def select(self, where: str) -> np.ndarray:
         """Ids int64 `[n]`, ascending, of the rows for which an SQL condition on the columns holds.
 
-        Raises `InputError` for a condition that does not parse.
+        Raises `InputError` for a condition that `conditions.parse` refuses, or that cannot be
+        evaluated.
         """
-        found = log.scan_row_ids(self._root, self.version, where)
-        return np.sort(found.to_numpy().astype(np.int64))
+        from pipeline.gallery.log import conditions
+
+        condition = conditions.parse(where)
+        possible = set(condition.possible_files(log.guarantees(self._root, self.version)))
+        files = [file for file in self.snapshot.files if file.path in possible]
+        found = condition.true_of(self._read(files, condition.columns))
+        return np.sort(found["row_id"].to_numpy().astype(np.int64))
+
+    def _read(self, files: Sequence[log.RowFile], columns: Sequence[str]) -> pa.Table:
+        """The scalar columns of some files, the row id among them."""
+        fields = [field for field in SCALAR_FIELDS if field.name in {"row_id", *columns}]
+        paths = [str(self._root / file.path) for file in files]
+        try:
+            table = ds.dataset(paths, schema=pa.schema(fields), format=_CHECKED).to_table()
+        except (OSError, pa.ArrowInvalid) as error:
+            raise self._damage(error) from error
+        if table.num_rows != sum(file.rows for file in files):
+            raise self._damage(None)
+        return table
 
     def history(self) -> list[VersionInfo]:
         """The versions up to this one, oldest first."""

@@ -1,37 +1,231 @@
-"""SQL conditions on a gallery's columns: read whole or not at all, and their errors in one line."""
+"""Conditions on a gallery's columns: a small part of SQL, read whole or refused by name.
 
+sqlglot reads the text; every node of what it read must be on the list below, and becomes an Arrow
+expression on the spot. So nothing is evaluated that was not looked at, and what cannot be evaluated
+is an error: a condition never selects a row for which it is not true.
+"""
+
+import operator
 import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
 
-_LAYER = re.compile(r"^(?:[\w' ]*error: )+", re.IGNORECASE)
-_LONGEST = 200
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import sqlglot
+from pyarrow import fs
+from sqlglot import exp
+
+from pipeline.errors import InputError
+from pipeline.gallery.condition_operands import (
+    ALLOWED,
+    TYPES,
+    NotAllowedError,
+    cut,
+    literal,
+    needed,
+    only,
+    shown,
+    typed,
+)
+from pipeline.gallery.files.schema import SCALAR_FIELDS
+
+LONGEST = 10_000
+"""Characters of a condition."""
+DEEPEST = 20
+"""Levels of brackets and `not` in a condition."""
+
+_READABLE = "it cannot be read to its end; write it as in camera = '3' and identity > 7"
+_COMPARISONS: dict[type[exp.Expr], Callable[[Any, Any], Any]] = {
+    exp.EQ: operator.eq,
+    exp.NEQ: operator.ne,
+    exp.LT: operator.lt,
+    exp.LTE: operator.le,
+    exp.GT: operator.gt,
+    exp.GTE: operator.ge,
+}
 
 
-def strict(where: str) -> str:
-    """The condition such that the engine either reads all of it or refuses it.
+@dataclass(frozen=True)
+class Condition:
+    """A condition that was read: its text, the columns that it uses, and what Arrow evaluates."""
 
-    On its own the engine takes the longest beginning that is a condition and drops what follows: of
-    `a = 1 adn b = 2` it would take `a = 1`. Before THEN nothing can be left over (it then takes
-    `case` for a column); the second half lets it pass over files by their statistics.
+    text: str
+    columns: tuple[str, ...]
+    may_fail: bool
+    expression: pc.Expression
 
-    >>> strict("a = 1")
-    'case when a = 1\\n then true else false end and (a = 1\\n)'
+    def possible_files(self, guarantees: Mapping[str, pc.Expression]) -> list[str]:
+        """The files that may hold a row for which the condition is true, given what holds for all
+        rows of each (from its statistics); all of them if its evaluation may fail, lest the error
+        depend on how rows lie in files.
+        """
+        if self.may_fail:
+            return list(guarantees)
+        parquet, here = ds.ParquetFileFormat(), fs.LocalFileSystem()
+        fragments = [parquet.make_fragment(path, here, known) for path, known in guarantees.items()]
+        files = ds.FileSystemDataset(fragments, pa.schema(SCALAR_FIELDS), parquet, here)
+        return [each.path for each in files.get_fragments(filter=self.expression)]
+
+    def true_of(self, rows: pa.Table) -> pa.Table:
+        """The rows, of at least `columns`, for which the condition is true: neither false nor null.
+
+        Raises `InputError` for a condition that cannot be evaluated, as a cast of text that is no
+        number.
+        """
+        try:
+            return rows.filter(self.expression)
+        except pa.ArrowException as error:
+            raise _does_not_work(self.text, str(error).partition("\n")[0]) from error
+
+
+def parse(where: str) -> Condition:
+    """Reads a condition.
+
+    Comparisons (`=`, `<>`, `<`, `<=`, `>`, `>=`, `between`, `in`, `like`, `ilike`, `is null`) of
+    columns, of `cast(COLUMN as TYPE)` and of literals, each with a column, joined by `and`, `or`
+    and `not`. A comparison with null is null, and selects nothing. Raises `InputError` for anything
+    else, for more than `LONGEST` characters, and for more than `DEEPEST` levels.
+
+    >>> parse("camera = '3' and identity > 7").columns
+    ('camera', 'identity')
     """
-    return f"case when {where}\n then true else false end and ({where}\n)"
+    if not where.strip():
+        raise InputError("the condition is empty")
+    if len(where) > LONGEST:
+        raise InputError(
+            f"the condition has {len(where):,} characters, and {LONGEST:,} are allowed: "
+            "select many rows by their ids"
+        )
+    try:
+        where.encode()
+        tree = sqlglot.parse_one(where, into=exp.Condition, dialect="postgres")
+    except RecursionError as error:
+        raise _does_not_work(where, _too_deep()) from error
+    except Exception as error:  # the parser has errors of its own for odd texts
+        raise _does_not_work(where, _READABLE) from error
+    if isinstance(tree, exp.Block):  # two of them, with a semicolon between
+        raise _does_not_work(where, _READABLE)
+    try:
+        expression = _condition(tree, DEEPEST)
+    except (NotAllowedError, RecursionError) as error:
+        reason = str(error) if isinstance(error, NotAllowedError) else _too_deep()
+        raise _does_not_work(where, reason) from error
+    columns = dict.fromkeys(column.name for column in tree.find_all(exp.Column, bfs=False))
+    casts = [cast for cast in tree.find_all(exp.Cast) if cast.find(exp.Column)]
+    return Condition(where, tuple(columns), bool(casts), expression)
 
 
-def why(error: Exception) -> str:
-    """Why a `strict` condition does not work, in a line.
+def _condition(node: exp.Expr, levels: int) -> pc.Expression:
+    """What is true, false or null of a row."""
+    node = node.unnest()
+    if not levels:
+        raise NotAllowedError(_too_deep())
+    match node:
+        case exp.And():
+            return _joined(operator.and_, [_condition(each, levels - 1) for each in _chain(node)])
+        case exp.Or():
+            return _joined(operator.or_, [_condition(each, levels - 1) for each in _chain(node)])
+        case exp.Not():
+            return ~_condition(node.this, levels - 1)
+    if node.find(exp.Column) is None:
+        raise NotAllowedError(f"{shown(node)} uses no column: it is the same for every row")
+    negated = bool(node.args.get("negate"))
+    found = _comparison(node)
+    return ~found if negated else found
 
-    >>> why(ValueError("Schema error: No field named 'case'."))
-    "it cannot be read to its end; write it as in camera = '3' and identity > 7"
-    >>> why(ValueError("Schema error: No field named x.\\nValid fields are y."))
-    'No field named x. Valid fields are y.'
-    """
-    # The last cause is the first one; what precedes it tells which part of the engine gave up.
-    lines = str(error).rpartition("caused by\n")[2].splitlines()
-    reason = " ".join(_LAYER.sub("", line) for line in lines)
-    if re.match(r"No field named '?case\b", reason):
-        return "it cannot be read to its end; write it as in camera = '3' and identity > 7"
-    if found := re.search(r"Cannot cast [^\"]*", reason):
-        return f"{found[0]}; compare text with text in quotes, as in camera = '3'"
-    return reason if len(reason) <= _LONGEST else f"{reason[:_LONGEST]}..."
+
+def _comparison(node: exp.Expr) -> pc.Expression:
+    match node:
+        case exp.Column():
+            raise NotAllowedError(f"{shown(node)} alone is no condition: compare it")
+        case exp.EQ() | exp.NEQ() | exp.LT() | exp.LTE() | exp.GT() | exp.GTE():
+            only(node, "this", "expression")
+            return _compared(_COMPARISONS[type(node)], node.this, node.expression)
+        case exp.Between():
+            only(node, "this", "low", "high", "negate")
+            low = _compared(operator.ge, node.this, node.args["low"])
+            return low & _compared(operator.le, node.this, node.args["high"])
+        case exp.In():
+            only(node, "this", "expressions", "negate")
+            return _is_in(node.this, node.expressions)
+        case exp.Like() | exp.ILike():
+            only(node, "this", "expression", "negate")
+            return _like(node.this, node.expression, ignore_case=isinstance(node, exp.ILike))
+        case exp.Is():
+            only(node, "this", "expression", "negate")
+            if not isinstance(node.expression, exp.Null):
+                raise NotAllowedError(f"{shown(node)} is not allowed: is null, is not null")
+            return needed(node.this).expression.is_null()
+    raise NotAllowedError(f"{shown(node)} is not allowed: {ALLOWED}")
+
+
+def _compared(compare: Callable[[Any, Any], Any], left: exp.Expr, right: exp.Expr) -> pc.Expression:
+    """A comparison of two columns of one kind, or of a column and a literal."""
+    left, right = left.unnest(), right.unnest()
+    if left == right:
+        raise NotAllowedError(f"it compares {shown(left)} with itself")
+    first, second = typed(left), typed(right)
+    if first and second:
+        if first.kind != second.kind:
+            raise NotAllowedError(
+                f"{shown(left)} holds {first.kind} and {shown(right)} {second.kind}: "
+                "cast one of them"
+            )
+        return compare(first.expression, second.expression)
+    if first:
+        return compare(first.expression, pc.scalar(literal(right, first.kind, shown(left))))
+    if second:
+        return compare(pc.scalar(literal(left, second.kind, shown(right))), second.expression)
+    raise NotAllowedError(f"{shown(left)} is compared with {shown(right)}: neither is a column")
+
+
+def _is_in(node: exp.Expr, members: Sequence[exp.Expr]) -> pc.Expression:
+    """Whether a column holds one of some literals; null where it is null."""
+    found = needed(node)
+    if not members:
+        raise NotAllowedError(f"in takes values, as in {shown(node)} in (1, 2)")
+    values = []
+    for member in (each.unnest() for each in members):
+        if typed(member):
+            raise NotAllowedError(f"in takes values, and {shown(member)} is a column")
+        values.append(literal(member, found.kind, shown(node)).as_py())
+    column = found.expression
+    is_one = pc.is_in(column, value_set=pa.array(values, TYPES[found.kind]))
+    return is_one | (column.is_null() & pc.scalar(pa.scalar(None, pa.bool_())))
+
+
+def _like(node: exp.Expr, pattern: exp.Expr, *, ignore_case: bool) -> pc.Expression:
+    found, pattern = needed(node), pattern.unnest()
+    if found.kind != "text":
+        raise NotAllowedError(f"{shown(node)} holds {found.kind}: like is for text")
+    if not (isinstance(pattern, exp.Literal) and pattern.is_string):
+        raise NotAllowedError(f"like wants a pattern in quotes, not {shown(pattern)}")
+    if re.search(r"(?<!\\)(\\\\)*\\$", pattern.this):
+        raise NotAllowedError(f"the pattern {shown(pattern)} ends with an escape")
+    return pc.match_like(found.expression, pattern.this, ignore_case=ignore_case)
+
+
+def _chain(node: exp.Connector) -> Iterator[exp.Expr]:
+    """The parts of `a and b and c`, without a level for each."""
+    return node.flatten()
+
+
+def _joined(
+    join: Callable[[Any, Any], pc.Expression], parts: Sequence[pc.Expression]
+) -> pc.Expression:
+    """The parts joined as a balanced tree, which is evaluated recursively."""
+    while len(parts) > 1:
+        parts = [reduce(join, parts[i : i + 2]) for i in range(0, len(parts), 2)]
+    return parts[0]
+
+
+def _too_deep() -> str:
+    return f"it is nested more than {DEEPEST} levels deep"
+
+
+def _does_not_work(where: str, reason: str) -> InputError:
+    return InputError(f"the condition {cut(where)!r} does not work: {reason}")

@@ -6,14 +6,17 @@ run. Since every commit writes the first, two concurrent commits always conflict
 """
 
 import logging
+import operator
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
@@ -23,7 +26,6 @@ from pipeline.errors import InputError, RunError
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.schema import SCALAR_FIELDS, STATISTICS_COLUMNS
 from pipeline.gallery.files.storage import GalleryDamagedError
-from pipeline.gallery.log import conditions
 from pipeline.gallery.log.entries import (
     LoggedFile,
     check_whole,
@@ -176,16 +178,13 @@ def history(root: Path, version: int) -> list[dict[str, Any]]:
     return [entry for entry in _open(root, None).history()[::-1] if entry["version"] <= version]
 
 
-def scan_row_ids(root: Path, version: int, where: str) -> pa.ChunkedArray:
-    """The ids of the rows for which an SQL condition holds, in no order."""
-    try:
-        scan = _open(root, version).scan(columns=["row_id"], predicate=conditions.strict(where))
-        table = pa.table(scan.read_all())
-    except Exception as error:  # what fails while rows are read has no type of its own
-        raise InputError(
-            f"the condition {where!r} does not work: {conditions.why(error)}"
-        ) from error
-    return table["row_id"].cast(pa.int64())
+def guarantees(root: Path, version: int) -> dict[str, pc.Expression]:
+    """What holds for all rows of each live file, by its path, as its statistics in the log say."""
+    actions = pa.table(_open(root, version).get_add_actions(flatten=True)).to_pylist()
+    return {
+        action["path"]: reduce(operator.and_, _ranges(action), pc.scalar(True))
+        for action in actions
+    }
 
 
 def _delta_schema() -> Schema:
@@ -264,6 +263,19 @@ def _files(root: Path, table: DeltaTable) -> tuple[RowFile, ...]:
         if rows:
             files.append(RowFile(path, actions["size_bytes"][index], rows, low, high))
     return tuple(sorted(files, key=lambda file: (file.min_row_id, file.path)))
+
+
+def _ranges(action: Mapping[str, Any]) -> Iterator[pc.Expression]:
+    """The range of each column in one file, where the log has it."""
+    for name in STATISTICS_COLUMNS:
+        low, high = action.get(f"min.{name}"), action.get(f"max.{name}")
+        nulls, column = action.get(f"null_count.{name}"), pc.field(name)
+        if nulls is not None and nulls == action["num_records"]:
+            yield column.is_null()
+        elif nulls is not None and low is not None and high is not None:
+            # One by one: Arrow does not look into a range that may be null.
+            for bound in (column >= low, column <= high):
+                yield bound if nulls == 0 else bound | column.is_null()
 
 
 def _count(path: Path) -> tuple[int, int, int]:
