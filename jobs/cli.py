@@ -22,7 +22,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, get_args
 
-from cyclopts import App, ArgumentCollection, CoercionError, CycloptsError, Group, Parameter
+from cyclopts import UNSET, App, ArgumentCollection, CoercionError, CycloptsError, Group, Parameter
 from cyclopts.config import Dict
 
 from jobs.command.console import ReaderGone, logs_to_stderr, show, stdout_kept_clean, to_json, write
@@ -95,9 +95,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             try:
                 return _run(arguments, as_json=as_json)
-            except (Exception, KeyboardInterrupt) as error:
-                if isinstance(error, ReaderGone):
-                    raise
+            except (ReaderGone, SystemExit, GeneratorExit):
+                raise
+            except BaseException as error:  # noqa: BLE001 - so is a panic of Rust
                 return _report(error, as_json=as_json, verbose=verbose)
         except ReaderGone:
             return NO_READER
@@ -120,7 +120,11 @@ def parse(arguments: Sequence[str]) -> Call:
         near = difflib.get_close_matches(tokens[0], VERBS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"the verbs are {', '.join(VERBS)}"
         raise InputError(f"{tokens[0]!r} is no verb of regallery: {hint}")
-    app.config = (*([_configuration(config, tokens)] if config else ()), _refuse_fractions)
+    app.config = (
+        *([_configuration(config, tokens)] if config else ()),
+        _refuse_empty,
+        _refuse_fractions,
+    )
     function, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
     return Call(function, bound, config)
 
@@ -199,6 +203,23 @@ def _configuration(file: Path, tokens: Sequence[str]) -> Dict:
         raise InputError(f"--config {file}: {verb} must be a table, [{verb}]")
     flat = {key: value for key, value in content.items() if key not in VERBS}
     return Dict({verb: flat | table}, source=str(file))
+
+
+def _refuse_empty(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Refuse a flag that is given without a value, as by a shell variable that is not set: it
+    would count as not given, and select more than was meant.
+    """
+    del app
+    for argument in arguments:
+        for token in argument.tokens:
+            if commands == ("submit",) and token.keyword is None:
+                continue  # words of the verb to submit, which is parsed by itself
+            implied = token.implicit_value
+            if (token.value.strip() if implied is UNSET else implied) in ("", (), []):
+                file = "" if token.source == "cli" else f" in {token.source}"
+                raise InputError(
+                    f"{argument.name} is empty{file}: give it a value, or leave it out"
+                )
 
 
 def _refuse_fractions(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:

@@ -1,19 +1,26 @@
 """erase: remove rows from a gallery, and their bytes from the disk."""
 
+import logging
 import re
 import sys
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import RenderableType
 from rich.text import Text
 
+from jobs.confirmation import confirm
 from pipeline.errors import InputError
 from pipeline.runs.locations import Location
+
+if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
+    from pipeline.gallery.table import Gallery
+    from pipeline.gallery.upkeep.selection import Selected
+
+logger = logging.getLogger(__name__)
 
 _AGE = re.compile(r"(\d+)([hdw])")
 _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
@@ -50,12 +57,14 @@ def erase(
     older_than: str | None = None,
     purge: _Switch = False,
     dry_run: _Switch = False,
+    yes: _Switch = False,
 ) -> Erased:
     """Remove rows from a gallery, and their bytes from the disk.
 
     Where several conditions are given, all must hold. Without --purge, older versions keep the
     rows; with it, only the latest version is left, and every file of it is searched for them. An
-    interrupted purge is finished by the same command.
+    interrupted purge is finished by the same command. How many rows go is told before; on a
+    terminal you are asked.
 
     For example:
 
@@ -63,7 +72,8 @@ def erase(
 
     Args:
         gallery: Folder of the gallery.
-        where: SQL condition on the columns, as in "camera = '3' and captured_at < '2026-01-01'".
+        where: SQL condition on the columns, as in "camera = '3' and captured_at < '2026-01-01'":
+            comparisons, and, or, not, in, between, like, is null, cast.
         identity: Rows of these identities.
         path: Rows, and rejects, whose path is one of these or fits such a pattern (* and ? stand
             for any letters, slashes too).
@@ -73,6 +83,8 @@ def erase(
         purge: Remove older versions and all abandoned work from the disk, then search every file
             of the gallery for what the removed rows held. Alone, it does so for rows erased before.
         dry_run: Tell how many rows would go, and change nothing.
+        yes: Do not ask. Where nobody can be asked, it is needed to erase more than half of the
+            rows, and for a purge alone.
     """
     from pipeline.gallery.table import Gallery, lock_gallery
     from pipeline.gallery.upkeep import purge as purging
@@ -80,7 +92,7 @@ def erase(
     from pipeline.gallery.upkeep.selection import Selection, select
 
     selection = Selection(
-        where=where or "",
+        where=where,
         identities=identity,
         paths=path,
         row_ids=_row_ids(ids),
@@ -90,14 +102,15 @@ def erase(
         raise InputError(
             "give --where, --identity, --path, --ids or --older-than to say which rows are meant"
         )
-    Gallery.open(gallery)  # no lock, and so no folder, where there is no gallery
-    resumed = purging.is_under_way(gallery)
-    lock = nullcontext() if dry_run else lock_gallery(gallery, "erase")
-    with lock as held:
-        before = Gallery.open(gallery)
-        found = None if selection.is_empty else select(before, selection)
-        after = commit(before, found, held) if found and held else before
-        purged = asdict(purging.purge(after, held)) if purge and held else None
+    before = Gallery.open(gallery)
+    found = None if selection.is_empty else select(before, selection)
+    resumed, after, purged = purging.is_under_way(gallery), before, None
+    if not dry_run:
+        _agree(before, found, purge=purge, yes=yes)
+        with lock_gallery(gallery, "erase") as held:
+            before.check_latest()  # what was agreed to is what goes
+            after = commit(before, found, held) if found else before
+            purged = asdict(purging.purge(after, held)) if purge else None
     rows = len(found.row_ids) if found else 0
     return Erased(
         gallery=gallery,
@@ -110,6 +123,33 @@ def erase(
         purge_resumed=resumed and purge,
         purged=purged,
     )
+
+
+def _agree(gallery: "Gallery", found: "Selected | None", *, purge: bool, yes: bool) -> None:
+    """Tell what is about to go, and ask."""
+    from pipeline.report.figures import count
+
+    if found is None:
+        deed = f"purge older versions of {gallery.location}"
+        logger.info(
+            "%s: no row is selected; this only purges what was erased before, and removes all"
+            " versions but %d",
+            gallery.location,
+            gallery.version,
+        )
+        confirm(deed, yes=yes, is_grave=True)
+        return
+    rows = len(found.row_ids)
+    gone = f"{rows:,} of {count(gallery.count, 'row')}"
+    logger.info(
+        "%s: %s and %s are to be erased%s",
+        gallery.location,
+        gone,
+        count(len(found.reject_paths), "reject"),
+        ", and all older versions purged" if purge else "",
+    )
+    if rows or found.reject_paths or purge:
+        confirm(f"erase {gone}", yes=yes, is_grave=2 * rows > gallery.count)
 
 
 def describe(result: Erased) -> RenderableType:
@@ -169,11 +209,14 @@ def _row_ids(given: tuple[str, ...]) -> tuple[int, ...]:
     for each in given:
         try:
             lines = [each] if each.isdecimal() else Path(each).read_text().split()
-            numbers += [int(line) for line in lines]
+            found = [int(line) for line in lines]
         except (OSError, ValueError) as error:
             raise InputError(
                 f"--ids {each}: neither a row id nor a file with a row id a line ({error})"
             ) from error
+        if not found:
+            raise InputError(f"--ids {each}: the file is empty: give it a row id a line")
+        numbers += found
     return tuple(numbers)
 
 

@@ -1,11 +1,19 @@
 """The verbs of an operator: erase, compact, verify, restore, clean, and info about versions."""
 
+import contextlib
 import json
+import os
+import pty
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
 
+from jobs import cli
 from jobs.command.times import moment
 from pipeline.errors import InputError
 from pipeline.gallery.sidecars.plan import write_plan
@@ -14,6 +22,7 @@ from pipeline.model.recipe import Recipe
 from tests.gallery.making import contents, path_of, unit
 from tests.jobs.running import refused, result, run
 
+ROOT = Path(__file__).parents[2]
 RECIPE = Recipe(weights="0" * 64)
 
 
@@ -97,9 +106,119 @@ def test_erase_and_purge(gallery, capsys):
     assert refused(capsys, "info", "--gallery", location, "--version", 1).endswith(
         "version 1 was removed; the oldest left is 3"
     )
-    status, out, _ = run(capsys, "erase", "--gallery", location, "--purge")
+    told = refused(capsys, "erase", "--gallery", location, "--purge")
+    assert told.endswith(f"nothing was changed: to purge older versions of {location}, add --yes")
+    status, out, err = run(capsys, "erase", "--gallery", location, "--purge", "--yes")
     assert status == 0
+    assert "no row is selected; this only purges what was erased before" in err
     assert "proved: nothing of 0 rows" in out
+
+
+def test_more_than_half_needs_yes(gallery, capsys):
+    command = ("erase", "--gallery", gallery.location, "--where", "row_id >= 9")
+    told = refused(capsys, *command)
+    assert told == "error: nothing was changed: to erase 10 of 18 rows, add --yes"
+    status, out, _ = run(capsys, *command, "--purge", "--json")
+    assert (status, latest(gallery).version) == (2, 2)
+    message = json.loads(out)["error"]["message"]
+    assert message == "nothing was changed: to erase 10 of 18 rows, add --yes"
+    status, out, err = run(capsys, *command, "--dry-run")
+    assert (status, "10 rows and 0 rejects would be erased, 8 rows would stay" in out) == (0, True)
+    status, _, err = run(capsys, *command, "--yes")
+    assert (status, latest(gallery).count) == (0, 8)
+    assert f"{gallery.location}: 10 of 18 rows and 0 rejects are to be erased\n" in err
+
+
+def test_half_needs_none(gallery, capsys):
+    command = ("erase", "--gallery", gallery.location, "--where", "row_id >= 10", "--purge")
+    status, _, err = run(capsys, *command)
+    assert (status, latest(gallery).count) == (0, 9)
+    assert "9 of 18 rows and 0 rejects are to be erased, and all older versions purged" in err
+
+
+def at_a_terminal(monkeypatch, typed, *arguments):
+    """Status of a command and what a terminal shows, at which somebody has typed something."""
+    ours, theirs = pty.openpty()
+    os.write(ours, typed)
+    with (
+        monkeypatch.context() as patch,
+        open(theirs, closefd=False) as stdin,
+        open(theirs, "w", buffering=1) as stderr,  # noqa: PTH123
+    ):
+        patch.setattr(sys, "stdin", stdin)
+        patch.setattr(sys, "stderr", stderr)
+        status = cli.main([str(each) for each in arguments])
+        os.set_blocking(ours, False)
+        shown = b""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                shown += os.read(ours, 1000)
+    os.close(ours)
+    return status, shown.decode()
+
+
+@pytest.mark.parametrize(
+    ("typed", "status", "count"),
+    [(b"y\n", 0, 17), (b"n\n", 2, 18), (b"\n", 2, 18), (b"\x04", 2, 18)],
+)
+def test_a_terminal_is_asked(gallery, capsys, monkeypatch, typed, status, count):
+    command = ("erase", "--gallery", gallery.location, "--ids", 7)
+    found, shown = at_a_terminal(monkeypatch, typed, *command)
+    assert (found, latest(gallery).count) == (status, count)
+    assert "1 of 18 rows and 0 rejects are to be erased" in shown
+    assert shown.count("Go on?") == 1
+    refusal = "error: nothing was changed: you did not agree to erase 1 of 18 rows"
+    assert (refusal in shown) is (status == 2)
+    assert "Go on?" not in capsys.readouterr().out
+
+
+def test_a_terminal_is_asked_once_and_not_with_yes_or_a_dry_run(gallery, capsys, monkeypatch):
+    command = ("erase", "--gallery", gallery.location, "--where", "row_id > 5", "--json")
+    for flag in ("--dry-run", "--yes"):
+        status, shown = at_a_terminal(monkeypatch, b"", *command, flag)
+        assert (status, "Go on?" in shown) == (0, False)
+        assert json.loads(capsys.readouterr().out)["rows"] == 13
+    status, shown = at_a_terminal(monkeypatch, b"", *command)  # nothing is left to erase
+    assert (status, "Go on?" in shown) == (0, False)
+    capsys.readouterr()
+    status, shown = at_a_terminal(monkeypatch, b"maybe\nn\n", *command[:3], "--purge", "--json")
+    assert status == 2
+    assert "no row is selected; this only purges what was erased before, and removes" in shown
+    assert shown.count("Go on?") == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["message"].startswith("nothing was changed: you did not agree to purge older")
+    assert Gallery.open(gallery.location, 2).count == 18
+    assert at_a_terminal(monkeypatch, b"y\n", *command[:3], "--purge")[0] == 0
+    with pytest.raises(InputError, match="version 2 was removed"):
+        Gallery.open(gallery.location, 2)
+
+
+@pytest.mark.slow
+def test_a_process_at_a_terminal_is_asked(gallery):
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jobs.erase", "--gallery", gallery.location, "--ids", "7", "--json"],
+        cwd=ROOT, stdin=theirs, stdout=subprocess.PIPE, stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    shown = b""
+    while b"Go on?" not in shown:
+        shown += os.read(ours, 1000)
+    assert latest(gallery).count == 18
+    os.write(ours, b"y\n")
+    assert json.loads(process.communicate(timeout=60)[0])["rows"] == 1
+    os.close(ours)
+    assert (process.returncode, latest(gallery).count) == (0, 17)
+
+
+def test_what_was_agreed_to_goes_or_nothing(gallery, capsys, monkeypatch):
+    def agree(*_args, **_flags):
+        gallery.commit([], run_id="meanwhile", removes=[5])
+
+    monkeypatch.setattr("jobs.erase.confirm", agree)
+    told = refused(capsys, "erase", "--gallery", gallery.location, "--ids", 7, status=1)
+    assert "version 3 came after version 2" in told
+    assert latest(gallery).count == 17
 
 
 def test_a_purge_that_failed_is_finished_by_the_same_command(gallery, capsys):
@@ -128,11 +247,59 @@ def test_a_purge_that_failed_is_finished_by_the_same_command(gallery, capsys):
         (("--ids", 2**63), "9223372036854775808 is no row id or identity: they have 64 bits"),
         (("--identity", -(2**63) - 1), "-9223372036854775809 is no row id or identity"),
         (("--ids", "nowhere"), "--ids nowhere: neither a row id nor a file"),
+        (("--ids", "/dev/null"), "--ids /dev/null: the file is empty"),
+        (("--where", "1/0 = 1"), "1 / 0 = 1 uses no column"),
+        (("--where", "1/0 = 1 or false"), "1 / 0 = 1 uses no column"),
+        (("--where", "0/0 > 5"), "0 / 0 > 5 uses no column"),
+        (("--where", "path in (select path from x)"), "(SELECT path FROM x) is not allowed"),
+        (("--where", " and ".join(["row_id = 1"] * 20_001)), "10,000 are allowed"),
+        (("--where", "cast(camera as bigint) = 1"), "does not work: Failed to parse string: 'c"),
+        (("--where", "", "--identity", 1), "--where is empty"),
+        (("--where", "", "--purge"), "--where is empty"),
+        (("--where", "", "--purge", "--yes"), "--where is empty"),
+        (("--where= ", "--purge", "--yes"), "--where is empty"),
+        (("--identity", "--purge", "--yes"), "--identity is empty"),
+        (("--identity", "", "--purge"), "--identity is empty"),
+        (("--path", "c0/*", "", "--yes"), "--path is empty"),
+        (("--path", "--purge", "--yes"), "--path is empty"),
+        (("--ids", "", "--purge"), "--ids is empty"),
+        (("--ids", "--purge", "--yes"), "--ids is empty"),
+        (("--older-than", "", "--purge"), "--older-than is empty"),
     ],
 )
 def test_what_erase_refuses(gallery, capsys, arguments, told):
-    assert told in refused(capsys, "erase", "--gallery", gallery.location, *arguments)
+    command = ("erase", "--gallery", gallery.location, *arguments)
+    assert told in refused(capsys, *command)
+    status, out, _ = run(capsys, *command, "--json")
+    error = json.loads(out)["error"]
+    assert (status, error["type"], error["exit_status"]) == (2, "InputError", 2)
+    assert told in error["message"]
     assert latest(gallery).version == 2
+    assert latest(gallery).count == Gallery.open(gallery.location, 2).count == 18
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['where = ""', "identity = []", 'path = [""]', "path = []", 'ids = ""', 'older-than = " "'],
+)
+def test_an_empty_selection_in_a_configuration_is_refused(gallery, tmp_path, capsys, line):
+    file = tmp_path / "run.toml"
+    file.write_text(f"{line}\npurge = true\nyes = true\n")
+    told = refused(capsys, "erase", "--gallery", gallery.location, "--config", file)
+    assert f"--{line.split()[0]} is empty in {file}: give it a value" in told
+    assert Gallery.open(gallery.location, 1).count == 19
+
+
+def test_a_panic_of_a_library_is_one_line(gallery, capfd, monkeypatch):
+    def panic(*_):
+        predicate = "path in (select path from x)"
+        DeltaTable(gallery.location).scan(columns=["row_id"], predicate=predicate).read_all()
+
+    monkeypatch.setattr("pipeline.gallery.upkeep.selection.select", panic)
+    assert cli.main(["erase", "--gallery", gallery.location, "--ids", "7", "--json"]) == 1
+    out, err = capfd.readouterr()
+    assert json.loads(out)["error"]["type"] == "PanicException"
+    assert "Traceback" not in err
 
 
 def test_no_gallery_is_made_by_mistake(tmp_path, capsys):

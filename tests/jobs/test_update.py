@@ -226,7 +226,7 @@ def test_a_run_cut_off_after_its_commit_leaves_a_plan_that_counts_no_more(
     with monkeypatch.context() as patch:
         patch.setattr("pipeline.runs.units.drop_plan", killed)
         assert run(capsys, *command)[0] == 130
-    result(capsys, "erase", "--gallery", command[3], "--where", "true")
+    result(capsys, "erase", "--gallery", command[3], "--where", "row_id >= 0", "--yes")
     told = result(capsys, *command)
     assert counts(told, "new", "units_found_finished", "rows") == (20, 0, 20)
     rows, _ = state(command)

@@ -17,14 +17,14 @@ _SMALLEST, _LARGEST = -(2**63), 2**63 - 1
 
 @dataclass(frozen=True)
 class Selection:
-    """Conditions that must all hold; an empty one is not asked for.
+    """Conditions that must all hold; None and () ask for nothing.
 
     `where` is SQL on the columns, `identities` and `row_ids` are values of theirs, `paths` are
     shell patterns (`*`, `?`, `[..]`, over folders too) of which one must fit, `captured_before` is
-    a time with its zone.
+    a time with its zone. Raises `InputError` for a condition or a path without a letter.
     """
 
-    where: str = ""
+    where: str | None = None
     identities: tuple[int, ...] = ()
     paths: tuple[str, ...] = ()
     row_ids: tuple[int, ...] = ()
@@ -33,6 +33,10 @@ class Selection:
     def __post_init__(self) -> None:
         if self.captured_before is not None and self.captured_before.tzinfo is None:
             raise InputError(f"the time {self.captured_before} has no zone")
+        if self.where is not None and not self.where.strip():
+            raise InputError("the condition is empty")
+        if not all(path.strip() for path in self.paths):
+            raise InputError("a path is empty")
         for number in (*self.identities, *self.row_ids):
             if not _SMALLEST <= number <= _LARGEST:
                 raise InputError(f"{number} is no row id or identity: they have 64 bits")
@@ -63,14 +67,14 @@ class Selected:
 def select(gallery: Gallery, selection: Selection) -> Selected:
     """The rows of a version that a selection fits, and the rejects if it is of paths alone.
 
-    Raises `InputError` for a condition that does not parse, or an empty selection.
+    Raises `InputError` for a condition that cannot be read or evaluated, or an empty selection.
     """
     if selection.is_empty:
         raise InputError("nothing is selected: say which rows are meant")
     rows = gallery.rows(["row_id", "path", "identity", "captured_at"])
     ids = rows["row_id"].to_numpy()
     fits = np.ones(len(ids), dtype=bool)
-    if selection.where:
+    if selection.where is not None:
         fits &= np.isin(ids, gallery.select(selection.where))
     if selection.identities:
         fits &= _is_in(rows["identity"], selection.identities)

@@ -1,0 +1,29 @@
+"""Asking before what cannot be taken back."""
+
+import sys
+
+from rich.console import Console
+from rich.prompt import Confirm
+
+from pipeline.errors import InputError
+
+
+def confirm(deed: str, *, yes: bool, is_grave: bool) -> None:
+    """Go on if a person says so, or --yes did; off a terminal only a grave deed needs it.
+
+    `deed` says what would be done, as in "erase 3 of 4 rows of G".
+
+    Raises:
+        InputError: it is not wanted, or nobody said that it is.
+    """
+    if yes:
+        return
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        try:
+            agreed = Confirm.ask("Go on?", console=Console(stderr=True), default=False)
+        except EOFError:
+            agreed = False
+        if not agreed:
+            raise InputError(f"nothing was changed: you did not agree to {deed}")
+    elif is_grave:
+        raise InputError(f"nothing was changed: to {deed}, add --yes")
