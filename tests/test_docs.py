@@ -34,6 +34,7 @@ from pipeline.archive.listing.files import (
 )
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.schema import row_schema
+from pipeline.gallery.log.conditions import parse
 from pipeline.gallery.table import Gallery
 from pipeline.runs.settings import ActorSettings
 
@@ -337,3 +338,12 @@ def test_snippets_run(
         features = Gallery.open("galleries/test").features()
         whole = features.read(0, len(features))
         np.testing.assert_allclose(names["features"], whole, rtol=0, atol=1e-6)
+
+
+def test_conditions_that_are_shown_are_read() -> None:
+    table = GALLERY.read_text().split("| what | as in |")[1].split("\n\n")[0]
+    shown = [INLINE.findall(row.split("|")[2])[:3] for row in table.splitlines()[2:]]
+    conditions = [each for row in shown for each in row if " " in each]
+    assert len(conditions) >= 8
+    for each in conditions:
+        assert parse(each).columns

@@ -204,6 +204,35 @@ def test_wrong_arguments_are_one_line_and_2(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "flag"),
+    [
+        ("search x.jpg --gallery g --model m --camera ''", "--camera"),
+        ("extract '' --gallery g --model m", "SOURCE"),
+        ("evaluate --query '' --gallery g --out o", "--query"),
+        ("info --gallery g --at ' '", "--at"),
+        ("import x --gallery g --format npy --made-by t --rows=", "--rows"),
+        ("submit --address http://x:1 -- erase --gallery /g --where '' --ids 1", "--where"),
+    ],
+)
+def test_flags_that_are_given_but_empty_are_refused(
+    capfd: pytest.CaptureFixture[str], arguments: str, flag: str
+) -> None:
+    error = told(capfd, *shlex.split(arguments))["error"]
+    assert error["message"] == f"{flag} is empty: give it a value, or leave it out"
+    assert error["exit_status"] == 2
+
+
+def test_panics_are_one_line(
+    verb: Callable[[Verb], None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    class PanicException(BaseException):
+        pass
+
+    verb(failing(PanicException("index out\nof range")))
+    assert told(capfd, "tiny")["error"]["message"].startswith("PanicException: index out of range")
+
+
+@pytest.mark.parametrize(
     ("error", "status", "kind", "message"),
     [
         (InputError("no\nsuch  folder"), 2, "InputError", "no such folder"),

@@ -92,6 +92,12 @@ def test_age(tmp_path):
         Selection(captured_before=datetime(2026, 1, 1))
 
 
+@pytest.mark.parametrize("empty", [{"where": ""}, {"where": " \n"}, {"paths": ("c0/*", "")}])
+def test_an_empty_condition_is_not_dropped(empty):
+    with pytest.raises(InputError, match="is empty"):
+        Selection(identities=(1,), **empty)
+
+
 def test_nothing_asked_for(gallery):
     with pytest.raises(InputError, match="nothing is selected"):
         select(gallery, Selection())
