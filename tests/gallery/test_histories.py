@@ -121,7 +121,7 @@ class Histories(RuleBasedStateMachine):
     @rule(rest=st.integers(0, 2), cut=cuts)
     def erase(self, rest, cut):
         def action(gallery, lock):
-            selection = Selection(where=f"row_id % 3 = {rest}")
+            selection = Selection(where=f"camera = 'c{rest}'")  # which follows from the row id
             erase(gallery, select(gallery, selection), lock)
 
         rows = {path: i for path, i in self.rows.items() if i % 3 != rest}

@@ -267,6 +267,8 @@ def test_a_part_that_uses_no_column_is_refused_by_name(gallery, where):
         ("row_id = row_id", "compares row_id with itself"),
         ("not ((camera)) = camera", "compares camera with itself"),
         ("row_id between row_id and 9", "compares row_id with itself"),
+        ("1 between 2 and row_id", "1 is compared with 2: neither is a column"),
+        ("1 < row_id < 3", "1 < row_id is not allowed"),
         ("row_id = null", "write is null"),
         ("camera in ('c1', null)", "write is null"),
         ("row_id in ()", "in takes values, as in row_id in (1, 2)"),
