@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from rich.console import RenderableType
 from rich.text import Text
 
-from jobs.confirmation import confirm
+from jobs.command.confirmation import confirm
 from pipeline.errors import InputError
 from pipeline.runs.locations import Location
 

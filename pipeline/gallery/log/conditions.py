@@ -20,7 +20,8 @@ from pyarrow import fs
 from sqlglot import exp
 
 from pipeline.errors import InputError
-from pipeline.gallery.condition_operands import (
+from pipeline.gallery.files.schema import SCALAR_FIELDS
+from pipeline.gallery.log.condition_operands import (
     ALLOWED,
     TYPES,
     NotAllowedError,
@@ -31,7 +32,6 @@ from pipeline.gallery.condition_operands import (
     shown,
     typed,
 )
-from pipeline.gallery.files.schema import SCALAR_FIELDS
 
 LONGEST = 10_000
 """Characters of a condition."""
