@@ -25,7 +25,16 @@ from typing import Annotated, Any, get_args
 from cyclopts import UNSET, App, ArgumentCollection, CoercionError, CycloptsError, Group, Parameter
 from cyclopts.config import Dict
 
-from jobs.command.console import ReaderGone, logs_to_stderr, show, stdout_kept_clean, to_json, write
+from jobs.command.console import (
+    ReaderGone,
+    logs_to_stderr,
+    show,
+    stdout_kept_clean,
+    tell,
+    to_json,
+    write,
+)
+from jobs.command.printable import printable, printable_values
 from pipeline.errors import InputError, RunError
 
 # Each with the line that `regallery --help` shows, so that no verb is imported for it.
@@ -140,7 +149,7 @@ def _run(arguments: Sequence[str], *, as_json: bool) -> int:
         # A submitted job's answer is the verb's own, which ran elsewhere.
         write(to_json(getattr(result, "answer", None) or result) + "\n")
     else:
-        show(call.module.describe(result))
+        show(call.module.describe(printable_values(result)))
     return getattr(result, "exit_status", DONE)
 
 
@@ -235,7 +244,7 @@ def _refuse_fractions(app: App, commands: tuple[str, ...], arguments: ArgumentCo
 def _report(error: BaseException, *, as_json: bool, verbose: bool) -> int:
     """Tell an error in one line, and return its exit status."""
     if verbose:
-        traceback.print_exception(error)
+        tell("".join(traceback.format_exception(error)))
     # An error from a Ray worker carries the original, without the worker's traceback in its text.
     while isinstance(cause := getattr(error, "cause", None), BaseException):
         error = cause
@@ -252,15 +261,28 @@ def _report(error: BaseException, *, as_json: bool, verbose: bool) -> int:
             status = WRONG
         case RunError():
             status = FAILED
+        case OSError():
+            status, text = FAILED, _told_by_name(error)
         case _:
             status, text = FAILED, f"{type(error).__name__}: {text}"
     if status == FAILED and not verbose:
         text += " (rerun with -v for the traceback)"
     kind = {WRONG: "InputError", INTERRUPTED: "Interrupted"}.get(status, type(error).__name__)
-    sys.stderr.write(f"error: {text}\n")
+    tell(f"error: {printable(text)}\n")
     if as_json:
         write(to_json({"error": {"type": kind, "message": text, "exit_status": status}}) + "\n")
     return status
+
+
+def _told_by_name(error: OSError) -> str:
+    """What a file operation that nobody expected to fail says, by the names of its files.
+
+    >>> _told_by_name(FileNotFoundError(2, "No such file or directory", "a.npy"))
+    'a.npy: No such file or directory'
+    """
+    reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    return f"{' and '.join(names)}: {reason}" if names else reason
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ from urllib.parse import urlsplit
 from cyclopts import Parameter
 
 from jobs.cli import INTERRUPTED, Call, parse
-from jobs.command.console import ReaderGone, is_json_wanted, write
+from jobs.command.console import ReaderGone, is_json_wanted, tell, write
+from jobs.command.printable import printable
 from pipeline.errors import InputError, RunError
 from pipeline.runs.locations import LOCATION
 
@@ -289,7 +290,7 @@ class _Output:
     def take(self, text: str) -> None:
         """Show text that came; lines may be cut anywhere."""
         if not self._as_json:
-            write(text)
+            write(printable(text, keep="\n\t"))
             return
         *lines, self._partial = (self._partial + text).split("\n")
         for line in lines:
@@ -305,7 +306,7 @@ class _Output:
             with contextlib.suppress(json.JSONDecodeError):
                 self.answer = json.loads(line)
                 return
-        sys.stderr.write(line + "\n")
+        tell(line + "\n")
 
 
 def _ended(client: "JobSubmissionClient", job: str, seconds: float = _STOP_SECONDS) -> "JobDetails":
@@ -347,8 +348,7 @@ def _interrupted(client: "JobSubmissionClient", address: str, job: str) -> Submi
 
 
 def _is_yes(question: str) -> bool:
-    sys.stderr.write(question)
-    sys.stderr.flush()
+    tell(question)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 

@@ -11,10 +11,14 @@ from contextvars import ContextVar
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from jobs.command.printable import printable
+from pipeline.errors import RunError
 from pipeline.report.plain import plain
 
 _OURS = ("pipeline", "cluster", "jobs")
 _PLAIN_WIDTH = 160
+_AS_IT_IS: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+"""What keeps rich from reading marks of its own, [red] or :smile:, in the names of others."""
 _JSON_WANTED: ContextVar[bool] = ContextVar("json_wanted", default=False)
 
 
@@ -24,9 +28,9 @@ class ReaderGone(Exception):  # noqa: N818 - it is no error
 
 def progress() -> Progress:
     """A progress display on standard error; nothing at all where that is no terminal."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, **_AS_IT_IS)
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
@@ -45,7 +49,7 @@ def progress_lines() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
     with progress() as bar:
 
         def start(name: str, length: int) -> Callable[[int], None]:
-            line = bar.add_task(name, total=length)
+            line = bar.add_task(printable(name), total=length)
 
             def step(steps: int) -> None:
                 bar.advance(line, steps)
@@ -58,9 +62,12 @@ def progress_lines() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
 
 
 def show(renderable: RenderableType) -> None:
-    """Print a result for people: as wide as the terminal; for a file, lines are not broken."""
+    """Print a result for people: as wide as the terminal; for a file, lines are not broken.
+
+    What it is made of must be printable (`jobs.command.printable`): rich lets escape sequences through.
+    """
     is_terminal = sys.stdout.isatty()
-    console = Console(width=None if is_terminal else _PLAIN_WIDTH)
+    console = Console(width=None if is_terminal else _PLAIN_WIDTH, **_AS_IT_IS)
     # Captured first: rich would end the process itself where nobody reads.
     with console.capture() as captured:
         console.print(renderable, soft_wrap=not is_terminal)
@@ -72,14 +79,23 @@ def write(text: str) -> None:
 
     Raises:
         ReaderGone: whoever read it has left, as `head` does.
+        RunError: it cannot be written, as to a file on a full disk.
     """
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
         # Whatever is still buffered would fail again when the interpreter ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise ReaderGone from None
+        if isinstance(error, BrokenPipeError):
+            raise ReaderGone from None
+        raise RunError(f"standard output cannot be written ({error.strerror})") from error
+
+
+def tell(text: str) -> None:
+    """Write lines to standard error, printable but for their ends and tabs."""
+    sys.stderr.write(printable(text, keep="\n\t"))
+    sys.stderr.flush()
 
 
 def to_json(result: object) -> str:
@@ -91,7 +107,18 @@ def to_json(result: object) -> str:
     Raises:
         TypeError: the result holds something that JSON has no word for.
     """
-    return json.dumps(plain(result), allow_nan=False)
+    # All but ASCII is escaped, and with DEL all that a terminal would obey.
+    return json.dumps(plain(result), allow_nan=False).replace("\x7f", "\\u007f")
+
+
+class _PrintableFormatter(logging.Formatter):
+    """Records whose message is one printable line; the lines of a traceback stay lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        return printable(super().formatMessage(record))
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), keep="\n\t")
 
 
 @contextlib.contextmanager
@@ -99,7 +126,7 @@ def logs_to_stderr(*, verbose: bool) -> Iterator[None]:
     """Show this project's messages (with `verbose` the debugging ones too) and others' warnings."""
     handler = logging.StreamHandler(sys.stderr)
     pattern = "%(asctime)s %(levelname)s %(name)s: %(message)s" if verbose else "%(message)s"
-    handler.setFormatter(logging.Formatter(pattern))
+    handler.setFormatter(_PrintableFormatter(pattern))
     before = {name: logging.getLogger(name).level for name in _OURS}
     logging.getLogger().addHandler(handler)
     for name in _OURS:

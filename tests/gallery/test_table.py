@@ -156,3 +156,10 @@ def test_a_version_that_does_not_exist(gallery):
         Gallery.open(gallery.location, 2)
     with pytest.raises(InputError, match="version -1 does not exist"):
         Gallery.open(gallery.location, -1)
+
+
+@pytest.mark.parametrize("name", ["a\x1b[2J", "a\nb", "a\\b", "a\x7f", "a\udcff"])
+def test_a_name_that_deltalake_cannot_have(tmp_path, name):
+    with pytest.raises(InputError, match="holds a control character, a backslash"):
+        new_gallery(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []

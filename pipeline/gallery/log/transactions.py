@@ -88,9 +88,16 @@ def is_log(root: Path) -> bool:
 
 
 def check_name(root: Path) -> None:
-    """Raises `InputError` for a folder that `deltalake` would look for under another name."""
+    """Raises `InputError` for a folder that `deltalake` would look for under another name, or
+    cannot name at all.
+    """
     if re.search("%[0-9A-Fa-f]{2}", str(root)):
         raise InputError(f"{root}: a gallery's folder has no % with two digits in its name")
+    if re.search("[\x00-\x1f\x7f\\\\\ud800-\udfff]", str(root)):
+        raise InputError(
+            f"{root}: the path of a gallery's folder holds a control character, a backslash, or"
+            " bytes that are no UTF-8: rename the folder, or give another one"
+        )
 
 
 def create(root: Path, properties: Mapping[str, str]) -> None:
