@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from cyclopts import Parameter
 from rich.console import RenderableType
 from rich.text import Text
 
@@ -30,6 +31,7 @@ def export(
     query: Location | None = None,
     version: int | None = None,
     at: str | None = None,
+    safe_csv: Annotated[bool, Parameter(negative=())] = False,
 ) -> ExportResult:
     """Write a gallery's features and rows for other tools, in row-id order.
 
@@ -47,6 +49,8 @@ def export(
         query: Gallery of the queries, with --format mat; its latest version is written.
         version: Version to write (default: the latest).
         at: Write what was the latest version at this time, in its stead (ISO 8601; UTC).
+        safe_csv: Put an apostrophe before texts of rows.csv that a spreadsheet would take for
+            formulas; such a file is to look at, and no longer the exact one for import.
     """
     from pipeline.gallery.formats.export import export as write
     from pipeline.gallery.table import Gallery
@@ -56,7 +60,7 @@ def export(
     asked = None
     if query is not None:
         asked = open_sides(Gallery.open(query), table)[0].gallery
-    done = write(table, str(out), format, asked)
+    done = write(table, str(out), format, asked, safe_csv=safe_csv)
     return ExportResult(done.files, done.rows, done.dimension, done.version)
 
 

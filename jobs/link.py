@@ -65,6 +65,7 @@ def link(
     k: Annotated[int, Parameter(name=("--k", "-k"))] = 20,
     threshold: float | None = None,
     version: int | None = None,
+    safe_csv: Annotated[bool, Parameter(negative=())] = False,
     on: FoldFlags = FoldSettings(),
 ) -> Linked:
     """Propose identities for the rows of a gallery, by their features alone.
@@ -88,9 +89,14 @@ def link(
         k: Neighbors of each row that may be links.
         threshold: Least similarity of a link (default: the gallery's calibration).
         version: Version to link (default: the latest).
+        safe_csv: Put an apostrophe before texts of a .csv that a spreadsheet would take for
+            formulas.
     """
     _check(out, on.scratch)
+    if safe_csv and out.suffix != ".csv":
+        raise InputError(f"--safe-csv goes with a .csv, not with --out {out}")
     from pipeline.core.identities.linking import Linking
+    from pipeline.gallery.sidecars.candidates import candidates
     from pipeline.gallery.table import Gallery
     from pipeline.runs.thresholds import thresholds_of
 
@@ -121,7 +127,7 @@ def link(
         execution = on.execution(stack.enter_context(progress_lines()))
         near = _neighbors(table, kept, k, scratch.absolute(), execution)
     groups, links = _groups(near, rows, kept, settings)
-    _write(out, table, rows, kept, groups, settings)
+    _write(out, table, candidates(rows, kept, groups), settings, safe_csv)
     sizes = groups.sizes
     return Linked(
         gallery=gallery,
@@ -232,15 +238,10 @@ def _agreement(rows: "pa.Table", kept: "NDArray[np.int64]", groups: "Groups") ->
 
 
 def _write(
-    out: Path,
-    table: "Gallery",
-    rows: "pa.Table",
-    kept: "NDArray[np.int64]",
-    groups: "Groups",
-    settings: "Linking",
+    out: Path, table: "Gallery", found: "pa.Table", settings: "Linking", safe_csv: bool
 ) -> None:
-    """The table of candidates, in row-id order; junk has none."""
-    from pipeline.gallery.sidecars.candidates import candidates, write_candidates
+    """The table of candidates, with what it stands on."""
+    from pipeline.gallery.sidecars.candidates import write_candidates
 
     about = {
         "gallery": table.location,
@@ -249,7 +250,7 @@ def _write(
         "k": settings.k,
         "threshold": settings.threshold,
     }
-    write_candidates(out.absolute(), candidates(rows, kept, groups), about)
+    write_candidates(out.absolute(), found, about, safe_csv=safe_csv)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -64,7 +65,8 @@ def progress_lines() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
 def show(renderable: RenderableType) -> None:
     """Print a result for people: as wide as the terminal; for a file, lines are not broken.
 
-    What it is made of must be printable (`jobs.command.printable`): rich lets escape sequences through.
+    What it is made of must be printable (`jobs.command.printable`): rich lets escape sequences
+    through.
     """
     is_terminal = sys.stdout.isatty()
     console = Console(width=None if is_terminal else _PLAIN_WIDTH, **_AS_IT_IS)

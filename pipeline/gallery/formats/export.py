@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import InputError
 from pipeline.gallery.files import storage
 from pipeline.gallery.formats import faiss_files, fastreid_files, mat_files
+from pipeline.gallery.formats.csv_cells import safe_cells
 from pipeline.gallery.table import Gallery
 
 FEATURES_FILE = "features.npy"
@@ -46,6 +47,8 @@ def export(
     out: str,
     format: str = "npy",  # noqa: A002 (the flag's name)
     query: Gallery | None = None,
+    *,
+    safe_csv: bool = False,
 ) -> Exported:
     """Writes a version to the folder `out`, rows in row-id order.
 
@@ -55,7 +58,8 @@ def export(
     `fast-reid`: a folder of one `.npy` file an image. `faiss`: `gallery.faiss`, a flat index of
     inner products, and `rows.csv`. All: `gallery.json`, which names the gallery, version and
     recipe, and tells whether the export is complete. The files get their names when they are
-    whole. Raises `InputError` if the folder holds anything but an earlier export, and where the
+    whole. With `safe_csv` no cell of `rows.csv` is a formula to a spreadsheet (`safe_cells`).
+    Raises `InputError` if the folder holds anything but an earlier export, and where the
     format cannot hold the gallery.
     """
     if format not in FORMATS:
@@ -63,6 +67,10 @@ def export(
     if query is not None and format != "mat":
         raise InputError("--query goes with --format mat alone, which holds queries and gallery")
     writers, names = _writers(gallery, format, query)
+    if safe_csv:
+        if ROWS_FILE not in writers:
+            raise InputError(f"--safe-csv is about {ROWS_FILE}, which --format {format} has not")
+        writers[ROWS_FILE] = partial(_write_csv, safe=True)
     folder = _free_folder(out)
     storage.write_whole(folder / ABOUT_FILE, partial(_write_about, gallery, False))
     if (folder / FASTREID_FOLDER).exists():
@@ -150,11 +158,12 @@ def _write_features(gallery: Gallery, path: Path) -> None:
             file.write(features.read(start, stop).astype("<f4", copy=False).data)
 
 
-def _write_csv(gallery: Gallery, path: Path) -> None:
+def _write_csv(gallery: Gallery, path: Path, *, safe: bool = False) -> None:
     rows = gallery.rows()
     with pyarrow.csv.CSVWriter(path, _as_text(rows.schema.empty_table()).schema) as writer:
         for start in range(0, rows.num_rows, _CSV_ROWS):
-            writer.write_table(_as_text(rows.slice(start, _CSV_ROWS)))
+            part = _as_text(rows.slice(start, _CSV_ROWS))
+            writer.write_table(safe_cells(part) if safe else part)
 
 
 def _as_text(rows: pa.Table) -> pa.Table:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.identities.linking import Groups
 from pipeline.gallery.files import storage
+from pipeline.gallery.formats.csv_cells import safe_cells
 
 COLUMNS = ("row_id", "path", "camera", "captured_at", "frame")
 
@@ -37,12 +38,17 @@ def candidates(rows: pa.Table, kept: NDArray[np.int64], groups: Groups) -> pa.Ta
     return pa.table(told | {name: column.take(taken) for name, column in added.items()})
 
 
-def write_candidates(path: Path, table: pa.Table, about: Mapping[str, Any]) -> None:
-    """Writes the table whole to a `.parquet` file, with `about` in its metadata, or a `.csv`."""
+def write_candidates(
+    path: Path, table: pa.Table, about: Mapping[str, Any], *, safe_csv: bool = False
+) -> None:
+    """Writes the table whole to a `.parquet` file, with `about` in its metadata, or a `.csv`.
+
+    With `safe_csv` no cell of a `.csv` is a formula to a spreadsheet (`safe_cells`).
+    """
 
     def write(temporary: Path) -> None:
         if path.suffix == ".csv":
-            pyarrow.csv.write_csv(table, temporary)
+            pyarrow.csv.write_csv(safe_cells(table) if safe_csv else table, temporary)
         else:
             metadata = {"regallery.link": json.dumps(dict(about))}
             pq.write_table(table.replace_schema_metadata(metadata), temporary)
