@@ -22,6 +22,7 @@ from pipeline.gallery.files import storage
 from pipeline.gallery.files.schema import DTYPES, check_unit_length
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.files.stored_rows import StoredRows
+from pipeline.gallery.log.removed import removal_told
 from pipeline.gallery.log.transactions import RowFile
 
 # Reading is bound by the memory: more threads than a few gain nothing.
@@ -69,7 +70,8 @@ class GalleryFeatures:
 
         They are written into `out` if it is given. Beyond it, the memory of one row group is used.
         A file's checksums are verified when a row group is first met, its norms every time.
-        Raises `IndexError` outside the gallery and `GalleryDamagedError` naming the file.
+        Raises `IndexError` outside the gallery, `GalleryDamagedError` naming the file, and
+        `RunError` where a purge or a clean has removed this version meanwhile.
         """
         if not 0 <= start <= stop <= len(self):
             raise IndexError(f"positions {start} to {stop} of a gallery of {len(self)} rows")
@@ -85,7 +87,7 @@ class GalleryFeatures:
             rows = self._rows_of(int(self.runs.files[run]))
             rows.read(low - begin, high - begin, out[low - start : high - start])
 
-        _each(read_run, range(first, last), out.nbytes)
+        self._each(read_run, range(first, last), out.nbytes)
         return out
 
     def take(self, positions: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
@@ -112,7 +114,7 @@ class GalleryFeatures:
             for part, values in self._rows_of(file).take(rows):
                 out[targets[part]] = values
 
-        _each(read_file, self._by_file(positions), out.nbytes)
+        self._each(read_file, self._by_file(positions), out.nbytes)
         return out
 
     @property
@@ -138,8 +140,12 @@ class GalleryFeatures:
                 check_unit_length(block, self.dtype, str(self._path(file)))
                 out[targets[part]] = block
 
-        _each(read_file, self._by_file(positions), out.nbytes)
+        self._each(read_file, self._by_file(positions), out.nbytes)
         return out
+
+    def _each(self, read: Callable[[Any], None], parts: Sequence[Any], size: int) -> None:
+        with removal_told(storage.local_root(self.location), self.version):
+            _each(read, parts, size)
 
     def _by_file(self, positions: np.ndarray) -> list[tuple[int, np.ndarray, np.ndarray]]:
         """For each file that holds any of the positions int64 `[n]`: its rows, ascending, and which

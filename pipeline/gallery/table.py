@@ -31,6 +31,7 @@ from pipeline.gallery.log import transactions as log
 from pipeline.gallery.log.changes import plan
 from pipeline.gallery.log.history import VersionInfo
 from pipeline.gallery.log.lock import Lock, hold
+from pipeline.gallery.log.removed import removal_told
 
 _log = logging.getLogger(__name__)
 _CHECKED = ds.ParquetFileFormat(
@@ -159,7 +160,8 @@ class Gallery:
         """The scalar columns `[N]` in row-id order; the table's metadata names the location and
         version.
 
-        Raises `InputError` for a column that is not there (`feature` is read by `features`).
+        Raises `InputError` for a column that is not there (`feature` is read by `features`), and,
+        as all that reads, `RunError` where a purge or a clean has removed this version meanwhile.
         """
         unknown = [name for name in columns if name not in SCALAR_COLUMNS]
         if unknown:
@@ -167,7 +169,8 @@ class Gallery:
                 f"there is no column {unknown[0]!r} to read here: choose of "
                 f"{', '.join(SCALAR_COLUMNS)}"
             )
-        table = self._read(self.snapshot.files, columns)
+        with self._removal_told():
+            table = self._read(self.snapshot.files, columns)
         ids = table["row_id"].to_numpy()
         if (ids[1:] <= ids[:-1]).any():
             table = table.take(pa.array(np.argsort(ids, kind="stable")))
@@ -192,7 +195,8 @@ class Gallery:
 
     def rejects(self) -> pa.Table:
         """The inputs that gave no row, by path, in `REJECT_SCHEMA`."""
-        return read_rejects(self._root, self.snapshot.rejects)
+        with self._removal_told():
+            return read_rejects(self._root, self.snapshot.rejects)
 
     def select(self, where: str) -> np.ndarray:
         """Ids int64 `[n]`, ascending, of the rows for which an SQL condition on the columns holds.
@@ -203,10 +207,11 @@ class Gallery:
         from pipeline.gallery.log import conditions
 
         condition = conditions.parse(where)
-        possible = set(condition.possible_files(log.guarantees(self._root, self.version)))
-        files = [file for file in self.snapshot.files if file.path in possible]
-        found = condition.true_of(self._read(files, condition.columns))
-        return np.sort(found["row_id"].to_numpy().astype(np.int64))
+        with self._removal_told():
+            possible = set(condition.possible_files(log.guarantees(self._root, self.version)))
+            files = [file for file in self.snapshot.files if file.path in possible]
+            rows = self._read(files, condition.columns)
+        return np.sort(condition.true_of(rows)["row_id"].to_numpy().astype(np.int64))
 
     def _read(self, files: Sequence[log.RowFile], columns: Sequence[str]) -> pa.Table:
         """The scalar columns of some files, the row id among them."""
@@ -307,7 +312,12 @@ class Gallery:
 
     @cached_property
     def _runs(self) -> Runs:
-        return index(self._root, self.snapshot.files)
+        with self._removal_told():
+            return index(self._root, self.snapshot.files)
+
+    def _removal_told(self) -> AbstractContextManager[None]:
+        """Around what reads files of this version: it may have been removed since it was opened."""
+        return removal_told(self._root, self.version)
 
     def _damage(self, error: Exception | None) -> GalleryDamagedError:
         """Names the first file of this version that is not as the log says."""

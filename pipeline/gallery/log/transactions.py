@@ -32,6 +32,7 @@ from pipeline.gallery.log.entries import (
     oldest_version,
     write_checkpoint,
 )
+from pipeline.gallery.log.removed import steadily
 
 _log = logging.getLogger(__name__)
 
@@ -121,6 +122,10 @@ def create(root: Path, properties: Mapping[str, str]) -> None:
 
 def read(root: Path, version: int | None = None) -> Snapshot:
     """A version of the log, the latest by default; raises what `Gallery.open` raises."""
+    return steadily(lambda: _read(root, version))
+
+
+def _read(root: Path, version: int | None) -> Snapshot:
     table = _open(root, version)
     properties = _properties(root, table)
     next_row_id, rejects = (
@@ -182,7 +187,8 @@ def run_version(root: Path, run_id: str) -> int | None:
 def history(root: Path, version: int) -> list[dict[str, Any]]:
     """What the log tells of each version up to this one, oldest first."""
     # An old version's own history holds all commits under wrong numbers: ask the latest.
-    return [entry for entry in _open(root, None).history()[::-1] if entry["version"] <= version]
+    entries = steadily(lambda: _open(root, None).history())
+    return [entry for entry in entries[::-1] if entry["version"] <= version]
 
 
 def guarantees(root: Path, version: int) -> dict[str, pc.Expression]:

@@ -77,6 +77,8 @@ def read_camera_sums(gallery: Gallery) -> tuple[list[str], CameraSums] | None:
             rows.to_numpy(), *(_matrix(c, gallery.dimension) for c in (sums, squares))
         )
         return table["camera"].to_pylist()[:-1], found
+    except FileNotFoundError:  # a purge deletes it between the two looks
+        return None
     except (OSError, ValueError, KeyError) as error:
         raise GalleryDamagedError(
             f"{path}: these are no statistics of cameras ({error}); delete the file, and it is"

@@ -24,6 +24,7 @@ from pipeline.gallery.files.stored_rows import StoredRows
 from pipeline.gallery.files.unit_files import UNIT_KEY
 from pipeline.gallery.log import transactions as log
 from pipeline.gallery.log.entries import LoggedFile, logged_files, oldest_version
+from pipeline.gallery.log.removed import removal_told, removed, steadily
 from pipeline.gallery.log.transactions import RowFile
 from pipeline.gallery.table import Gallery
 
@@ -59,18 +60,28 @@ def verify(gallery: Gallery, *, all_versions: bool = False) -> Verified:
     ids and paths, each given once; rejects; counts against the log.
 
     With `all_versions` also, by size and checksum, the files that only older versions need. Raises
-    `GalleryDamagedError` if the log cannot be read.
+    `GalleryDamagedError` if the log cannot be read, and `RunError` where what is verified is
+    removed meanwhile.
     """
     root = storage.local_root(gallery.location)
-    logged = logged_files(root)
+    first = min(oldest_version(root), gallery.version) if all_versions else gallery.version
+    with removal_told(root, first):
+        done = _verify(gallery, root, first)
+        if done.findings and (removal := removed(root, first)):
+            raise removal
+    return done
+
+
+def _verify(gallery: Gallery, root: Path, first: int) -> Verified:
+    """Verifies a version, and the files that versions from `first` on need beside it."""
+    logged = steadily(lambda: logged_files(root))
     live = {file.path for file in gallery.snapshot.files}
     others, rejects, versions = set[str](), {gallery.snapshot.rejects}, 1
-    if all_versions:
-        for version in range(oldest_version(root), gallery.version):
-            snapshot = log.read(root, version)
-            others |= {file.path for file in snapshot.files} - live
-            rejects.add(snapshot.rejects)
-            versions += 1
+    for version in range(first, gallery.version):
+        snapshot = log.read(root, version)
+        others |= {file.path for file in snapshot.files} - live
+        rejects.add(snapshot.rejects)
+        versions += 1
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         bytewise = pool.map(
             partial(_bytes_of, root), [logged[path] for path in sorted(live | others)]

@@ -1,0 +1,64 @@
+"""Versions that a purge or a clean removes while they are read.
+
+A reader holds no lock. So a file that it does not find was either removed with its version, or is
+missing; and a part of the log may go between its listing and its reading.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from deltalake.exceptions import DeltaError
+
+from pipeline.errors import RunError
+from pipeline.gallery.files import storage
+from pipeline.gallery.files.storage import GalleryDamagedError
+from pipeline.gallery.log.entries import oldest_version
+
+Read = TypeVar("Read")
+
+_TRIES = 3
+_PAUSE_SECONDS = 0.05
+
+
+@contextmanager
+def removal_told(root: Path, version: int) -> Iterator[None]:
+    """Whatever fails inside is told as the version's removal, as `RunError`, if that explains it."""
+    try:
+        yield
+    except Exception as error:
+        removal = removed(root, version)
+        if removal is not None:
+            raise removal from error
+        raise
+
+
+def removed(root: Path, version: int) -> RunError | None:
+    """The error for a reader whose version was removed; None where the version is still there."""
+    # In this order: a purge sets files aside before its versions leave the log, and ends after.
+    is_purged = (root / storage.PURGED_FOLDER).exists()
+    oldest, latest = oldest_version(root), _latest(root)
+    if version < oldest:
+        how = f"was removed while it was read; the oldest left is {oldest}"
+    elif is_purged and version < latest:
+        how = "is being removed by a purge"
+    else:
+        return None
+    return RunError(f"{root}: version {version} {how}: read the latest, {latest}")
+
+
+def steadily(read: Callable[[], Read]) -> Read:
+    """What `read` gives; tried again where it fails, since a part of the log may just be going."""
+    for _ in range(_TRIES - 1):
+        try:
+            return read()
+        except (DeltaError, OSError, GalleryDamagedError):
+            time.sleep(_PAUSE_SECONDS)
+    return read()
+
+
+def _latest(root: Path) -> int:
+    numbers = [path.name.partition(".")[0] for path in (root / storage.LOG_FOLDER).glob("*")]
+    return max((int(number) for number in numbers if number.isdigit()), default=0)
