@@ -93,8 +93,8 @@ def told_by_name(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RunError(
-            f"{path}: the file cannot be written ({error}); nothing was committed, and what was "
-            "finished is kept: make room and run the command again"
+            f"{path}: the file cannot be written ({error.strerror or error}); nothing was "
+            "committed, and what was finished is kept: make room and run the command again"
         ) from error
 
 

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import socket
+import stat
 import threading
 import time
 import uuid
@@ -26,6 +27,9 @@ from pipeline.gallery.files import storage
 
 EXPIRY_SECONDS = 600.0
 _RENEWALS_PER_EXPIRY = 10
+_LATEST = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
+_FAR_SECONDS = 86_400.0
+"""Expiries farther off than this come of a clock that is wrong, here or where the lock was taken."""
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +46,16 @@ class Owner:
     process_started: str
     since: float
     expires: float
+
+    def __post_init__(self) -> None:
+        """Raises `ValueError` or `TypeError` for what no writer would say of itself."""
+        for name in ("token", "purpose", "host", "machine", "process_started"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"{name} is no text")
+        if not (isinstance(self.process, int) and 0 < self.process < 1 << 31):
+            raise ValueError(f"{self.process} is no process")
+        if not (0 <= self.since < _LATEST and 0 <= self.expires < _LATEST):
+            raise ValueError(f"{self.since} or {self.expires} is no time")
 
     def __str__(self) -> str:
         since = datetime.fromtimestamp(self.since, UTC).isoformat(timespec="seconds")
@@ -129,10 +143,18 @@ def _take(path: Path, owner: Owner) -> None:
             if _is_alive(other):
                 raise InputError(
                     f"{path.parent}: the gallery is being changed by {other}; try again when it "
-                    "has finished"
+                    f"has finished{_doubt(path, other)}"
                 )
             _log.warning("%s: the lock of %s was left behind and is taken over", path.parent, other)
-        _write(descriptor, owner)
+        _write(path, descriptor, owner)
+
+
+def _doubt(path: Path, owner: Owner) -> str:
+    """What to do about a lock that would keep everybody out for more than a day."""
+    if owner.expires < time.time() + _FAR_SECONDS:
+        return ""
+    until = datetime.fromtimestamp(owner.expires, UTC).isoformat(timespec="seconds")
+    return f" (it expires on {until}, which no writer asks for: if none runs, delete {path})"
 
 
 def _release(path: Path, token: str) -> None:
@@ -143,6 +165,8 @@ def _release(path: Path, token: str) -> None:
                 os.ftruncate(descriptor, 0)
     except FileNotFoundError:
         _log.warning("%s: the lock file was removed while it was held", path)
+    except (InputError, RunError) as error:
+        _log.warning("the lock could not be given back: %s", error)
 
 
 def _renew_until(stop: threading.Event, path: Path, token: str, expiry: float) -> None:
@@ -153,8 +177,8 @@ def _renew_until(stop: threading.Event, path: Path, token: str, expiry: float) -
                 if owner is None or owner.token != token:
                     _log.warning("%s: the lock was lost; the commit will be refused", path)
                     return
-                _write(descriptor, replace(owner, expires=time.time() + expiry))
-        except (OSError, InputError) as error:
+                _write(path, descriptor, replace(owner, expires=time.time() + expiry))
+        except (OSError, InputError, RunError) as error:
             _log.warning("%s: the lock could not be renewed: %s", path, error)
 
 
@@ -168,31 +192,45 @@ def _is_alive(owner: Owner) -> bool:
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
     """The lock file, open and under `flock`."""
+    if path.exists() and not path.is_file():  # opening a pipe or a device may wait, or do anything
+        raise _no_lock_file(path)
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+    except FileNotFoundError:  # the folder has gone
+        raise
     except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise
-        raise InputError(f"{path.parent}: the gallery's folder cannot be written to") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            told = f"{path.parent}: the gallery's folder cannot be written to"
+            raise InputError(told) from error
+        raise RunError(f"{path}: the lock cannot be opened ({error.strerror})") from error
     try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise _no_lock_file(path)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield descriptor
     finally:
         os.close(descriptor)
 
 
+def _no_lock_file(path: Path) -> InputError:
+    return InputError(f"{path}: this is no regular file, and so no lock; remove it")
+
+
 def _read(descriptor: int) -> Owner | None:
-    """The owner; None for an empty file and for one that its dying writer left half written."""
+    """The owner; None for an empty file, for one that its dying writer left half written, and for
+    one that no writer of ours wrote.
+    """
     try:
         return Owner(**json.loads(os.pread(descriptor, 1 << 16, 0)))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None
 
 
-def _write(descriptor: int, owner: Owner) -> None:
+def _write(path: Path, descriptor: int, owner: Owner) -> None:
     text = json.dumps(asdict(owner)).encode()
-    os.pwrite(descriptor, text, 0)
-    os.ftruncate(descriptor, len(text))
+    with storage.told_by_name(path):
+        os.pwrite(descriptor, text, 0)
+        os.ftruncate(descriptor, len(text))
 
 
 def _machine() -> str:

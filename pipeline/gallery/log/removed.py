@@ -25,7 +25,7 @@ _PAUSE_SECONDS = 0.05
 
 @contextmanager
 def removal_told(root: Path, version: int) -> Iterator[None]:
-    """Whatever fails inside is told as the version's removal, as `RunError`, if that explains it."""
+    """What fails inside is told as the version's removal, by `RunError`, if that explains it."""
     try:
         yield
     except Exception as error:

@@ -113,6 +113,66 @@ def test_a_half_written_lock_is_free(tmp_path, text):
         held.check()
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x00\xff\x80" * 1000,
+        b"[" * 60_000,
+        b"[1, 2]",
+        b"x" * (1 << 20),
+        *(
+            json.dumps(asdict(lock._new_owner("t", "p", 600.0)) | changes).encode()
+            for changes in (
+                {"since": 1e300}, {"expires": float("inf")}, {"since": float("nan")},
+                {"expires": "soon"}, {"since": -1e18}, {"process": 10**30}, {"process": -1},
+                {"process": "../../etc"}, {"host": None}, {"machine": ["x"]}, {"more": 1},
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_what_no_writer_wrote_is_free(tmp_path, content):
+    lock_file(tmp_path).write_bytes(content)
+    assert holder(str(tmp_path)) is None
+    with hold(str(tmp_path), "erase") as held:
+        held.check()
+    assert lock_file(tmp_path).read_bytes() == b""
+
+
+def test_a_lock_of_the_far_future_says_what_to_do(tmp_path):
+    leave_behind(tmp_path, machine="elsewhere", expires=time.time() + 1e9)
+    with pytest.raises(InputError, match=r"expires on 20\d\d-.*delete .*/_lock"):
+        hold(str(tmp_path), "erase").__enter__()
+    leave_behind(tmp_path, machine="elsewhere", expires=time.time() + 600)
+    with pytest.raises(InputError, match="try again when it has finished$"):
+        hold(str(tmp_path), "erase").__enter__()
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: os.symlink("/dev/null", path)])
+def test_what_is_no_file_is_no_lock(tmp_path, make):
+    make(lock_file(tmp_path))
+    for use in (hold(str(tmp_path), "erase").__enter__, lambda: holder(str(tmp_path))):
+        with pytest.raises(InputError, match="_lock: this is no regular file"):
+            use()
+
+
+def test_a_lock_that_becomes_a_folder_does_not_hide_the_error(tmp_path, caplog):
+    with pytest.raises(ZeroDivisionError), hold(str(tmp_path), "erase"):
+        lock_file(tmp_path).unlink()
+        lock_file(tmp_path).mkdir()
+        raise ZeroDivisionError
+    assert "the lock could not be given back" in caplog.text
+
+
+@pytest.mark.parametrize("call", ["open", "pwrite"])
+def test_a_full_disk_is_told_by_the_name_of_the_lock(tmp_path, monkeypatch, call):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(RunError, match=r"_lock: .*No space left on device"):
+        lock._take(lock_file(tmp_path), lock._new_owner("t", "p", 600.0))
+
+
 def test_the_expiry_is_pushed_on(tmp_path):
     with hold(str(tmp_path), "extract", expiry=0.2):
         first = written(tmp_path).expires

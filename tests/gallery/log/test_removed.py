@@ -62,13 +62,13 @@ READERS = {
 }
 
 
-@pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("remove", [purged, cleaned])
-def test_a_reader_is_told_that_its_version_was_removed(old, reader, remove):
+def test_a_reader_is_told_that_its_version_was_removed(old, remove):
     remove(old.location)
-    with pytest.raises(RunError, match=TOLD) as failed:
-        READERS[reader](old)
-    assert not isinstance(failed.value, GalleryDamagedError)
+    for read in READERS.values():
+        with pytest.raises(RunError, match=TOLD) as failed:
+            read(old)
+        assert not isinstance(failed.value, GalleryDamagedError)
 
 
 def test_a_block_of_features_after_others_were_read(old):
@@ -79,8 +79,7 @@ def test_a_block_of_features_after_others_were_read(old):
         features.read(20, 25)
 
 
-@pytest.mark.parametrize("reader", READERS)
-def test_a_purge_that_has_begun(old, reader, monkeypatch):
+def test_a_purge_that_has_begun(old, monkeypatch):
     """Its files are set aside before its versions leave the log."""
 
     def cut_off(*_):
@@ -90,21 +89,22 @@ def test_a_purge_that_has_begun(old, reader, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         purged(old.location)
     again = Gallery.open(old.location, 1)
-    with pytest.raises(RunError, match=r"version \d is being removed by a purge"):
-        READERS[reader](again)
+    for read in READERS.values():
+        with pytest.raises(RunError, match=r"version \d is being removed by a purge"):
+            read(again)
     assert len(contents(Gallery.open(old.location))) == 27
 
 
 @pytest.mark.parametrize("version", [1, 3])
-@pytest.mark.parametrize("reader", READERS.keys() - {"verify", "verify all", "rejects"})
-def test_a_file_that_is_missing_for_good(old, reader, version):
+def test_a_file_that_is_missing_for_good(old, version):
     gallery = Gallery.open(old.location, version)
     for file in gallery.snapshot.files:
         (gallery._root / file.path).unlink()
-    with pytest.raises((RunError, ValueError)) as failed:
-        READERS[reader](gallery)
-    assert "removed" not in str(failed.value)
-    assert any(file.path in str(failed.value) for file in gallery.snapshot.files)
+    for reader in READERS.keys() - {"verify", "verify all", "rejects"}:
+        with pytest.raises((RunError, ValueError)) as failed:
+            READERS[reader](gallery)
+        assert "removed" not in str(failed.value)
+        assert any(file.path in str(failed.value) for file in gallery.snapshot.files), reader
 
 
 def test_verify_tells_what_is_missing_for_good(old):
