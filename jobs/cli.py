@@ -13,7 +13,6 @@ import itertools
 import keyword
 import os
 import sys
-import tomllib
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ from jobs.command.console import (
 )
 from jobs.command.printable import printable, printable_values
 from pipeline.errors import InputError, RunError
+from pipeline.input_files import parse_toml, read_text, why
 
 # Each with the line that `regallery --help` shows, so that no verb is imported for it.
 VERBS = {
@@ -134,7 +134,10 @@ def parse(arguments: Sequence[str]) -> Call:
         _refuse_empty,
         _refuse_fractions,
     )
-    function, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
+    try:
+        function, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
+    except RecursionError as error:  # a flag is never so deep
+        raise InputError(f"--config {config}: its tables are nested too deeply") from error
     return Call(function, bound, config)
 
 
@@ -203,8 +206,10 @@ def _common(
 def _configuration(file: Path, tokens: Sequence[str]) -> Dict:
     """Read the arguments of the verb that is called: its own table goes before flat keys."""
     try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = parse_toml(read_text(file))
+    except InputError as error:
+        raise InputError(f"--config {error}") from error
+    except ValueError as error:
         raise InputError(f"--config {file} cannot be read: {error}") from error
     verb = tokens[0] if tokens else ""
     table = content.get(verb, {})
@@ -280,9 +285,8 @@ def _told_by_name(error: OSError) -> str:
     >>> _told_by_name(FileNotFoundError(2, "No such file or directory", "a.npy"))
     'a.npy: No such file or directory'
     """
-    reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
     names = [str(name) for name in (error.filename, error.filename2) if name is not None]
-    return f"{' and '.join(names)}: {reason}" if names else reason
+    return f"{' and '.join(names)}: {why(error)}" if names else why(error)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ import re
 import sys
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -14,6 +13,7 @@ from rich.text import Text
 
 from jobs.command.confirmation import confirm
 from pipeline.errors import InputError
+from pipeline.input_files import read_text
 from pipeline.runs.locations import Location
 
 if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
@@ -208,9 +208,9 @@ def _row_ids(given: tuple[str, ...]) -> tuple[int, ...]:
     numbers: list[int] = []
     for each in given:
         try:
-            lines = [each] if each.isdecimal() else Path(each).read_text().split()
+            lines = [each] if each.isdecimal() else read_text(each).split()
             found = [int(line) for line in lines]
-        except (OSError, ValueError) as error:
+        except ValueError as error:
             raise InputError(
                 f"--ids {each}: neither a row id nor a file with a row id a line ({error})"
             ) from error

@@ -23,6 +23,7 @@ from pipeline.gallery.log.removed import removal_told, steadily
 from pipeline.gallery.log.rewrite import keep_rows
 from pipeline.gallery.log.transactions import Change
 from pipeline.gallery.table import Gallery
+from pipeline.input_files import parse_json
 
 Parameters = Mapping[str, str | int | float]
 
@@ -44,7 +45,7 @@ class Derivation:
 
 def derivation(gallery: Gallery) -> Derivation | None:
     """How a gallery was derived; None for one of plain features."""
-    about = json.loads(gallery.properties.get("derived", "{}"))
+    about = parse_json(gallery.properties.get("derived", "{}"))
     if "parent" not in about:
         return None
     return Derivation(about.pop("parent"), about)

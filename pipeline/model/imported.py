@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass
 
 from pipeline.errors import InputError
+from pipeline.input_files import parse_json
 from pipeline.model.recipe import Recipe, differences
 
 _FORMAT = 1
@@ -52,11 +53,14 @@ def read_recipe(text: str) -> Recipe | ImportedRecipe:
     ImportedRecipe(imported='mine', dimension=8)
     """
     try:
-        fields = json.loads(text)
-    except json.JSONDecodeError as error:
+        fields = parse_json(text)
+    except ValueError as error:
         raise InputError(f"recipe: this is not JSON ({error})") from error
     if not isinstance(fields, dict) or "imported" not in fields:
         return Recipe.from_json(text)
     if fields.keys() != {"format", "imported", "dimension"} or fields["format"] != _FORMAT:
         raise InputError(f"recipe: of imported features, in a format that is not {_FORMAT}")
-    return ImportedRecipe(str(fields["imported"]), int(fields["dimension"]))
+    made_by, dimension = fields["imported"], fields["dimension"]
+    if not isinstance(made_by, str) or not isinstance(dimension, int):
+        raise InputError("recipe: of imported features, without their maker or dimension")
+    return ImportedRecipe(made_by, dimension)

@@ -4,6 +4,7 @@ import zipfile
 from pathlib import Path
 from typing import Literal
 
+from pipeline import input_files
 from pipeline.errors import InputError
 
 Kind = Literal["onnx", "openvino", "torchscript", "export"]
@@ -94,13 +95,12 @@ def check_file(model: str) -> None:
 
 def read_head(path: str) -> bytes:
     """The first 64 bytes of a file; InputError where it is missing, unreadable, empty or tiny."""
+    input_files.check_file(path)
     try:
         with Path(path).open("rb") as file:
             head = file.read(64)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        raise InputError(f"{path}: cannot be read ({input_files.why(error)})") from error
     if len(head) < 9:
         what = f"holds {len(head)} bytes only" if head else "is empty"
         raise InputError(f"{path}: the file {what}")
@@ -116,8 +116,10 @@ def _kind_of_zip(path: str) -> Kind:
     try:
         with zipfile.ZipFile(path) as archive:
             members = {name.rpartition("/")[2] for name in archive.namelist()}
-    except zipfile.BadZipFile as error:
-        raise InputError(f"{path}: the file is damaged or cut short ({error})") from error
+    except Exception as error:  # a damaged directory raises whatever its reader stumbles over
+        raise InputError(
+            f"{path}: the file is damaged or cut short ({input_files.why(error)})"
+        ) from error
     if "archive_format" in members or "serialized_exported_program.json" in members:
         return "export"
     if "constants.pkl" in members:

@@ -3,14 +3,13 @@
 import dataclasses
 import hashlib
 import json
-import math
-import tomllib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.errors import InputError
+from pipeline.input_files import parse_json, parse_toml, read_text
 
 # Stands in the canonical JSON: a change of what the fields mean must change every fingerprint.
 _FORMAT = 2  # 1: another resize, a level or two of 255 from Pillow's
@@ -101,8 +100,8 @@ class Recipe:
     def from_json(text: str) -> "Recipe":
         """The recipe that `to_json` wrote; InputError where the text is not one."""
         try:
-            fields = json.loads(text)
-        except json.JSONDecodeError as error:
+            fields = parse_json(text)
+        except ValueError as error:
             raise InputError(f"recipe: this is not JSON ({error})") from error
         if not isinstance(fields, dict):
             raise InputError("recipe: the JSON must be an object of named fields")
@@ -161,10 +160,10 @@ def load_recipe_fields(path: str) -> dict[str, Any]:
     Raises InputError for a file that cannot be read, is no TOML, or has an unknown or wrong field.
     """
     try:
-        fields = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        fields = parse_toml(read_text(path))
+    except InputError:
+        raise
+    except ValueError as error:
         raise InputError(f"{path}: this is not TOML ({error})") from error
     check_fields(fields, path)
     try:
@@ -201,7 +200,9 @@ def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
 
 
 def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    # A whole number may have more digits than the floating-point type holds.
+    if not is_number or not abs(value) <= sys.float_info.max:
         raise InputError(f"recipe: {name} must be a finite number, not {value!r}")
     return float(value) + 0.0  # -0.0 equals 0.0, and must read the same in JSON
 

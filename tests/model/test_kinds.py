@@ -59,7 +59,7 @@ def test_what_is_no_network_is_told(tmp_path: Path, content: bytes, told: str) -
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="absent: no such file"):
         network_kind(str(tmp_path / "absent"))
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="this is a folder, not a file"):
         network_kind(str(tmp_path))
 
 

@@ -15,6 +15,7 @@ from fsspec import AbstractFileSystem
 from pipeline.archive.layouts.labels import LayoutError, identity_number, moment, whole_number
 from pipeline.archive.manifest import MANIFEST_SCHEMA
 from pipeline.errors import InputError
+from pipeline.input_files import why
 
 SUFFIXES = (".csv", ".parquet")
 
@@ -58,13 +59,20 @@ def _read_table(filesystem: AbstractFileSystem, path: str) -> pa.Table:
     try:
         with filesystem.open(path, "rb") as file:
             if path.endswith(".parquet"):
-                return pq.read_table(file)
-            options = pa_csv.ConvertOptions(
-                column_types=as_text, null_values=[""], strings_can_be_null=True
-            )
-            return pa_csv.read_csv(file, convert_options=options)
-    except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError) as error:
-        raise InputError(f"manifest {path} cannot be read as a table: {error}") from error
+                table = pq.read_table(file)
+            else:
+                options = pa_csv.ConvertOptions(
+                    column_types=as_text, null_values=[""], strings_can_be_null=True
+                )
+                table = pa_csv.read_csv(file, convert_options=options)
+        known = [name for name in table.column_names if name in MANIFEST_SCHEMA.names]
+        for name in set(known) - {name for name in known if known.count(name) > 1}:
+            table[name].validate(full=True)  # text of a Parquet file may be no UTF-8
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # not of Arrow
+            raise
+        raise InputError(f"manifest {path} cannot be read as a table: {why(error)}") from error
+    return table
 
 
 def _paths(manifest: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -74,6 +82,8 @@ def _paths(manifest: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
     for row, path in enumerate(paths):
         if not path:
             raise InputError(f"manifest {manifest}: row {row + 1} has no path")
+        if "\0" in path:
+            raise InputError(f"manifest {manifest}: row {row + 1} has a path with a zero byte")
         if "://" not in path:
             paths[row] = posixpath.normpath(path)
     normal = pa.chunked_array([pa.array(paths, pa.string())])

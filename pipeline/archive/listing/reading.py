@@ -1,5 +1,8 @@
 """The bytes of a source's images: local files directly, tars by offset, the rest by fsspec."""
 
+import os
+import stat
+
 from pipeline.archive.faults import ReadError
 from pipeline.archive.listing import tars
 from pipeline.archive.locations import join, reach
@@ -18,6 +21,9 @@ def read_image(root: str, path: str, place: tuple[int, int] | None = None) -> by
             return tars.read_member(*reach(root, tar), name, place)
         location = join(root, path)
         if "://" not in location:
+            mode = os.stat(location).st_mode  # noqa: PTH116 (as below)
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a pipe might never end
+                raise ReadError("unreadable", "it is a special file")
             with open(location, "rb") as file:  # noqa: PTH123 (a Path costs as much as the read)
                 return file.read()
         filesystem, there = reach(root, path)

@@ -37,6 +37,7 @@ COMPRESSED_SUFFIXES = tuple(
 WHY_NOT_COMPRESSED = "members of a compressed tar cannot be reached one by one: store it as .tar"
 _MEMBER = re.compile(r"(.*?\.tar)#(.+)", re.IGNORECASE | re.DOTALL)
 _BLOCK = tarfile.BLOCKSIZE
+_TOO_LARGE = 2**63
 _TAIL = 1 << 16
 
 
@@ -78,7 +79,7 @@ def scan(filesystem: AbstractFileSystem, location: str, path: str) -> Folder:
             length = file.seek(0, os.SEEK_END)
             for member in _members(file):
                 _sort_member(folder, images, member, path, length)
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ValueError, OverflowError) as error:  # of numbers that are none
         detail = f"what comes after {len(images)} images cannot be read: {error}"
         folder.faults.append(Fault(itself, "damaged-tar", detail))
     except OSError as error:
@@ -146,7 +147,7 @@ def _members(file: IO[bytes]) -> Iterator[tarfile.TarInfo]:
         while (member := tar.next()) is not None:
             # It keeps them all, for methods that are not used here.
             tar.members.clear()  # type: ignore[attr-defined]
-            if member.size < 0:
+            if not 0 <= member.size < _TOO_LARGE:
                 raise tarfile.ReadError(f"a member of {member.size} bytes")
             yield member
         end = tar.offset

@@ -33,6 +33,7 @@ from pipeline.gallery.files.row_files import (
 )
 from pipeline.gallery.files.schema import row_schema
 from pipeline.gallery.files.storage import GalleryDamagedError
+from pipeline.input_files import parse_json
 
 UNIT_KEY = b"regallery.unit"
 _UNIT_ID = re.compile(r"[A-Za-z0-9_]{1,128}")
@@ -277,7 +278,7 @@ def _about(path: Path, metadata: pq.FileMetaData) -> dict[str, Any]:
     """What a unit's file tells of itself."""
     text = (metadata.metadata or {}).get(UNIT_KEY)
     try:
-        about = json.loads(text or b"")
+        about = parse_json(text or b"")
     except ValueError as error:
         raise GalleryDamagedError(f"{path}: the file does not tell which unit it is") from error
     wanted = UnitRecord.__dataclass_fields__.keys() - {"path", "bytes", "statistics", "sha256"}

@@ -18,6 +18,7 @@ from pipeline.gallery.files import storage
 from pipeline.gallery.formats import faiss_files, fastreid_files, mat_files
 from pipeline.gallery.formats.csv_cells import safe_cells
 from pipeline.gallery.table import Gallery
+from pipeline.input_files import parse_json
 
 FEATURES_FILE = "features.npy"
 ROWS_FILE = "rows.csv"
@@ -136,8 +137,8 @@ def _cut_off(folder: Path) -> list[Path]:
 def _is_export(about: Path) -> bool:
     """Whether an export wrote this `gallery.json`."""
     try:
-        return "regallery_export" in json.loads(about.read_bytes())
-    except (FileNotFoundError, ValueError, TypeError):
+        return "regallery_export" in parse_json(about.read_bytes())
+    except (OSError, ValueError, TypeError):
         return False
 
 

@@ -8,6 +8,7 @@ from pipeline.core.blocks import blocks
 from pipeline.errors import InputError
 from pipeline.gallery.formats.features import MatrixFeatures
 from pipeline.gallery.table import Gallery
+from pipeline.input_files import check_file, why
 
 _AT_ONCE = 65_536
 
@@ -29,12 +30,11 @@ def read_index(path: Path) -> MatrixFeatures:
     InputError for a file that is none, or an index of another kind, which holds no whole features.
     """
     faiss = load_faiss()
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
+    check_file(path)
     try:
         index = faiss.read_index(str(path))
-    except RuntimeError as error:
-        raise InputError(f"{path} is no faiss index: {str(error).splitlines()[0]}") from error
+    except (RuntimeError, MemoryError) as error:
+        raise InputError(f"{path} is no faiss index: {why(error)}") from error
     if not isinstance(index, faiss.IndexFlat):
         raise InputError(
             f"{path} is a {type(index).__name__}: only a flat index (IndexFlatIP, IndexFlatL2)"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pipeline.core.blocks import blocks
 from pipeline.errors import InputError, RunError
 from pipeline.gallery.table import Gallery
+from pipeline.input_files import check_file, why
 
 _AT_ONCE = 4096
 _MEND = "nothing was imported: mend the file, and run the same command again"
@@ -82,11 +83,12 @@ def write_files(gallery: Gallery, names: list[str], folder: Path) -> None:
 
 
 def _feature(path: Path) -> NDArray[Any]:
+    check_file(path)
     try:
         with path.open("rb") as file:
             array = np.lib.format.read_array(file, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as an array: {error}") from error
+    except Exception as error:  # a damaged header raises whatever its reader stumbles over
+        raise InputError(f"{path} cannot be read as an array: {why(error)}") from error
     if array.dtype.kind != "f" or array.size != max(array.shape, default=0):
         raise InputError(
             f"{path} holds {array.dtype} {list(array.shape)}: a feature is floats [1, D]"

@@ -18,6 +18,7 @@ from pipeline.gallery.files.schema import encode_features
 from pipeline.gallery.files.unit_files import UnitRecord, write_unit
 from pipeline.gallery.log.lock import Lock
 from pipeline.gallery.table import Gallery
+from pipeline.input_files import check_file, why
 
 
 class RawFeatures(Protocol):
@@ -69,11 +70,13 @@ class MatrixFeatures:
 
 def read_npy(path: Path) -> MatrixFeatures:
     """The features in one `.npy` file, mapped; InputError where it holds none."""
+    check_file(path)
     try:
         # np.load would take anything else for a zip, or for a pickle that it advises to trust.
-        return MatrixFeatures(np.lib.format.open_memmap(path, mode="r"), str(path))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as an array: {error}") from error
+        array = np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:  # a damaged header raises whatever its reader stumbles over
+        raise InputError(f"{path} cannot be read as an array: {why(error)}") from error
+    return MatrixFeatures(array, str(path))
 
 
 def import_rows(

@@ -3,6 +3,9 @@
 MATLAB's format 5 holds no array of 4 GiB or more.
 """
 
+import signal
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,13 +15,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import scipy.io
 from numpy.typing import NDArray
-from scipy.io.matlab import MatReadError
 
 from pipeline.errors import InputError
 from pipeline.gallery.formats.features import MatrixFeatures
 from pipeline.gallery.table import Gallery
+from pipeline.input_files import check_file, why
 
 Part = Literal["query", "gallery"]
+_TRIAL = """
+import sys, scipy.io
+try:
+    scipy.io.loadmat(sys.argv[1], variable_names=sys.argv[2:])
+except Exception:
+    sys.exit(1)  # it is told by who reads the file next
+"""
 LARGEST = 2**32
 """Bytes from which on MATLAB's format 5 cannot hold an array."""
 
@@ -38,6 +48,8 @@ def read_mat(path: Path, part: Part) -> MatSide:
     InputError for a file that is no format-5 MAT file, lacks one of them, or whose lengths differ.
     """
     names = [f"{part}_{what}" for what in ("f", "label", "cam")]
+    check_file(path)
+    _check_survived(path, names)
     try:
         found = scipy.io.loadmat(path, variable_names=names)
     except NotImplementedError as error:
@@ -45,8 +57,8 @@ def read_mat(path: Path, part: Part) -> MatSide:
             f"{path} is a MATLAB 7.3 file, which is HDF5: save it in format 5, or its features as"
             " .npy with a .csv of labels (--format npy)"
         ) from error
-    except (OSError, ValueError, MatReadError) as error:
-        raise InputError(f"{path} cannot be read as a .mat file: {error}") from error
+    except Exception as error:  # a damaged file raises whatever its reader stumbles over
+        raise InputError(f"{path} cannot be read as a .mat file: {why(error)}") from error
     missing = [name for name in names if name not in found]
     if missing:
         held = ", ".join(name for name, _, _ in scipy.io.whosmat(path))
@@ -95,6 +107,19 @@ def write_mat(query: Gallery, gallery: Gallery, path: Path) -> None:
         }
     with path.open("wb") as file:
         scipy.io.savemat(file, held)
+
+
+def _check_survived(path: Path, names: list[str]) -> None:
+    """InputError for a file so damaged that scipy's reader crashes, and the process with it.
+
+    A process of its own reads the file first, and ends before it is read here.
+    """
+    done = subprocess.run([sys.executable, "-c", _TRIAL, str(path), *names], capture_output=True)
+    if done.returncode < 0:
+        raise InputError(
+            f"{path} cannot be read as a .mat file: it is damaged (the reader ended with"
+            f" {signal.Signals(-done.returncode).name})"
+        )
 
 
 def _camera_numbers(columns: list[pa.ChunkedArray]) -> list[NDArray[np.int64]]:

@@ -17,6 +17,7 @@ from deltalake import DeltaTable
 
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.storage import GalleryDamagedError
+from pipeline.input_files import parse_json
 
 _CHECKSUM = "regallery.sha256"
 _PARQUET_END = b"PAR1"
@@ -36,7 +37,7 @@ class LoggedFile:
     @property
     def logged_statistics(self) -> str:
         """The statistics with the checksum among them, as an entry holds them."""
-        return json.dumps({**json.loads(self.statistics), _CHECKSUM: self.sha256})
+        return json.dumps({**parse_json(self.statistics), _CHECKSUM: self.sha256})
 
 
 def logged_files(root: Path) -> dict[str, LoggedFile]:
@@ -46,7 +47,7 @@ def logged_files(root: Path) -> dict[str, LoggedFile]:
     """
     found = {}
     for action in _additions(root / storage.LOG_FOLDER):
-        about = json.loads(action["stats"] or "{}")
+        about = parse_json(action["stats"] or "{}")
         sha256 = about.pop(_CHECKSUM, None)
         path = action["path"]
         found[path] = LoggedFile(path, action["size"], json.dumps(about), sha256)
@@ -117,7 +118,7 @@ def _size(path: Path) -> int | None:
 
 def _is_entry(data: bytes) -> bool:
     try:
-        lines = [json.loads(line) for line in data.splitlines()]
+        lines = [parse_json(line) for line in data.splitlines()]
     except ValueError:
         return False
     return any("commitInfo" in line for line in lines)
@@ -166,7 +167,7 @@ def _additions(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def _of_entry(path: Path) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+    lines = [parse_json(line) for line in path.read_bytes().splitlines()]
     return [_known(line["add"]) for line in lines if "add" in line]
 
 

@@ -24,12 +24,13 @@ from pathlib import Path
 
 from pipeline.errors import InputError, RunError
 from pipeline.gallery.files import storage
+from pipeline.input_files import parse_json
 
 EXPIRY_SECONDS = 600.0
 _RENEWALS_PER_EXPIRY = 10
 _LATEST = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 _FAR_SECONDS = 86_400.0
-"""Expiries farther off than this come of a clock that is wrong, here or where the lock was taken."""
+"""What expires later than this was set by a clock that is wrong, or by none of ours."""
 
 _log = logging.getLogger(__name__)
 
@@ -221,8 +222,8 @@ def _read(descriptor: int) -> Owner | None:
     one that no writer of ours wrote.
     """
     try:
-        return Owner(**json.loads(os.pread(descriptor, 1 << 16, 0)))
-    except (ValueError, TypeError, RecursionError):
+        return Owner(**parse_json(os.pread(descriptor, 1 << 16, 0)))
+    except (ValueError, TypeError):
         return None
 
 

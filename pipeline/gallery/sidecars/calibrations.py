@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.table import Gallery
+from pipeline.input_files import parse_json
 
 _log = logging.getLogger(__name__)
 _NAME = re.compile(r"(\d{12,})\.json")
@@ -56,7 +57,7 @@ def read_calibration(gallery: Gallery) -> dict[str, Any] | None:
         return None
     path = _folder(gallery) / f"{storage.version_name(version)}.json"
     try:
-        about = json.loads(path.read_text())
+        about = parse_json(path.read_text())
         known = about["regallery_calibration"], about["version"], about["fingerprint"]
         float(about["threshold"])
     except (OSError, ValueError, KeyError, TypeError) as error:

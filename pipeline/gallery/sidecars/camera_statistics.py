@@ -20,6 +20,7 @@ from pipeline.gallery.files import storage
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.log.entries import oldest_version
 from pipeline.gallery.table import Gallery
+from pipeline.input_files import parse_json
 
 _log = logging.getLogger(__name__)
 _ABOUT = b"regallery"
@@ -68,7 +69,7 @@ def read_camera_sums(gallery: Gallery) -> tuple[list[str], CameraSums] | None:
         return None
     try:
         table = pq.ParquetFile(path, page_checksum_verification=True).read()
-        about = json.loads((table.schema.metadata or {})[_ABOUT])
+        about = parse_json((table.schema.metadata or {})[_ABOUT])
         if {name: about.get(name) for name in _about(gallery)} != _about(gallery):
             _log.warning("%s: it is of other contents, and made anew", path)
             return None

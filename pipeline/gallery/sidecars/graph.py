@@ -25,6 +25,7 @@ from pipeline.core.neighbors.topk import TopK
 from pipeline.errors import InputError
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.storage import GalleryDamagedError
+from pipeline.input_files import parse_json
 
 ABOUT_FILE = "graph.json"
 
@@ -280,10 +281,10 @@ def _hash(*columns: NDArray[np.int64]) -> str:
 
 def _read_about(path: Path) -> About | None:
     try:
-        held = json.loads(path.read_bytes())
+        held = parse_json(path.read_bytes())
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise GalleryDamagedError(
             f"{path}: this is no neighbor graph; delete the folder, and it is made anew"
         ) from error

@@ -5,7 +5,6 @@ in every column of every Parquet file, decoded, and the log's statistics are com
 of the rows that are there.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pipeline.gallery.files import storage
 from pipeline.gallery.files.row_files import delta_statistics
 from pipeline.gallery.log.entries import logged_files
 from pipeline.gallery.upkeep.byte_search import Needles, needles, occurrences
+from pipeline.input_files import parse_json
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def search_statistics(root: Path, live: Sequence[str]) -> list[Trace]:
     ]
     for path in live:
         found = delta_statistics(pq.read_metadata(root / path))
-        if json.loads(found) != json.loads(logged[path].statistics):
+        if parse_json(found) != parse_json(logged[path].statistics):
             what = f"statistics of {path} that are not those of its rows"
             traces.append(Trace(storage.LOG_FOLDER, what))
     return traces
@@ -108,7 +108,7 @@ def _in_columns(path: Path, gone: Gone) -> list[str]:
 def _log_content(path: Path) -> Any:
     if path.suffix == ".parquet":
         return pq.read_table(path).to_pylist()
-    return [json.loads(line) for line in path.read_bytes().splitlines()]
+    return [parse_json(line) for line in path.read_bytes().splitlines()]
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -116,7 +116,7 @@ def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
         if value.startswith("{"):
-            yield from _texts(json.loads(value))
+            yield from _texts(parse_json(value))
     elif isinstance(value, dict):
         yield from _texts(list(value.items()))
     elif isinstance(value, list | tuple):

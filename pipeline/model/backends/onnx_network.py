@@ -90,7 +90,7 @@ def onnx_files(path: str) -> list[Path]:
     with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw:
         try:
             named = sorted(set(_locations(raw, 0, len(raw), "model")))
-        except (IndexError, UnicodeDecodeError) as error:
+        except (IndexError, UnicodeDecodeError, RecursionError) as error:
             raise InputError(f"{path}: the ONNX file is damaged or cut short") from error
     for location in named:
         data = folder / location

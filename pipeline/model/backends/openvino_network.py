@@ -96,10 +96,18 @@ class OpenvinoNetwork:
             ) from error
         return model
 
+    def _compile(self, shape: tuple[int, ...]) -> Any:
+        try:
+            return openvino.Core().compile_model(self._reshaped(shape), "CPU", self._settings)
+        except RuntimeError as error:
+            raise InputError(
+                f"{self._path}: OpenVINO cannot compile it ({_last_line(error)})"
+            ) from error
+
     def _request(self, shape: tuple[int, ...]) -> Any:
         """An inference request for one fixed shape, compiled when first asked for."""
         if shape not in self._compiled:
-            compiled = openvino.Core().compile_model(self._reshaped(shape), "CPU", self._settings)
+            compiled = self._compile(shape)
             hint = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
             if hint != _HINTS[self._precision]:
                 raise InputError(
@@ -142,7 +150,7 @@ def _read(path: str) -> openvino.Model:
     try:
         reader = FrontEndManager().load_by_framework("ir")
         return reader.convert(reader.load(path))
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise InputError(f"{path}: OpenVINO cannot read it ({_last_line(error)})") from error
 
 

@@ -103,7 +103,7 @@ def load_torchscript(path: str, device: str) -> Any:
             # torch.jit is deprecated for writing; archives of it will be around for long.
             warnings.filterwarnings("ignore", ".*torch.jit.*deprecated", FutureWarning)
             return torch.jit.load(path, map_location=device).eval()
-    except (RuntimeError, ValueError) as error:
+    except Exception as error:  # the reader lets any error of its many parts through
         raise InputError(f"{path}: PyTorch cannot load it ({_reason(error)})") from error
 
 

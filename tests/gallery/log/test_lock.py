@@ -143,11 +143,11 @@ def test_a_lock_of_the_far_future_says_what_to_do(tmp_path):
     with pytest.raises(InputError, match=r"expires on 20\d\d-.*delete .*/_lock"):
         hold(str(tmp_path), "erase").__enter__()
     leave_behind(tmp_path, machine="elsewhere", expires=time.time() + 600)
-    with pytest.raises(InputError, match="try again when it has finished$"):
+    with pytest.raises(InputError, match=r"try again when it has finished$"):
         hold(str(tmp_path), "erase").__enter__()
 
 
-@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: os.symlink("/dev/null", path)])
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/null")])
 def test_what_is_no_file_is_no_lock(tmp_path, make):
     make(lock_file(tmp_path))
     for use in (hold(str(tmp_path), "erase").__enter__, lambda: holder(str(tmp_path))):

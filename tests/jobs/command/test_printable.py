@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.table import Table
 from rich.text import Text
-from tests.jobs.labeled import labeled_gallery, people
 
 from jobs import cli
 from jobs.command.console import logs_to_stderr, show, to_json, told_on
 from jobs.command.printable import printable, printable_values
+from tests.jobs.labeled import labeled_gallery, people
 from tests.stages.making import save_crop, save_network
 
 STEER = "\x1b]0;owned\x07\x1b[31m\x9b2J\x7f\u202egpj\u2066\r[red]x :smile:\nerror: none"
