@@ -5,7 +5,8 @@ import os
 import secrets
 from pathlib import Path
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RunError
+from pipeline.output_files import told_by_name
 from pipeline.report.charts import cmc_chart, roc_chart
 from pipeline.report.plain import plain
 from pipeline.report.results import Report
@@ -47,7 +48,7 @@ def write(
 
     Each file appears whole or not at all; older ones are replaced. The JSON is strict (no NaN), its
     keys stand in the order of `Report`, and it holds no picture. Raises InputError for an `out_dir`
-    that is no folder.
+    that is not a folder, and RunError for a file that cannot be written.
     """
     page = render(report, thumbnails)
     data = json.dumps(plain(report), indent=2, allow_nan=False) + "\n"
@@ -68,12 +69,13 @@ def _replace(path: Path, text: str) -> None:
     """Write beside the final name, flush to disk, then rename over it."""
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with beside.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError:
+        with told_by_name(path):
+            with beside.open("x", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+    except RunError:
         beside.unlink(missing_ok=True)
         raise
 

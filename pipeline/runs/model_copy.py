@@ -1,6 +1,8 @@
 """The work of `model`: a network's speeds, its copy, and how far the copy is from the source."""
 
+import contextlib
 import dataclasses
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +19,7 @@ from pipeline.archive.listing.source import Listing, list_source
 from pipeline.core.evaluation.metrics import summarize
 from pipeline.core.evaluation.ranking import has_match, rank_counts
 from pipeline.core.vectors import unit_vectors
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RunError
 from pipeline.model.backends.torch_network import torch_threads
 from pipeline.model.copies import int8
 from pipeline.model.copies.export import DEVIATION, SUFFIXES, Target, deviation, export
@@ -27,10 +29,13 @@ from pipeline.model.input.preprocessing import empty_batch, fill, standardize
 from pipeline.model.kinds import network_kind
 from pipeline.model.networks import NetworkFile, default_recipe, open_network
 from pipeline.model.recipe import Recipe
+from pipeline.output_files import told_by_name
 from pipeline.runs.settings import ExportSettings
 from pipeline.runs.sides import labels_of
 
 Crops = list[NDArray[np.uint8]]
+
+_LEAST_ROOM = 1 << 20
 
 _COPIES: tuple[tuple[Target, str], ...] = (("onnx", "onnxruntime"), ("openvino", "openvino"))
 
@@ -79,6 +84,19 @@ def write_copy(
     out = _checked(flags)
     sample = _sample(flags)
     sides = _labeled(flags)
+    with _full_disk_told(out):
+        return _write_copy(file, recipe, flags, run, out, sample, sides)
+
+
+def _write_copy(
+    file: NetworkFile,
+    recipe: Recipe,
+    flags: ExportFlags,
+    run: dict[str, Any],
+    out: Path,
+    sample: Crops,
+    sides: tuple[Listing, Listing] | None,
+) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         made = Path(folder, out.name)
         if flags.quantize:
@@ -116,6 +134,23 @@ def write_copy(
         "speeds": rate,
         "accuracy": accuracy,
     }
+
+
+@contextlib.contextmanager
+def _full_disk_told(out: Path) -> Iterator[None]:
+    """A file that the disk has no room for is a RunError by its name.
+
+    The exporters tell it in words of their own, as they tell a network that they cannot write.
+    """
+    try:
+        with told_by_name(out):
+            yield
+    except InputError as error:
+        if shutil.disk_usage(out.absolute().parent).free > _LEAST_ROOM:
+            raise
+        raise RunError(
+            f"{error}; there is no room left for {out}: make some, and run the same command again"
+        ) from error
 
 
 def copy_files(out: Path) -> list[Path]:

@@ -15,6 +15,7 @@ from pipeline.archive.drawn.crops import begin_walk, draw_crop
 from pipeline.archive.drawn.palette import stream
 from pipeline.archive.drawn.people import dress
 from pipeline.errors import InputError
+from pipeline.output_files import told_by_name
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ def draw_archive(
     for shot in shots:
         file, crop = root / shot.name, _draw_shot(seed, shot, setups[shot.camera])
         if not file.exists() or file.read_bytes() != crop:
-            file.write_bytes(crop)
+            with told_by_name(file):
+                file.write_bytes(crop)
     gallery = len(shots) - queries
     return ArchiveCounts(identities, cameras, queries, gallery, distractors, junk)
 

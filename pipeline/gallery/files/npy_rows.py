@@ -66,13 +66,14 @@ def create(path: Path, rows: int, dimension: int) -> Iterator[NDArray[np.float32
     memory.
     """
     shape = (rows, dimension)
-    mapped = np.lib.format.open_memmap(path, "w+", dtype=np.float32, shape=shape)
-    size = path.stat().st_size
+    size = 4 * rows * dimension
     try:
+        mapped = np.lib.format.open_memmap(path, "w+", dtype=np.float32, shape=shape)
+        size = path.stat().st_size
         with path.open("rb+") as file:
             os.posix_fallocate(file.fileno(), 0, size)
     except OSError as error:
-        path.unlink()
+        path.unlink(missing_ok=True)
         raise RunError(
             f"{path}: {size:,} bytes cannot be written ({error.strerror}); make room or choose"
             " another folder with --scratch, and run the same command again"

@@ -14,10 +14,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 
+from pipeline.errors import RunError
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.storage import GalleryDamagedError
-from pipeline.input_files import parse_json
+from pipeline.input_files import parse_json, why
 
 _CHECKSUM = "regallery.sha256"
 _PARQUET_END = b"PAR1"
@@ -83,11 +85,18 @@ def oldest_version(root: Path) -> int:
 
 def write_checkpoint(root: Path, version: int) -> None:
     """A summary of the log up to a version, so that opening a gallery does not read every entry."""
-    DeltaTable(str(root), version=version).create_checkpoint()
     folder = root / storage.LOG_FOLDER
-    for path in (*folder.glob(f"{version:020d}.checkpoint*.parquet"), folder / "_last_checkpoint"):
-        storage.sync_file(path)
-    storage.sync_folder(folder)
+    try:
+        DeltaTable(str(root), version=version).create_checkpoint()
+        parts = folder.glob(f"{version:020d}.checkpoint*.parquet")
+        for path in (*parts, folder / "_last_checkpoint"):
+            storage.sync_file(path)
+        storage.sync_folder(folder)
+    except (DeltaError, OSError) as error:
+        raise RunError(
+            f"{folder}: the checkpoint of version {version} cannot be written ({why(error)}): make"
+            " room, and run the same command again"
+        ) from error
 
 
 def forget_before(root: Path, version: int) -> None:

@@ -106,17 +106,23 @@ def create(root: Path, properties: Mapping[str, str]) -> None:
     configuration = {f"{PREFIX}{name}": value for name, value in properties.items()}
     configuration[f"{PREFIX}format"] = str(FORMAT)
     configuration["delta.dataSkippingStatsColumns"] = ",".join(STATISTICS_COLUMNS)
-    DeltaTable.create(
-        str(root),
-        _delta_schema(),
-        mode="error",
-        configuration=configuration,
-        raise_if_key_not_exists=False,
-        commit_properties=CommitProperties(
-            app_transactions=[Transaction(_NEXT_ROW_ID, 0), Transaction(_REJECTS, 0)]
-        ),
-        post_commithook_properties=_BY_HAND,
-    )
+    try:
+        DeltaTable.create(
+            str(root),
+            _delta_schema(),
+            mode="error",
+            configuration=configuration,
+            raise_if_key_not_exists=False,
+            commit_properties=CommitProperties(
+                app_transactions=[Transaction(_NEXT_ROW_ID, 0), Transaction(_REJECTS, 0)]
+            ),
+            post_commithook_properties=_BY_HAND,
+        )
+    except (DeltaError, OSError) as error:
+        raise RunError(
+            f"{root / storage.LOG_FOLDER}: the log cannot be written ({_first_line(error)});"
+            " run the command again"
+        ) from error
     _sync_log(root, 0)
 
 
@@ -168,13 +174,13 @@ def append(root: Path, version: int, change: Change) -> int:
             ),
             post_commithook_properties=_BY_HAND,
         )
-    except DeltaError as error:
+    except (DeltaError, OSError) as error:
         raise RunError(f"{root}: {_why_not(root, version, error)}") from error
     _sync_log(root, version + 1)
     if (version + 1) % CHECKPOINT_INTERVAL == 0:
         try:
             write_checkpoint(root, version + 1)
-        except (DeltaError, OSError) as error:  # the version itself is committed
+        except RunError as error:  # the version itself is committed
             _log.warning("%s: the log has no new checkpoint (%s)", root, _first_line(error))
     return version + 1
 
@@ -236,7 +242,7 @@ def _open(root: Path, version: int | None) -> DeltaTable:
         raise GalleryDamagedError(f"{root / storage.LOG_FOLDER}: {_first_line(error)}") from error
 
 
-def _why_not(root: Path, version: int, error: DeltaError) -> str:
+def _why_not(root: Path, version: int, error: DeltaError | OSError) -> str:
     """Why a commit on top of `version` failed, and how to go on."""
     if isinstance(error, CommitFailedError) and DeltaTable(str(root)).version() > version:
         reason = f"another commit came after version {version}"

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.unit_files import UnitTarget
+from pipeline.output_files import told_by_name
 
 
 def begin(target: UnitTarget, unit_id: str) -> int:
     """Note one more attempt at a unit; returns how many there have been, this one included."""
     path = _path(target, unit_id)
     storage.make_folder(path.parent)
-    with path.open("ab") as file:
+    with told_by_name(path), path.open("ab") as file:
         file.write(b".")
         return file.tell()
 

@@ -8,6 +8,7 @@ from pipeline.errors import InputError
 from pipeline.gallery.files import storage
 from pipeline.gallery.log.entries import LoggedFile, logged_files
 from pipeline.gallery.log.lock import Lock
+from pipeline.gallery.log.removed import removal_told
 from pipeline.gallery.log.transactions import Change, RowFile
 from pipeline.gallery.table import Gallery, lock_gallery
 
@@ -32,7 +33,9 @@ def restore(gallery: Gallery, version: int, lock: Lock | None = None) -> Gallery
     removed = [file for file in gallery.snapshot.files if file.path not in wanted]
     if not back and not removed and old.snapshot.rejects == gallery.snapshot.rejects:
         return gallery
-    added = _logged(storage.local_root(gallery.location), back)
+    root = storage.local_root(gallery.location)
+    with removal_told(root, version):
+        added = _logged(root, back)
     before, after = gallery.row_ids(), old.row_ids()
     change = Change(
         run_id=f"restore-{version}-after-{gallery.version}",
