@@ -91,7 +91,7 @@ def write_copy(
 def _write_copy(
     file: NetworkFile,
     recipe: Recipe,
-    flags: ExportFlags,
+    flags: ExportSettings,
     run: dict[str, Any],
     out: Path,
     sample: Crops,

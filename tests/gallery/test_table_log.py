@@ -149,8 +149,8 @@ def test_a_checkpoint_that_fails_is_told_and_the_version_stays(empty, monkeypatc
     def fail(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(log, "write_checkpoint", fail)
+    monkeypatch.setattr(log_files.DeltaTable, "create_checkpoint", fail)
     with caplog.at_level(logging.WARNING):
         gallery = empty.commit([unit(empty.target, range(3))], run_id="x")
-    assert "no new checkpoint (no space left on device)" in caplog.text
+    assert "the checkpoint of version 1 cannot be written (no space left on device)" in caplog.text
     assert contents(gallery) == expected(range(3))
