@@ -79,7 +79,8 @@ def write_copy(
     """Write the copy, hold it against its source, and return the fields of `Exported`.
 
     Nothing is left behind where the copy is refused. Raises InputError for flags that do not go
-    together, a sample that is evaluated too, and a copy that deviates beyond DEVIATION.
+    together, a sample that is evaluated too, and a copy that deviates beyond DEVIATION, or beyond
+    int8.DEVIATION where it is quantized.
     """
     out = _checked(flags)
     sample = _sample(flags)
@@ -108,11 +109,7 @@ def _write_copy(
         copied = default_recipe(copy, fields)
         both = {"source": Extractor(file, recipe, **run), "copy": Extractor(copy, copied, **run)}
         distance = deviation(both["copy"](sample), both["source"](sample))
-        if not flags.quantize and not distance <= DEVIATION:
-            raise InputError(
-                f"{file.path}: as {flags.to} its features are {distance:.1e} off in cosine, and "
-                f"{DEVIATION:.0e} is allowed; nothing was written"
-            )
+        _check_deviation(file, flags, distance)
         accuracy = {name: _accuracy(made, *sides) for name, made in both.items()} if sides else None
         size = recipe.height, recipe.width
         rate = {name: _speed(each, size, run) for name, each in (("source", file), ("copy", copy))}
@@ -151,6 +148,20 @@ def _full_disk_told(out: Path) -> Iterator[None]:
         raise RunError(
             f"{error}; there is no room left for {out}: make some, and run the same command again"
         ) from error
+
+
+def _check_deviation(file: NetworkFile, flags: ExportSettings, distance: float) -> None:
+    """Refuse a copy whose features are too far from the source's on this machine."""
+    allowed = int8.DEVIATION if flags.quantize else DEVIATION
+    if distance <= allowed:
+        return
+    kind, hint = flags.to, ""
+    if flags.quantize:
+        kind, hint = f"{flags.to} in int8", " (a larger --sample of typical crops may help)"
+    raise InputError(
+        f"{file.path}: as {kind} its features are {distance:.1e} off in cosine, and "
+        f"{allowed:.0e} is allowed{hint}; nothing was written"
+    )
 
 
 def copy_files(out: Path) -> list[Path]:

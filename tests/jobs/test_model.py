@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from pipeline.model.copies.export import export
+from pipeline.model.copies.int8 import quantize
 from pipeline.model.networks import NetworkFile, default_recipe
 from pipeline.model.recipe import load_recipe_fields
 from tests.jobs.running import refused, result, run
@@ -117,6 +118,23 @@ def test_int8_tells_what_it_costs(capsys, script, tmp_path, crops):
     assert abs(told["accuracy"]["copy"]["mAP"] - told["accuracy"]["source"]["mAP"]) < 0.2
     assert told["speeds"].keys() == {"source", "copy"}
     assert {each.name for each in tmp_path.iterdir()} == {"n8.xml", "n8.bin", "n8.toml"}
+
+
+def test_an_int8_copy_that_is_too_far_off_is_refused(capsys, monkeypatch, script, tmp_path, crops):
+    def of_another(path, out, batches):
+        export(NetworkFile(str(save_script(tmp_path / "o.pt", Pooled(seed=1).eval()))), (32, 16),
+               "onnx", tmp_path / "o.onnx")  # fmt: skip
+        quantize(tmp_path / "o.onnx", out, batches)
+
+    monkeypatch.setattr("pipeline.runs.model_copy.int8.quantize", of_another)
+    (tmp_path / "out").mkdir()
+    message = refused(
+        capsys, "model", "export", script, *SMALL, "--to", "onnx", "--out",
+        tmp_path / "out" / "n8.onnx", "--quantize", "int8", "--sample", crops / "sample",
+    )  # fmt: skip
+    assert "as onnx in int8 its features are" in message
+    assert "off in cosine, and 1e-01 is allowed (a larger --sample of typical crops" in message
+    assert not [*(tmp_path / "out").iterdir()]
 
 
 def test_a_sample_that_is_evaluated_too_is_refused(capsys, script, tmp_path, crops):

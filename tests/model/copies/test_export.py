@@ -1,11 +1,9 @@
 """Networks written as another kind of file: the same features, or an error."""
 
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from hypothesis import given
@@ -14,7 +12,6 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.model.copies.export import SUFFIXES, Target, deviation, export
-from pipeline.model.copies.int8 import quantize
 from pipeline.model.copies.probe import crops_per_second, parameters
 from pipeline.model.kinds import network_kind
 from pipeline.model.networks import NetworkFile, open_network
@@ -89,30 +86,6 @@ def test_deviation_is_the_largest_cosine_distance(seed: int, scale: float) -> No
         a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in zip(one, other, strict=True)
     ]
     assert deviation(scale * one, other) == pytest.approx(max(0, 1 - min(cosines)), abs=1e-6)
-
-
-@pytest.mark.parametrize("opset", [17, 11])
-def test_int8_is_near_and_another_network(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opset: int
-) -> None:
-    # Scales by channel came with opset 13.
-    monkeypatch.setattr("pipeline.model.copies.export.OPSET", opset)
-    script = save_script(tmp_path / "n.pt", Pooled().eval())
-    whole, eighth = tmp_path / "n.onnx", tmp_path / "n8.onnx"
-    export(NetworkFile(str(script)), SIZE, "onnx", whole)
-    quantize(whole, eighth, [IMAGES[i : i + 1].numpy() for i in range(5)])
-    distance = deviation(features(str(eighth)), features(str(whole)))
-    assert 1e-7 < distance < 1e-2
-    stored = {each.data_type for each in onnx.load(eighth).graph.initializer}
-    assert onnx.TensorProto.INT8 in stored
-    hashes = {NetworkFile(str(path)).weights_hash() for path in (whole, eighth)}
-    assert len(hashes) == 2
-
-
-def test_int8_without_the_package_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(InputError, match="int8 needs the package onnx: pip install onnx"):
-        quantize(tmp_path / "n.onnx", tmp_path / "o.onnx", [])
 
 
 def test_parameters_are_counted_in_every_kind(tmp_path: Path, osnet_checkpoint: str) -> None:
