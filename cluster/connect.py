@@ -4,7 +4,9 @@ import contextlib
 import json
 import logging
 import os
+import re
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +35,10 @@ WORKER_ENVIRONMENT = {
 }
 
 _REACH_SECONDS = 5.0
+# How long a head that listens, and does not answer yet, is asked again.
+_PATIENCE_SECONDS = 60.0
+# What another attempt cannot mend.
+_FINAL = re.compile("version mismatch|token|could not find any running", re.IGNORECASE)
 _JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
@@ -118,14 +124,23 @@ def _start(num_cpus: int | None, num_gpus: int | None, object_store_bytes: int) 
 
 
 def _join(address: str) -> None:
-    """Join a running cluster, or say in one line why that cannot be."""
-    if address != "auto":
-        _reach(address)
-    with _no_long_wait():
-        try:
-            ray.init(address=address, runtime_env=_runtime_env(), **_logging())
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise InputError(_reason(address, error)) from error
+    """Join a running cluster, or say in one line why that cannot be.
+
+    A head under load may take long to answer: as long as its port is open it is asked again.
+    """
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    with _single_attempts():
+        while True:
+            if address != "auto":
+                _reach(address)
+            try:
+                ray.init(address=address, runtime_env=_runtime_env(), **_logging())
+                return
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                told = _whole_text(error)
+                again = isinstance(error, ConnectionError) and not _FINAL.search(told)
+                if not again or time.monotonic() > deadline:
+                    raise InputError(_reason(address, told)) from error
 
 
 def _logging() -> dict[str, Any]:
@@ -171,8 +186,8 @@ def _reach(address: str) -> None:
 
 
 @contextlib.contextmanager
-def _no_long_wait() -> Iterator[None]:
-    """Let Ray try once where something listens: by default it tries for minutes."""
+def _single_attempts() -> Iterator[None]:
+    """Let Ray try once at a time: by itself it goes on for minutes, even where the port closes."""
     name = "RAY_gcs_server_port_wait_time_s"
     if name in os.environ:
         yield
@@ -184,8 +199,17 @@ def _no_long_wait() -> Iterator[None]:
         del os.environ[name]
 
 
-def _reason(address: str, error: Exception) -> str:
-    text = " ".join(str(error).split())
+def _whole_text(error: BaseException) -> str:
+    """An error's text and those of its causes: Ray tells the reason in an inner one."""
+    texts = []
+    inner: BaseException | None = error
+    while inner is not None:
+        texts.append(" ".join(str(inner).split()))
+        inner = inner.__cause__ or inner.__context__
+    return "; ".join(texts)
+
+
+def _reason(address: str, text: str) -> str:
     if "ersion mismatch" in text:
         return f"the Ray cluster at {address} runs other versions than this machine: {text}"
     if "token" in text.lower():
@@ -199,8 +223,8 @@ def _reason(address: str, error: Exception) -> str:
             "`ray start --head`, or leave --address out to run without"
         )
     return (
-        f"cannot join a Ray cluster at {address} ({text[:300]}): is it Ray's own port? "
-        "Does it ask for a token (RAY_AUTH_MODE=token)?"
+        f"cannot join a Ray cluster at {address} within {_PATIENCE_SECONDS:.0f} s ({text[:300]}): "
+        "is it Ray's own port? Does it ask for a token (RAY_AUTH_MODE=token)?"
     )
 
 

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from jobs.command.console import progress_lines
 from jobs.command.times import moment
+from pipeline.archive.limits import MAX_BYTES, check_max_bytes
 from pipeline.errors import InputError
 from pipeline.runs.locations import LOCATION, Location
 
@@ -87,6 +88,7 @@ def search(
     camera: str | None = None,
     html: Annotated[Path, LOCATION] | None = None,
     batch_size: int = 32,
+    max_bytes: int = MAX_BYTES,
     workers: int = 0,
     address: str | None = None,
 ) -> Found:
@@ -115,10 +117,12 @@ def search(
             where the calibration has it (calibrate --by-camera).
         html: File for a self-contained page of the lists, with thumbnails.
         batch_size: Crops that the network takes at once; 1 answers a single image soonest.
+        max_bytes: Image files of more bytes are not read, and told as images without an answer.
         workers: Ray tasks at once; 0 searches in this process, on all its CPUs.
         address: Ray cluster to join (auto, host:port); without it, this machine alone.
     """
     _check(k, batch_size, workers, threshold, html)
+    check_max_bytes(max_bytes)
     if camera is not None and threshold is not None:
         raise InputError("--camera takes thresholds from the calibration: leave --threshold out")
     from pipeline.gallery.table import Gallery
@@ -147,7 +151,7 @@ def search(
             "nothing is called a match" if thresholds.general is None else "one serves all rows",
         )
     extractor = open_extractor(table, NetworkFile(model, checkpoint), batch_size)
-    queries = read_queries(images, extractor)
+    queries = read_queries(images, extractor, max_bytes)
     if not queries.images:
         raise InputError(f"none of the images can be searched for: {_told(queries.not_searched)}")
     best = _search(table, queries, k, workers, address)

@@ -20,7 +20,7 @@ class Rejected(Exception):  # noqa: N818 (no fault of the program: it becomes a 
 
 
 class ReadError(Rejected):
-    """A file that cannot be read; `reason` is missing or unreadable."""
+    """A file that cannot be read; `reason` is missing, unreadable, truncated or too-large."""
 
 
 class DecodeError(Rejected):
@@ -28,6 +28,14 @@ class DecodeError(Rejected):
 
     `reason` is empty, not-an-image, truncated, corrupt, too-large or unsupported.
     """
+
+
+def check_bytes(size: int, most: int) -> None:
+    """Raise ReadError for a file of more than `most` bytes."""
+    if size > most:
+        raise ReadError(
+            "too-large", f"{size:,} bytes are more than the {most:,} allowed (--max-bytes)"
+        )
 
 
 def check_pixels(height: int, width: int, largest: int) -> None:

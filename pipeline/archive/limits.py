@@ -5,11 +5,20 @@ from pipeline.errors import InputError
 MAX_PIXELS = 50_000_000
 """Pictures of more pixels are rejects."""
 
+MAX_BYTES = 256 * 2**20
+"""Image files of more bytes are rejects, and are not read."""
+
 UNIT_SIZE = 1024
 """Images in a work unit."""
 
 UNIT_SIZES = (1, 2048)
 """The smallest and the largest work unit."""
+
+
+def check_max_bytes(max_bytes: int) -> None:
+    """Raise InputError where no image file could be small enough."""
+    if max_bytes < 1:
+        raise InputError(f"`max_bytes` must be at least 1, not {max_bytes}")
 
 
 def check_unit_size(unit_size: int) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.archive.limits import MAX_BYTES
 from pipeline.archive.listing.source import Listing
 from pipeline.archive.planning.changes import ROW_COLUMNS, Changes, compare, settle
 from pipeline.archive.planning.units import Unit
@@ -71,6 +72,7 @@ class UpdatePlan:
             precision=self.actors.precision,
             threads=self.actors.num_cpus or 1,
             max_pixels=self.work.max_pixels,
+            max_bytes=self.work.max_bytes,
             on_gpu=bool(self.actors.num_gpus),
             least_quality=self.work.least_quality,
         )
@@ -99,7 +101,7 @@ def update_gallery(plan: UpdatePlan, progress: StartProgress = silent) -> Extrac
         # Again: another run may have created or changed it until the lock was ours.
         spec.check(present)
         spec.check_source(present, listing)
-        changes = find_changes(present, listing, plan.update)
+        changes = find_changes(present, listing, plan.update, plan.work.max_bytes)
         cut = plan.cut(present, changes)
         keep_plan(present, cut, lock)
         done = extract_units(
@@ -142,7 +144,7 @@ def preview_update(plan: UpdatePlan) -> Planned:
         changes = compare(listing, _no_rows(listing), REJECT_SCHEMA.empty_table())
     else:
         spec.check_source(present, listing)
-        changes = find_changes(present, listing, plan.update)
+        changes = find_changes(present, listing, plan.update, plan.work.max_bytes)
     cut = plan.cut(present, changes)
     todo = sum(len(unit.members) for unit in cut.todo)
     sampled, seconds, row_bytes = 0, 0.0, 0.0
@@ -167,7 +169,9 @@ def preview_update(plan: UpdatePlan) -> Planned:
     )
 
 
-def find_changes(present: Gallery, listing: Listing, update: UpdateSettings) -> Changes:
+def find_changes(
+    present: Gallery, listing: Listing, update: UpdateSettings, max_bytes: int = MAX_BYTES
+) -> Changes:
     """How the listing differs from the gallery; reads the images that may have changed."""
     changes = compare(
         listing,
@@ -178,7 +182,7 @@ def find_changes(present: Gallery, listing: Listing, update: UpdateSettings) -> 
     )
     if len(changes.doubtful):
         _log.info("comparing the bytes of %d images", len(changes.doubtful))
-        changes = settle(changes, listing.root, content_hash)
+        changes = settle(changes, listing.root, content_hash, max_bytes=max_bytes)
     missing = len(changes.missing)
     if update.delete_missing and missing > update.max_missing * present.count:
         raise InputError(

@@ -155,7 +155,7 @@ def _check_deviation(file: NetworkFile, flags: ExportSettings, distance: float) 
     allowed = int8.DEVIATION if flags.quantize else DEVIATION
     if distance <= allowed:
         return
-    kind, hint = flags.to, ""
+    kind, hint = f"{flags.to}", ""
     if flags.quantize:
         kind, hint = f"{flags.to} in int8", " (a larger --sample of typical crops may help)"
     raise InputError(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.archive.decoding.images import decode
 from pipeline.archive.faults import Rejected
+from pipeline.archive.limits import MAX_BYTES
 from pipeline.archive.listing.reading import read_image
 from pipeline.archive.listing.source import list_source
 from pipeline.archive.locations import join, local_path, locate
@@ -79,12 +80,12 @@ def find_images(given: Sequence[str]) -> tuple[list[str], list[NotSearched]]:
     return list(dict.fromkeys(images)), faults
 
 
-def read_queries(given: Sequence[str], extractor: Extractor) -> Queries:
+def read_queries(given: Sequence[str], extractor: Extractor, max_bytes: int = MAX_BYTES) -> Queries:
     """Features of the images, a batch in memory at a time."""
     images, faults = find_images(given)
     good: list[str] = []
     parts = [np.empty((0, extractor.dimension), np.float32)]
-    waiting = _decoded(images, faults)
+    waiting = _decoded(images, faults, max_bytes)
     while batch := list(islice(waiting, extractor.batch_size)):
         raw = extractor([pixels for _, pixels in batch])
         wrong = features.faults(raw)
@@ -95,10 +96,11 @@ def read_queries(given: Sequence[str], extractor: Extractor) -> Queries:
     return Queries(tuple(good), np.concatenate(parts), tuple(faults))
 
 
-def read_picture(location: str) -> NDArray[np.uint8]:
+def read_picture(location: str, max_bytes: int = MAX_BYTES) -> NDArray[np.uint8]:
     """The picture at a location (path or URL), uint8 `[H, W, 3]`; Rejected where there is none."""
     local = local_path(location)
-    return decode(read_image("", location if local is None else str(local)))
+    path = location if local is None else str(local)
+    return decode(read_image("", path, max_bytes=max_bytes))
 
 
 def thumbnails(locations: Mapping[str, str]) -> tuple[dict[str, str], tuple[NotSearched, ...]]:
@@ -114,11 +116,11 @@ def thumbnails(locations: Mapping[str, str]) -> tuple[dict[str, str], tuple[NotS
 
 
 def _decoded(
-    images: Sequence[str], faults: list[NotSearched]
+    images: Sequence[str], faults: list[NotSearched], max_bytes: int
 ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     """The images that decode; the others go to `faults`."""
     for image in images:
         try:
-            yield image, read_picture(image)
+            yield image, read_picture(image, max_bytes)
         except Rejected as error:
             faults.append(NotSearched(image, error.reason, error.detail))

@@ -8,7 +8,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pipeline.archive.limits import MAX_PIXELS, UNIT_SIZE, check_unit_size
+from pipeline.archive.limits import (
+    MAX_BYTES,
+    MAX_PIXELS,
+    UNIT_SIZE,
+    check_max_bytes,
+    check_unit_size,
+)
 from pipeline.errors import InputError
 from pipeline.model.defaults import BATCH_SIZE
 from pipeline.runs.locations import LOCATION, Location
@@ -83,6 +89,8 @@ class WorkSettings:
     """Share of the inputs that may be rejects before the run stops; ten always may."""
     max_pixels: int = MAX_PIXELS
     """Pictures of more pixels are rejects."""
+    max_bytes: int = MAX_BYTES
+    """Image files of more bytes are rejects, and are not read."""
     quality: bool = False
     """Measure each crop's sharpness and exposure, and keep them as the column quality."""
     min_quality: float | None = None
@@ -90,6 +98,7 @@ class WorkSettings:
 
     def __post_init__(self) -> None:
         check_unit_size(self.unit_size)
+        check_max_bytes(self.max_bytes)
         if self.max_pixels < 1:
             raise InputError(f"`max_pixels` must be at least 1, not {self.max_pixels}")
         if self.min_quality is not None and not self.min_quality >= 0:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pipeline.archive.decoding.images import decode
 from pipeline.archive.faults import Rejected
-from pipeline.archive.limits import MAX_PIXELS
+from pipeline.archive.limits import MAX_BYTES, MAX_PIXELS
 from pipeline.archive.listing.reading import read_image
 from pipeline.archive.planning.units import Unit
 from pipeline.core import vectors as features
@@ -60,12 +60,13 @@ class Work:
     threads: int = 1
     decode_threads: int = 2
     max_pixels: int = MAX_PIXELS
+    max_bytes: int = MAX_BYTES
     on_gpu: bool = False
     least_quality: float | None = None
     """Crops of lower quality are rejects; None where quality is not measured."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "threads", "decode_threads", "max_pixels"):
+        for name in ("batch_size", "threads", "decode_threads", "max_pixels", "max_bytes"):
             if getattr(self, name) < 1:
                 flag = name.replace("_", "-")
                 raise InputError(f"--{flag} must be at least 1, not {getattr(self, name)}")
@@ -166,7 +167,8 @@ class UnitExtractor:
     def _decode(self, place: int, path: str, offset: int | None, size: int | None) -> _Crop | _Bad:
         in_tar = None if offset is None or size is None else (offset, size)
         try:
-            data = read_image(self._work.root, path, in_tar)
+            most = self._work.max_bytes
+            data = read_image(self._work.root, path, in_tar, size=size, max_bytes=most)
             pixels = decode(data, max_pixels=self._work.max_pixels)
         except Rejected as error:
             return _Bad(place, error.reason, error.detail)

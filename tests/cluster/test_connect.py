@@ -4,6 +4,9 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +92,50 @@ def test_ray_address_is_followed(cluster_head: HeadNode) -> None:
 def test_missing_token_is_told(cluster_head: HeadNode) -> None:
     (line,) = look(cluster_head.address, environment=without_cluster(RAY_AUTH_MODE="disabled"))
     assert line.startswith("refused:")
-    assert "token (RAY_AUTH_MODE=token)" in line
+    assert "asks for a token: set RAY_AUTH_MODE=token" in line
+
+
+@contextlib.contextmanager
+def busy(address: str, seconds: float) -> Iterator[str]:
+    """Another address of a cluster, whose port is open at once and which answers later."""
+    begin = time.monotonic()
+    host, port = address.split(":")
+
+    def pass_on(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(2**16):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    def serve(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                if time.monotonic() < begin + seconds:
+                    client.close()
+                    continue
+                server = socket.create_connection((host, int(port)))
+                for ends in ((client, server), (server, client)):
+                    threading.Thread(target=pass_on, args=ends, daemon=True).start()
+
+    with socket.socket() as listener:
+        listener.bind(("", 0))  # Ray asks for the machine's own address
+        listener.listen(64)
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        yield f"{host}:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.ray
+def test_a_head_that_answers_late_is_waited_for(cluster_head: HeadNode) -> None:
+    # Ray's own patience in one attempt, which is some 40 seconds, becomes 3.
+    short = {
+        "RAY_gcs_rpc_server_connect_timeout_s": "1",
+        "RAY_gcs_server_request_timeout_seconds": "1",
+    }
+    with busy(cluster_head.address, seconds=8) as address:
+        size, *_ = look(address, environment=cluster_head.environment | short)
+    assert size == "2.0 0.0 1 False"
 
 
 @pytest.mark.ray

@@ -117,6 +117,17 @@ def test_large_pictures_are_refused_by_the_limit_that_was_set(tmp_path):
     assert (record.rows, record.rejects) == (2, 1)
 
 
+def test_large_files_are_rejects_by_the_limit_that_was_set(tmp_path):
+    source = save_source(tmp_path / "source", 2)
+    with (source / "0001_c1s1_000010_00.jpg").open("wb") as file:
+        file.truncate(2**20)
+    gallery, units, work = prepared(tmp_path, source, max_bytes=2**20 - 1)
+    after = gallery.commit(list(extract_here(units, work)), run_id="run")
+    (reject,) = after.rejects().to_pylist()
+    assert (after.count, reject["reason"]) == (2, "too-large")
+    assert reject["detail"] == "1,048,576 bytes are more than the 1,048,575 allowed (--max-bytes)"
+
+
 def test_a_full_disk_in_the_middle_keeps_what_is_done(tmp_path, monkeypatch):
     gallery, units, work = prepared(tmp_path, save_source(tmp_path / "source", 8), unit_size=4)
     write = stage.write_unit
@@ -140,7 +151,9 @@ def test_an_error_in_a_worker_is_told_in_a_line(tmp_path, cluster):
         list(extract_on_ray(units, wrong, actors=1))
 
 
-@pytest.mark.parametrize("name", ["batch_size", "threads", "decode_threads", "max_pixels"])
+@pytest.mark.parametrize(
+    "name", ["batch_size", "threads", "decode_threads", "max_pixels", "max_bytes"]
+)
 def test_wrong_settings_are_told_by_flag(tmp_path, name):
     _, _, work = prepared(tmp_path, save_source(tmp_path / "source", 1))
     with pytest.raises(InputError, match=f"--{name.replace('_', '-')} must be at least 1"):

@@ -3,30 +3,44 @@
 import os
 import stat
 
-from pipeline.archive.faults import ReadError
+from pipeline.archive.faults import ReadError, check_bytes
+from pipeline.archive.limits import MAX_BYTES
 from pipeline.archive.listing import tars
 from pipeline.archive.locations import join, reach
 
 
-def read_image(root: str, path: str, place: tuple[int, int] | None = None) -> bytes:
+def read_image(
+    root: str,
+    path: str,
+    place: tuple[int, int] | None = None,
+    *,
+    size: int | None = None,
+    max_bytes: int = MAX_BYTES,
+) -> bytes:
     """The bytes of the file at `path` of a listing with that `root`.
 
-    `place` is the offset and size of a tar's member, which save reading the tar's headers. Raises
-    ReadError where the file is missing or cannot be read; failures of a network pass.
+    `place` is the offset and size of a tar's member, which save reading the tar's headers; `size`
+    is that of a file as it was listed, which saves asking a remote file system. Raises ReadError
+    where the file is missing or cannot be read, and, before it is read, where it has more than
+    `max_bytes`; failures of a network pass.
     """
     try:
         in_tar = tars.split(path)
         if in_tar is not None:
             tar, name = in_tar
-            return tars.read_member(*reach(root, tar), name, place)
+            return tars.read_member(*reach(root, tar), name, place, max_bytes)
         location = join(root, path)
         if "://" not in location:
             mode = os.stat(location).st_mode  # noqa: PTH116 (as below)
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a pipe might never end
                 raise ReadError("unreadable", "it is a special file")
             with open(location, "rb") as file:  # noqa: PTH123 (a Path costs as much as the read)
+                check_bytes(os.fstat(file.fileno()).st_size, max_bytes)
                 return file.read()
         filesystem, there = reach(root, path)
+        if size is None:
+            size = filesystem.size(there)  # some servers do not tell
+        check_bytes(size or 0, max_bytes)
         data: bytes = filesystem.cat_file(there)
         return data
     except FileNotFoundError as error:

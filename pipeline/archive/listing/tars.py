@@ -8,13 +8,14 @@ import posixpath
 import re
 import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import IO
+from typing import IO, cast
 
 from fsspec import AbstractFileSystem
 
-from pipeline.archive.faults import ReadError
+from pipeline.archive.faults import ReadError, check_bytes
 from pipeline.archive.listing.files import (
     HIDDEN,
     OUTDATED,
@@ -39,6 +40,8 @@ _MEMBER = re.compile(r"(.*?\.tar)#(.+)", re.IGNORECASE | re.DOTALL)
 _BLOCK = tarfile.BLOCKSIZE
 _TOO_LARGE = 2**63
 _TAIL = 1 << 16
+_MOST_HEADERS = 1 << 20
+"""Bytes of all the headers of one member: a path, and attributes of the file, take far fewer."""
 
 
 def split(path: str) -> tuple[str, str] | None:
@@ -96,14 +99,20 @@ def scan(filesystem: AbstractFileSystem, location: str, path: str) -> Folder:
 
 
 def read_member(
-    filesystem: AbstractFileSystem, location: str, name: str, place: tuple[int, int] | None
+    filesystem: AbstractFileSystem,
+    location: str,
+    name: str,
+    place: tuple[int, int] | None,
+    max_bytes: int,
 ) -> bytes:
     """The bytes of a member of the tar at `location`.
 
     `place` is its offset and size, as the listing told; without it the tar's headers are read once
-    and kept. Raises ReadError where there is no such member, or not there any more.
+    and kept. Raises ReadError where there is no such member, or not there any more, and where it
+    has more than `max_bytes`.
     """
     offset, size = place or _find(filesystem, location, name)
+    check_bytes(size, max_bytes)
     if is_local(filesystem):
         with open(location, "rb") as file:  # noqa: PTH123 (a Path costs as much as the read)
             file.seek(offset - _BLOCK)
@@ -136,6 +145,44 @@ def _check_header(block: bytes, size: int) -> None:
         raise ReadError("missing", "the tar has changed since it was listed")
 
 
+class _Headers:
+    """A tar's file for `tarfile`, which reads headers alone, of any size that they claim.
+
+    Raises ReadError instead of reading more than `_MOST_HEADERS` since the last `begin`.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell
+        self.begin(0)
+
+    def begin(self, start: int) -> None:
+        """Count anew: the headers of another member follow, from byte `start` on."""
+        self.start, self._read = start, 0
+
+    def read(self, size: int) -> bytes:
+        self._read += size
+        if self._read > _MOST_HEADERS:
+            raise tarfile.ReadError(
+                f"the headers of the member at byte {self.start:,} have more than"
+                f" {_MOST_HEADERS:,} bytes"
+            )
+        return self._file.read(size)
+
+
+@contextmanager
+def _damage_told(headers: _Headers) -> Iterator[None]:
+    """Turn what `tarfile` raises over headers that it does not expect into ReadError."""
+    try:
+        yield
+    except RecursionError as error:
+        detail = f"the member at byte {headers.start:,} has too many headers"
+        raise tarfile.ReadError(detail) from error
+    except ValueError as error:
+        detail = f"the headers of the member at byte {headers.start:,} make no sense: {error}"
+        raise tarfile.ReadError(detail) from error
+
+
 def _members(file: IO[bytes]) -> Iterator[tarfile.TarInfo]:
     """The members in order; raises TarError unless the tar ends as a tar must.
 
@@ -143,8 +190,18 @@ def _members(file: IO[bytes]) -> Iterator[tarfile.TarInfo]:
     a size is negative.
     """
     file.seek(0)
-    with tarfile.open(fileobj=file, mode="r:", errors="surrogateescape") as tar:
-        while (member := tar.next()) is not None:
+    headers = _Headers(file)
+    with _damage_told(headers):
+        tar = tarfile.open(  # noqa: SIM115 (closed below)
+            fileobj=cast(IO[bytes], headers), mode="r:", errors="surrogateescape"
+        )
+    with tar:
+        while True:
+            headers.begin(tar.offset)
+            with _damage_told(headers):
+                member = tar.next()
+            if member is None:
+                break
             # It keeps them all, for methods that are not used here.
             tar.members.clear()  # type: ignore[attr-defined]
             if not 0 <= member.size < _TOO_LARGE:

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.archive.faults import ReadError
+from pipeline.archive.limits import MAX_BYTES
 from pipeline.archive.listing.files import MISSING, PLACES, UNSEEN
 from pipeline.archive.listing.reading import read_image
 from pipeline.archive.listing.source import Listing
@@ -108,7 +109,13 @@ def compare(
     )
 
 
-def settle(changes: Changes, root: str, hash_of: Callable[[bytes], bytes]) -> Changes:
+def settle(
+    changes: Changes,
+    root: str,
+    hash_of: Callable[[bytes], bytes],
+    *,
+    max_bytes: int = MAX_BYTES,
+) -> Changes:
     """Read the doubtful images, on threads: by their bytes they have changed or not.
 
     `hash_of` gives what the gallery keeps as `content_hash`. One that cannot be read has changed:
@@ -119,7 +126,8 @@ def settle(changes: Changes, root: str, hash_of: Callable[[bytes], bytes]) -> Ch
     def is_same(path: str, offset: int | None, size: int | None, hashed: bytes | None) -> bool:
         place = None if offset is None or size is None else (offset, size)
         try:
-            return hash_of(read_image(root, path, place)) == hashed
+            data = read_image(root, path, place, size=size, max_bytes=max_bytes)
+            return hash_of(data) == hashed
         except ReadError:
             return False
 

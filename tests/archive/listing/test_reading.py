@@ -1,3 +1,5 @@
+import tracemalloc
+
 import fsspec
 import pytest
 
@@ -52,6 +54,30 @@ def test_a_folder_cannot_be_read(tmp_path):
     with pytest.raises(ReadError, match="it cannot be read: Is a directory") as caught:
         read_image(str(tmp_path), "a.jpg")
     assert caught.value.reason == "unreadable"
+
+
+def test_a_file_of_too_many_bytes_is_refused_before_it_is_read(tmp_path):
+    with (tmp_path / "a.jpg").open("wb") as file:
+        file.truncate(3 * 2**30)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ReadError, match="3,221,225,472 bytes are more than the 268,435,456"):
+            read_image(str(tmp_path), "a.jpg")
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_largest_file_that_is_allowed_is_read(tmp_path, memory):
+    (tmp_path / "a.jpg").write_bytes(b"12345")
+    memory.pipe("/crops/a.jpg", b"12345")
+    for root in (str(tmp_path), "memory://crops"):
+        assert read_image(root, "a.jpg", max_bytes=5) == b"12345"
+        with pytest.raises(ReadError, match=r"5 bytes are more than the 4 allowed") as caught:
+            read_image(root, "a.jpg", max_bytes=4)
+        assert caught.value.reason == "too-large"
+    with pytest.raises(ReadError, match="9 bytes are more than the 5"):  # as it was listed
+        read_image("memory://crops", "a.jpg", size=9, max_bytes=5)
 
 
 def test_a_path_through_a_file_cannot_be_read(tmp_path):

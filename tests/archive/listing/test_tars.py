@@ -2,6 +2,8 @@
 
 import io
 import tarfile
+import tracemalloc
+from contextlib import contextmanager
 from pathlib import Path
 
 import fsspec
@@ -14,6 +16,7 @@ from pipeline.archive.faults import ReadError
 from pipeline.archive.listing import tars
 from pipeline.archive.listing.reading import read_image
 from pipeline.archive.listing.source import list_source
+from pipeline.archive.locations import reach
 from pipeline.errors import InputError
 from tests.archive.sources import paths, rejects
 
@@ -45,6 +48,24 @@ def save_header(path: Path, **fields) -> Path:
     header = info.tobuf(tarfile.GNU_FORMAT)
     path.write_bytes(header + b"bytes".ljust(BLOCK, b"\0") + bytes(2 * BLOCK))
     return path
+
+
+@contextmanager
+def little_memory():
+    """A block in which Python's peak memory must stay small."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def save_sparse(path, header, size):
+    """Append a header and `size` bytes of zeros that take no room on the disk, nor in time."""
+    with path.open("ab") as file:
+        file.write(header)
+        file.truncate(file.tell() + size)
 
 
 def link(name, target, kind=tarfile.SYMTYPE):
@@ -335,3 +356,58 @@ def test_a_negative_size_is_damage(tmp_path, size):
     listing = list_source(str(tmp_path))
     assert paths(listing) == ["b.tar#2.jpg"]
     assert rejects(listing) == {"a.tar": "damaged-tar"}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK],
+)
+def test_headers_of_any_size_take_little_memory(tmp_path, kind):
+    path = save_tar(tmp_path / "a.tar", [("1.jpg", b"x")])
+    with path.open("rb+") as file:
+        file.truncate(2 * BLOCK)  # the first member without the end of the tar
+    header = tarfile.TarInfo("long")
+    header.type, header.size = kind, 3 * 2**30
+    save_sparse(path, header.tobuf(tarfile.GNU_FORMAT), header.size)
+    with little_memory():
+        listing = list_source(str(tmp_path))
+    assert paths(listing) == ["a.tar#1.jpg"]
+    (fault,) = listing.rejects.to_pylist()
+    assert (fault["path"], fault["reason"]) == ("a.tar", "damaged-tar")
+    assert "the headers of the member at byte 1,024 have more than 1,048,576" in fault["detail"]
+
+
+def test_a_map_of_pieces_without_an_end_is_a_damaged_tar(tmp_path):
+    info = tarfile.TarInfo("1.jpg")
+    info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
+    info.size = 3 * 2**30
+    path = tmp_path / "a.tar"
+    save_sparse(path, info.tobuf(tarfile.PAX_FORMAT) + b"9\n8", info.size)
+    with little_memory():
+        (fault,) = tars.scan(*reach("", str(path)), "a.tar").faults
+    assert fault.reason == "damaged-tar"
+    assert "the headers of the member at byte 0 make no sense" in fault.detail
+
+
+def test_headers_upon_headers_are_a_damaged_tar(tmp_path):
+    info = tarfile.TarInfo("pax")
+    info.type = tarfile.XHDTYPE
+    path = save_tar(tmp_path / "a.tar", [("1.jpg", b"x")])
+    with path.open("rb+") as file:
+        file.truncate(2 * BLOCK)
+    save_sparse(path, info.tobuf(tarfile.GNU_FORMAT) * 1500, 0)
+    listing = list_source(str(tmp_path))
+    (fault,) = listing.rejects.to_pylist()
+    assert "the member at byte 1,024 has too many headers" in fault["detail"]
+
+
+def test_a_member_of_too_many_bytes_is_refused_before_it_is_read(tmp_path):
+    info = tarfile.TarInfo("1.jpg")
+    info.size = 3 * 2**30
+    path = tmp_path / "a.tar"
+    save_sparse(path, info.tobuf(tarfile.GNU_FORMAT), info.size + 2 * BLOCK)
+    listing = list_source(str(tmp_path))
+    (row,) = listing.images.to_pylist()
+    for place in ((row["offset"], row["size"]), None):
+        with little_memory(), pytest.raises(ReadError, match="3,221,225,472 bytes are more"):
+            read_image(listing.root, row["path"], place)
