@@ -24,6 +24,7 @@ from typing import Annotated, Any, get_args
 from cyclopts import UNSET, App, ArgumentCollection, CoercionError, CycloptsError, Group, Parameter
 from cyclopts.config import Dict
 
+from jobs.command.address_space import check_address_space
 from jobs.command.console import (
     ReaderGone,
     logs_to_stderr,
@@ -146,6 +147,8 @@ def _run(arguments: Sequence[str], *, as_json: bool) -> int:
     if call.verb is None:
         call()
         return DONE
+    if call.verb != "submit":  # which loads none of the large libraries
+        check_address_space()
     with stdout_kept_clean() if as_json else contextlib.nullcontext():
         result = call()
     if as_json:
@@ -268,6 +271,8 @@ def _report(error: BaseException, *, as_json: bool, verbose: bool) -> int:
             status = FAILED
         case OSError():
             status, text = FAILED, _told_by_name(error)
+        case MemoryError():
+            status, text = FAILED, f"out of memory ({text or 'an allocation failed'})"
         case _:
             status, text = FAILED, f"{type(error).__name__}: {text}"
     if status == FAILED and not verbose:
