@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import ray
 
 import pipeline
+from cluster.guard import ended_with_driver
 from cluster.profiles import Node
 from pipeline.errors import InputError
 
@@ -103,7 +104,9 @@ def connect(
             if num_cpus is not None:
                 logger.warning("%s keeps its own CPUs, not %d", wanted, num_cpus)
             _join(wanted)
-        yield _joined(num_gpus, started_here=wanted == "local")
+        joined = _joined(num_gpus, started_here=wanted == "local")
+        with ended_with_driver() if joined.started_here else contextlib.nullcontext():
+            yield joined
     finally:
         # Leaves a cluster that was joined, stops one that was started, and does nothing else.
         ray.shutdown()
