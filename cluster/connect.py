@@ -140,10 +140,9 @@ def _join(address: str) -> None:
                 ray.init(address=address, runtime_env=_runtime_env(), **_logging())
                 return
             except (ConnectionError, RuntimeError, ValueError) as error:
-                told = _whole_text(error)
-                again = isinstance(error, ConnectionError) and not _FINAL.search(told)
-                if not again or time.monotonic() > deadline:
-                    raise InputError(_reason(address, told)) from error
+                final = not isinstance(error, ConnectionError) or _FINAL.search(_whole_text(error))
+                if final or time.monotonic() > deadline:
+                    raise InputError(_reason(address, error)) from error
 
 
 def _logging() -> dict[str, Any]:
@@ -212,7 +211,8 @@ def _whole_text(error: BaseException) -> str:
     return "; ".join(texts)
 
 
-def _reason(address: str, text: str) -> str:
+def _reason(address: str, error: Exception) -> str:
+    text = _whole_text(error)
     if "ersion mismatch" in text:
         return f"the Ray cluster at {address} runs other versions than this machine: {text}"
     if "token" in text.lower():
@@ -226,8 +226,8 @@ def _reason(address: str, text: str) -> str:
             "`ray start --head`, or leave --address out to run without"
         )
     return (
-        f"cannot join a Ray cluster at {address} within {_PATIENCE_SECONDS:.0f} s ({text[:300]}): "
-        "is it Ray's own port? Does it ask for a token (RAY_AUTH_MODE=token)?"
+        f"cannot join a Ray cluster at {address} ({' '.join(str(error).split())[:300]}): is it "
+        "Ray's own port? Does it ask for a token (RAY_AUTH_MODE=token)?"
     )
 
 

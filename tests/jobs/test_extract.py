@@ -41,6 +41,15 @@ def test_a_second_run_does_nothing(capsys, command, monkeypatch):
     assert (told["new"], told["unchanged"], told["version"], told["units"]) == (0, 40, 1, 0)
 
 
+def test_files_of_too_many_bytes_are_rejects(capsys, command, source):
+    sizes = sorted(each.stat().st_size for each in source.iterdir())
+    flags = ("--max-bytes", sizes[-2], "--verify")
+    told = result(capsys, *command, *flags)
+    assert told["rejects"] == {"too-large": 1}
+    again = result(capsys, *command, *flags)
+    assert (again["version"], again["changed"]) == (told["version"], 0)
+
+
 def test_new_and_changed_images_are_brought_in_and_gone_ones_told(capsys, command, source):
     result(capsys, *command)
     before, _ = table(command)
@@ -120,6 +129,7 @@ def test_another_source_is_refused(capsys, command, tmp_path):
     ("flags", "message"),
     [
         (("--max-rejects", 2), "--max-rejects is a share from 0 to 1, not 2"),
+        (("--max-bytes", 0), "--max-bytes must be at least 1, not 0"),
         (("--unit-size", 0), "a work unit holds 1 to 2048 images, not 0"),
         (("--max-missing", -0.1), "--max-missing is a share from 0 to 1, not -0.1"),
         (("--batch-size", 0), "--batch-size must be at least 1"),

@@ -97,6 +97,15 @@ def test_images_that_do_not_decode_are_told_and_the_others_searched(
     assert "text.jpg: not-an-image" in line
 
 
+def test_files_of_too_many_bytes_are_not_read(capsys, made, command):
+    sizes = [image(made, number).stat().st_size for number in range(3)]
+    flags = ("--max-bytes", max(sizes) - 1)
+    status, out, _ = run(capsys, "search", made[0] / "images", *command, *flags)
+    assert status == 1
+    largest = image(made, sizes.index(max(sizes)))
+    assert f"not searched: {largest}: too-large ({max(sizes):,} bytes are more" in out
+
+
 def test_a_threshold_says_what_matches(capsys, made, command):
     flags = ("search", image(made, 0), *command, "-k", 40)
     hits = result(capsys, *flags)["results"][0]["hits"]
@@ -180,6 +189,7 @@ def test_workers_change_nothing(capsys, made, command, tmp_path, cluster):
     [
         (("-k", 0), "-k must be at least 1"),
         (("--batch-size", 0), "--batch-size must be at least 1"),
+        (("--max-bytes", 0), "--max-bytes must be at least 1"),
         (("--workers", -1), "--workers must be at least 0"),
         (("--threshold", 1.2), "cosine similarity from -1 to 1"),
         (("--threshold", 0.5, "--camera", "c1"), "leave --threshold out"),
