@@ -22,6 +22,7 @@ from pipeline.gallery.files.row_files import checksum, delta_statistics
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.files.stored_rows import StoredRows
 from pipeline.gallery.files.unit_files import UNIT_KEY
+from pipeline.gallery.irregular import irregular_files
 from pipeline.gallery.log import transactions as log
 from pipeline.gallery.log.entries import LoggedFile, logged_files, oldest_version
 from pipeline.gallery.log.removed import removal_told, removed, steadily
@@ -57,7 +58,7 @@ class Verified:
 
 def verify(gallery: Gallery, *, all_versions: bool = False) -> Verified:
     """Verifies a version: each file against its checksum, its size, its rows and their norms; row
-    ids and paths, each given once; rejects; counts against the log.
+    ids and paths, each given once; rejects; counts against the log; no link, no mount.
 
     With `all_versions` also, by size and checksum, the files that only older versions need. Raises
     `GalleryDamagedError` if the log cannot be read, and `RunError` where what is verified is
@@ -90,6 +91,7 @@ def _verify(gallery: Gallery, root: Path, first: int) -> Verified:
         findings = [*(each for each in bytewise if each), *(each for f in rowwise for each in f)]
     damaged = {each.file for each in findings}
     findings += _of_rejects(root, rejects)
+    findings += [Finding(each.file, each.problem) for each in irregular_files(root)]
     findings += _of_keys(gallery, [f for f in gallery.snapshot.files if f.path not in damaged])
     return Verified(
         version=gallery.version,
