@@ -55,7 +55,8 @@ def import_(
     The features are brought to unit length; one without a direction (NaN,
     infinite, all zero) is a reject. What made them stands in the recipe:
     such galleries compare with those of the same --made-by and dimension
-    alone, never with extracted ones.
+    alone, never with extracted ones. Killed, the same command goes on; run
+    again when it has finished, it changes nothing.
 
     For example:
 
@@ -80,7 +81,7 @@ def import_(
         raise InputError(f"{source}: no such file or folder")
     from pipeline.archive.layouts.named import layout as layout_of
     from pipeline.gallery import table
-    from pipeline.gallery.formats.features import import_rows
+    from pipeline.gallery.formats.features import import_rows, is_import_of
     from pipeline.model.imported import ImportedRecipe
 
     layout_of(layout)
@@ -92,9 +93,15 @@ def import_(
         )
     recipe = ImportedRecipe(made_by, features.dimension)
     with table.lock_gallery(gallery, f"import {source}") as lock, progress_lines() as progress:
-        empty = _begin(gallery, recipe, source, layout, storage, lock)
-        step = progress("importing", len(features))
-        made = import_rows(empty, features, labels, lock, progress=step)
+        made = _begin(gallery, recipe, source, layout, storage, lock)
+        if made.version == 0:
+            step = progress("importing", len(features))
+            made = import_rows(made, features, labels, lock, progress=step)
+        elif not is_import_of(made, features, labels):
+            raise InputError(
+                f"{gallery}: there is a gallery already, of other features or changed since it was"
+                " imported; import makes a new one"
+            )
     reasons = Counter(made.rejects()["reason"].to_pylist())
     return Imported(
         gallery=gallery,
@@ -190,7 +197,7 @@ def _named(paths: list[str], layout: str) -> "pa.Table":
 def _begin(
     gallery: str, recipe: "ImportedRecipe", source: Path, layout: str, storage: str, lock: "Lock"
 ) -> "Gallery":
-    """The empty gallery: new, or that of an import that was interrupted."""
+    """The empty gallery, new or that of an import that was interrupted; or the finished one."""
     from pipeline.gallery import table
     from pipeline.gallery.table import Gallery
 
@@ -206,7 +213,9 @@ def _begin(
             lock=lock,
         )
     present = Gallery.open(gallery)
-    if present.version or present.fingerprint != recipe.fingerprint or present.dtype != storage:
+    about = present.properties
+    found = (present.fingerprint, present.dtype, about["layout"], about["source"])
+    if found != (recipe.fingerprint, storage, layout, str(source.absolute())):
         raise InputError(f"{gallery}: there is a gallery already; import makes a new one")
     return present
 

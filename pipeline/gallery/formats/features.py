@@ -1,6 +1,7 @@
 """Features that another tool made, brought into a gallery of their own."""
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -92,15 +93,46 @@ def import_rows(
     there are features. A feature without a direction (NaN, infinite, length 0) is a reject. What
     an interrupted import left is deleted first. Memory is that of a block of rows.
     """
+    gallery.clear(gallery.find_units(), lock)
+    units, run = [], _RunId()
+    for start, raw, part in _parts(features, labels):
+        run.add(raw, part)
+        units.append(_write(gallery, start, raw, part))
+        progress(len(raw))
+    return gallery.commit(units, run_id=str(run), lock=lock)
+
+
+def is_import_of(gallery: Gallery, features: RawFeatures, labels: pa.Table) -> bool:
+    """Whether a gallery is what `import_rows` made of these very features and labels, unchanged
+    since; both are read whole.
+    """
+    run = _RunId()
+    for _, raw, part in _parts(features, labels):
+        run.add(raw, part)
+    return gallery.history()[-1].run_id == str(run)
+
+
+class _RunId:
+    """The run id of an import: a hash of its features and labels."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=16)
+
+    def add(self, raw: NDArray[Any], labels: pa.Table) -> None:
+        self._hash.update(f"{raw.dtype} {raw.shape} {labels.to_pydict()}".encode())
+        self._hash.update(np.ascontiguousarray(raw).data)
+
+    def __str__(self) -> str:
+        return f"import-{self._hash.hexdigest()}"
+
+
+def _parts(features: RawFeatures, labels: pa.Table) -> Iterator[tuple[int, NDArray[Any], pa.Table]]:
+    """Where each block of rows begins, its features and its labels."""
     if len(features) != len(labels):
         raise ValueError(f"{len(features)} features do not go with {len(labels)} rows of labels")
-    gallery.clear(gallery.find_units(), lock)
-    units = []
     for start, stop in blocks(len(features), MAX_UNIT_ROWS):
         part = labels.slice(start, stop - start).combine_chunks()
-        units.append(_write(gallery, start, features.read(start, stop), part))
-        progress(stop - start)
-    return gallery.commit(units, run_id=f"import-{gallery.fingerprint[:16]}", lock=lock)
+        yield start, features.read(start, stop), part
 
 
 def _write(gallery: Gallery, first: int, raw: NDArray[Any], labels: pa.Table) -> UnitRecord:
