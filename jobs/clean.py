@@ -43,14 +43,16 @@ def clean(
         keep: Newest versions that stay readable (default: all).
         dry_run: Tell what would be deleted, and delete nothing.
     """
-    from pipeline.gallery.table import Gallery, lock_gallery
+    from pipeline.gallery.log.lock import hold
+    from pipeline.gallery.table import Gallery
     from pipeline.gallery.upkeep import leftovers
 
     table = Gallery.open(gallery)
     if dry_run:
         found = leftovers.find_leftovers(table, keep)
     else:
-        with lock_gallery(gallery, "clean") as lock:
+        # Not `lock_gallery`: what killed runs had half written is told before it is deleted.
+        with hold(gallery, "clean") as lock:
             found = leftovers.clean(Gallery.open(gallery), lock, keep)
     return Cleaned(gallery, found.unfinished, found.old, found.bytes, found.versions, dry_run)
 

@@ -7,8 +7,8 @@ cut off at any instant it leaves the last version, and files that `find_units` f
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -26,6 +26,7 @@ from pipeline.gallery.files.rejects import read_rejects
 from pipeline.gallery.files.schema import SCALAR_COLUMNS, SCALAR_FIELDS, check_form
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.files.unit_files import FoundUnits, UnitRecord, UnitTarget, find_units
+from pipeline.gallery.log import entries as log_files
 from pipeline.gallery.log import history
 from pipeline.gallery.log import transactions as log
 from pipeline.gallery.log.changes import plan
@@ -368,9 +369,22 @@ def check_location(location: str) -> None:
 
 
 def lock_gallery(location: str, purpose: str) -> AbstractContextManager[Lock]:
-    """Holds the lock of a gallery from plan to commit; see `pipeline.gallery.log.lock.hold`."""
+    """Holds the lock of a gallery from plan to commit; see `pipeline.gallery.log.lock.hold`.
+
+    What writers that were killed had half written is deleted first; what they finished stays.
+    """
     check_location(location)
-    return hold(location, purpose)
+    return _tidied(location, purpose)
+
+
+@contextmanager
+def _tidied(location: str, purpose: str) -> Iterator[Lock]:
+    root = storage.local_root(location)
+    with hold(location, purpose) as lock:
+        for folder in (root, *(root / name for name in storage.WRITTEN_FOLDERS)):
+            storage.drop_cut_off(folder)
+        log_files.drop_cut_off(root)
+        yield lock
 
 
 def _locked(location: str, lock: Lock | None, purpose: str) -> AbstractContextManager[Lock]:

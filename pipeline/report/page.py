@@ -66,7 +66,12 @@ def write(
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write beside the final name, flush to disk, then rename over it."""
+    """Write beside the final name, flush to disk, then rename over it.
+
+    What a killed run had half written is deleted first.
+    """
+    for left in path.parent.glob(f".{path.name}.*"):
+        left.unlink(missing_ok=True)
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with told_by_name(path):

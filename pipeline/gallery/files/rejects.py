@@ -73,15 +73,12 @@ def write_rejects(root: Path, rejects: pa.Table) -> int:
         return NO_REJECTS
     folder = root / storage.REJECTS_FOLDER
     storage.make_folder(folder)
-    temporary = storage.temporary_name(folder, "rejects")
-    try:
+    with storage.hidden_file(folder, "rejects") as temporary:
         with storage.told_by_name(temporary):
             pq.write_table(rejects, temporary, compression="zstd")
             storage.sync_file(temporary)
         number = _number(temporary.read_bytes())
         storage.link_into_place(temporary, rejects_file(root, number))
-    finally:
-        temporary.unlink(missing_ok=True)
     return number
 
 

@@ -5,10 +5,12 @@ is one module's work. Only local file systems are supported today.
 """
 
 import errno
+import fcntl
+import glob
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.errors import InputError, RunError
@@ -20,6 +22,7 @@ CALIBRATIONS_FOLDER = "_calibrations"
 CAMERAS_FOLDER = "_cameras"
 GRAPH_FOLDER = "_graph"
 PURGED_FOLDER = "_purged"
+SCRATCH_FOLDER = "_scratch"
 LOCK_FILE = "_lock"
 PLAN_FILE = "_plan.parquet"
 SEEN_FILE = "_seen.parquet"
@@ -32,12 +35,21 @@ OWN_NAMES = frozenset(
         CAMERAS_FOLDER,
         GRAPH_FOLDER,
         PURGED_FOLDER,
+        SCRATCH_FOLDER,
         LOCK_FILE,
         PLAN_FILE,
         SEEN_FILE,
     }
 )
 TEMPORARY_SUFFIX = ".tmp"
+WRITTEN_FOLDERS = (
+    UNITS_FOLDER,
+    REJECTS_FOLDER,
+    CALIBRATIONS_FOLDER,
+    CAMERAS_FOLDER,
+    SCRATCH_FOLDER,
+)
+"""The folders in which files are written under hidden names, beside the gallery's own."""
 
 
 class GalleryDamagedError(RunError):
@@ -108,9 +120,57 @@ def temporary_name(folder: Path, name: str) -> Path:
     return folder / f".{name}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}"
 
 
-def cut_off(folder: Path, name: str) -> list[Path]:
-    """What writers of a file that were killed left beside it, under names of `temporary_name`."""
-    return sorted(folder.glob(f".{name}.*{TEMPORARY_SUFFIX}"))
+@contextmanager
+def hidden_file(folder: Path, name: str) -> Iterator[Path]:
+    """An empty file under a name of `temporary_name`, to be written, then renamed or linked.
+
+    While it is written it is locked (`flock`, which ends with the process), so that nobody takes it
+    for what a killed writer left. What still has the hidden name in the end is deleted.
+    """
+    temporary, descriptor = _locked_file(folder, name)
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _locked_file(folder: Path, name: str) -> tuple[Path, int]:
+    while True:
+        temporary = temporary_name(folder, name)
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        # An export may lie where there are no locks: what a killed writer left then stays there.
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        if os.fstat(descriptor).st_nlink:  # else it was taken for a leftover before it was locked
+            return temporary, descriptor
+        os.close(descriptor)
+
+
+def temporaries(folder: Path, name: str | None = None) -> list[Path]:
+    """The hidden files of writers of a file, or of all files of the folder; alive or killed."""
+    pattern = "*" if name is None else f"{glob.escape(name)}.*"
+    return sorted(folder.glob(f".{pattern}{TEMPORARY_SUFFIX}"))
+
+
+def drop_cut_off(folder: Path, name: str | None = None) -> None:
+    """Deletes the `temporaries` of writers that were killed."""
+    delete_files(path for path in temporaries(folder, name) if not _is_being_written(path))
+
+
+def _is_being_written(path: Path) -> bool:
+    """Whether a writer of a `hidden_file` is alive; also where that cannot be known."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -119,14 +179,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     A reader finds the whole file, the one before, or none; an older one is replaced. Of several
     writers at once the last wins. Raises `RunError` where the disk is full.
     """
-    temporary = temporary_name(path.parent, path.name)
-    try:
-        with told_by_name(path):
-            write(temporary)
-            sync_file(temporary)
-            temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with told_by_name(path), hidden_file(path.parent, path.name) as temporary:
+        write(temporary)
+        sync_file(temporary)
+        temporary.replace(path)
     sync_folder(path.parent)
 
 

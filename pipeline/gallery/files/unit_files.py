@@ -119,14 +119,11 @@ def write_unit(
     if rows.num_rows == 0:
         first = final.name if final.exists() else str(about["rejects_path"])
         return read_record(root, first, target)
-    temporary = storage.temporary_name(folder, stem)
-    try:
+    with storage.hidden_file(folder, stem) as temporary:
         _write_rows(temporary, rows, about)
         _check_footer(temporary, _footer(temporary), target, rows.num_rows)
         if not storage.link_into_place(temporary, final):
             return _first_writers_record(root, final, temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
     return read_record(root, final.name, target)
 
 
@@ -236,17 +233,14 @@ def _write_rejects(folder: Path, stem: str, about: dict[str, Any], rejects: pa.T
     """Keeps a unit's rejects under a name that tells their content, so that no writer changes
     another's.
     """
-    temporary = storage.temporary_name(folder, stem)
-    try:
-        described = rejects.replace_schema_metadata({UNIT_KEY: json.dumps(about).encode()})
+    described = rejects.replace_schema_metadata({UNIT_KEY: json.dumps(about).encode()})
+    with storage.hidden_file(folder, stem) as temporary:
         with storage.told_by_name(temporary):
             pq.write_table(described, temporary, compression="zstd")
             storage.sync_file(temporary)
         digest = hashlib.sha256(temporary.read_bytes()).hexdigest()[:16]
         name = f"{stem}.{digest}.parquet"
         storage.link_into_place(temporary, folder / name)
-    finally:
-        temporary.unlink(missing_ok=True)
     return name
 
 

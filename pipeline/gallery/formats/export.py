@@ -76,7 +76,9 @@ def export(
     storage.write_whole(folder / ABOUT_FILE, partial(_write_about, gallery, False))
     if (folder / FASTREID_FOLDER).exists():
         shutil.rmtree(folder / FASTREID_FOLDER)
-    storage.delete_files([*(folder / name for name in _FILES), *_cut_off(folder)])
+    storage.delete_files(folder / name for name in _FILES)
+    for name in (*_FILES, ABOUT_FILE):
+        storage.drop_cut_off(folder, name)
     if names:
         storage.make_folder(folder / FASTREID_FOLDER)
         fastreid_files.write_files(gallery, names, folder / FASTREID_FOLDER)
@@ -118,20 +120,16 @@ def _free_folder(out: str) -> Path:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: this is a file; --out needs a folder")
     storage.make_folder(folder)
-    own = {path.name for path in _cut_off(folder)}
+    names = (*_FILES, ABOUT_FILE)
+    own = {path.name for name in names for path in storage.temporaries(folder, name)}
     if _is_export(folder / ABOUT_FILE):
-        own |= {*_FILES, ABOUT_FILE}
+        own |= set(names)
     others = sorted(path.name for path in folder.iterdir() if path.name not in own)
     if others:
         raise InputError(
             f"{folder}: the folder holds other files ({others[0]}); give a new or an empty folder"
         )
     return folder
-
-
-def _cut_off(folder: Path) -> list[Path]:
-    """What exports that were killed left half-written."""
-    return [path for name in (*_FILES, ABOUT_FILE) for path in storage.cut_off(folder, name)]
 
 
 def _is_export(about: Path) -> bool:

@@ -117,6 +117,25 @@ def forget_before(root: Path, version: int) -> None:
     storage.sync_folder(folder)
 
 
+def drop_cut_off(root: Path) -> None:
+    """Deletes what killed writers left in the log's folder: half-written entries and checkpoints,
+    and entries of versions that were given up. The caller holds the lock.
+    """
+    folder = root / storage.LOG_FOLDER
+    storage.delete_files(half_written(root))
+    oldest = oldest_version(root)
+    storage.delete_files(
+        path
+        for path in (*folder.glob("*.json"), *_checkpoints(folder))
+        if _version_of(path) < oldest
+    )
+
+
+def half_written(root: Path) -> list[Path]:
+    """Parts of the log that did not get their names: `deltalake` writes to a name with a #."""
+    return sorted((root / storage.LOG_FOLDER).glob("*#*"))
+
+
 def _size(path: Path) -> int | None:
     """The bytes of a file; None if it has gone since it was listed, with the version it tells."""
     try:

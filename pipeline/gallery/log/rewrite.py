@@ -73,14 +73,11 @@ def keep_rows(root: Path, name: str, rows: pa.Table) -> LoggedFile:
     path = root / name
     folder = root / storage.UNITS_FOLDER
     storage.make_folder(folder)
-    temporary = storage.temporary_name(folder, name)
-    try:
+    with storage.hidden_file(folder, name) as temporary:
         write_row_file(temporary, rows)
         size, sha256 = temporary.stat().st_size, checksum(temporary)
         statistics = delta_statistics(pq.read_metadata(temporary))
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return LoggedFile(name, size, statistics, sha256)
 
 

@@ -36,6 +36,7 @@ def write_calibration(gallery: Gallery, found: Mapping[str, Any]) -> Path:
     text = json.dumps(about, indent=2, allow_nan=False) + "\n"
     storage.make_folder(_folder(gallery))
     path = calibration_file(gallery)
+    storage.drop_cut_off(path.parent, path.name)
     storage.write_whole(path, lambda temporary: temporary.write_text(text))
     return path
 

@@ -45,6 +45,7 @@ def write_camera_sums(gallery: Gallery, cameras: Sequence[str], sums: CameraSums
     )
     path = _file(gallery)
     storage.make_folder(path.parent)
+    storage.drop_cut_off(path.parent, path.name)
     storage.write_whole(
         path,
         lambda temporary: pq.write_table(

@@ -53,4 +53,5 @@ def write_candidates(
             metadata = {"regallery.link": json.dumps(dict(about))}
             pq.write_table(table.replace_schema_metadata(metadata), temporary)
 
+    storage.drop_cut_off(path.parent, path.name)
     storage.write_whole(path, write)

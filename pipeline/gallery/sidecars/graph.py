@@ -87,7 +87,7 @@ class Graph:
         about = replace(about, content=_hash(ids, signatures))
         left = _read_about(folder / ABOUT_FILE)
         if left is not None and replace(left, block=about.block) == about:
-            storage.delete_files(storage.cut_off(folder, "*"))
+            storage.drop_cut_off(folder)
             return cls(str(folder), left, ids, signatures)
         if folder.exists():
             shutil.rmtree(folder)

@@ -7,7 +7,13 @@ from pipeline.errors import InputError
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.rejects import rejects_file
 from pipeline.gallery.log import transactions as log
-from pipeline.gallery.log.entries import forget_before, logged_files, oldest_version
+from pipeline.gallery.log.entries import (
+    drop_cut_off,
+    forget_before,
+    half_written,
+    logged_files,
+    oldest_version,
+)
 from pipeline.gallery.log.lock import Lock
 from pipeline.gallery.table import Gallery
 
@@ -70,6 +76,7 @@ def clean(gallery: Gallery, lock: Lock, keep: int | None = None) -> Leftovers:
     if found.versions:
         forget_before(root, oldest_version(root) + found.versions)
     storage.delete_files(root / name for name in (*found.unfinished, *found.old))
+    drop_cut_off(root)
     return found
 
 
@@ -83,11 +90,12 @@ def _size(path: Path) -> int:
 
 def unfinished_files(root: Path) -> list[Path]:
     """Half-written and not yet committed files beside the rows: those of `_units`, the plan of a
-    run, and what was cut off before it got its name (`deltalake` writes to a name with a #).
+    run, and what was cut off before it got its name.
     """
-    folders = (root, root / storage.REJECTS_FOLDER, root / storage.CALIBRATIONS_FOLDER)
-    cut_off = [path for each in folders for path in each.glob(f".*{storage.TEMPORARY_SUFFIX}")]
-    cut_off += (root / storage.LOG_FOLDER).glob("*#*")
+    names = (storage.REJECTS_FOLDER, storage.CALIBRATIONS_FOLDER, storage.SCRATCH_FOLDER)
+    folders = (root, *(root / name for name in names))
+    cut_off = [path for folder in folders for path in storage.temporaries(folder)]
+    cut_off += half_written(root)
     units, plan = (root / storage.UNITS_FOLDER).glob("*"), root / storage.PLAN_FILE
     return sorted({*cut_off, *units, *([plan] if plan.exists() else [])})
 
