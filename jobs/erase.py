@@ -86,6 +86,7 @@ def erase(
         yes: Do not ask. Where nobody can be asked, it is needed to erase more than half of the
             rows, and for a purge alone.
     """
+    from pipeline.gallery.irregular import check_regular
     from pipeline.gallery.table import Gallery, lock_gallery
     from pipeline.gallery.upkeep import purge as purging
     from pipeline.gallery.upkeep.erase import erase as commit
@@ -106,6 +107,8 @@ def erase(
     found = None if selection.is_empty else select(before, selection)
     resumed, after, purged = purging.is_under_way(gallery), before, None
     if not dry_run:
+        if purge:
+            check_regular(gallery)  # before anyone is asked, and before rows are erased
         _agree(before, found, purge=purge, yes=yes)
         with lock_gallery(gallery, "erase") as held:
             before.check_latest()  # what was agreed to is what goes
@@ -185,6 +188,11 @@ def _purged(done: dict[str, Any]) -> list[str]:
         f"proved: nothing of {count(done['rows'], 'row')} and"
         f" {count(done['rejects'], 'reject')} in what is left:"
         f" {count(done['searched_files'], 'file')} of {count(done['searched_bytes'], 'byte')}",
+    ]
+    if done["scratch_folders"]:
+        lines.append(f"deleted: {count(done['scratch_folders'], 'scratch folder')} of killed runs")
+    lines += [
+        f"NOT reached: {each}: delete it there, then that file" for each in done["out_of_reach"]
     ]
     if done["unreadable"]:
         lines.append(

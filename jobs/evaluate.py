@@ -1,7 +1,6 @@
 """evaluate: measure exact retrieval accuracy of queries against a gallery."""
 
 import sys
-import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -82,6 +81,7 @@ def evaluate(
     from pipeline.core.cameras.normalization import CameraNormalization
     from pipeline.core.expansion import Expansion
     from pipeline.core.reranking.distances import Reranking
+    from pipeline.gallery.scratch import scratch_folder
     from pipeline.gallery.table import Gallery
     from pipeline.runs.evaluation_report import make_report, write_report
     from pipeline.runs.rankings import Figures, rank_every
@@ -113,8 +113,10 @@ def evaluate(
     with ExitStack() as stack:
         stack.enter_context(joined(on.workers, on.address, on.num_gpus))
         # Absolute, since workers have folders of their own.
-        scratch = on.scratch.absolute() if on.scratch else None
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=scratch)))
+        base = on.scratch.absolute() if on.scratch else None
+        tables = [side.gallery for side in sides]
+        made_by = [repr(each) for each in (*normalizations, *ways)]
+        folder = stack.enter_context(scratch_folder(base, "evaluate", tables, made_by))
         execution = on.execution(stack.enter_context(progress_lines()))
         rankings = rank_every(*sides, [None, *normalizations], ways, wanted, folder, execution)
         report = make_report(

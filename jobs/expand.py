@@ -117,7 +117,7 @@ def expand(
             after = expand_gallery(parent, present, settings, cameras, on.scratch, execution, lock)
         if cameras:
             cameras.keep_with(after)
-        tidy(after, parent.version)
+        tidy(after, parent)
     return Expanded(
         gallery=out,
         version=after.version,

@@ -1,7 +1,6 @@
 """link: propose identities for the rows of a gallery."""
 
 import sys
-import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +95,7 @@ def link(
     if safe_csv and out.suffix != ".csv":
         raise InputError(f"--safe-csv goes with a .csv, not with --out {out}")
     from pipeline.core.identities.linking import Linking
+    from pipeline.gallery.scratch import scratch_folder
     from pipeline.gallery.sidecars.candidates import candidates
     from pipeline.gallery.table import Gallery
     from pipeline.runs.thresholds import thresholds_of
@@ -121,11 +121,10 @@ def link(
         )
     with ExitStack() as stack:
         stack.enter_context(joined(on.workers, on.address, on.num_gpus))
-        scratch = on.scratch
-        if scratch is None:
-            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        base = on.scratch.absolute() if on.scratch else None
+        folder = stack.enter_context(scratch_folder(base, "link", [table], {"k": k}))
         execution = on.execution(stack.enter_context(progress_lines()))
-        near = _neighbors(table, kept, k, scratch.absolute(), execution)
+        near = _neighbors(table, kept, k, folder, execution)
     groups, links = _groups(near, rows, kept, settings)
     _write(out, table, candidates(rows, kept, groups), settings, safe_csv)
     sizes = groups.sizes

@@ -15,11 +15,11 @@ import pyarrow as pa
 
 from pipeline.core.blocks import FeatureRows, blocks
 from pipeline.errors import InputError
+from pipeline.gallery.contents import contents_hash
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.schema import encode_features, feature_bytes
-from pipeline.gallery.log.entries import LoggedFile, logged_files
+from pipeline.gallery.log.entries import LoggedFile
 from pipeline.gallery.log.lock import Lock
-from pipeline.gallery.log.removed import removal_told, steadily
 from pipeline.gallery.log.rewrite import keep_rows
 from pipeline.gallery.log.transactions import Change
 from pipeline.gallery.table import Gallery
@@ -63,13 +63,7 @@ def is_made_from(gallery: Gallery, parent: Gallery) -> bool:
 
 def _run_of(parent: Gallery) -> str:
     """The parent's version and a hash of its files."""
-    root = storage.local_root(parent.location)
-    contents = hashlib.blake2b(digest_size=8)
-    with removal_told(root, parent.version):
-        logged = steadily(lambda: logged_files(root))
-        for file in parent.snapshot.files:
-            contents.update(f"{file.path} {file.rows} {logged[file.path].sha256}\n".encode())
-    return f"expand-{parent.version}-{contents.hexdigest()}"
+    return f"expand-{parent.version}-{contents_hash(parent)}"
 
 
 def check_parameters(gallery: Gallery, parent: Gallery, parameters: Parameters) -> None:

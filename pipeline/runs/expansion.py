@@ -2,11 +2,8 @@
 
 import logging
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from pipeline.core.blocks import FeatureRows
 from pipeline.core.expansion import Expansion
@@ -15,6 +12,7 @@ from pipeline.gallery.derived import commit_derived
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.npy_rows import copy_rows
 from pipeline.gallery.log.lock import Lock
+from pipeline.gallery.scratch import drop_abandoned, scratch_folder
 from pipeline.gallery.sidecars.graph import Graph, Origin
 from pipeline.gallery.table import Gallery
 from pipeline.runs.cameras import Cameras
@@ -116,13 +114,14 @@ def expand_gallery(
     Features on their way lie in a folder below `chosen`, or else beside the graphs.
     """
     folder = _folder(present)
-    _drop_scratch(folder)
     storage.make_folder(folder)
     rounds = Rounds(parent, settings, folder, execution)
     features: FeatureRows = parent.features()
     if cameras:
         features = cameras.normalize(features, parent.rows(["camera"])["camera"], "rows")
-    with _scratch(folder, chosen) as scratch:
+    base = chosen.absolute() if chosen else folder
+    made_by = [repr(settings), repr(cameras.settings if cameras else None)]
+    with scratch_folder(base, "expand", [parent, present], made_by) as scratch:
         rows = copy_rows(features, scratch / "features.npy")
         _, expanded = expand_all(
             rows,
@@ -135,25 +134,14 @@ def expand_gallery(
         return commit_derived(present, parent, expanded, lock)
 
 
-def tidy(gallery: Gallery, version: int) -> None:
+def tidy(gallery: Gallery, parent: Gallery) -> None:
     """Delete what a finished run has no more use for: all but the graphs of the parent version."""
-    _drop_scratch(_folder(gallery))
+    for each in (gallery, parent):
+        drop_abandoned(each.location)
     for path in _folder(gallery).glob("round-*"):
-        if not path.name.endswith(f"-of-{version}"):
+        if not path.name.endswith(f"-of-{parent.version}"):
             shutil.rmtree(path)
 
 
 def _folder(gallery: Gallery) -> Path:
     return Path(gallery.location) / storage.GRAPH_FOLDER
-
-
-def _drop_scratch(folder: Path) -> None:
-    for left in folder.glob("scratch-*"):
-        shutil.rmtree(left)
-
-
-@contextmanager
-def _scratch(folder: Path, chosen: Path | None) -> Iterator[Path]:
-    """A folder for features on their way."""
-    with TemporaryDirectory(prefix="scratch-", dir=chosen.absolute() if chosen else folder) as name:
-        yield Path(name)

@@ -52,7 +52,7 @@ class Neighborhood:
     def expand(self, settings: Expansion, execution: Execution) -> tuple[FeatureRows, FeatureRows]:
         """Queries and gallery after expansion."""
         folder = self.folder / settings.mode
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
 
         def graph_of(rows: FeatureRows, rounds: int) -> Graph:
             if settings.mode == "joint" and rounds == 0:

@@ -114,7 +114,7 @@ def rank_every(
         if normalization:
             sides = normalize_sides(query, gallery, normalization, execution)
         inside = folder / str(number)
-        inside.mkdir()
+        inside.mkdir(exist_ok=True)
         features = sides[0].features, sides[1].features
         around = Neighborhood.of(*features, ways, inside)
         rankings += [

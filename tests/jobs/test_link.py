@@ -6,7 +6,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.errors import RunError
+from pipeline.gallery.sidecars.graph import Graph
 from pipeline.gallery.table import Gallery
+from pipeline.stages import neighbors
 from tests import oracles
 from tests.jobs.labeled import labeled_gallery, people
 from tests.jobs.running import refused, result, run
@@ -72,15 +75,26 @@ def test_csv_has_the_same_rows(capsys, gallery, tmp_path):
     assert list(rows[0]) == list(parquet[0])
 
 
-def test_an_interrupted_graph_is_taken_up(capsys, gallery, tmp_path):
+def test_an_interrupted_graph_is_taken_up(capsys, gallery, tmp_path, monkeypatch):
+    """Cut off between the graph and its reading, the next run folds no block of it again."""
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     flags = ("link", "--gallery", gallery, "--threshold", 0.6, "--scratch", scratch, "--out")
     result(capsys, *flags, tmp_path / "a.parquet")
-    assert list((scratch / "graph").glob("rows-*.parquet"))
+    assert list(scratch.iterdir()) == []
+    with monkeypatch.context() as patch:
+        patch.setattr(Graph, "read", crash)
+        assert run(capsys, *flags, tmp_path / "b.parquet")[0] == 1
+    assert list(scratch.glob("regallery-link-*/graph/rows-*.parquet"))
+    monkeypatch.setattr(neighbors, "_fold_strip", crash)
     result(capsys, *flags, tmp_path / "b.parquet")
     first, second = (pq.read_table(tmp_path / name) for name in ("a.parquet", "b.parquet"))
     assert first.equals(second)
+    assert list(scratch.iterdir()) == []
+
+
+def crash(*_, **__):
+    raise RunError("cut off")
 
 
 def test_unlabeled_rows_are_linked_without_figures(capsys, tmp_path):

@@ -16,8 +16,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import RunError
+from pipeline.gallery import scratch
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.rejects import rejects_file
+from pipeline.gallery.irregular import check_regular
 from pipeline.gallery.log.entries import forget_before, oldest_version
 from pipeline.gallery.log.lock import Lock
 from pipeline.gallery.table import Gallery
@@ -34,7 +36,8 @@ class Purged:
 
     `files` and `bytes` are those of older versions and of abandoned runs; `versions` are no longer
     readable; `rows` and `rejects` of no version were searched for in `searched_files` of
-    `searched_bytes`. `unreadable` files were deleted without a look into them.
+    `searched_bytes`. `unreadable` files were deleted without a look into them. `scratch_folders` of
+    killed runs were deleted; those `out_of_reach`, on another machine say, still hold features.
     """
 
     versions: int
@@ -45,6 +48,8 @@ class Purged:
     searched_files: int
     searched_bytes: int
     unreadable: tuple[str, ...]
+    scratch_folders: int
+    out_of_reach: tuple[str, ...]
 
 
 def is_under_way(location: str) -> bool:
@@ -57,16 +62,20 @@ def purge(gallery: Gallery, lock: Lock) -> Purged:
     that left it left nothing behind.
 
     Raises `RunError` naming each file that still holds something of them, and, before anything is
-    removed, where this is not the latest version.
+    removed, where this is not the latest version, where a run is at work on an older one with its
+    scratch, and `InputError` for a file that is not the gallery's own (`check_regular`).
     """
     lock.check()
     gallery.check_latest()
     root = storage.local_root(gallery.location)
+    check_regular(gallery.location)
+    scratch.check_unused(root, gallery.version)
     live = [file.path for file in gallery.snapshot.files]
     versions = gallery.version - oldest_version(root)
     _set_aside(gallery, root)
     forget_before(root, gallery.version)
     _forget_statistics(root, gallery.version)
+    scratch_folders, out_of_reach = scratch.drop_before(root, gallery.version)
     aside = sorted((root / storage.PURGED_FOLDER).iterdir())
     files = _other_files(root)
     traces = search_statistics(root, live)
@@ -88,6 +97,8 @@ def purge(gallery: Gallery, lock: Lock) -> Purged:
         searched_files=len(files),
         searched_bytes=_size(files),
         unreadable=tuple(unreadable),
+        scratch_folders=scratch_folders,
+        out_of_reach=out_of_reach,
     )
     storage.delete_files(aside)
     (root / storage.PURGED_FOLDER).rmdir()

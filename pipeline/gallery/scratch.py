@@ -1,0 +1,302 @@
+"""Scratch: the folder outside of the galleries in which a long run keeps features and graphs.
+
+It is named by what it is made from, so that the same command finds it after a kill and goes on.
+Each gallery whose features lie in it lists it in a small file of its folder `_scratch`: so the next
+run removes what a killed one left, and a purge does. A run holds a lock (`flock`) in its folder
+while it lives; the folder tells which machine made it, since a path may mean another one elsewhere.
+"""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import socket
+import stat
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import InputError, RunError
+from pipeline.gallery.contents import contents_hash
+from pipeline.gallery.files import storage
+from pipeline.gallery.files.storage import GalleryDamagedError
+from pipeline.gallery.log.entries import oldest_version
+from pipeline.gallery.table import Gallery
+
+_log = logging.getLogger(__name__)
+_FORMAT = 1
+_NAME = re.compile(r"regallery-[a-z]+-[0-9a-f]{32}(-\d+)?")
+_ABOUT = "scratch.json"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A scratch folder as a gallery lists it, in `file`: which verb made it on which machine, from
+    which version of the gallery.
+    """
+
+    file: Path
+    folder: Path
+    host: str
+    verb: str
+    version: int
+
+    def __str__(self) -> str:
+        return f"{self.folder} on {self.host} ({self.verb} of version {self.version})"
+
+
+@contextmanager
+def scratch_folder(
+    base: Path | None, verb: str, galleries: Sequence[Gallery], settings: Any
+) -> Iterator[Path]:
+    """A folder below `base` (default: the folder for temporary files) for a run of `verb` that
+    copies features of `galleries`; what a killed run of the same `settings` left is in it.
+
+    `settings` are all that the files in it follow from, beside the galleries. What killed runs of
+    other settings left is deleted first. The folder is deleted in the end, and where the input is
+    refused; after any other error it stays for the same command to go on. Raises `InputError` where
+    it cannot be made, and for a version that was removed meanwhile.
+    """
+    base = Path(tempfile.gettempdir()) if base is None else base
+    sources = list({each.location: each for each in galleries}.values())
+    folder, lock = _claim(base, f"regallery-{verb}-{_digest(sources, settings)}")
+    try:
+        entries = [_register(each, folder, verb) for each in sources]
+        try:
+            _check_still_there(sources)
+            for each in sources:
+                drop_abandoned(each.location)
+            yield folder
+        except InputError:
+            _remove(folder, lock, entries)
+            raise
+        _remove(folder, lock, entries)
+    finally:
+        os.close(lock)
+
+
+def drop_abandoned(location: str) -> None:
+    """Deletes the scratch folders, listed by a gallery, of runs that were killed; those that
+    cannot be reached from here stay listed.
+    """
+    root = storage.local_root(location)
+    for entry in _entries(root) if _is_writable(root) else ():
+        if _is_gone(entry):
+            storage.delete_files([entry.file])
+        elif _is_reached(entry) and _remove_unused(entry):
+            _log.info("deleted what a killed run left: %s", entry)
+
+
+def check_unused(root: Path, version: int) -> None:
+    """Raises `RunError` where a run is at work in a scratch folder made from a version before this
+    one.
+    """
+    for entry in _entries(root):
+        if entry.version < version and _is_reached(entry):
+            lock = _locked(entry.folder)
+            if lock is None:
+                raise _at_work(entry)
+            os.close(lock)
+
+
+def drop_before(root: Path, version: int) -> tuple[int, tuple[str, ...]]:
+    """Deletes the listed scratch folders made from versions before this one, once the log has
+    none of those: how many there were, and those that cannot be reached from here.
+
+    Raises what `check_unused` raises.
+    """
+    dropped, left = 0, []
+    for entry in _entries(root):
+        if entry.version >= version:
+            continue
+        if _is_gone(entry):
+            storage.delete_files([entry.file])
+        elif not _is_reached(entry):
+            left.append(f"{entry}, listed in {entry.file}")
+        elif _remove_unused(entry):
+            dropped += 1
+        else:
+            raise _at_work(entry)
+    return dropped, tuple(left)
+
+
+def _digest(galleries: Sequence[Gallery], settings: Any) -> str:
+    made_from = [
+        [each.location, each.version, each.fingerprint, contents_hash(each)] for each in galleries
+    ]
+    told = json.dumps([_FORMAT, made_from, settings], sort_keys=True)
+    return hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
+
+
+def _claim(base: Path, name: str) -> tuple[Path, int]:
+    """A folder of this name, or of the name and a number where another run has that one, and its
+    locked file. What a run that was killed while it deleted the folder left in it goes.
+    """
+    number = 0
+    while True:
+        folder = base / (f"{name}-{number}" if number else name)
+        number += 1
+        if not _make(folder):
+            continue
+        lock = _locked(folder)
+        if lock is None:
+            continue
+        if _made_on(folder) is None:
+            _empty(folder)
+            text = json.dumps({"regallery_scratch": _FORMAT, "host": socket.gethostname()})
+            os.pwrite(lock, text.encode(), 0)
+        return folder, lock
+
+
+def _make(folder: Path) -> bool:
+    """Whether the folder is there, made by this user, now or before."""
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        about = folder.lstat()
+        return stat.S_ISDIR(about.st_mode) and about.st_uid == os.geteuid()
+    except OSError as error:
+        raise InputError(
+            f"{folder}: the folder for features and graphs cannot be made ({error.strerror})"
+        ) from error
+    return True
+
+
+def _locked(folder: Path) -> int | None:
+    """The locked file of a scratch folder; None while another run holds it, or where the folder has
+    just been deleted.
+    """
+    try:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        lock = os.open(folder / _ABOUT, flags, 0o600)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(lock).st_nlink:
+            return lock
+    except BlockingIOError:
+        pass
+    except OSError as error:
+        os.close(lock)
+        raise InputError(
+            f"{folder.parent}: this file system has no locks ({error.strerror}); choose another"
+            " folder for features and graphs"
+        ) from error
+    os.close(lock)
+    return None
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != _ABOUT:
+            path.unlink()
+
+
+def _register(gallery: Gallery, folder: Path, verb: str) -> Entry:
+    """Lists the folder in the gallery's own, on the disk; tells where that may not be written."""
+    root = storage.local_root(gallery.location)
+    host = _made_on(folder) or socket.gethostname()
+    name = hashlib.blake2b(f"{host}:{folder}".encode(), digest_size=16).hexdigest()
+    file = root / storage.SCRATCH_FOLDER / f"{name}.json"
+    if not _is_writable(root):
+        _log.warning(
+            "%s may not be written to: a purge of it would not find %s, should this run be killed",
+            root,
+            folder,
+        )
+        return Entry(file, folder, host, verb, gallery.version)
+    about = {"folder": str(folder), "host": host, "verb": verb, "version": gallery.version}
+    text = json.dumps(about, indent=2) + "\n"
+    storage.make_folder(file.parent)
+    storage.drop_cut_off(file.parent)
+    storage.write_whole(file, lambda temporary: temporary.write_text(text))
+    return Entry(file, folder, host, verb, gallery.version)
+
+
+def _check_still_there(galleries: Sequence[Gallery]) -> None:
+    """Raises `InputError` for a version that a purge removed, maybe before it saw our entry."""
+    for each in galleries:
+        if each.version < oldest_version(storage.local_root(each.location)):
+            raise InputError(f"{each.location}: version {each.version} was removed meanwhile")
+
+
+def _entries(root: Path) -> list[Entry]:
+    """What a gallery lists; raises `GalleryDamagedError` for a file that no run wrote."""
+    found = []
+    for file in sorted((root / storage.SCRATCH_FOLDER).glob("*.json")):
+        try:
+            about = json.loads(file.read_text())
+            entry = Entry(
+                file, Path(about["folder"]), about["host"], about["verb"], int(about["version"])
+            )
+        except FileNotFoundError:  # its run has finished
+            continue
+        except (ValueError, KeyError, TypeError) as error:
+            raise GalleryDamagedError(
+                f"{file}: this does not name a scratch folder ({error}); delete it"
+            ) from error
+        if not _NAME.fullmatch(entry.folder.name) or not entry.folder.is_absolute():
+            raise GalleryDamagedError(f"{file}: {entry.folder} is no scratch folder; delete it")
+        found.append(entry)
+    return found
+
+
+def _made_on(folder: Path) -> str | None:
+    """The machine that made a scratch folder; None where the folder does not tell (yet)."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return str(json.loads((folder / _ABOUT).read_text())["host"])
+    return None
+
+
+def _is_gone(entry: Entry) -> bool:
+    """Whether this is the machine that made it, and it has none any more."""
+    is_here = entry.host == socket.gethostname()
+    return is_here and entry.folder.parent.is_dir() and not os.path.lexists(entry.folder)
+
+
+def _is_reached(entry: Entry) -> bool:
+    """Whether what lies at the path here is the folder that is meant, and may be deleted."""
+    if entry.folder.is_symlink() or not entry.folder.is_dir() or not _is_writable(entry.folder):
+        return False
+    made_on = _made_on(entry.folder)
+    return entry.host == (socket.gethostname() if made_on is None else made_on)
+
+
+def _remove_unused(entry: Entry) -> bool:
+    """Deletes the folder, unless a run is at work there."""
+    lock = _locked(entry.folder)
+    if lock is None:
+        return False
+    try:
+        _remove(entry.folder, lock, [entry])
+    finally:
+        os.close(lock)
+    return True
+
+
+def _remove(folder: Path, lock: int, entries: Sequence[Entry]) -> None:
+    """Deletes a folder of which we hold the lock, then what lists it."""
+    os.ftruncate(lock, 0)  # cut off from here on, no run goes on with the rest
+    shutil.rmtree(folder)
+    storage.delete_files(entry.file for entry in entries)
+
+
+def _at_work(entry: Entry) -> RunError:
+    return RunError(
+        f"{entry}: a run is at work there on a version that is to be purged; the rows are gone from"
+        " the latest version, and older ones still hold them: run the command again when it has"
+        " finished"
+    )
+
+
+def _is_writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK)
