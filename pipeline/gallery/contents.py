@@ -12,6 +12,7 @@ def contents_hash(gallery: Gallery) -> str:
     """A hash of the files of a version, by name and checksum.
 
     Another gallery that was made in the same place, and has come to the same number, has another.
+    Raises `RunError` for a version that was removed since it was opened.
     """
     root = storage.local_root(gallery.location)
     contents = hashlib.blake2b(digest_size=8)

@@ -98,8 +98,8 @@ def _write_copy(
     sample: Crops,
     sides: tuple[Listing, Listing] | None,
 ) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(dir=out.parent) as folder:
-        made = Path(folder, out.name)
+    with _hidden_folder(out) as folder:
+        made = folder / out.name
         if flags.quantize:
             _quantized(file, recipe, sample, made, flags)
         else:
@@ -113,17 +113,17 @@ def _write_copy(
         accuracy = {name: _accuracy(made, *sides) for name, made in both.items()} if sides else None
         size = recipe.height, recipe.width
         rate = {name: _speed(each, size, run) for name, each in (("source", file), ("copy", copy))}
-        for each in sorted(Path(folder).iterdir()):
+        made.with_suffix(".toml").write_text(_toml(fields), encoding="utf-8")
+        # The network last: where it is, what goes with it is there.
+        for each in sorted(folder.iterdir(), key=lambda path: path == made):
             each.replace(out.with_name(each.name))
-    settings = out.with_suffix(".toml")
-    settings.write_text(_toml(fields), encoding="utf-8")
     return {
         "model": file.path,
         "out": str(out),
         "kind": flags.to,
         "quantized": flags.quantize is not None,
         "bytes": sum(each.stat().st_size for each in copy_files(out)),
-        "recipe_file": str(settings),
+        "recipe_file": str(out.with_suffix(".toml")),
         "fingerprint": copied.fingerprint,
         "source_fingerprint": recipe.fingerprint,
         "crops": len(sample),
@@ -162,6 +162,19 @@ def _check_deviation(file: NetworkFile, flags: ExportSettings, distance: float) 
         f"{file.path}: as {kind} its features are {distance:.1e} off in cosine, and "
         f"{allowed:.0e} is allowed{hint}; nothing was written"
     )
+
+
+@contextlib.contextmanager
+def _hidden_folder(out: Path) -> Iterator[Path]:
+    """An empty folder beside the copy, in which it is made; what a killed run left there goes."""
+    folder = out.with_name(f".{out.name}.tmp")
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 def copy_files(out: Path) -> list[Path]:

@@ -29,7 +29,7 @@ DAYS = [
 # Images that give no row: 02 on both days, 07 since it changed, and a whole unit of new ones.
 BAD = [{"02.jpg"}, {"02.jpg", "07.jpg", "12.jpg", "13.jpg", "14.jpg", "11.jpg"}]
 
-_WATCHED = ("fsync", "link", "replace", "unlink", "mkdir", "rmdir")
+_WATCHED = ("fsync", "link", "replace", "rename", "unlink", "mkdir", "rmdir")
 
 Plan = list[tuple[str, range, list[str]]]
 
@@ -88,10 +88,13 @@ def _rejected(ids: range, paths: list[str], day: int) -> list[int]:
 
 
 @contextmanager
-def interrupted(operation: int, stop: Callable[[], Any], dead: bool = False) -> Iterator[list[str]]:
+def interrupted(
+    operation: int, stop: Callable[[], Any], dead: bool = False, inside: Path | None = None
+) -> Iterator[list[str]]:
     """Calls `stop` at the given operation on the disk; gives the names of those seen so far.
 
-    One that is `dead` cannot do any later operation either, whatever its clean-up tries.
+    One that is `dead` cannot do any later operation either, whatever its clean-up tries. Where
+    `inside` is a folder, only operations below it count.
     """
     seen: list[str] = []
 
@@ -104,6 +107,8 @@ def interrupted(operation: int, stop: Callable[[], Any], dead: bool = False) -> 
         real = getattr(owner, name)
 
         def replacement(*arguments: Any, **options: Any) -> Any:
+            if inside is not None and owner is os and not _is_inside(inside, *arguments, **options):
+                return real(*arguments, **options)
             at(name)
             result = real(*arguments, **options)
             if after:
@@ -123,6 +128,15 @@ def interrupted(operation: int, stop: Callable[[], Any], dead: bool = False) -> 
     finally:
         for restore in undo:
             restore()
+
+
+def _is_inside(folder: Path, place: Any, *_: Any, dir_fd: int | None = None, **__: Any) -> bool:
+    """Whether an operation's first argument, a path or a descriptor, lies below a folder."""
+    if isinstance(place, int):
+        place = Path(f"/proc/self/fd/{place}").readlink()
+    elif dir_fd is not None:
+        place = Path(f"/proc/self/fd/{dir_fd}").readlink() / place
+    return Path(place).is_relative_to(folder)
 
 
 if __name__ == "__main__":

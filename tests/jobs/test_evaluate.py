@@ -5,7 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jobs.evaluate import evaluate
 from pipeline.gallery.table import Gallery
+from pipeline.runs import neighborhood
+from pipeline.runs.settings import ExpansionSettings, FoldSettings, RerankingSettings
+from pipeline.stages import neighbors
 from tests.jobs.labeled import labeled_gallery, people
 from tests.jobs.running import SIZE, refused, result
 from tests.report.schema import faults
@@ -255,6 +259,32 @@ def test_a_report_without_cameras_is_as_its_schema_says(capsys, made, tmp_path):
     report = result(capsys, "evaluate", *flags)["report"]
     assert faults(report) == []
     assert [each["camera"] for each in report["results"][0]["query_cameras"]] == [None]
+
+
+def test_an_interrupted_evaluation_folds_no_graph_again(capsys, galleries, tmp_path, monkeypatch):
+    flags = ("--aqe", "joint", "--k", 5, "--rerank", "--scratch", tmp_path)
+    whole = result(capsys, "evaluate", *galleries, *flags)["report"]
+    with monkeypatch.context() as patch:
+        patch.setattr(neighborhood, "count_reranked", crash)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(
+                query=str(galleries[1]),
+                gallery=str(galleries[3]),
+                out=tmp_path / "cut off",
+                expansion=ExpansionSettings(aqe=("joint",), k=5),
+                reranking=RerankingSettings(rerank=True),
+                on=FoldSettings(scratch=tmp_path),
+            )
+    assert not (tmp_path / "cut off").exists()
+    assert len(list(tmp_path.glob("regallery-evaluate-*/0/graph/rows-*.parquet"))) == 1
+    monkeypatch.setattr(neighbors, "_fold_strip", crash)
+    again = result(capsys, "evaluate", *galleries, *flags)["report"]
+    assert figures(again) == figures(whole)
+    assert not list(tmp_path.glob("regallery-*"))
+
+
+def crash(*_, **__):
+    raise KeyboardInterrupt
 
 
 def test_a_missing_image_has_no_thumbnail_and_harms_nothing(capsys, made, galleries, tmp_path):

@@ -118,22 +118,6 @@ def crash():
     raise Crash
 
 
-@pytest.mark.parametrize("first", [0, 1, 2])
-def test_cut_off_at_any_write_the_same_command_goes_on(capsys, tmp_path, parent, first):
-    for operation in range(first, 400, 3):
-        folder = f"out-{operation}"
-        try:
-            with interrupted(operation, crash):
-                run(capsys, *command(tmp_path, out=folder))
-        except Crash:
-            result(capsys, *command(tmp_path, out=folder))
-            assert contents(tmp_path / folder) == expected(parent)
-            assert not list((tmp_path / folder / "_graph").glob("scratch-*"))
-        else:
-            break
-    assert operation > 20
-
-
 def test_cut_off_while_it_follows_the_same_command_goes_on(capsys, tmp_path, parent):
     result(capsys, *command(tmp_path, out="before"))
     now = grown(parent)

@@ -208,6 +208,40 @@ def test_an_interrupted_import_goes_on(capsys, tmp_path, monkeypatch):
     np.testing.assert_allclose(features_of(tmp_path / "g"), features, atol=1e-6)
 
 
+@pytest.mark.parametrize("format_", ["npy", "mat", "fast-reid"])
+def test_a_finished_import_is_left_as_it_is(capsys, sides, mat, tmp_path, format_):
+    """And an import of other features or labels into the same place is refused."""
+    source = {"npy": tmp_path / "f.npy", "mat": mat, "fast-reid": tmp_path / "folder"}[format_]
+    np.save(tmp_path / "f.npy", sides["gallery"][0])
+    paths = [f"{row:03d}.jpg" for row in range(150)]
+    (tmp_path / "rows.csv").write_text("\n".join(["path", *paths]))
+    (tmp_path / "folder").mkdir()
+    for row in range(5):
+        np.save(tmp_path / "folder" / f"{row}.npy", sides["gallery"][0][row])
+    flags = ("import", source, "--gallery", tmp_path / "g", "--format", format_, *MADE)
+    told = result(capsys, *flags)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "g").rglob("0*")}
+    assert result(capsys, *flags) == told
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "g").rglob("0*")} == before
+    if format_ == "npy":
+        (tmp_path / "rows.csv").write_text("\n".join(["path", "other.jpg", *paths[1:]]))
+    elif format_ == "fast-reid":
+        np.save(source / "0.npy", sides["gallery"][0][7])
+    else:
+        result(capsys, "erase", "--gallery", tmp_path / "g", "--ids", 3)
+    assert "of other features or changed since it was imported" in refused(capsys, *flags)
+
+
+def test_another_import_does_not_go_on_with_what_one_began(capsys, sides, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "0.npy", sides["gallery"][0][0])
+    np.save(tmp_path / "a" / "1.npy", sides["gallery"][0][0][:5])
+    flags = ("--gallery", tmp_path / "g", "--format", "fast-reid", *MADE)
+    refused(capsys, "import", tmp_path / "a", *flags, status=1)
+    assert "there is a gallery already" in refused(capsys, "import", tmp_path / "b", *flags)
+
+
 def test_imported_features_never_mix(capsys, mat, gallery, tmp_path):
     query, _ = import_mat(capsys, mat, "query")
     other = tmp_path / "other"

@@ -129,9 +129,11 @@ def hidden_file(folder: Path, name: str) -> Iterator[Path]:
     """
     temporary, descriptor = _locked_file(folder, name)
     try:
-        yield temporary
+        try:
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
     finally:
-        temporary.unlink(missing_ok=True)
         os.close(descriptor)
 
 

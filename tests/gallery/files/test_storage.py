@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -103,3 +105,56 @@ def test_a_whole_file_that_cannot_be_written_is_told_by_name(tmp_path):
     with pytest.raises(RunError, match=r"a: the file cannot be written .*no space left"):
         storage.write_whole(tmp_path / "a", fill)
     assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
+
+
+def test_only_what_nobody_is_writing_is_dropped(tmp_path):
+    left = storage.temporary_name(tmp_path, "a[1]")
+    other = storage.temporary_name(tmp_path, "b")
+    for path in (left, other, tmp_path / "a[1]"):
+        path.write_text("of a killed writer")
+    with storage.hidden_file(tmp_path, "a[1]") as live:
+        storage.drop_cut_off(tmp_path, "a[1]")
+        assert {*tmp_path.iterdir()} == {live, other, tmp_path / "a[1]"}
+        storage.drop_cut_off(tmp_path)
+        assert {*tmp_path.iterdir()} == {live, tmp_path / "a[1]"}
+    assert [*tmp_path.iterdir()] == [tmp_path / "a[1]"]
+
+
+def test_a_killed_writers_file_is_dropped_at_once(tmp_path):
+    code = (
+        "import os; from pathlib import Path; from pipeline.gallery import storage\n"
+        f"storage.write_whole(Path({str(tmp_path)!r}, 'a'), lambda path: os._exit(9))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
+    assert done.returncode == 9
+    assert len(storage.temporaries(tmp_path, "a")) == 1
+    storage.drop_cut_off(tmp_path, "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_hidden_file_that_was_taken_for_a_leftover_is_made_again(tmp_path, monkeypatch):
+    """In the moment between its making and its lock."""
+    real, seen = storage.fcntl.flock, []
+
+    def flock(descriptor, operation):
+        if not seen:
+            seen.extend(tmp_path.iterdir())
+            seen[0].unlink()
+        real(descriptor, operation)
+
+    monkeypatch.setattr(storage.fcntl, "flock", flock)
+    with storage.hidden_file(tmp_path, "a") as path:
+        assert path.exists()
+        assert path != seen[0]
+
+
+def test_where_there_are_no_locks_files_are_written_and_none_is_dropped(tmp_path, monkeypatch):
+    def flock(descriptor, operation):
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(storage.fcntl, "flock", flock)
+    storage.write_whole(tmp_path / "a", lambda path: path.write_text("whole"))
+    left = storage.temporary_name(tmp_path, "a")
+    left.write_text("x")
+    storage.drop_cut_off(tmp_path)
+    assert {*tmp_path.iterdir()} == {left, tmp_path / "a"}
