@@ -216,7 +216,8 @@ class FoldSettings:
     memory: float | None = None
     """GiB that the blocks in hand may take, in all workers together (default: 4)."""
     scratch: Annotated[Path, LOCATION] | None = None
-    """Folder for features and graphs, seen by every worker (default: a temporary one)."""
+    """Folder for features and graphs, seen by every worker (default: a temporary one). A run that
+    was interrupted goes on from what it left there."""
 
     def __post_init__(self) -> None:
         if self.workers < 0:

@@ -20,9 +20,8 @@ from tests.jobs.running import SIZE
 from tests.model.making import save_onnx
 from tests.stages.making import save_network, save_source
 
-INSTANTS = {"model export": 2}
-"""How many, beside the last one; 5 of the verbs that are quick."""
-
+TELLING = ("replace", "link", "create_write_transaction", "after create_write_transaction")
+RANDOM = 3
 MADE_ANEW = ("_delta_log", "report.json", "report.html", "out.xml")
 """Files in which a time or a running number stands; galleries and reports are compared by what they
 say."""
@@ -155,9 +154,10 @@ def check(place, verb, operation, wanted):
 def test_cut_off_at_any_instant_one_run_more_leaves_nothing(place, verb):
     wanted, names = operations(place, verb)
     assert not list((place["work"] / "scratch").iterdir())
-    last = len(names) - 1
-    instants = random.Random(verb).sample(range(last), min(INSTANTS.get(verb, 5), last))
-    for operation in [*instants, last]:
+    last = {name: number for number, name in enumerate(names)}
+    instants = {last[name] for name in TELLING if name in last} | {len(names) - 1}
+    instants |= set(random.Random(verb).sample(range(len(names)), RANDOM))
+    for operation in sorted(instants):
         check(place, verb, operation, wanted)
 
 

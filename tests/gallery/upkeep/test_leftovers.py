@@ -11,7 +11,7 @@ from pipeline.gallery.log.lock import hold
 from pipeline.gallery.sidecars.calibrations import write_calibration
 from pipeline.gallery.sidecars.plan import write_plan
 from pipeline.gallery.sidecars.seen import add_seen, read_seen
-from pipeline.gallery.table import Gallery
+from pipeline.gallery.table import Gallery, lock_gallery
 from pipeline.gallery.upkeep import leftovers
 from pipeline.gallery.upkeep.compact import compact
 from pipeline.gallery.upkeep.leftovers import clean, find_leftovers
@@ -50,6 +50,7 @@ def abandon(gallery):
     """An extraction, an erasure and a compaction, each cut off at some moment."""
     unit(gallery.target, range(20, 25), rejected=[22])
     write_plan(gallery.location, pa.table({"path": ["x"]}))
+    (gallery._root / "_calibrations").mkdir(exist_ok=True)
     (gallery._root / "_units" / ".half.tmp").write_bytes(b"x")
     (gallery._root / "._plan.parquet.1.tmp").write_bytes(b"x")
     (gallery._root / "_calibrations" / ".000000000004.json.1.tmp").write_bytes(b"x")
@@ -73,6 +74,31 @@ def test_abandoned_work_goes(gallery):
     assert read_seen(gallery.location).num_rows == 1
     assert contents(Gallery.open(gallery.location)) == seen
     assert all(verify(Gallery.open(gallery.location, v)).findings == () for v in range(5))
+
+
+def test_the_next_writer_removes_what_was_half_written_and_nothing_that_was_finished(gallery):
+    before = files_in(gallery)
+    abandon(gallery)
+    finished = {path for path in files_in(gallery) if path.suffix == ".parquet"}
+    with lock_gallery(gallery.location, "erase"):
+        assert files_in(gallery) == before | finished
+    assert len(finished - before) == 4  # a unit and its rejects, the plan, a rewritten file
+
+
+def test_log_entries_that_a_killed_clean_left_go_with_the_next_writer(gallery):
+    log = gallery._root / "_delta_log"
+    entries = {path: path.read_bytes() for path in sorted(log.glob("*.json"))}
+    cleaned(gallery, keep=2)
+    whole = files_in(gallery)
+    for path in list(entries)[1:3]:
+        path.write_bytes(entries[path])
+    with lock_gallery(gallery.location, "erase"):
+        assert files_in(gallery) == whole
+    for path in list(entries)[1:3]:
+        path.write_bytes(entries[path])
+    assert cleaned(gallery, keep=2).versions == 0
+    assert files_in(gallery) == whole
+    assert Gallery.open(gallery.location, 3).count == gallery.count + 1
 
 
 def test_what_a_writer_finishes_meanwhile_does_not_disturb_a_look(gallery, monkeypatch):
