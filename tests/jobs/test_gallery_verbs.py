@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pty
+import socket
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,8 @@ from deltalake import DeltaTable
 
 from jobs import cli
 from jobs.command.times import moment
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RunError
+from pipeline.gallery.scratch import scratch_folder
 from pipeline.gallery.sidecars.plan import write_plan
 from pipeline.gallery.table import Gallery
 from pipeline.model.recipe import Recipe
@@ -79,6 +81,27 @@ def test_erase_by_identity_and_path(gallery, capsys):
     assert result(capsys, "erase", "--gallery", location, "--identity", 3, 2)["rows"] == 7
     found = result(capsys, "erase", "--gallery", location, "--path", "c0/*", path_of(1))
     assert (found["rows"], found["rejects"]) == (4, 1)
+
+
+def test_a_purge_tells_of_scratch_that_it_removed_and_could_not_reach(gallery, tmp_path, capsys):
+    for host in (socket.gethostname(), "other-host"):
+        with pytest.raises(RunError), scratch_folder(tmp_path, "evaluate", [gallery], host) as left:
+            raise RunError("a worker died")
+    listed = sorted((gallery._root / "_scratch").iterdir())
+    assert len(listed) == 1  # the second run removed what the first left
+    other = gallery._root / "_scratch" / "other.json"
+    other.write_text(listed[0].read_text().replace(socket.gethostname(), "other-host"))
+    status, out, _ = run(capsys, "erase", "--gallery", gallery.location, "--ids", 5, "--purge")
+    assert status == 0
+    assert "deleted: 1 scratch folder of killed runs" in out
+    assert f"NOT reached: {left} on other-host (evaluate of version 2), listed in {other}" in out
+
+
+def test_rows_of_a_gallery_with_a_link_stay_where_a_purge_is_wanted(gallery, tmp_path, capsys):
+    (gallery._root / "notes").symlink_to(tmp_path)
+    flags = ("erase", "--gallery", gallery.location, "--ids", 5, "--purge")
+    assert f"notes: a symbolic link to {tmp_path}" in refused(capsys, *flags)
+    assert latest(gallery).version == 2
 
 
 def test_a_dry_run_changes_nothing(gallery, capsys):
