@@ -22,6 +22,7 @@ class VerifyResult:
     bytes: int
     rows: int
     without_checksum: int
+    other_commits: tuple[str, ...]
     findings: list[dict[str, Any]]
 
     @property
@@ -39,8 +40,10 @@ def verify(
     """Check every file and row of a gallery, and tell all that is wrong by name.
 
     Checked are each file's size and SHA-256, the checksums of its pages, the length of every
-    feature, row ids and paths (each once), rejects, the counts and statistics of the log, and the
-    recipe. Nothing is changed. The exit status is 1 where anything is wrong.
+    feature, row ids and paths (each once), rejects, the counts and statistics of the log, the
+    recipe, the log itself, and all that is kept beside it: thresholds, statistics of cameras,
+    neighbor graphs, the work of interrupted runs. Nothing is changed. The exit status is 1 where
+    anything is wrong.
 
     For example:
 
@@ -84,6 +87,8 @@ def describe(result: VerifyResult) -> RenderableType:
         lines.append(f"{result.gallery}, {checked}: {count(len(lines), 'finding')}")
     else:
         lines.append(f"{result.gallery}, {checked}: all as it was written")
+    for name in result.other_commits:
+        lines.append(f"{name}: a commit that was not made by this tool")
     if result.without_checksum:
         lines.append(f"no SHA-256 in the log for {count(result.without_checksum, 'file')}")
     return Text("\n".join(lines))

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError, RunError
+from pipeline.gallery import checksums
 from pipeline.gallery.contents import contents_hash
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.storage import GalleryDamagedError
@@ -218,7 +219,7 @@ def _register(gallery: Gallery, folder: Path, verb: str) -> Entry:
     text = json.dumps(about, indent=2) + "\n"
     storage.make_folder(file.parent)
     storage.drop_cut_off(file.parent)
-    storage.write_whole(file, lambda temporary: temporary.write_text(text))
+    checksums.write_whole(file, lambda temporary: temporary.write_text(text))
     return Entry(file, folder, host, verb, gallery.version)
 
 

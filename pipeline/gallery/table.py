@@ -20,6 +20,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError, RunError
+from pipeline.gallery import chain, checksums
 from pipeline.gallery.features import GalleryFeatures, Runs, index
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.rejects import read_rejects
@@ -97,16 +98,19 @@ class Gallery:
     ) -> "Gallery":
         """The gallery at a version, or at a time (with its zone); the latest by default.
 
-        Raises `InputError` for a folder that is no gallery, a version that does not exist or was
-        removed, or a newer format, and `GalleryDamagedError` for a log entry that is empty or cut
-        short.
+        Raises `InputError` for a folder that is not a gallery, a version that does not exist or was
+        removed, or another format, and `GalleryDamagedError` naming a log entry or a checkpoint
+        that is not as it was written.
         """
         root = storage.local_root(location)
         if at is not None:
             if version is not None:
                 raise InputError("give a version or a time, not both")
             version = history.version_at(root, at)
+        if chain.is_recorded(root) and log.is_log(root):
+            chain.check(root, version)
         snapshot = log.read(root, version)
+        chain.read_record(root)  # missing, although the format has one
         missing = {"recipe", "fingerprint", "dimension", "dtype"} - snapshot.properties.keys()
         if missing:
             raise GalleryDamagedError(f"{root}: the gallery's log does not tell its {min(missing)}")
@@ -247,6 +251,7 @@ class Gallery:
             storage.delete_files(path for path, _ in useless.damaged)
             storage.delete_files(useless.orphans)
             storage.delete_files(self._root / name for name in units)
+            self._tidy_records()
 
     def commit(
         self,
@@ -296,7 +301,9 @@ class Gallery:
             storage.sync_folder(self._root)
             held.check()
             version = log.append(self._root, self.version, change)
-            return Gallery.open(self.location, version)
+            after = Gallery.open(self.location, version)
+            after._tidy_records()
+            return after
 
     def check_latest(self) -> None:
         """Raises `RunError` if another commit came after this version."""
@@ -319,6 +326,13 @@ class Gallery:
     def _removal_told(self) -> AbstractContextManager[None]:
         """Around what reads files of this version: it may have been removed since it was opened."""
         return removal_told(self._root, self.version)
+
+    def _tidy_records(self) -> None:
+        """Drops the records of files that the log names now, and ends what killed runs began."""
+        recorded = checksums.recorded(self._root)
+        committed = {file.path for file in self.snapshot.files}
+        checksums.forget(self._root / name for name in recorded & committed)
+        checksums.sweep(self._root)
 
     def _damage(self, error: Exception | None) -> GalleryDamagedError:
         """Names the first file of this version that is not as the log says."""

@@ -1,12 +1,14 @@
 """A gallery's log of another format, damaged, cut short, or with checkpoints."""
 
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
 from deltalake import DeltaTable
 
 from pipeline.errors import InputError
+from pipeline.gallery import chain
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.log import entries as log_files
 from pipeline.gallery.log import transactions as log
@@ -20,10 +22,18 @@ def change_property(gallery, name, value):
 
 
 def test_a_newer_format(empty):
-    change_property(empty, "format", "2")
-    with pytest.raises(InputError, match=r"format 2 .*reads format 1 .*upgrade"):
+    change_property(empty, "format", "3")
+    with pytest.raises(InputError, match=r"format 3 .*reads format 2 .*upgrade"):
         Gallery.open(empty.location)
     assert Gallery.open(empty.location, 0).version == 0
+
+
+def test_an_earlier_format(empty):
+    """Those had no checksums of the log, nor a record of them."""
+    edit_entry(empty, 0, 'regallery.format":"2', 'regallery.format":"1')
+    shutil.rmtree(empty._root / "_checksums")
+    with pytest.raises(InputError, match=r"format 1, which has no checksums.*extract it again"):
+        Gallery.open(empty.location)
 
 
 def test_a_newer_delta_reader(empty, monkeypatch):
@@ -41,6 +51,8 @@ def edit_entry(gallery, version, old, new):
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
+    if version == chain.read_record(gallery._root).newest:
+        chain.note_entry(gallery._root, version)  # as if it had been written so
 
 
 @pytest.mark.parametrize("name", ["recipe", "fingerprint", "dimension", "dtype"])
@@ -68,7 +80,7 @@ def test_a_damaged_last_log_entry_is_told_by_name(gallery, data):
 def test_a_last_log_entry_without_its_end_is_told(gallery):
     whole = log_entry(gallery, 1).read_bytes()
     log_entry(gallery, 1).write_bytes(whole.rstrip()[:-1])
-    with pytest.raises(GalleryDamagedError, match=r"00001\.json: this log entry is empty or cut"):
+    with pytest.raises(GalleryDamagedError, match=r"00001\.json: this entry of the log is not as"):
         Gallery.open(gallery.location)
 
 
@@ -112,7 +124,7 @@ def test_a_checkpoint_that_a_power_cut_left_half_written_is_told_and_can_be_dele
     (path,) = (gallery._root / "_delta_log").glob("*.checkpoint.parquet")
     data = path.read_bytes()
     path.write_bytes(data[: int(left * len(data))])
-    told = r"checkpoint\.parquet: .* cut short.*delete it and _last_checkpoint beside it"
+    told = r"checkpoint\.parquet: .* not those that were written.*delete it and _last_checkpoint"
     with pytest.raises(GalleryDamagedError, match=told):
         Gallery.open(gallery.location)
     path.unlink()

@@ -98,6 +98,14 @@ def read_rejects(root: Path, number: int) -> pa.Table:
     return pq.read_table(pa.BufferReader(data), schema=REJECT_SCHEMA)
 
 
+def is_as_named(path: Path) -> bool:
+    """Whether a file of rejects is the one that its name tells: no copy, and not changed."""
+    try:
+        return path.name == rejects_file(path, _number(path.read_bytes())).name
+    except OSError:
+        return False
+
+
 def rejects_file(root: Path, number: int) -> Path:
     """Where the rejects of this number are."""
     return root / storage.REJECTS_FOLDER / f"{number:016x}.parquet"

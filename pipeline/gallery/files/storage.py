@@ -23,6 +23,7 @@ CAMERAS_FOLDER = "_cameras"
 GRAPH_FOLDER = "_graph"
 PURGED_FOLDER = "_purged"
 SCRATCH_FOLDER = "_scratch"
+CHECKSUMS_FOLDER = "_checksums"
 LOCK_FILE = "_lock"
 PLAN_FILE = "_plan.parquet"
 SEEN_FILE = "_seen.parquet"
@@ -36,6 +37,7 @@ OWN_NAMES = frozenset(
         GRAPH_FOLDER,
         PURGED_FOLDER,
         SCRATCH_FOLDER,
+        CHECKSUMS_FOLDER,
         LOCK_FILE,
         PLAN_FILE,
         SEEN_FILE,
@@ -50,6 +52,8 @@ WRITTEN_FOLDERS = (
     SCRATCH_FOLDER,
 )
 """The folders in which files are written under hidden names, beside the gallery's own."""
+RECORD_SUFFIX = ".json"
+GOING_SUFFIX = ".going"
 
 
 class GalleryDamagedError(RunError):
@@ -209,7 +213,28 @@ def link_into_place(temporary: Path, final: Path) -> bool:
     return True
 
 
+def record_of(path: Path) -> Path:
+    """Where the checksum of a gallery's file is kept, if `pipeline.gallery.checksums` wrote it.
+
+    >>> record_of(Path("g/_cameras/7.parquet")).as_posix()
+    'g/_checksums/_cameras/7.parquet.json'
+    """
+    folder, name = path.parent, path.name + RECORD_SUFFIX
+    if folder.name in WRITTEN_FOLDERS:
+        return folder.parent / CHECKSUMS_FOLDER / folder.name / name
+    return folder / CHECKSUMS_FOLDER / name
+
+
 def delete_files(paths: Iterable[Path]) -> None:
-    """Deletes files; one that is already gone is no error."""
+    """Deletes files and the records of their checksums; one that is already gone is no error.
+
+    A record is first given another name, which says that its file may be gone: cut off on the way,
+    nobody misses the file.
+    """
     for path in paths:
+        record = record_of(path)
+        going = record.with_suffix(GOING_SUFFIX)
+        if record.exists():
+            record.replace(going)
         path.unlink(missing_ok=True)
+        going.unlink(missing_ok=True)

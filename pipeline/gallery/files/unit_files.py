@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
+from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.rejects import REJECT_SCHEMA, as_rejects
 from pipeline.gallery.files.row_files import (
@@ -122,7 +123,7 @@ def write_unit(
     with storage.hidden_file(folder, stem) as temporary:
         _write_rows(temporary, rows, about)
         _check_footer(temporary, _footer(temporary), target, rows.num_rows)
-        if not storage.link_into_place(temporary, final):
+        if not checksums.link_into_place(temporary, final):
             return _first_writers_record(root, final, temporary, target)
     return read_record(root, final.name, target)
 
@@ -157,9 +158,12 @@ def read_record(root: Path, name: str, target: UnitTarget, sha256: str | None = 
     """The record of the unit that a file holds; raises `GalleryDamagedError` naming the file if it
     is not whole.
 
-    The file's checksum is computed, which reads it whole, unless it is told.
+    The file's checksum is computed and compared with its record, which reads it whole, unless it is
+    told.
     """
     path = root / name
+    if sha256 is None:
+        checksums.check(path)
     metadata = _footer(path)
     about = _about(path, metadata)
     if about["fingerprint"] != target.fingerprint:
@@ -172,6 +176,7 @@ def read_record(root: Path, name: str, target: UnitTarget, sha256: str | None = 
     if is_rows:
         _check_footer(path, metadata, target, about["rows"])
         if about["rejects"]:
+            checksums.check(root / about["rejects_path"])
             _check_rows(root / about["rejects_path"], about["rejects"])
     else:
         about["rejects_path"] = name
@@ -240,7 +245,7 @@ def _write_rejects(folder: Path, stem: str, about: dict[str, Any], rejects: pa.T
             storage.sync_file(temporary)
         digest = hashlib.sha256(temporary.read_bytes()).hexdigest()[:16]
         name = f"{stem}.{digest}.parquet"
-        storage.link_into_place(temporary, folder / name)
+        checksums.link_into_place(temporary, folder / name)
     return name
 
 
@@ -254,8 +259,7 @@ def _first_writers_record(
     try:
         return read_record(root, final.name, target)
     except GalleryDamagedError:
-        temporary.replace(final)
-        storage.sync_folder(final.parent)
+        checksums.replace(temporary, final)
         return read_record(root, final.name, target)
 
 

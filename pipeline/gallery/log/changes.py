@@ -9,6 +9,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
+from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.rejects import (
     REJECT_SCHEMA,
@@ -105,7 +106,9 @@ def _paths_of(root: Path, units: Sequence[UnitRecord]) -> pa.ChunkedArray:
 def _rejects_of(root: Path, units: Sequence[UnitRecord], others: pa.Table | None) -> pa.Table:
     """The rejects of the units and those that reached no unit."""
     tables = [
-        as_rejects(pq.read_table(root / unit.rejects_path)) for unit in units if unit.rejects_path
+        as_rejects(pq.read_table(pa.BufferReader(checksums.read(root / unit.rejects_path))))
+        for unit in units
+        if unit.rejects_path
     ]
     tables.append(REJECT_SCHEMA.empty_table() if others is None else as_rejects(others))
     return pa.concat_tables(tables)

@@ -17,6 +17,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from pipeline.errors import RunError
+from pipeline.gallery import chain
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.input_files import parse_json, why
@@ -84,7 +85,18 @@ def oldest_version(root: Path) -> int:
 
 
 def write_checkpoint(root: Path, version: int) -> None:
-    """A summary of the log up to a version, so that opening a gallery does not read every entry."""
+    """A summary of the log up to a version, so that opening a gallery does not read every entry.
+
+    One that an earlier run was making is made too. Raises `RunError` where it cannot be written.
+    """
+    unfinished = chain.read_record(root).being_made
+    for each in sorted({version} | ({unfinished} if unfinished is not None else set())):
+        chain.expect_checkpoint(root, each)
+        _make_checkpoint(root, each)
+        chain.note_checkpoint(root, each)
+
+
+def _make_checkpoint(root: Path, version: int) -> None:
     folder = root / storage.LOG_FOLDER
     try:
         DeltaTable(str(root), version=version).create_checkpoint()
@@ -113,6 +125,7 @@ def forget_before(root: Path, version: int) -> None:
     if not old:
         return
     write_checkpoint(root, version)
+    chain.note_oldest(root, version)
     storage.delete_files(sorted(old))
     storage.sync_folder(folder)
 

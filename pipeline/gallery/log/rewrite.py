@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
+from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.row_files import checksum, delta_statistics, write_row_file
 from pipeline.gallery.files.storage import GalleryDamagedError
@@ -66,7 +67,7 @@ def _write(root: Path, file: RowFile, gone: np.ndarray, schema: pa.Schema) -> Lo
 
 
 def keep_rows(root: Path, name: str, rows: pa.Table) -> LoggedFile:
-    """Writes rows as a file of the gallery's folder, flushed; its name is the caller's to flush.
+    """Writes rows as a file of the gallery's folder, flushed and with a record of its checksum.
 
     The name is to follow from what is written: a file that a cut-off run left is replaced.
     """
@@ -77,7 +78,7 @@ def keep_rows(root: Path, name: str, rows: pa.Table) -> LoggedFile:
         write_row_file(temporary, rows)
         size, sha256 = temporary.stat().st_size, checksum(temporary)
         statistics = delta_statistics(pq.read_metadata(temporary))
-        temporary.replace(path)
+        checksums.replace(temporary, path)
     return LoggedFile(name, size, statistics, sha256)
 
 

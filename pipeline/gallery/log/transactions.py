@@ -23,6 +23,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, PostCommitHookProperties, RemoveAction
 
 from pipeline.errors import InputError, RunError
+from pipeline.gallery import chain
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.schema import SCALAR_FIELDS, STATISTICS_COLUMNS
 from pipeline.gallery.files.storage import GalleryDamagedError
@@ -36,7 +37,8 @@ from pipeline.gallery.log.removed import steadily
 
 _log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
+_EARLIER_FORMATS = ("1",)
 CHECKPOINT_INTERVAL = 100
 PREFIX = "regallery."
 _NEXT_ROW_ID = "regallery.next_row_id"
@@ -105,6 +107,7 @@ def create(root: Path, properties: Mapping[str, str]) -> None:
     """Makes version 0: no rows; the properties are kept under `PREFIX`."""
     configuration = {f"{PREFIX}{name}": value for name, value in properties.items()}
     configuration[f"{PREFIX}format"] = str(FORMAT)
+    chain.begin(root)
     configuration["delta.dataSkippingStatsColumns"] = ",".join(STATISTICS_COLUMNS)
     try:
         DeltaTable.create(
@@ -114,7 +117,8 @@ def create(root: Path, properties: Mapping[str, str]) -> None:
             configuration=configuration,
             raise_if_key_not_exists=False,
             commit_properties=CommitProperties(
-                app_transactions=[Transaction(_NEXT_ROW_ID, 0), Transaction(_REJECTS, 0)]
+                custom_metadata={chain.ABOUT: {chain.PREVIOUS: ""}},
+                app_transactions=[Transaction(_NEXT_ROW_ID, 0), Transaction(_REJECTS, 0)],
             ),
             post_commithook_properties=_BY_HAND,
         )
@@ -124,6 +128,7 @@ def create(root: Path, properties: Mapping[str, str]) -> None:
             " run the command again"
         ) from error
     _sync_log(root, 0)
+    chain.note_entry(root, 0)
 
 
 def read(root: Path, version: int | None = None) -> Snapshot:
@@ -168,7 +173,13 @@ def append(root: Path, version: int, change: Change) -> int:
             mode="append",
             schema=table.schema(),
             commit_properties=CommitProperties(
-                custom_metadata={"regallery": {"run_id": change.run_id, **change.summary}},
+                custom_metadata={
+                    chain.ABOUT: {
+                        "run_id": change.run_id,
+                        **change.summary,
+                        chain.PREVIOUS: chain.digest(root, version),
+                    }
+                },
                 max_commit_retries=0,
                 app_transactions=[Transaction(name, value) for name, value in marks.items()],
             ),
@@ -177,12 +188,24 @@ def append(root: Path, version: int, change: Change) -> int:
     except (DeltaError, OSError) as error:
         raise RunError(f"{root}: {_why_not(root, version, error)}") from error
     _sync_log(root, version + 1)
-    if (version + 1) % CHECKPOINT_INTERVAL == 0:
-        try:
-            write_checkpoint(root, version + 1)
-        except RunError as error:  # the version itself is committed
-            _log.warning("%s: the log has no new checkpoint (%s)", root, _first_line(error))
+    _tend(root, version + 1)
     return version + 1
+
+
+def _tend(root: Path, version: int) -> None:
+    """Records a committed entry and makes a checkpoint where one is due; what fails is done with
+    the next commit.
+    """
+    try:
+        chain.note_entry(root, version)
+    except RunError as error:
+        _log.warning("%s: the last entry of the log has no checksum yet (%s)", root, error)
+        return
+    if version % CHECKPOINT_INTERVAL == 0 or chain.read_record(root).being_made is not None:
+        try:
+            write_checkpoint(root, version)
+        except (DeltaError, OSError, RunError) as error:
+            _log.warning("%s: the log has no new checkpoint (%s)", root, _first_line(error))
 
 
 def run_version(root: Path, run_id: str) -> int | None:
@@ -256,6 +279,11 @@ def _properties(root: Path, table: DeltaTable) -> dict[str, str]:
     if f"{PREFIX}format" not in configuration:
         raise InputError(f"{root}: this Delta table is not a gallery of regallery")
     found = configuration[f"{PREFIX}format"]
+    if found in _EARLIER_FORMATS:
+        raise InputError(
+            f"{root}: the gallery has format {found}, which has no checksums of its log; this"
+            f" version of regallery reads format {FORMAT}: extract it again"
+        )
     if found != str(FORMAT) or table.protocol().min_reader_version > _READER_VERSION:
         raise InputError(
             f"{root}: the gallery has format {found} (Delta reader "

@@ -7,23 +7,26 @@ some behind; they are among what `Gallery.clear` deletes before the next begins.
 
 from pathlib import Path
 
+from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.unit_files import UnitTarget
-from pipeline.output_files import told_by_name
 
 
 def begin(target: UnitTarget, unit_id: str) -> int:
-    """Note one more attempt at a unit; returns how many there have been, this one included."""
+    """Note one more attempt at a unit; returns how many there have been, this one included.
+
+    GalleryDamagedError where the file is not as it was written.
+    """
     path = _path(target, unit_id)
     storage.make_folder(path.parent)
-    with told_by_name(path), path.open("ab") as file:
-        file.write(b".")
-        return file.tell()
+    made = (checksums.read(path, "run the command again") or b"") + b"."
+    checksums.write_whole(path, lambda temporary: temporary.write_bytes(made))
+    return len(made)
 
 
 def end(target: UnitTarget, unit_id: str) -> None:
     """Forget the attempts at a unit: it is finished."""
-    _path(target, unit_id).unlink(missing_ok=True)
+    storage.delete_files([_path(target, unit_id)])
 
 
 def _path(target: UnitTarget, unit_id: str) -> Path:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.table import Gallery
@@ -37,7 +38,7 @@ def write_calibration(gallery: Gallery, found: Mapping[str, Any]) -> Path:
     storage.make_folder(_folder(gallery))
     path = calibration_file(gallery)
     storage.drop_cut_off(path.parent, path.name)
-    storage.write_whole(path, lambda temporary: temporary.write_text(text))
+    checksums.write_whole(path, lambda temporary: temporary.write_text(text))
     return path
 
 
@@ -49,19 +50,20 @@ def calibration_file(gallery: Gallery) -> Path:
 def read_calibration(gallery: Gallery) -> dict[str, Any] | None:
     """What was found on this version, or else on the latest one before it; None if nothing was.
 
-    Raises `GalleryDamagedError` for a file that `write_calibration` did not write, or that was made
-    with another recipe.
+    Raises `GalleryDamagedError` for a file that is gone, or not as `write_calibration` wrote it, or
+    that was made with another recipe.
     """
     versions = sorted(_versions(_folder(gallery)), reverse=True)
     version = next((each for each in versions if each <= gallery.version), None)
     if version is None:
         return None
     path = _folder(gallery) / f"{storage.version_name(version)}.json"
+    data = checksums.read(path, "calibrate again")
     try:
-        about = parse_json(path.read_text())
+        about = parse_json(data or b"")
         known = about["regallery_calibration"], about["version"], about["fingerprint"]
         float(about["threshold"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise GalleryDamagedError(
             f"{path}: this is no calibration ({error}); delete it and calibrate again"
         ) from error
@@ -80,5 +82,6 @@ def _folder(gallery: Gallery) -> Path:
 
 
 def _versions(folder: Path) -> list[int]:
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    names |= checksums.recorded(folder)  # one that was deleted is not passed over
     return [int(match[1]) for match in map(_NAME.fullmatch, names) if match]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pipeline.core.cameras.sums import CameraSums
 from pipeline.core.evaluation.ranking import NO_CAMERA
 from pipeline.errors import InputError
+from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.log.entries import oldest_version
@@ -46,7 +47,7 @@ def write_camera_sums(gallery: Gallery, cameras: Sequence[str], sums: CameraSums
     path = _file(gallery)
     storage.make_folder(path.parent)
     storage.drop_cut_off(path.parent, path.name)
-    storage.write_whole(
+    checksums.write_whole(
         path,
         lambda temporary: pq.write_table(
             table, temporary, compression="none", use_dictionary=False, write_page_checksum=True
@@ -54,7 +55,7 @@ def write_camera_sums(gallery: Gallery, cameras: Sequence[str], sums: CameraSums
     )
     # A purge deletes what it finds once the version has left the log; what comes later goes here.
     if gallery.version < oldest_version(storage.local_root(gallery.location)):
-        path.unlink(missing_ok=True)
+        storage.delete_files([path])
         raise InputError(f"{gallery.location}: version {gallery.version} was removed meanwhile")
     return path
 
@@ -63,13 +64,14 @@ def read_camera_sums(gallery: Gallery) -> tuple[list[str], CameraSums] | None:
     """The names of the cameras and the sums that were kept of this very version, to the bit.
 
     None where there are none, or those of other contents: a gallery that was made anew in the same
-    folder. Raises `GalleryDamagedError` for a file that `write_camera_sums` did not write.
+    folder. Raises `GalleryDamagedError` for a file that is not as `write_camera_sums` wrote it.
     """
     path = _file(gallery)
-    if not path.exists():
+    data = checksums.read(path, "it is made anew")
+    if data is None:
         return None
     try:
-        table = pq.ParquetFile(path, page_checksum_verification=True).read()
+        table = pq.read_table(pa.BufferReader(data))
         about = parse_json((table.schema.metadata or {})[_ABOUT])
         if {name: about.get(name) for name in _about(gallery)} != _about(gallery):
             _log.warning("%s: it is of other contents, and made anew", path)
@@ -79,9 +81,7 @@ def read_camera_sums(gallery: Gallery) -> tuple[list[str], CameraSums] | None:
             rows.to_numpy(), *(_matrix(c, gallery.dimension) for c in (sums, squares))
         )
         return table["camera"].to_pylist()[:-1], found
-    except FileNotFoundError:  # a purge deletes it between the two looks
-        return None
-    except (OSError, ValueError, KeyError) as error:
+    except (ValueError, KeyError) as error:
         raise GalleryDamagedError(
             f"{path}: these are no statistics of cameras ({error}); delete the file, and it is"
             " made anew"

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from pipeline.core.blocks import blocks
 from pipeline.core.neighbors.topk import TopK
 from pipeline.errors import InputError
+from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.input_files import parse_json
@@ -88,12 +89,13 @@ class Graph:
         left = _read_about(folder / ABOUT_FILE)
         if left is not None and replace(left, block=about.block) == about:
             storage.drop_cut_off(folder)
+            checksums.sweep(folder)
             return cls(str(folder), left, ids, signatures)
         if folder.exists():
             shutil.rmtree(folder)
         storage.make_folder(folder)
         text = json.dumps(asdict(about), indent=2) + "\n"
-        storage.write_whole(folder / ABOUT_FILE, lambda path: path.write_text(text))
+        checksums.write_whole(folder / ABOUT_FILE, lambda path: path.write_text(text))
         return cls(str(folder), about, ids, signatures)
 
     @classmethod
@@ -199,7 +201,7 @@ class Graph:
         """Delete what was known after fewer than `strips` strips: it is of no more use."""
         for path in Path(self.folder).glob("open-*.parquet"):
             if int(path.stem.rpartition("-")[2]) < strips:
-                path.unlink()
+                storage.delete_files([path])
 
     def _file(self, number: int) -> Path:
         return Path(self.folder) / f"rows-{number:06d}.parquet"
@@ -228,7 +230,7 @@ class Graph:
         }
         if least is not None:
             columns["least"] = least
-        storage.write_whole(
+        checksums.write_whole(
             path,
             lambda temporary: pq.write_table(
                 pa.table(columns),
@@ -280,15 +282,11 @@ def _hash(*columns: NDArray[np.int64]) -> str:
 
 
 def _read_about(path: Path) -> About | None:
-    try:
-        held = parse_json(path.read_bytes())
-    except FileNotFoundError:
+    data = checksums.read(path, "all of its folder: the neighbor graph is made anew")
+    if data is None:
         return None
-    except (OSError, ValueError) as error:
-        raise GalleryDamagedError(
-            f"{path}: this is no neighbor graph; delete the folder, and it is made anew"
-        ) from error
     try:
+        held = parse_json(data)
         return About(**held | {"origin": Origin(**held["origin"])})
     except (TypeError, KeyError) as error:
         raise InputError(
@@ -305,6 +303,7 @@ def _binary(values: NDArray[np.generic], dtype: str) -> pa.FixedSizeBinaryArray:
 
 def _read(path: Path, columns: list[str], rows: int = 0) -> pa.Table:
     """Some columns of a file that holds so many rows at least."""
+    checksums.check(path, "all of its folder: the neighbor graph is made anew")
     try:
         table = pq.ParquetFile(path, page_checksum_verification=True).read(columns=columns)
     except (pa.ArrowInvalid, OSError, KeyError) as error:

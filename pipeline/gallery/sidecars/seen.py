@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.schema import TIMESTAMP
-from pipeline.gallery.files.storage import GalleryDamagedError
 
 SEEN_SCHEMA = pa.schema([("row_id", pa.int64()), ("mtime", TIMESTAMP)])
 
@@ -20,18 +20,13 @@ SEEN_SCHEMA = pa.schema([("row_id", pa.int64()), ("mtime", TIMESTAMP)])
 def read_seen(location: str) -> pa.Table:
     """Row ids, each with the time at which its image was seen last; in `SEEN_SCHEMA`.
 
-    GalleryDamagedError where the file cannot be read.
+    GalleryDamagedError where the file is not as it was written.
     """
     path = storage.local_root(location) / storage.SEEN_FILE
-    if not path.exists():
+    data = checksums.read(path, "the images that were touched are read once more")
+    if data is None:
         return SEEN_SCHEMA.empty_table()
-    try:
-        return pq.read_table(path, schema=SEEN_SCHEMA)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise GalleryDamagedError(
-            f"{path}: the times of touched images cannot be read ({error}); delete it (those images"
-            " are read once more)"
-        ) from error
+    return pq.read_table(pa.BufferReader(data), schema=SEEN_SCHEMA)
 
 
 def add_seen(location: str, touched: pa.Table, row_ids: np.ndarray) -> None:
@@ -41,4 +36,4 @@ def add_seen(location: str, touched: pa.Table, row_ids: np.ndarray) -> None:
     seen = pa.concat_tables([known, touched.cast(SEEN_SCHEMA)])
     seen = seen.filter(pc.is_in(seen["row_id"], value_set=pa.array(row_ids))).sort_by("row_id")
     path = storage.local_root(location) / storage.SEEN_FILE
-    storage.write_whole(path, lambda whole: pq.write_table(seen, whole, compression="zstd"))
+    checksums.write_whole(path, lambda whole: pq.write_table(seen, whole, compression="zstd"))

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import RunError
-from pipeline.gallery import scratch
+from pipeline.gallery import checksums, scratch
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.rejects import rejects_file
 from pipeline.gallery.irregular import check_regular
@@ -117,6 +117,7 @@ def _set_aside(gallery: Gallery, root: Path) -> None:
     for path in (*row_files(root), *(root / storage.REJECTS_FOLDER).glob("*.parquet")):
         if path not in needed:
             path.replace(folder / path.name)
+            checksums.forget([path])
     storage.delete_files((*unfinished_files(root), root / storage.SEEN_FILE))
     if (root / storage.GRAPH_FOLDER).exists():
         shutil.rmtree(root / storage.GRAPH_FOLDER)

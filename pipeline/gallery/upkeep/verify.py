@@ -1,11 +1,12 @@
 """Verifying: whether every file holds what was written to it, and the rows are what they should be.
 
-Nothing stops at the first finding: all that is wrong is told at once.
+Nothing stops at the first finding: all that is wrong is told at once. Only where the log is damaged
+are the rows left out, since nobody knows which they are.
 """
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -16,8 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.gallery import chain, checksums
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.rejects import read_rejects, rejects_file
+from pipeline.gallery.files.rejects import is_as_named, read_rejects, rejects_file
 from pipeline.gallery.files.row_files import checksum, delta_statistics
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.files.stored_rows import StoredRows
@@ -43,8 +45,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verified:
-    """What was verified; `without_checksum` files were committed before checksums were kept, or
-    by another tool.
+    """What was verified; `without_checksum` files were committed by another tool, and
+    `other_commits` are entries of the log by other tools.
     """
 
     version: int
@@ -53,16 +55,18 @@ class Verified:
     bytes: int
     rows: int
     without_checksum: int
+    other_commits: tuple[str, ...]
     findings: tuple[Finding, ...]
 
 
 def verify(gallery: Gallery, *, all_versions: bool = False) -> Verified:
     """Verifies a version: each file against its checksum, its size, its rows and their norms; row
-    ids and paths, each given once; rejects; counts against the log; no link, no mount.
+    ids and paths, each given once; rejects; counts against the log; no link, no mount. And all that
+    lies beside the rows: the log, rejects, and every file that has a record of its checksum.
 
     With `all_versions` also, by size and checksum, the files that only older versions need. Raises
-    `GalleryDamagedError` if the log cannot be read, and `RunError` where what is verified is
-    removed meanwhile.
+    `GalleryDamagedError` if the log cannot be read and no finding tells why, and `RunError` where
+    what is verified is removed meanwhile.
     """
     root = storage.local_root(gallery.location)
     first = min(oldest_version(root), gallery.version) if all_versions else gallery.version
@@ -75,6 +79,10 @@ def verify(gallery: Gallery, *, all_versions: bool = False) -> Verified:
 
 def _verify(gallery: Gallery, root: Path, first: int) -> Verified:
     """Verifies a version, and the files that versions from `first` on need beside it."""
+    of_log = [Finding(*each) for each in chain.findings(root)]
+    if of_log:
+        beside = _beside(root, lambda name: "/" not in name)
+        return Verified(gallery.version, 1, 0, 0, 0, 0, (), (*of_log, *beside))
     logged = steadily(lambda: logged_files(root))
     live = {file.path for file in gallery.snapshot.files}
     others, rejects, versions = set[str](), {gallery.snapshot.rejects}, 1
@@ -92,6 +100,7 @@ def _verify(gallery: Gallery, root: Path, first: int) -> Verified:
     damaged = {each.file for each in findings}
     findings += _of_rejects(root, rejects)
     findings += [Finding(each.file, each.problem) for each in irregular_files(root)]
+    findings += _beside(root, logged.__contains__)
     findings += _of_keys(gallery, [f for f in gallery.snapshot.files if f.path not in damaged])
     return Verified(
         version=gallery.version,
@@ -100,8 +109,31 @@ def _verify(gallery: Gallery, root: Path, first: int) -> Verified:
         bytes=sum(logged[path].bytes for path in live | others),
         rows=gallery.count,
         without_checksum=sum(logged[path].sha256 is None for path in live | others),
+        other_commits=tuple(chain.foreign_entries(root)),
         findings=tuple(dict.fromkeys(findings)),
     )
+
+
+def _beside(root: Path, is_logged: Callable[[str], bool]) -> list[Finding]:
+    """What is wrong with the files that the log does not name; `is_logged` says which it does."""
+    rejects = f"{storage.REJECTS_FOLDER}/"
+    found = [
+        Finding(*each)
+        for each in checksums.findings(root, lambda n: is_logged(n) or n.startswith(rejects))
+    ]
+    for path in sorted((root / storage.REJECTS_FOLDER).glob("*")):
+        if not path.name.startswith(".") and not is_as_named(path):
+            name = str(path.relative_to(root))
+            found.append(Finding(name, "the file is not what was written; restore it"))
+    for folder in sorted((root / storage.GRAPH_FOLDER).glob("*")):
+        if not folder.is_dir():
+            found.append(Finding(str(folder.relative_to(root)), "this is no neighbor graph"))
+        elif (folder / storage.CHECKSUMS_FOLDER).exists():  # not that of features on their way
+            found += [
+                Finding(str((folder / name).relative_to(root)), problem)
+                for name, problem in checksums.findings(folder, lambda _: False)
+            ]
+    return found
 
 
 def _bytes_of(root: Path, file: LoggedFile) -> Finding | None:

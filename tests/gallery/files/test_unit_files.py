@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InputError, RunError
+from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.row_files import delta_statistics, write_row_file
 from pipeline.gallery.files.storage import GalleryDamagedError
@@ -33,7 +34,14 @@ def target(tmp_path):
 
 
 def names(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    """The files of a folder but its lock."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and path.name != "_lock")
+    return sorted(str(path.relative_to(folder)) for path in paths)
+
+
+def with_records(*files):
+    """The names of files and of the records of their checksums."""
+    return sorted([*files, *(f"_checksums/{name}.json" for name in files)])
 
 
 def test_a_unit_and_its_rejects(target, tmp_path):
@@ -44,14 +52,14 @@ def test_a_unit_and_its_rejects(target, tmp_path):
     assert rows["row_id"].to_pylist() == [10, 11, 13, 14, 15, 16, 17, 18]
     rejects = pq.read_table(tmp_path / "g" / record.rejects_path)
     assert rejects["path"].to_pylist() == [path_of(12), path_of(19)]
-    assert names(tmp_path / "g") == sorted([record.path, record.rejects_path])
+    assert names(tmp_path / "g") == with_records(record.path, record.rejects_path)
     assert find_units(target, 0).units == (record,)
 
 
 def test_a_unit_of_rejects_only_leaves_its_record(target, tmp_path):
     record = unit(target, range(3), rejected=range(3))
     assert (record.path, record.rows, record.rejects, record.bytes) == (None, 0, 3, 0)
-    assert names(tmp_path / "g") == [record.rejects_path]
+    assert names(tmp_path / "g") == with_records(record.rejects_path)
     assert find_units(target, 0).units == (record,)
 
 
@@ -207,7 +215,7 @@ def rewrite(path, change, about=None):
     described = json.loads(table.schema.metadata[b"regallery.unit"])
     described.update(about or {})
     table = change(table).replace_schema_metadata({b"regallery.unit": json.dumps(described)})
-    write_row_file(path, table)
+    checksums.write_whole(path, lambda temporary: write_row_file(temporary, table))
 
 
 @pytest.mark.parametrize(
@@ -231,7 +239,7 @@ def test_a_parquet_file_of_another_tool_under_a_unit_name(target, tmp_path):
     (tmp_path / "g").mkdir()
     pq.write_table(pa.table({"x": [1]}), tmp_path / "g" / "000000000000-u.parquet")
     [(_, reason)] = find_units(target, 0).damaged
-    assert "does not tell which unit it is" in reason
+    assert "it has no valid checksum in" in reason
 
 
 def test_other_files_are_left_alone(target, tmp_path):

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from pipeline.gallery import checksums
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.sidecars.calibrations import read_calibration, write_calibration
 from pipeline.gallery.table import Gallery
@@ -59,6 +60,21 @@ def test_the_table_does_not_see_it(gallery):
 )
 def test_damage_is_told_by_name(gallery, change):
     path = write_calibration(gallery, {"threshold": 0.5})
-    path.write_text(change(json.loads(path.read_text())))
+    text = change(json.loads(path.read_text()))
+    checksums.write_whole(path, lambda temporary: temporary.write_text(text))
     with pytest.raises(GalleryDamagedError, match=r"000000000001\.json: .* calibrate again"):
         read_calibration(gallery)
+
+
+def test_a_threshold_that_was_changed_or_deleted_is_not_used(gallery):
+    later = gallery.commit([unit(gallery.target, range(4, 8))], run_id="b")
+    write_calibration(gallery, {"threshold": 0.5})
+    path = write_calibration(later, {"threshold": 0.9})
+    path.write_text(path.read_text().replace("0.9", "0.1"))
+    with pytest.raises(GalleryDamagedError, match=r"0002\.json: its bytes are not .* calibrate"):
+        read_calibration(later)
+    path.unlink()
+    with pytest.raises(GalleryDamagedError, match=r"0002\.json: the file is gone.* calibrate"):
+        read_calibration(later)
+    assert write_calibration(later, {"threshold": 0.8}) == path
+    assert read_calibration(later)["threshold"] == 0.8

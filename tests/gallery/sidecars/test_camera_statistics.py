@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.core.cameras.sums import camera_sums
 from pipeline.errors import InputError, RunError
+from pipeline.gallery import checksums
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.sidecars import camera_statistics
 from pipeline.gallery.sidecars.camera_statistics import (
@@ -107,7 +108,7 @@ def test_a_gallery_made_anew_in_the_same_folder_has_none(gallery, tmp_path, capl
     other = filled(tmp_path / "other", rows=20)
     kept = tmp_path / "other" / "_cameras" / path.name
     kept.parent.mkdir()
-    shutil.copy(path, kept)
+    checksums.write_whole(kept, lambda temporary: shutil.copy(path, temporary))
     assert read_camera_sums(other) is None
     assert "of other contents" in caplog.text
     write_camera_sums(other, NAMES, sums_of(other))
@@ -121,7 +122,7 @@ def test_a_moved_gallery_keeps_its_own(gallery, tmp_path):
     assert read_camera_sums(moved)[0] == NAMES
 
 
-@pytest.mark.parametrize("harm", ["cut", "flip", "other"])
+@pytest.mark.parametrize("harm", ["cut", "flip", "other", "gone"])
 def test_a_damaged_file_is_named(gallery, harm):
     path = write_camera_sums(gallery, NAMES, sums_of(gallery))
     data = bytearray(path.read_bytes())
@@ -131,9 +132,12 @@ def test_a_damaged_file_is_named(gallery, harm):
         column = pq.read_metadata(path).row_group(0).column(2)
         data[column.data_page_offset + column.total_compressed_size - 3] ^= 1
         path.write_bytes(data)
+    elif harm == "gone":
+        path.unlink()
     else:
-        pq.write_table(pa.table({"camera": ["c0"]}), path)
-    with pytest.raises(GalleryDamagedError, match=r"000000000001.parquet: .*delete the file"):
+        other = pa.table({"camera": ["c0"]})
+        checksums.write_whole(path, lambda temporary: pq.write_table(other, temporary))
+    with pytest.raises(GalleryDamagedError, match=r"000000000001.parquet: .*it\s+is\s+made anew"):
         read_camera_sums(gallery)
 
 

@@ -20,7 +20,8 @@ def test_a_plan_is_kept_replaced_and_dropped(tmp_path):
     drop_plan(location)
     drop_plan(location)
     assert read_plan(location) is None
-    assert not list(tmp_path.iterdir())
+    left = [path.name for path in tmp_path.rglob("*") if path.is_file()]
+    assert left == ["_lock"]
 
 
 def test_a_crash_while_writing_leaves_the_plan_before(tmp_path, monkeypatch):
@@ -46,6 +47,10 @@ def test_a_plan_that_is_half_written_is_a_leftover(tmp_path, monkeypatch):
 
 
 def test_a_damaged_plan_is_told_by_name(tmp_path):
+    write_plan(str(tmp_path), PLAN)
     (tmp_path / storage.PLAN_FILE).write_bytes(b"PAR1 cut short")
-    with pytest.raises(GalleryDamagedError, match=r"_plan.parquet: the plan of an interrupted run"):
+    with pytest.raises(GalleryDamagedError, match=r"_plan.parquet: its bytes .* is planned anew"):
+        read_plan(str(tmp_path))
+    (tmp_path / storage.PLAN_FILE).unlink()
+    with pytest.raises(GalleryDamagedError, match=r"_plan.parquet: the file is gone"):
         read_plan(str(tmp_path))

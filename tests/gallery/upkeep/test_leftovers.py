@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.errors import InputError, RunError
+from pipeline.gallery.files.storage import record_of
 from pipeline.gallery.log.entries import oldest_version
 from pipeline.gallery.log.lock import hold
 from pipeline.gallery.sidecars.calibrations import write_calibration
@@ -70,7 +71,8 @@ def test_abandoned_work_goes(gallery):
     assert found == told
     assert len(found.unfinished) == 9
     assert found.bytes > 4
-    assert files_in(gallery) == before | {gallery._root / "_seen.parquet", calibration}
+    kept = {gallery._root / "_seen.parquet", calibration}
+    assert files_in(gallery) == before | kept | {record_of(path) for path in kept}
     assert read_seen(gallery.location).num_rows == 1
     assert contents(Gallery.open(gallery.location)) == seen
     assert all(verify(Gallery.open(gallery.location, v)).findings == () for v in range(5))

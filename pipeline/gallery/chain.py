@@ -1,0 +1,271 @@
+"""The chain of log entries: each tells the SHA-256 of the one before it, a record that of the last.
+
+The record also says which entry is the oldest that is kept, and has the checksums of checkpoints
+and of `_last_checkpoint`, which `deltalake` writes. It is written after a commit: cut off between
+the two, the last entry still tells its predecessor, and the next commit goes on from there. Before
+a checkpoint is made the record says which, so that a half-written one is not taken for damage.
+
+An entry that tells no predecessor is a commit of another tool. The next entry of ours covers it.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from pipeline.gallery import checksums
+from pipeline.gallery.files import storage
+from pipeline.gallery.files.storage import GalleryDamagedError
+
+PREVIOUS = "previous"
+ABOUT = "regallery"
+LAST_CHECKPOINT = "_last_checkpoint"
+_ENTRY = re.compile(r"(\d{20})\.json")
+_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.parquet")
+_TRIES = 5
+_BEFORE_ALL = ""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is kept beside the log: the last entry of ours and its SHA-256, the oldest entry that
+    is kept, the checkpoints by name, the checkpoint that is being made.
+    """
+
+    newest: int = -1
+    sha256: str = _BEFORE_ALL
+    oldest: int = 0
+    checkpoints: dict[str, str] = field(default_factory=dict)
+    last_checkpoint: str | None = None
+    being_made: int | None = None
+
+
+def begin(root: Path) -> None:
+    """Keeps the record of a log that has no entry yet."""
+    _write(root, Record())
+
+
+def digest(root: Path, version: int) -> str | None:
+    """The SHA-256 of an entry of the log; None where there is none."""
+    return _digest(_entry(root, version))
+
+
+def note_entry(root: Path, version: int) -> None:
+    """Records the entry that was committed."""
+    record = read_record(root)
+    kept = {name: told for name, told in record.checkpoints.items() if (_log(root) / name).exists()}
+    last = record.last_checkpoint if (_log(root) / LAST_CHECKPOINT).exists() else None
+    told = digest(root, version) or _BEFORE_ALL
+    _write(
+        root, replace(record, newest=version, sha256=told, checkpoints=kept, last_checkpoint=last)
+    )
+
+
+def expect_checkpoint(root: Path, version: int) -> None:
+    """Says which checkpoint is being made."""
+    _write(root, replace(read_record(root), being_made=version))
+
+
+def note_checkpoint(root: Path, version: int) -> None:
+    """Records the checkpoint that was made, and that no other is being made."""
+    record, name = read_record(root), f"{version:020d}.checkpoint.parquet"
+    made = _digest(_log(root) / name)
+    checkpoints = record.checkpoints | ({name: made} if made else {})
+    last = _digest(_log(root) / LAST_CHECKPOINT)
+    _write(root, replace(record, checkpoints=checkpoints, last_checkpoint=last, being_made=None))
+
+
+def note_oldest(root: Path, version: int) -> None:
+    """Records that entries and checkpoints before a version are no longer needed."""
+    record = read_record(root)
+    kept = {name: told for name, told in record.checkpoints.items() if int(name[:20]) >= version}
+    _write(root, replace(record, oldest=version, checkpoints=kept))
+
+
+def is_recorded(root: Path) -> bool:
+    """Whether the log has a record, which it had not in earlier formats."""
+    return _record_file(root).exists()
+
+
+def read_record(root: Path) -> Record:
+    """Raises `GalleryDamagedError` for a record that is gone or changed."""
+    path = _record_file(root)
+    try:
+        return Record(**checksums.unseal(path.read_bytes()))
+    except FileNotFoundError as error:
+        raise GalleryDamagedError(
+            f"{path}: the record of the log's checksums is gone; restore it from a copy"
+        ) from error
+    except (OSError, ValueError, TypeError) as error:
+        raise GalleryDamagedError(
+            f"{path}: the record of the log's checksums is damaged ({error}); restore it from a"
+            " copy"
+        ) from error
+
+
+def check(root: Path, version: int | None = None) -> None:
+    """Raises `GalleryDamagedError` naming an entry or a checkpoint from which a version (the
+    latest by default) would be read, if it is not as it was written.
+    """
+    found: tuple[str, str] | None = None
+    for _ in range(_TRIES):
+        record = read_record(root)
+        found = next(_of_version(root, record, version), None)
+        if found is None:
+            return
+        if read_record(root) == record:  # else a writer was at work meanwhile
+            break
+    if found is not None:
+        raise GalleryDamagedError(f"{root / found[0]}: {found[1]}")
+
+
+def findings(root: Path) -> Iterator[tuple[str, str]]:
+    """Each file of the log that is not as it was written, by its name, and what is wrong."""
+    try:
+        record = read_record(root)
+    except GalleryDamagedError as error:
+        path = _record_file(root)
+        yield str(path.relative_to(root)), str(error).removeprefix(f"{path}: ")
+        return
+    versions = _versions(root)
+    yield from _walk(root, record, record.oldest)
+    for name, told in record.checkpoints.items():
+        yield from _of_checkpoint(root, record, name, told)
+    if record.being_made is None and record.last_checkpoint is not None:
+        yield from _of_checkpoint(root, record, LAST_CHECKPOINT, record.last_checkpoint)
+    known = {_entry(root, each).name for each in versions if each >= record.oldest}
+    known |= record.checkpoints.keys()
+    if record.last_checkpoint is not None:
+        known.add(LAST_CHECKPOINT)
+    if record.being_made is not None:
+        known |= {f"{record.being_made:020d}.checkpoint.parquet", LAST_CHECKPOINT}
+    for path in sorted(_log(root).iterdir()):
+        if path.name not in known and not _is_half_written(path):
+            yield (
+                _name(path.name),
+                "this tool did not leave the file there, or a clean or a purge was cut off: run"
+                " that again",
+            )
+
+
+def foreign_entries(root: Path) -> list[str]:
+    """The entries of the log that another tool committed, by name, the oldest first."""
+    return [
+        _name(_entry(root, version).name)
+        for version in _versions(root)
+        if _previous(_entry(root, version)) is None
+    ]
+
+
+def _of_version(root: Path, record: Record, version: int | None) -> Iterator[tuple[str, str]]:
+    """What is wrong with the entries after the checkpoint that a version is read from, and it."""
+    names = (_CHECKPOINT.fullmatch(path.name) for path in _log(root).iterdir())
+    made = [int(match[1]) for match in names if match]
+    usable = [each for each in made if version is None or each <= version]
+    checkpoint = max(usable, default=-1)
+    yield from _walk(root, record, max(record.oldest, checkpoint + 1))
+    name = f"{checkpoint:020d}.checkpoint.parquet"
+    if name in record.checkpoints:
+        yield from _of_checkpoint(root, record, name, record.checkpoints[name])
+
+
+def _walk(root: Path, record: Record, first: int) -> Iterator[tuple[str, str]]:
+    """What is wrong with the entries down to the version `first`, the newest first."""
+    newest = max(_versions(root), default=-1)
+    if record.newest > newest and record.newest >= first:
+        newest = record.newest
+    told: str | None = None
+    for version in range(newest, first - 1, -1):
+        path = _entry(root, version)
+        found = _digest(path)
+        if found is None:
+            yield _name(path.name), "this entry of the log is gone; restore it from a copy"
+            told = None
+            continue
+        if version == record.newest and found == record.sha256:
+            if told is not None and told != found:
+                after = _entry(root, version + 1).name
+                yield _name(after), f"this entry of the log does not follow {path.name}"
+        elif version == record.newest or (told is not None and told != found):
+            yield (
+                _name(path.name),
+                "this entry of the log is not as it was written (SHA-256); restore it from a copy",
+            )
+            told = None
+            continue
+        told = _previous(path)
+    if first == 0 and told not in (None, _BEFORE_ALL):
+        yield _name(_entry(root, 0).name), "this entry of the log is not the first"
+
+
+def _of_checkpoint(root: Path, record: Record, name: str, told: str) -> Iterator[tuple[str, str]]:
+    """What is wrong with a checkpoint, or with the file that names the last one."""
+    found = _digest(_log(root) / name)
+    if found == told:
+        return
+    if found is None:
+        problem = "the file is gone"
+    else:
+        problem = "its bytes are not those that were written (SHA-256)"
+    if record.oldest and (name == LAST_CHECKPOINT or int(name[:20]) == record.oldest):
+        yield _name(name), f"{problem}; restore it from a copy"
+    else:
+        yield (
+            _name(name),
+            f"{problem}; delete it and {LAST_CHECKPOINT} beside it: the log's entries tell the"
+            " same, and the next commit goes on without it",
+        )
+
+
+def _previous(path: Path) -> str | None:
+    """What an entry tells of the one before it; None for one of another tool."""
+    try:
+        for line in path.read_bytes().splitlines():
+            about = json.loads(line).get("commitInfo", {}).get(ABOUT)
+            if isinstance(about, dict) and PREVIOUS in about:
+                return str(about[PREVIOUS])
+    except (OSError, ValueError, AttributeError):
+        return None
+    return None
+
+
+def _versions(root: Path) -> list[int]:
+    """The versions that have an entry, ascending."""
+    names = (_ENTRY.fullmatch(path.name) for path in _log(root).iterdir())
+    return sorted(int(match[1]) for match in names if match)
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except (FileNotFoundError, IsADirectoryError):
+        return None
+
+
+def _is_half_written(path: Path) -> bool:
+    """Whether a file of the log was cut off before it got its name."""
+    return "#" in path.name or path.suffix == storage.TEMPORARY_SUFFIX
+
+
+def _write(root: Path, record: Record) -> None:
+    path = _record_file(root)
+    storage.make_folder(path.parent)
+    storage.write_whole(path, lambda half: half.write_bytes(checksums.seal(asdict(record))))
+
+
+def _record_file(root: Path) -> Path:
+    return root / storage.CHECKSUMS_FOLDER / checksums.LOG_RECORD
+
+
+def _log(root: Path) -> Path:
+    return root / storage.LOG_FOLDER
+
+
+def _entry(root: Path, version: int) -> Path:
+    return _log(root) / f"{version:020d}.json"
+
+
+def _name(name: str) -> str:
+    return f"{storage.LOG_FOLDER}/{name}"

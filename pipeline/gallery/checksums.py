@@ -1,0 +1,299 @@
+"""Checksums of the files that the log does not name: what is there, and that it is as written.
+
+Every such file has a record of its own in the folder `_checksums`: its name and its SHA-256. A
+record is written before its file, under a name that says "next", and renamed after it; before a
+file is deleted its record is renamed to "going". So after a cut at any instant the names of the
+records say what may be there: a file that is missing, changed, exchanged or unknown is damage.
+
+Records end with a checksum of their own. Row files and rejects of committed versions need none,
+since the log names them with theirs.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.gallery.files import storage
+from pipeline.gallery.files.storage import GalleryDamagedError, record_of
+
+LOG_RECORD = f"{storage.LOG_FOLDER}{storage.RECORD_SUFFIX}"
+_NEXT_SUFFIX = ".next"
+_SEAL = "checksum"
+_TRIES = 5
+_checked: dict[Path, tuple[int, int, int]] = {}
+
+
+def seal(about: Mapping[str, Any]) -> bytes:
+    """JSON that ends with the SHA-256 of what it says.
+
+    >>> unseal(seal({"version": 3}))
+    {'version': 3}
+    """
+    digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()
+    return json.dumps({**about, _SEAL: digest}, indent=1).encode() + b"\n"
+
+
+def unseal(data: bytes) -> dict[str, Any]:
+    """What `seal` was given; raises `ValueError` unless every byte is as it wrote it."""
+    about = json.loads(data)
+    if isinstance(about, dict):
+        told = {name: value for name, value in about.items() if name != _SEAL}
+        if seal(told) == data:
+            return told
+    raise ValueError("its checksum is not that of its content")
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """`storage.write_whole`, with a record of the file's checksum.
+
+    Raises `RunError` where the disk is full.
+    """
+    with storage.told_by_name(path), storage.hidden_file(path.parent, path.name) as temporary:
+        write(temporary)
+        storage.sync_file(temporary)
+        replace(temporary, path)
+
+
+def replace(temporary: Path, final: Path) -> None:
+    """Renames a flushed file to its final name, in place of an older one, and records it."""
+
+    def rename() -> bool:
+        temporary.replace(final)
+        storage.sync_folder(final.parent)
+        return True
+
+    with _only_writer(final):
+        _record(final, temporary, rename)
+
+
+def link_into_place(temporary: Path, final: Path) -> bool:
+    """`storage.link_into_place`, with a record: False, and no change, if the name is taken."""
+    with _only_writer(final):
+        if final.exists():
+            return False
+        return _record(final, temporary, lambda: storage.link_into_place(temporary, final))
+
+
+def read(path: Path, remedy: str = "") -> bytes | None:
+    """The bytes of a file as they were written; None where there is none.
+
+    Raises `GalleryDamagedError` naming the file where it was changed or deleted; `remedy` says what
+    to do once it and its record are deleted.
+    """
+    for attempt in range(_TRIES):
+        wanted, may_lack = _wanted(path)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            if may_lack:
+                return None
+            problem = "the file is gone"
+        else:
+            if hashlib.sha256(data).hexdigest() in wanted:
+                return data
+            problem = _why_not(path, wanted)
+        if attempt and _wanted(path) == (wanted, may_lack):  # else a writer was at work
+            break
+    advice = f"; delete it and its record {record_of(path)}, and {remedy}" if remedy else ""
+    raise GalleryDamagedError(f"{path}: {problem}{advice}")
+
+
+def check(path: Path, remedy: str = "") -> None:
+    """`read` of a file that must be there, for one that is read in parts: it is hashed again only
+    when its time, size or place on the disk is another.
+    """
+    try:
+        about = path.stat()
+    except OSError:
+        found = None
+    else:
+        found = (about.st_ino, about.st_size, about.st_mtime_ns)
+    if found is None or _checked.get(path) != found:
+        if read(path, remedy) is None:
+            raise GalleryDamagedError(f"{path}: the file is gone")
+        if found is not None:
+            _checked[path] = found
+
+
+def forget(paths: Iterable[Path]) -> None:
+    """Drops the records of files that the log has taken over, or that are no longer the
+    gallery's.
+    """
+    for path in paths:
+        record_of(path).unlink(missing_ok=True)
+
+
+def recorded(folder: Path) -> set[str]:
+    """The names of the files of a folder that have a record."""
+    records = record_of(folder / "_").parent
+    if not records.is_dir():
+        return set()
+    names = (path.name for path in records.iterdir() if path.suffix == storage.RECORD_SUFFIX)
+    return {name.removesuffix(storage.RECORD_SUFFIX) for name in names}
+
+
+def sweep(root: Path) -> None:
+    """Brings to an end what writers of a folder's files began who were killed."""
+    records = root / storage.CHECKSUMS_FOLDER
+    for record in list(records.rglob("*")):
+        if _is_half_written(record) or record.suffix in (_NEXT_SUFFIX, storage.GOING_SUFFIX):
+            path = root / record.relative_to(records).with_suffix("")
+            with _only_writer(path):
+                _settle(path)
+                if _is_half_written(record):
+                    record.unlink(missing_ok=True)
+
+
+def findings(root: Path, known: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
+    """Each file of a folder that is not as its record says, by its name, and what is wrong.
+
+    `known` tells which files have no record because the log names them.
+    """
+    records = root / storage.CHECKSUMS_FOLDER
+    for record in sorted(path for path in records.rglob("*") if path.is_file()):
+        if record.name in (storage.LOCK_FILE, LOG_RECORD) or _is_half_written(record):
+            continue
+        name = str(record.relative_to(records))
+        try:
+            if record.suffix not in (storage.RECORD_SUFFIX, _NEXT_SUFFIX, storage.GOING_SUFFIX):
+                raise ValueError("this is no record of a checksum")
+            if unseal(record.read_bytes())["file"] != name.removesuffix(record.suffix):
+                raise ValueError("this is the record of another file")
+        except (OSError, ValueError, KeyError) as error:
+            yield str(record.relative_to(root)), f"a record of a checksum is damaged ({error})"
+        path = root / name.removesuffix(record.suffix)
+        if record.suffix == storage.RECORD_SUFFIX and not path.exists():
+            yield str(path.relative_to(root)), "the file is gone"
+    for path in _own_files(root):
+        if not known(str(path.relative_to(root))) and not _is_half_written(path):
+            yield from _of_file(root, path)
+
+
+def _own_files(root: Path) -> list[Path]:
+    """The files that need a record, or to be known: not those of the log and of the records."""
+    apart = {storage.CHECKSUMS_FOLDER, storage.LOG_FOLDER, storage.GRAPH_FOLDER}
+    apart.add(storage.PURGED_FOLDER)
+    found = []
+    for path in root.iterdir():
+        if path.is_dir() and path.name not in apart:
+            found += [each for each in path.rglob("*") if not each.is_dir()]
+        elif not path.is_dir() and path.name != storage.LOCK_FILE:
+            found.append(path)
+    return sorted(found)
+
+
+def _of_file(root: Path, path: Path) -> Iterator[tuple[str, str]]:
+    name = str(path.relative_to(root))
+    wanted, _ = _wanted(path)
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        yield name, f"the file cannot be read ({error.strerror})"
+        return
+    if digest not in wanted:
+        yield name, _why_not(path, wanted)
+
+
+def _why_not(path: Path, wanted: set[str]) -> str:
+    if wanted:
+        return "its bytes are not those that were written (SHA-256)"
+    return f"no version needs the file, and it has no valid checksum in {record_of(path)}"
+
+
+def _wanted(path: Path) -> tuple[set[str], bool]:
+    """The checksums that a file may have, and whether it may be missing."""
+    record = record_of(path)
+    wanted = set()
+    for suffix in (storage.RECORD_SUFFIX, _NEXT_SUFFIX, storage.GOING_SUFFIX):
+        try:
+            about = unseal(record.with_suffix(suffix).read_bytes())
+        except (OSError, ValueError):
+            continue
+        if about.get("file") == _name(path):
+            wanted.add(str(about.get("sha256")))
+    return wanted, not record.exists()
+
+
+def _name(path: Path) -> str:
+    """The name of a file below the folder that has its record's folder."""
+    return str(path.relative_to(_records(path).parent))
+
+
+def _records(path: Path) -> Path:
+    """The folder `_checksums` that has a file's record."""
+    parents = record_of(path).parents
+    return next(each for each in parents if each.name == storage.CHECKSUMS_FOLDER)
+
+
+def _is_half_written(path: Path) -> bool:
+    return path.name.startswith(".") and path.suffix == storage.TEMPORARY_SUFFIX
+
+
+def _record(final: Path, temporary: Path, name_it: Callable[[], bool]) -> bool:
+    """Records the checksum of a finished file around `name_it`, which gives it its name or not."""
+    _settle(final)
+    record = record_of(final)
+    half = record.with_name(f".record{storage.TEMPORARY_SUFFIX}")
+    try:
+        half.write_bytes(seal({"file": _name(final), "sha256": _digest(temporary)}))
+        storage.sync_file(half)
+        coming = half.replace(record.with_suffix(_NEXT_SUFFIX))
+    finally:
+        half.unlink(missing_ok=True)
+    storage.sync_folder(record.parent)
+    try:
+        is_named = name_it()
+    except OSError:
+        _settle(final)
+        raise
+    if not is_named:
+        coming.unlink()
+        return False
+    coming.replace(record)
+    storage.sync_folder(record.parent)
+    return True
+
+
+def _settle(path: Path) -> None:
+    """Ends what a killed writer of a file began: its next record holds if the file is that one."""
+    record = record_of(path)
+    record.with_name(f".record{storage.TEMPORARY_SUFFIX}").unlink(missing_ok=True)
+    coming, going = record.with_suffix(_NEXT_SUFFIX), record.with_suffix(storage.GOING_SUFFIX)
+    if going.exists():
+        path.unlink(missing_ok=True)
+        going.unlink()
+    if coming.exists():
+        is_there = path.exists() and _digest_told(coming) == _digest(path)
+        coming.replace(record) if is_there else coming.unlink()
+
+
+def _digest_told(record: Path) -> str | None:
+    try:
+        return str(unseal(record.read_bytes()).get("sha256"))
+    except ValueError:
+        return None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _only_writer(path: Path) -> Iterator[None]:
+    """Keeps other processes from the records of a folder meanwhile."""
+    folder = record_of(path).parent
+    storage.make_folder(folder)
+    lock = _records(path) / storage.LOCK_FILE
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
