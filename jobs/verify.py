@@ -57,18 +57,20 @@ def verify(
     from dataclasses import asdict
 
     from pipeline.errors import InputError
+    from pipeline.gallery.files.storage import GalleryDamagedError
     from pipeline.gallery.table import Gallery
-    from pipeline.gallery.upkeep import verify as checks
+    from pipeline.gallery.upkeep.verify import verify_at
     from pipeline.model.imported import read_recipe
 
-    table = Gallery.open(gallery, version)
-    found = asdict(checks.verify(table, all_versions=all_versions))
+    found = asdict(verify_at(gallery, version, all_versions=all_versions))
     findings = list(found.pop("findings"))
     try:
+        table = Gallery.open(gallery, version)
         if read_recipe(table.recipe_json).fingerprint != table.fingerprint:
             raise InputError("the recipe in the log does not have the fingerprint that it names")
-    except InputError as error:
-        findings.append({"file": "_delta_log", "problem": str(error)})
+    except (InputError, GalleryDamagedError) as error:
+        if not findings:
+            findings.append({"file": "_delta_log", "problem": str(error)})
     return VerifyResult(gallery=gallery, findings=findings, **found)
 
 
@@ -87,8 +89,7 @@ def describe(result: VerifyResult) -> RenderableType:
         lines.append(f"{result.gallery}, {checked}: {count(len(lines), 'finding')}")
     else:
         lines.append(f"{result.gallery}, {checked}: all as it was written")
-    for name in result.other_commits:
-        lines.append(f"{name}: a commit that was not made by this tool")
+    lines += [f"{each}: a commit that was not made by this tool" for each in result.other_commits]
     if result.without_checksum:
         lines.append(f"no SHA-256 in the log for {count(result.without_checksum, 'file')}")
     return Text("\n".join(lines))

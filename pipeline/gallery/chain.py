@@ -19,7 +19,8 @@ from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.storage import GalleryDamagedError
 
-PREVIOUS = "previous"
+_VERSION = "version"
+_PREVIOUS = "previous"
 ABOUT = "regallery"
 LAST_CHECKPOINT = "_last_checkpoint"
 _ENTRY = re.compile(r"(\d{20})\.json")
@@ -47,9 +48,10 @@ def begin(root: Path) -> None:
     _write(root, Record())
 
 
-def digest(root: Path, version: int) -> str | None:
-    """The SHA-256 of an entry of the log; None where there is none."""
-    return _digest(_entry(root, version))
+def link_after(root: Path, version: int) -> dict[str, int | str | None]:
+    """What the entry after a version tells of its place in the chain; the first is after -1."""
+    previous = _digest(_entry(root, version)) if version >= 0 else _BEFORE_ALL
+    return {_VERSION: version + 1, _PREVIOUS: previous}
 
 
 def note_entry(root: Path, version: int) -> None:
@@ -57,7 +59,7 @@ def note_entry(root: Path, version: int) -> None:
     record = read_record(root)
     kept = {name: told for name, told in record.checkpoints.items() if (_log(root) / name).exists()}
     last = record.last_checkpoint if (_log(root) / LAST_CHECKPOINT).exists() else None
-    told = digest(root, version) or _BEFORE_ALL
+    told = _digest(_entry(root, version)) or _BEFORE_ALL
     _write(
         root, replace(record, newest=version, sha256=told, checkpoints=kept, last_checkpoint=last)
     )
@@ -150,32 +152,37 @@ def findings(root: Path) -> Iterator[tuple[str, str]]:
             )
 
 
+def latest(root: Path) -> int:
+    """The version of the last entry of the log; -1 where there is none."""
+    return max(_versions(root), default=-1)
+
+
 def foreign_entries(root: Path) -> list[str]:
     """The entries of the log that another tool committed, by name, the oldest first."""
-    return [
-        _name(_entry(root, version).name)
-        for version in _versions(root)
-        if _previous(_entry(root, version)) is None
-    ]
+    entries = [_entry(root, version) for version in _versions(root)]
+    return [_name(path.name) for path in entries if _link(path) is None]
 
 
 def _of_version(root: Path, record: Record, version: int | None) -> Iterator[tuple[str, str]]:
     """What is wrong with the entries after the checkpoint that a version is read from, and it."""
-    names = (_CHECKPOINT.fullmatch(path.name) for path in _log(root).iterdir())
-    made = [int(match[1]) for match in names if match]
+    found = (_CHECKPOINT.fullmatch(path.name) for path in _log(root).iterdir())
+    made = [int(match[1]) for match in found if match]
     usable = [each for each in made if version is None or each <= version]
     checkpoint = max(usable, default=-1)
     yield from _walk(root, record, max(record.oldest, checkpoint + 1))
-    name = f"{checkpoint:020d}.checkpoint.parquet"
-    if name in record.checkpoints:
+    names = {f"{checkpoint:020d}.checkpoint.parquet"}
+    if (_log(root) / LAST_CHECKPOINT).exists():  # which may name one that is gone
+        names |= set(sorted(record.checkpoints)[-1:])
+    for name in sorted(names & record.checkpoints.keys()):
         yield from _of_checkpoint(root, record, name, record.checkpoints[name])
 
 
 def _walk(root: Path, record: Record, first: int) -> Iterator[tuple[str, str]]:
     """What is wrong with the entries down to the version `first`, the newest first."""
-    newest = max(_versions(root), default=-1)
-    if record.newest > newest and record.newest >= first:
-        newest = record.newest
+    newest = _last_of_chain(root, record)
+    for version in _versions(root):
+        if version > newest:
+            yield _name(_entry(root, version).name), "this entry of the log follows no other"
     told: str | None = None
     for version in range(newest, first - 1, -1):
         path = _entry(root, version)
@@ -184,20 +191,28 @@ def _walk(root: Path, record: Record, first: int) -> Iterator[tuple[str, str]]:
             yield _name(path.name), "this entry of the log is gone; restore it from a copy"
             told = None
             continue
-        if version == record.newest and found == record.sha256:
-            if told is not None and told != found:
-                after = _entry(root, version + 1).name
-                yield _name(after), f"this entry of the log does not follow {path.name}"
-        elif version == record.newest or (told is not None and told != found):
+        is_last_recorded = version == record.newest and found == record.sha256
+        wanted = record.sha256 if version == record.newest else told
+        link = _link(path)
+        if (wanted is not None and found != wanted) or (link and link[0] != version):
             yield (
                 _name(path.name),
                 "this entry of the log is not as it was written (SHA-256); restore it from a copy",
             )
             told = None
             continue
-        told = _previous(path)
-    if first == 0 and told not in (None, _BEFORE_ALL):
-        yield _name(_entry(root, 0).name), "this entry of the log is not the first"
+        if is_last_recorded and told is not None and told != found:
+            after = _entry(root, version + 1).name
+            yield _name(after), f"this entry of the log does not follow {path.name}"
+        told = link[1] if link else None
+
+
+def _last_of_chain(root: Path, record: Record) -> int:
+    """The version of the last entry that follows the recorded one without a gap."""
+    newest = record.newest
+    while _entry(root, newest + 1).exists():
+        newest += 1
+    return newest
 
 
 def _of_checkpoint(root: Path, record: Record, name: str, told: str) -> Iterator[tuple[str, str]]:
@@ -219,14 +234,16 @@ def _of_checkpoint(root: Path, record: Record, name: str, told: str) -> Iterator
         )
 
 
-def _previous(path: Path) -> str | None:
-    """What an entry tells of the one before it; None for one of another tool."""
+def _link(path: Path) -> tuple[int, str] | None:
+    """Which version an entry says it is, and the SHA-256 that it tells of the one before it; None
+    for one of another tool.
+    """
     try:
         for line in path.read_bytes().splitlines():
             about = json.loads(line).get("commitInfo", {}).get(ABOUT)
-            if isinstance(about, dict) and PREVIOUS in about:
-                return str(about[PREVIOUS])
-    except (OSError, ValueError, AttributeError):
+            if isinstance(about, dict) and _PREVIOUS in about:
+                return int(about[_VERSION]), str(about[_PREVIOUS])
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
         return None
     return None
 

@@ -6,7 +6,7 @@ Both keep the text of a file's statistics as it was given, so the file's checksu
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,13 +43,14 @@ class LoggedFile:
         return json.dumps({**parse_json(self.statistics), _CHECKSUM: self.sha256})
 
 
-def logged_files(root: Path) -> dict[str, LoggedFile]:
-    """Every file that any version still in the log names, by path.
+def logged_files(root: Path, without: Container[str] = ()) -> dict[str, LoggedFile]:
+    """Every file that any version still in the log names, by path; entries and checkpoints of the
+    names `without` are passed over.
 
     Raises `GalleryDamagedError` naming an entry or a checkpoint that cannot be read.
     """
     found = {}
-    for action in _additions(root / storage.LOG_FOLDER):
+    for action in _additions(root / storage.LOG_FOLDER, without):
         about = parse_json(action["stats"] or "{}")
         sha256 = about.pop(_CHECKSUM, None)
         path = action["path"]
@@ -64,7 +65,7 @@ def check_whole(root: Path) -> None:
     `deltalake` takes an empty entry for a version without changes: rows would vanish in silence.
     """
     folder = root / storage.LOG_FOLDER
-    entries, checkpoints = sorted(folder.glob("*.json")), sorted(_checkpoints(folder))
+    entries, checkpoints = _entries(folder), sorted(_checkpoints(folder))
     for path in entries:
         if _size(path) == 0:
             raise _cut_short(path)
@@ -118,9 +119,7 @@ def forget_before(root: Path, version: int) -> None:
     """
     folder = root / storage.LOG_FOLDER
     old = [
-        path
-        for path in (*folder.glob("*.json"), *_checkpoints(folder))
-        if _version_of(path) < version
+        path for path in (*_entries(folder), *_checkpoints(folder)) if _version_of(path) < version
     ]
     if not old:
         return
@@ -195,9 +194,11 @@ def _checkpoint_cut_short(path: Path, *, is_needed: bool) -> GalleryDamagedError
     )
 
 
-def _additions(folder: Path) -> Iterator[dict[str, Any]]:
+def _additions(folder: Path, without: Container[str]) -> Iterator[dict[str, Any]]:
     """The actions that add a file, of all checkpoints and entries, the oldest first."""
-    files = (*_checkpoints(folder), *folder.glob("*.json"))
+    files = [
+        path for path in (*_checkpoints(folder), *_entries(folder)) if path.name not in without
+    ]
     for path in sorted(files, key=lambda path: (_version_of(path), path.suffix == ".json")):
         try:
             yield from _of_entry(path) if path.suffix == ".json" else _of_checkpoint(path)
@@ -221,8 +222,17 @@ def _known(action: dict[str, Any]) -> dict[str, Any]:
     return {"path": action["path"], "size": action["size"], "stats": action.get("stats")}
 
 
+def _entries(folder: Path) -> list[Path]:
+    """The entries by version; `verify` tells of other names."""
+    return sorted(path for path in folder.glob("*.json") if _is_numbered(path))
+
+
 def _checkpoints(folder: Path) -> list[Path]:
-    return list(folder.glob("*.checkpoint*.parquet"))
+    return [path for path in folder.glob("*.checkpoint*.parquet") if _is_numbered(path)]
+
+
+def _is_numbered(path: Path) -> bool:
+    return path.name.partition(".")[0].isdecimal()
 
 
 def _version_of(path: Path) -> int:

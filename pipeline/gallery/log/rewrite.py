@@ -23,6 +23,7 @@ from pipeline.gallery.log.entries import LoggedFile
 from pipeline.gallery.log.transactions import RowFile
 
 _BATCH_ROWS = 1_000_000
+_KEYS = pa.schema([("row_id", pa.int64()), ("path", pa.string())])  # other tools keep views
 
 
 def without_rows(
@@ -98,7 +99,7 @@ def _key_batches(root: Path, files: Sequence[RowFile]) -> Iterator[pa.Table]:
     """The columns row_id and path, about a million rows at a time."""
     batch: list[pa.Table] = []
     for number, file in enumerate(files):
-        batch.append(_read(root / file.path, ["row_id", "path"]))
+        batch.append(_read(root / file.path, _KEYS.names).cast(_KEYS))
         if number == len(files) - 1 or sum(table.num_rows for table in batch) > _BATCH_ROWS:
             yield pa.concat_tables(batch)
             batch = []

@@ -117,7 +117,7 @@ def create(root: Path, properties: Mapping[str, str]) -> None:
             configuration=configuration,
             raise_if_key_not_exists=False,
             commit_properties=CommitProperties(
-                custom_metadata={chain.ABOUT: {chain.PREVIOUS: ""}},
+                custom_metadata={chain.ABOUT: chain.link_after(root, -1)},
                 app_transactions=[Transaction(_NEXT_ROW_ID, 0), Transaction(_REJECTS, 0)],
             ),
             post_commithook_properties=_BY_HAND,
@@ -177,7 +177,7 @@ def append(root: Path, version: int, change: Change) -> int:
                     chain.ABOUT: {
                         "run_id": change.run_id,
                         **change.summary,
-                        chain.PREVIOUS: chain.digest(root, version),
+                        **chain.link_after(root, version),
                     }
                 },
                 max_commit_retries=0,

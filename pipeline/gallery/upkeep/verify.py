@@ -21,7 +21,7 @@ from pipeline.gallery import chain, checksums
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.rejects import is_as_named, read_rejects, rejects_file
 from pipeline.gallery.files.row_files import checksum, delta_statistics
-from pipeline.gallery.files.storage import GalleryDamagedError
+from pipeline.gallery.files.storage import GalleryDamagedError, record_of
 from pipeline.gallery.files.stored_rows import StoredRows
 from pipeline.gallery.files.unit_files import UNIT_KEY
 from pipeline.gallery.irregular import irregular_files
@@ -79,10 +79,8 @@ def verify(gallery: Gallery, *, all_versions: bool = False) -> Verified:
 
 def _verify(gallery: Gallery, root: Path, first: int) -> Verified:
     """Verifies a version, and the files that versions from `first` on need beside it."""
-    of_log = [Finding(*each) for each in chain.findings(root)]
-    if of_log:
-        beside = _beside(root, lambda name: "/" not in name)
-        return Verified(gallery.version, 1, 0, 0, 0, 0, (), (*of_log, *beside))
+    if any(chain.findings(root)):
+        return _with_a_damaged_log(root)
     logged = steadily(lambda: logged_files(root))
     live = {file.path for file in gallery.snapshot.files}
     others, rejects, versions = set[str](), {gallery.snapshot.rejects}, 1
@@ -112,6 +110,50 @@ def _verify(gallery: Gallery, root: Path, first: int) -> Verified:
         other_commits=tuple(chain.foreign_entries(root)),
         findings=tuple(dict.fromkeys(findings)),
     )
+
+
+def verify_at(location: str, version: int | None = None, *, all_versions: bool = False) -> Verified:
+    """`verify` of the gallery at a location, also where its log is too damaged to open it.
+
+    Raises what `Gallery.open` raises where that is not for a file which `verify` can name.
+    """
+    try:
+        gallery = Gallery.open(location, version)
+    except GalleryDamagedError:
+        found = _with_a_damaged_log(storage.local_root(location))
+        if not found.findings:
+            raise
+        return found
+    return verify(gallery, all_versions=all_versions)
+
+
+def _with_a_damaged_log(root: Path) -> Verified:
+    """What is wrong with the log, and with the files whose checksums are known nevertheless."""
+    of_log = [Finding(*each) for each in chain.findings(root)]
+    damaged = {Path(each.file).name for each in of_log}
+    try:
+        logged = logged_files(root, without=damaged)
+    except GalleryDamagedError:
+        logged = {}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        bytewise = list(pool.map(partial(_bytes_of, root), logged.values()))
+    findings = [*of_log, *(each for each in bytewise if each)]
+    # Which other files of rows there should be, such a log cannot tell.
+    findings += _beside(root, lambda name: name in logged or _may_be_rows(root, name))
+    return Verified(
+        version=chain.latest(root),
+        versions=1,
+        files=len(logged),
+        bytes=sum(file.bytes for file in logged.values()),
+        rows=0,
+        without_checksum=sum(file.sha256 is None for file in logged.values()),
+        other_commits=tuple(chain.foreign_entries(root)),
+        findings=tuple(dict.fromkeys(findings)),
+    )
+
+
+def _may_be_rows(root: Path, name: str) -> bool:
+    return "/" not in name and name not in storage.OWN_NAMES and not record_of(root / name).exists()
 
 
 def _beside(root: Path, is_logged: Callable[[str], bool]) -> list[Finding]:
@@ -216,10 +258,11 @@ def _of_rejects(root: Path, numbers: set[int]) -> list[Finding]:
 def _of_keys(gallery: Gallery, files: Sequence[RowFile]) -> list[Finding]:
     """Row ids and paths that come twice, in the files that can be read."""
     root = storage.local_root(gallery.location)
+    keys = pa.schema([("row_id", pa.int64()), ("path", pa.string())])  # other tools keep views
     tables = [
-        pq.read_table(root / file.path, columns=["row_id", "path"]).append_column(
-            "file", pa.array([file.path] * file.rows, pa.string()).dictionary_encode()
-        )
+        pq.read_table(root / file.path, columns=keys.names)
+        .cast(keys)
+        .append_column("file", pa.array([file.path] * file.rows, pa.string()).dictionary_encode())
         for file in files
     ]
     try:

@@ -1,0 +1,158 @@
+"""Records of checksums: cut off at any instant, the file is the old one, the new one, or gone."""
+
+import pytest
+
+from pipeline.gallery import checksums
+from pipeline.gallery.checksums import seal, unseal
+from pipeline.gallery.files import storage
+from pipeline.gallery.files.storage import GalleryDamagedError, record_of
+from tests.gallery.crashing import interrupted
+
+
+class Crash(BaseException):
+    """Not an Exception: nothing on the way may take it for an error to be handled."""
+
+
+def crash():
+    raise Crash
+
+
+def write(path, data):
+    checksums.write_whole(path, lambda temporary: temporary.write_bytes(data))
+
+
+def findings(root):
+    return list(checksums.findings(root, lambda _: False))
+
+
+def listing(root):
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def path(tmp_path):
+    (tmp_path / "_cameras").mkdir()
+    return tmp_path / "_cameras" / "7.parquet"
+
+
+def test_a_seal_covers_every_bit():
+    data = seal({"version": 3, "name": "é"})
+    assert unseal(data) == {"version": 3, "name": "é"}
+    for place in range(8 * len(data)):
+        changed = bytearray(data)
+        changed[place // 8] ^= 1 << place % 8
+        with pytest.raises(ValueError):  # noqa: PT011: those of JSON and of Unicode too
+            unseal(bytes(changed))
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"3", seal({"a": 1}) + b" ", seal({"a": 1})[:-1]])
+def test_what_is_not_sealed(data):
+    with pytest.raises(ValueError, match=r"checksum|Expecting"):
+        unseal(data)
+
+
+def test_what_is_written_is_read(path, tmp_path):
+    assert checksums.read(path) is None
+    for data in (b"one", b"two"):
+        write(path, data)
+        assert checksums.read(path) == data
+        checksums.check(path)
+    assert findings(tmp_path) == []
+    assert checksums.recorded(path.parent) == {"7.parquet"}
+    storage.delete_files([path, path])
+    assert checksums.read(path) is None
+    assert checksums.recorded(path.parent) == set()
+    assert listing(tmp_path) == ["_checksums/_lock"]
+
+
+@pytest.mark.parametrize("what", ["write", "replace", "link", "delete"])
+def test_cut_off_at_every_operation(path, tmp_path, what):
+    temporary = path.with_name("half")
+
+    def change():
+        if what == "write":
+            write(path, b"new")
+        elif what == "delete":
+            storage.delete_files([path])
+        else:
+            temporary.write_bytes(b"new")
+            {"replace": checksums.replace, "link": checksums.link_into_place}[what](temporary, path)
+
+    old, new = (None if what == "link" else b"old"), (None if what == "delete" else b"new")
+
+    def begin():
+        storage.delete_files([path])
+        temporary.unlink(missing_ok=True)
+        if old:
+            write(path, old)
+
+    begin()
+    change()  # now the folders are there
+    begin()
+    with interrupted(-1, crash) as operations:
+        change()
+    assert len(operations) > 2
+    for number in range(len(operations)):
+        begin()
+        with interrupted(number, crash, dead=True), pytest.raises(Crash):
+            change()
+        temporary.unlink(missing_ok=True)
+        assert findings(tmp_path) == [], operations[number]
+        assert checksums.read(path) in (old, new)
+        checksums.sweep(tmp_path)
+        is_there = checksums.read(path) is not None
+        names = [str(each.relative_to(tmp_path)) for each in (record_of(path), path)]
+        left = [name for name in listing(tmp_path) if not name.endswith(".tmp")]
+        assert left == sorted(["_checksums/_lock", *(names if is_there else [])])
+        change()
+        temporary.unlink(missing_ok=True)
+        assert checksums.read(path) == new
+        assert findings(tmp_path) == []
+
+
+def test_the_first_writer_of_a_name_stays(path, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_bytes(b"1")
+    two.write_bytes(b"2")
+    assert checksums.link_into_place(one, path)
+    assert not checksums.link_into_place(two, path)
+    assert checksums.read(path) == b"1"
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        (lambda path: path.write_bytes(b"x"), "its bytes are not those that were written"),
+        (lambda path: path.unlink(), "the file is gone"),
+        (lambda path: record_of(path).unlink(), "it has no valid checksum in .*7.parquet.json"),
+        (lambda path: record_of(path).write_bytes(b"x"), "it has no valid checksum in"),
+    ],
+)
+def test_damage_is_named_by_readers(path, tmp_path, harm, told):
+    write(path, b"good")
+    harm(path)
+    with pytest.raises(GalleryDamagedError, match=f"7.parquet: .*{told}.*and make it anew"):
+        checksums.read(path, "make it anew")
+    with pytest.raises(GalleryDamagedError, match=f"7.parquet: .*{told}"):
+        checksums.check(path)
+    assert "_cameras/7.parquet" in [name for name, _ in findings(tmp_path)]
+
+
+def test_a_file_that_must_be_there(path):
+    with pytest.raises(GalleryDamagedError, match=r"7\.parquet: the file is gone"):
+        checksums.check(path)
+
+
+def test_a_reader_waits_for_a_writer_that_is_at_work(path, monkeypatch):
+    """The record was read, then the file was replaced."""
+    write(path, b"old")
+    real = checksums._wanted
+
+    def read_before_the_file_changes(each):
+        found = real(each)
+        monkeypatch.undo()
+        write(path, b"new")
+        return found
+
+    monkeypatch.setattr(checksums, "_wanted", read_before_the_file_changes)
+    assert checksums.read(path) == b"new"
