@@ -194,6 +194,7 @@ def _basis(rule: str, figures: Mapping[str, Any]) -> int:
 def _spare_firmer(gallery: "Gallery", rule: str, stands_on: int) -> None:
     """InputError where the version has a firm threshold by the same rule, which would be lost."""
     from pipeline.core.thresholds.calibration import FEWEST_FALSE_MATCHES
+    from pipeline.gallery.files.storage import record_of
     from pipeline.gallery.sidecars.calibrations import calibration_file, read_calibration
 
     held = read_calibration(gallery)
@@ -201,10 +202,11 @@ def _spare_firmer(gallery: "Gallery", rule: str, stands_on: int) -> None:
         return
     if (firm := _basis(rule, held["figures"])) >= FEWEST_FALSE_MATCHES:
         pairs, advice = BASES[rule]
+        path = calibration_file(gallery)
         raise InputError(
             f"the threshold of version {gallery.version} stands on {firm:,} {pairs} and is kept:"
             f" this one would stand on {stands_on:,}; {advice}, or delete"
-            f" {calibration_file(gallery)} first"
+            f" {path} and its record {record_of(path)} first"
         )
 
 

@@ -123,8 +123,24 @@ def check(root: Path, version: int | None = None) -> None:
         raise GalleryDamagedError(f"{root / found[0]}: {found[1]}")
 
 
-def findings(root: Path) -> Iterator[tuple[str, str]]:
+def findings(root: Path) -> list[tuple[str, str]]:
     """Each file of the log that is not as it was written, by its name, and what is wrong."""
+    found: list[tuple[str, str]] = []
+    for _ in range(_TRIES):
+        before = _bytes(root)
+        found = list(_findings(root))
+        if not found or _bytes(root) == before:  # else a writer was at work meanwhile
+            break
+    return found
+
+
+def _bytes(root: Path) -> bytes | None:
+    """The record as it is on the disk."""
+    path = _record_file(root)
+    return path.read_bytes() if path.is_file() else None
+
+
+def _findings(root: Path) -> Iterator[tuple[str, str]]:
     try:
         record = read_record(root)
     except GalleryDamagedError as error:

@@ -22,7 +22,7 @@ from pipeline.gallery.files import storage
 from pipeline.gallery.files.storage import GalleryDamagedError, record_of
 
 LOG_RECORD = f"{storage.LOG_FOLDER}{storage.RECORD_SUFFIX}"
-_NEXT_SUFFIX = ".next"
+_SUFFIXES = (storage.RECORD_SUFFIX, storage.NEXT_SUFFIX, storage.GOING_SUFFIX)
 _SEAL = "checksum"
 _TRIES = 5
 _checked: dict[Path, tuple[int, int, int]] = {}
@@ -141,7 +141,7 @@ def sweep(root: Path) -> None:
     """Brings to an end what writers of a folder's files began who were killed."""
     records = root / storage.CHECKSUMS_FOLDER
     for record in list(records.rglob("*")):
-        if _is_half_written(record) or record.suffix in (_NEXT_SUFFIX, storage.GOING_SUFFIX):
+        if _is_half_written(record) or record.suffix in (storage.NEXT_SUFFIX, storage.GOING_SUFFIX):
             path = root / record.relative_to(records).with_suffix("")
             with _only_writer(path):
                 _settle(path)
@@ -160,14 +160,17 @@ def findings(root: Path, known: Callable[[str], bool]) -> Iterator[tuple[str, st
             continue
         name = str(record.relative_to(records))
         try:
-            if record.suffix not in (storage.RECORD_SUFFIX, _NEXT_SUFFIX, storage.GOING_SUFFIX):
+            if not record.exists():  # a writer renamed it
+                continue
+            if record.suffix not in _SUFFIXES:
                 raise ValueError("this is no record of a checksum")
             if unseal(record.read_bytes())["file"] != name.removesuffix(record.suffix):
                 raise ValueError("this is the record of another file")
         except (OSError, ValueError, KeyError) as error:
             yield str(record.relative_to(root)), f"a record of a checksum is damaged ({error})"
         path = root / name.removesuffix(record.suffix)
-        if record.suffix == storage.RECORD_SUFFIX and not path.exists():
+        is_missed = record.suffix == storage.RECORD_SUFFIX and not path.exists()
+        if is_missed and record.exists():
             yield str(path.relative_to(root)), "the file is gone"
     for path in _own_files(root):
         if not known(str(path.relative_to(root))) and not _is_half_written(path):
@@ -189,15 +192,19 @@ def _own_files(root: Path) -> list[Path]:
 
 def _of_file(root: Path, path: Path) -> Iterator[tuple[str, str]]:
     name = str(path.relative_to(root))
-    wanted, _ = _wanted(path)
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        yield name, f"the file cannot be read ({error.strerror})"
-        return
-    if digest not in wanted:
-        yield name, _why_not(path, wanted)
+    for _ in range(2):  # a writer may be at work
+        wanted, may_lack = _wanted(path)
+        try:
+            if _digest(path) in wanted:
+                return
+            problem = _why_not(path, wanted)
+        except FileNotFoundError:
+            if may_lack:
+                return
+            problem = "the file is gone"
+        except OSError as error:
+            problem = f"the file cannot be read ({error.strerror})"
+    yield name, problem
 
 
 def _why_not(path: Path, wanted: set[str]) -> str:
@@ -210,7 +217,7 @@ def _wanted(path: Path) -> tuple[set[str], bool]:
     """The checksums that a file may have, and whether it may be missing."""
     record = record_of(path)
     wanted = set()
-    for suffix in (storage.RECORD_SUFFIX, _NEXT_SUFFIX, storage.GOING_SUFFIX):
+    for suffix in _SUFFIXES:
         try:
             about = unseal(record.with_suffix(suffix).read_bytes())
         except (OSError, ValueError):
@@ -243,7 +250,7 @@ def _record(final: Path, temporary: Path, name_it: Callable[[], bool]) -> bool:
     try:
         half.write_bytes(seal({"file": _name(final), "sha256": _digest(temporary)}))
         storage.sync_file(half)
-        coming = half.replace(record.with_suffix(_NEXT_SUFFIX))
+        coming = half.replace(record.with_suffix(storage.NEXT_SUFFIX))
     finally:
         half.unlink(missing_ok=True)
     storage.sync_folder(record.parent)
@@ -264,7 +271,10 @@ def _settle(path: Path) -> None:
     """Ends what a killed writer of a file began: its next record holds if the file is that one."""
     record = record_of(path)
     record.with_name(f".record{storage.TEMPORARY_SUFFIX}").unlink(missing_ok=True)
-    coming, going = record.with_suffix(_NEXT_SUFFIX), record.with_suffix(storage.GOING_SUFFIX)
+    coming, going = (
+        record.with_suffix(storage.NEXT_SUFFIX),
+        record.with_suffix(storage.GOING_SUFFIX),
+    )
     if going.exists():
         path.unlink(missing_ok=True)
         going.unlink()

@@ -41,7 +41,7 @@ def test_a_seal_covers_every_bit():
     for place in range(8 * len(data)):
         changed = bytearray(data)
         changed[place // 8] ^= 1 << place % 8
-        with pytest.raises(ValueError):  # noqa: PT011: those of JSON and of Unicode too
+        with pytest.raises(ValueError):
             unseal(bytes(changed))
 
 
@@ -108,6 +108,20 @@ def test_cut_off_at_every_operation(path, tmp_path, what):
         temporary.unlink(missing_ok=True)
         assert checksums.read(path) == new
         assert findings(tmp_path) == []
+
+
+def test_nothing_is_left_of_a_file_that_is_deleted_after_a_cut(path, tmp_path):
+    write(path, b"old")
+    with interrupted(-1, crash) as operations:
+        write(path, b"new")
+    for number in range(len(operations)):
+        with interrupted(number, crash, dead=True), pytest.raises(Crash):
+            write(path, b"new")
+        storage.delete_files([path])
+        storage.delete_files(storage.cut_off(path.parent, path.name))
+        checksums.sweep(tmp_path)
+        assert listing(tmp_path) == ["_checksums/_lock"]
+        write(path, b"old")
 
 
 def test_the_first_writer_of_a_name_stays(path, tmp_path):

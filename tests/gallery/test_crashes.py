@@ -11,6 +11,7 @@ import pytest
 from pipeline.gallery.features import GalleryFeatures
 from pipeline.gallery.log.lock import holder
 from pipeline.gallery.table import Gallery, exists
+from pipeline.gallery.upkeep.verify import verify_at
 from tests.gallery.crashing import BAD, DAYS, bring_up_to_date, interrupted
 from tests.gallery.making import contents
 
@@ -86,6 +87,7 @@ def test_an_error_at_an_operation(days, start, day, which):
         assert holder(location) is None
         if exists(location):
             assert state(Gallery.open(location))[0] in (before[0], days[day][1][0])
+            assert verify_at(location, all_versions=True).findings == (), names[operation]
         found = bring_up_to_date(location, day)
         assert state(found) == days[day][1], f"after {operation} ({names[operation]})"
 
@@ -104,6 +106,9 @@ def check_the_next_run(days, location, day, operation):
     assert state(found) == days[day][1], f"after a kill at operation {operation}"
     assert list((location / "_units").iterdir()) == []
     assert list(location.rglob("*.tmp")) == list(location.rglob("*#*")) == []
+    assert verify_at(str(location), all_versions=True).findings == ()
+    records = {path.name for path in (location / "_checksums").rglob("*") if path.is_file()}
+    assert records == {"_delta_log.json", "_lock"}
     assert bring_up_to_date(str(location), day).version == found.version
 
 

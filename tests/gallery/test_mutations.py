@@ -1,4 +1,4 @@
-"""Every kind of file of a gallery is changed, cut, deleted, exchanged and copied: `verify` names it.
+"""A file of every kind is changed, cut, deleted, exchanged or copied: `verify` names it.
 
 The changes are drawn from a seed. One small gallery has all kinds of files: several versions with
 rejects and removed rows, checkpoints, thresholds, statistics of cameras, a neighbor graph, and the

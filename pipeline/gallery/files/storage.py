@@ -53,6 +53,7 @@ WRITTEN_FOLDERS = (
 )
 """The folders in which files are written under hidden names, beside the gallery's own."""
 RECORD_SUFFIX = ".json"
+NEXT_SUFFIX = ".next"
 GOING_SUFFIX = ".going"
 
 
@@ -237,4 +238,5 @@ def delete_files(paths: Iterable[Path]) -> None:
         if record.exists():
             record.replace(going)
         path.unlink(missing_ok=True)
+        record.with_suffix(NEXT_SUFFIX).unlink(missing_ok=True)  # of a writer that was killed
         going.unlink(missing_ok=True)

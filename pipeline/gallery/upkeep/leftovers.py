@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import InputError
+from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.rejects import rejects_file
 from pipeline.gallery.log import transactions as log
@@ -77,6 +78,7 @@ def clean(gallery: Gallery, lock: Lock, keep: int | None = None) -> Leftovers:
         forget_before(root, oldest_version(root) + found.versions)
     storage.delete_files(root / name for name in (*found.unfinished, *found.old))
     drop_cut_off(root)
+    checksums.sweep(root)
     return found
 
 

@@ -116,9 +116,10 @@ def _set_aside(gallery: Gallery, root: Path) -> None:
     needed.add(rejects_file(root, gallery.snapshot.rejects))
     for path in (*row_files(root), *(root / storage.REJECTS_FOLDER).glob("*.parquet")):
         if path not in needed:
-            path.replace(folder / path.name)
             checksums.forget([path])
+            path.replace(folder / path.name)
     storage.delete_files((*unfinished_files(root), root / storage.SEEN_FILE))
+    checksums.sweep(root)
     if (root / storage.GRAPH_FOLDER).exists():
         shutil.rmtree(root / storage.GRAPH_FOLDER)
     inside = (storage.REJECTS_FOLDER, storage.UNITS_FOLDER)

@@ -27,7 +27,7 @@ from pipeline.gallery.files.unit_files import UNIT_KEY
 from pipeline.gallery.irregular import irregular_files
 from pipeline.gallery.log import transactions as log
 from pipeline.gallery.log.entries import LoggedFile, logged_files, oldest_version
-from pipeline.gallery.log.removed import removal_told, removed, steadily
+from pipeline.gallery.log.removed import removal_told, removed
 from pipeline.gallery.log.transactions import RowFile
 from pipeline.gallery.table import Gallery
 
@@ -79,9 +79,9 @@ def verify(gallery: Gallery, *, all_versions: bool = False) -> Verified:
 
 def _verify(gallery: Gallery, root: Path, first: int) -> Verified:
     """Verifies a version, and the files that versions from `first` on need beside it."""
-    if any(chain.findings(root)):
+    if chain.findings(root):
         return _with_a_damaged_log(root)
-    logged = steadily(lambda: logged_files(root))
+    logged, beside = _logged_and_beside(root)
     live = {file.path for file in gallery.snapshot.files}
     others, rejects, versions = set[str](), {gallery.snapshot.rejects}, 1
     for version in range(first, gallery.version):
@@ -98,7 +98,7 @@ def _verify(gallery: Gallery, root: Path, first: int) -> Verified:
     damaged = {each.file for each in findings}
     findings += _of_rejects(root, rejects)
     findings += [Finding(each.file, each.problem) for each in irregular_files(root)]
-    findings += _beside(root, logged.__contains__)
+    findings += beside
     findings += _of_keys(gallery, [f for f in gallery.snapshot.files if f.path not in damaged])
     return Verified(
         version=gallery.version,
@@ -110,6 +110,18 @@ def _verify(gallery: Gallery, root: Path, first: int) -> Verified:
         other_commits=tuple(chain.foreign_entries(root)),
         findings=tuple(dict.fromkeys(findings)),
     )
+
+
+def _logged_and_beside(root: Path) -> tuple[dict[str, LoggedFile], list[Finding]]:
+    """The files that the log names, and what is wrong with all others.
+
+    Of a commit that comes meanwhile the one may not know yet what the other no longer has.
+    """
+    while True:
+        latest, logged = chain.latest(root), logged_files(root)
+        beside = _beside(root, logged.__contains__)
+        if not beside or chain.latest(root) == latest:
+            return logged, beside
 
 
 def verify_at(location: str, version: int | None = None, *, all_versions: bool = False) -> Verified:
@@ -159,7 +171,10 @@ def _may_be_rows(root: Path, name: str) -> bool:
 def _beside(root: Path, is_logged: Callable[[str], bool]) -> list[Finding]:
     """What is wrong with the files that the log does not name; `is_logged` says which it does."""
     rejects = f"{storage.REJECTS_FOLDER}/"
-    found = [
+    found: list[Finding] = []
+    if (root / storage.PURGED_FOLDER).exists():
+        found.append(Finding(storage.PURGED_FOLDER, "a purge was cut off: run it again"))
+    found += [
         Finding(*each)
         for each in checksums.findings(root, lambda n: is_logged(n) or n.startswith(rejects))
     ]
