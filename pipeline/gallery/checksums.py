@@ -89,10 +89,14 @@ def read(path: Path, remedy: str = "") -> bytes | None:
         wanted, may_lack = _wanted(path)
         try:
             data = path.read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             if may_lack:
                 return None
             problem = "the file is gone"
+        except OSError as error:
+            raise GalleryDamagedError(
+                f"{path}: the file cannot be read ({error.strerror})"
+            ) from error
         else:
             if hashlib.sha256(data).hexdigest() in wanted:
                 return data

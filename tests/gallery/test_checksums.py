@@ -152,6 +152,12 @@ def test_damage_is_named_by_readers(path, tmp_path, harm, told):
     assert "_cameras/7.parquet" in [name for name, _ in findings(tmp_path)]
 
 
+def test_a_file_that_cannot_be_read(path):
+    path.mkdir()
+    with pytest.raises(GalleryDamagedError, match=r"7\.parquet: the file cannot be read"):
+        checksums.read(path)
+
+
 def test_a_file_that_must_be_there(path):
     with pytest.raises(GalleryDamagedError, match=r"7\.parquet: the file is gone"):
         checksums.check(path)

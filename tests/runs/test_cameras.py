@@ -8,6 +8,7 @@ from pipeline.core.cameras.normalization import CameraNormalization
 from pipeline.core.evaluation.ranking import Labels
 from pipeline.core.expansion import Expansion, expand
 from pipeline.gallery.derived import derivation
+from pipeline.gallery.files.storage import delete_files
 from pipeline.gallery.sidecars.camera_statistics import read_camera_sums
 from pipeline.gallery.table import Gallery
 from pipeline.runs import cameras
@@ -196,5 +197,5 @@ def test_queries_follow_a_gallery_that_was_normalized(capsys, sides, tmp_path):
     arguments = ("evaluate", "--query", query, "--gallery", made, "--out", tmp_path / "3")
     assert "normalized already" in refused(capsys, *arguments, "--camera-normalize", "mean")
     for kept in (made / "_cameras").iterdir():
-        kept.unlink()
+        delete_files([kept])
     assert "run its expand again" in refused(capsys, *arguments)
