@@ -8,11 +8,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+_Made = TypeVar("_Made")
 
 Blocks = Iterable[tuple[int, int]]
 """Runs of rows, each from a start to a stop."""
@@ -140,6 +142,7 @@ class ChosenRows:
 
 
 _THREADS_OF_GPU = 8
+_WIDER_ON_GPU = 8
 
 
 @dataclass(frozen=True)
@@ -151,8 +154,8 @@ class Tiling:
     threads: int = 0
     """Threads of the fold; 0 for as many as this process may use."""
     gpus: float = 0
-    """The share of a GPU that each worker has: above 0, it multiplies tiles of neighbors and
-    searches."""
+    """The share of a GPU that each worker has: above 0, it multiplies the tiles of neighbors,
+    searches and counted ranks."""
 
     def __post_init__(self) -> None:
         if self.query_block < 1 or self.gallery_block < 1:
@@ -173,15 +176,28 @@ class Tiling:
         return self.threads or len(os.sched_getaffinity(0))
 
     def for_gpu(self) -> "Tiling":
-        """Blocks four times as high and as wide: a GPU is sooner through with few large tiles. Each
-        thread holds one there, so they are few.
+        """Blocks eight times as high and as wide: a GPU is sooner through with few large tiles.
+        Each thread holds one there, so they are few.
         """
         return replace(
             self,
-            query_block=4 * self.query_block,
-            gallery_block=4 * self.gallery_block,
+            query_block=_WIDER_ON_GPU * self.query_block,
+            gallery_block=_WIDER_ON_GPU * self.gallery_block,
             threads=min(_THREADS_OF_GPU, self.thread_count()),
         )
+
+    def flat_for_gpu(self) -> "Tiling":
+        """As many pairs in a tile as `for_gpu` has, of whole gallery blocks: the gallery passes by
+        once, and few queries fill a tile.
+        """
+        wide = self.for_gpu()
+        return replace(wide, query_block=max(1, wide.tile**2 // wide.gallery_block))
+
+    def rows_of_part(self) -> int:
+        """Gallery rows that are worth a pass of their own: a block; of a GPU, for which the queries
+        are made ready anew in every pass, eight of its blocks.
+        """
+        return 8 * self.for_gpu().gallery_block if self.gpus else self.gallery_block
 
     @property
     def tile(self) -> int:
@@ -228,10 +244,15 @@ def read_ahead(rows: FeatureRows, runs: Blocks) -> Iterator[tuple[int, int, NDAr
     >>> [(start, stop, len(held)) for start, stop, held in read_ahead(rows, blocks(3, 2))]
     [(0, 2, 2), (2, 3, 1)]
     """
-    with ThreadPoolExecutor(1) as reader:
-        waiting = deque[tuple[int, int, Future[NDArray[np.float32]]]]()
+    return make_ahead(rows.read, runs)
+
+
+def make_ahead(make: Callable[[int, int], _Made], runs: Blocks) -> Iterator[tuple[int, int, _Made]]:
+    """Each run with what `make(start, stop)` gives; while one is in hand, the next is made."""
+    with ThreadPoolExecutor(1) as maker:
+        waiting = deque[tuple[int, int, Future[_Made]]]()
         for start, stop in runs:
-            waiting.append((start, stop, reader.submit(rows.read, start, stop)))
+            waiting.append((start, stop, maker.submit(make, start, stop)))
             if len(waiting) > 1:
                 first, last, held = waiting.popleft()
                 yield first, last, held.result()

@@ -34,7 +34,8 @@ def count_ranks(
     """The counts of `ranking.rank_counts` over the whole gallery."""
     sides = (queries, query_labels, gallery, gallery_labels)
     found = ranking.matches(*sides, tiling=execution.tiling)
-    over = _Pass(sides, execution, execution.progress("counting ranks", len(gallery)))
+    step = execution.progress("counting ranks", len(gallery))
+    over = _Pass(sides, execution, step, on_gpu=True)
     return sum(over.counts(ranking.rank_counts, found=found), start=found)
 
 
@@ -105,20 +106,25 @@ def draw_first_ranks(
 
 @dataclass(frozen=True)
 class _Pass:
-    """A pass over the gallery in parts of so many blocks; `step` counts the rows of each."""
+    """A pass over the gallery in parts of so many blocks; `step` counts the rows of each.
+
+    Its tasks have the tiling's share of a GPU where they count `on_gpu`.
+    """
 
     sides: Sides
     execution: Execution
     step: Step
     blocks_at_once: int = 1
+    on_gpu: bool = False
 
     def counts(self, fold: Callable[..., Any], **options: Any) -> Iterator[Any]:
         """What `fold` counts in each part; in this process there are at most a hundred."""
-        execution = self.execution
-        length, size = len(self.sides[2]), self.blocks_at_once * execution.tiling.gallery_block
+        execution, tiling = self.execution, self.execution.tiling
+        length, size = len(self.sides[2]), self.blocks_at_once * tiling.gallery_block
+        size = tiling.rows_of_part() if self.on_gpu and tiling.gpus else size
         parts = blocks(length, size if execution.workers else max(size, length // 100))
         shared = (fold, self.sides, options, execution.worker_tiling)
-        for start, stop, counts in execution.run_parts(_part, shared, parts):
+        for start, stop, counts in execution.run_parts(_part, shared, parts, on_gpu=self.on_gpu):
             yield counts
             self.step(stop - start)
 

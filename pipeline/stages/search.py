@@ -21,7 +21,7 @@ def search_gallery(
     """
     k = min(k, len(gallery))
     best = TopK.none(len(queries), k)
-    size = execution.tiling.gallery_block
+    size = execution.tiling.rows_of_part()
     size = size if execution.workers else max(size, len(gallery) // 100)
     shared = (queries, gallery, k, execution.worker_tiling)
     parts = blocks(len(gallery), size)

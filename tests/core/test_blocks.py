@@ -99,7 +99,10 @@ def test_rows_on_lines_begin_where_a_cache_line_does(shape):
 
 def test_tiles_of_a_gpu_are_large_and_few():
     wide = Tiling(10, 20, threads=64, gpus=0.5).for_gpu()
-    assert wide == Tiling(40, 80, threads=8, gpus=0.5)
+    assert wide == Tiling(80, 160, threads=8, gpus=0.5)
+    flat = Tiling(10, 20, threads=64, gpus=0.5).flat_for_gpu()
+    assert flat == Tiling(40, 160, threads=8, gpus=0.5)
+    assert Tiling(1, 99).flat_for_gpu().query_block == 1
     assert Tiling(threads=2, gpus=1).for_gpu().threads == 2
 
 

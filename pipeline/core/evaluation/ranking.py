@@ -6,25 +6,26 @@ rows that are no match and stand before them.
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numba import njit
 from numpy.typing import NDArray
 
-from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks, read_ahead
-from pipeline.core.products.counting import MOST_MATCHES, are_many, count_at_once
+from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks, make_ahead
+from pipeline.core.evaluation.rank_tiles import Block, Held, Wanted, count_halves, on_device
+from pipeline.core.products.counting import MOST_MATCHES, are_many, count_at_once, matches_beaten
 from pipeline.core.products.kernels import pair_scores
 from pipeline.core.products.kernels import score as pair_score
 from pipeline.core.products.masks import at_least, first_bit, neither
 from pipeline.core.products.tiles import (
     Fold,
-    Offer,
     Products,
     Side,
     Tile,
     make_side,
     take_codes,
+    take_device,
     threshold,
 )
 
@@ -169,7 +170,8 @@ def rank_counts(
     Junk (identity -1, and rows of the query's identity and camera) is not counted. `found` is what
     `matches` gave, where it is at hand; `part` limits the pass to a run of gallery rows, and `+`
     joins the parts. Memory is Q x D, the matches, three blocks of the gallery, and a tile in each
-    thread. `products` are of int8 codes or float32, or `auto`, the faster of them as it turns out.
+    thread. `products` are of int8 codes or float32, or `auto`, the faster of them as it turns out;
+    of float16 where the tiling has a GPU.
     ValueError names a row that is not finite, or too long for float32 to hold its scores.
 
     >>> features = np.array([[1, 0], [0.8, 0.6], [0.6, 0.8]], np.float32)
@@ -180,29 +182,40 @@ def rank_counts(
     queries, gallery = as_rows(queries), as_rows(gallery)
     tiling = tiling or Tiling()
     found = found or matches(queries, query_labels, gallery, gallery_labels, tiling=tiling)
+    device = take_device(products, tiling)
+    tiling = tiling.flat_for_gpu() if device else tiling
     first, last = part or (0, len(gallery))
     wanted = _wanted(query_labels, found)
     pairs, coded_rows = len(wanted.place) * (last - first), len(wanted.place) + last - first
-    coded = take_codes(products, queries.dimension, pairs, coded_rows)
+    coded = not device and take_codes(products, queries.dimension, pairs, coded_rows)
+    size = tiling.gallery_block if device else tiling.tile
     with tiling.workers() as run:
         asked = make_side(
             queries.take(wanted.place), tiling.even_block(len(wanted.place)), run,
-            name="query", numbers=wanted.place, coded=coded, in_order=True,
+            name="query", numbers=wanted.place, coded=coded, in_order=True, device=device,
         )  # fmt: skip
+        there = on_device(asked, wanted)
         fold = Fold(products, choices=max(1, len(asked)))
-        for start, stop, rows in read_ahead(gallery, blocks(last, tiling.gallery_block, first)):
-            side = make_side(
-                rows, tiling.tile, run,
-                name="gallery row", numbers=np.arange(start, stop), coded=coded, alike=asked.codes,
+
+        def make(start: int, stop: int) -> Side:
+            return make_side(
+                gallery.read(start, stop), size, run,
+                name="gallery row", numbers=np.arange(start, stop), coded=coded,
+                alike=asked.codes, device=device,
             )  # fmt: skip
-            block = _Block(side.features, start, gallery_labels.identity[start:stop])
 
-            def count(tile: Tile, block: _Block = block) -> int:
-                return _count_tile(tile, asked.features, block, wanted)
+        for start, stop, side in make_ahead(make, blocks(last, tiling.gallery_block, first)):
+            block = Block(side.features, start, gallery_labels.identity[start:stop])
+            identity = torch.from_numpy(block.identity.copy()).to(device or "cpu")
+            held = Held(side, block, identity)
 
-            def count_block(x: int, _stop: int, side: Side = side, count: Offer = count) -> None:
-                for y in range(len(side)):
-                    fold(asked, x, side, y, count)
+            def count_block(x: int, _stop: int, held: Held = held) -> None:
+                def count(tile: Tile) -> int:
+                    return _count_tile(tile, asked.features, held.block, wanted)
+
+                for y in range(len(held.side)):
+                    if not count_halves(asked, x, there, held, y, wanted):
+                        fold(asked, x, held.side, y, count)
 
             run(count_block, blocks(len(asked), 1))
     starts, ends = found.offsets[:-1], found.offsets[1:]
@@ -211,40 +224,14 @@ def rank_counts(
     return RankCounts(found.offsets, found.rows, found.scores, ahead)
 
 
-class _Wanted(NamedTuple):
-    """The queries `[W]` that have a match: their `place` among all, `identity`, matches (`rows` and
-    `scores` from `starts` to `ends`), and counts.
-
-    The counts of a query begin at its slot in `beaten`: slot x is for the rows that beat x of its
-    matches.
-    """
-
-    place: NDArray[np.int64]
-    identity: NDArray[np.int64]
-    starts: NDArray[np.int64]
-    ends: NDArray[np.int64]
-    slots: NDArray[np.int64]
-    rows: NDArray[np.int64]
-    scores: NDArray[np.float32]
-    beaten: NDArray[np.int64]
-
-
-class _Block(NamedTuple):
-    """Rows of the gallery from `first_row` on, and their identities."""
-
-    features: NDArray[np.float32]
-    first_row: int
-    identity: NDArray[np.int64]
-
-
-def _wanted(labels: Labels, found: RankCounts) -> _Wanted:
+def _wanted(labels: Labels, found: RankCounts) -> Wanted:
     place = np.flatnonzero(np.diff(found.offsets))
     slots = found.offsets[place] + np.arange(len(place))
     # Queries stand together that are alike in what their codes leave open: more rows come near a
     # match of low similarity.
     order = np.argsort(found.scores[found.offsets[place + 1] - 1], kind="stable")
     place = place[order]
-    return _Wanted(
+    return Wanted(
         place,
         labels.identity[place],
         found.offsets[place],
@@ -324,7 +311,7 @@ def rows_ahead(
 
 
 @njit(nogil=True, cache=True)
-def _count_tile(tile: Tile, queries: NDArray[np.float32], gallery: _Block, wanted: _Wanted) -> int:
+def _count_tile(tile: Tile, queries: NDArray[np.float32], gallery: Block, wanted: Wanted) -> int:
     """Count a tile's rows, or some, in the slots of its queries; gives the queries counted whole.
 
     A row of the query's own identity is a match or junk, and not counted. A value settles the
@@ -357,30 +344,10 @@ def _count_tile(tile: Tile, queries: NDArray[np.float32], gallery: _Block, wante
                 c = first + first_bit(near)
                 near &= near - np.uint64(1)
                 value, j = line[c] / tile.per_unit, tile.columns[c]
-                beats = _beaten(scores, rows, start, end, value - tile.slack, _LAST)
-                if beats != _beaten(scores, rows, start, end, value + tile.slack, -1):
+                beats = matches_beaten(scores, rows, start, end, value - tile.slack, _LAST)
+                if beats != matches_beaten(scores, rows, start, end, value + tile.slack, -1):
                     exact = pair_score(queries[q], gallery.features[j])
-                    beats = _beaten(scores, rows, start, end, exact, gallery.first_row + j)
+                    beats = matches_beaten(scores, rows, start, end, exact, gallery.first_row + j)
                     scored += 1
                 slots[beats] += 1
     return tile.values.shape[0]
-
-
-@njit(nogil=True, inline="always")
-def _beaten(
-    scores: NDArray[np.float32],
-    rows: NDArray[np.int64],
-    start: int,
-    end: int,
-    score: Any,
-    row: int,
-) -> int:
-    """How many of the matches `start` to `end`, best first, come after (`score`, `row`)."""
-    low, high = start, end
-    while low < high:
-        middle = (low + high) // 2
-        if scores[middle] < score or (scores[middle] == score and rows[middle] > row):
-            high = middle
-        else:
-            low = middle + 1
-    return end - low

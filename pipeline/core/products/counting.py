@@ -57,3 +57,23 @@ def count_at_once(
         beating, beaten = beating_this, beaten + 1
     slots[beaten] += beating
     return still_open
+
+
+@njit(nogil=True, inline="always")
+def matches_beaten(
+    scores: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    start: int,
+    end: int,
+    score: Any,
+    row: int,
+) -> int:
+    """How many of the matches `start` to `end`, best first, come after (`score`, `row`)."""
+    low, high = start, end
+    while low < high:
+        middle = (low + high) // 2
+        if scores[middle] < score or (scores[middle] == score and rows[middle] > row):
+            high = middle
+        else:
+            low = middle + 1
+    return end - low

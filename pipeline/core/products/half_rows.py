@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import as_tensor, blocks
+from pipeline.core.products.int8_codes import Run
 from pipeline.core.products.kernels import product_slack
 
 # A GPU adds exact products of float16 in float32, in any order, and cuts sums off where it does not
@@ -67,20 +68,38 @@ def gpu_or_cpu() -> str:
     return "cuda:0" if torch.cuda.is_available() else "cpu"
 
 
-def halve(features: NDArray[np.float32], size: int, device: str) -> Halves:
-    """Round the rows of `features` `[N, D]`, all finite, to float16 on `device`."""
+def halve(features: NDArray[np.float32], size: int, device: str, run: Run) -> Halves:
+    """Round the rows of `features` `[N, D]`, all finite, to float16 on `device`, block by block on
+    the threads of `run`.
+    """
+    if device != "cpu":
+        # The bound is of sums in float32, wherever a product is cut up.
+        torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
     rows = torch.empty(features.shape, dtype=torch.float16, device=device)
-    figures = []
-    for start, stop in blocks(len(features), size):
-        block = as_tensor(features[start:stop]).to(device).double()
+    figures = np.empty((-(-len(features) // size), 4), np.float64)
+
+    def round_block(start: int, stop: int) -> None:
+        block = _moved(features[start:stop], device).double()
         largest = float(block.abs().max())
         scale = 2.0 ** math.ceil(math.log2(largest)) if largest else 1.0
         rows[start:stop] = block / scale
         rounded = rows[start:stop].double() * scale
-        lengths = (block.norm(dim=1), rounded.norm(dim=1), (block - rounded).norm(dim=1))
+        lengths = [block.norm(dim=1), rounded.norm(dim=1), (block - rounded).norm(dim=1)]
         # What float64 rounds here is a millionth of what the slack has to spare.
-        figures.append([scale, *(float(each.max()) for each in lengths)])
-    return Halves(size, rows, *np.array(figures, np.float64).reshape(-1, 4).T)
+        figures[start // size] = [scale, *torch.stack(lengths).amax(dim=1).tolist()]
+
+    run(round_block, blocks(len(features), size))
+    return Halves(size, rows, *figures.T)
+
+
+def _moved(rows: NDArray[np.float32], device: str) -> torch.Tensor:
+    """The rows on `device`; memory that is pinned on the way is copied to a GPU several times as
+    fast, and kept for the next block."""
+    if device == "cpu":
+        return as_tensor(rows)
+    pinned = torch.empty(rows.shape, pin_memory=True)
+    pinned.numpy()[:] = rows
+    return pinned.to(device, non_blocking=True)
 
 
 class Standing(NamedTuple):
@@ -119,10 +138,15 @@ def nominate(
         marked |= _reaching(values.t(), columns, slack, unit).t()
     if diagonal:
         marked = marked.triu(1)
-    if int(marked.sum()) > _WORTH_SCORING * max(marked.numel(), 2**16):
+    if int(marked.sum()) > most_pairs(marked.numel()):
         return None
     found: NDArray[np.int64] = marked.nonzero().cpu().numpy()
     return found
+
+
+def most_pairs(pairs: int) -> float:
+    """How many of a tile's `pairs` are worth scoring one by one."""
+    return _WORTH_SCORING * max(pairs, 2**16)
 
 
 def _reaching(values: torch.Tensor, standing: Standing, slack: float, unit: float) -> torch.Tensor:
@@ -145,4 +169,5 @@ def _reaching(values: torch.Tensor, standing: Standing, slack: float, unit: floa
 
 
 def _on(values: torch.Tensor, array: NDArray[np.floating]) -> torch.Tensor:
-    return torch.from_numpy(array.astype(np.float32)).to(values.device)
+    # Not waited for: a GPU has taken its copy of so few when the call returns.
+    return torch.from_numpy(array.astype(np.float32)).to(values.device, non_blocking=True)

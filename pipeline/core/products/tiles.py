@@ -117,7 +117,7 @@ def make_side(
             raise ValueError(f"{row} has length 0: it is like no other")
         raise ValueError(f"{row} has length {length:.3g}: float32 cannot hold its scores")
     if device is not None:
-        return Side(features, found, size, None, halve(features, size, device))
+        return Side(features, found, size, None, halve(features, size, device, run))
     codes = None
     if coded and len(features):
         rotate = alike.rotated if alike else None

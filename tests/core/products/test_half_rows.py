@@ -5,6 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.blocks import Tiling
+from pipeline.core.evaluation import rank_tiles
+from pipeline.core.evaluation.ranking import Labels, rank_counts
 from pipeline.core.neighbors.pairs import neighbors
 from pipeline.core.neighbors.topk import search
 from pipeline.core.products import half_rows as module
@@ -17,6 +19,11 @@ from tests.core.products.test_kernels import all_pairs
 from tests.core.strategies import unit_rows
 
 
+def halved(rows, size):
+    with Tiling(threads=2).workers() as run:
+        return halve(rows, size, "cpu", run)
+
+
 @given(
     st.sampled_from(KINDS),
     st.integers(1, 40),
@@ -26,7 +33,7 @@ from tests.core.strategies import unit_rows
 )
 def test_no_product_of_halves_lies_beyond_the_bound(kind, n, d, size, seed):
     rows = rows_of(kind, n, d, seed)
-    halves = halve(rows, size, "cpu")
+    halves = halved(rows, size)
     for x in range(-(-n // size)):
         for y in range(-(-n // size)):
             a, b = (slice(z * size, (z + 1) * size) for z in (x, y))
@@ -103,7 +110,7 @@ def test_few_pairs_come_back(monkeypatch):
 
     monkeypatch.setattr("pipeline.core.neighbors.pairs.nominate", counted)
     rows = unit_rows(1500, 64, clusters=150)
-    neighbors(rows, 5, products="float16", tiling=Tiling(64, 64, 1))
+    neighbors(rows, 5, products="float16", tiling=Tiling(32, 32, 1))
     assert len(counts) == 21
     assert sum(counts) < 1500 * 5 * 8
 
@@ -116,11 +123,16 @@ def test_products_are_made_where_a_gpu_is_given(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert gpu_or_cpu() == "cuda:0"
     seen, plain = [], tiles.halve
-    monkeypatch.setattr(tiles, "halve", lambda *rows: seen.append(rows) or plain(*rows[:2], "cpu"))
+
+    def halve_here(rows, size, device, run):
+        seen.append(device)
+        return plain(rows, size, "cpu", run)
+
+    monkeypatch.setattr(tiles, "halve", halve_here)
     rows = unit_rows(30, 8)
     found = neighbors(rows, 3, tiling=Tiling(gpus=1))
     assert found.rows.tolist() == neighbors(rows, 3).rows.tolist()
-    assert [device for _, _, device in seen] == ["cuda:0"]
+    assert seen == ["cuda:0"]
 
 
 def test_another_device_multiplies_halves_into_float32():
@@ -134,10 +146,10 @@ def test_another_device_multiplies_halves_into_float32():
 def test_rows_of_any_size_are_held():
     for size in (1e-18, 1.0, 1e18):
         rows = unit_rows(6, 8) * np.float32(size)
-        halves = halve(rows, 4, "cpu")
+        halves = halved(rows, 4)
         assert halves.residual.max() <= 2**-10 * halves.length.max()
         assert (halves.rows.abs() <= 1).all()
-    assert halve(np.zeros((2, 3), np.float32), 2, "cpu").residual.tolist() == [0]
+    assert halved(np.zeros((2, 3), np.float32), 2).residual.tolist() == [0]
     assert pair_scores(rows, rows, np.array([0]), np.array([0]))[0] > 0
 
 
@@ -145,3 +157,70 @@ def test_rows_of_any_size_are_held():
 def test_wrong_shares_of_a_gpu_are_told(gpus):
     with pytest.raises(ValueError, match="gpus must be a share from 0 to 1"):
         Tiling(gpus=gpus)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_bound_a_hair_too_small_is_noticed_by_the_ranks(sign, monkeypatch):
+    """The rows of `test_a_bound_a_hair_too_small_is_noticed`, of which row 0 is the match: row 64
+    beats it by a millionth where the sign is +, and is beaten by it else.
+    """
+    query = np.full((1, 4), 1 + 0.999 * 2**-11, np.float32)
+    gallery = np.full((128, 4), -sign, np.float32)
+    gallery[0] = [sign * 4 * (1 - 1e-6), 0, 0, 0]
+    gallery[64] = sign
+    identity = np.where(np.arange(128) == 0, 5, 9)
+    labels = Labels(np.array([5]), np.array([0])), Labels(identity, np.ones(128, np.int64))
+
+    def rank(products):
+        sides = query, labels[0], gallery, labels[1]
+        return rank_counts(*sides, products=products, tiling=Tiling(1, 1, 1)).ranks().tolist()
+
+    assert rank("float32") == rank("float16") == [2 if sign > 0 else 127]
+    bound = Halves.bound
+    monkeypatch.setattr(Halves, "bound", lambda *tile: 0.96 * bound(*tile))
+    assert rank("float16") == [1 if sign > 0 else 128]
+
+
+def counted(rows, queries, matching, **options):
+    """The counts of the first `queries` of `rows`, of one person, whose rows are `matching`."""
+    person, others = np.full(queries, 7), rows[queries:]
+    sides = (
+        rows[:queries], Labels(person, np.zeros(queries, np.int64)),
+        others, Labels(np.where(matching, 7, 0), np.ones(len(others), np.int64)),
+    )  # fmt: skip
+    return rank_counts(*sides, **options).ahead.tolist()
+
+
+def test_ranks_that_halves_leave_open_are_left_to_float32(monkeypatch):
+    seen, plain = [], Fold._floats
+    monkeypatch.setattr(
+        Fold, "_floats", lambda self, *tile: seen.append(tile) or plain(self, *tile)
+    )
+    collapsed = unit_rows(1, 16) + 1e-6 * unit_rows(1520, 16)
+    options = {"products": "float16", "tiling": Tiling(1024, 1500, 1)}
+    for queries, floats in ((2, 0), (20, 1)):  # a small tile is always worth scoring
+        matching = np.arange(1520 - queries) % 9 == 0
+        expected = counted(collapsed, queries, matching)
+        seen.clear()
+        assert counted(collapsed, queries, matching, **options) == expected
+        assert len(seen) == floats
+
+
+def test_few_ranks_are_left_open(monkeypatch):
+    """Of rows that are apart, little is scored, in however many portions they are placed."""
+    left, plain = [], rank_tiles.settle
+    rows, matching = unit_rows(1020, 64), np.arange(1000) % 100 == 0
+    expected = counted(rows, 20, matching)
+
+    def settled(*tile):
+        found = plain(*tile)
+        left.append(len(found.open))
+        return found
+
+    monkeypatch.setattr(rank_tiles, "settle", settled)
+    for portion in (2**22, 999, 1):
+        monkeypatch.setattr(rank_tiles, "_PAIRS_AT_ONCE", portion)
+        options = {"products": "float16", "tiling": Tiling(8, 64, 1)}
+        assert counted(rows, 20, matching, **options) == expected
+    assert sum(left) < 0.05 * 3 * 20 * 1000
+    assert any(left)

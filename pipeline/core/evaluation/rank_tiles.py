@@ -1,0 +1,197 @@
+"""Rows counted against matches on a GPU, where float16 products settle the count.
+
+A product settles it where no match of the query lies within the bound; the other pairs come back,
+for their `score`. Rows are placed among the matches of their query by halving, all at once.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numba import njit
+from numpy.typing import NDArray
+
+from pipeline.core.products.counting import matches_beaten
+from pipeline.core.products.half_rows import Halves, most_pairs
+from pipeline.core.products.kernels import score
+from pipeline.core.products.tiles import Side
+
+# Pairs that are placed at once: some eighty bytes each.
+_PAIRS_AT_ONCE = 2**22
+
+
+class Wanted(NamedTuple):
+    """The queries `[W]` that have a match: their `place` among all, `identity`, matches (`rows` and
+    `scores` from `starts` to `ends`), and counts.
+
+    The counts of a query begin at its slot in `beaten`: slot x is for the rows that beat x of its
+    matches.
+    """
+
+    place: NDArray[np.int64]
+    identity: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    slots: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    beaten: NDArray[np.int64]
+
+
+class Block(NamedTuple):
+    """Rows of the gallery from `first_row` on, and their identities."""
+
+    features: NDArray[np.float32]
+    first_row: int
+    identity: NDArray[np.int64]
+
+
+class Held(NamedTuple):
+    """A block of the gallery as a side of tiles, as compiled loops read it, and its identities on
+    the device of its halves."""
+
+    side: Side
+    block: Block
+    identity: torch.Tensor
+
+
+class Asked(NamedTuple):
+    """The queries `[R]` of a block and their matches `[M]`, on a device.
+
+    The scores of a query's matches, float64 and descending, end before `ends` `[R]`, and are as
+    many as `counts` `[R]`; `worst` float32 `[R]` is the last of them. No query is without a match,
+    and none has more than `most`.
+    """
+
+    identity: torch.Tensor
+    ends: torch.Tensor
+    counts: torch.Tensor
+    scores: torch.Tensor
+    worst: torch.Tensor
+    most: int
+
+
+class _Settled(NamedTuple):
+    """What a tile says of its queries: counts, and the pairs `[P, 2]` that it leaves open.
+
+    The counts int64 `[M + R]` of a query are one more than its matches: place x is for the rows
+    that beat x of its matches. Rows that beat none are left out.
+    """
+
+    beaten: NDArray[np.int64]
+    open: NDArray[np.int64]
+
+
+def ask(
+    identity: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    scores: NDArray[np.float32],
+    device: torch.device,
+) -> Asked:
+    """Queries `[R]` of that `identity`, with `counts` matches each, whose `scores` `[M]` stand
+    query by query, best first."""
+    ends = np.cumsum(counts)
+    parts = (identity, ends, counts, scores.astype(np.float64), scores[ends - 1])
+    moved = [torch.from_numpy(part).to(device) for part in parts]
+    return Asked(moved[0], moved[1], moved[2], moved[3], moved[4], int(counts.max()))
+
+
+def settle(
+    first: Halves, x: int, second: Halves, y: int, asked: Asked, identity: torch.Tensor
+) -> _Settled | None:
+    """Count the rows of block `y`, of `identity` `[C]`, for the queries of block `x`.
+
+    Rows of the query's own identity and junk (of a negative one) are not counted. None where so
+    many pairs are left open that float32 products are the cheaper.
+    """
+    values = first.product(x, second, y)
+    unit, slack = first.unit(x, second, y), first.bound(x, second, y)
+    near = values >= (asked.worst / unit - slack / unit)[:, None]
+    beaten = torch.zeros(len(asked.scores) + len(asked.ends), dtype=torch.int64, device=near.device)
+    # Of the places of a query, that of rows which beat none of its matches.
+    nowhere = asked.ends - asked.counts + torch.arange(len(asked.ends), device=near.device)
+    left: list[torch.Tensor] = []
+    still_open = 0
+    for flat in near.view(-1).nonzero().view(-1).split(_PAIRS_AT_ONCE):
+        r, c = flat // near.shape[1], flat % near.shape[1]
+        kept = (identity[c] >= 0) & (identity[c] != asked.identity[r])
+        value = values.view(-1)[flat].double() * unit
+        least = _placed(asked, r, value - slack)
+        settled = least == _placed(asked, r, value + slack, or_equal=True)
+        beaten.scatter_add_(0, nowhere[r] + least, (kept & settled).long())
+        left.append(flat[kept & ~settled])
+        still_open += len(left[-1])
+        if still_open > most_pairs(near.numel()):
+            return None
+    beaten[nowhere] = 0
+    flat = torch.cat(left) if left else beaten[:0]
+    pairs = torch.stack([flat // near.shape[1], flat % near.shape[1]], dim=1)
+    return _Settled(beaten.cpu().numpy(), pairs.cpu().numpy())
+
+
+def _placed(
+    asked: Asked, queries: torch.Tensor, values: torch.Tensor, *, or_equal: bool = False
+) -> torch.Tensor:
+    """How many matches of its query each of `values` `[P]` is above, or not below."""
+    counts, ends = asked.counts[queries], asked.ends[queries]
+    beaten = torch.zeros_like(queries)
+    step = 1 << (asked.most.bit_length() - 1)
+    while step:
+        further = beaten + step
+        match = asked.scores[ends - torch.minimum(further, counts)]
+        above = match <= values if or_equal else match < values
+        beaten = torch.where((further <= counts) & above, further, beaten)
+        step //= 2
+    return beaten
+
+
+def on_device(queries: Side, wanted: Wanted) -> list[Asked]:
+    """What a device needs to know of each block of queries that are there."""
+    if queries.halves is None:
+        return []
+    asked = []
+    for x in range(len(queries)):
+        places = queries.places(x)
+        scores = [wanted.scores[wanted.starts[q] : wanted.ends[q]] for q in places]
+        counts = wanted.ends[places] - wanted.starts[places]
+        identity = wanted.identity[places]
+        asked.append(ask(identity, counts, np.concatenate(scores), queries.halves.rows.device))
+    return asked
+
+
+def count_halves(
+    queries: Side, x: int, there: list[Asked], gallery: Held, y: int, wanted: Wanted
+) -> bool:
+    """Count a tile as its halves settle it; not where there are none, or too few are settled."""
+    if queries.halves is None or gallery.side.halves is None:
+        return False
+    places, held = queries.places(x), gallery.side.places(y)
+    identity = gallery.identity[held[0] : held[-1] + 1]
+    settled = settle(queries.halves, x, gallery.side.halves, y, there[x], identity)
+    if settled is None:
+        return False
+    counts = wanted.ends[places] - wanted.starts[places] + 1
+    before = np.repeat(np.cumsum(counts) - counts, counts)
+    slots = np.repeat(wanted.slots[places], counts) + np.arange(len(before)) - before
+    wanted.beaten[slots] += settled.beaten
+    asked, rows = places[settled.open[:, 0]], held[settled.open[:, 1]]
+    _count_pairs(asked, rows, queries.features, gallery.block, wanted)
+    return True
+
+
+@njit(nogil=True, cache=True)
+def _count_pairs(
+    asked: NDArray[np.int64],
+    held: NDArray[np.int64],
+    queries: NDArray[np.float32],
+    gallery: Block,
+    wanted: Wanted,
+) -> None:
+    """Count the rows `held` for the queries `asked` `[P]` by their `score`."""
+    for p in range(asked.shape[0]):
+        q, j = asked[p], held[p]
+        start, end = wanted.starts[q], wanted.ends[q]
+        exact, row = score(queries[q], gallery.features[j]), gallery.first_row + j
+        wanted.beaten[
+            wanted.slots[q] + matches_beaten(wanted.scores, wanted.rows, start, end, exact, row)
+        ] += 1
