@@ -1,13 +1,15 @@
 """The operator of extraction: decoded crops in, one raw feature a crop out."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.model.backends.torch_network import torch_threads
+from pipeline.model.backends.torch_network import TorchNetwork, torch_threads
 from pipeline.model.defaults import BATCH_SIZE
 from pipeline.model.input.preprocessing import empty_batch, fill, standardize
 from pipeline.model.input.views import View, fuse, mirror, views_of
@@ -61,8 +63,11 @@ class Extractor:
         self.recipe = recipe
         self.batch_size = self._network.batch or batch_size
         self._threads = threads
+        on_gpu = self._network.device.type == "cuda"
+        self._ahead, self._turn = int(on_gpu), 0
+        self._resizers = ThreadPoolExecutor(threads) if on_gpu and threads > 1 else None
         self._canvases: dict[tuple[int, int], torch.Tensor] = {}
-        self._kept_pixels: dict[tuple[int, int], torch.Tensor] = {}
+        self._kept_pixels: dict[tuple[tuple[int, int], int], torch.Tensor] = {}
         self._kept_inputs: dict[tuple[int, int], torch.Tensor] = {}
 
     @property
@@ -78,40 +83,82 @@ class Extractor:
         InputError for a crop of another dtype or shape.
         """
         features = np.empty((len(images), self.dimension), np.float32)
-        # One thread here: steps of an image are too small for two to gain what meeting costs.
-        with torch_threads(1):
-            for start in range(0, len(images), self.batch_size):
-                crops = images[start : start + self.batch_size]
-                features[start : start + len(crops)] = self._batch(crops)
+        starts = range(0, len(images), self.batch_size)
+        batches = (images[start : start + self.batch_size] for start in starts)
+        for start, rows in zip(starts, self.over(batches), strict=True):
+            features[start : start + len(rows)] = rows
         return features
 
-    def _batch(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Features of at most one batch of crops: views of one size share the network's batches."""
+    def over(self, batches: Iterable[Sequence[NDArray[np.uint8]]]) -> Iterator[NDArray[np.float32]]:
+        """Features float32 `[N, D]` of each of `batches`, none larger than the network's.
+
+        While a GPU has one in hand, the next is taken and made ready. The rest is as in a call.
+        """
+        begun: deque[Callable[[], NDArray[np.float32]]] = deque()
+        for crops in batches:
+            begun.append(self._begin(crops))
+            if len(begun) > self._ahead:
+                yield begun.popleft()()
+        while begun:
+            yield begun.popleft()()
+
+    def _begin(self, crops: Sequence[NDArray[np.uint8]]) -> Callable[[], NDArray[np.float32]]:
+        """Begin at most one batch of crops: views of one size share the network's batches.
+
+        Gives a function that waits for the features.
+        """
         views = views_of(self.recipe)
-        raw: dict[View, NDArray[np.float32]] = {}
-        for size in dict.fromkeys(view.size for view in views):
-            alike = [view for view in views if view.size == size]
-            pixels = (self._pixels(view, crops) for view in alike)
-            rows = np.concatenate(list(self._packed(size, pixels)))
-            for place, view in enumerate(alike):
-                raw[view] = rows[place * len(crops) : (place + 1) * len(crops)]
+        begun: list[tuple[list[View], list[Callable[[], NDArray[np.float32]]]]] = []
+        # One thread here: steps of an image are too small for two to gain what meeting costs.
+        with torch_threads(1):
+            for size in dict.fromkeys(view.size for view in views):
+                alike = [view for view in views if view.size == size]
+                pixels = (self._pixels(view, crops) for view in alike)
+                begun.append((alike, list(self._packed(size, pixels))))
         self._canvases.clear()
-        return fuse([raw[view] for view in views], self.recipe.fusion)
+        self._turn += 1
+
+        def finish() -> NDArray[np.float32]:
+            raw: dict[View, NDArray[np.float32]] = {}
+            for alike, waits in begun:
+                rows = np.concatenate([wait() for wait in waits])
+                for place, view in enumerate(alike):
+                    raw[view] = rows[place * len(crops) : (place + 1) * len(crops)]
+            return fuse([raw[view] for view in views], self.recipe.fusion)
+
+        return finish
 
     def _pixels(self, view: View, crops: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
         """A view of the crops, uint8 `[N, 3, *view.size]`; each canvas is resized to once."""
         if view.canvas not in self._canvases:
-            filled = fill(self._resized(view.canvas), crops, self.recipe)[: len(crops)]
+            filled = self._filled(view.canvas, crops)
             self._canvases[view.canvas] = filled.to(self._network.device, non_blocking=True)
         top, left = view.corner or (0, 0)
         height, width = view.size
         window = self._canvases[view.canvas][:, :, top : top + height, left : left + width]
         return mirror(window) if view.mirrored else window
 
+    def _filled(self, size: tuple[int, int], crops: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
+        """The crops at one size, uint8 `[N, 3, *size]`.
+
+        The threads that the network leaves idle while it is on a GPU resize them.
+        """
+        out = self._resized(size)[: len(crops)]
+        if self._resizers is None:
+            return fill(out, crops, self.recipe)
+        each = -(-len(crops) // self._threads)
+        starts = range(0, len(crops), each)
+        parts = [(out[start : start + each], crops[start : start + each]) for start in starts]
+        list(self._resizers.map(lambda part: fill(part[0], part[1], self.recipe), parts))
+        return out
+
     def _packed(
         self, size: tuple[int, int], views: Iterable[torch.Tensor]
-    ) -> Iterator[NDArray[np.float32]]:
-        """Raw features of views, one after the other, in full batches; the last is filled up."""
+    ) -> Iterator[Callable[[], NDArray[np.float32]]]:
+        """Begin views, one after the other, in full batches; the last is filled up.
+
+        What is then waited for are raw features, those of what fills up the last at the end.
+        """
         batch, filled = self._normalized(size), 0
         for view in views:
             for part in _split(view, self.batch_size - filled, self.batch_size):
@@ -121,23 +168,26 @@ class Extractor:
                     yield self._run(batch)
         if filled:
             batch[filled:].zero_()
-            yield self._run(batch)[:filled]
+            yield self._run(batch)
 
-    def _run(self, batch: torch.Tensor) -> NDArray[np.float32]:
+    def _run(self, batch: torch.Tensor) -> Callable[[], NDArray[np.float32]]:
         with torch_threads(self._threads):
-            return self._network(batch)
+            if isinstance(self._network, TorchNetwork):
+                return self._network.start(batch)
+            rows = self._network(batch)
+        return lambda: rows
 
     def _resized(self, size: tuple[int, int]) -> torch.Tensor:
         """Memory for a batch of crops at one size, uint8.
 
-        Kept from batch to batch, as the network's input is. That is safe on a GPU too, where copies
-        are under way behind the program: a network's result has come back before the next crop is
-        written.
+        Kept from batch to batch, as the network's input is. A GPU copies behind the program's back,
+        so there are two by turns: the last but one batch has come back before a crop is written.
         """
-        if size not in self._kept_pixels:
+        key = size, self._turn % (1 + self._ahead)
+        if key not in self._kept_pixels:
             pinned = self._network.device.type == "cuda"
-            self._kept_pixels[size] = empty_batch(self.batch_size, size, pinned=pinned)
-        return self._kept_pixels[size]
+            self._kept_pixels[key] = empty_batch(self.batch_size, size, pinned=pinned)
+        return self._kept_pixels[key]
 
     def _normalized(self, size: tuple[int, int]) -> torch.Tensor:
         """Memory for the network's input at one size, float32."""

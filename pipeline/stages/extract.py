@@ -124,8 +124,15 @@ class UnitExtractor:
         vectors = np.empty((len(members), self._work.target.dimension), np.float32)
         facts: dict[int, _Facts] = {}
         bad: list[_Bad] = []
-        for batch in self._batches(members, bad):
-            raw = self._extractor([crop.pixels for crop in batch])
+        held: deque[list[_Crop]] = deque()
+
+        def pixels() -> Iterator[list[NDArray[np.uint8]]]:
+            for batch in self._batches(members, bad):
+                held.append(batch)
+                yield [crop.pixels for crop in batch]
+
+        for raw in self._extractor.over(pixels()):
+            batch = held.popleft()
             wrong = features.faults(raw)
             for row, crop in enumerate(batch):
                 if row in wrong:
@@ -144,7 +151,7 @@ class UnitExtractor:
                 bad.append(member)
                 continue
             batch.append(member)
-            if len(batch) == self._work.batch_size:
+            if len(batch) == self._extractor.batch_size:
                 yield batch
                 batch = []
         if batch:

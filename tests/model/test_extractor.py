@@ -1,6 +1,7 @@
 """The extractor: features that depend on the crop and the recipe, and on nothing else."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -293,3 +294,25 @@ def test_thread_count_of_the_process_is_given_back(script: Path) -> None:
     before = torch.get_num_threads()
     extractor(script, SMALL, threads=before + 1)(crops(2))
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("turns", [0, 1])
+def test_batches_go_one_after_the_other(script: Path, turns: int) -> None:
+    """Of the way of a GPU, all but its own work: two buffers by turns, and threads that resize."""
+    images = crops(23)
+    one = extractor(script, {**SMALL, "flip": True, "scales": (1.0, 0.5)}, batch_size=5)
+    expected = one(images)
+    one._ahead = turns
+    taken: list[int] = []
+    with ThreadPoolExecutor(2) as pool:
+        one._resizers, one._threads = pool, 2
+
+        def batches() -> Iterator[list[NDArray[np.uint8]]]:
+            for start in range(0, len(images), 5):
+                taken.append(start)
+                yield images[start : start + 5]
+
+        found = one.over(batches())
+        first = next(found)
+        assert len(taken) == 1 + turns
+        assert np.concatenate([first, *found]).tobytes() == expected.tobytes()

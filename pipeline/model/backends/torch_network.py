@@ -5,8 +5,9 @@ whose code you would run. (A checkpoint for torchvision:NAME is read without run
 """
 
 import contextlib
+import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from pipeline.model.backends.signature import (
     image_input,
 )
 
+logger = logging.getLogger(__name__)
+
 _HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 # Operations that behave otherwise in training, and the place of the flag that tells.
 _TRAINING_FLAG = {"aten.batch_norm.default": 5, "aten.dropout.default": 2}
@@ -36,7 +39,8 @@ class TorchNetwork:
     run under autocast. `compiled` lets `torch.compile` write code for the processor first, which
     takes a minute and a C++ compiler. Raises InputError where it does not run at `size` or has not
     one feature output `[B, D]`: it is run on black first, in a whole batch, or in one of `probed`
-    rows where any number will do.
+    rows where any number will do. A batch for which a GPU has too little memory is run in two
+    halves, as are all that follow; InputError where they are too large too.
     """
 
     def __init__(
@@ -54,17 +58,72 @@ class TorchNetwork:
         probed: int | None = None,
     ) -> None:
         self.device = torch.device(device)
+        if self.device.type == "cuda":
+            # Neighbors ask for it too: a feature must not depend on which of the two came first.
+            torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
         self.batch, self.input_size = batch, input_size
         self._run = torch.compile(run) if compiled else run
         self._half = _HALVES.get(precision)
+        self._path, self._parts = path, 1
         check_size(path, input_size, size)
         self._output, self.dimension = self._probe(path, (probed or batch or batch_size, 3, *size))
 
     def __call__(self, images: torch.Tensor) -> NDArray[np.float32]:
         """Features float32 `[B, D]` of normalized images float32 `[B, 3, H, W]`."""
-        feature = _named(self._forward(images))[self._output]
-        # A copy: some network's feature may be a view of its input, which the caller reuses.
-        return feature.float().cpu().numpy().copy()
+        return self.start(images)()
+
+    def start(self, images: torch.Tensor) -> Callable[[], NDArray[np.float32]]:
+        """Begin what a call does; gives a function that waits for the features.
+
+        A GPU works meanwhile. `images` may be written again by what it is to do next.
+        """
+        while (feature := self._tried(images)) is None:
+            torch.cuda.empty_cache()
+        if feature.device.type == "cpu":
+            # A copy: some network's feature may be a view of its input, which the caller reuses.
+            rows: NDArray[np.float32] = feature.numpy().copy()
+            return lambda: rows
+        pinned = torch.empty(feature.shape, dtype=torch.float32, pin_memory=True)
+        pinned.copy_(feature, non_blocking=True)
+        done = torch.cuda.Event()
+        done.record()
+
+        def wait() -> NDArray[np.float32]:
+            done.synchronize()
+            return pinned.numpy()
+
+        return wait
+
+    def _feature(self, images: torch.Tensor) -> torch.Tensor:
+        """Features float32 `[B, D]` on the device, in as many parts as the memory asks for."""
+        parts = images.chunk(self._parts)
+        features = [_named(self._forward(part))[self._output].float() for part in parts]
+        return features[0] if len(features) == 1 else torch.cat(features)
+
+    def _tried(self, images: torch.Tensor) -> torch.Tensor | None:
+        """The features, or None where the memory is too little and a smaller batch may do.
+
+        Not tried again in here, where the error still holds what the network had computed.
+        """
+        try:
+            return self._feature(images)
+        except torch.OutOfMemoryError as error:
+            self._halve(len(images), error)
+        return None
+
+    def _halve(self, rows: int, error: torch.OutOfMemoryError) -> None:
+        """Run batches in two halves from now on; InputError where they cannot be cut."""
+        if self._parts > 1 or rows == 1 or self.batch is not None:
+            raise InputError(
+                f"{self._path}: the GPU has too little memory for {-(-rows // self._parts)} images"
+                " at once; give a smaller --batch-size or fewer --actors"
+            ) from error
+        logger.warning(
+            "%s: the GPU has too little memory for %d images at once: taking half as many; give"
+            " --batch-size %d to have it so from the start",
+            self._path, rows, -(-rows // 2),
+        )  # fmt: skip
+        self._parts = 2
 
     def _forward(self, images: torch.Tensor) -> Any:
         with contextlib.ExitStack() as stack:

@@ -109,7 +109,9 @@ def standardize(
     shift = torch.from_numpy(-np.array(recipe.mean) / std).float().view(3, 1, 1)
     if out is None:
         out = torch.empty(batch.shape, dtype=torch.float32, device=batch.device)
-    factor, shift = factor.to(batch.device), shift.to(batch.device)
+    # Not waited for: a GPU has taken its copy of so few when the call returns.
+    factor = factor.to(batch.device, non_blocking=True)
+    shift = shift.to(batch.device, non_blocking=True)
     # On a CPU image by image: one stays in the cache from step to step.
     parts = [(out, batch)] if batch.is_cuda else zip(out, batch, strict=True)
     for into, pixels in parts:

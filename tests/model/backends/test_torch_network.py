@@ -163,3 +163,47 @@ def test_thread_count_holds_inside_and_is_given_back() -> None:
     with pytest.raises(RuntimeError, match="inside"), torch_threads(other):
         raise RuntimeError("inside")
     assert torch.get_num_threads() == before
+
+
+class Hungry(Pooled):
+    """Runs out of memory as a GPU does, over more than `most` images."""
+
+    most, seen = 4, 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if len(images) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        self.seen += 1
+        return super().forward(images)
+
+
+def test_a_batch_too_large_for_the_memory_is_run_in_halves(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    shape = {"size": (16, 8), "batch_size": 7, "device": "cpu", "precision": "float32"}
+    module, images = Hungry().eval(), torch.rand(7, 3, 16, 8)
+    network = TorchNetwork("n.pt", module, **shape, probed=2)  # type: ignore[arg-type]
+    whole = TorchNetwork("n.pt", Pooled().eval(), **shape)(images)  # type: ignore[arg-type]
+    for _ in range(2):
+        np.testing.assert_allclose(network(images), whole, rtol=1e-5)
+    assert [record.getMessage() for record in caplog.records] == [
+        "n.pt: the GPU has too little memory for 7 images at once: taking half as many; give"
+        " --batch-size 4 to have it so from the start"
+    ]
+    assert module.seen == 5
+    module.most = 3
+    with pytest.raises(InputError, match=r"too little memory for 4 images at once; give a smaller"):
+        network(images)
+
+
+def test_a_batch_that_cannot_be_cut_is_told() -> None:
+    module = Hungry().eval()
+    shape = {"size": (16, 8), "batch_size": 4, "device": "cpu", "precision": "float32"}
+    fixed = TorchNetwork("n.pt", module, **shape, batch=4)  # type: ignore[arg-type]
+    module.most = 3
+    with pytest.raises(InputError, match="too little memory for 4 images"):
+        fixed(torch.rand(4, 3, 16, 8))
+    one = TorchNetwork("n.pt", module, **{**shape, "batch_size": 1})  # type: ignore[arg-type]
+    module.most = 0
+    with pytest.raises(InputError, match="too little memory for 1 images"):
+        one(torch.rand(1, 3, 16, 8))
