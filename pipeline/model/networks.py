@@ -1,7 +1,7 @@
 """Network files: their hash, the recipe they start from, and loading them.
 
-Networks that are built here are imported where they are: torchvision's models, which they rest on,
-take longer to import than all the rest, and every worker would wait for them.
+Networks that are built here, and OpenVINO, are imported where they are: torchvision's models, which
+the former rest on, take longer to import than all the rest, and every worker would wait for them.
 """
 
 import hashlib
@@ -18,11 +18,6 @@ from pipeline.errors import InputError
 from pipeline.model.architectures.checkpoints import load_state
 from pipeline.model.architectures.folding import fold_normalizations
 from pipeline.model.backends.onnx_network import OnnxNetwork, onnx_files, onnx_input_size
-from pipeline.model.backends.openvino_network import (
-    OpenvinoNetwork,
-    openvino_files,
-    openvino_input_size,
-)
 from pipeline.model.backends.signature import check_size
 from pipeline.model.backends.torch_network import (
     TorchNetwork,
@@ -112,7 +107,11 @@ class NetworkFile:
         kind = network_kind(self.path)
         if kind == "onnx":
             return onnx_files(self.path)
-        return openvino_files(self.path) if kind == "openvino" else [Path(self.path)]
+        if kind == "openvino":
+            from pipeline.model.backends.openvino_network import openvino_files
+
+            return openvino_files(self.path)
+        return [Path(self.path)]
 
 
 def open_network(
@@ -164,6 +163,8 @@ def open_network(
             )
         return OnnxNetwork(path, **shape, threads=threads)
     if kind == "openvino":
+        from pipeline.model.backends.openvino_network import OpenvinoNetwork
+
         return OpenvinoNetwork(path, **shape, threads=threads, precision=precision)
     if kind == "torchscript":
         script = load_torchscript(path, device)
@@ -210,6 +211,8 @@ def input_size(file: NetworkFile) -> tuple[int, int] | None:
     if kind == "onnx":
         return onnx_input_size(file.path)
     if kind == "openvino":
+        from pipeline.model.backends.openvino_network import openvino_input_size
+
         return openvino_input_size(file.path)
     return export_input_size(file.path) if kind == "export" else None
 
