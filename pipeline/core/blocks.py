@@ -143,6 +143,7 @@ class ChosenRows:
 
 _THREADS_OF_GPU = 8
 _WIDER_ON_GPU = 8
+_HIGHEST_ON_GPU = 2**15  # torch finds what is marked among less than 2^31 values
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ class Tiling:
         """
         return replace(
             self,
-            query_block=_WIDER_ON_GPU * self.query_block,
+            query_block=min(_WIDER_ON_GPU * self.query_block, _HIGHEST_ON_GPU),
             gallery_block=_WIDER_ON_GPU * self.gallery_block,
             threads=min(_THREADS_OF_GPU, self.thread_count()),
         )
@@ -191,7 +192,9 @@ class Tiling:
         once, and few queries fill a tile.
         """
         wide = self.for_gpu()
-        return replace(wide, query_block=max(1, wide.tile**2 // wide.gallery_block))
+        gallery_block = min(wide.gallery_block, _HIGHEST_ON_GPU**2)
+        height = max(1, wide.tile**2 // gallery_block)
+        return replace(wide, query_block=height, gallery_block=gallery_block)
 
     def rows_of_part(self) -> int:
         """Gallery rows that are worth a pass of their own: a block; of a GPU, for which the queries

@@ -103,6 +103,10 @@ def test_tiles_of_a_gpu_are_large_and_few():
     flat = Tiling(10, 20, threads=64, gpus=0.5).flat_for_gpu()
     assert flat == Tiling(40, 160, threads=8, gpus=0.5)
     assert Tiling(1, 99).flat_for_gpu().query_block == 1
+    for huge in (Tiling(2**20, 2**20), Tiling(2**20, 2**40), Tiling(1, 2**40)):
+        assert huge.for_gpu().tile ** 2 < 2**31
+        flat = huge.flat_for_gpu()
+        assert flat.query_block * flat.gallery_block < 2**31
     assert Tiling(threads=2, gpus=1).for_gpu().threads == 2
 
 
