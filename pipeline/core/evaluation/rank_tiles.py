@@ -75,7 +75,7 @@ class _Settled(NamedTuple):
     """What a tile says of its queries: counts, and the pairs `[P, 2]` that it leaves open.
 
     The counts int64 `[M + R]` of a query are one more than its matches: place x is for the rows
-    that beat x of its matches. Rows that beat none are left out.
+    that beat x of its matches, but not all those that beat none, which nobody asks for.
     """
 
     beaten: NDArray[np.int64]
@@ -123,7 +123,6 @@ def settle(
         still_open += len(left[-1])
         if still_open > most_pairs(near.numel()):
             return None
-    beaten[nowhere] = 0
     flat = torch.cat(left) if left else beaten[:0]
     pairs = torch.stack([flat // near.shape[1], flat % near.shape[1]], dim=1)
     return _Settled(beaten.cpu().numpy(), pairs.cpu().numpy())
