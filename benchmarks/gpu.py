@@ -15,6 +15,7 @@ nothing. Needs torch, numba, Pillow and simplejpeg.
 
 import argparse
 import contextlib
+import importlib
 import importlib.metadata
 import json
 import os
@@ -73,11 +74,9 @@ def device():
 
 def enter(part, path, smoke):
     """Run one part here."""
-    import gpu_extraction
-    import gpu_similarity
-
-    parts = {**gpu_similarity.PARTS, **gpu_extraction.PARTS}
-    parts[part](Report(path), smoke)
+    # A part imports what it needs, and no more: what is missing for one does not stop another.
+    module = "gpu_similarity" if part in ("exact", "neighbors", "ranks") else "gpu_extraction"
+    importlib.import_module(module).PARTS[part](Report(path), smoke)
 
 
 def run_part(part, smoke, told):
