@@ -211,9 +211,9 @@ class FoldSettings:
     gallery_block: int | None = None
     """Gallery rows of a tile: with the former, what bounds the memory (default: 4096)."""
     num_gpus: float = 0
-    """1 for a GPU of each worker, or of this process; 0.5 lets two share one. Neighbors are searched
-    and ranks counted there, with the same results to the bit; the open-set figures and those by
-    camera come from the CPU."""
+    """1 for a GPU of each worker, or of this process; 0.5 lets two share one. Neighbors and ranks
+    are computed there, with the same results to the bit; the open-set figures and those by camera
+    come from the CPU."""
     memory: float | None = None
     """GiB that the blocks in hand may take, in all workers together (default: 4)."""
     scratch: Annotated[Path, LOCATION] | None = None
