@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,6 +89,8 @@ def read(path: Path, remedy: str = "") -> bytes | None:
     for attempt in range(_TRIES):
         wanted, may_lack = _wanted(path)
         try:
+            if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be read forever
+                raise GalleryDamagedError(f"{path}: this is not a regular file")
             data = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             if may_lack:
@@ -188,10 +191,11 @@ def _own_files(root: Path) -> list[Path]:
     found = []
     for path in root.iterdir():
         if path.is_dir() and path.name not in apart:
-            found += [each for each in path.rglob("*") if not each.is_dir()]
-        elif not path.is_dir() and path.name != storage.LOCK_FILE:
+            found += path.rglob("*")
+        elif path.name != storage.LOCK_FILE:
             found.append(path)
-    return sorted(found)
+    # Links, pipes and the like are named by `irregular_files`; a pipe would be read forever.
+    return sorted(each for each in found if stat.S_ISREG(each.lstat().st_mode))
 
 
 def _of_file(root: Path, path: Path) -> Iterator[tuple[str, str]]:
