@@ -8,6 +8,7 @@ wrong arguments are answered before torch and Ray are loaded.
 
 import contextlib
 import difflib
+import importlib
 import inspect
 import itertools
 import keyword
@@ -34,6 +35,7 @@ from jobs.command.console import (
     to_json,
     write,
 )
+from jobs.command.naming import as_flags, name_flags_of
 from jobs.command.printable import printable, printable_values
 from pipeline.errors import InputError, RunError
 from pipeline.input_files import parse_toml, read_text, why
@@ -105,9 +107,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             try:
                 return _run(arguments, as_json=as_json)
-            except (ReaderGone, SystemExit, GeneratorExit):
+            except ReaderGone:
                 raise
-            except BaseException as error:  # noqa: BLE001 - so is a panic of Rust
+            except BaseException as error:
+                # A panic in Rust is a BaseException too, of a class that cannot be imported.
+                is_panic = type(error).__name__ == "PanicException"
+                if not (is_panic or isinstance(error, Exception | KeyboardInterrupt)):
+                    raise
                 return _report(error, as_json=as_json, verbose=verbose)
         except ReaderGone:
             return NO_READER
@@ -130,6 +136,9 @@ def parse(arguments: Sequence[str]) -> Call:
         near = difflib.get_close_matches(tokens[0], VERBS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"the verbs are {', '.join(VERBS)}"
         raise InputError(f"{tokens[0]!r} is no verb of regallery: {hint}")
+    if tokens and tokens[0] in VERBS:
+        module = importlib.import_module(module_of(tokens[0]))
+        name_flags_of(getattr(module, module.__name__.removeprefix("jobs.")))
     app.config = (
         *([_configuration(config, tokens)] if config else ()),
         _refuse_empty,
@@ -256,7 +265,7 @@ def _report(error: BaseException, *, as_json: bool, verbose: bool) -> int:
     # An error from a Ray worker carries the original, without the worker's traceback in its text.
     while isinstance(cause := getattr(error, "cause", None), BaseException):
         error = cause
-    text = " ".join(str(error).split())
+    text = as_flags(" ".join(str(error).split()))
     match error:
         case KeyboardInterrupt():
             status, text = INTERRUPTED, "interrupted: the same command goes on where it stopped"

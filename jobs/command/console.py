@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from jobs.command.naming import as_flags
 from jobs.command.printable import printable
 from pipeline.errors import RunError
 from pipeline.report.plain import plain
@@ -117,7 +118,7 @@ class _PrintableFormatter(logging.Formatter):
     """Records whose message is one printable line; the lines of a traceback stay lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        return printable(super().formatMessage(record))
+        return printable(as_flags(super().formatMessage(record)))
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record), keep="\n\t")

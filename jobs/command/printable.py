@@ -41,8 +41,10 @@ def printable_values(value: Result) -> Result:
     elif isinstance(value, PurePath):
         made = type(value)(printable(str(value)))
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        told = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
-        made = dataclasses.replace(value, **{k: printable_values(v) for k, v in told.items()})
+        named = [each.name for each in dataclasses.fields(value) if each.init]
+        made = dataclasses.replace(
+            value, **{name: printable_values(getattr(value, name)) for name in named}
+        )
     elif isinstance(value, Mapping):
         made = {printable_values(k): printable_values(v) for k, v in value.items()}
     elif isinstance(value, list | tuple | set | frozenset):

@@ -256,9 +256,10 @@ def _record(final: Path, temporary: Path, name_it: Callable[[], bool]) -> bool:
     record = record_of(final)
     half = record.with_name(f".record{storage.TEMPORARY_SUFFIX}")
     try:
-        half.write_bytes(seal({"file": _name(final), "sha256": _digest(temporary)}))
-        storage.sync_file(half)
-        coming = half.replace(record.with_suffix(storage.NEXT_SUFFIX))
+        with storage.told_by_name(record):
+            half.write_bytes(seal({"file": _name(final), "sha256": _digest(temporary)}))
+            storage.sync_file(half)
+            coming = half.replace(record.with_suffix(storage.NEXT_SUFFIX))
     finally:
         half.unlink(missing_ok=True)
     storage.sync_folder(record.parent)

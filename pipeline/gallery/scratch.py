@@ -151,7 +151,8 @@ def _claim(base: Path, name: str) -> tuple[Path, int]:
         if _made_on(folder) is None:
             _empty(folder)
             text = json.dumps({"regallery_scratch": _FORMAT, "host": socket.gethostname()})
-            os.pwrite(lock, text.encode(), 0)
+            with storage.told_by_name(folder / _ABOUT):
+                os.pwrite(lock, text.encode(), 0)
         return folder, lock
 
 

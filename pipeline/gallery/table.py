@@ -395,9 +395,14 @@ def lock_gallery(location: str, purpose: str) -> AbstractContextManager[Lock]:
 def _tidied(location: str, purpose: str) -> Iterator[Lock]:
     root = storage.local_root(location)
     with hold(location, purpose) as lock:
-        for folder in (root, *(root / name for name in storage.WRITTEN_FOLDERS)):
-            storage.drop_cut_off(folder)
+        for name in ("", *storage.WRITTEN_FOLDERS, storage.CHECKSUMS_FOLDER):
+            storage.drop_cut_off(root / name)
         log_files.drop_cut_off(root)
+        if log.is_log(root) and any(name[:1].isdigit() for name in checksums.recorded(root)):
+            # Row files that were finished, and perhaps committed by a run that then was killed.
+            Gallery.open(location)._tidy_records()
+        else:
+            checksums.sweep(root)
         yield lock
 
 

@@ -137,7 +137,7 @@ def test_cut_off_while_it_follows_the_same_command_goes_on(capsys, tmp_path, par
 
 @pytest.mark.ray
 def test_workers_change_nothing(capsys, tmp_path, parent, cluster):
-    flags = ("--workers", 2, "--memory", 0)
+    flags = ("--workers", 2, "--memory", 0.001)
     result(capsys, *command(tmp_path, *flags))
     assert contents(tmp_path / "expanded") == expected(parent)
     now = grown(parent)

@@ -270,7 +270,7 @@ def test_a_purge_that_failed_is_finished_by_the_same_command(gallery, capsys):
         (("--ids", 2**63), "9223372036854775808 is no row id or identity: they have 64 bits"),
         (("--identity", -(2**63) - 1), "-9223372036854775809 is no row id or identity"),
         (("--ids", "nowhere"), "--ids nowhere: neither a row id nor a file"),
-        (("--ids", "/dev/null"), "--ids /dev/null: the file is empty"),
+        (("--ids", "/dev/null"), "/dev/null: this is a device"),
         (("--where", "1/0 = 1"), "1 / 0 = 1 uses no column"),
         (("--where", "1/0 = 1 or false"), "1 / 0 = 1 uses no column"),
         (("--where", "0/0 > 5"), "0 / 0 > 5 uses no column"),

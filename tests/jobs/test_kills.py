@@ -22,7 +22,7 @@ from tests.stages.making import save_network, save_source
 
 TELLING = ("replace", "link", "create_write_transaction", "after create_write_transaction")
 RANDOM = 3
-MADE_ANEW = ("_delta_log", "report.json", "report.html", "out.xml")
+MADE_ANEW = ("_delta_log", "_delta_log.json", "report.json", "report.html", "out.xml")
 """Files in which a time or a running number stands; galleries and reports are compared by what they
 say."""
 

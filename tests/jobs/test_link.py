@@ -129,7 +129,7 @@ def test_the_calibrated_threshold_is_used(capsys, tmp_path):
         (("--out", "{tmp}/i.csv", "--threshold", 0.5, "--memory", 0), "--memory must be above 0"),
         (("--out", "{tmp}/i.csv", "--threshold", 0.5, "--workers", -1), "--workers"),
         (("--out", "{tmp}/i.csv", "--threshold", 0.5, "--num-gpus", 1.5), "--num-gpus 1.5"),
-        (("--out", "{tmp}/i.csv", "--threshold", 0.5, "--scratch", "{tmp}/x"), "is no folder"),
+        (("--out", "{tmp}/i.csv", "--threshold", 0.5, "--scratch", "{tmp}/x"), "is not a folder"),
     ],
 )
 def test_wrong_arguments(capsys, gallery, tmp_path, flags, message):

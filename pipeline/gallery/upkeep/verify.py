@@ -27,6 +27,7 @@ from pipeline.gallery.files.unit_files import UNIT_KEY
 from pipeline.gallery.irregular import irregular_files
 from pipeline.gallery.log import transactions as log
 from pipeline.gallery.log.entries import LoggedFile, logged_files, oldest_version
+from pipeline.gallery.log.lock import holder
 from pipeline.gallery.log.removed import removal_told, removed
 from pipeline.gallery.log.transactions import RowFile
 from pipeline.gallery.table import Gallery
@@ -172,7 +173,7 @@ def _beside(root: Path, is_logged: Callable[[str], bool]) -> list[Finding]:
     """What is wrong with the files that the log does not name; `is_logged` says which it does."""
     rejects = f"{storage.REJECTS_FOLDER}/"
     found: list[Finding] = []
-    if (root / storage.PURGED_FOLDER).exists():
+    if (root / storage.PURGED_FOLDER).exists() and holder(str(root)) is None:
         found.append(Finding(storage.PURGED_FOLDER, "a purge was cut off: run it again"))
     found += [
         Finding(*each)

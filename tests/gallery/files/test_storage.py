@@ -122,10 +122,10 @@ def test_only_what_nobody_is_writing_is_dropped(tmp_path):
 
 def test_a_killed_writers_file_is_dropped_at_once(tmp_path):
     code = (
-        "import os; from pathlib import Path; from pipeline.gallery import storage\n"
+        "import os; from pathlib import Path; from pipeline.gallery.files import storage\n"
         f"storage.write_whole(Path({str(tmp_path)!r}, 'a'), lambda path: os._exit(9))"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3])
     assert done.returncode == 9
     assert len(storage.temporaries(tmp_path, "a")) == 1
     storage.drop_cut_off(tmp_path, "a")

@@ -165,7 +165,8 @@ for _ in range(4000):
     gallery = Gallery.open(location)
     try:
         gallery.rows(), gallery.features().read(0, gallery.count), gallery.history()
-        assert verify(gallery).findings == ()
+        found = verify(gallery).findings
+        assert found == (), found
     except RunError as error:
         print(error, flush=True)
     if gallery.version >= int(sys.argv[2]):
@@ -202,8 +203,7 @@ def test_an_entry_that_goes_between_listing_and_reading(old, monkeypatch):
     kept, reading = entry.read_bytes(), Path.read_bytes
     entry.unlink()
     entry.symlink_to("nowhere")
-    with pytest.raises(GalleryDamagedError, match=f"{entry.name}: this part of the log cannot be"):
-        verify(gallery)
+    assert f"_delta_log/{entry.name}" in {each.file for each in verify(gallery).findings}
 
     def back(path):
         try:
