@@ -238,6 +238,7 @@ def _found(listing: Listing, changes: Changes) -> dict[str, Any]:
         "touched": len(changes.touched),
         "missing": len(changes.missing),
         "skipped": listing.skipped,
+        "labels": listing.found,
     }
 
 

@@ -42,7 +42,7 @@ class LabelSettings:
             return ZoneInfo(self.time_zone)
         except (OSError, ValueError, KeyError) as error:
             raise InputError(
-                f"`time_zone`: no zone is called {self.time_zone!r}; give a name such as "
+                f"`time_zone`: this machine knows no zone {self.time_zone!r}; give a name such as "
                 "Europe/Berlin or Asia/Shanghai"
             ) from error
 

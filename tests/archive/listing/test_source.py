@@ -52,7 +52,7 @@ def test_one_base_name_in_two_camera_folders_is_two_rows(tmp_path):
     fill(tmp_path, "c1/0001.jpg", "c2/0001.jpg")
     listing = list_source(str(tmp_path), "{camera}/{identity}.jpg")
     assert paths(listing) == ["c1/0001.jpg", "c2/0001.jpg"]
-    assert listing.images["camera"].to_pylist() == ["c1", "c2"]
+    assert listing.images["camera"].to_pylist() == ["1", "2"]
 
 
 def test_what_is_no_image_is_counted_by_suffix(tmp_path):
