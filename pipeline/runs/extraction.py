@@ -22,6 +22,7 @@ from pipeline.gallery.files.unit_files import UnitTarget
 from pipeline.gallery.sidecars.seen import add_seen, read_seen
 from pipeline.gallery.table import Gallery
 from pipeline.report.figures import listed
+from pipeline.runs.oddities import warn_of_oddities
 from pipeline.runs.outcomes import Extracted, Planned
 from pipeline.runs.settings import ActorSettings, UpdateSettings, WorkSettings
 from pipeline.runs.target import GallerySpec
@@ -110,6 +111,8 @@ def update_gallery(plan: UpdatePlan, progress: StartProgress = silent) -> Extrac
             limit=limit,
             progress=progress,
         )
+        odd = [each for record in done for each in record.oddities]
+        warn_of_oddities(odd, listing.root, spec.recipe, of=sum(each.rows for each in done))
         delete = plan.update.delete_missing
         removes = changes.missing if delete else changes.missing[:0]
         forget = changes.mended + (changes.missing_rejects if delete else [])
@@ -213,8 +216,10 @@ def _sample(todo: list[Unit], work: Work) -> tuple[int, float, float]:
     extractor = UnitExtractor(work)
     extractor.compute(sample.slice(0, work.batch_size))  # the first batch is slower than others
     begin = time.perf_counter()
-    rows, _ = extractor.compute(sample)
-    return count, (time.perf_counter() - begin) / count, rows.nbytes / count
+    computed = extractor.compute(sample)
+    seconds = time.perf_counter() - begin
+    warn_of_oddities(computed.oddities, work.root, work.recipe, of=count)
+    return count, seconds / count, computed.rows.nbytes / count
 
 
 def _target(plan: UpdatePlan) -> UnitTarget:

@@ -46,6 +46,8 @@ class RecipeSettings:
     """Mean of the views' unit vectors, or of raw features (default: unit)."""
     five_crops: bool | None = None
     """Take each view as five windows: corners and center of a picture an eighth larger."""
+    stretch: tuple[float, float] | None = None
+    """Counts that become black and white in pictures of more than 8 bits (default: 0 and 65535)."""
 
 
 @dataclass(frozen=True)

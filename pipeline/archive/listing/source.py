@@ -145,12 +145,12 @@ def _list_manifest(root: str, name: str, layout: str, settings: LabelSettings) -
     chosen = layouts.layout(layout, root, settings)
     rows = _Rows(chosen)
     for start in range(0, len(table), _LOOK_UP):
-        told = {row.pop("path"): row for row in table.slice(start, _LOOK_UP).to_pylist()}
-        for found in look_up(root, told):
+        labels = {row.pop("path"): row for row in table.slice(start, _LOOK_UP).to_pylist()}
+        for found in look_up(root, labels):
             if isinstance(found, Fault):
                 rows.reject(found)
             else:
-                rows.sort_in(found, told[found.path])
+                rows.sort_in(found, labels[found.path])
     told = tuple(table.drop_columns(["path"]).column_names)
     return _finish(root, chosen, [rows.part()], settings, told)
 

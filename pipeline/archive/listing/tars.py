@@ -14,6 +14,7 @@ from typing import IO
 
 from fsspec import AbstractFileSystem
 
+from pipeline.archive.decoding.signatures import HEAD, is_surely_image
 from pipeline.archive.faults import ReadError
 from pipeline.archive.listing.files import (
     HIDDEN,
@@ -22,6 +23,7 @@ from pipeline.archive.listing.files import (
     Fault,
     File,
     Folder,
+    is_worth_a_look,
     readable,
     skip_reason,
     sort_file,
@@ -77,7 +79,7 @@ def scan(filesystem: AbstractFileSystem, location: str, path: str) -> Folder:
         with filesystem.open(location, "rb") as file:
             length = file.seek(0, os.SEEK_END)
             for member in _members(file):
-                _sort_member(folder, images, member, path, length)
+                _sort_member(folder, images, member, path, length, file)
     except tarfile.TarError as error:
         detail = f"what comes after {len(images)} images cannot be read: {error}"
         folder.faults.append(Fault(itself, "damaged-tar", detail))
@@ -166,6 +168,7 @@ def _sort_member(
     member: tarfile.TarInfo,
     path: str,
     length: int,
+    file: IO[bytes],
 ) -> None:
     """Add a member to `images` by its name, or count it as skipped."""
     if member.isdir():
@@ -176,7 +179,7 @@ def _sort_member(
         skipped = HIDDEN
     elif not (member.isreg() or member.islnk() or member.issym()):
         skipped = SPECIAL
-    if skipped:
+    if skipped and not (is_worth_a_look(skipped) and _begins_as_image(member, file)):
         folder.skipped[skipped] += 1
         return
     if name in images:
@@ -184,6 +187,14 @@ def _sort_member(
     image = _image(images, member, name, f"{path}#{name}", length)
     images.pop(name, None)
     images[name] = image
+
+
+def _begins_as_image(member: tarfile.TarInfo, file: IO[bytes]) -> bool:
+    """Whether the first bytes of a member are an image's; the tar's reader finds its own place."""
+    if not member.isreg():
+        return False
+    file.seek(member.offset_data)
+    return is_surely_image(file.read(min(member.size, HEAD)))
 
 
 def _image(
