@@ -151,7 +151,8 @@ def verbs(arguments: Sequence[str]) -> App:
         help="Exact, bounded and restartable galleries for person re-identification.",
         version=lambda: f"regallery {metadata.version('regallery')}",
         help_format="plaintext",
-        default_parameter=Parameter(negative_iterable=()),
+        # --scales 1 1.1 1.2 as well as --scales 1 --scales 1.1 --scales 1.2
+        default_parameter=Parameter(negative_iterable=(), consume_multiple=True),
         result_action="return_value",
     )
     app.meta.default(_common)

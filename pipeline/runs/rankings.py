@@ -54,7 +54,7 @@ class Figures:
     def of(cls, settings: FigureSettings) -> "Figures":
         """The figures that the settings name; ValueError for settings without meaning."""
         seed: dict[str, Any] = {} if settings.seed is None else {"seed": settings.seed}
-        names = ("max_rank", "open_set", "camera_pairs", "protocol", "seed")
+        names = ("max_rank", "open_set", "camera_pairs", "protocol", "seed", "same_place")
         drawn = stated(settings, without=names) | seed
         return cls(
             max_rank=settings.max_rank,

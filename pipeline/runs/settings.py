@@ -141,6 +141,9 @@ class FigureSettings:
     """Confidence level of the intervals (default: 0.95)."""
     seed: int | None = None
     """Seed of the bootstrap and of the draws of cuhk03 (default: 0)."""
+    same_place: tuple[str, ...] = ()
+    """Cameras that are one place, such as 2,3 of SYSU-MM01: a match must come from another place.
+    Give it again for another place."""
 
     def __post_init__(self) -> None:
         if self.max_rank < 1:

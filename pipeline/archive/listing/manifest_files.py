@@ -181,15 +181,25 @@ def _label(
         raise InputError(f"manifest {manifest}: column {name} is {column.type}, not {wanted}")
     distinct = column.cast(type_).combine_chunks().dictionary_encode()
     labels: list[Any] = []
+    unread: list[str] = []
     for position, value in enumerate(distinct.dictionary.to_pylist()):
         try:
             text = "" if value is None else text_of(value)
             labels.append(_value(name, text, settings))
         except (LayoutError, ValueError, OverflowError) as error:
+            if name == "captured_at" and name in settings.renamed:
+                unread.append(str(value))
+                labels.append(None)
+                continue
             row = pc.index(distinct.indices, pa.scalar(position, distinct.indices.type)).as_py()
             raise InputError(
                 f"manifest {manifest}, row {row + 1} ({paths[row]}): {name} {value}: {error}"
             ) from error
+    if unread:  # another tool's column may hold years, or words: no reason to refuse its images
+        _logger.warning(
+            "manifest %s: %d times in %s cannot be read and are unknown: %s", manifest, len(unread),
+            settings.renamed[name], ", ".join(unread[:5])
+        )  # fmt: skip
     if name == "identity":
         _warn_of_odd_numbers(manifest, distinct.dictionary.to_pylist())
     return pa.chunked_array([pa.array(labels, wanted).take(distinct.indices)])

@@ -10,6 +10,7 @@ never used twice, and a leftover of an interrupted run is told from a file that 
 removed without opening it.
 """
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -70,7 +71,7 @@ class UnitRecord:
     bytes: int
     statistics: str
     sha256: str
-    oddities: tuple[tuple[str, int, str], ...] = ()
+    oddities: tuple[tuple[str, int, str], ...] = dataclasses.field(default=(), compare=False)
     """What is odd with some of its images: of what kind, how many, and the path of one. It is not
     kept in the file."""
 
