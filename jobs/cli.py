@@ -12,6 +12,7 @@ import inspect
 import itertools
 import keyword
 import os
+import re
 import sys
 import tomllib
 import traceback
@@ -58,11 +59,14 @@ _SWITCH = Parameter(negative=(), show_default=False, group=_EVERY_VERB)
 
 @dataclass(frozen=True)
 class Call:
-    """A verb and the arguments that it is about to be called with."""
+    """A verb and the arguments that it is about to be called with; `of_file` names the flags whose
+    values come from `config`.
+    """
 
     function: Callable[..., Any]
     bound: inspect.BoundArguments
     config: Path | None = None
+    of_file: tuple[str, ...] = ()
 
     @property
     def module(self) -> ModuleType:
@@ -75,8 +79,13 @@ class Call:
         return next((verb for verb in VERBS if module_of(verb) == self.module.__name__), None)
 
     def __call__(self) -> Any:
-        """Run it."""
-        return self.function(*self.bound.args, **self.bound.kwargs)
+        """Run it; an error that speaks of a value from the configuration file says so."""
+        try:
+            return self.function(*self.bound.args, **self.bound.kwargs)
+        except (InputError, RunError) as error:
+            if named := [flag for flag in self.of_file if _speaks_of(flag, str(error))]:
+                error.add_note(f"({', '.join(named)} is set in {self.config})")
+            raise
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -120,13 +129,27 @@ def parse(arguments: Sequence[str]) -> Call:
         near = difflib.get_close_matches(tokens[0], VERBS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"the verbs are {', '.join(VERBS)}"
         raise InputError(f"{tokens[0]!r} is no verb of regallery: {hint}")
+    of_file: list[str] = []
     app.config = (
         *([_configuration(config, tokens)] if config else ()),
+        lambda _app, _commands, arguments: of_file.extend(
+            each.name for each in arguments if any(t.source == str(config) for t in each.tokens)
+        ),
         _refuse_empty,
         _refuse_fractions,
     )
     function, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
-    return Call(function, bound, config)
+    return Call(function, bound, config, tuple(of_file))
+
+
+def _speaks_of(flag: str, text: str) -> bool:
+    """Whether a message names a flag, or the setting that it sets.
+
+    >>> _speaks_of("--max-rejects", "the limit is 10 (`max_rejects`)"), _speaks_of("--k", "--k1 5")
+    (True, False)
+    """
+    name = flag.removeprefix("--")
+    return bool(re.search(rf"--{name}(?![\w-])|`{name.replace('-', '_')}`", text))
 
 
 def _run(arguments: Sequence[str], *, as_json: bool) -> int:
@@ -240,7 +263,7 @@ def _report(error: BaseException, *, as_json: bool, verbose: bool) -> int:
     # An error from a Ray worker carries the original, without the worker's traceback in its text.
     while isinstance(cause := getattr(error, "cause", None), BaseException):
         error = cause
-    text = " ".join(str(error).split())
+    text = " ".join(" ".join((str(error), *getattr(error, "__notes__", ()))).split())
     match error:
         case KeyboardInterrupt():
             status, text = INTERRUPTED, "interrupted: the same command goes on where it stopped"
