@@ -149,6 +149,8 @@ def _tell_unused(
         if given and not getattr(settings, switch):
             names = ", ".join(f"`{name}`" for name in given)
             logger.warning("%s changes nothing without `%s`", names, switch)
+    if on.address and not on.workers:
+        logger.warning("`address` changes nothing without `workers`")
     if on.num_gpus and not (expansion.aqe or reranking.rerank):
         logger.warning(
             "`num_gpus` changes nothing: GPUs seek neighbors, and neither `aqe` nor `rerank` asks"

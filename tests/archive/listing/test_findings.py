@@ -71,3 +71,13 @@ def test_settings_of_manifests_are_refused_for_folders(tmp_path, settings):
     fill(tmp_path, "a.jpg")
     with pytest.raises(InputError, match=r"is for manifests, and .* is none"):
         list_source(str(tmp_path), settings=LabelSettings(**settings))
+
+
+def test_labels_that_a_layout_tells_are_compared_with_a_gallery(tmp_path):
+    fill(tmp_path, "7/a.jpg")
+    assert list_source(str(tmp_path)).told == ()
+    told = ("identity", "camera", "captured_at")
+    assert list_source(str(tmp_path), "image-folder").told == told
+    (tmp_path / "m.csv").write_text("path,frame\n7/a.jpg,3\n")
+    assert list_source(str(tmp_path / "m.csv"), FOLDERS).told == (*told, "frame")
+    assert list_source(str(tmp_path / "m.csv")).told == ("frame",)
