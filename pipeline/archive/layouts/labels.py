@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from datetime import UTC, datetime, timedelta, tzinfo
+from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -63,6 +64,8 @@ def identity_of(text: str, first: int = 1) -> int | None:
     >>> identity_of("00-1"), identity_of("unknown"), identity_of("0", first=0), identity_of("junk")
     (-1, None, 1, -1)
     """
+    if text.isascii() and text.isdigit() and len(text) < len(str(LARGEST_ID)):  # nearly every one
+        return int(text) + 1 - first
     if is_unknown(text):
         return None
     if (word := text.strip().casefold()) in _RESERVED:
@@ -94,6 +97,7 @@ def identity_number(text: str) -> int:
     return max(1, int.from_bytes(digest, "big") >> 1)
 
 
+@lru_cache(maxsize=4096)  # cameras are few, and every image names one
 def camera_name(text: str) -> str | None:
     """The name of a camera: a number in its shortest form, any other text as it is.
 
