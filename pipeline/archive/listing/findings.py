@@ -71,18 +71,22 @@ def warn(
     layout: Layout,
     settings: LabelSettings,
     *,
-    by_manifest: bool,
+    of_manifest: bool,
+    inside: str = "",
 ) -> None:
-    """Tell what looks wrong with the labels of a listing."""
-    of_user = by_manifest or layout.texts is not None
+    """Tell what looks wrong with the labels of a listing, whose identities may be of a manifest.
+
+    `inside` is what every path begins with and the layout does not read.
+    """
+    of_user = of_manifest or layout.texts is not None
     if found.distractors and found.identities and of_user and settings.first_identity == 1:
         _logger.warning(
             "%s: %d images of identity 0 are distractors, which match nobody; if these labels count"
             " people from 0, give `first_identity` 0", root, found.distractors
         )  # fmt: skip
-    if layout.texts is None or by_manifest:
+    if layout.texts is None or of_manifest:
         return
-    identities, cameras = zip(*_texts(images, layout), strict=True)
+    identities, cameras = zip(*_texts(images, layout, inside), strict=True)
     if suspicious := names_split_or_camera(filter(None, identities), filter(None, cameras)):
         _logger.warning(
             "%s: folders called %s are read as labels by layout %s, and hardly name people or"
@@ -96,11 +100,14 @@ def warn(
         )  # fmt: skip
 
 
-def _texts(images: pa.Table, layout: Layout) -> Iterator[tuple[str | None, str | None]]:
+def _texts(
+    images: pa.Table, layout: Layout, inside: str
+) -> Iterator[tuple[str | None, str | None]]:
     """What stands in the path of the first image of each identity under each camera."""
     first = images.select(["path", "identity", "camera"]).group_by(["identity", "camera"])
     for path in first.aggregate([("path", "min")])["path_min"].to_pylist():
-        texts = (layout.texts(tars.as_folder(path)) if layout.texts else None) or {}
+        seen = tars.as_folder(path).removeprefix(inside)
+        texts = (layout.texts(seen) if layout.texts else None) or {}
         yield texts.get("identity"), texts.get("camera")
 
 

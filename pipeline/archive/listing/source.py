@@ -121,9 +121,10 @@ def _list_folder(root: str, layout: str, settings: LabelSettings, *, in_processe
 def _list_tar(root: str, name: str, layout: str, settings: LabelSettings) -> Listing:
     _refuse_manifest_settings(f"{root}/{name}", settings)
     chosen = layouts.layout(layout, root, settings)
-    rows = _Rows(chosen, inside=name[: -len(tars.SUFFIX)] + "/")
+    inside = name[: -len(tars.SUFFIX)] + "/"
+    rows = _Rows(chosen, inside)
     rows.add(tars.scan(*reach(root, name), name))
-    return _finish(root, chosen, [rows.part()], settings)
+    return _finish(root, chosen, [rows.part()], settings, inside=inside)
 
 
 def _refuse_manifest_settings(source: str, settings: LabelSettings) -> None:
@@ -283,6 +284,7 @@ def _finish(
     parts: list[Part],
     settings: LabelSettings,
     told: tuple[str, ...] = (),
+    inside: str = "",
 ) -> Listing:
     """The parts as one listing; InputError where it has no image, or identities of two kinds."""
     images = pa.concat_tables([part.images for part in parts]).sort_by("path")
@@ -298,8 +300,8 @@ def _finish(
     _logger.info("%s: images %d, rejects %d", root, len(images), len(rejects))
     found = findings.found_labels(images)
     if found is not None:
-        by_manifest = "identity" in told
-        findings.warn(root, images, found, chosen, settings, by_manifest=by_manifest)
+        of_manifest = "identity" in told
+        findings.warn(root, images, found, chosen, settings, of_manifest=of_manifest, inside=inside)
     if chosen.name != "none":
         told = tuple(name for name in LABELS if name in {*told, *_COMPARED})
     return Listing(root, images, rejects, dict(sorted(skipped.items())), told, found)

@@ -5,6 +5,7 @@ import pytest
 from pipeline.archive.layouts.rules import LabelSettings
 from pipeline.archive.listing.source import list_source
 from pipeline.errors import InputError
+from tests.archive.listing.test_tars import save_tar
 from tests.archive.sources import fill
 
 FOLDERS = "{identity}/{any}.jpg"
@@ -81,3 +82,12 @@ def test_labels_that_a_layout_tells_are_compared_with_a_gallery(tmp_path):
     (tmp_path / "m.csv").write_text("path,frame\n7/a.jpg,3\n")
     assert list_source(str(tmp_path / "m.csv"), FOLDERS).told == (*told, "frame")
     assert list_source(str(tmp_path / "m.csv")).told == ("frame",)
+
+
+def test_the_name_of_a_tar_that_is_the_source_is_no_label(tmp_path, caplog):
+    members = [(f"{person}/x.jpg", b"x") for person in (7, 8)]
+    listing = list_source(str(save_tar(tmp_path / "train.tar", members)), "image-folder")
+    assert (listing.found.identities, listing.found.cameras) == (2, 0)
+    assert caplog.text == ""
+    list_source(str(tmp_path), "image-folder")
+    assert "folders called train are read as labels" in caplog.text
