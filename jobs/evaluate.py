@@ -113,6 +113,7 @@ def evaluate(
         Gallery.open(query, query_version, moment("--query-at", query_at)),
         Gallery.open(gallery, gallery_version, moment("--gallery-at", gallery_at)),
         figures.same_place,
+        clothes_changed=figures.clothes_changed,
     )
     check_matches(*sides)
     warn_of_oddities(*sides)
@@ -128,7 +129,7 @@ def evaluate(
             rankings,
             figures=wanted,
             settings=_chosen(on, ("workers", "query_block", "gallery_block"))
-            | ({"same_place": " ".join(figures.same_place)} if figures.same_place else {}),
+            | _of_matches(figures),
             command=_command(sides, out, figures, cameras, expansion, reranking),
         )
     json, html = write_report(report, *sides, out)
@@ -156,6 +157,12 @@ def _tell_unused(
             "`num_gpus` changes nothing: GPUs seek neighbors, and neither `aqe` nor `rerank` asks"
             " for any"
         )
+
+
+def _of_matches(figures: FigureSettings) -> dict[str, Any]:
+    """What a match must be beside its usual self, for the report."""
+    said: dict[str, Any] = {"clothes_changed": True} if figures.clothes_changed else {}
+    return said | ({"same_place": " ".join(figures.same_place)} if figures.same_place else {})
 
 
 def _chosen(on: FoldSettings, names: tuple[str, ...]) -> dict[str, Any]:

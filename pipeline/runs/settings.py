@@ -144,6 +144,8 @@ class FigureSettings:
     same_place: tuple[str, ...] = ()
     """Cameras that are one place, such as 2,3 of SYSU-MM01: a match must come from another place.
     Give it again for another place."""
+    clothes_changed: bool = False
+    """A match must show other clothes, too: the cloth-changing protocol of LTCC and PRCC."""
 
     def __post_init__(self) -> None:
         if self.max_rank < 1:

@@ -8,10 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.archive.layouts.datasets import CLOTHES, DATA_SETS, clothes_reader
 from pipeline.archive.layouts.labels import camera_name
+from pipeline.archive.listing.source import seen_path
 from pipeline.core.blocks import FeatureRows
 from pipeline.core.cameras.normalization import CameraNormalization
-from pipeline.core.evaluation.ranking import DISTRACTOR, NO_CAMERA, Labels, has_match
+from pipeline.core.evaluation.ranking import DISTRACTOR, NO_CAMERA, NO_CLOTHES, Labels, has_match
 from pipeline.errors import InputError
 from pipeline.gallery.derived import derivation
 from pipeline.gallery.sidecars.camera_statistics import camera_numbers
@@ -38,11 +40,16 @@ class Side:
 
 
 def open_sides(
-    query: Gallery, gallery: Gallery, same_place: Sequence[str] = ()
+    query: Gallery,
+    gallery: Gallery,
+    same_place: Sequence[str] = (),
+    *,
+    clothes_changed: bool = False,
 ) -> tuple[Side, Side]:
     """Both galleries at their versions; InputError where they cannot be compared.
 
     `same_place` names cameras that are one place, as `2,3`: a match must come from another place.
+    With `clothes_changed` it must show other clothes, too.
     """
     tables = query, gallery
     recipes = [read_recipe(each.recipe_json) for each in tables]
@@ -66,6 +73,8 @@ def open_sides(
         Side(each, rows, each.features(), labels)
         for each, rows, labels in zip(tables, columns, labels_of(columns, same_place), strict=True)
     )
+    if clothes_changed:
+        first, second = (replace(each, labels=_with_clothes(each)) for each in (first, second))
     of_gallery = Cameras.kept_with(second.gallery)
     if of_gallery and not derivation(first.gallery):
         first = _normalized(first, of_gallery, "queries")
@@ -104,6 +113,21 @@ def labels_of(tables: Sequence[pa.Table], same_place: Sequence[str] = ()) -> lis
         Labels(pc.fill_null(each["identity"], DISTRACTOR).to_numpy(), camera_numbers(column, names))
         for each, column in zip(tables, cameras, strict=True)
     ]
+
+
+def _with_clothes(side: Side) -> Labels:
+    """The labels of a side with what people wear, as its layout tells it."""
+    layout = side.gallery.properties["layout"].partition(",")[0]
+    known = [each for each in DATA_SETS if each.name == layout and layout in CLOTHES]
+    if not known:
+        raise InputError(
+            f"`clothes_changed`: the layout {layout} of {side.gallery.location} does not tell what"
+            f" people wear; {' and '.join(CLOTHES)} do"
+        )
+    read = clothes_reader(known[0])
+    worn = [read(seen_path(path)) for path in side.rows["path"].to_pylist()]
+    clothes = np.array([NO_CLOTHES if each is None else each for each in worn], np.int64)
+    return replace(side.labels, clothes=clothes)
 
 
 def _places(same_place: Sequence[str]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Situations that people reported of other tools: each folder with its right result."""
 
+import json
 import re
 import runpy
 
@@ -98,6 +99,19 @@ def test_03_labels_by_depth_are_shown_and_names_of_splits_are_told(
     assert "labels: 2 identities (" in out
     assert "query/000_1_c11_015833.png is identity " in out
     assert "folders called query, test are read as labels" in " ".join(err.split())
+
+
+def test_places_and_clothes_say_what_a_match_is(capsys, extract, published, tmp_path):
+    place, _ = extract(published / "ltcc", "g", "--layout", "ltcc")
+    valid = {
+        flags: evaluate(capsys, place, place, tmp_path / "r", *flags)["valid"]
+        for flags in ((), ("--clothes-changed",), ("--clothes-changed", "--same-place", "1,5"))
+    }
+    assert list(valid.values()) == [4, 4, 2]  # the second person was seen at one place alone
+    report = json.loads((tmp_path / "r" / "report.json").read_text())
+    assert report["settings"] | {"same_place": "1,5", "clothes_changed": True} == report["settings"]
+    assert "--clothes-changed" in report["command"]
+    assert "--same-place=1,5" in report["command"]
 
 
 def test_04_float_cameras_are_the_cameras_that_they_are(capsys, extract, pedestrians, tmp_path):

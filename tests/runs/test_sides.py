@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.core.evaluation.ranking import NO_CAMERA
+from pipeline.core.evaluation.ranking import NO_CAMERA, same_identity_pairs
 from pipeline.errors import InputError
 from pipeline.gallery.files.schema import encode_features
 from pipeline.gallery.files.unit_files import write_unit
@@ -23,17 +23,17 @@ def table(identity, camera):
     )
 
 
-def gallery(location, identity, camera):
+def gallery(location, identity, camera, paths=None, layout="none"):
     recipe = Recipe(weights="0" * 64)
     made = Gallery.create(
         str(location), recipe_json=recipe.to_json(), fingerprint=recipe.fingerprint, dimension=4,
-        source="/nowhere", layout="none",
+        source="/nowhere", layout=layout,
     )  # fmt: skip
     count = len(identity)
     values = {field.name: pa.nulls(count, field.type) for field in made.target.schema}
     values |= {
         "row_id": pa.array(range(count), pa.int64()),
-        "path": pa.array([f"{number}.jpg" for number in range(count)]),
+        "path": pa.array(paths or [f"{number}.jpg" for number in range(count)]),
         "feature": encode_features(np.tile(np.float32([1, 0, 0, 0]), (count, 1))),
         **{name: table(identity, camera)[name].combine_chunks() for name in ("identity", "camera")},
     }
@@ -102,3 +102,18 @@ def test_usual_sides_are_told_nothing_of(tmp_path, caplog):
     query = ([1, 2], ["1", "2"])
     warn_of_oddities(*sides(tmp_path, query, ([1, 2, 0, -1], ["2", "1", "1", None])))
     assert caplog.text == ""
+
+
+LTCC = ["test/017_{}_c{}_00000{}.png".format(*each) for each in [(1, 1, 1), (1, 2, 2), (2, 3, 3)]]
+
+
+def test_a_match_shows_other_clothes_where_that_is_the_protocol(tmp_path):
+    query = gallery(tmp_path / "q", [18], ["1"], LTCC[:1], "ltcc")
+    rows = gallery(tmp_path / "g", [18] * 3, ["1", "2", "3"], [f"t.tar#{p}" for p in LTCC], "ltcc")
+    for changed, junk in ((False, [True, False, False]), (True, [True, True, False])):
+        first, second = open_sides(query, rows, clothes_changed=changed)
+        found = same_identity_pairs(first.labels, second.labels)
+        assert found[2].tolist() == junk
+    other = gallery(tmp_path / "o", [18], ["1"])
+    with pytest.raises(InputError, match=r"layout none of .* does not tell what people wear"):
+        open_sides(other, rows, clothes_changed=True)

@@ -11,6 +11,7 @@ _FORMS = {
     "camera": r"(?P<camera>\d+)",
     "letter": r"(?P<letter>[A-Za-z]+)",
     "frame": r"(?P<frame>\d+)",
+    "clothes": r"(?P<clothes>\d+)",
     "group": r"(?P<group>\d+)",
     "more": r"(?P<more>\d+)",
     "last": r"(?P<last>\d+)",
@@ -32,9 +33,9 @@ class DataSet:
 
     A template is read as in `templates`, but for its digits: {identity}, {camera}, {frame} and
     {number} are numbers, {letter} is a camera of letters; {more} and {last} are further digits of
-    the identity; {word} and {rest} are not read. It fits the end of a path; one without a slash the
-    base name. `first_identity` is added where people are counted from 0. `example` is a name of
-    that form, `labels` what it says.
+    the identity; {word} and {rest} are not read, and {clothes} by `clothes_reader` alone. It fits
+    the end of a path; one without a slash the base name. `first_identity` is added where people are
+    counted from 0. `example` is a name of that form, `labels` what it says.
     """
 
     name: str
@@ -56,7 +57,7 @@ DATA_SETS = (
     DataSet(
         "ltcc",
         "LTCC",
-        ("{identity}_{number}_c{camera}_{frame}.{any}",),
+        ("{identity}_{clothes}_c{camera}_{frame}.{any}",),
         "train/094_1_c9_015923.png",
         Labels(95, "9", None, 15923),
         first_identity=1,
@@ -210,6 +211,32 @@ def reader(data_set: DataSet) -> Callable[[str], Labels | None]:
         for pattern in patterns:
             if found := pattern.fullmatch(path):
                 return _labels(data_set, found.groupdict())
+        return None
+
+    return read
+
+
+CLOTHES = ("ltcc", "prcc")
+"""The data sets that tell what a person wears."""
+
+
+def clothes_reader(data_set: DataSet) -> Callable[[str], int | None]:
+    """The function that reads the number of a person's outfit from a path of one of `CLOTHES`.
+
+    People of PRCC wear one outfit before cameras A and B, and another before C.
+
+    >>> read = {each.name: clothes_reader(each) for each in DATA_SETS if each.name in CLOTHES}
+    >>> read["ltcc"]("094_1_c9_015923.png"), read["prcc"]("rgb/test/C/001/cropped_rgb001.jpg")
+    (1, 2)
+    """
+    patterns = [_compiled(template) for template in data_set.templates]
+
+    def read(path: str) -> int | None:
+        for pattern in patterns:
+            if found := pattern.fullmatch(path):
+                if data_set.name == "prcc":
+                    return 2 if found["letter"] in "cC" else 1
+                return whole_number(found["clothes"])
         return None
 
     return read
