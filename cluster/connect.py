@@ -100,6 +100,14 @@ def connect(
     try:
         if wanted == "local":
             _start(num_cpus, num_gpus, object_store_bytes)
+        elif not address:
+            try:
+                _join(wanted)
+            except InputError as error:
+                raise InputError(
+                    f"{error} (the address comes from the environment variable RAY_ADDRESS: unset"
+                    " it to run on this machine alone)"
+                ) from error
         else:
             if num_cpus is not None:
                 logger.warning("%s keeps its own CPUs, not %d", wanted, num_cpus)

@@ -13,6 +13,7 @@ import inspect
 import itertools
 import keyword
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -70,11 +71,14 @@ _SWITCH = Parameter(negative=(), show_default=False, group=_EVERY_VERB)
 
 @dataclass(frozen=True)
 class Call:
-    """A verb and the arguments that it is about to be called with."""
+    """A verb and the arguments that it is about to be called with; `of_file` names the flags whose
+    values come from `config`.
+    """
 
     function: Callable[..., Any]
     bound: inspect.BoundArguments
     config: Path | None = None
+    of_file: tuple[str, ...] = ()
 
     @property
     def module(self) -> ModuleType:
@@ -87,8 +91,13 @@ class Call:
         return next((verb for verb in VERBS if module_of(verb) == self.module.__name__), None)
 
     def __call__(self) -> Any:
-        """Run it."""
-        return self.function(*self.bound.args, **self.bound.kwargs)
+        """Run it; an error that speaks of a value from the configuration file says so."""
+        try:
+            return self.function(*self.bound.args, **self.bound.kwargs)
+        except (InputError, RunError) as error:
+            if named := [flag for flag in self.of_file if _speaks_of(flag, str(error))]:
+                error.add_note(f"({', '.join(named)} is set in {self.config})")
+            raise
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -139,8 +148,12 @@ def parse(arguments: Sequence[str]) -> Call:
     if tokens and tokens[0] in VERBS:
         module = importlib.import_module(module_of(tokens[0]))
         name_flags_of(getattr(module, module.__name__.removeprefix("jobs.")))
+    of_file: list[str] = []
     app.config = (
         *([_configuration(config, tokens)] if config else ()),
+        lambda _app, _commands, arguments: of_file.extend(
+            each.name for each in arguments if any(t.source == str(config) for t in each.tokens)
+        ),
         _refuse_empty,
         _refuse_fractions,
     )
@@ -148,7 +161,17 @@ def parse(arguments: Sequence[str]) -> Call:
         function, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
     except RecursionError as error:  # a flag is never so deep
         raise InputError(f"--config {config}: its tables are nested too deeply") from error
-    return Call(function, bound, config)
+    return Call(function, bound, config, tuple(of_file))
+
+
+def _speaks_of(flag: str, text: str) -> bool:
+    """Whether a message names a flag, or the setting that it sets.
+
+    >>> _speaks_of("--max-rejects", "the limit is 10 (`max_rejects`)"), _speaks_of("--k", "--k1 5")
+    (True, False)
+    """
+    name = flag.removeprefix("--")
+    return bool(re.search(rf"--{name}(?![\w-])|`{name.replace('-', '_')}`", text))
 
 
 def _run(arguments: Sequence[str], *, as_json: bool) -> int:
@@ -175,7 +198,8 @@ def verbs(arguments: Sequence[str]) -> App:
         help="Exact, bounded and restartable galleries for person re-identification.",
         version=lambda: f"regallery {metadata.version('regallery')}",
         help_format="plaintext",
-        default_parameter=Parameter(negative_iterable=()),
+        # --scales 1 1.1 1.2 as well as --scales 1 --scales 1.1 --scales 1.2
+        default_parameter=Parameter(negative_iterable=(), consume_multiple=True),
         result_action="return_value",
     )
     app.meta.default(_common)
@@ -265,7 +289,8 @@ def _report(error: BaseException, *, as_json: bool, verbose: bool) -> int:
     # An error from a Ray worker carries the original, without the worker's traceback in its text.
     while isinstance(cause := getattr(error, "cause", None), BaseException):
         error = cause
-    text = as_flags(" ".join(str(error).split()))
+    notes = getattr(error, "__notes__", ())
+    text = as_flags(" ".join(" ".join((str(error), *notes)).split()))
     match error:
         case KeyboardInterrupt():
             status, text = INTERRUPTED, "interrupted: the same command goes on where it stopped"

@@ -1,5 +1,6 @@
 """evaluate: measure exact retrieval accuracy of queries against a gallery."""
 
+import logging
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
@@ -28,6 +29,8 @@ from pipeline.runs.settings import (
 if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
     from pipeline.report.results import Report
     from pipeline.runs.sides import Side
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -85,9 +88,10 @@ def evaluate(
     from pipeline.gallery.table import Gallery
     from pipeline.runs.evaluation_report import make_report, write_report
     from pipeline.runs.rankings import Figures, rank_every
-    from pipeline.runs.sides import check_matches, open_sides
+    from pipeline.runs.sides import check_matches, open_sides, warn_of_oddities
 
     check_scratch(on.scratch)
+    _tell_unused(expansion, cameras, reranking, on)
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; a report needs a folder")
     try:
@@ -108,8 +112,11 @@ def evaluate(
     sides = open_sides(
         Gallery.open(query, query_version, moment("--query-at", query_at)),
         Gallery.open(gallery, gallery_version, moment("--gallery-at", gallery_at)),
+        figures.same_place,
+        clothes_changed=figures.clothes_changed,
     )
     check_matches(*sides)
+    warn_of_oddities(*sides)
     with ExitStack() as stack:
         stack.enter_context(joined(on.workers, on.address, on.num_gpus))
         # Absolute, since workers have folders of their own.
@@ -123,11 +130,41 @@ def evaluate(
             *sides,
             rankings,
             figures=wanted,
-            settings=_chosen(on, ("workers", "query_block", "gallery_block")),
+            settings=_chosen(on, ("workers", "query_block", "gallery_block"))
+            | _of_matches(figures),
             command=_command(sides, out, figures, cameras, expansion, reranking),
         )
     json, html = write_report(report, *sides, out)
     return Evaluated(json, html, report)
+
+
+def _tell_unused(
+    expansion: ExpansionSettings,
+    cameras: CameraSettings,
+    reranking: RerankingSettings,
+    on: FoldSettings,
+) -> None:
+    """Tell of settings that change nothing, for what they are for was not asked for."""
+    for settings, switch in (
+        (expansion, "aqe"), (cameras, "camera_normalize"), (reranking, "rerank")
+    ):  # fmt: skip
+        given = list(stated(settings, without=(switch,)))
+        if given and not getattr(settings, switch):
+            names = ", ".join(f"`{name}`" for name in given)
+            logger.warning("%s changes nothing without `%s`", names, switch)
+    if on.address and not on.workers:
+        logger.warning("`address` changes nothing without `workers`")
+    if on.num_gpus and not (expansion.aqe or reranking.rerank):
+        logger.warning(
+            "`num_gpus` changes nothing: GPUs seek neighbors, and neither `aqe` nor `rerank` asks"
+            " for any"
+        )
+
+
+def _of_matches(figures: FigureSettings) -> dict[str, Any]:
+    """What a match must be beside its usual self, for the report."""
+    said: dict[str, Any] = {"clothes_changed": True} if figures.clothes_changed else {}
+    return said | ({"same_place": " ".join(figures.same_place)} if figures.same_place else {})
 
 
 def _chosen(on: FoldSettings, names: tuple[str, ...]) -> dict[str, Any]:

@@ -1,15 +1,21 @@
 """extract: make a gallery, or bring it up to date with its source."""
 
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from jobs.command.console import progress_lines
-from jobs.command.flags import ActorFlags, RecipeFlags, UpdateFlags, WorkFlags
+from jobs.command.flags import ActorFlags, LabelFlags, RecipeFlags, UpdateFlags, WorkFlags
+from pipeline.archive.layouts.rules import AS_THEY_ARE
 from pipeline.runs.locations import Location
 from pipeline.runs.outcomes import Extracted, Planned
 from pipeline.runs.settings import ActorSettings, RecipeSettings, UpdateSettings, WorkSettings
+
+if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
+    from pipeline.archive.listing.findings import FoundLabels
 
 
 def extract(
@@ -20,6 +26,7 @@ def extract(
     model: Location,
     checkpoint: Location | None = None,
     layout: str = "none",
+    labels: LabelFlags = AS_THEY_ARE,
     update: UpdateFlags = UpdateSettings(),
     recipe: RecipeFlags = RecipeSettings(),
     work: WorkFlags = WorkSettings(),
@@ -42,16 +49,16 @@ def extract(
         model: ONNX file, OpenVINO IR (.xml), TorchScript or torch.export file; or a network that is
             built here (osnet_x1_0, bnneck, torchvision:NAME, ...), with --checkpoint.
         checkpoint: Weights of a network that is built here.
-        layout: How names tell identity and camera: market1501, msmt17, dukemtmc, cuhk03-np,
-            veri776, vehicleid, image-folder, none, or a template:
-            {camera}/{date}/{identity}_{frame}.jpg.
+        layout: How names tell identity and camera: a data set (market1501, msmt17, dukemtmc,
+            cuhk03-np, veri776, ltcc, prcc, mars, sysu-mm01, ...), image-folder, none, or a
+            template: {camera}/{date}/{identity}_{frame}.jpg.
     """
     # What is quick to check is checked before torch and Ray are loaded.
     from pipeline.archive.listing.source import check_source, list_source
     from pipeline.gallery.table import check_location
     from pipeline.model.kinds import check_file
 
-    check_source(source, layout)
+    check_source(source, layout, labels)
     check_file(model)
     check_location(gallery)
     from pipeline.model.networks import NetworkFile
@@ -59,8 +66,9 @@ def extract(
     from pipeline.runs.target import gallery_spec
 
     network = NetworkFile(model, checkpoint)
-    spec = gallery_spec(gallery, network, recipe, layout, on.precision, work.storage)
-    plan = UpdatePlan(list_source(source, layout), spec, update, work, on)
+    read = labels.described(layout)
+    spec = gallery_spec(gallery, network, recipe, read, on.precision, work.storage)
+    plan = UpdatePlan(list_source(source, layout, labels), spec, update, work, on)
     if update.dry_run:
         return preview_update(plan)
     with progress_lines() as progress:
@@ -75,6 +83,8 @@ def describe(result: Extracted | Planned) -> RenderableType:
         f"{result.images:,} images: {result.new:,} new, {result.changed:,} changed,"
         f" {result.unchanged:,} as they were",
     ]
+    if result.labels:
+        lines.append(_labels(result.labels))
     if result.touched:
         lines.append(f"{result.touched:,} of these have another time and the same bytes")
     if result.skipped:
@@ -87,6 +97,32 @@ def describe(result: Extracted | Planned) -> RenderableType:
         lines.append(f"rejects: {listed(result.rejects)}")
     lines += _plan(result) if isinstance(result, Planned) else [_standing(result)]
     return Group(*(Text(line) for line in lines))
+
+
+def _labels(found: "FoundLabels") -> str:
+    """What is labeled in the source, and an example, so that people see what was read."""
+    from pipeline.report.figures import count
+
+    people, places = map(_first, (found.first_identities, found.first_cameras))
+    parts = [
+        count(found.identities, "identity", "identities") + people(found.identities),
+        count(found.cameras, "camera") + places(found.cameras),
+    ]
+    kinds = {"junk": found.junk, "distractors": found.distractors, "unknown": found.unknown}
+    parts += [f"{number:,} images {kind}" for kind, number in kinds.items() if number]
+    who = "unknown" if found.example_identity is None else found.example_identity
+    where = "unknown" if found.example_camera is None else found.example_camera
+    return f"labels: {', '.join(parts)}; {found.example} is identity {who}, camera {where}"
+
+
+def _first(names: tuple[object, ...]) -> Callable[[int], str]:
+    """The first names, to stand behind the number of all."""
+
+    def shown(number: int) -> str:
+        more = ", ..." if number > len(names) else ""
+        return f" ({', '.join(map(str, names))}{more})" if names else ""
+
+    return shown
 
 
 def _fate(result: Extracted | Planned) -> str:

@@ -10,6 +10,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from jobs.command.console import progress_lines
+from jobs.command.flags import LabelFlags
+from pipeline.archive.layouts.rules import AS_THEY_ARE, LabelSettings
 from pipeline.errors import InputError
 from pipeline.runs.locations import LOCATION, Location
 
@@ -48,6 +50,7 @@ def import_(
     rows: Annotated[Path, LOCATION] | None = None,
     part: Literal["query", "gallery"] = "gallery",
     layout: str = "none",
+    labels: LabelFlags = AS_THEY_ARE,
     storage: Literal["float32", "float16"] = "float32",
 ) -> Imported:
     """Make a gallery of features that another tool made.
@@ -84,20 +87,21 @@ def import_(
     from pipeline.gallery.formats.features import import_rows, is_import_of
     from pipeline.model.imported import ImportedRecipe
 
-    layout_of(layout)
+    _check_labels(labels, format)
+    layout_of(layout, settings=labels)
     table.check_location(gallery)
-    features, labels = _read(source, format, rows, part, layout)
-    if len(features) != len(labels):
+    features, told = _read(source, format, rows, part, layout, labels)
+    if len(features) != len(told):
         raise InputError(
-            f"{source} has {len(features)} features, and {len(labels)} rows of labels go with them"
+            f"{source} has {len(features)} features, and {len(told)} rows of labels go with them"
         )
     recipe = ImportedRecipe(made_by, features.dimension)
     with table.lock_gallery(gallery, f"import {source}") as lock, progress_lines() as progress:
-        made = _begin(gallery, recipe, source, layout, storage, lock)
+        made = _begin(gallery, recipe, source, labels.described(layout), storage, lock)
         if made.version == 0:
             step = progress("importing", len(features))
-            made = import_rows(made, features, labels, lock, progress=step)
-        elif not is_import_of(made, features, labels):
+            made = import_rows(made, features, told, lock, progress=step)
+        elif not is_import_of(made, features, told):
             raise InputError(
                 f"{gallery}: there is a gallery already, of other features or changed since it was"
                 " imported; import makes a new one"
@@ -112,6 +116,14 @@ def import_(
         made_by=made_by,
         fingerprint=made.fingerprint,
     )
+
+
+def _check_labels(labels: LabelSettings, format: Format) -> None:  # noqa: A002 - the flag's name
+    """InputError for settings that this format has no use for."""
+    if labels.only:
+        raise InputError("--only would leave features without their rows: import them all")
+    if format == "mat" and labels != AS_THEY_ARE:
+        raise InputError("the labels of a .mat file are numbers of its own: no setting reads them")
 
 
 def describe(result: Imported) -> RenderableType:
@@ -133,6 +145,7 @@ def _read(
     rows: Path | None,
     part: Literal["query", "gallery"],
     layout: str,
+    labels: LabelSettings,
 ) -> "tuple[RawFeatures, pa.Table]":
     """The features, and what is known of each: its path, and its labels."""
     from pipeline.gallery.formats import faiss_files, fastreid_files, mat_files
@@ -143,9 +156,9 @@ def _read(
         return side.features, _mat_labels(side, part)
     if format == "fast-reid":
         files = fastreid_files.read_folder(source)
-        return files, _named(list(files.names), layout)
+        return files, _named(list(files.names), layout, labels)
     features = interchange.read_npy(source) if format == "npy" else faiss_files.read_index(source)
-    return features, _table(rows or source.with_name("rows.csv"), layout)
+    return features, _table(rows or source.with_name("rows.csv"), layout, labels)
 
 
 def _mat_labels(side: "MatSide", part: str) -> "pa.Table":
@@ -156,7 +169,7 @@ def _mat_labels(side: "MatSide", part: str) -> "pa.Table":
     return pa.table({"path": paths, "identity": side.identity, "camera": side.camera})
 
 
-def _table(rows: Path, layout: str) -> "pa.Table":
+def _table(rows: Path, layout: str, labels: LabelSettings) -> "pa.Table":
     """The labels of a table of rows; the layout fills the columns that it does not have."""
     import pyarrow as pa
 
@@ -167,13 +180,13 @@ def _table(rows: Path, layout: str) -> "pa.Table":
         raise InputError(f"{rows}: no such file; --rows names the table of the features' rows")
     if rows.suffix not in manifest_files.SUFFIXES:
         raise InputError(f"--rows {rows} must end in {' or '.join(manifest_files.SUFFIXES)}")
-    told = manifest_files.read(*locate(str(rows)))
-    read = _named(told["path"].to_pylist(), layout)
+    told = manifest_files.read(*locate(str(rows)), labels)
+    read = _named(told["path"].to_pylist(), layout, labels)
     columns = {name: read[name] for name in read.column_names}
     return pa.table(columns | {name: told[name] for name in columns if name in told.column_names})
 
 
-def _named(paths: list[str], layout: str) -> "pa.Table":
+def _named(paths: list[str], layout: str, settings: LabelSettings) -> "pa.Table":
     """Labels from names, as the layout reads them; InputError for one that does not fit."""
     import pyarrow as pa
 
@@ -181,7 +194,7 @@ def _named(paths: list[str], layout: str) -> "pa.Table":
     from pipeline.archive.layouts.named import layout as layout_of
     from pipeline.archive.manifest import MANIFEST_SCHEMA
 
-    chosen = layout_of(layout)
+    chosen = layout_of(layout, settings=settings)
     try:
         labels = [chosen.parse(path) for path in paths]
     except LayoutError as error:

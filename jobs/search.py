@@ -243,13 +243,15 @@ def _write_page(found: Found, table: "Gallery", html: Path) -> None:
     """The page, with pictures of the crops that are still where they were."""
     from pipeline.archive.locations import join
     from pipeline.gallery.files.storage import write_whole
+    from pipeline.model.imported import read_recipe
     from pipeline.report.search_page import render
     from pipeline.runs.queries import thumbnails
 
     source = table.properties["source"]
     paths = dict.fromkeys(hit.path for each in found.results for hit in each.hits)
-    crops, missing = thumbnails({path: join(source, path) for path in paths})
-    pictures, _ = thumbnails({each.image: each.image for each in found.results})
+    stretch = getattr(read_recipe(table.recipe_json), "stretch", None)
+    crops, missing = thumbnails({path: join(source, path) for path in paths}, stretch)
+    pictures, _ = thumbnails({each.image: each.image for each in found.results}, stretch)
     if missing:
         logger.warning("%d of the crops found cannot be shown: %s", len(missing), _told(missing))
     page = render(asdict(found), pictures, crops)

@@ -205,9 +205,11 @@ def test_every_layout_is_documented_and_no_other() -> None:
 
 @pytest.mark.parametrize("row", table(SOURCES, "layout"), ids=lambda row: f"{row[0]} {row[1]}")
 def test_examples_of_layouts_are_read_as_told(row: list[str], tmp_path: Path) -> None:
-    listed = re.search(r"a list says `([^`]+)`", SOURCES.read_text())
-    assert listed
-    (tmp_path / "train_list.txt").write_text(listed[1])
+    lines = re.findall(r"a list says `([^`]+)`", SOURCES.read_text())
+    for file, line in zip(
+        ("train_list.txt", "vric_train.txt", "vehicle_info.txt"), lines, strict=True
+    ):
+        (tmp_path / file).write_text(f"id/image;Camera\n{line}" if ";" in line else line)
     name, example, *told = row
     read = layout(name.strip("`"), str(tmp_path)).parse(example.strip("`"))
     assert read == labels_in(told)

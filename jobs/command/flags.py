@@ -4,6 +4,7 @@ from typing import Annotated
 
 from cyclopts import Group, Parameter
 
+from pipeline.archive.layouts.rules import LabelSettings
 from pipeline.runs.settings import (
     ActorSettings,
     CameraSettings,
@@ -26,6 +27,7 @@ def _flags(title: str) -> Parameter:
 
 
 RecipeFlags = Annotated[RecipeSettings, _flags("Recipe")]
+LabelFlags = Annotated[LabelSettings, _flags("Labels")]
 ActorFlags = Annotated[ActorSettings, _flags("Where it runs")]
 WorkFlags = Annotated[WorkSettings, _flags("The work")]
 UpdateFlags = Annotated[UpdateSettings, _flags("Beside the source")]

@@ -188,7 +188,7 @@ def _own_files(root: Path) -> list[Path]:
     """The files that need a record, or to be known: not those of the log and of the records."""
     apart = {storage.CHECKSUMS_FOLDER, storage.LOG_FOLDER, storage.GRAPH_FOLDER}
     apart.add(storage.PURGED_FOLDER)
-    found = []
+    found: list[Path] = []
     for path in root.iterdir():
         if path.is_dir() and path.name not in apart:
             found += path.rglob("*")

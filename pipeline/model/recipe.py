@@ -13,7 +13,7 @@ from pipeline.input_files import parse_json, parse_toml, read_text
 
 # Stands in the canonical JSON: a change of what the fields mean must change every fingerprint.
 _FORMAT = 2  # 1: another resize, a level or two of 255 from Pillow's
-_LATER: dict[str, Any] = {"five_crops": False}
+_LATER: dict[str, Any] = {"five_crops": False, "stretch": None}
 _LONGEST_SIDE = 4096
 _LARGEST_SCALE = 8.0
 
@@ -28,7 +28,8 @@ class Recipe:
     crop's aspect ratio. The views are every scale of `scales`, each as five windows (corners and
     center of a picture an eighth larger) if `five_crops`, each also mirrored if `flip`; `fusion`
     tells whether the mean is taken over unit vectors or over raw features. `scales` is kept in
-    ascending order, so the order in which they were given changes nothing.
+    ascending order, so the order in which they were given changes nothing. `stretch` holds the
+    counts that become black and white, of pictures with more than 8 bits a pixel (thermal cameras).
 
     Raises InputError for any value that is out of range or of a wrong type.
 
@@ -54,6 +55,7 @@ class Recipe:
     scales: tuple[float, ...] = (1.0,)
     fusion: Literal["unit", "raw"] = "unit"
     five_crops: bool = False
+    stretch: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         _check_hash(self.weights)
@@ -73,6 +75,7 @@ class Recipe:
             "mean": _three("mean", self.mean),
             "std": _three("std", self.std),
             "scales": _scales(self.scales),
+            "stretch": _stretch(self.stretch),
         }
         for name, value in settled.items():
             object.__setattr__(self, name, value)
@@ -212,6 +215,17 @@ def _three(name: str, value: Any) -> tuple[float, float, float]:
         raise InputError(f"recipe: {name} must be three numbers, one a channel, not {value!r}")
     first, second, third = (_number(name, part) for part in value)
     return first, second, third
+
+
+def _stretch(value: Any) -> tuple[float, float] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise InputError(f"recipe: stretch must be two numbers, LOW and HIGH, not {value!r}")
+    low, high = (_number("stretch", part) for part in value)
+    if low >= high:
+        raise InputError(f"recipe: stretch must go from a lower to a higher count, not {value!r}")
+    return low, high
 
 
 def _scales(value: Any) -> tuple[float, ...]:

@@ -166,10 +166,12 @@ def _crop(side: Side, row: int) -> dict[str, Any]:
 
 def _thumbnails(side: Side, paths: Sequence[str]) -> dict[str, str]:
     """Data URIs of the images that can still be read; the page shows a placeholder for others."""
+    stretch = getattr(read_recipe(side.gallery.recipe_json), "stretch", None)
     made = {}
     for path in paths:
         try:
-            image = decode(read_image(side.gallery.properties["source"], path))
+            data = read_image(side.gallery.properties["source"], path)
+            image = decode(data, stretch=stretch)
         except Rejected:
             continue
         made[path] = thumbnail(image)

@@ -23,6 +23,7 @@ from pipeline.gallery.files.unit_files import UnitTarget
 from pipeline.gallery.sidecars.seen import add_seen, read_seen
 from pipeline.gallery.table import Gallery
 from pipeline.report.figures import listed
+from pipeline.runs.oddities import warn_of_oddities
 from pipeline.runs.outcomes import Extracted, Planned
 from pipeline.runs.settings import ActorSettings, UpdateSettings, WorkSettings
 from pipeline.runs.target import GallerySpec
@@ -86,6 +87,8 @@ class UpdatePlan:
 def update_gallery(plan: UpdatePlan, progress: StartProgress = silent) -> Extracted:
     """Extract what is new or changed, and commit it as one version; create a missing gallery."""
     listing, spec = plan.listing, plan.spec
+    if plan.actors.actors == 0 and plan.actors.address:
+        _log.warning("`address` changes nothing with `actors` 0: the work is done in this process")
     limit = reject_limit(listing, plan.work.max_rejects)
     with ExitStack() as stack:
         dimension = None
@@ -112,6 +115,8 @@ def update_gallery(plan: UpdatePlan, progress: StartProgress = silent) -> Extrac
             limit=limit,
             progress=progress,
         )
+        odd = [each for record in done for each in record.oddities]
+        warn_of_oddities(odd, listing.root, spec.recipe, of=sum(each.rows for each in done))
         delete = plan.update.delete_missing
         removes = changes.missing if delete else changes.missing[:0]
         forget = changes.mended + (changes.missing_rejects if delete else [])
@@ -217,8 +222,10 @@ def _sample(todo: list[Unit], work: Work) -> tuple[int, float, float]:
     extractor = UnitExtractor(work)
     extractor.compute(sample.slice(0, work.batch_size))  # the first batch is slower than others
     begin = time.perf_counter()
-    rows, _ = extractor.compute(sample)
-    return count, (time.perf_counter() - begin) / count, rows.nbytes / count
+    computed = extractor.compute(sample)
+    seconds = time.perf_counter() - begin
+    warn_of_oddities(computed.oddities, work.root, work.recipe, of=count)
+    return count, seconds / count, computed.rows.nbytes / count
 
 
 def _target(plan: UpdatePlan) -> UnitTarget:
@@ -242,6 +249,7 @@ def _found(listing: Listing, changes: Changes) -> dict[str, Any]:
         "touched": len(changes.touched),
         "missing": len(changes.missing),
         "skipped": listing.skipped,
+        "labels": listing.found,
     }
 
 

@@ -105,7 +105,9 @@ def _write_copy(
         else:
             export(file, (recipe.height, recipe.width), cast(Any, flags.to), made)
         copy = NetworkFile(str(made))
-        fields = {k: v for k, v in dataclasses.asdict(recipe).items() if k != "weights"}
+        fields = {
+            k: v for k, v in dataclasses.asdict(recipe).items() if k != "weights" and v is not None
+        }
         copied = default_recipe(copy, fields)
         both = {"source": Extractor(file, recipe, **run), "copy": Extractor(copy, copied, **run)}
         distance = deviation(both["copy"](sample), both["source"](sample))

@@ -1,6 +1,10 @@
 """What an extraction found and did, or would do."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # light, since the command line reads this module first
+    from pipeline.archive.listing.findings import FoundLabels
 
 
 @dataclass(frozen=True)
@@ -9,7 +13,8 @@ class Found:
 
     The `images` are `new`, `changed` or `unchanged`; `touched` counts the unchanged ones with
     another time and the same bytes. `missing` counts the gallery's rows whose image has disappeared
-    from the source. `skipped` counts the files that are not images, by suffix.
+    from the source. `skipped` counts the files that are not images, by suffix. `labels` says which
+    identities and cameras the source tells; None where it tells none.
     """
 
     images: int
@@ -19,6 +24,7 @@ class Found:
     touched: int
     missing: int
     skipped: dict[str, int]
+    labels: "FoundLabels | None"
 
 
 @dataclass(frozen=True)

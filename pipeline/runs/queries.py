@@ -1,5 +1,6 @@
 """The images of a search: found, decoded, and turned into features by the gallery's recipe."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -7,19 +8,28 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.archive.decoding.images import decode
+from pipeline.archive.decoding.images import Stretch, decode
 from pipeline.archive.faults import Rejected
 from pipeline.archive.limits import MAX_BYTES
 from pipeline.archive.listing.reading import read_image
 from pipeline.archive.listing.source import list_source
 from pipeline.archive.locations import join, local_path, locate
 from pipeline.core import vectors as features
+from pipeline.core.crop_oddities import FRAME, THIN, oddity
 from pipeline.errors import InputError
 from pipeline.gallery.table import Gallery
 from pipeline.model.extractor import Extractor
 from pipeline.model.imported import ImportedRecipe, read_recipe
 from pipeline.model.networks import NetworkFile
 from pipeline.report.thumbnails import thumbnail
+
+_ODD = {
+    FRAME: "is as large and as wide as a whole frame: what is searched is one person or vehicle, so"
+    " cut it out first",
+    THIN: "uses next to nothing of the range of levels: what is found means little",
+}
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -85,7 +95,7 @@ def read_queries(given: Sequence[str], extractor: Extractor, max_bytes: int = MA
     images, faults = find_images(given)
     good: list[str] = []
     parts = [np.empty((0, extractor.dimension), np.float32)]
-    waiting = _decoded(images, faults, max_bytes)
+    waiting = _decoded(images, faults, max_bytes, extractor.recipe.stretch)
     while batch := list(islice(waiting, extractor.batch_size)):
         raw = extractor([pixels for _, pixels in batch])
         wrong = features.faults(raw)
@@ -96,31 +106,42 @@ def read_queries(given: Sequence[str], extractor: Extractor, max_bytes: int = MA
     return Queries(tuple(good), np.concatenate(parts), tuple(faults))
 
 
-def read_picture(location: str, max_bytes: int = MAX_BYTES) -> NDArray[np.uint8]:
+def read_picture(
+    location: str, max_bytes: int = MAX_BYTES, stretch: Stretch | None = None
+) -> NDArray[np.uint8]:
     """The picture at a location (path or URL), uint8 `[H, W, 3]`; Rejected where there is none."""
     local = local_path(location)
     path = location if local is None else str(local)
-    return decode(read_image("", path, max_bytes=max_bytes))
+    return decode(read_image("", path, max_bytes=max_bytes), stretch=stretch)
 
 
-def thumbnails(locations: Mapping[str, str]) -> tuple[dict[str, str], tuple[NotSearched, ...]]:
+def thumbnails(
+    locations: Mapping[str, str], stretch: Stretch | None = None
+) -> tuple[dict[str, str], tuple[NotSearched, ...]]:
     """A small picture of each image that is still there, by its name, and why others have none."""
     made: dict[str, str] = {}
     missing = []
     for name, location in locations.items():
         try:
-            made[name] = thumbnail(read_picture(location))
+            made[name] = thumbnail(read_picture(location, stretch=stretch))
         except Rejected as error:
             missing.append(NotSearched(name, error.reason, error.detail))
     return made, tuple(missing)
 
 
 def _decoded(
-    images: Sequence[str], faults: list[NotSearched], max_bytes: int
+    images: Sequence[str],
+    faults: list[NotSearched],
+    max_bytes: int,
+    stretch: Stretch | None,
 ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     """The images that decode; the others go to `faults`."""
     for image in images:
         try:
-            yield image, read_picture(image, max_bytes)
+            pixels = read_picture(image, max_bytes, stretch)
         except Rejected as error:
             faults.append(NotSearched(image, error.reason, error.detail))
+            continue
+        if (odd := oddity(pixels)) is not None:
+            _log.warning("%s %s", image, _ODD[odd])
+        yield image, pixels

@@ -39,6 +39,8 @@ from pipeline.stages.execution import Execution
 SHOWN_QUERIES = 5
 SHOWN_ROWS = 10
 
+_OF_MATCHES = ("same_place", "clothes_changed")
+
 
 @dataclass(frozen=True)
 class Figures:
@@ -54,7 +56,7 @@ class Figures:
     def of(cls, settings: FigureSettings) -> "Figures":
         """The figures that the settings name; ValueError for settings without meaning."""
         seed: dict[str, Any] = {} if settings.seed is None else {"seed": settings.seed}
-        names = ("max_rank", "open_set", "camera_pairs", "protocol", "seed")
+        names = ("max_rank", "open_set", "camera_pairs", "protocol", "seed", *_OF_MATCHES)
         drawn = stated(settings, without=names) | seed
         return cls(
             max_rank=settings.max_rank,

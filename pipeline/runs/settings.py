@@ -52,6 +52,8 @@ class RecipeSettings:
     """Mean of the views' unit vectors, or of raw features (default: unit)."""
     five_crops: bool | None = None
     """Take each view as five windows: corners and center of a picture an eighth larger."""
+    stretch: tuple[float, float] | None = None
+    """Counts that become black and white in pictures of more than 8 bits (default: 0 and 65535)."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,11 @@ class FigureSettings:
     """Confidence level of the intervals (default: 0.95)."""
     seed: int | None = None
     """Seed of the bootstrap and of the draws of cuhk03 (default: 0)."""
+    same_place: tuple[str, ...] = ()
+    """Cameras that are one place, such as 2,3 of SYSU-MM01: a match must come from another place.
+    Give it again for another place."""
+    clothes_changed: bool = False
+    """A match must show other clothes, too: the cloth-changing protocol of LTCC and PRCC."""
 
     def __post_init__(self) -> None:
         if self.max_rank < 1:

@@ -1,16 +1,19 @@
 """Two galleries side by side: opened at a version, held against each other, labeled."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.archive.layouts.datasets import CLOTHES, DATA_SETS, clothes_reader
+from pipeline.archive.layouts.labels import camera_name
+from pipeline.archive.listing.source import seen_path
 from pipeline.core.blocks import FeatureRows
 from pipeline.core.cameras.normalization import CameraNormalization
-from pipeline.core.evaluation.ranking import DISTRACTOR, Labels, has_match
+from pipeline.core.evaluation.ranking import DISTRACTOR, NO_CAMERA, NO_CLOTHES, Labels, has_match
 from pipeline.errors import InputError
 from pipeline.gallery.derived import derivation
 from pipeline.gallery.sidecars.camera_statistics import camera_numbers
@@ -18,6 +21,10 @@ from pipeline.gallery.table import Gallery
 from pipeline.model.imported import read_recipe
 from pipeline.runs.cameras import Cameras
 from pipeline.stages.execution import Execution
+
+SHOWN_CAMERAS = 10
+# So many times as many queries as gallery rows are hardly meant.
+_SWAPPED = 3
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +39,18 @@ class Side:
     labels: Labels
 
 
-def open_sides(query: Gallery, gallery: Gallery) -> tuple[Side, Side]:
-    """Both galleries at their versions; InputError where they cannot be compared."""
+def open_sides(
+    query: Gallery,
+    gallery: Gallery,
+    same_place: Sequence[str] = (),
+    *,
+    clothes_changed: bool = False,
+) -> tuple[Side, Side]:
+    """Both galleries at their versions; InputError where they cannot be compared.
+
+    `same_place` names cameras that are one place, as `2,3`: a match must come from another place.
+    With `clothes_changed` it must show other clothes, too.
+    """
     tables = query, gallery
     recipes = [read_recipe(each.recipe_json) for each in tables]
     if recipes[0].fingerprint != recipes[1].fingerprint:
@@ -54,8 +71,10 @@ def open_sides(query: Gallery, gallery: Gallery) -> tuple[Side, Side]:
     columns = [each.rows(names) for each in tables]
     first, second = (
         Side(each, rows, each.features(), labels)
-        for each, rows, labels in zip(tables, columns, labels_of(columns), strict=True)
+        for each, rows, labels in zip(tables, columns, labels_of(columns, same_place), strict=True)
     )
+    if clothes_changed:
+        first, second = (replace(each, labels=_with_clothes(each)) for each in (first, second))
     of_gallery = Cameras.kept_with(second.gallery)
     if of_gallery and not derivation(first.gallery):
         first = _normalized(first, of_gallery, "queries")
@@ -77,17 +96,65 @@ def _normalized(side: Side, cameras: Cameras, what: str) -> Side:
     return replace(side, features=cameras.normalize(side.features, side.rows["camera"], what))
 
 
-def labels_of(tables: Sequence[pa.Table]) -> list[Labels]:
-    """Labels of several tables; one camera name is one number in all of them."""
-    cameras = pa.chunked_array([chunk for each in tables for chunk in each["camera"].chunks])
-    names = cameras.drop_null().unique().sort().to_pylist()
-    return [
-        Labels(
-            pc.fill_null(each["identity"], DISTRACTOR).to_numpy(),
-            camera_numbers(each["camera"], names),
+def labels_of(tables: Sequence[pa.Table], same_place: Sequence[str] = ()) -> list[Labels]:
+    """Labels of several tables; one camera, however it is spelled, is one number in all of them,
+    and so are the cameras of one place (see `open_sides`).
+    """
+    places = _places(same_place)
+    cameras = [_placed(each["camera"], places) for each in tables]
+    found = [name for each in cameras for name in each.unique().drop_null().to_pylist()]
+    names = sorted(set(found))
+    if unknown := [name for name, place in places.items() if place not in names]:
+        raise InputError(
+            f"`same_place`: no row is from camera {', '.join(unknown)}; there are"
+            f" {', '.join(names[:SHOWN_CAMERAS])}"
         )
-        for each in tables
+    return [
+        Labels(pc.fill_null(each["identity"], DISTRACTOR).to_numpy(), camera_numbers(column, names))
+        for each, column in zip(tables, cameras, strict=True)
     ]
+
+
+def _with_clothes(side: Side) -> Labels:
+    """The labels of a side with what people wear, as its layout tells it."""
+    layout = side.gallery.properties["layout"].partition(",")[0]
+    known = [each for each in DATA_SETS if each.name == layout and layout in CLOTHES]
+    if not known:
+        raise InputError(
+            f"`clothes_changed`: the layout {layout} of {side.gallery.location} does not tell what"
+            f" people wear; {' and '.join(CLOTHES)} do"
+        )
+    read = clothes_reader(known[0])
+    worn = [read(seen_path(path)) for path in side.rows["path"].to_pylist()]
+    clothes = np.array([NO_CLOTHES if each is None else each for each in worn], np.int64)
+    return replace(side.labels, clothes=clothes)
+
+
+def _places(same_place: Sequence[str]) -> dict[str, str]:
+    """The place of each camera that shares one, by the camera's name.
+
+    >>> _places(["2,3"])
+    {'2': '2', '3': '2'}
+    """
+    places: dict[str, str] = {}
+    for group in same_place:
+        names = [camera_name(name) or "" for name in group.split(",")]
+        if len(names) < 2 or "" in names:
+            raise InputError(
+                f"`same_place`: {group!r} is not of the form 2,3: cameras of one place"
+            )
+        if twice := {name for name in names if name in places or names.count(name) > 1}:
+            raise InputError(f"`same_place` names camera {', '.join(sorted(twice))} twice")
+        places |= dict.fromkeys(names, names[0])
+    return places
+
+
+def _placed(cameras: pa.ChunkedArray, places: Mapping[str, str]) -> pa.ChunkedArray:
+    """The column with one name for each place."""
+    distinct = cameras.combine_chunks().dictionary_encode()
+    read = [camera_name(name) for name in distinct.dictionary.to_pylist()]
+    names = pa.array([name and places.get(name, name) for name in read], pa.string())
+    return pa.chunked_array([names.take(distinct.indices)])
 
 
 def _check_expansions(query: Gallery, gallery: Gallery) -> None:
@@ -106,13 +173,43 @@ def _check_expansions(query: Gallery, gallery: Gallery) -> None:
 
 def camera_names(*sides: Side) -> dict[int, str]:
     """The name of each camera number in the labels, in the order of the numbers."""
-    names: dict[int, str] = {}
+    names: dict[int, set[str]] = {}
     for side in sides:
-        numbers, first = np.unique(side.labels.camera, return_index=True)
-        named = side.rows["camera"].take(first).to_pylist()
-        known = zip(numbers.tolist(), named, strict=True)
-        names |= {number: name for number, name in known if name is not None}
-    return dict(sorted(names.items()))
+        columns = pa.table({"number": side.labels.camera, "name": side.rows["camera"]})
+        for pair in columns.group_by(["number", "name"]).aggregate([]).to_pylist():
+            if pair["name"] is not None and pair["number"] != NO_CAMERA:
+                names.setdefault(pair["number"], set()).add(pair["name"])
+    return {number: "+".join(sorted(spelled)) for number, spelled in sorted(names.items())}
+
+
+def warn_of_oddities(query: Side, gallery: Side) -> None:
+    """Tell what looks wrong with two sides that can be compared."""
+    cameras = [np.unique(side.labels.camera) for side in (query, gallery)]
+    known = [numbers[numbers != NO_CAMERA] for numbers in cameras]
+    if all(map(len, known)) and not np.intersect1d(*known).size:
+        logger.warning(
+            "queries and gallery have no camera in common, so that no row of a query's own camera"
+            " is left out: %s has %s, %s has %s", query.gallery.location, _cameras(query),
+            gallery.gallery.location, _cameras(gallery),
+        )  # fmt: skip
+    if distractors := int((query.labels.identity == DISTRACTOR).sum()):
+        logger.warning(
+            "%d queries of %s are distractors (identity 0) or unknown, and have no match; where"
+            " labels count people from 0, extract again with `first_identity` 0", distractors,
+            query.gallery.location,
+        )  # fmt: skip
+    many, few = len(query.rows), len(gallery.rows)
+    others = [int((side.labels.identity <= DISTRACTOR).sum()) for side in (query, gallery)]
+    if many >= _SWAPPED * few or (many > few and others[0] and not others[1]):
+        logger.warning(
+            "%s has %d queries and %s %d rows: are the two swapped?", query.gallery.location, many,
+            gallery.gallery.location, few,
+        )  # fmt: skip
+
+
+def _cameras(side: Side) -> str:
+    names = list(camera_names(side).values())
+    return ", ".join(names[:SHOWN_CAMERAS]) + (", ..." if len(names) > SHOWN_CAMERAS else "")
 
 
 def check_matches(query: Side, gallery: Side) -> None:

@@ -3,12 +3,12 @@
 import json
 import logging
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,7 @@ from pipeline.archive.limits import MAX_BYTES, MAX_PIXELS
 from pipeline.archive.listing.reading import read_image
 from pipeline.archive.planning.units import Unit
 from pipeline.core import vectors as features
+from pipeline.core.crop_oddities import oddity
 from pipeline.core.crop_quality import quality
 from pipeline.errors import InputError, RunError
 from pipeline.gallery.files import schema
@@ -80,6 +81,17 @@ class _Facts:
     height: int
     width: int
     quality: float | None
+    oddity: str | None
+
+
+class Computed(NamedTuple):
+    """What members of a unit become: rows, rejects, and of the rows the odd ones by kind, with how
+    many there are and the path of one.
+    """
+
+    rows: pa.Table
+    rejects: pa.Table
+    oddities: tuple[tuple[str, int, str], ...]
 
 
 @dataclass(frozen=True)
@@ -116,10 +128,11 @@ class UnitExtractor:
 
     def extract(self, unit: Unit) -> UnitRecord:
         """Write one unit's file; rows + rejects are its members."""
-        rows, rejects = self.compute(unit.members)
-        return write_unit(self._work.target, unit.id, unit.row_ids, rows, rejects)
+        rows, rejects, oddities = self.compute(unit.members)
+        record = write_unit(self._work.target, unit.id, unit.row_ids, rows, rejects)
+        return replace(record, oddities=oddities)
 
-    def compute(self, members: pa.Table) -> tuple[pa.Table, pa.Table]:
+    def compute(self, members: pa.Table) -> Computed:
         """The rows, in the target's schema, and the rejects that members of a unit become."""
         vectors = np.empty((len(members), self._work.target.dimension), np.float32)
         facts: dict[int, _Facts] = {}
@@ -141,7 +154,8 @@ class UnitExtractor:
                     facts[crop.place] = crop.facts
                     vectors[crop.place] = features.unit_vectors(raw[row : row + 1])[0]
         rows = self._rows(members, dict(sorted(facts.items())), vectors)
-        return rows, _rejects(members, sorted(bad, key=lambda member: member.place))
+        rejects = _rejects(members, sorted(bad, key=lambda member: member.place))
+        return Computed(rows, rejects, _oddities(members, facts))
 
     def _batches(self, members: pa.Table, bad: list[_Bad]) -> Iterator[list[_Crop]]:
         """The members that decode, in order, as many as the network takes at once."""
@@ -176,7 +190,9 @@ class UnitExtractor:
         try:
             most = self._work.max_bytes
             data = read_image(self._work.root, path, in_tar, size=size, max_bytes=most)
-            pixels = decode(data, max_pixels=self._work.max_pixels)
+            pixels = decode(
+                data, max_pixels=self._work.max_pixels, stretch=self._work.recipe.stretch
+            )
         except Rejected as error:
             return _Bad(place, error.reason, error.detail)
         measured, least = None, self._work.least_quality
@@ -186,7 +202,8 @@ class UnitExtractor:
                 detail = f"its quality is {measured:.4g}, and {least:g} was asked for"
                 return _Bad(place, "low-quality", detail)
         height, width = pixels.shape[:2]
-        return _Crop(place, pixels, _Facts(schema.content_hash(data), height, width, measured))
+        hashed = schema.content_hash(data)
+        return _Crop(place, pixels, _Facts(hashed, height, width, measured, oddity(pixels)))
 
     def _rows(
         self, members: pa.Table, facts: dict[int, _Facts], vectors: NDArray[np.float32]
@@ -280,6 +297,7 @@ def extract_on_ray(
                 continue
             if "error" in about:
                 raise RunError(f"extraction stopped: {about['error']}; {_KEPT}")
+            about["oddities"] = tuple(map(tuple, about["oddities"]))
             record = UnitRecord(**about)
             del unfinished[record.unit_id]
             finished += 1
@@ -345,6 +363,14 @@ def _rejects(members: pa.Table, bad: Sequence[_Bad]) -> pa.Table:
     told = told.append_column("reason", pa.array([each.reason for each in bad], pa.string()))
     told = told.append_column("detail", pa.array([each.detail for each in bad], pa.string()))
     return told.cast(REJECT_SCHEMA)
+
+
+def _oddities(members: pa.Table, facts: dict[int, _Facts]) -> tuple[tuple[str, int, str], ...]:
+    """How many images are odd, by kind, and the path of the first of each."""
+    odd = {place: told.oddity for place, told in sorted(facts.items()) if told.oddity}
+    first = {kind: place for place, kind in reversed(odd.items())}
+    counts = sorted(Counter(odd.values()).items())
+    return tuple((kind, n, members["path"][first[kind]].as_py()) for kind, n in counts)
 
 
 def _packed(unit: Unit) -> pa.Table:

@@ -215,3 +215,12 @@ def test_numbers_that_cannot_be_are_refused() -> None:
         pass
     with pytest.raises(InputError, match="-1 GPUs"), connect(num_gpus=-1):
         pass
+
+
+def test_an_address_of_the_environment_is_named_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "nobody.invalid:6379")
+    with pytest.raises(InputError, match="environment variable RAY_ADDRESS: unset"), connect():
+        pass
+    with pytest.raises(InputError) as caught, connect("nobody.invalid:6379"):
+        pass
+    assert "RAY_ADDRESS" not in str(caught.value)

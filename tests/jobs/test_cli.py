@@ -414,3 +414,32 @@ def test_ctrl_c_is_130_and_leaves_nothing_half_said(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert json.loads(out)["error"]["type"] == "Interrupted"
     assert err == "error: interrupted: the same command goes on where it stopped\n"
+
+
+def test_a_value_of_the_configuration_file_is_told_as_such(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, verb: Callable[[Verb], None]
+) -> None:
+    def tiny(source: str, /, *, max_rejects: float = 0.01, count: int = 1) -> Told:
+        raise InputError(f"{source}: the limit is {max_rejects} (`max_rejects`), not {count}")
+
+    verb(tiny)
+    file = tmp_path / "settings.toml"
+    file.write_text("max_rejects = 0.5\n")
+    assert cli.main(["tiny", "x", "--config", str(file), "--count", "3"]) == 2
+    told = capsys.readouterr().err
+    assert f"(--max-rejects is set in {file})" in told
+    assert "--count" not in told
+    assert cli.main(["tiny", "x", "--max-rejects", "0.5", "--config", str(file)]) == 2
+    assert "is set in" not in capsys.readouterr().err
+
+
+def test_several_values_may_stand_behind_one_flag(
+    capsys: pytest.CaptureFixture[str], verb: Callable[[Verb], None]
+) -> None:
+    def tiny(source: str, /, *, scales: tuple[float, ...] = (), count: int = 1) -> Told:
+        return Told(source, count, Size(mean=scales), False, 0.0)
+
+    verb(tiny)
+    for flags in ("--scales 1 1.1 1.2", "--scales 1 --scales 1.1 --scales=1.2"):
+        assert cli.main(["tiny", "x", *flags.split(), "--count", "2", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["size"]["mean"] == [1, 1.1, 1.2]

@@ -109,7 +109,8 @@ def features_of(place):
 @pytest.fixture
 def gallery(tmp_path):
     features, identity, camera = people(10, 60)
-    labeled_gallery(tmp_path / "g", features, identity, camera, frame=range(60))
+    numbers = [name.removeprefix("c") for name in camera]  # as they are read from any source
+    labeled_gallery(tmp_path / "g", features, identity, numbers, frame=range(60))
     return tmp_path / "g"
 
 
@@ -401,3 +402,22 @@ def test_the_recipe_stands_in_the_gallery(capsys, mat):
     opened = Gallery.open(str(place))
     assert json.loads(opened.recipe_json)["imported"] == "layumi ft_ResNet50"
     assert (opened.fingerprint, opened.dtype) == (told["fingerprint"], "float16")
+
+
+def test_labels_of_another_tools_table_are_read_as_by_extract(capsys, tmp_path):
+    np.save(tmp_path / "f.npy", np.eye(3, 4, dtype=np.float32))
+    (tmp_path / "rows.csv").write_text("file,pid,camera\na.jpg,0,c1\nb.jpg,1,01\nc.jpg,unk,?\n")
+    flags = ("--columns", "path=file", "identity=pid", "--first-identity", 0)
+    place = tmp_path / "g"
+    command = ("import", tmp_path / "f.npy", "--gallery", place, "--format", "npy", *MADE)
+    result(capsys, *command, *flags)
+    made = Gallery.open(str(place))
+    rows = made.rows(["identity", "camera"]).to_pylist()
+    assert [tuple(row.values()) for row in rows] == [(1, "1"), (2, "1"), (None, None)]
+    assert made.properties["layout"].startswith("none, first_identity 0, columns path=file")
+
+
+def test_settings_of_labels_that_an_import_has_no_use_for_are_refused(capsys, mat, tmp_path):
+    command = ("import", mat, "--gallery", tmp_path / "g", *MADE, "--format")
+    assert "--only would leave" in refused(capsys, *command, "npy", "--only", "split=query")
+    assert "a .mat file are numbers" in refused(capsys, *command, "mat", "--first-identity", 0)

@@ -26,6 +26,7 @@ OTHER: dict[str, Any] = {
     "scales": (1.0, 1.5),
     "fusion": "raw",
     "five_crops": True,
+    "stretch": (7000.0, 7600.0),
 }
 
 numbers = st.floats(-1000, 1000, allow_nan=False)
@@ -43,6 +44,7 @@ recipes = st.builds(
     scales=st.lists(st.floats(0.1, 8), min_size=1, max_size=4, unique=True).map(tuple),
     fusion=st.sampled_from(["unit", "raw"]),
     five_crops=st.booleans(),
+    stretch=st.none() | st.tuples(st.floats(-9, 0), st.floats(1, 2**16)),
 )
 
 
@@ -108,6 +110,11 @@ def test_differences_name_both_values_and_shorten_hashes() -> None:
         ({"letterbox": 1}, "letterbox must be true or false"),
         ({"flip": "yes"}, "flip must be true or false"),
         ({"five_crops": 5}, "five_crops must be true or false"),
+        ({"stretch": 5}, "stretch must be two numbers"),
+        ({"stretch": (1, 2, 3)}, "stretch must be two numbers"),
+        ({"stretch": (7600, 7000)}, "stretch must go from a lower to a higher count"),
+        ({"stretch": (1, 1)}, "stretch must go from a lower to a higher count"),
+        ({"stretch": (0, float("nan"))}, "stretch must be a finite number"),
         ({"pixel_range": 0}, "pixel_range must be above 0"),
         ({"pixel_range": float("inf")}, "pixel_range must be a finite number"),
         ({"mean": (0.5, 0.5)}, "mean must be three numbers"),
@@ -180,3 +187,9 @@ def test_toml_that_is_missing_or_no_text(tmp_path: Path) -> None:
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match=r"bytes.toml: this is no text in UTF-8"):
         load_recipe_fields(str(tmp_path / "bytes.toml"))
+
+
+def test_a_recipe_without_a_stretch_keeps_the_text_that_it_had() -> None:
+    assert "stretch" not in PLAIN.to_json()
+    stretched = dataclasses.replace(PLAIN, stretch=(7000, 7600))
+    assert stretched.fingerprint != PLAIN.fingerprint

@@ -7,10 +7,12 @@ import zlib
 
 import numpy as np
 from PIL import (
+    AvifImagePlugin,
     BmpImagePlugin,
     GifImagePlugin,
     Image,
     ImageFile,
+    Jpeg2KImagePlugin,
     JpegImagePlugin,
     PngImagePlugin,
     PpmImagePlugin,
@@ -20,32 +22,45 @@ from PIL import (
 
 from pipeline.archive.decoding import jpeg
 from pipeline.archive.decoding.exif import upright
+from pipeline.archive.decoding.signatures import HEAD, JPEG, PNG, kind_of
 from pipeline.archive.faults import DecodeError, check_pixels
 from pipeline.archive.limits import MAX_PIXELS
 
-_PNG = b"\x89PNG\r\n\x1a\n"
-_PPM = tuple(b"P%d%c" % (kind, space) for kind in range(1, 7) for space in b" \t\r\n#")
 _CUT_OFF = re.compile("truncated|not enough|reached eof|requires a buffer|no more images", re.I)
 # The plugins are called by name: Image.open would warn of large pictures before they are refused.
-_PLUGINS: tuple[tuple[tuple[bytes, ...], type[ImageFile.ImageFile]], ...] = (
-    ((_PNG,), PngImagePlugin.PngImageFile),
-    ((b"GIF87a", b"GIF89a"), GifImagePlugin.GifImageFile),
-    ((b"BM",), BmpImagePlugin.BmpImageFile),
-    ((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), TiffImagePlugin.TiffImageFile),
-    (_PPM, PpmImagePlugin.PpmImageFile),
-    ((jpeg.SIGNATURE,), JpegImagePlugin.JpegImageFile),
-)
+_PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
+    "png": PngImagePlugin.PngImageFile,
+    "gif": GifImagePlugin.GifImageFile,
+    "bmp": BmpImagePlugin.BmpImageFile,
+    "tiff": TiffImagePlugin.TiffImageFile,
+    "ppm": PpmImagePlugin.PpmImageFile,
+    "jpeg": JpegImagePlugin.JpegImageFile,
+    "webp": WebPImagePlugin.WebPImageFile,
+    "jpeg2000": Jpeg2KImagePlugin.Jpeg2KImageFile,
+    "avif": AvifImagePlugin.AvifImageFile,
+}
+_NOT_READ = {
+    "heif": "a HEIF picture, as iPhones take them, is not read: convert it to JPEG or PNG (with"
+    " heif-convert or ImageMagick), or set the phone's camera to its most compatible format",
+    "jxl": "a JPEG XL picture is not read: convert it to JPEG or PNG (with djxl or ImageMagick)",
+}
+_DEEP = ("I", "F")
+Stretch = tuple[float, float]
+"""The counts that become black and white, of pictures with more than 8 bits a pixel."""
 
 
-def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def decode(
+    data: bytes, *, max_pixels: int = MAX_PIXELS, stretch: Stretch | None = None
+) -> np.ndarray:
     """The picture in an image file's bytes, as RGB.
 
-    Returns a new contiguous uint8 array `[H, W, 3]`, the EXIF orientation applied. JPEG, PNG, GIF,
-    WebP, BMP, TIFF and PPM are read, by content and not by name; of several frames the first. JPEG
-    pixels equal Pillow's to the bit. Gray becomes three equal channels; of 16 bits the high 8 are
-    kept (65,535 becomes 255); CMYK is R = C K / 255 of the inverted inks, which is how a JPEG with
-    an Adobe marker stores them and one without does not; transparent parts are laid over black.
-    Color profiles are not applied.
+    Returns a new contiguous uint8 array `[H, W, 3]`, the EXIF orientation applied. JPEG (MPO too),
+    PNG, GIF, WebP, BMP, TIFF, PPM, JPEG 2000 and AVIF are read, by content and not by name; of
+    several frames the first. JPEG pixels equal Pillow's to the bit. Gray becomes three equal
+    channels; of 16 bits the high 8 are kept (65,535 becomes 255) unless `stretch` says which counts
+    become 0 and 255, which is how pixels of 32 bits and of floats are read, too; CMYK is
+    R = C K / 255 of the inverted inks, which is how a JPEG with an Adobe marker stores them and one
+    without does not; transparent parts are laid over black. Color profiles are not applied.
 
     Raises DecodeError, also for a picture of more than `max_pixels`, which is told from its header
     before any pixel is decoded. Safe to call from several threads at once.
@@ -55,19 +70,19 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """
     if not data:
         raise DecodeError("empty", "the file has no bytes")
-    if data.startswith(jpeg.SIGNATURE):
+    if data.startswith(JPEG):
         try:
             return jpeg.decode(data, max_pixels)
         except jpeg.UnusualJpegError:
             pass  # such as an odd subsampling: Pillow knows more of them
     plugin = _plugin(data)
-    if data.startswith(_PNG):
+    if data.startswith(PNG):
         _check_png(data)
     try:
         with plugin(io.BytesIO(data)) as image:
             check_pixels(image.height, image.width, max_pixels)
             image.load()
-            pixels = _rgb(image)
+            pixels = _rgb(image, stretch)
             tags = image.info.get("exif", b"")  # Pillow turns TIFF itself and leaves them out
     except (DecodeError, MemoryError):
         raise
@@ -80,22 +95,34 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     return upright(pixels, tags)
 
 
+def lowest_and_highest(data: bytes) -> tuple[float, float] | None:
+    """The least and the greatest count in a picture of more than 8 bits a pixel; None for others.
+
+    Raises as `decode` does where the bytes are no picture.
+    """
+    with _plugin(data)(io.BytesIO(data)) as image:
+        if not (image.mode.startswith("I;16") or image.mode in _DEEP):
+            return None
+        counts = np.asarray(image)
+        return float(counts.min()), float(counts.max())
+
+
 def _plugin(data: bytes) -> type[ImageFile.ImageFile]:
-    for signatures, plugin in _PLUGINS:
-        if data.startswith(signatures):
-            return plugin
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        if int.from_bytes(data[4:8], "little") + 8 > len(data):
-            raise DecodeError("truncated", "the file is shorter than its header says")
-        return WebPImagePlugin.WebPImageFile
-    if data[4:8] == b"ftyp":
-        raise DecodeError("unsupported", "HEIF and AVIF are not read; convert it to JPEG or PNG")
-    raise DecodeError("not-an-image", f"it begins with {data[:12]!r}, like no known image format")
+    kind = kind_of(data[:HEAD])
+    if kind is None:
+        raise DecodeError(
+            "not-an-image", f"it begins with {data[:12]!r}, like no known image format"
+        )
+    if kind in _NOT_READ:
+        raise DecodeError("unsupported", _NOT_READ[kind])
+    if kind == "webp" and int.from_bytes(data[4:8], "little") + 8 > len(data):
+        raise DecodeError("truncated", "the file is shorter than its header says")
+    return _PLUGINS[kind]
 
 
 def _check_png(data: bytes) -> None:
     """Compare all checksums: Pillow passes over those of the pixels."""
-    position, kind = len(_PNG), b""
+    position, kind = len(PNG), b""
     while kind != b"IEND":
         if position + 12 > len(data):
             raise DecodeError("truncated", "the file ends before its last chunk")
@@ -109,15 +136,30 @@ def _check_png(data: bytes) -> None:
         position = end + 4
 
 
-def _rgb(image: ImageFile.ImageFile) -> np.ndarray:
+def _rgb(image: ImageFile.ImageFile, stretch: Stretch | None) -> np.ndarray:
     """The picture's pixels as RGB `[H, W, 3]`, whatever its mode."""
     mode = image.mode
-    if mode.startswith("I;16") or (mode == "I" and image.format == "PPM"):
-        gray = (np.asarray(image) >> 8).astype(np.uint8)
-        return np.repeat(gray[..., None], 3, axis=2)
-    if mode in ("I", "F", "LAB"):
+    if mode.startswith("I;16") or mode in _DEEP:
+        return np.repeat(_gray(image, stretch)[..., None], 3, axis=2)
+    if mode == "LAB":
         raise DecodeError("unsupported", f"pixels of kind {mode} have no stated range of RGB")
     if image.has_transparency_data:
         layered = np.asarray(image.convert("RGBA"))
         return jpeg.darken(layered[..., :3], layered[..., 3:])
     return np.array(image.convert("RGB"))
+
+
+def _gray(image: ImageFile.ImageFile, stretch: Stretch | None) -> np.ndarray:
+    """Counts of more than 8 bits as gray levels `[H, W]`."""
+    counts = np.asarray(image)
+    if stretch is not None:
+        low, high = stretch
+        share = np.nan_to_num((counts.astype(np.float64) - low) / (high - low))
+        return np.rint(255 * share.clip(0, 1)).astype(np.uint8)
+    if image.mode in _DEEP and image.format != "PPM":
+        raise DecodeError(
+            "unsupported",
+            f"pixels of kind {image.mode} have no stated range: say with `stretch` which counts are"
+            " black and white",
+        )
+    return (counts >> 8).astype(np.uint8)

@@ -7,9 +7,8 @@ import numpy as np
 import simplejpeg
 
 from pipeline.archive.decoding.exif import upright
+from pipeline.archive.decoding.signatures import JPEG
 from pipeline.archive.faults import DecodeError, check_pixels
-
-SIGNATURE = b"\xff\xd8"
 
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _STANDALONE = frozenset((0x01, *range(0xD0, 0xD9)))
@@ -34,7 +33,7 @@ class UnusualJpegError(Exception):
 
 def read_header(data: bytes) -> Header:
     """The header of a JPEG; raises DecodeError where it is cut off or has no frame."""
-    position, exif, adobe = len(SIGNATURE), b"", False
+    position, exif, adobe = len(JPEG), b"", False
     while True:
         position = data.find(0xFF, position)
         if position < 0 or position + 10 > len(data):

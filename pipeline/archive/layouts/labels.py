@@ -1,7 +1,9 @@
 """What a name can say of an image: identity, camera, time, frame."""
 
 import re
-from datetime import UTC, datetime, timedelta
+import unicodedata
+from datetime import UTC, datetime, timedelta, tzinfo
+from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -26,6 +28,19 @@ _MOMENT = re.compile(
 )
 _START = datetime(1970, 1, 1, tzinfo=UTC)
 
+# `00-1` is how MARS and others write -1 with four characters.
+_NUMBER = re.compile(r"(?P<sign>[+-]|00+-(?=0*1$))?(?P<digits>\d+)(?:\.0*)?")
+_DASHES = str.maketrans("\u2010\u2011\u2012\u2013\u2212", "-----")
+_LONGEST_NUMBER = 40
+_CAMERA = re.compile(r"^c(?=\d+$)", re.IGNORECASE)
+_UNKNOWN = frozenset(
+    (
+        *("nan", "na", "n/a", "n.a.", "nat", "null", "none", "nil"),
+        *("unk", "unknown", "unidentified", "undefined", "unlabeled", "unlabelled", "anonymous"),
+    )
+)
+_RESERVED = {"junk": -1, "distractor": 0, "distractors": 0}
+
 
 class LayoutError(InputError):
     """A name does not fit the layout: the message tells both."""
@@ -40,26 +55,96 @@ class Labels(NamedTuple):
     frame: int | None = None
 
 
+def identity_of(text: str, first: int = 1) -> int | None:
+    """The identity that a text states; None where it says that nobody knows (`is_unknown`).
+
+    `first` is the number of the first person: with 0 every number from 0 on is stored plus 1, since
+    0 would be a distractor. `junk` and `distractor` are read as the words that they are.
+
+    >>> identity_of("00-1"), identity_of("unknown"), identity_of("0", first=0), identity_of("junk")
+    (-1, None, 1, -1)
+    """
+    if text.isascii() and text.isdigit() and len(text) < len(str(LARGEST_ID)):  # nearly every one
+        return int(text) + 1 - first
+    if is_unknown(text):
+        return None
+    if (word := text.strip().casefold()) in _RESERVED:
+        return _RESERVED[word]
+    number = identity_number(text)
+    is_counted = first == 0 and number >= 0 and number_of(text) is not None
+    return whole_number(str(number), plus=1) if is_counted else number
+
+
 def identity_number(text: str) -> int:
     """The int64 that stands for an identity's text.
 
-    A whole number is itself (-1 is junk and 0 a distractor, as Market-1501 has it). Any other text,
-    and a number beyond int64, becomes a stable positive number: 63 bits of its BLAKE2b hash.
-    Raises LayoutError for a number below -1, which has no meaning.
+    A number is itself, however it is spelled (`number_of`; -1 is junk and 0 a distractor, as
+    Market-1501 has it). Any other text, and a number beyond int64, becomes a stable positive
+    number: 63 bits of its BLAKE2b hash. Raises LayoutError for a number below -1, which has no
+    meaning.
 
     >>> identity_number("0007"), identity_number("-1"), identity_number("16777217")
     (7, -1, 16777217)
     >>> identity_number("alice") == identity_number("alice") > 2**32
     True
     """
-    if re.fullmatch(r"-?\d+", text, re.ASCII):
-        number = int(text)
+    number = number_of(text)
+    if number is not None:
         if number < -1:
             raise LayoutError(f"identity {text} has no meaning: -1 is junk, 0 a distractor")
-        if number <= LARGEST_ID:
-            return number
+        return number
     digest = blake2b(text.encode(), digest_size=8).digest()
     return max(1, int.from_bytes(digest, "big") >> 1)
+
+
+@lru_cache(maxsize=4096)  # cameras are few, and every image names one
+def camera_name(text: str) -> str | None:
+    """The name of a camera: a number in its shortest form, any other text as it is.
+
+    `c` before a number, which many data sets write, is left out. None where the text says that
+    nobody knows (`is_unknown`).
+
+    >>> [camera_name(text) for text in ("1", "01", "1.0", "c1", "C001", "north", "n/a")]
+    ['1', '1', '1', '1', '1', 'north', None]
+    """
+    if is_unknown(text):
+        return None
+    number = number_of(_CAMERA.sub("", text.strip()))
+    return text.strip() if number is None else str(number)
+
+
+def number_of(text: str) -> int | None:
+    """The int64 that a text states in some spelling; None where it states none.
+
+    >>> [number_of(text) for text in ("7", "007", "+7", "7.", "7.0", "\uff17", "-1", "00-1", "7a")]
+    [7, 7, 7, 7, 7, 7, -1, -1, None]
+    """
+    found = _NUMBER.fullmatch(unicodedata.normalize("NFKC", text).translate(_DASHES).strip())
+    if not found or len(found["digits"]) > _LONGEST_NUMBER:
+        return None
+    number = int(found["digits"])
+    number = -number if "-" in (found["sign"] or "") else number
+    return number if -LARGEST_ID <= number <= LARGEST_ID else None
+
+
+def is_unknown(text: str) -> bool:
+    """Whether a text says that nobody knows: it is empty, a word for that, or marks alone.
+
+    >>> [is_unknown(text) for text in ("", "Unknown", "n/a", "?", "--", "0", "nobody else")]
+    [True, True, True, True, True, False, False]
+    """
+    return text.strip().casefold() in _UNKNOWN or not any(map(str.isalnum, text))
+
+
+def looks_like_number(text: str) -> bool:
+    """Whether a text that is no number might have been meant as one: digits, and no letter.
+
+    >>> looks_like_number("1,024"), looks_like_number("7"), looks_like_number("person 7")
+    (True, False, False)
+    """
+    return (
+        number_of(text) is None and any(map(str.isdigit, text)) and not any(map(str.isalpha, text))
+    )
 
 
 def whole_number(text: str, plus: int = 0) -> int:
@@ -74,13 +159,13 @@ def whole_number(text: str, plus: int = 0) -> int:
     return number
 
 
-def moment(text: str) -> datetime:
+def moment(text: str, zone: tzinfo = UTC) -> datetime:
     """The time, in UTC, that a name or a manifest's text tells.
 
     Read are a date (20260131, or with - _ or . between), a date and a time (101530 or 1015, or with
     - _ . or : between, with a fraction of a second), an offset (Z, +0200), and seconds (10 digits),
-    milliseconds (13) or microseconds (16) since 1970. Without an offset the time is taken as UTC.
-    Raises LayoutError for anything else.
+    milliseconds (13) or microseconds (16) since 1970. Without an offset the time is that of `zone`;
+    of an hour that its clocks show twice the first. Raises LayoutError for anything else.
 
     >>> moment("2026-01-31_10-15-30").isoformat()
     '2026-01-31T10:15:30+00:00'
@@ -96,8 +181,8 @@ def moment(text: str) -> datetime:
         return _START + timedelta(microseconds=int(epoch) * 10 ** (16 - len(epoch)))
     date, clock = (re.sub(r"\D", "", found[part] or "") for part in ("date", "clock"))
     clock = f"{clock[:6].ljust(6, '0')}.{clock[6:12].ljust(6, '0')}"
-    zone = "Z" if found["zone"] is None else found["zone"]
     try:
-        return datetime.fromisoformat(f"{date}T{clock}{zone}").astimezone(UTC)
+        told = datetime.fromisoformat(f"{date}T{clock}{found['zone'] or ''}")
+        return (told if told.tzinfo else told.replace(tzinfo=zone)).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise LayoutError(f"{text!r} is no time of this calendar") from error

@@ -2,12 +2,23 @@
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
-from pipeline.archive.layouts import templates, vehicleid
-from pipeline.archive.layouts.labels import Labels, LayoutError, identity_number, whole_number
+from pipeline.archive.layouts import datasets, lists, templates
+from pipeline.archive.layouts.labels import (
+    Labels,
+    LayoutError,
+    camera_name,
+    identity_of,
+    whole_number,
+)
+from pipeline.archive.layouts.rules import AS_THEY_ARE, LabelSettings
+from pipeline.archive.layouts.suspects import is_handful, names_split_or_camera
 from pipeline.errors import InputError
+
+_IMAGE_FOLDER, _NONE = "image-folder", "none"
+_UNNAMED = (_NONE, "occluded-duke")  # the latter's names are those of dukemtmc
 
 
 @dataclass(frozen=True)
@@ -19,6 +30,8 @@ class Layout:
     read: Callable[[str], Labels | None]
     # Paths of which a source may hold one kind only, for each kind counts its identities anew.
     apart: tuple[re.Pattern[str], re.Pattern[str]] | None = None
+    # The texts in a path that its labels are made of, where the user said where they stand.
+    texts: Callable[[str], dict[str, str] | None] | None = None
 
     def parse(self, path: str) -> Labels:
         """The labels of the image at `path`, relative to the source's root.
@@ -71,12 +84,21 @@ def _base_name(*patterns: str, first_identity: int = 0) -> Callable[[str], Label
     return read
 
 
-def _image_folder(path: str) -> Labels | None:
+def _folder_texts(path: str) -> dict[str, str] | None:
     folders = path.split("/")[:-1]
     if len(folders) not in (1, 2):
         return None
-    camera = folders[0] if len(folders) == 2 else None
-    return Labels(identity=identity_number(folders[-1]), camera=camera)
+    return dict(zip(("identity", "camera"), reversed(folders), strict=False))
+
+
+def _image_folder(path: str, settings: LabelSettings = AS_THEY_ARE) -> Labels | None:
+    texts = _folder_texts(path)
+    if texts is None:
+        return None
+    return Labels(
+        identity=identity_of(texts["identity"], settings.first_identity),
+        camera=camera_name(texts["camera"]) if "camera" in texts else None,
+    )
 
 
 _LAYOUTS = {
@@ -117,34 +139,46 @@ _LAYOUTS = {
             "a base name such as 0002_c002_00030600_0.jpg (identity, camera, frame, box)",
             _base_name(r"(?P<identity>-1|\d+)_c(?P<camera>\d+)_(?P<frame>\d+)_\d+"),
         ),
+        *(Layout(each.name, each.expects, datasets.reader(each)) for each in datasets.DATA_SETS),
         Layout(
-            "image-folder",
+            _IMAGE_FOLDER,
             "IDENTITY/FILE or CAMERA/IDENTITY/FILE below the source's root",
             _image_folder,
+            texts=_folder_texts,
         ),
-        Layout("none", "any name", lambda _: Labels()),
+        Layout(_NONE, "any name", lambda _: Labels()),
     )
 }
 
-NAMES = (*_LAYOUTS, vehicleid.NAME)
+NAMES = (*(name for name in _LAYOUTS if name != _NONE), *lists.LISTED, _NONE)
 """The names that `layout` knows."""
 
 
-def layout(name: str, source: str | None = None) -> Layout:
+def layout(name: str, source: str | None = None, settings: LabelSettings = AS_THEY_ARE) -> Layout:
     """The layout of that name, or of that path template (see `templates.reader`).
 
-    `source` is the folder to be read, which vehicleid needs, for its labels stand in list files
-    beside the images. Raises InputError for an unknown name or a template that is wrong.
+    `source` is the folder to be read, which data sets need whose labels stand in list files
+    beside the images. Raises InputError for an unknown name, a template that is wrong, and
+    settings that the layout has no use for.
 
     >>> layout("{camera}/{identity}_{frame}.jpg").parse("north/0007_15.jpg").identity
     7
     """
     if "{" in name or "}" in name:
-        return Layout(name, "a path of that form", templates.reader(name))
-    if name == vehicleid.NAME:
+        read = templates.reader(name, settings)
+        return Layout(name, "a path of that form", read, texts=templates.text_reader(name))
+    if name == _IMAGE_FOLDER:
+        return replace(_LAYOUTS[name], read=lambda path: _image_folder(path, settings))
+    if settings.first_identity != 1 and name in NAMES and name != _NONE:
+        raise InputError(
+            f"layout {name} knows how its people are counted: `first_identity` is for templates, "
+            "image-folder and manifests"
+        )
+    if name in lists.LISTED:
+        listed = lists.LISTED[name]
         if source is None:
-            raise InputError("layout vehicleid reads list files beside the images: give the source")
-        return Layout(name, vehicleid.EXPECTS, vehicleid.reader(source))
+            raise InputError(f"layout {name} reads list files beside the images: give the source")
+        return Layout(name, listed.expects, lists.reader(listed, source))
     if name in _LAYOUTS:
         return _LAYOUTS[name]
     near = get_close_matches(name, NAMES, n=1)
@@ -158,10 +192,14 @@ def layout(name: str, source: str | None = None) -> Layout:
 def fitting(paths: Iterable[str]) -> list[str]:
     """Names of the layouts that would fit every one of `paths`, for a hint.
 
-    image-folder, which fits nearly everything, is named only where no other does.
+    image-folder, which fits nearly everything, is named only where no other does, and where the
+    folders may well be people: none has the name of a split or a camera, and not a handful of them
+    holds everything.
 
     >>> fitting(["gallery/0005_c2_f0046985.jpg"]), fitting(["gallery/alice/1.jpg"])
-    (['dukemtmc'], ['image-folder'])
+    (['dukemtmc'], [])
+    >>> fitting(["north/alice/1.jpg", "north/bob/1.jpg"])
+    ['image-folder']
     """
     examples = list(paths)
 
@@ -171,5 +209,11 @@ def fitting(paths: Iterable[str]) -> list[str]:
         except LayoutError:
             return False
 
-    names = [known.name for known in _LAYOUTS.values() if known.name != "none" and fits(known)]
-    return names[:-1] if len(names) > 1 and names[-1] == "image-folder" else names
+    names = [known.name for known in _LAYOUTS.values() if known.name not in _UNNAMED]
+    names = [name for name in names if fits(_LAYOUTS[name])]
+    if names != [_IMAGE_FOLDER]:
+        return [name for name in names if name != _IMAGE_FOLDER]
+    texts = [_folder_texts(path) or {} for path in examples]
+    people = [text["identity"] for text in texts]
+    suspicious = names_split_or_camera(people, [text.get("camera", "") for text in texts])
+    return [] if suspicious or is_handful(people) else names

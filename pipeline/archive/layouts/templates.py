@@ -8,10 +8,12 @@ from pipeline.archive.layouts.labels import (
     MOMENT,
     TIME,
     Labels,
-    identity_number,
+    camera_name,
+    identity_of,
     moment,
     whole_number,
 )
+from pipeline.archive.layouts.rules import AS_THEY_ARE, LabelSettings
 from pipeline.errors import InputError
 
 PLACEHOLDERS = ("identity", "camera", "frame", "date", "time", "captured_at", "any")
@@ -20,7 +22,7 @@ ANY_DEPTH = "**/"
 _FIXED_FORM = {"frame": r"\d+", "date": DATE, "time": TIME, "captured_at": MOMENT}
 
 
-def reader(template: str) -> Callable[[str], Labels | None]:
+def reader(template: str, settings: LabelSettings = AS_THEY_ARE) -> Callable[[str], Labels | None]:
     """The function that reads a path's labels by `template`; it gives None where they do not fit.
 
     {identity}, {camera} and {any} take the text up to the next character of the template and never
@@ -32,25 +34,40 @@ def reader(template: str) -> Callable[[str], Labels | None]:
     >>> reader("{camera}/{date}/{identity}_{frame}.jpg")("north/2026-01-31/0007_15.jpg").camera
     'north'
     """
-    pattern = re.compile(_pattern(template), re.ASCII)
-    base_name_only = "/" not in template
+    texts = text_reader(template)
 
     def read(path: str) -> Labels | None:
-        found = pattern.fullmatch(path.rpartition("/")[2] if base_name_only else path)
-        return _labels(found.groupdict()) if found else None
+        found = texts(path)
+        return None if found is None else _labels(found, settings)
 
     return read
 
 
-def _labels(texts: dict[str, str]) -> Labels:
+def text_reader(template: str) -> Callable[[str], dict[str, str] | None]:
+    """The function that gives the text in a path for each placeholder of `template`.
+
+    >>> text_reader("{camera}/{identity}_{any}.jpg")("north/0007_15.jpg")
+    {'camera': 'north', 'identity': '0007'}
+    """
+    pattern = re.compile(_pattern(template), re.ASCII)
+    base_name_only = "/" not in template
+
+    def read(path: str) -> dict[str, str] | None:
+        found = pattern.fullmatch(path.rpartition("/")[2] if base_name_only else path)
+        return found.groupdict() if found else None
+
+    return read
+
+
+def _labels(texts: dict[str, str], settings: LabelSettings) -> Labels:
     identity, camera, frame = texts.get("identity"), texts.get("camera"), texts.get("frame")
     when = texts.get("captured_at")
     if "date" in texts:
         when = f"{texts['date']}T{texts['time']}" if "time" in texts else texts["date"]
     return Labels(
-        identity=None if identity is None else identity_number(identity),
-        camera=camera,
-        captured_at=None if when is None else moment(when),
+        identity=None if identity is None else identity_of(identity, settings.first_identity),
+        camera=None if camera is None else camera_name(camera),
+        captured_at=None if when is None else moment(when, settings.zone),
         frame=None if frame is None else whole_number(frame),
     )
 

@@ -6,10 +6,31 @@ from typing import NamedTuple
 
 IMAGE_SUFFIXES = frozenset(
     f".{name}"
-    for names in ("jpg jpeg jpe jfif", "png", "bmp", "gif", "webp", "tif tiff", "ppm pgm pbm pnm")
+    for names in (
+        *("jpg jpeg jpe jfif mpo", "png", "bmp", "gif", "webp", "tif tiff", "ppm pgm pbm pnm"),
+        *("jp2 j2k j2c jpc jpx jpf", "avif avifs", "heic heif hif", "jxl"),
+    )
     for name in names.split()
 )
 """A file with one of these suffixes, in either case, is an image until its bytes say no."""
+
+NOT_READ_SUFFIXES = frozenset(
+    f".{name}"
+    for names in ("tga psd exr", "dng cr2 cr3 nef arw raf rw2 orf pef srw")
+    for name in names.split()
+)
+"""Images that are not read and whose first bytes do not say so: each is a reject."""
+
+OTHER_SUFFIXES = frozenset(
+    f".{name}"
+    for names in (
+        "txt csv tsv json jsonl xml yaml yml toml ini cfg md rst html htm log lst list",
+        "py ipynb sh m lock db sqlite npy npz mat pkl pickle h5 hdf5 parquet arrow feather",
+        "pt pth onnx bin safetensors mp4 avi mkv mov webm mp3 wav zip gz 7z rar pdf svg bak tmp",
+    )
+    for name in names.split()
+)
+"""Files that are not even opened to see whether they are images."""
 
 HIDDEN, NO_SUFFIX, LINK_LOOP, SPECIAL = "(hidden)", "(no suffix)", "(link loop)", "(special)"
 OUTDATED = "(outdated)"
@@ -92,12 +113,25 @@ def skip_reason(name: str) -> str | None:
         return HIDDEN
     dot = name.rfind(".")
     suffix = name[dot:].lower() if dot > 0 else NO_SUFFIX
-    return None if suffix in IMAGE_SUFFIXES else readable(suffix)
+    return None if suffix in IMAGE_SUFFIXES or suffix in NOT_READ_SUFFIXES else readable(suffix)
+
+
+def is_worth_a_look(skipped: str) -> bool:
+    """Whether a file that is skipped for that reason may be an image by its first bytes.
+
+    >>> is_worth_a_look(".0001"), is_worth_a_look("(no suffix)"), is_worth_a_look(".txt")
+    (True, True, False)
+    """
+    return skipped == NO_SUFFIX or (skipped.startswith(".") and skipped not in OTHER_SUFFIXES)
 
 
 def sort_file(folder: Folder, file: File) -> None:
     """Put an image's file where it belongs: one whose path cannot be stored is a fault."""
-    if is_text(file.path):
+    suffix = file.path[file.path.rfind(".") :].lower()
+    if is_text(file.path) and suffix in NOT_READ_SUFFIXES:
+        detail = f"{suffix} files are not read: convert it to JPEG or PNG"
+        folder.faults.append(Fault(file, "unsupported", detail))
+    elif is_text(file.path):
         folder.files.append(file)
     else:
         told = file._replace(path=readable(file.path))

@@ -1,4 +1,4 @@
-"""Manifests that a user hands in: .csv and .parquet files with a column `path`."""
+"""Manifests that a user hands in: .csv and .parquet files with a column for the path."""
 
 import logging
 import posixpath
@@ -12,50 +12,113 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
-from pipeline.archive.layouts.labels import LayoutError, identity_number, moment, whole_number
+from pipeline.archive.layouts.labels import (
+    LayoutError,
+    camera_name,
+    identity_of,
+    looks_like_number,
+    moment,
+    whole_number,
+)
+from pipeline.archive.layouts.rules import AS_THEY_ARE, LABELS, LabelSettings
 from pipeline.archive.manifest import MANIFEST_SCHEMA
 from pipeline.errors import InputError
 from pipeline.input_files import why
 
 SUFFIXES = (".csv", ".parquet")
 
-# What pandas, R and people write for "unknown" in a column that is no free text.
+# What pandas, R and people write for "unknown" in a column of times or numbers.
 _UNKNOWN = frozenset(("", "nan", "NaN", "NA", "N/A", "NaT", "null", "NULL", "None"))
+# What other tools call the columns that are read here.
+_ALIASES = {
+    "path": "path file filename file_name filepath file_path image image_path img img_path",
+    "identity": "identity id label pid person person_id individual individual_id name class target "
+    "vehicle vehicle_id object_id",
+    "camera": "camera cam camid cam_id camera_id camera_name",
+    "captured_at": "captured_at date time datetime timestamp captured taken_at",
+}
 # Whole numbers from these on are no longer told apart by the floating-point type.
 _EXACT_UP_TO = {pa.float16(): 2**11, pa.float32(): 2**24, pa.float64(): 2**53}
 
 _logger = logging.getLogger(__name__)
 
 
-def read(filesystem: AbstractFileSystem, path: str) -> pa.Table:
+def read(
+    filesystem: AbstractFileSystem, path: str, settings: LabelSettings = AS_THEY_ARE
+) -> pa.Table:
     """The manifest at `path`: `path` and those of identity, camera, captured_at, frame it holds.
 
     Columns have the types of MANIFEST_SCHEMA; relative paths are normalized (`./a//b` is `a/b`).
-    Identities that are text become numbers as `labels.identity_number` says. Other columns are
-    named in the log and left out. Raises InputError for a file that is no table, has no row or no
-    column `path`, a null, empty or repeated path, or a label of another type.
+    Identities that are text become numbers as `labels.identity_of` says. Other columns are named in
+    the log and left out; so are labels that look like numbers and cannot be read, and columns that
+    look like labels. The `settings` name columns, select rows, and say how people are counted and
+    in which zone times are. Raises InputError for a file that is no table, has no row or no column
+    `path`, a null, empty or repeated path, or a label of another type.
     """
-    table = _read_table(filesystem, path)
+    table = _renamed(path, _read_table(filesystem, path, settings), settings)
     names = table.column_names
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise InputError(f"manifest {path}: two columns are called {', '.join(repeated)}")
     if "path" not in names:
-        raise InputError(f"manifest {path} has no column path; it has {', '.join(names)}")
+        raise InputError(
+            f"manifest {path} has no column path; it has {', '.join(names)}{_hint('path', names)}"
+        )
     if table.num_rows == 0:
         raise InputError(f"manifest {path} has no row")
     ignored = [name for name in names if name not in MANIFEST_SCHEMA.names]
     if ignored:
         _logger.warning("manifest %s: columns not read: %s", path, ", ".join(ignored))
+    _warn_of_lookalikes(path, names)
     columns = {"path": _paths(path, table["path"])}
-    for name in _FROM_TEXT:
+    for name in LABELS:
         if name in names:
-            columns[name] = _label(path, name, table[name], columns["path"])
+            columns[name] = _label(path, name, table[name], columns["path"], settings)
     return pa.table(columns)
 
 
-def _read_table(filesystem: AbstractFileSystem, path: str) -> pa.Table:
-    as_text = {name: pa.string() for name in MANIFEST_SCHEMA.names}
+def _renamed(path: str, table: pa.Table, settings: LabelSettings) -> pa.Table:
+    """The rows that are wanted, with the columns under the names that they have here."""
+    for name, column in [*settings.renamed.items(), *((key, key) for key in settings.wanted)]:
+        if column not in table.column_names:
+            setting = "columns" if name in settings.renamed else "only"
+            raise InputError(
+                f"manifest {path} has no column {column} (`{setting}`); it has "
+                f"{', '.join(table.column_names)}"
+            )
+    for column, value in settings.wanted.items():
+        texts = table[column].cast(pa.string()) if len(table) else pa.chunked_array([[""]])
+        chosen = table.filter(pc.equal(pc.utf8_lower(texts), value.lower()))
+        if not len(chosen) and len(table):
+            some = ", ".join(map(str, texts.unique()[:5].to_pylist()))
+            raise InputError(
+                f"manifest {path}: no row has {column}={value} (`only`); its values are {some}"
+            )
+        table = chosen
+    names = {column: name for name, column in settings.renamed.items()}
+    hidden = set(settings.renamed) & set(table.column_names) - set(names)
+    return table.drop_columns(sorted(hidden)).rename_columns(
+        [names.get(name, name) for name in table.column_names if name not in hidden]
+    )
+
+
+def _warn_of_lookalikes(path: str, names: list[str]) -> None:
+    """Tell of columns that may hold what no column here is called."""
+    for label in ("identity", "camera"):
+        if label not in names and (hint := _hint(label, names)):
+            _logger.warning("manifest %s tells no %s%s", path, label, hint)
+
+
+def _hint(label: str, names: list[str]) -> str:
+    alike = [name for name in names if name.lower() in _ALIASES[label].split()]
+    if not alike:
+        return ""
+    return f"; its column {alike[0]} may be meant: give `columns` {label}={alike[0]}"
+
+
+def _read_table(filesystem: AbstractFileSystem, path: str, settings: LabelSettings) -> pa.Table:
+    read_as_text = (*MANIFEST_SCHEMA.names, *settings.renamed.values(), *settings.wanted)
+    as_text = {name: pa.string() for name in read_as_text}
     try:
         with filesystem.open(path, "rb") as file:
             if path.endswith(".parquet"):
@@ -104,7 +167,11 @@ def _is_text(type_: pa.DataType) -> bool:
 
 
 def _label(
-    manifest: str, name: str, column: pa.ChunkedArray, paths: pa.ChunkedArray
+    manifest: str,
+    name: str,
+    column: pa.ChunkedArray,
+    paths: pa.ChunkedArray,
+    settings: LabelSettings,
 ) -> pa.ChunkedArray:
     """The column as MANIFEST_SCHEMA types it, converted once for each distinct value."""
     wanted = MANIFEST_SCHEMA.field(name).type
@@ -112,25 +179,49 @@ def _label(
     if name == "captured_at" and (pa.types.is_timestamp(type_) or pa.types.is_date(type_)):
         zone = getattr(type_, "tz", None)
         moments = column.cast(type_).cast(pa.timestamp("us", zone), safe=False)
-        return moments.cast(wanted)  # a time without a zone is UTC
+        if zone is None:
+            moments = pc.assume_timezone(
+                moments, settings.time_zone, ambiguous="earliest", nonexistent="latest"
+            )
+        return moments.cast(wanted)
     if pa.types.is_null(type_):
         return column.cast(wanted)
     text_of = _text_of(name, type_)
     if text_of is None:
         raise InputError(f"manifest {manifest}: column {name} is {column.type}, not {wanted}")
-    unknown = {""} if name == "camera" else _UNKNOWN
     distinct = column.cast(type_).combine_chunks().dictionary_encode()
     labels: list[Any] = []
+    unread: list[str] = []
     for position, value in enumerate(distinct.dictionary.to_pylist()):
         try:
             text = "" if value is None else text_of(value)
-            labels.append(None if text in unknown else _FROM_TEXT[name](text))
+            labels.append(_value(name, text, settings))
         except (LayoutError, ValueError, OverflowError) as error:
+            if name == "captured_at" and name in settings.renamed:
+                unread.append(str(value))
+                labels.append(None)
+                continue
             row = pc.index(distinct.indices, pa.scalar(position, distinct.indices.type)).as_py()
             raise InputError(
                 f"manifest {manifest}, row {row + 1} ({paths[row]}): {name} {value}: {error}"
             ) from error
+    if unread:  # another tool's column may hold years, or words: no reason to refuse its images
+        _logger.warning(
+            "manifest %s: %d times in %s cannot be read and are unknown: %s", manifest, len(unread),
+            settings.renamed[name], ", ".join(unread[:5])
+        )  # fmt: skip
+    if name == "identity":
+        _warn_of_odd_numbers(manifest, distinct.dictionary.to_pylist())
     return pa.chunked_array([pa.array(labels, wanted).take(distinct.indices)])
+
+
+def _warn_of_odd_numbers(manifest: str, values: list[Any]) -> None:
+    odd = [text for value in values if looks_like_number(text := str(value or ""))]
+    if odd:
+        _logger.warning(
+            "manifest %s: %d identities look like numbers and cannot be read as such; each is taken"
+            " for a name: %s", manifest, len(odd), ", ".join(odd[:5])
+        )  # fmt: skip
 
 
 def _text_of(name: str, type_: pa.DataType) -> Callable[[Any], str] | None:
@@ -156,14 +247,13 @@ def _frame(text: str) -> int:
     return whole_number(text.partition(".")[0])
 
 
-def _identity(text: str) -> int:
-    # A table with unknown identities, written by pandas, holds 7.0 for identity 7.
-    return identity_number(re.sub(r"^(\d+)\.0+$", r"\1", text, flags=re.ASCII))
-
-
-_FROM_TEXT: dict[str, Callable[[str], Any]] = {
-    "identity": _identity,
-    "camera": str,
-    "captured_at": moment,
-    "frame": _frame,
-}
+def _value(name: str, text: str, settings: LabelSettings) -> Any:
+    """What a text says of that label; None where nobody knows."""
+    match name:
+        case "identity":
+            return identity_of(text, settings.first_identity)
+        case "camera":
+            return camera_name(text)
+        case "captured_at":
+            return None if text in _UNKNOWN else moment(text, settings.zone)
+    return None if text in _UNKNOWN else _frame(text)

@@ -12,6 +12,7 @@ from typing import Any
 
 from fsspec import AbstractFileSystem
 
+from pipeline.archive.decoding.signatures import HEAD, is_surely_image
 from pipeline.archive.faults import ReadError
 from pipeline.archive.listing import tars
 from pipeline.archive.listing.files import (
@@ -23,6 +24,7 @@ from pipeline.archive.listing.files import (
     File,
     Folder,
     Place,
+    is_worth_a_look,
     readable,
     skip_reason,
     sort_file,
@@ -86,7 +88,8 @@ def _scan_local(root: str, place: Place) -> Folder:
                 else:
                     folder.places.append(Place(f"{prefix}{entry.name}/", inside))
             elif not _sort_tar(folder, entry.name, prefix + entry.name):
-                if not (skipped := skip_reason(entry.name)):
+                skipped = skip_reason(entry.name)
+                if not skipped or (is_worth_a_look(skipped) and _begins_as_image(entry)):
                     _add_local(folder, entry, prefix + entry.name)
                 elif why := _why_unseen(entry, skipped):
                     place_only = File(readable(f"{prefix}{entry.name}/"), None, None)
@@ -94,6 +97,24 @@ def _scan_local(root: str, place: Place) -> Folder:
                 else:
                     folder.skipped[skipped] += 1
     return folder
+
+
+def _begins_as_image(entry: os.DirEntry[str]) -> bool:
+    """Whether the first bytes of a local file are an image's; False where they cannot be read."""
+    try:
+        if not stat.S_ISREG(entry.stat().st_mode):  # such as a pipe, which would never answer
+            return False
+        with open(entry.path, "rb", buffering=0) as file:  # noqa: PTH123 (as above)
+            return is_surely_image(file.read(HEAD))
+    except OSError:
+        return False
+
+
+def _begins_as_image_there(filesystem: AbstractFileSystem, path: str) -> bool:
+    try:
+        return is_surely_image(filesystem.cat_file(path, start=0, end=HEAD))
+    except (OSError, ValueError):  # an empty file has no such range
+        return False
 
 
 def _why_unseen(entry: os.DirEntry[str], skipped: str) -> str | None:
@@ -179,7 +200,10 @@ def _scan_remote(filesystem: AbstractFileSystem, base: str, prefix: str) -> Fold
         if entry["type"] == "directory" and not name.startswith("."):
             folder.places.append(Place(f"{prefix}{name}/"))
         elif not _sort_tar(folder, name, prefix + name):
-            if skipped := skip_reason(name):
+            skipped = skip_reason(name)
+            if skipped and not (
+                is_worth_a_look(skipped) and _begins_as_image_there(filesystem, entry["name"])
+            ):
                 folder.skipped[skipped] += 1
             else:
                 _add(folder, _file(f"{prefix}{name}", entry))

@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 from pipeline.archive.layouts import named as layouts
 from pipeline.archive.layouts.labels import LayoutError
 from pipeline.archive.layouts.named import Layout
-from pipeline.archive.listing import manifest_files, tars
+from pipeline.archive.layouts.rules import AS_THEY_ARE, LABELS, LabelSettings
+from pipeline.archive.listing import findings, manifest_files, tars
 from pipeline.archive.listing.files import Fault, File, Folder, Place
 from pipeline.archive.listing.scanning import look_up, walk
 from pipeline.archive.locations import bare, local_path, locate, reach
@@ -31,6 +32,8 @@ _CHUNK = 65_536
 # Rows of a manifest looked up at a time: many, so that one remote folder is listed few times.
 _LOOK_UP = 1_000_000
 _HINT_EXAMPLES = 200
+# What a layout tells and a gallery is compared by, so that it never mixes two ways to read them.
+_COMPARED = ("identity", "camera", "captured_at")
 # So many images of a folder are listed here before other processes are asked: with the network's
 # libraries loaded, Python's garbage collector makes every path cost three times as much.
 _ALONE = 10_000
@@ -48,7 +51,8 @@ class Listing:
     a folder or tar that could not be listed counts as one reject, a folder's path ending with a
     slash. `skipped` counts the files that are no images by suffix, hidden files and folders
     together. `root` is what the paths are relative to: an absolute local path or the URL that was
-    given. `told` names the labels that a manifest told.
+    given. `told` names the labels that a manifest or the layout may tell, `found` says for people
+    what they are (None where none is told).
     """
 
     root: str
@@ -56,25 +60,29 @@ class Listing:
     rejects: pa.Table
     skipped: dict[str, int]
     told: tuple[str, ...] = ()
+    found: findings.FoundLabels | None = None
 
 
-def check_source(source: str, layout: str = "none") -> None:
+def check_source(source: str, layout: str = "none", settings: LabelSettings = AS_THEY_ARE) -> None:
     """Raise InputError where there is no such source or layout; looks at no image."""
     filesystem, path = locate(source)
     if not filesystem.exists(path):
         raise InputError(f"there is no folder or manifest {source}")
     local = local_path(source)
-    layouts.layout(layout, source.rstrip("/") if local is None else str(local))
+    layouts.layout(layout, source.rstrip("/") if local is None else str(local), settings)
 
 
-def list_source(source: str, layout: str = "none") -> Listing:
+def list_source(
+    source: str, layout: str = "none", settings: LabelSettings = AS_THEY_ARE
+) -> Listing:
     """List the images of a folder, a tar, or a manifest (.csv, .parquet), on any fsspec system.
 
     A folder is read with all its subfolders and tars, in parallel. The labels come from the paths
     below it, as the layout says (`layouts.layout`), a tar being taken for a folder of its name. A
     manifest has a column `path`, relative to the manifest's folder, absolute or a URL, and any of
     identity, camera, captured_at and frame; the layout fills the columns that it does not have;
-    size and time are looked up. Paths of a tar and of a manifest are relative to its folder.
+    size and time are looked up. Paths of a tar and of a manifest are relative to its folder. The
+    `settings` say how labels are read. What looks wrong with them is told in the log.
 
     A large local folder is listed on several processes, for which a script that calls this needs
     the usual `if __name__ == "__main__"`.
@@ -88,35 +96,44 @@ def list_source(source: str, layout: str = "none") -> Listing:
     try:
         if filesystem.isdir(path):
             filesystem.invalidate_cache()
-            return _list_folder(root, layout, in_processes=local is not None)
+            return _list_folder(root, layout, settings, in_processes=local is not None)
         if filesystem.isfile(path):
             folder, _, name = root.rpartition("/")
             if name.lower().endswith(tars.SUFFIX):
-                return _list_tar(folder, name, layout)
-            return _list_manifest(folder, name, layout)
+                return _list_tar(folder, name, layout, settings)
+            return _list_manifest(folder, name, layout, settings)
     except (PermissionError, FileNotFoundError) as error:
         raise InputError(f"{source} cannot be read: {error.strerror or error}") from error
     raise InputError(f"there is no folder or manifest {source}")
 
 
-def _list_folder(root: str, layout: str, *, in_processes: bool) -> Listing:
+def _list_folder(root: str, layout: str, settings: LabelSettings, *, in_processes: bool) -> Listing:
     """List a folder: a small one in this process, what is more of it in one process a CPU."""
-    chosen = layouts.layout(layout, root)
+    _refuse_manifest_settings(root, settings)
+    chosen = layouts.layout(layout, root, settings)
     waiting = [Place("")]
     parts = [_list_places(root, chosen, waiting, _ALONE if in_processes else math.inf)]
     if parts[0].waiting:
-        parts += _list_on_processes(root, layout, parts[0].waiting)
-    return _finish(root, chosen, parts)
+        parts += _list_on_processes(root, layout, settings, parts[0].waiting)
+    return _finish(root, chosen, parts, settings)
 
 
-def _list_tar(root: str, name: str, layout: str) -> Listing:
-    chosen = layouts.layout(layout, root)
-    rows = _Rows(chosen, inside=name[: -len(tars.SUFFIX)] + "/")
+def _list_tar(root: str, name: str, layout: str, settings: LabelSettings) -> Listing:
+    _refuse_manifest_settings(f"{root}/{name}", settings)
+    chosen = layouts.layout(layout, root, settings)
+    inside = name[: -len(tars.SUFFIX)] + "/"
+    rows = _Rows(chosen, inside)
     rows.add(tars.scan(*reach(root, name), name))
-    return _finish(root, chosen, [rows.part()])
+    return _finish(root, chosen, [rows.part()], settings, inside=inside)
 
 
-def _list_manifest(root: str, name: str, layout: str) -> Listing:
+def _refuse_manifest_settings(source: str, settings: LabelSettings) -> None:
+    for name in ("columns", "only"):
+        if getattr(settings, name):
+            raise InputError(f"`{name}` is for manifests, and {source} is none")
+
+
+def _list_manifest(root: str, name: str, layout: str, settings: LabelSettings) -> Listing:
     location = f"{root}/{name}"
     if name.lower().endswith(tars.COMPRESSED_SUFFIXES):
         raise InputError(f"{location}: {tars.WHY_NOT_COMPRESSED}, or unpack it")
@@ -125,17 +142,18 @@ def _list_manifest(root: str, name: str, layout: str) -> Listing:
             f"{location} is a file; a source is a folder of images, a tar, or a manifest "
             "(.csv, .parquet)"
         )
-    table = manifest_files.read(*locate(location))
-    chosen = layouts.layout(layout, root)
+    table = manifest_files.read(*locate(location), settings)
+    chosen = layouts.layout(layout, root, settings)
     rows = _Rows(chosen)
     for start in range(0, len(table), _LOOK_UP):
-        told = {row.pop("path"): row for row in table.slice(start, _LOOK_UP).to_pylist()}
-        for found in look_up(root, told):
+        labels = {row.pop("path"): row for row in table.slice(start, _LOOK_UP).to_pylist()}
+        for found in look_up(root, labels):
             if isinstance(found, Fault):
                 rows.reject(found)
             else:
-                rows.sort_in(found, told[found.path])
-    return _finish(root, chosen, [rows.part()], tuple(table.drop_columns(["path"]).column_names))
+                rows.sort_in(found, labels[found.path])
+    told = tuple(table.drop_columns(["path"]).column_names)
+    return _finish(root, chosen, [rows.part()], settings, told)
 
 
 class Part(NamedTuple):
@@ -154,7 +172,9 @@ def _list_places(root: str, layout: Layout, waiting: list[Place], most: float) -
     return rows.part(waiting)
 
 
-def _list_on_processes(root: str, layout: str, waiting: list[Place]) -> Iterator[Part]:
+def _list_on_processes(
+    root: str, layout: str, settings: LabelSettings, waiting: list[Place]
+) -> Iterator[Part]:
     """List places of a local source, some at a time on each CPU; yields parts as they end."""
     # Not forked from here: this process may have threads by now.
     context = multiprocessing.get_context("forkserver")
@@ -166,7 +186,7 @@ def _list_on_processes(root: str, layout: str, waiting: list[Place]) -> Iterator
             while waiting and len(running) < most:
                 some = max(1, min(_PLACES, len(waiting) // most))
                 places = [waiting.pop() for _ in range(some)]
-                running.add(pool.submit(_list_elsewhere, root, layout, places, _ANSWER))
+                running.add(pool.submit(_list_elsewhere, root, layout, settings, places, _ANSWER))
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for each in done:
                 try:
@@ -185,14 +205,16 @@ def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _list_elsewhere(root: str, layout: str, places: list[Place], most: float) -> Part:
-    return _list_places(root, _kept_layout(layout, root), places, most)
+def _list_elsewhere(
+    root: str, layout: str, settings: LabelSettings, places: list[Place], most: float
+) -> Part:
+    return _list_places(root, _kept_layout(layout, root, settings), places, most)
 
 
 @lru_cache(maxsize=1)
-def _kept_layout(layout: str, root: str) -> Layout:
+def _kept_layout(layout: str, root: str, settings: LabelSettings) -> Layout:
     """The layout, made once in a process of `_list_on_processes`, which serves one listing."""
-    return layouts.layout(layout, root)
+    return layouts.layout(layout, root, settings)
 
 
 class _Rows:
@@ -256,7 +278,14 @@ def _batch(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _finish(root: str, chosen: Layout, parts: list[Part], told: tuple[str, ...] = ()) -> Listing:
+def _finish(
+    root: str,
+    chosen: Layout,
+    parts: list[Part],
+    settings: LabelSettings,
+    told: tuple[str, ...] = (),
+    inside: str = "",
+) -> Listing:
     """The parts as one listing; InputError where it has no image, or identities of two kinds."""
     images = pa.concat_tables([part.images for part in parts]).sort_by("path")
     rejects = pa.concat_tables([part.rejects for part in parts]).sort_by("path")
@@ -269,7 +298,13 @@ def _finish(root: str, chosen: Layout, parts: list[Part], told: tuple[str, ...] 
         _refuse_layout(root, chosen, rejects)
     chosen.check_apart(seen_path(path.as_py()) for path in images["path"])
     _logger.info("%s: images %d, rejects %d", root, len(images), len(rejects))
-    return Listing(root, images, rejects, dict(sorted(skipped.items())), told)
+    found = findings.found_labels(images)
+    if found is not None:
+        of_manifest = "identity" in told
+        findings.warn(root, images, found, chosen, settings, of_manifest=of_manifest, inside=inside)
+    if chosen.name != "none":
+        told = tuple(name for name in LABELS if name in {*told, *_COMPARED})
+    return Listing(root, images, rejects, dict(sorted(skipped.items())), told, found)
 
 
 def _refuse_missing(root: str, rejects: pa.Table) -> None:
@@ -284,7 +319,8 @@ def _refuse_layout(root: str, chosen: Layout, rejects: pa.Table) -> None:
     unfit = rejects.filter(pc.equal(rejects["reason"], "no-layout"))
     if not len(unfit):
         return
-    names = layouts.fitting(unfit["path"][:_HINT_EXAMPLES].to_pylist())
+    every = -(-len(unfit) // _HINT_EXAMPLES)
+    names = layouts.fitting(seen_path(each.as_py()) for each in unfit["path"][::every])
     hint = "no named layout fits them: write a template such as {camera}/{identity}_{frame}.jpg"
     if names:
         hint = f"--layout {' or '.join(names)} would fit"

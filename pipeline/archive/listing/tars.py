@@ -15,6 +15,7 @@ from typing import IO, cast
 
 from fsspec import AbstractFileSystem
 
+from pipeline.archive.decoding.signatures import HEAD, is_surely_image
 from pipeline.archive.faults import ReadError, check_bytes
 from pipeline.archive.listing.files import (
     HIDDEN,
@@ -23,6 +24,7 @@ from pipeline.archive.listing.files import (
     Fault,
     File,
     Folder,
+    is_worth_a_look,
     readable,
     skip_reason,
     sort_file,
@@ -81,8 +83,8 @@ def scan(filesystem: AbstractFileSystem, location: str, path: str) -> Folder:
         with filesystem.open(location, "rb") as file:
             length = file.seek(0, os.SEEK_END)
             for member in _members(file):
-                _sort_member(folder, images, member, path, length)
-    except (tarfile.TarError, ValueError, OverflowError) as error:  # of numbers that are none
+                _sort_member(folder, images, member, path, length, file)
+    except (tarfile.TarError, ValueError, OverflowError) as error:  # of impossible numbers
         detail = f"what comes after {len(images)} images cannot be read: {error}"
         folder.faults.append(Fault(itself, "damaged-tar", detail))
     except OSError as error:
@@ -224,6 +226,7 @@ def _sort_member(
     member: tarfile.TarInfo,
     path: str,
     length: int,
+    file: IO[bytes],
 ) -> None:
     """Add a member to `images` by its name, or count it as skipped."""
     if member.isdir():
@@ -234,7 +237,7 @@ def _sort_member(
         skipped = HIDDEN
     elif not (member.isreg() or member.islnk() or member.issym()):
         skipped = SPECIAL
-    if skipped:
+    if skipped and not (is_worth_a_look(skipped) and _begins_as_image(member, file)):
         folder.skipped[skipped] += 1
         return
     if name in images:
@@ -242,6 +245,14 @@ def _sort_member(
     image = _image(images, member, name, f"{path}#{name}", length)
     images.pop(name, None)
     images[name] = image
+
+
+def _begins_as_image(member: tarfile.TarInfo, file: IO[bytes]) -> bool:
+    """Whether the first bytes of a member are an image's; the tar's reader finds its own place."""
+    if not member.isreg():
+        return False
+    file.seek(member.offset_data)
+    return is_surely_image(file.read(min(member.size, HEAD)))
 
 
 def _image(

@@ -38,6 +38,9 @@ DISTRACTOR = 0
 NO_CAMERA = -1
 """The camera of rows whose camera is unknown: it equals no other, itself included."""
 
+NO_CLOTHES = -1
+"""The clothes of rows whose clothes are unknown: they equal no others."""
+
 _PAIRS_AT_ONCE = 4096
 _LAST = 2**62  # a row that loses every tie
 
@@ -47,12 +50,17 @@ class Labels:
     """What is known of each row: `identity` int64 `[N]` and `camera` int64 `[N]`.
 
     Identities are `JUNK`, `DISTRACTOR` or positive; cameras are numbers from 0, or `NO_CAMERA`.
+    `clothes` int64 `[N]`, where they count, are numbers from 0 of a person's outfits, or
+    `NO_CLOTHES`.
     """
 
     identity: NDArray[np.int64]
     camera: NDArray[np.int64]
+    clothes: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
+        if self.clothes is not None and self.clothes.shape != self.identity.shape:
+            raise ValueError(f"{len(self.identity)} identities need as many clothes")
         for name, values in (("identity", self.identity), ("camera", self.camera)):
             if values.dtype != np.int64 or values.ndim != 1:
                 raise ValueError(f"{name} must be int64 [N], not {values.dtype} {values.shape}")
@@ -70,7 +78,8 @@ class Labels:
 
     def take(self, rows: NDArray[np.int64]) -> "Labels":
         """The labels at `rows` `[P]`, in that order."""
-        return Labels(self.identity[rows], self.camera[rows])
+        clothes = None if self.clothes is None else self.clothes[rows]
+        return Labels(self.identity[rows], self.camera[rows], clothes)
 
 
 @dataclass(frozen=True)
@@ -270,7 +279,9 @@ def same_identity_pairs(
     queries: Labels, gallery: Labels
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
     """The (query, gallery row) pairs of one positive identity, query by query, the rows of each
-    ascending, and which of the pairs are junk: those of one camera. The others match.
+    ascending, and which of the pairs are junk: those of one camera and, where clothes count, those
+    in the same clothes (the cloth-changing protocol: Qian et al., Long-Term Cloth-Changing Person
+    Re-identification, ACCV 2020). The others match.
 
     This is the junk rule, together with `JUNK` itself; every other row is kept and matches nobody.
 
@@ -288,6 +299,9 @@ def same_identity_pairs(
     rows = order[np.repeat(low, sizes) + within]
     camera = queries.camera[owner]
     junk = (gallery.camera[rows] == camera) & (camera != NO_CAMERA)
+    if queries.clothes is not None and gallery.clothes is not None:
+        worn = queries.clothes[owner]
+        junk |= (gallery.clothes[rows] == worn) & (worn != NO_CLOTHES)
     return owner.astype(np.int64), rows.astype(np.int64), junk
 
 

@@ -10,6 +10,7 @@ never used twice, and a leftover of an interrupted run is told from a file that 
 removed without opening it.
 """
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -72,6 +73,9 @@ class UnitRecord:
     bytes: int
     statistics: str
     sha256: str
+    oddities: tuple[tuple[str, int, str], ...] = dataclasses.field(default=(), compare=False)
+    """What is odd with some of its images: of what kind, how many, and the path of one. It is not
+    kept in the file."""
 
     @property
     def end_row_id(self) -> int:
@@ -279,7 +283,8 @@ def _about(path: Path, metadata: pq.FileMetaData) -> dict[str, Any]:
         about = parse_json(text or b"")
     except ValueError as error:
         raise GalleryDamagedError(f"{path}: the file does not tell which unit it is") from error
-    wanted = UnitRecord.__dataclass_fields__.keys() - {"path", "bytes", "statistics", "sha256"}
+    found_later = {"path", "bytes", "statistics", "sha256", "oddities"}
+    wanted = UnitRecord.__dataclass_fields__.keys() - found_later
     if not isinstance(about, dict) or about.keys() != wanted:
         raise GalleryDamagedError(f"{path}: the file does not tell which unit it is")
     return about

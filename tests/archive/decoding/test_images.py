@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from pipeline.archive.decoding import jpeg
-from pipeline.archive.decoding.images import decode
+from pipeline.archive.decoding.images import decode, lowest_and_highest
+from pipeline.archive.faults import DecodeError
 from tests.archive.pictures import LOSSLESS, NOISE, SMOOTH, encode, png
 
 
@@ -205,3 +206,55 @@ def test_of_several_frames_the_first_is_taken(kind):
 def test_a_picture_of_one_pixel():
     for kind in LOSSLESS:
         assert decode(encode(Image.new("RGB", (1, 1), "red"), kind)).tolist() == [[[255, 0, 0]]]
+
+
+def test_counts_that_a_stretch_names_become_black_and_white():
+    counts = np.array([[6000, 7000, 7300], [7600, 9000, 7002]], np.uint16)
+    data = encode(Image.fromarray(counts), "PNG")
+    assert decode(data)[..., 0].tolist() == [[23, 27, 28], [29, 35, 27]]
+    assert decode(data, stretch=(7000, 7600))[..., 0].tolist() == [[0, 0, 128], [255, 255, 1]]
+
+
+def test_a_stretch_changes_nothing_of_pictures_with_8_bits():
+    for image in (SMOOTH, SMOOTH.convert("L")):
+        data = encode(image, "PNG")
+        assert np.array_equal(decode(data), decode(data, stretch=(7000, 7600)))
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_pixels_without_a_stated_range_are_read_by_a_stretch_alone(kind):
+    data = encode(Image.fromarray(np.array([[1, 2, 3]], kind)), "TIFF")
+    with pytest.raises(DecodeError, match="`stretch`"):
+        decode(data)
+    assert decode(data, stretch=(1, 3))[0, :, 0].tolist() == [0, 128, 255]
+
+
+def test_the_range_of_counts_is_told_of_deep_pictures_alone():
+    deep = Image.fromarray(np.array([[7000, 7600]], np.uint16))
+    assert lowest_and_highest(encode(deep, "PNG")) == (7000, 7600)
+    assert lowest_and_highest(encode(SMOOTH, "PNG")) is None
+    assert lowest_and_highest(encode(SMOOTH, "JPEG")) is None
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "JPEG2000"])
+def test_pictures_of_newer_formats_are_read_and_turned(kind):
+    options = {"lossless": True} if kind == "JPEG2000" else {"quality": 100, "subsampling": "4:4:4"}
+    if kind == "JPEG2000":
+        options = {"irreversible": False}
+    pixels = decode(encode(SMOOTH, kind, **options))
+    assert np.abs(pixels.astype(int) - np.asarray(SMOOTH)).max() <= 4
+    cut = encode(SMOOTH, kind)[:-40]
+    with pytest.raises(DecodeError):
+        decode(cut)
+
+
+def test_the_orientation_of_an_avif_is_applied():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = decode(encode(SMOOTH, "AVIF", exif=exif))
+    assert turned.shape == (67, 129, 3)
+
+
+def test_a_stereo_picture_is_read_as_its_first_view():
+    data = encode(SMOOTH, "MPO", save_all=True, append_images=[NOISE])
+    assert np.array_equal(decode(data), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))

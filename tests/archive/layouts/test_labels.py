@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.archive.layouts.labels import LayoutError, identity_number, moment, whole_number
+from pipeline.archive.layouts.labels import (
+    LayoutError,
+    camera_name,
+    identity_number,
+    identity_of,
+    looks_like_number,
+    moment,
+    number_of,
+    whole_number,
+)
 from pipeline.errors import InputError
 
 NOON = datetime(2026, 1, 31, 12, 30, 15, tzinfo=UTC)
@@ -20,7 +29,7 @@ def test_identities_that_float32_confuses_stay_apart():
     assert identity_number("16777217") - identity_number("16777216") == 1
 
 
-@given(st.text(min_size=1).filter(lambda text: not text.lstrip("-").isdigit()))
+@given(st.text(min_size=1).filter(lambda text: number_of(text) is None))
 def test_any_other_text_becomes_a_positive_int64(text):
     assert 0 < identity_number(text) < 2**63
     assert identity_number(text) == identity_number(text)
@@ -36,8 +45,52 @@ def test_a_number_beyond_int64_is_hashed_like_text():
     assert identity_number("9223372036854775807") == 2**63 - 1
 
 
-def test_digits_of_another_script_are_text():
-    assert identity_number("٣") > 3
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        *(("7", 7), ("007", 7), ("+7", 7), ("7.", 7), ("7.0", 7), (" 7 ", 7), ("\uff17", 7)),
+        *(("٣", 3), ("-0", 0), ("-1", -1), ("\u22121", -1), ("00-1", -1), ("000-1", -1)),
+        *(("0-1", None), ("7.5", None), ("1,024", None), ("1e3", None), ("7a", None), ("", None)),
+    ],
+)
+def test_a_number_is_read_however_it_is_spelled(text, number):
+    assert number_of(text) == number
+
+
+def test_the_junk_of_mars_is_junk():
+    assert identity_of("00-1") == -1
+
+
+@pytest.mark.parametrize("text", ["", " ", "unknown", "Unknown", "UNK", "n/a", "?", "-", "--", "_"])
+def test_words_for_what_nobody_knows_are_no_label(text):
+    assert identity_of(text) is None
+    assert camera_name(text) is None
+
+
+def test_junk_and_distractor_are_read_as_what_they_say():
+    assert [identity_of(word) for word in ("junk", "Distractor", "distractors")] == [-1, 0, 0]
+
+
+@pytest.mark.parametrize("spelling", ["1", "01", "1.0", "c1", "C01", "\uff11"])
+def test_all_spellings_of_a_camera_are_one_name(spelling):
+    assert camera_name(spelling) == "1"
+
+
+@pytest.mark.parametrize("name", ["north", "cam 7b", "c1s1", "2-1"])
+def test_a_camera_that_is_no_number_keeps_its_name(name):
+    assert camera_name(name) == name
+
+
+def test_the_last_number_of_64_bits_cannot_be_counted_on():
+    assert identity_of(str(2**63 - 2), first=0) == 2**63 - 1
+    with pytest.raises(LayoutError, match="does not fit 64 bits"):
+        identity_of(str(2**63 - 1), first=0)
+
+
+def test_a_text_without_letters_that_is_no_number_looks_like_one():
+    assert [looks_like_number(text) for text in ("1,024", "7.5", "7", "a7", "?")] == [
+        *(True, True, False, False, False)
+    ]
 
 
 def test_a_number_below_minus_one_is_refused():

@@ -2,8 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.archive.layouts.datasets import DATA_SETS
 from pipeline.archive.layouts.labels import Labels, LayoutError
 from pipeline.archive.layouts.named import NAMES, fitting, layout
+from pipeline.archive.layouts.rules import LabelSettings
 from pipeline.errors import InputError
 
 KNOWN = [
@@ -40,6 +42,61 @@ def test_what_is_read_is_of_the_stated_types(name, path, labels):
     read = layout(name).parse(path)
     assert read.identity is None or type(read.identity) is int
     assert read.camera is None or type(read.camera) is str
+
+
+@pytest.mark.parametrize("data_set", DATA_SETS, ids=lambda each: each.name)
+def test_a_name_of_each_data_set_is_read_as_it_is_published(data_set):
+    assert layout(data_set.name).parse(data_set.example) == data_set.labels
+    assert layout(data_set.name).parse(f"below/{data_set.example}") == data_set.labels
+
+
+PUBLISHED = [
+    ("ltcc", "query/000_1_c5_000000.png", Labels(1, "5", None, 0)),
+    ("prcc", "rgb/train/007/B_cropped_rgb001.jpg", Labels(7, "b", None, 1)),
+    ("prid", "multi_shot/cam_b/person_0200/0007.png", Labels(200, "b", None, 7)),
+    ("prid", "multi_shot/cam_b/person_0201/0007.png", Labels(10_201, "b", None, 7)),
+    ("prid", "single_shot/cam_a/person_0201.png", Labels(201, "a")),
+    ("mars", "bbox_test/00-1/00-1C1T0003F045.jpg", Labels(-1, "1", None, 45)),
+    ("mars", "bbox_test/0000/0000C5T0016F002.jpg", Labels(0, "5", None, 2)),
+    ("dukemtmc-videoreid", "query/0001/0003/0001C6F0099X30823.jpg", Labels(1, "6", None, 30823)),
+    ("regdb", "Thermal/12/female_back_t_00021_12.bmp", Labels(12, "thermal", None, 21)),
+    ("cuhk03-images", "images_labeled/5_001_2_06.png", Labels(50_001, "2")),
+    ("occluded-reid", "whole_body_images/017/017_03.tif", Labels(17, "whole")),
+]
+
+
+@pytest.mark.parametrize(("name", "path", "labels"), PUBLISHED)
+def test_other_names_of_the_data_sets_are_read(name, path, labels):
+    assert layout(name).parse(path) == labels
+
+
+@pytest.mark.parametrize("data_set", DATA_SETS, ids=lambda each: each.name)
+def test_the_layout_of_a_data_set_is_what_is_recommended_for_it(data_set):
+    name = data_set.name.replace("occluded-duke", "dukemtmc")
+    assert name in fitting([data_set.example])
+    with pytest.raises(LayoutError, match="does not fit layout"):
+        layout(data_set.name).parse("alice.jpg")
+
+
+def test_a_data_set_knows_how_its_people_are_counted():
+    with pytest.raises(InputError, match="`first_identity` is for templates"):
+        layout("ltcc", settings=LabelSettings(first_identity=0))
+    plus = layout("image-folder", settings=LabelSettings(first_identity=0))
+    assert [plus.parse(f"{text}/x.jpg").identity for text in ("0", "00-1", "unk")] == [1, -1, None]
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ["query/1.jpg", "gallery/2.jpg", "train/3.jpg"],
+        ["cam_a/1.jpg", "cam_b/2.jpg", "cam_c/3.jpg"],
+        ["bbox_test/0001/1.jpg", "bbox_test/0002/1.jpg"],
+        ["occluded_body_images/1/x.jpg", "whole_body_images/2/x.jpg"],
+        [f"{'ab'[n % 2]}/{n}.jpg" for n in range(60)],
+    ],
+)
+def test_folders_that_are_hardly_people_are_never_recommended_as_such(paths):
+    assert "image-folder" not in fitting(paths)
 
 
 BASE_NAMED = ["market1501", "msmt17", "dukemtmc", "cuhk03-np", "veri776"]

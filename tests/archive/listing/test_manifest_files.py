@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.archive.layouts.labels import identity_number
+from pipeline.archive.layouts.rules import LabelSettings
 from pipeline.archive.listing.manifest_files import read
 from pipeline.archive.manifest import MANIFEST_SCHEMA
 from pipeline.errors import InputError
@@ -18,20 +19,20 @@ WHEN = datetime(2026, 1, 31, 10, 15, 30, tzinfo=UTC)
 
 @pytest.fixture
 def csv(tmp_path):
-    def write(text):
+    def write(text, **settings):
         path = tmp_path / "m.csv"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return read(LOCAL, str(path))
+        return read(LOCAL, str(path), LabelSettings(**settings))
 
     return write
 
 
 @pytest.fixture
 def parquet(tmp_path):
-    def write(columns):
+    def write(table, **settings):
         path = tmp_path / "m.parquet"
-        pq.write_table(pa.table(columns), path)
-        return read(LOCAL, str(path))
+        pq.write_table(pa.table(table), path)
+        return read(LOCAL, str(path), LabelSettings(**settings))
 
     return write
 
@@ -45,7 +46,7 @@ def test_every_column_of_a_csv_gets_its_type(csv):
         "frame,path,identity,camera,captured_at\n15,a.jpg,0007,01,2026-01-31T10:15:30\n,b.jpg,,,\n"
     )
     assert table.to_pylist() == [
-        {"path": "a.jpg", "identity": 7, "camera": "01", "captured_at": WHEN, "frame": 15},
+        {"path": "a.jpg", "identity": 7, "camera": "1", "captured_at": WHEN, "frame": 15},
         {"path": "b.jpg", "identity": None, "camera": None, "captured_at": None, "frame": None},
     ]
     for name in table.column_names:
@@ -109,9 +110,9 @@ def test_a_column_of_nothing_but_null_is_unknown(parquet):
     assert parquet(two([None, None]))["identity"].type == pa.int64()
 
 
-def test_cameras_keep_their_names(csv, parquet):
-    table = csv("path,camera\na,007\nb,NA\nc, x \n")
-    assert table["camera"].to_pylist() == ["007", "NA", "x"]
+def test_a_camera_has_one_name_however_it_is_spelled(csv, parquet):
+    table = csv("path,camera\na,007\nb,NA\nc, x \nd,7.0\ne,c7\nf,?\n")
+    assert table["camera"].to_pylist() == ["7", None, "x", "7", "7", None]
     cameras = parquet({"path": ["a", "b"], "camera": pa.array([3, None], pa.int8())})["camera"]
     assert cameras.to_pylist() == ["3", None]
     cameras = parquet({"path": ["a", "b"], "camera": pa.array([3.0, None], pa.float64())})["camera"]
@@ -193,3 +194,81 @@ def test_a_parquet_that_is_none_is_refused(tmp_path):
     (tmp_path / "m.parquet").write_bytes(b"hello")
     with pytest.raises(InputError, match="cannot be read as a table"):
         read(LOCAL, str(tmp_path / "m.parquet"))
+
+
+OML = """label,path,split,is_query
+5,a.jpg,validation,True
+6,b.jpg,train,False
+7,c.jpg,validation,False
+"""
+
+
+def test_columns_of_other_names_are_read(csv, parquet):
+    table = csv("pid,file,date,path\n7,a.jpg,2018-10-18,x\n", columns=(
+        "identity=pid", "path=file", "captured_at=date"
+    ))  # fmt: skip
+    assert table.to_pylist() == [
+        {"path": "a.jpg", "identity": 7, "captured_at": datetime(2018, 10, 18, tzinfo=UTC)}
+    ]
+    table = parquet({"path": ["a"], "label": pa.array([7])}, columns=("identity=label",))
+    assert table.to_pylist() == [{"path": "a", "identity": 7}]
+
+
+def test_only_the_rows_that_are_wanted_are_read(csv, parquet):
+    table = csv(OML, columns=("identity=label",), only=("split=validation", "is_query=true"))
+    assert table.to_pylist() == [{"path": "a.jpg", "identity": 5}]
+    columns = {"path": ["a", "b", "c"], "is_query": [True, False, None], "fold": [1, 1, 1]}
+    table = parquet(columns, only=("is_query=true", "fold=1"))
+    assert table["path"].to_pylist() == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"columns": ("identity=pid",)}, "has no column pid .`columns`.; it has label, path"),
+        ({"only": ("fold=1",)}, "has no column fold .`only`.; it has label, path"),
+        ({"only": ("split=test",)}, "no row has split=test .`only`.; its values are validation"),
+    ],
+)
+def test_settings_that_do_not_fit_the_manifest_are_refused(csv, settings, message):
+    with pytest.raises(InputError, match=message):
+        csv(OML, **settings)
+
+
+@pytest.mark.parametrize("header", ["Identity", "PID", "label", "individual", "name", "person_id"])
+def test_a_column_that_looks_like_the_identity_is_named(csv, caplog, header):
+    csv(f"path,{header}\na,1\n")
+    assert f"tells no identity; its column {header} may be meant" in caplog.text
+    assert f"`columns` identity={header}" in caplog.text
+
+
+def test_a_manifest_with_labels_or_without_anything_like_them_is_not_warned_of(csv, caplog):
+    csv("path,identity,camera,label\na,1,2,3\n")
+    csv("path,split\na,test\n")
+    assert "may be meant" not in caplog.text
+
+
+def test_a_path_of_another_name_is_hinted_at(csv):
+    with pytest.raises(InputError, match="its column Path may be meant: give `columns` path=Path"):
+        csv("Path,Identity\na,1\n")
+
+
+def test_identities_that_look_like_numbers_are_named(csv, caplog):
+    table = csv('path,identity\na,"1,024"\nb,7.\nc,alice\nd,unknown\n')
+    assert table["identity"].to_pylist()[1::2] == [7, None]
+    assert "1 identities look like numbers" in caplog.text
+    assert "1,024" in caplog.text
+    assert "alice" not in caplog.text
+
+
+def test_people_that_are_counted_from_0_are_stored_plus_1(csv):
+    table = csv("path,identity\na,0\nb,1.0\nc,-1\nd,\n", first_identity=0)
+    assert table["identity"].to_pylist() == [1, 2, -1, None]
+
+
+def test_times_without_a_zone_are_those_of_the_zone_that_is_set(csv, parquet):
+    noon = WHEN - timedelta(hours=1)
+    table = csv("path,captured_at\na,2026-01-31T10:15:30\n", time_zone="Europe/Berlin")
+    assert table["captured_at"].to_pylist() == [noon]
+    naive = {"path": ["a"], "captured_at": pa.array([WHEN.replace(tzinfo=None)])}
+    assert parquet(naive, time_zone="Europe/Berlin")["captured_at"].to_pylist() == [noon]

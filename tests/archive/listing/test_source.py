@@ -5,6 +5,7 @@ import socket
 from datetime import UTC, datetime
 from pathlib import Path
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,6 +19,7 @@ from pipeline.archive.listing.source import list_source
 from pipeline.archive.manifest import MANIFEST_SCHEMA, REJECT_SCHEMA
 from pipeline.errors import InputError, RunError
 from tests.archive.listing.test_tars import save_tar
+from tests.archive.pictures import SMOOTH, encode
 from tests.archive.sources import fill, paths, rejects
 
 
@@ -52,7 +54,7 @@ def test_one_base_name_in_two_camera_folders_is_two_rows(tmp_path):
     fill(tmp_path, "c1/0001.jpg", "c2/0001.jpg")
     listing = list_source(str(tmp_path), "{camera}/{identity}.jpg")
     assert paths(listing) == ["c1/0001.jpg", "c2/0001.jpg"]
-    assert listing.images["camera"].to_pylist() == ["c1", "c2"]
+    assert listing.images["camera"].to_pylist() == ["1", "2"]
 
 
 def test_what_is_no_image_is_counted_by_suffix(tmp_path):
@@ -373,3 +375,38 @@ def test_the_crops_of_the_sample_are_all_listed(pedestrians):
     assert (len(listing.images), len(listing.rejects), listing.skipped) == (686, 0, {})
     assert set(listing.images["camera"].to_pylist()) == {"1", "2", "3"}
     assert pa.compute.count_distinct(listing.images["identity"]).as_py() == 11
+
+
+def test_first_bytes_and_not_the_suffix_say_what_is_an_image(tmp_path):
+    picture = encode(SMOOTH, "PNG")
+    fill(tmp_path, "scan", "scan.0001", "scan.dat", "notes.txt", data=picture)
+    fill(tmp_path, "video.0001", data=b"\0\0\0\x18ftypisom\0\0\0\0isommp41")
+    listing = list_source(str(tmp_path))
+    assert paths(listing) == ["scan", "scan.0001", "scan.dat"]
+    assert listing.skipped == {".0001": 1, ".txt": 1}
+
+
+def test_first_bytes_say_so_in_tars_and_elsewhere(tmp_path):
+    fill(tmp_path, "scan", data=encode(SMOOTH, "PNG"))
+    fill(tmp_path, "readme", data=b"hello")
+    members = [("scan", encode(SMOOTH, "PNG")), ("readme", b"hi"), ("b.jpg", b"x")]
+    save_tar(tmp_path / "a.tar", members)
+    listing = list_source(str(tmp_path))
+    assert paths(listing) == ["a.tar#b.jpg", "a.tar#scan", "scan"]
+    assert read_image(listing.root, "a.tar#scan") == encode(SMOOTH, "PNG")
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/looked/scan", encode(SMOOTH, "PNG"))
+    memory.pipe("/looked/readme", b"hello")
+    memory.pipe("/looked/empty", b"")
+    listing = list_source("memory://looked")
+    assert (paths(listing), listing.skipped) == (["scan"], {"(no suffix)": 2})
+
+
+def test_newer_formats_are_images_and_what_is_not_read_is_a_reject(tmp_path):
+    fill(tmp_path, "a.HEIC", "b.avif", "c.mpo", "d.jp2", "e.jxl", "f.TGA", "g.dng", "h.txt")
+    listing = list_source(str(tmp_path))
+    assert paths(listing) == ["a.HEIC", "b.avif", "c.mpo", "d.jp2", "e.jxl"]
+    assert rejects(listing) == {"f.TGA": "unsupported", "g.dng": "unsupported"}
+    assert (
+        listing.rejects["detail"][0].as_py() == ".tga files are not read: convert it to JPEG or PNG"
+    )

@@ -4,7 +4,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.blocks import Tiling, blocks
-from pipeline.core.evaluation.ranking import JUNK, Labels, RankCounts, matches, rank_counts
+from pipeline.core.evaluation.ranking import (
+    JUNK,
+    NO_CLOTHES,
+    Labels,
+    RankCounts,
+    matches,
+    rank_counts,
+    same_identity_pairs,
+)
 from pipeline.core.products import int8_codes as quantize
 from pipeline.core.products import tiles
 from pipeline.core.products.kernels import pair_scores
@@ -270,3 +278,41 @@ def test_a_bound_a_hair_too_small_is_noticed(sign, monkeypatch):
     bound = quantize.Codes.bound
     monkeypatch.setattr(quantize.Codes, "bound", lambda *tile: 0.998 * bound(*tile))
     assert rank("int8") == [1 if sign > 0 else 2]
+
+
+def test_same_clothes_are_junk_as_the_same_camera_is():
+    query = Labels(np.array([5, 5, 6]), np.array([0, 0, 0]), np.array([1, NO_CLOTHES, 1]))
+    rows = Labels(
+        np.array([5, 5, 5, 6, 5]), np.array([0, 1, 1, 1, 2]), np.array([2, 1, 2, 1, NO_CLOTHES])
+    )
+    owner, found, junk = same_identity_pairs(query, rows)
+    pairs = list(zip(owner.tolist(), found.tolist(), junk.tolist(), strict=True))
+    assert [pair[2] for pair in pairs if pair[0] == 0] == [True, True, False, False]
+    assert [pair[2] for pair in pairs if pair[0] == 1] == [True, False, False, False]
+    assert [pair[2] for pair in pairs if pair[0] == 2] == [True]
+    whole = query.take(np.array([0, 2]))
+    assert whole.clothes.tolist() == [1, 1]
+    with pytest.raises(ValueError, match="3 identities need as many clothes"):
+        Labels(query.identity, query.camera, np.array([1]))
+
+
+def test_ranks_in_the_cloth_changing_protocol_are_those_without_the_rows_left_out():
+    rng = np.random.default_rng(0)
+    queries, gallery = unit_rows(12, 8, seed=1), unit_rows(90, 8, seed=2)
+    sides = [
+        Labels(rng.integers(-1, 5, n), rng.integers(0, 3, n), rng.integers(-1, 3, n))
+        for n in (len(queries), len(gallery))
+    ]
+    counted = rank_counts(queries, sides[0], gallery, sides[1]).ranks()
+    expected = []
+    for q, feature in enumerate(queries):
+        identity, camera, worn = (
+            each[q] for each in (sides[0].identity, sides[0].camera, sides[0].clothes)
+        )
+        own = sides[1].identity == identity
+        left_out = own & ((sides[1].camera == camera) | ((sides[1].clothes == worn) & (worn >= 0)))
+        kept = np.flatnonzero((sides[1].identity != -1) & ~left_out)
+        order = kept[np.argsort(-(gallery[kept] @ feature), kind="stable")]
+        if identity > 0:
+            expected += (np.flatnonzero(sides[1].identity[order] == identity) + 1).tolist()
+    assert counted.tolist() == expected

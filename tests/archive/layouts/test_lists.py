@@ -66,3 +66,25 @@ def test_a_copy_without_lists_is_refused(tmp_path):
     (tmp_path / "image").mkdir()
     with pytest.raises(InputError, match=r"no train_list\.txt"):
         layout("vehicleid", str(tmp_path / "image"))
+
+
+def test_vric_reads_each_list_for_its_own_folder(tmp_path):
+    for kind, vehicle in (("probe", 3), ("gallery", 4)):
+        (tmp_path / f"{kind}_images").mkdir()
+        (tmp_path / f"vric_{kind}.txt").write_text(f"000001.jpg {vehicle} 12\n")
+    whole = layout("vric", str(tmp_path))
+    assert whole.parse("probe_images/000001.jpg") == Labels(4, "12")
+    assert whole.parse("gallery_images/000001.jpg") == Labels(5, "12")
+    probe = layout("vric", str(tmp_path / "probe_images"))
+    assert probe.parse("000001.jpg") == Labels(4, "12")
+
+
+def test_veri_wild_reads_the_table_of_vehicles(tmp_path):
+    (tmp_path / "images" / "00001").mkdir(parents=True)
+    (tmp_path / "train_test_split").mkdir()
+    (tmp_path / "train_test_split" / "vehicle_info.txt").write_text(
+        "id/image;Camera ID;Time;Model;Type;Color\n"
+        "00001/000001;34;2018-03-16 10:15:30;Volkswagen;SUV;white\n"
+    )
+    for source, path in ((tmp_path, "images/00001/000001.jpg"), (tmp_path / "images", "1/000001")):
+        assert layout("veri-wild", str(source)).parse(path) == Labels(2, "34")

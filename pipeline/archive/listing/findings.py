@@ -1,0 +1,122 @@
+"""What labels a listing found, told for people, and what looks wrong with them."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.archive.layouts.labels import looks_like_number
+from pipeline.archive.layouts.named import Layout
+from pipeline.archive.layouts.rules import LabelSettings
+from pipeline.archive.layouts.suspects import names_split_or_camera
+from pipeline.archive.listing import tars
+
+JUNK, DISTRACTOR = -1, 0
+_SHOWN = 5
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FoundLabels:
+    """How many identities and cameras there are, the first few of each, and one image's labels.
+
+    `identities` counts people; `junk`, `distractors` and `unknown` count images whose identity is
+    -1, 0 or null.
+    """
+
+    identities: int
+    first_identities: tuple[int, ...]
+    cameras: int
+    first_cameras: tuple[str, ...]
+    junk: int
+    distractors: int
+    unknown: int
+    example: str
+    example_identity: int | None
+    example_camera: str | None
+
+
+def found_labels(images: pa.Table) -> FoundLabels | None:
+    """What the rows of a manifest are labeled with; None where no row tells who or where."""
+    identity, camera = images["identity"], images["camera"]
+    if not len(images) or identity.null_count == camera.null_count == len(images):
+        return None
+    people = pc.unique(identity).drop_null()
+    people = people.filter(pc.greater(people, DISTRACTOR)).sort()
+    names = pc.unique(camera).drop_null().sort()
+    counts = {value: pc.sum(pc.equal(identity, value)).as_py() or 0 for value in (JUNK, DISTRACTOR)}
+    shown = pc.index(pc.is_valid(identity if len(people) else camera), True).as_py()
+    example = images.slice(shown, 1).to_pylist()[0]
+    return FoundLabels(
+        identities=len(people),
+        first_identities=tuple(people[:_SHOWN].to_pylist()),
+        cameras=len(names),
+        first_cameras=tuple(_by_number(names.to_pylist())[:_SHOWN]),
+        junk=counts[JUNK],
+        distractors=counts[DISTRACTOR],
+        unknown=identity.null_count,
+        example=example["path"],
+        example_identity=example["identity"],
+        example_camera=example["camera"],
+    )
+
+
+def warn(
+    root: str,
+    images: pa.Table,
+    found: FoundLabels,
+    layout: Layout,
+    settings: LabelSettings,
+    *,
+    of_manifest: bool,
+    inside: str = "",
+) -> None:
+    """Tell what looks wrong with the labels of a listing, whose identities may be of a manifest.
+
+    `inside` is what every path begins with and the layout does not read.
+    """
+    of_user = of_manifest or layout.texts is not None
+    if found.distractors and found.identities and of_user and settings.first_identity == 1:
+        _logger.warning(
+            "%s: %d images of identity 0 are distractors, which match nobody; if these labels count"
+            " people from 0, give `first_identity` 0", root, found.distractors
+        )  # fmt: skip
+    if layout.texts is None or of_manifest:
+        return
+    identities, cameras = zip(*_texts(images, layout, inside), strict=True)
+    if suspicious := names_split_or_camera(filter(None, identities), filter(None, cameras)):
+        _logger.warning(
+            "%s: folders called %s are read as labels by layout %s, and hardly name people or"
+            " cameras; the example is %s", root, ", ".join(suspicious[:_SHOWN]), layout.name,
+            found.example,
+        )  # fmt: skip
+    if odd := [text for text in dict.fromkeys(identities) if text and looks_like_number(text)]:
+        _logger.warning(
+            "%s: %d identities look like numbers and cannot be read as such; each is taken for a"
+            " name: %s", root, len(odd), ", ".join(odd[:_SHOWN])
+        )  # fmt: skip
+
+
+def _texts(
+    images: pa.Table, layout: Layout, inside: str
+) -> Iterator[tuple[str | None, str | None]]:
+    """What stands in the path of the first image of each identity under each camera."""
+    first = images.select(["path", "identity", "camera"]).group_by(["identity", "camera"])
+    for path in first.aggregate([("path", "min")])["path_min"].to_pylist():
+        seen = tars.as_folder(path).removeprefix(inside)
+        texts = (layout.texts(seen) if layout.texts else None) or {}
+        yield texts.get("identity"), texts.get("camera")
+
+
+def _by_number(names: list[str]) -> list[str]:
+    """Names in order, numbers by their value and first.
+
+    >>> _by_number(["10", "2", "north"])
+    ['2', '10', 'north']
+    """
+    return sorted(
+        names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)
+    )

@@ -1,0 +1,40 @@
+"""What is odd with a picture that is taken for a crop of one person."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+THIN, FRAME = "thin", "frame"
+"""Pictures that use next to nothing of the range of levels, and such as large as a whole frame."""
+
+LEAST_RANGE = 0.05
+"""Share of the 256 levels that a picture needs to be more than a single color."""
+
+# The smallest frame of a camera, and how much wider than high it is at least.
+_FRAME_HEIGHT, _FRAME_WIDTH, _FRAME_ASPECT = 360, 640, 1.2
+_STEP = 8
+
+
+def range_used(pixels: NDArray[np.uint8]) -> float:
+    """The share of the levels 0 to 255 that the widest channel of `[H, W, 3]` reaches over.
+
+    >>> range_used(np.full((4, 4, 3), 7, np.uint8))
+    0.0
+    >>> range_used(np.array([[[0, 9, 9], [51, 9, 9]]], np.uint8))
+    0.2
+    """
+    levels = pixels.reshape(-1, pixels.shape[2])
+    return float((levels.max(axis=0).astype(int) - levels.min(axis=0)).max() / 255)
+
+
+def oddity(pixels: NDArray[np.uint8]) -> str | None:
+    """What is odd with a picture `[H, W, 3]`: `THIN`, `FRAME`, or nothing.
+
+    >>> oddity(np.full((128, 64, 3), 27, np.uint8))
+    'thin'
+    """
+    # A few pixels are nearly always enough to see that there is a range.
+    if range_used(pixels[::_STEP, ::_STEP]) < LEAST_RANGE and range_used(pixels) < LEAST_RANGE:
+        return THIN
+    height, width = pixels.shape[:2]
+    is_large = height >= _FRAME_HEIGHT and width >= _FRAME_WIDTH
+    return FRAME if is_large and width > _FRAME_ASPECT * height else None
