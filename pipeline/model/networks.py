@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.model.architectures.checkpoints import load_state
 from pipeline.model.architectures.folding import fold_normalizations
+from pipeline.model.architectures.reading import read_weights, split_checkpoint
 from pipeline.model.backends.onnx_network import OnnxNetwork, onnx_files, onnx_input_size
 from pipeline.model.backends.openvino_network import (
     OpenvinoNetwork,
@@ -57,7 +57,8 @@ class Network(Protocol):
 @dataclass(frozen=True)
 class NetworkFile:
     """Where a network lies: an ONNX, OpenVINO IR, TorchScript or torch.export file, or a name of
-    `kinds.ARCHITECTURES` or `torchvision:NAME` with the checkpoint that holds its weights.
+    `kinds.ARCHITECTURES` or `torchvision:NAME` with the checkpoint that holds its weights: `FILE`,
+    or `FILE#PART` where it holds several sets of them.
 
     Raises InputError for an unknown name or option, for a name without a checkpoint, and for a
     checkpoint beside a file that holds its own weights.
@@ -97,18 +98,24 @@ class NetworkFile:
         """SHA-256 (64 hex digits) of what the files hold, whatever they are called.
 
         Of one file it is that file's own SHA-256; of several, and of a named network, it is taken
-        over the lines of its name and each file's SHA-256. Raises InputError for a missing file
+        over the lines of its name, each file's SHA-256, and the part of the checkpoint that is asked
+        for. Raises InputError for a missing file
         and for one that is no network.
         """
         digests = [_digest(file) for file in self._files()]
         if not self.named and len(digests) == 1:
             return digests[0]
-        lines = [*([canonical(self.path)] if self.named else []), *digests]
+        part = None if self.checkpoint is None else split_checkpoint(self.checkpoint)[1]
+        lines = [
+            *([canonical(self.path)] if self.named else []),
+            *digests,
+            *([f"#{part}"] if part is not None else []),
+        ]
         return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
 
     def _files(self) -> list[Path]:
         if self.checkpoint is not None:
-            return [Path(self.checkpoint)]
+            return [Path(split_checkpoint(self.checkpoint)[0])]
         kind = network_kind(self.path)
         if kind == "onnx":
             return onnx_files(self.path)
@@ -230,7 +237,9 @@ def default_recipe(file: NetworkFile, fields: Mapping[str, Any] | None = None) -
         given = {**own, **given}
     else:
         if file.checkpoint is not None:
-            load_state(file.checkpoint)  # tells now, not in every worker, that it cannot be read
+            read_weights(
+                split_checkpoint(file.checkpoint)[0]
+            )  # tells now, not in every worker, that it cannot be read
         fixed = input_size(file)
     if fixed is not None:
         given = {"height": fixed[0], "width": fixed[1], **given}
