@@ -98,9 +98,8 @@ class NetworkFile:
         """SHA-256 (64 hex digits) of what the files hold, whatever they are called.
 
         Of one file it is that file's own SHA-256; of several, and of a named network, it is taken
-        over the lines of its name, each file's SHA-256, and the part of the checkpoint that is asked
-        for. Raises InputError for a missing file
-        and for one that is no network.
+        over the lines of its name, each file's SHA-256, and the part of the checkpoint that is
+        asked for. Raises InputError for a missing file and for one that is no network.
         """
         digests = [_digest(file) for file in self._files()]
         if not self.named and len(digests) == 1:

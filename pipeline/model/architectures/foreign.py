@@ -48,7 +48,7 @@ _FAMILIES = (
     _Family(
         "DINOv2",
         ("blocks.0.ls1.gamma", "patch_embed.proj.weight"),
-        'torch.hub.load("facebookresearch/dinov2", NAME), or timm.create_model(NAME, num_classes=0)',
+        'torch.hub.load("facebookresearch/dinov2", NAME)',
     ),
     _Family(
         "a Swin transformer (SOLIDER, timm)",
