@@ -14,7 +14,7 @@ from pipeline.errors import InputError
 
 # Stands in the canonical JSON: a change of what the fields mean must change every fingerprint.
 _FORMAT = 2  # 1: another resize, a level or two of 255 from Pillow's
-_LATER: dict[str, Any] = {"five_crops": False}
+_LATER: dict[str, Any] = {"five_crops": False, "output": None}
 _LONGEST_SIDE = 4096
 _LARGEST_SCALE = 8.0
 
@@ -28,7 +28,8 @@ class Recipe:
     units of `pixel_range` (1.0: pixels run from 0 to 1; 255: from 0 to 255). `letterbox` keeps a
     crop's aspect ratio. The views are every scale of `scales`, each as five windows (corners and
     center of a picture an eighth larger) if `five_crops`, each also mirrored if `flip`; `fusion`
-    tells whether the mean is taken over unit vectors or over raw features. `scales` is kept in
+    tells whether the mean is taken over unit vectors or over raw features. `output` names the
+    network's output that is the feature, where it has several. `scales` is kept in
     ascending order, so the order in which they were given changes nothing.
 
     Raises InputError for any value that is out of range or of a wrong type.
@@ -55,6 +56,7 @@ class Recipe:
     scales: tuple[float, ...] = (1.0,)
     fusion: Literal["unit", "raw"] = "unit"
     five_crops: bool = False
+    output: str | None = None
 
     def __post_init__(self) -> None:
         _check_hash(self.weights)
@@ -68,6 +70,8 @@ class Recipe:
                 raise InputError(
                     f"recipe: {name} must be true or false, not {getattr(self, name)!r}"
                 )
+        if self.output is not None and not (isinstance(self.output, str) and self.output):
+            raise InputError(f"recipe: output must be the name of an output, not {self.output!r}")
         # The class is frozen; a list or a whole number from TOML or JSON takes its one form here.
         settled = {
             "pixel_range": _number("pixel_range", self.pixel_range),
@@ -142,12 +146,17 @@ def differences(first: Any, second: Any) -> list[str]:
     ]
 
 
+def recipe_fields() -> list[str]:
+    """The names of the fields that a reader of the recipe may set: all but `weights`."""
+    return [field.name for field in dataclasses.fields(Recipe) if field.name != "weights"]
+
+
 def check_fields(fields: Mapping[str, Any], where: str) -> None:
     """Raise InputError for a name in `fields` that a reader of the recipe may not set.
 
     All of Recipe's fields may be set but `weights`, which is measured and never stated.
     """
-    known = [field.name for field in dataclasses.fields(Recipe) if field.name != "weights"]
+    known = recipe_fields()
     unknown = sorted(set(fields) - set(known))
     if unknown:
         raise InputError(

@@ -122,7 +122,7 @@ def _read_pickle(path: str) -> tuple[Any, list[str]]:
     """What a PyTorch file holds, and the names that were replaced in it."""
     mappings: dict[str, bool] = dict.fromkeys(_unsafe_names(path), False)
     for _ in range(_MOST_STAND_INS):
-        stand_ins = [(_stand_in(n, mapping=kind), n) for n, kind in mappings.items()]
+        stand_ins: list[Any] = [(_stand_in(n, mapping=kind), n) for n, kind in mappings.items()]
         try:
             with torch.serialization.safe_globals(stand_ins):
                 return torch.load(path, map_location="cpu", weights_only=True), list(mappings)

@@ -79,9 +79,11 @@ def _module(file: NetworkFile) -> Any:
         return load_module(file).to(memory_format=torch.contiguous_format)
     if network_kind(file.path) == "torchscript":
         return load_torchscript(file.path, "cpu")
-    program, batch, _ = load_export(file.path, "cpu")
-    if batch is not None:
-        raise InputError(f"{file.path}: takes batches of {batch} only; export it with a free batch")
+    program, image, _ = load_export(file.path, "cpu")
+    if image.shape[0] is not None:
+        raise InputError(
+            f"{file.path}: takes batches of {image.shape[0]} only; export it with a free batch"
+        )
     return program
 
 
