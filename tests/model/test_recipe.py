@@ -26,6 +26,7 @@ OTHER: dict[str, Any] = {
     "scales": (1.0, 1.5),
     "fusion": "raw",
     "five_crops": True,
+    "output": "feature",
 }
 
 numbers = st.floats(-1000, 1000, allow_nan=False)

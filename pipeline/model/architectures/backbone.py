@@ -46,8 +46,7 @@ def load_backbone(name: str, checkpoint: str) -> torch.nn.Module:
     checkpoint holds every weight (see checkpoints.py).
     """
     check_name(name)
-    with torch.device("meta"):
-        outline = _headless(name)
+    outline = outlined(name)
     fitted = fit(checkpoint, lambda _: outline)
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers are not ours to draw
         module = _headless(name)
@@ -62,6 +61,12 @@ def backbone_input_size(name: str) -> tuple[int, int] | None:
     with torch.device("meta"):
         side = torchvision.models.get_model(name, weights=None).image_size
     return side, side
+
+
+def outlined(name: str) -> torch.nn.Module:
+    """The backbone, its head off, without memory for its weights."""
+    with torch.device("meta"):
+        return _headless(name)
 
 
 def _headless(name: str) -> torch.nn.Module:

@@ -7,6 +7,7 @@ of it runs and only its tensors are used.
 
 import pickle
 import re
+import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from pipeline.errors import InputError
-from pipeline.model.kinds import is_safetensors, network_kind, read_head
+from pipeline.model.kinds import is_safetensors, read_head, zip_kind
 
 _DEEPEST = 4  # mappings inside mappings: {"checkpoint": {"model": {"state_dict": ...}}}
 _MOST_STAND_INS = 200
@@ -168,10 +169,11 @@ def _unsafe_names(path: str) -> list[str]:
 def _check_zip(path: str) -> None:
     """Refuse a network in place of a checkpoint, before its code could be read."""
     try:
-        kind = network_kind(path)
-    except InputError:
-        return  # a checkpoint, or a damaged file, which reading tells
-    raise InputError(f"{path}: this is a network ({kind}), not a checkpoint: give it as `model`")
+        kind = zip_kind(path)
+    except zipfile.BadZipFile as error:
+        raise _damaged(path, error) from error
+    if kind not in ("checkpoint", None):
+        raise InputError(f"{path}: is a network ({kind}), not a checkpoint: give it as `model`")
 
 
 def _damaged(path: str, error: Exception) -> InputError:

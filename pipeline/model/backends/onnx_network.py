@@ -23,6 +23,7 @@ from pipeline.model.backends.signature import (
     rows,
     rows_given,
 )
+from pipeline.model.kinds import check_not_text
 
 log = logging.getLogger(__name__)
 
@@ -140,6 +141,7 @@ def onnx_files(path: str) -> list[Path]:
             raise InputError(f"{path}: names weights outside its own folder: {location}")
         if not data.is_file():
             raise InputError(f"{path}: its weights lie in {data}, which is missing")
+        check_not_text(str(data))
     return [Path(path), *(folder / location for location in named)]
 
 

@@ -23,6 +23,7 @@ from pipeline.model.backends.signature import (
     rows,
     rows_given,
 )
+from pipeline.model.kinds import check_not_text
 
 log = logging.getLogger(__name__)
 
@@ -155,6 +156,7 @@ def openvino_files(path: str) -> list[Path]:
     weights = Path(path).with_suffix(".bin")
     if not weights.is_file():
         raise InputError(f"{path}: its weights {weights.name} are missing from the same folder")
+    check_not_text(str(weights))
     return [Path(path), weights]
 
 

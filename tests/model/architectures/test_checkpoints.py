@@ -90,7 +90,7 @@ def test_whole_modules_are_refused_by_name(tmp_path: Path) -> None:
 
 def test_a_network_in_place_of_a_checkpoint_is_told(tmp_path: Path) -> None:
     script = save_script(tmp_path / "n.pt", Pooled())
-    with pytest.raises(InputError, match=r"a network \(torchscript\), not a checkpoint.*`model`"):
+    with pytest.raises(InputError, match=r"a network \(torchscript\), not a checkpoint: .*`model`"):
         read_weights(str(script))
 
 
