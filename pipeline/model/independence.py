@@ -52,6 +52,11 @@ def _pictures(rows: int, size: tuple[int, int]) -> torch.Tensor:
 
 
 def _difference(one: np.ndarray, other: np.ndarray) -> float:
-    """The length of the difference, relative to the longer of two features; NaN is passed on."""
+    """The length of the difference, relative to the longer of two features.
+
+    0 where a feature is not finite: extraction rejects such by themselves.
+    """
     longer = max(float(np.linalg.norm(one)), float(np.linalg.norm(other)))
-    return float(np.linalg.norm(one - other)) / longer if longer else 0.0
+    if not longer or not np.isfinite(longer):
+        return 0.0
+    return float(np.linalg.norm(one - other)) / longer

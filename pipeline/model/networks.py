@@ -40,7 +40,10 @@ from pipeline.model.recipe import Recipe, check_fields, recipe_fields
 
 _PROBED = 2
 """Rows that tell what comes out of a network that is built here, which takes any number."""
-Source = Literal["given", "the file", "its toolbox", "assumed"]
+Source = Literal["given", "the file", "its toolbox", "assumed", "default"]
+_PREPARED = ("channels", "pixel_range", "mean", "std")
+_OF_TRAINING = ("height", "width", *_PREPARED, "letterbox", "filter")
+"""The fields that must be as the network was trained; the others are choices of how to run it."""
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 
@@ -260,13 +263,20 @@ def default_recipe(file: NetworkFile, fields: Mapping[str, Any] | None = None) -
 class Start:
     """A recipe that a network starts from.
 
-    `sources` says of every field of the recipe where its value is from: `given`, `the file`,
-    `its toolbox` (what the network's training toolbox does), or `assumed`.
+    `sources` says of every field of the recipe where its value is from: `given`, `the file`, `its
+    toolbox` (what the toolbox of a network that is built here trains with), `assumed` (nothing
+    says what the network was trained with), or `default` (a choice of how to run it).
     """
 
     recipe: Recipe
     sources: Mapping[str, Source]
     opening: Opening
+
+    @property
+    def contradicted(self) -> list[str]:
+        """The fields of the recipe that contradict the network's first operations."""
+        implied = self.opening.fields
+        return [name for name in implied if getattr(self.recipe, name) != implied[name]]
 
     @property
     def remark(self) -> str | None:
@@ -275,19 +285,21 @@ class Start:
         A recipe that contradicts them is named as what it is.
         """
         told, fields = self.opening.text, self.opening.fields
+        if not fields and told:
+            return f"the network begins with {told}, from which no recipe follows"
         if not fields:
-            return f"the network begins with {told}, from which no recipe follows" if told else None
+            return None
         begins = (
             f"the network begins with {told}: it prepares its input by itself"
             if told
             else "the network takes whole levels (uint8)"
         )
-        against = [name for name in fields if getattr(self.recipe, name) != fields[name]]
-        implied = ", ".join(f"{name} {_shown(value)}" for name, value in fields.items())
-        if against:
+        implied = ", ".join(f"`{name}` {_shown(value)}" for name, value in fields.items())
+        if self.contradicted:
             return (
                 f"{begins}, which wants {implied}; but the recipe has other "
-                f"{' and '.join(against)}: its input will be prepared twice"
+                f"{', '.join(f'`{name}`' for name in self.contradicted)}: its input will be "
+                "prepared twice"
             )
         return f"{begins}, so the recipe has {implied}"
 
@@ -302,12 +314,13 @@ def start_recipe(file: NetworkFile, fields: Mapping[str, Any] | None = None) -> 
     """
     given = dict(fields or {})
     check_fields(given, "recipe")
-    sources: dict[str, Source] = dict.fromkeys(recipe_fields(), "assumed")
+    sources: dict[str, Source] = dict.fromkeys(recipe_fields(), "default")
+    sources |= dict.fromkeys(_OF_TRAINING, "assumed")
     if file.checkpoint is not None and file.backbone is None:
         from pipeline.model.architectures.known import architecture_recipe
 
         own, fixed = architecture_recipe(file.path, file.checkpoint)
-        sources |= dict.fromkeys(own, "its toolbox")
+        sources |= dict.fromkeys((*_PREPARED, *own), "its toolbox")
         found = Opening()
     else:
         if file.checkpoint is not None:

@@ -147,3 +147,31 @@ def save_export(
     program = torch.export.export(module, (torch.zeros(shape),), dynamic_shapes=(sides or None,))
     torch.export.save(program, path)
     return path
+
+
+def save_traced(
+    path: Path, module: torch.nn.Module, *, free: bool = True, images: torch.Tensor | None = None
+) -> Path:
+    """A module as TorchScript (.pt) or ONNX (.onnx), in the mode that it is in.
+
+    It is traced with `images`, by default four of 32 x 16; its batch stays free unless told.
+    """
+    given = torch.rand(4, 3, 32, 16) if images is None else images
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        if path.suffix == ".pt":
+            torch.jit.trace(module, given, check_trace=False, strict=False).save(str(path))
+            return path
+        mode = torch.onnx.TrainingMode.TRAINING if module.training else torch.onnx.TrainingMode.EVAL
+        torch.onnx.export(
+            module,
+            (given,),
+            str(path),
+            dynamo=False,
+            training=mode,
+            do_constant_folding=False,
+            opset_version=17,
+            input_names=["images"],
+            dynamic_axes={"images": {0: "batch"}} if free else None,
+        )
+    return path

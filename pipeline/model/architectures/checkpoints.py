@@ -210,25 +210,28 @@ def _order(place: str) -> tuple[int, ...]:
 
 def _tell(path: str, chosen: _Candidate, match: Match, others: Sequence[str]) -> None:
     if others:
-        _warn_once(
+        _say_once(
+            logging.WARNING,
             f"{path} holds {' and '.join([chosen.name or 'weights', *others])}; took "
-            f"{chosen.name or 'the first'} (for another, give {path}#{others[0]} as `checkpoint`)"
+            f"{chosen.name or 'the first'} (for another, give {path}#{others[0]} as `checkpoint`)",
         )
-    if chosen.prefix:
-        log.info("%s: the prefix %s is taken off", path, chosen.prefix)
     rest = [key for key in chosen.left_out if not any(key.startswith(f"{o}.") for o in others)]
     if rest:
-        _warn_once(f"{path}: not of the network, and left out: {_shown(rest)}")
+        _say_once(logging.WARNING, f"{path}: not of the network, and left out: {_shown(rest)}")
+    if chosen.prefix:
+        _say_once(logging.INFO, f"{path}: the prefix {chosen.prefix} is taken off")
     if match.heads:
-        log.info("%s: classifier head left out: %s", path, ", ".join(match.heads))
+        heads = ", ".join(match.heads)
+        _say_once(logging.INFO, f"{path}: classifier head left out: {heads}")
     if match.counters:
-        log.info("%s: %d batch counters are missing and not needed", path, len(match.counters))
+        count = len(match.counters)
+        _say_once(logging.INFO, f"{path}: {count} batch counters are missing and not needed")
 
 
 @functools.cache
-def _warn_once(text: str) -> None:
+def _say_once(level: int, text: str) -> None:
     """A checkpoint is read for its recipe, and again to be run: one line is enough."""
-    log.warning("%s", text)
+    log.log(level, "%s", text)
 
 
 def _misfit(

@@ -84,7 +84,7 @@ class TorchNetwork:
 
     def __call__(self, images: torch.Tensor) -> NDArray[np.float32]:
         """Features float32 `[B, D]` of normalized images float32 `[B, 3, H, W]`."""
-        feature = _named(self._forward(images))[self._output]
+        feature = named_outputs(self._forward(images))[self._output]
         # A copy: some network's feature may be a view of its input, which the caller reuses.
         return rows(feature.float().cpu().numpy().copy())
 
@@ -127,7 +127,7 @@ class TorchNetwork:
     def _probe(self, path: str, shape: tuple[int, int, int, int]) -> tuple[str, int]:
         """Run once on black: what comes out is known only then."""
         try:
-            outputs = _named(self._forward(torch.zeros(shape)))
+            outputs = named_outputs(self._forward(torch.zeros(shape)))
         except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
             raise NoRowACrop(
                 f"{path}: cannot run on {shape[0]} images of {shape[2]} x {shape[3]} "
@@ -240,7 +240,7 @@ def _on_device(path: str, device: str) -> str | io.BytesIO:
     return copy
 
 
-def _named(outputs: Any) -> dict[str, torch.Tensor]:
+def named_outputs(outputs: Any) -> dict[str, torch.Tensor]:
     """A network's outputs by name or, in a tuple or list, by place."""
     if isinstance(outputs, torch.Tensor):
         return {"output": outputs}
