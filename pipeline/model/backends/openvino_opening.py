@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import openvino
+from openvino.passes import ConstantFolding, Manager
 
 from pipeline.model.backends.openvino_network import read_ir
 from pipeline.model.backends.signature import ImageInput
@@ -36,6 +37,9 @@ def openvino_opening(path: str, image: ImageInput) -> Opening:
 
 def _opening(model: openvino.Model, image: ImageInput) -> Opening:
     """Follow the input from operation to operation, as long as each is the only one."""
+    folding = Manager()
+    folding.register_pass(ConstantFolding())
+    folding.run_passes(model)
     steps: list[Step] = []
     output, channels_last = model.inputs[0], image.channels_last
     while True:

@@ -25,7 +25,10 @@ _TURNED: dict[str, Kind] = {"sub": "reflect", "rsub": "subtract"}
 _SAME = ("to", "type", "float", "half", "contiguous", "clone", "detach", "alias", "type_as")
 # What reads the input's shape or kind, and not its pixels.
 _ASIDE = ("size", "dim", "device", "dtype", "len", "sym_size", "_assert_tensor_metadata")
-_CONSTANTS = ("lift_fresh_copy", "detach", "tensor")
+_COPIES = ("lift_fresh_copy", "detach", "tensor")
+# What may be computed from constants before it meets the input, as in `x - 255 * mean`.
+_COMPUTED = ("mul", "div", "add", "sub", "neg", "reciprocal", "sqrt", "view", "reshape")
+_SHAPED = ("unsqueeze", "flip", "expand", "to", "clone")
 _LAST = 2**31
 
 
@@ -45,8 +48,11 @@ def script_opening(module: torch.jit.ScriptModule) -> Opening:
             return _UNKNOWN if owner is _UNKNOWN else getattr(owner, node.s("name"), _UNKNOWN)
         if kind == "prim::ListConstruct":
             return [value(each) for each in node.inputs()]
-        if kind.removeprefix("aten::") in _CONSTANTS:
+        name = kind.removeprefix("aten::")
+        if name in _COPIES:
             return value(next(node.inputs()))
+        if name in (*_COMPUTED, *_SHAPED):
+            return _computed(getattr(torch.ops.aten, name), [value(e) for e in node.inputs()])
         return module if source.debugName() == next(graph.inputs()).debugName() else _UNKNOWN
 
     operations = [
@@ -79,8 +85,10 @@ def export_opening(program: Any, image: ImageInput) -> Opening:
         if source.op == "placeholder" and source.name in stored:
             name = stored[source.name]
             return program.state_dict.get(name, program.constants.get(name, _UNKNOWN))
-        if source.op == "call_function" and _bare(source) in _CONSTANTS:
+        if source.op == "call_function" and _bare(source) in _COPIES:
             return value(source.args[0])
+        if source.op == "call_function" and _bare(source) in (*_COMPUTED, *_SHAPED):
+            return _computed(source.target, [value(each) for each in source.args])
         return _UNKNOWN
 
     operations = [
@@ -94,6 +102,16 @@ def export_opening(program: Any, image: ImageInput) -> Opening:
         if node.op == "call_function"
     ]
     return _followed(image.name, operations, image)
+
+
+def _computed(operation: Any, arguments: list[Any]) -> Any:
+    """A constant that is made of constants; unknown where one of them is."""
+    if any(each is _UNKNOWN for each in arguments):
+        return _UNKNOWN
+    try:
+        return operation(*arguments)
+    except (RuntimeError, TypeError):
+        return _UNKNOWN
 
 
 class _Operation:

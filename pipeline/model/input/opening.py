@@ -79,7 +79,7 @@ class Opening:
     @property
     def fields(self) -> dict[str, Any]:
         """The recipe fields that the operations imply; empty where they imply none."""
-        factor, shift, swapped = self._composed()
+        factor, shift, swapped = self.composed()
         mean, scale = -shift / factor, 1 / factor
         level = 255.0 if self.levels else _range(mean, scale)
         if level is None:
@@ -93,9 +93,9 @@ class Opening:
     @property
     def swaps(self) -> bool:
         """Whether the channels are reversed inside the network."""
-        return self._composed()[2]
+        return self.composed()[2]
 
-    def _composed(self) -> tuple[np.ndarray, np.ndarray, bool]:
+    def composed(self) -> tuple[np.ndarray, np.ndarray, bool]:
         """Factor and shift by channel, in the order of the channels after the steps."""
         factor, shift, swapped = np.ones(3), np.zeros(3), False
         for step in self.steps:
