@@ -123,11 +123,11 @@ def write_copy(
         "crops": len(sample),
         "deviation": distance,
         "speeds": rate,
-        **_figures(measured),
+        **figures_of(measured),
     }
 
 
-def _figures(measured: dict[str, NDArray[np.float64]] | None) -> dict[str, Any]:
+def figures_of(measured: dict[str, NDArray[np.float64]] | None) -> dict[str, Any]:
     """mAP and rank-1 of source and copy, and the intervals of what each loses or gains.
 
     Both networks rank for the same queries, so the difference is taken query by query.

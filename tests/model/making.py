@@ -175,3 +175,23 @@ def save_traced(
             dynamic_axes={"images": {0: "batch"}} if free else None,
         )
     return path
+
+
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def inside(osnet: Path, path: Path) -> Path:
+    """The network with mean and deviation before it, as fast-reid's exporter writes networks."""
+    model = onnx.load(osnet)
+    graph, name = model.graph, model.graph.input[0].name
+    for node in graph.node:
+        for place, each in enumerate(node.input):
+            if each == name:
+                node.input[place] = "normed"
+    for constant, values in (("px_mean", IMAGENET[0]), ("px_std", IMAGENET[1])):
+        levels = (255 * np.array(values, np.float32)).reshape(1, 3, 1, 1)
+        graph.initializer.append(numpy_helper.from_array(levels, constant))
+    graph.node.insert(0, helper.make_node("Div", ["subbed", "px_std"], ["normed"]))
+    graph.node.insert(0, helper.make_node("Sub", [name, "px_mean"], ["subbed"]))
+    onnx.save(model, path)
+    return path

@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from pipeline.model.extractor import Extractor
 from pipeline.model.input.opening import Opening, Step, normalization, reverses, step_of
@@ -20,7 +20,7 @@ from pipeline.model.networks import NetworkFile, default_recipe, opening, start_
 from pipeline.model.recipe import Recipe
 from pipeline.runs.settings import RecipeSettings
 from pipeline.runs.target import gallery_spec
-from tests.model.making import Pooled, crops, real_crops, save_export, save_traced
+from tests.model.making import Pooled, crops, inside, real_crops, save_export, save_traced
 
 MEAN = torch.tensor([0.485, 0.456, 0.406])
 STD = torch.tensor([0.229, 0.224, 0.225])
@@ -168,23 +168,6 @@ def test_operations_before_the_transposition_are_read_too(tmp_path: Path, kind: 
     found = opening(NetworkFile(str(path)))
     assert found.channels_last
     assert found.fields == {**BYTES, "channels": "rgb"}
-
-
-def inside(osnet: Path, path: Path) -> Path:
-    """The network with mean and deviation before it, as fast-reid's exporter writes networks."""
-    model = onnx.load(osnet)
-    graph, name = model.graph, model.graph.input[0].name
-    for node in graph.node:
-        for place, each in enumerate(node.input):
-            if each == name:
-                node.input[place] = "normed"
-    for constant, values in (("px_mean", MEAN), ("px_std", STD)):
-        levels = (255 * values).numpy().reshape(1, 3, 1, 1).astype(np.float32)
-        graph.initializer.append(numpy_helper.from_array(levels, constant))
-    graph.node.insert(0, helper.make_node("Div", ["subbed", "px_std"], ["normed"]))
-    graph.node.insert(0, helper.make_node("Sub", [name, "px_mean"], ["subbed"]))
-    onnx.save(model, path)
-    return path
 
 
 def test_a_real_network_with_its_preprocessing_inside_is_not_normalized_twice(
