@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -37,13 +37,10 @@ from pipeline.model.backends.torch_opening import export_opening, script_opening
 from pipeline.model.input.opening import Opening
 from pipeline.model.kinds import BACKBONE, canonical, needs_checkpoint, network_kind
 from pipeline.model.recipe import Recipe, check_fields, recipe_fields
+from pipeline.model.start import OF_TRAINING, PREPARED, Source, Start
 
 _PROBED = 2
 """Rows that tell what comes out of a network that is built here, which takes any number."""
-Source = Literal["given", "the file", "its toolbox", "assumed", "default"]
-_PREPARED = ("channels", "pixel_range", "mean", "std")
-_OF_TRAINING = ("height", "width", *_PREPARED, "letterbox", "filter")
-"""The fields that must be as the network was trained; the others are choices of how to run it."""
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 
@@ -259,51 +256,6 @@ def default_recipe(file: NetworkFile, fields: Mapping[str, Any] | None = None) -
     return start_recipe(file, fields).recipe
 
 
-@dataclass(frozen=True)
-class Start:
-    """A recipe that a network starts from.
-
-    `sources` says of every field of the recipe where its value is from: `given`, `the file`, `its
-    toolbox` (what the toolbox of a network that is built here trains with), `assumed` (nothing
-    says what the network was trained with), or `default` (a choice of how to run it).
-    """
-
-    recipe: Recipe
-    sources: Mapping[str, Source]
-    opening: Opening
-
-    @property
-    def contradicted(self) -> list[str]:
-        """The fields of the recipe that contradict the network's first operations."""
-        implied = self.opening.fields
-        return [name for name in implied if getattr(self.recipe, name) != implied[name]]
-
-    @property
-    def remark(self) -> str | None:
-        """What the network's first operations mean for the recipe, in a sentence; None if nothing.
-
-        A recipe that contradicts them is named as what it is.
-        """
-        told, fields = self.opening.text, self.opening.fields
-        if not fields and told:
-            return f"the network begins with {told}, from which no recipe follows"
-        if not fields:
-            return None
-        begins = (
-            f"the network begins with {told}: it prepares its input by itself"
-            if told
-            else "the network takes whole levels (uint8)"
-        )
-        implied = ", ".join(f"`{name}` {_shown(value)}" for name, value in fields.items())
-        if self.contradicted:
-            return (
-                f"{begins}, which wants {implied}; but the recipe has other "
-                f"{', '.join(f'`{name}`' for name in self.contradicted)}: its input will be "
-                "prepared twice"
-            )
-        return f"{begins}, so the recipe has {implied}"
-
-
 def start_recipe(file: NetworkFile, fields: Mapping[str, Any] | None = None) -> Start:
     """The recipe of a network: `fields` where given, else what its file implies, else the defaults.
 
@@ -315,12 +267,12 @@ def start_recipe(file: NetworkFile, fields: Mapping[str, Any] | None = None) -> 
     given = dict(fields or {})
     check_fields(given, "recipe")
     sources: dict[str, Source] = dict.fromkeys(recipe_fields(), "default")
-    sources |= dict.fromkeys(_OF_TRAINING, "assumed")
+    sources |= dict.fromkeys(OF_TRAINING, "assumed")
     if file.checkpoint is not None and file.backbone is None:
         from pipeline.model.architectures.known import architecture_recipe
 
         own, fixed = architecture_recipe(file.path, file.checkpoint)
-        sources |= dict.fromkeys((*_PREPARED, *own), "its toolbox")
+        sources |= dict.fromkeys((*PREPARED, *own), "its toolbox")
         found = Opening()
     else:
         if file.checkpoint is not None:
@@ -369,11 +321,6 @@ def _declared(file: NetworkFile) -> ImageInput | None:
             return export_image_input(file.path, read_export(file.path))[0]
         case "torchscript":
             return None
-
-
-def _shown(value: Any) -> str:
-    values = value if isinstance(value, tuple) else (value,)
-    return " ".join(each if isinstance(each, str) else f"{each:g}" for each in values)
 
 
 def _check_device(device: str) -> None:

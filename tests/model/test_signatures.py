@@ -138,6 +138,26 @@ def test_bytes_are_taken_as_whole_levels(tmp_path: Path, plain: Path, last: bool
         features(path, mean=(0.5, 0.5, 0.5))
 
 
+class Levels(torch.nn.Module):
+    """Images of bytes, to the mean of each channel, whole numbers divided as such."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.bitwise_and(255).float().mean((2, 3))
+
+
+def test_programs_take_bytes_too(tmp_path: Path) -> None:
+    images = torch.zeros(4, 3, *SIDES, dtype=torch.uint8)
+    shapes = ({0: torch.export.Dim("batch", min=2)},)
+    program = torch.export.export(Levels(), (images,), dynamic_shapes=shapes)
+    torch.export.save(program, tmp_path / "n.pt2")
+    file = NetworkFile(str(tmp_path / "n.pt2"))
+    recipe = default_recipe(file)
+    assert {name: getattr(recipe, name) for name in LEVELS} == LEVELS
+    even = np.full((40, 20, 3), (30, 60, 60), np.uint8)
+    (feature,) = Extractor(file, recipe, batch_size=4)([even])
+    np.testing.assert_allclose(feature, [1 / 3, 2 / 3, 2 / 3], rtol=1e-6)
+
+
 def test_other_types_of_input_are_refused_by_name(tmp_path: Path) -> None:
     cast = helper.make_node("Cast", ["x"], ["t"], to=FLOAT)
     path = save(tmp_path / "n.onnx", [cast, *core("t"), FLAT], ["f"], kind=TensorProto.INT32)

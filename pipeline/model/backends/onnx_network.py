@@ -259,7 +259,7 @@ def _first_line(error: Exception) -> str:
     text = str(error).strip().splitlines()[0].removeprefix("[ONNXRuntimeError] : ")
     newer = re.search(r"Opset (\d+) is under development.* is till opset (\d+)", text)
     if newer is None:
-        return text
+        return re.sub(r"^\d+ : \w+ : (Load model from .* failed:)?(Fatal error: )?", "", text)
     return (
         f"it is of opset {newer[1]}, and this ONNX Runtime reads up to {newer[2]}: "
         "export it with an older opset, or install a newer onnxruntime"
