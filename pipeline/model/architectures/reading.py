@@ -7,6 +7,7 @@ of it runs and only its tensors are used.
 
 import pickle
 import re
+import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -125,7 +126,9 @@ def _read_pickle(path: str) -> tuple[Any, list[str]]:
     for _ in range(_MOST_STAND_INS):
         stand_ins: list[Any] = [(_stand_in(n, mapping=kind), n) for n, kind in mappings.items()]
         try:
-            with torch.serialization.safe_globals(stand_ins):
+            with torch.serialization.safe_globals(stand_ins), warnings.catch_warnings():
+                # What the reader cannot read of a newer protocol it refuses by itself.
+                warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
                 return torch.load(path, map_location="cpu", weights_only=True), list(mappings)
         except pickle.UnpicklingError as error:
             text = str(error)
