@@ -156,6 +156,7 @@ def parse(arguments: Sequence[str]) -> Call:
         ),
         _refuse_empty,
         _refuse_fractions,
+        _name_quantization,
     )
     try:
         function, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
@@ -280,6 +281,17 @@ def _refuse_fractions(app: App, commands: tuple[str, ...], arguments: ArgumentCo
         for token in argument.tokens:
             if kinds == {int} and "." in token.value:
                 raise CoercionError(token=token, argument=argument, target_type=int)
+
+
+def _name_quantization(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Answer `model export --to int8`, which is no kind of file, with the flag that is meant."""
+    del app
+    for argument in arguments if commands == ("model",) else ():
+        if argument.name == "--to" and "int8" in [token.value for token in argument.tokens]:
+            raise InputError(
+                "--to names a kind of file, and int8 is none: give --quantize int8, with "
+                "--to onnx or --to openvino, and --sample with crops to calibrate with"
+            )
 
 
 def _report(error: BaseException, *, as_json: bool, verbose: bool) -> int:

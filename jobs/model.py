@@ -19,6 +19,9 @@ from pipeline.runs.settings import ExportSettings, RecipeSettings, stated
 class ModelInfo:
     """A network: `input` is (height, width), `speeds` are crops a second by backend.
 
+    `sources` tells of each field of the recipe where it is from: given, the file, its toolbox,
+    assumed (nothing says so), or default (a choice of how to run the network). `remark` is what the
+    network's first operations mean for the recipe, and `unread` why they could not be read.
     `not_measured` tells, by backend, why it has no speed.
     """
 
@@ -28,6 +31,9 @@ class ModelInfo:
     dimension: int
     parameters: int
     recipe: dict[str, Any]
+    sources: dict[str, str]
+    remark: str | None
+    unread: str | None
     fingerprint: str
     threads: int
     batch_size: int
@@ -40,7 +46,8 @@ class Exported:
     """A network that was written as another file, held against its source on `crops` crops.
 
     `deviation` is the largest cosine distance of a feature from the source's; `speeds` are crops a
-    second of source and copy; `accuracy` holds mAP and rank-1 of both where queries were given.
+    second of source and copy; `accuracy` holds mAP and rank-1 of both where queries were given, and
+    `differences` the 95 % interval of what each loses or gains, over `queries` queries.
     """
 
     model: str
@@ -55,6 +62,8 @@ class Exported:
     deviation: float
     speeds: dict[str, float]
     accuracy: dict[str, dict[str, float]] | None
+    differences: dict[str, tuple[float, float]] | None
+    queries: int
 
 
 def model(
@@ -71,9 +80,9 @@ def model(
 ) -> ModelInfo | Exported:
     """Look at a network, or write it as a file of another kind.
 
-    `info` tells its input, dimension, parameters, recipe and speed on this
-    machine; `export` writes it, and refuses a copy whose features are not
-    the source's.
+    `info` tells its input, dimension, parameters, recipe (and what of it
+    is assumed) and speed on this machine; `export` writes it, and refuses a
+    copy whose features are not the source's.
 
     For example:
 
@@ -97,18 +106,18 @@ def model(
     from pipeline.model.kinds import check_file
 
     check_file(network)
-    from pipeline.model.networks import NetworkFile, default_recipe
+    from pipeline.model.networks import NetworkFile, start_recipe
     from pipeline.model.recipe import load_recipe_fields
 
     file = NetworkFile(network, checkpoint)
     fields = load_recipe_fields(recipe.recipe) if recipe.recipe else {}
-    wanted = default_recipe(file, fields | stated(recipe, without=("recipe",)))
+    start = start_recipe(file, fields | stated(recipe, without=("recipe",)))
     run: dict[str, Any] = {"threads": threads, "batch_size": batch_size}
     if action == "info":
-        return _info(file, wanted, run, speed=speed)
+        return _info(file, start, run, speed=speed)
     from pipeline.runs.model_copy import write_copy
 
-    return Exported(**write_copy(file, wanted, export, run))
+    return Exported(**write_copy(file, start.recipe, export, run))
 
 
 def describe(result: ModelInfo | Exported) -> RenderableType:
@@ -122,18 +131,17 @@ def describe(result: ModelInfo | Exported) -> RenderableType:
     return Group(facts)
 
 
-def _info(file: Any, wanted: Any, run: dict[str, Any], *, speed: bool) -> ModelInfo:
+def _info(file: Any, start: Any, run: dict[str, Any], *, speed: bool) -> ModelInfo:
     from dataclasses import asdict
 
-    from pipeline.model.backends.torch_network import torch_threads
     from pipeline.model.copies.probe import parameters
-    from pipeline.model.networks import open_network
+    from pipeline.model.extractor import Extractor
     from pipeline.runs.model_copy import speeds
 
+    wanted = start.recipe
     size = wanted.height, wanted.width
-    with torch_threads(run["threads"]):
-        dimension = open_network(file, size=size, **run).dimension
-    found, reasons = speeds(file, size, run) if speed else ({}, {})
+    dimension = Extractor(file, wanted, **run).dimension
+    found, reasons = speeds(file, wanted, run) if speed else ({}, {})
     return ModelInfo(
         model=file.path,
         checkpoint=file.checkpoint,
@@ -141,6 +149,9 @@ def _info(file: Any, wanted: Any, run: dict[str, Any], *, speed: bool) -> ModelI
         dimension=dimension,
         parameters=parameters(file),
         recipe=asdict(wanted),
+        sources=dict(start.sources),
+        remark=start.remark,
+        unread=start.opening.why_unknown,
         fingerprint=wanted.fingerprint,
         threads=run["threads"],
         batch_size=run["batch_size"],
@@ -160,11 +171,25 @@ def _told(result: ModelInfo) -> dict[str, str]:
         "feature": f"{result.dimension} dimensions",
         "parameters": f"{result.parameters:,}",
         "recipe": result.fingerprint,
-        **{f"  {name}": scalar(value) for name, value in result.recipe.items()},
+        **{
+            f"  {name}": f"{scalar(value)}{_source(result.sources.get(name))}"
+            for name, value in result.recipe.items()
+            if value is not None
+        },
+        **({"first operations": result.remark} if result.remark else {}),
+        **({"first operations": f"unknown: {result.unread}"} if result.unread else {}),
         **({"speed": f"crops a second, {on}"} if result.speeds else {}),
         **{f"  {name}": f"{value:,.1f}" for name, value in result.speeds.items()},
         **{f"  {name}": f"not measured: {why}" for name, why in result.not_measured.items()},
     }
+
+
+def _source(source: str | None) -> str:
+    if source == "assumed":
+        return "  (assumed: nothing in the file says so)"
+    return (
+        "" if source in (None, "default") else f"  (from {source})".replace("from given", "given")
+    )
 
 
 def _written(result: Exported) -> dict[str, str]:
@@ -177,12 +202,15 @@ def _written(result: Exported) -> dict[str, str]:
         f" {result.speeds['source']:,.1f}: {result.speeds['copy'] / result.speeds['source']:.2f}"
         " times",
     }
-    if result.accuracy:
+    if result.accuracy and result.differences:
         before, after = result.accuracy["source"], result.accuracy["copy"]
         told["accuracy"] = ", ".join(
-            f"{name} {100 * after[name]:.2f} ({100 * (after[name] - before[name]):+.2f})"
+            f"{name} {100 * after[name]:.2f} ({100 * (after[name] - before[name]):+.2f}, 95 %"
+            f" interval {100 * result.differences[name][0]:+.2f} to"
+            f" {100 * result.differences[name][1]:+.2f})"
             for name in ("mAP", "rank-1")
         )
+        told["accuracy"] += f", on {result.queries} queries"
     return told
 
 

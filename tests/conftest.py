@@ -46,6 +46,12 @@ def retail() -> Path:
 
 
 @pytest.fixture(scope="session")
+def field() -> Path:
+    """Situations of the field, a folder each, with what is right in its README.md."""
+    return _shared("field")
+
+
+@pytest.fixture(scope="session")
 def cluster_head() -> Iterator[HeadNode]:
     """A Ray cluster of one machine and two CPUs that others started, with its job server."""
     with head_node() as node:

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from pipeline.errors import InputError
 from pipeline.model.backends.torch_network import TorchNetwork, torch_threads
 from pipeline.model.defaults import BATCH_SIZE
+from pipeline.model.independence import COMPANY, check_independent
 from pipeline.model.input.preprocessing import empty_batch, fill, standardize
 from pipeline.model.input.views import View, fuse, mirror, views_of
-from pipeline.model.networks import NetworkFile, check_views, open_network
+from pipeline.model.kinds import network_kind
+from pipeline.model.networks import NetworkFile, check_levels, check_views, open_network
 from pipeline.model.recipe import Recipe
 
 
@@ -27,7 +29,8 @@ class Extractor:
     network that PyTorch runs.
 
     Raises InputError for a recipe that was made for other weights or that the network cannot run,
-    and as `open_network` does.
+    for a network file whose feature of a crop depends on the rest of its batch, and as
+    `open_network` does.
     """
 
     def __init__(
@@ -58,7 +61,15 @@ class Extractor:
                 threads=threads,
                 precision=precision,
                 compiled=compiled,
+                output=recipe.output,
             )
+            if self._network.levels:
+                check_levels(network_file.path, recipe)
+            if not network_file.named:
+                # A torch.export program may not take fewer rows than it was exported with.
+                free = network_kind(network_file.path) != "export"
+                rows = min(batch_size, COMPANY) if free else batch_size
+                check_independent(network_file.path, self._network, recipe, rows)
         check_views(network_file.path, self._network.input_size, recipe)
         self.recipe = recipe
         self.batch_size = self._network.batch or batch_size

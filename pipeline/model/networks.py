@@ -6,7 +6,7 @@ the former rest on, take longer to import than all the rest, and every worker wo
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,18 +15,23 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.model.architectures.checkpoints import load_state
 from pipeline.model.architectures.folding import fold_normalizations
-from pipeline.model.backends.onnx_network import OnnxNetwork, onnx_files, onnx_input_size
-from pipeline.model.backends.signature import check_size
+from pipeline.model.architectures.reading import read_weights, split_checkpoint
+from pipeline.model.backends.onnx_network import OnnxNetwork, onnx_files, onnx_image_input
+from pipeline.model.backends.signature import ANY_IMAGES, ImageInput, check_size, fixed_size
 from pipeline.model.backends.torch_network import (
     TorchNetwork,
-    export_input_size,
+    export_image_input,
     load_export,
     load_torchscript,
+    read_export,
+    script_types,
 )
+from pipeline.model.backends.torch_opening import export_opening, script_opening
+from pipeline.model.input.opening import Opening
 from pipeline.model.kinds import BACKBONE, canonical, needs_checkpoint, network_kind
-from pipeline.model.recipe import Recipe, check_fields
+from pipeline.model.recipe import Recipe, check_fields, recipe_fields
+from pipeline.model.start import OF_TRAINING, PREPARED, Source, Start
 
 _PROBED = 2
 """Rows that tell what comes out of a network that is built here, which takes any number."""
@@ -37,13 +42,15 @@ class Network(Protocol):
     """A loaded network: normalized images float32 `[B, 3, H, W]` to features float32 `[B, D]`.
 
     `dimension` is D; `batch` the only B that it takes and `input_size` the only (H, W), or None
-    where they are free; `device` is where it takes its images. The images are contiguous (NCHW).
+    where they are free; `device` is where it takes its images; `levels` is whether it takes whole
+    numbers from 0 to 255 only. The images are contiguous (NCHW).
     """
 
     device: torch.device
     dimension: int
     batch: int | None
     input_size: tuple[int, int] | None
+    levels: bool
 
     def __call__(self, images: torch.Tensor) -> NDArray[np.float32]:
         """Features float32 `[B, D]` in memory of their own; NaN is passed on."""
@@ -52,7 +59,8 @@ class Network(Protocol):
 @dataclass(frozen=True)
 class NetworkFile:
     """Where a network lies: an ONNX, OpenVINO IR, TorchScript or torch.export file, or a name of
-    `kinds.ARCHITECTURES` or `torchvision:NAME` with the checkpoint that holds its weights.
+    `kinds.ARCHITECTURES` or `torchvision:NAME` with the checkpoint that holds its weights: `FILE`,
+    or `FILE#PART` where it holds several sets of them.
 
     Raises InputError for an unknown name or option, for a name without a checkpoint, and for a
     checkpoint beside a file that holds its own weights.
@@ -92,18 +100,23 @@ class NetworkFile:
         """SHA-256 (64 hex digits) of what the files hold, whatever they are called.
 
         Of one file it is that file's own SHA-256; of several, and of a named network, it is taken
-        over the lines of its name and each file's SHA-256. Raises InputError for a missing file
-        and for one that is no network.
+        over the lines of its name, each file's SHA-256, and the part of the checkpoint that is
+        asked for. Raises InputError for a missing file and for one that is no network.
         """
         digests = [_digest(file) for file in self._files()]
         if not self.named and len(digests) == 1:
             return digests[0]
-        lines = [*([canonical(self.path)] if self.named else []), *digests]
+        part = None if self.checkpoint is None else split_checkpoint(self.checkpoint)[1]
+        lines = [
+            *([canonical(self.path)] if self.named else []),
+            *digests,
+            *([f"#{part}"] if part is not None else []),
+        ]
         return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
 
     def _files(self) -> list[Path]:
         if self.checkpoint is not None:
-            return [Path(self.checkpoint)]
+            return [Path(split_checkpoint(self.checkpoint)[0])]
         kind = network_kind(self.path)
         if kind == "onnx":
             return onnx_files(self.path)
@@ -123,12 +136,14 @@ def open_network(
     threads: int = 1,
     precision: str = "float32",
     compiled: bool = False,
+    output: str | None = None,
 ) -> Network:
     """Load a network to run at `size` (height, width), in batches of `batch_size`.
 
     The returned network's own `batch`, where it has one, is the batch to feed it with. `device` is
     `cpu` or `cuda:N`, and for an ONNX file also `tensorrt:N`. `compiled` is for networks that are
-    built here and for torch.export files.
+    built here and for torch.export files. `output` names the feature of a file that has several
+    outputs.
     Raises InputError for a file that cannot be loaded or run so, for a device that is not there,
     and for a precision or compilation that the kind of file cannot be run in.
     """
@@ -141,6 +156,8 @@ def open_network(
         fixed = input_size(file)
         check_size(path, fixed, size)
         module = fold_normalizations(load_module(file)).to(device)
+        if output is not None:
+            raise InputError(f"{path}: has one output only; leave `output` out")
         return TorchNetwork(
             path,
             module,
@@ -150,6 +167,7 @@ def open_network(
             compiled=compiled,
             probed=None if compiled else _PROBED,
         )
+    shape["output"] = output
     kind = network_kind(path)
     if compiled and kind != "export":
         raise InputError(f"{path}: torch.compile does not take {kind} files")
@@ -162,22 +180,26 @@ def open_network(
                 "convert the file itself, or take float32"
             )
         return OnnxNetwork(path, **shape, threads=threads)
+    shape["precision"] = precision
     if kind == "openvino":
         from pipeline.model.backends.openvino_network import OpenvinoNetwork
 
-        return OpenvinoNetwork(path, **shape, threads=threads, precision=precision)
+        return OpenvinoNetwork(path, **shape, threads=threads)
     if kind == "torchscript":
         script = load_torchscript(path, device)
-        return TorchNetwork(path, script, **shape, precision=precision)
-    program, batch, fixed = load_export(path, device)
+        # A TorchScript file declares no shape: its first operation tells the layout.
+        turned = replace(ANY_IMAGES, channels_last=script_opening(script).channels_last)
+        return TorchNetwork(path, script, **shape, image=turned, types=script_types(script))
+    program, image, type_ = load_export(path, device)
     return TorchNetwork(
         path,
         program,
         **shape,
-        precision=precision,
-        batch=batch,
-        input_size=fixed,
+        batch=image.shape[0],
+        input_size=fixed_size(image.shape),
         compiled=compiled,
+        image=image,
+        types=(type_,),
     )
 
 
@@ -207,39 +229,69 @@ def input_size(file: NetworkFile) -> tuple[int, int] | None:
         from pipeline.model.architectures.known import architecture_recipe
 
         return architecture_recipe(file.path, file.checkpoint)[1]
-    kind = network_kind(file.path)
-    if kind == "onnx":
-        return onnx_input_size(file.path)
-    if kind == "openvino":
-        from pipeline.model.backends.openvino_network import openvino_input_size
+    declared = _declared(file)
+    return None if declared is None else fixed_size(declared.shape)
 
-        return openvino_input_size(file.path)
-    return export_input_size(file.path) if kind == "export" else None
+
+def opening(file: NetworkFile) -> Opening:
+    """What the first operations of a network file do to its input; nothing for a named network.
+
+    Raises InputError for a file that cannot be read.
+    """
+    if file.named:
+        return Opening()
+    kind = network_kind(file.path)
+    if kind == "torchscript":
+        return script_opening(load_torchscript(file.path, "cpu"))
+    if kind == "export":
+        program = read_export(file.path)
+        return export_opening(program, export_image_input(file.path, program)[0])
+    from pipeline.model.backends.openvino_network import openvino_image_input
+    from pipeline.model.backends.openvino_opening import onnx_opening, openvino_opening
+
+    read = onnx_opening if kind == "onnx" else openvino_opening
+    declared = onnx_image_input if kind == "onnx" else openvino_image_input
+    return read(file.path, declared(file.path))
 
 
 def default_recipe(file: NetworkFile, fields: Mapping[str, Any] | None = None) -> Recipe:
-    """The recipe of a network: `fields` where given, else its own input size, else the defaults.
+    """The recipe of a network, as `start_recipe` gives it."""
+    return start_recipe(file, fields).recipe
 
-    The defaults are Recipe's, but where a network that is built here states its own. Raises
-    InputError for an unknown field, for a size or scales that contradict the network's fixed size,
-    and for a file that is none.
+
+def start_recipe(file: NetworkFile, fields: Mapping[str, Any] | None = None) -> Start:
+    """The recipe of a network: `fields` where given, else what its file implies, else the defaults.
+
+    A file implies its input size, and by its first operations the range, mean, deviation and order
+    of channels. The defaults are Recipe's, but where a network that is built here states its own.
+    Raises InputError for an unknown field, for a size or scales that contradict the network's fixed
+    size, and for a file that is none.
     """
     given = dict(fields or {})
     check_fields(given, "recipe")
+    sources: dict[str, Source] = dict.fromkeys(recipe_fields(), "default")
+    sources |= dict.fromkeys(OF_TRAINING, "assumed")
     if file.checkpoint is not None and file.backbone is None:
         from pipeline.model.architectures.known import architecture_recipe
 
         own, fixed = architecture_recipe(file.path, file.checkpoint)
-        given = {**own, **given}
+        sources |= dict.fromkeys((*PREPARED, *own), "its toolbox")
+        found = Opening()
     else:
         if file.checkpoint is not None:
-            load_state(file.checkpoint)  # tells now, not in every worker, that it cannot be read
+            # Tells now, not in every worker, that it cannot be read.
+            read_weights(split_checkpoint(file.checkpoint)[0])
         fixed = input_size(file)
+        found = opening(file)
+        own = found.fields
+        sources |= dict.fromkeys(own, "the file")
     if fixed is not None:
-        given = {"height": fixed[0], "width": fixed[1], **given}
-    recipe = Recipe(weights=file.weights_hash(), **given)
+        own = {**own, "height": fixed[0], "width": fixed[1]}
+        sources |= {"height": "the file", "width": "the file"}
+    sources |= dict.fromkeys(given, "given")
+    recipe = Recipe(weights=file.weights_hash(), **{**own, **given})
     check_views(file.path, fixed, recipe)
-    return recipe
+    return Start(recipe, sources, found)
 
 
 def check_views(path: str, fixed: tuple[int, int] | None, recipe: Recipe) -> None:
@@ -250,6 +302,30 @@ def check_views(path: str, fixed: tuple[int, int] | None, recipe: Recipe) -> Non
             f"{path}: the network takes images of {fixed[0]} x {fixed[1]} only, so the recipe "
             f"cannot have scales {recipe.scales}"
         )
+
+
+def check_levels(path: str, recipe: Recipe) -> None:
+    """Raise InputError where a network that takes whole levels is given another input."""
+    if (recipe.pixel_range, recipe.mean, recipe.std) != (255.0, (0.0,) * 3, (1.0,) * 3):
+        raise InputError(
+            f"{path}: the network takes whole levels from 0 to 255 (uint8), so the recipe must "
+            "have `pixel_range` 255, `mean` 0 0 0 and `std` 1 1 1; leave them out"
+        )
+
+
+def _declared(file: NetworkFile) -> ImageInput | None:
+    """The image input that a network file declares; None for TorchScript, which declares none."""
+    match network_kind(file.path):
+        case "onnx":
+            return onnx_image_input(file.path)
+        case "openvino":
+            from pipeline.model.backends.openvino_network import openvino_image_input
+
+            return openvino_image_input(file.path)
+        case "export":
+            return export_image_input(file.path, read_export(file.path))[0]
+        case "torchscript":
+            return None
 
 
 def _check_device(device: str) -> None:

@@ -13,7 +13,7 @@ from pipeline.input_files import parse_json, parse_toml, read_text
 
 # Stands in the canonical JSON: a change of what the fields mean must change every fingerprint.
 _FORMAT = 2  # 1: another resize, a level or two of 255 from Pillow's
-_LATER: dict[str, Any] = {"five_crops": False, "stretch": None}
+_LATER: dict[str, Any] = {"five_crops": False, "stretch": None, "output": None}
 _LONGEST_SIDE = 4096
 _LARGEST_SCALE = 8.0
 
@@ -30,6 +30,7 @@ class Recipe:
     tells whether the mean is taken over unit vectors or over raw features. `scales` is kept in
     ascending order, so the order in which they were given changes nothing. `stretch` holds the
     counts that become black and white, of pictures with more than 8 bits a pixel (thermal cameras).
+    `output` names the network's output that is the feature, where it has several.
 
     Raises InputError for any value that is out of range or of a wrong type.
 
@@ -56,6 +57,7 @@ class Recipe:
     fusion: Literal["unit", "raw"] = "unit"
     five_crops: bool = False
     stretch: tuple[float, float] | None = None
+    output: str | None = None
 
     def __post_init__(self) -> None:
         _check_hash(self.weights)
@@ -69,6 +71,8 @@ class Recipe:
                 raise InputError(
                     f"recipe: {name} must be true or false, not {getattr(self, name)!r}"
                 )
+        if self.output is not None and not (isinstance(self.output, str) and self.output):
+            raise InputError(f"recipe: output must be the name of an output, not {self.output!r}")
         # The class is frozen; a list or a whole number from TOML or JSON takes its one form here.
         settled = {
             "pixel_range": _number("pixel_range", self.pixel_range),
@@ -144,12 +148,17 @@ def differences(first: Any, second: Any) -> list[str]:
     ]
 
 
+def recipe_fields() -> list[str]:
+    """The names of the fields that a reader of the recipe may set: all but `weights`."""
+    return [field.name for field in dataclasses.fields(Recipe) if field.name != "weights"]
+
+
 def check_fields(fields: Mapping[str, Any], where: str) -> None:
     """Raise InputError for a name in `fields` that a reader of the recipe may not set.
 
     All of Recipe's fields may be set but `weights`, which is measured and never stated.
     """
-    known = [field.name for field in dataclasses.fields(Recipe) if field.name != "weights"]
+    known = recipe_fields()
     unknown = sorted(set(fields) - set(known))
     if unknown:
         raise InputError(

@@ -16,6 +16,7 @@ from pipeline.archive.drawn.drawing import draw_archive
 from pipeline.archive.faults import Rejected
 from pipeline.archive.listing.reading import read_image
 from pipeline.archive.listing.source import Listing, list_source
+from pipeline.core.evaluation.bootstrap import Bootstrap, intervals
 from pipeline.core.evaluation.metrics import summarize
 from pipeline.core.evaluation.ranking import has_match, rank_counts
 from pipeline.core.vectors import unit_vectors
@@ -36,29 +37,31 @@ from pipeline.runs.sides import labels_of
 Crops = list[NDArray[np.uint8]]
 
 _LEAST_ROOM = 1 << 20
-
+_NAMES = ("mAP", "rank-1")
 _COPIES: tuple[tuple[Target, str], ...] = (("onnx", "onnxruntime"), ("openvino", "openvino"))
 
 
 def speeds(
-    file: NetworkFile, size: tuple[int, int], run: dict[str, Any]
+    file: NetworkFile, recipe: Recipe, run: dict[str, Any]
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Crops a second of a network by every backend that can run it, and why others cannot."""
+    size = recipe.height, recipe.width
     kind = "torch" if file.named else network_kind(file.path)
     own = {"onnx": "onnxruntime", "openvino": "openvino"}.get(kind, "torch")
-    ways: dict[str, tuple[NetworkFile, dict[str, Any]]] = {own: (file, {})}
+    named = {"output": recipe.output}
+    ways: dict[str, tuple[NetworkFile, dict[str, Any]]] = {own: (file, named)}
     found: dict[str, float] = {}
     reasons: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         if kind in ("torch", "export"):
-            ways["torch, compiled"] = file, {"compiled": True}
+            ways["torch, compiled"] = file, {"compiled": True, **named}
         for target, backend in _COPIES:
             if backend in ways or own == "openvino" or (own, target) == ("onnxruntime", "onnx"):
                 continue
             copy = Path(folder, "copy" + SUFFIXES[target])
             try:
-                export(file, size, target, copy)
-                ways[backend] = NetworkFile(str(copy)), {}
+                export(file, size, target, copy, recipe.output)
+                ways[backend] = NetworkFile(str(copy)), (named if own == "onnxruntime" else {})
             except InputError as error:
                 reasons[backend] = str(error)
         for backend, (each, how) in ways.items():
@@ -103,18 +106,23 @@ def _write_copy(
         if flags.quantize:
             _quantized(file, recipe, sample, made, flags)
         else:
-            export(file, (recipe.height, recipe.width), cast(Any, flags.to), made)
+            size = recipe.height, recipe.width
+            export(file, size, cast(Any, flags.to), made, recipe.output)
         copy = NetworkFile(str(made))
         fields = {
             k: v for k, v in dataclasses.asdict(recipe).items() if k != "weights" and v is not None
         }
+        if file.named or network_kind(file.path) != "onnx":
+            fields.pop("output", None)  # of what PyTorch runs, the feature alone was written
         copied = default_recipe(copy, fields)
         both = {"source": Extractor(file, recipe, **run), "copy": Extractor(copy, copied, **run)}
         distance = deviation(both["copy"](sample), both["source"](sample))
         _check_deviation(file, flags, distance)
-        accuracy = {name: _accuracy(made, *sides) for name, made in both.items()} if sides else None
-        size = recipe.height, recipe.width
-        rate = {name: _speed(each, size, run) for name, each in (("source", file), ("copy", copy))}
+        measured = {name: _accuracy(made, *sides) for name, made in both.items()} if sides else None
+        rate = {
+            "source": _speed(file, recipe, run),
+            "copy": _speed(copy, copied, run),
+        }
         made.with_suffix(".toml").write_text(_toml(fields), encoding="utf-8")
         # The network last: where it is, what goes with it is there.
         for each in sorted(folder.iterdir(), key=lambda path: path == made):
@@ -131,7 +139,28 @@ def _write_copy(
         "crops": len(sample),
         "deviation": distance,
         "speeds": rate,
-        "accuracy": accuracy,
+        **figures_of(measured),
+    }
+
+
+def figures_of(measured: dict[str, NDArray[np.float64]] | None) -> dict[str, Any]:
+    """mAP and rank-1 of source and copy, and the intervals of what each loses or gains.
+
+    Both networks rank for the same queries, so the difference is taken query by query.
+    """
+    if measured is None:
+        return {"accuracy": None, "differences": None, "queries": 0}
+    gained = intervals(measured["copy"] - measured["source"], Bootstrap())
+    return {
+        "accuracy": {
+            name: dict(zip(_NAMES, values.mean(axis=1).tolist(), strict=True))
+            for name, values in measured.items()
+        },
+        "differences": {
+            name: (float(low), float(high))
+            for name, (low, high) in zip(_NAMES, gained, strict=True)
+        },
+        "queries": measured["source"].shape[1],
     }
 
 
@@ -274,13 +303,15 @@ def _batches(sample: Crops, recipe: Recipe) -> Iterator[NDArray[np.float32]]:
         yield standardize(pixels, recipe).numpy()
 
 
-def _speed(file: NetworkFile, size: tuple[int, int], run: dict[str, Any]) -> float:
+def _speed(file: NetworkFile, recipe: Recipe, run: dict[str, Any]) -> float:
+    size = recipe.height, recipe.width
     with torch_threads(run["threads"]):
-        network = open_network(file, size=size, **run)
+        network = open_network(file, size=size, output=recipe.output, **run)
     return crops_per_second(network, size, run["batch_size"], threads=run["threads"])
 
 
-def _accuracy(extractor: Extractor, query: Listing, gallery: Listing) -> dict[str, float]:
+def _accuracy(extractor: Extractor, query: Listing, gallery: Listing) -> NDArray[np.float64]:
+    """Average precision and rank-1 `[2, Q]` of the queries that have a match."""
     labels = labels_of([query.images, gallery.images])
     if not has_match(*labels).any():
         raise InputError("--query and --gallery: no query has a match by another camera")
@@ -289,7 +320,8 @@ def _accuracy(extractor: Extractor, query: Listing, gallery: Listing) -> dict[st
     ]
     counts = rank_counts(features[0], labels[0], features[1], labels[1])
     summary = summarize(counts, len(features[1]))
-    return {"mAP": summary.mean_ap, "rank-1": float(summary.cmc[0])}
+    values = np.stack([summary.average_precision, summary.rank1])
+    return values[:, summary.first_rank > 0]
 
 
 def _toml(fields: dict[str, Any]) -> str:
@@ -302,4 +334,5 @@ def _toml(fields: dict[str, Any]) -> str:
             return f'"{value}"'
         return f"[{', '.join(map(repr, value))}]" if isinstance(value, tuple) else repr(value)
 
-    return "".join(f"{name} = {told(value)}\n" for name, value in fields.items())
+    given = {name: value for name, value in fields.items() if value is not None}
+    return "".join(f"{name} = {told(value)}\n" for name, value in given.items())

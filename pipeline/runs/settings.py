@@ -35,13 +35,15 @@ class RecipeSettings:
     width: int | None = None
     """Pixels; the default is the network's own size, else 128."""
     channels: Literal["rgb", "bgr"] | None = None
-    """Order of the channels that the network wants (default: rgb)."""
+    """Order of the channels that the network wants (default: as its first operations tell, else
+    rgb)."""
     pixel_range: float | None = None
-    """What white is before mean and deviation: 1 or 255 (default: 1)."""
+    """What white is before mean and deviation: 1 or 255 (default: as the network's input type and
+    first operations tell, else 1)."""
     mean: tuple[float, float, float] | None = None
-    """Mean of each channel (default: ImageNet's)."""
+    """Mean of each channel (default: 0 where the network subtracts one itself, else ImageNet's)."""
     std: tuple[float, float, float] | None = None
-    """Standard deviation of each channel (default: ImageNet's)."""
+    """Standard deviation of each channel (default: as for the mean)."""
     letterbox: bool | None = None
     """Keep the aspect ratio and pad, instead of stretching."""
     flip: bool | None = None
@@ -54,6 +56,8 @@ class RecipeSettings:
     """Take each view as five windows: corners and center of a picture an eighth larger."""
     stretch: tuple[float, float] | None = None
     """Counts that become black and white in pictures of more than 8 bits (default: 0 and 65535)."""
+    output: str | None = None
+    """The network's output that is the feature, where it has several (a gallery remembers it)."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """What a gallery is made with, compared with what exists."""
 
+import logging
 from dataclasses import dataclass, replace
 
 from pipeline.archive.listing.source import Listing
@@ -9,9 +10,11 @@ from pipeline.gallery.derived import derivation
 from pipeline.gallery.log.lock import Lock
 from pipeline.gallery.table import Gallery
 from pipeline.model.imported import read_recipe
-from pipeline.model.networks import NetworkFile, default_recipe
+from pipeline.model.networks import NetworkFile, start_recipe
 from pipeline.model.recipe import Recipe, load_recipe_fields
 from pipeline.runs.settings import RecipeSettings, stated
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,8 @@ def gallery_spec(
     """The gallery that these settings describe; InputError where one of another kind exists.
 
     The recipe is what the settings state, then the recipe file, then an existing gallery of the
-    same weights (of the network only its hash is read then), then the defaults.
+    same weights (of the network only its hash is read then), then what the network's file implies
+    (which is logged), then the defaults.
     """
     fields = load_recipe_fields(settings.recipe) if settings.recipe else {}
     fields |= stated(settings, without=("recipe",))
@@ -105,7 +109,11 @@ def gallery_spec(
     if isinstance(held, Recipe) and held.weights == network.weights_hash():
         recipe = replace(held, **fields)
     else:
-        recipe = default_recipe(network, fields)
+        start = start_recipe(network, fields)
+        recipe = start.recipe
+        if start.remark is not None:
+            level = logging.WARNING if start.contradicted else logging.INFO
+            _log.log(level, "%s: %s", network.path, start.remark)
     spec = GallerySpec(location, network, recipe, layout, precision, storage)
     if present is not None:
         spec.check(present)

@@ -11,8 +11,9 @@ from pipeline.model.copies.export import export
 from pipeline.model.copies.int8 import quantize
 from pipeline.model.networks import NetworkFile, default_recipe
 from pipeline.model.recipe import load_recipe_fields
+from pipeline.runs.model_copy import figures_of
 from tests.jobs.running import refused, result, run
-from tests.model.making import Pooled, save_onnx, save_script
+from tests.model.making import Pooled, inside, save_onnx, save_script, save_traced
 
 SMALL = ("--height", 32, "--width", 16, "--batch-size", 4)
 
@@ -67,6 +68,60 @@ def test_info_says_why_a_backend_cannot(capsys, tmp_path):
     assert "3 dimensions" in out
 
 
+def test_info_tells_where_every_field_of_the_recipe_is_from(capsys, tmp_path):
+    class Prepared(Pooled):
+        def forward(self, images):
+            return super().forward((images - 123.7) / 58.4)
+
+    network = save_traced(tmp_path / "n.pt", Prepared().eval())
+    told = result(capsys, "model", "info", network, *SMALL, "--no-speed", "--flip")
+    assert told["sources"] == {
+        "height": "given", "width": "given", "channels": "assumed", "pixel_range": "the file",
+        "mean": "the file", "std": "the file", "letterbox": "assumed", "filter": "assumed",
+        "flip": "given", "scales": "default", "fusion": "default", "five_crops": "default",
+        "output": "default",
+    }  # fmt: skip
+    assert told["recipe"]["pixel_range"] == 255
+    assert told["unread"] is None
+    _, out, _ = run(capsys, "model", "info", network, *SMALL, "--no-speed")
+    assert "rgb  (assumed: nothing in the file says so)" in out
+    assert "255  (from the file)" in out
+    assert "the network begins with (x - 123.7) / 58.4: it prepares its input by itself" in out
+
+
+@pytest.mark.slow
+def test_a_real_network_with_its_preprocessing_inside_keeps_its_accuracy(
+    capsys, osnet, pedestrians, tmp_path
+):
+    network = inside(osnet, tmp_path / "pre_inside.onnx")
+    told = result(
+        capsys, "model", "export", network, "--to", "openvino", "--out", tmp_path / "n.xml",
+        "--query", pedestrians / "query", "--gallery", pedestrians / "bounding_box_test",
+        "--layout", "market1501",
+    )  # fmt: skip
+    # Normalized twice, mAP would be 0.223.
+    assert told["accuracy"]["source"]["mAP"] == pytest.approx(0.6142, abs=2e-3)
+    assert told["accuracy"]["source"]["rank-1"] == pytest.approx(0.6667, abs=2e-2)
+    assert told["accuracy"]["copy"]["mAP"] == pytest.approx(0.6142, abs=2e-3)
+
+
+def test_info_of_several_outputs_takes_the_named_one(capsys, tmp_path):
+    network = save_onnx(tmp_path / "n.onnx", outputs=("feature", "raised"))
+    assert "name the feature as" in refused(capsys, "model", "info", network, *SMALL)
+    told = result(capsys, "model", "info", network, *SMALL, "--output", "raised", "--no-speed")
+    assert (told["dimension"], told["recipe"]["output"]) == (3, "raised")
+    out = tmp_path / "copy.xml"
+    flags = ("--output", "raised", "--to", "openvino", "--out", out)
+    told = result(capsys, "model", "export", network, *SMALL, *flags)
+    assert load_recipe_fields(told["recipe_file"])["output"] == "raised"
+
+
+def test_info_refuses_a_network_that_mixes_its_batch(capsys, tmp_path):
+    network = save_traced(tmp_path / "n.pt", Pooled().train())
+    message = refused(capsys, "model", "info", network, *SMALL)
+    assert "depends on the rest of its batch" in message
+
+
 def test_export_is_held_against_its_source(capsys, script, tmp_path):
     out = tmp_path / "copy.onnx"
     told = result(capsys, "model", "export", script, *SMALL, "--to", "onnx", "--out", out)
@@ -117,6 +172,10 @@ def test_int8_tells_what_it_costs(capsys, script, tmp_path, crops):
     assert told["accuracy"]["source"]["rank-1"] == 1
     assert abs(told["accuracy"]["copy"]["mAP"] - told["accuracy"]["source"]["mAP"]) < 0.2
     assert told["speeds"].keys() == {"source", "copy"}
+    assert told["queries"] == 4
+    for name, (low, high) in told["differences"].items():
+        gained = told["accuracy"]["copy"][name] - told["accuracy"]["source"][name]
+        assert low <= gained <= high
     assert {each.name for each in tmp_path.iterdir()} == {"n8.xml", "n8.bin", "n8.toml"}
 
 
@@ -135,6 +194,27 @@ def test_an_int8_copy_that_is_too_far_off_is_refused(capsys, monkeypatch, script
     assert "as onnx in int8 its features are" in message
     assert "off in cosine, and 1e-01 is allowed (a larger --sample of typical crops" in message
     assert not [*(tmp_path / "out").iterdir()]
+
+
+def test_differences_of_accuracy_come_with_their_interval(capsys, script, tmp_path, crops):
+    flags = ("--to", "onnx", "--out", tmp_path / "o.onnx")
+    sides = ("--query", crops / "query", "--gallery", crops / "gallery")
+    status, out, _ = run(capsys, "model", "export", script, *SMALL, *flags, *sides)
+    assert status == 0
+    told = " ".join(out.split())
+    assert "rank-1 100.00 (+0.00, 95 % interval +0.00 to +0.00), on 4 queries" in told
+
+
+def test_intervals_are_of_what_each_query_gains():
+    source = np.array([[0.5, 0.5, 1.0, 0.25], [0, 1, 1, 0]])
+    better = source + np.array([[0.25], [0]])
+    told = figures_of({"source": source, "copy": better})
+    assert told["differences"] == {"mAP": (0.25, 0.25), "rank-1": (0.0, 0.0)}
+    assert told["accuracy"]["copy"]["mAP"] == pytest.approx(0.8125)
+    mixed = figures_of({"source": source, "copy": source[:, ::-1]})
+    low, high = mixed["differences"]["mAP"]
+    assert low < 0 < high
+    assert figures_of(None) == {"accuracy": None, "differences": None, "queries": 0}
 
 
 def test_a_sample_that_is_evaluated_too_is_refused(capsys, script, tmp_path, crops):
@@ -160,6 +240,10 @@ def test_a_sample_that_is_evaluated_too_is_refused(capsys, script, tmp_path, cro
             "--quantize int8 writes onnx or openvino, not torchscript",
         ),
         (("--to", "onnx", "--out", "o.onnx", "--quantize", "int8"), "int8 needs --sample"),
+        (
+            ("--to", "int8", "--out", "o.onnx"),
+            "give --quantize int8, with --to onnx or",
+        ),
         (("--to", "onnx", "--out", "o.onnx", "--query", "q"), "--query and --gallery go together"),
         (("--to", "onnx", "--out", "o.onnx", "--sample-size", "0"), "--sample-size must be at lea"),
         (("--to", "onnx", "--out", "o.onnx", "--batch-size", "0"), "--batch-size must be at leas"),

@@ -27,7 +27,7 @@ def no_network(monkeypatch):
         def never(*_, **__):
             raise AssertionError("the network was opened, or an image decoded")
 
-        for name in ("open_network", "input_size", "load_state"):
+        for name in ("open_network", "input_size", "read_weights"):
             monkeypatch.setattr(networks, name, never)
         monkeypatch.setattr("pipeline.model.extractor.open_network", never)
         monkeypatch.setattr("pipeline.stages.extract.decode", never)

@@ -147,3 +147,51 @@ def save_export(
     program = torch.export.export(module, (torch.zeros(shape),), dynamic_shapes=(sides or None,))
     torch.export.save(program, path)
     return path
+
+
+def save_traced(
+    path: Path, module: torch.nn.Module, *, free: bool = True, images: torch.Tensor | None = None
+) -> Path:
+    """A module as TorchScript (.pt) or ONNX (.onnx), in the mode that it is in.
+
+    It is traced with `images`, by default four of 32 x 16; its batch stays free unless told.
+    """
+    given = torch.rand(4, 3, 32, 16) if images is None else images
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        if path.suffix == ".pt":
+            torch.jit.trace(module, given, check_trace=False, strict=False).save(str(path))
+            return path
+        mode = torch.onnx.TrainingMode.TRAINING if module.training else torch.onnx.TrainingMode.EVAL
+        torch.onnx.export(
+            module,
+            (given,),
+            str(path),
+            dynamo=False,
+            training=mode,
+            do_constant_folding=False,
+            opset_version=17,
+            input_names=["images"],
+            dynamic_axes={"images": {0: "batch"}} if free else None,
+        )
+    return path
+
+
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def inside(osnet: Path, path: Path) -> Path:
+    """The network with mean and deviation before it, as fast-reid's exporter writes networks."""
+    model = onnx.load(osnet)
+    graph, name = model.graph, model.graph.input[0].name
+    for node in graph.node:
+        for place, each in enumerate(node.input):
+            if each == name:
+                node.input[place] = "normed"
+    for constant, values in (("px_mean", IMAGENET[0]), ("px_std", IMAGENET[1])):
+        levels = (255 * np.array(values, np.float32)).reshape(1, 3, 1, 1)
+        graph.initializer.append(numpy_helper.from_array(levels, constant))
+    graph.node.insert(0, helper.make_node("Div", ["subbed", "px_std"], ["normed"]))
+    graph.node.insert(0, helper.make_node("Sub", [name, "px_mean"], ["subbed"]))
+    onnx.save(model, path)
+    return path

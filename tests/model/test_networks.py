@@ -91,6 +91,12 @@ def test_hash_covers_external_data_and_the_backbones_name(tmp_path: Path, checkp
     assert len(hashes) == 2
 
 
+def test_hash_covers_the_part_of_a_checkpoint_that_is_asked_for(checkpoint: Path) -> None:
+    parts = (str(checkpoint), f"{checkpoint}#state_dict", f"{checkpoint}#state_dict_ema")
+    files = [NetworkFile("torchvision:shufflenet_v2_x0_5", part) for part in parts]
+    assert len({file.weights_hash() for file in files}) == 3
+
+
 def test_fingerprint_covers_weights_preprocessing_and_views(tmp_path: Path) -> None:
     one = NetworkFile(str(save_onnx(tmp_path / "a.onnx")))
     same = NetworkFile(str(save_onnx(tmp_path / "b.onnx")))

@@ -27,6 +27,7 @@ OTHER: dict[str, Any] = {
     "fusion": "raw",
     "five_crops": True,
     "stretch": (7000.0, 7600.0),
+    "output": "feature",
 }
 
 numbers = st.floats(-1000, 1000, allow_nan=False)

@@ -4,7 +4,7 @@ import torch
 import torchvision
 
 from pipeline.errors import InputError
-from pipeline.model.architectures.checkpoints import fill, load_state
+from pipeline.model.architectures.checkpoints import fill, fit
 from pipeline.model.kinds import BACKBONE
 
 # Families whose forward pass is pooling, flattening and one named head; the head becomes the
@@ -46,11 +46,11 @@ def load_backbone(name: str, checkpoint: str) -> torch.nn.Module:
     checkpoint holds every weight (see checkpoints.py).
     """
     check_name(name)
-    state = load_state(checkpoint)
+    outline = outlined(name)
+    fitted = fit(checkpoint, lambda _: outline)
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers are not ours to draw
-        module = torchvision.models.get_model(name, weights=None)
-    module.set_submodule(_head(name) or "", torch.nn.Identity())
-    return fill(module, checkpoint, state)
+        module = _headless(name)
+    return fill(module, fitted.match.matched)
 
 
 def backbone_input_size(name: str) -> tuple[int, int] | None:
@@ -61,6 +61,18 @@ def backbone_input_size(name: str) -> tuple[int, int] | None:
     with torch.device("meta"):
         side = torchvision.models.get_model(name, weights=None).image_size
     return side, side
+
+
+def outlined(name: str) -> torch.nn.Module:
+    """The backbone, its head off, without memory for its weights."""
+    with torch.device("meta"):
+        return _headless(name)
+
+
+def _headless(name: str) -> torch.nn.Module:
+    module = torchvision.models.get_model(name, weights=None)
+    module.set_submodule(_head(name) or "", torch.nn.Identity())
+    return module
 
 
 def _head(name: str) -> str | None:

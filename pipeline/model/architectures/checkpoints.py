@@ -1,176 +1,264 @@
-"""Checkpoints: reading weights without running what a file says, and matching them by name.
+"""Checkpoints: the one set of tensors in a file, and the one prefix, that fit a network.
 
-A checkpoint matches its network when every key is there in the right shape and no other key is.
-Exactly three things are forgiven, and the first two are logged: classifier heads (keys that begin
-with a name that the network's toolbox gives its heads, and that the network has no place for),
-batch counters that are missing (`num_batches_tracked`, which inference does not read), and what
-training wraps around a network: the prefixes of PREFIXES on every key, and the count of an averaged
-model.
+A set fits when every key of the network is there in the right shape and no other key is. Forgiven
+are, and logged: classifier heads (keys that begin with a name that the network's toolbox gives its
+heads, and that the network has no place for); batch counters that are missing
+(`num_batches_tracked`, which inference does not read); and what training wraps around a network: a
+prefix (`module.`, `model.`, `backbone.`, ...) whose keys alone fit, and the count of an averaged
+model. Nothing else is guessed: where several sets fit and none is the usual one, the error lists
+them, and `FILE#PART` selects one.
 """
 
+import functools
 import logging
-import pickle
-import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from pipeline.errors import InputError
-from pipeline.model.kinds import is_safetensors, read_head
+from pipeline.model.architectures.foreign import explained
+from pipeline.model.architectures.reading import WeightSet, read_weights, split_checkpoint
 
 log = logging.getLogger(__name__)
+
+State = Mapping[str, torch.Tensor]
 
 HEADS = ("fc", "classifier", "head", "heads")
 """What torchvision calls its classifier heads."""
 
-WRAPPERS = ("state_dict", "model")
-PREFIXES = ("module.", "_orig_mod.")
-"""What DataParallel (and an averaged model), and `torch.compile`, put before every key."""
+USUAL = ("state_dict", "model")
+"""Where training scripts keep the weights themselves; averaged ones and others lie beside."""
 
 _AVERAGED = "n_averaged"  # the count that torch.optim.swa_utils.AveragedModel keeps beside the keys
+_LEAST_SHARE = 0.2  # of a set's keys, that a prefix must have: of two networks and their heads, one
 _SHOWN = 10
 
-# NumPy numbers, which training scripts leave beside the weights (a best rank-1, say): reading one
-# runs nothing of the file. Checkpoints of NumPy 1 name the same function by its older place.
-_NUMBER: Any = np.float64(0).__reduce__()[0]
-_HARMLESS = [
-    _NUMBER,
-    (_NUMBER, "numpy.core.multiarray.scalar"),
-    np.dtype,
-    *(type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int32, np.int64)),
-]
+
+@dataclass(frozen=True)
+class Match:
+    """How a state and the keys that a network wants agree; it fits where no fault is left."""
+
+    matched: State
+    heads: tuple[str, ...]
+    counters: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    misshapen: tuple[str, ...]
+
+    @property
+    def faults(self) -> int:
+        """How many keys do not agree."""
+        return self.lacking + len(self.unexpected)
+
+    @property
+    def lacking(self) -> int:
+        """How many of the network's keys are not there as it wants them."""
+        return len(self.missing) + len(self.misshapen)
+
+    def told(self) -> str:
+        """The first ten missing, unexpected and misshapen keys of each sort, and how many."""
+        sorts = ("missing", "unexpected", "misshapen")
+        return "; ".join(
+            _listed(sort, getattr(self, sort)) for sort in sorts if getattr(self, sort)
+        )
 
 
-def load_state(path: str) -> dict[str, torch.Tensor]:
-    """The tensors of a checkpoint by name, on the CPU, with wrappers and prefixes taken off.
+@dataclass(frozen=True)
+class Fitted:
+    """The network, still without its weights, and the part of a checkpoint that fits it.
 
-    Reads PyTorch files with `weights_only=True`, so a file that would run code is refused, and
-    safetensors files. A wrapper is a mapping that holds the tensors
-    under a key of WRAPPERS. Raises InputError for a file that cannot be read or holds no tensors.
+    `extra` holds the tensors that were asked for beside it, by name.
     """
-    if is_safetensors(read_head(path)):
-        stored: Any = _read_safetensors(path)
-    else:
-        stored = _read_pickle(path)
-    return _strip(_unwrap(path, stored))
+
+    module: torch.nn.Module
+    match: Match
+    extra: State
 
 
-def fill(
-    module: torch.nn.Module,
-    path: str,
-    state: Mapping[str, torch.Tensor],
+@dataclass(frozen=True)
+class _Candidate:
+    """A set of a checkpoint less a prefix: `name` selects it; `left_out` lacks the prefix."""
+
+    name: str
+    within: WeightSet
+    prefix: str
+    state: State
+    left_out: tuple[str, ...]
+
+
+def fit(
+    checkpoint: str,
+    build: Callable[[State], torch.nn.Module],
     heads: Sequence[str] = HEADS,
-) -> torch.nn.Module:
-    """The module with the checkpoint's weights as float32, in evaluation mode, channels last.
+    extra: Sequence[str] = (),
+) -> Fitted:
+    """The part of a checkpoint (`FILE` or `FILE#PART`) that fits the network `build` makes for it.
 
-    The module may lie on PyTorch's meta device: it takes the checkpoint's tensors, and nothing of
-    its own start is left. Raises InputError as `match_state` does.
+    `heads` are the names that classifier heads may have; `extra` those of tensors that belong to no
+    layer and are handed back as they are. Raises InputError for a file that cannot be read, where
+    no part fits (with the faults of the nearest one), and where several fit and none is the usual.
     """
-    matched = match_state(path, state, module.state_dict(), heads)
-    widened = {k: t.float() if t.is_floating_point() else t for k, t in matched.items()}
+    path, part = split_checkpoint(checkpoint)
+    sets = read_weights(path)
+    fits: dict[str, tuple[_Candidate, Fitted]] = {}
+    nearest: tuple[_Candidate, Match] | None = None
+    refused: InputError | None = None
+    for candidate in _candidates(sets, part):
+        inside = {k: t for k, t in candidate.state.items() if k in extra}
+        state = {k: t for k, t in candidate.state.items() if k not in inside}
+        try:
+            module = build(candidate.state)
+        except InputError as error:
+            refused = refused or error
+            continue
+        match = compared(state, module.state_dict(), heads)
+        if nearest is None or match.lacking < nearest[1].lacking:
+            nearest = candidate, match
+        if not match.faults:
+            fits.setdefault(candidate.name, (candidate, Fitted(module, match, inside)))
+    if not fits:
+        raise _misfit(path, part, sets, nearest, refused)
+    candidate, fitted = fits[_chosen(path, part, fits)]
+    _tell(path, candidate, fitted.match, [name for name in fits if name != candidate.name])
+    return fitted
+
+
+def fill(module: torch.nn.Module, state: State) -> torch.nn.Module:
+    """The module with these weights as float32, in evaluation mode, channels last.
+
+    The module may lie on PyTorch's meta device: it takes the state's tensors, and nothing of its
+    own start is left. `state` holds all of its keys and no others (`Match.matched`).
+    """
+    widened = {k: t.float() if t.is_floating_point() else t for k, t in state.items()}
     module.load_state_dict(widened, strict=True, assign=True)
     return module.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
-def match_state(
-    path: str,
-    state: Mapping[str, torch.Tensor],
-    wanted: Mapping[str, torch.Tensor],
-    heads: Sequence[str] = HEADS,
-) -> dict[str, torch.Tensor]:
-    """`state` less its classifier heads, checked to hold what `wanted` holds, key by key.
-
-    `path` is for the message; `heads` are the names that heads may have. Raises InputError that
-    lists the first ten missing, unexpected and misshapen keys of each sort, and how many there are.
-    """
-    dropped = [
+def compared(state: State, wanted: State, heads: Sequence[str] = HEADS) -> Match:
+    """How the keys and shapes of `state` and `wanted` agree, classifier heads left out."""
+    dropped = {
         key
         for key in state
         if key not in wanted and any(key == head or key.startswith(f"{head}.") for head in heads)
-    ]
-    if dropped:
-        log.info("%s: classifier head left out: %s", path, ", ".join(sorted(dropped)))
-    kept = {key: tensor for key, tensor in state.items() if key not in set(dropped)}
-    counters = [k for k in wanted if k not in kept and k.endswith(".num_batches_tracked")]
-    if counters:
-        log.info("%s: %d batch counters are missing and not needed", path, len(counters))
-    missing = [key for key in wanted if key not in kept and key not in set(counters)]
-    unexpected = [key for key in kept if key not in wanted]
-    misshapen = [
-        f"{key} is {list(kept[key].shape)}, should be {list(tensor.shape)}"
-        for key, tensor in wanted.items()
-        if key in kept and kept[key].shape != tensor.shape
-    ]
-    sorts = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
-    faults = [_listed(sort, keys) for sort, keys in sorts.items() if keys]
-    if faults:
-        raise InputError(f"{path}: the checkpoint does not fit the network; {'; '.join(faults)}")
-    return {**{key: torch.tensor(0) for key in counters}, **kept}
-
-
-def _listed(sort: str, keys: Sequence[str]) -> str:
-    more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
-    return f"{len(keys)} {sort}: {', '.join(keys[:_SHOWN])}{more}"
-
-
-def _read_pickle(path: str) -> Any:
-    try:
-        with torch.serialization.safe_globals(_HARMLESS):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        named = re.search(r"(?:GLOBAL|class) ([\w.]+)", str(error))
-        if named is None:
-            raise _damaged(path, error) from error
-        raise InputError(
-            f"{path}: refused, because reading it would run code that it names: {named[1]}; "
-            "save the tensors alone, torch.save(model.state_dict(), ...)"
-        ) from error
-    except Exception as error:  # a damaged pickle raises whatever its reader stumbles over
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: str, error: Exception) -> InputError:
-    lines = [line for line in str(error).splitlines() if "Unsupported" in line] or [str(error)]
-    reason = lines[0].strip().split(". ")[0]
-    return InputError(
-        f"{path}: the checkpoint is damaged, or none that torch.save wrote ({reason})"
+    }
+    kept = {key: tensor for key, tensor in state.items() if key not in dropped}
+    counters = tuple(k for k in wanted if k not in kept and k.endswith(".num_batches_tracked"))
+    without = set(counters)
+    return Match(
+        matched={**{key: torch.tensor(0) for key in counters}, **kept},
+        heads=tuple(sorted(dropped)),
+        counters=counters,
+        missing=tuple(key for key in wanted if key not in kept and key not in without),
+        unexpected=tuple(key for key in kept if key not in wanted),
+        misshapen=tuple(
+            f"{key} is {list(kept[key].shape)}, should be {list(tensor.shape)}"
+            for key, tensor in wanted.items()
+            if key in kept and kept[key].shape != tensor.shape
+        ),
     )
 
 
-def _read_safetensors(path: str) -> Any:
-    try:
-        return load_file(path, device="cpu")
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path}: the checkpoint is damaged ({error})") from error
+def _candidates(sets: Sequence[WeightSet], part: str | None) -> Iterator[_Candidate]:
+    """Every set with every prefix that many of its keys have; of these, what `part` selects."""
+    for each in sets:
+        tensors = each.tensors
+        averaged = tensors.get(_AVERAGED)
+        if averaged is not None and averaged.ndim == 0:
+            tensors = {key: tensor for key, tensor in tensors.items() if key != _AVERAGED}
+        for prefix in _prefixes(tensors):
+            name = f"{each.name}.{prefix}".strip(".")
+            if part is not None and part not in (each.name, name, prefix.rstrip(".")):
+                continue
+            state = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
+            left_out = tuple(key for key in tensors if not key.startswith(prefix))
+            yield _Candidate(name, each, prefix, state, (*left_out, *each.others))
 
 
-def _unwrap(path: str, stored: Any) -> dict[str, torch.Tensor]:
-    while isinstance(stored, Mapping):
-        inner = next((w for w in WRAPPERS if isinstance(stored.get(w), Mapping)), None)
-        if inner is None:
-            break
-        stored = stored[inner]
-    if not isinstance(stored, Mapping) or not stored:
-        raise InputError(f"{path}: holds a {type(stored).__name__}, not tensors by name")
-    strange = [str(k) for k, v in stored.items() if not isinstance(v, torch.Tensor)]
-    if strange:
-        raise InputError(
-            f"{path}: not every entry is a tensor: {_listed('others', strange)}; "
-            f"tensors may lie under {' or '.join(WRAPPERS)}"
+def _prefixes(tensors: State) -> list[str]:
+    """The empty prefix, then those that a good share of the keys have, the most frequent first."""
+    counts: Counter[str] = Counter()
+    for key in tensors:
+        parts = key.split(".")
+        counts.update(".".join(parts[:depth]) + "." for depth in range(1, len(parts)))
+    least = max(2, _LEAST_SHARE * len(tensors))
+    return ["", *(prefix for prefix, count in counts.most_common() if count >= least)]
+
+
+def _chosen(path: str, part: str | None, fits: Mapping[str, tuple[_Candidate, Fitted]]) -> str:
+    """The name of the one that fits; of several, the one whose place is the usual one."""
+    names = list(fits)
+    usual = [name for name in names if set(fits[name][0].within.name.split(".")) <= {"", *USUAL}]
+    # Of state_dict and model the first, and what lies in a mapping before what lies beside it.
+    places = {name: fits[name][0].within.name for name in usual}
+    first = min(set(places.values()), key=_order, default=None)
+    best = [name for name in usual if places[name] == first] if first is not None else names
+    if len(best) == 1:
+        return best[0]
+    choices = ", ".join(f"{path}#{name}" for name in names)
+    raise InputError(
+        f"{path}: holds several sets of weights that fit{'' if part is None else f' {part}'}; "
+        f"name one as `checkpoint`: {choices}"
+    )
+
+
+def _order(place: str) -> tuple[int, ...]:
+    parts = [USUAL.index(part) for part in place.split(".") if part]
+    return (*parts, len(USUAL))
+
+
+def _tell(path: str, chosen: _Candidate, match: Match, others: Sequence[str]) -> None:
+    if others:
+        _say_once(
+            logging.WARNING,
+            f"{path} holds {' and '.join([chosen.name or 'weights', *others])}; took "
+            f"{chosen.name or 'the first'} (for another, give {path}#{others[0]} as `checkpoint`)",
         )
-    return dict(stored)
+    rest = [key for key in chosen.left_out if not any(key.startswith(f"{o}.") for o in others)]
+    if rest:
+        _say_once(logging.WARNING, f"{path}: not of the network, and left out: {_shown(rest)}")
+    if chosen.prefix:
+        _say_once(logging.INFO, f"{path}: the prefix {chosen.prefix} is taken off")
+    if match.heads:
+        heads = ", ".join(match.heads)
+        _say_once(logging.INFO, f"{path}: classifier head left out: {heads}")
+    if match.counters:
+        count = len(match.counters)
+        _say_once(logging.INFO, f"{path}: {count} batch counters are missing and not needed")
 
 
-def _strip(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Take off what training put around the keys; a prefix only where every key has it."""
-    averaged = state.get(_AVERAGED)
-    if averaged is not None and averaged.ndim == 0:
-        state = {key: tensor for key, tensor in state.items() if key != _AVERAGED}
-    for prefix in PREFIXES:
-        if state and all(key.startswith(prefix) for key in state):
-            return _strip({key.removeprefix(prefix): tensor for key, tensor in state.items()})
-    return state
+@functools.cache
+def _say_once(level: int, text: str) -> None:
+    """A checkpoint is read for its recipe, and again to be run: one line is enough."""
+    log.log(level, "%s", text)
+
+
+def _misfit(
+    path: str,
+    part: str | None,
+    sets: Sequence[WeightSet],
+    nearest: tuple[_Candidate, Match] | None,
+    refused: InputError | None,
+) -> InputError:
+    if refused is not None:
+        return InputError(f"{path}: {refused}")
+    if nearest is None:
+        names = ", ".join(each.name or "(the file itself)" for each in sets)
+        return InputError(f"{path}: has no part {part}; its sets of tensors are {names}")
+    candidate, match = nearest
+    where = f" (its {candidate.name})" if candidate.name else ""
+    foreign = explained(candidate.within.tensors)
+    hint = f"; {foreign}" if foreign else ""
+    return InputError(
+        f"{path}: the checkpoint{where} does not fit the network; {match.told()}{hint}"
+    )
+
+
+def _listed(sort: str, keys: Sequence[str]) -> str:
+    return f"{len(keys)} {sort}: {_shown(keys)}"
+
+
+def _shown(keys: Sequence[str]) -> str:
+    more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
+    return f"{', '.join(keys[:_SHOWN])}{more}"

@@ -7,13 +7,11 @@ from typing import Any
 import torch
 
 from pipeline.errors import InputError
-from pipeline.model.architectures.checkpoints import fill, load_state
+from pipeline.model.architectures.checkpoints import Fitted, State, fill, fit
 from pipeline.model.architectures.osnet import osnet
 from pipeline.model.architectures.resnet import bnneck, ft_net, pcb
 from pipeline.model.architectures.vit import vit, vit_input_size
 from pipeline.model.kinds import architecture
-
-State = Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -63,12 +61,8 @@ def load_architecture(model: str, checkpoint: str) -> torch.nn.Module:
 
     Raises InputError unless the checkpoint holds every weight and nothing else but heads.
     """
-    known, options = _known(model)
-    state = load_state(checkpoint)
-    with torch.device("meta"):
-        module = known.build(state, options)
-    weights = {key: tensor for key, tensor in state.items() if key not in _PIXELS}
-    return fill(module, checkpoint, weights, known.heads)
+    fitted = _fitted(model, checkpoint)
+    return fill(fitted.module, fitted.match.matched)
 
 
 def architecture_recipe(
@@ -79,16 +73,26 @@ def architecture_recipe(
     Raises InputError for a checkpoint that cannot be read or was trained for no known size.
     """
     known, _ = _known(model)
-    state = load_state(checkpoint)
+    fitted = _fitted(model, checkpoint)
     fields = dict(known.recipe)
-    for key, name in _PIXELS.items():
-        if key in state:
-            fields[name] = tuple(round(level / 255, 6) for level in state[key].flatten().tolist())
+    for key, levels in fitted.extra.items():
+        fields[_PIXELS[key]] = tuple(round(level / 255, 6) for level in levels.flatten().tolist())
     try:
-        size = known.size(state) if known.size else None
+        size = known.size(fitted.match.matched) if known.size else None
     except InputError as error:
         raise InputError(f"{checkpoint}: {error}") from error
     return fields, size
+
+
+def _fitted(model: str, checkpoint: str) -> Fitted:
+    """The network, built without memory, and the part of the checkpoint that fits it."""
+    known, options = _known(model)
+
+    def build(state: State) -> torch.nn.Module:
+        with torch.device("meta"):
+            return known.build(state, options)
+
+    return fit(checkpoint, build, known.heads, extra=tuple(_PIXELS))
 
 
 def _known(model: str) -> tuple[Architecture, frozenset[str]]:

@@ -1,6 +1,8 @@
 """ONNX networks in ONNX Runtime."""
 
+import logging
 import mmap
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,74 +13,115 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.model.backends.signature import (
+    ImageInput,
+    NoRowACrop,
     Shape,
     check_size,
     feature_output,
     fixed_size,
     image_input,
+    rows,
+    rows_given,
 )
+from pipeline.model.kinds import check_not_text
+
+log = logging.getLogger(__name__)
 
 _DTYPES: dict[str, np.dtype] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
+    "tensor(uint8)": np.dtype(np.uint8),
 }
 
 
 class OnnxNetwork:
     """An ONNX file as a function from images float32 `[B, 3, H, W]` to features float32 `[B, D]`.
 
-    Runs in the precision that the file holds. `size` is the (height, width) it is to be run at, and
-    `batch_size` the batch, where the file does not fix one.
+    Runs in the precision that the file holds, and turns the images to the layout and type of its
+    input. `size` is the (height, width) it is to be run at, and `batch_size` the batch, where the
+    file does not fix one; `output` names its feature where it has several outputs.
     Raises InputError for a file that ONNX Runtime cannot load or run at that size, or that has not
     one image input and one feature output.
     """
 
     def __init__(
-        self, path: str, *, size: tuple[int, int], batch_size: int, device: str, threads: int
+        self,
+        path: str,
+        *,
+        size: tuple[int, int],
+        batch_size: int,
+        device: str,
+        threads: int,
+        output: str | None = None,
     ) -> None:
         self.device = torch.device("cpu")  # where it takes its input; the runtime copies onwards
         self._session = _session(path, _providers(path, device), threads)
         self._check_provider(path, device)
-        inputs = {node.name: _sides(node.shape) for node in self._session.get_inputs()}
-        self._input = image_input(path, inputs)
+        self._input = _image_input(path, self._session)
         self._dtype = _dtype(path, self._session.get_inputs()[0].type)
-        self.batch = inputs[self._input][0]
-        self.input_size = fixed_size(inputs[self._input])
+        self.levels = self._input.levels
+        self.batch = self._input.shape[0]
+        self.input_size = fixed_size(self._input.shape)
         check_size(path, self.input_size, size)
-        self._output, self.dimension = self._probe(path, (self.batch or batch_size, 3, *size))
+        self._output, self.dimension = self._settle(path, batch_size, size, output)
 
     def __call__(self, images: torch.Tensor) -> NDArray[np.float32]:
         """Features float32 `[B, D]` of normalized images float32 `[B, 3, H, W]`."""
-        feed = {self._input: images.numpy().astype(self._dtype, copy=False)}
-        (features,) = self._session.run([self._output], feed)
-        return features.astype(np.float32, copy=False)
+        (features,) = self._session.run([self._output], self._feed(images))
+        return rows(features.astype(np.float32, copy=False))
+
+    def _feed(self, images: torch.Tensor) -> dict[str, NDArray]:
+        laid_out = self._input.laid_out(images).numpy()
+        return {self._input.name: laid_out.astype(self._dtype, copy=False)}
 
     def _check_provider(self, path: str, device: str) -> None:
         """ONNX Runtime falls back to the CPU in silence where a provider does not start."""
         if device != "cpu" and self._session.get_providers()[0] == "CPUExecutionProvider":
             raise InputError(f"{path}: ONNX Runtime could not start {device}")
 
-    def _probe(self, path: str, shape: tuple[int, int, int, int]) -> tuple[str, int]:
+    def _settle(
+        self, path: str, wanted: int, size: tuple[int, int], output: str | None
+    ) -> tuple[str, int]:
+        """Name and length of the feature; the batch becomes that which the file has inside."""
+        batch = self.batch or max(wanted, 2)  # of one crop a row, all others would be one too
+        try:
+            return self._probe(path, (batch, 3, *size), output)
+        except NoRowACrop as error:
+            if self.batch is None:
+                for rows_inside in rows_given(error.shapes, batch):
+                    try:
+                        found = self._probe(path, (rows_inside, 3, *size), output)
+                    except InputError:
+                        continue
+                    self.batch = rows_inside
+                    log.info("%s: runs in batches of %d, as it was traced", path, rows_inside)
+                    return found
+            raise
+
+    def _probe(
+        self, path: str, shape: tuple[int, int, int, int], output: str | None
+    ) -> tuple[str, int]:
         """Run once on black: the outputs that a file declares may lack their shapes."""
-        blank = np.zeros(shape, self._dtype)
         names = [node.name for node in self._session.get_outputs()]
         try:
-            values = self._session.run(names, {self._input: blank})
+            values = self._session.run(names, self._feed(torch.zeros(shape)))
         except Exception as error:  # ONNX Runtime's errors share no narrower base
-            raise InputError(
+            raise NoRowACrop(
                 f"{path}: cannot run on {shape[0]} images of {shape[2]} x {shape[3]} "
-                f"({_first_line(error)})"
+                f"({_first_line(error)})",
+                {},
             ) from error
         shapes = {name: np.shape(value) for name, value in zip(names, values, strict=True)}
-        name = feature_output(path, shapes, shape[0])
+        try:
+            name = feature_output(path, shapes, shape[0], output)
+        except InputError as error:
+            raise NoRowACrop(str(error), shapes) from error
         return name, shapes[name][1]
 
 
-def onnx_input_size(path: str) -> tuple[int, int] | None:
-    """The (height, width) that an ONNX file fixes, or None; read without preparing it to run."""
-    nodes = _session(path, ["CPUExecutionProvider"], 1, optimize=False).get_inputs()
-    shapes = {node.name: _sides(node.shape) for node in nodes}
-    return fixed_size(shapes[image_input(path, shapes)])
+def onnx_image_input(path: str) -> ImageInput:
+    """The image input that an ONNX file declares; read without preparing it to run."""
+    return _image_input(path, _session(path, ["CPUExecutionProvider"], 1, optimize=False))
 
 
 def onnx_files(path: str) -> list[Path]:
@@ -98,6 +141,7 @@ def onnx_files(path: str) -> list[Path]:
             raise InputError(f"{path}: names weights outside its own folder: {location}")
         if not data.is_file():
             raise InputError(f"{path}: its weights lie in {data}, which is missing")
+        check_not_text(str(data))
     return [Path(path), *(folder / location for location in named)]
 
 
@@ -197,8 +241,14 @@ def _providers(path: str, device: str) -> list:
 
 def _dtype(path: str, declared: str) -> np.dtype:
     if declared not in _DTYPES:
-        raise InputError(f"{path}: the input must be float32 or float16, but is {declared}")
+        raise InputError(f"{path}: the input must be float32, float16 or uint8, but is {declared}")
     return _DTYPES[declared]
+
+
+def _image_input(path: str, session: onnxruntime.InferenceSession) -> ImageInput:
+    nodes = session.get_inputs()
+    levels = [node.type for node in nodes] == ["tensor(uint8)"]
+    return image_input(path, {node.name: _sides(node.shape) for node in nodes}, levels=levels)
 
 
 def _sides(shape: list[int | str | None]) -> Shape:
@@ -206,4 +256,11 @@ def _sides(shape: list[int | str | None]) -> Shape:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].removeprefix("[ONNXRuntimeError] : ")
+    text = str(error).strip().splitlines()[0].removeprefix("[ONNXRuntimeError] : ")
+    newer = re.search(r"Opset (\d+) is under development.* is till opset (\d+)", text)
+    if newer is None:
+        return re.sub(r"^\d+ : \w+ : (Load model from .* failed:)?(Fatal error: )?", "", text)
+    return (
+        f"it is of opset {newer[1]}, and this ONNX Runtime reads up to {newer[2]}: "
+        "export it with an older opset, or install a newer onnxruntime"
+    )

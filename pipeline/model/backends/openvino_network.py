@@ -1,5 +1,8 @@
 """OpenVINO networks (IR: an .xml beside its .bin), on the CPU."""
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +14,20 @@ from openvino.frontend import FrontEndManager
 
 from pipeline.errors import InputError
 from pipeline.model.backends.signature import (
+    ImageInput,
     Shape,
     check_size,
     feature_output,
     fixed_size,
     image_input,
+    rows,
+    rows_given,
 )
+from pipeline.model.kinds import check_not_text
 
+log = logging.getLogger(__name__)
+
+_TYPES = ("f32", "f16", "u8")
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
 
@@ -26,9 +36,9 @@ class OpenvinoNetwork:
 
     It is compiled for one fixed shape at a time: a network of fixed batch is reshaped to
     `batch_size`, or keeps its own batch where it cannot be. `size` is the (height, width) it is to
-    be run at. Raises InputError for files that OpenVINO cannot read, for another device than the
-    CPU, for a precision that this processor lacks, and for a network that has not one image input
-    and one feature output.
+    be run at; `output` names its feature where it has several outputs. Raises InputError for files
+    that OpenVINO cannot read, for another device than the CPU, for a precision that this processor
+    lacks, and for a network that has not one image input and one feature output.
     """
 
     def __init__(
@@ -40,6 +50,7 @@ class OpenvinoNetwork:
         device: str,
         threads: int,
         precision: str,
+        output: str | None = None,
     ) -> None:
         if device != "cpu":
             raise InputError(
@@ -47,14 +58,16 @@ class OpenvinoNetwork:
                 "take device cpu, or the network as ONNX"
             )
         self.device = torch.device("cpu")
-        self._path, self._precision = path, precision
+        self._path, self._precision, self._wanted = path, precision, output
         self._settings = _settings(threads, precision)
-        self._model = _read(path)
-        declared = _input_shape(path, self._model)
-        self.input_size = fixed_size(declared)
+        self._model = read_ir(path)
+        self._input = _image_input(path, self._model)
+        self._dtype = self._model.inputs[0].get_element_type().to_dtype()
+        self.levels = self._input.levels
+        self.input_size = fixed_size(self._input.shape)
         check_size(path, self.input_size, size)
         self._compiled: dict[tuple[int, ...], Any] = {}
-        batch = self._settle_batch(declared[0], batch_size, size)
+        batch = self._settle_batch(self._input.shape[0], batch_size, size)
         self.batch: int | None = batch
         self._output, self.dimension = self._feature((batch, 3, *size))
         self._request((batch, 3, *size))  # compile now: a precision may not be there
@@ -63,33 +76,56 @@ class OpenvinoNetwork:
     def __call__(self, images: torch.Tensor) -> NDArray[np.float32]:
         """Features float32 `[B, D]` of normalized images float32 `[B, 3, H, W]`."""
         request = self._request(tuple(images.shape))
-        return request.infer({0: images.numpy()}, share_inputs=True)[self._output].copy()
+        feed = self._input.laid_out(images).numpy().astype(self._dtype, copy=False)
+        features = request.infer({0: feed}, share_inputs=True)[self._output]
+        return rows(features.astype(np.float32))  # a copy: the request's memory is used again
 
     def _settle_batch(self, own: int | None, wanted: int, size: tuple[int, int]) -> int:
         """The wanted batch, or the file's own where it gives one row a crop only with that."""
-        if own is None or own == wanted:
+        if own == wanted:
             return wanted
         try:
             self._feature((wanted, 3, *size))
         except InputError:
             # Some files hold their batch inside too, for example as a constant of a Reshape.
-            return own
+            if own is not None:
+                return own
+            for inside in self._batches_inside(wanted, size):
+                log.info("%s: runs in batches of %d, as it was traced", self._path, inside)
+                return inside
+            raise
         return wanted
+
+    def _batches_inside(self, wanted: int, size: tuple[int, int]) -> Iterator[int]:
+        """Batches with which a file that declares any gives one row a crop."""
+        try:
+            shapes = self._outputs((wanted, 3, *size))
+        except InputError:
+            shapes = {}
+        for inside in rows_given(shapes, wanted):
+            with contextlib.suppress(InputError):
+                self._feature((inside, 3, *size))
+                yield inside
 
     def _feature(self, shape: tuple[int, ...]) -> tuple[int, int]:
         """Index and length of the feature output for inputs of one fixed shape."""
-        model = self._reshaped(shape)
-        outputs = {_name(port, str(i)): _sides(port) for i, port in enumerate(model.outputs)}
-        chosen = feature_output(self._path, outputs, shape[0])
+        outputs = self._outputs(shape)
+        chosen = feature_output(self._path, outputs, shape[0], self._wanted)
         dimension = outputs[chosen][1]
         if dimension is None:
             raise InputError(f"{self._path}: the length of its feature is not fixed")
         return list(outputs).index(chosen), dimension
 
+    def _outputs(self, shape: tuple[int, ...]) -> dict[str, Shape]:
+        ports = self._reshaped(shape).outputs
+        return {_name(port, str(i)): _sides(port) for i, port in enumerate(ports)}
+
     def _reshaped(self, shape: tuple[int, ...]) -> openvino.Model:
         model = self._model.clone()
         try:
-            model.reshape({model.inputs[0]: list(shape)})
+            batch, channels, *size = shape
+            declared = [batch, *size, channels] if self._input.channels_last else list(shape)
+            model.reshape({model.inputs[0]: declared})
         except RuntimeError as error:
             raise InputError(
                 f"{self._path}: cannot take a batch of shape {list(shape)} ({_last_line(error)})"
@@ -118,9 +154,9 @@ class OpenvinoNetwork:
         return self._compiled[shape]
 
 
-def openvino_input_size(path: str) -> tuple[int, int] | None:
-    """The (height, width) that an IR fixes, or None; read without compiling it."""
-    return fixed_size(_input_shape(path, _read(path)))
+def openvino_image_input(path: str) -> ImageInput:
+    """The image input that an IR declares; read without compiling it."""
+    return _image_input(path, read_ir(path))
 
 
 def openvino_files(path: str) -> list[Path]:
@@ -128,6 +164,7 @@ def openvino_files(path: str) -> list[Path]:
     weights = Path(path).with_suffix(".bin")
     if not weights.is_file():
         raise InputError(f"{path}: its weights {weights.name} are missing from the same folder")
+    check_not_text(str(weights))
     return [Path(path), weights]
 
 
@@ -144,8 +181,8 @@ def _settings(threads: int, precision: str) -> dict[str, Any]:
     }
 
 
-def _read(path: str) -> openvino.Model:
-    """Read with the IR reader itself: `read_model` would try every other format first."""
+def read_ir(path: str) -> openvino.Model:
+    """An IR, read with the IR reader itself: `read_model` would try every other format first."""
     openvino_files(path)
     try:
         reader = FrontEndManager().load_by_framework("ir")
@@ -154,9 +191,13 @@ def _read(path: str) -> openvino.Model:
         raise InputError(f"{path}: OpenVINO cannot read it ({_last_line(error)})") from error
 
 
-def _input_shape(path: str, model: openvino.Model) -> Shape:
+def _image_input(path: str, model: openvino.Model) -> ImageInput:
     shapes = {_name(port, str(i)): _sides(port) for i, port in enumerate(model.inputs)}
-    return shapes[image_input(path, shapes)]
+    types = [port.get_element_type().get_type_name() for port in model.inputs]
+    found = image_input(path, shapes, levels=types == ["u8"])
+    if types[0] not in _TYPES:
+        raise InputError(f"{path}: the input must be float32, float16 or uint8, but is {types[0]}")
+    return found
 
 
 def _name(port: Any, otherwise: str) -> str:

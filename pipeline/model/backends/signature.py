@@ -1,6 +1,11 @@
 """What a network must take and give: a batch of color images, a matrix of features."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 
@@ -8,28 +13,99 @@ from pipeline.errors import InputError
 Shape = tuple[int | None, ...]
 
 
-def image_input(path: str, inputs: Mapping[str, Shape]) -> str:
-    """The name of the one input, of shape `[B, 3, H, W]`; InputError where there is no such."""
+@dataclass(frozen=True)
+class ImageInput:
+    """The input for images: its name, and its shape as `[B, 3, H, W]`, however it is laid out.
+
+    `channels_last` is whether it is declared as `[B, H, W, 3]`; `levels` whether it takes whole
+    numbers from 0 to 255 (uint8).
+    """
+
+    name: str
+    shape: Shape
+    channels_last: bool = False
+    levels: bool = False
+
+    def laid_out(self, images: torch.Tensor) -> torch.Tensor:
+        """Images `[B, 3, H, W]` as the network takes them: its layout, and bytes for levels.
+
+        The levels are exact: the recipe of such a network is 0 to 255 without mean or deviation.
+        """
+        if self.channels_last:
+            images = images.permute(0, 2, 3, 1).contiguous()
+        return images.to(torch.uint8) if self.levels else images
+
+
+ANY_IMAGES = ImageInput("images", (None, 3, None, None))
+"""The input of a network that declares none."""
+
+
+class NoRowACrop(InputError):  # noqa: N818 - it says what went wrong
+    """A network that gave no row a crop, and the shapes of what it gave."""
+
+    def __init__(self, message: str, shapes: Mapping[str, Shape]) -> None:
+        super().__init__(message)
+        self.shapes = shapes
+
+
+def image_input(path: str, inputs: Mapping[str, Shape], *, levels: bool = False) -> ImageInput:
+    """The one input, `[B, 3, H, W]` or `[B, H, W, 3]`; InputError where there is no such."""
     if len(inputs) != 1:
         raise InputError(
             f"{path}: the network must have one input, an image batch, but has {_told(inputs)}"
         )
     name, shape = next(iter(inputs.items()))
+    if len(shape) == 4 and shape[3] == 3 and shape[1] != 3:
+        batch, height, width, channels = shape
+        return ImageInput(name, (batch, channels, height, width), True, levels)
     if len(shape) != 4 or shape[1] not in (3, None):
-        raise InputError(f"{path}: the input must be [B, 3, H, W], but is {_told(inputs)}")
-    return name
+        raise InputError(
+            f"{path}: the input must be [B, 3, H, W] or [B, H, W, 3], but is {_told(inputs)}"
+        )
+    return ImageInput(name, shape, False, levels)
 
 
-def feature_output(path: str, outputs: Mapping[str, Shape], batch: int) -> str:
-    """The name of the only output of shape `[batch, D]`; InputError where none or several are."""
-    fitting = [n for n, shape in outputs.items() if len(shape) == 2 and shape[0] == batch]
+def feature_output(
+    path: str, outputs: Mapping[str, Shape], batch: int, wanted: str | None = None
+) -> str:
+    """The name of the only output of shape `[batch, D]`, or else `[batch, D, 1, 1]`.
+
+    `wanted` names one of several. Raises InputError where none or several are, and where `wanted`
+    is not there or has another shape.
+    """
+    if wanted is not None and wanted not in outputs:
+        raise InputError(f"{path}: has no output {wanted}; it has {_told(outputs)}")
+    named = outputs if wanted is None else {wanted: outputs[wanted]}
+    flat = [n for n, shape in named.items() if len(shape) == 2 and shape[0] == batch]
+    fitting = flat or [n for n, shape in named.items() if _is_pooled(shape, batch)]
     if len(fitting) == 1:
         return fitting[0]
-    what = "several outputs" if fitting else "no output"
+    if fitting:
+        raise InputError(
+            f"{path}: several outputs of shape [{batch}, D], one row a crop: "
+            f"{_told({n: outputs[n] for n in fitting})}; name the feature as `output`"
+        )
     raise InputError(
-        f"{path}: {what} of shape [{batch}, D], one row a crop; it has {_told(outputs)}; "
+        f"{path}: no output of shape [{batch}, D], one row a crop; it has {_told(named)}; "
         "export the network with its feature as the one such output"
     )
+
+
+def rows(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Features `[B, D]` of an output that may have sides of 1 behind them."""
+    return features.reshape(features.shape[:2])
+
+
+def rows_given(outputs: Mapping[str, Shape], batch: int) -> list[int]:
+    """Batches to try for a network that gave no row a crop: how many rows it gives instead, and 1.
+
+    A network that was traced with some batch may have it inside, whatever its axes say.
+
+    >>> rows_given({"f": (1, 64)}, 4), rows_given({"f": (2, 32), "g": (2, 3, 3)}, 4)
+    ([1], [2, 1])
+    """
+    found = [shape[0] for shape in outputs.values() if len(shape) >= 2 and shape[0]]
+    return list(dict.fromkeys(rows for rows in [*found, 1] if rows is not None and rows < batch))
 
 
 def fixed_size(shape: Shape) -> tuple[int, int] | None:
@@ -49,6 +125,10 @@ def check_size(path: str, fixed: tuple[int, int] | None, size: tuple[int, int]) 
             f"{path}: the network takes images of {fixed[0]} x {fixed[1]} (height x width) only, "
             f"the recipe says {size[0]} x {size[1]}; leave height and width out of the recipe"
         )
+
+
+def _is_pooled(shape: Shape, batch: int) -> bool:
+    return len(shape) > 2 and shape[0] == batch and all(side == 1 for side in shape[2:])
 
 
 def _told(shapes: Mapping[str, Shape]) -> str:

@@ -5,9 +5,12 @@ whose code you would run. (A checkpoint for torchvision:NAME is read without run
 """
 
 import contextlib
+import io
 import logging
+import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,14 +20,16 @@ from torch.export.passes import move_to_device_pass
 
 from pipeline.errors import InputError
 from pipeline.model.backends.signature import (
-    Shape,
+    ANY_IMAGES,
+    ImageInput,
+    NoRowACrop,
     check_size,
     feature_output,
-    fixed_size,
     image_input,
+    rows_given,
 )
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 # Operations that behave otherwise in training, and the place of the flag that tells.
@@ -36,10 +41,13 @@ class TorchNetwork:
 
     `run` lies on `device` already. `batch` and `input_size` are those it is fixed to, or None;
     `batch_size` and `size` (height, width) those it is to be run at otherwise. float16 and bfloat16
-    run under autocast. `compiled` lets `torch.compile` write code for the processor first, which
+    run under autocast. `image` is the input where it is declared, and `types` the floating types
+    that it may have, of which the first that runs is taken. `output` names the feature of several.
+    `compiled` lets `torch.compile` write code for the processor first, which
     takes a minute and a C++ compiler. Raises InputError where it does not run at `size` or has not
     one feature output `[B, D]`: it is run on black first, in a whole batch, or in one of `probed`
-    rows where any number will do. A batch for which a GPU has too little memory is run in two
+    rows where any number will do. Where it gives no row a crop, and no batch is fixed, it is run in
+    the batch that it was traced with. A batch for which a GPU has too little memory is run in two
     halves, as are all that follow; InputError where they are too large too.
     """
 
@@ -56,17 +64,27 @@ class TorchNetwork:
         input_size: tuple[int, int] | None = None,
         compiled: bool = False,
         probed: int | None = None,
+        image: ImageInput = ANY_IMAGES,
+        types: Sequence[torch.dtype] = (torch.float32,),
+        output: str | None = None,
     ) -> None:
         self.device = torch.device(device)
         if self.device.type == "cuda":
             # Neighbors ask for it too: a feature must not depend on which of the two came first.
             torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
         self.batch, self.input_size = batch, input_size
+        self.levels, self._input, self._wanted = image.levels, image, output
         self._run = torch.compile(run) if compiled else run
         self._half = _HALVES.get(precision)
         self._path, self._parts = path, 1
         check_size(path, input_size, size)
-        self._output, self.dimension = self._probe(path, (probed or batch or batch_size, 3, *size))
+        self._type = types[0]
+        self._output, self.dimension = self._settle(
+            path,
+            (probed or batch or max(batch_size, 2), 3, *size),
+            types,
+            free=not (probed or batch),
+        )
 
     def __call__(self, images: torch.Tensor) -> NDArray[np.float32]:
         """Features float32 `[B, D]` of normalized images float32 `[B, 3, H, W]`."""
@@ -81,8 +99,8 @@ class TorchNetwork:
             torch.cuda.empty_cache()
         if feature.device.type == "cpu":
             # A copy: some network's feature may be a view of its input, which the caller reuses.
-            rows: NDArray[np.float32] = feature.numpy().copy()
-            return lambda: rows
+            made: NDArray[np.float32] = feature.numpy().copy()
+            return lambda: made
         pinned = torch.empty(feature.shape, dtype=torch.float32, pin_memory=True)
         pinned.copy_(feature, non_blocking=True)
         done = torch.cuda.Event()
@@ -97,7 +115,9 @@ class TorchNetwork:
     def _feature(self, images: torch.Tensor) -> torch.Tensor:
         """Features float32 `[B, D]` on the device, in as many parts as the memory asks for."""
         parts = images.chunk(self._parts)
-        features = [_named(self._forward(part))[self._output].float() for part in parts]
+        features = [
+            named_outputs(self._forward(part))[self._output].float().flatten(1) for part in parts
+        ]
         return features[0] if len(features) == 1 else torch.cat(features)
 
     def _tried(self, images: torch.Tensor) -> torch.Tensor | None:
@@ -118,7 +138,7 @@ class TorchNetwork:
                 f"{self._path}: the GPU has too little memory for {-(-rows // self._parts)} images"
                 " at once; give a smaller --batch-size or fewer --actors"
             ) from error
-        logger.warning(
+        log.warning(
             "%s: the GPU has too little memory for %d images at once: taking half as many; give"
             " --batch-size %d to have it so from the start",
             self._path, rows, -(-rows // 2),
@@ -140,52 +160,84 @@ class TorchNetwork:
                 )
             if self._half is not None:
                 stack.enter_context(torch.autocast(self.device.type, dtype=self._half))
-            return self._run(images.to(self.device))
+            laid_out = self._input.laid_out(images.to(self.device))
+            return self._run(laid_out if self.levels else laid_out.to(self._type))
+
+    def _settle(
+        self, path: str, shape: tuple[int, int, int, int], types: Sequence[torch.dtype], free: bool
+    ) -> tuple[str, int]:
+        """Name and length of the feature; the type and the batch become those that run."""
+        first: NoRowACrop | None = None
+        for self._type in types:
+            try:
+                return self._probe(path, shape)
+            except NoRowACrop as error:
+                first = first or error
+                for inside in rows_given(error.shapes, shape[0]) if free else ():
+                    with contextlib.suppress(InputError):
+                        found = self._probe(path, (inside, *shape[1:]))
+                        log.info("%s: runs in batches of %d, as it was traced", path, inside)
+                        self.batch = inside
+                        return found
+        raise first or InputError(f"{path}: takes no floating numbers")
 
     def _probe(self, path: str, shape: tuple[int, int, int, int]) -> tuple[str, int]:
         """Run once on black: what comes out is known only then."""
         try:
-            outputs = _named(self._forward(torch.zeros(shape)))
+            outputs = named_outputs(self._forward(torch.zeros(shape)))
         except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
-            raise InputError(
+            raise NoRowACrop(
                 f"{path}: cannot run on {shape[0]} images of {shape[2]} x {shape[3]} "
-                f"({_reason(error)})"
+                f"({_reason(error)})",
+                {},
             ) from error
-        name = feature_output(path, {n: tuple(t.shape) for n, t in outputs.items()}, shape[0])
+        shapes = {n: tuple(t.shape) for n, t in outputs.items()}
+        try:
+            name = feature_output(path, shapes, shape[0], self._wanted)
+        except InputError as error:
+            raise NoRowACrop(str(error), shapes) from error
         return name, outputs[name].shape[1]
 
 
 def load_torchscript(path: str, device: str) -> Any:
-    """The TorchScript module of a file, on `device`, ready for inference."""
+    """The TorchScript module of a file, on `device`, ready for inference.
+
+    Devices that its code names, as tracing on a GPU writes them, become this one.
+    """
     try:
         with warnings.catch_warnings():
             # torch.jit is deprecated for writing; archives of it will be around for long.
             warnings.filterwarnings("ignore", ".*torch.jit.*deprecated", FutureWarning)
-            return torch.jit.load(path, map_location=device).eval()
+            return torch.jit.load(_on_device(path, device), map_location=device).eval()
     except Exception as error:  # the reader lets any error of its many parts through
         raise InputError(f"{path}: PyTorch cannot load it ({_reason(error)})") from error
 
 
-def load_export(path: str, device: str) -> tuple[Any, int | None, tuple[int, int] | None]:
-    """The program of a .pt2 file on `device`, with its fixed batch and (height, width) or None.
+def script_types(module: torch.jit.ScriptModule) -> tuple[torch.dtype, ...]:
+    """The floating types that a module's input may have: its weights', or else any, float32 first.
+
+    Of a frozen module the weights are constants of its code, which tell nothing.
+    """
+    weights = [*module.parameters(), *module.buffers()]
+    found = dict.fromkeys(each.dtype for each in weights if each.is_floating_point())
+    return tuple(found) or (torch.float32, *_HALVES.values())
+
+
+def load_export(path: str, device: str) -> tuple[Any, ImageInput, torch.dtype]:
+    """The program of a .pt2 file on `device`, with its input and the type of that.
 
     Raises InputError for a file that cannot be read and for one exported in training mode, whose
     batch normalization would mix the crops of a batch.
     """
-    program = _read_export(path)
-    shape = _export_input(path, program)
+    program = read_export(path)
+    image, kind = export_image_input(path, program)
     for node in program.graph.nodes:
         flag = _TRAINING_FLAG.get(str(node.target))
         if flag is not None and len(node.args) > flag and node.args[flag] is True:
             raise InputError(f"{path}: was exported in training mode; call model.eval() before")
     if device != "cpu":
         program = move_to_device_pass(program, device)
-    return program.module(), shape[0], fixed_size(shape)
-
-
-def export_input_size(path: str) -> tuple[int, int] | None:
-    """The (height, width) that a .pt2 file fixes, or None."""
-    return fixed_size(_export_input(path, _read_export(path)))
+    return program.module(), image, kind
 
 
 @contextlib.contextmanager
@@ -203,14 +255,16 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _read_export(path: str) -> Any:
+def read_export(path: str) -> Any:
+    """The program of a .pt2 file as it is written; InputError where it cannot be read."""
     try:
         return torch.export.load(path)
     except Exception as error:  # the reader lets any error of its many parts through
         raise InputError(f"{path}: PyTorch cannot load it ({_reason(error)})") from error
 
 
-def _export_input(path: str, program: Any) -> Shape:
+def export_image_input(path: str, program: Any) -> tuple[ImageInput, torch.dtype]:
+    """The image input of a torch.export program, and its type."""
     names = program.graph_signature.user_inputs
     values = {node.name: node.meta.get("val") for node in program.graph.nodes}
     shapes = {
@@ -218,10 +272,32 @@ def _export_input(path: str, program: Any) -> Shape:
         for name in names
         if isinstance(values.get(name), torch.Tensor)
     }
-    return shapes[image_input(path, shapes)]
+    kinds = {str(name): values[name].dtype for name in names if str(name) in shapes}
+    image = image_input(path, shapes, levels=[*kinds.values()] == [torch.uint8])
+    return image, kinds[image.name]
 
 
-def _named(outputs: Any) -> dict[str, torch.Tensor]:
+_NAMED_DEVICE = re.compile(rb'torch\.device\("(?:cuda(?::\d+)?|cpu)"\)')
+
+
+def _on_device(path: str, device: str) -> str | io.BytesIO:
+    """The file, or a copy in memory whose code names `device` wherever it names a device."""
+    wanted = f'torch.device("{device}")'.encode()
+    with zipfile.ZipFile(path) as archive:
+        code = {name: archive.read(name) for name in archive.namelist() if name.endswith(".py")}
+        moved = {name: _NAMED_DEVICE.sub(wanted, text) for name, text in code.items()}
+        if moved == code:
+            return path
+        log.info("%s: was traced on another device; its constants are made on %s", path, device)
+        copy = io.BytesIO()
+        with zipfile.ZipFile(copy, "w", zipfile.ZIP_STORED) as out:
+            for entry in archive.infolist():
+                out.writestr(entry, moved.get(entry.filename) or archive.read(entry))
+    copy.seek(0)
+    return copy
+
+
+def named_outputs(outputs: Any) -> dict[str, torch.Tensor]:
     """A network's outputs by name or, in a tuple or list, by place."""
     if isinstance(outputs, torch.Tensor):
         return {"output": outputs}

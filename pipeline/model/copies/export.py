@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.vectors import unit_vectors
 from pipeline.errors import InputError
-from pipeline.model.backends.torch_network import load_export, load_torchscript
+from pipeline.model.backends.torch_network import load_export, load_torchscript, named_outputs
 from pipeline.model.kinds import network_kind
 from pipeline.model.networks import NetworkFile, load_module
 
@@ -29,8 +29,16 @@ OPSET = 17
 _TRACED = 8  # rows of the batch that a network is traced with
 
 
-def export(file: NetworkFile, size: tuple[int, int], target: Target, out: Path) -> None:
+def export(
+    file: NetworkFile,
+    size: tuple[int, int],
+    target: Target,
+    out: Path,
+    output: str | None = None,
+) -> None:
     """Write a network as `target` for images of `size` (height, width).
+
+    Of several outputs of what PyTorch runs, `output` alone is written; an ONNX file keeps its own.
 
     Networks that are built here, TorchScript and torch.export files can be written as anything, an
     ONNX file as OpenVINO IR. Raises InputError for any other pair, and where the network cannot be
@@ -48,7 +56,8 @@ def export(file: NetworkFile, size: tuple[int, int], target: Target, out: Path) 
         if kind == "onnx":
             save_ir(openvino.convert_model(file.path), out)
         else:
-            _export_module(_module(file), torch.zeros(_TRACED, 3, *size), target, out)
+            module = _module(file) if output is None else _OneOutput(_module(file), output)
+            _export_module(module, torch.zeros(_TRACED, 3, *size), target, out)
     except (RuntimeError, AssertionError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -73,15 +82,28 @@ def deviation(ours: NDArray[np.float32], source: NDArray[np.float32]) -> float:
     return float(max(0.0, 1 - cosines.min()))
 
 
+class _OneOutput(torch.nn.Module):
+    """One of a module's outputs, by its key or its place."""
+
+    def __init__(self, module: Any, output: str) -> None:
+        super().__init__()
+        self.module, self.output = module, output
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return named_outputs(self.module(images))[self.output]
+
+
 def _module(file: NetworkFile) -> Any:
     if file.named:
         # Tracing wants plain memory: the strides of channels-last weights would be written down.
         return load_module(file).to(memory_format=torch.contiguous_format)
     if network_kind(file.path) == "torchscript":
         return load_torchscript(file.path, "cpu")
-    program, batch, _ = load_export(file.path, "cpu")
-    if batch is not None:
-        raise InputError(f"{file.path}: takes batches of {batch} only; export it with a free batch")
+    program, image, _ = load_export(file.path, "cpu")
+    if image.shape[0] is not None:
+        raise InputError(
+            f"{file.path}: takes batches of {image.shape[0]} only; export it with a free batch"
+        )
     return program
 
 

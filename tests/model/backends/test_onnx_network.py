@@ -9,7 +9,8 @@ import torch
 from onnx import TensorProto
 
 from pipeline.errors import InputError
-from pipeline.model.backends.onnx_network import OnnxNetwork, onnx_files, onnx_input_size
+from pipeline.model.backends.onnx_network import OnnxNetwork, onnx_files, onnx_image_input
+from pipeline.model.backends.signature import fixed_size
 from tests.model.making import save_onnx
 
 
@@ -29,7 +30,7 @@ def test_fixed_batch_and_size_are_read_from_the_file(tmp_path: Path) -> None:
     path = save_onnx(tmp_path / "n.onnx", shape=(4, 3, 16, 8))
     network = opened(path)
     assert (network.batch, network.input_size) == (4, (16, 8))
-    assert onnx_input_size(str(path)) == (16, 8)
+    assert fixed_size(onnx_image_input(str(path)).shape) == (16, 8)
     with pytest.raises(InputError, match=r"takes images of 16 x 8 .* only, the recipe says 32 x 8"):
         opened(path, (32, 8))
 
@@ -50,13 +51,12 @@ def test_only_output_of_two_dimensions_is_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"outputs": ("pooled",)}, "no output of shape [2, D], one row a crop; it has pooled"),
+        ({"outputs": ("spread",)}, "no output of shape [2, D], one row a crop; it has spread"),
         ({"outputs": ("feature", "raised")}, "several outputs of shape [2, D]"),
         ({"inputs": ("images", "mask")}, "must have one input, an image batch, but has images"),
-        ({"shape": ("batch", "height", "width", 3), "weights": (1.0,)}, "cannot run on 2 images"),
-        ({"shape": ("batch", 1, 16, 8), "weights": (1.0,)}, "the input must be [B, 3, H, W]"),
-        ({"shape": ("batch", 3, 16)}, "the input must be [B, 3, H, W]"),
-        ({"dtype": TensorProto.DOUBLE}, "must be float32 or float16, but is tensor(double)"),
+        ({"shape": ("batch", 1, 16, 8), "weights": (1.0,)}, "must be [B, 3, H, W] or [B, H, W, 3]"),
+        ({"shape": ("batch", 3, 16)}, "the input must be [B, 3, H, W] or [B, H, W, 3]"),
+        ({"dtype": TensorProto.DOUBLE}, "must be float32, float16 or uint8, but is tensor(double)"),
     ],
 )
 def test_unsuitable_networks_are_told_by_their_ports(
@@ -83,7 +83,7 @@ def test_damaged_files_are_told(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"cut\.onnx: (ONNX Runtime cannot load|the ONNX)"):
             opened(path)
         with pytest.raises(InputError, match=r"cut\.onnx: .*"):
-            onnx_input_size(str(path))
+            onnx_image_input(str(path))
     path.write_bytes(b"\x08\x07" + b"\xff" * 40)
     with pytest.raises(InputError, match="damaged or cut short"):
         onnx_files(str(path))
@@ -130,7 +130,7 @@ def test_external_data_outside_the_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_real_network(osnet: Path) -> None:
-    assert onnx_input_size(str(osnet)) == (256, 128)
+    assert fixed_size(onnx_image_input(str(osnet)).shape) == (256, 128)
     assert onnx_files(str(osnet)) == [osnet]
     network = opened(osnet, (256, 128))
     assert (network.dimension, network.batch, network.input_size) == (512, None, (256, 128))

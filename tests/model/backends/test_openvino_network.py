@@ -12,8 +12,9 @@ from pipeline.errors import InputError
 from pipeline.model.backends.openvino_network import (
     OpenvinoNetwork,
     openvino_files,
-    openvino_input_size,
+    openvino_image_input,
 )
+from pipeline.model.backends.signature import fixed_size
 from tests.model.making import channel_means, save_ir
 
 
@@ -57,7 +58,7 @@ def test_batch_that_the_graph_insists_on_is_kept(tmp_path: Path) -> None:
 
 def test_free_size_runs_at_any_one(tmp_path: Path) -> None:
     path = save_ir(tmp_path / "n.xml", shape=(-1, 3, -1, -1))
-    assert openvino_input_size(str(path)) is None
+    assert fixed_size(openvino_image_input(str(path)).shape) is None
     network = opened(path, size=(16, 8))
     assert network.input_size is None
     assert network(torch.ones(4, 3, 24, 12)).tolist() == [[2, 2, 2]] * 4
@@ -86,7 +87,7 @@ def test_another_size_than_the_files_is_refused(tmp_path: Path) -> None:
 
 def test_unsuitable_inputs_are_told(tmp_path: Path) -> None:
     path = save_ir(tmp_path / "n.xml", shape=(1, 4, 16, 8))
-    with pytest.raises(InputError, match=r"the input must be \[B, 3, H, W\], but is images"):
+    with pytest.raises(InputError, match=r"must be \[B, 3, H, W\] or \[B, H, W, 3\], but is"):
         opened(path)
 
 
@@ -141,6 +142,6 @@ def test_graph_that_cannot_take_the_batch_is_told(tmp_path: Path) -> None:
 
 
 def test_real_network(retail: Path) -> None:
-    assert openvino_input_size(str(retail)) == (256, 128)
+    assert fixed_size(openvino_image_input(str(retail)).shape) == (256, 128)
     network = opened(retail, size=(256, 128))
     assert (network.dimension, network.batch) == (256, 4)

@@ -1,0 +1,62 @@
+"""Which network a checkpoint is of, told by its keys."""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+
+import torch
+
+from pipeline.errors import InputError
+from pipeline.model.architectures.backbone import outlined
+from pipeline.model.architectures.checkpoints import State, fit
+from pipeline.model.architectures.foreign import explained
+from pipeline.model.architectures.known import NETWORKS, architecture_recipe
+from pipeline.model.architectures.reading import read_weights
+from pipeline.model.kinds import BACKBONE
+
+_RESNETS = ("resnet50", "resnet18", "resnet34", "resnet101", "resnet152")
+
+
+def recognized(path: str) -> str | None:
+    """How to give a checkpoint whose keys are those of a network that is built here.
+
+    Of a network that is known and not built here, how to export it; None for any other.
+    """
+    logger = logging.getLogger("pipeline.model.architectures.checkpoints")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # what is tried is not told
+    try:
+        read_weights(path)
+        names = [*_of_toolboxes(path), *_of_torchvision(path)]
+        if names:
+            return f"give `model` {' or '.join(names)} and `checkpoint` {path}"
+        return next(filter(None, (explained(each.tensors) for each in read_weights(path))), None)
+    except InputError as error:
+        return str(error).removeprefix(f"{path}: ")  # it cannot be read as a checkpoint either
+    finally:
+        logger.setLevel(level)
+
+
+def _of_toolboxes(path: str) -> list[str]:
+    return [name for name in NETWORKS if _fits(partial(architecture_recipe, name, path))]
+
+
+def _of_torchvision(path: str) -> list[str]:
+    fitting = []
+    for name in _RESNETS:
+        outline = outlined(name)
+        if _fits(partial(fit, path, partial(_same, outline))):
+            fitting.append(f"{BACKBONE}{name}")
+    return fitting
+
+
+def _same(outline: torch.nn.Module, _state: State) -> torch.nn.Module:
+    return outline
+
+
+def _fits(attempt: Callable[[], object]) -> bool:
+    try:
+        attempt()
+    except InputError:
+        return False
+    return True

@@ -1,0 +1,62 @@
+"""Whether a network's feature of a crop depends on the other crops of its batch.
+
+A network that was saved in training mode normalizes by the batch at hand: a crop's feature then
+changes with its company. What tells is the network itself, run twice, whatever its format says.
+"""
+
+import numpy as np
+import torch
+
+from pipeline.errors import InputError
+from pipeline.model.input.preprocessing import standardize
+from pipeline.model.networks import Network
+from pipeline.model.recipe import Recipe
+
+AGREEMENT = 1e-3
+"""Largest difference of two features of one crop, relative to their length, that is rounding."""
+
+COMPANY = 4
+"""Rows of such a batch: as good as a whole one, and quicker, where a network takes any number."""
+
+
+def check_independent(path: str, network: Network, recipe: Recipe, rows: int) -> None:
+    """Raise InputError where a crop's feature differs with the crops beside it.
+
+    The crop is run among drawn pictures and among black ones, in another place of a batch of
+    `rows`. A network that takes one crop at a time has no others beside it.
+    """
+    rows = network.batch or max(rows, 2)
+    if rows == 1:
+        return
+    pictures = _pictures(rows, (recipe.height, recipe.width))
+    alone = torch.zeros_like(pictures)
+    alone[-1] = pictures[0]
+    together = network(standardize(pictures, recipe).to(network.device))[0]
+    apart = network(standardize(alone, recipe).to(network.device))[-1]
+    difference = _difference(together, apart)
+    if difference > AGREEMENT:
+        raise InputError(
+            f"{path}: the feature of a crop depends on the rest of its batch: it differs by "
+            f"{100 * difference:.3g} % of its length when the crops beside it change. The network "
+            "was probably exported in training mode: call model.eval() and export it again"
+        )
+
+
+def _pictures(rows: int, size: tuple[int, int]) -> torch.Tensor:
+    """Pictures uint8 `[rows, 3, *size]` of differing brightness and contrast."""
+    random = np.random.default_rng(0)
+    level = random.uniform(40, 200, (rows, 3, 1, 1))
+    spread = random.uniform(10, 60, (rows, 3, 1, 1))
+    drawn = level + spread * random.standard_normal((rows, 3, *size))
+    return torch.from_numpy(drawn.clip(0, 255).astype(np.uint8))
+
+
+def _difference(one: np.ndarray, other: np.ndarray) -> float:
+    """The length of the difference, relative to the longer of two features.
+
+    0 where a feature is not finite: extraction rejects such by themselves.
+    """
+    longer = max(float(np.linalg.norm(one)), float(np.linalg.norm(other)))
+    if not longer or not np.isfinite(longer):
+        return 0.0
+    return float(np.linalg.norm(one - other)) / longer

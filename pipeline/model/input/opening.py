@@ -1,0 +1,181 @@
+"""What a network's first operations do to its input, and what that tells of its recipe.
+
+Exporters put the preprocessing inside the network (fast-reid's do): a network that subtracts the
+mean by itself would be normalized twice by a recipe that does so too.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+Kind = Literal["add", "subtract", "multiply", "divide", "reflect", "normalize", "swap", "pass"]
+
+_IMAGENET = np.array([0.485, 0.456, 0.406])  # red is brightest in every set of photographs
+_NEAR = 0.03
+_BYTES_MEAN = (25.0, 230.0)
+_BYTES_SCALE = (100.0, 300.0)
+_UNIT_MEAN = (0.1, 0.9)
+_UNIT_SCALE = (0.05, 1.2)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation on the input: `values` are its constants, one or one a channel.
+
+    `reflect` is `values - x`; `normalize` a batch normalization, `values * x + offsets`; `swap`
+    reverses the channels; `pass` (a cast, a transposition) leaves the numbers as they are.
+    """
+
+    kind: Kind
+    values: tuple[float, ...] = ()
+    offsets: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The first operations of a network, up to one that mixes pixels.
+
+    `levels` is whether its input is declared as bytes, `channels_last` whether as `[B, H, W, 3]`.
+    `why_unknown` says why the operations could not be read.
+
+    >>> steps = Step("subtract", (123.7, 116.3, 103.5)), Step("divide", (58.4, 57.1, 57.4))
+    >>> told = Opening(steps)
+    >>> told.text
+    '(x - [123.7, 116.3, 103.5]) / [58.4, 57.1, 57.4]'
+    >>> told.fields["pixel_range"], told.fields["mean"]
+    (255.0, (0.0, 0.0, 0.0))
+    """
+
+    steps: tuple[Step, ...] = ()
+    levels: bool = False
+    channels_last: bool = False
+    why_unknown: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The operations as a formula of the input x; empty where there is none to tell."""
+        told, simple = "x", True
+        for step in self.steps:
+            values = _numbers(step.values)
+            inner = told if simple else f"({told})"
+            match step.kind:
+                case "add" | "subtract":
+                    told, simple = f"{told} {'+' if step.kind == 'add' else '-'} {values}", False
+                case "reflect":
+                    told, simple = f"{values} - {inner}", False
+                case "multiply" | "divide":
+                    told, simple = (
+                        f"{inner} {'*' if step.kind == 'multiply' else '/'} {values}",
+                        True,
+                    )
+                case "normalize":
+                    told, simple = f"{inner} * {values} + {_numbers(step.offsets)}", False
+                case "swap":
+                    told, simple = f"reversed channels of {inner}", False
+        return "" if told == "x" else told
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The recipe fields that the operations imply; empty where they imply none."""
+        factor, shift, swapped = self.composed()
+        mean, scale = -shift / factor, 1 / factor
+        level = 255.0 if self.levels else _range(mean, scale)
+        if level is None:
+            return {}
+        found = {"pixel_range": level, "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+        order = _order(mean / level)
+        if order is None:
+            return found
+        return {**found, "channels": ("rgb" if order == "bgr" else "bgr") if swapped else order}
+
+    @property
+    def swaps(self) -> bool:
+        """Whether the channels are reversed inside the network."""
+        return self.composed()[2]
+
+    def composed(self) -> tuple[np.ndarray, np.ndarray, bool]:
+        """Factor and shift by channel, in the order of the channels after the steps."""
+        factor, shift, swapped = np.ones(3), np.zeros(3), False
+        for step in self.steps:
+            values = np.array(step.values or (0.0,))
+            match step.kind:
+                case "add":
+                    shift = shift + values
+                case "subtract":
+                    shift = shift - values
+                case "reflect":
+                    factor, shift = -factor, values - shift
+                case "multiply":
+                    factor, shift = factor * values, shift * values
+                case "divide":
+                    factor, shift = factor / values, shift / values
+                case "normalize":
+                    factor, shift = factor * values, shift * values + np.array(step.offsets)
+                case "swap":
+                    factor, shift, swapped = factor[::-1], shift[::-1], not swapped
+        return factor, shift, swapped
+
+
+def step_of(kind: Kind, constant: Any, *, channels_last: bool) -> Step | None:
+    """The step with a constant of one number, or of one a channel in the right place; else None.
+
+    A factor of 0 is no step either: what it does to an input cannot be undone.
+    """
+    values = np.asarray(constant)
+    if values.dtype.kind not in "fiu" or values.size not in (1, 3):
+        return None
+    if values.size == 3:
+        place = values.ndim - (1 if channels_last else 3)
+        if place < 0 or values.shape[place] != 3:
+            return None
+    flat = values.astype(np.float64).reshape(-1)
+    if kind in ("multiply", "divide") and not np.all(flat):
+        return None
+    return Step(kind, tuple(flat.tolist()))
+
+
+def normalization(parts: Sequence[Any], epsilon: float) -> Step | None:
+    """A batch normalization as a step: of its gain, offset (either may be None), mean, variance.
+
+    None for one that is not of three channels.
+    """
+    gain, offset, mean, variance = (
+        None if part is None else np.asarray(part, np.float64).reshape(-1) for part in parts
+    )
+    if mean is None or variance is None or mean.size != 3:
+        return None
+    factor = (1.0 if gain is None else gain) / np.sqrt(variance + epsilon)
+    shift = (0.0 if offset is None else offset) - mean * factor
+    if not np.all(factor):
+        return None
+    return Step("normalize", tuple(factor.tolist()), tuple(shift.tolist()))
+
+
+def reverses(indices: Any) -> bool:
+    """Whether these indices of the channels reverse their order."""
+    return np.asarray(indices).reshape(-1).tolist() == [2, 1, 0]
+
+
+def _range(mean: np.ndarray, scale: np.ndarray) -> float | None:
+    """255 or 1: what white must be for a network that takes off `mean` and divides by `scale`."""
+    if _between(mean, _BYTES_MEAN) or (not mean.any() and _between(scale, _BYTES_SCALE)):
+        return 255.0
+    return 1.0 if _between(mean, _UNIT_MEAN) and _between(scale, _UNIT_SCALE) else None
+
+
+def _order(mean: np.ndarray) -> Literal["rgb", "bgr"] | None:
+    """The order of channels in which a mean is ImageNet's; None where it is another."""
+    if np.abs(mean - _IMAGENET).max() < _NEAR:
+        return "rgb"
+    return "bgr" if np.abs(mean - _IMAGENET[::-1]).max() < _NEAR else None
+
+
+def _between(values: np.ndarray, ends: tuple[float, float]) -> bool:
+    return bool(np.all((values >= ends[0]) & (values <= ends[1])))
+
+
+def _numbers(values: Sequence[float]) -> str:
+    texts = [f"{value:.4g}" for value in values]
+    return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
