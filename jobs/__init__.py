@@ -1,1 +1,1 @@
-"""One entry point a file, one verb each; they compose stages and hold no mathematics."""
+"""Regallery's verbs: one entry point a file; arguments in, one call, a result to show."""

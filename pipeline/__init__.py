@@ -1,1 +1,1 @@
-"""The library: what happens to the data, from images to features to numbers."""
+"""Regallery's library: what happens to the data, from images to features to numbers."""

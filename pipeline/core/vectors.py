@@ -1,7 +1,7 @@
 """Unit vectors: normalizing raw network outputs, and telling those that cannot be normalized."""
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 # A stored feature may leave the unit sphere by this much: float16 rounds a coordinate by 2^-11 of
 # its size, so the length of a vector moves by no more than that.
@@ -24,6 +24,48 @@ def unit_vectors(raw: NDArray[np.floating]) -> NDArray[np.float32]:
     wide = raw.astype(np.float64)
     wide /= np.sqrt(np.einsum("nd,nd->n", wide, wide))[:, None]
     return wide.astype(np.float32)
+
+
+def as_features(
+    values: ArrayLike, name: str = "features", *, normalize: bool = False
+) -> NDArray[np.float32]:
+    """Unit vectors float32 `[N, D]`, contiguous, of an array of any number type, or of lists.
+
+    Rows must have Euclidean length 1 within `UNIT_TOLERANCE`, as cosine similarity needs, or are
+    scaled to it where `normalize`. ValueError says what `name` is otherwise: of another shape or
+    type, not finite, or of another length, with the first row.
+
+    >>> as_features([[0.6, 0.8]])
+    array([[0.6, 0.8]], dtype=float32)
+    >>> as_features([[3, 4]], normalize=True)
+    array([[0.6, 0.8]], dtype=float32)
+    >>> as_features([[3, 4]], "queries")
+    Traceback (most recent call last):
+    ValueError: queries: row 0 has length 5, and cosine similarity needs length 1: normalize them
+    """
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{name}: the rows are not of one length ({error})") from error
+    if array.ndim != 2 or array.shape[1] == 0:
+        raise ValueError(f"{name} must be a matrix [N, D], not of shape {list(array.shape)}")
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"{name} must be real numbers, not {array.dtype}")
+    if normalize:
+        try:
+            return unit_vectors(array.astype(np.float64, copy=False))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+    features = np.ascontiguousarray(array, np.float32)
+    wrong = off_unit(features)
+    if len(wrong):
+        row = int(wrong[0])
+        length = np.linalg.norm(features[row].astype(np.float64))
+        what = f"has length {length:.6g}" if np.isfinite(length) else "is not finite"
+        raise ValueError(
+            f"{name}: row {row} {what}, and cosine similarity needs length 1: normalize them"
+        )
+    return features
 
 
 def faults(raw: NDArray[np.floating]) -> dict[int, str]:

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from pipeline.core.blocks import blocks
 from pipeline.errors import InputError, RunError
 from pipeline.gallery import chain, checksums
 from pipeline.gallery.features import GalleryFeatures, Runs, index
@@ -34,6 +36,11 @@ from pipeline.gallery.log.changes import plan
 from pipeline.gallery.log.history import VersionInfo
 from pipeline.gallery.log.lock import Lock, hold
 from pipeline.gallery.log.removed import removal_told
+
+if TYPE_CHECKING:
+    import pandas
+
+    from pipeline.core.evaluation.ranking import Labels
 
 _log = logging.getLogger(__name__)
 _CHECKED = ds.ParquetFileFormat(
@@ -197,6 +204,32 @@ class Gallery:
             tuple(file.path for file in files),
             self._runs,
         )
+
+    def array(self) -> np.ndarray:
+        """All features as one array, float32 `[N, D]`, by position in row-id order."""
+        return self.features().read(0, self.count)
+
+    def blocks(self, rows: int = 65_536) -> Iterator[np.ndarray]:
+        """The features in order, float32 `[n, D]` of at most so many `rows` at a time."""
+        features = self.features()
+        for start, stop in blocks(self.count, rows):
+            yield features.read(start, stop)
+
+    def labels(self, *others: "Gallery") -> "Labels":
+        """Identity and camera of each row, as the metrics take them.
+
+        Cameras are numbered by name over this gallery and the `others`, so `query.labels(gallery)`
+        and `gallery.labels(query)` fit each other. Rows of unknown identity are distractors.
+        """
+        from pipeline.gallery.labels import labels_of  # what needs the metrics alone loads them
+
+        return labels_of([each.rows(["identity", "camera"]) for each in (self, *others)])[0]
+
+    def frame(self) -> "pandas.DataFrame":
+        """The rows as a pandas data frame, by row id, with a column `feature` of float32 arrays."""
+        frame = self.rows().to_pandas()
+        frame["feature"] = list(self.array())
+        return frame.set_index("row_id")
 
     def rejects(self) -> pa.Table:
         """The inputs that gave no row, by path, in `REJECT_SCHEMA`."""

@@ -7,8 +7,9 @@ from pipeline.core.evaluation.ranking import DISTRACTOR, Labels, matching_pairs
 from pipeline.core.thresholds.calibration import against_itself, sample_identities
 from pipeline.core.thresholds.false_matches import negatives_of
 from pipeline.errors import InputError
+from pipeline.gallery.labels import labels_of
 from pipeline.gallery.table import Gallery
-from pipeline.runs.sides import Side, camera_names, labels_of, open_sides
+from pipeline.runs.sides import Side, camera_names, open_sides
 
 
 @dataclass(frozen=True)

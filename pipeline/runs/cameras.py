@@ -11,11 +11,8 @@ from pipeline.core.cameras.normalization import CameraNormalization, Mode, norma
 from pipeline.core.cameras.sums import CameraSums
 from pipeline.errors import InputError, RunError
 from pipeline.gallery.derived import derivation
-from pipeline.gallery.sidecars.camera_statistics import (
-    camera_numbers,
-    read_camera_sums,
-    write_camera_sums,
-)
+from pipeline.gallery.labels import camera_numbers
+from pipeline.gallery.sidecars.camera_statistics import read_camera_sums, write_camera_sums
 from pipeline.gallery.table import Gallery
 from pipeline.stages.cameras import sum_cameras
 from pipeline.stages.execution import Execution

@@ -67,8 +67,7 @@ class UpdatePlan:
         return Work(
             root=self.listing.root,
             target=target,
-            network=self.spec.network,
-            recipe=self.spec.recipe,
+            model=self.spec.model,
             batch_size=self.actors.batch_size,
             precision=self.actors.precision,
             threads=self.actors.num_cpus or 1,

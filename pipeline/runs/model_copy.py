@@ -21,6 +21,7 @@ from pipeline.core.evaluation.metrics import summarize
 from pipeline.core.evaluation.ranking import has_match, rank_counts
 from pipeline.core.vectors import unit_vectors
 from pipeline.errors import InputError, RunError
+from pipeline.gallery.labels import labels_of
 from pipeline.model.backends.torch_network import torch_threads
 from pipeline.model.copies import int8
 from pipeline.model.copies.export import DEVIATION, SUFFIXES, Target, deviation, export
@@ -32,7 +33,6 @@ from pipeline.model.networks import NetworkFile, default_recipe, open_network
 from pipeline.model.recipe import Recipe
 from pipeline.output_files import told_by_name
 from pipeline.runs.settings import ExportSettings
-from pipeline.runs.sides import labels_of
 
 Crops = list[NDArray[np.uint8]]
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.archive.layouts.datasets import CLOTHES, DATA_SETS, clothes_reader
 from pipeline.archive.layouts.labels import camera_name
@@ -16,7 +15,7 @@ from pipeline.core.cameras.normalization import CameraNormalization
 from pipeline.core.evaluation.ranking import DISTRACTOR, NO_CAMERA, NO_CLOTHES, Labels, has_match
 from pipeline.errors import InputError
 from pipeline.gallery.derived import derivation
-from pipeline.gallery.sidecars.camera_statistics import camera_numbers
+from pipeline.gallery.labels import labels_of
 from pipeline.gallery.table import Gallery
 from pipeline.model.imported import read_recipe
 from pipeline.runs.cameras import Cameras
@@ -71,7 +70,9 @@ def open_sides(
     columns = [each.rows(names) for each in tables]
     first, second = (
         Side(each, rows, each.features(), labels)
-        for each, rows, labels in zip(tables, columns, labels_of(columns, same_place), strict=True)
+        for each, rows, labels in zip(
+            tables, columns, placed_labels(columns, same_place), strict=True
+        )
     )
     if clothes_changed:
         first, second = (replace(each, labels=_with_clothes(each)) for each in (first, second))
@@ -96,23 +97,24 @@ def _normalized(side: Side, cameras: Cameras, what: str) -> Side:
     return replace(side, features=cameras.normalize(side.features, side.rows["camera"], what))
 
 
-def labels_of(tables: Sequence[pa.Table], same_place: Sequence[str] = ()) -> list[Labels]:
+def placed_labels(tables: Sequence[pa.Table], same_place: Sequence[str] = ()) -> list[Labels]:
     """Labels of several tables; one camera, however it is spelled, is one number in all of them,
     and so are the cameras of one place (see `open_sides`).
     """
     places = _places(same_place)
     cameras = [_placed(each["camera"], places) for each in tables]
-    found = [name for each in cameras for name in each.unique().drop_null().to_pylist()]
-    names = sorted(set(found))
+    names = {name for each in cameras for name in each.unique().drop_null().to_pylist()}
     if unknown := [name for name, place in places.items() if place not in names]:
         raise InputError(
             f"`same_place`: no row is from camera {', '.join(unknown)}; there are"
-            f" {', '.join(names[:SHOWN_CAMERAS])}"
+            f" {', '.join(sorted(names)[:SHOWN_CAMERAS])}"
         )
-    return [
-        Labels(pc.fill_null(each["identity"], DISTRACTOR).to_numpy(), camera_numbers(column, names))
-        for each, column in zip(tables, cameras, strict=True)
-    ]
+    return labels_of(
+        [
+            pa.table({"identity": each["identity"], "camera": column})
+            for each, column in zip(tables, cameras, strict=True)
+        ]
+    )
 
 
 def _with_clothes(side: Side) -> Labels:

@@ -9,7 +9,8 @@ from pipeline.gallery import table
 from pipeline.gallery.derived import derivation
 from pipeline.gallery.log.lock import Lock
 from pipeline.gallery.table import Gallery
-from pipeline.model.imported import read_recipe
+from pipeline.model.feature_models import FeatureModel, FileModel
+from pipeline.model.imported import ImportedRecipe, read_recipe
 from pipeline.model.networks import NetworkFile, start_recipe
 from pipeline.model.recipe import Recipe, load_recipe_fields
 from pipeline.runs.settings import RecipeSettings, stated
@@ -22,12 +23,16 @@ class GallerySpec:
     """Where a gallery lies, and all that its features and labels depend on."""
 
     location: str
-    network: NetworkFile
-    recipe: Recipe
+    model: FeatureModel
     layout: str
     precision: str
     storage: str | None
     """None for that of an existing gallery, and float32 for a new one."""
+
+    @property
+    def recipe(self) -> Recipe | ImportedRecipe:
+        """What the gallery will know of its features."""
+        return self.model.recipe
 
     def check(self, present: Gallery) -> None:
         """Refuse to mix features or labels of two kinds in one gallery."""
@@ -69,9 +74,7 @@ class GallerySpec:
 
     def dimension(self, batch_size: int) -> int:
         """Load the network once before any work, so that one that cannot run fails at once."""
-        from pipeline.model.extractor import Extractor
-
-        return Extractor(self.network, self.recipe, batch_size=batch_size).dimension
+        return self.model.load(batch_size=batch_size).dimension
 
     def create(self, dimension: int, source: str, lock: Lock) -> None:
         """Make the gallery, empty."""
@@ -114,7 +117,7 @@ def gallery_spec(
         if start.remark is not None:
             level = logging.WARNING if start.contradicted else logging.INFO
             _log.log(level, "%s: %s", network.path, start.remark)
-    spec = GallerySpec(location, network, recipe, layout, precision, storage)
+    spec = GallerySpec(location, FileModel(network, recipe), layout, precision, storage)
     if present is not None:
         spec.check(present)
     return spec

@@ -31,9 +31,7 @@ from pipeline.gallery.files.rejects import REJECT_SCHEMA
 from pipeline.gallery.files.unit_files import UnitRecord, UnitTarget, write_unit
 from pipeline.gallery.sidecars import attempts
 from pipeline.model.defaults import BATCH_SIZE
-from pipeline.model.extractor import Extractor
-from pipeline.model.networks import NetworkFile
-from pipeline.model.recipe import Recipe
+from pipeline.model.feature_models import FeatureModel
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +52,7 @@ class Work:
 
     root: str
     target: UnitTarget
-    network: NetworkFile
-    recipe: Recipe
+    model: FeatureModel
     batch_size: int = BATCH_SIZE
     precision: str = "float32"
     threads: int = 1
@@ -117,9 +114,7 @@ class UnitExtractor:
 
     def __init__(self, work: Work) -> None:
         self._work = work
-        self._extractor = Extractor(
-            work.network,
-            work.recipe,
+        self._extractor = work.model.load(
             batch_size=work.batch_size,
             device=_device(work.on_gpu),
             threads=work.threads,

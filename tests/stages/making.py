@@ -9,6 +9,7 @@ from PIL import Image
 from pipeline.archive.listing.source import list_source
 from pipeline.archive.planning.units import plan, units
 from pipeline.gallery.table import Gallery
+from pipeline.model.feature_models import FileModel
 from pipeline.model.networks import NetworkFile, default_recipe
 from pipeline.stages.extract import Work
 
@@ -62,5 +63,5 @@ def prepared(tmp_path: Path, source: Path, unit_size: int = 16, **settings):
         layout="market1501",
     )
     planned = plan(listing.images, gallery.fingerprint, unit_size=unit_size)
-    work = Work(listing.root, gallery.target, network, recipe, batch_size=4, **settings)
+    work = Work(listing.root, gallery.target, FileModel(network, recipe), batch_size=4, **settings)
     return gallery, list(units(planned)), work

@@ -9,12 +9,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.core.cameras.sums import CameraSums
-from pipeline.core.evaluation.ranking import NO_CAMERA
 from pipeline.errors import InputError
 from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
@@ -86,16 +84,6 @@ def read_camera_sums(gallery: Gallery) -> tuple[list[str], CameraSums] | None:
             f"{path}: these are no statistics of cameras ({error}); delete the file, and it is"
             " made anew"
         ) from error
-
-
-def camera_numbers(cameras: pa.ChunkedArray, names: Sequence[str]) -> NDArray[np.int64]:
-    """The place int64 `[N]` of each row's camera among `names`; `NO_CAMERA` where it has none.
-
-    >>> camera_numbers(pa.chunked_array([["c2", None, "c1", "c9"]]), ["c1", "c2"])
-    array([ 1, -1,  0, -1])
-    """
-    places = pc.index_in(cameras, pa.array(names, cameras.type))
-    return pc.fill_null(places, NO_CAMERA).to_numpy().astype(np.int64)
 
 
 def _about(gallery: Gallery) -> dict[str, Any]:

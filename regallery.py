@@ -1,0 +1,123 @@
+"""Exact, bounded and restartable feature galleries for person re-identification.
+
+    import regallery as rg
+
+    query, gallery = rg.Gallery.open("galleries/query"), rg.Gallery.open("galleries/test")
+    print(rg.evaluate(query, gallery))
+
+A name is loaded when it is first used, so importing this module is quick. docs/python.md shows every
+name with an example.
+"""
+
+import importlib
+import sys
+from importlib import metadata
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.archive.listing.source import list_source as list_source
+    from pipeline.core.blocks import Tiling as Tiling
+    from pipeline.core.cameras.normalization import CameraNormalization as CameraNormalization
+    from pipeline.core.evaluation.metrics import Summary as Summary
+    from pipeline.core.evaluation.metrics import summarize as summarize
+    from pipeline.core.evaluation.ranking import Labels as Labels
+    from pipeline.core.evaluation.ranking import RankCounts as RankCounts
+    from pipeline.core.expansion import Expansion as Expansion
+    from pipeline.core.identities.linking import Linking as Linking
+    from pipeline.core.neighbors.topk import TopK as TopK
+    from pipeline.core.reranking.distances import Reranking as Reranking
+    from pipeline.errors import InputError as InputError
+    from pipeline.errors import RunError as RunError
+    from pipeline.gallery.table import Gallery as Gallery
+    from pipeline.model.functions import NetworkFunction as NetworkFunction
+    from pipeline.model.recipe import Recipe as Recipe
+    from pipeline.stages.execution import Execution as Execution
+
+_MODULES = {
+    "pipeline.archive.listing.source": ("list_source",),
+    "pipeline.core.blocks": ("Tiling",),
+    "pipeline.core.cameras.normalization": ("CameraNormalization",),
+    "pipeline.core.evaluation.metrics": ("Summary", "summarize"),
+    "pipeline.core.evaluation.ranking": ("Labels", "RankCounts"),
+    "pipeline.core.expansion": ("Expansion",),
+    "pipeline.core.identities.linking": ("Linking",),
+    "pipeline.core.neighbors.topk": ("TopK",),
+    "pipeline.core.reranking.distances": ("Reranking",),
+    "pipeline.errors": ("InputError", "RunError"),
+    "pipeline.gallery.table": ("Gallery",),
+    "pipeline.model.functions": ("NetworkFunction",),
+    "pipeline.model.recipe": ("Recipe",),
+    "pipeline.stages.execution": ("Execution",),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = ["__version__", *sorted(_HOMES)]
+
+# A file of each package that no other distribution has.
+_PACKAGES = {"pipeline": "errors.py", "jobs": "cli.py", "cluster": "connect.py"}
+_MARK = "Regallery"
+
+
+def _intruder() -> str | None:
+    """What is in the way of the packages that lie beside this module; None where nothing is.
+
+    They have names that other distributions and files of users have too.
+    """
+    here = Path(__file__).resolve().parent
+    for name, own in _PACKAGES.items():
+        ours = here / name
+        loaded = sys.modules.get(name)
+        found = getattr(loaded, "__file__", None) if loaded else None
+        if found is None:
+            spec = PathFinder.find_spec(name)
+            # A folder without __init__.py, or none on the path: ours is found by other means.
+            found = spec.origin if spec else str(ours / "__init__.py")
+        place = Path(found).resolve() if found else ours / "__init__.py"
+        if place.parent != ours:
+            return f"{place} hides the package {name!r} of regallery"
+        if not (ours / own).is_file() or _MARK not in place.read_text(encoding="utf-8"):
+            return f"{ours} was overwritten by another distribution that has a package {name!r}"
+    return None
+
+
+def _check_packages() -> None:
+    if (intruder := _intruder()) is not None:
+        raise ImportError(
+            f"{intruder}: rename or remove it, or install regallery in an environment of its own"
+            " (uv tool install regallery, or pipx install regallery)"
+        )
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return metadata.version("regallery")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'regallery' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def main() -> int:
+    """Run the command line; see `regallery --help`."""
+    from jobs.cli import main as run
+
+    return run()
+
+
+try:
+    _check_packages()
+except ImportError as error:
+    if __name__ == "__main__" or Path(sys.argv[0]).stem == "regallery":
+        # The command: one line, not a traceback.
+        sys.exit(f"error: {error}")
+    raise
+
+if __name__ == "__main__":
+    sys.exit(main())
