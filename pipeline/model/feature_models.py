@@ -1,6 +1,6 @@
 """What turns crops into features, with the recipe under which a gallery keeps them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,8 +21,15 @@ class FeatureFunction(Protocol):
         """D."""
         ...
 
-    def __call__(self, images: Sequence[NDArray[np.uint8]], /) -> NDArray[np.float32]:
-        """The features, in the order of the images."""
+    @property
+    def batch_size(self) -> int:
+        """The most crops of a batch."""
+        ...
+
+    def over(
+        self, batches: Iterable[Sequence[NDArray[np.uint8]]], /
+    ) -> Iterator[NDArray[np.float32]]:
+        """The features of each batch, in its order."""
         ...
 
 
@@ -32,6 +39,11 @@ class FeatureModel(Protocol):
     @property
     def recipe(self) -> Recipe | ImportedRecipe:
         """What a gallery knows of the features."""
+        ...
+
+    @property
+    def stretch(self) -> tuple[float, float] | None:
+        """The counts that become black and white in pictures of more than 8 bits."""
         ...
 
     def load(self, **run: Any) -> FeatureFunction:
@@ -48,6 +60,11 @@ class FileModel:
 
     network: NetworkFile
     recipe: Recipe
+
+    @property
+    def stretch(self) -> tuple[float, float] | None:
+        """As the recipe has it."""
+        return self.recipe.stretch
 
     def load(self, **run: Any) -> Extractor:
         """The network, loaded; raises what `Extractor` raises."""

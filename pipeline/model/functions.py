@@ -1,6 +1,6 @@
 """A network of the user's own: a Python function from crops to features."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.errors import InputError
+from pipeline.model.defaults import BATCH_SIZE
 from pipeline.model.imported import ImportedRecipe
 
 Crops = Sequence[NDArray[np.uint8]]
@@ -66,9 +67,14 @@ class NetworkFunction:
         """What a gallery knows of its features: the name and the dimension."""
         return ImportedRecipe(self.name, self.dimension)
 
-    def load(self, **_run: object) -> "NetworkFunction":
-        """Itself: a function runs as it is, whatever the batch, device, threads and precision."""
-        return self
+    @property
+    def stretch(self) -> None:
+        """None: pictures of more than 8 bits are scaled as always."""
+        return None
+
+    def load(self, *, batch_size: int = BATCH_SIZE, **_run: object) -> "LoadedFunction":
+        """Ready to run in batches; device, threads and precision are the function's own business."""
+        return LoadedFunction(self, batch_size)
 
     def __call__(self, crops: Crops) -> NDArray[np.float32]:
         """The features float32 `[N, D]` of crops; InputError for any other shape."""
@@ -79,3 +85,20 @@ class NetworkFunction:
                 f" {list(features.shape)}"
             )
         return features
+
+
+@dataclass(frozen=True)
+class LoadedFunction:
+    """A network function as workers run it, on batches of at most `batch_size` crops."""
+
+    network: NetworkFunction
+    batch_size: int
+
+    @property
+    def dimension(self) -> int:
+        """D."""
+        return self.network.dimension
+
+    def over(self, batches: Iterable[Crops]) -> Iterator[NDArray[np.float32]]:
+        """The features float32 `[N, D]` of each batch."""
+        return map(self.network, batches)

@@ -61,7 +61,10 @@ def search(
     >>> search([[1, 0]], [[0, 1], [0.8, 0.6], [1, 0]], k=2).rows
     array([[2, 1]])
     """
-    first, second = _rows(queries, "queries", normalize), _rows(gallery, "gallery", normalize)
+    first, second = (
+        feature_rows(queries, "queries", normalize),
+        feature_rows(gallery, "gallery", normalize),
+    )
     _check_dimensions(first, second)
     return topk.search(first, second, min(_whole_k(k), len(second)), tiling=tiling)
 
@@ -74,7 +77,7 @@ def neighbors(
     >>> neighbors([[1, 0], [0.8, 0.6], [0, 1]], k=1).rows.ravel()
     array([1, 0, 1])
     """
-    rows = _rows(features, "features", normalize)
+    rows = feature_rows(features, "features", normalize)
     return pairs.neighbors(rows, min(_whole_k(k), max(0, len(rows) - 1)), tiling=tiling)
 
 
@@ -92,7 +95,10 @@ def rank_counts(
     >>> rank_counts([[1, 0]], ([7], ["a"]), [[1, 0], [0.6, 0.8]], ([9, 7], ["b", "b"])).ranks()
     array([2])
     """
-    first, second = _rows(queries, "queries", normalize), _rows(gallery, "gallery", normalize)
+    first, second = (
+        feature_rows(queries, "queries", normalize),
+        feature_rows(gallery, "gallery", normalize),
+    )
     _check_dimensions(first, second)
     ours, theirs = both_labels(query_labels, gallery_labels)
     return ranking.rank_counts(first, ours, second, theirs, tiling=tiling)
@@ -169,15 +175,15 @@ def both_labels(first: Labels | Pair, second: Labels | Pair) -> tuple[Labels, La
     return ours, theirs
 
 
-def _rows(features: Features, name: str, normalize: bool) -> FeatureRows:
-    """Rows of a gallery or a file as they are, whose lengths are checked when they are read."""
+def feature_rows(features: Features, name: str, normalize: bool) -> FeatureRows:
+    """Rows of a gallery or a file as they are, since those are checked when read; else an array."""
     if hasattr(features, "take") and hasattr(features, "dimension"):
         return features  # type: ignore[return-value]
-    return as_rows(as_features(features, name, normalize=normalize))  # type: ignore[arg-type]
+    return as_rows(as_features(features, name, normalize=normalize))
 
 
 def _array(features: Features, name: str, normalize: bool) -> NDArray[np.float32]:
-    rows = _rows(features, name, normalize)
+    rows = feature_rows(features, name, normalize)
     return rows.read(0, len(rows))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.core.blocks import FeatureRows
 from pipeline.core.cameras.normalization import CameraNormalization
 from pipeline.core.evaluation.bootstrap import Bootstrap, intervals
 from pipeline.core.evaluation.by_camera import (
@@ -19,6 +20,7 @@ from pipeline.core.evaluation.by_camera import (
 )
 from pipeline.core.evaluation.metrics import Summary, summarize, with_draws
 from pipeline.core.evaluation.ranked_lists import RankedLists, examples, ranked_lists
+from pipeline.core.evaluation.ranking import Labels
 from pipeline.core.evaluation.single_shot import SingleShot, list_length
 from pipeline.core.expansion import Expansion
 from pipeline.core.reranking.distances import Reranking
@@ -76,6 +78,14 @@ class Figures:
 
 
 @dataclass(frozen=True)
+class LabeledRows:
+    """Features `[N, D]` with the labels `[N]` of their rows."""
+
+    features: FeatureRows
+    labels: Labels
+
+
+@dataclass(frozen=True)
 class Ranking:
     """One way to rank: what it is called, and what came out.
 
@@ -117,18 +127,34 @@ def rank_every(
             sides = normalize_sides(query, gallery, normalization, execution)
         inside = folder / str(number)
         inside.mkdir(exist_ok=True)
-        features = sides[0].features, sides[1].features
-        around = Neighborhood.of(*features, ways, inside)
-        rankings += [
-            rank(*sides, way, around, figures, normalization, execution)
-            for way in (None, *dict.fromkeys(ways))
-        ]
+        rows = [LabeledRows(side.features, side.labels) for side in sides]
+        rankings += rank_all_ways(*rows, ways, figures, inside, execution, normalization)
     return rankings
 
 
+def rank_all_ways(
+    query: LabeledRows,
+    gallery: LabeledRows,
+    ways: Sequence[Expansion | Reranking],
+    figures: Figures,
+    folder: Path,
+    execution: Execution,
+    normalization: CameraNormalization | None = None,
+) -> list[Ranking]:
+    """Both sides ranked plainly and in each way; `normalization` says how they were normalized.
+
+    Files are written to `folder`, which every worker sees; none where there are no `ways`.
+    """
+    around = Neighborhood.of(query.features, gallery.features, ways, folder)
+    return [
+        rank(query, gallery, way, around, figures, normalization, execution)
+        for way in (None, *dict.fromkeys(ways))
+    ]
+
+
 def rank(
-    query: Side,
-    gallery: Side,
+    query: LabeledRows,
+    gallery: LabeledRows,
     settings: Expansion | Reranking | None,
     around: Neighborhood,
     figures: Figures,

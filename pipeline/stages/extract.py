@@ -186,7 +186,7 @@ class UnitExtractor:
             most = self._work.max_bytes
             data = read_image(self._work.root, path, in_tar, size=size, max_bytes=most)
             pixels = decode(
-                data, max_pixels=self._work.max_pixels, stretch=self._work.recipe.stretch
+                data, max_pixels=self._work.max_pixels, stretch=self._work.model.stretch
             )
         except Rejected as error:
             return _Bad(place, error.reason, error.detail)

@@ -1,0 +1,120 @@
+"""All figures of two sets of features, or of two galleries, in one call."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from pipeline.core.evaluation.ranking import Labels
+from pipeline.core.expansion import Expansion
+from pipeline.core.reranking.distances import Reranking
+from pipeline.gallery.table import Gallery
+from pipeline.runs.arrays import Features, Pair, both_labels, feature_rows
+from pipeline.runs.rankings import Figures, LabeledRows, Ranking, rank_all_ways
+from pipeline.runs.settings import FigureSettings
+from pipeline.runs.sides import check_matches, open_sides
+from pipeline.stages.execution import Execution
+
+_RANKS = (1, 5, 10, 20)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The figures of every way to rank, the plain one first; prints as a table in percent.
+
+    Each ranking has a `summary` (CMC, mAP in both definitions, mINP, all per query too), the
+    confidence `intervals` of mAP and rank-1, `open_set`, `cameras`, `pairs` of cameras, and the
+    `lists` of some queries.
+    """
+
+    rankings: tuple[Ranking, ...]
+
+    @property
+    def baseline(self) -> Ranking:
+        """The plain ranking."""
+        return self.rankings[0]
+
+    def __getitem__(self, name: str) -> Ranking:
+        """The ranking of this name, as the table has it; KeyError where there is none."""
+        for ranking in self.rankings:
+            if ranking.name == name:
+                return ranking
+        raise KeyError(name)
+
+    def __str__(self) -> str:
+        width = max(len("result"), *(len(each.name) for each in self.rankings))
+        heads = ("mAP", "trapez.", "mINP", *(f"R{rank}" for rank in _RANKS))
+        lines = ["  ".join([f"{'result':<{width}}", *(f"{head:>7}" for head in heads)])]
+        for ranking in self.rankings:
+            found = ranking.summary
+            curve = [found.cmc[r - 1] if r <= len(found.cmc) else None for r in _RANKS]
+            values = [found.mean_ap, found.mean_ap_trapezoid, found.mean_inp, *curve]
+            shown = [f"{'-' if value is None else f'{100 * value:.2f}':>7}" for value in values]
+            lines.append("  ".join([f"{ranking.name:<{width}}", *shown]))
+        found = self.baseline.summary
+        lines.append(f"over {found.valid:,} valid queries; {found.invalid:,} have no match")
+        return "\n".join(lines)
+
+
+def measure(
+    queries: Features,
+    query_labels: Labels | Pair,
+    gallery: Features,
+    gallery_labels: Labels | Pair,
+    ways: Sequence[Expansion | Reranking] = (),
+    *,
+    normalize: bool = False,
+    figures: FigureSettings = FigureSettings(),
+    execution: Execution = Execution(),
+    scratch: Path | None = None,
+) -> Evaluation:
+    """All metrics of `queries` `[Q, D]` in a `gallery` `[G, D]`: exact, and without a Q x G array.
+
+    Labels are `Labels`, or pairs of identities `[N]` (-1 junk, 0 distractor) and cameras `[N]`
+    (numbers, text or None). Each of `ways` is ranked beside the plain similarity. Files of
+    expansion and re-ranking go to a temporary folder below `scratch`. ValueError for rows that are
+    not of unit length, unless `normalize`, and for labels that do not fit.
+
+    >>> found = measure([[1, 0]], ([7], ["a"]), [[0.6, 0.8], [1, 0]], ([7, 9], ["b", "b"]))
+    >>> found.baseline.summary.mean_ap
+    0.5
+    """
+    ours, theirs = both_labels(query_labels, gallery_labels)
+    first = LabeledRows(feature_rows(queries, "queries", normalize), ours)
+    second = LabeledRows(feature_rows(gallery, "gallery", normalize), theirs)
+    return _ranked(first, second, ways, figures, execution, scratch)
+
+
+def evaluate(
+    query: Gallery,
+    gallery: Gallery,
+    ways: Sequence[Expansion | Reranking] = (),
+    *,
+    figures: FigureSettings = FigureSettings(),
+    execution: Execution = Execution(),
+    scratch: Path | None = None,
+) -> Evaluation:
+    """All metrics of a gallery of queries in another one of the same recipe.
+
+    As `measure`, with features read block by block. InputError where the two cannot be compared,
+    or where no query can have a match. `regallery evaluate` writes the same figures as a report.
+    """
+    sides = open_sides(query, gallery)
+    check_matches(*sides)
+    rows = [LabeledRows(side.features, side.labels) for side in sides]
+    return _ranked(*rows, ways, figures, execution, scratch)
+
+
+def _ranked(
+    query: LabeledRows,
+    gallery: LabeledRows,
+    ways: Sequence[Expansion | Reranking],
+    figures: FigureSettings,
+    execution: Execution,
+    scratch: Path | None,
+) -> Evaluation:
+    wanted = Figures.of(figures)
+    wanted.check(list(ways))
+    with TemporaryDirectory(dir=scratch, prefix="regallery-") as folder:
+        rankings = rank_all_ways(query, gallery, ways, wanted, Path(folder), execution)
+    return Evaluation(tuple(rankings))
