@@ -11,7 +11,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-FOLDERS := $(wildcard pipeline jobs cluster tests benchmarks)
+FOLDERS := $(wildcard pipeline jobs cluster tests benchmarks examples regallery.py)
 ARGS ?=
 PROCESSES ?= 3
 

@@ -5,8 +5,8 @@
     query, gallery = rg.Gallery.open("galleries/query"), rg.Gallery.open("galleries/test")
     print(rg.evaluate(query, gallery))
 
-A name is loaded when it is first used, so importing this module is quick. docs/python.md shows every
-name with an example.
+A name is loaded when it is first used, so importing this module is quick. docs/python.md shows
+every name with an example.
 """
 
 import importlib
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pipeline.archive.layouts.rules import LabelSettings as LabelSettings
     from pipeline.archive.listing.source import list_source as list_source
     from pipeline.core.blocks import Tiling as Tiling
     from pipeline.core.cameras.normalization import CameraNormalization as CameraNormalization
@@ -28,27 +29,75 @@ if TYPE_CHECKING:
     from pipeline.core.identities.linking import Linking as Linking
     from pipeline.core.neighbors.topk import TopK as TopK
     from pipeline.core.reranking.distances import Reranking as Reranking
+    from pipeline.core.vectors import unit_vectors as unit_vectors
     from pipeline.errors import InputError as InputError
     from pipeline.errors import RunError as RunError
     from pipeline.gallery.table import Gallery as Gallery
     from pipeline.model.functions import NetworkFunction as NetworkFunction
     from pipeline.model.recipe import Recipe as Recipe
+    from pipeline.runs.arrays import expand as expand
+    from pipeline.runs.arrays import k_reciprocal as k_reciprocal
+    from pipeline.runs.arrays import make_labels as make_labels
+    from pipeline.runs.arrays import neighbors as neighbors
+    from pipeline.runs.arrays import rank_counts as rank_counts
+    from pipeline.runs.arrays import search as search
+    from pipeline.runs.extraction import extract as extract
+    from pipeline.runs.measuring import Evaluation as Evaluation
+    from pipeline.runs.measuring import evaluate as evaluate
+    from pipeline.runs.measuring import measure as measure
+    from pipeline.runs.ranked_rows import RankedRows as RankedRows
+    from pipeline.runs.ranked_rows import ranked_rows as ranked_rows
+    from pipeline.runs.settings import FigureSettings as FigureSettings
+    from pipeline.runs.settings import RecipeSettings as RecipeSettings
     from pipeline.stages.execution import Execution as Execution
 
 _MODULES = {
+    "pipeline.archive.layouts.rules": ("LabelSettings",),
     "pipeline.archive.listing.source": ("list_source",),
     "pipeline.core.blocks": ("Tiling",),
     "pipeline.core.cameras.normalization": ("CameraNormalization",),
-    "pipeline.core.evaluation.metrics": ("Summary", "summarize"),
-    "pipeline.core.evaluation.ranking": ("Labels", "RankCounts"),
+    "pipeline.core.evaluation.metrics": (
+        "Summary",
+        "summarize",
+    ),
+    "pipeline.core.evaluation.ranking": (
+        "Labels",
+        "RankCounts",
+    ),
     "pipeline.core.expansion": ("Expansion",),
     "pipeline.core.identities.linking": ("Linking",),
     "pipeline.core.neighbors.topk": ("TopK",),
     "pipeline.core.reranking.distances": ("Reranking",),
-    "pipeline.errors": ("InputError", "RunError"),
+    "pipeline.core.vectors": ("unit_vectors",),
+    "pipeline.errors": (
+        "InputError",
+        "RunError",
+    ),
     "pipeline.gallery.table": ("Gallery",),
     "pipeline.model.functions": ("NetworkFunction",),
     "pipeline.model.recipe": ("Recipe",),
+    "pipeline.runs.arrays": (
+        "expand",
+        "k_reciprocal",
+        "make_labels",
+        "neighbors",
+        "rank_counts",
+        "search",
+    ),
+    "pipeline.runs.extraction": ("extract",),
+    "pipeline.runs.measuring": (
+        "Evaluation",
+        "evaluate",
+        "measure",
+    ),
+    "pipeline.runs.ranked_rows": (
+        "RankedRows",
+        "ranked_rows",
+    ),
+    "pipeline.runs.settings": (
+        "FigureSettings",
+        "RecipeSettings",
+    ),
     "pipeline.stages.execution": ("Execution",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

@@ -14,7 +14,7 @@ from pipeline.model.imported import ImportedRecipe
 Crops = Sequence[NDArray[np.uint8]]
 
 _APART = 1e-3
-"""How far a feature may move (1 - cosine) where another crop is in its batch."""
+"""How far a feature may move, as a share of its length, where another crop is in its batch."""
 
 _PROBES = (
     np.full((128, 64, 3), 96, np.uint8),
@@ -53,9 +53,8 @@ class NetworkFunction:
                 f"{self.name}: gives {alone.shape[1]} numbers for one crop and {together.shape[1]}"
                 " for each of two"
             )
-        lengths = np.linalg.norm(together, axis=1) * np.linalg.norm(alone, axis=1)
-        cosines = np.einsum("nd,nd->n", together, alone) / np.where(lengths > 0, lengths, 1)
-        if (1 - cosines[lengths > 0] > _APART).any():
+        lengths = np.maximum(np.linalg.norm(together, axis=1), np.linalg.norm(alone, axis=1))
+        if (np.linalg.norm(together - alone, axis=1) > _APART * lengths).any():
             raise InputError(
                 f"{self.name}: the feature of a crop depends on the other crops of its batch; set"
                 " the network to evaluation mode"
@@ -73,7 +72,7 @@ class NetworkFunction:
         return None
 
     def load(self, *, batch_size: int = BATCH_SIZE, **_run: object) -> "LoadedFunction":
-        """Ready to run in batches; device, threads and precision are the function's own business."""
+        """Ready to run in batches; device, threads and precision are up to the function."""
         return LoadedFunction(self, batch_size)
 
     def __call__(self, crops: Crops) -> NDArray[np.float32]:

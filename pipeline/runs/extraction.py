@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.archive.layouts.rules import LabelSettings
 from pipeline.archive.limits import MAX_BYTES
-from pipeline.archive.listing.source import Listing
+from pipeline.archive.listing.source import Listing, list_source
 from pipeline.archive.planning.changes import ROW_COLUMNS, Changes, compare, settle
 from pipeline.archive.planning.units import Unit
 from pipeline.errors import InputError
@@ -22,11 +23,19 @@ from pipeline.gallery.files.schema import content_hash, row_schema
 from pipeline.gallery.files.unit_files import UnitTarget
 from pipeline.gallery.sidecars.seen import add_seen, read_seen
 from pipeline.gallery.table import Gallery
+from pipeline.model.functions import NetworkFunction
+from pipeline.model.networks import NetworkFile
 from pipeline.report.figures import listed
 from pipeline.runs.oddities import warn_of_oddities
 from pipeline.runs.outcomes import Extracted, Planned
-from pipeline.runs.settings import ActorSettings, UpdateSettings, WorkSettings
-from pipeline.runs.target import GallerySpec
+from pipeline.runs.settings import (
+    ActorSettings,
+    RecipeSettings,
+    UpdateSettings,
+    WorkSettings,
+    stated,
+)
+from pipeline.runs.target import GallerySpec, gallery_spec
 from pipeline.runs.units import (
     Cut,
     commit_units,
@@ -83,6 +92,40 @@ class UpdatePlan:
         return cut_units(present, images, self.work.unit_size, made_by=self.made_by)
 
 
+def extract(
+    source: str,
+    location: str,
+    network: str | NetworkFile | NetworkFunction,
+    *,
+    layout: str = "none",
+    labels: LabelSettings = LabelSettings(),
+    recipe: RecipeSettings = RecipeSettings(),
+    update: UpdateSettings = UpdateSettings(),
+    work: WorkSettings = WorkSettings(),
+    actors: ActorSettings = ActorSettings(actors=0),
+    progress: StartProgress = silent,
+) -> Extracted:
+    """Make the gallery at `location` of a source, or bring it up to date; in this process.
+
+    `source` is a folder, a tar or a manifest; `network` a file, or a `NetworkFunction` of your own
+    (then `recipe` has no meaning and must be left out). `actors` with another number runs on Ray.
+    InputError for what cannot be used, before anything is written.
+    """
+    described = labels.described(layout)
+    if isinstance(network, NetworkFunction):
+        if stated(recipe):
+            raise InputError("a network function does its own preprocessing: leave out `recipe`")
+        spec = GallerySpec(location, network, described, actors.precision, work.storage)
+        if table.exists(location):
+            spec.check(Gallery.open(location))
+    else:
+        file = NetworkFile(network) if isinstance(network, str) else network
+        spec = gallery_spec(location, file, recipe, described, actors.precision, work.storage)
+    table.check_location(location)
+    listing = list_source(source, layout, labels)
+    return update_gallery(UpdatePlan(listing, spec, update, work, actors), progress)
+
+
 def update_gallery(plan: UpdatePlan, progress: StartProgress = silent) -> Extracted:
     """Extract what is new or changed, and commit it as one version; create a missing gallery."""
     listing, spec = plan.listing, plan.spec
@@ -115,7 +158,7 @@ def update_gallery(plan: UpdatePlan, progress: StartProgress = silent) -> Extrac
             progress=progress,
         )
         odd = [each for record in done for each in record.oddities]
-        warn_of_oddities(odd, listing.root, spec.recipe, of=sum(each.rows for each in done))
+        warn_of_oddities(odd, listing.root, spec.model.stretch, of=sum(each.rows for each in done))
         delete = plan.update.delete_missing
         removes = changes.missing if delete else changes.missing[:0]
         forget = changes.mended + (changes.missing_rejects if delete else [])
@@ -223,7 +266,7 @@ def _sample(todo: list[Unit], work: Work) -> tuple[int, float, float]:
     begin = time.perf_counter()
     computed = extractor.compute(sample)
     seconds = time.perf_counter() - begin
-    warn_of_oddities(computed.oddities, work.root, work.recipe, of=count)
+    warn_of_oddities(computed.oddities, work.root, work.model.stretch, of=count)
     return count, seconds / count, computed.rows.nbytes / count
 
 

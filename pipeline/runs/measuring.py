@@ -101,8 +101,8 @@ def evaluate(
     """
     sides = open_sides(query, gallery)
     check_matches(*sides)
-    rows = [LabeledRows(side.features, side.labels) for side in sides]
-    return _ranked(*rows, ways, figures, execution, scratch)
+    first, second = (LabeledRows(side.features, side.labels) for side in sides)
+    return _ranked(first, second, ways, figures, execution, scratch)
 
 
 def _ranked(

@@ -4,12 +4,11 @@ import logging
 from collections import Counter
 from collections.abc import Iterable
 
-from pipeline.archive.decoding.images import decode, lowest_and_highest
+from pipeline.archive.decoding.images import Stretch, decode, lowest_and_highest
 from pipeline.archive.faults import Rejected
 from pipeline.archive.limits import MAX_PIXELS
 from pipeline.archive.listing.reading import read_image
 from pipeline.core.crop_oddities import FRAME, LEAST_RANGE, THIN, range_used
-from pipeline.model.recipe import Recipe
 
 _log = logging.getLogger(__name__)
 
@@ -17,7 +16,7 @@ _log = logging.getLogger(__name__)
 def warn_of_oddities(
     found: Iterable[tuple[str, int, str]],
     root: str,
-    recipe: Recipe,
+    stretch: Stretch | None,
     *,
     of: int,
     max_pixels: int = MAX_PIXELS,
@@ -29,7 +28,7 @@ def warn_of_oddities(
         counts[kind] += count
         examples.setdefault(kind, path)
     if number := counts[THIN]:
-        told = _range_of(root, examples[THIN], recipe, max_pixels)
+        told = _range_of(root, examples[THIN], stretch, max_pixels)
         _log.warning(
             "%d of %d images use less than %.0f %% of the range of levels, so that their features"
             " hardly differ; %s", number, of, 100 * LEAST_RANGE, told,
@@ -41,11 +40,11 @@ def warn_of_oddities(
         )  # fmt: skip
 
 
-def _range_of(root: str, path: str, recipe: Recipe, max_pixels: int) -> str:
+def _range_of(root: str, path: str, stretch: Stretch | None, max_pixels: int) -> str:
     """How much of its range an image uses, and what helps."""
     try:
         data = read_image(root, path)
-        used = range_used(decode(data, max_pixels=max_pixels, stretch=recipe.stretch))
+        used = range_used(decode(data, max_pixels=max_pixels, stretch=stretch))
         counts = lowest_and_highest(data)
     except Rejected as error:
         return f"{path} can no longer be read: {error.detail}"

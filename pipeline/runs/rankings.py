@@ -127,8 +127,8 @@ def rank_every(
             sides = normalize_sides(query, gallery, normalization, execution)
         inside = folder / str(number)
         inside.mkdir(exist_ok=True)
-        rows = [LabeledRows(side.features, side.labels) for side in sides]
-        rankings += rank_all_ways(*rows, ways, figures, inside, execution, normalization)
+        first, second = (LabeledRows(side.features, side.labels) for side in sides)
+        rankings += rank_all_ways(first, second, ways, figures, inside, execution, normalization)
     return rankings
 
 

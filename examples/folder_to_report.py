@@ -1,0 +1,23 @@
+"""From two folders of crops to a report.
+
+python examples/folder_to_report.py QUERY_FOLDER GALLERY_FOLDER NETWORK LAYOUT OUT
+"""
+
+import sys
+from pathlib import Path
+
+import regallery as rg
+from jobs.evaluate import evaluate as write_report
+
+
+def main(query: str, gallery: str, network: str, layout: str, out: str) -> None:
+    """Extract both folders, print the figures, and write the report."""
+    places = [str(Path(out, name)) for name in ("query", "gallery")]
+    for source, place in zip((query, gallery), places, strict=True):
+        print(rg.extract(source, place, network, layout=layout))
+    print(rg.evaluate(*map(rg.Gallery.open, places)))
+    print(write_report(query=places[0], gallery=places[1], out=Path(out, "report")).report_html)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
