@@ -377,7 +377,7 @@ def test_versions_by_time(capsys, galleries):
         (("--seed", -1), "a seed is at least 0"),
         (("--protocol", "duke"), "cuhk03"),
         (("--workers", -1), "--workers must be at least 0"),
-        (("--memory", -1), "--memory must be at least 0"),
+        (("--memory", -1), "--memory must be above 0 GiB"),
         (("--num-gpus", -1), "--num-gpus -1: a worker has one GPU, or a share of one"),
         (("--num-gpus", 2), "--num-gpus 2: a worker has one GPU, or a share of one"),
         (("--num-gpus", "nan"), "--num-gpus nan: a worker has one GPU"),

@@ -87,15 +87,15 @@ def test_a_rotten_source_stops_the_run_and_keeps_what_is_done(capsys, command, s
     for i in range(20):
         (source / f"0009_c1s1_{i:06d}_00.jpg").write_bytes(b"no picture")
     line = refused(capsys, *command, "--unit-size", 8, status=1)
-    assert "rejects so far, and 10 may be" in line
+    assert "inputs were rejected so far; the limit is 10 (--max-rejects)" in line
     assert "not-an-image" in line
     assert "--max-rejects" in line
     assert Gallery.open(str(command[3])).count == 0
     for _ in range(3):  # however often, the same command does not slip past its own limit
-        assert "and 10 may be" in refused(capsys, *command, "--unit-size", 8, status=1)
+        assert "the limit is 10" in refused(capsys, *command, "--unit-size", 8, status=1)
     told = result(capsys, *command, "--unit-size", 8, "--max-rejects", 1)
     assert (told["rows"], told["rejects"]) == (40, {"not-an-image": 20})
-    assert told["units_found_finished"] > 0
+    assert told["units_resumed"] > 0
 
 
 @pytest.mark.parametrize(
@@ -103,9 +103,9 @@ def test_a_rotten_source_stops_the_run_and_keeps_what_is_done(capsys, command, s
     [
         (("--height", 48), "another recipe (height: 32 here, 48 there)"),
         (("--flip",), "another recipe (flip: False here, True there)"),
-        (("--layout", "none"), "made with --layout market1501, not none"),
+        (("--layout", "none"), "made with the layout market1501, not none"),
         (("--storage", "float16"), "stores float32, not float16"),
-        (("--precision", "bfloat16"), "made with --precision float32, not bfloat16"),
+        (("--precision", "bfloat16"), "made with the precision float32, not bfloat16"),
     ],
 )
 def test_what_does_not_fit_the_gallery_is_refused(capsys, command, flags, message):
@@ -128,10 +128,10 @@ def test_another_source_is_refused(capsys, command, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--max-rejects", 2), "--max-rejects is a share from 0 to 1, not 2"),
+        (("--max-rejects", 2), "--max-rejects must be a share from 0 to 1, not 2"),
         (("--max-bytes", 0), "--max-bytes must be at least 1, not 0"),
         (("--unit-size", 0), "a work unit holds 1 to 2048 images, not 0"),
-        (("--max-missing", -0.1), "--max-missing is a share from 0 to 1, not -0.1"),
+        (("--max-missing", -0.1), "--max-missing must be a share from 0 to 1, not -0.1"),
         (("--batch-size", 0), "--batch-size must be at least 1"),
         (("--max-pixels", 0), "--max-pixels must be at least 1"),
         (("--std", 0, 1, 1), "std"),
@@ -159,7 +159,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(capsys, command, source, t
         process.kill()
         process.join()
     told = result(capsys, *second)
-    assert told["units_found_finished"] > 0 or told["version"] == 1
+    assert told["units_resumed"] > 0 or told["version"] == 1
     assert told["rows"] == 40
     rows, features = table(second)
     assert rows == whole[0]
@@ -179,7 +179,7 @@ def test_images_that_come_between_two_runs_do_not_cost_what_is_done(capsys, comm
     run(capsys, *command, "--unit-size", 8)
     save_crop(source / "0000_c1s1_000000_00.png", 5)
     told = result(capsys, *command, "--unit-size", 8, "--max-rejects", 1)
-    assert told["units_found_finished"] >= 5
+    assert told["units_resumed"] >= 5
     assert told["rows"] == 41
 
 

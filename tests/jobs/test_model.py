@@ -79,7 +79,7 @@ def test_info_tells_where_every_field_of_the_recipe_is_from(capsys, tmp_path):
         "height": "given", "width": "given", "channels": "assumed", "pixel_range": "the file",
         "mean": "the file", "std": "the file", "letterbox": "assumed", "filter": "assumed",
         "flip": "given", "scales": "default", "fusion": "default", "five_crops": "default",
-        "output": "default",
+        "output": "default", "stretch": "default",
     }  # fmt: skip
     assert told["recipe"]["pixel_range"] == 255
     assert told["unread"] is None

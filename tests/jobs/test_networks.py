@@ -53,7 +53,7 @@ def test_a_network_that_prepares_its_input_is_told_and_not_prepared_twice(capsys
     assert (recipe.pixel_range, recipe.mean, recipe.std) == (255, (0, 0, 0), (1, 1, 1))
     status, _, err = run(capsys, *made, "--gallery", tmp_path / "twice", "--pixel-range", 1)
     assert status == 0
-    assert "but the recipe has other `pixel_range`: its input will be prepared twice" in err
+    assert "but the recipe has other --pixel-range: its input will be prepared twice" in err
 
 
 def test_a_network_that_mixes_its_batch_leaves_no_gallery(capsys, source, tmp_path):

@@ -43,7 +43,7 @@ def test_crops_below_the_least_quality_are_left_out_and_do_not_stop_the_run(
     assert (again["new"], again["unchanged"]) == (0, 35)
     for number in range(11):  # these do
         (source / f"0008_c1s1_{number:06d}_00.png").write_bytes(b"no picture")
-    assert "11 in the last unit for not-an-image" in refused(capsys, *command, status=1)
+    assert "In the last unit: 11 for not-an-image" in refused(capsys, *command, status=1)
 
 
 def test_units_of_another_quality_are_not_taken_over(capsys, command, monkeypatch):
@@ -51,7 +51,7 @@ def test_units_of_another_quality_are_not_taken_over(capsys, command, monkeypatc
         patch.setattr(Gallery, "commit", lambda *_, **__: 1 / 0)
         refused(capsys, *command, status=1)
     told = result(capsys, *command, "--quality")
-    assert told["units_found_finished"] == 0
+    assert told["units_resumed"] == 0
     assert None not in stored(command).values()
 
 

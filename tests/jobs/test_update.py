@@ -188,7 +188,7 @@ def test_a_dry_run_of_nothing_opens_no_network(capsys, command, no_network):
 def test_a_dry_run_counts_what_an_interrupted_run_has_done(capsys, command, monkeypatch):
     interrupt_before_the_commit(capsys, command, monkeypatch)
     told = result(capsys, *command, "--dry-run", "--unit-size", 8)
-    assert counts(told, "to_extract", "units", "units_found_finished") == (0, 0, 3)
+    assert counts(told, "to_extract", "units", "units_resumed") == (0, 0, 3)
 
 
 def interrupt_before_the_commit(capsys, command, monkeypatch):
@@ -212,7 +212,7 @@ def test_a_run_cut_off_before_its_commit_goes_on_without_the_network(
     interrupt_before_the_commit(capsys, second, monkeypatch)
     no_network()
     told = result(capsys, *second, "--unit-size", 8)
-    assert counts(told, "units", "units_found_finished", "rows") == (3, 3, 20)
+    assert counts(told, "units", "units_resumed", "rows") == (3, 3, 20)
     rows, features = table(second)
     assert rows == whole[0]
     assert features.tobytes() == whole[1].tobytes()
@@ -229,7 +229,7 @@ def test_a_run_cut_off_after_its_commit_leaves_a_plan_that_counts_no_more(
         assert run(capsys, *command)[0] == 130
     result(capsys, "erase", "--gallery", command[3], "--where", "row_id >= 0", "--yes")
     told = result(capsys, *command)
-    assert counts(told, "new", "units_found_finished", "rows") == (20, 0, 20)
+    assert counts(told, "new", "units_resumed", "rows") == (20, 0, 20)
     rows, _ = state(command)
     assert [row["row_id"] for row in rows] == list(range(20, 40))
 
