@@ -17,6 +17,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import Blocks, blocks
+from pipeline.core.processor import has_avx2, has_byte_products
+from pipeline.core.products import byte_products
 from pipeline.core.products.kernels import product_slack
 
 Run = Callable[[Callable[[int, int], None], Blocks], None]
@@ -40,25 +42,43 @@ class Codes:
     `order` int64 `[N]` gives the matrix's row at each place. Of each block: the `scale` of its
     codes, and the greatest length of a row (`length`), of a coded row (`coded`) and of the
     difference between the two (`residual`), float64. Where they are `rotated`, they go with others
-    that are.
+    that are. `codes` are lines of `width`, or where they are for AVX2 alone, in seven bits and in
+    `panels`, as `byte_products` has them: then each block is whole ones.
     """
 
     size: int
     dimension: int
     rotated: bool
     order: NDArray[np.int64]
-    codes: torch.Tensor
+    width: int
+    panels: bool
+    codes: NDArray[np.int8]
     scale: NDArray[np.float64]
     length: NDArray[np.float64]
     coded: NDArray[np.float64]
     residual: NDArray[np.float64]
 
-    def product(self, x: int, other: "Codes", y: int, buffer: torch.Tensor) -> NDArray[np.int32]:
-        """The tile of block `x` and block `y` of `other`, in units of both, put into `buffer`."""
-        a = self.codes[x * self.size : (x + 1) * self.size]
-        b = other.codes[y * other.size : (y + 1) * other.size]
-        tile = buffer[: len(a) * len(b)].view(len(a), len(b))
-        return torch._int_mm(a, b.t(), out=tile).numpy()
+    def product(
+        self, x: int, other: "Codes", y: int, buffer: NDArray[np.int32]
+    ) -> NDArray[np.int32]:
+        """The tile of block `x` and block `y` of `other`, in units of both, put into `buffer`.
+
+        That has `room` for it.
+        """
+        a, b = self._block(x), other._block(y)
+        rows, columns = self.rows(x), other.rows(y)
+        tile = buffer[: rows * columns]
+        if self.panels:
+            raised = buffer[-(len(a) // 4) :].view(np.uint8)
+            byte_products.multiply(a, b, self.width, rows, columns, raised, buffer)
+            return tile.reshape(rows, columns)
+        first, second = (torch.from_numpy(each).view(-1, self.width) for each in (a, b))
+        torch._int_mm(first, second.t(), out=torch.from_numpy(tile).view(rows, columns))
+        return tile.reshape(rows, columns)
+
+    def rows(self, block: int) -> int:
+        """How many rows a block has."""
+        return min(self.size, len(self.order) - block * self.size)
 
     def unit(self, x: int, other: "Codes", y: int) -> float:
         """What 1 in the tile of block `x` and block `y` of `other` stands for."""
@@ -72,6 +92,17 @@ class Codes:
         # has to spare is a thousand times the rounding of the rotation and the lengths in float64.
         rounding = product_slack(self.dimension, self.length[x], other.length[y]) / 2
         return float(error + rounding)
+
+    def _block(self, block: int) -> NDArray[np.int8]:
+        each = _held(self.size, self.panels) * self.width
+        return self.codes[block * each : (block + 1) * each]
+
+
+def room(first: Codes, x: int, second: Codes, y: int) -> int:
+    """How many values a buffer must hold for the tile of block `x` and block `y`."""
+    rows, columns = first.rows(x), second.rows(y)
+    spilled = 4 * columns + byte_products.PANEL
+    return rows * columns + spilled + _held(rows, first.panels) * first.width // 4
 
 
 def quantize(
@@ -99,37 +130,56 @@ def quantize(
         blocks(n, size),
     )
     order = np.arange(n) if in_order else np.argsort(largest, kind="stable").astype(np.int64)
-    width = -(-dimension // _PADDED) * _PADDED
-    codes = torch.zeros((n, width), dtype=torch.int8)
-    scale = np.maximum.reduceat(largest[order], np.arange(0, n, size)) / _LARGEST
+    panels = in_panels()
+    padded = byte_products.STEP if panels else _PADDED
+    width = -(-dimension // padded) * padded
+    scale = np.maximum.reduceat(largest[order], np.arange(0, n, size)) / _largest(panels)
     scale[scale == 0] = 1  # rows of length 0 are coded by zeros
     lengths = np.empty((len(scale), 3), np.float64)
+    starts = np.arange(len(scale) + 1) * _held(size, panels)
+    starts[-1] = starts[-2] + _held(n - (len(scale) - 1) * size, panels)
+    codes = np.empty(starts[-1] * width, np.int8)
 
     def encode(a: int, b: int) -> None:
         block = a // size
-        lengths[block] = _encode(
-            features, order[a:b], signs, rotate, scale[block], codes[a:b].numpy()
-        )
+        out = codes[starts[block] * width : starts[block + 1] * width]
+        lines = np.zeros((b - a, width), np.int8) if panels else out.reshape(b - a, width)
+        lines[:, dimension:] = 0
+        lengths[block] = _encode(features, order[a:b], signs, rotate, scale[block], lines)
+        if panels:
+            byte_products.pack(lines, out)
 
     run(encode, blocks(n, size))
-    return Codes(size, dimension, rotate, order, codes, scale, *lengths.T)
+    return Codes(size, dimension, rotate, order, width, panels, codes, scale, *lengths.T)
 
 
 def can_code(dimension: int) -> bool:
     """Whether int32 holds every product of codes of that many dimensions, exactly, here."""
-    return (dimension + _PADDED) * _LARGEST**2 < LARGEST_SUM and _exact()
+    return (dimension + _PADDED) * _LARGEST**2 < LARGEST_SUM and (in_panels() or _exact())
 
 
-@cache
 def fast() -> bool:
     """Whether this processor has instructions for products of int8."""
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(capabilities.get(name) for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
+    return has_byte_products() or in_panels()
+
+
+def in_panels() -> bool:
+    """Whether codes are for AVX2 alone, which is where there is nothing better."""
+    return has_avx2() and not has_byte_products()
+
+
+def _largest(panels: bool) -> int:
+    return byte_products.LARGEST if panels else _LARGEST
+
+
+def _held(rows: int, panels: bool) -> int:
+    """How many lines stand for so many rows."""
+    return -(-rows // byte_products.PANEL) * byte_products.PANEL if panels else rows
 
 
 @cache
 def _exact() -> bool:
-    """Whether the largest codes are multiplied without saturating, as some processors do."""
+    """Whether torch multiplies the largest codes without saturating, as some processors do."""
     one = torch.full((_PADDED, 4 * _PADDED), _LARGEST, dtype=torch.int8)
     whole = 4 * _PADDED * _LARGEST**2
     same, opposite = torch._int_mm(one, one.t()), torch._int_mm(one, -one.t())

@@ -12,13 +12,20 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import torch
 from numba import njit
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import Product, Tiling, blocks
 from pipeline.core.products.half_rows import Halves, gpu_or_cpu, halve
-from pipeline.core.products.int8_codes import LARGEST_SUM, Codes, Run, can_code, fast, quantize
+from pipeline.core.products.int8_codes import (
+    LARGEST_SUM,
+    Codes,
+    Run,
+    can_code,
+    fast,
+    quantize,
+    room,
+)
 from pipeline.core.products.kernels import lengths, product_slack
 
 Products = Literal["auto", "int8", "float32", "float16"]
@@ -185,7 +192,7 @@ class Fold(threading.local):
         self._free = products == "auto"
         self._choices = [_Choice() for _ in range(choices)]
         self._product = Product()
-        self._buffer = torch.empty(0, dtype=torch.int32)
+        self._buffer = np.empty(0, np.int32)
 
     def __call__(
         self, first: Side, x: int, second: Side, y: int, offer: Offer, *, patient: bool = False
@@ -217,8 +224,9 @@ class Fold(threading.local):
         """Offer a tile of codes, as far as it pays if `bounded`; gives the rows that it came to."""
         rows, columns = first.places(x), second.places(y)
         pairs = len(rows) * len(columns)
-        if self._buffer.numel() < pairs:
-            self._buffer = torch.empty(pairs, dtype=torch.int32)
+        needed = room(codes, x, other, y)
+        if len(self._buffer) < needed:
+            self._buffer = np.empty(needed, np.int32)
         return offer(
             Tile(
                 codes.product(x, other, y, self._buffer),
