@@ -111,12 +111,12 @@ def quantize(
     run: Run,
     rotate: bool | None = None,
     *,
-    in_order: bool = False,
+    order: NDArray[np.int64] | None = None,
 ) -> Codes:
     """Code the rows of `features` `[N, D]`, all finite.
 
     The unit of a block is given by the largest component in it, so rows stand together that are
-    alike in that, unless they are to stay `in_order`. Where few components hold most of a row's
+    alike in that, unless they have an `order` already. Where few components hold most of a row's
     length, codes are of the row turned by a random rotation, which changes no product but makes the
     components alike: `rotate` says whether, and None looks at a sample.
     """
@@ -129,7 +129,8 @@ def quantize(
         lambda a, b: _largest_components(features[a:b], signs, rotate, largest[a:b]),
         blocks(n, size),
     )
-    order = np.arange(n) if in_order else np.argsort(largest, kind="stable").astype(np.int64)
+    if order is None:
+        order = np.argsort(largest, kind="stable").astype(np.int64)
     panels = in_panels()
     padded = byte_products.STEP if panels else _PADDED
     width = -(-dimension // padded) * padded
@@ -166,6 +167,11 @@ def fast() -> bool:
 def in_panels() -> bool:
     """Whether codes are for AVX2 alone, which is where there is nothing better."""
     return has_avx2() and not has_byte_products()
+
+
+def largest_code() -> int:
+    """The largest code of a component here."""
+    return _largest(in_panels())
 
 
 def _largest(panels: bool) -> int:
