@@ -57,7 +57,8 @@ def restrict_numba() -> None:
     for name in features:
         if name.startswith(beyond):
             features[name] = False
-    config.CPU_NAME, config.CPU_FEATURES = _NAMES[level], features.flatten()
+    settings: Any = config
+    settings.CPU_NAME, settings.CPU_FEATURES = _NAMES[level], features.flatten()
 
 
 def _has(*names: str) -> bool:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks, make_ahead
 from pipeline.core.evaluation.rank_tiles import Block, Held, Wanted, count_halves, on_device
 from pipeline.core.ledger import Ledger
-from pipeline.core.products.choosing import choose_leading, code_sides, draw, likely_axes
+from pipeline.core.products.choosing import Trial, code_sides, likely_axes
 from pipeline.core.products.counting import MOST_MATCHES, are_many, count_at_once, matches_beaten
 from pipeline.core.products.kernels import pair_scores
 from pipeline.core.products.kernels import score as pair_score
@@ -265,18 +265,19 @@ def _choose(
     asked: Side, gallery: Side, wanted: Wanted, meets: float, products: Products
 ) -> tuple[Axes | None, int]:
     """The axes and the number of them to code, by how many pairs come near a match."""
-    axes, sample = likely_axes(gallery, products), draw(asked, gallery)
+    axes = likely_axes(gallery, products)
+    trial = Trial(asked, gallery, axes, meets, products)
 
     def share(upper: NDArray[np.float32], lower: NDArray[np.float32]) -> float:
         near = 0
-        for q, high, low in zip(sample.rows, upper, lower, strict=True):
+        for q, high, low in zip(trial.rows, upper, lower, strict=True):
             matched = np.sort(wanted.scores[wanted.starts[q] : wanted.ends[q]])
             near += int(
                 (np.searchsorted(matched, high, "right") > np.searchsorted(matched, low)).sum()
             )
         return near / upper.size
 
-    return axes, choose_leading(sample, axes, share, meets, products)
+    return axes, trial.choose(share)
 
 
 def has_match(queries: Labels, gallery: Labels) -> NDArray[np.bool_]:

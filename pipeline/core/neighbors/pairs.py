@@ -13,9 +13,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from pipeline.core.blocks import FeatureRows, Tiling, as_rows
+from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks
 from pipeline.core.ledger import Account, Ledger
-from pipeline.core.neighbors.topk import TopK, best_first, merge, prime, push, search
+from pipeline.core.neighbors.topk import TopK, best_first, merge, offer_tile, prime, push
+from pipeline.core.products.choosing import code_like
 from pipeline.core.products.course import Course, Ends, fell_short
 from pipeline.core.products.half_rows import Standing, nominate
 from pipeline.core.products.int8_codes import Run
@@ -101,7 +102,7 @@ def neighbors(
                 fold(side, x, side, y, offer, patient=x == y)
 
         run_tiles(work, course.over(triangle(len(side))), run)
-    return _found(ends, ends, known, tiling, products, ledger)
+        return _finish(side, ends, side, ends, known, tiling, fold, run)
 
 
 def between(
@@ -165,10 +166,10 @@ def between(
                 fold(a, x, b, y, offer)
 
         run_tiles(work, course.over(rectangle(len(a), len(b)), apart=len(a)), run)
-    return (
-        _found(first_ends, second_ends, known[0], tiling, products, ledger),
-        _found(second_ends, first_ends, known[1], tiling, products, ledger),
-    )
+        return (
+            _finish(a, first_ends, b, second_ends, known[0], tiling, fold, run),
+            _finish(b, second_ends, a, first_ends, known[1], tiling, fold, run),
+        )
 
 
 def _side(
@@ -213,35 +214,41 @@ def _side(
     return side, Ends(whole, numbers, scores, found, least)
 
 
-def _found(
+def _finish(
+    side: Side,
     ends: Ends,
+    other: Side,
     others: Ends,
     known: TopK | None,
     tiling: Tiling,
-    products: Products,
-    ledger: Ledger,
+    fold: Fold,
+    run: Run,
 ) -> TopK:
-    """The lists of one side; those of rows that fell short of what was guessed, by a search."""
+    """The lists of one side; those of rows that fell short of what was guessed, from the start."""
     k = ends.scores.shape[1]
     short = fell_short(ends)
-    if not len(short):
-        return best_first(ends.scores, ends.rows, k)
-    itself = ends is others
-    asked = ends.features[short]
-    again = search(
-        asked, others.features, k + itself, tiling=tiling, products=products, ledger=ledger
-    )
-    kept = np.ones(again.rows.shape, bool)
-    if itself:
-        kept = again.rows != short[:, None]
-        kept[kept.all(axis=1), -1] = False
-    parts = [
-        TopK(again.scores[kept].reshape(-1, k), others.numbers[again.rows[kept]].reshape(-1, k))
-    ]
-    if known:
-        parts.append(TopK(known.scores[short], known.rows[short]))
-    right = merge(parts, k)
-    ends.scores[short], ends.rows[short] = right.scores, right.rows
+    if len(short):
+        size = tiling.even_block(len(short))
+        asked = Side(ends.features[short], side.lengths[short], size, coded=True)
+        code_like(asked, other, run)
+        again = TopK.none(len(short), k)
+        itself = short if side is other else np.full(len(short), -1)
+
+        def offer(tile: Tile) -> tuple[int, int]:
+            prime(tile, again.scores)
+            return offer_tile(
+                tile, asked.features, other.features, 0, itself, again.scores, again.rows
+            )
+
+        def search_block(x: int, _stop: int) -> None:
+            for y in range(len(other)):
+                fold(asked, x, other, y, offer, patient=y == 0)
+
+        run(search_block, blocks(len(asked), 1))
+        found = best_first(again.scores, others.numbers[again.rows], k)
+        if known:
+            found = merge([found, TopK(known.scores[short], known.rows[short])], k)
+        ends.scores[short], ends.rows[short] = found.scores, found.rows
     return best_first(ends.scores, ends.rows, k)
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks, read_ahead
 from pipeline.core.ledger import Account, Ledger
-from pipeline.core.products.choosing import choose_leading, code_sides, draw, likely_axes
+from pipeline.core.products.choosing import Trial, code_sides, likely_axes
 from pipeline.core.products.half_rows import Standing, nominate
 from pipeline.core.products.int8_codes import Run
 from pipeline.core.products.kernels import score
@@ -27,7 +27,7 @@ from pipeline.core.products.tiles import (
     threshold,
 )
 
-_NOWHERE = -(2**62)
+_NOWHERE = -1  # the row that a query is where it is none
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,9 @@ def search(
     size = tiling.even_block(len(queries))
     pairs, coded_rows = len(queries) * (last - first), len(queries) + last - first
     coded = not device and take_codes(products, queries.dimension, pairs, coded_rows)
-    # Query i is gallery row i + itself: one that does not exist, where none is itself.
-    itself = _NOWHERE if self_offset is None else self_offset
+    itself = np.full(len(queries), _NOWHERE)
+    if self_offset is not None:
+        itself = np.arange(len(queries)) + self_offset
     scores = np.full((len(queries), k), -np.inf, np.float32)
     rows = np.full((len(queries), k), -1, np.int64)
     ledger = ledger or Ledger()
@@ -145,9 +146,7 @@ def search(
 
             def offer(tile: Tile, side: Side = side, start: int = start) -> tuple[int, int]:
                 prime(tile, scores)
-                return _offer_tile(
-                    tile, wanted.features, side.features, start, itself, scores, rows
-                )
+                return offer_tile(tile, wanted.features, side.features, start, itself, scores, rows)
 
             def search_block(
                 x: int, _stop: int, side: Side = side, offer: Offer = offer, start: int = start
@@ -185,21 +184,21 @@ class _Leading:
             self._choose(gallery)
         self._seen += 1
         held = self._queries.leading
-        if self._count and held and held.count == self._count:
-            gallery.lead(self._axes, self._count, run)
+        if held and held.count == self._count:
+            gallery.lead(held.axes, held.count, run)
             if gallery.leading:
                 return
         code_sides(self._queries, gallery, self._axes, self._count, run)
 
     def _choose(self, gallery: Side) -> None:
         self._axes = self._axes or likely_axes(gallery, self._products)
-        sample = draw(self._queries, gallery)
-        worst = self._scores[sample.rows, :1]
+        trial = Trial(self._queries, gallery, self._axes, self._meets, self._products)
+        worst = self._scores[trial.rows, :1]
 
         def share(upper: NDArray[np.float32], _lower: NDArray[np.float32]) -> float:
             return float((upper >= worst).mean())
 
-        self._count = choose_leading(sample, self._axes, share, self._meets, self._products)
+        self._count = trial.choose(share)
 
 
 def merge(parts: list[TopK], k: int | None = None) -> TopK:
@@ -285,19 +284,19 @@ def _offer_pairs(
 
 
 @njit(nogil=True, cache=True)
-def _offer_tile(
+def offer_tile(
     tile: Tile,
     queries: NDArray[np.float32],
     gallery: NDArray[np.float32],
     first_row: int,
-    itself: int,
+    itself: NDArray[np.int64],
     scores: NDArray[np.float32],
     rows: NDArray[np.int64],
 ) -> tuple[int, int]:
     """Offer a tile's pairs to the heaps of its queries, or some; gives the queries offered whole,
     and the pairs scored.
 
-    Row `itself + i` is query i, and left out. Only pairs that may reach the root of the heap, the
+    Row `itself[i]` is query i, and left out. Only pairs that may reach the root of the heap, the
     worst row held, get their `score`.
     """
     own = np.empty(1, tile.values.dtype)
@@ -313,7 +312,7 @@ def _offer_tile(
                 c = start + first_bit(near)
                 near &= near - np.uint64(1)
                 j = tile.columns[c]
-                if line[c] < own[0] or first_row + j == itself + i:
+                if line[c] < own[0] or first_row + j == itself[i]:
                     continue
                 scored += 1
                 push(scores[i], rows[i], score(queries[i], gallery[j]), first_row + j)

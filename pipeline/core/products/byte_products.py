@@ -1,13 +1,14 @@
-"""Exact products of 7-bit codes with AVX2 alone, written as LLVM vector code through numba.
+"""Exact products of codes with AVX2 alone, written as LLVM vector code through numba.
 
+For codes of 16 bits, `vpmaddwd` multiplies and adds pairs in 32 bits. For those of 7 bits,
 `vpmaddubsw` multiplies unsigned bytes by signed ones and adds pairs of products in 16 bits. The
 codes of one side go from -63 to 63, and those of the other are raised by 64, to 1 to 127: four
 products are then 4 * 127 * 63 = 32,004 at most, and two such pairs add up in 16 bits without
 saturating. What the 64 adds to a product is 64 times the sum of the other row, so each sum begins
 with its negative.
 
-Rows lie in panels of 16, four components of each row in turn: what stands for `[16, width]` holds
-`[width / 4, 16, 4]`.
+Rows lie in panels of 16, four bytes of each row in turn: what stands for `[16, width]` holds
+`[width / 4, 16, 4]`, or `[width / 2, 16, 2]` of 16 bits.
 """
 
 from typing import Any
@@ -20,13 +21,17 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 LARGEST = 63
-"""The largest code of a row."""
+"""The largest code of 7 bits."""
+
+LONGEST = 32_000
+"""The length of the longest row of codes of 16 bits: no code, and no sum of products, is too large.
+"""
 
 PANEL = 16
 """Rows of a panel."""
 
 STEP = 8
-"""What a panel's width is a multiple of."""
+"""What the width of a panel is a multiple of, in bytes."""
 
 _OFFSET = 64
 _ROWS = 4  # of the first side at once: with two vectors of columns, what sixteen registers hold
@@ -50,18 +55,37 @@ def _spread(builder: Any, word: Any) -> Any:
     return builder.bitcast(builder.shuffle_vector(one, nothing, zeros), _BYTES)
 
 
-def _multiply(builder: Any, raised: Any, codes: Any, begun: Any, groups: Any) -> Any:
-    """Products of four rows from `raised` on and the sixteen of the panel at `codes`, as vectors.
-
-    Each sum goes on from what is `begun` for its column. `groups` of four components are even.
-    """
+def _bytes_added(builder: Any, rows: list[Any], columns: list[Any]) -> Any:
+    """Sums of eight products of 7-bit codes: the rows' are raised, and of two groups of four."""
     pairs = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(_SHORTS, [_BYTES, _BYTES]), "llvm.x86.avx2.pmadd.ub.sw"
     )
-    widen = cgutils.get_or_insert_function(
+    first, second = (builder.call(pairs, [r, c]) for r, c in zip(rows, columns, strict=True))
+    ones = ir.Constant(_SHORTS, [1] * 2 * _LANES)
+    return builder.call(_add_pairs(builder), [builder.add(first, second), ones])
+
+
+def _words_added(builder: Any, rows: list[Any], columns: list[Any]) -> Any:
+    """Sums of four products of 16-bit codes, of two groups of two."""
+    first, second = (
+        builder.call(_add_pairs(builder), [builder.bitcast(each, _SHORTS) for each in both])
+        for both in zip(rows, columns, strict=True)
+    )
+    return builder.add(first, second)
+
+
+def _add_pairs(builder: Any) -> Any:
+    return cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(_WORDS, [_SHORTS, _SHORTS]), "llvm.x86.avx2.pmadd.wd"
     )
-    ones = ir.Constant(_SHORTS, [1] * 2 * _LANES)
+
+
+def _multiply(builder: Any, rows: Any, codes: Any, begun: Any, groups: Any, added: Any) -> Any:
+    """Products of four rows from `rows` on and the sixteen of the panel at `codes`, as vectors.
+
+    Each sum goes on from what is `begun` for its column. `groups` of four bytes are even; `added`
+    makes the sums of two of them.
+    """
 
     def long(value: int) -> Any:
         return ir.Constant(_LONG, value)
@@ -82,41 +106,47 @@ def _multiply(builder: Any, raised: Any, codes: Any, begun: Any, groups: Any) ->
             for place in places
         ]
         for row in range(_ROWS):
-            rows = [
-                _spread(builder, _load(builder, raised, builder.add(place, long(4 * row)), _WORD))
+            own = [
+                _spread(builder, _load(builder, rows, builder.add(place, long(4 * row)), _WORD))
                 for place in places
             ]
             for half in range(2):
-                first, second = (
-                    builder.call(pairs, [rows[each], columns[each][half]]) for each in range(2)
-                )
-                both = builder.call(widen, [builder.add(first, second), ones])
+                more = added(builder, own, [each[half] for each in columns])
                 held = sums[row][half]
-                builder.store(builder.add(builder.load(held, typ=_WORDS), both), held)
+                builder.store(builder.add(builder.load(held, typ=_WORDS), more), held)
     return [[builder.load(held, typ=_WORDS) for held in halves] for halves in sums]
 
 
+def _write(context: Any, builder: Any, args: Any, added: Any) -> Any:
+    """Write the products of four rows and sixteen columns, to lines of so many values."""
+    rows, codes, begun, groups, out, line = args
+    found = _multiply(builder, rows, codes, begun, groups, added)
+    for row, halves in enumerate(found):
+        for half, vector in enumerate(halves):
+            at = builder.add(
+                builder.mul(line, ir.Constant(_LONG, 4 * row)), ir.Constant(_LONG, 32 * half)
+            )
+            place = builder.inttoptr(builder.add(out, at), _WORDS.as_pointer())
+            builder.store(vector, place, align=4)
+    return context.get_dummy_value()
+
+
 @intrinsic
-def _block(
-    _typing: Any, _raised: Any, _codes: Any, _begun: Any, _groups: Any, _out: Any, _line: Any
+def _byte_block(
+    _typing: Any, _rows: Any, _codes: Any, _begun: Any, _groups: Any, _out: Any, _line: Any
 ) -> Any:
-    """Write the products of four rows and sixteen columns to `_out`, whose lines have `_line`
-    values."""
+    """`_write` for codes of 7 bits."""
     signature = types.void(*[types.intp] * 6)
+    return signature, lambda context, builder, _, args: _write(context, builder, args, _bytes_added)
 
-    def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        raised, codes, begun, groups, out, line = args
-        found = _multiply(builder, raised, codes, begun, groups)
-        for row, halves in enumerate(found):
-            for half, vector in enumerate(halves):
-                at = builder.add(
-                    builder.mul(line, ir.Constant(_LONG, 4 * row)), ir.Constant(_LONG, 32 * half)
-                )
-                place = builder.inttoptr(builder.add(out, at), _WORDS.as_pointer())
-                builder.store(vector, place, align=4)
-        return context.get_dummy_value()
 
-    return signature, codegen
+@intrinsic
+def _word_block(
+    _typing: Any, _rows: Any, _codes: Any, _begun: Any, _groups: Any, _out: Any, _line: Any
+) -> Any:
+    """`_write` for codes of 16 bits."""
+    signature = types.void(*[types.intp] * 6)
+    return signature, lambda context, builder, _, args: _write(context, builder, args, _words_added)
 
 
 @njit(nogil=True, inline="always")
@@ -145,8 +175,8 @@ def multiply(
 ) -> None:
     """Write the products of the first `rows` of `first` and `columns` of `second` to `out`.
 
-    Both are whole panels of rows of `width` codes, flat; `raised` is room for the first. `out` is a
-    flat matrix `[rows, columns]`, and has room for four lines and a panel more.
+    Both are whole panels of rows of `width` 7-bit codes, flat; `raised` is room for the first.
+    `out` is a flat matrix `[rows, columns]`, and has room for four lines and a panel more.
     """
     for t in range(first.shape[0]):
         raised[t] = np.uint8(first[t] + _OFFSET)
@@ -157,7 +187,7 @@ def multiply(
         panel = second[left * width : (left + PANEL) * width]
         _begin(panel, begun)
         for top in range(0, rows, _ROWS):
-            _block(  # type: ignore[call-arg]
+            _byte_block(  # type: ignore[call-arg]
                 raised.ctypes.data + top // PANEL * PANEL * width + 4 * (top % PANEL),
                 panel.ctypes.data,
                 begun.ctypes.data,
@@ -167,8 +197,31 @@ def multiply(
             )
 
 
+@njit(nogil=True, cache=True)
+def multiply_words(
+    first: NDArray[np.int8],
+    second: NDArray[np.int8],
+    width: int,
+    rows: int,
+    columns: int,
+    out: NDArray[np.int32],
+) -> None:
+    """The same for rows of 16-bit codes, in `width` bytes."""
+    begun = np.zeros(PANEL, np.int32)
+    for left in range((columns - 1) // PANEL * PANEL, -1, -PANEL):
+        for top in range(0, rows, _ROWS):
+            _word_block(  # type: ignore[call-arg]
+                first.ctypes.data + top // PANEL * PANEL * width + 4 * (top % PANEL),
+                second.ctypes.data + left * width,
+                begun.ctypes.data,
+                width // 4,
+                out.ctypes.data + 4 * (top * columns + left),
+                columns,
+            )
+
+
 def pack(codes: NDArray[np.int8], panels: NDArray[np.int8]) -> None:
-    """Write the rows of `codes` `[N, width]` to `panels`, flat; rows beyond the last are of 0."""
+    """Write the rows of `codes` `[N, width]`, in bytes, to `panels`, flat, and then rows of 0."""
     _pack(codes.view(np.int32), panels.view(np.int32).reshape(-1, codes.shape[1] // 4, PANEL))
 
 

@@ -12,38 +12,25 @@ from numpy.typing import NDArray
 from pipeline.core.blocks import Product, blocks
 from pipeline.core.products.int8_codes import Run, in_panels, largest_code
 from pipeline.core.products.principal import Axes, principal_axes
-from pipeline.core.products.tiles import Products, Side, here
+from pipeline.core.products.tiles import Products, Side, here, in_words
 
 Share = Callable[[NDArray[np.float32], NDArray[np.float32]], float]
 """The share of sampled pairs that would be scored, where their scores are known to lie between two
 bounds `[M, C]`, the upper one first."""
 
-_ROWS, _COLUMNS = 64, 2048
+_ROWS, _COLUMNS = 64, 1024
 # Dimensions that are coded, with the tail: where codes do not lie in panels, multiples of 64.
-_WIDTHS = (32, 64, 96, 128, 192, 256)
+_WIDTHS = (16, 32, 48, 64, 96, 128, 192, 256)
 # Beyond this share of all dimensions there is too little to save.
 _FEW = 0.75
-# Scoring a pair takes as long as so many products of its codes.
-_SCORING = 12
+# Scoring a pair takes as long as so many products of its codes of 8 bits.
+_SCORING = 16
+# And a product of codes of 16 bits as long as two.
+_WORDS = 2
 # And a product of float32, or the coding of a component, as long as so many of codes.
 _PREPARING = 4
 # What is sampled says how many to take only roughly.
 _WORTH_CHANGING = 0.85
-
-
-class Sample(NamedTuple):
-    """Some rows `[M, D]` of one side and some `[C, D]` of another, at their places there."""
-
-    rows: NDArray[np.int64]
-    columns: NDArray[np.int64]
-    row_features: NDArray[np.float32]
-    column_features: NDArray[np.float32]
-
-
-def draw(first: Side, second: Side) -> Sample:
-    """A sample of both sides."""
-    rows, columns = _some(len(first.features), _ROWS), _some(len(second.features), _COLUMNS)
-    return Sample(rows, columns, first.features[rows], second.features[columns])
 
 
 def _some(count: int, most: int) -> NDArray[np.int64]:
@@ -52,9 +39,9 @@ def _some(count: int, most: int) -> NDArray[np.int64]:
 
 
 class Outlook(NamedTuple):
-    """For the rows `[M]` that `draw` takes of a side, nearly the worst and the least score to come.
+    """What the rows `[M]` that a `Trial` takes of a side are to find, nearly.
 
-    The worst is that of the k best.
+    That is the worst score of the k best, and the least of all.
     """
 
     worst: NDArray[np.float32]
@@ -64,14 +51,14 @@ class Outlook(NamedTuple):
 def look_ahead(side: Side, other: Side, k: int, run: Run) -> Outlook:
     """What some rows of a side will find in the other, or in the rest of the same."""
     rows = _some(len(side.features), _ROWS)
-    columns = _some(len(other.features), 32 * _COLUMNS)
+    columns = _some(len(other.features), 64 * _COLUMNS)
     scores = np.empty((len(rows), len(columns)), np.float32)
     product, asked = Product(), side.features[rows]
 
     def score(start: int, stop: int) -> None:
         scores[:, start:stop] = product(asked, other.features[columns[start:stop]])
 
-    run(score, blocks(len(columns), 2 * _COLUMNS))
+    run(score, blocks(len(columns), 4 * _COLUMNS))
     least = scores.min(axis=1)
     if side is other:
         scores[rows[:, None] == columns] = -np.inf
@@ -98,50 +85,78 @@ def _flat(features: NDArray[np.float32]) -> bool:
     return bool(together * features.shape[1] < 4 * apart)
 
 
-def choose_leading(
-    sample: Sample, axes: Axes | None, share: Share, meets: float, products: Products
-) -> int:
-    """How many of the axes to code, of which no few are worth it: 0.
+class Trial:
+    """What codes of ever more leading dimensions say of some rows of one side and some of another.
 
-    Each row `meets` so many others.
+    Those are at the places `rows` and `columns`; each row `meets` so many others. Where there are
+    no `axes`, nothing leads.
     """
-    if axes is None:
-        return 0
-    dimension = sample.row_features.shape[1]
-    lengths = [
-        np.linalg.norm(each, axis=1).astype(np.float32)
-        for each in (sample.row_features, sample.column_features)
-    ]
-    of_codes = (2 / largest_code()) * np.outer(*lengths)
-    product = Product()
-    near = product(sample.row_features, sample.column_features).copy()
-    scoring = _SCORING * dimension
-    best, least = 0, dimension + scoring * share(near + of_codes, near - of_codes)
-    least = np.inf if products == "principal" else _WORTH_CHANGING * least
-    projected = [each @ axes.directions.T for each in (sample.row_features, sample.column_features)]
-    near, done = np.zeros_like(near), 0
-    counts = [min(count, len(axes.directions)) for count in _counts(dimension, products)]
-    for count in dict.fromkeys(counts):
-        a, b = (each[:, :count] for each in projected)
-        near += a[:, done:] @ b[:, done:].T
-        done = count
-        tails = np.outer(
-            *(
-                np.sqrt(np.maximum(0, length**2 - np.einsum("ij,ij->i", each, each)))
+
+    def __init__(
+        self, first: Side, second: Side, axes: Axes | None, meets: float, products: Products
+    ) -> None:
+        self.rows = _some(len(first.features), _ROWS)
+        self.columns = _some(len(second.features), _COLUMNS)
+        self.axes = axes
+        self._costs: list[float] = []
+        self._counts: list[int] = []
+        self._bounds: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
+        if axes is None:
+            return
+        dimension = first.features.shape[1]
+        self._scoring = _SCORING * dimension
+        sides = first.features[self.rows], second.features[self.columns]
+        lengths = first.lengths[self.rows], second.lengths[self.columns]
+        longest = np.outer(*lengths).astype(np.float32)
+        near = Product()(*sides).copy()
+        if products != "principal":
+            self._add(0, dimension / _WORTH_CHANGING, near, 0 * near, longest * _error(words=False))
+        a, b = (Product()(each, axes.directions).copy() for each in sides)
+        near, done = np.zeros_like(near), 0
+        counts = [min(count, len(axes.directions)) for count in _counts(dimension, products)]
+        for count in dict.fromkeys(counts):
+            near = near + a[:, done:count] @ b[:, done:count].T
+            done = count
+            tails = (
+                np.sqrt(np.maximum(0, length**2 - (each[:, :count] ** 2).sum(axis=1)))
                 for length, each in zip(lengths, (a, b), strict=True)
             )
-        )
-        scored = share(near + tails + of_codes, near - tails - of_codes)
-        cost = (count + 1) * (1 + _PREPARING * dimension / meets) + scoring * scored
-        if cost < least:
-            best, least = count, cost
-    return best
+            words = in_words(count)
+            cost = (count + 1) * (_WORDS if words else 1)
+            cost += count * _PREPARING * dimension / meets
+            above = np.outer(*tails).astype(np.float32)
+            self._add(count, cost, near, above, longest * _error(words))
+
+    def _add(
+        self,
+        count: int,
+        cost: float,
+        near: NDArray[np.float32],
+        tails: NDArray[np.float32],
+        error: NDArray[np.float32],
+    ) -> None:
+        self._counts.append(count)
+        self._costs.append(cost)
+        self._bounds.append((near + tails + error, near - tails - error))
+
+    def choose(self, share: Share) -> int:
+        """How many leading dimensions to code, given the `share` to be scored; 0 for all."""
+        costs = [
+            cost + self._scoring * share(*bounds)
+            for cost, bounds in zip(self._costs, self._bounds, strict=True)
+        ]
+        return self._counts[int(np.argmin(costs))] if costs else 0
+
+
+def _error(words: bool) -> float:
+    """How far products of codes of rows of length 1 may be off, nearly."""
+    return 2e-4 if words else 2 / largest_code()
 
 
 def _counts(dimension: int, products: Products) -> list[int]:
     """The numbers of dimensions to choose from."""
-    widths = [width for width in _WIDTHS if in_panels() or width % 64 == 0]
-    counts = [width - 1 for width in widths if width <= _FEW * dimension]
+    counts = [width - 1 for width in _WIDTHS if width <= _FEW * dimension]
+    counts = [count for count in counts if in_words(count) or in_panels() or count % 64 == 63]
     if not counts and products == "principal":
         return [max(1, dimension // 2)]
     return counts
@@ -159,3 +174,11 @@ def code_sides(first: Side, second: Side, axes: Axes | None, count: int, run: Ru
         for side in sides:
             side.leading = None
             side.codes(run, None if side is first else first.codes(here))
+
+
+def code_like(side: Side, other: Side, run: Run) -> None:
+    """Code a side to go with another that is."""
+    if other.leading:
+        side.lead(other.leading.axes, other.leading.count, run)
+    if not side.leading:
+        side.codes(run, other.codes(here))

@@ -14,17 +14,14 @@ from numpy.typing import NDArray
 
 from pipeline.core.products.choosing import (
     Outlook,
-    Sample,
     Share,
-    choose_leading,
+    Trial,
     code_sides,
-    draw,
     likely_axes,
     look_ahead,
 )
 from pipeline.core.products.int8_codes import Run
 from pipeline.core.products.kernels import product_slack
-from pipeline.core.products.principal import Axes
 from pipeline.core.products.schedule import Tiles
 from pipeline.core.products.tiles import Products, Side, here
 
@@ -65,7 +62,7 @@ class Course:
         self._products = products
         rows, columns = len(first.features), len(second.features)
         self._meets = rows * columns / max(1, rows + columns)
-        self._axes: Axes | None = None
+        self._trial: Trial | None = None
         self._done = 0
         self._marks: tuple[int, ...] = ()
         self._lock = threading.Lock()
@@ -81,11 +78,10 @@ class Course:
         if first is not second:
             back = look_ahead(second, first, others.scores.shape[1], run)
             _guess(others, second, back, ends)
-        count = 0
-        if self._products != "int8":
-            self._axes = likely_axes(second, self._products)
-            count = self._choose(outlook)
-        code_sides(first, second, self._axes, count, run)
+        axes = None if self._products == "int8" else likely_axes(second, self._products)
+        self._trial = Trial(first, second, axes, self._meets, self._products)
+        count = self._trial.choose(self._share(self._trial, outlook))
+        code_sides(first, second, axes, count, run)
 
     def over(self, line: list[tuple[int, int]], apart: int = 0) -> Tiles:
         """The tiles of a line; after an eighth, and half, of them, codes may be chosen anew."""
@@ -97,24 +93,19 @@ class Course:
         with self._lock:
             self._done += 1
             due = self._done in self._marks
-        if not due or self._axes is None or self._products != "auto":
+        trial, first, second = self._trial, self._first, self._second
+        if not due or trial is None or trial.axes is None or self._products != "auto":
             return
-        first, second = self._first, self._second
-        count = self._choose(None)
+        count = trial.choose(self._share(trial, None))
         if count != (first.leading.count if first.leading else 0):
             for side in (first,) if first is second else (first, second):
-                side.lead(self._axes, count, here)
+                side.lead(trial.axes, count, here)
 
-    def _choose(self, outlook: Outlook | None) -> int:
-        sample = draw(self._first, self._second)
-        share = self._share(sample, outlook)
-        return choose_leading(sample, self._axes, share, self._meets, self._products)
-
-    def _share(self, sample: Sample, outlook: Outlook | None) -> Share:
+    def _share(self, trial: Trial, outlook: Outlook | None) -> Share:
         """What counts for either end, by what is found, and what is likely to be found."""
         ends, others = self._first_ends, self._second_ends
-        near, reached = ends.scores[sample.rows, 0], others.scores[sample.columns, 0]
-        least = ends.least[sample.rows] if len(ends.least) else None
+        near, reached = ends.scores[trial.rows, 0], others.scores[trial.columns, 0]
+        least = ends.least[trial.rows] if len(ends.least) else None
         if outlook is not None:
             near = np.maximum(near, outlook.worst)
             reached = np.maximum(reached, np.median(near))

@@ -1,7 +1,8 @@
-"""Rows in whole numbers of eight bits, and how far their products may lie from the true ones.
+"""Rows in small whole numbers, and how far their products may lie from the true ones.
 
-A row x is coded as whole numbers q from -127 to 127 in units of its block's scale a. With x' = a q,
-the Cauchy-Schwarz inequality holds the error of a product of two rows:
+A row x is coded as whole numbers q in units of its block's scale a: from -127 to 127, or as many as
+the products are made for. With x' = a q, the Cauchy-Schwarz inequality holds the error of a product
+of two rows:
 |x . y - x' . y'| = |(x - x') . y + x' . (y - y')| <= |x - x'| |y| + |x'| |y - y'|.
 The residuals x - x' are measured, not estimated, so the bound holds for every row as it is.
 """
@@ -9,7 +10,7 @@ The residuals x - x' are measured, not estimated, so the bound holds for every r
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,10 +20,15 @@ from numpy.typing import NDArray
 from pipeline.core.blocks import Blocks, blocks
 from pipeline.core.processor import has_avx2, has_byte_products
 from pipeline.core.products import byte_products
+from pipeline.core.products.kernels import lengths as row_lengths
 from pipeline.core.products.kernels import product_slack
 
 Run = Callable[[Callable[[int, int], None], Blocks], None]
 """What `Tiling.workers` gives."""
+
+Form = Literal["lines", "panels", "words"]
+"""How codes lie: lines of 8 bits for torch, panels of 7 bits for AVX2 alone, or panels of 16 bits.
+"""
 
 LARGEST_SUM = 2**31 - 2**20
 """What a threshold for a product of codes is clipped to: int32 holds it, and no product exceeds it.
@@ -37,13 +43,13 @@ _WORTH_ROTATING = 0.9
 
 @dataclass(frozen=True)
 class Codes:
-    """The rows of a matrix `[N, D]` in int8, in some order, cut in blocks of `size` rows.
+    """The rows of a matrix `[N, D]` in codes, in some order, cut in blocks of `size` rows.
 
     `order` int64 `[N]` gives the matrix's row at each place. Of each block: the `scale` of its
     codes, and the greatest length of a row (`length`), of a coded row (`coded`) and of the
     difference between the two (`residual`), float64. Where they are `rotated`, they go with others
-    that are. `codes` are lines of `width`, or where they are for AVX2 alone, in seven bits and in
-    `panels`, as `byte_products` has them: then each block is whole ones.
+    that are. `codes` are lines of `width` bytes, or panels as `byte_products` has them: then each
+    block is whole ones.
     """
 
     size: int
@@ -51,7 +57,7 @@ class Codes:
     rotated: bool
     order: NDArray[np.int64]
     width: int
-    panels: bool
+    form: Form
     codes: NDArray[np.int8]
     scale: NDArray[np.float64]
     length: NDArray[np.float64]
@@ -68,12 +74,14 @@ class Codes:
         a, b = self._block(x), other._block(y)
         rows, columns = self.rows(x), other.rows(y)
         tile = buffer[: rows * columns]
-        if self.panels:
+        if self.form == "words":
+            byte_products.multiply_words(a, b, self.width, rows, columns, buffer)
+        elif self.form == "panels":
             raised = buffer[-(len(a) // 4) :].view(np.uint8)
             byte_products.multiply(a, b, self.width, rows, columns, raised, buffer)
-            return tile.reshape(rows, columns)
-        first, second = (torch.from_numpy(each).view(-1, self.width) for each in (a, b))
-        torch._int_mm(first, second.t(), out=torch.from_numpy(tile).view(rows, columns))
+        else:
+            first, second = (torch.from_numpy(each).view(-1, self.width) for each in (a, b))
+            torch._int_mm(first, second.t(), out=torch.from_numpy(tile).view(rows, columns))
         return tile.reshape(rows, columns)
 
     def rows(self, block: int) -> int:
@@ -94,7 +102,7 @@ class Codes:
         return float(error + rounding)
 
     def _block(self, block: int) -> NDArray[np.int8]:
-        each = _held(self.size, self.panels) * self.width
+        each = _held(self.size, self.form) * self.width
         return self.codes[block * each : (block + 1) * each]
 
 
@@ -102,7 +110,7 @@ def room(first: Codes, x: int, second: Codes, y: int) -> int:
     """How many values a buffer must hold for the tile of block `x` and block `y`."""
     rows, columns = first.rows(x), second.rows(y)
     spilled = 4 * columns + byte_products.PANEL
-    return rows * columns + spilled + _held(rows, first.panels) * first.width // 4
+    return rows * columns + spilled + _held(rows, first.form) * first.width // 4
 
 
 def quantize(
@@ -131,27 +139,62 @@ def quantize(
     )
     if order is None:
         order = np.argsort(largest, kind="stable").astype(np.int64)
-    panels = in_panels()
-    padded = byte_products.STEP if panels else _PADDED
-    width = -(-dimension // padded) * padded
-    scale = np.maximum.reduceat(largest[order], np.arange(0, n, size)) / _largest(panels)
+    form: Form = "panels" if in_panels() else "lines"
+    scale = np.maximum.reduceat(largest[order], np.arange(0, n, size)) / largest_code()
+    return _coded(features, size, run, rotate, signs, order, form, scale)
+
+
+def quantize_words(
+    features: NDArray[np.float32], size: int, run: Run, *, order: NDArray[np.int64] | None = None
+) -> Codes:
+    """Code the rows of `features` `[N, D]` in 16 bits: for AVX2.
+
+    They may have an `order`, and keep theirs otherwise.
+    """
+    n = len(features)
+    if order is None:
+        order = np.arange(n)
+    lengths = np.empty(n, np.float64)
+    run(lambda a, b: row_lengths(features[a:b], lengths[a:b]), blocks(n, size))
+    # A hair more, and what is rounded makes no row too long.
+    unit = 1.001 / byte_products.LONGEST
+    scale = np.maximum.reduceat(lengths[order], np.arange(0, n, size)) * unit
+    signs = np.empty(0, np.float64)
+    return _coded(features, size, run, False, signs, order, "words", scale)
+
+
+def _coded(
+    features: NDArray[np.float32],
+    size: int,
+    run: Run,
+    rotate: bool,
+    signs: NDArray[np.float64],
+    order: NDArray[np.int64],
+    form: Form,
+    scale: NDArray[np.float64],
+) -> Codes:
+    n, dimension = features.shape
+    kind = np.int16 if form == "words" else np.int8
+    step = _PADDED if form == "lines" else byte_products.STEP // np.dtype(kind).itemsize
+    padded = -(-dimension // step) * step
+    width = padded * np.dtype(kind).itemsize
     scale[scale == 0] = 1  # rows of length 0 are coded by zeros
     lengths = np.empty((len(scale), 3), np.float64)
-    starts = np.arange(len(scale) + 1) * _held(size, panels)
-    starts[-1] = starts[-2] + _held(n - (len(scale) - 1) * size, panels)
+    starts = np.arange(len(scale) + 1) * _held(size, form)
+    starts[-1] = starts[-2] + _held(n - (len(scale) - 1) * size, form)
     codes = np.empty(starts[-1] * width, np.int8)
 
     def encode(a: int, b: int) -> None:
         block = a // size
         out = codes[starts[block] * width : starts[block + 1] * width]
-        lines = np.zeros((b - a, width), np.int8) if panels else out.reshape(b - a, width)
+        lines = out.reshape(b - a, width) if form == "lines" else np.empty((b - a, padded), kind)
         lines[:, dimension:] = 0
         lengths[block] = _encode(features, order[a:b], signs, rotate, scale[block], lines)
-        if panels:
-            byte_products.pack(lines, out)
+        if form != "lines":
+            byte_products.pack(lines.view(np.int8), out)
 
     run(encode, blocks(n, size))
-    return Codes(size, dimension, rotate, order, width, panels, codes, scale, *lengths.T)
+    return Codes(size, dimension, rotate, order, width, form, codes, scale, *lengths.T)
 
 
 def can_code(dimension: int) -> bool:
@@ -171,16 +214,12 @@ def in_panels() -> bool:
 
 def largest_code() -> int:
     """The largest code of a component here."""
-    return _largest(in_panels())
+    return byte_products.LARGEST if in_panels() else _LARGEST
 
 
-def _largest(panels: bool) -> int:
-    return byte_products.LARGEST if panels else _LARGEST
-
-
-def _held(rows: int, panels: bool) -> int:
+def _held(rows: int, form: Form) -> int:
     """How many lines stand for so many rows."""
-    return -(-rows // byte_products.PANEL) * byte_products.PANEL if panels else rows
+    return rows if form == "lines" else -(-rows // byte_products.PANEL) * byte_products.PANEL
 
 
 @cache
@@ -263,7 +302,7 @@ def _encode(
     signs: NDArray[np.float64],
     rotate: bool,
     scale: float,
-    codes: NDArray[np.int8],
+    codes: NDArray[Any],
 ) -> Any:
     """Code a block; gives its greatest length, coded length and residual."""
     dimension = features.shape[1]
@@ -274,7 +313,7 @@ def _encode(
         own = own_coded = own_residual = 0.0
         for t in range(dimension):
             code = np.rint(turned[t] / scale)
-            codes[place, t] = np.int8(code)
+            codes[place, t] = np.int16(code)  # or int8, which holds it
             own += turned[t] * turned[t]
             own_coded += (scale * code) * (scale * code)
             own_residual += (turned[t] - scale * code) * (turned[t] - scale * code)

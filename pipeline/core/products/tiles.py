@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.blocks import Blocks, Product, Tiling, blocks
 from pipeline.core.ledger import Account, Ledger
+from pipeline.core.processor import has_avx2
 from pipeline.core.products.half_rows import Halves, gpu_or_cpu, halve
 from pipeline.core.products.int8_codes import (
     LARGEST_SUM,
@@ -26,6 +27,7 @@ from pipeline.core.products.int8_codes import (
     can_code,
     fast,
     quantize,
+    quantize_words,
     room,
 )
 from pipeline.core.products.kernels import lengths, product_slack
@@ -43,6 +45,8 @@ _WORTH_LEADING = 1 / 16
 # How many rows a row must meet for its coding to pay.
 _WORTH_MEETING = 256
 _LONGEST_PAUSE = 64
+# So few dimensions are sooner multiplied in 16 bits than what 8 bits leave open is scored.
+_FEW_DIMENSIONS = 128
 _NO_TAILS = np.empty(0, np.float32)
 
 
@@ -74,25 +78,23 @@ _NO_END = 2**62
 
 @dataclass(frozen=True)
 class Leading:
-    """The rows of a side by their projections on the first `count` principal axes.
+    """The rows of a side by their projections on the first `count` of some `axes`.
 
     `codes` are of `[N, count + 1]`: the projections and the `tails` `[N]` of `principal.project`.
-    `loose` is how far a product of projections may be off for rows of length 1, of `dimension` D.
     """
 
+    axes: Axes
     count: int
     codes: Codes
     tails: NDArray[np.float32]
-    loose: float
-    dimension: int
 
     def bound(self, x: int, other: "Leading", y: int) -> float:
         """How far a product of codes of block `x` and block `y` of `other` may be below the pair's
         `score`; and above it, but for the product of the tails, twice."""
         # A row with its tail is no shorter than the row.
         longest = self.codes.length[x], other.codes.length[y]
-        of_score = product_slack(self.dimension, *longest) / 2
-        of_projections = self.loose * longest[0] * longest[1]
+        of_score = product_slack(self.axes.directions.shape[1], *longest) / 2
+        of_projections = self.axes.slack(self.count) * longest[0] * longest[1]
         return float(self.codes.bound(x, other.codes, y) + of_projections + of_score)
 
 
@@ -153,10 +155,17 @@ class Side:
             return
         rows = project(self.features, self.lengths, axes, count, run, self.size)
         tails = rows[:, count].copy()
-        codes = quantize(rows, self.size, run, True, order=self.order)
+        if in_words(count):
+            codes = quantize_words(rows, self.size, run, order=self.order)
+        else:
+            codes = quantize(rows, self.size, run, True, order=self.order)
         self.order = codes.order
-        dimension = self.features.shape[1]
-        self.leading = Leading(count, codes, tails, axes.slack(count), dimension)
+        self.leading = Leading(axes, count, codes, tails)
+
+
+def in_words(count: int) -> bool:
+    """Whether so many leading dimensions are coded in 16 bits."""
+    return has_avx2() and count < _FEW_DIMENSIONS
 
 
 def here(work: Callable[[int, int], None], runs: Blocks) -> None:
@@ -356,7 +365,7 @@ def threshold(worst: np.float32, tile: Tile) -> Any:
 
 
 @njit(nogil=True, inline="always")
-def far_threshold(least: np.float32, tail: np.float32, others: np.float32, tile: Tile) -> Any:
+def far_threshold(least: np.float32, tail: Any, others: Any, tile: Tile) -> Any:
     """What a tile's value must not exceed to be near `least`, the score that is to be undercut.
 
     The row's `tail` is 0 where there is none, and `others` the longest of those that it meets.

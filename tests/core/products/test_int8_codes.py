@@ -51,7 +51,7 @@ def coded(rows, size, rotate=None):
 def lines(codes):
     """The codes `[N, width]`, out of their panels."""
     held = codes.codes.astype(np.int64)
-    if not codes.panels:
+    if codes.form != "panels":
         return held.reshape(-1, codes.width)
     held = held.reshape(-1, codes.width // 4, 16, 4).transpose(0, 2, 1, 3).reshape(-1, codes.width)
     size = -(-codes.size // 16) * 16
@@ -163,4 +163,4 @@ def test_the_instructions_are_asked_for(bytes_, avx2, monkeypatch):
     monkeypatch.setattr(module, "has_avx2", lambda: avx2)
     assert module.fast() == (bytes_ or avx2)
     assert module.in_panels() == (avx2 and not bytes_)
-    assert coded(rows_of("normal", 3, 5), 2).panels == (avx2 and not bytes_)
+    assert (coded(rows_of("normal", 3, 5), 2).form == "panels") == (avx2 and not bytes_)
