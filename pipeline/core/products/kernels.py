@@ -165,18 +165,19 @@ def four_scores(
     return _four_dots(a.ctypes.data, b.ctypes.data, *there, a.shape[0])  # type: ignore[call-arg]
 
 
-@njit(nogil=True)
-def row_scores(row: NDArray[np.float32], others: NDArray[np.float32], places: Any) -> Any:
-    """The scores of `row` with the rows of `others` at four `places`, loaded once for all."""
-    a, b, c, d = places
-    return _row_dots(  # type: ignore[call-arg]
-        row.ctypes.data,
-        others[a].ctypes.data,
-        others[b].ctypes.data,
-        others[c].ctypes.data,
-        others[d].ctypes.data,
-        row.shape[0],
-    )
+@njit(nogil=True, inline="always")
+def score_at(a: int, b: int, dimension: int) -> Any:
+    """The score of the two rows of `dimension` floats at the addresses a and b.
+
+    Where millions are scored, views of the rows would take as long as that.
+    """
+    return _dot(a, b, dimension)  # type: ignore[call-arg]
+
+
+@njit(nogil=True, inline="always")
+def row_scores_at(row: int, a: int, b: int, c: int, d: int, dimension: int) -> Any:
+    """The scores of the row at an address with those at four others, loaded once for all."""
+    return _row_dots(row, a, b, c, d, dimension)  # type: ignore[call-arg]
 
 
 @njit(nogil=True, cache=True)

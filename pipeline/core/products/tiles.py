@@ -356,18 +356,34 @@ class Fold(threading.local):
 
 
 @njit(nogil=True, inline="always")
-def threshold(worst: np.float32, tile: Tile) -> Any:
-    """What a tile's value must reach to be near `worst`, the score that is to be beaten.
+def reach(worst: np.float32, of_tile: tuple[float, float, float]) -> Any:
+    """What a value must reach to be near `worst`, the score that is to be beaten.
 
-    Cut to a whole number, towards 0, it lets pass the same whole numbers, or one more.
+    `of_tile` are its slack, units and limit. Cut to a whole number, towards 0, it lets pass the
+    same whole numbers, or one more.
     """
-    return max(min((worst - tile.slack) * tile.per_unit, tile.limit), -tile.limit)
+    slack, per_unit, limit = of_tile
+    return max(min((worst - slack) * per_unit, limit), -limit)
+
+
+@njit(nogil=True, inline="always")
+def far_reach(
+    least: np.float32, tail: Any, others: Any, of_tile: tuple[float, float, float]
+) -> Any:
+    """What a value must not exceed to be near `least`, the score that is to be undercut.
+
+    The row's `tail` is 0 where there is none, and `others` the longest of those that it meets.
+    """
+    return -reach(-least - 2.0 * tail * others, of_tile)
+
+
+@njit(nogil=True, inline="always")
+def threshold(worst: np.float32, tile: Tile) -> Any:
+    """`reach` in a tile."""
+    return reach(worst, (tile.slack, tile.per_unit, tile.limit))
 
 
 @njit(nogil=True, inline="always")
 def far_threshold(least: np.float32, tail: Any, others: Any, tile: Tile) -> Any:
-    """What a tile's value must not exceed to be near `least`, the score that is to be undercut.
-
-    The row's `tail` is 0 where there is none, and `others` the longest of those that it meets.
-    """
-    return -threshold(-least - 2.0 * tail * others, tile)
+    """`far_reach` in a tile."""
+    return far_reach(least, tail, others, (tile.slack, tile.per_unit, tile.limit))

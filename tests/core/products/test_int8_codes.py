@@ -137,7 +137,7 @@ def test_rows_of_like_components_are_not_rotated():
 def test_rows_may_stay_in_order():
     rows = rows_of("wild", 33, 65)
     with Tiling(threads=2).workers() as run:
-        codes = quantize(rows, 10, run, in_order=True)
+        codes = quantize(rows, 10, run, order=np.arange(33))
     assert codes.order.tolist() == list(range(33))
     for bound, scores, products, _ in tiles(codes, rows):
         assert np.abs(scores - products).max() <= bound
