@@ -22,15 +22,15 @@ _ROWS, _COLUMNS = 64, 1024
 # Dimensions that are coded, with the tail: where codes do not lie in panels, multiples of 64.
 _WIDTHS = (16, 32, 48, 64, 96, 128, 192, 256)
 # Beyond this share of all dimensions there is too little to save.
-_FEW = 0.75
+_FEW = 0.3
 # Scoring a pair takes as long as so many products of its codes of 8 bits.
 _SCORING = 16
 # And a product of codes of 16 bits as long as two.
 _WORDS = 2
 # And a product of float32, or the coding of a component, as long as so many of codes.
 _PREPARING = 4
-# What is sampled says how many to take only roughly.
-_WORTH_CHANGING = 0.85
+# Where the saving is small, finding the axes and projecting the rows takes as long.
+_WORTH_LEADING = 0.6
 
 
 def _some(count: int, most: int) -> NDArray[np.int64]:
@@ -110,7 +110,7 @@ class Trial:
         longest = np.outer(*lengths).astype(np.float32)
         near = Product()(*sides).copy()
         if products != "principal":
-            self._add(0, dimension / _WORTH_CHANGING, near, 0 * near, longest * _error(words=False))
+            self._add(0, dimension * _WORTH_LEADING, near, 0 * near, longest * _error(words=False))
         a, b = (Product()(each, axes.directions).copy() for each in sides)
         near, done = np.zeros_like(near), 0
         counts = [min(count, len(axes.directions)) for count in _counts(dimension, products)]

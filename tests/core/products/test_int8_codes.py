@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pipeline.core.blocks import Tiling
 from pipeline.core.products import int8_codes as module
-from pipeline.core.products.int8_codes import can_code, quantize, room
+from pipeline.core.products.int8_codes import can_code, quantize, quantize_words, room
 from pipeline.core.products.kernels import pair_scores
 
 KINDS = ["normal", "falling", "one-hot", "equal", "opposite", "wild", "heavy", "signs"]
@@ -48,12 +48,22 @@ def coded(rows, size, rotate=None):
         return quantize(rows, size, run, rotate)
 
 
+def worded(rows, size):
+    if not module.has_avx2():
+        pytest.skip("needs AVX2")
+    with Tiling(threads=2).workers() as run:
+        return quantize_words(rows, size, run)
+
+
 def lines(codes):
     """The codes `[N, width]`, out of their panels."""
-    held = codes.codes.astype(np.int64)
-    if codes.form != "panels":
-        return held.reshape(-1, codes.width)
-    held = held.reshape(-1, codes.width // 4, 16, 4).transpose(0, 2, 1, 3).reshape(-1, codes.width)
+    held, width = codes.codes.astype(np.int64), codes.width
+    if codes.form == "lines":
+        return held.reshape(-1, width)
+    group = 4
+    if codes.form == "words":
+        held, width, group = codes.codes.view(np.int16).astype(np.int64), width // 2, 2
+    held = held.reshape(-1, width // group, 16, group).transpose(0, 2, 1, 3).reshape(-1, width)
     size = -(-codes.size // 16) * 16
     return np.concatenate(
         [held[x * size :][: codes.rows(x)] for x in range(-(-len(codes.order) // codes.size))]
@@ -93,6 +103,30 @@ def test_no_product_of_codes_lies_beyond_the_bound(kind, n, d, rotate, size, see
         assert np.abs(scores - products).max() <= bound
 
 
+@given(
+    st.sampled_from(KINDS),
+    st.integers(1, 40),
+    st.sampled_from([1, 2, 3, 31, 64, 65]),
+    st.integers(1, 50),
+    st.integers(0, 99),
+)
+def test_no_product_of_words_lies_beyond_the_bound(kind, n, d, size, seed):
+    rows = rows_of(kind, n, d, seed)
+    for bound, scores, products, _ in tiles(worded(rows, size), rows):
+        assert np.abs(scores - products).max() <= bound
+
+
+def test_the_bound_of_words_is_reached():
+    """As below: nearly all that is left open is the code of the first row."""
+    first = np.array([[32_000 / 1.001, 0.49]], np.float32)
+    second = np.array([[0, 1]], np.float32)
+    for bound, scores, products, tile in tiles(
+        worded(np.vstack([first, second]), 1), np.vstack([first, second])
+    ):
+        if tile == (0, 1):
+            assert np.abs(scores - products).max() > 0.85 * bound
+
+
 def test_the_bound_is_reached(panels):
     """A residual parallel to the other row: a bound a thousandth less would be wrong."""
     first = np.r_[63 if panels else 127, np.full(2047, 0.49)].astype(np.float32)[None]
@@ -108,11 +142,12 @@ def test_the_bound_is_reached(panels):
 
 
 @pytest.mark.parametrize(("n", "d", "size"), [(33, 65, 10), (70, 9, 33), (40, 512, 40), (17, 1, 1)])
-def test_products_are_those_of_the_codes(n, d, size):
+@pytest.mark.parametrize("words", [False, True])
+def test_products_are_those_of_the_codes(n, d, size, words):
     rows = rows_of("normal", n, d)
     rows[::7] = np.sign(rows[::7])  # the largest codes of all
     rows[::14] = rows[0]
-    codes = coded(rows, size, rotate=False)
+    codes = worded(rows, size) if words else coded(rows, size, rotate=False)
     for _, _, products, (x, y) in tiles(codes, rows):
         unit = codes.unit(x, codes, y)
         tile = codes.product(x, codes, y, np.full(room(codes, x, codes, y), 7, np.int32))
