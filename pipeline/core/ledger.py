@@ -1,7 +1,7 @@
 """What the products of a run were of, and how many pairs they left to be scored."""
 
 import threading
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,10 @@ class Account:
     def share_scored(self) -> float:
         """The share of the products whose pairs were scored; 0 where there are none."""
         return self.scored / max(1, self.pairs)
+
+    def figures(self) -> dict[str, int | float]:
+        """All of it by name, with the sum of `pairs` and the `share_scored`."""
+        return asdict(self) | {"pairs": self.pairs, "share_scored": self.share_scored}
 
     def __str__(self) -> str:
         kinds = {
