@@ -29,8 +29,6 @@ _GUESSED = -2  # the row of what is guessed, in place of one that is found
 # Fewer rows are soon compared; and longer lists of few rows are no matter of luck.
 _FEWEST = 4096
 _FEWEST_OF_K = 8
-# One row of so many may fall short.
-_SHORT = 32
 
 
 class Ends(NamedTuple):
@@ -120,7 +118,7 @@ class Course:
 
 
 def _guess(ends: Ends, side: Side, outlook: Outlook, others: Ends) -> None:
-    """Fill lists that are not full with what the worst of all but a few are likely to reach."""
+    """Fill lists that are not full with what the worst of nearly all are likely to reach."""
     n, k = len(others.features), ends.scores.shape[1]
     # Where a list is searched for again, the first of equal scores is the first row.
     ascending = (others.numbers[1:] > others.numbers[:-1]).all()
@@ -128,7 +126,7 @@ def _guess(ends: Ends, side: Side, outlook: Outlook, others: Ends) -> None:
         return
     longest = float(side.lengths.max())
     slack = product_slack(ends.features.shape[1], longest, longest)
-    worst = np.sort(outlook.worst)[len(outlook.worst) // _SHORT] - slack
+    worst = outlook.worst.min() - slack
     if not np.isfinite(worst):
         return
     empty = np.isneginf(ends.scores)

@@ -41,7 +41,7 @@ leading principal dimensions or of all, or float32 on the CPU, and float16 where
 # The share of a tile's pairs that codes may nominate before float32 products are the cheaper.
 _WORTH_CODING = 1 / 8
 # The share that codes of the leading dimensions may nominate before those of all are the cheaper.
-_WORTH_LEADING = 1 / 16
+_WORTH_LEADING = 1 / 8
 # How many rows a row must meet for its coding to pay.
 _WORTH_MEETING = 256
 _LONGEST_PAUSE = 64
