@@ -59,6 +59,7 @@ def test_products_of_words_are_exact(n, m, width, seed):
         codes *= LONGEST / np.linalg.norm(codes, axis=1, keepdims=True)
         codes[rng.random(rows) < 0.5] *= -1
         sides.append(codes.astype(np.int16))
+        assert (sides[-1] == codes.astype(int)).all()
         panels.append(np.full(-(-rows // PANEL) * PANEL * 2 * width, 99, np.int8))
         pack(sides[-1].view(np.int8), panels[-1])
     out = np.full(n * m + 4 * m + PANEL + 1, 7, np.int32)

@@ -240,3 +240,48 @@ def test_a_bound_a_hair_too_small_is_noticed(first_component, words, monkeypatch
     assert neighbors(rows, 1, **OPTIONS).rows[0] == 64
     monkeypatch.setattr(tiles.Leading, "bound", lambda *_: bound - missing)
     assert neighbors(rows, 1, **OPTIONS).rows[0] == 1
+
+
+def opposite(rows):
+    """A query, and so many rows whose tails are opposite to its own: what is found is 0 each."""
+    gallery = np.zeros((rows, WIDTH), np.float32)
+    gallery[:, 0], gallery[:, 1] = SHARED, -SHARED
+    query = np.abs(gallery[:1])
+    return query, gallery
+
+
+def test_heaps_are_not_primed_beyond_the_lower_bound(first_component):
+    """Else places would stay unfilled: every score is as low as it may be."""
+    query, gallery = opposite(64)
+    found = search(query, gallery, 3, **OPTIONS)
+    assert found.rows.tolist() == [[0, 1, 2]]
+    assert found.scores.tolist() == [[0, 0, 0]]
+
+
+def test_rows_counted_at_once_are_held_to_the_lower_bound(first_component):
+    """Many rows whose values are far above the match, and whose scores are just below it."""
+    query, gallery = opposite(64)
+    gallery[9, 1], gallery[9, 2] = -SHARED * np.float32(0.9), SHARED * np.float32(0.19**0.5)
+    labels = (
+        Labels(np.array([5]), np.array([0])),
+        Labels(np.where(np.arange(64) == 9, 5, 8), np.ones(64, np.int64)),
+    )
+    options = {"products": "principal", "tiling": Tiling(1, 64, 1)}
+    assert rank_counts(query, labels[0], gallery, labels[1], **options).ranks().tolist() == [1]
+
+
+def test_a_least_score_found_on_the_way_leaves_room_for_lower_ones(first_component):
+    """Row 64 meets row 0, its least so far, and then row 20, which is just below it."""
+    rows = aligned(-1)
+    rows[0, 1], rows[0, 2] = SHARED * np.float32(0.999), (0.5 * (1 - 0.999**2)) ** 0.5
+    rows[1] = 0
+    rows[1, 0] = rows[1, 40] = SHARED
+    rows[[20, 22]] = rows[64] * np.where(np.arange(WIDTH) == 1, -1, 1)
+    rows[21] = rows[64]  # what row 20 looks for is in its own block
+    rows[66] = rows[67]
+    exact = all_pairs(rows, rows)
+    np.fill_diagonal(exact, np.inf)
+    assert exact[64].argmin() == 20
+    least = np.full(len(rows), np.inf, np.float32)
+    neighbors(rows, 1, least=least, **OPTIONS)
+    assert least.tobytes() == exact.min(axis=1).tobytes()
