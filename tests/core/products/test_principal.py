@@ -197,7 +197,7 @@ def test_tails_a_hair_too_short_are_noticed_in_a_search(first_component, monkeyp
 
 def test_tails_a_hair_too_short_are_noticed_in_the_least_scores(first_component, monkeypatch):
     rows = aligned(-1)
-    rows[2] = rows[0]  # so that row 64 is not scored for being near
+    rows[[2, 65]] = 3 * SHARED * np.eye(1, WIDTH)  # nearer than any bound of the others
     exact = all_pairs(rows, rows)
     np.fill_diagonal(exact, np.inf)
     least = np.full(len(rows), np.inf, np.float32)
@@ -266,7 +266,7 @@ def test_rows_counted_at_once_are_held_to_the_lower_bound(first_component):
         Labels(np.array([5]), np.array([0])),
         Labels(np.where(np.arange(64) == 9, 5, 8), np.ones(64, np.int64)),
     )
-    options = {"products": "principal", "tiling": Tiling(1, 64, 1)}
+    options = {"products": "principal", "tiling": Tiling(64, 64, 1)}
     assert rank_counts(query, labels[0], gallery, labels[1], **options).ranks().tolist() == [1]
 
 
@@ -276,9 +276,10 @@ def test_a_least_score_found_on_the_way_leaves_room_for_lower_ones(first_compone
     rows[0, 1], rows[0, 2] = SHARED * np.float32(0.999), (0.5 * (1 - 0.999**2)) ** 0.5
     rows[1] = 0
     rows[1, 0] = rows[1, 40] = SHARED
-    rows[[20, 22]] = rows[64] * np.where(np.arange(WIDTH) == 1, -1, 1)
+    rows[20] = rows[64] * np.where(np.arange(WIDTH) == 1, -1, 1)
     rows[21] = rows[64]  # what row 20 looks for is in its own block
     rows[66] = rows[67]
+    rows[[2, 65]] = 3 * SHARED * np.eye(1, WIDTH)  # nearer than any bound of the others
     exact = all_pairs(rows, rows)
     np.fill_diagonal(exact, np.inf)
     assert exact[64].argmin() == 20
