@@ -277,7 +277,8 @@ def test_a_least_score_found_on_the_way_leaves_room_for_lower_ones(first_compone
     rows[1] = 0
     rows[1, 0] = rows[1, 40] = SHARED
     rows[20] = rows[64] * np.where(np.arange(WIDTH) == 1, -1, 1)
-    rows[21] = rows[64]  # what row 20 looks for is in its own block
+    rows[21] = 0
+    rows[21, :2] = 0.1, -0.3  # the least of row 20 is in its own block, and no row 64 needs it
     rows[66] = rows[67]
     rows[[2, 65]] = 3 * SHARED * np.eye(1, WIDTH)  # nearer than any bound of the others
     exact = all_pairs(rows, rows)
