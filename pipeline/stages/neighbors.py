@@ -68,7 +68,7 @@ def build_graph(
 
 def block_rows(total: int, dimension: int, k: int, execution: Execution) -> int:
     """Rows of a block: two, with their codes and the neighbors found, fit in a worker's memory."""
-    each = 2 * (5 * dimension + 64 * k)
+    each = 2 * (6 * dimension + 64 * k)
     size = min(_LARGEST_BLOCK, execution.worker_memory // each)
     if execution.workers:
         size = min(size, -(-total // (_TASKS_A_WORKER * execution.workers)))
