@@ -76,16 +76,32 @@ def enter(name, run, folder, arguments=(), small=()):
     print(json.dumps(figures))
 
 
+def only_avx2():
+    """Whether this run shows what a processor without AVX-512 does."""
+    return os.environ.get("REGALLERY_MAX_CPU_ISA") == "avx2"
+
+
 def own_kernels():
     """The environment in which OpenBLAS takes what kernels it likes."""
     return {name: v for name, v in os.environ.items() if not name.startswith("OPENBLAS_")}
 
 
 def best_kernels():
-    """The environment in which OpenBLAS takes its fastest kernels for this processor."""
+    """The environment in which OpenBLAS takes its fastest kernels for this processor.
+
+    Where `REGALLERY_MAX_CPU_ISA` is `avx2`, every library is held to that.
+    """
     environment = own_kernels()
     flags = Path("/proc/cpuinfo").read_text().split()
-    if "avx512f" in flags:
+    if only_avx2():
+        environment |= {
+            "ATEN_CPU_CAPABILITY": "avx2",
+            "ONEDNN_MAX_CPU_ISA": "AVX2",
+            "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+            "FAISS_SIMD_LEVEL": "AVX2",
+            "OPENBLAS_CORETYPE": "Haswell",
+        }
+    elif "avx512f" in flags:
         environment["OPENBLAS_CORETYPE"] = "SkylakeX"
     elif "avx2" in flags:
         environment["OPENBLAS_CORETYPE"] = "Haswell"

@@ -1,9 +1,15 @@
 """All-pairs neighbors against faiss `IndexFlatIP` and against the bare float32 product.
 
     python benchmarks/neighbors.py --rows 19281 --dimension 512 -k 10
+    python benchmarks/neighbors.py --spectrum 0.5
+    python benchmarks/neighbors.py --real /tmp/real
+    REGALLERY_MAX_CPU_ISA=avx2 python benchmarks/neighbors.py
 
 Each contestant runs in a process of its own, one after another, round after round, on the same
 features; the figures are medians over the rounds, and CPU is the seconds of all threads together.
+Ours tells which products it made, and of what share of them the pairs were scored. `--real` takes
+features of OSNet, which it makes of the crops in ../shared once, and keeps in that folder. Where
+`REGALLERY_MAX_CPU_ISA` is `avx2`, ours and the peers are held to AVX2.
 Needs `faiss-cpu`. faiss runs twice: as it is installed, and tuned. Its OpenBLAS takes kernels of
 2007 for a processor that is newer than itself, so the tuned one is told which to take, and has
 blocks of the best size that we found.
@@ -16,14 +22,18 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from contest import best_kernels, clustered, enter, own_kernels, race
+from contest import best_kernels, clustered, enter, only_avx2, own_kernels, race
+from real import real_features
 
 
 def by_neighbors(products):
+    from pipeline.core.ledger import Ledger
     from pipeline.core.neighbors.pairs import neighbors
 
     def run(features, k):
-        return neighbors(features, k, products=products).rows, {}
+        ledger = Ledger()
+        rows = neighbors(features, k, products=products, ledger=ledger).rows
+        return rows, {str(ledger.total): 0.0}
 
     return run
 
@@ -79,6 +89,7 @@ PARTS = ("seconds", "cpu", "peak", "more")
 
 CONTESTANTS = {
     "neighbors": lambda: by_neighbors("auto"),
+    "neighbors, principal": lambda: by_neighbors("principal"),
     "neighbors, int8 tiles": lambda: by_neighbors("int8"),
     "neighbors, float32 tiles": lambda: by_neighbors("float32"),
     AS_INSTALLED: lambda: by_faiss(tuned=False),
@@ -106,6 +117,9 @@ def main():
     parser.add_argument(
         "--spectrum", type=float, default=0.0, help="component t has deviation t^-this"
     )
+    parser.add_argument(
+        "--real", type=Path, help="features of OSNet, which are kept in this folder"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", action="append", choices=list(CONTESTANTS), help="repeatable")
     parser.add_argument("--contestant", help=argparse.SUPPRESS)
@@ -117,7 +131,11 @@ def main():
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        features = clustered(chosen.rows, chosen.dimension, chosen.spectrum)
+        if chosen.real:
+            features = real_features(chosen.real)
+            chosen.rows, chosen.dimension = features.shape
+        else:
+            features = clustered(chosen.rows, chosen.dimension, chosen.spectrum)
         np.save(folder / "features.npy", features)
         del features
         names, arguments = chosen.only or CONTESTANTS, ["-k", chosen.k]
@@ -129,9 +147,9 @@ def main():
         name: {part: statistics.median(run[part] for run in runs) for part in PARTS}
         for name, runs in taken.items()
     }
-    print(
-        f"n = {chosen.rows}, d = {chosen.dimension}, k = {chosen.k}, spectrum t^-{chosen.spectrum}"
-    )
+    kind = "OSNet" if chosen.real else f"spectrum t^-{chosen.spectrum}"
+    held = ", AVX2 alone" if only_avx2() else ""
+    print(f"n = {chosen.rows}, d = {chosen.dimension}, k = {chosen.k}, {kind}{held}")
     print(f"{'':26}{'seconds':>9}{'ratio':>7}{'CPU':>9}{'peak MB':>9}{'beyond the features':>21}")
     for name, took in medians.items():
         ratio = took["seconds"] / next(iter(medians.values()))["seconds"]
@@ -139,6 +157,9 @@ def main():
             f"{name:26}{took['seconds']:9.3f}{ratio:7.2f}{took['cpu']:9.3f}"
             f"{took['peak']:9.0f}{took['more']:21.0f}"
         )
+    for name, runs in taken.items():
+        for told in runs[0]["steps"]:
+            print(f"{name}: {told}")
     if alike is not None:
         print(f"{alike:.6f} of faiss's neighbors are found")
 

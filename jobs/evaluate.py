@@ -3,7 +3,7 @@
 import logging
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,11 +35,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Where the report lies, and the report itself."""
+    """Where the report lies, and the report itself.
+
+    `products` are the pairs of the counted ranks and of the neighbors, by what was multiplied for
+    them, and those that were scored.
+    """
 
     report_json: Path
     report_html: Path
     report: "Report"
+    products: dict[str, int | float] = field(compare=False, default_factory=dict)
 
 
 def evaluate(
@@ -126,6 +131,7 @@ def evaluate(
         folder = stack.enter_context(scratch_folder(base, "evaluate", tables, made_by))
         execution = on.execution(stack.enter_context(progress_lines()))
         rankings = rank_every(*sides, [None, *normalizations], ways, wanted, folder, execution)
+        logger.debug("ranks and neighbors: %s", execution.ledger.total)
         report = make_report(
             *sides,
             rankings,
@@ -135,7 +141,7 @@ def evaluate(
             command=_command(sides, out, figures, cameras, expansion, reranking),
         )
     json, html = write_report(report, *sides, out)
-    return Evaluated(json, html, report)
+    return Evaluated(json, html, report, execution.ledger.total.figures())
 
 
 def _tell_unused(
@@ -154,11 +160,6 @@ def _tell_unused(
             logger.warning("%s changes nothing without `%s`", names, switch)
     if on.address and not on.workers:
         logger.warning("`address` changes nothing without `workers`")
-    if on.num_gpus and not (expansion.aqe or reranking.rerank):
-        logger.warning(
-            "`num_gpus` changes nothing: GPUs seek neighbors, and neither `aqe` nor `rerank` asks"
-            " for any"
-        )
 
 
 def _of_matches(figures: FigureSettings) -> dict[str, Any]:
@@ -178,11 +179,11 @@ def _command(sides: "tuple[Side, Side]", out: Path, *flags: Any) -> list[str]:
         words += [f"--{name}", str(Path(side.gallery.location).absolute())]
         words += [f"--{name}-version", str(side.gallery.version)]
     words += ["--out", str(out.absolute())]
-    for field, value in (
-        (field, getattr(each, field.name)) for each in flags for field in fields(each)
+    for known, value in (
+        (known, getattr(each, known.name)) for each in flags for known in fields(each)
     ):
-        name = field.name.replace("_", "-")
-        if value == field.default:
+        name = known.name.replace("_", "-")
+        if value == known.default:
             continue
         if isinstance(value, bool):
             words.append(f"--{name}" if value else f"--no-{name}")

@@ -1,8 +1,9 @@
 """expand: write a gallery of expanded features, or bring it up to date with its parent."""
 
+import logging
 import sys
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
@@ -16,12 +17,15 @@ from pipeline.runs.locations import Location
 from pipeline.runs.resources import joined
 from pipeline.runs.settings import FoldSettings, check_scratch
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Expanded:
     """What a run of expand made: `version` of `gallery`, from `parent_version` of `parent`.
 
-    `changed` is false where the gallery was up to date.
+    `changed` is false where the gallery was up to date. `products` are the pairs by what was
+    multiplied for them, and those that were scored.
     """
 
     gallery: str
@@ -33,6 +37,7 @@ class Expanded:
     dimension: int
     fingerprint: str
     changed: bool
+    products: dict[str, int | float] = field(compare=False, default_factory=dict)
 
 
 def expand(
@@ -115,6 +120,7 @@ def expand(
         after = present
         if not is_made_from(present, parent):
             after = expand_gallery(parent, present, settings, cameras, on.scratch, execution, lock)
+            logger.debug("neighbors: %s", execution.ledger.total)
         if cameras:
             cameras.keep_with(after)
         tidy(after, parent)
@@ -128,6 +134,7 @@ def expand(
         dimension=after.dimension,
         fingerprint=after.fingerprint,
         changed=after is not present,
+        products=execution.ledger.total.figures(),
     )
 
 

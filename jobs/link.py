@@ -1,8 +1,9 @@
 """link: propose identities for the rows of a gallery."""
 
+import logging
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:  # imported where they are used, so that --help answers at onc
     from pipeline.core.neighbors.topk import TopK
     from pipeline.gallery.table import Gallery
     from pipeline.stages.execution import Execution
+
+logger = logging.getLogger(__name__)
 
 SUFFIXES = (".parquet", ".csv")
 
@@ -55,6 +58,7 @@ class Linked:
     alone: int
     largest: int
     agreement: "Agreement | None"
+    products: dict[str, int | float] = field(compare=False, default_factory=dict)
 
 
 def link(
@@ -125,6 +129,7 @@ def link(
         folder = stack.enter_context(scratch_folder(base, "link", [table], {"k": k}))
         execution = on.execution(stack.enter_context(progress_lines()))
         near = _neighbors(table, kept, k, folder, execution)
+    logger.debug("neighbors: %s", execution.ledger.total)
     groups, links = _groups(near, rows, kept, settings)
     _write(out, table, candidates(rows, kept, groups), settings, safe_csv)
     sizes = groups.sizes
@@ -143,6 +148,7 @@ def link(
         alone=int((sizes == 1).sum()),
         largest=int(sizes.max()),
         agreement=_agreement(rows, kept, groups),
+        products=execution.ledger.total.figures(),
     )
 
 

@@ -3,7 +3,7 @@
 import logging
 import sys
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -67,6 +67,7 @@ class Found:
     results: tuple[RankedList, ...]
     not_searched: "tuple[NotSearched, ...]"
     html: Path | None
+    products: dict[str, int | float] = field(compare=False, default_factory=dict)
 
     @property
     def exit_status(self) -> int:
@@ -154,7 +155,7 @@ def search(
     queries = read_queries(images, extractor, max_bytes)
     if not queries.images:
         raise InputError(f"none of the images can be searched for: {_told(queries.not_searched)}")
-    best = _search(table, queries, k, workers, address)
+    best, products = _search(table, queries, k, workers, address)
     found = Found(
         gallery=gallery,
         version=table.version,
@@ -164,6 +165,7 @@ def search(
         results=_lists(table, queries, best, thresholds),
         not_searched=queries.not_searched,
         html=html,
+        products=products,
     )
     if html is not None:
         _write_page(found, table, html)
@@ -203,7 +205,8 @@ def _check(
 
 def _search(
     table: "Gallery", queries: "Queries", k: int, workers: int, address: str | None
-) -> "TopK":
+) -> "tuple[TopK, dict[str, int | float]]":
+    """The best rows, and the products that it took."""
     from pipeline.core.blocks import ArrayRows
     from pipeline.stages.execution import Execution
     from pipeline.stages.search import search_gallery
@@ -214,7 +217,10 @@ def _search(
 
             stack.enter_context(connect(address))
         execution = Execution(workers, progress=stack.enter_context(progress_lines()))
-        return search_gallery(ArrayRows(queries.features), table.features(), k, execution=execution)
+        rows = ArrayRows(queries.features)
+        best = search_gallery(rows, table.features(), k, execution=execution)
+        logger.debug("search: %s", execution.ledger.total)
+        return best, execution.ledger.total.figures()
 
 
 def _lists(

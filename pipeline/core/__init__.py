@@ -1,1 +1,5 @@
 """The mathematics: arrays in, arrays out. No ray, no files, no clock, no logging."""
+
+from pipeline.core.processor import restrict_numba
+
+restrict_numba()

@@ -16,6 +16,7 @@ from pipeline.core.evaluation import by_camera as camera_figures
 from pipeline.core.evaluation import ranking, single_shot
 from pipeline.core.evaluation.ranking import Labels, RankCounts
 from pipeline.core.evaluation.single_shot import SingleShot
+from pipeline.core.ledger import Account, Ledger
 from pipeline.core.thresholds.negatives import Negatives, count_negatives, margin
 from pipeline.core.thresholds.open_set import OpenSet, settle
 from pipeline.stages.execution import Execution, Step
@@ -36,7 +37,16 @@ def count_ranks(
     found = ranking.matches(*sides, tiling=execution.tiling)
     step = execution.progress("counting ranks", len(gallery))
     over = _Pass(sides, execution, step, on_gpu=True)
-    return sum(over.counts(ranking.rank_counts, found=found), start=found)
+    total = found
+    for counts, account in over.counts(_count_part, found=found):
+        total += counts
+        execution.ledger.add(account)
+    return total
+
+
+def _count_part(*sides: Any, **options: Any) -> tuple[RankCounts, Account]:
+    ledger = Ledger()
+    return ranking.rank_counts(*sides, **options, ledger=ledger), ledger.total
 
 
 def count_within_cameras(

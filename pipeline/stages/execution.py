@@ -1,11 +1,12 @@
 """Where the parts of a fold run, what they may hold, and who follows their progress."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
 from pipeline.core.blocks import Tiling
+from pipeline.core.ledger import Ledger
 
 MEMORY = 4 << 30
 """Bytes that the blocks in hand may take, in all workers together."""
@@ -30,13 +31,15 @@ class Execution:
     """How a stage runs: the same results, to the bit, for any of these.
 
     With `workers` 0 the parts of a fold run one after the other in this process, on the threads of
-    `tiling`. Otherwise so many run at once as Ray tasks of one CPU each. `memory` is in bytes.
+    `tiling`. Otherwise so many run at once as Ray tasks of one CPU each. `memory` is in bytes. The
+    `ledger` adds up which products were made, and how many pairs were scored.
     """
 
     workers: int = 0
     tiling: Tiling = Tiling()
     memory: int = MEMORY
     progress: StartProgress = silent
+    ledger: Ledger = field(default_factory=Ledger, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.workers < 0:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import FeatureRows, Tiling
+from pipeline.core.ledger import Account, Ledger
 from pipeline.core.neighbors.pairs import between, neighbors
 from pipeline.core.neighbors.topk import TopK, best_first
 from pipeline.gallery.sidecars.graph import About, Graph, Origin
@@ -58,7 +59,8 @@ def build_graph(
         parts = _columns(strip, len(graph.blocks), execution.workers)
         strips = [(strip, part) for part in parts]
         found = list(execution.run_parts(_fold_strip, shared, strips, on_gpu=True))
-        graph.write(strip, *_joined(found, graph.blocks[strip][0]))
+        execution.ledger.add(sum((part[2] for part in found), start=Account()))
+        graph.write(strip, *_joined([part[:2] for part in found], graph.blocks[strip][0]))
         step(_length(graph.blocks[strip]))
     graph.drop_open(len(graph.blocks))
     return graph
@@ -66,7 +68,7 @@ def build_graph(
 
 def block_rows(total: int, dimension: int, k: int, execution: Execution) -> int:
     """Rows of a block: two, with their codes and the neighbors found, fit in a worker's memory."""
-    each = 2 * (5 * dimension + 64 * k)
+    each = 2 * (6 * dimension + 64 * k)
     size = min(_LARGEST_BLOCK, execution.worker_memory // each)
     if execution.workers:
         size = min(size, -(-total // (_TASKS_A_WORKER * execution.workers)))
@@ -81,19 +83,22 @@ def _columns(strip: int, count: int, workers: int) -> list[range]:
 
 def _fold_strip(
     graph: Graph, rows: FeatureRows, tiling: Tiling, strip: int, columns: range
-) -> tuple[TopK, NDArray[np.float32] | None]:
+) -> tuple[TopK, NDArray[np.float32] | None, Account]:
     """Fold a strip's tiles in some columns; gives what is then known of its rows: their neighbors,
-    and their least scores where the graph keeps them.
+    and their least scores where the graph keeps them; and the account of the products.
 
     What the column blocks have found is kept beside them.
     """
-    k = graph.about.k
+    k, ledger = graph.about.k, Ledger()
     start, stop = graph.blocks[strip]
     block = rows.read(start, stop)
     found, least = graph.read_open(strip, strip), graph.read_open_least(strip, strip)
     for column in columns:
         if column == strip:
-            found = neighbors(block, k, first_row=start, known=found, least=least, tiling=tiling)
+            found = neighbors(
+                block, k,
+                first_row=start, known=found, least=least, tiling=tiling, ledger=ledger,
+            )  # fmt: skip
             continue
         first, last = graph.blocks[column]
         their_least = graph.read_open_least(column, strip)
@@ -106,9 +111,10 @@ def _fold_strip(
             known=(found, graph.read_open(column, strip)),
             least=(least, their_least),
             tiling=tiling,
+            ledger=ledger,
         )
         graph.write_open(column, strip + 1, theirs, their_least)
-    return found, least
+    return found, least, ledger.total
 
 
 def _joined(

@@ -1,6 +1,7 @@
 """The best gallery rows of some queries, part by part of the gallery."""
 
 from pipeline.core.blocks import FeatureRows, Tiling, blocks
+from pipeline.core.ledger import Account, Ledger
 from pipeline.core.neighbors import topk
 from pipeline.core.neighbors.topk import TopK
 from pipeline.stages.execution import Execution
@@ -26,7 +27,10 @@ def search_gallery(
     shared = (queries, gallery, k, execution.worker_tiling)
     parts = blocks(len(gallery), size)
     step = execution.progress("searching", len(gallery))
-    for start, stop, found in execution.run_parts(_search_part, shared, parts, on_gpu=True):
+    for start, stop, found, account in execution.run_parts(
+        _search_part, shared, parts, on_gpu=True
+    ):
+        execution.ledger.add(account)
         best = topk.merge([best, found])
         step(stop - start)
     return best
@@ -34,6 +38,7 @@ def search_gallery(
 
 def _search_part(
     queries: FeatureRows, gallery: FeatureRows, k: int, tiling: Tiling, start: int, stop: int
-) -> tuple[int, int, TopK]:
-    found = topk.search(queries, gallery, k, part=(start, stop), tiling=tiling)
-    return start, stop, found
+) -> tuple[int, int, TopK, Account]:
+    ledger = Ledger()
+    found = topk.search(queries, gallery, k, part=(start, stop), tiling=tiling, ledger=ledger)
+    return start, stop, found, ledger.total

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import ArrayRows, FeatureRows, Tiling, blocks
+from pipeline.core.ledger import Account, Ledger
 from pipeline.core.neighbors.kept import counts, moved, trusted, without_itself
 from pipeline.core.neighbors.pairs import between, neighbors
 from pipeline.core.neighbors.topk import TopK, merge, search
@@ -87,11 +88,13 @@ def update_graph(
     tasks = max(1, min(workers, len(graph.blocks)))
     runs = [(range(first, len(graph.blocks), tasks),) for first in range(tasks)]
     meeting = (old, graph, changes, chunks, rows, inside)
-    for new in execution.run_parts(_meet_fresh, meeting, runs, on_gpu=True):
+    for new, account in execution.run_parts(_meet_fresh, meeting, runs, on_gpu=True):
+        execution.ledger.add(account)
         found = [merge([before, after], about.k) for before, after in zip(found, new, strict=True)]
     finishing = (graph, changes.fresh, _stacked(found, about.k), rows, needed, inside)
     numbers = [(number,) for number in range(len(graph.blocks))]
-    for number in execution.run_parts(_finish, finishing, numbers, on_gpu=True):
+    for number, account in execution.run_parts(_finish, finishing, numbers, on_gpu=True):
+        execution.ledger.add(account)
         start, stop = graph.blocks[number]
         step(stop - start)
     graph.drop_open(_FRESH_MET + 1)
@@ -108,7 +111,8 @@ def _among_fresh(
     found: list[list[TopK]] = [[] for _ in chunks]
     pairs = [(a, b) for a in range(len(chunks)) for b in range(a, len(chunks))]
     shared = (rows, chunks, about.k, execution.worker_tiling)
-    for a, b, ours, theirs in execution.run_parts(_fold_fresh, shared, pairs, on_gpu=True):
+    for a, b, ours, theirs, account in execution.run_parts(_fold_fresh, shared, pairs, on_gpu=True):
+        execution.ledger.add(account)
         found[a].append(ours)
         if b != a:
             found[b].append(theirs)
@@ -117,15 +121,16 @@ def _among_fresh(
 
 def _fold_fresh(
     rows: FeatureRows, chunks: list[NDArray[np.int64]], k: int, tiling: Tiling, a: int, b: int
-) -> tuple[int, int, TopK, TopK]:
-    first = rows.take(chunks[a])
+) -> tuple[int, int, TopK, TopK, Account]:
+    first, ledger = rows.take(chunks[a]), Ledger()
     if a == b:
-        found = neighbors(first, k, first_row=chunks[a], tiling=tiling)
-        return a, b, found, found
+        found = neighbors(first, k, first_row=chunks[a], tiling=tiling, ledger=ledger)
+        return a, b, found, found, ledger.total
     ours, theirs = between(
-        first, rows.take(chunks[b]), k, first_row=chunks[a], second_row=chunks[b], tiling=tiling
-    )
-    return a, b, ours, theirs
+        first, rows.take(chunks[b]), k,
+        first_row=chunks[a], second_row=chunks[b], tiling=tiling, ledger=ledger,
+    )  # fmt: skip
+    return a, b, ours, theirs, ledger.total
 
 
 def _meet_fresh(
@@ -136,12 +141,12 @@ def _meet_fresh(
     rows: FeatureRows,
     tiling: Tiling,
     numbers: range,
-) -> list[TopK]:
+) -> tuple[list[TopK], Account]:
     """Fold the fresh rows with the others of some blocks; gives what the fresh rows find there.
 
     What is certain of the others' neighbors is kept beside each block.
     """
-    k = graph.about.k
+    k, ledger = graph.about.k, Ledger()
     found = [TopK.none(len(chunk), k) for chunk in chunks]
     for number in numbers:
         start, stop = graph.blocks[number]
@@ -156,10 +161,11 @@ def _meet_fresh(
                 second_row=kept,
                 known=(found[place], merged),
                 tiling=tiling,
+                ledger=ledger,
             )
         known = _with_rows(TopK.none(stop - start, k), kept - start, trusted(merged, left, whole))
         graph.write_open(number, _FRESH_MET, known)
-    return found
+    return found, ledger.total
 
 
 def _left(
@@ -189,19 +195,21 @@ def _finish(
     needed: int,
     tiling: Tiling,
     number: int,
-) -> int:
+) -> tuple[int, Account]:
     """Write a block: what is known of its rows, and of those of which too little is, all anew."""
     start, stop = graph.blocks[number]
-    k = graph.about.k
+    k, ledger = graph.about.k, Ledger()
     low, high = np.searchsorted(fresh, (start, stop))
     new = TopK(of_fresh.scores[low:high], of_fresh.rows[low:high])
     found = _with_rows(graph.read_open(number, _FRESH_MET), fresh[low:high] - start, new)
     short = np.flatnonzero(counts(found) < min(needed, len(graph) - 1))
     if len(short):
-        again = search(ArrayRows(rows.take(start + short)), rows, k + 1, tiling=tiling)
+        again = search(
+            ArrayRows(rows.take(start + short)), rows, k + 1, tiling=tiling, ledger=ledger
+        )
         found = _with_rows(found, short, without_itself(again, start + short, k))
     graph.write(number, found)
-    return number
+    return number, ledger.total
 
 
 def _with_rows(found: TopK, places: NDArray[np.int64], others: TopK) -> TopK:

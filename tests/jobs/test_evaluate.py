@@ -406,3 +406,10 @@ def test_a_short_gallery_cuts_the_curve_and_says_so(capsys, galleries):
     report = result(capsys, "evaluate", *galleries, "--max-rank", 500)["report"]
     assert report["results"][0]["cmc_cut"] == 62
     assert len(report["results"][0]["cmc"]) == 62
+
+
+def test_the_products_are_told(capsys, galleries):
+    plain = result(capsys, "evaluate", *galleries)["products"]
+    told = result(capsys, "evaluate", *galleries, *ALL_MODES)["products"]
+    assert 0 < plain["floats"] < told["floats"]  # four ways to rank, and their neighbors
+    assert 0 <= told["scored"] <= told["pairs"]

@@ -261,3 +261,12 @@ def test_the_rows_of_a_graph_are_the_rows_that_were_expanded(capsys, tmp_path, p
         gallery = gallery.commit([unit(gallery.target, ids)], run_id=f"run{number}")
     result(capsys, *command(tmp_path))
     assert contents(tmp_path / "expanded") == expected(gallery)
+
+
+def test_the_products_are_told(capsys, tmp_path, parent):
+    told = result(capsys, *command(tmp_path))
+    assert told["products"]["pairs"] == told["products"]["floats"] == 17**2
+    again = result(capsys, *command(tmp_path))
+    assert again["products"]["pairs"] == 0
+    err = run(capsys, *command(tmp_path, out="other"), "--verbose")[2]
+    assert "neighbors: products 100.0% of float32" in err

@@ -143,3 +143,14 @@ def test_a_single_row_has_no_link(capsys, tmp_path):
     labeled_gallery(tmp_path / "g", features, [1, -1], ["c1", "c2"])
     flags = ("--gallery", tmp_path / "g", "--out", tmp_path / "i.csv", "--threshold", 0.5)
     assert "has 1 rows in version 1, junk left out" in refused(capsys, "link", *flags)
+
+
+def test_the_products_are_told(capsys, gallery, tmp_path):
+    command = ("link", "--gallery", gallery, "--out", tmp_path / "i.csv", "--threshold", 0.6)
+    told = result(capsys, *command)
+    made = told["products"]
+    assert made["pairs"] == made["floats"] == told["rows"] ** 2  # one tile, too small for codes
+    assert made["share_scored"] == made["scored"] / made["pairs"]
+    assert 0 < made["scored"] < made["pairs"]
+    assert "products 100.0% of float32" in run(capsys, *command, "--verbose")[2]
+    assert "products" not in run(capsys, *command)[2]

@@ -224,3 +224,11 @@ def test_a_gallery_of_another_networks_features(capsys, made, command, tmp_path)
     labeled_gallery(tmp_path / "g", *people(3, 9))
     flags = ("--gallery", tmp_path / "g", *command[2:])
     assert "000000000000... there" in refused(capsys, "search", image(made, 0), *flags)
+
+
+def test_the_products_are_told(capsys, made, command):
+    made_of = result(capsys, "search", image(made, 0), image(made, 2), *command)["products"]
+    assert made_of["pairs"] == made_of["floats"] == 2 * 40
+    assert 0 < made_of["scored"] <= made_of["pairs"]
+    err = run(capsys, "search", image(made, 0), *command, "--verbose")[2]
+    assert "search: products 100.0% of float32" in err

@@ -36,7 +36,7 @@ def built(folder, k=7, rows=ROWS, **options):
 
 def memory_of(block, k=7, dimension=40):
     """A budget that gives blocks of this size."""
-    return 2 * block * (5 * dimension + 64 * k)
+    return 2 * block * (6 * dimension + 64 * k)
 
 
 @pytest.mark.parametrize("least", [False, True])
@@ -152,7 +152,7 @@ def test_progress_counts_rows(tmp_path):
 def test_blocks_follow_the_budget():
     assert block_rows(10**6, 512, 20, Execution()) == 65_536
     each = block_rows(10**6, 512, 20, Execution(memory=100 << 20))
-    assert each == (100 << 20) // (2 * (5 * 512 + 64 * 20))
+    assert each == (100 << 20) // (2 * (6 * 512 + 64 * 20))
     assert block_rows(10**6, 512, 20, Execution(2, memory=200 << 20)) == each
     assert block_rows(1000, 512, 20, Execution(2)) == 250
     assert block_rows(10**6, 512, 20, Execution(memory=1)) == 1

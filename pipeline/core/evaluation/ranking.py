@@ -14,15 +14,19 @@ from numpy.typing import NDArray
 
 from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks, make_ahead
 from pipeline.core.evaluation.rank_tiles import Block, Held, Wanted, count_halves, on_device
+from pipeline.core.ledger import Ledger
+from pipeline.core.products.choosing import Trial, code_sides, likely_axes
 from pipeline.core.products.counting import MOST_MATCHES, are_many, count_at_once, matches_beaten
 from pipeline.core.products.kernels import pair_scores
 from pipeline.core.products.kernels import score as pair_score
 from pipeline.core.products.masks import at_least, first_bit, neither
+from pipeline.core.products.principal import Axes
 from pipeline.core.products.tiles import (
     Fold,
     Products,
     Side,
     Tile,
+    far_threshold,
     make_side,
     take_codes,
     take_device,
@@ -173,14 +177,16 @@ def rank_counts(
     part: tuple[int, int] | None = None,
     tiling: Tiling | None = None,
     products: Products = "auto",
+    ledger: Ledger | None = None,
 ) -> RankCounts:
     """Count, for every match, the kept rows of the gallery that stand before it: exact.
 
     Junk (identity -1, and rows of the query's identity and camera) is not counted. `found` is what
     `matches` gave, where it is at hand; `part` limits the pass to a run of gallery rows, and `+`
     joins the parts. Memory is Q x D, the matches, three blocks of the gallery, and a tile in each
-    thread. `products` are of int8 codes or float32, or `auto`, the faster of them as it turns out;
-    of float16 where the tiling has a GPU.
+    thread. `products` are of int8 codes, of all dimensions or the principal ones, or float32, or
+    `auto`, the fastest of them as it turns out; of float16 where the tiling has a GPU. The `ledger`
+    is told which were made.
     ValueError names a row that is not finite, or too long for float32 to hold its scores.
 
     >>> features = np.array([[1, 0], [0.8, 0.6], [0.6, 0.8]], np.float32)
@@ -204,27 +210,30 @@ def rank_counts(
             name="query", numbers=wanted.place, coded=coded, in_order=True, device=device,
         )  # fmt: skip
         there = on_device(asked, wanted)
-        fold = Fold(products, choices=max(1, len(asked)))
+        fold = Fold(products, choices=max(1, len(asked)), ledger=ledger)
+        axes, count = None, 0
 
         def make(start: int, stop: int) -> Side:
             return make_side(
                 gallery.read(start, stop), size, run,
-                name="gallery row", numbers=np.arange(start, stop), coded=coded,
-                alike=asked.codes, device=device,
+                name="gallery row", numbers=np.arange(start, stop), coded=coded, device=device,
             )  # fmt: skip
 
         for start, stop, side in make_ahead(make, blocks(last, tiling.gallery_block, first)):
             block = Block(side.features, start, gallery_labels.identity[start:stop])
             identity = torch.from_numpy(block.identity.copy()).to(device or "cpu")
             held = Held(side, block, identity)
+            if start == first and asked.coded and products != "int8":
+                axes, count = _choose(asked, side, wanted, pairs / max(1, coded_rows), products)
+            code_sides(asked, side, axes, count, run)
 
             def count_block(x: int, _stop: int, held: Held = held) -> None:
-                def count(tile: Tile) -> int:
+                def offer(tile: Tile) -> tuple[int, int]:
                     return _count_tile(tile, asked.features, held.block, wanted)
 
                 for y in range(len(held.side)):
                     if not count_halves(asked, x, there, held, y, wanted):
-                        fold(asked, x, held.side, y, count)
+                        fold(asked, x, held.side, y, offer)
 
             run(count_block, blocks(len(asked), 1))
     starts, ends = found.offsets[:-1], found.offsets[1:]
@@ -250,6 +259,25 @@ def _wanted(labels: Labels, found: RankCounts) -> Wanted:
         found.scores,
         np.zeros(len(found.rows) + len(place), np.int64),
     )
+
+
+def _choose(
+    asked: Side, gallery: Side, wanted: Wanted, meets: float, products: Products
+) -> tuple[Axes | None, int]:
+    """The axes and the number of them to code, by how many pairs come near a match."""
+    axes = likely_axes(gallery, products)
+    trial = Trial(asked, gallery, axes, meets, products)
+
+    def share(upper: NDArray[np.float32], lower: NDArray[np.float32]) -> float:
+        near = 0
+        for q, high, low in zip(trial.rows, upper, lower, strict=True):
+            matched = np.sort(wanted.scores[wanted.starts[q] : wanted.ends[q]])
+            near += int(
+                (np.searchsorted(matched, high, "right") > np.searchsorted(matched, low)).sum()
+            )
+        return near / upper.size
+
+    return axes, trial.choose(share)
 
 
 def has_match(queries: Labels, gallery: Labels) -> NDArray[np.bool_]:
@@ -325,20 +353,26 @@ def rows_ahead(
 
 
 @njit(nogil=True, cache=True)
-def _count_tile(tile: Tile, queries: NDArray[np.float32], gallery: Block, wanted: Wanted) -> int:
-    """Count a tile's rows, or some, in the slots of its queries; gives the queries counted whole.
+def _count_tile(
+    tile: Tile, queries: NDArray[np.float32], gallery: Block, wanted: Wanted
+) -> tuple[int, int]:
+    """Count a tile's rows, or some, in the slots of its queries; gives the queries counted whole,
+    and the pairs scored.
 
     A row of the query's own identity is a match or junk, and not counted. A value settles the
-    count where no match lies within `slack` of it; elsewhere the `score` does, ties by row.
+    count where no match lies between its bounds; elsewhere the `score` does, ties by row.
     """
     scores, rows = wanted.scores, wanted.rows
     identities = gallery.identity[tile.columns]
     own = np.empty(1, tile.values.dtype)
     low, high = np.empty((2, MOST_MATCHES), tile.values.dtype)
     scored = 0
+    has_tails, longest, above = tile.row_tails.shape[0] > 0, 0.0, 0.0
+    if has_tails:
+        longest = tile.column_tails.max()
     for r in range(tile.values.shape[0]):
         if scored > tile.most:
-            return r
+            return r, scored
         line, q = tile.values[r], tile.rows[r]
         start, end, identity = wanted.starts[q], wanted.ends[q], wanted.identity[q]
         slots = wanted.beaten[wanted.slots[q] : wanted.slots[q] + end - start + 1]
@@ -349,19 +383,24 @@ def _count_tile(tile: Tile, queries: NDArray[np.float32], gallery: Block, wanted
             if near != 0:
                 near &= neither(identities, first, identity, np.int64(JUNK))
             if are_many(near, end - start):
+                if has_tails:
+                    above = tile.row_tails[r]
                 while ready < end - start:
                     low[ready] = threshold(scores[start + ready], tile)
-                    high[ready] = -threshold(-scores[start + ready], tile)
+                    high[ready] = far_threshold(scores[start + ready], above, longest, tile)
                     ready += 1
                 near = count_at_once(line, first, near, low[:ready], high[:ready], slots)
             while near != 0:
                 c = first + first_bit(near)
                 near &= near - np.uint64(1)
                 value, j = line[c] / tile.per_unit, tile.columns[c]
-                beats = matches_beaten(scores, rows, start, end, value - tile.slack, _LAST)
+                least = value - tile.slack
+                if has_tails:
+                    least -= 2.0 * tile.row_tails[r] * tile.column_tails[c]
+                beats = matches_beaten(scores, rows, start, end, least, _LAST)
                 if beats != matches_beaten(scores, rows, start, end, value + tile.slack, -1):
                     exact = pair_score(queries[q], gallery.features[j])
                     beats = matches_beaten(scores, rows, start, end, exact, gallery.first_row + j)
                     scored += 1
                 slots[beats] += 1
-    return tile.values.shape[0]
+    return tile.values.shape[0], scored

@@ -1,25 +1,26 @@
 """The k best rows for every row, exactly, of one set or between two: the neighbor graph.
 
 Similarity is symmetric, so every pair is computed once, and each tile feeds its rows and its
-columns. Tiles are products of int8 codes, which only nominate pairs: those that `Codes.bound`
-cannot exclude get their `score`. Where the codes exclude too little (rows nearly alike), tiles are
-float32 products. What is found is the same to the bit either way. The same tiles give the least
-score of every row, where it is wanted: how far the farthest row is.
+columns. Tiles are products of int8 codes, which only nominate pairs: those that their bound cannot
+exclude get their `score`. Where the codes exclude too little (rows nearly alike), tiles are float32
+products. What is found is the same to the bit either way. The same tiles give the least score of
+every row, where it is wanted: how far the farthest row is.
 """
-
-from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from pipeline.core.blocks import FeatureRows, Tiling, as_rows
-from pipeline.core.neighbors.topk import TopK, best_first, prime, push
+from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks
+from pipeline.core.ledger import Account, Ledger
+from pipeline.core.neighbors.topk import TopK, best_first, merge, offer_tile, prime, push
+from pipeline.core.products.choosing import code_like
+from pipeline.core.products.course import Course, Ends, fell_short
 from pipeline.core.products.half_rows import Standing, nominate
-from pipeline.core.products.int8_codes import Codes, Run
+from pipeline.core.products.int8_codes import Run
 from pipeline.core.products.kernels import score
-from pipeline.core.products.masks import at_least_either, at_most_either, first_bit
-from pipeline.core.products.schedule import Tiles, rectangle, run_tiles, triangle
+from pipeline.core.products.offering import offer_to_both
+from pipeline.core.products.schedule import rectangle, run_tiles, triangle
 from pipeline.core.products.tiles import (
     Fold,
     Products,
@@ -28,16 +29,10 @@ from pipeline.core.products.tiles import (
     make_side,
     take_codes,
     take_device,
-    threshold,
 )
 
 _SHORTEST = 1e-18
 """No score of rows that are longer underflows."""
-
-_STRIP = 16
-"""Rows of a tile that meet one run of 64 columns after another, so that both stay in the cache. It
-divides 64, so that the diagonal crosses a strip in one run.
-"""
 
 
 def neighbors(
@@ -49,6 +44,7 @@ def neighbors(
     least: NDArray[np.float32] | None = None,
     tiling: Tiling | None = None,
     products: Products = "auto",
+    ledger: Ledger | None = None,
 ) -> TopK:
     """The `k` best other rows for every row of `features` `[N, D]`: exact, ties by row.
 
@@ -58,11 +54,12 @@ def neighbors(
     `least` float32 `[N]` is given, each of its values is lowered to the least score of the row with
     another of the features.
 
-    Tiles are squares of the smaller of the tiling's blocks. `products` are of int8 codes or
-    float32; `auto` takes int8 where the processor has instructions for it, and float32 for as long
-    as codes nominate too many pairs. Where the tiling has a GPU, it takes float16 there. Memory is
-    the features, a quarter of that for the codes, N x k, and a tile in each thread. ValueError
-    names a row that is not finite or has length 0.
+    Tiles are squares of the smaller of the tiling's blocks. `products` are of int8 codes, of all
+    dimensions or the principal ones, or float32; `auto` takes int8 where the processor has
+    instructions for it, and float32 for as long as codes nominate too many pairs. Where the tiling
+    has a GPU, it takes float16 there. The `ledger` is told which were made. Memory is the features,
+    up to half of that for the codes, N x k, and a tile in each thread. ValueError names a row that
+    is not finite or has length 0.
 
     >>> x = np.array([[1, 0], [0.6, 0.8], [0, 1]], np.float32)
     >>> least = np.full(3, np.inf, np.float32)
@@ -77,24 +74,26 @@ def neighbors(
     tiling = tiling.for_gpu() if device else tiling
     coded = not device and take_codes(products, rows.dimension, len(rows) ** 2 // 2, len(rows))
     size = min(tiling.tile, max(1, len(rows)))
+    ledger = ledger or Ledger()
     with tiling.workers() as run:
-        side, ends = _side(
-            rows, first_row, size, k, len(rows), known, least, coded, None, device, run
-        )
-        fold = Fold(products)
+        side, ends = _side(rows, first_row, size, k, len(rows), known, least, coded, device, run)
+        fold = Fold(products, ledger=ledger)
+        course = Course(side, ends, side, ends, products)
+        course.begin(run)
 
         def work(x: int, y: int) -> None:
-            def offer(tile: Tile) -> int:
+            def offer(tile: Tile) -> tuple[int, int]:
                 if x == y:
                     prime(tile, ends.scores)
-                return _offer_tile(tile, ends, ends, x == y)
+                return offer_to_both(tile, ends, ends, x == y)
 
-            if not _offer_halves(side, x, ends, side, y, ends, diagonal=x == y):
+            course.go_on()
+            if not _offer_halves(side, x, ends, side, y, ends, ledger, diagonal=x == y):
                 # On the diagonal the heaps begin empty, which says nothing about the codes.
                 fold(side, x, side, y, offer, patient=x == y)
 
-        run_tiles(work, Tiles(triangle(len(side))), run)
-    return _found(ends)
+        run_tiles(work, course.over(triangle(len(side))), run)
+        return _finish(side, ends, side, ends, known, tiling, fold, run)
 
 
 def between(
@@ -108,6 +107,7 @@ def between(
     least: tuple[NDArray[np.float32] | None, NDArray[np.float32] | None] = (None, None),
     tiling: Tiling | None = None,
     products: Products = "auto",
+    ledger: Ledger | None = None,
 ) -> tuple[TopK, TopK]:
     """The `k` best rows of `second` `[M, D]` for every row of `first` `[N, D]`, and the reverse.
 
@@ -134,39 +134,33 @@ def between(
     coded = not device and take_codes(
         products, one.dimension, len(one) * len(other), len(one) + len(other)
     )
+    ledger = ledger or Ledger()
     with tiling.workers() as run:
         a, first_ends = _side(
             one, first_row, tiling.even_block(len(one)), k, len(other), known[0], least[0], coded,
-            None, device, run,
+            device, run,
         )  # fmt: skip
         b, second_ends = _side(
             other, second_row, tiling.even_block(len(other)), k, len(one), known[1], least[1],
-            coded, a.codes, device, run,
+            coded, device, run,
         )  # fmt: skip
-        fold = Fold(products)
+        fold = Fold(products, ledger=ledger)
+        course = Course(a, first_ends, b, second_ends, products)
+        course.begin(run)
 
-        def offer(tile: Tile) -> int:
-            return _offer_tile(tile, first_ends, second_ends, False)
+        def offer(tile: Tile) -> tuple[int, int]:
+            return offer_to_both(tile, first_ends, second_ends, False)
 
         def work(x: int, y: int) -> None:
-            if not _offer_halves(a, x, first_ends, b, y, second_ends):
+            course.go_on()
+            if not _offer_halves(a, x, first_ends, b, y, second_ends, ledger):
                 fold(a, x, b, y, offer)
 
-        run_tiles(work, Tiles(rectangle(len(a), len(b)), apart=len(a)), run)
-    return _found(first_ends), _found(second_ends)
-
-
-class _Ends(NamedTuple):
-    """The rows `[N, D]` of one side of a tile, and of each the k best others yet, worst first.
-
-    `least` `[N]` is the least score yet of each; `[0]` where it is not wanted.
-    """
-
-    features: NDArray[np.float32]
-    numbers: NDArray[np.int64]
-    scores: NDArray[np.float32]
-    rows: NDArray[np.int64]
-    least: NDArray[np.float32]
+        run_tiles(work, course.over(rectangle(len(a), len(b)), apart=len(a)), run)
+        return (
+            _finish(a, first_ends, b, second_ends, known[0], tiling, fold, run),
+            _finish(b, second_ends, a, first_ends, known[1], tiling, fold, run),
+        )
 
 
 def _side(
@@ -178,11 +172,10 @@ def _side(
     known: TopK | None,
     least: NDArray[np.float32] | None,
     coded: bool,
-    alike: Codes | None,
     device: str | None,
     run: Run,
-) -> tuple[Side, _Ends]:
-    """Make a side that is to meet `others` rows; its codes go with those of `alike`."""
+) -> tuple[Side, Ends]:
+    """Make a side that is to meet `others` rows."""
     count = len(rows)
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k}")
@@ -199,8 +192,7 @@ def _side(
     whole = rows.read(0, count)
     side = make_side(
         whole, size, run,
-        name="row", numbers=numbers, shortest=_SHORTEST, coded=coded, alike=alike,
-        device=device,
+        name="row", numbers=numbers, shortest=_SHORTEST, coded=coded, device=device,
     )  # fmt: skip
     k = min(k, others + (known.k if known else 0))
     scores = np.full((count, k), -np.inf, np.float32)
@@ -210,15 +202,57 @@ def _side(
         held = min(k, known.k)
         scores[:, k - held :] = known.scores[:, :held][:, ::-1]
         found[:, k - held :] = known.rows[:, :held][:, ::-1]
-    return side, _Ends(whole, numbers, scores, found, least)
+    return side, Ends(whole, numbers, scores, found, least)
 
 
-def _found(ends: _Ends) -> TopK:
-    return best_first(ends.scores, ends.rows, ends.scores.shape[1])
+def _finish(
+    side: Side,
+    ends: Ends,
+    other: Side,
+    others: Ends,
+    known: TopK | None,
+    tiling: Tiling,
+    fold: Fold,
+    run: Run,
+) -> TopK:
+    """The lists of one side; those of rows that fell short of what was guessed, from the start."""
+    k = ends.scores.shape[1]
+    short = fell_short(ends)
+    if len(short):
+        size = tiling.even_block(len(short))
+        asked = Side(ends.features[short], side.lengths[short], size, coded=True)
+        code_like(asked, other, run)
+        again = TopK.none(len(short), k)
+        itself = short if side is other else np.full(len(short), -1)
+
+        def offer(tile: Tile) -> tuple[int, int]:
+            prime(tile, again.scores)
+            return offer_tile(
+                tile, asked.features, other.features, 0, itself, again.scores, again.rows
+            )
+
+        def search_block(x: int, _stop: int) -> None:
+            for y in range(len(other)):
+                fold(asked, x, other, y, offer, patient=y == 0)
+
+        run(search_block, blocks(len(asked), 1))
+        found = best_first(again.scores, others.numbers[again.rows], k)
+        if known:
+            found = merge([found, TopK(known.scores[short], known.rows[short])], k)
+        ends.scores[short], ends.rows[short] = found.scores, found.rows
+    return best_first(ends.scores, ends.rows, k)
 
 
 def _offer_halves(
-    first: Side, x: int, ends: _Ends, second: Side, y: int, others: _Ends, *, diagonal: bool = False
+    first: Side,
+    x: int,
+    ends: Ends,
+    second: Side,
+    y: int,
+    others: Ends,
+    ledger: Ledger,
+    *,
+    diagonal: bool = False,
 ) -> bool:
     """Offer the pairs of a tile that its halves nominate; not where there are none, or too many."""
     if first.halves is None or second.halves is None:
@@ -230,18 +264,19 @@ def _offer_halves(
     )  # fmt: skip
     if pairs is None:
         return False
+    ledger.add(Account(halves=len(rows) * len(columns), scored=len(pairs)))
     _offer_pairs(rows[pairs[:, 0]], columns[pairs[:, 1]], ends, others)
     return True
 
 
-def _standing(ends: _Ends, places: NDArray[np.int64], itself: bool) -> Standing:
+def _standing(ends: Ends, places: NDArray[np.int64], itself: bool) -> Standing:
     least = ends.least[places] if len(ends.least) else ends.least
     return Standing(ends.scores[places, 0], least, ends.scores.shape[1], itself)
 
 
 @njit(nogil=True, cache=True)
 def _offer_pairs(
-    rows: NDArray[np.int64], columns: NDArray[np.int64], first: _Ends, second: _Ends
+    rows: NDArray[np.int64], columns: NDArray[np.int64], first: Ends, second: Ends
 ) -> None:
     """Offer the pairs of `rows` and `columns` `[P]` to both of their ends."""
     for p in range(rows.shape[0]):
@@ -252,119 +287,3 @@ def _offer_pairs(
         if first.least.shape[0] > 0:
             first.least[i] = min(first.least[i], exact)
             second.least[j] = min(second.least[j], exact)
-
-
-class _Reach(NamedTuple):
-    """What a value of a tile must reach to count for its row `[R]` or its column `[C]`."""
-
-    rows: NDArray[Any]
-    columns: NDArray[Any]
-
-
-@njit(nogil=True, cache=True)
-def _offer_tile(tile: Tile, first: _Ends, second: _Ends, diagonal: bool) -> int:
-    """Offer the pairs of a tile to both of their ends, or some; gives the rows offered whole.
-
-    Only pairs that may reach the root of a heap, or be the least of a row where that is wanted, get
-    their `score`. In a tile on the `diagonal`, only what lies above it counts.
-    """
-    height, width = tile.values.shape
-    kind, distant = tile.values.dtype, first.least.shape[0] > 0
-    near = _Reach(np.empty(height, kind), np.empty(width, kind))
-    far = _Reach(np.empty(height, kind), np.empty(width, kind))
-    _set_reach(tile, second, tile.columns, 0, near.columns, far.columns)
-    scored = 0
-    for top in range(0, height, _STRIP):
-        if scored > tile.most:
-            return top
-        bottom = min(top + _STRIP, height)
-        _set_reach(tile, first, tile.rows[:bottom], top, near.rows, far.rows)
-        for start in range(top // 64 * 64 if diagonal else 0, width, 64):
-            for r in range(top, bottom):
-                counts = ~np.uint64(0)
-                if diagonal and start <= r:
-                    counts = ~((np.uint64(2) << np.uint64(r - start)) - np.uint64(1))
-                line = tile.values[r]
-                marked = at_least_either(line, start, near.rows[r], near.columns) & counts
-                scored += _offer_near(tile, first, second, r, start, marked, near)
-                if distant:
-                    marked = at_most_either(line, start, far.rows[r], far.columns) & counts
-                    scored += _offer_far(tile, first, second, r, start, marked, far)
-    return height
-
-
-@njit(nogil=True, inline="always")
-def _set_reach(
-    tile: Tile,
-    ends: _Ends,
-    places: NDArray[np.int64],
-    begin: int,
-    near: NDArray[Any],
-    far: NDArray[Any],
-) -> None:
-    """What the rows `places`, from `begin` on, ask of a value now."""
-    for x in range(begin, places.shape[0]):
-        near[x] = threshold(ends.scores[places[x], 0], tile)
-        if ends.least.shape[0] > 0:
-            far[x] = -threshold(-ends.least[places[x]], tile)
-
-
-@njit(nogil=True, inline="always")
-def _offer_near(
-    tile: Tile,
-    first: _Ends,
-    second: _Ends,
-    r: int,
-    start: int,
-    marked: np.uint64,
-    reach: _Reach,
-) -> int:
-    """Push what is `marked` of 64 pairs of row `r` to the heaps; gives how many were scored."""
-    line, i = tile.values[r], tile.rows[r]
-    scored = 0
-    while marked != 0:
-        c = start + first_bit(marked)
-        marked &= marked - np.uint64(1)
-        for_row, for_column = line[c] >= reach.rows[r], line[c] >= reach.columns[c]
-        if not (for_row or for_column):
-            continue
-        j = tile.columns[c]
-        exact = score(first.features[i], second.features[j])
-        scored += 1
-        if for_row:
-            push(first.scores[i], first.rows[i], exact, second.numbers[j])
-            reach.rows[r] = threshold(first.scores[i, 0], tile)
-        if for_column:
-            push(second.scores[j], second.rows[j], exact, first.numbers[i])
-            reach.columns[c] = threshold(second.scores[j, 0], tile)
-    return scored
-
-
-@njit(nogil=True, inline="always")
-def _offer_far(
-    tile: Tile,
-    first: _Ends,
-    second: _Ends,
-    r: int,
-    start: int,
-    marked: np.uint64,
-    reach: _Reach,
-) -> int:
-    """Lower the least scores by what is `marked` of 64 pairs of row `r`; gives as `_offer_near`."""
-    line, i = tile.values[r], tile.rows[r]
-    scored = 0
-    while marked != 0:
-        c = start + first_bit(marked)
-        marked &= marked - np.uint64(1)
-        if line[c] > reach.rows[r] and line[c] > reach.columns[c]:
-            continue
-        j = tile.columns[c]
-        exact = score(first.features[i], second.features[j])
-        scored += 1
-        if exact < first.least[i]:
-            first.least[i] = exact
-            reach.rows[r] = -threshold(-exact, tile)
-        if exact < second.least[j]:
-            second.least[j] = exact
-            reach.columns[c] = -threshold(-exact, tile)
-    return scored

@@ -8,9 +8,13 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks, read_ahead
+from pipeline.core.ledger import Account, Ledger
+from pipeline.core.products.choosing import Trial, code_sides, likely_axes
 from pipeline.core.products.half_rows import Standing, nominate
+from pipeline.core.products.int8_codes import Run
 from pipeline.core.products.kernels import score
 from pipeline.core.products.masks import at_least, first_bit
+from pipeline.core.products.principal import Axes
 from pipeline.core.products.tiles import (
     Fold,
     Offer,
@@ -23,7 +27,7 @@ from pipeline.core.products.tiles import (
     threshold,
 )
 
-_NOWHERE = -(2**62)
+_NOWHERE = -1  # the row that a query is where it is none
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,7 @@ def search(
     part: tuple[int, int] | None = None,
     tiling: Tiling | None = None,
     products: Products = "auto",
+    ledger: Ledger | None = None,
 ) -> TopK:
     """The `k` best gallery rows of every query by `kernels.score`, ties by row: exact.
 
@@ -94,8 +99,9 @@ def search(
     is the gallery row of the first of them, and no query finds itself. `part` limits the search to
     a run of gallery rows (rows keep their numbers); `merge` joins the parts. Every row of the
     gallery is read once, and memory is Q x (D + k), three blocks of the gallery, and a tile in each
-    thread. `products` are of int8 codes or float32, or `auto`, the faster of them as it turns out;
-    of float16 where the tiling has a GPU.
+    thread. `products` are of int8 codes, of all dimensions or the principal ones, or float32, or
+    `auto`, the fastest of them as it turns out; of float16 where the tiling has a GPU. The `ledger`
+    is told which were made.
     ValueError names a row that is not finite, or too long for float32 to hold its scores.
 
     >>> search(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32), 2).rows
@@ -118,40 +124,81 @@ def search(
     size = tiling.even_block(len(queries))
     pairs, coded_rows = len(queries) * (last - first), len(queries) + last - first
     coded = not device and take_codes(products, queries.dimension, pairs, coded_rows)
-    # Query i is gallery row i + itself: one that does not exist, where none is itself.
-    itself = _NOWHERE if self_offset is None else self_offset
+    itself = np.full(len(queries), _NOWHERE)
+    if self_offset is not None:
+        itself = np.arange(len(queries)) + self_offset
     scores = np.full((len(queries), k), -np.inf, np.float32)
     rows = np.full((len(queries), k), -1, np.int64)
+    ledger = ledger or Ledger()
     with tiling.workers() as run:
         wanted = make_side(
             queries.read(0, len(queries)), size, run,
             name="query", numbers=np.arange(len(queries)), coded=coded, device=device,
         )  # fmt: skip
-        fold = Fold(products, choices=max(1, len(wanted)))
+        fold = Fold(products, choices=max(1, len(wanted)), ledger=ledger)
+        leading = _Leading(wanted, scores, products, last - first)
         for start, stop, held in read_ahead(gallery, blocks(last, tiling.gallery_block, first)):
             side = make_side(
                 held, tiling.tile, run,
-                name="gallery row", numbers=np.arange(start, stop),
-                coded=coded, alike=wanted.codes, device=device,
+                name="gallery row", numbers=np.arange(start, stop), coded=coded, device=device,
             )  # fmt: skip
+            leading.code(side, run)
 
-            def offer(tile: Tile, side: Side = side, start: int = start) -> int:
+            def offer(tile: Tile, side: Side = side, start: int = start) -> tuple[int, int]:
                 prime(tile, scores)
-                return _offer_tile(
-                    tile, wanted.features, side.features, start, itself, scores, rows
-                )
+                return offer_tile(tile, wanted.features, side.features, start, itself, scores, rows)
 
             def search_block(
                 x: int, _stop: int, side: Side = side, offer: Offer = offer, start: int = start
             ) -> None:
                 for y in range(len(side)):
-                    if _offer_halves(wanted, x, side, y, start, self_offset, scores, rows):
+                    if _offer_halves(wanted, x, side, y, start, self_offset, scores, rows, ledger):
                         continue
                     # The first tile finds the heaps empty, which says nothing about the codes.
                     fold(wanted, x, side, y, offer, patient=start == first and y == 0)
 
             run(search_block, blocks(len(wanted), 1))
     return best_first(scores, rows, k)
+
+
+class _Leading:
+    """Codes the sides of a search in leading dimensions where that pays, by what is found so far.
+
+    How many is settled on the way: after one block of the gallery, two, four and so on.
+    """
+
+    def __init__(
+        self, queries: Side, scores: NDArray[np.float32], products: Products, rows: int
+    ) -> None:
+        self._queries, self._scores, self._products = queries, scores, products
+        self._meets = len(queries.features) * rows / max(1, len(queries.features) + rows)
+        self._axes: Axes | None = None
+        self._seen = self._count = 0
+
+    def code(self, gallery: Side, run: Run) -> None:
+        """Code the next block of the gallery, and the queries to go with it."""
+        if not (self._queries.coded and gallery.coded):
+            return
+        first = self._products == "principal" and self._seen == 0
+        if self._products != "int8" and (first or self._seen.bit_count() == 1):
+            self._choose(gallery)
+        self._seen += 1
+        held = self._queries.leading
+        if held and held.count == self._count:
+            gallery.lead(held.axes, held.count, run)
+            if gallery.leading:
+                return
+        code_sides(self._queries, gallery, self._axes, self._count, run)
+
+    def _choose(self, gallery: Side) -> None:
+        self._axes = self._axes or likely_axes(gallery, self._products)
+        trial = Trial(self._queries, gallery, self._axes, self._meets, self._products)
+        worst = self._scores[trial.rows, :1]
+
+        def share(upper: NDArray[np.float32], _lower: NDArray[np.float32]) -> float:
+            return float((upper >= worst).mean())
+
+        self._count = trial.choose(share)
 
 
 def merge(parts: list[TopK], k: int | None = None) -> TopK:
@@ -169,14 +216,15 @@ def prime(tile: Tile, scores: NDArray[np.float32]) -> None:
     """Fill the heaps `[N, k]` of a tile's rows, if empty, with scores that they are sure to exceed.
 
     A row may be among the columns itself: of k + 1 values at least k are of others, and none lies
-    more than `slack` above its score. So what fills the heaps, in place of rows, is gone once the
-    tile has been offered, and until then keeps most pairs from being scored.
+    more above its score than `slack` and the tails make. So what fills the heaps, in place of rows,
+    is gone once the tile has been offered, and until then keeps most pairs from being scored.
     """
     k, width = scores.shape[1], tile.values.shape[1]
     if width <= k or scores[tile.rows].max(initial=-np.inf) > -np.inf:
         return
     least = np.partition(tile.values, width - k - 1, axis=1)[:, width - k - 1]
-    sure = (least / tile.per_unit - tile.slack).astype(np.float32)
+    above = 2.0 * tile.row_tails * tile.column_tails.max() if len(tile.row_tails) else 0.0
+    sure = (least / tile.per_unit - tile.slack - above).astype(np.float32)
     scores[tile.rows] = np.nextafter(sure, np.float32(-np.inf))[:, None]
 
 
@@ -196,6 +244,7 @@ def _offer_halves(
     self_offset: int | None,
     scores: NDArray[np.float32],
     rows: NDArray[np.int64],
+    ledger: Ledger,
 ) -> bool:
     """Offer the pairs of a tile that its halves nominate; not where there are none, or too many."""
     if queries.halves is None or gallery.halves is None:
@@ -207,6 +256,7 @@ def _offer_halves(
     pairs = nominate(queries.halves, x, gallery.halves, y, standing)
     if pairs is None:
         return False
+    ledger.add(Account(halves=len(asked) * len(held), scored=len(pairs)))
     if self_offset is not None:
         others = asked[pairs[:, 0]] + self_offset != held[pairs[:, 1]] + first_row
         pairs = pairs[others]
@@ -234,25 +284,26 @@ def _offer_pairs(
 
 
 @njit(nogil=True, cache=True)
-def _offer_tile(
+def offer_tile(
     tile: Tile,
     queries: NDArray[np.float32],
     gallery: NDArray[np.float32],
     first_row: int,
-    itself: int,
+    itself: NDArray[np.int64],
     scores: NDArray[np.float32],
     rows: NDArray[np.int64],
-) -> int:
-    """Offer a tile's pairs to the heaps of its queries, or some; gives the queries offered whole.
+) -> tuple[int, int]:
+    """Offer a tile's pairs to the heaps of its queries, or some; gives the queries offered whole,
+    and the pairs scored.
 
-    Row `itself + i` is query i, and left out. Only pairs that may reach the root of the heap, the
+    Row `itself[i]` is query i, and left out. Only pairs that may reach the root of the heap, the
     worst row held, get their `score`.
     """
     own = np.empty(1, tile.values.dtype)
     scored = 0
     for r in range(tile.values.shape[0]):
         if scored > tile.most:
-            return r
+            return r, scored
         line, i = tile.values[r], tile.rows[r]
         own[0] = threshold(scores[i, 0], tile)
         for start in range(0, line.shape[0], 64):
@@ -261,12 +312,12 @@ def _offer_tile(
                 c = start + first_bit(near)
                 near &= near - np.uint64(1)
                 j = tile.columns[c]
-                if line[c] < own[0] or first_row + j == itself + i:
+                if line[c] < own[0] or first_row + j == itself[i]:
                     continue
                 scored += 1
                 push(scores[i], rows[i], score(queries[i], gallery[j]), first_row + j)
                 own[0] = threshold(scores[i, 0], tile)
-    return tile.values.shape[0]
+    return tile.values.shape[0], scored
 
 
 @njit(nogil=True, inline="always")

@@ -1,7 +1,8 @@
-"""Rows in whole numbers of eight bits, and how far their products may lie from the true ones.
+"""Rows in small whole numbers, and how far their products may lie from the true ones.
 
-A row x is coded as whole numbers q from -127 to 127 in units of its block's scale a. With x' = a q,
-the Cauchy-Schwarz inequality holds the error of a product of two rows:
+A row x is coded as whole numbers q in units of its block's scale a: from -127 to 127, or as many as
+the products are made for. With x' = a q, the Cauchy-Schwarz inequality holds the error of a product
+of two rows:
 |x . y - x' . y'| = |(x - x') . y + x' . (y - y')| <= |x - x'| |y| + |x'| |y - y'|.
 The residuals x - x' are measured, not estimated, so the bound holds for every row as it is.
 """
@@ -9,7 +10,7 @@ The residuals x - x' are measured, not estimated, so the bound holds for every r
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,10 +18,17 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import Blocks, blocks
+from pipeline.core.processor import has_avx2, has_byte_products
+from pipeline.core.products import byte_products
+from pipeline.core.products.kernels import lengths as row_lengths
 from pipeline.core.products.kernels import product_slack
 
 Run = Callable[[Callable[[int, int], None], Blocks], None]
 """What `Tiling.workers` gives."""
+
+Form = Literal["lines", "panels", "words"]
+"""How codes lie: lines of 8 bits for torch, panels of 7 bits for AVX2 alone, or panels of 16 bits.
+"""
 
 LARGEST_SUM = 2**31 - 2**20
 """What a threshold for a product of codes is clipped to: int32 holds it, and no product exceeds it.
@@ -35,30 +43,50 @@ _WORTH_ROTATING = 0.9
 
 @dataclass(frozen=True)
 class Codes:
-    """The rows of a matrix `[N, D]` in int8, in some order, cut in blocks of `size` rows.
+    """The rows of a matrix `[N, D]` in codes, in some order, cut in blocks of `size` rows.
 
     `order` int64 `[N]` gives the matrix's row at each place. Of each block: the `scale` of its
     codes, and the greatest length of a row (`length`), of a coded row (`coded`) and of the
     difference between the two (`residual`), float64. Where they are `rotated`, they go with others
-    that are.
+    that are. `codes` are lines of `width` bytes, or panels as `byte_products` has them: then each
+    block is whole ones.
     """
 
     size: int
     dimension: int
     rotated: bool
     order: NDArray[np.int64]
-    codes: torch.Tensor
+    width: int
+    form: Form
+    codes: NDArray[np.int8]
     scale: NDArray[np.float64]
     length: NDArray[np.float64]
     coded: NDArray[np.float64]
     residual: NDArray[np.float64]
 
-    def product(self, x: int, other: "Codes", y: int, buffer: torch.Tensor) -> NDArray[np.int32]:
-        """The tile of block `x` and block `y` of `other`, in units of both, put into `buffer`."""
-        a = self.codes[x * self.size : (x + 1) * self.size]
-        b = other.codes[y * other.size : (y + 1) * other.size]
-        tile = buffer[: len(a) * len(b)].view(len(a), len(b))
-        return torch._int_mm(a, b.t(), out=tile).numpy()
+    def product(
+        self, x: int, other: "Codes", y: int, buffer: NDArray[np.int32]
+    ) -> NDArray[np.int32]:
+        """The tile of block `x` and block `y` of `other`, in units of both, put into `buffer`.
+
+        That has `room` for it.
+        """
+        a, b = self._block(x), other._block(y)
+        rows, columns = self.rows(x), other.rows(y)
+        tile = buffer[: rows * columns]
+        if self.form == "words":
+            byte_products.multiply_words(a, b, self.width, rows, columns, buffer)
+        elif self.form == "panels":
+            raised = buffer[-(len(a) // 4) :].view(np.uint8)
+            byte_products.multiply(a, b, self.width, rows, columns, raised, buffer)
+        else:
+            first, second = (torch.from_numpy(each).view(-1, self.width) for each in (a, b))
+            torch._int_mm(first, second.t(), out=torch.from_numpy(tile).view(rows, columns))
+        return tile.reshape(rows, columns)
+
+    def rows(self, block: int) -> int:
+        """How many rows a block has."""
+        return min(self.size, len(self.order) - block * self.size)
 
     def unit(self, x: int, other: "Codes", y: int) -> float:
         """What 1 in the tile of block `x` and block `y` of `other` stands for."""
@@ -73,6 +101,17 @@ class Codes:
         rounding = product_slack(self.dimension, self.length[x], other.length[y]) / 2
         return float(error + rounding)
 
+    def _block(self, block: int) -> NDArray[np.int8]:
+        each = _held(self.size, self.form) * self.width
+        return self.codes[block * each : (block + 1) * each]
+
+
+def room(first: Codes, x: int, second: Codes, y: int) -> int:
+    """How many values a buffer must hold for the tile of block `x` and block `y`."""
+    rows, columns = first.rows(x), second.rows(y)
+    spilled = 4 * columns + byte_products.PANEL
+    return rows * columns + spilled + _held(rows, first.form) * first.width // 4
+
 
 def quantize(
     features: NDArray[np.float32],
@@ -80,12 +119,12 @@ def quantize(
     run: Run,
     rotate: bool | None = None,
     *,
-    in_order: bool = False,
+    order: NDArray[np.int64] | None = None,
 ) -> Codes:
     """Code the rows of `features` `[N, D]`, all finite.
 
     The unit of a block is given by the largest component in it, so rows stand together that are
-    alike in that, unless they are to stay `in_order`. Where few components hold most of a row's
+    alike in that, unless they have an `order` already. Where few components hold most of a row's
     length, codes are of the row turned by a random rotation, which changes no product but makes the
     components alike: `rotate` says whether, and None looks at a sample.
     """
@@ -98,38 +137,94 @@ def quantize(
         lambda a, b: _largest_components(features[a:b], signs, rotate, largest[a:b]),
         blocks(n, size),
     )
-    order = np.arange(n) if in_order else np.argsort(largest, kind="stable").astype(np.int64)
-    width = -(-dimension // _PADDED) * _PADDED
-    codes = torch.zeros((n, width), dtype=torch.int8)
-    scale = np.maximum.reduceat(largest[order], np.arange(0, n, size)) / _LARGEST
+    if order is None:
+        order = np.argsort(largest, kind="stable").astype(np.int64)
+    form: Form = "panels" if in_panels() else "lines"
+    scale = np.maximum.reduceat(largest[order], np.arange(0, n, size)) / largest_code()
+    return _coded(features, size, run, rotate, signs, order, form, scale)
+
+
+def quantize_words(
+    features: NDArray[np.float32], size: int, run: Run, *, order: NDArray[np.int64] | None = None
+) -> Codes:
+    """Code the rows of `features` `[N, D]` in 16 bits: for AVX2.
+
+    They may have an `order`, and keep theirs otherwise.
+    """
+    n = len(features)
+    if order is None:
+        order = np.arange(n)
+    lengths = np.empty(n, np.float64)
+    run(lambda a, b: row_lengths(features[a:b], lengths[a:b]), blocks(n, size))
+    # A hair more, and what is rounded makes no row too long.
+    unit = 1.001 / byte_products.LONGEST
+    scale = np.maximum.reduceat(lengths[order], np.arange(0, n, size)) * unit
+    signs = np.empty(0, np.float64)
+    return _coded(features, size, run, False, signs, order, "words", scale)
+
+
+def _coded(
+    features: NDArray[np.float32],
+    size: int,
+    run: Run,
+    rotate: bool,
+    signs: NDArray[np.float64],
+    order: NDArray[np.int64],
+    form: Form,
+    scale: NDArray[np.float64],
+) -> Codes:
+    n, dimension = features.shape
+    kind = np.int16 if form == "words" else np.int8
+    step = _PADDED if form == "lines" else byte_products.STEP // np.dtype(kind).itemsize
+    padded = -(-dimension // step) * step
+    width = padded * np.dtype(kind).itemsize
     scale[scale == 0] = 1  # rows of length 0 are coded by zeros
     lengths = np.empty((len(scale), 3), np.float64)
+    starts = np.arange(len(scale) + 1) * _held(size, form)
+    starts[-1] = starts[-2] + _held(n - (len(scale) - 1) * size, form)
+    codes = np.empty(starts[-1] * width, np.int8)
 
     def encode(a: int, b: int) -> None:
         block = a // size
-        lengths[block] = _encode(
-            features, order[a:b], signs, rotate, scale[block], codes[a:b].numpy()
-        )
+        out = codes[starts[block] * width : starts[block + 1] * width]
+        lines = out.reshape(b - a, width) if form == "lines" else np.empty((b - a, padded), kind)
+        lines[:, dimension:] = 0
+        lengths[block] = _encode(features, order[a:b], signs, rotate, scale[block], lines)
+        if form != "lines":
+            byte_products.pack(lines.view(np.int8), out)
 
     run(encode, blocks(n, size))
-    return Codes(size, dimension, rotate, order, codes, scale, *lengths.T)
+    return Codes(size, dimension, rotate, order, width, form, codes, scale, *lengths.T)
 
 
 def can_code(dimension: int) -> bool:
     """Whether int32 holds every product of codes of that many dimensions, exactly, here."""
-    return (dimension + _PADDED) * _LARGEST**2 < LARGEST_SUM and _exact()
+    return (dimension + _PADDED) * _LARGEST**2 < LARGEST_SUM and (in_panels() or _exact())
 
 
-@cache
 def fast() -> bool:
     """Whether this processor has instructions for products of int8."""
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(capabilities.get(name) for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
+    return has_byte_products() or in_panels()
+
+
+def in_panels() -> bool:
+    """Whether codes are for AVX2 alone, which is where there is nothing better."""
+    return has_avx2() and not has_byte_products()
+
+
+def largest_code() -> int:
+    """The largest code of a component here."""
+    return byte_products.LARGEST if in_panels() else _LARGEST
+
+
+def _held(rows: int, form: Form) -> int:
+    """How many lines stand for so many rows."""
+    return rows if form == "lines" else -(-rows // byte_products.PANEL) * byte_products.PANEL
 
 
 @cache
 def _exact() -> bool:
-    """Whether the largest codes are multiplied without saturating, as some processors do."""
+    """Whether torch multiplies the largest codes without saturating, as some processors do."""
     one = torch.full((_PADDED, 4 * _PADDED), _LARGEST, dtype=torch.int8)
     whole = 4 * _PADDED * _LARGEST**2
     same, opposite = torch._int_mm(one, one.t()), torch._int_mm(one, -one.t())
@@ -207,7 +302,7 @@ def _encode(
     signs: NDArray[np.float64],
     rotate: bool,
     scale: float,
-    codes: NDArray[np.int8],
+    codes: NDArray[Any],
 ) -> Any:
     """Code a block; gives its greatest length, coded length and residual."""
     dimension = features.shape[1]
@@ -218,7 +313,7 @@ def _encode(
         own = own_coded = own_residual = 0.0
         for t in range(dimension):
             code = np.rint(turned[t] / scale)
-            codes[place, t] = np.int8(code)
+            codes[place, t] = np.int16(code)  # or int8, which holds it
             own += turned[t] * turned[t]
             own_coded += (scale * code) * (scale * code)
             own_residual += (turned[t] - scale * code) * (turned[t] - scale * code)

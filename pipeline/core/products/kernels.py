@@ -87,9 +87,13 @@ def _dots(builder: Any, rows: list[Any], columns: list[Any], n: Any) -> list[Any
 
     zero = ir.Constant(index, 0)
     whole, vectors = bound(step), bound(_LANES)
-    with cgutils.for_range_slice(builder, zero, whole, ir.Constant(index, step)) as (i, _):
-        for lane in range(_ACCUMULATORS):
-            add(builder.add(i, ir.Constant(index, lane * _LANES)), lane)
+    # Several pairs take one accumulator after another: all at once need more registers than AVX2
+    # has. Each accumulator adds up the same in the same order.
+    turns = [[lane] for lane in range(_ACCUMULATORS)] if len(pairs) > 1 else [range(_ACCUMULATORS)]
+    for lanes in turns:
+        with cgutils.for_range_slice(builder, zero, whole, ir.Constant(index, step)) as (i, _):
+            for lane in lanes:
+                add(builder.add(i, ir.Constant(index, lane * _LANES)), lane)
     with cgutils.for_range_slice(builder, whole, vectors, ir.Constant(index, _LANES)) as (i, _):
         add(i, 0)
     results = []
@@ -133,6 +137,19 @@ def _four_dots(_typing: Any, _a: Any, _b: Any, _c: Any, _d: Any, _n: Any) -> Any
     return signature, codegen
 
 
+@intrinsic
+def _row_dots(_typing: Any, _a: Any, _b: Any, _c: Any, _d: Any, _e: Any, _n: Any) -> Any:
+    """Dot products of `n` floats at one address with each of four others."""
+    four = types.UniTuple(types.float32, 4)
+    signature = four(*[types.intp] * 6)
+
+    def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        row, *columns, n = args
+        return context.make_tuple(builder, four, _dots(builder, [row], columns, n))
+
+    return signature, codegen
+
+
 @njit(nogil=True, inline="always")
 def score(a: NDArray[np.float32], b: NDArray[np.float32]) -> np.float32:
     """The similarity of two contiguous vectors `[D]`: their float32 dot product, in fixed order."""
@@ -146,6 +163,21 @@ def four_scores(
     """The scores of a and b with c and d, (ac, ad, bc, bd), each row loaded once for two."""
     there = c.ctypes.data, d.ctypes.data
     return _four_dots(a.ctypes.data, b.ctypes.data, *there, a.shape[0])  # type: ignore[call-arg]
+
+
+@njit(nogil=True, inline="always")
+def score_at(a: int, b: int, dimension: int) -> Any:
+    """The score of the two rows of `dimension` floats at the addresses a and b.
+
+    Where millions are scored, views of the rows would take as long as that.
+    """
+    return _dot(a, b, dimension)  # type: ignore[call-arg]
+
+
+@njit(nogil=True, inline="always")
+def row_scores_at(row: int, a: int, b: int, c: int, d: int, dimension: int) -> Any:
+    """The scores of the row at an address with those at four others, loaded once for all."""
+    return _row_dots(row, a, b, c, d, dimension)  # type: ignore[call-arg]
 
 
 @njit(nogil=True, cache=True)

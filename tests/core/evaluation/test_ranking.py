@@ -20,7 +20,7 @@ from tests import oracles
 from tests.core.products.test_int8_codes import KINDS, rows_of
 from tests.core.strategies import cases, tilings, unit_rows
 
-PRODUCTS = ["auto", "int8", "float32", "float16"]
+PRODUCTS = ["auto", "principal", "int8", "float32", "float16"]
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from tests import oracles
 from tests.core.products.test_int8_codes import KINDS, rows_of
 from tests.core.strategies import cases, tilings, unit_rows
 
-PRODUCTS = ["auto", "int8", "float32", "float16"]
+PRODUCTS = ["auto", "principal", "int8", "float32", "float16"]
 
 
 @pytest.fixture(autouse=True)
@@ -239,7 +239,8 @@ def test_heaps_are_primed_with_what_is_sure_to_go(products, monkeypatch):
 
 def test_heaps_that_hold_rows_are_not_primed():
     values, places = np.arange(12, dtype=np.float32).reshape(2, 6), np.arange(6)
-    tile = tiles.Tile(values, places[:2], places, 0.0, 1.0, np.inf, 0)
+    none = np.empty(0, np.float32)
+    tile = tiles.Tile(values, places[:2], places, 0.0, 1.0, np.inf, 0, none, none)
     scores = np.full((2, 3), -np.inf, np.float32)
     topk.prime(tile, scores)
     below = np.nextafter(np.array([2, 8], np.float32), np.float32(-np.inf))

@@ -1,0 +1,236 @@
+"""Exact products of codes with AVX2 alone, written as LLVM vector code through numba.
+
+For codes of 16 bits, `vpmaddwd` multiplies and adds pairs in 32 bits. For those of 7 bits,
+`vpmaddubsw` multiplies unsigned bytes by signed ones and adds pairs of products in 16 bits. The
+codes of one side go from -63 to 63, and those of the other are raised by 64, to 1 to 127: four
+products are then 4 * 127 * 63 = 32,004 at most, and two such pairs add up in 16 bits without
+saturating. What the 64 adds to a product is 64 times the sum of the other row, so each sum begins
+with its negative.
+
+Rows lie in panels of 16, four bytes of each row in turn: what stands for `[16, width]` holds
+`[width / 4, 16, 4]`, or `[width / 2, 16, 2]` of 16 bits.
+"""
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+LARGEST = 63
+"""The largest code of 7 bits."""
+
+LONGEST = 32_000
+"""The length of the longest row of codes of 16 bits: no code, and no sum of products, is too large.
+"""
+
+PANEL = 16
+"""Rows of a panel."""
+
+STEP = 8
+"""What the width of a panel is a multiple of, in bytes."""
+
+_OFFSET = 64
+_ROWS = 4  # of the first side at once: with two vectors of columns, what sixteen registers hold
+_LANES = 8
+_BYTE, _SHORT, _WORD, _LONG = (ir.IntType(bits) for bits in (8, 16, 32, 64))
+_BYTES = ir.VectorType(_BYTE, 4 * _LANES)
+_SHORTS = ir.VectorType(_SHORT, 2 * _LANES)
+_WORDS = ir.VectorType(_WORD, _LANES)
+
+
+def _load(builder: Any, address: Any, offset: Any, kind: Any) -> Any:
+    place = builder.inttoptr(builder.add(address, offset), kind.as_pointer())
+    return builder.load(place, typ=kind, align=4)
+
+
+def _spread(builder: Any, word: Any) -> Any:
+    """Eight times the four bytes of `word`."""
+    nothing, first = ir.Constant(_WORDS, ir.Undefined), ir.Constant(_WORD, 0)
+    one = builder.insert_element(nothing, word, first)
+    zeros = ir.Constant(_WORDS, [0] * _LANES)
+    return builder.bitcast(builder.shuffle_vector(one, nothing, zeros), _BYTES)
+
+
+def _bytes_added(builder: Any, rows: list[Any], columns: list[Any]) -> Any:
+    """Sums of eight products of 7-bit codes: the rows' are raised, and of two groups of four."""
+    pairs = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(_SHORTS, [_BYTES, _BYTES]), "llvm.x86.avx2.pmadd.ub.sw"
+    )
+    first, second = (builder.call(pairs, [r, c]) for r, c in zip(rows, columns, strict=True))
+    ones = ir.Constant(_SHORTS, [1] * 2 * _LANES)
+    return builder.call(_add_pairs(builder), [builder.add(first, second), ones])
+
+
+def _words_added(builder: Any, rows: list[Any], columns: list[Any]) -> Any:
+    """Sums of four products of 16-bit codes, of two groups of two."""
+    first, second = (
+        builder.call(_add_pairs(builder), [builder.bitcast(each, _SHORTS) for each in both])
+        for both in zip(rows, columns, strict=True)
+    )
+    return builder.add(first, second)
+
+
+def _add_pairs(builder: Any) -> Any:
+    return cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(_WORDS, [_SHORTS, _SHORTS]), "llvm.x86.avx2.pmadd.wd"
+    )
+
+
+def _multiply(builder: Any, rows: Any, codes: Any, begun: Any, groups: Any, added: Any) -> Any:
+    """Products of four rows from `rows` on and the sixteen of the panel at `codes`, as vectors.
+
+    Each sum goes on from what is `begun` for its column. `groups` of four bytes are even; `added`
+    makes the sums of two of them.
+    """
+
+    def long(value: int) -> Any:
+        return ir.Constant(_LONG, value)
+
+    sums = [
+        [
+            cgutils.alloca_once_value(builder, _load(builder, begun, long(32 * half), _WORDS))
+            for half in range(2)
+        ]
+        for _ in range(_ROWS)
+    ]
+    size = long(4 * PANEL)
+    with cgutils.for_range_slice(builder, long(0), groups, long(2)) as (group, _):
+        start = builder.mul(group, size)
+        places = start, builder.add(start, size)
+        columns = [
+            [_load(builder, codes, builder.add(place, long(32 * half)), _BYTES) for half in (0, 1)]
+            for place in places
+        ]
+        for row in range(_ROWS):
+            own = [
+                _spread(builder, _load(builder, rows, builder.add(place, long(4 * row)), _WORD))
+                for place in places
+            ]
+            for half in range(2):
+                more = added(builder, own, [each[half] for each in columns])
+                held = sums[row][half]
+                builder.store(builder.add(builder.load(held, typ=_WORDS), more), held)
+    return [[builder.load(held, typ=_WORDS) for held in halves] for halves in sums]
+
+
+def _write(context: Any, builder: Any, args: Any, added: Any) -> Any:
+    """Write the products of four rows and sixteen columns, to lines of so many values."""
+    rows, codes, begun, groups, out, line = args
+    found = _multiply(builder, rows, codes, begun, groups, added)
+    for row, halves in enumerate(found):
+        for half, vector in enumerate(halves):
+            at = builder.add(
+                builder.mul(line, ir.Constant(_LONG, 4 * row)), ir.Constant(_LONG, 32 * half)
+            )
+            place = builder.inttoptr(builder.add(out, at), _WORDS.as_pointer())
+            builder.store(vector, place, align=4)
+    return context.get_dummy_value()
+
+
+@intrinsic
+def _byte_block(
+    _typing: Any, _rows: Any, _codes: Any, _begun: Any, _groups: Any, _out: Any, _line: Any
+) -> Any:
+    """`_write` for codes of 7 bits."""
+    signature = types.void(*[types.intp] * 6)
+    return signature, lambda context, builder, _, args: _write(context, builder, args, _bytes_added)
+
+
+@intrinsic
+def _word_block(
+    _typing: Any, _rows: Any, _codes: Any, _begun: Any, _groups: Any, _out: Any, _line: Any
+) -> Any:
+    """`_write` for codes of 16 bits."""
+    signature = types.void(*[types.intp] * 6)
+    return signature, lambda context, builder, _, args: _write(context, builder, args, _words_added)
+
+
+@njit(nogil=True, inline="always")
+def _begin(panel: NDArray[np.int8], begun: NDArray[np.int32]) -> None:
+    """What the sums of a panel's columns begin with."""
+    each = np.zeros(4 * PANEL, np.int32)
+    for group in range(0, panel.shape[0], 4 * PANEL):
+        for t in range(4 * PANEL):
+            each[t] += panel[group + t]
+    for column in range(PANEL):
+        total = np.int32(0)
+        for t in range(4):
+            total += each[4 * column + t]
+        begun[column] = -_OFFSET * total
+
+
+@njit(nogil=True, cache=True)
+def multiply(
+    first: NDArray[np.int8],
+    second: NDArray[np.int8],
+    width: int,
+    rows: int,
+    columns: int,
+    raised: NDArray[np.uint8],
+    out: NDArray[np.int32],
+) -> None:
+    """Write the products of the first `rows` of `first` and `columns` of `second` to `out`.
+
+    Both are whole panels of rows of `width` 7-bit codes, flat; `raised` is room for the first.
+    `out` is a flat matrix `[rows, columns]`, and has room for four lines and a panel more.
+    """
+    for t in range(first.shape[0]):
+        raised[t] = np.uint8(first[t] + _OFFSET)
+    begun = np.empty(PANEL, np.int32)
+    # A panel that ends beyond the last column, or the last row, spills into the lines that follow.
+    # So the last columns come first, and lines in order: what is spilled is written over.
+    for left in range((columns - 1) // PANEL * PANEL, -1, -PANEL):
+        panel = second[left * width : (left + PANEL) * width]
+        _begin(panel, begun)
+        for top in range(0, rows, _ROWS):
+            _byte_block(  # type: ignore[call-arg]
+                raised.ctypes.data + top // PANEL * PANEL * width + 4 * (top % PANEL),
+                panel.ctypes.data,
+                begun.ctypes.data,
+                width // 4,
+                out.ctypes.data + 4 * (top * columns + left),
+                columns,
+            )
+
+
+@njit(nogil=True, cache=True)
+def multiply_words(
+    first: NDArray[np.int8],
+    second: NDArray[np.int8],
+    width: int,
+    rows: int,
+    columns: int,
+    out: NDArray[np.int32],
+) -> None:
+    """The same for rows of 16-bit codes, in `width` bytes."""
+    begun = np.zeros(PANEL, np.int32)
+    for left in range((columns - 1) // PANEL * PANEL, -1, -PANEL):
+        for top in range(0, rows, _ROWS):
+            _word_block(  # type: ignore[call-arg]
+                first.ctypes.data + top // PANEL * PANEL * width + 4 * (top % PANEL),
+                second.ctypes.data + left * width,
+                begun.ctypes.data,
+                width // 4,
+                out.ctypes.data + 4 * (top * columns + left),
+                columns,
+            )
+
+
+def pack(codes: NDArray[np.int8], panels: NDArray[np.int8]) -> None:
+    """Write the rows of `codes` `[N, width]`, in bytes, to `panels`, flat, and then rows of 0."""
+    _pack(codes.view(np.int32), panels.view(np.int32).reshape(-1, codes.shape[1] // 4, PANEL))
+
+
+@njit(nogil=True, cache=True)
+def _pack(codes: NDArray[np.int32], panels: NDArray[np.int32]) -> None:
+    for panel in range(panels.shape[0]):
+        top = panel * PANEL
+        held = min(PANEL, codes.shape[0] - top)
+        for group in range(panels.shape[1]):
+            for row in range(held):
+                panels[panel, group, row] = codes[top + row, group]
+            panels[panel, group, held:] = 0

@@ -1,0 +1,184 @@
+"""How many leading dimensions are worth coding, by what they would leave to be scored of a sample.
+
+Nothing here changes a result: it only says which products are likely to be the fastest.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.core.blocks import Product, blocks
+from pipeline.core.products.int8_codes import Run, in_panels, largest_code
+from pipeline.core.products.principal import Axes, principal_axes
+from pipeline.core.products.tiles import Products, Side, here, in_words
+
+Share = Callable[[NDArray[np.float32], NDArray[np.float32]], float]
+"""The share of sampled pairs that would be scored, where their scores are known to lie between two
+bounds `[M, C]`, the upper one first."""
+
+_ROWS, _COLUMNS = 64, 1024
+# Dimensions that are coded, with the tail: where codes do not lie in panels, multiples of 64.
+_WIDTHS = (16, 32, 48, 64, 96, 128, 192, 256)
+# Beyond this share of all dimensions there is too little to save.
+_FEW = 0.3
+# Scoring a pair takes as long as so many products of its codes of 8 bits.
+_SCORING = 16
+# And a product of codes of 16 bits as long as two.
+_WORDS = 2
+# And a product of float32, or the coding of a component, as long as so many of codes.
+_PREPARING = 4
+# Where the saving is small, finding the axes and projecting the rows takes as long.
+_WORTH_LEADING = 0.6
+
+
+def _some(count: int, most: int) -> NDArray[np.int64]:
+    """Up to `most` of `count` rows at random, the same ones in every run."""
+    return np.sort(np.random.default_rng(0).permutation(count)[:most])
+
+
+class Outlook(NamedTuple):
+    """What the rows `[M]` that a `Trial` takes of a side are to find, nearly.
+
+    That is the worst score of the k best, and the least of all.
+    """
+
+    worst: NDArray[np.float32]
+    least: NDArray[np.float32]
+
+
+def look_ahead(side: Side, other: Side, k: int, run: Run) -> Outlook:
+    """What some rows of a side will find in the other, or in the rest of the same."""
+    rows = _some(len(side.features), _ROWS)
+    columns = _some(len(other.features), 64 * _COLUMNS)
+    scores = np.empty((len(rows), len(columns)), np.float32)
+    product, asked = Product(), side.features[rows]
+
+    def score(start: int, stop: int) -> None:
+        scores[:, start:stop] = product(asked, other.features[columns[start:stop]])
+
+    run(score, blocks(len(columns), 4 * _COLUMNS))
+    least = scores.min(axis=1)
+    if side is other:
+        scores[rows[:, None] == columns] = -np.inf
+    rank = min(scores.shape[1], max(1, -(-k * len(columns) // len(other.features))))
+    return Outlook(np.partition(scores, -rank, axis=1)[:, -rank], least)
+
+
+def likely_axes(side: Side, products: Products) -> Axes | None:
+    """The principal axes of a side's rows; None where no few of them hold much."""
+    dimension = side.features.shape[1]
+    most = max(_counts(dimension, products), default=0)
+    if not most or (products == "auto" and _flat(side.features)):
+        return None
+    return principal_axes(side.features, most)
+
+
+def _flat(features: NDArray[np.float32]) -> bool:
+    """Whether the rows take up more than a quarter of all dimensions."""
+    some = features[_some(len(features), 4 * _ROWS)].astype(np.float64)
+    products = some @ some.T
+    squares = np.diag(products)
+    together = (products**2).sum() - (squares**2).sum()
+    apart = squares.sum() ** 2 - (squares**2).sum()
+    return bool(together * features.shape[1] < 4 * apart)
+
+
+class Trial:
+    """What codes of ever more leading dimensions say of some rows of one side and some of another.
+
+    Those are at the places `rows` and `columns`; each row `meets` so many others. Where there are
+    no `axes`, nothing leads.
+    """
+
+    def __init__(
+        self, first: Side, second: Side, axes: Axes | None, meets: float, products: Products
+    ) -> None:
+        self.rows = _some(len(first.features), _ROWS)
+        self.columns = _some(len(second.features), _COLUMNS)
+        self.axes = axes
+        self._costs: list[float] = []
+        self._counts: list[int] = []
+        self._bounds: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
+        if axes is None:
+            return
+        dimension = first.features.shape[1]
+        self._scoring = _SCORING * dimension
+        sides = first.features[self.rows], second.features[self.columns]
+        lengths = first.lengths[self.rows], second.lengths[self.columns]
+        longest = np.outer(*lengths).astype(np.float32)
+        near = Product()(*sides).copy()
+        if products != "principal":
+            self._add(0, dimension * _WORTH_LEADING, near, 0 * near, longest * _error(words=False))
+        a, b = (Product()(each, axes.directions).copy() for each in sides)
+        near, done = np.zeros_like(near), 0
+        counts = [min(count, len(axes.directions)) for count in _counts(dimension, products)]
+        for count in dict.fromkeys(counts):
+            near = near + a[:, done:count] @ b[:, done:count].T
+            done = count
+            tails = (
+                np.sqrt(np.maximum(0, length**2 - (each[:, :count] ** 2).sum(axis=1)))
+                for length, each in zip(lengths, (a, b), strict=True)
+            )
+            words = in_words(count)
+            cost = (count + 1) * (_WORDS if words else 1)
+            cost += count * _PREPARING * dimension / meets
+            above = np.outer(*tails).astype(np.float32)
+            self._add(count, cost, near, above, longest * _error(words))
+
+    def _add(
+        self,
+        count: int,
+        cost: float,
+        near: NDArray[np.float32],
+        tails: NDArray[np.float32],
+        error: NDArray[np.float32],
+    ) -> None:
+        self._counts.append(count)
+        self._costs.append(cost)
+        self._bounds.append((near + tails + error, near - tails - error))
+
+    def choose(self, share: Share) -> int:
+        """How many leading dimensions to code, given the `share` to be scored; 0 for all."""
+        costs = [
+            cost + self._scoring * share(*bounds)
+            for cost, bounds in zip(self._costs, self._bounds, strict=True)
+        ]
+        return self._counts[int(np.argmin(costs))] if costs else 0
+
+
+def _error(words: bool) -> float:
+    """How far products of codes of rows of length 1 may be off, nearly."""
+    return 2e-4 if words else 2 / largest_code()
+
+
+def _counts(dimension: int, products: Products) -> list[int]:
+    """The numbers of dimensions to choose from."""
+    counts = [width - 1 for width in _WIDTHS if width <= _FEW * dimension]
+    counts = [count for count in counts if in_words(count) or in_panels() or count % 64 == 63]
+    if not counts and products == "principal":
+        return [max(1, dimension // 2)]
+    return counts
+
+
+def code_sides(first: Side, second: Side, axes: Axes | None, count: int, run: Run) -> None:
+    """Code both sides in `count` leading dimensions, or in all where that is 0."""
+    if not (first.coded and second.coded):
+        return
+    sides = [first] if first is second else [first, second]
+    if axes is not None and count:
+        for side in sides:
+            side.lead(axes, count, run)
+    if not all(side.leading for side in sides):
+        for side in sides:
+            side.leading = None
+            side.codes(run, None if side is first else first.codes(here))
+
+
+def code_like(side: Side, other: Side, run: Run) -> None:
+    """Code a side to go with another that is."""
+    if other.leading:
+        side.lead(other.leading.axes, other.leading.count, run)
+    if not side.leading:
+        side.codes(run, other.codes(here))

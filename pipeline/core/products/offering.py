@@ -1,0 +1,154 @@
+"""Offering the pairs of a tile to the lists of both of their ends."""
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from pipeline.core.neighbors.topk import push
+from pipeline.core.products.course import Ends
+from pipeline.core.products.kernels import row_scores_at, score_at
+from pipeline.core.products.masks import at_least_either, at_most_either, first_bit
+from pipeline.core.products.tiles import Tile, far_reach, far_threshold, reach, threshold
+
+_STRIP = 16
+"""Rows of a tile that meet one run of 64 columns after another, so that both stay in the cache. It
+divides 64, so that the diagonal crosses a strip in one run.
+"""
+
+
+@njit(nogil=True, cache=True)
+def offer_to_both(tile: Tile, first: Ends, second: Ends, diagonal: bool) -> tuple[int, int]:
+    """Offer the pairs of a tile to both of their ends, or some; gives the rows offered whole, and
+    the pairs scored.
+
+    Only pairs that may reach the root of a heap, or be the least of a row where that is wanted, get
+    their `score`. In a tile on the `diagonal`, only what lies above it counts.
+    """
+    height, width = tile.values.shape
+    kind, distant = tile.values.dtype, first.least.shape[0] > 0
+    values, rows, columns = tile.values, tile.rows, tile.columns
+    row_tails, column_tails = tile.row_tails, tile.column_tails
+    if row_tails.shape[0] == 0:
+        row_tails, column_tails = np.zeros(height, np.float32), np.zeros(width, np.float32)
+    longest_row, longest_column = row_tails.max(), column_tails.max()
+    # What a value must reach, or not exceed, to count for its row or its column.
+    near_rows, far_rows = np.empty(height, kind), np.empty(height, kind)
+    near_columns, far_columns = np.empty(width, kind), np.empty(width, kind)
+    for c in range(width):
+        near_columns[c] = threshold(second.scores[columns[c], 0], tile)
+        if distant:
+            least = second.least[columns[c]]
+            far_columns[c] = far_threshold(least, column_tails[c], longest_row, tile)
+    marked, found = np.empty((_STRIP, width), np.int64), np.empty(_STRIP, np.int64)
+    four, exact = np.empty(4, np.int64), np.empty(4, np.float32)
+    scored = 0
+    for top in range(0, height, _STRIP):
+        if scored > tile.most:
+            return top, scored
+        bottom = min(top + _STRIP, height)
+        for r in range(top, bottom):
+            near_rows[r] = threshold(first.scores[rows[r], 0], tile)
+            if distant:
+                far_rows[r] = far_threshold(
+                    first.least[rows[r]], row_tails[r], longest_column, tile
+                )
+            found[r - top] = 0
+        for start in range(top // 64 * 64 if diagonal else 0, width, 64):
+            for r in range(top, bottom):
+                mask = at_least_either(values[r], start, near_rows[r], near_columns)
+                if distant:
+                    mask |= at_most_either(values[r], start, far_rows[r], far_columns)
+                if diagonal and start <= r:
+                    mask &= ~((np.uint64(2) << np.uint64(r - start)) - np.uint64(1))
+                while mask != 0:
+                    marked[r - top, found[r - top]] = start + first_bit(mask)
+                    found[r - top] += 1
+                    mask &= mask - np.uint64(1)
+        for r in range(top, bottom):
+            if found[r - top] == 0:
+                continue
+            scored += _score_marked(
+                values[r], rows[r], columns, marked[r - top, : found[r - top]],
+                first.features, first.numbers, first.scores, first.rows, first.least,
+                second.features, second.numbers, second.scores, second.rows, second.least,
+                near_rows[r : r + 1], near_columns, far_rows[r : r + 1], far_columns,
+                (tile.slack, tile.per_unit, tile.limit),
+                row_tails[r], column_tails, longest_row, longest_column, four, exact,
+            )  # fmt: skip
+    return height, scored
+
+
+@njit(nogil=True)
+def _score_marked(
+    line: NDArray[Any],
+    i: int,
+    places: NDArray[np.int64],
+    marked: NDArray[np.int64],
+    features: NDArray[np.float32],
+    numbers: NDArray[np.int64],
+    scores: NDArray[np.float32],
+    found: NDArray[np.int64],
+    least: NDArray[np.float32],
+    their_features: NDArray[np.float32],
+    their_numbers: NDArray[np.int64],
+    their_scores: NDArray[np.float32],
+    their_found: NDArray[np.int64],
+    their_least: NDArray[np.float32],
+    near_row: NDArray[Any],
+    near: NDArray[Any],
+    far_row: NDArray[Any],
+    far: NDArray[Any],
+    of_tile: tuple[float, float, float],
+    tail: np.float32,
+    tails: NDArray[np.float32],
+    longest_row: np.float32,
+    longest_column: np.float32,
+    four: NDArray[np.int64],
+    exact: NDArray[np.float32],
+) -> int:
+    """Score what is `marked` of the `line` of row `i` and still counts, four pairs at a time, and
+    offer it to both ends; gives how many were scored. `four` and `exact` `[4]` are room for them.
+
+    The arrays come one by one: each time that a tuple of them is passed, all of them are counted.
+    """
+    dimension, distant = features.shape[1], least.shape[0] > 0
+    size = 4 * dimension
+    row, base = features.ctypes.data + size * i, their_features.ctypes.data
+    scored = held = 0
+    for place in range(marked.shape[0]):
+        c = marked[place]
+        counts = line[c] >= near_row[0] or line[c] >= near[c]
+        if distant and not counts:
+            counts = line[c] <= far_row[0] or line[c] <= far[c]
+        if counts:
+            four[held] = c
+            held += 1
+        if held < 4 and place + 1 < marked.shape[0]:
+            continue
+        if held == 4:
+            exact[0], exact[1], exact[2], exact[3] = row_scores_at(
+                row, base + size * places[four[0]], base + size * places[four[1]],
+                base + size * places[four[2]], base + size * places[four[3]], dimension,
+            )  # fmt: skip
+        else:
+            for each in range(held):
+                exact[each] = score_at(row, base + size * places[four[each]], dimension)
+        for each in range(held):
+            c, value = four[each], exact[each]
+            j = places[c]
+            if value >= scores[i, 0]:
+                push(scores[i], found[i], value, their_numbers[j])
+                near_row[0] = reach(scores[i, 0], of_tile)
+            if value >= their_scores[j, 0]:
+                push(their_scores[j], their_found[j], value, numbers[i])
+                near[c] = reach(their_scores[j, 0], of_tile)
+            if distant and value < least[i]:
+                least[i] = value
+                far_row[0] = far_reach(value, tail, longest_column, of_tile)
+            if distant and value < their_least[j]:
+                their_least[j] = value
+                far[c] = far_reach(value, tails[c], longest_row, of_tile)
+        scored, held = scored + held, 0
+    return scored

@@ -1,0 +1,117 @@
+"""Rows in fewer dimensions: bounds of their scores from the leading principal ones alone.
+
+Let Q `[D, P]` have orthonormal columns. A row x is its projection p = Q'x and a tail that is
+orthogonal to Q, of length t, with t^2 = |x|^2 - |p|^2. Let q and u be those of a row y. Then x . y
+is p . q and the product of both tails, and by the Cauchy-Schwarz inequality
+
+    p . q - t u <= x . y <= p . q + t u.
+
+The upper bound is the product of (p, t) and (q, u): of rows with one component more. The lower one
+is less by 2 t u. The steeper the spectrum of the rows, the fewer components leave short tails.
+
+What is rounded is accounted for. Directions V are orthonormal but for a `skew`, an upper bound of
+|V'V - I|; with the polar decomposition V = Q H, |H - I| is no more than that. A projection is a
+float32 product, off by at most sqrt(P) g |x| |v|, where g = D u / (1 - D u) and u = 2^-24 (see
+`kernels.product_slack`). Both together are `Axes.error` |x|, so a product of two projections is off
+by (2 + error) error |x| |y|, and the square of a tail by 2 error |x|^2: tails are longer by that.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numba import njit
+from numpy.typing import NDArray
+
+from pipeline.core.blocks import Product, as_tensor, blocks
+from pipeline.core.products.int8_codes import Run
+
+_SAMPLE = 1024
+_TURNS = 3
+# Rows between these lengths have no component that underflows where it would count.
+SHORTEST, LONGEST = 1e-9, 1e9
+# float64 rounds the squares of lengths by far less.
+_SPARE = 1e-12
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Leading principal directions `[P, D]` float32 of some rows, first the one that holds most.
+
+    `skew` is how far they are from orthonormal, at most.
+    """
+
+    directions: NDArray[np.float32]
+    skew: float
+
+    def error(self, count: int) -> float:
+        """How far the projection of a row of length 1 on the first `count` may be off."""
+        dimension = self.directions.shape[1]
+        rounding = dimension * 2.0**-24 / (1 - dimension * 2.0**-24)
+        return float(1.01 * (count**0.5 * rounding * (1 + self.skew) + self.skew))
+
+    def slack(self, count: int) -> float:
+        """How far the product of two projections may be from that of exact ones, for rows of length
+        1."""
+        return (2 + self.error(count)) * self.error(count)
+
+
+def principal_axes(rows: NDArray[np.float32], most: int) -> Axes:
+    """Up to `most` leading principal directions of `rows` `[N, D]`, from a sample of them.
+
+    By iteration of a subspace: any orthonormal directions are right, and good ones are fast.
+    """
+    sample = as_tensor(rows[:: -(-len(rows) // _SAMPLE)])
+    count = min(most, *sample.shape)
+    held = torch.randn(sample.shape[1], count, generator=torch.Generator().manual_seed(0))
+    for _ in range(_TURNS):
+        held = torch.linalg.qr(sample.t() @ (sample @ held))[0]
+    seen = sample @ held
+    _, turn = torch.linalg.eigh(seen.t() @ seen)
+    directions = np.ascontiguousarray((held @ turn.flip(1)).t().numpy())
+    exact = directions.astype(np.float64)
+    skew = np.linalg.norm(exact @ exact.T - np.eye(count))
+    return Axes(directions, float(1.01 * skew + 1e-9))
+
+
+def project(
+    rows: NDArray[np.float32],
+    lengths: NDArray[np.float64],
+    axes: Axes,
+    count: int,
+    run: Run,
+    size: int,
+) -> NDArray[np.float32]:
+    """The projections of `rows` `[N, D]` on the first `count` axes, then their tails.
+
+    That is `[N, count + 1]`. `lengths` `[N]` are those of the rows, each 0 or from `SHORTEST` to
+    `LONGEST`.
+    """
+    out = np.empty((len(rows), count + 1), np.float32)
+    product, error = Product(), axes.error(count)
+
+    def work(start: int, stop: int) -> None:
+        out[start:stop, :count] = product(rows[start:stop], axes.directions[:count])
+        _add_tails(out[start:stop], lengths[start:stop], error)
+
+    run(work, blocks(len(rows), size))
+    return out
+
+
+def may_project(lengths: NDArray[np.float64]) -> bool:
+    """Whether rows of such `lengths` have bounds from their projections."""
+    return bool(((lengths == 0) | ((lengths >= SHORTEST) & (lengths <= LONGEST))).all())
+
+
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+def _add_tails(rows: NDArray[np.float32], lengths: NDArray[np.float64], error: float) -> None:
+    """Write what is left of each row beside its projection, at most, to the last column."""
+    last = rows.shape[1] - 1
+    for i in range(rows.shape[0]):
+        square = 0.0
+        for t in range(last):
+            square += np.float64(rows[i, t]) * np.float64(rows[i, t])
+        whole = lengths[i] * lengths[i]
+        held = max(0.0, np.sqrt(square) - error * lengths[i])
+        tail = np.sqrt(max(0.0, whole - held * held) + _SPARE * whole)
+        rows[i, last] = np.float32(tail * (1 + 2.0**-23))

@@ -1,0 +1,85 @@
+import numpy as np
+
+from pipeline.core.ledger import Ledger
+from pipeline.core.neighbors.pairs import neighbors
+from pipeline.core.products import tiles
+from pipeline.core.products.choosing import Trial, code_like, code_sides, likely_axes, look_ahead
+from pipeline.core.products.kernels import lengths
+from pipeline.core.products.tiles import Side, here
+from tests.core.products.test_int8_codes import rows_of
+from tests.core.products.test_kernels import all_pairs
+from tests.core.strategies import unit_rows
+
+
+def side_of(rows, size=64):
+    found = np.empty(len(rows), np.float64)
+    lengths(rows, found)
+    return Side(rows, found, size, coded=True)
+
+
+def chosen(rows, share, products="auto", meets=10_000):
+    side = side_of(rows)
+    return Trial(side, side, likely_axes(side, products), meets, products).choose(share)
+
+
+def nearest(upper, _lower):
+    return float((upper >= 0.9).mean())
+
+
+def test_few_dimensions_are_taken_where_few_hold_most():
+    steep = rows_of("falling", 3000, 256) ** 3
+    steep /= np.linalg.norm(steep, axis=1, keepdims=True)
+    assert 0 < chosen(steep, nearest) < 64
+    assert likely_axes(side_of(rows_of("normal", 3000, 256)), "auto") is None
+    assert chosen(rows_of("normal", 3000, 256), nearest) == 0
+
+
+def test_the_more_is_left_open_the_more_dimensions_are_taken():
+    rows = rows_of("falling", 3000, 512)
+    assert 0 < chosen(rows, lambda *_: 0.0) < chosen(rows, lambda u, low: (u - low > 0.06).mean())
+
+
+def test_rows_that_meet_few_others_are_not_projected():
+    rows = rows_of("falling", 3000, 512)
+    assert chosen(rows, nearest, meets=10_000) > 0
+    assert chosen(rows, nearest, meets=20) == 0
+
+
+def test_where_they_are_asked_for_some_dimensions_lead():
+    for dimension in (1, 2, 40, 512):
+        assert chosen(rows_of("normal", 300, dimension), lambda *_: 1.0, "principal") > 0
+
+
+def test_the_outlook_is_that_of_all_pairs():
+    rows = unit_rows(50, 16)
+    side = side_of(rows)
+    scores = all_pairs(rows, rows)
+    outlook = look_ahead(side, side, 3, here)
+    np.testing.assert_allclose(outlook.least, scores.min(axis=1), atol=1e-6)
+    np.fill_diagonal(scores, -np.inf)
+    np.testing.assert_allclose(outlook.worst, np.sort(scores, axis=1)[:, -3], atol=1e-6)
+
+
+def test_sides_are_coded_alike():
+    rows = rows_of("falling", 300, 128)
+    first, second, third = (side_of(part) for part in (rows[:100], rows[100:200], rows[200:]))
+    axes = likely_axes(first, "principal")
+    code_sides(first, second, axes, 15, here)
+    assert first.leading.count == second.leading.count == 15
+    code_like(third, first, here)
+    assert third.leading.axes is first.leading.axes
+    # Rows that are too short for projections keep their codes, and the others with them.
+    tiny, other = side_of(rows[:100] * np.float32(1e-12)), side_of(rows[100:])
+    code_sides(tiny, other, axes, 15, here)
+    assert tiny.leading is other.leading is None
+    assert tiny.codes(here).rotated == other.codes(here).rotated
+
+
+def test_steep_spectra_are_multiplied_in_few_dimensions(monkeypatch):
+    monkeypatch.setattr(tiles, "fast", lambda: True)
+    rows = rows_of("falling", 6000, 128) ** 3
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    ledger = Ledger()
+    neighbors(rows, 5, ledger=ledger)
+    assert ledger.total.leading > 0.9 * ledger.total.pairs
+    assert 0 < ledger.total.fewest <= ledger.total.most < 64
