@@ -37,6 +37,7 @@ lint: $(READY)
 	$(BIN)/ruff format --check $(FOLDERS)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/codespell $(FOLDERS) docs $(wildcard *.md)
 
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet

@@ -225,10 +225,10 @@ def test_16_what_the_camera_saw_is_found_again_by_a_real_network(
     """Cosines of the seven people to the first: near 1 as they are, and apart when stretched."""
     folder = FIELD / "16-thermal-16-bit"
     least = {}
-    for name, flags in (("grey", ()), ("stretched", ("--stretch", 7000, 7600))):
+    for name, flags in (("gray", ()), ("stretched", ("--stretch", 7000, 7600))):
         arguments = ("--gallery", tmp_path / name, "--model", osnet, "--layout", "market1501")
         result(capsys, "extract", folder / "crops", *arguments, "--actors", 0, *flags)
         features = Gallery.open(str(tmp_path / name)).features().read(0, 7)
         least[name] = float((features[1:] @ features[0]).max())
-    assert least["grey"] > 0.95
+    assert least["gray"] > 0.95
     assert least["stretched"] < 0.75

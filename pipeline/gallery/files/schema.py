@@ -145,5 +145,5 @@ def _wrong_width(file: str, found: int, expected: int) -> GalleryDamagedError:
 
 def _norm(feature: np.ndarray) -> float:
     """The length of one feature `[D]`, without overflow."""
-    with np.errstate(invalid="ignore"):  # damaged bytes may be a signalling NaN
+    with np.errstate(invalid="ignore"):  # damaged bytes may be a signaling NaN
         return float(np.linalg.norm(feature.astype(np.float64)))

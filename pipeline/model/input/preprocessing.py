@@ -29,7 +29,7 @@ def letterbox(
 ) -> NDArray[np.uint8]:
     """A crop uint8 `[H, W, 3]` as large as fits in `height` x `width` in its own aspect ratio.
 
-    It is centerd (an odd pixel goes below and to the right) on `color` (three levels, RGB).
+    It is centered (an odd pixel goes below and to the right) on `color` (three levels, RGB).
     Result and errors as for `resize`.
 
     >>> letterbox(np.full((2, 2, 3), 9, np.uint8), 4, 2, (0, 0, 0))[0].tolist()
