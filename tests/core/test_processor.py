@@ -11,7 +11,7 @@ from pipeline.errors import InputError
 # Compiles a loop over vectors, and tells whether it has vectors of 64 bytes and of 32.
 LOOP = """
 import numpy as np
-from pipeline.core import kernels
+from pipeline.core.products import kernels
 from numba import njit
 
 @njit
