@@ -230,7 +230,7 @@ def _reason(address: str, error: Exception) -> str:
         )
     if address == "auto":
         return (
-            "--address auto finds no Ray cluster on this machine: start one with "
+            "`address` auto finds no Ray cluster on this machine: start one with "
             "`ray start --head`, or leave --address out to run without"
         )
     return (

@@ -40,16 +40,16 @@ class ActorResources:
     def __post_init__(self) -> None:
         """Refuse what Ray would take and then never schedule."""
         if self.actors < 1:
-            raise InputError(f"--actors is {self.actors}: at least one actor must run")
+            raise InputError(f"`actors` is {self.actors}: at least one actor must run")
         if self.cpus_per_actor < 1:
             raise InputError(
-                f"--num-cpus is {self.cpus_per_actor}: an actor needs at least one CPU"
+                f"`num_cpus` is {self.cpus_per_actor}: an actor needs at least one CPU"
             )
         if self.gpus_per_actor < 0:
-            raise InputError(f"--num-gpus is {self.gpus_per_actor}: give 0 or more")
+            raise InputError(f"`num_gpus` is {self.gpus_per_actor}: give 0 or more")
         if self.gpus_per_actor > 1 and self.gpus_per_actor != int(self.gpus_per_actor):
             raise InputError(
-                f"--num-gpus is {self.gpus_per_actor}: give a fraction of one GPU, "
+                f"`num_gpus` is {self.gpus_per_actor}: give a fraction of one GPU, "
                 "or a whole number of them"
             )
         if self.threads is None:
@@ -100,15 +100,15 @@ def resolve(
     gpus = sum(node.gpus for node in nodes)
     if wanted.gpus_per_actor > 0 and gpus == 0:
         raise InputError(
-            f"--num-gpus is {wanted.gpus_per_actor:g} and the cluster has no GPU: "
+            f"`num_gpus` is {wanted.gpus_per_actor:g} and the cluster has no GPU: "
             "leave it out to run on CPUs"
         )
     room = sum(_room(node, wanted) for node in nodes)
     if room < wanted.actors:
         raise InputError(
             f"{_count(wanted.actors, 'actor')} of {_needs(wanted)} asked, and the cluster "
-            f"({_machines(nodes)}) has room for {room}: lower --actors, --num-cpus "
-            "or --num-gpus"
+            f"({_machines(nodes)}) has room for {room}: lower `actors`, `num_cpus` "
+            "or `num_gpus`"
         )
     chosen = ActorResources(
         room if actors is None else actors,

@@ -34,7 +34,7 @@ def check_bytes(size: int, most: int) -> None:
     """Raise ReadError for a file of more than `most` bytes."""
     if size > most:
         raise ReadError(
-            "too-large", f"{size:,} bytes are more than the {most:,} allowed (--max-bytes)"
+            "too-large", f"{size:,} bytes are more than the {most:,} allowed (`max_bytes`)"
         )
 
 

@@ -27,7 +27,7 @@ class ImportedRecipe:
 
     def __post_init__(self) -> None:
         if not self.imported.strip():
-            raise InputError("--made-by is empty: name the network and tool that made the features")
+            raise InputError("`made_by` is empty: name the network and tool that made the features")
 
     @property
     def fingerprint(self) -> str:

@@ -29,7 +29,8 @@ from pipeline.model.backends.torch_network import (
 )
 from pipeline.model.backends.torch_opening import export_opening, script_opening
 from pipeline.model.input.opening import Opening
-from pipeline.model.kinds import BACKBONE, canonical, needs_checkpoint, network_kind
+from pipeline.model.kinds import network_kind
+from pipeline.model.names import BACKBONE, canonical, needs_checkpoint
 from pipeline.model.recipe import Recipe, check_fields, recipe_fields
 from pipeline.model.start import OF_TRAINING, PREPARED, Source, Start
 
@@ -59,7 +60,7 @@ class Network(Protocol):
 @dataclass(frozen=True)
 class NetworkFile:
     """Where a network lies: an ONNX, OpenVINO IR, TorchScript or torch.export file, or a name of
-    `kinds.ARCHITECTURES` or `torchvision:NAME` with the checkpoint that holds its weights: `FILE`,
+    `names.ARCHITECTURES` or `torchvision:NAME` with the checkpoint that holds its weights: `FILE`,
     or `FILE#PART` where it holds several sets of them.
 
     Raises InputError for an unknown name or option, for a name without a checkpoint, and for a

@@ -41,7 +41,7 @@ ATTEMPTS = 3
 _UNITS_A_ROUND = 512
 _ALL_DIE = (
     "each of the first {} work units killed its worker, and none was finished: there may be too "
-    "little memory for the network (give fewer --actors or a smaller --batch-size)"
+    "little memory for the network (give fewer `actors` or a smaller `batch_size`)"
 )
 _KEPT = "finished work units are kept, and the same command goes on from them"
 

@@ -10,7 +10,7 @@ from pipeline.gallery.files.schema import encode_features
 from pipeline.gallery.files.unit_files import write_unit
 from pipeline.gallery.table import Gallery
 from pipeline.model.recipe import Recipe
-from pipeline.runs.sides import camera_names, placed_labels, open_sides, warn_of_oddities
+from pipeline.runs.sides import camera_names, open_sides, placed_labels, warn_of_oddities
 from tests.gallery.making import rejects_table
 
 

@@ -323,7 +323,7 @@ def _refuse_layout(root: str, chosen: Layout, rejects: pa.Table) -> None:
     names = layouts.fitting(seen_path(each.as_py()) for each in unfit["path"][::every])
     hint = "no named layout fits them: write a template such as {camera}/{identity}_{frame}.jpg"
     if names:
-        hint = f"--layout {' or '.join(names)} would fit"
+        hint = f"`layout` {' or '.join(names)} would fit"
     raise InputError(
         f"not one of {len(unfit)} images in {root} fits layout {chosen.name}, which expects "
         f"{chosen.expects}; the first is {unfit['path'][0]}; {hint}"

@@ -76,7 +76,7 @@ def create(path: Path, rows: int, dimension: int) -> Iterator[NDArray[np.float32
         path.unlink(missing_ok=True)
         raise RunError(
             f"{path}: {size:,} bytes cannot be written ({error.strerror}); make room or choose"
-            " another folder with --scratch, and run the same command again"
+            " another folder with `scratch`, and run the same command again"
         ) from error
     yield mapped
     mapped.flush()

@@ -64,13 +64,13 @@ def export(
     format cannot hold the gallery.
     """
     if format not in FORMATS:
-        raise InputError(f"--format {format!r} is unknown: choose one of {', '.join(FORMATS)}")
+        raise InputError(f"`format` {format!r} is unknown: choose one of {', '.join(FORMATS)}")
     if query is not None and format != "mat":
-        raise InputError("--query goes with --format mat alone, which holds queries and gallery")
+        raise InputError("`query` goes with `format` mat alone, which holds queries and gallery")
     writers, names = _writers(gallery, format, query)
     if safe_csv:
         if ROWS_FILE not in writers:
-            raise InputError(f"--safe-csv is about {ROWS_FILE}, which --format {format} has not")
+            raise InputError(f"`safe_csv` is about {ROWS_FILE}, which `format` {format} has not")
         writers[ROWS_FILE] = partial(_write_csv, safe=True)
     folder = _free_folder(out)
     storage.write_whole(folder / ABOUT_FILE, partial(_write_about, gallery, False))
@@ -108,7 +108,7 @@ def _writers(
         faiss_files.load_faiss()
         return {FAISS_FILE: faiss_files.write_index, ROWS_FILE: _write_csv}, []
     if query is None:
-        raise InputError("--format mat holds queries and gallery: give --query too")
+        raise InputError("`format` mat holds queries and gallery: give `query` too")
     for side in (query, gallery):
         mat_files.check_size(side)
     return {MAT_FILE: partial(mat_files.write_mat, query)}, []
@@ -118,7 +118,7 @@ def _free_folder(out: str) -> Path:
     """The folder, made if need be; `InputError` if it holds what no export wrote."""
     folder = storage.local_root(out)
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: this is a file; --out needs a folder")
+        raise InputError(f"{folder}: this is a file; `out` needs a folder")
     storage.make_folder(folder)
     names = (*_FILES, ABOUT_FILE)
     own = {path.name for name in names for path in storage.temporaries(folder, name)}

@@ -20,7 +20,7 @@ def load_faiss() -> ModuleType:
     except ImportError as error:
         raise InputError(
             "a faiss index needs faiss, which is not installed: pip install faiss-cpu, or take"
-            " --format npy"
+            " `format` npy"
         ) from error
 
 

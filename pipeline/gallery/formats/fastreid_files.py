@@ -68,7 +68,7 @@ def file_names(gallery: Gallery) -> list[str]:
         if name in seen:
             raise InputError(
                 f"{seen[name]} and {path} would both be {name}: fast-reid's format knows images by"
-                " their base name; take --format npy"
+                " their base name; take `format` npy"
             )
         seen[name] = path
     return list(seen)

@@ -55,7 +55,7 @@ def read_mat(path: Path, part: Part) -> MatSide:
     except NotImplementedError as error:
         raise InputError(
             f"{path} is a MATLAB 7.3 file, which is HDF5: save it in format 5, or its features as"
-            " .npy with a .csv of labels (--format npy)"
+            " .npy with a .csv of labels (`format` npy)"
         ) from error
     except Exception as error:  # a damaged file raises whatever its reader stumbles over
         raise InputError(f"{path} cannot be read as a .mat file: {why(error)}") from error
@@ -82,7 +82,7 @@ def check_size(gallery: Gallery) -> None:
     if size >= LARGEST:
         raise InputError(
             f"{gallery.location} has {size / 2**30:.1f} GiB of features, and a .mat file holds"
-            " arrays below 4 GiB: take --format npy, which has no limit"
+            " arrays below 4 GiB: take `format` npy, which has no limit"
         )
 
 

@@ -39,7 +39,7 @@ def find_leftovers(gallery: Gallery, keep: int | None = None) -> Leftovers:
     `keep` is how many of the newest versions stay readable (all of them by default).
     """
     if keep is not None and keep < 1:
-        raise InputError(f"--keep must be at least 1, not {keep}")
+        raise InputError(f"`keep` must be at least 1, not {keep}")
     root = storage.local_root(gallery.location)
     oldest = oldest_version(root)
     first = oldest if keep is None else max(oldest, gallery.version - keep + 1)

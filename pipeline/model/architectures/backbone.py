@@ -5,7 +5,7 @@ import torchvision
 
 from pipeline.errors import InputError
 from pipeline.model.architectures.checkpoints import fill, fit
-from pipeline.model.kinds import BACKBONE
+from pipeline.model.names import BACKBONE
 
 # Families whose forward pass is pooling, flattening and one named head; the head becomes the
 # identity, so that the pooled feature comes out. ConvNeXt's head begins with a normalization that

@@ -11,7 +11,7 @@ from pipeline.model.architectures.checkpoints import Fitted, State, fill, fit
 from pipeline.model.architectures.osnet import osnet
 from pipeline.model.architectures.resnet import bnneck, ft_net, pcb
 from pipeline.model.architectures.vit import vit, vit_input_size
-from pipeline.model.kinds import architecture
+from pipeline.model.names import architecture
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ NETWORKS = {
     "osnet_ain_x1_0": Architecture(osnet(1.0, ain=True), _TORCHREID),
     "vit": Architecture(vit, ("classifier", "base.fc", "base.head"), _HALVES, vit_input_size),
 }
-"""By the names of `kinds.ARCHITECTURES`."""
+"""By the names of `names.ARCHITECTURES`."""
 
 # fast-reid wrote its preprocessing into its earlier checkpoints, in units of 0 to 255.
 _PIXELS = {"pixel_mean": "mean", "pixel_std": "std"}

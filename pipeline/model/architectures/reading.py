@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from pipeline.errors import InputError
-from pipeline.model.kinds import is_safetensors, read_head, zip_kind
+from pipeline.model.file_heads import is_safetensors, read_head, zip_kind
 
 _DEEPEST = 4  # mappings inside mappings: {"checkpoint": {"model": {"state_dict": ...}}}
 _MOST_STAND_INS = 200

@@ -12,7 +12,7 @@ from pipeline.model.architectures.checkpoints import State, fit
 from pipeline.model.architectures.foreign import explained
 from pipeline.model.architectures.known import NETWORKS, architecture_recipe
 from pipeline.model.architectures.reading import read_weights
-from pipeline.model.kinds import BACKBONE
+from pipeline.model.names import BACKBONE
 
 _RESNETS = ("resnet50", "resnet18", "resnet34", "resnet101", "resnet152")
 

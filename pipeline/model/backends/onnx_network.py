@@ -23,7 +23,7 @@ from pipeline.model.backends.signature import (
     rows,
     rows_given,
 )
-from pipeline.model.kinds import check_not_text
+from pipeline.model.file_heads import check_not_text
 
 log = logging.getLogger(__name__)
 

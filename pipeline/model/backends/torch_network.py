@@ -136,11 +136,11 @@ class TorchNetwork:
         if self._parts > 1 or rows == 1 or self.batch is not None:
             raise InputError(
                 f"{self._path}: the GPU has too little memory for {-(-rows // self._parts)} images"
-                " at once; give a smaller --batch-size or fewer --actors"
+                " at once; give a smaller `batch_size` or fewer `actors`"
             ) from error
         log.warning(
             "%s: the GPU has too little memory for %d images at once: taking half as many; give"
-            " --batch-size %d to have it so from the start",
+            " `batch_size` %d to have it so from the start",
             self._path, rows, -(-rows // 2),
         )  # fmt: skip
         self._parts = 2

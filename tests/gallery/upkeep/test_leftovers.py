@@ -155,7 +155,7 @@ def test_versions_are_given_up_after_a_compaction(gallery):
 
 
 def test_at_least_one_version_is_kept(gallery):
-    with pytest.raises(InputError, match="--keep must be at least 1, not 0"):
+    with pytest.raises(InputError, match="`keep` must be at least 1, not 0"):
         find_leftovers(gallery, 0)
 
 

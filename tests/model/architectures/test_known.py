@@ -15,7 +15,7 @@ from pipeline.errors import InputError
 from pipeline.model.architectures.known import NETWORKS, load_architecture
 from pipeline.model.extractor import Extractor
 from pipeline.model.input.preprocessing import standardize
-from pipeline.model.kinds import ARCHITECTURES
+from pipeline.model.names import ARCHITECTURES
 from pipeline.model.networks import NetworkFile, default_recipe, input_size, load_module
 from pipeline.model.recipe import Recipe
 from tests.model import toolboxes

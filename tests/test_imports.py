@@ -1,0 +1,59 @@
+"""Modules import each other in one direction, imports inside functions counted."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def modules():
+    """The files of the packages by module name."""
+    found = {}
+    for package in ("pipeline", "jobs", "cluster"):
+        for path in (ROOT / package).rglob("*.py"):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            found[name.removesuffix(".__init__")] = path
+    return found
+
+
+def imports_of(path, known):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (each.name for each in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for each in node.names:
+                inner = f"{node.module}.{each.name}"
+                yield inner if inner in known else node.module
+
+
+def circles(edges):
+    """Every set of modules that reach each other."""
+
+    def reach(start):
+        found, todo = set(), [start]
+        while todo:
+            new = edges.get(todo.pop(), set()) - found
+            found |= new
+            todo += new
+        return found
+
+    reached = {name: reach(name) for name in edges}
+    return {
+        frozenset(other for other in reached[name] if name in reached[other])
+        for name in edges
+        if name in reached[name]
+    }
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    known = modules()
+    edges = {}
+    for name, path in known.items():
+        others = {each for each in imports_of(path, known) if each in known}
+        edges[name] = others - {name}
+    assert circles(edges) == set()
+
+
+def test_a_circle_is_found():
+    edges = {"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}
+    assert circles(edges) == {frozenset("abc")}
