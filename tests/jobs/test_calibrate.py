@@ -117,13 +117,13 @@ def test_few_false_matches_are_told_and_do_not_replace_many(capsys, tmp_path):
     weak = (*flags, "--far", 0.0001)
     status, out, err = run(capsys, *weak)
     assert status == 0
-    assert "stands on few false matches (4; from 30 on it is firm)" in err
-    assert f"{tmp_path / 'g'}, version 1: kept as _calibrations/000000000001.json" in out
+    assert "rests on few false matches (4; at least 30 make it reliable)" in err
+    assert f"{tmp_path / 'g'}, version 1: stored as _calibrations/000000000001.json" in out
     assert result(capsys, *weak)  # the next one of its kind takes its place
     firm = result(capsys, *flags, "--far", 0.01)
     line = refused(capsys, *weak)
     many = firm["figures"]["false_matches"]
-    assert f"stands on {many:,} false matches and is kept: this one would stand on 4" in line
+    assert f"rests on {many:,} false matches and is kept: this one would rest on 4" in line
     assert json.loads(Path(firm["file"]).read_text())["threshold"] == firm["threshold"]
     assert f"or delete {firm['file']} first" in line
     result(capsys, *flags, "--rule", "percentile", "--factor", 0.1)  # another rule is another wish
@@ -133,7 +133,7 @@ def test_few_positive_pairs_are_told(capsys, tmp_path):
     features, identity, camera = people(3, 12)
     labeled_gallery(tmp_path / "g", features, identity, camera)
     _, _, err = run(capsys, "calibrate", "--gallery", tmp_path / "g", "--rule", "percentile", *FEW)
-    assert "stands on few positive pairs" in err
+    assert "rests on few positive pairs" in err
 
 
 def test_a_later_version_keeps_the_threshold_until_it_has_its_own(capsys, tmp_path):

@@ -342,7 +342,7 @@ def test_rows_that_do_not_fit(capsys, tmp_path):
     assert "no such file; --rows" in refused(capsys, *flags, "--rows", tmp_path / "no.csv")
     assert "must end in .csv or .parquet" in refused(capsys, *flags, "--rows", source)
     np.save(source, people(3, 11)[0])
-    assert "11 features, and 10 rows of labels" in refused(capsys, *flags)
+    assert "11 features, but there are 10 rows of labels" in refused(capsys, *flags)
     flags = (*flags[:4], "--format", "mat", *MADE, "--rows", tmp_path / "rows.csv")
     assert "--rows goes with --format npy and faiss" in refused(capsys, *flags)
     flags = ("import", source, "--gallery", tmp_path / "g", "--format", "npy", "--made-by", " ")
