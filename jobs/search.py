@@ -258,7 +258,7 @@ def _write_page(found: Found, table: "Gallery", html: Path) -> None:
     crops, missing = thumbnails({path: join(source, path) for path in paths}, stretch)
     pictures, _ = thumbnails({each.image: each.image for each in found.results}, stretch)
     if missing:
-        logger.warning("%d crops in the lists cannot be shown: %s", len(missing), _told(missing))
+        logger.warning("cannot show %d of the crops in the lists: %s", len(missing), _told(missing))
     page = render(asdict(found), pictures, crops)
     write_whole(html.absolute(), lambda path: path.write_text(page, encoding="utf-8"))
 

@@ -125,7 +125,7 @@ def test_few_false_matches_are_told_and_do_not_replace_many(capsys, tmp_path):
     many = firm["figures"]["false_matches"]
     assert f"rests on {many:,} false matches and is kept: this one would rest on 4" in line
     assert json.loads(Path(firm["file"]).read_text())["threshold"] == firm["threshold"]
-    assert f"or delete {firm['file']} first" in line
+    assert f"or delete {firm['file']} and its record" in line
     result(capsys, *flags, "--rule", "percentile", "--factor", 0.1)  # another rule is another wish
 
 
@@ -152,7 +152,7 @@ def test_a_later_version_keeps_the_threshold_until_it_has_its_own(capsys, tmp_pa
     ("flags", "message"),
     [
         (("--far", 0), "false-match rate lies between 0 and 1"),
-        (("--far", 1e-9), "takes 1,000,000,000 negative pairs to measure"),
+        (("--far", 1e-9), "needs at least 1,000,000,000 negative pairs"),
         (("--percentile", 90), "--percentile does not go with --rule far"),
         (("--rule", "percentile", "--far", 0.1), "--far does not go with --rule percentile"),
         (("--rule", "percentile", "--factor", 0), "factor must be positive"),
@@ -169,7 +169,7 @@ def test_rows_without_identities(capsys, tmp_path):
     features, _, camera = people(5, 20)
     labeled_gallery(tmp_path / "g", features, [None] * 20, camera)
     line = refused(capsys, "calibrate", "--gallery", tmp_path / "g")
-    assert "has no identity to calibrate by" in line
+    assert "has no identities, which a calibration needs" in line
     labeled_gallery(tmp_path / "h", features, range(1, 21), camera)
     line = refused(capsys, "calibrate", "--gallery", tmp_path / "h")
     assert "has 0 pairs of one identity from two cameras and 380 of two identities" in line

@@ -343,7 +343,7 @@ def test_galleries_without_identities_are_told(capsys, made, galleries, tmp_path
     flags = ("--gallery", tmp_path / "plain", "--model", made[1], *plain)
     result(capsys, "extract", tmp_path / "source", *flags)
     line = refused(capsys, "evaluate", "--query", tmp_path / "plain", *galleries[2:])
-    assert "has no identity to evaluate by" in line
+    assert "has no identities, which an evaluation needs" in line
     assert "--layout none" in line
 
 

@@ -191,7 +191,7 @@ def test_an_int8_copy_that_is_too_far_off_is_refused(capsys, monkeypatch, script
         capsys, "model", "export", script, *SMALL, "--to", "onnx", "--out",
         tmp_path / "out" / "n8.onnx", "--quantize", "int8", "--sample", crops / "sample",
     )  # fmt: skip
-    assert "as onnx in int8 its features are" in message
+    assert "as onnx in int8 its features differ by" in message
     assert "in cosine distance, and 1e-01 is allowed (a larger --sample of typical crops" in message
     assert not [*(tmp_path / "out").iterdir()]
 
@@ -242,7 +242,7 @@ def test_a_sample_that_is_evaluated_too_is_refused(capsys, script, tmp_path, cro
         (("--to", "onnx", "--out", "o.onnx", "--quantize", "int8"), "int8 needs --sample"),
         (
             ("--to", "int8", "--out", "o.onnx"),
-            "give --quantize int8, with --to onnx or",
+            "give --quantize int8 together with --to onnx or",
         ),
         (("--to", "onnx", "--out", "o.onnx", "--query", "q"), "--query and --gallery go together"),
         (("--to", "onnx", "--out", "o.onnx", "--sample-size", "0"), "--sample-size must be at lea"),

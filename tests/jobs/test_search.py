@@ -168,7 +168,7 @@ def test_the_page_shows_the_crops_that_are_still_there(capsys, made, command, tm
         _, _, err = run(capsys, *flags, tmp_path / "page.html")
     finally:
         away.rename(gone)
-    assert f"1 of the crops found cannot be shown: {gone.name}: missing" in err
+    assert f"cannot show 1 of the crops in the lists: {gone.name}: missing" in err
     page = (tmp_path / "page.html").read_text()
     assert page.count("data:image/jpeg") == 80
     assert "1 crop is no longer where it was" in page

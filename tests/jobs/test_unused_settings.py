@@ -23,7 +23,6 @@ NOTHING = (ExpansionSettings(), CameraSettings(), RerankingSettings(), FoldSetti
         (0, ExpansionSettings(alpha=2, k=5), "`k`, `alpha` has no effect without `aqe`"),
         (1, CameraSettings(camera_rows=3), "`camera_rows` has no effect without"),
         (2, RerankingSettings(k1=5), "`k1` has no effect without `rerank`"),
-        (3, FoldSettings(num_gpus=1), "`num_gpus` has no effect"),
         (3, FoldSettings(address="auto"), "`address` has no effect without `workers`"),
     ],
 )

@@ -10,7 +10,7 @@ from pipeline.gallery.files.schema import encode_features
 from pipeline.gallery.files.unit_files import write_unit
 from pipeline.gallery.table import Gallery
 from pipeline.model.recipe import Recipe
-from pipeline.runs.sides import camera_names, labels_of, open_sides, warn_of_oddities
+from pipeline.runs.sides import camera_names, open_sides, placed_labels, warn_of_oddities
 from tests.gallery.making import rejects_table
 
 
@@ -47,7 +47,7 @@ def sides(folder, query, rows, same_place=()):
 
 
 def test_all_spellings_of_a_camera_are_one_camera():
-    one, other = labels_of(
+    one, other = placed_labels(
         [table([1] * 4, ["1.0", "c2", None, "?"]), table([1] * 3, ["01", "2", "north"])]
     )
     assert one.camera.tolist() == [0, 1, NO_CAMERA, NO_CAMERA]
@@ -55,7 +55,7 @@ def test_all_spellings_of_a_camera_are_one_camera():
 
 
 def test_cameras_of_one_place_are_one_place():
-    first, second = labels_of(
+    first, second = placed_labels(
         [table([1, 1], ["2", "1"]), table([1, 1, 1], ["3", "1", "c2"])], ["2,3"]
     )
     assert first.camera.tolist() == [1, 0]
@@ -74,7 +74,7 @@ def test_cameras_of_one_place_are_one_place():
 )
 def test_places_without_meaning_are_refused(same_place, message):
     with pytest.raises(InputError, match=message):
-        labels_of([table([1] * 3, ["1", "2", "3"])], same_place)
+        placed_labels([table([1] * 3, ["1", "2", "3"])], same_place)
 
 
 def test_a_match_comes_from_another_place(tmp_path):
