@@ -31,8 +31,9 @@ def clean(
 ) -> Cleaned:
     """Delete what no version of a gallery needs: the leftovers of abandoned runs.
 
-    An interrupted extraction cannot resume after that; it starts again. With --keep, older
-    versions are dropped, and the files that only they need are deleted.
+    An interrupted extraction cannot resume after that; it starts again.
+    With --keep, older versions are dropped, and the files that only they
+    need are deleted.
 
     For example:
 

@@ -29,8 +29,9 @@ class Compacted:
 def compact(*, gallery: Location, target_size: str | None = None) -> Compacted:
     """Put a gallery's rows into few files, by camera.
 
-    A query for a camera then opens only that camera's files. The new version has the same rows,
-    with the same ids and in the same order; older versions stay readable.
+    A query for a camera then opens only that camera's files. The new
+    version has the same rows, with the same ids and in the same order;
+    older versions stay readable.
 
     For example:
 

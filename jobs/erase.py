@@ -61,10 +61,11 @@ def erase(
 ) -> Erased:
     """Remove rows from a gallery, and their bytes from the disk.
 
-    A row is erased only if it meets all the conditions given. Without --purge, older versions
-    keep the rows; with it, only the latest version is left, and all its files are searched for
-    what the rows held. After an interrupted purge, run the same command again. The number of rows
-    is reported first; on a terminal you are asked to confirm.
+    A row is erased only if it meets all the conditions given. Without
+    --purge, older versions keep the rows; with it, only the latest version
+    is left, and all its files are searched for what the rows held. After
+    an interrupted purge, run the same command again. The number of rows is
+    reported first; on a terminal you are asked to confirm.
 
     For example:
 

@@ -26,8 +26,9 @@ class Restored:
 def restore(*, gallery: Location, version: int | None = None, at: str | None = None) -> Restored:
     """Make a new version that holds what an older one held, rows and rejects.
 
-    The versions in between stay readable, and row ids assigned since then are not reused. Rows that
-    were erased since then and not purged come back.
+    The versions in between stay readable, and row ids assigned since then
+    are not reused. Rows that were erased since then and not purged come
+    back.
 
     For example:
 

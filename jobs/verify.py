@@ -39,11 +39,12 @@ def verify(
 ) -> VerifyResult:
     """Check every file and row of a gallery, and report everything that is wrong.
 
-    Checks the size and SHA-256 of each file, the checksums of its pages, the length of every
-    feature, that row ids and paths are unique, rejects, the counts and statistics of the log, the
-    recipe, the log itself, and the files beside it: thresholds, statistics of cameras, neighbor
-    graphs, the work of interrupted runs. Changes nothing. The exit status is 1 if anything is
-    wrong.
+    Checks the size and SHA-256 of each file, the checksums of its pages,
+    the length of every feature, that row ids and paths are unique,
+    rejects, the counts and statistics of the log, the recipe, the log
+    itself, and the files beside it: thresholds, statistics of cameras,
+    neighbor graphs, the work of interrupted runs. Changes nothing. The
+    exit status is 1 if anything is wrong.
 
     For example:
 
