@@ -135,7 +135,7 @@ def _check_packages() -> None:
     if (intruder := _intruder()) is not None:
         raise ImportError(
             f"{intruder}: rename or remove it, or install regallery in an environment of its own"
-            " (uv tool install regallery, or pipx install regallery)"
+            " (from its repository: uv tool install ., or pipx install .)"
         )
 
 

@@ -1,4 +1,4 @@
-"""calibrate: find the similarity from which on two crops are taken for one identity."""
+"""calibrate: find the similarity threshold at which two crops count as the same identity."""
 
 import logging
 import sys
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A threshold as it was kept: what made it, what it accepts, and how sure that is.
+    """A threshold as it was stored: how it was found, what it accepts, and its uncertainty.
 
     Without a `query` the gallery was compared with itself. `query_rows` are the rows with an
     identity that were compared with every row of the gallery. `by_camera` has the threshold of each
@@ -72,13 +72,14 @@ def calibrate(
     query_rows: int = 10_000,
     resampling: ResamplingFlags = ResamplingSettings(),
 ) -> Calibrated:
-    """Find the similarity from which on two crops are taken for one identity.
+    """Find the similarity threshold at which two crops count as the same identity.
 
-    Either the least one at which no more than a wanted share of the pairs
-    of different identities match, or the one of a percentile of the
-    distances within identities times a factor. Junk, and pairs of one
-    identity and one camera, are left out; distractors count as others.
-    The threshold is kept with the version, and search and link use it.
+    Rule far: the least threshold at which at most the given share of the
+    pairs of different identities match. Rule percentile: a percentile of
+    the distances within identities, multiplied by a factor. Junk and
+    pairs of one identity and one camera are left out; distractors count
+    as other identities. The threshold is stored with the version; search
+    and link use it.
 
     For example:
 
@@ -86,13 +87,13 @@ def calibrate(
         --query galleries/query --far 1e-3
 
     Args:
-        gallery: Gallery that is calibrated; it needs identities.
-        query: Gallery of queries, of the same recipe (default: the gallery against itself).
+        gallery: Folder of the gallery to calibrate; it needs identities.
+        query: Gallery of queries with the same recipe (default: the gallery against itself).
         gallery_version: Version of the gallery (default: the latest).
         query_version: Version of the queries (default: the latest).
-        rule: far for a false-match rate; percentile for distances within identities.
+        rule: far to set the false-match rate; percentile to use distances within identities.
         by_camera: Also find the threshold of each pair of cameras.
-        query_rows: Rows compared with the gallery, at most: whole identities, chosen at random.
+        query_rows: Compare at most this many query rows: whole identities, chosen at random.
     """
     if query_rows < 1:
         raise InputError(f"--query-rows must be at least 1, not {query_rows}")
@@ -120,7 +121,7 @@ def calibrate(
     if stands_on < FEWEST_FALSE_MATCHES:
         _spare_firmer(pairs.gallery, rule, stands_on)
         logger.warning(
-            "the threshold stands on few %s (%d; from %d on it is firm): %s",
+            "the threshold rests on few %s (%d; at least %d make it reliable): %s",
             BASES[rule][0],
             stands_on,
             FEWEST_FALSE_MATCHES,
@@ -161,7 +162,7 @@ def describe(result: Calibrated) -> RenderableType:
     if result.by_camera is not None:
         parts += [Text(), _camera_table(result.by_camera)]
     kept = f"{result.file.parent.name}/{result.file.name}"
-    return Group(*parts, Text(f"{result.gallery}, version {result.version}: kept as {kept}"))
+    return Group(*parts, Text(f"{result.gallery}, version {result.version}: stored as {kept}"))
 
 
 def _threshold(
@@ -181,8 +182,8 @@ def _threshold(
             " with identities"
         )
     raise InputError(
-        f"a false-match rate of {rule.far:g} takes {ceil(1 / rule.far):,} negative pairs to"
-        f" measure, and there are {negatives:,}: give a larger --far, or more data"
+        f"a false-match rate of {rule.far:g} needs at least {ceil(1 / rule.far):,} negative"
+        f" pairs, and there are {negatives:,}: give a larger --far, or more data"
     )
 
 
@@ -204,8 +205,8 @@ def _spare_firmer(gallery: "Gallery", rule: str, stands_on: int) -> None:
         pairs, advice = BASES[rule]
         path = calibration_file(gallery)
         raise InputError(
-            f"the threshold of version {gallery.version} stands on {firm:,} {pairs} and is kept:"
-            f" this one would stand on {stands_on:,}; {advice}, or delete"
+            f"the threshold of version {gallery.version} rests on {firm:,} {pairs} and is kept:"
+            f" this one would rest on {stands_on:,}; {advice}, or delete"
             f" {path} and its record {record_of(path)} first"
         )
 

@@ -31,8 +31,9 @@ def clean(
 ) -> Cleaned:
     """Delete what no version of a gallery needs: the leftovers of abandoned runs.
 
-    An interrupted extraction that is cleaned away begins anew. With --keep, older versions are
-    given up and the files that only they need are deleted.
+    An interrupted extraction cannot resume after that; it starts again.
+    With --keep, older versions are dropped, and the files that only they
+    need are deleted.
 
     For example:
 
@@ -40,8 +41,8 @@ def clean(
 
     Args:
         gallery: Folder of the gallery.
-        keep: Newest versions that stay readable (default: all).
-        dry_run: Tell what would be deleted, and delete nothing.
+        keep: Number of newest versions to keep (default: all).
+        dry_run: Report what would be deleted; delete nothing.
     """
     from pipeline.gallery.log.lock import hold
     from pipeline.gallery.table import Gallery
@@ -51,7 +52,7 @@ def clean(
     if dry_run:
         found = leftovers.find_leftovers(table, keep)
     else:
-        # Not `lock_gallery`: what killed runs had half written is told before it is deleted.
+        # Not `lock_gallery`: what killed runs had half written is reported before it is deleted.
         with hold(gallery, "clean") as lock:
             found = leftovers.clean(Gallery.open(gallery), lock, keep)
     return Cleaned(gallery, found.unfinished, found.old, found.bytes, found.versions, dry_run)

@@ -44,13 +44,13 @@ from pipeline.input_files import parse_toml, read_text, why
 # Each with the line that `regallery --help` shows, so that no verb is imported for it.
 VERBS = {
     "extract": "Make a gallery, or bring it up to date with its source.",
-    "re-extract": "Extract a gallery's images anew, into a new gallery beside it.",
-    "search": "Find the best gallery rows of some images, exactly.",
-    "calibrate": "Find the similarity from which on two crops are taken for one identity.",
+    "re-extract": "Extract a gallery's images again, into a new gallery.",
+    "search": "Find the gallery rows most similar to some images, exactly.",
+    "calibrate": "Find the similarity threshold at which two crops count as the same identity.",
     "link": "Propose identities for the rows of a gallery, by their features alone.",
     "expand": "Write a gallery of expanded features, or bring it up to date.",
     "evaluate": "Measure exact retrieval accuracy of queries against a gallery.",
-    "import": "Make a gallery of features that another tool made.",
+    "import": "Make a gallery of features that another tool computed.",
     "export": "Write a gallery's features and rows for other tools.",
     "info": "Show what a gallery holds.",
     "verify": "Check every file and row of a gallery.",
@@ -58,8 +58,8 @@ VERBS = {
     "compact": "Put a gallery's rows into few files, by camera.",
     "restore": "Make a new version that holds what an older one held.",
     "clean": "Delete what no version of a gallery needs.",
-    "model": "Look at a network, or write it as a file of another kind.",
-    "demo": "Run the whole way on a small archive made on the spot.",
+    "model": "Show what a network is, or convert it to another format.",
+    "demo": "Run every step, from crops to report, on a small archive drawn on the spot.",
     "submit": "Run a verb as a Ray job on a cluster.",
 }
 
@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # PyTorch reads it at its first allocation: large activations of a network page-fault without.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     arguments = list(sys.argv[1:] if argv is None else argv)
-    # Looked for by hand: a mistake in the arguments, too, is told in the form asked for.
+    # Looked for by hand: a mistake in the arguments is also reported in the requested form.
     as_json = "--json" in arguments
     verbose = not {"-v", "--verbose"}.isdisjoint(itertools.takewhile("--".__ne__, arguments))
     with logs_to_stderr(verbose=verbose):
@@ -141,10 +141,10 @@ def parse(arguments: Sequence[str]) -> Call:
         return Call(function, bound)
     tokens, config = bound.args, bound.kwargs.get("config")
     if tokens and not tokens[0].startswith("-") and tokens[0] not in VERBS:
-        # Told here, since cyclopts would import every verb to suggest one.
+        # Reported here, since cyclopts would import every verb to suggest one.
         near = difflib.get_close_matches(tokens[0], VERBS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"the verbs are {', '.join(VERBS)}"
-        raise InputError(f"{tokens[0]!r} is no verb of regallery: {hint}")
+        hint = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(VERBS)}"
+        raise InputError(f"unknown command {tokens[0]!r}: {hint}")
     if tokens and tokens[0] in VERBS:
         module = importlib.import_module(module_of(tokens[0]))
         name_flags_of(getattr(module, module.__name__.removeprefix("jobs.")))
@@ -234,9 +234,9 @@ def _common(
 
     Args:
         tokens: The verb and its own arguments.
-        config: TOML file of arguments, flat or with a table for each verb; flags win over it.
-        json: Print the result (or the error) as one JSON object, alone, on standard output.
-        verbose: Tell more, and show the traceback of a failure.
+        config: TOML file of arguments, flat or with a table for each verb; flags override it.
+        json: Print only the result (or the error) to standard output, as one JSON object.
+        verbose: Log more, and show the traceback of a failure.
     """
 
 
@@ -284,18 +284,18 @@ def _refuse_fractions(app: App, commands: tuple[str, ...], arguments: ArgumentCo
 
 
 def _name_quantization(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    """Answer `model export --to int8`, which is no kind of file, with the flag that is meant."""
+    """Answer `model export --to int8`, which is not a file format, with the flag that is meant."""
     del app
     for argument in arguments if commands == ("model",) else ():
         if argument.name == "--to" and "int8" in [token.value for token in argument.tokens]:
             raise InputError(
-                "--to names a kind of file, and int8 is none: give --quantize int8, with "
-                "--to onnx or --to openvino, and --sample with crops to calibrate with"
+                "--to takes a file format, and int8 is not one: give --quantize int8 together with "
+                "--to onnx or --to openvino, and --sample with crops for calibration"
             )
 
 
 def _report(error: BaseException, *, as_json: bool, verbose: bool) -> int:
-    """Tell an error in one line, and return its exit status."""
+    """Report an error in one line, and return its exit status."""
     if verbose:
         tell("".join(traceback.format_exception(error)))
     # An error from a Ray worker carries the original, without the worker's traceback in its text.
@@ -305,7 +305,7 @@ def _report(error: BaseException, *, as_json: bool, verbose: bool) -> int:
     text = as_flags(" ".join(" ".join((str(error), *notes)).split()))
     match error:
         case KeyboardInterrupt():
-            status, text = INTERRUPTED, "interrupted: the same command goes on where it stopped"
+            status, text = INTERRUPTED, "interrupted: run the same command again to resume"
         case CycloptsError():
             error.verbose = False
             command = " ".join(("regallery", *(error.command_chain or ())))

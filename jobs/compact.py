@@ -29,8 +29,9 @@ class Compacted:
 def compact(*, gallery: Location, target_size: str | None = None) -> Compacted:
     """Put a gallery's rows into few files, by camera.
 
-    A query for a camera then opens that camera's files only. Rows, their ids and their order stay
-    as they are, in a new version; older versions stay readable.
+    A query for a camera then opens only that camera's files. The new
+    version has the same rows, with the same ids and in the same order;
+    older versions stay readable.
 
     For example:
 
@@ -38,7 +39,7 @@ def compact(*, gallery: Location, target_size: str | None = None) -> Compacted:
 
     Args:
         gallery: Folder of the gallery.
-        target_size: Size of a file, as in 256MiB or 1GB (default: 192MiB).
+        target_size: Size of a file, such as 256MiB or 1GB (default: 192MiB).
     """
     stated = None if target_size is None else _bytes(target_size)
     from pipeline.gallery.table import Gallery, lock_gallery
@@ -64,7 +65,7 @@ def compact(*, gallery: Location, target_size: str | None = None) -> Compacted:
 def _bytes(size: str) -> int:
     found = _SIZE.fullmatch(size)
     if not found:
-        raise InputError(f"--target-size {size!r} is no size: give it as in 192MiB or 1GB")
+        raise InputError(f"--target-size {size!r} is not a size: give one such as 192MiB or 1GB")
     return int(found[1]) * _UNITS[found[2]]
 
 

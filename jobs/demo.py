@@ -1,4 +1,4 @@
-"""demo: run the whole way on a small archive made on the spot."""
+"""demo: run every step, from crops to report, on a small archive drawn on the spot."""
 
 import sys
 from dataclasses import asdict, dataclass
@@ -38,12 +38,12 @@ def demo(
     seed: int = 0,
     actors: int | None = None,
 ) -> Demonstrated:
-    """Run the whole way on a small archive made on the spot.
+    """Run every step, from crops to report, on a small archive drawn on the spot.
 
     Draws people who walk past four cameras, makes galleries of the queries
     and of the rest with a small network trained on other drawn people,
     evaluates with and without query expansion, and writes the report.
-    Nothing is downloaded. Run again, it goes on where it stopped.
+    Nothing is downloaded. After an interruption, run it again: it resumes.
 
     For example:
 
@@ -51,9 +51,9 @@ def demo(
 
     Args:
         out: Folder for the archive, the galleries and the report.
-        seed: Another seed draws other people.
+        seed: Seed of the drawing; another seed draws other people.
         actors: Workers of the extraction; 0 for a plain loop without Ray (default: as many as
-            there is room for).
+            this machine has room for).
     """
     from pipeline.archive.drawn.drawing import draw_archive
 

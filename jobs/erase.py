@@ -31,9 +31,9 @@ _SEVERAL = Parameter(consume_multiple=True)
 
 @dataclass(frozen=True)
 class Erased:
-    """What was erased, or would be; `purged` tells what left the disk with it, and the proof.
+    """What was erased, or would be; `purged` holds what was deleted from disk, and the proof.
 
-    `without_time` rows stay because nobody knows when they were captured.
+    `without_time` rows are kept because their capture time is unknown.
     """
 
     gallery: str
@@ -61,10 +61,11 @@ def erase(
 ) -> Erased:
     """Remove rows from a gallery, and their bytes from the disk.
 
-    Where several conditions are given, all must hold. Without --purge, older versions keep the
-    rows; with it, only the latest version is left, and every file of it is searched for them. An
-    interrupted purge is finished by the same command. How many rows go is told before; on a
-    terminal you are asked.
+    A row is erased only if it meets all the conditions given. Without
+    --purge, older versions keep the rows; with it, only the latest version
+    is left, and all its files are searched for what the rows held. After
+    an interrupted purge, run the same command again. The number of rows is
+    reported first; on a terminal you are asked to confirm.
 
     For example:
 
@@ -75,16 +76,16 @@ def erase(
         where: SQL condition on the columns, as in "camera = '3' and captured_at < '2026-01-01'":
             comparisons, and, or, not, in, between, like, is null, cast.
         identity: Rows of these identities.
-        path: Rows, and rejects, whose path is one of these or fits such a pattern (* and ? stand
-            for any letters, slashes too).
-        ids: Rows of these ids, each a number or a file with a number a line.
-        older_than: Rows captured longer ago than this: 90d, 12w, 36h. Those without a time stay,
-            and are told.
+        path: Rows and rejects whose path equals one of these or matches such a pattern (* and ?
+            match any characters, slashes included).
+        ids: Rows with these ids; each value is a number or a file with one number per line.
+        older_than: Rows captured longer ago than this: 90d, 12w, 36h. Rows without a capture time
+            are kept and reported.
         purge: Remove older versions and all abandoned work from the disk, then search every file
-            of the gallery for what the removed rows held. Alone, it does so for rows erased before.
-        dry_run: Tell how many rows would go, and change nothing.
-        yes: Do not ask. Where nobody can be asked, it is needed to erase more than half of the
-            rows, and for a purge alone.
+            of the gallery for what the removed rows held. Alone, it purges rows erased earlier.
+        dry_run: Report how many rows would be erased; change nothing.
+        yes: Do not ask. Required in scripts (without a terminal) to erase more than half of the
+            rows and for --purge alone.
     """
     from pipeline.gallery.irregular import check_regular
     from pipeline.gallery.table import Gallery, lock_gallery
@@ -101,7 +102,7 @@ def erase(
     )
     if selection.is_empty and (dry_run or not purge):
         raise InputError(
-            "give --where, --identity, --path, --ids or --older-than to say which rows are meant"
+            "no rows selected: give --where, --identity, --path, --ids or --older-than"
         )
     before = Gallery.open(gallery)
     found = None if selection.is_empty else select(before, selection)
@@ -129,13 +130,13 @@ def erase(
 
 
 def _agree(gallery: "Gallery", found: "Selected | None", *, purge: bool, yes: bool) -> None:
-    """Tell what is about to go, and ask."""
+    """Report what is about to be erased, and ask."""
     from pipeline.report.figures import count
 
     if found is None:
         deed = f"purge older versions of {gallery.location}"
         logger.info(
-            "%s: no row is selected; this only purges what was erased before, and removes all"
+            "%s: no rows selected; this only purges what was erased earlier, and removes all"
             " versions but %d",
             gallery.location,
             gallery.version,
@@ -145,7 +146,7 @@ def _agree(gallery: "Gallery", found: "Selected | None", *, purge: bool, yes: bo
     rows = len(found.row_ids)
     gone = f"{rows:,} of {count(gallery.count, 'row')}"
     logger.info(
-        "%s: %s and %s are to be erased%s",
+        "%s: %s and %s will be erased%s",
         gallery.location,
         gone,
         count(len(found.reject_paths), "reject"),
@@ -166,10 +167,10 @@ def describe(result: Erased) -> RenderableType:
     else:
         lines = [f"{result.gallery}: {gone} erased; version {result.version} has {left}"]
     if result.without_time:
-        stay = count(result.without_time, "row stays", "rows stay")
-        lines.append(f"{stay}: nobody knows when they were captured")
+        kept = count(result.without_time, "row")
+        lines.append(f"{kept} without a capture time kept")
     if result.purge_resumed:
-        lines.append("a purge that was cut off before was finished with this one")
+        lines.append("this purge also finished an earlier, interrupted one")
     if result.purged is not None:
         lines += _purged(result.purged)
     elif result.rows and not result.dry_run:
@@ -185,14 +186,15 @@ def _purged(done: dict[str, Any]) -> list[str]:
     lines = [
         f"purged: {count(done['versions'], 'older version')}, {count(done['files'], 'file')} of"
         f" {count(done['bytes'], 'byte')}",
-        f"proved: nothing of {count(done['rows'], 'row')} and"
-        f" {count(done['rejects'], 'reject')} in what is left:"
-        f" {count(done['searched_files'], 'file')} of {count(done['searched_bytes'], 'byte')}",
+        f"searched: {count(done['searched_files'], 'file')} of"
+        f" {count(done['searched_bytes'], 'byte')}; nothing of {count(done['rows'], 'row')} and"
+        f" {count(done['rejects'], 'reject')} is left",
     ]
     if done["scratch_folders"]:
         lines.append(f"deleted: {count(done['scratch_folders'], 'scratch folder')} of killed runs")
     lines += [
-        f"NOT reached: {each}: delete it there, then that file" for each in done["out_of_reach"]
+        f"NOT reached: {each}: delete it there, then delete that file"
+        for each in done["out_of_reach"]
     ]
     if done["unreadable"]:
         lines.append(
@@ -204,7 +206,7 @@ def _purged(done: dict[str, Any]) -> list[str]:
 def _time_before(age: str) -> datetime:
     found = _AGE.fullmatch(age)
     if not found:
-        raise InputError(f"--older-than {age!r} is no age: give hours, days or weeks, as in 90d")
+        raise InputError(f"--older-than {age!r} is not an age: give one such as 36h, 90d or 12w")
     try:
         return datetime.now(UTC) - timedelta(**{_UNITS[found[2]]: int(found[1])})
     except OverflowError as error:
@@ -220,10 +222,10 @@ def _row_ids(given: tuple[str, ...]) -> tuple[int, ...]:
             found = [int(line) for line in lines]
         except ValueError as error:
             raise InputError(
-                f"--ids {each}: neither a row id nor a file with a row id a line ({error})"
+                f"--ids {each}: neither a row id nor a file with one row id per line ({error})"
             ) from error
         if not found:
-            raise InputError(f"--ids {each}: the file is empty: give it a row id a line")
+            raise InputError(f"--ids {each}: the file is empty; it must hold one row id per line")
         numbers += found
     return tuple(numbers)
 

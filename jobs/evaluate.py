@@ -64,12 +64,13 @@ def evaluate(
 ) -> Evaluated:
     """Measure exact retrieval accuracy of queries against a gallery.
 
-    Gives CMC, mAP in both definitions and mINP, with confidence intervals,
-    by camera and by pair of cameras, and the open-set figures: TAR at FAR
-    1e-2 to 1e-6 and the equal-error rate. Plain, with alpha query expansion
-    and re-ranked, as a table, report.json and a self-contained report.html.
-    Rows of the query's identity and camera, and junk, are left out;
-    distractors count. No figure depends on blocks or workers.
+    Computes CMC, mAP in both definitions and mINP, with confidence
+    intervals, overall, by camera and by pair of cameras, and the open-set
+    figures: TAR at FAR 1e-2 to 1e-6 and the equal-error rate. Ranks plainly
+    and, on request, with alpha query expansion and re-ranking. Writes a
+    table, report.json and a self-contained report.html. Junk and rows of
+    the query's own identity and camera are left out; distractors count. No
+    figure depends on block sizes or workers.
 
     For example:
 
@@ -78,13 +79,13 @@ def evaluate(
 
     Args:
         query: Gallery of the queries.
-        gallery: Gallery that is searched; of the same recipe.
-        out: Folder of the report.
+        gallery: Gallery to search; it must have the same recipe.
+        out: Folder to write the report to.
         query_version: Version of the queries (default: the latest).
-        query_at: Take what was the latest version of them at this time, in its stead (ISO 8601;
-            UTC).
+        query_at: Use the version of the queries that was latest at this time (ISO 8601, UTC)
+            instead.
         gallery_version: Version of the gallery (default: the latest).
-        gallery_at: Take what was the latest version of it at this time, in its stead.
+        gallery_at: Use the version of the gallery that was latest at this time instead.
     """
     from pipeline.core.cameras.normalization import CameraNormalization
     from pipeline.core.expansion import Expansion
@@ -150,16 +151,16 @@ def _tell_unused(
     reranking: RerankingSettings,
     on: FoldSettings,
 ) -> None:
-    """Tell of settings that change nothing, for what they are for was not asked for."""
+    """Warn of settings that change nothing because the feature they belong to is off."""
     for settings, switch in (
         (expansion, "aqe"), (cameras, "camera_normalize"), (reranking, "rerank")
     ):  # fmt: skip
         given = list(stated(settings, without=(switch,)))
         if given and not getattr(settings, switch):
             names = ", ".join(f"`{name}`" for name in given)
-            logger.warning("%s changes nothing without `%s`", names, switch)
+            logger.warning("%s has no effect without `%s`", names, switch)
     if on.address and not on.workers:
-        logger.warning("`address` changes nothing without `workers`")
+        logger.warning("`address` has no effect without `workers`")
 
 
 def _of_matches(figures: FigureSettings) -> dict[str, Any]:

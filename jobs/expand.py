@@ -56,9 +56,9 @@ def expand(
     """Write a gallery of expanded features, or bring it up to date.
 
     Every feature becomes the weighted mean of itself and its nearest rows of
-    the same gallery. Rows keep their ids and columns. Run again when the
-    gallery has a new version, only what is new is searched; interrupted, the
-    command goes on. To expand queries, see --aqe of evaluate.
+    the same gallery. Rows keep their ids and columns. When the gallery has a
+    new version, run the command again: it searches only what is new. After
+    an interruption it resumes. To expand queries, see evaluate --aqe.
 
     For example:
 
@@ -67,15 +67,15 @@ def expand(
 
     Args:
         gallery: Folder of the gallery whose features are expanded.
-        out: Folder of the gallery of expanded features; made where there is none.
-        mode: database: each row among the rows of the gallery.
-        k: Neighbors of the expansion, the row itself included (default: 10).
-        alpha: Power of the similarity that weighs a neighbor; 0 for a plain mean (default: 3).
+        out: Folder of the gallery of expanded features; created if it does not exist.
+        mode: database: expand each row with the rows of its gallery.
+        k: Neighbors averaged by the expansion, the row itself included (default: 10).
+        alpha: Exponent of the similarity in a neighbor's weight; 0 for a plain mean (default: 3).
         times: Rounds of expansion (default: 1).
-        camera_normalize: Before the expansion, take from each feature the mean of its camera, and
-            with zscore divide by its deviation.
-        camera_rows: Rows that a camera needs for a mean of its own; one of fewer takes that of all
-            rows (default: 16).
+        camera_normalize: Before the expansion, subtract the mean of the camera from each feature;
+            zscore also divides by the standard deviation.
+        camera_rows: Rows that a camera needs for statistics of its own; with fewer, those of all
+            rows are used (default: 16).
         version: Version of the gallery (default: the latest).
     """
     from pipeline.core.cameras.normalization import CameraNormalization

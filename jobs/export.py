@@ -41,16 +41,16 @@ def export(
 
     Args:
         gallery: Folder of the gallery.
-        out: New or empty folder, or that of an earlier export, which is replaced.
+        out: New or empty folder, or one of an earlier export, which is replaced.
         format: npy for features.npy (float32 [N, D]) with rows.csv; parquet for rows.parquet with
             the feature as a list of floats; mat for layumi's pytorch_result.mat; fast-reid for one
-            .npy file an image; faiss for a flat index with rows.csv. All come with gallery.json,
+            .npy file per image; faiss for a flat index with rows.csv. All come with gallery.json,
             which names the recipe.
         query: Gallery of the queries, with --format mat; its latest version is written.
         version: Version to write (default: the latest).
-        at: Write what was the latest version at this time, in its stead (ISO 8601; UTC).
-        safe_csv: Put an apostrophe before texts of rows.csv that a spreadsheet would take for
-            formulas; such a file is to look at, and no longer the exact one for import.
+        at: Write the version that was latest at this time (ISO 8601, UTC) instead.
+        safe_csv: Put an apostrophe before text in rows.csv that a spreadsheet would read as a
+            formula. Use such a file for viewing only: import would read the changed text.
     """
     from pipeline.gallery.formats.export import export as write
     from pipeline.gallery.table import Gallery

@@ -34,9 +34,9 @@ def extract(
 ) -> Extracted | Planned:
     """Make a gallery, or bring it up to date with its source.
 
-    Only images that are new or have changed are extracted. Run again after
-    an interruption, the command goes on with the work units that are not
-    finished.
+    Only images that are new or have changed are extracted. After an
+    interruption, run the same command again: it resumes with the work
+    units that are not finished.
 
     For example:
 
@@ -44,14 +44,14 @@ def extract(
         --gallery galleries/test --model osnet_x0_25_msmt17.onnx --flip
 
     Args:
-        source: Folder of images, with its subfolders and tars; a tar; a manifest (csv, parquet).
-        gallery: Folder of the gallery; made where there is none.
-        model: ONNX file, OpenVINO IR (.xml), TorchScript or torch.export file; or a network that is
-            built here (osnet_x1_0, bnneck, torchvision:NAME, ...), with --checkpoint.
-        checkpoint: Weights of a network that is built here.
-        layout: How names tell identity and camera: a data set (market1501, msmt17, dukemtmc,
-            cuhk03-np, veri776, ltcc, prcc, mars, sysu-mm01, ...), image-folder, none, or a
-            template: {camera}/{date}/{identity}_{frame}.jpg.
+        source: Folder of images, with subfolders and tars; or a tar; or a manifest (csv, parquet).
+        gallery: Folder of the gallery; created if it does not exist.
+        model: ONNX file, OpenVINO IR (.xml), TorchScript or torch.export file; or a built-in
+            network (osnet_x1_0, bnneck, torchvision:NAME, ...) with --checkpoint.
+        checkpoint: File of weights for a built-in network.
+        layout: How identity and camera are read from names: a data set (market1501, msmt17,
+            dukemtmc, cuhk03-np, veri776, ltcc, prcc, mars, sysu-mm01, ...), image-folder, none, or
+            a template such as {camera}/{date}/{identity}_{frame}.jpg.
     """
     # What is quick to check is checked before torch and Ray are loaded.
     from pipeline.archive.listing.source import check_source, list_source
@@ -81,18 +81,18 @@ def describe(result: Extracted | Planned) -> RenderableType:
 
     lines = [
         f"{result.images:,} images: {result.new:,} new, {result.changed:,} changed,"
-        f" {result.unchanged:,} as they were",
+        f" {result.unchanged:,} unchanged",
     ]
     if result.labels:
         lines.append(_labels(result.labels))
     if result.touched:
-        lines.append(f"{result.touched:,} of these have another time and the same bytes")
+        lines.append(f"{result.touched:,} of these have a new modification time and the same bytes")
     if result.skipped:
-        lines.append("skipped, no images: " + listed(result.skipped))
+        lines.append("skipped files (not images): " + listed(result.skipped))
     if result.missing:
-        lines.append(f"{result.missing:,} rows have no image in the source any more{_fate(result)}")
+        lines.append(f"{result.missing:,} rows have lost their image in the source{_fate(result)}")
     if result.units_resumed:
-        lines.append(f"finished already: {count(result.units_resumed, 'work unit')}")
+        lines.append(f"resumed: {count(result.units_resumed, 'work unit')} finished earlier")
     if result.rejects:
         lines.append(f"rejects: {listed(result.rejects)}")
     lines += _plan(result) if isinstance(result, Planned) else [_standing(result)]
@@ -100,7 +100,7 @@ def describe(result: Extracted | Planned) -> RenderableType:
 
 
 def _labels(found: "FoundLabels") -> str:
-    """What is labeled in the source, and an example, so that people see what was read."""
+    """The labels found in the source, with an example, so that users can check them."""
     from pipeline.report.figures import count
 
     people, places = map(_first, (found.first_identities, found.first_cameras))
@@ -108,8 +108,8 @@ def _labels(found: "FoundLabels") -> str:
         count(found.identities, "identity", "identities") + people(found.identities),
         count(found.cameras, "camera") + places(found.cameras),
     ]
-    kinds = {"junk": found.junk, "distractors": found.distractors, "unknown": found.unknown}
-    parts += [f"{number:,} images {kind}" for kind, number in kinds.items() if number]
+    kinds = {"junk": found.junk, "distractors": found.distractors, "without label": found.unknown}
+    parts += [f"{number:,} {kind}" for kind, number in kinds.items() if number]
     who = "unknown" if found.example_identity is None else found.example_identity
     where = "unknown" if found.example_camera is None else found.example_camera
     return f"labels: {', '.join(parts)}; {found.example} is identity {who}, camera {where}"
@@ -127,7 +127,7 @@ def _first(names: tuple[object, ...]) -> Callable[[int], str]:
 
 def _fate(result: Extracted | Planned) -> str:
     if not result.removed:
-        return "; they stay (--delete-missing removes them)"
+        return "; they are kept (--delete-missing removes them)"
     return " and would be removed" if isinstance(result, Planned) else " and were removed"
 
 

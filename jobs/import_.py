@@ -53,13 +53,13 @@ def import_(
     labels: LabelFlags = AS_THEY_ARE,
     storage: Literal["float32", "float16"] = "float32",
 ) -> Imported:
-    """Make a gallery of features that another tool made.
+    """Make a gallery of features that another tool computed.
 
-    The features are brought to unit length; one without a direction (NaN,
-    infinite, all zero) is a reject. What made them stands in the recipe:
-    such galleries compare with those of the same --made-by and dimension
-    alone, never with extracted ones. Killed, the same command goes on; run
-    again when it has finished, it changes nothing.
+    The features are scaled to unit length; a feature without a direction
+    (NaN, infinite, all zero) is a reject. The recipe records --made-by:
+    imported galleries can be compared only with those of the same --made-by
+    and dimension, never with extracted ones. After an interruption, run the
+    same command again: it resumes. Once finished, it changes nothing.
 
     For example:
 
@@ -70,13 +70,13 @@ def import_(
         source: File of features (.npy, .mat, a faiss flat index), or fast-reid's folder.
         gallery: Folder of the new gallery.
         format: npy for one array [N, D]; mat for layumi's pytorch_result.mat; fast-reid for a
-            folder of one .npy file an image; faiss for a flat index.
-        made_by: The network and tool that made the features, in your words.
+            folder with one .npy file per image; faiss for a flat index.
+        made_by: The network and tool that computed the features, in your words.
         rows: Table of the rows (.csv, .parquet) in the order of the features, for npy and faiss:
-            path and any of identity, camera, captured_at, frame (default: rows.csv beside them).
+            path and any of identity, camera, captured_at, frame (default: rows.csv beside SOURCE).
         part: Which side of a .mat file to take.
-        layout: How names tell identity and camera, where no array or table does.
-        storage: Type of the stored features; float16 halves the gallery.
+        layout: How identity and camera are read from names, if no array or table has them.
+        storage: Type of the stored features; float16 halves the size of the gallery.
     """
     if rows is not None and format not in ("npy", "faiss"):
         raise InputError(f"--rows goes with --format npy and faiss, not {format}")
@@ -93,7 +93,7 @@ def import_(
     features, told = _read(source, format, rows, part, layout, labels)
     if len(features) != len(told):
         raise InputError(
-            f"{source} has {len(features)} features, and {len(told)} rows of labels go with them"
+            f"{source} has {len(features)} features, but there are {len(told)} rows of labels"
         )
     recipe = ImportedRecipe(made_by, features.dimension)
     with table.lock_gallery(gallery, f"import {source}") as lock, progress_lines() as progress:
@@ -121,9 +121,9 @@ def import_(
 def _check_labels(labels: LabelSettings, format: Format) -> None:  # noqa: A002 - the flag's name
     """InputError for settings that this format has no use for."""
     if labels.only:
-        raise InputError("--only would leave features without their rows: import them all")
+        raise InputError("--only would leave features without rows: import all of them")
     if format == "mat" and labels != AS_THEY_ARE:
-        raise InputError("the labels of a .mat file are numbers of its own: no setting reads them")
+        raise InputError("a .mat file holds labels as numbers: leave out the settings of labels")
 
 
 def describe(result: Imported) -> RenderableType:
@@ -177,7 +177,7 @@ def _table(rows: Path, layout: str, labels: LabelSettings) -> "pa.Table":
     from pipeline.archive.locations import locate
 
     if not rows.is_file():
-        raise InputError(f"{rows}: no such file; --rows names the table of the features' rows")
+        raise InputError(f"{rows}: no such file; give the table of the features' rows with --rows")
     if rows.suffix not in manifest_files.SUFFIXES:
         raise InputError(f"--rows {rows} must end in {' or '.join(manifest_files.SUFFIXES)}")
     told = manifest_files.read(*locate(str(rows)), labels)
@@ -198,7 +198,7 @@ def _named(paths: list[str], layout: str, settings: LabelSettings) -> "pa.Table"
     try:
         labels = [chosen.parse(path) for path in paths]
     except LayoutError as error:
-        raise InputError(f"{error}; labels may come from a table too (--format npy)") from error
+        raise InputError(f"{error}; labels can also come from a table (--format npy)") from error
     names = ("identity", "camera", "captured_at", "frame")
     columns = {
         name: pa.array([getattr(each, name) for each in labels], MANIFEST_SCHEMA.field(name).type)

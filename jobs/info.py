@@ -33,7 +33,7 @@ class Info:
     dimension: int
     storage: str
     derived: str | None
-    """How the features were made of those of another gallery, and of which."""
+    """How the features were computed from another gallery's, and that gallery."""
     source: str
     layout: str
     precision: str
@@ -58,9 +58,9 @@ def info(
 
     Args:
         gallery: Folder of the gallery.
-        version: Version to look at (default: the latest).
-        at: Look at what was the latest version at this time, in its stead (ISO 8601; UTC).
-        versions: Show all versions, and nothing else.
+        version: Version to show (default: the latest).
+        at: Show the version that was latest at this time (ISO 8601, UTC) instead.
+        versions: Show only the list of all versions.
     """
     from pipeline.gallery.derived import derivation
     from pipeline.gallery.summary import summarize
@@ -101,8 +101,8 @@ def describe(result: Info) -> RenderableType:
         "rows": f"{result.rows:,} in {count(result.files, 'file')}, {result.bytes:,} bytes",
         "features": f"{result.dimension} x {result.storage}, computed in {result.precision}",
         **({"derived": result.derived} if result.derived else {}),
-        "identities": f"{result.identities:,}; {result.distractors:,} rows of distractors,"
-        f" {result.junk:,} of junk",
+        "identities": f"{result.identities:,}; {result.distractors:,} distractor rows,"
+        f" {result.junk:,} junk rows",
         "cameras": listed(result.cameras) or "unknown",
         "unknown values": listed(result.nulls) or "none",
         "rejects": listed(result.rejects) or "none",

@@ -40,8 +40,8 @@ class Linked:
 
     `rows` are linked, `junk` are left out; `candidates` are groups of two rows or more, `alone` the
     rows in none, `largest` the rows of the largest. `links` are the mutual neighbors that reach the
-    threshold, `refused` those that would have joined two crops of one camera and one moment.
-    `agreement` holds the groups against the identities that are known.
+    threshold, `refused` those that would have joined two crops of one camera at one time.
+    `agreement` compares the groups with the known identities.
     """
 
     gallery: str
@@ -73,13 +73,13 @@ def link(
 ) -> Linked:
     """Propose identities for the rows of a gallery, by their features alone.
 
-    Rows are linked where each is among the other's k nearest and their
-    similarity reaches the threshold; links are taken strongest first, and
-    one that would put two crops of one camera and one moment together is
-    refused. Writes a row for each crop: its candidate, named by the
+    Two rows are linked if each is among the k nearest of the other and
+    their similarity reaches the threshold. Links are taken strongest
+    first; a link that would join two crops of one camera at one time is
+    refused. Writes one row for each crop: its candidate, named by the
     candidate's first row id, its size, and the score of the crop's
-    strongest link in it. Where identities are known, the candidates are
-    held against them.
+    strongest link in it. If identities are known, the agreement of the
+    candidates with them is measured.
 
     For example:
 
@@ -87,17 +87,17 @@ def link(
         --threshold 0.75
 
     Args:
-        gallery: Gallery whose rows are linked.
+        gallery: Folder of the gallery whose rows are linked.
         out: File to write, .parquet or .csv.
-        k: Neighbors of each row that may be links.
-        threshold: Least similarity of a link (default: the gallery's calibration).
+        k: Neighbors of each row that are considered for links.
+        threshold: Least similarity of a link (default: the gallery's calibrated threshold).
         version: Version to link (default: the latest).
-        safe_csv: Put an apostrophe before texts of a .csv that a spreadsheet would take for
-            formulas.
+        safe_csv: Put an apostrophe before text in a .csv that a spreadsheet would read as a
+            formula.
     """
     _check(out, on.scratch)
     if safe_csv and out.suffix != ".csv":
-        raise InputError(f"--safe-csv goes with a .csv, not with --out {out}")
+        raise InputError(f"--safe-csv needs a .csv file, not --out {out}")
     from pipeline.core.identities.linking import Linking
     from pipeline.gallery.scratch import scratch_folder
     from pipeline.gallery.sidecars.candidates import candidates
@@ -120,8 +120,8 @@ def link(
     kept = _kept(rows)
     if len(kept) < 2:
         raise InputError(
-            f"{gallery} has {len(kept)} rows in version {table.version}, junk left out: two are"
-            " needed for a link"
+            f"{gallery} has {len(kept)} rows in version {table.version} besides junk: a link"
+            " needs two"
         )
     with ExitStack() as stack:
         stack.enter_context(joined(on.workers, on.address, on.num_gpus))
@@ -155,14 +155,14 @@ def link(
 def describe(result: Linked) -> RenderableType:
     """What was linked, how large the candidates are, and how well they agree with identities."""
     lines = [
-        f"{result.links:,} links of {result.rows:,} rows, k {result.k}, from"
-        f" {result.threshold:.4f} on ({result.threshold_from}); {result.refused:,} of them refused"
-        " (one camera, one moment)",
+        f"{result.links:,} links of {result.rows:,} rows, k {result.k}, similarity at least"
+        f" {result.threshold:.4f} ({result.threshold_from}); {result.refused:,} of them refused"
+        " (one camera at one time)",
         f"{result.candidates:,} candidates, the largest of {result.largest:,} rows;"
         f" {result.alone:,} rows alone",
     ]
     if result.junk:
-        lines.append(f"{result.junk:,} rows of junk left out")
+        lines.append(f"{result.junk:,} junk rows left out")
     if result.agreement is not None:
         known = result.agreement
         lines.append(
@@ -178,12 +178,12 @@ def _check(out: Path, scratch: Path | None) -> None:
     if out.suffix not in SUFFIXES:
         raise InputError(f"--out {out} must end in {' or '.join(SUFFIXES)}")
     if out.is_dir() or not out.absolute().parent.is_dir():
-        raise InputError(f"--out {out} is not a file in a folder that exists")
+        raise InputError(f"--out {out} must be a file in a folder that exists")
     check_scratch(scratch)
 
 
 def _kept(rows: "pa.Table") -> "NDArray[np.int64]":
-    """Positions of the rows that are no junk."""
+    """Positions of the rows that are not junk."""
     import numpy as np
     import pyarrow.compute as pc
 
@@ -229,7 +229,7 @@ def _groups(
 
 
 def _agreement(rows: "pa.Table", kept: "NDArray[np.int64]", groups: "Groups") -> "Agreement | None":
-    """The groups held against the identities that are known; None where none is."""
+    """Agreement of the groups with the known identities; None if none is known."""
     import pyarrow.compute as pc
 
     from pipeline.core.evaluation.ranking import DISTRACTOR

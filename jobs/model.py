@@ -1,4 +1,4 @@
-"""model: look at a network, or write it as a file of another kind."""
+"""model: show what a network is, or convert it to another format."""
 
 import sys
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ from pipeline.runs.settings import ExportSettings, RecipeSettings, stated
 class ModelInfo:
     """A network: `input` is (height, width), `speeds` are crops a second by backend.
 
-    `sources` tells of each field of the recipe where it is from: given, the file, its toolbox,
+    `sources` has the origin of each field of the recipe: given, the file, its toolbox,
     assumed (nothing says so), or default (a choice of how to run the network). `remark` is what the
     network's first operations mean for the recipe, and `unread` why they could not be read.
-    `not_measured` tells, by backend, why it has no speed.
+    `not_measured` has, by backend, the reason why it has no speed.
     """
 
     model: str
@@ -43,7 +43,7 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Exported:
-    """A network that was written as another file, held against its source on `crops` crops.
+    """A network that was written as another file, compared with its source on `crops` crops.
 
     `deviation` is the largest cosine distance of a feature from the source's; `speeds` are crops a
     second of source and copy; `accuracy` holds mAP and rank-1 of both where queries were given, and
@@ -78,11 +78,11 @@ def model(
     recipe: RecipeFlags = RecipeSettings(),
     export: ExportFlags = ExportSettings(),
 ) -> ModelInfo | Exported:
-    """Look at a network, or write it as a file of another kind.
+    """Show what a network is, or convert it to another format.
 
-    `info` tells its input, dimension, parameters, recipe (and what of it
-    is assumed) and speed on this machine; `export` writes it, and refuses a
-    copy whose features are not the source's.
+    `info` shows its input, dimension, parameters, recipe (and which fields
+    are assumed) and speed on this machine. `export` writes a copy, and
+    refuses one whose features differ from the source's.
 
     For example:
 
@@ -91,18 +91,20 @@ def model(
 
     Args:
         action: info or export.
-        network: What extract takes as --model.
-        checkpoint: Weights of a network that is built here or of a torchvision backbone.
+        network: A network, as for extract --model.
+        checkpoint: File of weights for a built-in network or a torchvision backbone.
         threads: CPUs to measure with.
-        batch_size: Crops that the network takes at once.
-        speed: Measure the speed of every backend that the network can be run by.
+        batch_size: Crops in one batch of the network.
+        speed: Measure the speed with every backend that can run the network.
     """
     for flag, value in (("--num-cpus", threads), ("--batch-size", batch_size)):
         if value < 1:
             raise InputError(f"{flag} must be at least 1, not {value}")
     if action == "info" and export != ExportSettings():
         given = sorted(stated(export).items() - stated(ExportSettings()).items())
-        raise InputError(f"--{given[0][0].replace('_', '-')} goes with model export, not with info")
+        raise InputError(
+            f"--{given[0][0].replace('_', '-')} is a flag of model export, not of info"
+        )
     from pipeline.model.kinds import check_file
 
     check_file(network)

@@ -31,13 +31,13 @@ def reextract(
     work: WorkFlags = WorkSettings(),
     on: ActorFlags = ActorSettings(),
 ) -> Extracted:
-    """Extract a gallery's images anew, into a new gallery beside it.
+    """Extract a gallery's images again, into a new gallery.
 
-    With another network or recipe, that is. Paths and labels are those of
-    the rows; nothing is listed. An image that is gone becomes a reject;
-    rejects stay rejects, but for those of the old network (bad-feature,
-    kills-worker), which the next extract tries. Run again after an
-    interruption, the command goes on where it stopped.
+    Use it for another network or recipe. Paths and labels are copied from
+    the rows; the source is not listed. An image that has disappeared
+    becomes a reject. Rejects stay rejects, except those caused by the old
+    network (bad-feature, kills-worker): the next extract tries them again.
+    After an interruption, run the same command again: it resumes.
 
     For example:
 
@@ -45,11 +45,11 @@ def reextract(
         --model r50.onnx --flip
 
     Args:
-        gallery: Folder of the gallery whose images are taken.
+        gallery: Folder of the gallery whose images are extracted again.
         out: Folder of the new gallery.
-        model: ONNX file, OpenVINO IR (.xml), TorchScript or torch.export file; or a network that is
-            built here (osnet_x1_0, bnneck, torchvision:NAME, ...), with --checkpoint.
-        checkpoint: Weights of a network that is built here.
+        model: ONNX file, OpenVINO IR (.xml), TorchScript or torch.export file; or a built-in
+            network (osnet_x1_0, bnneck, torchvision:NAME, ...) with --checkpoint.
+        checkpoint: File of weights for a built-in network.
         version: Version of the gallery (default: the latest).
     """
     from pipeline.errors import InputError
@@ -59,7 +59,10 @@ def reextract(
 
     old = Gallery.open(gallery, version)
     if local_root(out).resolve() == local_root(gallery).resolve():
-        raise InputError(f"--out {out} is the gallery itself: features of two recipes never mix")
+        raise InputError(
+            f"--out {out} is the gallery itself, and features of two recipes are never mixed: give"
+            " another folder"
+        )
     check_file(model)
     check_location(out)
     from pipeline.model.networks import NetworkFile

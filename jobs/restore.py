@@ -26,8 +26,9 @@ class Restored:
 def restore(*, gallery: Location, version: int | None = None, at: str | None = None) -> Restored:
     """Make a new version that holds what an older one held, rows and rejects.
 
-    The versions between stay readable, and row ids given since then are not given again. Rows that
-    were erased since and not purged come back.
+    The versions in between stay readable, and row ids assigned since then
+    are not reused. Rows that were erased since then and not purged come
+    back.
 
     For example:
 
@@ -36,7 +37,7 @@ def restore(*, gallery: Location, version: int | None = None, at: str | None = N
     Args:
         gallery: Folder of the gallery.
         version: Version to restore.
-        at: Restore what was the latest version at this time, in its stead (ISO 8601; UTC).
+        at: Restore the version that was latest at this time (ISO 8601, UTC) instead.
     """
     if (version is None) == (at is None):
         raise InputError("give --version or --at to say what to restore")

@@ -55,8 +55,8 @@ class RankedList:
 class Found:
     """What a search found, and the images that it could not search for.
 
-    `threshold` is the similarity from which on a row is a match, `threshold_from` where it comes
-    from; both are None where neither a flag nor a calibration gives one.
+    `threshold` is the least similarity of a match, `threshold_from` where it comes from; both are
+    None if there is neither a flag nor a calibration.
     """
 
     gallery: str
@@ -71,7 +71,7 @@ class Found:
 
     @property
     def exit_status(self) -> int:
-        """1 where an image has no answer."""
+        """1 if an image could not be used."""
         return 1 if self.not_searched else 0
 
 
@@ -93,12 +93,11 @@ def search(
     workers: int = 0,
     address: str | None = None,
 ) -> Found:
-    """Find the best gallery rows of some images, exactly.
+    """Find the gallery rows most similar to some images, exactly.
 
-    The images are decoded and turned into features as the gallery's own
-    were: its recipe is used, and the network must be the same. An image
-    that gives no feature is told by name, the others are searched all the
-    same, and the exit status is 1.
+    The images become features by the recipe of the gallery, and the
+    network must be the same. Images that cannot be used are reported; the
+    rest are still searched, and the exit status is 1.
 
     For example:
 
@@ -106,26 +105,26 @@ def search(
         --model osnet_x0_25_msmt17.onnx -k 5
 
     Args:
-        images: Images to search for: files, or folders of which every image is taken.
-        gallery: Gallery that is searched.
+        images: Images to search for: files, or folders, from which every image is taken.
+        gallery: Folder of the gallery to search.
         model: The network that the gallery was extracted with.
-        checkpoint: Weights of a network that is built here.
+        checkpoint: File of weights for a built-in network.
         k: Rows in each list.
-        version: Version that is searched (default: the latest).
-        at: Search what was the latest version at this time, in its stead (ISO 8601; UTC).
-        threshold: Similarity from which on a row is a match (default: the gallery's calibration).
-        camera: Camera that the images come from: a row's threshold is then that of the two cameras,
-            where the calibration has it (calibrate --by-camera).
-        html: File for a self-contained page of the lists, with thumbnails.
-        batch_size: Crops that the network takes at once; 1 answers a single image soonest.
-        max_bytes: Image files of more bytes are not read, and told as images without an answer.
-        workers: Ray tasks at once; 0 searches in this process, on all its CPUs.
-        address: Ray cluster to join (auto, host:port); without it, this machine alone.
+        version: Version to search (default: the latest).
+        at: Search the version that was latest at this time (ISO 8601, UTC) instead.
+        threshold: Least similarity of a match (default: the gallery's calibrated threshold).
+        camera: Camera of the images: a row then has the threshold of its pair of cameras, if one
+            was calibrated (calibrate --by-camera).
+        html: File to write a self-contained page to, with thumbnails of the ranked lists.
+        batch_size: Crops in one batch of the network; 1 is fastest for a single image.
+        max_bytes: Do not read image files with more bytes than this; report them as unusable.
+        workers: Ray tasks that run at once; 0 to use this process alone, on all its CPUs.
+        address: Ray cluster to join: auto or host:port (default: this machine alone).
     """
     _check(k, batch_size, workers, threshold, html)
     check_max_bytes(max_bytes)
     if camera is not None and threshold is not None:
-        raise InputError("--camera takes thresholds from the calibration: leave --threshold out")
+        raise InputError("--camera takes thresholds from the calibration: leave out --threshold")
     from pipeline.gallery.table import Gallery
     from pipeline.model.kinds import check_file
 
@@ -147,14 +146,14 @@ def search(
     thresholds = thresholds_of(table, threshold, camera)
     if camera is not None and not thresholds.by_camera:
         logger.warning(
-            "no threshold is known for images of camera %s (calibrate --by-camera finds them): %s",
+            "no threshold is calibrated for images of camera %s (run calibrate --by-camera): %s",
             camera,
-            "nothing is called a match" if thresholds.general is None else "one serves all rows",
+            "no row is marked" if thresholds.general is None else "all rows get the general one",
         )
     extractor = open_extractor(table, NetworkFile(model, checkpoint), batch_size)
     queries = read_queries(images, extractor, max_bytes)
     if not queries.images:
-        raise InputError(f"none of the images can be searched for: {_told(queries.not_searched)}")
+        raise InputError(f"none of the images can be used: {_told(queries.not_searched)}")
     best, products = _search(table, queries, k, workers, address)
     found = Found(
         gallery=gallery,
@@ -180,7 +179,7 @@ def describe(result: Found) -> RenderableType:
     parts += [Text(f"not searched: {each}") for each in map(_line, result.not_searched)]
     told = f"{result.gallery}, version {result.version}: {result.rows:,} rows"
     if result.threshold is not None:
-        told += f"; a match from {result.threshold:.4f} on ({result.threshold_from})"
+        told += f"; a match has at least {result.threshold:.4f} ({result.threshold_from})"
     parts.append(Text(told))
     if result.html is not None:
         parts.append(Text(f"page: {result.html}"))
@@ -198,9 +197,9 @@ def _check(
         if value < least:
             raise InputError(f"{flag} must be at least {least}, not {value}")
     if threshold is not None and not -1 <= threshold <= 1:
-        raise InputError(f"--threshold is a cosine similarity from -1 to 1, not {threshold}")
+        raise InputError(f"--threshold must be a cosine similarity from -1 to 1, not {threshold}")
     if html is not None and (html.is_dir() or not html.absolute().parent.is_dir()):
-        raise InputError(f"--html {html} is not a file in a folder that exists")
+        raise InputError(f"--html {html} must be a file in a folder that exists")
 
 
 def _search(
@@ -259,7 +258,7 @@ def _write_page(found: Found, table: "Gallery", html: Path) -> None:
     crops, missing = thumbnails({path: join(source, path) for path in paths}, stretch)
     pictures, _ = thumbnails({each.image: each.image for each in found.results}, stretch)
     if missing:
-        logger.warning("%d of the crops found cannot be shown: %s", len(missing), _told(missing))
+        logger.warning("cannot show %d of the crops in the lists: %s", len(missing), _told(missing))
     page = render(asdict(found), pictures, crops)
     write_whole(html.absolute(), lambda path: path.write_text(page, encoding="utf-8"))
 

@@ -57,11 +57,11 @@ def submit(
 ) -> Submitted:
     """Run a verb as a Ray job on a cluster.
 
-    The verb and its arguments follow two dashes, and are checked here
-    before anything is submitted. This code goes along; what it depends on
-    must be on the cluster (or see --install). Paths are the cluster's:
-    absolute ones, or URLs. Ctrl-C asks whether to stop the job. The exit
-    status is the job's.
+    Put two dashes before the verb and its arguments. They are checked on
+    this machine before anything is submitted. This code is uploaded; its
+    dependencies must be installed on the cluster (or see --install). Give
+    paths as the cluster sees them: absolute paths, or URLs. Ctrl-C asks
+    whether to stop the job. The exit status is that of the job.
 
     For example:
 
@@ -70,10 +70,10 @@ def submit(
 
     Args:
         command: The verb and its arguments.
-        address: The cluster's dashboard, as http://host:8265.
+        address: URL of the cluster's dashboard, such as http://host:8265.
         wait: Follow the job until it ends.
-        install: Have Ray install the dependencies for the job, which takes
-            minutes at first.
+        install: Let Ray install the dependencies for the job; the first time takes
+            minutes.
     """
     call = _checked(command)
     with _staged(command, call.config) as (folder, arguments):
@@ -90,7 +90,7 @@ def submit(
             raise RunError(f"nothing was submitted to {address}: {error}") from error
     logger.info("submitted to %s as %s", address, job)
     if not wait:
-        logger.info("follow it by: %s", _ray_job("logs --follow", address, job))
+        logger.info("follow it with: %s", _ray_job("logs --follow", address, job))
         return Submitted(job, address, "SUBMITTED")
     return _follow(client, address, job)
 
@@ -203,7 +203,9 @@ def _client(address: str) -> "JobSubmissionClient":
     """Reach the cluster's dashboard, or say in one line why that cannot be."""
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InputError(f"--address {address} is no dashboard: give its URL, as http://host:8265")
+        raise InputError(
+            f"--address {address} is not the URL of a dashboard: give one such as http://host:8265"
+        )
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
@@ -245,7 +247,7 @@ def _follow(client: "JobSubmissionClient", address: str, job: str) -> Submitted:
     import aiohttp
 
     output = _Output()
-    going_on = f"the job goes on; follow it by: {_ray_job('logs --follow', address, job)}"
+    going_on = f"the job runs on; follow it with: {_ray_job('logs --follow', address, job)}"
     try:
         asyncio.run(_tail(client, job, output.take))
         details = _ended(client, job)
@@ -253,7 +255,7 @@ def _follow(client: "JobSubmissionClient", address: str, job: str) -> Submitted:
     except KeyboardInterrupt:
         return _interrupted(client, address, job)
     except ReaderGone:
-        logger.warning("nobody reads any more, and %s", going_on)
+        logger.warning("standard output was closed, and %s", going_on)
         raise
     except (OSError, RuntimeError, aiohttp.ClientError) as error:
         raise RunError(f"lost the connection to {address} ({error}), and {going_on}") from error
@@ -340,8 +342,8 @@ def _interrupted(client: "JobSubmissionClient", address: str, job: str) -> Submi
     except (OSError, RuntimeError) as error:
         raise RunError(f"{job} may still run: {error}") from error
     if status == "RUNNING":
-        logger.info("the job goes on; follow it by: %s", _ray_job("logs --follow", address, job))
-        logger.info("stop it by: %s", _ray_job("stop", address, job))
+        logger.info("the job runs on; follow it with: %s", _ray_job("logs --follow", address, job))
+        logger.info("stop it with: %s", _ray_job("stop", address, job))
     message = f"interrupted: {job} at {address} is {status.lower()}"
     answer = {"error": {"type": "Interrupted", "message": message, "exit_status": INTERRUPTED}}
     return Submitted(job, address, status, INTERRUPTED, answer)

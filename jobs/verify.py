@@ -13,7 +13,7 @@ from pipeline.runs.locations import Location
 
 @dataclass(frozen=True)
 class VerifyResult:
-    """What was checked; `findings` name each file that is not as it should be, and why."""
+    """What was checked; `findings` name each faulty file and its fault."""
 
     gallery: str
     version: int
@@ -27,7 +27,7 @@ class VerifyResult:
 
     @property
     def exit_status(self) -> int:
-        """1 where anything was found."""
+        """1 if anything was found."""
         return 1 if self.findings else 0
 
 
@@ -37,13 +37,14 @@ def verify(
     version: int | None = None,
     all_versions: Annotated[bool, Parameter(negative=())] = False,
 ) -> VerifyResult:
-    """Check every file and row of a gallery, and tell all that is wrong by name.
+    """Check every file and row of a gallery, and report everything that is wrong.
 
-    Checked are each file's size and SHA-256, the checksums of its pages, the length of every
-    feature, row ids and paths (each once), rejects, the counts and statistics of the log, the
-    recipe, the log itself, and all that is kept beside it: thresholds, statistics of cameras,
-    neighbor graphs, the work of interrupted runs. Nothing is changed. The exit status is 1 where
-    anything is wrong.
+    Checks the size and SHA-256 of each file, the checksums of its pages,
+    the length of every feature, that row ids and paths are unique,
+    rejects, the counts and statistics of the log, the recipe, the log
+    itself, and the files beside it: thresholds, statistics of cameras,
+    neighbor graphs, the work of interrupted runs. Changes nothing. The
+    exit status is 1 if anything is wrong.
 
     For example:
 
@@ -88,8 +89,8 @@ def describe(result: VerifyResult) -> RenderableType:
     if result.findings:
         lines.append(f"{result.gallery}, {checked}: {count(len(lines), 'finding')}")
     else:
-        lines.append(f"{result.gallery}, {checked}: all as it was written")
-    lines += [f"{each}: a commit that was not made by this tool" for each in result.other_commits]
+        lines.append(f"{result.gallery}, {checked}: everything is as it was written")
+    lines += [f"{each}: a commit by another tool" for each in result.other_commits]
     if result.without_checksum:
         lines.append(f"no SHA-256 in the log for {count(result.without_checksum, 'file')}")
     return Text("\n".join(lines))

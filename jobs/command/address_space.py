@@ -1,7 +1,7 @@
 """Whether a limit on the address space (`ulimit -v`) leaves room for the libraries.
 
 Where it does not, threads cannot start and allocations fail inside libraries that end the process
-over it, or wait forever: so it is told before they are loaded.
+over it, or wait forever: so this is checked before they are loaded.
 """
 
 import importlib.util
@@ -28,7 +28,7 @@ def check_address_space() -> None:
         raise InputError(
             f"the address space is limited to {limit / _GIB:.1f} GiB (ulimit -v), and at least "
             f"{needed / _GIB:.1f} GiB are needed on this machine, most of it reserved and never "
-            "used: raise that limit, or limit the memory that is used with a control group"
+            "used: raise that limit, or use a control group to limit memory"
         )
 
 

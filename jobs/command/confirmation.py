@@ -14,7 +14,7 @@ def confirm(deed: str, *, yes: bool, is_grave: bool) -> None:
     `deed` says what would be done, as in "erase 3 of 4 rows of G".
 
     Raises:
-        InputError: it is not wanted, or nobody said that it is.
+        InputError: the answer is no, or there is no answer.
     """
     if yes:
         return

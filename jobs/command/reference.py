@@ -16,14 +16,14 @@ command line's own help; `regallery VERB --help` shows the same.
 | exit status | meaning |
 | --- | --- |
 | 0 | done |
-| 1 | failed; the message says what was kept and how to go on |
+| 1 | failed; the message says what was kept and how to resume |
 | 2 | wrong arguments or input; nothing was written |
-| 130 | interrupted; the same command goes on where it stopped |
+| 130 | interrupted; run the same command again to resume |
 
 Every verb also takes:
 
-* `--config FILE.toml`: arguments in a file, flat or with a table for each verb; flags win over it.
-* `--json`: print the result, or the error, as one JSON object, alone, on standard output.
+* `--config FILE.toml`: arguments in a file, flat or with a table for each verb; flags override it.
+* `--json`: print only the result (or the error) to standard output, as one JSON object.
 * `--verbose`, `-v`: log more, and show the traceback of a failure.
 """
 

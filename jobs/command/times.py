@@ -21,6 +21,6 @@ def moment(flag: str, text: str | None) -> datetime | None:
         found = datetime.fromisoformat(text)
     except ValueError as error:
         raise InputError(
-            f"{flag} {text!r} is no time: give it as in 2026-03-01 or 2026-03-01T12:30Z"
+            f"{flag} {text!r} is not a time: give one such as 2026-03-01 or 2026-03-01T12:30Z"
         ) from error
     return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -56,8 +56,8 @@ def open_pairs(
     chosen = sample_identities(asked.labels.identity, query_rows, seed)
     if not len(chosen):
         raise InputError(
-            f"{query or gallery} has no identity to calibrate by: extract it with a --layout that"
-            " tells identities"
+            f"{query or gallery} has no identities, which a calibration needs: extract it with"
+            " a `layout` that reads them"
         )
     return Pairs(
         gallery=held.gallery,

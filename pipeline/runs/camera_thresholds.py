@@ -21,7 +21,7 @@ from pipeline.runs.calibration_pairs import Pairs
 class CameraPair:
     """The pairs of a query camera and another camera of the gallery.
 
-    `figures` is None where they are too few: fewer than 30 false matches at the wanted rate, or,
+    `figures` is None where they are too few: fewer than 30 false matches at the given rate, or,
     for the percentile rule, than 30 positive pairs.
     """
 

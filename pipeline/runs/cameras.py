@@ -53,7 +53,7 @@ class Cameras:
         try:
             write_camera_sums(gallery, names, sums)
         except (OSError, InputError, RunError) as error:
-            logger.warning("the statistics of the cameras are not kept: %s", error)
+            logger.warning("the statistics of the cameras are not stored: %s", error)
         return cls(settings, names, sums)
 
     @classmethod
@@ -80,7 +80,7 @@ class Cameras:
         others = int((~self.settings.own_statistics(self.sums)[numbers]).sum())
         if others:
             logger.warning(
-                "%s: %d of %d %s take the statistics of all rows: their camera is unknown, or has"
+                "%s: %d of %d %s use the statistics of all rows: their camera is unknown, or has"
                 " fewer than %d rows in the gallery",
                 self.settings.name,
                 others,

@@ -130,7 +130,7 @@ def update_gallery(plan: UpdatePlan, progress: StartProgress = silent) -> Extrac
     """Extract what is new or changed, and commit it as one version; create a missing gallery."""
     listing, spec = plan.listing, plan.spec
     if plan.actors.actors == 0 and plan.actors.address:
-        _log.warning("`address` changes nothing with `actors` 0: the work is done in this process")
+        _log.warning("`address` has no effect with `actors` 0: the work is done in this process")
     limit = reject_limit(listing, plan.work.max_rejects)
     with ExitStack() as stack:
         dimension = None

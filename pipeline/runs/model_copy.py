@@ -168,7 +168,7 @@ def figures_of(measured: dict[str, NDArray[np.float64]] | None) -> dict[str, Any
 def _full_disk_told(out: Path) -> Iterator[None]:
     """A file that the disk has no room for is a RunError by its name.
 
-    The exporters tell it in words of their own, as they tell a network that they cannot write.
+    The exporters report it in words of their own, as they do a network that they cannot write.
     """
     try:
         with told_by_name(out):
@@ -177,7 +177,7 @@ def _full_disk_told(out: Path) -> Iterator[None]:
         if shutil.disk_usage(out.absolute().parent).free > _LEAST_ROOM:
             raise
         raise RunError(
-            f"{error}; there is no room left for {out}: make some, and run the same command again"
+            f"{error}; no space is left for {out}: free some, and run the same command again"
         ) from error
 
 
@@ -190,7 +190,7 @@ def _check_deviation(file: NetworkFile, flags: ExportSettings, distance: float) 
     if flags.quantize:
         kind, hint = f"{flags.to} in int8", " (a larger --sample of typical crops may help)"
     raise InputError(
-        f"{file.path}: as {kind} its features are {distance:.1e} off in cosine, and "
+        f"{file.path}: as {kind} its features differ by {distance:.1e} in cosine distance, and "
         f"{allowed:.0e} is allowed{hint}; nothing was written"
     )
 
@@ -220,7 +220,7 @@ def _checked(flags: ExportSettings) -> Path:
     if flags.out.suffix != SUFFIXES[flags.to]:
         raise InputError(f"--out {flags.out}: --to {flags.to} writes {SUFFIXES[flags.to]} files")
     if not flags.out.absolute().parent.is_dir():
-        raise InputError(f"--out {flags.out}: there is no folder {flags.out.parent}; make it first")
+        raise InputError(f"--out {flags.out}: {flags.out.parent} does not exist; create it first")
     if flags.sample_size < 1:
         raise InputError(f"--sample-size must be at least 1, not {flags.sample_size}")
     if flags.quantize and flags.to == "torchscript":
@@ -243,7 +243,7 @@ def _sample(flags: ExportSettings) -> Crops:
             return [decode(path.read_bytes()) for path in drawn]
     crops = list(_crops(_spread(list_source(flags.sample), flags.sample_size)))
     if not crops:
-        raise InputError(f"--sample {flags.sample}: not one of its images can be decoded")
+        raise InputError(f"--sample {flags.sample}: none of its images can be decoded")
     return crops
 
 

@@ -1,4 +1,4 @@
-"""Images that become features like any other and are hardly crops of people: counted, then told."""
+"""Images that become features like any other but are hardly crops of people: counted, reported."""
 
 import logging
 from collections import Counter

@@ -14,7 +14,7 @@ class Found:
     The `images` are `new`, `changed` or `unchanged`; `touched` counts the unchanged ones with
     another time and the same bytes. `missing` counts the gallery's rows whose image has disappeared
     from the source. `skipped` counts the files that are not images, by suffix. `labels` says which
-    identities and cameras the source tells; None where it tells none.
+    identities and cameras the source has; None where it has none.
     """
 
     images: int

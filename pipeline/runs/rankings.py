@@ -46,7 +46,7 @@ _OF_MATCHES = ("same_place", "clothes_changed")
 
 @dataclass(frozen=True)
 class Figures:
-    """Which figures are wanted, and how they are drawn; None where something is not."""
+    """Which figures to compute, and how they are drawn; None for those left out."""
 
     max_rank: int
     open_set: bool
@@ -69,11 +69,11 @@ class Figures:
         )
 
     def check(self, ways: list[Expansion | Reranking]) -> None:
-        """InputError where a way to rank cannot have the figures that are wanted of it."""
+        """InputError if a way to rank does not support the requested figures."""
         if self.draws and any(isinstance(way, Reranking) for way in ways):
             raise InputError(
-                "--rerank has no --protocol cuhk03: k-reciprocal distances rest on the whole"
-                " gallery; leave out one of the two"
+                "--rerank does not go with --protocol cuhk03: k-reciprocal distances depend on the"
+                " whole gallery; leave out one of the two"
             )
 
 

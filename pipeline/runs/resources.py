@@ -21,8 +21,8 @@ def joined(workers: int, address: str | None, num_gpus: float) -> Iterator[None]
 
         if not torch.cuda.is_available():
             raise InputError(
-                f"--num-gpus {num_gpus:g}: PyTorch finds no GPU on this machine; leave it out to"
-                " run on the CPU, with the same results"
+                f"--num-gpus {num_gpus:g}: PyTorch finds no GPU on this machine; leave out the flag"
+                " to run on the CPU, with the same results"
             )
     yield
 

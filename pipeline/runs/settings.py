@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # imported where they are used, since the command line reads 
 
 @dataclass(frozen=True)
 class RecipeSettings:
-    """How crops become features; what is None comes from `recipe`, or else is the default."""
+    """How crops become features; None stands for the value in `recipe`, or else the default."""
 
     recipe: Location | None = None
     """TOML file with any of the fields below."""
@@ -35,29 +35,30 @@ class RecipeSettings:
     width: int | None = None
     """Pixels; the default is the network's own size, else 128."""
     channels: Literal["rgb", "bgr"] | None = None
-    """Order of the channels that the network wants (default: as its first operations tell, else
-    rgb)."""
+    """Order of the channels that the network expects (default: read from its first operations,
+    else rgb)."""
     pixel_range: float | None = None
-    """What white is before mean and deviation: 1 or 255 (default: as the network's input type and
-    first operations tell, else 1)."""
+    """Value of white before mean and deviation: 1 or 255 (default: read from the network's input
+    type and first operations, else 1)."""
     mean: tuple[float, float, float] | None = None
-    """Mean of each channel (default: 0 where the network subtracts one itself, else ImageNet's)."""
+    """Mean of each channel (default: 0 if the network subtracts one itself, else ImageNet's)."""
     std: tuple[float, float, float] | None = None
     """Standard deviation of each channel (default: as for the mean)."""
     letterbox: bool | None = None
-    """Keep the aspect ratio and pad, instead of stretching."""
+    """Keep the aspect ratio and pad instead of stretching."""
     flip: bool | None = None
     """Add the mirrored view."""
     scales: tuple[float, ...] | None = None
     """Views at these sizes, each from the original crop (default: 1)."""
     fusion: Literal["unit", "raw"] | None = None
-    """Mean of the views' unit vectors, or of raw features (default: unit)."""
+    """Average the views as unit vectors (unit) or as raw features (raw) (default: unit)."""
     five_crops: bool | None = None
-    """Take each view as five windows: corners and center of a picture an eighth larger."""
+    """Take five crops of each view: corners and center of the image enlarged by an eighth."""
     stretch: tuple[float, float] | None = None
-    """Counts that become black and white in pictures of more than 8 bits (default: 0 and 65535)."""
+    """Pixel values that become black and white in images of more than 8 bits (default: 0 and
+    65535)."""
     output: str | None = None
-    """The network's output that is the feature, where it has several (a gallery remembers it)."""
+    """Output to use as the feature, if the network has several (the gallery remembers it)."""
 
 
 @dataclass(frozen=True)
@@ -65,18 +66,18 @@ class ActorSettings:
     """What an extraction runs on."""
 
     address: str | None = None
-    """Ray cluster to join (auto, host:port); without it, this machine alone."""
+    """Ray cluster to join: auto or host:port (default: this machine alone)."""
     actors: int | None = None
     """Workers, each with its own copy of the network; 0 for a plain loop without Ray (default:
-    as many as there is room for)."""
+    as many as the machines have room for)."""
     num_cpus: int | None = None
     """CPUs of each actor (default: 1)."""
     num_gpus: float | None = None
     """GPUs of each actor; a fraction lets actors share one (default: 0)."""
     batch_size: int = BATCH_SIZE
-    """Crops that the network takes at once."""
+    """Crops in one batch of the network."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Arithmetic of the network; features leave it as float32."""
+    """Arithmetic of the network; its features are converted to float32."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -85,22 +86,22 @@ class ActorSettings:
 
 @dataclass(frozen=True)
 class WorkSettings:
-    """How the work of an extraction is cut, and what keeps an image out of the gallery."""
+    """How the work of an extraction is divided, and which images are rejected."""
 
     storage: Literal["float32", "float16"] | None = None
-    """Type of the stored features; float16 halves the gallery (default: float32)."""
+    """Type of the stored features; float16 halves the size of the gallery (default: float32)."""
     unit_size: int = UNIT_SIZE
-    """Images in a work unit: the rows of a file, and what a crash can cost."""
+    """Images in a work unit, which becomes one file; a crash loses only units in progress."""
     max_rejects: float = 0.01
-    """Share of the inputs that may be rejects before the run stops; ten always may."""
+    """Stop when more than this share of the inputs is rejected; ten are always tolerated."""
     max_pixels: int = MAX_PIXELS
-    """Pictures of more pixels are rejects."""
+    """Reject images with more pixels than this."""
     max_bytes: int = MAX_BYTES
-    """Image files of more bytes are rejects, and are not read."""
+    """Reject image files with more bytes than this, without reading them."""
     quality: bool = False
-    """Measure each crop's sharpness and exposure, and keep them as the column quality."""
+    """Measure each crop's sharpness and exposure; store the result in the column quality."""
     min_quality: float | None = None
-    """Crops of lower quality are rejects; measures it, too (default: none are)."""
+    """Measure the quality, and reject crops below this value (default: reject none)."""
 
     def __post_init__(self) -> None:
         check_unit_size(self.unit_size)
@@ -123,13 +124,15 @@ class UpdateSettings:
     """How a gallery is compared with its source."""
 
     verify: bool = False
-    """Read every image and compare its bytes, not only those whose size or time differ."""
+    """Compare the bytes of every image, not only of those whose size or modification time
+    differs."""
     delete_missing: bool = False
-    """Remove the rows and rejects whose image is gone from the source."""
+    """Remove the rows and rejects whose image has disappeared from the source."""
     max_missing: float = 0.1
-    """Share of the rows that may be removed so: a source that is not mounted empties nothing."""
+    """Refuse to remove more than this share of the rows in one run (protects against an unmounted
+    source)."""
     dry_run: bool = False
-    """Tell what would be done, and write nothing."""
+    """Report what would be done; write nothing."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_missing <= 1:
@@ -138,27 +141,29 @@ class UpdateSettings:
 
 @dataclass(frozen=True)
 class FigureSettings:
-    """Which figures an evaluation gives; what is left out has the default of `pipeline.core`."""
+    """Which figures an evaluation computes; None stands for the default of `pipeline.core`."""
 
     protocol: Literal["market1501", "cuhk03"] = "market1501"
-    """CMC on whole lists (market1501), or on 10 draws of one image of each identity (cuhk03)."""
+    """CMC on whole ranked lists (market1501), or over 10 draws of one gallery image of each
+    identity (cuhk03)."""
     max_rank: int = 50
     """Length of the CMC curve."""
     open_set: bool = True
-    """TAR at FAR and the equal-error rate; two more passes over the gallery."""
+    """Compute TAR at FAR and the equal-error rate, in two more passes over the gallery."""
     camera_pairs: bool = True
-    """Figures by pair of cameras; one more pass over the gallery."""
+    """Compute figures for each pair of cameras, in one more pass over the gallery."""
     replicates: int | None = None
-    """Replicates of the bootstrap; 0 for no confidence intervals (default: 1000)."""
+    """Bootstrap replicates; 0 for no confidence intervals (default: 1000)."""
     level: float | None = None
     """Confidence level of the intervals (default: 0.95)."""
     seed: int | None = None
-    """Seed of the bootstrap and of the draws of cuhk03 (default: 0)."""
+    """Seed of the bootstrap and of the draws of the protocol cuhk03 (default: 0)."""
     same_place: tuple[str, ...] = ()
-    """Cameras that are one place, such as 2,3 of SYSU-MM01: a match must come from another place.
-    Give it again for another place."""
+    """Cameras at one place, such as 2,3 in SYSU-MM01: a match must come from another place. Repeat
+    for further places."""
     clothes_changed: bool = False
-    """A match must show other clothes, too: the cloth-changing protocol of LTCC and PRCC."""
+    """Count a match only if the person wears other clothes: the cloth-changing protocol of LTCC and
+    PRCC."""
 
     def __post_init__(self) -> None:
         if self.max_rank < 1:
@@ -167,69 +172,71 @@ class FigureSettings:
 
 @dataclass(frozen=True)
 class ExpansionSettings:
-    """Alpha query expansion; what is left out has the default of `pipeline.core.expansion`."""
+    """Alpha query expansion; None stands for the default of `pipeline.core.expansion`."""
 
     aqe: tuple[Literal["query", "database", "joint"], ...] = ()
-    """Also rank with query expansion in this mode; give it again for another mode."""
+    """Also rank with query expansion in this mode; repeat for further modes."""
     k: int | None = None
-    """Neighbors of the expansion, the row itself included (default: 10)."""
+    """Neighbors averaged by the expansion, the row itself included (default: 10)."""
     alpha: float | None = None
-    """Power of the similarity that weighs a neighbor; 0 for a plain mean (default: 3)."""
+    """Exponent of the similarity in a neighbor's weight; 0 for a plain mean (default: 3)."""
     times: int | None = None
     """Rounds of expansion (default: 1)."""
 
 
 @dataclass(frozen=True)
 class CameraSettings:
-    """Camera-aware normalization; what is left out has the default of
+    """Camera-aware normalization; None stands for the default of
     `pipeline.core.cameras.normalization`."""
 
     camera_normalize: tuple[Literal["mean", "zscore"], ...] = ()
-    """Also rank features less the mean of their camera's gallery rows, with zscore divided by their
-    deviation too; plain, and in every other way asked for. Give it again for the other."""
+    """Also rank with normalized features, plainly and in every other requested way: mean subtracts
+    the mean of the camera's gallery rows, zscore also divides by their standard deviation. Repeat
+    for both."""
     camera_rows: int | None = None
-    """Gallery rows that a camera needs for a mean of its own; one of fewer takes that of all rows
-    (default: 16)."""
+    """Gallery rows that a camera needs for statistics of its own; with fewer, those of all rows are
+    used (default: 16)."""
 
 
 @dataclass(frozen=True)
 class RerankingSettings:
-    """k-reciprocal re-ranking; what is left out has the default of
+    """k-reciprocal re-ranking; None stands for the default of
     `pipeline.core.reranking.distances`."""
 
     rerank: bool = False
     """Also rank by k-reciprocal distance."""
     k1: int | None = None
-    """Neighbors of the re-ranking (default: 20)."""
+    """Size of the k-reciprocal neighborhoods (default: 20)."""
     k2: int | None = None
-    """Rows that the re-ranking averages, the row itself included (default: 6)."""
+    """Rows averaged by the local query expansion, the row itself included (default: 6)."""
     lam: float | None = None
-    """Share of the original distance in the re-ranked one (default: 0.3)."""
+    """Weight of the original distance in the re-ranked distance (default: 0.3)."""
     variant: Literal["zhong", "torchreid"] | None = None
     """Original distance: squared Euclidean (zhong, the default), or its square (torchreid)."""
 
 
 @dataclass(frozen=True)
 class FoldSettings:
-    """What an evaluation runs on, and what it may hold."""
+    """What a computation on galleries runs on, and how much memory it may use."""
 
     workers: int = 0
-    """Ray tasks at once; 0 works in this process, on all its CPUs."""
+    """Ray tasks that run at once; 0 to use this process alone, on all its CPUs."""
     address: str | None = None
-    """Ray cluster to join (auto, host:port, ray://...); without it, this machine alone."""
+    """Ray cluster to join: auto, host:port or ray://... (default: this machine alone)."""
     query_block: int | None = None
-    """Queries of a tile (default: 1024)."""
+    """Queries in a tile (default: 1024)."""
     gallery_block: int | None = None
-    """Gallery rows of a tile: with the former, what bounds the memory (default: 4096)."""
+    """Gallery rows in a tile; together with the queries in a tile, this bounds the memory (default:
+    4096)."""
     num_gpus: float = 0
-    """1 for a GPU of each worker, or of this process; 0.5 lets two share one. Neighbors and ranks
-    are computed there, with the same results to the bit; the open-set figures and those by camera
-    come from the CPU."""
+    """GPUs of each worker, or of this process: 1, or a fraction such as 0.5 to share one. Neighbors
+    and ranks are computed there, with results equal to the bit; open-set figures and those by
+    camera are computed on the CPU."""
     memory: float | None = None
-    """GiB that the blocks in hand may take, in all workers together (default: 4)."""
+    """GiB that blocks of features may take, in all workers together (default: 4)."""
     scratch: Annotated[Path, LOCATION] | None = None
-    """Folder for features and graphs, seen by every worker (default: a temporary one). A run that
-    was interrupted goes on from what it left there."""
+    """Folder for intermediate features and graphs, visible to every worker (default: a temporary
+    one). An interrupted run resumes from what it left there."""
 
     def __post_init__(self) -> None:
         if self.workers < 0:
@@ -239,7 +246,7 @@ class FoldSettings:
         check_gpus(self.num_gpus)
 
     def execution(self, progress: "StartProgress | None" = None) -> "Execution":
-        """How the folds run; ValueError for blocks that cannot be."""
+        """How the folds run; ValueError for invalid block sizes."""
         from pipeline.core.blocks import Tiling
         from pipeline.stages.execution import MEMORY, Execution, silent
 
@@ -255,37 +262,39 @@ class FoldSettings:
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """What `export` writes, and what it is measured on."""
+    """What `model export` writes, and the crops that it is measured on."""
 
     to: Literal["onnx", "openvino", "torchscript"] | None = None
     """Kind of file to write."""
     out: Path | None = None
     """File to write: .onnx, .xml (its weights beside it as .bin), or .pt."""
     quantize: Literal["int8"] | None = None
-    """Also make its weights and activations 8-bit numbers: another network, of another recipe."""
+    """Also quantize weights and activations to 8 bits: the copy is another network, with its own
+    recipe."""
     sample: Location | None = None
-    """Crops to measure on, and to calibrate 8-bit ranges with: your own (default: drawn ones)."""
+    """Your crops to measure on and to calibrate 8-bit ranges with (default: drawn crops; int8 needs
+    your own)."""
     sample_size: int = 128
-    """Crops taken from the sample, evenly spread."""
+    """Crops taken from the sample, evenly spaced."""
     query: Location | None = None
-    """Labeled queries, to measure what 8-bit numbers cost; none of them in the sample."""
+    """Labeled queries, to measure the loss of accuracy; none of them may be in the sample."""
     gallery: Location | None = None
     """Labeled gallery to go with the queries."""
     layout: str = "market1501"
-    """How the names of queries and gallery tell identity and camera (see extract)."""
+    """How identity and camera are read from the names of queries and gallery (see extract)."""
 
 
 @dataclass(frozen=True)
 class RuleSettings:
-    """What makes a threshold; what is left out has the default of
+    """The rule for a threshold; None stands for the default of
     `pipeline.core.thresholds.calibration`."""
 
     far: float | None = None
-    """Share of the negative pairs that may match (default: 0.0001)."""
+    """False-match rate: share of the negative pairs that may match (default: 0.0001)."""
     percentile: float | None = None
     """Percentile of the distances within identities, with the rule percentile (default: 95)."""
     factor: float | None = None
-    """How many times that distance, with the rule percentile (default: 1)."""
+    """Factor by which that distance is multiplied, with the rule percentile (default: 1)."""
 
 
 @dataclass(frozen=True)
@@ -293,11 +302,11 @@ class ResamplingSettings:
     """Confidence intervals, by resampling identities."""
 
     samples: int | None = None
-    """Resamples (default: 1000)."""
+    """Bootstrap replicates (default: 1000)."""
     seed: int | None = None
-    """Seed of the resamples, and of the choice of queries (default: 0)."""
+    """Seed of the bootstrap and of the choice of queries (default: 0)."""
     confidence: float | None = None
-    """Share of the resamples that an interval holds (default: 0.95)."""
+    """Confidence level of the intervals (default: 0.95)."""
 
 
 def check_scratch(folder: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""Two galleries side by side: opened at a version, held against each other, labeled."""
+"""Two galleries side by side: opened at a version, compared, labeled."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -118,13 +118,13 @@ def placed_labels(tables: Sequence[pa.Table], same_place: Sequence[str] = ()) ->
 
 
 def _with_clothes(side: Side) -> Labels:
-    """The labels of a side with what people wear, as its layout tells it."""
+    """The labels of a side with what people wear, as its layout reads it."""
     layout = side.gallery.properties["layout"].partition(",")[0]
     known = [each for each in DATA_SETS if each.name == layout and layout in CLOTHES]
     if not known:
         raise InputError(
-            f"`clothes_changed`: the layout {layout} of {side.gallery.location} does not tell what"
-            f" people wear; {' and '.join(CLOTHES)} do"
+            f"`clothes_changed`: the layout {layout} of {side.gallery.location} has no"
+            f" labels of clothes; {' and '.join(CLOTHES)} have"
         )
     read = clothes_reader(known[0])
     worn = [read(seen_path(path)) for path in side.rows["path"].to_pylist()]
@@ -219,19 +219,19 @@ def check_matches(query: Side, gallery: Side) -> None:
     for side, flag in ((query, "--query"), (gallery, "--gallery")):
         if not (side.labels.identity > 0).any():
             raise InputError(
-                f"{flag} {side.gallery.location} has no identity to evaluate by: extract it with a"
-                f" --layout that tells identities (it was made with {_layout(side)})"
+                f"{flag} {side.gallery.location} has no identities, which an evaluation needs:"
+                f" extract it with a `layout` that reads them (it was made with {_layout(side)})"
             )
     common = np.intersect1d(query.labels.identity, gallery.labels.identity)
     if not (common > 0).any():
         raise InputError(
             f"no identity of {query.gallery.location} is in {gallery.gallery.location}:"
-            " not one query has a match"
+            " no query has a match"
         )
     if not has_match(query.labels, gallery.labels).any():
         cameras = sorted(set(gallery.rows["camera"].drop_null().to_pylist()))
         raise InputError(
-            "not one query has a match: every gallery row of a query's identity is from the"
+            "no query has a match: every gallery row of a query's identity is from the"
             f" query's own camera ({gallery.gallery.location} has {len(cameras)}:"
             f" {', '.join(cameras[:10])}), and those are left out"
         )

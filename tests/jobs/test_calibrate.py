@@ -117,15 +117,15 @@ def test_few_false_matches_are_told_and_do_not_replace_many(capsys, tmp_path):
     weak = (*flags, "--far", 0.0001)
     status, out, err = run(capsys, *weak)
     assert status == 0
-    assert "stands on few false matches (4; from 30 on it is firm)" in err
-    assert f"{tmp_path / 'g'}, version 1: kept as _calibrations/000000000001.json" in out
+    assert "rests on few false matches (4; at least 30 make it reliable)" in err
+    assert f"{tmp_path / 'g'}, version 1: stored as _calibrations/000000000001.json" in out
     assert result(capsys, *weak)  # the next one of its kind takes its place
     firm = result(capsys, *flags, "--far", 0.01)
     line = refused(capsys, *weak)
     many = firm["figures"]["false_matches"]
-    assert f"stands on {many:,} false matches and is kept: this one would stand on 4" in line
+    assert f"rests on {many:,} false matches and is kept: this one would rest on 4" in line
     assert json.loads(Path(firm["file"]).read_text())["threshold"] == firm["threshold"]
-    assert f"or delete {firm['file']} first" in line
+    assert f"or delete {firm['file']} and its record" in line
     result(capsys, *flags, "--rule", "percentile", "--factor", 0.1)  # another rule is another wish
 
 
@@ -133,7 +133,7 @@ def test_few_positive_pairs_are_told(capsys, tmp_path):
     features, identity, camera = people(3, 12)
     labeled_gallery(tmp_path / "g", features, identity, camera)
     _, _, err = run(capsys, "calibrate", "--gallery", tmp_path / "g", "--rule", "percentile", *FEW)
-    assert "stands on few positive pairs" in err
+    assert "rests on few positive pairs" in err
 
 
 def test_a_later_version_keeps_the_threshold_until_it_has_its_own(capsys, tmp_path):
@@ -152,7 +152,7 @@ def test_a_later_version_keeps_the_threshold_until_it_has_its_own(capsys, tmp_pa
     ("flags", "message"),
     [
         (("--far", 0), "false-match rate lies between 0 and 1"),
-        (("--far", 1e-9), "takes 1,000,000,000 negative pairs to measure"),
+        (("--far", 1e-9), "needs at least 1,000,000,000 negative pairs"),
         (("--percentile", 90), "--percentile does not go with --rule far"),
         (("--rule", "percentile", "--far", 0.1), "--far does not go with --rule percentile"),
         (("--rule", "percentile", "--factor", 0), "factor must be positive"),
@@ -169,7 +169,7 @@ def test_rows_without_identities(capsys, tmp_path):
     features, _, camera = people(5, 20)
     labeled_gallery(tmp_path / "g", features, [None] * 20, camera)
     line = refused(capsys, "calibrate", "--gallery", tmp_path / "g")
-    assert "has no identity to calibrate by" in line
+    assert "has no identities, which a calibration needs" in line
     labeled_gallery(tmp_path / "h", features, range(1, 21), camera)
     line = refused(capsys, "calibrate", "--gallery", tmp_path / "h")
     assert "has 0 pairs of one identity from two cameras and 380 of two identities" in line

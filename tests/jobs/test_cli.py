@@ -187,7 +187,7 @@ def test_missing_configuration_is_named(tiny: None, capfd: pytest.CaptureFixture
         (["tiny", "photos", "--count", "2.5"], '"2.5"'),
         (["tiny", "photos", "--kind", "c"], '"a", "b"'),
         (["tinny"], "did you mean tiny?"),
-        (["frobnicate"], "the verbs are extract, "),
+        (["frobnicate"], "the commands are extract, "),
         (["tiny", "photos", "--config"], "--config"),
     ],
 )
@@ -238,7 +238,7 @@ def test_panics_are_one_line(
         (InputError("no\nsuch  folder"), 2, "InputError", "no such folder"),
         (RunError("2 units are kept"), 1, "RunError", "2 units are kept (rerun with -v"),
         (KeyError("x"), 1, "KeyError", "KeyError: 'x' (rerun with -v for the traceback)"),
-        (KeyboardInterrupt(), 130, "Interrupted", "goes on where it stopped"),
+        (KeyboardInterrupt(), 130, "Interrupted", "run the same command again"),
     ],
 )
 def test_failures_are_one_line(
@@ -413,7 +413,7 @@ def test_ctrl_c_is_130_and_leaves_nothing_half_said(tmp_path: Path) -> None:
     out, err = process.communicate(timeout=20)
     assert process.returncode == 130
     assert json.loads(out)["error"]["type"] == "Interrupted"
-    assert err == "error: interrupted: the same command goes on where it stopped\n"
+    assert err == "error: interrupted: run the same command again to resume\n"
 
 
 def test_a_value_of_the_configuration_file_is_told_as_such(

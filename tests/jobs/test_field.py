@@ -130,7 +130,7 @@ def test_06_unknown_animals_are_nobody(capsys, extract, tmp_path):
     assert [row["identity"] is None for row in rows(place, "identity")].count(True) == 2
     assert (told["labels"]["identities"], told["labels"]["unknown"]) == (1, 2)
     arguments = ("--query", place, "--gallery", place, "--out", tmp_path / "r")
-    assert "not one query has a match" in refused(capsys, "evaluate", *arguments)
+    assert "no query has a match" in refused(capsys, "evaluate", *arguments)
 
 
 def test_07_the_junk_of_mars_is_junk(extract):

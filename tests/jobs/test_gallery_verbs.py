@@ -116,7 +116,7 @@ def test_rows_without_a_time_stay_and_are_told(gallery, capsys):
     location = gallery.location
     status, out, _ = run(capsys, "erase", "--gallery", location, "--older-than", "1d")
     assert status == 0
-    assert "18 rows stay: nobody knows when they were captured" in out
+    assert "18 rows without a capture time kept" in out
     assert latest(gallery).version == 2
 
 
@@ -133,8 +133,8 @@ def test_erase_and_purge(gallery, capsys):
     assert told.endswith(f"nothing was changed: to purge older versions of {location}, add --yes")
     status, out, err = run(capsys, "erase", "--gallery", location, "--purge", "--yes")
     assert status == 0
-    assert "no row is selected; this only purges what was erased before" in err
-    assert "proved: nothing of 0 rows" in out
+    assert "no rows selected; this only purges what was erased earlier" in err
+    assert "nothing of 0 rows" in out
 
 
 def test_more_than_half_needs_yes(gallery, capsys):
@@ -149,14 +149,14 @@ def test_more_than_half_needs_yes(gallery, capsys):
     assert (status, "10 rows and 0 rejects would be erased, 8 rows would stay" in out) == (0, True)
     status, _, err = run(capsys, *command, "--yes")
     assert (status, latest(gallery).count) == (0, 8)
-    assert f"{gallery.location}: 10 of 18 rows and 0 rejects are to be erased\n" in err
+    assert f"{gallery.location}: 10 of 18 rows and 0 rejects will be erased\n" in err
 
 
 def test_half_needs_none(gallery, capsys):
     command = ("erase", "--gallery", gallery.location, "--where", "row_id >= 10", "--purge")
     status, _, err = run(capsys, *command)
     assert (status, latest(gallery).count) == (0, 9)
-    assert "9 of 18 rows and 0 rejects are to be erased, and all older versions purged" in err
+    assert "9 of 18 rows and 0 rejects will be erased, and all older versions purged" in err
 
 
 def at_a_terminal(monkeypatch, typed, *arguments):
@@ -188,7 +188,7 @@ def test_a_terminal_is_asked(gallery, capsys, monkeypatch, typed, status, count)
     command = ("erase", "--gallery", gallery.location, "--ids", 7)
     found, shown = at_a_terminal(monkeypatch, typed, *command)
     assert (found, latest(gallery).count) == (status, count)
-    assert "1 of 18 rows and 0 rejects are to be erased" in shown
+    assert "1 of 18 rows and 0 rejects will be erased" in shown
     assert shown.count("Go on?") == 1
     refusal = "error: nothing was changed: you did not agree to erase 1 of 18 rows"
     assert (refusal in shown) is (status == 2)
@@ -206,7 +206,7 @@ def test_a_terminal_is_asked_once_and_not_with_yes_or_a_dry_run(gallery, capsys,
     capsys.readouterr()
     status, shown = at_a_terminal(monkeypatch, b"maybe\nn\n", *command[:3], "--purge", "--json")
     assert status == 2
-    assert "no row is selected; this only purges what was erased before, and removes" in shown
+    assert "no rows selected; this only purges what was erased earlier, and removes" in shown
     assert shown.count("Go on?") == 2
     error = json.loads(capsys.readouterr().out)["error"]
     assert error["message"].startswith("nothing was changed: you did not agree to purge older")
@@ -253,8 +253,8 @@ def test_a_purge_that_failed_is_finished_by_the_same_command(gallery, capsys):
     status, out, _ = run(capsys, *command)
     assert status == 0
     assert "0 rows and 0 rejects erased" in out
-    assert "a purge that was cut off before was finished" in out
-    assert "proved: nothing of 2 rows" in out
+    assert "this purge also finished an earlier, interrupted one" in out
+    assert "nothing of 2 rows" in out
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_a_purge_that_failed_is_finished_by_the_same_command(gallery, capsys):
         (("--purge", "--dry-run"), "give --where"),
         (("--where", "nothing = 1"), "the condition 'nothing = 1' does not work"),
         (("--where", "camera = 3"), "text in quotes, as in camera = '3'"),
-        (("--older-than", "soon"), "--older-than 'soon' is no age"),
+        (("--older-than", "soon"), "--older-than 'soon' is not an age"),
         (("--older-than", "9999999999d"), "no time is that long ago"),
         (("--older-than", "999999d"), "no time is that long ago"),
         (("--ids", 2**63), "9223372036854775808 is no row id or identity: they have 64 bits"),
@@ -349,7 +349,7 @@ def test_compact(gallery, capsys):
 @pytest.mark.parametrize("size", ["big", "192", "1kB", "-1MB"])
 def test_what_compact_refuses(gallery, capsys, size):
     told = refused(capsys, "compact", "--gallery", gallery.location, f"--target-size={size}")
-    assert f"--target-size '{size}' is no size" in told
+    assert f"--target-size '{size}' is not a size" in told
     assert "too small" in refused(
         capsys, "compact", "--gallery", gallery.location, "--target-size", "0MB"
     )
@@ -363,7 +363,7 @@ def test_verify(gallery, capsys):
     assert (found["findings"], found["rows"], found["files"]) == ([], 18, 3)
     status, out, _ = run(capsys, "verify", "--gallery", gallery.location, "--all-versions")
     assert status == 0
-    assert "those of 2 older versions included: all as it was written" in out
+    assert "those of 2 older versions included: everything is as it was written" in out
 
 
 def test_verify_names_all_that_is_damaged(gallery, capsys):
@@ -444,7 +444,7 @@ def test_what_restore_refuses(gallery, capsys):
     told = refused(capsys, "restore", "--gallery", location, "--version", 7)
     assert "version 7 does not exist: the latest is 2" in told
     told = refused(capsys, "restore", "--gallery", location, "--at", "noon")
-    assert "--at 'noon' is no time" in told
+    assert "--at 'noon' is not a time" in told
     old = Gallery.open(location, 1).snapshot.files[0].path
     (gallery._root / old).write_bytes(b"x")
     told = refused(capsys, "restore", "--gallery", location, "--version", 1, status=1)
@@ -461,7 +461,7 @@ def test_moments():
     assert moment("--at", "2030-01-31 12:00+02:00") == datetime(2030, 1, 31, 10, tzinfo=UTC)
     assert moment("--at", None) is None
     for text in ("now", ""):
-        with pytest.raises(InputError, match=f"--at '{text}' is no time"):
+        with pytest.raises(InputError, match=f"--at '{text}' is not a time"):
             moment("--at", text)
 
 

@@ -339,10 +339,10 @@ def test_rows_that_do_not_fit(capsys, tmp_path):
     source = npy(tmp_path, people(3, 10)[0])
     flags = ("import", source, "--gallery", tmp_path / "g", "--format", "npy", *MADE)
     assert "does not fit layout market1501" in refused(capsys, *flags, "--layout", "market1501")
-    assert "no such file; --rows" in refused(capsys, *flags, "--rows", tmp_path / "no.csv")
+    assert "no such file; give the table" in refused(capsys, *flags, "--rows", tmp_path / "no.csv")
     assert "must end in .csv or .parquet" in refused(capsys, *flags, "--rows", source)
     np.save(source, people(3, 11)[0])
-    assert "11 features, and 10 rows of labels" in refused(capsys, *flags)
+    assert "11 features, but there are 10 rows of labels" in refused(capsys, *flags)
     flags = (*flags[:4], "--format", "mat", *MADE, "--rows", tmp_path / "rows.csv")
     assert "--rows goes with --format npy and faiss" in refused(capsys, *flags)
     flags = ("import", source, "--gallery", tmp_path / "g", "--format", "npy", "--made-by", " ")
@@ -420,4 +420,6 @@ def test_labels_of_another_tools_table_are_read_as_by_extract(capsys, tmp_path):
 def test_settings_of_labels_that_an_import_has_no_use_for_are_refused(capsys, mat, tmp_path):
     command = ("import", mat, "--gallery", tmp_path / "g", *MADE, "--format")
     assert "--only would leave" in refused(capsys, *command, "npy", "--only", "split=query")
-    assert "a .mat file are numbers" in refused(capsys, *command, "mat", "--first-identity", 0)
+    assert "a .mat file holds labels as numbers" in refused(
+        capsys, *command, "mat", "--first-identity", 0
+    )

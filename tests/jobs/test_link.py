@@ -122,7 +122,7 @@ def test_the_calibrated_threshold_is_used(capsys, tmp_path):
     ("flags", "message"),
     [
         (("--out", "{tmp}/i.txt"), "must end in .parquet or .csv"),
-        (("--out", "{tmp}/none/i.csv"), "is not a file in a folder"),
+        (("--out", "{tmp}/none/i.csv"), "must be a file in a folder"),
         (("--out", "{tmp}/i.csv"), "has no calibrated threshold"),
         (("--out", "{tmp}/i.csv", "--threshold", 1.5), "cosine similarity from -1 to 1"),
         (("--out", "{tmp}/i.csv", "--threshold", 0.5, "-k", 0), "k must be at least 1"),
@@ -142,7 +142,7 @@ def test_a_single_row_has_no_link(capsys, tmp_path):
     features, _, _ = people(2, 2)
     labeled_gallery(tmp_path / "g", features, [1, -1], ["c1", "c2"])
     flags = ("--gallery", tmp_path / "g", "--out", tmp_path / "i.csv", "--threshold", 0.5)
-    assert "has 1 rows in version 1, junk left out" in refused(capsys, "link", *flags)
+    assert "has 1 rows in version 1 besides junk" in refused(capsys, "link", *flags)
 
 
 def test_the_products_are_told(capsys, gallery, tmp_path):

@@ -57,5 +57,5 @@ def test_where_no_csv_is_written(capsys, gallery, tmp_path):
     )  # fmt: skip
     assert "--safe-csv is about rows.csv, which --format parquet has not" in line
     linking = ("link", "--gallery", gallery, "--out", tmp_path / "l.parquet", "--safe-csv")
-    assert "--safe-csv goes with a .csv" in refused(capsys, *linking)
+    assert "--safe-csv needs a .csv file" in refused(capsys, *linking)
     assert list(tmp_path.iterdir()) == []

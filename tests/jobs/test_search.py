@@ -93,7 +93,7 @@ def test_images_that_do_not_decode_are_told_and_the_others_searched(
     ):  # fmt: skip
         assert f"not searched: {tmp_path / name}: {reason}" in out
     line = refused(capsys, "search", tmp_path / "text.jpg", tmp_path / "none.jpg", *command)
-    assert "none of the images can be searched for" in line
+    assert "none of the images can be used" in line
     assert "text.jpg: not-an-image" in line
 
 
@@ -114,7 +114,7 @@ def test_a_threshold_says_what_matches(capsys, made, command):
     assert [hit["match"] for hit in told["results"][0]["hits"]] == [True] * 8 + [False] * 32
     assert told["threshold_from"] == "--threshold"
     _, out, _ = run(capsys, *flags, "--threshold", threshold)
-    assert f"a match from {threshold:.4f} on (--threshold)" in out
+    assert f"a match has at least {threshold:.4f} (--threshold)" in out
     assert "match" in out.splitlines()[1]
 
 
@@ -149,9 +149,11 @@ def test_a_pair_of_cameras_has_its_own_threshold(capsys, made, command, tmp_path
     told = result(capsys, *flags)
     assert {hit["threshold"] for hit in told["results"][0]["hits"]} == {0.75}
     _, _, err = run(capsys, *flags, "--camera", "unseen")
-    assert "images of camera unseen (calibrate --by-camera finds them): one serves all rows" in err
+    assert (
+        "images of camera unseen (run calibrate --by-camera): all rows get the general one" in err
+    )
     _, _, err = run(capsys, "search", image(made, 0), *command, "--camera", "far")
-    assert "nothing is called a match" in err
+    assert "no row is marked" in err
 
 
 def test_the_page_shows_the_crops_that_are_still_there(capsys, made, command, tmp_path):
@@ -166,7 +168,7 @@ def test_the_page_shows_the_crops_that_are_still_there(capsys, made, command, tm
         _, _, err = run(capsys, *flags, tmp_path / "page.html")
     finally:
         away.rename(gone)
-    assert f"1 of the crops found cannot be shown: {gone.name}: missing" in err
+    assert f"cannot show 1 of the crops in the lists: {gone.name}: missing" in err
     page = (tmp_path / "page.html").read_text()
     assert page.count("data:image/jpeg") == 80
     assert "1 crop is no longer where it was" in page
@@ -192,13 +194,13 @@ def test_workers_change_nothing(capsys, made, command, tmp_path, cluster):
         (("--max-bytes", 0), "--max-bytes must be at least 1"),
         (("--workers", -1), "--workers must be at least 0"),
         (("--threshold", 1.2), "cosine similarity from -1 to 1"),
-        (("--threshold", 0.5, "--camera", "c1"), "leave --threshold out"),
-        (("--html", "{tmp}"), "is not a file in a folder"),
-        (("--html", "{tmp}/none/page.html"), "is not a file in a folder"),
+        (("--threshold", 0.5, "--camera", "c1"), "leave out --threshold"),
+        (("--html", "{tmp}"), "must be a file in a folder"),
+        (("--html", "{tmp}/none/page.html"), "must be a file in a folder"),
         (("--version", 0), "has no row in version 0"),
         (("--version", 9), "version 9"),
         (("--at", "2001-01-01"), "no version is as old as"),
-        (("--at", "noon"), "--at 'noon' is no time"),
+        (("--at", "noon"), "--at 'noon' is not a time"),
     ],
 )
 def test_wrong_arguments(capsys, made, command, tmp_path, flags, message):

@@ -280,9 +280,9 @@ class TestOnCluster:
         assert status == 130, err
         error = json.loads(out)["error"]
         assert (error["type"], error["exit_status"]) == ("Interrupted", 130)
-        assert "the job goes on; follow it by: ray job logs --follow" in err
+        assert "the job runs on; follow it with: ray job logs --follow" in err
         # The command that is told does stop it, which also shows that it was running.
-        stop = err.split("stop it by: ")[1].split()
+        stop = err.split("stop it with: ")[1].split()
         stopped = subprocess.run(
             stop, env=cluster_head.environment, capture_output=True, text=True, timeout=90
         )
@@ -321,7 +321,7 @@ class TestOnCluster:
         assert running.process.stdout is not None
         running.process.stdout.close()
         assert running.process.wait(90) == 141, running.err
-        assert "nobody reads any more, and the job goes on" in running.ended()
+        assert "standard output was closed, and the job runs on" in running.ended()
 
 
 @pytest.mark.ray

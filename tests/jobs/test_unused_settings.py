@@ -20,11 +20,10 @@ NOTHING = (ExpansionSettings(), CameraSettings(), RerankingSettings(), FoldSetti
 @pytest.mark.parametrize(
     ("place", "settings", "message"),
     [
-        (0, ExpansionSettings(alpha=2, k=5), "`k`, `alpha` changes nothing without `aqe`"),
-        (1, CameraSettings(camera_rows=3), "`camera_rows` changes nothing without"),
-        (2, RerankingSettings(k1=5), "`k1` changes nothing without `rerank`"),
-        (3, FoldSettings(num_gpus=1), "`num_gpus` changes nothing"),
-        (3, FoldSettings(address="auto"), "`address` changes nothing without `workers`"),
+        (0, ExpansionSettings(alpha=2, k=5), "`k`, `alpha` has no effect without `aqe`"),
+        (1, CameraSettings(camera_rows=3), "`camera_rows` has no effect without"),
+        (2, RerankingSettings(k1=5), "`k1` has no effect without `rerank`"),
+        (3, FoldSettings(address="auto"), "`address` has no effect without `workers`"),
     ],
 )
 def test_settings_without_effect_are_told(caplog, place, settings, message):
@@ -53,4 +52,4 @@ def test_an_address_without_actors_is_told(capsys, tmp_path, caplog):
     arguments = ("extract", source, "--gallery", tmp_path / "g", "--model", network, *SIZE)
     with caplog.at_level(logging.WARNING):
         result(capsys, *arguments, "--address", "nobody.invalid:6379")
-    assert "`address` changes nothing with `actors` 0" in caplog.text
+    assert "`address` has no effect with `actors` 0" in caplog.text

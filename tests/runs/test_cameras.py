@@ -86,7 +86,7 @@ def test_statistics_are_made_once_and_go_with_what_is_derived(
 
 def test_rows_without_statistics_of_their_own_are_told(capsys, tmp_path, parent):
     told = run(capsys, *command(tmp_path, *ZSCORE))[2]
-    assert "camera zscore: 6 of 20 rows take the statistics of all rows" in told
+    assert "camera zscore: 6 of 20 rows use the statistics of all rows" in told
     assert "fewer than 7 rows" in told
 
 
@@ -94,7 +94,7 @@ def test_a_gallery_that_may_not_be_written_to_is_read(capsys, tmp_path, parent):
     (tmp_path / "parent" / "_cameras").write_text("in the way")
     told = run(capsys, *command(tmp_path, *ZSCORE))
     assert told[0] == 0
-    assert "the statistics of the cameras are not kept" in told[2]
+    assert "the statistics of the cameras are not stored" in told[2]
     np.testing.assert_allclose(
         read(tmp_path / "expanded"), normalized(parent, "zscore", 7), atol=1e-5
     )

@@ -115,5 +115,5 @@ def test_a_match_shows_other_clothes_where_that_is_the_protocol(tmp_path):
         found = same_identity_pairs(first.labels, second.labels)
         assert found[2].tolist() == junk
     other = gallery(tmp_path / "o", [18], ["1"])
-    with pytest.raises(InputError, match=r"layout none of .* does not tell what people wear"):
+    with pytest.raises(InputError, match=r"layout none of .* has no labels of clothes"):
         open_sides(other, rows, clothes_changed=True)

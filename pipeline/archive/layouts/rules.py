@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 from pipeline.errors import InputError
 
 LABELS = ("identity", "camera", "captured_at", "frame")
-"""The labels that a manifest may tell of an image."""
+"""The labels that a manifest may hold for an image."""
 
 
 @dataclass(frozen=True)
@@ -15,22 +15,22 @@ class LabelSettings:
     """How labels are read from names and manifests."""
 
     first_identity: int = 1
-    """Number of the first person: 0 for labels that count people from 0, which are stored plus 1
-    (0 is a distractor otherwise). For templates, image-folder and manifests."""
+    """Number of the first person. Give 0 for labels that count people from 0: each is stored plus
+    1, because identity 0 means a distractor. For templates, image-folder and manifests."""
     time_zone: str = "UTC"
-    """Zone of times that state none, such as Europe/Berlin; of an hour that its clocks show twice,
-    the first is meant."""
+    """Time zone, such as Europe/Berlin, of times without one. Of an hour that occurs twice when
+    clocks are set back, the first is used."""
     columns: tuple[str, ...] = ()
     """Columns of a manifest under other names: identity=label captured_at=date path=file."""
     only: tuple[str, ...] = ()
-    """Rows of a manifest to take, those with these values: split=validation is_query=true."""
+    """Take only the rows of a manifest with these values: split=validation is_query=true."""
 
     def __post_init__(self) -> None:
         if self.first_identity not in (0, 1):
             raise InputError(f"`first_identity` must be 0 or 1, not {self.first_identity}")
         for name in self.renamed:
             if name not in ("path", *LABELS):
-                raise InputError(f"`columns`: {name} is none of path, {', '.join(LABELS)}")
+                raise InputError(f"`columns`: {name} is not one of path, {', '.join(LABELS)}")
         _ = self.zone, self.wanted
 
     @property
@@ -42,7 +42,7 @@ class LabelSettings:
             return ZoneInfo(self.time_zone)
         except (OSError, ValueError, KeyError) as error:
             raise InputError(
-                f"`time_zone`: this machine knows no zone {self.time_zone!r}; give a name such as "
+                f"`time_zone`: unknown time zone {self.time_zone!r}; give a name such as "
                 "Europe/Berlin or Asia/Shanghai"
             ) from error
 
@@ -86,4 +86,4 @@ def _pairs(setting: str, example: str, given: tuple[str, ...]) -> dict[str, str]
 
 
 AS_THEY_ARE = LabelSettings()
-"""Labels as they are told: people are counted from 1, times are UTC, columns have our names."""
+"""Labels as they are written: people count from 1, times are UTC, columns have our names."""

@@ -14,10 +14,10 @@ def test_what_differs_from_the_defaults_stands_beside_the_layout():
     ("fields", "message"),
     [
         ({"first_identity": 2}, "`first_identity` must be 0 or 1, not 2"),
-        ({"time_zone": "Mars/Olympus"}, "knows no zone 'Mars/Olympus'"),
-        ({"time_zone": "../etc"}, "knows no zone"),
+        ({"time_zone": "Mars/Olympus"}, "unknown time zone 'Mars/Olympus'"),
+        ({"time_zone": "../etc"}, "unknown time zone"),
         ({"columns": ("label",)}, "`columns`: 'label' is not of the form identity=label"),
-        ({"columns": ("pid=label",)}, "pid is none of path, identity, camera"),
+        ({"columns": ("pid=label",)}, "pid is not one of path, identity, camera"),
         ({"columns": ("identity=a", "identity=b")}, "`columns` names identity twice"),
         ({"only": ("split=",)}, "`only`: 'split=' is not of the form split=query"),
     ],
