@@ -24,6 +24,7 @@ from safetensors.torch import save as save_safetensors
 
 from jobs import cli, erase, import_
 from pipeline.archive.faults import ReadError
+from pipeline.archive.layouts.rules import LabelSettings
 from pipeline.archive.listing.reading import read_image
 from pipeline.archive.listing.source import list_source
 from pipeline.archive.listing.tars import scan
@@ -31,7 +32,7 @@ from pipeline.errors import InputError
 from pipeline.gallery.formats import fastreid_files, mat_files
 from pipeline.gallery.formats import features as interchange
 from pipeline.input_files import read_text
-from pipeline.model.architectures.checkpoints import load_state
+from pipeline.model.architectures.reading import read_weights
 from pipeline.model.backends.torch_network import load_torchscript
 from pipeline.model.imported import ImportedRecipe, read_recipe
 from pipeline.model.kinds import network_kind
@@ -152,7 +153,7 @@ KINDS = {
         (crashing_mat(), saved(mat_bytes)[:300]), lambda: saved(mat_bytes), mutations=1,
     ),
     "rows": Kind(
-        ".csv", lambda path: import_._table(path, "none"),
+        ".csv", lambda path: import_._table(path, "none", LabelSettings()),
         (
             b"", b"\xff\xff\n1\n", b"path\n\xff\n", b"path\n\0\n", b"path,frame\na,-5\n",
             b"path\na\n1,2,3\n",
@@ -160,7 +161,7 @@ KINDS = {
         lambda: b"path,identity,camera,captured_at\na.jpg,1,c,2026-01-01T00:00:00Z\nb.jpg,2,,\n",
     ),
     "parquet": Kind(
-        ".parquet", lambda path: import_._table(path, "none"),
+        ".parquet", lambda path: import_._table(path, "none", LabelSettings()),
         (
             b"PAR1", saved(rows_bytes).replace(b"p1.jpg", b"p\xff.jpg"),
             saved(rows_bytes)[:-30] + b"\xff" * 22 + saved(rows_bytes)[-8:],
@@ -169,12 +170,12 @@ KINDS = {
     ),
     "tar": Kind(".tar", read_tar, (), tar_bytes),
     "checkpoint": Kind(
-        ".pth", lambda path: load_state(str(path)),
+        ".pth", lambda path: read_weights(str(path)),
         (b"\x80\x02" + b"(" * 5000 + b".", b"PK\x03\x04" + b"x" * 50),
         lambda: saved(lambda file: torch.save({"state_dict": {"a": torch.ones(3)}}, file)),
     ),
     "safetensors": Kind(
-        ".safetensors", lambda path: load_state(str(path)),
+        ".safetensors", lambda path: read_weights(str(path)),
         (struct.pack("<Q", 60_000) + b'{"a":' + b"[" * 59_995, struct.pack("<Q", 9) + b"{" * 20),
         lambda: save_safetensors({"a": torch.ones(3)}),
     ),

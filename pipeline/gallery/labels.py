@@ -16,8 +16,9 @@ def labels_of(tables: Sequence[pa.Table]) -> list[Labels]:
     One camera name is one number in all of them; a row of unknown identity is a distractor.
 
     >>> rows = pa.table({"identity": [7, None], "camera": ["c2", "c1"]})
-    >>> labels_of([rows])[0]
-    Labels(identity=array([7, 0]), camera=array([1, 0]))
+    >>> labels = labels_of([rows])[0]
+    >>> labels.identity, labels.camera
+    (array([7, 0]), array([1, 0]))
     """
     cameras = pa.chunked_array(
         [chunk for each in tables for chunk in each["camera"].chunks], pa.string()

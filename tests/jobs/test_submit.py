@@ -309,7 +309,7 @@ class TestOnCluster:
         assert status == 130, err
         message = json.loads(out)["error"]["message"]
         assert message.endswith("is stopped" if answer == "y" else "is running")
-        assert ("the job goes on" in err) == (answer != "y")
+        assert ("the job runs on" in err) == (answer != "y")
 
     def test_reader_that_leaves_is_told_where_the_job_goes_on(
         self, checkout: Path, cluster_head: HeadNode
@@ -337,7 +337,7 @@ def test_lost_connection_is_told(checkout: Path) -> None:
     assert status == 1, err
     message = json.loads(out)["error"]["message"]
     assert message.startswith(f"lost the connection to {node.dashboard}")
-    assert "the job goes on" in message
+    assert "the job runs on" in message
 
 
 @contextlib.contextmanager

@@ -43,7 +43,7 @@ def test_differences_are_told_both_ways():
         ("[1]", "must be an object"),
         ('{"imported": "x", "dimension": 8, "format": 2}', "in a format that is not 1"),
         ('{"imported": "x", "format": 1}', "in a format that is not 1"),
-        ('{"imported": "", "dimension": 8, "format": 1}', "--made-by is empty"),
+        ('{"imported": "", "dimension": 8, "format": 1}', "`made_by` is empty"),
     ],
 )
 def test_other_texts_are_refused(text, message):

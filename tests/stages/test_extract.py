@@ -125,7 +125,7 @@ def test_large_files_are_rejects_by_the_limit_that_was_set(tmp_path):
     after = gallery.commit(list(extract_here(units, work)), run_id="run")
     (reject,) = after.rejects().to_pylist()
     assert (after.count, reject["reason"]) == (2, "too-large")
-    assert reject["detail"] == "1,048,576 bytes are more than the 1,048,575 allowed (--max-bytes)"
+    assert reject["detail"] == "1,048,576 bytes are more than the 1,048,575 allowed (`max_bytes`)"
 
 
 def test_a_full_disk_in_the_middle_keeps_what_is_done(tmp_path, monkeypatch):

@@ -91,7 +91,7 @@ def test_where_no_name_fits_the_layouts_that_would_are_hinted(tmp_path):
     fill(tmp_path, "0002_c1s1_000451_03.jpg", "0003_c1s1_000451_03.jpg")
     with pytest.raises(InputError) as caught:
         list_source(str(tmp_path), "dukemtmc")
-    for part in ("not one of 2 images", "0005_c2_f0046985.jpg", "0002_c1s1", "--layout market1501"):
+    for part in ("not one of 2 images", "0005_c2_f0046985.jpg", "0002_c1s1", "`layout` market1501"):
         assert part in str(caught.value)
     assert "\n" not in str(caught.value)
 

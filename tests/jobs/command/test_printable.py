@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.progress import Progress, TextColumn
 from rich.table import Table
-from rich.text import Text
 
 from jobs import cli
-from jobs.command.console import logs_to_stderr, show, to_json, told_on
+from jobs.command import console
+from jobs.command.console import logs_to_stderr, show, to_json
 from jobs.command.printable import printable, printable_values
 from tests.jobs.labeled import labeled_gallery, people
 from tests.stages.making import save_crop, save_network
@@ -61,18 +62,18 @@ def test_marks_of_rich_are_text(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_line_of_progress_is_printable(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rich.console import Console
+    bars = []
 
-    from jobs.command.console import progress
+    def shown_bar() -> Progress:
+        bars.append(Progress(TextColumn("{task.description}", markup=False), disable=True))
+        return bars[-1]
 
-    monkeypatch.setattr(Console, "is_terminal", True)
-    with progress() as bar:
-        told_on(bar, f"{STEER}: ")("[red]searching[/]", 3)
-        (task,) = bar.tasks
-        assert not STEERING.search(task.description)
-        (shown,) = (column.render(task) for column in bar.columns[:1])
-    assert isinstance(shown, Text)
-    assert shown.plain == f"{printable(STEER)}: [red]searching[/]"
+    monkeypatch.setattr(console, "progress", shown_bar)
+    with console.progress_lines() as start:
+        start(f"{STEER}: [red]searching[/]", 3)
+        (task,) = bars[0].tasks
+    assert not STEERING.search(task.description)
+    assert task.description == printable(f"{STEER}: [red]searching[/]")
 
 
 @pytest.mark.parametrize("verbose", [False, True])

@@ -187,7 +187,7 @@ def test_a_batch_too_large_for_the_memory_is_run_in_halves(
         np.testing.assert_allclose(network(images), whole, rtol=1e-5)
     assert [record.getMessage() for record in caplog.records] == [
         "n.pt: the GPU has too little memory for 7 images at once: taking half as many; give"
-        " --batch-size 4 to have it so from the start"
+        " `batch_size` 4 to have it so from the start"
     ]
     assert module.seen == 5
     module.most = 3
