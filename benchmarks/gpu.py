@@ -55,7 +55,7 @@ class Report:
         begun = time.perf_counter()
         try:
             found = work()
-        except Exception as error:  # noqa: BLE001 (it is told, and the next step is another)
+        except Exception as error:  # noqa: BLE001 (reported; the next check still runs)
             lines = traceback.format_exc().splitlines()
             found = {"error": f"{type(error).__name__}: {error}"[:500], "where": lines[-12:]}
         self.steps[name] = {**found, "step_seconds": round(time.perf_counter() - begun, 3)}

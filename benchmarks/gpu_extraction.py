@@ -192,7 +192,7 @@ def on_cpu(checkpoint, made, files):
 
 
 def memory(report, smoke):
-    """A batch that is too large for the memory is run in halves, once, and that is told."""
+    """Run a batch that does not fit in GPU memory: halved once, with one warning."""
     if device() != "cuda":
         report.run("out of memory", lambda: {"skipped": "only a GPU runs out of its memory"})
         return

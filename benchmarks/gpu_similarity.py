@@ -66,7 +66,7 @@ class Busy(threading.Thread):
         while not self._done.wait(0.05):
             try:
                 self._seen.append(torch.cuda.utilization())
-            except Exception:  # noqa: BLE001 (the driver cannot be asked: there is no share)
+            except Exception:  # noqa: BLE001 (without driver figures, the share stays unknown)
                 return
 
     def __enter__(self):

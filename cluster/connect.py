@@ -183,7 +183,7 @@ def _reach(address: str) -> None:
         host, port = None, None
     if host is None or port is None or parts.scheme not in ("", "ray"):
         raise InputError(
-            f"{address!r} is no address of a Ray cluster: give auto, host:port (6379 is usual) "
+            f"{address!r} is not an address of a Ray cluster: give auto, host:port (6379 is usual) "
             "or ray://host:port (10001 is usual)"
         )
     try:

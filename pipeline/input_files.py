@@ -50,7 +50,7 @@ def read_text(path: str | os.PathLike[str]) -> str:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({why(error)})") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: this is no text in UTF-8 ({error})") from error
+        raise InputError(f"{path}: this is not text in UTF-8 ({error})") from error
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -135,7 +135,7 @@ def test_commands_parse(
     verb = arguments[0]
     if verb == PLACEHOLDER:
         return
-    assert verb in cli.VERBS, f"{line}: {verb} is no verb"
+    assert verb in cli.VERBS, f"{line}: {verb} is not a verb"
     used, _, submitted = line.partition(" -- ")
     for flag in re.findall(r"(?<!\S)(--?[a-z][a-z-]*)", used):
         assert flag in flags_of(verb), f"{line}: {verb} has no {flag}"

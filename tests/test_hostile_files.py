@@ -1,7 +1,7 @@
 """Files that a user hands in, damaged or made to harm: an error of one line that names the file.
 
-For each kind of file: contents that once ended in a traceback, what is no file at all, and a sound
-one with bytes changed, cut out, doubled and cut off, the same in every run.
+For each kind of file: contents that once ended in a traceback, contents of another kind, and a
+sound file with bytes changed, cut out, doubled and cut off, the same in every run.
 """
 
 import contextlib

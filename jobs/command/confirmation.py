@@ -14,7 +14,7 @@ def confirm(deed: str, *, yes: bool, is_grave: bool) -> None:
     `deed` says what would be done, as in "erase 3 of 4 rows of G".
 
     Raises:
-        InputError: the answer is no, or there is no answer.
+        InputError: the user answers no or does not answer.
     """
     if yes:
         return

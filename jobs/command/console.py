@@ -24,12 +24,12 @@ _AS_IT_IS: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False
 _JSON_WANTED: ContextVar[bool] = ContextVar("json_wanted", default=False)
 
 
-class ReaderGone(Exception):  # noqa: N818 - it is no error
+class ReaderGone(Exception):  # noqa: N818 - it is not an error
     """Nobody reads standard output any more."""
 
 
 def progress() -> Progress:
-    """A progress display on standard error; nothing at all where that is no terminal."""
+    """A progress display on standard error; nothing at all where that is not a terminal."""
     console = Console(stderr=True, **_AS_IT_IS)
     return Progress(
         TextColumn("{task.description}", markup=False),
@@ -102,7 +102,7 @@ def tell(text: str) -> None:
 
 
 def to_json(result: object) -> str:
-    """A result as one JSON object on one line; what is no number (NaN, infinity) becomes null.
+    """A result as one JSON object on one line; what is not a number (NaN, infinity) becomes null.
 
     >>> to_json({"mAP": float("nan"), "ranks": (1, 5)})
     '{"mAP": null, "ranks": [1, 5]}'

@@ -170,7 +170,7 @@ def findings(root: Path, known: Callable[[str], bool]) -> Iterator[tuple[str, st
             if not record.exists():  # a writer renamed it
                 continue
             if record.suffix not in _SUFFIXES:
-                raise ValueError("this is no record of a checksum")
+                raise ValueError("this is not a record of a checksum")
             if unseal(record.read_bytes())["file"] != name.removesuffix(record.suffix):
                 raise ValueError("this is the record of another file")
         except (OSError, ValueError, KeyError) as error:

@@ -1,4 +1,4 @@
-"""What in a gallery's folder is no file of its own: links, and what is mounted there.
+"""What in a gallery's folder is not a file of its own: links, and what is mounted there.
 
 A purge deletes names. Bytes that have another name outside of the folder, or that a link points to,
 would stay when it says that they are gone.

@@ -247,7 +247,7 @@ def _entries(root: Path) -> list[Entry]:
                 f"{file}: this does not name a scratch folder ({error}); delete it"
             ) from error
         if not _NAME.fullmatch(entry.folder.name) or not entry.folder.is_absolute():
-            raise GalleryDamagedError(f"{file}: {entry.folder} is no scratch folder; delete it")
+            raise GalleryDamagedError(f"{file}: {entry.folder} is not a scratch folder; delete it")
         found.append(entry)
     return found
 

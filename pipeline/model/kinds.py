@@ -22,7 +22,7 @@ def network_kind(path: str) -> Kind:
         return "onnx"
     text = (head.decode("ascii", "replace").strip().splitlines() or [""])[0][:32]
     begins = f" (it begins with {text!r})" if text.isascii() and text.isprintable() else ""
-    raise InputError(f"{path}: this is no network file{begins}; {ACCEPTED}")
+    raise InputError(f"{path}: this is not a network file{begins}; {ACCEPTED}")
 
 
 def check_file(model: str) -> None:

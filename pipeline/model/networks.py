@@ -102,7 +102,7 @@ class NetworkFile:
 
         Of one file it is that file's own SHA-256; of several, and of a named network, it is taken
         over the lines of its name, each file's SHA-256, and the part of the checkpoint that is
-        asked for. Raises InputError for a missing file and for one that is no network.
+        asked for. Raises InputError for a missing file and for one that is not a network.
         """
         digests = [_digest(file) for file in self._files()]
         if not self.named and len(digests) == 1:

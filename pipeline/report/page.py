@@ -56,7 +56,7 @@ def write(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise InputError(f"{folder}: is no folder; choose another one for the report") from error
+        raise InputError(f"{folder}: is not a folder; choose another one for the report") from error
     except OSError as error:
         raise InputError(f"{folder}: the folder cannot be made ({error.strerror})") from error
     json_path, html_path = folder / "report.json", folder / "report.html"

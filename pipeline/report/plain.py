@@ -13,7 +13,7 @@ def plain(value: Any) -> Any:
     """`value` as dicts, lists, texts, numbers and None, which JSON can hold.
 
     A dataclass becomes an object of its fields, in their order; the metadata `json` of a field is
-    its key where that is not its name. What is no number (NaN, infinity) becomes None. TypeError
+    its key where that is not its name. What is not a number (NaN, infinity) becomes None. TypeError
     for what JSON has no word for.
 
     >>> plain({"mAP": float("nan"), "ranks": (1, 5)})

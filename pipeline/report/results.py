@@ -240,4 +240,4 @@ class Report:
             if (result.intervals is None) != (self.bootstrap is None or not result.valid):
                 raise ValueError(f"{result.name}: intervals go with a bootstrap and a valid query")
         if self.ranked is not None and self.ranked.result not in names:
-            raise ValueError(f"the ranked lists are of {self.ranked.result!r}, which is no result")
+            raise ValueError(f"the ranked lists are of {self.ranked.result!r}, not of a result")

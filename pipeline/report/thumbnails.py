@@ -25,7 +25,7 @@ _DATA_URI = re.compile(r"data:image/(?:jpeg|png|webp);base64,[A-Za-z0-9+/]+={0,2
 class Thumbnails:
     """Data URI of each picture by its path; apart, since a query and a gallery may share a path.
 
-    Raises InputError for a value that is no base64 data URI of a JPEG, PNG or WebP image: anything
+    Raises InputError unless each value is a base64 data URI of a JPEG, PNG or WebP image: anything
     else (a URL, say) would make the page reach out of itself.
     """
 
@@ -36,7 +36,7 @@ class Thumbnails:
         for side in (self.query, self.gallery):
             for path, uri in side.items():
                 if not _DATA_URI.fullmatch(uri):
-                    raise InputError(f"thumbnail of {path!r}: is no base64 data URI of an image")
+                    raise InputError(f"thumbnail of {path!r}: is not a base64 data URI of an image")
 
 
 def thumbnail(image: np.ndarray) -> str:

@@ -52,6 +52,6 @@ def test_the_limits_of_exposure_are_the_levels_told(level):
     pixels = np.full((9, 9, 3), 100, np.uint8)
     pixels[4, 4] = 200  # some sharpness
     before = quality(pixels)
-    pixels[0, 0] = level  # a corner is no neighbor of an inner pixel
+    pixels[0, 0] = level  # a corner is not a neighbor of an inner pixel
     share = 80 / 81 if level in (4, 251) else 1
     assert quality(pixels) == pytest.approx(before * share)

@@ -65,7 +65,7 @@ def test_what_is_not_the_gallerys_own_is_named(gallery, tmp_path, pattern, chang
     name = "queue" if change is queue else str(path.relative_to(gallery._root))
     assert found.file == name
     assert found.problem.startswith(told.format(outside=outside)) or told in found.problem
-    if "second.json" not in told:  # which is no entry of a log
+    if "second.json" not in told:  # which is not an entry of a log
         assert (found.file, found.problem) in {
             (each.file, each.problem) for each in verify(gallery).findings
         }

@@ -71,7 +71,7 @@ def test_selecting(gallery):
         ("color = 1", "does not work: No field named color. Valid fields are row_id, path,"),
         ("camera =", "cannot be read to its end"),
         ("; drop table", "cannot be read to its end"),
-        ("row_id", "row_id alone is no condition: compare it"),
+        ("row_id", "row_id alone is not a condition: compare it"),
         ("camera = 3", "compare text with text in quotes"),
         ("row_id > 'a'", "does not work: row_id holds whole numbers: 'a' is something else"),
         ("captured_at < '2020-99-99'", "captured_at holds times: '2020-99-99' is something else"),

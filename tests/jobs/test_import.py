@@ -308,7 +308,7 @@ def test_a_file_of_another_kind(capsys, tmp_path):
         ("x.mat", "mat", "is a MATLAB 7.3 file"),
         ("y.mat", "mat", "cannot be read as a .mat file"),
         ("empty", "fast-reid", "holds no .npy file"),
-        ("x.mat", "fast-reid", "is no folder"),
+        ("x.mat", "fast-reid", "is not a folder"),
         ("flat.npy", "npy", "features are floats [N, D]"),
         ("text.npy", "npy", "cannot be read as an array"),
         ("nothing.npy", "npy", "cannot be read as an array"),
@@ -377,7 +377,7 @@ def test_an_index_that_is_not_flat(capsys, tmp_path):
     for name, message in (
         ("lsh.faiss", "IndexLSH: only a flat index"),
         ("empty.faiss", "holds no feature"),
-        ("text.faiss", "is no faiss index"),
+        ("text.faiss", "is not a faiss index"),
     ):
         flags = ("--gallery", tmp_path / "g", "--format", "faiss", *MADE)
         assert message in refused(capsys, "import", tmp_path / name, *flags)

@@ -99,7 +99,7 @@ def crash(*_, **__):
 
 def test_unlabeled_rows_are_linked_without_figures(capsys, tmp_path):
     features, _, _ = people(5, 30)
-    when = [datetime(2026, 1, 1, tzinfo=UTC)] * 30  # a date alone is no moment
+    when = [datetime(2026, 1, 1, tzinfo=UTC)] * 30  # a date alone is not a moment
     labeled_gallery(
         tmp_path / "g", features, [None] * 30, [None] * 15 + ["c1"] * 15, captured_at=when
     )

@@ -46,8 +46,8 @@ def test_ir_after_a_byte_order_mark(tmp_path: Path) -> None:
     [
         (b"", "the file is empty"),
         (b"\x08\x07", "holds 2 bytes only"),
-        (b"\xff\xd8\xff\xe0 a JPEG file", "this is no network file"),
-        (b"\x08\x00 something else", "this is no network file"),
+        (b"\xff\xd8\xff\xe0 a JPEG file", "this is not a network file"),
+        (b"\x08\x00 something else", "this is not a network file"),
         (b"PK\x03\x04 cut short", "damaged or cut short"),
         (pickle.dumps({"weights": [1, 2, 3]}), "weights without a network"),
         ((64).to_bytes(8, "little") + b'{"a":{}}', "weights without a network"),

@@ -186,7 +186,7 @@ def test_toml_that_is_missing_or_no_text(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"absent.toml: no such file"):
         load_recipe_fields(str(tmp_path / "absent.toml"))
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match=r"bytes.toml: this is no text in UTF-8"):
+    with pytest.raises(InputError, match=r"bytes.toml: this is not text in UTF-8"):
         load_recipe_fields(str(tmp_path / "bytes.toml"))
 
 

@@ -38,7 +38,7 @@ FIRST = ("results", 0)
         ((*FIRST, "camera_pairs", 1, "gallery_camera"), "c2", "names a pair of cameras twice"),
         ((*FIRST, "intervals"), None, "intervals go with a bootstrap"),
         (("bootstrap",), None, "intervals go with a bootstrap"),
-        (("ranked", "result"), "other", "are of 'other', which is no result"),
+        (("ranked", "result"), "other", "are of 'other', not of a result"),
     ],
 )
 def test_a_report_that_contradicts_itself_is_refused(

@@ -45,9 +45,9 @@ def test_a_folder_that_nobody_can_make(report: Report) -> None:
 
 def test_a_file_in_the_way(report: Report, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine")
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         write(report, tmp_path / "out")
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         write(report, tmp_path / "out" / "deeper")
     assert (tmp_path / "out").read_text() == "mine"
 

@@ -75,7 +75,7 @@ def test_bad_images_are_rejects_with_their_reason(tmp_path):
     source = save_source(tmp_path / "source", 3)
     good = (source / "0001_c1s1_000000_00.png").read_bytes()
     bad = {
-        "0001_c1s1_000010_00.jpg": b"this is no picture",
+        "0001_c1s1_000010_00.jpg": b"this is not a picture",
         "0001_c1s1_000011_00.png": good[: len(good) // 2],
         "0001_c1s1_000012_00.jpg": None,  # listed, and gone when it is read
     }
@@ -102,7 +102,7 @@ def test_bad_images_are_rejects_with_their_reason(tmp_path):
 def test_a_unit_of_rejects_alone_is_a_unit(tmp_path):
     source = tmp_path / "source"
     source.mkdir()
-    (source / "0001_c1s1_000010_00.jpg").write_bytes(b"this is no picture")
+    (source / "0001_c1s1_000010_00.jpg").write_bytes(b"this is not a picture")
     gallery, units, work = prepared(tmp_path, source)
     (record,) = extract_here(units, work)
     assert (record.rows, record.rejects) == (0, 1)

@@ -62,8 +62,8 @@ def decode(
     R = C K / 255 of the inverted inks, which is how a JPEG with an Adobe marker stores them and one
     without does not; transparent parts are laid over black. Color profiles are not applied.
 
-    Raises DecodeError, also for a picture of more than `max_pixels`, which is told from its header
-    before any pixel is decoded. Safe to call from several threads at once.
+    Raises DecodeError, also for a picture of more than `max_pixels`; its header gives the size, so
+    no pixel of it is decoded. Safe to call from several threads at once.
 
     >>> decode(b"P6 1 1 255 abc").tolist()
     [[[97, 98, 99]]]

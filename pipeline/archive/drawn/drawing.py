@@ -99,7 +99,7 @@ def _refuse_strange_files(root: Path, names: set[str]) -> None:
         for file in (root / folder).glob("*"):
             if f"{folder}/{file.name}" not in names:
                 raise InputError(
-                    f"{file} is no part of the archive to be drawn: choose a new folder"
+                    f"{file} is not part of the archive to be drawn: choose a new folder"
                 )
 
 

@@ -80,7 +80,7 @@ DATA_SETS = (
         ("{identity}_{number}_{number}.{any}",),
         "query/1_2_0.jpg",
         Labels(1),
-        reads="identity, photo; no camera is told",
+        reads="identity, photo; the names hold no camera",
     ),
     DataSet(
         "viper",

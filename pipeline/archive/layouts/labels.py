@@ -137,7 +137,7 @@ def is_unknown(text: str) -> bool:
 
 
 def looks_like_number(text: str) -> bool:
-    """Whether a text that is no number might have been meant as one: digits, and no letter.
+    """Whether a text that does not parse as a number looks like one: digits and no letters.
 
     >>> looks_like_number("1,024"), looks_like_number("7"), looks_like_number("person 7")
     (True, False, False)
@@ -176,7 +176,7 @@ def moment(text: str, zone: tzinfo = UTC) -> datetime:
     """
     found = _MOMENT.fullmatch(text)
     if not found:
-        raise LayoutError(f"{text!r} is no date such as 2026-01-31 or 20260131T101530")
+        raise LayoutError(f"{text!r} is not a date; write it like 2026-01-31 or 20260131T101530")
     if epoch := found["epoch"]:
         return _START + timedelta(microseconds=int(epoch) * 10 ** (16 - len(epoch)))
     date, clock = (re.sub(r"\D", "", found[part] or "") for part in ("date", "clock"))
@@ -185,4 +185,4 @@ def moment(text: str, zone: tzinfo = UTC) -> datetime:
         told = datetime.fromisoformat(f"{date}T{clock}{found['zone'] or ''}")
         return (told if told.tzinfo else told.replace(tzinfo=zone)).astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        raise LayoutError(f"{text!r} is no time of this calendar") from error
+        raise LayoutError(f"{text!r} is a date or time that does not exist") from error

@@ -95,7 +95,7 @@ def _check(template: str, parts: list[str], names: list[str]) -> None:
     for name in names:
         if name not in PLACEHOLDERS:
             known = ", ".join(f"{{{known}}}" for known in PLACEHOLDERS)
-            raise wrong(f"{{{name}}} is no placeholder; there are {known}")
+            raise wrong(f"{{{name}}} is not a placeholder; there are {known}")
         if name != "any" and names.count(name) > 1:
             raise wrong(f"{{{name}}} stands twice; write {{any}} where it is not to be read")
     if any(set(literal) & set("{}") for literal in parts[::2]):
@@ -103,7 +103,7 @@ def _check(template: str, parts: list[str], names: list[str]) -> None:
     if not set(names) - {"any"}:
         raise wrong("it reads no label; use {identity}, {camera}, {frame}, {date} or {captured_at}")
     if "time" in names and "date" not in names:
-        raise wrong("{time} needs {date}, for a time of day alone is no time")
+        raise wrong("{time} needs {date}, for a time of day alone is not a time")
     if "captured_at" in names and "date" in names:
         raise wrong("{captured_at} and {date} tell the same; keep one of them")
     for left, literal, right in zip(names, parts[2::2], names[1:], strict=False):

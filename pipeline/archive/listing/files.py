@@ -104,7 +104,7 @@ def is_text(path: str) -> bool:
 
 
 def skip_reason(name: str) -> str | None:
-    """What a base name that is no image is counted as; None for an image's name.
+    """What a base name that is not an image is counted as; None for an image's name.
 
     >>> skip_reason("a.JPG"), skip_reason("a.txt"), skip_reason(".a.jpg"), skip_reason("README")
     (None, '.txt', '(hidden)', '(no suffix)')

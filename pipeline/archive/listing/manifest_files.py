@@ -52,8 +52,8 @@ def read(
     Identities that are text become numbers as `labels.identity_of` says. Other columns are named in
     the log and left out; so are labels that look like numbers and cannot be read, and columns that
     look like labels. The `settings` name columns, select rows, and say how people are counted and
-    in which zone times are. Raises InputError for a file that is no table, has no row or no column
-    `path`, a null, empty or repeated path, or a label of another type.
+    in which zone times are. Raises InputError for a file that is not a table or has no rows, for a
+    missing column `path`, a null, empty or repeated path, and a label of the wrong type.
     """
     table = _renamed(path, _read_table(filesystem, path, settings), settings)
     names = table.column_names
@@ -225,7 +225,7 @@ def _warn_of_odd_numbers(manifest: str, values: list[Any]) -> None:
 
 
 def _text_of(name: str, type_: pa.DataType) -> Callable[[Any], str] | None:
-    """How a value of that type is told as text; None where the type cannot hold that label."""
+    """A function from values of that type to text; None where the type cannot hold that label."""
     if _is_text(type_) or pa.types.is_integer(type_):
         return lambda value: str(value).strip()
     if type_ in _EXACT_UP_TO and name != "captured_at":
@@ -235,15 +235,15 @@ def _text_of(name: str, type_: pa.DataType) -> Callable[[Any], str] | None:
 
 def _whole(value: float, type_: pa.DataType) -> str:
     if value != int(value):
-        raise ValueError("it is no whole number")
+        raise ValueError("it is not a whole number")
     if abs(value) >= _EXACT_UP_TO[type_]:
-        raise ValueError(f"{type_} does not tell so large numbers apart; store them as int64")
+        raise ValueError(f"{type_} cannot hold numbers this large exactly; store them as int64")
     return str(int(value))
 
 
 def _frame(text: str) -> int:
     if not re.fullmatch(r"\d+(?:\.0+)?", text, re.ASCII):
-        raise ValueError("it is no whole number")
+        raise ValueError("it is not a whole number")
     return whole_number(text.partition(".")[0])
 
 

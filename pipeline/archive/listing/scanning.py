@@ -118,7 +118,7 @@ def _begins_as_image_there(filesystem: AbstractFileSystem, path: str) -> bool:
 
 
 def _why_unseen(entry: os.DirEntry[str], skipped: str) -> str | None:
-    """Why a name that is no image's may be that of a folder which is not to be seen today.
+    """Why a name that is not an image's may be that of a folder which is not to be seen today.
 
     A link that leads nowhere is taken for one if it has no suffix: what it led to may be unmounted.
     """

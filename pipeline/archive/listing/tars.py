@@ -79,7 +79,7 @@ def scan(filesystem: AbstractFileSystem, location: str, path: str) -> Folder:
     itself = File(readable(path), None, None)
     try:
         if filesystem.info(location)["type"] != "file":  # such as a pipe, which would never end
-            raise OSError("it is no regular file")
+            raise OSError("it is not a regular file")
         with filesystem.open(location, "rb") as file:
             length = file.seek(0, os.SEEK_END)
             for member in _members(file):
@@ -276,7 +276,7 @@ def _image(
 
 
 def _microseconds(mtime: float) -> int | None:
-    """A time in seconds since 1970 in microseconds; None for one that is no date's.
+    """A time in seconds since 1970 in microseconds; None for one that is not a date's.
 
     >>> _microseconds(1.5), _microseconds(float("nan"))
     (1500000, None)

@@ -133,7 +133,7 @@ def normalize_cameras(
     if settings.mode == "zscore":
         squares = np.where(own, sums.squares, sums.squares.sum(axis=0)) / count
         variances = squares - means**2
-        # Features are of length 1, so less than this is no part of them. It is also more than what
+        # Features are of length 1, so less than this is not part of them. It is also more than what
         # rounding leaves where nothing varies: a sum of `PART` squares is off by up to 2^-37 of it.
         varies = variances > 1e-10
         scales[varies] = 1 / np.sqrt(variances[varies])

@@ -25,7 +25,7 @@ _SLOTS = 1 << 20
 class Linking:
     """How rows are linked: `k` neighbors that must be mutual, from a similarity `threshold` on.
 
-    ValueError for k below 1, and for a threshold that is no cosine similarity.
+    ValueError for k below 1, and for a threshold that is not a cosine similarity.
     """
 
     threshold: float

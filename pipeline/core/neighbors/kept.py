@@ -40,7 +40,7 @@ def trusted(merged: TopK, left: TopK, whole: NDArray[np.bool_]) -> TopK:
 
 
 def without_itself(found: TopK, own: NDArray[np.int64], k: int) -> TopK:
-    """The `k` best of the neighbors `found`, the row's `own` number left out: it is no neighbor.
+    """The `k` best of the neighbors `found`, the row's `own` number left out: it is not a neighbor.
 
     Exact where k + 1 were searched.
     """

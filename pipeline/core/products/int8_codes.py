@@ -248,7 +248,7 @@ def _turn(
 ) -> None:
     """Write `row`, turned where asked: random signs, then the Walsh-Hadamard transform.
 
-    Where the dimension is no power of two, the transform of the greatest one below it takes the
+    Where the dimension is not a power of two, the transform of the greatest one below it takes the
     first components, then the last: still a rotation, and each component meets every other.
     """
     dimension = row.shape[0]

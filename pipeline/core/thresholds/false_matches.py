@@ -66,7 +66,7 @@ def false_matches(
 
 def _reach(rows: NDArray[np.float32], what: str) -> float:
     reach = longest(rows)
-    # No pair would reach a threshold less a slack that is no number.
+    # No pair would reach a threshold less a slack that is not a number.
     if not np.isfinite(reach):
         raise ValueError(f"{what} features must be finite")
     return reach

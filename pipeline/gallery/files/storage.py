@@ -227,7 +227,7 @@ def record_of(path: Path) -> Path:
 
 
 def delete_files(paths: Iterable[Path]) -> None:
-    """Deletes files and the records of their checksums; one that is already gone is no error.
+    """Deletes files and the records of their checksums; one that is already gone is not an error.
 
     A record is first given another name, which says that its file may be gone: cut off on the way,
     nobody misses the file.

@@ -200,7 +200,7 @@ def _check_unit(
     if not _UNIT_ID.fullmatch(unit_id):
         raise InputError(f"unit id {unit_id!r}: letters, digits and _ only, at most 128")
     if row_ids.step != 1 or row_ids.start < 0 or not 1 <= len(row_ids) <= MAX_UNIT_ROWS:
-        raise InputError(f"unit {unit_id}: {row_ids} is no run of 1 to {MAX_UNIT_ROWS} row ids")
+        raise InputError(f"unit {unit_id}: {row_ids} is not a run of 1 to {MAX_UNIT_ROWS} row ids")
     if rows.num_rows + rejects.num_rows != len(row_ids):
         raise InputError(
             f"unit {unit_id}: {rows.num_rows} rows and {rejects.num_rows} rejects of "

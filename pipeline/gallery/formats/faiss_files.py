@@ -34,7 +34,7 @@ def read_index(path: Path) -> MatrixFeatures:
     try:
         index = faiss.read_index(str(path))
     except (RuntimeError, MemoryError) as error:
-        raise InputError(f"{path} is no faiss index: {why(error)}") from error
+        raise InputError(f"{path} is not a faiss index: {why(error)}") from error
     if not isinstance(index, faiss.IndexFlat):
         raise InputError(
             f"{path} is a {type(index).__name__}: only a flat index (IndexFlatIP, IndexFlatL2)"

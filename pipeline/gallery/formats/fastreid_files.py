@@ -48,7 +48,7 @@ class FeatureFiles:
 def read_folder(folder: Path) -> FeatureFiles:
     """The `.npy` files of a folder, by name; InputError where there is none."""
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder; fast-reid writes a folder of .npy files")
+        raise InputError(f"{folder} is not a folder; fast-reid writes a folder of .npy files")
     names = sorted(path.name for path in folder.iterdir() if path.suffix == ".npy")
     if not names:
         inside = folder / "fast-reid"  # what export writes it into

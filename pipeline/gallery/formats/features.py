@@ -43,7 +43,7 @@ class RawFeatures(Protocol):
 class MatrixFeatures:
     """The rows of one matrix `[N, D]`, in memory or mapped; `source` names it in an error.
 
-    Raises InputError where it is no floating-point matrix with a row and a column.
+    Raises InputError where it is not a floating-point matrix with a row and a column.
     """
 
     matrix: NDArray[Any]

@@ -45,7 +45,7 @@ class MatSide:
 def read_mat(path: Path, part: Part) -> MatSide:
     """The queries or the gallery of a file with `PART_f`, `PART_label` and `PART_cam`.
 
-    InputError for a file that is no format-5 MAT file, lacks one of them, or whose lengths differ.
+    InputError for a file that is not a format-5 MAT file, lacks an array, or has unequal lengths.
     """
     names = [f"{part}_{what}" for what in ("f", "label", "cam")]
     check_file(path)

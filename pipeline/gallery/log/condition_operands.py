@@ -77,7 +77,7 @@ def needed(node: exp.Expr) -> Typed:
     """A column, or the cast of one, where a literal would make no sense."""
     found = typed(node.unnest())
     if found is None:
-        raise NotAllowedError(f"{shown(node)} is no column")
+        raise NotAllowedError(f"{shown(node)} is not a column")
     return found
 
 

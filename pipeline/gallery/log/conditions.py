@@ -141,7 +141,7 @@ def _condition(node: exp.Expr, levels: int) -> pc.Expression:
 def _comparison(node: exp.Expr) -> pc.Expression:
     match node:
         case exp.Column():
-            raise NotAllowedError(f"{shown(node)} alone is no condition: compare it")
+            raise NotAllowedError(f"{shown(node)} alone is not a condition: compare it")
         case exp.EQ() | exp.NEQ() | exp.LT() | exp.LTE() | exp.GT() | exp.GTE():
             only(node, "this", "expression")
             return _compared(_COMPARISONS[type(node)], node.this, node.expression)

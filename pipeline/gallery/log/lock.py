@@ -52,11 +52,11 @@ class Owner:
         """Raises `ValueError` or `TypeError` for what no writer would say of itself."""
         for name in ("token", "purpose", "host", "machine", "process_started"):
             if not isinstance(getattr(self, name), str):
-                raise TypeError(f"{name} is no text")
+                raise TypeError(f"{name} is not text")
         if not (isinstance(self.process, int) and 0 < self.process < 1 << 31):
-            raise ValueError(f"{self.process} is no process")
+            raise ValueError(f"{self.process} is not a process")
         if not (0 <= self.since < _LATEST and 0 <= self.expires < _LATEST):
-            raise ValueError(f"{self.since} or {self.expires} is no time")
+            raise ValueError(f"{self.since} or {self.expires} is not a time")
 
     def __str__(self) -> str:
         since = datetime.fromtimestamp(self.since, UTC).isoformat(timespec="seconds")
@@ -214,7 +214,7 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def _no_lock_file(path: Path) -> InputError:
-    return InputError(f"{path}: this is no regular file, and so no lock; remove it")
+    return InputError(f"{path}: this is not a regular file, and so no lock; remove it")
 
 
 def _read(descriptor: int) -> Owner | None:

@@ -65,7 +65,7 @@ def read_calibration(gallery: Gallery) -> dict[str, Any] | None:
         float(about["threshold"])
     except (ValueError, KeyError, TypeError) as error:
         raise GalleryDamagedError(
-            f"{path}: this is no calibration ({error}); delete it and calibrate again"
+            f"{path}: this is not a calibration ({error}); delete it and calibrate again"
         ) from error
     if known != (_FORMAT, version, gallery.fingerprint):
         raise GalleryDamagedError(

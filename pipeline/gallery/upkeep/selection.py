@@ -39,7 +39,7 @@ class Selection:
             raise InputError("a path is empty")
         for number in (*self.identities, *self.row_ids):
             if not _SMALLEST <= number <= _LARGEST:
-                raise InputError(f"{number} is no row id or identity: they have 64 bits")
+                raise InputError(f"{number} is not a row id or identity: they have 64 bits")
 
     @property
     def is_empty(self) -> bool:

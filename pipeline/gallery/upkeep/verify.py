@@ -185,7 +185,7 @@ def _beside(root: Path, is_logged: Callable[[str], bool]) -> list[Finding]:
             found.append(Finding(name, "the file is not what was written; restore it"))
     for folder in sorted((root / storage.GRAPH_FOLDER).glob("*")):
         if not folder.is_dir():
-            found.append(Finding(str(folder.relative_to(root)), "this is no neighbor graph"))
+            found.append(Finding(str(folder.relative_to(root)), "this is not a neighbor graph"))
         elif (folder / storage.CHECKSUMS_FOLDER).exists():  # not that of features on their way
             found += [
                 Finding(str((folder / name).relative_to(root)), problem)

@@ -121,7 +121,7 @@ class Opening:
 def step_of(kind: Kind, constant: Any, *, channels_last: bool) -> Step | None:
     """The step with a constant of one number, or of one a channel in the right place; else None.
 
-    A factor of 0 is no step either: what it does to an input cannot be undone.
+    A factor of 0 is not a step either: what it does to an input cannot be undone.
     """
     values = np.asarray(constant)
     if values.dtype.kind not in "fiu" or values.size not in (1, 3):

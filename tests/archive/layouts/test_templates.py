@@ -73,7 +73,7 @@ def test_a_template_with_a_slash_must_fit_the_whole_path():
     read = reader("{camera}/{identity}.jpg")
     assert read("north/1.jpg") == Labels(1, "north")
     assert read("archive/north/1.jpg") is None
-    assert read("north/small/1.jpg") is None, "a folder in between is no camera by accident"
+    assert read("north/small/1.jpg") is None, "a folder in between is not a camera by accident"
     assert read("1.jpg") is None
 
 
@@ -106,7 +106,7 @@ def test_junk_distractors_and_names_are_identities():
 
 
 def test_an_impossible_date_or_frame_is_a_layout_error():
-    with pytest.raises(LayoutError, match="no time of this calendar"):
+    with pytest.raises(LayoutError, match="is a date or time that does not exist"):
         reader(TEMPLATE)("n/20261331/1_1.jpg")
     with pytest.raises(LayoutError, match="64 bits"):
         reader(TEMPLATE)(f"n/20260131/1_{10**19}.jpg")
@@ -115,8 +115,8 @@ def test_an_impossible_date_or_frame_is_a_layout_error():
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        ("{person}/{frame}.jpg", r"\{person\} is no placeholder; there are \{identity\}, "),
-        ("{}/{frame}.jpg", r"\{\} is no placeholder"),
+        ("{person}/{frame}.jpg", r"\{person\} is not a placeholder; there are \{identity\}, "),
+        ("{}/{frame}.jpg", r"\{\} is not a placeholder"),
         ("{identity}/{identity}_{frame}.jpg", r"\{identity\} stands twice; write \{any\}"),
         ("{camera/{identity}.jpg", "a brace is not closed or not opened"),
         ("camera}/{identity}.jpg", "a brace is not closed or not opened"),

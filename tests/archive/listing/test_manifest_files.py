@@ -162,10 +162,10 @@ def test_other_columns_are_named_in_the_log(csv, caplog):
         ("path,identity\na.jpg,1\n,2\n", "row 2 has no path"),
         ("path\na.jpg\nb.jpg\n./a.jpg\n", "1 paths stand more than once, such as a.jpg"),
         ("path,identity\na.jpg,1\nb.jpg,-5\n", r"row 2 \(b.jpg\): identity -5: .*no meaning"),
-        ("path,frame\na.jpg,x\n", r"row 1 \(a.jpg\): frame x: it is no whole number"),
-        ("path,frame\na.jpg,1.5\n", "frame 1.5: it is no whole number"),
+        ("path,frame\na.jpg,x\n", r"row 1 \(a.jpg\): frame x: it is not a whole number"),
+        ("path,frame\na.jpg,1.5\n", "frame 1.5: it is not a whole number"),
         (f"path,frame\na.jpg,{2**63}\n", "does not fit 64 bits"),
-        ("path,captured_at\na.jpg,noon\n", "captured_at noon: 'noon' is no date such as"),
+        ("path,captured_at\na.jpg,noon\n", "captured_at noon: 'noon' is not a date; write it like"),
     ],
 )
 def test_a_wrong_csv_is_refused_with_what_is_wrong(csv, text, message):
@@ -179,7 +179,7 @@ def test_a_wrong_csv_is_refused_with_what_is_wrong(csv, text, message):
         ({"path": [1, 2]}, "column path is int64, not text"),
         ({"path": ["a"], "identity": [True]}, "column identity is bool, not int64"),
         ({"path": ["a"], "identity": [[1]]}, "column identity is list.*, not int64"),
-        ({"path": ["a"], "identity": [1.5]}, "identity 1.5: it is no whole number"),
+        ({"path": ["a"], "identity": [1.5]}, "identity 1.5: it is not a whole number"),
         ({"path": ["a"], "identity": [float("inf")]}, "identity inf: "),
         ({"path": ["a"], "captured_at": [1.5]}, "column captured_at is double, not timestamp"),
         ({"path": ["a"], "camera": [b"x"]}, "column camera is binary, not string"),

@@ -112,7 +112,7 @@ def test_few_rows_and_no_camera_take_the_statistics_of_all_rows(mode):
 @pytest.mark.parametrize("noise", [False, True])
 def test_a_row_that_is_its_cameras_mean_stays_as_it_is(mode, noise):
     same = unit_rows(1, 16)[[0] * 20]
-    if noise:  # what rounding leaves of a row is no direction
+    if noise:  # what rounding leaves of a row is not a direction
         largest = np.abs(same[0]).argmax()
         same[::2, largest] = np.nextafter(same[0, largest], np.float32(2))
     rows = np.concatenate([same, unit_rows(20, 16, seed=1)])

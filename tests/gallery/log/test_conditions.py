@@ -273,7 +273,7 @@ def test_a_part_that_uses_no_column_is_refused_by_name(gallery, where):
         ("camera in ('c1', null)", "write is null"),
         ("row_id in ()", "in takes values, as in row_id in (1, 2)"),
         ("camera in ('c1', path)", "in takes values, and path is a column"),
-        ("3 in (row_id, frame)", "3 is no column"),
+        ("3 in (row_id, frame)", "3 is not a column"),
         ("row_id in (1, (select 2))", "SELECT 2 is not allowed"),
         ("row_id in (1, '2')", "row_id holds whole numbers: '2' is something else"),
         ("row_id in 3", "row_id IN 3 is not allowed"),

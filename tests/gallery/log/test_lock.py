@@ -151,7 +151,7 @@ def test_a_lock_of_the_far_future_says_what_to_do(tmp_path):
 def test_what_is_no_file_is_no_lock(tmp_path, make):
     make(lock_file(tmp_path))
     for use in (hold(str(tmp_path), "erase").__enter__, lambda: holder(str(tmp_path))):
-        with pytest.raises(InputError, match="_lock: this is no regular file"):
+        with pytest.raises(InputError, match="_lock: this is not a regular file"):
             use()
 
 

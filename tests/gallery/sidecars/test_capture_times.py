@@ -54,7 +54,7 @@ def test_moments_are_those_of_the_definition(rows):
     [
         ([("a", NOON, None), ("a", NOON, None)], [0, 0]),
         ([("a", NOON, 1), ("a", NOON, 2)], [0, 1]),
-        ([("a", DAY, None), ("a", DAY, None)], [-1, -1]),  # a date is no time
+        ([("a", DAY, None), ("a", DAY, None)], [-1, -1]),  # a date is not a time
         ([("a", DAY, None), ("a", NOON, None)], [0, 1]),  # where others have one, midnight is
         ([], []),
     ],

@@ -205,7 +205,7 @@ def test_abandoned_work_is_purged_too(gallery):
 
 
 def test_the_same_image_under_two_paths(tmp_path):
-    """The other row's feature stays, and is no trace of the erased one."""
+    """The other row's feature stays, and is not a trace of the erased one."""
     gallery = new_gallery(tmp_path / "g")
     record = unit(gallery.target, range(6))
     table = pq.read_table(gallery._root / record.path).replace_schema_metadata(None)

@@ -271,7 +271,7 @@ def test_damaged_checkpoints_are_told(tmp_path: Path) -> None:
     legacy = saved(tmp_path / "legacy.pth", STATE, _use_new_zipfile_serialization=False)
     contents = {
         "empty": b"",
-        "text": b"this is no checkpoint at all",
+        "text": b"this is not a checkpoint at all",
         "cut": whole[: len(whole) // 2],
         "legacy-cut": Path(legacy).read_bytes()[:-20],
         "plain-pickle": pickle.dumps({"a": 1}, protocol=4),
