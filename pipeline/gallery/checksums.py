@@ -3,25 +3,29 @@
 Every such file has a record of its own in the folder `_checksums`: its name and its SHA-256. A
 record is written before its file, under a name that says "next", and renamed after it; before a
 file is deleted its record is renamed to "going". So after a cut at any instant the names of the
-records say what may be there: a file that is missing, changed, exchanged or unknown is damage.
+records say what may be there: a file that is missing, changed, exchanged or unknown is damage. A
+"going" record deletes a file only where it is valid, the file's only one, and of these bytes.
 
 Records end with a checksum of their own. Row files and rejects of committed versions need none,
 since the log names them with theirs.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.storage import GalleryDamagedError, record_of
 
+_log = logging.getLogger(__name__)
 LOG_RECORD = f"{storage.LOG_FOLDER}{storage.RECORD_SUFFIX}"
 _SUFFIXES = (storage.RECORD_SUFFIX, storage.NEXT_SUFFIX, storage.GOING_SUFFIX)
 _SEAL = "checksum"
@@ -173,6 +177,8 @@ def findings(root: Path, known: Callable[[str], bool]) -> Iterator[tuple[str, st
                 raise ValueError("this is not a record of a checksum")
             if unseal(record.read_bytes())["file"] != name.removesuffix(record.suffix):
                 raise ValueError("this is the record of another file")
+            if record.suffix == storage.GOING_SUFFIX and record.with_suffix(_SUFFIXES[0]).exists():
+                raise ValueError("the file has another record, which says that it stays")
         except (OSError, ValueError, KeyError) as error:
             yield str(record.relative_to(root)), f"a record of a checksum is damaged ({error})"
         path = root / name.removesuffix(record.suffix)
@@ -284,12 +290,31 @@ def _settle(path: Path) -> None:
         record.with_suffix(storage.NEXT_SUFFIX),
         record.with_suffix(storage.GOING_SUFFIX),
     )
-    if going.exists():
+    if going.exists() and path.exists() and not _is_deletion(path):
+        _log.warning(
+            "%s says that %s was to be deleted, but it is not a valid record of that file; the file"
+            " is kept: delete this record",
+            going,
+            path,
+        )
+    elif going.exists():
         path.unlink(missing_ok=True)
         going.unlink()
     if coming.exists():
         is_there = path.exists() and _digest_told(coming) == _digest(path)
         coming.replace(record) if is_there else coming.unlink()
+
+
+def _is_deletion(path: Path) -> bool:
+    """Whether a delete was cut off here, which renames the one record of a file that is sound.
+
+    A damaged record, or one that was copied here, must not delete a file.
+    """
+    if record_of(path).exists():
+        return False
+    with suppress(OSError):
+        return _digest(path) in _wanted(path)[0]
+    return False
 
 
 def _digest_told(record: Path) -> str | None:
@@ -310,7 +335,13 @@ def _only_writer(path: Path) -> Iterator[None]:
     folder = record_of(path).parent
     storage.make_folder(folder)
     lock = _records(path) / storage.LOCK_FILE
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        descriptor = os.open(lock, flags, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.EISDIR, errno.ELOOP):
+            raise
+        raise GalleryDamagedError(f"{lock}: this is not a regular file; delete it") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

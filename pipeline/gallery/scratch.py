@@ -235,13 +235,14 @@ def _entries(root: Path) -> list[Entry]:
     """What a gallery lists; raises `GalleryDamagedError` for a file that no run wrote."""
     found = []
     for file in sorted((root / storage.SCRATCH_FOLDER).glob("*.json")):
+        data = checksums.read(file, "delete the scratch folder that it named")
+        if data is None:  # its run has finished
+            continue
         try:
-            about = json.loads(file.read_text())
+            about = json.loads(data)
             entry = Entry(
                 file, Path(about["folder"]), about["host"], about["verb"], int(about["version"])
             )
-        except FileNotFoundError:  # its run has finished
-            continue
         except (ValueError, KeyError, TypeError) as error:
             raise GalleryDamagedError(
                 f"{file}: this does not name a scratch folder ({error}); delete it"

@@ -1,5 +1,7 @@
 """Records of checksums: cut off at any instant, the file is the old one, the new one, or gone."""
 
+from pathlib import Path
+
 import pytest
 
 from pipeline.gallery import checksums
@@ -122,6 +124,53 @@ def test_nothing_is_left_of_a_file_that_is_deleted_after_a_cut(path, tmp_path):
         checksums.sweep(tmp_path)
         assert listing(tmp_path) == ["_checksums/_lock"]
         write(path, b"old")
+
+
+PLANTED = {
+    "an empty file": lambda record, _: b"",
+    "a damaged record": lambda record, _: record.read_bytes()[:-9],
+    "the record of another file": lambda record, other: other.read_bytes(),
+    "a copy of its own record": lambda record, _: record.read_bytes(),
+}
+
+
+@pytest.mark.parametrize("planted", PLANTED.values(), ids=PLANTED)
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_no_planted_record_deletes_a_file(path, tmp_path, caplog, planted, is_recorded):
+    write(path, b"good")
+    write(path.with_name("8.parquet"), b"other")
+    record = record_of(path)
+    going = record.with_suffix(".going")
+    going.write_bytes(planted(record, record_of(path.with_name("8.parquet"))))
+    if not is_recorded:
+        record.unlink()
+    if not is_recorded and planted is PLANTED["a copy of its own record"]:
+        return  # this is what a delete that was cut off leaves
+    named = "_checksums/_cameras/7.parquet.going"
+    assert named in [name for name, _ in findings(tmp_path)]
+    checksums.sweep(tmp_path)
+    assert path.read_bytes() == b"good"
+    assert f"{path} was to be deleted, but it is not a valid record" in caplog.text
+    assert named in [name for name, _ in findings(tmp_path)]
+
+
+def test_a_delete_that_was_cut_off_keeps_a_file_that_was_changed_since(path, tmp_path):
+    write(path, b"good")
+    record_of(path).rename(record_of(path).with_suffix(".going"))
+    path.write_bytes(b"changed")
+    checksums.sweep(tmp_path)
+    assert path.read_bytes() == b"changed"
+    assert "_cameras/7.parquet" in [name for name, _ in findings(tmp_path)]
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda lock: lock.symlink_to("/dev/null")])
+def test_a_lock_that_is_no_regular_file(path, tmp_path, make):
+    lock = tmp_path / "_checksums" / "_lock"
+    lock.parent.mkdir(exist_ok=True)
+    lock.unlink(missing_ok=True)
+    make(lock)
+    with pytest.raises(GalleryDamagedError, match="_checksums/_lock: this is not a regular file"):
+        write(path, b"new")
 
 
 def test_the_first_writer_of_a_name_stays(path, tmp_path):

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from pipeline.errors import InputError, RunError
-from pipeline.gallery import scratch
+from pipeline.gallery import checksums, scratch
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.log.lock import hold
 from pipeline.gallery.scratch import drop_abandoned, scratch_folder
@@ -43,6 +43,11 @@ def killed(gallery, base, settings=0, others=()):
         (folder / "features").write_text("of erased rows")
         raise Kill
     return folder
+
+
+def recorded(file, text):
+    """Writes a file as a run would, with the record of its checksum."""
+    checksums.write_whole(file, lambda temporary: temporary.write_text(text))
 
 
 def listed(gallery):
@@ -265,7 +270,7 @@ def test_a_folder_of_another_machine_that_is_seen_here_is_reached(gallery, base)
     folder = killed(gallery, base)
     made_by_another(folder)
     (entry,) = listed(gallery)
-    entry.write_text(entry.read_text().replace(socket.gethostname(), "other-host"))
+    recorded(entry, entry.read_text().replace(socket.gethostname(), "other-host"))
     assert purged(erased(gallery)).scratch_folders == 1
     assert not folder.exists()
 
@@ -276,6 +281,20 @@ def test_a_folder_of_another_machine_that_is_seen_here_is_reached(gallery, base)
 )
 def test_a_list_that_no_run_wrote_is_named(gallery, content):
     (gallery._root / "_scratch").mkdir()
-    (gallery._root / "_scratch" / "x.json").write_text(content)
+    recorded(gallery._root / "_scratch" / "x.json", content)
     with pytest.raises(GalleryDamagedError, match=r"_scratch/x.json: .*; delete it"):
         drop_abandoned(gallery.location)
+
+
+def test_a_changed_entry_deletes_no_folder(gallery, base, tmp_path):
+    """The folder it names now is another gallery's, and a purge must not touch it."""
+    killed(gallery, base)
+    other = new_gallery(tmp_path / "other")
+    folder = killed(other.commit([unit(other.target, range(10))], run_id="x"), tmp_path)
+    (entry,) = listed(gallery)
+    (theirs,) = listed(other)
+    entry.write_bytes(theirs.read_bytes())
+    for act in (lambda: drop_abandoned(gallery.location), lambda: purged(erased(gallery))):
+        with pytest.raises(GalleryDamagedError, match=f"{entry.name}: its bytes are not those"):
+            act()
+    assert (folder / "features").is_file()
