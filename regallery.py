@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from pipeline.archive.listing.source import list_source as list_source
     from pipeline.core.blocks import Tiling as Tiling
     from pipeline.core.cameras.normalization import CameraNormalization as CameraNormalization
+    from pipeline.core.evaluation.labels import Labels as Labels
     from pipeline.core.evaluation.metrics import Summary as Summary
     from pipeline.core.evaluation.metrics import summarize as summarize
-    from pipeline.core.evaluation.ranking import Labels as Labels
     from pipeline.core.evaluation.ranking import RankCounts as RankCounts
     from pipeline.core.expansion import Expansion as Expansion
     from pipeline.core.identities.linking import Linking as Linking
@@ -60,10 +60,8 @@ _MODULES = {
         "Summary",
         "summarize",
     ),
-    "pipeline.core.evaluation.ranking": (
-        "Labels",
-        "RankCounts",
-    ),
+    "pipeline.core.evaluation.labels": ("Labels",),
+    "pipeline.core.evaluation.ranking": ("RankCounts",),
     "pipeline.core.expansion": ("Expansion",),
     "pipeline.core.identities.linking": ("Linking",),
     "pipeline.core.neighbors.topk": ("TopK",),

@@ -13,7 +13,8 @@ import torch
 from gpu import device
 
 from pipeline.core.blocks import Tiling
-from pipeline.core.evaluation.ranking import Labels, rank_counts
+from pipeline.core.evaluation.labels import Labels
+from pipeline.core.evaluation.ranking import rank_counts
 from pipeline.core.neighbors.pairs import neighbors
 from pipeline.core.neighbors.topk import search
 from pipeline.core.products.half_rows import gpu_or_cpu, halve

@@ -33,8 +33,9 @@ PAIRS = 64_000_000
 
 
 def by_counting(folder, _queries):
+    from pipeline.core.evaluation.labels import Labels
     from pipeline.core.evaluation.metrics import summarize
-    from pipeline.core.evaluation.ranking import Labels, rank_counts
+    from pipeline.core.evaluation.ranking import rank_counts
     from pipeline.gallery.table import Gallery
 
     sides = []

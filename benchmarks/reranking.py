@@ -24,7 +24,7 @@ K1, K2, LAM = 20, 6, 0.3
 
 def sparse(ends_at):
     from pipeline.core.blocks import ArrayRows, StackedRows
-    from pipeline.core.evaluation.ranking import Labels
+    from pipeline.core.evaluation.labels import Labels
     from pipeline.core.neighbors.pairs import neighbors
     from pipeline.core.reranking.distances import Reranking, k_reciprocal
     from pipeline.core.reranking.ranks import rank_counts

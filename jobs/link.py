@@ -187,7 +187,7 @@ def _kept(rows: "pa.Table") -> "NDArray[np.int64]":
     import numpy as np
     import pyarrow.compute as pc
 
-    from pipeline.core.evaluation.ranking import DISTRACTOR, JUNK
+    from pipeline.core.evaluation.labels import DISTRACTOR, JUNK
 
     return np.flatnonzero(pc.fill_null(rows["identity"], DISTRACTOR).to_numpy() != JUNK)
 
@@ -232,7 +232,7 @@ def _agreement(rows: "pa.Table", kept: "NDArray[np.int64]", groups: "Groups") ->
     """Agreement of the groups with the known identities; None if none is known."""
     import pyarrow.compute as pc
 
-    from pipeline.core.evaluation.ranking import DISTRACTOR
+    from pipeline.core.evaluation.labels import DISTRACTOR
     from pipeline.core.identities.clustering import agreement
 
     identity = pc.fill_null(rows["identity"], DISTRACTOR).to_numpy()[kept]

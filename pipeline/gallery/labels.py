@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.core.evaluation.ranking import DISTRACTOR, NO_CAMERA, Labels
+from pipeline.core.evaluation.labels import DISTRACTOR, NO_CAMERA, Labels
 
 
 def labels_of(tables: Sequence[pa.Table]) -> list[Labels]:

@@ -40,7 +40,7 @@ from pipeline.gallery.log.removed import removal_told
 if TYPE_CHECKING:
     import pandas
 
-    from pipeline.core.evaluation.ranking import Labels
+    from pipeline.core.evaluation.labels import Labels
 
 _log = logging.getLogger(__name__)
 _CHECKED = ds.ParquetFileFormat(

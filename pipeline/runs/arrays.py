@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from pipeline.core.blocks import FeatureRows, StackedRows, Tiling, as_rows
 from pipeline.core.evaluation import ranking
-from pipeline.core.evaluation.ranking import NO_CAMERA, Labels, RankCounts
+from pipeline.core.evaluation.labels import NO_CAMERA, Labels
+from pipeline.core.evaluation.ranking import RankCounts
 from pipeline.core.expansion import Expansion, average
 from pipeline.core.neighbors import pairs, topk
 from pipeline.core.neighbors.topk import TopK

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from pipeline.core.blocks import ChosenRows, FeatureRows
-from pipeline.core.evaluation.ranking import DISTRACTOR, Labels, matching_pairs
+from pipeline.core.evaluation.labels import DISTRACTOR, Labels, matching_pairs
 from pipeline.core.thresholds.calibration import against_itself, sample_identities
 from pipeline.core.thresholds.false_matches import negatives_of
 from pipeline.errors import InputError

@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.core.blocks import ChosenRows
 from pipeline.core.evaluation.bootstrap import Bootstrap
-from pipeline.core.evaluation.ranking import Labels
+from pipeline.core.evaluation.labels import Labels
 from pipeline.core.thresholds.calibration import (
     FEWEST_FALSE_MATCHES,
     FarRule,

@@ -17,8 +17,9 @@ from pipeline.archive.faults import Rejected
 from pipeline.archive.listing.reading import read_image
 from pipeline.archive.listing.source import Listing, list_source
 from pipeline.core.evaluation.bootstrap import Bootstrap, intervals
+from pipeline.core.evaluation.labels import has_match
 from pipeline.core.evaluation.metrics import summarize
-from pipeline.core.evaluation.ranking import has_match, rank_counts
+from pipeline.core.evaluation.ranking import rank_counts
 from pipeline.core.vectors import unit_vectors
 from pipeline.errors import InputError, RunError
 from pipeline.gallery.labels import labels_of

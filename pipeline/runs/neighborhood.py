@@ -9,7 +9,8 @@ from functools import cached_property
 from pathlib import Path
 
 from pipeline.core.blocks import FeatureRows, StackedRows
-from pipeline.core.evaluation.ranking import Labels, RankCounts
+from pipeline.core.evaluation.labels import Labels
+from pipeline.core.evaluation.ranking import RankCounts
 from pipeline.core.expansion import Expansion
 from pipeline.core.reranking.distances import Reranked, Reranking
 from pipeline.gallery.files.npy_rows import NpyRows, copy_rows

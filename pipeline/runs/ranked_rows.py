@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from pipeline.core.blocks import Tiling
 from pipeline.core.evaluation import ranked_lists as core
+from pipeline.core.evaluation.labels import Labels
 from pipeline.core.evaluation.ranked_lists import RankedLists
-from pipeline.core.evaluation.ranking import Labels
 from pipeline.runs.arrays import Features, Pair, both_labels, feature_rows
 
 Pictures = Sequence[NDArray[np.uint8]] | Callable[[int], NDArray[np.uint8]]

@@ -18,9 +18,9 @@ from pipeline.core.evaluation.by_camera import (
     by_camera_pair,
     by_query_camera,
 )
+from pipeline.core.evaluation.labels import Labels
 from pipeline.core.evaluation.metrics import Summary, summarize, with_draws
 from pipeline.core.evaluation.ranked_lists import RankedLists, examples, ranked_lists
-from pipeline.core.evaluation.ranking import Labels
 from pipeline.core.evaluation.single_shot import SingleShot, list_length
 from pipeline.core.expansion import Expansion
 from pipeline.core.reranking.distances import Reranking

@@ -12,7 +12,7 @@ from pipeline.archive.layouts.labels import camera_name
 from pipeline.archive.listing.source import seen_path
 from pipeline.core.blocks import FeatureRows
 from pipeline.core.cameras.normalization import CameraNormalization
-from pipeline.core.evaluation.ranking import DISTRACTOR, NO_CAMERA, NO_CLOTHES, Labels, has_match
+from pipeline.core.evaluation.labels import DISTRACTOR, NO_CAMERA, NO_CLOTHES, Labels, has_match
 from pipeline.errors import InputError
 from pipeline.gallery.derived import derivation
 from pipeline.gallery.labels import labels_of

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from pipeline.core.blocks import FeatureRows, Tiling, blocks
 from pipeline.core.evaluation import by_camera as camera_figures
 from pipeline.core.evaluation import ranking, single_shot
-from pipeline.core.evaluation.ranking import Labels, RankCounts
+from pipeline.core.evaluation.labels import Labels
+from pipeline.core.evaluation.ranking import RankCounts
 from pipeline.core.evaluation.single_shot import SingleShot
 from pipeline.core.ledger import Account, Ledger
 from pipeline.core.thresholds.negatives import Negatives, count_negatives, margin

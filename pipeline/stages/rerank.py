@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import StackedRows, Tiling, blocks
-from pipeline.core.evaluation.ranking import Labels, RankCounts
+from pipeline.core.evaluation.labels import Labels
+from pipeline.core.evaluation.ranking import RankCounts
 from pipeline.core.neighbors.topk import TopK
 from pipeline.core.reranking import ranks as reranked_ranks
 from pipeline.core.reranking.distances import (

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from pipeline.core.blocks import Tiling
-from pipeline.core.evaluation.ranking import Labels, rank_counts
+from pipeline.core.evaluation.labels import Labels
+from pipeline.core.evaluation.ranking import rank_counts
 from pipeline.core.ledger import Account, Ledger
 from pipeline.core.neighbors.pairs import between, neighbors
 from pipeline.core.neighbors.topk import search

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.core.evaluation.ranking import Labels
+from pipeline.core.evaluation.labels import Labels
 from pipeline.gallery.table import Gallery
 from tests import oracles
 from tests.jobs.labeled import add_rows, labeled_gallery, people

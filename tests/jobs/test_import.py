@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from pipeline.core.evaluation.ranking import Labels
+from pipeline.core.evaluation.labels import Labels
 from pipeline.gallery.formats import features as interchange
 from pipeline.gallery.formats import mat_files
 from pipeline.gallery.table import Gallery

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.core.evaluation.ranking import Labels
+from pipeline.core.evaluation.labels import Labels
 from pipeline.gallery.table import Gallery
 from tests import oracles
 from tests.jobs.running import result

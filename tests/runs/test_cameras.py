@@ -5,7 +5,7 @@ import pytest
 
 from jobs import demo_network
 from pipeline.core.cameras.normalization import CameraNormalization
-from pipeline.core.evaluation.ranking import Labels
+from pipeline.core.evaluation.labels import Labels
 from pipeline.core.expansion import Expansion, expand
 from pipeline.gallery.derived import derivation
 from pipeline.gallery.files.storage import delete_files

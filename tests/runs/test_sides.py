@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.core.evaluation.ranking import NO_CAMERA, same_identity_pairs
+from pipeline.core.evaluation.labels import NO_CAMERA, same_identity_pairs
 from pipeline.errors import InputError
 from pipeline.gallery.files.schema import encode_features
 from pipeline.gallery.files.unit_files import write_unit

@@ -4,7 +4,8 @@ import pytest
 from pipeline.core.blocks import ArrayRows
 from pipeline.core.cameras.normalization import CameraNormalization, normalize_cameras
 from pipeline.core.cameras.sums import camera_sums
-from pipeline.core.evaluation.ranking import Labels, rank_counts
+from pipeline.core.evaluation.labels import Labels
+from pipeline.core.evaluation.ranking import rank_counts
 from pipeline.stages.cameras import sum_cameras
 from pipeline.stages.evaluate import count_ranks
 from pipeline.stages.execution import Execution

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from pipeline.core.blocks import ArrayRows, Tiling
-from pipeline.core.evaluation.ranking import Labels, rank_counts
+from pipeline.core.evaluation.labels import Labels
+from pipeline.core.evaluation.ranking import rank_counts
 from pipeline.core.expansion import Expansion
 from pipeline.stages.evaluate import count_ranks
 from pipeline.stages.execution import Execution

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pipeline.core.blocks import ArrayRows, StackedRows, Tiling
-from pipeline.core.evaluation.ranking import Labels
+from pipeline.core.evaluation.labels import Labels
 from pipeline.core.neighbors.farthest import least_scores
 from pipeline.core.neighbors.pairs import neighbors
 from pipeline.core.reranking.distances import Reranking, k_reciprocal

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.blocks import FeatureRows, as_rows
 from pipeline.core.cameras.sums import CameraSums, check_cameras
-from pipeline.core.evaluation.ranking import NO_CAMERA
+from pipeline.core.evaluation.labels import NO_CAMERA
 
 Mode = Literal["mean", "zscore"]
 

@@ -7,7 +7,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import FeatureRows, as_rows, blocks
-from pipeline.core.evaluation.ranking import NO_CAMERA
+from pipeline.core.evaluation.labels import NO_CAMERA
 
 PART = 65_536
 """Rows whose sums are made one after the other; parts are then added in their order. Float64 sums

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks
+from pipeline.core.evaluation.labels import Labels
 from pipeline.core.evaluation.metrics import Summary, summarize
-from pipeline.core.evaluation.ranking import Labels, RankCounts
+from pipeline.core.evaluation.ranking import RankCounts
 from pipeline.core.evaluation.restricted import ahead_among, select
 
 Camera = int | str | None

@@ -1,6 +1,6 @@
 """The top of ranked lists, to be looked at: what is found, and whether it is right.
 
-Junk is left out by the rule that ranks are counted by (`ranking.same_identity_pairs`).
+Junk is left out by the rule that ranks are counted by (`labels.same_identity_pairs`).
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import ChosenRows, FeatureRows, Tiling, as_rows
-from pipeline.core.evaluation.ranking import JUNK, Labels, check_labels, same_identity_pairs
+from pipeline.core.evaluation.labels import JUNK, Labels, check_labels, same_identity_pairs
 from pipeline.core.neighbors.topk import search
 
 

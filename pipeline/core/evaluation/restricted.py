@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import FeatureRows, Tiling
-from pipeline.core.evaluation.ranking import Labels, RankCounts, rank_counts
+from pipeline.core.evaluation.labels import Labels
+from pipeline.core.evaluation.ranking import RankCounts, rank_counts
 
 
 def select(found: RankCounts, chosen: NDArray[np.bool_]) -> RankCounts:

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import ChosenRows, FeatureRows, Tiling, as_rows
-from pipeline.core.evaluation.ranking import DISTRACTOR, Labels, RankCounts
+from pipeline.core.evaluation.labels import DISTRACTOR, Labels
+from pipeline.core.evaluation.ranking import RankCounts
 from pipeline.core.evaluation.restricted import ahead_among, select
 
 

@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import Tiling
+from pipeline.core.evaluation.labels import Labels, check_labels
 from pipeline.core.evaluation.ranked_lists import JunkRule, RankedLists, best_of
-from pipeline.core.evaluation.ranking import Labels, check_labels
 from pipeline.core.neighbors.topk import TopK, search
 from pipeline.core.products.kernels import pair_scores
 from pipeline.core.reranking.distances import Reranked, final_distance, pair_distances

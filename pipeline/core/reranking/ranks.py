@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from pipeline.core.blocks import Product, Tiling, blocks, read_ahead
 from pipeline.core.evaluation import ranking
-from pipeline.core.evaluation.ranking import Labels, RankCounts, rows_ahead
+from pipeline.core.evaluation.labels import JUNK, Labels
+from pipeline.core.evaluation.ranking import RankCounts, rows_ahead
 from pipeline.core.products.counting import MOST_MATCHES, are_many, count_at_once
 from pipeline.core.products.kernels import longest, product_slack
 from pipeline.core.products.kernels import score as pair_score
@@ -201,7 +202,7 @@ def _count_tile(
             sharing = at_least(shared[i], column0, _TINY)
             near = at_least(line, column0, own_reach) | sharing
             if near != 0:
-                near &= neither(identity, column0, own[i], np.int64(ranking.JUNK))
+                near &= neither(identity, column0, own[i], np.int64(JUNK))
             alone = near & ~sharing
             if are_many(alone, end - start):
                 while ready < end - start:

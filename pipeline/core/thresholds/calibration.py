@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks
 from pipeline.core.evaluation.bootstrap import Bootstrap, Interval
-from pipeline.core.evaluation.ranking import DISTRACTOR, NO_CAMERA, Labels, RankCounts, matches
+from pipeline.core.evaluation.labels import DISTRACTOR, NO_CAMERA, Labels
+from pipeline.core.evaluation.ranking import RankCounts, matches
 from pipeline.core.thresholds.false_matches import false_matches, negatives_of
 from pipeline.core.thresholds.negatives import count_negatives, margin
 from pipeline.core.thresholds.open_set import settle

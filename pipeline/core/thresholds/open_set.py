@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import FeatureRows, Tiling, as_rows
-from pipeline.core.evaluation.ranking import Labels, matches
+from pipeline.core.evaluation.labels import Labels
+from pipeline.core.evaluation.ranking import matches
 from pipeline.core.thresholds.negatives import (
     BIN,
     EDGES,

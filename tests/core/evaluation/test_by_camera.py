@@ -11,8 +11,9 @@ from pipeline.core.evaluation.by_camera import (
     by_query_camera,
     count_within_cameras,
 )
+from pipeline.core.evaluation.labels import Labels
 from pipeline.core.evaluation.metrics import summarize
-from pipeline.core.evaluation.ranking import Labels, matches, rank_counts
+from pipeline.core.evaluation.ranking import matches, rank_counts
 from tests import oracles
 from tests.core.strategies import cases, tilings, unit_rows
 

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from pipeline.core.evaluation.labels import Labels
 from pipeline.core.evaluation.metrics import summarize
-from pipeline.core.evaluation.ranking import Labels, rank_counts
+from pipeline.core.evaluation.ranking import rank_counts
 from tests import oracles
 from tests.core.strategies import cases
 

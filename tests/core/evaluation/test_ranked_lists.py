@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.blocks import Tiling
+from pipeline.core.evaluation.labels import Labels
 from pipeline.core.evaluation.ranked_lists import RankedLists, examples, ranked_lists
-from pipeline.core.evaluation.ranking import Labels, rank_counts
+from pipeline.core.evaluation.ranking import rank_counts
 from pipeline.core.products.kernels import pair_scores
 from tests import oracles
 from tests.core.strategies import cases, tilings, unit_rows

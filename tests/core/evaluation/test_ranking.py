@@ -4,15 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.blocks import Tiling, blocks
-from pipeline.core.evaluation.ranking import (
-    JUNK,
-    NO_CLOTHES,
-    Labels,
-    RankCounts,
-    matches,
-    rank_counts,
-    same_identity_pairs,
-)
+from pipeline.core.evaluation.labels import JUNK, NO_CLOTHES, Labels, same_identity_pairs
+from pipeline.core.evaluation.ranking import RankCounts, matches, rank_counts
 from pipeline.core.products import int8_codes as quantize
 from pipeline.core.products import tiles
 from pipeline.core.products.kernels import pair_scores

@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.core.evaluation.labels import Labels
 from pipeline.core.evaluation.metrics import summarize, with_draws
-from pipeline.core.evaluation.ranking import Labels, matches, rank_counts
+from pipeline.core.evaluation.ranking import matches, rank_counts
 from pipeline.core.evaluation.single_shot import SingleShot, first_ranks, list_length
 from tests import oracles
 from tests.core.strategies import cases, tilings

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from pipeline.core.blocks import Tiling
 from pipeline.core.evaluation import rank_tiles
-from pipeline.core.evaluation.ranking import Labels, rank_counts
+from pipeline.core.evaluation.labels import Labels
+from pipeline.core.evaluation.ranking import rank_counts
 from pipeline.core.neighbors.pairs import neighbors
 from pipeline.core.neighbors.topk import search
 from pipeline.core.products import half_rows as module

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from pipeline.core.blocks import Tiling
 from pipeline.core.evaluation import ranking
-from pipeline.core.evaluation.ranking import Labels, rank_counts
+from pipeline.core.evaluation.labels import Labels
+from pipeline.core.evaluation.ranking import rank_counts
 from pipeline.core.neighbors import topk
 from pipeline.core.neighbors.pairs import neighbors
 from pipeline.core.neighbors.topk import search

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.evaluation.ranking import Labels
+from pipeline.core.evaluation.labels import Labels
 from pipeline.core.products.kernels import pair_scores
 from pipeline.core.reranking.distances import Reranking
 from pipeline.core.reranking.lists import reranked_lists

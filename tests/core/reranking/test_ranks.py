@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from pipeline.core.blocks import Tiling, blocks
 from pipeline.core.evaluation import ranking
-from pipeline.core.evaluation.ranking import Labels
+from pipeline.core.evaluation.labels import Labels
 from pipeline.core.reranking.distances import Reranking
 from pipeline.core.reranking.ranks import matches, rank_counts
 from tests.core.reranking.test_distances import all_settings, rerank, sign_rows

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from pipeline.core.blocks import Tiling
 from pipeline.core.evaluation.bootstrap import Bootstrap
-from pipeline.core.evaluation.ranking import NO_CAMERA, Labels
+from pipeline.core.evaluation.labels import NO_CAMERA, Labels
 from pipeline.core.thresholds.calibration import (
     FarRule,
     PercentileRule,

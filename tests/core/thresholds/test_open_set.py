@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.blocks import Tiling, blocks
-from pipeline.core.evaluation.ranking import Labels
+from pipeline.core.evaluation.labels import Labels
 from pipeline.core.products.kernels import pair_scores
 from pipeline.core.thresholds import negatives as counting
 from pipeline.core.thresholds.negatives import BIN, EDGES, STEPS, Negatives, count_negatives, steps
