@@ -1,17 +1,14 @@
 """Features in blocks: what every fold reads, and how large a bite it takes."""
 
 import os
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Protocol, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 _Made = TypeVar("_Made")
@@ -217,8 +214,10 @@ class Tiling:
     def workers(self) -> Iterator[Callable[[Callable[[int, int], None], Blocks], None]]:
         """Start this tiling's threads; gives a function that calls `work(start, stop)` per block.
 
-        The linear algebra inside takes one thread each: the blocks are the parallelizm.
+        The linear algebra inside takes one thread each: the blocks are the parallelism.
         """
+        import torch  # only here: whoever just reads features does without it
+
         with ThreadPoolExecutor(
             self.thread_count(), initializer=torch.set_num_threads, initargs=(1,)
         ) as pool:
@@ -285,40 +284,3 @@ def on_lines(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 def as_rows(features: "NDArray[np.float32] | FeatureRows") -> FeatureRows:
     """A matrix as `FeatureRows`; what already is comes back as it is."""
     return ArrayRows(features) if isinstance(features, np.ndarray) else features
-
-
-class Product(threading.local):
-    """Float32 tiles `a @ b.T`: near every pair's `score`, within `product_slack` of it.
-
-    Multiplied by oneDNN, which takes the best instructions of any processor: MKL, behind
-    `torch.mm`, takes them of Intel's alone, and is half as fast on others. A tile is valid until
-    the thread asks for the next.
-    """
-
-    def __init__(self) -> None:
-        self._buffer = torch.empty(0)
-
-    def __call__(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The tile `[N, M]` of `a` `[N, D]` and `b` `[M, D]`."""
-        if onednn():
-            product = torch.ops.mkldnn._linear_pointwise
-            tile: torch.Tensor = product(as_tensor(a), as_tensor(b), None, "none", [], "")
-            return tile.numpy()
-        size = len(a) * len(b)
-        # Fresh pages for each tile would cost as much as the arithmetic.
-        if self._buffer.numel() < size:
-            self._buffer = torch.empty(size)
-        tile = self._buffer[:size].view(len(a), len(b))
-        return torch.mm(as_tensor(a), as_tensor(b).t(), out=tile).numpy()
-
-
-@cache
-def onednn() -> bool:
-    """Whether this build of torch multiplies by oneDNN."""
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-
-
-def as_tensor(array: NDArray[np.float32]) -> torch.Tensor:
-    """The array as a tensor that shares its memory where it may be written."""
-    # torch does not take a read-only array (as Ray and memory maps hand out) without a warning.
-    return torch.from_numpy(array if array.flags.writeable else array.copy())

@@ -1,10 +1,8 @@
 import numpy as np
 import pytest
 
-from pipeline.core import blocks as module
 from pipeline.core.blocks import (
     ArrayRows,
-    Product,
     StackedRows,
     Tiling,
     blocks,
@@ -12,7 +10,6 @@ from pipeline.core.blocks import (
     on_lines,
     read_ahead,
 )
-from pipeline.core.products.kernels import product_slack
 from tests.core.strategies import unit_rows
 
 
@@ -30,16 +27,6 @@ def test_an_error_in_a_thread_reaches_the_caller():
 
     with pytest.raises(RuntimeError, match="block 0"), Tiling(threads=2).workers() as run:
         run(work, blocks(4, 2))
-
-
-@pytest.mark.parametrize("by_onednn", [True, False])
-@pytest.mark.parametrize(("n", "m", "d"), [(3, 4, 5), (1, 1, 1), (70, 1, 513), (65, 33, 2048)])
-def test_a_product_is_the_tile_of_dot_products(n, m, d, by_onednn, monkeypatch):
-    monkeypatch.setattr(module, "onednn", lambda: by_onednn)
-    a, b = unit_rows(n, d), unit_rows(m, d, seed=1)
-    b.flags.writeable = False
-    exact = a.astype(np.float64) @ b.T.astype(np.float64)
-    assert np.abs(Product()(a, b) - exact).max() <= product_slack(d, 1, 1) / 2
 
 
 def test_stacked_rows_cross_the_edge():

@@ -12,6 +12,7 @@ import sys
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from cyclopts import Parameter
 from jobs import cli
 from jobs.command import console
 from pipeline.errors import InputError, RunError
+from tests.jobs.labeled import labeled_gallery, people
 
 ROOT = Path(__file__).parents[2]
 
@@ -303,9 +305,20 @@ def test_help_and_wrong_arguments_load_nothing_heavy(arguments: list[str]) -> No
     assert done.returncode == (0 if arguments == ["--help"] else 2), done.stderr
 
 
+def test_info_loads_what_reads_tables_and_nothing_else(tmp_path: Path) -> None:
+    labeled_gallery(tmp_path / "g", *people(3, 4, seed=1))
+    told = subprocess.run(
+        [sys.executable, "-c", LIGHT_ONLY, "info", "--gallery", str(tmp_path / "g")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    ).stderr
+    assert told.startswith("loaded ['numpy', 'pyarrow']"), told
+
+
 def test_version_is_the_packages(capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == 0
-    assert capfd.readouterr().out == "regallery 0.1.0\n"
+    assert capfd.readouterr().out == f"regallery {metadata.version('regallery')}\n"
 
 
 def documented(name: str) -> str:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
@@ -247,7 +248,7 @@ class TestOnCluster:
             assert status == 0, err
             assert "slept 0 s in s3://bucket/x" in out
         status, out, err = run(checkout, *to, "--", "--version", environment=environment)
-        assert (status, "regallery 0.1.0\n" in out) == (0, True), err
+        assert (status, f"regallery {metadata.version('regallery')}\n" in out) == (0, True), err
 
     def test_missing_token_is_told(self, checkout: Path, cluster_head: HeadNode) -> None:
         environment = {**cluster_head.environment, "RAY_AUTH_MODE": "disabled"}

@@ -4,8 +4,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from pipeline.core.blocks import FeatureRows, Product, Tiling, as_rows, blocks, read_ahead
+from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks, read_ahead
 from pipeline.core.evaluation.labels import DISTRACTOR, JUNK, Labels
+from pipeline.core.products.float_products import Product
 from pipeline.core.products.kernels import longest, product_slack, score
 from pipeline.core.products.masks import at_least, first_bit
 

@@ -1,0 +1,17 @@
+import numpy as np
+import pytest
+
+from pipeline.core.products import float_products
+from pipeline.core.products.float_products import Product
+from pipeline.core.products.kernels import product_slack
+from tests.core.strategies import unit_rows
+
+
+@pytest.mark.parametrize("by_onednn", [True, False])
+@pytest.mark.parametrize(("n", "m", "d"), [(3, 4, 5), (1, 1, 1), (70, 1, 513), (65, 33, 2048)])
+def test_a_product_is_the_tile_of_dot_products(n, m, d, by_onednn, monkeypatch):
+    monkeypatch.setattr(float_products, "onednn", lambda: by_onednn)
+    a, b = unit_rows(n, d), unit_rows(m, d, seed=1)
+    b.flags.writeable = False
+    exact = a.astype(np.float64) @ b.T.astype(np.float64)
+    assert np.abs(Product()(a, b) - exact).max() <= product_slack(d, 1, 1) / 2
