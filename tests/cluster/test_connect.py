@@ -157,9 +157,9 @@ def test_cluster_that_this_process_has_joined_is_used_and_kept() -> None:
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("somewhere", "no address of a Ray cluster"),
-        ("http://127.0.0.1:8265", "no address of a Ray cluster"),
-        ("127.0.0.1:port", "no address of a Ray cluster"),
+        ("somewhere", "is not an address of a Ray cluster"),
+        ("http://127.0.0.1:8265", "is not an address of a Ray cluster"),
+        ("127.0.0.1:port", "is not an address of a Ray cluster"),
         ("nobody.invalid:6379", "no Ray cluster answers at nobody.invalid:6379"),
     ],
 )

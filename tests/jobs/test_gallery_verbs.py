@@ -17,6 +17,7 @@ from deltalake import DeltaTable
 from jobs import cli
 from jobs.command.times import moment
 from pipeline.errors import InputError, RunError
+from pipeline.gallery import checksums
 from pipeline.gallery.scratch import scratch_folder
 from pipeline.gallery.sidecars.plan import write_plan
 from pipeline.gallery.table import Gallery
@@ -90,7 +91,8 @@ def test_a_purge_tells_of_scratch_that_it_removed_and_could_not_reach(gallery, t
     listed = sorted((gallery._root / "_scratch").iterdir())
     assert len(listed) == 1  # the second run removed what the first left
     other = gallery._root / "_scratch" / "other.json"
-    other.write_text(listed[0].read_text().replace(socket.gethostname(), "other-host"))
+    text = listed[0].read_text().replace(socket.gethostname(), "other-host")
+    checksums.write_whole(other, lambda temporary: temporary.write_text(text))
     status, out, _ = run(capsys, "erase", "--gallery", gallery.location, "--ids", 5, "--purge")
     assert status == 0
     assert "deleted: 1 scratch folder of killed runs" in out
