@@ -61,8 +61,8 @@ FIELDS = {"samples": "replicates", "confidence": "level"}
 
 
 def calibrate(
-    *,
     gallery: Location,
+    *,
     query: Location | None = None,
     gallery_version: int | None = None,
     query_version: int | None = None,

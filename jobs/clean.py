@@ -1,39 +1,54 @@
 """clean: delete what no version of a gallery needs."""
 
+import logging
 import sys
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from rich.console import RenderableType
 from rich.text import Text
 
+from jobs.command.confirmation import confirm
 from pipeline.runs.locations import Location
+
+if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
+    from pipeline.gallery.table import Gallery
+    from pipeline.gallery.upkeep.leftovers import Leftovers
+    from pipeline.gallery.upkeep.losses import Lost
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What was deleted, or would be: files of unfinished runs, and of `versions` given up."""
+    """What was deleted, or would be: files of unfinished runs, and of `versions` given up.
+
+    `rows_lost` are the rows that only those versions had.
+    """
 
     gallery: str
     unfinished: tuple[str, ...]
     old: tuple[str, ...]
     bytes: int
     versions: int
+    rows_lost: int
     dry_run: bool
 
 
 def clean(
-    *,
     gallery: Location,
+    *,
     keep: int | None = None,
     dry_run: Annotated[bool, Parameter(negative=())] = False,
+    yes: Annotated[bool, Parameter(negative=())] = False,
 ) -> Cleaned:
     """Delete what no version of a gallery needs: the leftovers of abandoned runs.
 
     An interrupted extraction cannot resume after that; it starts again.
     With --keep, older versions are dropped, and the files that only they
-    need are deleted.
+    need are deleted: the rows that are lost with them are counted first,
+    and on a terminal you are asked to confirm.
 
     For example:
 
@@ -43,19 +58,53 @@ def clean(
         gallery: Folder of the gallery.
         keep: Number of newest versions to keep (default: all).
         dry_run: Report what would be deleted; delete nothing.
+        yes: Do not ask. Required in scripts (without a terminal) if --keep drops a version.
     """
     from pipeline.gallery.log.lock import hold
     from pipeline.gallery.table import Gallery
     from pipeline.gallery.upkeep import leftovers
+    from pipeline.gallery.upkeep.losses import lost_before
 
     table = Gallery.open(gallery)
-    if dry_run:
-        found = leftovers.find_leftovers(table, keep)
-    else:
+    found = leftovers.find_leftovers(table, keep)
+    lost = lost_before(table, table.version - keep + 1) if keep and found.versions else None
+    if not dry_run:
+        _agree(table, found, lost, yes=yes)
         # Not `lock_gallery`: what killed runs had half written is reported before it is deleted.
         with hold(gallery, "clean") as lock:
-            found = leftovers.clean(Gallery.open(gallery), lock, keep)
-    return Cleaned(gallery, found.unfinished, found.old, found.bytes, found.versions, dry_run)
+            table.check_latest()  # what was agreed to is what goes
+            found = leftovers.clean(table, lock, keep)
+    return Cleaned(
+        gallery=gallery,
+        unfinished=found.unfinished,
+        old=found.old,
+        bytes=found.bytes,
+        versions=found.versions,
+        rows_lost=lost.rows if lost else 0,
+        dry_run=dry_run,
+    )
+
+
+def _agree(gallery: "Gallery", found: "Leftovers", lost: "Lost | None", *, yes: bool) -> None:
+    """Say what is lost for good, and ask."""
+    from pipeline.report.figures import count
+
+    if lost is None:
+        if found.unfinished:
+            confirm(
+                f"delete {count(len(found.unfinished), 'file')} of unfinished runs, which then"
+                " begin anew",
+                yes=yes,
+                is_grave=False,
+            )
+        return
+    which = f"version {lost.first}"
+    if lost.versions > 1:
+        which = f"versions {lost.first} to {lost.last}"
+    deed = f"delete {which} of {gallery.location} for good, with {count(lost.rows, 'row')} that"
+    deed += " no later version has"
+    logger.info("%s: this will %s", gallery.location, deed)
+    confirm(deed, yes=yes, is_grave=True)
 
 
 def describe(result: Cleaned) -> RenderableType:
@@ -69,6 +118,8 @@ def describe(result: Cleaned) -> RenderableType:
         f" {len(result.old):,} of {count(result.versions, 'older version')} {done},"
         f" {count(result.bytes, 'byte')}"
     )
+    if result.versions:
+        lines.append(f"rows that no version has any more: {result.rows_lost:,}")
     return Text("\n".join(lines))
 
 

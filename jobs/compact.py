@@ -26,7 +26,7 @@ class Compacted:
     bytes: int
 
 
-def compact(*, gallery: Location, target_size: str | None = None) -> Compacted:
+def compact(gallery: Location, *, target_size: str | None = None) -> Compacted:
     """Put a gallery's rows into few files, by camera.
 
     A query for a camera then opens only that camera's files. The new

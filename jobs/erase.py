@@ -48,8 +48,8 @@ class Erased:
 
 
 def erase(
-    *,
     gallery: Location,
+    *,
     where: str | None = None,
     identity: Annotated[tuple[int, ...], _SEVERAL] = (),
     path: Annotated[tuple[str, ...], _SEVERAL] = (),
@@ -137,9 +137,10 @@ def _agree(gallery: "Gallery", found: "Selected | None", *, purge: bool, yes: bo
         deed = f"purge older versions of {gallery.location}"
         logger.info(
             "%s: no rows selected; this only purges what was erased earlier, and removes all"
-            " versions but %d",
+            " versions but %d%s",
             gallery.location,
             gallery.version,
+            _with_them(gallery),
         )
         confirm(deed, yes=yes, is_grave=True)
         return
@@ -150,10 +151,19 @@ def _agree(gallery: "Gallery", found: "Selected | None", *, purge: bool, yes: bo
         gallery.location,
         gone,
         count(len(found.reject_paths), "reject"),
-        ", and all older versions purged" if purge else "",
+        f", and all older versions purged{_with_them(gallery)}" if purge else "",
     )
     if rows or found.reject_paths or purge:
         confirm(f"erase {gone}", yes=yes, is_grave=2 * rows > gallery.count)
+
+
+def _with_them(gallery: "Gallery") -> str:
+    """Which rows go with the older versions, beside those that are selected."""
+    from pipeline.gallery.upkeep.losses import lost_before
+    from pipeline.report.figures import count
+
+    lost = lost_before(gallery, gallery.version).rows
+    return f" (with {count(lost, 'row')} that only they have)" if lost else ""
 
 
 def describe(result: Erased) -> RenderableType:

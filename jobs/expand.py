@@ -41,8 +41,8 @@ class Expanded:
 
 
 def expand(
-    *,
     gallery: Location,
+    *,
     out: Location,
     mode: Literal["database"] = "database",
     k: Annotated[int | None, Parameter(name=("--k", "-k"))] = None,

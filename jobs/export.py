@@ -24,8 +24,8 @@ class ExportResult:
 
 
 def export(
-    *,
     gallery: Location,
+    *,
     out: Annotated[Path, LOCATION],
     format: Literal["npy", "parquet", "mat", "fast-reid", "faiss"] = "npy",  # noqa: A002 - the flag's name
     query: Location | None = None,

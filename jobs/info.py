@@ -44,8 +44,8 @@ class Info:
 
 
 def info(
-    *,
     gallery: Location,
+    *,
     version: int | None = None,
     at: str | None = None,
     versions: Annotated[bool, Parameter(negative=())] = False,

@@ -62,8 +62,8 @@ class Linked:
 
 
 def link(
-    *,
     gallery: Location,
+    *,
     out: Annotated[Path, LOCATION],
     k: Annotated[int, Parameter(name=("--k", "-k"))] = 20,
     threshold: float | None = None,

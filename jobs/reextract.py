@@ -21,8 +21,8 @@ __all__ = ["describe", "reextract"]
 
 
 def reextract(
-    *,
     gallery: Location,
+    *,
     out: Location,
     model: Location,
     checkpoint: Location | None = None,

@@ -32,8 +32,8 @@ class VerifyResult:
 
 
 def verify(
-    *,
     gallery: Location,
+    *,
     version: int | None = None,
     all_versions: Annotated[bool, Parameter(negative=())] = False,
 ) -> VerifyResult:

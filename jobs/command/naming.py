@@ -34,5 +34,5 @@ def _fields(parameters: Iterable[inspect.Parameter]) -> Iterable[str]:
     for each in parameters:
         if dataclasses.is_dataclass(each.default):
             yield from (field.name for field in dataclasses.fields(each.default))
-        elif each.kind is inspect.Parameter.KEYWORD_ONLY:
+        elif each.kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD):
             yield each.name

@@ -21,6 +21,7 @@ from pipeline.gallery import checksums
 from pipeline.gallery.scratch import scratch_folder
 from pipeline.gallery.sidecars.plan import write_plan
 from pipeline.gallery.table import Gallery
+from pipeline.gallery.upkeep.losses import Lost, lost_before
 from pipeline.model.recipe import Recipe
 from tests.gallery.making import contents, path_of, unit
 from tests.jobs.running import refused, result, run
@@ -401,9 +402,53 @@ def test_restore(gallery, capsys):
     status, out, _ = run(capsys, "restore", "--gallery", gallery.location, "--version", 1)
     assert (status, latest(gallery).version) == (0, 3)
     assert "version 3 already holds what version 1 held" in out
-    empty = result(capsys, "restore", "--gallery", gallery.location, "--version", 0)
+    to_empty = ("restore", gallery.location, "--version", 0)
+    told = refused(capsys, *to_empty)
+    assert told == (
+        "error: nothing was changed: to restore version 0, which takes 19 of 19 rows out of the"
+        " latest version, add --yes"
+    )
+    assert latest(gallery).version == 3
+    empty = result(capsys, *to_empty, "--yes")
     assert (empty["rows"], latest(gallery).next_row_id) == (0, 20)
+    assert (empty["rows_removed"], empty["rows_returned"]) == (19, 0)
     assert latest(gallery).rejects().num_rows == 0
+
+
+@pytest.mark.parametrize(("typed", "status"), [(b"y\n", 0), (b"n\n", 2)])
+def test_restore_and_clean_ask_at_a_terminal(gallery, capsys, monkeypatch, typed, status):
+    command = ("restore", "--gallery", gallery.location, "--version", 1)
+    found, shown = at_a_terminal(monkeypatch, typed, *command)
+    assert (found, shown.count("Go on?")) == (status, 1)
+    assert "takes 0 of 18 rows out of the latest version and brings back 1 row;" in shown
+    command = ("clean", "--gallery", gallery.location, "--keep", 1)
+    found, shown = at_a_terminal(monkeypatch, typed, *command)
+    assert (found, shown.count("Go on?")) == (status, 1)
+    lost = "versions 0 to 2" if status == 0 else "versions 0 to 1"
+    rows = "0 rows" if status == 0 else "1 row"  # row 3 came back where version 1 was restored
+    assert f"this will delete {lost} of {gallery.location} for good, with {rows} that" in shown
+    assert (latest(gallery).history()[0].version == 0) is (status == 2)
+
+
+def test_what_was_agreed_to_is_restored_or_cleaned_or_nothing(gallery, capsys, monkeypatch):
+    def agree(*_args, **_flags):
+        now = latest(gallery)
+        now.commit([], run_id=f"after {now.version}", removes=now.row_ids()[:1])
+
+    for verb, flag in (("restore", "--version"), ("clean", "--keep")):
+        monkeypatch.setattr(f"jobs.{verb}.confirm", agree)
+        told = refused(capsys, verb, "--gallery", gallery.location, flag, 1, status=1)
+        assert "came after version" in told
+    assert [each.version for each in latest(gallery).history()] == [0, 1, 2, 3, 4]
+
+
+def test_rows_in_an_old_file_that_cannot_be_read_count_as_lost(gallery):
+    assert lost_before(gallery, 2) == Lost(0, 1, 1)
+    assert lost_before(gallery, 1) == Lost(0, 0, 0)
+    live = {file.path for file in gallery.snapshot.files}
+    (old,) = (f for f in Gallery.open(gallery.location, 1).snapshot.files if f.path not in live)
+    (gallery._root / old.path).write_bytes(b"x")
+    assert lost_before(gallery, 2) == Lost(0, 1, old.rows)
 
 
 def test_versions_by_time(gallery, tmp_path, capsys):
@@ -425,6 +470,17 @@ def test_versions_by_time(gallery, tmp_path, capsys):
     assert "version 0" in told
     both = ("--at", early, "--version", 1)
     assert "a version or a time, not both" in refused(capsys, "info", "--gallery", location, *both)
+
+
+def test_a_gallery_is_named_by_its_place_or_its_flag(gallery, tmp_path, capsys):
+    location = gallery.location
+    config = tmp_path / "config.toml"
+    config.write_text(f'gallery = "{location}"\n')
+    for given in ((location,), ("--gallery", location), ("--config", config)):
+        assert result(capsys, "info", *given)["rows"] == 18
+        assert result(capsys, "verify", *given, "--all-versions")["versions"] == 3
+    assert "Unused Tokens" in refused(capsys, "info", location, "--gallery", location)
+    assert "--gallery" in refused(capsys, "erase", "--path", location)  # it is one more path
 
 
 def test_all_versions_are_shown(gallery, capsys):
@@ -479,8 +535,14 @@ def test_clean(gallery, capsys):
     status, out, _ = run(capsys, "clean", "--gallery", gallery.location)
     assert status == 0
     assert "3 files of unfinished runs and 0 of 0 older versions deleted" in out
-    done = result(capsys, "clean", "--gallery", gallery.location, "--keep", 1)
+    told_to_agree = refused(capsys, "clean", gallery.location, "--keep", 1)
+    assert told_to_agree == (
+        f"error: nothing was changed: to delete versions 0 to 1 of {gallery.location} for good,"
+        " with 1 row that no later version has, add --yes"
+    )
+    done = result(capsys, "clean", "--gallery", gallery.location, "--keep", 1, "--yes")
     assert done["old"] == told["old"]
+    assert done["rows_lost"] == told["rows_lost"] == 1
     assert refused(capsys, "clean", "--gallery", gallery.location, "--keep", 0).endswith(
         "--keep must be at least 1, not 0"
     )

@@ -46,8 +46,8 @@ VERBS = {
     "erase": ("--gallery", G, "--ids", 3, 45),
     "erase --purge": ("--gallery", G, "--ids", 3, 45, "--purge"),
     "compact": ("--gallery", G),
-    "restore": ("--gallery", G, "--version", 1),
-    "clean": ("--gallery", G, "--keep", 1),
+    "restore": ("--gallery", G, "--version", 1, "--yes"),
+    "clean": ("--gallery", G, "--keep", 1, "--yes"),
     "model export": ("{onnx}", "--to", "openvino", "--out", "{work}/out.xml",
         "--batch-size", 2, *SIZE[:4]),
 }  # fmt: skip

@@ -1,5 +1,6 @@
 """Restoring: a new version that holds what an older one held."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,26 @@ from pipeline.gallery.log.transactions import Change, RowFile
 from pipeline.gallery.table import Gallery, lock_gallery
 
 
+@dataclass(frozen=True)
+class Swapped:
+    """Rows that would leave the latest version, and rows that would come back to it."""
+
+    leaving: int
+    returning: int
+
+
+def swapped_by(gallery: Gallery, version: int) -> Swapped:
+    """What `restore` would take from a gallery's latest version and bring back; changes nothing.
+
+    Raises what `restore` raises.
+    """
+    old = _older(gallery, version)
+    present = {file.path for file in gallery.snapshot.files}
+    _found(gallery, version, [file for file in old.snapshot.files if file.path not in present])
+    now, then = gallery.row_ids(), old.row_ids()
+    return Swapped(len(np.setdiff1d(now, then)), len(np.setdiff1d(then, now)))
+
+
 def restore(gallery: Gallery, version: int, lock: Lock | None = None) -> Gallery:
     """The next version, equal to an older one in rows and rejects; row ids given since then are
     not given again.
@@ -24,18 +45,14 @@ def restore(gallery: Gallery, version: int, lock: Lock | None = None) -> Gallery
     if lock is None:
         with lock_gallery(gallery.location, f"restore version {version}") as lock:
             return restore(gallery, version, lock)
-    old = Gallery.open(gallery.location, version)
-    if old.version > gallery.version:
-        raise InputError(f"version {version} is newer than version {gallery.version}")
+    old = _older(gallery, version)
     present = {file.path for file in gallery.snapshot.files}
     wanted = {file.path for file in old.snapshot.files}
     back = [file for file in old.snapshot.files if file.path not in present]
     removed = [file for file in gallery.snapshot.files if file.path not in wanted]
     if not back and not removed and old.snapshot.rejects == gallery.snapshot.rejects:
         return gallery
-    root = storage.local_root(gallery.location)
-    with removal_told(root, version):
-        added = _logged(root, back)
+    added = _found(gallery, version, back)
     before, after = gallery.row_ids(), old.row_ids()
     change = Change(
         run_id=f"restore-{version}-after-{gallery.version}",
@@ -50,6 +67,20 @@ def restore(gallery: Gallery, version: int, lock: Lock | None = None) -> Gallery
         },
     )
     return gallery.apply(change, lock)
+
+
+def _older(gallery: Gallery, version: int) -> Gallery:
+    old = Gallery.open(gallery.location, version)
+    if old.version > gallery.version:
+        raise InputError(f"version {version} is newer than version {gallery.version}")
+    return old
+
+
+def _found(gallery: Gallery, version: int, files: list[RowFile]) -> list[LoggedFile]:
+    """The files of an older version that come back, which must be there."""
+    root = storage.local_root(gallery.location)
+    with removal_told(root, version):
+        return _logged(root, files)
 
 
 def _logged(root: Path, files: list[RowFile]) -> list[LoggedFile]:
