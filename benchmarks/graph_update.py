@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from million import Archive
 
-from pipeline.core.products.row_hashes import row_signatures
+from pipeline.core.row_hashes import row_signatures
 from pipeline.gallery.files.npy_rows import NpyRows
 from pipeline.gallery.sidecars.graph import Origin
 from pipeline.stages.neighbors import build_graph

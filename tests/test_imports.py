@@ -1,6 +1,7 @@
 """Modules import each other in one direction, imports inside functions counted."""
 
 import ast
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -57,3 +58,45 @@ def test_no_module_imports_itself_by_way_of_others():
 def test_a_circle_is_found():
     edges = {"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}
     assert circles(edges) == {frozenset("abc")}
+
+
+def faces():
+    """The modules that each sub-package of the library names, and those that it holds."""
+    for face in sorted((ROOT / "pipeline").glob("*/*/__init__.py")):
+        tree = ast.parse(face.read_text())
+        named = [
+            ast.literal_eval(node.value)
+            for node in tree.body
+            if isinstance(node, ast.Assign) and node.targets[0].id == "__all__"
+        ]
+        held = {path.stem for path in face.parent.glob("*.py")} - {"__init__"}
+        yield ".".join(face.parent.relative_to(ROOT).parts), named[0], held
+
+
+def test_a_sub_package_names_at_most_eight_modules_and_the_rest_is_its_own():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    protected = {
+        contract["allowed_importers"][0]: set(contract["protected_modules"])
+        for contract in contracts["contracts"]
+        if contract["type"] == "protected"
+    }
+    known = modules()
+    outside = {
+        (importer, imported)
+        for importer, path in known.items()
+        for imported in imports_of(path, known)
+        if imported in known
+    }
+    for package, named, held in faces():
+        assert 1 <= len(named) <= 8, package
+        assert named == sorted(set(named)), package
+        assert set(named) <= held, package
+        inner = {f"{package}.{name}" for name in held - set(named)}
+        assert protected.pop(package, set()) == inner, package
+        used = {
+            imported.removeprefix(f"{package}.")
+            for importer, imported in outside
+            if imported.startswith(f"{package}.") and not importer.startswith(f"{package}.")
+        }
+        assert set(named) <= used, package
+    assert protected == {}

@@ -1,19 +1,18 @@
 """Features in blocks: what every fold reads, and how large a bite it takes."""
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-_Made = TypeVar("_Made")
-
 Blocks = Iterable[tuple[int, int]]
+Run = Callable[[Callable[[int, int], None], Blocks], None]
+"""What `Tiling.workers` gives: calls `work(start, stop)` for every block, on its threads."""
 """Runs of rows, each from a start to a stop."""
 
 
@@ -211,7 +210,7 @@ class Tiling:
         return max(1, -(-rows // max(1, threads * turns)))
 
     @contextmanager
-    def workers(self) -> Iterator[Callable[[Callable[[int, int], None], Blocks], None]]:
+    def workers(self) -> Iterator[Run]:
         """Start this tiling's threads; gives a function that calls `work(start, stop)` per block.
 
         The linear algebra inside takes one thread each: the blocks are the parallelism.
@@ -237,29 +236,6 @@ def blocks(length: int, size: int, first: int = 0) -> Iterator[tuple[int, int]]:
     """
     for start in range(first, length, size):
         yield start, min(start + size, length)
-
-
-def read_ahead(rows: FeatureRows, runs: Blocks) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
-    """Each run, from start to stop, with its rows; while one is in hand, the next one is read.
-
-    >>> rows = ArrayRows(np.eye(3, dtype=np.float32))
-    >>> [(start, stop, len(held)) for start, stop, held in read_ahead(rows, blocks(3, 2))]
-    [(0, 2, 2), (2, 3, 1)]
-    """
-    return make_ahead(rows.read, runs)
-
-
-def make_ahead(make: Callable[[int, int], _Made], runs: Blocks) -> Iterator[tuple[int, int, _Made]]:
-    """Each run with what `make(start, stop)` gives; while one is in hand, the next is made."""
-    with ThreadPoolExecutor(1) as maker:
-        waiting = deque[tuple[int, int, Future[_Made]]]()
-        for start, stop in runs:
-            waiting.append((start, stop, maker.submit(make, start, stop)))
-            if len(waiting) > 1:
-                first, last, held = waiting.popleft()
-                yield first, last, held.result()
-        for first, last, held in waiting:
-            yield first, last, held.result()
 
 
 def empty_rows(count: int, dimension: int) -> NDArray[np.float32]:

@@ -59,7 +59,7 @@ def expand(
     self_offset: int | None = None,
     part: tuple[int, int] | None = None,
     chunk: int = 8192,
-    tiling: Tiling | None = None,
+    tiling: Tiling = Tiling(),
 ) -> Iterator[NDArray[np.float32]]:
     """One round of expansion of `rows` `[N, D]` by their nearest rows of `among` `[M, D]`.
 
@@ -91,7 +91,7 @@ def average(
     among: FeatureRows,
     alpha: float,
     *,
-    tiling: Tiling | None = None,
+    tiling: Tiling = Tiling(),
 ) -> NDArray[np.float32]:
     """Unit-length weighted means `[N, D]` of `rows` and the neighbors `found` for them.
 
@@ -105,7 +105,7 @@ def average(
         weights = np.clip(found.scores[start:stop].astype(np.float64), 0, None) ** alpha
         _weighted_means(rows[start:stop], matrix, places, weights, out[start:stop])
 
-    with (tiling or Tiling()).workers() as run:
+    with tiling.workers() as run:
         run(fold, blocks(len(rows), _GATHERED_AT_ONCE))
     return out
 

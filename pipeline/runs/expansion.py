@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.core.blocks import FeatureRows
 from pipeline.core.expansion import Expansion
-from pipeline.core.products.row_hashes import row_signatures
+from pipeline.core.row_hashes import row_signatures
 from pipeline.gallery.derived import commit_derived
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.npy_rows import copy_rows

@@ -8,7 +8,6 @@ from pipeline.core.blocks import (
     blocks,
     empty_rows,
     on_lines,
-    read_ahead,
 )
 from tests.core.strategies import unit_rows
 
@@ -35,35 +34,6 @@ def test_stacked_rows_cross_the_edge():
     for start in range(11):
         for stop in range(start, 11):
             assert (union.read(start, stop) == x[start:stop]).all()
-
-
-class ToldRows(ArrayRows):
-    """Rows that tell when they are read, and cannot be from row 8 on."""
-
-    def read(self, start, stop):
-        self.__dict__.setdefault("reads", []).append(start)
-        if stop > 8:
-            raise OSError("row 8 cannot be read")
-        return super().read(start, stop)
-
-
-def test_the_next_run_is_read_while_one_is_in_hand():
-    rows = ToldRows(unit_rows(12, 2))
-    runs = read_ahead(rows, blocks(8, 3))
-    start, stop, held = next(runs)
-    assert (start, stop, held.tolist()) == (0, 3, rows.array[:3].tolist())
-    left = list(runs)
-    assert [(start, stop) for start, stop, _ in left] == [(3, 6), (6, 8)]
-    assert left[0][2].tolist() == rows.array[3:6].tolist()
-    assert rows.reads == [0, 3, 6]
-    assert list(read_ahead(rows, blocks(0, 3))) == []
-
-
-def test_what_cannot_be_read_ahead_is_told_in_its_turn():
-    runs = read_ahead(ToldRows(unit_rows(12, 2)), blocks(12, 4))
-    assert [next(runs)[0], next(runs)[0]] == [0, 4]
-    with pytest.raises(OSError, match="row 8 cannot be read"):
-        next(runs)
 
 
 @pytest.mark.parametrize("shape", [(5, 16), (5, 7), (1, 1)])

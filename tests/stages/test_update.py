@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from pipeline.core.blocks import ArrayRows, Tiling
 from pipeline.core.neighbors.pairs import neighbors
-from pipeline.core.products.row_hashes import row_signatures
+from pipeline.core.row_hashes import row_signatures
 from pipeline.gallery.sidecars.graph import Graph, Origin
 from pipeline.stages import neighbors as neighbors_stage
 from pipeline.stages import update

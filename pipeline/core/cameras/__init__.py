@@ -1,1 +1,3 @@
 """Features without what their cameras add."""
+
+__all__ = ["normalization", "sums"]

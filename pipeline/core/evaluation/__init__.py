@@ -1,1 +1,3 @@
 """Ranks of matches, and the metrics that follow from them."""
+
+__all__ = ["bootstrap", "by_camera", "labels", "metrics", "ranked_lists", "ranking", "single_shot"]

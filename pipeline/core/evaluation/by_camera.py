@@ -81,7 +81,7 @@ def count_within_cameras(
     found: RankCounts,
     *,
     part: tuple[int, int] | None = None,
-    tiling: Tiling | None = None,
+    tiling: Tiling = Tiling(),
 ) -> NDArray[np.int64]:
     """For every match of `found` `[M]`, the kept rows of its own camera that stand before it.
 
@@ -91,7 +91,6 @@ def count_within_cameras(
     in each thread, for any number of cameras.
     """
     queries, gallery = as_rows(queries), as_rows(gallery)
-    tiling = tiling or Tiling()
     first, last = part or (0, len(gallery))
     ahead = np.zeros(len(found.rows), np.int64)
     theirs = gallery_labels.camera[found.rows]

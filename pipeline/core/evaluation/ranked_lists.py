@@ -62,7 +62,7 @@ def ranked_lists(
     gallery_labels: Labels,
     k: int,
     *,
-    tiling: Tiling | None = None,
+    tiling: Tiling = Tiling(),
 ) -> RankedLists:
     """The `k` best kept rows of every query by similarity, ties by row: exact.
 

@@ -12,7 +12,7 @@ import torch
 from numba import njit
 from numpy.typing import NDArray
 
-from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks, make_ahead
+from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks
 from pipeline.core.evaluation.labels import JUNK, Labels, check_labels, matching_pairs
 from pipeline.core.evaluation.rank_tiles import Block, Held, Wanted, count_halves, on_device
 from pipeline.core.ledger import Ledger
@@ -33,6 +33,7 @@ from pipeline.core.products.tiles import (
     take_device,
     threshold,
 )
+from pipeline.core.sweep import sweep
 
 _PAIRS_AT_ONCE = 4096
 _LAST = 2**62  # a row that loses every tie
@@ -87,7 +88,7 @@ def matches(
     gallery: NDArray[np.float32] | FeatureRows,
     gallery_labels: Labels,
     *,
-    tiling: Tiling | None = None,
+    tiling: Tiling = Tiling(),
 ) -> RankCounts:
     """Every query's matches with nothing counted yet: the start of every count.
 
@@ -112,7 +113,7 @@ def matches(
         needed, place = rows[pairs][first], np.cumsum(first) - 1
         scores[pairs] = pair_scores(wanted, gallery.take(needed), owner[pairs], place)
 
-    with (tiling or Tiling()).workers() as run:
+    with tiling.workers() as run:
         run(score, blocks(len(rows), _PAIRS_AT_ONCE))
     order = np.lexsort((-scores, owner))  # stable, and the rows of a query ascend
     offsets = np.searchsorted(owner, np.arange(len(queries) + 1)).astype(np.int64)
@@ -127,7 +128,7 @@ def rank_counts(
     *,
     found: RankCounts | None = None,
     part: tuple[int, int] | None = None,
-    tiling: Tiling | None = None,
+    tiling: Tiling = Tiling(),
     products: Products = "auto",
     ledger: Ledger | None = None,
 ) -> RankCounts:
@@ -147,7 +148,6 @@ def rank_counts(
     array([3])
     """
     queries, gallery = as_rows(queries), as_rows(gallery)
-    tiling = tiling or Tiling()
     found = found or matches(queries, query_labels, gallery, gallery_labels, tiling=tiling)
     device = take_device(products, tiling)
     tiling = tiling.flat_for_gpu() if device else tiling
@@ -171,23 +171,24 @@ def rank_counts(
                 name="gallery row", numbers=np.arange(start, stop), coded=coded, device=device,
             )  # fmt: skip
 
-        for start, stop, side in make_ahead(make, blocks(last, tiling.gallery_block, first)):
-            block = Block(side.features, start, gallery_labels.identity[start:stop])
-            identity = torch.from_numpy(block.identity.copy()).to(device or "cpu")
-            held = Held(side, block, identity)
+        def enter(start: int, stop: int, side: Side) -> Held:
+            nonlocal axes, count
             if start == first and asked.coded and products != "int8":
                 axes, count = _choose(asked, side, wanted, pairs / max(1, coded_rows), products)
             code_sides(asked, side, axes, count, run)
+            block = Block(side.features, start, gallery_labels.identity[start:stop])
+            return Held(side, block, torch.from_numpy(block.identity.copy()).to(device or "cpu"))
 
-            def count_block(x: int, _stop: int, held: Held = held) -> None:
-                def offer(tile: Tile) -> tuple[int, int]:
-                    return _count_tile(tile, asked.features, held.block, wanted)
+        def take(held: Held, x: int, _stop: int) -> None:
+            def offer(tile: Tile) -> tuple[int, int]:
+                return _count_tile(tile, asked.features, held.block, wanted)
 
-                for y in range(len(held.side)):
-                    if not count_halves(asked, x, there, held, y, wanted):
-                        fold(asked, x, held.side, y, offer)
+            for y in range(len(held.side)):
+                if not count_halves(asked, x, there, held, y, wanted):
+                    fold(asked, x, held.side, y, offer)
 
-            run(count_block, blocks(len(asked), 1))
+        passing = blocks(last, tiling.gallery_block, first)
+        sweep(passing, make, enter, (len(asked), 1), take, run)
     starts, ends = found.offsets[:-1], found.offsets[1:]
     valid = np.flatnonzero(ends > starts)
     ahead = rows_ahead(wanted.beaten, starts[valid], ends[valid], len(found.rows))

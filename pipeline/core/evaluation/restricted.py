@@ -30,7 +30,7 @@ def ahead_among(
     rows: NDArray[np.int64],
     found: RankCounts,
     *,
-    tiling: Tiling | None = None,
+    tiling: Tiling = Tiling(),
 ) -> NDArray[np.int64]:
     """For every match of `found` `[M]`, the kept rows among `rows` that stand before it.
 

@@ -48,7 +48,7 @@ def first_ranks(
     settings: SingleShot,
     repeat: int,
     *,
-    tiling: Tiling | None = None,
+    tiling: Tiling = Tiling(),
 ) -> NDArray[np.int64]:
     """The rank `[Q]` of each query's one match in the draw `repeat`; 0 for an invalid query.
 

@@ -1,1 +1,3 @@
 """Rows linked to candidates of identities."""
+
+__all__ = ["clustering", "linking"]

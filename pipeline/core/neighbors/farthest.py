@@ -10,7 +10,7 @@ from pipeline.core.neighbors.pairs import Products, neighbors
 def least_scores(
     rows: NDArray[np.float32] | FeatureRows,
     *,
-    tiling: Tiling | None = None,
+    tiling: Tiling = Tiling(),
     products: Products = "auto",
 ) -> NDArray[np.float32]:
     """The least `kernels.score` `[N]` of every row of `rows` `[N, D]` with another row of them.

@@ -11,16 +11,15 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks
+from pipeline.core.blocks import FeatureRows, Run, Tiling, as_rows, blocks
 from pipeline.core.ledger import Account, Ledger
+from pipeline.core.neighbors.course import Course, Ends, fell_short
+from pipeline.core.neighbors.offering import offer_to_both
+from pipeline.core.neighbors.schedule import rectangle, run_tiles, triangle
 from pipeline.core.neighbors.topk import TopK, best_first, merge, offer_tile, prime, push
 from pipeline.core.products.choosing import code_like
-from pipeline.core.products.course import Course, Ends, fell_short
 from pipeline.core.products.half_rows import Standing, nominate
-from pipeline.core.products.int8_codes import Run
 from pipeline.core.products.kernels import score
-from pipeline.core.products.offering import offer_to_both
-from pipeline.core.products.schedule import rectangle, run_tiles, triangle
 from pipeline.core.products.tiles import (
     Fold,
     Products,
@@ -42,7 +41,7 @@ def neighbors(
     first_row: int | NDArray[np.int64] = 0,
     known: TopK | None = None,
     least: NDArray[np.float32] | None = None,
-    tiling: Tiling | None = None,
+    tiling: Tiling = Tiling(),
     products: Products = "auto",
     ledger: Ledger | None = None,
 ) -> TopK:
@@ -69,7 +68,6 @@ def neighbors(
     array([0. , 0.6, 0. ], dtype=float32)
     """
     rows = as_rows(features)
-    tiling = tiling or Tiling()
     device = take_device(products, tiling)
     tiling = tiling.for_gpu() if device else tiling
     coded = not device and take_codes(products, rows.dimension, len(rows) ** 2 // 2, len(rows))
@@ -105,7 +103,7 @@ def between(
     second_row: int | NDArray[np.int64] = 0,
     known: tuple[TopK | None, TopK | None] = (None, None),
     least: tuple[NDArray[np.float32] | None, NDArray[np.float32] | None] = (None, None),
-    tiling: Tiling | None = None,
+    tiling: Tiling = Tiling(),
     products: Products = "auto",
     ledger: Ledger | None = None,
 ) -> tuple[TopK, TopK]:
@@ -128,7 +126,6 @@ def between(
         raise ValueError("least scores are wanted of both sides, or of neither")
     if one.dimension != other.dimension:
         raise ValueError(f"rows of {one.dimension} and {other.dimension} dimensions do not compare")
-    tiling = tiling or Tiling()
     device = take_device(products, tiling)
     tiling = tiling.for_gpu() if device else tiling
     coded = not device and take_codes(

@@ -7,17 +7,15 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks, read_ahead
+from pipeline.core.blocks import FeatureRows, Run, Tiling, as_rows, blocks
 from pipeline.core.ledger import Account, Ledger
 from pipeline.core.products.choosing import Trial, code_sides, likely_axes
 from pipeline.core.products.half_rows import Standing, nominate
-from pipeline.core.products.int8_codes import Run
 from pipeline.core.products.kernels import score
 from pipeline.core.products.masks import at_least, first_bit
 from pipeline.core.products.principal import Axes
 from pipeline.core.products.tiles import (
     Fold,
-    Offer,
     Products,
     Side,
     Tile,
@@ -26,6 +24,7 @@ from pipeline.core.products.tiles import (
     take_device,
     threshold,
 )
+from pipeline.core.sweep import sweep
 
 _NOWHERE = -1  # the row that a query is where it is none
 
@@ -89,7 +88,7 @@ def search(
     *,
     self_offset: int | None = None,
     part: tuple[int, int] | None = None,
-    tiling: Tiling | None = None,
+    tiling: Tiling = Tiling(),
     products: Products = "auto",
     ledger: Ledger | None = None,
 ) -> TopK:
@@ -117,7 +116,6 @@ def search(
         raise ValueError(
             f"queries have {queries.dimension} dimensions, the gallery {gallery.dimension}"
         )
-    tiling = tiling or Tiling()
     device = take_device(products, tiling)
     tiling = tiling.for_gpu() if device else tiling
     first, last = part or (0, len(gallery))
@@ -137,27 +135,30 @@ def search(
         )  # fmt: skip
         fold = Fold(products, choices=max(1, len(wanted)), ledger=ledger)
         leading = _Leading(wanted, scores, products, last - first)
-        for start, stop, held in read_ahead(gallery, blocks(last, tiling.gallery_block, first)):
+
+        def enter(start: int, stop: int, held: NDArray[np.float32]) -> tuple[Side, int]:
             side = make_side(
                 held, tiling.tile, run,
                 name="gallery row", numbers=np.arange(start, stop), coded=coded, device=device,
             )  # fmt: skip
             leading.code(side, run)
+            return side, start
 
-            def offer(tile: Tile, side: Side = side, start: int = start) -> tuple[int, int]:
+        def take(entered: tuple[Side, int], x: int, _stop: int) -> None:
+            side, start = entered
+
+            def offer(tile: Tile) -> tuple[int, int]:
                 prime(tile, scores)
                 return offer_tile(tile, wanted.features, side.features, start, itself, scores, rows)
 
-            def search_block(
-                x: int, _stop: int, side: Side = side, offer: Offer = offer, start: int = start
-            ) -> None:
-                for y in range(len(side)):
-                    if _offer_halves(wanted, x, side, y, start, self_offset, scores, rows, ledger):
-                        continue
-                    # The first tile finds the heaps empty, which says nothing about the codes.
-                    fold(wanted, x, side, y, offer, patient=start == first and y == 0)
+            for y in range(len(side)):
+                if _offer_halves(wanted, x, side, y, start, self_offset, scores, rows, ledger):
+                    continue
+                # The first tile finds the heaps empty, which says nothing about the codes.
+                fold(wanted, x, side, y, offer, patient=start == first and y == 0)
 
-            run(search_block, blocks(len(wanted), 1))
+        passing = blocks(last, tiling.gallery_block, first)
+        sweep(passing, gallery.read, enter, (len(wanted), 1), take, run)
     return best_first(scores, rows, k)
 
 

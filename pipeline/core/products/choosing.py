@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.core.blocks import blocks
+from pipeline.core.blocks import Run, blocks
 from pipeline.core.products.float_products import Product
-from pipeline.core.products.int8_codes import Run, in_panels, largest_code
+from pipeline.core.products.int8_codes import in_panels, largest_code
 from pipeline.core.products.principal import Axes, principal_axes
 from pipeline.core.products.tiles import Products, Side, here, in_words
 

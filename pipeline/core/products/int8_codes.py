@@ -7,7 +7,6 @@ of two rows:
 The residuals x - x' are measured, not estimated, so the bound holds for every row as it is.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -17,14 +16,11 @@ import torch
 from numba import njit
 from numpy.typing import NDArray
 
-from pipeline.core.blocks import Blocks, blocks
+from pipeline.core.blocks import Run, blocks
 from pipeline.core.processor import has_avx2, has_byte_products
 from pipeline.core.products import byte_products
 from pipeline.core.products.kernels import lengths as row_lengths
 from pipeline.core.products.kernels import product_slack
-
-Run = Callable[[Callable[[int, int], None], Blocks], None]
-"""What `Tiling.workers` gives."""
 
 Form = Literal["lines", "panels", "words"]
 """How codes lie: lines of 8 bits for torch, panels of 7 bits for AVX2 alone, or panels of 16 bits.

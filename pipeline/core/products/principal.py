@@ -23,9 +23,8 @@ import torch
 from numba import njit
 from numpy.typing import NDArray
 
-from pipeline.core.blocks import blocks
+from pipeline.core.blocks import Run, blocks
 from pipeline.core.products.float_products import Product, as_tensor
-from pipeline.core.products.int8_codes import Run
 
 _SAMPLE = 1024
 _TURNS = 3

@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from pipeline.core.blocks import Blocks, Tiling, blocks
+from pipeline.core.blocks import Blocks, Run, Tiling, blocks
 from pipeline.core.ledger import Account, Ledger
 from pipeline.core.processor import has_avx2
 from pipeline.core.products.float_products import Product
@@ -24,7 +24,6 @@ from pipeline.core.products.half_rows import Halves, gpu_or_cpu, halve
 from pipeline.core.products.int8_codes import (
     LARGEST_SUM,
     Codes,
-    Run,
     can_code,
     fast,
     quantize,

@@ -1,1 +1,3 @@
 """k-reciprocal re-ranking from sparse neighbors."""
+
+__all__ = ["distances", "lists", "ranks", "reciprocal"]

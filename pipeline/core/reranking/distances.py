@@ -15,7 +15,7 @@ other steps in float64 in the order written above, the result rounded to float32
 
 import threading
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -32,6 +32,7 @@ from pipeline.core.reranking.reciprocal import (
     mean_weights,
     weights,
 )
+from pipeline.core.sweep import sweep
 
 Variant = Literal["zhong", "torchreid"]
 
@@ -105,9 +106,7 @@ class Reranked:
             query_weights=self.query_weights.take(chosen),
         )
 
-    def distances(
-        self, start: int, stop: int, *, tiling: Tiling | None = None
-    ) -> NDArray[np.float32]:
+    def distances(self, start: int, stop: int, *, tiling: Tiling = Tiling()) -> NDArray[np.float32]:
         """Final distances `[stop - start, G]` of the queries `start` to `stop`, in [0, 1].
 
         Every pair gets its `score`, and the gallery is read once.
@@ -115,28 +114,35 @@ class Reranked:
         wanted = on_lines(self.queries.read(start, stop))
         out = np.empty((len(wanted), len(self.gallery)), np.float32)
         overlap, asked = Overlap(), np.arange(start, stop)
-        settings, tiling = self.settings, tiling or Tiling()
+        settings, greatest = self.settings, self.greatest[start:stop]
+
+        def read(first: int, last: int) -> NDArray[np.float32]:
+            return on_lines(self.gallery.read(first, last))
+
+        def enter(first: int, last: int, block: NDArray[np.float32]) -> _Block:
+            index = inverted(self.gallery_weights, first, last, self.width)
+            return _Block(block, index, out[:, first:last])
+
+        def take(block: _Block, a: int, b: int) -> None:
+            shared = overlap(self.query_weights, asked[a:b], block.shares, len(block.features))
+            _fill_tile(
+                shared, wanted[a:b], block.features, greatest[a:b], settings.lam,
+                settings.squared, block.out[a:b],
+            )  # fmt: skip
+
+        size = min(tiling.query_block, _QUERIES_AT_ONCE)
+        passing = blocks(len(self.gallery), tiling.gallery_block)
         with tiling.workers() as run:
-            for first, last in blocks(len(self.gallery), tiling.gallery_block):
-                block = on_lines(self.gallery.read(first, last))
-                index = inverted(self.gallery_weights, first, last, self.width)
-
-                def fill(
-                    a: int,
-                    b: int,
-                    block: NDArray[np.float32] = block,
-                    index: SparseRows = index,
-                    first: int = first,
-                    last: int = last,
-                ) -> None:
-                    shared = overlap(self.query_weights, asked[a:b], index, len(block))
-                    _fill_tile(
-                        shared, wanted[a:b], block, self.greatest[start + a : start + b],
-                        settings.lam, settings.squared, out[a:b, first:last],
-                    )  # fmt: skip
-
-                run(fill, blocks(len(wanted), min(tiling.query_block, _QUERIES_AT_ONCE)))
+            sweep(passing, read, enter, (len(wanted), size), take, run)
         return out
+
+
+class _Block(NamedTuple):
+    """Rows of the gallery, their inverted weights (`shares`), and their columns of the result."""
+
+    features: NDArray[np.float32]
+    shares: SparseRows
+    out: NDArray[np.float32]
 
 
 def k_reciprocal(
@@ -145,7 +151,7 @@ def k_reciprocal(
     settings: Reranking,
     *,
     least: NDArray[np.float32] | None = None,
-    tiling: Tiling | None = None,
+    tiling: Tiling = Tiling(),
 ) -> Reranked:
     """Encode queries (the first rows of `union`) and gallery (the second) for re-ranking.
 

@@ -20,7 +20,7 @@ def reranked_lists(
     gallery_labels: Labels,
     k: int,
     *,
-    tiling: Tiling | None = None,
+    tiling: Tiling = Tiling(),
 ) -> RankedLists:
     """The `k` kept rows of every query that are nearest by final distance, ties by row: exact.
 

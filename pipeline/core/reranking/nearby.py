@@ -18,7 +18,7 @@ _QUERIES_AT_ONCE = 64
 
 
 def surroundings(
-    reranked: Reranked, start: int = 0, stop: int | None = None, *, tiling: Tiling | None = None
+    reranked: Reranked, start: int = 0, stop: int | None = None, *, tiling: Tiling = Tiling()
 ) -> SparseRows:
     """Final distances of the queries `start` to `stop` (all) to the rows that share weight with
     them: `columns` are gallery rows.
@@ -57,7 +57,7 @@ def surroundings(
         made[a] = SparseRows(starts, found, values)
 
     last = len(reranked.queries) if stop is None else stop
-    with (tiling or Tiling()).workers() as run:
+    with tiling.workers() as run:
         run(gather, blocks(last, _QUERIES_AT_ONCE, start))
     return join([made[a] for a in sorted(made)])
 

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from pipeline.core.blocks import Tiling, blocks, read_ahead
+from pipeline.core.blocks import Tiling, blocks
 from pipeline.core.evaluation import ranking
 from pipeline.core.evaluation.labels import JUNK, Labels
 from pipeline.core.evaluation.ranking import RankCounts, rows_ahead
@@ -29,6 +29,7 @@ from pipeline.core.reranking.distances import (
     pair_distances,
 )
 from pipeline.core.reranking.reciprocal import SparseRows
+from pipeline.core.sweep import sweep
 
 _TINY = np.finfo(np.float32).tiny
 _LARGEST_BITS = 0x7F7FFFFF  # of the largest finite float32
@@ -39,7 +40,7 @@ def matches(
     query_labels: Labels,
     gallery_labels: Labels,
     *,
-    tiling: Tiling | None = None,
+    tiling: Tiling = Tiling(),
 ) -> RankCounts:
     """Every query's matches by final distance, nearest first, with nothing counted yet.
 
@@ -64,7 +65,7 @@ def rank_counts(
     *,
     found: RankCounts | None = None,
     part: tuple[int, int] | None = None,
-    tiling: Tiling | None = None,
+    tiling: Tiling = Tiling(),
 ) -> RankCounts:
     """Count, for every match, the kept rows of the gallery whose final distance is less: exact.
 
@@ -72,7 +73,7 @@ def rank_counts(
     at hand; `part` limits the pass to a run of gallery rows, and `+` joins the parts. Memory is
     Q x D, the encodings, the matches, and two tiles in each thread.
     """
-    settings, tiling = reranked.settings, tiling or Tiling()
+    settings = reranked.settings
     found = found or matches(reranked, query_labels, gallery_labels, tiling=tiling)
     first, last = part or (0, len(reranked.gallery))
     asked = np.flatnonzero(np.diff(found.offsets))
@@ -82,34 +83,39 @@ def rank_counts(
     beaten = np.zeros(len(found.rows) + len(asked), np.int64)
     limits = _limits(found, asked, greatest, settings)
     product, overlap, reach = Product(), Overlap(), longest(wanted)
+
+    def enter(start: int, stop: int, block: NDArray[np.float32]) -> _Block:
+        slack = product_slack(reranked.gallery.dimension, reach, longest(block))
+        index = inverted(reranked.gallery_weights, start, stop, reranked.width)
+        return _Block(block, start, gallery_labels.identity[start:stop], slack, index)
+
+    def take(block: _Block, a: int, b: int) -> None:
+        tile = product(wanted[a:b], block.features)
+        shared = overlap(reranked.query_weights, asked[a:b], block.shares, len(block.features))
+        _count_tile(
+            tile, shared, wanted[a:b], block.features, block.first_row, block.slack, own[a:b],
+            block.identity, starts[a:b], ends[a:b], a, limits, greatest[a:b], settings.lam,
+            settings.squared, beaten,
+        )  # fmt: skip
+
+    passing = blocks(last, tiling.gallery_block, first)
     with tiling.workers() as run:
-        runs = blocks(last, tiling.gallery_block, first)
-        for start, stop, block in read_ahead(reranked.gallery, runs):
-            identity = gallery_labels.identity[start:stop]
-            slack = product_slack(reranked.gallery.dimension, reach, longest(block))
-            index = inverted(reranked.gallery_weights, start, stop, reranked.width)
-
-            def count(
-                a: int,
-                b: int,
-                block: NDArray[np.float32] = block,
-                identity: NDArray[np.int64] = identity,
-                slack: np.float32 = slack,
-                index: SparseRows = index,
-                start: int = start,
-            ) -> None:
-                tile = product(wanted[a:b], block)
-                shared = overlap(reranked.query_weights, asked[a:b], index, len(block))
-                _count_tile(
-                    tile, shared, wanted[a:b], block, start, slack, own[a:b], identity,
-                    starts[a:b], ends[a:b], a, limits, greatest[a:b], settings.lam,
-                    settings.squared, beaten,
-                )  # fmt: skip
-
-            run(count, blocks(len(wanted), tiling.query_block))
+        read = reranked.gallery.read
+        sweep(passing, read, enter, (len(wanted), tiling.query_block), take, run)
     return RankCounts(
         found.offsets, found.rows, found.scores, rows_ahead(beaten, starts, ends, len(found.rows))
     )
+
+
+class _Block(NamedTuple):
+    """Rows of the gallery from `first_row` on, how far products with them may be off, and the
+    inverted weights, `shares`."""
+
+    features: NDArray[np.float32]
+    first_row: int
+    identity: NDArray[np.int64]
+    slack: np.float32
+    shares: SparseRows
 
 
 class _Limits(NamedTuple):

@@ -91,7 +91,7 @@ def weights(
     squared: bool,
     *,
     part: tuple[int, int] | None = None,
-    tiling: Tiling | None = None,
+    tiling: Tiling = Tiling(),
 ) -> SparseRows:
     """V of the rows `part` (all of them): a column for each of the N rows.
 
@@ -122,7 +122,7 @@ def weights(
         return SparseRows(starts, columns, values)
 
     size = max(1, _ENTRIES_AT_ONCE // room)
-    with (tiling or Tiling()).workers() as run:
+    with tiling.workers() as run:
         run(
             lambda a, b: _find_reciprocal(neighbors.rows, half, a, b, reciprocal, sizes),
             blocks(len(rows), 8192),
@@ -137,7 +137,7 @@ def mean_weights(
     places: NDArray[np.int32],
     *,
     part: tuple[int, int] | None = None,
-    tiling: Tiling | None = None,
+    tiling: Tiling = Tiling(),
 ) -> SparseRows:
     """The mean of the weights of each row of `part` and of its k2 - 1 best neighbors.
 
@@ -149,7 +149,7 @@ def mean_weights(
     def average(start: int, stop: int) -> SparseRows:
         return SparseRows(*_means(*of_rows.arrays, neighbors.rows, width, places, start, stop))
 
-    with (tiling or Tiling()).workers() as run:
+    with tiling.workers() as run:
         return _joined(run, average, part or (0, len(of_rows)), 4096)
 
 

@@ -92,7 +92,7 @@ def calibrate(
     rule: FarRule | PercentileRule,
     resampling: Bootstrap | None = None,
     *,
-    tiling: Tiling | None = None,
+    tiling: Tiling = Tiling(),
 ) -> Threshold | None:
     """The threshold of a rule over all pairs of a query of an identity and a row kept for it.
 
@@ -202,7 +202,7 @@ def _ends(
     gallery_labels: Labels,
     found: RankCounts,
     rule: FarRule,
-    tiling: Tiling | None,
+    tiling: Tiling,
 ) -> tuple[float, float] | None:
     """The threshold at the wanted rate, and that at a rate as high as resamples may need."""
     rates = [rule.far, max(rule.far, min(0.5, _WIDEST * rule.far))]

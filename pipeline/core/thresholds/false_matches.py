@@ -1,14 +1,17 @@
 """How many negative pairs of each query reach each of some thresholds: exact, in one pass."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks, read_ahead
+from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks
 from pipeline.core.evaluation.labels import DISTRACTOR, JUNK, Labels
 from pipeline.core.products.float_products import Product
 from pipeline.core.products.kernels import longest, product_slack, score
 from pipeline.core.products.masks import at_least, first_bit
+from pipeline.core.sweep import sweep
 
 
 def negatives_of(own: NDArray[np.int64], gallery: Labels) -> NDArray[np.int64]:
@@ -25,7 +28,7 @@ def false_matches(
     gallery_labels: Labels,
     thresholds: NDArray[np.float64],
     *,
-    tiling: Tiling | None = None,
+    tiling: Tiling = Tiling(),
 ) -> NDArray[np.int64]:
     """How many negatives of each query of an identity reach each threshold, int64 `[Q, T]`: exact.
 
@@ -38,31 +41,31 @@ def false_matches(
     array([[2, 1]])
     """
     queries, gallery = as_rows(queries), as_rows(gallery)
-    tiling = tiling or Tiling()
     asked = np.flatnonzero(query_labels.identity > DISTRACTOR)
     wanted, own = queries.take(asked), query_labels.identity[asked]
     counts = np.zeros((len(wanted), len(thresholds)), np.int64)
     product, reach = Product(), _reach(wanted, "query")
+
+    def enter(start: int, stop: int, block: NDArray[np.float32]) -> _Block:
+        slack = product_slack(gallery.dimension, reach, _reach(block, "gallery"))
+        return _Block(block, gallery_labels.identity[start:stop], slack)
+
+    def take(block: _Block, a: int, b: int) -> None:
+        tile = product(wanted[a:b], block.features)
+        _count_tile(tile, wanted[a:b], *block, own[a:b], thresholds, counts[a:b])
+
+    passing = blocks(len(gallery), tiling.gallery_block)
     with tiling.workers() as run:
-        runs = blocks(len(gallery), tiling.gallery_block)
-        for start, stop, block in read_ahead(gallery, runs):
-            identity = gallery_labels.identity[start:stop]
-            slack = product_slack(gallery.dimension, reach, _reach(block, "gallery"))
-
-            def count(
-                a: int,
-                b: int,
-                block: NDArray[np.float32] = block,
-                identity: NDArray[np.int64] = identity,
-                slack: np.float32 = slack,
-            ) -> None:
-                tile = product(wanted[a:b], block)
-                _count_tile(
-                    tile, wanted[a:b], block, slack, own[a:b], identity, thresholds, counts[a:b]
-                )
-
-            run(count, blocks(len(wanted), tiling.query_block))
+        sweep(passing, gallery.read, enter, (len(wanted), tiling.query_block), take, run)
     return np.cumsum(counts[:, ::-1], axis=1)[:, ::-1]
+
+
+class _Block(NamedTuple):
+    """Rows of the gallery, their identities, and how far products with them may be off."""
+
+    features: NDArray[np.float32]
+    identity: NDArray[np.int64]
+    slack: np.float32
 
 
 def _reach(rows: NDArray[np.float32], what: str) -> float:
@@ -78,9 +81,9 @@ def _count_tile(
     tile: NDArray[np.float32],
     queries: NDArray[np.float32],
     gallery: NDArray[np.float32],
+    identity: NDArray[np.int64],
     slack: np.float32,
     own: NDArray[np.int64],
-    identity: NDArray[np.int64],
     thresholds: NDArray[np.float64],
     counts: NDArray[np.int64],
 ) -> None:

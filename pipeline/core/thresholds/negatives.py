@@ -11,16 +11,18 @@ it, is exact and the same for any tiling, while most pairs cost one look at a pr
 import threading
 from dataclasses import dataclass
 from math import floor
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks, read_ahead
+from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks
 from pipeline.core.evaluation.labels import DISTRACTOR, JUNK, Labels
 from pipeline.core.products.float_products import Product
 from pipeline.core.products.kernels import longest, product_slack
 from pipeline.core.products.kernels import score as pair_score
+from pipeline.core.sweep import sweep
 
 STEPS = 2**24
 """Steps to a similarity of 1."""
@@ -97,7 +99,7 @@ def count_negatives(
     settled: NDArray[np.int64],
     *,
     part: tuple[int, int] | None = None,
-    tiling: Tiling | None = None,
+    tiling: Tiling = Tiling(),
 ) -> Negatives:
     """Count the negatives of queries with an identity, exact in the bins `settled`.
 
@@ -112,7 +114,6 @@ def count_negatives(
     1
     """
     queries, gallery = as_rows(queries), as_rows(gallery)
-    tiling = tiling or Tiling()
     first, last = part or (0, len(gallery))
     asked = np.flatnonzero(query_labels.identity > DISTRACTOR)
     wanted, own = queries.take(asked), query_labels.identity[asked]
@@ -121,34 +122,40 @@ def count_negatives(
     slot[settled] = np.arange(len(settled), dtype=np.int32)
     near = _widened(settled, margin(gallery.dimension))
     product, counters = Product(), _Counters(settled)
+
+    def enter(start: int, stop: int, block: NDArray[np.float32]) -> _Kept:
+        identity = gallery_labels.identity[start:stop]
+        if (identity == JUNK).any():
+            block = np.ascontiguousarray(block[identity != JUNK])
+            identity = identity[identity != JUNK]
+        _check_length(block, "gallery")
+        order = np.argsort(identity, kind="stable")
+        low = np.searchsorted(identity[order], own, "left")
+        high = np.searchsorted(identity[order], own, "right")
+        return _Kept(block, identity, order, low, high)
+
+    def take(kept: _Kept, a: int, b: int) -> None:
+        mine = counters.mine()
+        _count_tile(
+            product(wanted[a:b], kept.block), wanted[a:b], kept.block, own[a:b], kept.identity,
+            kept.order, kept.low[a:b], kept.high[a:b], near, slot, mine.coarse, mine.fine,
+        )  # fmt: skip
+
+    passing = blocks(last, tiling.gallery_block, first)
     with tiling.workers() as run:
-        for start, stop, block in read_ahead(gallery, blocks(last, tiling.gallery_block, first)):
-            identity = gallery_labels.identity[start:stop]
-            if (identity == JUNK).any():
-                block = np.ascontiguousarray(block[identity != JUNK])
-                identity = identity[identity != JUNK]
-            _check_length(block, "gallery")
-            order = np.argsort(identity, kind="stable")
-            low = np.searchsorted(identity[order], own, "left")
-            high = np.searchsorted(identity[order], own, "right")
-
-            def count(
-                a: int,
-                b: int,
-                block: NDArray[np.float32] = block,
-                identity: NDArray[np.int64] = identity,
-                order: NDArray[np.int64] = order,
-                low: NDArray[np.int64] = low,
-                high: NDArray[np.int64] = high,
-            ) -> None:
-                mine = counters.mine()
-                _count_tile(
-                    product(wanted[a:b], block), wanted[a:b], block, own[a:b], identity,
-                    order, low[a:b], high[a:b], near, slot, mine.coarse, mine.fine,
-                )  # fmt: skip
-
-            run(count, blocks(len(wanted), tiling.query_block))
+        sweep(passing, gallery.read, enter, (len(wanted), tiling.query_block), take, run)
     return counters.total()
+
+
+class _Kept(NamedTuple):
+    """The rows of a block that are not junk, in `order` of identity; those of each query's own
+    identity are at the places `low` to `high` of that order."""
+
+    block: NDArray[np.float32]
+    identity: NDArray[np.int64]
+    order: NDArray[np.int64]
+    low: NDArray[np.int64]
+    high: NDArray[np.int64]
 
 
 class _Counters:

@@ -80,7 +80,7 @@ def open_set(
     gallery_labels: Labels,
     *,
     rates: Sequence[float] = RATES,
-    tiling: Tiling | None = None,
+    tiling: Tiling = Tiling(),
 ) -> OpenSet | None:
     """Open-set figures over all pairs of a query of an identity and a row kept for it: exact.
 

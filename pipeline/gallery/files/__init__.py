@@ -1,1 +1,3 @@
 """The files of a gallery and how they are written."""
+
+__all__ = ["npy_rows", "rejects", "row_files", "schema", "storage", "stored_rows", "unit_files"]

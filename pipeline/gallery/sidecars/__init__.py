@@ -1,1 +1,12 @@
 """What is kept beside the rows: plans, calibrations, graphs."""
+
+__all__ = [
+    "attempts",
+    "calibrations",
+    "camera_statistics",
+    "candidates",
+    "capture_times",
+    "graph",
+    "plan",
+    "seen",
+]

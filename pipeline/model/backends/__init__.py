@@ -1,1 +1,10 @@
 """Network files run by ONNX Runtime, OpenVINO and torch."""
+
+__all__ = [
+    "onnx_network",
+    "openvino_network",
+    "openvino_opening",
+    "signature",
+    "torch_network",
+    "torch_opening",
+]

@@ -30,7 +30,7 @@ def assert_same(found, reference):
     assert found.rows.shape == reference.rows.shape
 
 
-def assert_exact(rows, k, products="auto", tiling=None):
+def assert_exact(rows, k, products="auto", tiling=Tiling()):
     reference = search(rows, rows, k, self_offset=0, products="float32")
     assert_same(neighbors(rows, k, products=products, tiling=tiling), reference)
 
@@ -163,7 +163,7 @@ def numbered(found, first_row):
     return TopK(found.scores, np.where(found.rows < 0, -1, found.rows + first_row))
 
 
-def assert_exact_between(first, second, k, products="auto", tiling=None):
+def assert_exact_between(first, second, k, products="auto", tiling=Tiling()):
     options = {"tiling": tiling, "products": products}
     there, back = between(first, second, k, first_row=1000, second_row=5, **options)
     reference = search(first, second, k, products="float32")

@@ -7,10 +7,10 @@ from pipeline.core.blocks import Tiling
 from pipeline.core.evaluation import ranking
 from pipeline.core.evaluation.labels import Labels
 from pipeline.core.evaluation.ranking import rank_counts
-from pipeline.core.neighbors import topk
+from pipeline.core.neighbors import course, topk
 from pipeline.core.neighbors.pairs import neighbors
 from pipeline.core.neighbors.topk import search
-from pipeline.core.products import choosing, course, principal, tiles
+from pipeline.core.products import choosing, principal, tiles
 from pipeline.core.products.kernels import lengths, pair_scores
 from pipeline.core.products.principal import Axes, may_project, principal_axes, project
 from pipeline.core.products.tiles import Side, here

@@ -6,8 +6,7 @@ Each tile changes what is known of its rows and of its columns, without a lock o
 import threading
 from collections.abc import Callable, Iterable
 
-from pipeline.core.blocks import blocks
-from pipeline.core.products.int8_codes import Run
+from pipeline.core.blocks import Run, blocks
 
 
 def triangle(count: int) -> list[tuple[int, int]]:

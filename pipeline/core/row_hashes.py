@@ -8,7 +8,7 @@ from pipeline.core.blocks import FeatureRows, Tiling, blocks
 
 
 def row_signatures(
-    rows: FeatureRows, *, at_once: int = 8192, tiling: Tiling | None = None
+    rows: FeatureRows, *, at_once: int = 8192, tiling: Tiling = Tiling()
 ) -> NDArray[np.int64]:
     """64 bits `[N]` of every row of `rows` `[N, D]`, which follow from the bits of its features.
 
@@ -20,7 +20,7 @@ def row_signatures(
     (True, False)
     """
     out = np.empty(len(rows), np.int64)
-    with (tiling or Tiling()).workers() as run:
+    with tiling.workers() as run:
         run(
             lambda a, b: _sign(rows.read(a, b).view(np.uint32), out[a:b]),
             blocks(len(rows), at_once),

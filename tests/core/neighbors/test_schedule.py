@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from pipeline.core.products.schedule import Tiles, rectangle, triangle
+from pipeline.core.neighbors.schedule import Tiles, rectangle, triangle
 
 
 def taken_in_turn(tiles, together, apart=0):

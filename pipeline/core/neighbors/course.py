@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.core.blocks import Run
+from pipeline.core.neighbors.schedule import Tiles
 from pipeline.core.products.choosing import (
     Outlook,
     Share,
@@ -20,9 +22,7 @@ from pipeline.core.products.choosing import (
     likely_axes,
     look_ahead,
 )
-from pipeline.core.products.int8_codes import Run
 from pipeline.core.products.kernels import product_slack
-from pipeline.core.products.schedule import Tiles
 from pipeline.core.products.tiles import Products, Side, here
 
 _GUESSED = -2  # the row of what is guessed, in place of one that is found

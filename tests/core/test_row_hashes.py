@@ -1,7 +1,7 @@
 import numpy as np
 
 from pipeline.core.blocks import ArrayRows, Tiling
-from pipeline.core.products.row_hashes import row_signatures
+from pipeline.core.row_hashes import row_signatures
 from tests.core.strategies import unit_rows
 
 

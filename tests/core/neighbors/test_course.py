@@ -5,9 +5,10 @@ from hypothesis import strategies as st
 
 from pipeline.core.blocks import Tiling
 from pipeline.core.ledger import Ledger
+from pipeline.core.neighbors import course
 from pipeline.core.neighbors.pairs import between, neighbors
 from pipeline.core.neighbors.topk import merge, search
-from pipeline.core.products import course, tiles
+from pipeline.core.products import tiles
 from tests.core.neighbors.test_pairs import assert_same, numbered
 from tests.core.products.test_int8_codes import KINDS, rows_of
 from tests.core.strategies import unit_rows
