@@ -83,15 +83,14 @@ def test_plain_loop_and_ray_agree_in_every_block_size(capsys, made, pedestrians,
     plain = extracted(capsys, made, pedestrians)
     features = [Gallery.open(str(place)).features() for place in plain]
     reference = figures(evaluated(capsys, plain, tmp_path))
-    for actors in (1, 2) if made[0] == "osnet" else (2,):
-        places = extracted(capsys, made, pedestrians, actors)
+    if made[0] == "retail":  # the cheaper network: what runs it makes no difference here
+        places = extracted(capsys, made, pedestrians, 2)
         for place, wanted in zip(places, features, strict=True):
             found = Gallery.open(str(place)).features()
             assert np.array_equal(found.read(0, len(found)), wanted.read(0, len(wanted)))
-        flags = ("--workers", actors)
-        assert figures(evaluated(capsys, places, tmp_path, *flags)) == reference
-    # Blocks of a single row cost half a minute: once is enough.
-    for block in (1, 7, 64, 10_000) if made[0] == "osnet" else (7, 64, 10_000):
+        assert figures(evaluated(capsys, places, tmp_path, "--workers", 2)) == reference
+    # Blocks of a single row cost half a minute: tests of the folds have them.
+    for block in (64,) if made[0] == "osnet" else (7, 10_000):
         flags = ("--query-block", block, "--gallery-block", block)
         assert figures(evaluated(capsys, plain, tmp_path, *flags)) == reference
 

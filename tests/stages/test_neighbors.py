@@ -59,7 +59,7 @@ def test_k_goes_beyond_the_rows_and_ties_go_by_row(tmp_path, k):
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize(("workers", "gpus"), [(1, 0), (2, 0), (2, 0.5), (4, 0)])
+@pytest.mark.parametrize(("workers", "gpus"), [(2, 0.5), (4, 0)])
 def test_ray_gives_the_bits_of_the_plain_loop(tmp_path, cluster, workers, gpus):
     options = {"least": True, "workers": workers, "memory": workers * memory_of(13)}
     found = built(tmp_path, tiling=Tiling(5, 9, gpus=gpus), **options)
