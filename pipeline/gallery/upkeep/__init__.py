@@ -1,3 +1,3 @@
 """Looking after a gallery: verify, compact, erase, purge."""
 
-__all__ = ["compact", "erase", "leftovers", "purge", "restore", "selection", "verify"]
+__all__ = ["compact", "erase", "leftovers", "losses", "purge", "restore", "selection", "verify"]
