@@ -2,7 +2,7 @@
 
 import sys
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 from rich.console import Group, RenderableType
@@ -10,9 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.command.times import moment
+from pipeline.errors import InputError
 from pipeline.runs.locations import Location
 
+if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
+    from pipeline.gallery.table import Gallery
+
 _SHOWN_VERSIONS = 10
+_SHOWN_REJECTS = 50
 
 
 @dataclass(frozen=True)
@@ -39,8 +44,13 @@ class Info:
     precision: str
     fingerprint: str
     recipe: dict[str, Any]
+    calibration: dict[str, Any] | None
+    """The calibration that holds for this version: `fits` where no row has changed since, or a
+    `problem` with its file."""
     versions: list[dict[str, Any]]
-    versions_only: bool
+    shown: Literal["all", "versions", "rejects"]
+    reject_files: list[dict[str, Any]] | None
+    """Each input that gave no row, with its reason; only with --rejects."""
 
 
 def info(
@@ -49,8 +59,9 @@ def info(
     version: int | None = None,
     at: str | None = None,
     versions: Annotated[bool, Parameter(negative=())] = False,
+    rejects: Annotated[bool, Parameter(negative=())] = False,
 ) -> Info:
-    """Show what a gallery holds: rows by camera, rejects by reason, recipe and versions.
+    """Show what a gallery holds: rows by camera, rejects, recipe, calibration and versions.
 
     For example:
 
@@ -61,7 +72,10 @@ def info(
         version: Version to show (default: the latest).
         at: Show the version that was latest at this time (ISO 8601, UTC) instead.
         versions: Show only the list of all versions.
+        rejects: Show only the files that gave no row, each with its reason.
     """
+    if versions and rejects:
+        raise InputError("give --versions or --rejects, not both")
     from pipeline.gallery.derived import derivation
     from pipeline.gallery.summary import summarize
     from pipeline.gallery.table import Gallery
@@ -81,17 +95,33 @@ def info(
         precision=table.properties["precision"],
         fingerprint=table.fingerprint,
         recipe=asdict(read_recipe(table.recipe_json)),
+        calibration=_held(table),
         versions=[asdict(each) for each in table.history()],
-        versions_only=versions,
+        shown="versions" if versions else "rejects" if rejects else "all",
+        reject_files=table.rejects().to_pylist() if rejects else None,
     )
+
+
+def _held(gallery: "Gallery") -> dict[str, Any] | None:
+    """The calibration, or what is wrong with its file."""
+    from pipeline.gallery.files.storage import GalleryDamagedError
+    from pipeline.gallery.sidecars.calibrations import standing
+
+    try:
+        held = standing(gallery)
+    except GalleryDamagedError as error:
+        return {"problem": str(error)}
+    return asdict(held) | {"fits": held.fits} if held else None
 
 
 def describe(result: Info) -> RenderableType:
     """Facts in two columns, then the latest versions."""
     from pipeline.report.figures import count, listed, scalar
 
-    if result.versions_only:
+    if result.shown == "versions":
         return _versions(result.versions)
+    if result.shown == "rejects":
+        return _rejects(result.reject_files or [])
     facts = Table(box=None, show_header=False, pad_edge=False)
     facts.add_column(style="bold")
     facts.add_column(overflow="fold")
@@ -106,12 +136,56 @@ def describe(result: Info) -> RenderableType:
         "cameras": listed(result.cameras) or "unknown",
         "unknown values": listed(result.nulls) or "none",
         "rejects": listed(result.rejects) or "none",
+        "calibration": _calibration(result.calibration),
         "recipe": result.fingerprint,
         **{f"  {name}": scalar(value) for name, value in result.recipe.items()},
     }
     for name, text in shown.items():
         facts.add_row(name, Text(text))
     return Group(facts, Text(), _versions(result.versions[-_SHOWN_VERSIONS:]))
+
+
+def _calibration(held: dict[str, Any] | None) -> str:
+    """The threshold, what it was found on, and whether that is what the gallery holds."""
+    from pipeline.report.figures import count
+
+    if held is None:
+        return "none (regallery calibrate finds a threshold)"
+    if "problem" in held:
+        return str(held["problem"])
+    how = ", ".join(f"{name} {value:g}" for name, value in held["parameters"].items())
+    told = f"threshold {held['threshold']:.4f} by {held['rule']} ({how})"
+    if held["camera_pairs"]:
+        told += f", and {count(held['camera_pairs'], 'pair')} of cameras"
+    told += f", of version {held['version']}"
+    if held["query"] is not None:
+        told += f" with the queries {held['query']}, version {held['query_version']}"
+    if held["calibrated_at"] is not None:
+        told += f", {held['calibrated_at']:%Y-%m-%d %H:%M} UTC"
+    if held["fits"]:
+        return f"{told}; no row has changed since"
+    if held["rows_added"] is None:
+        return f"{told}; which rows changed since is not known: calibrate again"
+    return (
+        f"{told}; since then {count(held['rows_added'], 'row')} came and {held['rows_removed']:,}"
+        " left: calibrate again if those are many"
+    )
+
+
+def _rejects(rejects: list[dict[str, Any]]) -> RenderableType:
+    """The first rejects, then how many there are."""
+    from pipeline.report.figures import count
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("reason")
+    table.add_column("path", overflow="fold")
+    table.add_column("detail", overflow="fold")
+    for each in rejects[:_SHOWN_REJECTS]:
+        table.add_row(each["reason"], Text(each["path"]), Text(each["detail"]))
+    told = count(len(rejects), "reject")
+    if len(rejects) > _SHOWN_REJECTS:
+        told += f"; {len(rejects) - _SHOWN_REJECTS:,} are not shown (--json has all)"
+    return Group(table, Text(told)) if rejects else Text(told)
 
 
 def _versions(versions: list[dict[str, Any]]) -> Table:

@@ -2,7 +2,7 @@
 
 import sys
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import RenderableType
@@ -10,10 +10,13 @@ from rich.text import Text
 
 from pipeline.runs.locations import Location
 
+if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
+    from pipeline.gallery.table import Gallery
+
 
 @dataclass(frozen=True)
 class VerifyResult:
-    """What was checked; `findings` name each faulty file and its fault."""
+    """What was checked, and what was not; `findings` name each faulty file and its fault."""
 
     gallery: str
     version: int
@@ -24,6 +27,7 @@ class VerifyResult:
     without_checksum: int
     other_commits: tuple[str, ...]
     findings: list[dict[str, Any]]
+    not_checked: tuple[str, ...]
 
     @property
     def exit_status(self) -> int:
@@ -43,8 +47,8 @@ def verify(
     the length of every feature, that row ids and paths are unique,
     rejects, the counts and statistics of the log, the recipe, the log
     itself, and the files beside it: thresholds, statistics of cameras,
-    neighbor graphs, the work of interrupted runs. Changes nothing. The
-    exit status is 1 if anything is wrong.
+    neighbor graphs, the work of interrupted runs. Changes nothing, and
+    says what it did not check. The exit status is 1 if anything is wrong.
 
     For example:
 
@@ -58,6 +62,7 @@ def verify(
     from dataclasses import asdict
 
     from pipeline.errors import InputError
+    from pipeline.gallery.derived import derivation, derived_fingerprint
     from pipeline.gallery.files.storage import GalleryDamagedError
     from pipeline.gallery.table import Gallery
     from pipeline.gallery.upkeep.verify import verify_at
@@ -65,14 +70,39 @@ def verify(
 
     found = asdict(verify_at(gallery, version, all_versions=all_versions))
     findings = list(found.pop("findings"))
+    not_checked: tuple[str, ...] = ()
     try:
         table = Gallery.open(gallery, version)
-        if read_recipe(table.recipe_json).fingerprint != table.fingerprint:
+        not_checked = _not_checked(table, found["versions"])
+        wanted, derived = read_recipe(table.recipe_json).fingerprint, derivation(table)
+        if derived is not None:
+            wanted = derived_fingerprint(wanted, derived.parameters)
+        if wanted != table.fingerprint:
             raise InputError("the recipe in the log does not have the fingerprint that it names")
     except (InputError, GalleryDamagedError) as error:
         if not findings:
             findings.append({"file": "_delta_log", "problem": str(error)})
-    return VerifyResult(gallery=gallery, findings=findings, **found)
+    return VerifyResult(gallery=gallery, findings=findings, not_checked=not_checked, **found)
+
+
+def _not_checked(gallery: "Gallery", versions: int) -> tuple[str, ...]:
+    """What a verification of so many versions leaves open, and what would check it."""
+    from pipeline.gallery.derived import derivation
+    from pipeline.report.figures import count
+
+    left = []
+    others = len(gallery.history()) - versions
+    if others > 0:
+        left.append(f"the files that only older versions need, {others:,} (--all-versions)")
+    derived, source = derivation(gallery), gallery.properties["source"]
+    if derived is None:
+        left.append(f"whether rows still fit {source} (extract --verify --dry-run)")
+    else:
+        left.append(f"whether features still follow from {derived.parent} (expand)")
+    return (
+        *left,
+        "what was made from this gallery elsewhere: expanded galleries, exports, reports",
+    )
 
 
 def describe(result: VerifyResult) -> RenderableType:
@@ -93,6 +123,7 @@ def describe(result: VerifyResult) -> RenderableType:
     lines += [f"{each}: a commit by another tool" for each in result.other_commits]
     if result.without_checksum:
         lines.append(f"no SHA-256 in the log for {count(result.without_checksum, 'file')}")
+    lines += [f"not checked: {each}" for each in result.not_checked]
     return Text("\n".join(lines))
 
 

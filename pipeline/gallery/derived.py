@@ -51,6 +51,12 @@ def derivation(gallery: Gallery) -> Derivation | None:
     return Derivation(about.pop("parent"), about)
 
 
+def derived_fingerprint(fingerprint: str, parameters: Parameters) -> str:
+    """The fingerprint of features that were derived from those of the recipe with this one."""
+    told = json.dumps([fingerprint, dict(parameters)], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
 def is_made_from(gallery: Gallery, parent: Gallery) -> bool:
     """Whether the last change of a derived gallery made it from this very version of its parent.
 
@@ -85,12 +91,11 @@ def check_parameters(gallery: Gallery, parent: Gallery, parameters: Parameters) 
 def create_derived(location: str, parent: Gallery, parameters: Parameters, lock: Lock) -> Gallery:
     """An empty gallery for what is derived from `parent`."""
     about = {"parent": parent.location, **parameters}
-    told = json.dumps([parent.fingerprint, dict(parameters)], sort_keys=True)
     properties = parent.properties
     return Gallery.create(
         location,
         recipe_json=parent.recipe_json,
-        fingerprint=hashlib.sha256(told.encode()).hexdigest(),
+        fingerprint=derived_fingerprint(parent.fingerprint, parameters),
         dimension=parent.dimension,
         dtype=parent.dtype,
         source=properties["source"],

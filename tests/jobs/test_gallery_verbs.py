@@ -19,6 +19,7 @@ from jobs.command.times import moment
 from pipeline.errors import InputError, RunError
 from pipeline.gallery import checksums
 from pipeline.gallery.scratch import scratch_folder
+from pipeline.gallery.sidecars.calibrations import write_calibration
 from pipeline.gallery.sidecars.plan import write_plan
 from pipeline.gallery.table import Gallery
 from pipeline.gallery.upkeep.losses import Lost, lost_before
@@ -369,6 +370,20 @@ def test_verify(gallery, capsys):
     assert "those of 2 older versions included: everything is as it was written" in out
 
 
+def test_verify_says_what_it_did_not_check(gallery, tmp_path, capsys):
+    source = "whether rows still fit /archive (extract --verify --dry-run)"
+    elsewhere = "what was made from this gallery elsewhere: expanded galleries, exports, reports"
+    older = "the files that only older versions need, 2 (--all-versions)"
+    assert result(capsys, "verify", gallery.location)["not_checked"] == [older, source, elsewhere]
+    _, out, _ = run(capsys, "verify", gallery.location, "--all-versions")
+    assert out.splitlines()[-2:] == [f"not checked: {source}", f"not checked: {elsewhere}"]
+    expanded = tmp_path / "expanded"
+    assert run(capsys, "expand", gallery.location, "--out", expanded, "-k", 2)[0] == 0
+    told = result(capsys, "verify", expanded)
+    assert (told["findings"], told["version"]) == ([], 1)
+    assert f"whether features still follow from {gallery.location} (expand)" in told["not_checked"]
+
+
 def test_verify_names_all_that_is_damaged(gallery, capsys):
     for file in gallery.snapshot.files:
         path = gallery._root / file.path
@@ -470,6 +485,58 @@ def test_versions_by_time(gallery, tmp_path, capsys):
     assert "version 0" in told
     both = ("--at", early, "--version", 1)
     assert "a version or a time, not both" in refused(capsys, "info", "--gallery", location, *both)
+
+
+def test_info_names_the_rejects(gallery, capsys, monkeypatch):
+    told = result(capsys, "info", gallery.location, "--rejects")
+    assert [(each["path"], each["reason"]) for each in told["reject_files"]] == [
+        (path_of(12), "truncated")
+    ]
+    assert result(capsys, "info", gallery.location)["reject_files"] is None
+    _, out, _ = run(capsys, "info", gallery.location, "--rejects")
+    lines = out.splitlines()
+    assert [line.split()[0] for line in lines] == ["reason", "truncated", "1"]
+    assert path_of(12) in lines[1]
+    monkeypatch.setattr("jobs.info._SHOWN_REJECTS", 0)
+    _, out, _ = run(capsys, "info", gallery.location, "--rejects")
+    assert "1 reject; 1 are not shown (--json has all)" in out
+    _, out, _ = run(capsys, "info", gallery.location, "--rejects", "--version", 0)
+    assert out == "0 rejects\n"
+    both = ("--rejects", "--versions")
+    assert "--versions or --rejects" in refused(capsys, "info", gallery.location, *both)
+
+
+def test_info_shows_the_calibration_and_whether_it_fits(gallery, capsys):
+    def shown():
+        _, out, _ = run(capsys, "info", gallery.location)
+        lines = " ".join(out.split())
+        return lines[lines.index("calibration") : lines.index(" recipe ")]
+
+    assert shown() == "calibration none (regallery calibrate finds a threshold)"
+    path = write_calibration(
+        gallery,
+        {"threshold": 0.5, "rule": "far", "parameters": {"far": 0.001}, "query": "/q",
+         "query_version": 3, "by_camera": [{"figures": None}, {"figures": {}}]},
+    )  # fmt: skip
+    told = result(capsys, "info", gallery.location)["calibration"]
+    assert (told["threshold"], told["version"], told["camera_pairs"], told["fits"]) == (
+        0.5, 2, 1, True,
+    )  # fmt: skip
+    when = datetime.fromisoformat(told["calibrated_at"])
+    assert abs(datetime.now(UTC) - when) < timedelta(minutes=1)
+    assert shown() == (
+        "calibration threshold 0.5000 by far (far 0.001), and 1 pair of cameras, of version 2 with"
+        f" the queries /q, version 3, {when:%Y-%m-%d %H:%M} UTC; no row has changed since"
+    )
+    gallery.commit([unit(gallery.target, range(20, 25))], run_id="more", removes=[5])
+    assert "; since then 5 rows came and 1 left: calibrate again if those are many" in shown()
+    assert result(capsys, "info", gallery.location)["calibration"]["fits"] is False
+    latest(gallery).commit([], run_id="still more", removes=[6])
+    result(capsys, "clean", gallery.location, "--keep", 1, "--yes")
+    assert "which rows changed since is not known: calibrate again" in shown()
+    path.write_text("{")
+    assert "its bytes are not those that were written" in shown()
+    assert "problem" in result(capsys, "info", gallery.location)["calibration"]
 
 
 def test_a_gallery_is_named_by_its_place_or_its_flag(gallery, tmp_path, capsys):

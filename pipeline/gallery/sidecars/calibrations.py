@@ -8,6 +8,8 @@ import json
 import logging
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +24,42 @@ _NAME = re.compile(r"(\d{12,})\.json")
 _FORMAT = 1
 
 
+@dataclass(frozen=True)
+class Standing:
+    """The calibration that holds for a version: what it says, and the rows that changed since.
+
+    `calibrated_at` is None where the file does not tell; `rows_added` and `rows_removed` are None
+    where the log no longer does. `camera_pairs` have a threshold of their own.
+    """
+
+    version: int
+    calibrated_at: datetime | None
+    threshold: float
+    rule: str
+    parameters: dict[str, float]
+    query: str | None
+    query_version: int | None
+    camera_pairs: int
+    rows_added: int | None
+    rows_removed: int | None
+
+    @property
+    def fits(self) -> bool:
+        """Whether the gallery has the very rows that were calibrated."""
+        return self.rows_added == self.rows_removed == 0
+
+
 def write_calibration(gallery: Gallery, found: Mapping[str, Any]) -> Path:
     """Keeps what was found on a version, in place of what was found on it before.
 
-    `found` is plain data with a number `threshold`; the version and the recipe's fingerprint are
-    set beside it.
+    `found` is plain data with a number `threshold`; the version, the recipe's fingerprint and the
+    time are set beside it.
     """
     about = {
         "regallery_calibration": _FORMAT,
         "version": gallery.version,
         "fingerprint": gallery.fingerprint,
+        "calibrated_at": datetime.now(UTC).isoformat(timespec="seconds"),
         **found,
     }
     text = json.dumps(about, indent=2, allow_nan=False) + "\n"
@@ -53,6 +81,40 @@ def read_calibration(gallery: Gallery) -> dict[str, Any] | None:
     Raises `GalleryDamagedError` for a file that is gone, or not as `write_calibration` wrote it, or
     that was made with another recipe.
     """
+    found = _that_holds(gallery)
+    if found is not None and found["version"] != gallery.version:
+        _log.info(
+            "the threshold is that of version %d (this is %d)", found["version"], gallery.version
+        )
+    return found
+
+
+def standing(gallery: Gallery) -> Standing | None:
+    """The calibration of `read_calibration`, in short; raises what that raises."""
+    found = _that_holds(gallery)
+    if found is None:
+        return None
+    history = gallery.history()
+    since = [each for each in history if each.version > found["version"]]
+    is_told = history[0].version <= found["version"] + 1
+    time = found.get("calibrated_at")
+    pairs = found.get("by_camera") or ()
+    return Standing(
+        version=found["version"],
+        calibrated_at=None if time is None else datetime.fromisoformat(time),
+        threshold=float(found["threshold"]),
+        rule=str(found.get("rule", "")),
+        parameters=dict(found.get("parameters") or {}),
+        query=found.get("query"),
+        query_version=found.get("query_version"),
+        camera_pairs=sum(each["figures"] is not None for each in pairs),
+        rows_added=sum(each.rows_added for each in since) if is_told else None,
+        rows_removed=sum(each.rows_removed for each in since) if is_told else None,
+    )
+
+
+def _that_holds(gallery: Gallery) -> dict[str, Any] | None:
+    """The calibration of this version, or of the latest one before it that has one."""
     versions = sorted(_versions(_folder(gallery)), reverse=True)
     version = next((each for each in versions if each <= gallery.version), None)
     if version is None:
@@ -72,8 +134,6 @@ def read_calibration(gallery: Gallery) -> dict[str, Any] | None:
             f"{path}: it was made with another recipe, version or format; delete it and calibrate"
             " again"
         )
-    if version != gallery.version:
-        _log.info("the threshold is that of version %d (this is %d)", version, gallery.version)
     return dict(about)
 
 
