@@ -88,7 +88,6 @@ def verify(
 def _not_checked(gallery: "Gallery", versions: int) -> tuple[str, ...]:
     """What a verification of so many versions leaves open, and what would check it."""
     from pipeline.gallery.derived import derivation
-    from pipeline.report.figures import count
 
     left = []
     others = len(gallery.history()) - versions
