@@ -1,16 +1,21 @@
 """What turns crops into features, with the recipe under which a gallery keeps them."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from itertools import islice
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.core.vectors import faults, unit_vectors
 from pipeline.model.extractor import Extractor
 from pipeline.model.imported import ImportedRecipe
 from pipeline.model.networks import NetworkFile
 from pipeline.model.recipe import Recipe
+
+Key = TypeVar("Key")
 
 
 class FeatureFunction(Protocol):
@@ -31,6 +36,30 @@ class FeatureFunction(Protocol):
     ) -> Iterator[NDArray[np.float32]]:
         """The features of each batch, in its order."""
         ...
+
+
+def unit_features(
+    crops: Iterable[tuple[Key, NDArray[np.uint8]]], model: FeatureFunction
+) -> Iterator[tuple[list[Key], NDArray[np.float32], dict[int, str]]]:
+    """Unit features of crops uint8 `[H, W, 3]`, each with a key, one batch in memory at a time.
+
+    Gives for every batch its keys, the features float32 `[N, D]`, and the reason for each row that
+    has none (its feature is 0). `crops` are taken one by one, so they can be decoded on the way.
+    """
+    keys: deque[list[Key]] = deque()
+
+    def batches() -> Iterator[list[NDArray[np.uint8]]]:
+        waiting = iter(crops)
+        while batch := list(islice(waiting, model.batch_size)):
+            keys.append([key for key, _ in batch])
+            yield [pixels for _, pixels in batch]
+
+    for raw in model.over(batches()):
+        wrong = faults(raw)
+        good = [row for row in range(len(raw)) if row not in wrong]
+        rows = np.zeros(raw.shape, np.float32)
+        rows[good] = unit_vectors(raw[good])
+        yield keys.popleft(), rows, wrong
 
 
 class FeatureModel(Protocol):

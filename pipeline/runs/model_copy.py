@@ -20,7 +20,6 @@ from pipeline.core.evaluation.bootstrap import Bootstrap, intervals
 from pipeline.core.evaluation.labels import has_match
 from pipeline.core.evaluation.metrics import summarize
 from pipeline.core.evaluation.ranking import rank_counts
-from pipeline.core.vectors import unit_vectors
 from pipeline.errors import InputError, RunError
 from pipeline.gallery.labels import labels_of
 from pipeline.model.backends.torch_network import torch_threads
@@ -28,6 +27,7 @@ from pipeline.model.copies import int8
 from pipeline.model.copies.export import DEVIATION, SUFFIXES, Target, deviation, export
 from pipeline.model.copies.probe import crops_per_second
 from pipeline.model.extractor import Extractor
+from pipeline.model.feature_models import unit_features
 from pipeline.model.input.preprocessing import empty_batch, fill, standardize
 from pipeline.model.kinds import network_kind
 from pipeline.model.networks import NetworkFile, default_recipe, open_network
@@ -316,13 +316,23 @@ def _accuracy(extractor: Extractor, query: Listing, gallery: Listing) -> NDArray
     labels = labels_of([query.images, gallery.images])
     if not has_match(*labels).any():
         raise InputError("--query and --gallery: no query has a match by another camera")
-    features = [
-        unit_vectors(extractor(list(_crops(each, strict=True)))) for each in (query, gallery)
-    ]
+    features = [_features(extractor, each) for each in (query, gallery)]
     counts = rank_counts(features[0], labels[0], features[1], labels[1])
     summary = summarize(counts, len(features[1]))
     values = np.stack([summary.average_precision, summary.rank1])
     return values[:, summary.first_rank > 0]
+
+
+def _features(extractor: Extractor, listing: Listing) -> NDArray[np.float32]:
+    """Features `[N, D]` of all images of a listing; InputError for one that has none."""
+    parts = [np.empty((0, extractor.dimension), np.float32)]
+    paths = listing.images["path"].to_pylist()
+    decoded = zip(paths, _crops(listing, strict=True), strict=True)
+    for batch, rows, wrong in unit_features(decoded, extractor):
+        for row, why in wrong.items():
+            raise InputError(f"{listing.root}/{batch[row]}: {why}")
+        parts.append(rows)
+    return np.concatenate(parts)
 
 
 def _toml(fields: dict[str, Any]) -> str:

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +13,11 @@ from pipeline.archive.limits import MAX_BYTES
 from pipeline.archive.listing.reading import read_image
 from pipeline.archive.listing.source import list_source
 from pipeline.archive.locations import join, local_path, locate
-from pipeline.core import vectors as features
 from pipeline.core.crop_oddities import FRAME, THIN, oddity
 from pipeline.errors import InputError
 from pipeline.gallery.table import Gallery
 from pipeline.model.extractor import Extractor
+from pipeline.model.feature_models import unit_features
 from pipeline.model.imported import ImportedRecipe, read_recipe
 from pipeline.model.networks import NetworkFile
 from pipeline.report.thumbnails import thumbnail
@@ -95,14 +94,12 @@ def read_queries(given: Sequence[str], extractor: Extractor, max_bytes: int = MA
     images, faults = find_images(given)
     good: list[str] = []
     parts = [np.empty((0, extractor.dimension), np.float32)]
-    waiting = _decoded(images, faults, max_bytes, extractor.recipe.stretch)
-    while batch := list(islice(waiting, extractor.batch_size)):
-        raw = extractor([pixels for _, pixels in batch])
-        wrong = features.faults(raw)
-        faults += [NotSearched(batch[row][0], "bad-feature", why) for row, why in wrong.items()]
+    decoded = _decoded(images, faults, max_bytes, extractor.recipe.stretch)
+    for batch, rows, wrong in unit_features(decoded, extractor):
+        faults += [NotSearched(batch[row], "bad-feature", why) for row, why in wrong.items()]
         kept = [row for row in range(len(batch)) if row not in wrong]
-        good += [batch[row][0] for row in kept]
-        parts.append(features.unit_vectors(raw[kept]))
+        good += [batch[row] for row in kept]
+        parts.append(rows[kept])
     return Queries(tuple(good), np.concatenate(parts), tuple(faults))
 
 

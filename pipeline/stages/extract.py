@@ -22,7 +22,6 @@ from pipeline.archive.faults import Rejected
 from pipeline.archive.limits import MAX_BYTES, MAX_PIXELS
 from pipeline.archive.listing.reading import read_image
 from pipeline.archive.planning.units import Unit
-from pipeline.core import vectors as features
 from pipeline.core.crop_oddities import oddity
 from pipeline.core.crop_quality import quality
 from pipeline.errors import InputError, RunError
@@ -31,7 +30,7 @@ from pipeline.gallery.files.rejects import REJECT_SCHEMA
 from pipeline.gallery.files.unit_files import UnitRecord, UnitTarget, write_unit
 from pipeline.gallery.sidecars import attempts
 from pipeline.model.defaults import BATCH_SIZE
-from pipeline.model.feature_models import FeatureModel
+from pipeline.model.feature_models import FeatureModel, unit_features
 
 logger = logging.getLogger(__name__)
 
@@ -132,39 +131,23 @@ class UnitExtractor:
         vectors = np.empty((len(members), self._work.target.dimension), np.float32)
         facts: dict[int, _Facts] = {}
         bad: list[_Bad] = []
-        held: deque[list[_Crop]] = deque()
 
-        def pixels() -> Iterator[list[NDArray[np.uint8]]]:
-            for batch in self._batches(members, bad):
-                held.append(batch)
-                yield [crop.pixels for crop in batch]
-
-        for raw in self._extractor.over(pixels()):
-            batch = held.popleft()
-            wrong = features.faults(raw)
-            for row, crop in enumerate(batch):
-                if row in wrong:
-                    bad.append(_Bad(crop.place, "bad-feature", wrong[row]))
+        def crops() -> Iterator[tuple[tuple[int, _Facts], NDArray[np.uint8]]]:
+            for member in self._decoded(members):
+                if isinstance(member, _Bad):
+                    bad.append(member)
                 else:
-                    facts[crop.place] = crop.facts
-                    vectors[crop.place] = features.unit_vectors(raw[row : row + 1])[0]
-        rows = self._rows(members, dict(sorted(facts.items())), vectors)
-        rejects = _rejects(members, sorted(bad, key=lambda member: member.place))
-        return Computed(rows, rejects, _oddities(members, facts))
+                    yield (member.place, member.facts), member.pixels
 
-    def _batches(self, members: pa.Table, bad: list[_Bad]) -> Iterator[list[_Crop]]:
-        """The members that decode, in order, as many as the network takes at once."""
-        batch: list[_Crop] = []
-        for member in self._decoded(members):
-            if isinstance(member, _Bad):
-                bad.append(member)
-                continue
-            batch.append(member)
-            if len(batch) == self._extractor.batch_size:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
+        for batch, rows, wrong in unit_features(crops(), self._extractor):
+            for row, (place, about) in enumerate(batch):
+                if row in wrong:
+                    bad.append(_Bad(place, "bad-feature", wrong[row]))
+                else:
+                    facts[place], vectors[place] = about, rows[row]
+        found = self._rows(members, dict(sorted(facts.items())), vectors)
+        rejects = _rejects(members, sorted(bad, key=lambda member: member.place))
+        return Computed(found, rejects, _oddities(members, facts))
 
     def _decoded(self, members: pa.Table) -> Iterator[_Crop | _Bad]:
         """Members in order, read and decoded ahead of the network by at most one batch."""
