@@ -20,9 +20,7 @@ if TYPE_CHECKING:  # imported where they are used, so that --help answers at onc
 
     from pipeline.gallery.formats.features import RawFeatures
     from pipeline.gallery.formats.mat_files import MatSide
-    from pipeline.gallery.log.lock import Lock
-    from pipeline.gallery.table import Gallery
-    from pipeline.model.imported import ImportedRecipe
+    from pipeline.gallery.formats.origin import Origin
 
 Format = Literal["npy", "mat", "fast-reid", "faiss"]
 
@@ -36,7 +34,8 @@ class Imported:
     rows: int
     rejects: dict[str, int]
     dimension: int
-    made_by: str
+    made_by: str | None
+    """What made the features, in the user's words; None where their own recipe was kept."""
     fingerprint: str
 
 
@@ -46,20 +45,22 @@ def import_(
     *,
     gallery: Location,
     format: Format,  # noqa: A002 - the flag's name
-    made_by: str,
+    made_by: str | None = None,
     rows: Annotated[Path, LOCATION] | None = None,
     part: Literal["query", "gallery"] = "gallery",
     layout: str = "none",
     labels: LabelFlags = AS_THEY_ARE,
-    storage: Literal["float32", "float16"] = "float32",
+    storage: Literal["float32", "float16"] | None = None,
 ) -> Imported:
     """Make a gallery of features that another tool computed.
 
     The features are scaled to unit length; a feature without a direction
     (NaN, infinite, all zero) is a reject. The recipe records --made-by:
     imported galleries can be compared only with those of the same --made-by
-    and dimension, never with extracted ones. After an interruption, run the
-    same command again: it resumes. Once finished, it changes nothing.
+    and dimension, never with extracted ones. What export wrote keeps its
+    own recipe instead: leave out --made-by, and the gallery is as it was.
+    After an interruption, run the same command again: it resumes. Once
+    finished, it changes nothing.
 
     For example:
 
@@ -71,12 +72,14 @@ def import_(
         gallery: Folder of the new gallery.
         format: npy for one array [N, D]; mat for layumi's pytorch_result.mat; fast-reid for a
             folder with one .npy file per image; faiss for a flat index.
-        made_by: The network and tool that computed the features, in your words.
+        made_by: The network and tool that computed the features, in your words; needed unless
+            an export wrote them, whose recipe is kept.
         rows: Table of the rows (.csv, .parquet) in the order of the features, for npy and faiss:
             path and any of identity, camera, captured_at, frame (default: rows.csv beside SOURCE).
         part: Which side of a .mat file to take.
         layout: How identity and camera are read from names, if no array or table has them.
-        storage: Type of the stored features; float16 halves the size of the gallery.
+        storage: Type of the stored features; float16 halves the size of the gallery (default:
+            float32, or that of the gallery that was exported).
     """
     if rows is not None and format not in ("npy", "faiss"):
         raise InputError(f"--rows goes with --format npy and faiss, not {format}")
@@ -85,22 +88,26 @@ def import_(
     from pipeline.archive.layouts.named import layout as layout_of
     from pipeline.gallery import table
     from pipeline.gallery.formats.features import import_rows, is_import_of
-    from pipeline.model.imported import ImportedRecipe
+    from pipeline.gallery.formats.origin import Origin
+    from pipeline.runs.import_target import begin, maker_of, properties_of
 
     _check_labels(labels, format)
     layout_of(layout, settings=labels)
     table.check_location(gallery)
-    features, told = _read(source, format, rows, part, layout, labels)
+    maker = maker_of(source, part if format == "mat" else "gallery", made_by)
+    kept = maker if isinstance(maker, Origin) else None
+    features, told = _read(source, format, rows, part, layout, labels, kept)
     if len(features) != len(told):
         raise InputError(
             f"{source} has {len(features)} features, but there are {len(told)} rows of labels"
         )
-    recipe = ImportedRecipe(made_by, features.dimension)
+    about = properties_of(maker, features.dimension, source, labels.described(layout), storage)
     with table.lock_gallery(gallery, f"import {source}") as lock, progress_lines() as progress:
-        made = _begin(gallery, recipe, source, labels.described(layout), storage, lock)
+        made = begin(gallery, about, lock)
         if made.version == 0:
             step = progress("importing", len(features))
-            made = import_rows(made, features, told, lock, progress=step)
+            are_unit = kept is not None
+            made = import_rows(made, features, told, lock, progress=step, are_unit=are_unit)
         elif not is_import_of(made, features, told):
             raise InputError(
                 f"{gallery}: there is a gallery already, of other features or changed since it was"
@@ -113,7 +120,7 @@ def import_(
         rows=made.count,
         rejects=dict(reasons),
         dimension=made.dimension,
-        made_by=made_by,
+        made_by=None if kept else made_by,
         fingerprint=made.fingerprint,
     )
 
@@ -132,11 +139,17 @@ def describe(result: Imported) -> RenderableType:
 
     lines = [
         f"{result.gallery}: version {result.version}, {result.rows:,} rows of"
-        f" {result.dimension} dimensions, made by {result.made_by}"
+        f" {result.dimension} dimensions, {_made_by(result)}"
     ]
     if result.rejects:
         lines.append(f"rejects: {listed(result.rejects)}")
     return Group(*(Text(line) for line in lines))
+
+
+def _made_by(result: Imported) -> str:
+    if result.made_by is None:
+        return f"with the recipe of the gallery that was exported, {result.fingerprint[:12]}"
+    return f"made by {result.made_by}"
 
 
 def _read(
@@ -146,6 +159,7 @@ def _read(
     part: Literal["query", "gallery"],
     layout: str,
     labels: LabelSettings,
+    kept: "Origin | None",
 ) -> "tuple[RawFeatures, pa.Table]":
     """The features, and what is known of each: its path, and its labels."""
     from pipeline.gallery.formats import faiss_files, fastreid_files, mat_files
@@ -158,7 +172,10 @@ def _read(
         files = fastreid_files.read_folder(source)
         return files, _named(list(files.names), layout, labels)
     features = interchange.read_npy(source) if format == "npy" else faiss_files.read_index(source)
-    return features, _table(rows or source.with_name("rows.csv"), layout, labels)
+    table = rows or source.with_name("rows.csv")
+    if kept is not None:
+        return features, _exported_rows(table, layout, labels)
+    return features, _table(table, layout, labels)
 
 
 def _mat_labels(side: "MatSide", part: str) -> "pa.Table":
@@ -167,6 +184,20 @@ def _mat_labels(side: "MatSide", part: str) -> "pa.Table":
 
     paths = [f"{part}/{place:08d}" for place in range(len(side.identity))]
     return pa.table({"path": paths, "identity": side.identity, "camera": side.camera})
+
+
+def _exported_rows(rows: Path, layout: str, labels: LabelSettings) -> "pa.Table":
+    """The rows of a gallery, with all that it knew of their images."""
+    from pipeline.gallery.formats.origin import exported_rows
+
+    if layout != "none" or labels != AS_THEY_ARE:
+        raise InputError(
+            f"{rows} has the labels of the gallery that was exported: leave out --layout and the"
+            " settings of labels, or say with --made-by what made the features"
+        )
+    if not rows.is_file():
+        raise InputError(f"{rows}: no such file; give the table of the features' rows with --rows")
+    return exported_rows(rows)
 
 
 def _table(rows: Path, layout: str, labels: LabelSettings) -> "pa.Table":
@@ -205,32 +236,6 @@ def _named(paths: list[str], layout: str, settings: LabelSettings) -> "pa.Table"
         for name in names
     }
     return pa.table({"path": pa.array(paths, pa.string())} | columns)
-
-
-def _begin(
-    gallery: str, recipe: "ImportedRecipe", source: Path, layout: str, storage: str, lock: "Lock"
-) -> "Gallery":
-    """The empty gallery, new or that of an import that was interrupted; or the finished one."""
-    from pipeline.gallery import table
-    from pipeline.gallery.table import Gallery
-
-    if not table.exists(gallery):
-        return Gallery.create(
-            gallery,
-            recipe_json=recipe.to_json(),
-            fingerprint=recipe.fingerprint,
-            dimension=recipe.dimension,
-            dtype=storage,
-            source=str(source.absolute()),
-            layout=layout,
-            lock=lock,
-        )
-    present = Gallery.open(gallery)
-    about = present.properties
-    found = (present.fingerprint, present.dtype, about["layout"], about["source"])
-    if found != (recipe.fingerprint, storage, layout, str(source.absolute())):
-        raise InputError(f"{gallery}: there is a gallery already; import makes a new one")
-    return present
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 import csv
-import importlib
+import importlib.util
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.io
+import torch
 
 from pipeline.core.evaluation.labels import Labels
 from pipeline.gallery.formats import features as interchange
@@ -12,7 +14,8 @@ from pipeline.gallery.formats import mat_files
 from pipeline.gallery.table import Gallery
 from tests import oracles
 from tests.jobs.labeled import labeled_gallery, people
-from tests.jobs.running import refused, result, run
+from tests.jobs.running import SIZE, refused, result, run
+from tests.stages.making import Tiny, save_network, save_source
 
 MADE = ("--made-by", "layumi ft_ResNet50")
 
@@ -423,3 +426,122 @@ def test_settings_of_labels_that_an_import_has_no_use_for_are_refused(capsys, ma
     assert "a .mat file holds labels as numbers" in refused(
         capsys, *command, "mat", "--first-identity", 0
     )
+
+
+# the recipe of an export
+
+
+@pytest.fixture
+def extracted(capsys, tmp_path):
+    """A gallery of crops, its network and another one."""
+    source = save_source(tmp_path / "source", 12)
+    network, other = save_network(tmp_path).path, tmp_path / "other.pt"
+    torch.jit.script(torch.nn.Sequential(Tiny(), torch.nn.Tanh()).eval()).save(str(other))
+    flags = ("--gallery", tmp_path / "g", *SIZE)
+    result(capsys, "extract", source, "--model", network, *flags)
+    return tmp_path / "g", source, network, other
+
+
+@pytest.mark.parametrize("storage", ["float32", "float16"])
+def test_what_was_exported_comes_back_with_its_recipe(capsys, extracted, tmp_path, storage):
+    gallery, source, network, other = extracted
+    result(capsys, "export", gallery, "--out", tmp_path / "out")
+    back = ("--gallery", tmp_path / "back")
+    file = tmp_path / "out" / "features.npy"
+    flags = ("import", file, *back, "--format", "npy", "--storage", storage)
+    told = result(capsys, *flags)
+    assert (told["made_by"], told["rows"]) == (None, 12)
+    assert result(capsys, *flags) == told
+    _, out, _ = run(capsys, *flags)
+    assert "with the recipe of the gallery that was exported" in out
+    before, after = (Gallery.open(str(each)) for each in (gallery, tmp_path / "back"))
+    assert after.rows().equals(before.rows())
+    if storage == "float32":
+        assert after.array().tobytes() == before.array().tobytes()
+    assert {n: v for n, v in after.properties.items() if n != "dtype"} == {
+        n: v for n, v in before.properties.items() if n != "dtype"
+    }
+    assert result(capsys, "verify", *back)["findings"] == []
+    again = ("extract", source, *back, *SIZE)
+    told = result(capsys, *again, "--model", network)
+    assert (told["unchanged"], told["version"]) == (12, 1)
+    assert "was made with another recipe" in refused(capsys, *again, "--model", other)
+    crop = next(iter(Path(source).iterdir()))
+    search = ("search", crop, *back, "--model")
+    assert result(capsys, *search, network)["results"][0]["hits"][0]["score"] > 0.99
+    assert "is not the network of" in refused(capsys, *search, other)
+
+
+def test_every_format_keeps_the_recipe(capsys, extracted, tmp_path):
+    gallery, *_ = extracted
+    wanted = Gallery.open(str(gallery)).fingerprint
+    for form, name, flags in (
+        ("faiss", "gallery.faiss", ()),
+        ("fast-reid", "fast-reid", ()),
+        ("mat", "pytorch_result.mat", ("--query", gallery)),
+    ):
+        if form == "faiss" and importlib.util.find_spec("faiss") is None:
+            continue
+        out = tmp_path / form
+        result(capsys, "export", gallery, "--out", out, "--format", form, *flags)
+        for part in ("query", "gallery") if form == "mat" else ("gallery",):
+            place = tmp_path / f"{form}-{part}"
+            given = ("--gallery", place, "--format", form, "--part", part)
+            assert result(capsys, "import", out / name, *given)["fingerprint"] == wanted
+            np.testing.assert_allclose(features_of(place), features_of(gallery), atol=1e-7)
+
+
+def test_an_expanded_gallery_comes_back_as_one(capsys, gallery, tmp_path):
+    expanded = ("expand", gallery, "-k", 2, "--out")
+    result(capsys, *expanded, tmp_path / "e")
+    result(capsys, "export", tmp_path / "e", "--out", tmp_path / "out")
+    flags = ("--format", "npy", "--gallery", tmp_path / "back")
+    result(capsys, "import", tmp_path / "out" / "features.npy", *flags)
+    before, after = (Gallery.open(str(tmp_path / each)) for each in ("e", "back"))
+    assert (before.fingerprint, before.properties["derived"]) == (
+        after.fingerprint, after.properties["derived"],
+    )  # fmt: skip
+    normalized = tmp_path / "n"
+    result(capsys, *expanded, normalized, "--camera-normalize", "mean")
+    result(capsys, "export", normalized, "--out", tmp_path / "no")
+    flags = ("import", tmp_path / "no" / "features.npy", *flags[:2], "--gallery", tmp_path / "x")
+    assert "statistics that no export has" in refused(capsys, *flags)
+
+
+def test_features_that_are_not_as_exported_need_a_maker(capsys, extracted, tmp_path):
+    gallery, *_ = extracted
+    out = tmp_path / "out"
+    result(capsys, "export", gallery, "--out", out)
+    file, about = out / "features.npy", out / "gallery.json"
+    flags = ("import", file, "--gallery", tmp_path / "back", "--format", "npy")
+    told = json.loads(about.read_text())
+
+    def says(message, **changes):
+        about.write_text(json.dumps(told | changes))
+        assert message in refused(capsys, *flags)
+        about.write_text(json.dumps(told))
+
+    says("the export was cut off; export again", complete=False)
+    says("recipe, fingerprint and dimension do not fit", fingerprint="0" * 64)
+    about.write_text(json.dumps({n: v for n, v in told.items() if n != "storage"}))
+    assert "this is not what an export writes" in refused(capsys, *flags)
+    says("nothing beside", features={})
+    says("nothing beside", regallery_export=2)
+    labels = ("--layout", "market1501")
+    assert "leave out --layout" in refused(capsys, *flags, *labels)
+    rows = (out / "rows.csv").read_text()
+    (out / "rows.csv").write_text(rows.replace("identity", "person", 1))
+    assert "cannot be read as the rows of an export" in refused(capsys, *flags)
+    (out / "rows.csv").write_text(rows + rows.splitlines()[-1] + "\n")
+    assert "a path is missing, or comes twice" in refused(capsys, *flags)
+    (out / "rows.csv").unlink()
+    assert "no such file" in refused(capsys, *flags)
+    (out / "rows.csv").write_text(rows)
+    np.save(file, np.load(file)[:, ::-1])
+    assert "is not as it was exported (SHA-256)" in refused(capsys, *flags)
+    assert not (tmp_path / "back").exists()
+    status, _, err = run(capsys, *flags, "--made-by", "mine")
+    assert (status, "leave out --made-by to keep the recipe" in err) == (0, True)
+    assert Gallery.open(str(tmp_path / "back")).fingerprint != told["fingerprint"]
+    result(capsys, "export", gallery, "--out", out, "--safe-csv")
+    assert "nothing beside" in refused(capsys, *flags)

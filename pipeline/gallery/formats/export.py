@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,7 @@ from pipeline.errors import InputError
 from pipeline.gallery.files import storage
 from pipeline.gallery.formats import faiss_files, fastreid_files, mat_files
 from pipeline.gallery.formats.csv_cells import safe_cells
+from pipeline.gallery.formats.origin import ABOUT_FILE, FORMAT, about_gallery, digest
 from pipeline.gallery.table import Gallery
 from pipeline.input_files import parse_json
 
@@ -26,9 +28,9 @@ PARQUET_FILE = "rows.parquet"
 MAT_FILE = "pytorch_result.mat"
 FAISS_FILE = "gallery.faiss"
 FASTREID_FOLDER = "fast-reid"
-ABOUT_FILE = "gallery.json"
 FORMATS = ("npy", "parquet", "mat", "fast-reid", "faiss")
 _FILES = (FEATURES_FILE, ROWS_FILE, PARQUET_FILE, MAT_FILE, FAISS_FILE, FASTREID_FOLDER)
+_WITH_FEATURES = {FEATURES_FILE, PARQUET_FILE, MAT_FILE, FAISS_FILE, FASTREID_FOLDER}
 _BLOCK_BYTES = 64 << 20
 _CSV_ROWS = 100_000
 
@@ -57,8 +59,8 @@ def export(
     hashes in hexadecimal, unknown values empty). `parquet`: `rows.parquet` with the feature as
     list<float>. `mat`: `pytorch_result.mat` as layumi's evaluation reads it, `query` included.
     `fast-reid`: a folder of one `.npy` file an image. `faiss`: `gallery.faiss`, a flat index of
-    inner products, and `rows.csv`. All: `gallery.json`, which names the gallery, version and
-    recipe, and tells whether the export is complete. The files get their names when they are
+    inner products, and `rows.csv`. All: `gallery.json`, which tells the gallery, version and
+    recipe (`origin`), and whether the export is complete. The files get their names when they are
     whole. With `safe_csv` no cell of `rows.csv` is a formula to a spreadsheet (`safe_cells`).
     Raises `InputError` if the folder holds anything but an earlier export, and where the
     format cannot hold the gallery.
@@ -73,7 +75,10 @@ def export(
             raise InputError(f"`safe_csv` is about {ROWS_FILE}, which `format` {format} has not")
         writers[ROWS_FILE] = partial(_write_csv, safe=True)
     folder = _free_folder(out)
-    storage.write_whole(folder / ABOUT_FILE, partial(_write_about, gallery, False))
+    about = about_gallery(gallery) | {"rows": gallery.count}
+    if query is not None:
+        about["query"] = about_gallery(query)
+    storage.write_whole(folder / ABOUT_FILE, partial(_write_about, about, False))
     if (folder / FASTREID_FOLDER).exists():
         shutil.rmtree(folder / FASTREID_FOLDER)
     storage.delete_files(folder / name for name in _FILES)
@@ -84,9 +89,11 @@ def export(
         fastreid_files.write_files(gallery, names, folder / FASTREID_FOLDER)
     for name, write in writers.items():
         storage.write_whole(folder / name, partial(write, gallery))
-    storage.write_whole(folder / ABOUT_FILE, partial(_write_about, gallery, True))
-    made = [*([FASTREID_FOLDER] if names else []), *writers, ABOUT_FILE]
-    files = tuple(str(Path(out, name)) for name in made)
+    made = [*([FASTREID_FOLDER] if names else []), *writers]
+    if not safe_csv:  # whose names are not those of the rows
+        about["features"] = {n: digest(folder / n) for n in made if n in _WITH_FEATURES}
+    storage.write_whole(folder / ABOUT_FILE, partial(_write_about, about, True))
+    files = tuple(str(Path(out, name)) for name in (*made, ABOUT_FILE))
     return Exported(files, gallery.count, gallery.dimension, gallery.version)
 
 
@@ -190,15 +197,6 @@ def _write_parquet(gallery: Gallery, path: Path) -> None:
             writer.write_table(part.append_column(schema.field("feature"), lists))
 
 
-def _write_about(gallery: Gallery, complete: bool, path: Path) -> None:
-    about = {
-        "regallery_export": 1,
-        "complete": complete,
-        "gallery": gallery.location,
-        "version": gallery.version,
-        "rows": gallery.count,
-        "dimension": gallery.dimension,
-        "fingerprint": gallery.fingerprint,
-        "recipe": gallery.recipe_json,
-    }
-    path.write_text(json.dumps(about, indent=2) + "\n")
+def _write_about(about: dict[str, Any], complete: bool, path: Path) -> None:
+    told = {"regallery_export": FORMAT, "complete": complete, **about}
+    path.write_text(json.dumps(told, indent=2) + "\n")

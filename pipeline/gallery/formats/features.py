@@ -86,18 +86,21 @@ def import_rows(
     labels: pa.Table,
     lock: Lock,
     progress: Callable[[int], None] = lambda _rows: None,
+    *,
+    are_unit: bool = False,
 ) -> Gallery:
     """The next version of an empty gallery: these features at unit length, and their labels.
 
-    `labels` has `path`, the key, and any of identity, camera, captured_at, frame; as many rows as
-    there are features. A feature without a direction (NaN, infinite, length 0) is a reject. What
-    an interrupted import left is deleted first. Memory is that of a block of rows.
+    `labels` has `path`, the key, and any other columns but the row id; as many rows as there are
+    features. A feature without a direction (NaN, infinite, length 0) is a reject. With `are_unit`
+    features are of unit length, and stored as they are. What an interrupted import left is deleted
+    first. Memory is that of a block of rows.
     """
     gallery.clear(gallery.find_units(), lock)
     units, run = [], _RunId()
     for start, raw, part in _parts(features, labels):
         run.add(raw, part)
-        units.append(_write(gallery, start, raw, part))
+        units.append(_write(gallery, start, raw, part, are_unit=are_unit))
         progress(len(raw))
     return gallery.commit(units, run_id=str(run), lock=lock)
 
@@ -135,7 +138,9 @@ def _parts(features: RawFeatures, labels: pa.Table) -> Iterator[tuple[int, NDArr
         yield start, features.read(start, stop), part
 
 
-def _write(gallery: Gallery, first: int, raw: NDArray[Any], labels: pa.Table) -> UnitRecord:
+def _write(
+    gallery: Gallery, first: int, raw: NDArray[Any], labels: pa.Table, *, are_unit: bool
+) -> UnitRecord:
     target = gallery.target
     wrong = faults(raw)
     good = np.array([row for row in range(len(raw)) if row not in wrong], np.int64)
@@ -143,7 +148,8 @@ def _write(gallery: Gallery, first: int, raw: NDArray[Any], labels: pa.Table) ->
     columns = {field.name: pa.nulls(len(kept), field.type) for field in target.schema}
     columns |= {name: kept[name] for name in kept.column_names}
     columns["row_id"] = pa.array(first + good)
-    columns["feature"] = encode_features(unit_vectors(raw[good]), target.dtype)
+    features = raw[good] if are_unit else unit_vectors(raw[good])
+    columns["feature"] = encode_features(features, target.dtype)
     rows = pa.table(columns).select(target.schema.names).cast(target.schema)
     rejected = labels.take(pa.array(list(wrong), pa.int64()))
     told = {field.name: pa.nulls(len(rejected), field.type) for field in REJECT_SCHEMA}

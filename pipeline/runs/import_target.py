@@ -1,0 +1,82 @@
+"""The gallery that an import makes: of a maker that the user names, or as an export tells it."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import InputError
+from pipeline.gallery import table
+from pipeline.gallery.derived import derived_fingerprint
+from pipeline.gallery.formats.origin import ABOUT_FILE, Origin, is_exported, origin_of
+from pipeline.gallery.log.lock import Lock
+from pipeline.gallery.table import Gallery
+from pipeline.model.imported import ImportedRecipe, read_recipe
+
+_log = logging.getLogger(__name__)
+
+
+def maker_of(source: Path, part: str, made_by: str | None) -> Origin | str:
+    """What made the features: the user says so, or the export that wrote them.
+
+    Raises `InputError` where neither does, and where they were changed since they were exported.
+    """
+    if made_by is None:
+        return origin_of(source, part)
+    if is_exported(source):
+        _log.info(
+            "an export wrote %s: leave out `made_by` to keep the recipe of its gallery", source
+        )
+    return made_by
+
+
+def properties_of(
+    made: Origin | str, dimension: int, source: Path, layout: str, storage: str | None
+) -> dict[str, Any]:
+    """What `Gallery.create` takes for imported features, as an export tells it if one does.
+
+    Raises `InputError` for an export whose recipe, fingerprint and dimension do not fit.
+    """
+    if isinstance(made, str):
+        recipe = ImportedRecipe(made, dimension)
+        return {
+            "recipe_json": recipe.to_json(),
+            "fingerprint": recipe.fingerprint,
+            "dimension": dimension,
+            "dtype": storage or "float32",
+            "source": str(source.absolute()),
+            "layout": layout,
+        }
+    fingerprint = read_recipe(made.recipe).fingerprint
+    if made.derived:
+        parameters = {name: value for name, value in made.derived.items() if name != "parent"}
+        fingerprint = derived_fingerprint(fingerprint, parameters)
+    if (fingerprint, dimension) != (made.fingerprint, made.dimension):
+        raise InputError(
+            f"{source.with_name(ABOUT_FILE)}: its recipe, fingerprint and dimension do not fit"
+            " each other: export again"
+        )
+    has_rows = source.suffix in (".npy", ".faiss")  # and so the paths below its source
+    return {
+        "recipe_json": made.recipe,
+        "fingerprint": fingerprint,
+        "dimension": dimension,
+        "dtype": storage or made.storage,
+        "source": made.source if has_rows else str(source.absolute()),
+        "layout": made.layout if has_rows else layout,
+        "precision": made.precision,
+        "derived": made.derived,
+    }
+
+
+def begin(gallery: str, about: dict[str, Any], lock: Lock) -> Gallery:
+    """The empty gallery, new or that of an import that was interrupted; or the finished one.
+
+    Raises `InputError` for a gallery of another kind.
+    """
+    if not table.exists(gallery):
+        return Gallery.create(gallery, **about, lock=lock)
+    present = Gallery.open(gallery)
+    held = {"dtype": present.dtype, "fingerprint": present.fingerprint, **present.properties}
+    if any(held[name] != about[name] for name in ("fingerprint", "dtype", "layout", "source")):
+        raise InputError(f"{gallery}: there is a gallery already; import makes a new one")
+    return present
