@@ -105,6 +105,7 @@ def calibrate(
             raise InputError(f"--{name} does not go with --rule {rule}")
     from pipeline.core.evaluation.bootstrap import Bootstrap
     from pipeline.core.thresholds.calibration import FEWEST_FALSE_MATCHES, FarRule, PercentileRule
+    from pipeline.output_files import check_new_folder
     from pipeline.runs.calibration_pairs import open_pairs
     from pipeline.runs.camera_thresholds import calibrate_camera_pairs
 
@@ -116,6 +117,7 @@ def calibrate(
     except ValueError as error:
         raise InputError(str(error)) from error
     pairs = open_pairs(gallery, gallery_version, query, query_version, query_rows, resamples.seed)
+    check_new_folder(pairs.gallery.location)
     found = _threshold(pairs, chosen, resamples)
     stands_on = _basis(rule, asdict(found))
     if stands_on < FEWEST_FALSE_MATCHES:

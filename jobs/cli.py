@@ -337,7 +337,8 @@ def _told_by_name(error: OSError) -> str:
     'a.npy: No such file or directory'
     """
     names = [str(name) for name in (error.filename, error.filename2) if name is not None]
-    return f"{' and '.join(names)}: {why(error)}" if names else why(error)
+    told = " and ".join(names) or "a file that the system does not name"
+    return f"{told}: {why(error)}"
 
 
 if __name__ == "__main__":

@@ -92,14 +92,14 @@ def evaluate(
     from pipeline.core.reranking.distances import Reranking
     from pipeline.gallery.scratch import scratch_folder
     from pipeline.gallery.table import Gallery
+    from pipeline.report.page import check_place
     from pipeline.runs.evaluation_report import make_report, write_report
     from pipeline.runs.rankings import Figures, rank_every
     from pipeline.runs.sides import check_matches, open_sides, warn_of_oddities
 
     check_scratch(on.scratch)
     _tell_unused(expansion, cameras, reranking, on)
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file; a report needs a folder")
+    check_place(out)
     try:
         on.execution()
         ways: list[Expansion | Reranking] = [

@@ -106,7 +106,7 @@ def expand(
         raise InputError(f"{parent.location} has no row in version {parent.version}")
     if (held := derivation(parent)) is not None:
         raise InputError(f"{parent.location} is {held}: expand {held.parent} with --times instead")
-    table.check_location(out)
+    table.check_writable(out)
     parameters = asdict(settings) | (normalization.parameters if normalization else {})
     with ExitStack() as stack:
         stack.enter_context(joined(on.workers, on.address, on.num_gpus))

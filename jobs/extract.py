@@ -55,12 +55,12 @@ def extract(
     """
     # What is quick to check is checked before torch and Ray are loaded.
     from pipeline.archive.listing.source import check_source, list_source
-    from pipeline.gallery.table import check_location
+    from pipeline.gallery.table import check_location, check_writable
     from pipeline.model.kinds import check_file
 
     check_source(source, layout, labels)
     check_file(model)
-    check_location(gallery)
+    (check_location if update.dry_run else check_writable)(gallery)
     from pipeline.model.networks import NetworkFile
     from pipeline.runs.extraction import UpdatePlan, preview_update, update_gallery
     from pipeline.runs.target import gallery_spec

@@ -93,7 +93,7 @@ def import_(
 
     _check_labels(labels, format)
     layout_of(layout, settings=labels)
-    table.check_location(gallery)
+    table.check_writable(gallery)
     maker = maker_of(source, part if format == "mat" else "gallery", made_by)
     kept = maker if isinstance(maker, Origin) else None
     features, told = _read(source, format, rows, part, layout, labels, kept)

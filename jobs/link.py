@@ -177,8 +177,10 @@ def describe(result: Linked) -> RenderableType:
 def _check(out: Path, scratch: Path | None) -> None:
     if out.suffix not in SUFFIXES:
         raise InputError(f"--out {out} must end in {' or '.join(SUFFIXES)}")
-    if out.is_dir() or not out.absolute().parent.is_dir():
-        raise InputError(f"--out {out} must be a file in a folder that exists")
+    from pipeline.gallery.sidecars.candidates import is_candidates
+    from pipeline.output_files import check_new_file
+
+    check_new_file(out, "out", is_candidates)
     check_scratch(scratch)
 
 

@@ -54,7 +54,7 @@ def reextract(
     """
     from pipeline.errors import InputError
     from pipeline.gallery.files.storage import local_root
-    from pipeline.gallery.table import Gallery, check_location
+    from pipeline.gallery.table import Gallery, check_writable
     from pipeline.model.kinds import check_file
 
     old = Gallery.open(gallery, version)
@@ -64,7 +64,7 @@ def reextract(
             " another folder"
         )
     check_file(model)
-    check_location(out)
+    check_writable(out)
     from pipeline.model.networks import NetworkFile
     from pipeline.runs.extraction import UpdatePlan, update_gallery
     from pipeline.runs.target import gallery_spec

@@ -198,8 +198,11 @@ def _check(
             raise InputError(f"{flag} must be at least {least}, not {value}")
     if threshold is not None and not -1 <= threshold <= 1:
         raise InputError(f"--threshold must be a cosine similarity from -1 to 1, not {threshold}")
-    if html is not None and (html.is_dir() or not html.absolute().parent.is_dir()):
-        raise InputError(f"--html {html} must be a file in a folder that exists")
+    if html is not None:
+        from pipeline.output_files import check_new_file
+        from pipeline.report.templates import is_page
+
+        check_new_file(html, "html", is_page)
 
 
 def _search(

@@ -1,11 +1,22 @@
-"""Files that are written: one that cannot be, on a full disk above all, is told by its name."""
+"""Files that are written: whether they can be is known before the work, and ours are known again.
 
+One that cannot be written, on a full disk above all, is told by its name. A file that was there
+before and that no command of this tool wrote is never replaced.
+"""
+
+import errno
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from pipeline.errors import RunError
+from pipeline.errors import InputError, RunError
 from pipeline.input_files import why
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_PROBE_BYTES = 512
+_HEAD_BYTES = 4096
 
 
 @contextmanager
@@ -18,3 +29,78 @@ def told_by_name(path: str | os.PathLike[str]) -> Iterator[None]:
             f"{path}: the file cannot be written ({why(error)}): make room, and run the same"
             " command again"
         ) from error
+
+
+def check_name(path: Path) -> None:
+    """Raises `InputError` for a name that no file can have: too long, or with a null character."""
+    try:
+        path.lstat()
+    except (OSError, ValueError) as error:
+        if isinstance(error, ValueError) or error.errno == errno.ENAMETOOLONG:
+            raise InputError(f"{path}: no file can have this name ({why(error)})") from error
+
+
+def check_new_folder(folder: str | os.PathLike[str]) -> None:
+    """Makes sure that files can be written to a folder, or to where it is to be made.
+
+    Raises `InputError` where that is not allowed, on a read-only disk say, and where a file is in
+    the way; `RunError` where there is no room for the smallest file.
+    """
+    wanted = Path(folder).absolute()
+    check_name(wanted)
+    place = next(each for each in (wanted, *wanted.parents) if os.path.lexists(each))
+    if not place.is_dir():
+        raise InputError(f"{place}: this is not a folder, and a folder is needed there")
+    try:
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(bytes(_PROBE_BYTES))
+            file.flush()
+    except OSError as error:
+        if error.errno in _FULL:
+            raise RunError(
+                f"{place}: there is no room for a file ({why(error)}): make room, and run the same"
+                " command again"
+            ) from error
+        raise InputError(
+            f"{place}: no file can be written there ({why(error)}): choose another place, or ask"
+            " for the right to write there"
+        ) from error
+
+
+def check_new_file(
+    path: str | os.PathLike[str], setting: str, is_ours: Callable[[Path], bool]
+) -> None:
+    """Makes sure that a file can be written, in place of an older one only if `is_ours` says so.
+
+    `setting` is the name of the setting that names the file. An empty file may be replaced too.
+    Raises what `check_new_folder` raises, and `InputError` for a missing folder, a folder in place
+    of the file, and a file of somebody else.
+    """
+    wanted = Path(path).absolute()
+    check_name(wanted)
+    if os.path.isdir(wanted) or not os.path.isdir(wanted.parent):  # noqa: PTH112 - never raises
+        raise InputError(f"`{setting}` {path} must be a file in a folder that exists")
+    check_new_folder(wanted.parent)
+    check_replaceable(wanted, setting, is_ours)
+
+
+def check_replaceable(path: Path, setting: str, is_ours: Callable[[Path], bool]) -> None:
+    """Raises `InputError` for a file that is there and that this tool did not write."""
+    if not os.path.lexists(path):
+        return
+    if not path.is_file():
+        raise InputError(f"`{setting}` {path}: this is not a regular file; choose another name")
+    if path.stat().st_size and not is_ours(path):
+        raise InputError(
+            f"`{setting}` {path}: this file is there already, and was not written by regallery:"
+            " choose another name, or move the file away"
+        )
+
+
+def has_mark(path: Path, mark: bytes) -> bool:
+    """Whether a file has these bytes near its beginning."""
+    try:
+        with path.open("rb") as file:
+            return mark in file.read(_HEAD_BYTES)
+    except OSError:
+        return False

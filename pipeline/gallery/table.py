@@ -36,6 +36,7 @@ from pipeline.gallery.log.changes import plan
 from pipeline.gallery.log.history import VersionInfo
 from pipeline.gallery.log.lock import Lock, hold
 from pipeline.gallery.log.removed import removal_told
+from pipeline.output_files import check_name, check_new_folder
 
 if TYPE_CHECKING:
     import pandas
@@ -403,6 +404,7 @@ def exists(location: str) -> bool:
 def check_location(location: str) -> None:
     """Raises `InputError` unless the location is free for a gallery or holds a Delta table."""
     root = storage.local_root(location)
+    check_name(root)
     log.check_name(root)
     if not root.exists() or log.is_log(root):
         return
@@ -413,6 +415,14 @@ def check_location(location: str) -> None:
         raise InputError(
             f"{root}: the folder holds other files ({others[0]}); give a new or an empty folder"
         )
+
+
+def check_writable(location: str) -> None:
+    """Raises what `check_location` raises, and, before any work, `InputError` or `RunError` where
+    no file can be written.
+    """
+    check_location(location)
+    check_new_folder(storage.local_root(location))
 
 
 def lock_gallery(location: str, purpose: str) -> AbstractContextManager[Lock]:

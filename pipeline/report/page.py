@@ -3,16 +3,20 @@
 import json
 import os
 import secrets
+from functools import partial
 from pathlib import Path
 
 from pipeline.errors import InputError, RunError
-from pipeline.output_files import told_by_name
+from pipeline.input_files import why
+from pipeline.output_files import check_new_folder, check_replaceable, has_mark, told_by_name
 from pipeline.report.charts import cmc_chart, roc_chart
 from pipeline.report.plain import plain
 from pipeline.report.results import Report
-from pipeline.report.templates import fill
+from pipeline.report.templates import MARK, fill
 from pipeline.report.thumbnails import Thumbnails
 
+_NAMES = {"report.json": b'"regallery": ', "report.html": MARK}
+"""The files of a report, and what shows near their beginning that they are ours."""
 _EMPTY = Thumbnails()
 
 
@@ -46,23 +50,36 @@ def write(
 ) -> tuple[Path, Path]:
     """Write report.json and report.html into `out_dir` (made if missing) and return their paths.
 
-    Each file appears whole or not at all; older ones are replaced. The JSON is strict (no NaN), its
-    keys stand in the order of `Report`, and it holds no picture. Raises InputError for an `out_dir`
-    that is not a folder, and RunError for a file that cannot be written.
+    Each file appears whole or not at all; those of an older report are replaced. The JSON is strict
+    (no NaN), its keys stand in the order of `Report`, and it holds no picture. Raises what
+    `check_place` raises, and RunError for a file that cannot be written.
     """
+    check_place(out_dir)
     page = render(report, thumbnails)
     data = json.dumps(plain(report), indent=2, allow_nan=False) + "\n"
     folder = Path(out_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise InputError(f"{folder}: is not a folder; choose another one for the report") from error
     except OSError as error:
-        raise InputError(f"{folder}: the folder cannot be made ({error.strerror})") from error
-    json_path, html_path = folder / "report.json", folder / "report.html"
+        raise InputError(f"{folder}: the folder cannot be made ({why(error)})") from error
+    json_path, html_path = (folder / name for name in _NAMES)
     _replace(json_path, data)
     _replace(html_path, page)
     return json_path, html_path
+
+
+def check_place(out_dir: str | Path) -> None:
+    """Make sure that a report can be written to `out_dir`, before the work for it.
+
+    Raises InputError for an `out_dir` that is not a folder or cannot be written to, and for files
+    by the names of a report that no evaluation wrote; RunError where there is no room.
+    """
+    folder = Path(out_dir)
+    if os.path.lexists(folder) and not os.path.isdir(folder):  # noqa: PTH112 - never raises
+        raise InputError(f"{folder}: is not a folder; choose another one for the report")
+    check_new_folder(folder)
+    for name, mark in _NAMES.items():
+        check_replaceable(folder / name, "out", partial(has_mark, mark=mark))
 
 
 def _replace(path: Path, text: str) -> None:

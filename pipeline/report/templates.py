@@ -1,11 +1,16 @@
 """The pages' templates: where they are, what they may call, and how they become text."""
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from pipeline.output_files import has_mark
 from pipeline.report import camera_grid, figures
+
+MARK = b'<meta name="generator" content="regallery">'
+"""Stands in the head of every page, as `frame.html` has it."""
 
 
 def fill(template: str, **values: Any) -> str:
@@ -13,6 +18,11 @@ def fill(template: str, **values: Any) -> str:
     page = _environment().get_template(template).render(values)
     # A path may hold bytes that are no UTF-8; they are shown as escapes.
     return page.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def is_page(path: Path) -> bool:
+    """Whether a file is a page that was made here."""
+    return has_mark(path, MARK)
 
 
 @cache

@@ -121,7 +121,7 @@ def extract(
     else:
         file = NetworkFile(network) if isinstance(network, str) else network
         spec = gallery_spec(location, file, recipe, described, actors.precision, work.storage)
-    table.check_location(location)
+    table.check_writable(location)
     listing = list_source(source, layout, labels)
     return update_gallery(UpdatePlan(listing, spec, update, work, actors), progress)
 

@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -32,11 +34,12 @@ from pipeline.model.input.preprocessing import empty_batch, fill, standardize
 from pipeline.model.kinds import network_kind
 from pipeline.model.networks import NetworkFile, default_recipe, open_network
 from pipeline.model.recipe import Recipe
-from pipeline.output_files import told_by_name
+from pipeline.output_files import check_new_file, has_mark, told_by_name
 from pipeline.runs.settings import ExportSettings
 
 Crops = list[NDArray[np.uint8]]
 
+_MARK = "# regallery model export: the recipe of the network with the SHA-256"
 _LEAST_ROOM = 1 << 20
 _NAMES = ("mAP", "rank-1")
 _COPIES: tuple[tuple[Target, str], ...] = (("onnx", "onnxruntime"), ("openvino", "openvino"))
@@ -124,7 +127,8 @@ def _write_copy(
             "source": _speed(file, recipe, run),
             "copy": _speed(copy, copied, run),
         }
-        made.with_suffix(".toml").write_text(_toml(fields), encoding="utf-8")
+        head = _mark(made) + "\n"
+        made.with_suffix(".toml").write_text(head + _toml(fields), encoding="utf-8")
         # The network last: where it is, what goes with it is there.
         for each in sorted(folder.iterdir(), key=lambda path: path == made):
             each.replace(out.with_name(each.name))
@@ -220,8 +224,9 @@ def _checked(flags: ExportSettings) -> Path:
         raise InputError("model export needs --to onnx, openvino or torchscript, and --out FILE")
     if flags.out.suffix != SUFFIXES[flags.to]:
         raise InputError(f"--out {flags.out}: --to {flags.to} writes {SUFFIXES[flags.to]} files")
-    if not flags.out.absolute().parent.is_dir():
+    if not os.path.isdir(flags.out.absolute().parent):  # noqa: PTH112 - never raises
         raise InputError(f"--out {flags.out}: {flags.out.parent} does not exist; create it first")
+    _check_replaceable(flags.out)
     if flags.sample_size < 1:
         raise InputError(f"--sample-size must be at least 1, not {flags.sample_size}")
     if flags.quantize and flags.to == "torchscript":
@@ -231,6 +236,26 @@ def _checked(flags: ExportSettings) -> Path:
     if (flags.query is None) != (flags.gallery is None):
         raise InputError("--query and --gallery go together")
     return flags.out
+
+
+def _check_replaceable(out: Path) -> None:
+    """Raises InputError where a file stands in the way that no export wrote, the recipe's included;
+    the recipe of a copy knows it by its checksum.
+    """
+    recipe = out.with_suffix(".toml")
+
+    def is_copy(_: Path) -> bool:
+        return out.is_file() and has_mark(recipe, _mark(out).encode())
+
+    check_new_file(recipe, "out", lambda path: has_mark(path, _MARK.encode()))
+    for each in copy_files(out):
+        check_new_file(each, "out", is_copy)
+
+
+def _mark(out: Path) -> str:
+    """The first line of the recipe beside a copy."""
+    with out.open("rb") as file:
+        return f"{_MARK} {hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def _sample(flags: ExportSettings) -> Crops:

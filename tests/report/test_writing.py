@@ -38,9 +38,13 @@ def test_json_is_strict_and_in_order(
     ]
 
 
-def test_a_folder_that_nobody_can_make(report: Report) -> None:
-    with pytest.raises(InputError, match="cannot be made"):
+def test_a_folder_that_nobody_can_make(report: Report, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="/proc/self: no file can be written there"):
         write(report, "/proc/self/out")
+    with pytest.raises(InputError, match=r"no file can have this name \(File name too long\)"):
+        write(report, tmp_path / ("x" * 300))
+    with pytest.raises(InputError, match="cannot be made"):
+        write(report, tmp_path / ("x" * 250) / ("y" * 250) / ("z" * 300))
 
 
 def test_a_file_in_the_way(report: Report, tmp_path: Path) -> None:

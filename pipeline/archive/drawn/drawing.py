@@ -15,7 +15,7 @@ from pipeline.archive.drawn.crops import begin_walk, draw_crop
 from pipeline.archive.drawn.palette import stream
 from pipeline.archive.drawn.people import dress
 from pipeline.errors import InputError
-from pipeline.output_files import told_by_name
+from pipeline.output_files import check_name, check_new_folder, told_by_name
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ def draw_archive(
     junk (`-1_...`) are badly cut crops of the listed people. The same arguments give the same
     bytes (with one Pillow, on one kind of machine); files that hold them are left as they are.
 
-    Raises InputError for counts out of range and for a root that holds any other file.
+    Raises InputError for counts out of range, and for a root that holds any other file or cannot be
+    written to.
     """
     for name, value, least in (
         ("identities", identities, 1),
@@ -80,6 +81,7 @@ def draw_archive(
             subject = people[i % identities] if kind == "junk" else i
             shots.append(_Shot(name, kind, subject, camera, i))
     _refuse_strange_files(root, {shot.name for shot in shots})
+    check_new_folder(root)
     for folder in ("query", "bounding_box_test"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     setups = {number: set_up(seed, number) for number in range(1, cameras + 1)}
@@ -93,6 +95,7 @@ def draw_archive(
 
 
 def _refuse_strange_files(root: Path, names: set[str]) -> None:
+    check_name(root)
     if root.exists() and not root.is_dir():
         raise InputError(f"{root} is a file: choose a folder to draw the archive in")
     for folder in ("query", "bounding_box_test"):

@@ -21,6 +21,7 @@ from pipeline.gallery.formats.csv_cells import safe_cells
 from pipeline.gallery.formats.origin import ABOUT_FILE, FORMAT, about_gallery, digest
 from pipeline.gallery.table import Gallery
 from pipeline.input_files import parse_json
+from pipeline.output_files import check_name, check_new_folder
 
 FEATURES_FILE = "features.npy"
 ROWS_FILE = "rows.csv"
@@ -124,8 +125,10 @@ def _writers(
 def _free_folder(out: str) -> Path:
     """The folder, made if need be; `InputError` if it holds what no export wrote."""
     folder = storage.local_root(out)
+    check_name(folder)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: this is a file; `out` needs a folder")
+    check_new_folder(folder)
     storage.make_folder(folder)
     names = (*_FILES, ABOUT_FILE)
     own = {path.name for name in names for path in storage.temporaries(folder, name)}

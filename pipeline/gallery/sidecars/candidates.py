@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 from pipeline.core.identities.linking import Groups
 from pipeline.gallery.files import storage
 from pipeline.gallery.formats.csv_cells import safe_cells
+from pipeline.output_files import has_mark
 
 COLUMNS = ("row_id", "path", "camera", "captured_at", "frame")
+_ADDED = ("candidate", "size", "score")
+_ABOUT = "regallery.link"
 
 
 def candidates(rows: pa.Table, kept: NDArray[np.int64], groups: Groups) -> pa.Table:
@@ -50,8 +53,21 @@ def write_candidates(
         if path.suffix == ".csv":
             pyarrow.csv.write_csv(safe_cells(table) if safe_csv else table, temporary)
         else:
-            metadata = {"regallery.link": json.dumps(dict(about))}
+            metadata = {_ABOUT: json.dumps(dict(about))}
             pq.write_table(table.replace_schema_metadata(metadata), temporary)
 
     storage.drop_cut_off(path.parent, path.name)
     storage.write_whole(path, write)
+
+
+def is_candidates(path: Path) -> bool:
+    """Whether a file is a table that `write_candidates` wrote: by its metadata, or by the header of
+    a `.csv`.
+    """
+    if path.suffix == ".csv":
+        header = ",".join(f'"{name}"' for name in (*COLUMNS, *_ADDED))
+        return has_mark(path, f"{header}\n".encode())
+    try:
+        return _ABOUT.encode() in (pq.read_schema(path).metadata or {})
+    except (OSError, ValueError):  # those of Arrow are values
+        return False

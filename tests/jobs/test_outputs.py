@@ -1,0 +1,164 @@
+"""What verbs write: known to be possible before they work, and never over files of others."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs import cli
+from pipeline.errors import InputError, RunError
+from pipeline.output_files import check_new_file, check_new_folder
+from tests.jobs.labeled import labeled_gallery, people
+from tests.jobs.running import SIZE, refused, run
+from tests.jobs.test_full_disk import no_room
+from tests.stages.making import save_network, save_source
+
+ROOT = Path(__file__).parents[2]
+READ_ONLY = """
+import sys
+from jobs import cli
+for line in sys.stdin:
+    print(cli.main(line.rstrip("\\n").split("\\t")), file=sys.stderr, flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Galleries p (of labeled features) and g (of crops), a network, and an export of p."""
+    place = tmp_path_factory.mktemp("outputs")
+    features, identity, camera = people(6, 60, dimension=8)
+    labeled_gallery(place / "p", features, identity, camera)
+    source, network = save_source(place / "source", 12), save_network(place).path
+    extracting = ("extract", source, "--gallery", place / "g", "--model", network, *SIZE)
+    assert cli.main([*map(str, extracting)]) == 0
+    assert cli.main([*map(str, ("export", "--gallery", place / "p", "--out", place / "e"))]) == 0
+    return place
+
+
+def new(place, out):
+    """Every verb that makes something new at `out`, without the flag that says so."""
+    p, g, model = place / "p", place / "g", place / "tiny.pt"
+    crop = next((place / "source").iterdir())
+    made = ("--format", "npy", "--made-by", "x")
+    yield ("extract", place / "source", "--model", model, *SIZE, "--gallery", out / "new")
+    yield ("import", place / "e" / "features.npy", *made, "--gallery", out / "imported")
+    yield ("re-extract", g, "--model", model, "--actors", 0, "--out", out / "re")
+    yield ("expand", p, "--out", out / "expanded")
+    yield ("link", p, "--threshold", 0.5, "--out", out / "l.csv")
+    yield ("search", crop, "--gallery", g, "--model", model, "--html", out / "s.html")
+    yield ("evaluate", "--query", p, "--gallery", p, "--replicates", 0, "--out", out / "report")
+    yield ("model", "export", model, "--to", "onnx", *SIZE[:4], "--out", out / "m.onnx")
+    yield ("export", p, "--out", out / "exported")
+    yield ("demo", "--out", out / "demo")
+
+
+def changing(gallery):
+    """Every verb that changes a gallery."""
+    yield ("calibrate", gallery, "--far", 0.1, "--samples", 5)
+    yield ("erase", gallery, "--ids", 1)
+    yield ("erase", gallery, "--ids", 1, "--purge")
+    yield ("compact", gallery)
+    yield ("restore", gallery, "--version", 0, "--yes")
+    yield ("clean", gallery, "--keep", 1, "--yes")
+
+
+def without_rights(commands):
+    """The last line of each command, as a user without the right to write where the mode forbids
+    it; that is not root.
+    """
+    limited = ["setpriv", "--bounding-set=-dac_override"] if shutil.which("setpriv") else []
+    lines = "".join("\t".join(map(str, command)) + "\n" for command in commands)
+    done = subprocess.run(
+        [*limited, sys.executable, "-c", READ_ONLY],
+        input=lines, cwd=ROOT, text=True, capture_output=True, timeout=300, check=True,
+    )  # fmt: skip
+    told, last = [], ""
+    for line in done.stderr.splitlines():
+        if line in ("0", "1", "2"):
+            told.append((int(line), last))
+        last = line
+    return told
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_read_only_is_told_before_the_work(place, tmp_path):
+    closed, gallery = tmp_path / "closed", tmp_path / "p"
+    closed.mkdir()
+    shutil.copytree(place / "p", gallery)
+    commands = [*new(place, closed), *changing(gallery)]
+    for folder in (closed, *(each for each in (gallery, *gallery.rglob("*")) if each.is_dir())):
+        folder.chmod(0o555)
+    (gallery / "_lock").chmod(0o444)
+    told = without_rights(commands)
+    assert len(told) == len(commands)
+    for command, (status, line) in zip(commands, told, strict=True):
+        assert status == 2, (command, line)
+        assert line.startswith("error: "), (command, line)
+        assert str(closed if str(closed) in line else gallery) in line, (command, line)
+        assert "can be written there (Permission denied)" in line or "cannot be written to" in line
+        assert "Errno" not in line, (command, line)
+    assert list(closed.iterdir()) == []
+
+
+def test_a_file_in_the_way_and_a_folder_that_is_missing_are_told(capsys, place, tmp_path):
+    (tmp_path / "file").write_text("x")
+    for below in (tmp_path / "file", tmp_path / "file" / "deeper"):
+        for command in new(place, below):
+            line = refused(capsys, *command)
+            assert str(tmp_path / "file") in line, (command, line)
+            assert "Errno" not in line, (command, line)
+    for command in new(place, tmp_path / "none"):
+        if command[0] in ("link", "search"):
+            assert "must be a file in a folder that exists" in refused(capsys, *command)
+        if command[0] == "model":
+            assert "does not exist; create it first" in refused(capsys, *command)
+    for command in new(place, tmp_path / ("y" * 300)):
+        line = refused(capsys, *command)
+        assert "yyy" in line or "does not exist" in line, (command, line)
+        assert "File name too long" in line or "folder that" in line or "create it" in line, line
+    assert (tmp_path / "file").read_text() == "x"
+
+
+def test_files_of_others_stay(capsys, place, tmp_path):
+    """And ours are replaced."""
+    for command in new(place, tmp_path):
+        out = command[-1]
+        files = {
+            "link": [out], "search": [out], "model": [out.with_suffix(".toml"), out],
+            "evaluate": [out / "report.html", out / "report.json"],
+        }.get(command[0], [])  # fmt: skip
+        for file in files:
+            file.parent.mkdir(exist_ok=True)
+            file.write_text("somebody's work")
+            line = refused(capsys, *command)
+            assert f"{file}: this file is there already, and was not written by regallery" in line
+            assert file.read_text() == "somebody's work"
+            file.write_text("")  # as mktemp leaves it
+            assert run(capsys, *command)[0] == 0
+            assert file.stat().st_size
+            assert run(capsys, *command)[0] == 0
+    parquet = (*tuple(new(place, tmp_path))[4][:-1], tmp_path / "l.parquet")
+    assert run(capsys, *parquet)[0] == run(capsys, *parquet)[0] == 0
+    shutil.copy(place / "p" / "_checksums" / "_delta_log.json", tmp_path / "l.parquet")
+    assert "not written by regallery" in refused(capsys, *parquet)
+    network = (tmp_path / "m.onnx").read_bytes()
+    (tmp_path / "m.onnx").write_bytes(network + b"\x00")  # no longer what the recipe tells
+    model = next(each for each in new(place, tmp_path) if each[0] == "model")
+    assert "m.onnx: this file is there already" in refused(capsys, *model)
+
+
+def test_what_cannot_be_written(tmp_path):
+    (tmp_path / "x").write_text("x")
+    with pytest.raises(InputError, match="x: this is not a folder"):
+        check_new_folder(tmp_path / "x" / "y" / "z")
+    with pytest.raises(InputError, match=r"`out` .* must be a file in a folder that exists"):
+        check_new_file(tmp_path, "out", lambda _: True)
+    (tmp_path / "null").symlink_to("/dev/null")
+    with pytest.raises(InputError, match=r"`out` .*null: this is not a regular file"):
+        check_new_file(tmp_path / "null", "out", lambda _: True)
+    with no_room(), pytest.raises(RunError, match="there is no room for a file"):
+        check_new_folder(tmp_path / "new" / "folder")
+    check_new_folder(tmp_path / "new" / "folder")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["null", "x"]
