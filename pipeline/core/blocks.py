@@ -5,15 +5,18 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Blocks = Iterable[tuple[int, int]]
+"""Runs of rows, each from a start to a stop."""
+
 Run = Callable[[Callable[[int, int], None], Blocks], None]
 """What `Tiling.workers` gives: calls `work(start, stop)` for every block, on its threads."""
-"""Runs of rows, each from a start to a stop."""
+
+Made = TypeVar("Made")
 
 
 class FeatureRows(Protocol):
@@ -226,6 +229,22 @@ class Tiling:
                     pass
 
             yield run
+
+
+def alone(run: Run, work: Callable[[], Made]) -> Made:
+    """What `work` gives on one of the threads of `run`, where linear algebra takes one thread.
+
+    In the main thread it would wake others, and those wait for more of it in a loop, for some
+    hundredths of a second, in the way of the blocks that follow. NumPy's own products do so
+    anywhere: take torch's.
+
+    >>> with Tiling(threads=2).workers() as run:
+    ...     alone(run, lambda: 6 * 7)
+    42
+    """
+    made: list[Made] = []
+    run(lambda _start, _stop: made.append(work()), [(0, 1)])
+    return made[0]
 
 
 def blocks(length: int, size: int, first: int = 0) -> Iterator[tuple[int, int]]:

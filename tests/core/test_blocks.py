@@ -1,5 +1,8 @@
+import threading
+
 import numpy as np
 import pytest
+import torch
 
 from pipeline.core.blocks import (
     ArrayRows,
@@ -87,3 +90,11 @@ def test_wrong_rows_are_told():
         ArrayRows(np.ones((3, 2)))
     with pytest.raises(ValueError, match="cannot be stacked"):
         StackedRows(ArrayRows(np.ones((1, 2), np.float32)), ArrayRows(np.ones((1, 3), np.float32)))
+
+
+def test_what_runs_alone_has_one_thread_for_its_linear_algebra():
+    with Tiling(threads=2).workers() as run:
+        assert alone(run, torch.get_num_threads) == 1
+        assert alone(run, threading.get_ident) != threading.get_ident()
+        with pytest.raises(ZeroDivisionError):
+            alone(run, lambda: 1 / 0)

@@ -12,7 +12,7 @@ import torch
 from numba import njit
 from numpy.typing import NDArray
 
-from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks
+from pipeline.core.blocks import FeatureRows, Tiling, alone, as_rows, blocks
 from pipeline.core.evaluation.labels import JUNK, Labels, check_labels, matching_pairs
 from pipeline.core.evaluation.rank_tiles import Block, Held, Wanted, count_halves, on_device
 from pipeline.core.ledger import Ledger
@@ -174,7 +174,8 @@ def rank_counts(
         def enter(start: int, stop: int, side: Side) -> Held:
             nonlocal axes, count
             if start == first and asked.coded and products != "int8":
-                axes, count = _choose(asked, side, wanted, pairs / max(1, coded_rows), products)
+                meets = pairs / max(1, coded_rows)
+                axes, count = alone(run, lambda: _choose(asked, side, wanted, meets, products))
             code_sides(asked, side, axes, count, run)
             block = Block(side.features, start, gallery_labels.identity[start:stop])
             return Held(side, block, torch.from_numpy(block.identity.copy()).to(device or "cpu"))

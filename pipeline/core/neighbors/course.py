@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.core.blocks import Run
+from pipeline.core.blocks import Run, alone
 from pipeline.core.neighbors.schedule import Tiles
 from pipeline.core.products.choosing import (
     Outlook,
@@ -76,10 +76,14 @@ class Course:
         if first is not second:
             back = look_ahead(second, first, others.scores.shape[1], run)
             _guess(others, second, back, ends)
-        axes = None if self._products == "int8" else likely_axes(second, self._products)
-        self._trial = Trial(first, second, axes, self._meets, self._products)
-        count = self._trial.choose(self._share(self._trial, outlook))
-        code_sides(first, second, axes, count, run)
+
+        def choose() -> tuple[Trial, int]:
+            axes = None if self._products == "int8" else likely_axes(second, self._products)
+            trial = Trial(first, second, axes, self._meets, self._products)
+            return trial, trial.choose(self._share(trial, outlook))
+
+        self._trial, count = alone(run, choose)
+        code_sides(first, second, self._trial.axes, count, run)
 
     def over(self, line: list[tuple[int, int]], apart: int = 0) -> Tiles:
         """The tiles of a line; after an eighth, and half, of them, codes may be chosen anew."""

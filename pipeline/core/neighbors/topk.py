@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from pipeline.core.blocks import FeatureRows, Run, Tiling, as_rows, blocks
+from pipeline.core.blocks import FeatureRows, Run, Tiling, alone, as_rows, blocks
 from pipeline.core.ledger import Account, Ledger
 from pipeline.core.products.choosing import Trial, code_sides, likely_axes
 from pipeline.core.products.half_rows import Standing, nominate
@@ -182,7 +182,7 @@ class _Leading:
             return
         first = self._products == "principal" and self._seen == 0
         if self._products != "int8" and (first or self._seen.bit_count() == 1):
-            self._choose(gallery)
+            alone(run, lambda: self._choose(gallery))
         self._seen += 1
         held = self._queries.leading
         if held and held.count == self._count:

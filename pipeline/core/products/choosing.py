@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import Run, blocks
-from pipeline.core.products.float_products import Product
+from pipeline.core.products.float_products import Product, as_tensor
 from pipeline.core.products.int8_codes import in_panels, largest_code
 from pipeline.core.products.principal import Axes, principal_axes
 from pipeline.core.products.tiles import Products, Side, here, in_words
@@ -78,8 +78,8 @@ def likely_axes(side: Side, products: Products) -> Axes | None:
 
 def _flat(features: NDArray[np.float32]) -> bool:
     """Whether the rows take up more than a quarter of all dimensions."""
-    some = features[_some(len(features), 4 * _ROWS)].astype(np.float64)
-    products = some @ some.T
+    some = as_tensor(features[_some(len(features), 4 * _ROWS)])
+    products = (some @ some.t()).double().numpy()
     squares = np.diag(products)
     together = (products**2).sum() - (squares**2).sum()
     apart = squares.sum() ** 2 - (squares**2).sum()
@@ -116,7 +116,8 @@ class Trial:
         near, done = np.zeros_like(near), 0
         counts = [min(count, len(axes.directions)) for count in _counts(dimension, products)]
         for count in dict.fromkeys(counts):
-            near = near + a[:, done:count] @ b[:, done:count].T
+            more = as_tensor(a[:, done:count]) @ as_tensor(b[:, done:count]).t()
+            near = near + more.numpy()
             done = count
             tails = (
                 np.sqrt(np.maximum(0, length**2 - (each[:, :count] ** 2).sum(axis=1)))

@@ -69,8 +69,8 @@ def principal_axes(rows: NDArray[np.float32], most: int) -> Axes:
     seen = sample @ held
     _, turn = torch.linalg.eigh(seen.t() @ seen)
     directions = np.ascontiguousarray((held @ turn.flip(1)).t().numpy())
-    exact = directions.astype(np.float64)
-    skew = np.linalg.norm(exact @ exact.T - np.eye(count))
+    exact = as_tensor(directions).double()
+    skew = float(torch.linalg.norm(exact @ exact.t() - torch.eye(count, dtype=torch.float64)))
     return Axes(directions, float(1.01 * skew + 1e-9))
 
 
