@@ -8,6 +8,7 @@ from pipeline.core.blocks import (
     ArrayRows,
     StackedRows,
     Tiling,
+    alone,
     blocks,
     empty_rows,
     on_lines,
