@@ -110,12 +110,75 @@ def test_unlabeled_rows_are_linked_without_figures(capsys, tmp_path):
     assert "B-cubed" not in out
 
 
-def test_the_calibrated_threshold_is_used(capsys, tmp_path):
-    labeled_gallery(tmp_path / "g", *people(10, 100))
-    calibrated = result(capsys, "calibrate", "--gallery", tmp_path / "g", "--far", 0.01)
+def pictured(place, identity_known=True, seed=0):
+    """A gallery of 200 crops of 20 people, four in each picture of one of three cameras."""
+    rng = np.random.default_rng(seed)
+    who = np.concatenate([rng.permutation(20)[:4] for _ in range(50)])
+    faces = rng.standard_normal((20, 32))
+    features = faces[who] + 0.5 * rng.standard_normal((200, 32))
+    features = (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32)
+    identity = (who + 1).tolist() if identity_known else [None] * 200
+    camera = [f"c{picture % 3}" for picture in range(50) for _ in range(4)]
+    frame = [picture for picture in range(50) for _ in range(4)]
+    labeled_gallery(place, features, identity, camera, frame=frame)
+    return who
+
+
+def test_the_threshold_is_that_of_the_wanted_precision(capsys, tmp_path):
+    who = pictured(tmp_path / "g", identity_known=False)
+    found = []
+    for precision in (0.5, 0.9, 0.99):
+        out = tmp_path / f"{precision}.parquet"
+        flags = ("--gallery", tmp_path / "g", "--out", out, "--precision", precision)
+        told = result(capsys, "link", *flags)
+        assert told["threshold_from"] == f"estimated group precision of {precision:g}"
+        assert (told["estimate"]["pairs"], told["agreement"]) == (300, None)
+        assert told["estimate"]["precision"] >= precision
+        group = np.array(pq.read_table(out)["candidate"].to_pylist())
+        true = np.mean([(who[group == group[i]] == who[i]).mean() for i in range(200)])
+        assert true > precision - 0.1
+        found.append(told["threshold"])
+    assert found == sorted(found)
+    assert found[0] < found[-1]
     told = result(capsys, "link", "--gallery", tmp_path / "g", "--out", tmp_path / "i.csv")
-    assert told["threshold"] == calibrated["threshold"]
-    assert told["threshold_from"] == "calibration of version 1"
+    assert told["threshold"] == found[1]  # 0.9 is the default
+    out = run(capsys, "link", "--gallery", tmp_path / "g", "--out", tmp_path / "i.csv")[1]
+    assert "of 300 pairs of one camera at one time" in out
+
+
+def test_without_moments_the_known_identities_tell(capsys, tmp_path):
+    labeled_gallery(tmp_path / "g", *people(10, 100))
+    told = result(capsys, "link", "--gallery", tmp_path / "g", "--out", tmp_path / "i.csv")
+    assert told["threshold_from"] == "group precision of 0.9 over the known identities"
+    assert told["estimate"] is None
+    assert told["agreement"]["precision"] >= 0.9
+
+
+def test_where_nothing_tells_people_apart_a_threshold_is_asked_for(capsys, tmp_path):
+    features, _, camera = people(10, 100)
+    labeled_gallery(tmp_path / "g", features, [None] * 100, camera)
+    line = refused(capsys, "link", "--gallery", tmp_path / "g", "--out", tmp_path / "i.csv")
+    assert "says of 0 pairs of rows that they are different people" in line
+    assert "give --threshold" in line
+
+
+def test_where_no_threshold_is_precise_enough_that_is_said(capsys, tmp_path):
+    """Rows in pairs of equal features, of two people each."""
+    rng = np.random.default_rng(3)
+    faces = rng.standard_normal((40, 8))
+    rows = np.repeat(faces / np.linalg.norm(faces, axis=1, keepdims=True), 2, axis=0)
+    frame = np.repeat(np.arange(40), 2).tolist()
+    labeled_gallery(tmp_path / "g", rows.astype(np.float32), [None] * 80, ["c"] * 80, frame=frame)
+    line = refused(capsys, "link", "--gallery", tmp_path / "g", "--out", tmp_path / "i.csv")
+    assert "no threshold gives groups a precision of 0.9" in line
+
+
+def test_a_candidate_that_is_out_of_proportion_is_named(capsys, tmp_path):
+    labeled_gallery(tmp_path / "g", *people(10, 100))
+    flags = ("link", "--gallery", tmp_path / "g", "--out", tmp_path / "i.csv", "--threshold")
+    warning = "it may hold several people; raise --precision or --threshold"
+    assert warning in run(capsys, *flags, -0.5)[1]
+    assert warning not in run(capsys, *flags, 0.6)[1]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +186,12 @@ def test_the_calibrated_threshold_is_used(capsys, tmp_path):
     [
         (("--out", "{tmp}/i.txt"), "must end in .parquet or .csv"),
         (("--out", "{tmp}/none/i.csv"), "must be a file in a folder"),
-        (("--out", "{tmp}/i.csv"), "has no calibrated threshold"),
+        (("--out", "{tmp}/i.parquet", "--safe-csv"), "--safe-csv needs a .csv file"),
+        (("--out", "{tmp}/i.csv", "--precision", 1), "--precision lies between 0 and 1"),
+        (
+            ("--out", "{tmp}/i.csv", "--precision", 0.5, "--threshold", 0.5),
+            "give --threshold or --precision, not both",
+        ),
         (("--out", "{tmp}/i.csv", "--threshold", 1.5), "cosine similarity from -1 to 1"),
         (("--out", "{tmp}/i.csv", "--threshold", 0.5, "-k", 0), "k must be at least 1"),
         (("--out", "{tmp}/i.csv", "--threshold", 0.5, "--memory", 0), "--memory must be above 0"),

@@ -1,3 +1,3 @@
 """Rows linked to candidates of identities."""
 
-__all__ = ["clustering", "linking"]
+__all__ = ["clustering", "linking", "precision"]

@@ -54,6 +54,11 @@ class Links:
     def __len__(self) -> int:
         return len(self.first)
 
+    def from_score(self, threshold: float) -> "Links":
+        """Those that reach a similarity."""
+        count = int((self.scores.astype(np.float64) >= threshold).sum())
+        return Links(self.first[:count], self.second[:count], self.scores[:count])
+
 
 @dataclass(frozen=True)
 class Groups:

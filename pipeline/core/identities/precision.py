@@ -1,0 +1,99 @@
+"""The threshold of links from which on groups have a wanted precision, by rows that surely differ.
+
+Two rows of one moment (one camera at one time) are two people, whoever they are. Such pairs stand
+for all pairs of different people: where a share r of them falls into one group, so does about a
+share r of all others. A row whose group has s rows, of N in all, then has about r (N - 1) wrong
+ones in its group, and the B-cubed precision of the grouping is
+
+    1 - the mean over certainly different pairs of [in one group] (N - 1) / s
+
+with links joined as if moments forbade nothing. Groups that honor moments are at least as good,
+and people under one camera look more alike than others do: both err on the safe side.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.core.identities.linking import NO_MOMENT, Groups, Links, connect
+
+FEWEST_PAIRS = 30
+"""Certainly different pairs that an estimate stands on at least."""
+
+_STEPS = 32
+_REFINING = 8
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The `precision` of groups, estimated from `pairs` of rows that surely differ.
+
+    `together` of them fall into one group.
+    """
+
+    precision: float
+    pairs: int
+    together: int
+
+
+def estimate_precision(groups: Groups, moments: NDArray[np.int64]) -> Estimate:
+    """Estimate the B-cubed precision of groups that ignore the `moments` int64 `[N]` of their rows.
+
+    Moments are those of `linking.connect`. The precision is NaN where no two rows share one, and
+    may be below 0.
+
+    >>> links = Links(np.array([0]), np.array([1]), np.array([0.9], np.float32))
+    >>> apart = np.array([0, 0, 1, 1])
+    >>> estimate_precision(connect(links, np.full(4, NO_MOMENT)), apart)
+    Estimate(precision=0.25, pairs=2, together=1)
+    """
+    known = np.flatnonzero(moments != NO_MOMENT)
+    sizes = np.bincount(moments[known]) if len(known) else np.zeros(0, np.int64)
+    pairs = int((sizes * (sizes - 1) // 2).sum())
+    if not pairs:
+        return Estimate(float("nan"), 0, 0)
+    count = len(moments)
+    cells, held = np.unique(moments[known] * count + groups.group[known], return_counts=True)
+    alike = held * (held - 1) // 2
+    of_group = np.bincount(groups.group, minlength=count)[cells % count]
+    wrong = float((alike * (count - 1) / of_group).sum()) / pairs
+    return Estimate(1 - wrong, pairs, int(alike.sum()))
+
+
+def least_threshold(
+    links: Links, rows: int, wanted: float, precision: Callable[[Groups], float]
+) -> float | None:
+    """The least similarity of `links` among so many `rows` at which groups reach a precision.
+
+    `precision` measures groups, which ignore moments; `wanted` lies between 0 and 1. Some dozens of
+    thresholds are tried: a precision need not rise with the threshold everywhere, and the least
+    tried one that reaches the wanted is taken, if none is found to fall short just above it. None
+    where even the strongest links do not reach it.
+
+    >>> links = Links(np.array([0, 2]), np.array([1, 3]), np.array([0.9, 0.5], np.float32))
+    >>> least_threshold(links, 4, 0.9, lambda groups: 1.0 if groups.group[3] == 3 else 0.5)
+    0.8999999761581421
+    """
+    free = np.full(rows, NO_MOMENT)
+    # Where links of a lower score begin: a threshold takes links of equal score together.
+    ends = np.append(np.flatnonzero(np.diff(links.scores) != 0) + 1, len(links))
+    ends = ends[ends > 0]
+
+    def reaches(place: int) -> bool:
+        cut = int(ends[place])
+        held = Links(links.first[:cut], links.second[:cut], links.scores[:cut])
+        return precision(connect(held, free)) >= wanted
+
+    tried = np.unique(np.linspace(0, len(ends) - 1, _STEPS).astype(np.int64)).tolist()
+    good = [place for place in tried if reaches(place)] if len(ends) else []
+    if not good:
+        return None
+    low, high = good[-1], next((place for place in tried if place > good[-1]), good[-1] + 1)
+    for _ in range(_REFINING):
+        middle = (low + high) // 2
+        if middle == low:
+            break
+        low, high = (middle, high) if reaches(middle) else (low, middle)
+    return float(links.scores[ends[low] - 1])

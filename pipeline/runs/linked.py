@@ -1,0 +1,89 @@
+"""How rows are linked, and what came of it: light, since the command line reads it first."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from pipeline.core.identities.clustering import Agreement
+    from pipeline.core.identities.precision import Estimate
+
+SUFFIXES = (".parquet", ".csv")
+"""What the file of identity candidates may end in."""
+
+PRECISION = 0.9
+"""The group precision that is wanted where no threshold is given."""
+
+
+# A group is out of proportion that has this share of all rows, and so many times those of the next.
+_LARGE, _LARGER, _FEWEST_ROWS = 0.1, 2.0, 20
+
+
+@dataclass(frozen=True)
+class LinkSettings:
+    """Which rows are linked: mutual neighbors whose similarity reaches a threshold."""
+
+    k: int = 20
+    """Neighbors of each row that are considered for links."""
+    threshold: float | None = None
+    """Least similarity of a link (default: estimated from the precision)."""
+    precision: float | None = None
+    """Wanted precision of the groups, from which the threshold is estimated: the share of a row's
+    group that is the same person, averaged over rows (default: 0.9)."""
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise InputError(f"`k` must be at least 1, not {self.k}")
+        if self.threshold is not None and not -1 <= self.threshold <= 1:
+            raise InputError(
+                f"`threshold` is a cosine similarity from -1 to 1, not {self.threshold}"
+            )
+        if self.precision is not None and not 0 < self.precision < 1:
+            raise InputError(f"`precision` lies between 0 and 1, not {self.precision}")
+        if self.threshold is not None and self.precision is not None:
+            raise InputError("give `threshold` or `precision`, not both")
+
+    @property
+    def wanted(self) -> float:
+        """The wanted group precision."""
+        return PRECISION if self.precision is None else self.precision
+
+
+@dataclass(frozen=True)
+class Linked:
+    """The identity candidates of a gallery.
+
+    `rows` are linked, `junk` are left out; `candidates` are groups of two rows or more, `alone` the
+    rows in none, `largest` and `second_largest` the rows of the largest two. `links` are the mutual
+    neighbors that reach the threshold, `refused` those that would have joined two crops of one
+    camera at one time. `estimate` is the precision of groups at the threshold that was found by
+    it; `agreement` compares the groups with the known identities.
+    """
+
+    gallery: str
+    version: int
+    out: Path
+    k: int
+    threshold: float
+    threshold_from: str
+    estimate: "Estimate | None"
+    rows: int
+    junk: int
+    links: int
+    refused: int
+    candidates: int
+    alone: int
+    largest: int
+    second_largest: int
+    agreement: "Agreement | None"
+    products: dict[str, int | float] = field(compare=False, default_factory=dict)
+
+    @property
+    def out_of_proportion(self) -> bool:
+        """Whether the largest group is so much larger than all others that it may be several."""
+        return (
+            self.largest >= max(_FEWEST_ROWS, _LARGE * self.rows)
+            and self.largest >= _LARGER * self.second_largest
+        )

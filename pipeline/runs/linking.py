@@ -1,0 +1,193 @@
+"""Identities proposed for the rows of a gallery: neighbors, a threshold, groups, a table."""
+
+import logging
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline.core.blocks import ChosenRows, FeatureRows
+from pipeline.core.evaluation.labels import DISTRACTOR, JUNK
+from pipeline.core.identities.clustering import agreement
+from pipeline.core.identities.linking import Groups, Linking, Links, connect, mutual_links
+from pipeline.core.identities.precision import (
+    FEWEST_PAIRS,
+    Estimate,
+    estimate_precision,
+    least_threshold,
+)
+from pipeline.errors import InputError
+from pipeline.gallery.scratch import scratch_folder
+from pipeline.gallery.sidecars.candidates import candidates, is_candidates, write_candidates
+from pipeline.gallery.sidecars.capture_times import moments
+from pipeline.gallery.sidecars.graph import Origin
+from pipeline.gallery.table import Gallery
+from pipeline.output_files import check_new_file
+from pipeline.runs.linked import SUFFIXES, Linked, LinkSettings
+from pipeline.runs.resources import joined
+from pipeline.runs.settings import FoldSettings, check_scratch
+from pipeline.stages.execution import Execution, StartProgress
+from pipeline.stages.neighbors import build_graph
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The threshold of links, where it comes from, and what it stands on if it was estimated."""
+
+    threshold: float
+    origin: str
+    estimate: Estimate | None = None
+
+
+def check_link(out: Path, scratch: Path | None, safe_csv: bool) -> None:
+    """InputError where the table cannot be written to `out`, or scratch not to `scratch`."""
+    if out.suffix not in SUFFIXES:
+        raise InputError(f"`out` {out} must end in {' or '.join(SUFFIXES)}")
+    check_new_file(out, "out", is_candidates)
+    check_scratch(scratch)
+    if safe_csv and out.suffix != ".csv":
+        raise InputError(f"`safe_csv` needs a .csv file, not `out` {out}")
+
+
+def link(
+    gallery: Gallery,
+    out: Path,
+    settings: LinkSettings = LinkSettings(),
+    *,
+    on: FoldSettings = FoldSettings(),
+    progress: StartProgress | None = None,
+    safe_csv: bool = False,
+) -> Linked:
+    """Write the identity candidates of a gallery's rows to `out`, .parquet or .csv.
+
+    Without a threshold of its own, the least is taken at which groups are estimated to have the
+    wanted precision: by rows of one camera at one moment, or else by the known identities.
+    InputError where neither says enough, and where `out` cannot be written.
+    """
+    check_link(out, on.scratch, safe_csv)
+    rows = gallery.rows()
+    kept = np.flatnonzero(pc.fill_null(rows["identity"], DISTRACTOR).to_numpy() != JUNK)
+    if len(kept) < 2:
+        raise InputError(
+            f"{gallery.location} has {len(kept)} rows in version {gallery.version} besides junk: a"
+            " link needs two"
+        )
+    apart = moments(rows)[kept]
+    identity = pc.fill_null(rows["identity"], DISTRACTOR).to_numpy()[kept]
+    if settings.threshold is None:
+        _check_evidence(gallery, apart, identity)
+    with ExitStack() as stack:
+        stack.enter_context(joined(on.workers, on.address, on.num_gpus))
+        base = on.scratch.absolute() if on.scratch else None
+        folder = stack.enter_context(scratch_folder(base, "link", [gallery], {"k": settings.k}))
+        execution = on.execution(progress)
+        links = _links(gallery, kept, settings.k, folder, execution)
+    logger.debug("neighbors: %s", execution.ledger.total)
+    found = _threshold(gallery, links, apart, identity, settings)
+    reached = links.from_score(found.threshold)
+    groups = connect(reached, apart)
+    about = {
+        "gallery": gallery.location,
+        "version": gallery.version,
+        "fingerprint": gallery.fingerprint,
+        "k": settings.k,
+        "threshold": found.threshold,
+    }
+    write_candidates(out.absolute(), candidates(rows, kept, groups), about, safe_csv=safe_csv)
+    sizes = np.sort(np.unique(groups.group, return_counts=True)[1])[::-1]
+    labeled = identity > DISTRACTOR
+    return Linked(
+        gallery=gallery.location,
+        version=gallery.version,
+        out=out,
+        k=settings.k,
+        threshold=found.threshold,
+        threshold_from=found.origin,
+        estimate=found.estimate,
+        rows=len(kept),
+        junk=len(rows) - len(kept),
+        links=len(reached),
+        refused=groups.refused,
+        candidates=int((sizes > 1).sum()),
+        alone=int((sizes == 1).sum()),
+        largest=int(sizes[0]),
+        second_largest=int(sizes[1]) if len(sizes) > 1 else 0,
+        agreement=agreement(groups.group[labeled], identity[labeled]) if labeled.any() else None,
+        products=execution.ledger.total.figures(),
+    )
+
+
+def _links(
+    gallery: Gallery, kept: NDArray[np.int64], k: int, scratch: Path, execution: Execution
+) -> Links:
+    """The mutual neighbors among the rows `kept`, whatever their similarity."""
+    features: FeatureRows = gallery.features()
+    if len(kept) < len(features):
+        features = ChosenRows(features, kept)
+    graph = build_graph(
+        features,
+        k,
+        scratch / "graph",
+        ids=gallery.row_ids()[kept],
+        origin=Origin(gallery.location, gallery.version, gallery.fingerprint),
+        execution=execution,
+    )
+    return mutual_links(graph.read(0, len(graph)), Linking(-1.0, k))
+
+
+def _check_evidence(
+    gallery: Gallery, apart: NDArray[np.int64], identity: NDArray[np.int64]
+) -> None:
+    """InputError where no threshold can be estimated: before the neighbors are searched for."""
+    pairs = _certain_pairs(apart)
+    known = len(np.unique(identity[identity > DISTRACTOR]))
+    if pairs < FEWEST_PAIRS and known < 2:
+        raise InputError(
+            f"{gallery.location} says of {pairs} pairs of rows that they are different people (one"
+            f" camera at one moment), and {FEWEST_PAIRS} are needed to estimate a threshold; nor"
+            f" does it have two known identities: give `threshold`"
+        )
+
+
+def _certain_pairs(apart: NDArray[np.int64]) -> int:
+    sizes = np.unique(apart[apart >= 0], return_counts=True)[1]
+    return int((sizes * (sizes - 1) // 2).sum())
+
+
+def _threshold(
+    gallery: Gallery,
+    links: Links,
+    apart: NDArray[np.int64],
+    identity: NDArray[np.int64],
+    settings: LinkSettings,
+) -> _Found:
+    if settings.threshold is not None:
+        return _Found(settings.threshold, "given")
+    wanted, count = settings.wanted, len(apart)
+    if _certain_pairs(apart) >= FEWEST_PAIRS:
+
+        def measure(groups: Groups) -> float:
+            return estimate_precision(groups, apart).precision
+
+        origin = f"estimated group precision of {wanted:g}"
+    else:
+        labeled = identity > DISTRACTOR
+
+        def measure(groups: Groups) -> float:
+            return agreement(groups.group[labeled], identity[labeled]).precision
+
+        origin = f"group precision of {wanted:g} over the known identities"
+    threshold = least_threshold(links, count, wanted, measure)
+    if threshold is None:
+        raise InputError(
+            f"{gallery.location}: no threshold gives groups a precision of {wanted:g}: give a lower"
+            " `precision`, or a `threshold`"
+        )
+    free = connect(links.from_score(threshold), np.full(count, -1))
+    estimate = estimate_precision(free, apart)
+    return _Found(threshold, origin, estimate if estimate.pairs >= FEWEST_PAIRS else None)
