@@ -209,11 +209,15 @@ def _written(result: Exported) -> dict[str, str]:
         told["accuracy"] = ", ".join(
             f"{name} {100 * after[name]:.2f} ({100 * (after[name] - before[name]):+.2f}, 95 %"
             f" interval {100 * result.differences[name][0]:+.2f} to"
-            f" {100 * result.differences[name][1]:+.2f})"
+            f" {100 * result.differences[name][1]:+.2f}{_chance(*result.differences[name])})"
             for name in ("mAP", "rank-1")
         )
         told["accuracy"] += f", on {result.queries} queries"
     return told
+
+
+def _chance(low: float, high: float) -> str:
+    return ", which includes zero: may be chance" if low <= 0 <= high else ""
 
 
 if __name__ == "__main__":

@@ -4,13 +4,15 @@ import contextlib
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Literal, TextIO
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from jobs.command.naming import as_flags
 from jobs.command.printable import printable
@@ -21,6 +23,24 @@ _OURS = ("pipeline", "cluster", "jobs")
 _PLAIN_WIDTH = 160
 _AS_IT_IS: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
 """What keeps rich from reading marks of its own, [red] or :smile:, in the names of others."""
+_EMPHASIS = (
+    # The headline: the figure that a line begins with, or that it gives after the gallery's name.
+    (re.compile(r"^(?:threshold|false-match rate|true-match rate) [\d.e+-]+", re.M), "bold"),
+    (re.compile(r"^[\d,]+ (?:links|candidates)\b", re.M), "bold"),
+    (re.compile(r"\b[\d,]+ rows?\b"), "bold"),
+    (re.compile(r"everything is as it was written"), "bold green"),
+    # What to look into.
+    (re.compile(r"\b[\d,]+ findings?$", re.M), "bold red"),
+    (re.compile(r"^(?:rejects|not searched|not checked|skipped files)\b[^:]*:", re.M), "yellow"),
+    (re.compile(r"^.* rows have lost their image\b.*$", re.M), "yellow"),
+    (re.compile(r"\bmay be chance\b"), "yellow"),
+    (re.compile(r"^older versions still hold them\b", re.M), "yellow"),
+    # What to open or to type next.
+    (re.compile(r"^(?:report|page): .*$", re.M), "bold cyan"),
+    (re.compile(r"(?<![\w-])--[a-z][a-z-]+"), "cyan"),
+)
+"""What people look for in the lines of any verb, and how it stands out on a terminal."""
+_RED, _YELLOW, _END = "\x1b[1;31m", "\x1b[33m", "\x1b[0m"
 _JSON_WANTED: ContextVar[bool] = ContextVar("json_wanted", default=False)
 
 
@@ -70,11 +90,33 @@ def show(renderable: RenderableType) -> None:
     through.
     """
     is_terminal = sys.stdout.isatty()
-    console = Console(width=None if is_terminal else _PLAIN_WIDTH, **_AS_IT_IS)
+    color: Literal["auto"] | None = "auto" if is_styled(sys.stdout) else None
+    console = Console(width=None if is_terminal else _PLAIN_WIDTH, color_system=color, **_AS_IT_IS)
+    if color:
+        _emphasize(renderable)
     # Captured first: rich would end the process itself where nobody reads.
     with console.capture() as captured:
         console.print(renderable, soft_wrap=not is_terminal)
     write(captured.get())
+
+
+def is_styled(stream: TextIO) -> bool:
+    """Whether color and weight go to a stream: a terminal that knows them, without `NO_COLOR`."""
+    return (
+        stream.isatty()
+        and not os.environ.get("NO_COLOR")
+        and os.environ.get("TERM") not in ("dumb", "unknown")
+    )
+
+
+def _emphasize(renderable: RenderableType) -> None:
+    """Give the lines of a result the styles of `_EMPHASIS`; tables have their own."""
+    if isinstance(renderable, Group):
+        for part in renderable.renderables:
+            _emphasize(part)
+    elif isinstance(renderable, Text):
+        for pattern, style in _EMPHASIS:
+            renderable.highlight_regex(pattern, style)
 
 
 def write(text: str) -> None:
@@ -97,8 +139,19 @@ def write(text: str) -> None:
 
 def tell(text: str) -> None:
     """Write lines to standard error, printable but for their ends and tabs."""
-    sys.stderr.write(printable(text, keep="\n\t"))
+    sys.stderr.write(_told(printable(text, keep="\n\t")))
     sys.stderr.flush()
+
+
+def _told(text: str, level: int = logging.INFO) -> str:
+    """Text for standard error: the word `error:` in red, warnings in yellow, on a terminal only."""
+    if not is_styled(sys.stderr):
+        return text
+    if level >= logging.ERROR:
+        return f"{_RED}{text}{_END}"
+    if level >= logging.WARNING:
+        return f"{_YELLOW}{text}{_END}"
+    return re.sub(r"\Aerror:", f"{_RED}error:{_END}", text)
 
 
 def to_json(result: object) -> str:
@@ -121,7 +174,7 @@ class _PrintableFormatter(logging.Formatter):
         return printable(as_flags(super().formatMessage(record)))
 
     def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record), keep="\n\t")
+        return _told(printable(super().format(record), keep="\n\t"), record.levelno)
 
 
 @contextlib.contextmanager

@@ -12,8 +12,11 @@ from pipeline.report.figures import (
     count,
     figure,
     gain,
+    gain_interval,
+    gain_span,
     is_transductive,
     label,
+    may_be_chance,
     operating_point,
     percent,
     points,
@@ -31,25 +34,48 @@ def metrics_table(report: "Report") -> Group:
     table.add_column("result", overflow="fold")
     table.add_column("mode")
     shown = ranks(report)
-    for heading in ("mAP", "gain", "trapez.", "mINP", *(f"R{rank}" for rank in shown)):
+    for heading in ("mAP", "trapez.", "mINP", *(f"R{rank}" for rank in shown)):
         table.add_column(heading, justify="right", no_wrap=True)
     for result in report.results:
-        change = gain(report, result, "mAP")
-        style = "" if change is None else "green" if change > 0 else "red" if change < 0 else ""
         table.add_row(
             Text(result.name),
             result.mode or ABSENT,
-            percent(result.mean_ap),
-            Text(points(change) if change is not None else "", style=style),
+            Text(percent(result.mean_ap), style="bold"),
             percent(result.mean_ap_trapezoid),
             percent(result.mean_inp),
             *(percent(figure(result, rank)) for rank in shown),
         )
     parts: list[Table | Text] = [table, Text()]
+    if report.results[0].valid and len(report.results) > 1:
+        parts += [_gains_table(report), Text()]
     if any(result.intervals or result.open_set for result in report.results):
         parts += [_certainty_table(report), Text()]
     notes = [_set("query", report.query), _set("gallery", report.gallery), *_remarks(report)]
     return Group(*parts, *(Text(note) for note in notes))
+
+
+def _gains_table(report: "Report") -> Table:
+    """What each result gains over the first, each difference beside its interval."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
+    table.add_column(f"gain over {report.results[0].name}", overflow="fold")
+    drawn = report.bootstrap is not None
+    level = f"{100 * report.bootstrap.level:g} %" if report.bootstrap else ""
+    for heading in ("mAP", "R1"):
+        table.add_column(heading, justify="right", no_wrap=True)
+        if drawn:
+            table.add_column(level, justify="right", no_wrap=True)
+    for result in report.results[1:]:
+        cells = [Text(result.name)]
+        for metric in ("mAP", "1"):
+            change, ends = gain(report, result, metric), gain_interval(result, metric)
+            style = ""
+            if change and not may_be_chance(ends):
+                style = "green" if change > 0 else "red"
+            cells.append(Text(points(change), style=style))
+            if drawn:
+                cells.append(Text(gain_span(ends) if ends else ABSENT, style="dim"))
+        table.add_row(*cells)
+    return table
 
 
 def _certainty_table(report: "Report") -> Table:
@@ -93,8 +119,22 @@ def _remarks(report: "Report") -> list[str]:
     """What a reader of the table must know: invalid queries, a cut curve, a transductive mode."""
     remarks = [
         "percent; R1 is CMC at rank 1; trapez. is mAP by the trapezoid rule",
-        "gain is in points of mAP over the first row",
     ]
+    if len(report.results) > 1:
+        remarks.append(
+            "gains are in percentage points; their intervals draw the same queries for both"
+        )
+    for metric, name in (("mAP", "mAP"), ("1", "R1")):
+        unsure = [
+            label(result)
+            for result in report.results[1:]
+            if may_be_chance(gain_interval(result, metric))
+        ]
+        if unsure:
+            remarks.append(
+                f"{', '.join(unsure)}: the interval of the gain in {name} includes zero, so the "
+                "difference may be chance"
+            )
     first = report.results[0]
     bootstrap, found = report.bootstrap, first.open_set
     if bootstrap and first.intervals:

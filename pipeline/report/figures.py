@@ -49,6 +49,34 @@ def gain(report: "Report", result: "Result", metric: str) -> float | None:
     return here - there
 
 
+def gain_interval(result: "Result", metric: str) -> "Interval | None":
+    """The interval of what a result gains in "mAP", "1" or "mINP"; None where it was not drawn."""
+    if result.gains is None:
+        return None
+    gains = result.gains
+    return {"mAP": gains.mean_ap, "1": gains.rank1, "mINP": gains.mean_inp}[metric]
+
+
+def may_be_chance(interval: "Interval | None") -> bool:
+    """Whether the interval of a difference holds zero.
+
+    >>> from pipeline.core.evaluation.bootstrap import Interval
+    >>> may_be_chance(Interval(-0.01, 0.2)), may_be_chance(Interval(0.01, 0.2))
+    (True, False)
+    """
+    return interval is not None and interval.low <= 0 <= interval.high
+
+
+def gain_span(interval: "Interval", digits: int = 2) -> str:
+    """The interval of a difference in percentage points.
+
+    >>> from pipeline.core.evaluation.bootstrap import Interval
+    >>> gain_span(Interval(0.0121, 0.2))
+    '+1.21 to +20.00'
+    """
+    return f"{points(interval.low, digits)} to {points(interval.high, digits)}"
+
+
 def figure(result: "Result", metric: str) -> float | None:
     """The share of `metric`: "mAP", "mAP_trapezoid", "mINP" or a rank ("1"); None without one."""
     if metric.isdigit():

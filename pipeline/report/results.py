@@ -76,6 +76,15 @@ class Intervals:
 
 
 @dataclass(frozen=True)
+class Gains:
+    """Confidence intervals of what each mean gains over the first result's, from -1 to 1."""
+
+    mean_ap: Interval = field(metadata={"json": "mAP"})
+    rank1: Interval
+    mean_inp: Interval = field(metadata={"json": "mINP"})
+
+
+@dataclass(frozen=True)
 class Result:
     """The figures of one way to rank.
 
@@ -97,6 +106,7 @@ class Result:
     mean_ap_trapezoid: float = field(metadata={"json": "mAP_trapezoid"})
     mean_inp: float = field(metadata={"json": "mINP"})
     intervals: Intervals | None
+    gains: Gains | None
     open_set: OpenSet | None
     query_cameras: tuple[CameraFigures, ...]
     camera_pairs: tuple[PairFigures, ...] | None
@@ -236,6 +246,11 @@ class Report:
         names = [result.name for result in self.results]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"the results of a report have different names, not {names}")
+        if self.results[0].gains is not None:
+            raise ValueError(f"{names[0]}: the first result gains nothing over itself")
+        for result in self.results[1:]:
+            if (result.gains is None) != (result.intervals is None):
+                raise ValueError(f"{result.name}: intervals of gains go with those of means")
         for result in self.results:
             if (result.intervals is None) != (self.bootstrap is None or not result.valid):
                 raise ValueError(f"{result.name}: intervals go with a bootstrap and a valid query")

@@ -19,6 +19,7 @@ from pipeline.report.page import write
 from pipeline.report.results import (
     Crop,
     Entry,
+    Gains,
     GallerySet,
     Hit,
     Intervals,
@@ -101,6 +102,9 @@ def _result(ranking: Ranking, max_rank: int, names: dict[int, str]) -> Result:
         mode=mode,
         parameters=parameters,
         intervals=_intervals(ranking),
+        gains=None
+        if ranking.gains is None
+        else Gains(*(Interval(*ends) for ends in ranking.gains.tolist())),
         open_set=ranking.open_set,
         query_cameras=tuple(replace(each, camera=name(each.camera)) for each in ranking.cameras),
         camera_pairs=None

@@ -10,7 +10,7 @@ from pipeline.core.expansion import Expansion
 from pipeline.core.reranking.distances import Reranking
 from pipeline.gallery.table import Gallery
 from pipeline.runs.arrays import Features, Pair, both_labels, feature_rows
-from pipeline.runs.rankings import Figures, LabeledRows, Ranking, rank_all_ways
+from pipeline.runs.rankings import Figures, LabeledRows, Ranking, rank_all_ways, with_gains
 from pipeline.runs.settings import FigureSettings
 from pipeline.runs.sides import check_matches, open_sides
 from pipeline.stages.execution import Execution
@@ -23,8 +23,8 @@ class Evaluation:
     """The figures of every way to rank, the plain one first; prints as a table in percent.
 
     Each ranking has a `summary` (CMC, mAP in both definitions, mINP, all per query too), the
-    confidence `intervals` of mAP and rank-1, `open_set`, `cameras`, `pairs` of cameras, and the
-    `lists` of some queries.
+    confidence `intervals` of mAP and rank-1, those of its `gains` over the first,
+    `open_set`, `cameras`, `pairs` of cameras, and the `lists` of some queries.
     """
 
     rankings: tuple[Ranking, ...]
@@ -117,4 +117,4 @@ def _ranked(
     wanted.check(list(ways))
     with TemporaryDirectory(dir=scratch, prefix="regallery-") as folder:
         rankings = rank_all_ways(query, gallery, ways, wanted, Path(folder), execution)
-    return Evaluation(tuple(rankings))
+    return Evaluation(tuple(with_gains(rankings, wanted.bootstrap)))

@@ -89,9 +89,11 @@ class LabeledRows:
 class Ranking:
     """One way to rank: what it is called, and what came out.
 
-    `intervals` `[2, 2]` are those of mAP and rank-1. Re-ranked lists have no open-set figures and
-    no camera pairs, as they are ordered by no similarity. `examples` are some queries of high, of
-    middle and of low AP, and `lists` the top of their lists, one after the other.
+    `intervals` `[2, 2]` are those of mAP and rank-1; `gains` `[3, 2]` those of what mAP, rank-1 and
+    mINP gain over the first ranking, query by query (None for the first itself).
+    Re-ranked lists have no open-set figures and no camera pairs, as they are ordered by no
+    similarity. `examples` are some queries of high, of middle and of low AP, and `lists` the top of
+    their lists, one after the other.
     """
 
     name: str
@@ -105,6 +107,7 @@ class Ranking:
     seconds: float
     examples: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
     lists: RankedLists
+    gains: NDArray[np.float64] | None = None
 
 
 def rank_every(
@@ -129,7 +132,25 @@ def rank_every(
         inside.mkdir(exist_ok=True)
         first, second = (LabeledRows(side.features, side.labels) for side in sides)
         rankings += rank_all_ways(first, second, ways, figures, inside, execution, normalization)
-    return rankings
+    return with_gains(rankings, figures.bootstrap)
+
+
+def with_gains(rankings: Sequence[Ranking], settings: Bootstrap | None) -> list[Ranking]:
+    """The rankings of the same queries with the intervals of their gains over the first one.
+
+    A gain is the mean of the differences query by query, so that both rankings are drawn alike.
+    """
+    first, *others = rankings
+    if settings is None or not first.summary.valid:
+        return list(rankings)
+    base = _of_queries(first.summary)
+    return [
+        first,
+        *(
+            replace(each, gains=intervals(_of_queries(each.summary) - base, settings))
+            for each in others
+        ),
+    ]
 
 
 def rank_all_ways(
@@ -218,5 +239,10 @@ def _intervals(summary: Summary, settings: Bootstrap | None) -> NDArray[np.float
     """The intervals `[2, 2]` of mAP and rank-1 over the valid queries."""
     if settings is None or not summary.valid:
         return None
-    values = np.stack([summary.average_precision, summary.rank1])
-    return intervals(values[:, summary.first_rank > 0], settings)
+    return intervals(_of_queries(summary)[:2], settings)
+
+
+def _of_queries(summary: Summary) -> NDArray[np.float64]:
+    """AP, rank-1 and INP `[3, V]` of the valid queries."""
+    values = [summary.average_precision, summary.rank1, summary.inverse_negative_penalty]
+    return np.stack(values)[:, summary.first_rank > 0]

@@ -45,8 +45,8 @@ def galleries(made, tmp_path, capsys):
 def figures(report):
     """What must not depend on blocks or workers."""
     names = (
-        "name", "valid", "rank", "cmc", "mAP", "mAP_trapezoid", "mINP", "intervals", "open_set",
-        "query_cameras", "camera_pairs",
+        "name", "valid", "rank", "cmc", "mAP", "mAP_trapezoid", "mINP", "intervals", "gains",
+        "open_set", "query_cameras", "camera_pairs",
     )  # fmt: skip
     return [{name: each[name] for name in names} for each in report["results"]], report["ranked"]
 

@@ -12,6 +12,7 @@ from pipeline.core.thresholds.open_set import OpenSet, OperatingPoint
 from pipeline.report.results import (
     Crop,
     Entry,
+    Gains,
     GallerySet,
     Hit,
     Intervals,
@@ -46,6 +47,13 @@ def _result(name: str, mode: Mode | None, gain: float) -> Result:
         intervals=Intervals(
             Interval(0.5512 + gain, 0.6627 + gain), Interval(0.375 + gain, 0.625 + gain)
         ),
+        gains=Gains(
+            Interval(gain - 0.03, gain + 0.02),
+            Interval(gain - 0.07, gain + 0.05),
+            Interval(-gain - 0.02, -gain + 0.02),
+        )
+        if mode
+        else None,
         open_set=_open_set(gain),
         query_cameras=(
             CameraFigures("c1", 5, 5, 0.6 + gain, 0.7 + gain),
@@ -141,6 +149,7 @@ def no_valid_query(report: Report) -> Report:
             mean_inp=NAN,
             rank=dict.fromkeys(result.rank),
             intervals=None,
+            gains=None,
             open_set=None,
             query_cameras=tuple(
                 replace(camera, valid=0, rank1=NAN, mean_ap=NAN) for camera in result.query_cameras

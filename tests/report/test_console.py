@@ -18,7 +18,7 @@ def _printed(report: Report, width: int = 80) -> str:
 
 def test_figures_gains_and_counts(report: Report) -> None:
     lines = [line.split() for line in _printed(report).splitlines()]
-    header = ["result", "mode", "mAP", "gain", "trapez.", "mINP", "R1", "R5", "R10", "R20"]
+    header = ["result", "mode", "mAP", "trapez.", "mINP", "R1", "R5", "R10", "R20"]
     assert lines[0] == header
     dash = "\u2013"
     assert lines[1] == [
@@ -32,8 +32,26 @@ def test_figures_gains_and_counts(report: Report) -> None:
         "100.00",
         dash,
     ]
-    assert lines[2][:7] == ["aqe", "query", "query", "67.48", "+6.25", "66.60", "17.21"]
-    assert lines[3][4] == "\u22123.12"
+    assert lines[2][:6] == ["aqe", "query", "query", "67.48", "66.60", "17.21"]
+
+
+def test_a_gain_stands_beside_its_interval(report: Report) -> None:
+    text = _printed(report)
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    minus = "\u2212"
+    assert "gain over baseline mAP 95 % R1 95 %" in lines
+    query = f"aqe query +6.25 +3.25 to +8.25 +6.25 {minus}0.75 to +11.25"
+    assert query in lines
+    told = " ".join(text.split())
+    assert "aqe query, aqe joint: the interval of the gain in R1 includes zero" in told
+    assert "aqe joint: the interval of the gain in mAP" not in told
+
+
+def test_a_gain_without_intervals(report: Report) -> None:
+    results = tuple(replace(each, intervals=None, gains=None) for each in report.results)
+    text = _printed(replace(report, bootstrap=None, results=results))
+    assert "aqe query +6.25 +6.25" in " ".join(text.split())
+    assert "includes zero" not in text
 
 
 def test_intervals_and_open_set_figures(report: Report) -> None:
@@ -41,10 +59,10 @@ def test_intervals_and_open_set_figures(report: Report) -> None:
     lines = [line.split() for line in _printed(report).splitlines()]
     dash = "\u2013"
     heading = "result mAP 95 % R1 95 % EER 1e-2 1e-3 1e-4 1e-5 1e-6"
-    assert " ".join(lines[5]) == heading
+    assert " ".join(lines[9]) == heading
     row = ["baseline", f"55.1{dash}66.3", f"37.5{dash}62.5", "15.6", "43.8", "21.9"]
-    assert lines[6] == [*row, dash, dash, dash]
-    assert lines[8][-6:] == [dash] * 6
+    assert lines[10] == [*row, dash, dash, dash]
+    assert lines[12][-6:] == [dash] * 6
     text = " ".join(_printed(report).split())
     assert "95 % bootstrap intervals of 1,000 replicates" in text
     assert "over 16 positives and 1,234 negatives" in text

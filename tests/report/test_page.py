@@ -185,9 +185,18 @@ def test_intervals_stand_beside_map_and_rank_1(report: Report) -> None:
     assert "61.23 55.1–66.3" in words  # noqa: RUF001
     assert "50.00 37.5–62.5" in words  # noqa: RUF001
     assert "confidence intervals 95 %, 1000 replicates, seed 0" in words
-    bare = tuple(replace(result, intervals=None) for result in report.results)
+    bare = tuple(replace(result, intervals=None, gains=None) for result in report.results)
     report = replace(report, bootstrap=None, results=bare)
     assert "interval" not in Elements(render(report)).words()
+
+
+def test_a_gain_whose_interval_includes_zero_is_said_to_be_chance(report: Report) -> None:
+    page = render(report)
+    words = Elements(page).words()
+    assert "+6.25 +3.25 to +8.25 66.60" in words
+    ends = f"{points(-0.0075, 1)} to {points(0.1125, 1)}"
+    assert f"{points(0.0625, 1)} pts {ends} includes zero: may be chance" in words
+    assert '<span class="gain same">+6.2 ' in page
 
 
 def test_the_open_set_table(report: Report) -> None:

@@ -6,14 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.core.evaluation.bootstrap import Interval
 from pipeline.core.evaluation.by_camera import CameraFigures
 from pipeline.core.evaluation.metrics import summarize
 from pipeline.core.evaluation.ranking import RankCounts
 from pipeline.core.evaluation.single_shot import SingleShot
-from pipeline.report.results import Protocol, Report, Result
+from pipeline.report.results import Gains, Protocol, Report, Result
 from tests.report.changing import changed
 
 NAN = float("nan")
+GAINS = Gains(Interval(0, 1), Interval(0, 1), Interval(0, 1))
 FIRST = ("results", 0)
 
 
@@ -36,6 +38,8 @@ FIRST = ("results", 0)
         ((*FIRST, "query_cameras", 0, "valid"), 4, "7 valid of 9 queries, yet there are 8 of 9"),
         ((*FIRST, "query_cameras", 1, "camera"), "c1", "names a camera twice"),
         ((*FIRST, "camera_pairs", 1, "gallery_camera"), "c2", "names a pair of cameras twice"),
+        ((*FIRST, "gains"), GAINS, "gains nothing over itself"),
+        (("results", 1, "gains"), None, "intervals of gains go with"),
         ((*FIRST, "intervals"), None, "intervals go with a bootstrap"),
         (("bootstrap",), None, "intervals go with a bootstrap"),
         (("ranked", "result"), "other", "are of 'other', not of a result"),
@@ -57,7 +61,9 @@ def test_the_figures_of_a_summary() -> None:
     """One query of two, its matches at ranks 1 and 4."""
     scores = np.array([0.9, 0.5], np.float32)
     counts = RankCounts(np.array([0, 2, 2]), np.array([3, 8]), scores, np.array([0, 2]))
-    others: dict[str, Any] = dict.fromkeys(("mode", "intervals", "open_set", "camera_pairs"))
+    others: dict[str, Any] = dict.fromkeys(
+        ("mode", "intervals", "gains", "open_set", "camera_pairs")
+    )
     cameras = (CameraFigures("c1", 2, 1, 1.0, 0.75),)
     result = Result.of(
         summarize(counts, 7, max_rank=50),

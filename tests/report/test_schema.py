@@ -33,7 +33,7 @@ def _objects(schema: Any) -> Iterator[dict[str, Any]]:
 
 def test_every_key_is_described_and_required_and_there_is_no_other() -> None:
     described = list(_objects(validator().schema))
-    assert len(described) == 16
+    assert len(described) == 18
     for each in described:
         assert each["additionalProperties"] is False
         assert each["required"] == list(each["properties"])
@@ -50,6 +50,7 @@ def test_every_key_is_described_and_required_and_there_is_no_other() -> None:
         (results.Protocol, ("properties", "protocol")),
         (Bootstrap, ("properties", "bootstrap")),
         (results.Result, ("$defs", "result")),
+        (results.Gains, ("$defs", "gains")),
         (results.Intervals, ("$defs", "intervals")),
         (Interval, ("$defs", "interval")),
         (OpenSet, ("$defs", "open_set")),

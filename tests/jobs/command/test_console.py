@@ -3,6 +3,7 @@
 import datetime as dt
 import io
 import json
+import logging
 import sys
 from dataclasses import dataclass
 from enum import Enum
@@ -14,7 +15,15 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from jobs.command.console import is_json_wanted, progress, show, stdout_kept_clean, to_json
+from jobs.command.console import (
+    is_json_wanted,
+    logs_to_stderr,
+    progress,
+    show,
+    stdout_kept_clean,
+    tell,
+    to_json,
+)
 
 
 class Color(Enum):
@@ -88,3 +97,63 @@ def test_json_is_wanted_only_while_output_is_kept_clean() -> None:
     with stdout_kept_clean():
         assert is_json_wanted()
     assert not is_json_wanted()
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def _terminals(monkeypatch: pytest.MonkeyPatch) -> tuple[_Terminal, _Terminal]:
+    """Output and errors as terminals that know colors."""
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    out, err = _Terminal(), _Terminal()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    return out, err
+
+
+def _say_everything() -> None:
+    lines = ("g: version 3, 1,255 rows", "rejects: truncated 2", "report: out/report.html")
+    show(Group(Text("\n".join(lines)), Text("threshold 0.7500 by far", style="")))
+    tell("error: it is gone\n")
+    with logs_to_stderr(verbose=False):
+        logging.getLogger("jobs").warning("two cameras have one name")
+        logging.getLogger("jobs").info("a step is done")
+
+
+def test_a_terminal_shows_what_matters_in_color(monkeypatch: pytest.MonkeyPatch) -> None:
+    streams = _terminals(monkeypatch)
+    _say_everything()
+    out, err = (stream.getvalue() for stream in streams)
+    for part in (
+        "\x1b[1m1,255 rows\x1b[0m",
+        "\x1b[33mrejects:\x1b[0m",
+        "\x1b[1;36mreport: out/report.html\x1b[0m",
+        "\x1b[1mthreshold 0.7500\x1b[0m",
+    ):
+        assert part in out
+    assert "\x1b[1;31merror:\x1b[0m it is gone" in err
+    assert "\x1b[33mtwo cameras have one name\x1b[0m" in err
+    assert "\na step is done\n" in err
+
+
+@pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_who_wants_no_color_gets_none(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    streams = _terminals(monkeypatch)
+    monkeypatch.setenv(name, value)
+    _say_everything()
+    assert "\x1b" not in "".join(stream.getvalue() for stream in streams)
+
+
+def test_a_file_gets_no_color(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    _say_everything()
+    told = capsys.readouterr()
+    assert "\x1b" not in told.out + told.err
