@@ -217,7 +217,10 @@ def _written(result: Exported) -> dict[str, str]:
 
 
 def _chance(low: float, high: float) -> str:
-    return ", which includes zero: may be chance" if low <= 0 <= high else ""
+    from pipeline.core.evaluation.bootstrap import Interval
+    from pipeline.report.figures import may_be_chance
+
+    return ", which includes zero: may be chance" if may_be_chance(Interval(low, high)) else ""
 
 
 if __name__ == "__main__":
