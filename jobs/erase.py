@@ -3,7 +3,7 @@
 import logging
 import re
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +12,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from jobs.command.confirmation import confirm
+from jobs.command.everywhere import Followed, follow, told
 from pipeline.errors import InputError
 from pipeline.input_files import read_text
 from pipeline.runs.locations import Location
@@ -56,6 +57,7 @@ def erase(
     ids: Annotated[tuple[str, ...], _SEVERAL] = (),
     older_than: str | None = None,
     purge: _Switch = False,
+    everywhere: _Switch = False,
     dry_run: _Switch = False,
     yes: _Switch = False,
 ) -> Erased:
@@ -63,9 +65,11 @@ def erase(
 
     A row is erased only if it meets all the conditions given. Without
     --purge, older versions keep the rows; with it, only the latest version
-    is left, and all its files are searched for what the rows held. After
-    an interrupted purge, run the same command again. The number of rows is
-    reported first; on a terminal you are asked to confirm.
+    is left, and all its files are searched for what the rows held; reports,
+    search pages, link tables, exports and galleries that were made from it
+    and may hold the rows are named. After an interrupted purge, run the
+    same command again. The number of rows is reported first; on a terminal
+    you are asked to confirm.
 
     For example:
 
@@ -83,6 +87,9 @@ def erase(
             are kept and reported.
         purge: Remove older versions and all abandoned work from the disk, then search every file
             of the gallery for what the removed rows held. Alone, it purges rows erased earlier.
+        everywhere: With --purge, also delete the reports, search pages, link tables and exports
+            that may hold the rows, and expand and purge expanded galleries again; what cannot be
+            reached is named.
         dry_run: Report how many rows would be erased; change nothing.
         yes: Do not ask. Required in scripts (without a terminal) to erase more than half of the
             rows and for --purge alone.
@@ -100,21 +107,26 @@ def erase(
         row_ids=_row_ids(ids),
         captured_before=None if older_than is None else _time_before(older_than),
     )
+    if everywhere and not purge:
+        raise InputError("--everywhere goes with --purge")
     if selection.is_empty and (dry_run or not purge):
         raise InputError(
             "no rows selected: give --where, --identity, --path, --ids or --older-than"
         )
     before = Gallery.open(gallery)
     found = None if selection.is_empty else select(before, selection)
-    resumed, after, purged = purging.is_under_way(gallery), before, None
+    resumed, after, done = purging.is_under_way(gallery), before, None
+    followed: list[Followed] = []
     if not dry_run:
         if purge:
             check_regular(gallery)  # before anyone is asked, and before rows are erased
-        _agree(before, found, purge=purge, yes=yes)
+        _agree(before, found, purge=purge, everywhere=everywhere, yes=yes)
         with lock_gallery(gallery, "erase") as held:
             before.check_latest()  # what was agreed to is what goes
             after = commit(before, found, held) if found else before
-            purged = asdict(purging.purge(after, held)) if purge else None
+            done = purging.purge(after, held) if purge else None
+        if done is not None:
+            followed = follow(after, done.outputs, purge=everywhere)
     rows = len(found.row_ids) if found else 0
     return Erased(
         gallery=gallery,
@@ -125,14 +137,18 @@ def erase(
         rows_left=before.count - rows,
         dry_run=dry_run,
         purge_resumed=resumed and purge,
-        purged=purged,
+        purged=asdict(replace(done, outputs=())) | {"outputs": followed} if done else None,
     )
 
 
-def _agree(gallery: "Gallery", found: "Selected | None", *, purge: bool, yes: bool) -> None:
+def _agree(
+    gallery: "Gallery", found: "Selected | None", *, purge: bool, everywhere: bool, yes: bool
+) -> None:
     """Report what is about to be erased, and ask."""
     from pipeline.report.figures import count
 
+    if everywhere:
+        _tell_outputs(gallery)
     if found is None:
         deed = f"purge older versions of {gallery.location}"
         logger.info(
@@ -155,6 +171,14 @@ def _agree(gallery: "Gallery", found: "Selected | None", *, purge: bool, yes: bo
     )
     if rows or found.reject_paths or purge:
         confirm(f"erase {gone}", yes=yes, is_grave=2 * rows > gallery.count)
+
+
+def _tell_outputs(gallery: "Gallery") -> None:
+    """Say what was made from the gallery: it goes too, where it may hold rows that are gone."""
+    from pipeline.gallery.outputs import outputs_of
+
+    for each in outputs_of(gallery):
+        logger.info("may hold the rows, and would go too: %s", each)
 
 
 def _with_them(gallery: "Gallery") -> str:
@@ -206,6 +230,7 @@ def _purged(done: dict[str, Any]) -> list[str]:
         f"NOT reached: {each}: delete it there, then delete that file"
         for each in done["out_of_reach"]
     ]
+    lines += told(done["outputs"])
     if done["unreadable"]:
         lines.append(
             f"not searched for: what {', '.join(done['unreadable'])} held, which could not be read"

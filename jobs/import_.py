@@ -89,7 +89,7 @@ def import_(
     from pipeline.gallery import table
     from pipeline.gallery.formats.features import import_rows, is_import_of
     from pipeline.gallery.formats.origin import Origin
-    from pipeline.runs.import_target import begin, maker_of, properties_of
+    from pipeline.runs.import_target import begin, listed_copy, maker_of, properties_of
 
     _check_labels(labels, format)
     layout_of(layout, settings=labels)
@@ -102,7 +102,11 @@ def import_(
             f"{source} has {len(features)} features, but there are {len(told)} rows of labels"
         )
     about = properties_of(maker, features.dimension, source, labels.described(layout), storage)
-    with table.lock_gallery(gallery, f"import {source}") as lock, progress_lines() as progress:
+    with (
+        listed_copy(kept, gallery),
+        table.lock_gallery(gallery, f"import {source}") as lock,
+        progress_lines() as progress,
+    ):
         made = begin(gallery, about, lock)
         if made.version == 0:
             step = progress("importing", len(features))

@@ -54,6 +54,7 @@ def reextract(
     """
     from pipeline.errors import InputError
     from pipeline.gallery.files.storage import local_root
+    from pipeline.gallery.outputs import listed
     from pipeline.gallery.table import Gallery, check_writable
     from pipeline.model.kinds import check_file
 
@@ -71,7 +72,7 @@ def reextract(
 
     network, layout = NetworkFile(model, checkpoint), old.properties["layout"]
     spec = gallery_spec(out, network, recipe, layout, on.precision, work.storage)
-    with progress_lines() as progress:
+    with listed("re-extracted gallery", out, [old]), progress_lines() as progress:
         return update_gallery(UpdatePlan(_listing_of(old), spec, work=work, actors=on), progress)
 
 

@@ -251,6 +251,7 @@ def _write_page(found: Found, table: "Gallery", html: Path) -> None:
     """The page, with pictures of the crops that are still where they were."""
     from pipeline.archive.locations import join
     from pipeline.gallery.files.storage import write_whole
+    from pipeline.gallery.outputs import listed
     from pipeline.model.imported import read_recipe
     from pipeline.report.search_page import render
     from pipeline.runs.queries import thumbnails
@@ -263,7 +264,8 @@ def _write_page(found: Found, table: "Gallery", html: Path) -> None:
     if missing:
         logger.warning("cannot show %d of the crops in the lists: %s", len(missing), _told(missing))
     page = render(asdict(found), pictures, crops)
-    write_whole(html.absolute(), lambda path: path.write_text(page, encoding="utf-8"))
+    with listed("search page", html, [table]):
+        write_whole(html.absolute(), lambda path: path.write_text(page, encoding="utf-8"))
 
 
 def _told(faults: "tuple[NotSearched, ...]") -> str:

@@ -22,6 +22,7 @@ from pipeline.gallery.log.entries import LoggedFile
 from pipeline.gallery.log.lock import Lock
 from pipeline.gallery.log.rewrite import keep_rows
 from pipeline.gallery.log.transactions import Change
+from pipeline.gallery.outputs import EXPANDED, listed
 from pipeline.gallery.table import Gallery
 from pipeline.input_files import parse_json
 
@@ -132,7 +133,8 @@ def commit_derived(gallery: Gallery, parent: Gallery, features: FeatureRows, loc
             "parent_version": parent.version,
         },
     )
-    return gallery.apply(change, lock)
+    with listed(EXPANDED, gallery.location, [parent]):
+        return gallery.apply(change, lock)
 
 
 def _write(gallery: Gallery, run: str, rows: pa.Table, features: np.ndarray) -> LoggedFile:

@@ -15,7 +15,7 @@ from pipeline.report.results import Report
 from pipeline.report.templates import MARK, fill
 from pipeline.report.thumbnails import Thumbnails
 
-_NAMES = {"report.json": b'"regallery": ', "report.html": MARK}
+FILES = {"report.json": b'"regallery": ', "report.html": MARK}
 """The files of a report, and what shows near their beginning that they are ours."""
 _EMPTY = Thumbnails()
 
@@ -62,7 +62,7 @@ def write(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: the folder cannot be made ({why(error)})") from error
-    json_path, html_path = (folder / name for name in _NAMES)
+    json_path, html_path = (folder / name for name in FILES)
     _replace(json_path, data)
     _replace(html_path, page)
     return json_path, html_path
@@ -78,7 +78,7 @@ def check_place(out_dir: str | Path) -> None:
     if os.path.lexists(folder) and not os.path.isdir(folder):  # noqa: PTH112 - never raises
         raise InputError(f"{folder}: is not a folder; choose another one for the report")
     check_new_folder(folder)
-    for name, mark in _NAMES.items():
+    for name, mark in FILES.items():
         check_replaceable(folder / name, "out", partial(has_mark, mark=mark))
 
 

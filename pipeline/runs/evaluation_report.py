@@ -13,9 +13,10 @@ from pipeline.archive.faults import Rejected
 from pipeline.archive.listing.reading import read_image
 from pipeline.core.evaluation.bootstrap import Interval
 from pipeline.gallery.derived import derivation
+from pipeline.gallery.outputs import listed
 from pipeline.gallery.summary import summarize
 from pipeline.model.imported import read_recipe
-from pipeline.report.page import write
+from pipeline.report.page import FILES, write
 from pipeline.report.results import (
     Crop,
     Entry,
@@ -70,7 +71,8 @@ def write_report(report: Report, query: Side, gallery: Side, out: Path) -> tuple
     """Write report.json and report.html, with thumbnails of the images that are still there."""
     queries, rows = wanted(report)
     pictures = Thumbnails(_thumbnails(query, queries), _thumbnails(gallery, rows))
-    return write(report, out, pictures)
+    with listed("report", out, [query.gallery, gallery.gallery], *FILES):
+        return write(report, out, pictures)
 
 
 def _table(side: Side) -> dict[str, Any]:

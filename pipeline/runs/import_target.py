@@ -1,14 +1,16 @@
 """The gallery that an import makes: of a maker that the user names, or as an export tells it."""
 
 import logging
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RunError
 from pipeline.gallery import table
 from pipeline.gallery.derived import derived_fingerprint
 from pipeline.gallery.formats.origin import ABOUT_FILE, Origin, is_exported, origin_of
 from pipeline.gallery.log.lock import Lock
+from pipeline.gallery.outputs import listed
 from pipeline.gallery.table import Gallery
 from pipeline.model.imported import ImportedRecipe, read_recipe
 
@@ -80,3 +82,20 @@ def begin(gallery: str, about: dict[str, Any], lock: Lock) -> Gallery:
     if any(held[name] != about[name] for name in ("fingerprint", "dtype", "layout", "source")):
         raise InputError(f"{gallery}: there is a gallery already; import makes a new one")
     return present
+
+
+def listed_copy(origin: Origin | None, location: str) -> AbstractContextManager[None]:
+    """Lists a copy with the gallery that was exported, if that is still there."""
+    if origin is None:
+        return nullcontext()
+    try:
+        exported = Gallery.open(origin.gallery, origin.version)
+    except (InputError, RunError) as error:
+        _log.warning(
+            "a purge of %s would not know of %s, which may hold rows that were erased there: %s",
+            origin.gallery,
+            location,
+            error,
+        )
+        return nullcontext()
+    return listed("imported gallery", location, [exported])

@@ -20,6 +20,7 @@ from pipeline.core.identities.precision import (
     least_threshold,
 )
 from pipeline.errors import InputError
+from pipeline.gallery.outputs import listed
 from pipeline.gallery.scratch import scratch_folder
 from pipeline.gallery.sidecars.candidates import candidates, is_candidates, write_candidates
 from pipeline.gallery.sidecars.capture_times import moments
@@ -98,7 +99,8 @@ def link(
         "k": settings.k,
         "threshold": found.threshold,
     }
-    write_candidates(out.absolute(), candidates(rows, kept, groups), about, safe_csv=safe_csv)
+    with listed("link table", out, [gallery]):
+        write_candidates(out.absolute(), candidates(rows, kept, groups), about, safe_csv=safe_csv)
     sizes = np.sort(np.unique(groups.group, return_counts=True)[1])[::-1]
     labeled = identity > DISTRACTOR
     return Linked(

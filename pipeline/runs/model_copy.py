@@ -129,7 +129,8 @@ def _write_copy(
         }
         head = _mark(made) + "\n"
         made.with_suffix(".toml").write_text(head + _toml(fields), encoding="utf-8")
-        # The network last: where it is, what goes with it is there.
+        # The network last: where it is, what goes with it is there, and the recipe knows it.
+        out.unlink(missing_ok=True)
         for each in sorted(folder.iterdir(), key=lambda path: path == made):
             each.replace(out.with_name(each.name))
     return {
@@ -245,7 +246,8 @@ def _check_replaceable(out: Path) -> None:
     recipe = out.with_suffix(".toml")
 
     def is_copy(_: Path) -> bool:
-        return out.is_file() and has_mark(recipe, _mark(out).encode())
+        mark = _mark(out) if out.exists() else _MARK  # gone where a run was killed
+        return has_mark(recipe, mark.encode())
 
     check_new_file(recipe, "out", lambda path: has_mark(path, _MARK.encode()))
     for each in copy_files(out):

@@ -23,6 +23,7 @@ CAMERAS_FOLDER = "_cameras"
 GRAPH_FOLDER = "_graph"
 PURGED_FOLDER = "_purged"
 SCRATCH_FOLDER = "_scratch"
+OUTPUTS_FOLDER = "_outputs"
 CHECKSUMS_FOLDER = "_checksums"
 LOCK_FILE = "_lock"
 PLAN_FILE = "_plan.parquet"
@@ -37,6 +38,7 @@ OWN_NAMES = frozenset(
         GRAPH_FOLDER,
         PURGED_FOLDER,
         SCRATCH_FOLDER,
+        OUTPUTS_FOLDER,
         CHECKSUMS_FOLDER,
         LOCK_FILE,
         PLAN_FILE,
@@ -50,6 +52,7 @@ WRITTEN_FOLDERS = (
     CALIBRATIONS_FOLDER,
     CAMERAS_FOLDER,
     SCRATCH_FOLDER,
+    OUTPUTS_FOLDER,
 )
 """The folders in which files are written under hidden names, beside the gallery's own."""
 RECORD_SUFFIX = ".json"

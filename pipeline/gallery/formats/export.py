@@ -18,7 +18,8 @@ from pipeline.errors import InputError
 from pipeline.gallery.files import storage
 from pipeline.gallery.formats import faiss_files, fastreid_files, mat_files
 from pipeline.gallery.formats.csv_cells import safe_cells
-from pipeline.gallery.formats.origin import ABOUT_FILE, FORMAT, about_gallery, digest
+from pipeline.gallery.formats.origin import ABOUT_FILE, FORMAT, about_gallery
+from pipeline.gallery.outputs import digest, listed
 from pipeline.gallery.table import Gallery
 from pipeline.input_files import parse_json
 from pipeline.output_files import check_name, check_new_folder
@@ -76,6 +77,23 @@ def export(
             raise InputError(f"`safe_csv` is about {ROWS_FILE}, which `format` {format} has not")
         writers[ROWS_FILE] = partial(_write_csv, safe=True)
     folder = _free_folder(out)
+    made = [*([FASTREID_FOLDER] if names else []), *writers, ABOUT_FILE]
+    with listed("export", folder, [gallery, *([query] if query else [])], *made):
+        _write(gallery, query, folder, writers, names, safe_csv=safe_csv)
+    files = tuple(str(Path(out, name)) for name in made)
+    return Exported(files, gallery.count, gallery.dimension, gallery.version)
+
+
+def _write(
+    gallery: Gallery,
+    query: Gallery | None,
+    folder: Path,
+    writers: dict[str, Callable[[Gallery, Path], None]],
+    names: list[str],
+    *,
+    safe_csv: bool,
+) -> None:
+    """The files of an export in its folder, in place of those of an earlier one."""
     about = about_gallery(gallery) | {"rows": gallery.count}
     if query is not None:
         about["query"] = about_gallery(query)
@@ -94,8 +112,6 @@ def export(
     if not safe_csv:  # whose names are not those of the rows
         about["features"] = {n: digest(folder / n) for n in made if n in _WITH_FEATURES}
     storage.write_whole(folder / ABOUT_FILE, partial(_write_about, about, True))
-    files = tuple(str(Path(out, name)) for name in (*made, ABOUT_FILE))
-    return Exported(files, gallery.count, gallery.dimension, gallery.version)
 
 
 def _writers(

@@ -4,7 +4,6 @@ It stands in `gallery.json` beside the exported files, with the SHA-256 of the f
 those of the recipe only as long as nobody has changed them.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,12 @@ import pyarrow.csv
 
 from pipeline.errors import InputError
 from pipeline.gallery.files.schema import SCALAR_COLUMNS, SCALAR_FIELDS
+from pipeline.gallery.outputs import digest
 from pipeline.gallery.table import Gallery
 from pipeline.input_files import parse_json, read_text, why
 
 ABOUT_FILE = "gallery.json"
 FORMAT = 1
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -55,17 +54,6 @@ def about_gallery(gallery: Gallery) -> dict[str, Any]:
         "precision": properties.get("precision", "float32"),
         "derived": parse_json(properties.get("derived", "{}")),
     }
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, or of the names and bytes of a folder's files."""
-    told = hashlib.sha256()
-    if path.is_dir():
-        for each in sorted(path.iterdir()):
-            told.update(f"{each.name} {digest(each)}\n".encode())
-        return told.hexdigest()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_exported(source: Path) -> bool:

@@ -94,7 +94,12 @@ def unfinished_files(root: Path) -> list[Path]:
     """Half-written and not yet committed files beside the rows: those of `_units`, the plan of a
     run, and what was cut off before it got its name.
     """
-    names = (storage.REJECTS_FOLDER, storage.CALIBRATIONS_FOLDER, storage.SCRATCH_FOLDER)
+    names = (
+        storage.REJECTS_FOLDER,
+        storage.CALIBRATIONS_FOLDER,
+        storage.SCRATCH_FOLDER,
+        storage.OUTPUTS_FOLDER,
+    )
     folders = (root, *(root / name for name in names))
     cut_off = [path for folder in folders for path in storage.temporaries(folder)]
     cut_off += half_written(root)

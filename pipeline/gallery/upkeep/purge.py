@@ -22,6 +22,7 @@ from pipeline.gallery.files.rejects import rejects_file
 from pipeline.gallery.irregular import check_regular
 from pipeline.gallery.log.entries import forget_before, oldest_version
 from pipeline.gallery.log.lock import Lock
+from pipeline.gallery.outputs import Output, forget_gone, stale_outputs
 from pipeline.gallery.table import Gallery
 from pipeline.gallery.upkeep.leftovers import row_files, statistics_before, unfinished_files
 from pipeline.gallery.upkeep.remnants import Gone, Trace, search, search_statistics, stored_features
@@ -38,6 +39,7 @@ class Purged:
     readable; `rows` and `rejects` of no version were searched for in `searched_files` of
     `searched_bytes`. `unreadable` files were deleted without a look into them. `scratch_folders` of
     killed runs were deleted; those `out_of_reach`, on another machine say, still hold features.
+    `outputs` were made elsewhere from versions that had rows which are gone, and may hold them.
     """
 
     versions: int
@@ -50,6 +52,7 @@ class Purged:
     unreadable: tuple[str, ...]
     scratch_folders: int
     out_of_reach: tuple[str, ...]
+    outputs: tuple[Output, ...]
 
 
 def is_under_way(location: str) -> bool:
@@ -70,11 +73,13 @@ def purge(gallery: Gallery, lock: Lock) -> Purged:
     root = storage.local_root(gallery.location)
     check_regular(gallery.location)
     scratch.check_unused(root, gallery.version)
+    stale = stale_outputs(gallery)
     live = [file.path for file in gallery.snapshot.files]
     versions = gallery.version - oldest_version(root)
     _set_aside(gallery, root)
     forget_before(root, gallery.version)
     _forget_statistics(root, gallery.version)
+    forget_gone(gallery)
     scratch_folders, out_of_reach = scratch.drop_before(root, gallery.version)
     aside = sorted((root / storage.PURGED_FOLDER).iterdir())
     files = _other_files(root)
@@ -99,6 +104,7 @@ def purge(gallery: Gallery, lock: Lock) -> Purged:
         unreadable=tuple(unreadable),
         scratch_folders=scratch_folders,
         out_of_reach=out_of_reach,
+        outputs=tuple(stale),
     )
     storage.delete_files(aside)
     (root / storage.PURGED_FOLDER).rmdir()

@@ -1,0 +1,257 @@
+"""Outputs: what was made from a gallery and lies elsewhere, such as reports, exports and tables.
+
+Each gallery lists what was made from it, a small file each in its folder `_outputs`: so a purge can
+name what still holds rows that are gone. An output is listed before it is written, and again with
+the SHA-256 of its files when it is whole. Whoever moves or copies one takes it out of sight.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.errors import InputError, RunError
+from pipeline.gallery import checksums
+from pipeline.gallery.files import storage
+from pipeline.gallery.files.storage import GalleryDamagedError
+from pipeline.gallery.log.entries import oldest_version
+from pipeline.gallery.table import Gallery
+from pipeline.input_files import parse_json, why
+
+_log = logging.getLogger(__name__)
+_FORMAT = 1
+EXPANDED = "expanded gallery"
+_EXPANSION = re.compile(r"expand-(\d+)-[0-9a-f]+-after-\d+")
+
+
+@dataclass(frozen=True)
+class Output:
+    """Something at `place` that was made on the machine `host` from a `version` of the gallery that
+    lists it in `file`. `files` has the SHA-256 of its files by path, None until it is whole; a
+    gallery has none.
+    """
+
+    file: Path
+    kind: str
+    place: Path
+    host: str
+    version: int
+    files: dict[str, str] | None
+
+    @property
+    def is_gallery(self) -> bool:
+        """Whether it is a gallery, which no checksum covers as a whole."""
+        return self.kind.endswith("gallery")
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it was made on this machine."""
+        return self.host == socket.gethostname()
+
+    def __str__(self) -> str:
+        where = "" if self.is_here else f" on {self.host}"
+        return f"{self.kind} {self.place}{where} (made from version {self.version})"
+
+
+@contextmanager
+def listed(
+    kind: str, place: str | os.PathLike[str], galleries: Sequence[Gallery], *names: str
+) -> Iterator[None]:
+    """Lists what is written inside, in each gallery that it is made from.
+
+    `names` are its files and folders below `place`; without them `place` is the file, or a gallery.
+    A gallery that may not be written to lists nothing, and that is logged. Raises `InputError` for
+    a version that was removed meanwhile.
+    """
+    path = Path(place).absolute()
+    path = path.parent.resolve() / path.name
+    sources = list({each.location: each for each in galleries}.values())
+    is_gallery = kind.endswith("gallery")  # whose versions are whole at any instant
+    host = socket.gethostname()
+    begun: dict[str, str] | None = {} if is_gallery else None
+    entries = [
+        Output(_entry_file(each, path), kind, path, host, each.version, begun) for each in sources
+    ]
+    kept = [_is_kept(entry, each) for entry, each in zip(entries, sources, strict=True)]
+    for each in sources:
+        if each.version < oldest_version(storage.local_root(each.location)):
+            raise InputError(f"{each.location}: version {each.version} was removed meanwhile")
+    yield
+    if is_gallery:
+        return
+    files = {str(each): digest(each) for each in ([path / n for n in names] or [path])}
+    for entry, is_kept in zip(entries, kept, strict=True):
+        if is_kept:
+            _keep(replace(entry, files=files))
+
+
+def outputs_of(gallery: Gallery) -> list[Output]:
+    """All that a gallery lists and that may still be there; raises `GalleryDamagedError` for a file
+    that lists nothing.
+    """
+    found = []
+    folder = storage.local_root(gallery.location) / storage.OUTPUTS_FOLDER
+    for file in sorted(folder.glob("*.json")):
+        data = checksums.read(file, "look for the outputs of the gallery yourself")
+        if data is None:
+            continue
+        try:
+            about = parse_json(data)
+            if about["regallery_output"] != _FORMAT:
+                raise ValueError("it is of another format")
+            files = None if about["files"] is None else dict(about["files"])
+            place, version = Path(about["place"]), int(about["version"])
+            found.append(
+                Output(file, str(about["kind"]), place, str(about["host"]), version, files)
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise GalleryDamagedError(f"{file}: this lists no output ({error})") from error
+    return [each for each in found if not _is_gone(each)]
+
+
+def stale_outputs(gallery: Gallery) -> list[Output]:
+    """What a gallery lists that may hold rows which its version, the latest, has not.
+
+    What was made from a version that can no longer be read counts as such.
+    """
+    now, known = gallery.row_ids(), {gallery.version: False}
+    found = []
+    for output in outputs_of(gallery):
+        version = _made_from(output, gallery)
+        if version not in known:
+            known[version] = version < gallery.version and _has_more(gallery, version, now)
+        holds_more = known[version] and not _is_subset(output, gallery)
+        if output.files is None or holds_more:
+            found.append(replace(output, version=version))
+        elif version < gallery.version:  # all its rows stay: no need to ask again
+            _keep(replace(output, version=gallery.version))
+    return found
+
+
+def forget_gone(gallery: Gallery) -> None:
+    """Drops from the list what was deleted."""
+    left = {each.file for each in outputs_of(gallery)}
+    folder = storage.local_root(gallery.location) / storage.OUTPUTS_FOLDER
+    storage.delete_files(file for file in folder.glob("*.json") if file not in left)
+
+
+def remove(output: Output) -> str | None:
+    """Deletes the files of an output, and then what lists it; the reason where that cannot be.
+
+    Nothing is deleted that is not as it was written.
+    """
+    if output.files is None:
+        return "it was not finished, and nobody knows which files it has"
+    try:
+        for path, sha256 in output.files.items():
+            if not Path(path).exists():
+                return f"{path} is not there"
+            if digest(Path(path)) != sha256:
+                return f"{path} was changed since (SHA-256)"
+        for each in map(Path, output.files):
+            shutil.rmtree(each) if each.is_dir() else each.unlink()
+    except OSError as error:
+        return f"it cannot be deleted ({why(error)})"
+    if output.place.is_dir():
+        with suppress(OSError):  # files of others stay in it
+            output.place.rmdir()
+    storage.delete_files([output.file])
+    return None
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, or of the names and bytes of a folder's files."""
+    told = hashlib.sha256()
+    if path.is_dir():
+        for each in sorted(path.iterdir()):
+            told.update(f"{each.name} {digest(each)}\n".encode(errors="surrogateescape"))
+        return told.hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_gone(output: Output) -> bool:
+    """Whether this is the machine that made it, and it has none any more."""
+    return (
+        output.is_here
+        and output.place.parent.is_dir()
+        and not os.path.lexists(output.place)
+        and not any(os.path.lexists(path) for path in output.files or ())
+    )
+
+
+def _made_from(output: Output, gallery: Gallery) -> int:
+    """The earliest version whose rows it may hold: of an expanded gallery, by its own log."""
+    if output.kind == EXPANDED:
+        with suppress(InputError, RunError):
+            runs = [each.run_id for each in Gallery.open(str(output.place)).history()]
+            made = [_EXPANSION.fullmatch(run or "") for run in runs if run is not None]
+            if made and all(made):
+                return min(int(match[1]) for match in made if match)
+    return min(output.version, gallery.version)
+
+
+def _has_more(gallery: Gallery, version: int, now: np.ndarray) -> bool:
+    try:
+        then = Gallery.open(gallery.location, version).row_ids()
+    except (InputError, RunError):
+        return True
+    return bool(len(np.setdiff1d(then, now)))
+
+
+def _is_subset(output: Output, gallery: Gallery) -> bool:
+    """Whether a gallery of its own has, in all its versions, only images that this version has."""
+    if not output.is_gallery or output.kind == EXPANDED:
+        return False
+    columns = ["path", "content_hash"]
+    try:
+        wanted = set(zip(*gallery.rows(columns).to_pydict().values(), strict=True))
+        for version in Gallery.open(str(output.place)).history():
+            rows = Gallery.open(str(output.place), version.version).rows(columns)
+            if not wanted.issuperset(zip(*rows.to_pydict().values(), strict=True)):
+                return False
+    except (InputError, RunError):
+        return False
+    return True
+
+
+def _entry_file(gallery: Gallery, place: Path) -> Path:
+    told = f"{socket.gethostname()}:{place}"
+    name = hashlib.blake2b(told.encode(errors="surrogateescape"), digest_size=16).hexdigest()
+    return storage.local_root(gallery.location) / storage.OUTPUTS_FOLDER / f"{name}.json"
+
+
+def _is_kept(entry: Output, gallery: Gallery) -> bool:
+    """Lists an output; False, and a warning, where the gallery's folder may not be written to."""
+    root = storage.local_root(gallery.location)
+    if not os.access(root, os.W_OK | os.X_OK):
+        _log.warning(
+            "%s may not be written to: a purge of it would not know of %s", root, entry.place
+        )
+        return False
+    _keep(entry)
+    return True
+
+
+def _keep(entry: Output) -> None:
+    about = {
+        "regallery_output": _FORMAT,
+        "kind": entry.kind,
+        "place": str(entry.place),
+        "host": entry.host,
+        "version": entry.version,
+        "files": entry.files,
+    }
+    text = json.dumps(about, indent=2) + "\n"
+    storage.make_folder(entry.file.parent)
+    storage.drop_cut_off(entry.file.parent, entry.file.name)
+    checksums.write_whole(entry.file, lambda temporary: temporary.write_text(text))

@@ -1,0 +1,176 @@
+import dataclasses
+import json
+import shutil
+
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.gallery import checksums, outputs
+from pipeline.gallery.files.storage import GalleryDamagedError
+from pipeline.gallery.log.lock import hold
+from pipeline.gallery.outputs import listed, outputs_of, remove, stale_outputs
+from pipeline.gallery.table import Gallery
+from pipeline.gallery.upkeep.purge import purge
+from pipeline.gallery.upkeep.verify import verify
+from tests.gallery.making import new_gallery, unit
+
+
+@pytest.fixture
+def gallery(tmp_path):
+    """Version 1, of ids 0 to 9."""
+    gallery = new_gallery(tmp_path / "g")
+    return gallery.commit([unit(gallery.target, range(10))], run_id="a")
+
+
+def write(gallery, place, *names, kind="report", text="x"):
+    with listed(kind, place, [gallery], *names):
+        for path in [place / name for name in names] or [place]:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+    return place
+
+
+def purged(gallery):
+    with hold(gallery.location, "purge") as lock:
+        return [each.place for each in purge(gallery, lock).outputs]
+
+
+def test_what_holds_rows_that_are_gone_is_told(gallery, tmp_path):
+    early = write(gallery, tmp_path / "report", "a.json", "b.html")
+    gone = write(gallery, tmp_path / "page.html")
+    more = gallery.commit([unit(gallery.target, range(10, 20))], run_id="b")
+    late = write(more, tmp_path / "late.csv")
+    less = more.commit([], run_id="c", removes=[12])
+    latest = write(less, tmp_path / "latest.csv")
+    gone.unlink()
+    assert {each.place for each in outputs_of(less)} == {early, late, latest}
+    assert purged(less) == [late]
+    assert purged(less) == [late]  # it is still there
+    assert verify(less).findings == ()
+    (last,) = stale_outputs(less)
+    assert str(last) == f"report {late} (made from version 2)"
+    assert remove(last) is None
+    assert not late.exists()
+    assert purged(less) == []
+    least = less.commit([], run_id="d", removes=[1])
+    assert set(purged(least)) == {early, latest}  # though version 1 was removed before
+
+
+def test_only_what_is_as_it_was_written_is_deleted(gallery, tmp_path):
+    place = write(gallery, tmp_path / "out", "a.json", "b.html")
+    (place / "sub").mkdir()
+    (output,) = outputs_of(gallery)
+    assert set(output.files) == {str(place / "a.json"), str(place / "b.html")}
+    (place / "b.html").write_text("y")
+    assert "b.html was changed since (SHA-256)" in remove(output)
+    (place / "b.html").unlink()
+    assert "b.html is not there" in remove(output)
+    assert (place / "a.json").exists()
+    (place / "b.html").write_text("x")
+    assert remove(output) is None
+    assert [each.name for each in place.iterdir()] == ["sub"]
+    assert outputs_of(gallery) == []
+    assert verify(gallery).findings == ()
+    folder = write(gallery, tmp_path / "export", "rows.csv")
+    (folder / "files").mkdir()
+    (folder / "files" / "1.npy").write_text("1")
+    with listed("export", folder, [gallery], "rows.csv", "files"):
+        pass
+    (output,) = outputs_of(gallery)
+    assert remove(output) is None
+    assert not folder.exists()
+
+
+def test_one_that_was_cut_off_is_told_and_never_deleted(gallery, tmp_path):
+    place = write(gallery, tmp_path / "page.html")
+    with pytest.raises(ZeroDivisionError), listed("search page", place, [gallery]):
+        raise ZeroDivisionError
+    (output,) = stale_outputs(gallery)
+    assert (output.kind, output.files) == ("search page", None)
+    assert "was not finished" in remove(output)
+    assert place.exists()
+    write(gallery, place, kind="search page")
+    assert stale_outputs(gallery) == []
+
+
+def test_what_is_elsewhere_stays_listed(gallery, tmp_path, monkeypatch):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    place = write(gallery, disk / ".." / "disk" / "page.html").resolve()
+    less = gallery.commit([], run_id="less", removes=[1])
+    disk.rename(tmp_path / "unmounted")
+    assert purged(less) == [place]
+    (output,) = outputs_of(less)
+    assert "is not there" in remove(output)
+    with monkeypatch.context() as patch:
+        patch.setattr(outputs.socket, "gethostname", lambda: "other")
+        disk.mkdir()
+        assert str(output) == f"report {place} on {output.host} (made from version 1)"
+        assert purged(less) == [place]  # there it may be
+    assert purged(less) == []  # here it was deleted
+
+
+def test_a_gallery_that_holds_the_same_images_only_is_not_told(gallery, tmp_path):
+    copy = new_gallery(tmp_path / "copy")
+    with listed("imported gallery", copy.location, [gallery]):
+        copy.commit([unit(copy.target, range(10))], run_id="a")
+    less = gallery.commit([], run_id="less", removes=[4])
+    told = [copy._root]
+    assert purged(less) == told
+    after = Gallery.open(copy.location).commit([], run_id="less", removes=[4])
+    assert purged(less) == told  # an older version has it
+    assert purged(after) == []
+    assert purged(less) == []
+    shutil.rmtree(copy._root / "_delta_log")
+    assert outputs_of(less)[0].version == 2
+
+
+def test_a_gallery_that_may_not_be_written_to(gallery, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(outputs.os, "access", lambda *_: False)
+    place = write(gallery, tmp_path / "page.html")
+    assert f"a purge of it would not know of {place}" in caplog.text
+    assert outputs_of(gallery) == []
+
+
+def test_a_version_that_was_removed_meanwhile(gallery, tmp_path):
+    less = gallery.commit([], run_id="less", removes=[4])
+    purged(less)
+    with pytest.raises(InputError, match="version 1 was removed meanwhile"):
+        write(gallery, tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda about: "{",
+        lambda about: json.dumps(about | {"regallery_output": 2}),
+        lambda about: json.dumps(about | {"version": "x"}),
+        lambda about: json.dumps({"regallery_output": 1}),
+    ],
+)
+def test_a_file_that_lists_nothing(gallery, tmp_path, change):
+    write(gallery, tmp_path / "page.html")
+    (output,) = outputs_of(gallery)
+    text = change(json.loads(output.file.read_text()))
+    output.file.write_text(text)
+    with pytest.raises(GalleryDamagedError, match="its bytes are not those that were written"):
+        outputs_of(gallery)
+    assert [each.file for each in verify(gallery).findings] == [f"_outputs/{output.file.name}"]
+    checksums.write_whole(output.file, lambda temporary: temporary.write_text(text))
+    with pytest.raises(GalleryDamagedError, match="this lists no output"):
+        outputs_of(gallery)
+
+
+def test_a_file_that_cannot_be_deleted(gallery, tmp_path, monkeypatch):
+    place = write(gallery, tmp_path / "page.html")
+    (output,) = outputs_of(gallery)
+
+    def fails(*_args, **_flags):
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(outputs.Path, "unlink", fails)
+        assert remove(output) == "it cannot be deleted (Permission denied)"
+    assert place.exists()
+    assert dataclasses.replace(output, kind=outputs.EXPANDED).is_gallery

@@ -1,0 +1,112 @@
+"""erase --purge names what was made from the rows and lies elsewhere; --everywhere removes it."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from pipeline.gallery.table import Gallery
+from tests.jobs.labeled import labeled_gallery, people
+from tests.jobs.running import SIZE, refused, result, run
+from tests.stages.making import save_network, save_source
+
+
+@pytest.fixture
+def place(capsys, tmp_path):
+    """A gallery of crops, and all that can be made from it."""
+    source, model = save_source(tmp_path / "source", 12), save_network(tmp_path).path
+    g = tmp_path / "g"
+    made = {
+        "extract": (source, "--gallery", g, "--model", model, *SIZE),
+        "expand": (g, "--out", tmp_path / "expanded", "-k", 2),
+        "link": (g, "--out", tmp_path / "l.parquet", "--threshold", 0.5),
+        "evaluate": ("--query", g, "--gallery", tmp_path / "expanded", "--replicates", 0,
+            "--out", tmp_path / "report"),
+        "search": (next((tmp_path / "source").iterdir()), "--gallery", g, "--model", model,
+            "--html", tmp_path / "page.html"),
+        "export": (g, "--out", tmp_path / "fast", "--format", "fast-reid"),
+    }  # fmt: skip
+    for verb, flags in made.items():
+        assert run(capsys, verb, *flags)[0] == 0
+    assert run(capsys, "export", g, "--out", tmp_path / "exported")[0] == 0
+    taken = ("import", tmp_path / "exported" / "features.npy", "--format", "npy")
+    assert run(capsys, *taken, "--gallery", tmp_path / "imported")[0] == 0
+    again = ("re-extract", g, "--out", tmp_path / "re", "--model", model, "--flip", "--actors", 0)
+    assert run(capsys, *again)[0] == 0
+    return tmp_path
+
+
+FILES = ("l.parquet", "report", "page.html", "fast", "exported")
+GALLERIES = ("expanded", "imported", "re")
+
+
+def test_what_still_holds_the_rows_is_named_and_then_purged(capsys, place):
+    gone = Gallery.open(str(place / "g")).rows(["path"])["path"][3].as_py()
+    flags = ("erase", place / "g", "--purge", "--everywhere", "--yes")
+    _, out, _ = run(capsys, "erase", place / "g", "--ids", 3, "--purge")
+    for name in (*FILES, *GALLERIES):
+        assert f"{place / name} (made from version 1)" in out
+        assert (place / name).exists()
+    assert out.count("STILL THERE, and may hold the rows: ") == 8
+    assert "--purge --everywhere removes those that it can reach" in out
+    (place / "page.html").write_text("changed by hand")
+    _, out, err = run(capsys, *flags)
+    assert f"may hold the rows, and would go too: link table {place / 'l.parquet'} (" in err
+    assert f"deleted too: report {place / 'report'} (made from version 1)" in out
+    assert f"purged too: expanded gallery {place / 'expanded'} (made from version 1)" in out
+    assert f"(made from version 1): {place / 'page.html'} was changed since (SHA-256)" in out
+    assert "remove those yourself; the next purge tells whether they are gone" in out
+    assert [name for name in FILES if (place / name).exists()] == ["page.html"]
+    expanded = Gallery.open(str(place / "expanded"))
+    assert (expanded.count, len(expanded.history())) == (11, 1)
+    assert gone not in expanded.rows(["path"])["path"].to_pylist()
+    for name in ("imported", "re"):
+        told = result(capsys, "erase", place / name, "--path", gone, "--purge")
+        assert told["rows"] == 1
+    (place / "page.html").unlink()
+    told = result(capsys, *flags)
+    assert told["purged"]["outputs"] == []
+    anew = place / "anew"
+    assert run(capsys, "expand", place / "g", "--out", anew, "-k", 2)[0] == 0
+    assert np.array_equal(Gallery.open(str(anew)).array(), expanded.array())
+    for name in ("g", "expanded", "imported", "re"):
+        assert result(capsys, "verify", place / name)["findings"] == []
+
+
+def test_a_gallery_without_rows_and_one_that_cannot_be_purged(capsys, tmp_path):
+    features, identity, camera = people(6, 20, dimension=8)
+    labeled_gallery(tmp_path / "p", features, identity, camera)
+    expanding = ("expand", tmp_path / "p", "-k", 2, "--out")
+    for name in ("e", "other", "broken"):
+        assert run(capsys, *expanding, tmp_path / name)[0] == 0
+    assert run(capsys, "export", tmp_path / "e", "--out", tmp_path / "x")[0] == 0
+    shutil.rmtree(tmp_path / "broken" / "_delta_log")
+    shutil.rmtree(tmp_path / "other")
+    labeled_gallery(tmp_path / "other", features, identity, camera)
+    everything = ("--where", "row_id >= 0", "--purge", "--everywhere", "--yes")
+    told = result(capsys, "erase", tmp_path / "p", *everything)
+    found = {each["place"]: each for each in told["purged"]["outputs"]}
+    assert found[str(tmp_path / "e")]["removed"]
+    assert found[str(tmp_path / "x")]["removed"]
+    assert Gallery.open(str(tmp_path / "e")).count == 0
+    assert not (tmp_path / "x").exists()
+    other, broken = found[str(tmp_path / "other")], found[str(tmp_path / "broken")]
+    assert "is no longer expanded from" in other["reason"]
+    assert str(tmp_path / "broken") in broken["reason"]
+
+
+def test_what_a_copy_of_rows_that_were_purged_says(capsys, tmp_path):
+    features, identity, camera = people(6, 20, dimension=8)
+    labeled_gallery(tmp_path / "p", features, identity, camera)
+    assert run(capsys, "export", tmp_path / "p", "--out", tmp_path / "x")[0] == 0
+    assert run(capsys, "erase", tmp_path / "p", "--ids", 1, "--purge")[0] == 0
+    taken = ("import", tmp_path / "x" / "features.npy", "--format", "npy")
+    status, _, err = run(capsys, *taken, "--gallery", tmp_path / "back")
+    assert status == 0
+    assert "which may hold rows that were erased there" in err
+    assert "--everywhere goes with --purge" in refused(
+        capsys, "erase", tmp_path / "p", "--ids", 2, "--everywhere"
+    )
+    about = json.loads((tmp_path / "x" / "gallery.json").read_text())
+    assert about["version"] == 1
