@@ -1,8 +1,14 @@
 """A search as one self-contained page: each image with its ranked list."""
 
+import base64
+import hashlib
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from typing import Any
 
+from markupsafe import Markup
+
+from pipeline.report.camera_grid import natural
 from pipeline.report.templates import fill
 
 
@@ -16,7 +22,22 @@ def render(found: Mapping[str, Any], pictures: Mapping[str, str], crops: Mapping
     The page asks the network for nothing, and the same input gives the same bytes.
     """
     absent = _absent(found["results"], crops)
-    return fill("search.html", found=found, pictures=pictures, crops=crops, absent=absent)
+    hits = [hit for each in found["results"] for hit in each["hits"]]
+    cameras = {hit["camera"] for hit in hits}
+    identities = {hit["identity"] for hit in hits}
+    script = files("pipeline.report").joinpath("search.js").read_text("utf-8")
+    return fill(
+        "search.html",
+        found=found,
+        pictures=pictures,
+        crops=crops,
+        absent=absent,
+        cameras=sorted(cameras, key=natural),
+        identities=sorted(identities, key=lambda each: (each is None, each or 0)),
+        script=Markup(script),
+        # The page's policy lets this one script run, and no other that a name might smuggle in.
+        digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
 
 
 def _absent(results: Sequence[Mapping[str, Any]], crops: Mapping[str, str]) -> int:

@@ -137,6 +137,9 @@ def test_the_keyboard_reaches_links_and_the_wide_table(
     page = opened(report, thumbnails, 390)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.hash") == "#results"
+    # The two shadows stay at the edges, the two covers move with the table.
+    shadows = "getComputedStyle(document.querySelector('.scroll')).backgroundAttachment"
+    assert page.evaluate(shadows) == "local, local, scroll, scroll"
     page.focus(".scroll")
     page.keyboard.press("ArrowRight")
     # Asked again and again from here: the page's own policy forbids the browser to poll for us.

@@ -75,7 +75,7 @@ def test_a_re_ranked_list_shows_its_distances(reranked: Report) -> None:
     [
         ("map", "non-interpolated"),
         ("trapezoid", "trapezoid rule"),
-        ("cmc", "Cumulative matching characteriztic"),
+        ("cmc", "Cumulative matching characteristic"),
         ("minp", "inverse negative penalty"),
         ("valid", "left out of every mean"),
         ("junk", "identity −1"),  # noqa: RUF001
