@@ -105,6 +105,7 @@ def calibrate(
             raise InputError(f"--{name} does not go with --rule {rule}")
     from pipeline.core.evaluation.bootstrap import Bootstrap
     from pipeline.core.thresholds.calibration import FEWEST_FALSE_MATCHES, FarRule, PercentileRule
+    from pipeline.gallery.sidecars.calibrations import calibration_file
     from pipeline.output_files import check_new_folder
     from pipeline.runs.calibration_pairs import open_pairs
     from pipeline.runs.camera_thresholds import calibrate_camera_pairs
@@ -117,7 +118,7 @@ def calibrate(
     except ValueError as error:
         raise InputError(str(error)) from error
     pairs = open_pairs(gallery, gallery_version, query, query_version, query_rows, resamples.seed)
-    check_new_folder(pairs.gallery.location)
+    check_new_folder(calibration_file(pairs.gallery).parent)
     found = _threshold(pairs, chosen, resamples)
     stands_on = _basis(rule, asdict(found))
     if stands_on < FEWEST_FALSE_MATCHES:

@@ -117,10 +117,12 @@ def erase(
     found = None if selection.is_empty else select(before, selection)
     resumed, after, done = purging.is_under_way(gallery), before, None
     followed: list[Followed] = []
+    if purge:
+        _tell_outputs(before, everywhere=everywhere)
     if not dry_run:
         if purge:
             check_regular(gallery)  # before anyone is asked, and before rows are erased
-        _agree(before, found, purge=purge, everywhere=everywhere, yes=yes)
+        _agree(before, found, purge=purge, yes=yes)
         with lock_gallery(gallery, "erase") as held:
             before.check_latest()  # what was agreed to is what goes
             after = commit(before, found, held) if found else before
@@ -141,14 +143,10 @@ def erase(
     )
 
 
-def _agree(
-    gallery: "Gallery", found: "Selected | None", *, purge: bool, everywhere: bool, yes: bool
-) -> None:
+def _agree(gallery: "Gallery", found: "Selected | None", *, purge: bool, yes: bool) -> None:
     """Report what is about to be erased, and ask."""
     from pipeline.report.figures import count
 
-    if everywhere:
-        _tell_outputs(gallery)
     if found is None:
         deed = f"purge older versions of {gallery.location}"
         logger.info(
@@ -173,12 +171,13 @@ def _agree(
         confirm(f"erase {gone}", yes=yes, is_grave=2 * rows > gallery.count)
 
 
-def _tell_outputs(gallery: "Gallery") -> None:
-    """Say what was made from the gallery: it goes too, where it may hold rows that are gone."""
+def _tell_outputs(gallery: "Gallery", *, everywhere: bool) -> None:
+    """Say what was made from the gallery, and what becomes of it."""
     from pipeline.gallery.outputs import outputs_of
 
+    fate = "goes too" if everywhere else "stays, and is named again,"
     for each in outputs_of(gallery):
-        logger.info("may hold the rows, and would go too: %s", each)
+        logger.info("%s if it may hold rows that are gone: %s", fate, each)
 
 
 def _with_them(gallery: "Gallery") -> str:

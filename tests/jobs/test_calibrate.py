@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.core.evaluation.labels import Labels
 from pipeline.gallery.table import Gallery
+from pipeline.runs.thresholds import thresholds_of
 from tests import oracles
 from tests.jobs.labeled import add_rows, labeled_gallery, people
 from tests.jobs.running import refused, result, run
@@ -140,12 +141,18 @@ def test_a_later_version_keeps_the_threshold_until_it_has_its_own(capsys, tmp_pa
     gallery = labeled_gallery(tmp_path / "g", *people(10, 100))
     first = result(capsys, "calibrate", "--gallery", tmp_path / "g", "--far", 0.01, *FEW)
     add_rows(gallery, *people(10, 50, seed=3))
-    linking = ("link", "--gallery", tmp_path / "g", "--out", tmp_path / "i.csv")
-    told = result(capsys, *linking)
-    assert (told["version"], told["threshold"]) == (2, first["threshold"])
+
+    def holds(*version):
+        table = Gallery.open(str(tmp_path / "g"), *version)
+        held = result(capsys, "info", tmp_path / "g", "--version", table.version)["calibration"]
+        assert thresholds_of(table, None).general == held["threshold"]
+        return held["version"], held["threshold"], held["fits"]
+
+    assert holds() == (1, first["threshold"], False)
     second = result(capsys, "calibrate", "--gallery", tmp_path / "g", "--far", 0.1, *FEW)
-    assert result(capsys, *linking)["threshold"] == second["threshold"] < first["threshold"]
-    assert result(capsys, *linking, "--version", 1)["threshold"] == first["threshold"]
+    assert second["threshold"] < first["threshold"]
+    assert holds() == (2, second["threshold"], True)
+    assert holds(1) == (1, first["threshold"], True)
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,8 @@ GALLERIES = ("expanded", "imported", "re")
 def test_what_still_holds_the_rows_is_named_and_then_purged(capsys, place):
     gone = Gallery.open(str(place / "g")).rows(["path"])["path"][3].as_py()
     flags = ("erase", place / "g", "--purge", "--everywhere", "--yes")
+    _, _, err = run(capsys, "erase", place / "g", "--ids", 3, "--purge", "--dry-run")
+    assert f"stays, and is named again, if it may hold rows that are gone: report {place}" in err
     _, out, _ = run(capsys, "erase", place / "g", "--ids", 3, "--purge")
     for name in (*FILES, *GALLERIES):
         assert f"{place / name} (made from version 1)" in out
@@ -52,7 +54,7 @@ def test_what_still_holds_the_rows_is_named_and_then_purged(capsys, place):
     assert "--purge --everywhere removes those that it can reach" in out
     (place / "page.html").write_text("changed by hand")
     _, out, err = run(capsys, *flags)
-    assert f"may hold the rows, and would go too: link table {place / 'l.parquet'} (" in err
+    assert f"goes too if it may hold rows that are gone: link table {place / 'l.parquet'} (" in err
     assert f"deleted too: report {place / 'report'} (made from version 1)" in out
     assert f"purged too: expanded gallery {place / 'expanded'} (made from version 1)" in out
     assert f"(made from version 1): {place / 'page.html'} was changed since (SHA-256)" in out

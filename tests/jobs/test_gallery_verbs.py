@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pty
+import re
 import socket
 import subprocess
 import sys
@@ -181,7 +182,7 @@ def at_a_terminal(monkeypatch, typed, *arguments):
             while True:
                 shown += os.read(ours, 1000)
     os.close(ours)
-    return status, shown.decode()
+    return status, re.sub("\x1b\\[[0-9;]*m", "", shown.decode())  # without colors
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,10 @@ def test_a_file_in_the_way_and_a_folder_that_is_missing_are_told(capsys, place, 
         assert "yyy" in line or "does not exist" in line, (command, line)
         assert "File name too long" in line or "folder that" in line or "create it" in line, line
     assert (tmp_path / "file").read_text() == "x"
+    shutil.copytree(place / "p", tmp_path / "p")
+    (tmp_path / "p" / "_calibrations").write_text("x")
+    line = refused(capsys, "calibrate", tmp_path / "p", "--far", 0.1, "--samples", 5)
+    assert "_calibrations: this is not a folder, and a folder is needed there" in line
 
 
 def test_files_of_others_stay(capsys, place, tmp_path):
