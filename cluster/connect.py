@@ -18,6 +18,7 @@ import ray
 import pipeline
 from cluster.guard import ended_with_driver
 from cluster.profiles import Node
+from cluster.quiet import ray_lines_hidden
 from pipeline.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -97,6 +98,22 @@ def connect(
         yield _joined(num_gpus, started_here=False)
         return
     wanted = address or os.environ.get("RAY_ADDRESS") or "local"
+    showing = logger.isEnabledFor(logging.DEBUG)
+    with (
+        contextlib.nullcontext() if showing else ray_lines_hidden(),
+        _connected(wanted, address, num_cpus, num_gpus, object_store_bytes) as joined,
+    ):
+        yield joined
+
+
+@contextlib.contextmanager
+def _connected(
+    wanted: str,
+    address: str | None,
+    num_cpus: int | None,
+    num_gpus: int | None,
+    object_store_bytes: int,
+) -> Iterator[Cluster]:
     try:
         if wanted == "local":
             _start(num_cpus, num_gpus, object_store_bytes)

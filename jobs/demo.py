@@ -52,8 +52,8 @@ def demo(
     Args:
         out: Folder for the archive, the galleries and the report.
         seed: Seed of the drawing; another seed draws other people.
-        actors: Workers of the extraction; 0 for a plain loop without Ray (default: as many as
-            this machine has room for).
+        actors: Workers of the extraction on Ray; 0 for a plain loop in this process (default: as
+            extract chooses).
     """
     from pipeline.archive.drawn.drawing import draw_archive
 

@@ -1,6 +1,7 @@
 """Bring a gallery up to date with its source in one version, or say what that would take."""
 
 import logging
+import os
 import time
 from collections import Counter
 from contextlib import ExitStack
@@ -28,6 +29,7 @@ from pipeline.model.networks import NetworkFile
 from pipeline.report.figures import listed
 from pipeline.runs.oddities import warn_of_oddities
 from pipeline.runs.outcomes import Extracted, Planned
+from pipeline.runs.pace import soonest
 from pipeline.runs.settings import (
     ActorSettings,
     RecipeSettings,
@@ -42,6 +44,7 @@ from pipeline.runs.units import (
     cut_units,
     extract_units,
     keep_plan,
+    may_stay,
     on_cluster,
 )
 from pipeline.stages.execution import StartProgress, silent
@@ -136,7 +139,7 @@ def update_gallery(plan: UpdatePlan, progress: StartProgress = silent) -> Extrac
         dimension = None
         if not table.exists(spec.location):
             dimension = spec.dimension(plan.actors.batch_size)
-            if plan.actors.actors != 0:
+            if plan.actors.actors != 0 and not may_stay(plan.actors):
                 # Wrong resources, too, are an error before anything is written.
                 stack.enter_context(on_cluster(plan.actors))
         lock = stack.enter_context(table.lock_gallery(spec.location, f"extract {listing.root}"))
@@ -149,7 +152,7 @@ def update_gallery(plan: UpdatePlan, progress: StartProgress = silent) -> Extrac
         changes = find_changes(present, listing, plan.update, plan.work.max_bytes)
         cut = plan.cut(present, changes)
         keep_plan(present, cut, lock)
-        done = extract_units(
+        done, actors = extract_units(
             cut,
             plan.work_for(present.target),
             plan.actors,
@@ -174,6 +177,7 @@ def update_gallery(plan: UpdatePlan, progress: StartProgress = silent) -> Extrac
         removed=len(removes),
         rejected=sum(record.rejects for record in done),
         rejects=_reasons(after.rejects()),
+        actors=actors,
         units=len(done),
         units_resumed=len(cut.finished),
         rows=after.count,
@@ -198,7 +202,11 @@ def preview_update(plan: UpdatePlan) -> Planned:
     if todo:
         target = present.target if present is not None else _target(plan)
         sampled, seconds, row_bytes = _sample(cut.todo, plan.work_for(target))
-    workers = max(1, plan.actors.actors or 1)
+    workers, whole = max(1, plan.actors.actors or 1), seconds * todo
+    if may_stay(plan.actors):
+        workers, whole = soonest(whole, len(os.sched_getaffinity(0)))
+    else:
+        whole /= workers
     return Planned(
         **_found(listing, changes),
         gallery=spec.location,
@@ -211,7 +219,7 @@ def preview_update(plan: UpdatePlan) -> Planned:
         sampled=sampled,
         seconds_an_image=seconds,
         workers=workers,
-        seconds=seconds * todo / workers,
+        seconds=whole,
         disk_bytes=round(row_bytes * todo),
     )
 

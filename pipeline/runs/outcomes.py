@@ -33,6 +33,7 @@ class Extracted(Found):
 
     `rejected` of the new and changed images gave no row; `removed` counts the missing rows that
     were removed. `rejects` counts all rejects of the gallery by reason, those of names included.
+    `actors` did the work on Ray; 0 where it was done in this process.
     """
 
     gallery: str
@@ -40,6 +41,7 @@ class Extracted(Found):
     removed: int
     rejected: int
     rejects: dict[str, int]
+    actors: int
     units: int
     units_resumed: int
     rows: int

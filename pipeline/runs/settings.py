@@ -68,8 +68,9 @@ class ActorSettings:
     address: str | None = None
     """Ray cluster to join: auto or host:port (default: this machine alone)."""
     actors: int | None = None
-    """Workers, each with its own copy of the network; 0 for a plain loop without Ray (default:
-    as many as the machines have room for)."""
+    """Workers on Ray, each with its own copy of the network; 0 for a plain loop in this process
+    (default: this process for work that is done before Ray has started, else as many as the
+    machines have room for)."""
     num_cpus: int | None = None
     """CPUs of each actor (default: 1)."""
     num_gpus: float | None = None

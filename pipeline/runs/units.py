@@ -1,11 +1,15 @@
 """The work of `extract` between the listing and the commit: units planned, extracted, watched."""
 
 import hashlib
+import logging
+import os
+import sys
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +17,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cluster.connect import connect
-from cluster.profiles import ActorResources, resolve
 from pipeline.archive.planning.units import Unit, plan, units
 from pipeline.errors import InputError, RunError
 from pipeline.gallery.files.rejects import REJECT_SCHEMA
@@ -22,9 +24,15 @@ from pipeline.gallery.files.unit_files import FoundUnits, UnitRecord
 from pipeline.gallery.log.lock import Lock
 from pipeline.gallery.sidecars.plan import drop_plan, read_plan, write_plan
 from pipeline.gallery.table import Gallery
+from pipeline.runs.pace import Pace, PaysOnRay
 from pipeline.runs.settings import ActorSettings
-from pipeline.stages.execution import StartProgress, silent
-from pipeline.stages.extract import Work, extract_here, extract_on_ray
+from pipeline.stages.execution import StartProgress, Step, silent
+from pipeline.stages.extract import Work, extract_here
+
+if TYPE_CHECKING:  # Ray takes seconds to load, and small work does without it
+    from cluster.profiles import ActorResources
+
+logger = logging.getLogger(__name__)
 
 LOW_QUALITY = "low-quality"
 """The reason of rejects that the setting `min_quality` asks for."""
@@ -83,19 +91,19 @@ def extract_units(
     listed_rejects: int,
     limit: int,
     progress: StartProgress = silent,
-) -> list[UnitRecord]:
-    """Extract the units and return all records, those of the finished units first.
+) -> tuple[list[UnitRecord], int]:
+    """Extract the units; gives all records, those of the finished units first, and how many actors
+    it took: 0 where the work was done in this process.
 
     RunError as soon as more than `limit` inputs are rejects, those of the listing included, and
     those of a quality that was not asked for left out.
     """
     done: list[UnitRecord] = []
     rejects = listed_rejects
-    step = progress("extracting", len(cut.planned))
-    with closing(_records(cut, work, on)) as records:
+    run = _Run(cut, work, on, progress("extracting", len(cut.planned)))
+    with closing(run.records()) as records:
         for record in records:
             done.append(record)
-            step(record.members)
             faulty = _faulty(work.target.location, record)
             rejects += len(faulty)
             if len(faulty) and rejects > limit:
@@ -104,7 +112,7 @@ def extract_units(
                     f" {_why(faulty)}. Finished work units are kept: repair the source, or run the"
                     " same command with a larger `max_rejects` to go on"
                 )
-    return done
+    return done, run.actors
 
 
 def commit_units(
@@ -134,28 +142,75 @@ def commit_units(
     return after
 
 
-def _records(cut: Cut, work: Work, on: ActorSettings) -> Generator[UnitRecord]:
-    """Records of the finished units, then of the others as they end, here or on Ray."""
-    yield from cut.finished
-    if not cut.todo:
-        return
-    if on.actors == 0:
-        yield from extract_here(cut.todo, work)
-        return
-    with on_cluster(on) as resources:
-        yield from extract_on_ray(
-            cut.todo,
-            work,
-            actors=resources.actors,
-            cpus_per_actor=resources.cpus_per_actor,
-            gpus_per_actor=resources.gpus_per_actor,
-            environment=resources.environment,
-        )
+class _Run:
+    """Units extracted here or on Ray, whichever is sooner done where nobody said which."""
+
+    def __init__(self, cut: Cut, work: Work, on: ActorSettings, step: Step) -> None:
+        self._cut, self._work, self._on, self._step = cut, work, on, step
+        self.actors = 0
+
+    def records(self) -> Generator[UnitRecord]:
+        """Records of the finished units, then of the others as they end."""
+        for record in self._cut.finished:
+            self._step(record.members)
+            yield record
+        if not self._cut.todo:
+            return
+        if self._on.actors == 0:
+            yield from extract_here(self._cut.todo, self._work, self._step)
+        elif may_stay(self._on):
+            yield from self._begun_here()
+        else:
+            yield from self._on_ray(self._cut.todo)
+
+    def _begun_here(self) -> Generator[UnitRecord]:
+        """Work that goes on in this process, unless its pace shows that Ray pays."""
+        images = sum(len(unit.members) for unit in self._cut.todo)
+        pace = Pace(images, len(os.sched_getaffinity(0)), self._step)
+        done = set()
+        try:
+            for record in extract_here(self._cut.todo, self._work, pace):
+                done.add(record.unit_id)
+                pace.end_unit()
+                yield record
+            return
+        except PaysOnRay as reason:
+            logger.debug("%s", reason)
+        self._step(-pace.given_up)
+        yield from self._on_ray([unit for unit in self._cut.todo if unit.id not in done])
+
+    def _on_ray(self, todo: Sequence[Unit]) -> Generator[UnitRecord]:
+        from pipeline.stages.extract_on_ray import extract_on_ray
+
+        with on_cluster(self._on) as resources:
+            self.actors = resources.actors
+            yield from extract_on_ray(
+                todo,
+                self._work,
+                actors=resources.actors,
+                cpus_per_actor=resources.cpus_per_actor,
+                gpus_per_actor=resources.gpus_per_actor,
+                environment=resources.environment,
+                step=self._step,
+            )
+
+
+def may_stay(on: ActorSettings) -> bool:
+    """Whether nobody asked for Ray, nor joined it: then it is started only where it pays."""
+    if on.actors is not None or on.address or on.num_cpus or on.num_gpus:
+        return False
+    if os.environ.get("RAY_ADDRESS"):
+        return False
+    ray = sys.modules.get("ray")
+    return ray is None or not ray.is_initialized()
 
 
 @contextmanager
-def on_cluster(on: ActorSettings) -> Iterator[ActorResources]:
+def on_cluster(on: ActorSettings) -> Iterator["ActorResources"]:
     """Join Ray, unless that is done already, and fit the settings to its machines."""
+    from cluster.connect import connect
+    from cluster.profiles import resolve
+
     if on.address and on.address.startswith("ray://"):
         raise InputError(
             f"`address` {on.address}: Ray Data does not run over ray://; give host:port on the"

@@ -1,19 +1,18 @@
-"""Extraction: every work unit becomes one file of features, and a record of a few hundred bytes."""
+"""Extraction: every work unit becomes one file of features, and a record of a few hundred bytes.
 
-import json
+`extract_on_ray` does the same on an actor pool.
+"""
+
 import logging
-import re
 from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import ray
-import ray.data
 import torch
 from numpy.typing import NDArray
 
@@ -28,21 +27,14 @@ from pipeline.errors import InputError, RunError
 from pipeline.gallery.files import schema
 from pipeline.gallery.files.rejects import REJECT_SCHEMA
 from pipeline.gallery.files.unit_files import UnitRecord, UnitTarget, write_unit
-from pipeline.gallery.sidecars import attempts
 from pipeline.model.defaults import BATCH_SIZE
 from pipeline.model.feature_models import FeatureModel, unit_features
+from pipeline.stages.execution import Step, no_step
 
 logger = logging.getLogger(__name__)
 
-ATTEMPTS = 3
-"""How often the work on a unit may kill its worker before the unit is halved."""
-
-_UNITS_A_ROUND = 512
-_ALL_DIE = (
-    "each of the first {} work units killed its worker, and none was finished: there may be too "
-    "little memory for the network (give fewer `actors` or a smaller `batch_size`)"
-)
-_KEPT = "finished work units are kept, and the same command goes on from them"
+KEPT = "finished work units are kept, and the same command goes on from them"
+"""What a message about a run that stopped ends in."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +92,7 @@ class _Crop:
 
 
 @dataclass(frozen=True)
-class _Bad:
+class Bad:
     """A member of a unit that gives no row."""
 
     place: int
@@ -120,21 +112,27 @@ class UnitExtractor:
             precision=work.precision,
         )
 
-    def extract(self, unit: Unit) -> UnitRecord:
-        """Write one unit's file; rows + rejects are its members."""
-        rows, rejects, oddities = self.compute(unit.members)
+    def extract(self, unit: Unit, step: Step = no_step) -> UnitRecord:
+        """Write one unit's file; rows + rejects are its members, and add up to the steps."""
+        rows, rejects, oddities = self.compute(unit.members, step)
         record = write_unit(self._work.target, unit.id, unit.row_ids, rows, rejects)
         return replace(record, oddities=oddities)
 
-    def compute(self, members: pa.Table) -> Computed:
-        """The rows, in the target's schema, and the rejects that members of a unit become."""
+    def compute(self, members: pa.Table, step: Step = no_step) -> Computed:
+        """The rows, in the target's schema, and the rejects that members of a unit become.
+
+        `step(n)` is called after each batch of the network with the members that it finished.
+        """
+        taken = told = 0
         vectors = np.empty((len(members), self._work.target.dimension), np.float32)
         facts: dict[int, _Facts] = {}
-        bad: list[_Bad] = []
+        bad: list[Bad] = []
 
         def crops() -> Iterator[tuple[tuple[int, _Facts], NDArray[np.uint8]]]:
+            nonlocal taken
             for member in self._decoded(members):
-                if isinstance(member, _Bad):
+                taken += 1
+                if isinstance(member, Bad):
                     bad.append(member)
                 else:
                     yield (member.place, member.facts), member.pixels
@@ -142,18 +140,21 @@ class UnitExtractor:
         for batch, rows, wrong in unit_features(crops(), self._extractor):
             for row, (place, about) in enumerate(batch):
                 if row in wrong:
-                    bad.append(_Bad(place, "bad-feature", wrong[row]))
+                    bad.append(Bad(place, "bad-feature", wrong[row]))
                 else:
                     facts[place], vectors[place] = about, rows[row]
+            step(taken - told)
+            told = taken
+        step(len(members) - told)
         found = self._rows(members, dict(sorted(facts.items())), vectors)
-        rejects = _rejects(members, sorted(bad, key=lambda member: member.place))
+        rejects = rejects_of(members, sorted(bad, key=lambda member: member.place))
         return Computed(found, rejects, _oddities(members, facts))
 
-    def _decoded(self, members: pa.Table) -> Iterator[_Crop | _Bad]:
+    def _decoded(self, members: pa.Table) -> Iterator[_Crop | Bad]:
         """Members in order, read and decoded ahead of the network by at most one batch."""
         columns = [members[name].to_pylist() for name in ("path", "offset", "size")]
         waiting = iter(enumerate(zip(*columns, strict=True)))
-        ahead: deque[Future[_Crop | _Bad]] = deque()
+        ahead: deque[Future[_Crop | Bad]] = deque()
         with ThreadPoolExecutor(self._work.decode_threads) as pool:
             for place, member in islice(waiting, self._work.batch_size):
                 ahead.append(pool.submit(self._decode, place, *member))
@@ -163,7 +164,7 @@ class UnitExtractor:
                     ahead.append(pool.submit(self._decode, place, *member))
                 yield decoded
 
-    def _decode(self, place: int, path: str, offset: int | None, size: int | None) -> _Crop | _Bad:
+    def _decode(self, place: int, path: str, offset: int | None, size: int | None) -> _Crop | Bad:
         in_tar = None if offset is None or size is None else (offset, size)
         try:
             most = self._work.max_bytes
@@ -172,13 +173,13 @@ class UnitExtractor:
                 data, max_pixels=self._work.max_pixels, stretch=self._work.model.stretch
             )
         except Rejected as error:
-            return _Bad(place, error.reason, error.detail)
+            return Bad(place, error.reason, error.detail)
         measured, least = None, self._work.least_quality
         if least is not None:
             measured = quality(pixels)
             if measured < least:
                 detail = f"its quality is {measured:.4g}, and {least:g} was asked for"
-                return _Bad(place, "low-quality", detail)
+                return Bad(place, "low-quality", detail)
         height, width = pixels.shape[:2]
         hashed = schema.content_hash(data)
         return _Crop(place, pixels, _Facts(hashed, height, width, measured, oddity(pixels)))
@@ -203,138 +204,23 @@ class UnitExtractor:
         return pa.table([columns[name] for name in wanted.names], names=wanted.names).cast(wanted)
 
 
-class ExtractUnit:
-    """`UnitExtractor` as an actor of Ray Data: a row with a unit in, a row with its record out."""
-
-    def __init__(self, work: Work) -> None:
-        self._work = work
-        self._extractor = UnitExtractor(work)
-
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
-        """Extract the unit, unless it has killed its worker too often: then say so.
-
-        An error that the reader can do something about comes back as text: Ray would bury it.
-        """
-        unit = _unpacked(batch["unit"][0], batch["members"][0])
-        try:
-            if attempts.begin(self._work.target, unit.id) > ATTEMPTS:
-                return _answer(None)
-            record = self._extractor.extract(unit)
-            attempts.end(self._work.target, unit.id)
-        except (OSError, InputError, RunError) as error:
-            return _answer({"error": str(error)})
-        return _answer(asdict(record))
-
-
-def extract_here(units: Sequence[Unit], work: Work) -> Generator[UnitRecord]:
+def extract_here(units: Sequence[Unit], work: Work, step: Step = no_step) -> Generator[UnitRecord]:
     """Extract units one after the other in this process: the plain loop.
 
-    RunError where a file cannot be written: what was finished stays on disk.
+    `step(n)` is called after each batch of the network with the images that it finished. RunError
+    where a file cannot be written: what was finished stays on disk.
     """
     extractor = UnitExtractor(work)
     for unit in units:
         try:
-            record = extractor.extract(unit)
+            record = extractor.extract(unit, step)
         except OSError as error:
-            raise RunError(f"extraction stopped: {error}; {_KEPT}") from error
+            raise RunError(f"extraction stopped: {error}; {KEPT}") from error
         yield record
 
 
-def extract_on_ray(
-    units: Sequence[Unit],
-    work: Work,
-    *,
-    actors: int,
-    cpus_per_actor: float = 1,
-    gpus_per_actor: float = 0,
-    environment: dict[str, str] | None = None,
-) -> Generator[UnitRecord]:
-    """Extract units on an actor pool of Ray Data, in the order in which they end.
-
-    A worker that dies is started again, and its unit with it. A unit that was begun `ATTEMPTS`
-    times without an end is halved until the image that kills is found: it becomes a reject. Yields
-    the same records as `extract_here`, but for units that were halved. RunError where a worker
-    raises, and where the first units all kill theirs: what was finished stays on disk.
-    """
-    options = {
-        "num_cpus": cpus_per_actor,
-        "num_gpus": gpus_per_actor,
-        "runtime_env": {"env_vars": environment or {}},
-    }
-    waiting = deque(units)
-    finished, killers = 0, 0
-    while waiting:
-        turn = [waiting.popleft() for _ in range(min(_UNITS_A_ROUND, len(waiting)))]
-        unfinished = {unit.id: unit for unit in turn}
-        for row in _rows_of_round(turn, work, min(actors, len(turn)), options):
-            about = json.loads(row["record"])
-            if about is None:
-                killers += 1
-                if not finished and killers > actors + 1:
-                    raise RunError(f"extraction stopped: {_ALL_DIE.format(killers)}; {_KEPT}")
-                continue
-            if "error" in about:
-                raise RunError(f"extraction stopped: {about['error']}; {_KEPT}")
-            about["oddities"] = tuple(map(tuple, about["oddities"]))
-            record = UnitRecord(**about)
-            del unfinished[record.unit_id]
-            finished += 1
-            yield record
-        for unit in unfinished.values():
-            if len(unit.members) > 1:
-                logger.warning("unit %s keeps killing its worker: halving it", unit.id)
-                waiting.extend(unit.halves(work.target.fingerprint))
-            else:
-                yield _reject_killer(unit, work)
-
-
-def _rows_of_round(
-    units: Sequence[Unit], work: Work, actors: int, options: dict[str, Any]
-) -> Iterator[dict[str, Any]]:
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    # One block a unit, and one unit at an actor: a record is told as soon as its unit is finished.
-    extracted = ray.data.from_arrow([_packed(unit) for unit in units]).map_batches(
-        ExtractUnit,
-        batch_size=1,
-        compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=1),
-        fn_constructor_args=(work,),
-        **options,
-    )
-    for name in ("ray.data", "ray"):  # it tells of itself at every step
-        logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        yield from extracted.iter_rows()
-    except ray.exceptions.RayError as error:
-        raise RunError(f"extraction stopped: {_cause(error)}; {_KEPT}") from error
-
-
-def _cause(error: BaseException) -> str:
-    """The line of a worker's traceback that names the exception, out of all that Ray tells."""
-    named = re.findall(
-        r"^(?:\w+\.)*\w*(?:Error|Exception|Interrupt)\b.*$", str(error), re.MULTILINE
-    )
-    ours = [line for line in named if not line.startswith("ray.")]
-    return (ours or [type(error).__name__])[-1]
-
-
-def _answer(about: dict[str, Any] | None) -> dict[str, list[bytes]]:
-    return {"record": [json.dumps(about).encode()]}
-
-
-def _reject_killer(unit: Unit, work: Work) -> UnitRecord:
-    path = unit.members["path"][0].as_py()
-    detail = f"its worker died {ATTEMPTS} times over this image alone"
-    logger.warning("%s: %s", path, detail)
-    empty = work.target.schema.empty_table()
-    rejects = _rejects(unit.members, [_Bad(0, "kills-worker", detail)])
-    record = write_unit(work.target, unit.id, unit.row_ids, empty, rejects)
-    attempts.end(work.target, unit.id)
-    return record
-
-
-def _rejects(members: pa.Table, bad: Sequence[_Bad]) -> pa.Table:
+def rejects_of(members: pa.Table, bad: Sequence[Bad]) -> pa.Table:
+    """The rejects that some members of a unit become."""
     told = members.select(["path", "size", "mtime"]).take(
         pa.array([member.place for member in bad], pa.int64())
     )
@@ -349,18 +235,6 @@ def _oddities(members: pa.Table, facts: dict[int, _Facts]) -> tuple[tuple[str, i
     first = {kind: place for place, kind in reversed(odd.items())}
     counts = sorted(Counter(odd.values()).items())
     return tuple((kind, n, members["path"][first[kind]].as_py()) for kind, n in counts)
-
-
-def _packed(unit: Unit) -> pa.Table:
-    """A unit as one row of two columns, its members as an Arrow stream."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, unit.members.schema) as stream:
-        stream.write_table(unit.members)
-    return pa.table({"unit": [unit.id], "members": [sink.getvalue().to_pybytes()]})
-
-
-def _unpacked(name: str, members: bytes) -> Unit:
-    return Unit(str(name), pa.ipc.open_stream(members).read_all().combine_chunks())
 
 
 def _device(on_gpu: bool) -> str:

@@ -6,8 +6,10 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import InputError, RunError
+from pipeline.gallery.sidecars import attempts
 from pipeline.stages import extract as stage
-from pipeline.stages.extract import UnitExtractor, Work, extract_here, extract_on_ray
+from pipeline.stages import extract_on_ray
+from pipeline.stages.extract import UnitExtractor, Work, extract_here
 from tests.stages.making import prepared, save_crop, save_source
 
 
@@ -54,10 +56,14 @@ def test_ray_writes_the_bytes_of_the_plain_loop(tmp_path, cluster, actors):
     for folder in folders:
         folder.mkdir()
         gallery, units, work = prepared(folder, source)
+        steps = []
         if folder.name == "plain":
-            records = list(extract_here(units, work))
+            records = list(extract_here(units, work, steps.append))
+            assert max(steps) == work.batch_size  # they move within a unit
         else:
-            records = list(extract_on_ray(units, work, actors=actors))
+            on_ray = extract_on_ray.extract_on_ray(units, work, actors=actors, step=steps.append)
+            records = list(on_ray)
+        assert sum(steps) == sum(len(unit.members) for unit in units)
         assert {record.unit_id for record in records} == {unit.id for unit in units}
         written.append(contents(gallery))
     assert written[0] == written[1]
@@ -67,7 +73,7 @@ def test_ray_writes_the_bytes_of_the_plain_loop(tmp_path, cluster, actors):
 def test_actors_take_logical_gpus(tmp_path, cluster):
     source = save_source(tmp_path / "source", 20)
     _, units, work = prepared(tmp_path, source, on_gpu=True)
-    records = list(extract_on_ray(units, work, actors=2, gpus_per_actor=0.5))
+    records = list(extract_on_ray.extract_on_ray(units, work, actors=2, gpus_per_actor=0.5))
     assert sum(record.rows for record in records) == 20
 
 
@@ -148,7 +154,7 @@ def test_an_error_in_a_worker_is_told_in_a_line(tmp_path, cluster):
     _, units, work = prepared(tmp_path, save_source(tmp_path / "source", 4))
     wrong = replace(work, target=replace(work.target, dimension=9))
     with pytest.raises(RunError, match=r"extraction stopped: .*8.*9"):
-        list(extract_on_ray(units, wrong, actors=1))
+        list(extract_on_ray.extract_on_ray(units, wrong, actors=1))
 
 
 @pytest.mark.parametrize(
@@ -172,10 +178,10 @@ def test_a_dead_workers_attempts_are_counted(tmp_path):
     save_crop(source / "0001_c1s1_000010_00.png", 0)
     gallery, (unit,), work = prepared(tmp_path, source)
     for count in (1, 2, 3):
-        assert stage.attempts.begin(work.target, unit.id) == count
-    actor = stage.ExtractUnit(work)
-    batch = stage._packed(unit).to_pydict()
+        assert attempts.begin(work.target, unit.id) == count
+    actor = extract_on_ray.ExtractUnit(work)
+    batch = extract_on_ray._packed(unit).to_pydict()
     assert actor(batch) == {"record": [b"null"]}
     gallery.clear(gallery.find_units())  # as the next run does
     assert b'"rows": 1' in actor(batch)["record"][0]
-    assert stage.attempts.begin(work.target, unit.id) == 1
+    assert attempts.begin(work.target, unit.id) == 1

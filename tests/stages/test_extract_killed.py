@@ -9,8 +9,10 @@ import pytest
 import ray
 
 from pipeline.errors import RunError
-from pipeline.stages import extract as stage
-from pipeline.stages.extract import UnitExtractor, extract_on_ray
+from pipeline.stages import extract
+from pipeline.stages import extract_on_ray as stage
+from pipeline.stages.extract import UnitExtractor
+from pipeline.stages.extract_on_ray import extract_on_ray
 from tests.stages.making import prepared, save_source
 
 
@@ -64,14 +66,14 @@ def _hook():
     """What every worker runs as it starts; a nested function, so that Ray sends its code along."""
 
     def kill_over_one_image():
-        read = stage.read_image
+        read = extract.read_image
 
         def deadly(root, path, *place, **limits):
             if path.startswith("0002_c2s1_000001"):
                 os.kill(os.getpid(), signal.SIGKILL)
             return read(root, path, *place, **limits)
 
-        stage.read_image = deadly
+        extract.read_image = deadly
         stage.ATTEMPTS = 1  # every death costs seconds: a new worker loads torch again
 
     return kill_over_one_image

@@ -1,0 +1,68 @@
+"""Keeps Ray's own log lines from standard error, where its C++ core writes them itself.
+
+They come past Python's logging, in the middle of progress, and mostly tell of nothing that a reader
+could act on: `[2026-11-28 20:00:00,123 E 12 34] core_worker.cc:513: Failed to ...`.
+"""
+
+import contextlib
+import os
+import re
+import sys
+import threading
+from collections.abc import Iterator
+
+_OF_RAY = re.compile(
+    rb"\[\d{4}-\d\d-\d\d [\d:,. ]+[DIWECF] \d+ \d+\]"  # its C++ core
+    rb"|(\x1b\[\d+m)?\((raylet|autoscaler|pid=|gcs_server)"  # what its processes send
+)
+
+
+@contextlib.contextmanager
+def ray_lines_hidden() -> Iterator[None]:
+    """Drop Ray's lines from standard error for the length of a `with` block; all others pass.
+
+    Python's own `sys.stderr` goes on to the terminal directly, so that progress knows it for one.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    inlet, outlet = os.pipe()
+    os.dup2(outlet, 2)
+    os.close(outlet)
+    before, direct = (
+        sys.stderr,
+        os.fdopen(os.dup(kept), "w", buffering=1, errors="backslashreplace"),
+    )
+    is_own = _writes_to_2(before)
+    if is_own:
+        sys.stderr = direct
+    passing = threading.Thread(target=_pass_on, args=(inlet, kept), daemon=True)
+    passing.start()
+    try:
+        yield
+    finally:
+        if is_own:
+            sys.stderr = before
+        direct.close()
+        os.dup2(kept, 2)  # closes our end of the pipe: what other processes hold is theirs
+        passing.join(timeout=1)
+        if not passing.is_alive():
+            os.close(kept)
+
+
+def _writes_to_2(stream: object) -> bool:
+    try:
+        return stream.fileno() == 2  # type: ignore[attr-defined]
+    except (AttributeError, OSError, ValueError):
+        return False
+
+
+def _pass_on(inlet: int, outlet: int) -> None:
+    """Write every line that is not Ray's to `outlet`; what has no end yet, at the end."""
+    with os.fdopen(inlet, "rb") as lines:
+        hiding = False
+        for line in lines:
+            # A stack trace follows an error, line by line, indented or numbered.
+            hiding = bool(_OF_RAY.match(line)) or (hiding and line[:1] in b" \t*@")
+            if not hiding:
+                with contextlib.suppress(OSError):  # nobody reads any more
+                    os.write(outlet, line)

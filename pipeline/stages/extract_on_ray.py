@@ -1,0 +1,169 @@
+"""Extraction on an actor pool of Ray Data: units go out, records of some hundred bytes return."""
+
+import json
+import logging
+import re
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+import ray
+import ray.data
+
+from pipeline.archive.planning.units import Unit
+from pipeline.errors import InputError, RunError
+from pipeline.gallery.files.unit_files import UnitRecord, write_unit
+from pipeline.gallery.sidecars import attempts
+from pipeline.stages.execution import Step, no_step
+from pipeline.stages.extract import KEPT, Bad, UnitExtractor, Work, rejects_of
+from pipeline.stages.heartbeats import Heartbeat, heard
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS = 3
+"""How often the work on a unit may kill its worker before the unit is halved."""
+
+_UNITS_A_ROUND = 512
+_ALL_DIE = (
+    "each of the first {} work units killed its worker, and none was finished: there may be too "
+    "little memory for the network (give fewer `actors` or a smaller `batch_size`)"
+)
+
+
+class ExtractUnit:
+    """`UnitExtractor` as an actor of Ray Data: a row with a unit in, a row with its record out."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._extractor = UnitExtractor(work)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
+        """Extract the unit, unless it has killed its worker too often: then say so.
+
+        An error that the reader can do something about comes back as text: Ray would bury it.
+        """
+        unit = _unpacked(batch["unit"][0], batch["members"][0])
+        try:
+            if attempts.begin(self._work.target, unit.id) > ATTEMPTS:
+                return _answer(None)
+            record = self._extractor.extract(unit, Heartbeat(unit.id))
+            attempts.end(self._work.target, unit.id)
+        except (OSError, InputError, RunError) as error:
+            return _answer({"error": str(error)})
+        return _answer(asdict(record))
+
+
+def extract_on_ray(
+    units: Sequence[Unit],
+    work: Work,
+    *,
+    actors: int,
+    cpus_per_actor: float = 1,
+    gpus_per_actor: float = 0,
+    environment: dict[str, str] | None = None,
+    step: Step = no_step,
+) -> Generator[UnitRecord]:
+    """Extract units on an actor pool of Ray Data, in the order in which they end.
+
+    `step(n)` is called with the images that actors have finished, while they are in their units.
+
+    A worker that dies is started again, and its unit with it. A unit that was begun `ATTEMPTS`
+    times without an end is halved until the image that kills is found: it becomes a reject. Yields
+    the same records as `extract_here`, but for units that were halved. RunError where a worker
+    raises, and where the first units all kill theirs: what was finished stays on disk.
+    """
+    options = {
+        "num_cpus": cpus_per_actor,
+        "num_gpus": gpus_per_actor,
+        "runtime_env": {"env_vars": environment or {}},
+    }
+    waiting = deque(units)
+    finished, killers = 0, 0
+    with heard(step) as progress:
+        while waiting:
+            turn = [waiting.popleft() for _ in range(min(_UNITS_A_ROUND, len(waiting)))]
+            unfinished = {unit.id: unit for unit in turn}
+            progress.begin(turn)
+            for row in _rows_of_round(turn, work, min(actors, len(turn)), options):
+                about = json.loads(row["record"])
+                if about is None:
+                    killers += 1
+                    if not finished and killers > actors + 1:
+                        raise RunError(f"extraction stopped: {_ALL_DIE.format(killers)}; {KEPT}")
+                    continue
+                if "error" in about:
+                    raise RunError(f"extraction stopped: {about['error']}; {KEPT}")
+                about["oddities"] = tuple(map(tuple, about["oddities"]))
+                record = UnitRecord(**about)
+                del unfinished[record.unit_id]
+                finished += 1
+                progress.end(record.unit_id, record.members)
+                yield record
+            for unit in unfinished.values():
+                alone = len(unit.members) == 1
+                progress.end(unit.id, int(alone))
+                if alone:
+                    yield _reject_killer(unit, work)
+                else:
+                    logger.warning("unit %s keeps killing its worker: halving it", unit.id)
+                    waiting.extend(unit.halves(work.target.fingerprint))
+
+
+def _rows_of_round(
+    units: Sequence[Unit], work: Work, actors: int, options: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    # One block a unit, and one unit at an actor: a record is told as soon as its unit is finished.
+    extracted = ray.data.from_arrow([_packed(unit) for unit in units]).map_batches(
+        ExtractUnit,
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=1),
+        fn_constructor_args=(work,),
+        **options,
+    )
+    for name in ("ray.data", "ray"):  # it tells of itself at every step
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        yield from extracted.iter_rows()
+    except ray.exceptions.RayError as error:
+        raise RunError(f"extraction stopped: {_cause(error)}; {KEPT}") from error
+
+
+def _cause(error: BaseException) -> str:
+    """The line of a worker's traceback that names the exception, out of all that Ray tells."""
+    named = re.findall(
+        r"^(?:\w+\.)*\w*(?:Error|Exception|Interrupt)\b.*$", str(error), re.MULTILINE
+    )
+    ours = [line for line in named if not line.startswith("ray.")]
+    return (ours or [type(error).__name__])[-1]
+
+
+def _answer(about: dict[str, Any] | None) -> dict[str, list[bytes]]:
+    return {"record": [json.dumps(about).encode()]}
+
+
+def _reject_killer(unit: Unit, work: Work) -> UnitRecord:
+    path = unit.members["path"][0].as_py()
+    detail = f"its worker died {ATTEMPTS} times over this image alone"
+    logger.warning("%s: %s", path, detail)
+    empty = work.target.schema.empty_table()
+    rejects = rejects_of(unit.members, [Bad(0, "kills-worker", detail)])
+    record = write_unit(work.target, unit.id, unit.row_ids, empty, rejects)
+    attempts.end(work.target, unit.id)
+    return record
+
+
+def _packed(unit: Unit) -> pa.Table:
+    """A unit as one row of two columns, its members as an Arrow stream."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, unit.members.schema) as stream:
+        stream.write_table(unit.members)
+    return pa.table({"unit": [unit.id], "members": [sink.getvalue().to_pybytes()]})
+
+
+def _unpacked(name: str, members: bytes) -> Unit:
+    return Unit(str(name), pa.ipc.open_stream(members).read_all().combine_chunks())

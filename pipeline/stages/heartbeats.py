@@ -1,0 +1,94 @@
+"""How far actors have come within their units: small numbers in the key-value store of Ray's head.
+
+Records come back only when units end, which may take minutes; people want to see images move.
+"""
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Iterator
+
+import ray
+from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
+
+from pipeline.archive.planning.units import Unit
+from pipeline.stages.execution import Step
+
+logger = logging.getLogger(__name__)
+
+_SECONDS = 0.5
+_NAMESPACE = b"regallery"
+
+
+class Heartbeat:
+    """Counts the images of a unit, in its actor, and lets the driver know twice a second."""
+
+    def __init__(self, unit_id: str) -> None:
+        self._key, self._images, self._next = unit_id.encode(), 0, 0.0
+
+    def __call__(self, images: int) -> None:
+        """So many more are finished."""
+        self._images += images
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + _SECONDS
+        try:
+            _internal_kv_put(self._key, str(self._images).encode(), namespace=_NAMESPACE)
+        except ray.exceptions.RayError as error:  # the work is worth more than its progress
+            logger.debug("progress of unit %s cannot be sent: %s", self._key.decode(), error)
+
+
+class Heard:
+    """What is known of the units in hand; steps as they come on, and to their ends."""
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+        self._units: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def begin(self, units: list[Unit]) -> None:
+        """These may be worked on from now on."""
+        with self._lock:
+            self._units.update((unit.id, 0) for unit in units)
+
+    def end(self, unit_id: str, images: int) -> None:
+        """A unit has ended with so many images; none where it was given up."""
+        with self._lock:
+            self._step(images - self._units.pop(unit_id))
+        if ray.is_initialized():
+            _internal_kv_del(unit_id.encode(), namespace=_NAMESPACE)
+
+    def listen(self) -> None:
+        """Take up what actors have sent."""
+        for unit_id in list(self._units):
+            sent = _internal_kv_get(unit_id.encode(), namespace=_NAMESPACE)
+            with self._lock:
+                known = self._units.get(unit_id)
+                if sent and known is not None and int(sent) > known:
+                    self._units[unit_id] = int(sent)
+                    self._step(int(sent) - known)
+
+
+@contextlib.contextmanager
+def heard(step: Step) -> Iterator[Heard]:
+    """Listen to actors, on a thread, for the length of a `with` block."""
+    found, over = Heard(step), threading.Event()
+
+    def follow() -> None:
+        while not over.wait(_SECONDS):
+            try:
+                found.listen()
+            except ray.exceptions.RayError as error:
+                logger.debug("progress of actors cannot be followed: %s", error)
+                return
+
+    thread = threading.Thread(target=follow, daemon=True)
+    if ray.is_initialized():
+        thread.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        if thread.is_alive():
+            thread.join()

@@ -1,0 +1,49 @@
+"""Where an extraction runs: in this process, unless its pace shows that Ray pays."""
+
+import pytest
+import ray
+
+from pipeline.runs import pace, units
+from pipeline.runs.settings import ActorSettings
+from pipeline.runs.units import Cut, extract_units, may_stay
+from tests.stages.making import prepared, save_source
+
+
+def extracted(folder, source):
+    folder.mkdir()
+    gallery, work_units, work = prepared(folder, source)
+    members = sum(len(unit.members) for unit in work_units)
+    cut = Cut(range(members), work_units, [], None)
+    steps = []
+    done, actors = extract_units(
+        cut, work, ActorSettings(), listed_rejects=0, limit=0,
+        progress=lambda name, length: steps.append,
+    )  # fmt: skip
+    assert sum(steps) == members
+    after = gallery.commit(done, run_id="run")
+    return after.features().read(0, members).tobytes(), actors
+
+
+@pytest.mark.ray
+def test_work_moves_to_ray_where_that_pays_and_gives_the_same_rows(tmp_path, cluster, monkeypatch):
+    source = save_source(tmp_path / "source", 40)
+    monkeypatch.setattr(units, "may_stay", lambda on: True)
+    here, actors = extracted(tmp_path / "here", source)
+    assert actors == 0
+    monkeypatch.setattr(pace, "RAY_START_SECONDS", -1.0)
+    moved, actors = extracted(tmp_path / "moved", source)
+    assert actors == 4  # all that the cluster has room for
+    assert moved == here
+
+
+def test_whoever_asks_for_ray_gets_it(monkeypatch):
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert may_stay(ActorSettings())
+    for asked in ({"actors": 1}, {"address": "auto"}, {"num_cpus": 2}, {"num_gpus": 0.5}):
+        assert not may_stay(ActorSettings(**asked))
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert not may_stay(ActorSettings())
+    monkeypatch.delenv("RAY_ADDRESS")
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    assert not may_stay(ActorSettings())
