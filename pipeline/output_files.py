@@ -25,8 +25,9 @@ def told_by_name(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        advice = "make room" if error.errno in _FULL else "see to that"
         raise RunError(
-            f"{path}: the file cannot be written ({why(error)}): make room, and run the same"
+            f"{path}: the file cannot be written ({why(error)}): {advice}, and run the same"
             " command again"
         ) from error
 

@@ -233,7 +233,8 @@ def _entry_file(gallery: Gallery, place: Path) -> Path:
 def _is_kept(entry: Output, gallery: Gallery) -> bool:
     """Lists an output; False, and a warning, where the gallery's folder may not be written to."""
     root = storage.local_root(gallery.location)
-    if not os.access(root, os.W_OK | os.X_OK):
+    folders = (root, entry.file.parent, *storage.record_of(entry.file).parents[:2])
+    if not all(os.access(each, os.W_OK | os.X_OK) for each in folders if each.exists()):
         _log.warning(
             "%s may not be written to: a purge of it would not know of %s", root, entry.place
         )

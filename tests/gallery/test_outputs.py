@@ -132,6 +132,16 @@ def test_a_gallery_that_may_not_be_written_to(gallery, tmp_path, monkeypatch, ca
     assert outputs_of(gallery) == []
 
 
+def test_a_list_that_is_another_users(gallery, tmp_path, monkeypatch, caplog):
+    write(gallery, tmp_path / "first.html")
+    for folder in ("_outputs", "_checksums", "_checksums/_outputs"):
+        closed = gallery._root / folder
+        monkeypatch.setattr(outputs.os, "access", lambda path, _, closed=closed: path != closed)
+        write(gallery, tmp_path / f"{len(folder)}.html")
+        assert f"would not know of {tmp_path / f'{len(folder)}.html'}" in caplog.text
+    assert [each.place.name for each in outputs_of(gallery)] == ["first.html"]
+
+
 def test_a_version_that_was_removed_meanwhile(gallery, tmp_path):
     less = gallery.commit([], run_id="less", removes=[4])
     purged(less)
