@@ -77,17 +77,22 @@ def expand(rows, among, k, alpha, self_offset=None):
 
 
 def fastreid_aqe(queries, gallery, qe_times, qe_k, alpha):
-    """fast-reid's full-matrix `aqe` on unit vectors, by its definition: union, self included."""
+    """fast-reid's full-matrix `aqe`, by its definition: union, self included.
+
+    Neighbors are found by direction, and their mean is that of the vectors as they are: from the
+    second round on, a vector counts by its length, too.
+    """
     union = np.vstack([queries, gallery]).astype(np.float64)
     for _ in range(qe_times):
-        union /= np.linalg.norm(union, axis=1, keepdims=True)
-        similarity = union @ union.T
+        directions = union / np.linalg.norm(union, axis=1, keepdims=True)
+        similarity = directions @ directions.T
         new = np.empty_like(union)
         for i in range(len(union)):
             best = np.argsort(-similarity[i], kind="stable")[:qe_k]
             weights = similarity[i, best] ** alpha
             new[i] = (weights[:, None] * union[best]).mean(axis=0)
-        union = new / np.linalg.norm(new, axis=1, keepdims=True)
+        union = new
+    union /= np.linalg.norm(union, axis=1, keepdims=True)
     return union[: len(queries)], union[len(queries) :]
 
 

@@ -28,6 +28,7 @@ from pipeline.gallery.log.transactions import RowFile
 # Reading is bound by the memory: more threads than a few gain nothing.
 _THREADS = min(4, os.cpu_count() or 1)
 _MANY_BYTES = 32 << 20
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -213,11 +214,34 @@ def _cluster_runs(
     ids = [_row_ids(root / files[number].path, files[number].rows) for number in cluster]
     owners = np.repeat(np.asarray(cluster), [len(part) for part in ids])
     rows = np.concatenate([np.arange(len(part)) for part in ids])
-    order = np.argsort(np.concatenate(ids), kind="stable")
+    together = np.concatenate(ids)
+    order = np.argsort(together, kind="stable")
     owners, rows = owners[order], rows[order]
+    _check_once(root, files, together[order], owners)
     breaks = (np.diff(owners) != 0) | (np.diff(rows) != 1)
     starts = np.concatenate([[0], np.flatnonzero(breaks) + 1])
     return np.diff(starts, append=len(rows)), owners[starts], rows[starts]
+
+
+def _check_once(root: Path, files: Sequence[RowFile], ids: np.ndarray, owners: np.ndarray) -> None:
+    """Raises `GalleryDamagedError` where a row id of these, sorted, comes more than once.
+
+    Our own commits give an id once. Files of other ranges of ids cannot share one, so that this
+    costs nothing where no tool but ours has written.
+    """
+    again = np.flatnonzero(ids[1:] == ids[:-1])
+    if not len(again):
+        return
+    twice = np.unique(ids[again])
+    shown = ", ".join(map(str, twice[:_SHOWN].tolist()))
+    more = f" and {len(twice) - _SHOWN} more" if len(twice) > _SHOWN else ""
+    first, second = (files[owners[place]].path for place in (again[0], again[0] + 1))
+    where = first if first == second else f"{first} and {second}"
+    raise GalleryDamagedError(
+        f"{root}: another tool added rows that were there; row ids that come more than once:"
+        f" {shown}{more} (row id {twice[0]} in {where}); go back to the version before with"
+        " `regallery restore --version N`"
+    )
 
 
 def _row_ids(path: Path, rows: int) -> np.ndarray:

@@ -14,7 +14,10 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction
 
 from pipeline.gallery.files.row_files import delta_statistics, write_row_file
+from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.log import transactions as log
+from pipeline.gallery.upkeep.restore import restore
+from pipeline.gallery.upkeep.verify import verify
 from tests.gallery.making import contents, expected, new_gallery, unit, unit_rows, unit_vectors
 
 
@@ -255,3 +258,43 @@ def test_a_folder_name_with_an_escape_is_decoded(tmp_path):
     folder.mkdir()
     with pytest.raises(DeltaError):
         DeltaTable.create(str(folder), pa.schema([pa.field("x", pa.int64())]))
+
+
+def test_rows_that_another_tool_added_twice_are_refused_by_row_id_until_restored(gallery):
+    """Features are what every verb that compares rows begins with."""
+    twice = [3, 4, 7]
+    raw_commit(DeltaTable(gallery.location), [new_file(gallery, "a.parquet", twice)])
+    changed = type(gallery).open(gallery.location)
+    with pytest.raises(GalleryDamagedError, match="more than once: 3, 4, 7 ") as refused:
+        changed.features()
+    assert f"row id 3 in {gallery.snapshot.files[0].path} and a.parquet" in str(refused.value)
+    back = restore(changed, gallery.version)
+    assert contents(back) == expected(range(20))
+
+
+def test_rows_twice_in_one_file_of_another_tool_are_refused(gallery):
+    raw_commit(DeltaTable(gallery.location), [new_file(gallery, "a.parquet", [30, 31, 30])])
+    with pytest.raises(
+        GalleryDamagedError, match=r"more than once: 30 \(row id 30 in a\.parquet\)"
+    ):
+        type(gallery).open(gallery.location).features()
+
+
+@pytest.mark.parametrize("by", ["delete", "update", "compact", "z_order"])
+def test_verify_tells_who_wrote_a_table_that_another_tool_rewrote(gallery, by):
+    table = DeltaTable(gallery.location)
+    match by:
+        case "delete":
+            table.delete("row_id = 3")
+        case "update":
+            table.update(updates={"camera": "'z'"}, predicate="row_id = 3")
+        case "compact":
+            table.optimize.compact()
+        case "z_order":
+            table.optimize.z_order(["row_id"])
+    changed = type(gallery).open(gallery.location)
+    found = verify(changed)
+    assert (found.findings, found.rows) == ((), 19 if by == "delete" else 20)
+    assert found.without_checksum >= 1
+    assert found.other_commits
+    assert contents(changed) == expected(set(range(20)) - ({3} if by == "delete" else set()))
