@@ -150,7 +150,7 @@ def test_a_pair_of_cameras_has_its_own_threshold(capsys, made, command, tmp_path
     assert {hit["threshold"] for hit in told["results"][0]["hits"]} == {0.75}
     _, _, err = run(capsys, *flags, "--camera", "unseen")
     assert (
-        "images of camera unseen (run calibrate --by-camera): all rows get the general one" in err
+        "images of camera unseen (calibrate by camera first): all rows get the general one" in err
     )
     _, _, err = run(capsys, "search", image(made, 0), *command, "--camera", "far")
     assert "no row is marked" in err

@@ -1,0 +1,90 @@
+"""What is searched for, and what a search found: light, since the command line reads it first."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.archive.limits import MAX_BYTES, check_max_bytes
+from pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from pipeline.runs.queries import NotSearched
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """How lists are made and marked."""
+
+    k: int = 10
+    """Rows in each list."""
+    threshold: float | None = None
+    """Least similarity of a match (default: the gallery's calibrated threshold)."""
+    camera: str | None = None
+    """Camera of the images: a row then has the threshold of its pair of cameras, if one was
+    calibrated."""
+    batch_size: int = 32
+    """Crops in one batch of the network; 1 is fastest for a single image."""
+    max_bytes: int = MAX_BYTES
+    """Do not read image files with more bytes than this; report them as unusable."""
+
+    def __post_init__(self) -> None:
+        for name, value in (("k", self.k), ("batch_size", self.batch_size)):
+            if value < 1:
+                raise InputError(f"`{name}` must be at least 1, not {value}")
+        if self.threshold is not None and not -1 <= self.threshold <= 1:
+            raise InputError(
+                f"`threshold` must be a cosine similarity from -1 to 1, not {self.threshold}"
+            )
+        if self.camera is not None and self.threshold is not None:
+            raise InputError(
+                "`camera` takes thresholds from the calibration: leave out `threshold`"
+            )
+        check_max_bytes(self.max_bytes)
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A gallery row in a ranked list; `match` is None where there is no `threshold` for it."""
+
+    rank: int
+    row_id: int
+    path: str
+    identity: int | None
+    camera: str | None
+    captured_at: datetime | None
+    score: float
+    threshold: float | None
+    match: bool | None
+
+
+@dataclass(frozen=True)
+class HitList:
+    """The best gallery rows of one image, best first."""
+
+    image: str
+    hits: tuple[Hit, ...]
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found, and the images that it could not search for.
+
+    `threshold` is the least similarity of a match, `threshold_from` where it comes from; both are
+    None if there is neither a flag nor a calibration.
+    """
+
+    gallery: str
+    version: int
+    rows: int
+    threshold: float | None
+    threshold_from: str | None
+    results: tuple[HitList, ...]
+    not_searched: "tuple[NotSearched, ...]"
+    html: Path | None
+    products: dict[str, int | float] = field(compare=False, default_factory=dict)
+
+    @property
+    def exit_status(self) -> int:
+        """1 if an image could not be used."""
+        return 1 if self.not_searched else 0

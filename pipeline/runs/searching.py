@@ -1,0 +1,131 @@
+"""A search by images: features by the gallery's recipe, the best rows, a page of them."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.archive.locations import join
+from pipeline.core.blocks import ArrayRows
+from pipeline.core.neighbors.topk import TopK
+from pipeline.errors import InputError
+from pipeline.gallery.files.storage import write_whole
+from pipeline.gallery.outputs import listed
+from pipeline.gallery.table import Gallery
+from pipeline.model.imported import read_recipe
+from pipeline.model.networks import NetworkFile
+from pipeline.output_files import check_new_file
+from pipeline.report.search_page import render
+from pipeline.report.templates import is_page
+from pipeline.runs.cameras import normalization_of
+from pipeline.runs.queries import NotSearched, Queries, open_extractor, read_queries, thumbnails
+from pipeline.runs.search_result import Hit, HitList, SearchResult, SearchSettings
+from pipeline.runs.thresholds import Thresholds, thresholds_of
+from pipeline.stages.execution import Execution
+from pipeline.stages.search import search_gallery
+
+logger = logging.getLogger(__name__)
+
+
+def check_search(gallery: Gallery, html: Path | None) -> None:
+    """InputError where a gallery cannot be searched by images, or a page not be written."""
+    if html is not None:
+        check_new_file(html, "html", is_page)
+    if gallery.count == 0:
+        raise InputError(f"{gallery.location} has no row in version {gallery.version}")
+    if normalization_of(gallery):
+        raise InputError(
+            f"{gallery.location} was made with normalization by camera, and an image to search for"
+            " has no camera: search the gallery that it was made from"
+        )
+
+
+def search(
+    images: Sequence[str],
+    gallery: Gallery,
+    network: NetworkFile,
+    settings: SearchSettings = SearchSettings(),
+    *,
+    html: Path | None = None,
+    execution: Execution = Execution(),
+) -> SearchResult:
+    """The best rows of a gallery for some images, each a file or a folder of them: exact.
+
+    Images that cannot be used are told with their reason. `html` names a file for a page of the
+    lists. InputError where the network is not the gallery's, and where no image can be used.
+    """
+    check_search(gallery, html)
+    thresholds = thresholds_of(gallery, settings.threshold, settings.camera)
+    if settings.camera is not None and not thresholds.by_camera:
+        logger.warning(
+            "no threshold is calibrated for images of camera %s (calibrate by camera first): %s",
+            settings.camera,
+            "no row is marked" if thresholds.general is None else "all rows get the general one",
+        )
+    extractor = open_extractor(gallery, network, settings.batch_size)
+    queries = read_queries(images, extractor, settings.max_bytes)
+    if not queries.images:
+        raise InputError(f"none of the images can be used: {_told(queries.not_searched)}")
+    rows = ArrayRows(queries.features)
+    best = search_gallery(rows, gallery.features(), settings.k, execution=execution)
+    logger.debug("search: %s", execution.ledger.total)
+    found = SearchResult(
+        gallery=gallery.location,
+        version=gallery.version,
+        rows=gallery.count,
+        threshold=thresholds.general,
+        threshold_from=thresholds.origin,
+        results=_lists(gallery, queries, best, thresholds),
+        not_searched=queries.not_searched,
+        html=html,
+        products=execution.ledger.total.figures(),
+    )
+    if html is not None:
+        _write_page(found, gallery, html)
+    return found
+
+
+def _lists(
+    table: Gallery, queries: Queries, best: TopK, thresholds: Thresholds
+) -> tuple[HitList, ...]:
+    """The ranked rows with what the table knows of them."""
+    shown, place = np.unique(best.rows, return_inverse=True)
+    columns = ["row_id", "path", "identity", "camera", "captured_at"]
+    rows = table.rows(columns).take(shown).to_pylist()
+    lists = []
+    for image, places, scores in zip(
+        queries.images, place.reshape(best.rows.shape), best.scores.tolist(), strict=True
+    ):
+        hits = []
+        for rank, (row, score) in enumerate(zip(places, scores, strict=True), start=1):
+            limit = thresholds.of(rows[row]["camera"])
+            match = None if limit is None else score >= limit
+            hits.append(Hit(rank=rank, **rows[row], score=score, threshold=limit, match=match))
+        lists.append(HitList(image, tuple(hits)))
+    return tuple(lists)
+
+
+def _write_page(found: SearchResult, table: Gallery, html: Path) -> None:
+    """The page, with pictures of the crops that are still where they were."""
+
+    source = table.properties["source"]
+    paths = dict.fromkeys(hit.path for each in found.results for hit in each.hits)
+    stretch = getattr(read_recipe(table.recipe_json), "stretch", None)
+    crops, missing = thumbnails({path: join(source, path) for path in paths}, stretch)
+    pictures, _ = thumbnails({each.image: each.image for each in found.results}, stretch)
+    if missing:
+        logger.warning("cannot show %d of the crops in the lists: %s", len(missing), _told(missing))
+    page = render(asdict(found), pictures, crops)
+    with listed("search page", html, [table]):
+        write_whole(html.absolute(), lambda path: path.write_text(page, encoding="utf-8"))
+
+
+def _told(faults: tuple[NotSearched, ...]) -> str:
+    more = f", and {len(faults) - 3} more" if len(faults) > 3 else ""
+    return "; ".join(map(_line, faults[:3])) + more
+
+
+def _line(fault: NotSearched) -> str:
+    return f"{fault.image}: {fault.reason} ({fault.detail})"
