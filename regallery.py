@@ -41,12 +41,16 @@ if TYPE_CHECKING:
     from pipeline.runs.arrays import neighbors as neighbors
     from pipeline.runs.arrays import rank_counts as rank_counts
     from pipeline.runs.arrays import search as search
+    from pipeline.runs.evaluating import evaluate_to_report as evaluate_to_report
     from pipeline.runs.extraction import extract as extract
+    from pipeline.runs.linked import LinkSettings as LinkSettings
+    from pipeline.runs.linking import link as link
     from pipeline.runs.measuring import Evaluation as Evaluation
     from pipeline.runs.measuring import evaluate as evaluate
     from pipeline.runs.measuring import measure as measure
     from pipeline.runs.ranked_rows import RankedRows as RankedRows
     from pipeline.runs.ranked_rows import ranked_rows as ranked_rows
+    from pipeline.runs.settings import EvaluationSettings as EvaluationSettings
     from pipeline.runs.settings import FigureSettings as FigureSettings
     from pipeline.runs.settings import RecipeSettings as RecipeSettings
     from pipeline.stages.execution import Execution as Execution
@@ -82,17 +86,21 @@ _MODULES = {
         "rank_counts",
         "search",
     ),
+    "pipeline.runs.evaluating": ("evaluate_to_report",),
     "pipeline.runs.extraction": ("extract",),
     "pipeline.runs.measuring": (
         "Evaluation",
         "evaluate",
         "measure",
     ),
+    "pipeline.runs.linking": ("link",),
+    "pipeline.runs.linked": ("LinkSettings",),
     "pipeline.runs.ranked_rows": (
         "RankedRows",
         "ranked_rows",
     ),
     "pipeline.runs.settings": (
+        "EvaluationSettings",
         "FigureSettings",
         "RecipeSettings",
     ),

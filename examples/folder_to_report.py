@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import regallery as rg
-from jobs.evaluate import evaluate as write_report
 
 
 def main(query: str, gallery: str, network: str, layout: str, out: str) -> None:
@@ -15,8 +14,9 @@ def main(query: str, gallery: str, network: str, layout: str, out: str) -> None:
     places = [str(Path(out, name)) for name in ("query", "gallery")]
     for source, place in zip((query, gallery), places, strict=True):
         print(rg.extract(source, place, network, layout=layout))
-    print(rg.evaluate(*map(rg.Gallery.open, places)))
-    print(write_report(query=places[0], gallery=places[1], out=Path(out, "report")).report_html)
+    sides = [rg.Gallery.open(place) for place in places]
+    print(rg.evaluate(*sides))
+    print(rg.evaluate_to_report(*sides, Path(out, "report")).report_html)
 
 
 if __name__ == "__main__":

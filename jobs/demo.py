@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, cast
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from jobs.evaluate import Evaluated, evaluate
 from jobs.evaluate import describe as describe_evaluation
+from jobs.evaluate import evaluate
 from jobs.extract import Extracted, extract
 from pipeline.runs.locations import LOCATION
+from pipeline.runs.outcomes import Evaluated
 from pipeline.runs.settings import ActorSettings, ExpansionSettings
 
 if TYPE_CHECKING:

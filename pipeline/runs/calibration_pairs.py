@@ -35,29 +35,20 @@ class Pairs:
         return len(owner), int(negatives_of(own, self.labels).sum())
 
 
-def open_pairs(
-    gallery: str,
-    gallery_version: int | None,
-    query: str | None,
-    query_version: int | None,
-    query_rows: int,
-    seed: int,
-) -> Pairs:
-    """Open both galleries and choose whole identities of the queries, `query_rows` at most.
+def open_pairs(gallery: Gallery, query: Gallery | None, query_rows: int, seed: int) -> Pairs:
+    """Compare both galleries, and choose whole identities of the queries, `query_rows` at most.
 
     InputError where they cannot be compared or no query has an identity.
     """
     if query is None:
-        asked = held = _alone(gallery, gallery_version)
+        asked = held = _alone(gallery)
     else:
-        asked, held = open_sides(
-            Gallery.open(query, query_version), Gallery.open(gallery, gallery_version)
-        )
+        asked, held = open_sides(query, gallery)
     chosen = sample_identities(asked.labels.identity, query_rows, seed)
     if not len(chosen):
         raise InputError(
-            f"{query or gallery} has no identities, which a calibration needs: extract it with"
-            " a `layout` that reads them"
+            f"{asked.gallery.location} has no identities, which a calibration needs: extract it"
+            " with a `layout` that reads them"
         )
     return Pairs(
         gallery=held.gallery,
@@ -70,9 +61,8 @@ def open_pairs(
     )
 
 
-def _alone(gallery: str, version: int | None) -> Side:
+def _alone(gallery: Gallery) -> Side:
     """A gallery that is compared with itself."""
-    table = Gallery.open(gallery, version)
-    rows = table.rows(["identity", "camera"])
+    rows = gallery.rows(["identity", "camera"])
     (labels,) = labels_of([rows])
-    return Side(table, rows, table.features(), against_itself(labels))
+    return Side(gallery, rows, gallery.features(), against_itself(labels))

@@ -1,10 +1,12 @@
-"""What an extraction found and did, or would do."""
+"""What runs found and did, or would do: light, since the command line reads it first."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # light, since the command line reads this module first
+if TYPE_CHECKING:
     from pipeline.archive.listing.findings import FoundLabels
+    from pipeline.report.results import Report
 
 
 @dataclass(frozen=True)
@@ -71,3 +73,37 @@ class Planned(Found):
     workers: int
     seconds: float
     disk_bytes: int
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Where the report lies, and the report itself.
+
+    `products` are the pairs of the counted ranks and of the neighbors, by what was multiplied for
+    them, and those that were scored.
+    """
+
+    report_json: Path
+    report_html: Path
+    report: "Report"
+    products: dict[str, int | float] = field(compare=False, default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Expanded:
+    """What a run of expand made: `version` of `gallery`, from `parent_version` of `parent`.
+
+    `changed` is false where the gallery was up to date. `products` are the pairs by what was
+    multiplied for them, and those that were scored.
+    """
+
+    gallery: str
+    version: int
+    parent: str
+    parent_version: int
+    parameters: dict[str, str | int | float]
+    rows: int
+    dimension: int
+    fingerprint: str
+    changed: bool
+    products: dict[str, int | float] = field(compare=False, default_factory=dict)

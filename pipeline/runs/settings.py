@@ -262,6 +262,16 @@ class FoldSettings:
 
 
 @dataclass(frozen=True)
+class EvaluationSettings:
+    """What an evaluation computes, and in which ways it ranks beside the plain one."""
+
+    figures: FigureSettings = FigureSettings()
+    cameras: CameraSettings = CameraSettings()
+    expansion: ExpansionSettings = ExpansionSettings()
+    reranking: RerankingSettings = RerankingSettings()
+
+
+@dataclass(frozen=True)
 class ExportSettings:
     """What `model export` writes, and the crops that it is measured on."""
 
@@ -302,11 +312,11 @@ class RuleSettings:
 class ResamplingSettings:
     """Confidence intervals, by resampling identities."""
 
-    samples: int | None = None
+    replicates: int | None = None
     """Bootstrap replicates (default: 1000)."""
     seed: int | None = None
     """Seed of the bootstrap and of the choice of queries (default: 0)."""
-    confidence: float | None = None
+    level: float | None = None
     """Confidence level of the intervals (default: 0.95)."""
 
 

@@ -32,7 +32,7 @@ def pairs_of(first, second):
     return (np.concatenate(each) for each in oracles.pair_scores(*sides))
 
 
-FEW = ("--samples", 20)
+FEW = ("--replicates", 20)
 
 
 def test_the_threshold_is_that_of_the_loop_and_is_kept(capsys, galleries):
@@ -163,7 +163,7 @@ def test_a_later_version_keeps_the_threshold_until_it_has_its_own(capsys, tmp_pa
         (("--percentile", 90), "--percentile does not go with --rule far"),
         (("--rule", "percentile", "--far", 0.1), "--far does not go with --rule percentile"),
         (("--rule", "percentile", "--factor", 0), "factor must be positive"),
-        (("--samples", 0), "replicates must be at least 1"),
+        (("--replicates", 0), "replicates must be at least 1"),
         (("--query-rows", 0), "--query-rows must be at least 1"),
         (("--query-version", 1), "--query-version goes with --query"),
     ],

@@ -58,7 +58,7 @@ def verbs(place, out):
     yield (*imported, "--gallery", out / "imported")
     yield ("re-extract", *g, "--out", out / "re", "--model", model, "--actors", 0)
     yield ("expand", *p, "--out", out / "expanded")
-    yield ("calibrate", *p, "--far", 0.1, "--samples", 5)
+    yield ("calibrate", *p, "--far", 0.1, "--replicates", 5)
     yield ("erase", *p, "--ids", 1)
     yield ("compact", *p)
     yield ("link", *p, "--out", out / "l.csv", "--threshold", 0.5)

@@ -56,7 +56,7 @@ def new(place, out):
 
 def changing(gallery):
     """Every verb that changes a gallery."""
-    yield ("calibrate", gallery, "--far", 0.1, "--samples", 5)
+    yield ("calibrate", gallery, "--far", 0.1, "--replicates", 5)
     yield ("erase", gallery, "--ids", 1)
     yield ("erase", gallery, "--ids", 1, "--purge")
     yield ("compact", gallery)
@@ -121,7 +121,7 @@ def test_a_file_in_the_way_and_a_folder_that_is_missing_are_told(capsys, place, 
     assert (tmp_path / "file").read_text() == "x"
     shutil.copytree(place / "p", tmp_path / "p")
     (tmp_path / "p" / "_calibrations").write_text("x")
-    line = refused(capsys, "calibrate", tmp_path / "p", "--far", 0.1, "--samples", 5)
+    line = refused(capsys, "calibrate", tmp_path / "p", "--far", 0.1, "--replicates", 5)
     assert "_calibrations: this is not a folder, and a folder is needed there" in line
 
 

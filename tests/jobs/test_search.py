@@ -120,7 +120,7 @@ def test_a_threshold_says_what_matches(capsys, made, command):
 
 def test_the_calibrated_threshold_is_used(capsys, made, command, tmp_path):
     copy = shutil.copytree(command[1], tmp_path / "gallery")
-    calibrated = result(capsys, "calibrate", "--gallery", copy, "--far", 0.1, "--samples", 5)
+    calibrated = result(capsys, "calibrate", "--gallery", copy, "--far", 0.1, "--replicates", 5)
     told = result(capsys, "search", image(made, 0), "--gallery", copy, *command[2:])
     assert told["threshold"] == calibrated["threshold"]
     assert told["threshold_from"] == "calibration of version 1"

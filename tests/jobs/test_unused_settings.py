@@ -4,9 +4,10 @@ import logging
 
 import pytest
 
-from jobs.evaluate import _tell_unused
+from pipeline.runs.evaluating import _tell_unused
 from pipeline.runs.settings import (
     CameraSettings,
+    EvaluationSettings,
     ExpansionSettings,
     FoldSettings,
     RerankingSettings,
@@ -15,6 +16,11 @@ from tests.jobs.running import SIZE, result
 from tests.stages.making import save_network, save_source
 
 NOTHING = (ExpansionSettings(), CameraSettings(), RerankingSettings(), FoldSettings())
+
+
+def tell_unused(expansion, cameras, reranking, on):
+    settings = EvaluationSettings(expansion=expansion, cameras=cameras, reranking=reranking)
+    _tell_unused(settings, on)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +35,7 @@ NOTHING = (ExpansionSettings(), CameraSettings(), RerankingSettings(), FoldSetti
 def test_settings_without_effect_are_told(caplog, place, settings, message):
     given = [*NOTHING]
     given[place] = settings
-    _tell_unused(*given)
+    tell_unused(*given)
     assert message in caplog.text
 
 
@@ -43,7 +49,7 @@ def test_settings_without_effect_are_told(caplog, place, settings, message):
     ],
 )
 def test_settings_with_effect_are_not(caplog, given):
-    _tell_unused(*given)
+    tell_unused(*given)
     assert caplog.text == ""
 
 

@@ -167,7 +167,15 @@ def test_figures_of_such_cameras(folder: Path, capfd: pytest.CaptureFixture[str]
     sides = ("--query", folder / "g", "--gallery", folder / "g")
     run(capfd, "evaluate", *sides, "--out", folder / "report", "--replicates", 0)
     out, _ = run(
-        capfd, "calibrate", "--gallery", folder / "g", "--far", 0.1, "--by-camera", "--samples", 10
+        capfd,
+        "calibrate",
+        "--gallery",
+        folder / "g",
+        "--far",
+        0.1,
+        "--by-camera",
+        "--replicates",
+        10,
     )
     assert "\\x1b]0;owned\\x07" in out
     run(capfd, "erase", "--gallery", folder / "g", "--ids", 1)

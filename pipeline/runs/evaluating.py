@@ -1,0 +1,162 @@
+"""The evaluation of queries in a gallery, in every requested way, as a report."""
+
+import logging
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.cameras.normalization import CameraNormalization
+from pipeline.core.expansion import Expansion
+from pipeline.core.reranking.distances import Reranking
+from pipeline.errors import InputError
+from pipeline.gallery.scratch import scratch_folder
+from pipeline.gallery.table import Gallery
+from pipeline.report.page import check_place
+from pipeline.runs.evaluation_report import make_report, write_report
+from pipeline.runs.outcomes import Evaluated
+from pipeline.runs.rankings import Figures, rank_every
+from pipeline.runs.resources import joined
+from pipeline.runs.settings import (
+    EvaluationSettings,
+    FigureSettings,
+    FoldSettings,
+    check_scratch,
+    stated,
+)
+from pipeline.runs.sides import Side, check_matches, open_sides, warn_of_oddities
+from pipeline.stages.execution import StartProgress
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Ways:
+    """How lists are ranked, and which figures are computed of them."""
+
+    expansions: tuple[Expansion | Reranking, ...]
+    normalizations: tuple[CameraNormalization, ...]
+    figures: Figures
+
+    @classmethod
+    def of(cls, settings: EvaluationSettings) -> "_Ways":
+        """As the settings say; InputError for values that cannot be."""
+        expansion, reranking, cameras = settings.expansion, settings.reranking, settings.cameras
+        try:
+            ways: list[Expansion | Reranking] = [
+                Expansion(mode, **stated(expansion, without=("aqe",))) for mode in expansion.aqe
+            ]
+            ways += (
+                [Reranking(**stated(reranking, without=("rerank",)))] if reranking.rerank else []
+            )
+            of_cameras = {} if cameras.camera_rows is None else {"least_rows": cameras.camera_rows}
+            normalizations = [
+                CameraNormalization(mode, **of_cameras)
+                for mode in dict.fromkeys(cameras.camera_normalize)
+            ]
+            figures = Figures.of(settings.figures)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        figures.check(ways)
+        return cls(tuple(ways), tuple(normalizations), figures)
+
+
+def check_evaluation(settings: EvaluationSettings, on: FoldSettings, out: Path) -> None:
+    """InputError for settings that cannot be, and where the report cannot be written."""
+    check_scratch(on.scratch)
+    _tell_unused(settings, on)
+    check_place(out)
+    _Ways.of(settings)
+    try:
+        on.execution()
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def evaluate_to_report(
+    query: Gallery,
+    gallery: Gallery,
+    out: Path,
+    settings: EvaluationSettings = EvaluationSettings(),
+    *,
+    on: FoldSettings = FoldSettings(),
+    progress: StartProgress | None = None,
+) -> Evaluated:
+    """Measure queries in a gallery in every requested way, and write the report to `out`.
+
+    InputError where the two cannot be compared, or where no query can have a match.
+    """
+    ways, figures = _Ways.of(settings), settings.figures
+    sides = open_sides(query, gallery, figures.same_place, clothes_changed=figures.clothes_changed)
+    check_matches(*sides)
+    warn_of_oddities(*sides)
+    with ExitStack() as stack:
+        stack.enter_context(joined(on.workers, on.address, on.num_gpus))
+        # Absolute, since workers have folders of their own.
+        base = on.scratch.absolute() if on.scratch else None
+        made_by = [repr(each) for each in (*ways.normalizations, *ways.expansions)]
+        folder = stack.enter_context(scratch_folder(base, "evaluate", [query, gallery], made_by))
+        execution = on.execution(progress)
+        normalizations = [None, *ways.normalizations]
+        rankings = rank_every(
+            *sides, normalizations, list(ways.expansions), ways.figures, folder, execution
+        )
+        logger.debug("ranks and neighbors: %s", execution.ledger.total)
+        report = make_report(
+            *sides,
+            rankings,
+            figures=ways.figures,
+            settings=_chosen(on, ("workers", "query_block", "gallery_block"))
+            | _of_matches(figures),
+            command=_command(sides, out, settings),
+        )
+    json, html = write_report(report, *sides, out)
+    return Evaluated(json, html, report, execution.ledger.total.figures())
+
+
+def _tell_unused(settings: EvaluationSettings, on: FoldSettings) -> None:
+    """Warn of settings that change nothing because the feature they belong to is off."""
+    for each, switch in (
+        (settings.expansion, "aqe"),
+        (settings.cameras, "camera_normalize"),
+        (settings.reranking, "rerank"),
+    ):
+        given = list(stated(each, without=(switch,)))
+        if given and not getattr(each, switch):
+            names = ", ".join(f"`{name}`" for name in given)
+            logger.warning("%s has no effect without `%s`", names, switch)
+    if on.address and not on.workers:
+        logger.warning("`address` has no effect without `workers`")
+
+
+def _of_matches(figures: FigureSettings) -> dict[str, Any]:
+    """What a match must be beside its usual self, for the report."""
+    said: dict[str, Any] = {"clothes_changed": True} if figures.clothes_changed else {}
+    return said | ({"same_place": " ".join(figures.same_place)} if figures.same_place else {})
+
+
+def _chosen(on: FoldSettings, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: value for name, value in stated(on).items() if name in names}
+
+
+def _command(sides: tuple[Side, Side], out: Path, settings: EvaluationSettings) -> list[str]:
+    """What to type to get the same report again, from any folder."""
+    words = ["regallery", "evaluate"]
+    for name, side in zip(("query", "gallery"), sides, strict=True):
+        words += [f"--{name}", str(Path(side.gallery.location).absolute())]
+        words += [f"--{name}-version", str(side.gallery.version)]
+    words += ["--out", str(out.absolute())]
+    for known, value in (
+        (known, getattr(getattr(settings, group.name), known.name))
+        for group in fields(settings)
+        for known in fields(getattr(settings, group.name))
+    ):
+        name = known.name.replace("_", "-")
+        if value == known.default:
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{name}" if value else f"--no-{name}")
+        else:
+            every = value if isinstance(value, tuple) else (value,)
+            words += [f"--{name}={one}" for one in every]
+    return words
