@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from pipeline.runs.arrays import rank_counts as rank_counts
     from pipeline.runs.arrays import search as search
     from pipeline.runs.evaluating import evaluate_to_report as evaluate_to_report
+    from pipeline.runs.expanding import update_expanded as update_expanded
     from pipeline.runs.extraction import extract as extract
     from pipeline.runs.linked import LinkSettings as LinkSettings
     from pipeline.runs.linking import link as link
@@ -87,6 +88,7 @@ _MODULES = {
         "search",
     ),
     "pipeline.runs.evaluating": ("evaluate_to_report",),
+    "pipeline.runs.expanding": ("update_expanded",),
     "pipeline.runs.extraction": ("extract",),
     "pipeline.runs.measuring": (
         "Evaluation",

@@ -12,10 +12,11 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from jobs.command.confirmation import confirm
-from jobs.command.everywhere import Followed, follow, told
+from jobs.command.everywhere import told
 from pipeline.errors import InputError
 from pipeline.input_files import read_text
 from pipeline.runs.locations import Location
+from pipeline.runs.outcomes import Followed
 
 if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
     from pipeline.gallery.table import Gallery
@@ -128,6 +129,8 @@ def erase(
             after = commit(before, found, held) if found else before
             done = purging.purge(after, held) if purge else None
         if done is not None:
+            from pipeline.runs.everywhere import follow
+
             followed = follow(after, done.outputs, purge=everywhere)
     rows = len(found.row_ids) if found else 0
     return Erased(

@@ -1,10 +1,7 @@
 """expand: write a gallery of expanded features, or bring it up to date with its parent."""
 
-import logging
 import sys
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from rich.console import RenderableType
@@ -12,32 +9,9 @@ from rich.text import Text
 
 from jobs.command.console import progress_lines
 from jobs.command.flags import FoldFlags
-from pipeline.errors import InputError
 from pipeline.runs.locations import Location
-from pipeline.runs.resources import joined
-from pipeline.runs.settings import FoldSettings, check_scratch
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Expanded:
-    """What a run of expand made: `version` of `gallery`, from `parent_version` of `parent`.
-
-    `changed` is false where the gallery was up to date. `products` are the pairs by what was
-    multiplied for them, and those that were scored.
-    """
-
-    gallery: str
-    version: int
-    parent: str
-    parent_version: int
-    parameters: dict[str, str | int | float]
-    rows: int
-    dimension: int
-    fingerprint: str
-    changed: bool
-    products: dict[str, int | float] = field(compare=False, default_factory=dict)
+from pipeline.runs.outcomes import Expanded
+from pipeline.runs.settings import FoldSettings
 
 
 def expand(
@@ -78,64 +52,15 @@ def expand(
             rows are used (default: 16).
         version: Version of the gallery (default: the latest).
     """
-    from pipeline.core.cameras.normalization import CameraNormalization
-    from pipeline.core.expansion import Expansion
-    from pipeline.gallery import table
-    from pipeline.gallery.derived import (
-        check_parameters,
-        create_derived,
-        derivation,
-        is_made_from,
-    )
-    from pipeline.runs.cameras import Cameras
-    from pipeline.runs.expansion import expand_gallery, tidy
+    from pipeline.gallery.table import Gallery
+    from pipeline.runs.expanding import settings_of, update_expanded
 
-    given: dict[str, Any] = {"k": k, "alpha": alpha, "times": times}
-    try:
-        on.execution()
-        settings = Expansion(mode, **{n: v for n, v in given.items() if v is not None})
-        of_cameras = {} if camera_rows is None else {"least_rows": camera_rows}
-        normalization = (
-            CameraNormalization(camera_normalize, **of_cameras) if camera_normalize else None
-        )
-    except ValueError as error:
-        raise InputError(str(error)) from error
-    check_scratch(on.scratch)
-    parent = table.Gallery.open(gallery, version)
-    if parent.count == 0:
-        raise InputError(f"{parent.location} has no row in version {parent.version}")
-    if (held := derivation(parent)) is not None:
-        raise InputError(f"{parent.location} is {held}: expand {held.parent} with --times instead")
-    table.check_writable(out)
-    parameters = asdict(settings) | (normalization.parameters if normalization else {})
-    with ExitStack() as stack:
-        stack.enter_context(joined(on.workers, on.address, on.num_gpus))
-        lock = stack.enter_context(table.lock_gallery(out, f"expand {parent.location}"))
-        if not table.exists(out):
-            create_derived(out, parent, parameters, lock)
-        present = table.Gallery.open(out)
-        check_parameters(present, parent, parameters)
-        execution = on.execution(stack.enter_context(progress_lines()))
-        cameras = Cameras.of(parent, normalization, execution) if normalization else None
-        after = present
-        if not is_made_from(present, parent):
-            after = expand_gallery(parent, present, settings, cameras, on.scratch, execution, lock)
-            logger.debug("neighbors: %s", execution.ledger.total)
-        if cameras:
-            cameras.keep_with(after)
-        tidy(after, parent)
-    return Expanded(
-        gallery=out,
-        version=after.version,
-        parent=gallery,
-        parent_version=parent.version,
-        parameters=parameters,
-        rows=after.count,
-        dimension=after.dimension,
-        fingerprint=after.fingerprint,
-        changed=after is not present,
-        products=execution.ledger.total.figures(),
-    )
+    of_cameras = {"camera_normalize": camera_normalize, "camera_rows": camera_rows}
+    how = {"mode": mode, "k": k, "alpha": alpha, "times": times} | of_cameras
+    settings, normalization = settings_of(how)
+    parent = Gallery.open(gallery, version)
+    with progress_lines() as progress:
+        return update_expanded(parent, out, settings, normalization, on=on, progress=progress)
 
 
 def describe(result: Expanded) -> RenderableType:

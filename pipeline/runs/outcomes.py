@@ -107,3 +107,18 @@ class Expanded:
     fingerprint: str
     changed: bool
     products: dict[str, int | float] = field(compare=False, default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Followed:
+    """Something that was made from a gallery, and may hold rows that are gone from it.
+
+    `removed` where it was deleted, or purged if it is a gallery; otherwise it stays for a `reason`.
+    """
+
+    kind: str
+    place: str
+    host: str
+    version: int
+    removed: bool
+    reason: str

@@ -1,0 +1,64 @@
+"""What rows that are gone left elsewhere: told after a purge, and purged where it is reached."""
+
+from pipeline.errors import InputError, RunError
+from pipeline.gallery.derived import derivation
+from pipeline.gallery.outputs import EXPANDED, Output, remove
+from pipeline.gallery.table import Gallery, lock_gallery
+from pipeline.gallery.upkeep import purge as purging
+from pipeline.runs.expanding import settings_of, update_expanded
+from pipeline.runs.outcomes import Followed
+
+
+def follow(gallery: Gallery, outputs: tuple[Output, ...], *, purge: bool) -> list[Followed]:
+    """Tell what may still hold rows that a purge removed; with `purge`, purge what can be reached.
+
+    Of an expanded gallery, what was made from it is followed too.
+    """
+    found = []
+    for output in outputs:
+        reason: str | None = ""
+        if purge:
+            reason, others = _purge(gallery, output)
+            found += others
+        found.append(
+            Followed(
+                kind=output.kind,
+                place=str(output.place),
+                host=output.host,
+                version=output.version,
+                removed=reason is None,
+                reason=reason or "",
+            )
+        )
+    return found
+
+
+def _purge(gallery: Gallery, output: Output) -> tuple[str | None, list[Followed]]:
+    """Why an output could not be purged, None where it was; and what was made from it."""
+
+    if output.kind == EXPANDED:
+        try:
+            return None, _expand_again(gallery, str(output.place))
+        except (InputError, RunError) as error:
+            return str(error), []
+    if output.is_gallery:
+        return "a gallery of its own: erase the rows there in the same way", []
+    return remove(output), []
+
+
+def _expand_again(gallery: Gallery, place: str) -> list[Followed]:
+    """Bring an expanded gallery up to date, so that no mean holds the rows, and purge it."""
+
+    derived = Gallery.open(place)
+    held = derivation(derived)
+    if held is None or held.parent != gallery.location:
+        raise InputError(f"{place} is no longer expanded from {gallery.location}")
+    if gallery.count:
+        update_expanded(Gallery.open(gallery.location), place, *settings_of(held.parameters))
+    with lock_gallery(place, f"erase everywhere of {gallery.location}") as lock:
+        after = Gallery.open(place)
+        if not gallery.count:
+            run = f"erase-{after.version}-everywhere"
+            after = after.commit([], run_id=run, removes=after.row_ids(), lock=lock)
+        purged = purging.purge(after, lock)
+    return follow(after, purged.outputs, purge=True)
