@@ -83,7 +83,11 @@ def note_oldest(root: Path, version: int) -> None:
     """Records that entries and checkpoints before a version are no longer needed."""
     record = read_record(root)
     kept = {name: told for name, told in record.checkpoints.items() if int(name[:20]) >= version}
-    _write(root, replace(record, oldest=version, checkpoints=kept))
+    record = replace(record, oldest=version, checkpoints=kept)
+    if record.newest < version:  # the last entry of ours goes: the chain begins with another tool's
+        told = _digest(_entry(root, version)) or _BEFORE_ALL
+        record = replace(record, newest=version, sha256=told)
+    _write(root, record)
 
 
 def is_recorded(root: Path) -> bool:

@@ -36,12 +36,6 @@ def test_an_earlier_format(empty):
         Gallery.open(empty.location)
 
 
-def test_a_newer_delta_reader(empty, monkeypatch):
-    monkeypatch.setattr(log, "_READER_VERSION", 0)
-    with pytest.raises(InputError, match=r"Delta reader 1.*upgrade"):
-        Gallery.open(empty.location)
-
-
 def log_entry(gallery, version):
     return gallery._root / "_delta_log" / f"{version:020d}.json"
 

@@ -60,7 +60,7 @@ def _write(root: Path, file: RowFile, gone: np.ndarray, schema: pa.Schema) -> Lo
     The name tells the file and the rows that left it; the schema is ours even where another tool
     wrote the features as it likes.
     """
-    rows = _read(root / file.path, schema.names).cast(schema)
+    rows = _of_schema(root / file.path, schema)
     rows = rows.filter(pc.invert(pc.is_in(rows["row_id"], pa.array(gone)))).sort_by("row_id")
     first = rows["row_id"][0].as_py()
     digest = hashlib.sha256(file.path.encode() + gone.tobytes()).hexdigest()[:32]
@@ -103,6 +103,26 @@ def _key_batches(root: Path, files: Sequence[RowFile]) -> Iterator[pa.Table]:
         if number == len(files) - 1 or sum(table.num_rows for table in batch) > _BATCH_ROWS:
             yield pa.concat_tables(batch)
             batch = []
+
+
+def _of_schema(path: Path, schema: pa.Schema) -> pa.Table:
+    """A file's rows in our columns; one that another tool left out is null, as Delta has it."""
+    found = set(_footer_names(path))
+    rows = _read(path, [name for name in schema.names if name in found])
+    for field in schema:
+        if field.name not in found and field.nullable:
+            rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
+    try:
+        return rows.select(schema.names).cast(schema)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, KeyError) as error:
+        raise GalleryDamagedError(f"{path}: the columns are not the gallery's ({error})") from error
+
+
+def _footer_names(path: Path) -> list[str]:
+    try:
+        return list(pq.read_schema(path).names)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise GalleryDamagedError(f"{path}: the file cannot be read ({error})") from error
 
 
 def _read(path: Path, columns: Sequence[str]) -> pa.Table:

@@ -145,7 +145,9 @@ def _read(root: Path, version: int | None) -> Snapshot:
     )
     if next_row_id is None or rejects is None:
         raise GalleryDamagedError(f"{root}: the log has lost the gallery's next row id")
-    return Snapshot(table.version(), properties, _files(root, table), next_row_id, rejects)
+    files = _files(root, table)
+    beyond = max((file.max_row_id + 1 for file in files), default=0)  # given by another tool
+    return Snapshot(table.version(), properties, files, max(next_row_id, beyond), rejects)
 
 
 def append(root: Path, version: int, change: Change) -> int:
@@ -206,6 +208,11 @@ def _tend(root: Path, version: int) -> None:
             write_checkpoint(root, version)
         except (DeltaError, OSError, RunError) as error:
             _log.warning("%s: the log has no new checkpoint (%s)", root, _first_line(error))
+
+
+def next_row_id_told(root: Path, version: int) -> int:
+    """The first row id that no commit of ours had given; a row of another tool may have a later."""
+    return int(_open(root, version).transaction_version(_NEXT_ROW_ID) or 0)
 
 
 def run_version(root: Path, run_id: str) -> int | None:
@@ -284,18 +291,52 @@ def _properties(root: Path, table: DeltaTable) -> dict[str, str]:
             f"{root}: the gallery has format {found}, which has no checksums of its log; this"
             f" version of regallery reads format {FORMAT}: extract it again"
         )
-    if found != str(FORMAT) or table.protocol().min_reader_version > _READER_VERSION:
+    if found != str(FORMAT):
         raise InputError(
             f"{root}: the gallery has format {found} (Delta reader "
             f"{table.protocol().min_reader_version}); "
             f"this version of regallery reads format {FORMAT} (Delta reader {_READER_VERSION}): "
             "upgrade it"
         )
+    if foreign := _foreign_form(table):
+        raise InputError(f"{root}: version {table.version()} {foreign}{_way_back(root, table)}")
     return {
         name.removeprefix(PREFIX): value
         for name, value in configuration.items()
         if name.startswith(PREFIX)
     }
+
+
+def _foreign_form(table: DeltaTable) -> str | None:
+    """What another tool made of a version that is not read here; None of any other version."""
+    protocol, partitions = table.protocol(), table.metadata().partition_columns
+    if protocol.min_reader_version > _READER_VERSION:
+        features = ", ".join(protocol.reader_features or ())
+        told = f"needs Delta reader {protocol.min_reader_version}"
+        return told + (f" ({features})" if features else "") + ", which another tool turned on"
+    if partitions:
+        told = ", ".join(partitions)
+        return f"is partitioned by {told}: another tool took that column out of the files"
+    names = {field.name for field in table.schema().fields}
+    if missing := [name for name in ("row_id", "path", "feature") if name not in names]:
+        return f"has no column {missing[0]}: another tool dropped it"
+    lowest = pa.table(table.get_add_actions(flatten=True)).to_pydict().get("min.row_id", [])
+    if any(row_id is not None and row_id < 0 for row_id in lowest):
+        return "has negative row ids, which another tool gave: row ids count from 0"
+    return None
+
+
+def _way_back(root: Path, table: DeltaTable) -> str:
+    """How to return to the last version before that is read here; `restore` cannot open this."""
+    for version in range(table.version() - 1, oldest_version(root) - 1, -1):
+        if _foreign_form(DeltaTable(str(root), version=version)) is None:
+            statement = f"DeltaTable({str(root)!r}).restore({version}"
+            statement += ", protocol_downgrade_allowed=True)"
+            return (
+                f"; go back to version {version} in Python: from deltalake import DeltaTable;"
+                f" {statement}"
+            )
+    return "; no version before it is left: copy its rows with that tool into a new gallery"
 
 
 def _files(root: Path, table: DeltaTable) -> tuple[RowFile, ...]:

@@ -3,11 +3,12 @@
 A query for a camera then skips the other files by their statistics. Inside a file rows stay in
 row-id order, so that the rows of a version are read in row-id order by walking through all files
 side by side (`stored_rows`); a file that holds one camera and is of about the right size is left
-alone, so that a camera's older files are written once.
+alone, so that a camera's older files are written once. Files of another tool are always written
+anew, with checksums.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -18,7 +19,7 @@ from pipeline.errors import InputError
 from pipeline.gallery.features import GalleryFeatures
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.schema import SCALAR_COLUMNS, feature_bytes
-from pipeline.gallery.log.entries import LoggedFile
+from pipeline.gallery.log.entries import LoggedFile, logged_files
 from pipeline.gallery.log.lock import Lock
 from pipeline.gallery.log.rewrite import keep_rows
 from pipeline.gallery.log.transactions import Change
@@ -46,7 +47,9 @@ def compact(
     target_rows = max(1, target_bytes // feature_bytes(gallery.dimension, gallery.dtype))
     rows, features = gallery.rows(SCALAR_COLUMNS), gallery.features()
     files = features.runs.locate(np.arange(gallery.count))[0]
-    groups = plan(_codes(rows["camera"]), files, target_rows)
+    logged = logged_files(storage.local_root(gallery.location))
+    others = [logged[file.path].sha256 is None for file in gallery.snapshot.files]
+    groups = plan(_codes(rows["camera"]), files, target_rows, np.flatnonzero(others).tolist())
     if not groups:
         return gallery
     moved = np.unique(np.concatenate([files[group] for group in groups]))
@@ -66,12 +69,14 @@ def compact(
     return gallery.apply(change, lock)
 
 
-def plan(cameras: np.ndarray, files: np.ndarray, target_rows: int) -> list[np.ndarray]:
+def plan(
+    cameras: np.ndarray, files: np.ndarray, target_rows: int, others: Sequence[int] = ()
+) -> list[np.ndarray]:
     """The files to be written: for each the positions int64 `[n]`, ascending, of its rows.
 
     `cameras` and `files` int64 `[N]` are the number of each row's camera, in the order of the
     cameras' names, and of the file that holds it. A file that would be written as it is already is
-    left out.
+    left out, unless it is one of the `others`: those of another tool, which have no checksum.
 
     >>> plan(np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]), 2)
     [array([0, 2]), array([1, 3])]
@@ -80,12 +85,15 @@ def plan(cameras: np.ndarray, files: np.ndarray, target_rows: int) -> list[np.nd
     """
     if not len(files):
         return []
-    pool = np.flatnonzero(~_stays(cameras, files, target_rows)[files])
+    stays = _stays(cameras, files, target_rows)
+    stays[np.asarray(others, dtype=np.int64)] = False
+    pool = np.flatnonzero(~stays[files])
     sizes = np.bincount(files)
     groups = []
     for group in _cuts(pool[np.argsort(cameras[pool], kind="stable")], cameras, target_rows):
         sources = np.unique(files[group])
-        if len(sources) > 1 or sizes[sources[0]] != len(group):
+        is_changed = len(sources) > 1 or sizes[sources[0]] != len(group)
+        if is_changed or sources[0] in others:
             groups.append(np.sort(group))
     return groups
 

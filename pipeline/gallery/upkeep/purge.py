@@ -25,7 +25,14 @@ from pipeline.gallery.log.lock import Lock
 from pipeline.gallery.outputs import Output, forget_gone, stale_outputs
 from pipeline.gallery.table import Gallery
 from pipeline.gallery.upkeep.leftovers import row_files, statistics_before, unfinished_files
-from pipeline.gallery.upkeep.remnants import Gone, Trace, search, search_statistics, stored_features
+from pipeline.gallery.upkeep.remnants import (
+    Gone,
+    Trace,
+    as_plain,
+    search,
+    search_statistics,
+    stored_features,
+)
 
 _ROWS_A_SEARCH = 1 << 16
 _TOLD_TRACES = 5
@@ -160,6 +167,8 @@ def _gone_tables(
             names = pq.read_schema(path).names
             wanted = [name for name in ("row_id", "path", "feature") if name in names]
             table = pq.read_table(path, columns=wanted).replace_schema_metadata(None)
+            plain = [as_plain(column) for column in table.columns]  # other tools keep views
+            table = pa.table(plain, names=table.column_names)
         except (OSError, pa.ArrowInvalid):
             unreadable.append(path.name)
             continue

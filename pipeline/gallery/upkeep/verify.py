@@ -94,7 +94,8 @@ def _verify(gallery: Gallery, root: Path, first: int) -> Verified:
         bytewise = pool.map(
             partial(_bytes_of, root), [logged[path] for path in sorted(live | others)]
         )
-        rowwise = pool.map(partial(_rows_of, gallery, logged), gallery.snapshot.files)
+        given = log.next_row_id_told(root, gallery.version)
+        rowwise = pool.map(partial(_rows_of, gallery, logged, given), gallery.snapshot.files)
         findings = [*(each for each in bytewise if each), *(each for f in rowwise for each in f)]
     damaged = {each.file for each in findings}
     findings += _of_rejects(root, rejects)
@@ -210,15 +211,20 @@ def _bytes_of(root: Path, file: LoggedFile) -> Finding | None:
     return None
 
 
-def _rows_of(gallery: Gallery, logged: dict[str, LoggedFile], file: RowFile) -> Sequence[Finding]:
-    """What is wrong with the rows of a file; nothing where the file is gone, which is told."""
+def _rows_of(
+    gallery: Gallery, logged: dict[str, LoggedFile], given: int, file: RowFile
+) -> Sequence[Finding]:
+    """What is wrong with the rows of a file; nothing where the file is gone, which is told.
+
+    `given` is the first row id that our commits had not given.
+    """
     path = storage.local_root(gallery.location) / file.path
     if not path.exists():
         return []
     problems: list[str] = []
     try:
         problems += _problems_of_footer(gallery, logged[file.path], path)
-        problems += _problems_of_ids(gallery, file, path)
+        problems += _problems_of_ids(given, file, path)
         _read_features(gallery, file, path)
     except (OSError, pa.ArrowException) as error:
         problems.append(f"the file cannot be read ({error})")
@@ -239,15 +245,15 @@ def _problems_of_footer(gallery: Gallery, logged: LoggedFile, path: Path) -> Ite
             yield "the log tells other statistics of it"
 
 
-def _problems_of_ids(gallery: Gallery, file: RowFile, path: Path) -> Iterator[str]:
+def _problems_of_ids(given: int, file: RowFile, path: Path) -> Iterator[str]:
     ids = pq.read_table(path, columns=["row_id"], page_checksum_verification=True)["row_id"]
     numbers = ids.to_numpy()
     if len(numbers) != file.rows:
         yield f"{len(numbers)} rows where the log says {file.rows}"
     elif numbers.min() != file.min_row_id or numbers.max() != file.max_row_id:
         yield "its row ids are not those that the log tells"
-    if len(numbers) and numbers.max() >= gallery.next_row_id:
-        yield f"row id {numbers.max()} was never given (the next is {gallery.next_row_id})"
+    if len(numbers) and numbers.max() >= given:
+        yield f"row id {numbers.max()} was never given (the next is {given})"
 
 
 def _read_features(gallery: Gallery, file: RowFile, path: Path) -> None:

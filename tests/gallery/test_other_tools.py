@@ -1,0 +1,173 @@
+"""Tables that another tool has changed: read right by all, or named with the way back."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, TableFeatures, write_deltalake
+
+from pipeline.errors import InputError, RunError
+from pipeline.gallery.log import transactions as log
+from pipeline.gallery.table import Gallery, lock_gallery
+from pipeline.gallery.upkeep.compact import compact
+from pipeline.gallery.upkeep.leftovers import clean
+from pipeline.gallery.upkeep.purge import purge
+from pipeline.gallery.upkeep.verify import verify
+from tests.gallery.making import contents, expected, new_gallery, unit
+
+
+@pytest.fixture
+def gallery(tmp_path):
+    """Two files: row ids 0 to 9 and 10 to 19."""
+    gallery = new_gallery(tmp_path / "g")
+    units = [unit(gallery.target, range(10)), unit(gallery.target, range(10, 20))]
+    return gallery.commit(units, run_id="first")
+
+
+def latest(gallery):
+    return Gallery.open(gallery.location)
+
+
+def table(gallery):
+    return DeltaTable(gallery.location)
+
+
+def some_rows(gallery, count, **columns):
+    """The first rows, with other values in some columns."""
+    rows = table(gallery).to_pyarrow_table().sort_by("row_id").slice(0, count)
+    for name, values in columns.items():
+        place = rows.schema.get_field_index(name)
+        field = rows.schema.field(place)
+        rows = rows.set_column(place, field, pa.array(values, field.type))
+    return rows
+
+
+def purged(gallery):
+    with lock_gallery(gallery.location, "purge") as lock:
+        return purge(latest(gallery), lock)
+
+
+def partition(gallery):
+    rows = some_rows(gallery, 20)
+    write_deltalake(
+        table(gallery), rows, mode="overwrite", schema_mode="overwrite", partition_by=["camera"]
+    )
+
+
+def number_below_zero(gallery):
+    write_deltalake(table(gallery), some_rows(gallery, 1, row_id=[-3], path=["a"]), mode="append")
+
+
+def turn_on_a_feature(gallery):
+    table(gallery).alter.add_feature(
+        TableFeatures.DeletionVectors, allow_protocol_versions_increase=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (partition, "is partitioned by camera"),
+        (number_below_zero, "has negative row ids"),
+        (turn_on_a_feature, r"needs Delta reader 3 \(deletionVectors.*\)"),
+    ],
+)
+def test_what_is_not_read_is_named_and_the_way_back_works(gallery, change, told):
+    change(gallery)
+    table(gallery).alter.set_table_properties({"delta.appendOnly": "false"})
+    with pytest.raises(InputError, match=f"version 3 {told}.*go back to version 1") as refused:
+        latest(gallery)
+    statements = str(refused.value).partition("in Python: ")[2]
+    exec(statements)
+    back = latest(gallery)
+    assert contents(back) == expected(range(20))
+    assert contents(back.commit([], run_id="x", removes=[4])) == expected(set(range(20)) - {4})
+    assert verify(latest(gallery)).findings == ()
+
+
+def test_no_way_back_is_told_where_no_version_is_left(gallery):
+    turn_on_a_feature(gallery)
+    table(gallery).create_checkpoint()
+    for version in (0, 1):
+        (gallery._root / "_delta_log" / f"{version:020d}.json").unlink()
+    with pytest.raises(InputError, match=r"version 2 needs.*no version before it is left: copy"):
+        log.read(gallery._root)
+
+
+@pytest.mark.parametrize("ending", ["clean", "purge"])
+def test_a_log_that_begins_with_commits_of_another_tool_is_whole(gallery, ending):
+    """Whose older versions, our last commit among them, were given up."""
+    table(gallery).delete("row_id = 3")
+    table(gallery).update(updates={"camera": "'z'"}, predicate="row_id = 4")
+    table(gallery).optimize.compact()
+    before = contents(latest(gallery))
+    if ending == "purge":
+        assert purged(gallery).rows == 1
+    else:
+        with lock_gallery(gallery.location, "clean") as lock:
+            clean(latest(gallery), lock, keep=1)
+    assert contents(latest(gallery)) == before == expected(set(range(20)) - {3})
+    found = verify(latest(gallery))
+    assert (found.findings, found.other_commits) == ((), ("_delta_log/00000000000000000004.json",))
+    after = latest(gallery).commit([], run_id="x", removes=[4])
+    assert (verify(after).findings, after.count) == ((), 18)
+
+
+def test_a_purge_looks_into_files_that_another_tool_set_aside(gallery):
+    """Its texts and bytes are views, of which Arrow computes little."""
+    table(gallery).delete("row_id = 3")
+    latest(gallery).commit([], run_id="x", removes=[4, 5])
+    assert (done := purged(gallery)).rows == 3
+    assert done.unreadable == ()
+    assert contents(latest(gallery)) == expected(set(range(20)) - {3, 4, 5})
+    assert verify(latest(gallery)).findings == ()
+
+
+def test_a_purge_names_the_change_data_of_another_tool(gallery):
+    table(gallery).alter.set_table_properties({"delta.enableChangeDataFeed": "true"})
+    table(gallery).delete("row_id = 3")
+    with pytest.raises(RunError, match=r"_change_data/\S+ holds a path, in the column path"):
+        purged(gallery)
+
+
+def test_row_ids_that_another_tool_gave_are_not_given_again(gallery):
+    paths = [f"new/{n}.jpg" for n in range(3)]
+    rows = some_rows(gallery, 3, row_id=[40, 41, 42], path=paths)
+    write_deltalake(table(gallery), rows, mode="append")
+    changed = latest(gallery)
+    assert changed.next_row_id == 43
+    assert [each.problem for each in verify(changed).findings] == [
+        "row id 42 was never given (the next is 20)"
+    ]
+    changed.commit([], run_id="x", removes=[41])
+    assert purged(gallery).rows == 1
+    after = latest(gallery)
+    assert (verify(after).findings, after.next_row_id) == ((), 43)
+    assert after.row_ids().tolist() == [*range(20), 40, 42]
+
+
+def test_columns_that_another_tool_dropped_are_unknown(gallery):
+    rows = some_rows(gallery, 20).drop_columns(["captured_at", "quality"])
+    write_deltalake(table(gallery), rows, mode="overwrite", schema_mode="overwrite")
+    changed = latest(gallery)
+    assert contents(changed) == expected(range(20))
+    assert changed.rows(["quality"])["quality"].null_count == 20
+    after = changed.commit([], run_id="x", removes=[4])
+    assert contents(after) == expected(set(range(20)) - {4})
+    assert purged(gallery).rows == 1
+    assert verify(latest(gallery)).findings == ()
+
+
+def test_a_column_of_the_key_that_another_tool_dropped_is_named(gallery):
+    rows = some_rows(gallery, 20).drop_columns(["path"])
+    write_deltalake(table(gallery), rows, mode="overwrite", schema_mode="overwrite")
+    with pytest.raises(InputError, match=r"has no column path.*go back to version 1"):
+        latest(gallery)
+
+
+def test_compaction_writes_what_another_tool_wrote_anew_with_checksums(gallery):
+    table(gallery).optimize.compact()
+    assert verify(latest(gallery)).without_checksum == 1
+    after = compact(latest(gallery))
+    assert (verify(after).without_checksum, contents(after)) == (0, expected(range(20)))
+    assert compact(after) == after
+    assert np.array_equal(after.row_ids(), np.arange(20))
