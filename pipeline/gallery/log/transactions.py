@@ -311,7 +311,7 @@ def _foreign_form(table: DeltaTable) -> str | None:
     """What another tool made of a version that is not read here; None of any other version."""
     protocol, partitions = table.protocol(), table.metadata().partition_columns
     if protocol.min_reader_version > _READER_VERSION:
-        features = ", ".join(protocol.reader_features or ())
+        features = ", ".join(sorted(protocol.reader_features or ()))
         told = f"needs Delta reader {protocol.min_reader_version}"
         return told + (f" ({features})" if features else "") + ", which another tool turned on"
     if partitions:
