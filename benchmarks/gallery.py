@@ -24,6 +24,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from pipeline.schemas import REJECT_SCHEMA
+
 CAMERAS = 20
 UNIT = 1024
 ERASED = 1000
@@ -76,8 +78,6 @@ def make(folder, rows, dimension):
 
 
 def _no_rejects():
-    from pipeline.gallery.files.rejects import REJECT_SCHEMA
-
     return REJECT_SCHEMA.empty_table()
 
 

@@ -18,7 +18,7 @@ from pipeline.core.row_hashes import row_signatures
 from pipeline.gallery.files.npy_rows import NpyRows
 from pipeline.gallery.sidecars.graph import Origin
 from pipeline.stages.neighbors import build_graph
-from pipeline.stages.update import Changes, update_graph
+from pipeline.stages.update import RowChanges, update_graph
 
 NEEDED, KEPT = 9, 13  # of an expansion with k = 10
 
@@ -51,7 +51,7 @@ def compare(folder, rows, share, dimension):
     def update():
         signatures = row_signatures(after)
         options = {"ids": ids, "signatures": signatures, "origin": Origin()}
-        changes = Changes.between(old, ids, signatures)
+        changes = RowChanges.between(old, ids, signatures)
         return update_graph(old, changes, after, NEEDED, folder / "updated", **options)
 
     updated, seconds = timed(update)

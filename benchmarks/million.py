@@ -26,11 +26,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pipeline.gallery.files.rejects import REJECT_SCHEMA
 from pipeline.gallery.files.schema import encode_features
 from pipeline.gallery.files.unit_files import write_unit
 from pipeline.gallery.table import Gallery
 from pipeline.model.recipe import Recipe
+from pipeline.schemas import REJECT_SCHEMA
 
 UNIT = 2048
 CAMERAS = 6

@@ -43,9 +43,9 @@ def write_units(units, target):
     """Units of ready features, with all that a row holds."""
     import pyarrow as pa
 
-    from pipeline.gallery.files.rejects import REJECT_SCHEMA
     from pipeline.gallery.files.schema import content_hash, encode_features
     from pipeline.gallery.files.unit_files import write_unit
+    from pipeline.schemas import REJECT_SCHEMA
 
     block = np.random.default_rng(0).standard_normal((2048, target.dimension), np.float32)
     block /= np.linalg.norm(block, axis=1, keepdims=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # imported where they are used, so that --help answers at onc
 
     from pipeline.gallery.formats.features import RawFeatures
     from pipeline.gallery.formats.mat_files import MatSide
-    from pipeline.gallery.formats.origin import Origin
+    from pipeline.gallery.formats.origin import FeatureOrigin
 
 Format = Literal["npy", "mat", "fast-reid", "faiss"]
 
@@ -88,14 +88,14 @@ def import_(
     from pipeline.archive.layouts.named import layout as layout_of
     from pipeline.gallery import table
     from pipeline.gallery.formats.features import import_rows, is_import_of
-    from pipeline.gallery.formats.origin import Origin
+    from pipeline.gallery.formats.origin import FeatureOrigin
     from pipeline.runs.import_target import begin, listed_copy, maker_of, properties_of
 
     _check_labels(labels, format)
     layout_of(layout, settings=labels)
     table.check_writable(gallery)
     maker = maker_of(source, part if format == "mat" else "gallery", made_by)
-    kept = maker if isinstance(maker, Origin) else None
+    kept = maker if isinstance(maker, FeatureOrigin) else None
     features, told = _read(source, format, rows, part, layout, labels, kept)
     if len(features) != len(told):
         raise InputError(
@@ -163,7 +163,7 @@ def _read(
     part: Literal["query", "gallery"],
     layout: str,
     labels: LabelSettings,
-    kept: "Origin | None",
+    kept: "FeatureOrigin | None",
 ) -> "tuple[RawFeatures, pa.Table]":
     """The features, and what is known of each: its path, and its labels."""
     from pipeline.gallery.formats import faiss_files, fastreid_files, mat_files
@@ -213,8 +213,9 @@ def _table(rows: Path, layout: str, labels: LabelSettings) -> "pa.Table":
 
     if not rows.is_file():
         raise InputError(f"{rows}: no such file; give the table of the features' rows with --rows")
-    if rows.suffix not in manifest_files.SUFFIXES:
-        raise InputError(f"--rows {rows} must end in {' or '.join(manifest_files.SUFFIXES)}")
+    if rows.suffix not in manifest_files.MANIFEST_SUFFIXES:
+        endings = " or ".join(manifest_files.MANIFEST_SUFFIXES)
+        raise InputError(f"--rows {rows} must end in {endings}")
     told = manifest_files.read(*locate(str(rows)), labels)
     read = _named(told["path"].to_pylist(), layout, labels)
     columns = {name: read[name] for name in read.column_names}

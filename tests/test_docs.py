@@ -21,7 +21,7 @@ import pytest
 from jobs import cli
 from jobs.extract import extract
 from pipeline.archive.drawn.drawing import draw_archive
-from pipeline.archive.layouts.labels import Labels
+from pipeline.archive.layouts.labels import NameLabels
 from pipeline.archive.layouts.named import NAMES, layout
 from pipeline.archive.layouts.templates import PLACEHOLDERS
 from pipeline.archive.listing.files import (
@@ -189,9 +189,9 @@ def cell(text: str) -> str | None:
     return text.strip("`") or None
 
 
-def labels_in(cells: list[str]) -> Labels:
+def labels_in(cells: list[str]) -> NameLabels:
     identity, camera, frame, *when = (cell(text) for text in cells)
-    return Labels(
+    return NameLabels(
         None if identity is None else int(identity),
         camera,
         datetime.fromisoformat(when[0]) if when and when[0] else None,

@@ -100,3 +100,19 @@ def test_a_sub_package_names_at_most_eight_modules_and_the_rest_is_its_own():
         }
         assert set(named) <= used, package
     assert protected == {}
+
+
+def test_the_name_of_a_class_or_of_a_type_means_one_thing():
+    homes = {}
+    for module, path in modules().items():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                names = [node.name]
+            elif isinstance(node, ast.Assign):
+                names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+            else:
+                continue
+            for name in names:
+                if name[0].isupper() and not name.isupper():
+                    homes.setdefault(name, []).append(module)
+    assert {name: where for name, where in homes.items() if len(where) > 1} == {}

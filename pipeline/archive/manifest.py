@@ -18,14 +18,3 @@ MANIFEST_SCHEMA = pa.schema(
 
 `offset` is where the bytes of a tar's member begin in the tar; null for a file of its own.
 """
-
-REJECT_SCHEMA = pa.schema(
-    [
-        pa.field("path", pa.string(), nullable=False),
-        pa.field("size", pa.int64()),
-        pa.field("mtime", pa.timestamp("us", tz="UTC")),
-        pa.field("reason", pa.string(), nullable=False),
-        pa.field("detail", pa.string(), nullable=False),
-    ]
-)
-"""One row an input that gave no row: a short reason to count by, a sentence to read."""

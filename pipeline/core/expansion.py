@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline.core.blocks import ArrayRows, FeatureRows, Tiling, as_rows, blocks
 from pipeline.core.neighbors.topk import TopK, search
 
-Mode = Literal["query", "database", "joint"]
+ExpansionMode = Literal["query", "database", "joint"]
 
 _GATHERED_AT_ONCE = 1024
 
@@ -30,7 +30,7 @@ class Expansion:
     the new vectors.
     """
 
-    mode: Mode = "joint"
+    mode: ExpansionMode = "joint"
     k: int = 10
     alpha: float = 3.0
     times: int = 1

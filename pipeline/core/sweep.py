@@ -10,9 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
-from pipeline.core.blocks import Blocks, Run, blocks
+from pipeline.core.blocks import Blocks, Made, Run, blocks
 
-Made = TypeVar("Made")
 Entered = TypeVar("Entered")
 
 

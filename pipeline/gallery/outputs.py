@@ -23,7 +23,7 @@ from pipeline.errors import InputError, RunError
 from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.storage import GalleryDamagedError
-from pipeline.gallery.log.entries import oldest_version
+from pipeline.gallery.log.removed import removed
 from pipeline.gallery.table import Gallery
 from pipeline.input_files import parse_json, why
 
@@ -69,7 +69,7 @@ def listed(
     """Lists what is written inside, in each gallery that it is made from.
 
     `names` are its files and folders below `place`; without them `place` is the file, or a gallery.
-    A gallery that may not be written to lists nothing, and that is logged. Raises `InputError` for
+    A gallery that may not be written to lists nothing, and that is logged. Raises `RunError` for
     a version that was removed meanwhile.
     """
     path = Path(place).absolute()
@@ -83,8 +83,8 @@ def listed(
     ]
     kept = [_is_kept(entry, each) for entry, each in zip(entries, sources, strict=True)]
     for each in sources:
-        if each.version < oldest_version(storage.local_root(each.location)):
-            raise InputError(f"{each.location}: version {each.version} was removed meanwhile")
+        if (removal := removed(storage.local_root(each.location), each.version)) is not None:
+            raise removal
     yield
     if is_gallery:
         return

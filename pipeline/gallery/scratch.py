@@ -37,7 +37,7 @@ _ABOUT = "scratch.json"
 
 
 @dataclass(frozen=True)
-class Entry:
+class ScratchEntry:
     """A scratch folder as a gallery lists it, in `file`: which verb made it on which machine, from
     which version of the gallery.
     """
@@ -203,7 +203,7 @@ def _empty(folder: Path) -> None:
             path.unlink()
 
 
-def _register(gallery: Gallery, folder: Path, verb: str) -> Entry:
+def _register(gallery: Gallery, folder: Path, verb: str) -> ScratchEntry:
     """Lists the folder in the gallery's own, on the disk; tells where that may not be written."""
     root = storage.local_root(gallery.location)
     host = _made_on(folder) or socket.gethostname()
@@ -215,13 +215,13 @@ def _register(gallery: Gallery, folder: Path, verb: str) -> Entry:
             root,
             folder,
         )
-        return Entry(file, folder, host, verb, gallery.version)
+        return ScratchEntry(file, folder, host, verb, gallery.version)
     about = {"folder": str(folder), "host": host, "verb": verb, "version": gallery.version}
     text = json.dumps(about, indent=2) + "\n"
     storage.make_folder(file.parent)
     storage.drop_cut_off(file.parent)
     checksums.write_whole(file, lambda temporary: temporary.write_text(text))
-    return Entry(file, folder, host, verb, gallery.version)
+    return ScratchEntry(file, folder, host, verb, gallery.version)
 
 
 def _check_still_there(galleries: Sequence[Gallery]) -> None:
@@ -231,7 +231,7 @@ def _check_still_there(galleries: Sequence[Gallery]) -> None:
             raise InputError(f"{each.location}: version {each.version} was removed meanwhile")
 
 
-def _entries(root: Path) -> list[Entry]:
+def _entries(root: Path) -> list[ScratchEntry]:
     """What a gallery lists; raises `GalleryDamagedError` for a file that no run wrote."""
     found = []
     for file in sorted((root / storage.SCRATCH_FOLDER).glob("*.json")):
@@ -240,7 +240,7 @@ def _entries(root: Path) -> list[Entry]:
             continue
         try:
             about = json.loads(data)
-            entry = Entry(
+            entry = ScratchEntry(
                 file, Path(about["folder"]), about["host"], about["verb"], int(about["version"])
             )
         except (ValueError, KeyError, TypeError) as error:
@@ -260,13 +260,13 @@ def _made_on(folder: Path) -> str | None:
     return None
 
 
-def _is_gone(entry: Entry) -> bool:
+def _is_gone(entry: ScratchEntry) -> bool:
     """Whether this is the machine that made it, and it has none any more."""
     is_here = entry.host == socket.gethostname()
     return is_here and entry.folder.parent.is_dir() and not os.path.lexists(entry.folder)
 
 
-def _is_reached(entry: Entry) -> bool:
+def _is_reached(entry: ScratchEntry) -> bool:
     """Whether what lies at the path here is the folder that is meant, and may be deleted."""
     if entry.folder.is_symlink() or not entry.folder.is_dir() or not _is_writable(entry.folder):
         return False
@@ -274,7 +274,7 @@ def _is_reached(entry: Entry) -> bool:
     return entry.host == (socket.gethostname() if made_on is None else made_on)
 
 
-def _remove_unused(entry: Entry) -> bool:
+def _remove_unused(entry: ScratchEntry) -> bool:
     """Deletes the folder, unless a run is at work there."""
     lock = _locked(entry.folder)
     if lock is None:
@@ -286,14 +286,14 @@ def _remove_unused(entry: Entry) -> bool:
     return True
 
 
-def _remove(folder: Path, lock: int, entries: Sequence[Entry]) -> None:
+def _remove(folder: Path, lock: int, entries: Sequence[ScratchEntry]) -> None:
     """Deletes a folder of which we hold the lock, then what lists it."""
     os.ftruncate(lock, 0)  # cut off from here on, no run goes on with the rest
     shutil.rmtree(folder)
     storage.delete_files(entry.file for entry in entries)
 
 
-def _at_work(entry: Entry) -> RunError:
+def _at_work(entry: ScratchEntry) -> RunError:
     return RunError(
         f"{entry}: a run is at work there on a version that is to be purged; the rows are gone from"
         " the latest version, and older ones still hold them: run the command again when it has"

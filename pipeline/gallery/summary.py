@@ -13,7 +13,7 @@ _COUNTED = tuple(name for name in SCALAR_COLUMNS if name not in ("row_id", "path
 
 
 @dataclass(frozen=True)
-class Summary:
+class GallerySummary:
     """Counts of one version.
 
     `identities` counts those above 0; `junk` and `distractors` are rows of identity -1 and 0.
@@ -33,13 +33,13 @@ class Summary:
     rejects: dict[str, int]
 
 
-def summarize(gallery: Gallery) -> Summary:
+def summarize(gallery: Gallery) -> GallerySummary:
     """Counts the rows of a version by camera and identity, its unknown values and its rejects."""
     rows = gallery.rows(_COUNTED)
     identities = rows["identity"].drop_null().to_numpy()
     files = gallery.snapshot.files
     nulls = {name: rows[name].null_count for name in _COUNTED}
-    return Summary(
+    return GallerySummary(
         version=gallery.version,
         rows=gallery.count,
         files=len(files),

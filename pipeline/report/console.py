@@ -8,7 +8,7 @@ from rich.text import Text
 
 from pipeline.report.figures import (
     ABSENT,
-    RATES,
+    SHOWN_RATES,
     count,
     figure,
     gain,
@@ -25,7 +25,7 @@ from pipeline.report.figures import (
 )
 
 if TYPE_CHECKING:
-    from pipeline.report.results import QuerySet, Report, Result
+    from pipeline.report.results import QuerySet, RankingResult, Report
 
 
 def metrics_table(report: "Report") -> Group:
@@ -83,7 +83,7 @@ def _certainty_table(report: "Report") -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
     table.add_column("result", overflow="fold")
     level = f" {100 * report.bootstrap.level:g} %" if report.bootstrap else ""
-    rates = (f"{rate:.0e}".replace("e-0", "e-") for rate in RATES)
+    rates = (f"{rate:.0e}".replace("e-0", "e-") for rate in SHOWN_RATES)
     for heading in (f"mAP{level}", f"R1{level}", "EER", *rates):
         table.add_column(heading, justify="right", no_wrap=True)
     for result in report.results:
@@ -93,12 +93,12 @@ def _certainty_table(report: "Report") -> Table:
             span(ends.mean_ap) if ends else ABSENT,
             span(ends.rank1) if ends else ABSENT,
             percent(found.equal_error_rate if found else None, 1),
-            *(_accepted(result, rate) for rate in RATES),
+            *(_accepted(result, rate) for rate in SHOWN_RATES),
         )
     return table
 
 
-def _accepted(result: "Result", rate: float) -> str:
+def _accepted(result: "RankingResult", rate: float) -> str:
     point = operating_point(result, rate)
     return percent(point.tar if point else None, 1)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # every verb writes figures, and few need what these import
     from pipeline.core.evaluation.bootstrap import Interval
     from pipeline.core.thresholds.open_set import OperatingPoint
-    from pipeline.report.results import Report, Result, Scalar
+    from pipeline.report.results import RankingResult, Report, Scalar
 
 ABSENT = "–"  # noqa: RUF001  (an en dash: there is no figure; also that of a span)
 MINUS = "\u2212"
@@ -36,7 +36,7 @@ def points(gain: float | None, digits: int = 2) -> str:
     return ("+" if gain > 0 else MINUS) + text
 
 
-def gain(report: "Report", result: "Result", metric: str) -> float | None:
+def gain(report: "Report", result: "RankingResult", metric: str) -> float | None:
     """How far `result` lies above the report's first result in `metric`, as a difference of shares.
 
     `metric` is "mAP", "mAP_trapezoid", "mINP" or a rank ("1"). None for the first result itself and
@@ -49,7 +49,7 @@ def gain(report: "Report", result: "Result", metric: str) -> float | None:
     return here - there
 
 
-def gain_interval(result: "Result", metric: str) -> "Interval | None":
+def gain_interval(result: "RankingResult", metric: str) -> "Interval | None":
     """The interval of what a result gains in "mAP", "1" or "mINP"; None where it was not drawn."""
     if result.gains is None:
         return None
@@ -77,7 +77,7 @@ def gain_span(interval: "Interval", digits: int = 2) -> str:
     return f"{points(interval.low, digits)} to {points(interval.high, digits)}"
 
 
-def figure(result: "Result", metric: str) -> float | None:
+def figure(result: "RankingResult", metric: str) -> float | None:
     """The share of `metric`: "mAP", "mAP_trapezoid", "mINP" or a rank ("1"); None without one."""
     if metric.isdigit():
         return result.rank.get(metric)
@@ -89,7 +89,7 @@ def figure(result: "Result", metric: str) -> float | None:
     return None if isnan(share) else share
 
 
-RATES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+SHOWN_RATES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 """The false-accept rates of the tables."""
 
 
@@ -103,7 +103,7 @@ def span(interval: "Interval", digits: int = 1) -> str:
     return f"{percent(interval.low, digits)}{ABSENT}{percent(interval.high, digits)}"
 
 
-def operating_point(result: "Result", rate: float) -> "OperatingPoint | None":
+def operating_point(result: "RankingResult", rate: float) -> "OperatingPoint | None":
     """What a result reaches at a false-accept rate; None where that cannot be measured."""
     reached = result.open_set.points if result.open_set else ()
     return next((each for each in reached if each.wanted == rate and each.far is not None), None)
@@ -119,14 +119,14 @@ def power(rate: float) -> str:
     return "10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
-def label(result: "Result") -> str:
+def label(result: "RankingResult") -> str:
     """The result's name with its expansion mode beside it, unless the name already says it."""
     if result.mode is None or result.mode in result.name.split():
         return result.name
     return f"{result.name} ({result.mode})"
 
 
-def is_transductive(result: "Result") -> bool:
+def is_transductive(result: "RankingResult") -> bool:
     """Whether a query's list depends on the other queries: joint expansion, k-reciprocal lists."""
     return result.mode == "joint" or "k1" in result.parameters
 

@@ -16,6 +16,7 @@ from pipeline.core.evaluation.bootstrap import Bootstrap, Interval
 from pipeline.core.evaluation.by_camera import CameraFigures, PairFigures
 from pipeline.core.evaluation.metrics import Summary
 from pipeline.core.evaluation.single_shot import SingleShot
+from pipeline.core.expansion import ExpansionMode
 from pipeline.core.thresholds.open_set import OpenSet
 
 SCHEMA: Final = 3
@@ -24,7 +25,6 @@ RANKS = (1, 5, 10, 20)
 """The ranks whose CMC is given by name."""
 
 Scalar = bool | int | float | str | None
-Mode = Literal["query", "database", "joint"]
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Gains:
 
 
 @dataclass(frozen=True)
-class Result:
+class RankingResult:
     """The figures of one way to rank.
 
     `rank` is the CMC at some ranks, None past the end of the curve; `cmc_cut` is its length where
@@ -94,7 +94,7 @@ class Result:
     """
 
     name: str
-    mode: Mode | None
+    mode: ExpansionMode | None
     parameters: Mapping[str, Scalar]
     queries: int
     valid: int
@@ -113,7 +113,7 @@ class Result:
     seconds: float
 
     @classmethod
-    def of(cls, summary: Summary, max_rank: int, **others: Any) -> "Result":
+    def of(cls, summary: Summary, max_rank: int, **others: Any) -> "RankingResult":
         """The figures of a summary, whose curve was to have `max_rank` points, and the `others`."""
         curve = tuple(summary.cmc.tolist()) if summary.valid else ()
         return cls(
@@ -171,7 +171,7 @@ class Crop:
 
 
 @dataclass(frozen=True)
-class Hit(Crop):
+class ListHit(Crop):
     """One gallery row of a ranked list: its similarity to the query, `score`, as ranked.
 
     `distance` is the final one of a re-ranked list, which is ordered by it; else None.
@@ -183,7 +183,7 @@ class Hit(Crop):
 
 
 @dataclass(frozen=True)
-class Entry:
+class ListEntry:
     """One valid query with the top of its ranked list, best first, junk left out.
 
     `ap` is non-interpolated; `matches` are the rows that match in the whole gallery.
@@ -194,7 +194,7 @@ class Entry:
     inp: float
     first_match_rank: int
     matches: int
-    list: "tuple[Hit, ...]"
+    list: "tuple[ListHit, ...]"
 
 
 @dataclass(frozen=True)
@@ -202,12 +202,12 @@ class Ranked:
     """Ranked lists of some valid queries under the result named `result`, chosen by AP."""
 
     result: str
-    best: tuple[Entry, ...]
-    median: tuple[Entry, ...]
-    worst: tuple[Entry, ...]
+    best: tuple[ListEntry, ...]
+    median: tuple[ListEntry, ...]
+    worst: tuple[ListEntry, ...]
 
     @property
-    def entries(self) -> tuple[Entry, ...]:
+    def entries(self) -> tuple[ListEntry, ...]:
         """All of them."""
         return self.best + self.median + self.worst
 
@@ -237,7 +237,7 @@ class Report:
     settings: Mapping[str, Scalar]
     protocol: Protocol
     bootstrap: Bootstrap | None
-    results: tuple[Result, ...]
+    results: tuple[RankingResult, ...]
     ranked: Ranked | None
 
     def __post_init__(self) -> None:

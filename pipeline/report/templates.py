@@ -35,7 +35,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     for name in (
-        "RATES",
+        "SHOWN_RATES",
         "count",
         "figure",
         "gain",

@@ -9,7 +9,7 @@ from pipeline.core.thresholds.false_matches import negatives_of
 from pipeline.errors import InputError
 from pipeline.gallery.labels import labels_of
 from pipeline.gallery.table import Gallery
-from pipeline.runs.sides import Side, camera_names, open_sides
+from pipeline.runs.sides import LabeledSide, camera_names, open_sides
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ def open_pairs(gallery: Gallery, query: Gallery | None, query_rows: int, seed: i
     )
 
 
-def _alone(gallery: Gallery) -> Side:
+def _alone(gallery: Gallery) -> LabeledSide:
     """A gallery that is compared with itself."""
     rows = gallery.rows(["identity", "camera"])
     (labels,) = labels_of([rows])
-    return Side(gallery, rows, gallery.features(), against_itself(labels))
+    return LabeledSide(gallery, rows, gallery.features(), against_itself(labels))

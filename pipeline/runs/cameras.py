@@ -7,7 +7,7 @@ from typing import cast
 import pyarrow as pa
 
 from pipeline.core.blocks import FeatureRows
-from pipeline.core.cameras.normalization import CameraNormalization, Mode, normalize_cameras
+from pipeline.core.cameras.normalization import CameraMode, CameraNormalization, normalize_cameras
 from pipeline.core.cameras.sums import CameraSums
 from pipeline.errors import InputError, RunError
 from pipeline.gallery.derived import derivation
@@ -97,4 +97,4 @@ def normalization_of(gallery: Gallery) -> CameraNormalization | None:
     if held is None or "camera_normalize" not in held.parameters:
         return None
     mode, least_rows = (held.parameters[name] for name in ("camera_normalize", "camera_rows"))
-    return CameraNormalization(cast(Mode, mode), int(least_rows))
+    return CameraNormalization(cast(CameraMode, mode), int(least_rows))

@@ -24,7 +24,7 @@ from pipeline.runs.settings import (
     check_scratch,
     stated,
 )
-from pipeline.runs.sides import Side, check_matches, open_sides, warn_of_oddities
+from pipeline.runs.sides import LabeledSide, check_matches, open_sides, warn_of_oddities
 from pipeline.stages.execution import StartProgress
 
 logger = logging.getLogger(__name__)
@@ -139,7 +139,9 @@ def _chosen(on: FoldSettings, names: tuple[str, ...]) -> dict[str, Any]:
     return {name: value for name, value in stated(on).items() if name in names}
 
 
-def _command(sides: tuple[Side, Side], out: Path, settings: EvaluationSettings) -> list[str]:
+def _command(
+    sides: tuple[LabeledSide, LabeledSide], out: Path, settings: EvaluationSettings
+) -> list[str]:
     """What to type to get the same report again, from any folder."""
     words = ["regallery", "evaluate"]
     for name, side in zip(("query", "gallery"), sides, strict=True):

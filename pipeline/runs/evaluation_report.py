@@ -19,26 +19,26 @@ from pipeline.model.imported import read_recipe
 from pipeline.report.page import FILES, write
 from pipeline.report.results import (
     Crop,
-    Entry,
     Gains,
     GallerySet,
-    Hit,
     Intervals,
+    ListEntry,
+    ListHit,
     Protocol,
     QuerySet,
     Ranked,
+    RankingResult,
     Report,
-    Result,
     Scalar,
 )
 from pipeline.report.thumbnails import Thumbnails, thumbnail, wanted
 from pipeline.runs.rankings import Figures, Ranking
-from pipeline.runs.sides import Side, camera_names
+from pipeline.runs.sides import LabeledSide, camera_names
 
 
 def make_report(
-    query: Side,
-    gallery: Side,
+    query: LabeledSide,
+    gallery: LabeledSide,
     rankings: Sequence[Ranking],
     *,
     figures: Figures,
@@ -67,7 +67,9 @@ def make_report(
     )
 
 
-def write_report(report: Report, query: Side, gallery: Side, out: Path) -> tuple[Path, Path]:
+def write_report(
+    report: Report, query: LabeledSide, gallery: LabeledSide, out: Path
+) -> tuple[Path, Path]:
     """Write report.json and report.html, with thumbnails of the images that are still there."""
     queries, rows = wanted(report)
     pictures = Thumbnails(_thumbnails(query, queries), _thumbnails(gallery, rows))
@@ -75,7 +77,7 @@ def write_report(report: Report, query: Side, gallery: Side, out: Path) -> tuple
         return write(report, out, pictures)
 
 
-def _table(side: Side) -> dict[str, Any]:
+def _table(side: LabeledSide) -> dict[str, Any]:
     found, how = summarize(side.gallery), derivation(side.gallery)
     return {
         "location": side.gallery.location,
@@ -88,7 +90,7 @@ def _table(side: Side) -> dict[str, Any]:
     }
 
 
-def _result(ranking: Ranking, max_rank: int, names: dict[int, str]) -> Result:
+def _result(ranking: Ranking, max_rank: int, names: dict[int, str]) -> RankingResult:
     """A ranking's figures, its cameras by name."""
     parameters = asdict(ranking.settings) if ranking.settings else {}
     mode = parameters.pop("mode", None)
@@ -97,7 +99,7 @@ def _result(ranking: Ranking, max_rank: int, names: dict[int, str]) -> Result:
     def name(camera: Any) -> str | None:
         return names.get(camera)
 
-    return Result.of(
+    return RankingResult.of(
         ranking.summary,
         max_rank,
         name=ranking.name,
@@ -129,7 +131,7 @@ def _intervals(ranking: Ranking) -> Intervals | None:
     return Intervals(*(Interval(*ends) for ends in ranking.intervals.tolist()))
 
 
-def _ranked(query: Side, gallery: Side, ranking: Ranking) -> Ranked | None:
+def _ranked(query: LabeledSide, gallery: LabeledSide, ranking: Ranking) -> Ranked | None:
     """The lists of a ranking's examples; None where no query is valid."""
     if not ranking.summary.valid:
         return None
@@ -141,7 +143,9 @@ def _ranked(query: Side, gallery: Side, ranking: Ranking) -> Ranked | None:
     return Ranked(ranking.name, *groups)
 
 
-def _entry(query: Side, gallery: Side, ranking: Ranking, q: int, number: int) -> Entry:
+def _entry(
+    query: LabeledSide, gallery: LabeledSide, ranking: Ranking, q: int, number: int
+) -> ListEntry:
     """The query `q`, whose list is the one of this number."""
     lists, summary = ranking.lists, ranking.summary
     hits = []
@@ -149,14 +153,14 @@ def _entry(query: Side, gallery: Side, ranking: Ranking, q: int, number: int) ->
         if row < 0:
             break
         hits.append(
-            Hit(
+            ListHit(
                 **_crop(gallery, row),
                 score=float(lists.scores[number, place]),
                 distance=None if lists.distances is None else float(lists.distances[number, place]),
                 match=bool(lists.hits[number, place]),
             )
         )
-    return Entry(
+    return ListEntry(
         query=Crop(**_crop(query, q)),
         ap=float(summary.average_precision[q]),
         inp=float(summary.inverse_negative_penalty[q]),
@@ -166,11 +170,11 @@ def _entry(query: Side, gallery: Side, ranking: Ranking, q: int, number: int) ->
     )
 
 
-def _crop(side: Side, row: int) -> dict[str, Any]:
+def _crop(side: LabeledSide, row: int) -> dict[str, Any]:
     return {name: side.rows[name][row].as_py() for name in ("path", "identity", "camera")}
 
 
-def _thumbnails(side: Side, paths: Sequence[str]) -> dict[str, str]:
+def _thumbnails(side: LabeledSide, paths: Sequence[str]) -> dict[str, str]:
     """Data URIs of the images that can still be read; the page shows a placeholder for others."""
     stretch = getattr(read_recipe(side.gallery.recipe_json), "stretch", None)
     made = {}

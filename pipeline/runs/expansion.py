@@ -19,7 +19,7 @@ from pipeline.runs.cameras import Cameras
 from pipeline.stages.execution import Execution
 from pipeline.stages.expand import expand_all
 from pipeline.stages.neighbors import block_rows, build_graph
-from pipeline.stages.update import Changes, update_graph
+from pipeline.stages.update import RowChanges, update_graph
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Rounds:
         ids = self.parent.row_ids()
         signatures = row_signatures(rows, tiling=self.execution.tiling)
         old = self._earlier(number)
-        changes = Changes.between(old, ids, signatures) if old else None
+        changes = RowChanges.between(old, ids, signatures) if old else None
         origin = Origin(self.parent.location, self.parent.version, self.parent.fingerprint, number)
         execution = self.execution.named(f"round {number + 1}: ")
         if old and changes and changes.are_few:

@@ -15,11 +15,10 @@ import pyarrow.compute as pc
 from pipeline.archive.layouts.rules import LabelSettings
 from pipeline.archive.limits import MAX_BYTES
 from pipeline.archive.listing.source import Listing, list_source
-from pipeline.archive.planning.changes import ROW_COLUMNS, Changes, compare, settle
+from pipeline.archive.planning.changes import ROW_COLUMNS, SourceChanges, compare, settle
 from pipeline.archive.planning.units import Unit
 from pipeline.errors import InputError
 from pipeline.gallery import table
-from pipeline.gallery.files.rejects import REJECT_SCHEMA
 from pipeline.gallery.files.schema import content_hash, row_schema
 from pipeline.gallery.files.unit_files import UnitTarget
 from pipeline.gallery.sidecars.seen import add_seen, read_seen
@@ -47,6 +46,7 @@ from pipeline.runs.units import (
     may_stay,
     on_cluster,
 )
+from pipeline.schemas import REJECT_SCHEMA
 from pipeline.stages.execution import StartProgress, silent
 from pipeline.stages.extract import UnitExtractor, Work
 
@@ -89,7 +89,7 @@ class UpdatePlan:
             least_quality=self.work.least_quality,
         )
 
-    def cut(self, present: Gallery | None, changes: Changes) -> Cut:
+    def cut(self, present: Gallery | None, changes: SourceChanges) -> Cut:
         """The work units of what is new or changed; writes nothing."""
         images = changes.new_or_changed
         return cut_units(present, images, self.work.unit_size, made_by=self.made_by)
@@ -226,7 +226,7 @@ def preview_update(plan: UpdatePlan) -> Planned:
 
 def find_changes(
     present: Gallery, listing: Listing, update: UpdateSettings, max_bytes: int = MAX_BYTES
-) -> Changes:
+) -> SourceChanges:
     """How the listing differs from the gallery; reads the images that may have changed."""
     changes = compare(
         listing,
@@ -289,7 +289,7 @@ def _no_rows(listing: Listing) -> pa.Table:
     return row_schema(1).empty_table().select([*ROW_COLUMNS, *listing.told])
 
 
-def _found(listing: Listing, changes: Changes) -> dict[str, Any]:
+def _found(listing: Listing, changes: SourceChanges) -> dict[str, Any]:
     """The fields of `Found`."""
     return {
         "images": len(listing.images),

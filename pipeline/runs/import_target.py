@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.errors import InputError, RunError
 from pipeline.gallery import table
 from pipeline.gallery.derived import derived_fingerprint
-from pipeline.gallery.formats.origin import ABOUT_FILE, Origin, is_exported, origin_of
+from pipeline.gallery.formats.origin import ORIGIN_FILE, FeatureOrigin, is_exported, origin_of
 from pipeline.gallery.log.lock import Lock
 from pipeline.gallery.outputs import listed
 from pipeline.gallery.table import Gallery
@@ -17,7 +17,7 @@ from pipeline.model.imported import ImportedRecipe, read_recipe
 _log = logging.getLogger(__name__)
 
 
-def maker_of(source: Path, part: str, made_by: str | None) -> Origin | str:
+def maker_of(source: Path, part: str, made_by: str | None) -> FeatureOrigin | str:
     """What made the features: the user says so, or the export that wrote them.
 
     Raises `InputError` where neither does, and where they were changed since they were exported.
@@ -32,7 +32,7 @@ def maker_of(source: Path, part: str, made_by: str | None) -> Origin | str:
 
 
 def properties_of(
-    made: Origin | str, dimension: int, source: Path, layout: str, storage: str | None
+    made: FeatureOrigin | str, dimension: int, source: Path, layout: str, storage: str | None
 ) -> dict[str, Any]:
     """What `Gallery.create` takes for imported features, as an export tells it if one does.
 
@@ -54,7 +54,7 @@ def properties_of(
         fingerprint = derived_fingerprint(fingerprint, parameters)
     if (fingerprint, dimension) != (made.fingerprint, made.dimension):
         raise InputError(
-            f"{source.with_name(ABOUT_FILE)}: its recipe, fingerprint and dimension do not fit"
+            f"{source.with_name(ORIGIN_FILE)}: its recipe, fingerprint and dimension do not fit"
             " each other: export again"
         )
     has_rows = source.suffix in (".npy", ".faiss")  # and so the paths below its source
@@ -84,7 +84,7 @@ def begin(gallery: str, about: dict[str, Any], lock: Lock) -> Gallery:
     return present
 
 
-def listed_copy(origin: Origin | None, location: str) -> AbstractContextManager[None]:
+def listed_copy(origin: FeatureOrigin | None, location: str) -> AbstractContextManager[None]:
     """Lists a copy with the gallery that was exported, if that is still there."""
     if origin is None:
         return nullcontext()

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pipeline.core.identities.clustering import Agreement
     from pipeline.core.identities.precision import Estimate
 
-SUFFIXES = (".parquet", ".csv")
+TABLE_SUFFIXES = (".parquet", ".csv")
 """What the file of identity candidates may end in."""
 
 PRECISION = 0.9

@@ -27,7 +27,7 @@ from pipeline.gallery.sidecars.capture_times import moments
 from pipeline.gallery.sidecars.graph import Origin
 from pipeline.gallery.table import Gallery
 from pipeline.output_files import check_new_file
-from pipeline.runs.linked import SUFFIXES, Linked, LinkSettings
+from pipeline.runs.linked import TABLE_SUFFIXES, Linked, LinkSettings
 from pipeline.runs.resources import joined
 from pipeline.runs.settings import FoldSettings, check_scratch
 from pipeline.stages.execution import Execution, StartProgress
@@ -47,8 +47,8 @@ class _Found:
 
 def check_link(out: Path, scratch: Path | None, safe_csv: bool) -> None:
     """InputError where the table cannot be written to `out`, or scratch not to `scratch`."""
-    if out.suffix not in SUFFIXES:
-        raise InputError(f"`out` {out} must end in {' or '.join(SUFFIXES)}")
+    if out.suffix not in TABLE_SUFFIXES:
+        raise InputError(f"`out` {out} must end in {' or '.join(TABLE_SUFFIXES)}")
     check_new_file(out, "out", is_candidates)
     check_scratch(scratch)
     if safe_csv and out.suffix != ".csv":

@@ -26,18 +26,17 @@ from pipeline.errors import InputError, RunError
 from pipeline.gallery.labels import labels_of
 from pipeline.model.backends.torch_network import torch_threads
 from pipeline.model.copies import int8
-from pipeline.model.copies.export import DEVIATION, SUFFIXES, Target, deviation, export
+from pipeline.model.copies.export import COPY_SUFFIXES, DEVIATION, Target, deviation, export
 from pipeline.model.copies.probe import crops_per_second
 from pipeline.model.extractor import Extractor
 from pipeline.model.feature_models import unit_features
+from pipeline.model.functions import Crops
 from pipeline.model.input.preprocessing import empty_batch, fill, standardize
 from pipeline.model.kinds import network_kind
 from pipeline.model.networks import NetworkFile, default_recipe, open_network
 from pipeline.model.recipe import Recipe
 from pipeline.output_files import check_new_file, has_mark, told_by_name
 from pipeline.runs.settings import ExportSettings
-
-Crops = list[NDArray[np.uint8]]
 
 _MARK = "# regallery model export: the recipe of the network with the SHA-256"
 _LEAST_ROOM = 1 << 20
@@ -62,7 +61,7 @@ def speeds(
         for target, backend in _COPIES:
             if backend in ways or own == "openvino" or (own, target) == ("onnxruntime", "onnx"):
                 continue
-            copy = Path(folder, "copy" + SUFFIXES[target])
+            copy = Path(folder, "copy" + COPY_SUFFIXES[target])
             try:
                 export(file, size, target, copy, recipe.output)
                 ways[backend] = NetworkFile(str(copy)), (named if own == "onnxruntime" else {})
@@ -87,7 +86,7 @@ def write_copy(
 
     Nothing is left behind where the copy is refused. Raises InputError for flags that do not go
     together, a sample that is evaluated too, and a copy that deviates beyond DEVIATION, or beyond
-    int8.DEVIATION where it is quantized.
+    int8.INT8_DEVIATION where it is quantized.
     """
     out = _checked(flags)
     sample = _sample(flags)
@@ -189,7 +188,7 @@ def _full_disk_told(out: Path) -> Iterator[None]:
 
 def _check_deviation(file: NetworkFile, flags: ExportSettings, distance: float) -> None:
     """Refuse a copy whose features are too far from the source's on this machine."""
-    allowed = int8.DEVIATION if flags.quantize else DEVIATION
+    allowed = int8.INT8_DEVIATION if flags.quantize else DEVIATION
     if distance <= allowed:
         return
     kind, hint = f"{flags.to}", ""
@@ -217,14 +216,16 @@ def _hidden_folder(out: Path) -> Iterator[Path]:
 def copy_files(out: Path) -> list[Path]:
     """The files of an exported network: one, or two of an OpenVINO IR."""
     weights = out.with_suffix(".bin")
-    return [out, weights] if out.suffix == SUFFIXES["openvino"] else [out]
+    return [out, weights] if out.suffix == COPY_SUFFIXES["openvino"] else [out]
 
 
 def _checked(flags: ExportSettings) -> Path:
     if flags.to is None or flags.out is None:
         raise InputError("model export needs --to onnx, openvino or torchscript, and --out FILE")
-    if flags.out.suffix != SUFFIXES[flags.to]:
-        raise InputError(f"--out {flags.out}: --to {flags.to} writes {SUFFIXES[flags.to]} files")
+    if flags.out.suffix != COPY_SUFFIXES[flags.to]:
+        raise InputError(
+            f"--out {flags.out}: --to {flags.to} writes {COPY_SUFFIXES[flags.to]} files"
+        )
     if not os.path.isdir(flags.out.absolute().parent):  # noqa: PTH112 - never raises
         raise InputError(f"--out {flags.out}: {flags.out.parent} does not exist; create it first")
     _check_replaceable(flags.out)

@@ -29,7 +29,7 @@ from pipeline.core.thresholds.open_set import OpenSet
 from pipeline.errors import InputError
 from pipeline.runs.neighborhood import Neighborhood
 from pipeline.runs.settings import FigureSettings, stated
-from pipeline.runs.sides import Side, normalize_sides
+from pipeline.runs.sides import LabeledSide, normalize_sides
 from pipeline.stages.evaluate import (
     count_ranks,
     count_within_cameras,
@@ -111,8 +111,8 @@ class Ranking:
 
 
 def rank_every(
-    query: Side,
-    gallery: Side,
+    query: LabeledSide,
+    gallery: LabeledSide,
     normalizations: Sequence[CameraNormalization | None],
     ways: Sequence[Expansion | Reranking],
     figures: Figures,

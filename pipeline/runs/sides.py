@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Side:
+class LabeledSide:
     """Queries or gallery rows: the pinned table, its columns, and what the folds need of it."""
 
     gallery: Gallery
@@ -44,7 +44,7 @@ def open_sides(
     same_place: Sequence[str] = (),
     *,
     clothes_changed: bool = False,
-) -> tuple[Side, Side]:
+) -> tuple[LabeledSide, LabeledSide]:
     """Both galleries at their versions; InputError where they cannot be compared.
 
     `same_place` names cameras that are one place, as `2,3`: a match must come from another place.
@@ -69,7 +69,7 @@ def open_sides(
     names = ["path", "identity", "camera"]
     columns = [each.rows(names) for each in tables]
     first, second = (
-        Side(each, rows, each.features(), labels)
+        LabeledSide(each, rows, each.features(), labels)
         for each, rows, labels in zip(
             tables, columns, placed_labels(columns, same_place), strict=True
         )
@@ -83,8 +83,8 @@ def open_sides(
 
 
 def normalize_sides(
-    query: Side, gallery: Side, settings: CameraNormalization, execution: Execution
-) -> tuple[Side, Side]:
+    query: LabeledSide, gallery: LabeledSide, settings: CameraNormalization, execution: Execution
+) -> tuple[LabeledSide, LabeledSide]:
     """Both sides, normalized by the cameras of the gallery."""
     cameras = Cameras.of(gallery.gallery, settings, execution)
     return (
@@ -93,7 +93,7 @@ def normalize_sides(
     )
 
 
-def _normalized(side: Side, cameras: Cameras, what: str) -> Side:
+def _normalized(side: LabeledSide, cameras: Cameras, what: str) -> LabeledSide:
     return replace(side, features=cameras.normalize(side.features, side.rows["camera"], what))
 
 
@@ -117,7 +117,7 @@ def placed_labels(tables: Sequence[pa.Table], same_place: Sequence[str] = ()) ->
     )
 
 
-def _with_clothes(side: Side) -> Labels:
+def _with_clothes(side: LabeledSide) -> Labels:
     """The labels of a side with what people wear, as its layout reads it."""
     layout = side.gallery.properties["layout"].partition(",")[0]
     known = [each for each in DATA_SETS if each.name == layout and layout in CLOTHES]
@@ -173,7 +173,7 @@ def _check_expansions(query: Gallery, gallery: Gallery) -> None:
             logger.warning("%s is %s", table.location, how)
 
 
-def camera_names(*sides: Side) -> dict[int, str]:
+def camera_names(*sides: LabeledSide) -> dict[int, str]:
     """The name of each camera number in the labels, in the order of the numbers."""
     names: dict[int, set[str]] = {}
     for side in sides:
@@ -184,7 +184,7 @@ def camera_names(*sides: Side) -> dict[int, str]:
     return {number: "+".join(sorted(spelled)) for number, spelled in sorted(names.items())}
 
 
-def warn_of_oddities(query: Side, gallery: Side) -> None:
+def warn_of_oddities(query: LabeledSide, gallery: LabeledSide) -> None:
     """Tell what looks wrong with two sides that can be compared."""
     cameras = [np.unique(side.labels.camera) for side in (query, gallery)]
     known = [numbers[numbers != NO_CAMERA] for numbers in cameras]
@@ -209,12 +209,12 @@ def warn_of_oddities(query: Side, gallery: Side) -> None:
         )  # fmt: skip
 
 
-def _cameras(side: Side) -> str:
+def _cameras(side: LabeledSide) -> str:
     names = list(camera_names(side).values())
     return ", ".join(names[:SHOWN_CAMERAS]) + (", ..." if len(names) > SHOWN_CAMERAS else "")
 
 
-def check_matches(query: Side, gallery: Side) -> None:
+def check_matches(query: LabeledSide, gallery: LabeledSide) -> None:
     """Tell in words, before any work, why no query can have a match."""
     for side, flag in ((query, "--query"), (gallery, "--gallery")):
         if not (side.labels.identity > 0).any():
@@ -237,5 +237,5 @@ def check_matches(query: Side, gallery: Side) -> None:
         )
 
 
-def _layout(side: Side) -> str:
+def _layout(side: LabeledSide) -> str:
     return f"--layout {side.gallery.properties['layout']}"

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from pipeline.archive.planning.units import Unit, plan, units
 from pipeline.errors import InputError, RunError
-from pipeline.gallery.files.rejects import REJECT_SCHEMA
 from pipeline.gallery.files.unit_files import FoundUnits, UnitRecord
 from pipeline.gallery.log.lock import Lock
 from pipeline.gallery.sidecars.plan import drop_plan, read_plan, write_plan
 from pipeline.gallery.table import Gallery
 from pipeline.runs.pace import Pace, PaysOnRay
 from pipeline.runs.settings import ActorSettings
+from pipeline.schemas import REJECT_SCHEMA
 from pipeline.stages.execution import StartProgress, Step, silent
 from pipeline.stages.extract import Work, extract_here
 

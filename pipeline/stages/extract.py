@@ -25,10 +25,10 @@ from pipeline.core.crop_oddities import oddity
 from pipeline.core.crop_quality import quality
 from pipeline.errors import InputError, RunError
 from pipeline.gallery.files import schema
-from pipeline.gallery.files.rejects import REJECT_SCHEMA
 from pipeline.gallery.files.unit_files import UnitRecord, UnitTarget, write_unit
 from pipeline.model.defaults import BATCH_SIZE
 from pipeline.model.feature_models import FeatureModel, unit_features
+from pipeline.schemas import REJECT_SCHEMA
 from pipeline.stages.execution import Step, no_step
 
 logger = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ _FRESH_MET = 1  # what a block has met, as the name of its file counts: the fres
 
 
 @dataclass(frozen=True)
-class Changes:
+class RowChanges:
     """How a set differs from that of an earlier graph.
 
     `places` int64 `[N before]` is the position now of each row of the graph, -1 where it is gone or
@@ -37,7 +37,7 @@ class Changes:
     @classmethod
     def between(
         cls, old: Graph, ids: NDArray[np.int64], signatures: NDArray[np.int64]
-    ) -> "Changes":
+    ) -> "RowChanges":
         """What changed from the rows of `old` to rows of these ids `[N]` and signatures `[N]`."""
         places = positions_of(old.ids, ids)
         known = np.flatnonzero(places >= 0)
@@ -56,7 +56,7 @@ class Changes:
 
 def update_graph(
     old: Graph,
-    changes: Changes,
+    changes: RowChanges,
     rows: FeatureRows,
     needed: int,
     folder: Path,
@@ -136,7 +136,7 @@ def _fold_fresh(
 def _meet_fresh(
     old: Graph,
     graph: Graph,
-    changes: Changes,
+    changes: RowChanges,
     chunks: list[NDArray[np.int64]],
     rows: FeatureRows,
     tiling: Tiling,

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pipeline.gallery.files.rejects import REJECT_SCHEMA
 from pipeline.gallery.files.row_files import write_row_file
 from pipeline.gallery.files.schema import encode_features
 from pipeline.gallery.files.unit_files import UnitRecord, UnitTarget, write_unit
 from pipeline.gallery.log.lock import Lock
 from pipeline.gallery.log.transactions import RowFile
 from pipeline.gallery.table import Gallery
+from pipeline.schemas import REJECT_SCHEMA
 
 FINGERPRINT = "f" * 64
 DIMENSION = 8

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from pipeline.errors import InputError
+from pipeline.errors import RunError
 from pipeline.gallery import checksums, outputs
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.log.lock import hold
@@ -145,7 +145,7 @@ def test_a_list_that_is_another_users(gallery, tmp_path, monkeypatch, caplog):
 def test_a_version_that_was_removed_meanwhile(gallery, tmp_path):
     less = gallery.commit([], run_id="less", removes=[4])
     purged(less)
-    with pytest.raises(InputError, match="version 1 was removed meanwhile"):
+    with pytest.raises(RunError, match="version 1 was removed while it was read"):
         write(gallery, tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
 

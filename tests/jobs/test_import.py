@@ -355,12 +355,12 @@ def test_rows_that_do_not_fit(capsys, tmp_path):
 
 
 def test_more_than_a_mat_file_holds_is_refused(capsys, gallery, tmp_path, monkeypatch):
-    monkeypatch.setattr(mat_files, "LARGEST", 60 * 24 * 4)
+    monkeypatch.setattr(mat_files, "LARGEST_MAT", 60 * 24 * 4)
     flags = ("--gallery", gallery, "--query", gallery, "--out", tmp_path / "o", "--format", "mat")
     line = refused(capsys, "export", *flags)
     assert "below 4 GiB: take --format npy" in line
     assert not (tmp_path / "o").exists()
-    monkeypatch.setattr(mat_files, "LARGEST", 60 * 24 * 4 + 1)
+    monkeypatch.setattr(mat_files, "LARGEST_MAT", 60 * 24 * 4 + 1)
     result(capsys, "export", *flags)
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from pipeline.model.extractor import Extractor
-from pipeline.model.input.opening import Opening, Step, normalization, reverses, step_of
+from pipeline.model.input.opening import Opening, Operation, normalization, reverses, step_of
 from pipeline.model.networks import NetworkFile, default_recipe, opening, start_recipe
 from pipeline.model.recipe import Recipe
 from pipeline.runs.settings import RecipeSettings
@@ -244,14 +244,16 @@ def _image() -> Any:
 numbers = st.floats(-300, 300).filter(lambda value: abs(value) > 1e-3)
 threes = st.tuples(numbers, numbers, numbers)
 steps = st.one_of(
-    st.builds(Step, st.sampled_from(["add", "subtract", "multiply", "divide", "reflect"]), threes),
-    st.builds(Step, st.just("normalize"), threes, threes),
-    st.just(Step("swap")),
-    st.just(Step("pass")),
+    st.builds(
+        Operation, st.sampled_from(["add", "subtract", "multiply", "divide", "reflect"]), threes
+    ),
+    st.builds(Operation, st.just("normalize"), threes, threes),
+    st.just(Operation("swap")),
+    st.just(Operation("pass")),
 )
 
 
-def applied(given: list[Step], levels: np.ndarray) -> np.ndarray:
+def applied(given: list[Operation], levels: np.ndarray) -> np.ndarray:
     for step in given:
         values = np.array(step.values)
         match step.kind:
@@ -273,7 +275,7 @@ def applied(given: list[Step], levels: np.ndarray) -> np.ndarray:
 
 
 @given(st.lists(steps, max_size=4), threes)
-def test_steps_compose_to_one_product_and_one_sum(given: list[Step], levels: tuple) -> None:
+def test_steps_compose_to_one_product_and_one_sum(given: list[Operation], levels: tuple) -> None:
     factor, shift, swapped = Opening(tuple(given)).composed()
     mixed = np.array(levels)[::-1] if swapped else np.array(levels)
     want = applied(given, np.array(levels))
@@ -282,9 +284,11 @@ def test_steps_compose_to_one_product_and_one_sum(given: list[Step], levels: tup
 
 
 def test_constants_must_be_one_or_one_a_channel() -> None:
-    assert step_of("add", 2, channels_last=False) == Step("add", (2.0,))
-    assert step_of("add", np.ones((1, 3, 1, 1)), channels_last=False) == Step("add", (1.0,) * 3)
-    assert step_of("add", np.ones(3), channels_last=True) == Step("add", (1.0,) * 3)
+    assert step_of("add", 2, channels_last=False) == Operation("add", (2.0,))
+    assert step_of("add", np.ones((1, 3, 1, 1)), channels_last=False) == Operation(
+        "add", (1.0,) * 3
+    )
+    assert step_of("add", np.ones(3), channels_last=True) == Operation("add", (1.0,) * 3)
     for wrong in (np.ones(3), np.ones((3, 1)), np.ones((1, 4, 1, 1)), np.array("x"), np.ones(2)):
         assert step_of("add", wrong, channels_last=False) is None
     assert step_of("add", np.ones((3, 1, 1)), channels_last=True) is None

@@ -11,17 +11,17 @@ from pipeline.core.evaluation.by_camera import CameraFigures, PairFigures
 from pipeline.core.thresholds.open_set import OpenSet, OperatingPoint
 from pipeline.report.results import (
     Crop,
-    Entry,
+    ExpansionMode,
     Gains,
     GallerySet,
-    Hit,
     Intervals,
-    Mode,
+    ListEntry,
+    ListHit,
     Protocol,
     QuerySet,
     Ranked,
+    RankingResult,
     Report,
-    Result,
 )
 from pipeline.report.thumbnails import Thumbnails, thumbnail
 from tests.report.changing import changed
@@ -29,9 +29,9 @@ from tests.report.changing import changed
 NAN = float("nan")
 
 
-def _result(name: str, mode: Mode | None, gain: float) -> Result:
+def _result(name: str, mode: ExpansionMode | None, gain: float) -> RankingResult:
     cmc = (0.5 + gain, 0.75, 0.75, 0.75, 0.875, 0.875, 0.875, 0.875, 0.875, 1.0)
-    return Result(
+    return RankingResult(
         name=name,
         mode=mode,
         parameters={"k": 10, "alpha": 3.0, "times": 1} if mode else {},
@@ -78,13 +78,13 @@ def _open_set(gain: float) -> OpenSet:
     return OpenSet(16, 1234, 0.15625 - gain, 0.53125, (OperatingPoint(1e-4), *points))
 
 
-def _entry(path: str, ap: float) -> Entry:
+def _entry(path: str, ap: float) -> ListEntry:
     hits = (
-        Hit("c2/a.jpg", 7, "c2", 0.875, None, match=True),
-        Hit("c2/b.jpg", 0, "c2", 0.5, None, match=False),
-        Hit("c3/c.jpg", None, None, -0.125, None, match=False),
+        ListHit("c2/a.jpg", 7, "c2", 0.875, None, match=True),
+        ListHit("c2/b.jpg", 0, "c2", 0.5, None, match=False),
+        ListHit("c3/c.jpg", None, None, -0.125, None, match=False),
     )
-    return Entry(Crop(path, 7, "c1"), ap, ap / 2, first_match_rank=1, matches=2, list=hits)
+    return ListEntry(Crop(path, 7, "c1"), ap, ap / 2, first_match_rank=1, matches=2, list=hits)
 
 
 @pytest.fixture

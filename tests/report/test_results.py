@@ -11,7 +11,7 @@ from pipeline.core.evaluation.by_camera import CameraFigures
 from pipeline.core.evaluation.metrics import summarize
 from pipeline.core.evaluation.ranking import RankCounts
 from pipeline.core.evaluation.single_shot import SingleShot
-from pipeline.report.results import Gains, Protocol, Report, Result
+from pipeline.report.results import Gains, Protocol, RankingResult, Report
 from tests.report.changing import changed
 
 NAN = float("nan")
@@ -65,7 +65,7 @@ def test_the_figures_of_a_summary() -> None:
         ("mode", "intervals", "gains", "open_set", "camera_pairs")
     )
     cameras = (CameraFigures("c1", 2, 1, 1.0, 0.75),)
-    result = Result.of(
+    result = RankingResult.of(
         summarize(counts, 7, max_rank=50),
         50,
         name="plain",

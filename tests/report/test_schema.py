@@ -49,7 +49,7 @@ def test_every_key_is_described_and_required_and_there_is_no_other() -> None:
         (results.GallerySet, ("$defs", "gallery")),
         (results.Protocol, ("properties", "protocol")),
         (Bootstrap, ("properties", "bootstrap")),
-        (results.Result, ("$defs", "result")),
+        (results.RankingResult, ("$defs", "result")),
         (results.Gains, ("$defs", "gains")),
         (results.Intervals, ("$defs", "intervals")),
         (Interval, ("$defs", "interval")),
@@ -58,9 +58,9 @@ def test_every_key_is_described_and_required_and_there_is_no_other() -> None:
         (CameraFigures, ("$defs", "query_camera")),
         (PairFigures, ("$defs", "camera_pair")),
         (results.Ranked, ("properties", "ranked")),
-        (results.Entry, ("$defs", "entry")),
+        (results.ListEntry, ("$defs", "entry")),
         (results.Crop, ("$defs", "crop")),
-        (results.Hit, ("$defs", "hit")),
+        (results.ListHit, ("$defs", "hit")),
     ],
 )
 def test_keys_stand_in_the_order_of_the_fields(kind: Any, part: tuple[str, ...]) -> None:

@@ -11,7 +11,7 @@ from pipeline.stages import neighbors as neighbors_stage
 from pipeline.stages import update
 from pipeline.stages.execution import Execution
 from pipeline.stages.neighbors import build_graph
-from pipeline.stages.update import Changes, update_graph
+from pipeline.stages.update import RowChanges, update_graph
 from tests.core.strategies import unit_rows
 
 NEEDED, SPARE = 4, 2
@@ -35,7 +35,7 @@ def build(folder, rows, **options):
 
 def updated(folder, old, rows, **options):
     """The graph after an update, read again from the disk."""
-    changes = Changes.between(old, **named(rows))
+    changes = RowChanges.between(old, **named(rows))
     source = ArrayRows(features_of(rows))
     options = named(rows) | {"origin": Origin("g", 1)} | options
     how = Execution(options.pop("workers", 0), options.pop("tiling", Tiling()))
@@ -140,11 +140,11 @@ def test_changes_tell_what_is_fresh(tmp_path):
     old, rows = clustered_day(tmp_path)
     now = {id_: row for id_, row in rows.items() if id_ != 4} | {6: rows[8], 7: rows[2]}
     now = dict(sorted(now.items()))
-    changes = Changes.between(old, **named(now))
+    changes = RowChanges.between(old, **named(now))
     assert [list(now)[place] for place in changes.fresh] == [6, 7]
     assert np.flatnonzero(changes.places < 0).tolist() == [2, 3]
     assert changes.are_few
-    assert not Changes(np.full(60, -1), np.arange(9)).are_few
+    assert not RowChanges(np.full(60, -1), np.arange(9)).are_few
 
 
 @pytest.mark.ray

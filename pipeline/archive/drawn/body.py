@@ -8,11 +8,11 @@ from functools import cache
 import numpy as np
 from PIL import ImageDraw
 
-from pipeline.archive.drawn.cameras import Camera
+from pipeline.archive.drawn.cameras import DrawnCamera
 from pipeline.archive.drawn.palette import Color, Floats
-from pipeline.archive.drawn.people import COLUMNS, Person
+from pipeline.archive.drawn.people import DRAWN_COLUMNS, Person
 
-_EDGES = [2 * math.pi * (column - 0.5) / COLUMNS for column in range(COLUMNS + 1)]
+_EDGES = [2 * math.pi * (column - 0.5) / DRAWN_COLUMNS for column in range(DRAWN_COLUMNS + 1)]
 _RING = np.array([[math.sin(a), math.cos(a)] for a in _EDGES])  # across, ahead
 
 
@@ -27,15 +27,15 @@ class Pose:
 
 @dataclass(frozen=True)
 class _Part:
-    points: Floats  # [R, COLUMNS + 1, 3] across, up, ahead
-    colors: Floats  # [R - 1, COLUMNS, 3]
+    points: Floats  # [R, DRAWN_COLUMNS + 1, 3] across, up, ahead
+    colors: Floats  # [R - 1, DRAWN_COLUMNS, 3]
 
 
 def paint(
     draw: ImageDraw.ImageDraw,
     person: Person,
     pose: Pose,
-    camera: Camera,
+    camera: DrawnCamera,
     at: tuple[float, float, float],
     rng: np.random.Generator,
 ) -> None:
@@ -106,10 +106,10 @@ def _torso(person: Person) -> _Part:
 
 
 def _torso_cloth(person: Person) -> Floats:
-    cloth = np.broadcast_to(person.upper, (14, COLUMNS, 3)).copy()
-    row, column = np.mgrid[:14, :COLUMNS]
+    cloth = np.broadcast_to(person.upper, (14, DRAWN_COLUMNS, 3)).copy()
+    row, column = np.mgrid[:14, :DRAWN_COLUMNS]
     second = {
-        "plain": np.zeros((14, COLUMNS), bool),
+        "plain": np.zeros((14, DRAWN_COLUMNS), bool),
         "stripes": row // 2 % 2 == 1,
         "columns": column % 2 == 1,
         "checks": (row // 2 + column // 2) % 2 == 1,
@@ -117,7 +117,7 @@ def _torso_cloth(person: Person) -> Floats:
         "print": person.print_cells,
     }[person.pattern]
     cloth[second] = person.accent
-    front = np.isin(column, (COLUMNS - 1, 0, 1))
+    front = np.isin(column, (DRAWN_COLUMNS - 1, 0, 1))
     if person.garment == "jacket":  # worn open over a shirt
         cloth[front] = person.accent
     elif person.garment == "coat":
@@ -129,9 +129,9 @@ def _torso_cloth(person: Person) -> Floats:
     if person.garment in ("shirt", "sweater"):  # trousers begin at the waist
         cloth[12:] = person.lower
     if person.bag == "backpack":
-        cloth[np.isin(column, (2, COLUMNS - 2)) & (row < 8)] = person.bag_color
+        cloth[np.isin(column, (2, DRAWN_COLUMNS - 2)) & (row < 8)] = person.bag_color
     elif person.bag == "satchel":  # the strap runs from one shoulder to the other hip
-        cloth[abs((column + 4) % COLUMNS - 1 - row * 0.6) < 0.8] = person.bag_color
+        cloth[abs((column + 4) % DRAWN_COLUMNS - 1 - row * 0.6) < 0.8] = person.bag_color
     return cloth
 
 
@@ -141,9 +141,9 @@ def _head(person: Person) -> Iterator[_Part]:
     turn = np.linspace(0.12, math.pi - 0.35, 9)
     joints = np.stack([0 * turn, 0.922 + 0.078 * np.cos(turn), 0 * turn + 0.012], axis=1)
     radii = np.sin(turn)[:, None] * np.array([0.05, 0.062])
-    face = np.broadcast_to(person.skin, (8, COLUMNS, 3)).copy()
-    row, column = np.mgrid[:8, :COLUMNS]
-    behind = np.minimum(column, COLUMNS - column)
+    face = np.broadcast_to(person.skin, (8, DRAWN_COLUMNS, 3)).copy()
+    row, column = np.mgrid[:8, :DRAWN_COLUMNS]
+    behind = np.minimum(column, DRAWN_COLUMNS - column)
     if person.hair_style != "bald":
         face[(row < 2) | ((behind > 3) & (row < 5)) | ((behind > 5) & (row < 7))] = person.hair
     face[(behind == 1) & (row == 4)] = np.multiply(person.skin, 0.45)  # eyes
@@ -214,9 +214,9 @@ def _part(joints: Floats, radii: Floats, colors: Floats, rings: int) -> _Part:
     """Interpolate joints `[J, 3]` and radii `[J, 2]` to rings, all of them horizontal."""
     between = _between(len(joints), rings)
     width = between @ radii
-    points = np.repeat((between @ joints)[:, None], COLUMNS + 1, axis=1)
+    points = np.repeat((between @ joints)[:, None], DRAWN_COLUMNS + 1, axis=1)
     points[..., ::2] += width[:, None] * _RING
-    return _Part(points, np.broadcast_to(colors, (rings - 1, COLUMNS, 3)))
+    return _Part(points, np.broadcast_to(colors, (rings - 1, DRAWN_COLUMNS, 3)))
 
 
 @cache

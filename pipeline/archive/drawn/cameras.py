@@ -28,7 +28,7 @@ _STYLES = {
 
 
 @dataclass(frozen=True)
-class Camera:
+class DrawnCamera:
     """What stays the same for every crop of a camera: backdrop, light and the way it records."""
 
     backdrop: Image.Image
@@ -43,7 +43,7 @@ class Camera:
     height: tuple[int, int]
 
 
-def set_up(seed: int, number: int) -> Camera:
+def set_up(seed: int, number: int) -> DrawnCamera:
     """Set up the camera of this number, whose style goes round with the number."""
     rng = stream(seed, "camera", number)
     things = list(_STYLES)[(number - 1) % len(_STYLES)]
@@ -54,7 +54,7 @@ def set_up(seed: int, number: int) -> Camera:
 
     gamma, gain = vary(rest[0], 0.1), [vary(part, 0.1) for part in gains]
     slant = 2.4 * rng.random() - 1.2
-    return Camera(
+    return DrawnCamera(
         backdrop=_backdrop(rng, jitter(rng, wall, 24), jitter(rng, ground, 20), things),
         sun=(math.sin(slant) * 0.8, 0.6, math.cos(slant) * 0.8),
         ambient=vary(0.5, 0.2),
@@ -109,7 +109,9 @@ def _backdrop(rng: np.random.Generator, wall: Color, ground: Color, things: str)
     return scene.filter(ImageFilter.GaussianBlur(2.5))
 
 
-def record(canvas: Image.Image, camera: Camera, exposure: Color, rng: np.random.Generator) -> bytes:
+def record(
+    canvas: Image.Image, camera: DrawnCamera, exposure: Color, rng: np.random.Generator
+) -> bytes:
     """Shrink, tint, blur and grain a canvas as the camera would, and encode it."""
     low, high = camera.height
     height = low + int(rng.integers(high - low + 1))

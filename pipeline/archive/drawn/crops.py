@@ -7,7 +7,7 @@ import numpy as np
 from PIL import ImageDraw
 
 from pipeline.archive.drawn.body import Pose, paint
-from pipeline.archive.drawn.cameras import CANVAS, Camera, record
+from pipeline.archive.drawn.cameras import CANVAS, DrawnCamera, record
 from pipeline.archive.drawn.palette import BOTTOMS, Color, cloth, rgb
 from pipeline.archive.drawn.people import Person, dress
 
@@ -34,7 +34,7 @@ def begin_walk(rng: np.random.Generator) -> Walk:
 
 def draw_crop(
     person: Person | None,
-    camera: Camera,
+    camera: DrawnCamera,
     walk: Walk,
     rng: np.random.Generator,
     *,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.archive.drawn.cameras import Camera, set_up
+from pipeline.archive.drawn.cameras import DrawnCamera, set_up
 from pipeline.archive.drawn.crops import begin_walk, draw_crop
 from pipeline.archive.drawn.palette import stream
 from pipeline.archive.drawn.people import dress
@@ -120,7 +120,7 @@ def _seen(seed: int, identity: int, cameras: int, crops: int) -> Iterator[_Shot]
             yield _Shot(f"{folder}/{stem}.jpg", "person", identity, camera, step)
 
 
-def _draw_shot(seed: int, shot: _Shot, camera: Camera) -> bytes:
+def _draw_shot(seed: int, shot: _Shot, camera: DrawnCamera) -> bytes:
     rng = stream(seed, shot.kind, shot.subject, shot.camera, shot.step)
     if shot.kind == "distractor":
         stranger = dress(int(rng.integers(2**31)), 0) if rng.random() < 0.6 else None

@@ -8,7 +8,7 @@ _SKIN = ((241, 205, 178), (224, 178, 146), (196, 144, 108), (146, 100, 72), (96,
 _HAIR = ((24, 20, 20), (40, 30, 26), (74, 50, 34), (120, 84, 52), (196, 164, 108), (150, 148, 146))
 _PATTERNS = (*("plain",) * 8, "stripes", "columns", "checks", "yoke", "print")
 _GARMENTS = ("shirt", "sweater", "sweater", "jacket", "hoodie", "coat", "dress")
-COLUMNS = 16
+DRAWN_COLUMNS = 16
 """Facets around a part of the body; facet 0 looks straight ahead."""
 
 
@@ -61,5 +61,5 @@ def dress(seed: int, identity: int) -> Person:
         shoes=cloth(rng, BOTTOMS),
         bag=pick("none", "none", "none", "backpack", "backpack", "satchel", "handbag"),
         bag_color=cloth(rng, TOPS),
-        print_cells=rng.random((14, COLUMNS)) < 0.3,
+        print_cells=rng.random((14, DRAWN_COLUMNS)) < 0.3,
     )

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipeline.archive.layouts.labels import Labels, whole_number
+from pipeline.archive.layouts.labels import NameLabels, whole_number
 
 _FORMS = {
     "identity": r"(?P<identity>-1|\d+)",
@@ -42,7 +42,7 @@ class DataSet:
     title: str
     templates: tuple[str, ...]
     example: str
-    labels: Labels
+    labels: NameLabels
     first_identity: int = 0
     reads: str = ""
 
@@ -59,7 +59,7 @@ DATA_SETS = (
         "LTCC",
         ("{identity}_{clothes}_c{camera}_{frame}.{any}",),
         "train/094_1_c9_015923.png",
-        Labels(95, "9", None, 15923),
+        NameLabels(95, "9", None, 15923),
         first_identity=1,
         reads="identity, clothes, camera, frame",
     ),
@@ -71,7 +71,7 @@ DATA_SETS = (
             "{identity}/{letter}_cropped_rgb{frame}.{any}",
         ),
         "rgb/test/A/001/cropped_rgb001.jpg",
-        Labels(1, "a", None, 1),
+        NameLabels(1, "a", None, 1),
         reads="camera, identity, frame",
     ),
     DataSet(
@@ -79,7 +79,7 @@ DATA_SETS = (
         "Celeb-reID",
         ("{identity}_{number}_{number}.{any}",),
         "query/1_2_0.jpg",
-        Labels(1),
+        NameLabels(1),
         reads="identity, photo; the names hold no camera",
     ),
     DataSet(
@@ -87,7 +87,7 @@ DATA_SETS = (
         "VIPeR",
         ("cam_{letter}/{identity}_{number}.{any}",),
         "cam_a/000_45.bmp",
-        Labels(1, "a"),
+        NameLabels(1, "a"),
         first_identity=1,
         reads="camera, identity, angle",
     ),
@@ -96,7 +96,7 @@ DATA_SETS = (
         "QMUL GRID",
         ("{identity}_{camera}_{number}_{number}_{number}_{number}_{number}.{any}",),
         "probe/0005_2_25100_229_94_99_249.jpeg",
-        Labels(5, "2"),
+        NameLabels(5, "2"),
         reads="identity, camera, frame, box",
     ),
     DataSet(
@@ -107,7 +107,7 @@ DATA_SETS = (
             "cam_{letter}/person_{identity}/{frame}.{any}",
         ),
         "single_shot/cam_a/person_0001.png",
-        Labels(1, "a"),
+        NameLabels(1, "a"),
         reads="camera, identity; those of camera b above 200 are others, stored plus 10000",
     ),
     DataSet(
@@ -115,7 +115,7 @@ DATA_SETS = (
         "Occluded-Duke",
         ("{identity}_c{camera}_f{frame}.{any}",),
         "query/0005_c2_f0046985.jpg",
-        Labels(5, "2", None, 46985),
+        NameLabels(5, "2", None, 46985),
         reads="identity, camera, frame",
     ),
     DataSet(
@@ -123,7 +123,7 @@ DATA_SETS = (
         "Occluded-REID",
         ("{letter}_body_images/{identity}/{any}.{any}",),
         "occluded_body_images/001/001_01.tif",
-        Labels(1, "occluded"),
+        NameLabels(1, "occluded"),
         reads="occluded or whole stands for the camera, then the identity",
     ),
     DataSet(
@@ -134,7 +134,7 @@ DATA_SETS = (
             "{letter}_body_images/{identity}_{any}.{any}",
         ),
         "test/occluded_body_images/0005/0005_c2_f0046985.jpg",
-        Labels(5, "occluded"),
+        NameLabels(5, "occluded"),
         reads="occluded or whole stands for the camera, as in its protocol; then the identity",
     ),
     DataSet(
@@ -145,7 +145,7 @@ DATA_SETS = (
             "00{identity}C{camera}T{number}F{frame}.{any}",
         ),
         "bbox_test/0002/0002C1T0001F001.jpg",
-        Labels(2, "1", None, 1),
+        NameLabels(2, "1", None, 1),
         reads="identity (00-1 is junk), camera, tracklet, frame",
     ),
     DataSet(
@@ -156,7 +156,7 @@ DATA_SETS = (
             "{identity}_C{camera}_F{number}_X{frame}.{any}",
         ),
         "query/0001/0003/0001_C6_F0099_X30823.jpg",
-        Labels(1, "6", None, 30823),
+        NameLabels(1, "6", None, 30823),
         reads="identity, camera, frame of the tracklet and of the video",
     ),
     DataSet(
@@ -164,7 +164,7 @@ DATA_SETS = (
         "SYSU-MM01",
         ("cam{camera}/{identity}/{frame}.{any}",),
         "cam1/0001/0012.jpg",
-        Labels(1, "1", None, 12),
+        NameLabels(1, "1", None, 12),
         reads="camera, identity, photo",
     ),
     DataSet(
@@ -172,7 +172,7 @@ DATA_SETS = (
         "RegDB",
         ("{letter}/{identity}/{word}_{word}_{word}_{frame}_{number}.{any}",),
         "Visible/168/male_front_v_04111_168.bmp",
-        Labels(168, "visible", None, 4111),
+        NameLabels(168, "visible", None, 4111),
         reads="Visible or Thermal is the camera, then the identity",
     ),
     DataSet(
@@ -180,7 +180,7 @@ DATA_SETS = (
         "CUHK03 as images",
         ("{group}_{identity}_{camera}_{number}.{any}",),
         "images_detected/1_002_1_03.png",
-        Labels(10_002, "1"),
+        NameLabels(10_002, "1"),
         reads="pair of cameras, identity, camera, photo; identities are pair x 10000 + number",
     ),
     DataSet(
@@ -188,7 +188,7 @@ DATA_SETS = (
         "AG-ReID",
         ("P{identity}T{more}A{last}{rest}C{camera}F{frame}{rest}.{any}",),
         "query_all_c0/P0001T02190A2C0F00101.jpg",
-        Labels(1_021_902, "0", None, 101),
+        NameLabels(1_021_902, "0", None, 101),
         reads="the digits after P, T and A together are the identity; camera, frame",
     ),
     DataSet(
@@ -196,18 +196,18 @@ DATA_SETS = (
         "ENTIRe-ID",
         ("{identity}_c{camera}s{number}_{frame}.{any}", "{identity}_c{camera}_{frame}.{any}"),
         "00009_c021s0_760487.jpg",
-        Labels(9, "21", None, 760487),
+        NameLabels(9, "21", None, 760487),
         reads="identity, camera, sequence, frame",
     ),
 )
 """The data sets whose names alone tell their labels, beside those of `named`."""
 
 
-def reader(data_set: DataSet) -> Callable[[str], Labels | None]:
+def reader(data_set: DataSet) -> Callable[[str], NameLabels | None]:
     """The function that reads a path's labels as the data set has them; None where none fits."""
     patterns = [_compiled(template) for template in data_set.templates]
 
-    def read(path: str) -> Labels | None:
+    def read(path: str) -> NameLabels | None:
         for pattern in patterns:
             if found := pattern.fullmatch(path):
                 return _labels(data_set, found.groupdict())
@@ -250,7 +250,7 @@ def _compiled(template: str) -> re.Pattern[str]:
     return re.compile(rf"(?:.*/)?{pattern}", re.ASCII)
 
 
-def _labels(data_set: DataSet, found: dict[str, str | None]) -> Labels:
+def _labels(data_set: DataSet, found: dict[str, str | None]) -> NameLabels:
     text = found["identity"] or ""
     identity = whole_number(text + (found.get("more") or "") + (found.get("last") or ""))
     letter, camera, frame = found.get("letter"), found.get("camera"), found.get("frame")
@@ -260,7 +260,7 @@ def _labels(data_set: DataSet, found: dict[str, str | None]) -> Labels:
         identity += _PRID_APART
     if identity >= 0:
         identity += data_set.first_identity
-    return Labels(
+    return NameLabels(
         identity=identity,
         camera=letter.lower() if letter else camera and str(whole_number(camera)),
         frame=None if frame is None else whole_number(frame),

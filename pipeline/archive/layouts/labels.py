@@ -46,7 +46,7 @@ class LayoutError(InputError):
     """A name does not fit the layout: the message tells both."""
 
 
-class Labels(NamedTuple):
+class NameLabels(NamedTuple):
     """The labels of one image; None where its name says nothing."""
 
     identity: int | None = None

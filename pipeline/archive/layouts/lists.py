@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fsspec import AbstractFileSystem
 
-from pipeline.archive.layouts.labels import Labels, LayoutError, camera_name, whole_number
+from pipeline.archive.layouts.labels import LayoutError, NameLabels, camera_name, whole_number
 from pipeline.archive.locations import locate
 from pipeline.errors import InputError
 
@@ -70,7 +70,7 @@ LISTED = {
 """The data sets by the names of their layouts."""
 
 
-def reader(listed: ListedSet, source: str) -> Callable[[str], Labels | None]:
+def reader(listed: ListedSet, source: str) -> Callable[[str], NameLabels | None]:
     """The function that reads a path's labels by the list files of the copy at `source`.
 
     `source` is the data set's folder or its folder of images. The lists stand there, in
@@ -78,7 +78,7 @@ def reader(listed: ListedSet, source: str) -> Callable[[str], Labels | None]:
     list, or where two lists differ.
     """
     filesystem, base = locate(source)
-    labels: dict[str, Labels] = {}
+    labels: dict[str, NameLabels] = {}
     for path in _lists(filesystem, base, re.compile(listed.files)):
         _read_list(filesystem, path, listed, labels)
     if not labels:
@@ -87,7 +87,7 @@ def reader(listed: ListedSet, source: str) -> Callable[[str], Labels | None]:
             "its train_test_split or attribute, or beside it"
         )
 
-    def read(path: str) -> Labels | None:
+    def read(path: str) -> NameLabels | None:
         image = path.rpartition("/")[2].partition(".")[0]
         return labels.get(_kind(listed, f"{base}/{path}") + image)
 
@@ -112,7 +112,7 @@ def _lists(filesystem: AbstractFileSystem, base: str, names: re.Pattern[str]) ->
 
 
 def _read_list(
-    filesystem: AbstractFileSystem, path: str, listed: ListedSet, labels: dict[str, Labels]
+    filesystem: AbstractFileSystem, path: str, listed: ListedSet, labels: dict[str, NameLabels]
 ) -> None:
     pattern, kind = re.compile(listed.line), _kind(listed, path)
     lines = filesystem.cat_file(path).decode("utf-8", "replace").splitlines()
@@ -129,7 +129,7 @@ def _read_list(
                 f"{path}, line {number}: expected {listed.form}, got {line!r}"
             ) from error
         camera = found.groupdict().get("camera")
-        read = Labels(identity, None if camera is None else camera_name(camera))
+        read = NameLabels(identity, None if camera is None else camera_name(camera))
         image = found["image"].partition(".")[0]
         known = labels.setdefault(kind + image, read)
         if known != read:

@@ -7,8 +7,8 @@ from difflib import get_close_matches
 
 from pipeline.archive.layouts import datasets, lists, templates
 from pipeline.archive.layouts.labels import (
-    Labels,
     LayoutError,
+    NameLabels,
     camera_name,
     identity_of,
     whole_number,
@@ -27,19 +27,19 @@ class Layout:
 
     name: str
     expects: str
-    read: Callable[[str], Labels | None]
+    read: Callable[[str], NameLabels | None]
     # Paths of which a source may hold one kind only, for each kind counts its identities anew.
     apart: tuple[re.Pattern[str], re.Pattern[str]] | None = None
     # The texts in a path that its labels are made of, where the user said where they stand.
     texts: Callable[[str], dict[str, str] | None] | None = None
 
-    def parse(self, path: str) -> Labels:
+    def parse(self, path: str) -> NameLabels:
         """The labels of the image at `path`, relative to the source's root.
 
         Raises LayoutError, which tells the name and what the layout expects.
 
         >>> layout("market1501").parse("2024_c1/0002_c12s1_000451_03.jpg")
-        Labels(identity=2, camera='12', captured_at=None, frame=451)
+        NameLabels(identity=2, camera='12', captured_at=None, frame=451)
         """
         try:
             labels = self.read(path)
@@ -65,16 +65,16 @@ class Layout:
                 )
 
 
-def _base_name(*patterns: str, first_identity: int = 0) -> Callable[[str], Labels | None]:
+def _base_name(*patterns: str, first_identity: int = 0) -> Callable[[str], NameLabels | None]:
     """A reader of base names; `first_identity` is added where a dataset counts people from 0."""
     compiled = [re.compile(pattern + r"(?:\.\w+)+", re.ASCII) for pattern in patterns]
 
-    def read(path: str) -> Labels | None:
+    def read(path: str) -> NameLabels | None:
         name = path.rpartition("/")[2]
         for pattern in compiled:
             if found := pattern.fullmatch(name):
                 frame = found.groupdict().get("frame")
-                return Labels(
+                return NameLabels(
                     identity=whole_number(found["identity"], plus=first_identity),
                     camera=str(whole_number(found["camera"])),
                     frame=None if frame is None else whole_number(frame),
@@ -91,11 +91,11 @@ def _folder_texts(path: str) -> dict[str, str] | None:
     return dict(zip(("identity", "camera"), reversed(folders), strict=False))
 
 
-def _image_folder(path: str, settings: LabelSettings = AS_THEY_ARE) -> Labels | None:
+def _image_folder(path: str, settings: LabelSettings = AS_THEY_ARE) -> NameLabels | None:
     texts = _folder_texts(path)
     if texts is None:
         return None
-    return Labels(
+    return NameLabels(
         identity=identity_of(texts["identity"], settings.first_identity),
         camera=camera_name(texts["camera"]) if "camera" in texts else None,
     )
@@ -146,7 +146,7 @@ _LAYOUTS = {
             _image_folder,
             texts=_folder_texts,
         ),
-        Layout(_NONE, "any name", lambda _: Labels()),
+        Layout(_NONE, "any name", lambda _: NameLabels()),
     )
 }
 

@@ -7,7 +7,7 @@ from pipeline.archive.layouts.labels import (
     DATE,
     MOMENT,
     TIME,
-    Labels,
+    NameLabels,
     camera_name,
     identity_of,
     moment,
@@ -22,7 +22,9 @@ ANY_DEPTH = "**/"
 _FIXED_FORM = {"frame": r"\d+", "date": DATE, "time": TIME, "captured_at": MOMENT}
 
 
-def reader(template: str, settings: LabelSettings = AS_THEY_ARE) -> Callable[[str], Labels | None]:
+def reader(
+    template: str, settings: LabelSettings = AS_THEY_ARE
+) -> Callable[[str], NameLabels | None]:
     """The function that reads a path's labels by `template`; it gives None where they do not fit.
 
     {identity}, {camera} and {any} take the text up to the next character of the template and never
@@ -36,7 +38,7 @@ def reader(template: str, settings: LabelSettings = AS_THEY_ARE) -> Callable[[st
     """
     texts = text_reader(template)
 
-    def read(path: str) -> Labels | None:
+    def read(path: str) -> NameLabels | None:
         found = texts(path)
         return None if found is None else _labels(found, settings)
 
@@ -59,12 +61,12 @@ def text_reader(template: str) -> Callable[[str], dict[str, str] | None]:
     return read
 
 
-def _labels(texts: dict[str, str], settings: LabelSettings) -> Labels:
+def _labels(texts: dict[str, str], settings: LabelSettings) -> NameLabels:
     identity, camera, frame = texts.get("identity"), texts.get("camera"), texts.get("frame")
     when = texts.get("captured_at")
     if "date" in texts:
         when = f"{texts['date']}T{texts['time']}" if "time" in texts else texts["date"]
-    return Labels(
+    return NameLabels(
         identity=None if identity is None else identity_of(identity, settings.first_identity),
         camera=None if camera is None else camera_name(camera),
         captured_at=None if when is None else moment(when, settings.zone),

@@ -25,7 +25,7 @@ from pipeline.archive.manifest import MANIFEST_SCHEMA
 from pipeline.errors import InputError
 from pipeline.input_files import why
 
-SUFFIXES = (".csv", ".parquet")
+MANIFEST_SUFFIXES = (".csv", ".parquet")
 
 # What pandas, R and people write for "unknown" in a column of times or numbers.
 _UNKNOWN = frozenset(("", "nan", "NaN", "NA", "N/A", "NaT", "null", "NULL", "None"))

@@ -24,8 +24,9 @@ from pipeline.archive.listing import findings, manifest_files, tars
 from pipeline.archive.listing.files import Fault, File, Folder, Place
 from pipeline.archive.listing.scanning import look_up, walk
 from pipeline.archive.locations import bare, local_path, locate, reach
-from pipeline.archive.manifest import MANIFEST_SCHEMA, REJECT_SCHEMA
+from pipeline.archive.manifest import MANIFEST_SCHEMA
 from pipeline.errors import InputError, RunError
+from pipeline.schemas import REJECT_SCHEMA
 
 # Rows of Python objects are turned into Arrow columns (a tenth of the memory) this often.
 _CHUNK = 65_536
@@ -137,7 +138,7 @@ def _list_manifest(root: str, name: str, layout: str, settings: LabelSettings) -
     location = f"{root}/{name}"
     if name.lower().endswith(tars.COMPRESSED_SUFFIXES):
         raise InputError(f"{location}: {tars.WHY_NOT_COMPRESSED}, or unpack it")
-    if not name.endswith(manifest_files.SUFFIXES):
+    if not name.endswith(manifest_files.MANIFEST_SUFFIXES):
         raise InputError(
             f"{location} is a file; a source is a folder of images, a tar, or a manifest "
             "(.csv, .parquet)"
@@ -156,7 +157,7 @@ def _list_manifest(root: str, name: str, layout: str, settings: LabelSettings) -
     return _finish(root, chosen, [rows.part()], settings, told)
 
 
-class Part(NamedTuple):
+class SourcePart(NamedTuple):
     """Some of a listing, in no order; `waiting` are the places that were found and not listed."""
 
     images: pa.Table
@@ -165,7 +166,7 @@ class Part(NamedTuple):
     waiting: list[Place]
 
 
-def _list_places(root: str, layout: Layout, waiting: list[Place], most: float) -> Part:
+def _list_places(root: str, layout: Layout, waiting: list[Place], most: float) -> SourcePart:
     rows = _Rows(layout)
     for folder in walk(root, waiting, most):
         rows.add(folder)
@@ -174,13 +175,13 @@ def _list_places(root: str, layout: Layout, waiting: list[Place], most: float) -
 
 def _list_on_processes(
     root: str, layout: str, settings: LabelSettings, waiting: list[Place]
-) -> Iterator[Part]:
+) -> Iterator[SourcePart]:
     """List places of a local source, some at a time on each CPU; yields parts as they end."""
     # Not forked from here: this process may have threads by now.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     most = 2 * (os.cpu_count() or 1)
-    running: set[Future[Part]] = set()
+    running: set[Future[SourcePart]] = set()
     with ProcessPoolExecutor(mp_context=context, initializer=_ignore_interrupts) as pool:
         while waiting or running:
             while waiting and len(running) < most:
@@ -207,7 +208,7 @@ def _ignore_interrupts() -> None:
 
 def _list_elsewhere(
     root: str, layout: str, settings: LabelSettings, places: list[Place], most: float
-) -> Part:
+) -> SourcePart:
     return _list_places(root, _kept_layout(layout, root, settings), places, most)
 
 
@@ -256,10 +257,10 @@ class _Rows:
         path, size, mtime, _ = fault.file
         self._rejects.append((path, size, mtime, fault.reason, fault.detail))
 
-    def part(self, waiting: Sequence[Place] = ()) -> Part:
+    def part(self, waiting: Sequence[Place] = ()) -> SourcePart:
         """All that was gathered."""
         images = [*self._chunks, _batch(self._images, MANIFEST_SCHEMA)]
-        return Part(
+        return SourcePart(
             pa.Table.from_batches(images, MANIFEST_SCHEMA),
             pa.Table.from_batches([_batch(self._rejects, REJECT_SCHEMA)], REJECT_SCHEMA),
             self._skipped,
@@ -281,7 +282,7 @@ def _batch(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.RecordBatch:
 def _finish(
     root: str,
     chosen: Layout,
-    parts: list[Part],
+    parts: list[SourcePart],
     settings: LabelSettings,
     told: tuple[str, ...] = (),
     inside: str = "",

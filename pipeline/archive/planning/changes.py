@@ -15,12 +15,10 @@ from pipeline.archive.listing.files import MISSING, PLACES, UNSEEN
 from pipeline.archive.listing.reading import read_image
 from pipeline.archive.listing.source import Listing
 from pipeline.archive.manifest import MANIFEST_SCHEMA
+from pipeline.schemas import SEEN_SCHEMA
 
 ROW_COLUMNS = ("row_id", "path", "size", "mtime", "content_hash")
 """What `compare` needs of a gallery's rows, beside the labels that a manifest told."""
-
-SEEN_SCHEMA = pa.schema([("row_id", pa.int64()), MANIFEST_SCHEMA.field("mtime")])
-"""A row whose image was found with another time and the bytes that it was extracted from."""
 
 _DOUBTFUL_SCHEMA = pa.schema(
     [
@@ -35,7 +33,7 @@ _READ_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
-class Changes:
+class SourceChanges:
     """What a listing holds beyond a gallery, and what it lacks."""
 
     new: pa.Table
@@ -68,7 +66,7 @@ def compare(
     *,
     seen: pa.Table | None = None,
     verify: bool = False,
-) -> Changes:
+) -> SourceChanges:
     """What a listing holds beyond a gallery's `rows` (`ROW_COLUMNS`, labels) and `rejects`.
 
     Paths decide who is who. An image of the same size and another time is doubtful; with `verify`
@@ -97,7 +95,7 @@ def compare(
     gone[refused.drop_null().to_numpy()] = False
     rejected = _unlisted(rejects.filter(pa.array(gone)), listing)
     a_place = pc.is_in(rejected["reason"], value_set=pa.array(PLACES))
-    return Changes(
+    return SourceChanges(
         new=images.filter(pa.array(~np.asarray(known) & ~still)),
         changed=listed.filter(pa.array(~alike)),
         doubtful=_doubtful(listed.filter(doubts), held.filter(doubts), same_time[doubtful]),
@@ -110,12 +108,12 @@ def compare(
 
 
 def settle(
-    changes: Changes,
+    changes: SourceChanges,
     root: str,
     hash_of: Callable[[bytes], bytes],
     *,
     max_bytes: int = MAX_BYTES,
-) -> Changes:
+) -> SourceChanges:
     """Read the doubtful images, on threads: by their bytes they have changed or not.
 
     `hash_of` gives what the gallery keeps as `content_hash`. One that cannot be read has changed:

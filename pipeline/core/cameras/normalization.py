@@ -17,7 +17,7 @@ from pipeline.core.blocks import FeatureRows, as_rows
 from pipeline.core.cameras.sums import CameraSums, check_cameras
 from pipeline.core.evaluation.labels import NO_CAMERA
 
-Mode = Literal["mean", "zscore"]
+CameraMode = Literal["mean", "zscore"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class CameraNormalization:
     unknown camera, take mean and deviation of all gallery rows.
     """
 
-    mode: Mode = "zscore"
+    mode: CameraMode = "zscore"
     least_rows: int = 16
 
     def __post_init__(self) -> None:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 LARGEST = 63
 """The largest code of 7 bits."""
 
-LONGEST = 32_000
+LONGEST_CODES = 32_000
 """The length of the longest row of codes of 16 bits: no code, and no sum of products, is too large.
 """
 

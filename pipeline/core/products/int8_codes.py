@@ -153,7 +153,7 @@ def quantize_words(
     lengths = np.empty(n, np.float64)
     run(lambda a, b: row_lengths(features[a:b], lengths[a:b]), blocks(n, size))
     # A hair more, and what is rounded makes no row too long.
-    unit = 1.001 / byte_products.LONGEST
+    unit = 1.001 / byte_products.LONGEST_CODES
     scale = np.maximum.reduceat(lengths[order], np.arange(0, n, size)) * unit
     signs = np.empty(0, np.float64)
     return _coded(features, size, run, False, signs, order, "words", scale)

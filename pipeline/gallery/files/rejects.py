@@ -15,18 +15,9 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.schema import TIMESTAMP
 from pipeline.gallery.files.storage import GalleryDamagedError
+from pipeline.schemas import REJECT_SCHEMA
 
-REJECT_SCHEMA = pa.schema(
-    [
-        pa.field("path", pa.string(), nullable=False),
-        pa.field("size", pa.int64()),
-        pa.field("mtime", TIMESTAMP),
-        pa.field("reason", pa.string(), nullable=False),
-        pa.field("detail", pa.string(), nullable=False),
-    ]
-)
 NO_REJECTS = 0
 
 

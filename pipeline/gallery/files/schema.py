@@ -9,12 +9,12 @@ import pyarrow as pa
 from pipeline.core.vectors import off_unit
 from pipeline.errors import InputError
 from pipeline.gallery.files.storage import GalleryDamagedError
+from pipeline.schemas import TIMESTAMP
 
 DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
 MAX_DIMENSION = 65_536
 CONTENT_HASH_BYTES = 16
 
-TIMESTAMP = pa.timestamp("us", "UTC")
 SCALAR_FIELDS = (
     pa.field("row_id", pa.int64(), nullable=False),
     pa.field("path", pa.string(), nullable=False),

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import InputError
 from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.rejects import REJECT_SCHEMA, as_rejects
+from pipeline.gallery.files.rejects import as_rejects
 from pipeline.gallery.files.row_files import (
     MAX_UNIT_ROWS,
     checksum,
@@ -36,6 +36,7 @@ from pipeline.gallery.files.row_files import (
 from pipeline.gallery.files.schema import row_schema
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.input_files import parse_json
+from pipeline.schemas import REJECT_SCHEMA
 
 UNIT_KEY = b"regallery.unit"
 _UNIT_ID = re.compile(r"[A-Za-z0-9_]{1,128}")

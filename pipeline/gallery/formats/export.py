@@ -18,7 +18,7 @@ from pipeline.errors import InputError
 from pipeline.gallery.files import storage
 from pipeline.gallery.formats import faiss_files, fastreid_files, mat_files
 from pipeline.gallery.formats.csv_cells import safe_cells
-from pipeline.gallery.formats.origin import ABOUT_FILE, FORMAT, about_gallery
+from pipeline.gallery.formats.origin import ORIGIN_FILE, ORIGIN_FORMAT, about_gallery
 from pipeline.gallery.outputs import digest, listed
 from pipeline.gallery.table import Gallery
 from pipeline.input_files import parse_json
@@ -38,7 +38,7 @@ _CSV_ROWS = 100_000
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportedFeatures:
     """What an export wrote: its files, and how many rows of which dimension and version."""
 
     files: tuple[str, ...]
@@ -54,7 +54,7 @@ def export(
     query: Gallery | None = None,
     *,
     safe_csv: bool = False,
-) -> Exported:
+) -> ExportedFeatures:
     """Writes a version to the folder `out`, rows in row-id order.
 
     `npy`: `features.npy` (float32 `[N, D]`) and `rows.csv` (all other columns; times in ISO 8601,
@@ -77,11 +77,11 @@ def export(
             raise InputError(f"`safe_csv` is about {ROWS_FILE}, which `format` {format} has not")
         writers[ROWS_FILE] = partial(_write_csv, safe=True)
     folder = _free_folder(out)
-    made = [*([FASTREID_FOLDER] if names else []), *writers, ABOUT_FILE]
+    made = [*([FASTREID_FOLDER] if names else []), *writers, ORIGIN_FILE]
     with listed("export", folder, [gallery, *([query] if query else [])], *made):
         _write(gallery, query, folder, writers, names, safe_csv=safe_csv)
     files = tuple(str(Path(out, name)) for name in made)
-    return Exported(files, gallery.count, gallery.dimension, gallery.version)
+    return ExportedFeatures(files, gallery.count, gallery.dimension, gallery.version)
 
 
 def _write(
@@ -97,11 +97,11 @@ def _write(
     about = about_gallery(gallery) | {"rows": gallery.count}
     if query is not None:
         about["query"] = about_gallery(query)
-    storage.write_whole(folder / ABOUT_FILE, partial(_write_about, about, False))
+    storage.write_whole(folder / ORIGIN_FILE, partial(_write_about, about, False))
     if (folder / FASTREID_FOLDER).exists():
         shutil.rmtree(folder / FASTREID_FOLDER)
     storage.delete_files(folder / name for name in _FILES)
-    for name in (*_FILES, ABOUT_FILE):
+    for name in (*_FILES, ORIGIN_FILE):
         storage.drop_cut_off(folder, name)
     if names:
         storage.make_folder(folder / FASTREID_FOLDER)
@@ -111,7 +111,7 @@ def _write(
     made = [*([FASTREID_FOLDER] if names else []), *writers]
     if not safe_csv:  # whose names are not those of the rows
         about["features"] = {n: digest(folder / n) for n in made if n in _WITH_FEATURES}
-    storage.write_whole(folder / ABOUT_FILE, partial(_write_about, about, True))
+    storage.write_whole(folder / ORIGIN_FILE, partial(_write_about, about, True))
 
 
 def _writers(
@@ -146,9 +146,9 @@ def _free_folder(out: str) -> Path:
         raise InputError(f"{folder}: this is a file; `out` needs a folder")
     check_new_folder(folder)
     storage.make_folder(folder)
-    names = (*_FILES, ABOUT_FILE)
+    names = (*_FILES, ORIGIN_FILE)
     own = {path.name for name in names for path in storage.temporaries(folder, name)}
-    if _is_export(folder / ABOUT_FILE):
+    if _is_export(folder / ORIGIN_FILE):
         own |= set(names)
     others = sorted(path.name for path in folder.iterdir() if path.name not in own)
     if others:
@@ -217,5 +217,5 @@ def _write_parquet(gallery: Gallery, path: Path) -> None:
 
 
 def _write_about(about: dict[str, Any], complete: bool, path: Path) -> None:
-    told = {"regallery_export": FORMAT, "complete": complete, **about}
+    told = {"regallery_export": ORIGIN_FORMAT, "complete": complete, **about}
     path.write_text(json.dumps(told, indent=2) + "\n")

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from pipeline.core.blocks import blocks
 from pipeline.core.vectors import faults, unit_vectors
 from pipeline.errors import InputError
-from pipeline.gallery.files.rejects import REJECT_SCHEMA
 from pipeline.gallery.files.row_files import MAX_UNIT_ROWS
 from pipeline.gallery.files.schema import encode_features
 from pipeline.gallery.files.unit_files import UnitRecord, write_unit
 from pipeline.gallery.log.lock import Lock
 from pipeline.gallery.table import Gallery
 from pipeline.input_files import check_file, why
+from pipeline.schemas import REJECT_SCHEMA
 
 
 class RawFeatures(Protocol):

@@ -21,7 +21,7 @@ from pipeline.gallery.formats.features import MatrixFeatures
 from pipeline.gallery.table import Gallery
 from pipeline.input_files import check_file, why
 
-Part = Literal["query", "gallery"]
+MatPart = Literal["query", "gallery"]
 _TRIAL = """
 import sys, scipy.io
 try:
@@ -29,7 +29,7 @@ try:
 except Exception:
     sys.exit(1)  # it is told by who reads the file next
 """
-LARGEST = 2**32
+LARGEST_MAT = 2**32
 """Bytes from which on MATLAB's format 5 cannot hold an array."""
 
 
@@ -42,7 +42,7 @@ class MatSide:
     camera: list[str]
 
 
-def read_mat(path: Path, part: Part) -> MatSide:
+def read_mat(path: Path, part: MatPart) -> MatSide:
     """The queries or the gallery of a file with `PART_f`, `PART_label` and `PART_cam`.
 
     InputError for a file that is not a format-5 MAT file, lacks an array, or has unequal lengths.
@@ -79,7 +79,7 @@ def read_mat(path: Path, part: Part) -> MatSide:
 def check_size(gallery: Gallery) -> None:
     """Raises InputError where a gallery's features are more than the format can hold."""
     size = gallery.count * gallery.dimension * 4
-    if size >= LARGEST:
+    if size >= LARGEST_MAT:
         raise InputError(
             f"{gallery.location} has {size / 2**30:.1f} GiB of features, and a .mat file holds"
             " arrays below 4 GiB: take `format` npy, which has no limit"

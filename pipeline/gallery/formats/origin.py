@@ -19,12 +19,12 @@ from pipeline.gallery.outputs import digest
 from pipeline.gallery.table import Gallery
 from pipeline.input_files import parse_json, read_text, why
 
-ABOUT_FILE = "gallery.json"
-FORMAT = 1
+ORIGIN_FILE = "gallery.json"
+ORIGIN_FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Origin:
+class FeatureOrigin:
     """A gallery, as the export of one of its versions tells it."""
 
     gallery: str
@@ -62,13 +62,13 @@ def is_exported(source: Path) -> bool:
     return about is not None and source.name in about.get("features", {})
 
 
-def origin_of(source: Path, part: str = "gallery") -> Origin:
+def origin_of(source: Path, part: str = "gallery") -> FeatureOrigin:
     """The gallery whose features an export wrote to `source`, a file or fast-reid's folder.
 
     `part` is the side of a `.mat` file. Raises `InputError` where no export tells of these
     features, they were changed since, or the gallery cannot be made again of them.
     """
-    about, place = _read(source), source.parent / ABOUT_FILE
+    about, place = _read(source), source.parent / ORIGIN_FILE
     if about is None or source.name not in about.get("features", {}):
         raise InputError(
             f"nothing beside {source} tells what made its features: say so with `made_by`"
@@ -82,7 +82,7 @@ def origin_of(source: Path, part: str = "gallery") -> Origin:
                 " its features: export again, or say with `made_by` what they are"
             )
         told = about if part == "gallery" else about["query"]
-        origin = Origin(**{name: told[name] for name in Origin.__dataclass_fields__})
+        origin = FeatureOrigin(**{name: told[name] for name in FeatureOrigin.__dataclass_fields__})
     except OSError as error:
         raise InputError(f"{source} cannot be read ({why(error)})") from error
     except (KeyError, TypeError) as error:
@@ -135,12 +135,12 @@ def _columns(texts: pa.Table) -> Iterator[tuple[str, Any]]:
 
 
 def _read(source: Path) -> Mapping[str, Any] | None:
-    place = source.parent / ABOUT_FILE
+    place = source.parent / ORIGIN_FILE
     if not place.is_file():
         return None
     try:
         about = parse_json(read_text(place))
     except (OSError, ValueError, InputError):
         return None
-    is_ours = isinstance(about, dict) and about.get("regallery_export") == FORMAT
+    is_ours = isinstance(about, dict) and about.get("regallery_export") == ORIGIN_FORMAT
     return about if is_ours and isinstance(about.get("features"), dict) else None

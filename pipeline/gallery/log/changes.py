@@ -11,18 +11,13 @@ import pyarrow.parquet as pq
 from pipeline.errors import InputError
 from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.rejects import (
-    REJECT_SCHEMA,
-    as_rejects,
-    merge,
-    read_rejects,
-    write_rejects,
-)
+from pipeline.gallery.files.rejects import as_rejects, merge, read_rejects, write_rejects
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.files.unit_files import UnitRecord, UnitTarget, read_record
 from pipeline.gallery.log.entries import LoggedFile
 from pipeline.gallery.log.rewrite import row_ids_of_paths, without_rows
 from pipeline.gallery.log.transactions import Change, Snapshot
+from pipeline.schemas import REJECT_SCHEMA
 
 
 def plan(

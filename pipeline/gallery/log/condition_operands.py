@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlglot import exp
 
-from pipeline.gallery.files.schema import SCALAR_COLUMNS, SCALAR_FIELDS, TIMESTAMP
+from pipeline.gallery.files.schema import SCALAR_COLUMNS, SCALAR_FIELDS
+from pipeline.schemas import TIMESTAMP
 
 ALLOWED = (
     "use comparisons of columns, and, or, not, in (...), between, like, ilike, is null and cast"

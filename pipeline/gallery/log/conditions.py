@@ -33,7 +33,7 @@ from pipeline.gallery.log.condition_operands import (
     typed,
 )
 
-LONGEST = 10_000
+LONGEST_CONDITION = 10_000
 """Characters of a condition."""
 DEEPEST = 20
 """Levels of brackets and `not` in a condition."""
@@ -95,9 +95,9 @@ def parse(where: str) -> Condition:
     """
     if not where.strip():
         raise InputError("the condition is empty")
-    if len(where) > LONGEST:
+    if len(where) > LONGEST_CONDITION:
         raise InputError(
-            f"the condition has {len(where):,} characters, and {LONGEST:,} are allowed: "
+            f"the condition has {len(where):,} characters, and {LONGEST_CONDITION:,} are allowed: "
             "select many rows by their ids"
         )
     try:

@@ -25,7 +25,7 @@ _FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Standing:
+class CalibrationState:
     """The calibration that holds for a version: what it says, and the rows that changed since.
 
     `calibrated_at` is None where the file does not tell; `rows_added` and `rows_removed` are None
@@ -89,7 +89,7 @@ def read_calibration(gallery: Gallery) -> dict[str, Any] | None:
     return found
 
 
-def standing(gallery: Gallery) -> Standing | None:
+def standing(gallery: Gallery) -> CalibrationState | None:
     """The calibration of `read_calibration`, in short; raises what that raises."""
     found = _that_holds(gallery)
     if found is None:
@@ -99,7 +99,7 @@ def standing(gallery: Gallery) -> Standing | None:
     is_told = history[0].version <= found["version"] + 1
     time = found.get("calibrated_at")
     pairs = found.get("by_camera") or ()
-    return Standing(
+    return CalibrationState(
         version=found["version"],
         calibrated_at=None if time is None else datetime.fromisoformat(time),
         threshold=float(found["threshold"]),

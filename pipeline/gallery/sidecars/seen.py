@@ -12,9 +12,7 @@ import pyarrow.parquet as pq
 
 from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.schema import TIMESTAMP
-
-SEEN_SCHEMA = pa.schema([("row_id", pa.int64()), ("mtime", TIMESTAMP)])
+from pipeline.schemas import SEEN_SCHEMA
 
 
 def read_seen(location: str) -> pa.Table:

@@ -74,7 +74,7 @@ class Gate(nn.Module):
         return maps * self.fc2(self.fc1(maps.mean((2, 3), keepdim=True)).relu()).sigmoid()
 
 
-class Block(nn.Module):
+class OSBlock(nn.Module):
     """OSNet's block: streams of one to four light convolutions, gated, added, and the shortcut."""
 
     def __init__(self, inside: int, outside: int) -> None:
@@ -133,12 +133,12 @@ class OsNet(nn.Module):
             self.conv4 = _ain_stage(second, third, (True, False))
         else:
             # The pooling stands inside the stage here, and beside it in OSNet-AIN.
-            self.conv2 = nn.Sequential(Block(stem, first), Block(first, first), _pooling(first))
+            self.conv2 = nn.Sequential(OSBlock(stem, first), OSBlock(first, first), _pooling(first))
             self.pool2 = self.pool3 = nn.Identity()
             self.conv3 = nn.Sequential(
-                Block(first, second), Block(second, second), _pooling(second)
+                OSBlock(first, second), OSBlock(second, second), _pooling(second)
             )
-            self.conv4 = nn.Sequential(Block(second, third), Block(third, third))
+            self.conv4 = nn.Sequential(OSBlock(second, third), OSBlock(third, third))
         self.conv5 = Convolution(third, third)
         self.fc = nn.Sequential(nn.Linear(third, _FEATURE), nn.BatchNorm1d(_FEATURE), nn.ReLU())
 

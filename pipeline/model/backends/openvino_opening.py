@@ -8,9 +8,16 @@ from openvino.passes import ConstantFolding, Manager
 
 from pipeline.model.backends.openvino_network import read_ir
 from pipeline.model.backends.signature import ImageInput
-from pipeline.model.input.opening import Kind, Opening, Step, normalization, reverses, step_of
+from pipeline.model.input.opening import (
+    Effect,
+    Opening,
+    Operation,
+    normalization,
+    reverses,
+    step_of,
+)
 
-_ARITHMETIC: dict[str, Kind] = {
+_ARITHMETIC: dict[str, Effect] = {
     "Add": "add",
     "Subtract": "subtract",
     "Multiply": "multiply",
@@ -40,7 +47,7 @@ def _opening(model: openvino.Model, image: ImageInput) -> Opening:
     folding = Manager()
     folding.register_pass(ConstantFolding())
     folding.run_passes(model)
-    steps: list[Step] = []
+    steps: list[Operation] = []
     output, channels_last = model.inputs[0], image.channels_last
     while True:
         readers = [
@@ -62,7 +69,7 @@ def _opening(model: openvino.Model, image: ImageInput) -> Opening:
             joined = _joined_reversed(node, channels_last)
             if joined is None:
                 break
-            steps.append(Step("swap"))
+            steps.append(Operation("swap"))
             output = joined
             continue
         step = _step(node, place, channels_last=channels_last)
@@ -73,17 +80,17 @@ def _opening(model: openvino.Model, image: ImageInput) -> Opening:
     return Opening(tuple(steps), image.levels, image.channels_last)
 
 
-def _step(node: Any, place: int, *, channels_last: bool) -> Step | None:
+def _step(node: Any, place: int, *, channels_last: bool) -> Operation | None:
     kind = node.get_type_name()
     axis = 3 if channels_last else 1
     if kind == "Convert":
-        return Step("pass")
+        return Operation("pass")
     if kind in _ARITHMETIC and node.get_input_size() == 2:
         constant = _constant(node, 1 - place)
         name = _ARITHMETIC[kind]
         if constant is None or (place == 1 and name == "divide"):
             return None
-        turned: Kind = "reflect" if place == 1 and name == "subtract" else name
+        turned: Effect = "reflect" if place == 1 and name == "subtract" else name
         return step_of(turned, constant, channels_last=channels_last)
     if kind == "BatchNormInference":
         parts = [_constant(node, each) for each in range(1, 5)]
@@ -92,14 +99,14 @@ def _step(node: Any, place: int, *, channels_last: bool) -> Step | None:
         return normalization(parts, node.get_attributes()["epsilon"])
     if kind == "Gather" and place == 0:
         along, indices = _list(_constant(node, 2)), _constant(node, 1)
-        return Step("swap") if along in ([axis], [axis - 4]) and reverses(indices) else None
+        return Operation("swap") if along in ([axis], [axis - 4]) and reverses(indices) else None
     if kind == "Slice" and place == 0 and node.get_input_size() == 5:
         along, strides = _list(_constant(node, 4)), _list(_constant(node, 3))
-        return Step("swap") if along in ([axis], [axis - 4]) and strides == [-1] else None
+        return Operation("swap") if along in ([axis], [axis - 4]) and strides == [-1] else None
     if kind == "StridedSlice" and place == 0 and node.get_input_size() == 4:
         strides = _list(_constant(node, 3))
         backward = [-1 if each == axis else 1 for each in range(axis + 1)]
-        return Step("swap") if strides[: axis + 1] == backward else None
+        return Operation("swap") if strides[: axis + 1] == backward else None
     return None
 
 

@@ -7,19 +7,26 @@ from typing import Any
 import torch
 
 from pipeline.model.backends.signature import ANY_IMAGES, ImageInput
-from pipeline.model.input.opening import Kind, Opening, Step, normalization, reverses, step_of
+from pipeline.model.input.opening import (
+    Effect,
+    Opening,
+    Operation,
+    normalization,
+    reverses,
+    step_of,
+)
 
 _UNKNOWN = object()
 """A value that is not written in the program."""
 
-_ARITHMETIC: dict[str, Kind] = {
+_ARITHMETIC: dict[str, Effect] = {
     "add": "add",
     "sub": "subtract",
     "mul": "multiply",
     "div": "divide",
     "rsub": "reflect",
 }
-_TURNED: dict[str, Kind] = {"sub": "reflect", "rsub": "subtract"}
+_TURNED: dict[str, Effect] = {"sub": "reflect", "rsub": "subtract"}
 """What it is where the constant comes first."""
 
 _SAME = ("to", "type", "float", "half", "contiguous", "clone", "detach", "alias", "type_as")
@@ -130,7 +137,7 @@ def _followed(name: str, operations: Sequence[_Operation], image: ImageInput) ->
 
     Where an operation works in place, its input's name stands for the result too.
     """
-    steps: list[Step] = []
+    steps: list[Operation] = []
     images, channels_last, turned = {name}, image.channels_last, image.channels_last
     for place, operation in enumerate(operations):
         if images.isdisjoint(operation.reads) or operation.name in _ASIDE:
@@ -154,15 +161,15 @@ def _followed(name: str, operations: Sequence[_Operation], image: ImageInput) ->
     return Opening(tuple(steps), image.levels, turned)
 
 
-def _untouched(steps: Sequence[Step]) -> bool:
+def _untouched(steps: Sequence[Operation]) -> bool:
     return all(step.kind == "pass" for step in steps)
 
 
-def _step(name: str, arguments: list[Any], *, first: bool, channels_last: bool) -> Step | None:
+def _step(name: str, arguments: list[Any], *, first: bool, channels_last: bool) -> Operation | None:
     axis = 3 if channels_last else 1
     axes = (axis, axis - 4)
     if name in _SAME:
-        return Step("pass")
+        return Operation("pass")
     if name in _ARITHMETIC:
         constant = _number(arguments[1 if first else 0])
         scaled = name in ("add", "sub", "rsub") and arguments[2:3] not in ([], [1])
@@ -173,17 +180,17 @@ def _step(name: str, arguments: list[Any], *, first: bool, channels_last: bool) 
     if not first:
         return None
     if name == "permute":
-        return Step("pass") if arguments[1] == [0, 1, 2, 3] else None
+        return Operation("pass") if arguments[1] == [0, 1, 2, 3] else None
     if name == "slice":
-        return Step("pass") if _is_whole(arguments[1:]) else None
+        return Operation("pass") if _is_whole(arguments[1:]) else None
     if name == "flip":
-        return Step("swap") if arguments[1] in ([axes[0]], [axes[1]]) else None
+        return Operation("swap") if arguments[1] in ([axes[0]], [axes[1]]) else None
     if name == "index_select":
         chosen = _number(arguments[2])
-        return Step("swap") if arguments[1] in axes and _reversing(chosen) else None
+        return Operation("swap") if arguments[1] in axes and _reversing(chosen) else None
     if name == "index" and isinstance(arguments[1], list) and len(arguments[1]) == axis + 1:
         free, chosen = arguments[1][:-1], _number(arguments[1][-1])
-        return Step("swap") if all(f is None for f in free) and _reversing(chosen) else None
+        return Operation("swap") if all(f is None for f in free) and _reversing(chosen) else None
     if name == "batch_norm" and not channels_last:
         parts = [_number(each) if each is not None else None for each in arguments[1:5]]
         if parts[2] is None or parts[3] is None or arguments[7] is _UNKNOWN:

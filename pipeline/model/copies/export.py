@@ -21,7 +21,7 @@ from pipeline.model.networks import NetworkFile, load_module
 
 Target = Literal["onnx", "openvino", "torchscript"]
 
-SUFFIXES: dict[Target, str] = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".pt"}
+COPY_SUFFIXES: dict[Target, str] = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".pt"}
 DEVIATION = 1e-4
 """Largest cosine distance of a faithful copy's feature from the source's."""
 

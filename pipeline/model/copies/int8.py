@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pipeline.errors import InputError
 from pipeline.model.copies.export import OPSET
 
-DEVIATION = 0.1
+INT8_DEVIATION = 0.1
 """Largest cosine distance of a useful 8-bit copy's feature from the source's."""
 
 _OLDEST = 13  # the first ONNX operators that take one scale a channel

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-Kind = Literal["add", "subtract", "multiply", "divide", "reflect", "normalize", "swap", "pass"]
+Effect = Literal["add", "subtract", "multiply", "divide", "reflect", "normalize", "swap", "pass"]
 
 _IMAGENET = np.array([0.485, 0.456, 0.406])  # red is brightest in every set of photographs
 _NEAR = 0.03
@@ -21,14 +21,14 @@ _UNIT_SCALE = (0.05, 1.2)
 
 
 @dataclass(frozen=True)
-class Step:
+class Operation:
     """One operation on the input: `values` are its constants, one or one a channel.
 
     `reflect` is `values - x`; `normalize` a batch normalization, `values * x + offsets`; `swap`
     reverses the channels; `pass` (a cast, a transposition) leaves the numbers as they are.
     """
 
-    kind: Kind
+    kind: Effect
     values: tuple[float, ...] = ()
     offsets: tuple[float, ...] = ()
 
@@ -40,15 +40,15 @@ class Opening:
     `levels` is whether its input is declared as bytes, `channels_last` whether as `[B, H, W, 3]`.
     `why_unknown` says why the operations could not be read.
 
-    >>> steps = Step("subtract", (123.7, 116.3, 103.5)), Step("divide", (58.4, 57.1, 57.4))
-    >>> told = Opening(steps)
+    >>> mean, deviation = (123.7, 116.3, 103.5), (58.4, 57.1, 57.4)
+    >>> told = Opening((Operation("subtract", mean), Operation("divide", deviation)))
     >>> told.text
     '(x - [123.7, 116.3, 103.5]) / [58.4, 57.1, 57.4]'
     >>> told.fields["pixel_range"], told.fields["mean"]
     (255.0, (0.0, 0.0, 0.0))
     """
 
-    steps: tuple[Step, ...] = ()
+    steps: tuple[Operation, ...] = ()
     levels: bool = False
     channels_last: bool = False
     why_unknown: str | None = None
@@ -118,7 +118,7 @@ class Opening:
         return factor, shift, swapped
 
 
-def step_of(kind: Kind, constant: Any, *, channels_last: bool) -> Step | None:
+def step_of(kind: Effect, constant: Any, *, channels_last: bool) -> Operation | None:
     """The step with a constant of one number, or of one a channel in the right place; else None.
 
     A factor of 0 is not a step either: what it does to an input cannot be undone.
@@ -133,10 +133,10 @@ def step_of(kind: Kind, constant: Any, *, channels_last: bool) -> Step | None:
     flat = values.astype(np.float64).reshape(-1)
     if kind in ("multiply", "divide") and not np.all(flat):
         return None
-    return Step(kind, tuple(flat.tolist()))
+    return Operation(kind, tuple(flat.tolist()))
 
 
-def normalization(parts: Sequence[Any], epsilon: float) -> Step | None:
+def normalization(parts: Sequence[Any], epsilon: float) -> Operation | None:
     """A batch normalization as a step: of its gain, offset (either may be None), mean, variance.
 
     None for one that is not of three channels.
@@ -150,7 +150,7 @@ def normalization(parts: Sequence[Any], epsilon: float) -> Step | None:
     shift = (0.0 if offset is None else offset) - mean * factor
     if not np.all(factor):
         return None
-    return Step("normalize", tuple(factor.tolist()), tuple(shift.tolist()))
+    return Operation("normalize", tuple(factor.tolist()), tuple(shift.tolist()))
 
 
 def reverses(indices: Any) -> bool:

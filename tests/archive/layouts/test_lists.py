@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.archive.layouts.labels import Labels, LayoutError
+from pipeline.archive.layouts.labels import LayoutError, NameLabels
 from pipeline.archive.layouts.named import layout
 from pipeline.archive.listing.source import list_source
 from pipeline.errors import InputError
@@ -41,7 +41,7 @@ def test_lists_beside_the_images_are_read_first(tmp_path):
     (tmp_path / "image").mkdir()
     (tmp_path / "image" / "train_list.txt").write_text("a.jpg 3\n")
     (tmp_path / "train_list.txt").write_text("a.jpg 9\n")
-    assert layout("vehicleid", str(tmp_path / "image")).parse("a.jpg") == Labels(4)
+    assert layout("vehicleid", str(tmp_path / "image")).parse("a.jpg") == NameLabels(4)
 
 
 def test_an_image_in_no_list_is_refused(copy):
@@ -73,10 +73,10 @@ def test_vric_reads_each_list_for_its_own_folder(tmp_path):
         (tmp_path / f"{kind}_images").mkdir()
         (tmp_path / f"vric_{kind}.txt").write_text(f"000001.jpg {vehicle} 12\n")
     whole = layout("vric", str(tmp_path))
-    assert whole.parse("probe_images/000001.jpg") == Labels(4, "12")
-    assert whole.parse("gallery_images/000001.jpg") == Labels(5, "12")
+    assert whole.parse("probe_images/000001.jpg") == NameLabels(4, "12")
+    assert whole.parse("gallery_images/000001.jpg") == NameLabels(5, "12")
     probe = layout("vric", str(tmp_path / "probe_images"))
-    assert probe.parse("000001.jpg") == Labels(4, "12")
+    assert probe.parse("000001.jpg") == NameLabels(4, "12")
 
 
 def test_veri_wild_reads_the_table_of_vehicles(tmp_path):
@@ -87,4 +87,4 @@ def test_veri_wild_reads_the_table_of_vehicles(tmp_path):
         "00001/000001;34;2018-03-16 10:15:30;Volkswagen;SUV;white\n"
     )
     for source, path in ((tmp_path, "images/00001/000001.jpg"), (tmp_path / "images", "1/000001")):
-        assert layout("veri-wild", str(source)).parse(path) == Labels(2, "34")
+        assert layout("veri-wild", str(source)).parse(path) == NameLabels(2, "34")

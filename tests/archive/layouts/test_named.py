@@ -3,32 +3,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.archive.layouts.datasets import DATA_SETS
-from pipeline.archive.layouts.labels import Labels, LayoutError
+from pipeline.archive.layouts.labels import LayoutError, NameLabels
 from pipeline.archive.layouts.named import NAMES, fitting, layout
 from pipeline.archive.layouts.rules import LabelSettings
 from pipeline.errors import InputError
 
 KNOWN = [
-    ("market1501", "0002_c1s1_000451_03.jpg", Labels(2, "1", None, 451)),
-    ("market1501", "0002_c12s1_000451_03.jpg", Labels(2, "12", None, 451)),
-    ("market1501", "-1_c3s2_000010_00.jpg", Labels(-1, "3", None, 10)),
-    ("market1501", "0000_c6s4_002202_01.jpg", Labels(0, "6", None, 2202)),
-    ("market1501", "12345_c1s1_000451_03.jpg", Labels(12345, "1", None, 451)),
-    ("market1501", "0002_c1s1_000451_03.jpg.jpg", Labels(2, "1", None, 451)),
-    ("market1501", "16777217_c1s1_1_1.PNG", Labels(16777217, "1", None, 1)),
-    ("msmt17", "0000/0000_000_01_0303morning_0015_0.jpg", Labels(1, "1")),
-    ("msmt17", "mask_test_v2/0003/0003_019_15_0114noon_0040_0.jpg", Labels(4, "15")),
-    ("msmt17", "0002_003_01_0303morning_0038_5_ex.jpg", Labels(3, "1")),
-    ("msmt17", "bounding_box_train/0781_c11_0015.jpg", Labels(782, "11")),
-    ("dukemtmc", "0005_c2_f0046985.jpg", Labels(5, "2", None, 46985)),
-    ("cuhk03-np", "0001_c1_1.png", Labels(1, "1")),
-    ("cuhk03-np", "0001_c2_1_1.png", Labels(1, "2")),
-    ("veri776", "0002_c002_00030600_0.jpg", Labels(2, "2", None, 30600)),
-    ("veri776", "0776_c020_00085725_0.jpg", Labels(776, "20", None, 85725)),
-    ("image-folder", "0007/anything.jpg", Labels(7)),
-    ("image-folder", "-1/anything.jpg", Labels(-1)),
-    ("image-folder", "north/0007/x.y.jpg", Labels(7, "north")),
-    ("none", "a/b/c.jpg", Labels()),
+    ("market1501", "0002_c1s1_000451_03.jpg", NameLabels(2, "1", None, 451)),
+    ("market1501", "0002_c12s1_000451_03.jpg", NameLabels(2, "12", None, 451)),
+    ("market1501", "-1_c3s2_000010_00.jpg", NameLabels(-1, "3", None, 10)),
+    ("market1501", "0000_c6s4_002202_01.jpg", NameLabels(0, "6", None, 2202)),
+    ("market1501", "12345_c1s1_000451_03.jpg", NameLabels(12345, "1", None, 451)),
+    ("market1501", "0002_c1s1_000451_03.jpg.jpg", NameLabels(2, "1", None, 451)),
+    ("market1501", "16777217_c1s1_1_1.PNG", NameLabels(16777217, "1", None, 1)),
+    ("msmt17", "0000/0000_000_01_0303morning_0015_0.jpg", NameLabels(1, "1")),
+    ("msmt17", "mask_test_v2/0003/0003_019_15_0114noon_0040_0.jpg", NameLabels(4, "15")),
+    ("msmt17", "0002_003_01_0303morning_0038_5_ex.jpg", NameLabels(3, "1")),
+    ("msmt17", "bounding_box_train/0781_c11_0015.jpg", NameLabels(782, "11")),
+    ("dukemtmc", "0005_c2_f0046985.jpg", NameLabels(5, "2", None, 46985)),
+    ("cuhk03-np", "0001_c1_1.png", NameLabels(1, "1")),
+    ("cuhk03-np", "0001_c2_1_1.png", NameLabels(1, "2")),
+    ("veri776", "0002_c002_00030600_0.jpg", NameLabels(2, "2", None, 30600)),
+    ("veri776", "0776_c020_00085725_0.jpg", NameLabels(776, "20", None, 85725)),
+    ("image-folder", "0007/anything.jpg", NameLabels(7)),
+    ("image-folder", "-1/anything.jpg", NameLabels(-1)),
+    ("image-folder", "north/0007/x.y.jpg", NameLabels(7, "north")),
+    ("none", "a/b/c.jpg", NameLabels()),
 ]
 
 
@@ -51,17 +51,21 @@ def test_a_name_of_each_data_set_is_read_as_it_is_published(data_set):
 
 
 PUBLISHED = [
-    ("ltcc", "query/000_1_c5_000000.png", Labels(1, "5", None, 0)),
-    ("prcc", "rgb/train/007/B_cropped_rgb001.jpg", Labels(7, "b", None, 1)),
-    ("prid", "multi_shot/cam_b/person_0200/0007.png", Labels(200, "b", None, 7)),
-    ("prid", "multi_shot/cam_b/person_0201/0007.png", Labels(10_201, "b", None, 7)),
-    ("prid", "single_shot/cam_a/person_0201.png", Labels(201, "a")),
-    ("mars", "bbox_test/00-1/00-1C1T0003F045.jpg", Labels(-1, "1", None, 45)),
-    ("mars", "bbox_test/0000/0000C5T0016F002.jpg", Labels(0, "5", None, 2)),
-    ("dukemtmc-videoreid", "query/0001/0003/0001C6F0099X30823.jpg", Labels(1, "6", None, 30823)),
-    ("regdb", "Thermal/12/female_back_t_00021_12.bmp", Labels(12, "thermal", None, 21)),
-    ("cuhk03-images", "images_labeled/5_001_2_06.png", Labels(50_001, "2")),
-    ("occluded-reid", "whole_body_images/017/017_03.tif", Labels(17, "whole")),
+    ("ltcc", "query/000_1_c5_000000.png", NameLabels(1, "5", None, 0)),
+    ("prcc", "rgb/train/007/B_cropped_rgb001.jpg", NameLabels(7, "b", None, 1)),
+    ("prid", "multi_shot/cam_b/person_0200/0007.png", NameLabels(200, "b", None, 7)),
+    ("prid", "multi_shot/cam_b/person_0201/0007.png", NameLabels(10_201, "b", None, 7)),
+    ("prid", "single_shot/cam_a/person_0201.png", NameLabels(201, "a")),
+    ("mars", "bbox_test/00-1/00-1C1T0003F045.jpg", NameLabels(-1, "1", None, 45)),
+    ("mars", "bbox_test/0000/0000C5T0016F002.jpg", NameLabels(0, "5", None, 2)),
+    (
+        "dukemtmc-videoreid",
+        "query/0001/0003/0001C6F0099X30823.jpg",
+        NameLabels(1, "6", None, 30823),
+    ),
+    ("regdb", "Thermal/12/female_back_t_00021_12.bmp", NameLabels(12, "thermal", None, 21)),
+    ("cuhk03-images", "images_labeled/5_001_2_06.png", NameLabels(50_001, "2")),
+    ("occluded-reid", "whole_body_images/017/017_03.tif", NameLabels(17, "whole")),
 ]
 
 
@@ -129,7 +133,7 @@ def test_market_names_come_back_whole(identity, camera, frame):
     path = f"{identity:04d}_c{camera}s1_{frame:06d}_00.jpg"
     if identity < 0:
         path = path.replace("-001", "-1")
-    assert layout("market1501").parse(path) == Labels(identity, str(camera), None, frame)
+    assert layout("market1501").parse(path) == NameLabels(identity, str(camera), None, frame)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +174,7 @@ def test_a_folder_below_minus_one_is_refused():
 
 def test_a_template_is_a_layout():
     chosen = layout("{camera}/{identity}_{frame}.jpg")
-    assert chosen.parse("north/7_15.jpg") == Labels(7, "north", None, 15)
+    assert chosen.parse("north/7_15.jpg") == NameLabels(7, "north", None, 15)
     with pytest.raises(LayoutError, match=r"does not fit layout \{camera\}"):
         chosen.parse("7_15.jpg")
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.archive.layouts.labels import Labels, LayoutError
+from pipeline.archive.layouts.labels import LayoutError, NameLabels
 from pipeline.archive.layouts.rules import LabelSettings
 from pipeline.archive.layouts.templates import reader
 from pipeline.errors import InputError
@@ -14,7 +14,7 @@ TEMPLATE = "{camera}/{date}/{identity}_{frame}.jpg"
 
 def test_each_placeholder_becomes_its_label():
     labels = reader(TEMPLATE)("north gate/2026-01-31/0007_000015.jpg")
-    assert labels == Labels(7, "north gate", datetime(2026, 1, 31, tzinfo=UTC), 15)
+    assert labels == NameLabels(7, "north gate", datetime(2026, 1, 31, tzinfo=UTC), 15)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_a_camera_that_is_a_number_has_one_name_however_it_is_spelled(folder, ca
 @pytest.mark.parametrize("folder", ["unknown", "UNK", "n.a.", "?", "-", "None"])
 def test_folders_for_what_nobody_knows_are_no_label(folder):
     labels = reader("{camera}/{identity}/{any}.jpg")(f"{folder}/{folder}/1.jpg")
-    assert labels == Labels()
+    assert labels == NameLabels()
 
 
 def test_labels_that_count_people_from_0_are_stored_plus_1():
@@ -66,12 +66,12 @@ def test_captured_at_takes_every_form_of_a_time():
 
 
 def test_any_is_passed_over_and_may_stand_often():
-    assert reader("{any}/{any}/c{camera}_{any}.{any}")("x/y/c3_z.jpeg") == Labels(camera="3")
+    assert reader("{any}/{any}/c{camera}_{any}.{any}")("x/y/c3_z.jpeg") == NameLabels(camera="3")
 
 
 def test_a_template_with_a_slash_must_fit_the_whole_path():
     read = reader("{camera}/{identity}.jpg")
-    assert read("north/1.jpg") == Labels(1, "north")
+    assert read("north/1.jpg") == NameLabels(1, "north")
     assert read("archive/north/1.jpg") is None
     assert read("north/small/1.jpg") is None, "a folder in between is not a camera by accident"
     assert read("1.jpg") is None
@@ -79,12 +79,12 @@ def test_a_template_with_a_slash_must_fit_the_whole_path():
 
 def test_two_stars_let_a_template_fit_at_any_depth():
     read = reader("**/{camera}/{identity}.jpg")
-    assert read("north/1.jpg") == read("a/b/north/1.jpg") == Labels(1, "north")
+    assert read("north/1.jpg") == read("a/b/north/1.jpg") == NameLabels(1, "north")
 
 
 def test_a_template_without_a_slash_reads_the_base_name_at_any_depth():
     read = reader("{identity}_{camera}.jpg")
-    assert read("7_a.jpg") == read("2024_c1/x/7_a.jpg") == Labels(7, "a")
+    assert read("7_a.jpg") == read("2024_c1/x/7_a.jpg") == NameLabels(7, "a")
 
 
 def test_a_text_ends_at_the_next_character_of_the_template():
@@ -94,7 +94,7 @@ def test_a_text_ends_at_the_next_character_of_the_template():
 
 def test_characters_of_the_template_are_taken_as_they_stand():
     read = reader("cam[{camera}]+{identity}.jpg")
-    assert read("cam[1]+2.jpg") == Labels(2, "1")
+    assert read("cam[1]+2.jpg") == NameLabels(2, "1")
     assert read("cam1+2.jpg") is None
     assert reader("{identity}.jpg")("7xjpg") is None
 

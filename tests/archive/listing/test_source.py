@@ -16,8 +16,9 @@ from pipeline.archive.listing import scanning
 from pipeline.archive.listing.files import Place
 from pipeline.archive.listing.reading import read_image
 from pipeline.archive.listing.source import list_source
-from pipeline.archive.manifest import MANIFEST_SCHEMA, REJECT_SCHEMA
+from pipeline.archive.manifest import MANIFEST_SCHEMA
 from pipeline.errors import InputError, RunError
+from pipeline.schemas import REJECT_SCHEMA
 from tests.archive.listing.test_tars import save_tar
 from tests.archive.pictures import SMOOTH, encode
 from tests.archive.sources import fill, paths, rejects

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from pipeline.archive.listing.files import PLACES, UNSEEN
 from pipeline.archive.listing.source import Listing, list_source
-from pipeline.archive.manifest import MANIFEST_SCHEMA, REJECT_SCHEMA
-from pipeline.archive.planning.changes import SEEN_SCHEMA, compare, settle
+from pipeline.archive.manifest import MANIFEST_SCHEMA
+from pipeline.archive.planning.changes import compare, settle
+from pipeline.schemas import REJECT_SCHEMA, SEEN_SCHEMA
 from tests.archive.listing.test_tars import save_tar
 
 T0 = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pipeline.core.processor import has_avx2
 from pipeline.core.products.byte_products import (
     LARGEST,
-    LONGEST,
+    LONGEST_CODES,
     PANEL,
     multiply,
     multiply_words,
@@ -56,7 +56,7 @@ def test_products_of_words_are_exact(n, m, width, seed):
     for rows in (n, m):
         codes = rng.standard_normal((rows, width))
         codes[rng.random(rows) < 0.3] = np.eye(1, width, width - 1)  # the largest code of all
-        codes *= LONGEST / np.linalg.norm(codes, axis=1, keepdims=True)
+        codes *= LONGEST_CODES / np.linalg.norm(codes, axis=1, keepdims=True)
         codes[rng.random(rows) < 0.5] *= -1
         sides.append(codes.astype(np.int16))
         assert (sides[-1] == codes.astype(int)).all()

