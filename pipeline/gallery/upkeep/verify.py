@@ -6,6 +6,7 @@ are the rows left out, since nobody knows which they are.
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ from pipeline.gallery.table import Gallery
 
 _ROWS_AT_ONCE = 4096
 _SHOWN = 10
+# How long a writer is waited for that may be the reason of what looks wrong.
+_PATIENCE_SECONDS, _PAUSE_SECONDS = 3.0, 0.05
 
 
 @dataclass(frozen=True)
@@ -80,8 +83,8 @@ def verify(gallery: Gallery, *, all_versions: bool = False) -> Verified:
 
 def _verify(gallery: Gallery, root: Path, first: int) -> Verified:
     """Verifies a version, and the files that versions from `first` on need beside it."""
-    if chain.findings(root):
-        return _with_a_damaged_log(root)
+    if of_log := _of_log(root):
+        return _with_a_damaged_log(root, of_log)
     logged, beside = _logged_and_beside(root)
     live = {file.path for file in gallery.snapshot.files}
     others, rejects, versions = set[str](), {gallery.snapshot.rejects}, 1
@@ -134,16 +137,29 @@ def verify_at(location: str, version: int | None = None, *, all_versions: bool =
     try:
         gallery = Gallery.open(location, version)
     except GalleryDamagedError:
-        found = _with_a_damaged_log(storage.local_root(location))
+        root = storage.local_root(location)
+        found = _with_a_damaged_log(root, _of_log(root))
         if not found.findings:
             raise
         return found
     return verify(gallery, all_versions=all_versions)
 
 
-def _with_a_damaged_log(root: Path) -> Verified:
+def _of_log(root: Path) -> list[Finding]:
+    """What is wrong with the log, when whoever writes to it now has done, or takes seconds.
+
+    A purge deletes entries one by one: those that still lie there are no damage.
+    """
+    found, until = chain.findings(root), time.monotonic() + _PATIENCE_SECONDS
+    while found and holder(str(root)) is not None and time.monotonic() < until:
+        time.sleep(_PAUSE_SECONDS)
+        found = chain.findings(root)
+    # Once more: the writer may have ended just before it was asked for.
+    return [Finding(*each) for each in chain.findings(root)] if found else []
+
+
+def _with_a_damaged_log(root: Path, of_log: Sequence[Finding]) -> Verified:
     """What is wrong with the log, and with the files whose checksums are known nevertheless."""
-    of_log = [Finding(*each) for each in chain.findings(root)]
     damaged = {Path(each.file).name for each in of_log}
     try:
         logged = logged_files(root, without=damaged)

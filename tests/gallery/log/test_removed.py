@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from pipeline.errors import RunError
 from pipeline.gallery.derived import is_made_from
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.formats.export import export
+from pipeline.gallery.log import entries
 from pipeline.gallery.log.lock import hold
 from pipeline.gallery.sidecars.camera_statistics import read_camera_sums
 from pipeline.gallery.summary import summarize
@@ -145,6 +148,29 @@ def test_older_versions_that_go_while_all_are_verified(old, monkeypatch):
     with pytest.raises(RunError, match="version 0 was removed while it was read"):
         verify(latest, all_versions=True)
     assert verify(latest, all_versions=True).findings == ()
+
+
+def test_entries_that_a_purge_has_yet_to_delete_are_no_damage(old, monkeypatch):
+    """The log tells of them that they go before they do."""
+    latest, seen = Gallery.open(old.location), []
+    delete = entries.storage.delete_files
+
+    def slowly(paths):
+        paths = list(paths)
+        if any(path.suffix == ".json" for path in paths) and not seen:
+            with ThreadPoolExecutor(1) as pool:
+                verifying_now = pool.submit(verify, latest)
+                time.sleep(0.2)
+                delete(paths)
+                seen.append("at work")
+        else:
+            delete(paths)
+        if seen == ["at work"]:
+            seen.append(verifying_now.result(timeout=30).findings)
+
+    monkeypatch.setattr(entries.storage, "delete_files", slowly)
+    purged(old.location)
+    assert seen == ["at work", ()]
 
 
 def test_what_a_version_was_expanded_from(old, tmp_path):
