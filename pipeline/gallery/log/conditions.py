@@ -88,7 +88,7 @@ def parse(where: str) -> Condition:
     Comparisons (`=`, `<>`, `<`, `<=`, `>`, `>=`, `between`, `in`, `like`, `ilike`, `is null`) of
     columns, of `cast(COLUMN as TYPE)` and of literals, each with a column, joined by `and`, `or`
     and `not`. A comparison with null is null, and selects nothing. Raises `InputError` for anything
-    else, for more than `LONGEST` characters, and for more than `DEEPEST` levels.
+    else, comments too, for more than `LONGEST` characters, and for more than `DEEPEST` levels.
 
     >>> parse("camera = '3' and identity > 7").columns
     ('camera', 'identity')
@@ -102,6 +102,7 @@ def parse(where: str) -> Condition:
         )
     try:
         where.encode()
+        tokens = sqlglot.tokenize(where, read="postgres")
         tree = sqlglot.parse_one(where, into=exp.Condition, dialect="postgres")
     except RecursionError as error:
         raise _does_not_work(where, _too_deep()) from error
@@ -109,6 +110,8 @@ def parse(where: str) -> Condition:
         raise _does_not_work(where, _READABLE) from error
     if isinstance(tree, exp.Block):  # two of them, with a semicolon between
         raise _does_not_work(where, _READABLE)
+    if any(token.comments for token in tokens):
+        raise _does_not_work(where, "it has a comment, behind which a part of it may be hidden")
     try:
         expression = _condition(tree, DEEPEST)
     except (NotAllowedError, RecursionError) as error:

@@ -196,7 +196,7 @@ def combined(parts):
     def bare(pair):
         """`a or b and not c`, without any brackets."""
         (first, a), (second, b), (third, c) = pair
-        text = f"{first} or {second} and not {third} -- a remark"
+        text = f"{first} or {second} and not {third}"
         return f"{text}\n", lambda row: either(a(row), both(b(row), neither(c(row))))
 
     opposite = parts.map(lambda part: (f"not ({part[0]})", lambda row: neither(part[1](row))))
@@ -330,6 +330,11 @@ def test_a_part_that_uses_no_column_is_refused_by_name(gallery, where):
         ("`row_id` = 3", "cannot be read"),
         ("-- row_id = 3", "cannot be read"),
         ("row_id = 1; row_id = 2", "cannot be read"),
+        ("camera = 'x' -- and row_id = 2", "has a comment"),
+        ("camera = 'x' /* and row_id = 2 */", "has a comment"),
+        ("camera = 'x' {# and row_id = 2 #}", "has a comment"),
+        ("camera = 'x' --", "has a comment"),
+        ("/**/ camera = 'x'", "has a comment"),
         (" ", "the condition is empty"),
     ],
 )  # fmt: skip
