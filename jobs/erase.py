@@ -180,7 +180,8 @@ def _tell_outputs(gallery: "Gallery", *, everywhere: bool) -> None:
 
     fate = "goes too" if everywhere else "stays, and is named again,"
     for each in outputs_of(gallery):
-        logger.info("%s if it may hold rows that are gone: %s", fate, each)
+        told = "stays, and is named again," if each.why_of_another else fate
+        logger.info("%s if it may hold rows that are gone: %s", told, each)
 
 
 def _with_them(gallery: "Gallery") -> str:

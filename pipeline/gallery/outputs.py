@@ -2,7 +2,8 @@
 
 Each gallery lists what was made from it, a small file each in its folder `_outputs`: so a purge can
 name what still holds rows that are gone. An output is listed before it is written, and again with
-the SHA-256 of its files when it is whole. Whoever moves or copies one takes it out of sight.
+the SHA-256 of its files when it is whole. Whoever moves or copies one takes it out of sight. An
+entry tells where its gallery lies: what a copy brought with it was made from another one.
 """
 
 import hashlib
@@ -12,7 +13,8 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,11 +38,12 @@ _EXPANSION = re.compile(r"expand-(\d+)-[0-9a-f]+-after-\d+")
 @dataclass(frozen=True)
 class Output:
     """Something at `place` that was made on the machine `host` from a `version` of the gallery that
-    lists it in `file`. `files` has the SHA-256 of its files by path, None until it is whole; a
-    gallery has none.
+    lists it in `file`, and that lay at `gallery` then. `files` has the SHA-256 of its files by
+    path, None until it is whole; a gallery has none.
     """
 
     file: Path
+    gallery: str
     kind: str
     place: Path
     host: str
@@ -56,6 +59,13 @@ class Output:
     def is_here(self) -> bool:
         """Whether it was made on this machine."""
         return self.host == socket.gethostname()
+
+    @property
+    def why_of_another(self) -> str:
+        """Why it is another gallery's: that one listed it, and was then copied or moved; or ''."""
+        if self.gallery == str(self.file.parents[1].resolve()):
+            return ""
+        return f"{self.gallery} listed it, of which this gallery is a copy, or which was moved here"
 
     def __str__(self) -> str:
         where = "" if self.is_here else f" on {self.host}"
@@ -79,7 +89,8 @@ def listed(
     host = socket.gethostname()
     begun: dict[str, str] | None = {} if is_gallery else None
     entries = [
-        Output(_entry_file(each, path), kind, path, host, each.version, begun) for each in sources
+        Output(_entry_file(each, path), _place(each), kind, path, host, each.version, begun)
+        for each in sources
     ]
     kept = [_is_kept(entry, each) for entry, each in zip(entries, sources, strict=True)]
     for each in sources:
@@ -110,9 +121,8 @@ def outputs_of(gallery: Gallery) -> list[Output]:
                 raise ValueError("it is of another format")
             files = None if about["files"] is None else dict(about["files"])
             place, version = Path(about["place"]), int(about["version"])
-            found.append(
-                Output(file, str(about["kind"]), place, str(about["host"]), version, files)
-            )
+            made_from, kind, host = (str(about[name]) for name in ("gallery", "kind", "host"))
+            found.append(Output(file, made_from, kind, place, host, version, files))
         except (ValueError, KeyError, TypeError) as error:
             raise GalleryDamagedError(f"{file}: this lists no output ({error})") from error
     return [each for each in found if not _is_gone(each)]
@@ -144,19 +154,28 @@ def forget_gone(gallery: Gallery) -> None:
     storage.delete_files(file for file in folder.glob("*.json") if file not in left)
 
 
-def remove(output: Output) -> str | None:
+def remove(output: Output, is_ours: Callable[[Output], bool]) -> str | None:
     """Deletes the files of an output, and then what lists it; the reason where that cannot be.
 
-    Nothing is deleted that is not as it was written.
+    Nothing is deleted that is not as it was written, that has another name, or of which `is_ours`
+    says that its kind is written otherwise.
     """
+    if output.why_of_another:
+        return output.why_of_another
     if output.files is None:
         return "it was not finished, and nobody knows which files it has"
     try:
-        for path, sha256 in output.files.items():
-            if not Path(path).exists():
-                return f"{path} is not there"
-            if digest(Path(path)) != sha256:
-                return f"{path} was changed since (SHA-256)"
+        for each, sha256 in ((Path(path), told) for path, told in output.files.items()):
+            if output.place not in (each, each.parent):
+                return f"{each} is not a part of it"
+            if not os.path.lexists(each):
+                return f"{each} is not there"
+            if (other := _with_another_name(each)) is not None:
+                return f"{other} is a link, or has another name (a hard link)"
+            if digest(each) != sha256:
+                return f"{each} was changed since (SHA-256)"
+        if not is_ours(output):
+            return "its files are not what this tool writes"
         for each in map(Path, output.files):
             shutil.rmtree(each) if each.is_dir() else each.unlink()
     except OSError as error:
@@ -165,6 +184,16 @@ def remove(output: Output) -> str | None:
         with suppress(OSError):  # files of others stay in it
             output.place.rmdir()
     storage.delete_files([output.file])
+    return None
+
+
+def _with_another_name(path: Path) -> Path | None:
+    """What of a file or folder is not a regular file of one name: its bytes would stay."""
+    for each in (path, *path.rglob("*")):
+        about = each.lstat()
+        is_folder = stat.S_ISDIR(about.st_mode)
+        if not is_folder and not (stat.S_ISREG(about.st_mode) and about.st_nlink == 1):
+            return each
     return None
 
 
@@ -224,6 +253,10 @@ def _is_subset(output: Output, gallery: Gallery) -> bool:
     return True
 
 
+def _place(gallery: Gallery) -> str:
+    return str(storage.local_root(gallery.location).resolve())
+
+
 def _entry_file(gallery: Gallery, place: Path) -> Path:
     told = f"{socket.gethostname()}:{place}"
     name = hashlib.blake2b(told.encode(errors="surrogateescape"), digest_size=16).hexdigest()
@@ -246,6 +279,7 @@ def _is_kept(entry: Output, gallery: Gallery) -> bool:
 def _keep(entry: Output) -> None:
     about = {
         "regallery_output": _FORMAT,
+        "gallery": entry.gallery,
         "kind": entry.kind,
         "place": str(entry.place),
         "host": entry.host,

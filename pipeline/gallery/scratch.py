@@ -4,6 +4,7 @@ It is named by what it is made from, so that the same command finds it after a k
 Each gallery whose features lie in it lists it in a small file of its folder `_scratch`: so the next
 run removes what a killed one left, and a purge does. A run holds a lock (`flock`) in its folder
 while it lives; the folder tells which machine made it, since a path may mean another one elsewhere.
+An entry tells where its gallery lies: what a copy brought with it is another gallery's.
 """
 
 import fcntl
@@ -29,6 +30,7 @@ from pipeline.gallery.files import storage
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.log.entries import oldest_version
 from pipeline.gallery.table import Gallery
+from pipeline.input_files import parse_json
 
 _log = logging.getLogger(__name__)
 _FORMAT = 1
@@ -38,18 +40,22 @@ _ABOUT = "scratch.json"
 
 @dataclass(frozen=True)
 class ScratchEntry:
-    """A scratch folder as a gallery lists it, in `file`: which verb made it on which machine, from
-    which version of the gallery.
+    """A scratch folder as the gallery lists it, in `file`, that lay at `gallery` then: which verb
+    made it on which machine, from which version of the gallery.
     """
 
     file: Path
+    gallery: str
     folder: Path
     host: str
     verb: str
     version: int
 
     def __str__(self) -> str:
-        return f"{self.folder} on {self.host} ({self.verb} of version {self.version})"
+        source = f"version {self.version}"
+        if self.gallery != _place(self.file.parents[1]):
+            source += f" of {self.gallery}"
+        return f"{self.folder} on {self.host} ({self.verb} of {source})"
 
 
 @contextmanager
@@ -161,8 +167,7 @@ def _make(folder: Path) -> bool:
     try:
         folder.mkdir(mode=0o700)
     except FileExistsError:
-        about = folder.lstat()
-        return stat.S_ISDIR(about.st_mode) and about.st_uid == os.geteuid()
+        return _is_own_folder(folder)
     except OSError as error:
         raise InputError(
             f"{folder}: the folder for features and graphs cannot be made ({error.strerror})"
@@ -170,10 +175,28 @@ def _make(folder: Path) -> bool:
     return True
 
 
+def _is_own_folder(folder: Path) -> bool:
+    """Whether it is a folder of this user, and no link to one."""
+    try:
+        about = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(about.st_mode) and about.st_uid == os.geteuid()
+
+
+def _has_no_lock(folder: Path) -> bool:
+    """Whether a link, a folder or a pipe is in the place of the file that is locked."""
+    with suppress(FileNotFoundError):
+        return not stat.S_ISREG((folder / _ABOUT).lstat().st_mode)
+    return False
+
+
 def _locked(folder: Path) -> int | None:
-    """The locked file of a scratch folder; None while another run holds it, or where the folder has
-    just been deleted.
+    """The locked file of a scratch folder; None while another run holds it, where the folder has
+    just been deleted, and where something else is in the place of the file.
     """
+    if _has_no_lock(folder):
+        return None
     try:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         lock = os.open(folder / _ABOUT, flags, 0o600)
@@ -215,13 +238,19 @@ def _register(gallery: Gallery, folder: Path, verb: str) -> ScratchEntry:
             root,
             folder,
         )
-        return ScratchEntry(file, folder, host, verb, gallery.version)
-    about = {"folder": str(folder), "host": host, "verb": verb, "version": gallery.version}
+        return ScratchEntry(file, _place(root), folder, host, verb, gallery.version)
+    about = {
+        "gallery": _place(root),
+        "folder": str(folder),
+        "host": host,
+        "verb": verb,
+        "version": gallery.version,
+    }
     text = json.dumps(about, indent=2) + "\n"
     storage.make_folder(file.parent)
     storage.drop_cut_off(file.parent)
     checksums.write_whole(file, lambda temporary: temporary.write_text(text))
-    return ScratchEntry(file, folder, host, verb, gallery.version)
+    return ScratchEntry(file, _place(root), folder, host, verb, gallery.version)
 
 
 def _check_still_there(galleries: Sequence[Gallery]) -> None:
@@ -239,10 +268,10 @@ def _entries(root: Path) -> list[ScratchEntry]:
         if data is None:  # its run has finished
             continue
         try:
-            about = json.loads(data)
-            entry = ScratchEntry(
-                file, Path(about["folder"]), about["host"], about["verb"], int(about["version"])
-            )
+            about = parse_json(data)
+            folder, version = Path(about["folder"]), int(about["version"])
+            lay, host, verb = (str(about[name]) for name in ("gallery", "host", "verb"))
+            entry = ScratchEntry(file, lay, folder, host, verb, version)
         except (ValueError, KeyError, TypeError) as error:
             raise GalleryDamagedError(
                 f"{file}: this does not name a scratch folder ({error}); delete it"
@@ -253,10 +282,15 @@ def _entries(root: Path) -> list[ScratchEntry]:
     return found
 
 
+def _place(root: Path) -> str:
+    return str(root.resolve())
+
+
 def _made_on(folder: Path) -> str | None:
     """The machine that made a scratch folder; None where the folder does not tell (yet)."""
     with suppress(OSError, ValueError, KeyError, TypeError):
-        return str(json.loads((folder / _ABOUT).read_text())["host"])
+        if not _has_no_lock(folder):  # a pipe would be read forever
+            return str(parse_json((folder / _ABOUT).read_text())["host"])
     return None
 
 
@@ -268,7 +302,11 @@ def _is_gone(entry: ScratchEntry) -> bool:
 
 def _is_reached(entry: ScratchEntry) -> bool:
     """Whether what lies at the path here is the folder that is meant, and may be deleted."""
-    if entry.folder.is_symlink() or not entry.folder.is_dir() or not _is_writable(entry.folder):
+    if entry.gallery != _place(entry.file.parents[1]):
+        return False
+    if not _is_own_folder(entry.folder) or not _is_writable(entry.folder):
+        return False
+    if _has_no_lock(entry.folder):
         return False
     made_on = _made_on(entry.folder)
     return entry.host == (socket.gethostname() if made_on is None else made_on)

@@ -1,10 +1,17 @@
 """What rows that are gone left elsewhere: told after a purge, and purged where it is reached."""
 
+from pathlib import Path
+
 from pipeline.errors import InputError, RunError
 from pipeline.gallery.derived import derivation
+from pipeline.gallery.formats.export import is_export
 from pipeline.gallery.outputs import EXPANDED, Output, remove
+from pipeline.gallery.sidecars.candidates import is_candidates
 from pipeline.gallery.table import Gallery, lock_gallery
 from pipeline.gallery.upkeep import purge as purging
+from pipeline.output_files import has_mark
+from pipeline.report.page import FILES
+from pipeline.report.templates import is_page
 from pipeline.runs.expanding import settings_of, update_expanded
 from pipeline.runs.outcomes import Followed
 
@@ -16,8 +23,8 @@ def follow(gallery: Gallery, outputs: tuple[Output, ...], *, purge: bool) -> lis
     """
     found = []
     for output in outputs:
-        reason: str | None = ""
-        if purge:
+        reason: str | None = output.why_of_another
+        if purge and not reason:
             reason, others = _purge(gallery, output)
             found += others
         found.append(
@@ -43,7 +50,23 @@ def _purge(gallery: Gallery, output: Output) -> tuple[str | None, list[Followed]
             return str(error), []
     if output.is_gallery:
         return "a gallery of its own: erase the rows there in the same way", []
-    return remove(output), []
+    return remove(output, _is_ours), []
+
+
+def _is_ours(output: Output) -> bool:
+    """Whether its files show that a verb of this kind wrote them: no list may delete others."""
+    files = [Path(path) for path in output.files or ()]
+    match output.kind:
+        case "report":
+            marks = {output.place / name: mark for name, mark in FILES.items()}
+            return all(path in marks and has_mark(path, marks[path]) for path in files)
+        case "export":
+            return is_export(output.place, files)
+        case "link table":
+            return files == [output.place] and is_candidates(output.place)
+        case "search page":
+            return files == [output.place] and is_page(output.place)
+    return False
 
 
 def _expand_again(gallery: Gallery, place: str) -> list[Followed]:

@@ -30,6 +30,10 @@ def write(gallery, place, *names, kind="report", text="x"):
     return place
 
 
+def yes(_output):
+    return True
+
+
 def purged(gallery):
     with hold(gallery.location, "purge") as lock:
         return [each.place for each in purge(gallery, lock).outputs]
@@ -49,7 +53,7 @@ def test_what_holds_rows_that_are_gone_is_told(gallery, tmp_path):
     assert verify(less).findings == ()
     (last,) = stale_outputs(less)
     assert str(last) == f"report {late} (made from version 2)"
-    assert remove(last) is None
+    assert remove(last, yes) is None
     assert not late.exists()
     assert purged(less) == []
     least = less.commit([], run_id="d", removes=[1])
@@ -62,12 +66,12 @@ def test_only_what_is_as_it_was_written_is_deleted(gallery, tmp_path):
     (output,) = outputs_of(gallery)
     assert set(output.files) == {str(place / "a.json"), str(place / "b.html")}
     (place / "b.html").write_text("y")
-    assert "b.html was changed since (SHA-256)" in remove(output)
+    assert "b.html was changed since (SHA-256)" in remove(output, yes)
     (place / "b.html").unlink()
-    assert "b.html is not there" in remove(output)
+    assert "b.html is not there" in remove(output, yes)
     assert (place / "a.json").exists()
     (place / "b.html").write_text("x")
-    assert remove(output) is None
+    assert remove(output, yes) is None
     assert [each.name for each in place.iterdir()] == ["sub"]
     assert outputs_of(gallery) == []
     assert verify(gallery).findings == ()
@@ -77,8 +81,51 @@ def test_only_what_is_as_it_was_written_is_deleted(gallery, tmp_path):
     with listed("export", folder, [gallery], "rows.csv", "files"):
         pass
     (output,) = outputs_of(gallery)
-    assert remove(output) is None
+    assert remove(output, yes) is None
     assert not folder.exists()
+
+
+def test_what_is_no_part_of_it_is_linked_or_of_others_stays(gallery, tmp_path):
+    place = write(gallery, tmp_path / "out", "a.json")
+    (output,) = outputs_of(gallery)
+    assert remove(output, lambda _: False) == "its files are not what this tool writes"
+    precious = tmp_path / "precious"
+    precious.write_text("x")
+    told = dataclasses.replace(output, files={str(precious): outputs.digest(precious)})
+    assert remove(told, yes) == f"{precious} is not a part of it"
+    inside = dataclasses.replace(output, files={f"{place}/../precious": outputs.digest(precious)})
+    assert "is not a part of it" in remove(inside, yes)
+    (tmp_path / "same").hardlink_to(place / "a.json")
+    assert "has another name (a hard link)" in remove(output, yes)
+    (place / "a.json").unlink()
+    (place / "a.json").symlink_to(precious)
+    assert "is a link" in remove(output, yes)
+    folder = write(gallery, tmp_path / "folder", "1.npy")
+    with listed("export", tmp_path / "folder", [gallery]):
+        pass
+    (output,) = (each for each in outputs_of(gallery) if each.kind == "export")
+    (folder / "1.npy").unlink()
+    (folder / "1.npy").symlink_to(precious)
+    assert f"{folder}/1.npy is a link" in remove(output, yes)
+    assert precious.read_text() == "x"
+
+
+@pytest.mark.parametrize("how", [shutil.copytree, shutil.move])
+def test_what_came_with_a_copy_is_another_gallerys(gallery, tmp_path, how):
+    place = write(gallery, tmp_path / "page.html")
+    how(gallery.location, tmp_path / "copy")
+    copy = Gallery.open(str(tmp_path / "copy"))
+    less = copy.commit([], run_id="less", removes=[1])
+    with hold(less.location, "purge") as lock:
+        (output,) = purge(less, lock).outputs
+    assert f"{tmp_path / 'g'} listed it, of which this gallery is a copy" in remove(output, yes)
+    assert place.exists()
+    own = write(less, tmp_path / "own.html")
+    assert [each.place for each in outputs_of(less) if not each.why_of_another] == [own]
+    if how is shutil.copytree:
+        (tmp_path / "link").symlink_to(gallery.location)
+        assert [e.why_of_another for e in outputs_of(Gallery.open(str(tmp_path / "link")))] == [""]
+        assert purged(gallery.commit([], run_id="less", removes=[1])) == [place]
 
 
 def test_one_that_was_cut_off_is_told_and_never_deleted(gallery, tmp_path):
@@ -87,7 +134,7 @@ def test_one_that_was_cut_off_is_told_and_never_deleted(gallery, tmp_path):
         raise ZeroDivisionError
     (output,) = stale_outputs(gallery)
     assert (output.kind, output.files) == ("search page", None)
-    assert "was not finished" in remove(output)
+    assert "was not finished" in remove(output, yes)
     assert place.exists()
     write(gallery, place, kind="search page")
     assert stale_outputs(gallery) == []
@@ -101,7 +148,7 @@ def test_what_is_elsewhere_stays_listed(gallery, tmp_path, monkeypatch):
     disk.rename(tmp_path / "unmounted")
     assert purged(less) == [place]
     (output,) = outputs_of(less)
-    assert "is not there" in remove(output)
+    assert "is not there" in remove(output, yes)
     with monkeypatch.context() as patch:
         patch.setattr(outputs.socket, "gethostname", lambda: "other")
         disk.mkdir()
@@ -181,6 +228,6 @@ def test_a_file_that_cannot_be_deleted(gallery, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(outputs.Path, "unlink", fails)
-        assert remove(output) == "it cannot be deleted (Permission denied)"
+        assert remove(output, yes) == "it cannot be deleted (Permission denied)"
     assert place.exists()
     assert dataclasses.replace(output, kind=outputs.EXPANDED).is_gallery

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import socket
 
 import pytest
@@ -12,6 +13,7 @@ from pipeline.gallery import checksums, scratch
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.log.lock import hold
 from pipeline.gallery.scratch import drop_abandoned, scratch_folder
+from pipeline.gallery.table import Gallery
 from pipeline.gallery.upkeep.erase import erase
 from pipeline.gallery.upkeep.purge import purge
 from pipeline.gallery.upkeep.selection import Selection, select
@@ -69,6 +71,7 @@ def test_nothing_stays_of_a_run_that_finished_or_was_refused(gallery, base):
         assert folder.stat().st_mode & 0o077 == 0
         (about,) = listed(gallery)
         assert json.loads(about.read_text()) == {
+            "gallery": gallery.location,
             "folder": str(folder),
             "host": socket.gethostname(),
             "verb": "evaluate",
@@ -250,6 +253,40 @@ def made_by_another(folder):
     """Another machine has made a folder of this name at this path."""
     about = folder / "scratch.json"
     about.write_text(about.read_text().replace(socket.gethostname(), "other-host"))
+
+
+def test_what_came_with_a_copy_is_another_gallerys(gallery, base, tmp_path):
+    folder = killed(gallery, base)
+    shutil.copytree(gallery.location, tmp_path / "copy")
+    copy = Gallery.open(str(tmp_path / "copy"))
+    drop_abandoned(copy.location)
+    with scratch_folder(base, "evaluate", [copy], 0) as other:
+        assert other != folder
+    with scratch_folder(base, "evaluate", [gallery], 0):  # a run of the original stops no purge
+        assert purged(erased(copy)).scratch_folders == 0
+    folder = killed(gallery, base)
+    (told,) = purged(Gallery.open(copy.location)).out_of_reach
+    assert f"version 1 of {gallery.location}" in told
+    assert folder.exists()
+    assert purged(erased(gallery)).scratch_folders == 1
+    assert purged(Gallery.open(copy.location)).out_of_reach == ()
+    assert listed(copy) == []
+
+
+@pytest.mark.parametrize("odd", ["link", "folder", "pipe"])
+def test_something_in_the_place_of_the_locked_file(gallery, base, odd):
+    folder = killed(gallery, base)
+    about = folder / "scratch.json"
+    about.unlink()
+    {
+        "link": lambda: about.symlink_to("/etc/hostname"),
+        "folder": about.mkdir,
+        "pipe": lambda: os.mkfifo(about),
+    }[odd]()
+    with scratch_folder(base, "evaluate", [gallery], 0) as other:
+        assert other.name == f"{folder.name}-1"
+    assert len(purged(erased(gallery)).out_of_reach) == 1
+    assert (folder / "features").exists()
 
 
 @pytest.mark.parametrize("hide", [moved_elsewhere, made_by_another])

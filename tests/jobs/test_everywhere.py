@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+from pipeline.gallery.outputs import listed
 from pipeline.gallery.table import Gallery
 from tests.jobs.labeled import labeled_gallery, people
 from tests.jobs.running import SIZE, refused, result, run
@@ -96,6 +97,38 @@ def test_a_gallery_without_rows_and_one_that_cannot_be_purged(capsys, tmp_path):
     other, broken = found[str(tmp_path / "other")], found[str(tmp_path / "broken")]
     assert "is no longer expanded from" in other["reason"]
     assert str(tmp_path / "broken") in broken["reason"]
+
+
+@pytest.mark.parametrize("kind", ["report", "export", "link table", "search page", "song"])
+def test_a_planted_list_deletes_no_file_of_others(capsys, tmp_path, kind):
+    features, identity, camera = people(6, 20, dimension=8)
+    gallery = labeled_gallery(tmp_path / "p", features, identity, camera)
+    name = {"report": "report.json", "export": "rows.csv"}.get(kind, "thesis.html")
+    precious = tmp_path / "home" / name
+    precious.parent.mkdir()
+    precious.write_text("mine")
+    whole = kind in ("report", "export")
+    with listed(kind, *((precious.parent, [gallery], name) if whole else (precious, [gallery]))):
+        pass
+    told = result(capsys, "erase", tmp_path / "p", "--ids", 1, "--purge", "--everywhere")
+    (found,) = told["purged"]["outputs"]
+    assert found["reason"] == "its files are not what this tool writes"
+    assert precious.read_text() == "mine"
+
+
+def test_a_copy_purges_nothing_that_was_made_from_the_original(capsys, tmp_path):
+    features, identity, camera = people(6, 20, dimension=8)
+    labeled_gallery(tmp_path / "p", features, identity, camera)
+    assert run(capsys, "export", tmp_path / "p", "--out", tmp_path / "x")[0] == 0
+    assert run(capsys, "expand", tmp_path / "p", "--out", tmp_path / "e", "-k", 2)[0] == 0
+    shutil.copytree(tmp_path / "p", tmp_path / "copy")
+    rest = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    flags = ("erase", tmp_path / "copy", "--ids", 1, "--purge")
+    _, out, err = run(capsys, *flags, "--everywhere")
+    assert err.count("stays, and is named again, if it may hold rows that are gone") == 2
+    assert out.count(f": {tmp_path / 'p'} listed it, of which this gallery is a copy") == 2
+    same = {path for path, data in rest.items() if path.exists() and path.read_bytes() == data}
+    assert {path for path in rest if tmp_path / "copy" not in path.parents} <= same
 
 
 def test_what_a_copy_of_rows_that_were_purged_says(capsys, tmp_path):

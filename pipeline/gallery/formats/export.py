@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -136,6 +136,12 @@ def _writers(
     for side in (query, gallery):
         mat_files.check_size(side)
     return {MAT_FILE: partial(mat_files.write_mat, query)}, []
+
+
+def is_export(folder: Path, files: Iterable[Path]) -> bool:
+    """Whether an export wrote these files of a folder."""
+    own = {folder / name for name in (*_FILES, ORIGIN_FILE)}
+    return _is_export(folder / ORIGIN_FILE) and own.issuperset(files)
 
 
 def _free_folder(out: str) -> Path:
