@@ -25,6 +25,7 @@ ABOUT = "regallery"
 LAST_CHECKPOINT = "_last_checkpoint"
 _ENTRY = re.compile(r"(\d{20})\.json")
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.parquet")
+_HALF = re.compile(r"(\d{20}[a-z.]+|_last_checkpoint)#\d+")
 _TRIES = 5
 _BEFORE_ALL = ""
 
@@ -164,7 +165,7 @@ def _findings(root: Path) -> Iterator[tuple[str, str]]:
     if record.being_made is not None:
         known |= {f"{record.being_made:020d}.checkpoint.parquet", LAST_CHECKPOINT}
     for path in sorted(_log(root).iterdir()):
-        if path.name not in known and not _is_half_written(path):
+        if path.name not in known and not is_half_written(path):
             yield (
                 _name(path.name),
                 "this tool did not leave the file there, or a clean or a purge was cut off: run"
@@ -281,9 +282,11 @@ def _digest(path: Path) -> str | None:
         return None
 
 
-def _is_half_written(path: Path) -> bool:
-    """Whether a file of the log was cut off before it got its name."""
-    return "#" in path.name or path.suffix == storage.TEMPORARY_SUFFIX
+def is_half_written(path: Path) -> bool:
+    """Whether a file of the log was cut off before it got its name: `deltalake` writes to the name
+    with a number after it.
+    """
+    return _HALF.fullmatch(path.name) is not None
 
 
 def _write(root: Path, record: Record) -> None:

@@ -29,8 +29,9 @@ _log = logging.getLogger(__name__)
 LOG_RECORD = f"{storage.LOG_FOLDER}{storage.RECORD_SUFFIX}"
 _SUFFIXES = (storage.RECORD_SUFFIX, storage.NEXT_SUFFIX, storage.GOING_SUFFIX)
 _SEAL = "checksum"
+_HALF = f".record{storage.TEMPORARY_SUFFIX}"
 _TRIES = 5
-_checked: dict[Path, tuple[int, int, int]] = {}
+_checked: dict[Path, tuple[int, ...]] = {}
 
 
 def seal(about: Mapping[str, Any]) -> bytes:
@@ -116,14 +117,14 @@ def read(path: Path, remedy: str = "") -> bytes | None:
 
 def check(path: Path, remedy: str = "") -> None:
     """`read` of a file that must be there, for one that is read in parts: it is hashed again only
-    when its time, size or place on the disk is another.
+    when its size, place on the disk or a time is another. The time of a change cannot be set back.
     """
     try:
         about = path.stat()
     except OSError:
         found = None
     else:
-        found = (about.st_ino, about.st_size, about.st_mtime_ns)
+        found = (about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
     if found is None or _checked.get(path) != found:
         if read(path, remedy) is None:
             raise GalleryDamagedError(f"{path}: the file is gone")
@@ -186,7 +187,7 @@ def findings(root: Path, known: Callable[[str], bool]) -> Iterator[tuple[str, st
         if is_missed and record.exists():
             yield str(path.relative_to(root)), "the file is gone"
     for path in _own_files(root):
-        if not known(str(path.relative_to(root))) and not _is_half_written(path):
+        if not known(str(path.relative_to(root))) and not storage.is_temporary(path):
             yield from _of_file(root, path)
 
 
@@ -252,15 +253,15 @@ def _records(path: Path) -> Path:
     return next(each for each in parents if each.name == storage.CHECKSUMS_FOLDER)
 
 
-def _is_half_written(path: Path) -> bool:
-    return path.name.startswith(".") and path.suffix == storage.TEMPORARY_SUFFIX
+def _is_half_written(record: Path) -> bool:
+    return record.name == _HALF or storage.is_temporary(record)
 
 
 def _record(final: Path, temporary: Path, name_it: Callable[[], bool]) -> bool:
     """Records the checksum of a finished file around `name_it`, which gives it its name or not."""
     _settle(final)
     record = record_of(final)
-    half = record.with_name(f".record{storage.TEMPORARY_SUFFIX}")
+    half = record.with_name(_HALF)
     try:
         with storage.told_by_name(record):
             half.write_bytes(seal({"file": _name(final), "sha256": _digest(temporary)}))
@@ -285,7 +286,7 @@ def _record(final: Path, temporary: Path, name_it: Callable[[], bool]) -> bool:
 def _settle(path: Path) -> None:
     """Ends what a killed writer of a file began: its next record holds if the file is that one."""
     record = record_of(path)
-    record.with_name(f".record{storage.TEMPORARY_SUFFIX}").unlink(missing_ok=True)
+    record.with_name(_HALF).unlink(missing_ok=True)
     coming, going = (
         record.with_suffix(storage.NEXT_SUFFIX),
         record.with_suffix(storage.GOING_SUFFIX),

@@ -42,6 +42,8 @@ def irregular_files(root: Path) -> list[Irregular]:
         elif stat.S_ISLNK(about.st_mode):
             target = f"a symbolic link to {path.readlink()}"
             found.append(Irregular(file, f"{target}: put the file or folder itself in its place"))
+        elif problem := _misplaced(file, is_folder=stat.S_ISDIR(about.st_mode)):
+            found.append(Irregular(file, problem))
         elif stat.S_ISREG(about.st_mode):
             names.setdefault((about.st_dev, about.st_ino), []).append(path)
         elif not stat.S_ISDIR(about.st_mode):
@@ -76,12 +78,25 @@ def _entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
             yield from _entries(path)
 
 
+def _misplaced(file: str, *, is_folder: bool) -> str | None:
+    """What is wrong with a file where a folder belongs, with a folder where a file does, and with
+    what no purge set aside.
+    """
+    folder, _, name = file.rpartition("/")
+    if not folder and file in storage.OWN_NAMES and is_folder == (file in storage.OWN_FILES):
+        kinds = ("a folder", "a file")
+        return f"{kinds[not is_folder]}, where {kinds[is_folder]} belongs: move it elsewhere"
+    if folder == storage.PURGED_FOLDER and (is_folder or not name.endswith(".parquet")):
+        return "no purge set this aside: move it elsewhere"
+    return None
+
+
 def _of_links(root: Path, paths: list[Path]) -> Iterator[Irregular]:
     """Whether a file has other names than these, of which all but one should be hidden ones.
 
     A unit's file has two names for the moment in which it gets its own.
     """
-    final = [path for path in paths if not _is_temporary(path)]
+    final = [path for path in paths if not storage.is_temporary(path)]
     if not final:
         return
     try:
@@ -98,10 +113,6 @@ def _of_links(root: Path, paths: list[Path]) -> Iterator[Irregular]:
     elif len(final) > 1:
         others = ", ".join(str(path.relative_to(root)) for path in final[1:])
         yield Irregular(file, f"the same file as {others} (hard links): delete one, or copy it")
-
-
-def _is_temporary(path: Path) -> bool:
-    return path.name.startswith(".") and path.name.endswith(storage.TEMPORARY_SUFFIX)
 
 
 def _mounted() -> set[str]:

@@ -79,8 +79,8 @@ def listed(
     """Lists what is written inside, in each gallery that it is made from.
 
     `names` are its files and folders below `place`; without them `place` is the file, or a gallery.
-    A gallery that may not be written to lists nothing, and that is logged. Raises `RunError` for
-    a version that was removed meanwhile.
+    A gallery that may not be written to lists nothing, and that is logged. Raises `RunError` for a
+    version that was removed meanwhile, or that a purge is removing.
     """
     path = Path(place).absolute()
     path = path.parent.resolve() / path.name
@@ -93,8 +93,9 @@ def listed(
         for each in sources
     ]
     kept = [_is_kept(entry, each) for entry, each in zip(entries, sources, strict=True)]
-    for each in sources:
-        if (removal := removed(storage.local_root(each.location), each.version)) is not None:
+    for each in sources:  # listed first: of a purge that comes now either knows of the other
+        removal = removed(storage.local_root(each.location), each.version)
+        if removal is not None:
             raise removal
     yield
     if is_gallery:

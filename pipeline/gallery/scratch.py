@@ -133,6 +133,11 @@ def drop_before(root: Path, version: int) -> tuple[int, tuple[str, ...]]:
     return dropped, tuple(left)
 
 
+def is_scratch(folder: Path) -> bool:
+    """Whether a folder has the name of a scratch folder, and the file that each of them has."""
+    return _NAME.fullmatch(folder.name) is not None and storage.is_own_file(folder / _ABOUT)
+
+
 def _digest(galleries: Sequence[Gallery], settings: Any) -> str:
     made_from = [
         [each.location, each.version, each.fingerprint, contents_hash(each)] for each in galleries

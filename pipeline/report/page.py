@@ -18,6 +18,7 @@ from pipeline.report.thumbnails import Thumbnails
 FILES = {"report.json": b'"regallery": ', "report.html": MARK}
 """The files of a report, and what shows near their beginning that they are ours."""
 _EMPTY = Thumbnails()
+_TOKEN_BYTES = 4
 
 
 def render(report: Report, thumbnails: Thumbnails = _EMPTY) -> str:
@@ -87,9 +88,9 @@ def _replace(path: Path, text: str) -> None:
 
     What a killed run had half written is deleted first.
     """
-    for left in path.parent.glob(f".{path.name}.*"):
+    for left in path.parent.glob(f".{path.name}.{'[0-9a-f]' * 2 * _TOKEN_BYTES}"):
         left.unlink(missing_ok=True)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(_TOKEN_BYTES)}")
     try:
         with told_by_name(path):
             with beside.open("x", encoding="utf-8", newline="\n") as file:

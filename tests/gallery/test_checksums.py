@@ -1,5 +1,6 @@
 """Records of checksums: cut off at any instant, the file is the old one, the new one, or gone."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -212,6 +213,16 @@ def test_a_file_that_cannot_be_read(path):
 
 def test_a_file_that_must_be_there(path):
     with pytest.raises(GalleryDamagedError, match=r"7\.parquet: the file is gone"):
+        checksums.check(path)
+
+
+def test_a_change_with_the_time_set_back_is_noticed(path):
+    write(path, b"rows")
+    checksums.check(path)
+    about = path.stat()
+    path.write_bytes(b"rowz")
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+    with pytest.raises(GalleryDamagedError, match="its bytes are not those that were written"):
         checksums.check(path)
 
 

@@ -9,9 +9,11 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.gallery.files import storage
+from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.irregular import check_regular, irregular_files
 from pipeline.gallery.log.lock import hold
 from pipeline.gallery.table import lock_gallery
+from pipeline.gallery.upkeep.leftovers import clean
 from pipeline.gallery.upkeep.purge import is_under_way, purge
 from pipeline.gallery.upkeep.verify import verify
 from tests.gallery.making import new_gallery, rejects_table, unit
@@ -74,6 +76,34 @@ def test_what_is_not_the_gallerys_own_is_named(gallery, tmp_path, pattern, chang
         purge(gallery, lock)
     assert sorted(gallery._root.rglob("*")) == before
     assert not is_under_way(gallery.location)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_folder", "told"),
+    [
+        ("_seen.parquet", True, "a folder, where a file belongs"),
+        ("_plan.parquet", True, "a folder, where a file belongs"),
+        ("_cameras", False, "a file, where a folder belongs"),
+        ("_purged/notes.txt", False, "no purge set this aside"),
+        ("_purged/a.parquet", True, "no purge set this aside"),
+    ],
+)
+def test_what_lies_where_something_of_the_gallery_belongs(gallery, name, is_folder, told):
+    path = gallery._root / name
+    path.parent.mkdir(exist_ok=True)
+    path.mkdir() if is_folder else path.write_text("mine")
+    (found,) = irregular_files(gallery._root)
+    assert (found.file, found.problem) == (name, f"{told}: move it elsewhere")
+    with hold(gallery.location, "purge") as lock, pytest.raises(InputError, match=told):
+        purge(gallery, lock)
+    assert path.exists()
+    if name == "_plan.parquet":
+        with (
+            hold(gallery.location, "clean") as lock,
+            pytest.raises(GalleryDamagedError, match="is a folder"),
+        ):
+            clean(gallery, lock)
+    assert path.exists()
 
 
 def test_all_are_counted_and_some_named(gallery):

@@ -10,6 +10,7 @@ from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.log.lock import hold
 from pipeline.gallery.outputs import listed, outputs_of, remove, stale_outputs
 from pipeline.gallery.table import Gallery
+from pipeline.gallery.upkeep import purge as purging
 from pipeline.gallery.upkeep.purge import purge
 from pipeline.gallery.upkeep.verify import verify
 from tests.gallery.making import new_gallery, unit
@@ -195,6 +196,19 @@ def test_a_version_that_was_removed_meanwhile(gallery, tmp_path):
     with pytest.raises(RunError, match="version 1 was removed while it was read"):
         write(gallery, tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
+
+
+def test_what_is_made_while_a_purge_begins_is_told(gallery, tmp_path, monkeypatch):
+    less, real = gallery.commit([], run_id="less", removes=[4]), purging._set_aside
+
+    def set_aside(*of):
+        write(gallery, tmp_path / "page.html")
+        real(*of)
+        with pytest.raises(RunError, match="version 1 is being removed by a purge"):
+            write(gallery, tmp_path / "late.html")
+
+    monkeypatch.setattr(purging, "_set_aside", set_aside)
+    assert purged(less) == [tmp_path / "page.html"]
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_a_condition_opens_no_file_that_cannot_hold_its_rows(gallery):
 
 
 def test_conditions_of_several_parts(gallery):
-    assert gallery.select("camera = 'c1' -- a remark").tolist() == [1, 4, 7, 10, 13, 16, 19]
+    assert gallery.select("camera = 'c1'").tolist() == [1, 4, 7, 10, 13, 16, 19]
     assert gallery.select("(row_id = 3) or row_id = 5 and not camera = 'c1'").tolist() == [3, 5]
 
 

@@ -56,6 +56,15 @@ def test_a_file_in_the_way(report: Report, tmp_path: Path) -> None:
     assert (tmp_path / "out").read_text() == "mine"
 
 
+def test_what_a_killed_run_left_goes_and_what_an_editor_keeps_stays(
+    report: Report, tmp_path: Path
+) -> None:
+    for name in (".report.html.0123abcd", ".report.json.swp"):
+        (tmp_path / name).write_text("x")
+    write(report, tmp_path)
+    assert sorted(path.name for path in tmp_path.glob(".*")) == [".report.json.swp"]
+
+
 def test_a_reader_never_sees_half_a_page(report: Report, tmp_path: Path) -> None:
     whole = len(render(report))
     _, html_path = write(report, tmp_path)

@@ -6,6 +6,7 @@ at all. A path is a row or a reject, never both: the newer one replaces the olde
 """
 
 import hashlib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,10 +16,11 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.storage import GalleryDamagedError
+from pipeline.gallery.files.storage import GalleryDamagedError, is_own_file
 from pipeline.schemas import REJECT_SCHEMA
 
 NO_REJECTS = 0
+_NAME = re.compile(r"[0-9a-f]{16}\.parquet")
 
 
 def as_rejects(table: pa.Table) -> pa.Table:
@@ -95,6 +97,12 @@ def is_as_named(path: Path) -> bool:
         return path.name == rejects_file(path, _number(path.read_bytes())).name
     except OSError:
         return False
+
+
+def rejects_files(root: Path) -> list[Path]:
+    """All files of rejects of a gallery; what others put beside them is not among them."""
+    files = (root / storage.REJECTS_FOLDER).glob("*.parquet")
+    return sorted(each for each in files if _NAME.fullmatch(each.name) and is_own_file(each))
 
 
 def rejects_file(root: Path, number: int) -> Path:

@@ -8,6 +8,8 @@ import errno
 import fcntl
 import glob
 import os
+import re
+import stat
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -28,7 +30,8 @@ CHECKSUMS_FOLDER = "_checksums"
 LOCK_FILE = "_lock"
 PLAN_FILE = "_plan.parquet"
 SEEN_FILE = "_seen.parquet"
-OWN_NAMES = frozenset(
+OWN_FILES = frozenset({LOCK_FILE, PLAN_FILE, SEEN_FILE})
+OWN_NAMES = OWN_FILES | frozenset(
     {
         LOG_FOLDER,
         UNITS_FOLDER,
@@ -40,12 +43,10 @@ OWN_NAMES = frozenset(
         SCRATCH_FOLDER,
         OUTPUTS_FOLDER,
         CHECKSUMS_FOLDER,
-        LOCK_FILE,
-        PLAN_FILE,
-        SEEN_FILE,
     }
 )
 TEMPORARY_SUFFIX = ".tmp"
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}" + re.escape(TEMPORARY_SUFFIX), re.DOTALL)
 WRITTEN_FOLDERS = (
     UNITS_FOLDER,
     REJECTS_FOLDER,
@@ -160,12 +161,35 @@ def _locked_file(folder: Path, name: str) -> tuple[Path, int]:
 def temporaries(folder: Path, name: str | None = None) -> list[Path]:
     """The hidden files of writers of a file, or of all files of the folder; alive or killed."""
     pattern = "*" if name is None else f"{glob.escape(name)}.*"
-    return sorted(folder.glob(f".{pattern}{TEMPORARY_SUFFIX}"))
+    found = folder.glob(f".{pattern}{TEMPORARY_SUFFIX}")
+    return sorted(path for path in found if is_temporary(path) and is_own_file(path))
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a name is one of `temporary_name`.
+
+    >>> is_temporary(Path(".a.0123456789abcdef0123456789abcdef.tmp")), is_temporary(Path(".a.tmp"))
+    (True, False)
+    """
+    return _TEMPORARY.fullmatch(path.name) is not None
+
+
+def is_own_file(path: Path) -> bool:
+    """Whether a regular file is there: no link, no folder, and no pipe."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def cut_off(folder: Path, name: str | None = None) -> list[Path]:
+    """The `temporaries` of writers that were killed."""
+    return [path for path in temporaries(folder, name) if not _is_being_written(path)]
 
 
 def drop_cut_off(folder: Path, name: str | None = None) -> None:
     """Deletes the `temporaries` of writers that were killed."""
-    delete_files(path for path in temporaries(folder, name) if not _is_being_written(path))
+    delete_files(cut_off(folder, name))
 
 
 def _is_being_written(path: Path) -> bool:
@@ -233,9 +257,11 @@ def delete_files(paths: Iterable[Path]) -> None:
     """Deletes files and the records of their checksums; one that is already gone is not an error.
 
     A record is first given another name, which says that its file may be gone: cut off on the way,
-    nobody misses the file.
+    nobody misses the file. Raises `GalleryDamagedError` for a folder in the place of a file.
     """
     for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            raise GalleryDamagedError(f"{path}: this is a folder, where a file belongs; move it")
         record = record_of(path)
         going = record.with_suffix(GOING_SUFFIX)
         if record.exists():

@@ -336,10 +336,24 @@ def _orphans(
     """
     needed = {root / unit.rejects_path for unit in units if unit.rejects_path}
     told = {path for path, _ in damaged}
-    for path in _files(root / storage.UNITS_FOLDER):
+    for path in unfinished_units(root):
         if path not in needed and path not in told:
             yield path
 
 
+def unfinished_units(root: Path) -> list[Path]:
+    """The files of the hidden folder: rejects of units, and what writers have not finished."""
+    return [
+        path
+        for path in _files(root / storage.UNITS_FOLDER)
+        if _REJECTS_FILE.fullmatch(path.name) or storage.is_temporary(path)
+    ]
+
+
+def is_row_file(path: Path) -> bool:
+    """Whether a file has a name that this tool gives to files of rows."""
+    return _UNIT_FILE.fullmatch(path.name) is not None
+
+
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+    return sorted(filter(storage.is_own_file, folder.iterdir())) if folder.is_dir() else []

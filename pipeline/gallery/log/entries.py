@@ -6,6 +6,7 @@ Both keep the text of a file's statistics as it was given, so the file's checksu
 
 import json
 import os
+import re
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from pipeline.input_files import parse_json, why
 
 _CHECKSUM = "regallery.sha256"
 _PARQUET_END = b"PAR1"
+_NUMBER = re.compile(r"\d{20}")
 
 
 @dataclass(frozen=True)
@@ -137,15 +139,13 @@ def drop_cut_off(root: Path) -> None:
     storage.delete_files(half_written(root))
     oldest = oldest_version(root)
     storage.delete_files(
-        path
-        for path in (*folder.glob("*.json"), *_checkpoints(folder))
-        if _version_of(path) < oldest
+        path for path in (*_entries(folder), *_checkpoints(folder)) if _version_of(path) < oldest
     )
 
 
 def half_written(root: Path) -> list[Path]:
-    """Parts of the log that did not get their names: `deltalake` writes to a name with a #."""
-    return sorted((root / storage.LOG_FOLDER).glob("*#*"))
+    """Parts of the log that did not get their names."""
+    return sorted(filter(chain.is_half_written, (root / storage.LOG_FOLDER).glob("*#*")))
 
 
 def _size(path: Path) -> int | None:
@@ -232,7 +232,7 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def _is_numbered(path: Path) -> bool:
-    return path.name.partition(".")[0].isdecimal()
+    return _NUMBER.fullmatch(path.name.partition(".")[0]) is not None
 
 
 def _version_of(path: Path) -> int:

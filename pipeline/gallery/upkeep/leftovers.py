@@ -1,12 +1,15 @@
 """What is in a gallery's folder and in none of its versions: abandoned work, and old versions."""
 
+import re
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import InputError
 from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.rejects import rejects_file
+from pipeline.gallery.files.rejects import rejects_file, rejects_files
+from pipeline.gallery.files.unit_files import is_row_file, unfinished_units
 from pipeline.gallery.log import transactions as log
 from pipeline.gallery.log.entries import (
     drop_cut_off,
@@ -17,6 +20,8 @@ from pipeline.gallery.log.entries import (
 )
 from pipeline.gallery.log.lock import Lock
 from pipeline.gallery.table import Gallery
+
+_STATISTICS = re.compile(r"\.?(\d{12})\.parquet")
 
 
 @dataclass(frozen=True)
@@ -43,17 +48,16 @@ def find_leftovers(gallery: Gallery, keep: int | None = None) -> Leftovers:
     root = storage.local_root(gallery.location)
     oldest = oldest_version(root)
     first = oldest if keep is None else max(oldest, gallery.version - keep + 1)
-    logged = {root / path for path in logged_files(root)}
+    logged = logged_files(root)
     rows, rejects = set[Path](), set[Path]()
     for version in range(first, gallery.version + 1):
         snapshot = log.read(root, version)
         rows |= {root / file.path for file in snapshot.files}
         rejects.add(rejects_file(root, snapshot.rejects))
-    stray = [path for path in row_files(root) if path not in rows and path not in logged]
-    old = [path for path in row_files(root) if path not in rows and path in logged]
-    old += [
-        path for path in (root / storage.REJECTS_FOLDER).glob("*.parquet") if path not in rejects
-    ]
+    unused = [path for path in row_files(root, logged) if path not in rows]
+    stray = [path for path in unused if path.name not in logged]
+    old = [path for path in unused if path.name in logged]
+    old += [path for path in rejects_files(root) if path not in rejects]
     old += statistics_before(root, first)
     unfinished = [*stray, *unfinished_files(root)]
     return Leftovers(
@@ -92,27 +96,33 @@ def _size(path: Path) -> int:
 
 def unfinished_files(root: Path) -> list[Path]:
     """Half-written and not yet committed files beside the rows: those of `_units`, the plan of a
-    run, and what was cut off before it got its name.
+    run, and what was cut off before it got its name. Not what is being written: not all writers
+    hold the lock.
     """
-    names = (
-        storage.REJECTS_FOLDER,
-        storage.CALIBRATIONS_FOLDER,
-        storage.SCRATCH_FOLDER,
-        storage.OUTPUTS_FOLDER,
-    )
-    folders = (root, *(root / name for name in names))
-    cut_off = [path for folder in folders for path in storage.temporaries(folder)]
+    folders = (root, *(root / name for name in storage.WRITTEN_FOLDERS))
+    cut_off = [path for folder in folders for path in storage.cut_off(folder)]
     cut_off += half_written(root)
-    units, plan = (root / storage.UNITS_FOLDER).glob("*"), root / storage.PLAN_FILE
-    return sorted({*cut_off, *units, *([plan] if plan.exists() else [])})
+    plan = root / storage.PLAN_FILE
+    return sorted({*cut_off, *unfinished_units(root), *([plan] if plan.exists() else [])})
 
 
 def statistics_before(root: Path, version: int) -> list[Path]:
     """The statistics of cameras of versions before this one, half-written ones included."""
-    files = (root / storage.CAMERAS_FOLDER).glob("*")
-    return sorted(path for path in files if path.name < storage.version_name(version))
+    found = []
+    for path in filter(storage.is_own_file, (root / storage.CAMERAS_FOLDER).glob("*")):
+        match = _STATISTICS.match(path.name)
+        if (
+            match
+            and int(match[1]) < version
+            and (match.end() == len(path.name) or storage.is_temporary(path))
+        ):
+            found.append(path)
+    return sorted(found)
 
 
-def row_files(root: Path) -> list[Path]:
-    """Every Parquet file of rows in the folder, of whichever version or of none."""
-    return sorted(path for path in root.glob("*.parquet") if path.name[0] not in "._")
+def row_files(root: Path, logged: Container[str]) -> list[Path]:
+    """Every file of rows in the folder, of whichever version or of none; not what others put there,
+    if no version has it.
+    """
+    files = filter(storage.is_own_file, root.glob("*.parquet"))
+    return sorted(path for path in files if is_row_file(path) or path.name in logged)

@@ -5,8 +5,10 @@ they tell what is to be searched for; they are deleted last. So a purge that is 
 instant is finished by the next.
 """
 
+import re
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +20,11 @@ import pyarrow.parquet as pq
 from pipeline.errors import RunError
 from pipeline.gallery import checksums, scratch
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.rejects import rejects_file
+from pipeline.gallery.files.rejects import rejects_file, rejects_files
 from pipeline.gallery.irregular import check_regular
-from pipeline.gallery.log.entries import forget_before, oldest_version
+from pipeline.gallery.log.entries import forget_before, logged_files, oldest_version
 from pipeline.gallery.log.lock import Lock
-from pipeline.gallery.outputs import Output, forget_gone, stale_outputs
+from pipeline.gallery.outputs import Output, forget_gone, outputs_of, stale_outputs
 from pipeline.gallery.table import Gallery
 from pipeline.gallery.upkeep.leftovers import row_files, statistics_before, unfinished_files
 from pipeline.gallery.upkeep.remnants import (
@@ -34,6 +36,7 @@ from pipeline.gallery.upkeep.remnants import (
     stored_features,
 )
 
+_GRAPH = re.compile(r"round-\d+-|regallery-")
 _ROWS_A_SEARCH = 1 << 16
 _TOLD_TRACES = 5
 
@@ -80,6 +83,7 @@ def purge(gallery: Gallery, lock: Lock) -> Purged:
     root = storage.local_root(gallery.location)
     check_regular(gallery.location)
     scratch.check_unused(root, gallery.version)
+    known = {each.file for each in outputs_of(gallery)}
     stale = stale_outputs(gallery)
     live = [file.path for file in gallery.snapshot.files]
     versions = gallery.version - oldest_version(root)
@@ -87,6 +91,8 @@ def purge(gallery: Gallery, lock: Lock) -> Purged:
     forget_before(root, gallery.version)
     _forget_statistics(root, gallery.version)
     forget_gone(gallery)
+    late = (each for each in outputs_of(gallery) if each.file not in known)
+    stale += [each for each in late if each.version < gallery.version]
     scratch_folders, out_of_reach = scratch.drop_before(root, gallery.version)
     aside = sorted((root / storage.PURGED_FOLDER).iterdir())
     files = _other_files(root)
@@ -127,18 +133,26 @@ def _set_aside(gallery: Gallery, root: Path) -> None:
     storage.make_folder(folder)
     needed = {root / file.path for file in gallery.snapshot.files}
     needed.add(rejects_file(root, gallery.snapshot.rejects))
-    for path in (*row_files(root), *(root / storage.REJECTS_FOLDER).glob("*.parquet")):
+    for path in (*row_files(root, logged_files(root)), *rejects_files(root)):
         if path not in needed:
             checksums.forget([path])
             path.replace(folder / path.name)
     storage.delete_files((*unfinished_files(root), root / storage.SEEN_FILE))
     checksums.sweep(root)
-    if (root / storage.GRAPH_FOLDER).exists():
-        shutil.rmtree(root / storage.GRAPH_FOLDER)
+    _drop_graphs(root / storage.GRAPH_FOLDER)
     inside = (storage.REJECTS_FOLDER, storage.UNITS_FOLDER)
     for changed in (folder, *(root / name for name in inside), root):
         if changed.exists():
             storage.sync_folder(changed)
+
+
+def _drop_graphs(folder: Path) -> None:
+    """Deletes the neighbor graphs, and features on their way; what others put there is searched."""
+    for path in folder.iterdir() if folder.exists() else ():
+        if path.is_dir() and _GRAPH.match(path.name):
+            shutil.rmtree(path)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _forget_statistics(root: Path, version: int) -> None:

@@ -31,6 +31,7 @@ from pipeline.gallery.log.entries import LoggedFile, logged_files, oldest_versio
 from pipeline.gallery.log.lock import holder
 from pipeline.gallery.log.removed import removal_told, removed
 from pipeline.gallery.log.transactions import RowFile
+from pipeline.gallery.scratch import is_scratch
 from pipeline.gallery.table import Gallery
 
 _ROWS_AT_ONCE = 4096
@@ -183,7 +184,7 @@ def _with_a_damaged_log(root: Path, of_log: Sequence[Finding]) -> Verified:
 
 
 def _may_be_rows(root: Path, name: str) -> bool:
-    return "/" not in name and name not in storage.OWN_NAMES and not record_of(root / name).exists()
+    return "/" not in name and name.endswith(".parquet") and not record_of(root / name).exists()
 
 
 def _beside(root: Path, is_logged: Callable[[str], bool]) -> list[Finding]:
@@ -196,19 +197,31 @@ def _beside(root: Path, is_logged: Callable[[str], bool]) -> list[Finding]:
         Finding(*each)
         for each in checksums.findings(root, lambda n: is_logged(n) or n.startswith(rejects))
     ]
-    for path in sorted((root / storage.REJECTS_FOLDER).glob("*")):
-        if not path.name.startswith(".") and not is_as_named(path):
+    folder = root / storage.REJECTS_FOLDER
+    for path in sorted(filter(storage.is_own_file, folder.rglob("*"))):
+        if not storage.is_temporary(path) and (path.parent != folder or not is_as_named(path)):
             name = str(path.relative_to(root))
             found.append(Finding(name, "the file is not what was written; restore it"))
     for folder in sorted((root / storage.GRAPH_FOLDER).glob("*")):
-        if not folder.is_dir():
-            found.append(Finding(str(folder.relative_to(root)), "this is not a neighbor graph"))
+        if not folder.is_dir() or (others := _not_of_a_graph(folder)):
+            name = str((folder if not folder.is_dir() else others[0]).relative_to(root))
+            found.append(Finding(name, "this is not of a neighbor graph"))
         elif (folder / storage.CHECKSUMS_FOLDER).exists():  # not that of features on their way
             found += [
                 Finding(str((folder / name).relative_to(root)), problem)
                 for name, problem in checksums.findings(folder, lambda _: False)
             ]
     return found
+
+
+def _not_of_a_graph(folder: Path) -> list[Path]:
+    """What is in a folder that is neither a graph nor one for features on their way."""
+    try:
+        paths = sorted(path for path in folder.iterdir() if not storage.is_temporary(path))
+    except FileNotFoundError:  # a run was done with it
+        return []
+    is_one = (folder / storage.CHECKSUMS_FOLDER).exists() or is_scratch(folder)
+    return [] if is_one else [path for path in paths if path.exists()]
 
 
 def _bytes_of(root: Path, file: LoggedFile) -> Finding | None:

@@ -3,6 +3,7 @@
 import logging
 from dataclasses import replace
 
+from pipeline.gallery.files.storage import temporary_name
 from pipeline.gallery.files.unit_files import FoundUnits
 from tests.gallery.making import contents, expected, path_of, reject_paths, unit
 
@@ -12,7 +13,7 @@ def test_finished_units_are_committed_by_the_next_run(gallery, caplog):
     bad = unit(gallery.target, range(25, 30))
     path = gallery._root / bad.path
     path.write_bytes(path.read_bytes()[:-20])
-    half = gallery._root / "_units" / ".half.tmp"
+    half = temporary_name(gallery._root / "_units", "half")
     half.write_bytes(b"x")
     found = gallery.find_units()
     assert found.units == (good,)

@@ -8,7 +8,7 @@ import pytest
 from pipeline.core.cameras.sums import camera_sums
 from pipeline.errors import InputError, RunError
 from pipeline.gallery import checksums
-from pipeline.gallery.files.storage import GalleryDamagedError
+from pipeline.gallery.files.storage import GalleryDamagedError, temporary_name
 from pipeline.gallery.sidecars import camera_statistics
 from pipeline.gallery.sidecars.camera_statistics import (
     read_camera_sums,
@@ -93,7 +93,7 @@ def test_those_of_versions_that_are_given_up_go_too(gallery, removed):
     write_camera_sums(gallery, NAMES, sums_of(gallery))
     latest = gallery.commit([], run_id="erase", removes=range(9))
     kept = write_camera_sums(latest, NAMES, sums_of(latest))
-    (kept.parent / ".000000000002.parquet.0123.tmp").write_bytes(b"cut off")
+    temporary_name(kept.parent, "000000000002.parquet").write_bytes(b"cut off")
     with lock_gallery(latest.location, removed) as lock:
         if removed == "purge":
             purge(latest, lock)

@@ -1,3 +1,5 @@
+import shutil
+
 import pyarrow as pa
 import pytest
 
@@ -38,12 +40,16 @@ def test_a_crash_while_writing_leaves_the_plan_before(tmp_path, monkeypatch):
 
 def test_a_plan_that_is_half_written_is_a_leftover(tmp_path, monkeypatch):
     """A purge and a clean look for it there: it names every path of the run."""
-    seen = []
-    monkeypatch.setattr(
-        plan_file.storage, "sync_file", lambda _path: seen.append(unfinished_files(tmp_path))
-    )
+    half = storage.temporary_name(tmp_path, storage.PLAN_FILE)
+
+    def killed(path):
+        if path.name.startswith("._plan"):
+            assert unfinished_files(tmp_path) == []  # it is being written
+            shutil.copy(path, half)  # which nobody writes any more
+
+    monkeypatch.setattr(plan_file.storage, "sync_file", killed)
     write_plan(str(tmp_path), PLAN)
-    assert [each.suffix for each in seen[0]] == [storage.TEMPORARY_SUFFIX]
+    assert unfinished_files(tmp_path) == [half, tmp_path / storage.PLAN_FILE]
 
 
 def test_a_damaged_plan_is_told_by_name(tmp_path):

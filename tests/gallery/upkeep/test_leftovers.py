@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.errors import InputError, RunError
-from pipeline.gallery.files.storage import record_of
+from pipeline.gallery.files.storage import record_of, temporary_name
 from pipeline.gallery.log.entries import oldest_version
 from pipeline.gallery.log.lock import hold
 from pipeline.gallery.sidecars.calibrations import write_calibration
@@ -16,6 +16,7 @@ from pipeline.gallery.table import Gallery, lock_gallery
 from pipeline.gallery.upkeep import leftovers
 from pipeline.gallery.upkeep.compact import compact
 from pipeline.gallery.upkeep.leftovers import clean, find_leftovers
+from pipeline.gallery.upkeep.purge import purge
 from pipeline.gallery.upkeep.verify import verify
 from tests.gallery.making import contents, new_gallery, rejects_table, unit
 
@@ -52,10 +53,10 @@ def abandon(gallery):
     unit(gallery.target, range(20, 25), rejected=[22])
     write_plan(gallery.location, pa.table({"path": ["x"]}))
     (gallery._root / "_calibrations").mkdir(exist_ok=True)
-    (gallery._root / "_units" / ".half.tmp").write_bytes(b"x")
-    (gallery._root / "._plan.parquet.1.tmp").write_bytes(b"x")
-    (gallery._root / "_calibrations" / ".000000000004.json.1.tmp").write_bytes(b"x")
-    (gallery._root / "_rejects" / ".rejects.1.tmp").write_bytes(b"x")
+    temporary_name(gallery._root / "_units", "half").write_bytes(b"x")
+    temporary_name(gallery._root, "_plan.parquet").write_bytes(b"x")
+    temporary_name(gallery._root / "_calibrations", "000000000004.json").write_bytes(b"x")
+    temporary_name(gallery._root / "_rejects", "rejects").write_bytes(b"x")
     (gallery._root / "_delta_log" / f"{5:020d}.json#1").write_bytes(b"x")
     (gallery._root / "000000000000-rewritten.parquet").write_bytes(b"x")
 
@@ -111,7 +112,7 @@ def test_log_entries_that_a_killed_clean_left_go_with_the_next_writer(gallery):
 
 def test_what_a_writer_finishes_meanwhile_does_not_disturb_a_look(gallery, monkeypatch):
     """Telling what could go takes no lock."""
-    half, real = gallery._root / "_units" / ".half.tmp", leftovers.unfinished_files
+    half, real = temporary_name(gallery._root / "_units", "half"), leftovers.unfinished_files
     half.write_bytes(b"x")
 
     def listed_before_it_goes(root):
@@ -121,6 +122,39 @@ def test_what_a_writer_finishes_meanwhile_does_not_disturb_a_look(gallery, monke
 
     monkeypatch.setattr(leftovers, "unfinished_files", listed_before_it_goes)
     assert find_leftovers(gallery).bytes == 0
+
+
+NOT_OURS = (
+    "notes.parquet", ".notes.tmp", "2026-notes.parquet", "_units/notes.parquet", "_units/x.tmp",
+    "_rejects/notes.parquet", "_rejects/.notes", "_rejects/sub/a.txt",
+    "_cameras/000.txt", "_calibrations/.notes.tmp", "_graph/notes.txt",
+    "_graph/round/notes.txt", "_checksums/.notes.tmp", "_delta_log/notes.json",
+    "_delta_log/5.json", "_delta_log/notes#1", "_delta_log/notes.tmp", "notes/a.parquet",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("writer", ["clean", "compact", "purge"])
+def test_what_no_writer_of_ours_named_stays_and_is_told(gallery, writer):
+    for name in NOT_OURS:
+        (gallery._root / name).parent.mkdir(exist_ok=True)
+        (gallery._root / name).write_text("mine")
+    told = {each.file for each in verify(gallery).findings}
+    of_the_log = {name for name in NOT_OURS if name.startswith("_delta_log")}
+    # Beside a log of which something is wrong, nobody knows which Parquet files there should be.
+    assert told >= {name for name in NOT_OURS if "/" in name or not name.endswith(".parquet")}
+    with lock_gallery(gallery.location, writer) as lock:
+        if writer == "compact":
+            compact(gallery, lock=lock)
+        elif writer == "clean":
+            clean(gallery, lock, keep=1)
+        else:
+            with pytest.raises(RunError, match="delete those files if they are not the gallery's"):
+                purge(gallery, lock)
+    assert [name for name in NOT_OURS if not (gallery._root / name).exists()] == []
+    for name in of_the_log:
+        (gallery._root / name).unlink()
+    told = {each.file for each in verify(Gallery.open(gallery.location)).findings}
+    assert told >= set(NOT_OURS) - of_the_log
 
 
 @pytest.mark.parametrize("keep", [1, 2, 3, 4, 5, 99])

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InputError, RunError
+from pipeline.gallery.files.storage import temporary_name
 from pipeline.gallery.files.unit_files import write_unit
 from pipeline.gallery.log.lock import hold
 from pipeline.gallery.sidecars.plan import write_plan
@@ -195,7 +196,7 @@ def test_a_second_purge_has_nothing_to_do(gallery):
 def test_abandoned_work_is_purged_too(gallery):
     unit(gallery.target, range(40, 45), rejected=[42], paths=[path_of(i) for i in range(5, 10)])
     write_plan(gallery.location, pa.table({"path": [path_of(5)]}))
-    (gallery._root / "_units" / ".x.tmp").write_bytes(unit_vectors([5]).tobytes())
+    temporary_name(gallery._root / "_units", "x").write_bytes(unit_vectors([5]).tobytes())
     after = erase(gallery, select(gallery, Selection(row_ids=(5,))))
     purged(after)
     raw, texts, _ = everything_in(gallery._root)
@@ -359,8 +360,8 @@ def test_what_is_too_short_or_not_there(tmp_path):
 
 
 def test_what_was_derived_goes_too(gallery):
-    (gallery._root / "_graph" / "a").mkdir(parents=True)
-    plant(gallery._root / "_graph" / "a" / "0.parquet", unit_vectors([7]).tobytes())
+    (gallery._root / "_graph" / "round-0-made-of-2").mkdir(parents=True)
+    plant(gallery._root / "_graph" / "round-0-made-of-2" / "0.parquet", unit_vectors([7]).tobytes())
     touched = pa.table({"row_id": [7], "mtime": [datetime.now(UTC)]})
     add_seen(gallery.location, touched, gallery.row_ids())
     after = erase(gallery, select(gallery, Selection(row_ids=(7,))))
