@@ -193,10 +193,12 @@ def _is_alive(owner: Owner) -> bool:
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
     """The lock file, open and under `flock`."""
-    if path.exists() and not path.is_file():  # opening a pipe or a device may wait, or do anything
+    # Opening a pipe or a device may wait, or do anything; what a link points to is not ours.
+    if os.path.lexists(path) and not storage.is_own_file(path):
         raise _no_lock_file(path)
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+        descriptor = os.open(path, flags, 0o666)
     except FileNotFoundError:  # the folder has gone
         raise
     except OSError as error:

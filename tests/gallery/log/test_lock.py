@@ -155,6 +155,19 @@ def test_what_is_no_file_is_no_lock(tmp_path, make):
             use()
 
 
+@pytest.mark.parametrize("text", ["precious", ""])
+def test_a_lock_that_is_a_link_leaves_its_target_alone(tmp_path, text):
+    (tmp_path / "outside").write_text(text)
+    lock_file(tmp_path).symlink_to(tmp_path / "outside")
+    with pytest.raises(InputError, match="_lock: this is not a regular file"):
+        hold(str(tmp_path), "erase").__enter__()
+    (tmp_path / "outside").rename(tmp_path / "gone")  # a link to nowhere makes nothing there
+    with pytest.raises(InputError, match="_lock: this is not a regular file"):
+        hold(str(tmp_path), "erase").__enter__()
+    assert (tmp_path / "gone").read_text() == text
+    assert not (tmp_path / "outside").exists()
+
+
 def test_a_lock_that_becomes_a_folder_does_not_hide_the_error(tmp_path, caplog):
     with pytest.raises(ZeroDivisionError), hold(str(tmp_path), "erase"):
         lock_file(tmp_path).unlink()
