@@ -168,9 +168,13 @@ def findings(root: Path, known: Callable[[str], bool]) -> Iterator[tuple[str, st
     """
     records = root / storage.CHECKSUMS_FOLDER
     for record in sorted(path for path in records.rglob("*") if path.is_file()):
-        if record.name in (storage.LOCK_FILE, LOG_RECORD) or _is_half_written(record):
-            continue
         name = str(record.relative_to(records))
+        if name == LOG_RECORD or _is_half_written(record):
+            continue
+        if name == storage.LOCK_FILE:
+            if record.stat().st_size:
+                yield str(record.relative_to(root)), "the file should be empty; delete it"
+            continue
         try:
             if not record.exists():  # a writer renamed it
                 continue

@@ -128,7 +128,8 @@ NOT_OURS = (
     "notes.parquet", ".notes.tmp", "2026-notes.parquet", "_units/notes.parquet", "_units/x.tmp",
     "_rejects/notes.parquet", "_rejects/.notes", "_rejects/sub/a.txt",
     "_cameras/000.txt", "_calibrations/.notes.tmp", "_graph/notes.txt",
-    "_graph/round/notes.txt", "_checksums/.notes.tmp", "_delta_log/notes.json",
+    "_graph/round/notes.txt", "_checksums/.notes.tmp", "_checksums/_cameras/_lock",
+    "_checksums/_cameras/_delta_log.json", "_delta_log/notes.json",
     "_delta_log/5.json", "_delta_log/notes#1", "_delta_log/notes.tmp", "notes/a.parquet",
 )  # fmt: skip
 
@@ -136,7 +137,7 @@ NOT_OURS = (
 @pytest.mark.parametrize("writer", ["clean", "compact", "purge"])
 def test_what_no_writer_of_ours_named_stays_and_is_told(gallery, writer):
     for name in NOT_OURS:
-        (gallery._root / name).parent.mkdir(exist_ok=True)
+        (gallery._root / name).parent.mkdir(exist_ok=True, parents=True)
         (gallery._root / name).write_text("mine")
     told = {each.file for each in verify(gallery).findings}
     of_the_log = {name for name in NOT_OURS if name.startswith("_delta_log")}
@@ -150,11 +151,12 @@ def test_what_no_writer_of_ours_named_stays_and_is_told(gallery, writer):
         else:
             with pytest.raises(RunError, match="delete those files if they are not the gallery's"):
                 purge(gallery, lock)
+    (gallery._root / "_checksums" / "_lock").write_text("mine")
     assert [name for name in NOT_OURS if not (gallery._root / name).exists()] == []
     for name in of_the_log:
         (gallery._root / name).unlink()
     told = {each.file for each in verify(Gallery.open(gallery.location)).findings}
-    assert told >= set(NOT_OURS) - of_the_log
+    assert told >= set(NOT_OURS) - of_the_log | {"_checksums/_lock"}
 
 
 @pytest.mark.parametrize("keep", [1, 2, 3, 4, 5, 99])
