@@ -119,7 +119,7 @@ def describe(result: VerifyResult) -> RenderableType:
         lines.append(f"{result.gallery}, {checked}: {count(len(lines), 'finding')}")
     else:
         lines.append(f"{result.gallery}, {checked}: everything is as it was written")
-    lines += [f"{each}: a commit by another tool" for each in result.other_commits]
+    lines += [f"{each}: by another tool" for each in result.other_commits]
     if result.without_checksum:
         lines.append(f"no SHA-256 in the log for {count(result.without_checksum, 'file')}")
     lines += [f"not checked: {each}" for each in result.not_checked]

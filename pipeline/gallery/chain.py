@@ -6,12 +6,15 @@ the two, the last entry still tells its predecessor, and the next commit goes on
 a checkpoint is made the record says which, so that a half-written one is not taken for damage.
 
 An entry that tells no predecessor is a commit of another tool. The next entry of ours covers it.
+Nor has a checkpoint of another tool a checksum, until then; its own `_last_checkpoint` tells its
+size. Entries before it may be gone, since such tools clean the log up.
 """
 
 import hashlib
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -56,8 +59,8 @@ def link_after(root: Path, version: int) -> dict[str, int | str | None]:
 
 
 def note_entry(root: Path, version: int) -> None:
-    """Records the entry that was committed."""
-    record = read_record(root)
+    """Records the entry that was committed, and a checkpoint of another tool before it."""
+    record = _with_others_checkpoint(root, read_record(root))
     kept = {name: told for name, told in record.checkpoints.items() if (_log(root) / name).exists()}
     last = record.last_checkpoint if (_log(root) / LAST_CHECKPOINT).exists() else None
     told = _digest(_entry(root, version)) or _BEFORE_ALL
@@ -68,7 +71,8 @@ def note_entry(root: Path, version: int) -> None:
 
 def expect_checkpoint(root: Path, version: int) -> None:
     """Says which checkpoint is being made."""
-    _write(root, replace(read_record(root), being_made=version))
+    record = _with_others_checkpoint(root, read_record(root))
+    _write(root, replace(record, being_made=version))
 
 
 def note_checkpoint(root: Path, version: int) -> None:
@@ -152,6 +156,7 @@ def _findings(root: Path) -> Iterator[tuple[str, str]]:
         path = _record_file(root)
         yield str(path.relative_to(root)), str(error).removeprefix(f"{path}: ")
         return
+    record = _with_others_checkpoint(root, record)
     versions = _versions(root)
     yield from _walk(root, record, record.oldest)
     for name, told in record.checkpoints.items():
@@ -179,13 +184,58 @@ def latest(root: Path) -> int:
 
 
 def foreign_entries(root: Path) -> list[str]:
-    """The entries of the log that another tool committed, by name, the oldest first."""
+    """The entries of the log that another tool committed, by name, the oldest first; then its
+    checkpoint, if the record does not have that yet.
+    """
     entries = [_entry(root, version) for version in _versions(root)]
-    return [_name(path.name) for path in entries if _link(path) is None]
+    found = [_name(path.name) for path in entries if _link(path) is None]
+    checkpoint = None
+    with suppress(GalleryDamagedError):  # which the findings name
+        checkpoint = _others_checkpoint(root, read_record(root))
+    return found if checkpoint is None else [*found, _name(f"{checkpoint:020d}.checkpoint.parquet")]
+
+
+def _with_others_checkpoint(root: Path, record: Record) -> Record:
+    """The record with the checkpoint that another tool made since, and without what it deleted."""
+    checkpoint = _others_checkpoint(root, record)
+    if checkpoint is None:
+        return record
+    name, kept = f"{checkpoint:020d}.checkpoint.parquet", record.checkpoints
+    kept = {
+        each: told
+        for each, told in kept.items()
+        if (_log(root) / each).exists() or int(each[:20]) > checkpoint
+    }
+    first = min((each for each in _versions(root) if each >= record.oldest), default=record.oldest)
+    oldest = max(record.oldest, min(first, checkpoint + 1))
+    return replace(
+        record,
+        oldest=oldest,
+        checkpoints={**kept, name: _digest(_log(root) / name) or _BEFORE_ALL},
+        last_checkpoint=_digest(_log(root) / LAST_CHECKPOINT),
+    )
+
+
+def _others_checkpoint(root: Path, record: Record) -> int | None:
+    """The version of a checkpoint that is not ours, if `_last_checkpoint` is not either and tells
+    its size: a copy of a checkpoint, which is damage, is not told there.
+    """
+    try:
+        data = (_log(root) / LAST_CHECKPOINT).read_bytes()
+        if hashlib.sha256(data).hexdigest() == record.last_checkpoint:
+            return None
+        about = json.loads(data)
+        version, name = int(about["version"]), f"{int(about['version']):020d}.checkpoint.parquet"
+        is_told = (_log(root) / name).stat().st_size == about["sizeInBytes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    is_ours = name in record.checkpoints or version == record.being_made
+    return version if is_told and not is_ours else None
 
 
 def _of_version(root: Path, record: Record, version: int | None) -> Iterator[tuple[str, str]]:
     """What is wrong with the entries after the checkpoint that a version is read from, and it."""
+    record = _with_others_checkpoint(root, record)
     found = (_CHECKPOINT.fullmatch(path.name) for path in _log(root).iterdir())
     made = [int(match[1]) for match in found if match]
     usable = [each for each in made if version is None or each <= version]
@@ -200,7 +250,7 @@ def _of_version(root: Path, record: Record, version: int | None) -> Iterator[tup
 
 def _walk(root: Path, record: Record, first: int) -> Iterator[tuple[str, str]]:
     """What is wrong with the entries down to the version `first`, the newest first."""
-    newest = _last_of_chain(root, record)
+    newest = _last_of_chain(root, record, first)
     for version in _versions(root):
         if version > newest:
             yield _name(_entry(root, version).name), "this entry of the log follows no other"
@@ -228,9 +278,11 @@ def _walk(root: Path, record: Record, first: int) -> Iterator[tuple[str, str]]:
         told = link[1] if link else None
 
 
-def _last_of_chain(root: Path, record: Record) -> int:
-    """The version of the last entry that follows the recorded one without a gap."""
-    newest = record.newest
+def _last_of_chain(root: Path, record: Record, first: int) -> int:
+    """The version of the last entry that follows the recorded one without a gap, or, where another
+    tool deleted that one, the version before `first`.
+    """
+    newest = max(record.newest, first - 1)
     while _entry(root, newest + 1).exists():
         newest += 1
     return newest

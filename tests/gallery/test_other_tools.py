@@ -1,17 +1,20 @@
 """Tables that another tool has changed: read right by all, or named with the way back."""
 
+import shutil
+
 import numpy as np
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, TableFeatures, write_deltalake
 
 from pipeline.errors import InputError, RunError
+from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.log import transactions as log
 from pipeline.gallery.table import Gallery, lock_gallery
 from pipeline.gallery.upkeep.compact import compact
 from pipeline.gallery.upkeep.leftovers import clean
 from pipeline.gallery.upkeep.purge import purge
-from pipeline.gallery.upkeep.verify import verify
+from pipeline.gallery.upkeep.verify import verify, verify_at
 from tests.gallery.making import contents, expected, new_gallery, unit
 
 
@@ -171,3 +174,63 @@ def test_compaction_writes_what_another_tool_wrote_anew_with_checksums(gallery):
     assert (verify(after).without_checksum, contents(after)) == (0, expected(range(20)))
     assert compact(after) == after
     assert np.array_equal(after.row_ids(), np.arange(20))
+
+
+def clean_up_the_log(gallery):
+    """As `deltalake` does by itself with what is older than 30 days."""
+    retention = {"delta.logRetentionDuration": "interval 0 days"}
+    table(gallery).alter.set_table_properties(retention)
+    table(gallery).create_checkpoint()
+    table(gallery).cleanup_metadata()
+
+
+def log_of(gallery):
+    return sorted(path.name for path in (gallery._root / "_delta_log").iterdir())
+
+
+def test_a_log_that_another_tool_cleaned_up_is_read_from_its_checkpoint(gallery):
+    table(gallery).delete("row_id = 3")
+    clean_up_the_log(gallery)
+    checkpoint = f"{3:020d}.checkpoint.parquet"
+    assert log_of(gallery) == [checkpoint, f"{3:020d}.json", "_last_checkpoint"]
+    [unneeded] = verify(latest(gallery)).findings
+    assert "no version needs the file" in unneeded.problem
+    with lock_gallery(gallery.location, "clean") as lock:
+        clean(latest(gallery), lock)
+    found = verify(latest(gallery))
+    assert found.findings == ()
+    assert f"_delta_log/{checkpoint}" in found.other_commits
+    assert contents(latest(gallery)) == expected(set(range(20)) - {3})
+    after = latest(gallery).commit([], run_id="x", removes=[4])
+    assert verify(after, all_versions=True).findings == ()
+    (after._root / "_delta_log" / checkpoint).write_bytes(b"PAR1 is not a checkpoint PAR1")
+    assert [each.file for each in verify_at(gallery.location).findings] == [
+        f"_delta_log/{checkpoint}"
+    ]
+
+
+def test_a_checkpoint_of_another_tool_is_named_and_covered_by_the_next_commit(gallery):
+    table(gallery).create_checkpoint()
+    checkpoint = f"_delta_log/{1:020d}.checkpoint.parquet"
+    assert verify(latest(gallery)).other_commits == (checkpoint,)
+    after = latest(gallery).commit([], run_id="x", removes=[4])
+    found = verify(after, all_versions=True)
+    assert (found.findings, found.other_commits) == ((), ())
+    (gallery._root / checkpoint).unlink()
+    assert [each.file for each in verify_at(gallery.location).findings] == [checkpoint]
+
+
+def test_entries_that_are_gone_without_a_checkpoint_for_them_are_damage(gallery):
+    table(gallery).create_checkpoint()
+    after = latest(gallery).commit([unit(gallery.target, range(20, 25))], run_id="x")
+    (after._root / "_delta_log" / f"{2:020d}.json").unlink()
+    with pytest.raises(GalleryDamagedError, match=r"00002\.json: this entry of the log is gone"):
+        latest(gallery)
+
+
+def test_a_copy_of_a_checkpoint_is_damage(gallery):
+    table(gallery).create_checkpoint()
+    after = latest(gallery).commit([unit(gallery.target, range(20, 25))], run_id="x")
+    folder, copied = after._root / "_delta_log", f"{2:020d}.checkpoint.parquet"
+    shutil.copy(folder / f"{1:020d}.checkpoint.parquet", folder / copied)
+    assert [each.file for each in verify_at(gallery.location).findings] == [f"_delta_log/{copied}"]
