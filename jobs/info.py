@@ -199,7 +199,7 @@ def _versions(versions: list[dict[str, Any]]) -> Table:
             f"{each['rows_added']:,}",
             f"{each['rows_removed']:,}",
             f"{each['rejects']:,}",
-            each["run_id"] or "",
+            each["run_id"] or f"{each['operation']} by another tool",
         )
     return table
 

@@ -117,11 +117,16 @@ def describe(result: VerifyResult) -> RenderableType:
         checked += f", those of {count(result.versions - 1, 'older version')} included"
     if result.findings:
         lines.append(f"{result.gallery}, {checked}: {count(len(lines), 'finding')}")
+    elif result.without_checksum:
+        lines.append(f"{result.gallery}, {checked}: nothing wrong was found")
     else:
         lines.append(f"{result.gallery}, {checked}: everything is as it was written")
     lines += [f"{each}: by another tool" for each in result.other_commits]
     if result.without_checksum:
-        lines.append(f"no SHA-256 in the log for {count(result.without_checksum, 'file')}")
+        lines.append(
+            f"not checked: the bytes of {count(result.without_checksum, 'file')} that another tool"
+            " wrote, without a SHA-256 in the log (compact writes those of this version anew)"
+        )
     lines += [f"not checked: {each}" for each in result.not_checked]
     return Text("\n".join(lines))
 

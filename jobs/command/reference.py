@@ -32,7 +32,10 @@ def reference() -> str:
     """All verbs with their parameters, as Markdown."""
     parts = [_HEAD]
     for verb in VERBS:
-        page = verbs([verb])[verb].generate_docs(output_format="markdown", heading_level=2)
+        app = verbs([verb])
+        page_of = app[verb]
+        page_of.default_parameter = app.default_parameter  # else --empty-X is told, which is not
+        page = page_of.generate_docs(output_format="markdown", heading_level=2)
         parts.append("\n".join(line.rstrip() for line in page.strip().splitlines()) + "\n")
     return "\n".join(parts)
 

@@ -9,6 +9,7 @@ from deltalake import DeltaTable, TableFeatures, write_deltalake
 
 from pipeline.errors import InputError, RunError
 from pipeline.gallery.files.storage import GalleryDamagedError
+from pipeline.gallery.log import history
 from pipeline.gallery.log import transactions as log
 from pipeline.gallery.table import Gallery, lock_gallery
 from pipeline.gallery.upkeep.compact import compact
@@ -234,3 +235,37 @@ def test_a_copy_of_a_checkpoint_is_damage(gallery):
     folder, copied = after._root / "_delta_log", f"{2:020d}.checkpoint.parquet"
     shutil.copy(folder / f"{1:020d}.checkpoint.parquet", folder / copied)
     assert [each.file for each in verify_at(gallery.location).findings] == [f"_delta_log/{copied}"]
+
+
+def test_the_history_tells_what_another_tool_added_and_removed(gallery):
+    gallery = gallery.commit([unit(gallery.target, range(20, 23), rejected=[21])], run_id="second")
+    table(gallery).delete("row_id in (3, 4)")
+    table(gallery).update(updates={"camera": "'z'"}, predicate="row_id = 5")
+    table(gallery).optimize.compact()
+    paths = [f"new/{n}.jpg" for n in range(3)]
+    rows = some_rows(gallery, 3, row_id=[40, 41, 42], path=paths)
+    write_deltalake(table(gallery), rows, mode="append")
+    write_deltalake(table(gallery), rows.slice(1), mode="overwrite")
+    told = [(each.rows_added, each.rows_removed) for each in latest(gallery).history()]
+    assert told == [(0, 0), (20, 0), (2, 0), (0, 2), (0, 0), (0, 0), (3, 0), (0, 21)]
+    assert [each.rejects for each in latest(gallery).history()] == [0, 0, 1, 1, 1, 1, 1, 1]
+    assert [each.run_id for each in latest(gallery).history()][1:4] == ["first", "second", None]
+    assert latest(gallery).history()[3].operation == "DELETE"
+
+
+def test_the_history_counts_rows_where_files_of_older_versions_are_gone(gallery):
+    table(gallery).delete("row_id in (3, 4)")
+    table(gallery).vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
+    told = [(each.rows_added, each.rows_removed) for each in latest(gallery).history()]
+    assert told == [(0, 0), (20, 0), (0, 2), (0, 0), (0, 0)]
+    partition(gallery)
+    assert (history.versions(gallery._root, 5)[5].rows_removed) == 0
+
+
+def test_every_copy_of_a_row_that_was_added_twice_can_be_erased(gallery):
+    write_deltalake(table(gallery), some_rows(gallery, 2), mode="append")
+    after = latest(gallery).commit([], run_id="x", removes=[0, 1])
+    assert contents(after) == expected(range(2, 20))
+    assert verify(after).findings == ()
+    with pytest.raises(InputError, match="1 of 2 rows to be removed are not in this version"):
+        after.commit([], run_id="y", removes=[0, 5])

@@ -371,6 +371,20 @@ def test_verify(gallery, capsys):
     assert "those of 2 older versions included: everything is as it was written" in out
 
 
+def test_what_another_tool_did_is_told_and_compact_writes_its_files_anew(gallery, capsys):
+    DeltaTable(gallery.location).delete("row_id = 5")
+    status, out, _ = run(capsys, "verify", gallery.location)
+    assert status == 0
+    assert "17 rows" in out and "nothing wrong was found" in out
+    assert f"_delta_log/{3:020d}.json: by another tool" in out
+    assert "not checked: the bytes of 1 file that another tool wrote" in out
+    shown = [line.split() for line in run(capsys, "info", gallery.location)[1].splitlines()]
+    [line] = [each for each in shown if each[:1] == ["3"]]
+    assert line[3:] == ["0", "1", "1", "DELETE", "by", "another", "tool"]
+    assert run(capsys, "compact", gallery.location)[0] == 0
+    assert "everything is as it was written" in run(capsys, "verify", gallery.location)[1]
+
+
 def test_verify_says_what_it_did_not_check(gallery, tmp_path, capsys):
     source = "whether rows still fit /archive (extract --verify --dry-run)"
     elsewhere = "what was made from this gallery elsewhere: expanded galleries, exports, reports"

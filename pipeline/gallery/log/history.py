@@ -1,17 +1,26 @@
 """The versions of a gallery: when each came, by which run, and what it changed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
+from pipeline.gallery.files.rejects import read_rejects
+from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.log import transactions as log
+from pipeline.gallery.log.entries import oldest_version
+from pipeline.gallery.log.transactions import RowFile
 
 
 @dataclass(frozen=True)
 class VersionInfo:
-    """One version: when it came, by which run, and what it changed."""
+    """One version: when it came, by which run (None: another tool), and what it changed."""
 
     version: int
     timestamp: datetime
@@ -24,7 +33,7 @@ class VersionInfo:
 
 def versions(root: Path, version: int) -> list[VersionInfo]:
     """The versions that can still be read, up to this one, oldest first."""
-    return [_version_info(entry) for entry in log.history(root, version)]
+    return [_version_info(root, entry) for entry in log.history(root, version)]
 
 
 def version_at(root: Path, at: datetime) -> int:
@@ -39,11 +48,12 @@ def version_at(root: Path, at: datetime) -> int:
     return then[-1]
 
 
-def _version_info(entry: Mapping[str, object]) -> VersionInfo:
-    about = entry.get("regallery")
-    about = about if isinstance(about, dict) else {}
+def _version_info(root: Path, entry: Mapping[str, object]) -> VersionInfo:
+    version, about = int(str(entry["version"])), entry.get("regallery")
+    if not isinstance(about, dict):
+        about = _of_another_tool(root, version)
     return VersionInfo(
-        version=int(str(entry["version"])),
+        version=version,
         timestamp=datetime.fromtimestamp(int(str(entry["timestamp"])) / 1000, UTC),
         operation=str(entry.get("operation", "")),
         run_id=about.get("run_id"),
@@ -51,3 +61,32 @@ def _version_info(entry: Mapping[str, object]) -> VersionInfo:
         rows_removed=about.get("rows_removed", 0),
         rejects=about.get("rejects", 0),
     )
+
+
+def _of_another_tool(root: Path, version: int) -> dict[str, Any]:
+    """What a commit of another tool changed, which its entry does not tell in our terms: how many
+    row ids came and left, and how many rejects there are.
+    """
+    if version <= oldest_version(root):
+        return {}
+    try:
+        before, after = log.read(root, version - 1), log.read(root, version)
+    except InputError:  # a version that is not read here, but for its entry
+        return {}
+    there, here = set(before.files), set(after.files)
+    try:
+        left, came = _row_ids(root, there - here), _row_ids(root, here - there)
+        added, removed = len(np.setdiff1d(came, left)), len(np.setdiff1d(left, came))
+    except (OSError, pa.ArrowException):  # a file of an older version, which may have been deleted
+        change = sum(file.rows for file in here) - sum(file.rows for file in there)
+        added, removed = max(change, 0), max(-change, 0)
+    try:
+        rejects = read_rejects(root, after.rejects).num_rows
+    except GalleryDamagedError:  # which reading that version tells
+        rejects = 0
+    return {"rows_added": added, "rows_removed": removed, "rejects": rejects}
+
+
+def _row_ids(root: Path, files: Iterable[RowFile]) -> np.ndarray:
+    ids = [pq.read_table(root / each.path, columns=["row_id"])["row_id"] for each in files]
+    return np.concatenate([np.empty(0, np.int64), *(column.to_numpy() for column in ids)])

@@ -36,7 +36,8 @@ def without_rows(
     """
     wanted = np.unique(row_ids)
     touched = [(file, gone) for file in files if len(gone := _held(root, file, wanted))]
-    missing = len(wanted) - sum(len(gone) for _, gone in touched)
+    found = np.concatenate([wanted[:0], *(gone for _, gone in touched)])
+    missing = len(wanted) - len(np.unique(found))  # another tool may have added a row twice
     if missing:
         raise InputError(
             f"{root}: {missing} of {len(wanted)} rows to be removed are not in this version"
