@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from cyclopts import UnknownOptionError
 
+from jobs.cli import verbs
 from jobs.command.reference import reference
 
 ROOT = Path(__file__).parents[1]
@@ -14,6 +16,14 @@ def test_the_command_reference_is_current():
     assert (ROOT / "docs" / "commands.md").read_text() == reference(), (
         "renew it by: make docs/commands.md"
     )
+
+
+def test_the_command_reference_names_no_flag_that_the_parser_does_not_take():
+    assert "--empty-" not in reference()
+    with pytest.raises(UnknownOptionError):
+        verbs(["erase"]).parse_args(
+            ["erase", "--gallery", "g", "--empty-ids"], exit_on_error=False, print_error=False
+        )
 
 
 @pytest.mark.parametrize("package", ["pipeline", "cluster"])
