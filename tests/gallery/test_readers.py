@@ -2,6 +2,7 @@
 the byte, as docs/gallery.md says. One that is not installed is skipped.
 """
 
+import shutil
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -92,9 +93,38 @@ def test_datafusion(gallery):
 
 
 def test_daft(gallery):
-    daft = pytest.importorskip("daft")
+    daft = pytest.importorskip("daft", minversion="0.7")  # older ones fail with deltalake 1.6
     found = daft.read_deltalake(gallery.location).select(*_NAMES)
     assert told(found.to_arrow().to_pylist()) == stored(gallery)
+
+
+def test_lancedb(gallery, tmp_path):
+    """It keeps tables of its own: one that is made of a gallery's has all bytes, and searches."""
+    lancedb = pytest.importorskip("lancedb")
+    rows = DeltaTable(gallery.location).to_pyarrow_table(columns=list(_NAMES))
+    numbers = np.frombuffer(b"".join(rows["feature"].to_pylist()), "<f4")
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(numbers), gallery.dimension)
+    copied = lancedb.connect(tmp_path).create_table("rows", rows.append_column("vector", vectors))
+    assert told(copied.to_arrow().to_pylist()) == stored(gallery)
+    query = gallery.array()[3]
+    found = copied.search(query).distance_type("dot").limit(1).to_arrow()
+    assert found["row_id"].to_pylist() == [3]
+
+
+@pytest.mark.slow
+def test_spark(gallery):
+    """Without the Delta extension, which is no Python package: the log tells the files."""
+    sql = pytest.importorskip("pyspark.sql")
+    if shutil.which("java") is None:
+        pytest.skip("Spark needs Java")
+    spark = sql.SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
+    session = spark.getOrCreate()
+    try:
+        files = DeltaTable(gallery.location).file_uris()
+        rows = session.read.parquet(*files).select(*_NAMES).collect()
+    finally:
+        session.stop()
+    assert told([row.asDict() for row in rows]) == stored(gallery)
 
 
 def test_clickhouse_reads_bytes_whole_where_it_is_told_their_number(gallery, monkeypatch):
