@@ -248,7 +248,7 @@ def _reason(address: str, error: Exception) -> str:
     if address == "auto":
         return (
             "`address` auto finds no Ray cluster on this machine: start one with "
-            "`ray start --head`, or leave --address out to run without"
+            "`ray start --head`, or leave it out to run without"
         )
     return (
         f"cannot join a Ray cluster at {address} ({' '.join(str(error).split())[:300]}): is it "

@@ -48,7 +48,7 @@ def open_pairs(gallery: Gallery, query: Gallery | None, query_rows: int, seed: i
     if not len(chosen):
         raise InputError(
             f"{asked.gallery.location} has no identities, which a calibration needs: extract it"
-            " with a `layout` that reads them"
+            " with a layout that reads them"
         )
     return Pairs(
         gallery=held.gallery,

@@ -40,7 +40,7 @@ class Cameras:
         """
         if normalization_of(gallery):
             raise InputError(
-                f"{gallery.location} was made with --camera-normalize: its features are normalized"
+                f"{gallery.location} was made with `camera_normalize`: its features are normalized"
                 " already; leave out the flag"
             )
         kept = read_camera_sums(gallery)

@@ -193,7 +193,7 @@ def _check_deviation(file: NetworkFile, flags: ExportSettings, distance: float) 
         return
     kind, hint = f"{flags.to}", ""
     if flags.quantize:
-        kind, hint = f"{flags.to} in int8", " (a larger --sample of typical crops may help)"
+        kind, hint = f"{flags.to} in int8", " (a larger `sample` of typical crops may help)"
     raise InputError(
         f"{file.path}: as {kind} its features differ by {distance:.1e} in cosine distance, and "
         f"{allowed:.0e} is allowed{hint}; nothing was written"
@@ -221,22 +221,26 @@ def copy_files(out: Path) -> list[Path]:
 
 def _checked(flags: ExportSettings) -> Path:
     if flags.to is None or flags.out is None:
-        raise InputError("model export needs --to onnx, openvino or torchscript, and --out FILE")
+        raise InputError("an export needs `to` (onnx, openvino or torchscript) and `out`")
     if flags.out.suffix != COPY_SUFFIXES[flags.to]:
         raise InputError(
-            f"--out {flags.out}: --to {flags.to} writes {COPY_SUFFIXES[flags.to]} files"
+            f"`out` {flags.out}: `to` {flags.to} writes {COPY_SUFFIXES[flags.to]} files"
         )
     if not os.path.isdir(flags.out.absolute().parent):  # noqa: PTH112 - never raises
-        raise InputError(f"--out {flags.out}: {flags.out.parent} does not exist; create it first")
+        raise InputError(f"`out` {flags.out}: {flags.out.parent} does not exist; create it first")
     _check_replaceable(flags.out)
     if flags.sample_size < 1:
-        raise InputError(f"--sample-size must be at least 1, not {flags.sample_size}")
+        raise InputError(f"`sample_size` must be at least 1, not {flags.sample_size}")
     if flags.quantize and flags.to == "torchscript":
-        raise InputError("--quantize int8 writes onnx or openvino, not torchscript")
+        raise InputError("`quantize` int8 writes onnx or openvino, not torchscript")
     if flags.quantize and flags.sample is None:
-        raise InputError("--quantize int8 needs --sample: crops of your own to calibrate with")
+        raise InputError("`quantize` int8 needs `sample`: crops of your own to calibrate with")
     if (flags.query is None) != (flags.gallery is None):
-        raise InputError("--query and --gallery go together")
+        raise InputError("`query` and `gallery` go together")
+    if flags.query is not None and flags.layout == "none":
+        raise InputError(
+            "`query` and `gallery` need a `layout` that reads identities, such as market1501"
+        )
     return flags.out
 
 
@@ -272,7 +276,7 @@ def _sample(flags: ExportSettings) -> Crops:
             return [decode(path.read_bytes()) for path in drawn]
     crops = list(_crops(_spread(list_source(flags.sample), flags.sample_size)))
     if not crops:
-        raise InputError(f"--sample {flags.sample}: none of its images can be decoded")
+        raise InputError(f"`sample` {flags.sample}: none of its images can be decoded")
     return crops
 
 
@@ -300,7 +304,7 @@ def _labeled(flags: ExportSettings) -> tuple[Listing, Listing] | None:
         twice = sampled & (_places(sides[0]) | _places(sides[1]))
         if twice:
             raise InputError(
-                f"--sample {flags.sample}: {len(twice)} of its crops are evaluated too, as "
+                f"`sample` {flags.sample}: {len(twice)} of its crops are evaluated too, as "
                 f"{sorted(twice)[0]}; calibrate on crops that are not"
             )
     return sides
@@ -343,7 +347,7 @@ def _accuracy(extractor: Extractor, query: Listing, gallery: Listing) -> NDArray
     """Average precision and rank-1 `[2, Q]` of the queries that have a match."""
     labels = labels_of([query.images, gallery.images])
     if not has_match(*labels).any():
-        raise InputError("--query and --gallery: no query has a match by another camera")
+        raise InputError("`query` and `gallery`: no query has a match by another camera")
     features = [_features(extractor, each) for each in (query, gallery)]
     counts = rank_counts(features[0], labels[0], features[1], labels[1])
     summary = summarize(counts, len(features[1]))

@@ -50,6 +50,15 @@ class Extracted(Found):
     dimension: int
     fingerprint: str
 
+    def __str__(self) -> str:
+        done = f"{self.images:,} images: {self.new:,} new, {self.changed:,} changed,"
+        rejected = f", {self.rejected:,} rejected" if self.rejected else ""
+        return (
+            f"{done} {self.unchanged:,} unchanged{rejected}\n"
+            f"{self.gallery}: version {self.version}, {self.rows:,} rows of {self.dimension}"
+            " dimensions"
+        )
+
 
 @dataclass(frozen=True)
 class Planned(Found):

@@ -72,7 +72,7 @@ class Figures:
         """InputError if a way to rank does not support the requested figures."""
         if self.draws and any(isinstance(way, Reranking) for way in ways):
             raise InputError(
-                "--rerank does not go with --protocol cuhk03: k-reciprocal distances depend on the"
+                "`rerank` does not go with `protocol` cuhk03: k-reciprocal distances depend on the"
                 " whole gallery; leave out one of the two"
             )
 

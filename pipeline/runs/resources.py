@@ -21,7 +21,7 @@ def joined(workers: int, address: str | None, num_gpus: float) -> Iterator[None]
 
         if not torch.cuda.is_available():
             raise InputError(
-                f"--num-gpus {num_gpus:g}: PyTorch finds no GPU on this machine; leave out the flag"
+                f"`num_gpus` {num_gpus:g}: PyTorch finds no GPU on this machine; leave it out"
                 " to run on the CPU, with the same results"
             )
     yield
@@ -30,4 +30,4 @@ def joined(workers: int, address: str | None, num_gpus: float) -> Iterator[None]
 def check_gpus(num_gpus: float) -> None:
     """InputError for a share of a GPU that no worker can be given."""
     if not 0 <= num_gpus <= 1:
-        raise InputError(f"--num-gpus {num_gpus:g}: a worker has one GPU, or a share of one")
+        raise InputError(f"`num_gpus` {num_gpus:g}: a worker has one GPU, or a share of one")

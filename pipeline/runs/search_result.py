@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.archive.limits import MAX_BYTES, check_max_bytes
 from pipeline.errors import InputError
+from pipeline.model.defaults import BATCH_SIZE
 
 if TYPE_CHECKING:
     from pipeline.runs.queries import NotSearched
@@ -23,7 +24,7 @@ class SearchSettings:
     camera: str | None = None
     """Camera of the images: a row then has the threshold of its pair of cameras, if one was
     calibrated."""
-    batch_size: int = 32
+    batch_size: int = BATCH_SIZE
     """Crops in one batch of the network; 1 is fastest for a single image."""
     max_bytes: int = MAX_BYTES
     """Do not read image files with more bytes than this; report them as unusable."""

@@ -291,7 +291,7 @@ class ExportSettings:
     """Labeled queries, to measure the loss of accuracy; none of them may be in the sample."""
     gallery: Location | None = None
     """Labeled gallery to go with the queries."""
-    layout: str = "market1501"
+    layout: str = "none"
     """How identity and camera are read from the names of queries and gallery (see extract)."""
 
 

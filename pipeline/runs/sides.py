@@ -166,7 +166,7 @@ def _check_expansions(query: Gallery, gallery: Gallery) -> None:
         raise InputError(
             f"{query.location} is {ours}, and {gallery.location} is {theirs or 'not expanded'}:"
             " expanded queries are compared only with a gallery expanded in the same way; give"
-            f" --query {ours.parent}"
+            f" `query` {ours.parent}"
         )
     for table, how in ((query, ours), (gallery, theirs)):
         if how:
@@ -216,11 +216,11 @@ def _cameras(side: LabeledSide) -> str:
 
 def check_matches(query: LabeledSide, gallery: LabeledSide) -> None:
     """Tell in words, before any work, why no query can have a match."""
-    for side, flag in ((query, "--query"), (gallery, "--gallery")):
+    for side, setting in ((query, "`query`"), (gallery, "`gallery`")):
         if not (side.labels.identity > 0).any():
             raise InputError(
-                f"{flag} {side.gallery.location} has no identities, which an evaluation needs:"
-                f" extract it with a `layout` that reads them (it was made with {_layout(side)})"
+                f"{setting} {side.gallery.location} has no identities, which an evaluation needs:"
+                f" extract it with a layout that reads them (it was made with {_layout(side)})"
             )
     common = np.intersect1d(query.labels.identity, gallery.labels.identity)
     if not (common > 0).any():
@@ -238,4 +238,4 @@ def check_matches(query: LabeledSide, gallery: LabeledSide) -> None:
 
 
 def _layout(side: LabeledSide) -> str:
-    return f"--layout {side.gallery.properties['layout']}"
+    return f"layout {side.gallery.properties['layout']}"

@@ -30,7 +30,7 @@ def thresholds_of(gallery: Gallery, given: float | None, camera: str | None = No
     of cameras, if the calibration has it.
     """
     if given is not None:
-        return Thresholds(given, "--threshold", {})
+        return Thresholds(given, "given", {})
     found = read_calibration(gallery)
     if found is None:
         return Thresholds(None, None, {})

@@ -57,8 +57,7 @@ class Work:
     def __post_init__(self) -> None:
         for name in ("batch_size", "threads", "decode_threads", "max_pixels", "max_bytes"):
             if getattr(self, name) < 1:
-                flag = name.replace("_", "-")
-                raise InputError(f"--{flag} must be at least 1, not {getattr(self, name)}")
+                raise InputError(f"`{name}` must be at least 1, not {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

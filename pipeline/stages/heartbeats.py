@@ -10,7 +10,12 @@ import time
 from collections.abc import Iterator
 
 import ray
-from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
+from ray.experimental.internal_kv import (
+    _internal_kv_del,
+    _internal_kv_get,
+    _internal_kv_initialized,
+    _internal_kv_put,
+)
 
 from pipeline.archive.planning.units import Unit
 from pipeline.stages.execution import Step
@@ -30,7 +35,7 @@ class Heartbeat:
     def __call__(self, images: int) -> None:
         """So many more are finished."""
         self._images += images
-        if time.monotonic() < self._next:
+        if time.monotonic() < self._next or not _internal_kv_initialized():
             return
         self._next = time.monotonic() + _SECONDS
         try:

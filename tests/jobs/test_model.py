@@ -16,6 +16,7 @@ from tests.jobs.running import refused, result, run
 from tests.model.making import Pooled, inside, save_onnx, save_script, save_traced
 
 SMALL = ("--height", 32, "--width", 16, "--batch-size", 4)
+LABELED = ("--layout", "market1501")
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +199,7 @@ def test_an_int8_copy_that_is_too_far_off_is_refused(capsys, monkeypatch, script
 
 def test_differences_of_accuracy_come_with_their_interval(capsys, script, tmp_path, crops):
     flags = ("--to", "onnx", "--out", tmp_path / "o.onnx")
-    sides = ("--query", crops / "query", "--gallery", crops / "gallery")
+    sides = ("--query", crops / "query", "--gallery", crops / "gallery", *LABELED)
     status, out, _ = run(capsys, "model", "export", script, *SMALL, *flags, *sides)
     assert status == 0
     told = " ".join(out.split())
@@ -225,7 +226,7 @@ def test_a_sample_that_is_evaluated_too_is_refused(capsys, script, tmp_path, cro
     message = refused(
         capsys, "model", "export", script, *SMALL, "--to", "onnx", "--out", tmp_path / "o.onnx",
         "--quantize", "int8", "--sample", listed, "--query", crops / "query",
-        "--gallery", crops / "gallery",
+        "--gallery", crops / "gallery", *LABELED,
     )  # fmt: skip
     assert f"1 of its crops are evaluated too, as {first}" in message
 
@@ -233,7 +234,7 @@ def test_a_sample_that_is_evaluated_too_is_refused(capsys, script, tmp_path, cro
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        ((), "model export needs --to onnx, openvino or torchscript, and --out FILE"),
+        ((), "an export needs --to (onnx, openvino or torchscript) and --out"),
         (("--to", "onnx", "--out", "o.pt"), "--to onnx writes .onnx files"),
         (("--to", "onnx", "--out", "no/such/o.onnx"), "no/such does not exist; create it first"),
         (
@@ -269,11 +270,13 @@ def test_samples_that_cannot_be_read_are_told(capsys, script, tmp_path, crops):
     sample = ("--sample", tmp_path / "bad")
     message = refused(capsys, "model", "export", script, *SMALL, *flags, *sample)
     assert "none of its images can be decoded" in message
-    sides = ("--query", tmp_path / "bad", "--gallery", crops / "gallery")
+    sides = ("--query", tmp_path / "bad", "--gallery", crops / "gallery", *LABELED)
     assert "000001_00.jpg: " in refused(capsys, "model", "export", script, *SMALL, *flags, *sides)
     alone = ("--query", crops / "query", "--gallery", crops / "query")
-    message = refused(capsys, "model", "export", script, *SMALL, *flags, *alone)
+    message = refused(capsys, "model", "export", script, *SMALL, *flags, *alone, *LABELED)
     assert "no query has a match by another camera" in message
+    message = refused(capsys, "model", "export", script, *SMALL, *flags, *alone)
+    assert "--query and --gallery need a --layout that reads identities" in message
 
 
 def test_config_and_json_name_the_action(capsys, script, tmp_path):

@@ -112,9 +112,9 @@ def test_a_threshold_says_what_matches(capsys, made, command):
     threshold = hits[7]["score"]
     told = result(capsys, *flags, "--threshold", threshold)
     assert [hit["match"] for hit in told["results"][0]["hits"]] == [True] * 8 + [False] * 32
-    assert told["threshold_from"] == "--threshold"
+    assert told["threshold_from"] == "given"
     _, out, _ = run(capsys, *flags, "--threshold", threshold)
-    assert f"a match has at least {threshold:.4f} (--threshold)" in out
+    assert f"a match has at least {threshold:.4f} (given)" in out
     assert "match" in out.splitlines()[1]
 
 

@@ -162,7 +162,7 @@ def test_an_error_in_a_worker_is_told_in_a_line(tmp_path, cluster):
 )
 def test_wrong_settings_are_told_by_flag(tmp_path, name):
     _, _, work = prepared(tmp_path, save_source(tmp_path / "source", 1))
-    with pytest.raises(InputError, match=f"--{name.replace('_', '-')} must be at least 1"):
+    with pytest.raises(InputError, match=f"`{name}` must be at least 1"):
         replace(work, **{name: 0})
 
 
