@@ -80,7 +80,8 @@ def test_an_error_at_any_operation(days, start, day):
         *names
     }
     before = days[day - 1][1] if day else ({}, None, 0)
-    for operation in range(len(names)):
+    # A first day is made of the same steps: some of them.
+    for operation in range(len(names)) if day else points(names):
         location = str(start(day))
         with interrupted(operation, crash), pytest.raises(Crash):
             bring_up_to_date(location, day)

@@ -176,10 +176,9 @@ def test_re_ranked_lists_have_no_single_shot(capsys, galleries):
 def test_workers_change_nothing(capsys, galleries, cluster):
     reference = figures(result(capsys, "evaluate", *galleries, *ALL_MODES)["report"])
     # Logical GPUs: float16 products, on the CPU.
-    for workers, block, gpus in ((2, 4096, 0.5), (2, 7, 0)):
-        flags = ("--workers", workers, "--gallery-block", block, "--num-gpus", gpus)
-        found = result(capsys, "evaluate", *galleries, *ALL_MODES, *flags)
-        assert figures(found["report"]) == reference
+    flags = ("--workers", 2, "--gallery-block", 7, "--num-gpus", 0.5)
+    found = result(capsys, "evaluate", *galleries, *ALL_MODES, *flags)
+    assert figures(found["report"]) == reference
     reference = figures(result(capsys, "evaluate", *galleries, *SINGLE_SHOT)["report"])
     found = result(capsys, "evaluate", *galleries, *SINGLE_SHOT, "--workers", 2)
     assert figures(found["report"]) == reference

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.core import processor
+from pipeline.core.processor import has_byte_products
 from pipeline.model.copies.export import export
 from pipeline.model.copies.int8 import quantize
 from pipeline.model.networks import NetworkFile, default_recipe
@@ -58,6 +60,13 @@ def test_info_tells_what_the_network_is(capsys, script):
     assert all(speed > 0 for speed in told["speeds"].values())
     quick = result(capsys, "model", "info", script, *SMALL, "--no-speed")
     assert quick["speeds"] == quick["not_measured"] == {}
+    assert quick["int8_pays"] == has_byte_products()
+
+
+@pytest.mark.parametrize(("bytes_", "said"), [(True, "pays here"), (False, "gains little here")])
+def test_info_says_whether_int8_pays_here(capsys, script, monkeypatch, bytes_, said):
+    monkeypatch.setattr(processor, "has_byte_products", lambda: bytes_)
+    assert said in run(capsys, "model", "info", script, *SMALL, "--no-speed")[1]
 
 
 def test_info_says_why_a_backend_cannot(capsys, tmp_path):

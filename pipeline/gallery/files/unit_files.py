@@ -42,6 +42,7 @@ UNIT_KEY = b"regallery.unit"
 _UNIT_ID = re.compile(r"[A-Za-z0-9_]{1,128}")
 _UNIT_FILE = re.compile(r"(\d{12,})-[A-Za-z0-9_]+\.parquet")
 _REJECTS_FILE = re.compile(r"(\d{12,})-[A-Za-z0-9_]+\.[0-9a-f]{16}\.parquet")
+_ATTEMPTS_FILE = re.compile(r"[A-Za-z0-9_]+\.attempts")  # of `sidecars.attempts`
 
 
 @dataclass(frozen=True)
@@ -342,11 +343,14 @@ def _orphans(
 
 
 def unfinished_units(root: Path) -> list[Path]:
-    """The files of the hidden folder: rejects of units, and what writers have not finished."""
+    """The files of the hidden folder: rejects of units, attempts at them, and what writers have not
+    finished."""
     return [
         path
         for path in _files(root / storage.UNITS_FOLDER)
-        if _REJECTS_FILE.fullmatch(path.name) or storage.is_temporary(path)
+        if _REJECTS_FILE.fullmatch(path.name)
+        or _ATTEMPTS_FILE.fullmatch(path.name)
+        or storage.is_temporary(path)
     ]
 
 
