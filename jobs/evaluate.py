@@ -63,10 +63,9 @@ def evaluate(
         gallery_at: Use the version of the gallery that was latest at this time instead.
     """
     from pipeline.gallery.table import Gallery
-    from pipeline.runs.evaluating import check_evaluation, evaluate_to_report
+    from pipeline.runs.evaluating import evaluate_to_report
 
     settings = EvaluationSettings(figures, cameras, expansion, reranking)
-    check_evaluation(settings, on, out)
     sides = (
         Gallery.open(query, query_version, moment("--query-at", query_at)),
         Gallery.open(gallery, gallery_version, moment("--gallery-at", gallery_at)),

@@ -58,10 +58,8 @@ def link(
     """
     settings = LinkSettings(k, threshold, precision)
     from pipeline.gallery.table import Gallery
-    from pipeline.runs.linking import check_link
     from pipeline.runs.linking import link as link_gallery
 
-    check_link(out, on.scratch, safe_csv)
     table = Gallery.open(gallery, version)
     with progress_lines() as progress:
         return link_gallery(table, out, settings, on=on, progress=progress, safe_csv=safe_csv)

@@ -1,7 +1,6 @@
 """search: the best gallery rows of some images."""
 
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,9 +12,9 @@ from rich.text import Text
 from jobs.command.console import progress_lines
 from jobs.command.times import moment
 from pipeline.archive.limits import MAX_BYTES
-from pipeline.errors import InputError
 from pipeline.runs.locations import LOCATION, Location
 from pipeline.runs.search_result import HitList, SearchResult, SearchSettings
+from pipeline.runs.settings import FoldSettings
 
 if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
     from pipeline.runs.queries import NotSearched
@@ -36,7 +35,7 @@ def search(
     html: Annotated[Path, LOCATION] | None = None,
     batch_size: int = SearchSettings.batch_size,
     max_bytes: int = MAX_BYTES,
-    workers: int = 0,
+    workers: int = FoldSettings.workers,
     address: str | None = None,
 ) -> SearchResult:
     """Find the gallery rows most similar to some images, exactly.
@@ -68,26 +67,18 @@ def search(
         address: Ray cluster to join: auto or host:port (default: this machine alone).
     """
     settings = SearchSettings(k, threshold, camera, batch_size, max_bytes)
-    if workers < 0:
-        raise InputError(f"`workers` must be at least 0, not {workers}")
+    on = FoldSettings(workers=workers, address=address)
     from pipeline.gallery.table import Gallery
     from pipeline.model.kinds import check_file
-    from pipeline.runs.resources import joined
 
     check_file(model)
     table = Gallery.open(gallery, version, moment("--at", at))
-    from pipeline.runs.searching import check_search
+    from pipeline.model.networks import NetworkFile
     from pipeline.runs.searching import search as search_rows
 
-    check_search(table, html)
-    from pipeline.model.networks import NetworkFile
-    from pipeline.stages.execution import Execution
-
-    with ExitStack() as stack:
-        stack.enter_context(joined(workers, address, num_gpus=0))
-        execution = Execution(workers, progress=stack.enter_context(progress_lines()))
-        network = NetworkFile(model, checkpoint)
-        return search_rows(images, table, network, settings, html=html, execution=execution)
+    network = NetworkFile(model, checkpoint)
+    with progress_lines() as progress:
+        return search_rows(images, table, network, settings, html=html, on=on, progress=progress)
 
 
 def describe(result: SearchResult) -> RenderableType:

@@ -61,18 +61,6 @@ class _Ways:
         return cls(tuple(ways), tuple(normalizations), figures)
 
 
-def check_evaluation(settings: EvaluationSettings, on: FoldSettings, out: Path) -> None:
-    """InputError for settings that cannot be, and where the report cannot be written."""
-    check_scratch(on.scratch)
-    _tell_unused(settings, on)
-    check_place(out)
-    _Ways.of(settings)
-    try:
-        on.execution()
-    except ValueError as error:
-        raise InputError(str(error)) from error
-
-
 def evaluate_to_report(
     query: Gallery,
     gallery: Gallery,
@@ -84,8 +72,12 @@ def evaluate_to_report(
 ) -> Evaluated:
     """Measure queries in a gallery in every requested way, and write the report to `out`.
 
-    InputError where the two cannot be compared, or where no query can have a match.
+    InputError where the two cannot be compared, where no query can have a match, and where the
+    report cannot be written.
     """
+    check_scratch(on.scratch)
+    _tell_unused(settings, on)
+    check_place(out)
     ways, figures = _Ways.of(settings), settings.figures
     sides = open_sides(query, gallery, figures.same_place, clothes_changed=figures.clothes_changed)
     check_matches(*sides)

@@ -57,10 +57,6 @@ def update_expanded(
     InputError where `out` was made of another gallery or in another way, and where `parent` is an
     expanded gallery itself.
     """
-    try:
-        on.execution()
-    except ValueError as error:
-        raise InputError(str(error)) from error
     check_scratch(on.scratch)
     if parent.count == 0:
         raise InputError(f"{parent.location} has no row in version {parent.version}")

@@ -45,7 +45,7 @@ class _Found:
     estimate: Estimate | None = None
 
 
-def check_link(out: Path, scratch: Path | None, safe_csv: bool) -> None:
+def _check(out: Path, scratch: Path | None, safe_csv: bool) -> None:
     """InputError where the table cannot be written to `out`, or scratch not to `scratch`."""
     if out.suffix not in TABLE_SUFFIXES:
         raise InputError(f"`out` {out} must end in {' or '.join(TABLE_SUFFIXES)}")
@@ -70,7 +70,7 @@ def link(
     wanted precision: by rows of one camera at one moment, or else by the known identities.
     InputError where neither says enough, and where `out` cannot be written.
     """
-    check_link(out, on.scratch, safe_csv)
+    _check(out, on.scratch, safe_csv)
     rows = gallery.rows()
     kept = np.flatnonzero(pc.fill_null(rows["identity"], DISTRACTOR).to_numpy() != JUNK)
     if len(kept) < 2:

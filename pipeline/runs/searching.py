@@ -21,15 +21,17 @@ from pipeline.report.search_page import render
 from pipeline.report.templates import is_page
 from pipeline.runs.cameras import normalization_of
 from pipeline.runs.queries import NotSearched, Queries, open_extractor, read_queries, thumbnails
+from pipeline.runs.resources import joined
 from pipeline.runs.search_result import Hit, HitList, SearchResult, SearchSettings
+from pipeline.runs.settings import FoldSettings
 from pipeline.runs.thresholds import Thresholds, thresholds_of
-from pipeline.stages.execution import Execution
+from pipeline.stages.execution import StartProgress
 from pipeline.stages.search import search_gallery
 
 logger = logging.getLogger(__name__)
 
 
-def check_search(gallery: Gallery, html: Path | None) -> None:
+def _check(gallery: Gallery, html: Path | None) -> None:
     """InputError where a gallery cannot be searched by images, or a page not be written."""
     if html is not None:
         check_new_file(html, "html", is_page)
@@ -49,14 +51,16 @@ def search(
     settings: SearchSettings = SearchSettings(),
     *,
     html: Path | None = None,
-    execution: Execution = Execution(),
+    on: FoldSettings = FoldSettings(),
+    progress: StartProgress | None = None,
 ) -> SearchResult:
     """The best rows of a gallery for some images, each a file or a folder of them: exact.
 
-    Images that cannot be used are told with their reason. `html` names a file for a page of the
-    lists. InputError where the network is not the gallery's, and where no image can be used.
+    `not_searched` of the result has the images that cannot be used, with the reason. `html` names a
+    file for a page of the lists. InputError where the network is not the gallery's, and where no
+    image can be used.
     """
-    check_search(gallery, html)
+    _check(gallery, html)
     thresholds = thresholds_of(gallery, settings.threshold, settings.camera)
     if settings.camera is not None and not thresholds.by_camera:
         logger.warning(
@@ -68,8 +72,10 @@ def search(
     queries = read_queries(images, extractor, settings.max_bytes)
     if not queries.images:
         raise InputError(f"none of the images can be used: {_told(queries.not_searched)}")
-    rows = ArrayRows(queries.features)
-    best = search_gallery(rows, gallery.features(), settings.k, execution=execution)
+    execution = on.execution(progress)
+    with joined(on.workers, on.address, on.num_gpus):
+        rows = ArrayRows(queries.features)
+        best = search_gallery(rows, gallery.features(), settings.k, execution=execution)
     logger.debug("search: %s", execution.ledger.total)
     found = SearchResult(
         gallery=gallery.location,

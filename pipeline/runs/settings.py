@@ -242,12 +242,15 @@ class FoldSettings:
     def __post_init__(self) -> None:
         if self.workers < 0:
             raise InputError(f"`workers` must be at least 0, not {self.workers}")
+        for name in ("query_block", "gallery_block"):
+            if (rows := getattr(self, name)) is not None and rows < 1:
+                raise InputError(f"`{name}` must be at least 1, not {rows}")
         if self.memory is not None and not self.memory > 0:
             raise InputError(f"`memory` must be above 0 GiB, not {self.memory}")
         check_gpus(self.num_gpus)
 
     def execution(self, progress: "StartProgress | None" = None) -> "Execution":
-        """How the folds run; ValueError for invalid block sizes."""
+        """How the folds run."""
         from pipeline.core.blocks import Tiling
         from pipeline.stages.execution import MEMORY, Execution, silent
 

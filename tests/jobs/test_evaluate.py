@@ -369,7 +369,7 @@ def test_versions_by_time(capsys, galleries):
     [
         (("--k", 0), "k counts the row itself"),
         (("--alpha", -1), "alpha must be"),
-        (("--gallery-block", 0), "at least one row"),
+        (("--gallery-block", 0), "--gallery-block must be at least 1"),
         (("--max-rank", 0), "--max-rank must be at least 1"),
         (("--replicates", -1), "replicates must be at least 1"),
         (("--level", 1), "a confidence level lies between 0 and 1"),

@@ -204,7 +204,7 @@ def test_nothing_is_extracted_into_an_expanded_gallery(capsys, tmp_path, extract
         (("--k", 0), "k counts the row itself"),
         (("--alpha", -1), "alpha must be"),
         (("--times", 0), "times must be"),
-        (("--gallery-block", 0), "at least one row"),
+        (("--gallery-block", 0), "--gallery-block must be at least 1"),
         (("--mode", "joint"), "joint"),
         (("--scratch", "/no/such/folder"), "--scratch /no/such/folder"),
         (("--version", 0), "has no row in version 0"),

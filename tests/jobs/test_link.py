@@ -195,6 +195,7 @@ def test_a_candidate_that_is_out_of_proportion_is_named(capsys, tmp_path):
         (("--out", "{tmp}/i.csv", "--threshold", 1.5), "cosine similarity from -1 to 1"),
         (("--out", "{tmp}/i.csv", "--threshold", 0.5, "-k", 0), "k must be at least 1"),
         (("--out", "{tmp}/i.csv", "--threshold", 0.5, "--memory", 0), "--memory must be above 0"),
+        (("--out", "{tmp}/i.csv", "--query-block", 0), "--query-block must be at least 1"),
         (("--out", "{tmp}/i.csv", "--threshold", 0.5, "--workers", -1), "--workers"),
         (("--out", "{tmp}/i.csv", "--threshold", 0.5, "--num-gpus", 1.5), "--num-gpus 1.5"),
         (("--out", "{tmp}/i.csv", "--threshold", 0.5, "--scratch", "{tmp}/x"), "is not a folder"),
