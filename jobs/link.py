@@ -81,12 +81,6 @@ def describe(result: Linked) -> RenderableType:
         f"{result.candidates:,} candidates, the largest of {result.largest:,} rows;"
         f" {result.alone:,} rows alone"
     )
-    if result.out_of_proportion:
-        lines.append(
-            f"warning: the largest candidate has {result.largest:,} of {result.rows:,} rows, the"
-            f" next {result.second_largest:,}: it may hold several people; raise --precision or"
-            " --threshold"
-        )
     if result.junk:
         lines.append(f"{result.junk:,} junk rows left out")
     if result.agreement is not None:

@@ -103,7 +103,7 @@ def link(
         write_candidates(out.absolute(), candidates(rows, kept, groups), about, safe_csv=safe_csv)
     sizes = np.sort(np.unique(groups.group, return_counts=True)[1])[::-1]
     labeled = identity > DISTRACTOR
-    return Linked(
+    linked = Linked(
         gallery=gallery.location,
         version=gallery.version,
         out=out,
@@ -122,6 +122,13 @@ def link(
         agreement=agreement(groups.group[labeled], identity[labeled]) if labeled.any() else None,
         products=execution.ledger.total.figures(),
     )
+    if linked.out_of_proportion:
+        logger.warning(
+            "the largest candidate has %s of %s rows, the next %s: it may hold several people;"
+            " raise `precision` or `threshold`",
+            *(f"{rows:,}" for rows in (linked.largest, linked.rows, linked.second_largest)),
+        )
+    return linked
 
 
 def _links(

@@ -14,6 +14,7 @@ from ray.experimental.internal_kv import (
     _internal_kv_del,
     _internal_kv_get,
     _internal_kv_initialized,
+    _internal_kv_list,
     _internal_kv_put,
 )
 
@@ -23,14 +24,14 @@ from pipeline.stages.execution import Step
 logger = logging.getLogger(__name__)
 
 _SECONDS = 0.5
-_NAMESPACE = b"regallery"
+_NAMESPACE, _PREFIX = b"regallery", b"unit-"
 
 
 class Heartbeat:
     """Counts the images of a unit, in its actor, and lets the driver know twice a second."""
 
     def __init__(self, unit_id: str) -> None:
-        self._key, self._images, self._next = unit_id.encode(), 0, 0.0
+        self._key, self._images, self._next = _PREFIX + unit_id.encode(), 0, 0.0
 
     def __call__(self, images: int) -> None:
         """So many more are finished."""
@@ -41,7 +42,7 @@ class Heartbeat:
         try:
             _internal_kv_put(self._key, str(self._images).encode(), namespace=_NAMESPACE)
         except ray.exceptions.RayError as error:  # the work is worth more than its progress
-            logger.debug("progress of unit %s cannot be sent: %s", self._key.decode(), error)
+            logger.debug("progress cannot be sent (%s): %s", self._key.decode(), error)
 
 
 class Heard:
@@ -62,12 +63,13 @@ class Heard:
         with self._lock:
             self._step(images - self._units.pop(unit_id))
         if ray.is_initialized():
-            _internal_kv_del(unit_id.encode(), namespace=_NAMESPACE)
+            _internal_kv_del(_PREFIX + unit_id.encode(), namespace=_NAMESPACE)
 
     def listen(self) -> None:
-        """Take up what actors have sent."""
-        for unit_id in list(self._units):
-            sent = _internal_kv_get(unit_id.encode(), namespace=_NAMESPACE)
+        """Take up what actors have sent: only units in hand have a key."""
+        for key in _internal_kv_list(_PREFIX, namespace=_NAMESPACE):
+            unit_id = key.removeprefix(_PREFIX).decode()
+            sent = _internal_kv_get(key, namespace=_NAMESPACE)
             with self._lock:
                 known = self._units.get(unit_id)
                 if sent and known is not None and int(sent) > known:

@@ -177,8 +177,8 @@ def test_a_candidate_that_is_out_of_proportion_is_named(capsys, tmp_path):
     labeled_gallery(tmp_path / "g", *people(10, 100))
     flags = ("link", "--gallery", tmp_path / "g", "--out", tmp_path / "i.csv", "--threshold")
     warning = "it may hold several people; raise --precision or --threshold"
-    assert warning in run(capsys, *flags, -0.5)[1]
-    assert warning not in run(capsys, *flags, 0.6)[1]
+    assert warning in run(capsys, *flags, -0.5, "--json")[2]
+    assert warning not in run(capsys, *flags, 0.6)[2]
 
 
 @pytest.mark.parametrize(
