@@ -1,7 +1,6 @@
-"""Files that are written: whether they can be is known before the work, and ours are known again.
+"""Files that commands write: checks before the work, and errors that name the file.
 
-One that cannot be written, on a full disk above all, is told by its name. A file that was there
-before and that no command of this tool wrote is never replaced.
+A file that exists and that no command of this tool wrote is never replaced.
 """
 
 import errno
@@ -44,8 +43,8 @@ def check_name(path: Path) -> None:
 def check_new_folder(folder: str | os.PathLike[str]) -> None:
     """Makes sure that files can be written to a folder, or to where it is to be made.
 
-    Raises `InputError` where that is not allowed, on a read-only disk say, and where a file is in
-    the way; `RunError` where there is no room for the smallest file.
+    Raises `InputError` if the folder is read-only or a file is in the way, and `RunError` if the
+    disk is full.
     """
     wanted = Path(folder).absolute()
     check_name(wanted)
@@ -59,7 +58,7 @@ def check_new_folder(folder: str | os.PathLike[str]) -> None:
     except OSError as error:
         if error.errno in _FULL:
             raise RunError(
-                f"{place}: there is no room for a file ({why(error)}): make room, and run the same"
+                f"{place}: the disk is full ({why(error)}): free some space, and run the same"
                 " command again"
             ) from error
         raise InputError(

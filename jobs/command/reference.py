@@ -34,7 +34,9 @@ def reference() -> str:
     for verb in VERBS:
         app = verbs([verb])
         page_of = app[verb]
-        page_of.default_parameter = app.default_parameter  # else --empty-X is told, which is not
+        page_of.default_parameter = (
+            app.default_parameter
+        )  # otherwise the page names flags --empty-X, which do not exist
         page = page_of.generate_docs(output_format="markdown", heading_level=2)
         parts.append("\n".join(line.rstrip() for line in page.strip().splitlines()) + "\n")
     return "\n".join(parts)

@@ -239,8 +239,8 @@ def _check_once(root: Path, files: Sequence[RowFile], ids: np.ndarray, owners: n
     where = first if first == second else f"{first} and {second}"
     raise GalleryDamagedError(
         f"{root}: another tool added rows that were there; row ids that come more than once:"
-        f" {shown}{more} (row id {twice[0]} in {where}); go back to the version before with"
-        " `regallery restore --version N`"
+        f" {shown}{more} (row id {twice[0]} in {where}); go back to a version before"
+        " them: regallery info --versions lists the versions, regallery restore --version takes one"
     )
 
 

@@ -72,8 +72,8 @@ def write(
 def check_place(out_dir: str | Path) -> None:
     """Make sure that a report can be written to `out_dir`, before the work for it.
 
-    Raises InputError for an `out_dir` that is not a folder or cannot be written to, and for files
-    by the names of a report that no evaluation wrote; RunError where there is no room.
+    Raises InputError if `out_dir` is not a folder or is read-only, and if it has a report.json or
+    report.html that no evaluation wrote; RunError if the disk is full.
     """
     folder = Path(out_dir)
     if os.path.lexists(folder) and not os.path.isdir(folder):  # noqa: PTH112 - never raises

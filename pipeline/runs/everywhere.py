@@ -75,7 +75,9 @@ def _expand_again(gallery: Gallery, place: str) -> list[Followed]:
     derived = Gallery.open(place)
     held = derivation(derived)
     if held is None or held.parent != gallery.location:
-        raise InputError(f"{place} is no longer expanded from {gallery.location}")
+        raise InputError(
+            f"{place} was made from another gallery since, not from {gallery.location}"
+        )
     if gallery.count:
         update_expanded(Gallery.open(gallery.location), place, *settings_of(held.parameters))
     with lock_gallery(place, f"erase everywhere of {gallery.location}") as lock:

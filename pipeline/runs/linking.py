@@ -101,7 +101,6 @@ def link(
     }
     with listed("link table", out, [gallery]):
         write_candidates(out.absolute(), candidates(rows, kept, groups), about, safe_csv=safe_csv)
-    sizes = np.sort(np.unique(groups.group, return_counts=True)[1])[::-1]
     labeled = identity > DISTRACTOR
     linked = Linked(
         gallery=gallery.location,
@@ -115,20 +114,32 @@ def link(
         junk=len(rows) - len(kept),
         links=len(reached),
         refused=groups.refused,
-        candidates=int((sizes > 1).sum()),
-        alone=int((sizes == 1).sum()),
-        largest=int(sizes[0]),
-        second_largest=int(sizes[1]) if len(sizes) > 1 else 0,
+        **_sizes(groups),
         agreement=agreement(groups.group[labeled], identity[labeled]) if labeled.any() else None,
         products=execution.ledger.total.figures(),
     )
+    _warn_of_proportion(linked)
+    return linked
+
+
+def _sizes(groups: Groups) -> dict[str, int]:
+    """The fields of `Linked` that count groups."""
+    sizes = np.sort(np.unique(groups.group, return_counts=True)[1])[::-1].tolist()
+    return {
+        "candidates": sum(size > 1 for size in sizes),
+        "alone": sizes.count(1),
+        "largest": sizes[0],
+        "second_largest": sizes[1] if len(sizes) > 1 else 0,
+    }
+
+
+def _warn_of_proportion(linked: Linked) -> None:
     if linked.out_of_proportion:
         logger.warning(
             "the largest candidate has %s of %s rows, the next %s: it may hold several people;"
             " raise `precision` or `threshold`",
             *(f"{rows:,}" for rows in (linked.largest, linked.rows, linked.second_largest)),
         )
-    return linked
 
 
 def _links(

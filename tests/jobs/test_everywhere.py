@@ -95,7 +95,7 @@ def test_a_gallery_without_rows_and_one_that_cannot_be_purged(capsys, tmp_path):
     assert Gallery.open(str(tmp_path / "e")).count == 0
     assert not (tmp_path / "x").exists()
     other, broken = found[str(tmp_path / "other")], found[str(tmp_path / "broken")]
-    assert "is no longer expanded from" in other["reason"]
+    assert "was made from another gallery since" in other["reason"]
     assert str(tmp_path / "broken") in broken["reason"]
 
 

@@ -162,7 +162,7 @@ def test_what_cannot_be_written(tmp_path):
     (tmp_path / "null").symlink_to("/dev/null")
     with pytest.raises(InputError, match=r"`out` .*null: this is not a regular file"):
         check_new_file(tmp_path / "null", "out", lambda _: True)
-    with no_room(), pytest.raises(RunError, match="there is no room for a file"):
+    with no_room(), pytest.raises(RunError, match="the disk is full"):
         check_new_folder(tmp_path / "new" / "folder")
     check_new_folder(tmp_path / "new" / "folder")
     assert sorted(each.name for each in tmp_path.iterdir()) == ["null", "x"]

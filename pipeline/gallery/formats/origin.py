@@ -40,7 +40,7 @@ class FeatureOrigin:
 
 
 def about_gallery(gallery: Gallery) -> dict[str, Any]:
-    """The fields of `Origin` of a version."""
+    """The fields of `FeatureOrigin` of a version."""
     properties = gallery.properties
     return {
         "gallery": gallery.location,

@@ -88,7 +88,8 @@ def parse(where: str) -> Condition:
     Comparisons (`=`, `<>`, `<`, `<=`, `>`, `>=`, `between`, `in`, `like`, `ilike`, `is null`) of
     columns, of `cast(COLUMN as TYPE)` and of literals, each with a column, joined by `and`, `or`
     and `not`. A comparison with null is null, and selects nothing. Raises `InputError` for anything
-    else, comments too, for more than `LONGEST` characters, and for more than `DEEPEST` levels.
+    else, comments too, for more than `LONGEST_CONDITION` characters, and for more than `DEEPEST`
+    levels.
 
     >>> parse("camera = '3' and identity > 7").columns
     ('camera', 'identity')

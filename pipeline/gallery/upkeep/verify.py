@@ -243,7 +243,7 @@ def _bytes_of(root: Path, file: LoggedFile) -> Finding | None:
 def _rows_of(
     gallery: Gallery, logged: dict[str, LoggedFile], given: int, file: RowFile
 ) -> Sequence[Finding]:
-    """What is wrong with the rows of a file; nothing where the file is gone, which is told.
+    """What is wrong with the rows of a file; nothing if it is gone: a finding already.
 
     `given` is the first row id that our commits had not given.
     """
