@@ -61,18 +61,18 @@ def extract(
     check_source(source, layout, labels)
     check_file(model)
     (check_location if update.dry_run else check_writable)(gallery)
-    from pipeline.model.networks import NetworkFile
-    from pipeline.runs.extraction import UpdatePlan, preview_update, update_gallery
-    from pipeline.runs.target import gallery_spec
-
-    network = NetworkFile(model, checkpoint)
-    read = labels.described(layout)
-    spec = gallery_spec(gallery, network, recipe, read, on.precision, work.storage)
-    plan = UpdatePlan(list_source(source, layout, labels), spec, update, work, on)
-    if update.dry_run:
-        return preview_update(plan)
     with progress_lines() as progress:
-        return update_gallery(plan, progress)
+        ready = progress("loading the network, listing the source", 1)
+        from pipeline.model.networks import NetworkFile
+        from pipeline.runs.extraction import UpdatePlan, preview_update, update_gallery
+        from pipeline.runs.target import gallery_spec
+
+        network = NetworkFile(model, checkpoint)
+        read = labels.described(layout)
+        spec = gallery_spec(gallery, network, recipe, read, on.precision, work.storage)
+        plan = UpdatePlan(list_source(source, layout, labels), spec, update, work, on)
+        ready(1)
+        return preview_update(plan) if update.dry_run else update_gallery(plan, progress)
 
 
 def describe(result: Extracted | Planned) -> RenderableType:

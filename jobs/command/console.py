@@ -177,10 +177,21 @@ class _PrintableFormatter(logging.Formatter):
         return _told(printable(super().format(record), keep="\n\t"), record.levelno)
 
 
+class _StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to what `sys.stderr` is now: a progress display puts lines above itself there."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
+
+
 @contextlib.contextmanager
 def logs_to_stderr(*, verbose: bool) -> Iterator[None]:
     """Show this project's messages (with `verbose` the debugging ones too) and others' warnings."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _StderrHandler()
     pattern = "%(asctime)s %(levelname)s %(name)s: %(message)s" if verbose else "%(message)s"
     handler.setFormatter(_PrintableFormatter(pattern))
     before = {name: logging.getLogger(name).level for name in _OURS}

@@ -157,3 +157,15 @@ def test_a_file_gets_no_color(
     _say_everything()
     told = capsys.readouterr()
     assert "\x1b" not in told.out + told.err
+
+
+def test_a_message_during_progress_goes_to_what_puts_it_above(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A progress display takes the place of `sys.stderr` after logging was set up."""
+    with logs_to_stderr(verbose=False):
+        display = io.StringIO()
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stderr", display)
+            logging.getLogger("pipeline").info("above the bar")
+    assert display.getvalue() == "above the bar\n"
