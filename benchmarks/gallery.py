@@ -126,7 +126,7 @@ def erase_rows(folder):
 
 
 def purge(folder):
-    from pipeline.gallery.table import lock_gallery
+    from pipeline.gallery.opening import lock_gallery
     from pipeline.gallery.upkeep import purge as purging
 
     with lock_gallery(str(folder / "g"), "purge") as lock:

@@ -120,7 +120,8 @@ def contents(gallery):
 
 
 def is_empty_or_whole(gallery, whole):
-    from pipeline.gallery.table import Gallery, exists
+    from pipeline.gallery.opening import exists
+    from pipeline.gallery.table import Gallery
 
     if not exists(str(gallery)):
         return True

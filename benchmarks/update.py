@@ -69,7 +69,8 @@ def bring_up_to_date(source, location, dimension):
     """One run of an extraction whose features cost nothing; seconds by step."""
     from pipeline.archive.limits import UNIT_SIZE
     from pipeline.archive.listing.source import list_source
-    from pipeline.gallery.table import Gallery, exists, lock_gallery
+    from pipeline.gallery.opening import exists, lock_gallery
+    from pipeline.gallery.table import Gallery
     from pipeline.runs.extraction import find_changes
     from pipeline.runs.settings import UpdateSettings
     from pipeline.runs.units import commit_units, cut_units, keep_plan

@@ -42,7 +42,8 @@ def compact(gallery: Location, *, target_size: str | None = None) -> Compacted:
         target_size: Size of a file, such as 256MiB or 1GB (default: 192MiB).
     """
     stated = None if target_size is None else _bytes(target_size)
-    from pipeline.gallery.table import Gallery, lock_gallery
+    from pipeline.gallery.opening import lock_gallery
+    from pipeline.gallery.table import Gallery
     from pipeline.gallery.upkeep import compact as compaction
 
     Gallery.open(gallery)  # no lock, and so no folder, where there is no gallery

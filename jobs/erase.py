@@ -96,7 +96,8 @@ def erase(
             rows and for --purge alone.
     """
     from pipeline.gallery.irregular import check_regular
-    from pipeline.gallery.table import Gallery, lock_gallery
+    from pipeline.gallery.opening import lock_gallery
+    from pipeline.gallery.table import Gallery
     from pipeline.gallery.upkeep import purge as purging
     from pipeline.gallery.upkeep.erase import erase as commit
     from pipeline.gallery.upkeep.selection import Selection, select

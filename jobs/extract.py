@@ -55,7 +55,7 @@ def extract(
     """
     # What is quick to check is checked before torch and Ray are loaded.
     from pipeline.archive.listing.source import check_source, list_source
-    from pipeline.gallery.table import check_location, check_writable
+    from pipeline.gallery.opening import check_location, check_writable
     from pipeline.model.kinds import check_file
 
     check_source(source, layout, labels)

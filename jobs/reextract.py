@@ -54,8 +54,9 @@ def reextract(
     """
     from pipeline.errors import InputError
     from pipeline.gallery.files.storage import local_root
+    from pipeline.gallery.opening import check_writable
     from pipeline.gallery.outputs import listed
-    from pipeline.gallery.table import Gallery, check_writable
+    from pipeline.gallery.table import Gallery
     from pipeline.model.kinds import check_file
 
     old = Gallery.open(gallery, version)

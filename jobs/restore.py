@@ -64,7 +64,8 @@ def restore(
     """
     if (version is None) == (at is None):
         raise InputError("give --version or --at to say what to restore")
-    from pipeline.gallery.table import Gallery, lock_gallery
+    from pipeline.gallery.opening import lock_gallery
+    from pipeline.gallery.table import Gallery
     from pipeline.gallery.upkeep import restore as restoring
 
     wanted = Gallery.open(gallery, version, moment("--at", at)).version

@@ -8,7 +8,7 @@ cut off at any instant it leaves the last version, and files that `find_units` f
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -22,21 +22,24 @@ import pyarrow.parquet as pq
 
 from pipeline.core.blocks import blocks
 from pipeline.errors import InputError, RunError
-from pipeline.gallery import chain, checksums
 from pipeline.gallery.features import GalleryFeatures, Runs, index
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.rejects import read_rejects
 from pipeline.gallery.files.schema import SCALAR_COLUMNS, SCALAR_FIELDS, check_form
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.files.unit_files import FoundUnits, UnitRecord, UnitTarget, find_units
-from pipeline.gallery.log import entries as log_files
 from pipeline.gallery.log import history
 from pipeline.gallery.log import transactions as log
 from pipeline.gallery.log.changes import plan
 from pipeline.gallery.log.history import VersionInfo
-from pipeline.gallery.log.lock import Lock, hold
+from pipeline.gallery.log.lock import Lock
 from pipeline.gallery.log.removed import removal_told
-from pipeline.output_files import check_name, check_new_folder
+from pipeline.gallery.opening import (
+    check_location,
+    lock_held,
+    read_version,
+    tidy_records,
+)
 
 if TYPE_CHECKING:
     import pandas
@@ -94,7 +97,7 @@ class Gallery:
             "precision": precision,
             "derived": json.dumps(dict(derived or {}), sort_keys=True),
         }
-        with _locked(location, lock, "create"):
+        with lock_held(location, lock, "create"):
             if log.is_log(root):
                 raise InputError(f"{root}: there is a gallery already")
             log.create(root, properties)
@@ -115,13 +118,7 @@ class Gallery:
             if version is not None:
                 raise InputError("give a version or a time, not both")
             version = history.version_at(root, at)
-        if chain.is_recorded(root) and log.is_log(root):
-            chain.check(root, version)
-        snapshot = log.read(root, version)
-        chain.read_record(root)  # missing, although the format has one
-        missing = {"recipe", "fingerprint", "dimension", "dtype"} - snapshot.properties.keys()
-        if missing:
-            raise GalleryDamagedError(f"{root}: the gallery's log does not tell its {min(missing)}")
+        snapshot = read_version(root, version)
         return cls(str(root), snapshot)
 
     @property
@@ -279,13 +276,13 @@ class Gallery:
         Call it before workers write: their unfinished files would go too.
         """
         units = [name for unit in useless.units for name in (unit.path, unit.rejects_path) if name]
-        with _locked(self.location, lock, "clear"):
+        with lock_held(self.location, lock, "clear"):
             for _, reason in useless.damaged:
                 _log.warning("%s: deleted, its images are done again", reason)
             storage.delete_files(path for path, _ in useless.damaged)
             storage.delete_files(useless.orphans)
             storage.delete_files(self._root / name for name in units)
-            self._tidy_records()
+            tidy_records(self._root, self.snapshot)
 
     def commit(
         self,
@@ -309,7 +306,7 @@ class Gallery:
         are not there, `GalleryDamagedError` for a unit's file that is not what its record says.
         """
         units = sorted(units, key=lambda unit: unit.first_row_id)
-        with _locked(self.location, lock, run_id) as held:
+        with lock_held(self.location, lock, run_id) as held:
             done = self._committed_before(run_id, units)
             if done is not None:
                 return done
@@ -331,12 +328,12 @@ class Gallery:
         `commit` makes such a change of units; compaction and restoring make their own. Raises
         `RunError` if another commit came after this version or the lock was lost.
         """
-        with _locked(self.location, lock, change.run_id) as held:
+        with lock_held(self.location, lock, change.run_id) as held:
             storage.sync_folder(self._root)
             held.check()
             version = log.append(self._root, self.version, change)
             after = Gallery.open(self.location, version)
-            after._tidy_records()
+            tidy_records(after._root, after.snapshot)
             return after
 
     def check_latest(self) -> None:
@@ -360,13 +357,6 @@ class Gallery:
     def _removal_told(self) -> AbstractContextManager[None]:
         """Around what reads files of this version: it may have been removed since it was opened."""
         return removal_told(self._root, self.version)
-
-    def _tidy_records(self) -> None:
-        """Drops the records of files that the log names now, and ends what killed runs began."""
-        recorded = checksums.recorded(self._root)
-        committed = {file.path for file in self.snapshot.files}
-        checksums.forget(self._root / name for name in recorded & committed)
-        checksums.sweep(self._root)
 
     def _damage(self, error: Exception | None) -> GalleryDamagedError:
         """Names the first file of this version that is not as the log says."""
@@ -392,71 +382,6 @@ class Gallery:
         if any(unit.end_row_id > latest.next_row_id for unit in units):
             raise InputError(f"run {run_id} was committed already, without some of these units")
         return latest
-
-
-def exists(location: str) -> bool:
-    """Whether there is a Delta table at the location; `Gallery.open` tells whether it is a
-    gallery.
-    """
-    return log.is_log(storage.local_root(location))
-
-
-def check_location(location: str) -> None:
-    """Raises `InputError` unless the location is free for a gallery or holds a Delta table."""
-    root = storage.local_root(location)
-    check_name(root)
-    log.check_name(root)
-    if not root.exists() or log.is_log(root):
-        return
-    if not root.is_dir():
-        raise InputError(f"{root}: this is a file; a gallery needs a folder")
-    others = sorted(path.name for path in root.iterdir() if path.name not in storage.OWN_NAMES)
-    if others:
-        raise InputError(
-            f"{root}: the folder holds other files ({others[0]}); give a new or an empty folder"
-        )
-
-
-def check_writable(location: str) -> None:
-    """Raises what `check_location` raises, and, before any work, `InputError` or `RunError` where
-    no file can be written.
-    """
-    check_location(location)
-    check_new_folder(storage.local_root(location))
-
-
-def lock_gallery(location: str, purpose: str) -> AbstractContextManager[Lock]:
-    """Holds the lock of a gallery from plan to commit; see `pipeline.gallery.log.lock.hold`.
-
-    What writers that were killed had half written is deleted first; what they finished stays.
-    """
-    check_location(location)
-    return _tidied(location, purpose)
-
-
-@contextmanager
-def _tidied(location: str, purpose: str) -> Iterator[Lock]:
-    root = storage.local_root(location)
-    with hold(location, purpose) as lock:
-        for name in ("", *storage.WRITTEN_FOLDERS, storage.CHECKSUMS_FOLDER):
-            storage.drop_cut_off(root / name)
-        log_files.drop_cut_off(root)
-        if log.is_log(root) and any(name[:1].isdigit() for name in checksums.recorded(root)):
-            # Row files that were finished, and perhaps committed by a run that then was killed.
-            Gallery.open(location)._tidy_records()
-        else:
-            checksums.sweep(root)
-        yield lock
-
-
-def _locked(location: str, lock: Lock | None, purpose: str) -> AbstractContextManager[Lock]:
-    """The lock that the caller holds, or one of our own."""
-    if lock is None:
-        return lock_gallery(location, purpose)
-    if storage.local_root(lock.location) != storage.local_root(location):
-        raise InputError(f"{location}: the lock is that of {lock.location}")
-    lock.check()
-    return nullcontext(lock)
 
 
 def _as_ids(row_ids: Iterable[int] | np.ndarray) -> np.ndarray:

@@ -5,9 +5,10 @@ from pathlib import Path
 from pipeline.errors import InputError, RunError
 from pipeline.gallery.derived import derivation
 from pipeline.gallery.formats.export import is_export
+from pipeline.gallery.opening import lock_gallery
 from pipeline.gallery.outputs import EXPANDED, Output, remove
 from pipeline.gallery.sidecars.candidates import is_candidates
-from pipeline.gallery.table import Gallery, lock_gallery
+from pipeline.gallery.table import Gallery
 from pipeline.gallery.upkeep import purge as purging
 from pipeline.output_files import has_mark
 from pipeline.report.page import FILES

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.core.cameras.normalization import CameraNormalization
 from pipeline.core.expansion import Expansion
 from pipeline.errors import InputError
-from pipeline.gallery import table
+from pipeline.gallery import opening
 from pipeline.gallery.derived import check_parameters, create_derived, derivation, is_made_from
 from pipeline.gallery.table import Gallery
 from pipeline.runs.cameras import Cameras
@@ -62,12 +62,12 @@ def update_expanded(
         raise InputError(f"{parent.location} has no row in version {parent.version}")
     if (held := derivation(parent)) is not None:
         raise InputError(f"{parent.location} is {held}: expand {held.parent} with `times` instead")
-    table.check_writable(out)
+    opening.check_writable(out)
     parameters = asdict(settings) | (normalization.parameters if normalization else {})
     with ExitStack() as stack:
         stack.enter_context(joined(on.workers, on.address, on.num_gpus))
-        lock = stack.enter_context(table.lock_gallery(out, f"expand {parent.location}"))
-        if not table.exists(out):
+        lock = stack.enter_context(opening.lock_gallery(out, f"expand {parent.location}"))
+        if not opening.exists(out):
             create_derived(out, parent, parameters, lock)
         present = Gallery.open(out)
         check_parameters(present, parent, parameters)

@@ -18,7 +18,7 @@ from pipeline.archive.listing.source import Listing, list_source
 from pipeline.archive.planning.changes import ROW_COLUMNS, SourceChanges, compare, settle
 from pipeline.archive.planning.units import Unit
 from pipeline.errors import InputError
-from pipeline.gallery import table
+from pipeline.gallery import opening
 from pipeline.gallery.files.schema import content_hash, row_schema
 from pipeline.gallery.files.unit_files import UnitTarget
 from pipeline.gallery.sidecars.seen import add_seen, read_seen
@@ -119,12 +119,12 @@ def extract(
         if stated(recipe):
             raise InputError("a network function does its own preprocessing: leave out `recipe`")
         spec = GallerySpec(location, network, described, actors.precision, work.storage)
-        if table.exists(location):
+        if opening.exists(location):
             spec.check(Gallery.open(location))
     else:
         file = NetworkFile(network) if isinstance(network, str) else network
         spec = gallery_spec(location, file, recipe, described, actors.precision, work.storage)
-    table.check_writable(location)
+    opening.check_writable(location)
     listing = list_source(source, layout, labels)
     return update_gallery(UpdatePlan(listing, spec, update, work, actors), progress)
 
@@ -137,13 +137,13 @@ def update_gallery(plan: UpdatePlan, progress: StartProgress = silent) -> Extrac
     limit = reject_limit(listing, plan.work.max_rejects)
     with ExitStack() as stack:
         dimension = None
-        if not table.exists(spec.location):
+        if not opening.exists(spec.location):
             dimension = spec.dimension(plan.actors.batch_size)
             if plan.actors.actors != 0 and not may_stay(plan.actors):
                 # Wrong resources, too, are an error before anything is written.
                 stack.enter_context(on_cluster(plan.actors))
-        lock = stack.enter_context(table.lock_gallery(spec.location, f"extract {listing.root}"))
-        if dimension is not None and not table.exists(spec.location):
+        lock = stack.enter_context(opening.lock_gallery(spec.location, f"extract {listing.root}"))
+        if dimension is not None and not opening.exists(spec.location):
             spec.create(dimension, listing.root, lock)
         present = Gallery.open(spec.location)
         # Again: another run may have created or changed it until the lock was ours.
@@ -190,7 +190,7 @@ def preview_update(plan: UpdatePlan) -> Planned:
     """What `update_gallery` would do now, and how long it would take; writes nothing."""
     listing, spec = plan.listing, plan.spec
     reject_limit(listing, plan.work.max_rejects)
-    present = Gallery.open(spec.location) if table.exists(spec.location) else None
+    present = Gallery.open(spec.location) if opening.exists(spec.location) else None
     if present is None:
         changes = compare(listing, _no_rows(listing), REJECT_SCHEMA.empty_table())
     else:

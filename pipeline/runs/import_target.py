@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError, RunError
-from pipeline.gallery import table
+from pipeline.gallery import opening
 from pipeline.gallery.derived import derived_fingerprint
 from pipeline.gallery.formats.origin import ORIGIN_FILE, FeatureOrigin, is_exported, origin_of
 from pipeline.gallery.log.lock import Lock
@@ -75,7 +75,7 @@ def begin(gallery: str, about: dict[str, Any], lock: Lock) -> Gallery:
 
     Raises `InputError` for a gallery of another kind.
     """
-    if not table.exists(gallery):
+    if not opening.exists(gallery):
         return Gallery.create(gallery, **about, lock=lock)
     present = Gallery.open(gallery)
     held = {"dtype": present.dtype, "fingerprint": present.fingerprint, **present.properties}

@@ -23,6 +23,9 @@ from pipeline.runs.resources import check_gpus
 if TYPE_CHECKING:  # imported where they are used, since the command line reads this module first
     from pipeline.stages.execution import Execution, StartProgress
 
+ImportFormat = Literal["npy", "mat", "fast-reid", "faiss"]
+"""What `import` reads: an array, layumi's .mat, fast-reid's folder, or a flat index of faiss."""
+
 
 @dataclass(frozen=True)
 class RecipeSettings:

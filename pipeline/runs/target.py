@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from pipeline.archive.listing.source import Listing
 from pipeline.errors import InputError
-from pipeline.gallery import table
+from pipeline.gallery import opening
 from pipeline.gallery.derived import derivation
 from pipeline.gallery.log.lock import Lock
 from pipeline.gallery.table import Gallery
@@ -107,7 +107,7 @@ def gallery_spec(
     """
     fields = load_recipe_fields(settings.recipe) if settings.recipe else {}
     fields |= stated(settings, without=("recipe",))
-    present = Gallery.open(location) if table.exists(location) else None
+    present = Gallery.open(location) if opening.exists(location) else None
     held = None if present is None else read_recipe(present.recipe_json)
     if isinstance(held, Recipe) and held.weights == network.weights_hash():
         recipe = replace(held, **fields)

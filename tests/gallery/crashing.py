@@ -16,7 +16,8 @@ from typing import Any
 from deltalake import DeltaTable
 
 from pipeline.gallery.log.lock import Lock
-from pipeline.gallery.table import Gallery, exists, lock_gallery
+from pipeline.gallery.opening import exists, lock_gallery
+from pipeline.gallery.table import Gallery
 from tests.gallery.making import new_gallery, rejects_table, unit
 
 UNIT = 4

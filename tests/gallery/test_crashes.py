@@ -10,7 +10,8 @@ import pytest
 
 from pipeline.gallery.features import GalleryFeatures
 from pipeline.gallery.log.lock import holder
-from pipeline.gallery.table import Gallery, exists
+from pipeline.gallery.opening import exists
+from pipeline.gallery.table import Gallery
 from pipeline.gallery.upkeep.verify import verify_at
 from tests.gallery.crashing import BAD, DAYS, bring_up_to_date, interrupted
 from tests.gallery.making import contents

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from pipeline.gallery.log import transactions as log
-from pipeline.gallery.table import Gallery, lock_gallery
+from pipeline.gallery.opening import lock_gallery
+from pipeline.gallery.table import Gallery
 from pipeline.gallery.upkeep import compact as compaction
 from pipeline.gallery.upkeep.compact import compact
 from pipeline.gallery.upkeep.erase import erase

@@ -12,7 +12,7 @@ from pipeline.gallery.files import storage
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.irregular import check_regular, irregular_files
 from pipeline.gallery.log.lock import hold
-from pipeline.gallery.table import lock_gallery
+from pipeline.gallery.opening import lock_gallery
 from pipeline.gallery.upkeep.leftovers import clean
 from pipeline.gallery.upkeep.purge import is_under_way, purge
 from pipeline.gallery.upkeep.verify import verify

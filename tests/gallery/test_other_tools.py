@@ -11,7 +11,8 @@ from pipeline.errors import InputError, RunError
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.log import history
 from pipeline.gallery.log import transactions as log
-from pipeline.gallery.table import Gallery, lock_gallery
+from pipeline.gallery.opening import lock_gallery
+from pipeline.gallery.table import Gallery
 from pipeline.gallery.upkeep.compact import compact
 from pipeline.gallery.upkeep.leftovers import clean
 from pipeline.gallery.upkeep.purge import purge

@@ -10,7 +10,8 @@ from pipeline.errors import InputError
 from pipeline.gallery.files.unit_files import UnitTarget
 from pipeline.gallery.log import transactions as log
 from pipeline.gallery.log.lock import hold
-from pipeline.gallery.table import Gallery, check_location, exists, lock_gallery
+from pipeline.gallery.opening import check_location, exists, lock_gallery
+from pipeline.gallery.table import Gallery
 from tests.gallery.making import (
     FINGERPRINT,
     contents,

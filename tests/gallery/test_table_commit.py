@@ -168,7 +168,7 @@ def test_a_commit_that_slips_in_is_noticed(gallery, monkeypatch):
 
     real = Gallery.check_latest
     with hold(gallery.location, "ours") as ours:
-        monkeypatch.setattr("pipeline.gallery.table._locked", lambda *_: nullcontext(ours))
+        monkeypatch.setattr("pipeline.gallery.opening.lock_gallery", lambda *_: nullcontext(ours))
 
         def check_then_slip(self):
             real(self)

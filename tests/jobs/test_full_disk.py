@@ -17,9 +17,8 @@ import pytest
 from jobs import cli
 from jobs.command import console
 from pipeline.errors import RunError
-from tests.jobs.labeled import labeled_gallery, people
+from tests.jobs.galleries import galleries_and_network
 from tests.jobs.running import SIZE, refused, result
-from tests.stages.making import save_network, save_source
 
 NAMED = re.compile(rf"error: [^:]*{tempfile.gettempdir()}/[\w./-]+(: |; )")
 """A line that names a file: what is asked for, or what lies in a folder of scratch."""
@@ -37,15 +36,7 @@ def no_room(limit: int = 0) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Galleries p (of labeled features) and g (of crops), a network, and an export of p."""
-    place = tmp_path_factory.mktemp("full")
-    features, identity, camera = people(6, 60, dimension=8)
-    labeled_gallery(place / "p", features, identity, camera)
-    source, network = save_source(place / "source", 12), save_network(place).path
-    extracting = ("extract", source, "--gallery", place / "g", "--model", network, *SIZE)
-    assert cli.main([*map(str, extracting)]) == 0
-    assert cli.main([*map(str, ("export", "--gallery", place / "p", "--out", place / "e"))]) == 0
-    return place
+    return galleries_and_network(tmp_path_factory.mktemp("full"))
 
 
 def verbs(place, out):

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from jobs import cli
-from pipeline.gallery.table import Gallery, exists
+from pipeline.gallery.opening import exists
+from pipeline.gallery.table import Gallery
 from tests.gallery.crashing import interrupted
 from tests.gallery.making import contents
 from tests.jobs.killing import start

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from jobs import cli
 from pipeline.errors import InputError, RunError
 from pipeline.output_files import check_new_file, check_new_folder
-from tests.jobs.labeled import labeled_gallery, people
+from tests.jobs.galleries import galleries_and_network
 from tests.jobs.running import SIZE, refused, run
 from tests.jobs.test_full_disk import no_room
-from tests.stages.making import save_network, save_source
 
 ROOT = Path(__file__).parents[2]
 READ_ONLY = """
@@ -26,15 +24,7 @@ for line in sys.stdin:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Galleries p (of labeled features) and g (of crops), a network, and an export of p."""
-    place = tmp_path_factory.mktemp("outputs")
-    features, identity, camera = people(6, 60, dimension=8)
-    labeled_gallery(place / "p", features, identity, camera)
-    source, network = save_source(place / "source", 12), save_network(place).path
-    extracting = ("extract", source, "--gallery", place / "g", "--model", network, *SIZE)
-    assert cli.main([*map(str, extracting)]) == 0
-    assert cli.main([*map(str, ("export", "--gallery", place / "p", "--out", place / "e"))]) == 0
-    return place
+    return galleries_and_network(tmp_path_factory.mktemp("outputs"))
 
 
 def new(place, out):

@@ -23,7 +23,8 @@ from pipeline.gallery.log.entries import LoggedFile, logged_files
 from pipeline.gallery.log.lock import Lock
 from pipeline.gallery.log.rewrite import keep_rows
 from pipeline.gallery.log.transactions import Change
-from pipeline.gallery.table import Gallery, lock_gallery
+from pipeline.gallery.opening import lock_gallery
+from pipeline.gallery.table import Gallery
 
 TARGET_BYTES = 192 << 20
 LEAST_BYTES = 1 << 20

@@ -11,7 +11,8 @@ from pipeline.gallery.log.entries import LoggedFile, logged_files
 from pipeline.gallery.log.lock import Lock
 from pipeline.gallery.log.removed import removal_told
 from pipeline.gallery.log.transactions import Change, RowFile
-from pipeline.gallery.table import Gallery, lock_gallery
+from pipeline.gallery.opening import lock_gallery
+from pipeline.gallery.table import Gallery
 
 
 @dataclass(frozen=True)

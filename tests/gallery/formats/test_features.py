@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.gallery.formats.features import MatrixFeatures, import_rows
-from pipeline.gallery.table import lock_gallery
+from pipeline.gallery.opening import lock_gallery
 from tests.gallery.making import new_gallery
 
 

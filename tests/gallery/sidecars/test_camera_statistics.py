@@ -9,12 +9,12 @@ from pipeline.core.cameras.sums import camera_sums
 from pipeline.errors import InputError, RunError
 from pipeline.gallery import checksums
 from pipeline.gallery.files.storage import GalleryDamagedError, temporary_name
+from pipeline.gallery.opening import check_location, lock_gallery
 from pipeline.gallery.sidecars import camera_statistics
 from pipeline.gallery.sidecars.camera_statistics import (
     read_camera_sums,
     write_camera_sums,
 )
-from pipeline.gallery.table import check_location, lock_gallery
 from pipeline.gallery.upkeep import purge as purging
 from pipeline.gallery.upkeep.leftovers import clean
 from pipeline.gallery.upkeep.purge import purge

@@ -9,10 +9,11 @@ from pipeline.errors import InputError, RunError
 from pipeline.gallery.files.storage import record_of, temporary_name
 from pipeline.gallery.log.entries import oldest_version
 from pipeline.gallery.log.lock import hold
+from pipeline.gallery.opening import lock_gallery
 from pipeline.gallery.sidecars.calibrations import write_calibration
 from pipeline.gallery.sidecars.plan import write_plan
 from pipeline.gallery.sidecars.seen import add_seen, read_seen
-from pipeline.gallery.table import Gallery, lock_gallery
+from pipeline.gallery.table import Gallery
 from pipeline.gallery.upkeep import leftovers
 from pipeline.gallery.upkeep.compact import compact
 from pipeline.gallery.upkeep.leftovers import clean, find_leftovers

@@ -1,0 +1,104 @@
+"""Opening a gallery's folder: a version of it to read, and its lock to write.
+
+Whether a folder is a gallery, or may become one, is known without reading it.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+
+from pipeline.errors import InputError
+from pipeline.gallery import chain, checksums
+from pipeline.gallery.files import storage
+from pipeline.gallery.files.storage import GalleryDamagedError
+from pipeline.gallery.log import entries as log_files
+from pipeline.gallery.log import transactions as log
+from pipeline.gallery.log.lock import Lock, hold
+from pipeline.output_files import check_name, check_new_folder
+
+
+def read_version(root: Path, version: int | None = None) -> log.Snapshot:
+    """A version of the gallery in a folder, the latest by default, with its log checked.
+
+    Raises what `Gallery.open` raises.
+    """
+    if chain.is_recorded(root) and log.is_log(root):
+        chain.check(root, version)
+    snapshot = log.read(root, version)
+    chain.read_record(root)  # missing, although the format has one
+    missing = {"recipe", "fingerprint", "dimension", "dtype"} - snapshot.properties.keys()
+    if missing:
+        raise GalleryDamagedError(f"{root}: the gallery's log does not tell its {min(missing)}")
+    return snapshot
+
+
+def exists(location: str) -> bool:
+    """Whether there is a Delta table at the location; `Gallery.open` tells whether it is a
+    gallery.
+    """
+    return log.is_log(storage.local_root(location))
+
+
+def check_location(location: str) -> None:
+    """Raises `InputError` unless the location is free for a gallery or holds a Delta table."""
+    root = storage.local_root(location)
+    check_name(root)
+    log.check_name(root)
+    if not root.exists() or log.is_log(root):
+        return
+    if not root.is_dir():
+        raise InputError(f"{root}: this is a file; a gallery needs a folder")
+    others = sorted(path.name for path in root.iterdir() if path.name not in storage.OWN_NAMES)
+    if others:
+        raise InputError(
+            f"{root}: the folder holds other files ({others[0]}); give a new or an empty folder"
+        )
+
+
+def check_writable(location: str) -> None:
+    """Raises what `check_location` raises, and, before any work, `InputError` or `RunError` where
+    no file can be written.
+    """
+    check_location(location)
+    check_new_folder(storage.local_root(location))
+
+
+def lock_gallery(location: str, purpose: str) -> AbstractContextManager[Lock]:
+    """Holds the lock of a gallery from plan to commit; see `pipeline.gallery.log.lock.hold`.
+
+    What writers that were killed had half written is deleted first; what they finished stays.
+    """
+    check_location(location)
+    return _tidied(location, purpose)
+
+
+@contextmanager
+def _tidied(location: str, purpose: str) -> Iterator[Lock]:
+    root = storage.local_root(location)
+    with hold(location, purpose) as lock:
+        for name in ("", *storage.WRITTEN_FOLDERS, storage.CHECKSUMS_FOLDER):
+            storage.drop_cut_off(root / name)
+        log_files.drop_cut_off(root)
+        if log.is_log(root) and any(name[:1].isdigit() for name in checksums.recorded(root)):
+            # Row files that were finished, and perhaps committed by a run that then was killed.
+            tidy_records(root, read_version(root))
+        else:
+            checksums.sweep(root)
+        yield lock
+
+
+def lock_held(location: str, lock: Lock | None, purpose: str) -> AbstractContextManager[Lock]:
+    """The lock that the caller holds, or one of our own."""
+    if lock is None:
+        return lock_gallery(location, purpose)
+    if storage.local_root(lock.location) != storage.local_root(location):
+        raise InputError(f"{location}: the lock is that of {lock.location}")
+    lock.check()
+    return nullcontext(lock)
+
+
+def tidy_records(root: Path, snapshot: log.Snapshot) -> None:
+    """Drops the records of files that the log names now, and ends what killed runs began."""
+    committed = {file.path for file in snapshot.files}
+    checksums.forget(root / name for name in checksums.recorded(root) & committed)
+    checksums.sweep(root)
