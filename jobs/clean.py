@@ -22,16 +22,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What was deleted, or would be: files of unfinished runs, and of `versions` given up.
+    """What was deleted, or would be: `unfinished` files of abandoned runs, `old` ones of versions.
 
-    `rows_lost` are the rows that only those versions had.
+    `versions_removed` counts those versions; `rows_lost` the rows that only they had.
     """
 
     gallery: str
     unfinished: tuple[str, ...]
     old: tuple[str, ...]
-    bytes: int
-    versions: int
+    bytes_removed: int
+    versions_removed: int
     rows_lost: int
     dry_run: bool
 
@@ -78,8 +78,8 @@ def clean(
         gallery=gallery,
         unfinished=found.unfinished,
         old=found.old,
-        bytes=found.bytes,
-        versions=found.versions,
+        bytes_removed=found.bytes,
+        versions_removed=found.versions,
         rows_lost=lost.rows if lost else 0,
         dry_run=dry_run,
     )
@@ -115,10 +115,10 @@ def describe(result: Cleaned) -> RenderableType:
     done = "would be deleted" if result.dry_run else "deleted"
     lines.append(
         f"{result.gallery}: {count(len(result.unfinished), 'file')} of unfinished runs and"
-        f" {len(result.old):,} of {count(result.versions, 'older version')} {done},"
-        f" {count(result.bytes, 'byte')}"
+        f" {len(result.old):,} of {count(result.versions_removed, 'older version')} {done},"
+        f" {count(result.bytes_removed, 'byte')}"
     )
-    if result.versions:
+    if result.versions_removed:
         lines.append(f"rows that no version has any more: {result.rows_lost:,}")
     return Text("\n".join(lines))
 

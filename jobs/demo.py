@@ -26,8 +26,8 @@ class Demonstrated:
 
     archive: Path
     drawn: dict[str, int]
-    query: Extracted
-    gallery: Extracted
+    extracted_query: Extracted
+    extracted_gallery: Extracted
     report_json: Path
     report_html: Path
     report: "Report"
@@ -80,8 +80,8 @@ def demo(
     return Demonstrated(
         archive=archive,
         drawn=asdict(drawn),
-        query=made["query"],
-        gallery=made["gallery"],
+        extracted_query=made["query"],
+        extracted_gallery=made["gallery"],
         report_json=evaluated.report_json,
         report_html=evaluated.report_html,
         report=evaluated.report,

@@ -40,8 +40,8 @@ class Erased:
 
     gallery: str
     version: int
-    rows: int
-    rejects: int
+    rows_erased: int
+    rejects_erased: int
     without_time: int
     rows_left: int
     dry_run: bool
@@ -137,8 +137,8 @@ def erase(
     return Erased(
         gallery=gallery,
         version=after.version,
-        rows=rows,
-        rejects=len(found.reject_paths) if found else 0,
+        rows_erased=rows,
+        rejects_erased=len(found.reject_paths) if found else 0,
         without_time=found.without_time if found else 0,
         rows_left=before.count - rows,
         dry_run=dry_run,
@@ -198,7 +198,7 @@ def describe(result: Erased) -> RenderableType:
     """What is gone, what stays, and what was searched for it."""
     from pipeline.report.figures import count
 
-    gone = f"{count(result.rows, 'row')} and {count(result.rejects, 'reject')}"
+    gone = f"{count(result.rows_erased, 'row')} and {count(result.rejects_erased, 'reject')}"
     left = count(result.rows_left, "row")
     if result.dry_run:
         lines = [f"{gone} would be erased, {left} would stay"]
@@ -211,9 +211,9 @@ def describe(result: Erased) -> RenderableType:
         lines.append("this purge also finished an earlier, interrupted one")
     if result.purged is not None:
         lines += _purged(result.purged)
-    elif result.rows and not result.dry_run:
+    elif result.rows_erased and not result.dry_run:
         lines.append("older versions still hold them: --purge removes those too")
-    if (result.rows or result.rejects) and not result.dry_run:
+    if (result.rows_erased or result.rejects_erased) and not result.dry_run:
         lines.append("an image that is still in the source comes back with the next extract")
     return Text("\n".join(lines))
 
@@ -222,11 +222,11 @@ def _purged(done: dict[str, Any]) -> list[str]:
     from pipeline.report.figures import count
 
     lines = [
-        f"purged: {count(done['versions'], 'older version')}, {count(done['files'], 'file')} of"
-        f" {count(done['bytes'], 'byte')}",
+        f"purged: {count(done['versions_removed'], 'older version')},"
+        f" {count(done['files_removed'], 'file')} of {count(done['bytes_removed'], 'byte')}",
         f"searched: {count(done['searched_files'], 'file')} of"
-        f" {count(done['searched_bytes'], 'byte')}; nothing of {count(done['rows'], 'row')} and"
-        f" {count(done['rejects'], 'reject')} is left",
+        f" {count(done['searched_bytes'], 'byte')}; nothing of {count(done['rows_gone'], 'row')}"
+        f" and {count(done['rejects_gone'], 'reject')} is left",
     ]
     if done["scratch_folders"]:
         lines.append(f"deleted: {count(done['scratch_folders'], 'scratch folder')} of killed runs")

@@ -66,7 +66,7 @@ def expand(
 def describe(result: Expanded) -> RenderableType:
     """What was expanded, and where it is."""
     how = ", ".join(f"{name} {value}" for name, value in result.parameters.items())
-    state = "expanded" if result.changed else "up to date"
+    state = "expanded" if result.is_new_version else "up to date"
     return Text(
         f"{result.parent}, version {result.parent_version}: {state} ({how})\n"
         f"{result.gallery}: version {result.version}, {result.rows:,} rows of"

@@ -17,7 +17,7 @@ from pipeline.runs.locations import LOCATION, Location
 class ExportResult:
     """The files that were written, and what they hold."""
 
-    files: tuple[str, ...]
+    files_written: tuple[str, ...]
     rows: int
     dimension: int
     version: int
@@ -67,7 +67,7 @@ def export(
 def describe(result: ExportResult) -> RenderableType:
     """One line a file."""
     told = f"version {result.version}: {result.rows:,} rows of {result.dimension} dimensions"
-    return Text("\n".join([told, *result.files]))
+    return Text("\n".join([told, *result.files_written]))
 
 
 if __name__ == "__main__":

@@ -135,7 +135,7 @@ def _plan(result: Planned) -> list[str]:
     from pipeline.report.figures import count, seconds
 
     lines = [
-        f"to extract: {result.to_extract:,} images of {result.bytes:,} bytes in"
+        f"to extract: {result.to_extract:,} images of {result.bytes_to_extract:,} bytes in"
         f" {count(result.units, 'work unit')}"
     ]
     if result.sampled:

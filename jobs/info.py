@@ -32,7 +32,7 @@ class Info:
     identities: int
     distractors: int
     junk: int
-    cameras: dict[str, int]
+    rows_by_camera: dict[str, int]
     nulls: dict[str, int]
     rejects: dict[str, int]
     dimension: int
@@ -41,7 +41,7 @@ class Info:
     """How the features were computed from another gallery's, and that gallery."""
     source: str
     layout: str
-    precision: str
+    arithmetic: str
     fingerprint: str
     recipe: dict[str, Any]
     calibration: dict[str, Any] | None
@@ -92,7 +92,7 @@ def info(
         derived=str(derived) if derived else None,
         source=table.properties["source"],
         layout=table.properties["layout"],
-        precision=table.properties["precision"],
+        arithmetic=table.properties["precision"],
         fingerprint=table.fingerprint,
         recipe=asdict(read_recipe(table.recipe_json)),
         calibration=_held(table),
@@ -129,11 +129,11 @@ def describe(result: Info) -> RenderableType:
         "gallery": f"{result.gallery}, version {result.version}",
         "source": f"{result.source} (layout {result.layout})",
         "rows": f"{result.rows:,} in {count(result.files, 'file')}, {result.bytes:,} bytes",
-        "features": f"{result.dimension} x {result.storage}, computed in {result.precision}",
+        "features": f"{result.dimension} x {result.storage}, computed in {result.arithmetic}",
         **({"derived": result.derived} if result.derived else {}),
         "identities": f"{result.identities:,}; {result.distractors:,} distractor rows,"
         f" {result.junk:,} junk rows",
-        "cameras": listed(result.cameras) or "unknown",
+        "cameras": listed(result.rows_by_camera) or "unknown",
         "unknown values": listed(result.nulls) or "none",
         "rejects": listed(result.rejects) or "none",
         "calibration": _calibration(result.calibration),
@@ -198,7 +198,7 @@ def _versions(versions: list[dict[str, Any]]) -> Table:
             each["timestamp"].isoformat(sep=" ", timespec="seconds"),
             f"{each['rows_added']:,}",
             f"{each['rows_removed']:,}",
-            f"{each['rejects']:,}",
+            f"{each['reject_count']:,}",
             each["run_id"] or f"{each['operation']} by another tool",
         )
     return table

@@ -68,7 +68,7 @@ def link(
 def describe(result: Linked) -> RenderableType:
     """What was linked, how large the candidates are, and how well they agree with identities."""
     lines = [
-        f"{result.links:,} links of {result.rows:,} rows, k {result.k}, similarity at least"
+        f"{result.links:,} links of {result.rows_linked:,} rows, k {result.k}, similarity at least"
         f" {result.threshold:.4f} ({result.threshold_from}); {result.refused:,} of them refused"
         " (one camera at one time)",
     ]

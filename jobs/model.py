@@ -30,7 +30,7 @@ class ModelInfo:
     checkpoint: str | None
     input: tuple[int, int]
     dimension: int
-    parameters: int
+    parameter_count: int
     recipe: dict[str, Any]
     sources: dict[str, str]
     remark: str | None
@@ -56,7 +56,7 @@ class Exported:
     out: str
     kind: str
     quantized: bool
-    bytes: int
+    file_bytes: int
     recipe_file: str
     fingerprint: str
     source_fingerprint: str
@@ -152,7 +152,7 @@ def _info(file: Any, start: Any, run: dict[str, Any], *, speed: bool) -> ModelIn
         checkpoint=file.checkpoint,
         input=size,
         dimension=dimension,
-        parameters=parameters(file),
+        parameter_count=parameters(file),
         recipe=asdict(wanted),
         sources=dict(start.sources),
         remark=start.remark,
@@ -175,7 +175,7 @@ def _told(result: ModelInfo) -> dict[str, str]:
         "model": " ".join(each for each in (result.model, result.checkpoint) if each),
         "input": f"3 x {result.input[0]} x {result.input[1]} (height x width)",
         "feature": f"{result.dimension} dimensions",
-        "parameters": f"{result.parameters:,}",
+        "parameters": f"{result.parameter_count:,}",
         "recipe": result.fingerprint,
         **{
             f"  {name}": f"{scalar(value)}{_source(result.sources.get(name))}"
@@ -203,7 +203,8 @@ def _source(source: str | None) -> str:
 
 def _written(result: Exported) -> dict[str, str]:
     told = {
-        "written": f"{result.out}, {result.bytes:,} bytes{', int8' if result.quantized else ''}",
+        "written": f"{result.out}, {result.file_bytes:,} bytes"
+        f"{', int8' if result.quantized else ''}",
         "recipe": f"{result.fingerprint[:12]} (the source's is {result.source_fingerprint[:12]})",
         "settings": f"{result.recipe_file}: give it to extract as --recipe",
         "deviation": f"{result.deviation:.2e} at most (1 - cosine), on {result.crops} crops",

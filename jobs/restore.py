@@ -25,7 +25,8 @@ logger = logging.getLogger(__name__)
 class Restored:
     """The version that was restored, the new one that equals it, and what that changed.
 
-    `rows_removed` left the latest version, `rows_returned` came back to it.
+    `rows_removed` left the latest version, `rows_returned` came back to it. `is_new_version` is
+    false if the latest version already held the same.
     """
 
     gallery: str
@@ -35,7 +36,7 @@ class Restored:
     rows_before: int
     rows_removed: int
     rows_returned: int
-    changed: bool
+    is_new_version: bool
 
 
 def restore(
@@ -83,7 +84,7 @@ def restore(
         rows_before=before.count,
         rows_removed=swapped.leaving,
         rows_returned=swapped.returning,
-        changed=after.version != before.version,
+        is_new_version=after.version != before.version,
     )
 
 
@@ -111,7 +112,7 @@ def _agree(gallery: "Gallery", version: int, swapped: "Swapped", *, yes: bool) -
 
 def describe(result: Restored) -> RenderableType:
     """One line."""
-    if not result.changed:
+    if not result.is_new_version:
         return Text(
             f"{result.gallery}: version {result.version} already holds what version"
             f" {result.restored} held"

@@ -20,10 +20,10 @@ class VerifyResult:
 
     gallery: str
     version: int
-    versions: int
-    files: int
-    bytes: int
-    rows: int
+    versions_verified: int
+    files_verified: int
+    bytes_verified: int
+    rows_verified: int
     without_checksum: int
     other_commits: tuple[str, ...]
     findings: list[dict[str, Any]]
@@ -73,7 +73,7 @@ def verify(
     not_checked: tuple[str, ...] = ()
     try:
         table = Gallery.open(gallery, version)
-        not_checked = _not_checked(table, found["versions"])
+        not_checked = _not_checked(table, found["versions_verified"])
         wanted, derived = read_recipe(table.recipe_json).fingerprint, derivation(table)
         if derived is not None:
             wanted = derived_fingerprint(wanted, derived.parameters)
@@ -110,11 +110,11 @@ def describe(result: VerifyResult) -> RenderableType:
 
     lines = [f"{each['file']}: {each['problem']}" for each in result.findings]
     checked = (
-        f"version {result.version}: {count(result.rows, 'row')}, {count(result.files, 'file')} of"
-        f" {result.bytes:,} bytes"
+        f"version {result.version}: {count(result.rows_verified, 'row')},"
+        f" {count(result.files_verified, 'file')} of {result.bytes_verified:,} bytes"
     )
-    if result.versions > 1:
-        checked += f", those of {count(result.versions - 1, 'older version')} included"
+    if result.versions_verified > 1:
+        checked += f", those of {count(result.versions_verified - 1, 'older version')} included"
     if result.findings:
         lines.append(f"{result.gallery}, {checked}: {count(len(lines), 'finding')}")
     elif result.without_checksum:

@@ -8,13 +8,13 @@ def told(followed: list[Followed]) -> list[str]:
     lines = []
     for each in followed:
         what = f"{each.kind} {each.place} (made from version {each.version})"
-        if each.removed:
+        if each.is_removed:
             done = "purged" if each.kind.endswith("gallery") else "deleted"
             lines.append(f"{done} too: {what}")
         else:
             reason = f": {each.reason}" if each.reason else ""
             lines.append(f"STILL THERE, and may hold the rows: {what}{reason}")
-    left = [each for each in followed if not each.removed]
+    left = [each for each in followed if not each.is_removed]
     if any(not each.reason for each in left):
         lines.append("--purge --everywhere removes those that it can reach")
     elif left:

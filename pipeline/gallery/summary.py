@@ -17,7 +17,7 @@ class GallerySummary:
     """Counts of one version.
 
     `identities` counts those above 0; `junk` and `distractors` are rows of identity -1 and 0.
-    `cameras` is by camera name, the empty name standing for no camera. `nulls` are the unknown
+    `rows_by_camera` has the empty name for rows without a camera. `nulls` are the unknown
     values of each column that has any. `rejects` is by reason.
     """
 
@@ -28,7 +28,7 @@ class GallerySummary:
     identities: int
     junk: int
     distractors: int
-    cameras: dict[str, int]
+    rows_by_camera: dict[str, int]
     nulls: dict[str, int]
     rejects: dict[str, int]
 
@@ -47,7 +47,7 @@ def summarize(gallery: Gallery) -> GallerySummary:
         identities=len(np.unique(identities[identities > DISTRACTOR])),
         junk=int((identities == JUNK).sum()),
         distractors=int((identities == DISTRACTOR).sum()),
-        cameras=_counts(rows["camera"].fill_null("")),
+        rows_by_camera=_counts(rows["camera"].fill_null("")),
         nulls={name: count for name, count in nulls.items() if count},
         rejects=_counts(gallery.rejects()["reason"]),
     )

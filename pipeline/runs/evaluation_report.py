@@ -85,7 +85,7 @@ def _table(side: LabeledSide) -> dict[str, Any]:
         "rows": found.rows,
         "rejects": found.rejects,
         "identities": found.identities,
-        "cameras": sum(1 for name in found.cameras if name),
+        "cameras": sum(1 for name in found.rows_by_camera if name),
         "expanded": str(how) if how else None,
     }
 

@@ -34,7 +34,7 @@ def follow(gallery: Gallery, outputs: tuple[Output, ...], *, purge: bool) -> lis
                 place=str(output.place),
                 host=output.host,
                 version=output.version,
-                removed=reason is None,
+                is_removed=reason is None,
                 reason=reason or "",
             )
         )

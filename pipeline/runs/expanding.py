@@ -89,6 +89,6 @@ def update_expanded(
         rows=after.count,
         dimension=after.dimension,
         fingerprint=after.fingerprint,
-        changed=after is not present,
+        is_new_version=after is not present,
         products=execution.ledger.total.figures(),
     )

@@ -213,7 +213,7 @@ def preview_update(plan: UpdatePlan) -> Planned:
         removed=len(changes.missing) if plan.update.delete_missing else 0,
         rejects=_reasons(listing.rejects),
         to_extract=todo,
-        bytes=sum(pc.sum(unit.members["size"]).as_py() or 0 for unit in cut.todo),
+        bytes_to_extract=sum(pc.sum(unit.members["size"]).as_py() or 0 for unit in cut.todo),
         units=len(cut.todo),
         units_resumed=len(cut.finished),
         sampled=sampled,

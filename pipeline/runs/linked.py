@@ -55,11 +55,11 @@ class LinkSettings:
 class Linked:
     """The identity candidates of a gallery.
 
-    `rows` are linked, `junk` are left out; `candidates` are groups of two rows or more, `alone` the
-    rows in none, `largest` and `second_largest` the rows of the largest two. `links` are the mutual
-    neighbors that reach the threshold, `refused` those that would have joined two crops of one
-    camera at one time. `estimate` is the precision of groups at the threshold that was found by
-    it; `agreement` compares the groups with the known identities.
+    `rows_linked` counts all rows but the `junk`, which is left out. `candidates` are groups of two
+    rows or more, `alone` the rows in none, `largest` and `second_largest` the rows of the largest
+    two. `links` are the mutual neighbors that reach the threshold, `refused` those that would have
+    joined two crops of one camera at one time. `estimate` is the precision of groups at the
+    threshold that was found by it; `agreement` compares the groups with the known identities.
     """
 
     gallery: str
@@ -69,7 +69,7 @@ class Linked:
     threshold: float
     threshold_from: str
     estimate: "Estimate | None"
-    rows: int
+    rows_linked: int
     junk: int
     links: int
     refused: int
@@ -84,6 +84,6 @@ class Linked:
     def out_of_proportion(self) -> bool:
         """Whether the largest group is so much larger than all others that it may be several."""
         return (
-            self.largest >= max(_FEWEST_ROWS, _LARGE * self.rows)
+            self.largest >= max(_FEWEST_ROWS, _LARGE * self.rows_linked)
             and self.largest >= _LARGER * self.second_largest
         )

@@ -110,7 +110,7 @@ def link(
         threshold=found.threshold,
         threshold_from=found.origin,
         estimate=found.estimate,
-        rows=len(kept),
+        rows_linked=len(kept),
         junk=len(rows) - len(kept),
         links=len(reached),
         refused=groups.refused,
@@ -138,7 +138,7 @@ def _warn_of_proportion(linked: Linked) -> None:
         logger.warning(
             "the largest candidate has %s of %s rows, the next %s: it may hold several people;"
             " raise `precision` or `threshold`",
-            *(f"{rows:,}" for rows in (linked.largest, linked.rows, linked.second_largest)),
+            *(f"{rows:,}" for rows in (linked.largest, linked.rows_linked, linked.second_largest)),
         )
 
 

@@ -137,7 +137,7 @@ def _write_copy(
         "out": str(out),
         "kind": flags.to,
         "quantized": flags.quantize is not None,
-        "bytes": sum(each.stat().st_size for each in copy_files(out)),
+        "file_bytes": sum(each.stat().st_size for each in copy_files(out)),
         "recipe_file": str(out.with_suffix(".toml")),
         "fingerprint": copied.fingerprint,
         "source_fingerprint": recipe.fingerprint,

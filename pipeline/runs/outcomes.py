@@ -64,17 +64,17 @@ class Extracted(Found):
 class Planned(Found):
     """What a run of extract would do.
 
-    `rejects` counts the inputs that the listing alone rules out. `to_extract` images of `bytes` lie
-    in `units` that are not finished. A sample of `sampled` of them was extracted in this process
-    and discarded: `seconds_an_image` and `disk_bytes` follow from it, and `seconds` is the time
-    for `workers` that do not slow each other.
+    `rejects` counts the inputs that the listing alone rules out. `to_extract` images of
+    `bytes_to_extract` lie in `units` that are not finished. A sample of `sampled` of them was
+    extracted in this process and discarded: `seconds_an_image` and `disk_bytes` follow from it, and
+    `seconds` is the time for `workers` that do not slow each other.
     """
 
     gallery: str
     removed: int
     rejects: dict[str, int]
     to_extract: int
-    bytes: int
+    bytes_to_extract: int
     units: int
     units_resumed: int
     sampled: int
@@ -102,7 +102,7 @@ class Evaluated:
 class Expanded:
     """What a run of expand made: `version` of `gallery`, from `parent_version` of `parent`.
 
-    `changed` is false where the gallery was up to date. `products` are the pairs by what was
+    `is_new_version` is false if the gallery was up to date. `products` are the pairs by what was
     multiplied for them, and those that were scored.
     """
 
@@ -114,7 +114,7 @@ class Expanded:
     rows: int
     dimension: int
     fingerprint: str
-    changed: bool
+    is_new_version: bool
     products: dict[str, int | float] = field(compare=False, default_factory=dict)
 
 
@@ -122,12 +122,12 @@ class Expanded:
 class Followed:
     """Something that was made from a gallery, and may hold rows that are gone from it.
 
-    `removed` where it was deleted, or purged if it is a gallery; otherwise it stays for a `reason`.
+    `is_removed` if it was deleted, or purged if it is a gallery; otherwise it stays for a `reason`.
     """
 
     kind: str
     place: str
     host: str
     version: int
-    removed: bool
+    is_removed: bool
     reason: str

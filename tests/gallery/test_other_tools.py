@@ -106,7 +106,7 @@ def test_a_log_that_begins_with_commits_of_another_tool_is_whole(gallery, ending
     table(gallery).optimize.compact()
     before = contents(latest(gallery))
     if ending == "purge":
-        assert purged(gallery).rows == 1
+        assert purged(gallery).rows_gone == 1
     else:
         with lock_gallery(gallery.location, "clean") as lock:
             clean(latest(gallery), lock, keep=1)
@@ -121,7 +121,7 @@ def test_a_purge_looks_into_files_that_another_tool_set_aside(gallery):
     """Its texts and bytes are views, of which Arrow computes little."""
     table(gallery).delete("row_id = 3")
     latest(gallery).commit([], run_id="x", removes=[4, 5])
-    assert (done := purged(gallery)).rows == 3
+    assert (done := purged(gallery)).rows_gone == 3
     assert done.unreadable == ()
     assert contents(latest(gallery)) == expected(set(range(20)) - {3, 4, 5})
     assert verify(latest(gallery)).findings == ()
@@ -144,7 +144,7 @@ def test_row_ids_that_another_tool_gave_are_not_given_again(gallery):
         "row id 42 was never given (the next is 20)"
     ]
     changed.commit([], run_id="x", removes=[41])
-    assert purged(gallery).rows == 1
+    assert purged(gallery).rows_gone == 1
     after = latest(gallery)
     assert (verify(after).findings, after.next_row_id) == ((), 43)
     assert after.row_ids().tolist() == [*range(20), 40, 42]
@@ -158,7 +158,7 @@ def test_columns_that_another_tool_dropped_are_unknown(gallery):
     assert changed.rows(["quality"])["quality"].null_count == 20
     after = changed.commit([], run_id="x", removes=[4])
     assert contents(after) == expected(set(range(20)) - {4})
-    assert purged(gallery).rows == 1
+    assert purged(gallery).rows_gone == 1
     assert verify(latest(gallery)).findings == ()
 
 
@@ -249,7 +249,7 @@ def test_the_history_tells_what_another_tool_added_and_removed(gallery):
     write_deltalake(table(gallery), rows.slice(1), mode="overwrite")
     told = [(each.rows_added, each.rows_removed) for each in latest(gallery).history()]
     assert told == [(0, 0), (20, 0), (2, 0), (0, 2), (0, 0), (0, 0), (3, 0), (0, 21)]
-    assert [each.rejects for each in latest(gallery).history()] == [0, 0, 1, 1, 1, 1, 1, 1]
+    assert [each.reject_count for each in latest(gallery).history()] == [0, 0, 1, 1, 1, 1, 1, 1]
     assert [each.run_id for each in latest(gallery).history()][1:4] == ["first", "second", None]
     assert latest(gallery).history()[3].operation == "DELETE"
 

@@ -21,7 +21,7 @@ def test_counts(gallery):
     kept = [row_id for row_id in range(23) if row_id != 12]
     found = summarize(gallery)
     assert (found.version, found.rows, found.files) == (1, 22, 2)
-    assert found.cameras == Counter(f"c{row_id % 3}" for row_id in kept)
+    assert found.rows_by_camera == Counter(f"c{row_id % 3}" for row_id in kept)
     identities = [row_id % 5 - 1 for row_id in kept]
     assert found.identities == 3
     assert found.junk == identities.count(-1)
@@ -35,7 +35,7 @@ def test_counts(gallery):
 
 def test_an_empty_gallery(tmp_path):
     found = summarize(new_gallery(tmp_path / "g"))
-    assert (found.rows, found.identities, found.cameras, found.rejects) == (0, 0, {}, {})
+    assert (found.rows, found.identities, found.rows_by_camera, found.rejects) == (0, 0, {}, {})
     assert (found.junk, found.distractors, found.nulls) == (0, 0, {})
 
 
@@ -49,5 +49,5 @@ def test_rows_without_a_camera_or_identity(tmp_path):
         rows = rows.set_column(index, field, column)
     record = write_unit(gallery.target, "u", range(2), rows, rejects_table([]))
     found = summarize(gallery.commit([record], run_id="x"))
-    assert found.cameras == {"": 1, "c0": 1}
+    assert found.rows_by_camera == {"": 1, "c0": 1}
     assert (found.junk, found.nulls["identity"], found.nulls["camera"]) == (1, 1, 1)

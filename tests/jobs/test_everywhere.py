@@ -66,7 +66,7 @@ def test_what_still_holds_the_rows_is_named_and_then_purged(capsys, place):
     assert gone not in expanded.rows(["path"])["path"].to_pylist()
     for name in ("imported", "re"):
         told = result(capsys, "erase", place / name, "--path", gone, "--purge")
-        assert told["rows"] == 1
+        assert told["rows_erased"] == 1
     (place / "page.html").unlink()
     told = result(capsys, *flags)
     assert told["purged"]["outputs"] == []
@@ -90,8 +90,8 @@ def test_a_gallery_without_rows_and_one_that_cannot_be_purged(capsys, tmp_path):
     everything = ("--where", "row_id >= 0", "--purge", "--everywhere", "--yes")
     told = result(capsys, "erase", tmp_path / "p", *everything)
     found = {each["place"]: each for each in told["purged"]["outputs"]}
-    assert found[str(tmp_path / "e")]["removed"]
-    assert found[str(tmp_path / "x")]["removed"]
+    assert found[str(tmp_path / "e")]["is_removed"]
+    assert found[str(tmp_path / "x")]["is_removed"]
     assert Gallery.open(str(tmp_path / "e")).count == 0
     assert not (tmp_path / "x").exists()
     other, broken = found[str(tmp_path / "other")], found[str(tmp_path / "broken")]

@@ -43,7 +43,7 @@ def expected(gallery, settings=SETTINGS):
 @pytest.mark.parametrize("times", [1, 2])
 def test_features_are_expanded_and_all_else_is_kept(capsys, tmp_path, parent, times):
     told = result(capsys, *command(tmp_path, "--times", times))
-    assert (told["rows"], told["version"], told["parent_version"], told["changed"]) == (
+    assert (told["rows"], told["version"], told["parent_version"], told["is_new_version"]) == (
         17,
         1,
         2,
@@ -67,7 +67,7 @@ def test_a_second_run_does_nothing(capsys, tmp_path, parent, monkeypatch):
     result(capsys, *command(tmp_path))
     monkeypatch.setattr(expansion, "expand_gallery", None)
     told = result(capsys, *command(tmp_path))
-    assert (told["version"], told["changed"]) == (1, False)
+    assert (told["version"], told["is_new_version"]) == (1, False)
     assert "up to date" in run(capsys, *command(tmp_path))[1]
 
 
@@ -246,9 +246,9 @@ def test_a_parent_made_anew_is_followed_though_its_version_is_the_same(capsys, t
     gallery = gallery.commit([unit(gallery.target, range(18))], run_id="a")
     gallery = gallery.commit([], run_id="b", removes=[0])
     assert gallery.version == parent.version
-    assert result(capsys, *command(tmp_path))["changed"]
+    assert result(capsys, *command(tmp_path))["is_new_version"]
     assert contents(tmp_path / "expanded") == expected(gallery)
-    assert not result(capsys, *command(tmp_path))["changed"]
+    assert not result(capsys, *command(tmp_path))["is_new_version"]
 
 
 def test_the_rows_of_a_graph_are_the_rows_that_were_expanded(capsys, tmp_path, parent):

@@ -62,7 +62,7 @@ def test_erase_by_a_condition(gallery, capsys):
     found = result(
         capsys, "erase", "--gallery", gallery.location, "--where", "camera = 'c1' and row_id > 4"
     )
-    assert (found["version"], found["rows"], found["rows_left"]) == (3, 5, 13)
+    assert (found["version"], found["rows_erased"], found["rows_left"]) == (3, 5, 13)
     assert found["purged"] is None
     assert latest(gallery).count == 13
     status, out, _ = run(capsys, "erase", "--gallery", gallery.location, "--ids", 0)
@@ -76,15 +76,15 @@ def test_erase_by_ids_of_a_file_and_the_line(gallery, tmp_path, capsys):
     (tmp_path / "ids").write_text("0\n1\n\n99\n")
     location = gallery.location
     found = result(capsys, "erase", "--gallery", location, "--ids", tmp_path / "ids", 5)
-    assert found["rows"] == 3
+    assert found["rows_erased"] == 3
     assert not {0, 1, 5} & set(latest(gallery).row_ids().tolist())
 
 
 def test_erase_by_identity_and_path(gallery, capsys):
     location = gallery.location
-    assert result(capsys, "erase", "--gallery", location, "--identity", 3, 2)["rows"] == 7
+    assert result(capsys, "erase", "--gallery", location, "--identity", 3, 2)["rows_erased"] == 7
     found = result(capsys, "erase", "--gallery", location, "--path", "c0/*", path_of(1))
-    assert (found["rows"], found["rejects"]) == (4, 1)
+    assert (found["rows_erased"], found["rejects_erased"]) == (4, 1)
 
 
 def test_a_purge_tells_of_scratch_that_it_removed_and_could_not_reach(gallery, tmp_path, capsys):
@@ -128,8 +128,8 @@ def test_rows_without_a_time_stay_and_are_told(gallery, capsys):
 def test_erase_and_purge(gallery, capsys):
     location = gallery.location
     found = result(capsys, "erase", "--gallery", location, "--ids", 7, "--purge")
-    assert found["purged"]["rows"] == 2
-    assert found["purged"]["versions"] == 3
+    assert found["purged"]["rows_gone"] == 2
+    assert found["purged"]["versions_removed"] == 3
     assert not found["purge_resumed"]
     assert refused(capsys, "info", "--gallery", location, "--version", 1).endswith(
         "version 1 was removed; the oldest left is 3"
@@ -205,7 +205,7 @@ def test_a_terminal_is_asked_once_and_not_with_yes_or_a_dry_run(gallery, capsys,
     for flag in ("--dry-run", "--yes"):
         status, shown = at_a_terminal(monkeypatch, b"", *command, flag)
         assert (status, "Go on?" in shown) == (0, False)
-        assert json.loads(capsys.readouterr().out)["rows"] == 13
+        assert json.loads(capsys.readouterr().out)["rows_erased"] == 13
     status, shown = at_a_terminal(monkeypatch, b"", *command)  # nothing is left to erase
     assert (status, "Go on?" in shown) == (0, False)
     capsys.readouterr()
@@ -234,7 +234,7 @@ def test_a_process_at_a_terminal_is_asked(gallery):
         shown += os.read(ours, 1000)
     assert latest(gallery).count == 18
     os.write(ours, b"y\n")
-    assert json.loads(process.communicate(timeout=60)[0])["rows"] == 1
+    assert json.loads(process.communicate(timeout=60)[0])["rows_erased"] == 1
     os.close(ours)
     assert (process.returncode, latest(gallery).count) == (0, 17)
 
@@ -365,7 +365,7 @@ def test_what_compact_refuses(gallery, capsys, size):
 
 def test_verify(gallery, capsys):
     found = result(capsys, "verify", "--gallery", gallery.location)
-    assert (found["findings"], found["rows"], found["files"]) == ([], 18, 3)
+    assert (found["findings"], found["rows_verified"], found["files_verified"]) == ([], 18, 3)
     status, out, _ = run(capsys, "verify", "--gallery", gallery.location, "--all-versions")
     assert status == 0
     assert "those of 2 older versions included: everything is as it was written" in out
@@ -560,7 +560,7 @@ def test_a_gallery_is_named_by_its_place_or_its_flag(gallery, tmp_path, capsys):
     config.write_text(f'gallery = "{location}"\n')
     for given in ((location,), ("--gallery", location), ("--config", config)):
         assert result(capsys, "info", *given)["rows"] == 18
-        assert result(capsys, "verify", *given, "--all-versions")["versions"] == 3
+        assert result(capsys, "verify", *given, "--all-versions")["versions_verified"] == 3
     assert "Unused Tokens" in refused(capsys, "info", location, "--gallery", location)
     assert "--gallery" in refused(capsys, "erase", "--path", location)  # it is one more path
 
@@ -612,7 +612,7 @@ def test_clean(gallery, capsys):
     unit(gallery.target, range(20, 25), rejected=[22])
     write_plan(gallery.location, pa.table({"path": ["x"]}))
     told = result(capsys, "clean", "--gallery", gallery.location, "--dry-run", "--keep", 1)
-    assert (len(told["unfinished"]), len(told["old"]), told["versions"]) == (3, 1, 2)
+    assert (len(told["unfinished"]), len(told["old"]), told["versions_removed"]) == (3, 1, 2)
     assert len(latest(gallery).find_units().units) == 1
     status, out, _ = run(capsys, "clean", "--gallery", gallery.location)
     assert status == 0

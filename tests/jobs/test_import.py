@@ -75,7 +75,7 @@ def test_an_exported_mat_file_holds_what_was_imported(capsys, mat, sides, monkey
     out = mat.with_name("out")
     flags = ("--query", query, "--gallery", gallery, "--format", "mat", "--out", out)
     told = result(capsys, "export", *flags)
-    assert [each.rpartition("/")[2] for each in told["files"]] == [
+    assert [each.rpartition("/")[2] for each in told["files_written"]] == [
         "pytorch_result.mat", "gallery.json",
     ]  # fmt: skip
     found = scipy.io.loadmat(out / "pytorch_result.mat")

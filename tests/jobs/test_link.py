@@ -49,7 +49,7 @@ def test_candidates_are_the_groups_of_the_loop(capsys, gallery, tmp_path):
     ]
     assert all((row["score"] is None) == (row["size"] in (1, None)) for row in written)
     assert told["refused"] == refusals > 0
-    assert (told["rows"], told["junk"]) == (len(kept), 200 - len(kept))
+    assert (told["rows_linked"], told["junk"]) == (len(kept), 200 - len(kept))
     assert told["candidates"] == (sizes > 1).sum()
     assert (told["alone"], told["largest"]) == ((sizes == 1).sum(), sizes.max())
     known = [n for n, place in enumerate(kept) if rows[place]["identity"] > 0]
@@ -105,7 +105,7 @@ def test_unlabeled_rows_are_linked_without_figures(capsys, tmp_path):
     )
     flags = ("--gallery", tmp_path / "g", "--out", tmp_path / "i.csv", "--threshold", 0.5)
     told = result(capsys, "link", *flags)
-    assert (told["agreement"], told["rows"], told["refused"]) == (None, 30, 0)
+    assert (told["agreement"], told["rows_linked"], told["refused"]) == (None, 30, 0)
     _, out, _ = run(capsys, "link", *flags)
     assert "B-cubed" not in out
 
@@ -218,7 +218,9 @@ def test_the_products_are_told(capsys, gallery, tmp_path):
     command = ("link", "--gallery", gallery, "--out", tmp_path / "i.csv", "--threshold", 0.6)
     told = result(capsys, *command)
     made = told["products"]
-    assert made["pairs"] == made["floats"] == told["rows"] ** 2  # one tile, too small for codes
+    assert (
+        made["pairs"] == made["floats"] == told["rows_linked"] ** 2
+    )  # one tile, too small for codes
     assert made["share_scored"] == made["scored"] / made["pairs"]
     assert 0 < made["scored"] < made["pairs"]
     assert "products 100.0% of float32" in run(capsys, *command, "--verbose")[2]

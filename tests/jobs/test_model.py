@@ -54,7 +54,7 @@ def test_info_tells_what_the_network_is(capsys, script):
     recipe = default_recipe(NetworkFile(str(script)), {"height": 32, "width": 16})
     assert told["input"] == [32, 16]
     assert told["dimension"] == 8
-    assert told["parameters"] == sum(each.numel() for each in Pooled().parameters())
+    assert told["parameter_count"] == sum(each.numel() for each in Pooled().parameters())
     assert told["fingerprint"] == recipe.fingerprint
     assert {"torch", "onnxruntime", "openvino"} <= told["speeds"].keys()
     assert all(speed > 0 for speed in told["speeds"].values())
@@ -137,7 +137,7 @@ def test_export_is_held_against_its_source(capsys, script, tmp_path):
     told = result(capsys, "model", "export", script, *SMALL, "--to", "onnx", "--out", out)
     assert told["deviation"] < 1e-6
     assert told["crops"] > 4
-    assert told["bytes"] == out.stat().st_size
+    assert told["file_bytes"] == out.stat().st_size
     fields = load_recipe_fields(told["recipe_file"])
     assert default_recipe(NetworkFile(str(out)), fields).fingerprint == told["fingerprint"]
     assert told["fingerprint"] != told["source_fingerprint"]

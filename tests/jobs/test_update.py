@@ -155,7 +155,7 @@ def test_a_dry_run_tells_and_writes_nothing(capsys, command, source, tmp_path):
     assert files(tmp_path) == before
     assert counts(told, "images", "new", "to_extract", "units", "sampled") == (20, 20, 20, 3, 8)
     assert told["rejects"] == {"empty": 1}
-    assert told["bytes"] == sum(path.stat().st_size for path in source.iterdir())
+    assert told["bytes_to_extract"] == sum(path.stat().st_size for path in source.iterdir())
     assert told["seconds"] == pytest.approx(20 * told["seconds_an_image"])
     made = result(capsys, *command, "--unit-size", 8)
     size = sum(path.stat().st_size for path in command[3].glob("0*.parquet"))

@@ -76,7 +76,7 @@ def test_statistics_are_made_once_and_go_with_what_is_derived(
     monkeypatch.undo()
     parent.commit([unit(parent.target, range(20, 24))], run_id="b")
     told = result(capsys, *command(tmp_path, *ZSCORE))
-    assert (told["version"], told["changed"]) == (2, True)
+    assert (told["version"], told["is_new_version"]) == (2, True)
     np.testing.assert_allclose(
         read(tmp_path / "expanded"),
         normalized(Gallery.open(parent.location), "zscore", 7),
@@ -110,7 +110,7 @@ def test_cut_off_after_the_commit_the_same_command_goes_on(capsys, tmp_path, par
     assert made.version == 1
     assert read_camera_sums(made) is None
     monkeypatch.undo()
-    assert result(capsys, *command(tmp_path, *ZSCORE))["changed"] is False
+    assert result(capsys, *command(tmp_path, *ZSCORE))["is_new_version"] is False
     assert read_camera_sums(made)[0] == ["c0", "c1", "c2"]
 
 

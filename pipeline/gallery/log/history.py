@@ -28,7 +28,7 @@ class VersionInfo:
     run_id: str | None
     rows_added: int
     rows_removed: int
-    rejects: int
+    reject_count: int
 
 
 def versions(root: Path, version: int) -> list[VersionInfo]:
@@ -59,7 +59,7 @@ def _version_info(root: Path, entry: Mapping[str, object]) -> VersionInfo:
         run_id=about.get("run_id"),
         rows_added=about.get("rows_added", 0),
         rows_removed=about.get("rows_removed", 0),
-        rejects=about.get("rejects", 0),
+        reject_count=about.get("rejects", 0),
     )
 
 

@@ -45,18 +45,19 @@ _TOLD_TRACES = 5
 class Purged:
     """What a purge removed, and what it then searched.
 
-    `files` and `bytes` are those of older versions and of abandoned runs; `versions` are no longer
-    readable; `rows` and `rejects` of no version were searched for in `searched_files` of
-    `searched_bytes`. `unreadable` files were deleted without a look into them. `scratch_folders` of
-    killed runs were deleted; those `out_of_reach`, on another machine say, still hold features.
-    `outputs` were made elsewhere from versions that had rows which are gone, and may hold them.
+    `versions_removed` counts the versions that are no longer readable; `files_removed` and
+    `bytes_removed` those of older versions and of abandoned runs. `rows_gone` and `rejects_gone`,
+    which no version has, were searched for in `searched_files` of `searched_bytes`. `unreadable`
+    files were deleted without a look into them. `scratch_folders` of killed runs were deleted;
+    those `out_of_reach`, for example on another machine, still hold features. `outputs` were made
+    elsewhere from versions that had rows which are gone, and may hold them.
     """
 
-    versions: int
-    files: int
-    bytes: int
-    rows: int
-    rejects: int
+    versions_removed: int
+    files_removed: int
+    bytes_removed: int
+    rows_gone: int
+    rejects_gone: int
     searched_files: int
     searched_bytes: int
     unreadable: tuple[str, ...]
@@ -107,11 +108,11 @@ def purge(gallery: Gallery, lock: Lock) -> Purged:
     if traces:
         raise RunError(_told(root, traces))
     done = Purged(
-        versions=versions,
-        files=len(aside),
-        bytes=_size(aside),
-        rows=rows,
-        rejects=rejects,
+        versions_removed=versions,
+        files_removed=len(aside),
+        bytes_removed=_size(aside),
+        rows_gone=rows,
+        rejects_gone=rejects,
         searched_files=len(files),
         searched_bytes=_size(files),
         unreadable=tuple(unreadable),

@@ -55,10 +55,10 @@ class Verified:
     """
 
     version: int
-    versions: int
-    files: int
-    bytes: int
-    rows: int
+    versions_verified: int
+    files_verified: int
+    bytes_verified: int
+    rows_verified: int
     without_checksum: int
     other_commits: tuple[str, ...]
     findings: tuple[Finding, ...]
@@ -108,10 +108,10 @@ def _verify(gallery: Gallery, root: Path, first: int) -> Verified:
     findings += _of_keys(gallery, [f for f in gallery.snapshot.files if f.path not in damaged])
     return Verified(
         version=gallery.version,
-        versions=versions,
-        files=len(live | others) + len(rejects - {0}),
-        bytes=sum(logged[path].bytes for path in live | others),
-        rows=gallery.count,
+        versions_verified=versions,
+        files_verified=len(live | others) + len(rejects - {0}),
+        bytes_verified=sum(logged[path].bytes for path in live | others),
+        rows_verified=gallery.count,
         without_checksum=sum(logged[path].sha256 is None for path in live | others),
         other_commits=tuple(chain.foreign_entries(root)),
         findings=tuple(dict.fromkeys(findings)),
@@ -173,10 +173,10 @@ def _with_a_damaged_log(root: Path, of_log: Sequence[Finding]) -> Verified:
     findings += _beside(root, lambda name: name in logged or _may_be_rows(root, name))
     return Verified(
         version=chain.latest(root),
-        versions=1,
-        files=len(logged),
-        bytes=sum(file.bytes for file in logged.values()),
-        rows=0,
+        versions_verified=1,
+        files_verified=len(logged),
+        bytes_verified=sum(file.bytes for file in logged.values()),
+        rows_verified=0,
         without_checksum=sum(file.sha256 is None for file in logged.values()),
         other_commits=tuple(chain.foreign_entries(root)),
         findings=tuple(dict.fromkeys(findings)),

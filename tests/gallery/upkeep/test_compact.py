@@ -46,7 +46,7 @@ def test_a_camera_is_in_its_own_files(gallery):
     assert after.rejects().equals(rejects)
     assert after.next_row_id == gallery.next_row_id
     assert contents(gallery) == contents(Gallery.open(gallery.location, 1)) == before
-    assert after.history()[-1].rejects == 1
+    assert after.history()[-1].reject_count == 1
     assert after.history()[-1].rows_added == 0
 
 

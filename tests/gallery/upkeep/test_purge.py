@@ -168,7 +168,7 @@ def test_nothing_of_erased_rows_is_left(gallery):
     for path in [path_of(6), path_of(30), path_of(12), path_of(1)]:
         assert path not in texts
     assert contents(Gallery.open(gallery.location)) == before
-    assert (found.rows, found.rejects, found.versions) == (3 + 5, 1, 4)
+    assert (found.rows_gone, found.rejects_gone, found.versions_removed) == (3 + 5, 1, 4)
     assert found.unreadable == ()
     files = [path for path in gallery._root.rglob("*") if path.is_file()]
     assert found.searched_files == len(files)
@@ -190,7 +190,7 @@ def test_older_versions_are_told_to_be_gone(gallery):
 def test_a_second_purge_has_nothing_to_do(gallery):
     purged(gallery)
     found = purged(gallery)
-    assert (found.versions, found.files, found.rows) == (0, 0, 0)
+    assert (found.versions_removed, found.files_removed, found.rows_gone) == (0, 0, 0)
 
 
 def test_abandoned_work_is_purged_too(gallery):
@@ -218,7 +218,7 @@ def test_the_same_image_under_two_paths(tmp_path):
     gallery = gallery.commit([record], run_id="x")
     after = erase(gallery, Selected(np.array([1, 4, 5]), (), 0))
     found = purged(after)
-    assert found.rows == 3
+    assert found.rows_gone == 3
     raw, _, _ = everything_in(gallery._root)
     assert unit_vectors([0]).tobytes() in raw
     assert unit_vectors([4]).tobytes() not in raw
@@ -229,7 +229,7 @@ def test_a_path_that_is_part_of_another(tmp_path):
     paths = ["camera1/0001.jpg", "camera1/0001.jpg.jpg", "x"]
     gallery = gallery.commit([unit(gallery.target, range(3), paths=paths)], run_id="x")
     after = erase(gallery, select(gallery, Selection(paths=(paths[0], "x"))))
-    assert purged(after).rows == 2
+    assert purged(after).rows_gone == 2
     assert set(contents(after)) == {paths[1]}
 
 
@@ -255,7 +255,7 @@ def test_a_trace_is_told_by_name(gallery, name, content, told):
         purged(after)
     assert is_under_way(gallery.location)
     (gallery._root / name).unlink()
-    assert purged(after).rows == 6
+    assert purged(after).rows_gone == 6
     assert not is_under_way(gallery.location)
 
 
@@ -319,7 +319,7 @@ def test_the_lock_is_needed(gallery):
 def test_many_rows_are_searched_for_in_turns(gallery, monkeypatch):
     monkeypatch.setattr(purging, "_ROWS_A_SEARCH", 3)
     after = erase(gallery, select(gallery, Selection(where="row_id < 38")))
-    assert purged(after).rows == 37
+    assert purged(after).rows_gone == 37
 
 
 # Looking for bytes

@@ -43,11 +43,16 @@ def add_file(gallery, name, ids, paths, **changes):
 def test_a_sound_gallery(gallery):
     found = verify(gallery)
     assert found.findings == ()
-    assert (found.version, found.versions, found.files, found.rows) == (2, 1, 3, 18)
-    assert found.bytes == sum(file.bytes for file in gallery.snapshot.files)
+    assert (found.version, found.versions_verified) == (2, 1)
+    assert (found.files_verified, found.rows_verified) == (3, 18)
+    assert found.bytes_verified == sum(file.bytes for file in gallery.snapshot.files)
     assert found.without_checksum == 0
     everything = verify(gallery, all_versions=True)
-    assert (everything.versions, everything.files, everything.findings) == (3, 4, ())
+    assert (everything.versions_verified, everything.files_verified, everything.findings) == (
+        3,
+        4,
+        (),
+    )
 
 
 def test_an_empty_gallery(tmp_path):

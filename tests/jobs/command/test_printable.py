@@ -140,7 +140,7 @@ def test_an_archive_of_such_names(folder: Path, capfd: pytest.CaptureFixture[str
 
     out, found = run(capfd, "info", "--gallery", gallery)
     assert "c1\\x1b]0;owned\\x07" in out
-    assert found["cameras"][f"c1{STEER}"] == 3
+    assert found["rows_by_camera"][f"c1{STEER}"] == 3
     assert found["gallery"] == str(gallery)
 
     crop = folder / f"1{STEER}.png"
