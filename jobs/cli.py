@@ -25,6 +25,7 @@ from typing import Annotated, Any, get_args
 
 from cyclopts import UNSET, App, ArgumentCollection, CoercionError, CycloptsError, Group, Parameter
 from cyclopts.config import Dict
+from cyclopts.field_info import FieldInfo
 
 from jobs.command.address_space import check_address_space
 from jobs.command.console import (
@@ -64,6 +65,9 @@ VERBS = {
 }
 
 DONE, FAILED, WRONG, INTERRUPTED, NO_READER = 0, 1, 2, 130, 141
+
+_SHORT = {"k": "-k"}
+"""Short flags by setting; `-v` is declared with `--verbose`."""
 
 _EVERY_VERB = Group("Every verb", sort_key=1)
 _SWITCH = Parameter(negative=(), show_default=False, group=_EVERY_VERB)
@@ -200,7 +204,9 @@ def verbs(arguments: Sequence[str]) -> App:
         version=lambda: f"regallery {metadata.version('regallery')}",
         help_format="plaintext",
         # --scales 1 1.1 1.2 as well as --scales 1 --scales 1.1 --scales 1.2
-        default_parameter=Parameter(negative_iterable=(), consume_multiple=True),
+        default_parameter=Parameter(
+            negative_iterable=(), consume_multiple=True, short_alias=_short_of
+        ),
         result_action="return_value",
     )
     app.meta.default(_common)
@@ -210,6 +216,12 @@ def verbs(arguments: Sequence[str]) -> App:
         function = module.removeprefix("jobs.")
         app.command(f"{module}:{function}", name=verb, help=help_, sort_key=place)
     return app
+
+
+def _short_of(field: FieldInfo, used: frozenset[str]) -> str | None:
+    """The short flag of a setting, in whichever verb or group of settings it is."""
+    del used
+    return _SHORT.get(field.name)
 
 
 def module_of(verb: str) -> str:

@@ -1,9 +1,8 @@
 """expand: write a gallery of expanded features, or bring it up to date with its parent."""
 
 import sys
-from typing import Annotated, Literal
+from typing import Literal
 
-from cyclopts import Parameter
 from rich.console import RenderableType
 from rich.text import Text
 
@@ -19,7 +18,7 @@ def expand(
     *,
     out: Location,
     mode: Literal["database"] = "database",
-    k: Annotated[int | None, Parameter(name=("--k", "-k"))] = None,
+    k: int | None = None,
     alpha: float | None = None,
     times: int | None = None,
     camera_normalize: Literal["mean", "zscore"] | None = None,

@@ -19,7 +19,7 @@ def link(
     gallery: Location,
     *,
     out: Annotated[Path, LOCATION],
-    k: Annotated[int, Parameter(name=("--k", "-k"))] = LinkSettings.k,
+    k: int = LinkSettings.k,
     threshold: float | None = None,
     precision: float | None = None,
     version: int | None = None,

@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import Parameter
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -27,7 +26,7 @@ def search(
     gallery: Location,
     model: Location,
     checkpoint: Location | None = None,
-    k: Annotated[int, Parameter(name=("--k", "-k"))] = SearchSettings.k,
+    k: int = SearchSettings.k,
     version: int | None = None,
     at: str | None = None,
     threshold: float | None = None,

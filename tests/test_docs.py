@@ -98,8 +98,9 @@ def flags_of(verb: str) -> frozenset[str]:
     """Every flag of a verb, those of all verbs included."""
     app = cli.verbs([verb])
     arguments = [
-        *app[verb].assemble_argument_collection(), *app.meta.assemble_argument_collection()
-    ]  # fmt: skip
+        *app[verb].assemble_argument_collection(default_parameter=app.default_parameter),
+        *app.meta.assemble_argument_collection(),
+    ]
     named = {name for each in arguments for name in (*each.names, *each.negatives)}
     return frozenset(name for name in named if name.startswith("-")) | {"--help", "--version"}
 

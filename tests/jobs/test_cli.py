@@ -456,3 +456,20 @@ def test_several_values_may_stand_behind_one_flag(
     for flags in ("--scales 1 1.1 1.2", "--scales 1 --scales 1.1 --scales=1.2"):
         assert cli.main(["tiny", "x", *flags.split(), "--count", "2", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["size"]["mean"] == [1, 1.1, 1.2]
+
+
+def test_k_is_short_for_k_in_every_verb_that_has_it() -> None:
+    names = {}
+    for verb in cli.VERBS:
+        app = cli.verbs([verb])
+        arguments = app[verb].assemble_argument_collection(default_parameter=app.default_parameter)
+        if found := [each.names for each in arguments if {"--k", "-k"} & {*each.names}]:
+            names[verb] = found
+    assert names == {verb: [("--k", "-k")] for verb in ("search", "link", "expand", "evaluate")}
+
+
+def test_the_short_flag_is_read_and_shown(capfd: pytest.CaptureFixture[str]) -> None:
+    flags = ["--query", "q", "--gallery", "g", "--out", "o", "-k", "3"]
+    assert cli.parse(["evaluate", *flags]).bound.arguments["expansion"].k == 3
+    assert cli.main(["evaluate", "--help"]) == 0
+    assert "--k -k" in capfd.readouterr().out
