@@ -21,7 +21,7 @@ from cluster.profiles import Node
 from cluster.quiet import ray_lines_hidden
 from pipeline.errors import InputError
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 # Little goes through the object store (commit records, blocks of features), so a private cluster
 # reserves less than Ray's default of a third of the machine. More is spilled to disk.
@@ -98,7 +98,7 @@ def connect(
         yield _joined(num_gpus, started_here=False)
         return
     wanted = address or os.environ.get("RAY_ADDRESS") or "local"
-    showing = logger.isEnabledFor(logging.DEBUG)
+    showing = _log.isEnabledFor(logging.DEBUG)
     with (
         contextlib.nullcontext() if showing else ray_lines_hidden(),
         _connected(wanted, address, num_cpus, num_gpus, object_store_bytes) as joined,
@@ -127,7 +127,7 @@ def _connected(
                 ) from error
         else:
             if num_cpus is not None:
-                logger.warning("%s keeps its own CPUs, not %d", wanted, num_cpus)
+                _log.warning("%s keeps its own CPUs, not %d", wanted, num_cpus)
             _join(wanted)
         joined = _joined(num_gpus, started_here=wanted == "local")
         with ended_with_driver() if joined.started_here else contextlib.nullcontext():
@@ -173,7 +173,7 @@ def _join(address: str) -> None:
 def _logging() -> dict[str, Any]:
     """Keep Ray to its errors; what workers print is shown only where debugging is on."""
     return {
-        "log_to_driver": logger.isEnabledFor(logging.DEBUG),
+        "log_to_driver": _log.isEnabledFor(logging.DEBUG),
         "logging_level": logging.ERROR,
     }
 
@@ -269,7 +269,7 @@ def _joined(num_gpus: int | None, *, started_here: bool) -> Cluster:
             f"{num_gpus} GPUs asked, and Ray finds {cluster.gpus:g} at {address}: "
             "ask for none to run on CPUs"
         )
-    logger.debug(
+    _log.debug(
         "on Ray %s at %s: %g CPUs, %g GPUs", ray.__version__, address, cluster.cpus, cluster.gpus
     )
     return cluster

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.errors import InputError
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def resolve(
         wanted.gpus_per_actor,
         wanted.threads,
     )
-    logger.debug("%s of %s each", _count(chosen.actors, "actor"), _needs(chosen))
+    _log.debug("%s of %s each", _count(chosen.actors, "actor"), _needs(chosen))
     return chosen
 
 

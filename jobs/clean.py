@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
     from pipeline.gallery.upkeep.leftovers import Leftovers
     from pipeline.gallery.upkeep.losses import Lost
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _agree(gallery: "Gallery", found: "Leftovers", lost: "Lost | None", *, yes: 
         which = f"versions {lost.first} to {lost.last}"
     deed = f"delete {which} of {gallery.location} for good, with {count(lost.rows, 'row')} that"
     deed += " no later version has"
-    logger.info("%s: this will %s", gallery.location, deed)
+    _log.info("%s: this will %s", gallery.location, deed)
     confirm(deed, yes=yes, is_grave=True)
 
 

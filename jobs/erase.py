@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
     from pipeline.gallery.table import Gallery
     from pipeline.gallery.upkeep.selection import Selected
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _AGE = re.compile(r"(\d+)([hdw])")
 _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
@@ -153,7 +153,7 @@ def _agree(gallery: "Gallery", found: "Selected | None", *, purge: bool, yes: bo
 
     if found is None:
         deed = f"purge older versions of {gallery.location}"
-        logger.info(
+        _log.info(
             "%s: no rows selected; this only purges what was erased earlier, and removes all"
             " versions but %d%s",
             gallery.location,
@@ -164,7 +164,7 @@ def _agree(gallery: "Gallery", found: "Selected | None", *, purge: bool, yes: bo
         return
     rows = len(found.row_ids)
     gone = f"{rows:,} of {count(gallery.count, 'row')}"
-    logger.info(
+    _log.info(
         "%s: %s and %s will be erased%s",
         gallery.location,
         gone,
@@ -182,7 +182,7 @@ def _tell_outputs(gallery: "Gallery", *, everywhere: bool) -> None:
     fate = "goes too" if everywhere else "stays, and is named again,"
     for each in outputs_of(gallery):
         told = "stays, and is named again," if each.why_of_another else fate
-        logger.info("%s if it may hold rows that are gone: %s", told, each)
+        _log.info("%s if it may hold rows that are gone: %s", told, each)
 
 
 def _with_them(gallery: "Gallery") -> str:

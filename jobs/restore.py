@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
     from pipeline.gallery.table import Gallery
     from pipeline.gallery.upkeep.restore import Swapped
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _agree(gallery: "Gallery", version: int, swapped: "Swapped", *, yes: bool) -
     if not swapped.leaving and not swapped.returning:
         return
     gone = f"{swapped.leaving:,} of {count(gallery.count, 'row')}"
-    logger.info(
+    _log.info(
         "%s: restoring version %d takes %s out of the latest version and brings back %s; version"
         " %d keeps what leaves, until a clean or a purge removes that version",
         gallery.location,

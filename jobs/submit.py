@@ -30,7 +30,7 @@ from pipeline.runs.locations import LOCATION
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _PACKAGES = ("pipeline", "cluster", "jobs")
 _CONFIG = "config.toml"
@@ -88,9 +88,9 @@ def submit(
             )
         except (OSError, RuntimeError) as error:
             raise RunError(f"nothing was submitted to {address}: {error}") from error
-    logger.info("submitted to %s as %s", address, job)
+    _log.info("submitted to %s as %s", address, job)
     if not wait:
-        logger.info("follow it with: %s", _ray_job("logs --follow", address, job))
+        _log.info("follow it with: %s", _ray_job("logs --follow", address, job))
         return Submitted(job, address, "SUBMITTED")
     return _follow(client, address, job)
 
@@ -255,7 +255,7 @@ def _follow(client: "JobSubmissionClient", address: str, job: str) -> Submitted:
     except KeyboardInterrupt:
         return _interrupted(client, address, job)
     except ReaderGone:
-        logger.warning("standard output was closed, and %s", going_on)
+        _log.warning("standard output was closed, and %s", going_on)
         raise
     except (OSError, RuntimeError, aiohttp.ClientError) as error:
         raise RunError(f"lost the connection to {address} ({error}), and {going_on}") from error
@@ -335,15 +335,15 @@ def _interrupted(client: "JobSubmissionClient", address: str, job: str) -> Submi
     try:
         if sys.stdin.isatty() and _is_yes(f"\nStop the job {job}? [y/N] "):
             client.stop_job(job)
-            logger.info("stopping %s", job)
+            _log.info("stopping %s", job)
             status = _ended(client, job).status.value
     except (KeyboardInterrupt, EOFError):
         pass
     except (OSError, RuntimeError) as error:
         raise RunError(f"{job} may still run: {error}") from error
     if status == "RUNNING":
-        logger.info("the job runs on; follow it with: %s", _ray_job("logs --follow", address, job))
-        logger.info("stop it with: %s", _ray_job("stop", address, job))
+        _log.info("the job runs on; follow it with: %s", _ray_job("logs --follow", address, job))
+        _log.info("stop it with: %s", _ray_job("stop", address, job))
     message = f"interrupted: {job} at {address} is {status.lower()}"
     answer = {"error": {"type": "Interrupted", "message": message, "exit_status": INTERRUPTED}}
     return Submitted(job, address, status, INTERRUPTED, answer)

@@ -116,3 +116,13 @@ def test_the_name_of_a_class_or_of_a_type_means_one_thing():
                 if name[0].isupper() and not name.isupper():
                     homes.setdefault(name, []).append(module)
     assert {name: where for name, where in homes.items() if len(where) > 1} == {}
+
+
+def test_the_logger_of_every_module_has_one_name():
+    names = {}
+    for module, path in modules().items():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.Assign) and "getLogger" in ast.unparse(node.value):
+                names[module] = ast.unparse(node.targets[0])
+    assert len(names) > 20
+    assert set(names.values()) == {"_log"}, names

@@ -24,7 +24,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from pipeline.archive.drawn.drawing import draw_archive
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 HEIGHT, WIDTH = 128, 64
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -172,7 +172,7 @@ def train(training: Training, crops: Tensor, people: Tensor, cameras: Tensor) ->
         optimizer.step()
         schedule.step()
         if step % 200 == 0:
-            log.info(
+            _log.info(
                 "step %d of %d, %.0f s: softmax %.3f, triplets %.3f",
                 step, training.steps, time.perf_counter() - start, softmax.item(), triplets.item(),
             )  # fmt: skip
@@ -211,10 +211,10 @@ def main() -> None:
     training = Training(seed=given.seed, steps=given.steps)
     with tempfile.TemporaryDirectory() as folder:
         crops, people, cameras = load_crops(training, Path(folder))
-    log.info("drew %d crops of %d people", len(crops), int(people.max()) + 1)
+    _log.info("drew %d crops of %d people", len(crops), int(people.max()) + 1)
     network = train(training, crops, people, cameras)
     export(network, given.out)
-    log.info("wrote %s, %.2f MB", given.out, given.out.stat().st_size / 1e6)
+    _log.info("wrote %s, %.2f MB", given.out, given.out.stat().st_size / 1e6)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from pipeline.runs.calibration_pairs import Pairs, open_pairs
 from pipeline.runs.camera_thresholds import CameraPair, calibrate_camera_pairs
 from pipeline.runs.settings import ResamplingSettings, stated
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _BASES = {
     "far": ("false matches", "give more queries, or a larger `far`"),
@@ -59,7 +59,7 @@ def calibrate(
     stands_on = _basis(settings.rule, asdict(found))
     if stands_on < FEWEST_FALSE_MATCHES:
         _spare_firmer(gallery, settings.rule, stands_on)
-        logger.warning(
+        _log.warning(
             "the threshold rests on few %s (%d; at least %d make it reliable): %s",
             _BASES[settings.rule][0],
             stands_on,

@@ -17,7 +17,7 @@ from pipeline.gallery.table import Gallery
 from pipeline.stages.cameras import sum_cameras
 from pipeline.stages.execution import Execution
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Cameras:
         try:
             write_camera_sums(gallery, names, sums)
         except (OSError, InputError, RunError) as error:
-            logger.warning("the statistics of the cameras are not stored: %s", error)
+            _log.warning("the statistics of the cameras are not stored: %s", error)
         return cls(settings, names, sums)
 
     @classmethod
@@ -79,7 +79,7 @@ class Cameras:
         numbers = camera_numbers(cameras, self.names)
         others = int((~self.settings.own_statistics(self.sums)[numbers]).sum())
         if others:
-            logger.warning(
+            _log.warning(
                 "%s: %d of %d %s use the statistics of all rows: their camera is unknown, or has"
                 " fewer than %d rows in the gallery",
                 self.settings.name,

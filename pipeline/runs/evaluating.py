@@ -27,7 +27,7 @@ from pipeline.runs.settings import (
 from pipeline.runs.sides import LabeledSide, check_matches, open_sides, warn_of_oddities
 from pipeline.stages.execution import StartProgress
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def evaluate_to_report(
         rankings = rank_every(
             *sides, normalizations, list(ways.expansions), ways.figures, folder, execution
         )
-        logger.debug("ranks and neighbors: %s", execution.ledger.total)
+        _log.debug("ranks and neighbors: %s", execution.ledger.total)
         report = make_report(
             *sides,
             rankings,
@@ -116,9 +116,9 @@ def _tell_unused(settings: EvaluationSettings, on: FoldSettings) -> None:
         given = list(stated(each, without=(switch,)))
         if given and not getattr(each, switch):
             names = ", ".join(f"`{name}`" for name in given)
-            logger.warning("%s has no effect without `%s`", names, switch)
+            _log.warning("%s has no effect without `%s`", names, switch)
     if on.address and not on.workers:
-        logger.warning("`address` has no effect without `workers`")
+        _log.warning("`address` has no effect without `workers`")
 
 
 def _of_matches(figures: FigureSettings) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pipeline.runs.resources import joined
 from pipeline.runs.settings import FoldSettings, check_scratch
 from pipeline.stages.execution import StartProgress
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 def settings_of(
@@ -76,7 +76,7 @@ def update_expanded(
         after = present
         if not is_made_from(present, parent):
             after = expand_gallery(parent, present, settings, cameras, on.scratch, execution, lock)
-            logger.debug("neighbors: %s", execution.ledger.total)
+            _log.debug("neighbors: %s", execution.ledger.total)
         if cameras:
             cameras.keep_with(after)
         tidy(after, parent)

@@ -21,7 +21,7 @@ from pipeline.stages.expand import expand_all
 from pipeline.stages.neighbors import block_rows, build_graph
 from pipeline.stages.update import RowChanges, update_graph
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Rounds:
         origin = Origin(self.parent.location, self.parent.version, self.parent.fingerprint, number)
         execution = self.execution.named(f"round {number + 1}: ")
         if old and changes and changes.are_few:
-            logger.info("%d rows are new to the neighbor graph", len(changes.fresh))
+            _log.info("%d rows are new to the neighbor graph", len(changes.fresh))
             return update_graph(
                 old,
                 changes,

@@ -33,7 +33,7 @@ from pipeline.runs.settings import FoldSettings, check_scratch
 from pipeline.stages.execution import Execution, StartProgress
 from pipeline.stages.neighbors import build_graph
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def link(
         folder = stack.enter_context(scratch_folder(base, "link", [gallery], {"k": settings.k}))
         execution = on.execution(progress)
         links = _links(gallery, kept, settings.k, folder, execution)
-    logger.debug("neighbors: %s", execution.ledger.total)
+    _log.debug("neighbors: %s", execution.ledger.total)
     found = _threshold(gallery, links, apart, identity, settings)
     reached = links.from_score(found.threshold)
     groups = connect(reached, apart)
@@ -135,7 +135,7 @@ def _sizes(groups: Groups) -> dict[str, int]:
 
 def _warn_of_proportion(linked: Linked) -> None:
     if linked.out_of_proportion:
-        logger.warning(
+        _log.warning(
             "the largest candidate has %s of %s rows, the next %s: it may hold several people;"
             " raise `precision` or `threshold`",
             *(f"{rows:,}" for rows in (linked.largest, linked.rows_linked, linked.second_largest)),

@@ -20,7 +20,7 @@ from pipeline.stages.expand import expand_all
 from pipeline.stages.neighbors import build_graph
 from pipeline.stages.rerank import count_reranked, encode_union
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -123,4 +123,4 @@ class Neighborhood:
 def _timed(what: str) -> Iterator[None]:
     begun = time.perf_counter()
     yield
-    logger.debug("%s: %.1f s", what, time.perf_counter() - begun)
+    _log.debug("%s: %.1f s", what, time.perf_counter() - begun)

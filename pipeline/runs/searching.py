@@ -28,7 +28,7 @@ from pipeline.runs.thresholds import Thresholds, thresholds_of
 from pipeline.stages.execution import StartProgress
 from pipeline.stages.search import search_gallery
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 def _check(gallery: Gallery, html: Path | None) -> None:
@@ -63,7 +63,7 @@ def search(
     _check(gallery, html)
     thresholds = thresholds_of(gallery, settings.threshold, settings.camera)
     if settings.camera is not None and not thresholds.by_camera:
-        logger.warning(
+        _log.warning(
             "no threshold is calibrated for images of camera %s (calibrate by camera first): %s",
             settings.camera,
             "no row is marked" if thresholds.general is None else "all rows get the general one",
@@ -76,7 +76,7 @@ def search(
     with joined(on.workers, on.address, on.num_gpus):
         rows = ArrayRows(queries.features)
         best = search_gallery(rows, gallery.features(), settings.k, execution=execution)
-    logger.debug("search: %s", execution.ledger.total)
+    _log.debug("search: %s", execution.ledger.total)
     found = SearchResult(
         gallery=gallery.location,
         version=gallery.version,
@@ -122,7 +122,7 @@ def _write_page(found: SearchResult, table: Gallery, html: Path) -> None:
     crops, missing = thumbnails({path: join(source, path) for path in paths}, stretch)
     pictures, _ = thumbnails({each.image: each.image for each in found.results}, stretch)
     if missing:
-        logger.warning("cannot show %d of the crops in the lists: %s", len(missing), _told(missing))
+        _log.warning("cannot show %d of the crops in the lists: %s", len(missing), _told(missing))
     page = render(asdict(found), pictures, crops)
     with listed("search page", html, [table]):
         write_whole(html.absolute(), lambda path: path.write_text(page, encoding="utf-8"))

@@ -25,7 +25,7 @@ SHOWN_CAMERAS = 10
 # So many times as many queries as gallery rows are hardly meant.
 _SWAPPED = 3
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def open_sides(
         if each.count == 0:
             raise InputError(f"{each.location} has no row in version {each.version}")
     if query.location == gallery.location and gallery.rows(["camera"])["camera"].null_count:
-        logger.warning(
+        _log.warning(
             "%s is evaluated against itself: a query without a camera finds itself", query.location
         )
     names = ["path", "identity", "camera"]
@@ -170,7 +170,7 @@ def _check_expansions(query: Gallery, gallery: Gallery) -> None:
         )
     for table, how in ((query, ours), (gallery, theirs)):
         if how:
-            logger.warning("%s is %s", table.location, how)
+            _log.warning("%s is %s", table.location, how)
 
 
 def camera_names(*sides: LabeledSide) -> dict[int, str]:
@@ -189,13 +189,13 @@ def warn_of_oddities(query: LabeledSide, gallery: LabeledSide) -> None:
     cameras = [np.unique(side.labels.camera) for side in (query, gallery)]
     known = [numbers[numbers != NO_CAMERA] for numbers in cameras]
     if all(map(len, known)) and not np.intersect1d(*known).size:
-        logger.warning(
+        _log.warning(
             "queries and gallery have no camera in common, so that no row of a query's own camera"
             " is left out: %s has %s, %s has %s", query.gallery.location, _cameras(query),
             gallery.gallery.location, _cameras(gallery),
         )  # fmt: skip
     if distractors := int((query.labels.identity == DISTRACTOR).sum()):
-        logger.warning(
+        _log.warning(
             "%d queries of %s are distractors (identity 0) or unknown, and have no match; where"
             " labels count people from 0, extract again with `first_identity` 0", distractors,
             query.gallery.location,
@@ -203,7 +203,7 @@ def warn_of_oddities(query: LabeledSide, gallery: LabeledSide) -> None:
     many, few = len(query.rows), len(gallery.rows)
     others = [int((side.labels.identity <= DISTRACTOR).sum()) for side in (query, gallery)]
     if many >= _SWAPPED * few or (many > few and others[0] and not others[1]):
-        logger.warning(
+        _log.warning(
             "%s has %d queries and %s %d rows: are the two swapped?", query.gallery.location, many,
             gallery.gallery.location, few,
         )  # fmt: skip

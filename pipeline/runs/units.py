@@ -32,7 +32,7 @@ from pipeline.stages.extract import Work, extract_here
 if TYPE_CHECKING:  # Ray takes seconds to load, and small work does without it
     from cluster.profiles import ActorResources
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 LOW_QUALITY = "low-quality"
 """The reason of rejects that the setting `min_quality` asks for."""
@@ -175,7 +175,7 @@ class _Run:
                 yield record
             return
         except PaysOnRay as reason:
-            logger.debug("%s", reason)
+            _log.debug("%s", reason)
         self._step(-pace.given_up)
         yield from self._on_ray([unit for unit in self._cut.todo if unit.id not in done])
 

@@ -31,7 +31,7 @@ from pipeline.model.feature_models import FeatureModel, unit_features
 from pipeline.schemas import REJECT_SCHEMA
 from pipeline.stages.execution import Step, no_step
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 KEPT = "finished work units are kept, and the same command goes on from them"
 """What a message about a run that stopped ends in."""
@@ -240,5 +240,5 @@ def _device(on_gpu: bool) -> str:
     if on_gpu and torch.cuda.is_available():
         return "cuda:0"  # Ray shows each actor its own GPUs, numbered from 0
     if on_gpu:
-        logger.warning("a GPU was assigned, but torch sees none: extracting on the CPU")
+        _log.warning("a GPU was assigned, but torch sees none: extracting on the CPU")
     return "cpu"

@@ -20,7 +20,7 @@ from pipeline.stages.execution import Step, no_step
 from pipeline.stages.extract import KEPT, Bad, UnitExtractor, Work, rejects_of
 from pipeline.stages.heartbeats import Heartbeat, heard
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 ATTEMPTS = 3
 """How often the work on a unit may kill its worker before the unit is halved."""
@@ -107,7 +107,7 @@ def extract_on_ray(
                 if alone:
                     yield _reject_killer(unit, work)
                 else:
-                    logger.warning("unit %s keeps killing its worker: halving it", unit.id)
+                    _log.warning("unit %s keeps killing its worker: halving it", unit.id)
                     waiting.extend(unit.halves(work.target.fingerprint))
 
 
@@ -149,7 +149,7 @@ def _answer(about: dict[str, Any] | None) -> dict[str, list[bytes]]:
 def _reject_killer(unit: Unit, work: Work) -> UnitRecord:
     path = unit.members["path"][0].as_py()
     detail = f"its worker died {ATTEMPTS} times over this image alone"
-    logger.warning("%s: %s", path, detail)
+    _log.warning("%s: %s", path, detail)
     empty = work.target.schema.empty_table()
     rejects = rejects_of(unit.members, [Bad(0, "kills-worker", detail)])
     record = write_unit(work.target, unit.id, unit.row_ids, empty, rejects)

@@ -21,7 +21,7 @@ from ray.experimental.internal_kv import (
 from pipeline.archive.planning.units import Unit
 from pipeline.stages.execution import Step
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _SECONDS = 0.5
 _NAMESPACE, _PREFIX = b"regallery", b"unit-"
@@ -42,7 +42,7 @@ class Heartbeat:
         try:
             _internal_kv_put(self._key, str(self._images).encode(), namespace=_NAMESPACE)
         except ray.exceptions.RayError as error:  # the work is worth more than its progress
-            logger.debug("progress cannot be sent (%s): %s", self._key.decode(), error)
+            _log.debug("progress cannot be sent (%s): %s", self._key.decode(), error)
 
 
 class Heard:
@@ -87,7 +87,7 @@ def heard(step: Step) -> Iterator[Heard]:
             try:
                 found.listen()
             except ray.exceptions.RayError as error:
-                logger.debug("progress of actors cannot be followed: %s", error)
+                _log.debug("progress of actors cannot be followed: %s", error)
                 return
 
     thread = threading.Thread(target=follow, daemon=True)

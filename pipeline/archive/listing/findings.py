@@ -16,7 +16,7 @@ from pipeline.archive.listing import tars
 JUNK, DISTRACTOR = -1, 0
 _SHOWN = 5
 
-_logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def warn(
     """
     of_user = of_manifest or layout.texts is not None
     if found.distractors and found.identities and of_user and settings.first_identity == 1:
-        _logger.warning(
+        _log.warning(
             "%s: %d images of identity 0 are distractors, which match nobody; if these labels count"
             " people from 0, give `first_identity` 0", root, found.distractors
         )  # fmt: skip
@@ -88,13 +88,13 @@ def warn(
         return
     identities, cameras = zip(*_texts(images, layout, inside), strict=True)
     if suspicious := names_split_or_camera(filter(None, identities), filter(None, cameras)):
-        _logger.warning(
+        _log.warning(
             "%s: folders called %s are read as labels by layout %s, and hardly name people or"
             " cameras; the example is %s", root, ", ".join(suspicious[:_SHOWN]), layout.name,
             found.example,
         )  # fmt: skip
     if odd := [text for text in dict.fromkeys(identities) if text and looks_like_number(text)]:
-        _logger.warning(
+        _log.warning(
             "%s: %d identities look like numbers and cannot be read as such; each is taken for a"
             " name: %s", root, len(odd), ", ".join(odd[:_SHOWN])
         )  # fmt: skip

@@ -40,7 +40,7 @@ _ALIASES = {
 # Whole numbers from these on are no longer told apart by the floating-point type.
 _EXACT_UP_TO = {pa.float16(): 2**11, pa.float32(): 2**24, pa.float64(): 2**53}
 
-_logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 def read(
@@ -68,7 +68,7 @@ def read(
         raise InputError(f"manifest {path} has no row")
     ignored = [name for name in names if name not in MANIFEST_SCHEMA.names]
     if ignored:
-        _logger.warning("manifest %s: columns not read: %s", path, ", ".join(ignored))
+        _log.warning("manifest %s: columns not read: %s", path, ", ".join(ignored))
     _warn_of_lookalikes(path, names)
     columns = {"path": _paths(path, table["path"])}
     for name in LABELS:
@@ -106,7 +106,7 @@ def _warn_of_lookalikes(path: str, names: list[str]) -> None:
     """Tell of columns that may hold what no column here is called."""
     for label in ("identity", "camera"):
         if label not in names and (hint := _hint(label, names)):
-            _logger.warning("manifest %s tells no %s%s", path, label, hint)
+            _log.warning("manifest %s tells no %s%s", path, label, hint)
 
 
 def _hint(label: str, names: list[str]) -> str:
@@ -206,7 +206,7 @@ def _label(
                 f"manifest {manifest}, row {row + 1} ({paths[row]}): {name} {value}: {error}"
             ) from error
     if unread:  # another tool's column may hold years, or words: no reason to refuse its images
-        _logger.warning(
+        _log.warning(
             "manifest %s: %d times in %s cannot be read and are unknown: %s", manifest, len(unread),
             settings.renamed[name], ", ".join(unread[:5])
         )  # fmt: skip
@@ -218,7 +218,7 @@ def _label(
 def _warn_of_odd_numbers(manifest: str, values: list[Any]) -> None:
     odd = [text for value in values if looks_like_number(text := str(value or ""))]
     if odd:
-        _logger.warning(
+        _log.warning(
             "manifest %s: %d identities look like numbers and cannot be read as such; each is taken"
             " for a name: %s", manifest, len(odd), ", ".join(odd[:5])
         )  # fmt: skip

@@ -41,7 +41,7 @@ _ALONE = 10_000
 # So many images a process lists before it answers, and so many places it is given at most.
 _ANSWER, _PLACES = 50_000, 64
 
-_logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -298,7 +298,7 @@ def _finish(
         _refuse_missing(root, rejects)
         _refuse_layout(root, chosen, rejects)
     chosen.check_apart(seen_path(path.as_py()) for path in images["path"])
-    _logger.info("%s: images %d, rejects %d", root, len(images), len(rejects))
+    _log.info("%s: images %d, rejects %d", root, len(images), len(rejects))
     found = findings.found_labels(images)
     if found is not None:
         of_manifest = "identity" in told

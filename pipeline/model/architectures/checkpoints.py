@@ -21,7 +21,7 @@ from pipeline.errors import InputError
 from pipeline.model.architectures.foreign import explained
 from pipeline.model.architectures.reading import WeightSet, read_weights, split_checkpoint
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 State = Mapping[str, torch.Tensor]
 
@@ -231,7 +231,7 @@ def _tell(path: str, chosen: _Candidate, match: Match, others: Sequence[str]) ->
 @functools.cache
 def _say_once(level: int, text: str) -> None:
     """A checkpoint is read for its recipe, and again to be run: one line is enough."""
-    log.log(level, "%s", text)
+    _log.log(level, "%s", text)
 
 
 def _misfit(

@@ -6,7 +6,7 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 def fold_normalizations(module: nn.Module) -> nn.Module:
@@ -23,7 +23,7 @@ def fold_normalizations(module: nn.Module) -> nn.Module:
     try:
         graph = fx.symbolic_trace(module)
     except (fx.proxy.TraceError, TypeError) as error:
-        logger.debug("normalizations are not folded: %s", error)
+        _log.debug("normalizations are not folded: %s", error)
         return module
     parts = dict(graph.named_modules())
     used = [node.target for node in graph.graph.nodes if node.op == "call_module"]

@@ -25,7 +25,7 @@ from pipeline.model.backends.signature import (
 )
 from pipeline.model.file_heads import check_not_text
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _DTYPES: dict[str, np.dtype] = {
     "tensor(float)": np.dtype(np.float32),
@@ -94,7 +94,7 @@ class OnnxNetwork:
                     except InputError:
                         continue
                     self.batch = rows_inside
-                    log.info("%s: runs in batches of %d, as it was traced", path, rows_inside)
+                    _log.info("%s: runs in batches of %d, as it was traced", path, rows_inside)
                     return found
             raise
 

@@ -25,7 +25,7 @@ from pipeline.model.backends.signature import (
 )
 from pipeline.model.file_heads import check_not_text
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _TYPES = ("f32", "f16", "u8")
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
@@ -91,7 +91,7 @@ class OpenvinoNetwork:
             if own is not None:
                 return own
             for inside in self._batches_inside(wanted, size):
-                log.info("%s: runs in batches of %d, as it was traced", self._path, inside)
+                _log.info("%s: runs in batches of %d, as it was traced", self._path, inside)
                 return inside
             raise
         return wanted

@@ -29,7 +29,7 @@ from pipeline.model.backends.signature import (
     rows_given,
 )
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 # Operations that behave otherwise in training, and the place of the flag that tells.
@@ -138,7 +138,7 @@ class TorchNetwork:
                 f"{self._path}: the GPU has too little memory for {-(-rows // self._parts)} images"
                 " at once; give a smaller `batch_size` or fewer `actors`"
             ) from error
-        log.warning(
+        _log.warning(
             "%s: the GPU has too little memory for %d images at once: taking half as many; give"
             " `batch_size` %d to have it so from the start",
             self._path, rows, -(-rows // 2),
@@ -176,7 +176,7 @@ class TorchNetwork:
                 for inside in rows_given(error.shapes, shape[0]) if free else ():
                     with contextlib.suppress(InputError):
                         found = self._probe(path, (inside, *shape[1:]))
-                        log.info("%s: runs in batches of %d, as it was traced", path, inside)
+                        _log.info("%s: runs in batches of %d, as it was traced", path, inside)
                         self.batch = inside
                         return found
         raise first or InputError(f"{path}: takes no floating numbers")
@@ -288,7 +288,7 @@ def _on_device(path: str, device: str) -> str | io.BytesIO:
         moved = {name: _NAMED_DEVICE.sub(wanted, text) for name, text in code.items()}
         if moved == code:
             return path
-        log.info("%s: was traced on another device; its constants are made on %s", path, device)
+        _log.info("%s: was traced on another device; its constants are made on %s", path, device)
         copy = io.BytesIO()
         with zipfile.ZipFile(copy, "w", zipfile.ZIP_STORED) as out:
             for entry in archive.infolist():
