@@ -70,7 +70,8 @@ def clean(
     lost = lost_before(table, table.version - keep + 1) if keep and found.versions else None
     if not dry_run:
         _agree(table, found, lost, yes=yes)
-        # Not `lock_gallery`: what killed runs had half written is reported before it is deleted.
+        # Not `lock_gallery`, which deletes half-written files of killed runs: here they are
+        # reported first.
         with hold(gallery, "clean") as lock:
             table.check_latest()  # what was agreed to is what goes
             found = leftovers.clean(table, lock, keep)

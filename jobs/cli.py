@@ -1,8 +1,8 @@
 """`regallery VERB`: find the verb, read its arguments, show its result, set the exit status.
 
 A verb is one file, `jobs/VERB.py`, with two functions: `VERB(...)`, whose annotated parameters are
-the command's arguments and which returns a frozen dataclass, and `describe(result)`, which makes of
-that something for rich to print. The file imports the pipeline inside `VERB`, so that `--help` and
+the command's arguments and which returns a frozen dataclass, and `describe(result)`, which turns it
+into something that rich prints. The file imports the pipeline inside `VERB`, so that `--help` and
 wrong arguments are answered before torch and Ray are loaded.
 """
 
@@ -42,7 +42,7 @@ from jobs.command.printable import printable, printable_values
 from pipeline.errors import InputError, RunError
 from pipeline.input_files import parse_toml, read_text, why
 
-# Each with the line that `regallery --help` shows, so that no verb is imported for it.
+# Each verb with its line in `regallery --help`, so that help imports no verb.
 VERBS = {
     "extract": "Make a gallery, or bring it up to date with its source.",
     "re-extract": "Extract a gallery's images again, into a new gallery.",
@@ -75,8 +75,8 @@ _SWITCH = Parameter(negative=(), show_default=False, group=_EVERY_VERB)
 
 @dataclass(frozen=True)
 class Call:
-    """A verb and the arguments that it is about to be called with; `of_file` names the flags whose
-    values come from `config`.
+    """A verb and the arguments for its call; `of_file` names the flags whose values come from
+    `config`.
     """
 
     function: Callable[..., Any]
@@ -95,7 +95,7 @@ class Call:
         return next((verb for verb in VERBS if module_of(verb) == self.module.__name__), None)
 
     def __call__(self) -> Any:
-        """Run it; an error that speaks of a value from the configuration file says so."""
+        """Run it; an error about a value from the configuration file names the file."""
         try:
             return self.function(*self.bound.args, **self.bound.kwargs)
         except (InputError, RunError) as error:
@@ -107,13 +107,14 @@ class Call:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; return its exit status.
 
-    0 done; 1 failed, saying what was kept; 2 wrong arguments or input; 130 interrupted; 141 where
+    0 done; 1 failed, saying what was kept; 2 wrong arguments or input; 130 interrupted; 141 if
     nobody reads the output any more.
     """
-    # PyTorch reads it at its first allocation: large activations of a network page-fault without.
+    # PyTorch reads this at its first allocation; without it large activations of a network cause
+    # page faults.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     arguments = list(sys.argv[1:] if argv is None else argv)
-    # Looked for by hand: a mistake in the arguments is also reported in the requested form.
+    # Not parsed: a mistake in the arguments is also reported in the requested form.
     as_json = "--json" in arguments
     verbose = not {"-v", "--verbose"}.isdisjoint(itertools.takewhile("--".__ne__, arguments))
     with logs_to_stderr(verbose=verbose):
@@ -133,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(arguments: Sequence[str]) -> Call:
-    """Read a command line into a call that is not made yet.
+    """Parse a command line; the caller makes the call.
 
     Raises:
         CycloptsError: an argument is unknown, missing, or of another type.
@@ -189,7 +190,7 @@ def _run(arguments: Sequence[str], *, as_json: bool) -> int:
     with stdout_kept_clean() if as_json else contextlib.nullcontext():
         result = call()
     if as_json:
-        # A submitted job's answer is the verb's own, which ran elsewhere.
+        # For a submitted job, the answer of the verb that ran on the cluster.
         write(to_json(getattr(result, "answer", None) or result) + "\n")
     else:
         show(call.module.describe(printable_values(result)))
@@ -197,7 +198,7 @@ def _run(arguments: Sequence[str], *, as_json: bool) -> int:
 
 
 def verbs(arguments: Sequence[str]) -> App:
-    """All verbs; the one that is called is imported when cyclopts needs it, the others never."""
+    """All verbs; cyclopts imports only the one that is called."""
     app = App(
         name="regallery",
         help="Exact, bounded and restartable galleries for person re-identification.",
@@ -253,7 +254,7 @@ def _common(
 
 
 def _configuration(file: Path, tokens: Sequence[str]) -> Dict:
-    """Read the arguments of the verb that is called: its own table goes before flat keys."""
+    """Read the arguments of the verb that is called; its own table overrides flat keys."""
     try:
         content = parse_toml(read_text(file))
     except InputError as error:
@@ -269,8 +270,8 @@ def _configuration(file: Path, tokens: Sequence[str]) -> Dict:
 
 
 def _refuse_empty(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    """Refuse a flag that is given without a value, as by a shell variable that is not set: it
-    would count as not given, and select more than was meant.
+    """Refuse a flag without a value, as from a shell variable that is not set: it would count as
+    not given, and select more than the user meant.
     """
     del app
     for argument in arguments:
@@ -343,7 +344,7 @@ def _report(error: BaseException, *, as_json: bool, verbose: bool) -> int:
 
 
 def _told_by_name(error: OSError) -> str:
-    """What a file operation that nobody expected to fail says, by the names of its files.
+    """The message of an unexpected error of a file operation, with the names of the files.
 
     >>> _told_by_name(FileNotFoundError(2, "No such file or directory", "a.npy"))
     'a.npy: No such file or directory'

@@ -16,7 +16,7 @@ _UNITS = {"MB": 10**6, "GB": 10**9, "MiB": 1 << 20, "GiB": 1 << 30}
 
 @dataclass(frozen=True)
 class Compacted:
-    """The version after it, and its files before and after."""
+    """The new version, and the numbers of files before and after."""
 
     gallery: str
     version: int
@@ -46,7 +46,7 @@ def compact(gallery: Location, *, target_size: str | None = None) -> Compacted:
     from pipeline.gallery.table import Gallery
     from pipeline.gallery.upkeep import compact as compaction
 
-    Gallery.open(gallery)  # no lock, and so no folder, where there is no gallery
+    Gallery.open(gallery)  # checked first: a lock would create the folder
     with lock_gallery(gallery, "compact") as lock:
         before = Gallery.open(gallery)
         after = compaction.compact(

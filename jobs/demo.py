@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Demonstrated:
-    """Where the demo's parts lie, and what the evaluation found."""
+    """The folders of the demo, and the results of the evaluation."""
 
     archive: Path
     drawn: dict[str, int]

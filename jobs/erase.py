@@ -33,7 +33,8 @@ _SEVERAL = Parameter(consume_multiple=True)
 
 @dataclass(frozen=True)
 class Erased:
-    """What was erased, or would be; `purged` holds what was deleted from disk, and the proof.
+    """What was erased, or would be; `purged` says what was deleted from disk, and what was
+    searched.
 
     `without_time` rows are kept because their capture time is unknown.
     """
@@ -176,7 +177,7 @@ def _agree(gallery: "Gallery", found: "Selected | None", *, purge: bool, yes: bo
 
 
 def _tell_outputs(gallery: "Gallery", *, everywhere: bool) -> None:
-    """Say what was made from the gallery, and what becomes of it."""
+    """Log what was made from the gallery, and what will happen to it."""
     from pipeline.gallery.outputs import outputs_of
 
     fate = "goes too" if everywhere else "stays, and is named again,"
@@ -186,7 +187,7 @@ def _tell_outputs(gallery: "Gallery", *, everywhere: bool) -> None:
 
 
 def _with_them(gallery: "Gallery") -> str:
-    """Which rows go with the older versions, beside those that are selected."""
+    """How many more rows go with the older versions, in words."""
     from pipeline.gallery.upkeep.losses import lost_before
     from pipeline.report.figures import count
 
@@ -195,7 +196,7 @@ def _with_them(gallery: "Gallery") -> str:
 
 
 def describe(result: Erased) -> RenderableType:
-    """What is gone, what stays, and what was searched for it."""
+    """What was erased, what is left, and which files were searched."""
     from pipeline.report.figures import count
 
     gone = f"{count(result.rows_erased, 'row')} and {count(result.rejects_erased, 'reject')}"
@@ -253,7 +254,7 @@ def _time_before(age: str) -> datetime:
 
 
 def _row_ids(given: tuple[str, ...]) -> tuple[int, ...]:
-    """Numbers, and those in files, a number a line."""
+    """The given numbers, and those in files with one number per line."""
     numbers: list[int] = []
     for each in given:
         try:

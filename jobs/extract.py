@@ -76,7 +76,7 @@ def extract(
 
 
 def describe(result: Extracted | Planned) -> RenderableType:
-    """A few lines: what the source held, what was or would be done, where the gallery stands."""
+    """A few lines: what the source holds, what was or would be done, the gallery's version."""
     from pipeline.report.figures import count, listed
 
     lines = [
@@ -116,7 +116,7 @@ def _labels(found: "FoundLabels") -> str:
 
 
 def _first(names: tuple[object, ...]) -> Callable[[int], str]:
-    """The first names, to stand behind the number of all."""
+    """The first names, to print after the total number."""
 
     def shown(number: int) -> str:
         more = ", ..." if number > len(names) else ""

@@ -27,7 +27,7 @@ class Imported:
     rejects: dict[str, int]
     dimension: int
     made_by: str | None
-    """What made the features, in the user's words; None where their own recipe was kept."""
+    """What made the features, in the user's words; None if the recipe of an export was kept."""
     fingerprint: str
 
 
@@ -49,10 +49,9 @@ def import_(
     The features are scaled to unit length; a feature without a direction
     (NaN, infinite, all zero) is a reject. The recipe records --made-by:
     imported galleries can be compared only with those of the same --made-by
-    and dimension, never with extracted ones. What export wrote keeps its
-    own recipe instead: leave out --made-by, and the gallery is as it was.
-    After an interruption, run the same command again: it resumes. Once
-    finished, it changes nothing.
+    and dimension, never with extracted ones. Files that export wrote keep
+    the recipe of their gallery: leave out --made-by. After an interruption,
+    run the same command again: it resumes. Once finished, it changes nothing.
 
     For example:
 

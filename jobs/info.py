@@ -38,15 +38,15 @@ class Info:
     dimension: int
     storage: str
     derived: str | None
-    """How the features were computed from another gallery's, and that gallery."""
+    """If the features were computed from another gallery's: how, and from which gallery."""
     source: str
     layout: str
     arithmetic: str
     fingerprint: str
     recipe: dict[str, Any]
     calibration: dict[str, Any] | None
-    """The calibration that holds for this version: `fits` where no row has changed since, or a
-    `problem` with its file."""
+    """The calibration that holds for this version. `fits` is true if no row has changed since; a
+    `problem` describes a damaged file."""
     versions: list[dict[str, Any]]
     shown: Literal["all", "versions", "rejects"]
     reject_files: list[dict[str, Any]] | None
@@ -146,7 +146,7 @@ def describe(result: Info) -> RenderableType:
 
 
 def _calibration(held: dict[str, Any] | None) -> str:
-    """The threshold, what it was found on, and whether that is what the gallery holds."""
+    """The threshold, the data that gave it, and whether the gallery has changed since."""
     from pipeline.report.figures import count
 
     if held is None:

@@ -19,11 +19,11 @@ from pipeline.runs.settings import ExportSettings, RecipeSettings, stated
 class ModelInfo:
     """A network: `input` is (height, width), `speeds` are crops a second by backend.
 
-    `sources` has the origin of each field of the recipe: given, the file, its toolbox,
-    assumed (nothing says so), or default (a choice of how to run the network). `remark` is what the
-    network's first operations mean for the recipe, and `unread` why they could not be read.
-    `not_measured` has, by backend, the reason why it has no speed. `int8_pays` where this processor
-    multiplies bytes (VNNI, AMX), so that a copy in int8 is much faster here.
+    `sources` has the origin of each field of the recipe: given, the file, its toolbox, assumed
+    (nothing says so), or default (a choice of how to run the network). `remark` says what the
+    network's first operations mean for the recipe, `unread` why they could not be read.
+    `not_measured` has the reason for each backend without a speed. `int8_pays` is true if this
+    processor multiplies bytes (VNNI, AMX), so that a copy in int8 is much faster here.
     """
 
     model: str
@@ -48,8 +48,8 @@ class Exported:
     """A network that was written as another file, compared with its source on `crops` crops.
 
     `deviation` is the largest cosine distance of a feature from the source's; `speeds` are crops a
-    second of source and copy; `accuracy` holds mAP and rank-1 of both where queries were given, and
-    `differences` the 95 % interval of what each loses or gains, over `queries` queries.
+    second of source and copy; if queries were given, `accuracy` holds mAP and rank-1 of both, and
+    `differences` the 95 % interval of each loss or gain, over `queries` queries.
     """
 
     model: str

@@ -1,4 +1,4 @@
-"""re-extract: the images of a gallery with another network, into a new gallery beside it."""
+"""re-extract: extract the images of a gallery with another network, into a new gallery."""
 
 import sys
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # imported where they are used, so that --help answers at onc
     from pipeline.gallery.table import Gallery
 
 OF_THE_NETWORK = ("bad-feature", "kills-worker")
-"""Reasons of rejects that another network need not share."""
+"""Reasons of rejects that may not hold for another network."""
 
 __all__ = ["describe", "reextract"]
 
@@ -87,7 +87,7 @@ def _listing_of(gallery: "Gallery") -> "Listing":
 
     names = [name for name in MANIFEST_SCHEMA.names if name != "offset"]
     rows = gallery.rows(names).sort_by("path").replace_schema_metadata(None)
-    # Members of tars are found by name: where they lie today nobody has listed.
+    # Members of tars are found by name: the source is not listed, so their offsets are unknown.
     place = MANIFEST_SCHEMA.get_field_index("offset")
     rows = rows.add_column(place, "offset", pa.nulls(len(rows), pa.int64()))
     rejects = gallery.rejects()

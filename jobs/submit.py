@@ -40,7 +40,7 @@ _SILENCE_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Submitted:
-    """A job on a cluster: what became of it, and what it answered under `--json`."""
+    """A job on a cluster: how it ended, and its answer under `--json`."""
 
     job: str
     address: str
@@ -96,7 +96,7 @@ def submit(
 
 
 def describe(result: Submitted) -> str:
-    """Say what became of the job, below what it printed itself."""
+    """How the job ended; printed below its own output."""
     ending = f", exit status {result.exit_status}" if result.exit_status else ""
     return f"{result.job} at {result.address}: {result.status.lower()}{ending}"
 
@@ -153,7 +153,7 @@ def _locations(hint: Any, value: Any) -> Iterator[str]:
 def _staged(command: Sequence[str], config: Path | None) -> Iterator[tuple[Path, list[str]]]:
     """Copy this code, wherever it is installed, and the configuration into one folder to upload.
 
-    Yields the folder, and the arguments as they read there.
+    Yields the folder, and the arguments for a run there.
     """
     arguments = [argument for argument in command if argument != "--json"]
     if is_json_wanted():
@@ -191,7 +191,7 @@ def _configured(arguments: Sequence[str]) -> Iterator[str]:
 
 
 def _requirements() -> list[str]:
-    """What this project depends on; Ray itself is the cluster's."""
+    """The dependencies of this project, without Ray, which the cluster has."""
     return [
         requirement
         for requirement in metadata.requires("regallery") or ()
@@ -200,7 +200,7 @@ def _requirements() -> list[str]:
 
 
 def _client(address: str) -> "JobSubmissionClient":
-    """Reach the cluster's dashboard, or say in one line why that cannot be."""
+    """Connect to the cluster's dashboard, or say in one line why that fails."""
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InputError(
@@ -225,7 +225,7 @@ def _client(address: str) -> "JobSubmissionClient":
 
 @contextlib.contextmanager
 def _only_address(address: str) -> Iterator[None]:
-    """Keep Ray from preferring RAY_ADDRESS to the address that was asked for."""
+    """Make Ray use this address even if RAY_ADDRESS names another one."""
     name = "RAY_API_SERVER_ADDRESS"
     before = os.environ.get(name)
     os.environ[name] = address
@@ -269,7 +269,7 @@ def _follow(client: "JobSubmissionClient", address: str, job: str) -> Submitted:
 
 
 async def _tail(client: "JobSubmissionClient", job: str, take: Callable[[str], None]) -> None:
-    """Pass the job's log on as it comes; raise where the cluster is gone, however silently."""
+    """Pass on the job's log as it comes; raise if the cluster is gone, even without an error."""
     chunks = client.tail_job_logs(job)
     while True:
         waiting = asyncio.ensure_future(anext(chunks, None))
@@ -312,7 +312,7 @@ class _Output:
 
 
 def _ended(client: "JobSubmissionClient", job: str, seconds: float = _STOP_SECONDS) -> "JobDetails":
-    """Wait for the last word on a job whose log has ended."""
+    """Wait for the final status of a job whose log has ended."""
     deadline = time.monotonic() + seconds
     while not (details := client.get_job_info(job)).status.is_terminal():
         if time.monotonic() > deadline:
@@ -322,7 +322,7 @@ def _ended(client: "JobSubmissionClient", job: str, seconds: float = _STOP_SECON
 
 
 def _failed(details: "JobDetails", status: int) -> dict[str, Any]:
-    """Stand in for the answer of a verb that had no time to give one."""
+    """The answer of a verb that ended before it gave one."""
     # Ray puts the end of the log behind its one line.
     message = (details.message or "the job failed").partition(", last available logs")[0]
     message = " ".join(message.split())
@@ -330,7 +330,7 @@ def _failed(details: "JobDetails", status: int) -> dict[str, Any]:
 
 
 def _interrupted(client: "JobSubmissionClient", address: str, job: str) -> Submitted:
-    """Ask whether the job is to stop as well; it goes on where nobody can answer."""
+    """Ask whether to stop the job as well; without a terminal it runs on."""
     status = "RUNNING"
     try:
         if sys.stdin.isatty() and _is_yes(f"\nStop the job {job}? [y/N] "):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
 
 @dataclass(frozen=True)
 class VerifyResult:
-    """What was checked, and what was not; `findings` name each faulty file and its fault."""
+    """What was checked, and what was not; `findings` name each faulty file and what is wrong."""
 
     gallery: str
     version: int
@@ -86,7 +86,7 @@ def verify(
 
 
 def _not_checked(gallery: "Gallery", versions: int) -> tuple[str, ...]:
-    """What a verification of so many versions leaves open, and what would check it."""
+    """What a verification of this many versions does not check, and which command does."""
     from pipeline.gallery.derived import derivation
 
     left = []

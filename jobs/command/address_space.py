@@ -1,7 +1,7 @@
 """Whether a limit on the address space (`ulimit -v`) leaves room for the libraries.
 
-Where it does not, threads cannot start and allocations fail inside libraries that end the process
-over it, or wait forever: so this is checked before they are loaded.
+If it does not, threads cannot start, and allocations fail inside libraries, which then end the
+process or wait forever. So the limit is checked before they are loaded.
 """
 
 import importlib.util
@@ -19,7 +19,7 @@ _A_CPU = 2 * _GIB // 5
 
 
 def check_address_space() -> None:
-    """Raise InputError where this process may not have the address space that a verb needs."""
+    """Raise InputError if the limit is below the address space that a verb needs."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit == resource.RLIM_INFINITY:
         return

@@ -1,4 +1,4 @@
-"""Asking before what cannot be taken back."""
+"""Asks the user before an act that cannot be undone."""
 
 import sys
 
@@ -9,9 +9,9 @@ from pipeline.errors import InputError
 
 
 def confirm(deed: str, *, yes: bool, is_grave: bool) -> None:
-    """Go on if a person says so, or --yes did; off a terminal only a grave deed needs it.
+    """Return if the user or --yes confirms; without a terminal only a grave act needs --yes.
 
-    `deed` says what would be done, as in "erase 3 of 4 rows of G".
+    `deed` says what would be done, such as "erase 3 of 4 rows of G".
 
     Raises:
         InputError: the user answers no or does not answer.

@@ -22,7 +22,7 @@ from pipeline.report.plain import plain
 _OURS = ("pipeline", "cluster", "jobs")
 _PLAIN_WIDTH = 160
 _AS_IT_IS: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
-"""What keeps rich from reading marks of its own, [red] or :smile:, in the names of others."""
+"""Keeps rich from reading its own markup, [red] or :smile:, in names of galleries and files."""
 _EMPHASIS = (
     # The headline: the figure that a line begins with, or that it gives after the gallery's name.
     (re.compile(r"^(?:threshold|false-match rate|true-match rate) [\d.e+-]+", re.M), "bold"),
@@ -39,7 +39,7 @@ _EMPHASIS = (
     (re.compile(r"^(?:report|page): .*$", re.M), "bold cyan"),
     (re.compile(r"(?<![\w-])--[a-z][a-z-]+"), "cyan"),
 )
-"""What people look for in the lines of any verb, and how it stands out on a terminal."""
+"""What people look for in the output of any verb, and its style on a terminal."""
 _RED, _YELLOW, _END = "\x1b[1;31m", "\x1b[33m", "\x1b[0m"
 _JSON_WANTED: ContextVar[bool] = ContextVar("json_wanted", default=False)
 
@@ -49,7 +49,7 @@ class ReaderGone(Exception):  # noqa: N818 - it is not an error
 
 
 def progress() -> Progress:
-    """A progress display on standard error; nothing at all where that is not a terminal."""
+    """A progress display on standard error; shows nothing if that is not a terminal."""
     console = Console(stderr=True, **_AS_IT_IS)
     return Progress(
         TextColumn("{task.description}", markup=False),
@@ -64,9 +64,9 @@ def progress() -> Progress:
 
 @contextlib.contextmanager
 def progress_lines() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
-    """A progress display; gives the function that starts a line with a name and a length.
+    """A progress display; yields a function that starts a line with a name and a length.
 
-    That returns the function that advances the line. A line disappears when it is full.
+    The function returns another one that advances the line. A full line disappears.
     """
     with progress() as bar:
 
@@ -86,15 +86,14 @@ def progress_lines() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
 def show(renderable: RenderableType) -> None:
     """Print a result for people: as wide as the terminal; for a file, lines are not broken.
 
-    What it is made of must be printable (`jobs.command.printable`): rich lets escape sequences
-    through.
+    All text in it must be printable (`jobs.command.printable`): rich lets escape sequences through.
     """
     is_terminal = sys.stdout.isatty()
     color: Literal["auto"] | None = "auto" if is_styled(sys.stdout) else None
     console = Console(width=None if is_terminal else _PLAIN_WIDTH, color_system=color, **_AS_IT_IS)
     if color:
         _emphasize(renderable)
-    # Captured first: rich would end the process itself where nobody reads.
+    # Captured first: rich would end the process if nobody reads the output.
     with console.capture() as captured:
         console.print(renderable, soft_wrap=not is_terminal)
     write(captured.get())
@@ -138,7 +137,7 @@ def write(text: str) -> None:
 
 
 def tell(text: str) -> None:
-    """Write lines to standard error, printable but for their ends and tabs."""
+    """Write lines to standard error, made printable except for line ends and tabs."""
     sys.stderr.write(_told(printable(text, keep="\n\t")))
     sys.stderr.flush()
 
@@ -163,7 +162,7 @@ def to_json(result: object) -> str:
     Raises:
         TypeError: the result holds something that JSON has no word for.
     """
-    # All but ASCII is escaped, and with DEL all that a terminal would obey.
+    # Escapes all but ASCII, and DEL: everything that a terminal would obey.
     return json.dumps(plain(result), allow_nan=False).replace("\x7f", "\\u007f")
 
 
@@ -208,7 +207,7 @@ def logs_to_stderr(*, verbose: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stdout_kept_clean() -> Iterator[None]:
-    """Send what libraries print to standard error, down to C code; used where JSON is promised."""
+    """Send everything that libraries print, also from C, to standard error: for --json."""
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)
@@ -223,5 +222,5 @@ def stdout_kept_clean() -> Iterator[None]:
 
 
 def is_json_wanted() -> bool:
-    """Tell a verb that its result will be shown as JSON (`submit` asks the same of its job)."""
+    """Whether the result will be shown as JSON (then `submit` requests JSON from its job, too)."""
     return _JSON_WANTED.get()

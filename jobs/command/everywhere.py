@@ -1,10 +1,10 @@
-"""How a verb tells of what lies elsewhere and may hold rows that are gone."""
+"""The lines of a verb about files elsewhere that may hold erased rows."""
 
 from pipeline.runs.outcomes import Followed
 
 
 def told(followed: list[Followed]) -> list[str]:
-    """A line for each, and what to do about those that stay."""
+    """A line for each output, and what to do about those that are left."""
     lines = []
     for each in followed:
         what = f"{each.kind} {each.place} (made from version {each.version})"

@@ -22,7 +22,7 @@ from pipeline.runs.settings import (
 
 
 def _flags(title: str) -> Parameter:
-    """The fields as flags of their own, in a part of a verb's help before the common flags."""
+    """Make each field a flag, in a section of the verb's help before the common flags."""
     return Parameter(name="*", group=Group(title, sort_key=0))
 
 

@@ -1,4 +1,4 @@
-"""Settings by the names of their flags: the library says `max_rejects`, a reader --max-rejects."""
+"""Turns names of settings into flags: the library says `max_rejects`, the command --max-rejects."""
 
 import dataclasses
 import inspect

@@ -1,8 +1,8 @@
-"""Text as a terminal may see it: what would steer the terminal is spelled out.
+"""Makes text safe for a terminal: characters that would control the terminal are spelled out.
 
-Names of files, galleries and cameras are data of others. An escape sequence among them could move
-the cursor, rewrite lines that were shown, or set the clipboard; a bidirectional override shows a
-name in another order than it has.
+Names of files, galleries and cameras come from other people. An escape sequence among them could
+move the cursor, rewrite lines that were shown, or set the clipboard; a bidirectional override would
+show a name in the wrong order.
 """
 
 import dataclasses
@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
-# C0, DEL and C1; separators of lines; bidirectional overrides and isolates; halves of characters,
-# which stand for bytes of a file name that are no UTF-8, and which no stream can write.
+# C0, DEL and C1; separators of lines; bidirectional overrides and isolates; lone surrogates, which
+# stand for bytes of a file name that are not UTF-8, and which no stream can write.
 _STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    r"""The text with every control character spelled out, but for those in `keep`.
+    r"""The text with every control character spelled out, except those in `keep`.
 
     >>> print(printable("red\x1b[31m\n"))
     red\x1b[31m\n
@@ -30,7 +30,7 @@ def printable(text: str, *, keep: str = "") -> str:
 
 
 def printable_values(value: Result) -> Result:
-    r"""A result with all text in it printable, at any depth, so that it may be laid out in lines.
+    r"""A result with all of its text printable, at any depth.
 
     >>> printable_values({"gallery": ["g\n"], "rows": 3})
     {'gallery': ['g\\n'], 'rows': 3}

@@ -6,9 +6,9 @@ from pipeline.errors import InputError
 
 
 def moment(flag: str, text: str | None) -> datetime | None:
-    """A date or time in ISO 8601, or None where the flag is not given.
+    """A date or time in ISO 8601, or None if the flag is not given.
 
-    Without a zone it is UTC, without a time the day's beginning.
+    Without a zone it is UTC, without a time the beginning of the day.
 
     >>> moment("--at", "2026-03-01")
     datetime.datetime(2026, 3, 1, 0, 0, tzinfo=datetime.timezone.utc)

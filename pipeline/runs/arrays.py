@@ -1,8 +1,8 @@
 """The mathematics on plain arrays and lists, checked before anything is computed.
 
-`core` takes arrays of one form and trusts them. These functions take what people have (lists,
-other number types, cameras as text), bring it into that form, and raise `ValueError` where that
-cannot be: above all for rows that are not of unit length, whose products are not cosines.
+`core` takes arrays of one form and trusts them. These functions also take lists, other number types
+and cameras as text, convert them to that form, and raise `ValueError` if that is impossible: above
+all for rows that are not of unit length, whose products are not cosines.
 """
 
 from collections.abc import Sequence
@@ -28,10 +28,10 @@ Pair = tuple[ArrayLike, Sequence[Any] | NDArray[Any]]
 
 
 def make_labels(*sides: Pair) -> tuple[Labels, ...]:
-    """Labels of several sets of rows, whose cameras are numbered alike in all of them.
+    """Labels of several sets of rows; a camera has the same number in all of them.
 
     Each of `sides` is identities `[N]` (whole numbers: -1 junk, 0 distractor) with cameras `[N]`
-    (whole numbers, text, or None). ValueError for what is neither, or of different lengths.
+    (whole numbers, text, or None). ValueError for other values, and for different lengths.
 
     >>> query, gallery = make_labels(([7], ["door"]), ([7, 0], ["yard", None]))
     >>> query.camera, gallery.camera
@@ -56,8 +56,8 @@ def search(
 ) -> TopK:
     """The `k` best rows of `gallery` `[G, D]` for each of `queries` `[Q, D]`, exactly.
 
-    By cosine similarity, descending, ties by row. k is clipped to G. Rows must have length 1, or
-    are scaled to it where `normalize`.
+    By cosine similarity, descending, ties by row. k is clipped to G. Rows must have length 1; with
+    `normalize` they are scaled to it.
 
     >>> search([[1, 0]], [[0, 1], [0.8, 0.6], [1, 0]], k=2).rows
     array([[2, 1]])
@@ -115,8 +115,8 @@ def expand(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Queries `[Q, D]` and gallery `[G, D]` after alpha query expansion, both as unit vectors.
 
-    `settings.mode` says which of them changes. All is in memory; a gallery on disk is expanded
-    block by block by `evaluate` and `update_expanded`.
+    `settings.mode` says which of them changes. Everything is in memory; `evaluate` and
+    `update_expanded` expand a gallery on disk block by block.
 
     >>> expanded, _ = expand([[1, 0]], [[0.6, 0.8]], Expansion("query", k=2, alpha=0))
     >>> expanded.round(3)
@@ -150,7 +150,7 @@ def k_reciprocal(
 ) -> NDArray[np.float32]:
     """The re-ranked distances `[Q, G]` (Zhong et al., CVPR 2017): less is nearer.
 
-    Here the result itself is Q x G numbers; `evaluate` ranks by them without holding them.
+    The result has Q x G numbers; `evaluate` ranks by these distances without holding them all.
 
     >>> k_reciprocal([[1, 0]], [[1, 0], [0, 1]], Reranking(k1=1, k2=1, lam=1)).round(3)
     array([[0., 1.]], dtype=float32)
@@ -164,7 +164,7 @@ def k_reciprocal(
 
 
 def both_labels(first: Labels | Pair, second: Labels | Pair) -> tuple[Labels, Labels]:
-    """Labels of both sides; pairs of both are numbered alike, and one of each is refused."""
+    """Labels of both sides, their cameras numbered alike; refuses one `Labels` with one pair."""
     if isinstance(first, Labels) and isinstance(second, Labels):
         return first, second
     if isinstance(first, Labels) or isinstance(second, Labels):
@@ -177,7 +177,7 @@ def both_labels(first: Labels | Pair, second: Labels | Pair) -> tuple[Labels, La
 
 
 def feature_rows(features: Features, name: str, normalize: bool) -> FeatureRows:
-    """Rows of a gallery or a file as they are, since those are checked when read; else an array."""
+    """Rows of a gallery or a file unchanged, since they are checked when read; else an array."""
     if hasattr(features, "take") and hasattr(features, "dimension"):
         return features  # type: ignore[return-value]
     return as_rows(as_features(features, name, normalize=normalize))

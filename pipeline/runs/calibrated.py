@@ -1,4 +1,4 @@
-"""How a threshold is looked for, and what was found: light, since the command line reads it."""
+"""Settings and result of a calibration. Imports nothing heavy: the command line reads it first."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CalibrationSettings:
-    """Which threshold is looked for, and over which pairs."""
+    """Which threshold to find, and over which pairs."""
 
     rule: Literal["far", "percentile"] = "far"
     """The false-match rate is given (far), or distances within identities are used (percentile)."""
@@ -40,7 +40,7 @@ class Calibrated:
 
     Without a `query` the gallery was compared with itself. `query_rows` are the rows with an
     identity that were compared with every row of the gallery. `by_camera` has the threshold of each
-    pair of cameras, None where the pairs are too few.
+    pair of cameras, None if there are too few pairs.
     """
 
     gallery: str

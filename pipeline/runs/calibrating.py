@@ -35,7 +35,7 @@ _BASES = {
     "far": ("false matches", "give more queries, or a larger `far`"),
     "percentile": ("positive pairs", "give more queries"),
 }
-"""What a threshold by each rule stands on, and what to do where that is little."""
+"""What the threshold of each rule rests on, and what to do if there are few of them."""
 
 
 def calibrate(
@@ -46,7 +46,7 @@ def calibrate(
 ) -> Calibrated:
     """Find the threshold of a gallery against `query`, or itself, and store it with its version.
 
-    InputError where the pairs do not give one, and where the version has a firmer one.
+    InputError if the pairs give no threshold, or if the version has one that rests on more pairs.
     """
     try:
         rule = (FarRule if settings.rule == "far" else PercentileRule)(**stated(settings.of_rule))
@@ -85,7 +85,7 @@ def calibrate(
 
 
 def _threshold(pairs: Pairs, rule: FarRule | PercentileRule, resampling: Bootstrap) -> Threshold:
-    """The threshold over all pairs; InputError where the data do not give it."""
+    """The threshold over all pairs; InputError if there are too few for one."""
 
     found = threshold_of(
         pairs.queries, pairs.query_labels, pairs.rows, pairs.labels, rule, resampling
@@ -111,7 +111,7 @@ def _basis(rule: str, figures: Mapping[str, Any]) -> int:
 
 
 def _spare_firmer(gallery: Gallery, rule: str, stands_on: int) -> None:
-    """InputError where the version has a firm threshold by the same rule, which would be lost."""
+    """InputError if this would replace a threshold of the same rule that rests on enough pairs."""
 
     held = read_calibration(gallery)
     if held is None or (held["version"], held["rule"]) != (gallery.version, rule):

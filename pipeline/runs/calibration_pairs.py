@@ -1,4 +1,4 @@
-"""The pairs that a calibration looks at: some queries, and every row of a gallery."""
+"""The pairs that a calibration uses: some queries with every row of a gallery."""
 
 from dataclasses import dataclass
 
@@ -38,7 +38,7 @@ class Pairs:
 def open_pairs(gallery: Gallery, query: Gallery | None, query_rows: int, seed: int) -> Pairs:
     """Compare both galleries, and choose whole identities of the queries, `query_rows` at most.
 
-    InputError where they cannot be compared or no query has an identity.
+    InputError if they cannot be compared, or if no query has an identity.
     """
     if query is None:
         asked = held = _alone(gallery)

@@ -21,8 +21,8 @@ from pipeline.runs.calibration_pairs import Pairs
 class CameraPair:
     """The pairs of a query camera and another camera of the gallery.
 
-    `figures` is None where they are too few: fewer than 30 false matches at the given rate, or,
-    for the percentile rule, than 30 positive pairs.
+    `figures` is None if there are too few pairs: fewer than 30 false matches at the given rate, or,
+    for the percentile rule, fewer than 30 positive pairs.
     """
 
     query_camera: str
@@ -35,7 +35,7 @@ class CameraPair:
 def calibrate_camera_pairs(
     pairs: Pairs, rule: FarRule | PercentileRule, resampling: Bootstrap
 ) -> tuple[CameraPair, ...]:
-    """The threshold of every two different cameras, in the order of their names."""
+    """The threshold of each pair of different cameras, in the order of their names."""
     found = []
     for first, query_camera in pairs.cameras.items():
         asked = np.flatnonzero(pairs.query_labels.camera == first)

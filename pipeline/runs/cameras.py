@@ -1,4 +1,4 @@
-"""Features without what their cameras add, by the statistics that are kept with a gallery."""
+"""Normalization of features by camera, with the statistics that are kept with a gallery."""
 
 import logging
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Cameras:
-    """What a gallery knows of its cameras, and how features are normalized by it.
+    """Statistics of a gallery's cameras, and how they normalize features.
 
-    `names` are those of its cameras, and `sums` what their features add up to.
+    `names` are the names of its cameras, and `sums` the sums of their features.
     """
 
     settings: CameraNormalization
@@ -33,10 +33,10 @@ class Cameras:
 
     @classmethod
     def of(cls, gallery: Gallery, settings: CameraNormalization, execution: Execution) -> "Cameras":
-        """By a version's own rows: the sums kept with it, or computed now and kept.
+        """Statistics of a version's own rows: the stored sums, or else computed now and stored.
 
-        Logs a warning where the gallery's folder cannot be written to, so that they are not kept.
-        InputError for features that are normalized already.
+        Logs a warning if the gallery's folder cannot be written to. InputError if the features are
+        already normalized.
         """
         if normalization_of(gallery):
             raise InputError(
@@ -58,7 +58,7 @@ class Cameras:
 
     @classmethod
     def kept_with(cls, gallery: Gallery) -> "Cameras | None":
-        """As the features of a derived version were normalized; None if they were not."""
+        """The statistics that normalized the features of a derived version; None without."""
         settings, kept = normalization_of(gallery), read_camera_sums(gallery)
         if settings is None:
             return None
@@ -70,12 +70,12 @@ class Cameras:
         return cls(settings, *kept)
 
     def keep_with(self, gallery: Gallery) -> None:
-        """Keep them with a derived version, if it has none: by them queries are normalized too."""
+        """Store them with a derived version that has none: they also normalize its queries."""
         if read_camera_sums(gallery) is None:
             write_camera_sums(gallery, self.names, self.sums)
 
     def normalize(self, rows: FeatureRows, cameras: pa.ChunkedArray, what: str) -> FeatureRows:
-        """`rows` `[N, D]`, of `cameras` by name `[N]`, normalized; `what` they are, for the log."""
+        """Normalize `rows` `[N, D]` of `cameras` (names, `[N]`); the log calls the rows `what`."""
         numbers = camera_numbers(cameras, self.names)
         others = int((~self.settings.own_statistics(self.sums)[numbers]).sum())
         if others:
@@ -92,7 +92,7 @@ class Cameras:
 
 
 def normalization_of(gallery: Gallery) -> CameraNormalization | None:
-    """How the features of a derived gallery were normalized by camera; None if they were not."""
+    """How a derived gallery's features were normalized by camera; None if they were not."""
     held = derivation(gallery)
     if held is None or "camera_normalize" not in held.parameters:
         return None

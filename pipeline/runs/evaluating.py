@@ -40,7 +40,7 @@ class _Ways:
 
     @classmethod
     def of(cls, settings: EvaluationSettings) -> "_Ways":
-        """As the settings say; InputError for values that cannot be."""
+        """Read the settings; InputError for values without meaning."""
         expansion, reranking, cameras = settings.expansion, settings.reranking, settings.cameras
         try:
             ways: list[Expansion | Reranking] = [
@@ -72,8 +72,8 @@ def evaluate_to_report(
 ) -> Evaluated:
     """Measure queries in a gallery in every requested way, and write the report to `out`.
 
-    InputError where the two cannot be compared, where no query can have a match, and where the
-    report cannot be written.
+    InputError if the two cannot be compared, if no query can have a match, or if the report cannot
+    be written.
     """
     check_scratch(on.scratch)
     _tell_unused(settings, on)
@@ -122,7 +122,7 @@ def _tell_unused(settings: EvaluationSettings, on: FoldSettings) -> None:
 
 
 def _of_matches(figures: FigureSettings) -> dict[str, Any]:
-    """What a match must be beside its usual self, for the report."""
+    """The extra conditions for a match, as the report shows them."""
     said: dict[str, Any] = {"clothes_changed": True} if figures.clothes_changed else {}
     return said | ({"same_place": " ".join(figures.same_place)} if figures.same_place else {})
 
@@ -134,7 +134,7 @@ def _chosen(on: FoldSettings, names: tuple[str, ...]) -> dict[str, Any]:
 def _command(
     sides: tuple[LabeledSide, LabeledSide], out: Path, settings: EvaluationSettings
 ) -> list[str]:
-    """What to type to get the same report again, from any folder."""
+    """The command that gives the same report again, from any folder."""
     words = ["regallery", "evaluate"]
     for name, side in zip(("query", "gallery"), sides, strict=True):
         words += [f"--{name}", str(Path(side.gallery.location).absolute())]

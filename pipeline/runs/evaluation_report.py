@@ -1,4 +1,4 @@
-"""The report of an evaluation: figures, ranked lists and thumbnails, from what was ranked."""
+"""The report of an evaluation: figures, ranked lists and thumbnails of its rankings."""
 
 import shlex
 from collections.abc import Sequence
@@ -91,7 +91,7 @@ def _table(side: LabeledSide) -> dict[str, Any]:
 
 
 def _result(ranking: Ranking, max_rank: int, names: dict[int, str]) -> RankingResult:
-    """A ranking's figures, its cameras by name."""
+    """The figures of a ranking, with the names of cameras."""
     parameters = asdict(ranking.settings) if ranking.settings else {}
     mode = parameters.pop("mode", None)
     parameters |= ranking.normalization.parameters if ranking.normalization else {}
@@ -132,7 +132,7 @@ def _intervals(ranking: Ranking) -> Intervals | None:
 
 
 def _ranked(query: LabeledSide, gallery: LabeledSide, ranking: Ranking) -> Ranked | None:
-    """The lists of a ranking's examples; None where no query is valid."""
+    """The lists of a ranking's examples; None if no query is valid."""
     if not ranking.summary.valid:
         return None
     numbers = iter(range(len(ranking.lists)))
@@ -146,7 +146,7 @@ def _ranked(query: LabeledSide, gallery: LabeledSide, ranking: Ranking) -> Ranke
 def _entry(
     query: LabeledSide, gallery: LabeledSide, ranking: Ranking, q: int, number: int
 ) -> ListEntry:
-    """The query `q`, whose list is the one of this number."""
+    """The entry of query `q`, whose list has this number."""
     lists, summary = ranking.lists, ranking.summary
     hits = []
     for place, row in enumerate(lists.rows[number].tolist()):

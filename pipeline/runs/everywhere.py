@@ -1,4 +1,4 @@
-"""What rows that are gone left elsewhere: told after a purge, and purged where it is reached."""
+"""What was made from erased rows and lies elsewhere: named after a purge, and purged on request."""
 
 from pathlib import Path
 
@@ -18,9 +18,9 @@ from pipeline.runs.outcomes import Followed
 
 
 def follow(gallery: Gallery, outputs: tuple[Output, ...], *, purge: bool) -> list[Followed]:
-    """Tell what may still hold rows that a purge removed; with `purge`, purge what can be reached.
+    """List what may still hold rows that a purge removed; with `purge`, purge what can be reached.
 
-    Of an expanded gallery, what was made from it is followed too.
+    Also follows what was made from an expanded gallery.
     """
     found = []
     for output in outputs:
@@ -42,7 +42,7 @@ def follow(gallery: Gallery, outputs: tuple[Output, ...], *, purge: bool) -> lis
 
 
 def _purge(gallery: Gallery, output: Output) -> tuple[str | None, list[Followed]]:
-    """Why an output could not be purged, None where it was; and what was made from it."""
+    """Why an output could not be purged (None if it was purged), and what was made from it."""
 
     if output.kind == EXPANDED:
         try:
@@ -55,7 +55,7 @@ def _purge(gallery: Gallery, output: Output) -> tuple[str | None, list[Followed]
 
 
 def _is_ours(output: Output) -> bool:
-    """Whether its files show that a verb of this kind wrote them: no list may delete others."""
+    """Whether its files show that a verb of this kind wrote them: only such files are deleted."""
     files = [Path(path) for path in output.files or ()]
     match output.kind:
         case "report":
@@ -71,7 +71,7 @@ def _is_ours(output: Output) -> bool:
 
 
 def _expand_again(gallery: Gallery, place: str) -> list[Followed]:
-    """Bring an expanded gallery up to date, so that no mean holds the rows, and purge it."""
+    """Bring an expanded gallery up to date, so that no mean includes the rows, and purge it."""
 
     derived = Gallery.open(place)
     held = derivation(derived)

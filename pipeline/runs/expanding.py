@@ -25,9 +25,10 @@ _log = logging.getLogger(__name__)
 def settings_of(
     parameters: Mapping[str, Any],
 ) -> tuple[Expansion, CameraNormalization | None]:
-    """How features are expanded, by `parameters` as an expanded gallery keeps them.
+    """How features are expanded, from the `parameters` that an expanded gallery stores.
 
-    Those that are None, or missing, have their defaults. InputError for values that cannot be.
+    Missing ones, and those that are None, get their defaults. InputError for values without
+    meaning.
 
     >>> settings_of({"mode": "database", "k": 5, "camera_normalize": None})
     (Expansion(mode='database', k=5, alpha=3.0, times=1), None)
@@ -54,8 +55,8 @@ def update_expanded(
 ) -> Expanded:
     """Write the expanded features of `parent` to the gallery `out`, or bring it up to date.
 
-    InputError where `out` was made of another gallery or in another way, and where `parent` is an
-    expanded gallery itself.
+    InputError if `out` was made from another gallery or in another way, or if `parent` is itself an
+    expanded gallery.
     """
     check_scratch(on.scratch)
     if parent.count == 0:

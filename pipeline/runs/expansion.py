@@ -28,8 +28,8 @@ _log = logging.getLogger(__name__)
 class Rounds:
     """The rounds of an expansion of `parent`, and the folder of their graphs.
 
-    A graph is named by its round and the parent's version; that of an earlier version, if there is
-    one, is what the next one is made from.
+    A graph is named by its round and the parent's version. The next graph is made from that of an
+    earlier version, if there is one.
     """
 
     parent: Gallery
@@ -39,18 +39,20 @@ class Rounds:
 
     @property
     def needed(self) -> int:
-        """Neighbors of a row that the expansion needs."""
+        """How many neighbors of a row the expansion needs."""
         return self.settings.k - 1
 
     @property
     def kept(self) -> int:
-        """Neighbors that graphs hold: a row that loses no more than the rest is not searched
-        again.
+        """How many neighbors graphs hold: some to spare, so that a row that loses a few need not be
+        searched again.
         """
         return self.needed + max(3, self.needed // 2)
 
     def graph(self, rows: FeatureRows, number: int) -> Graph:
-        """The graph of the rows of a round: as it was finished, updated, or made anew."""
+        """The graph of the rows of a round: the finished one, or an earlier one updated, or a new
+        one.
+        """
         ids = self.parent.row_ids()
         signatures = row_signatures(rows, tiling=self.execution.tiling)
         old = self._earlier(number)
@@ -111,7 +113,7 @@ def expand_gallery(
 ) -> Gallery:
     """The next version of `present`: the features of `parent`, normalized if asked, expanded.
 
-    Features on their way lie in a folder below `chosen`, or else beside the graphs.
+    Intermediate features lie in a folder below `chosen`, or else beside the graphs.
     """
     folder = _folder(present)
     storage.make_folder(folder)
@@ -135,7 +137,7 @@ def expand_gallery(
 
 
 def tidy(gallery: Gallery, parent: Gallery) -> None:
-    """Delete what a finished run has no more use for: all but the graphs of the parent version."""
+    """Delete what a finished run no longer needs: all but the graphs of the parent version."""
     for each in (gallery, parent):
         drop_abandoned(each.location)
     for path in _folder(gallery).glob("round-*"):

@@ -51,7 +51,7 @@ from pipeline.stages.execution import StartProgress, silent
 from pipeline.stages.extract import UnitExtractor, Work
 
 ALWAYS_ALLOWED_REJECTS = 10
-"""So many rejects never stop a run, however few its images are."""
+"""A run never stops for this many rejects or fewer, however few images it has."""
 
 SAMPLED_BATCHES = 2
 """Batches of the network that a preview extracts, to estimate the time of all."""
@@ -61,7 +61,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class UpdatePlan:
-    """One update of a gallery: its source as listed, what it is made with, and how."""
+    """One update of a gallery: the listing of its source, what it is made with, and how."""
 
     listing: Listing
     spec: GallerySpec
@@ -71,7 +71,7 @@ class UpdatePlan:
 
     @property
     def made_by(self) -> str:
-        """What rows follow from beside their images: units of other settings are other units."""
+        """The settings that rows depend on: units with other settings are other units."""
         return f"{self.spec.recipe.fingerprint} {self.work.least_quality}"
 
     def work_for(self, target: UnitTarget) -> Work:
@@ -90,7 +90,7 @@ class UpdatePlan:
         )
 
     def cut(self, present: Gallery | None, changes: SourceChanges) -> Cut:
-        """The work units of what is new or changed; writes nothing."""
+        """The work units of new and changed images; writes nothing."""
         images = changes.new_or_changed
         return cut_units(present, images, self.work.unit_size, made_by=self.made_by)
 
@@ -108,11 +108,11 @@ def extract(
     actors: ActorSettings = ActorSettings(actors=0),
     progress: StartProgress = silent,
 ) -> Extracted:
-    """Make the gallery at `location` of a source, or bring it up to date; in this process.
+    """Make the gallery at `location` from a source, or bring it up to date; in this process.
 
     `source` is a folder, a tar or a manifest; `network` a file, or a `NetworkFunction` of your own
-    (then `recipe` has no meaning and must be left out). `actors` with another number runs on Ray.
-    InputError for what cannot be used, before anything is written.
+    (then `recipe` has no meaning and must be left out). With `actors` above 0 it runs on Ray.
+    InputError before anything is written if an argument cannot be used.
     """
     described = labels.described(layout)
     if isinstance(network, NetworkFunction):
@@ -140,13 +140,13 @@ def update_gallery(plan: UpdatePlan, progress: StartProgress = silent) -> Extrac
         if not opening.exists(spec.location):
             dimension = spec.dimension(plan.actors.batch_size)
             if plan.actors.actors != 0 and not may_stay(plan.actors):
-                # Wrong resources, too, are an error before anything is written.
+                # Wrong resources are an error before anything is written, too.
                 stack.enter_context(on_cluster(plan.actors))
         lock = stack.enter_context(opening.lock_gallery(spec.location, f"extract {listing.root}"))
         if dimension is not None and not opening.exists(spec.location):
             spec.create(dimension, listing.root, lock)
         present = Gallery.open(spec.location)
-        # Again: another run may have created or changed it until the lock was ours.
+        # Check again: another run may have created or changed it before we got the lock.
         spec.check(present)
         spec.check_source(present, listing)
         changes = find_changes(present, listing, plan.update, plan.work.max_bytes)
@@ -250,7 +250,7 @@ def find_changes(
 
 
 def reject_limit(listing: Listing, share: float) -> int:
-    """How many inputs may be rejects; InputError where the listing alone has more."""
+    """How many inputs may be rejects; InputError if the listing alone has more."""
     inputs = len(listing.images) + len(listing.rejects)
     limit = max(ALWAYS_ALLOWED_REJECTS, int(share * inputs))
     if len(listing.rejects) > limit:
@@ -264,7 +264,7 @@ def reject_limit(listing: Listing, share: float) -> int:
 
 
 def _sample(todo: list[Unit], work: Work) -> tuple[int, float, float]:
-    """Extract some of the images, spread over all of them: how many, seconds and bytes of one."""
+    """Extract a sample spread over all images: its size, and seconds and bytes for each image."""
     members = pa.concat_tables([unit.members for unit in todo])
     count = min(len(members), SAMPLED_BATCHES * work.batch_size)
     spread = np.linspace(0, len(members) - 1, count).round().astype(np.int64)

@@ -1,4 +1,4 @@
-"""The features and rows that an import takes, in whichever format they are."""
+"""The features and rows that an import reads, in any of its formats."""
 
 from pathlib import Path
 from typing import Literal
@@ -21,7 +21,7 @@ from pipeline.runs.settings import ImportFormat
 
 
 def check_labels(labels: LabelSettings, form: ImportFormat) -> None:
-    """InputError for settings that this format has no use for."""
+    """InputError for settings that this format does not use."""
     if labels.only:
         raise InputError("`only` would leave features without rows: import all of them")
     if form == "mat" and labels != AS_THEY_ARE:
@@ -37,7 +37,7 @@ def read_source(
     labels: LabelSettings,
     kept: FeatureOrigin | None,
 ) -> tuple[RawFeatures, pa.Table]:
-    """The features, and what is known of each: its path, and its labels."""
+    """The features, and the path and labels of each."""
     if form == "mat":
         side = mat_files.read_mat(source, part)
         return side.features, _mat_labels(side, part)
@@ -52,13 +52,13 @@ def read_source(
 
 
 def _mat_labels(side: MatSide, part: str) -> pa.Table:
-    """Labels from the arrays; the file has no names, so a row is named by its place."""
+    """Labels from the arrays; the file has no names, so a row's name is its position."""
     paths = [f"{part}/{place:08d}" for place in range(len(side.identity))]
     return pa.table({"path": paths, "identity": side.identity, "camera": side.camera})
 
 
 def _exported_rows(rows: Path, layout: str, labels: LabelSettings) -> pa.Table:
-    """The rows of a gallery, with all that it knew of their images."""
+    """The rows of the exported gallery, with all of their columns."""
     if layout != "none" or labels != AS_THEY_ARE:
         raise InputError(
             f"{rows} has the labels of the gallery that was exported: leave out `layout` and the"

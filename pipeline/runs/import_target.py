@@ -1,4 +1,4 @@
-"""The gallery that an import makes: of a maker that the user names, or as an export tells it."""
+"""The gallery that an import makes: its maker is named by the user or by an export."""
 
 import logging
 from contextlib import AbstractContextManager, nullcontext
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 def maker_of(source: Path, part: str, made_by: str | None) -> FeatureOrigin | str:
     """What made the features: the user says so, or the export that wrote them.
 
-    Raises `InputError` where neither does, and where they were changed since they were exported.
+    Raises `InputError` if neither does, or if the features have changed since their export.
     """
     if made_by is None:
         return origin_of(source, part)
@@ -34,7 +34,8 @@ def maker_of(source: Path, part: str, made_by: str | None) -> FeatureOrigin | st
 def properties_of(
     made: FeatureOrigin | str, dimension: int, source: Path, layout: str, storage: str | None
 ) -> dict[str, Any]:
-    """What `Gallery.create` takes for imported features, as an export tells it if one does.
+    """The arguments of `Gallery.create` for imported features, taken from their export if there is
+    one.
 
     Raises `InputError` for an export whose recipe, fingerprint and dimension do not fit.
     """
@@ -71,7 +72,7 @@ def properties_of(
 
 
 def begin(gallery: str, about: dict[str, Any], lock: Lock) -> Gallery:
-    """The empty gallery, new or that of an import that was interrupted; or the finished one.
+    """The gallery to import into: a new one, that of an interrupted import, or the finished one.
 
     Raises `InputError` for a gallery of another kind.
     """

@@ -1,4 +1,4 @@
-"""How rows are linked, and what came of it: light, since the command line reads it first."""
+"""Settings and result of linking. Imports nothing heavy: the command line reads it first."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +11,14 @@ if TYPE_CHECKING:
     from pipeline.core.identities.precision import Estimate
 
 TABLE_SUFFIXES = (".parquet", ".csv")
-"""What the file of identity candidates may end in."""
+"""Suffixes that the file of identity candidates may have."""
 
 PRECISION = 0.9
-"""The group precision that is wanted where no threshold is given."""
+"""The wanted group precision if no threshold is given."""
 
 
-# A group is out of proportion that has this share of all rows, and so many times those of the next.
+# A group is out of proportion if it has this share of all rows and this many times the rows of the
+# next.
 _LARGE, _LARGER, _FEWEST_ROWS = 0.1, 2.0, 20
 
 

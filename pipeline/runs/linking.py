@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Found:
-    """The threshold of links, where it comes from, and what it stands on if it was estimated."""
+    """The threshold of links, its origin, and the evidence if it was estimated."""
 
     threshold: float
     origin: str
@@ -46,7 +46,7 @@ class _Found:
 
 
 def _check(out: Path, scratch: Path | None, safe_csv: bool) -> None:
-    """InputError where the table cannot be written to `out`, or scratch not to `scratch`."""
+    """InputError if the table cannot be written to `out`, or scratch files to `scratch`."""
     if out.suffix not in TABLE_SUFFIXES:
         raise InputError(f"`out` {out} must end in {' or '.join(TABLE_SUFFIXES)}")
     check_new_file(out, "out", is_candidates)
@@ -66,9 +66,9 @@ def link(
 ) -> Linked:
     """Write the identity candidates of a gallery's rows to `out`, .parquet or .csv.
 
-    Without a threshold of its own, the least is taken at which groups are estimated to have the
-    wanted precision: by rows of one camera at one moment, or else by the known identities.
-    InputError where neither says enough, and where `out` cannot be written.
+    If the settings give no threshold, the least is taken at which groups are estimated to have the
+    wanted precision: from rows of one camera at one moment, or else from the known identities.
+    InputError if there are too few of both, or if `out` cannot be written.
     """
     _check(out, on.scratch, safe_csv)
     rows = gallery.rows()
@@ -163,7 +163,7 @@ def _links(
 def _check_evidence(
     gallery: Gallery, apart: NDArray[np.int64], identity: NDArray[np.int64]
 ) -> None:
-    """InputError where no threshold can be estimated: before the neighbors are searched for."""
+    """InputError if no threshold can be estimated; called before the search for neighbors."""
     pairs = _certain_pairs(apart)
     known = len(np.unique(identity[identity > DISTRACTOR]))
     if pairs < FEWEST_PAIRS and known < 2:

@@ -10,5 +10,5 @@ class _Marker:
 LOCATION = _Marker()
 
 Location = Annotated[str, LOCATION]
-"""Where data lies: a path or any fsspec URL. `submit` refuses a relative one, since the job runs in
-a folder of its own on the cluster."""
+"""A path or any fsspec URL. `submit` refuses a relative path, since the job runs in a folder of its
+own on the cluster."""

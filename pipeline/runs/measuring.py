@@ -35,7 +35,7 @@ class Evaluation:
         return self.rankings[0]
 
     def __getitem__(self, name: str) -> Ranking:
-        """The ranking of this name, as the table has it; KeyError where there is none."""
+        """The ranking that the table shows under this name; KeyError if there is none."""
         for ranking in self.rankings:
             if ranking.name == name:
                 return ranking
@@ -96,8 +96,8 @@ def evaluate(
 ) -> Evaluation:
     """All metrics of a gallery of queries in another one of the same recipe.
 
-    As `measure`, with features read block by block. InputError where the two cannot be compared,
-    or where no query can have a match. `regallery evaluate` writes the same figures as a report.
+    As `measure`, with features read block by block. InputError if the two cannot be compared, or if
+    no query can have a match. `regallery evaluate` writes the same figures as a report.
     """
     sides = open_sides(query, gallery)
     check_matches(*sides)

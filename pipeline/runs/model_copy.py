@@ -47,7 +47,9 @@ _COPIES: tuple[tuple[Target, str], ...] = (("onnx", "onnxruntime"), ("openvino",
 def speeds(
     file: NetworkFile, recipe: Recipe, run: dict[str, Any]
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """Crops a second of a network by every backend that can run it, and why others cannot."""
+    """Crops a second of a network by backend, and for other backends the reason why they cannot run
+    it.
+    """
     size = recipe.height, recipe.width
     kind = "torch" if file.named else network_kind(file.path)
     own = {"onnx": "onnxruntime", "openvino": "openvino"}.get(kind, "torch")
@@ -82,11 +84,11 @@ def speeds(
 def write_copy(
     file: NetworkFile, recipe: Recipe, flags: ExportSettings, run: dict[str, Any]
 ) -> dict[str, Any]:
-    """Write the copy, hold it against its source, and return the fields of `Exported`.
+    """Write the copy, compare it with its source, and return the fields of `Exported`.
 
-    Nothing is left behind where the copy is refused. Raises InputError for flags that do not go
-    together, a sample that is evaluated too, and a copy that deviates beyond DEVIATION, or beyond
-    int8.INT8_DEVIATION where it is quantized.
+    Nothing is left behind if the copy is refused. Raises InputError for flags that do not go
+    together, for a sample that is also evaluated, and for a copy that deviates by more than
+    DEVIATION, or int8.INT8_DEVIATION if it is quantized.
     """
     out = _checked(flags)
     sample = _sample(flags)
@@ -128,7 +130,8 @@ def _write_copy(
         }
         head = _mark(made) + "\n"
         made.with_suffix(".toml").write_text(head + _toml(fields), encoding="utf-8")
-        # The network last: where it is, what goes with it is there, and the recipe knows it.
+        # Move the network last: once it is there, the files that go with it are there too, and the
+        # recipe names it.
         out.unlink(missing_ok=True)
         for each in sorted(folder.iterdir(), key=lambda path: path == made):
             each.replace(out.with_name(each.name))
@@ -171,9 +174,10 @@ def figures_of(measured: dict[str, NDArray[np.float64]] | None) -> dict[str, Any
 
 @contextlib.contextmanager
 def _full_disk_told(out: Path) -> Iterator[None]:
-    """A file that the disk has no room for is a RunError by its name.
+    """Report a full disk as a RunError that names the file.
 
-    The exporters report it in words of their own, as they do a network that they cannot write.
+    The exporters report a full disk in words of their own, as they do for a network that they
+    cannot write.
     """
     try:
         with told_by_name(out):
@@ -202,7 +206,7 @@ def _check_deviation(file: NetworkFile, flags: ExportSettings, distance: float) 
 
 @contextlib.contextmanager
 def _hidden_folder(out: Path) -> Iterator[Path]:
-    """An empty folder beside the copy, in which it is made; what a killed run left there goes."""
+    """An empty folder beside the copy, to make the copy in; deletes what a killed run left there."""
     folder = out.with_name(f".{out.name}.tmp")
     if folder.exists():
         shutil.rmtree(folder)
@@ -245,8 +249,8 @@ def _checked(flags: ExportSettings) -> Path:
 
 
 def _check_replaceable(out: Path) -> None:
-    """Raises InputError where a file stands in the way that no export wrote, the recipe's included;
-    the recipe of a copy knows it by its checksum.
+    """Raises InputError if the copy or its recipe would replace a file that no export wrote; the
+    recipe of a copy has the copy's checksum.
     """
     recipe = out.with_suffix(".toml")
 
@@ -295,7 +299,7 @@ def _crops(listing: Listing, *, strict: bool = False) -> Iterator[NDArray[np.uin
 
 
 def _labeled(flags: ExportSettings) -> tuple[Listing, Listing] | None:
-    """Queries and gallery to evaluate on, none of whose images were sampled."""
+    """Queries and gallery to evaluate on; none of their images is in the sample."""
     if flags.query is None or flags.gallery is None:
         return None
     sides = list_source(flags.query, flags.layout), list_source(flags.gallery, flags.layout)
@@ -330,7 +334,7 @@ def _quantized(
 
 
 def _batches(sample: Crops, recipe: Recipe) -> Iterator[NDArray[np.float32]]:
-    """Crop by crop: the calibration takes batches of one size only."""
+    """The crops one by one: the calibration takes batches of one size only."""
     for crop in sample:
         pixels = fill(empty_batch(1, (recipe.height, recipe.width)), [crop], recipe)
         yield standardize(pixels, recipe).numpy()
@@ -356,7 +360,7 @@ def _accuracy(extractor: Extractor, query: Listing, gallery: Listing) -> NDArray
 
 
 def _features(extractor: Extractor, listing: Listing) -> NDArray[np.float32]:
-    """Features `[N, D]` of all images of a listing; InputError for one that has none."""
+    """Features `[N, D]` of all images of a listing; InputError for an image without a feature."""
     parts = [np.empty((0, extractor.dimension), np.float32)]
     paths = listing.images["path"].to_pylist()
     decoded = zip(paths, _crops(listing, strict=True), strict=True)

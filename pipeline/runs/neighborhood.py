@@ -25,10 +25,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Neighborhood:
-    """Queries and gallery as one set; what several rankings need of it is computed once.
+    """Queries and gallery as one set; what several rankings need is computed once.
 
-    `k` is the most neighbors that a ranking needs of the graph of the union, and `least` whether
-    one needs the distance of the farthest row. Files go to `folder`, which every worker sees.
+    `k` is the largest number of neighbors that a ranking needs from the graph of the union, and
+    `least` says whether one needs the distance of the farthest row. Files go to `folder`, which
+    every worker sees.
     """
 
     queries: FeatureRows
@@ -45,7 +46,7 @@ class Neighborhood:
         ways: Sequence[Expansion | Reranking],
         folder: Path,
     ) -> "Neighborhood":
-        """The neighborhood that these ways to rank need."""
+        """The neighborhood for these ways to rank."""
         asked = [way.neighbors if isinstance(way, Reranking) else way.k - 1 for way in ways]
         least = any(isinstance(way, Reranking) for way in ways)
         return cls(queries, gallery, max(asked, default=0), least, folder)
@@ -91,7 +92,7 @@ class Neighborhood:
 
     @cached_property
     def _union(self) -> NpyRows:
-        """All rows, mapped: averages and weights read them scattered."""
+        """All rows, in a mapped file: averages and weights read rows in any order."""
         with _timed("copying features"):
             return copy_rows(StackedRows(self.queries, self.gallery), self.folder / "union.npy")
 

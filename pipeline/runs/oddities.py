@@ -1,4 +1,4 @@
-"""Images that become features like any other but are hardly crops of people: counted, reported."""
+"""Warnings of images that become features like any other but are hardly crops of people."""
 
 import logging
 from collections import Counter
@@ -21,7 +21,7 @@ def warn_of_oddities(
     of: int,
     max_pixels: int = MAX_PIXELS,
 ) -> None:
-    """Tell how many of `of` images are odd; `found` are kinds, counts and a path of each."""
+    """Log how many of `of` images are odd; `found` has kinds, counts and an example path of each."""
     counts = Counter[str]()
     examples: dict[str, str] = {}
     for kind, count, path in found:
@@ -41,7 +41,7 @@ def warn_of_oddities(
 
 
 def _range_of(root: str, path: str, stretch: Stretch | None, max_pixels: int) -> str:
-    """How much of its range an image uses, and what helps."""
+    """How much of its range an image uses, and which setting helps."""
     try:
         data = read_image(root, path)
         used = range_used(decode(data, max_pixels=max_pixels, stretch=stretch))

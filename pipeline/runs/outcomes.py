@@ -1,4 +1,4 @@
-"""What runs found and did, or would do: light, since the command line reads it first."""
+"""Results of runs. Imports nothing heavy: the command line reads it first."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ class Found:
     The `images` are `new`, `changed` or `unchanged`; `touched` counts the unchanged ones with
     another time and the same bytes. `missing` counts the gallery's rows whose image has disappeared
     from the source. `skipped` counts the files that are not images, by suffix. `labels` says which
-    identities and cameras the source has; None where it has none.
+    identities and cameras the source has; None if it has none.
     """
 
     images: int
@@ -34,8 +34,8 @@ class Extracted(Found):
     """What a run of extract found and did.
 
     `rejected` of the new and changed images gave no row; `removed` counts the missing rows that
-    were removed. `rejects` counts all rejects of the gallery by reason, those of names included.
-    `actors` did the work on Ray; 0 where it was done in this process.
+    were removed. `rejects` counts all rejects of the gallery by reason, also those of the listing.
+    `actors` is the number of Ray actors that did the work, 0 if this process did it.
     """
 
     gallery: str
@@ -86,10 +86,10 @@ class Planned(Found):
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Where the report lies, and the report itself.
+    """The report, and the paths of its files.
 
-    `products` are the pairs of the counted ranks and of the neighbors, by what was multiplied for
-    them, and those that were scored.
+    `products` counts the pairs that were multiplied for ranks and neighbors, by arithmetic, and
+    those that were scored.
     """
 
     report_json: Path
@@ -102,8 +102,8 @@ class Evaluated:
 class Expanded:
     """What a run of expand made: `version` of `gallery`, from `parent_version` of `parent`.
 
-    `is_new_version` is false if the gallery was up to date. `products` are the pairs by what was
-    multiplied for them, and those that were scored.
+    `is_new_version` is false if the gallery was up to date. `products` counts the pairs that were
+    multiplied, by arithmetic, and those that were scored.
     """
 
     gallery: str
@@ -120,7 +120,7 @@ class Expanded:
 
 @dataclass(frozen=True)
 class Followed:
-    """Something that was made from a gallery, and may hold rows that are gone from it.
+    """Something that was made from a gallery and may hold rows that were erased from it.
 
     `is_removed` if it was deleted, or purged if it is a gallery; otherwise it stays for a `reason`.
     """

@@ -1,4 +1,4 @@
-"""Whether an extraction that began in this process would be sooner done on Ray."""
+"""Whether an extraction that began in this process would finish sooner on Ray."""
 
 import time
 from collections.abc import Callable
@@ -10,16 +10,16 @@ RAY_START_SECONDS = 15.0
 any work: 22 s for 63 crops where this process took 6 s, on two cores."""
 
 _BATCHES = 3
-"""Batches of the network that tell the pace; the first, which is slower, is not counted."""
+"""Batches of the network that measure the pace; the first is slower and not counted."""
 
 
 class PaysOnRay(Exception):  # noqa: N818 - it is not an error
-    """What is left is sooner done by actors."""
+    """Actors on Ray would finish the rest sooner."""
 
 
 def soonest(seconds: float, workers: int) -> tuple[int, float]:
-    """How many of `workers` finish work of `seconds` soonest, and when: 1 is this process, without
-    Ray.
+    """How many of `workers` finish work of `seconds` soonest, and after how long; 1 is this
+    process, without Ray.
 
     >>> soonest(20, 2)
     (1, 20)
@@ -31,10 +31,10 @@ def soonest(seconds: float, workers: int) -> tuple[int, float]:
 
 
 class Pace:
-    """The steps of an extraction of `images` in this process, where `workers` could do it on Ray.
+    """The steps of an extraction of `images` in this process; on Ray `workers` could do it.
 
-    Raises `PaysOnRay`, once a few batches have told how long the rest would take: where workers
-    save more of it than Ray takes to start. What is begun of a unit is then `given_up`.
+    Raises `PaysOnRay` after a few batches if workers would save more time on the rest than Ray
+    takes to start. The images of the unfinished unit are then `given_up`.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Pace:
         self.given_up = 0
 
     def __call__(self, images: int) -> None:
-        """So many more images are finished."""
+        """Count this many more images as finished."""
         self._step(images)
         self._done += images
         self.given_up += images
@@ -70,5 +70,5 @@ class Pace:
             )
 
     def end_unit(self) -> None:
-        """What was begun of a unit is kept."""
+        """Count the images of a finished unit as kept."""
         self.given_up = 0

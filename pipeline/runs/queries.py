@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class NotSearched:
-    """An image without an answer, and why: a reason as those of rejects, and a sentence."""
+    """An image that was not searched for, with a reason (one of those of rejects) and a sentence."""
 
     image: str
     reason: str
@@ -53,7 +53,7 @@ class Queries:
 
 
 def open_extractor(gallery: Gallery, network: NetworkFile, batch_size: int) -> Extractor:
-    """The network, to be run as it was for the gallery; InputError where it is another one."""
+    """The network, run as it was for the gallery; InputError if it is another network."""
     recipe = read_recipe(gallery.recipe_json)
     if isinstance(recipe, ImportedRecipe):
         raise InputError(
@@ -72,7 +72,7 @@ def open_extractor(gallery: Gallery, network: NetworkFile, batch_size: int) -> E
 
 
 def find_images(given: Sequence[str]) -> tuple[list[str], list[NotSearched]]:
-    """Each image given, and for a folder all of its images, once; and what of it cannot be read."""
+    """The given images and all images of given folders, each once, and those that cannot be read."""
     images: list[str] = []
     faults: list[NotSearched] = []
     for location in given:
@@ -106,7 +106,7 @@ def read_queries(given: Sequence[str], extractor: Extractor, max_bytes: int = MA
 def read_picture(
     location: str, max_bytes: int = MAX_BYTES, stretch: Stretch | None = None
 ) -> NDArray[np.uint8]:
-    """The picture at a location (path or URL), uint8 `[H, W, 3]`; Rejected where there is none."""
+    """The picture at a location (path or URL), uint8 `[H, W, 3]`; Rejected if there is none."""
     local = local_path(location)
     path = location if local is None else str(local)
     return decode(read_image("", path, max_bytes=max_bytes), stretch=stretch)
@@ -115,7 +115,7 @@ def read_picture(
 def thumbnails(
     locations: Mapping[str, str], stretch: Stretch | None = None
 ) -> tuple[dict[str, str], tuple[NotSearched, ...]]:
-    """A small picture of each image that is still there, by its name, and why others have none."""
+    """A small picture of each image that is still there, by name, and why the others have none."""
     made: dict[str, str] = {}
     missing = []
     for name, location in locations.items():

@@ -1,4 +1,4 @@
-"""The top of ranked lists as an object to look at: it prints as a table, and draws itself."""
+"""The top of ranked lists as an object that prints as a table and draws itself."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from pipeline.core.evaluation.ranked_lists import RankedLists
 from pipeline.runs.arrays import Features, Pair, both_labels, feature_rows
 
 Pictures = Sequence[NDArray[np.uint8]] | Callable[[int], NDArray[np.uint8]]
-"""The crop of each row, uint8 `[H, W, 3]`, or a function that gives it."""
+"""The crop of each row, uint8 `[H, W, 3]`, or a function that returns it."""
 
 
 @dataclass(frozen=True)

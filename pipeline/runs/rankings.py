@@ -87,13 +87,13 @@ class LabeledRows:
 
 @dataclass(frozen=True)
 class Ranking:
-    """One way to rank: what it is called, and what came out.
+    """One way to rank: its name and its results.
 
     `intervals` `[2, 2]` are those of mAP and rank-1; `gains` `[3, 2]` those of what mAP, rank-1 and
-    mINP gain over the first ranking, query by query (None for the first itself).
-    Re-ranked lists have no open-set figures and no camera pairs, as they are ordered by no
-    similarity. `examples` are some queries of high, of middle and of low AP, and `lists` the top of
-    their lists, one after the other.
+    mINP gain over the first ranking, query by query (None for the first itself). Re-ranked lists
+    have no open-set figures and no camera pairs, since no similarity orders them. `examples` are
+    some queries of high, of middle and of low AP, and `lists` the top of their lists, one after the
+    other.
     """
 
     name: str
@@ -119,7 +119,7 @@ def rank_every(
     folder: Path,
     execution: Execution,
 ) -> list[Ranking]:
-    """Both sides, normalized in each way (None: as they are), ranked plainly and in each way.
+    """Rank both sides plainly and in each of `ways`, for each normalization (None: without).
 
     Files are written to `folder`, which every worker sees.
     """
@@ -136,9 +136,9 @@ def rank_every(
 
 
 def with_gains(rankings: Sequence[Ranking], settings: Bootstrap | None) -> list[Ranking]:
-    """The rankings of the same queries with the intervals of their gains over the first one.
+    """Add to rankings of the same queries the intervals of their gains over the first one.
 
-    A gain is the mean of the differences query by query, so that both rankings are drawn alike.
+    A gain is the mean of the differences query by query, so both rankings use the same draws.
     """
     first, *others = rankings
     if settings is None or not first.summary.valid:
@@ -162,9 +162,9 @@ def rank_all_ways(
     execution: Execution,
     normalization: CameraNormalization | None = None,
 ) -> list[Ranking]:
-    """Both sides ranked plainly and in each way; `normalization` says how they were normalized.
+    """Rank both sides plainly and in each of `ways`; `normalization` says how they were normalized.
 
-    Files are written to `folder`, which every worker sees; none where there are no `ways`.
+    Files are written to `folder`, which every worker sees; none without `ways`.
     """
     around = Neighborhood.of(query.features, gallery.features, ways, folder)
     return [
@@ -182,7 +182,7 @@ def rank(
     normalization: CameraNormalization | None,
     execution: Execution,
 ) -> Ranking:
-    """Expand or re-rank as `settings` say, count what the figures need, and sum it up.
+    """Expand or re-rank as `settings` say, and compute the figures.
 
     `normalization` says how both sides were normalized.
     """

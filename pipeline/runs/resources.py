@@ -1,4 +1,4 @@
-"""Where the folds of a verb run: in this process, or on a Ray cluster that is joined for them."""
+"""Where the computations of a verb run: in this process, or on a Ray cluster that it joins."""
 
 import math
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from pipeline.errors import InputError
 
 @contextmanager
 def joined(workers: int, address: str | None, num_gpus: float) -> Iterator[None]:
-    """Join the cluster if there are to be workers; InputError where GPUs are asked for in vain."""
+    """Join the cluster if workers are wanted; InputError if GPUs are wanted and there are none."""
     if workers:
         from cluster.connect import connect
 
@@ -28,6 +28,6 @@ def joined(workers: int, address: str | None, num_gpus: float) -> Iterator[None]
 
 
 def check_gpus(num_gpus: float) -> None:
-    """InputError for a share of a GPU that no worker can be given."""
+    """InputError for a share of a GPU that no worker can have."""
     if not 0 <= num_gpus <= 1:
         raise InputError(f"`num_gpus` {num_gpus:g}: a worker has one GPU, or a share of one")

@@ -1,4 +1,4 @@
-"""What is searched for, and what a search found: light, since the command line reads it first."""
+"""Settings and result of a search. Imports nothing heavy: the command line reads it first."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -46,7 +46,7 @@ class SearchSettings:
 
 @dataclass(frozen=True)
 class Hit:
-    """A gallery row in a ranked list; `match` is None where there is no `threshold` for it."""
+    """A gallery row in a ranked list; `match` is None if there is no `threshold` for it."""
 
     rank: int
     row_id: int

@@ -1,4 +1,4 @@
-"""A search by images: features by the gallery's recipe, the best rows, a page of them."""
+"""A search by images: their features by the gallery's recipe, the best rows, a page."""
 
 import logging
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 def _check(gallery: Gallery, html: Path | None) -> None:
-    """InputError where a gallery cannot be searched by images, or a page not be written."""
+    """InputError if the gallery cannot be searched by images, or the page cannot be written."""
     if html is not None:
         check_new_file(html, "html", is_page)
     if gallery.count == 0:
@@ -54,11 +54,11 @@ def search(
     on: FoldSettings = FoldSettings(),
     progress: StartProgress | None = None,
 ) -> SearchResult:
-    """The best rows of a gallery for some images, each a file or a folder of them: exact.
+    """The exact best rows of a gallery for some images, each given as a file or in a folder.
 
     `not_searched` of the result has the images that cannot be used, with the reason. `html` names a
-    file for a page of the lists. InputError where the network is not the gallery's, and where no
-    image can be used.
+    file for a page of the lists. InputError if the network is not the gallery's, or if no image can
+    be used.
     """
     _check(gallery, html)
     thresholds = thresholds_of(gallery, settings.threshold, settings.camera)
@@ -96,7 +96,7 @@ def search(
 def _lists(
     table: Gallery, queries: Queries, best: TopK, thresholds: Thresholds
 ) -> tuple[HitList, ...]:
-    """The ranked rows with what the table knows of them."""
+    """The ranked rows with their columns from the table."""
     shown, place = np.unique(best.rows, return_inverse=True)
     columns = ["row_id", "path", "identity", "camera", "captured_at"]
     rows = table.rows(columns).take(shown).to_pylist()
@@ -114,7 +114,7 @@ def _lists(
 
 
 def _write_page(found: SearchResult, table: Gallery, html: Path) -> None:
-    """The page, with pictures of the crops that are still where they were."""
+    """Write the page, with pictures of the crops that still exist."""
 
     source = table.properties["source"]
     paths = dict.fromkeys(hit.path for each in found.results for hit in each.hits)

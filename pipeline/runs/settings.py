@@ -29,7 +29,7 @@ ImportFormat = Literal["npy", "mat", "fast-reid", "faiss"]
 
 @dataclass(frozen=True)
 class RecipeSettings:
-    """How crops become features; None stands for the value in `recipe`, or else the default."""
+    """How crops become features; None means the value in `recipe`, or else the default."""
 
     recipe: Location | None = None
     """TOML file with any of the fields below."""
@@ -119,7 +119,7 @@ class WorkSettings:
 
     @property
     def least_quality(self) -> float | None:
-        """The quality that a crop needs; None where it is not even measured."""
+        """The least quality of a crop; None if quality is not measured."""
         return 0.0 if self.quality and self.min_quality is None else self.min_quality
 
 
@@ -253,7 +253,7 @@ class FoldSettings:
         check_gpus(self.num_gpus)
 
     def execution(self, progress: "StartProgress | None" = None) -> "Execution":
-        """How the folds run."""
+        """The execution that these settings describe."""
         from pipeline.core.blocks import Tiling
         from pipeline.stages.execution import MEMORY, Execution, silent
 
@@ -269,7 +269,7 @@ class FoldSettings:
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """What an evaluation computes, and in which ways it ranks beside the plain one."""
+    """What an evaluation computes, and in which ways it ranks in addition to the plain one."""
 
     figures: FigureSettings = FigureSettings()
     cameras: CameraSettings = CameraSettings()
@@ -329,7 +329,8 @@ class ResamplingSettings:
 def check_scratch(folder: Path | None) -> None:
     """InputError for a `scratch` that is not a folder.
 
-    Not checked when the settings are created, since that of a submitted job lies on the cluster.
+    Not checked when the settings are created, since the folder of a submitted job is on the
+    cluster.
     """
     if folder is not None and not folder.is_dir():
         raise InputError(f"`scratch` {folder} is not a folder; create it first")

@@ -22,7 +22,7 @@ from pipeline.runs.cameras import Cameras
 from pipeline.stages.execution import Execution
 
 SHOWN_CAMERAS = 10
-# So many times as many queries as gallery rows are hardly meant.
+# This many times more queries than gallery rows is hardly intended.
 _SWAPPED = 3
 
 _log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LabeledSide:
-    """Queries or gallery rows: the pinned table, its columns, and what the folds need of it."""
+    """Queries or gallery rows: the table at its version, its columns, features and labels."""
 
     gallery: Gallery
     rows: pa.Table
@@ -45,10 +45,10 @@ def open_sides(
     *,
     clothes_changed: bool = False,
 ) -> tuple[LabeledSide, LabeledSide]:
-    """Both galleries at their versions; InputError where they cannot be compared.
+    """Both galleries at their versions; InputError if they cannot be compared.
 
-    `same_place` names cameras that are one place, as `2,3`: a match must come from another place.
-    With `clothes_changed` it must show other clothes, too.
+    `same_place` names cameras at one place, such as `2,3`: a match must come from another place.
+    With `clothes_changed`, a match must also show other clothes.
     """
     tables = query, gallery
     recipes = [read_recipe(each.recipe_json) for each in tables]
@@ -98,8 +98,8 @@ def _normalized(side: LabeledSide, cameras: Cameras, what: str) -> LabeledSide:
 
 
 def placed_labels(tables: Sequence[pa.Table], same_place: Sequence[str] = ()) -> list[Labels]:
-    """Labels of several tables; one camera, however it is spelled, is one number in all of them,
-    and so are the cameras of one place (see `open_sides`).
+    """Labels of several tables. A camera has one number in all of them, however it is spelled, and
+    so have the cameras of one place (see `open_sides`).
     """
     places = _places(same_place)
     cameras = [_placed(each["camera"], places) for each in tables]
@@ -118,7 +118,7 @@ def placed_labels(tables: Sequence[pa.Table], same_place: Sequence[str] = ()) ->
 
 
 def _with_clothes(side: LabeledSide) -> Labels:
-    """The labels of a side with what people wear, as its layout reads it."""
+    """The labels of a side, with the clothes that its layout reads."""
     layout = side.gallery.properties["layout"].partition(",")[0]
     known = [each for each in DATA_SETS if each.name == layout and layout in CLOTHES]
     if not known:
@@ -133,7 +133,7 @@ def _with_clothes(side: LabeledSide) -> Labels:
 
 
 def _places(same_place: Sequence[str]) -> dict[str, str]:
-    """The place of each camera that shares one, by the camera's name.
+    """The place of each camera that shares one, by camera name.
 
     >>> _places(["2,3"])
     {'2': '2', '3': '2'}
@@ -185,7 +185,7 @@ def camera_names(*sides: LabeledSide) -> dict[int, str]:
 
 
 def warn_of_oddities(query: LabeledSide, gallery: LabeledSide) -> None:
-    """Tell what looks wrong with two sides that can be compared."""
+    """Warn of what looks wrong with two sides that can be compared."""
     cameras = [np.unique(side.labels.camera) for side in (query, gallery)]
     known = [numbers[numbers != NO_CAMERA] for numbers in cameras]
     if all(map(len, known)) and not np.intersect1d(*known).size:
@@ -215,7 +215,7 @@ def _cameras(side: LabeledSide) -> str:
 
 
 def check_matches(query: LabeledSide, gallery: LabeledSide) -> None:
-    """Tell in words, before any work, why no query can have a match."""
+    """InputError before any work if no query can have a match; it says why."""
     for side, setting in ((query, "`query`"), (gallery, "`gallery`")):
         if not (side.labels.identity > 0).any():
             raise InputError(

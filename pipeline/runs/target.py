@@ -1,4 +1,4 @@
-"""What a gallery is made with, compared with what exists."""
+"""What a gallery is made with, compared with the existing gallery."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -27,11 +27,11 @@ class GallerySpec:
     layout: str
     precision: str
     storage: str | None
-    """None for that of an existing gallery, and float32 for a new one."""
+    """None means that of an existing gallery, or float32 for a new one."""
 
     @property
     def recipe(self) -> Recipe | ImportedRecipe:
-        """What the gallery will know of its features."""
+        """The recipe that the gallery will store."""
         return self.model.recipe
 
     def check(self, present: Gallery) -> None:
@@ -64,7 +64,7 @@ class GallerySpec:
             )
 
     def check_source(self, present: Gallery, listing: Listing) -> None:
-        """Refuse a second source: a row is known by its path below the first."""
+        """Refuse a second source: a row is identified by its path below the first."""
         held = present.properties["source"]
         if held != listing.root:
             raise InputError(
@@ -73,7 +73,7 @@ class GallerySpec:
             )
 
     def dimension(self, batch_size: int) -> int:
-        """Load the network once before any work, so that one that cannot run fails at once."""
+        """Load the network once before any work: a network that cannot run fails at once."""
         return self.model.load(batch_size=batch_size).dimension
 
     def create(self, dimension: int, source: str, lock: Lock) -> None:
@@ -99,7 +99,7 @@ def gallery_spec(
     precision: str,
     storage: str | None,
 ) -> GallerySpec:
-    """The gallery that these settings describe; InputError where one of another kind exists.
+    """The gallery that these settings describe; InputError if one of another kind exists.
 
     The recipe is what the settings state, then the recipe file, then an existing gallery of the
     same weights (of the network only its hash is read then), then what the network's file implies

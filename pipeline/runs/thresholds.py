@@ -9,7 +9,7 @@ from pipeline.gallery.table import Gallery
 
 @dataclass(frozen=True)
 class Thresholds:
-    """From which similarity on a row is a match, and where that comes from; None where unknown.
+    """The least similarity of a match, and its origin; None if unknown.
 
     `by_camera` has the rows' cameras that have a threshold of their own.
     """
@@ -24,10 +24,10 @@ class Thresholds:
 
 
 def thresholds_of(gallery: Gallery, given: float | None, camera: str | None = None) -> Thresholds:
-    """The threshold that was given, or else those of the gallery's calibration.
+    """The given threshold, or else those of the gallery's calibration.
 
-    Where the images that are compared come from a `camera`, a row's threshold is that of the pair
-    of cameras, if the calibration has it.
+    If the images come from a `camera`, a row's threshold is that of the pair of cameras, if the
+    calibration has one.
     """
     if given is not None:
         return Thresholds(given, "given", {})

@@ -1,4 +1,4 @@
-"""The work of `extract` between the listing and the commit: units planned, extracted, watched."""
+"""The work of `extract` between the listing and the commit: plans, extracts and watches units."""
 
 import hashlib
 import logging
@@ -45,15 +45,15 @@ class Cut:
     planned: pa.Table
     todo: list[Unit]
     finished: list[UnitRecord]
-    """What an interrupted run has finished of it."""
+    """Units that an interrupted run finished."""
     useless: FoundUnits
-    """What earlier runs left beside that."""
+    """What else earlier runs left."""
 
 
 def cut_units(present: Gallery | None, images: pa.Table, unit_size: int, *, made_by: str) -> Cut:
-    """The units of the images, by an interrupted run's plan where there is one; writes nothing.
+    """The units of the images, by an interrupted run's plan if there is one; writes nothing.
 
-    `made_by` names what their rows follow from beside the images: it is a part of their names.
+    `made_by` names the settings that their rows depend on; it is a part of the units' names.
     """
     if present is None:
         planned = plan(images, made_by, unit_size=unit_size)
@@ -75,7 +75,7 @@ def cut_units(present: Gallery | None, images: pa.Table, unit_size: int, *, made
 
 
 def keep_plan(present: Gallery, cut: Cut, lock: Lock) -> None:
-    """Delete what earlier runs left that is of no use, and keep the plan until the commit."""
+    """Delete what earlier runs left and this run cannot use; store the plan until the commit."""
     present.clear(cut.useless, lock)
     if len(cut.planned):
         write_plan(present.location, cut.planned)
@@ -92,11 +92,11 @@ def extract_units(
     limit: int,
     progress: StartProgress = silent,
 ) -> tuple[list[UnitRecord], int]:
-    """Extract the units; gives all records, those of the finished units first, and how many actors
-    it took: 0 where the work was done in this process.
+    """Extract the units; returns all records, those of the finished units first, and the number of
+    Ray actors (0 if this process did the work).
 
-    RunError as soon as more than `limit` inputs are rejects, those of the listing included, and
-    those of a quality that was not asked for left out.
+    RunError as soon as more than `limit` inputs are rejects. Rejects of the listing count; those of
+    low quality do not.
     """
     done: list[UnitRecord] = []
     rejects = listed_rejects
@@ -124,8 +124,8 @@ def commit_units(
     removes: NDArray[np.int64],
     forget: Sequence[str],
 ) -> Gallery:
-    """One version for all units, for the inputs that were rejects before any work, without the
-    rows `removes` (ids) and the rejects of the paths to `forget`.
+    """Commit one version: adds all units and the rejects of the listing, removes the rows `removes`
+    (ids) and the rejects of the paths to `forget`.
 
     A run that found nothing new makes no version.
     """
@@ -143,7 +143,7 @@ def commit_units(
 
 
 class _Run:
-    """Units extracted here or on Ray, whichever is sooner done where nobody said which."""
+    """Units extracted here or on Ray; if the settings do not say which, where they finish sooner."""
 
     def __init__(self, cut: Cut, work: Work, on: ActorSettings, step: Step) -> None:
         self._cut, self._work, self._on, self._step = cut, work, on, step
@@ -164,7 +164,7 @@ class _Run:
             yield from self._on_ray(self._cut.todo)
 
     def _begun_here(self) -> Generator[UnitRecord]:
-        """Work that goes on in this process, unless its pace shows that Ray pays."""
+        """Work in this process, until its pace shows that Ray pays."""
         images = sum(len(unit.members) for unit in self._cut.todo)
         pace = Pace(images, len(os.sched_getaffinity(0)), self._step)
         done = set()
@@ -196,7 +196,7 @@ class _Run:
 
 
 def may_stay(on: ActorSettings) -> bool:
-    """Whether nobody asked for Ray, nor joined it: then it is started only where it pays."""
+    """Whether Ray is neither requested nor joined: then it is started only if it pays."""
     if on.actors is not None or on.address or on.num_cpus or on.num_gpus:
         return False
     if os.environ.get("RAY_ADDRESS"):
@@ -207,7 +207,7 @@ def may_stay(on: ActorSettings) -> bool:
 
 @contextmanager
 def on_cluster(on: ActorSettings) -> Iterator["ActorResources"]:
-    """Join Ray, unless that is done already, and fit the settings to its machines."""
+    """Join Ray, unless this process has joined, and fit the settings to its machines."""
     from cluster.connect import connect
     from cluster.profiles import resolve
 
@@ -226,7 +226,7 @@ def on_cluster(on: ActorSettings) -> Iterator["ActorResources"]:
 
 
 def _faulty(location: str, record: UnitRecord) -> pa.Table:
-    """The rejects of a unit but for those that were wanted."""
+    """The rejects of a unit, without those that a setting asks for."""
     if record.rejects_path is None:
         return REJECT_SCHEMA.empty_table()
     rejects = pq.read_table(Path(location) / record.rejects_path)
@@ -234,7 +234,7 @@ def _faulty(location: str, record: UnitRecord) -> pa.Table:
 
 
 def _why(faulty: pa.Table) -> str:
-    """The commonest reason of a unit's rejects, with one that has it."""
+    """The most frequent reason of a unit's rejects, with an example."""
     rejects = faulty.to_pylist()
     reason, count = Counter(each["reason"] for each in rejects).most_common(1)[0]
     first = next(each for each in rejects if each["reason"] == reason)
