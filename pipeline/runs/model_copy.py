@@ -206,7 +206,7 @@ def _check_deviation(file: NetworkFile, flags: ExportSettings, distance: float) 
 
 @contextlib.contextmanager
 def _hidden_folder(out: Path) -> Iterator[Path]:
-    """An empty folder beside the copy, to make the copy in; deletes what a killed run left there."""
+    """An empty folder beside the copy, to make it in; deletes what a killed run left there."""
     folder = out.with_name(f".{out.name}.tmp")
     if folder.exists():
         shutil.rmtree(folder)

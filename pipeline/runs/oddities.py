@@ -21,7 +21,7 @@ def warn_of_oddities(
     of: int,
     max_pixels: int = MAX_PIXELS,
 ) -> None:
-    """Log how many of `of` images are odd; `found` has kinds, counts and an example path of each."""
+    """Log how many of `of` images are odd; `found` has kinds, counts and an example of each."""
     counts = Counter[str]()
     examples: dict[str, str] = {}
     for kind, count, path in found:

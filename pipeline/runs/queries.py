@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class NotSearched:
-    """An image that was not searched for, with a reason (one of those of rejects) and a sentence."""
+    """An image that was not searched for, with a reason (as of a reject) and a sentence."""
 
     image: str
     reason: str
@@ -72,7 +72,7 @@ def open_extractor(gallery: Gallery, network: NetworkFile, batch_size: int) -> E
 
 
 def find_images(given: Sequence[str]) -> tuple[list[str], list[NotSearched]]:
-    """The given images and all images of given folders, each once, and those that cannot be read."""
+    """The given images and all images of given folders, each once; and the unreadable ones."""
     images: list[str] = []
     faults: list[NotSearched] = []
     for location in given:

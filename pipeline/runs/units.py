@@ -143,7 +143,7 @@ def commit_units(
 
 
 class _Run:
-    """Units extracted here or on Ray; if the settings do not say which, where they finish sooner."""
+    """Units extracted here or on Ray; if the settings do not say, wherever it is faster."""
 
     def __init__(self, cut: Cut, work: Work, on: ActorSettings, step: Step) -> None:
         self._cut, self._work, self._on, self._step = cut, work, on, step
