@@ -22,7 +22,8 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What was deleted, or would be: `unfinished` files of abandoned runs, `old` ones of versions.
+    """What was deleted, or would be: `unfinished` files of abandoned runs, `old` ones of versions,
+    and `scratch` folders elsewhere of killed runs.
 
     `versions_removed` counts those versions; `rows_lost` the rows that only they had.
     """
@@ -30,6 +31,7 @@ class Cleaned:
     gallery: str
     unfinished: tuple[str, ...]
     old: tuple[str, ...]
+    scratch: tuple[str, ...]
     bytes_removed: int
     versions_removed: int
     rows_lost: int
@@ -45,7 +47,8 @@ def clean(
 ) -> Cleaned:
     """Delete what no version of a gallery needs: the leftovers of abandoned runs.
 
-    An interrupted extraction cannot resume after that; it starts again.
+    Scratch folders of killed evaluations, links and expansions go too. What
+    was interrupted cannot resume after that; it starts again.
     With --keep, older versions are dropped, and the files that only they
     need are deleted: the rows that are lost with them are counted first,
     and on a terminal you are asked to confirm.
@@ -79,6 +82,7 @@ def clean(
         gallery=gallery,
         unfinished=found.unfinished,
         old=found.old,
+        scratch=found.scratch,
         bytes_removed=found.bytes,
         versions_removed=found.versions,
         rows_lost=lost.rows if lost else 0,
@@ -91,10 +95,14 @@ def _agree(gallery: "Gallery", found: "Leftovers", lost: "Lost | None", *, yes: 
     from pipeline.report.figures import count
 
     if lost is None:
-        if found.unfinished:
+        if found.unfinished or found.scratch:
+            left = [
+                count(len(each), name)
+                for each, name in ((found.unfinished, "file"), (found.scratch, "scratch folder"))
+                if each
+            ]
             confirm(
-                f"delete {count(len(found.unfinished), 'file')} of unfinished runs, which then"
-                " begin anew",
+                f"delete {' and '.join(left)} of unfinished runs, which then begin anew",
                 yes=yes,
                 is_grave=False,
             )
@@ -112,13 +120,15 @@ def describe(result: Cleaned) -> RenderableType:
     """The files, then a line that sums them up."""
     from pipeline.report.figures import count
 
-    lines = [*result.unfinished, *result.old]
+    lines = [*result.unfinished, *result.old, *result.scratch]
     done = "would be deleted" if result.dry_run else "deleted"
     lines.append(
         f"{result.gallery}: {count(len(result.unfinished), 'file')} of unfinished runs and"
         f" {len(result.old):,} of {count(result.versions_removed, 'older version')} {done},"
         f" {count(result.bytes_removed, 'byte')}"
     )
+    if result.scratch:
+        lines.append(f"{count(len(result.scratch), 'scratch folder')} of killed runs {done}")
     if result.versions_removed:
         lines.append(f"rows that no version has any more: {result.rows_lost:,}")
     return Text("\n".join(lines))

@@ -7,6 +7,7 @@ while it lives; the folder tells which machine made it, since a path may mean an
 An entry tells where its gallery lies: what a copy brought with it is another gallery's.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -17,9 +18,11 @@ import shutil
 import socket
 import stat
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,8 @@ _log = logging.getLogger(__name__)
 _FORMAT = 1
 _NAME = re.compile(r"regallery-[a-z]+-[0-9a-f]{32}(-\d+)?")
 _ABOUT = "scratch.json"
+_TRIES = 20
+_WAIT_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -100,16 +105,19 @@ def drop_abandoned(location: str) -> None:
             _log.info("deleted what a killed run left: %s", entry)
 
 
+def abandoned(location: str) -> list[ScratchEntry]:
+    """The scratch folders, listed by a gallery, that `drop_abandoned` would delete."""
+    root = storage.local_root(location)
+    return [entry for entry in _entries(root) if _is_reached(entry) and _is_unused(entry)]
+
+
 def check_unused(root: Path, version: int) -> None:
     """Raises `RunError` where a run is at work in a scratch folder made from a version before this
     one.
     """
     for entry in _entries(root):
-        if entry.version < version and _is_reached(entry):
-            lock = _locked(entry.folder)
-            if lock is None:
-                raise _at_work(entry)
-            os.close(lock)
+        if entry.version < version and _is_reached(entry) and not _is_unused(entry):
+            raise _at_work(entry)
 
 
 def drop_before(root: Path, version: int) -> tuple[int, tuple[str, ...]]:
@@ -139,10 +147,12 @@ def is_scratch(folder: Path) -> bool:
 
 
 def _digest(galleries: Sequence[Gallery], settings: Any) -> str:
+    """A hash of what the files of a folder follow from, the version of this program included."""
     made_from = [
         [each.location, each.version, each.fingerprint, contents_hash(each)] for each in galleries
     ]
-    told = json.dumps([_FORMAT, made_from, settings], sort_keys=True)
+    program = metadata.version("regallery")
+    told = json.dumps([_FORMAT, program, made_from, settings], sort_keys=True)
     return hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
 
 
@@ -175,7 +185,8 @@ def _make(folder: Path) -> bool:
         return _is_own_folder(folder)
     except OSError as error:
         raise InputError(
-            f"{folder}: the folder for features and graphs cannot be made ({error.strerror})"
+            f"{folder}: the folder for features and graphs cannot be made ({error.strerror}); give"
+            " another place for it with `scratch`"
         ) from error
     return True
 
@@ -217,7 +228,7 @@ def _locked(folder: Path) -> int | None:
         os.close(lock)
         raise InputError(
             f"{folder.parent}: this file system has no locks ({error.strerror}); choose another"
-            " folder for features and graphs"
+            " folder for features and graphs with `scratch`"
         ) from error
     os.close(lock)
     return None
@@ -317,6 +328,15 @@ def _is_reached(entry: ScratchEntry) -> bool:
     return entry.host == (socket.gethostname() if made_on is None else made_on)
 
 
+def _is_unused(entry: ScratchEntry) -> bool:
+    """Whether no run is at work in the folder."""
+    lock = _locked(entry.folder)
+    if lock is None:
+        return False
+    os.close(lock)
+    return True
+
+
 def _remove_unused(entry: ScratchEntry) -> bool:
     """Deletes the folder, unless a run is at work there."""
     lock = _locked(entry.folder)
@@ -332,8 +352,22 @@ def _remove_unused(entry: ScratchEntry) -> bool:
 def _remove(folder: Path, lock: int, entries: Sequence[ScratchEntry]) -> None:
     """Deletes a folder of which we hold the lock, then what lists it."""
     os.ftruncate(lock, 0)  # cut off from here on, no run goes on with the rest
-    shutil.rmtree(folder)
+    _delete(folder)
     storage.delete_files(entry.file for entry in entries)
+
+
+def _delete(folder: Path) -> None:
+    """Deletes a folder, in which a worker of a killed run may write for some seconds yet."""
+    for attempt in range(1, _TRIES + 1):
+        try:
+            shutil.rmtree(folder)
+            break
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTEMPTY) or attempt == _TRIES:
+                raise
+            if not folder.exists():
+                break
+            time.sleep(_WAIT_SECONDS)
 
 
 def _at_work(entry: ScratchEntry) -> RunError:

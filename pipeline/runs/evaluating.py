@@ -1,7 +1,8 @@
 """The evaluation of queries in a gallery, in every requested way, as a report."""
 
 import logging
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from pipeline.core.cameras.normalization import CameraNormalization
 from pipeline.core.expansion import Expansion
 from pipeline.core.reranking.distances import Reranking
 from pipeline.errors import InputError
+from pipeline.gallery.files import storage
 from pipeline.gallery.scratch import scratch_folder
 from pipeline.gallery.table import Gallery
 from pipeline.report.page import check_place
@@ -72,8 +74,8 @@ def evaluate_to_report(
 ) -> Evaluated:
     """Measure queries in a gallery in every requested way, and write the report to `out`.
 
-    InputError if the two cannot be compared, if no query can have a match, or if the report cannot
-    be written.
+    Neighbors that a killed run found are taken over. InputError if the two cannot be compared, if
+    no query can have a match, or if the report cannot be written.
     """
     check_scratch(on.scratch)
     _tell_unused(settings, on)
@@ -84,8 +86,7 @@ def evaluate_to_report(
     warn_of_oddities(*sides)
     with ExitStack() as stack:
         stack.enter_context(joined(on.workers, on.address, on.num_gpus))
-        # Absolute, since workers have folders of their own.
-        base = on.scratch.absolute() if on.scratch else None
+        base = stack.enter_context(_scratch_base(on.scratch, out, ways))
         made_by = [repr(each) for each in (*ways.normalizations, *ways.expansions)]
         folder = stack.enter_context(scratch_folder(base, "evaluate", [query, gallery], made_by))
         execution = on.execution(progress)
@@ -102,8 +103,29 @@ def evaluate_to_report(
             | _of_matches(figures),
             command=_command(sides, out, settings),
         )
-    json, html = write_report(report, *sides, out)
+        json, html = write_report(report, *sides, out)
     return Evaluated(json, html, report, execution.ledger.total.figures())
+
+
+@contextmanager
+def _scratch_base(chosen: Path | None, out: Path, ways: _Ways) -> Iterator[Path | None]:
+    """The folder, absolute, below which scratch is kept: the chosen one, or that of the report.
+
+    That is not left behind where the input is refused. None, for temporary files, where lists are
+    only ranked plainly: nothing is kept, and scratch only tells a purge that a run is at work.
+    """
+    if chosen or not ways.expansions:
+        yield chosen.absolute() if chosen else None
+        return
+    is_new = not out.exists()
+    storage.make_folder(out)
+    try:
+        yield out.absolute()
+    except InputError:
+        if is_new:
+            with suppress(OSError):
+                out.rmdir()
+        raise
 
 
 def _tell_unused(settings: EvaluationSettings, on: FoldSettings) -> None:

@@ -84,7 +84,7 @@ def link(
         _check_evidence(gallery, apart, identity)
     with ExitStack() as stack:
         stack.enter_context(joined(on.workers, on.address, on.num_gpus))
-        base = on.scratch.absolute() if on.scratch else None
+        base = (on.scratch or out.parent).absolute()
         folder = stack.enter_context(scratch_folder(base, "link", [gallery], {"k": settings.k}))
         execution = on.execution(progress)
         links = _links(gallery, kept, settings.k, folder, execution)

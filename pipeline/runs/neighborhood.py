@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from pipeline.core.evaluation.labels import Labels
 from pipeline.core.evaluation.ranking import RankCounts
 from pipeline.core.expansion import Expansion
 from pipeline.core.reranking.distances import Reranked, Reranking
+from pipeline.core.row_hashes import row_signatures
 from pipeline.gallery.files.npy_rows import NpyRows, copy_rows
 from pipeline.gallery.sidecars.graph import Graph
 from pipeline.stages.execution import Execution
@@ -29,7 +30,7 @@ class Neighborhood:
 
     `k` is the largest number of neighbors that a ranking needs from the graph of the union, and
     `least` says whether one needs the distance of the farthest row. Files go to `folder`, which
-    every worker sees.
+    every worker sees; blocks of the same graph that a killed run left there are taken over.
     """
 
     queries: FeatureRows
@@ -37,6 +38,7 @@ class Neighborhood:
     k: int
     least: bool
     folder: Path
+    _of_union: list[Graph] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -102,9 +104,12 @@ class Neighborhood:
         return self._union.part(0, edge), self._union.part(edge, len(self._union))
 
     def _near(self, execution: Execution) -> Graph:
-        """The graph of the union, for joint expansion and for re-ranking."""
-        folder = self.folder / "graph"
-        return self._graph(self._union, self.k, folder, execution, least=self.least)
+        """The graph of the union, for joint expansion and for re-ranking: made once."""
+        if not self._of_union:
+            folder = self.folder / "graph"
+            made = self._graph(self._union, self.k, folder, execution, least=self.least)
+            self._of_union.append(made)
+        return self._of_union[0]
 
     def _graph(
         self,
@@ -117,7 +122,10 @@ class Neighborhood:
     ) -> Graph:
         """The graph in `folder`, computed if it is not there yet."""
         with _timed("neighbors"):
-            return build_graph(rows, k, folder, least=least, execution=execution)
+            signatures = row_signatures(rows, tiling=execution.tiling)
+            return build_graph(
+                rows, k, folder, signatures=signatures, least=least, execution=execution
+            )
 
 
 @contextmanager

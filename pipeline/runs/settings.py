@@ -239,8 +239,8 @@ class FoldSettings:
     memory: float | None = None
     """GiB that blocks of features may take, in all workers together (default: 4)."""
     scratch: Annotated[Path, LOCATION] | None = None
-    """Folder for intermediate features and graphs, visible to every worker (default: a temporary
-    one). An interrupted run resumes from what it left there."""
+    """Folder for intermediate features and graphs, visible to every worker (default: the
+    folder of the output). An interrupted run resumes from what it left there."""
 
     def __post_init__(self) -> None:
         if self.workers < 0:

@@ -4,7 +4,9 @@ Strip i is row block i against itself and all later blocks. It completes block i
 are written; what it finds for the later blocks is kept beside them for the strips to come.
 """
 
+import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,8 @@ from pipeline.core.neighbors.pairs import between, neighbors
 from pipeline.core.neighbors.topk import TopK, best_first
 from pipeline.gallery.sidecars.graph import About, Graph, Origin
 from pipeline.stages.execution import Execution
+
+_log = logging.getLogger(__name__)
 
 _LARGEST_BLOCK = 65_536
 _SMALLEST_BLOCK = 256
@@ -36,9 +40,10 @@ def build_graph(
 
     They are written to `folder`, which every worker sees; a graph of the same `origin`, `ids` (row
     ids `[N]`, ascending; positions by default), `signatures` (of `core.signatures`) and kind that
-    an earlier run left there goes on after its last finished block. Where `least`, the graph keeps
-    every row's least score too, which the same pass finds. Each worker holds two blocks of rows.
-    Progress counts the rows of the finished blocks.
+    an earlier run left there goes on after its last finished block, and what was damaged of it
+    meanwhile is made again. Where `least`, the graph keeps every row's least score too, which the
+    same pass finds. Each worker holds two blocks of rows. Progress counts the rows of the finished
+    blocks.
     """
     about = About(
         origin or Origin(),
@@ -51,10 +56,11 @@ def build_graph(
     )
     graph = Graph.begin(folder, about, np.arange(len(rows)) if ids is None else ids, signatures)
     step = execution.progress("neighbors", len(rows))
-    for strip in range(graph.finished):
+    shared, finished = (graph, rows, execution.worker_tiling), graph.finished
+    _mend(graph, finished, shared, execution)
+    for strip in range(finished):
         step(_length(graph.blocks[strip]))
-    shared = (graph, rows, execution.worker_tiling)
-    for strip in range(graph.finished, len(graph.blocks)):
+    for strip in range(finished, len(graph.blocks)):
         graph.drop_open(strip)
         parts = _columns(strip, len(graph.blocks), execution.workers)
         strips = [(strip, part) for part in parts]
@@ -73,6 +79,48 @@ def block_rows(total: int, dimension: int, k: int, execution: Execution) -> int:
     if execution.workers:
         size = min(size, -(-total // (_TASKS_A_WORKER * execution.workers)))
     return max(size, _SMALLEST_BLOCK)
+
+
+def _mend(graph: Graph, finished: int, shared: tuple[Any, ...], execution: Execution) -> None:
+    """Make again what is damaged of a graph of so many finished blocks, and tell how many others
+    are taken over.
+    """
+    damaged = graph.damaged(finished)
+    if finished:
+        count, again = len(graph.blocks), sum(number < finished for number, _ in damaged)
+        told = "neighbors: %d of %d blocks taken over from an earlier run"
+        _log.info(told, finished - again, count)
+    for account in execution.run_parts(_meet, shared, damaged, on_gpu=True):
+        execution.ledger.add(account)
+
+
+def _meet(graph: Graph, rows: FeatureRows, tiling: Tiling, number: int, met: int) -> Account:
+    """Make the file of one block that has met the blocks 0 to `met` - 1, of the rows alone."""
+    k, ledger = graph.about.k, Ledger()
+    start, stop = graph.blocks[number]
+    block = rows.read(start, stop)
+    found, least = graph.read_open(number, 0), graph.read_open_least(number, 0)
+    for other in range(met):
+        first, last = graph.blocks[other]
+        if other == number:
+            found = neighbors(
+                block, k,
+                first_row=start, known=found, least=least, tiling=tiling, ledger=ledger,
+            )  # fmt: skip
+            continue
+        found, _ = between(
+            block,
+            rows.read(first, last),
+            k,
+            first_row=start,
+            second_row=first,
+            known=(found, None),
+            least=(least, graph.read_open_least(other, 0)),
+            tiling=tiling,
+            ledger=ledger,
+        )
+    graph.keep(number, met, found, least)
+    return ledger.total
 
 
 def _columns(strip: int, count: int, workers: int) -> list[range]:

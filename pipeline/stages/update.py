@@ -80,7 +80,7 @@ def update_graph(
     about = replace(old.about, origin=origin, rows=len(rows), least=False, content="")
     about = replace(about, block=block or about.block)
     graph = Graph.begin(folder, about, ids, signatures)
-    if graph.finished == len(graph.blocks):
+    if graph.finished == len(graph.blocks) and not graph.damaged(graph.finished):
         step(len(graph))
         return graph
     chunks = [changes.fresh[a:b] for a, b in blocks(len(changes.fresh), about.block)]

@@ -1,5 +1,6 @@
 """Scratch folders: found again by the same run, listed by the galleries, and removed."""
 
+import errno
 import json
 import logging
 import os
@@ -12,7 +13,7 @@ from pipeline.errors import InputError, RunError
 from pipeline.gallery import checksums, scratch
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.log.lock import hold
-from pipeline.gallery.scratch import drop_abandoned, scratch_folder
+from pipeline.gallery.scratch import abandoned, drop_abandoned, scratch_folder
 from pipeline.gallery.table import Gallery
 from pipeline.gallery.upkeep.erase import erase
 from pipeline.gallery.upkeep.purge import purge
@@ -117,6 +118,54 @@ def test_a_run_of_other_settings_rows_or_verb_finds_nothing_and_removes_it(galle
         assert list(base.iterdir()) == []
 
 
+def test_a_run_of_another_version_of_the_program_takes_nothing_over(gallery, base, monkeypatch):
+    folder = killed(gallery, base)
+    monkeypatch.setattr(scratch.metadata, "version", lambda _: "99")
+    with scratch_folder(base, "evaluate", [gallery], 0) as other:
+        assert other != folder
+        assert not folder.exists()
+
+
+def still_writing(folder, times, monkeypatch, code=errno.ENOTEMPTY):
+    """A worker of a killed run writes there while the folder is deleted, so many times."""
+    real, tries = shutil.rmtree, []
+
+    def rmtree(path):
+        tries.append(path)
+        if path == folder and len(tries) <= times:
+            raise OSError(code, os.strerror(code), str(path))
+        real(path)
+
+    monkeypatch.setattr(scratch.shutil, "rmtree", rmtree)
+    monkeypatch.setattr(scratch.time, "sleep", lambda _: None)
+    return tries
+
+
+def test_a_worker_that_still_writes_is_waited_for(gallery, base, monkeypatch):
+    with scratch_folder(base, "evaluate", [gallery], 0) as folder:
+        tries = still_writing(folder, 3, monkeypatch)
+    assert len(tries) == 4
+    assert list(base.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOTEMPTY, errno.EACCES])
+def test_a_folder_that_cannot_be_deleted_is_told(gallery, base, monkeypatch, code):
+    with (
+        pytest.raises(OSError, match=os.strerror(code)),
+        scratch_folder(base, "evaluate", [gallery], 0) as folder,
+    ):
+        tries = still_writing(folder, 99, monkeypatch, code)
+    assert len(tries) == (20 if code == errno.ENOTEMPTY else 1)
+
+
+def test_what_killed_runs_left_is_found_and_stays(gallery, base):
+    folder = killed(gallery, base)
+    assert [entry.folder for entry in abandoned(gallery.location)] == [folder]
+    with scratch_folder(base, "evaluate", [gallery], 0):
+        assert abandoned(gallery.location) == []
+    assert abandoned(gallery.location) == []
+
+
 def test_two_runs_at_once_have_two_folders(gallery, base):
     with scratch_folder(base, "evaluate", [gallery], 0) as first:
         (first / "f").touch()
@@ -150,7 +199,9 @@ def test_what_a_half_deleted_folder_holds_is_not_gone_on_with(gallery, base):
 def test_a_folder_that_cannot_be_made(gallery, tmp_path):
     (tmp_path / "file").touch()
     with (
-        pytest.raises(InputError, match="features and graphs cannot be made"),
+        pytest.raises(
+            InputError, match=r"features and graphs cannot be made .*; give another place"
+        ),
         scratch_folder(tmp_path / "file", "evaluate", [gallery], 0),
     ):
         pass
@@ -162,7 +213,9 @@ def test_a_file_system_without_locks_is_told(gallery, base, monkeypatch):
 
     monkeypatch.setattr(scratch.fcntl, "flock", flock)
     with (
-        pytest.raises(InputError, match=r"base: this file system has no locks \(not supported\)"),
+        pytest.raises(
+            InputError, match=r"base: this file system has no locks \(not supported\); choose"
+        ),
         scratch_folder(base, "evaluate", [gallery], 0),
     ):
         pass
@@ -210,7 +263,7 @@ def test_a_purge_waits_for_a_run_on_an_older_version(gallery, base):
         with pytest.raises(RunError, match=f"{folder.name} on .* a run is at work there"):
             purged(after)
         assert type(after).open(gallery.location, 1).count == 10
-    assert purged(after).versions == 2
+    assert purged(after).versions_removed == 2
 
 
 @pytest.mark.parametrize("when", ["before", "while it is listed"])
@@ -241,7 +294,7 @@ def test_a_purge_sees_a_run_that_was_listed_while_it_began(gallery, base, monkey
         pytest.raises(RunError, match="a run is at work there"),
     ):
         purged(after)
-    assert purged(after).rows == 1
+    assert purged(after).rows_gone == 1
 
 
 def moved_elsewhere(folder):

@@ -56,6 +56,8 @@ def verbs(place, out):
     yield ("link", *p, "--out", out / "l.parquet", "--threshold", 0.5)
     yield ("search", crop, *g, "--model", model, "--html", out / "s.html")
     yield ("evaluate", "--query", place / "p", *p, "--out", out / "report", "--replicates", 0)
+    ways = ("--replicates", 0, "--aqe", "joint", "--rerank")
+    yield ("evaluate", "--query", place / "p", *p, "--out", out / "ways", *ways)
     yield ("model", "export", model, "--to", "onnx", "--out", out / "m.onnx", *size)
     for form in ("npy", "parquet", "mat", "fast-reid", "faiss"):
         query = ("--query", place / "p") if form == "mat" else ()

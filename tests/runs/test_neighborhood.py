@@ -49,6 +49,32 @@ def test_other_modes_copy_features_once_and_need_no_graph_of_the_union(tmp_path)
     assert (tmp_path / "database" / "graph-0").is_dir()
 
 
+@pytest.mark.parametrize("is_same", [True, False])
+def test_a_graph_is_taken_over_for_the_same_features_only(tmp_path, caplog, is_same):
+    caplog.set_level("INFO")
+    joint, gallery = Expansion("joint", 4), ArrayRows(GALLERY)
+
+    def expanded(queries, folder):
+        folder.mkdir(exist_ok=True)
+        around = Neighborhood.of(ArrayRows(queries), gallery, [joint], folder)
+        return around.expand(joint, Execution())[0].read(0, 12).tobytes()
+
+    wanted = expanded(QUERIES, tmp_path / "alone")
+    expanded(QUERIES if is_same else QUERIES[::-1].copy(), tmp_path / "shared")
+    assert "taken over" not in caplog.text
+    assert expanded(QUERIES, tmp_path / "shared") == wanted
+    assert ("1 of 1 blocks taken over" in caplog.text) == is_same
+
+
+def test_what_a_run_made_itself_is_not_from_an_earlier_one(tmp_path, caplog):
+    caplog.set_level("INFO")
+    sides = ArrayRows(QUERIES), ArrayRows(GALLERY)
+    around = Neighborhood.of(*sides, [Expansion("joint", 4), RERANKING], tmp_path)
+    around.expand(Expansion("joint", 4), Execution())
+    around.rerank(*LABELS, RERANKING, Execution())
+    assert "taken over" not in caplog.text
+
+
 def test_the_budget_is_in_gib():
     assert FoldSettings(memory=0.5).execution().memory == 512 << 20
     assert FoldSettings().execution() == Execution()

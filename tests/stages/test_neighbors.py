@@ -117,6 +117,89 @@ def test_cut_off_at_any_write_the_next_run_goes_on(tmp_path, monkeypatch):
     assert operation == len(seen) > 20
 
 
+def left(folder, monkeypatch, strips):
+    """A graph that was cut off in this strip, with the arguments that it was made with."""
+    arguments = {"k": 3, "rows": ROWS[:40], "least": True, "memory": memory_of(7, 3)}
+    fold = stage._fold_strip
+
+    def cut_off(graph, rows, tiling, strip, columns):
+        return crash() if strip == strips else fold(graph, rows, tiling, strip, columns)
+
+    with monkeypatch.context() as patch, pytest.raises(Crash):
+        patch.setattr(stage, "_fold_strip", cut_off)
+        built(folder, **arguments)
+    return arguments
+
+
+@pytest.mark.parametrize("damage", ["changed", "cut short", "gone"])
+def test_a_damaged_file_is_made_again(tmp_path, monkeypatch, caplog, damage):
+    left(tmp_path / "whole", monkeypatch, 4)
+    names = sorted(path.name for path in (tmp_path / "whole").glob("*.parquet"))
+    assert names == [f"open-{n:06d}-000004.parquet" for n in (4, 5)] + [
+        f"rows-{n:06d}.parquet" for n in range(4)
+    ]
+    expected = bytes_of(neighbors(ROWS[:40], 3))
+    for name in names:
+        path = tmp_path / name / name
+        arguments = left(path.parent, monkeypatch, 4)
+        before = path.read_bytes()
+        if damage == "gone":
+            path.unlink()
+        else:
+            path.write_bytes(before[:-30] + (bytes(30) if damage == "changed" else b""))
+        caplog.clear()
+        with monkeypatch.context() as patch:
+            seen = made_again(patch, path)
+            assert built(path.parent, **arguments) == expected
+        if damage != "gone":  # without its last blocks the graph goes on from before them
+            assert seen == [before]
+            assert f"a block of a neighbor graph is made again: {path}: its bytes" in caplog.text
+        assert not list(path.parent.glob("open-*"))
+
+
+def made_again(patch, path):
+    """What the file holds after each block that is made again."""
+    meet, seen = stage._meet, []
+
+    def watched(*arguments):
+        account = meet(*arguments)
+        seen.append(path.read_bytes() if path.exists() else None)
+        return account
+
+    patch.setattr(stage, "_meet", watched)
+    return seen
+
+
+@pytest.mark.ray
+def test_ray_workers_make_a_damaged_file_again(tmp_path, monkeypatch, cluster, caplog):
+    arguments = left(tmp_path, monkeypatch, 4)
+    for name in ("rows-000001.parquet", "open-000005-000004.parquet"):
+        (tmp_path / name).write_bytes(b"")
+    found = built(tmp_path, **arguments, workers=2)
+    assert found == bytes_of(neighbors(ROWS[:40], 3))
+    assert caplog.text.count("is made again") == 2
+
+
+def test_a_run_tells_how_many_blocks_it_takes_over(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    arguments = left(tmp_path, monkeypatch, 4)
+    assert "taken over" not in caplog.text
+    (tmp_path / "rows-000001.parquet").write_bytes(b"")
+    for count in (3, 6):
+        caplog.clear()
+        built(tmp_path, **arguments)
+        assert f"neighbors: {count} of 6 blocks taken over from an earlier run" in caplog.text
+
+
+def test_a_graph_that_does_not_tell_what_it_is_is_made_anew(tmp_path, monkeypatch, caplog):
+    arguments = left(tmp_path, monkeypatch, 4)
+    (tmp_path / "graph.json").write_text("{}")
+    caplog.set_level("INFO")
+    assert built(tmp_path, **arguments) == bytes_of(neighbors(ROWS[:40], 3))
+    assert f"the neighbor graph is made anew: {tmp_path / 'graph.json'}: its bytes" in caplog.text
+    assert "taken over" not in caplog.text
+
+
 def test_another_graph_in_the_folder_is_not_taken_for_this_one(tmp_path):
     built(tmp_path)
     other = unit_rows(90, 40, seed=5)

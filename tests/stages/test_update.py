@@ -136,6 +136,17 @@ def test_pairs_that_were_known_are_not_multiplied_again(tmp_path, monkeypatch):
     assert pairs == [3 * 60]
 
 
+def test_an_update_that_was_damaged_is_made_again(tmp_path):
+    old, rows = clustered_day(tmp_path)
+    more = rows | {200 + n: row for n, row in enumerate(unit_rows(3, 8, seed=5))}
+    updated(tmp_path / "1", old, more, block=30)
+    path = tmp_path / "1" / "rows-000001.parquet"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-40] + bytes(40))
+    assert_anew(updated(tmp_path / "1", old, more, block=30), more)
+    assert path.read_bytes() == whole
+
+
 def test_changes_tell_what_is_fresh(tmp_path):
     old, rows = clustered_day(tmp_path)
     now = {id_: row for id_, row in rows.items() if id_ != 4} | {6: rows[8], 7: rows[2]}

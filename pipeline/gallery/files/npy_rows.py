@@ -13,6 +13,7 @@ from pipeline.core.blocks import FeatureRows, blocks, empty_rows
 from pipeline.errors import InputError, RunError
 
 _COPIED_AT_ONCE = 8192
+_HALF_SUFFIX = ".half"
 
 
 @dataclass(frozen=True)
@@ -62,24 +63,27 @@ class NpyRows:
 def create(path: Path, rows: int, dimension: int) -> Iterator[NDArray[np.float32]]:
     """Make a float32 `.npy` file `[rows, dimension]` and give its mapping to be filled.
 
-    Its bytes are reserved at once: a full disk is a RunError here, and kills a process in mapped
-    memory.
+    It gets its name when it is filled: a worker of a killed run, which may live on for some seconds
+    and reads the same rows, never reads half of them. Its bytes are reserved at once: a full disk
+    is a RunError here, and kills a process in mapped memory.
     """
     shape = (rows, dimension)
     size = 4 * rows * dimension
+    half = path.with_name(f"{path.name}{_HALF_SUFFIX}")
     try:
-        mapped = np.lib.format.open_memmap(path, "w+", dtype=np.float32, shape=shape)
-        size = path.stat().st_size
-        with path.open("rb+") as file:
+        mapped = np.lib.format.open_memmap(half, "w+", dtype=np.float32, shape=shape)
+        size = half.stat().st_size
+        with half.open("rb+") as file:
             os.posix_fallocate(file.fileno(), 0, size)
     except OSError as error:
-        path.unlink(missing_ok=True)
+        half.unlink(missing_ok=True)
         raise RunError(
             f"{path}: {size:,} bytes cannot be written ({error.strerror}); make room or choose"
             " another folder with `scratch`, and run the same command again"
         ) from error
     yield mapped
     mapped.flush()
+    half.replace(path)
 
 
 def copy_rows(rows: FeatureRows, path: Path, at_once: int = _COPIED_AT_ONCE) -> NpyRows:

@@ -3,11 +3,13 @@
 Rows are named by their ids, and each has a signature of its features, so that a graph serves the
 next version of a gallery too: rows of the same id and signature are the same. While it is made,
 the neighbors found so far of the blocks to come lie beside the finished blocks, each under a name
-that says how far it has come: cut off at any instant, the next run goes on.
+that says how far it has come: cut off at any instant, the next run goes on. It makes files again
+that were damaged meanwhile.
 """
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -29,6 +31,8 @@ from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.input_files import parse_json
 
 ABOUT_FILE = "graph.json"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -81,12 +85,17 @@ class Graph:
     ) -> "Graph":
         """The graph that an earlier run left in `folder`, in its blocks, or else an empty one.
 
-        Another graph that lies there is deleted. `about.content` is filled in.
+        Another graph that lies there is deleted, and one that does not tell what it is.
+        `about.content` is filled in.
         """
         if signatures is None:
             signatures = np.zeros(len(ids), np.int64)
         about = replace(about, content=_hash(ids, signatures))
-        left = _read_about(folder / ABOUT_FILE)
+        try:
+            left = _read_about(folder / ABOUT_FILE)
+        except GalleryDamagedError as error:
+            _log.warning("the neighbor graph is made anew: %s", error)
+            left = None
         if left is not None and replace(left, block=about.block) == about:
             storage.drop_cut_off(folder)
             checksums.sweep(folder)
@@ -138,6 +147,33 @@ class Graph:
         while count < len(self.blocks) and self._file(count).exists():
             count += 1
         return count
+
+    def damaged(self, strips: int) -> list[tuple[int, int]]:
+        """The blocks whose file after the strips 0 to `strips` - 1 is gone, or not as it was
+        written, and how many blocks each of them has met in it; each file is named in a warning.
+        """
+        whole = len(self.blocks)
+        wanted = [(self._file(number), number, whole) for number in range(strips)]
+        if 0 < strips < whole:
+            later = range(strips, whole)
+            wanted += [(self._open_file(number, strips), number, strips) for number in later]
+        found = []
+        for path, number, met in wanted:
+            try:
+                checksums.check(path)
+            except GalleryDamagedError as error:
+                _log.warning("a block of a neighbor graph is made again: %s", error)
+                found.append((number, met))
+        return found
+
+    def keep(
+        self, number: int, met: int, found: TopK, least: NDArray[np.float32] | None = None
+    ) -> None:
+        """Keep a block that has met the blocks 0 to `met` - 1: finished, where these are all."""
+        if met == len(self.blocks):
+            self.write(number, found, least)
+        else:
+            self.write_open(number, met, found, least)
 
     def write(self, number: int, found: TopK, least: NDArray[np.float32] | None = None) -> None:
         """Keep a finished block: the neighbors of its rows, by position, and their least scores

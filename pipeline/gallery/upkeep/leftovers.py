@@ -19,6 +19,7 @@ from pipeline.gallery.log.entries import (
     oldest_version,
 )
 from pipeline.gallery.log.lock import Lock
+from pipeline.gallery.scratch import abandoned, drop_abandoned
 from pipeline.gallery.table import Gallery
 
 _STATISTICS = re.compile(r"\.?(\d{12})\.parquet")
@@ -29,12 +30,14 @@ class Leftovers:
     """Files that no version needs: of abandoned runs, and of versions that are given up.
 
     `versions` are given up: no longer readable. `unfinished` files are of runs that did not come
-    to a commit; `old` ones only those versions need.
+    to a commit; `old` ones only those versions need. `scratch` are the folders elsewhere of runs
+    that were killed.
     """
 
     versions: int
     unfinished: tuple[str, ...]
     old: tuple[str, ...]
+    scratch: tuple[str, ...]
     bytes: int
 
 
@@ -60,11 +63,14 @@ def find_leftovers(gallery: Gallery, keep: int | None = None) -> Leftovers:
     old += [path for path in rejects_files(root) if path not in rejects]
     old += statistics_before(root, first)
     unfinished = [*stray, *unfinished_files(root)]
+    scratch = [entry.folder for entry in abandoned(gallery.location)]
+    inside = [path for folder in scratch for path in folder.rglob("*") if path.is_file()]
     return Leftovers(
         versions=first - oldest,
         unfinished=tuple(str(path.relative_to(root)) for path in unfinished),
         old=tuple(str(path.relative_to(root)) for path in old),
-        bytes=sum(map(_size, (*unfinished, *old))),
+        scratch=tuple(map(str, scratch)),
+        bytes=sum(map(_size, (*unfinished, *old, *inside))),
     )
 
 
@@ -81,6 +87,7 @@ def clean(gallery: Gallery, lock: Lock, keep: int | None = None) -> Leftovers:
     if found.versions:
         forget_before(root, oldest_version(root) + found.versions)
     storage.delete_files(root / name for name in (*found.unfinished, *found.old))
+    drop_abandoned(gallery.location)
     drop_cut_off(root)
     checksums.sweep(root)
     return found

@@ -64,6 +64,17 @@ def test_rows_are_copied_in_blocks(rows, tmp_path):
     assert (copied.read(0, len(copied)) == numbers).all()
 
 
+def test_a_file_is_whole_at_any_time(rows, tmp_path):
+    """Another process may read the rows while they are made again."""
+    found, numbers = rows
+    with create(tmp_path / "rows.npy", 10, 3) as written:
+        written[:5] = numbers[:5]
+        assert (found.read(0, 10) == numbers).all()
+        written[5:] = numbers[5:]
+    assert (found.read(0, 10) == numbers).all()
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.npy"]
+
+
 def test_a_full_disk_is_told_before_anything_is_written(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -10,6 +10,7 @@ from pipeline.gallery.files.storage import record_of, temporary_name
 from pipeline.gallery.log.entries import oldest_version
 from pipeline.gallery.log.lock import hold
 from pipeline.gallery.opening import lock_gallery
+from pipeline.gallery.scratch import scratch_folder
 from pipeline.gallery.sidecars.calibrations import write_calibration
 from pipeline.gallery.sidecars.plan import write_plan
 from pipeline.gallery.sidecars.seen import add_seen, read_seen
@@ -78,6 +79,22 @@ def test_abandoned_work_goes(gallery):
     assert read_seen(gallery.location).num_rows == 1
     assert contents(Gallery.open(gallery.location)) == seen
     assert all(verify(Gallery.open(gallery.location, v)).findings == () for v in range(5))
+
+
+def test_scratch_of_killed_runs_goes_and_that_of_live_ones_stays(gallery, tmp_path):
+    with pytest.raises(RunError), scratch_folder(tmp_path, "link", [gallery], 0) as left:
+        (left / "features").write_bytes(bytes(1000))
+        raise RunError("no memory")
+    inside = sum(path.stat().st_size for path in left.iterdir())
+    told = find_leftovers(gallery)
+    assert (told.scratch, told.bytes) == ((str(left),), inside)
+    assert inside > 1000
+    with pytest.raises(RunError), scratch_folder(tmp_path, "link", [gallery], 0):
+        assert cleaned(gallery).scratch == ()
+        assert (left / "features").exists()
+        raise RunError("no memory")
+    assert cleaned(gallery) == told
+    assert not left.exists()
 
 
 def test_the_next_writer_removes_what_was_half_written_and_nothing_that_was_finished(gallery):
