@@ -228,7 +228,7 @@ def test_a_gallery_that_may_not_be_written_to_is_used_and_that_is_told(
     monkeypatch.setattr(os, "access", lambda path, mode: path != gallery._root and real(path, mode))
     with caplog.at_level(logging.WARNING), scratch_folder(base, "evaluate", [gallery], 0):
         assert listed(gallery) == []
-    assert "may not be written to: a purge of it would not find" in caplog.text
+    assert "cannot be written to: a purge of it would not find" in caplog.text
     assert list(base.iterdir()) == []
 
 

@@ -106,7 +106,7 @@ def test_conditions_of_several_parts(gallery):
 def test_history(gallery):
     later = gallery.commit([], run_id="erase 3", removes=[3, 4])
     infos = later.history()
-    assert [(i.version, i.run_id, i.rows_added, i.rows_removed, i.rejects) for i in infos] == [
+    assert [(i.version, i.run_id, i.rows_added, i.rows_removed, i.reject_count) for i in infos] == [
         (0, None, 0, 0, 0),
         (1, "first", 19, 0, 1),
         (2, "erase 3", 0, 2, 1),
