@@ -227,7 +227,7 @@ def _single_attempts() -> Iterator[None]:
 
 
 def _whole_text(error: BaseException) -> str:
-    """An error's text and those of its causes: Ray tells the reason in an inner one."""
+    """An error's text and those of its causes: with Ray, an inner error has the reason."""
     texts = []
     inner: BaseException | None = error
     while inner is not None:

@@ -1,6 +1,6 @@
 """Keeps Ray's own log lines from standard error, where its C++ core writes them itself.
 
-They come past Python's logging, in the middle of progress, and mostly tell of nothing that a reader
+They come past Python's logging, in the middle of progress, and mostly report nothing that a reader
 could act on: `[2026-11-28 20:00:00,123 E 12 34] core_worker.cc:513: Failed to ...`.
 """
 

@@ -102,7 +102,7 @@ def _agree(gallery: "Gallery", found: "Leftovers", lost: "Lost | None", *, yes: 
                 if each
             ]
             confirm(
-                f"delete {' and '.join(left)} of unfinished runs, which then begin anew",
+                f"delete {' and '.join(left)} of unfinished runs, which then start again",
                 yes=yes,
                 is_grave=False,
             )

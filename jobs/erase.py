@@ -180,10 +180,10 @@ def _tell_outputs(gallery: "Gallery", *, everywhere: bool) -> None:
     """Log what was made from the gallery, and what will happen to it."""
     from pipeline.gallery.outputs import outputs_of
 
-    fate = "goes too" if everywhere else "stays, and is named again,"
+    fate = "purged too" if everywhere else "kept and named again"
     for each in outputs_of(gallery):
-        told = "stays, and is named again," if each.why_of_another else fate
-        _log.info("%s if it may hold rows that are gone: %s", told, each)
+        told = "kept and named again" if each.why_of_another else fate
+        _log.info("%s if it may hold erased rows: %s", told, each)
 
 
 def _with_them(gallery: "Gallery") -> str:

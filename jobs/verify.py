@@ -125,7 +125,7 @@ def describe(result: VerifyResult) -> RenderableType:
     if result.without_checksum:
         lines.append(
             f"not checked: the bytes of {count(result.without_checksum, 'file')} that another tool"
-            " wrote, without a SHA-256 in the log (compact writes those of this version anew)"
+            " wrote, without a SHA-256 in the log (compact rewrites those of this version)"
         )
     lines += [f"not checked: {each}" for each in result.not_checked]
     return Text("\n".join(lines))

@@ -1,4 +1,4 @@
-"""The two ways in which a run can end badly, each told to the reader in one line."""
+"""The two ways in which a run can fail, each reported in one line."""
 
 
 class InputError(ValueError):

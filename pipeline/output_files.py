@@ -20,7 +20,9 @@ _HEAD_BYTES = 4096
 
 @contextmanager
 def told_by_name(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Tells a failure to write as `RunError` with the name of the file, which systems leave out."""
+    """Turns a failure to write into a `RunError` with the name of the file, which systems leave
+    out.
+    """
     try:
         yield
     except OSError as error:

@@ -18,5 +18,5 @@ def told(followed: list[Followed]) -> list[str]:
     if any(not each.reason for each in left):
         lines.append("--purge --everywhere removes those that it can reach")
     elif left:
-        lines.append("remove those yourself; the next purge tells whether they are gone")
+        lines.append("remove those yourself; the next purge reports whether they are gone")
     return lines

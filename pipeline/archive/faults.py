@@ -1,4 +1,4 @@
-"""What keeps one image from becoming a row, told as a reject's reason and detail."""
+"""What keeps an image from becoming a row, as a reject's reason and detail."""
 
 
 class Rejected(Exception):  # noqa: N818 (no fault of the program: it becomes a row of rejects)

@@ -1,4 +1,4 @@
-"""What an extraction takes unless it is told otherwise; flags are made of it, so it is light."""
+"""Defaults of an extraction. Imports nothing heavy: flags are made from them."""
 
 from pipeline.errors import InputError
 

@@ -1,12 +1,13 @@
-"""The chain of log entries: each tells the SHA-256 of the one before it, a record that of the last.
+"""The chain of log entries: each holds the SHA-256 of the one before it, a record that of the last.
 
 The record also says which entry is the oldest that is kept, and has the checksums of checkpoints
-and of `_last_checkpoint`, which `deltalake` writes. It is written after a commit: cut off between
-the two, the last entry still tells its predecessor, and the next commit goes on from there. Before
-a checkpoint is made the record says which, so that a half-written one is not taken for damage.
+and of `_last_checkpoint`, which `deltalake` writes. It is written after a commit: after a kill
+between the two, the last entry still names its predecessor, and the next commit continues from
+there. Before a checkpoint is made, the record names it, so that a half-written one does not count
+as damage.
 
-An entry that tells no predecessor is a commit of another tool. The next entry of ours covers it.
-Nor has a checkpoint of another tool a checksum, until then; its own `_last_checkpoint` tells its
+An entry that names no predecessor is a commit of another tool. The next entry of ours covers it.
+Until then, a checkpoint of another tool has no checksum either; its own `_last_checkpoint` has its
 size. Entries before it may be gone, since such tools clean the log up.
 """
 
@@ -48,12 +49,12 @@ class Record:
 
 
 def begin(root: Path) -> None:
-    """Keeps the record of a log that has no entry yet."""
+    """Writes the record of a log that has no entry yet."""
     _write(root, Record())
 
 
 def link_after(root: Path, version: int) -> dict[str, int | str | None]:
-    """What the entry after a version tells of its place in the chain; the first is after -1."""
+    """What the entry after a version stores about its predecessor; the first entry is after -1."""
     previous = _digest(_entry(root, version)) if version >= 0 else _BEFORE_ALL
     return {_VERSION: version + 1, _PREVIOUS: previous}
 
@@ -76,7 +77,7 @@ def expect_checkpoint(root: Path, version: int) -> None:
 
 
 def note_checkpoint(root: Path, version: int) -> None:
-    """Records the checkpoint that was made, and that no other is being made."""
+    """Records the finished checkpoint, and that no other is being made."""
     record, name = read_record(root), f"{version:020d}.checkpoint.parquet"
     made = _digest(_log(root) / name)
     checkpoints = record.checkpoints | ({name: made} if made else {})
@@ -89,14 +90,14 @@ def note_oldest(root: Path, version: int) -> None:
     record = read_record(root)
     kept = {name: told for name, told in record.checkpoints.items() if int(name[:20]) >= version}
     record = replace(record, oldest=version, checkpoints=kept)
-    if record.newest < version:  # the last entry of ours goes: the chain begins with another tool's
+    if record.newest < version:  # our last entry is removed: the chain begins with another tool's
         told = _digest(_entry(root, version)) or _BEFORE_ALL
         record = replace(record, newest=version, sha256=told)
     _write(root, record)
 
 
 def is_recorded(root: Path) -> bool:
-    """Whether the log has a record, which it had not in earlier formats."""
+    """Whether the log has a record; earlier formats had none."""
     return _record_file(root).exists()
 
 
@@ -117,8 +118,8 @@ def read_record(root: Path) -> Record:
 
 
 def check(root: Path, version: int | None = None) -> None:
-    """Raises `GalleryDamagedError` naming an entry or a checkpoint from which a version (the
-    latest by default) would be read, if it is not as it was written.
+    """Raises `GalleryDamagedError` naming an entry or a checkpoint that is needed to read a version
+    (the latest by default) and has changed since it was written.
     """
     found: tuple[str, str] | None = None
     for _ in range(_TRIES):
@@ -133,7 +134,7 @@ def check(root: Path, version: int | None = None) -> None:
 
 
 def findings(root: Path) -> list[tuple[str, str]]:
-    """Each file of the log that is not as it was written, by its name, and what is wrong."""
+    """The name of each file of the log that has changed since it was written, and what is wrong."""
     found: list[tuple[str, str]] = []
     for _ in range(_TRIES):
         before = _bytes(root)
@@ -179,13 +180,13 @@ def _findings(root: Path) -> Iterator[tuple[str, str]]:
 
 
 def latest(root: Path) -> int:
-    """The version of the last entry of the log; -1 where there is none."""
+    """The version of the last entry of the log; -1 if there is none."""
     return max(_versions(root), default=-1)
 
 
 def foreign_entries(root: Path) -> list[str]:
-    """The entries of the log that another tool committed, by name, the oldest first; then its
-    checkpoint, if the record does not have that yet.
+    """The names of the log entries that another tool committed, oldest first; then its checkpoint,
+    if the record does not have it yet.
     """
     entries = [_entry(root, version) for version in _versions(root)]
     found = [_name(path.name) for path in entries if _link(path) is None]
@@ -196,7 +197,7 @@ def foreign_entries(root: Path) -> list[str]:
 
 
 def _with_others_checkpoint(root: Path, record: Record) -> Record:
-    """The record with the checkpoint that another tool made since, and without what it deleted."""
+    """The record with the checkpoint that another tool made, and without those that it deleted."""
     checkpoint = _others_checkpoint(root, record)
     if checkpoint is None:
         return record
@@ -217,8 +218,8 @@ def _with_others_checkpoint(root: Path, record: Record) -> Record:
 
 
 def _others_checkpoint(root: Path, record: Record) -> int | None:
-    """The version of a checkpoint that is not ours, if `_last_checkpoint` is not either and tells
-    its size: a copy of a checkpoint, which is damage, is not told there.
+    """The version of a checkpoint that is not ours, if `_last_checkpoint` is not ours either and
+    has its size: a copied checkpoint, which is damage, is not named there.
     """
     try:
         data = (_log(root) / LAST_CHECKPOINT).read_bytes()
@@ -234,7 +235,7 @@ def _others_checkpoint(root: Path, record: Record) -> int | None:
 
 
 def _of_version(root: Path, record: Record, version: int | None) -> Iterator[tuple[str, str]]:
-    """What is wrong with the entries after the checkpoint that a version is read from, and it."""
+    """What is wrong with the checkpoint of a version, and with the entries after it."""
     record = _with_others_checkpoint(root, record)
     found = (_CHECKPOINT.fullmatch(path.name) for path in _log(root).iterdir())
     made = [int(match[1]) for match in found if match]
@@ -249,7 +250,7 @@ def _of_version(root: Path, record: Record, version: int | None) -> Iterator[tup
 
 
 def _walk(root: Path, record: Record, first: int) -> Iterator[tuple[str, str]]:
-    """What is wrong with the entries down to the version `first`, the newest first."""
+    """What is wrong with the entries down to the version `first`, newest first."""
     newest = _last_of_chain(root, record, first)
     for version in _versions(root):
         if version > newest:
@@ -279,8 +280,8 @@ def _walk(root: Path, record: Record, first: int) -> Iterator[tuple[str, str]]:
 
 
 def _last_of_chain(root: Path, record: Record, first: int) -> int:
-    """The version of the last entry that follows the recorded one without a gap, or, where another
-    tool deleted that one, the version before `first`.
+    """The version of the last entry that follows the recorded one without a gap; if another tool
+    deleted the recorded one, the version before `first`.
     """
     newest = max(record.newest, first - 1)
     while _entry(root, newest + 1).exists():
@@ -302,14 +303,14 @@ def _of_checkpoint(root: Path, record: Record, name: str, told: str) -> Iterator
     else:
         yield (
             _name(name),
-            f"{problem}; delete it and {LAST_CHECKPOINT} beside it: the log's entries tell the"
+            f"{problem}; delete it and {LAST_CHECKPOINT} beside it: the log's entries hold the"
             " same, and the next commit goes on without it",
         )
 
 
 def _link(path: Path) -> tuple[int, str] | None:
-    """Which version an entry says it is, and the SHA-256 that it tells of the one before it; None
-    for one of another tool.
+    """The version in an entry, and the SHA-256 of the entry before it; None for an entry of another
+    tool.
     """
     try:
         for line in path.read_bytes().splitlines():
@@ -335,8 +336,8 @@ def _digest(path: Path) -> str | None:
 
 
 def is_half_written(path: Path) -> bool:
-    """Whether a file of the log was cut off before it got its name: `deltalake` writes to the name
-    with a number after it.
+    """Whether a file of the log was left half-written: `deltalake` writes to the final name with a
+    number after it.
     """
     return _HALF.fullmatch(path.name) is not None
 

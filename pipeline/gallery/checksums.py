@@ -1,13 +1,14 @@
-"""Checksums of the files that the log does not name: what is there, and that it is as written.
+"""Checksums of the files that the log does not name: which exist, and whether they have changed.
 
 Every such file has a record of its own in the folder `_checksums`: its name and its SHA-256. A
 record is written before its file, under a name that says "next", and renamed after it; before a
-file is deleted its record is renamed to "going". So after a cut at any instant the names of the
-records say what may be there: a file that is missing, changed, exchanged or unknown is damage. A
-"going" record deletes a file only where it is valid, the file's only one, and of these bytes.
+file is deleted, its record is renamed to "going". So after a kill at any instant, the names of the
+records say which files may exist: a file that is missing, changed, exchanged or unknown is damage.
+A "going" record deletes a file only if the record is valid, the file's only one, and has the
+checksum of these bytes.
 
-Records end with a checksum of their own. Row files and rejects of committed versions need none,
-since the log names them with theirs.
+Records end with a checksum of their own. Row files and rejects of committed versions need no
+record, since the log has their checksums.
 """
 
 import errno
@@ -35,7 +36,7 @@ _checked: dict[Path, tuple[int, ...]] = {}
 
 
 def seal(about: Mapping[str, Any]) -> bytes:
-    """JSON that ends with the SHA-256 of what it says.
+    """JSON that ends with the SHA-256 of its content.
 
     >>> unseal(seal({"version": 3}))
     {'version': 3}
@@ -45,7 +46,7 @@ def seal(about: Mapping[str, Any]) -> bytes:
 
 
 def unseal(data: bytes) -> dict[str, Any]:
-    """What `seal` was given; raises `ValueError` unless every byte is as it wrote it."""
+    """The argument of `seal`; raises `ValueError` unless every byte is as `seal` wrote it."""
     about = json.loads(data)
     if isinstance(about, dict):
         told = {name: value for name, value in about.items() if name != _SEAL}
@@ -57,7 +58,7 @@ def unseal(data: bytes) -> dict[str, Any]:
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """`storage.write_whole`, with a record of the file's checksum.
 
-    Raises `RunError` where the disk is full.
+    Raises `RunError` if the disk is full.
     """
     with storage.told_by_name(path), storage.hidden_file(path.parent, path.name) as temporary:
         write(temporary)
@@ -86,10 +87,10 @@ def link_into_place(temporary: Path, final: Path) -> bool:
 
 
 def read(path: Path, remedy: str = "") -> bytes | None:
-    """The bytes of a file as they were written; None where there is none.
+    """The bytes of a file as they were written; None if there is none.
 
-    Raises `GalleryDamagedError` naming the file where it was changed or deleted; `remedy` says what
-    to do once it and its record are deleted.
+    Raises `GalleryDamagedError` naming the file if it was changed or deleted; `remedy` says what to
+    do once it and its record are deleted.
     """
     for attempt in range(_TRIES):
         wanted, may_lack = _wanted(path)
@@ -116,8 +117,8 @@ def read(path: Path, remedy: str = "") -> bytes | None:
 
 
 def check(path: Path, remedy: str = "") -> None:
-    """`read` of a file that must be there, for one that is read in parts: it is hashed again only
-    when its size, place on the disk or a time is another. The time of a change cannot be set back.
+    """Checks a file that must exist and is read in parts. It is hashed again only if its size, its
+    place on the disk or a time has changed. The time of a change cannot be set back.
     """
     try:
         about = path.stat()
@@ -133,9 +134,7 @@ def check(path: Path, remedy: str = "") -> None:
 
 
 def forget(paths: Iterable[Path]) -> None:
-    """Drops the records of files that the log has taken over, or that are no longer the
-    gallery's.
-    """
+    """Drops the records of files that the log names now, or that left the gallery."""
     for path in paths:
         record_of(path).unlink(missing_ok=True)
 
@@ -150,7 +149,7 @@ def recorded(folder: Path) -> set[str]:
 
 
 def sweep(root: Path) -> None:
-    """Brings to an end what writers of a folder's files began who were killed."""
+    """Finishes or undoes what killed writers of a folder's files began."""
     records = root / storage.CHECKSUMS_FOLDER
     for record in list(records.rglob("*")):
         if _is_half_written(record) or record.suffix in (storage.NEXT_SUFFIX, storage.GOING_SUFFIX):
@@ -162,9 +161,9 @@ def sweep(root: Path) -> None:
 
 
 def findings(root: Path, known: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
-    """Each file of a folder that is not as its record says, by its name, and what is wrong.
+    """The name of each file of a folder that differs from its record, and what is wrong.
 
-    `known` tells which files have no record because the log names them.
+    `known` says which files have no record because the log names them.
     """
     records = root / storage.CHECKSUMS_FOLDER
     for record in sorted(path for path in records.rglob("*") if path.is_file()):
@@ -196,7 +195,7 @@ def findings(root: Path, known: Callable[[str], bool]) -> Iterator[tuple[str, st
 
 
 def _own_files(root: Path) -> list[Path]:
-    """The files that need a record, or to be known: not those of the log and of the records."""
+    """The files that need a record or must be known: all but those of the log and the records."""
     apart = {storage.CHECKSUMS_FOLDER, storage.LOG_FOLDER, storage.GRAPH_FOLDER}
     apart.add(storage.PURGED_FOLDER)
     found: list[Path] = []
@@ -205,7 +204,7 @@ def _own_files(root: Path) -> list[Path]:
             found += path.rglob("*")
         elif path.name != storage.LOCK_FILE:
             found.append(path)
-    # Links, pipes and the like are named by `irregular_files`; a pipe would be read forever.
+    # `irregular_files` reports links, pipes and the like; reading a pipe would never end.
     return sorted(each for each in found if stat.S_ISREG(each.lstat().st_mode))
 
 
@@ -262,7 +261,7 @@ def _is_half_written(record: Path) -> bool:
 
 
 def _record(final: Path, temporary: Path, name_it: Callable[[], bool]) -> bool:
-    """Records the checksum of a finished file around `name_it`, which gives it its name or not."""
+    """Records the checksum of a finished file around `name_it`, which may give it its name."""
     _settle(final)
     record = record_of(final)
     half = record.with_name(_HALF)
@@ -288,7 +287,7 @@ def _record(final: Path, temporary: Path, name_it: Callable[[], bool]) -> bool:
 
 
 def _settle(path: Path) -> None:
-    """Ends what a killed writer of a file began: its next record holds if the file is that one."""
+    """Finishes what a killed writer began: its next record is kept if it fits the file."""
     record = record_of(path)
     record.with_name(_HALF).unlink(missing_ok=True)
     coming, going = (
@@ -311,7 +310,7 @@ def _settle(path: Path) -> None:
 
 
 def _is_deletion(path: Path) -> bool:
-    """Whether a delete was cut off here, which renames the one record of a file that is sound.
+    """Whether a killed writer was deleting the file: its only record is then a valid "going" one.
 
     A damaged record, or one that was copied here, must not delete a file.
     """
@@ -336,7 +335,7 @@ def _digest(path: Path) -> str:
 
 @contextmanager
 def _only_writer(path: Path) -> Iterator[None]:
-    """Keeps other processes from the records of a folder meanwhile."""
+    """Locks the records of a folder against other processes."""
     folder = record_of(path).parent
     storage.make_folder(folder)
     lock = _records(path) / storage.LOCK_FILE

@@ -1,4 +1,4 @@
-"""What a version of a gallery holds, as a hash for what is made from it and kept elsewhere."""
+"""A hash of what a version holds; files that are made from a version store it."""
 
 import hashlib
 
@@ -11,7 +11,7 @@ from pipeline.gallery.table import Gallery
 def contents_hash(gallery: Gallery) -> str:
     """A hash of the files of a version, by name and checksum.
 
-    Another gallery that was made in the same place, and has come to the same number, has another.
+    If another gallery was made in the same folder, its version of the same number has another hash.
     Raises `RunError` for a version that was removed since it was opened.
     """
     root = storage.local_root(gallery.location)

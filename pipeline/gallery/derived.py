@@ -1,7 +1,7 @@
-"""Galleries of expanded features: each version made whole from a version of a parent gallery.
+"""Galleries of expanded features: each version is made whole from a version of a parent gallery.
 
-Rows keep their ids and all columns but the feature. The recipe is the parent's; the fingerprint is
-of the recipe and the expansion, so that expanded features are never taken for plain ones.
+Rows keep their ids and all columns but the feature. The recipe is the parent's; the fingerprint
+covers the recipe and the expansion, so that expanded features are never mistaken for plain ones.
 """
 
 import hashlib
@@ -61,8 +61,8 @@ def derived_fingerprint(fingerprint: str, parameters: Parameters) -> str:
 def is_made_from(gallery: Gallery, parent: Gallery) -> bool:
     """Whether the last change of a derived gallery made it from this very version of its parent.
 
-    Not where that was another change (a restored version, say), nor where the parent was made anew
-    since and has come to the same number.
+    False if the last change was another one (such as a restored version), or if another gallery was
+    made in the parent's folder and has a version of the same number.
     """
     match = _RUN.fullmatch(gallery.history()[-1].run_id or "")
     return match is not None and match[1] == _run_of(parent)
@@ -74,7 +74,7 @@ def _run_of(parent: Gallery) -> str:
 
 
 def check_parameters(gallery: Gallery, parent: Gallery, parameters: Parameters) -> None:
-    """Raises `InputError` unless the gallery was derived from this parent, and in this way."""
+    """Raises `InputError` unless the gallery was derived from this parent in this way."""
     found, wanted = derivation(gallery), Derivation(parent.location, parameters)
     if found is None:
         raise InputError(
@@ -90,7 +90,7 @@ def check_parameters(gallery: Gallery, parent: Gallery, parameters: Parameters) 
 
 
 def create_derived(location: str, parent: Gallery, parameters: Parameters, lock: Lock) -> Gallery:
-    """An empty gallery for what is derived from `parent`."""
+    """An empty gallery for features derived from `parent`."""
     about = {"parent": parent.location, **parameters}
     properties = parent.properties
     return Gallery.create(
@@ -138,7 +138,7 @@ def commit_derived(gallery: Gallery, parent: Gallery, features: FeatureRows, loc
 
 
 def _write(gallery: Gallery, run: str, rows: pa.Table, features: np.ndarray) -> LoggedFile:
-    """Keep a run of rows with their features as a file, whose name tells the run of `expand`."""
+    """Writes some rows with their features to a file, named after the run of `expand`."""
     first = rows["row_id"][0].as_py()
     told = hashlib.sha256(f"{run} {first}".encode()).hexdigest()[:32]
     column = encode_features(features, gallery.dtype)

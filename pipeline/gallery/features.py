@@ -1,8 +1,8 @@
 """Features of a version, by position in row-id order, a block at a time.
 
-A row's position is its rank among the row ids of the version. Where the files do not interleave,
-which is the rule, positions follow from the files' counts alone; else the row ids of the
-interleaved files are read once.
+A row's position is its rank among the row ids of the version. Usually files do not interleave, and
+positions follow from the files' counts alone; otherwise the row ids of the interleaved files are
+read once.
 """
 
 import os
@@ -25,7 +25,7 @@ from pipeline.gallery.files.stored_rows import StoredRows
 from pipeline.gallery.log.removed import removal_told
 from pipeline.gallery.log.transactions import RowFile
 
-# Reading is bound by the memory: more threads than a few gain nothing.
+# Memory limits the speed of reading: more than a few threads do not help.
 _THREADS = min(4, os.cpu_count() or 1)
 _MANY_BYTES = 32 << 20
 _SHOWN = 5
@@ -69,10 +69,10 @@ class GalleryFeatures:
     def read(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
         """The features at positions start to stop (exclusive), float32 `[stop - start, D]`.
 
-        They are written into `out` if it is given. Beyond it, the memory of one row group is used.
-        A file's checksums are verified when a row group is first met, its norms every time.
+        They are written into `out` if it is given. In addition, the memory of one row group is
+        used. A file's checksums are verified at the first use of a row group, its norms every time.
         Raises `IndexError` outside the gallery, `GalleryDamagedError` naming the file, and
-        `RunError` where a purge or a clean has removed this version meanwhile.
+        `RunError` if a purge or a clean has removed this version.
         """
         if not 0 <= start <= stop <= len(self):
             raise IndexError(f"positions {start} to {stop} of a gallery of {len(self)} rows")
@@ -105,8 +105,8 @@ class GalleryFeatures:
         return self._gather(positions, self._checked(out, len(positions)))
 
     def stored(self, positions: np.ndarray) -> np.ndarray:
-        """The features at positions int64 `[n]` as they are kept, to the byte: `[n, D]` of the
-        stored dtype.
+        """The features at positions int64 `[n]` as stored, to the byte: `[n, D]` of the stored
+        dtype.
         """
         out = np.empty((len(positions), self.dimension), dtype=DTYPES[self.dtype])
 
@@ -167,12 +167,12 @@ class GalleryFeatures:
         return storage.local_root(self.location) / self.paths[file]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Another process checks the files for itself."""
+        """Another process checks the files again."""
         return {**self.__dict__, "_opened": {}}
 
 
 def _each(read: Callable[[Any], None], parts: Sequence[Any], size: int) -> None:
-    """Reads every part; side by side where they are several and make many bytes."""
+    """Reads every part; in parallel if there are several parts with many bytes."""
     if len(parts) < 2 or size < _MANY_BYTES:
         for part in parts:
             read(part)
@@ -183,7 +183,7 @@ def _each(read: Callable[[Any], None], parts: Sequence[Any], size: int) -> None:
 
 
 def index(root: Path, files: Sequence[RowFile]) -> Runs:
-    """Where each position of these files, sorted by their smallest row id, lies."""
+    """The place of each position in these files, which are sorted by their smallest row id."""
     parts = [_cluster_runs(root, files, cluster) for cluster in _clusters(files)]
     if not parts:
         nothing = np.zeros(0, dtype=np.int64)
@@ -224,10 +224,10 @@ def _cluster_runs(
 
 
 def _check_once(root: Path, files: Sequence[RowFile], ids: np.ndarray, owners: np.ndarray) -> None:
-    """Raises `GalleryDamagedError` where a row id of these, sorted, comes more than once.
+    """Raises `GalleryDamagedError` if one of these sorted row ids occurs more than once.
 
-    Our own commits give an id once. Files of other ranges of ids cannot share one, so that this
-    costs nothing where no tool but ours has written.
+    Our own commits never repeat an id. Files with disjoint ranges of ids cannot share one, so this
+    check costs nothing unless another tool has written.
     """
     again = np.flatnonzero(ids[1:] == ids[:-1])
     if not len(again):

@@ -1,7 +1,7 @@
-"""What in a gallery's folder is not a file of its own: links, and what is mounted there.
+"""Links, mounts and the like in a gallery's folder, whose bytes also exist elsewhere.
 
 A purge deletes names. Bytes that have another name outside of the folder, or that a link points to,
-would stay when it says that they are gone.
+would remain although the purge reports that they are gone.
 """
 
 import os
@@ -28,8 +28,8 @@ class Irregular:
 
 
 def irregular_files(root: Path) -> list[Irregular]:
-    """Symbolic links, files with names outside of the folder, what is mounted inside of it, and
-    what is neither a file nor a folder.
+    """Symbolic links, files with names outside of the folder, mounts inside it, and what is neither
+    a file nor a folder.
     """
     root = root.resolve()
     mounted, device = _mounted(), root.stat().st_dev
@@ -54,7 +54,9 @@ def irregular_files(root: Path) -> list[Irregular]:
 
 
 def check_regular(location: str) -> None:
-    """Raises `InputError` that names what `irregular_files` finds: a purge could prove nothing."""
+    """Raises `InputError` that names what `irregular_files` finds: a purge could then prove
+    nothing.
+    """
     root = storage.local_root(location)
     found = irregular_files(root)
     if found:
@@ -79,8 +81,8 @@ def _entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def _misplaced(file: str, *, is_folder: bool) -> str | None:
-    """What is wrong with a file where a folder belongs, with a folder where a file does, and with
-    what no purge set aside.
+    """What is wrong with a file in place of a folder, a folder in place of a file, and files in the
+    purge's folder that no purge set aside.
     """
     folder, _, name = file.rpartition("/")
     if not folder and file in storage.OWN_NAMES and is_folder == (file in storage.OWN_FILES):
@@ -92,9 +94,9 @@ def _misplaced(file: str, *, is_folder: bool) -> str | None:
 
 
 def _of_links(root: Path, paths: list[Path]) -> Iterator[Irregular]:
-    """Whether a file has other names than these, of which all but one should be hidden ones.
+    """Whether a file has more names than these, of which all but one should be hidden.
 
-    A unit's file has two names for the moment in which it gets its own.
+    A unit's file has two names for a moment, while it gets its final name.
     """
     final = [path for path in paths if not storage.is_temporary(path)]
     if not final:
@@ -116,7 +118,7 @@ def _of_links(root: Path, paths: list[Path]) -> Iterator[Irregular]:
 
 
 def _mounted() -> set[str]:
-    """The mount points of this machine, where it tells them; spaces and the like in octal."""
+    """The mount points of this machine, if they can be listed; spaces and the like in octal."""
     if not _MOUNTS.exists():
         return set()
     lines = _MOUNTS.read_text(errors="surrogateescape").splitlines()

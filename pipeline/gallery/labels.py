@@ -13,7 +13,7 @@ from pipeline.core.evaluation.labels import DISTRACTOR, NO_CAMERA, Labels
 def labels_of(tables: Sequence[pa.Table]) -> list[Labels]:
     """The labels of tables with the columns `identity` and `camera`.
 
-    One camera name is one number in all of them; a row of unknown identity is a distractor.
+    A camera name has the same number in all of them; a row of unknown identity is a distractor.
 
     >>> rows = pa.table({"identity": [7, None], "camera": ["c2", "c1"]})
     >>> labels = labels_of([rows])[0]
@@ -34,7 +34,7 @@ def labels_of(tables: Sequence[pa.Table]) -> list[Labels]:
 
 
 def camera_numbers(cameras: pa.ChunkedArray, names: Sequence[str]) -> NDArray[np.int64]:
-    """The place int64 `[N]` of each row's camera among `names`; `NO_CAMERA` where it has none.
+    """The index int64 `[N]` of each row's camera in `names`; `NO_CAMERA` if it has none.
 
     >>> camera_numbers(pa.chunked_array([["c2", None, "c1", "c9"]]), ["c1", "c2"])
     array([ 1, -1,  0, -1])

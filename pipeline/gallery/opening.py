@@ -1,6 +1,6 @@
 """Opening a gallery's folder: a version of it to read, and its lock to write.
 
-Whether a folder is a gallery, or may become one, is known without reading it.
+Also checks whether a folder is a gallery or may become one, without reading a version.
 """
 
 from collections.abc import Iterator
@@ -28,14 +28,12 @@ def read_version(root: Path, version: int | None = None) -> log.Snapshot:
     chain.read_record(root)  # missing, although the format has one
     missing = {"recipe", "fingerprint", "dimension", "dtype"} - snapshot.properties.keys()
     if missing:
-        raise GalleryDamagedError(f"{root}: the gallery's log does not tell its {min(missing)}")
+        raise GalleryDamagedError(f"{root}: the gallery's log does not have its {min(missing)}")
     return snapshot
 
 
 def exists(location: str) -> bool:
-    """Whether there is a Delta table at the location; `Gallery.open` tells whether it is a
-    gallery.
-    """
+    """Whether the location holds a Delta table; `Gallery.open` checks that it is a gallery."""
     return log.is_log(storage.local_root(location))
 
 
@@ -56,8 +54,8 @@ def check_location(location: str) -> None:
 
 
 def check_writable(location: str) -> None:
-    """Raises what `check_location` raises, and, before any work, `InputError` or `RunError` where
-    no file can be written.
+    """Raises what `check_location` raises, and `InputError` or `RunError` if no file can be
+    written.
     """
     check_location(location)
     check_new_folder(storage.local_root(location))
@@ -66,7 +64,7 @@ def check_writable(location: str) -> None:
 def lock_gallery(location: str, purpose: str) -> AbstractContextManager[Lock]:
     """Holds the lock of a gallery from plan to commit; see `pipeline.gallery.log.lock.hold`.
 
-    What writers that were killed had half written is deleted first; what they finished stays.
+    Half-written files of killed writers are deleted first; finished files stay.
     """
     check_location(location)
     return _tidied(location, purpose)
@@ -80,7 +78,8 @@ def _tidied(location: str, purpose: str) -> Iterator[Lock]:
             storage.drop_cut_off(root / name)
         log_files.drop_cut_off(root)
         if log.is_log(root) and any(name[:1].isdigit() for name in checksums.recorded(root)):
-            # Row files that were finished, and perhaps committed by a run that then was killed.
+            # Row files that were finished, and perhaps committed by a run that was killed
+            # afterwards.
             tidy_records(root, read_version(root))
         else:
             checksums.sweep(root)
@@ -88,7 +87,7 @@ def _tidied(location: str, purpose: str) -> Iterator[Lock]:
 
 
 def lock_held(location: str, lock: Lock | None, purpose: str) -> AbstractContextManager[Lock]:
-    """The lock that the caller holds, or one of our own."""
+    """The lock that the caller holds, or a new one."""
     if lock is None:
         return lock_gallery(location, purpose)
     if storage.local_root(lock.location) != storage.local_root(location):
@@ -98,7 +97,9 @@ def lock_held(location: str, lock: Lock | None, purpose: str) -> AbstractContext
 
 
 def tidy_records(root: Path, snapshot: log.Snapshot) -> None:
-    """Drops the records of files that the log names now, and ends what killed runs began."""
+    """Drops the records of files that the log names now, and finishes or undoes what killed runs
+    began.
+    """
     committed = {file.path for file in snapshot.files}
     checksums.forget(root / name for name in checksums.recorded(root) & committed)
     checksums.sweep(root)

@@ -1,9 +1,10 @@
 """Outputs: what was made from a gallery and lies elsewhere, such as reports, exports and tables.
 
-Each gallery lists what was made from it, a small file each in its folder `_outputs`: so a purge can
-name what still holds rows that are gone. An output is listed before it is written, and again with
-the SHA-256 of its files when it is whole. Whoever moves or copies one takes it out of sight. An
-entry tells where its gallery lies: what a copy brought with it was made from another one.
+Each gallery lists what was made from it, in one small file for each output in its folder
+`_outputs`. So a purge can name what may still hold erased rows. An output is listed before it is
+written, and again with the SHA-256 of its files when it is whole. Outputs that are moved or copied
+are not followed. An entry has the path of its gallery: entries in a copied gallery belong to the
+original.
 """
 
 import hashlib
@@ -38,8 +39,8 @@ _EXPANSION = re.compile(r"expand-(\d+)-[0-9a-f]+-after-\d+")
 @dataclass(frozen=True)
 class Output:
     """Something at `place` that was made on the machine `host` from a `version` of the gallery that
-    lists it in `file`, and that lay at `gallery` then. `files` has the SHA-256 of its files by
-    path, None until it is whole; a gallery has none.
+    lists it in `file`; `gallery` was the path of that gallery. `files` has the SHA-256 of its files
+    by path, None until it is whole, and always for a gallery.
     """
 
     file: Path
@@ -52,7 +53,7 @@ class Output:
 
     @property
     def is_gallery(self) -> bool:
-        """Whether it is a gallery, which no checksum covers as a whole."""
+        """Whether it is a gallery, which has no checksum as a whole."""
         return self.kind.endswith("gallery")
 
     @property
@@ -62,7 +63,7 @@ class Output:
 
     @property
     def why_of_another(self) -> str:
-        """Why it is another gallery's: that one listed it, and was then copied or moved; or ''."""
+        """The reason if another gallery, which was then copied or moved, listed it; or ''."""
         if self.gallery == str(self.file.parents[1].resolve()):
             return ""
         return f"{self.gallery} listed it, of which this gallery is a copy, or which was moved here"
@@ -79,7 +80,7 @@ def listed(
     """Lists what is written inside, in each gallery that it is made from.
 
     `names` are its files and folders below `place`; without them `place` is the file, or a gallery.
-    A gallery that may not be written to lists nothing, and that is logged. Raises `RunError` for a
+    If a gallery cannot be written to, it lists nothing, with a warning. Raises `RunError` for a
     version that was removed meanwhile, or that a purge is removing.
     """
     path = Path(place).absolute()
@@ -93,7 +94,8 @@ def listed(
         for each in sources
     ]
     kept = [_is_kept(entry, each) for entry, each in zip(entries, sources, strict=True)]
-    for each in sources:  # listed first: of a purge that comes now either knows of the other
+    # Listed first, so that a purge at the same time either sees the entry or is seen here.
+    for each in sources:
         removal = removed(storage.local_root(each.location), each.version)
         if removal is not None:
             raise removal
@@ -107,8 +109,8 @@ def listed(
 
 
 def outputs_of(gallery: Gallery) -> list[Output]:
-    """All that a gallery lists and that may still be there; raises `GalleryDamagedError` for a file
-    that lists nothing.
+    """All listed outputs that may still exist; raises `GalleryDamagedError` for a file that is not
+    an entry.
     """
     found = []
     folder = storage.local_root(gallery.location) / storage.OUTPUTS_FOLDER
@@ -125,14 +127,14 @@ def outputs_of(gallery: Gallery) -> list[Output]:
             made_from, kind, host = (str(about[name]) for name in ("gallery", "kind", "host"))
             found.append(Output(file, made_from, kind, place, host, version, files))
         except (ValueError, KeyError, TypeError) as error:
-            raise GalleryDamagedError(f"{file}: this lists no output ({error})") from error
+            raise GalleryDamagedError(f"{file}: this does not name an output ({error})") from error
     return [each for each in found if not _is_gone(each)]
 
 
 def stale_outputs(gallery: Gallery) -> list[Output]:
-    """What a gallery lists that may hold rows which its version, the latest, has not.
+    """Listed outputs that may hold rows which this version, the latest, does not have.
 
-    What was made from a version that can no longer be read counts as such.
+    Outputs of a version that can no longer be read are included.
     """
     now, known = gallery.row_ids(), {gallery.version: False}
     found = []
@@ -149,17 +151,17 @@ def stale_outputs(gallery: Gallery) -> list[Output]:
 
 
 def forget_gone(gallery: Gallery) -> None:
-    """Drops from the list what was deleted."""
+    """Removes deleted outputs from the list."""
     left = {each.file for each in outputs_of(gallery)}
     folder = storage.local_root(gallery.location) / storage.OUTPUTS_FOLDER
     storage.delete_files(file for file in folder.glob("*.json") if file not in left)
 
 
 def remove(output: Output, is_ours: Callable[[Output], bool]) -> str | None:
-    """Deletes the files of an output, and then what lists it; the reason where that cannot be.
+    """Deletes the files of an output, then its entry; returns the reason if that is impossible.
 
-    Nothing is deleted that is not as it was written, that has another name, or of which `is_ours`
-    says that its kind is written otherwise.
+    Deletes nothing if a file has changed since it was written or has another name, or if `is_ours`
+    says that the files are not of this kind.
     """
     if output.why_of_another:
         return output.why_of_another
@@ -189,7 +191,9 @@ def remove(output: Output, is_ours: Callable[[Output], bool]) -> str | None:
 
 
 def _with_another_name(path: Path) -> Path | None:
-    """What of a file or folder is not a regular file of one name: its bytes would stay."""
+    """The first part of a file or folder that is not a regular file with one name: its bytes would
+    stay.
+    """
     for each in (path, *path.rglob("*")):
         about = each.lstat()
         is_folder = stat.S_ISDIR(about.st_mode)
@@ -210,7 +214,7 @@ def digest(path: Path) -> str:
 
 
 def _is_gone(output: Output) -> bool:
-    """Whether this is the machine that made it, and it has none any more."""
+    """Whether it was made on this machine, and no longer exists."""
     return (
         output.is_here
         and output.place.parent.is_dir()
@@ -220,7 +224,7 @@ def _is_gone(output: Output) -> bool:
 
 
 def _made_from(output: Output, gallery: Gallery) -> int:
-    """The earliest version whose rows it may hold: of an expanded gallery, by its own log."""
+    """The earliest version whose rows it may hold; for an expanded gallery its own log says so."""
     if output.kind == EXPANDED:
         with suppress(InputError, RunError):
             runs = [each.run_id for each in Gallery.open(str(output.place)).history()]
@@ -239,7 +243,7 @@ def _has_more(gallery: Gallery, version: int, now: np.ndarray) -> bool:
 
 
 def _is_subset(output: Output, gallery: Gallery) -> bool:
-    """Whether a gallery of its own has, in all its versions, only images that this version has."""
+    """Whether all versions of an independent gallery have only images that this version has."""
     if not output.is_gallery or output.kind == EXPANDED:
         return False
     columns = ["path", "content_hash"]
@@ -265,12 +269,12 @@ def _entry_file(gallery: Gallery, place: Path) -> Path:
 
 
 def _is_kept(entry: Output, gallery: Gallery) -> bool:
-    """Lists an output; False, and a warning, where the gallery's folder may not be written to."""
+    """Lists an output; False, with a warning, if the gallery's folder cannot be written to."""
     root = storage.local_root(gallery.location)
     folders = (root, entry.file.parent, *storage.record_of(entry.file).parents[:2])
     if not all(os.access(each, os.W_OK | os.X_OK) for each in folders if each.exists()):
         _log.warning(
-            "%s may not be written to: a purge of it would not know of %s", root, entry.place
+            "%s cannot be written to: a purge of it would not know of %s", root, entry.place
         )
         return False
     _keep(entry)

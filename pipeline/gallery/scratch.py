@@ -1,10 +1,11 @@
 """Scratch: the folder outside of the galleries in which a long run keeps features and graphs.
 
-It is named by what it is made from, so that the same command finds it after a kill and goes on.
-Each gallery whose features lie in it lists it in a small file of its folder `_scratch`: so the next
-run removes what a killed one left, and a purge does. A run holds a lock (`flock`) in its folder
-while it lives; the folder tells which machine made it, since a path may mean another one elsewhere.
-An entry tells where its gallery lies: what a copy brought with it is another gallery's.
+Its name depends on what it is made from, so that the same command finds it after a kill and
+resumes. Each gallery whose features are in it lists it in a small file of its folder `_scratch`, so
+that the next run, or a purge, can remove what a killed run left. A run holds a lock (`flock`) in
+its folder while it lives. The folder names the machine that made it, since the same path may be
+another folder on another machine. An entry has the path of its gallery: entries in a copied gallery
+belong to the original.
 """
 
 import errno
@@ -45,8 +46,8 @@ _WAIT_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class ScratchEntry:
-    """A scratch folder as the gallery lists it, in `file`, that lay at `gallery` then: which verb
-    made it on which machine, from which version of the gallery.
+    """A scratch folder that a gallery lists in `file`; `gallery` was the path of that gallery.
+    Which verb made it on which machine, from which version of the gallery.
     """
 
     file: Path
@@ -68,12 +69,12 @@ def scratch_folder(
     base: Path | None, verb: str, galleries: Sequence[Gallery], settings: Any
 ) -> Iterator[Path]:
     """A folder below `base` (default: the folder for temporary files) for a run of `verb` that
-    copies features of `galleries`; what a killed run of the same `settings` left is in it.
+    copies features of `galleries`; it holds what a killed run of the same `settings` left.
 
-    `settings` are all that the files in it follow from, beside the galleries. What killed runs of
-    other settings left is deleted first. The folder is deleted in the end, and where the input is
-    refused; after any other error it stays for the same command to go on. Raises `InputError` where
-    it cannot be made, and for a version that was removed meanwhile.
+    The files in it depend only on the galleries and on `settings`. Folders of killed runs of other
+    settings are deleted first. The folder is deleted at the end, and if the input is refused; after
+    any other error it stays, so that the same command can resume. Raises `InputError` if it cannot
+    be made, and for a version that was removed meanwhile.
     """
     base = Path(tempfile.gettempdir()) if base is None else base
     sources = list({each.location: each for each in galleries}.values())
@@ -94,8 +95,8 @@ def scratch_folder(
 
 
 def drop_abandoned(location: str) -> None:
-    """Deletes the scratch folders, listed by a gallery, of runs that were killed; those that
-    cannot be reached from here stay listed.
+    """Deletes the scratch folders of killed runs that a gallery lists; those that cannot be reached
+    from here stay listed.
     """
     root = storage.local_root(location)
     for entry in _entries(root) if _is_writable(root) else ():
@@ -112,7 +113,7 @@ def abandoned(location: str) -> list[ScratchEntry]:
 
 
 def check_unused(root: Path, version: int) -> None:
-    """Raises `RunError` where a run is at work in a scratch folder made from a version before this
+    """Raises `RunError` if a run is working in a scratch folder made from a version before this
     one.
     """
     for entry in _entries(root):
@@ -121,8 +122,8 @@ def check_unused(root: Path, version: int) -> None:
 
 
 def drop_before(root: Path, version: int) -> tuple[int, tuple[str, ...]]:
-    """Deletes the listed scratch folders made from versions before this one, once the log has
-    none of those: how many there were, and those that cannot be reached from here.
+    """Deletes the listed scratch folders made from versions before this one, after those have left
+    the log. Returns how many there were, and those that cannot be reached from here.
 
     Raises what `check_unused` raises.
     """
@@ -142,7 +143,7 @@ def drop_before(root: Path, version: int) -> tuple[int, tuple[str, ...]]:
 
 
 def is_scratch(folder: Path) -> bool:
-    """Whether a folder has the name of a scratch folder, and the file that each of them has."""
+    """Whether a folder has the name of a scratch folder, and the file that marks one."""
     return _NAME.fullmatch(folder.name) is not None and storage.is_own_file(folder / _ABOUT)
 
 
@@ -157,8 +158,8 @@ def _digest(galleries: Sequence[Gallery], settings: Any) -> str:
 
 
 def _claim(base: Path, name: str) -> tuple[Path, int]:
-    """A folder of this name, or of the name and a number where another run has that one, and its
-    locked file. What a run that was killed while it deleted the folder left in it goes.
+    """A folder of this name (with a number if another run has it), and its locked file. Deletes
+    what a run left that was killed while it deleted the folder.
     """
     number = 0
     while True:
@@ -178,7 +179,7 @@ def _claim(base: Path, name: str) -> tuple[Path, int]:
 
 
 def _make(folder: Path) -> bool:
-    """Whether the folder is there, made by this user, now or before."""
+    """Makes the folder; whether it exists and belongs to this user."""
     try:
         folder.mkdir(mode=0o700)
     except FileExistsError:
@@ -192,7 +193,7 @@ def _make(folder: Path) -> bool:
 
 
 def _is_own_folder(folder: Path) -> bool:
-    """Whether it is a folder of this user, and no link to one."""
+    """Whether it is a folder of this user, not a link."""
     try:
         about = folder.lstat()
     except OSError:
@@ -201,15 +202,15 @@ def _is_own_folder(folder: Path) -> bool:
 
 
 def _has_no_lock(folder: Path) -> bool:
-    """Whether a link, a folder or a pipe is in the place of the file that is locked."""
+    """Whether a link, a folder or a pipe is in the place of the locked file."""
     with suppress(FileNotFoundError):
         return not stat.S_ISREG((folder / _ABOUT).lstat().st_mode)
     return False
 
 
 def _locked(folder: Path) -> int | None:
-    """The locked file of a scratch folder; None while another run holds it, where the folder has
-    just been deleted, and where something else is in the place of the file.
+    """The locked file of a scratch folder; None if another run holds it, if the folder has just
+    been deleted, or if something else is in the place of the file.
     """
     if _has_no_lock(folder):
         return None
@@ -243,14 +244,14 @@ def _empty(folder: Path) -> None:
 
 
 def _register(gallery: Gallery, folder: Path, verb: str) -> ScratchEntry:
-    """Lists the folder in the gallery's own, on the disk; tells where that may not be written."""
+    """Writes the entry into the gallery's folder; warns if that cannot be written to."""
     root = storage.local_root(gallery.location)
     host = _made_on(folder) or socket.gethostname()
     name = hashlib.blake2b(f"{host}:{folder}".encode(), digest_size=16).hexdigest()
     file = root / storage.SCRATCH_FOLDER / f"{name}.json"
     if not _is_writable(root):
         _log.warning(
-            "%s may not be written to: a purge of it would not find %s, should this run be killed",
+            "%s cannot be written to: a purge of it would not find %s, if this run is killed",
             root,
             folder,
         )
@@ -270,14 +271,14 @@ def _register(gallery: Gallery, folder: Path, verb: str) -> ScratchEntry:
 
 
 def _check_still_there(galleries: Sequence[Gallery]) -> None:
-    """Raises `InputError` for a version that a purge removed, maybe before it saw our entry."""
+    """Raises `InputError` for a version that a purge removed, perhaps before it saw our entry."""
     for each in galleries:
         if each.version < oldest_version(storage.local_root(each.location)):
             raise InputError(f"{each.location}: version {each.version} was removed meanwhile")
 
 
 def _entries(root: Path) -> list[ScratchEntry]:
-    """What a gallery lists; raises `GalleryDamagedError` for a file that no run wrote."""
+    """The entries of a gallery; raises `GalleryDamagedError` for a file that no run wrote."""
     found = []
     for file in sorted((root / storage.SCRATCH_FOLDER).glob("*.json")):
         data = checksums.read(file, "delete the scratch folder that it named")
@@ -303,7 +304,7 @@ def _place(root: Path) -> str:
 
 
 def _made_on(folder: Path) -> str | None:
-    """The machine that made a scratch folder; None where the folder does not tell (yet)."""
+    """The machine that made a scratch folder; None if the folder does not name it (yet)."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         if not _has_no_lock(folder):  # a pipe would be read forever
             return str(parse_json((folder / _ABOUT).read_text())["host"])
@@ -317,7 +318,7 @@ def _is_gone(entry: ScratchEntry) -> bool:
 
 
 def _is_reached(entry: ScratchEntry) -> bool:
-    """Whether what lies at the path here is the folder that is meant, and may be deleted."""
+    """Whether the folder at this path here is the listed one, and may be deleted."""
     if entry.gallery != _place(entry.file.parents[1]):
         return False
     if not _is_own_folder(entry.folder) or not _is_writable(entry.folder):
@@ -338,7 +339,7 @@ def _is_unused(entry: ScratchEntry) -> bool:
 
 
 def _remove_unused(entry: ScratchEntry) -> bool:
-    """Deletes the folder, unless a run is at work there."""
+    """Deletes the folder, unless a run is working there."""
     lock = _locked(entry.folder)
     if lock is None:
         return False
@@ -350,8 +351,8 @@ def _remove_unused(entry: ScratchEntry) -> bool:
 
 
 def _remove(folder: Path, lock: int, entries: Sequence[ScratchEntry]) -> None:
-    """Deletes a folder of which we hold the lock, then what lists it."""
-    os.ftruncate(lock, 0)  # cut off from here on, no run goes on with the rest
+    """Deletes a folder whose lock we hold, then its entry."""
+    os.ftruncate(lock, 0)  # after a kill from here on, no run resumes from the rest
     _delete(folder)
     storage.delete_files(entry.file for entry in entries)
 

@@ -1,4 +1,4 @@
-"""What is in a version of a gallery, counted."""
+"""Counts of what a version of a gallery holds."""
 
 from dataclasses import dataclass
 

@@ -1,8 +1,8 @@
 """A gallery: one version of a table of features, and the commits that make the next.
 
-`Gallery` is a value: it never changes, and what it gives stays the same while others commit. A
-commit checks, writes what it needs beside the log, and becomes visible by one entry of the log;
-cut off at any instant it leaves the last version, and files that `find_units` finds.
+`Gallery` is a value: it never changes, and what it returns stays the same while others commit. A
+commit checks, writes what it needs beside the log, and becomes visible by one entry of the log.
+After a kill at any instant, the last version is still there, and files that `find_units` finds.
 """
 
 import json
@@ -54,9 +54,9 @@ _CHECKED = ds.ParquetFileFormat(
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
-    """One version of a gallery; `open` or `create` makes it, `commit` gives the next version.
+    """One version of a gallery; `open` or `create` makes it, `commit` returns the next version.
 
-    `location` is the absolute path of its folder, so that workers may have another working folder.
+    `location` is the absolute path of its folder, since workers may have another working folder.
     """
 
     location: str
@@ -79,7 +79,7 @@ class Gallery:
     ) -> "Gallery":
         """Makes an empty gallery, version 0, in a new or empty folder.
 
-        `precision` is the network's arithmetic; `derived` names what a derived gallery came from
+        `precision` is the network's arithmetic; `derived` describes the parent of a derived gallery
         (location, version, parameters). Raises `InputError` if the folder holds anything else.
         """
         root = storage.local_root(location)
@@ -111,7 +111,7 @@ class Gallery:
 
         Raises `InputError` for a folder that is not a gallery, a version that does not exist or was
         removed, or another format, and `GalleryDamagedError` naming a log entry or a checkpoint
-        that is not as it was written.
+        that has changed since it was written.
         """
         root = storage.local_root(location)
         if at is not None:
@@ -128,7 +128,7 @@ class Gallery:
 
     @property
     def properties(self) -> Mapping[str, str]:
-        """What `create` was told."""
+        """The arguments of `create`."""
         return self.snapshot.properties
 
     @property
@@ -158,7 +158,7 @@ class Gallery:
 
     @property
     def next_row_id(self) -> int:
-        """The first row id that was never given to a unit; removed rows keep theirs."""
+        """The first row id that no unit has had; ids of removed rows are not reused."""
         return self.snapshot.next_row_id
 
     @property
@@ -171,7 +171,7 @@ class Gallery:
         version.
 
         Raises `InputError` for a column that is not there (`feature` is read by `features`), and,
-        as all that reads, `RunError` where a purge or a clean has removed this version meanwhile.
+        like every method that reads, `RunError` if a purge or a clean has removed this version.
         """
         unknown = [name for name in columns if name not in SCALAR_COLUMNS]
         if unknown:
@@ -216,10 +216,11 @@ class Gallery:
     def labels(self, *others: "Gallery") -> "Labels":
         """Identity and camera of each row, as the metrics take them.
 
-        Cameras are numbered by name over this gallery and the `others`, so `query.labels(gallery)`
-        and `gallery.labels(query)` fit each other. Rows of unknown identity are distractors.
+        Cameras are numbered by name over this gallery and the `others`, so the numbers of
+        `query.labels(gallery)` and `gallery.labels(query)` agree. Rows of unknown identity are
+        distractors.
         """
-        from pipeline.gallery.labels import labels_of  # what needs the metrics alone loads them
+        from pipeline.gallery.labels import labels_of  # imported here: only labels need the metrics
 
         return labels_of([each.rows(["identity", "camera"]) for each in (self, *others)])[0]
 
@@ -230,7 +231,7 @@ class Gallery:
         return frame.set_index("row_id")
 
     def rejects(self) -> pa.Table:
-        """The inputs that gave no row, by path, in `REJECT_SCHEMA`."""
+        """The inputs that became no row, by path, in `REJECT_SCHEMA`."""
         with self._removal_told():
             return read_rejects(self._root, self.snapshot.rejects)
 
@@ -270,10 +271,10 @@ class Gallery:
         return find_units(self.target, self.next_row_id)
 
     def clear(self, useless: FoundUnits, lock: Lock | None = None) -> None:
-        """Deletes what `find_units` found, but for the units that the caller took out of it to go
-        on with; tells each damaged file to the log.
+        """Deletes what `find_units` found, except the units that the caller removed from it to
+        continue with them; logs each damaged file.
 
-        Call it before workers write: their unfinished files would go too.
+        Call it before workers write: it would delete their unfinished files, too.
         """
         units = [name for unit in useless.units for name in (unit.path, unit.rejects_path) if name]
         with lock_held(self.location, lock, "clear"):
@@ -294,12 +295,12 @@ class Gallery:
         forget: Iterable[str] = (),
         lock: Lock | None = None,
     ) -> "Gallery":
-        """The next version: with these units, without the rows `removes` (ids), in one commit.
+        """The next version, in one commit: adds these units, and removes the rows `removes` (ids).
 
-        A path is the key: new rows and new rejects replace older rows and rejects of the same
-        path. `rejects` are inputs that reached no unit; `forget` are paths whose rejects are no
-        longer wanted. A run id that was committed already changes nothing and gives the latest
-        version; nor does a commit without a change.
+        A path is the key: new rows and new rejects replace older rows and rejects of the same path.
+        `rejects` are inputs that reached no unit; `forget` are paths whose rejects are no longer
+        wanted. If the run id was committed already, or nothing changes, there is no commit, and the
+        result is the latest version.
 
         Raises `RunError` if another commit came after this version or the lock was lost,
         `InputError` for units of another recipe, row ids given before, a path twice, or rows that
@@ -325,7 +326,7 @@ class Gallery:
     def apply(self, change: log.Change, lock: Lock) -> "Gallery":
         """The next version, by a change that is ready: its files are on the disk.
 
-        `commit` makes such a change of units; compaction and restoring make their own. Raises
+        `commit` makes such a change from units; compaction and restoring make their own. Raises
         `RunError` if another commit came after this version or the lock was lost.
         """
         with lock_held(self.location, lock, change.run_id) as held:
@@ -355,11 +356,13 @@ class Gallery:
             return index(self._root, self.snapshot.files)
 
     def _removal_told(self) -> AbstractContextManager[None]:
-        """Around what reads files of this version: it may have been removed since it was opened."""
+        """For code that reads files of this version, which may have been removed since it was
+        opened.
+        """
         return removal_told(self._root, self.version)
 
     def _damage(self, error: Exception | None) -> GalleryDamagedError:
-        """Names the first file of this version that is not as the log says."""
+        """Names the first file of this version that differs from the log."""
         for file in self.snapshot.files:
             path = self._root / file.path
             if not path.exists():

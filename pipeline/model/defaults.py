@@ -1,4 +1,4 @@
-"""What a network is run with unless it is told otherwise; flags are made of it, so it is light."""
+"""Defaults for running a network. Imports nothing heavy: flags are made from them."""
 
 BATCH_SIZE = 32
 """Crops that a network takes at once."""

@@ -1,7 +1,7 @@
 """Whether a network's feature of a crop depends on the other crops of its batch.
 
 A network that was saved in training mode normalizes by the batch at hand: a crop's feature then
-changes with its company. What tells is the network itself, run twice, whatever its format says.
+changes with its company. The check runs the network twice, whatever its format says.
 """
 
 import numpy as np

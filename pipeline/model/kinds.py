@@ -26,10 +26,10 @@ def network_kind(path: str) -> Kind:
 
 
 def check_file(model: str) -> None:
-    """Raise InputError where a model is neither a network file nor one that is built here.
+    """Raise InputError if a model is neither a network file nor one that is built here.
 
-    A checkpoint in place of a network is told with the network that its keys are of, where they
-    are known; a name that is unknown, with the names that are near.
+    For a checkpoint in place of a network, the error names the network that has its keys, if they
+    are known; for an unknown name, it lists similar names.
     """
     if needs_checkpoint(model):
         return

@@ -6,7 +6,7 @@ import re
 from pipeline.errors import InputError
 
 # Networks that are built here, and what may be said behind their names (see architectures.py);
-# named where nothing heavy is loaded, so that a wrong name is told at once.
+# defined in a module that loads nothing heavy, so that a wrong name is reported at once.
 ARCHITECTURES: dict[str, tuple[str, ...]] = {
     "ft_net": ("stride1",),
     "pcb": (),

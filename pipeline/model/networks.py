@@ -35,7 +35,7 @@ from pipeline.model.recipe import Recipe, check_fields, recipe_fields
 from pipeline.model.start import OF_TRAINING, PREPARED, Source, Start
 
 _PROBED = 2
-"""Rows that tell what comes out of a network that is built here, which takes any number."""
+"""Rows for a trial of a network that is built here, which accepts any number."""
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 
@@ -188,7 +188,7 @@ def open_network(
         return OpenvinoNetwork(path, **shape, threads=threads)
     if kind == "torchscript":
         script = load_torchscript(path, device)
-        # A TorchScript file declares no shape: its first operation tells the layout.
+        # A TorchScript file declares no shape: its first operation shows the layout.
         turned = replace(ANY_IMAGES, channels_last=script_opening(script).channels_last)
         return TorchNetwork(path, script, **shape, image=turned, types=script_types(script))
     program, image, type_ = load_export(path, device)
@@ -280,7 +280,7 @@ def start_recipe(file: NetworkFile, fields: Mapping[str, Any] | None = None) -> 
         found = Opening()
     else:
         if file.checkpoint is not None:
-            # Tells now, not in every worker, that it cannot be read.
+            # Fails now, not in every worker, if it cannot be read.
             read_weights(split_checkpoint(file.checkpoint)[0])
         fixed = input_size(file)
         found = opening(file)

@@ -27,10 +27,10 @@ class Recipe:
     units of `pixel_range` (1.0: pixels run from 0 to 1; 255: from 0 to 255). `letterbox` keeps a
     crop's aspect ratio. The views are every scale of `scales`, each as five windows (corners and
     center of a picture an eighth larger) if `five_crops`, each also mirrored if `flip`; `fusion`
-    tells whether the mean is taken over unit vectors or over raw features. `scales` is kept in
-    ascending order, so the order in which they were given changes nothing. `stretch` holds the
-    counts that become black and white, of pictures with more than 8 bits a pixel (thermal cameras).
-    `output` names the network's output that is the feature, where it has several.
+    says whether the mean is over unit vectors or over raw features. `scales` is kept in ascending
+    order, so the order in which they were given changes nothing. `stretch` holds the counts that
+    become black and white, of pictures with more than 8 bits a pixel (thermal cameras). `output`
+    names the network's output that is the feature, where it has several.
 
     Raises InputError for any value that is out of range or of a wrong type.
 
@@ -136,7 +136,7 @@ class Recipe:
 def differences(first: Any, second: Any) -> list[str]:
     """Every field in which two recipes, dataclasses, differ, with both values.
 
-    Of two kinds that share no field the first alone of each, which tells what made the features.
+    If two kinds share no field, only the first field of each, which says what made the features.
     """
     here, there = dataclasses.asdict(first), dataclasses.asdict(second)
     if here.keys().isdisjoint(there):

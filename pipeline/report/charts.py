@@ -50,7 +50,8 @@ def cmc_chart(report: Report, *, width: int, height: int, name: str) -> Markup |
 
 
 def roc_chart(report: Report, *, width: int, height: int, name: str) -> Markup | None:
-    """The TAR of each result at the false-accept rates that its negatives can tell, as an `<svg>`.
+    """The TAR of each result at the false-accept rates that its negatives can measure, as an
+    `<svg>`.
 
     None where no result has two such rates. Curves are named where they end.
     """

@@ -117,7 +117,8 @@ def _rows_of_round(
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    # One block a unit, and one unit at an actor: a record is told as soon as its unit is finished.
+    # One block for each unit, and one unit at each actor: a record arrives as soon as its unit is
+    # finished.
     extracted = ray.data.from_arrow([_packed(unit) for unit in units]).map_batches(
         ExtractUnit,
         batch_size=1,
@@ -125,7 +126,7 @@ def _rows_of_round(
         fn_constructor_args=(work,),
         **options,
     )
-    for name in ("ray.data", "ray"):  # it tells of itself at every step
+    for name in ("ray.data", "ray"):  # it logs every step
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
         yield from extracted.iter_rows()
@@ -134,7 +135,7 @@ def _rows_of_round(
 
 
 def _cause(error: BaseException) -> str:
-    """The line of a worker's traceback that names the exception, out of all that Ray tells."""
+    """The line that names the exception, out of the traceback that Ray reports."""
     named = re.findall(
         r"^(?:\w+\.)*\w*(?:Error|Exception|Interrupt)\b.*$", str(error), re.MULTILINE
     )

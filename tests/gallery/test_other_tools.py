@@ -141,7 +141,7 @@ def test_row_ids_that_another_tool_gave_are_not_given_again(gallery):
     changed = latest(gallery)
     assert changed.next_row_id == 43
     assert [each.problem for each in verify(changed).findings] == [
-        "row id 42 was never given (the next is 20)"
+        "row id 42 was never assigned (the next is 20)"
     ]
     changed.commit([], run_id="x", removes=[41])
     assert purged(gallery).rows_gone == 1

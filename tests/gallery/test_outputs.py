@@ -229,7 +229,7 @@ def test_a_file_that_lists_nothing(gallery, tmp_path, change):
         outputs_of(gallery)
     assert [each.file for each in verify(gallery).findings] == [f"_outputs/{output.file.name}"]
     checksums.write_whole(output.file, lambda temporary: temporary.write_text(text))
-    with pytest.raises(GalleryDamagedError, match="this lists no output"):
+    with pytest.raises(GalleryDamagedError, match="this does not name an output"):
         outputs_of(gallery)
 
 

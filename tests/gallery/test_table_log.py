@@ -52,7 +52,7 @@ def edit_entry(gallery, version, old, new):
 @pytest.mark.parametrize("name", ["recipe", "fingerprint", "dimension", "dtype"])
 def test_a_log_that_lost_a_property(empty, name):
     edit_entry(empty, 0, f"regallery.{name}", f"regallery.{name}-lost")
-    with pytest.raises(GalleryDamagedError, match=f"does not tell its {name}"):
+    with pytest.raises(GalleryDamagedError, match=f"does not have its {name}"):
         Gallery.open(empty.location)
 
 

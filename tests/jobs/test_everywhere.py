@@ -46,7 +46,7 @@ def test_what_still_holds_the_rows_is_named_and_then_purged(capsys, place):
     gone = Gallery.open(str(place / "g")).rows(["path"])["path"][3].as_py()
     flags = ("erase", place / "g", "--purge", "--everywhere", "--yes")
     _, _, err = run(capsys, "erase", place / "g", "--ids", 3, "--purge", "--dry-run")
-    assert f"stays, and is named again, if it may hold rows that are gone: report {place}" in err
+    assert f"kept and named again if it may hold erased rows: report {place}" in err
     _, out, _ = run(capsys, "erase", place / "g", "--ids", 3, "--purge")
     for name in (*FILES, *GALLERIES):
         assert f"{place / name} (made from version 1)" in out
@@ -55,11 +55,11 @@ def test_what_still_holds_the_rows_is_named_and_then_purged(capsys, place):
     assert "--purge --everywhere removes those that it can reach" in out
     (place / "page.html").write_text("changed by hand")
     _, out, err = run(capsys, *flags)
-    assert f"goes too if it may hold rows that are gone: link table {place / 'l.parquet'} (" in err
+    assert f"purged too if it may hold erased rows: link table {place / 'l.parquet'} (" in err
     assert f"deleted too: report {place / 'report'} (made from version 1)" in out
     assert f"purged too: expanded gallery {place / 'expanded'} (made from version 1)" in out
     assert f"(made from version 1): {place / 'page.html'} was changed since (SHA-256)" in out
-    assert "remove those yourself; the next purge tells whether they are gone" in out
+    assert "remove those yourself; the next purge reports whether they are gone" in out
     assert [name for name in FILES if (place / name).exists()] == ["page.html"]
     expanded = Gallery.open(str(place / "expanded"))
     assert (expanded.count, len(expanded.history())) == (11, 1)
@@ -125,7 +125,7 @@ def test_a_copy_purges_nothing_that_was_made_from_the_original(capsys, tmp_path)
     rest = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     flags = ("erase", tmp_path / "copy", "--ids", 1, "--purge")
     _, out, err = run(capsys, *flags, "--everywhere")
-    assert err.count("stays, and is named again, if it may hold rows that are gone") == 2
+    assert err.count("kept and named again if it may hold erased rows") == 2
     assert out.count(f": {tmp_path / 'p'} listed it, of which this gallery is a copy") == 2
     same = {path for path, data in rest.items() if path.exists() and path.read_bytes() == data}
     assert {path for path in rest if tmp_path / "copy" not in path.parents} <= same

@@ -187,7 +187,7 @@ def test_15_a_manifest_whose_labels_are_called_otherwise(
         (tmp_path / name).write_bytes((FIELD / "15-manifest-columns" / name).read_bytes())
     (tmp_path / "images").symlink_to(images)
     extract(tmp_path / "oml.csv", "plain")
-    assert "tells no identity; its column label may be meant" in caplog.text
+    assert "has no identity; its column label may be meant" in caplog.text
     flags = ("--columns", "identity=label", "--only", "split=validation", "is_query=true")
     place, _ = extract(tmp_path / "oml.csv", "named", *flags)
     assert rows(place, "identity") == [{"identity": 5}]

@@ -4,7 +4,7 @@ import re
 
 JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 HEAD = 64
-"""So many bytes are enough to tell."""
+"""This many bytes are enough to recognize a format."""
 
 _PREFIXES = {
     "jpeg": (JPEG,),

@@ -200,7 +200,7 @@ DATA_SETS = (
         reads="identity, camera, sequence, frame",
     ),
 )
-"""The data sets whose names alone tell their labels, beside those of `named`."""
+"""The data sets whose labels are in the names alone, in addition to those of `named`."""
 
 
 def reader(data_set: DataSet) -> Callable[[str], NameLabels | None]:
@@ -217,7 +217,7 @@ def reader(data_set: DataSet) -> Callable[[str], NameLabels | None]:
 
 
 CLOTHES = ("ltcc", "prcc")
-"""The data sets that tell what a person wears."""
+"""The data sets that have labels of clothes."""
 
 
 def clothes_reader(data_set: DataSet) -> Callable[[str], int | None]:

@@ -43,7 +43,7 @@ _RESERVED = {"junk": -1, "distractor": 0, "distractors": 0}
 
 
 class LayoutError(InputError):
-    """A name does not fit the layout: the message tells both."""
+    """A name does not fit the layout: the message has both."""
 
 
 class NameLabels(NamedTuple):
@@ -160,7 +160,7 @@ def whole_number(text: str, plus: int = 0) -> int:
 
 
 def moment(text: str, zone: tzinfo = UTC) -> datetime:
-    """The time, in UTC, that a name or a manifest's text tells.
+    """The time, in UTC, in a name or a manifest's text.
 
     Read are a date (20260131, or with - _ or . between), a date and a time (101530 or 1015, or with
     - _ . or : between, with a fraction of a second), an offset (Z, +0200), and seconds (10 digits),

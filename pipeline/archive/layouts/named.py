@@ -1,4 +1,4 @@
-"""Layouts: how a source's paths tell identity, camera and time."""
+"""Layouts: how to read identity, camera and time from a source's paths."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -36,7 +36,7 @@ class Layout:
     def parse(self, path: str) -> NameLabels:
         """The labels of the image at `path`, relative to the source's root.
 
-        Raises LayoutError, which tells the name and what the layout expects.
+        Raises LayoutError, which has the name and what the layout expects.
 
         >>> layout("market1501").parse("2024_c1/0002_c12s1_000451_03.jpg")
         NameLabels(identity=2, camera='12', captured_at=None, frame=451)

@@ -36,7 +36,7 @@ HIDDEN, NO_SUFFIX, LINK_LOOP, SPECIAL = "(hidden)", "(no suffix)", "(link loop)"
 OUTDATED = "(outdated)"
 
 MISSING = "missing"
-"""Reason of a file that is not there, which tells nothing of its bytes."""
+"""Reason of a file that does not exist, which says nothing about its bytes."""
 UNSEEN = ("unreadable-folder", "unreadable-tar", "damaged-tar")
 """Reasons of faults of a whole folder or tar of which not every image is known."""
 PLACES = (*UNSEEN, "compressed-tar")

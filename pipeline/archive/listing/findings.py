@@ -1,4 +1,4 @@
-"""What labels a listing found, told for people, and what looks wrong with them."""
+"""The labels that a listing found, in a form for people, and what looks wrong with them."""
 
 import logging
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ class FoundLabels:
 
 
 def found_labels(images: pa.Table) -> FoundLabels | None:
-    """What the rows of a manifest are labeled with; None where no row tells who or where."""
+    """The labels of the rows of a manifest; None if no row has an identity or a camera."""
     identity, camera = images["identity"], images["camera"]
     if not len(images) or identity.null_count == camera.null_count == len(images):
         return None
@@ -74,7 +74,7 @@ def warn(
     of_manifest: bool,
     inside: str = "",
 ) -> None:
-    """Tell what looks wrong with the labels of a listing, whose identities may be of a manifest.
+    """Warn of what looks wrong with the labels of a listing, whose identities may be of a manifest.
 
     `inside` is what every path begins with and the layout does not read.
     """

@@ -103,10 +103,10 @@ def _renamed(path: str, table: pa.Table, settings: LabelSettings) -> pa.Table:
 
 
 def _warn_of_lookalikes(path: str, names: list[str]) -> None:
-    """Tell of columns that may hold what no column here is called."""
+    """Warn of columns that may hold the missing labels under another name."""
     for label in ("identity", "camera"):
         if label not in names and (hint := _hint(label, names)):
-            _log.warning("manifest %s tells no %s%s", path, label, hint)
+            _log.warning("manifest %s has no %s%s", path, label, hint)
 
 
 def _hint(label: str, names: list[str]) -> str:

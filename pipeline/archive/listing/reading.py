@@ -39,7 +39,7 @@ def read_image(
                 return file.read()
         filesystem, there = reach(root, path)
         if size is None:
-            size = filesystem.size(there)  # some servers do not tell
+            size = filesystem.size(there)  # some servers do not report it
         check_bytes(size or 0, max_bytes)
         data: bytes = filesystem.cat_file(there)
         return data

@@ -216,7 +216,7 @@ def _file(path: str, entry: dict[str, Any]) -> File:
 
 
 def _modified(entry: dict[str, Any]) -> int | None:
-    """The time of change that a file system tells, under the names that they have for it."""
+    """The time of change that a file system reports, under any of the names for it."""
     for key in ("mtime", "LastModified", "last_modified", "updated", "created"):
         told = entry.get(key)
         if isinstance(told, str):

@@ -48,11 +48,11 @@ _log = logging.getLogger(__name__)
 class Listing:
     """What stands in a source: images in = rows of `images` + rows of `rejects`.
 
-    `images` has MANIFEST_SCHEMA and `rejects` REJECT_SCHEMA, both sorted by path (by code point);
-    a folder or tar that could not be listed counts as one reject, a folder's path ending with a
+    `images` has MANIFEST_SCHEMA and `rejects` REJECT_SCHEMA, both sorted by path (by code point); a
+    folder or tar that could not be listed counts as one reject, a folder's path ending with a
     slash. `skipped` counts the files that are no images by suffix, hidden files and folders
     together. `root` is what the paths are relative to: an absolute local path or the URL that was
-    given. `told` names the labels that a manifest or the layout may tell, `found` says for people
+    given. `told` names the labels that a manifest or the layout may have, `found` says for people
     what they are (None where none is told).
     """
 
@@ -83,7 +83,7 @@ def list_source(
     manifest has a column `path`, relative to the manifest's folder, absolute or a URL, and any of
     identity, camera, captured_at and frame; the layout fills the columns that it does not have;
     size and time are looked up. Paths of a tar and of a manifest are relative to its folder. The
-    `settings` say how labels are read. What looks wrong with them is told in the log.
+    `settings` say how labels are read. The log reports what looks wrong with them.
 
     A large local folder is listed on several processes, for which a script that calls this needs
     the usual `if __name__ == "__main__"`.
@@ -238,7 +238,7 @@ class _Rows:
             self.sort_in(file)
 
     def sort_in(self, file: File, told: dict[str, Any] | None = None) -> None:
-        """Make a row or a reject of a file; what a manifest told of it stands before its name."""
+        """Make a row or a reject of a file; labels of a manifest override those of its name."""
         if file.size == 0:
             self.reject(Fault(file, "empty", "the file has no bytes"))
             return

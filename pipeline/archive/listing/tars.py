@@ -1,4 +1,4 @@
-"""Tars: where each member lies, told from the headers alone, and one member's bytes.
+"""Tars: the offset of each member, from the headers alone, and the bytes of one member.
 
 A member's path is the tar's path, `#`, and its name: `north/monday.tar#0007/15.jpg`.
 """
@@ -109,9 +109,9 @@ def read_member(
 ) -> bytes:
     """The bytes of a member of the tar at `location`.
 
-    `place` is its offset and size, as the listing told; without it the tar's headers are read once
-    and kept. Raises ReadError where there is no such member, or not there any more, and where it
-    has more than `max_bytes`.
+    `place` is its offset and size from the listing; without it the tar's headers are read once and
+    kept. Raises ReadError where there is no such member, or not there any more, and where it has
+    more than `max_bytes`.
     """
     offset, size = place or _find(filesystem, location, name)
     check_bytes(size, max_bytes)

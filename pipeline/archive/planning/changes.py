@@ -117,7 +117,7 @@ def settle(
     """Read the doubtful images, on threads: by their bytes they have changed or not.
 
     `hash_of` gives what the gallery keeps as `content_hash`. One that cannot be read has changed:
-    its extraction tells why.
+    its extraction says why.
     """
     same = np.zeros(len(changes.doubtful), bool)
 

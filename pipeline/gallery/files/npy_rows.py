@@ -20,7 +20,7 @@ _HALF_SUFFIX = ".half"
 class NpyRows:
     """The rows `start` to `stop` of a float32 `.npy` file `[N, D]`, mapped, never loaded whole.
 
-    Small and picklable: a worker that sees the file opens it for itself. InputError where the file
+    Small and picklable: a worker that sees the file opens it for itself. InputError if the file
     holds no float32 matrix.
     """
 
@@ -61,11 +61,11 @@ class NpyRows:
 
 @contextmanager
 def create(path: Path, rows: int, dimension: int) -> Iterator[NDArray[np.float32]]:
-    """Make a float32 `.npy` file `[rows, dimension]` and give its mapping to be filled.
+    """Make a float32 `.npy` file `[rows, dimension]` and return its mapping, to be filled.
 
     It gets its name when it is filled: a worker of a killed run, which may live on for some seconds
-    and reads the same rows, never reads half of them. Its bytes are reserved at once: a full disk
-    is a RunError here, and kills a process in mapped memory.
+    and reads the same rows, never reads half of them. Its bytes are reserved at once, so that a
+    full disk is a RunError here; later, in mapped memory, it would kill the process.
     """
     shape = (rows, dimension)
     size = 4 * rows * dimension
@@ -87,7 +87,7 @@ def create(path: Path, rows: int, dimension: int) -> Iterator[NDArray[np.float32
 
 
 def copy_rows(rows: FeatureRows, path: Path, at_once: int = _COPIED_AT_ONCE) -> NpyRows:
-    """The same rows in a new `.npy` file, where scattered ones are read fast."""
+    """Copies the rows to a new `.npy` file, in which rows can be read fast in any order."""
     with create(path, len(rows), rows.dimension) as mapped:
         for start, stop in blocks(len(rows), at_once):
             mapped[start:stop] = rows.read(start, stop)

@@ -1,4 +1,4 @@
-"""The header of a Parquet data page, as far as it tells where plain values lie, and their checksum.
+"""The header of a Parquet data page: the offset of plain values, and their checksum.
 
 The header is a Thrift structure in the compact protocol whose first four fields are whole numbers:
 type, uncompressed size, compressed size, and the CRC-32 of what follows
@@ -17,8 +17,8 @@ _NEXT_FIELD_IS_I32 = 0x15
 def page_checksum(
     file: BinaryIO, column: pq.ColumnChunkMetaData, size: int
 ) -> tuple[int, int] | None:
-    """The offset of a column's `size` bytes in the file and their CRC-32; None unless they lie
-    there plainly.
+    """The offset of a column's `size` bytes in the file and their CRC-32; None unless they are
+    plain.
 
     Plainly: one page, neither compressed nor encoded, of values of a fixed length and never null.
     """
@@ -40,7 +40,7 @@ def page_checksum(
 
 
 def _first_numbers(header: bytes, count: int) -> list[int] | None:
-    """The first fields of a structure if each is an i32 and none is left out."""
+    """The first fields of a structure, if each is an i32 and none is missing."""
     numbers: list[int] = []
     place = 0
     try:

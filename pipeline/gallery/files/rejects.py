@@ -1,4 +1,4 @@
-"""Rejects: the inputs that gave no row, each with its reason.
+"""Rejects: the inputs that became no row, each with its reason.
 
 The rejects of a version are one Parquet file in the folder `_rejects`, named by the hash of its
 bytes; the transaction that commits the rows names it, so rows and rejects change together or not
@@ -45,8 +45,8 @@ def merge(
 ) -> pa.Table:
     """The rejects after a commit, sorted by path.
 
-    Of the `present` ones those stay whose path is not in `new`, not a new row (`row_paths`), and
-    not to be forgotten.
+    A `present` reject stays unless its path is in `new`, among the new rows (`row_paths`), or to be
+    forgotten.
     """
     if new.num_rows != pc.count_distinct(new["path"]).as_py():
         raise InputError("two rejects have the same path")
@@ -58,7 +58,7 @@ def merge(
 
 
 def write_rejects(root: Path, rejects: pa.Table) -> int:
-    """Keeps the rejects of a version on the disk; the number by which `read_rejects` finds them.
+    """Stores the rejects of a version; returns the number by which `read_rejects` finds them.
 
     The number is 63 bits of the file's SHA-256, or `NO_REJECTS`.
     """
@@ -76,7 +76,7 @@ def write_rejects(root: Path, rejects: pa.Table) -> int:
 
 
 def read_rejects(root: Path, number: int) -> pa.Table:
-    """The rejects that `write_rejects` kept; raises `GalleryDamagedError` if its file is gone or
+    """The rejects that `write_rejects` stored; raises `GalleryDamagedError` if its file is gone or
     changed.
     """
     if number == NO_REJECTS:
@@ -92,7 +92,7 @@ def read_rejects(root: Path, number: int) -> pa.Table:
 
 
 def is_as_named(path: Path) -> bool:
-    """Whether a file of rejects is the one that its name tells: no copy, and not changed."""
+    """Whether a file of rejects fits its name: it is neither a copy nor changed."""
     try:
         return path.name == rejects_file(path, _number(path.read_bytes())).name
     except OSError:
@@ -100,7 +100,7 @@ def is_as_named(path: Path) -> bool:
 
 
 def rejects_files(root: Path) -> list[Path]:
-    """All files of rejects of a gallery; what others put beside them is not among them."""
+    """All files of rejects of a gallery, without files that other tools put beside them."""
     files = (root / storage.REJECTS_FOLDER).glob("*.parquet")
     return sorted(each for each in files if _NAME.fullmatch(each.name) and is_own_file(each))
 

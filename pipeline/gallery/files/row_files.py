@@ -1,4 +1,4 @@
-"""How a gallery's Parquet files are laid out, and what the log keeps of their contents."""
+"""The layout of a gallery's Parquet files, and what the log stores about their contents."""
 
 import hashlib
 import json
@@ -21,8 +21,8 @@ def write_row_file(path: Path, rows: pa.Table) -> None:
     """Writes rows as a Parquet file that reads fast, and waits until it is on the disk.
 
     The features are neither compressed nor in a dictionary, and each row group keeps them in one
-    page with its checksum; statistics are kept of `STATISTICS_COLUMNS` only, so that no path stays
-    in a log. Raises `RunError` where the disk is full.
+    page with its checksum; statistics are stored for `STATISTICS_COLUMNS` only, so that no path
+    stays in a log. Raises `RunError` if the disk is full.
     """
     codecs = {name: "none" if name == "feature" else "zstd" for name in rows.column_names}
     with storage.told_by_name(path):
@@ -41,13 +41,14 @@ def write_row_file(path: Path, rows: pa.Table) -> None:
 
 
 def checksum(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal: the log keeps it beside the statistics."""
+    """The SHA-256 of a file, in hexadecimal; the log stores it with the statistics."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def delta_statistics(metadata: pq.FileMetaData) -> str:
-    """The statistics of a file as the Delta log wants them (JSON): count, smallest, largest, nulls.
+    """The statistics of a file in the form of the Delta log (JSON): count, smallest, largest,
+    nulls.
 
     Times are widened to whole milliseconds, which is the log's resolution.
     """

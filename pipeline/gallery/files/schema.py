@@ -34,7 +34,7 @@ STATISTICS_COLUMNS = ("row_id", "camera", "captured_at")
 
 
 def check_form(dimension: int, dtype: str) -> None:
-    """Raises `InputError` unless features of this dimension and storage dtype can be kept."""
+    """Raises `InputError` unless features of this dimension and storage dtype can be stored."""
     if dtype not in DTYPES:
         raise InputError(f"storage {dtype!r} is unknown: choose one of {', '.join(DTYPES)}")
     if not 1 <= dimension <= MAX_DIMENSION:
@@ -62,7 +62,7 @@ def row_schema(dimension: int, dtype: str = "float32") -> pa.Schema:
 
 
 def content_hash(data: bytes) -> bytes:
-    """The 16-byte BLAKE2b hash of an image file's bytes, by which a changed file is noticed.
+    """The 16-byte BLAKE2b hash of an image file's bytes, which detects a changed file.
 
     >>> content_hash(b"").hex()
     'cae66941d9efbd404e4d88758ea67670'
@@ -97,8 +97,8 @@ def encode_features(features: np.ndarray, dtype: str = "float32") -> pa.FixedSiz
 
 
 def check_unit_length(out: np.ndarray, dtype: str, file: str) -> None:
-    """Checks features float32 `[N, D]` that were read; those stored as float16 are renormalized, in
-    place, since rounding moves their length.
+    """Checks features float32 `[N, D]` that were read; renormalizes in place those stored as
+    float16, since rounding changes their length.
 
     Raises `GalleryDamagedError` naming `file` for a norm that is not 1 (within 0.001).
     """

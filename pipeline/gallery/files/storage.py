@@ -1,7 +1,7 @@
 """The few file operations of a gallery that must be atomic or survive a power cut.
 
-Everything else in this room goes through here to touch a folder, so that another kind of storage
-is one module's work. Only local file systems are supported today.
+Everything else in this package changes folders through this module, so that another kind of storage
+means changing one module. Only local file systems are supported today.
 """
 
 import errno
@@ -55,7 +55,7 @@ WRITTEN_FOLDERS = (
     SCRATCH_FOLDER,
     OUTPUTS_FOLDER,
 )
-"""The folders in which files are written under hidden names, beside the gallery's own."""
+"""The folders, besides the gallery's own, in which files are written under hidden names."""
 RECORD_SUFFIX = ".json"
 NEXT_SUFFIX = ".next"
 GOING_SUFFIX = ".going"
@@ -96,7 +96,7 @@ def sync_folder(path: Path) -> None:
 def make_folder(path: Path) -> None:
     """Makes a folder and its parents, and waits until their names are on the disk.
 
-    Raises `InputError` where that cannot be: not allowed, read-only, a file in the way.
+    Raises `InputError` if that fails: no permission, a read-only disk, a file in the way.
     """
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
@@ -109,7 +109,7 @@ def make_folder(path: Path) -> None:
 
 @contextmanager
 def told_by_name(path: Path) -> Iterator[None]:
-    """Tells a failure to write, a full disk above all, by the name of the file: as `RunError`."""
+    """Turns a failure to write, usually a full disk, into a `RunError` that names the file."""
     try:
         yield
     except OSError as error:
@@ -120,7 +120,7 @@ def told_by_name(path: Path) -> Iterator[None]:
 
 
 def version_name(version: int) -> str:
-    """The name of what is kept of a version; names sort as versions do."""
+    """The name of a file that belongs to a version; names sort like versions."""
     return f"{version:012d}"
 
 
@@ -133,8 +133,8 @@ def temporary_name(folder: Path, name: str) -> Path:
 def hidden_file(folder: Path, name: str) -> Iterator[Path]:
     """An empty file under a name of `temporary_name`, to be written, then renamed or linked.
 
-    While it is written it is locked (`flock`, which ends with the process), so that nobody takes it
-    for what a killed writer left. What still has the hidden name in the end is deleted.
+    While it is written it is locked (`flock`, which ends with the process), so that nobody mistakes
+    it for a leftover of a killed writer. If it still has the hidden name in the end, it is deleted.
     """
     temporary, descriptor = _locked_file(folder, name)
     try:
@@ -150,10 +150,11 @@ def _locked_file(folder: Path, name: str) -> tuple[Path, int]:
     while True:
         temporary = temporary_name(folder, name)
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        # An export may lie where there are no locks: what a killed writer left then stays there.
+        # An export may lie on a file system without locks: then leftovers of a killed writer stay
+        # there.
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_SH)
-        if os.fstat(descriptor).st_nlink:  # else it was taken for a leftover before it was locked
+        if os.fstat(descriptor).st_nlink:  # else it was deleted as a leftover before it was locked
             return temporary, descriptor
         os.close(descriptor)
 
@@ -175,7 +176,7 @@ def is_temporary(path: Path) -> bool:
 
 
 def is_own_file(path: Path) -> bool:
-    """Whether a regular file is there: no link, no folder, and no pipe."""
+    """Whether the path is a regular file: not a link, a folder or a pipe."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)
     except OSError:
@@ -193,7 +194,7 @@ def drop_cut_off(folder: Path, name: str | None = None) -> None:
 
 
 def _is_being_written(path: Path) -> bool:
-    """Whether a writer of a `hidden_file` is alive; also where that cannot be known."""
+    """Whether a writer of a `hidden_file` is alive; true if that cannot be known."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -208,10 +209,11 @@ def _is_being_written(path: Path) -> bool:
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets `write` make a file under a hidden name beside `path`, flushes it, and renames it there.
+    """Lets `write` make a file under a hidden name beside `path`, flushes it, and renames it to
+    `path`.
 
-    A reader finds the whole file, the one before, or none; an older one is replaced. Of several
-    writers at once the last wins. Raises `RunError` where the disk is full.
+    A reader finds the whole new file, the older one, or none. If several write at once, the last
+    one wins. Raises `RunError` if the disk is full.
     """
     with told_by_name(path), hidden_file(path.parent, path.name) as temporary:
         write(temporary)
@@ -223,8 +225,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 def link_into_place(temporary: Path, final: Path) -> bool:
     """Gives a finished, flushed file its final name, at once or not at all.
 
-    False if another writer was first; the file that it put there stays. The temporary name is left
-    to the caller.
+    False if another writer was first; that writer's file stays. The caller deletes the temporary
+    name.
     """
     try:
         os.link(temporary, final)
@@ -242,7 +244,7 @@ def link_into_place(temporary: Path, final: Path) -> bool:
 
 
 def record_of(path: Path) -> Path:
-    """Where the checksum of a gallery's file is kept, if `pipeline.gallery.checksums` wrote it.
+    """The path of the checksum of a gallery's file, if `pipeline.gallery.checksums` wrote the file.
 
     >>> record_of(Path("g/_cameras/7.parquet")).as_posix()
     'g/_checksums/_cameras/7.parquet.json'
@@ -256,8 +258,8 @@ def record_of(path: Path) -> Path:
 def delete_files(paths: Iterable[Path]) -> None:
     """Deletes files and the records of their checksums; one that is already gone is not an error.
 
-    A record is first given another name, which says that its file may be gone: cut off on the way,
-    nobody misses the file. Raises `GalleryDamagedError` for a folder in the place of a file.
+    A record is first renamed, to say that its file may be gone: after a kill on the way, the file
+    does not count as missing. Raises `GalleryDamagedError` for a folder in the place of a file.
     """
     for path in paths:
         if path.is_dir() and not path.is_symlink():

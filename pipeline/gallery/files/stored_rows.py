@@ -1,9 +1,8 @@
 """The stored features of one file, by row.
 
-Our own files keep the features of a row group as they are, one after the other in one page, so that
-they are copied from where they lie, and rows far apart without what lies between. The page's
-checksum is verified when a row group is first met. A file that another tool wrote otherwise is
-read through Parquet, by whole groups.
+Our own files store the features of a row group uncompressed, one after the other in one page. So
+rows can be copied directly, even scattered ones. The page's checksum is verified at the first use
+of a row group. A file of another form, from another tool, is read through Parquet, by whole groups.
 """
 
 from collections.abc import Iterator
@@ -25,8 +24,8 @@ _CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class _Group:
-    """A row group: its rows, and, where its features lie plainly in the file, at which offset and
-    with which checksum (CRC-32).
+    """A row group: its rows and, if its features are plain in the file, their offset and checksum
+    (CRC-32).
     """
 
     number: int
@@ -37,7 +36,7 @@ class _Group:
 
 
 class StoredRows:
-    """The features of one file; what it has verified it does not verify again.
+    """The features of one file; verifies each row group once.
 
     All methods raise `GalleryDamagedError` naming the file.
     """
@@ -52,7 +51,8 @@ class StoredRows:
     def read(self, start: int, stop: int, out: np.ndarray) -> None:
         """The features of the rows start to stop (exclusive), unit length, into float32 `[n, D]`.
 
-        Beyond `out` a chunk of memory is used, or a row group for a file of another tool.
+        In addition to `out`, it uses memory for a chunk, or for a row group of a file of another
+        tool.
         """
         for group, low, high in self._touched(start, stop):
             part = out[group.begin + low - start : group.begin + high - start]
@@ -107,7 +107,7 @@ class StoredRows:
         return groups
 
     def _copy(self, group: _Group, low: int, high: int, out: np.ndarray) -> None:
-        """Rows of a group that lie plainly in the file, through a chunk that stays in the cache."""
+        """Copies rows of a group that are plain in the file, in chunks that fit into the cache."""
         is_new = group.number not in self._verified
         if is_new and high - low < group.count:
             self._mapped(group)

@@ -1,13 +1,13 @@
-"""Unit files: the work of one unit, on the disk before anybody commits it.
+"""Unit files: the work of one unit, on the disk before a commit.
 
 A unit is one Parquet file of the gallery's folder. Its rejects, if any, lie in the hidden folder
 `_units` and are written first, so that a unit file which is there is complete; a unit of rejects
-only leaves nothing but that second file. Both get their names when they are flushed and read back,
-and the metadata of each tells which unit it is.
+only leaves nothing but that second file. Both get their names after they are flushed and read back,
+and the metadata of each names its unit.
 
 A file's name begins with the first row id of its unit. Row ids are never given twice, so a name is
-never used twice, and a leftover of an interrupted run is told from a file that a later version
-removed without opening it.
+never used twice. So a leftover of an interrupted run can be distinguished from a file that a later
+version removed without opening it.
 """
 
 import dataclasses
@@ -76,18 +76,18 @@ class UnitRecord:
     statistics: str
     sha256: str
     oddities: tuple[tuple[str, int, str], ...] = dataclasses.field(default=(), compare=False)
-    """What is odd with some of its images: of what kind, how many, and the path of one. It is not
-    kept in the file."""
+    """Oddities of its images: the kind, how many, and the path of one. They are not stored in the
+    file."""
 
     @property
     def end_row_id(self) -> int:
-        """The first row id behind this unit."""
+        """The first row id after this unit."""
         return self.first_row_id + self.members
 
 
 @dataclass(frozen=True)
 class FoundUnits:
-    """What interrupted runs left: whole units, and files that are of no use with the reason."""
+    """What interrupted runs left: whole units, and unusable files with the reason."""
 
     units: tuple[UnitRecord, ...]
     damaged: tuple[tuple[Path, str], ...]
@@ -97,8 +97,8 @@ class FoundUnits:
 def write_unit(
     target: UnitTarget, unit_id: str, row_ids: range, rows: pa.Table, rejects: pa.Table
 ) -> UnitRecord:
-    """Keeps one unit on the disk and returns its record; the second writer of a unit gets the
-    first one's.
+    """Writes one unit to the disk and returns its record; a second writer of the unit gets the
+    record of the first.
 
     `row_ids` are the ids that the plan gave to the unit's members; `rows` `[n]` carry theirs,
     ascending, in the schema `target.schema`; `rejects` hold the other members. Raises `InputError`
@@ -138,9 +138,9 @@ def find_units(target: UnitTarget, next_row_id: int) -> FoundUnits:
     """The units that were finished and not committed: those whose row ids begin at `next_row_id`
     or later.
 
-    Each is verified (footer, row count, recipe, its rejects). A unit whose row ids overlap an
-    earlier one's is of no use either, since the two come from different plans. Changes nothing on
-    the disk.
+    Each is verified (footer, row count, recipe, its rejects). A unit whose row ids overlap those of
+    an earlier one is unusable, too, since the two come from different plans. Changes nothing on the
+    disk.
     """
     root = storage.local_root(target.location)
     whole: list[UnitRecord] = []
@@ -164,8 +164,8 @@ def read_record(root: Path, name: str, target: UnitTarget, sha256: str | None = 
     """The record of the unit that a file holds; raises `GalleryDamagedError` naming the file if it
     is not whole.
 
-    The file's checksum is computed and compared with its record, which reads it whole, unless it is
-    told.
+    Unless the caller gives the checksum, the whole file is read to compute it and compare it with
+    its record.
     """
     path = root / name
     if sha256 is None:
@@ -241,7 +241,7 @@ def _write_rows(path: Path, rows: pa.Table, about: dict[str, Any]) -> None:
 
 
 def _write_rejects(folder: Path, stem: str, about: dict[str, Any], rejects: pa.Table) -> str:
-    """Keeps a unit's rejects under a name that tells their content, so that no writer changes
+    """Writes a unit's rejects under a name made from their content, so that no writer changes
     another's.
     """
     described = rejects.replace_schema_metadata({UNIT_KEY: json.dumps(about).encode()})
@@ -258,9 +258,9 @@ def _write_rejects(folder: Path, stem: str, about: dict[str, Any], rejects: pa.T
 def _first_writers_record(
     root: Path, final: Path, temporary: Path, target: UnitTarget
 ) -> UnitRecord:
-    """The record of the file that was there first; a damaged one is replaced by ours.
+    """The record of the file that was there first; a damaged file is replaced by ours.
 
-    No version can point to a damaged file of this name: the unit's row ids were never committed.
+    No version can refer to a damaged file of this name: the unit's row ids were never committed.
     """
     try:
         return read_record(root, final.name, target)
@@ -279,16 +279,16 @@ def _footer(path: Path) -> pq.FileMetaData:
 
 
 def _about(path: Path, metadata: pq.FileMetaData) -> dict[str, Any]:
-    """What a unit's file tells of itself."""
+    """The metadata of a unit's file."""
     text = (metadata.metadata or {}).get(UNIT_KEY)
     try:
         about = parse_json(text or b"")
     except ValueError as error:
-        raise GalleryDamagedError(f"{path}: the file does not tell which unit it is") from error
+        raise GalleryDamagedError(f"{path}: the file does not name its unit") from error
     found_later = {"path", "bytes", "statistics", "sha256", "oddities"}
     wanted = UnitRecord.__dataclass_fields__.keys() - found_later
     if not isinstance(about, dict) or about.keys() != wanted:
-        raise GalleryDamagedError(f"{path}: the file does not tell which unit it is")
+        raise GalleryDamagedError(f"{path}: the file does not name its unit")
     return about
 
 
@@ -320,9 +320,7 @@ def _candidates(root: Path, next_row_id: int) -> list[str]:
 
 
 def _is_whole_unit(path: Path) -> bool:
-    """Whether a file of rejects is all there is of its unit, or cannot be read (and is to be
-    told).
-    """
+    """Whether a file of rejects is its whole unit, or cannot be read (and must be reported)."""
     try:
         return _about(path, _footer(path))["rows"] == 0
     except GalleryDamagedError:
@@ -332,8 +330,8 @@ def _is_whole_unit(path: Path) -> bool:
 def _orphans(
     root: Path, units: Iterable[UnitRecord], damaged: Iterable[tuple[Path, str]]
 ) -> Iterator[Path]:
-    """Files of the hidden folder that no found unit needs: half-written ones, losers', those of
-    committed units.
+    """Files of the hidden folder that no found unit needs: half-written ones, those of second
+    writers, those of committed units.
     """
     needed = {root / unit.rejects_path for unit in units if unit.rejects_path}
     told = {path for path, _ in damaged}

@@ -1,4 +1,4 @@
-"""Cells of a CSV file that a spreadsheet would take for a formula."""
+"""Cells of a CSV file that a spreadsheet would read as a formula."""
 
 import pyarrow as pa
 import pyarrow.compute as pc

@@ -61,11 +61,11 @@ def export(
     hashes in hexadecimal, unknown values empty). `parquet`: `rows.parquet` with the feature as
     list<float>. `mat`: `pytorch_result.mat` as layumi's evaluation reads it, `query` included.
     `fast-reid`: a folder of one `.npy` file an image. `faiss`: `gallery.faiss`, a flat index of
-    inner products, and `rows.csv`. All: `gallery.json`, which tells the gallery, version and
-    recipe (`origin`), and whether the export is complete. The files get their names when they are
+    inner products, and `rows.csv`. All: `gallery.json`, which names the gallery, version and recipe
+    (`origin`), and says whether the export is complete. The files get their names when they are
     whole. With `safe_csv` no cell of `rows.csv` is a formula to a spreadsheet (`safe_cells`).
-    Raises `InputError` if the folder holds anything but an earlier export, and where the
-    format cannot hold the gallery.
+    Raises `InputError` if the folder holds anything but an earlier export, or if the format cannot
+    hold the gallery.
     """
     if format not in FORMATS:
         raise InputError(f"`format` {format!r} is unknown: choose one of {', '.join(FORMATS)}")
@@ -93,7 +93,7 @@ def _write(
     *,
     safe_csv: bool,
 ) -> None:
-    """The files of an export in its folder, in place of those of an earlier one."""
+    """Writes the files of an export to its folder, in place of those of an earlier export."""
     about = about_gallery(gallery) | {"rows": gallery.count}
     if query is not None:
         about["query"] = about_gallery(query)
@@ -119,7 +119,7 @@ def _writers(
     format: str,  # noqa: A002 (the flag's name)
     query: Gallery | None,
 ) -> tuple[dict[str, Callable[[Gallery, Path], None]], list[str]]:
-    """The files of a format and what writes them, or the names of fast-reid's; checked before
+    """The files of a format and their writers, or the names of fast-reid's files; checked before
     anything is written.
     """
     if format == "npy":
@@ -145,7 +145,7 @@ def is_export(folder: Path, files: Iterable[Path]) -> bool:
 
 
 def _free_folder(out: str) -> Path:
-    """The folder, made if need be; `InputError` if it holds what no export wrote."""
+    """The folder, made if necessary; `InputError` if it holds files that no export wrote."""
     folder = storage.local_root(out)
     check_name(folder)
     if folder.exists() and not folder.is_dir():
@@ -198,7 +198,7 @@ def _write_csv(gallery: Gallery, path: Path, *, safe: bool = False) -> None:
 
 
 def _as_text(rows: pa.Table) -> pa.Table:
-    """Times and hashes as text; all else as it is."""
+    """The table with times and hashes as text."""
     for index, field in enumerate(rows.schema):
         if pa.types.is_timestamp(field.type):
             text = pc.strftime(rows[field.name], format="%Y-%m-%dT%H:%M:%SZ")

@@ -1,4 +1,4 @@
-"""fast-reid's way: one `.npy` file an image, named as the image is, with a feature `[1, D]`."""
+"""fast-reid's format: a `.npy` file for each image, with its name and a feature `[1, D]`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +46,7 @@ class FeatureFiles:
 
 
 def read_folder(folder: Path) -> FeatureFiles:
-    """The `.npy` files of a folder, by name; InputError where there is none."""
+    """The `.npy` files of a folder, sorted by name; InputError if there is none."""
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; fast-reid writes a folder of .npy files")
     names = sorted(path.name for path in folder.iterdir() if path.suffix == ".npy")
@@ -60,7 +60,7 @@ def read_folder(folder: Path) -> FeatureFiles:
 def file_names(gallery: Gallery) -> list[str]:
     """The file of each row, in row-id order: the image's base name up to its first dot.
 
-    InputError where two rows would share one, as fast-reid's own files do in silence.
+    InputError if two rows would share one; fast-reid itself would overwrite the file silently.
     """
     seen: dict[str, str] = {}
     for path in gallery.rows(["path"])["path"].to_pylist():

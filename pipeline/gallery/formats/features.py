@@ -1,4 +1,4 @@
-"""Features that another tool made, brought into a gallery of their own."""
+"""Features that another tool made, imported into a gallery of their own."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -43,7 +43,7 @@ class RawFeatures(Protocol):
 class MatrixFeatures:
     """The rows of one matrix `[N, D]`, in memory or mapped; `source` names it in an error.
 
-    Raises InputError where it is not a floating-point matrix with a row and a column.
+    Raises InputError unless it is a floating-point matrix with at least one row and one column.
     """
 
     matrix: NDArray[Any]
@@ -70,7 +70,7 @@ class MatrixFeatures:
 
 
 def read_npy(path: Path) -> MatrixFeatures:
-    """The features in one `.npy` file, mapped; InputError where it holds none."""
+    """The features in one `.npy` file, mapped; InputError if it holds none."""
     check_file(path)
     try:
         # np.load would take anything else for a zip, or for a pickle that it advises to trust.
@@ -92,9 +92,9 @@ def import_rows(
     """The next version of an empty gallery: these features at unit length, and their labels.
 
     `labels` has `path`, the key, and any other columns but the row id; as many rows as there are
-    features. A feature without a direction (NaN, infinite, length 0) is a reject. With `are_unit`
-    features are of unit length, and stored as they are. What an interrupted import left is deleted
-    first. Memory is that of a block of rows.
+    features. A feature without a direction (NaN, infinite, length 0) is a reject. With `are_unit`,
+    features have unit length and are stored unchanged. What an interrupted import left is deleted
+    first. It needs memory for one block of rows.
     """
     gallery.clear(gallery.find_units(), lock)
     units, run = [], _RunId()
@@ -106,8 +106,8 @@ def import_rows(
 
 
 def is_import_of(gallery: Gallery, features: RawFeatures, labels: pa.Table) -> bool:
-    """Whether a gallery is what `import_rows` made of these very features and labels, unchanged
-    since; both are read whole.
+    """Whether `import_rows` made the gallery from exactly these features and labels, and it has not
+    changed since; reads both whole.
     """
     run = _RunId()
     for _, raw, part in _parts(features, labels):

@@ -1,4 +1,4 @@
-"""layumi's way: queries and gallery in one `pytorch_result.mat`, as its evaluation reads it.
+"""layumi's format: queries and gallery in one `pytorch_result.mat`, which its evaluation reads.
 
 MATLAB's format 5 holds no array of 4 GiB or more.
 """
@@ -30,7 +30,7 @@ except Exception:
     sys.exit(1)  # it is told by who reads the file next
 """
 LARGEST_MAT = 2**32
-"""Bytes from which on MATLAB's format 5 cannot hold an array."""
+"""MATLAB's format 5 cannot hold an array of this many bytes or more."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def read_mat(path: Path, part: MatPart) -> MatSide:
 
 
 def check_size(gallery: Gallery) -> None:
-    """Raises InputError where a gallery's features are more than the format can hold."""
+    """Raises InputError if a gallery's features are more than the format can hold."""
     size = gallery.count * gallery.dimension * 4
     if size >= LARGEST_MAT:
         raise InputError(
@@ -89,9 +89,9 @@ def check_size(gallery: Gallery) -> None:
 def write_mat(query: Gallery, gallery: Gallery, path: Path) -> None:
     """Writes both to a file as layumi's evaluation reads it; all features are held in memory.
 
-    Unknown identities are 0, distractors. Cameras are their numbers where all names are whole
-    numbers, and else counted from 1 in the order of their names; unknown ones are negative, each
-    another, so that none is a query's own.
+    Unknown identities are 0, distractors. Cameras are numbered by their names if all are whole
+    numbers, or else from 1 in the order of their names; each unknown camera gets a negative number
+    of its own, so that it equals no other.
     """
     names = ["identity", "camera"]
     rows = [query.rows(names), gallery.rows(names)]
@@ -112,7 +112,7 @@ def write_mat(query: Gallery, gallery: Gallery, path: Path) -> None:
 def _check_survived(path: Path, names: list[str]) -> None:
     """InputError for a file so damaged that scipy's reader crashes, and the process with it.
 
-    A process of its own reads the file first, and ends before it is read here.
+    A separate process reads the file first, so that only that process crashes.
     """
     done = subprocess.run([sys.executable, "-c", _TRIAL, str(path), *names], capture_output=True)
     if done.returncode < 0:
@@ -141,7 +141,7 @@ def _camera_numbers(columns: list[pa.ChunkedArray]) -> list[NDArray[np.int64]]:
 
 
 def _whole(values: NDArray[Any], source: str) -> NDArray[np.int64]:
-    """The values as int64 `[N]`; InputError, naming the source, where one is no such number."""
+    """The values as int64 `[N]`; InputError naming the source if one is not a whole number."""
     if values.dtype.kind in "iuf":
         with np.errstate(invalid="ignore"):  # NaN, infinity, or more than 64 bits
             numbers = values.astype(np.int64)

@@ -1,7 +1,7 @@
-"""What an export tells of the gallery that it was made of, so that an import can keep it.
+"""What an export stores about its gallery, so that an import can keep it.
 
-It stands in `gallery.json` beside the exported files, with the SHA-256 of the features: they are
-those of the recipe only as long as nobody has changed them.
+It is stored in `gallery.json` beside the exported files, with the SHA-256 of the features, which
+belong to the recipe only if they have not changed.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,7 +25,7 @@ ORIGIN_FORMAT = 1
 
 @dataclass(frozen=True)
 class FeatureOrigin:
-    """A gallery, as the export of one of its versions tells it."""
+    """A gallery, as described by the export of one of its versions."""
 
     gallery: str
     version: int
@@ -57,7 +57,7 @@ def about_gallery(gallery: Gallery) -> dict[str, Any]:
 
 
 def is_exported(source: Path) -> bool:
-    """Whether an export tells of these features."""
+    """Whether an export describes these features."""
     about = _read(source)
     return about is not None and source.name in about.get("features", {})
 
@@ -65,20 +65,20 @@ def is_exported(source: Path) -> bool:
 def origin_of(source: Path, part: str = "gallery") -> FeatureOrigin:
     """The gallery whose features an export wrote to `source`, a file or fast-reid's folder.
 
-    `part` is the side of a `.mat` file. Raises `InputError` where no export tells of these
-    features, they were changed since, or the gallery cannot be made again of them.
+    `part` is the side of a `.mat` file. Raises `InputError` if no export describes these features,
+    if they have changed since, or if the gallery cannot be made again from them.
     """
     about, place = _read(source), source.parent / ORIGIN_FILE
     if about is None or source.name not in about.get("features", {}):
         raise InputError(
-            f"nothing beside {source} tells what made its features: say so with `made_by`"
+            f"nothing beside {source} says what made its features: say it with `made_by`"
         )
     if about.get("complete") is not True:
         raise InputError(f"{place}: the export was cut off; export again")
     try:
         if digest(source) != about["features"][source.name]:
             raise InputError(
-                f"{source} is not as it was exported (SHA-256), so {place} does not tell what made"
+                f"{source} is not as it was exported (SHA-256), so {place} does not say what made"
                 " its features: export again, or say with `made_by` what they are"
             )
         told = about if part == "gallery" else about["query"]

@@ -1,4 +1,4 @@
-"""What a commit has to do: checked, and on the disk before the log is touched."""
+"""The change that a commit makes: checked, and on the disk before the log changes."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -31,9 +31,8 @@ def plan(
 ) -> Change | None:
     """The change from a version to the next; None if nothing changes.
 
-    Writes the files that take the place of those with removed or replaced rows, and the rejects
-    after the commit; until the log names them they are nothing. Raises what `Gallery.commit`
-    raises.
+    Writes the files that replace those with removed or replaced rows, and the rejects after the
+    commit; they do not count until the log names them. Raises what `Gallery.commit` raises.
     """
     root = storage.local_root(target.location)
     _check_units(target, snapshot, units)
@@ -69,7 +68,9 @@ def plan(
 
 
 def _check_units(target: UnitTarget, snapshot: Snapshot, units: Sequence[UnitRecord]) -> None:
-    """Raises unless the units, by first row id, are whole, of this recipe, and have new row ids."""
+    """Raises unless the units, sorted by first row id, are whole, of this recipe, and have new row
+    ids.
+    """
     root = storage.local_root(target.location)
     end = snapshot.next_row_id
     for unit in units:

@@ -18,7 +18,7 @@ ALLOWED = (
 _SHOWN = 80
 _SMALLEST, _LARGEST = -(2**63), 2**63 - 1
 
-# What a column holds, and the type in which it is compared.
+# The kind of a column, and the type in which it is compared.
 TYPES = {
     "text": pa.string(),
     "whole numbers": pa.int64(),
@@ -52,7 +52,7 @@ class NotAllowedError(Exception):
 
 @dataclass(frozen=True)
 class Typed:
-    """A column or the cast of one: what it holds, and how Arrow finds it."""
+    """A column or the cast of one: its kind, and its Arrow expression."""
 
     kind: str
     expression: pc.Expression
@@ -75,7 +75,7 @@ def typed(node: exp.Expr) -> Typed | None:
 
 
 def needed(node: exp.Expr) -> Typed:
-    """A column, or the cast of one, where a literal would make no sense."""
+    """A column, or the cast of one; a literal would make no sense here."""
     found = typed(node.unnest())
     if found is None:
         raise NotAllowedError(f"{shown(node)} is not a column")
@@ -91,7 +91,7 @@ def _column(node: exp.Column) -> Typed:
     stored = SCALAR_FIELDS[SCALAR_COLUMNS.index(node.name)].type
     kind = _kind_of(stored)
     found = pc.field(node.name)
-    # Only where it must be: statistics speak of the column itself.
+    # Cast only if necessary: statistics are of the column itself.
     return Typed(kind, found if stored == TYPES[kind] else found.cast(TYPES[kind]))
 
 
@@ -106,7 +106,7 @@ def _kind_of(stored: pa.DataType) -> str:
 
 
 def _cast(node: exp.Cast) -> Typed:
-    """The cast of a column; where a value cannot be cast, the evaluation fails."""
+    """The cast of a column; if a value cannot be cast, the evaluation fails."""
     target = _target(node)
     found = needed(node.this)
     if (found.kind, target) not in _CASTS:
@@ -129,7 +129,7 @@ def _target(node: exp.Cast) -> str:
 
 
 def literal(node: exp.Expr, kind: str, column: str) -> pa.Scalar:
-    """A literal as a value of what it is compared with."""
+    """A literal as a value of the type that it is compared with."""
     try:
         return pa.scalar(_value(node, kind), TYPES[kind])
     except (ValueError, OverflowError) as error:
@@ -163,7 +163,7 @@ def _text_value(text: str, kind: str) -> Any:
         return text
     if kind == "days":
         return date.fromisoformat(text)
-    # Python would cut off what is finer than the column.
+    # Python would drop digits that are finer than the column.
     if kind != "times" or re.search(r"[.,]\d{7}", text):
         raise ValueError(text)
     found = datetime.fromisoformat(text)
@@ -184,7 +184,7 @@ def _number(node: exp.Expr, kind: str) -> Any:
 
 
 def only(node: exp.Expr, *names: str) -> None:
-    """Refuses a node of which something else was given, as `escape` or a subquery."""
+    """Refuses a node with other parts, such as `escape` or a subquery."""
     if set(_given(node)) - set(names):
         raise NotAllowedError(f"{shown(node)} is not allowed: {ALLOWED}")
 
@@ -194,10 +194,10 @@ def _given(node: exp.Expr) -> list[str]:
 
 
 def shown(node: exp.Expr) -> str:
-    """A part of a condition, as a message shows it."""
+    """The text of a part of a condition for a message."""
     return cut(node.sql(dialect="postgres", comments=False))
 
 
 def cut(text: str) -> str:
-    """The beginning of a text that is long."""
+    """A long text, cut short."""
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -1,8 +1,8 @@
-"""Conditions on a gallery's columns: a small part of SQL, read whole or refused by name.
+"""Conditions on a gallery's columns: a small part of SQL, read whole or refused with the reason.
 
-sqlglot reads the text; every node of what it read must be on the list below, and becomes an Arrow
-expression on the spot. So nothing is evaluated that was not looked at, and what cannot be evaluated
-is an error: a condition never selects a row for which it is not true.
+sqlglot parses the text; every node must be on the list below, and becomes an Arrow expression at
+once. So nothing unchecked is evaluated, and what cannot be evaluated is an error: a condition never
+selects a row for which it is not true.
 """
 
 import operator
@@ -51,7 +51,7 @@ _COMPARISONS: dict[type[exp.Expr], Callable[[Any, Any], Any]] = {
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition that was read: its text, the columns that it uses, and what Arrow evaluates."""
+    """A parsed condition: its text, the columns that it uses, and its Arrow expression."""
 
     text: str
     columns: tuple[str, ...]
@@ -59,9 +59,9 @@ class Condition:
     expression: pc.Expression
 
     def possible_files(self, guarantees: Mapping[str, pc.Expression]) -> list[str]:
-        """The files that may hold a row for which the condition is true, given what holds for all
-        rows of each (from its statistics); all of them if its evaluation may fail, lest the error
-        depend on how rows lie in files.
+        """The files that may hold a row for which the condition is true, by what the statistics
+        guarantee for all rows of each; all files if the evaluation may fail, so that the error does
+        not depend on the order of rows in files.
         """
         if self.may_fail:
             return list(guarantees)
@@ -73,8 +73,8 @@ class Condition:
     def true_of(self, rows: pa.Table) -> pa.Table:
         """The rows, of at least `columns`, for which the condition is true: neither false nor null.
 
-        Raises `InputError` for a condition that cannot be evaluated, as a cast of text that is no
-        number.
+        Raises `InputError` for a condition that cannot be evaluated, such as a cast of text that is
+        not a number.
         """
         try:
             return rows.filter(self.expression)
@@ -88,8 +88,8 @@ def parse(where: str) -> Condition:
     Comparisons (`=`, `<>`, `<`, `<=`, `>`, `>=`, `between`, `in`, `like`, `ilike`, `is null`) of
     columns, of `cast(COLUMN as TYPE)` and of literals, each with a column, joined by `and`, `or`
     and `not`. A comparison with null is null, and selects nothing. Raises `InputError` for anything
-    else, comments too, for more than `LONGEST_CONDITION` characters, and for more than `DEEPEST`
-    levels.
+    else (also for comments), for more than `LONGEST_CONDITION` characters, and for more than
+    `DEEPEST` levels.
 
     >>> parse("camera = '3' and identity > 7").columns
     ('camera', 'identity')
@@ -124,7 +124,7 @@ def parse(where: str) -> Condition:
 
 
 def _condition(node: exp.Expr, levels: int) -> pc.Expression:
-    """What is true, false or null of a row."""
+    """An expression that is true, false or null for a row."""
     node = node.unnest()
     if not levels:
         raise NotAllowedError(_too_deep())
@@ -188,7 +188,7 @@ def _compared(compare: Callable[[Any, Any], Any], left: exp.Expr, right: exp.Exp
 
 
 def _is_in(node: exp.Expr, members: Sequence[exp.Expr]) -> pc.Expression:
-    """Whether a column holds one of some literals; null where it is null."""
+    """Whether a column equals one of some literals; null if the column is null."""
     found = needed(node)
     if not members:
         raise NotAllowedError(f"in takes values, as in {shown(node)} in (1, 2)")

@@ -1,7 +1,7 @@
-"""The files of the Delta log, read as they are: what `deltalake` hides, and what leaves the log.
+"""The files of the Delta log, read directly: what `deltalake` hides, and what leaves the log.
 
 An entry is a JSON line per action, a checkpoint a Parquet file of the actions that still count.
-Both keep the text of a file's statistics as it was given, so the file's checksum stands among them.
+Both store the text of a file's statistics unchanged, so the file's checksum is among them.
 """
 
 import json
@@ -64,7 +64,7 @@ def check_whole(root: Path) -> None:
     """Raises `GalleryDamagedError` if an entry or a checkpoint of the log is empty, or the last
     entry or a checkpoint is not whole.
 
-    `deltalake` takes an empty entry for a version without changes: rows would vanish in silence.
+    `deltalake` reads an empty entry as a version without changes: rows would disappear silently.
     """
     folder = root / storage.LOG_FOLDER
     entries, checkpoints = _entries(folder), sorted(_checkpoints(folder))
@@ -80,7 +80,7 @@ def check_whole(root: Path) -> None:
 
 
 def oldest_version(root: Path) -> int:
-    """The first version that the log can still give: 0, or that of its first checkpoint."""
+    """The first version that can still be read from the log: 0, or that of its first checkpoint."""
     folder = root / storage.LOG_FOLDER
     if (folder / f"{0:020d}.json").exists():
         return 0
@@ -90,7 +90,7 @@ def oldest_version(root: Path) -> int:
 def write_checkpoint(root: Path, version: int) -> None:
     """A summary of the log up to a version, so that opening a gallery does not read every entry.
 
-    One that an earlier run was making is made too. Raises `RunError` where it cannot be written.
+    Also makes one that an earlier run left unfinished. Raises `RunError` if it cannot be written.
     """
     unfinished = chain.read_record(root).being_made
     for each in sorted({version} | ({unfinished} if unfinished is not None else set())):
@@ -115,9 +115,10 @@ def _make_checkpoint(root: Path, version: int) -> None:
 
 
 def forget_before(root: Path, version: int) -> None:
-    """Takes the versions before this one out of the log.
+    """Removes the versions before this one from the log.
 
-    The version itself becomes a checkpoint first. Cut off on the way, the rest goes the next time.
+    The version itself becomes a checkpoint first. After a kill on the way, the next call removes
+    the rest.
     """
     folder = root / storage.LOG_FOLDER
     old = [
@@ -144,12 +145,14 @@ def drop_cut_off(root: Path) -> None:
 
 
 def half_written(root: Path) -> list[Path]:
-    """Parts of the log that did not get their names."""
+    """Parts of the log that were left half-written."""
     return sorted(filter(chain.is_half_written, (root / storage.LOG_FOLDER).glob("*#*")))
 
 
 def _size(path: Path) -> int | None:
-    """The bytes of a file; None if it has gone since it was listed, with the version it tells."""
+    """The size of a file in bytes; None if it was deleted after the listing, together with its
+    version.
+    """
     try:
         return path.stat().st_size
     except FileNotFoundError:
@@ -165,7 +168,7 @@ def _is_entry(data: bytes) -> bool:
 
 
 def _has_footer(path: Path) -> bool:
-    """Whether a Parquet file ends as one does, or has gone since it was listed."""
+    """Whether a Parquet file has its footer, or was deleted after the listing."""
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -187,10 +190,10 @@ def _cut_short(path: Path) -> GalleryDamagedError:
 def _checkpoint_cut_short(path: Path, *, is_needed: bool) -> GalleryDamagedError:
     told = f"{path}: this checkpoint of the log is empty or cut short"
     if is_needed:
-        return GalleryDamagedError(f"{told}, and no entry tells the same; restore it from a copy")
+        return GalleryDamagedError(f"{told}, and no entry holds the same; restore it from a copy")
     return GalleryDamagedError(
         f"{told}, as after a power cut before it was on the disk; delete it and _last_checkpoint"
-        " beside it: the log's entries tell the same"
+        " beside it: the log's entries hold the same"
     )
 
 
@@ -223,7 +226,7 @@ def _known(action: dict[str, Any]) -> dict[str, Any]:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """The entries by version; `verify` tells of other names."""
+    """The entries by version; `verify` reports other names."""
     return sorted(path for path in folder.glob("*.json") if _is_numbered(path))
 
 

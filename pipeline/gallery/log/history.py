@@ -1,4 +1,4 @@
-"""The versions of a gallery: when each came, by which run, and what it changed."""
+"""The versions of a gallery: when and by which run each was committed, and what it changed."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from pipeline.gallery.log.transactions import RowFile
 
 @dataclass(frozen=True)
 class VersionInfo:
-    """One version: when it came, by which run (None: another tool), and what it changed."""
+    """One version: its time, its run (None: another tool), and what it changed."""
 
     version: int
     timestamp: datetime
@@ -64,25 +64,25 @@ def _version_info(root: Path, entry: Mapping[str, object]) -> VersionInfo:
 
 
 def _of_another_tool(root: Path, version: int) -> dict[str, Any]:
-    """What a commit of another tool changed, which its entry does not tell in our terms: how many
-    row ids came and left, and how many rejects there are.
+    """What a commit of another tool changed, since its entry lacks our counts: how many row ids it
+    added and removed, and how many rejects there are.
     """
     if version <= oldest_version(root):
         return {}
     try:
         before, after = log.read(root, version - 1), log.read(root, version)
-    except InputError:  # a version that is not read here, but for its entry
+    except InputError:  # of a version that cannot be read here, only its entry is known
         return {}
     there, here = set(before.files), set(after.files)
     try:
         left, came = _row_ids(root, there - here), _row_ids(root, here - there)
         added, removed = len(np.setdiff1d(came, left)), len(np.setdiff1d(left, came))
-    except (OSError, pa.ArrowException):  # a file of an older version, which may have been deleted
+    except (OSError, pa.ArrowException):  # perhaps a deleted file of an older version
         change = sum(file.rows for file in here) - sum(file.rows for file in there)
         added, removed = max(change, 0), max(-change, 0)
     try:
         rejects = read_rejects(root, after.rejects).num_rows
-    except GalleryDamagedError:  # which reading that version tells
+    except GalleryDamagedError:  # reading that version reports it
         rejects = 0
     return {"rows_added": added, "rows_removed": removed, "rejects": rejects}
 

@@ -1,9 +1,9 @@
 """One writer at a time: a lock file with an owner and an expiry.
 
-The lock is the file `_lock` in the gallery's folder. It holds who writes, since when and until
-when; the owner pushes the expiry on from a thread. A lock of a process of this machine that is
-dead is free at once; any other, and that of a process that is hidden from us, when it has expired.
-The file is read and changed only under `flock`, so that two processes never both take a stale lock.
+The lock is the file `_lock` in the gallery's folder. It says who writes, since when and until when;
+a thread of the owner renews the expiry. The lock of a dead process of this machine is free at once;
+any other lock, and that of a process that is hidden from us, is free when it has expired. The file
+is read and changed only under `flock`, so that two processes never both take a stale lock.
 """
 
 import errno
@@ -30,7 +30,7 @@ EXPIRY_SECONDS = 600.0
 _RENEWALS_PER_EXPIRY = 10
 _LATEST = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 _FAR_SECONDS = 86_400.0
-"""What expires later than this was set by a clock that is wrong, or by none of ours."""
+"""An expiry later than this was set by a wrong clock, or not by this tool."""
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Owner:
     expires: float
 
     def __post_init__(self) -> None:
-        """Raises `ValueError` or `TypeError` for what no writer would say of itself."""
+        """Raises `ValueError` or `TypeError` for values that no writer sets."""
         for name in ("token", "purpose", "host", "machine", "process_started"):
             if not isinstance(getattr(self, name), str):
                 raise TypeError(f"{name} is not text")
@@ -71,9 +71,7 @@ class Lock:
     token: str
 
     def check(self) -> None:
-        """Raises `RunError` if the lock is no longer ours, for instance after this machine
-        slept.
-        """
+        """Raises `RunError` if we have lost the lock, for instance after this machine slept."""
         with _opened(_path(self.location)) as descriptor:
             owner = _read(descriptor)
         if owner is None or owner.token != self.token:
@@ -86,10 +84,10 @@ class Lock:
 
 @contextmanager
 def hold(location: str, purpose: str, *, expiry: float = EXPIRY_SECONDS) -> Iterator[Lock]:
-    """Holds the lock of a gallery's folder, which is made if need be.
+    """Holds the lock of a gallery's folder, which is made if necessary.
 
-    `purpose` tells others what is going on. Raises `InputError` naming the owner while another one
-    holds the lock.
+    `purpose` says what the owner does. Raises `InputError` naming the owner if another one holds
+    the lock.
     """
     storage.make_folder(storage.local_root(location))
     path = _path(location)
@@ -151,7 +149,7 @@ def _take(path: Path, owner: Owner) -> None:
 
 
 def _doubt(path: Path, owner: Owner) -> str:
-    """What to do about a lock that would keep everybody out for more than a day."""
+    """Advice for a lock that would block everybody for more than a day."""
     if owner.expires < time.time() + _FAR_SECONDS:
         return ""
     until = datetime.fromtimestamp(owner.expires, UTC).isoformat(timespec="seconds")
@@ -167,7 +165,7 @@ def _release(path: Path, token: str) -> None:
     except FileNotFoundError:
         _log.warning("%s: the lock file was removed while it was held", path)
     except (InputError, RunError) as error:
-        _log.warning("the lock could not be given back: %s", error)
+        _log.warning("the lock could not be released: %s", error)
 
 
 def _renew_until(stop: threading.Event, path: Path, token: str, expiry: float) -> None:
@@ -193,7 +191,7 @@ def _is_alive(owner: Owner) -> bool:
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
     """The lock file, open and under `flock`."""
-    # Opening a pipe or a device may wait, or do anything; what a link points to is not ours.
+    # Opening a pipe or a device may wait, or do anything; the target of a link is not ours.
     if os.path.lexists(path) and not storage.is_own_file(path):
         raise _no_lock_file(path)
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
@@ -220,9 +218,7 @@ def _no_lock_file(path: Path) -> InputError:
 
 
 def _read(descriptor: int) -> Owner | None:
-    """The owner; None for an empty file, for one that its dying writer left half written, and for
-    one that no writer of ours wrote.
-    """
+    """The owner; None for an empty or half-written file, or one that this tool did not write."""
     try:
         return Owner(**parse_json(os.pread(descriptor, 1 << 16, 0)))
     except (ValueError, TypeError):
@@ -237,7 +233,7 @@ def _write(path: Path, descriptor: int, owner: Owner) -> None:
 
 
 def _machine() -> str:
-    """The host, its boot and its process namespace: within one, a process number means one
+    """The host, its boot and its process namespace: within these, a process number means one
     process.
     """
     parts = [socket.gethostname()]
@@ -251,10 +247,10 @@ def _machine() -> str:
 
 
 def _process_started(process: int, system: Path = Path("/proc")) -> str | None:
-    """When a process started, in a form to compare; empty if there is none of this number, None if
-    it is not for us to know, as of another user's where `/proc` hides them.
+    """When a process started, in a form that can be compared; empty if there is no such process,
+    None if it is unknown, as when `/proc` hides processes of other users.
 
-    Without `/proc` a process that runs is taken for the one that held the lock.
+    Without `/proc`, a running process of this number counts as the one that held the lock.
     """
     if (system / "self" / "stat").exists():
         try:

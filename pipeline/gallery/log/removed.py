@@ -1,7 +1,7 @@
 """Versions that a purge or a clean removes while they are read.
 
-A reader holds no lock. So a file that it does not find was either removed with its version, or is
-missing; and a part of the log may go between its listing and its reading.
+A reader holds no lock. So if it does not find a file, the file was either removed with its version,
+or is missing; and a part of the log may be removed after its listing.
 """
 
 import time
@@ -25,7 +25,7 @@ _PAUSE_SECONDS = 0.05
 
 @contextmanager
 def removal_told(root: Path, version: int) -> Iterator[None]:
-    """What fails inside is told as the version's removal, by `RunError`, if that explains it."""
+    """Reports an error inside as the version's removal, by `RunError`, if that is the cause."""
     try:
         yield
     except Exception as error:
@@ -36,7 +36,7 @@ def removal_told(root: Path, version: int) -> Iterator[None]:
 
 
 def removed(root: Path, version: int) -> RunError | None:
-    """The error for a reader whose version was removed; None where the version is still there."""
+    """The error for a reader whose version was removed; None if the version still exists."""
     # In this order: a purge sets files aside before its versions leave the log, and ends after.
     is_purged = (root / storage.PURGED_FOLDER).exists()
     oldest, latest = oldest_version(root), _latest(root)
@@ -50,7 +50,7 @@ def removed(root: Path, version: int) -> RunError | None:
 
 
 def steadily(read: Callable[[], Read]) -> Read:
-    """What `read` gives; tried again where it fails, since a part of the log may just be going."""
+    """The result of `read`; tries again if it fails: a part of the log may just be removed."""
     for _ in range(_TRIES - 1):
         try:
             return read()

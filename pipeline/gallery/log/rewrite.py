@@ -1,8 +1,8 @@
-"""Copy-on-write: rows leave a gallery by new files without them in the place of those that hold
+"""Copy-on-write: to remove rows from a gallery, new files without them replace the files that hold
 them.
 
-`deltalake`'s own delete would turn the features into variable-length binary, take gigabytes, and
-not see what another commit adds meanwhile.
+`deltalake`'s own delete would turn the features into variable-length binary, need gigabytes of
+memory, and miss what another commit adds at the same time.
 """
 
 import hashlib
@@ -29,8 +29,8 @@ _KEYS = pa.schema([("row_id", pa.int64()), ("path", pa.string())])  # other tool
 def without_rows(
     root: Path, files: Sequence[RowFile], row_ids: np.ndarray, schema: pa.Schema
 ) -> tuple[list[RowFile], list[LoggedFile]]:
-    """The files that hold any of `row_ids` int64 `[n]`, and the new files, on the disk, that take
-    their place.
+    """The files that hold any of `row_ids` int64 `[n]`, and the new files, on the disk, that
+    replace them.
 
     Raises `InputError` if one of the row ids is not in the files.
     """
@@ -47,7 +47,7 @@ def without_rows(
 
 
 def _held(root: Path, file: RowFile, wanted: np.ndarray) -> np.ndarray:
-    """Those of the row ids `wanted` int64 `[n]`, ascending, that a file holds."""
+    """The row ids among `wanted` int64 `[n]`, ascending, that a file holds."""
     low, high = np.searchsorted(wanted, (file.min_row_id, file.max_row_id + 1))
     if low == high:
         return wanted[:0]
@@ -56,10 +56,10 @@ def _held(root: Path, file: RowFile, wanted: np.ndarray) -> np.ndarray:
 
 
 def _write(root: Path, file: RowFile, gone: np.ndarray, schema: pa.Schema) -> LoggedFile:
-    """Keeps a file's rows without those of the ids `gone`, in row-id order.
+    """Writes a file's rows without those of the ids `gone`, in row-id order.
 
-    The name tells the file and the rows that left it; the schema is ours even where another tool
-    wrote the features as it likes.
+    The name depends on the file and the removed rows; the schema is ours even if another tool wrote
+    the file in another form.
     """
     rows = _of_schema(root / file.path, schema)
     rows = rows.filter(pc.invert(pc.is_in(rows["row_id"], pa.array(gone)))).sort_by("row_id")
@@ -71,7 +71,7 @@ def _write(root: Path, file: RowFile, gone: np.ndarray, schema: pa.Schema) -> Lo
 def keep_rows(root: Path, name: str, rows: pa.Table) -> LoggedFile:
     """Writes rows as a file of the gallery's folder, flushed and with a record of its checksum.
 
-    The name is to follow from what is written: a file that a cut-off run left is replaced.
+    The name must depend on the content: a file that a killed run left is replaced.
     """
     path = root / name
     folder = root / storage.UNITS_FOLDER
@@ -107,7 +107,7 @@ def _key_batches(root: Path, files: Sequence[RowFile]) -> Iterator[pa.Table]:
 
 
 def _of_schema(path: Path, schema: pa.Schema) -> pa.Table:
-    """A file's rows in our columns; one that another tool left out is null, as Delta has it."""
+    """A file's rows in our columns; a column that another tool left out is null, as in Delta."""
     found = set(_footer_names(path))
     rows = _read(path, [name for name in schema.names if name in found])
     for field in schema:

@@ -1,7 +1,7 @@
-"""The Delta transaction log of a gallery: all that this project asks of `deltalake`.
+"""The Delta transaction log of a gallery: all uses of `deltalake` in this project.
 
-Three numbers live in the log as application transactions, which are part of a version's state and
-outlive checkpoints and log cleanup: the next row id, the number of the rejects, and one mark a
+Three numbers are stored in the log as application transactions, which are part of a version's state
+and outlive checkpoints and log cleanup: the next row id, the number of the rejects, and one mark a
 run. Since every commit writes the first, two concurrent commits always conflict.
 """
 
@@ -91,9 +91,7 @@ def is_log(root: Path) -> bool:
 
 
 def check_name(root: Path) -> None:
-    """Raises `InputError` for a folder that `deltalake` would look for under another name, or
-    cannot name at all.
-    """
+    """Raises `InputError` for a folder whose name `deltalake` would change, or cannot handle."""
     if re.search("%[0-9A-Fa-f]{2}", str(root)):
         raise InputError(f"{root}: a gallery's folder has no % with two digits in its name")
     if re.search("[\x00-\x1f\x7f\\\\\ud800-\udfff]", str(root)):
@@ -104,7 +102,7 @@ def check_name(root: Path) -> None:
 
 
 def create(root: Path, properties: Mapping[str, str]) -> None:
-    """Makes version 0: no rows; the properties are kept under `PREFIX`."""
+    """Makes version 0: no rows; the properties are stored under `PREFIX`."""
     configuration = {f"{PREFIX}{name}": value for name, value in properties.items()}
     configuration[f"{PREFIX}format"] = str(FORMAT)
     chain.begin(root)
@@ -154,8 +152,8 @@ def append(root: Path, version: int, change: Change) -> int:
     """Commits a change on top of `version`, waits until it is on the disk, and returns the new
     version.
 
-    Raises `RunError` if another commit came between: the change was planned on what is no longer
-    true.
+    Raises `RunError` if another commit came first: the change was planned for a version that is no
+    longer the latest.
     """
     table = _open(root, version)
     now = int(time.time() * 1000)
@@ -195,8 +193,8 @@ def append(root: Path, version: int, change: Change) -> int:
 
 
 def _tend(root: Path, version: int) -> None:
-    """Records a committed entry and makes a checkpoint where one is due; what fails is done with
-    the next commit.
+    """Records a committed entry and makes a checkpoint if one is due; if that fails, the next
+    commit does it.
     """
     try:
         chain.note_entry(root, version)
@@ -211,7 +209,9 @@ def _tend(root: Path, version: int) -> None:
 
 
 def next_row_id_told(root: Path, version: int) -> int:
-    """The first row id that no commit of ours had given; a row of another tool may have a later."""
+    """The first row id that no commit of ours has assigned; a row of another tool may have a higher
+    one.
+    """
     return int(_open(root, version).transaction_version(_NEXT_ROW_ID) or 0)
 
 
@@ -221,14 +221,14 @@ def run_version(root: Path, run_id: str) -> int | None:
 
 
 def history(root: Path, version: int) -> list[dict[str, Any]]:
-    """What the log tells of each version up to this one, oldest first."""
-    # An old version's own history holds all commits under wrong numbers: ask the latest.
+    """What the log says about each version up to this one, oldest first."""
+    # The history of an old version has wrong numbers for all commits: use that of the latest.
     entries = steadily(lambda: _open(root, None).history())
     return [entry for entry in entries[::-1] if entry["version"] <= version]
 
 
 def guarantees(root: Path, version: int) -> dict[str, pc.Expression]:
-    """What holds for all rows of each live file, by its path, as its statistics in the log say."""
+    """What the statistics in the log guarantee for all rows of each live file, by path."""
     actions = pa.table(_open(root, version).get_add_actions(flatten=True)).to_pylist()
     return {
         action["path"]: reduce(operator.and_, _ranges(action), pc.scalar(True))
@@ -237,7 +237,7 @@ def guarantees(root: Path, version: int) -> dict[str, pc.Expression]:
 
 
 def _delta_schema() -> Schema:
-    """Delta knows no fixed-size binary: the log says `binary`, the files hold the fixed size."""
+    """Delta has no fixed-size binary: the log says `binary`, the files have the fixed size."""
     fields = [
         pa.field(field.name, pa.binary(), nullable=field.nullable)
         if pa.types.is_fixed_size_binary(field.type)
@@ -308,7 +308,7 @@ def _properties(root: Path, table: DeltaTable) -> dict[str, str]:
 
 
 def _foreign_form(table: DeltaTable) -> str | None:
-    """What another tool made of a version that is not read here; None of any other version."""
+    """What another tool did to a version that cannot be read here; None for other versions."""
     protocol, partitions = table.protocol(), table.metadata().partition_columns
     if protocol.min_reader_version > _READER_VERSION:
         features = ", ".join(sorted(protocol.reader_features or ()))
@@ -327,7 +327,9 @@ def _foreign_form(table: DeltaTable) -> str | None:
 
 
 def _way_back(root: Path, table: DeltaTable) -> str:
-    """How to return to the last version before that is read here; `restore` cannot open this."""
+    """How to return to the last version before it that can be read here; `restore` cannot open this
+    one.
+    """
     for version in range(table.version() - 1, oldest_version(root) - 1, -1):
         if _foreign_form(DeltaTable(str(root), version=version)) is None:
             statement = f"DeltaTable({str(root)!r}).restore({version}"
@@ -354,14 +356,14 @@ def _files(root: Path, table: DeltaTable) -> tuple[RowFile, ...]:
 
 
 def _ranges(action: Mapping[str, Any]) -> Iterator[pc.Expression]:
-    """The range of each column in one file, where the log has it."""
+    """The range of each column in one file, if the log has it."""
     for name in STATISTICS_COLUMNS:
         low, high = action.get(f"min.{name}"), action.get(f"max.{name}")
         nulls, column = action.get(f"null_count.{name}"), pc.field(name)
         if nulls is not None and nulls == action["num_records"]:
             yield column.is_null()
         elif nulls is not None and low is not None and high is not None:
-            # One by one: Arrow does not look into a range that may be null.
+            # One by one: Arrow does not use a range that may be null.
             for bound in (column >= low, column <= high):
                 yield bound if nulls == 0 else bound | column.is_null()
 

@@ -1,8 +1,9 @@
-"""How often the work on a unit has begun: so that one that kills its worker is not tried for ever.
+"""Counts how often the work on a unit has begun, so that a unit that kills its worker is not tried
+forever.
 
-A file beside the half-done units holds a byte for every attempt. It is there before the work
-begins and gone when the unit is finished, so it outlives the worker. A run that is stopped leaves
-some behind; they are among what `Gallery.clear` deletes before the next begins.
+A file beside the unfinished units holds a byte for every attempt. It is written before the work
+begins and deleted when the unit is finished, so it outlives the worker. A run that is stopped
+leaves some behind; `Gallery.clear` deletes them before the next run begins.
 """
 
 from pathlib import Path
@@ -15,7 +16,7 @@ from pipeline.gallery.files.unit_files import UnitTarget
 def begin(target: UnitTarget, unit_id: str) -> int:
     """Note one more attempt at a unit; returns how many there have been, this one included.
 
-    GalleryDamagedError where the file is not as it was written.
+    GalleryDamagedError if the file has changed since it was written.
     """
     path = _path(target, unit_id)
     storage.make_folder(path.parent)

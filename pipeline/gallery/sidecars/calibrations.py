@@ -1,7 +1,7 @@
-"""Thresholds of a gallery: one small JSON file a version, beside the table.
+"""Thresholds of a gallery: one small JSON file for each calibrated version, beside the table.
 
-A calibration says what a similarity is worth to the features of one recipe, so it holds for later
-versions too, until one is calibrated itself.
+A calibration says what a similarity means for the features of one recipe. So it also holds for
+later versions, until a later version is calibrated.
 """
 
 import json
@@ -28,8 +28,8 @@ _FORMAT = 1
 class CalibrationState:
     """The calibration that holds for a version: what it says, and the rows that changed since.
 
-    `calibrated_at` is None where the file does not tell; `rows_added` and `rows_removed` are None
-    where the log no longer does. `camera_pairs` have a threshold of their own.
+    `calibrated_at` is None if the file does not say; `rows_added` and `rows_removed` are None if
+    the log no longer says. `camera_pairs` have a threshold of their own.
     """
 
     version: int
@@ -45,12 +45,12 @@ class CalibrationState:
 
     @property
     def fits(self) -> bool:
-        """Whether the gallery has the very rows that were calibrated."""
+        """Whether the gallery has exactly the rows that were calibrated."""
         return self.rows_added == self.rows_removed == 0
 
 
 def write_calibration(gallery: Gallery, found: Mapping[str, Any]) -> Path:
-    """Keeps what was found on a version, in place of what was found on it before.
+    """Stores the calibration of a version, in place of an earlier one.
 
     `found` is plain data with a number `threshold`; the version, the recipe's fingerprint and the
     time are set beside it.
@@ -71,15 +71,15 @@ def write_calibration(gallery: Gallery, found: Mapping[str, Any]) -> Path:
 
 
 def calibration_file(gallery: Gallery) -> Path:
-    """Where the calibration of this very version is kept, if it has one."""
+    """The path of this version's own calibration, if it has one."""
     return _folder(gallery) / f"{storage.version_name(gallery.version)}.json"
 
 
 def read_calibration(gallery: Gallery) -> dict[str, Any] | None:
-    """What was found on this version, or else on the latest one before it; None if nothing was.
+    """The calibration of this version, or else of the latest one before it; None without.
 
-    Raises `GalleryDamagedError` for a file that is gone, or not as `write_calibration` wrote it, or
-    that was made with another recipe.
+    Raises `GalleryDamagedError` for a file that is gone, that has changed since `write_calibration`
+    wrote it, or that was made with another recipe.
     """
     found = _that_holds(gallery)
     if found is not None and found["version"] != gallery.version:
@@ -90,7 +90,7 @@ def read_calibration(gallery: Gallery) -> dict[str, Any] | None:
 
 
 def standing(gallery: Gallery) -> CalibrationState | None:
-    """The calibration of `read_calibration`, in short; raises what that raises."""
+    """A summary of `read_calibration`; raises what that raises."""
     found = _that_holds(gallery)
     if found is None:
         return None
@@ -143,5 +143,5 @@ def _folder(gallery: Gallery) -> Path:
 
 def _versions(folder: Path) -> list[int]:
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    names |= checksums.recorded(folder)  # one that was deleted is not passed over
+    names |= checksums.recorded(folder)  # so that a deleted one is noticed
     return [int(match[1]) for match in map(_NAME.fullmatch, names) if match]

@@ -1,4 +1,4 @@
-"""What the features of each camera add up to: a small Parquet file a version, beside the table."""
+"""Sums of the features of each camera: a small Parquet file for each version, beside the table."""
 
 import hashlib
 import json
@@ -27,11 +27,11 @@ _FORMAT = 1
 
 
 def write_camera_sums(gallery: Gallery, cameras: Sequence[str], sums: CameraSums) -> Path:
-    """Keeps the sums of a version, the entries being `cameras` by name and the unknown one last.
+    """Stores the sums of a version: an entry for each name in `cameras`, the unknown camera last.
 
     The file names the location, version, recipe and contents that they are of. Raises `InputError`
-    if the version was removed meanwhile: rows that were erased with it may be among the sums; and
-    `RunError` where the disk is full.
+    if the version was removed meanwhile, since the sums may include erased rows, and `RunError` if
+    the disk is full.
     """
     table = pa.table(
         {
@@ -51,7 +51,8 @@ def write_camera_sums(gallery: Gallery, cameras: Sequence[str], sums: CameraSums
             table, temporary, compression="none", use_dictionary=False, write_page_checksum=True
         ),
     )
-    # A purge deletes what it finds once the version has left the log; what comes later goes here.
+    # A purge deletes such files after the version has left the log; a file written later is deleted
+    # here.
     if gallery.version < oldest_version(storage.local_root(gallery.location)):
         storage.delete_files([path])
         raise InputError(f"{gallery.location}: version {gallery.version} was removed meanwhile")
@@ -59,20 +60,21 @@ def write_camera_sums(gallery: Gallery, cameras: Sequence[str], sums: CameraSums
 
 
 def read_camera_sums(gallery: Gallery) -> tuple[list[str], CameraSums] | None:
-    """The names of the cameras and the sums that were kept of this very version, to the bit.
+    """The names of the cameras and the stored sums of exactly this version, to the bit.
 
-    None where there are none, or those of other contents: a gallery that was made anew in the same
-    folder. Raises `GalleryDamagedError` for a file that is not as `write_camera_sums` wrote it.
+    None if there are none, or if they are of other contents: another gallery was made in the same
+    folder. Raises `GalleryDamagedError` for a file that has changed since `write_camera_sums` wrote
+    it.
     """
     path = _file(gallery)
-    data = checksums.read(path, "it is made anew")
+    data = checksums.read(path, "it is made again")
     if data is None:
         return None
     try:
         table = pq.read_table(pa.BufferReader(data))
         about = parse_json((table.schema.metadata or {})[_ABOUT])
         if {name: about.get(name) for name in _about(gallery)} != _about(gallery):
-            _log.warning("%s: it is of other contents, and made anew", path)
+            _log.warning("%s: it has other contents, and is made again", path)
             return None
         rows, sums, squares = (table[name] for name in ("rows", "sum", "sum_of_squares"))
         found = CameraSums(
@@ -82,12 +84,12 @@ def read_camera_sums(gallery: Gallery) -> tuple[list[str], CameraSums] | None:
     except (ValueError, KeyError) as error:
         raise GalleryDamagedError(
             f"{path}: these are no statistics of cameras ({error}); delete the file, and it is"
-            " made anew"
+            " made again"
         ) from error
 
 
 def _about(gallery: Gallery) -> dict[str, Any]:
-    """What the sums must be of to be those of this version."""
+    """What the file must say to hold the sums of this version."""
     contents = hashlib.blake2b(digest_size=16)
     for file in gallery.snapshot.files:
         contents.update(f"{file.path} {file.bytes} {file.rows}\n".encode())

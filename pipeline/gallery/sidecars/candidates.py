@@ -22,11 +22,12 @@ _ABOUT = "regallery.link"
 
 
 def candidates(rows: pa.Table, kept: NDArray[np.int64], groups: Groups) -> pa.Table:
-    """A row for each of `rows` `[N]`, in their order; `groups` are of those at `kept` `[n]`.
+    """One row for each of `rows` `[N]`, in their order; `groups` has the groups of the rows at
+    `kept` `[n]`.
 
-    Beside `COLUMNS`: `candidate`, the smallest row id of the group; `size`, its rows; `score`, that
-    of the row's strongest link inside the group, null for a row alone. Rows that were not kept have
-    no candidate.
+    In addition to `COLUMNS`: `candidate`, the smallest row id of the group; `size`, its rows;
+    `score`, that of the row's strongest link inside the group, null for a row alone. Rows that are
+    not in `kept` have no candidate.
     """
     ids = rows["row_id"].to_numpy()
     place = np.full(len(rows), -1, np.int64)

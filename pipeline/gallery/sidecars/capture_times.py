@@ -12,8 +12,8 @@ def moments(rows: pa.Table) -> NDArray[np.int64]:
     """The moment of each row int64 `[N]`: equal for rows of one camera and one time, else -1.
 
     `rows` has `camera`, `captured_at` and `frame`. The time is `captured_at` and `frame` together,
-    as far as they are known; a row without a camera, or without either, has no moment. Where every
-    known `captured_at` is a midnight they are dates, which tell a time only with a frame.
+    as far as they are known; a row without a camera, or without either, has no moment. If every
+    known `captured_at` is a midnight, they are dates, and give a moment only with a frame.
     """
     camera, frame = _numbered(rows["camera"]), _numbered(rows["frame"])
     taken = rows["captured_at"].cast(pa.int64())

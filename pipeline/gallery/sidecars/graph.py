@@ -1,10 +1,11 @@
-"""A neighbor graph on the disk: of every row of a set its best others, a block of rows a file.
+"""A neighbor graph on the disk: the best other rows of every row of a set, one file for each block
+of rows.
 
-Rows are named by their ids, and each has a signature of its features, so that a graph serves the
-next version of a gallery too: rows of the same id and signature are the same. While it is made,
-the neighbors found so far of the blocks to come lie beside the finished blocks, each under a name
-that says how far it has come: cut off at any instant, the next run goes on. It makes files again
-that were damaged meanwhile.
+Rows are named by their ids, and each has a signature of its features, so that a graph can also be
+used for the next version of a gallery: rows with the same id and signature are the same. While it
+is made, the neighbors found so far for unfinished blocks are stored beside the finished blocks;
+their names say how far they have come. So after a kill at any instant, the next run resumes. It
+makes files again that were damaged in the meantime.
 """
 
 import hashlib
@@ -37,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Origin:
-    """Which features a graph is of: those of a version of a gallery, after `rounds` expansions."""
+    """The features of a graph: those of a version of a gallery, after `rounds` expansions."""
 
     location: str = ""
     version: int = -1
@@ -49,8 +50,8 @@ class Origin:
 class About:
     """What a graph holds: `k` neighbors of each of `rows` rows, in files of `block` rows.
 
-    `content` is a hash of the row ids and signatures. Where `least`, the least score of every row
-    with another is kept beside its neighbors: how far the farthest one is.
+    `content` is a hash of the row ids and signatures. With `least`, the least score of every row
+    with any other row is stored beside its neighbors: that of its farthest row.
     """
 
     origin: Origin
@@ -85,7 +86,7 @@ class Graph:
     ) -> "Graph":
         """The graph that an earlier run left in `folder`, in its blocks, or else an empty one.
 
-        Another graph that lies there is deleted, and one that does not tell what it is.
+        Another graph that is there is deleted, and so is one that does not say what it is.
         `about.content` is filled in.
         """
         if signatures is None:
@@ -109,7 +110,7 @@ class Graph:
 
     @classmethod
     def open(cls, folder: Path) -> "Graph | None":
-        """The whole graph in `folder`; None where there is none, or none that is finished.
+        """The whole graph in `folder`; None if there is none, or if it is not finished.
 
         Raises `GalleryDamagedError` for a file that cannot be read.
         """
@@ -128,7 +129,7 @@ class Graph:
         if _hash(ids, signatures) != about.content:
             raise GalleryDamagedError(
                 f"{folder}: the neighbor graph's rows are not those that it was made of: delete"
-                " the folder, and it is made anew"
+                " the folder, and it is made again"
             )
         return replace(found, ids=ids, signatures=signatures)
 
@@ -137,12 +138,12 @@ class Graph:
 
     @cached_property
     def blocks(self) -> list[tuple[int, int]]:
-        """The run of positions of each file."""
+        """The range of positions of each file."""
         return list(blocks(self.about.rows, self.about.block))
 
     @property
     def finished(self) -> int:
-        """How many blocks, from the first, are finished."""
+        """How many blocks are finished, counted from the first."""
         count = 0
         while count < len(self.blocks) and self._file(count).exists():
             count += 1
@@ -176,15 +177,16 @@ class Graph:
             self.write_open(number, met, found, least)
 
     def write(self, number: int, found: TopK, least: NDArray[np.float32] | None = None) -> None:
-        """Keep a finished block: the neighbors of its rows, by position, and their least scores
-        float32 `[B]` where the graph keeps them.
+        """Store a finished block: the neighbors of its rows, by position, and their least scores
+        float32 `[B]` if the graph stores them.
         """
         self._write(self._file(number), number, self._to_ids(found.rows), found.scores, least)
 
     def read(self, start: int, stop: int, k: int | None = None) -> TopK:
-        """The `k` best neighbors (all that are kept) of the rows `start` to `stop`.
+        """The `k` best neighbors (default:
 
-        No wider than the graph has rows.
+        all that are stored) of the rows `start` to `stop`. At most as many columns as the graph has
+        rows.
         """
         width = min(self.about.k if k is None else k, self.about.k, len(self))
         rows = np.empty((stop - start, width), np.int64)
@@ -199,7 +201,7 @@ class Graph:
         return TopK(scores, rows)
 
     def read_least(self, start: int, stop: int) -> NDArray[np.float32]:
-        """The least scores of the rows `start` to `stop` with another; inf where there is none."""
+        """The least scores of the rows `start` to `stop` with other rows; inf if there are none."""
         none = np.empty(0, np.float32)
         pieces = self._pieces(start, stop)
         return np.concatenate([none, *(self._least(self._file(n), a, b) for n, _, a, b in pieces)])
@@ -211,11 +213,11 @@ class Graph:
         found: TopK,
         least: NDArray[np.float32] | None = None,
     ) -> None:
-        """Keep what is known of a block that has met the blocks 0 to `strips` - 1."""
+        """Store the state of a block that was compared with the blocks 0 to `strips` - 1."""
         self._write(self._open_file(number, strips), number, found.rows, found.scores, least)
 
     def read_open(self, number: int, strips: int) -> TopK:
-        """What is known of a block that has met the blocks 0 to `strips` - 1."""
+        """The stored state of a block that was compared with the blocks 0 to `strips` - 1."""
         start, stop = self.blocks[number]
         if strips == 0:
             return TopK.none(stop - start, self.about.k)
@@ -223,8 +225,8 @@ class Graph:
         return TopK(scores, rows)
 
     def read_open_least(self, number: int, strips: int) -> NDArray[np.float32] | None:
-        """The least scores yet of a block that has met the blocks 0 to `strips` - 1, to be lowered;
-        None where the graph keeps none.
+        """The least scores so far of a block that was compared with the blocks 0 to `strips` - 1;
+        None if the graph stores none.
         """
         start, stop = self.blocks[number]
         if not self.about.least:
@@ -234,7 +236,7 @@ class Graph:
         return self._least(self._open_file(number, strips), 0, stop - start).copy()
 
     def drop_open(self, strips: int) -> None:
-        """Delete what was known after fewer than `strips` strips: it is of no more use."""
+        """Delete the states after fewer than `strips` strips: they are no longer needed."""
         for path in Path(self.folder).glob("open-*.parquet"):
             if int(path.stem.rpartition("-")[2]) < strips:
                 storage.delete_files([path])
@@ -278,7 +280,7 @@ class Graph:
         )
 
     def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
-        """File, first position, and rows in the file, of each run within `start` to `stop`."""
+        """File, first position, and rows in the file, for each part of `start` to `stop`."""
         while start < stop:
             number, low = divmod(start, self.about.block)
             high = min(self.about.block, low + stop - start)
@@ -318,7 +320,7 @@ def _hash(*columns: NDArray[np.int64]) -> str:
 
 
 def _read_about(path: Path) -> About | None:
-    data = checksums.read(path, "all of its folder: the neighbor graph is made anew")
+    data = checksums.read(path, "all of its folder: the neighbor graph is made again")
     if data is None:
         return None
     try:
@@ -338,14 +340,14 @@ def _binary(values: NDArray[np.generic], dtype: str) -> pa.FixedSizeBinaryArray:
 
 
 def _read(path: Path, columns: list[str], rows: int = 0) -> pa.Table:
-    """Some columns of a file that holds so many rows at least."""
-    checksums.check(path, "all of its folder: the neighbor graph is made anew")
+    """Some columns of a file that must hold at least this many rows."""
+    checksums.check(path, "all of its folder: the neighbor graph is made again")
     try:
         table = pq.ParquetFile(path, page_checksum_verification=True).read(columns=columns)
     except (pa.ArrowInvalid, OSError, KeyError) as error:
         raise GalleryDamagedError(
             f"{path}: this part of a neighbor graph cannot be read ({error}); delete its folder,"
-            " and it is made anew"
+            " and it is made again"
         ) from error
     if table.num_rows < rows:
         raise GalleryDamagedError(f"{path}: {table.num_rows} rows, where {rows} were written")

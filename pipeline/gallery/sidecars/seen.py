@@ -1,8 +1,8 @@
-"""Rows whose image was found with another time and the bytes that it was extracted from.
+"""Rows whose image has another time but the same bytes as when it was extracted.
 
-They are kept beside the log, by row id and time alone, so that the next run need not read these
-images again. A row never changes under its id, so this holds for every version; to lose the file
-costs no more than reading them once again.
+They are stored beside the log, by row id and time, so that the next run need not read these images
+again. The row of an id never changes, so this holds for every version. If the file is lost, the
+images are only read once more.
 """
 
 import numpy as np
@@ -16,9 +16,9 @@ from pipeline.schemas import SEEN_SCHEMA
 
 
 def read_seen(location: str) -> pa.Table:
-    """Row ids, each with the time at which its image was seen last; in `SEEN_SCHEMA`.
+    """Row ids, each with the last seen time of its image, in `SEEN_SCHEMA`.
 
-    GalleryDamagedError where the file is not as it was written.
+    GalleryDamagedError if the file has changed since it was written.
     """
     path = storage.local_root(location) / storage.SEEN_FILE
     data = checksums.read(path, "the images that were touched are read once more")
@@ -28,7 +28,7 @@ def read_seen(location: str) -> pa.Table:
 
 
 def add_seen(location: str, touched: pa.Table, row_ids: np.ndarray) -> None:
-    """Keep the times of `touched` rows, beside those known of the rows `row_ids` int64 `[N]`."""
+    """Store the times of `touched` rows, with the known times of the rows `row_ids` int64 `[N]`."""
     known = read_seen(location)
     known = known.filter(pc.invert(pc.is_in(known["row_id"], value_set=touched["row_id"])))
     seen = pa.concat_tables([known, touched.cast(SEEN_SCHEMA)])

@@ -1,9 +1,9 @@
-"""Looking for many byte strings in large files at once, at any offset.
+"""Searches large files for many byte strings at once, at any offset.
 
 A string of at least `stride + 7` bytes that lies anywhere in a file covers 8 bytes which begin at a
-multiple of `stride`: so only every stride-th place of the file is looked at, for any of the
-`stride` windows of 8 bytes with which each string begins. A bitmap of hashes lets nearly every
-place pass by, and what remains is compared byte by byte.
+multiple of `stride`. So the search checks only every stride-th place of the file, for any of the
+first `stride` windows of 8 bytes of each string. A bitmap of hashes excludes nearly every place,
+and the rest is compared byte by byte.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ _ANCHORS = 32
 
 @dataclass(frozen=True)
 class Pattern:
-    """A byte string, and where in it the search looks for it (its most telling bytes)."""
+    """A byte string, and the offset of its most distinctive bytes, which are searched for."""
 
     text: bytes
     anchor: int
@@ -31,9 +31,9 @@ class Pattern:
 
 @dataclass(frozen=True, eq=False)
 class Needles:
-    """Byte strings made ready to be looked for; `number` is each one's place among those given.
+    """Byte strings prepared for the search; `number` is the index of each among the given ones.
 
-    A string of fewer than 8 bytes is never looked for: it would be found by chance.
+    Strings of fewer than 8 bytes are left out: they would be found by chance.
     """
 
     patterns: tuple[Pattern, ...]
@@ -57,7 +57,7 @@ def needles(texts: Sequence[bytes]) -> list[Needles]:
 
 
 def occurrences(path: Path, wanted: Sequence[Needles]) -> Iterator[tuple[int, int]]:
-    """The number of a string and the offset at which it lies in a file, for every occurrence."""
+    """The number of a string and its offset in a file, for every occurrence."""
     if path.stat().st_size < _WORD:
         return
     data = np.memmap(path, np.uint8, mode="r")
@@ -86,7 +86,7 @@ def _group(texts: list[bytes], numbers: list[int], stride: int) -> Needles:
 
 
 def _anchor(text: bytes, stride: int) -> int:
-    """Where the string varies most: a run of zeros would be met everywhere."""
+    """The offset at which the string varies most: a run of zeros would occur everywhere."""
     length = stride + _WORD - 1
     places = range(0, min(len(text) - length, _ANCHORS * _WORD) + 1, _WORD)
     return max(places, key=lambda place: len(set(text[place : place + length])))

@@ -1,10 +1,9 @@
 """Compaction: many small files become few of one size, each of one camera or of a run of cameras.
 
-A query for a camera then skips the other files by their statistics. Inside a file rows stay in
-row-id order, so that the rows of a version are read in row-id order by walking through all files
-side by side (`stored_rows`); a file that holds one camera and is of about the right size is left
-alone, so that a camera's older files are written once. Files of another tool are always written
-anew, with checksums.
+A query for a camera then skips the other files by their statistics. Inside a file, rows stay in
+row-id order, so that a version can be read in row-id order by reading all files in parallel
+(`stored_rows`). A file that holds one camera and is of about the right size is left alone, so that
+a camera's older files are written once. Files of another tool are always rewritten, with checksums.
 """
 
 import hashlib
@@ -28,7 +27,7 @@ from pipeline.gallery.table import Gallery
 
 TARGET_BYTES = 192 << 20
 LEAST_BYTES = 1 << 20
-# A file between these parts of the wanted size that holds one camera stays as it is.
+# A file with one camera is left alone if its size is between these shares of the wanted size.
 _SMALLEST, _LARGEST = 0.5, 1.5
 
 
@@ -37,8 +36,8 @@ def compact(
 ) -> Gallery:
     """The next version: the same rows in files of about `target_bytes` of features, by camera.
 
-    The same version if nothing would change. Memory: the columns of all rows but the features, and
-    twice a file. Raises what `Gallery.commit` raises.
+    The same version if nothing would change. Needs memory for all columns except the features, and
+    for two files. Raises what `Gallery.commit` raises.
     """
     if target_bytes < LEAST_BYTES:
         raise InputError(f"files of {target_bytes} bytes are too small: {LEAST_BYTES} at least")
@@ -73,11 +72,11 @@ def compact(
 def plan(
     cameras: np.ndarray, files: np.ndarray, target_rows: int, others: Sequence[int] = ()
 ) -> list[np.ndarray]:
-    """The files to be written: for each the positions int64 `[n]`, ascending, of its rows.
+    """The files to write: for each the positions int64 `[n]`, ascending, of its rows.
 
     `cameras` and `files` int64 `[N]` are the number of each row's camera, in the order of the
-    cameras' names, and of the file that holds it. A file that would be written as it is already is
-    left out, unless it is one of the `others`: those of another tool, which have no checksum.
+    cameras' names, and of the file that holds it. A file that would not change is left out, unless
+    it is one of the `others`: files of another tool, which have no checksum.
 
     >>> plan(np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]), 2)
     [array([0, 2]), array([1, 3])]
@@ -110,8 +109,8 @@ def _stays(cameras: np.ndarray, files: np.ndarray, target_rows: int) -> np.ndarr
 
 
 def _cuts(order: np.ndarray, cameras: np.ndarray, target_rows: int) -> Iterator[np.ndarray]:
-    """The rows `order`, which are in camera order, in parts: of one camera where it has enough
-    rows, else of as many whole cameras as fit.
+    """The rows `order`, which are in camera order, in parts: of one camera if it has enough rows,
+    else of as many whole cameras as fit.
     """
     bounds = np.flatnonzero(np.diff(cameras[order], prepend=-1, append=-1))
     small: list[np.ndarray] = []
@@ -129,7 +128,7 @@ def _cuts(order: np.ndarray, cameras: np.ndarray, target_rows: int) -> Iterator[
 
 
 def _codes(cameras: pa.ChunkedArray) -> np.ndarray:
-    """The number of each row's camera, in the order of their names; no camera comes last."""
+    """The number of each row's camera, in the order of names; rows without a camera come last."""
     names = pc.unique(cameras.drop_null()).sort()
     codes = pc.index_in(cameras, value_set=names).fill_null(len(names))
     return codes.to_numpy().astype(np.int64)
@@ -138,7 +137,7 @@ def _codes(cameras: pa.ChunkedArray) -> np.ndarray:
 def _write(
     gallery: Gallery, rows: pa.Table, features: GalleryFeatures, group: np.ndarray
 ) -> LoggedFile:
-    """Writes one file; its name tells the rows and the version, which decide its content."""
+    """Writes one file; its name depends on the rows and the version, which decide its content."""
     schema = gallery.target.schema
     buffers = [None, pa.py_buffer(features.stored(group))]
     kind = schema.field("feature").type

@@ -1,4 +1,4 @@
-"""Erasure: rows and rejects leave a gallery in one commit."""
+"""Erasure: removes rows and rejects from a gallery in one commit."""
 
 import hashlib
 
@@ -8,10 +8,10 @@ from pipeline.gallery.upkeep.selection import Selected
 
 
 def erase(gallery: Gallery, selected: Selected, lock: Lock | None = None) -> Gallery:
-    """The next version, without what is selected; the same version if that is nothing.
+    """The next version, without the selected rows and rejects; the same version if there are none.
 
     Files are rewritten without the rows; the old ones stay for readers of older versions. The log
-    tells that rows were erased and how many, not which. Raises what `Gallery.commit` raises.
+    says that rows were erased and how many, not which. Raises what `Gallery.commit` raises.
     """
     digest = hashlib.sha256(selected.row_ids.tobytes())
     digest.update("\n".join(selected.reject_paths).encode())

@@ -1,4 +1,4 @@
-"""What is in a gallery's folder and in none of its versions: abandoned work, and old versions."""
+"""Files in a gallery's folder that no version needs: abandoned work, and old versions."""
 
 import re
 from collections.abc import Container
@@ -27,11 +27,11 @@ _STATISTICS = re.compile(r"\.?(\d{12})\.parquet")
 
 @dataclass(frozen=True)
 class Leftovers:
-    """Files that no version needs: of abandoned runs, and of versions that are given up.
+    """Files that no version needs: of abandoned runs, and of versions to remove.
 
-    `versions` are given up: no longer readable. `unfinished` files are of runs that did not come
-    to a commit; `old` ones only those versions need. `scratch` are the folders elsewhere of runs
-    that were killed.
+    `versions` is the number of versions to remove. `unfinished` files belong to runs without a
+    commit; only those versions need the `old` ones. `scratch` are the folders elsewhere of killed
+    runs.
     """
 
     versions: int
@@ -42,7 +42,7 @@ class Leftovers:
 
 
 def find_leftovers(gallery: Gallery, keep: int | None = None) -> Leftovers:
-    """What `clean` would delete, of a gallery's latest version; changes nothing.
+    """What `clean` would delete; `gallery` is the latest version. Changes nothing.
 
     `keep` is how many of the newest versions stay readable (all of them by default).
     """
@@ -75,10 +75,10 @@ def find_leftovers(gallery: Gallery, keep: int | None = None) -> Leftovers:
 
 
 def clean(gallery: Gallery, lock: Lock, keep: int | None = None) -> Leftovers:
-    """Deletes what no version needs, and gives up all but the newest `keep` versions.
+    """Deletes what no version needs, and removes all but the newest `keep` versions.
 
-    The log forgets a version before its files go, so that none is listed that cannot be read.
-    Raises `RunError`, and deletes nothing, where this is not the latest version.
+    A version leaves the log before its files are deleted, so that every listed version can be read.
+    Raises `RunError`, and deletes nothing, if this is not the latest version.
     """
     lock.check()
     gallery.check_latest()
@@ -102,9 +102,9 @@ def _size(path: Path) -> int:
 
 
 def unfinished_files(root: Path) -> list[Path]:
-    """Half-written and not yet committed files beside the rows: those of `_units`, the plan of a
-    run, and what was cut off before it got its name. Not what is being written: not all writers
-    hold the lock.
+    """Half-written and uncommitted files beside the rows: those of `_units`, the plan of a run, and
+    files without their final name. Not files that are being written, since not all writers hold the
+    lock.
     """
     folders = (root, *(root / name for name in storage.WRITTEN_FOLDERS))
     cut_off = [path for folder in folders for path in storage.cut_off(folder)]
@@ -114,7 +114,7 @@ def unfinished_files(root: Path) -> list[Path]:
 
 
 def statistics_before(root: Path, version: int) -> list[Path]:
-    """The statistics of cameras of versions before this one, half-written ones included."""
+    """The camera statistics of versions before this one, half-written ones included."""
     found = []
     for path in filter(storage.is_own_file, (root / storage.CAMERAS_FOLDER).glob("*")):
         match = _STATISTICS.match(path.name)
@@ -128,8 +128,8 @@ def statistics_before(root: Path, version: int) -> list[Path]:
 
 
 def row_files(root: Path, logged: Container[str]) -> list[Path]:
-    """Every file of rows in the folder, of whichever version or of none; not what others put there,
-    if no version has it.
+    """Every file of rows in the folder, of any version or of none; not files of other tools that no
+    version has.
     """
     files = filter(storage.is_own_file, root.glob("*.parquet"))
     return sorted(path for path in files if is_row_file(path) or path.name in logged)

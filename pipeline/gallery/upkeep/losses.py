@@ -1,4 +1,4 @@
-"""What a clean or a purge takes away for good, counted before anybody agrees to it."""
+"""What a clean or a purge would remove for good, counted before the user agrees."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from pipeline.gallery.table import Gallery
 
 @dataclass(frozen=True)
 class Lost:
-    """Versions that nobody could read any more, and the rows that only they have."""
+    """Versions that could no longer be read, and the rows that only they have."""
 
     first: int
     last: int
@@ -30,9 +30,10 @@ class Lost:
 
 
 def lost_before(gallery: Gallery, first: int) -> Lost:
-    """What is lost where the versions before `first` are given up.
+    """What is lost if the versions before `first` are removed.
 
-    Rows in a file that cannot be read count as lost: nobody can tell that another version has them.
+    Rows in a file that cannot be read count as lost: it is unknown whether another version has
+    them.
     """
     root = storage.local_root(gallery.location)
     oldest = oldest_version(root)
@@ -64,7 +65,7 @@ def _row_ids(root: Path, file: RowFile) -> np.ndarray | None:
 
 
 def _meeting(files: Iterable[RowFile], row_ids: np.ndarray) -> list[RowFile]:
-    """The files in whose range of row ids some of these lie."""
+    """The files whose range of row ids includes some of these."""
     found = []
     for file in files:
         place = np.searchsorted(row_ids, file.min_row_id)

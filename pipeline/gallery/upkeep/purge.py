@@ -1,8 +1,8 @@
-"""Purge: nothing stays of a gallery but its latest version, and its files are searched to show it.
+"""Purge: keeps only the latest version of a gallery, and searches its files to prove it.
 
-Files that only older versions need are first set aside, in a folder that no reader lists. There
-they tell what is to be searched for; they are deleted last. So a purge that is cut off at any
-instant is finished by the next.
+Files that only older versions need are first set aside, in a folder that no reader lists. From
+there the purge reads what to search for; they are deleted last. So after a kill at any instant, the
+next purge can finish the work.
 """
 
 import re
@@ -67,17 +67,17 @@ class Purged:
 
 
 def is_under_way(location: str) -> bool:
-    """Whether a purge was cut off: what it set aside is still there."""
+    """Whether a purge was interrupted: the files that it set aside are still there."""
     return (storage.local_root(location) / storage.PURGED_FOLDER).exists()
 
 
 def purge(gallery: Gallery, lock: Lock) -> Purged:
-    """Removes all but this version, the latest, from the disk, and proves that the rows and rejects
-    that left it left nothing behind.
+    """Removes all but this version, the latest, from the disk, and proves that nothing is left of
+    removed rows and rejects.
 
-    Raises `RunError` naming each file that still holds something of them, and, before anything is
-    removed, where this is not the latest version, where a run is at work on an older one with its
-    scratch, and `InputError` for a file that is not the gallery's own (`check_regular`).
+    Raises `RunError` naming each file that still holds something of them. Before it removes
+    anything, raises `RunError` if this is not the latest version, or if a run with scratch files is
+    working on an older one, and `InputError` for links and mounts (`check_regular`).
     """
     lock.check()
     gallery.check_latest()
@@ -127,8 +127,8 @@ def purge(gallery: Gallery, lock: Lock) -> Purged:
 
 
 def _set_aside(gallery: Gallery, root: Path) -> None:
-    """Moves what the latest version does not need, and deletes what runs left unfinished and what
-    names rows and is made anew when it is wanted.
+    """Moves files that the latest version does not need; deletes unfinished files of runs, and
+    files that name rows and can be made again.
     """
     folder = root / storage.PURGED_FOLDER
     storage.make_folder(folder)
@@ -148,7 +148,9 @@ def _set_aside(gallery: Gallery, root: Path) -> None:
 
 
 def _drop_graphs(folder: Path) -> None:
-    """Deletes the neighbor graphs, and features on their way; what others put there is searched."""
+    """Deletes the neighbor graphs and intermediate features; files of other tools there are
+    searched.
+    """
     for path in folder.iterdir() if folder.exists() else ():
         if path.is_dir() and _GRAPH.match(path.name):
             shutil.rmtree(path)
@@ -157,7 +159,9 @@ def _drop_graphs(folder: Path) -> None:
 
 
 def _forget_statistics(root: Path, version: int) -> None:
-    """Deletes the sums of cameras of older versions, once the log has none: readers write them."""
+    """Deletes camera statistics of older versions, after those have left the log: readers write
+    them.
+    """
     storage.delete_files(statistics_before(root, version))
     if (root / storage.CAMERAS_FOLDER).exists():
         storage.sync_folder(root / storage.CAMERAS_FOLDER)
@@ -172,7 +176,7 @@ def _other_files(root: Path) -> list[Path]:
 def _gone_tables(
     gallery: Gallery, aside: Sequence[Path], unreadable: list[str]
 ) -> Iterator[list[pa.Table]]:
-    """The rows and rejects that are set aside and do not stay, each once, so many at a time."""
+    """The rows and rejects that are set aside and not kept, each once, in batches."""
     known = np.zeros(gallery.next_row_id, bool)
     known[gallery.row_ids()] = True
     reject_paths = set(gallery.rejects()["path"].to_pylist())
@@ -188,7 +192,7 @@ def _gone_tables(
             unreadable.append(path.name)
             continue
         if "row_id" in names:
-            # A row is in several files where its neighbors left at several times.
+            # A row is in several files if rows of its file were removed at several times.
             ids = table["row_id"].to_numpy()
             beyond = max(0, int(ids.max(initial=-1)) + 1 - len(known))  # of work never committed
             known = np.concatenate([known, np.zeros(beyond, bool)]) if beyond else known
@@ -206,7 +210,7 @@ def _gone_tables(
 
 
 def _as_gone(gallery: Gallery, tables: Sequence[pa.Table]) -> Gone:
-    """What to look for: a path that is that of a newer row or reject is not among it."""
+    """What to search for; without paths that a newer row or reject has."""
     rows = [table for table in tables if "row_id" in table.column_names]
     stay = [*gallery.rows(["path"])["path"].chunks, *gallery.rejects()["path"].chunks]
     paths = pa.chunked_array(

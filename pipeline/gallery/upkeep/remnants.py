@@ -1,8 +1,8 @@
-"""The proof that rows are gone: every file of a gallery's folder, searched for what they held.
+"""The proof that rows are gone: a search of every file in a gallery's folder for their contents.
 
-The bytes of features and paths are looked for in every file at every offset, paths and row ids also
-in every column of every Parquet file, decoded, and the log's statistics are compared with those
-of the rows that are there.
+It searches every file at every offset for the bytes of features and paths, and every decoded column
+of every Parquet file for paths and row ids, and compares the log's statistics with those of the
+present rows.
 """
 
 from collections import Counter
@@ -25,7 +25,7 @@ from pipeline.input_files import parse_json
 
 @dataclass(frozen=True)
 class Gone:
-    """What is looked for: the row ids int64 `[n]`, their paths, and their stored features."""
+    """What to search for: the row ids int64 `[n]`, their paths, and their stored features."""
 
     row_ids: np.ndarray
     paths: tuple[str, ...]
@@ -34,18 +34,18 @@ class Gone:
 
 @dataclass(frozen=True)
 class Trace:
-    """A file of the folder that still holds something of a row that is gone."""
+    """A file of the folder that still holds a part of a removed row."""
 
     file: str
     what: str
 
 
 def search(root: Path, files: Sequence[Path], live: Sequence[str], gone: Gone) -> list[Trace]:
-    """What `files` still hold of the rows that are gone.
+    """The parts of removed rows that `files` still hold.
 
-    `live` are the row files of the version that stays. A feature that one of their own rows has to
-    the byte (the same image under two paths), or a path that is a part of one of theirs, is no
-    trace. A file that cannot be read is one.
+    `live` are the row files of the version that is kept. It is not a trace if one of their rows has
+    the same feature to the byte (the same image under two paths), or a path that contains the path.
+    A file that cannot be read counts as a trace.
     """
     rows = {root / name for name in live}
     paths = needles([path.encode() for path in gone.paths])
@@ -65,14 +65,14 @@ def search(root: Path, files: Sequence[Path], live: Sequence[str], gone: Gone) -
 
 
 def search_statistics(root: Path, live: Sequence[str]) -> list[Trace]:
-    """Files that the log describes otherwise than by their rows, or that have no place in it."""
+    """Files whose statistics in the log differ from their rows, or that do not exist."""
     logged = logged_files(root)
     traces = [
         Trace(storage.LOG_FOLDER, f"the statistics of {path}, which is gone")
         for path in sorted(logged.keys() - set(live))
     ]
     for path in live:
-        if logged[path].sha256 is None:  # another tool tells statistics of its file in its own way
+        if logged[path].sha256 is None:  # another tool writes statistics in its own form
             continue
         found = delta_statistics(pq.read_metadata(root / path))
         if parse_json(found) != parse_json(logged[path].statistics):
@@ -82,14 +82,14 @@ def search_statistics(root: Path, live: Sequence[str]) -> list[Trace]:
 
 
 def stored_features(table: pa.Table) -> Iterator[bytes]:
-    """The stored bytes of a table's features, a row each."""
+    """The stored bytes of each feature of a table."""
     for chunk in table["feature"].chunks:
         yield from chunk.to_pylist()
 
 
 def as_plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column of texts or bytes in the type that Arrow computes with, however another tool has
-    stored it; any other column as it is.
+    """A column of texts or bytes in the type that Arrow computes with, whatever type another tool
+    has stored; other columns unchanged.
     """
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if pa.types.is_string_view(kind) or pa.types.is_large_string(kind):
@@ -100,7 +100,7 @@ def as_plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _in_columns(path: Path, gone: Gone) -> list[str]:
-    """What the decoded columns of a Parquet file, or the texts of the log, still hold."""
+    """Traces in the decoded columns of a Parquet file, or in the texts of the log."""
     if path.parent.name == storage.LOG_FOLDER:
         texts = set(_texts(_log_content(path)))
         return ["a path"] if texts.intersection(gone.paths) else []
@@ -155,7 +155,7 @@ def _feature_bytes(path: Path, wanted: list[Needles], gone: Gone, has_rows: bool
 
 
 def _places(path: Path, wanted: list[Needles]) -> Iterator[int]:
-    """An occurrence a place, where several rows that are gone had the same feature."""
+    """One occurrence for each place, even if several removed rows had the same feature."""
     seen = set()
     for number, offset in occurrences(path, wanted):
         if offset not in seen:

@@ -24,7 +24,7 @@ class Swapped:
 
 
 def swapped_by(gallery: Gallery, version: int) -> Swapped:
-    """What `restore` would take from a gallery's latest version and bring back; changes nothing.
+    """What `restore` would remove from a gallery's latest version and bring back; changes nothing.
 
     Raises what `restore` raises.
     """
@@ -36,11 +36,11 @@ def swapped_by(gallery: Gallery, version: int) -> Swapped:
 
 
 def restore(gallery: Gallery, version: int, lock: Lock | None = None) -> Gallery:
-    """The next version, equal to an older one in rows and rejects; row ids given since then are
-    not given again.
+    """The next version, equal to an older one in rows and rejects; row ids assigned since then are
+    not reused.
 
-    The same version if they are equal already. Raises `InputError` for a version that is not there
-    any more, `GalleryDamagedError` naming a file of it that is gone or cut short, and what
+    The same version if both are already equal. Raises `InputError` for a version that no longer
+    exists, `GalleryDamagedError` naming a file of it that is gone or cut short, and what
     `Gallery.commit` raises.
     """
     if lock is None:
@@ -78,14 +78,14 @@ def _older(gallery: Gallery, version: int) -> Gallery:
 
 
 def _found(gallery: Gallery, version: int, files: list[RowFile]) -> list[LoggedFile]:
-    """The files of an older version that come back, which must be there."""
+    """The files of an older version that come back, which must exist."""
     root = storage.local_root(gallery.location)
     with removal_told(root, version):
         return _logged(root, files)
 
 
 def _logged(root: Path, files: list[RowFile]) -> list[LoggedFile]:
-    """The files as the log had them, checksums included; each must be there in its full length."""
+    """The files with their checksums from the log; each must exist with its full size."""
     logged = logged_files(root)
     for file in files:
         path = root / file.path

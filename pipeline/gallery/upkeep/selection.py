@@ -1,4 +1,4 @@
-"""Which rows to erase: conditions that must all hold, and the rows for which they do."""
+"""Which rows to erase: conditions that must all hold, and the rows that meet them."""
 
 import fnmatch
 import re
@@ -17,11 +17,12 @@ _SMALLEST, _LARGEST = -(2**63), 2**63 - 1
 
 @dataclass(frozen=True)
 class Selection:
-    """Conditions that must all hold; None and () ask for nothing.
+    """Conditions that must all hold; None and () are no condition.
 
-    `where` is SQL on the columns, `identities` and `row_ids` are values of theirs, `paths` are
-    shell patterns (`*`, `?`, `[..]`, over folders too) of which one must fit, `captured_before` is
-    a time with its zone. Raises `InputError` for a condition or a path without a letter.
+    `where` is SQL on the columns; `identities` and `row_ids` are lists of values; one of the
+    `paths`, which are shell patterns (`*`, `?`, `[..]`, also across folders), must match;
+    `captured_before` is a time with its zone. Raises `InputError` for a condition or a path without
+    a letter.
     """
 
     where: str | None = None
@@ -43,20 +44,20 @@ class Selection:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is asked for."""
+        """Whether there is no condition."""
         return self == Selection()
 
     @property
     def is_of_paths(self) -> bool:
-        """Whether nothing but paths is asked for, so that it fits rejects too."""
+        """Whether there are only paths, so that rejects are selected, too."""
         return bool(self.paths) and self == Selection(paths=self.paths)
 
 
 @dataclass(frozen=True)
 class Selected:
-    """What a selection fits: row ids int64 `[n]`, ascending, and paths of rejects.
+    """What a selection selects: row ids int64 `[n]`, ascending, and paths of rejects.
 
-    `without_time` rows would fit, were it not that nobody knows when they were captured.
+    `without_time` counts rows that meet all other conditions, but have no capture time.
     """
 
     row_ids: np.ndarray
@@ -65,7 +66,7 @@ class Selected:
 
 
 def select(gallery: Gallery, selection: Selection) -> Selected:
-    """The rows of a version that a selection fits, and the rejects if it is of paths alone.
+    """The selected rows of a version, and the rejects if the selection has only paths.
 
     Raises `InputError` for a condition that cannot be read or evaluated, or an empty selection.
     """
@@ -100,7 +101,7 @@ def _is_in(column: pa.ChunkedArray, values: tuple[int, ...]) -> np.ndarray:
 
 
 def _fits_any(column: pa.ChunkedArray, patterns: tuple[str, ...]) -> np.ndarray:
-    """Whether each path is one of the patterns, letter by letter, or fits one."""
+    """Whether each path equals one of the patterns or matches one."""
     fits = pc.is_in(column, value_set=pa.array(patterns, pa.string())).to_numpy()
     shapes = [each for each in patterns if re.search(r"[*?\[]", each)]
     if shapes:

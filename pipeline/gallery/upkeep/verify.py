@@ -1,7 +1,7 @@
-"""Verifying: whether every file holds what was written to it, and the rows are what they should be.
+"""Verifying: whether every file holds what was written to it, and whether the rows are valid.
 
-Nothing stops at the first finding: all that is wrong is told at once. Only where the log is damaged
-are the rows left out, since nobody knows which they are.
+It does not stop at the first finding, but reports everything that is wrong. Only if the log is
+damaged are rows not checked, since it is unknown which rows there are.
 """
 
 import json
@@ -36,7 +36,7 @@ from pipeline.gallery.table import Gallery
 
 _ROWS_AT_ONCE = 4096
 _SHOWN = 10
-# How long a writer is waited for that may be the reason of what looks wrong.
+# How long to wait for a writer that may explain what looks wrong.
 _PATIENCE_SECONDS, _PAUSE_SECONDS = 3.0, 0.05
 
 
@@ -66,12 +66,12 @@ class Verified:
 
 def verify(gallery: Gallery, *, all_versions: bool = False) -> Verified:
     """Verifies a version: each file against its checksum, its size, its rows and their norms; row
-    ids and paths, each given once; rejects; counts against the log; no link, no mount. And all that
-    lies beside the rows: the log, rejects, and every file that has a record of its checksum.
+    ids and paths, each given once; rejects; counts against the log; no link, no mount. Also all
+    files beside the rows: the log, rejects, and every file that has a record of its checksum.
 
     With `all_versions` also, by size and checksum, the files that only older versions need. Raises
-    `GalleryDamagedError` if the log cannot be read and no finding tells why, and `RunError` where
-    what is verified is removed meanwhile.
+    `GalleryDamagedError` if the log cannot be read and no finding explains it, and `RunError` if
+    the version is removed meanwhile.
     """
     root = storage.local_root(gallery.location)
     first = min(oldest_version(root), gallery.version) if all_versions else gallery.version
@@ -83,7 +83,7 @@ def verify(gallery: Gallery, *, all_versions: bool = False) -> Verified:
 
 
 def _verify(gallery: Gallery, root: Path, first: int) -> Verified:
-    """Verifies a version, and the files that versions from `first` on need beside it."""
+    """Verifies a version, and the files that versions from `first` on need in addition."""
     if of_log := _of_log(root):
         return _with_a_damaged_log(root, of_log)
     logged, beside = _logged_and_beside(root)
@@ -121,7 +121,7 @@ def _verify(gallery: Gallery, root: Path, first: int) -> Verified:
 def _logged_and_beside(root: Path) -> tuple[dict[str, LoggedFile], list[Finding]]:
     """The files that the log names, and what is wrong with all others.
 
-    Of a commit that comes meanwhile the one may not know yet what the other no longer has.
+    If a commit comes between the two, one may not yet have what the other no longer has.
     """
     while True:
         latest, logged = chain.latest(root), logged_files(root)
@@ -131,9 +131,9 @@ def _logged_and_beside(root: Path) -> tuple[dict[str, LoggedFile], list[Finding]
 
 
 def verify_at(location: str, version: int | None = None, *, all_versions: bool = False) -> Verified:
-    """`verify` of the gallery at a location, also where its log is too damaged to open it.
+    """`verify` of the gallery at a location, even if its log is too damaged to open it.
 
-    Raises what `Gallery.open` raises where that is not for a file which `verify` can name.
+    Raises what `Gallery.open` raises, unless `verify` can name the damaged file.
     """
     try:
         gallery = Gallery.open(location, version)
@@ -147,20 +147,20 @@ def verify_at(location: str, version: int | None = None, *, all_versions: bool =
 
 
 def _of_log(root: Path) -> list[Finding]:
-    """What is wrong with the log, when whoever writes to it now has done, or takes seconds.
+    """What is wrong with the log, after waiting some seconds for a current writer to finish.
 
-    A purge deletes entries one by one: those that still lie there are no damage.
+    A purge deletes entries one by one: those that are left are no damage.
     """
     found, until = chain.findings(root), time.monotonic() + _PATIENCE_SECONDS
     while found and holder(str(root)) is not None and time.monotonic() < until:
         time.sleep(_PAUSE_SECONDS)
         found = chain.findings(root)
-    # Once more: the writer may have ended just before it was asked for.
+    # Once more: the writer may have ended just before the check.
     return [Finding(*each) for each in chain.findings(root)] if found else []
 
 
 def _with_a_damaged_log(root: Path, of_log: Sequence[Finding]) -> Verified:
-    """What is wrong with the log, and with the files whose checksums are known nevertheless."""
+    """What is wrong with the log, and with the files whose checksums can still be read."""
     damaged = {Path(each.file).name for each in of_log}
     try:
         logged = logged_files(root, without=damaged)
@@ -169,7 +169,7 @@ def _with_a_damaged_log(root: Path, of_log: Sequence[Finding]) -> Verified:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         bytewise = list(pool.map(partial(_bytes_of, root), logged.values()))
     findings = [*of_log, *(each for each in bytewise if each)]
-    # Which other files of rows there should be, such a log cannot tell.
+    # Such a log does not say which other files of rows there should be.
     findings += _beside(root, lambda name: name in logged or _may_be_rows(root, name))
     return Verified(
         version=chain.latest(root),
@@ -188,7 +188,9 @@ def _may_be_rows(root: Path, name: str) -> bool:
 
 
 def _beside(root: Path, is_logged: Callable[[str], bool]) -> list[Finding]:
-    """What is wrong with the files that the log does not name; `is_logged` says which it does."""
+    """What is wrong with the files that the log does not name; `is_logged` says whether it names
+    one.
+    """
     rejects = f"{storage.REJECTS_FOLDER}/"
     found: list[Finding] = []
     if (root / storage.PURGED_FOLDER).exists() and holder(str(root)) is None:
@@ -206,7 +208,7 @@ def _beside(root: Path, is_logged: Callable[[str], bool]) -> list[Finding]:
         if not folder.is_dir() or (others := _not_of_a_graph(folder)):
             name = str((folder if not folder.is_dir() else others[0]).relative_to(root))
             found.append(Finding(name, "this is not of a neighbor graph"))
-        elif (folder / storage.CHECKSUMS_FOLDER).exists():  # not that of features on their way
+        elif (folder / storage.CHECKSUMS_FOLDER).exists():  # not intermediate features
             found += [
                 Finding(str((folder / name).relative_to(root)), problem)
                 for name, problem in checksums.findings(folder, lambda _: False)
@@ -215,17 +217,17 @@ def _beside(root: Path, is_logged: Callable[[str], bool]) -> list[Finding]:
 
 
 def _not_of_a_graph(folder: Path) -> list[Path]:
-    """What is in a folder that is neither a graph nor one for features on their way."""
+    """Files in a folder that belong neither to a graph nor to intermediate features."""
     try:
         paths = sorted(path for path in folder.iterdir() if not storage.is_temporary(path))
-    except FileNotFoundError:  # a run was done with it
+    except FileNotFoundError:  # a run has deleted it
         return []
     is_one = (folder / storage.CHECKSUMS_FOLDER).exists() or is_scratch(folder)
     return [] if is_one else [path for path in paths if path.exists()]
 
 
 def _bytes_of(root: Path, file: LoggedFile) -> Finding | None:
-    """Whether a file is there, of its size, and has its checksum."""
+    """The finding if a file is missing, or has another size or checksum."""
     path = root / file.path
     try:
         size = path.stat().st_size
@@ -243,9 +245,9 @@ def _bytes_of(root: Path, file: LoggedFile) -> Finding | None:
 def _rows_of(
     gallery: Gallery, logged: dict[str, LoggedFile], given: int, file: RowFile
 ) -> Sequence[Finding]:
-    """What is wrong with the rows of a file; nothing if it is gone: a finding already.
+    """What is wrong with the rows of a file; nothing if it is gone, which is a finding already.
 
-    `given` is the first row id that our commits had not given.
+    `given` is the first row id that our commits have not assigned.
     """
     path = storage.local_root(gallery.location) / file.path
     if not path.exists():
@@ -271,7 +273,7 @@ def _problems_of_footer(gallery: Gallery, logged: LoggedFile, path: Path) -> Ite
         if not metadata.schema.to_arrow_schema().equals(gallery.target.schema):
             yield "the columns are not the gallery's"
         elif json.loads(delta_statistics(metadata)) != json.loads(logged.statistics):
-            yield "the log tells other statistics of it"
+            yield "its statistics in the log are different"
 
 
 def _problems_of_ids(given: int, file: RowFile, path: Path) -> Iterator[str]:
@@ -280,13 +282,13 @@ def _problems_of_ids(given: int, file: RowFile, path: Path) -> Iterator[str]:
     if len(numbers) != file.rows:
         yield f"{len(numbers)} rows where the log says {file.rows}"
     elif numbers.min() != file.min_row_id or numbers.max() != file.max_row_id:
-        yield "its row ids are not those that the log tells"
+        yield "its row ids are not those in the log"
     if len(numbers) and numbers.max() >= given:
-        yield f"row id {numbers.max()} was never given (the next is {given})"
+        yield f"row id {numbers.max()} was never assigned (the next is {given})"
 
 
 def _read_features(gallery: Gallery, file: RowFile, path: Path) -> None:
-    """Raises `GalleryDamagedError` for a feature that is not of unit length, or a checksum."""
+    """Raises `GalleryDamagedError` for a feature of another length than 1, or a wrong checksum."""
     rows = StoredRows(path, gallery.dimension, gallery.dtype)
     block = np.empty((min(file.rows, _ROWS_AT_ONCE), gallery.dimension), np.float32)
     for start in range(0, file.rows, _ROWS_AT_ONCE):
@@ -307,7 +309,7 @@ def _of_rejects(root: Path, numbers: set[int]) -> list[Finding]:
 
 
 def _of_keys(gallery: Gallery, files: Sequence[RowFile]) -> list[Finding]:
-    """Row ids and paths that come twice, in the files that can be read."""
+    """Row ids and paths that occur twice, in the files that can be read."""
     root = storage.local_root(gallery.location)
     keys = pa.schema([("row_id", pa.int64()), ("path", pa.string())])  # other tools keep views
     tables = [
@@ -337,7 +339,7 @@ def _of_keys(gallery: Gallery, files: Sequence[RowFile]) -> list[Finding]:
 
 
 def _twice(column: pa.ChunkedArray) -> list[object]:
-    """The first values of those that come more than once."""
+    """The first few values that occur more than once."""
     if pc.count_distinct(column).as_py() == len(column):
         return []
     counts = pc.value_counts(column)

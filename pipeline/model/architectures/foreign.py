@@ -11,7 +11,7 @@ _EXPORT = (
 
 @dataclass(frozen=True)
 class _Family:
-    """Networks that have each of `keys` inside some key of theirs; `made` tells how to have one."""
+    """Networks in which each of `keys` is a part of some key; `made` says how to get one."""
 
     name: str
     keys: tuple[str, ...]

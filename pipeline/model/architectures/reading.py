@@ -132,7 +132,7 @@ def _read_pickle(path: str) -> tuple[Any, list[str]]:
                 return torch.load(path, map_location="cpu", weights_only=True), list(mappings)
         except pickle.UnpicklingError as error:
             text = str(error)
-            # An object that turns out to be a mapping; a name that older files tell one by one.
+            # An object that turns out to be a mapping; a name that older files store one by one.
             filled = re.search(
                 r"Can only SETITEMS? for .*<class '(?:[\w.]*reading\.)?(.+?)'>", text
             )
@@ -159,9 +159,9 @@ def _read_pickle(path: str) -> tuple[Any, list[str]]:
 
 
 def _unsafe_names(path: str) -> list[str]:
-    """What a file names beside tensors; nothing for the older format, which tells them one by one.
+    """What a file names besides tensors; nothing for the older format, which names them one by one.
 
-    A damaged file is told by reading it.
+    Reading a damaged file reports the damage.
     """
     try:
         return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))

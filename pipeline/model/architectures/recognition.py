@@ -1,4 +1,4 @@
-"""Which network a checkpoint is of, told by its keys."""
+"""Which network a checkpoint belongs to, by its keys."""
 
 import logging
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def recognized(path: str) -> str | None:
     """
     logger = logging.getLogger("pipeline.model.architectures.checkpoints")
     level = logger.level
-    logger.setLevel(logging.ERROR)  # what is tried is not told
+    logger.setLevel(logging.ERROR)  # attempts are not logged
     try:
         read_weights(path)
         names = [*_of_toolboxes(path), *_of_torchvision(path)]

@@ -159,7 +159,7 @@ def pcb(state: Mapping[str, torch.Tensor], options: Set[str]) -> nn.Module:
 def bnneck(state: Mapping[str, torch.Tensor], options: Set[str]) -> nn.Module:
     """The network with a neck of the toolbox whose names the checkpoint has.
 
-    IBN-a, a learnt power of GeM and a reduction are told by their weights.
+    IBN-a, a learnt power of GeM and a reduction are recognized by their weights.
     """
     ibn, before = any(".bn1.IN." in key for key in state), "before" in options
     last_stride = 2 if "stride2" in options else 1

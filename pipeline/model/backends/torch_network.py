@@ -32,7 +32,7 @@ from pipeline.model.backends.signature import (
 _log = logging.getLogger(__name__)
 
 _HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-# Operations that behave otherwise in training, and the place of the flag that tells.
+# Operations that behave differently in training, and the position of the flag for that.
 _TRAINING_FLAG = {"aten.batch_norm.default": 5, "aten.dropout.default": 2}
 
 
@@ -216,7 +216,7 @@ def load_torchscript(path: str, device: str) -> Any:
 def script_types(module: torch.jit.ScriptModule) -> tuple[torch.dtype, ...]:
     """The floating types that a module's input may have: its weights', or else any, float32 first.
 
-    Of a frozen module the weights are constants of its code, which tell nothing.
+    In a frozen module the weights are constants of its code, which show nothing.
     """
     weights = [*module.parameters(), *module.buffers()]
     found = dict.fromkeys(each.dtype for each in weights if each.is_floating_point())

@@ -71,7 +71,7 @@ def quantize(path: Path, out: Path, batches: Iterable[NDArray[np.float32]]) -> N
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what the calibration tells of itself, on standard output and by the root logger."""
+    """Suppress the messages of the calibration on standard output and from the root logger."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""What a network's first operations do to its input, and what that tells of its recipe.
+"""What a network's first operations do to its input, and what that means for its recipe.
 
 Exporters put the preprocessing inside the network (fast-reid's do): a network that subtracts the
 mean by itself would be normalized twice by a recipe that does so too.
@@ -55,7 +55,7 @@ class Opening:
 
     @property
     def text(self) -> str:
-        """The operations as a formula of the input x; empty where there is none to tell."""
+        """The operations as a formula of the input x; empty if there are none."""
         told, simple = "x", True
         for step in self.steps:
             values = _numbers(step.values)

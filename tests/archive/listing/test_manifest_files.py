@@ -238,7 +238,7 @@ def test_settings_that_do_not_fit_the_manifest_are_refused(csv, settings, messag
 @pytest.mark.parametrize("header", ["Identity", "PID", "label", "individual", "name", "person_id"])
 def test_a_column_that_looks_like_the_identity_is_named(csv, caplog, header):
     csv(f"path,{header}\na,1\n")
-    assert f"tells no identity; its column {header} may be meant" in caplog.text
+    assert f"has no identity; its column {header} may be meant" in caplog.text
     assert f"`columns` identity={header}" in caplog.text
 
 

@@ -225,7 +225,7 @@ def rewrite(path, change, about=None):
         (lambda rows: rows.drop_columns("frame"), {}, "columns are not the gallery's"),
         (lambda rows: rows, {"fingerprint": "other"}, "recipe other is not the gallery's"),
         (lambda rows: rows, {"members": 6}, "rows and rejects are not the unit's members"),
-        (lambda rows: rows, {"more": 6}, "does not tell which unit"),
+        (lambda rows: rows, {"more": 6}, "does not name its unit"),
     ],
 )
 def test_a_file_that_is_no_such_unit(target, tmp_path, change, about, message):

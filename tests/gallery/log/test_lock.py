@@ -173,7 +173,7 @@ def test_a_lock_that_becomes_a_folder_does_not_hide_the_error(tmp_path, caplog):
         lock_file(tmp_path).unlink()
         lock_file(tmp_path).mkdir()
         raise ZeroDivisionError
-    assert "the lock could not be given back" in caplog.text
+    assert "the lock could not be released" in caplog.text
 
 
 @pytest.mark.parametrize("call", ["open", "pwrite"])

@@ -112,7 +112,7 @@ def test_files_of_another_graph_are_told(graph, tmp_path):
 
 def test_a_folder_of_something_else_is_told(tmp_path):
     (tmp_path / "graph.json").write_text("{")
-    with pytest.raises(GalleryDamagedError, match=r"graph\.json: .*neighbor graph is made anew"):
+    with pytest.raises(GalleryDamagedError, match=r"graph\.json: .*neighbor graph is made again"):
         Graph.open(tmp_path)
     checksums.write_whole(tmp_path / "graph.json", lambda path: path.write_text('{"rows": 3}'))
     with pytest.raises(InputError, match=r"graph\.json: this .*neighbor graph"):

@@ -55,7 +55,7 @@ def test_a_plan_that_is_half_written_is_a_leftover(tmp_path, monkeypatch):
 def test_a_damaged_plan_is_told_by_name(tmp_path):
     write_plan(str(tmp_path), PLAN)
     (tmp_path / storage.PLAN_FILE).write_bytes(b"PAR1 cut short")
-    with pytest.raises(GalleryDamagedError, match=r"_plan.parquet: its bytes .* is planned anew"):
+    with pytest.raises(GalleryDamagedError, match=r"_plan.parquet: its bytes .* is planned again"):
         read_plan(str(tmp_path))
     (tmp_path / storage.PLAN_FILE).unlink()
     with pytest.raises(GalleryDamagedError, match=r"_plan.parquet: the file is gone"):

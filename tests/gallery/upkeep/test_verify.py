@@ -130,7 +130,7 @@ def test_a_row_id_and_a_path_twice(gallery):
 def test_a_row_id_that_was_never_given(gallery):
     changed = add_file(gallery, "000000000003-x.parquet", [3, 20], ["a", "b"])
     assert verify(changed).findings == (
-        Finding("000000000003-x.parquet", "row id 20 was never given (the next is 20)"),
+        Finding("000000000003-x.parquet", "row id 20 was never assigned (the next is 20)"),
     )
 
 
@@ -145,13 +145,11 @@ def test_other_statistics_than_the_rows_have(gallery):
     about |= {"maxValues": {"row_id": 3, "camera": "z"}, "nullCount": {}}
     changed = add_file(gallery, "000000000003-x.parquet", [3], ["a"], statistics=json.dumps(about))
     assert [each.problem for each in verify(changed).findings] == [
-        "the log tells other statistics of it"
+        "its statistics in the log are different"
     ]
 
 
-@pytest.mark.parametrize(
-    ("rows", "told"), [(3, "rows where the log"), (2, "not those that the log")]
-)
+@pytest.mark.parametrize(("rows", "told"), [(3, "rows where the log"), (2, "not those in the log")])
 def test_other_rows_than_the_log_counts(gallery, rows, told):
     about = {"numRecords": rows, "minValues": {"row_id": 2}, "maxValues": {"row_id": 3}}
     changed = add_file(
