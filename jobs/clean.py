@@ -47,8 +47,8 @@ def clean(
 ) -> Cleaned:
     """Delete what no version of a gallery needs: the leftovers of abandoned runs.
 
-    Scratch folders of killed evaluations, links and expansions go too. What
-    was interrupted cannot resume after that; it starts again.
+    This includes scratch folders of killed evaluations, links and
+    expansions. An interrupted run cannot resume after that; it starts again.
     With --keep, older versions are dropped, and the files that only they
     need are deleted: the rows that are lost with them are counted first,
     and on a terminal you are asked to confirm.

@@ -165,10 +165,10 @@ def _calibration(held: dict[str, Any] | None) -> str:
     if held["fits"]:
         return f"{told}; no row has changed since"
     if held["rows_added"] is None:
-        return f"{told}; which rows changed since is not known: calibrate again"
+        return f"{told}; it is unknown which rows have changed since: calibrate again"
     return (
-        f"{told}; since then {count(held['rows_added'], 'row')} came and {held['rows_removed']:,}"
-        " left: calibrate again if those are many"
+        f"{told}; since then {count(held['rows_added'], 'row')} were added and"
+        f" {held['rows_removed']:,} removed: calibrate again if these are many"
     )
 
 

@@ -168,9 +168,9 @@ def _check_evidence(
     known = len(np.unique(identity[identity > DISTRACTOR]))
     if pairs < FEWEST_PAIRS and known < 2:
         raise InputError(
-            f"{gallery.location} says of {pairs} pairs of rows that they are different people (one"
-            f" camera at one moment), and {FEWEST_PAIRS} are needed to estimate a threshold; nor"
-            f" does it have two known identities: give `threshold`"
+            f"{gallery.location} has {pairs} pairs of rows that are certainly different people (one"
+            f" camera at one moment) and no two known identities: an estimate needs {FEWEST_PAIRS}"
+            " such pairs, or two identities; give `threshold`"
         )
 
 

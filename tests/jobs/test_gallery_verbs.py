@@ -544,11 +544,13 @@ def test_info_shows_the_calibration_and_whether_it_fits(gallery, capsys):
         f" the queries /q, version 3, {when:%Y-%m-%d %H:%M} UTC; no row has changed since"
     )
     gallery.commit([unit(gallery.target, range(20, 25))], run_id="more", removes=[5])
-    assert "; since then 5 rows came and 1 left: calibrate again if those are many" in shown()
+    assert (
+        "; since then 5 rows were added and 1 removed: calibrate again if these are many" in shown()
+    )
     assert result(capsys, "info", gallery.location)["calibration"]["fits"] is False
     latest(gallery).commit([], run_id="still more", removes=[6])
     result(capsys, "clean", gallery.location, "--keep", 1, "--yes")
-    assert "which rows changed since is not known: calibrate again" in shown()
+    assert "it is unknown which rows have changed since: calibrate again" in shown()
     path.write_text("{")
     assert "its bytes are not those that were written" in shown()
     assert "problem" in result(capsys, "info", gallery.location)["calibration"]

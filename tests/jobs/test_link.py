@@ -158,7 +158,7 @@ def test_where_nothing_tells_people_apart_a_threshold_is_asked_for(capsys, tmp_p
     features, _, camera = people(10, 100)
     labeled_gallery(tmp_path / "g", features, [None] * 100, camera)
     line = refused(capsys, "link", "--gallery", tmp_path / "g", "--out", tmp_path / "i.csv")
-    assert "says of 0 pairs of rows that they are different people" in line
+    assert "has 0 pairs of rows that are certainly different people" in line
     assert "give --threshold" in line
 
 
