@@ -39,6 +39,13 @@ def has_byte_products() -> bool:
 
 
 @cache
+def has_vnni() -> bool:
+    """Whether there are vectors of 64 bytes that are multiplied and added up in 32 bits, and no
+    matrices that torch multiplies faster."""
+    return most() == "all" and _has("avx512_vnni") and not _has("amx_int8")
+
+
+@cache
 def has_avx2() -> bool:
     """Whether there are vectors of 32 bytes that are multiplied in pairs, and added in 16 bits."""
     return _has("avx2")

@@ -49,19 +49,24 @@ def test_a_level_that_is_none_is_refused(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("capabilities", "level", "byte_products", "avx2"),
+    ("capabilities", "level", "byte_products", "vnni", "avx2"),
     [
-        ({"avx_vnni": True, "avx2": True}, "all", True, True),
-        ({"avx512_vnni": True, "avx2": True}, "avx512", False, True),
-        ({"amx_int8": True, "avx2": True}, "avx2", False, True),
-        ({"avx512_vnni": False, "avx2": True}, "", False, True),
-        ({}, "avx2", False, False),
+        ({"avx_vnni": True, "avx2": True}, "all", True, False, True),
+        ({"avx512_vnni": True, "avx2": True}, "all", True, True, True),
+        ({"avx512_vnni": True, "amx_int8": True, "avx2": True}, "all", True, False, True),
+        ({"avx512_vnni": True, "avx2": True}, "avx512", False, False, True),
+        ({"amx_int8": True, "avx2": True}, "avx2", False, False, True),
+        ({"avx512_vnni": False, "avx2": True}, "", False, False, True),
+        ({}, "avx2", False, False, False),
     ],
 )
-def test_the_instructions_are_asked_for(capabilities, level, byte_products, avx2, monkeypatch):
+def test_the_instructions_are_asked_for(
+    capabilities, level, byte_products, vnni, avx2, monkeypatch
+):
     monkeypatch.setenv(processor.VARIABLE, level)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     assert processor.has_byte_products.__wrapped__() == byte_products
+    assert processor.has_vnni.__wrapped__() == vnni
     assert processor.has_avx2.__wrapped__() == avx2
     monkeypatch.delattr(torch.cpu, "get_capabilities")
     assert not processor.has_byte_products.__wrapped__()

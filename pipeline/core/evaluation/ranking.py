@@ -16,14 +16,14 @@ from pipeline.core.blocks import FeatureRows, Tiling, alone, as_rows, blocks
 from pipeline.core.evaluation.labels import JUNK, Labels, check_labels, matching_pairs
 from pipeline.core.evaluation.rank_tiles import Block, Held, Wanted, count_halves, on_device
 from pipeline.core.ledger import Ledger
-from pipeline.core.products.choosing import Trial, code_sides, likely_axes
+from pipeline.core.products.choosing import ALL, Plan, Trial, code_sides, likely_axes
 from pipeline.core.products.counting import MOST_MATCHES, are_many, count_at_once, matches_beaten
+from pipeline.core.products.fold import Fold
 from pipeline.core.products.kernels import pair_scores
 from pipeline.core.products.kernels import score as pair_score
 from pipeline.core.products.masks import at_least, first_bit, neither
-from pipeline.core.products.principal import Axes
+from pipeline.core.products.sieve import sieved
 from pipeline.core.products.tiles import (
-    Fold,
     Products,
     Side,
     Tile,
@@ -163,7 +163,7 @@ def rank_counts(
         )  # fmt: skip
         there = on_device(asked, wanted)
         fold = Fold(products, choices=max(1, len(asked)), ledger=ledger)
-        axes, count = None, 0
+        plan = Plan(None, ALL)
 
         def make(start: int, stop: int) -> Side:
             return make_side(
@@ -172,11 +172,11 @@ def rank_counts(
             )  # fmt: skip
 
         def enter(start: int, stop: int, side: Side) -> Held:
-            nonlocal axes, count
+            nonlocal plan
             if start == first and asked.coded and products != "int8":
                 meets = pairs / max(1, coded_rows)
-                axes, count = alone(run, lambda: _choose(asked, side, wanted, meets, products))
-            code_sides(asked, side, axes, count, run)
+                plan = alone(run, lambda: _choose(asked, side, wanted, meets, products))
+            code_sides(asked, side, plan, run)
             block = Block(side.features, start, gallery_labels.identity[start:stop])
             return Held(side, block, torch.from_numpy(block.identity.copy()).to(device or "cpu"))
 
@@ -215,10 +215,8 @@ def _wanted(labels: Labels, found: RankCounts) -> Wanted:
     )
 
 
-def _choose(
-    asked: Side, gallery: Side, wanted: Wanted, meets: float, products: Products
-) -> tuple[Axes | None, int]:
-    """The axes and the number of them to code, by how many pairs come near a match."""
+def _choose(asked: Side, gallery: Side, wanted: Wanted, meets: float, products: Products) -> Plan:
+    """What to code, by how many pairs come near a match."""
     axes = likely_axes(gallery, products)
     trial = Trial(asked, gallery, axes, meets, products)
 
@@ -231,7 +229,7 @@ def _choose(
             )
         return near / upper.size
 
-    return axes, trial.choose(share)
+    return Plan(axes, trial.choose(share))
 
 
 @njit(nogil=True, cache=True)
@@ -263,7 +261,7 @@ def _count_tile(
     A row of the query's own identity is a match or junk, and not counted. A value settles the
     count where no match lies between its bounds; elsewhere the `score` does, ties by row.
     """
-    scores, rows = wanted.scores, wanted.rows
+    scores, rows, sieve = wanted.scores, wanted.rows, tile.sieve
     identities = gallery.identity[tile.columns]
     own = np.empty(1, tile.values.dtype)
     low, high = np.empty((2, MOST_MATCHES), tile.values.dtype)
@@ -299,7 +297,13 @@ def _count_tile(
                 if has_tails:
                     least -= 2.0 * tile.row_tails[r] * tile.column_tails[c]
                 beats = matches_beaten(scores, rows, start, end, least, _LAST)
-                if beats != matches_beaten(scores, rows, start, end, value + tile.slack, -1):
+                most = matches_beaten(scores, rows, start, end, value + tile.slack, -1)
+                if beats != most and sieve.rows.shape[0] > 0:
+                    value = sieved(sieve.rows, q, sieve.columns, j) / sieve.per_unit
+                    least = value - sieve.slack - 2.0 * sieve.row_tails[q] * sieve.column_tails[j]
+                    beats = matches_beaten(scores, rows, start, end, least, _LAST)
+                    most = matches_beaten(scores, rows, start, end, value + sieve.slack, -1)
+                if beats != most:
                     exact = pair_score(queries[q], gallery.features[j])
                     beats = matches_beaten(scores, rows, start, end, exact, gallery.first_row + j)
                     scored += 1

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from pipeline.core.blocks import Run, alone
 from pipeline.core.neighbors.schedule import Tiles
 from pipeline.core.products.choosing import (
+    ALL,
     Outlook,
+    Plan,
     Share,
     Trial,
     code_sides,
@@ -23,7 +25,7 @@ from pipeline.core.products.choosing import (
     look_ahead,
 )
 from pipeline.core.products.kernels import product_slack
-from pipeline.core.products.tiles import Products, Side, here
+from pipeline.core.products.tiles import Chosen, Products, Side, here
 
 _GUESSED = -2  # the row of what is guessed, in place of one that is found
 # Fewer rows are soon compared; and longer lists of few rows are no matter of luck.
@@ -77,13 +79,13 @@ class Course:
             back = look_ahead(second, first, others.scores.shape[1], run)
             _guess(others, second, back, ends)
 
-        def choose() -> tuple[Trial, int]:
+        def choose() -> tuple[Trial, Chosen]:
             axes = None if self._products == "int8" else likely_axes(second, self._products)
             trial = Trial(first, second, axes, self._meets, self._products)
             return trial, trial.choose(self._share(trial, outlook))
 
-        self._trial, count = alone(run, choose)
-        code_sides(first, second, self._trial.axes, count, run)
+        self._trial, chosen = alone(run, choose)
+        code_sides(first, second, Plan(self._trial.axes, chosen), run)
 
     def over(self, line: list[tuple[int, int]], apart: int = 0) -> Tiles:
         """The tiles of a line; after an eighth, and half, of them, codes may be chosen anew."""
@@ -98,10 +100,11 @@ class Course:
         trial, first, second = self._trial, self._first, self._second
         if not due or trial is None or trial.axes is None or self._products != "auto":
             return
-        count = trial.choose(self._share(trial, None))
-        if count != (first.leading.count if first.leading else 0):
+        held = first.leading.chosen if first.leading else ALL
+        chosen = trial.choose(self._share(trial, None), held)
+        if chosen != held:
             for side in (first,) if first is second else (first, second):
-                side.lead(trial.axes, count, here)
+                side.lead(trial.axes, chosen, here)
 
     def _share(self, trial: Trial, outlook: Outlook | None) -> Share:
         """What counts for either end, by what is found, and what is likely to be found."""

@@ -10,6 +10,7 @@ from pipeline.core.neighbors.course import Ends
 from pipeline.core.neighbors.topk import push
 from pipeline.core.products.kernels import row_scores_at, score_at
 from pipeline.core.products.masks import at_least_either, at_most_either, first_bit
+from pipeline.core.products.sieve import sieved
 from pipeline.core.products.tiles import Tile, far_reach, far_threshold, reach, threshold
 
 _STRIP = 16
@@ -29,7 +30,7 @@ def offer_to_both(tile: Tile, first: Ends, second: Ends, diagonal: bool) -> tupl
     height, width = tile.values.shape
     kind, distant = tile.values.dtype, first.least.shape[0] > 0
     values, rows, columns = tile.values, tile.rows, tile.columns
-    row_tails, column_tails = tile.row_tails, tile.column_tails
+    row_tails, column_tails, sieve = tile.row_tails, tile.column_tails, tile.sieve
     if row_tails.shape[0] == 0:
         row_tails, column_tails = np.zeros(height, np.float32), np.zeros(width, np.float32)
     longest_row, longest_column = row_tails.max(), column_tails.max()
@@ -57,98 +58,121 @@ def offer_to_both(tile: Tile, first: Ends, second: Ends, diagonal: bool) -> tupl
             found[r - top] = 0
         for start in range(top // 64 * 64 if diagonal else 0, width, 64):
             for r in range(top, bottom):
-                mask = at_least_either(values[r], start, near_rows[r], near_columns)
+                mask = at_least_either(values, r, start, near_rows[r], near_columns)
                 if distant:
-                    mask |= at_most_either(values[r], start, far_rows[r], far_columns)
+                    mask |= at_most_either(values, r, start, far_rows[r], far_columns)
                 if diagonal and start <= r:
                     mask &= ~((np.uint64(2) << np.uint64(r - start)) - np.uint64(1))
                 while mask != 0:
                     marked[r - top, found[r - top]] = start + first_bit(mask)
                     found[r - top] += 1
                     mask &= mask - np.uint64(1)
-        for r in range(top, bottom):
-            if found[r - top] == 0:
-                continue
-            scored += _score_marked(
-                values[r], rows[r], columns, marked[r - top, : found[r - top]],
-                first.features, first.numbers, first.scores, first.rows, first.least,
-                second.features, second.numbers, second.scores, second.rows, second.least,
-                near_rows[r : r + 1], near_columns, far_rows[r : r + 1], far_columns,
-                (tile.slack, tile.per_unit, tile.limit),
-                row_tails[r], column_tails, longest_row, longest_column, four, exact,
-            )  # fmt: skip
+        scored += _score_marked(
+            values, top, bottom, rows, columns, marked, found,
+            first.features, first.numbers, first.scores, first.rows, first.least,
+            second.features, second.numbers, second.scores, second.rows, second.least,
+            near_rows, near_columns, far_rows, far_columns,
+            (tile.slack, tile.per_unit, tile.limit),
+            row_tails, column_tails, longest_row, longest_column,
+            sieve.rows, sieve.columns, sieve.row_tails, sieve.column_tails,
+            (sieve.slack, sieve.per_unit, tile.limit), four, exact,
+        )  # fmt: skip
     return height, scored
 
 
 @njit(nogil=True)
 def _score_marked(
-    line: NDArray[Any],
-    i: int,
-    places: NDArray[np.int64],
+    values: NDArray[Any],
+    top: int,
+    bottom: int,
+    rows: NDArray[np.int64],
+    columns: NDArray[np.int64],
     marked: NDArray[np.int64],
+    found: NDArray[np.int64],
     features: NDArray[np.float32],
     numbers: NDArray[np.int64],
     scores: NDArray[np.float32],
-    found: NDArray[np.int64],
+    lists: NDArray[np.int64],
     least: NDArray[np.float32],
     their_features: NDArray[np.float32],
     their_numbers: NDArray[np.int64],
     their_scores: NDArray[np.float32],
-    their_found: NDArray[np.int64],
+    their_lists: NDArray[np.int64],
     their_least: NDArray[np.float32],
-    near_row: NDArray[Any],
+    near_rows: NDArray[Any],
     near: NDArray[Any],
-    far_row: NDArray[Any],
+    far_rows: NDArray[Any],
     far: NDArray[Any],
     of_tile: tuple[float, float, float],
-    tail: np.float32,
     tails: NDArray[np.float32],
-    longest_row: np.float32,
-    longest_column: np.float32,
+    their_tails: NDArray[np.float32],
+    longest: np.float32,
+    their_longest: np.float32,
+    finer: NDArray[np.int16],
+    their_finer: NDArray[np.int16],
+    finer_tails: NDArray[np.float32],
+    their_finer_tails: NDArray[np.float32],
+    of_sieve: tuple[float, float, float],
     four: NDArray[np.int64],
     exact: NDArray[np.float32],
 ) -> int:
-    """Score what is `marked` of the `line` of row `i` and still counts, four pairs at a time, and
-    offer it to both ends; gives how many were scored. `four` and `exact` `[4]` are room for them.
+    """Score what is `marked` of the tile's rows from `top` to `bottom` and still counts, four pairs
+    of a row at a time, and offer it to both ends; gives how many were scored. Of each row so many
+    columns were `found`. `four` and `exact` `[4]` are room for them.
 
-    The arrays come one by one: each time that a tuple of them is passed, all of them are counted.
+    The arrays come one by one, and whole: each time that a tuple of them is passed, or a part of
+    one is taken, references are counted, which takes longer than a score.
     """
     dimension, distant = features.shape[1], least.shape[0] > 0
     size = 4 * dimension
-    row, base = features.ctypes.data + size * i, their_features.ctypes.data
-    scored = held = 0
-    for place in range(marked.shape[0]):
-        c = marked[place]
-        counts = line[c] >= near_row[0] or line[c] >= near[c]
-        if distant and not counts:
-            counts = line[c] <= far_row[0] or line[c] <= far[c]
-        if counts:
-            four[held] = c
-            held += 1
-        if held < 4 and place + 1 < marked.shape[0]:
-            continue
-        if held == 4:
-            exact[0], exact[1], exact[2], exact[3] = row_scores_at(
-                row, base + size * places[four[0]], base + size * places[four[1]],
-                base + size * places[four[2]], base + size * places[four[3]], dimension,
-            )  # fmt: skip
-        else:
+    ours, theirs = features.ctypes.data, their_features.ctypes.data
+    scored = 0
+    for r in range(top, bottom):
+        held, last = 0, found[r - top] - 1
+        i = rows[r]
+        for place in range(last + 1):
+            c = marked[r - top, place]
+            value = values[r, c]
+            counts = value >= near_rows[r] or value >= near[c]
+            if distant and not counts:
+                counts = value <= far_rows[r] or value <= far[c]
+            if counts and finer.shape[0] > 0:
+                j = columns[c]
+                sharper = sieved(finer, i, their_finer, j)
+                counts = sharper >= reach(min(scores[i, 0], their_scores[j, 0]), of_sieve)
+                if distant and not counts:
+                    farthest = max(least[i], their_least[j])
+                    counts = sharper <= far_reach(
+                        farthest, finer_tails[i], their_finer_tails[j], of_sieve
+                    )
+            if counts:
+                four[held] = c
+                held += 1
+            if held < 4 and place < last:
+                continue
+            row = ours + size * i
+            if held == 4:
+                exact[0], exact[1], exact[2], exact[3] = row_scores_at(
+                    row, theirs + size * columns[four[0]], theirs + size * columns[four[1]],
+                    theirs + size * columns[four[2]], theirs + size * columns[four[3]], dimension,
+                )  # fmt: skip
+            else:
+                for each in range(held):
+                    exact[each] = score_at(row, theirs + size * columns[four[each]], dimension)
             for each in range(held):
-                exact[each] = score_at(row, base + size * places[four[each]], dimension)
-        for each in range(held):
-            c, value = four[each], exact[each]
-            j = places[c]
-            if value >= scores[i, 0]:
-                push(scores[i], found[i], value, their_numbers[j])
-                near_row[0] = reach(scores[i, 0], of_tile)
-            if value >= their_scores[j, 0]:
-                push(their_scores[j], their_found[j], value, numbers[i])
-                near[c] = reach(their_scores[j, 0], of_tile)
-            if distant and value < least[i]:
-                least[i] = value
-                far_row[0] = far_reach(value, tail, longest_column, of_tile)
-            if distant and value < their_least[j]:
-                their_least[j] = value
-                far[c] = far_reach(value, tails[c], longest_row, of_tile)
-        scored, held = scored + held, 0
+                c, value_of_pair = four[each], exact[each]
+                j = columns[c]
+                if value_of_pair >= scores[i, 0]:
+                    push(scores[i], lists[i], value_of_pair, their_numbers[j])
+                    near_rows[r] = reach(scores[i, 0], of_tile)
+                if value_of_pair >= their_scores[j, 0]:
+                    push(their_scores[j], their_lists[j], value_of_pair, numbers[i])
+                    near[c] = reach(their_scores[j, 0], of_tile)
+                if distant and value_of_pair < least[i]:
+                    least[i] = value_of_pair
+                    far_rows[r] = far_reach(value_of_pair, tails[r], their_longest, of_tile)
+                if distant and value_of_pair < their_least[j]:
+                    their_least[j] = value_of_pair
+                    far[c] = far_reach(value_of_pair, their_tails[c], longest, of_tile)
+            scored, held = scored + held, 0
     return scored

@@ -18,10 +18,10 @@ from pipeline.core.neighbors.offering import offer_to_both
 from pipeline.core.neighbors.schedule import rectangle, run_tiles, triangle
 from pipeline.core.neighbors.topk import TopK, best_first, merge, offer_tile, prime, push
 from pipeline.core.products.choosing import code_like
+from pipeline.core.products.fold import Fold
 from pipeline.core.products.half_rows import Standing, nominate
 from pipeline.core.products.kernels import score
 from pipeline.core.products.tiles import (
-    Fold,
     Products,
     Side,
     Tile,
@@ -82,7 +82,7 @@ def neighbors(
         def work(x: int, y: int) -> None:
             def offer(tile: Tile) -> tuple[int, int]:
                 if x == y:
-                    prime(tile, ends.scores)
+                    prime(tile, ends.scores, ends.rows)
                 return offer_to_both(tile, ends, ends, x == y)
 
             course.go_on()
@@ -223,7 +223,7 @@ def _finish(
         itself = short if side is other else np.full(len(short), -1)
 
         def offer(tile: Tile) -> tuple[int, int]:
-            prime(tile, again.scores)
+            prime(tile, again.scores, again.rows)
             return offer_tile(
                 tile, asked.features, other.features, 0, itself, again.scores, again.rows
             )

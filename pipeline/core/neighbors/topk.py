@@ -9,17 +9,18 @@ from numpy.typing import NDArray
 
 from pipeline.core.blocks import FeatureRows, Run, Tiling, alone, as_rows, blocks
 from pipeline.core.ledger import Account, Ledger
-from pipeline.core.products.choosing import Trial, code_sides, likely_axes
+from pipeline.core.products.choosing import ALL, Plan, Trial, code_sides, likely_axes
+from pipeline.core.products.fold import Fold
 from pipeline.core.products.half_rows import Standing, nominate
 from pipeline.core.products.kernels import score
 from pipeline.core.products.masks import at_least, first_bit
-from pipeline.core.products.principal import Axes
+from pipeline.core.products.sieve import sieved
 from pipeline.core.products.tiles import (
-    Fold,
     Products,
     Side,
     Tile,
     make_side,
+    reach,
     take_codes,
     take_device,
     threshold,
@@ -148,7 +149,7 @@ def search(
             side, start = entered
 
             def offer(tile: Tile) -> tuple[int, int]:
-                prime(tile, scores)
+                prime(tile, scores, rows)
                 return offer_tile(tile, wanted.features, side.features, start, itself, scores, rows)
 
             for y in range(len(side)):
@@ -173,8 +174,7 @@ class _Leading:
     ) -> None:
         self._queries, self._scores, self._products = queries, scores, products
         self._meets = len(queries.features) * rows / max(1, len(queries.features) + rows)
-        self._axes: Axes | None = None
-        self._seen = self._count = 0
+        self._seen, self._plan = 0, Plan(None, ALL)
 
     def code(self, gallery: Side, run: Run) -> None:
         """Code the next block of the gallery, and the queries to go with it."""
@@ -185,21 +185,21 @@ class _Leading:
             alone(run, lambda: self._choose(gallery))
         self._seen += 1
         held = self._queries.leading
-        if held and held.count == self._count:
-            gallery.lead(held.axes, held.count, run)
+        if held and held.chosen == self._plan.chosen:
+            gallery.lead(held.axes, held.chosen, run)
             if gallery.leading:
                 return
-        code_sides(self._queries, gallery, self._axes, self._count, run)
+        code_sides(self._queries, gallery, self._plan, run)
 
     def _choose(self, gallery: Side) -> None:
-        self._axes = self._axes or likely_axes(gallery, self._products)
-        trial = Trial(self._queries, gallery, self._axes, self._meets, self._products)
+        axes = self._plan.axes or likely_axes(gallery, self._products)
+        trial = Trial(self._queries, gallery, axes, self._meets, self._products)
         worst = self._scores[trial.rows, :1]
 
         def share(upper: NDArray[np.float32], _lower: NDArray[np.float32]) -> float:
             return float((upper >= worst).mean())
 
-        self._count = trial.choose(share)
+        self._plan = Plan(axes, trial.choose(share))
 
 
 def merge(parts: list[TopK], k: int | None = None) -> TopK:
@@ -213,20 +213,37 @@ def merge(parts: list[TopK], k: int | None = None) -> TopK:
     return best_first(scores, rows, k)
 
 
-def prime(tile: Tile, scores: NDArray[np.float32]) -> None:
-    """Fill the heaps `[N, k]` of a tile's rows, if empty, with scores that they are sure to exceed.
+def prime(tile: Tile, scores: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
+    """Raise the heaps `[N, k]` of a tile's rows that hold no row yet to scores that they are sure
+    to exceed.
 
     A row may be among the columns itself: of k + 1 values at least k are of others, and none lies
     more above its score than `slack` and the tails make. So what fills the heaps, in place of rows,
     is gone once the tile has been offered, and until then keeps most pairs from being scored.
     """
     k, width = scores.shape[1], tile.values.shape[1]
-    if width <= k or scores[tile.rows].max(initial=-np.inf) > -np.inf:
+    empty = rows[tile.rows].max(axis=1) < 0
+    if width <= k or not empty.any():
         return
-    least = np.partition(tile.values, width - k - 1, axis=1)[:, width - k - 1]
+    least = _among_the_best(tile.values, k + 1)
     above = 2.0 * tile.row_tails * tile.column_tails.max() if len(tile.row_tails) else 0.0
     sure = (least / tile.per_unit - tile.slack - above).astype(np.float32)
-    scores[tile.rows] = np.nextafter(sure, np.float32(-np.inf))[:, None]
+    sure = np.nextafter(sure, np.float32(-np.inf))
+    raised = tile.rows[empty & (sure > scores[tile.rows, 0])]
+    scores[raised] = sure[empty & (sure > scores[tile.rows, 0])][:, None]
+
+
+def _among_the_best(values: NDArray[Any], count: int) -> NDArray[Any]:
+    """For each row of `values` `[R, C]`, a value that at least `count` of the row reach.
+
+    It is nearly the greatest such: that of the greatest of some groups, which are soon found.
+    """
+    groups = 64 * -(-4 * count // 64)
+    each = values.shape[1] // groups
+    if each > 1:
+        values = values[:, : each * groups].reshape(len(values), each, groups).max(axis=1)
+    place = values.shape[1] - count
+    return np.partition(values, place, axis=1)[:, place]
 
 
 def best_first(scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> TopK:
@@ -300,7 +317,8 @@ def offer_tile(
     Row `itself[i]` is query i, and left out. Only pairs that may reach the root of the heap, the
     worst row held, get their `score`.
     """
-    own = np.empty(1, tile.values.dtype)
+    own, sieve = np.empty(1, tile.values.dtype), tile.sieve
+    of_sieve = sieve.slack, sieve.per_unit, tile.limit
     scored = 0
     for r in range(tile.values.shape[0]):
         if scored > tile.most:
@@ -315,6 +333,10 @@ def offer_tile(
                 j = tile.columns[c]
                 if line[c] < own[0] or first_row + j == itself[i]:
                     continue
+                if sieve.rows.shape[0] > 0:
+                    sharper = sieved(sieve.rows, i, sieve.columns, j)
+                    if sharper < reach(scores[i, 0], of_sieve):
+                        continue
                 scored += 1
                 push(scores[i], rows[i], score(queries[i], gallery[j]), first_row + j)
                 own[0] = threshold(scores[i, 0], tile)

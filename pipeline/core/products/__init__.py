@@ -3,10 +3,10 @@
 __all__ = [
     "choosing",
     "counting",
-    "float_products",
+    "fold",
     "half_rows",
     "kernels",
     "masks",
-    "principal",
+    "sieve",
     "tiles",
 ]

@@ -30,10 +30,12 @@ LONGEST_CODES = 32_000
 PANEL = 16
 """Rows of a panel."""
 
+OFFSET = 64
+"""What codes are raised by."""
+
 STEP = 8
 """What the width of a panel is a multiple of, in bytes."""
 
-_OFFSET = 64
 _ROWS = 4  # of the first side at once: with two vectors of columns, what sixteen registers hold
 _LANES = 8
 _BYTE, _SHORT, _WORD, _LONG = (ir.IntType(bits) for bits in (8, 16, 32, 64))
@@ -149,24 +151,29 @@ def _word_block(
     return signature, lambda context, builder, _, args: _write(context, builder, args, _words_added)
 
 
-@njit(nogil=True, inline="always")
-def _begin(panel: NDArray[np.int8], begun: NDArray[np.int32]) -> None:
-    """What the sums of a panel's columns begin with."""
-    each = np.zeros(4 * PANEL, np.int32)
-    for group in range(0, panel.shape[0], 4 * PANEL):
-        for t in range(4 * PANEL):
-            each[t] += panel[group + t]
-    for column in range(PANEL):
-        total = np.int32(0)
-        for t in range(4):
-            total += each[4 * column + t]
-        begun[column] = -_OFFSET * total
+@njit(nogil=True, cache=True)
+def begin(panels: NDArray[np.int8], width: int, offset: int, begun: NDArray[np.int32]) -> None:
+    """Write to `begun` `[N]` what the sums of products with each of N rows begin with, where the
+    codes of the others are raised by `offset`. `panels` are flat, of rows of `width` bytes."""
+    size = PANEL * width
+    each = np.empty(4 * PANEL, np.int32)
+    for top in range(0, begun.shape[0], PANEL):
+        each[:] = 0
+        for group in range(top * width, top * width + size, 4 * PANEL):
+            for t in range(4 * PANEL):
+                each[t] += panels[group + t]
+        for row in range(PANEL):
+            total = np.int32(0)
+            for t in range(4):
+                total += each[4 * row + t]
+            begun[top + row] = -offset * total
 
 
 @njit(nogil=True, cache=True)
 def multiply(
     first: NDArray[np.int8],
     second: NDArray[np.int8],
+    begun: NDArray[np.int32],
     width: int,
     rows: int,
     columns: int,
@@ -175,22 +182,20 @@ def multiply(
 ) -> None:
     """Write the products of the first `rows` of `first` and `columns` of `second` to `out`.
 
-    Both are whole panels of rows of `width` 7-bit codes, flat; `raised` is room for the first.
-    `out` is a flat matrix `[rows, columns]`, and has room for four lines and a panel more.
+    Both are whole panels of rows of `width` 7-bit codes, flat; `begun` is what `begin` gives of the
+    second, and `raised` room for the first. `out` is a flat matrix `[rows, columns]`, and has room
+    for four lines and a panel more.
     """
     for t in range(first.shape[0]):
-        raised[t] = np.uint8(first[t] + _OFFSET)
-    begun = np.empty(PANEL, np.int32)
+        raised[t] = np.uint8(first[t] + OFFSET)
     # A panel that ends beyond the last column, or the last row, spills into the lines that follow.
     # So the last columns come first, and lines in order: what is spilled is written over.
     for left in range((columns - 1) // PANEL * PANEL, -1, -PANEL):
-        panel = second[left * width : (left + PANEL) * width]
-        _begin(panel, begun)
         for top in range(0, rows, _ROWS):
             _byte_block(  # type: ignore[call-arg]
                 raised.ctypes.data + top // PANEL * PANEL * width + 4 * (top % PANEL),
-                panel.ctypes.data,
-                begun.ctypes.data,
+                second.ctypes.data + left * width,
+                begun.ctypes.data + 4 * left,
                 width // 4,
                 out.ctypes.data + 4 * (top * columns + left),
                 columns,

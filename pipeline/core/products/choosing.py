@@ -10,28 +10,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import Run, blocks
-from pipeline.core.products.float_products import Product, as_tensor
+from pipeline.core.float_products import Product, as_tensor
+from pipeline.core.processor import has_avx2, has_byte_products, has_vnni
 from pipeline.core.products.int8_codes import in_panels, largest_code
 from pipeline.core.products.principal import Axes, principal_axes
-from pipeline.core.products.tiles import Products, Side, here, in_words
+from pipeline.core.products.tiles import Chosen, Products, Side, here, in_words
 
 Share = Callable[[NDArray[np.float32], NDArray[np.float32]], float]
 """The share of sampled pairs that would be scored, where their scores are known to lie between two
 bounds `[M, C]`, the upper one first."""
+
+ALL = Chosen(0, 0)
+"""Codes of all dimensions."""
+
+
+class Plan(NamedTuple):
+    """The `axes` that rows are projected on, if any, and how many of them are `chosen`."""
+
+    axes: Axes | None
+    chosen: Chosen
+
 
 _ROWS, _COLUMNS = 64, 1024
 # Dimensions that are coded, with the tail: where codes do not lie in panels, multiples of 64.
 _WIDTHS = (16, 32, 48, 64, 96, 128, 192, 256)
 # Beyond this share of all dimensions there is too little to save.
 _FEW = 0.3
-# Scoring a pair takes as long as so many products of its codes of 8 bits.
-_SCORING = 16
-# And a product of codes of 16 bits as long as two.
-_WORDS = 2
-# And a product of float32, or the coding of a component, as long as so many of codes.
-_PREPARING = 4
+# Picoseconds, nearly, for each dimension: to score a pair; to sieve it, and for any dimensions;
+_SCORING, _SIEVING, _SIEVING_ANY = 250, 40, 6000
+# to multiply a component of two float32 rows, or to code one.
+_PREPARING = 30
 # Where the saving is small, finding the axes and projecting the rows takes as long.
-_WORTH_LEADING = 0.6
+_WORTH_LEADING = 0.85
+_WORTH_CHANGING = 0.8
 
 
 def _some(count: int, most: int) -> NDArray[np.int64]:
@@ -99,19 +110,18 @@ class Trial:
         self.rows = _some(len(first.features), _ROWS)
         self.columns = _some(len(second.features), _COLUMNS)
         self.axes = axes
-        self._costs: list[float] = []
-        self._counts: list[int] = []
-        self._bounds: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
+        self._options: list[_Option] = []
+        dimension = first.features.shape[1]
+        self._dimension, self._coding = dimension, _PREPARING * dimension / meets
         if axes is None:
             return
-        dimension = first.features.shape[1]
-        self._scoring = _SCORING * dimension
         sides = first.features[self.rows], second.features[self.columns]
         lengths = first.lengths[self.rows], second.lengths[self.columns]
         longest = np.outer(*lengths).astype(np.float32)
         near = Product()(*sides).copy()
         if products != "principal":
-            self._add(0, dimension * _WORTH_LEADING, near, 0 * near, longest * _error(words=False))
+            cost = dimension * _of_bytes() * _WORTH_LEADING
+            self._add(0, cost, near, 0 * near, longest * _error(words=False))
         a, b = (Product()(each, axes.directions).copy() for each in sides)
         near, done = np.zeros_like(near), 0
         counts = [min(count, len(axes.directions)) for count in _counts(dimension, products)]
@@ -124,8 +134,7 @@ class Trial:
                 for length, each in zip(lengths, (a, b), strict=True)
             )
             words = in_words(count)
-            cost = (count + 1) * (_WORDS if words else 1)
-            cost += count * _PREPARING * dimension / meets
+            cost = (count + 1) * (_of_words() if words else _of_bytes()) + count * self._coding
             above = np.outer(*tails).astype(np.float32)
             self._add(count, cost, near, above, longest * _error(words))
 
@@ -137,17 +146,52 @@ class Trial:
         tails: NDArray[np.float32],
         error: NDArray[np.float32],
     ) -> None:
-        self._counts.append(count)
-        self._costs.append(cost)
-        self._bounds.append((near + tails + error, near - tails - error))
+        bounds = near + tails + error, near - tails - error
+        self._options.append(_Option(count, cost, bounds))
 
-    def choose(self, share: Share) -> int:
-        """How many leading dimensions to code, given the `share` to be scored; 0 for all."""
-        costs = [
-            cost + self._scoring * share(*bounds)
-            for cost, bounds in zip(self._costs, self._bounds, strict=True)
-        ]
-        return self._counts[int(np.argmin(costs))] if costs else 0
+    def choose(self, share: Share, held: Chosen | None = None) -> Chosen:
+        """How many leading dimensions to code, given the `share` to be scored.
+
+        Those that are `held` stay where others save too little: rows would be coded anew.
+        """
+        costs = self._costs_of(share)
+        best = min(costs, key=costs.__getitem__, default=ALL)
+        if held in costs and costs[best] > _WORTH_CHANGING * costs[held]:
+            return held
+        return best
+
+    def _costs_of(self, share: Share) -> dict[Chosen, float]:
+        """What a pair costs by each choice, in picoseconds."""
+        shares = [share(*option.bounds) for option in self._options]
+        costs, scoring = {}, _SCORING * self._dimension
+        for place, (option, left) in enumerate(zip(self._options, shares, strict=True)):
+            costs[Chosen(option.dimensions, 0)] = option.cost + scoring * left
+            if not option.dimensions or not has_avx2():
+                continue
+            for finer in range(place + 1, len(shares)):
+                count = self._options[finer].dimensions
+                sieving = (_SIEVING_ANY + _SIEVING * count) * left + count * self._coding
+                scored = scoring * min(left, shares[finer])
+                costs[Chosen(option.dimensions, count)] = option.cost + sieving + scored
+        return costs
+
+
+class _Option(NamedTuple):
+    """What so many leading `dimensions` cost for each pair, and how they bound the sample."""
+
+    dimensions: int
+    cost: float
+    bounds: tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
+def _of_bytes() -> float:
+    """Picoseconds, nearly, for a product of two codes of 8 bits, or 7."""
+    return 2.5 if has_byte_products() else 10
+
+
+def _of_words() -> float:
+    """The same for codes of 16 bits."""
+    return 6 if has_vnni() else 13
 
 
 def _error(words: bool) -> float:
@@ -164,14 +208,14 @@ def _counts(dimension: int, products: Products) -> list[int]:
     return counts
 
 
-def code_sides(first: Side, second: Side, axes: Axes | None, count: int, run: Run) -> None:
-    """Code both sides in `count` leading dimensions, or in all where that is 0."""
+def code_sides(first: Side, second: Side, plan: Plan, run: Run) -> None:
+    """Code both sides in the leading dimensions that are planned, or in all."""
     if not (first.coded and second.coded):
         return
     sides = [first] if first is second else [first, second]
-    if axes is not None and count:
+    if plan.axes is not None and plan.chosen.dimensions:
         for side in sides:
-            side.lead(axes, count, run)
+            side.lead(plan.axes, plan.chosen, run)
     if not all(side.leading for side in sides):
         for side in sides:
             side.leading = None
@@ -181,6 +225,6 @@ def code_sides(first: Side, second: Side, axes: Axes | None, count: int, run: Ru
 def code_like(side: Side, other: Side, run: Run) -> None:
     """Code a side to go with another that is."""
     if other.leading:
-        side.lead(other.leading.axes, other.leading.count, run)
+        side.lead(other.leading.axes, other.leading.chosen, run)
     if not side.leading:
         side.codes(run, other.codes(here))

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import Run, blocks
-from pipeline.core.products.float_products import as_tensor
+from pipeline.core.float_products import as_tensor
 from pipeline.core.products.kernels import product_slack
 
 # A GPU adds exact products of float16 in float32, in any order, and cuts sums off where it does not

@@ -17,13 +17,15 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import Run, blocks
-from pipeline.core.processor import has_avx2, has_byte_products
-from pipeline.core.products import byte_products
+from pipeline.core.processor import has_avx2, has_byte_products, has_vnni
+from pipeline.core.products import byte_products, vnni_products
 from pipeline.core.products.kernels import lengths as row_lengths
 from pipeline.core.products.kernels import product_slack
+from pipeline.core.products.transform import transform
 
 Form = Literal["lines", "panels", "words"]
-"""How codes lie: lines of 8 bits for torch, panels of 7 bits for AVX2 alone, or panels of 16 bits.
+"""How codes lie: lines of 8 bits for torch; panels of 8 bits for VNNI, or of 7 for AVX2 alone; or
+panels of 16 bits.
 """
 
 LARGEST_SUM = 2**31 - 2**20
@@ -32,6 +34,7 @@ LARGEST_SUM = 2**31 - 2**20
 
 _LARGEST = 127
 _PADDED = 64  # oneDNN likes whole vectors, and torch gives wrong products of a single column
+_STRIP = 256  # whole panels; their tile of a thousand columns stays in the cache of a core
 _SAMPLE = 1024
 # Rotating costs a little, and shortens the residuals in proportion to the largest components.
 _WORTH_ROTATING = 0.9
@@ -45,7 +48,7 @@ class Codes:
     codes, and the greatest length of a row (`length`), of a coded row (`coded`) and of the
     difference between the two (`residual`), float64. Where they are `rotated`, they go with others
     that are. `codes` are lines of `width` bytes, or panels as `byte_products` has them: then each
-    block is whole ones.
+    block is whole ones, and `begun` is what sums of products with each line begin with.
     """
 
     size: int
@@ -55,30 +58,40 @@ class Codes:
     width: int
     form: Form
     codes: NDArray[np.int8]
+    begun: NDArray[np.int32]
     scale: NDArray[np.float64]
     length: NDArray[np.float64]
     coded: NDArray[np.float64]
     residual: NDArray[np.float64]
 
+    def strips(self, block: int) -> list[tuple[int, int]]:
+        """The runs of a block's rows whose products are made at once, and stay in the cache."""
+        rows = self.rows(block)
+        return list(blocks(rows, rows if self.form == "lines" else _STRIP))
+
     def product(
-        self, x: int, other: "Codes", y: int, buffer: NDArray[np.int32]
+        self, x: int, strip: tuple[int, int], other: "Codes", y: int, buffer: NDArray[np.int32]
     ) -> NDArray[np.int32]:
-        """The tile of block `x` and block `y` of `other`, in units of both, put into `buffer`.
+        """The tile of a strip of block `x`, which begins with a panel, and block `y` of `other`, in
+        units of both, put into `buffer`.
 
         That has `room` for it.
         """
-        a, b = self._block(x), other._block(y)
-        rows, columns = self.rows(x), other.rows(y)
-        tile = buffer[: rows * columns]
+        (top, bottom), columns = strip, other.rows(y)
+        a, b = self._lines(x, top, bottom), other._lines(y, 0, columns)
+        tile = buffer[: (bottom - top) * columns]
+        shape = self.width, bottom - top, columns
         if self.form == "words":
-            byte_products.multiply_words(a, b, self.width, rows, columns, buffer)
+            kernels = vnni_products if has_vnni() else byte_products
+            kernels.multiply_words(a, b, *shape, buffer)
         elif self.form == "panels":
             raised = buffer[-(len(a) // 4) :].view(np.uint8)
-            byte_products.multiply(a, b, self.width, rows, columns, raised, buffer)
+            kernels = vnni_products if has_vnni() else byte_products
+            kernels.multiply(a, b, other._begun(y), *shape, raised, buffer)
         else:
             first, second = (torch.from_numpy(each).view(-1, self.width) for each in (a, b))
-            torch._int_mm(first, second.t(), out=torch.from_numpy(tile).view(rows, columns))
-        return tile.reshape(rows, columns)
+            torch._int_mm(first, second.t(), out=torch.from_numpy(tile).view(-1, columns))
+        return tile.reshape(-1, columns)
 
     def rows(self, block: int) -> int:
         """How many rows a block has."""
@@ -97,14 +110,20 @@ class Codes:
         rounding = product_slack(self.dimension, self.length[x], other.length[y]) / 2
         return float(error + rounding)
 
-    def _block(self, block: int) -> NDArray[np.int8]:
-        each = _held(self.size, self.form) * self.width
-        return self.codes[block * each : (block + 1) * each]
+    def _lines(self, block: int, start: int, stop: int) -> NDArray[np.int8]:
+        """The codes of some rows of a block, as whole panels where they are in such."""
+        first = block * _held(self.size, self.form) + start
+        last = first + _held(stop - start, self.form)
+        return self.codes[first * self.width : last * self.width]
+
+    def _begun(self, block: int) -> NDArray[np.int32]:
+        each = _held(self.size, self.form)
+        return self.begun[block * each : (block + 1) * each]
 
 
-def room(first: Codes, x: int, second: Codes, y: int) -> int:
-    """How many values a buffer must hold for the tile of block `x` and block `y`."""
-    rows, columns = first.rows(x), second.rows(y)
+def room(first: Codes, rows: int, second: Codes, y: int) -> int:
+    """How many values a buffer must hold for a strip of so many `rows` and block `y`."""
+    columns = second.rows(y)
     spilled = 4 * columns + byte_products.PANEL
     return rows * columns + spilled + _held(rows, first.form) * first.width // 4
 
@@ -179,6 +198,8 @@ def _coded(
     starts = np.arange(len(scale) + 1) * _held(size, form)
     starts[-1] = starts[-2] + _held(n - (len(scale) - 1) * size, form)
     codes = np.empty(starts[-1] * width, np.int8)
+    begun = np.empty(starts[-1] if form == "panels" else 0, np.int32)
+    offset = vnni_products.OFFSET if has_vnni() else byte_products.OFFSET
 
     def encode(a: int, b: int) -> None:
         block = a // size
@@ -188,9 +209,11 @@ def _coded(
         lengths[block] = _encode(features, order[a:b], signs, rotate, scale[block], lines)
         if form != "lines":
             byte_products.pack(lines.view(np.int8), out)
+        if form == "panels":
+            byte_products.begin(out, width, offset, begun[starts[block] : starts[block + 1]])
 
     run(encode, blocks(n, size))
-    return Codes(size, dimension, rotate, order, width, form, codes, scale, *lengths.T)
+    return Codes(size, dimension, rotate, order, width, form, codes, begun, scale, *lengths.T)
 
 
 def can_code(dimension: int) -> bool:
@@ -204,13 +227,13 @@ def fast() -> bool:
 
 
 def in_panels() -> bool:
-    """Whether codes are for AVX2 alone, which is where there is nothing better."""
-    return has_avx2() and not has_byte_products()
+    """Whether codes are for kernels of our own, for AVX2 or VNNI: not where torch has better."""
+    return has_avx2() and (has_vnni() or not has_byte_products())
 
 
 def largest_code() -> int:
     """The largest code of a component here."""
-    return byte_products.LARGEST if in_panels() else _LARGEST
+    return byte_products.LARGEST if in_panels() and not has_vnni() else _LARGEST
 
 
 def _held(rows: int, form: Form) -> int:
@@ -257,25 +280,9 @@ def _turn(
     size = 1
     while 2 * size <= dimension:
         size *= 2
-    _transform(out[:size])
+    transform(out[:size])
     if size < dimension:
-        _transform(out[dimension - size :])
-
-
-@njit(nogil=True, cache=True)
-def _transform(values: NDArray[np.float64]) -> None:
-    """The Walsh-Hadamard transform at unit length, in place; the size is a power of two."""
-    size = values.shape[0]
-    half = 1
-    while half < size:
-        for start in range(0, size, 2 * half):
-            low, high = values[start : start + half], values[start + half : start + 2 * half]
-            for t in range(half):
-                a, b = low[t], high[t]
-                low[t], high[t] = a + b, a - b
-        half *= 2
-    for t in range(size):
-        values[t] /= np.sqrt(size)
+        transform(out[dimension - size :])
 
 
 @njit(nogil=True, cache=True)
@@ -289,6 +296,13 @@ def _largest_components(
         for t in range(rows.shape[1]):
             largest = max(largest, abs(turned[t]))
         out[i] = largest
+
+
+def encode(rows: NDArray[np.float32], scale: float, codes: NDArray[np.int16]) -> Any:
+    """Code `rows` `[N, D]` in units of `scale` in the first columns of `codes`; gives the greatest
+    length of a row, of a coded row, and of the difference between the two."""
+    order, signs = np.arange(len(rows)), np.empty(0, np.float64)
+    return _encode(rows, order, signs, False, scale, codes)
 
 
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})

@@ -151,39 +151,44 @@ def neither(values: NDArray[np.int64], start: int, one: np.int64, other: np.int6
 
 @njit(nogil=True, inline="always")
 def at_least_either(
-    values: NDArray[Any], start: int, threshold: Any, thresholds: NDArray[Any]
+    values: NDArray[Any], r: int, start: int, threshold: Any, thresholds: NDArray[Any]
 ) -> np.uint64:
-    """Bit mask of the entries of `values[start : start + 64]` that reach a threshold.
+    """Bit mask of the entries of `values[r, start : start + 64]` that reach a threshold.
 
     That is `threshold`, or the entry's own of `thresholds`. All are float32, or all int32.
     """
-    if start + 64 <= values.shape[0]:
+    width = values.shape[1]
+    if start + 64 <= width:
+        # A view of the row would be counted as a reference, which takes longer than the rest.
+        place = values.ctypes.data + 4 * (r * width + start)
         return _at_least_either(  # type: ignore[call-arg]
-            values.ctypes.data + 4 * start, threshold, thresholds.ctypes.data + 4 * start
+            place, threshold, thresholds.ctypes.data + 4 * start
         )
     mask = np.uint64(0)
-    for i in range(start, values.shape[0]):
-        if values[i] >= threshold or values[i] >= thresholds[i]:
-            mask |= np.uint64(1) << np.uint64(i - start)
+    for c in range(start, width):
+        if values[r, c] >= threshold or values[r, c] >= thresholds[c]:
+            mask |= np.uint64(1) << np.uint64(c - start)
     return mask
 
 
 @njit(nogil=True, inline="always")
 def at_most_either(
-    values: NDArray[Any], start: int, threshold: Any, thresholds: NDArray[Any]
+    values: NDArray[Any], r: int, start: int, threshold: Any, thresholds: NDArray[Any]
 ) -> np.uint64:
-    """Bit mask of the entries of `values[start : start + 64]` that do not exceed a threshold.
+    """Bit mask of the entries of `values[r, start : start + 64]` that do not exceed a threshold.
 
     The rest is as in `at_least_either`.
     """
-    if start + 64 <= values.shape[0]:
+    width = values.shape[1]
+    if start + 64 <= width:
+        place = values.ctypes.data + 4 * (r * width + start)
         return _at_most_either(  # type: ignore[call-arg]
-            values.ctypes.data + 4 * start, threshold, thresholds.ctypes.data + 4 * start
+            place, threshold, thresholds.ctypes.data + 4 * start
         )
     mask = np.uint64(0)
-    for i in range(start, values.shape[0]):
-        if values[i] <= threshold or values[i] <= thresholds[i]:
-            mask |= np.uint64(1) << np.uint64(i - start)
+    for c in range(start, width):
+        if values[r, c] <= threshold or values[r, c] <= thresholds[c]:
+            mask |= np.uint64(1) << np.uint64(c - start)
     return mask
 
 

@@ -24,10 +24,11 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import Run, blocks
-from pipeline.core.products.float_products import Product, as_tensor
+from pipeline.core.float_products import Product, as_tensor
 
 _SAMPLE = 1024
 _TURNS = 3
+_CUT_BY = 16
 # Rows between these lengths have no component that underflows where it would count.
 SHORTEST, LONGEST = 1e-9, 1e9
 # float64 rounds the squares of lengths by far less.
@@ -101,6 +102,28 @@ def project(
 def may_project(lengths: NDArray[np.float64]) -> bool:
     """Whether rows of such `lengths` have bounds from their projections."""
     return bool(((lengths == 0) | ((lengths >= SHORTEST) & (lengths <= LONGEST))).all())
+
+
+def gather(projections: NDArray[np.float32], size: int) -> NDArray[np.int64]:
+    """An order int64 `[N]` in which blocks of `size` rows lie close together, by halving.
+
+    Each part is cut in two at the middle of the component in which its rows differ most, of the
+    first few of `projections` `[N, P]`. So most neighbors of a row are in its own block.
+    """
+    few = np.ascontiguousarray(projections[:, :_CUT_BY])
+    order = np.arange(len(few))
+    parts = [(0, len(few))]
+    while parts:
+        start, stop = parts.pop()
+        held = -(-(stop - start) // size)
+        if held < 2:
+            continue
+        rows = order[start:stop]
+        widest = few[rows].var(axis=0).argmax()
+        middle = held // 2 * size
+        order[start:stop] = rows[np.argpartition(few[rows, widest], middle)]
+        parts += [(start, start + middle), (start + middle, stop)]
+    return order
 
 
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})

@@ -17,37 +17,28 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import Blocks, Run, Tiling, blocks
-from pipeline.core.ledger import Account, Ledger
 from pipeline.core.processor import has_avx2
-from pipeline.core.products.float_products import Product
 from pipeline.core.products.half_rows import Halves, gpu_or_cpu, halve
 from pipeline.core.products.int8_codes import (
-    LARGEST_SUM,
     Codes,
     can_code,
     fast,
     quantize,
     quantize_words,
-    room,
 )
 from pipeline.core.products.kernels import lengths, product_slack
-from pipeline.core.products.principal import Axes, may_project, project
+from pipeline.core.products.principal import Axes, gather, may_project, project
+from pipeline.core.products.sieve import Finer, Sieve, finer_codes
 
 Products = Literal["auto", "principal", "int8", "float32", "float16"]
 """What tiles are products of; `auto` takes whichever is the fastest here, tile by tile: int8 of the
 leading principal dimensions or of all, or float32 on the CPU, and float16 where there is a GPU.
 """
 
-# The share of a tile's pairs that codes may nominate before float32 products are the cheaper.
-_WORTH_CODING = 1 / 8
-# The share that codes of the leading dimensions may nominate before those of all are the cheaper.
-_WORTH_LEADING = 1 / 8
 # How many rows a row must meet for its coding to pay.
 _WORTH_MEETING = 256
-_LONGEST_PAUSE = 64
 # So few dimensions are sooner multiplied in 16 bits than what 8 bits leave open is scored.
 _FEW_DIMENSIONS = 128
-_NO_TAILS = np.empty(0, np.float32)
 
 
 class Tile(NamedTuple):
@@ -56,7 +47,7 @@ class Tile(NamedTuple):
     Each of `values` `[R, C]`, in units of 1 / `per_unit`, is no more than `slack` below the pair's
     score; and no more than `slack` above it, and twice the product of `row_tails` `[R]` and
     `column_tails` `[C]` where there are any. Thresholds are cut to `limit`. Who takes the tile
-    gives up once `most` pairs have been scored.
+    gives up once `most` pairs have been scored. The `sieve` excludes more pairs, by their places.
     """
 
     values: NDArray[Any]
@@ -68,25 +59,32 @@ class Tile(NamedTuple):
     most: int
     row_tails: NDArray[np.float32]
     column_tails: NDArray[np.float32]
+    sieve: Sieve
 
 
-Offer = Callable[[Tile], tuple[int, int]]
-"""Takes a tile; gives the number of rows that it took whole, and of pairs that it scored."""
+class Chosen(NamedTuple):
+    """How many leading dimensions tiles are of, and the codes that sieve what those nominate.
 
-_NO_END = 2**62
+    Tiles are of all dimensions where `dimensions` is 0, and nothing is sieved where `finer` is.
+    """
+
+    dimensions: int
+    finer: int
 
 
 @dataclass(frozen=True)
 class Leading:
-    """The rows of a side by their projections on the first `count` of some `axes`.
+    """The rows of a side by their projections on the first of some `axes`, as many as `chosen`.
 
     `codes` are of `[N, count + 1]`: the projections and the `tails` `[N]` of `principal.project`.
+    Where there are `finer` codes, they sieve what tiles nominate.
     """
 
     axes: Axes
-    count: int
+    chosen: Chosen
     codes: Codes
     tails: NDArray[np.float32]
+    finer: Finer | None
 
     def bound(self, x: int, other: "Leading", y: int) -> float:
         """How far a product of codes of block `x` and block `y` of `other` may be below the pair's
@@ -94,7 +92,7 @@ class Leading:
         # A row with its tail is no shorter than the row.
         longest = self.codes.length[x], other.codes.length[y]
         of_score = product_slack(self.axes.directions.shape[1], *longest) / 2
-        of_projections = self.axes.slack(self.count) * longest[0] * longest[1]
+        of_projections = self.axes.slack(self.chosen.dimensions) * longest[0] * longest[1]
         return float(self.codes.bound(x, other.codes, y) + of_projections + of_score)
 
 
@@ -145,22 +143,29 @@ class Side:
                 self.order = self._codes.order
             return self._codes
 
-    def lead(self, axes: Axes, count: int, run: Run) -> None:
-        """Have codes of the first `count` principal dimensions come first; none where that is 0.
+    def lead(self, axes: Axes, chosen: Chosen, run: Run) -> None:
+        """Have codes of so many principal dimensions come first; none where those of all are
+        `chosen`.
 
         Nor where the rows are too short or too long for that.
         """
+        count = chosen.dimensions
         if not count or not self.coded or not may_project(self.lengths):
             self.leading = None
             return
         rows = project(self.features, self.lengths, axes, count, run, self.size)
         tails = rows[:, count].copy()
+        if self.order is None:
+            self.order = gather(rows[:, :count], self.size)
         if in_words(count):
             codes = quantize_words(rows, self.size, run, order=self.order)
         else:
             codes = quantize(rows, self.size, run, True, order=self.order)
         self.order = codes.order
-        self.leading = Leading(axes, count, codes, tails)
+        finer = None
+        if chosen.finer:
+            finer = finer_codes(self.features, self.lengths, axes, chosen.finer, run, self.size)
+        self.leading = Leading(axes, chosen, codes, tails, finer)
 
 
 def in_words(count: int) -> bool:
@@ -236,123 +241,6 @@ def take_codes(products: Products, dimension: int, pairs: int, rows: int) -> boo
     if products == "auto":
         return pairs >= _WORTH_MEETING * max(1, rows) and fast() and can_code(dimension)
     return products != "float32"
-
-
-class _Choice:
-    """Whether the next tile is of codes: not for a while after one that nominated too many pairs.
-
-    Each such tile in a row doubles the pause: thresholds rise on the way, so codes come to pay.
-    """
-
-    def __init__(self) -> None:
-        self._pause = self._left = 0
-        self._lock = threading.Lock()
-
-    def codes(self) -> bool:
-        """Whether the next tile is of codes."""
-        with self._lock:
-            self._left = max(0, self._left - 1)
-            return self._left == 0
-
-    def learn(self, paid: bool) -> None:
-        """Take account of a tile of codes."""
-        with self._lock:
-            self._pause = 0 if paid else min(max(4, 2 * self._pause), _LONGEST_PAUSE)
-            self._left = self._pause
-
-
-class Fold(threading.local):
-    """Offers tiles of two sides, each thread from its own buffers.
-
-    Where the products are for the fold to choose, `choices` are made one for each block of the
-    first side, or a single one for all: what a tile of codes nominates decides for those that
-    follow. The `ledger` is told what was done.
-    """
-
-    def __init__(self, products: Products, choices: int = 1, ledger: Ledger | None = None) -> None:
-        self._free = products == "auto"
-        self._choices = [(_Choice(), _Choice()) for _ in range(choices)]
-        self._product = Product()
-        self._buffer = np.empty(0, np.int32)
-        self._ledger = ledger or Ledger()
-
-    def __call__(
-        self, first: Side, x: int, second: Side, y: int, offer: Offer, *, patient: bool = False
-    ) -> None:
-        """Offer the tile of block `x` of `first` and block `y` of `second`.
-
-        A `patient` one is not given up: what it nominates says nothing about the codes.
-        """
-        done, rows = 0, len(first.places(x))
-        bounded = self._free and not patient
-        of_leading, of_codes = self._choices[x % len(self._choices)]
-        a, b = first.leading, second.leading
-        if a and b and a.count == b.count and (not self._free or of_leading.codes()):
-            done = self._leading(a, first, x, b, second, y, offer, bounded)
-            of_leading.learn(paid=done == rows)
-        if done < rows and first.coded and second.coded and (not self._free or of_codes.codes()):
-            taken = self._codes(first, x, second, y, done, offer, bounded)
-            of_codes.learn(paid=done + taken == rows)
-            done += taken
-        if done < rows:
-            self._floats(first, x, second, y, done, offer)
-
-    def _leading(
-        self,
-        a: Leading,
-        first: Side,
-        x: int,
-        b: Leading,
-        second: Side,
-        y: int,
-        offer: Offer,
-        bounded: bool,
-    ) -> int:
-        """Offer a tile of the leading dimensions, as far as it pays if `bounded`; gives the rows
-        that it came to."""
-        values = self._multiply(a.codes, x, b.codes, y)
-        rows, columns = first.places(x), second.places(y)
-        tile = Tile(
-            values, rows, columns, a.bound(x, b, y), 1 / a.codes.unit(x, b.codes, y),
-            float(LARGEST_SUM), int(values.size * _WORTH_LEADING) if bounded else _NO_END,
-            a.tails[rows], b.tails[columns],
-        )  # fmt: skip
-        taken, scored = offer(tile)
-        self._ledger.add(Account(values.size, a.count, a.count, scored=scored))
-        return taken
-
-    def _codes(
-        self, first: Side, x: int, second: Side, y: int, done: int, offer: Offer, bounded: bool
-    ) -> int:
-        """Offer a tile of codes, from row `done` on; the rest is as in `_leading`."""
-        a = first.codes(here)
-        b = second.codes(here, a)
-        values = self._multiply(a, x, b, y)[done:]
-        tile = Tile(
-            values, first.places(x)[done:], second.places(y), a.bound(x, b, y), 1 / a.unit(x, b, y),
-            float(LARGEST_SUM), int(values.size * _WORTH_CODING) if bounded else _NO_END,
-            _NO_TAILS, _NO_TAILS,
-        )  # fmt: skip
-        taken, scored = offer(tile)
-        self._ledger.add(Account(codes=values.size, scored=scored))
-        return taken
-
-    def _floats(self, first: Side, x: int, second: Side, y: int, done: int, offer: Offer) -> None:
-        rows, columns = first.places(x)[done:], second.places(y)
-        block = first.block(rows)
-        values = self._product(block, second.block(columns))
-        slack = product_slack(
-            block.shape[1], first.lengths[rows].max(), second.lengths[columns].max()
-        )
-        tile = Tile(values, rows, columns, float(slack), 1.0, np.inf, _NO_END, _NO_TAILS, _NO_TAILS)
-        _, scored = offer(tile)
-        self._ledger.add(Account(floats=values.size, scored=scored))
-
-    def _multiply(self, a: Codes, x: int, b: Codes, y: int) -> NDArray[np.int32]:
-        needed = room(a, x, b, y)
-        if len(self._buffer) < needed:
-            self._buffer = np.empty(needed, np.int32)
-        return a.product(x, b, y, self._buffer)
 
 
 @njit(nogil=True, inline="always")

@@ -15,8 +15,8 @@ from pipeline.core.blocks import Tiling, blocks
 from pipeline.core.evaluation import ranking
 from pipeline.core.evaluation.labels import JUNK, Labels
 from pipeline.core.evaluation.ranking import RankCounts, rows_ahead
+from pipeline.core.float_products import Product
 from pipeline.core.products.counting import MOST_MATCHES, are_many, count_at_once
-from pipeline.core.products.float_products import Product
 from pipeline.core.products.kernels import longest, product_slack
 from pipeline.core.products.kernels import score as pair_score
 from pipeline.core.products.masks import at_least, first_bit, neither

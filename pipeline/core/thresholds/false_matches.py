@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks
 from pipeline.core.evaluation.labels import DISTRACTOR, JUNK, Labels
-from pipeline.core.products.float_products import Product
+from pipeline.core.float_products import Product
 from pipeline.core.products.kernels import longest, product_slack, score
 from pipeline.core.products.masks import at_least, first_bit
 from pipeline.core.sweep import sweep

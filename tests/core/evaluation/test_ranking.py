@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from pipeline.core.blocks import Tiling, blocks
 from pipeline.core.evaluation.labels import JUNK, NO_CLOTHES, Labels, same_identity_pairs
 from pipeline.core.evaluation.ranking import RankCounts, matches, rank_counts
+from pipeline.core.products import fold, tiles
 from pipeline.core.products import int8_codes as quantize
-from pipeline.core.products import tiles
 from pipeline.core.products.kernels import pair_scores
 from tests import oracles
 from tests.core.products.test_int8_codes import KINDS, rows_of
@@ -110,9 +110,9 @@ def test_tiles_that_codes_leave_open_are_given_up(monkeypatch):
     given_up = rank_counts(*sides, products="float32", tiling=tiling)
     seen = {name: [] for name in ("_codes", "_floats")}
     for name, calls in seen.items():
-        plain = getattr(tiles.Fold, name)
+        plain = getattr(fold.Fold, name)
         monkeypatch.setattr(
-            tiles.Fold,
+            fold.Fold,
             name,
             lambda self, *args, plain=plain, calls=calls: calls.append(args) or plain(self, *args),
         )

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from pipeline.core.blocks import ArrayRows, StackedRows, Tiling, blocks
 from pipeline.core.neighbors.pairs import between, neighbors
 from pipeline.core.neighbors.topk import TopK, merge, search
+from pipeline.core.products import fold, tiles
 from pipeline.core.products import int8_codes as quantize
-from pipeline.core.products import tiles
 from tests import oracles
 from tests.core.neighbors.test_topk import as_lists
 from tests.core.products.test_int8_codes import KINDS, rows_of
@@ -148,13 +148,13 @@ def test_rows_that_meet_few_others_are_not_coded(monkeypatch):
 def counted(monkeypatch):
     calls = {}
     for name in ("_codes", "_floats"):
-        calls[name], plain = [], getattr(tiles.Fold, name)
+        calls[name], plain = [], getattr(fold.Fold, name)
 
         def counting(self, *args, plain=plain, seen=calls[name]):
             seen.append(args)
             return plain(self, *args)
 
-        monkeypatch.setattr(tiles.Fold, name, counting)
+        monkeypatch.setattr(fold.Fold, name, counting)
     return calls
 
 

@@ -9,6 +9,7 @@ from pipeline.core.neighbors.topk import TopK, best_first, merge, search
 from pipeline.core.products import int8_codes as quantize
 from pipeline.core.products import tiles
 from pipeline.core.products.kernels import pair_scores
+from pipeline.core.products.sieve import NO_SIEVE
 from tests import oracles
 from tests.core.products.test_int8_codes import KINDS, rows_of
 from tests.core.strategies import cases, tilings, unit_rows
@@ -231,26 +232,43 @@ def test_heaps_are_primed_with_what_is_sure_to_go(products, monkeypatch):
     assert (whole.rows >= 0).all()
     plain = topk.prime
     monkeypatch.setattr(
-        topk, "prime", lambda tile, scores: plain(tile._replace(slack=-tile.slack), scores)
+        topk, "prime", lambda tile, *lists: plain(tile._replace(slack=-tile.slack), *lists)
     )
     with pytest.raises(ValueError, match="padding must be row -1"):
         search(rows, rows, 9, self_offset=0, tiling=tiling, products=products)
 
 
+def tile_of(values):
+    places, none = np.arange(values.shape[1]), np.empty(0, np.float32)
+    return tiles.Tile(
+        values, places[: len(values)], places, 0.0, 1.0, np.inf, 0, none, none, NO_SIEVE
+    )
+
+
 def test_heaps_that_hold_rows_are_not_primed():
-    values, places = np.arange(12, dtype=np.float32).reshape(2, 6), np.arange(6)
-    none = np.empty(0, np.float32)
-    tile = tiles.Tile(values, places[:2], places, 0.0, 1.0, np.inf, 0, none, none)
-    scores = np.full((2, 3), -np.inf, np.float32)
-    topk.prime(tile, scores)
+    tile = tile_of(np.arange(12, dtype=np.float32).reshape(2, 6))
+    scores, rows = np.full((2, 3), -np.inf, np.float32), np.full((2, 3), -1)
+    rows[1] = -2  # what is guessed is no row either
+    topk.prime(tile, scores, rows)
     below = np.nextafter(np.array([2, 8], np.float32), np.float32(-np.inf))
     assert (scores == below[:, None]).all()  # the fourth best of six: one may be itself
-    scores[:, 0], held = 1, scores.copy()
-    topk.prime(tile, scores)
-    assert (scores[:, 1:] == held[:, 1:]).all()
+    scores[:], scores[1] = -9, 9
+    topk.prime(tile, scores, rows)
+    assert (scores == [[below[0]], [9]]).all()  # a better guess stays
+    scores[:], rows[:, 2] = -9, 5
+    topk.prime(tile, scores, rows)
+    assert (scores == -9).all()
     empty = np.full((2, 6), -np.inf, np.float32)
-    topk.prime(tile, empty)
+    topk.prime(tile, empty, np.full((2, 6), -1))
     assert np.isneginf(empty).all()  # six columns are not sure to give six others
+
+
+@given(st.integers(1, 700), st.integers(1, 70), st.integers(0, 9))
+def test_as_many_values_reach_what_heaps_are_primed_with(width, count, seed):
+    values = np.random.default_rng(seed).integers(-9, 9, (5, width)).astype(np.int32)
+    count = min(count, width)
+    found = topk._among_the_best(values, count)
+    assert ((values >= found[:, None]).sum(axis=1) >= count).all()
 
 
 def test_more_neighbors_than_rows_take_no_memory():

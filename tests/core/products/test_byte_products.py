@@ -3,54 +3,61 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.processor import has_avx2
-from pipeline.core.products.byte_products import (
-    LARGEST,
-    LONGEST_CODES,
-    PANEL,
-    multiply,
-    multiply_words,
-    pack,
-)
-
-pytestmark = pytest.mark.skipif(not has_avx2(), reason="needs AVX2")
+from pipeline.core.processor import has_avx2, has_vnni
+from pipeline.core.products import byte_products, vnni_products
+from pipeline.core.products.byte_products import LONGEST_CODES, PANEL, begin, pack
 
 
-def product(a, b):
+@pytest.fixture(params=[byte_products, vnni_products], ids=["AVX2", "VNNI"], scope="module")
+def kernels(request):
+    has = has_vnni() if request.param is vnni_products else has_avx2()
+    if not has:
+        pytest.skip("this processor has no such instructions")
+    return request.param
+
+
+def product(kernels, a, b):
     """The product by `multiply`, which leaves all beyond the room of its matrix alone."""
     panels = []
     for codes in (a, b):
         flat = np.full(-(-len(codes) // PANEL) * PANEL * a.shape[1], 99, np.int8)
         pack(codes, flat)
         panels.append(flat)
+    begun = np.full(len(panels[1]) // a.shape[1], 9, np.int32)
+    begin(panels[1], a.shape[1], kernels.OFFSET, begun)
     values, spill = len(a) * len(b), 4 * len(b) + PANEL
     out = np.full(values + spill + 1, 7, np.int32)
-    multiply(*panels, a.shape[1], len(a), len(b), np.empty(len(panels[0]), np.uint8), out)
+    raised = np.empty(len(panels[0]), np.uint8)
+    kernels.multiply(*panels, begun, a.shape[1], len(a), len(b), raised, out)
     assert out[-1] == 7
     return out[:values].reshape(len(a), len(b))
 
 
 @given(
-    st.integers(1, 40), st.integers(1, 40), st.sampled_from([8, 16, 64, 520]), st.integers(0, 99)
+    st.integers(1, 40), st.integers(1, 140), st.sampled_from([8, 16, 64, 520]), st.integers(0, 99)
 )
-def test_products_are_exact(n, m, width, seed):
-    rng = np.random.default_rng(seed)
-    a, b = (rng.integers(-LARGEST, LARGEST + 1, (rows, width)).astype(np.int8) for rows in (n, m))
+def test_products_are_exact(kernels, n, m, width, seed):
+    rng, largest = np.random.default_rng(seed), kernels.LARGEST
+    a, b = (rng.integers(-largest, largest + 1, (rows, width)).astype(np.int8) for rows in (n, m))
     # What is largest of all, in sum as in difference.
-    a[rng.random(n) < 0.3] = LARGEST
-    b[rng.random(m) < 0.3] = LARGEST
-    b[rng.random(m) < 0.3] = -LARGEST
-    assert (product(a, b) == a.astype(np.int64) @ b.astype(np.int64).T).all()
+    a[rng.random(n) < 0.3] = largest
+    b[rng.random(m) < 0.3] = largest
+    b[rng.random(m) < 0.3] = -largest
+    assert (product(kernels, a, b) == a.astype(np.int64) @ b.astype(np.int64).T).all()
 
 
+@pytest.mark.skipif(not has_avx2(), reason="needs AVX2")
 def test_codes_larger_by_one_would_saturate():
-    one = np.full((1, 8), LARGEST + 1, np.int8)
-    assert product(one, one) != 8 * (LARGEST + 1) ** 2
-    assert product(one - np.int8(1), one) == 8 * LARGEST * (LARGEST + 1)
+    largest = byte_products.LARGEST
+    one = np.full((1, 8), largest + 1, np.int8)
+    assert product(byte_products, one, one) != 8 * (largest + 1) ** 2
+    assert product(byte_products, one - np.int8(1), one) == 8 * largest * (largest + 1)
 
 
-@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([4, 8, 32, 260]), st.integers(0, 99))
-def test_products_of_words_are_exact(n, m, width, seed):
+@given(
+    st.integers(1, 40), st.integers(1, 140), st.sampled_from([4, 8, 32, 260]), st.integers(0, 99)
+)
+def test_products_of_words_are_exact(kernels, n, m, width, seed):
     rng = np.random.default_rng(seed)
     sides, panels = [], []
     for rows in (n, m):
@@ -63,7 +70,7 @@ def test_products_of_words_are_exact(n, m, width, seed):
         panels.append(np.full(-(-rows // PANEL) * PANEL * 2 * width, 99, np.int8))
         pack(sides[-1].view(np.int8), panels[-1])
     out = np.full(n * m + 4 * m + PANEL + 1, 7, np.int32)
-    multiply_words(*panels, 2 * width, n, m, out)
+    kernels.multiply_words(*panels, 2 * width, n, m, out)
     assert out[-1] == 7
     expected = sides[0].astype(np.int64) @ sides[1].astype(np.int64).T
     assert (out[: n * m].reshape(n, m) == expected).all()

@@ -2,10 +2,18 @@ import numpy as np
 
 from pipeline.core.ledger import Ledger
 from pipeline.core.neighbors.pairs import neighbors
-from pipeline.core.products import tiles
-from pipeline.core.products.choosing import Trial, code_like, code_sides, likely_axes, look_ahead
+from pipeline.core.products import choosing, tiles
+from pipeline.core.products.choosing import (
+    ALL,
+    Plan,
+    Trial,
+    code_like,
+    code_sides,
+    likely_axes,
+    look_ahead,
+)
 from pipeline.core.products.kernels import lengths
-from pipeline.core.products.tiles import Side, here
+from pipeline.core.products.tiles import Chosen, Side, here
 from tests.core.products.test_int8_codes import rows_of
 from tests.core.products.test_kernels import all_pairs
 from tests.core.strategies import unit_rows
@@ -19,7 +27,8 @@ def side_of(rows, size=64):
 
 def chosen(rows, share, products="auto", meets=10_000):
     side = side_of(rows)
-    return Trial(side, side, likely_axes(side, products), meets, products).choose(share)
+    trial = Trial(side, side, likely_axes(side, products), meets, products)
+    return trial.choose(share).dimensions
 
 
 def nearest(upper, _lower):
@@ -37,6 +46,36 @@ def test_few_dimensions_are_taken_where_few_hold_most():
 def test_the_more_is_left_open_the_more_dimensions_are_taken():
     rows = rows_of("falling", 3000, 512)
     assert 0 < chosen(rows, lambda *_: 0.0) < chosen(rows, lambda u, low: (u - low > 0.06).mean())
+
+
+def test_finer_codes_are_taken_where_they_leave_much_less(monkeypatch):
+    """Few dimensions leave a tenth of the pairs to be scored, and more leave none."""
+    rows = rows_of("falling", 3000, 512)
+    side = side_of(rows)
+    trial = Trial(side, side, likely_axes(side, "auto"), 10_000, "auto")
+    widest = trial.choose(lambda *_: 1.0, Chosen(127, 0)).dimensions
+
+    def share(upper, lower):
+        return 0.0 if (upper - lower).mean() < 0.05 else 0.02
+
+    monkeypatch.setattr(choosing, "has_avx2", lambda: True)
+    chosen = trial.choose(share)
+    assert 0 < chosen.dimensions < chosen.finer
+    monkeypatch.setattr(choosing, "has_avx2", lambda: False)
+    assert trial.choose(share).finer == 0
+    assert widest in (0, 127)
+
+
+def test_a_choice_stays_where_others_save_little():
+    rows = rows_of("falling", 3000, 512)
+    side = side_of(rows)
+    trial = Trial(side, side, likely_axes(side, "auto"), 10_000, "auto")
+    best = trial.choose(nearest)
+    costs = trial._costs_of(nearest)
+    for held, cost in costs.items():
+        assert trial.choose(nearest, held) == (held if 0.8 * cost < costs[best] else best)
+    assert trial.choose(nearest, Chosen(3, 0)) == best  # what was never an option
+    assert ALL in costs
 
 
 def test_rows_that_meet_few_others_are_not_projected():
@@ -64,13 +103,14 @@ def test_sides_are_coded_alike():
     rows = rows_of("falling", 300, 128)
     first, second, third = (side_of(part) for part in (rows[:100], rows[100:200], rows[200:]))
     axes = likely_axes(first, "principal")
-    code_sides(first, second, axes, 15, here)
-    assert first.leading.count == second.leading.count == 15
+    code_sides(first, second, Plan(axes, Chosen(15, 31)), here)
+    assert first.leading.chosen == second.leading.chosen == (15, 31)
     code_like(third, first, here)
     assert third.leading.axes is first.leading.axes
+    assert third.leading.finer.count == 31
     # Rows that are too short for projections keep their codes, and the others with them.
     tiny, other = side_of(rows[:100] * np.float32(1e-12)), side_of(rows[100:])
-    code_sides(tiny, other, axes, 15, here)
+    code_sides(tiny, other, Plan(axes, Chosen(15, 31)), here)
     assert tiny.leading is other.leading is None
     assert tiny.codes(here).rotated == other.codes(here).rotated
 

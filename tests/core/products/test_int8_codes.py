@@ -34,12 +34,18 @@ def rows_of(kind, n, d, seed=0):
     return rows.astype(np.float32)
 
 
-@pytest.fixture(params=[False, True], ids=["torch's products", "panels"], autouse=True)
-def panels(request, monkeypatch):
-    """Codes for either kind of products."""
-    if request.param and not module.has_avx2():
+KERNELS = ["torch", "avx2", "vnni"]
+
+
+@pytest.fixture(params=KERNELS, autouse=True)
+def kernels(request, monkeypatch):
+    """Codes for each kind of products."""
+    if request.param == "avx2" and not module.has_avx2():
         pytest.skip("needs AVX2")
-    monkeypatch.setattr(module, "in_panels", lambda: request.param)
+    if request.param == "vnni" and not module.has_vnni():
+        pytest.skip("needs AVX-512 with VNNI")
+    monkeypatch.setattr(module, "in_panels", lambda: request.param != "torch")
+    monkeypatch.setattr(module, "has_vnni", lambda: request.param == "vnni")
     return request.param
 
 
@@ -127,9 +133,9 @@ def test_the_bound_of_words_is_reached():
             assert np.abs(scores - products).max() > 0.85 * bound
 
 
-def test_the_bound_is_reached(panels):
+def test_the_bound_is_reached(kernels):
     """A residual parallel to the other row: a bound a thousandth less would be wrong."""
-    first = np.r_[63 if panels else 127, np.full(2047, 0.49)].astype(np.float32)[None]
+    first = np.r_[63 if kernels == "avx2" else 127, np.full(2047, 0.49)].astype(np.float32)[None]
     second = np.r_[0, np.full(2047, 1)].astype(np.float32)[None]
     codes = coded(np.vstack([second, first]), 1, rotate=False)
     errors = [
@@ -150,8 +156,13 @@ def test_products_are_those_of_the_codes(n, d, size, words):
     codes = worded(rows, size) if words else coded(rows, size, rotate=False)
     for _, _, products, (x, y) in tiles(codes, rows):
         unit = codes.unit(x, codes, y)
-        tile = codes.product(x, codes, y, np.full(room(codes, x, codes, y), 7, np.int32))
-        np.testing.assert_allclose(tile * unit, products, rtol=1e-12)
+        strips = codes.strips(x) if codes.form == "lines" else [(0, 16), (16, codes.rows(x))]
+        for top, bottom in strips:
+            bottom = min(bottom, codes.rows(x))
+            if top < bottom:
+                buffer = np.full(room(codes, bottom - top, codes, y), 7, np.int32)
+                tile = codes.product(x, (top, bottom), codes, y, buffer)
+                np.testing.assert_allclose(tile * unit, products[top:bottom], rtol=1e-12)
 
 
 @pytest.mark.parametrize(("kind", "shorter"), [("falling", 0.5), ("one-hot", 0.9)])
@@ -190,12 +201,22 @@ def test_a_processor_that_saturates_is_noticed(monkeypatch):
     assert not module._exact.__wrapped__()
 
 
-@pytest.mark.parametrize("bytes_", [False, True])
-@pytest.mark.parametrize("avx2", [False, True])
-def test_the_instructions_are_asked_for(bytes_, avx2, monkeypatch):
+@pytest.mark.parametrize(
+    ("bytes_", "avx2", "vnni", "panels", "largest"),
+    [
+        (False, False, False, False, 127),
+        (True, False, False, False, 127),
+        (True, True, False, False, 127),
+        (False, True, False, True, 63),
+        (True, True, True, True, 127),
+    ],
+)
+def test_the_instructions_are_asked_for(bytes_, avx2, vnni, panels, largest, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(module, "has_byte_products", lambda: bytes_)
     monkeypatch.setattr(module, "has_avx2", lambda: avx2)
+    monkeypatch.setattr(module, "has_vnni", lambda: vnni)
     assert module.fast() == (bytes_ or avx2)
-    assert module.in_panels() == (avx2 and not bytes_)
-    assert (coded(rows_of("normal", 3, 5), 2).form == "panels") == (avx2 and not bytes_)
+    assert module.in_panels() == panels
+    assert module.largest_code() == largest
+    assert (coded(rows_of("normal", 3, 5), 2).form == "panels") == panels

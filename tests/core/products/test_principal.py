@@ -12,8 +12,8 @@ from pipeline.core.neighbors.pairs import neighbors
 from pipeline.core.neighbors.topk import search
 from pipeline.core.products import choosing, principal, tiles
 from pipeline.core.products.kernels import lengths, pair_scores
-from pipeline.core.products.principal import Axes, may_project, principal_axes, project
-from pipeline.core.products.tiles import Side, here
+from pipeline.core.products.principal import Axes, gather, may_project, principal_axes, project
+from pipeline.core.products.tiles import Chosen, Side, here
 from tests.core.products.test_int8_codes import KINDS, rows_of
 from tests.core.products.test_kernels import all_pairs
 from tests.core.strategies import unit_rows
@@ -25,9 +25,9 @@ def lengths_of(rows):
     return out
 
 
-def led(rows, axes, count, size):
+def led(rows, axes, count, size, finer=0):
     side = Side(rows, lengths_of(rows), size, coded=True)
-    side.lead(axes, count, here)
+    side.lead(axes, Chosen(count, finer), here)
     return side
 
 
@@ -59,7 +59,9 @@ def test_no_score_lies_beyond_the_bounds(kind, n, d, count, size, seed):
             i, j = np.meshgrid(side.places(x), side.places(y), indexing="ij")
             scores = pair_scores(rows, rows, i.ravel(), j.ravel()).reshape(i.shape)
             buffer = np.empty(10**6, np.int32)
-            near = held.codes.unit(x, held.codes, y) * held.codes.product(x, held.codes, y, buffer)
+            whole = 0, held.codes.rows(x)
+            products = held.codes.product(x, whole, held.codes, y, buffer)
+            near = held.codes.unit(x, held.codes, y) * products
             bound = held.bound(x, held, y)
             below = 2.0 * np.outer(held.tails[side.places(x)], held.tails[side.places(y)])
             assert (scores <= near + bound).all()
@@ -132,6 +134,21 @@ def test_rows_too_short_or_too_long_are_not_projected():
     assert side.leading is None
 
 
+@given(st.integers(1, 300), st.integers(1, 20), st.integers(1, 70), st.integers(0, 99))
+def test_rows_are_gathered_each_once(n, count, size, seed):
+    rows = np.random.default_rng(seed).standard_normal((n, count)).astype(np.float32)
+    rows[::3] = rows[:1]
+    assert sorted(gather(rows, size)) == list(range(n))
+
+
+def test_rows_that_are_gathered_lie_close_together():
+    rng = np.random.default_rng(0)
+    centers = 9 * rng.standard_normal((8, 5))
+    rows = (centers[rng.permutation(800) % 8] + rng.standard_normal((800, 5))).astype(np.float32)
+    blocks = rows[gather(rows, 100)].reshape(8, 100, 5)
+    assert blocks.var(axis=1).sum() < 0.2 * 8 * rows.var(axis=0).sum()
+
+
 # A first component that all rows share, and tails: the axes know the first component alone.
 WIDTH = 64
 SHARED = np.float32(0.5**0.5)
@@ -164,6 +181,7 @@ def first_component(monkeypatch):
     for module in (course, ranking, topk):
         monkeypatch.setattr(module, "likely_axes", lambda *_: axes)
     monkeypatch.setattr(choosing, "_counts", lambda *_: [1])
+    monkeypatch.setattr(tiles, "gather", lambda rows, _: np.arange(len(rows)))
     monkeypatch.setattr(tiles, "in_words", lambda _: True)
     return axes
 
@@ -233,7 +251,9 @@ def test_a_bound_a_hair_too_small_is_noticed(first_component, words, monkeypatch
     side = led(rows, first_component, 1, 64)
     held = side.leading
     buffer = np.empty(10**5, np.int32)
-    near = held.codes.unit(0, held.codes, 1) * held.codes.product(0, held.codes, 1, buffer)[0, 0]
+    products = held.codes.product(0, (0, 64), held.codes, 1, buffer)
+    at = side.places(0).tolist().index(0), side.places(1).tolist().index(64)
+    near = held.codes.unit(0, held.codes, 1) * products[at]
     bound = held.bound(0, held, 1)
     rival = pair_scores(rows, rows, np.zeros(1, np.int64), np.ones(1, np.int64))[0]
     # With so much less, the value of row 64 no longer reaches the score of row 1.

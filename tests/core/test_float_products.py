@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from pipeline.core.products import float_products
-from pipeline.core.products.float_products import Product
+from pipeline.core import float_products
+from pipeline.core.float_products import Product
 from pipeline.core.products.kernels import product_slack
 from tests.core.strategies import unit_rows
 

@@ -1,0 +1,198 @@
+"""The fold of two sides: tile after tile, of the products that turn out the fastest."""
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.core.float_products import Product
+from pipeline.core.ledger import Account, Ledger
+from pipeline.core.products.int8_codes import LARGEST_SUM, Codes, room
+from pipeline.core.products.kernels import product_slack
+from pipeline.core.products.sieve import NO_SIEVE, Finer
+from pipeline.core.products.tiles import Leading, Products, Side, Tile, here
+
+Offer = Callable[[Tile], tuple[int, int]]
+"""Takes a tile; gives the number of rows that it took whole, and of pairs that it scored."""
+
+# The share of a tile's pairs that codes may nominate before float32 products are the cheaper.
+_WORTH_CODING = 1 / 8
+# The share that codes of the leading dimensions may nominate before those of all are the cheaper.
+_WORTH_LEADING = 1 / 8
+_LONGEST_PAUSE = 64
+_NO_END = 2**62
+_NO_TAILS = np.empty(0, np.float32)
+
+
+class _Choice:
+    """Whether the next tile is of codes: not for a while after one that nominated too many pairs.
+
+    Each such tile in a row doubles the pause: thresholds rise on the way, so codes come to pay.
+    """
+
+    def __init__(self) -> None:
+        self._pause = self._left = 0
+        self._lock = threading.Lock()
+
+    def codes(self) -> bool:
+        """Whether the next tile is of codes."""
+        with self._lock:
+            self._left = max(0, self._left - 1)
+            return self._left == 0
+
+    def learn(self, paid: bool) -> None:
+        """Take account of a tile of codes."""
+        with self._lock:
+            self._pause = 0 if paid else min(max(4, 2 * self._pause), _LONGEST_PAUSE)
+            self._left = self._pause
+
+
+class Fold(threading.local):
+    """Offers tiles of two sides, each thread from its own buffers.
+
+    Where the products are for the fold to choose, `choices` are made one for each block of the
+    first side, or a single one for all: what a tile of codes nominates decides for those that
+    follow. The `ledger` is told what was done.
+    """
+
+    def __init__(self, products: Products, choices: int = 1, ledger: Ledger | None = None) -> None:
+        self._free = products == "auto"
+        self._choices = [(_Choice(), _Choice()) for _ in range(choices)]
+        self._product = Product()
+        self._buffer = np.empty(0, np.int32)
+        self._ledger = ledger or Ledger()
+
+    def __call__(
+        self, first: Side, x: int, second: Side, y: int, offer: Offer, *, patient: bool = False
+    ) -> None:
+        """Offer the tile of block `x` of `first` and block `y` of `second`, strip by strip.
+
+        A `patient` one is offered whole, and not given up: what it nominates says nothing about the
+        codes.
+        """
+        done, rows = 0, len(first.places(x))
+        of_leading, of_codes = self._choices[x % len(self._choices)]
+        a, b = first.leading, second.leading
+        if a and b and a.chosen == b.chosen and (not self._free or of_leading.codes()):
+            done = self._leading(a, first, x, b, second, y, offer, patient)
+            of_leading.learn(paid=done == rows)
+        if done < rows and first.coded and second.coded and (not self._free or of_codes.codes()):
+            done = self._codes(first, x, second, y, done, offer, patient)
+            of_codes.learn(paid=done == rows)
+        if done < rows:
+            self._floats(first, x, second, y, done, offer)
+
+    def _leading(
+        self,
+        a: Leading,
+        first: Side,
+        x: int,
+        b: Leading,
+        second: Side,
+        y: int,
+        offer: Offer,
+        patient: bool,
+    ) -> int:
+        """Offer a tile of the leading dimensions, as far as it pays unless `patient`; gives the
+        rows that it came to.
+
+        What a `patient` one finds keeps much from being scored later, so that is of finer codes.
+        """
+        if patient and a.finer and b.finer:
+            return self._finer(a.finer, first.places(x), b.finer, second.places(y), offer)
+        columns = second.places(y)
+        bound, per_unit, tails = a.bound(x, b, y), 1 / a.codes.unit(x, b.codes, y), b.tails[columns]
+        sieve = a.finer.sieve(b.finer) if a.finer and b.finer else NO_SIEVE
+
+        def tile(values: NDArray[np.int32], rows: NDArray[np.int64], most: int) -> Tile:
+            return Tile(
+                values, rows, columns, bound, per_unit, float(LARGEST_SUM), most, a.tails[rows],
+                tails, sieve,
+            )  # fmt: skip
+
+        done, scored = self._strips(
+            a.codes, x, b.codes, y, first.places(x), 0, _WORTH_LEADING, patient, tile, offer
+        )
+        values = done * len(columns)
+        self._ledger.add(Account(values, a.chosen.dimensions, a.chosen.dimensions, scored=scored))
+        return done
+
+    def _finer(
+        self, a: Finer, rows: NDArray[np.int64], b: Finer, columns: NDArray[np.int64], offer: Offer
+    ) -> int:
+        """Offer a whole tile of finer codes; gives the rows."""
+        sieve = a.sieve(b)
+        tile = Tile(
+            a.product(rows, b, columns), rows, columns, sieve.slack, sieve.per_unit,
+            float(LARGEST_SUM), _NO_END, a.tails[rows], b.tails[columns], NO_SIEVE,
+        )  # fmt: skip
+        done, scored = offer(tile)
+        self._ledger.add(Account(tile.values.size, a.count, a.count, scored=scored))
+        return done
+
+    def _codes(
+        self, first: Side, x: int, second: Side, y: int, done: int, offer: Offer, patient: bool
+    ) -> int:
+        """Offer a tile of codes, from row `done` on; the rest is as in `_leading`."""
+        a = first.codes(here)
+        b = second.codes(here, a)
+        columns, bound, per_unit = second.places(y), a.bound(x, b, y), 1 / a.unit(x, b, y)
+
+        def tile(values: NDArray[np.int32], rows: NDArray[np.int64], most: int) -> Tile:
+            return Tile(
+                values, rows, columns, bound, per_unit, float(LARGEST_SUM), most, _NO_TAILS,
+                _NO_TAILS, NO_SIEVE,
+            )  # fmt: skip
+
+        after, scored = self._strips(
+            a, x, b, y, first.places(x), done, _WORTH_CODING, patient, tile, offer
+        )
+        self._ledger.add(Account(codes=(after - done) * len(columns), scored=scored))
+        return after
+
+    def _strips(
+        self,
+        a: Codes,
+        x: int,
+        b: Codes,
+        y: int,
+        rows: NDArray[np.int64],
+        done: int,
+        worth: float,
+        patient: bool,
+        tile: Callable[[NDArray[np.int32], NDArray[np.int64], int], Tile],
+        offer: Offer,
+    ) -> tuple[int, int]:
+        """Offer strips, from row `done` on, until one nominates more than the share that is
+        `worth` it; gives the rows that were offered, and the pairs scored."""
+        scored = 0
+        for top, bottom in [(0, len(rows))] if patient else a.strips(x):
+            if bottom <= done:
+                continue
+            needed = room(a, bottom - top, b, y)
+            if len(self._buffer) < needed:
+                self._buffer = np.empty(needed, np.int32)
+            values = a.product(x, (top, bottom), b, y, self._buffer)[max(0, done - top) :]
+            bounded = self._free and not patient
+            most = int(values.size * worth) if bounded else _NO_END
+            taken, more = offer(tile(values, rows[max(done, top) : bottom], most))
+            scored += more
+            done = max(done, top) + taken
+            if done < bottom:
+                break
+        return done, scored
+
+    def _floats(self, first: Side, x: int, second: Side, y: int, done: int, offer: Offer) -> None:
+        rows, columns = first.places(x)[done:], second.places(y)
+        block = first.block(rows)
+        values = self._product(block, second.block(columns))
+        slack = product_slack(
+            block.shape[1], first.lengths[rows].max(), second.lengths[columns].max()
+        )
+        tile = Tile(
+            values, rows, columns, float(slack), 1.0, np.inf, _NO_END, _NO_TAILS, _NO_TAILS,
+            NO_SIEVE,
+        )  # fmt: skip
+        _, scored = offer(tile)
+        self._ledger.add(Account(floats=values.size, scored=scored))
