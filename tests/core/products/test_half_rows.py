@@ -12,9 +12,10 @@ from pipeline.core.neighbors.pairs import neighbors
 from pipeline.core.neighbors.topk import search
 from pipeline.core.products import half_rows as module
 from pipeline.core.products import tiles
+from pipeline.core.products.fold import Fold
 from pipeline.core.products.half_rows import Halves, Standing, gpu_or_cpu, halve
 from pipeline.core.products.kernels import pair_scores
-from pipeline.core.products.tiles import Fold, take_device
+from pipeline.core.products.tiles import take_device
 from tests.core.products.test_int8_codes import KINDS, rows_of
 from tests.core.products.test_kernels import all_pairs
 from tests.core.strategies import unit_rows
