@@ -22,7 +22,7 @@ import scipy.io
 import torch
 from safetensors.torch import save as save_safetensors
 
-from jobs import cli, erase, import_
+from jobs import cli, erase
 from pipeline.archive.faults import ReadError
 from pipeline.archive.layouts.rules import LabelSettings
 from pipeline.archive.listing.reading import read_image
@@ -38,6 +38,7 @@ from pipeline.model.imported import ImportedRecipe, read_recipe
 from pipeline.model.kinds import network_kind
 from pipeline.model.networks import NetworkFile
 from pipeline.model.recipe import load_recipe_fields
+from pipeline.runs import import_source
 from tests.stages.making import save_network
 
 
@@ -153,7 +154,7 @@ KINDS = {
         (crashing_mat(), saved(mat_bytes)[:300]), lambda: saved(mat_bytes), mutations=1,
     ),
     "rows": Kind(
-        ".csv", lambda path: import_._table(path, "none", LabelSettings()),
+        ".csv", lambda path: import_source._table(path, "none", LabelSettings()),
         (
             b"", b"\xff\xff\n1\n", b"path\n\xff\n", b"path\n\0\n", b"path,frame\na,-5\n",
             b"path\na\n1,2,3\n",
@@ -161,7 +162,7 @@ KINDS = {
         lambda: b"path,identity,camera,captured_at\na.jpg,1,c,2026-01-01T00:00:00Z\nb.jpg,2,,\n",
     ),
     "parquet": Kind(
-        ".parquet", lambda path: import_._table(path, "none", LabelSettings()),
+        ".parquet", lambda path: import_source._table(path, "none", LabelSettings()),
         (
             b"PAR1", saved(rows_bytes).replace(b"p1.jpg", b"p\xff.jpg"),
             saved(rows_bytes)[:-30] + b"\xff" * 22 + saved(rows_bytes)[-8:],
