@@ -134,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(arguments: Sequence[str]) -> Call:
-    """Parse a command line; the caller makes the call.
+    """Parse a command line into a call, without making it.
 
     Raises:
         CycloptsError: an argument is unknown, missing, or of another type.

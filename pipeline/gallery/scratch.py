@@ -330,7 +330,7 @@ def _is_reached(entry: ScratchEntry) -> bool:
 
 
 def _is_unused(entry: ScratchEntry) -> bool:
-    """Whether no run is at work in the folder."""
+    """Whether no run is working in the folder."""
     lock = _locked(entry.folder)
     if lock is None:
         return False

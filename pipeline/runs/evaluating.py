@@ -74,8 +74,8 @@ def evaluate_to_report(
 ) -> Evaluated:
     """Measure queries in a gallery in every requested way, and write the report to `out`.
 
-    Neighbors that a killed run found are taken over. InputError if the two cannot be compared, if
-    no query can have a match, or if the report cannot be written.
+    Neighbors that a killed run found are reused. InputError if the two cannot be compared, if no
+    query can have a match, or if the report cannot be written.
     """
     check_scratch(on.scratch)
     _tell_unused(settings, on)
@@ -109,10 +109,11 @@ def evaluate_to_report(
 
 @contextmanager
 def _scratch_base(chosen: Path | None, out: Path, ways: _Ways) -> Iterator[Path | None]:
-    """The folder, absolute, below which scratch is kept: the chosen one, or that of the report.
+    """The absolute folder for scratch: the chosen one, or that of the report.
 
-    That is not left behind where the input is refused. None, for temporary files, where lists are
-    only ranked plainly: nothing is kept, and scratch only tells a purge that a run is at work.
+    The latter is deleted again if the input is refused. None, which means temporary files, if lists
+    are only ranked plainly: then nothing is kept, and scratch only shows a purge that a run is
+    working.
     """
     if chosen or not ways.expansions:
         yield chosen.absolute() if chosen else None

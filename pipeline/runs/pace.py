@@ -7,7 +7,7 @@ from pipeline.stages.execution import Step
 
 RAY_START_SECONDS = 15.0
 """What Ray takes to start on one machine, its actors and their networks included, before they do
-any work: 22 s for 63 crops where this process took 6 s, on two cores."""
+any work: 22 s for 63 crops on two cores, for which this process took 6 s."""
 
 _BATCHES = 3
 """Batches of the network that measure the pace; the first is slower and not counted."""

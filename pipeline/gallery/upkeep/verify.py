@@ -66,7 +66,7 @@ class Verified:
 
 def verify(gallery: Gallery, *, all_versions: bool = False) -> Verified:
     """Verifies a version: each file against its checksum, its size, its rows and their norms; row
-    ids and paths, each given once; rejects; counts against the log; no link, no mount. Also all
+    ids and paths, each used once; rejects; counts against the log; no link, no mount. Also all
     files beside the rows: the log, rejects, and every file that has a record of its checksum.
 
     With `all_versions` also, by size and checksum, the files that only older versions need. Raises
