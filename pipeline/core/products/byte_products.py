@@ -152,24 +152,6 @@ def _word_block(
 
 
 @njit(nogil=True, cache=True)
-def begin(panels: NDArray[np.int8], width: int, offset: int, begun: NDArray[np.int32]) -> None:
-    """Write to `begun` `[N]` what the sums of products with each of N rows begin with, where the
-    codes of the others are raised by `offset`. `panels` are flat, of rows of `width` bytes."""
-    size = PANEL * width
-    each = np.empty(4 * PANEL, np.int32)
-    for top in range(0, begun.shape[0], PANEL):
-        each[:] = 0
-        for group in range(top * width, top * width + size, 4 * PANEL):
-            for t in range(4 * PANEL):
-                each[t] += panels[group + t]
-        for row in range(PANEL):
-            total = np.int32(0)
-            for t in range(4):
-                total += each[4 * row + t]
-            begun[top + row] = -offset * total
-
-
-@njit(nogil=True, cache=True)
 def multiply(
     first: NDArray[np.int8],
     second: NDArray[np.int8],
@@ -182,9 +164,9 @@ def multiply(
 ) -> None:
     """Write the products of the first `rows` of `first` and `columns` of `second` to `out`.
 
-    Both are whole panels of rows of `width` 7-bit codes, flat; `begun` is what `begin` gives of the
-    second, and `raised` room for the first. `out` is a flat matrix `[rows, columns]`, and has room
-    for four lines and a panel more.
+    Both are whole panels of rows of `width` 7-bit codes, flat; `begun` is -`OFFSET` times the sum
+    of each of the second, and `raised` room for the first. `out` is a flat matrix `[rows,
+    columns]`, and has room for four lines and a panel more.
     """
     for t in range(first.shape[0]):
         raised[t] = np.uint8(first[t] + OFFSET)

@@ -36,6 +36,7 @@ _LARGEST = 127
 _PADDED = 64  # oneDNN likes whole vectors, and torch gives wrong products of a single column
 _STRIP = 256  # whole panels; their tile of a thousand columns stays in the cache of a core
 _SAMPLE = 1024
+_NO_SIGN = np.int64(2**63 - 1)
 # Rotating costs a little, and shortens the residuals in proportion to the largest components.
 _WORTH_ROTATING = 0.9
 
@@ -48,7 +49,8 @@ class Codes:
     codes, and the greatest length of a row (`length`), of a coded row (`coded`) and of the
     difference between the two (`residual`), float64. Where they are `rotated`, they go with others
     that are. `codes` are lines of `width` bytes, or panels as `byte_products` has them: then each
-    block is whole ones, and `begun` is what sums of products with each line begin with.
+    block is whole ones, and `begun` is what the sums of products with each line begin with, which
+    takes back what the codes of the other side are raised by.
     """
 
     size: int
@@ -198,7 +200,7 @@ def _coded(
     starts = np.arange(len(scale) + 1) * _held(size, form)
     starts[-1] = starts[-2] + _held(n - (len(scale) - 1) * size, form)
     codes = np.empty(starts[-1] * width, np.int8)
-    begun = np.empty(starts[-1] if form == "panels" else 0, np.int32)
+    begun = np.zeros(starts[-1] if form == "panels" else 0, np.int32)
     offset = vnni_products.OFFSET if has_vnni() else byte_products.OFFSET
 
     def encode(a: int, b: int) -> None:
@@ -206,11 +208,12 @@ def _coded(
         out = codes[starts[block] * width : starts[block + 1] * width]
         lines = out.reshape(b - a, width) if form == "lines" else np.empty((b - a, padded), kind)
         lines[:, dimension:] = 0
-        lengths[block] = _encode(features, order[a:b], signs, rotate, scale[block], lines)
+        sums = np.empty(b - a, np.int64)
+        lengths[block] = _encode(features, order[a:b], signs, rotate, scale[block], lines, sums)
         if form != "lines":
             byte_products.pack(lines.view(np.int8), out)
         if form == "panels":
-            byte_products.begin(out, width, offset, begun[starts[block] : starts[block + 1]])
+            begun[starts[block] : starts[block] + b - a] = -offset * sums
 
     run(encode, blocks(n, size))
     return Codes(size, dimension, rotate, order, width, form, codes, begun, scale, *lengths.T)
@@ -290,19 +293,26 @@ def _largest_components(
     rows: NDArray[np.float32], signs: NDArray[np.float64], rotate: bool, out: NDArray[np.float64]
 ) -> None:
     turned = np.empty(rows.shape[1], np.float64)
+    # Without their signs, the bits of floats are in the order of the floats: whole numbers are
+    # compared a vector at a time, which LLVM does not do for floats.
+    bits, found = turned.view(np.int64), out.view(np.int64)
     for i in range(rows.shape[0]):
         _turn(rows[i], signs, rotate, turned)
-        largest = 0.0
+        largest = np.int64(0)
         for t in range(rows.shape[1]):
-            largest = max(largest, abs(turned[t]))
-        out[i] = largest
+            largest = max(largest, bits[t] & _NO_SIGN)
+        found[i] = largest
 
 
 def encode(rows: NDArray[np.float32], scale: float, codes: NDArray[np.int16]) -> Any:
     """Code `rows` `[N, D]` in units of `scale` in the first columns of `codes`; gives the greatest
     length of a row, of a coded row, and of the difference between the two."""
-    order, signs = np.arange(len(rows)), np.empty(0, np.float64)
-    return _encode(rows, order, signs, False, scale, codes)
+    order, signs, sums = (
+        np.arange(len(rows)),
+        np.empty(0, np.float64),
+        np.empty(len(rows), np.int64),
+    )
+    return _encode(rows, order, signs, False, scale, codes, sums)
 
 
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
@@ -313,20 +323,24 @@ def _encode(
     rotate: bool,
     scale: float,
     codes: NDArray[Any],
+    sums: NDArray[np.int64],
 ) -> Any:
-    """Code a block; gives its greatest length, coded length and residual."""
-    dimension = features.shape[1]
+    """Code a block, and write the sum of each row's codes; gives its greatest length, coded length
+    and residual."""
+    dimension, per_unit = features.shape[1], 1 / scale
     turned = np.empty(dimension, np.float64)
     length = coded = residual = 0.0
     for place in range(order.shape[0]):
         _turn(features[order[place]], signs, rotate, turned)
-        own = own_coded = own_residual = 0.0
+        own = own_coded = own_residual = total = 0.0
         for t in range(dimension):
-            code = np.rint(turned[t] / scale)
+            code = np.rint(turned[t] * per_unit)
             codes[place, t] = np.int16(code)  # or int8, which holds it
+            total += code
             own += turned[t] * turned[t]
             own_coded += (scale * code) * (scale * code)
             own_residual += (turned[t] - scale * code) * (turned[t] - scale * code)
+        sums[place] = np.int64(total)
         length, coded = max(length, own), max(coded, own_coded)
         residual = max(residual, own_residual)
     return np.sqrt(length), np.sqrt(coded), np.sqrt(residual)

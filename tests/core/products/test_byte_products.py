@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from pipeline.core.processor import has_avx2, has_vnni
 from pipeline.core.products import byte_products, vnni_products
-from pipeline.core.products.byte_products import LONGEST_CODES, PANEL, begin, pack
+from pipeline.core.products.byte_products import LONGEST_CODES, PANEL, pack
 
 
 @pytest.fixture(params=[byte_products, vnni_products], ids=["AVX2", "VNNI"], scope="module")
@@ -23,8 +23,8 @@ def product(kernels, a, b):
         flat = np.full(-(-len(codes) // PANEL) * PANEL * a.shape[1], 99, np.int8)
         pack(codes, flat)
         panels.append(flat)
-    begun = np.full(len(panels[1]) // a.shape[1], 9, np.int32)
-    begin(panels[1], a.shape[1], kernels.OFFSET, begun)
+    begun = np.zeros(len(panels[1]) // a.shape[1], np.int32)
+    begun[: len(b)] = -kernels.OFFSET * b.sum(axis=1, dtype=np.int32)
     values, spill = len(a) * len(b), 4 * len(b) + PANEL
     out = np.full(values + spill + 1, 7, np.int32)
     raised = np.empty(len(panels[0]), np.uint8)
