@@ -83,6 +83,7 @@ class Call:
     bound: inspect.BoundArguments
     config: Path | None = None
     of_file: tuple[str, ...] = ()
+    wait_lock: float = 0.0
 
     @property
     def module(self) -> ModuleType:
@@ -97,7 +98,8 @@ class Call:
     def __call__(self) -> Any:
         """Run it; an error about a value from the configuration file names the file."""
         try:
-            return self.function(*self.bound.args, **self.bound.kwargs)
+            with _lock_waited_for(self.wait_lock):
+                return self.function(*self.bound.args, **self.bound.kwargs)
         except (InputError, RunError) as error:
             if named := [flag for flag in self.of_file if _speaks_of(flag, str(error))]:
                 error.add_note(f"({', '.join(named)} is set in {self.config})")
@@ -145,6 +147,9 @@ def parse(arguments: Sequence[str]) -> Call:
     if function is not _common:
         return Call(function, bound)
     tokens, config = bound.args, bound.kwargs.get("config")
+    wait_lock = bound.kwargs.get("wait_lock", 0.0)
+    if not 0 <= wait_lock < float("inf"):
+        raise InputError(f"--wait-lock is {wait_lock:g}: give 0 or more seconds")
     if tokens and not tokens[0].startswith("-") and tokens[0] not in VERBS:
         # Reported here, since cyclopts would import every verb to suggest one.
         near = difflib.get_close_matches(tokens[0], VERBS, n=1)
@@ -167,7 +172,16 @@ def parse(arguments: Sequence[str]) -> Call:
         function, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
     except RecursionError as error:  # a flag is never so deep
         raise InputError(f"--config {config}: its tables are nested too deeply") from error
-    return Call(function, bound, config, tuple(of_file))
+    return Call(function, bound, config, tuple(of_file), wait_lock)
+
+
+def _lock_waited_for(seconds: float) -> contextlib.AbstractContextManager[None]:
+    """Let a verb wait for the lock of a gallery; without a wait nothing is imported."""
+    if not seconds:
+        return contextlib.nullcontext()
+    from pipeline.gallery.log.lock import waited_for
+
+    return waited_for(seconds)
 
 
 def _speaks_of(flag: str, text: str) -> bool:
@@ -242,6 +256,7 @@ def _common(
     config: Annotated[Path | None, Parameter(group=_EVERY_VERB)] = None,
     json: Annotated[bool, _SWITCH] = False,
     verbose: Annotated[bool, _SWITCH, Parameter(name=("--verbose", "-v"))] = False,
+    wait_lock: Annotated[float, Parameter(show_default=False, group=_EVERY_VERB)] = 0.0,
 ) -> None:
     """Declare the arguments that every verb takes; `parse` reads them, and nothing calls this.
 
@@ -250,6 +265,8 @@ def _common(
         config: TOML file of arguments, flat or with a table for each verb; flags override it.
         json: Print only the result (or the error) to standard output, as one JSON object.
         verbose: Log more, and show the traceback of a failure.
+        wait_lock: Wait up to this many seconds for another writer of the gallery to finish
+            (default: fail at once). Reading never waits.
     """
 
 

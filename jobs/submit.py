@@ -1,41 +1,46 @@
 """submit: the same verb as a Ray job on a cluster."""
 
-import asyncio
-import contextlib
 import dataclasses
-import importlib.util
-import json
 import logging
 import os
-import shlex
-import shutil
+import re
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from importlib import metadata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
-from urllib.parse import urlsplit
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
 
+from cluster.job_code import CONFIG, job_folder, requirements
+from cluster.job_order import DriverSettings, Order
+from cluster.job_server import (
+    HEAD_SECONDS,
+    Job,
+    JobForgottenError,
+    JobServer,
+    command_line,
+    connected,
+)
 from jobs.cli import INTERRUPTED, Call, parse
-from jobs.command.console import ReaderGone, is_json_wanted, tell, write
-from jobs.command.printable import printable
-from pipeline.errors import InputError, RunError
+from jobs.command.console import ReaderGone, is_json_wanted, tell
+from jobs.command.job_log import JobLog, failure
+from jobs.command.naming import name_flags_of
+from pipeline.errors import InputError
 from pipeline.runs.locations import LOCATION
 
-if TYPE_CHECKING:
-    from ray.job_submission import JobDetails, JobSubmissionClient
+if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
+    from ray.job_submission import JobDetails
 
 _log = logging.getLogger(__name__)
 
-_PACKAGES = ("pipeline", "cluster", "jobs")
-_CONFIG = "config.toml"
-_STOP_SECONDS = 60.0
-_SILENCE_SECONDS = 30.0
+_WRONG_INPUT = 2
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_JOB = Parameter(group=Group("The job", sort_key=0))
+_JOBS = Parameter(group=Group("Jobs that were submitted", sort_key=1))
 
 
 @dataclass(frozen=True)
@@ -49,12 +54,29 @@ class Submitted:
     answer: dict[str, Any] | None = None
 
 
+@dataclass(frozen=True)
+class Listed:
+    """The jobs of a cluster, newest first."""
+
+    address: str
+    jobs: tuple[Job, ...]
+
+
 def submit(
     *command: str,
     address: str,
     wait: bool = True,
-    install: Annotated[bool, Parameter(negative=())] = False,
-) -> Submitted:
+    install: Annotated[bool, Parameter(negative=()), _JOB] = False,
+    name: Annotated[str | None, _JOB] = None,
+    env: Annotated[tuple[str, ...] | None, Parameter(consume_multiple=False), _JOB] = None,
+    retries: Annotated[int, _JOB] = 0,
+    driver: Annotated[DriverSettings, Parameter(name="*"), _JOB] = DriverSettings(),
+    listed: Annotated[
+        bool, Parameter(name="--list", negative=(), show_default=False), _JOBS
+    ] = False,
+    attach: Annotated[str | None, _JOBS] = None,
+    stop: Annotated[str | None, _JOBS] = None,
+) -> Submitted | Listed:
     """Run a verb as a Ray job on a cluster.
 
     Put two dashes before the verb and its arguments. They are checked on
@@ -62,6 +84,8 @@ def submit(
     dependencies must be installed on the cluster (or see --install). Give
     paths as the cluster sees them: absolute paths, or URLs. Ctrl-C asks
     whether to stop the job. The exit status is that of the job.
+
+    With --list, --attach or --stop nothing is submitted.
 
     For example:
 
@@ -74,31 +98,101 @@ def submit(
         wait: Follow the job until it ends.
         install: Let Ray install the dependencies for the job; the first time takes
             minutes.
+        name: A name for the job, for --list, --attach and --stop. Two jobs of one name never
+            run at the same time.
+        env: Name of a variable of this shell to set for the job and its workers, too; may be
+            repeated. Its value is never printed, but the cluster keeps it with the job.
+        retries: Submit the job again up to this many times if it fails or the cluster's head
+            dies, unless its arguments or input are wrong (exit status 2).
+        listed: List the jobs of the cluster.
+        attach: Show the log of a job, given by name or id, until it ends; the exit status is
+            that of the job.
+        stop: Stop a job, given by name or id.
     """
+    asked = {"--list": listed, "--attach": attach, "--stop": stop}
+    given = {
+        "--no-wait": not wait, "--install": install, "--name": name, "--env": env,
+        "--retries": retries, "--driver-cpus or --driver-memory": driver != DriverSettings(),
+    }  # fmt: skip
+    if any(asked.values()):
+        _check_alone(command, asked, given)
+        return _of_submitted(connected(address), attach, stop)
+    if retries < 0:
+        raise InputError(f"--retries is {retries}: give 0 or more")
+    if retries and not wait:
+        raise InputError("--retries needs this command to wait for the job: leave out --no-wait")
     call = _checked(command)
-    with _staged(command, call.config) as (folder, arguments):
-        environment: dict[str, Any] = {"working_dir": str(folder)}
-        if install:
-            environment["pip"] = _requirements()
-        client = _client(address)
-        try:
-            job = client.submit_job(
-                entrypoint=shlex.join(["python", "-m", "jobs.cli", *arguments]),
-                runtime_env=environment,
+    with job_folder(call.config) as folder:
+        order = Order(
+            arguments=_arguments(command, call.config),
+            folder=folder,
+            verb=call.verb,
+            name=name,
+            environment=_environment(env or ()),
+            requirements=requirements() if install else (),
+            driver=driver,
+        )
+        server = connected(address)
+        return _followed_to_its_end(server, order, retries) if wait else _left_alone(server, order)
+
+
+def describe(result: Submitted | Listed) -> RenderableType:
+    """How the job ended, printed below its own output; or the jobs, a line each."""
+    if isinstance(result, Submitted):
+        ending = f", exit status {result.exit_status}" if result.exit_status else ""
+        return f"{result.job} at {result.address}: {result.status.lower()}{ending}"
+    if not result.jobs:
+        return f"no jobs at {result.address}"
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("id", "name", "verb", "state", "started (UTC)", "ended (UTC)"):
+        table.add_column(heading, overflow="fold")
+    for job in result.jobs:
+        words = (job.id, job.name, job.verb, job.state.lower())
+        times = (_shown_time(job.started), _shown_time(job.ended))
+        table.add_row(*(Text(each or "") for each in (*words, *times)))
+    return table
+
+
+def _shown_time(time: str | None) -> str:
+    return (time or "").removesuffix("+00:00").replace("T", " ")
+
+
+def _check_alone(command: Sequence[str], asked: dict[str, Any], given: dict[str, Any]) -> None:
+    """Refuse what would be ignored beside --list, --attach or --stop."""
+    flag, *others = (name for name, value in asked.items() if value)
+    if others:
+        raise InputError(f"give {flag} or {others[0]}, not both")
+    if command:
+        raise InputError(f"{flag} takes no verb: leave out {' '.join(command)!r}")
+    if useless := [name for name, value in given.items() if value]:
+        raise InputError(f"{useless[0]} has no effect with {flag}: leave it out")
+
+
+def _of_submitted(server: JobServer, attach: str | None, stop: str | None) -> Submitted | Listed:
+    """Show, follow or stop what was submitted before."""
+    if attach:
+        return _follow(server, server.find(attach, "--attach"))
+    if stop:
+        job = server.find(stop, "--stop")
+        return Submitted(job, server.address, server.stop(job))
+    return Listed(server.address, server.jobs())
+
+
+def _environment(names: Sequence[str]) -> dict[str, str]:
+    """Variables of this shell; messages never show what may be a value."""
+    for name in names:
+        if "=" in name:
+            raise InputError(
+                "--env takes the name of a variable without a value: export the variable in this"
+                f" shell, and give --env {name.partition('=')[0]}"
             )
-        except (OSError, RuntimeError) as error:
-            raise RunError(f"nothing was submitted to {address}: {error}") from error
-    _log.info("submitted to %s as %s", address, job)
-    if not wait:
-        _log.info("follow it with: %s", _ray_job("logs --follow", address, job))
-        return Submitted(job, address, "SUBMITTED")
-    return _follow(client, address, job)
-
-
-def describe(result: Submitted) -> str:
-    """How the job ended; printed below its own output."""
-    ending = f", exit status {result.exit_status}" if result.exit_status else ""
-    return f"{result.job} at {result.address}: {result.status.lower()}{ending}"
+        if not _VARIABLE.fullmatch(name):
+            raise InputError("--env takes the name of a variable: letters, digits and underscores")
+        if name not in os.environ:
+            raise InputError(
+                f"--env {name}: this shell has no such variable; set it, as in export {name}=..."
+            )
+    return {name: os.environ[name] for name in names}
 
 
 def _checked(command: Sequence[str]) -> Call:
@@ -106,6 +200,7 @@ def _checked(command: Sequence[str]) -> Call:
     if not command:
         raise InputError("no verb to submit: put it after two dashes, as in `submit ... -- info`")
     call = parse(command)
+    name_flags_of(submit)  # messages are about this verb's flags again
     if call.verb == "submit":
         raise InputError("submit cannot submit itself: name another verb")
     if call.verb is None:
@@ -149,34 +244,16 @@ def _locations(hint: Any, value: Any) -> Iterator[str]:
             yield from _locations(inner, value)
 
 
-@contextlib.contextmanager
-def _staged(command: Sequence[str], config: Path | None) -> Iterator[tuple[Path, list[str]]]:
-    """Copy this code, wherever it is installed, and the configuration into one folder to upload.
+def _arguments(command: Sequence[str], config: Path | None) -> tuple[str, ...]:
+    """The arguments for a run in the folder that is uploaded."""
+    from pipeline.gallery.log.lock import waiting_seconds
 
-    Yields the folder, and the arguments for a run there.
-    """
     arguments = [argument for argument in command if argument != "--json"]
     if is_json_wanted():
         arguments.append("--json")
-    with tempfile.TemporaryDirectory(prefix="regallery-") as name:
-        folder = Path(name)
-        for package in _PACKAGES:
-            spec = importlib.util.find_spec(package)
-            if spec is None or spec.origin is None:
-                raise RunError(
-                    f"the package {package} is not installed as files, so cannot be sent"
-                )
-            source = Path(spec.origin).parent
-            shutil.copytree(source, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-        # So that the job, too, knows its version.
-        described = folder / "regallery.dist-info"
-        described.mkdir()
-        version = metadata.version("regallery")
-        (described / "METADATA").write_text(f"Name: regallery\nVersion: {version}\n")
-        if config is not None:
-            shutil.copyfile(config, folder / _CONFIG)
-            arguments = list(_configured(arguments))
-        yield folder, arguments
+    if waiting_seconds() and not _waits(command):
+        arguments.append(f"--wait-lock={waiting_seconds():g}")
+    return tuple(_configured(arguments) if config else arguments)
 
 
 def _configured(arguments: Sequence[str]) -> Iterator[str]:
@@ -184,166 +261,94 @@ def _configured(arguments: Sequence[str]) -> Iterator[str]:
     before = ""
     for argument in arguments:
         if before == "--config":
-            yield _CONFIG
+            yield CONFIG
         else:
-            yield f"--config={_CONFIG}" if argument.startswith("--config=") else argument
+            yield f"--config={CONFIG}" if argument.startswith("--config=") else argument
         before = argument
 
 
-def _requirements() -> list[str]:
-    """The dependencies of this project, without Ray, which the cluster has."""
-    return [
-        requirement
-        for requirement in metadata.requires("regallery") or ()
-        if "extra ==" not in requirement and not requirement.startswith("ray[")
-    ]
+def _waits(arguments: Sequence[str]) -> bool:
+    return any(each.partition("=")[0] == "--wait-lock" for each in arguments)
 
 
-def _client(address: str) -> "JobSubmissionClient":
-    """Connect to the cluster's dashboard, or say in one line why that fails."""
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InputError(
-            f"--address {address} is not the URL of a dashboard: give one such as http://host:8265"
-        )
-    from ray.exceptions import AuthenticationError
-    from ray.job_submission import JobSubmissionClient
-
-    for handler in logging.getLogger("ray").handlers:
-        handler.setLevel(logging.WARNING)
-    try:
-        with _only_address(address):
-            return JobSubmissionClient(address)
-    except AuthenticationError as error:
-        raise InputError(
-            f"the cluster at {address} asks for a token: set RAY_AUTH_MODE=token, and "
-            "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's"
-        ) from error
-    except (OSError, RuntimeError, ValueError) as error:
-        raise InputError(f"no Ray dashboard answers at {address}: {error}") from error
+def _left_alone(server: JobServer, order: Order) -> Submitted:
+    """Submit a job, and say how to follow it."""
+    job = server.submit(order)
+    _log.info("submitted to %s as %s", server.address, job)
+    _log.info("follow it with: %s", command_line(server.address, "--attach", job))
+    return Submitted(job, server.address, "SUBMITTED")
 
 
-@contextlib.contextmanager
-def _only_address(address: str) -> Iterator[None]:
-    """Make Ray use this address even if RAY_ADDRESS names another one."""
-    name = "RAY_API_SERVER_ADDRESS"
-    before = os.environ.get(name)
-    os.environ[name] = address
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
+def _followed_to_its_end(server: JobServer, order: Order, retries: int) -> Submitted:
+    """Submit a job and follow it; submit it again if it fails for another reason than its input."""
+    patience = HEAD_SECONDS if retries else 0.0
+    for left in range(retries, -1, -1):
+        job = server.submit(order, patience)
+        _log.info("submitted to %s as %s", server.address, job)
+        try:
+            result = _follow(server, job, patience)
+            if result.status != "FAILED" or result.exit_status == _WRONG_INPUT or not left:
+                break
+        except JobForgottenError as error:
+            if not left:
+                raise
+            _log.warning("%s", error)
+        _log.warning("submitting it again (%d of %d)", retries - left + 1, retries)
+        order = _patient(order)
+    return result
 
 
-def _ray_job(action: str, address: str, job: str) -> str:
-    return f"ray job {action} --address {address} {job}"
+def _patient(order: Order) -> Order:
+    """The same job, which waits until the lock of a driver that died has expired."""
+    from pipeline.gallery.log.lock import EXPIRY_SECONDS
+
+    if order.verb is None or _waits(order.arguments):
+        return order
+    wait = f"--wait-lock={1.5 * EXPIRY_SECONDS:g}"
+    return replace(order, arguments=(*order.arguments, wait))
 
 
-def _follow(client: "JobSubmissionClient", address: str, job: str) -> Submitted:
+def _follow(server: JobServer, job: str, patience: float = 0.0) -> Submitted:
     """Show what the job prints until it ends, or until Ctrl-C."""
-    import aiohttp
-
-    output = _Output()
-    going_on = f"the job runs on; follow it with: {_ray_job('logs --follow', address, job)}"
+    log = JobLog()
     try:
-        asyncio.run(_tail(client, job, output.take))
-        details = _ended(client, job)
-        output.close()
+        details = server.follow(job, log.take, patience)
+        log.close()
     except KeyboardInterrupt:
-        return _interrupted(client, address, job)
+        return _interrupted(server, job)
     except ReaderGone:
-        _log.warning("standard output was closed, and %s", going_on)
+        going_on = f"follow it with: {command_line(server.address, '--attach', job)}"
+        _log.warning("standard output was closed, and the job runs on; %s", going_on)
         raise
-    except (OSError, RuntimeError, aiohttp.ClientError) as error:
-        raise RunError(f"lost the connection to {address} ({error}), and {going_on}") from error
+    return _ending(server, job, details, log)
+
+
+def _ending(server: JobServer, job: str, details: "JobDetails", log: JobLog) -> Submitted:
+    """How a job ended; if badly, why and what to do."""
     if details.status == "SUCCEEDED":
-        return Submitted(job, address, "SUCCEEDED", 0, output.answer)
+        return Submitted(job, server.address, "SUCCEEDED", 0, log.answer)
     # The verb's own 1 or 2; whatever else ended it (a signal, a lost machine) is a failure.
     status = details.driver_exit_code if details.driver_exit_code in (1, 2) else 1
-    return Submitted(
-        job, address, details.status.value, status, output.answer or _failed(details, status)
-    )
+    message = failure(server.address, job, details, list(log.last_lines))
+    tell(f"error: {message}\n")
+    answer = log.answer or {
+        "error": {"type": "RunError", "message": message, "exit_status": status}
+    }
+    return Submitted(job, server.address, details.status.value, status, answer)
 
 
-async def _tail(client: "JobSubmissionClient", job: str, take: Callable[[str], None]) -> None:
-    """Pass on the job's log as it comes; raise if the cluster is gone, even without an error."""
-    chunks = client.tail_job_logs(job)
-    while True:
-        waiting = asyncio.ensure_future(anext(chunks, None))
-        while not (await asyncio.wait({waiting}, timeout=_SILENCE_SECONDS))[0]:
-            await asyncio.to_thread(client.get_job_status, job)
-        chunk = waiting.result()
-        if chunk is None:
-            return
-        take(chunk)
-
-
-class _Output:
-    """Sorts a job's log: under `--json` its object is the answer, and the rest goes to stderr."""
-
-    def __init__(self) -> None:
-        self.answer: dict[str, Any] | None = None
-        self._as_json = is_json_wanted()
-        self._partial = ""
-
-    def take(self, text: str) -> None:
-        """Show text that came; lines may be cut anywhere."""
-        if not self._as_json:
-            write(printable(text, keep="\n\t"))
-            return
-        *lines, self._partial = (self._partial + text).split("\n")
-        for line in lines:
-            self._sort(line)
-
-    def close(self) -> None:
-        """Take what came without an end of line."""
-        if self._partial:
-            self._sort(self._partial)
-
-    def _sort(self, line: str) -> None:
-        if line.startswith("{"):
-            with contextlib.suppress(json.JSONDecodeError):
-                self.answer = json.loads(line)
-                return
-        tell(line + "\n")
-
-
-def _ended(client: "JobSubmissionClient", job: str, seconds: float = _STOP_SECONDS) -> "JobDetails":
-    """Wait for the final status of a job whose log has ended."""
-    deadline = time.monotonic() + seconds
-    while not (details := client.get_job_info(job)).status.is_terminal():
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"its log ended, yet it is {details.status.value.lower()}")
-        time.sleep(0.2)
-    return details
-
-
-def _failed(details: "JobDetails", status: int) -> dict[str, Any]:
-    """The answer of a verb that ended before it gave one."""
-    # Ray puts the end of the log behind its one line.
-    message = (details.message or "the job failed").partition(", last available logs")[0]
-    message = " ".join(message.split())
-    return {"error": {"type": "RunError", "message": message, "exit_status": status}}
-
-
-def _interrupted(client: "JobSubmissionClient", address: str, job: str) -> Submitted:
+def _interrupted(server: JobServer, job: str) -> Submitted:
     """Ask whether to stop the job as well; without a terminal it runs on."""
-    status = "RUNNING"
+    status, address = "RUNNING", server.address
     try:
         if sys.stdin.isatty() and _is_yes(f"\nStop the job {job}? [y/N] "):
-            client.stop_job(job)
             _log.info("stopping %s", job)
-            status = _ended(client, job).status.value
+            status = server.stop(job)
     except (KeyboardInterrupt, EOFError):
         pass
-    except (OSError, RuntimeError) as error:
-        raise RunError(f"{job} may still run: {error}") from error
     if status == "RUNNING":
-        _log.info("the job runs on; follow it with: %s", _ray_job("logs --follow", address, job))
-        _log.info("stop it with: %s", _ray_job("stop", address, job))
+        _log.info("the job runs on; follow it with: %s", command_line(address, "--attach", job))
+        _log.info("stop it with: %s", command_line(address, "--stop", job))
     message = f"interrupted: {job} at {address} is {status.lower()}"
     answer = {"error": {"type": "Interrupted", "message": message, "exit_status": INTERRUPTED}}
     return Submitted(job, address, status, INTERRUPTED, answer)

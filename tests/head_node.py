@@ -29,7 +29,8 @@ class HeadNode:
 
 
 @contextlib.contextmanager
-def head_node(num_cpus: int = 2) -> Iterator[HeadNode]:
+def head_node(num_cpus: int = 2, again: HeadNode | None = None) -> Iterator[HeadNode]:
+    """A head with its own token; `again` starts one anew, where an earlier one was."""
     # Sockets lie in this folder, and their names may have 107 letters at most.
     folder = Path(tempfile.mkdtemp(prefix="rg", dir="/tmp"))
     port, dashboard_port, client_port = _free_ports(3)
@@ -39,6 +40,9 @@ def head_node(num_cpus: int = 2) -> Iterator[HeadNode]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
     }
+    if again:
+        environment = again.environment
+        dashboard_port = int(again.dashboard.rpartition(":")[2])
     environment.pop("RAY_ADDRESS", None)
     command = (
         f"ray start --head --block --disable-usage-stats --temp-dir={folder} --port={port}"

@@ -25,6 +25,8 @@ Every verb also takes:
 * `--config FILE.toml`: arguments in a file, flat or with a table for each verb; flags override it.
 * `--json`: print only the result (or the error) to standard output, as one JSON object.
 * `--verbose`, `-v`: log more, and show the traceback of a failure.
+* `--wait-lock FLOAT`: wait up to this many seconds for another writer of the gallery to finish
+  (default: fail at once). Reading never waits.
 """
 
 

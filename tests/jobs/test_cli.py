@@ -22,6 +22,7 @@ from cyclopts import Parameter
 from jobs import cli
 from jobs.command import console
 from pipeline.errors import InputError, RunError
+from pipeline.gallery.log.lock import waiting_seconds
 from tests.jobs.labeled import labeled_gallery, people
 
 ROOT = Path(__file__).parents[2]
@@ -222,6 +223,20 @@ def test_flags_that_are_given_but_empty_are_refused(
     error = told(capfd, *shlex.split(arguments))["error"]
     assert error["message"] == f"{flag} is empty: give it a value, or leave it out"
     assert error["exit_status"] == 2
+
+
+def test_a_verb_waits_for_locks_as_long_as_was_asked(
+    verb: Callable[[Verb], None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    def tiny() -> None:
+        """Fail."""
+        raise RunError(f"waits for {waiting_seconds():g} s")
+
+    verb(tiny)
+    for flags, message in (((), "waits for 0 s"), (("--wait-lock", "2.5"), "waits for 2.5 s")):
+        assert told(capfd, "tiny", *flags)["error"]["message"].startswith(message)
+    error = told(capfd, "tiny", "--wait-lock=-1")["error"]
+    assert error["message"] == "--wait-lock is -1: give 0 or more seconds"
 
 
 def test_panics_are_one_line(

@@ -6,6 +6,7 @@ from functools import cache
 
 import pytest
 
+from cluster.job_order import DriverSettings
 from jobs import cli
 from jobs.command.reference import reference
 from pipeline.archive import limits
@@ -75,6 +76,7 @@ OF_VERB = {
     "expand": of(Expansion),
     "evaluate": of(FigureSettings) | of(Expansion) | of(Reranking),
     "model": of(ExportSettings),
+    "submit": of(DriverSettings) | {"retries": 0},
     "compact": {"target-size": compact.TARGET_BYTES / 2**20},
 }
 

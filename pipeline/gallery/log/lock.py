@@ -18,6 +18,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,13 +27,20 @@ from pipeline.errors import InputError, RunError
 from pipeline.gallery.files import storage
 from pipeline.input_files import parse_json
 
-EXPIRY_SECONDS = 600.0
+EXPIRY_SECONDS = 60.0
 _RENEWALS_PER_EXPIRY = 10
 _LATEST = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 _FAR_SECONDS = 86_400.0
 """An expiry later than this was set by a wrong clock, or not by this tool."""
 
+_ASKING_SECONDS = 1.0
+_waiting_seconds: ContextVar[float] = ContextVar("waiting_seconds", default=0.0)
+
 _log = logging.getLogger(__name__)
+
+
+class LockHeldError(InputError):
+    """Another process writes to the gallery."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +94,13 @@ class Lock:
 def hold(location: str, purpose: str, *, expiry: float = EXPIRY_SECONDS) -> Iterator[Lock]:
     """Holds the lock of a gallery's folder, which is made if necessary.
 
-    `purpose` says what the owner does. Raises `InputError` naming the owner if another one holds
-    the lock.
+    `purpose` says what the owner does. Raises `LockHeldError` naming the owner if another one holds
+    the lock, also after the time that `waited_for` sets.
     """
     storage.make_folder(storage.local_root(location))
     path = _path(location)
     token = uuid.uuid4().hex
-    _take(path, _new_owner(token, purpose, expiry))
+    _take_in_time(path, token, purpose, expiry)
     stop = threading.Event()
     renewal = threading.Thread(
         target=_renew_until, args=(stop, path, token, expiry), name="gallery-lock", daemon=True
@@ -104,6 +112,21 @@ def hold(location: str, purpose: str, *, expiry: float = EXPIRY_SECONDS) -> Iter
         stop.set()
         renewal.join()
         _release(path, token)
+
+
+@contextmanager
+def waited_for(seconds: float) -> Iterator[None]:
+    """Within a `with` block, a lock that another one holds is waited for, not refused at once."""
+    token = _waiting_seconds.set(seconds)
+    try:
+        yield
+    finally:
+        _waiting_seconds.reset(token)
+
+
+def waiting_seconds() -> float:
+    """How long a lock is waited for."""
+    return _waiting_seconds.get()
 
 
 def holder(location: str) -> Owner | None:
@@ -135,12 +158,30 @@ def _new_owner(token: str, purpose: str, expiry: float) -> Owner:
     )
 
 
+def _take_in_time(path: Path, token: str, purpose: str, expiry: float) -> None:
+    """Takes the lock, or waits for it as long as was asked for."""
+    deadline = time.monotonic() + waiting_seconds()
+    told = False
+    while True:
+        try:
+            _take(path, _new_owner(token, purpose, expiry))
+            return
+        except LockHeldError as error:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise
+            if not told:
+                _log.info("%s; waiting for up to %g seconds", error, waiting_seconds())
+            told = True
+        time.sleep(min(left, _ASKING_SECONDS))
+
+
 def _take(path: Path, owner: Owner) -> None:
     with _opened(path) as descriptor:
         other = _read(descriptor)
         if other is not None:
             if _is_alive(other):
-                raise InputError(
+                raise LockHeldError(
                     f"{path.parent}: the gallery is being changed by {other}; try again when it "
                     f"has finished{_doubt(path, other)}"
                 )

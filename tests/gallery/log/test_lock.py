@@ -16,7 +16,7 @@ import pytest
 
 from pipeline.errors import InputError, RunError
 from pipeline.gallery.log import lock
-from pipeline.gallery.log.lock import hold, holder
+from pipeline.gallery.log.lock import hold, holder, waited_for, waiting_seconds
 
 HOLDER = """
 import sys, time
@@ -184,6 +184,27 @@ def test_a_full_disk_is_told_by_the_name_of_the_lock(tmp_path, monkeypatch, call
     monkeypatch.setattr(os, call, full)
     with pytest.raises(RunError, match=r"_lock: .*No space left on device"):
         lock._take(lock_file(tmp_path), lock._new_owner("t", "p", 600.0))
+
+
+def test_a_lock_expires_within_a_minute_of_its_last_renewal(tmp_path):
+    with hold(str(tmp_path), "extract"):
+        assert 0 < written(tmp_path).expires - time.time() <= 60
+
+
+def test_a_lock_is_waited_for_until_it_is_free(tmp_path, caplog):
+    leave_behind(tmp_path, machine="elsewhere", expires=time.time() + 1)
+    with caplog.at_level("INFO"), waited_for(20), hold(str(tmp_path), "extract"):
+        assert holder(str(tmp_path)).purpose == "extract"
+    assert caplog.text.count("waiting for up to 20 seconds") == 1
+    assert waiting_seconds() == 0
+
+
+def test_a_lock_that_is_not_free_in_time_is_refused(tmp_path):
+    leave_behind(tmp_path, machine="elsewhere", expires=time.time() + 60)
+    begun = time.monotonic()
+    with waited_for(0.3), pytest.raises(lock.LockHeldError, match="being changed by 'older run'"):
+        hold(str(tmp_path), "extract").__enter__()
+    assert 0.3 <= time.monotonic() - begun < 20
 
 
 def test_the_expiry_is_pushed_on(tmp_path):

@@ -1,0 +1,48 @@
+"""What a submitted job brings to the cluster: this code, and the dependencies it needs."""
+
+import contextlib
+import importlib.util
+import shutil
+import tempfile
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+from pipeline.errors import RunError
+
+CONFIG = "config.toml"
+"""What the configuration file is called in the folder that is uploaded."""
+
+_PACKAGES = ("pipeline", "cluster", "jobs")
+
+
+@contextlib.contextmanager
+def job_folder(config: Path | None) -> Iterator[Path]:
+    """Copy this code, wherever it is installed, and the configuration into one folder to upload."""
+    with tempfile.TemporaryDirectory(prefix="regallery-") as name:
+        folder = Path(name)
+        for package in _PACKAGES:
+            spec = importlib.util.find_spec(package)
+            if spec is None or spec.origin is None:
+                raise RunError(
+                    f"the package {package} is not installed as files, so cannot be sent"
+                )
+            source = Path(spec.origin).parent
+            shutil.copytree(source, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+        # So that the job, too, knows its version.
+        described = folder / "regallery.dist-info"
+        described.mkdir()
+        version = metadata.version("regallery")
+        (described / "METADATA").write_text(f"Name: regallery\nVersion: {version}\n")
+        if config is not None:
+            shutil.copyfile(config, folder / CONFIG)
+        yield folder
+
+
+def requirements() -> tuple[str, ...]:
+    """The dependencies of this project, without Ray, which the cluster has."""
+    return tuple(
+        requirement
+        for requirement in metadata.requires("regallery") or ()
+        if "extra ==" not in requirement and not requirement.startswith("ray[")
+    )
