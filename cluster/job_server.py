@@ -114,6 +114,7 @@ class JobServer:
         """
         with self._told(f"{job} may still run"):
             if not self._known(job).status.is_terminal():
+                _log.info("stopping %s", job)
                 self.client.stop_job(job)
             return self.ended(job).status.value
 
@@ -122,7 +123,12 @@ class JobServer:
         deadline = time.monotonic() + _STOP_SECONDS
         while not (details := self._known(job)).status.is_terminal():
             if time.monotonic() > deadline:
-                raise RuntimeError(f"{job} should have ended, yet is {details.status.lower()}")
+                raise RuntimeError(
+                    "it waits for room on the cluster; Ray stops it when it starts, or gives it up"
+                    " 15 minutes after it was submitted"
+                    if details.status == "PENDING"
+                    else f"it should have ended, yet is {details.status.lower()}"
+                )
             time.sleep(0.2)
         return details
 
@@ -160,7 +166,11 @@ class JobServer:
                 while not (await asyncio.wait({waiting}, timeout=_SILENCE_SECONDS))[0]:
                     details = await asyncio.to_thread(self._known, job)
                     if details.status == "PENDING":
-                        _log.info("%s waits: %s", job, details.message)
+                        _log.info(
+                            "%s waits: %s --driver-memory and --driver-cpus say how much it needs.",
+                            job,
+                            details.message,
+                        )
                 chunk = waiting.result()
                 if chunk is None:
                     return

@@ -342,7 +342,6 @@ def _interrupted(server: JobServer, job: str) -> Submitted:
     status, address = "RUNNING", server.address
     try:
         if sys.stdin.isatty() and _is_yes(f"\nStop the job {job}? [y/N] "):
-            _log.info("stopping %s", job)
             status = server.stop(job)
     except (KeyboardInterrupt, EOFError):
         pass

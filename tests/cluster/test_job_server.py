@@ -139,11 +139,29 @@ def test_an_error_of_the_reader_is_its_own() -> None:
         server(client).follow("n-1", full)
 
 
-def test_a_job_that_does_not_end_is_told() -> None:
-    with pytest.raises(RunError, match="n-1 may still run: n-1 should have ended, yet is running"):
-        client = Client(jobs=[details("n-1", JobStatus.RUNNING)])
-        client.stop_job = lambda job: True  # type: ignore[attr-defined]
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (JobStatus.RUNNING, "n-1 may still run: it should have ended, yet is running"),
+        (
+            JobStatus.PENDING,
+            "n-1 may still run: it waits for room on the cluster; Ray stops it when",
+        ),
+    ],
+)
+def test_a_job_that_does_not_end_is_told(status: JobStatus, message: str) -> None:
+    client = Client(jobs=[details("n-1", status)])
+    client.stop_job = lambda job: True  # type: ignore[attr-defined]
+    with pytest.raises(RunError, match=message):
         server(client).stop("n-1")
+
+
+def test_a_head_that_does_not_answer_in_time_is_told() -> None:
+    client = Client(logs=[[ConnectionError("reset")]])
+    client.get_job_info = lambda job: (_ for _ in ()).throw(OSError("gone"))  # type: ignore[method-assign]
+    told = r"lost the connection to .* \(reset\); if its head lives.*--attach n-1; otherwise submit"
+    with pytest.raises(RunError, match=told):
+        server(client).follow("n-1", print)
 
 
 def test_an_unreadable_list_is_told() -> None:
