@@ -176,7 +176,7 @@ def test_re_ranked_lists_have_no_single_shot(capsys, galleries):
 def test_workers_change_nothing(capsys, galleries, cluster):
     reference = figures(result(capsys, "evaluate", *galleries, *ALL_MODES)["report"])
     # Logical GPUs: float16 products, on the CPU.
-    flags = ("--workers", 2, "--gallery-block", 7, "--num-gpus", 0.5)
+    flags = ("--workers", 2, "--gallery-block", 25, "--num-gpus", 0.5)
     found = result(capsys, "evaluate", *galleries, *ALL_MODES, *flags)
     assert figures(found["report"]) == reference
     reference = figures(result(capsys, "evaluate", *galleries, *SINGLE_SHOT)["report"])
