@@ -62,8 +62,8 @@ def race(script, names, folder, arguments, rounds, environments=None):
 def enter(name, run, folder, arguments=(), small=()):
     """Run a contestant here on the features in `folder`, and print what it took beyond them.
 
-    `small` are the arguments for the first 4,200 rows, which are run before: that compiles what such
-    features need, or reads what was compiled, and starts the threads.
+    `small` are the arguments for the first 4,200 rows, which are run before: that compiles what
+    such features need, or reads what was compiled, and starts the threads.
     """
     features = np.load(folder / "features.npy")
     run(features[:4200].copy(), *small)
