@@ -2,6 +2,8 @@
 # make demo     the whole way, on a small archive made on the spot
 # make test     all tests, a file at a time in each of three processes; ARGS goes to pytest:
 #               make test ARGS="-m 'not ray and not browser' -x"
+# make soak     what takes long: extractions that are killed again and again, and an evaluation of
+#               1,000,000 rows; up to an hour, 12 GB of memory and 10 GB of disk
 # make lint     style, spelling, types and the direction of imports
 # make docs     the documentation site, in build/site
 # make format   lay the code out
@@ -15,7 +17,7 @@ FOLDERS := $(wildcard pipeline jobs cluster tests benchmarks examples regallery.
 ARGS ?=
 PROCESSES ?= 3
 
-.PHONY: setup demo test lint docs docs/commands.md format lock clean
+.PHONY: setup demo test soak lint docs docs/commands.md format lock clean
 
 setup: $(READY)
 
@@ -31,6 +33,11 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile $(ARGS)
+
+soak: $(READY)
+	$(BIN)/python benchmarks/soak.py --kills 30 --crops 2000
+	$(BIN)/python benchmarks/soak.py --kills 6 --crops 2000 --actors 2 --victim worker
+	$(BIN)/python benchmarks/million.py --rows 1000000
 
 lint: $(READY)
 	$(BIN)/ruff check $(FOLDERS)
