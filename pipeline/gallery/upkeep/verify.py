@@ -29,7 +29,7 @@ from pipeline.gallery.irregular import irregular_files
 from pipeline.gallery.log import transactions as log
 from pipeline.gallery.log.entries import LoggedFile, logged_files, oldest_version
 from pipeline.gallery.log.lock import holder
-from pipeline.gallery.log.removed import removal_told, removed
+from pipeline.gallery.log.removed import removal_told, removed, steadily
 from pipeline.gallery.log.transactions import RowFile
 from pipeline.gallery.scratch import is_scratch
 from pipeline.gallery.table import Gallery
@@ -124,7 +124,7 @@ def _logged_and_beside(root: Path) -> tuple[dict[str, LoggedFile], list[Finding]
     If a commit comes between the two, one may not yet have what the other no longer has.
     """
     while True:
-        latest, logged = chain.latest(root), logged_files(root)
+        latest, logged = chain.latest(root), steadily(lambda: logged_files(root))
         beside = _beside(root, logged.__contains__)
         if not beside or chain.latest(root) == latest:
             return logged, beside

@@ -241,3 +241,18 @@ def test_an_entry_that_goes_between_listing_and_reading(old, monkeypatch):
 
     monkeypatch.setattr(Path, "read_bytes", back)
     assert verify(gallery).findings == ()
+
+
+def test_verify_looks_again_for_a_part_of_the_log_that_goes(old, monkeypatch):
+    """A purge removes entries of the log between their listing and their reading."""
+    plain, calls = verifying.logged_files, []
+
+    def vanishing(root):
+        calls.append(root)
+        if len(calls) == 1:
+            raise GalleryDamagedError(f"{root}: this part of the log cannot be read")
+        return plain(root)
+
+    monkeypatch.setattr(verifying, "logged_files", vanishing)
+    assert verify(Gallery.open(old.location)).findings == ()
+    assert len(calls) == 2
