@@ -53,7 +53,7 @@ class Fold(threading.local):
 
     Where the products are for the fold to choose, `choices` are made one for each block of the
     first side, or a single one for all: what a tile of codes nominates decides for those that
-    follow. The `ledger` is told what was done.
+    follow. The `ledger` counts what was done.
     """
 
     def __init__(self, products: Products, choices: int = 1, ledger: Ledger | None = None) -> None:

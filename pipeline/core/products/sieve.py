@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import Run
-from pipeline.core.processor import has_vnni
+from pipeline.core.processor import has_avx2, has_vnni
 from pipeline.core.products import byte_products, vnni_products
 from pipeline.core.products.int8_codes import encode
 from pipeline.core.products.kernels import product_slack
@@ -31,9 +31,9 @@ _WORDS = ir.VectorType(_WORD, _LANES // 2)
 class Sieve(NamedTuple):
     """The finer codes `[N, W]` and `[M, W]` of two sides, W a multiple of 16, and their tails.
 
-    A product of two codes, in units of 1 / `per_unit`, is no more than `slack` below the pair's
-    score; and no more than `slack` and twice the product of their tails above it. Where there are
-    no codes, nothing is sieved.
+    Divide the product of two codes by `per_unit`: the score of the pair is at most `slack` above
+    that. It is at most `slack`, plus twice the product of the two tails, below it. If there are no
+    codes, nothing is sieved.
     """
 
     rows: NDArray[np.int16]
@@ -124,6 +124,20 @@ def finer_codes(
     return Finer(axes, count, codes, tails, scale, float(length), float(coded), float(residual))
 
 
+def _pairs_added(builder: Any, a: Any, b: Any) -> Any:
+    """Eight sums of two products each of sixteen codes."""
+    if has_avx2():
+        name, kind = "llvm.x86.avx2.pmadd.wd", ir.FunctionType(_WORDS, [_SHORTS, _SHORTS])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [a, b])
+    # Nothing is sieved here, but loops that could are compiled on every processor.
+    nothing, parts = ir.Constant(_SHORTS, ir.Undefined), []
+    for first in (0, 1):
+        places = ir.Constant(_WORDS, list(range(first, _LANES, 2)))
+        few = (builder.shuffle_vector(each, nothing, places) for each in (a, b))
+        parts.append(builder.mul(*(builder.sext(each, _WORDS) for each in few)))
+    return builder.add(*parts)
+
+
 @intrinsic
 def _product(_typing: Any, _a: Any, _b: Any, _n: Any) -> Any:
     """The product of `n` codes of 16 bits at each of two addresses."""
@@ -131,18 +145,16 @@ def _product(_typing: Any, _a: Any, _b: Any, _n: Any) -> Any:
 
     def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         a, b, n = args
-        pairs = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(_WORDS, [_SHORTS, _SHORTS]), "llvm.x86.avx2.pmadd.wd"
-        )
 
         def load(address: Any, at: Any) -> Any:
             place = builder.add(address, builder.mul(at, ir.Constant(_LONG, 2)))
-            return builder.load(builder.inttoptr(place, _SHORTS.as_pointer()), typ=_SHORTS, align=2)
+            pointer = builder.inttoptr(place, _SHORTS.as_pointer())
+            return builder.load(pointer, typ=_SHORTS, align=2)
 
         total = cgutils.alloca_once_value(builder, ir.Constant(_WORDS, [0] * (_LANES // 2)))
         step = ir.Constant(_LONG, _LANES)
         with cgutils.for_range_slice(builder, ir.Constant(_LONG, 0), n, step) as (at, _):
-            more = builder.call(pairs, [load(a, at), load(b, at)])
+            more = _pairs_added(builder, load(a, at), load(b, at))
             builder.store(builder.add(builder.load(total, typ=_WORDS), more), total)
         vector = builder.load(total, typ=_WORDS)
         parts = [

@@ -62,6 +62,18 @@ def _sieved(rows, i, columns, j):
     return sieved(rows, i, columns, j)
 
 
+def test_loops_that_sieve_compile_on_every_processor(monkeypatch):
+    """Those of neighbors, searches and ranks are compiled where there is no AVX2, too."""
+    monkeypatch.setattr(sieve, "has_avx2", lambda: False)
+    compiled = sieve.njit(lambda rows, i, columns, j: sieved(rows, i, columns, j))
+    codes = np.random.default_rng(0).integers(-32_000, 32_000, (9, 48)).astype(np.int16)
+    codes[:, 2:] //= 999
+    found = [[compiled(codes, i, codes, j) for j in range(9)] for i in range(9)]
+    assert (found == codes.astype(np.int64) @ codes.astype(np.int64).T).all()
+    (written,) = compiled.inspect_llvm().values()
+    assert "llvm.x86.avx" not in written
+
+
 @pytest.mark.parametrize("vnni", [False, True])
 def test_tiles_of_finer_codes_are_those_of_pairs(vnni, monkeypatch):
     if vnni and not has_vnni():
