@@ -299,7 +299,7 @@ class Gallery:
 
         A path is the key: new rows and new rejects replace older rows and rejects of the same path.
         `rejects` are inputs that reached no unit; `forget` are paths whose rejects are no longer
-        wanted. If the run id was committed already, or nothing changes, there is no commit, and the
+        wanted. Without a change, or if this run id has a commit already, nothing is committed: the
         result is the latest version.
 
         Raises `RunError` if another commit came after this version or the lock was lost,

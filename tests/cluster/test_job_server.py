@@ -25,7 +25,7 @@ def details(job: str, status: JobStatus = JobStatus.SUCCEEDED) -> Any:
 
 
 class Client:
-    """A job server that fails as it is told: each answer in turn, an error is raised."""
+    """A job server that gives the listed answers in turn; it raises those that are errors."""
 
     def __init__(self, submits: list[Any] = [], jobs: list[Any] = [], logs: list[Any] = []) -> None:  # noqa: B006
         self.submits, self.jobs, self.logs = list(submits), list(jobs), list(logs)

@@ -110,8 +110,8 @@ def read_member(
     """The bytes of a member of the tar at `location`.
 
     `place` is its offset and size from the listing; without it the tar's headers are read once and
-    kept. Raises ReadError where there is no such member, or not there any more, and where it has
-    more than `max_bytes`.
+    kept. Raises ReadError if the tar has no such member (any more), or if the member is larger than
+    `max_bytes`.
     """
     offset, size = place or _find(filesystem, location, name)
     check_bytes(size, max_bytes)

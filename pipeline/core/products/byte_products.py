@@ -151,6 +151,12 @@ def _word_block(
     return signature, lambda context, builder, _, args: _write(context, builder, args, _words_added)
 
 
+@njit(nogil=True, inline="always")
+def row_address(panels: NDArray[Any], row: int, width: int) -> int:
+    """Where the first bytes of a row lie in panels of rows of `width` bytes."""
+    return panels.ctypes.data + row // PANEL * PANEL * width + 4 * (row % PANEL)
+
+
 @njit(nogil=True, cache=True)
 def multiply(
     first: NDArray[np.int8],
@@ -175,7 +181,7 @@ def multiply(
     for left in range((columns - 1) // PANEL * PANEL, -1, -PANEL):
         for top in range(0, rows, _ROWS):
             _byte_block(  # type: ignore[call-arg]
-                raised.ctypes.data + top // PANEL * PANEL * width + 4 * (top % PANEL),
+                row_address(raised, top, width),
                 second.ctypes.data + left * width,
                 begun.ctypes.data + 4 * left,
                 width // 4,
@@ -198,7 +204,7 @@ def multiply_words(
     for left in range((columns - 1) // PANEL * PANEL, -1, -PANEL):
         for top in range(0, rows, _ROWS):
             _word_block(  # type: ignore[call-arg]
-                first.ctypes.data + top // PANEL * PANEL * width + 4 * (top % PANEL),
+                row_address(first, top, width),
                 second.ctypes.data + left * width,
                 begun.ctypes.data,
                 width // 4,

@@ -17,7 +17,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from pipeline.core.products.byte_products import PANEL
+from pipeline.core.products.byte_products import PANEL, row_address
 
 LARGEST = 127
 """The largest code of 8 bits."""
@@ -143,8 +143,7 @@ def _multiply(
     """`multiply` of what is raised, or in `words`; of `shape` width, rows and columns."""
     width, rows, columns = shape
     panel = -(-columns // PANEL)
-    # A panel that ends beyond the last column, or the last row, spills into the lines that follow.
-    # So the last columns come first, and lines in order: what is spilled is written over.
+    # The last columns come first, as in `byte_products.multiply`: what spills is written over.
     while panel > 0:
         panels = _PANELS if panel % _PANELS == 0 else 1
         panel -= panels
@@ -153,7 +152,7 @@ def _multiply(
             _multiply_block(
                 words,
                 panels,
-                first.ctypes.data + top // PANEL * PANEL * width + 4 * (top % PANEL),
+                row_address(first, top, width),
                 second.ctypes.data + left * width,
                 begun.ctypes.data + 4 * left,
                 width,

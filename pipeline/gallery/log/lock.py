@@ -288,10 +288,10 @@ def _machine() -> str:
 
 
 def _process_started(process: int, system: Path = Path("/proc")) -> str | None:
-    """When a process started, in a form that can be compared; empty if there is no such process,
-    None if it is unknown, as when `/proc` hides processes of other users.
+    """A text that is the same for a process as long as it runs: when it started.
 
-    Without `/proc`, a running process of this number counts as the one that held the lock.
+    It is empty if there is no such process, and None if that is unknown: `/proc` may hide processes
+    of other users. Without `/proc`, a running process of this number counts as the lock's owner.
     """
     if (system / "self" / "stat").exists():
         try:

@@ -44,7 +44,7 @@ class Selection:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is no condition."""
+        """Whether no condition was given."""
         return self == Selection()
 
     @property

@@ -248,7 +248,7 @@ def tile_of(values):
 def test_heaps_that_hold_rows_are_not_primed():
     tile = tile_of(np.arange(12, dtype=np.float32).reshape(2, 6))
     scores, rows = np.full((2, 3), -np.inf, np.float32), np.full((2, 3), -1)
-    rows[1] = -2  # what is guessed is no row either
+    rows[1] = -2  # a guess is not a row
     topk.prime(tile, scores, rows)
     below = np.nextafter(np.array([2, 8], np.float32), np.float32(-np.inf))
     assert (scores == below[:, None]).all()  # the fourth best of six: one may be itself
