@@ -189,7 +189,8 @@ def _side(
     whole = rows.read(0, count)
     side = make_side(
         whole, size, run,
-        name="row", numbers=numbers, shortest=_SHORTEST, coded=coded, device=device,
+        name="row", numbers=numbers, shortest=_SHORTEST, coded=coded, gathered=True,
+        device=device,
     )  # fmt: skip
     k = min(k, others + (known.k if known else 0))
     scores = np.full((count, k), -np.inf, np.float32)

@@ -111,11 +111,13 @@ class Side:
         *,
         coded: bool = False,
         order: NDArray[np.int64] | None = None,
+        gathered: bool = False,
         halves: Halves | None = None,
     ) -> None:
         self.features, self.lengths, self.size = features, lengths, size
         self.coded, self.order, self.halves = coded and len(features) > 0, order, halves
         self.leading: Leading | None = None
+        self._gathered = gathered
         self._codes: Codes | None = None
         self._lock = threading.Lock()
 
@@ -155,7 +157,7 @@ class Side:
             return
         rows = project(self.features, self.lengths, axes, count, run, self.size)
         tails = rows[:, count].copy()
-        if self.order is None:
+        if self.order is None and self._gathered:
             self.order = gather(rows[:, :count], self.size)
         if in_words(count):
             codes = quantize_words(rows, self.size, run, order=self.order)
@@ -189,12 +191,14 @@ def make_side(
     shortest: float = 0,
     coded: bool = False,
     in_order: bool = False,
+    gathered: bool = False,
     device: str | None = None,
 ) -> Side:
     """Cut rows in blocks of `size`; they may be coded where asked.
 
-    Codes put rows together that are alike, unless they are to stay `in_order`. Where a `device` is
-    named, rows go there in float16 instead.
+    Codes of all dimensions put rows together whose largest components are alike; codes of leading
+    dimensions put near rows together where `gathered`. Rows that are `in_order` keep their places.
+    If a `device` is named, rows go there in float16 instead.
 
     ValueError tells the `name` and, of `numbers` `[N]`, the number of a row that is not finite,
     shorter than `shortest`, or too long for float32 to hold its scores.
@@ -213,7 +217,7 @@ def make_side(
     if device is not None:
         return Side(features, found, size, halves=halve(features, size, device, run))
     order = np.arange(len(features)) if in_order else None
-    return Side(features, found, size, coded=coded, order=order)
+    return Side(features, found, size, coded=coded, order=order, gathered=gathered)
 
 
 def take_device(products: Products, tiling: Tiling) -> str | None:

@@ -13,6 +13,7 @@ from pipeline.core.products.choosing import (
     look_ahead,
 )
 from pipeline.core.products.kernels import lengths
+from pipeline.core.products.principal import gather
 from pipeline.core.products.tiles import Chosen, Side, here
 from tests.core.products.test_int8_codes import rows_of
 from tests.core.products.test_kernels import all_pairs
@@ -111,6 +112,17 @@ def test_sides_are_coded_alike():
     code_sides(tiny, other, Plan(axes, Chosen(15, 31)), here)
     assert tiny.leading is other.leading is None
     assert tiny.codes(here).rotated == other.codes(here).rotated
+
+
+def test_only_rows_that_are_neighbors_are_gathered():
+    """A search meets every query with every row in any case."""
+    rows = rows_of("falling", 300, 128)
+    axes = likely_axes(side_of(rows), "principal")
+    for gathered in (False, True):
+        side = Side(rows, side_of(rows).lengths, 64, coded=True, gathered=gathered)
+        side.lead(axes, Chosen(15, 0), here)
+        expected = gather(rows @ axes.directions[:15].T, 64)
+        assert (side.order.tolist() == expected.tolist()) == gathered
 
 
 def test_steep_spectra_are_multiplied_in_few_dimensions(monkeypatch):
