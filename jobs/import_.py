@@ -66,7 +66,8 @@ def import_(
         made_by: The network and tool that computed the features, in your words; needed unless
             an export wrote them, whose recipe is kept.
         rows: Table of the rows (.csv, .parquet) in the order of the features, for npy and faiss:
-            path and any of identity, camera, captured_at, frame (default: rows.csv beside SOURCE).
+            path and any of identity, camera, captured_at, frame, tracklet (default: rows.csv
+            beside SOURCE).
         part: Which side of a .mat file to take.
         layout: How identity and camera are read from names, if no array or table has them.
         storage: Type of the stored features; float16 halves the size of the gallery (default:

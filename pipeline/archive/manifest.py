@@ -12,6 +12,7 @@ MANIFEST_SCHEMA = pa.schema(
         pa.field("camera", pa.string()),
         pa.field("captured_at", pa.timestamp("us", tz="UTC")),
         pa.field("frame", pa.int64()),
+        pa.field("tracklet", pa.string()),
     ]
 )
 """One row an image: its path below the source's root (the key), bytes, and what its labels say.

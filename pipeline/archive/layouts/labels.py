@@ -53,6 +53,7 @@ class NameLabels(NamedTuple):
     camera: str | None = None
     captured_at: datetime | None = None
     frame: int | None = None
+    tracklet: str | None = None
 
 
 def identity_of(text: str, first: int = 1) -> int | None:

@@ -38,8 +38,8 @@ class Layout:
 
         Raises LayoutError, which has the name and what the layout expects.
 
-        >>> layout("market1501").parse("2024_c1/0002_c12s1_000451_03.jpg")
-        NameLabels(identity=2, camera='12', captured_at=None, frame=451)
+        >>> layout("market1501").parse("2024_c1/0002_c12s1_000451_03.jpg")[:4]
+        (2, '12', None, 451)
         """
         try:
             labels = self.read(path)

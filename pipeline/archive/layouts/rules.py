@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 from pipeline.errors import InputError
 
-LABELS = ("identity", "camera", "captured_at", "frame")
+LABELS = ("identity", "camera", "captured_at", "frame", "tracklet")
 """The labels that a manifest may hold for an image."""
 
 

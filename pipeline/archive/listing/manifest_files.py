@@ -46,7 +46,7 @@ _log = logging.getLogger(__name__)
 def read(
     filesystem: AbstractFileSystem, path: str, settings: LabelSettings = AS_THEY_ARE
 ) -> pa.Table:
-    """The manifest at `path`: `path` and those of identity, camera, captured_at, frame it holds.
+    """The manifest at `path`: `path` and those of `LABELS` that it holds.
 
     Columns have the types of MANIFEST_SCHEMA; relative paths are normalized (`./a//b` is `a/b`).
     Identities that are text become numbers as `labels.identity_of` says. Other columns are named in
@@ -256,4 +256,6 @@ def _value(name: str, text: str, settings: LabelSettings) -> Any:
             return camera_name(text)
         case "captured_at":
             return None if text in _UNKNOWN else moment(text, settings.zone)
+        case "tracklet":
+            return None if text in _UNKNOWN else text
     return None if text in _UNKNOWN else _frame(text)

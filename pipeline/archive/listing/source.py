@@ -81,9 +81,9 @@ def list_source(
     A folder is read with all its subfolders and tars, in parallel. The labels come from the paths
     below it, as the layout says (`layouts.layout`), a tar being taken for a folder of its name. A
     manifest has a column `path`, relative to the manifest's folder, absolute or a URL, and any of
-    identity, camera, captured_at and frame; the layout fills the columns that it does not have;
-    size and time are looked up. Paths of a tar and of a manifest are relative to its folder. The
-    `settings` say how labels are read. The log reports what looks wrong with them.
+    identity, camera, captured_at, frame and tracklet; the layout fills the columns that it does not
+    have; size and time are looked up. Paths of a tar and of a manifest are relative to its folder.
+    The `settings` say how labels are read. The log reports what looks wrong with them.
 
     A large local folder is listed on several processes, for which a script that calls this needs
     the usual `if __name__ == "__main__"`.

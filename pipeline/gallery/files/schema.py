@@ -28,8 +28,13 @@ SCALAR_FIELDS = (
     pa.field("height", pa.int32()),
     pa.field("width", pa.int32()),
     pa.field("quality", pa.float32()),
+    pa.field("tracklet", pa.string()),
+    pa.field("captured_until", TIMESTAMP),
+    pa.field("boxes", pa.int32()),
 )
 SCALAR_COLUMNS = tuple(field.name for field in SCALAR_FIELDS)
+ADDED_COLUMNS = ("tracklet", "captured_until", "boxes")
+"""Columns that files of earlier versions of this tool lack; they are null there."""
 STATISTICS_COLUMNS = ("row_id", "camera", "captured_at")
 
 
@@ -59,6 +64,17 @@ def row_schema(dimension: int, dtype: str = "float32") -> pa.Schema:
     check_form(dimension, dtype)
     feature = pa.field("feature", pa.binary(feature_bytes(dimension, dtype)), nullable=False)
     return pa.schema([*SCALAR_FIELDS, feature])
+
+
+def is_row_schema(found: pa.Schema, wanted: pa.Schema) -> bool:
+    """Whether a file has the columns `wanted`, but for some of `ADDED_COLUMNS` perhaps.
+
+    >>> older = pa.schema([field for field in row_schema(4) if field.name != "tracklet"])
+    >>> is_row_schema(older, row_schema(4)), is_row_schema(row_schema(8), row_schema(4))
+    (True, False)
+    """
+    expected = [f for f in wanted if f.name in found.names or f.name not in ADDED_COLUMNS]
+    return bool(found.equals(pa.schema(expected)))
 
 
 def content_hash(data: bytes) -> bytes:

@@ -33,7 +33,7 @@ from pipeline.gallery.files.row_files import (
     delta_statistics,
     write_row_file,
 )
-from pipeline.gallery.files.schema import row_schema
+from pipeline.gallery.files.schema import is_row_schema, row_schema
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.input_files import parse_json
 from pipeline.schemas import REJECT_SCHEMA
@@ -295,7 +295,7 @@ def _about(path: Path, metadata: pq.FileMetaData) -> dict[str, Any]:
 def _check_footer(path: Path, metadata: pq.FileMetaData, target: UnitTarget, rows: int) -> None:
     if metadata.num_rows != rows:
         raise GalleryDamagedError(f"{path}: {metadata.num_rows} rows where {rows} were written")
-    if not metadata.schema.to_arrow_schema().equals(target.schema):
+    if not is_row_schema(metadata.schema.to_arrow_schema(), target.schema):
         raise GalleryDamagedError(f"{path}: the columns are not the gallery's")
 
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from pipeline.errors import InputError
-from pipeline.gallery.files.schema import SCALAR_COLUMNS, SCALAR_FIELDS
+from pipeline.gallery.files.schema import ADDED_COLUMNS, SCALAR_COLUMNS, SCALAR_FIELDS
 from pipeline.gallery.outputs import digest
 from pipeline.gallery.table import Gallery
 from pipeline.input_files import parse_json, read_text, why
@@ -111,6 +111,9 @@ def exported_rows(path: Path) -> pa.Table:
         )
         parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
         texts = pyarrow.csv.read_csv(path, convert_options=options, parse_options=parsing)
+        for name in ADDED_COLUMNS:  # an earlier version of this tool wrote the others
+            if name not in texts.column_names:
+                texts = texts.append_column(name, pa.nulls(len(texts), pa.string()))
         if tuple(texts.column_names) != SCALAR_COLUMNS:
             raise ValueError(f"its columns are {', '.join(texts.column_names)}")
         rows = pa.table(dict(_columns(texts)))

@@ -22,6 +22,7 @@ from pipeline.gallery import chain, checksums
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.rejects import is_as_named, read_rejects, rejects_file
 from pipeline.gallery.files.row_files import checksum, delta_statistics
+from pipeline.gallery.files.schema import is_row_schema
 from pipeline.gallery.files.storage import GalleryDamagedError, record_of
 from pipeline.gallery.files.stored_rows import StoredRows
 from pipeline.gallery.files.unit_files import UNIT_KEY
@@ -270,7 +271,7 @@ def _problems_of_footer(gallery: Gallery, logged: LoggedFile, path: Path) -> Ite
     if unit.get("fingerprint", gallery.fingerprint) != gallery.fingerprint:
         yield f"features of another recipe ({unit['fingerprint']})"
     if logged.sha256 is not None:
-        if not metadata.schema.to_arrow_schema().equals(gallery.target.schema):
+        if not is_row_schema(metadata.schema.to_arrow_schema(), gallery.target.schema):
             yield "the columns are not the gallery's"
         elif json.loads(delta_statistics(metadata)) != json.loads(logged.statistics):
             yield "its statistics in the log are different"

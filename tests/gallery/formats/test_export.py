@@ -75,6 +75,9 @@ def test_every_kind_of_value(tmp_path):
         "height": 128,
         "width": 64,
         "quality": 0.5,
+        "tracklet": "a.mp4#t=7",
+        "captured_until": datetime(2024, 5, 1, 8, 30, 1, 0, UTC),
+        "boxes": 3,
     }
     rows = unit_rows(gallery.target, [2**40], [path])
     for name, value in values.items():
@@ -99,6 +102,9 @@ def test_every_kind_of_value(tmp_path):
         "height": "128",
         "width": "64",
         "quality": "0.5",
+        "tracklet": "a.mp4#t=7",
+        "captured_until": "2024-05-01T08:30:01.000000Z",
+        "boxes": "3",
     }
 
 
