@@ -1,4 +1,5 @@
-"""Keeps Ray's own log lines from standard error, where its C++ core writes them itself.
+"""Keeps Ray's own log lines from the terminal: its C++ core writes them to standard error itself,
+and a thread of its Python prints what a raylet reports to standard output.
 
 They come past Python's logging, in the middle of progress, and mostly report nothing that a reader
 could act on: `[2026-11-28 20:00:00,123 E 12 34] core_worker.cc:513: Failed to ...`.
@@ -10,16 +11,18 @@ import re
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any, TextIO, cast
 
-_OF_RAY = re.compile(
+RAYS_LINE = re.compile(
     rb"\[\d{4}-\d\d-\d\d [\d:,. ]+[DIWECF] \d+ \d+\]"  # its C++ core
     rb"|(\x1b\[\d+m)?\((raylet|autoscaler|pid=|gcs_server)"  # what its processes send
 )
+"""How a line of Ray's own begins."""
 
 
 @contextlib.contextmanager
 def ray_lines_hidden() -> Iterator[None]:
-    """Drop Ray's lines from standard error for the length of a `with` block; all others pass.
+    """Drop Ray's lines from both streams for the length of a `with` block; all others pass.
 
     Python's own `sys.stderr` goes on to the terminal directly, so that progress knows it for one.
     """
@@ -35,11 +38,15 @@ def ray_lines_hidden() -> Iterator[None]:
     is_own = _writes_to_2(before)
     if is_own:
         sys.stderr = direct
+    printed, filtered = sys.stdout, cast("TextIO", _WithoutRay(sys.stdout))
+    sys.stdout = filtered
     passing = threading.Thread(target=_pass_on, args=(inlet, kept), daemon=True)
     passing.start()
     try:
         yield
     finally:
+        if sys.stdout is filtered:
+            sys.stdout = printed
         if is_own:
             sys.stderr = before
         direct.close()
@@ -47,6 +54,25 @@ def ray_lines_hidden() -> Iterator[None]:
         passing.join(timeout=1)
         if not passing.is_alive():
             os.close(kept)
+
+
+class _WithoutRay:
+    """A stream that drops what Ray prints to it, a text and then the end of its line."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._state = threading.local()  # the print of another thread may come between the two
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        hides_end = getattr(self._state, "hides_end", False)
+        is_rays = bool(RAYS_LINE.match(text[:80].encode(errors="replace")))
+        self._state.hides_end = is_rays and not text.endswith("\n")
+        if is_rays or (hides_end and text == "\n"):
+            return len(text)
+        return self._stream.write(text)
 
 
 def _writes_to_2(stream: object) -> bool:
@@ -62,7 +88,7 @@ def _pass_on(inlet: int, outlet: int) -> None:
         hiding = False
         for line in lines:
             # A stack trace follows an error, line by line, indented or numbered.
-            hiding = bool(_OF_RAY.match(line)) or (hiding and line[:1] in b" \t*@")
+            hiding = bool(RAYS_LINE.match(line)) or (hiding and line[:1] in b" \t*@")
             if not hiding:
                 with contextlib.suppress(OSError):  # nobody reads any more
                     os.write(outlet, line)

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.command.flags import ResamplingFlags, RuleFlags
+from jobs.command.progress import working
 from pipeline.errors import InputError
 from pipeline.runs.calibrated import Calibrated, CalibrationSettings
 from pipeline.runs.locations import Location
@@ -55,15 +56,16 @@ def calibrate(
     chosen = CalibrationSettings(rule, settings, by_camera, query_rows)
     if query is None and query_version is not None:
         raise InputError("`query_version` goes with `query`")
-    from pipeline.gallery.table import Gallery
-    from pipeline.runs.calibrating import calibrate as calibrate_gallery
+    with working("calibrating"):
+        from pipeline.gallery.table import Gallery
+        from pipeline.runs.calibrating import calibrate as calibrate_gallery
 
-    return calibrate_gallery(
-        Gallery.open(gallery, gallery_version),
-        Gallery.open(query, query_version) if query else None,
-        chosen,
-        resampling,
-    )
+        return calibrate_gallery(
+            Gallery.open(gallery, gallery_version),
+            Gallery.open(query, query_version) if query else None,
+            chosen,
+            resampling,
+        )
 
 
 def describe(result: Calibrated) -> RenderableType:

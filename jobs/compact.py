@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rich.console import RenderableType
 from rich.text import Text
 
+from jobs.command.progress import working
 from pipeline.errors import InputError
 from pipeline.runs.locations import Location
 
@@ -47,7 +48,7 @@ def compact(gallery: Location, *, target_size: str | None = None) -> Compacted:
     from pipeline.gallery.upkeep import compact as compaction
 
     Gallery.open(gallery)  # checked first: a lock would create the folder
-    with lock_gallery(gallery, "compact") as lock:
+    with working("compacting"), lock_gallery(gallery, "compact") as lock:
         before = Gallery.open(gallery)
         after = compaction.compact(
             before, compaction.TARGET_BYTES if stated is None else stated, lock

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from jobs.command.progress import working
 from jobs.evaluate import describe as describe_evaluation
 from jobs.evaluate import evaluate
 from jobs.extract import Extracted, extract
@@ -59,7 +60,8 @@ def demo(
     from pipeline.archive.drawn.drawing import draw_archive
 
     archive = out / f"archive-{seed}"
-    drawn = draw_archive(archive, seed=seed)
+    with working("drawing"):
+        drawn = draw_archive(archive, seed=seed)
     made = {}
     with as_file(files("jobs.demo_network") / "demo.onnx") as model:
         for side, folder in (("query", "query"), ("gallery", "bounding_box_test")):

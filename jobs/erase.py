@@ -13,6 +13,7 @@ from rich.text import Text
 
 from jobs.command.confirmation import confirm
 from jobs.command.everywhere import told
+from jobs.command.progress import working
 from pipeline.errors import InputError
 from pipeline.input_files import read_text
 from pipeline.runs.locations import Location
@@ -126,7 +127,7 @@ def erase(
         if purge:
             check_regular(gallery)  # before anyone is asked, and before rows are erased
         _agree(before, found, purge=purge, yes=yes)
-        with lock_gallery(gallery, "erase") as held:
+        with working("erasing"), lock_gallery(gallery, "erase") as held:
             before.check_latest()  # what was agreed to is what goes
             after = commit(before, found, held) if found else before
             done = purging.purge(after, held) if purge else None

@@ -7,8 +7,8 @@ from typing import Annotated
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from jobs.command.console import progress_lines
 from jobs.command.flags import CameraFlags, ExpansionFlags, FigureFlags, FoldFlags, RerankingFlags
+from jobs.command.progress import progress_lines
 from jobs.command.times import moment
 from pipeline.runs.locations import LOCATION, Location
 from pipeline.runs.outcomes import Evaluated
@@ -63,7 +63,6 @@ def evaluate(
         gallery_at: Use the version of the gallery that was latest at this time instead.
     """
     from pipeline.gallery.table import Gallery
-    from pipeline.runs.evaluating import evaluate_to_report
 
     settings = EvaluationSettings(figures, cameras, expansion, reranking)
     sides = (
@@ -71,6 +70,9 @@ def evaluate(
         Gallery.open(gallery, gallery_version, moment("--gallery-at", gallery_at)),
     )
     with progress_lines() as progress:
+        progress("loading", None)
+        from pipeline.runs.evaluating import evaluate_to_report
+
         return evaluate_to_report(*sides, out, settings, on=on, progress=progress)
 
 

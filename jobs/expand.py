@@ -6,8 +6,8 @@ from typing import Literal
 from rich.console import RenderableType
 from rich.text import Text
 
-from jobs.command.console import progress_lines
 from jobs.command.flags import FoldFlags
+from jobs.command.progress import progress_lines
 from pipeline.runs.locations import Location
 from pipeline.runs.outcomes import Expanded
 from pipeline.runs.settings import FoldSettings
@@ -51,14 +51,15 @@ def expand(
             rows are used (default: 16).
         version: Version of the gallery (default: the latest).
     """
-    from pipeline.gallery.table import Gallery
-    from pipeline.runs.expanding import settings_of, update_expanded
-
     of_cameras = {"camera_normalize": camera_normalize, "camera_rows": camera_rows}
     how = {"mode": mode, "k": k, "alpha": alpha, "times": times} | of_cameras
-    settings, normalization = settings_of(how)
-    parent = Gallery.open(gallery, version)
     with progress_lines() as progress:
+        progress("loading", None)
+        from pipeline.gallery.table import Gallery
+        from pipeline.runs.expanding import settings_of, update_expanded
+
+        settings, normalization = settings_of(how)
+        parent = Gallery.open(gallery, version)
         return update_expanded(parent, out, settings, normalization, on=on, progress=progress)
 
 

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from rich.console import RenderableType
 from rich.text import Text
 
+from jobs.command.progress import working
 from jobs.command.times import moment
 from pipeline.runs.locations import LOCATION, Location
 
@@ -60,7 +61,8 @@ def export(
     asked = None
     if query is not None:
         asked = open_sides(Gallery.open(query), table)[0].gallery
-    done = write(table, str(out), format, asked, safe_csv=safe_csv)
+    with working("writing"):
+        done = write(table, str(out), format, asked, safe_csv=safe_csv)
     return ExportResult(done.files, done.rows, done.dimension, done.version)
 
 

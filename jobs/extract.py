@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from jobs.command.console import progress_lines
 from jobs.command.flags import ActorFlags, LabelFlags, RecipeFlags, UpdateFlags, WorkFlags
+from jobs.command.progress import progress_lines
 from pipeline.archive.layouts.rules import AS_THEY_ARE
 from pipeline.runs.locations import Location
 from pipeline.runs.outcomes import Extracted, Planned
@@ -62,7 +62,7 @@ def extract(
     check_file(model)
     (check_location if update.dry_run else check_writable)(gallery)
     with progress_lines() as progress:
-        ready = progress("loading the network, listing the source", 1)
+        progress("loading the network, listing the source", None)
         from pipeline.model.networks import NetworkFile
         from pipeline.runs.extraction import UpdatePlan, preview_update, update_gallery
         from pipeline.runs.target import gallery_spec
@@ -71,7 +71,6 @@ def extract(
         read = labels.described(layout)
         spec = gallery_spec(gallery, network, recipe, read, on.precision, work.storage)
         plan = UpdatePlan(list_source(source, layout, labels), spec, update, work, on)
-        ready(1)
         return preview_update(plan) if update.dry_run else update_gallery(plan, progress)
 
 

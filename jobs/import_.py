@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from jobs.command.console import progress_lines
 from jobs.command.flags import LabelFlags
+from jobs.command.progress import progress_lines
 from pipeline.archive.layouts.rules import AS_THEY_ARE
 from pipeline.errors import InputError
 from pipeline.runs.locations import LOCATION, Location

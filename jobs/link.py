@@ -8,8 +8,8 @@ from cyclopts import Parameter
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from jobs.command.console import progress_lines
 from jobs.command.flags import FoldFlags
+from jobs.command.progress import progress_lines
 from pipeline.runs.linked import Linked, LinkSettings
 from pipeline.runs.locations import LOCATION, Location
 from pipeline.runs.settings import FoldSettings
@@ -58,10 +58,12 @@ def link(
     """
     settings = LinkSettings(k, threshold, precision)
     from pipeline.gallery.table import Gallery
-    from pipeline.runs.linking import link as link_gallery
 
     table = Gallery.open(gallery, version)
     with progress_lines() as progress:
+        progress("loading", None)
+        from pipeline.runs.linking import link as link_gallery
+
         return link_gallery(table, out, settings, on=on, progress=progress, safe_csv=safe_csv)
 
 

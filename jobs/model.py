@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.command.flags import ExportFlags, RecipeFlags
+from jobs.command.progress import working
 from pipeline.errors import InputError
 from pipeline.runs.locations import Location
 from pipeline.runs.settings import ExportSettings, RecipeSettings, stated
@@ -121,7 +122,8 @@ def model(
         return _info(file, start, run, speed=speed)
     from pipeline.runs.model_copy import write_copy
 
-    return Exported(**write_copy(file, start.recipe, export, run))
+    with working("writing and comparing the copy"):
+        return Exported(**write_copy(file, start.recipe, export, run))
 
 
 def describe(result: ModelInfo | Exported) -> RenderableType:

@@ -3,8 +3,8 @@
 import sys
 from typing import TYPE_CHECKING
 
-from jobs.command.console import progress_lines
 from jobs.command.flags import ActorFlags, RecipeFlags, WorkFlags
+from jobs.command.progress import progress_lines
 from jobs.extract import describe
 from pipeline.runs.locations import Location
 from pipeline.runs.outcomes import Extracted
@@ -67,14 +67,17 @@ def reextract(
         )
     check_file(model)
     check_writable(out)
-    from pipeline.model.networks import NetworkFile
-    from pipeline.runs.extraction import UpdatePlan, update_gallery
-    from pipeline.runs.target import gallery_spec
+    with progress_lines() as progress:
+        progress("loading the network", None)
+        from pipeline.model.networks import NetworkFile
+        from pipeline.runs.extraction import UpdatePlan, update_gallery
+        from pipeline.runs.target import gallery_spec
 
-    network, layout = NetworkFile(model, checkpoint), old.properties["layout"]
-    spec = gallery_spec(out, network, recipe, layout, on.precision, work.storage)
-    with listed("re-extracted gallery", out, [old]), progress_lines() as progress:
-        return update_gallery(UpdatePlan(_listing_of(old), spec, work=work, actors=on), progress)
+        network, layout = NetworkFile(model, checkpoint), old.properties["layout"]
+        spec = gallery_spec(out, network, recipe, layout, on.precision, work.storage)
+        plan = UpdatePlan(_listing_of(old), spec, work=work, actors=on)
+        with listed("re-extracted gallery", out, [old]):
+            return update_gallery(plan, progress)
 
 
 def _listing_of(gallery: "Gallery") -> "Listing":

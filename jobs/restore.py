@@ -10,6 +10,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from jobs.command.confirmation import confirm
+from jobs.command.progress import working
 from jobs.command.times import moment
 from pipeline.errors import InputError
 from pipeline.runs.locations import Location
@@ -73,7 +74,7 @@ def restore(
     before = Gallery.open(gallery)
     swapped = restoring.swapped_by(before, wanted)
     _agree(before, wanted, swapped, yes=yes)
-    with lock_gallery(gallery, f"restore version {wanted}") as lock:
+    with working("restoring"), lock_gallery(gallery, f"restore version {wanted}") as lock:
         before.check_latest()  # what was agreed to is what goes
         after = restoring.restore(before, wanted, lock)
     return Restored(

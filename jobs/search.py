@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from jobs.command.console import progress_lines
+from jobs.command.progress import progress_lines
 from jobs.command.times import moment
 from pipeline.archive.limits import MAX_BYTES
 from pipeline.runs.locations import LOCATION, Location
@@ -72,11 +72,12 @@ def search(
 
     check_file(model)
     table = Gallery.open(gallery, version, moment("--at", at))
-    from pipeline.model.networks import NetworkFile
-    from pipeline.runs.searching import search as search_rows
-
-    network = NetworkFile(model, checkpoint)
     with progress_lines() as progress:
+        progress("loading the network", None)
+        from pipeline.model.networks import NetworkFile
+        from pipeline.runs.searching import search as search_rows
+
+        network = NetworkFile(model, checkpoint)
         return search_rows(images, table, network, settings, html=html, on=on, progress=progress)
 
 

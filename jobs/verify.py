@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from rich.console import RenderableType
 from rich.text import Text
 
+from jobs.command.progress import working
 from pipeline.runs.locations import Location
 
 if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
@@ -68,7 +69,8 @@ def verify(
     from pipeline.gallery.upkeep.verify import verify_at
     from pipeline.model.imported import read_recipe
 
-    found = asdict(verify_at(gallery, version, all_versions=all_versions))
+    with working("verifying"):
+        found = asdict(verify_at(gallery, version, all_versions=all_versions))
     findings = list(found.pop("findings"))
     not_checked: tuple[str, ...] = ()
     try:

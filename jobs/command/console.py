@@ -6,12 +6,11 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any, Literal, TextIO
 
 from rich.console import Console, Group, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from jobs.command.naming import as_flags
@@ -21,7 +20,7 @@ from pipeline.report.plain import plain
 
 _OURS = ("pipeline", "cluster", "jobs")
 _PLAIN_WIDTH = 160
-_AS_IT_IS: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+AS_IT_IS: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
 """Keeps rich from reading its own markup, [red] or :smile:, in names of galleries and files."""
 _EMPHASIS = (
     # The headline: the figure that a line begins with, or that it gives after the gallery's name.
@@ -48,41 +47,6 @@ class ReaderGone(Exception):  # noqa: N818 - it is not an error
     """Nobody reads standard output any more."""
 
 
-def progress() -> Progress:
-    """A progress display on standard error; shows nothing if that is not a terminal."""
-    console = Console(stderr=True, **_AS_IT_IS)
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    )
-
-
-@contextlib.contextmanager
-def progress_lines() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
-    """A progress display; yields a function that starts a line with a name and a length.
-
-    The function returns another one that advances the line. A full line disappears.
-    """
-    with progress() as bar:
-
-        def start(name: str, length: int) -> Callable[[int], None]:
-            line = bar.add_task(printable(name), total=length)
-
-            def step(steps: int) -> None:
-                bar.advance(line, steps)
-                if bar.tasks and any(each.id == line and each.finished for each in bar.tasks):
-                    bar.update(line, visible=False)
-
-            return step
-
-        yield start
-
-
 def show(renderable: RenderableType) -> None:
     """Print a result for people: as wide as the terminal; for a file, lines are not broken.
 
@@ -90,7 +54,7 @@ def show(renderable: RenderableType) -> None:
     """
     is_terminal = sys.stdout.isatty()
     color: Literal["auto"] | None = "auto" if is_styled(sys.stdout) else None
-    console = Console(width=None if is_terminal else _PLAIN_WIDTH, color_system=color, **_AS_IT_IS)
+    console = Console(width=None if is_terminal else _PLAIN_WIDTH, color_system=color, **AS_IT_IS)
     if color:
         _emphasize(renderable)
     # Captured first: rich would end the process if nobody reads the output.

@@ -58,3 +58,19 @@ def test_an_error_inside_leaves_standard_error_as_it_was(capfd):
         raise ZeroDivisionError
     os.write(2, b"seen\n")
     assert capfd.readouterr().err == "seen\n"
+
+
+def test_what_rays_python_prints_is_dropped(capsys):
+    from cluster.quiet import ray_lines_hidden
+
+    before = sys.stdout
+    with ray_lines_hidden():
+        # As `print` does: a text, and then the end of its line.
+        for text in ("\x1b[33m(raylet)\x1b[0m A worker died", "a result", "(rays of light)"):
+            sys.stdout.write(text)
+            sys.stdout.write("\n")
+        sys.stdout.write("(raylet) again\n")
+        assert sys.stdout.encoding == before.encoding
+    assert sys.stdout is before
+    sys.stdout.write("(raylet) after\n")
+    assert capsys.readouterr().out == "a result\n(rays of light)\n(raylet) after\n"

@@ -18,7 +18,6 @@ from rich.text import Text
 from jobs.command.console import (
     is_json_wanted,
     logs_to_stderr,
-    progress,
     show,
     stdout_kept_clean,
     tell,
@@ -81,15 +80,6 @@ def test_columns_are_folded_in_a_file(capsys: pytest.CaptureFixture[str]) -> Non
     table.add_row("path", "x" * 300)
     show(table)
     assert capsys.readouterr().out.count("x") == 300
-
-
-def test_no_progress_where_nobody_watches(monkeypatch: pytest.MonkeyPatch) -> None:
-    stderr = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", stderr)
-    with progress() as bar:
-        task = bar.add_task("extracting", total=2)
-        bar.advance(task)
-    assert stderr.getvalue() == ""
 
 
 def test_json_is_wanted_only_while_output_is_kept_clean() -> None:

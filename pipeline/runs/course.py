@@ -1,0 +1,85 @@
+"""How far a task has come, how fast it goes on, and when it will end."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+WINDOW_SECONDS = 300.0
+"""The rate is that of this time: an early one says little about a late one."""
+
+_SETTLING_SECONDS = 1.0
+"""What is done in the first second was finished by an earlier run, and says nothing of the rate."""
+
+
+class Course:
+    """Counts the steps of a task; `total` is None where nobody knows how many there are.
+
+    It may be stepped and asked from several threads.
+
+    >>> seconds = iter([0.0, 0.5, 11.0, 11.0, 11.0])
+    >>> course = Course(100, clock=lambda: next(seconds))
+    >>> course.step(60), course.step(20)
+    (None, None)
+    >>> course.done, course.rate(), course.seconds_left()
+    (80, 2.0, 10.0)
+    """
+
+    def __init__(
+        self, total: int | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.total = total
+        self.done = 0
+        self._clock = clock
+        self._begun = clock()
+        self._samples: deque[tuple[float, int]] = deque()
+        self._lock = threading.Lock()
+
+    def step(self, steps: int) -> None:
+        """Count so many more steps; fewer than none where work was given up, to be done again."""
+        with self._lock:
+            now, before = self._clock(), self.done
+            self.done += steps
+            if steps < 0:
+                self._samples = deque([(now, self.done)])
+            elif now - self._begun > _SETTLING_SECONDS:
+                self._sample(now, before)
+
+    def _sample(self, now: float, before: int) -> None:
+        if not self._samples:
+            self._samples.append((self._begun + _SETTLING_SECONDS, before))
+        if now - self._samples[-1][0] >= WINDOW_SECONDS / 10:
+            self._samples.append((now, self.done))
+        while len(self._samples) > 1 and self._samples[1][0] <= now - WINDOW_SECONDS:
+            self._samples.popleft()
+
+    @property
+    def seconds(self) -> float:
+        """How long the task has taken so far."""
+        return self._clock() - self._begun
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all steps are done."""
+        return self.total is not None and self.done >= self.total
+
+    def rate(self) -> float | None:
+        """Steps a second, of the last minutes; None where that is not known yet."""
+        with self._lock:
+            if not self._samples:
+                return None
+            (then, before), now = self._samples[0], self._clock()
+            steps = self.done - before
+            return steps / (now - then) if steps > 0 and now > then else None
+
+    def seconds_left(self) -> float | None:
+        """How long the rest takes at this rate; None where that is not known."""
+        if self.total is None or (rate := self.rate()) is None:
+            return None
+        return max(0, self.total - self.done) / rate
+
+    def end(self) -> datetime | None:
+        """When the task will end at this rate, in UTC; None where that is not known."""
+        left = self.seconds_left()
+        return None if left is None else datetime.now(UTC) + timedelta(seconds=left)

@@ -1,0 +1,161 @@
+"""The progress of a command on a real terminal (a pseudo-terminal): what a person sees of it."""
+
+import contextlib
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster.quiet import RAYS_LINE
+from tests.jobs.running import SIZE
+from tests.stages.making import save_network, save_source
+
+ROOT = Path(__file__).parents[2]
+CROPS = 96
+SEQUENCE = re.compile(rb"\x1b\[[?\d;]*[A-Za-z]")
+COUNT = re.compile(rb"extracting.*?(\d+)/(\d+)")
+OF_RAYS_PYTHON = re.compile(rb"(INFO|WARNING|ERROR) \w+\.py:\d+ -- ")
+LOADING = b"loading the network"
+
+
+class Screen:
+    """What a command writes to its terminal, with the CPU time that it had used by then."""
+
+    def __init__(self, terminal: int, process: subprocess.Popen[bytes]) -> None:
+        self._terminal, self.process = terminal, process
+        self.written = b""
+
+    def read(self) -> bool:
+        """Wait for more; whether there was any before the command closed the terminal."""
+        try:
+            more = os.read(self._terminal, 1 << 16)
+        except OSError:  # how Linux says that the other side is closed
+            return False
+        self.written += more
+        return bool(more)
+
+    def wait_for(self, text: bytes) -> None:
+        while text not in self.written:
+            assert self.read(), self.written
+
+    def cpu_seconds(self) -> float:
+        """What the process has used of the processors, however loaded these are."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def end(self) -> int:
+        while self.read():
+            pass
+        return self.process.wait(60)
+
+    @property
+    def lines(self) -> list[bytes]:
+        """What stood in a line at some time."""
+        return re.split(rb"[\r\n]+", SEQUENCE.sub(b"", self.written))
+
+
+@contextlib.contextmanager
+def on_terminal(*arguments: object) -> Iterator[Screen]:
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"}
+    for name in ("NO_COLOR", "FORCE_COLOR", "RAY_ADDRESS", "TTY_COMPATIBLE", "CI"):
+        environment.pop(name, None)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jobs.cli", *map(str, arguments)],
+        cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=theirs, start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    try:
+        yield Screen(ours, process)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        os.close(ours)
+
+
+def extraction(place: Path, actors: int, *more: object) -> tuple[object, ...]:
+    source, network = save_source(place / "source", CROPS), save_network(place).path
+    return (
+        "extract", source, "--gallery", place / "g", "--model", network, *SIZE[:-1], actors,
+        "--unit-size", 32, "--batch-size", 2, *more,
+    )  # fmt: skip
+
+
+def counts(screen: Screen) -> list[int]:
+    found = [COUNT.search(line) for line in screen.lines]
+    assert {int(each[2]) for each in found if each} == {CROPS}
+    return [int(each[1]) for each in found if each]
+
+
+def children(process: int) -> Iterator[int]:
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == process:
+                yield int(folder.name)
+                yield from children(int(folder.name))
+
+
+def actors(process: int) -> list[int]:
+    found = []
+    for child in children(process):
+        with contextlib.suppress(OSError):
+            if b"ExtractUnit" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(child)
+    return found
+
+
+def test_it_starts_within_a_second_moves_and_disappears(tmp_path: Path) -> None:
+    with on_terminal(*extraction(tmp_path, 0)) as screen:
+        screen.wait_for(LOADING)
+        assert screen.cpu_seconds() < 1
+        assert screen.end() == 0
+        shown = counts(screen)
+        assert shown == sorted(shown)
+        assert len(set(shown)) > 2
+        # The last thing is to clear the line; what stays are the messages of the log.
+        kept = [line.strip() for line in screen.lines if line.strip() and b"\xe2\x94" not in line]
+        assert kept[-1].endswith(b"images 96, rejects 0")
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("evaluate", "--query", "/nowhere/q", "--gallery", "/nowhere/g", "--out", "/nowhere/o"),
+        ("verify", "/nowhere/g"),
+    ],
+)
+def test_an_error_stands_below_no_display(verb: tuple[str, ...]) -> None:
+    with on_terminal(*verb) as screen:
+        assert screen.end() == 2
+        told = [line for line in screen.lines if line.strip()]
+        assert told[-1].startswith(b"error: /nowhere/")
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_rays_own_lines_never_appear_in_it(tmp_path: Path) -> None:
+    """An actor is killed on the way, about which Ray has much to say."""
+    with on_terminal(*extraction(tmp_path, 1)) as screen:
+        screen.wait_for(LOADING)
+        killed = False
+        while not killed:
+            assert screen.read(), screen.written
+            for actor in actors(screen.process.pid):
+                os.kill(actor, signal.SIGKILL)
+                killed = True
+        assert screen.end() == 0
+        of_ray = [
+            line
+            for line in screen.lines
+            if RAYS_LINE.match(line) or OF_RAYS_PYTHON.search(line) or b"(raylet" in line
+        ]
+        assert of_ray == []
+        assert counts(screen)[-1] <= CROPS
