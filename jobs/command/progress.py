@@ -19,19 +19,19 @@ from rich.text import Text
 
 from jobs.command.console import AS_IT_IS
 from jobs.command.printable import printable
-from pipeline.runs.course import Course
+from pipeline.runs.headway import Headway
 
 LOG_SECONDS = 30.0
 """How often a line is logged where there is no terminal."""
 
 _log = logging.getLogger(__name__)
 
-Start = Callable[[str, int | None], Callable[[int], None]]
+StartLine = Callable[[str, int | None], Callable[[int], None]]
 """Starts a line with a name and a length (None if unknown); returns what advances the line."""
 
 
 @contextlib.contextmanager
-def progress_lines() -> Iterator[Start]:
+def progress_lines() -> Iterator[StartLine]:
     """Show progress on standard error for the length of a `with` block.
 
     On a terminal there is a bar for each line, and a full line disappears. Elsewhere the newest
@@ -51,7 +51,7 @@ def working(name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _bars(console: Console) -> Iterator[Start]:
+def _bars(console: Console) -> Iterator[StartLine]:
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -98,13 +98,13 @@ class _Time(ProgressColumn):
 
 
 @contextlib.contextmanager
-def _logged() -> Iterator[Start]:
-    lines: list[tuple[str, Course]] = []
+def _logged() -> Iterator[StartLine]:
+    lines: list[tuple[str, Headway]] = []
 
     def start(name: str, length: int | None) -> Callable[[int], None]:
-        course = Course(length)
-        lines[:] = [*(line for line in lines if line[1].total is not None), (name, course)]
-        return course.step
+        headway = Headway(length)
+        lines[:] = [*(line for line in lines if line[1].total is not None), (name, headway)]
+        return headway.step
 
     over = threading.Event()
 
@@ -123,16 +123,16 @@ def _logged() -> Iterator[Start]:
         thread.join()
 
 
-def told(name: str, course: Course) -> str:
+def told(name: str, headway: Headway) -> str:
     """A line of progress: what, done of how many, the rate, and the expected end.
 
-    >>> told("counting ranks", Course(2000))
+    >>> told("counting ranks", Headway(2000))
     'counting ranks: 0 of 2,000'
     """
-    if course.total is None:
-        return f"{name}: at work for {course.seconds:,.0f} s"
-    line = f"{name}: {course.done:,} of {course.total:,}"
-    rate, end = course.rate(), course.end()
-    if rate is None or end is None or course.is_over:
+    if headway.total is None:
+        return f"{name}: at work for {headway.seconds:,.0f} s"
+    line = f"{name}: {headway.done:,} of {headway.total:,}"
+    rate, end = headway.rate(), headway.end()
+    if rate is None or end is None or headway.is_over:
         return line
     return f"{line}, {rate:,.3g} a second, ends about {end:%Y-%m-%d %H:%M} UTC"

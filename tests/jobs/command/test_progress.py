@@ -13,7 +13,7 @@ from rich.console import Console
 from jobs.command import progress
 from jobs.command.console import logs_to_stderr
 from jobs.command.progress import progress_lines, told, working
-from pipeline.runs.course import Course
+from pipeline.runs.headway import Headway
 
 LINE = re.compile(r"extracting: \d of 8, [\d.]+ a second, ends about \d{4}-\d\d-\d\d \d\d:\d\d UTC")
 
@@ -31,7 +31,7 @@ def logged(stderr: str) -> list[str]:
 def test_a_line_is_logged_now_and_then(
     often: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.runs.course._SETTLING_SECONDS", 0.0)
+    monkeypatch.setattr("pipeline.runs.headway._SETTLING_SECONDS", 0.0)
     with logs_to_stderr(verbose=False), progress_lines() as start:
         start("loading", None)
         time.sleep(0.12)
@@ -73,9 +73,9 @@ def test_an_error_ends_the_log(often: None) -> None:
 
 def test_a_full_line_says_nothing_of_its_end() -> None:
     clock = iter([0.0, 5.0, 5.0, 5.0]).__next__
-    course = Course(4, clock)
-    course.step(4)
-    assert told("expanding", course) == "expanding: 4 of 4"
+    headway = Headway(4, clock)
+    headway.step(4)
+    assert told("expanding", headway) == "expanding: 4 of 4"
 
 
 def test_bars_show_what_is_done_and_what_cannot_be_counted(

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pipeline.runs.course import WINDOW_SECONDS, Course
+from pipeline.runs.headway import WINDOW_SECONDS, Headway
 
 
 class Clock:
@@ -21,59 +21,59 @@ def clock() -> Clock:
 
 
 def test_what_an_earlier_run_finished_says_nothing_of_the_rate(clock: Clock) -> None:
-    course = Course(1000, clock)
+    headway = Headway(1000, clock)
     for _ in range(9):
-        course.step(100)
-    assert (course.done, course.rate(), course.seconds_left(), course.end()) == (
+        headway.step(100)
+    assert (headway.done, headway.rate(), headway.seconds_left(), headway.end()) == (
         900,
         None,
     ) + (None,) * 2
     clock.now += 11
-    course.step(20)
-    assert course.rate() == 2
-    assert course.seconds_left() == 40
-    end = course.end()
+    headway.step(20)
+    assert headway.rate() == 2
+    assert headway.seconds_left() == 40
+    end = headway.end()
     assert end is not None
     assert 38 < (end - datetime.now(UTC)).total_seconds() < 42
 
 
 def test_the_rate_is_that_of_the_last_minutes(clock: Clock) -> None:
-    course = Course(None, clock)
+    headway = Headway(None, clock)
     for _ in range(1000):
         clock.now += 1
-        course.step(10)
+        headway.step(10)
     for _ in range(int(WINDOW_SECONDS * 1.2)):
         clock.now += 1
-        course.step(1)
-    assert course.rate() == pytest.approx(1, rel=0.01)
-    assert course.seconds_left() is None
-    assert not course.is_over
+        headway.step(1)
+    assert headway.rate() == pytest.approx(1, rel=0.01)
+    assert headway.seconds_left() is None
+    assert not headway.is_over
 
 
 def test_a_rate_falls_while_nothing_happens(clock: Clock) -> None:
-    course = Course(100, clock)
+    headway = Headway(100, clock)
     clock.now += 2
-    course.step(10)
+    headway.step(10)
     clock.now += 1
-    before = course.rate()
+    before = headway.rate()
     clock.now += 60
-    assert before and course.rate() and course.rate() < before
+    assert before and headway.rate() and headway.rate() < before
 
 
 def test_work_that_is_given_up_begins_the_rate_anew(clock: Clock) -> None:
-    course = Course(100, clock)
+    headway = Headway(100, clock)
     clock.now += 3
-    course.step(50)
-    course.step(-50)
-    assert (course.done, course.rate()) == (0, None)
+    headway.step(50)
+    headway.step(-50)
+    assert (headway.done, headway.rate()) == (0, None)
     clock.now += 10
-    course.step(20)
-    assert course.rate() == 2
+    headway.step(20)
+    assert headway.rate() == 2
 
 
 def test_the_end_is_reached(clock: Clock) -> None:
-    course = Course(2, clock)
+    headway = Headway(2, clock)
     clock.now += 3
-    course.step(2)
-    assert course.is_over
-    assert course.seconds_left() == 0
+    headway.step(2)
+    assert headway.is_over
+    assert headway.seconds_left() == 0

@@ -13,16 +13,16 @@ _SETTLING_SECONDS = 1.0
 """What is done in the first second was finished by an earlier run, and says nothing of the rate."""
 
 
-class Course:
+class Headway:
     """Counts the steps of a task; `total` is None where nobody knows how many there are.
 
     It may be stepped and asked from several threads.
 
     >>> seconds = iter([0.0, 0.5, 11.0, 11.0, 11.0])
-    >>> course = Course(100, clock=lambda: next(seconds))
-    >>> course.step(60), course.step(20)
+    >>> headway = Headway(100, clock=lambda: next(seconds))
+    >>> headway.step(60), headway.step(20)
     (None, None)
-    >>> course.done, course.rate(), course.seconds_left()
+    >>> headway.done, headway.rate(), headway.seconds_left()
     (80, 2.0, 10.0)
     """
 
