@@ -84,7 +84,7 @@ def describe(result: Calibrated) -> RenderableType:
     parts: list[RenderableType] = [Text(line) for line in lines]
     if result.by_camera is not None:
         parts += [Text(), _camera_table(result.by_camera)]
-    kept = f"{result.file.parent.name}/{result.file.name}"
+    kept = "/".join(result.file.split("/")[-2:])
     return Group(*parts, Text(f"{result.gallery}, version {result.version}: stored as {kept}"))
 
 

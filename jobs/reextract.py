@@ -53,14 +53,14 @@ def reextract(
         version: Version of the gallery (default: the latest).
     """
     from pipeline.errors import InputError
-    from pipeline.gallery.files.storage import local_root
+    from pipeline.gallery.files.places import root_of
     from pipeline.gallery.opening import check_writable
     from pipeline.gallery.outputs import listed
     from pipeline.gallery.table import Gallery
     from pipeline.model.kinds import check_file
 
     old = Gallery.open(gallery, version)
-    if local_root(out).resolve() == local_root(gallery).resolve():
+    if root_of(out).resolve() == root_of(gallery).resolve():
         raise InputError(
             f"--out {out} is the gallery itself, and features of two recipes are never mixed: give"
             " another folder"

@@ -14,13 +14,14 @@ size. Entries before it may be gone, since such tools clean the log up.
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from typing import Any
 
 from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
+from pipeline.gallery.files.places import ObjectPlace, Place, Tag, below, in_order, read_each
 from pipeline.gallery.files.storage import GalleryDamagedError
 
 _VERSION = "version"
@@ -48,64 +49,81 @@ class Record:
     being_made: int | None = None
 
 
-def begin(root: Path) -> None:
+def begin(root: Place) -> None:
     """Writes the record of a log that has no entry yet."""
-    _write(root, Record())
+    path = _record_file(root)
+    storage.make_folder(path.parent)
+    storage.write_whole(path, lambda half: half.write_bytes(checksums.seal(asdict(Record()))))
 
 
-def link_after(root: Path, version: int) -> dict[str, int | str | None]:
+def link_after(root: Place, version: int) -> dict[str, Any]:
     """What the entry after a version stores about its predecessor; the first entry is after -1."""
     previous = _digest(_entry(root, version)) if version >= 0 else _BEFORE_ALL
     return {_VERSION: version + 1, _PREVIOUS: previous}
 
 
-def note_entry(root: Path, version: int) -> None:
+def note_entry(root: Place, version: int) -> None:
     """Records the entry that was committed, and a checkpoint of another tool before it."""
-    record = _with_others_checkpoint(root, read_record(root))
-    kept = {name: told for name, told in record.checkpoints.items() if (_log(root) / name).exists()}
-    last = record.last_checkpoint if (_log(root) / LAST_CHECKPOINT).exists() else None
-    told = _digest(_entry(root, version)) or _BEFORE_ALL
-    _write(
-        root, replace(record, newest=version, sha256=told, checkpoints=kept, last_checkpoint=last)
-    )
 
-
-def expect_checkpoint(root: Path, version: int) -> None:
-    """Says which checkpoint is being made."""
-    record = _with_others_checkpoint(root, read_record(root))
-    _write(root, replace(record, being_made=version))
-
-
-def note_checkpoint(root: Path, version: int) -> None:
-    """Records the finished checkpoint, and that no other is being made."""
-    record, name = read_record(root), f"{version:020d}.checkpoint.parquet"
-    made = _digest(_log(root) / name)
-    checkpoints = record.checkpoints | ({name: made} if made else {})
-    last = _digest(_log(root) / LAST_CHECKPOINT)
-    _write(root, replace(record, checkpoints=checkpoints, last_checkpoint=last, being_made=None))
-
-
-def note_oldest(root: Path, version: int) -> None:
-    """Records that entries and checkpoints before a version are no longer needed."""
-    record = read_record(root)
-    kept = {name: told for name, told in record.checkpoints.items() if int(name[:20]) >= version}
-    record = replace(record, oldest=version, checkpoints=kept)
-    if record.newest < version:  # our last entry is removed: the chain begins with another tool's
+    def noted(record: Record) -> Record:
+        if isinstance(root, ObjectPlace) and version < record.newest:
+            return record  # the lock was lost, and another writer has gone on
+        record = _with_others_checkpoint(root, record)
+        kept = {name: t for name, t in record.checkpoints.items() if (_log(root) / name).exists()}
+        last = record.last_checkpoint if (_log(root) / LAST_CHECKPOINT).exists() else None
         told = _digest(_entry(root, version)) or _BEFORE_ALL
-        record = replace(record, newest=version, sha256=told)
-    _write(root, record)
+        return replace(record, newest=version, sha256=told, checkpoints=kept, last_checkpoint=last)
+
+    _update(root, noted)
 
 
-def is_recorded(root: Path) -> bool:
+def expect_checkpoint(root: Place, version: int) -> None:
+    """Says which checkpoint is being made."""
+    _update(root, lambda each: replace(_with_others_checkpoint(root, each), being_made=version))
+
+
+def note_checkpoint(root: Place, version: int) -> None:
+    """Records the finished checkpoint, and that no other is being made."""
+    name = f"{version:020d}.checkpoint.parquet"
+
+    def noted(record: Record) -> Record:
+        made = _digest(_log(root) / name)
+        checkpoints = record.checkpoints | ({name: made} if made else {})
+        last = _digest(_log(root) / LAST_CHECKPOINT)
+        return replace(record, checkpoints=checkpoints, last_checkpoint=last, being_made=None)
+
+    _update(root, noted)
+
+
+def note_oldest(root: Place, version: int) -> None:
+    """Records that entries and checkpoints before a version are no longer needed."""
+
+    def noted(record: Record) -> Record:
+        kept = {name: t for name, t in record.checkpoints.items() if int(name[:20]) >= version}
+        record = replace(record, oldest=version, checkpoints=kept)
+        if record.newest < version:  # our last entry is removed: the chain begins with another's
+            told = _digest(_entry(root, version)) or _BEFORE_ALL
+            record = replace(record, newest=version, sha256=told)
+        return record
+
+    _update(root, noted)
+
+
+def is_recorded(root: Place) -> bool:
     """Whether the log has a record; earlier formats had none."""
     return _record_file(root).exists()
 
 
-def read_record(root: Path) -> Record:
+def read_record(root: Place) -> Record:
     """Raises `GalleryDamagedError` for a record that is gone or changed."""
-    path = _record_file(root)
+    return _read(_record_file(root))[0]
+
+
+def _read(path: Place) -> tuple[Record, Tag | None]:
+    """The record, and in an object store the tag of its version."""
     try:
-        return Record(**checksums.unseal(path.read_bytes()))
+        data, tag = path.fetch() if isinstance(path, ObjectPlace) else (path.read_bytes(), None)
+        return Record(**checksums.unseal(bytes(data))), tag
     except FileNotFoundError as error:
         raise GalleryDamagedError(
             f"{path}: the record of the log's checksums is gone; restore it from a copy"
@@ -117,7 +135,7 @@ def read_record(root: Path) -> Record:
         ) from error
 
 
-def check(root: Path, version: int | None = None) -> None:
+def check(root: Place, version: int | None = None) -> None:
     """Raises `GalleryDamagedError` naming an entry or a checkpoint that is needed to read a version
     (the latest by default) and has changed since it was written.
     """
@@ -133,7 +151,7 @@ def check(root: Path, version: int | None = None) -> None:
         raise GalleryDamagedError(f"{root / found[0]}: {found[1]}")
 
 
-def findings(root: Path) -> list[tuple[str, str]]:
+def findings(root: Place) -> list[tuple[str, str]]:
     """The name of each file of the log that has changed since it was written, and what is wrong."""
     found: list[tuple[str, str]] = []
     for _ in range(_TRIES):
@@ -144,18 +162,18 @@ def findings(root: Path) -> list[tuple[str, str]]:
     return found
 
 
-def _bytes(root: Path) -> bytes | None:
+def _bytes(root: Place) -> bytes | None:
     """The record as it is on the disk."""
     path = _record_file(root)
     return path.read_bytes() if path.is_file() else None
 
 
-def _findings(root: Path) -> Iterator[tuple[str, str]]:
+def _findings(root: Place) -> Iterator[tuple[str, str]]:
     try:
         record = read_record(root)
     except GalleryDamagedError as error:
         path = _record_file(root)
-        yield str(path.relative_to(root)), str(error).removeprefix(f"{path}: ")
+        yield below(path, root), str(error).removeprefix(f"{path}: ")
         return
     record = _with_others_checkpoint(root, record)
     versions = _versions(root)
@@ -170,7 +188,7 @@ def _findings(root: Path) -> Iterator[tuple[str, str]]:
         known.add(LAST_CHECKPOINT)
     if record.being_made is not None:
         known |= {f"{record.being_made:020d}.checkpoint.parquet", LAST_CHECKPOINT}
-    for path in sorted(_log(root).iterdir()):
+    for path in in_order(_log(root).iterdir()):
         if path.name not in known and not is_half_written(path):
             yield (
                 _name(path.name),
@@ -179,24 +197,25 @@ def _findings(root: Path) -> Iterator[tuple[str, str]]:
             )
 
 
-def latest(root: Path) -> int:
+def latest(root: Place) -> int:
     """The version of the last entry of the log; -1 if there is none."""
     return max(_versions(root), default=-1)
 
 
-def foreign_entries(root: Path) -> list[str]:
+def foreign_entries(root: Place) -> list[str]:
     """The names of the log entries that another tool committed, oldest first; then its checkpoint,
     if the record does not have it yet.
     """
     entries = [_entry(root, version) for version in _versions(root)]
-    found = [_name(path.name) for path in entries if _link(path) is None]
+    contents = zip(entries, read_each(entries), strict=True)
+    found = [_name(path.name) for path, data in contents if _link(data) is None]
     checkpoint = None
     with suppress(GalleryDamagedError):  # which the findings name
         checkpoint = _others_checkpoint(root, read_record(root))
     return found if checkpoint is None else [*found, _name(f"{checkpoint:020d}.checkpoint.parquet")]
 
 
-def _with_others_checkpoint(root: Path, record: Record) -> Record:
+def _with_others_checkpoint(root: Place, record: Record) -> Record:
     """The record with the checkpoint that another tool made, and without those that it deleted."""
     checkpoint = _others_checkpoint(root, record)
     if checkpoint is None:
@@ -217,7 +236,7 @@ def _with_others_checkpoint(root: Path, record: Record) -> Record:
     )
 
 
-def _others_checkpoint(root: Path, record: Record) -> int | None:
+def _others_checkpoint(root: Place, record: Record) -> int | None:
     """The version of a checkpoint that is not ours, if `_last_checkpoint` is not ours either and
     has its size: a copied checkpoint, which is damage, is not named there.
     """
@@ -234,7 +253,7 @@ def _others_checkpoint(root: Path, record: Record) -> int | None:
     return version if is_told and not is_ours else None
 
 
-def _of_version(root: Path, record: Record, version: int | None) -> Iterator[tuple[str, str]]:
+def _of_version(root: Place, record: Record, version: int | None) -> Iterator[tuple[str, str]]:
     """What is wrong with the checkpoint of a version, and with the entries after it."""
     record = _with_others_checkpoint(root, record)
     found = (_CHECKPOINT.fullmatch(path.name) for path in _log(root).iterdir())
@@ -249,23 +268,24 @@ def _of_version(root: Path, record: Record, version: int | None) -> Iterator[tup
         yield from _of_checkpoint(root, record, name, record.checkpoints[name])
 
 
-def _walk(root: Path, record: Record, first: int) -> Iterator[tuple[str, str]]:
+def _walk(root: Place, record: Record, first: int) -> Iterator[tuple[str, str]]:
     """What is wrong with the entries down to the version `first`, newest first."""
     newest = _last_of_chain(root, record, first)
     for version in _versions(root):
         if version > newest:
             yield _name(_entry(root, version).name), "this entry of the log follows no other"
     told: str | None = None
-    for version in range(newest, first - 1, -1):
-        path = _entry(root, version)
-        found = _digest(path)
-        if found is None:
+    numbers = range(newest, first - 1, -1)
+    entries = [_entry(root, version) for version in numbers]
+    for version, path, data in zip(numbers, entries, read_each(entries), strict=True):
+        found = None if data is None else hashlib.sha256(data).hexdigest()
+        if data is None:
             yield _name(path.name), "this entry of the log is gone; restore it from a copy"
             told = None
             continue
         is_last_recorded = version == record.newest and found == record.sha256
         wanted = record.sha256 if version == record.newest else told
-        link = _link(path)
+        link = _link(data)
         if (wanted is not None and found != wanted) or (link and link[0] != version):
             yield (
                 _name(path.name),
@@ -279,17 +299,17 @@ def _walk(root: Path, record: Record, first: int) -> Iterator[tuple[str, str]]:
         told = link[1] if link else None
 
 
-def _last_of_chain(root: Path, record: Record, first: int) -> int:
+def _last_of_chain(root: Place, record: Record, first: int) -> int:
     """The version of the last entry that follows the recorded one without a gap; if another tool
     deleted the recorded one, the version before `first`.
     """
-    newest = max(record.newest, first - 1)
-    while _entry(root, newest + 1).exists():
+    newest, there = max(record.newest, first - 1), set(_versions(root))
+    while newest + 1 in there:
         newest += 1
     return newest
 
 
-def _of_checkpoint(root: Path, record: Record, name: str, told: str) -> Iterator[tuple[str, str]]:
+def _of_checkpoint(root: Place, record: Record, name: str, told: str) -> Iterator[tuple[str, str]]:
     """What is wrong with a checkpoint, or with the file that names the last one."""
     found = _digest(_log(root) / name)
     if found == told:
@@ -308,55 +328,62 @@ def _of_checkpoint(root: Path, record: Record, name: str, told: str) -> Iterator
         )
 
 
-def _link(path: Path) -> tuple[int, str] | None:
+def _link(data: bytes | None) -> tuple[int, str] | None:
     """The version in an entry, and the SHA-256 of the entry before it; None for an entry of another
-    tool.
+    tool, or for none.
     """
     try:
-        for line in path.read_bytes().splitlines():
+        for line in (data or b"").splitlines():
             about = json.loads(line).get("commitInfo", {}).get(ABOUT)
             if isinstance(about, dict) and _PREVIOUS in about:
                 return int(about[_VERSION]), str(about[_PREVIOUS])
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+    except (ValueError, AttributeError, KeyError, TypeError):
         return None
     return None
 
 
-def _versions(root: Path) -> list[int]:
+def _versions(root: Place) -> list[int]:
     """The versions that have an entry, ascending."""
     names = (_ENTRY.fullmatch(path.name) for path in _log(root).iterdir())
     return sorted(int(match[1]) for match in names if match)
 
 
-def _digest(path: Path) -> str | None:
+def _digest(path: Place) -> str | None:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except (FileNotFoundError, IsADirectoryError):
         return None
 
 
-def is_half_written(path: Path) -> bool:
+def is_half_written(path: Place) -> bool:
     """Whether a file of the log was left half-written: `deltalake` writes to the final name with a
     number after it.
     """
     return _HALF.fullmatch(path.name) is not None
 
 
-def _write(root: Path, record: Record) -> None:
+def _update(root: Place, change: Callable[[Record], Record]) -> None:
+    """Changes the record; in an object store it is changed again if another writer came between."""
     path = _record_file(root)
-    storage.make_folder(path.parent)
-    storage.write_whole(path, lambda half: half.write_bytes(checksums.seal(asdict(record))))
+    while True:
+        record, tag = _read(path)
+        sealed = checksums.seal(asdict(change(record)))
+        if not isinstance(path, ObjectPlace):
+            storage.write_whole(path, lambda half: half.write_bytes(sealed))  # noqa: B023
+            return
+        if path.put_if_unchanged(sealed, tag) is not None:
+            return
 
 
-def _record_file(root: Path) -> Path:
+def _record_file(root: Place) -> Place:
     return root / storage.CHECKSUMS_FOLDER / checksums.LOG_RECORD
 
 
-def _log(root: Path) -> Path:
+def _log(root: Place) -> Place:
     return root / storage.LOG_FOLDER
 
 
-def _entry(root: Path, version: int) -> Path:
+def _entry(root: Place, version: int) -> Place:
     return _log(root) / f"{version:020d}.json"
 
 

@@ -5,7 +5,8 @@ record is written before its file, under a name that says "next", and renamed af
 file is deleted, its record is renamed to "going". So after a kill at any instant, the names of the
 records say which files may exist: a file that is missing, changed, exchanged or unknown is damage.
 A "going" record deletes a file only if the record is valid, the file's only one, and has the
-checksum of these bytes.
+checksum of these bytes. In an object store, which has no renames, a record has both names for a
+moment: a "going" record beside an equal one means that nothing was deleted yet.
 
 Records end with a checksum of their own. Row files and rejects of committed versions need no
 record, since the log has their checksums.
@@ -24,6 +25,16 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.gallery.files import storage
+from pipeline.gallery.files.places import (
+    AnyPlace,
+    ObjectPlace,
+    Place,
+    below,
+    read_each,
+    rename,
+    sha256_of,
+    state_of,
+)
 from pipeline.gallery.files.storage import GalleryDamagedError, record_of
 
 _log = logging.getLogger(__name__)
@@ -32,7 +43,7 @@ _SUFFIXES = (storage.RECORD_SUFFIX, storage.NEXT_SUFFIX, storage.GOING_SUFFIX)
 _SEAL = "checksum"
 _HALF = f".record{storage.TEMPORARY_SUFFIX}"
 _TRIES = 5
-_checked: dict[Path, tuple[int, ...]] = {}
+_checked: dict[Place, tuple[Any, ...]] = {}
 
 
 def seal(about: Mapping[str, Any]) -> bytes:
@@ -55,7 +66,7 @@ def unseal(data: bytes) -> dict[str, Any]:
     raise ValueError("its checksum is not that of its content")
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+def write_whole(path: Place, write: Callable[[Path], object]) -> None:
     """`storage.write_whole`, with a record of the file's checksum.
 
     Raises `RunError` if the disk is full.
@@ -66,11 +77,11 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         replace(temporary, path)
 
 
-def replace(temporary: Path, final: Path) -> None:
+def replace(temporary: Path, final: Place) -> None:
     """Renames a flushed file to its final name, in place of an older one, and records it."""
 
     def rename() -> bool:
-        temporary.replace(final)
+        storage.move_over(temporary, final)
         storage.sync_folder(final.parent)
         return True
 
@@ -78,20 +89,22 @@ def replace(temporary: Path, final: Path) -> None:
         _record(final, temporary, rename)
 
 
-def link_into_place(temporary: Path, final: Path) -> bool:
+def link_into_place(temporary: Path, final: Place) -> bool:
     """`storage.link_into_place`, with a record: False, and no change, if the name is taken."""
     with _only_writer(final):
-        if final.exists():
+        if final.is_file() if isinstance(final, ObjectPlace) else final.exists():
             return False
         return _record(final, temporary, lambda: storage.link_into_place(temporary, final))
 
 
-def read(path: Path, remedy: str = "") -> bytes | None:
+def read(path: Place, remedy: str = "") -> bytes | None:
     """The bytes of a file as they were written; None if there is none.
 
     Raises `GalleryDamagedError` naming the file if it was changed or deleted; `remedy` says what to
     do once it and its record are deleted.
     """
+    if isinstance(path, ObjectPlace) and (data := _read_settled(path)) is not None:
+        return data
     for attempt in range(_TRIES):
         wanted, may_lack = _wanted(path)
         try:
@@ -116,16 +129,13 @@ def read(path: Path, remedy: str = "") -> bytes | None:
     raise GalleryDamagedError(f"{path}: {problem}{advice}")
 
 
-def check(path: Path, remedy: str = "") -> None:
+def check(path: Place, remedy: str = "") -> None:
     """Checks a file that must exist and is read in parts. It is hashed again only if its size, its
     place on the disk or a time has changed. The time of a change cannot be set back.
     """
-    try:
-        about = path.stat()
-    except OSError:
-        found = None
-    else:
-        found = (about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+    found: tuple[Any, ...] | None = None
+    with suppress(OSError):
+        found = state_of(path)
     if found is None or _checked.get(path) != found:
         if read(path, remedy) is None:
             raise GalleryDamagedError(f"{path}: the file is gone")
@@ -133,13 +143,12 @@ def check(path: Path, remedy: str = "") -> None:
             _checked[path] = found
 
 
-def forget(paths: Iterable[Path]) -> None:
+def forget(paths: Iterable[Place]) -> None:
     """Drops the records of files that the log names now, or that left the gallery."""
-    for path in paths:
-        record_of(path).unlink(missing_ok=True)
+    storage.unlink_all(record_of(path) for path in paths)
 
 
-def recorded(folder: Path) -> set[str]:
+def recorded(folder: Place) -> set[str]:
     """The names of the files of a folder that have a record."""
     records = record_of(folder / "_").parent
     if not records.is_dir():
@@ -148,31 +157,32 @@ def recorded(folder: Path) -> set[str]:
     return {name.removesuffix(storage.RECORD_SUFFIX) for name in names}
 
 
-def sweep(root: Path) -> None:
+def sweep(root: Place) -> None:
     """Finishes or undoes what killed writers of a folder's files began."""
     records = root / storage.CHECKSUMS_FOLDER
-    for record in list(records.rglob("*")):
+    found: list[Place] = list(records.rglob("*"))
+    for record in found:
         if _is_half_written(record) or record.suffix in (storage.NEXT_SUFFIX, storage.GOING_SUFFIX):
-            path = root / record.relative_to(records).with_suffix("")
+            path = (root / below(record, records)).with_suffix("")
             with _only_writer(path):
                 _settle(path)
                 if _is_half_written(record):
                     record.unlink(missing_ok=True)
 
 
-def findings(root: Path, known: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
+def findings(root: Place, known: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
     """The name of each file of a folder that differs from its record, and what is wrong.
 
     `known` says which files have no record because the log names them.
     """
     records = root / storage.CHECKSUMS_FOLDER
     for record in sorted(path for path in records.rglob("*") if path.is_file()):
-        name = str(record.relative_to(records))
+        name = below(record, records)
         if name == LOG_RECORD or _is_half_written(record):
             continue
         if name == storage.LOCK_FILE:
             if record.stat().st_size:
-                yield str(record.relative_to(root)), "the file should be empty; delete it"
+                yield below(record, root), "the file should be empty; delete it"
             continue
         try:
             if not record.exists():  # a writer renamed it
@@ -181,24 +191,38 @@ def findings(root: Path, known: Callable[[str], bool]) -> Iterator[tuple[str, st
                 raise ValueError("this is not a record of a checksum")
             if unseal(record.read_bytes())["file"] != name.removesuffix(record.suffix):
                 raise ValueError("this is the record of another file")
-            if record.suffix == storage.GOING_SUFFIX and record.with_suffix(_SUFFIXES[0]).exists():
+            if record.suffix == storage.GOING_SUFFIX and _stays(record):
                 raise ValueError("the file has another record, which says that it stays")
         except (OSError, ValueError, KeyError) as error:
-            yield str(record.relative_to(root)), f"a record of a checksum is damaged ({error})"
+            yield below(record, root), f"a record of a checksum is damaged ({error})"
         path = root / name.removesuffix(record.suffix)
         is_missed = record.suffix == storage.RECORD_SUFFIX and not path.exists()
         if is_missed and record.exists():
-            yield str(path.relative_to(root)), "the file is gone"
+            yield below(path, root), "the file is gone"
     for path in _own_files(root):
-        if not known(str(path.relative_to(root))) and not storage.is_temporary(path):
+        if not known(below(path, root)) and not storage.is_temporary(path):
             yield from _of_file(root, path)
 
 
-def _own_files(root: Path) -> list[Path]:
+def _stays(going: Place) -> bool:
+    """Whether a file has another record than one that says "going"."""
+    record = going.with_suffix(storage.RECORD_SUFFIX)
+    return record.exists() and not _is_copied(record, going)
+
+
+def _is_copied(record: Place, going: Place) -> bool:
+    """Whether a record in an object store was being renamed: it has both names."""
+    if isinstance(record, Path):
+        return False
+    one, other = read_each([record, going])
+    return one is not None and one == other
+
+
+def _own_files(root: Place) -> list[Place]:
     """The files that need a record or must be known: all but those of the log and the records."""
     apart = {storage.CHECKSUMS_FOLDER, storage.LOG_FOLDER, storage.GRAPH_FOLDER}
     apart.add(storage.PURGED_FOLDER)
-    found: list[Path] = []
+    found: list[Place] = []
     for path in root.iterdir():
         if path.is_dir() and path.name not in apart:
             found += path.rglob("*")
@@ -208,8 +232,8 @@ def _own_files(root: Path) -> list[Path]:
     return sorted(each for each in found if stat.S_ISREG(each.lstat().st_mode))
 
 
-def _of_file(root: Path, path: Path) -> Iterator[tuple[str, str]]:
-    name = str(path.relative_to(root))
+def _of_file(root: Place, path: Place) -> Iterator[tuple[str, str]]:
+    name = below(path, root)
     for _ in range(2):  # a writer may be at work
         wanted, may_lack = _wanted(path)
         try:
@@ -225,13 +249,13 @@ def _of_file(root: Path, path: Path) -> Iterator[tuple[str, str]]:
     yield name, problem
 
 
-def _why_not(path: Path, wanted: set[str]) -> str:
+def _why_not(path: Place, wanted: set[str]) -> str:
     if wanted:
         return "its bytes are not those that were written (SHA-256)"
     return f"no version needs the file, and it has no valid checksum in {record_of(path)}"
 
 
-def _wanted(path: Path) -> tuple[set[str], bool]:
+def _wanted(path: Place) -> tuple[set[str], bool]:
     """The checksums that a file may have, and whether it may be missing."""
     record = record_of(path)
     wanted = set()
@@ -245,24 +269,42 @@ def _wanted(path: Path) -> tuple[set[str], bool]:
     return wanted, not record.exists()
 
 
-def _name(path: Path) -> str:
+def _name(path: Place) -> str:
     """The name of a file below the folder that has its record's folder."""
-    return str(path.relative_to(_records(path).parent))
+    return below(path, _records(path).parent)
 
 
-def _records(path: Path) -> Path:
+def _records(path: AnyPlace) -> AnyPlace:
     """The folder `_checksums` that has a file's record."""
-    parents = record_of(path).parents
-    return next(each for each in parents if each.name == storage.CHECKSUMS_FOLDER)
+    folder = record_of(path).parent
+    while folder.name != storage.CHECKSUMS_FOLDER:
+        folder = folder.parent
+    return folder
 
 
-def _is_half_written(record: Path) -> bool:
+def _is_half_written(record: Place) -> bool:
     return record.name == _HALF or storage.is_temporary(record)
 
 
-def _record(final: Path, temporary: Path, name_it: Callable[[], bool]) -> bool:
+def _read_settled(path: ObjectPlace) -> bytes | None:
+    """The bytes of an object if they are those of its record; in half of the requests that it takes
+    to look for all that a killed writer may have left.
+    """
+    data, record = read_each([path, record_of(path)])
+    if data is None or record is None:
+        return None
+    with suppress(ValueError):
+        about = unseal(record)
+        if about == {"file": _name(path), "sha256": hashlib.sha256(data).hexdigest()}:
+            return data
+    return None
+
+
+def _record(final: Place, temporary: Path, name_it: Callable[[], bool]) -> bool:
     """Records the checksum of a finished file around `name_it`, which may give it its name."""
     _settle(final)
+    if isinstance(final, ObjectPlace):
+        return _record_object(final, temporary, name_it)
     record = record_of(final)
     half = record.with_name(_HALF)
     try:
@@ -286,30 +328,46 @@ def _record(final: Path, temporary: Path, name_it: Callable[[], bool]) -> bool:
     return True
 
 
-def _settle(path: Path) -> None:
+def _record_object(final: ObjectPlace, temporary: Path, name_it: Callable[[], bool]) -> bool:
+    """The same for an object: another writer of it may be as far, and its record is the same."""
+    record = record_of(final)
+    coming = record.with_suffix(storage.NEXT_SUFFIX)
+    sealed = seal({"file": _name(final), "sha256": _digest(temporary)})
+    coming.write_bytes(sealed)
+    is_named = name_it()
+    if is_named:
+        record.write_bytes(sealed)
+    coming.unlink(missing_ok=True)
+    return is_named
+
+
+def _settle(path: Place) -> None:
     """Finishes what a killed writer began: its next record is kept if it fits the file."""
     record = record_of(path)
-    record.with_name(_HALF).unlink(missing_ok=True)
+    if isinstance(record, Path):
+        record.with_name(_HALF).unlink(missing_ok=True)
     coming, going = (
         record.with_suffix(storage.NEXT_SUFFIX),
         record.with_suffix(storage.GOING_SUFFIX),
     )
-    if going.exists() and path.exists() and not _is_deletion(path):
+    if going.is_file() and _is_copied(record, going):
+        going.unlink(missing_ok=True)  # nothing was deleted yet
+    elif going.is_file() and path.exists() and not _is_deletion(path):
         _log.warning(
             "%s says that %s was to be deleted, but it is not a valid record of that file; the file"
             " is kept: delete this record",
             going,
             path,
         )
-    elif going.exists():
+    elif going.is_file():
         path.unlink(missing_ok=True)
-        going.unlink()
-    if coming.exists():
+        going.unlink(missing_ok=True)
+    if coming.is_file():
         is_there = path.exists() and _digest_told(coming) == _digest(path)
-        coming.replace(record) if is_there else coming.unlink()
+        rename(coming, record) if is_there else coming.unlink(missing_ok=True)
 
 
-def _is_deletion(path: Path) -> bool:
+def _is_deletion(path: Place) -> bool:
     """Whether a killed writer was deleting the file: its only record is then a valid "going" one.
 
     A damaged record, or one that was copied here, must not delete a file.
@@ -321,21 +379,27 @@ def _is_deletion(path: Path) -> bool:
     return False
 
 
-def _digest_told(record: Path) -> str | None:
+def _digest_told(record: Place) -> str | None:
     try:
         return str(unseal(record.read_bytes()).get("sha256"))
     except ValueError:
         return None
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _digest(path: Place) -> str:
+    return sha256_of(path)
 
 
 @contextmanager
-def _only_writer(path: Path) -> Iterator[None]:
-    """Locks the records of a folder against other processes."""
+def _only_writer(path: Place) -> Iterator[None]:
+    """Locks the records of a folder against other processes.
+
+    In an object store nothing is locked: each record is whole at any instant, and two writers of
+    one file write the same record.
+    """
+    if isinstance(path, ObjectPlace):
+        yield
+        return
     folder = record_of(path).parent
     storage.make_folder(folder)
     lock = _records(path) / storage.LOCK_FILE

@@ -2,7 +2,7 @@
 
 import hashlib
 
-from pipeline.gallery.files import storage
+from pipeline.gallery.files.places import root_of
 from pipeline.gallery.log.entries import logged_files
 from pipeline.gallery.log.removed import removal_told, steadily
 from pipeline.gallery.table import Gallery
@@ -14,7 +14,7 @@ def contents_hash(gallery: Gallery) -> str:
     If another gallery was made in the same folder, its version of the same number has another hash.
     Raises `RunError` for a version that was removed since it was opened.
     """
-    root = storage.local_root(gallery.location)
+    root = root_of(gallery.location)
     contents = hashlib.blake2b(digest_size=8)
     with removal_told(root, gallery.version):
         logged = steadily(lambda: logged_files(root))

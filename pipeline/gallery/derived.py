@@ -16,7 +16,7 @@ import pyarrow as pa
 from pipeline.core.blocks import FeatureRows, blocks
 from pipeline.errors import InputError
 from pipeline.gallery.contents import contents_hash
-from pipeline.gallery.files import storage
+from pipeline.gallery.files.places import root_of
 from pipeline.gallery.files.schema import encode_features, feature_bytes
 from pipeline.gallery.log.entries import LoggedFile
 from pipeline.gallery.log.lock import Lock
@@ -144,5 +144,5 @@ def _write(gallery: Gallery, run: str, rows: pa.Table, features: np.ndarray) -> 
     column = encode_features(features, gallery.dtype)
     schema = gallery.target.schema
     whole = rows.append_column(schema.field("feature"), column).select(schema.names)
-    root = storage.local_root(gallery.location)
+    root = root_of(gallery.location)
     return keep_rows(root, f"{first:012d}-{told}.parquet", whole.cast(schema))

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,15 +17,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.core.blocks import empty_rows
-from pipeline.gallery.files import storage
+from pipeline.gallery.files.places import ObjectPlace, Place, parquet, root_of
 from pipeline.gallery.files.schema import DTYPES, check_unit_length
 from pipeline.gallery.files.storage import GalleryDamagedError
-from pipeline.gallery.files.stored_rows import StoredRows
+from pipeline.gallery.files.stored_rows import FetchedRows, StoredRows, rows_of
 from pipeline.gallery.log.removed import removal_told
 from pipeline.gallery.log.transactions import RowFile
 
 # Memory limits the speed of reading: more than a few threads do not help.
 _THREADS = min(4, os.cpu_count() or 1)
+# Each holds a row group that it has fetched.
+_FETCHES = 8
 _MANY_BYTES = 32 << 20
 _SHOWN = 5
 
@@ -61,7 +62,9 @@ class GalleryFeatures:
     dtype: str
     paths: tuple[str, ...]
     runs: Runs
-    _opened: dict[int, StoredRows] = field(default_factory=dict, init=False, repr=False)
+    _opened: dict[int, StoredRows | FetchedRows] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def __len__(self) -> int:
         return int(self.runs.starts[-1])
@@ -145,8 +148,12 @@ class GalleryFeatures:
         return out
 
     def _each(self, read: Callable[[Any], None], parts: Sequence[Any], size: int) -> None:
-        with removal_told(storage.local_root(self.location), self.version):
-            _each(read, parts, size)
+        root = root_of(self.location)
+        with removal_told(root, self.version):
+            if isinstance(root, ObjectPlace):
+                _spread(read, parts)
+            else:
+                _each(read, parts, size)
 
     def _by_file(self, positions: np.ndarray) -> list[tuple[int, np.ndarray, np.ndarray]]:
         """For each file that holds any of the positions int64 `[n]`: its rows, ascending, and which
@@ -158,13 +165,13 @@ class GalleryFeatures:
         parts = [order[low:high] for low, high in pairwise(bounds)]
         return [(int(files[part[0]]), rows[part], part) for part in parts]
 
-    def _rows_of(self, file: int) -> StoredRows:
+    def _rows_of(self, file: int) -> StoredRows | FetchedRows:
         if file not in self._opened:
-            self._opened[file] = StoredRows(self._path(file), self.dimension, self.dtype)
+            self._opened[file] = rows_of(self._path(file), self.dimension, self.dtype)
         return self._opened[file]
 
-    def _path(self, file: int) -> Path:
-        return storage.local_root(self.location) / self.paths[file]
+    def _path(self, file: int) -> Place:
+        return root_of(self.location) / self.paths[file]
 
     def __getstate__(self) -> dict[str, Any]:
         """Another process checks the files again."""
@@ -182,7 +189,14 @@ def _each(read: Callable[[Any], None], parts: Sequence[Any], size: int) -> None:
             done.result()
 
 
-def index(root: Path, files: Sequence[RowFile]) -> Runs:
+def _spread(read: Callable[[Any], None], parts: Sequence[Any]) -> None:
+    """Reads every part, several at once: each waits for an object store."""
+    with ThreadPoolExecutor(max(1, min(_FETCHES, len(parts)))) as pool:
+        for done in [pool.submit(read, part) for part in parts]:
+            done.result()
+
+
+def index(root: Place, files: Sequence[RowFile]) -> Runs:
     """The place of each position in these files, which are sorted by their smallest row id."""
     parts = [_cluster_runs(root, files, cluster) for cluster in _clusters(files)]
     if not parts:
@@ -205,7 +219,7 @@ def _clusters(files: Sequence[RowFile]) -> Iterator[range]:
 
 
 def _cluster_runs(
-    root: Path, files: Sequence[RowFile], cluster: range
+    root: Place, files: Sequence[RowFile], cluster: range
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Length, file and first row of each run of a cluster, in row-id order."""
     if len(cluster) == 1 and files[cluster.start].path[:1].isdigit():
@@ -223,7 +237,7 @@ def _cluster_runs(
     return np.diff(starts, append=len(rows)), owners[starts], rows[starts]
 
 
-def _check_once(root: Path, files: Sequence[RowFile], ids: np.ndarray, owners: np.ndarray) -> None:
+def _check_once(root: Place, files: Sequence[RowFile], ids: np.ndarray, owners: np.ndarray) -> None:
     """Raises `GalleryDamagedError` if one of these sorted row ids occurs more than once.
 
     Our own commits never repeat an id. Files with disjoint ranges of ids cannot share one, so this
@@ -244,9 +258,9 @@ def _check_once(root: Path, files: Sequence[RowFile], ids: np.ndarray, owners: n
     )
 
 
-def _row_ids(path: Path, rows: int) -> np.ndarray:
+def _row_ids(path: Place, rows: int) -> np.ndarray:
     try:
-        ids = pq.read_table(path, columns=["row_id"])["row_id"].to_numpy()
+        ids = pq.read_table(parquet(path), columns=["row_id"])["row_id"].to_numpy()
     except (pa.ArrowInvalid, OSError) as error:
         raise GalleryDamagedError(f"{path}: the file cannot be read ({error})") from error
     if len(ids) != rows:

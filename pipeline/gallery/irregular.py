@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pipeline.errors import InputError
 from pipeline.gallery.files import storage
+from pipeline.gallery.files.places import ObjectPlace, Place, root_of
 
 _MOUNTS = Path("/proc/self/mountinfo")
 _ESCAPED = re.compile(r"\\([0-7]{3})")
@@ -27,10 +28,12 @@ class Irregular:
     problem: str
 
 
-def irregular_files(root: Path) -> list[Irregular]:
+def irregular_files(root: Place) -> list[Irregular]:
     """Symbolic links, files with names outside of the folder, mounts inside it, and what is neither
-    a file nor a folder.
+    a file nor a folder; an object store has none of them.
     """
+    if isinstance(root, ObjectPlace):
+        return []
     root = root.resolve()
     mounted, device = _mounted(), root.stat().st_dev
     found: list[Irregular] = []
@@ -57,7 +60,7 @@ def check_regular(location: str) -> None:
     """Raises `InputError` that names what `irregular_files` finds: a purge could then prove
     nothing.
     """
-    root = storage.local_root(location)
+    root = root_of(location)
     found = irregular_files(root)
     if found:
         told = "; ".join(f"{root / each.file}: {each.problem}" for each in found[:_SHOWN])

@@ -10,6 +10,7 @@ from pathlib import Path
 from pipeline.errors import InputError
 from pipeline.gallery import chain, checksums
 from pipeline.gallery.files import storage
+from pipeline.gallery.files.places import ObjectPlace, Place, check_store, root_of
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.log import entries as log_files
 from pipeline.gallery.log import transactions as log
@@ -17,7 +18,7 @@ from pipeline.gallery.log.lock import Lock, hold
 from pipeline.output_files import check_name, check_new_folder
 
 
-def read_version(root: Path, version: int | None = None) -> log.Snapshot:
+def read_version(root: Place, version: int | None = None) -> log.Snapshot:
     """A version of the gallery in a folder, the latest by default, with its log checked.
 
     Raises what `Gallery.open` raises.
@@ -34,19 +35,22 @@ def read_version(root: Path, version: int | None = None) -> log.Snapshot:
 
 def exists(location: str) -> bool:
     """Whether the location holds a Delta table; `Gallery.open` checks that it is a gallery."""
-    return log.is_log(storage.local_root(location))
+    return log.is_log(root_of(location))
 
 
 def check_location(location: str) -> None:
     """Raises `InputError` unless the location is free for a gallery or holds a Delta table."""
-    root = storage.local_root(location)
-    check_name(root)
+    root = root_of(location)
+    if isinstance(root, Path):
+        check_name(root)
     log.check_name(root)
     if not root.exists() or log.is_log(root):
         return
-    if not root.is_dir():
+    if root.is_file() if isinstance(root, ObjectPlace) else not root.is_dir():
         raise InputError(f"{root}: this is a file; a gallery needs a folder")
     others = sorted(path.name for path in root.iterdir() if path.name not in storage.OWN_NAMES)
+    if isinstance(root, ObjectPlace):  # some stores list folders whose objects were deleted
+        others = [name for name in others if (root / name).exists()]
     if others:
         raise InputError(
             f"{root}: the folder holds other files ({others[0]}); give a new or an empty folder"
@@ -55,10 +59,14 @@ def check_location(location: str) -> None:
 
 def check_writable(location: str) -> None:
     """Raises what `check_location` raises, and `InputError` or `RunError` if no file can be
-    written.
+    written; in an object store, what it says to an attempt.
     """
     check_location(location)
-    check_new_folder(storage.local_root(location))
+    root = root_of(location)
+    if isinstance(root, ObjectPlace):
+        check_store(root)
+    else:
+        check_new_folder(root)
 
 
 def lock_gallery(location: str, purpose: str) -> AbstractContextManager[Lock]:
@@ -72,7 +80,7 @@ def lock_gallery(location: str, purpose: str) -> AbstractContextManager[Lock]:
 
 @contextmanager
 def _tidied(location: str, purpose: str) -> Iterator[Lock]:
-    root = storage.local_root(location)
+    root = root_of(location)
     with hold(location, purpose) as lock:
         for name in ("", *storage.WRITTEN_FOLDERS, storage.CHECKSUMS_FOLDER):
             storage.drop_cut_off(root / name)
@@ -90,13 +98,13 @@ def lock_held(location: str, lock: Lock | None, purpose: str) -> AbstractContext
     """The lock that the caller holds, or a new one."""
     if lock is None:
         return lock_gallery(location, purpose)
-    if storage.local_root(lock.location) != storage.local_root(location):
+    if root_of(lock.location) != root_of(location):
         raise InputError(f"{location}: the lock is that of {lock.location}")
     lock.check()
     return nullcontext(lock)
 
 
-def tidy_records(root: Path, snapshot: log.Snapshot) -> None:
+def tidy_records(root: Place, snapshot: log.Snapshot) -> None:
     """Drops the records of files that the log names now, and finishes or undoes what killed runs
     began.
     """

@@ -25,6 +25,7 @@ import numpy as np
 from pipeline.errors import InputError, RunError
 from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
+from pipeline.gallery.files.places import ObjectPlace, Place, can_write, in_order, is_url, root_of
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.log.removed import removed
 from pipeline.gallery.table import Gallery
@@ -43,10 +44,10 @@ class Output:
     by path, None until it is whole, and always for a gallery.
     """
 
-    file: Path
+    file: Place
     gallery: str
     kind: str
-    place: Path
+    place: Place
     host: str
     version: int
     files: dict[str, str] | None
@@ -58,8 +59,8 @@ class Output:
 
     @property
     def is_here(self) -> bool:
-        """Whether it was made on this machine."""
-        return self.host == socket.gethostname()
+        """Whether it was made on this machine, or lies in an object store."""
+        return self.host == socket.gethostname() or isinstance(self.place, ObjectPlace)
 
     @property
     def why_of_another(self) -> str:
@@ -83,8 +84,7 @@ def listed(
     If a gallery cannot be written to, it lists nothing, with a warning. Raises `RunError` for a
     version that was removed meanwhile, or that a purge is removing.
     """
-    path = Path(place).absolute()
-    path = path.parent.resolve() / path.name
+    path = _absolute(place)
     sources = list({each.location: each for each in galleries}.values())
     is_gallery = kind.endswith("gallery")  # whose versions are whole at any instant
     host = socket.gethostname()
@@ -96,11 +96,11 @@ def listed(
     kept = [_is_kept(entry, each) for entry, each in zip(entries, sources, strict=True)]
     # Listed first, so that a purge at the same time either sees the entry or is seen here.
     for each in sources:
-        removal = removed(storage.local_root(each.location), each.version)
+        removal = removed(root_of(each.location), each.version)
         if removal is not None:
             raise removal
     yield
-    if is_gallery:
+    if is_gallery or not isinstance(path, Path):
         return
     files = {str(each): digest(each) for each in ([path / n for n in names] or [path])}
     for entry, is_kept in zip(entries, kept, strict=True):
@@ -113,8 +113,8 @@ def outputs_of(gallery: Gallery) -> list[Output]:
     an entry.
     """
     found = []
-    folder = storage.local_root(gallery.location) / storage.OUTPUTS_FOLDER
-    for file in sorted(folder.glob("*.json")):
+    folder = root_of(gallery.location) / storage.OUTPUTS_FOLDER
+    for file in in_order(folder.glob("*.json")):
         data = checksums.read(file, "look for the outputs of the gallery yourself")
         if data is None:
             continue
@@ -123,7 +123,7 @@ def outputs_of(gallery: Gallery) -> list[Output]:
             if about["regallery_output"] != _FORMAT:
                 raise ValueError("it is of another format")
             files = None if about["files"] is None else dict(about["files"])
-            place, version = Path(about["place"]), int(about["version"])
+            place, version = root_of(about["place"]), int(about["version"])
             made_from, kind, host = (str(about[name]) for name in ("gallery", "kind", "host"))
             found.append(Output(file, made_from, kind, place, host, version, files))
         except (ValueError, KeyError, TypeError) as error:
@@ -153,7 +153,7 @@ def stale_outputs(gallery: Gallery) -> list[Output]:
 def forget_gone(gallery: Gallery) -> None:
     """Removes deleted outputs from the list."""
     left = {each.file for each in outputs_of(gallery)}
-    folder = storage.local_root(gallery.location) / storage.OUTPUTS_FOLDER
+    folder = root_of(gallery.location) / storage.OUTPUTS_FOLDER
     storage.delete_files(file for file in folder.glob("*.json") if file not in left)
 
 
@@ -167,6 +167,8 @@ def remove(output: Output, is_ours: Callable[[Output], bool]) -> str | None:
         return output.why_of_another
     if output.files is None:
         return "it was not finished, and nobody knows which files it has"
+    if not isinstance(output.place, Path):
+        return "it is in an object store"
     try:
         for each, sha256 in ((Path(path), told) for path, told in output.files.items()):
             if output.place not in (each, each.parent):
@@ -215,6 +217,8 @@ def digest(path: Path) -> str:
 
 def _is_gone(output: Output) -> bool:
     """Whether it was made on this machine, and no longer exists."""
+    if isinstance(output.place, ObjectPlace):
+        return not output.place.exists()
     return (
         output.is_here
         and output.place.parent.is_dir()
@@ -258,21 +262,31 @@ def _is_subset(output: Output, gallery: Gallery) -> bool:
     return True
 
 
+def _absolute(place: str | os.PathLike[str]) -> Place:
+    """A URL, or a path without links but for its last part."""
+    if is_url(place):
+        return root_of(place)
+    path = Path(place).absolute()
+    return path.parent.resolve() / path.name
+
+
 def _place(gallery: Gallery) -> str:
-    return str(storage.local_root(gallery.location).resolve())
+    return str(root_of(gallery.location).resolve())
 
 
-def _entry_file(gallery: Gallery, place: Path) -> Path:
-    told = f"{socket.gethostname()}:{place}"
+def _entry_file(gallery: Gallery, place: Place) -> Place:
+    told = str(place) if isinstance(place, ObjectPlace) else f"{socket.gethostname()}:{place}"
     name = hashlib.blake2b(told.encode(errors="surrogateescape"), digest_size=16).hexdigest()
-    return storage.local_root(gallery.location) / storage.OUTPUTS_FOLDER / f"{name}.json"
+    return root_of(gallery.location) / storage.OUTPUTS_FOLDER / f"{name}.json"
 
 
 def _is_kept(entry: Output, gallery: Gallery) -> bool:
     """Lists an output; False, with a warning, if the gallery's folder cannot be written to."""
-    root = storage.local_root(gallery.location)
-    folders = (root, entry.file.parent, *storage.record_of(entry.file).parents[:2])
-    if not all(os.access(each, os.W_OK | os.X_OK) for each in folders if each.exists()):
+    root = root_of(gallery.location)
+    records = storage.record_of(entry.file).parent
+    folders: Sequence[Place] = (root, entry.file.parent, records, records.parent)
+    is_local = isinstance(root, Path)
+    if is_local and not all(can_write(each) for each in folders if each.exists()):
         _log.warning(
             "%s cannot be written to: a purge of it would not know of %s", root, entry.place
         )

@@ -31,6 +31,7 @@ from pipeline.errors import InputError, RunError
 from pipeline.gallery import checksums
 from pipeline.gallery.contents import contents_hash
 from pipeline.gallery.files import storage
+from pipeline.gallery.files.places import Place, can_write, in_order, root_of
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.log.entries import oldest_version
 from pipeline.gallery.table import Gallery
@@ -50,7 +51,7 @@ class ScratchEntry:
     Which verb made it on which machine, from which version of the gallery.
     """
 
-    file: Path
+    file: Place
     gallery: str
     folder: Path
     host: str
@@ -98,8 +99,8 @@ def drop_abandoned(location: str) -> None:
     """Deletes the scratch folders of killed runs that a gallery lists; those that cannot be reached
     from here stay listed.
     """
-    root = storage.local_root(location)
-    for entry in _entries(root) if _is_writable(root) else ():
+    root = root_of(location)
+    for entry in _entries(root) if can_write(root) else ():
         if _is_gone(entry):
             storage.delete_files([entry.file])
         elif _is_reached(entry) and _remove_unused(entry):
@@ -108,11 +109,11 @@ def drop_abandoned(location: str) -> None:
 
 def abandoned(location: str) -> list[ScratchEntry]:
     """The scratch folders, listed by a gallery, that `drop_abandoned` would delete."""
-    root = storage.local_root(location)
+    root = root_of(location)
     return [entry for entry in _entries(root) if _is_reached(entry) and _is_unused(entry)]
 
 
-def check_unused(root: Path, version: int) -> None:
+def check_unused(root: Place, version: int) -> None:
     """Raises `RunError` if a run is working in a scratch folder made from a version before this
     one.
     """
@@ -121,7 +122,7 @@ def check_unused(root: Path, version: int) -> None:
             raise _at_work(entry)
 
 
-def drop_before(root: Path, version: int) -> tuple[int, tuple[str, ...]]:
+def drop_before(root: Place, version: int) -> tuple[int, tuple[str, ...]]:
     """Deletes the listed scratch folders made from versions before this one, after those have left
     the log. Returns how many there were, and those that cannot be reached from here.
 
@@ -245,11 +246,11 @@ def _empty(folder: Path) -> None:
 
 def _register(gallery: Gallery, folder: Path, verb: str) -> ScratchEntry:
     """Writes the entry into the gallery's folder; warns if that cannot be written to."""
-    root = storage.local_root(gallery.location)
+    root = root_of(gallery.location)
     host = _made_on(folder) or socket.gethostname()
     name = hashlib.blake2b(f"{host}:{folder}".encode(), digest_size=16).hexdigest()
     file = root / storage.SCRATCH_FOLDER / f"{name}.json"
-    if not _is_writable(root):
+    if not can_write(root):
         _log.warning(
             "%s cannot be written to: a purge of it would not find %s, if this run is killed",
             root,
@@ -273,14 +274,14 @@ def _register(gallery: Gallery, folder: Path, verb: str) -> ScratchEntry:
 def _check_still_there(galleries: Sequence[Gallery]) -> None:
     """Raises `InputError` for a version that a purge removed, perhaps before it saw our entry."""
     for each in galleries:
-        if each.version < oldest_version(storage.local_root(each.location)):
+        if each.version < oldest_version(root_of(each.location)):
             raise InputError(f"{each.location}: version {each.version} was removed meanwhile")
 
 
-def _entries(root: Path) -> list[ScratchEntry]:
+def _entries(root: Place) -> list[ScratchEntry]:
     """The entries of a gallery; raises `GalleryDamagedError` for a file that no run wrote."""
     found = []
-    for file in sorted((root / storage.SCRATCH_FOLDER).glob("*.json")):
+    for file in in_order((root / storage.SCRATCH_FOLDER).glob("*.json")):
         data = checksums.read(file, "delete the scratch folder that it named")
         if data is None:  # its run has finished
             continue
@@ -299,7 +300,7 @@ def _entries(root: Path) -> list[ScratchEntry]:
     return found
 
 
-def _place(root: Path) -> str:
+def _place(root: Place) -> str:
     return str(root.resolve())
 
 
@@ -321,7 +322,7 @@ def _is_reached(entry: ScratchEntry) -> bool:
     """Whether the folder at this path here is the listed one, and may be deleted."""
     if entry.gallery != _place(entry.file.parents[1]):
         return False
-    if not _is_own_folder(entry.folder) or not _is_writable(entry.folder):
+    if not _is_own_folder(entry.folder) or not can_write(entry.folder):
         return False
     if _has_no_lock(entry.folder):
         return False
@@ -377,7 +378,3 @@ def _at_work(entry: ScratchEntry) -> RunError:
         " the latest version, and older ones still hold them: run the command again when it has"
         " finished"
     )
-
-
-def _is_writable(folder: Path) -> bool:
-    return os.access(folder, os.W_OK | os.X_OK)

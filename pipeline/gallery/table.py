@@ -12,7 +12,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +23,7 @@ from pipeline.core.blocks import blocks
 from pipeline.errors import InputError, RunError
 from pipeline.gallery.features import GalleryFeatures, Runs, index
 from pipeline.gallery.files import storage
+from pipeline.gallery.files.places import Place, dataset, parquet, root_of
 from pipeline.gallery.files.rejects import read_rejects
 from pipeline.gallery.files.schema import SCALAR_COLUMNS, SCALAR_FIELDS, check_form
 from pipeline.gallery.files.storage import GalleryDamagedError
@@ -82,7 +82,7 @@ class Gallery:
         `precision` is the network's arithmetic; `derived` describes the parent of a derived gallery
         (location, version, parameters). Raises `InputError` if the folder holds anything else.
         """
-        root = storage.local_root(location)
+        root = root_of(location)
         check_form(dimension, dtype)
         check_location(location)
         if log.is_log(root):
@@ -113,7 +113,7 @@ class Gallery:
         removed, or another format, and `GalleryDamagedError` naming a log entry or a checkpoint
         that has changed since it was written.
         """
-        root = storage.local_root(location)
+        root = root_of(location)
         if at is not None:
             if version is not None:
                 raise InputError("give a version or a time, not both")
@@ -253,9 +253,9 @@ class Gallery:
     def _read(self, files: Sequence[log.RowFile], columns: Sequence[str]) -> pa.Table:
         """The scalar columns of some files, the row id among them."""
         fields = [field for field in SCALAR_FIELDS if field.name in {"row_id", *columns}]
-        paths = [str(self._root / file.path) for file in files]
+        paths = [self._root / file.path for file in files]
         try:
-            table = ds.dataset(paths, schema=pa.schema(fields), format=_CHECKED).to_table()
+            table = dataset(paths, pa.schema(fields), _CHECKED).to_table()
         except (OSError, pa.ArrowInvalid) as error:
             raise self._damage(error) from error
         if table.num_rows != sum(file.rows for file in files):
@@ -347,8 +347,8 @@ class Gallery:
             )
 
     @property
-    def _root(self) -> Path:
-        return storage.local_root(self.location)
+    def _root(self) -> Place:
+        return root_of(self.location)
 
     @cached_property
     def _runs(self) -> Runs:
@@ -368,7 +368,7 @@ class Gallery:
             if not path.exists():
                 return GalleryDamagedError(f"{path}: the file is gone; restore it")
             try:
-                rows = pq.read_table(path, columns=["row_id"]).num_rows
+                rows = pq.read_table(parquet(path), columns=["row_id"]).num_rows
             except (OSError, pa.ArrowInvalid) as reason:
                 return GalleryDamagedError(
                     f"{path}: the file cannot be read ({reason}); restore it"

@@ -1,7 +1,6 @@
 """Settings and result of a calibration. Imports nothing heavy: the command line reads it first."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.errors import InputError
@@ -54,4 +53,4 @@ class Calibrated:
     threshold: float
     figures: "Threshold"
     by_camera: "tuple[CameraPair, ...] | None"
-    file: Path
+    file: str

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from math import ceil
-from pathlib import Path
 from typing import Any
 
 from pipeline.core.evaluation.bootstrap import Bootstrap
@@ -16,14 +15,15 @@ from pipeline.core.thresholds.calibration import (
 )
 from pipeline.core.thresholds.calibration import calibrate as threshold_of
 from pipeline.errors import InputError
+from pipeline.gallery.files.places import Place
 from pipeline.gallery.files.storage import record_of
 from pipeline.gallery.sidecars.calibrations import (
     calibration_file,
+    check_calibration,
     read_calibration,
     write_calibration,
 )
 from pipeline.gallery.table import Gallery
-from pipeline.output_files import check_new_folder
 from pipeline.runs.calibrated import Calibrated, CalibrationSettings
 from pipeline.runs.calibration_pairs import Pairs, open_pairs
 from pipeline.runs.camera_thresholds import CameraPair, calibrate_camera_pairs
@@ -54,7 +54,7 @@ def calibrate(
     except ValueError as error:
         raise InputError(str(error)) from error
     pairs = open_pairs(gallery, query, settings.query_rows, resamples.seed)
-    check_new_folder(calibration_file(gallery).parent)
+    check_calibration(gallery)
     found = _threshold(pairs, rule, resamples)
     stands_on = _basis(settings.rule, asdict(found))
     if stands_on < FEWEST_FALSE_MATCHES:
@@ -80,7 +80,7 @@ def calibrate(
         threshold=found.threshold,
         figures=found,
         by_camera=cameras,
-        file=file,
+        file=str(file),
     )
 
 
@@ -133,7 +133,7 @@ def _keep(
     resampling: Bootstrap,
     found: Threshold,
     cameras: tuple[CameraPair, ...] | None,
-) -> Path:
+) -> Place:
     """Keep the threshold beside the gallery's table."""
 
     about: dict[str, Any] = {

@@ -57,6 +57,8 @@ def _purge(gallery: Gallery, output: Output) -> tuple[str | None, list[Followed]
 def _is_ours(output: Output) -> bool:
     """Whether its files show that a verb of this kind wrote them: only such files are deleted."""
     files = [Path(path) for path in output.files or ()]
+    if not isinstance(output.place, Path):
+        return False
     match output.kind:
         case "report":
             marks = {output.place / name: mark for name, mark in FILES.items()}

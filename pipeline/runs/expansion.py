@@ -1,7 +1,6 @@
 """The work of `expand` between the lock and the commit: graphs and averages, round by round."""
 
 import logging
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from pipeline.core.row_hashes import row_signatures
 from pipeline.gallery.derived import commit_derived
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.npy_rows import copy_rows
+from pipeline.gallery.files.places import Place, root_of
 from pipeline.gallery.log.lock import Lock
 from pipeline.gallery.scratch import drop_abandoned, scratch_folder
 from pipeline.gallery.sidecars.graph import Graph, Origin
@@ -34,7 +34,7 @@ class Rounds:
 
     parent: Gallery
     settings: Expansion
-    folder: Path
+    folder: Place
     execution: Execution
 
     @property
@@ -83,16 +83,14 @@ class Rounds:
             execution=execution,
         )
 
-    def _place(self, number: int, way: str) -> Path:
+    def _place(self, number: int, way: str) -> Place:
         return self.folder / f"round-{number}-{way}-of-{self.parent.version}"
 
     def _earlier(self, number: int) -> Graph | None:
         """The whole graph of the latest other version, if it is of this kind."""
         wanted = self.parent.dimension, self.kept
-        paths = sorted(
-            self.folder.glob(f"round-{number}-*-of-*"),
-            key=lambda path: int(path.name.rpartition("-")[2]),
-        )
+        paths: list[Place] = list(self.folder.glob(f"round-{number}-*-of-*"))
+        paths.sort(key=lambda path: int(path.name.rpartition("-")[2]))
         for path in reversed(paths):
             if path.name.endswith(f"-of-{self.parent.version}"):
                 continue
@@ -113,7 +111,8 @@ def expand_gallery(
 ) -> Gallery:
     """The next version of `present`: the features of `parent`, normalized if asked, expanded.
 
-    Intermediate features lie in a folder below `chosen`, or else beside the graphs.
+    Intermediate features lie in a folder below `chosen`, or else beside the graphs; for a gallery
+    in an object store, in the folder for temporary files.
     """
     folder = _folder(present)
     storage.make_folder(folder)
@@ -121,7 +120,8 @@ def expand_gallery(
     features: FeatureRows = parent.features()
     if cameras:
         features = cameras.normalize(features, parent.rows(["camera"])["camera"], "rows")
-    base = chosen.absolute() if chosen else folder
+    beside = folder if isinstance(folder, Path) else None
+    base = chosen.absolute() if chosen else beside
     made_by = [repr(settings), repr(cameras.settings if cameras else None)]
     with scratch_folder(base, "expand", [parent, present], made_by) as scratch:
         rows = copy_rows(features, scratch / "features.npy")
@@ -142,8 +142,8 @@ def tidy(gallery: Gallery, parent: Gallery) -> None:
         drop_abandoned(each.location)
     for path in _folder(gallery).glob("round-*"):
         if not path.name.endswith(f"-of-{parent.version}"):
-            shutil.rmtree(path)
+            storage.delete_folder(path)
 
 
-def _folder(gallery: Gallery) -> Path:
-    return Path(gallery.location) / storage.GRAPH_FOLDER
+def _folder(gallery: Gallery) -> Place:
+    return root_of(gallery.location) / storage.GRAPH_FOLDER

@@ -5,7 +5,6 @@ are written; what it finds for the later blocks is kept beside them for the stri
 """
 
 import logging
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from pipeline.core.blocks import FeatureRows, Tiling
 from pipeline.core.ledger import Account, Ledger
 from pipeline.core.neighbors.pairs import between, neighbors
 from pipeline.core.neighbors.topk import TopK, best_first
+from pipeline.gallery.files.places import Place
 from pipeline.gallery.sidecars.graph import About, Graph, Origin
 from pipeline.stages.execution import Execution
 
@@ -28,7 +28,7 @@ _TASKS_A_WORKER = 2
 def build_graph(
     rows: FeatureRows,
     k: int,
-    folder: Path,
+    folder: Place,
     *,
     ids: NDArray[np.int64] | None = None,
     signatures: NDArray[np.int64] | None = None,

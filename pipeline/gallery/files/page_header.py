@@ -22,6 +22,16 @@ def page_checksum(
 
     Plainly: one page, neither compressed nor encoded, of values of a fixed length and never null.
     """
+    header = header_bytes(column, size)
+    if not header:
+        return None
+    file.seek(column.data_page_offset)
+    checksum = stored_checksum(file.read(header), size)
+    return None if checksum is None else (column.data_page_offset + header, checksum)
+
+
+def header_bytes(column: pq.ColumnChunkMetaData, size: int) -> int:
+    """The bytes of the header before a column's `size` bytes; 0 if these cannot be plain."""
     header = column.total_compressed_size - size
     is_plain = (
         column.physical_type == "FIXED_LEN_BYTE_ARRAY"
@@ -30,13 +40,15 @@ def page_checksum(
         and not column.has_dictionary_page
         and 0 < header <= _LONGEST_HEADER
     )
-    if not is_plain:
-        return None
-    file.seek(column.data_page_offset)
-    fields = _first_numbers(file.read(header), 4)
+    return int(header) if is_plain else 0
+
+
+def stored_checksum(header: bytes, size: int) -> int | None:
+    """The CRC-32 of the `size` bytes after a header; None if it is not that of one plain page."""
+    fields = _first_numbers(header, 4)
     if fields is None or fields[:3] != [_DATA_PAGE, size, size]:
         return None
-    return column.data_page_offset + header, fields[3] & 0xFFFFFFFF
+    return fields[3] & 0xFFFFFFFF
 
 
 def _first_numbers(header: bytes, count: int) -> list[int] | None:

@@ -1,6 +1,5 @@
 """The layout of a gallery's Parquet files, and what the log stores about their contents."""
 
-import hashlib
 import json
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.gallery.files import storage
+from pipeline.gallery.files.places import Place, sha256_of
 from pipeline.gallery.files.schema import STATISTICS_COLUMNS
 
 MAX_UNIT_ROWS = 2048
@@ -40,10 +40,9 @@ def write_row_file(path: Path, rows: pa.Table) -> None:
         storage.sync_file(path)
 
 
-def checksum(path: Path) -> str:
+def checksum(path: Place) -> str:
     """The SHA-256 of a file, in hexadecimal; the log stores it with the statistics."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(path)
 
 
 def delta_statistics(metadata: pq.FileMetaData) -> str:

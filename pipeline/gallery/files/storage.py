@@ -1,7 +1,9 @@
 """The few file operations of a gallery that must be atomic or survive a power cut.
 
-Everything else in this package changes folders through this module, so that another kind of storage
-means changing one module. Only local file systems are supported today.
+Everything else in this package changes folders through this module. On a disk, a file is written
+beside its final name, flushed, and linked or renamed. In an object store, it is written on this
+machine and then put in one request, whose acknowledgement stands for the flush: a name is there
+with all of its bytes, or not at all.
 """
 
 import errno
@@ -9,13 +11,23 @@ import fcntl
 import glob
 import os
 import re
+import shutil
 import stat
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.errors import InputError, RunError
+from pipeline.gallery.files.objects import ObjectPlace, delete_all
+from pipeline.gallery.files.places import (
+    REQUESTS,
+    AnyPlace,
+    Place,
+    is_nameless,
+    nameless_file,
+    spread,
+)
 
 LOG_FOLDER = "_delta_log"
 UNITS_FOLDER = "_units"
@@ -65,22 +77,10 @@ class GalleryDamagedError(RunError):
     """A file of the gallery does not hold what was written to it; the message names the file."""
 
 
-def local_root(location: str | os.PathLike[str]) -> Path:
-    """The absolute folder of a gallery; raises `InputError` for a URL, which is not supported
-    yet.
-    """
-    text = os.fspath(location)
-    if not text:
-        raise InputError("the gallery's location is empty: give a folder")
-    if text.startswith("file://"):
-        text = text.removeprefix("file://")
-    if "://" in text:
-        raise InputError(f"{text}: a gallery lives in a local folder; URLs are not supported yet")
-    return Path(text).absolute()
-
-
-def sync_file(path: Path) -> None:
-    """Returns when the bytes of a file are on the disk."""
+def sync_file(path: Place) -> None:
+    """Returns when the bytes of a file are on the disk; an object that was put is safe already."""
+    if isinstance(path, ObjectPlace) or is_nameless(path):
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -88,16 +88,19 @@ def sync_file(path: Path) -> None:
         os.close(descriptor)
 
 
-def sync_folder(path: Path) -> None:
+def sync_folder(path: Place) -> None:
     """Returns when the names in a folder are on the disk."""
     sync_file(path)
 
 
-def make_folder(path: Path) -> None:
-    """Makes a folder and its parents, and waits until their names are on the disk.
+def make_folder(path: Place) -> None:
+    """Makes a folder and its parents, and waits until their names are on the disk; nothing in an
+    object store, where a folder is what its objects' names have in common.
 
     Raises `InputError` if that fails: no permission, a read-only disk, a file in the way.
     """
+    if isinstance(path, ObjectPlace):
+        return
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -107,8 +110,25 @@ def make_folder(path: Path) -> None:
         sync_folder(folder.parent)
 
 
+def begin_folder(path: Place) -> None:
+    """Makes a folder whose presence says something, even while it is empty."""
+    if isinstance(path, ObjectPlace):
+        path.mark()
+    else:
+        make_folder(path)
+
+
+def delete_folder(path: Place) -> None:
+    """Deletes a folder with all that is in it; one that is not there is not an error."""
+    if isinstance(path, ObjectPlace):
+        delete_all(path.rglob("*"))
+        path.rmdir()
+    elif path.exists():
+        shutil.rmtree(path)
+
+
 @contextmanager
-def told_by_name(path: Path) -> Iterator[None]:
+def told_by_name(path: Place) -> Iterator[None]:
     """Turns a failure to write, usually a full disk, into a `RunError` that names the file."""
     try:
         yield
@@ -130,12 +150,17 @@ def temporary_name(folder: Path, name: str) -> Path:
 
 
 @contextmanager
-def hidden_file(folder: Path, name: str) -> Iterator[Path]:
+def hidden_file(folder: Place, name: str) -> Iterator[Path]:
     """An empty file under a name of `temporary_name`, to be written, then renamed or linked.
 
     While it is written it is locked (`flock`, which ends with the process), so that nobody mistakes
     it for a leftover of a killed writer. If it still has the hidden name in the end, it is deleted.
+    For an object it is a file without a name on this machine.
     """
+    if isinstance(folder, ObjectPlace):
+        with nameless_file() as nameless:
+            yield nameless
+        return
     temporary, descriptor = _locked_file(folder, name)
     try:
         try:
@@ -159,14 +184,18 @@ def _locked_file(folder: Path, name: str) -> tuple[Path, int]:
         os.close(descriptor)
 
 
-def temporaries(folder: Path, name: str | None = None) -> list[Path]:
-    """The hidden files of writers of a file, or of all files of the folder; alive or killed."""
+def temporaries(folder: Place, name: str | None = None) -> list[Path]:
+    """The hidden files of writers of a file, or of all files of the folder; alive or killed. An
+    object store has none.
+    """
+    if isinstance(folder, ObjectPlace):
+        return []
     pattern = "*" if name is None else f"{glob.escape(name)}.*"
     found = folder.glob(f".{pattern}{TEMPORARY_SUFFIX}")
     return sorted(path for path in found if is_temporary(path) and is_own_file(path))
 
 
-def is_temporary(path: Path) -> bool:
+def is_temporary(path: Place) -> bool:
     """Whether a name is one of `temporary_name`.
 
     >>> is_temporary(Path(".a.0123456789abcdef0123456789abcdef.tmp")), is_temporary(Path(".a.tmp"))
@@ -175,7 +204,7 @@ def is_temporary(path: Path) -> bool:
     return _TEMPORARY.fullmatch(path.name) is not None
 
 
-def is_own_file(path: Path) -> bool:
+def is_own_file(path: Place) -> bool:
     """Whether the path is a regular file: not a link, a folder or a pipe."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)
@@ -183,12 +212,12 @@ def is_own_file(path: Path) -> bool:
         return False
 
 
-def cut_off(folder: Path, name: str | None = None) -> list[Path]:
+def cut_off(folder: Place, name: str | None = None) -> list[Path]:
     """The `temporaries` of writers that were killed."""
     return [path for path in temporaries(folder, name) if not _is_being_written(path)]
 
 
-def drop_cut_off(folder: Path, name: str | None = None) -> None:
+def drop_cut_off(folder: Place, name: str | None = None) -> None:
     """Deletes the `temporaries` of writers that were killed."""
     delete_files(cut_off(folder, name))
 
@@ -208,7 +237,7 @@ def _is_being_written(path: Path) -> bool:
     return False
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+def write_whole(path: Place, write: Callable[[Path], object]) -> None:
     """Lets `write` make a file under a hidden name beside `path`, flushes it, and renames it to
     `path`.
 
@@ -218,16 +247,26 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     with told_by_name(path), hidden_file(path.parent, path.name) as temporary:
         write(temporary)
         sync_file(temporary)
-        temporary.replace(path)
+        move_over(temporary, path)
     sync_folder(path.parent)
 
 
-def link_into_place(temporary: Path, final: Path) -> bool:
+def move_over(temporary: Path, final: Place) -> None:
+    """Gives a finished, flushed file its final name, in place of an older one."""
+    if isinstance(final, ObjectPlace):
+        final.write_bytes(temporary)
+    else:
+        temporary.replace(final)
+
+
+def link_into_place(temporary: Path, final: Place) -> bool:
     """Gives a finished, flushed file its final name, at once or not at all.
 
-    False if another writer was first; that writer's file stays. The caller deletes the temporary
-    name.
+    False if another writer was first; that writer's file stays. In an object store, a writer of the
+    same bytes counts as this one. The caller deletes the temporary name.
     """
+    if isinstance(final, ObjectPlace):
+        return final.put_new(temporary)
     try:
         os.link(temporary, final)
     except FileExistsError:
@@ -243,7 +282,7 @@ def link_into_place(temporary: Path, final: Path) -> bool:
     return True
 
 
-def record_of(path: Path) -> Path:
+def record_of(path: AnyPlace) -> AnyPlace:
     """The path of the checksum of a gallery's file, if `pipeline.gallery.checksums` wrote the file.
 
     >>> record_of(Path("g/_cameras/7.parquet")).as_posix()
@@ -255,19 +294,60 @@ def record_of(path: Path) -> Path:
     return folder / CHECKSUMS_FOLDER / name
 
 
-def delete_files(paths: Iterable[Path]) -> None:
+def unlink_all(paths: Iterable[Place]) -> None:
+    """Deletes files that have no record; one that is already gone is not an error."""
+    objects = []
+    for path in paths:
+        if isinstance(path, ObjectPlace):
+            objects.append(path)
+        else:
+            path.unlink(missing_ok=True)
+    delete_all(objects)
+
+
+def delete_files(paths: Iterable[Place]) -> None:
     """Deletes files and the records of their checksums; one that is already gone is not an error.
 
     A record is first renamed, to say that its file may be gone: after a kill on the way, the file
     does not count as missing. Raises `GalleryDamagedError` for a folder in the place of a file.
     """
+    objects = []
     for path in paths:
-        if path.is_dir() and not path.is_symlink():
-            raise GalleryDamagedError(f"{path}: this is a folder, where a file belongs; move it")
-        record = record_of(path)
-        going = record.with_suffix(GOING_SUFFIX)
-        if record.exists():
-            record.replace(going)
-        path.unlink(missing_ok=True)
-        record.with_suffix(NEXT_SUFFIX).unlink(missing_ok=True)  # of a writer that was killed
-        going.unlink(missing_ok=True)
+        if isinstance(path, ObjectPlace):
+            objects.append(path)
+        else:
+            _delete_file(path)
+    if objects:
+        _delete_objects(objects)
+
+
+def _delete_file(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        raise GalleryDamagedError(f"{path}: this is a folder, where a file belongs; move it")
+    record = record_of(path)
+    going = record.with_suffix(GOING_SUFFIX)
+    if record.exists():
+        record.replace(going)
+    path.unlink(missing_ok=True)
+    record.with_suffix(NEXT_SUFFIX).unlink(missing_ok=True)  # of a writer that was killed
+    going.unlink(missing_ok=True)
+
+
+def _delete_objects(paths: Sequence[ObjectPlace]) -> None:
+    """Deletes objects as `_delete_file` deletes a file, all of them step by step."""
+    records = [record_of(path) for path in paths]
+    going = {each: each.with_suffix(GOING_SUFFIX) for each in _existing(records)}
+    list(spread(lambda each: each.copy(going[each]), going, paths[0]))
+    delete_all(going)
+    delete_all(paths)
+    delete_all(each.with_suffix(NEXT_SUFFIX) for each in records)
+    delete_all(each.with_suffix(GOING_SUFFIX) for each in records)
+
+
+def _existing(places: Sequence[ObjectPlace]) -> list[ObjectPlace]:
+    """Those of the objects that are there: by a listing of their folders where they are many."""
+    if len(places) <= REQUESTS:
+        there = spread(ObjectPlace.is_file, places, places[0])
+        return [each for each, is_there in zip(places, there, strict=True) if is_there]
+    found = {each for folder in {place.parent for place in places} for each in folder.iterdir()}
+    return [each for each in places if each in found]

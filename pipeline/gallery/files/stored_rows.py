@@ -15,7 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from isal import isal_zlib  # its CRC-32 is ten times as fast as zlib's
 
+from pipeline.gallery.files.fetched_rows import FetchedRows, rows_taken
 from pipeline.gallery.files.page_header import page_checksum
+from pipeline.gallery.files.places import ObjectPlace, Place
 from pipeline.gallery.files.schema import DTYPES, check_unit_length, feature_bytes, stored_values
 from pipeline.gallery.files.storage import GalleryDamagedError
 
@@ -74,7 +76,7 @@ class StoredRows:
             values = self._decoded(group) if group.checksum is None else self._mapped(group)
             for low in range(int(first), int(last), step):
                 part = slice(low, min(low + step, int(last)))
-                yield part, _taken(values, rows[part] - group.begin)
+                yield part, rows_taken(values, rows[part] - group.begin)
 
     @property
     def _rows_of_a_chunk(self) -> int:
@@ -186,7 +188,8 @@ class StoredRows:
         )
 
 
-def _taken(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Some rows of features, each copied as one piece."""
-    pieces = values.view(f"V{values.shape[1] * values.itemsize}")[:, 0]
-    return pieces[rows].view(values.dtype).reshape(len(rows), values.shape[1])
+def rows_of(place: Place, dimension: int, dtype: str) -> StoredRows | FetchedRows:
+    """The features of one file, wherever it is."""
+    if isinstance(place, ObjectPlace):
+        return FetchedRows(place, dimension, dtype)
+    return StoredRows(place, dimension, dtype)

@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import InputError
 from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
+from pipeline.gallery.files.places import Place, in_order, parquet, root_of
 from pipeline.gallery.files.rejects import as_rejects
 from pipeline.gallery.files.row_files import (
     MAX_UNIT_ROWS,
@@ -90,8 +91,8 @@ class FoundUnits:
     """What interrupted runs left: whole units, and unusable files with the reason."""
 
     units: tuple[UnitRecord, ...]
-    damaged: tuple[tuple[Path, str], ...]
-    orphans: tuple[Path, ...]
+    damaged: tuple[tuple[Place, str], ...]
+    orphans: tuple[Place, ...]
 
 
 def write_unit(
@@ -106,7 +107,7 @@ def write_unit(
     """
     rejects = as_rejects(rejects)
     _check_unit(target, unit_id, row_ids, rows, rejects)
-    root = storage.local_root(target.location)
+    root = root_of(target.location)
     folder = root / storage.UNITS_FOLDER
     storage.make_folder(folder)
     stem = f"{row_ids.start:012d}-{unit_id}"
@@ -124,7 +125,7 @@ def write_unit(
         about["rejects_path"] = f"{storage.UNITS_FOLDER}/{name}"
     final = root / f"{stem}.parquet"
     if rows.num_rows == 0:
-        first = final.name if final.exists() else str(about["rejects_path"])
+        first = final.name if final.is_file() else str(about["rejects_path"])
         return read_record(root, first, target)
     with storage.hidden_file(folder, stem) as temporary:
         _write_rows(temporary, rows, about)
@@ -142,9 +143,9 @@ def find_units(target: UnitTarget, next_row_id: int) -> FoundUnits:
     an earlier one is unusable, too, since the two come from different plans. Changes nothing on the
     disk.
     """
-    root = storage.local_root(target.location)
+    root = root_of(target.location)
     whole: list[UnitRecord] = []
-    damaged: list[tuple[Path, str]] = []
+    damaged: list[tuple[Place, str]] = []
     for name in _candidates(root, next_row_id):
         try:
             unit = read_record(root, name, target)
@@ -160,7 +161,9 @@ def find_units(target: UnitTarget, next_row_id: int) -> FoundUnits:
     return FoundUnits(tuple(whole), tuple(damaged), tuple(_orphans(root, whole, damaged)))
 
 
-def read_record(root: Path, name: str, target: UnitTarget, sha256: str | None = None) -> UnitRecord:
+def read_record(
+    root: Place, name: str, target: UnitTarget, sha256: str | None = None
+) -> UnitRecord:
     """The record of the unit that a file holds; raises `GalleryDamagedError` naming the file if it
     is not whole.
 
@@ -240,7 +243,7 @@ def _write_rows(path: Path, rows: pa.Table, about: dict[str, Any]) -> None:
     write_row_file(path, rows.replace_schema_metadata({UNIT_KEY: json.dumps(about).encode()}))
 
 
-def _write_rejects(folder: Path, stem: str, about: dict[str, Any], rejects: pa.Table) -> str:
+def _write_rejects(folder: Place, stem: str, about: dict[str, Any], rejects: pa.Table) -> str:
     """Writes a unit's rejects under a name made from their content, so that no writer changes
     another's.
     """
@@ -256,7 +259,7 @@ def _write_rejects(folder: Path, stem: str, about: dict[str, Any], rejects: pa.T
 
 
 def _first_writers_record(
-    root: Path, final: Path, temporary: Path, target: UnitTarget
+    root: Place, final: Place, temporary: Path, target: UnitTarget
 ) -> UnitRecord:
     """The record of the file that was there first; a damaged file is replaced by ours.
 
@@ -269,16 +272,16 @@ def _first_writers_record(
         return read_record(root, final.name, target)
 
 
-def _footer(path: Path) -> pq.FileMetaData:
+def _footer(path: Place) -> pq.FileMetaData:
     try:
-        return pq.read_metadata(path)
+        return pq.read_metadata(parquet(path))
     except FileNotFoundError as error:
         raise GalleryDamagedError(f"{path}: the file is gone") from error
     except (pa.ArrowInvalid, OSError) as error:
         raise GalleryDamagedError(f"{path}: no whole Parquet file ({error})") from error
 
 
-def _about(path: Path, metadata: pq.FileMetaData) -> dict[str, Any]:
+def _about(path: Place, metadata: pq.FileMetaData) -> dict[str, Any]:
     """The metadata of a unit's file."""
     text = (metadata.metadata or {}).get(UNIT_KEY)
     try:
@@ -292,20 +295,20 @@ def _about(path: Path, metadata: pq.FileMetaData) -> dict[str, Any]:
     return about
 
 
-def _check_footer(path: Path, metadata: pq.FileMetaData, target: UnitTarget, rows: int) -> None:
+def _check_footer(path: Place, metadata: pq.FileMetaData, target: UnitTarget, rows: int) -> None:
     if metadata.num_rows != rows:
         raise GalleryDamagedError(f"{path}: {metadata.num_rows} rows where {rows} were written")
     if not is_row_schema(metadata.schema.to_arrow_schema(), target.schema):
         raise GalleryDamagedError(f"{path}: the columns are not the gallery's")
 
 
-def _check_rows(path: Path, rows: int) -> None:
+def _check_rows(path: Place, rows: int) -> None:
     found = _footer(path)
     if found.num_rows != rows or found.schema.names != REJECT_SCHEMA.names:
         raise GalleryDamagedError(f"{path}: {found.num_rows} rejects where {rows} were written")
 
 
-def _candidates(root: Path, next_row_id: int) -> list[str]:
+def _candidates(root: Place, next_row_id: int) -> list[str]:
     """Files of uncommitted units by first row id; rows before rejects of the same unit."""
     names: list[tuple[int, bool, str]] = []
     for path in _files(root):
@@ -319,7 +322,7 @@ def _candidates(root: Path, next_row_id: int) -> list[str]:
     return [name for _, _, name in sorted(names)]
 
 
-def _is_whole_unit(path: Path) -> bool:
+def _is_whole_unit(path: Place) -> bool:
     """Whether a file of rejects is its whole unit, or cannot be read (and must be reported)."""
     try:
         return _about(path, _footer(path))["rows"] == 0
@@ -328,8 +331,8 @@ def _is_whole_unit(path: Path) -> bool:
 
 
 def _orphans(
-    root: Path, units: Iterable[UnitRecord], damaged: Iterable[tuple[Path, str]]
-) -> Iterator[Path]:
+    root: Place, units: Iterable[UnitRecord], damaged: Iterable[tuple[Place, str]]
+) -> Iterator[Place]:
     """Files of the hidden folder that no found unit needs: half-written ones, those of second
     writers, those of committed units.
     """
@@ -340,7 +343,7 @@ def _orphans(
             yield path
 
 
-def unfinished_units(root: Path) -> list[Path]:
+def unfinished_units(root: Place) -> list[Place]:
     """The files of the hidden folder: rejects of units, attempts at them, and what writers have not
     finished."""
     return [
@@ -352,10 +355,10 @@ def unfinished_units(root: Path) -> list[Path]:
     ]
 
 
-def is_row_file(path: Path) -> bool:
+def is_row_file(path: Place) -> bool:
     """Whether a file has a name that this tool gives to files of rows."""
     return _UNIT_FILE.fullmatch(path.name) is not None
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(filter(storage.is_own_file, folder.iterdir())) if folder.is_dir() else []
+def _files(folder: Place) -> list[Place]:
+    return in_order(filter(storage.is_own_file, folder.iterdir())) if folder.is_dir() else []

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
 from pipeline.gallery.files import storage
+from pipeline.gallery.files.places import local_root
 from pipeline.gallery.formats import faiss_files, fastreid_files, mat_files
 from pipeline.gallery.formats.csv_cells import safe_cells
 from pipeline.gallery.formats.origin import ORIGIN_FILE, ORIGIN_FORMAT, about_gallery
@@ -146,7 +147,7 @@ def is_export(folder: Path, files: Iterable[Path]) -> bool:
 
 def _free_folder(out: str) -> Path:
     """The folder, made if necessary; `InputError` if it holds files that no export wrote."""
-    folder = storage.local_root(out)
+    folder = local_root(out)
     check_name(folder)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: this is a file; `out` needs a folder")

@@ -1,7 +1,6 @@
 """The change that a commit makes: checked, and on the disk before the log changes."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +9,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
 from pipeline.gallery import checksums
-from pipeline.gallery.files import storage
+from pipeline.gallery.files.places import Place, dataset, root_of, spread
 from pipeline.gallery.files.rejects import as_rejects, merge, read_rejects, write_rejects
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.files.unit_files import UnitRecord, UnitTarget, read_record
@@ -34,7 +33,7 @@ def plan(
     Writes the files that replace those with removed or replaced rows, and the rejects after the
     commit; they do not count until the log names them. Raises what `Gallery.commit` raises.
     """
-    root = storage.local_root(target.location)
+    root = root_of(target.location)
     _check_units(target, snapshot, units)
     row_paths = _paths_of(root, units)
     new_rejects = _rejects_of(root, units, rejects)
@@ -71,7 +70,7 @@ def _check_units(target: UnitTarget, snapshot: Snapshot, units: Sequence[UnitRec
     """Raises unless the units, sorted by first row id, are whole, of this recipe, and have new row
     ids.
     """
-    root = storage.local_root(target.location)
+    root = root_of(target.location)
     end = snapshot.next_row_id
     for unit in units:
         if unit.fingerprint != target.fingerprint:
@@ -85,26 +84,30 @@ def _check_units(target: UnitTarget, snapshot: Snapshot, units: Sequence[UnitRec
                 f"(the next is {end})"
             )
         end = unit.end_row_id
-        name = unit.path or str(unit.rejects_path)
-        if read_record(root, name, target, unit.sha256) != unit:
+
+    def found(unit: UnitRecord) -> UnitRecord:
+        return read_record(root, unit.path or str(unit.rejects_path), target, unit.sha256)
+
+    for unit, record in zip(units, spread(found, units, root), strict=True):
+        if record != unit:
             raise GalleryDamagedError(f"unit {unit.unit_id}: its file is not what the record says")
 
 
-def _paths_of(root: Path, units: Sequence[UnitRecord]) -> pa.ChunkedArray:
+def _paths_of(root: Place, units: Sequence[UnitRecord]) -> pa.ChunkedArray:
     """The source paths of the units' rows."""
-    files = [str(root / unit.path) for unit in units if unit.path]
+    files = [root / unit.path for unit in units if unit.path]
     schema = pa.schema([("path", pa.string())])
     if not files:
         return pa.chunked_array([], pa.string())
-    return ds.dataset(files, schema=schema, format="parquet").to_table()["path"]
+    return dataset(files, schema, ds.ParquetFileFormat()).to_table()["path"]
 
 
-def _rejects_of(root: Path, units: Sequence[UnitRecord], others: pa.Table | None) -> pa.Table:
+def _rejects_of(root: Place, units: Sequence[UnitRecord], others: pa.Table | None) -> pa.Table:
     """The rejects of the units and those that reached no unit."""
+    paths = [root / unit.rejects_path for unit in units if unit.rejects_path]
     tables = [
-        as_rejects(pq.read_table(pa.BufferReader(checksums.read(root / unit.rejects_path))))
-        for unit in units
-        if unit.rejects_path
+        as_rejects(pq.read_table(pa.BufferReader(data)))
+        for data in spread(checksums.read, paths, root)
     ]
     tables.append(REJECT_SCHEMA.empty_table() if others is None else as_rejects(others))
     return pa.concat_tables(tables)

@@ -5,11 +5,9 @@ Both store the text of a file's statistics unchanged, so the file's checksum is 
 """
 
 import json
-import os
 import re
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +18,7 @@ from deltalake.exceptions import DeltaError
 from pipeline.errors import RunError
 from pipeline.gallery import chain
 from pipeline.gallery.files import storage
+from pipeline.gallery.files.places import Place, in_order, known_size, last_bytes, parquet, spread
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.input_files import parse_json, why
 
@@ -45,7 +44,7 @@ class LoggedFile:
         return json.dumps({**parse_json(self.statistics), _CHECKSUM: self.sha256})
 
 
-def logged_files(root: Path, without: Container[str] = ()) -> dict[str, LoggedFile]:
+def logged_files(root: Place, without: Container[str] = ()) -> dict[str, LoggedFile]:
     """Every file that any version still in the log names, by path; entries and checkpoints of the
     names `without` are passed over.
 
@@ -60,14 +59,14 @@ def logged_files(root: Path, without: Container[str] = ()) -> dict[str, LoggedFi
     return found
 
 
-def check_whole(root: Path) -> None:
+def check_whole(root: Place) -> None:
     """Raises `GalleryDamagedError` if an entry or a checkpoint of the log is empty, or the last
     entry or a checkpoint is not whole.
 
     `deltalake` reads an empty entry as a version without changes: rows would disappear silently.
     """
     folder = root / storage.LOG_FOLDER
-    entries, checkpoints = _entries(folder), sorted(_checkpoints(folder))
+    entries, checkpoints = _entries(folder), in_order(_checkpoints(folder))
     for path in entries:
         if _size(path) == 0:
             raise _cut_short(path)
@@ -79,15 +78,15 @@ def check_whole(root: Path) -> None:
             raise _checkpoint_cut_short(path, is_needed=is_needed)
 
 
-def oldest_version(root: Path) -> int:
+def oldest_version(root: Place) -> int:
     """The first version that can still be read from the log: 0, or that of its first checkpoint."""
     folder = root / storage.LOG_FOLDER
-    if (folder / f"{0:020d}.json").exists():
+    if (folder / f"{0:020d}.json").is_file():
         return 0
     return min((_version_of(path) for path in _checkpoints(folder)), default=0)
 
 
-def write_checkpoint(root: Path, version: int) -> None:
+def write_checkpoint(root: Place, version: int) -> None:
     """A summary of the log up to a version, so that opening a gallery does not read every entry.
 
     Also makes one that an earlier run left unfinished. Raises `RunError` if it cannot be written.
@@ -99,7 +98,7 @@ def write_checkpoint(root: Path, version: int) -> None:
         chain.note_checkpoint(root, each)
 
 
-def _make_checkpoint(root: Path, version: int) -> None:
+def _make_checkpoint(root: Place, version: int) -> None:
     folder = root / storage.LOG_FOLDER
     try:
         DeltaTable(str(root), version=version).create_checkpoint()
@@ -114,7 +113,7 @@ def _make_checkpoint(root: Path, version: int) -> None:
         ) from error
 
 
-def forget_before(root: Path, version: int) -> None:
+def forget_before(root: Place, version: int) -> None:
     """Removes the versions before this one from the log.
 
     The version itself becomes a checkpoint first. After a kill on the way, the next call removes
@@ -128,11 +127,11 @@ def forget_before(root: Path, version: int) -> None:
         return
     write_checkpoint(root, version)
     chain.note_oldest(root, version)
-    storage.delete_files(sorted(old))
+    storage.delete_files(in_order(old))
     storage.sync_folder(folder)
 
 
-def drop_cut_off(root: Path) -> None:
+def drop_cut_off(root: Place) -> None:
     """Deletes what killed writers left in the log's folder: half-written entries and checkpoints,
     and entries of versions that were given up. The caller holds the lock.
     """
@@ -144,17 +143,17 @@ def drop_cut_off(root: Path) -> None:
     )
 
 
-def half_written(root: Path) -> list[Path]:
+def half_written(root: Place) -> list[Place]:
     """Parts of the log that were left half-written."""
-    return sorted(filter(chain.is_half_written, (root / storage.LOG_FOLDER).glob("*#*")))
+    return in_order(filter(chain.is_half_written, (root / storage.LOG_FOLDER).glob("*#*")))
 
 
-def _size(path: Path) -> int | None:
+def _size(path: Place) -> int | None:
     """The size of a file in bytes; None if it was deleted after the listing, together with its
     version.
     """
     try:
-        return path.stat().st_size
+        return known_size(path)
     except FileNotFoundError:
         return None
 
@@ -167,18 +166,15 @@ def _is_entry(data: bytes) -> bool:
     return any("commitInfo" in line for line in lines)
 
 
-def _has_footer(path: Path) -> bool:
+def _has_footer(path: Place) -> bool:
     """Whether a Parquet file has its footer, or was deleted after the listing."""
     try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            file.seek(max(0, size - len(_PARQUET_END)))
-            return file.read() == _PARQUET_END
+        return last_bytes(path, len(_PARQUET_END)) == _PARQUET_END
     except FileNotFoundError:
         return True
 
 
-def _cut_short(path: Path) -> GalleryDamagedError:
+def _cut_short(path: Place) -> GalleryDamagedError:
     return GalleryDamagedError(
         f"{path}: this log entry is empty or cut short, as after a power cut before it was on "
         "the disk; "
@@ -187,7 +183,7 @@ def _cut_short(path: Path) -> GalleryDamagedError:
     )
 
 
-def _checkpoint_cut_short(path: Path, *, is_needed: bool) -> GalleryDamagedError:
+def _checkpoint_cut_short(path: Place, *, is_needed: bool) -> GalleryDamagedError:
     told = f"{path}: this checkpoint of the log is empty or cut short"
     if is_needed:
         return GalleryDamagedError(f"{told}, and no entry holds the same; restore it from a copy")
@@ -197,27 +193,33 @@ def _checkpoint_cut_short(path: Path, *, is_needed: bool) -> GalleryDamagedError
     )
 
 
-def _additions(folder: Path, without: Container[str]) -> Iterator[dict[str, Any]]:
+def _additions(folder: Place, without: Container[str]) -> Iterator[dict[str, Any]]:
     """The actions that add a file, of all checkpoints and entries, the oldest first."""
     files = [
         path for path in (*_checkpoints(folder), *_entries(folder)) if path.name not in without
     ]
-    for path in sorted(files, key=lambda path: (_version_of(path), path.suffix == ".json")):
-        try:
-            yield from _of_entry(path) if path.suffix == ".json" else _of_checkpoint(path)
-        except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-            raise GalleryDamagedError(
-                f"{path}: this part of the log cannot be read ({error})"
-            ) from error
+    files.sort(key=lambda path: (_version_of(path), path.suffix == ".json"))
+    for actions in spread(_actions, files, folder):
+        yield from actions
 
 
-def _of_entry(path: Path) -> list[dict[str, Any]]:
+def _actions(path: Place) -> list[dict[str, Any]]:
+    """The actions of a part of the log that add a file."""
+    try:
+        return _of_entry(path) if path.suffix == ".json" else _of_checkpoint(path)
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise GalleryDamagedError(
+            f"{path}: this part of the log cannot be read ({error})"
+        ) from error
+
+
+def _of_entry(path: Place) -> list[dict[str, Any]]:
     lines = [parse_json(line) for line in path.read_bytes().splitlines()]
     return [_known(line["add"]) for line in lines if "add" in line]
 
 
-def _of_checkpoint(path: Path) -> list[dict[str, Any]]:
-    column = pq.read_table(path, columns=["add"])["add"]
+def _of_checkpoint(path: Place) -> list[dict[str, Any]]:
+    column = pq.read_table(parquet(path), columns=["add"])["add"]
     return [_known(action) for action in column.to_pylist() if action is not None]
 
 
@@ -225,18 +227,18 @@ def _known(action: dict[str, Any]) -> dict[str, Any]:
     return {"path": action["path"], "size": action["size"], "stats": action.get("stats")}
 
 
-def _entries(folder: Path) -> list[Path]:
+def _entries(folder: Place) -> list[Place]:
     """The entries by version; `verify` reports other names."""
-    return sorted(path for path in folder.glob("*.json") if _is_numbered(path))
+    return in_order(path for path in folder.glob("*.json") if _is_numbered(path))
 
 
-def _checkpoints(folder: Path) -> list[Path]:
+def _checkpoints(folder: Place) -> list[Place]:
     return [path for path in folder.glob("*.checkpoint*.parquet") if _is_numbered(path)]
 
 
-def _is_numbered(path: Path) -> bool:
+def _is_numbered(path: Place) -> bool:
     return _NUMBER.fullmatch(path.name.partition(".")[0]) is not None
 
 
-def _version_of(path: Path) -> int:
+def _version_of(path: Place) -> int:
     return int(path.name.partition(".")[0])

@@ -3,7 +3,9 @@
 The lock is the file `_lock` in the gallery's folder. It says who writes, since when and until when;
 a thread of the owner renews the expiry. The lock of a dead process of this machine is free at once;
 any other lock, and that of a process that is hidden from us, is free when it has expired. The file
-is read and changed only under `flock`, so that two processes never both take a stale lock.
+is read and changed only under `flock`, so that two processes never both take a stale lock; in an
+object store it is a lease (`lease`). There it only saves work: of two commits on one version the
+store takes one, whoever believes to hold the lock.
 """
 
 import errno
@@ -25,6 +27,8 @@ from pathlib import Path
 
 from pipeline.errors import InputError, RunError
 from pipeline.gallery.files import storage
+from pipeline.gallery.files.places import ObjectPlace, Place, root_of
+from pipeline.gallery.log.lease import Lease, OvertakenError
 from pipeline.input_files import parse_json
 
 EXPIRY_SECONDS = 60.0
@@ -80,8 +84,7 @@ class Lock:
 
     def check(self) -> None:
         """Raises `RunError` if we have lost the lock, for instance after this machine slept."""
-        with _opened(_path(self.location)) as descriptor:
-            owner = _read(descriptor)
+        owner = _owner(_path(self.location))
         if owner is None or owner.token != self.token:
             now = "nobody" if owner is None else str(owner)
             raise RunError(
@@ -97,7 +100,7 @@ def hold(location: str, purpose: str, *, expiry: float = EXPIRY_SECONDS) -> Iter
     `purpose` says what the owner does. Raises `LockHeldError` naming the owner if another one holds
     the lock, also after the time that `waited_for` sets.
     """
-    storage.make_folder(storage.local_root(location))
+    storage.make_folder(root_of(location))
     path = _path(location)
     token = uuid.uuid4().hex
     _take_in_time(path, token, purpose, expiry)
@@ -132,15 +135,19 @@ def waiting_seconds() -> float:
 def holder(location: str) -> Owner | None:
     """Who writes to the gallery now, if anybody does."""
     path = _path(location)
-    if not path.exists():
+    if isinstance(path, Path) and not path.exists():
         return None
-    with _opened(path) as descriptor:
-        owner = _read(descriptor)
+    owner = _owner(path)
     return owner if owner is not None and _is_alive(owner) else None
 
 
-def _path(location: str) -> Path:
-    return storage.local_root(location) / storage.LOCK_FILE
+def _owner(path: Place) -> Owner | None:
+    with _opened(path) as file:
+        return _read(file)
+
+
+def _path(location: str) -> Place:
+    return root_of(location) / storage.LOCK_FILE
 
 
 def _new_owner(token: str, purpose: str, expiry: float) -> Owner:
@@ -158,7 +165,7 @@ def _new_owner(token: str, purpose: str, expiry: float) -> Owner:
     )
 
 
-def _take_in_time(path: Path, token: str, purpose: str, expiry: float) -> None:
+def _take_in_time(path: Place, token: str, purpose: str, expiry: float) -> None:
     """Takes the lock, or waits for it as long as was asked for."""
     deadline = time.monotonic() + waiting_seconds()
     told = False
@@ -166,6 +173,8 @@ def _take_in_time(path: Path, token: str, purpose: str, expiry: float) -> None:
         try:
             _take(path, _new_owner(token, purpose, expiry))
             return
+        except OvertakenError:
+            continue
         except LockHeldError as error:
             left = deadline - time.monotonic()
             if left <= 0:
@@ -176,9 +185,9 @@ def _take_in_time(path: Path, token: str, purpose: str, expiry: float) -> None:
         time.sleep(min(left, _ASKING_SECONDS))
 
 
-def _take(path: Path, owner: Owner) -> None:
-    with _opened(path) as descriptor:
-        other = _read(descriptor)
+def _take(path: Place, owner: Owner) -> None:
+    with _opened(path) as file:
+        other = _read(file)
         if other is not None:
             if _is_alive(other):
                 raise LockHeldError(
@@ -186,10 +195,10 @@ def _take(path: Path, owner: Owner) -> None:
                     f"has finished{_doubt(path, other)}"
                 )
             _log.warning("%s: the lock of %s was left behind and is taken over", path.parent, other)
-        _write(path, descriptor, owner)
+        _write(path, file, owner)
 
 
-def _doubt(path: Path, owner: Owner) -> str:
+def _doubt(path: Place, owner: Owner) -> str:
     """Advice for a lock that would block everybody for more than a day."""
     if owner.expires < time.time() + _FAR_SECONDS:
         return ""
@@ -197,27 +206,31 @@ def _doubt(path: Path, owner: Owner) -> str:
     return f" (it expires on {until}, which no writer asks for: if none runs, delete {path})"
 
 
-def _release(path: Path, token: str) -> None:
+def _release(path: Place, token: str) -> None:
     try:
-        with _opened(path) as descriptor:
-            owner = _read(descriptor)
+        with _opened(path) as file:
+            owner = _read(file)
             if owner is not None and owner.token == token:
-                os.ftruncate(descriptor, 0)
+                _write(path, file, None)
     except FileNotFoundError:
         _log.warning("%s: the lock file was removed while it was held", path)
+    except OvertakenError:
+        _log.warning("%s: the lock was taken by another writer while it was held", path)
     except (InputError, RunError) as error:
         _log.warning("the lock could not be released: %s", error)
 
 
-def _renew_until(stop: threading.Event, path: Path, token: str, expiry: float) -> None:
+def _renew_until(stop: threading.Event, path: Place, token: str, expiry: float) -> None:
     while not stop.wait(expiry / _RENEWALS_PER_EXPIRY):
         try:
-            with _opened(path) as descriptor:
-                owner = _read(descriptor)
+            with _opened(path) as file:
+                owner = _read(file)
                 if owner is None or owner.token != token:
                     _log.warning("%s: the lock was lost; the commit will be refused", path)
                     return
-                _write(path, descriptor, replace(owner, expires=time.time() + expiry))
+                _write(path, file, replace(owner, expires=time.time() + expiry))
+        except OvertakenError:  # the next turn sees by whom
+            continue
         except (OSError, InputError, RunError) as error:
             _log.warning("%s: the lock could not be renewed: %s", path, error)
 
@@ -230,8 +243,11 @@ def _is_alive(owner: Owner) -> bool:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    """The lock file, open and under `flock`."""
+def _opened(path: Place) -> Iterator[int | Lease]:
+    """The lock file, open and under `flock`; or the lease."""
+    if isinstance(path, ObjectPlace):
+        yield Lease(path)
+        return
     # Opening a pipe or a device may wait, or do anything; the target of a link is not ours.
     if os.path.lexists(path) and not storage.is_own_file(path):
         raise _no_lock_file(path)
@@ -254,23 +270,29 @@ def _opened(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _no_lock_file(path: Path) -> InputError:
+def _no_lock_file(path: Place) -> InputError:
     return InputError(f"{path}: this is not a regular file, and so no lock; remove it")
 
 
-def _read(descriptor: int) -> Owner | None:
+def _read(file: int | Lease) -> Owner | None:
     """The owner; None for an empty or half-written file, or one that this tool did not write."""
     try:
-        return Owner(**parse_json(os.pread(descriptor, 1 << 16, 0)))
+        data = file.read() if isinstance(file, Lease) else os.pread(file, 1 << 16, 0)
+        return Owner(**parse_json(data))
     except (ValueError, TypeError):
         return None
 
 
-def _write(path: Path, descriptor: int, owner: Owner) -> None:
-    text = json.dumps(asdict(owner)).encode()
+def _write(path: Place, file: int | Lease, owner: Owner | None) -> None:
+    """Names the owner; nobody for None. Raises `OvertakenError` for a lease that has changed."""
+    text = json.dumps(asdict(owner)).encode() if owner else b""
+    if isinstance(file, Lease):
+        file.write(text)
+        return
     with storage.told_by_name(path):
-        os.pwrite(descriptor, text, 0)
-        os.ftruncate(descriptor, len(text))
+        if text:
+            os.pwrite(file, text, 0)
+        os.ftruncate(file, len(text))
 
 
 def _machine() -> str:
@@ -287,7 +309,7 @@ def _machine() -> str:
     return "/".join(parts)
 
 
-def _process_started(process: int, system: Path = Path("/proc")) -> str | None:
+def _process_started(process: int, system: Place = Path("/proc")) -> str | None:
     """A text that is the same for a process as long as it runs: when it started.
 
     It is empty if there is no such process, and None if that is unknown: `/proc` may hide processes

@@ -9,6 +9,7 @@ import logging
 import operator
 import re
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -25,6 +26,7 @@ from deltalake.transaction import AddAction, PostCommitHookProperties, RemoveAct
 from pipeline.errors import InputError, RunError
 from pipeline.gallery import chain
 from pipeline.gallery.files import storage
+from pipeline.gallery.files.places import ObjectPlace, Place, parquet, read_each, reason_of
 from pipeline.gallery.files.schema import SCALAR_FIELDS, STATISTICS_COLUMNS
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.log.entries import (
@@ -45,6 +47,8 @@ _NEXT_ROW_ID = "regallery.next_row_id"
 _REJECTS = "regallery.rejects"
 _RUN = "regallery.run."
 _READER_VERSION = 1
+_TOKEN = "commit"
+"""Marks an entry in an object store as that of one call of `append`."""
 _BY_HAND = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 
 
@@ -84,14 +88,16 @@ class Change:
     summary: Mapping[str, int]
 
 
-def is_log(root: Path) -> bool:
+def is_log(root: Place) -> bool:
     """Whether a folder holds a Delta table."""
     folder = root / storage.LOG_FOLDER
     return any(folder.glob("*.json")) or any(folder.glob("*.checkpoint*.parquet"))
 
 
-def check_name(root: Path) -> None:
+def check_name(root: Place) -> None:
     """Raises `InputError` for a folder whose name `deltalake` would change, or cannot handle."""
+    if isinstance(root, ObjectPlace):  # whose URL was checked
+        return
     if re.search("%[0-9A-Fa-f]{2}", str(root)):
         raise InputError(f"{root}: a gallery's folder has no % with two digits in its name")
     if re.search("[\x00-\x1f\x7f\\\\\ud800-\udfff]", str(root)):
@@ -101,11 +107,14 @@ def check_name(root: Path) -> None:
         )
 
 
-def create(root: Path, properties: Mapping[str, str]) -> None:
+def create(root: Place, properties: Mapping[str, str]) -> None:
     """Makes version 0: no rows; the properties are stored under `PREFIX`."""
     configuration = {f"{PREFIX}{name}": value for name, value in properties.items()}
     configuration[f"{PREFIX}format"] = str(FORMAT)
     chain.begin(root)
+    about: dict[str, Any] = chain.link_after(root, -1)
+    if isinstance(root, ObjectPlace):
+        about[_TOKEN] = uuid.uuid4().hex
     configuration["delta.dataSkippingStatsColumns"] = ",".join(STATISTICS_COLUMNS)
     try:
         DeltaTable.create(
@@ -115,26 +124,27 @@ def create(root: Path, properties: Mapping[str, str]) -> None:
             configuration=configuration,
             raise_if_key_not_exists=False,
             commit_properties=CommitProperties(
-                custom_metadata={chain.ABOUT: chain.link_after(root, -1)},
+                custom_metadata={chain.ABOUT: about},
                 app_transactions=[Transaction(_NEXT_ROW_ID, 0), Transaction(_REJECTS, 0)],
             ),
             post_commithook_properties=_BY_HAND,
         )
     except (DeltaError, OSError) as error:
-        raise RunError(
-            f"{root / storage.LOG_FOLDER}: the log cannot be written ({_first_line(error)});"
-            " run the command again"
-        ) from error
+        if not _is_committed(root, 0, about):
+            raise RunError(
+                f"{root / storage.LOG_FOLDER}: the log cannot be written ({_first_line(error)});"
+                " run the command again"
+            ) from error
     _sync_log(root, 0)
     chain.note_entry(root, 0)
 
 
-def read(root: Path, version: int | None = None) -> Snapshot:
+def read(root: Place, version: int | None = None) -> Snapshot:
     """A version of the log, the latest by default; raises what `Gallery.open` raises."""
     return steadily(lambda: _read(root, version))
 
 
-def _read(root: Path, version: int | None) -> Snapshot:
+def _read(root: Place, version: int | None) -> Snapshot:
     table = _open(root, version)
     properties = _properties(root, table)
     next_row_id, rejects = (
@@ -148,7 +158,7 @@ def _read(root: Path, version: int | None) -> Snapshot:
     return Snapshot(table.version(), properties, files, max(next_row_id, beyond), rejects)
 
 
-def append(root: Path, version: int, change: Change) -> int:
+def append(root: Place, version: int, change: Change) -> int:
     """Commits a change on top of `version`, waits until it is on the disk, and returns the new
     version.
 
@@ -167,32 +177,40 @@ def append(root: Path, version: int, change: Change) -> int:
         _REJECTS: change.rejects,
         f"{_RUN}{change.run_id}": version + 1,
     }
+    about = {"run_id": change.run_id, **change.summary, **chain.link_after(root, version)}
+    if isinstance(root, ObjectPlace):
+        about[_TOKEN] = uuid.uuid4().hex
     try:
         table.create_write_transaction(
             actions,
             mode="append",
             schema=table.schema(),
             commit_properties=CommitProperties(
-                custom_metadata={
-                    chain.ABOUT: {
-                        "run_id": change.run_id,
-                        **change.summary,
-                        **chain.link_after(root, version),
-                    }
-                },
+                custom_metadata={chain.ABOUT: about},
                 max_commit_retries=0,
                 app_transactions=[Transaction(name, value) for name, value in marks.items()],
             ),
             post_commithook_properties=_BY_HAND,
         )
     except (DeltaError, OSError) as error:
-        raise RunError(f"{root}: {_why_not(root, version, error)}") from error
+        if not _is_committed(root, version + 1, about):
+            raise RunError(f"{root}: {_why_not(root, version, error)}") from error
     _sync_log(root, version + 1)
     _tend(root, version + 1)
     return version + 1
 
 
-def _tend(root: Path, version: int) -> None:
+def _is_committed(root: Place, version: int, about: Mapping[str, Any]) -> bool:
+    """Whether an entry in an object store is ours although its commit failed: the answer to the
+    request that wrote it was lost.
+    """
+    if not isinstance(root, ObjectPlace):
+        return False
+    (data,) = read_each([root / storage.LOG_FOLDER / f"{version:020d}.json"])
+    return data is not None and f'"{_TOKEN}":"{about[_TOKEN]}"'.encode() in data
+
+
+def _tend(root: Place, version: int) -> None:
     """Records a committed entry and makes a checkpoint if one is due; if that fails, the next
     commit does it.
     """
@@ -208,26 +226,26 @@ def _tend(root: Path, version: int) -> None:
             _log.warning("%s: the log has no new checkpoint (%s)", root, _first_line(error))
 
 
-def next_row_id_told(root: Path, version: int) -> int:
+def next_row_id_told(root: Place, version: int) -> int:
     """The first row id that no commit of ours has assigned; a row of another tool may have a higher
     one.
     """
     return int(_open(root, version).transaction_version(_NEXT_ROW_ID) or 0)
 
 
-def run_version(root: Path, run_id: str) -> int | None:
+def run_version(root: Place, run_id: str) -> int | None:
     """The version that a run committed, or None."""
     return _open(root, None).transaction_version(f"{_RUN}{run_id}")
 
 
-def history(root: Path, version: int) -> list[dict[str, Any]]:
+def history(root: Place, version: int) -> list[dict[str, Any]]:
     """What the log says about each version up to this one, oldest first."""
     # The history of an old version has wrong numbers for all commits: use that of the latest.
     entries = steadily(lambda: _open(root, None).history())
     return [entry for entry in entries[::-1] if entry["version"] <= version]
 
 
-def guarantees(root: Path, version: int) -> dict[str, pc.Expression]:
+def guarantees(root: Place, version: int) -> dict[str, pc.Expression]:
     """What the statistics in the log guarantee for all rows of each live file, by path."""
     actions = pa.table(_open(root, version).get_add_actions(flatten=True)).to_pylist()
     return {
@@ -247,9 +265,9 @@ def _delta_schema() -> Schema:
     return Schema.from_arrow(pa.schema([*fields, pa.field("feature", pa.binary(), nullable=False)]))
 
 
-def _open(root: Path, version: int | None) -> DeltaTable:
+def _open(root: Place, version: int | None) -> DeltaTable:
     check_name(root)
-    if not root.exists():
+    if isinstance(root, Path) and not root.exists():
         raise InputError(f"{root}: there is no such folder; `regallery extract` makes a gallery")
     if not is_log(root):
         raise InputError(f"{root}: this folder is not a gallery (it has no {storage.LOG_FOLDER})")
@@ -272,7 +290,7 @@ def _open(root: Path, version: int | None) -> DeltaTable:
         raise GalleryDamagedError(f"{root / storage.LOG_FOLDER}: {_first_line(error)}") from error
 
 
-def _why_not(root: Path, version: int, error: DeltaError | OSError) -> str:
+def _why_not(root: Place, version: int, error: DeltaError | OSError) -> str:
     """Why a commit on top of `version` failed, and how to go on."""
     if isinstance(error, CommitFailedError) and DeltaTable(str(root)).version() > version:
         reason = f"another commit came after version {version}"
@@ -281,7 +299,7 @@ def _why_not(root: Path, version: int, error: DeltaError | OSError) -> str:
     return f"{reason}; nothing was committed and finished units are kept: run the command again"
 
 
-def _properties(root: Path, table: DeltaTable) -> dict[str, str]:
+def _properties(root: Place, table: DeltaTable) -> dict[str, str]:
     configuration = table.metadata().configuration
     if f"{PREFIX}format" not in configuration:
         raise InputError(f"{root}: this Delta table is not a gallery of regallery")
@@ -326,7 +344,7 @@ def _foreign_form(table: DeltaTable) -> str | None:
     return None
 
 
-def _way_back(root: Path, table: DeltaTable) -> str:
+def _way_back(root: Place, table: DeltaTable) -> str:
     """How to return to the last version before it that can be read here; `restore` cannot open this
     one.
     """
@@ -341,7 +359,7 @@ def _way_back(root: Path, table: DeltaTable) -> str:
     return "; no version before it is left: copy its rows with that tool into a new gallery"
 
 
-def _files(root: Path, table: DeltaTable) -> tuple[RowFile, ...]:
+def _files(root: Place, table: DeltaTable) -> tuple[RowFile, ...]:
     """The live files, by their smallest row id."""
     actions = pa.table(table.get_add_actions(flatten=True)).to_pydict()
     files = []
@@ -368,16 +386,16 @@ def _ranges(action: Mapping[str, Any]) -> Iterator[pc.Expression]:
                 yield bound if nulls == 0 else bound | column.is_null()
 
 
-def _count(path: Path) -> tuple[int, int, int]:
+def _count(path: Place) -> tuple[int, int, int]:
     """Rows and row ids of a file that another tool wrote without statistics."""
     try:
-        ids = pq.read_table(path, columns=["row_id"])["row_id"].to_numpy()
+        ids = pq.read_table(parquet(path), columns=["row_id"])["row_id"].to_numpy()
     except (OSError, pa.ArrowInvalid) as error:
         raise GalleryDamagedError(f"{path}: the file cannot be read ({error})") from error
     return (len(ids), int(ids.min()), int(ids.max())) if len(ids) else (0, 0, 0)
 
 
-def _sync_log(root: Path, version: int) -> None:
+def _sync_log(root: Place, version: int) -> None:
     folder = root / storage.LOG_FOLDER
     storage.sync_file(folder / f"{version:020d}.json")
     storage.sync_folder(folder)
@@ -385,4 +403,5 @@ def _sync_log(root: Path, version: int) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
+    text = str(error).partition("\n")[0]
+    return reason_of(error) if "://" in text else text

@@ -6,10 +6,9 @@ begins and deleted when the unit is finished, so it outlives the worker. A run t
 leaves some behind; `Gallery.clear` deletes them before the next run begins.
 """
 
-from pathlib import Path
-
 from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
+from pipeline.gallery.files.places import Place, root_of
 from pipeline.gallery.files.unit_files import UnitTarget
 
 
@@ -30,6 +29,6 @@ def end(target: UnitTarget, unit_id: str) -> None:
     storage.delete_files([_path(target, unit_id)])
 
 
-def _path(target: UnitTarget, unit_id: str) -> Path:
-    folder = storage.local_root(target.location) / storage.UNITS_FOLDER
+def _path(target: UnitTarget, unit_id: str) -> Place:
+    folder = root_of(target.location) / storage.UNITS_FOLDER
     return folder / f"{unit_id}.attempts"

@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from pipeline.core.cameras.sums import CameraSums
 from pipeline.errors import InputError
 from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
+from pipeline.gallery.files.places import Place, root_of
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.log.entries import oldest_version
 from pipeline.gallery.table import Gallery
@@ -26,7 +26,7 @@ _ABOUT = b"regallery"
 _FORMAT = 1
 
 
-def write_camera_sums(gallery: Gallery, cameras: Sequence[str], sums: CameraSums) -> Path:
+def write_camera_sums(gallery: Gallery, cameras: Sequence[str], sums: CameraSums) -> Place:
     """Stores the sums of a version: an entry for each name in `cameras`, the unknown camera last.
 
     The file names the location, version, recipe and contents that they are of. Raises `InputError`
@@ -53,7 +53,7 @@ def write_camera_sums(gallery: Gallery, cameras: Sequence[str], sums: CameraSums
     )
     # A purge deletes such files after the version has left the log; a file written later is deleted
     # here.
-    if gallery.version < oldest_version(storage.local_root(gallery.location)):
+    if gallery.version < oldest_version(root_of(gallery.location)):
         storage.delete_files([path])
         raise InputError(f"{gallery.location}: version {gallery.version} was removed meanwhile")
     return path
@@ -101,8 +101,8 @@ def _about(gallery: Gallery) -> dict[str, Any]:
     }
 
 
-def _file(gallery: Gallery) -> Path:
-    root = storage.local_root(gallery.location)
+def _file(gallery: Gallery) -> Place:
+    root = root_of(gallery.location)
     return root / storage.CAMERAS_FOLDER / f"{storage.version_name(gallery.version)}.parquet"
 
 

@@ -11,11 +11,9 @@ makes files again that were damaged in the meantime.
 import hashlib
 import json
 import logging
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +26,7 @@ from pipeline.core.neighbors.topk import TopK
 from pipeline.errors import InputError
 from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
+from pipeline.gallery.files.places import Place, parquet, root_of
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.input_files import parse_json
 
@@ -79,7 +78,7 @@ class Graph:
     @classmethod
     def begin(
         cls,
-        folder: Path,
+        folder: Place,
         about: About,
         ids: NDArray[np.int64],
         signatures: NDArray[np.int64] | None = None,
@@ -101,15 +100,14 @@ class Graph:
             storage.drop_cut_off(folder)
             checksums.sweep(folder)
             return cls(str(folder), left, ids, signatures)
-        if folder.exists():
-            shutil.rmtree(folder)
+        storage.delete_folder(folder)
         storage.make_folder(folder)
         text = json.dumps(asdict(about), indent=2) + "\n"
-        checksums.write_whole(folder / ABOUT_FILE, lambda path: path.write_text(text))
+        checksums.write_whole(folder / ABOUT_FILE, lambda half: half.write_text(text))
         return cls(str(folder), about, ids, signatures)
 
     @classmethod
-    def open(cls, folder: Path) -> "Graph | None":
+    def open(cls, folder: Place) -> "Graph | None":
         """The whole graph in `folder`; None if there is none, or if it is not finished.
 
         Raises `GalleryDamagedError` for a file that cannot be read.
@@ -145,7 +143,7 @@ class Graph:
     def finished(self) -> int:
         """How many blocks are finished, counted from the first."""
         count = 0
-        while count < len(self.blocks) and self._file(count).exists():
+        while count < len(self.blocks) and self._file(count).is_file():
             count += 1
         return count
 
@@ -237,23 +235,23 @@ class Graph:
 
     def drop_open(self, strips: int) -> None:
         """Delete the states after fewer than `strips` strips: they are no longer needed."""
-        for path in Path(self.folder).glob("open-*.parquet"):
+        for path in root_of(self.folder).glob("open-*.parquet"):
             if int(path.stem.rpartition("-")[2]) < strips:
                 storage.delete_files([path])
 
-    def _file(self, number: int) -> Path:
-        return Path(self.folder) / f"rows-{number:06d}.parquet"
+    def _file(self, number: int) -> Place:
+        return root_of(self.folder) / f"rows-{number:06d}.parquet"
 
-    def _open_file(self, number: int, strips: int) -> Path:
-        return Path(self.folder) / f"open-{number:06d}-{strips:06d}.parquet"
+    def _open_file(self, number: int, strips: int) -> Place:
+        return root_of(self.folder) / f"open-{number:06d}-{strips:06d}.parquet"
 
-    def _least(self, path: Path, low: int, high: int) -> NDArray[np.float32]:
+    def _least(self, path: Place, low: int, high: int) -> NDArray[np.float32]:
         table = _read(path, ["least"], high)
         return np.asarray(table["least"].slice(low, high - low).to_numpy(), np.float32)
 
     def _write(
         self,
-        path: Path,
+        path: Place,
         number: int,
         near: NDArray[np.int64],
         scores: NDArray[np.float32],
@@ -319,7 +317,7 @@ def _hash(*columns: NDArray[np.int64]) -> str:
     return told.hexdigest()
 
 
-def _read_about(path: Path) -> About | None:
+def _read_about(path: Place) -> About | None:
     data = checksums.read(path, "all of its folder: the neighbor graph is made again")
     if data is None:
         return None
@@ -339,11 +337,11 @@ def _binary(values: NDArray[np.generic], dtype: str) -> pa.FixedSizeBinaryArray:
     return pa.FixedSizeBinaryArray.from_buffers(kind, len(stored), [None, pa.py_buffer(stored)])
 
 
-def _read(path: Path, columns: list[str], rows: int = 0) -> pa.Table:
+def _read(path: Place, columns: list[str], rows: int = 0) -> pa.Table:
     """Some columns of a file that must hold at least this many rows."""
     checksums.check(path, "all of its folder: the neighbor graph is made again")
     try:
-        table = pq.ParquetFile(path, page_checksum_verification=True).read(columns=columns)
+        table = pq.ParquetFile(parquet(path), page_checksum_verification=True).read(columns=columns)
     except (pa.ArrowInvalid, OSError, KeyError) as error:
         raise GalleryDamagedError(
             f"{path}: this part of a neighbor graph cannot be read ({error}); delete its folder,"
@@ -355,7 +353,7 @@ def _read(path: Path, columns: list[str], rows: int = 0) -> pa.Table:
 
 
 def _decode(
-    path: Path, k: int, low: int, high: int
+    path: Place, k: int, low: int, high: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Neighbors and scores `[high - low, k]` of the rows `low` to `high` of a file."""
     table = _read(path, ["neighbors", "scores"], high)

@@ -8,11 +8,12 @@ import pyarrow.parquet as pq
 
 from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
+from pipeline.gallery.files.places import root_of
 
 
 def write_plan(location: str, planned: pa.Table) -> None:
     """Store a plan, whole or not at all, in place of an earlier one."""
-    path = storage.local_root(location) / storage.PLAN_FILE
+    path = root_of(location) / storage.PLAN_FILE
     checksums.write_whole(path, lambda whole: pq.write_table(planned, whole, compression="zstd"))
 
 
@@ -21,7 +22,7 @@ def read_plan(location: str) -> pa.Table | None:
 
     GalleryDamagedError if the file has changed since it was written.
     """
-    path = storage.local_root(location) / storage.PLAN_FILE
+    path = root_of(location) / storage.PLAN_FILE
     data = checksums.read(
         path, "the run is planned again (finished work units are extracted again)"
     )
@@ -30,4 +31,4 @@ def read_plan(location: str) -> pa.Table | None:
 
 def drop_plan(location: str) -> None:
     """Delete the plan: its units are committed."""
-    storage.delete_files([storage.local_root(location) / storage.PLAN_FILE])
+    storage.delete_files([root_of(location) / storage.PLAN_FILE])

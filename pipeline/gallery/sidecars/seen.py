@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
+from pipeline.gallery.files.places import root_of
 from pipeline.schemas import SEEN_SCHEMA
 
 
@@ -20,7 +21,7 @@ def read_seen(location: str) -> pa.Table:
 
     GalleryDamagedError if the file has changed since it was written.
     """
-    path = storage.local_root(location) / storage.SEEN_FILE
+    path = root_of(location) / storage.SEEN_FILE
     data = checksums.read(path, "the images that were touched are read once more")
     if data is None:
         return SEEN_SCHEMA.empty_table()
@@ -33,5 +34,5 @@ def add_seen(location: str, touched: pa.Table, row_ids: np.ndarray) -> None:
     known = known.filter(pc.invert(pc.is_in(known["row_id"], value_set=touched["row_id"])))
     seen = pa.concat_tables([known, touched.cast(SEEN_SCHEMA)])
     seen = seen.filter(pc.is_in(seen["row_id"], value_set=pa.array(row_ids))).sort_by("row_id")
-    path = storage.local_root(location) / storage.SEEN_FILE
+    path = root_of(location) / storage.SEEN_FILE
     checksums.write_whole(path, lambda whole: pq.write_table(seen, whole, compression="zstd"))

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from pipeline.errors import InputError
 from pipeline.gallery.features import GalleryFeatures
-from pipeline.gallery.files import storage
+from pipeline.gallery.files.places import root_of
 from pipeline.gallery.files.schema import SCALAR_COLUMNS, feature_bytes
 from pipeline.gallery.log.entries import LoggedFile, logged_files
 from pipeline.gallery.log.lock import Lock
@@ -47,7 +47,7 @@ def compact(
     target_rows = max(1, target_bytes // feature_bytes(gallery.dimension, gallery.dtype))
     rows, features = gallery.rows(SCALAR_COLUMNS), gallery.features()
     files = features.runs.locate(np.arange(gallery.count))[0]
-    logged = logged_files(storage.local_root(gallery.location))
+    logged = logged_files(root_of(gallery.location))
     others = [logged[file.path].sha256 is None for file in gallery.snapshot.files]
     groups = plan(_codes(rows["camera"]), files, target_rows, np.flatnonzero(others).tolist())
     if not groups:
@@ -146,5 +146,5 @@ def _write(
     ids = table["row_id"].to_numpy()
     digest = hashlib.sha256(f"compact {gallery.version} ".encode() + ids.tobytes()).hexdigest()[:32]
     name = f"{ids[0]:012d}-{digest}.parquet"
-    root = storage.local_root(gallery.location)
+    root = root_of(gallery.location)
     return keep_rows(root, name, table.replace_schema_metadata(None))

@@ -3,11 +3,11 @@
 import re
 from collections.abc import Container
 from dataclasses import dataclass
-from pathlib import Path
 
 from pipeline.errors import InputError
 from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
+from pipeline.gallery.files.places import Place, below, in_order, root_of
 from pipeline.gallery.files.rejects import rejects_file, rejects_files
 from pipeline.gallery.files.unit_files import is_row_file, unfinished_units
 from pipeline.gallery.log import transactions as log
@@ -48,11 +48,11 @@ def find_leftovers(gallery: Gallery, keep: int | None = None) -> Leftovers:
     """
     if keep is not None and keep < 1:
         raise InputError(f"`keep` must be at least 1, not {keep}")
-    root = storage.local_root(gallery.location)
+    root = root_of(gallery.location)
     oldest = oldest_version(root)
     first = oldest if keep is None else max(oldest, gallery.version - keep + 1)
     logged = logged_files(root)
-    rows, rejects = set[Path](), set[Path]()
+    rows, rejects = set[Place](), set[Place]()
     for version in range(first, gallery.version + 1):
         snapshot = log.read(root, version)
         rows |= {root / file.path for file in snapshot.files}
@@ -67,8 +67,8 @@ def find_leftovers(gallery: Gallery, keep: int | None = None) -> Leftovers:
     inside = [path for folder in scratch for path in folder.rglob("*") if path.is_file()]
     return Leftovers(
         versions=first - oldest,
-        unfinished=tuple(str(path.relative_to(root)) for path in unfinished),
-        old=tuple(str(path.relative_to(root)) for path in old),
+        unfinished=tuple(below(path, root) for path in unfinished),
+        old=tuple(below(path, root) for path in old),
         scratch=tuple(map(str, scratch)),
         bytes=sum(map(_size, (*unfinished, *old, *inside))),
     )
@@ -82,7 +82,7 @@ def clean(gallery: Gallery, lock: Lock, keep: int | None = None) -> Leftovers:
     """
     lock.check()
     gallery.check_latest()
-    root = storage.local_root(gallery.location)
+    root = root_of(gallery.location)
     found = find_leftovers(gallery, keep)
     if found.versions:
         forget_before(root, oldest_version(root) + found.versions)
@@ -93,7 +93,7 @@ def clean(gallery: Gallery, lock: Lock, keep: int | None = None) -> Leftovers:
     return found
 
 
-def _size(path: Path) -> int:
+def _size(path: Place) -> int:
     """The bytes of a file; 0 if a writer has deleted it meanwhile."""
     try:
         return path.stat().st_size
@@ -101,19 +101,19 @@ def _size(path: Path) -> int:
         return 0
 
 
-def unfinished_files(root: Path) -> list[Path]:
+def unfinished_files(root: Place) -> list[Place]:
     """Half-written and uncommitted files beside the rows: those of `_units`, the plan of a run, and
     files without their final name. Not files that are being written, since not all writers hold the
     lock.
     """
     folders = (root, *(root / name for name in storage.WRITTEN_FOLDERS))
-    cut_off = [path for folder in folders for path in storage.cut_off(folder)]
+    cut_off: list[Place] = [path for folder in folders for path in storage.cut_off(folder)]
     cut_off += half_written(root)
     plan = root / storage.PLAN_FILE
-    return sorted({*cut_off, *unfinished_units(root), *([plan] if plan.exists() else [])})
+    return in_order({*cut_off, *unfinished_units(root), *([plan] if plan.exists() else [])})
 
 
-def statistics_before(root: Path, version: int) -> list[Path]:
+def statistics_before(root: Place, version: int) -> list[Place]:
     """The camera statistics of versions before this one, half-written ones included."""
     found = []
     for path in filter(storage.is_own_file, (root / storage.CAMERAS_FOLDER).glob("*")):
@@ -124,12 +124,12 @@ def statistics_before(root: Path, version: int) -> list[Path]:
             and (match.end() == len(path.name) or storage.is_temporary(path))
         ):
             found.append(path)
-    return sorted(found)
+    return in_order(found)
 
 
-def row_files(root: Path, logged: Container[str]) -> list[Path]:
+def row_files(root: Place, logged: Container[str]) -> list[Place]:
     """Every file of rows in the folder, of any version or of none; not files of other tools that no
     version has.
     """
     files = filter(storage.is_own_file, root.glob("*.parquet"))
-    return sorted(path for path in files if is_row_file(path) or path.name in logged)
+    return in_order(path for path in files if is_row_file(path) or path.name in logged)

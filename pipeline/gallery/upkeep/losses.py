@@ -2,13 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.gallery.files import storage
+from pipeline.gallery.files.places import Place, parquet, root_of
 from pipeline.gallery.log import transactions as log
 from pipeline.gallery.log.entries import oldest_version
 from pipeline.gallery.log.transactions import RowFile
@@ -35,7 +34,7 @@ def lost_before(gallery: Gallery, first: int) -> Lost:
     Rows in a file that cannot be read count as lost: it is unknown whether another version has
     them.
     """
-    root = storage.local_root(gallery.location)
+    root = root_of(gallery.location)
     oldest = oldest_version(root)
     old: dict[str, RowFile] = {}
     kept: dict[str, RowFile] = {}
@@ -57,9 +56,9 @@ def lost_before(gallery: Gallery, first: int) -> Lost:
     return Lost(oldest, min(first, gallery.version) - 1, int((~stays).sum()) + unknown)
 
 
-def _row_ids(root: Path, file: RowFile) -> np.ndarray | None:
+def _row_ids(root: Place, file: RowFile) -> np.ndarray | None:
     try:
-        return pq.read_table(root / file.path, columns=["row_id"])["row_id"].to_numpy()
+        return pq.read_table(parquet(root / file.path), columns=["row_id"])["row_id"].to_numpy()
     except (OSError, pa.ArrowInvalid):
         return None
 

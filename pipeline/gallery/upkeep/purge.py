@@ -6,11 +6,9 @@ next purge can finish the work.
 """
 
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +18,15 @@ import pyarrow.parquet as pq
 from pipeline.errors import RunError
 from pipeline.gallery import checksums, scratch
 from pipeline.gallery.files import storage
+from pipeline.gallery.files.places import (
+    Place,
+    in_order,
+    known_size,
+    parquet,
+    rename,
+    root_of,
+    spread,
+)
 from pipeline.gallery.files.rejects import rejects_file, rejects_files
 from pipeline.gallery.irregular import check_regular
 from pipeline.gallery.log.entries import forget_before, logged_files, oldest_version
@@ -68,7 +75,7 @@ class Purged:
 
 def is_under_way(location: str) -> bool:
     """Whether a purge was interrupted: the files that it set aside are still there."""
-    return (storage.local_root(location) / storage.PURGED_FOLDER).exists()
+    return (root_of(location) / storage.PURGED_FOLDER).exists()
 
 
 def purge(gallery: Gallery, lock: Lock) -> Purged:
@@ -81,7 +88,7 @@ def purge(gallery: Gallery, lock: Lock) -> Purged:
     """
     lock.check()
     gallery.check_latest()
-    root = storage.local_root(gallery.location)
+    root = root_of(gallery.location)
     check_regular(gallery.location)
     scratch.check_unused(root, gallery.version)
     known = {each.file for each in outputs_of(gallery)}
@@ -95,7 +102,7 @@ def purge(gallery: Gallery, lock: Lock) -> Purged:
     late = (each for each in outputs_of(gallery) if each.file not in known)
     stale += [each for each in late if each.version < gallery.version]
     scratch_folders, out_of_reach = scratch.drop_before(root, gallery.version)
-    aside = sorted((root / storage.PURGED_FOLDER).iterdir())
+    aside = in_order((root / storage.PURGED_FOLDER).iterdir())
     files = _other_files(root)
     traces = search_statistics(root, live)
     rows = rejects = 0
@@ -126,18 +133,18 @@ def purge(gallery: Gallery, lock: Lock) -> Purged:
     return done
 
 
-def _set_aside(gallery: Gallery, root: Path) -> None:
+def _set_aside(gallery: Gallery, root: Place) -> None:
     """Moves files that the latest version does not need; deletes unfinished files of runs, and
     files that name rows and can be made again.
     """
     folder = root / storage.PURGED_FOLDER
-    storage.make_folder(folder)
+    storage.begin_folder(folder)
     needed = {root / file.path for file in gallery.snapshot.files}
     needed.add(rejects_file(root, gallery.snapshot.rejects))
-    for path in (*row_files(root, logged_files(root)), *rejects_files(root)):
-        if path not in needed:
-            checksums.forget([path])
-            path.replace(folder / path.name)
+    stored = (*row_files(root, logged_files(root)), *rejects_files(root))
+    unneeded = [path for path in stored if path not in needed]
+    checksums.forget(unneeded)
+    list(spread(lambda path: rename(path, folder / path.name), unneeded, root))
     storage.delete_files((*unfinished_files(root), root / storage.SEEN_FILE))
     checksums.sweep(root)
     _drop_graphs(root / storage.GRAPH_FOLDER)
@@ -147,18 +154,18 @@ def _set_aside(gallery: Gallery, root: Path) -> None:
             storage.sync_folder(changed)
 
 
-def _drop_graphs(folder: Path) -> None:
+def _drop_graphs(folder: Place) -> None:
     """Deletes the neighbor graphs and intermediate features; files of other tools there are
     searched.
     """
     for path in folder.iterdir() if folder.exists() else ():
         if path.is_dir() and _GRAPH.match(path.name):
-            shutil.rmtree(path)
+            storage.delete_folder(path)
     with suppress(OSError):
         folder.rmdir()
 
 
-def _forget_statistics(root: Path, version: int) -> None:
+def _forget_statistics(root: Place, version: int) -> None:
     """Deletes camera statistics of older versions, after those have left the log: readers write
     them.
     """
@@ -167,14 +174,14 @@ def _forget_statistics(root: Path, version: int) -> None:
         storage.sync_folder(root / storage.CAMERAS_FOLDER)
 
 
-def _other_files(root: Path) -> list[Path]:
+def _other_files(root: Place) -> list[Place]:
     """All files of the folder but those set aside."""
     aside = root / storage.PURGED_FOLDER
-    return sorted(path for path in root.rglob("*") if path.is_file() and path.parent != aside)
+    return in_order(path for path in root.rglob("*") if path.is_file() and path.parent != aside)
 
 
 def _gone_tables(
-    gallery: Gallery, aside: Sequence[Path], unreadable: list[str]
+    gallery: Gallery, aside: Sequence[Place], unreadable: list[str]
 ) -> Iterator[list[pa.Table]]:
     """The rows and rejects that are set aside and not kept, each once, in batches."""
     known = np.zeros(gallery.next_row_id, bool)
@@ -183,9 +190,10 @@ def _gone_tables(
     tables: list[pa.Table] = []
     for path in aside:
         try:
-            names = pq.read_schema(path).names
+            source = parquet(path)
+            names = pq.read_schema(source).names
             wanted = [name for name in ("row_id", "path", "feature") if name in names]
-            table = pq.read_table(path, columns=wanted).replace_schema_metadata(None)
+            table = pq.read_table(source, columns=wanted).replace_schema_metadata(None)
             plain = [as_plain(column) for column in table.columns]  # other tools keep views
             table = pa.table(plain, names=table.column_names)
         except (OSError, pa.ArrowInvalid):
@@ -228,11 +236,11 @@ def _as_gone(gallery: Gallery, tables: Sequence[pa.Table]) -> Gone:
     )
 
 
-def _size(paths: Sequence[Path]) -> int:
-    return sum(path.stat().st_size for path in paths)
+def _size(paths: Sequence[Place]) -> int:
+    return sum(known_size(path) for path in paths)
 
 
-def _told(root: Path, traces: Sequence[Trace]) -> str:
+def _told(root: Place, traces: Sequence[Trace]) -> str:
     shown = "; ".join(f"{each.file} holds {each.what}" for each in traces[:_TOLD_TRACES])
     more = f" and {len(traces) - _TOLD_TRACES} more" if len(traces) > _TOLD_TRACES else ""
     return (

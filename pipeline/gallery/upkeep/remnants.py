@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.gallery.files import storage
+from pipeline.gallery.files.places import Place, below, local_copy, parquet
 from pipeline.gallery.files.row_files import delta_statistics
 from pipeline.gallery.log.entries import logged_files
 from pipeline.gallery.upkeep.byte_search import Needles, needles, occurrences
@@ -40,7 +41,7 @@ class Trace:
     what: str
 
 
-def search(root: Path, files: Sequence[Path], live: Sequence[str], gone: Gone) -> list[Trace]:
+def search(root: Place, files: Sequence[Place], live: Sequence[str], gone: Gone) -> list[Trace]:
     """The parts of removed rows that `files` still hold.
 
     `live` are the row files of the version that is kept. It is not a trace if one of their rows has
@@ -53,18 +54,19 @@ def search(root: Path, files: Sequence[Path], live: Sequence[str], gone: Gone) -
     traces = []
     for path in files:
         try:
-            found = [
-                *_in_columns(path, gone),
-                *_path_bytes(path, paths, gone),
-                *_feature_bytes(path, features, gone, path in rows),
-            ]
+            with local_copy(path) as copy:
+                found = [
+                    *_in_columns(path, copy, gone),
+                    *_path_bytes(path, copy, paths, gone),
+                    *_feature_bytes(copy, features, gone, path in rows),
+                ]
         except (OSError, ValueError) as error:  # those of Arrow and of JSON are values
             found = [f"what cannot be searched ({error})"]
-        traces += [Trace(str(path.relative_to(root)), what) for what in found]
+        traces += [Trace(below(path, root), what) for what in found]
     return traces
 
 
-def search_statistics(root: Path, live: Sequence[str]) -> list[Trace]:
+def search_statistics(root: Place, live: Sequence[str]) -> list[Trace]:
     """Files whose statistics in the log differ from their rows, or that do not exist."""
     logged = logged_files(root)
     traces = [
@@ -74,7 +76,7 @@ def search_statistics(root: Path, live: Sequence[str]) -> list[Trace]:
     for path in live:
         if logged[path].sha256 is None:  # another tool writes statistics in its own form
             continue
-        found = delta_statistics(pq.read_metadata(root / path))
+        found = delta_statistics(pq.read_metadata(parquet(root / path)))
         if parse_json(found) != parse_json(logged[path].statistics):
             what = f"statistics of {path} that are not those of its rows"
             traces.append(Trace(storage.LOG_FOLDER, what))
@@ -99,16 +101,19 @@ def as_plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(kind)
 
 
-def _in_columns(path: Path, gone: Gone) -> list[str]:
-    """Traces in the decoded columns of a Parquet file, or in the texts of the log."""
+def _in_columns(path: Place, copy: Path, gone: Gone) -> list[str]:
+    """Traces in the decoded columns of a Parquet file, or in the texts of the log.
+
+    `copy` holds the bytes of the file on this machine.
+    """
     if path.parent.name == storage.LOG_FOLDER:
-        texts = set(_texts(_log_content(path)))
+        texts = set(_texts(_log_content(copy, is_parquet=path.suffix == ".parquet")))
         return ["a path"] if texts.intersection(gone.paths) else []
     if path.suffix != ".parquet":
         return []
     found = []
-    names = [name for name in pq.read_schema(path).names if name != "feature"]
-    table = pq.read_table(path, columns=names)
+    names = [name for name in pq.read_schema(copy).names if name != "feature"]
+    table = pq.read_table(copy, columns=names)
     paths = pa.array(gone.paths, pa.string())
     for name in names:
         column = as_plain(table[name])
@@ -119,8 +124,8 @@ def _in_columns(path: Path, gone: Gone) -> list[str]:
     return found
 
 
-def _log_content(path: Path) -> Any:
-    if path.suffix == ".parquet":
+def _log_content(path: Path, *, is_parquet: bool) -> Any:
+    if is_parquet:
         return pq.read_table(path).to_pylist()
     return [parse_json(line) for line in path.read_bytes().splitlines()]
 
@@ -138,10 +143,10 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(each)
 
 
-def _path_bytes(path: Path, wanted: list[Needles], gone: Gone) -> list[str]:
-    found = {gone.paths[number] for number, _ in occurrences(path, wanted)}
-    if found and path.suffix == ".parquet" and "path" in pq.read_schema(path).names:
-        column = as_plain(pq.read_table(path, columns=["path"])["path"])
+def _path_bytes(path: Place, copy: Path, wanted: list[Needles], gone: Gone) -> list[str]:
+    found = {gone.paths[number] for number, _ in occurrences(copy, wanted)}
+    if found and path.suffix == ".parquet" and "path" in pq.read_schema(copy).names:
+        column = as_plain(pq.read_table(copy, columns=["path"])["path"])
         found = {each for each in found if not pc.any(pc.match_substring(column, each)).as_py()}
     return [f"the bytes of {len(found)} paths"] if found else []
 

@@ -1,12 +1,12 @@
 """Restoring: a new version that holds what an older one held."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from pipeline.errors import InputError
 from pipeline.gallery.files import storage
+from pipeline.gallery.files.places import Place, root_of
 from pipeline.gallery.log.entries import LoggedFile, logged_files
 from pipeline.gallery.log.lock import Lock
 from pipeline.gallery.log.removed import removal_told
@@ -79,21 +79,23 @@ def _older(gallery: Gallery, version: int) -> Gallery:
 
 def _found(gallery: Gallery, version: int, files: list[RowFile]) -> list[LoggedFile]:
     """The files of an older version that come back, which must exist."""
-    root = storage.local_root(gallery.location)
+    root = root_of(gallery.location)
     with removal_told(root, version):
         return _logged(root, files)
 
 
-def _logged(root: Path, files: list[RowFile]) -> list[LoggedFile]:
+def _logged(root: Place, files: list[RowFile]) -> list[LoggedFile]:
     """The files with their checksums from the log; each must exist with its full size."""
     logged = logged_files(root)
     for file in files:
         path = root / file.path
-        if not path.exists():
-            raise storage.GalleryDamagedError(f"{path}: the file is gone; nothing was restored")
-        if path.stat().st_size != file.bytes:
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError as error:
+            told = f"{path}: the file is gone; nothing was restored"
+            raise storage.GalleryDamagedError(told) from error
+        if size != file.bytes:
             raise storage.GalleryDamagedError(
-                f"{path}: {path.stat().st_size} bytes where the log says {file.bytes}; nothing was "
-                "restored"
+                f"{path}: {size} bytes where the log says {file.bytes}; nothing was restored"
             )
     return [logged[file.path] for file in files]

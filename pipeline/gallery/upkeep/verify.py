@@ -20,11 +20,12 @@ import pyarrow.parquet as pq
 
 from pipeline.gallery import chain, checksums
 from pipeline.gallery.files import storage
+from pipeline.gallery.files.places import Place, below, in_order, parquet, root_of
 from pipeline.gallery.files.rejects import is_as_named, read_rejects, rejects_file
 from pipeline.gallery.files.row_files import checksum, delta_statistics
 from pipeline.gallery.files.schema import is_row_schema
 from pipeline.gallery.files.storage import GalleryDamagedError, record_of
-from pipeline.gallery.files.stored_rows import StoredRows
+from pipeline.gallery.files.stored_rows import rows_of
 from pipeline.gallery.files.unit_files import UNIT_KEY
 from pipeline.gallery.irregular import irregular_files
 from pipeline.gallery.log import transactions as log
@@ -74,7 +75,7 @@ def verify(gallery: Gallery, *, all_versions: bool = False) -> Verified:
     `GalleryDamagedError` if the log cannot be read and no finding explains it, and `RunError` if
     the version is removed meanwhile.
     """
-    root = storage.local_root(gallery.location)
+    root = root_of(gallery.location)
     first = min(oldest_version(root), gallery.version) if all_versions else gallery.version
     with removal_told(root, first):
         done = _verify(gallery, root, first)
@@ -83,7 +84,7 @@ def verify(gallery: Gallery, *, all_versions: bool = False) -> Verified:
     return done
 
 
-def _verify(gallery: Gallery, root: Path, first: int) -> Verified:
+def _verify(gallery: Gallery, root: Place, first: int) -> Verified:
     """Verifies a version, and the files that versions from `first` on need in addition."""
     if of_log := _of_log(root):
         return _with_a_damaged_log(root, of_log)
@@ -119,7 +120,7 @@ def _verify(gallery: Gallery, root: Path, first: int) -> Verified:
     )
 
 
-def _logged_and_beside(root: Path) -> tuple[dict[str, LoggedFile], list[Finding]]:
+def _logged_and_beside(root: Place) -> tuple[dict[str, LoggedFile], list[Finding]]:
     """The files that the log names, and what is wrong with all others.
 
     If a commit comes between the two, one may not yet have what the other no longer has.
@@ -139,7 +140,7 @@ def verify_at(location: str, version: int | None = None, *, all_versions: bool =
     try:
         gallery = Gallery.open(location, version)
     except GalleryDamagedError:
-        root = storage.local_root(location)
+        root = root_of(location)
         found = _with_a_damaged_log(root, _of_log(root))
         if not found.findings:
             raise
@@ -147,7 +148,7 @@ def verify_at(location: str, version: int | None = None, *, all_versions: bool =
     return verify(gallery, all_versions=all_versions)
 
 
-def _of_log(root: Path) -> list[Finding]:
+def _of_log(root: Place) -> list[Finding]:
     """What is wrong with the log, after waiting some seconds for a current writer to finish.
 
     A purge deletes entries one by one: those that are left are no damage.
@@ -160,7 +161,7 @@ def _of_log(root: Path) -> list[Finding]:
     return [Finding(*each) for each in chain.findings(root)] if found else []
 
 
-def _with_a_damaged_log(root: Path, of_log: Sequence[Finding]) -> Verified:
+def _with_a_damaged_log(root: Place, of_log: Sequence[Finding]) -> Verified:
     """What is wrong with the log, and with the files whose checksums can still be read."""
     damaged = {Path(each.file).name for each in of_log}
     try:
@@ -184,11 +185,11 @@ def _with_a_damaged_log(root: Path, of_log: Sequence[Finding]) -> Verified:
     )
 
 
-def _may_be_rows(root: Path, name: str) -> bool:
+def _may_be_rows(root: Place, name: str) -> bool:
     return "/" not in name and name.endswith(".parquet") and not record_of(root / name).exists()
 
 
-def _beside(root: Path, is_logged: Callable[[str], bool]) -> list[Finding]:
+def _beside(root: Place, is_logged: Callable[[str], bool]) -> list[Finding]:
     """What is wrong with the files that the log does not name; `is_logged` says whether it names
     one.
     """
@@ -201,33 +202,35 @@ def _beside(root: Path, is_logged: Callable[[str], bool]) -> list[Finding]:
         for each in checksums.findings(root, lambda n: is_logged(n) or n.startswith(rejects))
     ]
     folder = root / storage.REJECTS_FOLDER
-    for path in sorted(filter(storage.is_own_file, folder.rglob("*"))):
+    for path in in_order(filter(storage.is_own_file, folder.rglob("*"))):
         if not storage.is_temporary(path) and (path.parent != folder or not is_as_named(path)):
-            name = str(path.relative_to(root))
+            name = below(path, root)
             found.append(Finding(name, "the file is not what was written; restore it"))
-    for folder in sorted((root / storage.GRAPH_FOLDER).glob("*")):
+    for folder in in_order((root / storage.GRAPH_FOLDER).glob("*")):
         if not folder.is_dir() or (others := _not_of_a_graph(folder)):
-            name = str((folder if not folder.is_dir() else others[0]).relative_to(root))
+            name = below(folder if not folder.is_dir() else others[0], root)
             found.append(Finding(name, "this is not of a neighbor graph"))
         elif (folder / storage.CHECKSUMS_FOLDER).exists():  # not intermediate features
             found += [
-                Finding(str((folder / name).relative_to(root)), problem)
+                Finding(below(folder / name, root), problem)
                 for name, problem in checksums.findings(folder, lambda _: False)
             ]
     return found
 
 
-def _not_of_a_graph(folder: Path) -> list[Path]:
+def _not_of_a_graph(folder: Place) -> list[Place]:
     """Files in a folder that belong neither to a graph nor to intermediate features."""
     try:
-        paths = sorted(path for path in folder.iterdir() if not storage.is_temporary(path))
+        paths = in_order(path for path in folder.iterdir() if not storage.is_temporary(path))
     except FileNotFoundError:  # a run has deleted it
         return []
-    is_one = (folder / storage.CHECKSUMS_FOLDER).exists() or is_scratch(folder)
+    is_one = (folder / storage.CHECKSUMS_FOLDER).exists() or (
+        isinstance(folder, Path) and is_scratch(folder)
+    )
     return [] if is_one else [path for path in paths if path.exists()]
 
 
-def _bytes_of(root: Path, file: LoggedFile) -> Finding | None:
+def _bytes_of(root: Place, file: LoggedFile) -> Finding | None:
     """The finding if a file is missing, or has another size or checksum."""
     path = root / file.path
     try:
@@ -250,7 +253,7 @@ def _rows_of(
 
     `given` is the first row id that our commits have not assigned.
     """
-    path = storage.local_root(gallery.location) / file.path
+    path = root_of(gallery.location) / file.path
     if not path.exists():
         return []
     problems: list[str] = []
@@ -265,8 +268,8 @@ def _rows_of(
     return [Finding(file.path, problem) for problem in problems]
 
 
-def _problems_of_footer(gallery: Gallery, logged: LoggedFile, path: Path) -> Iterator[str]:
-    metadata = pq.read_metadata(path)
+def _problems_of_footer(gallery: Gallery, logged: LoggedFile, path: Place) -> Iterator[str]:
+    metadata = pq.read_metadata(parquet(path))
     unit = json.loads((metadata.metadata or {}).get(UNIT_KEY, b"{}"))
     if unit.get("fingerprint", gallery.fingerprint) != gallery.fingerprint:
         yield f"features of another recipe ({unit['fingerprint']})"
@@ -277,8 +280,9 @@ def _problems_of_footer(gallery: Gallery, logged: LoggedFile, path: Path) -> Ite
             yield "its statistics in the log are different"
 
 
-def _problems_of_ids(given: int, file: RowFile, path: Path) -> Iterator[str]:
-    ids = pq.read_table(path, columns=["row_id"], page_checksum_verification=True)["row_id"]
+def _problems_of_ids(given: int, file: RowFile, path: Place) -> Iterator[str]:
+    source = parquet(path)
+    ids = pq.read_table(source, columns=["row_id"], page_checksum_verification=True)["row_id"]
     numbers = ids.to_numpy()
     if len(numbers) != file.rows:
         yield f"{len(numbers)} rows where the log says {file.rows}"
@@ -288,16 +292,16 @@ def _problems_of_ids(given: int, file: RowFile, path: Path) -> Iterator[str]:
         yield f"row id {numbers.max()} was never assigned (the next is {given})"
 
 
-def _read_features(gallery: Gallery, file: RowFile, path: Path) -> None:
+def _read_features(gallery: Gallery, file: RowFile, path: Place) -> None:
     """Raises `GalleryDamagedError` for a feature of another length than 1, or a wrong checksum."""
-    rows = StoredRows(path, gallery.dimension, gallery.dtype)
+    rows = rows_of(path, gallery.dimension, gallery.dtype)
     block = np.empty((min(file.rows, _ROWS_AT_ONCE), gallery.dimension), np.float32)
     for start in range(0, file.rows, _ROWS_AT_ONCE):
         stop = min(start + _ROWS_AT_ONCE, file.rows)
         rows.read(start, stop, block[: stop - start])
 
 
-def _of_rejects(root: Path, numbers: set[int]) -> list[Finding]:
+def _of_rejects(root: Place, numbers: set[int]) -> list[Finding]:
     findings = []
     for number in sorted(numbers):
         try:
@@ -305,16 +309,16 @@ def _of_rejects(root: Path, numbers: set[int]) -> list[Finding]:
         except GalleryDamagedError as error:
             path = rejects_file(root, number)
             told = str(error).removeprefix(f"{path}: ")
-            findings.append(Finding(str(path.relative_to(root)), told))
+            findings.append(Finding(below(path, root), told))
     return findings
 
 
 def _of_keys(gallery: Gallery, files: Sequence[RowFile]) -> list[Finding]:
     """Row ids and paths that occur twice, in the files that can be read."""
-    root = storage.local_root(gallery.location)
+    root = root_of(gallery.location)
     keys = pa.schema([("row_id", pa.int64()), ("path", pa.string())])  # other tools keep views
     tables = [
-        pq.read_table(root / file.path, columns=keys.names)
+        pq.read_table(parquet(root / file.path), columns=keys.names)
         .cast(keys)
         .append_column("file", pa.array([file.path] * file.rows, pa.string()).dictionary_encode())
         for file in files

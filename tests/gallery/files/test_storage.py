@@ -12,22 +12,6 @@ from pipeline.errors import InputError, RunError
 from pipeline.gallery.files import storage
 
 
-@pytest.mark.parametrize("url", ["s3://bucket/gallery", "gs://b/g", "memory://g"])
-def test_urls_are_refused(url):
-    with pytest.raises(InputError, match="URLs are not supported"):
-        storage.local_root(url)
-
-
-def test_an_empty_location_is_refused():
-    with pytest.raises(InputError, match="empty"):
-        storage.local_root("")
-
-
-def test_file_urls_are_local(tmp_path):
-    assert storage.local_root(f"file://{tmp_path}") == tmp_path
-    assert storage.local_root(tmp_path) == tmp_path
-
-
 def test_the_first_link_wins(tmp_path):
     first, second, final = tmp_path / "a", tmp_path / "b", tmp_path / "final"
     first.write_text("first")

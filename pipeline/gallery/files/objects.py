@@ -1,0 +1,406 @@
+"""Places in an object store: S3, Google Cloud Storage, Azure.
+
+`ObjectPlace` has the operations of `pathlib.Path` that a gallery needs, under the same names. What
+a disk does by links and renames, a store does by conditional requests: `put_new` writes an object
+only if there is none, `put_if_unchanged` only over the version that was read. A request whose
+answer was lost is sent again; it then recognizes its own write by the bytes that are there.
+"""
+
+import errno
+import fnmatch
+import functools
+import re
+import stat
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath, PurePosixPath
+from typing import IO, Any
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+from pipeline.errors import InputError
+from pipeline.gallery.files.object_client import (
+    StoreError,
+    Tag,
+    client_of,
+    steadily,
+    tag_of,
+    told,
+    without_query,
+)
+
+Data = bytes | memoryview | Path
+
+SCHEMES = ("s3", "gs", "az")
+MARKER = ".folder"
+"""The name of the empty object that stands for a folder which must be seen while it is empty."""
+
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_REFUSED = re.compile(r"[\x00-\x1f\x7f\\%#?\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class ObjectStat:
+    """What a store says about an object, as `os.stat_result` does for a file."""
+
+    st_size: int
+    tag: Tag
+    st_mode: int = stat.S_IFREG
+
+
+_FOLDER = ObjectStat(0, Tag(None, None), stat.S_IFDIR)
+
+
+@dataclass(frozen=True, order=True)
+class ObjectPlace:
+    """An object, or a folder of objects: those whose names begin with its own and a slash.
+
+    `bucket` is a URL such as `s3://bucket`, `key` the name in it. `listed` is what a listing said
+    about it: `is_file`, `is_dir` and `known_size` then ask no more.
+    """
+
+    bucket: str
+    key: str
+    listed: ObjectStat | None = field(default=None, compare=False, repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.bucket}/{self.key}" if self.key else self.bucket
+
+    def __truediv__(self, name: str | PurePath) -> "ObjectPlace":
+        key = (PurePosixPath(self.key) / str(name)).as_posix()
+        return ObjectPlace(self.bucket, "" if key == "." else key)
+
+    @property
+    def _pure(self) -> PurePosixPath:
+        return PurePosixPath(self.key)
+
+    @property
+    def name(self) -> str:
+        """The last part of the name."""
+        return self._pure.name
+
+    @property
+    def stem(self) -> str:
+        """The last part of the name without its suffix."""
+        return self._pure.stem
+
+    @property
+    def suffix(self) -> str:
+        """The end of the name, from its last dot."""
+        return self._pure.suffix
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The URL of the bucket, then the parts of the name."""
+        return self.bucket, *self._pure.parts
+
+    @property
+    def parent(self) -> "ObjectPlace":
+        """The folder that holds it."""
+        return self._with(self._pure.parent)
+
+    @property
+    def parents(self) -> Sequence["ObjectPlace"]:
+        """The folders that hold it, the nearest first."""
+        return [self._with(each) for each in self._pure.parents]
+
+    def with_name(self, name: str) -> "ObjectPlace":
+        """Beside it, under another name."""
+        return self._with(self._pure.with_name(name))
+
+    def with_suffix(self, suffix: str) -> "ObjectPlace":
+        """Beside it, with another suffix."""
+        return self._with(self._pure.with_suffix(suffix))
+
+    def relative_to(self, folder: "ObjectPlace") -> PurePosixPath:
+        """The part of the name below a folder."""
+        return self._pure.relative_to(folder._pure)
+
+    def resolve(self) -> "ObjectPlace":
+        """Itself: stores have no links."""
+        return self
+
+    def as_posix(self) -> str:
+        """The URL."""
+        return str(self)
+
+    def _with(self, key: PurePosixPath) -> "ObjectPlace":
+        return ObjectPlace(self.bucket, "" if str(key) == "." else key.as_posix())
+
+    # What is there
+
+    def exists(self) -> bool:
+        """Whether there is an object of this name, or one below it."""
+        return self.is_file() or self.is_dir()
+
+    def is_file(self) -> bool:
+        """Whether there is an object of this name."""
+        if self.listed is not None:
+            return stat.S_ISREG(self.listed.st_mode)
+        try:
+            self.stat()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def is_dir(self) -> bool:
+        """Whether there is an object below it."""
+        if self.listed is not None:
+            return stat.S_ISDIR(self.listed.st_mode)
+        return any(True for _ in _listed(self))
+
+    def is_symlink(self) -> bool:
+        """False: stores have no links."""
+        return False
+
+    def stat(self) -> ObjectStat:
+        """The size of an object; raises `FileNotFoundError`."""
+        meta = steadily(self, lambda: obstore.head(client_of(self.bucket), self.key))
+        return ObjectStat(meta["size"], tag_of(meta))
+
+    def lstat(self) -> ObjectStat:
+        """What `stat` or the listing says."""
+        return self.listed or self.stat()
+
+    def iterdir(self) -> Iterator["ObjectPlace"]:
+        """The objects and folders in a folder."""
+        found = steadily(
+            self, lambda: obstore.list_with_delimiter(client_of(self.bucket), self.key or None)
+        )
+        for prefix in found["common_prefixes"]:
+            yield ObjectPlace(self.bucket, prefix.strip("/"), _FOLDER)
+        for meta in found["objects"]:
+            if not meta["path"].endswith(f"/{MARKER}"):
+                yield _place_of(self.bucket, meta)
+
+    def glob(self, pattern: str) -> Iterator["ObjectPlace"]:
+        """The objects and folders in a folder whose names match a shell pattern."""
+        for each in self.iterdir():
+            if fnmatch.fnmatchcase(each.name, pattern):
+                yield each
+
+    def rglob(self, pattern: str) -> Iterator["ObjectPlace"]:
+        """The objects below a folder whose last names match a shell pattern; no folders."""
+        for each in _listed(self):
+            if each.name != MARKER and fnmatch.fnmatchcase(each.name, pattern):
+                yield each
+
+    # Reading
+
+    def read_bytes(self) -> bytes:
+        """The bytes of an object; raises `FileNotFoundError`."""
+        return bytes(self.fetch()[0])
+
+    def read_text(self) -> str:
+        """The text of an object, in UTF-8."""
+        return self.read_bytes().decode()
+
+    def fetch(self) -> tuple[memoryview, Tag]:
+        """The bytes of an object, and the tag of this version of it."""
+
+        def get() -> tuple[memoryview, Tag]:
+            found = obstore.get(client_of(self.bucket), self.key)
+            return memoryview(found.bytes()), tag_of(found.meta)
+
+        return steadily(self, get)
+
+    def fetch_range(self, start: int, length: int) -> memoryview:
+        """Some bytes of an object, as many as it has of them."""
+        store = client_of(self.bucket)
+        read = functools.partial(obstore.get_range, store, self.key, start=start, length=length)
+        return memoryview(steadily(self, read))
+
+    def fetch_end(self, length: int) -> tuple[memoryview, int]:
+        """The last bytes of an object, and its size."""
+        options: Any = {"range": {"suffix": length}}
+
+        def get() -> tuple[memoryview, int]:
+            found = obstore.get(client_of(self.bucket), self.key, options=options)
+            return memoryview(found.bytes()), found.meta["size"]
+
+        try:
+            return steadily(self, get)
+        except StoreError:
+            if self.stat().st_size:
+                raise
+            return memoryview(b""), 0  # an empty object has no such bytes
+
+    def download(self, target: IO[bytes]) -> None:
+        """Writes the bytes of an object to a file."""
+
+        def copy() -> None:
+            target.seek(0)
+            target.truncate()
+            for part in obstore.get(client_of(self.bucket), self.key).stream():
+                target.write(part)
+            target.flush()
+
+        steadily(self, copy)
+
+    # Writing
+
+    def write_bytes(self, data: Data) -> None:
+        """Writes an object, whatever is there; returns when the store has it."""
+        # One request: a multipart upload that is cut off leaves parts that no listing shows.
+        store = client_of(self.bucket)
+        steadily(self, lambda: obstore.put(store, self.key, data, use_multipart=False))
+
+    def put_new(self, data: Data) -> bool:
+        """Writes an object if there is none; whether these bytes are there now.
+
+        True also if another writer, or an earlier request of ours, put the very same bytes.
+        """
+
+        store = client_of(self.bucket)
+
+        def put() -> bool:
+            while True:
+                try:
+                    obstore.put(store, self.key, data, mode="create", use_multipart=False)
+                except (AlreadyExistsError, PreconditionError):
+                    is_same = self._holds(data)
+                    if is_same is None:  # it was deleted since
+                        continue
+                    return is_same
+                return True
+
+        return steadily(self, put)
+
+    def put_if_unchanged(self, data: bytes, tag: Tag | None) -> Tag | None:
+        """Writes an object over the version with this tag, or a new one for None; returns its tag,
+        or None, and nothing is written, if another writer came first.
+        """
+        mode: Any = "create"
+        if tag is not None:
+            mode = {name: value for name, value in tag._asdict().items() if value is not None}
+
+        def put() -> Tag | None:
+            store = client_of(self.bucket)
+            try:
+                done = obstore.put(store, self.key, data, mode=mode, use_multipart=False)
+            except (AlreadyExistsError, PreconditionError):
+                with suppress(FileNotFoundError):
+                    found, now = self.fetch()
+                    return now if found == data else None
+                return None
+            except FileNotFoundError:  # some stores say so for a version of nothing
+                return None
+            return tag_of(done)
+
+        return steadily(self, put)
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Deletes an object; stores do not say whether there was one."""
+        try:
+            steadily(self, lambda: obstore.delete(client_of(self.bucket), self.key))
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+
+    def copy(self, target: "ObjectPlace") -> None:
+        """Copies an object to another name, inside the store."""
+        store = client_of(self.bucket)
+        steadily(self, lambda: obstore.copy(store, self.key, target.key))
+
+    def replace(self, target: "ObjectPlace") -> "ObjectPlace":
+        """Copies an object to another name, then deletes it: a kill between the two leaves both."""
+        self.copy(target)
+        self.unlink(missing_ok=True)
+        return target
+
+    def mark(self) -> None:
+        """Makes the folder seen although it may be empty."""
+        (self / MARKER).write_bytes(b"")
+
+    def rmdir(self) -> None:
+        """Deletes the mark of a folder; raises `OSError` if there are objects in it."""
+        if any(each.name != MARKER for each in _listed(self)):
+            raise OSError(errno.ENOTEMPTY, "the folder is not empty", str(self))
+        (self / MARKER).unlink(missing_ok=True)
+
+    def _holds(self, data: Data) -> bool | None:
+        """Whether the object has these bytes; None if there is none."""
+        wanted = data.read_bytes() if isinstance(data, Path) else data
+        try:
+            return self.stat().st_size == len(wanted) and self.fetch()[0] == wanted
+        except FileNotFoundError:
+            return None
+
+
+def place_of_url(url: str) -> ObjectPlace:
+    """The place that a URL names; raises `InputError` for another form, and for a password in it.
+
+    >>> place_of_url("s3://bucket/galleries/market/")
+    ObjectPlace(bucket='s3://bucket', key='galleries/market')
+    """
+    scheme, _, rest = url.partition("://")
+    bucket, _, key = rest.partition("/")
+    if "@" in bucket:
+        raise InputError(
+            f"{scheme}://...@{bucket.rpartition('@')[2]}: a URL with a user or a password is"
+            " refused, since it would be stored and logged; set them in the environment"
+        )
+    if scheme not in SCHEMES:
+        raise InputError(
+            f"{without_query(url)}: a gallery is in a local folder, or under a URL that begins"
+            f" with {', '.join(f'{each}://' for each in SCHEMES)}"
+        )
+    if _REFUSED.search(rest):
+        raise InputError(
+            f"{without_query(url)!r}: the URL of a gallery has no % # ? or backslash in it,"
+            " and no control character; credentials belong into the environment"
+        )
+    key = key.rstrip("/")
+    if not _BUCKET.fullmatch(bucket) or any(part in ("", ".", "..") for part in key.split("/")):
+        raise InputError(f"{url}: give {scheme}://BUCKET/NAME, without empty parts or dots")
+    return ObjectPlace(f"{scheme}://{bucket}", key)
+
+
+def check_store(root: ObjectPlace) -> None:
+    """Raises `StoreError` if nothing can be written below a place, or if the store does not refuse
+    to write an object that is there already: then two writers could both commit.
+    """
+    probe = root / f".probe-{uuid.uuid4().hex}"
+    try:
+        if not probe.put_new(b"one") or probe.put_new(b"another"):
+            raise StoreError(
+                f"{root}: the object store ignores `If-None-Match`, so that two writers could"
+                " overwrite each other: a gallery needs a store with conditional writes"
+            )
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def delete_all(places: Iterable[ObjectPlace]) -> None:
+    """Deletes objects, many with each request; one that is already gone is not an error."""
+    by_bucket: dict[str, list[ObjectPlace]] = {}
+    for each in places:
+        by_bucket.setdefault(each.bucket, []).append(each)
+    for bucket, several in by_bucket.items():
+        if bucket.startswith("s3://"):
+            keys = [each.key for each in several]
+            steadily(several[0], functools.partial(obstore.delete, client_of(bucket), keys))
+        else:
+            for each in several:
+                each.unlink(missing_ok=True)
+
+
+def _place_of(bucket: str, meta: Any) -> ObjectPlace:
+    return ObjectPlace(bucket, meta["path"], ObjectStat(meta["size"], tag_of(meta)))
+
+
+def _listed(folder: ObjectPlace) -> Iterator[ObjectPlace]:
+    """The objects below a folder."""
+    stream = steadily(
+        folder, lambda: obstore.list(client_of(folder.bucket), folder.key or None, chunk_size=1000)
+    )
+    while True:
+        with told(folder):
+            part = next(stream, None)
+        if part is None:
+            return
+        for meta in part:
+            yield _place_of(folder.bucket, meta)

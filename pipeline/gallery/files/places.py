@@ -1,0 +1,182 @@
+"""Where a gallery's files are: in a folder on a disk, or under a URL in an object store.
+
+A `Place` is one or the other, chosen by the location. A path of the disk has all that a gallery
+needs already; `ObjectPlace` has it under the same names. What differs beyond names is decided here
+(reading) and in `storage` (writing).
+"""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from pipeline.errors import InputError
+from pipeline.gallery.files.object_client import StoreError as StoreError
+from pipeline.gallery.files.object_client import Tag as Tag
+from pipeline.gallery.files.object_client import reason_of as reason_of
+from pipeline.gallery.files.object_file import ObjectFile
+from pipeline.gallery.files.objects import ObjectPlace as ObjectPlace
+from pipeline.gallery.files.objects import check_store as check_store
+from pipeline.gallery.files.objects import place_of_url
+
+Place = Path | ObjectPlace
+AnyPlace = TypeVar("AnyPlace", Path, ObjectPlace, Place)
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+REQUESTS = 32
+"""How many requests to an object store are under way at once."""
+
+
+def is_url(location: str | os.PathLike[str]) -> bool:
+    """Whether a location is in an object store.
+
+    >>> is_url("s3://bucket/g"), is_url("/data/g"), is_url("file:///data/g")
+    (True, False, False)
+    """
+    text = os.fspath(location)
+    return "://" in text and not text.startswith("file://")
+
+
+def root_of(location: str | os.PathLike[str]) -> Place:
+    """The absolute folder of a gallery, or the place that its URL names.
+
+    Raises `InputError` for an empty location, and what `place_of_url` raises.
+    """
+    return place_of_url(os.fspath(location)) if is_url(location) else local_root(location)
+
+
+def local_root(location: str | os.PathLike[str]) -> Path:
+    """An absolute folder on a disk of this machine; raises `InputError` for a URL."""
+    text = os.fspath(location)
+    if not text:
+        raise InputError("the gallery's location is empty: give a folder, or a URL")
+    if text.startswith("file://"):
+        text = text.removeprefix("file://")
+    if "://" in text:
+        raise InputError(f"{text}: this must be a local folder, not a URL")
+    return Path(text).absolute()
+
+
+def below(place: Place, root: Place) -> str:
+    """The name of a file as seen from a folder above it."""
+    return place.relative_to(root).as_posix()  # type: ignore[arg-type]
+
+
+def in_order(places: Iterable[Place]) -> list[Place]:
+    """Files sorted by their names, folder by folder."""
+    return sorted(places, key=lambda place: place.parts)
+
+
+def rename(place: Place, target: Place) -> None:
+    """Gives a file another name in the same gallery, in place of a file that has it.
+
+    At once on a disk; in an object store it has both names for a moment.
+    """
+    place.replace(target)  # type: ignore[arg-type]
+
+
+def spread(ask: Callable[[Item], Result], items: Iterable[Item], root: Place) -> Iterator[Result]:
+    """`map`, with many requests at once where the place is in an object store."""
+    if isinstance(root, Path):
+        yield from map(ask, items)
+        return
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        yield from pool.map(ask, items)
+
+
+def read_each(places: Sequence[Place]) -> Iterator[bytes | None]:
+    """The bytes of each file, in their order; None for one that is not there."""
+    if places:
+        yield from spread(_read, places, places[0])
+
+
+def _read(place: Place) -> bytes | None:
+    try:
+        return place.read_bytes()
+    except (FileNotFoundError, IsADirectoryError):
+        return None
+
+
+def parquet(place: Place) -> Any:
+    """A file as pyarrow takes it: the path, or an open object, read in parts."""
+    return place if isinstance(place, Path) else ObjectFile(place)
+
+
+def dataset(places: Sequence[Place], schema: pa.Schema, form: ds.ParquetFileFormat) -> ds.Dataset:
+    """Several Parquet files as one table of these columns."""
+    if not places or isinstance(places[0], Path):
+        return ds.dataset([str(each) for each in places], schema=schema, format=form)
+    opened = spread(parquet, places, places[0])
+    fragments = [form.make_fragment(pa.PythonFile(each, mode="r")) for each in opened]
+    return ds.FileSystemDataset(fragments, schema, form)
+
+
+def state_of(place: Place) -> tuple[Any, ...]:
+    """What changes whenever the bytes of a file do; raises `FileNotFoundError`."""
+    if isinstance(place, Path):
+        about = place.stat()
+        return about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
+    found = place.stat()
+    return found.st_size, found.tag
+
+
+def sha256_of(place: Place) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    if isinstance(place, ObjectPlace):
+        return hashlib.sha256(place.fetch()[0]).hexdigest()
+    with place.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def known_size(place: Place) -> int:
+    """The bytes of a file; as of the listing, if it comes from one in an object store."""
+    return (place.stat() if isinstance(place, Path) else place.lstat()).st_size
+
+
+def last_bytes(place: Place, count: int) -> bytes:
+    """The last bytes of a file; raises `FileNotFoundError`."""
+    if isinstance(place, ObjectPlace):
+        return bytes(place.fetch_end(count)[0])
+    with place.open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - count))
+        return file.read()
+
+
+def can_write(place: Place) -> bool:
+    """Whether the folder lets us write to it; of an object store that is not known before."""
+    return not isinstance(place, Path) or os.access(place, os.W_OK | os.X_OK)
+
+
+@contextmanager
+def local_copy(place: Place) -> Iterator[Path]:
+    """The file itself, or a copy of the object on this machine that ends with the process."""
+    if isinstance(place, Path):
+        yield place
+        return
+    with nameless_file() as path:
+        with path.open("wb") as file:
+            place.download(file)
+        yield path
+
+
+@contextmanager
+def nameless_file() -> Iterator[Path]:
+    """An empty file for a while, in the folder for temporary files.
+
+    It has a path but no name, so nothing of it is left, even after a kill.
+    """
+    with tempfile.TemporaryFile() as file:
+        yield Path(f"/proc/self/fd/{file.fileno()}")
+
+
+def is_nameless(path: Path) -> bool:
+    """Whether a file is one of `nameless_file`: it does not outlive the process."""
+    return path.parent == Path("/proc/self/fd")
