@@ -2,7 +2,7 @@
 
 Everything else in this package changes folders through this module. On a disk, a file is written
 beside its final name, flushed, and linked or renamed. In an object store, it is written on this
-machine and then put in one request, whose acknowledgement stands for the flush: a name is there
+machine and then put in one request, whose acknowledgment stands for the flush: a name is there
 with all of its bytes, or not at all.
 """
 
