@@ -21,7 +21,7 @@ from typing import Any
 
 from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.places import ObjectPlace, Place, Tag, below, in_order, read_each
+from pipeline.gallery.files.places import GalleryPlace, ObjectPlace, Tag, below, in_order, read_each
 from pipeline.gallery.files.storage import GalleryDamagedError
 
 _VERSION = "version"
@@ -49,20 +49,20 @@ class Record:
     being_made: int | None = None
 
 
-def begin(root: Place) -> None:
+def begin(root: GalleryPlace) -> None:
     """Writes the record of a log that has no entry yet."""
     path = _record_file(root)
     storage.make_folder(path.parent)
     storage.write_whole(path, lambda half: half.write_bytes(checksums.seal(asdict(Record()))))
 
 
-def link_after(root: Place, version: int) -> dict[str, Any]:
+def link_after(root: GalleryPlace, version: int) -> dict[str, Any]:
     """What the entry after a version stores about its predecessor; the first entry is after -1."""
     previous = _digest(_entry(root, version)) if version >= 0 else _BEFORE_ALL
     return {_VERSION: version + 1, _PREVIOUS: previous}
 
 
-def note_entry(root: Place, version: int) -> None:
+def note_entry(root: GalleryPlace, version: int) -> None:
     """Records the entry that was committed, and a checkpoint of another tool before it."""
 
     def noted(record: Record) -> Record:
@@ -77,12 +77,12 @@ def note_entry(root: Place, version: int) -> None:
     _update(root, noted)
 
 
-def expect_checkpoint(root: Place, version: int) -> None:
+def expect_checkpoint(root: GalleryPlace, version: int) -> None:
     """Says which checkpoint is being made."""
     _update(root, lambda each: replace(_with_others_checkpoint(root, each), being_made=version))
 
 
-def note_checkpoint(root: Place, version: int) -> None:
+def note_checkpoint(root: GalleryPlace, version: int) -> None:
     """Records the finished checkpoint, and that no other is being made."""
     name = f"{version:020d}.checkpoint.parquet"
 
@@ -95,7 +95,7 @@ def note_checkpoint(root: Place, version: int) -> None:
     _update(root, noted)
 
 
-def note_oldest(root: Place, version: int) -> None:
+def note_oldest(root: GalleryPlace, version: int) -> None:
     """Records that entries and checkpoints before a version are no longer needed."""
 
     def noted(record: Record) -> Record:
@@ -109,17 +109,17 @@ def note_oldest(root: Place, version: int) -> None:
     _update(root, noted)
 
 
-def is_recorded(root: Place) -> bool:
+def is_recorded(root: GalleryPlace) -> bool:
     """Whether the log has a record; earlier formats had none."""
     return _record_file(root).exists()
 
 
-def read_record(root: Place) -> Record:
+def read_record(root: GalleryPlace) -> Record:
     """Raises `GalleryDamagedError` for a record that is gone or changed."""
     return _read(_record_file(root))[0]
 
 
-def _read(path: Place) -> tuple[Record, Tag | None]:
+def _read(path: GalleryPlace) -> tuple[Record, Tag | None]:
     """The record, and in an object store the tag of its version."""
     try:
         data, tag = path.fetch() if isinstance(path, ObjectPlace) else (path.read_bytes(), None)
@@ -135,7 +135,7 @@ def _read(path: Place) -> tuple[Record, Tag | None]:
         ) from error
 
 
-def check(root: Place, version: int | None = None) -> None:
+def check(root: GalleryPlace, version: int | None = None) -> None:
     """Raises `GalleryDamagedError` naming an entry or a checkpoint that is needed to read a version
     (the latest by default) and has changed since it was written.
     """
@@ -151,7 +151,7 @@ def check(root: Place, version: int | None = None) -> None:
         raise GalleryDamagedError(f"{root / found[0]}: {found[1]}")
 
 
-def findings(root: Place) -> list[tuple[str, str]]:
+def findings(root: GalleryPlace) -> list[tuple[str, str]]:
     """The name of each file of the log that has changed since it was written, and what is wrong."""
     found: list[tuple[str, str]] = []
     for _ in range(_TRIES):
@@ -162,13 +162,13 @@ def findings(root: Place) -> list[tuple[str, str]]:
     return found
 
 
-def _bytes(root: Place) -> bytes | None:
+def _bytes(root: GalleryPlace) -> bytes | None:
     """The record as it is on the disk."""
     path = _record_file(root)
     return path.read_bytes() if path.is_file() else None
 
 
-def _findings(root: Place) -> Iterator[tuple[str, str]]:
+def _findings(root: GalleryPlace) -> Iterator[tuple[str, str]]:
     try:
         record = read_record(root)
     except GalleryDamagedError as error:
@@ -197,12 +197,12 @@ def _findings(root: Place) -> Iterator[tuple[str, str]]:
             )
 
 
-def latest(root: Place) -> int:
+def latest(root: GalleryPlace) -> int:
     """The version of the last entry of the log; -1 if there is none."""
     return max(_versions(root), default=-1)
 
 
-def foreign_entries(root: Place) -> list[str]:
+def foreign_entries(root: GalleryPlace) -> list[str]:
     """The names of the log entries that another tool committed, oldest first; then its checkpoint,
     if the record does not have it yet.
     """
@@ -215,7 +215,7 @@ def foreign_entries(root: Place) -> list[str]:
     return found if checkpoint is None else [*found, _name(f"{checkpoint:020d}.checkpoint.parquet")]
 
 
-def _with_others_checkpoint(root: Place, record: Record) -> Record:
+def _with_others_checkpoint(root: GalleryPlace, record: Record) -> Record:
     """The record with the checkpoint that another tool made, and without those that it deleted."""
     checkpoint = _others_checkpoint(root, record)
     if checkpoint is None:
@@ -236,7 +236,7 @@ def _with_others_checkpoint(root: Place, record: Record) -> Record:
     )
 
 
-def _others_checkpoint(root: Place, record: Record) -> int | None:
+def _others_checkpoint(root: GalleryPlace, record: Record) -> int | None:
     """The version of a checkpoint that is not ours, if `_last_checkpoint` is not ours either and
     has its size: a copied checkpoint, which is damage, is not named there.
     """
@@ -253,7 +253,9 @@ def _others_checkpoint(root: Place, record: Record) -> int | None:
     return version if is_told and not is_ours else None
 
 
-def _of_version(root: Place, record: Record, version: int | None) -> Iterator[tuple[str, str]]:
+def _of_version(
+    root: GalleryPlace, record: Record, version: int | None
+) -> Iterator[tuple[str, str]]:
     """What is wrong with the checkpoint of a version, and with the entries after it."""
     record = _with_others_checkpoint(root, record)
     found = (_CHECKPOINT.fullmatch(path.name) for path in _log(root).iterdir())
@@ -268,7 +270,7 @@ def _of_version(root: Place, record: Record, version: int | None) -> Iterator[tu
         yield from _of_checkpoint(root, record, name, record.checkpoints[name])
 
 
-def _walk(root: Place, record: Record, first: int) -> Iterator[tuple[str, str]]:
+def _walk(root: GalleryPlace, record: Record, first: int) -> Iterator[tuple[str, str]]:
     """What is wrong with the entries down to the version `first`, newest first."""
     newest = _last_of_chain(root, record, first)
     for version in _versions(root):
@@ -299,7 +301,7 @@ def _walk(root: Place, record: Record, first: int) -> Iterator[tuple[str, str]]:
         told = link[1] if link else None
 
 
-def _last_of_chain(root: Place, record: Record, first: int) -> int:
+def _last_of_chain(root: GalleryPlace, record: Record, first: int) -> int:
     """The version of the last entry that follows the recorded one without a gap; if another tool
     deleted the recorded one, the version before `first`.
     """
@@ -309,7 +311,9 @@ def _last_of_chain(root: Place, record: Record, first: int) -> int:
     return newest
 
 
-def _of_checkpoint(root: Place, record: Record, name: str, told: str) -> Iterator[tuple[str, str]]:
+def _of_checkpoint(
+    root: GalleryPlace, record: Record, name: str, told: str
+) -> Iterator[tuple[str, str]]:
     """What is wrong with a checkpoint, or with the file that names the last one."""
     found = _digest(_log(root) / name)
     if found == told:
@@ -342,27 +346,27 @@ def _link(data: bytes | None) -> tuple[int, str] | None:
     return None
 
 
-def _versions(root: Place) -> list[int]:
+def _versions(root: GalleryPlace) -> list[int]:
     """The versions that have an entry, ascending."""
     names = (_ENTRY.fullmatch(path.name) for path in _log(root).iterdir())
     return sorted(int(match[1]) for match in names if match)
 
 
-def _digest(path: Place) -> str | None:
+def _digest(path: GalleryPlace) -> str | None:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except (FileNotFoundError, IsADirectoryError):
         return None
 
 
-def is_half_written(path: Place) -> bool:
+def is_half_written(path: GalleryPlace) -> bool:
     """Whether a file of the log was left half-written: `deltalake` writes to the final name with a
     number after it.
     """
     return _HALF.fullmatch(path.name) is not None
 
 
-def _update(root: Place, change: Callable[[Record], Record]) -> None:
+def _update(root: GalleryPlace, change: Callable[[Record], Record]) -> None:
     """Changes the record; in an object store it is changed again if another writer came between."""
     path = _record_file(root)
     while True:
@@ -375,15 +379,15 @@ def _update(root: Place, change: Callable[[Record], Record]) -> None:
             return
 
 
-def _record_file(root: Place) -> Place:
+def _record_file(root: GalleryPlace) -> GalleryPlace:
     return root / storage.CHECKSUMS_FOLDER / checksums.LOG_RECORD
 
 
-def _log(root: Place) -> Place:
+def _log(root: GalleryPlace) -> GalleryPlace:
     return root / storage.LOG_FOLDER
 
 
-def _entry(root: Place, version: int) -> Place:
+def _entry(root: GalleryPlace, version: int) -> GalleryPlace:
     return _log(root) / f"{version:020d}.json"
 
 

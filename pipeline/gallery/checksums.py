@@ -27,8 +27,8 @@ from typing import Any
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.places import (
     AnyPlace,
+    GalleryPlace,
     ObjectPlace,
-    Place,
     below,
     read_each,
     rename,
@@ -43,7 +43,7 @@ _SUFFIXES = (storage.RECORD_SUFFIX, storage.NEXT_SUFFIX, storage.GOING_SUFFIX)
 _SEAL = "checksum"
 _HALF = f".record{storage.TEMPORARY_SUFFIX}"
 _TRIES = 5
-_checked: dict[Place, tuple[Any, ...]] = {}
+_checked: dict[GalleryPlace, tuple[Any, ...]] = {}
 
 
 def seal(about: Mapping[str, Any]) -> bytes:
@@ -66,7 +66,7 @@ def unseal(data: bytes) -> dict[str, Any]:
     raise ValueError("its checksum is not that of its content")
 
 
-def write_whole(path: Place, write: Callable[[Path], object]) -> None:
+def write_whole(path: GalleryPlace, write: Callable[[Path], object]) -> None:
     """`storage.write_whole`, with a record of the file's checksum.
 
     Raises `RunError` if the disk is full.
@@ -77,7 +77,7 @@ def write_whole(path: Place, write: Callable[[Path], object]) -> None:
         replace(temporary, path)
 
 
-def replace(temporary: Path, final: Place) -> None:
+def replace(temporary: Path, final: GalleryPlace) -> None:
     """Renames a flushed file to its final name, in place of an older one, and records it."""
 
     def rename() -> bool:
@@ -89,7 +89,7 @@ def replace(temporary: Path, final: Place) -> None:
         _record(final, temporary, rename)
 
 
-def link_into_place(temporary: Path, final: Place) -> bool:
+def link_into_place(temporary: Path, final: GalleryPlace) -> bool:
     """`storage.link_into_place`, with a record: False, and no change, if the name is taken."""
     with _only_writer(final):
         if final.is_file() if isinstance(final, ObjectPlace) else final.exists():
@@ -97,7 +97,7 @@ def link_into_place(temporary: Path, final: Place) -> bool:
         return _record(final, temporary, lambda: storage.link_into_place(temporary, final))
 
 
-def read(path: Place, remedy: str = "") -> bytes | None:
+def read(path: GalleryPlace, remedy: str = "") -> bytes | None:
     """The bytes of a file as they were written; None if there is none.
 
     Raises `GalleryDamagedError` naming the file if it was changed or deleted; `remedy` says what to
@@ -129,7 +129,7 @@ def read(path: Place, remedy: str = "") -> bytes | None:
     raise GalleryDamagedError(f"{path}: {problem}{advice}")
 
 
-def check(path: Place, remedy: str = "") -> None:
+def check(path: GalleryPlace, remedy: str = "") -> None:
     """Checks a file that must exist and is read in parts. It is hashed again only if its size, its
     place on the disk or a time has changed. The time of a change cannot be set back.
     """
@@ -143,12 +143,12 @@ def check(path: Place, remedy: str = "") -> None:
             _checked[path] = found
 
 
-def forget(paths: Iterable[Place]) -> None:
+def forget(paths: Iterable[GalleryPlace]) -> None:
     """Drops the records of files that the log names now, or that left the gallery."""
     storage.unlink_all(record_of(path) for path in paths)
 
 
-def recorded(folder: Place) -> set[str]:
+def recorded(folder: GalleryPlace) -> set[str]:
     """The names of the files of a folder that have a record."""
     records = record_of(folder / "_").parent
     if not records.is_dir():
@@ -157,10 +157,10 @@ def recorded(folder: Place) -> set[str]:
     return {name.removesuffix(storage.RECORD_SUFFIX) for name in names}
 
 
-def sweep(root: Place) -> None:
+def sweep(root: GalleryPlace) -> None:
     """Finishes or undoes what killed writers of a folder's files began."""
     records = root / storage.CHECKSUMS_FOLDER
-    found: list[Place] = list(records.rglob("*"))
+    found: list[GalleryPlace] = list(records.rglob("*"))
     for record in found:
         if _is_half_written(record) or record.suffix in (storage.NEXT_SUFFIX, storage.GOING_SUFFIX):
             path = (root / below(record, records)).with_suffix("")
@@ -170,7 +170,7 @@ def sweep(root: Place) -> None:
                     record.unlink(missing_ok=True)
 
 
-def findings(root: Place, known: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
+def findings(root: GalleryPlace, known: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
     """The name of each file of a folder that differs from its record, and what is wrong.
 
     `known` says which files have no record because the log names them.
@@ -204,13 +204,13 @@ def findings(root: Place, known: Callable[[str], bool]) -> Iterator[tuple[str, s
             yield from _of_file(root, path)
 
 
-def _stays(going: Place) -> bool:
+def _stays(going: GalleryPlace) -> bool:
     """Whether a file has another record than one that says "going"."""
     record = going.with_suffix(storage.RECORD_SUFFIX)
     return record.exists() and not _is_copied(record, going)
 
 
-def _is_copied(record: Place, going: Place) -> bool:
+def _is_copied(record: GalleryPlace, going: GalleryPlace) -> bool:
     """Whether a record in an object store was being renamed: it has both names."""
     if isinstance(record, Path):
         return False
@@ -218,11 +218,11 @@ def _is_copied(record: Place, going: Place) -> bool:
     return one is not None and one == other
 
 
-def _own_files(root: Place) -> list[Place]:
+def _own_files(root: GalleryPlace) -> list[GalleryPlace]:
     """The files that need a record or must be known: all but those of the log and the records."""
     apart = {storage.CHECKSUMS_FOLDER, storage.LOG_FOLDER, storage.GRAPH_FOLDER}
     apart.add(storage.PURGED_FOLDER)
-    found: list[Place] = []
+    found: list[GalleryPlace] = []
     for path in root.iterdir():
         if path.is_dir() and path.name not in apart:
             found += path.rglob("*")
@@ -232,7 +232,7 @@ def _own_files(root: Place) -> list[Place]:
     return sorted(each for each in found if stat.S_ISREG(each.lstat().st_mode))
 
 
-def _of_file(root: Place, path: Place) -> Iterator[tuple[str, str]]:
+def _of_file(root: GalleryPlace, path: GalleryPlace) -> Iterator[tuple[str, str]]:
     name = below(path, root)
     for _ in range(2):  # a writer may be at work
         wanted, may_lack = _wanted(path)
@@ -249,13 +249,13 @@ def _of_file(root: Place, path: Place) -> Iterator[tuple[str, str]]:
     yield name, problem
 
 
-def _why_not(path: Place, wanted: set[str]) -> str:
+def _why_not(path: GalleryPlace, wanted: set[str]) -> str:
     if wanted:
         return "its bytes are not those that were written (SHA-256)"
     return f"no version needs the file, and it has no valid checksum in {record_of(path)}"
 
 
-def _wanted(path: Place) -> tuple[set[str], bool]:
+def _wanted(path: GalleryPlace) -> tuple[set[str], bool]:
     """The checksums that a file may have, and whether it may be missing."""
     record = record_of(path)
     wanted = set()
@@ -269,7 +269,7 @@ def _wanted(path: Place) -> tuple[set[str], bool]:
     return wanted, not record.exists()
 
 
-def _name(path: Place) -> str:
+def _name(path: GalleryPlace) -> str:
     """The name of a file below the folder that has its record's folder."""
     return below(path, _records(path).parent)
 
@@ -282,7 +282,7 @@ def _records(path: AnyPlace) -> AnyPlace:
     return folder
 
 
-def _is_half_written(record: Place) -> bool:
+def _is_half_written(record: GalleryPlace) -> bool:
     return record.name == _HALF or storage.is_temporary(record)
 
 
@@ -300,7 +300,7 @@ def _read_settled(path: ObjectPlace) -> bytes | None:
     return None
 
 
-def _record(final: Place, temporary: Path, name_it: Callable[[], bool]) -> bool:
+def _record(final: GalleryPlace, temporary: Path, name_it: Callable[[], bool]) -> bool:
     """Records the checksum of a finished file around `name_it`, which may give it its name."""
     _settle(final)
     if isinstance(final, ObjectPlace):
@@ -341,7 +341,7 @@ def _record_object(final: ObjectPlace, temporary: Path, name_it: Callable[[], bo
     return is_named
 
 
-def _settle(path: Place) -> None:
+def _settle(path: GalleryPlace) -> None:
     """Finishes what a killed writer began: its next record is kept if it fits the file."""
     record = record_of(path)
     if isinstance(record, Path):
@@ -367,7 +367,7 @@ def _settle(path: Place) -> None:
         rename(coming, record) if is_there else coming.unlink(missing_ok=True)
 
 
-def _is_deletion(path: Place) -> bool:
+def _is_deletion(path: GalleryPlace) -> bool:
     """Whether a killed writer was deleting the file: its only record is then a valid "going" one.
 
     A damaged record, or one that was copied here, must not delete a file.
@@ -379,19 +379,19 @@ def _is_deletion(path: Place) -> bool:
     return False
 
 
-def _digest_told(record: Place) -> str | None:
+def _digest_told(record: GalleryPlace) -> str | None:
     try:
         return str(unseal(record.read_bytes()).get("sha256"))
     except ValueError:
         return None
 
 
-def _digest(path: Place) -> str:
+def _digest(path: GalleryPlace) -> str:
     return sha256_of(path)
 
 
 @contextmanager
-def _only_writer(path: Place) -> Iterator[None]:
+def _only_writer(path: GalleryPlace) -> Iterator[None]:
     """Locks the records of a folder against other processes.
 
     In an object store nothing is locked: each record is whole at any instant, and two writers of

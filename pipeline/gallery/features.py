@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.core.blocks import empty_rows
-from pipeline.gallery.files.places import ObjectPlace, Place, parquet, root_of
+from pipeline.gallery.files.places import GalleryPlace, ObjectPlace, parquet, root_of
 from pipeline.gallery.files.schema import DTYPES, check_unit_length
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.files.stored_rows import FetchedRows, StoredRows, rows_of
@@ -170,7 +170,7 @@ class GalleryFeatures:
             self._opened[file] = rows_of(self._path(file), self.dimension, self.dtype)
         return self._opened[file]
 
-    def _path(self, file: int) -> Place:
+    def _path(self, file: int) -> GalleryPlace:
         return root_of(self.location) / self.paths[file]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -196,7 +196,7 @@ def _spread(read: Callable[[Any], None], parts: Sequence[Any]) -> None:
             done.result()
 
 
-def index(root: Place, files: Sequence[RowFile]) -> Runs:
+def index(root: GalleryPlace, files: Sequence[RowFile]) -> Runs:
     """The place of each position in these files, which are sorted by their smallest row id."""
     parts = [_cluster_runs(root, files, cluster) for cluster in _clusters(files)]
     if not parts:
@@ -219,7 +219,7 @@ def _clusters(files: Sequence[RowFile]) -> Iterator[range]:
 
 
 def _cluster_runs(
-    root: Place, files: Sequence[RowFile], cluster: range
+    root: GalleryPlace, files: Sequence[RowFile], cluster: range
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Length, file and first row of each run of a cluster, in row-id order."""
     if len(cluster) == 1 and files[cluster.start].path[:1].isdigit():
@@ -237,7 +237,9 @@ def _cluster_runs(
     return np.diff(starts, append=len(rows)), owners[starts], rows[starts]
 
 
-def _check_once(root: Place, files: Sequence[RowFile], ids: np.ndarray, owners: np.ndarray) -> None:
+def _check_once(
+    root: GalleryPlace, files: Sequence[RowFile], ids: np.ndarray, owners: np.ndarray
+) -> None:
     """Raises `GalleryDamagedError` if one of these sorted row ids occurs more than once.
 
     Our own commits never repeat an id. Files with disjoint ranges of ids cannot share one, so this
@@ -258,7 +260,7 @@ def _check_once(root: Place, files: Sequence[RowFile], ids: np.ndarray, owners: 
     )
 
 
-def _row_ids(path: Place, rows: int) -> np.ndarray:
+def _row_ids(path: GalleryPlace, rows: int) -> np.ndarray:
     try:
         ids = pq.read_table(parquet(path), columns=["row_id"])["row_id"].to_numpy()
     except (pa.ArrowInvalid, OSError) as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipeline.errors import InputError
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.places import ObjectPlace, Place, root_of
+from pipeline.gallery.files.places import GalleryPlace, ObjectPlace, root_of
 
 _MOUNTS = Path("/proc/self/mountinfo")
 _ESCAPED = re.compile(r"\\([0-7]{3})")
@@ -28,7 +28,7 @@ class Irregular:
     problem: str
 
 
-def irregular_files(root: Place) -> list[Irregular]:
+def irregular_files(root: GalleryPlace) -> list[Irregular]:
     """Symbolic links, files with names outside of the folder, mounts inside it, and what is neither
     a file nor a folder; an object store has none of them.
     """

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.errors import InputError
 from pipeline.gallery import chain, checksums
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.places import ObjectPlace, Place, check_store, root_of
+from pipeline.gallery.files.places import GalleryPlace, ObjectPlace, check_store, root_of
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.log import entries as log_files
 from pipeline.gallery.log import transactions as log
@@ -18,7 +18,7 @@ from pipeline.gallery.log.lock import Lock, hold
 from pipeline.output_files import check_name, check_new_folder
 
 
-def read_version(root: Place, version: int | None = None) -> log.Snapshot:
+def read_version(root: GalleryPlace, version: int | None = None) -> log.Snapshot:
     """A version of the gallery in a folder, the latest by default, with its log checked.
 
     Raises what `Gallery.open` raises.
@@ -104,7 +104,7 @@ def lock_held(location: str, lock: Lock | None, purpose: str) -> AbstractContext
     return nullcontext(lock)
 
 
-def tidy_records(root: Place, snapshot: log.Snapshot) -> None:
+def tidy_records(root: GalleryPlace, snapshot: log.Snapshot) -> None:
     """Drops the records of files that the log names now, and finishes or undoes what killed runs
     began.
     """

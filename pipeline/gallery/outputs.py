@@ -25,7 +25,14 @@ import numpy as np
 from pipeline.errors import InputError, RunError
 from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.places import ObjectPlace, Place, can_write, in_order, is_url, root_of
+from pipeline.gallery.files.places import (
+    GalleryPlace,
+    ObjectPlace,
+    can_write,
+    in_order,
+    is_url,
+    root_of,
+)
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.log.removed import removed
 from pipeline.gallery.table import Gallery
@@ -44,10 +51,10 @@ class Output:
     by path, None until it is whole, and always for a gallery.
     """
 
-    file: Place
+    file: GalleryPlace
     gallery: str
     kind: str
-    place: Place
+    place: GalleryPlace
     host: str
     version: int
     files: dict[str, str] | None
@@ -262,7 +269,7 @@ def _is_subset(output: Output, gallery: Gallery) -> bool:
     return True
 
 
-def _absolute(place: str | os.PathLike[str]) -> Place:
+def _absolute(place: str | os.PathLike[str]) -> GalleryPlace:
     """A URL, or a path without links but for its last part."""
     if is_url(place):
         return root_of(place)
@@ -274,7 +281,7 @@ def _place(gallery: Gallery) -> str:
     return str(root_of(gallery.location).resolve())
 
 
-def _entry_file(gallery: Gallery, place: Place) -> Place:
+def _entry_file(gallery: Gallery, place: GalleryPlace) -> GalleryPlace:
     told = str(place) if isinstance(place, ObjectPlace) else f"{socket.gethostname()}:{place}"
     name = hashlib.blake2b(told.encode(errors="surrogateescape"), digest_size=16).hexdigest()
     return root_of(gallery.location) / storage.OUTPUTS_FOLDER / f"{name}.json"
@@ -284,7 +291,7 @@ def _is_kept(entry: Output, gallery: Gallery) -> bool:
     """Lists an output; False, with a warning, if the gallery's folder cannot be written to."""
     root = root_of(gallery.location)
     records = storage.record_of(entry.file).parent
-    folders: Sequence[Place] = (root, entry.file.parent, records, records.parent)
+    folders: Sequence[GalleryPlace] = (root, entry.file.parent, records, records.parent)
     is_local = isinstance(root, Path)
     if is_local and not all(can_write(each) for each in folders if each.exists()):
         _log.warning(

@@ -31,7 +31,7 @@ from pipeline.errors import InputError, RunError
 from pipeline.gallery import checksums
 from pipeline.gallery.contents import contents_hash
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.places import Place, can_write, in_order, root_of
+from pipeline.gallery.files.places import GalleryPlace, can_write, in_order, root_of
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.log.entries import oldest_version
 from pipeline.gallery.table import Gallery
@@ -51,7 +51,7 @@ class ScratchEntry:
     Which verb made it on which machine, from which version of the gallery.
     """
 
-    file: Place
+    file: GalleryPlace
     gallery: str
     folder: Path
     host: str
@@ -113,7 +113,7 @@ def abandoned(location: str) -> list[ScratchEntry]:
     return [entry for entry in _entries(root) if _is_reached(entry) and _is_unused(entry)]
 
 
-def check_unused(root: Place, version: int) -> None:
+def check_unused(root: GalleryPlace, version: int) -> None:
     """Raises `RunError` if a run is working in a scratch folder made from a version before this
     one.
     """
@@ -122,7 +122,7 @@ def check_unused(root: Place, version: int) -> None:
             raise _at_work(entry)
 
 
-def drop_before(root: Place, version: int) -> tuple[int, tuple[str, ...]]:
+def drop_before(root: GalleryPlace, version: int) -> tuple[int, tuple[str, ...]]:
     """Deletes the listed scratch folders made from versions before this one, after those have left
     the log. Returns how many there were, and those that cannot be reached from here.
 
@@ -278,7 +278,7 @@ def _check_still_there(galleries: Sequence[Gallery]) -> None:
             raise InputError(f"{each.location}: version {each.version} was removed meanwhile")
 
 
-def _entries(root: Place) -> list[ScratchEntry]:
+def _entries(root: GalleryPlace) -> list[ScratchEntry]:
     """The entries of a gallery; raises `GalleryDamagedError` for a file that no run wrote."""
     found = []
     for file in in_order((root / storage.SCRATCH_FOLDER).glob("*.json")):
@@ -300,7 +300,7 @@ def _entries(root: Place) -> list[ScratchEntry]:
     return found
 
 
-def _place(root: Place) -> str:
+def _place(root: GalleryPlace) -> str:
     return str(root.resolve())
 
 

@@ -23,7 +23,7 @@ from pipeline.core.blocks import blocks
 from pipeline.errors import InputError, RunError
 from pipeline.gallery.features import GalleryFeatures, Runs, index
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.places import Place, dataset, parquet, root_of
+from pipeline.gallery.files.places import GalleryPlace, dataset, parquet, root_of
 from pipeline.gallery.files.rejects import read_rejects
 from pipeline.gallery.files.schema import SCALAR_COLUMNS, SCALAR_FIELDS, check_form
 from pipeline.gallery.files.storage import GalleryDamagedError
@@ -347,7 +347,7 @@ class Gallery:
             )
 
     @property
-    def _root(self) -> Place:
+    def _root(self) -> GalleryPlace:
         return root_of(self.location)
 
     @cached_property

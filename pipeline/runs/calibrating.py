@@ -15,7 +15,7 @@ from pipeline.core.thresholds.calibration import (
 )
 from pipeline.core.thresholds.calibration import calibrate as threshold_of
 from pipeline.errors import InputError
-from pipeline.gallery.files.places import Place
+from pipeline.gallery.files.places import GalleryPlace
 from pipeline.gallery.files.storage import record_of
 from pipeline.gallery.sidecars.calibrations import (
     calibration_file,
@@ -133,7 +133,7 @@ def _keep(
     resampling: Bootstrap,
     found: Threshold,
     cameras: tuple[CameraPair, ...] | None,
-) -> Place:
+) -> GalleryPlace:
     """Keep the threshold beside the gallery's table."""
 
     about: dict[str, Any] = {

@@ -10,7 +10,7 @@ from pipeline.core.row_hashes import row_signatures
 from pipeline.gallery.derived import commit_derived
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.npy_rows import copy_rows
-from pipeline.gallery.files.places import Place, root_of
+from pipeline.gallery.files.places import GalleryPlace, root_of
 from pipeline.gallery.log.lock import Lock
 from pipeline.gallery.scratch import drop_abandoned, scratch_folder
 from pipeline.gallery.sidecars.graph import Graph, Origin
@@ -34,7 +34,7 @@ class Rounds:
 
     parent: Gallery
     settings: Expansion
-    folder: Place
+    folder: GalleryPlace
     execution: Execution
 
     @property
@@ -83,13 +83,13 @@ class Rounds:
             execution=execution,
         )
 
-    def _place(self, number: int, way: str) -> Place:
+    def _place(self, number: int, way: str) -> GalleryPlace:
         return self.folder / f"round-{number}-{way}-of-{self.parent.version}"
 
     def _earlier(self, number: int) -> Graph | None:
         """The whole graph of the latest other version, if it is of this kind."""
         wanted = self.parent.dimension, self.kept
-        paths: list[Place] = list(self.folder.glob(f"round-{number}-*-of-*"))
+        paths: list[GalleryPlace] = list(self.folder.glob(f"round-{number}-*-of-*"))
         paths.sort(key=lambda path: int(path.name.rpartition("-")[2]))
         for path in reversed(paths):
             if path.name.endswith(f"-of-{self.parent.version}"):
@@ -145,5 +145,5 @@ def tidy(gallery: Gallery, parent: Gallery) -> None:
             storage.delete_folder(path)
 
 
-def _folder(gallery: Gallery) -> Place:
+def _folder(gallery: Gallery) -> GalleryPlace:
     return root_of(gallery.location) / storage.GRAPH_FOLDER

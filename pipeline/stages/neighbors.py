@@ -14,7 +14,7 @@ from pipeline.core.blocks import FeatureRows, Tiling
 from pipeline.core.ledger import Account, Ledger
 from pipeline.core.neighbors.pairs import between, neighbors
 from pipeline.core.neighbors.topk import TopK, best_first
-from pipeline.gallery.files.places import Place
+from pipeline.gallery.files.places import GalleryPlace
 from pipeline.gallery.sidecars.graph import About, Graph, Origin
 from pipeline.stages.execution import Execution
 
@@ -28,7 +28,7 @@ _TASKS_A_WORKER = 2
 def build_graph(
     rows: FeatureRows,
     k: int,
-    folder: Place,
+    folder: GalleryPlace,
     *,
     ids: NDArray[np.int64] | None = None,
     signatures: NDArray[np.int64] | None = None,

@@ -15,7 +15,7 @@ from pipeline.core.ledger import Account, Ledger
 from pipeline.core.neighbors.kept import counts, moved, trusted, without_itself
 from pipeline.core.neighbors.pairs import between, neighbors
 from pipeline.core.neighbors.topk import TopK, merge, search
-from pipeline.gallery.files.places import Place
+from pipeline.gallery.files.places import GalleryPlace
 from pipeline.gallery.sidecars.graph import About, Graph, Origin, positions_of
 from pipeline.stages.execution import Execution
 
@@ -59,7 +59,7 @@ def update_graph(
     changes: RowChanges,
     rows: FeatureRows,
     needed: int,
-    folder: Place,
+    folder: GalleryPlace,
     *,
     ids: NDArray[np.int64],
     signatures: NDArray[np.int64],

@@ -25,7 +25,7 @@ from obstore.store import ObjectStore, from_url
 
 from pipeline.errors import InputError, RunError
 
-Result = TypeVar("Result")
+Answer = TypeVar("Answer")
 
 _CLIENT: Any = {"timeout": "300s", "read_timeout": "60s", "connect_timeout": "10s"}
 _RETRIES: Any = {"max_retries": 10, "retry_timeout": timedelta(seconds=120)}
@@ -70,7 +70,7 @@ def client_of(bucket: str) -> ObjectStore:
         ) from error
 
 
-def steadily(place: object, ask: Callable[[], Result]) -> Result:
+def steadily(place: object, ask: Callable[[], Answer]) -> Answer:
     """The answer to a request about a place; sent again where none came.
 
     The client repeats what it can without harm. The rest, such as a conditional write whose answer

@@ -1,6 +1,6 @@
 """Where a gallery's files are: in a folder on a disk, or under a URL in an object store.
 
-A `Place` is one or the other, chosen by the location. A path of the disk has all that a gallery
+A `GalleryPlace` is one or the other, chosen by the location. A path of the disk has all that a gallery
 needs already; `ObjectPlace` has it under the same names. What differs beyond names is decided here
 (reading) and in `storage` (writing).
 """
@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from pipeline.errors import InputError
+from pipeline.gallery.files.object_client import Answer
 from pipeline.gallery.files.object_client import StoreError as StoreError
 from pipeline.gallery.files.object_client import Tag as Tag
 from pipeline.gallery.files.object_client import reason_of as reason_of
@@ -26,10 +27,9 @@ from pipeline.gallery.files.objects import ObjectPlace as ObjectPlace
 from pipeline.gallery.files.objects import check_store as check_store
 from pipeline.gallery.files.objects import place_of_url
 
-Place = Path | ObjectPlace
-AnyPlace = TypeVar("AnyPlace", Path, ObjectPlace, Place)
+GalleryPlace = Path | ObjectPlace
+AnyPlace = TypeVar("AnyPlace", Path, ObjectPlace, GalleryPlace)
 Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 REQUESTS = 32
 """How many requests to an object store are under way at once."""
@@ -45,7 +45,7 @@ def is_url(location: str | os.PathLike[str]) -> bool:
     return "://" in text and not text.startswith("file://")
 
 
-def root_of(location: str | os.PathLike[str]) -> Place:
+def root_of(location: str | os.PathLike[str]) -> GalleryPlace:
     """The absolute folder of a gallery, or the place that its URL names.
 
     Raises `InputError` for an empty location, and what `place_of_url` raises.
@@ -65,17 +65,17 @@ def local_root(location: str | os.PathLike[str]) -> Path:
     return Path(text).absolute()
 
 
-def below(place: Place, root: Place) -> str:
+def below(place: GalleryPlace, root: GalleryPlace) -> str:
     """The name of a file as seen from a folder above it."""
     return place.relative_to(root).as_posix()  # type: ignore[arg-type]
 
 
-def in_order(places: Iterable[Place]) -> list[Place]:
+def in_order(places: Iterable[GalleryPlace]) -> list[GalleryPlace]:
     """Files sorted by their names, folder by folder."""
     return sorted(places, key=lambda place: place.parts)
 
 
-def rename(place: Place, target: Place) -> None:
+def rename(place: GalleryPlace, target: GalleryPlace) -> None:
     """Gives a file another name in the same gallery, in place of a file that has it.
 
     At once on a disk; in an object store it has both names for a moment.
@@ -83,7 +83,9 @@ def rename(place: Place, target: Place) -> None:
     place.replace(target)  # type: ignore[arg-type]
 
 
-def spread(ask: Callable[[Item], Result], items: Iterable[Item], root: Place) -> Iterator[Result]:
+def spread(
+    ask: Callable[[Item], Answer], items: Iterable[Item], root: GalleryPlace
+) -> Iterator[Answer]:
     """`map`, with many requests at once where the place is in an object store."""
     if isinstance(root, Path):
         yield from map(ask, items)
@@ -92,25 +94,27 @@ def spread(ask: Callable[[Item], Result], items: Iterable[Item], root: Place) ->
         yield from pool.map(ask, items)
 
 
-def read_each(places: Sequence[Place]) -> Iterator[bytes | None]:
+def read_each(places: Sequence[GalleryPlace]) -> Iterator[bytes | None]:
     """The bytes of each file, in their order; None for one that is not there."""
     if places:
         yield from spread(_read, places, places[0])
 
 
-def _read(place: Place) -> bytes | None:
+def _read(place: GalleryPlace) -> bytes | None:
     try:
         return place.read_bytes()
     except (FileNotFoundError, IsADirectoryError):
         return None
 
 
-def parquet(place: Place) -> Any:
+def parquet(place: GalleryPlace) -> Any:
     """A file as pyarrow takes it: the path, or an open object, read in parts."""
     return place if isinstance(place, Path) else ObjectFile(place)
 
 
-def dataset(places: Sequence[Place], schema: pa.Schema, form: ds.ParquetFileFormat) -> ds.Dataset:
+def dataset(
+    places: Sequence[GalleryPlace], schema: pa.Schema, form: ds.ParquetFileFormat
+) -> ds.Dataset:
     """Several Parquet files as one table of these columns."""
     if not places or isinstance(places[0], Path):
         return ds.dataset([str(each) for each in places], schema=schema, format=form)
@@ -119,7 +123,7 @@ def dataset(places: Sequence[Place], schema: pa.Schema, form: ds.ParquetFileForm
     return ds.FileSystemDataset(fragments, schema, form)
 
 
-def state_of(place: Place) -> tuple[Any, ...]:
+def state_of(place: GalleryPlace) -> tuple[Any, ...]:
     """What changes whenever the bytes of a file do; raises `FileNotFoundError`."""
     if isinstance(place, Path):
         about = place.stat()
@@ -128,7 +132,7 @@ def state_of(place: Place) -> tuple[Any, ...]:
     return found.st_size, found.tag
 
 
-def sha256_of(place: Place) -> str:
+def sha256_of(place: GalleryPlace) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     if isinstance(place, ObjectPlace):
         return hashlib.sha256(place.fetch()[0]).hexdigest()
@@ -136,12 +140,12 @@ def sha256_of(place: Place) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def known_size(place: Place) -> int:
+def known_size(place: GalleryPlace) -> int:
     """The bytes of a file; as of the listing, if it comes from one in an object store."""
     return (place.stat() if isinstance(place, Path) else place.lstat()).st_size
 
 
-def last_bytes(place: Place, count: int) -> bytes:
+def last_bytes(place: GalleryPlace, count: int) -> bytes:
     """The last bytes of a file; raises `FileNotFoundError`."""
     if isinstance(place, ObjectPlace):
         return bytes(place.fetch_end(count)[0])
@@ -150,13 +154,13 @@ def last_bytes(place: Place, count: int) -> bytes:
         return file.read()
 
 
-def can_write(place: Place) -> bool:
+def can_write(place: GalleryPlace) -> bool:
     """Whether the folder lets us write to it; of an object store that is not known before."""
     return not isinstance(place, Path) or os.access(place, os.W_OK | os.X_OK)
 
 
 @contextmanager
-def local_copy(place: Place) -> Iterator[Path]:
+def local_copy(place: GalleryPlace) -> Iterator[Path]:
     """The file itself, or a copy of the object on this machine that ends with the process."""
     if isinstance(place, Path):
         yield place

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.places import Place, in_order
+from pipeline.gallery.files.places import GalleryPlace, in_order
 from pipeline.gallery.files.storage import GalleryDamagedError, is_own_file
 from pipeline.schemas import REJECT_SCHEMA
 
@@ -57,7 +57,7 @@ def merge(
     return pa.concat_tables([kept, new]).sort_by("path").combine_chunks()
 
 
-def write_rejects(root: Place, rejects: pa.Table) -> int:
+def write_rejects(root: GalleryPlace, rejects: pa.Table) -> int:
     """Stores the rejects of a version; returns the number by which `read_rejects` finds them.
 
     The number is 63 bits of the file's SHA-256, or `NO_REJECTS`.
@@ -75,7 +75,7 @@ def write_rejects(root: Place, rejects: pa.Table) -> int:
     return number
 
 
-def read_rejects(root: Place, number: int) -> pa.Table:
+def read_rejects(root: GalleryPlace, number: int) -> pa.Table:
     """The rejects that `write_rejects` stored; raises `GalleryDamagedError` if its file is gone or
     changed.
     """
@@ -91,7 +91,7 @@ def read_rejects(root: Place, number: int) -> pa.Table:
     return pq.read_table(pa.BufferReader(data), schema=REJECT_SCHEMA)
 
 
-def is_as_named(path: Place) -> bool:
+def is_as_named(path: GalleryPlace) -> bool:
     """Whether a file of rejects fits its name: it is neither a copy nor changed."""
     try:
         return path.name == rejects_file(path, _number(path.read_bytes())).name
@@ -99,13 +99,13 @@ def is_as_named(path: Place) -> bool:
         return False
 
 
-def rejects_files(root: Place) -> list[Place]:
+def rejects_files(root: GalleryPlace) -> list[GalleryPlace]:
     """All files of rejects of a gallery, without files that other tools put beside them."""
     files = (root / storage.REJECTS_FOLDER).glob("*.parquet")
     return in_order(each for each in files if _NAME.fullmatch(each.name) and is_own_file(each))
 
 
-def rejects_file(root: Place, number: int) -> Place:
+def rejects_file(root: GalleryPlace, number: int) -> GalleryPlace:
     """Where the rejects of this number are."""
     return root / storage.REJECTS_FOLDER / f"{number:016x}.parquet"
 

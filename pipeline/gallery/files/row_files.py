@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.places import Place, sha256_of
+from pipeline.gallery.files.places import GalleryPlace, sha256_of
 from pipeline.gallery.files.schema import STATISTICS_COLUMNS
 
 MAX_UNIT_ROWS = 2048
@@ -40,7 +40,7 @@ def write_row_file(path: Path, rows: pa.Table) -> None:
         storage.sync_file(path)
 
 
-def checksum(path: Place) -> str:
+def checksum(path: GalleryPlace) -> str:
     """The SHA-256 of a file, in hexadecimal; the log stores it with the statistics."""
     return sha256_of(path)
 

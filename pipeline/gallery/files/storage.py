@@ -23,7 +23,7 @@ from pipeline.gallery.files.objects import ObjectPlace, delete_all
 from pipeline.gallery.files.places import (
     REQUESTS,
     AnyPlace,
-    Place,
+    GalleryPlace,
     is_nameless,
     nameless_file,
     spread,
@@ -77,7 +77,7 @@ class GalleryDamagedError(RunError):
     """A file of the gallery does not hold what was written to it; the message names the file."""
 
 
-def sync_file(path: Place) -> None:
+def sync_file(path: GalleryPlace) -> None:
     """Returns when the bytes of a file are on the disk; an object that was put is safe already."""
     if isinstance(path, ObjectPlace) or is_nameless(path):
         return
@@ -88,12 +88,12 @@ def sync_file(path: Place) -> None:
         os.close(descriptor)
 
 
-def sync_folder(path: Place) -> None:
+def sync_folder(path: GalleryPlace) -> None:
     """Returns when the names in a folder are on the disk."""
     sync_file(path)
 
 
-def make_folder(path: Place) -> None:
+def make_folder(path: GalleryPlace) -> None:
     """Makes a folder and its parents, and waits until their names are on the disk; nothing in an
     object store, where a folder is what its objects' names have in common.
 
@@ -110,7 +110,7 @@ def make_folder(path: Place) -> None:
         sync_folder(folder.parent)
 
 
-def begin_folder(path: Place) -> None:
+def begin_folder(path: GalleryPlace) -> None:
     """Makes a folder whose presence says something, even while it is empty."""
     if isinstance(path, ObjectPlace):
         path.mark()
@@ -118,7 +118,7 @@ def begin_folder(path: Place) -> None:
         make_folder(path)
 
 
-def delete_folder(path: Place) -> None:
+def delete_folder(path: GalleryPlace) -> None:
     """Deletes a folder with all that is in it; one that is not there is not an error."""
     if isinstance(path, ObjectPlace):
         delete_all(path.rglob("*"))
@@ -128,7 +128,7 @@ def delete_folder(path: Place) -> None:
 
 
 @contextmanager
-def told_by_name(path: Place) -> Iterator[None]:
+def told_by_name(path: GalleryPlace) -> Iterator[None]:
     """Turns a failure to write, usually a full disk, into a `RunError` that names the file."""
     try:
         yield
@@ -150,7 +150,7 @@ def temporary_name(folder: Path, name: str) -> Path:
 
 
 @contextmanager
-def hidden_file(folder: Place, name: str) -> Iterator[Path]:
+def hidden_file(folder: GalleryPlace, name: str) -> Iterator[Path]:
     """An empty file under a name of `temporary_name`, to be written, then renamed or linked.
 
     While it is written it is locked (`flock`, which ends with the process), so that nobody mistakes
@@ -184,7 +184,7 @@ def _locked_file(folder: Path, name: str) -> tuple[Path, int]:
         os.close(descriptor)
 
 
-def temporaries(folder: Place, name: str | None = None) -> list[Path]:
+def temporaries(folder: GalleryPlace, name: str | None = None) -> list[Path]:
     """The hidden files of writers of a file, or of all files of the folder; alive or killed. An
     object store has none.
     """
@@ -195,7 +195,7 @@ def temporaries(folder: Place, name: str | None = None) -> list[Path]:
     return sorted(path for path in found if is_temporary(path) and is_own_file(path))
 
 
-def is_temporary(path: Place) -> bool:
+def is_temporary(path: GalleryPlace) -> bool:
     """Whether a name is one of `temporary_name`.
 
     >>> is_temporary(Path(".a.0123456789abcdef0123456789abcdef.tmp")), is_temporary(Path(".a.tmp"))
@@ -204,7 +204,7 @@ def is_temporary(path: Place) -> bool:
     return _TEMPORARY.fullmatch(path.name) is not None
 
 
-def is_own_file(path: Place) -> bool:
+def is_own_file(path: GalleryPlace) -> bool:
     """Whether the path is a regular file: not a link, a folder or a pipe."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)
@@ -212,12 +212,12 @@ def is_own_file(path: Place) -> bool:
         return False
 
 
-def cut_off(folder: Place, name: str | None = None) -> list[Path]:
+def cut_off(folder: GalleryPlace, name: str | None = None) -> list[Path]:
     """The `temporaries` of writers that were killed."""
     return [path for path in temporaries(folder, name) if not _is_being_written(path)]
 
 
-def drop_cut_off(folder: Place, name: str | None = None) -> None:
+def drop_cut_off(folder: GalleryPlace, name: str | None = None) -> None:
     """Deletes the `temporaries` of writers that were killed."""
     delete_files(cut_off(folder, name))
 
@@ -237,7 +237,7 @@ def _is_being_written(path: Path) -> bool:
     return False
 
 
-def write_whole(path: Place, write: Callable[[Path], object]) -> None:
+def write_whole(path: GalleryPlace, write: Callable[[Path], object]) -> None:
     """Lets `write` make a file under a hidden name beside `path`, flushes it, and renames it to
     `path`.
 
@@ -251,7 +251,7 @@ def write_whole(path: Place, write: Callable[[Path], object]) -> None:
     sync_folder(path.parent)
 
 
-def move_over(temporary: Path, final: Place) -> None:
+def move_over(temporary: Path, final: GalleryPlace) -> None:
     """Gives a finished, flushed file its final name, in place of an older one."""
     if isinstance(final, ObjectPlace):
         final.write_bytes(temporary)
@@ -259,7 +259,7 @@ def move_over(temporary: Path, final: Place) -> None:
         temporary.replace(final)
 
 
-def link_into_place(temporary: Path, final: Place) -> bool:
+def link_into_place(temporary: Path, final: GalleryPlace) -> bool:
     """Gives a finished, flushed file its final name, at once or not at all.
 
     False if another writer was first; that writer's file stays. In an object store, a writer of the
@@ -294,7 +294,7 @@ def record_of(path: AnyPlace) -> AnyPlace:
     return folder / CHECKSUMS_FOLDER / name
 
 
-def unlink_all(paths: Iterable[Place]) -> None:
+def unlink_all(paths: Iterable[GalleryPlace]) -> None:
     """Deletes files that have no record; one that is already gone is not an error."""
     objects = []
     for path in paths:
@@ -305,7 +305,7 @@ def unlink_all(paths: Iterable[Place]) -> None:
     delete_all(objects)
 
 
-def delete_files(paths: Iterable[Place]) -> None:
+def delete_files(paths: Iterable[GalleryPlace]) -> None:
     """Deletes files and the records of their checksums; one that is already gone is not an error.
 
     A record is first renamed, to say that its file may be gone: after a kill on the way, the file

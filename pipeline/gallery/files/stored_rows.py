@@ -17,7 +17,7 @@ from isal import isal_zlib  # its CRC-32 is ten times as fast as zlib's
 
 from pipeline.gallery.files.fetched_rows import FetchedRows, rows_taken
 from pipeline.gallery.files.page_header import page_checksum
-from pipeline.gallery.files.places import ObjectPlace, Place
+from pipeline.gallery.files.places import GalleryPlace, ObjectPlace
 from pipeline.gallery.files.schema import DTYPES, check_unit_length, feature_bytes, stored_values
 from pipeline.gallery.files.storage import GalleryDamagedError
 
@@ -188,7 +188,7 @@ class StoredRows:
         )
 
 
-def rows_of(place: Place, dimension: int, dtype: str) -> StoredRows | FetchedRows:
+def rows_of(place: GalleryPlace, dimension: int, dtype: str) -> StoredRows | FetchedRows:
     """The features of one file, wherever it is."""
     if isinstance(place, ObjectPlace):
         return FetchedRows(place, dimension, dtype)

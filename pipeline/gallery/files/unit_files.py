@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import InputError
 from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.places import Place, in_order, parquet, root_of
+from pipeline.gallery.files.places import GalleryPlace, in_order, parquet, root_of
 from pipeline.gallery.files.rejects import as_rejects
 from pipeline.gallery.files.row_files import (
     MAX_UNIT_ROWS,
@@ -91,8 +91,8 @@ class FoundUnits:
     """What interrupted runs left: whole units, and unusable files with the reason."""
 
     units: tuple[UnitRecord, ...]
-    damaged: tuple[tuple[Place, str], ...]
-    orphans: tuple[Place, ...]
+    damaged: tuple[tuple[GalleryPlace, str], ...]
+    orphans: tuple[GalleryPlace, ...]
 
 
 def write_unit(
@@ -145,7 +145,7 @@ def find_units(target: UnitTarget, next_row_id: int) -> FoundUnits:
     """
     root = root_of(target.location)
     whole: list[UnitRecord] = []
-    damaged: list[tuple[Place, str]] = []
+    damaged: list[tuple[GalleryPlace, str]] = []
     for name in _candidates(root, next_row_id):
         try:
             unit = read_record(root, name, target)
@@ -162,7 +162,7 @@ def find_units(target: UnitTarget, next_row_id: int) -> FoundUnits:
 
 
 def read_record(
-    root: Place, name: str, target: UnitTarget, sha256: str | None = None
+    root: GalleryPlace, name: str, target: UnitTarget, sha256: str | None = None
 ) -> UnitRecord:
     """The record of the unit that a file holds; raises `GalleryDamagedError` naming the file if it
     is not whole.
@@ -243,7 +243,9 @@ def _write_rows(path: Path, rows: pa.Table, about: dict[str, Any]) -> None:
     write_row_file(path, rows.replace_schema_metadata({UNIT_KEY: json.dumps(about).encode()}))
 
 
-def _write_rejects(folder: Place, stem: str, about: dict[str, Any], rejects: pa.Table) -> str:
+def _write_rejects(
+    folder: GalleryPlace, stem: str, about: dict[str, Any], rejects: pa.Table
+) -> str:
     """Writes a unit's rejects under a name made from their content, so that no writer changes
     another's.
     """
@@ -259,7 +261,7 @@ def _write_rejects(folder: Place, stem: str, about: dict[str, Any], rejects: pa.
 
 
 def _first_writers_record(
-    root: Place, final: Place, temporary: Path, target: UnitTarget
+    root: GalleryPlace, final: GalleryPlace, temporary: Path, target: UnitTarget
 ) -> UnitRecord:
     """The record of the file that was there first; a damaged file is replaced by ours.
 
@@ -272,7 +274,7 @@ def _first_writers_record(
         return read_record(root, final.name, target)
 
 
-def _footer(path: Place) -> pq.FileMetaData:
+def _footer(path: GalleryPlace) -> pq.FileMetaData:
     try:
         return pq.read_metadata(parquet(path))
     except FileNotFoundError as error:
@@ -281,7 +283,7 @@ def _footer(path: Place) -> pq.FileMetaData:
         raise GalleryDamagedError(f"{path}: no whole Parquet file ({error})") from error
 
 
-def _about(path: Place, metadata: pq.FileMetaData) -> dict[str, Any]:
+def _about(path: GalleryPlace, metadata: pq.FileMetaData) -> dict[str, Any]:
     """The metadata of a unit's file."""
     text = (metadata.metadata or {}).get(UNIT_KEY)
     try:
@@ -295,20 +297,22 @@ def _about(path: Place, metadata: pq.FileMetaData) -> dict[str, Any]:
     return about
 
 
-def _check_footer(path: Place, metadata: pq.FileMetaData, target: UnitTarget, rows: int) -> None:
+def _check_footer(
+    path: GalleryPlace, metadata: pq.FileMetaData, target: UnitTarget, rows: int
+) -> None:
     if metadata.num_rows != rows:
         raise GalleryDamagedError(f"{path}: {metadata.num_rows} rows where {rows} were written")
     if not is_row_schema(metadata.schema.to_arrow_schema(), target.schema):
         raise GalleryDamagedError(f"{path}: the columns are not the gallery's")
 
 
-def _check_rows(path: Place, rows: int) -> None:
+def _check_rows(path: GalleryPlace, rows: int) -> None:
     found = _footer(path)
     if found.num_rows != rows or found.schema.names != REJECT_SCHEMA.names:
         raise GalleryDamagedError(f"{path}: {found.num_rows} rejects where {rows} were written")
 
 
-def _candidates(root: Place, next_row_id: int) -> list[str]:
+def _candidates(root: GalleryPlace, next_row_id: int) -> list[str]:
     """Files of uncommitted units by first row id; rows before rejects of the same unit."""
     names: list[tuple[int, bool, str]] = []
     for path in _files(root):
@@ -322,7 +326,7 @@ def _candidates(root: Place, next_row_id: int) -> list[str]:
     return [name for _, _, name in sorted(names)]
 
 
-def _is_whole_unit(path: Place) -> bool:
+def _is_whole_unit(path: GalleryPlace) -> bool:
     """Whether a file of rejects is its whole unit, or cannot be read (and must be reported)."""
     try:
         return _about(path, _footer(path))["rows"] == 0
@@ -331,8 +335,8 @@ def _is_whole_unit(path: Place) -> bool:
 
 
 def _orphans(
-    root: Place, units: Iterable[UnitRecord], damaged: Iterable[tuple[Place, str]]
-) -> Iterator[Place]:
+    root: GalleryPlace, units: Iterable[UnitRecord], damaged: Iterable[tuple[GalleryPlace, str]]
+) -> Iterator[GalleryPlace]:
     """Files of the hidden folder that no found unit needs: half-written ones, those of second
     writers, those of committed units.
     """
@@ -343,7 +347,7 @@ def _orphans(
             yield path
 
 
-def unfinished_units(root: Place) -> list[Place]:
+def unfinished_units(root: GalleryPlace) -> list[GalleryPlace]:
     """The files of the hidden folder: rejects of units, attempts at them, and what writers have not
     finished."""
     return [
@@ -355,10 +359,10 @@ def unfinished_units(root: Place) -> list[Place]:
     ]
 
 
-def is_row_file(path: Place) -> bool:
+def is_row_file(path: GalleryPlace) -> bool:
     """Whether a file has a name that this tool gives to files of rows."""
     return _UNIT_FILE.fullmatch(path.name) is not None
 
 
-def _files(folder: Place) -> list[Place]:
+def _files(folder: GalleryPlace) -> list[GalleryPlace]:
     return in_order(filter(storage.is_own_file, folder.iterdir())) if folder.is_dir() else []

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
 from pipeline.gallery import checksums
-from pipeline.gallery.files.places import Place, dataset, root_of, spread
+from pipeline.gallery.files.places import GalleryPlace, dataset, root_of, spread
 from pipeline.gallery.files.rejects import as_rejects, merge, read_rejects, write_rejects
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.files.unit_files import UnitRecord, UnitTarget, read_record
@@ -93,7 +93,7 @@ def _check_units(target: UnitTarget, snapshot: Snapshot, units: Sequence[UnitRec
             raise GalleryDamagedError(f"unit {unit.unit_id}: its file is not what the record says")
 
 
-def _paths_of(root: Place, units: Sequence[UnitRecord]) -> pa.ChunkedArray:
+def _paths_of(root: GalleryPlace, units: Sequence[UnitRecord]) -> pa.ChunkedArray:
     """The source paths of the units' rows."""
     files = [root / unit.path for unit in units if unit.path]
     schema = pa.schema([("path", pa.string())])
@@ -102,7 +102,9 @@ def _paths_of(root: Place, units: Sequence[UnitRecord]) -> pa.ChunkedArray:
     return dataset(files, schema, ds.ParquetFileFormat()).to_table()["path"]
 
 
-def _rejects_of(root: Place, units: Sequence[UnitRecord], others: pa.Table | None) -> pa.Table:
+def _rejects_of(
+    root: GalleryPlace, units: Sequence[UnitRecord], others: pa.Table | None
+) -> pa.Table:
     """The rejects of the units and those that reached no unit."""
     paths = [root / unit.rejects_path for unit in units if unit.rejects_path]
     tables = [

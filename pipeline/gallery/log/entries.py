@@ -18,7 +18,14 @@ from deltalake.exceptions import DeltaError
 from pipeline.errors import RunError
 from pipeline.gallery import chain
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.places import Place, in_order, known_size, last_bytes, parquet, spread
+from pipeline.gallery.files.places import (
+    GalleryPlace,
+    in_order,
+    known_size,
+    last_bytes,
+    parquet,
+    spread,
+)
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.input_files import parse_json, why
 
@@ -44,7 +51,7 @@ class LoggedFile:
         return json.dumps({**parse_json(self.statistics), _CHECKSUM: self.sha256})
 
 
-def logged_files(root: Place, without: Container[str] = ()) -> dict[str, LoggedFile]:
+def logged_files(root: GalleryPlace, without: Container[str] = ()) -> dict[str, LoggedFile]:
     """Every file that any version still in the log names, by path; entries and checkpoints of the
     names `without` are passed over.
 
@@ -59,7 +66,7 @@ def logged_files(root: Place, without: Container[str] = ()) -> dict[str, LoggedF
     return found
 
 
-def check_whole(root: Place) -> None:
+def check_whole(root: GalleryPlace) -> None:
     """Raises `GalleryDamagedError` if an entry or a checkpoint of the log is empty, or the last
     entry or a checkpoint is not whole.
 
@@ -78,7 +85,7 @@ def check_whole(root: Place) -> None:
             raise _checkpoint_cut_short(path, is_needed=is_needed)
 
 
-def oldest_version(root: Place) -> int:
+def oldest_version(root: GalleryPlace) -> int:
     """The first version that can still be read from the log: 0, or that of its first checkpoint."""
     folder = root / storage.LOG_FOLDER
     if (folder / f"{0:020d}.json").is_file():
@@ -86,7 +93,7 @@ def oldest_version(root: Place) -> int:
     return min((_version_of(path) for path in _checkpoints(folder)), default=0)
 
 
-def write_checkpoint(root: Place, version: int) -> None:
+def write_checkpoint(root: GalleryPlace, version: int) -> None:
     """A summary of the log up to a version, so that opening a gallery does not read every entry.
 
     Also makes one that an earlier run left unfinished. Raises `RunError` if it cannot be written.
@@ -98,7 +105,7 @@ def write_checkpoint(root: Place, version: int) -> None:
         chain.note_checkpoint(root, each)
 
 
-def _make_checkpoint(root: Place, version: int) -> None:
+def _make_checkpoint(root: GalleryPlace, version: int) -> None:
     folder = root / storage.LOG_FOLDER
     try:
         DeltaTable(str(root), version=version).create_checkpoint()
@@ -113,7 +120,7 @@ def _make_checkpoint(root: Place, version: int) -> None:
         ) from error
 
 
-def forget_before(root: Place, version: int) -> None:
+def forget_before(root: GalleryPlace, version: int) -> None:
     """Removes the versions before this one from the log.
 
     The version itself becomes a checkpoint first. After a kill on the way, the next call removes
@@ -131,7 +138,7 @@ def forget_before(root: Place, version: int) -> None:
     storage.sync_folder(folder)
 
 
-def drop_cut_off(root: Place) -> None:
+def drop_cut_off(root: GalleryPlace) -> None:
     """Deletes what killed writers left in the log's folder: half-written entries and checkpoints,
     and entries of versions that were given up. The caller holds the lock.
     """
@@ -143,12 +150,12 @@ def drop_cut_off(root: Place) -> None:
     )
 
 
-def half_written(root: Place) -> list[Place]:
+def half_written(root: GalleryPlace) -> list[GalleryPlace]:
     """Parts of the log that were left half-written."""
     return in_order(filter(chain.is_half_written, (root / storage.LOG_FOLDER).glob("*#*")))
 
 
-def _size(path: Place) -> int | None:
+def _size(path: GalleryPlace) -> int | None:
     """The size of a file in bytes; None if it was deleted after the listing, together with its
     version.
     """
@@ -166,7 +173,7 @@ def _is_entry(data: bytes) -> bool:
     return any("commitInfo" in line for line in lines)
 
 
-def _has_footer(path: Place) -> bool:
+def _has_footer(path: GalleryPlace) -> bool:
     """Whether a Parquet file has its footer, or was deleted after the listing."""
     try:
         return last_bytes(path, len(_PARQUET_END)) == _PARQUET_END
@@ -174,7 +181,7 @@ def _has_footer(path: Place) -> bool:
         return True
 
 
-def _cut_short(path: Place) -> GalleryDamagedError:
+def _cut_short(path: GalleryPlace) -> GalleryDamagedError:
     return GalleryDamagedError(
         f"{path}: this log entry is empty or cut short, as after a power cut before it was on "
         "the disk; "
@@ -183,7 +190,7 @@ def _cut_short(path: Place) -> GalleryDamagedError:
     )
 
 
-def _checkpoint_cut_short(path: Place, *, is_needed: bool) -> GalleryDamagedError:
+def _checkpoint_cut_short(path: GalleryPlace, *, is_needed: bool) -> GalleryDamagedError:
     told = f"{path}: this checkpoint of the log is empty or cut short"
     if is_needed:
         return GalleryDamagedError(f"{told}, and no entry holds the same; restore it from a copy")
@@ -193,7 +200,7 @@ def _checkpoint_cut_short(path: Place, *, is_needed: bool) -> GalleryDamagedErro
     )
 
 
-def _additions(folder: Place, without: Container[str]) -> Iterator[dict[str, Any]]:
+def _additions(folder: GalleryPlace, without: Container[str]) -> Iterator[dict[str, Any]]:
     """The actions that add a file, of all checkpoints and entries, the oldest first."""
     files = [
         path for path in (*_checkpoints(folder), *_entries(folder)) if path.name not in without
@@ -203,7 +210,7 @@ def _additions(folder: Place, without: Container[str]) -> Iterator[dict[str, Any
         yield from actions
 
 
-def _actions(path: Place) -> list[dict[str, Any]]:
+def _actions(path: GalleryPlace) -> list[dict[str, Any]]:
     """The actions of a part of the log that add a file."""
     try:
         return _of_entry(path) if path.suffix == ".json" else _of_checkpoint(path)
@@ -213,12 +220,12 @@ def _actions(path: Place) -> list[dict[str, Any]]:
         ) from error
 
 
-def _of_entry(path: Place) -> list[dict[str, Any]]:
+def _of_entry(path: GalleryPlace) -> list[dict[str, Any]]:
     lines = [parse_json(line) for line in path.read_bytes().splitlines()]
     return [_known(line["add"]) for line in lines if "add" in line]
 
 
-def _of_checkpoint(path: Place) -> list[dict[str, Any]]:
+def _of_checkpoint(path: GalleryPlace) -> list[dict[str, Any]]:
     column = pq.read_table(parquet(path), columns=["add"])["add"]
     return [_known(action) for action in column.to_pylist() if action is not None]
 
@@ -227,18 +234,18 @@ def _known(action: dict[str, Any]) -> dict[str, Any]:
     return {"path": action["path"], "size": action["size"], "stats": action.get("stats")}
 
 
-def _entries(folder: Place) -> list[Place]:
+def _entries(folder: GalleryPlace) -> list[GalleryPlace]:
     """The entries by version; `verify` reports other names."""
     return in_order(path for path in folder.glob("*.json") if _is_numbered(path))
 
 
-def _checkpoints(folder: Place) -> list[Place]:
+def _checkpoints(folder: GalleryPlace) -> list[GalleryPlace]:
     return [path for path in folder.glob("*.checkpoint*.parquet") if _is_numbered(path)]
 
 
-def _is_numbered(path: Place) -> bool:
+def _is_numbered(path: GalleryPlace) -> bool:
     return _NUMBER.fullmatch(path.name.partition(".")[0]) is not None
 
 
-def _version_of(path: Place) -> int:
+def _version_of(path: GalleryPlace) -> int:
     return int(path.name.partition(".")[0])

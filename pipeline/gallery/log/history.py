@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
-from pipeline.gallery.files.places import Place, parquet
+from pipeline.gallery.files.places import GalleryPlace, parquet
 from pipeline.gallery.files.rejects import read_rejects
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.log import transactions as log
@@ -31,12 +31,12 @@ class VersionInfo:
     reject_count: int
 
 
-def versions(root: Place, version: int) -> list[VersionInfo]:
+def versions(root: GalleryPlace, version: int) -> list[VersionInfo]:
     """The versions that can still be read, up to this one, oldest first."""
     return [_version_info(root, entry) for entry in log.history(root, version)]
 
 
-def version_at(root: Place, at: datetime) -> int:
+def version_at(root: GalleryPlace, at: datetime) -> int:
     """The version that was the latest at a time; raises `InputError` if none is that old."""
     known = versions(root, log.read(root).version)
     then = [each.version for each in known if each.timestamp <= at]
@@ -48,7 +48,7 @@ def version_at(root: Place, at: datetime) -> int:
     return then[-1]
 
 
-def _version_info(root: Place, entry: Mapping[str, object]) -> VersionInfo:
+def _version_info(root: GalleryPlace, entry: Mapping[str, object]) -> VersionInfo:
     version, about = int(str(entry["version"])), entry.get("regallery")
     if not isinstance(about, dict):
         about = _of_another_tool(root, version)
@@ -63,7 +63,7 @@ def _version_info(root: Place, entry: Mapping[str, object]) -> VersionInfo:
     )
 
 
-def _of_another_tool(root: Place, version: int) -> dict[str, Any]:
+def _of_another_tool(root: GalleryPlace, version: int) -> dict[str, Any]:
     """What a commit of another tool changed, since its entry lacks our counts: how many row ids it
     added and removed, and how many rejects there are.
     """
@@ -87,6 +87,6 @@ def _of_another_tool(root: Place, version: int) -> dict[str, Any]:
     return {"rows_added": added, "rows_removed": removed, "rejects": rejects}
 
 
-def _row_ids(root: Place, files: Iterable[RowFile]) -> np.ndarray:
+def _row_ids(root: GalleryPlace, files: Iterable[RowFile]) -> np.ndarray:
     ids = [pq.read_table(parquet(root / each.path), columns=["row_id"])["row_id"] for each in files]
     return np.concatenate([np.empty(0, np.int64), *(column.to_numpy() for column in ids)])

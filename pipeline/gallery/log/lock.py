@@ -27,7 +27,7 @@ from pathlib import Path
 
 from pipeline.errors import InputError, RunError
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.places import ObjectPlace, Place, root_of
+from pipeline.gallery.files.places import GalleryPlace, ObjectPlace, root_of
 from pipeline.gallery.log.lease import Lease, OvertakenError
 from pipeline.input_files import parse_json
 
@@ -141,12 +141,12 @@ def holder(location: str) -> Owner | None:
     return owner if owner is not None and _is_alive(owner) else None
 
 
-def _owner(path: Place) -> Owner | None:
+def _owner(path: GalleryPlace) -> Owner | None:
     with _opened(path) as file:
         return _read(file)
 
 
-def _path(location: str) -> Place:
+def _path(location: str) -> GalleryPlace:
     return root_of(location) / storage.LOCK_FILE
 
 
@@ -165,7 +165,7 @@ def _new_owner(token: str, purpose: str, expiry: float) -> Owner:
     )
 
 
-def _take_in_time(path: Place, token: str, purpose: str, expiry: float) -> None:
+def _take_in_time(path: GalleryPlace, token: str, purpose: str, expiry: float) -> None:
     """Takes the lock, or waits for it as long as was asked for."""
     deadline = time.monotonic() + waiting_seconds()
     told = False
@@ -185,7 +185,7 @@ def _take_in_time(path: Place, token: str, purpose: str, expiry: float) -> None:
         time.sleep(min(left, _ASKING_SECONDS))
 
 
-def _take(path: Place, owner: Owner) -> None:
+def _take(path: GalleryPlace, owner: Owner) -> None:
     with _opened(path) as file:
         other = _read(file)
         if other is not None:
@@ -198,7 +198,7 @@ def _take(path: Place, owner: Owner) -> None:
         _write(path, file, owner)
 
 
-def _doubt(path: Place, owner: Owner) -> str:
+def _doubt(path: GalleryPlace, owner: Owner) -> str:
     """Advice for a lock that would block everybody for more than a day."""
     if owner.expires < time.time() + _FAR_SECONDS:
         return ""
@@ -206,7 +206,7 @@ def _doubt(path: Place, owner: Owner) -> str:
     return f" (it expires on {until}, which no writer asks for: if none runs, delete {path})"
 
 
-def _release(path: Place, token: str) -> None:
+def _release(path: GalleryPlace, token: str) -> None:
     try:
         with _opened(path) as file:
             owner = _read(file)
@@ -220,7 +220,7 @@ def _release(path: Place, token: str) -> None:
         _log.warning("the lock could not be released: %s", error)
 
 
-def _renew_until(stop: threading.Event, path: Place, token: str, expiry: float) -> None:
+def _renew_until(stop: threading.Event, path: GalleryPlace, token: str, expiry: float) -> None:
     while not stop.wait(expiry / _RENEWALS_PER_EXPIRY):
         try:
             with _opened(path) as file:
@@ -243,7 +243,7 @@ def _is_alive(owner: Owner) -> bool:
 
 
 @contextmanager
-def _opened(path: Place) -> Iterator[int | Lease]:
+def _opened(path: GalleryPlace) -> Iterator[int | Lease]:
     """The lock file, open and under `flock`; or the lease."""
     if isinstance(path, ObjectPlace):
         yield Lease(path)
@@ -270,7 +270,7 @@ def _opened(path: Place) -> Iterator[int | Lease]:
         os.close(descriptor)
 
 
-def _no_lock_file(path: Place) -> InputError:
+def _no_lock_file(path: GalleryPlace) -> InputError:
     return InputError(f"{path}: this is not a regular file, and so no lock; remove it")
 
 
@@ -283,7 +283,7 @@ def _read(file: int | Lease) -> Owner | None:
         return None
 
 
-def _write(path: Place, file: int | Lease, owner: Owner | None) -> None:
+def _write(path: GalleryPlace, file: int | Lease, owner: Owner | None) -> None:
     """Names the owner; nobody for None. Raises `OvertakenError` for a lease that has changed."""
     text = json.dumps(asdict(owner)).encode() if owner else b""
     if isinstance(file, Lease):
@@ -309,7 +309,7 @@ def _machine() -> str:
     return "/".join(parts)
 
 
-def _process_started(process: int, system: Place = Path("/proc")) -> str | None:
+def _process_started(process: int, system: GalleryPlace = Path("/proc")) -> str | None:
     """A text that is the same for a process as long as it runs: when it started.
 
     It is empty if there is no such process, and None if that is unknown: `/proc` may hide processes

@@ -13,7 +13,7 @@ from deltalake.exceptions import DeltaError
 
 from pipeline.errors import RunError
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.places import Place
+from pipeline.gallery.files.places import GalleryPlace
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.log.entries import oldest_version
 
@@ -24,7 +24,7 @@ _PAUSE_SECONDS = 0.05
 
 
 @contextmanager
-def removal_told(root: Place, version: int) -> Iterator[None]:
+def removal_told(root: GalleryPlace, version: int) -> Iterator[None]:
     """Reports an error inside as the version's removal, by `RunError`, if that is the cause."""
     try:
         yield
@@ -35,7 +35,7 @@ def removal_told(root: Place, version: int) -> Iterator[None]:
         raise
 
 
-def removed(root: Place, version: int) -> RunError | None:
+def removed(root: GalleryPlace, version: int) -> RunError | None:
     """The error for a reader whose version was removed; None if the version still exists."""
     # In this order: a purge sets files aside before its versions leave the log, and ends after.
     is_purged = (root / storage.PURGED_FOLDER).exists()
@@ -59,6 +59,6 @@ def steadily(read: Callable[[], Read]) -> Read:
     return read()
 
 
-def _latest(root: Place) -> int:
+def _latest(root: GalleryPlace) -> int:
     numbers = [path.name.partition(".")[0] for path in (root / storage.LOG_FOLDER).glob("*")]
     return max((int(number) for number in numbers if number.isdigit()), default=0)

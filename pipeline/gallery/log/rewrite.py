@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import InputError
 from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.places import Place, parquet, spread
+from pipeline.gallery.files.places import GalleryPlace, parquet, spread
 from pipeline.gallery.files.row_files import checksum, delta_statistics, write_row_file
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.log.entries import LoggedFile
@@ -27,7 +27,7 @@ _KEYS = pa.schema([("row_id", pa.int64()), ("path", pa.string())])  # other tool
 
 
 def without_rows(
-    root: Place, files: Sequence[RowFile], row_ids: np.ndarray, schema: pa.Schema
+    root: GalleryPlace, files: Sequence[RowFile], row_ids: np.ndarray, schema: pa.Schema
 ) -> tuple[list[RowFile], list[LoggedFile]]:
     """The files that hold any of `row_ids` int64 `[n]`, and the new files, on the disk, that
     replace them.
@@ -46,7 +46,7 @@ def without_rows(
     return [file for file, _ in touched], written
 
 
-def _held(root: Place, file: RowFile, wanted: np.ndarray) -> np.ndarray:
+def _held(root: GalleryPlace, file: RowFile, wanted: np.ndarray) -> np.ndarray:
     """The row ids among `wanted` int64 `[n]`, ascending, that a file holds."""
     low, high = np.searchsorted(wanted, (file.min_row_id, file.max_row_id + 1))
     if low == high:
@@ -55,7 +55,7 @@ def _held(root: Place, file: RowFile, wanted: np.ndarray) -> np.ndarray:
     return wanted[low:high][np.isin(wanted[low:high], ids)]
 
 
-def _write(root: Place, file: RowFile, gone: np.ndarray, schema: pa.Schema) -> LoggedFile:
+def _write(root: GalleryPlace, file: RowFile, gone: np.ndarray, schema: pa.Schema) -> LoggedFile:
     """Writes a file's rows without those of the ids `gone`, in row-id order.
 
     The name depends on the file and the removed rows; the schema is ours even if another tool wrote
@@ -68,7 +68,7 @@ def _write(root: Place, file: RowFile, gone: np.ndarray, schema: pa.Schema) -> L
     return keep_rows(root, f"{first:012d}-{digest}.parquet", rows)
 
 
-def keep_rows(root: Place, name: str, rows: pa.Table) -> LoggedFile:
+def keep_rows(root: GalleryPlace, name: str, rows: pa.Table) -> LoggedFile:
     """Writes rows as a file of the gallery's folder, flushed and with a record of its checksum.
 
     The name must depend on the content: a file that a killed run left is replaced.
@@ -84,7 +84,9 @@ def keep_rows(root: Place, name: str, rows: pa.Table) -> LoggedFile:
     return LoggedFile(name, size, statistics, sha256)
 
 
-def row_ids_of_paths(root: Place, files: Sequence[RowFile], paths: pa.ChunkedArray) -> np.ndarray:
+def row_ids_of_paths(
+    root: GalleryPlace, files: Sequence[RowFile], paths: pa.ChunkedArray
+) -> np.ndarray:
     """The ids int64 `[n]` of the rows whose source path is one of `paths`, which are distinct."""
     if not files or len(paths) == 0:
         return np.zeros(0, dtype=np.int64)
@@ -96,7 +98,7 @@ def row_ids_of_paths(root: Place, files: Sequence[RowFile], paths: pa.ChunkedArr
     return np.sort(np.concatenate(found))
 
 
-def _key_batches(root: Place, files: Sequence[RowFile]) -> Iterator[pa.Table]:
+def _key_batches(root: GalleryPlace, files: Sequence[RowFile]) -> Iterator[pa.Table]:
     """The columns row_id and path, about a million rows at a time."""
     batch: list[pa.Table] = []
     keys = spread(lambda file: _read(root / file.path, _KEYS.names).cast(_KEYS), files, root)
@@ -107,7 +109,7 @@ def _key_batches(root: Place, files: Sequence[RowFile]) -> Iterator[pa.Table]:
             batch = []
 
 
-def _of_schema(path: Place, schema: pa.Schema) -> pa.Table:
+def _of_schema(path: GalleryPlace, schema: pa.Schema) -> pa.Table:
     """A file's rows in our columns; a column that another tool left out is null, as in Delta."""
     found = set(_footer_names(path))
     rows = _read(path, [name for name in schema.names if name in found])
@@ -120,14 +122,14 @@ def _of_schema(path: Place, schema: pa.Schema) -> pa.Table:
         raise GalleryDamagedError(f"{path}: the columns are not the gallery's ({error})") from error
 
 
-def _footer_names(path: Place) -> list[str]:
+def _footer_names(path: GalleryPlace) -> list[str]:
     try:
         return list(pq.read_schema(parquet(path)).names)
     except (OSError, pa.ArrowInvalid) as error:
         raise GalleryDamagedError(f"{path}: the file cannot be read ({error})") from error
 
 
-def _read(path: Place, columns: Sequence[str]) -> pa.Table:
+def _read(path: GalleryPlace, columns: Sequence[str]) -> pa.Table:
     try:
         return pq.read_table(parquet(path), columns=list(columns)).replace_schema_metadata(None)
     except (OSError, pa.ArrowInvalid) as error:

@@ -26,7 +26,7 @@ from deltalake.transaction import AddAction, PostCommitHookProperties, RemoveAct
 from pipeline.errors import InputError, RunError
 from pipeline.gallery import chain
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.places import ObjectPlace, Place, parquet, read_each, reason_of
+from pipeline.gallery.files.places import GalleryPlace, ObjectPlace, parquet, read_each, reason_of
 from pipeline.gallery.files.schema import SCALAR_FIELDS, STATISTICS_COLUMNS
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.log.entries import (
@@ -88,13 +88,13 @@ class Change:
     summary: Mapping[str, int]
 
 
-def is_log(root: Place) -> bool:
+def is_log(root: GalleryPlace) -> bool:
     """Whether a folder holds a Delta table."""
     folder = root / storage.LOG_FOLDER
     return any(folder.glob("*.json")) or any(folder.glob("*.checkpoint*.parquet"))
 
 
-def check_name(root: Place) -> None:
+def check_name(root: GalleryPlace) -> None:
     """Raises `InputError` for a folder whose name `deltalake` would change, or cannot handle."""
     if isinstance(root, ObjectPlace):  # whose URL was checked
         return
@@ -107,7 +107,7 @@ def check_name(root: Place) -> None:
         )
 
 
-def create(root: Place, properties: Mapping[str, str]) -> None:
+def create(root: GalleryPlace, properties: Mapping[str, str]) -> None:
     """Makes version 0: no rows; the properties are stored under `PREFIX`."""
     configuration = {f"{PREFIX}{name}": value for name, value in properties.items()}
     configuration[f"{PREFIX}format"] = str(FORMAT)
@@ -139,12 +139,12 @@ def create(root: Place, properties: Mapping[str, str]) -> None:
     chain.note_entry(root, 0)
 
 
-def read(root: Place, version: int | None = None) -> Snapshot:
+def read(root: GalleryPlace, version: int | None = None) -> Snapshot:
     """A version of the log, the latest by default; raises what `Gallery.open` raises."""
     return steadily(lambda: _read(root, version))
 
 
-def _read(root: Place, version: int | None) -> Snapshot:
+def _read(root: GalleryPlace, version: int | None) -> Snapshot:
     table = _open(root, version)
     properties = _properties(root, table)
     next_row_id, rejects = (
@@ -158,7 +158,7 @@ def _read(root: Place, version: int | None) -> Snapshot:
     return Snapshot(table.version(), properties, files, max(next_row_id, beyond), rejects)
 
 
-def append(root: Place, version: int, change: Change) -> int:
+def append(root: GalleryPlace, version: int, change: Change) -> int:
     """Commits a change on top of `version`, waits until it is on the disk, and returns the new
     version.
 
@@ -200,7 +200,7 @@ def append(root: Place, version: int, change: Change) -> int:
     return version + 1
 
 
-def _is_committed(root: Place, version: int, about: Mapping[str, Any]) -> bool:
+def _is_committed(root: GalleryPlace, version: int, about: Mapping[str, Any]) -> bool:
     """Whether an entry in an object store is ours although its commit failed: the answer to the
     request that wrote it was lost.
     """
@@ -210,7 +210,7 @@ def _is_committed(root: Place, version: int, about: Mapping[str, Any]) -> bool:
     return data is not None and f'"{_TOKEN}":"{about[_TOKEN]}"'.encode() in data
 
 
-def _tend(root: Place, version: int) -> None:
+def _tend(root: GalleryPlace, version: int) -> None:
     """Records a committed entry and makes a checkpoint if one is due; if that fails, the next
     commit does it.
     """
@@ -226,26 +226,26 @@ def _tend(root: Place, version: int) -> None:
             _log.warning("%s: the log has no new checkpoint (%s)", root, _first_line(error))
 
 
-def next_row_id_told(root: Place, version: int) -> int:
+def next_row_id_told(root: GalleryPlace, version: int) -> int:
     """The first row id that no commit of ours has assigned; a row of another tool may have a higher
     one.
     """
     return int(_open(root, version).transaction_version(_NEXT_ROW_ID) or 0)
 
 
-def run_version(root: Place, run_id: str) -> int | None:
+def run_version(root: GalleryPlace, run_id: str) -> int | None:
     """The version that a run committed, or None."""
     return _open(root, None).transaction_version(f"{_RUN}{run_id}")
 
 
-def history(root: Place, version: int) -> list[dict[str, Any]]:
+def history(root: GalleryPlace, version: int) -> list[dict[str, Any]]:
     """What the log says about each version up to this one, oldest first."""
     # The history of an old version has wrong numbers for all commits: use that of the latest.
     entries = steadily(lambda: _open(root, None).history())
     return [entry for entry in entries[::-1] if entry["version"] <= version]
 
 
-def guarantees(root: Place, version: int) -> dict[str, pc.Expression]:
+def guarantees(root: GalleryPlace, version: int) -> dict[str, pc.Expression]:
     """What the statistics in the log guarantee for all rows of each live file, by path."""
     actions = pa.table(_open(root, version).get_add_actions(flatten=True)).to_pylist()
     return {
@@ -265,7 +265,7 @@ def _delta_schema() -> Schema:
     return Schema.from_arrow(pa.schema([*fields, pa.field("feature", pa.binary(), nullable=False)]))
 
 
-def _open(root: Place, version: int | None) -> DeltaTable:
+def _open(root: GalleryPlace, version: int | None) -> DeltaTable:
     check_name(root)
     if isinstance(root, Path) and not root.exists():
         raise InputError(f"{root}: there is no such folder; `regallery extract` makes a gallery")
@@ -290,7 +290,7 @@ def _open(root: Place, version: int | None) -> DeltaTable:
         raise GalleryDamagedError(f"{root / storage.LOG_FOLDER}: {_first_line(error)}") from error
 
 
-def _why_not(root: Place, version: int, error: DeltaError | OSError) -> str:
+def _why_not(root: GalleryPlace, version: int, error: DeltaError | OSError) -> str:
     """Why a commit on top of `version` failed, and how to go on."""
     if isinstance(error, CommitFailedError) and DeltaTable(str(root)).version() > version:
         reason = f"another commit came after version {version}"
@@ -299,7 +299,7 @@ def _why_not(root: Place, version: int, error: DeltaError | OSError) -> str:
     return f"{reason}; nothing was committed and finished units are kept: run the command again"
 
 
-def _properties(root: Place, table: DeltaTable) -> dict[str, str]:
+def _properties(root: GalleryPlace, table: DeltaTable) -> dict[str, str]:
     configuration = table.metadata().configuration
     if f"{PREFIX}format" not in configuration:
         raise InputError(f"{root}: this Delta table is not a gallery of regallery")
@@ -344,7 +344,7 @@ def _foreign_form(table: DeltaTable) -> str | None:
     return None
 
 
-def _way_back(root: Place, table: DeltaTable) -> str:
+def _way_back(root: GalleryPlace, table: DeltaTable) -> str:
     """How to return to the last version before it that can be read here; `restore` cannot open this
     one.
     """
@@ -359,7 +359,7 @@ def _way_back(root: Place, table: DeltaTable) -> str:
     return "; no version before it is left: copy its rows with that tool into a new gallery"
 
 
-def _files(root: Place, table: DeltaTable) -> tuple[RowFile, ...]:
+def _files(root: GalleryPlace, table: DeltaTable) -> tuple[RowFile, ...]:
     """The live files, by their smallest row id."""
     actions = pa.table(table.get_add_actions(flatten=True)).to_pydict()
     files = []
@@ -386,7 +386,7 @@ def _ranges(action: Mapping[str, Any]) -> Iterator[pc.Expression]:
                 yield bound if nulls == 0 else bound | column.is_null()
 
 
-def _count(path: Place) -> tuple[int, int, int]:
+def _count(path: GalleryPlace) -> tuple[int, int, int]:
     """Rows and row ids of a file that another tool wrote without statistics."""
     try:
         ids = pq.read_table(parquet(path), columns=["row_id"])["row_id"].to_numpy()
@@ -395,7 +395,7 @@ def _count(path: Place) -> tuple[int, int, int]:
     return (len(ids), int(ids.min()), int(ids.max())) if len(ids) else (0, 0, 0)
 
 
-def _sync_log(root: Place, version: int) -> None:
+def _sync_log(root: GalleryPlace, version: int) -> None:
     folder = root / storage.LOG_FOLDER
     storage.sync_file(folder / f"{version:020d}.json")
     storage.sync_folder(folder)

@@ -8,7 +8,7 @@ leaves some behind; `Gallery.clear` deletes them before the next run begins.
 
 from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.places import Place, root_of
+from pipeline.gallery.files.places import GalleryPlace, root_of
 from pipeline.gallery.files.unit_files import UnitTarget
 
 
@@ -29,6 +29,6 @@ def end(target: UnitTarget, unit_id: str) -> None:
     storage.delete_files([_path(target, unit_id)])
 
 
-def _path(target: UnitTarget, unit_id: str) -> Place:
+def _path(target: UnitTarget, unit_id: str) -> GalleryPlace:
     folder = root_of(target.location) / storage.UNITS_FOLDER
     return folder / f"{unit_id}.attempts"

@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.places import Place, root_of
+from pipeline.gallery.files.places import GalleryPlace, root_of
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.table import Gallery
 from pipeline.input_files import parse_json
@@ -51,7 +51,7 @@ class CalibrationState:
         return self.rows_added == self.rows_removed == 0
 
 
-def write_calibration(gallery: Gallery, found: Mapping[str, Any]) -> Place:
+def write_calibration(gallery: Gallery, found: Mapping[str, Any]) -> GalleryPlace:
     """Stores the calibration of a version, in place of an earlier one.
 
     `found` is plain data with a number `threshold`; the version, the recipe's fingerprint and the
@@ -79,7 +79,7 @@ def check_calibration(gallery: Gallery) -> None:
         check_new_folder(folder)
 
 
-def calibration_file(gallery: Gallery) -> Place:
+def calibration_file(gallery: Gallery) -> GalleryPlace:
     """The path of this version's own calibration, if it has one."""
     return _folder(gallery) / f"{storage.version_name(gallery.version)}.json"
 
@@ -146,11 +146,11 @@ def _that_holds(gallery: Gallery) -> dict[str, Any] | None:
     return dict(about)
 
 
-def _folder(gallery: Gallery) -> Place:
+def _folder(gallery: Gallery) -> GalleryPlace:
     return root_of(gallery.location) / storage.CALIBRATIONS_FOLDER
 
 
-def _versions(folder: Place) -> list[int]:
+def _versions(folder: GalleryPlace) -> list[int]:
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     names |= checksums.recorded(folder)  # so that a deleted one is noticed
     return [int(match[1]) for match in map(_NAME.fullmatch, names) if match]

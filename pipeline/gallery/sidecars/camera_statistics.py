@@ -15,7 +15,7 @@ from pipeline.core.cameras.sums import CameraSums
 from pipeline.errors import InputError
 from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.places import Place, root_of
+from pipeline.gallery.files.places import GalleryPlace, root_of
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.log.entries import oldest_version
 from pipeline.gallery.table import Gallery
@@ -26,7 +26,7 @@ _ABOUT = b"regallery"
 _FORMAT = 1
 
 
-def write_camera_sums(gallery: Gallery, cameras: Sequence[str], sums: CameraSums) -> Place:
+def write_camera_sums(gallery: Gallery, cameras: Sequence[str], sums: CameraSums) -> GalleryPlace:
     """Stores the sums of a version: an entry for each name in `cameras`, the unknown camera last.
 
     The file names the location, version, recipe and contents that they are of. Raises `InputError`
@@ -101,7 +101,7 @@ def _about(gallery: Gallery) -> dict[str, Any]:
     }
 
 
-def _file(gallery: Gallery) -> Place:
+def _file(gallery: Gallery) -> GalleryPlace:
     root = root_of(gallery.location)
     return root / storage.CAMERAS_FOLDER / f"{storage.version_name(gallery.version)}.parquet"
 

@@ -26,7 +26,7 @@ from pipeline.core.neighbors.topk import TopK
 from pipeline.errors import InputError
 from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.places import Place, parquet, root_of
+from pipeline.gallery.files.places import GalleryPlace, parquet, root_of
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.input_files import parse_json
 
@@ -78,7 +78,7 @@ class Graph:
     @classmethod
     def begin(
         cls,
-        folder: Place,
+        folder: GalleryPlace,
         about: About,
         ids: NDArray[np.int64],
         signatures: NDArray[np.int64] | None = None,
@@ -107,7 +107,7 @@ class Graph:
         return cls(str(folder), about, ids, signatures)
 
     @classmethod
-    def open(cls, folder: Place) -> "Graph | None":
+    def open(cls, folder: GalleryPlace) -> "Graph | None":
         """The whole graph in `folder`; None if there is none, or if it is not finished.
 
         Raises `GalleryDamagedError` for a file that cannot be read.
@@ -239,19 +239,19 @@ class Graph:
             if int(path.stem.rpartition("-")[2]) < strips:
                 storage.delete_files([path])
 
-    def _file(self, number: int) -> Place:
+    def _file(self, number: int) -> GalleryPlace:
         return root_of(self.folder) / f"rows-{number:06d}.parquet"
 
-    def _open_file(self, number: int, strips: int) -> Place:
+    def _open_file(self, number: int, strips: int) -> GalleryPlace:
         return root_of(self.folder) / f"open-{number:06d}-{strips:06d}.parquet"
 
-    def _least(self, path: Place, low: int, high: int) -> NDArray[np.float32]:
+    def _least(self, path: GalleryPlace, low: int, high: int) -> NDArray[np.float32]:
         table = _read(path, ["least"], high)
         return np.asarray(table["least"].slice(low, high - low).to_numpy(), np.float32)
 
     def _write(
         self,
-        path: Place,
+        path: GalleryPlace,
         number: int,
         near: NDArray[np.int64],
         scores: NDArray[np.float32],
@@ -317,7 +317,7 @@ def _hash(*columns: NDArray[np.int64]) -> str:
     return told.hexdigest()
 
 
-def _read_about(path: Place) -> About | None:
+def _read_about(path: GalleryPlace) -> About | None:
     data = checksums.read(path, "all of its folder: the neighbor graph is made again")
     if data is None:
         return None
@@ -337,7 +337,7 @@ def _binary(values: NDArray[np.generic], dtype: str) -> pa.FixedSizeBinaryArray:
     return pa.FixedSizeBinaryArray.from_buffers(kind, len(stored), [None, pa.py_buffer(stored)])
 
 
-def _read(path: Place, columns: list[str], rows: int = 0) -> pa.Table:
+def _read(path: GalleryPlace, columns: list[str], rows: int = 0) -> pa.Table:
     """Some columns of a file that must hold at least this many rows."""
     checksums.check(path, "all of its folder: the neighbor graph is made again")
     try:
@@ -353,7 +353,7 @@ def _read(path: Place, columns: list[str], rows: int = 0) -> pa.Table:
 
 
 def _decode(
-    path: Place, k: int, low: int, high: int
+    path: GalleryPlace, k: int, low: int, high: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Neighbors and scores `[high - low, k]` of the rows `low` to `high` of a file."""
     table = _read(path, ["neighbors", "scores"], high)

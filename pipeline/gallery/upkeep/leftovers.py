@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pipeline.errors import InputError
 from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.places import Place, below, in_order, root_of
+from pipeline.gallery.files.places import GalleryPlace, below, in_order, root_of
 from pipeline.gallery.files.rejects import rejects_file, rejects_files
 from pipeline.gallery.files.unit_files import is_row_file, unfinished_units
 from pipeline.gallery.log import transactions as log
@@ -52,7 +52,7 @@ def find_leftovers(gallery: Gallery, keep: int | None = None) -> Leftovers:
     oldest = oldest_version(root)
     first = oldest if keep is None else max(oldest, gallery.version - keep + 1)
     logged = logged_files(root)
-    rows, rejects = set[Place](), set[Place]()
+    rows, rejects = set[GalleryPlace](), set[GalleryPlace]()
     for version in range(first, gallery.version + 1):
         snapshot = log.read(root, version)
         rows |= {root / file.path for file in snapshot.files}
@@ -93,7 +93,7 @@ def clean(gallery: Gallery, lock: Lock, keep: int | None = None) -> Leftovers:
     return found
 
 
-def _size(path: Place) -> int:
+def _size(path: GalleryPlace) -> int:
     """The bytes of a file; 0 if a writer has deleted it meanwhile."""
     try:
         return path.stat().st_size
@@ -101,19 +101,19 @@ def _size(path: Place) -> int:
         return 0
 
 
-def unfinished_files(root: Place) -> list[Place]:
+def unfinished_files(root: GalleryPlace) -> list[GalleryPlace]:
     """Half-written and uncommitted files beside the rows: those of `_units`, the plan of a run, and
     files without their final name. Not files that are being written, since not all writers hold the
     lock.
     """
     folders = (root, *(root / name for name in storage.WRITTEN_FOLDERS))
-    cut_off: list[Place] = [path for folder in folders for path in storage.cut_off(folder)]
+    cut_off: list[GalleryPlace] = [path for folder in folders for path in storage.cut_off(folder)]
     cut_off += half_written(root)
     plan = root / storage.PLAN_FILE
     return in_order({*cut_off, *unfinished_units(root), *([plan] if plan.exists() else [])})
 
 
-def statistics_before(root: Place, version: int) -> list[Place]:
+def statistics_before(root: GalleryPlace, version: int) -> list[GalleryPlace]:
     """The camera statistics of versions before this one, half-written ones included."""
     found = []
     for path in filter(storage.is_own_file, (root / storage.CAMERAS_FOLDER).glob("*")):
@@ -127,7 +127,7 @@ def statistics_before(root: Place, version: int) -> list[Place]:
     return in_order(found)
 
 
-def row_files(root: Place, logged: Container[str]) -> list[Place]:
+def row_files(root: GalleryPlace, logged: Container[str]) -> list[GalleryPlace]:
     """Every file of rows in the folder, of any version or of none; not files of other tools that no
     version has.
     """

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.gallery.files.places import Place, parquet, root_of
+from pipeline.gallery.files.places import GalleryPlace, parquet, root_of
 from pipeline.gallery.log import transactions as log
 from pipeline.gallery.log.entries import oldest_version
 from pipeline.gallery.log.transactions import RowFile
@@ -56,7 +56,7 @@ def lost_before(gallery: Gallery, first: int) -> Lost:
     return Lost(oldest, min(first, gallery.version) - 1, int((~stays).sum()) + unknown)
 
 
-def _row_ids(root: Place, file: RowFile) -> np.ndarray | None:
+def _row_ids(root: GalleryPlace, file: RowFile) -> np.ndarray | None:
     try:
         return pq.read_table(parquet(root / file.path), columns=["row_id"])["row_id"].to_numpy()
     except (OSError, pa.ArrowInvalid):

@@ -19,7 +19,7 @@ from pipeline.errors import RunError
 from pipeline.gallery import checksums, scratch
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.places import (
-    Place,
+    GalleryPlace,
     in_order,
     known_size,
     parquet,
@@ -133,7 +133,7 @@ def purge(gallery: Gallery, lock: Lock) -> Purged:
     return done
 
 
-def _set_aside(gallery: Gallery, root: Place) -> None:
+def _set_aside(gallery: Gallery, root: GalleryPlace) -> None:
     """Moves files that the latest version does not need; deletes unfinished files of runs, and
     files that name rows and can be made again.
     """
@@ -154,7 +154,7 @@ def _set_aside(gallery: Gallery, root: Place) -> None:
             storage.sync_folder(changed)
 
 
-def _drop_graphs(folder: Place) -> None:
+def _drop_graphs(folder: GalleryPlace) -> None:
     """Deletes the neighbor graphs and intermediate features; files of other tools there are
     searched.
     """
@@ -165,7 +165,7 @@ def _drop_graphs(folder: Place) -> None:
         folder.rmdir()
 
 
-def _forget_statistics(root: Place, version: int) -> None:
+def _forget_statistics(root: GalleryPlace, version: int) -> None:
     """Deletes camera statistics of older versions, after those have left the log: readers write
     them.
     """
@@ -174,14 +174,14 @@ def _forget_statistics(root: Place, version: int) -> None:
         storage.sync_folder(root / storage.CAMERAS_FOLDER)
 
 
-def _other_files(root: Place) -> list[Place]:
+def _other_files(root: GalleryPlace) -> list[GalleryPlace]:
     """All files of the folder but those set aside."""
     aside = root / storage.PURGED_FOLDER
     return in_order(path for path in root.rglob("*") if path.is_file() and path.parent != aside)
 
 
 def _gone_tables(
-    gallery: Gallery, aside: Sequence[Place], unreadable: list[str]
+    gallery: Gallery, aside: Sequence[GalleryPlace], unreadable: list[str]
 ) -> Iterator[list[pa.Table]]:
     """The rows and rejects that are set aside and not kept, each once, in batches."""
     known = np.zeros(gallery.next_row_id, bool)
@@ -236,11 +236,11 @@ def _as_gone(gallery: Gallery, tables: Sequence[pa.Table]) -> Gone:
     )
 
 
-def _size(paths: Sequence[Place]) -> int:
+def _size(paths: Sequence[GalleryPlace]) -> int:
     return sum(known_size(path) for path in paths)
 
 
-def _told(root: Place, traces: Sequence[Trace]) -> str:
+def _told(root: GalleryPlace, traces: Sequence[Trace]) -> str:
     shown = "; ".join(f"{each.file} holds {each.what}" for each in traces[:_TOLD_TRACES])
     more = f" and {len(traces) - _TOLD_TRACES} more" if len(traces) > _TOLD_TRACES else ""
     return (

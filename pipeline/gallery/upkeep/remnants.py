@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.places import Place, below, local_copy, parquet
+from pipeline.gallery.files.places import GalleryPlace, below, local_copy, parquet
 from pipeline.gallery.files.row_files import delta_statistics
 from pipeline.gallery.log.entries import logged_files
 from pipeline.gallery.upkeep.byte_search import Needles, needles, occurrences
@@ -41,7 +41,9 @@ class Trace:
     what: str
 
 
-def search(root: Place, files: Sequence[Place], live: Sequence[str], gone: Gone) -> list[Trace]:
+def search(
+    root: GalleryPlace, files: Sequence[GalleryPlace], live: Sequence[str], gone: Gone
+) -> list[Trace]:
     """The parts of removed rows that `files` still hold.
 
     `live` are the row files of the version that is kept. It is not a trace if one of their rows has
@@ -66,7 +68,7 @@ def search(root: Place, files: Sequence[Place], live: Sequence[str], gone: Gone)
     return traces
 
 
-def search_statistics(root: Place, live: Sequence[str]) -> list[Trace]:
+def search_statistics(root: GalleryPlace, live: Sequence[str]) -> list[Trace]:
     """Files whose statistics in the log differ from their rows, or that do not exist."""
     logged = logged_files(root)
     traces = [
@@ -101,7 +103,7 @@ def as_plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(kind)
 
 
-def _in_columns(path: Place, copy: Path, gone: Gone) -> list[str]:
+def _in_columns(path: GalleryPlace, copy: Path, gone: Gone) -> list[str]:
     """Traces in the decoded columns of a Parquet file, or in the texts of the log.
 
     `copy` holds the bytes of the file on this machine.
@@ -143,7 +145,7 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(each)
 
 
-def _path_bytes(path: Place, copy: Path, wanted: list[Needles], gone: Gone) -> list[str]:
+def _path_bytes(path: GalleryPlace, copy: Path, wanted: list[Needles], gone: Gone) -> list[str]:
     found = {gone.paths[number] for number, _ in occurrences(copy, wanted)}
     if found and path.suffix == ".parquet" and "path" in pq.read_schema(copy).names:
         column = as_plain(pq.read_table(copy, columns=["path"])["path"])

@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.errors import InputError
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.places import Place, root_of
+from pipeline.gallery.files.places import GalleryPlace, root_of
 from pipeline.gallery.log.entries import LoggedFile, logged_files
 from pipeline.gallery.log.lock import Lock
 from pipeline.gallery.log.removed import removal_told
@@ -84,7 +84,7 @@ def _found(gallery: Gallery, version: int, files: list[RowFile]) -> list[LoggedF
         return _logged(root, files)
 
 
-def _logged(root: Place, files: list[RowFile]) -> list[LoggedFile]:
+def _logged(root: GalleryPlace, files: list[RowFile]) -> list[LoggedFile]:
     """The files with their checksums from the log; each must exist with its full size."""
     logged = logged_files(root)
     for file in files:

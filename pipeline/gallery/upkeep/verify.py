@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from pipeline.gallery import chain, checksums
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.places import Place, below, in_order, parquet, root_of
+from pipeline.gallery.files.places import GalleryPlace, below, in_order, parquet, root_of
 from pipeline.gallery.files.rejects import is_as_named, read_rejects, rejects_file
 from pipeline.gallery.files.row_files import checksum, delta_statistics
 from pipeline.gallery.files.schema import is_row_schema
@@ -84,7 +84,7 @@ def verify(gallery: Gallery, *, all_versions: bool = False) -> Verified:
     return done
 
 
-def _verify(gallery: Gallery, root: Place, first: int) -> Verified:
+def _verify(gallery: Gallery, root: GalleryPlace, first: int) -> Verified:
     """Verifies a version, and the files that versions from `first` on need in addition."""
     if of_log := _of_log(root):
         return _with_a_damaged_log(root, of_log)
@@ -120,7 +120,7 @@ def _verify(gallery: Gallery, root: Place, first: int) -> Verified:
     )
 
 
-def _logged_and_beside(root: Place) -> tuple[dict[str, LoggedFile], list[Finding]]:
+def _logged_and_beside(root: GalleryPlace) -> tuple[dict[str, LoggedFile], list[Finding]]:
     """The files that the log names, and what is wrong with all others.
 
     If a commit comes between the two, one may not yet have what the other no longer has.
@@ -148,7 +148,7 @@ def verify_at(location: str, version: int | None = None, *, all_versions: bool =
     return verify(gallery, all_versions=all_versions)
 
 
-def _of_log(root: Place) -> list[Finding]:
+def _of_log(root: GalleryPlace) -> list[Finding]:
     """What is wrong with the log, after waiting some seconds for a current writer to finish.
 
     A purge deletes entries one by one: those that are left are no damage.
@@ -161,7 +161,7 @@ def _of_log(root: Place) -> list[Finding]:
     return [Finding(*each) for each in chain.findings(root)] if found else []
 
 
-def _with_a_damaged_log(root: Place, of_log: Sequence[Finding]) -> Verified:
+def _with_a_damaged_log(root: GalleryPlace, of_log: Sequence[Finding]) -> Verified:
     """What is wrong with the log, and with the files whose checksums can still be read."""
     damaged = {Path(each.file).name for each in of_log}
     try:
@@ -185,11 +185,11 @@ def _with_a_damaged_log(root: Place, of_log: Sequence[Finding]) -> Verified:
     )
 
 
-def _may_be_rows(root: Place, name: str) -> bool:
+def _may_be_rows(root: GalleryPlace, name: str) -> bool:
     return "/" not in name and name.endswith(".parquet") and not record_of(root / name).exists()
 
 
-def _beside(root: Place, is_logged: Callable[[str], bool]) -> list[Finding]:
+def _beside(root: GalleryPlace, is_logged: Callable[[str], bool]) -> list[Finding]:
     """What is wrong with the files that the log does not name; `is_logged` says whether it names
     one.
     """
@@ -218,7 +218,7 @@ def _beside(root: Place, is_logged: Callable[[str], bool]) -> list[Finding]:
     return found
 
 
-def _not_of_a_graph(folder: Place) -> list[Place]:
+def _not_of_a_graph(folder: GalleryPlace) -> list[GalleryPlace]:
     """Files in a folder that belong neither to a graph nor to intermediate features."""
     try:
         paths = in_order(path for path in folder.iterdir() if not storage.is_temporary(path))
@@ -230,7 +230,7 @@ def _not_of_a_graph(folder: Place) -> list[Place]:
     return [] if is_one else [path for path in paths if path.exists()]
 
 
-def _bytes_of(root: Place, file: LoggedFile) -> Finding | None:
+def _bytes_of(root: GalleryPlace, file: LoggedFile) -> Finding | None:
     """The finding if a file is missing, or has another size or checksum."""
     path = root / file.path
     try:
@@ -268,7 +268,7 @@ def _rows_of(
     return [Finding(file.path, problem) for problem in problems]
 
 
-def _problems_of_footer(gallery: Gallery, logged: LoggedFile, path: Place) -> Iterator[str]:
+def _problems_of_footer(gallery: Gallery, logged: LoggedFile, path: GalleryPlace) -> Iterator[str]:
     metadata = pq.read_metadata(parquet(path))
     unit = json.loads((metadata.metadata or {}).get(UNIT_KEY, b"{}"))
     if unit.get("fingerprint", gallery.fingerprint) != gallery.fingerprint:
@@ -280,7 +280,7 @@ def _problems_of_footer(gallery: Gallery, logged: LoggedFile, path: Place) -> It
             yield "its statistics in the log are different"
 
 
-def _problems_of_ids(given: int, file: RowFile, path: Place) -> Iterator[str]:
+def _problems_of_ids(given: int, file: RowFile, path: GalleryPlace) -> Iterator[str]:
     source = parquet(path)
     ids = pq.read_table(source, columns=["row_id"], page_checksum_verification=True)["row_id"]
     numbers = ids.to_numpy()
@@ -292,7 +292,7 @@ def _problems_of_ids(given: int, file: RowFile, path: Place) -> Iterator[str]:
         yield f"row id {numbers.max()} was never assigned (the next is {given})"
 
 
-def _read_features(gallery: Gallery, file: RowFile, path: Place) -> None:
+def _read_features(gallery: Gallery, file: RowFile, path: GalleryPlace) -> None:
     """Raises `GalleryDamagedError` for a feature of another length than 1, or a wrong checksum."""
     rows = rows_of(path, gallery.dimension, gallery.dtype)
     block = np.empty((min(file.rows, _ROWS_AT_ONCE), gallery.dimension), np.float32)
@@ -301,7 +301,7 @@ def _read_features(gallery: Gallery, file: RowFile, path: Place) -> None:
         rows.read(start, stop, block[: stop - start])
 
 
-def _of_rejects(root: Place, numbers: set[int]) -> list[Finding]:
+def _of_rejects(root: GalleryPlace, numbers: set[int]) -> list[Finding]:
     findings = []
     for number in sorted(numbers):
         try:
