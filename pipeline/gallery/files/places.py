@@ -1,8 +1,8 @@
 """Where a gallery's files are: in a folder on a disk, or under a URL in an object store.
 
-A `GalleryPlace` is one or the other, chosen by the location. A path of the disk has all that a gallery
-needs already; `ObjectPlace` has it under the same names. What differs beyond names is decided here
-(reading) and in `storage` (writing).
+A `GalleryPlace` is one or the other, chosen by the location. A path of the disk has all that a
+gallery needs already; `ObjectPlace` has it under the same names. What differs beyond names is
+decided here (reading) and in `storage` (writing).
 """
 
 import hashlib
