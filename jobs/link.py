@@ -21,7 +21,7 @@ def link(
     out: Annotated[Path, LOCATION],
     k: int = LinkSettings.k,
     threshold: float | None = None,
-    precision: float | None = None,
+    group_precision: float | None = None,
     version: int | None = None,
     safe_csv: Annotated[bool, Parameter(negative=())] = False,
     on: FoldFlags = FoldSettings(),
@@ -43,20 +43,20 @@ def link(
     For example:
 
         regallery link --gallery galleries/test --out identities.parquet
-        --precision 0.95
+        --group-precision 0.95
 
     Args:
         gallery: Folder of the gallery whose rows are linked.
         out: File to write, .parquet or .csv.
         k: Neighbors of each row that are considered for links.
-        threshold: Least similarity of a link (default: estimated from the precision).
-        precision: Wanted precision of the groups: the share of a row's group that is the same
+        threshold: Least similarity of a link (default: estimated from the group precision).
+        group_precision: Wanted precision of the groups: the share of a row's group that is the same
             person, averaged over rows (default: 0.9).
         version: Version to link (default: the latest).
         safe_csv: Put an apostrophe before text in a .csv that a spreadsheet would read as a
             formula.
     """
-    settings = LinkSettings(k, threshold, precision)
+    settings = LinkSettings(k, threshold, group_precision)
     from pipeline.gallery.table import Gallery
 
     table = Gallery.open(gallery, version)
@@ -89,7 +89,7 @@ def describe(result: Linked) -> RenderableType:
         known = result.agreement
         lines.append(
             f"B-cubed precision {known.precision:.3f}, recall {known.recall:.3f}, F"
-            f" {known.f_score:.3f}; NMI {known.nmi:.3f} (over {known.rows:,} rows of"
+            f" {known.f_score:.3f}; NMI {known.nmi:.3f} (over {known.rows_labeled:,} rows of"
             f" {known.identities:,} known identities)"
         )
     lines.append(f"{result.gallery}, version {result.version}: {result.out}")

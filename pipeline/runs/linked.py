@@ -29,8 +29,8 @@ class LinkSettings:
     k: int = 20
     """Neighbors of each row that are considered for links."""
     threshold: float | None = None
-    """Least similarity of a link (default: estimated from the precision)."""
-    precision: float | None = None
+    """Least similarity of a link (default: estimated from the group precision)."""
+    group_precision: float | None = None
     """Wanted precision of the groups, from which the threshold is estimated: the share of a row's
     group that is the same person, averaged over rows (default: 0.9)."""
 
@@ -41,15 +41,15 @@ class LinkSettings:
             raise InputError(
                 f"`threshold` is a cosine similarity from -1 to 1, not {self.threshold}"
             )
-        if self.precision is not None and not 0 < self.precision < 1:
-            raise InputError(f"`precision` lies between 0 and 1, not {self.precision}")
-        if self.threshold is not None and self.precision is not None:
-            raise InputError("give `threshold` or `precision`, not both")
+        if self.group_precision is not None and not 0 < self.group_precision < 1:
+            raise InputError(f"`group_precision` lies between 0 and 1, not {self.group_precision}")
+        if self.threshold is not None and self.group_precision is not None:
+            raise InputError("give `threshold` or `group_precision`, not both")
 
     @property
     def wanted(self) -> float:
         """The wanted group precision."""
-        return PRECISION if self.precision is None else self.precision
+        return PRECISION if self.group_precision is None else self.group_precision
 
 
 @dataclass(frozen=True)

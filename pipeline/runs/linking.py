@@ -137,7 +137,7 @@ def _warn_of_proportion(linked: Linked) -> None:
     if linked.out_of_proportion:
         _log.warning(
             "the largest candidate has %s of %s rows, the next %s: it may hold several people;"
-            " raise `precision` or `threshold`",
+            " raise `group_precision` or `threshold`",
             *(f"{rows:,}" for rows in (linked.largest, linked.rows_linked, linked.second_largest)),
         )
 
@@ -206,7 +206,7 @@ def _threshold(
     if threshold is None:
         raise InputError(
             f"{gallery.location}: no threshold gives groups a precision of {wanted:g}: give a lower"
-            " `precision`, or a `threshold`"
+            " `group_precision`, or a `threshold`"
         )
     free = connect(links.from_score(threshold), np.full(count, -1))
     estimate = estimate_precision(free, apart)

@@ -129,7 +129,7 @@ def test_the_threshold_is_that_of_the_wanted_precision(capsys, tmp_path):
     found = []
     for precision in (0.5, 0.9, 0.99):
         out = tmp_path / f"{precision}.parquet"
-        flags = ("--gallery", tmp_path / "g", "--out", out, "--precision", precision)
+        flags = ("--gallery", tmp_path / "g", "--out", out, "--group-precision", precision)
         told = result(capsys, "link", *flags)
         assert told["threshold_from"] == f"estimated group precision of {precision:g}"
         assert (told["estimate"]["pairs"], told["agreement"]) == (300, None)
@@ -176,7 +176,7 @@ def test_where_no_threshold_is_precise_enough_that_is_said(capsys, tmp_path):
 def test_a_candidate_that_is_out_of_proportion_is_named(capsys, tmp_path):
     labeled_gallery(tmp_path / "g", *people(10, 100))
     flags = ("link", "--gallery", tmp_path / "g", "--out", tmp_path / "i.csv", "--threshold")
-    warning = "it may hold several people; raise --precision or --threshold"
+    warning = "it may hold several people; raise --group-precision or --threshold"
     assert warning in run(capsys, *flags, -0.5, "--json")[2]
     assert warning not in run(capsys, *flags, 0.6)[2]
 
@@ -187,10 +187,10 @@ def test_a_candidate_that_is_out_of_proportion_is_named(capsys, tmp_path):
         (("--out", "{tmp}/i.txt"), "must end in .parquet or .csv"),
         (("--out", "{tmp}/none/i.csv"), "must be a file in a folder"),
         (("--out", "{tmp}/i.parquet", "--safe-csv"), "--safe-csv needs a .csv file"),
-        (("--out", "{tmp}/i.csv", "--precision", 1), "--precision lies between 0 and 1"),
+        (("--out", "{tmp}/i.csv", "--group-precision", 1), "--group-precision lies between 0 and 1"),
         (
-            ("--out", "{tmp}/i.csv", "--precision", 0.5, "--threshold", 0.5),
-            "give --threshold or --precision, not both",
+            ("--out", "{tmp}/i.csv", "--group-precision", 0.5, "--threshold", 0.5),
+            "give --threshold or --group-precision, not both",
         ),
         (("--out", "{tmp}/i.csv", "--threshold", 1.5), "cosine similarity from -1 to 1"),
         (("--out", "{tmp}/i.csv", "--threshold", 0.5, "-k", 0), "k must be at least 1"),

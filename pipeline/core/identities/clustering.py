@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Agreement:
-    """Groups held against identities over `rows` labeled rows; NaN where there is none.
+    """Groups held against identities over `rows_labeled` rows; NaN where there is none.
 
     `precision`, `recall` and `f_score` are B-cubed, `nmi` is from 0 to 1; `groups` and
     `identities` say how many of each the rows lie in.
     """
 
-    rows: int
+    rows_labeled: int
     groups: int
     identities: int
     precision: float
@@ -54,7 +54,7 @@ def agreement(group: NDArray[np.int64], identity: NDArray[np.int64]) -> Agreemen
     shared = float((common / rows * np.log(common * rows / (in_group * in_identity))).sum())
     mean_entropy = (_entropy(group_sizes) + _entropy(identity_sizes)) / 2
     return Agreement(
-        rows=rows,
+        rows_labeled=rows,
         groups=len(group_sizes),
         identities=len(identity_sizes),
         precision=precision,

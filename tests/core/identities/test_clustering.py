@@ -54,7 +54,7 @@ def test_one_group_of_all_knows_nothing():
 
 def test_no_row():
     found = agreement(np.empty(0, np.int64), np.empty(0, np.int64))
-    assert found.rows == 0
+    assert found.rows_labeled == 0
     assert all(map(math.isnan, (found.precision, found.recall, found.f_score, found.nmi)))
 
 
