@@ -187,7 +187,10 @@ def test_a_candidate_that_is_out_of_proportion_is_named(capsys, tmp_path):
         (("--out", "{tmp}/i.txt"), "must end in .parquet or .csv"),
         (("--out", "{tmp}/none/i.csv"), "must be a file in a folder"),
         (("--out", "{tmp}/i.parquet", "--safe-csv"), "--safe-csv needs a .csv file"),
-        (("--out", "{tmp}/i.csv", "--group-precision", 1), "--group-precision lies between 0 and 1"),
+        (
+            ("--out", "{tmp}/i.csv", "--group-precision", 1),
+            "--group-precision lies between 0 and 1",
+        ),
         (
             ("--out", "{tmp}/i.csv", "--group-precision", 0.5, "--threshold", 0.5),
             "give --threshold or --group-precision, not both",

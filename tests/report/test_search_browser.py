@@ -85,6 +85,10 @@ def test_hits_are_told_sorted_and_filtered(
     page.get_by_label("Least similarity").fill("0.7")
     assert _ranks(page) == ["1", "2", "3"]
     assert page.get_by_role("status").inner_text() == "3 of 5 hits shown"
+    first = page.locator(".hits li").first
+    assert not first.get_by_text("1.jpg", exact=True).is_visible()
+    first.get_by_text("file", exact=True).click()  # a finger has no hover
+    assert first.get_by_text("1.jpg", exact=True).is_visible()
     page.close()
     assert complaints == []
     assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
