@@ -72,7 +72,7 @@ OF_VERB = {
         "percentile": PercentileRule().percentile,
         "factor": PercentileRule().factor,
     },
-    "link": of(LinkSettings) | {"group_precision": PRECISION},
+    "link": of(LinkSettings) | {"group-precision": PRECISION},
     "expand": of(Expansion),
     "evaluate": of(FigureSettings) | of(Expansion) | of(Reranking),
     "model": of(ExportSettings),
