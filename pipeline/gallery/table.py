@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from pipeline.core.evaluation.labels import Labels
 
 _log = logging.getLogger(__name__)
+_FILES_AT_ONCE = 512
 _CHECKED = ds.ParquetFileFormat(
     default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
 )
@@ -186,6 +187,14 @@ class Gallery:
             table = table.take(pa.array(np.argsort(ids, kind="stable")))
         about = {"location": self.location, "version": str(self.version)}
         return table.select(list(columns)).replace_schema_metadata(about)
+
+    def row_parts(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """The scalar columns in no order, some files at a time: for more rows than memory holds."""
+        files = self.snapshot.files
+        for start in range(0, len(files), _FILES_AT_ONCE):
+            with self._removal_told():
+                table = self._read(files[start : start + _FILES_AT_ONCE], columns)
+            yield table.select(list(columns))
 
     def row_ids(self) -> np.ndarray:
         """Row ids int64 `[N]`, ascending: the id of each position."""

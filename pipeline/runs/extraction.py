@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,13 +15,14 @@ from pipeline.archive.layouts.rules import LabelSettings
 from pipeline.archive.limits import MAX_BYTES
 from pipeline.archive.listing.source import Listing, list_source
 from pipeline.archive.planning.changes import ROW_COLUMNS, SourceChanges, compare, settle
-from pipeline.archive.planning.units import Unit
+from pipeline.archive.planning.units import Units
 from pipeline.errors import InputError
 from pipeline.gallery import opening
 from pipeline.gallery.files.schema import content_hash, row_schema
 from pipeline.gallery.files.unit_files import UnitTarget
 from pipeline.gallery.sidecars.seen import add_seen, read_seen
 from pipeline.gallery.table import Gallery
+from pipeline.large_tables import ByPath
 from pipeline.model.functions import NetworkFunction
 from pipeline.model.networks import NetworkFile
 from pipeline.report.figures import listed
@@ -192,12 +192,12 @@ def preview_update(plan: UpdatePlan) -> Planned:
     reject_limit(listing, plan.work.max_rejects)
     present = Gallery.open(spec.location) if opening.exists(spec.location) else None
     if present is None:
-        changes = compare(listing, _no_rows(listing), REJECT_SCHEMA.empty_table())
+        changes = compare(listing, ByPath(_row_columns(listing)), REJECT_SCHEMA.empty_table())
     else:
         spec.check_source(present, listing)
         changes = find_changes(present, listing, plan.update, plan.work.max_bytes)
     cut = plan.cut(present, changes)
-    todo = sum(len(unit.members) for unit in cut.todo)
+    todo = cut.todo.images
     sampled, seconds, row_bytes = 0, 0.0, 0.0
     if todo:
         target = present.target if present is not None else _target(plan)
@@ -228,9 +228,12 @@ def find_changes(
     present: Gallery, listing: Listing, update: UpdateSettings, max_bytes: int = MAX_BYTES
 ) -> SourceChanges:
     """How the listing differs from the gallery; reads the images that may have changed."""
+    held = ByPath(_row_columns(listing))
+    for some in present.row_parts(held.schema.names):
+        held.add(some)
     changes = compare(
         listing,
-        present.rows([*ROW_COLUMNS, *listing.told]),
+        held,
         present.rejects(),
         seen=read_seen(present.location),
         verify=update.verify,
@@ -263,12 +266,10 @@ def reject_limit(listing: Listing, share: float) -> int:
     return limit
 
 
-def _sample(todo: list[Unit], work: Work) -> tuple[int, float, float]:
+def _sample(todo: Units, work: Work) -> tuple[int, float, float]:
     """Extract a sample spread over all images: its size, and seconds and bytes for each image."""
-    members = pa.concat_tables([unit.members for unit in todo])
-    count = min(len(members), SAMPLED_BATCHES * work.batch_size)
-    spread = np.linspace(0, len(members) - 1, count).round().astype(np.int64)
-    sample = members.take(pa.array(spread)).combine_chunks()
+    sample = todo.sample(SAMPLED_BATCHES * work.batch_size)
+    count = len(sample)
     extractor = UnitExtractor(work)
     extractor.compute(sample.slice(0, work.batch_size))  # the first batch is slower than others
     begin = time.perf_counter()
@@ -285,8 +286,9 @@ def _target(plan: UpdatePlan) -> UnitTarget:
     return UnitTarget(spec.location, spec.recipe.fingerprint, dimension, spec.storage or "float32")
 
 
-def _no_rows(listing: Listing) -> pa.Table:
-    return row_schema(1).empty_table().select([*ROW_COLUMNS, *listing.told])
+def _row_columns(listing: Listing) -> pa.Schema:
+    """What of a gallery's rows a listing is compared with."""
+    return pa.schema([row_schema(1).field(name) for name in (*ROW_COLUMNS, *listing.told)])
 
 
 def _found(listing: Listing, changes: SourceChanges) -> dict[str, Any]:

@@ -17,12 +17,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.archive.planning.units import Unit, plan, units
+from pipeline.archive.planning.units import Unit, Units, plan, units
 from pipeline.errors import InputError, RunError
 from pipeline.gallery.files.unit_files import FoundUnits, UnitRecord
 from pipeline.gallery.log.lock import Lock
 from pipeline.gallery.sidecars.plan import drop_plan, read_plan, write_plan
 from pipeline.gallery.table import Gallery
+from pipeline.large_tables import ByPath
 from pipeline.runs.pace import Pace, PaysOnRay
 from pipeline.runs.settings import ActorSettings
 from pipeline.schemas import REJECT_SCHEMA
@@ -43,21 +44,21 @@ class Cut:
     """The work of a run, cut into units."""
 
     planned: pa.Table
-    todo: list[Unit]
+    todo: Units
     finished: list[UnitRecord]
     """Units that an interrupted run finished."""
     useless: FoundUnits
     """What else earlier runs left."""
 
 
-def cut_units(present: Gallery | None, images: pa.Table, unit_size: int, *, made_by: str) -> Cut:
+def cut_units(present: Gallery | None, images: ByPath, unit_size: int, *, made_by: str) -> Cut:
     """The units of the images, by an interrupted run's plan if there is one; writes nothing.
 
     `made_by` names the settings that their rows depend on; it is a part of the units' names.
     """
     if present is None:
         planned = plan(images, made_by, unit_size=unit_size)
-        return Cut(planned, list(units(planned)), [], FoundUnits((), (), ()))
+        return Cut(planned, units(planned), [], FoundUnits((), (), ()))
     planned = plan(
         images,
         made_by,
@@ -65,13 +66,13 @@ def cut_units(present: Gallery | None, images: pa.Table, unit_size: int, *, made
         unit_size=unit_size,
         leftover=read_plan(present.location),
     )
-    todo = {unit.id: unit for unit in units(planned)}
+    every = units(planned)
+    wanted = set(every.ids)
     found = present.find_units()
-    finished = [record for record in found.units if record.unit_id in todo]
-    stray = [record for record in found.units if record.unit_id not in todo]
-    for record in finished:
-        del todo[record.unit_id]
-    return Cut(planned, list(todo.values()), finished, replace(found, units=tuple(stray)))
+    finished = [record for record in found.units if record.unit_id in wanted]
+    stray = [record for record in found.units if record.unit_id not in wanted]
+    todo = every.without({record.unit_id for record in finished})
+    return Cut(planned, todo, finished, replace(found, units=tuple(stray)))
 
 
 def keep_plan(present: Gallery, cut: Cut, lock: Lock) -> None:
@@ -165,8 +166,7 @@ class _Run:
 
     def _begun_here(self) -> Generator[UnitRecord]:
         """Work in this process, until its pace shows that Ray pays."""
-        images = sum(len(unit.members) for unit in self._cut.todo)
-        pace = Pace(images, len(os.sched_getaffinity(0)), self._step)
+        pace = Pace(self._cut.todo.images, len(os.sched_getaffinity(0)), self._step)
         done = set()
         try:
             for record in extract_here(self._cut.todo, self._work, pace):
@@ -177,7 +177,7 @@ class _Run:
         except PaysOnRay as reason:
             _log.debug("%s", reason)
         self._step(-pace.given_up)
-        yield from self._on_ray([unit for unit in self._cut.todo if unit.id not in done])
+        yield from self._on_ray(self._cut.todo.without(done))
 
     def _on_ray(self, todo: Sequence[Unit]) -> Generator[UnitRecord]:
         from pipeline.stages.extract_on_ray import extract_on_ray

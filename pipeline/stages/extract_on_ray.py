@@ -6,6 +6,7 @@ import re
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -79,11 +80,10 @@ def extract_on_ray(
         "num_gpus": gpus_per_actor,
         "runtime_env": {"env_vars": environment or {}},
     }
-    waiting = deque(units)
+    coming, halves = iter(units), deque[Unit]()
     finished, killers = 0, 0
     with heard(step) as progress:
-        while waiting:
-            turn = [waiting.popleft() for _ in range(min(_UNITS_A_ROUND, len(waiting)))]
+        while turn := [*islice(coming, _UNITS_A_ROUND)] or _taken(halves, _UNITS_A_ROUND):
             unfinished = {unit.id: unit for unit in turn}
             progress.begin(turn)
             for row in _rows_of_round(turn, work, min(actors, len(turn)), options):
@@ -108,7 +108,12 @@ def extract_on_ray(
                     yield _reject_killer(unit, work)
                 else:
                     _log.warning("unit %s keeps killing its worker: halving it", unit.id)
-                    waiting.extend(unit.halves(work.target.fingerprint))
+                    halves.extend(unit.halves(work.target.fingerprint))
+
+
+def _taken(units: deque[Unit], most: int) -> list[Unit]:
+    """The first units, which leave the queue."""
+    return [units.popleft() for _ in range(min(most, len(units)))]
 
 
 def _rows_of_round(

@@ -64,4 +64,4 @@ def prepared(tmp_path: Path, source: Path, unit_size: int = 16, **settings):
     )
     planned = plan(listing.images, gallery.fingerprint, unit_size=unit_size)
     work = Work(listing.root, gallery.target, FileModel(network, recipe), batch_size=4, **settings)
-    return gallery, list(units(planned)), work
+    return gallery, units(planned), work

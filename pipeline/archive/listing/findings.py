@@ -1,7 +1,6 @@
 """The labels that a listing found, in a form for people, and what looks wrong with them."""
 
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -15,6 +14,7 @@ from pipeline.archive.listing import tars
 
 JUNK, DISTRACTOR = -1, 0
 _SHOWN = 5
+_READ_AT_ONCE = 1_000_000
 
 _log = logging.getLogger(__name__)
 
@@ -86,29 +86,40 @@ def warn(
         )  # fmt: skip
     if layout.texts is None or of_manifest:
         return
-    identities, cameras = zip(*_texts(images, layout, inside), strict=True)
-    if suspicious := names_split_or_camera(filter(None, identities), filter(None, cameras)):
+    identities, cameras = _texts(images, layout, inside)
+    if suspicious := names_split_or_camera(identities, cameras):
         _log.warning(
             "%s: folders called %s are read as labels by layout %s, and hardly name people or"
             " cameras; the example is %s", root, ", ".join(suspicious[:_SHOWN]), layout.name,
             found.example,
         )  # fmt: skip
-    if odd := [text for text in dict.fromkeys(identities) if text and looks_like_number(text)]:
+    if odd := [text for text in identities if looks_like_number(text)]:
         _log.warning(
             "%s: %d identities look like numbers and cannot be read as such; each is taken for a"
             " name: %s", root, len(odd), ", ".join(odd[:_SHOWN])
         )  # fmt: skip
 
 
-def _texts(
-    images: pa.Table, layout: Layout, inside: str
-) -> Iterator[tuple[str | None, str | None]]:
-    """What stands in the path of the first image of each identity under each camera."""
-    first = images.select(["path", "identity", "camera"]).group_by(["identity", "camera"])
-    for path in first.aggregate([("path", "min")])["path_min"].to_pylist():
-        seen = tars.as_folder(path).removeprefix(inside)
-        texts = (layout.texts(seen) if layout.texts else None) or {}
-        yield texts.get("identity"), texts.get("camera")
+def _texts(images: pa.Table, layout: Layout, inside: str) -> tuple[list[str], list[str]]:
+    """What is read as identities and as cameras in the paths, each text once.
+
+    Of each identity under each camera one path is read, of each million images anew.
+    """
+    identities: dict[str, None] = {}
+    cameras: dict[str, None] = {}
+    for start in range(0, len(images), _READ_AT_ONCE):
+        part = images.select(["path", "identity", "camera"]).slice(start, _READ_AT_ONCE)
+        first = part.group_by(["identity", "camera"]).aggregate([("path", "min")])
+        for path in first["path_min"].to_pylist():
+            seen = tars.as_folder(path).removeprefix(inside)
+            texts = (layout.texts(seen) if layout.texts else None) or {}
+            for of_kind, text in (
+                (identities, texts.get("identity")),
+                (cameras, texts.get("camera")),
+            ):
+                if text:
+                    of_kind[text] = None
+    return list(identities), list(cameras)
 
 
 def _by_number(names: list[str]) -> list[str]:

@@ -6,11 +6,12 @@ import multiprocessing
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -26,6 +27,7 @@ from pipeline.archive.listing.scanning import look_up, walk
 from pipeline.archive.locations import bare, local_path, locate, reach
 from pipeline.archive.manifest import MANIFEST_SCHEMA
 from pipeline.errors import InputError, RunError
+from pipeline.large_tables import ByPath
 from pipeline.schemas import REJECT_SCHEMA
 
 # Rows of Python objects are turned into Arrow columns (a tenth of the memory) this often.
@@ -50,10 +52,11 @@ class Listing:
 
     `images` has MANIFEST_SCHEMA and `rejects` REJECT_SCHEMA, both sorted by path (by code point); a
     folder or tar that could not be listed counts as one reject, a folder's path ending with a
-    slash. `skipped` counts the files that are no images by suffix, hidden files and folders
-    together. `root` is what the paths are relative to: an absolute local path or the URL that was
-    given. `told` names the labels that a manifest or the layout may have, `found` says for people
-    what they are (None where none is told).
+    slash. Many images are mapped from a temporary file (see `large_tables`). `skipped` counts the
+    files that are no images by suffix, hidden files and folders together. `root` is what the paths
+    are relative to: an absolute local path or the URL that was given. `told` names the labels that
+    a manifest or the layout may have, `found` says for people what they are (None where none is
+    told).
     """
 
     root: str
@@ -113,10 +116,11 @@ def _list_folder(root: str, layout: str, settings: LabelSettings, *, in_processe
     _refuse_manifest_settings(root, settings)
     chosen = layouts.layout(layout, root, settings)
     waiting = [Place("")]
-    parts = [_list_places(root, chosen, waiting, _ALONE if in_processes else math.inf)]
-    if parts[0].waiting:
-        parts += _list_on_processes(root, layout, settings, parts[0].waiting)
-    return _finish(root, chosen, parts, settings)
+    first = _list_places(root, chosen, waiting, _ALONE if in_processes else math.inf)
+    others: Iterable[SourcePart] = ()
+    if first.waiting:
+        others = _list_on_processes(root, layout, settings, first.waiting)
+    return _finish(root, chosen, chain([first], others), settings)
 
 
 def _list_tar(root: str, name: str, layout: str, settings: LabelSettings) -> Listing:
@@ -282,15 +286,19 @@ def _batch(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.RecordBatch:
 def _finish(
     root: str,
     chosen: Layout,
-    parts: list[SourcePart],
+    parts: Iterable[SourcePart],
     settings: LabelSettings,
     told: tuple[str, ...] = (),
     inside: str = "",
 ) -> Listing:
     """The parts as one listing; InputError where it has no image, or identities of two kinds."""
-    images = pa.concat_tables([part.images for part in parts]).sort_by("path")
-    rejects = pa.concat_tables([part.rejects for part in parts]).sort_by("path")
-    skipped = sum((part.skipped for part in parts), Counter[str]())
+    found_images, refused = ByPath(MANIFEST_SCHEMA), [REJECT_SCHEMA.empty_table()]
+    skipped = Counter[str]()
+    for part in parts:
+        found_images.add(part.images)
+        refused.append(part.rejects)
+        skipped += part.skipped
+    images, rejects = found_images.table(), pa.concat_tables(refused).sort_by("path")
     if not len(images) and not len(rejects):
         counts = ", ".join(f"{count} {what}" for what, count in skipped.most_common(5))
         raise InputError(f"no image in {root}" + (f"; skipped there: {counts}" if counts else ""))

@@ -15,6 +15,8 @@ from pipeline.archive.listing.files import MISSING, PLACES, UNSEEN
 from pipeline.archive.listing.reading import read_image
 from pipeline.archive.listing.source import Listing
 from pipeline.archive.manifest import MANIFEST_SCHEMA
+from pipeline.archive.planning.units import equal_or_unknown
+from pipeline.large_tables import ByPath, TableWriter, ranges
 from pipeline.schemas import SEEN_SCHEMA
 
 ROW_COLUMNS = ("row_id", "path", "size", "mtime", "content_hash")
@@ -54,14 +56,14 @@ class SourceChanges:
     """Paths of the rejects of folders and tars that are readable again, or gone."""
 
     @property
-    def new_or_changed(self) -> pa.Table:
+    def new_or_changed(self) -> ByPath:
         """The images to extract."""
-        return pa.concat_tables([self.new, self.changed])
+        return ByPath.of_sorted(self.new, self.changed)
 
 
 def compare(
     listing: Listing,
-    rows: pa.Table,
+    rows: ByPath,
     rejects: pa.Table,
     *,
     seen: pa.Table | None = None,
@@ -73,38 +75,57 @@ def compare(
     everyone is whose size and labels are the same. `seen` are rows touched before. An image that
     was rejected is new again once its size or time differ, or where it was missing and is listed.
     """
-    images = listing.images
-    place = pc.index_in(images["path"], rows["path"])
-    known = pc.is_valid(place)
-    listed, place = images.filter(known), place.filter(known)
-    held = _as_seen(rows, seen).take(place)
-    alike = _equal(listed, held, ("size", *listing.told))
-    same_time = _equal(listed, held, ("mtime",))
-    doubtful = alike & (verify | ~same_time)
-    doubts = pa.array(doubtful)
-    refused = pc.index_in(images["path"], rejects["path"])
-    again = pc.is_valid(refused)
-    still = np.zeros(len(images), bool)
-    told = rejects.take(refused.filter(again))
-    alike_told = _equal(images.filter(again), told, ("size", "mtime"))
-    still[np.asarray(again)] = alike_told & np.asarray(pc.not_equal(told["reason"], MISSING))
-    gone = np.ones(len(rows), bool)
-    gone[place.to_numpy()] = False
-    missing = _unlisted(rows.select(["path", "row_id"]).filter(pa.array(gone)), listing)
-    gone = np.ones(len(rejects), bool)
-    gone[refused.drop_null().to_numpy()] = False
-    rejected = _unlisted(rejects.filter(pa.array(gone)), listing)
+    found = _Found()
+    seen = None if seen is None or not len(seen) else seen.sort_by("row_id")
+    refused_again = np.zeros(len(rejects), bool)
+    for images, held in ranges(ByPath.of_sorted(listing.images), rows):
+        place = pc.index_in(images["path"], held["path"])
+        known = pc.is_valid(place)
+        listed, place = images.filter(known), place.filter(known)
+        before = _as_seen(held.take(place), seen)
+        alike = _equal(listed, before, ("size", *listing.told))
+        same_time = _equal(listed, before, ("mtime",))
+        doubtful = alike & (verify | ~same_time)
+        doubts = pa.array(doubtful)
+        refused = pc.index_in(images["path"], rejects["path"])
+        again = pc.is_valid(refused)
+        still = np.zeros(len(images), bool)
+        told = rejects.take(refused.filter(again))
+        alike_told = _equal(images.filter(again), told, ("size", "mtime"))
+        still[np.asarray(again)] = alike_told & np.asarray(pc.not_equal(told["reason"], MISSING))
+        refused_again[refused.drop_null().to_numpy()] = True
+        gone = np.ones(len(held), bool)
+        gone[place.to_numpy()] = False
+        found.new.add(images.filter(pa.array(~np.asarray(known) & ~still)))
+        found.changed.add(listed.filter(pa.array(~alike)))
+        found.doubtful.add(
+            _doubtful(listed.filter(doubts), before.filter(doubts), same_time[doubtful])
+        )
+        found.unchanged += int((alike & ~doubtful).sum() + still.sum())
+        gone_rows = held.select(["path", "row_id"]).filter(pa.array(gone))
+        found.missing.append(_unlisted(gone_rows, listing)["row_id"].to_numpy())
+    rejected = _unlisted(rejects.filter(pa.array(~refused_again)), listing)
     a_place = pc.is_in(rejected["reason"], value_set=pa.array(PLACES))
     return SourceChanges(
-        new=images.filter(pa.array(~np.asarray(known) & ~still)),
-        changed=listed.filter(pa.array(~alike)),
-        doubtful=_doubtful(listed.filter(doubts), held.filter(doubts), same_time[doubtful]),
+        new=found.new.finish(),
+        changed=found.changed.finish(),
+        doubtful=found.doubtful.finish(),
         touched=SEEN_SCHEMA.empty_table(),
-        unchanged=int((alike & ~doubtful).sum() + still.sum()),
-        missing=missing["row_id"].to_numpy(),
+        unchanged=found.unchanged,
+        missing=np.sort(np.concatenate([np.zeros(0, np.int64), *found.missing])),
         missing_rejects=rejected.filter(pc.invert(a_place))["path"].to_pylist(),
         mended=rejected.filter(a_place)["path"].to_pylist(),
     )
+
+
+class _Found:
+    """What a comparison has found so far."""
+
+    def __init__(self) -> None:
+        self.new, self.changed = TableWriter(MANIFEST_SCHEMA), TableWriter(MANIFEST_SCHEMA)
+        self.doubtful = TableWriter(_DOUBTFUL_SCHEMA)
+        self.unchanged = 0
+        self.missing: list[NDArray[np.int64]] = []
 
 
 def settle(
@@ -135,13 +156,17 @@ def settle(
             names = ("path", "offset", "size", "content_hash")
             found = pool.map(is_same, *(part[name].to_pylist() for name in names))
             same[start : start + len(part)] = list(found)
-    other = changes.doubtful.filter(pa.array(~same)).select(MANIFEST_SCHEMA.names)
-    touched = pc.and_(pa.array(same), changes.doubtful["other_time"])
+    other, touched = TableWriter(MANIFEST_SCHEMA), TableWriter(SEEN_SCHEMA)
+    for start in range(0, len(same), _READ_AT_ONCE):
+        part = changes.doubtful.slice(start, _READ_AT_ONCE)
+        as_before = pa.array(same[start : start + len(part)])
+        other.add(part.filter(pc.invert(as_before)))
+        touched.add(part.filter(pc.and_(as_before, part["other_time"])))
     return replace(
         changes,
-        changed=pa.concat_tables([changes.changed, other]),
+        changed=ByPath.of_sorted(changes.changed, other.finish()).table(),
         doubtful=_DOUBTFUL_SCHEMA.empty_table(),
-        touched=changes.doubtful.filter(touched).select(SEEN_SCHEMA.names),
+        touched=touched.finish(),
         unchanged=changes.unchanged + int(same.sum()),
     )
 
@@ -166,11 +191,15 @@ def _unlisted(gone: pa.Table, listing: Listing) -> pa.Table:
 
 
 def _as_seen(rows: pa.Table, seen: pa.Table | None) -> pa.Table:
-    """The rows with the times at which their images were seen last with the same bytes."""
-    if seen is None or not len(seen):
+    """The rows with the times at which their images were seen last with the same bytes; `seen` is
+    sorted by row id.
+    """
+    if seen is None:
         return rows
-    place = pc.index_in(rows["row_id"], seen["row_id"])
-    times = pc.if_else(pc.is_valid(place), seen["mtime"].take(place), rows["mtime"])
+    ids, known = rows["row_id"].to_numpy(), seen["row_id"].to_numpy()
+    place = np.minimum(np.searchsorted(known, ids), len(known) - 1)
+    times = seen["mtime"].take(pa.array(place))
+    times = pc.if_else(pa.array(known[place] == ids), times, rows["mtime"])
     return rows.set_column(rows.schema.get_field_index("mtime"), "mtime", times)
 
 
@@ -178,7 +207,5 @@ def _equal(left: pa.Table, right: pa.Table, names: Sequence[str]) -> NDArray[np.
     """Row by row, whether these columns are the same; two unknown values are."""
     equal = np.ones(len(left), bool)
     for name in names:
-        same = pc.fill_null(pc.equal(left[name], right[name]), False)
-        unknown = pc.and_(pc.is_null(left[name]), pc.is_null(right[name]))
-        equal &= np.asarray(pc.or_(same, unknown))
+        equal &= equal_or_unknown(left[name], right[name])
     return equal

@@ -1,20 +1,24 @@
 """The work plan: which images get which row ids, cut into the units that workers extract."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from typing import overload
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from pipeline.archive.limits import UNIT_SIZE, check_unit_size
 from pipeline.archive.manifest import MANIFEST_SCHEMA
 from pipeline.errors import InputError
+from pipeline.large_tables import ByPath, TableWriter, ranges
 
 PLAN_SCHEMA = pa.schema([*MANIFEST_SCHEMA, ("row_id", pa.int64()), ("unit", pa.string())])
 """A manifest with each image's row id and the id of its unit; sorted by row id."""
+
+_PATH = pa.schema([MANIFEST_SCHEMA.field("path")])
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,51 @@ class Unit:
         )
 
 
+class Units(Sequence[Unit]):
+    """The units of a plan, in order of row id; each is made when it is asked for."""
+
+    def __init__(self, planned: pa.Table, starts: NDArray[np.int64], stops: NDArray[np.int64]):
+        self._planned, self._starts, self._stops = planned, starts, stops
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of the units."""
+        return self._planned["unit"].take(pa.array(self._starts)).to_pylist()
+
+    @property
+    def images(self) -> int:
+        """How many images all units have."""
+        return int((self._stops - self._starts).sum())
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    @overload
+    def __getitem__(self, place: int) -> Unit: ...
+    @overload
+    def __getitem__(self, place: slice) -> "Units": ...
+    def __getitem__(self, place: int | slice) -> "Unit | Units":
+        if isinstance(place, slice):
+            return Units(self._planned, self._starts[place], self._stops[place])
+        members = self._planned[int(self._starts[place]) : int(self._stops[place])]
+        return Unit(members["unit"][0].as_py(), members.drop_columns(["unit"]))
+
+    def without(self, names: Container[str]) -> "Units":
+        """Those with other ids."""
+        kept = np.array([name not in names for name in self.ids], bool)
+        return Units(self._planned, self._starts[kept], self._stops[kept])
+
+    def sample(self, count: int) -> pa.Table:
+        """So many members, or all if they are fewer, spread over all units."""
+        ends = np.cumsum(self._stops - self._starts)
+        spread = np.linspace(0, ends[-1] - 1, min(count, int(ends[-1]))).round().astype(np.int64)
+        unit = np.searchsorted(ends, spread, side="right")
+        rows = self._stops[unit] - ends[unit] + spread
+        return self._planned.take(pa.array(rows)).drop_columns(["unit"]).combine_chunks()
+
+
 def plan(
-    images: pa.Table,
+    images: pa.Table | ByPath,
     fingerprint: str,
     *,
     next_row_id: int = 0,
@@ -60,31 +107,46 @@ def plan(
     InputError where the unit size is out of bounds.
     """
     check_unit_size(unit_size)
-    kept = PLAN_SCHEMA.empty_table()
-    if leftover is not None:
-        leftover = leftover.filter(pc.greater_equal(leftover["row_id"], next_row_id))
+    images = ByPath.of(images) if isinstance(images, pa.Table) else images
+    planned, kept = TableWriter(PLAN_SCHEMA), ByPath(_PATH)
     if leftover is not None and len(leftover):
-        kept = _still_valid(leftover, images, fingerprint)
-        next_row_id = max(next_row_id, pc.max(leftover["row_id"]).as_py() + 1)
-    rest = images.filter(pc.invert(pc.is_in(images["path"], value_set=kept["path"])))
-    rest = rest.sort_by("path").combine_chunks()
-    numbers = pa.array(np.arange(next_row_id, next_row_id + len(rest)))
-    rest = rest.append_column("row_id", numbers)
-    names: list[str] = []
-    for start in range(0, len(rest), unit_size):
-        members = rest[start : start + unit_size]
-        names += [unit_id(members, fingerprint)] * len(members)
-    rest = rest.append_column("unit", pa.array(names, pa.string()))
-    return pa.concat_tables([kept, rest.cast(PLAN_SCHEMA)]).sort_by("row_id").combine_chunks()
+        last = leftover["row_id"][-1].as_py()
+        for unit in _still_valid(leftover, images, fingerprint, next_row_id):
+            names = pa.array([unit.id] * len(unit.members))
+            planned.add(unit.members.append_column("unit", names))
+            kept.add(unit.members.select(["path"]))
+        next_row_id = max(next_row_id, last + 1)
+    waiting = images.schema.empty_table()
+    for some, already in ranges(images, kept):
+        new = some.filter(pc.invert(pc.is_in(some["path"], value_set=already["path"])))
+        waiting = pa.concat_tables([waiting, new.combine_chunks()]).combine_chunks()
+        whole = len(waiting) - len(waiting) % unit_size
+        planned.add(_numbered(waiting[:whole], next_row_id, unit_size, fingerprint))
+        next_row_id, waiting = next_row_id + whole, waiting[whole:]
+    planned.add(_numbered(waiting, next_row_id, unit_size, fingerprint))
+    return planned.finish()
 
 
-def units(planned: pa.Table) -> Iterator[Unit]:
+def _numbered(images: pa.Table, first: int, unit_size: int, fingerprint: str) -> pa.Table:
+    """Images with consecutive row ids, and the ids of the units into which they are cut."""
+    rows = images.append_column("row_id", pa.array(np.arange(first, first + len(images))))
+    cut = range(0, len(rows), unit_size)
+    names = [unit_id(rows[start : start + unit_size], fingerprint) for start in cut]
+    places = pa.array(np.arange(len(rows)) // unit_size)
+    return rows.append_column("unit", pa.array(names, pa.string()).take(places)).cast(PLAN_SCHEMA)
+
+
+def units(planned: pa.Table) -> Units:
     """The units of a plan, in order of row id."""
-    names = planned["unit"].to_numpy()
-    edges = np.flatnonzero(names[1:] != names[:-1]) + 1
-    for start, stop in pairwise([0, *edges.tolist(), len(names)]):
-        if stop > start:
-            yield Unit(names[start], planned[start:stop].drop_columns(["unit"]))
+    edges, before, row = [0], None, 0
+    for names in planned["unit"].chunks:
+        if row and len(names) and names[0] != before:
+            edges.append(row)
+        changes = np.flatnonzero(pc.not_equal(names[1:], names[:-1]).to_numpy(zero_copy_only=False))
+        edges += (row + 1 + changes).tolist()
+        before, row = (names[-1], row + len(names)) if len(names) else (before, row)
+    ends = np.array([*edges, row] if row else [0], np.int64)
+    return Units(planned, ends[:-1], ends[1:])
 
 
 def unit_id(members: pa.Table, fingerprint: str) -> str:
@@ -94,27 +156,55 @@ def unit_id(members: pa.Table, fingerprint: str) -> str:
     """
     digest = hashlib.blake2b(fingerprint.encode(), digest_size=16)
     for name in [*MANIFEST_SCHEMA.names, "row_id"]:
-        column = members[name]
+        column = members[name].combine_chunks()
         digest.update(f"\n{name} {len(column)} ".encode())
         digest.update(np.packbits(np.asarray(pc.is_valid(column))).tobytes())
         if pa.types.is_string(column.type):
-            digest.update(pc.binary_length(column.fill_null("")).to_numpy().tobytes())
-            digest.update("".join(column.fill_null("").to_pylist()).encode())
+            texts = column.fill_null("") if column.null_count else column
+            digest.update(pc.binary_length(texts).to_numpy().tobytes())
+            digest.update(_joined(texts))
         else:
             digest.update(column.cast(pa.int64()).fill_null(0).to_numpy().tobytes())
     return digest.hexdigest()
 
 
-def _still_valid(leftover: pa.Table, images: pa.Table, fingerprint: str) -> pa.Table:
-    """The rows of a plan whose whole unit would be named as it is from the images as listed now."""
-    place = pc.index_in(leftover["path"], images["path"])
-    good: list[str] = []
-    today = images.take(place).append_column("row_id", leftover["row_id"])
-    listed = np.asarray(pc.is_valid(place))
-    start = 0
+def _joined(texts: pa.StringArray) -> pa.Buffer:
+    """The bytes of all texts, one after the other, as they are in memory."""
+    _, offsets, data = texts.buffers()
+    ends = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    if data is None:
+        return pa.py_buffer(b"")
+    return data.slice(int(ends[0]), int(ends[-1] - ends[0]))
+
+
+def equal_or_unknown(left: pa.ChunkedArray, right: pa.ChunkedArray) -> NDArray[np.bool_]:
+    """Row by row, whether two columns are the same; two unknown values are."""
+    same = pc.fill_null(pc.equal(left, right), False)
+    unknown = pc.and_(pc.is_null(left), pc.is_null(right))
+    return np.asarray(pc.or_(same, unknown))
+
+
+def _still_valid(
+    leftover: pa.Table, images: ByPath, fingerprint: str, next_row_id: int
+) -> Iterator[Unit]:
+    """The units of a plan, from a row id on, that would have the same names from today's images."""
+    first = int(np.searchsorted(leftover["row_id"].to_numpy(), next_row_id))
+    leftover = leftover[first:]
+    if not len(leftover):
+        return
+    start = leftover["row_id"][0].as_py()
+    alike = np.zeros(leftover["row_id"][-1].as_py() - start + 1, bool)
+    for before, today in ranges(ByPath.of(leftover.drop_columns(["unit"])), images):
+        place = pc.index_in(before["path"], today["path"])
+        listed = pc.is_valid(place)
+        then, now = before.filter(listed), today.take(place.drop_null())
+        same = np.ones(len(then), bool)
+        for name in MANIFEST_SCHEMA.names:
+            same &= equal_or_unknown(then[name], now[name])
+        alike[then["row_id"].to_numpy()[same] - start] = True
     for unit in units(leftover):
-        stop = start + len(unit.members)
-        if listed[start:stop].all() and unit_id(today[start:stop], fingerprint) == unit.id:
-            good.append(unit.id)
-        start = stop
-    return leftover.filter(pc.is_in(leftover["unit"], value_set=pa.array(good, pa.string())))
+        ids = unit.row_ids
+        if alike[ids.start - start : ids.stop - start].all() and (
+            unit_id(unit.members, fingerprint) == unit.id
+        ):
+            yield unit

@@ -9,6 +9,9 @@ import pyarrow.parquet as pq
 from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.places import root_of
+from pipeline.large_tables import TableWriter
+
+_ROWS_AT_ONCE = 262_144
 
 
 def write_plan(location: str, planned: pa.Table) -> None:
@@ -26,7 +29,13 @@ def read_plan(location: str) -> pa.Table | None:
     data = checksums.read(
         path, "the run is planned again (finished work units are extracted again)"
     )
-    return None if data is None else pq.read_table(pa.BufferReader(data))
+    if data is None:
+        return None
+    stored = pq.ParquetFile(pa.BufferReader(data))
+    planned = TableWriter(stored.schema_arrow)
+    for batch in stored.iter_batches(_ROWS_AT_ONCE):
+        planned.add(pa.Table.from_batches([batch]))
+    return planned.finish()
 
 
 def drop_plan(location: str) -> None:

@@ -29,10 +29,16 @@ def read_seen(location: str) -> pa.Table:
 
 
 def add_seen(location: str, touched: pa.Table, row_ids: np.ndarray) -> None:
-    """Store the times of `touched` rows, with the known times of the rows `row_ids` int64 `[N]`."""
+    """Store the times of `touched` rows, with the known times of the rows `row_ids` int64 `[N]`,
+    which ascend.
+    """
     known = read_seen(location)
     known = known.filter(pc.invert(pc.is_in(known["row_id"], value_set=touched["row_id"])))
     seen = pa.concat_tables([known, touched.cast(SEEN_SCHEMA)])
-    seen = seen.filter(pc.is_in(seen["row_id"], value_set=pa.array(row_ids))).sort_by("row_id")
+    ids = seen["row_id"].to_numpy()
+    place = np.searchsorted(row_ids, ids)
+    there = place < len(row_ids)
+    there[there] = row_ids[place[there]] == ids[there]
+    seen = seen.filter(pa.array(there)).sort_by("row_id")
     path = root_of(location) / storage.SEEN_FILE
     checksums.write_whole(path, lambda whole: pq.write_table(seen, whole, compression="zstd"))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pipeline.archive.manifest import MANIFEST_SCHEMA
 from pipeline.archive.planning.units import PLAN_SCHEMA, Unit, plan, unit_id, units
 from pipeline.errors import InputError
+from tests.archive.sources import tables_of
 
 T0 = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
@@ -35,10 +36,13 @@ def test_every_image_stands_in_one_unit_with_its_own_row_id(paths, size, first):
     assert all(unit.id == unit_id(unit.members, "f") for unit in cut)
 
 
-@given(names, names, st.integers(1, 5), st.integers(0, 9))
-def test_an_interrupted_plan_goes_on_whatever_was_added_or_removed(before, after, size, first):
-    left = plan(manifest(before), "f", next_row_id=first, unit_size=size)
-    planned = plan(manifest(after), "f", next_row_id=first, unit_size=size, leftover=left)
+@given(names, names, st.integers(1, 5), st.integers(0, 9), st.booleans())
+def test_an_interrupted_plan_goes_on_whatever_was_added_or_removed(
+    before, after, size, first, mapped
+):
+    with tables_of(2 if mapped else None):
+        left = plan(manifest(before), "f", next_row_id=first, unit_size=size)
+        planned = plan(manifest(after), "f", next_row_id=first, unit_size=size, leftover=left)
     assert sorted(planned["path"].to_pylist()) == sorted(after)
     ids = planned["row_id"].to_pylist()
     assert len(set(ids)) == len(ids)

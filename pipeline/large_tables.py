@@ -1,0 +1,185 @@
+"""Tables that may be larger than memory: held while they are small, else in a file that is mapped.
+
+A mapped table is read and sliced like any other, and the system takes its pages back where it needs
+memory. Its file has no name: it goes with the table, also after a kill. It lies in the folder for
+temporary files (`TMPDIR`), which should not be in memory itself.
+"""
+
+import mmap
+import tempfile
+from collections.abc import Iterator
+from typing import IO, Any
+
+import pyarrow as pa
+
+from pipeline.output_files import told_by_name
+
+ROWS_HELD = 2_000_000
+"""Tables of more rows are written to a file; a sort takes so many rows at a time."""
+
+_STEP, _STEPS = 16_384, 32
+_BATCH_ROWS = 262_144
+
+
+class TableWriter:
+    """Makes a table from parts. A batch of it holds whole parts, so what is not divided among parts
+    is not divided among batches.
+    """
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._held: list[pa.Table] = []
+        self._rows = 0
+        self._file: IO[bytes] | None = None
+        self._stream: Any = None
+
+    def add(self, part: pa.Table) -> None:
+        """Append the rows of a part, which has the columns of the schema."""
+        if len(part) == 0:
+            return
+        self._held.append(part.select(self._schema.names).cast(self._schema))
+        self._rows += len(part)
+        if self._rows > (ROWS_HELD if self._file is None else _BATCH_ROWS):
+            self._write()
+
+    def finish(self) -> pa.Table:
+        """The table. Nothing can be added any more."""
+        if self._file is None:
+            return pa.concat_tables([self._schema.empty_table(), *self._held]).combine_chunks()
+        self._write()
+        with told_by_name(self._place):
+            self._stream.close()
+            self._file.flush()
+        # The mapping outlives the file's descriptor, and each slice of the table keeps it.
+        mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._file.close()
+        return pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapped))).read_all()
+
+    @property
+    def _place(self) -> str:
+        return f"{tempfile.gettempdir()} (temporary file)"
+
+    def _write(self) -> None:
+        parts, self._held, self._rows = self._held, [], 0
+        if not parts:
+            return
+        with told_by_name(self._place):
+            if self._file is None:
+                self._file = tempfile.TemporaryFile()  # noqa: SIM115 (the mapping takes it over)
+                self._stream = pa.ipc.new_file(self._file, self._schema)
+            for batch in pa.concat_tables(parts).combine_chunks().to_batches():
+                self._stream.write_batch(batch)
+
+
+class ByPath:
+    """Rows with a column `path`, added in any order and read in the order of their paths.
+
+    Rows of one path stay in the order in which they were added.
+    """
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self.schema = schema
+        self._held: list[pa.Table] = []
+        self._rows = 0
+        self._runs: list[pa.Table] = []
+
+    @classmethod
+    def of_sorted(cls, *tables: pa.Table) -> "ByPath":
+        """Of tables of one schema that are each in the order of their paths already."""
+        rows = cls(tables[0].schema)
+        rows._runs = [table for table in tables if len(table)]
+        return rows
+
+    @classmethod
+    def of(cls, table: pa.Table) -> "ByPath":
+        """Of a table in any order."""
+        rows = cls(table.schema)
+        for start in range(0, len(table), ROWS_HELD):
+            rows.add(table.slice(start, ROWS_HELD))
+        return rows
+
+    def __len__(self) -> int:
+        return self._rows + sum(map(len, self._runs))
+
+    def add(self, part: pa.Table) -> None:
+        """Add some rows, which have the columns of the schema."""
+        if len(part) == 0:
+            return
+        self._held.append(part.select(self.schema.names).cast(self.schema))
+        self._rows += len(part)
+        if self._rows >= ROWS_HELD:
+            self._end_run(to_file=True)
+
+    def runs(self) -> list[pa.Table]:
+        """All rows, as tables that are each in order."""
+        self._end_run(to_file=bool(self._runs))
+        return self._runs
+
+    def table(self) -> pa.Table:
+        """All rows in order, as one table."""
+        runs = self.runs()
+        if len(runs) == 1:
+            return runs[0]
+        whole = TableWriter(self.schema)
+        for (part,) in ranges(self):
+            whole.add(part)
+        return whole.finish()
+
+    def _end_run(self, *, to_file: bool) -> None:
+        parts, self._held, self._rows = self._held, [], 0
+        if not parts:
+            return
+        run = pa.concat_tables(parts).sort_by("path")
+        if to_file:
+            written = TableWriter(self.schema)
+            for start in range(0, len(run), _BATCH_ROWS):
+                written.add(run.slice(start, _BATCH_ROWS))
+            run = written.finish()
+        self._runs.append(run)
+
+
+def ranges(*sides: ByPath) -> Iterator[tuple[pa.Table, ...]]:
+    """The rows of each side, a range of paths at a time: about half a million rows of all sides.
+
+    Equal paths are in one range. Each table is in order of path.
+
+    >>> left, right = (ByPath.of(pa.table({"path": list(text)})) for text in ("cab", "bd"))
+    >>> [[each["path"].to_pylist() for each in tables] for tables in ranges(left, right)]
+    [[['a', 'b', 'c'], ['b', 'd']]]
+    """
+    runs = [side.runs() for side in sides]
+    samples = sorted(
+        run["path"][place].as_py()
+        for side in runs
+        for run in side
+        for place in range(_STEP, len(run), _STEP)
+    )
+    bounds = sorted(set(samples[_STEPS - 1 :: _STEPS]))
+    edges = [[[0, *_places(run["path"], bounds), len(run)] for run in side] for side in runs]
+    for number, _ in enumerate([*bounds, None]):
+        found = []
+        for side, of_side, places in zip(sides, runs, edges, strict=True):
+            parts = [
+                run.slice(ends[number], ends[number + 1] - ends[number])
+                for run, ends in zip(of_side, places, strict=True)
+                if ends[number] < ends[number + 1]
+            ]
+            table = pa.concat_tables(parts) if parts else side.schema.empty_table()
+            found.append(table.sort_by("path") if len(parts) > 1 else table)
+        if any(map(len, found)):
+            yield tuple(found)
+
+
+def _places(paths: pa.ChunkedArray, bounds: list[str]) -> list[int]:
+    """Where in paths that are in order each of the bounds, which ascend, would be."""
+    found, low = [], 0
+    for bound in bounds:
+        high = len(paths)
+        while low < high:
+            middle = (low + high) // 2
+            if paths[middle].as_py() < bound:
+                low = middle + 1
+            else:
+                high = middle
+        found.append(low)
+    return found

@@ -1,0 +1,104 @@
+"""Tables in a file, and rows by path, against the same in memory."""
+
+import tempfile
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import large_tables
+from pipeline.errors import RunError
+from pipeline.large_tables import ByPath, TableWriter, ranges
+
+SCHEMA = pa.schema([("path", pa.string()), ("number", pa.int64())])
+
+
+@pytest.fixture(params=[False, True], ids=["held", "mapped"])
+def small(request, monkeypatch):
+    """The same with tables that are held, and with tables of four rows that go to a file."""
+    if request.param:
+        shrink(monkeypatch)
+    return request.param
+
+
+def shrink(monkeypatch):
+    for name, value in (("ROWS_HELD", 4), ("_BATCH_ROWS", 3), ("_STEP", 2), ("_STEPS", 2)):
+        monkeypatch.setattr(large_tables, name, value)
+
+
+def table(paths, first=0):
+    return pa.table({"path": paths, "number": range(first, first + len(paths))}, schema=SCHEMA)
+
+
+def test_a_table_is_what_was_added(small):
+    writer = TableWriter(SCHEMA)
+    parts = [table(["a", "b"]), table([]), table(["c"], 2), table(list("defgh"), 3)]
+    for part in parts:
+        writer.add(part)
+    made = writer.finish()
+    assert made.equals(pa.concat_tables(parts))
+    assert made["path"].num_chunks == 1
+    made.validate(full=True)
+
+
+def test_an_empty_table_has_its_columns(small):
+    assert TableWriter(SCHEMA).finish().equals(SCHEMA.empty_table())
+    assert ByPath(SCHEMA).table().equals(SCHEMA.empty_table())
+    assert list(ranges(ByPath(SCHEMA))) == []
+
+
+def test_parts_are_not_divided(small):
+    writer = TableWriter(SCHEMA)
+    for start in range(0, 14, 2):
+        writer.add(table(["x", "y"], start))
+    chunks = writer.finish()["path"].chunks
+    assert all(len(chunk) % 2 == 0 for chunk in chunks)
+    assert len(chunks) == (3 if small else 1)
+
+
+def test_a_mapped_table_leaves_no_file_and_no_descriptor(monkeypatch, tmp_path):
+    shrink(monkeypatch)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    writer = TableWriter(SCHEMA)
+    writer.add(table(list("abcdefgh")))
+    made = writer.finish()
+    del writer
+    assert (made["path"].to_pylist(), list(tmp_path.iterdir())) == (list("abcdefgh"), [])
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1  # the mapping keeps one
+
+
+def test_a_full_disk_is_told(monkeypatch, tmp_path):
+    shrink(monkeypatch)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(RunError, match=r"gone \(temporary file\): the file cannot be written"):
+        TableWriter(SCHEMA).add(table(list("abcdefgh")))
+
+
+paths = st.lists(st.text("ab/é\U0001f600", max_size=3), max_size=30)
+
+
+@given(st.lists(paths, max_size=5), paths)
+def test_ranges_hold_all_rows_of_each_side_in_order(left, right):
+    with pytest.MonkeyPatch.context() as patch:
+        shrink(patch)
+        side = ByPath(SCHEMA)
+        count = 0
+        for part in left:
+            side.add(table(part, count))
+            count += len(part)
+        sides = side, ByPath.of_sorted(table(sorted(right)))
+        assert [len(each) for each in sides] == [count, len(right)]
+        seen = list(ranges(*sides))
+        whole = sides[0].table()
+    joined = [path for part in left for path in part]
+    wanted = sorted(zip(joined, range(count), strict=True), key=lambda row: row[0])  # stable
+    got = [row for found, _ in seen for row in zip(*found.to_pydict().values(), strict=True)]
+    assert got == wanted == list(zip(*whole.to_pydict().values(), strict=True))
+    assert [path for _, found in seen for path in found["path"].to_pylist()] == sorted(right)
+    shared = [set(a["path"].to_pylist()) | set(b["path"].to_pylist()) for a, b in seen]
+    assert sum(map(len, shared)) == len(set().union(*shared))  # equal paths are in one range
+    if len(set(joined)) > 20:
+        assert len(seen) > 1
