@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import Any
 
 from pipeline.core.blocks import Tiling
@@ -79,20 +78,35 @@ class Execution:
         On Ray, `shared` goes to the object store once, and where `on_gpu` each part has the
         tiling's share of a GPU. Results must say which part they belong to, or add up in any order.
         """
+        waiting = iter(parts)
+        return self.run_ready(fold, shared, lambda: next(waiting, None), on_gpu=on_gpu)
+
+    def run_ready(
+        self,
+        fold: Callable[..., Any],
+        shared: tuple[Any, ...],
+        ready: Callable[[], tuple[Any, ...] | None],
+        *,
+        on_gpu: bool = False,
+    ) -> Iterator[Any]:
+        """As `run_parts`, where `ready()` gives each next part.
+
+        It gives None if no part is ready; it is asked again when another one has ended, and all is
+        done once none runs. Whoever takes a result may make other parts ready before the next.
+        """
         if self.workers == 0:
-            for part in parts:
+            while (part := ready()) is not None:
                 yield fold(*shared, *part)
             return
         import ray  # takes a second, which a run in this process need not wait for
 
         remote = ray.remote(num_cpus=1, num_gpus=self.tiling.gpus if on_gpu else 0)(fold)
         stored = [ray.put(value) for value in shared]
-        waiting = iter(parts)
         running: list[ray.ObjectRef] = []
         try:
             while True:
-                free = islice(waiting, self.workers - len(running))
-                running += [remote.remote(*stored, *part) for part in free]
+                while len(running) < self.workers and (part := ready()) is not None:
+                    running.append(remote.remote(*stored, *part))
                 if not running:
                     return
                 (done,), running = ray.wait(running, num_returns=1)

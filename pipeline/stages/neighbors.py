@@ -1,19 +1,20 @@
-"""The neighbor graph of a set: strips of tiles on and above the diagonal, a row block each.
+"""The neighbor graph of a set: blocks of rows meet themselves and each other, a tile at a time.
 
-Strip i is row block i against itself and all later blocks. It completes block i, whose neighbors
-are written; what it finds for the later blocks is kept beside them for the strips to come.
+A tile begins with what its two blocks have found so far, and stores what they know after it. Blocks
+meet as they are free, so no worker waits for a slower one, and a block is finished as soon as it
+has met all. A worker that is lost costs the tile in its hand.
 """
 
 import logging
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import FeatureRows, Tiling
 from pipeline.core.ledger import Account, Ledger
+from pipeline.core.neighbors.kept import without
+from pipeline.core.neighbors.meetings import Meetings
 from pipeline.core.neighbors.pairs import between, neighbors
-from pipeline.core.neighbors.topk import TopK, best_first
 from pipeline.gallery.files.places import GalleryPlace
 from pipeline.gallery.sidecars.graph import About, Graph, Origin
 from pipeline.stages.execution import Execution
@@ -22,7 +23,10 @@ _log = logging.getLogger(__name__)
 
 _LARGEST_BLOCK = 65_536
 _SMALLEST_BLOCK = 256
-_TASKS_A_WORKER = 2
+# With four blocks a worker, nearly all workers are busy to the end, and with three almost so. Tiles
+# of fewer rows take half as long again for each pair.
+_BLOCKS_A_WORKER, _FEWEST_A_WORKER = 4, 3
+_EFFICIENT_BLOCK = 8192
 
 
 def build_graph(
@@ -40,10 +44,10 @@ def build_graph(
 
     They are written to `folder`, which every worker sees; a graph of the same `origin`, `ids` (row
     ids `[N]`, ascending; positions by default), `signatures` (of `core.signatures`) and kind that
-    an earlier run left there goes on after its last finished block, and what was damaged of it
-    meanwhile is made again. Where `least`, the graph keeps every row's least score too, which the
-    same pass finds. Each worker holds two blocks of rows. Progress counts the rows of the finished
-    blocks.
+    an earlier run left there goes on from its tiles, and what was damaged of it meanwhile is made
+    again. Where `least`, the graph keeps every row's least score too, which the same pass finds.
+    Each worker holds two blocks of rows. Progress counts rows, each in parts: as many as there are
+    blocks to meet.
     """
     about = About(
         origin or Origin(),
@@ -55,20 +59,32 @@ def build_graph(
         block_rows(len(rows), rows.dimension, k, execution),
     )
     graph = Graph.begin(folder, about, np.arange(len(rows)) if ids is None else ids, signatures)
-    step = execution.progress("neighbors", len(rows))
-    shared, finished = (graph, rows, execution.worker_tiling), graph.finished
-    _mend(graph, finished, shared, execution)
-    for strip in range(finished):
-        step(_length(graph.blocks[strip]))
-    for strip in range(finished, len(graph.blocks)):
-        graph.drop_open(strip)
-        parts = _columns(strip, len(graph.blocks), execution.workers)
-        strips = [(strip, part) for part in parts]
-        found = list(execution.run_parts(_fold_strip, shared, strips, on_gpu=True))
-        execution.ledger.add(sum((part[2] for part in found), start=Account()))
-        graph.write(strip, *_joined([part[:2] for part in found], graph.blocks[strip][0]))
-        step(_length(graph.blocks[strip]))
-    graph.drop_open(len(graph.blocks))
+    meetings = Meetings(graph.standing())
+    if meetings.over:
+        told = "neighbors: %d of %d tiles taken over from an earlier run"
+        _log.info(told, meetings.over, meetings.over + meetings.left)
+    step, done = execution.progress("neighbors", len(rows)), 0
+
+    def follow() -> None:
+        nonlocal done
+        before, done = done, _rows_done(graph, meetings)
+        step(done - before)
+
+    def ready() -> tuple[int, int, int, int] | None:
+        pair = meetings.take()
+        return (*pair, *(meetings.met[number] for number in pair)) if pair else None
+
+    follow()
+    shared = (graph, rows, execution.worker_tiling)
+    for x, y, account in execution.run_ready(_meet, shared, ready, on_gpu=True):
+        execution.ledger.add(account)
+        before = {number: meetings.met[number] for number in (x, y)}
+        meetings.end(x, y)
+        for number, met in before.items():
+            if met not in (meetings.met[number], graph.whole):
+                graph.drop(number, met)
+        follow()
+    graph.drop_unfinished()
     return graph
 
 
@@ -77,110 +93,50 @@ def block_rows(total: int, dimension: int, k: int, execution: Execution) -> int:
     each = 2 * (6 * dimension + 64 * k)
     size = min(_LARGEST_BLOCK, execution.worker_memory // each)
     if execution.workers:
-        size = min(size, -(-total // (_TASKS_A_WORKER * execution.workers)))
+        most, fewest = (each * execution.workers for each in (_BLOCKS_A_WORKER, _FEWEST_A_WORKER))
+        size = min(size, max(-(-total // most), min(_EFFICIENT_BLOCK, -(-total // fewest))))
     return max(size, _SMALLEST_BLOCK)
 
 
-def _mend(graph: Graph, finished: int, shared: tuple[Any, ...], execution: Execution) -> None:
-    """Make again what is damaged of a graph of so many finished blocks, and tell how many others
-    are taken over.
-    """
-    damaged = graph.damaged(finished)
-    if finished:
-        count, again = len(graph.blocks), sum(number < finished for number, _ in damaged)
-        told = "neighbors: %d of %d blocks taken over from an earlier run"
-        _log.info(told, finished - again, count)
-    for account in execution.run_parts(_meet, shared, damaged, on_gpu=True):
-        execution.ledger.add(account)
+def _rows_done(graph: Graph, meetings: Meetings) -> int:
+    """The rows that all meetings so far amount to."""
+    each = zip(graph.blocks, meetings.met, strict=True)
+    shares = sum((stop - start) * met.bit_count() for (start, stop), met in each)
+    return shares // max(1, len(graph.blocks))
 
 
-def _meet(graph: Graph, rows: FeatureRows, tiling: Tiling, number: int, met: int) -> Account:
-    """Make the file of one block that has met the blocks 0 to `met` - 1, of the rows alone."""
-    k, ledger = graph.about.k, Ledger()
-    start, stop = graph.blocks[number]
-    block = rows.read(start, stop)
-    found, least = graph.read_open(number, 0), graph.read_open_least(number, 0)
-    for other in range(met):
-        first, last = graph.blocks[other]
-        if other == number:
-            found = neighbors(
-                block, k,
-                first_row=start, known=found, least=least, tiling=tiling, ledger=ledger,
-            )  # fmt: skip
-            continue
-        found, _ = between(
-            block,
-            rows.read(first, last),
-            k,
-            first_row=start,
-            second_row=first,
-            known=(found, None),
-            least=(least, graph.read_open_least(other, 0)),
-            tiling=tiling,
-            ledger=ledger,
-        )
-    graph.keep(number, met, found, least)
-    return ledger.total
+def _meet(
+    graph: Graph, rows: FeatureRows, tiling: Tiling, x: int, y: int, x_met: int, y_met: int
+) -> tuple[int, int, Account]:
+    """Let two blocks meet, or one itself, where they have met these; stores what they know then.
 
-
-def _columns(strip: int, count: int, workers: int) -> list[range]:
-    """The column blocks of each task of a strip; the first begins on the diagonal."""
-    tasks = max(1, min(workers, count - strip))
-    return [range(strip + first, count, tasks) for first in range(tasks)]
-
-
-def _fold_strip(
-    graph: Graph, rows: FeatureRows, tiling: Tiling, strip: int, columns: range
-) -> tuple[TopK, NDArray[np.float32] | None, Account]:
-    """Fold a strip's tiles in some columns; gives what is then known of its rows: their neighbors,
-    and their least scores where the graph keeps them; and the account of the products.
-
-    What the column blocks have found is kept beside them.
+    Where one of the two is set back, only it is stored.
     """
     k, ledger = graph.about.k, Ledger()
-    start, stop = graph.blocks[strip]
-    block = rows.read(start, stop)
-    found, least = graph.read_open(strip, strip), graph.read_open_least(strip, strip)
-    for column in columns:
-        if column == strip:
-            found = neighbors(
-                block, k,
-                first_row=start, known=found, least=least, tiling=tiling, ledger=ledger,
-            )  # fmt: skip
-            continue
-        first, last = graph.blocks[column]
-        their_least = graph.read_open_least(column, strip)
-        found, theirs = between(
-            block,
-            rows.read(first, last),
-            k,
-            first_row=start,
-            second_row=first,
-            known=(found, graph.read_open(column, strip)),
-            least=(least, their_least),
-            tiling=tiling,
-            ledger=ledger,
+    start, stop = graph.blocks[x]
+    block, (found, least) = rows.read(start, stop), graph.kept(x, x_met)
+    if x == y:
+        found = neighbors(
+            block, k, first_row=start, known=found, least=least, tiling=tiling, ledger=ledger
         )
-        graph.write_open(column, strip + 1, theirs, their_least)
-    return found, least, ledger.total
-
-
-def _joined(
-    parts: list[tuple[TopK, NDArray[np.float32] | None]], start: int
-) -> tuple[TopK, NDArray[np.float32] | None]:
-    """What several tasks know of rows from `start` on: all know the same of the rows before it."""
-    near, least = parts[0]
-    scores, rows = [near.scores], [near.rows]
-    for other, their_least in parts[1:]:
-        old = other.rows < start
-        scores.append(np.where(old, np.float32(-np.inf), other.scores))
-        rows.append(np.where(old, -1, other.rows))
-        if least is not None and their_least is not None:
-            least = np.minimum(least, their_least)
-    if len(parts) > 1:
-        near = best_first(np.concatenate(scores, axis=1), np.concatenate(rows, axis=1), near.k)
-    return near, least
-
-
-def _length(block: tuple[int, int]) -> int:
-    return block[1] - block[0]
+        graph.keep(x, x_met | 1 << x, found, least)
+        return x, y, ledger.total
+    first, last = graph.blocks[y]
+    theirs, their_least = graph.kept(y, y_met)
+    found, theirs = between(
+        block,
+        rows.read(first, last),
+        k,
+        first_row=start,
+        second_row=first,
+        # Known neighbors may not be in the other block.
+        known=(without(found, first, last), without(theirs, start, stop)),
+        least=(least, their_least),
+        tiling=tiling,
+        ledger=ledger,
+    )
+    if not x_met >> y & 1:
+        graph.keep(x, x_met | 1 << y, found, least)
+    if not y_met >> x & 1:
+        graph.keep(y, y_met | 1 << x, theirs, their_least)
+    return x, y, ledger.total

@@ -20,7 +20,7 @@ from pipeline.gallery.sidecars.graph import About, Graph, Origin, positions_of
 from pipeline.stages.execution import Execution
 
 _MOST_CHANGED = 1 / 4
-_FRESH_MET = 1  # what a block has met, as the name of its file counts: the fresh rows
+_RUNS_A_WORKER = 4
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,12 @@ def update_graph(
     about = replace(old.about, origin=origin, rows=len(rows), least=False, content="")
     about = replace(about, block=block or about.block)
     graph = Graph.begin(folder, about, ids, signatures)
-    if graph.finished == len(graph.blocks) and not graph.damaged(graph.finished):
+    if all(met == graph.whole for met in graph.standing()):
         step(len(graph))
         return graph
     chunks = [changes.fresh[a:b] for a, b in blocks(len(changes.fresh), about.block)]
     found = _among_fresh(rows, chunks, about, execution)
-    tasks = max(1, min(workers, len(graph.blocks)))
+    tasks = max(1, min(_RUNS_A_WORKER * workers, len(graph.blocks)))
     runs = [(range(first, len(graph.blocks), tasks),) for first in range(tasks)]
     meeting = (old, graph, changes, chunks, rows, inside)
     for new, account in execution.run_parts(_meet_fresh, meeting, runs, on_gpu=True):
@@ -97,7 +97,7 @@ def update_graph(
         execution.ledger.add(account)
         start, stop = graph.blocks[number]
         step(stop - start)
-    graph.drop_open(_FRESH_MET + 1)
+    graph.drop_unfinished()
     return graph
 
 
@@ -164,7 +164,7 @@ def _meet_fresh(
                 ledger=ledger,
             )
         known = _with_rows(TopK.none(stop - start, k), kept - start, trusted(merged, left, whole))
-        graph.write_open(number, _FRESH_MET, known)
+        graph.write_fresh(number, known)
     return found, ledger.total
 
 
@@ -201,7 +201,7 @@ def _finish(
     k, ledger = graph.about.k, Ledger()
     low, high = np.searchsorted(fresh, (start, stop))
     new = TopK(of_fresh.scores[low:high], of_fresh.rows[low:high])
-    found = _with_rows(graph.read_open(number, _FRESH_MET), fresh[low:high] - start, new)
+    found = _with_rows(graph.read_fresh(number), fresh[low:high] - start, new)
     short = np.flatnonzero(counts(found) < min(needed, len(graph) - 1))
     if len(short):
         again = search(

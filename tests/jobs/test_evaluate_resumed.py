@@ -1,4 +1,4 @@
-"""An evaluation that is killed takes over the blocks that were finished, and ends as if nothing had
+"""An evaluation that is killed takes over the tiles that were finished, and ends as if nothing had
 happened.
 """
 
@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 from jobs import cli
-from pipeline.gallery.sidecars.graph import Graph
+from pipeline.core.neighbors.meetings import Meetings
 from tests.jobs.killing import start
 from tests.jobs.labeled import add_rows, labeled_gallery, people
 from tests.jobs.running import refused, run
 
 ROWS, QUERIES, BLOCK = 1900, 100, 256
 BLOCKS = -(-(ROWS + QUERIES) // BLOCK)
+TILES = BLOCKS * (BLOCKS + 1) // 2
 FLAGS = (
     "--aqe", "joint", "--k", 5, "--times", 2, "--rerank", "--replicates", 0, "--no-open-set",
     "--no-camera-pairs", "--memory", 0.0001,
@@ -56,86 +57,83 @@ def listed(gallery):
     return list((gallery / "_scratch").iterdir())
 
 
-def signal_itself(number, blocks, graph):
-    """Let this process send itself a signal once so many blocks of a graph are there."""
-    write = Graph.write
+def signal_itself(number, tiles):
+    """Let this process send itself a signal once so many tiles are finished."""
+    end, ended = Meetings.end, []
 
-    def watched(self, block, *found):
-        write(self, block, *found)
-        if block == blocks - 1 and graph in self.folder:
+    def watched(self, *blocks):
+        end(self, *blocks)
+        ended.append(blocks)
+        if len(ended) == tiles:
             os.kill(os.getpid(), number)
 
-    Graph.write = watched
+    Meetings.end = watched
 
 
-def killed(sides, out, blocks, *flags, graph="0/graph"):
-    """What a run leaves that is killed once so many blocks are there; its folder."""
-    process = start(
-        *command(sides, out), *flags, prepare=(signal_itself, signal.SIGKILL, blocks, graph)
-    )
+def killed(sides, out, tiles, *flags):
+    """What a run leaves that is killed once so many tiles are finished; its folder."""
+    process = start(*command(sides, out), *flags, prepare=(signal_itself, signal.SIGKILL, tiles))
     process.join(120)
     assert process.exitcode == -signal.SIGKILL
     (folder,) = out.iterdir()
     assert re.fullmatch(r"regallery-evaluate-[0-9a-f]{32}", folder.name)
-    assert len(list(folder.glob("0/graph/rows-*"))) == (blocks if graph == "0/graph" else BLOCKS)
     return folder
 
 
 def taken_over(told):
-    return re.findall(r"neighbors: (\d+) of (\d+) blocks taken over from an earlier run", told)
+    return re.findall(r"neighbors: (\d+) of (\d+) tiles taken over from an earlier run", told)
 
 
-@pytest.mark.parametrize(("blocks", "graph"), [(1, "0/graph"), (BLOCKS, "0/graph"), (3, "graph-1")])
-def test_finished_blocks_are_taken_over_after_a_kill(
-    sides, wanted, tmp_path, capsys, blocks, graph
-):
-    folder = killed(sides, tmp_path / "out", blocks, graph=graph)
+@pytest.mark.parametrize("tiles", [1, TILES, TILES + 10])
+def test_finished_tiles_are_taken_over_after_a_kill(sides, wanted, tmp_path, capsys, tiles):
+    folder = killed(sides, tmp_path / "out", tiles)
     assert len(listed(sides / "g")) == len(listed(sides / "q")) == 1
     status, _, err = run(capsys, *command(sides, tmp_path / "out"))
     assert status == 0
-    counts = [(str(blocks), str(BLOCKS))]
-    assert taken_over(err) == (
-        [(str(BLOCKS), str(BLOCKS)), *counts] if graph == "graph-1" else counts
-    )
+    counts = [tiles] if tiles <= TILES else [TILES, tiles - TILES]
+    assert taken_over(err) == [(str(count), str(TILES)) for count in counts]
     assert not folder.exists()
     assert figures(tmp_path / "out") == wanted
     assert listed(sides / "g") == listed(sides / "q") == []
 
 
 @pytest.mark.ray
-def test_blocks_of_ray_workers_are_taken_over_while_those_still_live(
+def test_tiles_of_ray_workers_are_taken_over_while_those_still_live(
     sides, wanted, tmp_path, capsys
 ):
-    killed(sides, tmp_path / "out", 3, "--workers", 2)
+    killed(sides, tmp_path / "out", 10, "--workers", 2)
     status, _, err = run(capsys, *command(sides, tmp_path / "out"))
     assert status == 0
-    assert taken_over(err) == [("3", str(BLOCKS))]
+    ((count, of),) = taken_over(err)
+    assert 10 <= int(count) <= 12  # those in the workers' hands may have been stored, too
+    assert int(of) == TILES
     assert figures(tmp_path / "out") == wanted
 
 
 def test_damaged_blocks_are_made_again(sides, wanted, tmp_path, capsys):
-    folder = killed(sides, tmp_path / "out", 3) / "0" / "graph"
-    (folder / "rows-000001.parquet").unlink()
-    (folder / "rows-000001.parquet").touch()
-    changed = folder / "open-000006-000003.parquet"
+    folder = killed(sides, tmp_path / "out", TILES - 2) / "0" / "graph"
+    finished, changed = (next(folder.glob(f"{kind}-*")) for kind in ("rows", "open"))
+    finished.unlink()
+    finished.touch()
     changed.write_bytes(changed.read_bytes()[:-9] + bytes(9))
     status, _, err = run(capsys, *command(sides, tmp_path / "out"))
     assert status == 0
-    for name in ("rows-000001.parquet", changed.name):
+    for name in (finished.name, changed.name):
         assert f"a block of a neighbor graph is made again: {folder / name}: its bytes" in err
-    assert taken_over(err) == [("2", str(BLOCKS))]
+    ((count, _),) = taken_over(err)
+    assert TILES - 2 - (2 * BLOCKS - 1) <= int(count) <= TILES - 2 - BLOCKS
     assert figures(tmp_path / "out") == wanted
 
 
 def test_two_runs_at_once_do_each_other_no_harm(sides, wanted, tmp_path, capsys):
-    stopped = (signal_itself, signal.SIGSTOP, 3, "0/graph")
+    stopped = (signal_itself, signal.SIGSTOP, 3)
     process = start(*command(sides, tmp_path / "out"), prepare=stopped)
     while "State:\tT" not in Path(f"/proc/{process.pid}/status").read_text():
         time.sleep(0.01)
     (folder,) = (tmp_path / "out").iterdir()
     found, _, err = run(capsys, *command(sides, tmp_path / "out"))
     assert (found, taken_over(err)) == (0, [])
-    assert len(list(folder.glob("0/graph/rows-*"))) == 3
+    assert len(list(folder.glob("0/graph/open-*"))) == 3
     os.kill(process.pid, signal.SIGCONT)
     process.join(120)
     assert process.exitcode == 0

@@ -86,7 +86,7 @@ def test_an_interrupted_graph_is_taken_up(capsys, gallery, tmp_path, monkeypatch
         patch.setattr(Graph, "read", crash)
         assert run(capsys, *flags, tmp_path / "b.parquet")[0] == 1
     assert list(scratch.glob("regallery-link-*/graph/rows-*.parquet"))
-    monkeypatch.setattr(neighbors, "_fold_strip", crash)
+    monkeypatch.setattr(neighbors, "_meet", crash)
     result(capsys, *flags, tmp_path / "b.parquet")
     first, second = (pq.read_table(tmp_path / name) for name in ("a.parquet", "b.parquet"))
     assert first.equals(second)

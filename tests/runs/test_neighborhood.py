@@ -63,7 +63,7 @@ def test_a_graph_is_taken_over_for_the_same_features_only(tmp_path, caplog, is_s
     expanded(QUERIES if is_same else QUERIES[::-1].copy(), tmp_path / "shared")
     assert "taken over" not in caplog.text
     assert expanded(QUERIES, tmp_path / "shared") == wanted
-    assert ("1 of 1 blocks taken over" in caplog.text) == is_same
+    assert ("1 of 1 tiles taken over" in caplog.text) == is_same
 
 
 def test_what_a_run_made_itself_is_not_from_an_earlier_one(tmp_path, caplog):

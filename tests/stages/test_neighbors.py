@@ -1,9 +1,12 @@
+import shutil
+
 import numpy as np
 import pytest
 
 from pipeline.core.blocks import ArrayRows, Tiling
 from pipeline.core.neighbors.farthest import least_scores
 from pipeline.core.neighbors.pairs import neighbors
+from pipeline.gallery import checksums
 from pipeline.gallery.sidecars.graph import Graph, Origin
 from pipeline.stages import neighbors as stage
 from pipeline.stages.execution import Execution
@@ -59,14 +62,14 @@ def test_k_goes_beyond_the_rows_and_ties_go_by_row(tmp_path, k):
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize(("workers", "gpus", "block"), [(2, 0.5, 30), (4, 0, 13)])
+@pytest.mark.parametrize(("workers", "gpus", "block"), [(2, 0.5, 30), (3, 0, 13)])
 def test_ray_gives_the_bits_of_the_plain_loop(tmp_path, cluster, workers, gpus, block):
     options = {"least": True, "workers": workers, "memory": workers * memory_of(block)}
     # Tiles of float16 take long on a CPU: fewer of them.
     tiling = Tiling(20, 30, gpus=gpus) if gpus else Tiling(5, 9)
     found = built(tmp_path, tiling=tiling, **options)
     assert found == bytes_of(neighbors(ROWS, 7))
-    assert len(list(tmp_path.glob("rows-*"))) == 2 * workers
+    assert len(list(tmp_path.glob("rows-*"))) == 3 * workers
 
 
 def test_rows_are_named_by_their_ids(tmp_path):
@@ -90,58 +93,66 @@ def crash():
     raise Crash
 
 
+def watched(monkeypatch, stop_at=None):
+    """The tiles that are folded from now on; the one with that number is not, but crashes."""
+    folded, meet = [], stage._meet
+
+    def counted(graph, rows, tiling, x, y, x_met, y_met):
+        if len(folded) == stop_at:
+            crash()
+        folded.append((x, y))
+        return meet(graph, rows, tiling, x, y, x_met, y_met)
+
+    monkeypatch.setattr(stage, "_meet", counted)
+    return folded
+
+
 def test_cut_off_at_any_write_the_next_run_goes_on(tmp_path, monkeypatch):
-    folded, expected = [], bytes_of(neighbors(ROWS[:20], 3))
-    fold = stage._fold_strip
-
-    def counted(graph, rows, tiling, strip, columns):
-        folded.append(strip)
-        return fold(graph, rows, tiling, strip, columns)
-
-    monkeypatch.setattr(stage, "_fold_strip", counted)
+    folded, expected = watched(monkeypatch), bytes_of(neighbors(ROWS[:20], 3))
     arguments = {"k": 3, "rows": ROWS[:20], "least": True, "memory": memory_of(7, 3)}
-    for operation in range(200):
+    for operation in range(400):
         folder = tmp_path / str(operation)
         folded.clear()
         try:
             with interrupted(operation, crash) as seen:
                 built(folder, **arguments)
         except Crash:
-            finished = len(list(folder.glob("rows-*")))
             # Another budget goes on in the blocks that the first one began with.
             assert built(folder, **arguments | {"memory": memory_of(4, 3)}) == expected
             assert not list(folder.glob("open-*"))
-            assert folded.count(finished - 1) == (finished > 0)
+            assert len(set(folded)) in (6, 15)  # the second where nothing was begun
+            assert len(folded) <= len(set(folded)) + 1
         else:
             break
     assert operation == len(seen) > 20
 
 
-def left(folder, monkeypatch, strips):
-    """A graph that was cut off in this strip, with the arguments that it was made with."""
-    arguments = {"k": 3, "rows": ROWS[:40], "least": True, "memory": memory_of(7, 3)}
-    fold = stage._fold_strip
-
-    def cut_off(graph, rows, tiling, strip, columns):
-        return crash() if strip == strips else fold(graph, rows, tiling, strip, columns)
-
+def left(folder, monkeypatch, tiles, **changed):
+    """A graph of 6 blocks that was cut off in its tile of this number, with its arguments."""
+    arguments = {"k": 3, "rows": ROWS[:40], "least": True, "memory": memory_of(7, 3), **changed}
     with monkeypatch.context() as patch, pytest.raises(Crash):
-        patch.setattr(stage, "_fold_strip", cut_off)
+        watched(patch, tiles)
         built(folder, **arguments)
     return arguments
 
 
+def test_a_block_is_finished_before_the_last_tile_and_worn_files_go(tmp_path, monkeypatch):
+    left(tmp_path, monkeypatch, 20)
+    names = sorted(path.name for path in tmp_path.glob("*.parquet"))
+    assert len(names) == 6
+    assert [name[:5] for name in names].count("rows-") == 4
+
+
 @pytest.mark.parametrize("damage", ["changed", "cut short", "gone"])
-def test_a_damaged_file_is_made_again(tmp_path, monkeypatch, caplog, damage):
-    left(tmp_path / "whole", monkeypatch, 4)
+@pytest.mark.parametrize("tiles", [9, 20])
+def test_a_damaged_file_is_made_again(tmp_path, monkeypatch, caplog, damage, tiles):
+    arguments = left(tmp_path / "whole", monkeypatch, tiles)
     names = sorted(path.name for path in (tmp_path / "whole").glob("*.parquet"))
-    assert names == [f"open-{n:06d}-000004.parquet" for n in (4, 5)] + [
-        f"rows-{n:06d}.parquet" for n in range(4)
-    ]
-    expected = bytes_of(neighbors(ROWS[:40], 3))
+    built(tmp_path / "whole", **arguments)
+    expected = finished_files(tmp_path / "whole")
     for name in names:
         path = tmp_path / name / name
-        arguments = left(path.parent, monkeypatch, 4)
+        left(path.parent, monkeypatch, tiles)
         before = path.read_bytes()
         if damage == "gone":
             path.unlink()
@@ -149,50 +160,78 @@ def test_a_damaged_file_is_made_again(tmp_path, monkeypatch, caplog, damage):
             path.write_bytes(before[:-30] + (bytes(30) if damage == "changed" else b""))
         caplog.clear()
         with monkeypatch.context() as patch:
-            seen = made_again(patch, path)
-            assert built(path.parent, **arguments) == expected
-        if damage != "gone":  # without its last blocks the graph goes on from before them
-            assert seen == [before]
+            folded = watched(patch)
+            built(path.parent, **arguments)
+        assert finished_files(path.parent) == expected
+        number = int(name.split("-")[1].removesuffix(".parquet"))
+        assert len([pair for pair in folded if number in pair]) == 6
+        assert len(folded) == len(set(folded)) < 21
+        if damage != "gone":
             assert f"a block of a neighbor graph is made again: {path}: its bytes" in caplog.text
         assert not list(path.parent.glob("open-*"))
 
 
-def made_again(patch, path):
-    """What the file holds after each block that is made again."""
-    meet, seen = stage._meet, []
+def finished_files(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("rows-*.parquet")}
 
-    def watched(*arguments):
-        account = meet(*arguments)
-        seen.append(path.read_bytes() if path.exists() else None)
-        return account
 
-    patch.setattr(stage, "_meet", watched)
-    return seen
+def test_two_damaged_blocks_meet_again(tmp_path, monkeypatch):
+    arguments = left(tmp_path, monkeypatch, 20)
+    for path in sorted(tmp_path.glob("rows-*"))[:2]:
+        path.write_bytes(b"")
+    folded = watched(monkeypatch)
+    assert built(tmp_path, **arguments) == bytes_of(neighbors(ROWS[:40], 3))
+    assert len(folded) == len(set(folded)) == 12
 
 
 @pytest.mark.ray
 def test_ray_workers_make_a_damaged_file_again(tmp_path, monkeypatch, cluster, caplog):
-    arguments = left(tmp_path, monkeypatch, 4)
-    for name in ("rows-000001.parquet", "open-000005-000004.parquet"):
-        (tmp_path / name).write_bytes(b"")
+    arguments = left(tmp_path, monkeypatch, 20)
+    worn = [next(tmp_path.glob(kind)) for kind in ("rows-*", "open-*")]
+    for path in worn:
+        path.write_bytes(b"")
     found = built(tmp_path, **arguments, workers=2)
     assert found == bytes_of(neighbors(ROWS[:40], 3))
     assert caplog.text.count("is made again") == 2
 
 
-def test_a_run_tells_how_many_blocks_it_takes_over(tmp_path, monkeypatch, caplog):
+def test_a_late_worker_of_a_killed_run_changes_nothing(tmp_path, monkeypatch):
+    """What it stores has another name than anything of another course has, or the same bytes."""
+    arguments = left(tmp_path / "a", monkeypatch, 9)
+    left(tmp_path / "b", monkeypatch, 14)
+    stored = {path.name: path.read_bytes() for path in (tmp_path / "b").glob("open-*")}
+    for path in (tmp_path / "a").glob("open-*"):
+        assert stored.get(path.name, path.read_bytes()) == path.read_bytes()
+    shutil.copytree(tmp_path / "a", tmp_path / "b", dirs_exist_ok=True)
+    assert built(tmp_path / "b", **arguments) == bytes_of(neighbors(ROWS[:40], 3))
+
+
+def test_files_of_earlier_versions_are_not_taken_for_tiles(tmp_path, monkeypatch):
+    arguments = left(tmp_path, monkeypatch, 9)
+    for path in tmp_path.glob("open-*"):
+        checksums.write_whole(
+            tmp_path / f"{path.stem[:11]}-000004.parquet",
+            lambda new, path=path: new.write_bytes(path.read_bytes()),
+        )
+        path.unlink()
+    folded = watched(monkeypatch)
+    assert built(tmp_path, **arguments) == bytes_of(neighbors(ROWS[:40], 3))
+    assert len(folded) == 21
+
+
+def test_a_run_tells_how_much_it_takes_over(tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO")
-    arguments = left(tmp_path, monkeypatch, 4)
+    arguments = left(tmp_path, monkeypatch, 20)
     assert "taken over" not in caplog.text
-    (tmp_path / "rows-000001.parquet").write_bytes(b"")
-    for count in (3, 6):
+    next(tmp_path.glob("rows-*")).write_bytes(b"")
+    for count in (14, 21):
         caplog.clear()
         built(tmp_path, **arguments)
-        assert f"neighbors: {count} of 6 blocks taken over from an earlier run" in caplog.text
+        assert f"neighbors: {count} of 21 tiles taken over from an earlier run" in caplog.text
 
 
 def test_a_graph_that_does_not_tell_what_it_is_is_made_anew(tmp_path, monkeypatch, caplog):
-    arguments = left(tmp_path, monkeypatch, 4)
+    arguments = left(tmp_path, monkeypatch, 9)
     (tmp_path / "graph.json").write_text("{}")
     caplog.set_level("INFO")
     assert built(tmp_path, **arguments) == bytes_of(neighbors(ROWS[:40], 3))
@@ -231,7 +270,9 @@ def test_progress_counts_rows(tmp_path):
     for _ in range(2):  # the second run finds everything finished
         built(tmp_path, memory=memory_of(20), progress=start)
     assert lines == 2 * [("neighbors", 90)]
-    assert seen == 2 * [20, 20, 20, 20, 10]
+    assert seen[0] == 0 and min(seen[1:16]) > 0
+    assert sum(seen[:16]) == 90
+    assert seen[16:] == [90]
 
 
 def test_blocks_follow_the_budget():
@@ -239,5 +280,7 @@ def test_blocks_follow_the_budget():
     each = block_rows(10**6, 512, 20, Execution(memory=100 << 20))
     assert each == (100 << 20) // (2 * (6 * 512 + 64 * 20))
     assert block_rows(10**6, 512, 20, Execution(2, memory=200 << 20)) == each
-    assert block_rows(1000, 512, 20, Execution(2)) == 250
+    assert block_rows(1200, 512, 20, Execution(2)) == 200
+    assert block_rows(60_000, 512, 20, Execution(2)) == 8192
+    assert block_rows(160_000, 512, 20, Execution(2)) == 20_000
     assert block_rows(10**6, 512, 20, Execution(memory=1)) == 1

@@ -49,6 +49,20 @@ def without_itself(found: TopK, own: NDArray[np.int64], k: int) -> TopK:
     return best_first(scores, np.where(itself, -1, found.rows), k)
 
 
+def without(found: TopK, start: int, stop: int) -> TopK:
+    """The neighbors `found` but for the rows `start` to `stop`.
+
+    >>> found = TopK(np.array([[0.9, 0.5]], np.float32), np.array([[7, 2]]))
+    >>> without(found, 5, 8)
+    TopK(scores=array([[ 0.5, -inf]], dtype=float32), rows=array([[ 2, -1]]))
+    """
+    there = (found.rows >= start) & (found.rows < stop)
+    if not there.any():
+        return found
+    scores = np.where(there, np.float32(-np.inf), found.scores)
+    return best_first(scores, np.where(there, -1, found.rows), found.k)
+
+
 def counts(found: TopK) -> NDArray[np.int64]:
     """How many neighbors `[N]` each row has."""
     return (found.rows >= 0).sum(axis=1)

@@ -3,9 +3,10 @@ of rows.
 
 Rows are named by their ids, and each has a signature of its features, so that a graph can also be
 used for the next version of a gallery: rows with the same id and signature are the same. While it
-is made, the neighbors found so far for unfinished blocks are stored beside the finished blocks;
-their names say how far they have come. So after a kill at any instant, the next run resumes. It
-makes files again that were damaged in the meantime.
+is made, the neighbors found so far for unfinished blocks are stored beside the finished blocks. The
+name of such a file depends on which blocks this one has met, so its content depends on its name
+alone: a worker of a killed run that lives on for some seconds can only write the same bytes again.
+After a kill at any instant, the next run resumes, and does again what was damaged in the meantime.
 """
 
 import hashlib
@@ -26,11 +27,12 @@ from pipeline.core.neighbors.topk import TopK
 from pipeline.errors import InputError
 from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.places import GalleryPlace, parquet, root_of
+from pipeline.gallery.files.places import GalleryPlace, in_order, parquet, root_of
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.input_files import parse_json
 
 ABOUT_FILE = "graph.json"
+_MET = b"met"
 
 _log = logging.getLogger(__name__)
 
@@ -141,38 +143,61 @@ class Graph:
 
     @property
     def finished(self) -> int:
-        """How many blocks are finished, counted from the first."""
-        count = 0
-        while count < len(self.blocks) and self._file(count).is_file():
-            count += 1
-        return count
+        """How many blocks are finished."""
+        return sum(self._file(number).is_file() for number in range(len(self.blocks)))
 
-    def damaged(self, strips: int) -> list[tuple[int, int]]:
-        """The blocks whose file after the strips 0 to `strips` - 1 is gone, or not as it was
-        written, and how many blocks each of them has met in it; each file is named in a warning.
+    @property
+    def whole(self) -> int:
+        """The bits of a block that has met all."""
+        return (1 << len(self.blocks)) - 1
+
+    def standing(self) -> list[int]:
+        """Which blocks each block has met, as bits: those of its best file.
+
+        A file that is not as it was written is named in a warning, and counts as none.
         """
-        whole = len(self.blocks)
-        wanted = [(self._file(number), number, whole) for number in range(strips)]
-        if 0 < strips < whole:
-            later = range(strips, whole)
-            wanted += [(self._open_file(number, strips), number, strips) for number in later]
-        found = []
-        for path, number, met in wanted:
-            try:
-                checksums.check(path)
-            except GalleryDamagedError as error:
-                _log.warning("a block of a neighbor graph is made again: %s", error)
-                found.append((number, met))
-        return found
+        best = [0] * len(self.blocks)
+        for path in in_order(root_of(self.folder).glob("open-*.parquet")):
+            number, met = int(path.stem.split("-")[1]), _met(path)
+            if number < len(best) and met.bit_count() > best[number].bit_count():
+                best[number] = met
+        for number in range(len(best)):
+            path = self._file(number)
+            if path.is_file() and _is_whole(path):
+                best[number] = self.whole
+        return best
 
     def keep(
         self, number: int, met: int, found: TopK, least: NDArray[np.float32] | None = None
     ) -> None:
-        """Keep a block that has met the blocks 0 to `met` - 1: finished, where these are all."""
-        if met == len(self.blocks):
+        """Store what a block has found in the blocks that it has `met`: finished, if all."""
+        if met == self.whole:
             self.write(number, found, least)
         else:
-            self.write_open(number, met, found, least)
+            self._write(
+                self._open_file(number, met), number, found.rows, found.scores, least, met=met
+            )
+
+    def kept(self, number: int, met: int) -> tuple[TopK, NDArray[np.float32] | None]:
+        """What was stored of a block that had `met` these: its neighbors, by position, and its
+        least scores if the graph stores them; the latter may be written to.
+        """
+        start, stop = self.blocks[number]
+        if met == self.whole:
+            least = self.read_least(start, stop).copy() if self.about.least else None
+            return self.read(start, stop), least
+        if met == 0:
+            none = np.full(stop - start, np.inf, np.float32) if self.about.least else None
+            return TopK.none(stop - start, self.about.k), none
+        path = self._open_file(number, met)
+        rows, scores = _decode(path, self.about.k, 0, stop - start)
+        least = self._least(path, 0, stop - start).copy() if self.about.least else None
+        return TopK(scores, rows), least
+
+    def drop(self, number: int, met: int) -> None:
+        """Delete what was stored of a block that had `met` these: it has met more since."""
+        if met:
+            storage.delete_files([self._open_file(number, met)])
 
     def write(self, number: int, found: TopK, least: NDArray[np.float32] | None = None) -> None:
         """Store a finished block: the neighbors of its rows, by position, and their least scores
@@ -204,46 +229,29 @@ class Graph:
         pieces = self._pieces(start, stop)
         return np.concatenate([none, *(self._least(self._file(n), a, b) for n, _, a, b in pieces)])
 
-    def write_open(
-        self,
-        number: int,
-        strips: int,
-        found: TopK,
-        least: NDArray[np.float32] | None = None,
-    ) -> None:
-        """Store the state of a block that was compared with the blocks 0 to `strips` - 1."""
-        self._write(self._open_file(number, strips), number, found.rows, found.scores, least)
+    def write_fresh(self, number: int, found: TopK) -> None:
+        """Store what the rows of a block have found in the fresh rows of an update."""
+        self._write(self._fresh_file(number), number, found.rows, found.scores, None)
 
-    def read_open(self, number: int, strips: int) -> TopK:
-        """The stored state of a block that was compared with the blocks 0 to `strips` - 1."""
+    def read_fresh(self, number: int) -> TopK:
+        """What `write_fresh` stored."""
         start, stop = self.blocks[number]
-        if strips == 0:
-            return TopK.none(stop - start, self.about.k)
-        rows, scores = _decode(self._open_file(number, strips), self.about.k, 0, stop - start)
+        rows, scores = _decode(self._fresh_file(number), self.about.k, 0, stop - start)
         return TopK(scores, rows)
 
-    def read_open_least(self, number: int, strips: int) -> NDArray[np.float32] | None:
-        """The least scores so far of a block that was compared with the blocks 0 to `strips` - 1;
-        None if the graph stores none.
-        """
-        start, stop = self.blocks[number]
-        if not self.about.least:
-            return None
-        if strips == 0:
-            return np.full(stop - start, np.inf, np.float32)
-        return self._least(self._open_file(number, strips), 0, stop - start).copy()
-
-    def drop_open(self, strips: int) -> None:
-        """Delete the states after fewer than `strips` strips: they are no longer needed."""
-        for path in root_of(self.folder).glob("open-*.parquet"):
-            if int(path.stem.rpartition("-")[2]) < strips:
-                storage.delete_files([path])
+    def drop_unfinished(self) -> None:
+        """Delete all that was stored of unfinished blocks: every block is finished."""
+        folder = root_of(self.folder)
+        storage.delete_files([*folder.glob("open-*.parquet"), *folder.glob("fresh-*.parquet")])
 
     def _file(self, number: int) -> GalleryPlace:
         return root_of(self.folder) / f"rows-{number:06d}.parquet"
 
-    def _open_file(self, number: int, strips: int) -> GalleryPlace:
-        return root_of(self.folder) / f"open-{number:06d}-{strips:06d}.parquet"
+    def _open_file(self, number: int, met: int) -> GalleryPlace:
+        return root_of(self.folder) / f"open-{number:06d}-{_named(met)}.parquet"
+
+    def _fresh_file(self, number: int) -> GalleryPlace:
+        return root_of(self.folder) / f"fresh-{number:06d}.parquet"
 
     def _least(self, path: GalleryPlace, low: int, high: int) -> NDArray[np.float32]:
         table = _read(path, ["least"], high)
@@ -256,6 +264,8 @@ class Graph:
         near: NDArray[np.int64],
         scores: NDArray[np.float32],
         least: NDArray[np.float32] | None,
+        *,
+        met: int = 0,
     ) -> None:
         rows = slice(*self.blocks[number])
         columns = {
@@ -266,10 +276,11 @@ class Graph:
         }
         if least is not None:
             columns["least"] = least
+        table = pa.table(columns).replace_schema_metadata({_MET: f"{met:x}"} if met else None)
         checksums.write_whole(
             path,
             lambda temporary: pq.write_table(
-                pa.table(columns),
+                table,
                 temporary,
                 compression="none",
                 use_dictionary=False,
@@ -308,6 +319,29 @@ def positions_of(near: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.
     places = np.searchsorted(ids, near)
     found = ids[np.minimum(places, len(ids) - 1)] == near
     return np.where(found, places, -1)
+
+
+def _named(met: int) -> str:
+    """What names a set of blocks in the name of a file."""
+    return hashlib.blake2b(f"{met:x}".encode(), digest_size=8).hexdigest()
+
+
+def _met(path: GalleryPlace) -> int:
+    """The blocks that the block of a file has met; 0 where the file is not as it was written."""
+    if not _is_whole(path):
+        return 0
+    met = int((pq.read_schema(parquet(path)).metadata or {}).get(_MET, b"0"), 16)
+    # Files of version 0.2.0 have other names, and do not say what they have met.
+    return met if path.stem.endswith(_named(met)) else 0
+
+
+def _is_whole(path: GalleryPlace) -> bool:
+    try:
+        checksums.check(path)
+    except GalleryDamagedError as error:
+        _log.warning("a block of a neighbor graph is made again: %s", error)
+        return False
+    return True
 
 
 def _hash(*columns: NDArray[np.int64]) -> str:
