@@ -71,8 +71,10 @@ def build_graph(
         step(done - before)
 
     def ready() -> tuple[int, int, int, int] | None:
-        pair = meetings.take()
-        return (*pair, *(meetings.met[number] for number in pair)) if pair else None
+        if (pair := meetings.take()) is None:
+            return None
+        x, y = pair
+        return x, y, meetings.met[x], meetings.met[y]
 
     follow()
     shared = (graph, rows, execution.worker_tiling)
