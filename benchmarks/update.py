@@ -57,9 +57,10 @@ def write_units(units, target):
             "content_hash": pa.array([hashed] * count, pa.binary()),
             "height": pa.array([128] * count, pa.int32()),
             "width": pa.array([64] * count, pa.int32()),
-            "quality": pa.nulls(count, pa.float32()),
             "feature": encode_features(block[:count], target.dtype),
         }
+        for field in target.schema:
+            columns.setdefault(field.name, pa.nulls(count, field.type))
         names = target.schema.names
         rows = pa.table([columns[name] for name in names], names=names).cast(target.schema)
         yield write_unit(target, unit.id, unit.row_ids, rows, REJECT_SCHEMA.empty_table())

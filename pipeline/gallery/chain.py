@@ -338,6 +338,8 @@ def _link(data: bytes | None) -> tuple[int, str] | None:
     """
     try:
         for line in (data or b"").splitlines():
+            if b'"commitInfo"' not in line:  # an entry may have a line for each of 100,000 files
+                continue
             about = json.loads(line).get("commitInfo", {}).get(ABOUT)
             if isinstance(about, dict) and _PREVIOUS in about:
                 return int(about[_VERSION]), str(about[_PREVIOUS])

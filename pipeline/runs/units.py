@@ -132,7 +132,8 @@ def commit_units(
     """
     new = listed_rejects.join(present.rejects(), ["path", "reason"], join_type="left anti")
     names = sorted(record.unit_id for record in done) + sorted(new["path"].to_pylist())
-    names += [*map(str, removes.tolist()), *sorted(forget)]
+    names += [hashlib.sha256(removes.tobytes()).hexdigest()] if len(removes) else []
+    names += sorted(forget)
     if not names:
         return present
     run = hashlib.sha256("\n".join([str(present.version), *names]).encode()).hexdigest()[:16]

@@ -13,6 +13,7 @@ from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.log import entries as log_files
 from pipeline.gallery.log import transactions as log
 from pipeline.gallery.table import Gallery
+from pipeline.gallery.upkeep.verify import verify
 from tests.gallery.making import contents, expected, unit
 
 
@@ -147,6 +148,16 @@ def test_a_checkpoint_every_so_often(empty, monkeypatch):
     assert contents(Gallery.open(gallery.location)) == expected(range(14))
     assert gallery.commit([], run_id="run 2").version == 7
     assert [info.rows_added for info in gallery.history()] == [0, *[2] * 7]
+
+
+def test_a_commit_of_many_files_is_followed_by_a_checkpoint(empty, monkeypatch):
+    monkeypatch.setattr(log, "_LARGE_ENTRY", 1000)
+    record = unit(empty.target, range(3))
+    gallery = empty.commit([record], run_id="x")
+    folder = gallery._root / "_delta_log"
+    assert [path.name[:20] for path in folder.glob("*.checkpoint.parquet")] == [f"{1:020d}"]
+    assert contents(Gallery.open(gallery.location)) == expected(range(3))
+    assert not verify(gallery).findings
 
 
 def test_a_checkpoint_that_fails_is_told_and_the_version_stays(empty, monkeypatch, caplog):

@@ -120,7 +120,7 @@ def _list_folder(root: str, layout: str, settings: LabelSettings, *, in_processe
     others: Iterable[SourcePart] = ()
     if first.waiting:
         others = _list_on_processes(root, layout, settings, first.waiting)
-    return _finish(root, chosen, chain([first], others), settings)
+    return listing_of(root, chosen, chain([first], others), settings)
 
 
 def _list_tar(root: str, name: str, layout: str, settings: LabelSettings) -> Listing:
@@ -129,7 +129,7 @@ def _list_tar(root: str, name: str, layout: str, settings: LabelSettings) -> Lis
     inside = name[: -len(tars.SUFFIX)] + "/"
     rows = _Rows(chosen, inside)
     rows.add(tars.scan(*reach(root, name), name))
-    return _finish(root, chosen, [rows.part()], settings, inside=inside)
+    return listing_of(root, chosen, [rows.part()], settings, inside=inside)
 
 
 def _refuse_manifest_settings(source: str, settings: LabelSettings) -> None:
@@ -158,7 +158,7 @@ def _list_manifest(root: str, name: str, layout: str, settings: LabelSettings) -
             else:
                 rows.sort_in(found, labels[found.path])
     told = tuple(table.drop_columns(["path"]).column_names)
-    return _finish(root, chosen, [rows.part()], settings, told)
+    return listing_of(root, chosen, [rows.part()], settings, told)
 
 
 class SourcePart(NamedTuple):
@@ -283,7 +283,7 @@ def _batch(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _finish(
+def listing_of(
     root: str,
     chosen: Layout,
     parts: Iterable[SourcePart],

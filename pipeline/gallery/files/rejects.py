@@ -17,6 +17,7 @@ from pipeline.errors import InputError
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.places import GalleryPlace, in_order
 from pipeline.gallery.files.storage import GalleryDamagedError, is_own_file
+from pipeline.large_tables import ByPath, ranges
 from pipeline.schemas import REJECT_SCHEMA
 
 NO_REJECTS = 0
@@ -40,21 +41,21 @@ def as_rejects(table: pa.Table) -> pa.Table:
     return rejects.replace_schema_metadata(None)
 
 
-def merge(
-    present: pa.Table, new: pa.Table, row_paths: pa.ChunkedArray, forget: Iterable[str] = ()
-) -> pa.Table:
+def merge(present: pa.Table, new: pa.Table, keys: ByPath, forget: Iterable[str] = ()) -> pa.Table:
     """The rejects after a commit, sorted by path.
 
-    A `present` reject stays unless its path is in `new`, among the new rows (`row_paths`), or to be
-    forgotten.
+    A `present` reject stays unless its path is among the `keys`, which are the paths of the new
+    rejects and rows, or to be forgotten.
     """
     if new.num_rows != pc.count_distinct(new["path"]).as_py():
         raise InputError("two rejects have the same path")
-    gone = pa.chunked_array(
-        [*new["path"].chunks, *row_paths.chunks, pa.array(list(forget), pa.string())], pa.string()
-    )
-    kept = present.filter(pc.invert(pc.is_in(present["path"], value_set=gone)))
-    return pa.concat_tables([kept, new]).sort_by("path").combine_chunks()
+    forgotten = pa.array(list(forget), pa.string())
+    present = present.filter(pc.invert(pc.is_in(present["path"], value_set=forgotten)))
+    kept = [
+        before.filter(pc.invert(pc.is_in(before["path"], value_set=some["path"])))
+        for before, some in (ranges(ByPath.of(present), keys) if len(present) else ())
+    ]
+    return pa.concat_tables([*kept, new]).sort_by("path").combine_chunks()
 
 
 def write_rejects(root: GalleryPlace, rejects: pa.Table) -> int:

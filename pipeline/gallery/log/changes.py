@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
@@ -16,7 +17,10 @@ from pipeline.gallery.files.unit_files import UnitRecord, UnitTarget, read_recor
 from pipeline.gallery.log.entries import LoggedFile
 from pipeline.gallery.log.rewrite import row_ids_of_paths, without_rows
 from pipeline.gallery.log.transactions import Change, Snapshot
+from pipeline.large_tables import ByPath, ranges
 from pipeline.schemas import REJECT_SCHEMA
+
+_FILES_AT_ONCE = 512
 
 
 def plan(
@@ -35,15 +39,15 @@ def plan(
     """
     root = root_of(target.location)
     _check_units(target, snapshot, units)
-    row_paths = _paths_of(root, units)
     new_rejects = _rejects_of(root, units, rejects)
-    keys = pa.chunked_array([*row_paths.chunks, *new_rejects["path"].chunks], pa.string())
-    if len(keys.unique()) != len(keys):
-        raise InputError(f"run {run_id}: two of its members have the same path")
+    keys = _keys_of(root, units, new_rejects)
+    for (some,) in ranges(keys):
+        if pc.count_distinct(some["path"]).as_py() != len(some):
+            raise InputError(f"run {run_id}: two of its members have the same path")
     gone = np.union1d(removes, row_ids_of_paths(root, snapshot.files, keys))
     touched, written = without_rows(root, snapshot.files, gone, target.schema)
     before = read_rejects(root, snapshot.rejects)
-    after = merge(before, new_rejects, row_paths, forget)
+    after = merge(before, new_rejects, keys, forget)
     added = [
         LoggedFile(unit.path, unit.bytes, unit.statistics, unit.sha256)
         for unit in units
@@ -93,13 +97,15 @@ def _check_units(target: UnitTarget, snapshot: Snapshot, units: Sequence[UnitRec
             raise GalleryDamagedError(f"unit {unit.unit_id}: its file is not what the record says")
 
 
-def _paths_of(root: GalleryPlace, units: Sequence[UnitRecord]) -> pa.ChunkedArray:
-    """The source paths of the units' rows."""
+def _keys_of(root: GalleryPlace, units: Sequence[UnitRecord], rejects: pa.Table) -> ByPath:
+    """The source paths of the units' rows, and of the rejects."""
+    keys = ByPath(pa.schema([("path", pa.string())]))
     files = [root / unit.path for unit in units if unit.path]
-    schema = pa.schema([("path", pa.string())])
-    if not files:
-        return pa.chunked_array([], pa.string())
-    return dataset(files, schema, ds.ParquetFileFormat()).to_table()["path"]
+    for start in range(0, len(files), _FILES_AT_ONCE):
+        some = files[start : start + _FILES_AT_ONCE]
+        keys.add(dataset(some, keys.schema, ds.ParquetFileFormat()).to_table())
+    keys.add(rejects.select(["path"]))
+    return keys
 
 
 def _rejects_of(

@@ -21,6 +21,7 @@ from pipeline.gallery.files.row_files import checksum, delta_statistics, write_r
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.log.entries import LoggedFile
 from pipeline.gallery.log.transactions import RowFile
+from pipeline.large_tables import ROWS_HELD, ByPath, ranges
 
 _BATCH_ROWS = 1_000_000
 _KEYS = pa.schema([("row_id", pa.int64()), ("path", pa.string())])  # other tools keep views
@@ -84,18 +85,28 @@ def keep_rows(root: GalleryPlace, name: str, rows: pa.Table) -> LoggedFile:
     return LoggedFile(name, size, statistics, sha256)
 
 
-def row_ids_of_paths(
-    root: GalleryPlace, files: Sequence[RowFile], paths: pa.ChunkedArray
-) -> np.ndarray:
+def row_ids_of_paths(root: GalleryPlace, files: Sequence[RowFile], paths: ByPath) -> np.ndarray:
     """The ids int64 `[n]` of the rows whose source path is one of `paths`, which are distinct."""
     if not files or len(paths) == 0:
         return np.zeros(0, dtype=np.int64)
-    new = pa.table({"path": paths})
-    found = [
-        part.join(new, "path", join_type="inner")["row_id"].to_numpy()
-        for part in _key_batches(root, files)
-    ]
-    return np.sort(np.concatenate(found))
+    found = [part["row_id"].to_numpy() for part in _rows_of_paths(root, files, paths)]
+    return np.sort(np.concatenate([np.zeros(0, np.int64), *found]))
+
+
+def _rows_of_paths(
+    root: GalleryPlace, files: Sequence[RowFile], paths: ByPath
+) -> Iterator[pa.Table]:
+    """Rows of `_KEYS`; few paths are looked for file by file, many in the order of all paths."""
+    if len(paths) <= ROWS_HELD:
+        wanted = paths.table()["path"]
+        for part in _key_batches(root, files):
+            yield part.filter(pc.is_in(part["path"], value_set=wanted))
+        return
+    held = ByPath(_KEYS)
+    for part in _key_batches(root, files):
+        held.add(part)
+    for new, old in ranges(paths, held):
+        yield old.filter(pc.is_in(old["path"], value_set=new["path"]))
 
 
 def _key_batches(root: GalleryPlace, files: Sequence[RowFile]) -> Iterator[pa.Table]:

@@ -26,7 +26,14 @@ from deltalake.transaction import AddAction, PostCommitHookProperties, RemoveAct
 from pipeline.errors import InputError, RunError
 from pipeline.gallery import chain
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.places import GalleryPlace, ObjectPlace, parquet, read_each, reason_of
+from pipeline.gallery.files.places import (
+    GalleryPlace,
+    ObjectPlace,
+    known_size,
+    parquet,
+    read_each,
+    reason_of,
+)
 from pipeline.gallery.files.schema import SCALAR_FIELDS, STATISTICS_COLUMNS
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.log.entries import (
@@ -47,6 +54,9 @@ _NEXT_ROW_ID = "regallery.next_row_id"
 _REJECTS = "regallery.rejects"
 _RUN = "regallery.run."
 _READER_VERSION = 1
+_OF_FILE = ["path", "size_bytes", "num_records", "min.row_id", "max.row_id"]
+_LARGE_ENTRY = 4 * 2**20
+"""An entry of more bytes is followed by a checkpoint, which is opened in a tenth of the time."""
 _TOKEN = "commit"
 """Marks an entry in an object store as that of one call of `append`."""
 _BY_HAND = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
@@ -219,7 +229,8 @@ def _tend(root: GalleryPlace, version: int) -> None:
     except RunError as error:
         _log.warning("%s: the last entry of the log has no checksum yet (%s)", root, error)
         return
-    if version % CHECKPOINT_INTERVAL == 0 or chain.read_record(root).being_made is not None:
+    is_due = version % CHECKPOINT_INTERVAL == 0 or chain.read_record(root).being_made is not None
+    if is_due or known_size(root / storage.LOG_FOLDER / f"{version:020d}.json") >= _LARGE_ENTRY:
         try:
             write_checkpoint(root, version)
         except (DeltaError, OSError, RunError) as error:
@@ -338,8 +349,9 @@ def _foreign_form(table: DeltaTable) -> str | None:
     names = {field.name for field in table.schema().fields}
     if missing := [name for name in ("row_id", "path", "feature") if name not in names]:
         return f"has no column {missing[0]}: another tool dropped it"
-    lowest = pa.table(table.get_add_actions(flatten=True)).to_pydict().get("min.row_id", [])
-    if any(row_id is not None and row_id < 0 for row_id in lowest):
+    actions = pa.table(table.get_add_actions(flatten=True))
+    lowest = pc.min(actions["min.row_id"]).as_py() if "min.row_id" in actions.column_names else None
+    if lowest is not None and lowest < 0:
         return "has negative row ids, which another tool gave: row ids count from 0"
     return None
 
@@ -361,7 +373,7 @@ def _way_back(root: GalleryPlace, table: DeltaTable) -> str:
 
 def _files(root: GalleryPlace, table: DeltaTable) -> tuple[RowFile, ...]:
     """The live files, by their smallest row id."""
-    actions = pa.table(table.get_add_actions(flatten=True)).to_pydict()
+    actions = pa.table(table.get_add_actions(flatten=True)).select(_OF_FILE).to_pydict()
     files = []
     for index, path in enumerate(actions["path"]):
         low, high = actions["min.row_id"][index], actions["max.row_id"][index]

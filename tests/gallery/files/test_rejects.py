@@ -13,12 +13,13 @@ from pipeline.gallery.files.rejects import (
     write_rejects,
 )
 from pipeline.gallery.files.storage import GalleryDamagedError
+from pipeline.large_tables import ByPath
 from pipeline.schemas import REJECT_SCHEMA
 from tests.gallery.making import rejects_table
 
 
 def paths(*names):
-    return pa.chunked_array([pa.array(names, pa.string())])
+    return ByPath.of(pa.table({"path": pa.array(names, pa.string())}))
 
 
 def test_the_listing_and_the_gallery_mean_the_same_rejects():
@@ -47,7 +48,9 @@ def test_other_rejects_have_another_number(tmp_path):
 
 def test_merging():
     present = rejects_table(["a", "b", "c", "d"], "old")
-    after = merge(present, rejects_table(["b", "e"], "new"), paths("c"), ["d", "never seen"])
+    after = merge(
+        present, rejects_table(["b", "e"], "new"), paths("b", "c", "e"), ["d", "never seen"]
+    )
     assert list(zip(after["path"].to_pylist(), after["reason"].to_pylist(), strict=True)) == [
         ("a", "old"),
         ("b", "new"),

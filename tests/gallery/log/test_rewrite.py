@@ -13,6 +13,7 @@ from pipeline.gallery.files.unit_files import UnitTarget
 from pipeline.gallery.log import rewrite
 from pipeline.gallery.log.rewrite import row_ids_of_paths, without_rows
 from pipeline.gallery.log.transactions import RowFile
+from pipeline.large_tables import ByPath
 from tests.gallery.making import make_files, path_of, unit_rows
 
 TARGET = UnitTarget("", "", 8, "float32")
@@ -71,18 +72,24 @@ def test_a_damaged_file_is_told(tmp_path):
     with pytest.raises(GalleryDamagedError, match=files[0].path):
         without_rows(tmp_path, files, np.array([0]), TARGET.schema)
     with pytest.raises(GalleryDamagedError, match=files[0].path):
-        row_ids_of_paths(tmp_path, files, pa.chunked_array([["a"]]))
+        row_ids_of_paths(tmp_path, files, keys("a"))
 
 
+def keys(*paths):
+    return ByPath.of(pa.table({"path": pa.array(paths, pa.string())}))
+
+
+@pytest.mark.parametrize("held", [2, 1000])
 @pytest.mark.parametrize("batch", [1, 3, 1000])
-def test_row_ids_by_path(tmp_path, monkeypatch, batch):
+def test_row_ids_by_path(tmp_path, monkeypatch, batch, held):
     monkeypatch.setattr(rewrite, "_BATCH_ROWS", batch)
+    monkeypatch.setattr(rewrite, "ROWS_HELD", held)
     files = make_files(TARGET, tmp_path, [[0, 1, 2], [3, 4], [5, 6, 7, 8]])
-    paths = pa.chunked_array([[path_of(7), path_of(0)], ["new"], [path_of(3)]])
+    paths = keys(path_of(7), path_of(0), "new", path_of(3))
     assert row_ids_of_paths(tmp_path, files, paths).tolist() == [0, 3, 7]
 
 
 def test_row_ids_by_path_of_nothing(tmp_path):
     files = make_files(TARGET, tmp_path, [[0, 1, 2]])
-    assert row_ids_of_paths(tmp_path, files, pa.chunked_array([], pa.string())).tolist() == []
-    assert row_ids_of_paths(tmp_path, [], pa.chunked_array([["a"]])).tolist() == []
+    assert row_ids_of_paths(tmp_path, files, keys()).tolist() == []
+    assert row_ids_of_paths(tmp_path, [], keys("a")).tolist() == []
