@@ -191,7 +191,9 @@ class UnitExtractor:
         places = np.array(list(facts), np.int64)
         told = list(facts.values())
         kept = members.take(pa.array(places))
-        columns = {name: kept[name] for name in kept.column_names}
+        wanted = target.schema
+        columns = {field.name: pa.nulls(len(told), field.type) for field in wanted}
+        columns |= {name: kept[name] for name in kept.column_names}
         columns |= {
             "content_hash": pa.array([each.content_hash for each in told], pa.binary()),
             "height": pa.array([each.height for each in told], pa.int32()),
@@ -199,7 +201,6 @@ class UnitExtractor:
             "quality": pa.array([each.quality for each in told], pa.float32()),
             "feature": schema.encode_features(vectors[places], target.dtype),
         }
-        wanted = target.schema
         return pa.table([columns[name] for name in wanted.names], names=wanted.names).cast(wanted)
 
 
