@@ -13,6 +13,8 @@ NAME = "job_name"
 """Where Ray keeps a job's name; its dashboard shows it."""
 VERB = "regallery_verb"
 """Where a job keeps the verb that it runs."""
+GALLERY = "regallery_gallery"
+"""Where a job keeps the location of the gallery that it changes."""
 
 # Every head has one of these, also one without CPUs.
 _HEAD = "node:__internal_head__"
@@ -59,6 +61,7 @@ class Order:
     arguments: tuple[str, ...]
     folder: Path
     verb: str | None = None
+    gallery: str | None = None
     name: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     requirements: tuple[str, ...] = ()
@@ -79,7 +82,7 @@ class Order:
             environment["env_vars"] = dict(self.environment)
         if self.requirements:
             environment["pip"] = list(self.requirements)
-        labels = {NAME: self.name, VERB: self.verb}
+        labels = {NAME: self.name, VERB: self.verb, GALLERY: self.gallery}
         return {
             "entrypoint": shlex.join(["python", "-m", "jobs.cli", *self.arguments]),
             "runtime_env": environment,

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from cluster.job_order import NAME, VERB, Order
+from cluster.job_order import GALLERY, NAME, VERB, Order
 from pipeline.errors import InputError, RunError
 
 if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
@@ -38,7 +38,10 @@ class JobForgottenError(RunError):
 
 @dataclass(frozen=True)
 class Job:
-    """A job of a cluster; times are ISO 8601, UTC. Jobs of other programs have no verb."""
+    """A job of a cluster; times are ISO 8601, UTC. Jobs of other programs have no verb.
+
+    `gallery` is the one that the job changes, where the cluster sees it.
+    """
 
     id: str
     name: str | None
@@ -46,6 +49,12 @@ class Job:
     state: str
     started: str | None
     ended: str | None
+    gallery: str | None = None
+
+    @property
+    def is_going_on(self) -> bool:
+        """Whether it waits or runs."""
+        return self.state in _GOING_ON
 
 
 @dataclass(frozen=True)
@@ -79,6 +88,12 @@ class JobServer:
     def jobs(self) -> tuple[Job, ...]:
         """All jobs that the cluster knows, newest first."""
         return tuple(map(_job, self._all()))
+
+    def last_line(self, job: str) -> str | None:
+        """The last line of a job's log so far; None if there is none."""
+        with self._told(f"the log of {job} cannot be read"):
+            lines = self.client.get_job_logs(job).split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), None)
 
     def find(self, name: str, flag: str) -> str:
         """The id of a job that is given by id, or by name: the newest of this name.
@@ -218,7 +233,7 @@ class JobServer:
             return f"{order.verb or 'regallery'}-{secrets.token_hex(4)}"
         jobs = self.client.list_jobs()
         for each in map(_job, jobs):
-            if each.name == order.name and each.state in _GOING_ON:
+            if each.name == order.name and each.is_going_on:
                 raise InputError(
                     f"`name` {order.name} is taken: {each.id} is {each.state.lower()}; choose"
                     f" another name, follow that job with"
@@ -312,6 +327,7 @@ def _job(details: "JobDetails") -> Job:
         state=details.status.value,
         started=_time(details.start_time),
         ended=_time(details.end_time),
+        gallery=labels.get(GALLERY),
     )
 
 

@@ -61,6 +61,7 @@ VERBS = {
     "clean": "Delete what no version of a gallery needs.",
     "model": "Show what a network is, or convert it to another format.",
     "demo": "Run every step, from crops to report, on a small archive drawn on the spot.",
+    "status": "Show how far the change of a gallery is, or what the jobs of a cluster do.",
     "submit": "Run a verb as a Ray job on a cluster.",
 }
 

@@ -83,6 +83,7 @@ def import_(
     from pipeline.gallery.formats.origin import FeatureOrigin
     from pipeline.runs.import_source import check_labels, read_source
     from pipeline.runs.import_target import begin, listed_copy, maker_of, properties_of
+    from pipeline.runs.reporting import reported
 
     check_labels(labels, format)
     layout_of(layout, settings=labels)
@@ -99,10 +100,11 @@ def import_(
         listed_copy(kept, gallery),
         opening.lock_gallery(gallery, f"import {source}") as lock,
         progress_lines() as progress,
+        reported(lock, progress) as report,
     ):
         made = begin(gallery, about, lock)
         if made.version == 0:
-            step = progress("importing", len(features))
+            step = report.start("importing", len(features))
             are_unit = kept is not None
             made = import_rows(made, features, told, lock, progress=step, are_unit=are_unit)
         elif not is_import_of(made, features, told):

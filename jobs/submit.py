@@ -39,6 +39,11 @@ _log = logging.getLogger(__name__)
 
 _WRONG_INPUT = 2
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_CHANGED = {
+    **dict.fromkeys(("extract", "import", "erase", "compact", "restore", "clean"), "gallery"),
+    **dict.fromkeys(("re-extract", "expand"), "out"),
+}
+"""The parameter of each verb that names the gallery which it changes."""
 _JOB = Parameter(group=Group("The job", sort_key=0))
 _JOBS = Parameter(group=Group("Jobs that were submitted", sort_key=1))
 
@@ -127,6 +132,7 @@ def submit(
             arguments=_arguments(command, call.config),
             folder=folder,
             verb=call.verb,
+            gallery=_changed_gallery(call),
             name=name,
             environment=_environment(env or ()),
             requirements=requirements() if install else (),
@@ -214,6 +220,12 @@ def _checked(command: Sequence[str]) -> Call:
                     "give the cluster's absolute path, or a URL"
                 )
     return call
+
+
+def _changed_gallery(call: Call) -> str | None:
+    """The location of the gallery that a call changes; verbs that only read have none."""
+    parameter = _CHANGED.get(call.verb or "")
+    return None if parameter is None else str(call.bound.arguments[parameter])
 
 
 def _is_same_everywhere(location: str) -> bool:

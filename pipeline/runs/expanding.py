@@ -15,9 +15,10 @@ from pipeline.gallery.table import Gallery
 from pipeline.runs.cameras import Cameras
 from pipeline.runs.expansion import expand_gallery, tidy
 from pipeline.runs.outcomes import Expanded
+from pipeline.runs.reporting import reported
 from pipeline.runs.resources import joined
 from pipeline.runs.settings import FoldSettings, check_scratch
-from pipeline.stages.execution import StartProgress
+from pipeline.stages.execution import StartProgress, silent
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +73,8 @@ def update_expanded(
             create_derived(out, parent, parameters, lock)
         present = Gallery.open(out)
         check_parameters(present, parent, parameters)
-        execution = on.execution(progress)
+        report = stack.enter_context(reported(lock, progress or silent))
+        execution = on.execution(report.start)
         cameras = Cameras.of(parent, normalization, execution) if normalization else None
         after = present
         if not is_made_from(present, parent):

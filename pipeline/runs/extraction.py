@@ -29,6 +29,7 @@ from pipeline.report.figures import listed
 from pipeline.runs.oddities import warn_of_oddities
 from pipeline.runs.outcomes import Extracted, Planned
 from pipeline.runs.pace import soonest
+from pipeline.runs.reporting import reported
 from pipeline.runs.settings import (
     ActorSettings,
     RecipeSettings,
@@ -143,6 +144,7 @@ def update_gallery(plan: UpdatePlan, progress: StartProgress = silent) -> Extrac
                 # Wrong resources are an error before anything is written, too.
                 stack.enter_context(on_cluster(plan.actors))
         lock = stack.enter_context(opening.lock_gallery(spec.location, f"extract {listing.root}"))
+        report = stack.enter_context(reported(lock, progress))
         if dimension is not None and not opening.exists(spec.location):
             spec.create(dimension, listing.root, lock)
         present = Gallery.open(spec.location)
@@ -158,7 +160,7 @@ def update_gallery(plan: UpdatePlan, progress: StartProgress = silent) -> Extrac
             plan.actors,
             listed_rejects=len(listing.rejects),
             limit=limit,
-            progress=progress,
+            report=report,
         )
         odd = [each for record in done for each in record.oddities]
         warn_of_oddities(odd, listing.root, spec.model.stretch, of=sum(each.rows for each in done))

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from pipeline.archive.listing.findings import FoundLabels
+    from pipeline.gallery.progress import RunProgress
     from pipeline.report.results import Report
 
 
@@ -131,3 +132,21 @@ class Followed:
     version: int
     is_removed: bool
     reason: str
+
+
+@dataclass(frozen=True)
+class GalleryStatus:
+    """Whether a gallery is being changed: `running`, `interrupted` (the run died or failed; started
+    again, it resumes), or `idle`.
+
+    A running change has a `purpose`, a `host`, a `process` and a time `since`; times are ISO 8601,
+    UTC. Its `progress` is None where it does not count its steps.
+    """
+
+    gallery: str
+    state: Literal["running", "interrupted", "idle"]
+    purpose: str | None = None
+    host: str | None = None
+    process: int | None = None
+    since: str | None = None
+    progress: "RunProgress | None" = None

@@ -25,9 +25,10 @@ from pipeline.gallery.sidecars.plan import drop_plan, read_plan, write_plan
 from pipeline.gallery.table import Gallery
 from pipeline.large_tables import ByPath
 from pipeline.runs.pace import Pace, PaysOnRay
+from pipeline.runs.reporting import RunReporter
 from pipeline.runs.settings import ActorSettings
 from pipeline.schemas import REJECT_SCHEMA
-from pipeline.stages.execution import StartProgress, Step, silent
+from pipeline.stages.execution import Step
 from pipeline.stages.extract import Work, extract_here
 
 if TYPE_CHECKING:  # Ray takes seconds to load, and small work does without it
@@ -91,7 +92,7 @@ def extract_units(
     *,
     listed_rejects: int,
     limit: int,
-    progress: StartProgress = silent,
+    report: RunReporter,
 ) -> tuple[list[UnitRecord], int]:
     """Extract the units; returns all records, those of the finished units first, and the number of
     Ray actors (0 if this process did the work).
@@ -101,12 +102,15 @@ def extract_units(
     """
     done: list[UnitRecord] = []
     rejects = listed_rejects
-    run = _Run(cut, work, on, progress("extracting", len(cut.planned)))
+    units = len(cut.finished) + len(cut.todo)
+    report.count(0, units, rejects)
+    run = _Run(cut, work, on, report.start("extracting", len(cut.planned)))
     with closing(run.records()) as records:
         for record in records:
             done.append(record)
             faulty = _faulty(work.target.location, record)
             rejects += len(faulty)
+            report.count(len(done), units, rejects)
             if len(faulty) and rejects > limit:
                 raise RunError(
                     f"{rejects} inputs were rejected so far; the limit is {limit} (`max_rejects`)."

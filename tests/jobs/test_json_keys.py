@@ -18,6 +18,7 @@ from pipeline.core.identities.precision import Estimate
 from pipeline.core.thresholds.calibration import Threshold
 from pipeline.gallery.log.history import VersionInfo
 from pipeline.gallery.outputs import Output
+from pipeline.gallery.progress import RunProgress
 from pipeline.gallery.sidecars.calibrations import CalibrationState
 from pipeline.gallery.upkeep.purge import Purged
 from pipeline.gallery.upkeep.verify import Finding
@@ -29,7 +30,8 @@ from tests.jobs.labeled import labeled_gallery, people
 from tests.jobs.running import result
 
 NAMED_ONLY = (
-    FoundLabels, Interval, Agreement, Estimate, Threshold, CameraPair, NotSearched, Report
+    FoundLabels, Interval, Agreement, Estimate, Threshold, CameraPair, NotSearched, Report,
+    RunProgress,
 )  # fmt: skip
 """Types that the results name and import for type checkers only."""
 

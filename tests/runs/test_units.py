@@ -3,7 +3,9 @@
 import pytest
 import ray
 
+from pipeline.gallery.opening import lock_gallery
 from pipeline.runs import pace, units
+from pipeline.runs.reporting import reported
 from pipeline.runs.settings import ActorSettings
 from pipeline.runs.units import Cut, extract_units, may_stay
 from tests.stages.making import prepared, save_source
@@ -15,10 +17,13 @@ def extracted(folder, source):
     members = sum(len(unit.members) for unit in work_units)
     cut = Cut(range(members), work_units, [], None)
     steps = []
-    done, actors = extract_units(
-        cut, work, ActorSettings(), listed_rejects=0, limit=0,
-        progress=lambda name, length: steps.append,
-    )  # fmt: skip
+    with (
+        lock_gallery(gallery.location, "test") as lock,
+        reported(lock, lambda name, length: steps.append) as report,
+    ):
+        done, actors = extract_units(
+            cut, work, ActorSettings(), listed_rejects=0, limit=0, report=report
+        )
     assert sum(steps) == members
     after = gallery.commit(done, run_id="run")
     return after.features().read(0, members).tobytes(), actors

@@ -42,7 +42,8 @@ CHECKSUMS_FOLDER = "_checksums"
 LOCK_FILE = "_lock"
 PLAN_FILE = "_plan.parquet"
 SEEN_FILE = "_seen.parquet"
-OWN_FILES = frozenset({LOCK_FILE, PLAN_FILE, SEEN_FILE})
+PROGRESS_FILE = "_progress.json"
+OWN_FILES = frozenset({LOCK_FILE, PLAN_FILE, SEEN_FILE, PROGRESS_FILE})
 OWN_NAMES = OWN_FILES | frozenset(
     {
         LOG_FOLDER,

@@ -102,15 +102,16 @@ def _size(path: GalleryPlace) -> int:
 
 
 def unfinished_files(root: GalleryPlace) -> list[GalleryPlace]:
-    """Half-written and uncommitted files beside the rows: those of `_units`, the plan of a run, and
-    files without their final name. Not files that are being written, since not all writers hold the
-    lock.
+    """Half-written and uncommitted files beside the rows: those of `_units`, the plan and the
+    progress of a run, and files without their final name. Not files that are being written, since
+    not all writers hold the lock.
     """
     folders = (root, *(root / name for name in storage.WRITTEN_FOLDERS))
     cut_off: list[GalleryPlace] = [path for folder in folders for path in storage.cut_off(folder)]
     cut_off += half_written(root)
-    plan = root / storage.PLAN_FILE
-    return in_order({*cut_off, *unfinished_units(root), *([plan] if plan.exists() else [])})
+    of_run = [root / name for name in (storage.PLAN_FILE, storage.PROGRESS_FILE)]
+    of_run = [path for path in of_run if path.exists()]
+    return in_order({*cut_off, *unfinished_units(root), *of_run})
 
 
 def statistics_before(root: GalleryPlace, version: int) -> list[GalleryPlace]:
