@@ -1,4 +1,8 @@
-"""What a submitted job brings to the cluster: this code, and the dependencies it needs."""
+"""What a submitted job brings to the cluster: this code, and the dependencies it needs.
+
+Only files that code consists of are sent, by an explicit list: what else lies in a checkout (data,
+keys, a `.env`, the history) stays here. Whoever reaches the dashboard can read what was sent.
+"""
 
 import contextlib
 import importlib.util
@@ -14,6 +18,8 @@ CONFIG = "config.toml"
 """What the configuration file is called in the folder that is uploaded."""
 
 _PACKAGES = ("pipeline", "cluster", "jobs")
+_CODE = frozenset({".py", ".html", ".css", ".js", ".mjs"})
+_ALSO = frozenset({"py.typed", "demo.onnx"})
 
 
 @contextlib.contextmanager
@@ -28,7 +34,7 @@ def job_folder(config: Path | None) -> Iterator[Path]:
                     f"the package {package} is not installed as files, so cannot be sent"
                 )
             source = Path(spec.origin).parent
-            shutil.copytree(source, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, folder / package, ignore=_not_code)
         # So that the job, too, knows its version.
         described = folder / "regallery.dist-info"
         described.mkdir()
@@ -37,6 +43,17 @@ def job_folder(config: Path | None) -> Iterator[Path]:
         if config is not None:
             shutil.copyfile(config, folder / CONFIG)
         yield folder
+
+
+def _not_code(folder: str, names: list[str]) -> set[str]:
+    """The names of a folder that are not sent. A link may lead to anything, so none is followed."""
+    left = set()
+    for name in names:
+        path = Path(folder) / name
+        is_code = path.suffix in _CODE or name in _ALSO or path.is_dir()
+        if name.startswith((".", "__pycache__")) or path.is_symlink() or not is_code:
+            left.add(name)
+    return left
 
 
 def requirements() -> tuple[str, ...]:

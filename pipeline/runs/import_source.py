@@ -24,6 +24,8 @@ def check_labels(labels: LabelSettings, form: ImportFormat) -> None:
     """InputError for settings that this format does not use."""
     if labels.only:
         raise InputError("`only` would leave features without rows: import all of them")
+    if labels.allow_root:
+        raise InputError("`allow_root` has no effect here: no images are read")
     if form == "mat" and labels != AS_THEY_ARE:
         raise InputError("a .mat file holds labels as numbers: leave out the settings of labels")
 

@@ -25,6 +25,10 @@ class LabelSettings:
     only: tuple[str, ...] = ()
     """Take only the rows of a manifest with these values: split=validation is_query=true."""
 
+    allow_root: tuple[str, ...] = ()
+    """Let a manifest read only its own folder and what is below these folders or URLs, also through
+    links (default: anything but hidden folders and those of the system)."""
+
     def __post_init__(self) -> None:
         if self.first_identity not in (0, 1):
             raise InputError(f"`first_identity` must be 0 or 1, not {self.first_identity}")

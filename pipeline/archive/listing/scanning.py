@@ -15,6 +15,7 @@ from fsspec import AbstractFileSystem
 from pipeline.archive.decoding.signatures import HEAD, is_surely_image
 from pipeline.archive.faults import ReadError
 from pipeline.archive.listing import tars
+from pipeline.archive.listing.allowed import AllowedPlaces
 from pipeline.archive.listing.files import (
     HIDDEN,
     LINK_LOOP,
@@ -229,10 +230,11 @@ def _modified(entry: dict[str, Any]) -> int | None:
     return None
 
 
-def look_up(root: str, paths: Iterable[str]) -> Iterator[File | Fault]:
+def look_up(root: str, paths: Iterable[str], allowed: AllowedPlaces) -> Iterator[File | Fault]:
     """Size and time of each of `paths` (below `root`, absolute, or URLs), folder by folder.
 
-    Members of a tar are looked up in its headers, which are read once.
+    Members of a tar are looked up in its headers, which are read once. InputError for a path that
+    does not lead to one of the `allowed` places.
     """
     groups: dict[tuple[str, bool], list[str]] = defaultdict(list)
     for path in paths:
@@ -240,17 +242,27 @@ def look_up(root: str, paths: Iterable[str]) -> Iterator[File | Fault]:
         place = in_tar[0] if in_tar else join(root, path).rpartition("/")[0]
         groups[place, in_tar is not None].append(path)
     with ThreadPoolExecutor(THREADS) as pool:
-        for found in pool.map(lambda group: _look_up_group(root, *group), groups.items()):
+        for found in pool.map(lambda group: _look_up_group(root, allowed, *group), groups.items()):
             yield from found
 
 
-def _look_up_group(root: str, place: tuple[str, bool], paths: list[str]) -> list[File | Fault]:
+def _look_up_group(
+    root: str, allowed: AllowedPlaces, place: tuple[str, bool], paths: list[str]
+) -> list[File | Fault]:
     folder, is_tar = place
     if is_tar:
+        tar = join(root, folder)
+        allowed.check_folder(tar.rpartition("/")[0], paths[0])
+        if "://" not in tar:
+            allowed.check_link(tar, paths[0])
         return _look_up_members(root, folder, paths)
+    allowed.check_folder(folder, paths[0])
     if "://" not in folder:
-        return [_look_up_local(join(root, path), path) for path in paths]
+        return [_look_up_local(join(root, path), path, allowed) for path in paths]
     filesystem, base = locate(folder)
+    if is_local(filesystem):  # file://
+        for path in paths:
+            allowed.check_link(f"{base}/{path.rpartition('/')[2]}", path)
     if len(paths) < _WORTH_LISTING:
         return [_look_up_remote(filesystem, base, path) for path in paths]
     try:
@@ -287,9 +299,12 @@ def _look_up_members(root: str, tar: str, paths: list[str]) -> list[File | Fault
     return found
 
 
-def _look_up_local(location: str, path: str) -> File | Fault:
+def _look_up_local(location: str, path: str, allowed: AllowedPlaces) -> File | Fault:
     try:
-        told = os.stat(location)  # noqa: PTH116 (as above)
+        told = os.lstat(location)
+        if stat.S_ISLNK(told.st_mode):
+            allowed.check_link(location, path)
+            told = os.stat(location)  # noqa: PTH116 (as above)
     except OSError as error:
         return _fault(path, error)
     if not stat.S_ISREG(told.st_mode):

@@ -22,6 +22,7 @@ from pipeline.archive.layouts.labels import LayoutError
 from pipeline.archive.layouts.named import Layout
 from pipeline.archive.layouts.rules import AS_THEY_ARE, LABELS, LabelSettings
 from pipeline.archive.listing import findings, manifest_files, tars
+from pipeline.archive.listing.allowed import allowed_places
 from pipeline.archive.listing.files import Fault, File, Folder, Place
 from pipeline.archive.listing.scanning import look_up, walk
 from pipeline.archive.locations import bare, local_path, locate, reach
@@ -133,7 +134,7 @@ def _list_tar(root: str, name: str, layout: str, settings: LabelSettings) -> Lis
 
 
 def _refuse_manifest_settings(source: str, settings: LabelSettings) -> None:
-    for name in ("columns", "only"):
+    for name in ("columns", "only", "allow_root"):
         if getattr(settings, name):
             raise InputError(f"`{name}` is for manifests, and {source} is none")
 
@@ -147,12 +148,13 @@ def _list_manifest(root: str, name: str, layout: str, settings: LabelSettings) -
             f"{location} is a file; a source is a folder of images, a tar, or a manifest "
             "(.csv, .parquet)"
         )
+    allowed = allowed_places(location, root, settings.allow_root)
     table = manifest_files.read(*locate(location), settings)
     chosen = layouts.layout(layout, root, settings)
     rows = _Rows(chosen)
     for start in range(0, len(table), _LOOK_UP):
         labels = {row.pop("path"): row for row in table.slice(start, _LOOK_UP).to_pylist()}
-        for found in look_up(root, labels):
+        for found in look_up(root, labels, allowed):
             if isinstance(found, Fault):
                 rows.reject(found)
             else:
