@@ -1,6 +1,7 @@
 """Fixtures that every room's tests share."""
 
 import logging
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import settings
 
 from cluster.connect import WORKER_ENVIRONMENT
 from tests.head_node import HeadNode, head_node
+from tests.object_store import ObjectStore, object_store
 
 # The first example of a test may compile its kernels: time says nothing about correctness. Examples
 # are the same in every run, so that a test that fails tells of a change; `explore` draws others.
@@ -49,6 +51,21 @@ def retail() -> Path:
 def field() -> Path:
     """Situations of the field, a folder each, with what is right in its README.md."""
     return _shared("field")
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[ObjectStore]:
+    """A real S3 server on loopback."""
+    with object_store() as store:
+        yield store
+
+
+@pytest.fixture
+def bucket(s3: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A URL below which nothing is, in the bucket of a real S3 server that this process can use."""
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{s3.bucket}/{uuid.uuid4().hex}"
 
 
 @pytest.fixture(scope="session")

@@ -160,7 +160,7 @@ def _command(
     """The command that gives the same report again, from any folder."""
     words = ["regallery", "evaluate"]
     for name, side in zip(("query", "gallery"), sides, strict=True):
-        words += [f"--{name}", str(Path(side.gallery.location).absolute())]
+        words += [f"--{name}", side.gallery.location]
         words += [f"--{name}-version", str(side.gallery.version)]
     words += ["--out", str(out.absolute())]
     for known, value in (

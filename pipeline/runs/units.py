@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline.archive.planning.units import Unit, Units, plan, units
 from pipeline.errors import InputError, RunError
+from pipeline.gallery.files.places import parquet, root_of
 from pipeline.gallery.files.unit_files import FoundUnits, UnitRecord
 from pipeline.gallery.log.lock import Lock
 from pipeline.gallery.sidecars.plan import drop_plan, read_plan, write_plan
@@ -234,7 +234,7 @@ def _faulty(location: str, record: UnitRecord) -> pa.Table:
     """The rejects of a unit, without those that a setting asks for."""
     if record.rejects_path is None:
         return REJECT_SCHEMA.empty_table()
-    rejects = pq.read_table(Path(location) / record.rejects_path)
+    rejects = pq.read_table(parquet(root_of(location) / record.rejects_path))
     return rejects.filter(pc.not_equal(rejects["reason"], LOW_QUALITY))
 
 
