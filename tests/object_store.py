@@ -1,4 +1,4 @@
-"""A real S3 server on loopback for tests: SeaweedFS, in a folder of its own, gone with the process."""
+"""A real S3 server on loopback for tests: SeaweedFS, in its own folder, gone with the process."""
 
 import json
 import os

@@ -49,8 +49,6 @@ def check_location(location: str) -> None:
     if root.is_file() if isinstance(root, ObjectPlace) else not root.is_dir():
         raise InputError(f"{root}: this is a file; a gallery needs a folder")
     others = sorted(path.name for path in root.iterdir() if path.name not in storage.OWN_NAMES)
-    if isinstance(root, ObjectPlace):  # some stores list folders whose objects were deleted
-        others = [name for name in others if (root / name).exists()]
     if others:
         raise InputError(
             f"{root}: the folder holds other files ({others[0]}); give a new or an empty folder"

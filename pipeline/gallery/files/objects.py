@@ -13,6 +13,7 @@ import re
 import stat
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
@@ -28,7 +29,6 @@ from pipeline.gallery.files.object_client import (
     client_of,
     steadily,
     tag_of,
-    told,
     without_query,
 )
 
@@ -38,6 +38,8 @@ SCHEMES = ("s3", "gs", "az")
 MARKER = ".folder"
 """The name of the empty object that stands for a folder which must be seen while it is empty."""
 
+_PAGE = 1000
+_ALL = 1 << 30
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _REFUSED = re.compile(r"[\x00-\x1f\x7f\\%#?\ud800-\udfff]")
 
@@ -170,11 +172,17 @@ class ObjectPlace:
         found = steadily(
             self, lambda: obstore.list_with_delimiter(client_of(self.bucket), self.key or None)
         )
-        for prefix in found["common_prefixes"]:
-            yield ObjectPlace(self.bucket, prefix.strip("/"), _FOLDER)
-        for meta in found["objects"]:
-            if not meta["path"].endswith(f"/{MARKER}"):
-                yield _place_of(self.bucket, meta)
+        folders = [ObjectPlace(self.bucket, each.strip("/")) for each in found["common_prefixes"]]
+        with ThreadPoolExecutor(max(1, len(folders))) as pool:
+            # Some stores list folders whose objects were all deleted.
+            for folder, is_there in zip(
+                folders, pool.map(ObjectPlace.is_dir, folders), strict=True
+            ):
+                if is_there:
+                    yield ObjectPlace(folder.bucket, folder.key, _FOLDER)
+        for each in (_place_of(self.bucket, meta) for meta in found["objects"]):
+            if each != self and each.name != MARKER:  # some stores list an empty folder itself
+                yield each
 
     def glob(self, pattern: str) -> Iterator["ObjectPlace"]:
         """The objects and folders in a folder whose names match a shell pattern."""
@@ -393,14 +401,20 @@ def _place_of(bucket: str, meta: Any) -> ObjectPlace:
 
 
 def _listed(folder: ObjectPlace) -> Iterator[ObjectPlace]:
-    """The objects below a folder."""
-    stream = steadily(
-        folder, lambda: obstore.list(client_of(folder.bucket), folder.key or None, chunk_size=1000)
-    )
+    """The objects below a folder, a page with each request: an answer that is cut off is asked for
+    again.
+    """
+    store, last = client_of(folder.bucket), ""
+    # Azure cannot begin a listing in the middle; the client would read all before it again.
+    size = _ALL if folder.bucket.startswith("az://") else _PAGE
+
+    def page() -> Sequence[Any]:
+        stream = obstore.list(store, folder.key or None, offset=last or None, chunk_size=size)
+        return next(stream, ())
+
     while True:
-        with told(folder):
-            part = next(stream, None)
-        if part is None:
+        part = steadily(folder, page)
+        yield from (each for meta in part if (each := _place_of(folder.bucket, meta)) != folder)
+        if len(part) < size:
             return
-        for meta in part:
-            yield _place_of(folder.bucket, meta)
+        last = part[-1]["path"]
