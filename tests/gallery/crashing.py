@@ -1,4 +1,4 @@
-"""A small extraction that is cut off at a chosen operation on the disk.
+"""A small extraction that is cut off at a chosen operation on the disk, or request to a store.
 
 `python -m tests.gallery.crashing LOCATION DAY OPERATION` ends the process at that operation,
 without any clean-up, as a kill would.
@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import obstore
 from deltalake import DeltaTable
 
 from pipeline.gallery.log.lock import Lock
@@ -30,6 +31,7 @@ DAYS = [
 # Images that give no row: 02 on both days, 07 since it changed, and a whole unit of new ones.
 BAD = [{"02.jpg"}, {"02.jpg", "07.jpg", "12.jpg", "13.jpg", "14.jpg", "11.jpg"}]
 
+_REQUESTS = ("put", "delete", "copy")
 _WATCHED = ("fsync", "link", "replace", "rename", "unlink", "mkdir", "rmdir")
 
 Plan = list[tuple[str, range, list[str]]]
@@ -65,7 +67,7 @@ def bring_up_to_date(location: str, day: int) -> Gallery:
 
 
 def _create(location: str, lock: Lock) -> Gallery:
-    return new_gallery(Path(location), lock=lock)
+    return new_gallery(location, lock=lock)
 
 
 def _plan(gallery: Gallery, day: int) -> Plan:
@@ -108,6 +110,8 @@ def interrupted(
         real = getattr(owner, name)
 
         def replacement(*arguments: Any, **options: Any) -> Any:
+            if owner is obstore and str(arguments[1]).endswith("/_lock"):
+                return real(*arguments, **options)  # the lease ends with the process that is killed
             if inside is not None and owner is os and not _is_inside(inside, *arguments, **options):
                 return real(*arguments, **options)
             at(name)
@@ -120,6 +124,7 @@ def interrupted(
         return lambda: setattr(owner, name, real)
 
     undo = [watched(os, name) for name in _WATCHED]
+    undo += [watched(obstore, name) for name in _REQUESTS if inside is None]
     undo += [
         watched(DeltaTable, name, after=True)
         for name in ("create_write_transaction", "create_checkpoint")

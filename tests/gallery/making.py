@@ -19,7 +19,10 @@ DIMENSION = 8
 
 
 def new_gallery(
-    location: Path, dimension: int = DIMENSION, dtype: str = "float32", lock: Lock | None = None
+    location: Path | str,
+    dimension: int = DIMENSION,
+    dtype: str = "float32",
+    lock: Lock | None = None,
 ) -> Gallery:
     return Gallery.create(
         str(location),

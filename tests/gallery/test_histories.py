@@ -2,13 +2,22 @@
 
 import shutil
 import tempfile
+import uuid
 from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
+from pipeline.gallery.files import storage
+from pipeline.gallery.files.places import root_of
 from pipeline.gallery.log import transactions as log
 from pipeline.gallery.opening import lock_gallery
 from pipeline.gallery.table import Gallery
@@ -67,12 +76,16 @@ class Histories(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp())
-        self.location = str(self.folder / "g")
-        new_gallery(self.folder / "g")
+        self.location = self.new_location()
+        self.root = root_of(self.location)
+        new_gallery(self.location)
         self.rows, self.bad, self.next_row_id, self.steps = {}, set(), 0, 0
         self.version, self.versions = 0, {0: ({}, set())}
         self.pinned = None
+
+    def new_location(self):
+        self.folder = Path(tempfile.mkdtemp())
+        return str(self.folder / "g")
 
     def teardown(self):
         shutil.rmtree(self.folder)
@@ -139,7 +152,7 @@ class Histories(RuleBasedStateMachine):
         self.run(lambda: latest(self.location, action), rows, self.bad - set(paths), cut)
         self.versions = {self.version: (self.rows, self.bad)}
         assert not is_under_way(self.location)
-        files = [path for path in self.folder.rglob("*") if path.is_file()]
+        files = [path for path in self.root.rglob("*") if path.is_file()]
         held = b"".join(path.read_bytes() for path in files)
         for row_id in set(range(self.next_row_id)) - set(self.rows.values()):
             assert unit_vectors([row_id]).tobytes() not in held
@@ -184,7 +197,7 @@ class Histories(RuleBasedStateMachine):
             for v in self.versions
             for file in Gallery.open(self.location, v).snapshot.files
         }
-        assert {path.name for path in (self.folder / "g").glob("[0-9]*.parquet")} == wanted
+        assert {path.name for path in self.root.glob("[0-9]*.parquet")} == wanted
 
     @rule()
     def pin(self):
@@ -203,6 +216,28 @@ class Histories(RuleBasedStateMachine):
             assert self.state(Gallery.open(self.location, version)) == held
         if self.pinned:
             assert contents(self.pinned[0]) == self.pinned[1]
+
+
+class HistoriesInAStore(Histories):
+    """The same in an object store, where a test has set the environment to use it."""
+
+    def new_location(self):
+        return f"s3://bucket/{uuid.uuid4().hex}"
+
+    def teardown(self):
+        storage.delete_folder(self.root)
+
+
+def test_histories_in_an_object_store(bucket):
+    run_state_machine_as_test(
+        HistoriesInAStore,
+        settings=settings(
+            max_examples=3,
+            stateful_step_count=6,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
 
 
 TestHistories = Histories.TestCase

@@ -55,6 +55,7 @@ def faulty(port: int) -> Iterator[Proxy]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # else headers wait for the body's acknowledgment
 
         def log_message(self, *_):
             pass
