@@ -14,6 +14,7 @@ rows take 60 GB of disk for a while. Files are not flushed to the disk one by on
 
 import argparse
 import json
+import multiprocessing
 import shutil
 import tempfile
 import threading
@@ -104,6 +105,25 @@ def listed(rows):
         yield SourcePart(images, REJECT_SCHEMA.empty_table(), Counter(), [])
 
 
+def written(units, target, processes=4):
+    """Write all units, on processes that are forked here and share the plan; gives their number."""
+    share = -(-len(units) // processes)
+    fork = multiprocessing.get_context("fork")
+
+    def write(first):
+        for _ in write_units(units[first : first + share], target):
+            pass
+
+    started = [fork.Process(target=write, args=(at,)) for at in range(0, len(units), share)]
+    for each in started:
+        each.start()
+    for each in started:
+        each.join()
+        if each.exitcode:
+            raise SystemExit(f"a process that writes units ended with status {each.exitcode}")
+    return len(units)
+
+
 def simulate(rows, folder, steps):
     """All steps once; gives the number of files and the bytes of the log."""
     from pipeline.archive.layouts.named import layout
@@ -128,7 +148,8 @@ def simulate(rows, folder, steps):
         steps.done("plan")
         keep_plan(present, cut, lock)
         steps.done("store the plan")
-        count = sum(1 for _ in write_units(cut.todo, present.target))
+        count = written(cut.todo, present.target)
+        del cut
         steps.done("(write the units)")
         cut = cut_units(present, changes.new_or_changed, UNIT_SIZE, made_by=MADE_BY)
         assert (len(cut.finished), len(cut.todo)) == (count, 0)

@@ -59,6 +59,7 @@ VERBS = {
     "compact": "Put a gallery's rows into few files, by camera.",
     "restore": "Make a new version that holds what an older one held.",
     "clean": "Delete what no version of a gallery needs.",
+    "plan": "Predict what an archive takes, before it is paid for.",
     "model": "Show what a network is, or convert it to another format.",
     "demo": "Run every step, from crops to report, on a small archive drawn on the spot.",
     "status": "Show how far the change of a gallery is, or what the jobs of a cluster do.",

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.output_files import told_by_name
 
@@ -22,14 +23,17 @@ _BATCH_ROWS = 262_144
 
 
 class TableWriter:
-    """Makes a table from parts. A batch of it holds whole parts, so what is not divided among parts
-    is not divided among batches.
+    """Makes a table from parts, mapped from a file if it is large or goes `to_file` in any case.
+
+    A batch of it holds whole parts, so what is not divided among parts is not divided among
+    batches.
     """
 
-    def __init__(self, schema: pa.Schema) -> None:
+    def __init__(self, schema: pa.Schema, *, to_file: bool = False) -> None:
         self._schema = schema
         self._held: list[pa.Table] = []
         self._rows = 0
+        self._most = 0 if to_file else ROWS_HELD
         self._file: IO[bytes] | None = None
         self._stream: Any = None
 
@@ -39,7 +43,7 @@ class TableWriter:
             return
         self._held.append(part.select(self._schema.names).cast(self._schema))
         self._rows += len(part)
-        if self._rows > (ROWS_HELD if self._file is None else _BATCH_ROWS):
+        if self._rows > (self._most if self._file is None else _BATCH_ROWS):
             self._write()
 
     def finish(self) -> pa.Table:
@@ -92,7 +96,9 @@ class ByPath:
 
     @classmethod
     def of(cls, table: pa.Table) -> "ByPath":
-        """Of a table in any order."""
+        """Of a table in any order; one that is in order is taken as it is."""
+        if _in_order(table["path"]):
+            return cls.of_sorted(table)
         rows = cls(table.schema)
         for start in range(0, len(table), ROWS_HELD):
             rows.add(table.slice(start, ROWS_HELD))
@@ -131,7 +137,7 @@ class ByPath:
             return
         run = pa.concat_tables(parts).sort_by("path")
         if to_file:
-            written = TableWriter(self.schema)
+            written = TableWriter(self.schema, to_file=True)
             for start in range(0, len(run), _BATCH_ROWS):
                 written.add(run.slice(start, _BATCH_ROWS))
             run = written.finish()
@@ -168,6 +174,17 @@ def ranges(*sides: ByPath) -> Iterator[tuple[pa.Table, ...]]:
             found.append(table.sort_by("path") if len(parts) > 1 else table)
         if any(map(len, found)):
             yield tuple(found)
+
+
+def _in_order(paths: pa.ChunkedArray) -> bool:
+    last = None
+    for some in filter(len, paths.chunks):
+        if last is not None and last > some[0].as_py():
+            return False
+        if not pc.all(pc.less_equal(some[:-1], some[1:]), min_count=0).as_py():
+            return False
+        last = some[-1].as_py()
+    return True
 
 
 def _places(paths: pa.ChunkedArray, bounds: list[str]) -> list[int]:

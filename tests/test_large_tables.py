@@ -70,11 +70,33 @@ def test_a_mapped_table_leaves_no_file_and_no_descriptor(monkeypatch, tmp_path):
     assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1  # the mapping keeps one
 
 
+def test_the_runs_of_many_rows_are_mapped(monkeypatch):
+    shrink(monkeypatch)
+    side = ByPath(SCHEMA)
+    for number in range(6):
+        side.add(table(list("ba"), 2 * number))
+    before = pa.total_allocated_bytes()
+    runs = side.runs()
+    assert [len(run) for run in runs] == [4, 4, 4]
+    del side
+    assert [run["path"].to_pylist() for run in runs] == [list("aabb")] * 3
+    assert pa.total_allocated_bytes() <= before
+    assert all(buffer.parent is not None for buffer in runs[0]["path"].chunk(0).buffers()[1:])
+
+
 def test_a_full_disk_is_told(monkeypatch, tmp_path):
     shrink(monkeypatch)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
     with pytest.raises(RunError, match=r"gone \(temporary file\): the file cannot be written"):
         TableWriter(SCHEMA).add(table(list("abcdefgh")))
+
+
+@given(st.lists(st.lists(st.sampled_from("abc"), max_size=3), max_size=4))
+def test_a_table_in_order_is_known_as_such(chunks):
+    joined = [path for chunk in chunks for path in chunk]
+    table = pa.table({"path": pa.chunked_array(chunks, pa.string())})
+    assert large_tables._in_order(table["path"]) == (joined == sorted(joined))
+    assert ByPath.of(table).table()["path"].to_pylist() == sorted(joined)
 
 
 paths = st.lists(st.text("ab/é\U0001f600", max_size=3), max_size=30)

@@ -5,6 +5,7 @@ from typing import Annotated
 from cyclopts import Group, Parameter
 
 from pipeline.archive.layouts.rules import LabelSettings
+from pipeline.runs.scale_plan import ScaleSettings
 from pipeline.runs.settings import (
     ActorSettings,
     CameraSettings,
@@ -36,6 +37,7 @@ ExpansionFlags = Annotated[ExpansionSettings, _flags("Expansion")]
 CameraFlags = Annotated[CameraSettings, _flags("Camera normalization")]
 RerankingFlags = Annotated[RerankingSettings, _flags("Re-ranking")]
 FoldFlags = Annotated[FoldSettings, _flags("Where it runs")]
+ScaleFlags = Annotated[ScaleSettings, _flags("The archive and the machines")]
 ExportFlags = Annotated[ExportSettings, Parameter(name="*")]
 RuleFlags = Annotated[RuleSettings, Parameter(name="*")]
 ResamplingFlags = Annotated[ResamplingSettings, Parameter(name="*")]

@@ -8,6 +8,9 @@ MAX_PIXELS = 50_000_000
 MAX_BYTES = 256 * 2**20
 """Image files of more bytes are rejects, and are not read."""
 
+REMOTE_READERS = 16
+"""Threads of a worker that read and decode images from an object store, where they mostly wait."""
+
 UNIT_SIZE = 1024
 """Images in a work unit."""
 

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from pipeline.archive.decoding.images import decode
 from pipeline.archive.faults import Rejected
-from pipeline.archive.limits import MAX_BYTES, MAX_PIXELS
+from pipeline.archive.limits import MAX_BYTES, MAX_PIXELS, REMOTE_READERS
 from pipeline.archive.listing.reading import read_image
+from pipeline.archive.locations import local_path
 from pipeline.archive.planning.units import Unit
 from pipeline.core.crop_oddities import oddity
 from pipeline.core.crop_quality import quality
@@ -58,6 +59,12 @@ class Work:
         for name in ("batch_size", "threads", "decode_threads", "max_pixels", "max_bytes"):
             if getattr(self, name) < 1:
                 raise InputError(f"`{name}` must be at least 1, not {getattr(self, name)}")
+
+    @property
+    def readers(self) -> int:
+        """Threads that read and decode; of a source on a network more, since they mostly wait."""
+        is_near = local_path(self.root) is not None
+        return self.decode_threads if is_near else max(self.decode_threads, REMOTE_READERS)
 
 
 @dataclass(frozen=True)
@@ -154,7 +161,7 @@ class UnitExtractor:
         columns = [members[name].to_pylist() for name in ("path", "offset", "size")]
         waiting = iter(enumerate(zip(*columns, strict=True)))
         ahead: deque[Future[_Crop | Bad]] = deque()
-        with ThreadPoolExecutor(self._work.decode_threads) as pool:
+        with ThreadPoolExecutor(self._work.readers) as pool:
             for place, member in islice(waiting, self._work.batch_size):
                 ahead.append(pool.submit(self._decode, place, *member))
             while ahead:

@@ -21,6 +21,7 @@ from pipeline.gallery.upkeep import compact
 from pipeline.model.defaults import BATCH_SIZE
 from pipeline.runs.calibrated import CalibrationSettings
 from pipeline.runs.linked import PRECISION, LinkSettings
+from pipeline.runs.scale_plan import ScaleSettings
 from pipeline.runs.search_result import SearchSettings
 from pipeline.runs.settings import (
     ActorSettings,
@@ -77,6 +78,7 @@ OF_VERB = {
     "evaluate": of(FigureSettings) | of(Expansion) | of(Reranking),
     "model": of(ExportSettings),
     "submit": of(DriverSettings) | {"retries": 0},
+    "plan": of(ScaleSettings),
     "compact": {"target-size": compact.TARGET_BYTES / 2**20},
 }
 

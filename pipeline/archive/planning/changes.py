@@ -75,6 +75,17 @@ def compare(
     everyone is whose size and labels are the same. `seen` are rows touched before. An image that
     was rejected is new again once its size or time differ, or where it was missing and is listed.
     """
+    if not len(rows) and not len(rejects):  # nothing to compare with, and no need for a copy
+        return SourceChanges(
+            new=listing.images,
+            changed=MANIFEST_SCHEMA.empty_table(),
+            doubtful=_DOUBTFUL_SCHEMA.empty_table(),
+            touched=SEEN_SCHEMA.empty_table(),
+            unchanged=0,
+            missing=np.zeros(0, np.int64),
+            missing_rejects=[],
+            mended=[],
+        )
     found = _Found()
     seen = None if seen is None or not len(seen) else seen.sort_by("row_id")
     refused_again = np.zeros(len(rejects), bool)
