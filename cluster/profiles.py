@@ -36,6 +36,8 @@ class ActorResources:
     cpus_per_actor: int = 1
     gpus_per_actor: float = 0.0
     threads: int | None = None
+    grows: bool = False
+    """Whether there may be more actors when machines join."""
 
     def __post_init__(self) -> None:
         """Refuse what Ray would take and then never schedule."""
@@ -79,11 +81,15 @@ def resolve(
     cpus_per_actor: int | None = None,
     gpus_per_actor: float | None = None,
     threads: int | None = None,
+    may_wait: bool = False,
+    may_grow: bool = False,
 ) -> ActorResources:
     """Fit flags to the machines that are up; what is None is chosen.
 
     Chosen are one CPU an actor, no GPU, as many threads as CPUs, and as many actors as fit. An
-    actor never spans two machines, so room is counted machine by machine.
+    actor never spans two machines, so room is counted machine by machine. Actors that `may_wait`
+    need no room yet: those that have none make the cluster's autoscaler add machines. Where the
+    number is chosen, it `may_grow` with the cluster.
 
     >>> resolve([Node(cpus=4), Node(cpus=3)], cpus_per_actor=2).actors
     3
@@ -98,13 +104,13 @@ def resolve(
         threads=threads,
     )
     gpus = sum(node.gpus for node in nodes)
-    if wanted.gpus_per_actor > 0 and gpus == 0:
+    if wanted.gpus_per_actor > 0 and gpus == 0 and not may_wait:
         raise InputError(
             f"`num_gpus` is {wanted.gpus_per_actor:g} and the cluster has no GPU: "
             "leave it out to run on CPUs"
         )
     room = sum(_room(node, wanted) for node in nodes)
-    if room < wanted.actors:
+    if room < wanted.actors and not may_wait:
         raise InputError(
             f"{_count(wanted.actors, 'actor')} of {_needs(wanted)} asked, and the cluster "
             f"({_machines(nodes)}) has room for {room}: lower `actors`, `num_cpus` "
@@ -115,6 +121,7 @@ def resolve(
         wanted.cpus_per_actor,
         wanted.gpus_per_actor,
         wanted.threads,
+        may_grow and actors is None,
     )
     _log.debug("%s of %s each", _count(chosen.actors, "actor"), _needs(chosen))
     return chosen

@@ -1,4 +1,6 @@
-"""A real Ray head node with its job server, apart from any other Ray on this machine."""
+"""A real Ray head node with its job server, and machines that join it, on the loopback address and
+apart from any other Ray on this machine.
+"""
 
 import contextlib
 import os
@@ -70,6 +72,43 @@ def head_node(num_cpus: int = 2, again: HeadNode | None = None) -> Iterator[Head
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def machine(head: HeadNode, num_cpus: int = 1) -> Iterator[subprocess.Popen[bytes]]:
+    """One more machine of the head's cluster; its process leads all others in a session of theirs.
+
+    `lost` kills it.
+    """
+    command = (
+        f"ray start --address={head.address} --block --disable-usage-stats --num-cpus={num_cpus}"
+        f" --num-gpus=0 --object-store-memory={80 * 2**20} --dashboard-agent-listen-port=0"
+        " --dashboard-agent-grpc-port=0 --metrics-export-port=0"
+    )
+    with tempfile.NamedTemporaryFile() as out:
+        process = subprocess.Popen(
+            command.split(),
+            env=head.environment,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+        try:
+            deadline = time.monotonic() + _START_SECONDS
+            while (told := Path(out.name).read_text()).find("Ray runtime started") < 0:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"the machine did not start:\n{told}")
+                time.sleep(0.1)
+            yield process
+        finally:
+            lost(process)
+
+
+def lost(process: subprocess.Popen[bytes]) -> None:
+    """Kill a machine with `kill -9`, as if its power failed."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _wait(node: HeadNode, process: subprocess.Popen[bytes], out: Path) -> None:

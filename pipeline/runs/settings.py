@@ -78,6 +78,9 @@ class ActorSettings:
     """CPUs of each actor (default: 1)."""
     num_gpus: float | None = None
     """GPUs of each actor; a fraction lets actors share one (default: 0)."""
+    autoscale: bool = False
+    """Begin with the room that there is, and let the cluster's autoscaler add machines until all
+    `actors` have room."""
     batch_size: int = BATCH_SIZE
     """Crops in one batch of the network."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -86,6 +89,8 @@ class ActorSettings:
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise InputError(f"`batch_size` must be at least 1, not {self.batch_size}")
+        if self.autoscale and not self.actors:
+            raise InputError("`autoscale` needs `actors`: how many workers to make room for")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.archive.planning.units import Unit, Units, plan, units
+from pipeline.archive.planning.units import Units, plan, units
 from pipeline.errors import InputError, RunError
 from pipeline.gallery.files.places import parquet, root_of
 from pipeline.gallery.files.unit_files import FoundUnits, UnitRecord
@@ -184,15 +184,16 @@ class _Run:
         self._step(-pace.given_up)
         yield from self._on_ray(self._cut.todo.without(done))
 
-    def _on_ray(self, todo: Sequence[Unit]) -> Generator[UnitRecord]:
+    def _on_ray(self, todo: Units) -> Generator[UnitRecord]:
         from pipeline.stages.extract_on_ray import extract_on_ray
 
         with on_cluster(self._on) as resources:
             self.actors = resources.actors
             yield from extract_on_ray(
-                todo,
+                todo.largest_first(),
                 self._work,
                 actors=resources.actors,
+                grows=resources.grows,
                 cpus_per_actor=resources.cpus_per_actor,
                 gpus_per_actor=resources.gpus_per_actor,
                 environment=resources.environment,
@@ -227,6 +228,8 @@ def on_cluster(on: ActorSettings) -> Iterator["ActorResources"]:
             actors=on.actors,
             cpus_per_actor=on.num_cpus,
             gpus_per_actor=on.num_gpus,
+            may_wait=on.autoscale and not cluster.started_here,
+            may_grow=not cluster.started_here,
         )
 
 

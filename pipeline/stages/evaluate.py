@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.core.blocks import FeatureRows, Tiling, blocks
+from pipeline.core.blocks import FeatureRows, Tiling
 from pipeline.core.evaluation import by_camera as camera_figures
 from pipeline.core.evaluation import ranking, single_shot
 from pipeline.core.evaluation.labels import Labels
@@ -133,7 +133,7 @@ class _Pass:
         execution, tiling = self.execution, self.execution.tiling
         length, size = len(self.sides[2]), self.blocks_at_once * tiling.gallery_block
         size = tiling.rows_of_part() if self.on_gpu and tiling.gpus else size
-        parts = blocks(length, size if execution.workers else max(size, length // 100))
+        parts = execution.parts(length, size)
         shared = (fold, self.sides, options, execution.worker_tiling)
         for start, stop, counts in execution.run_parts(_part, shared, parts, on_gpu=self.on_gpu):
             yield counts

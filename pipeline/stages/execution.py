@@ -4,11 +4,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pipeline.core.blocks import Tiling
+from pipeline.core.blocks import Tiling, blocks
 from pipeline.core.ledger import Ledger
 
 MEMORY = 4 << 30
 """Bytes that the blocks in hand may take, in all workers together."""
+
+# What is left is cut into so many parts for each worker, and no part is smaller than this share.
+_PARTS_A_WORKER = 2
+_PARTS_OF_THE_LAST = 8
 
 Step = Callable[[int], None]
 """Advances a line of progress by so many steps."""
@@ -64,6 +68,25 @@ class Execution:
         """The same, with `prefix` before the name of every line of progress."""
         start = self.progress
         return replace(self, progress=lambda name, length: start(prefix + name, length))
+
+    def parts(self, length: int, size: int, most: int = 100) -> Iterator[tuple[int, int]]:
+        """Cut `length` rows into parts, in this process at most so many.
+
+        Workers get parts of `size` rows, and smaller ones towards the end, down to an eighth of it:
+        none is left alone with a large one while the others have nothing to do.
+
+        >>> list(Execution(2).parts(1000, 400))[:5]
+        [(0, 250), (250, 438), (438, 579), (579, 685), (685, 764)]
+        """
+        if self.workers == 0:
+            yield from blocks(length, max(size, length // most))
+            return
+        start = 0
+        while start < length:
+            share = -(-(length - start) // (_PARTS_A_WORKER * self.workers))
+            stop = min(length, start + max(1, size // _PARTS_OF_THE_LAST, min(size, share)))
+            yield start, stop
+            start = stop
 
     def run_parts(
         self,

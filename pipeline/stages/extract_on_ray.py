@@ -61,6 +61,7 @@ def extract_on_ray(
     work: Work,
     *,
     actors: int,
+    grows: bool = False,
     cpus_per_actor: float = 1,
     gpus_per_actor: float = 0,
     environment: dict[str, str] | None = None,
@@ -68,6 +69,8 @@ def extract_on_ray(
 ) -> Generator[UnitRecord]:
     """Extract units on an actor pool of Ray Data, in the order in which they end.
 
+    They begin in the order given. The pool begins with `actors`; where it `grows`, machines that
+    join get more.
     `step(n)` is called with the images that actors have finished, while they are in their units.
 
     A worker that dies is started again, and its unit with it. A unit that was begun `ATTEMPTS`
@@ -86,7 +89,14 @@ def extract_on_ray(
         while turn := [*islice(coming, _UNITS_A_ROUND)] or _taken(halves, _UNITS_A_ROUND):
             unfinished = {unit.id: unit for unit in turn}
             progress.begin(turn)
-            for row in _rows_of_round(turn, work, min(actors, len(turn)), options):
+            begin_with = min(actors, len(turn))
+            pool = ray.data.ActorPoolStrategy(
+                min_size=1 if grows else begin_with,
+                initial_size=begin_with,
+                max_size=len(turn) if grows else begin_with,
+                max_tasks_in_flight_per_actor=1,
+            )
+            for row in _rows_of_round(turn, work, pool, options):
                 about = json.loads(row["record"])
                 if about is None:
                     killers += 1
@@ -117,17 +127,23 @@ def _taken(units: deque[Unit], most: int) -> list[Unit]:
 
 
 def _rows_of_round(
-    units: Sequence[Unit], work: Work, actors: int, options: dict[str, Any]
+    units: Sequence[Unit],
+    work: Work,
+    pool: ray.data.ActorPoolStrategy,
+    options: dict[str, Any],
 ) -> Iterator[dict[str, Any]]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    # An actor has one unit in hand, so a pool of busy actors is used to 1; by default it would have
+    # to be used to more before it grows.
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0
     # One block for each unit, and one unit at each actor: a record arrives as soon as its unit is
     # finished.
     extracted = ray.data.from_arrow([_packed(unit) for unit in units]).map_batches(
         ExtractUnit,
         batch_size=1,
-        compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=1),
+        compute=pool,
         fn_constructor_args=(work,),
         **options,
     )

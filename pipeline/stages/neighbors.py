@@ -96,7 +96,8 @@ def block_rows(total: int, dimension: int, k: int, execution: Execution) -> int:
     size = min(_LARGEST_BLOCK, execution.worker_memory // each)
     if execution.workers:
         most, fewest = (each * execution.workers for each in (_BLOCKS_A_WORKER, _FEWEST_A_WORKER))
-        size = min(size, max(-(-total // most), min(_EFFICIENT_BLOCK, -(-total // fewest))))
+        count = min(most, max(fewest, total // _EFFICIENT_BLOCK))
+        size = min(size, -(-total // count))
     return max(size, _SMALLEST_BLOCK)
 
 

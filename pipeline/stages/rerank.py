@@ -43,11 +43,10 @@ def count_reranked(
     """
     tiling, gallery = execution.tiling, reranked.gallery
     total = found = reranked_ranks.matches(reranked, query_labels, gallery_labels, tiling=tiling)
-    size = tiling.gallery_block
-    size = size if execution.workers else max(size, len(gallery) // 20)
+    parts = execution.parts(len(gallery), tiling.gallery_block, most=20)
     shared = (reranked, query_labels, gallery_labels, found, execution.worker_tiling)
     step = execution.progress("counting ranks", len(gallery))
-    for start, stop, counts in execution.run_parts(_count_part, shared, blocks(len(gallery), size)):
+    for start, stop, counts in execution.run_parts(_count_part, shared, parts):
         total = total + counts
         step(stop - start)
     return total

@@ -1,6 +1,6 @@
 """The best gallery rows of some queries, part by part of the gallery."""
 
-from pipeline.core.blocks import FeatureRows, Tiling, blocks
+from pipeline.core.blocks import FeatureRows, Tiling
 from pipeline.core.ledger import Account, Ledger
 from pipeline.core.neighbors import topk
 from pipeline.core.neighbors.topk import TopK
@@ -22,10 +22,8 @@ def search_gallery(
     """
     k = min(k, len(gallery))
     best = TopK.none(len(queries), k)
-    size = execution.tiling.rows_of_part()
-    size = size if execution.workers else max(size, len(gallery) // 100)
     shared = (queries, gallery, k, execution.worker_tiling)
-    parts = blocks(len(gallery), size)
+    parts = execution.parts(len(gallery), execution.tiling.rows_of_part())
     step = execution.progress("searching", len(gallery))
     for start, stop, found, account in execution.run_parts(
         _search_part, shared, parts, on_gpu=True

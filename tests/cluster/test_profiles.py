@@ -45,6 +45,14 @@ def test_a_gpu_where_none_is() -> None:
         resolve(LAPTOP, gpus_per_actor=1)
 
 
+def test_actors_may_wait_for_machines_that_join() -> None:
+    with pytest.raises(InputError, match="has room for 2"):
+        resolve(LAPTOP, actors=9)
+    assert resolve(LAPTOP, actors=9, gpus_per_actor=1, may_wait=True).actors == 9
+    assert not resolve(LAPTOP, actors=2, may_grow=True).grows
+    assert resolve(LAPTOP, may_grow=True).grows
+
+
 @pytest.mark.parametrize(
     ("numbers", "message"),
     [

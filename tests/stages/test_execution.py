@@ -23,6 +23,26 @@ def test_ray_gives_the_same_parts(cluster, workers):
     assert found == sorted(Execution().run_parts(add, (1,), parts))
 
 
+@pytest.mark.parametrize(
+    ("length", "size", "workers"), [(1000, 64, 3), (7, 100, 2), (500, 2, 4), (3000, 400, 2)]
+)
+def test_the_last_parts_are_small(length, size, workers):
+    parts = list(Execution(workers).parts(length, size))
+    assert [start for start, _ in parts] == [0, *(stop for _, stop in parts[:-1])]
+    assert parts[-1][1] == length
+    sizes = [stop - start for start, stop in parts]
+    assert sorted(sizes, reverse=True) == sizes
+    assert sizes[0] <= max(size, size // 8)
+    assert min(sizes[:-1], default=size) >= max(1, size // 8)
+    assert list(Execution(workers).parts(0, size)) == []
+
+
+def test_this_process_has_few_parts():
+    assert list(Execution().parts(7, 3)) == [(0, 3), (3, 6), (6, 7)]
+    assert len(list(Execution().parts(10_000, 3))) == 100
+    assert len(list(Execution().parts(10_000, 3, most=20))) == 20
+
+
 def gpus_seen(part):
     return part, ray.get_runtime_context().get_accelerator_ids()["GPU"]
 

@@ -70,6 +70,15 @@ def test_ray_writes_the_bytes_of_the_plain_loop(tmp_path, cluster, actors):
 
 
 @pytest.mark.ray
+def test_units_begin_in_their_order(tmp_path, cluster):
+    source = save_source(tmp_path / "source", 20)
+    _, (first, second), work = prepared(tmp_path, source, unit_size=16)
+    smallest = first.halves(work.target.fingerprint)[0]
+    records = extract_on_ray.extract_on_ray([first, smallest, second], work, actors=1)
+    assert [record.members for record in records] == [16, 8, 4]
+
+
+@pytest.mark.ray
 def test_actors_take_logical_gpus(tmp_path, cluster):
     source = save_source(tmp_path / "source", 20)
     _, units, work = prepared(tmp_path, source, on_gpu=True)

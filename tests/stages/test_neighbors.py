@@ -281,6 +281,6 @@ def test_blocks_follow_the_budget():
     assert each == (100 << 20) // (2 * (6 * 512 + 64 * 20))
     assert block_rows(10**6, 512, 20, Execution(2, memory=200 << 20)) == each
     assert block_rows(1200, 512, 20, Execution(2)) == 200
-    assert block_rows(60_000, 512, 20, Execution(2)) == 8192
+    assert block_rows(60_000, 512, 20, Execution(2)) == -(-60_000 // 7)
     assert block_rows(160_000, 512, 20, Execution(2)) == 20_000
     assert block_rows(10**6, 512, 20, Execution(memory=1)) == 1

@@ -117,3 +117,14 @@ def test_units_out_of_bounds_are_told(size):
 
 def test_nothing_makes_no_unit():
     assert list(units(plan(manifest(""), "f"))) == []
+
+
+def test_units_with_the_most_work_go_first():
+    listed = manifest([f"{letter}{number}" for letter in "abcd" for number in range(2)])
+    sizes = pa.array([9, 9, None, 100_001, 9, 9, 200_000, 1], pa.int64())
+    listed = listed.set_column(listed.schema.get_field_index("size"), "size", sizes)
+    cut = units(plan(listed.slice(0, 7), "f", unit_size=2))
+    firsts = [unit.members["path"][0].as_py() for unit in cut.largest_first()]
+    assert firsts == ["b0", "d0", "a0", "c0"]
+    assert sorted(cut.largest_first().ids) == sorted(cut.ids)
+    assert list(units(plan(listed.slice(0, 0), "f")).largest_first()) == []
