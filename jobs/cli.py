@@ -163,6 +163,7 @@ def parse(arguments: Sequence[str]) -> Call:
     of_file: list[str] = []
     app.config = (
         *([_configuration(config, tokens)] if config else ()),
+        *_defaults(tokens),
         lambda _app, _commands, arguments: of_file.extend(
             each.name for each in arguments if any(t.source == str(config) for t in each.tokens)
         ),
@@ -286,6 +287,16 @@ def _configuration(file: Path, tokens: Sequence[str]) -> Dict:
         raise InputError(f"--config {file}: {verb} must be a table, [{verb}]")
     flat = {key: value for key, value in content.items() if key not in VERBS}
     return Dict({verb: flat | table}, source=str(file))
+
+
+def _defaults(tokens: Sequence[str]) -> list[Dict]:
+    """What a profile says of the flags of `submit`."""
+    if not tokens or tokens[0] != "submit":
+        return []
+    from jobs.command.profiles import defaults
+
+    found = defaults(tokens)
+    return [] if found is None else [Dict({"submit": found[0]}, source=found[1])]
 
 
 def _refuse_empty(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:

@@ -25,10 +25,11 @@ from cluster.job_server import (
     command_line,
     connected,
 )
-from jobs.cli import INTERRUPTED, Call, parse
+from jobs.cli import INTERRUPTED, VERBS, Call, parse
 from jobs.command.console import ReaderGone, is_json_wanted, tell
 from jobs.command.job_log import JobLog, failure
 from jobs.command.naming import name_flags_of
+from jobs.command.profiles import with_profile
 from pipeline.errors import InputError
 from pipeline.runs.locations import LOCATION
 
@@ -70,6 +71,7 @@ class Listed:
 def submit(
     *command: str,
     address: str,
+    profile: str | None = None,
     wait: bool = True,
     install: Annotated[bool, Parameter(negative=()), _JOB] = False,
     name: Annotated[str | None, _JOB] = None,
@@ -100,6 +102,8 @@ def submit(
     Args:
         command: The verb and its arguments.
         address: URL of the cluster's dashboard, such as http://host:8265.
+        profile: Defaults for these flags and those of the verb, from a TOML file: NAME for
+            ~/.config/regallery/NAME.toml, or the path of a .toml file. Flags and --config win.
         wait: Follow the job until it ends.
         install: Let Ray install the dependencies for the job; the first time takes
             minutes.
@@ -126,7 +130,7 @@ def submit(
         raise InputError(f"--retries is {retries}: give 0 or more")
     if retries and not wait:
         raise InputError("--retries needs this command to wait for the job: leave out --no-wait")
-    call = _checked(command)
+    command, call = with_profile(profile, command, _checked, VERBS)
     with job_folder(call.config) as folder:
         order = Order(
             arguments=_arguments(command, call.config),
