@@ -52,6 +52,7 @@ class Steps(threading.Thread):
         super().__init__(daemon=True)
         self.taken, self._most = {}, {}
         self._ended, self._begun = threading.Event(), time.perf_counter()
+        self._cpu = time.process_time()
 
     def run(self):
         while not self._ended.wait(0.05):
@@ -60,10 +61,12 @@ class Steps(threading.Thread):
     def done(self, step):
         self._look()
         now = time.perf_counter()
-        self.taken[step] = {"seconds": now - self._begun, **self._most}
+        cpu = time.process_time()
+        times = {"seconds": now - self._begun, "cpu_seconds": cpu - self._cpu}
+        self.taken[step] = times | self._most
         own, mapped = self._most["own_mb"], self._most["mapped_mb"]
         print(f"  {step:34}{now - self._begun:9.1f} s{own:8,.0f} MB{mapped:8,.0f} MB", flush=True)
-        self._most, self._begun = {}, time.perf_counter()
+        self._most, self._begun, self._cpu = {}, time.perf_counter(), time.process_time()
 
     def end(self):
         self._ended.set()
@@ -105,8 +108,10 @@ def listed(rows):
         yield SourcePart(images, REJECT_SCHEMA.empty_table(), Counter(), [])
 
 
-def written(units, target, processes=4):
+def written(units, target, processes):
     """Write all units, on processes that are forked here and share the plan; gives their number."""
+    if processes == 1:
+        return sum(1 for _ in write_units(units, target))
     share = -(-len(units) // processes)
     fork = multiprocessing.get_context("fork")
 
@@ -124,7 +129,7 @@ def written(units, target, processes=4):
     return len(units)
 
 
-def simulate(rows, folder, steps):
+def simulate(rows, folder, steps, processes):
     """All steps once; gives the number of files and the bytes of the log."""
     from pipeline.archive.layouts.named import layout
 
@@ -148,7 +153,7 @@ def simulate(rows, folder, steps):
         steps.done("plan")
         keep_plan(present, cut, lock)
         steps.done("store the plan")
-        count = written(cut.todo, present.target)
+        count = written(cut.todo, present.target, processes)
         del cut
         steps.done("(write the units)")
         cut = cut_units(present, changes.new_or_changed, UNIT_SIZE, made_by=MADE_BY)
@@ -167,21 +172,21 @@ def simulate(rows, folder, steps):
     assert (changes.unchanged, len(changes.new)) == (rows, 0)
     steps.done("hold against the full gallery")
     log = {path.name: path.stat().st_size for path in (folder / "gallery/_delta_log").iterdir()}
-    return {"files": count, "log": log}
+    return {"files": count, "bytes": sum(each.bytes for each in present.snapshot.files), "log": log}
 
 
-def measure(rows, scratch=None, *, flush=False):
+def measure(rows, scratch=None, *, flush=False, processes=1):
     """Simulate so many rows, print, and give all figures."""
     folder = Path(tempfile.mkdtemp(dir=scratch))
     tempfile.tempdir = str(folder)  # also of the tables that are mapped
     kept = storage.sync_file
     if not flush:
         storage.sync_file = lambda _: None
-    print(f"{rows:,} rows", flush=True)
+    print(f"{rows:,} rows: seconds, own memory, mapped files", flush=True)
     steps = Steps()
     steps.start()
     try:
-        found = simulate(rows, folder, steps)
+        found = simulate(rows, folder, steps, processes)
     finally:
         steps.end()
         storage.sync_file, tempfile.tempdir = kept, None
@@ -197,9 +202,11 @@ def main():
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000])
     parser.add_argument("--scratch", help="folder for the gallery and the mapped tables")
     parser.add_argument("--flush", action="store_true", help="wait for the disk after each file")
+    parser.add_argument("--processes", type=int, default=4, help="that write units")
     parser.add_argument("--json", help="file for all figures")
     given = parser.parse_args()
-    found = [measure(rows, given.scratch, flush=given.flush) for rows in given.rows]
+    how = {"flush": given.flush, "processes": given.processes}
+    found = [measure(rows, given.scratch, **how) for rows in given.rows]
     if given.json:
         Path(given.json).write_text(json.dumps(found, indent=1))
 

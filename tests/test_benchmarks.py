@@ -1,4 +1,4 @@
-"""The benchmark of a GPU, run at tiny sizes wherever it is: so that it holds where there is one."""
+"""Benchmarks that are run at small sizes: that of a GPU, wherever it is, and that of the driver."""
 
 import importlib.util
 import json
@@ -6,6 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from pipeline import large_tables
+from pipeline.runs.scale_constants import value
+from pipeline.runs.scale_plan import ScaleSettings, predict
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -65,3 +69,39 @@ def test_two_actors_share_a_gpu(gpu, tmp_path):
     count, batch = gpu_extraction.sizes(smoke=True)
     rate, through = gpu_extraction.together(2, checkpoint, count, batch, smoke=True)
     assert (rate > 0, through) == (True, "Ray")
+
+
+@pytest.fixture(scope="module")
+def driven(tmp_path_factory):
+    """What the driver does with 60,000 rows."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(FOLDER))
+        import hundred_million
+
+        # More than these rows are mapped, as of the hundred million.
+        patch.setattr(large_tables, "ROWS_HELD", 20_000)
+        patch.setattr(large_tables, "_STEP", 500)
+        return hundred_million.measure(60_000, tmp_path_factory.mktemp("driven"))
+
+
+def test_many_rows_are_listed_planned_found_again_and_committed(driven):
+    assert driven["files"] == 59
+    assert "00000000000000000001.json" in driven["log"]
+    steps = driven["steps"]
+    assert list(steps)[1:4] == [
+        "list (all but the file system)", "hold against an empty gallery", "plan"
+    ]  # fmt: skip
+    assert all(step["own_mb"] > 0 for step in steps.values())
+
+
+def test_what_the_driver_takes_is_as_predicted(driven):
+    """In CPU seconds, since tests share the machine; the sizes are exact."""
+    told = {each.stage: each for each in predict(60_000, ScaleSettings(dimension=2)).stages}
+    assert 0.3 < driven["bytes"] / told["extraction"].disk_bytes < 1  # made-up rows are compressed
+    log = driven["log"]["00000000000000000001.json"]
+    assert 0.7 < log / told["commit"].disk_bytes < 1.4
+    cpu = {name: step["cpu_seconds"] for name, step in driven["steps"].items()}
+    rows = value("sort_rows") + value("plan_rows")
+    listed = sum(cpu[name] for name in ("list (all but the file system)", "plan", "store the plan"))
+    assert 1 / 6 < listed / (60_000 * rows) < 6
+    assert 1 / 6 < cpu["commit"] / told["commit"].seconds < 6

@@ -24,6 +24,7 @@ from pipeline.archive.layouts.rules import AS_THEY_ARE, LABELS, LabelSettings
 from pipeline.archive.manifest import MANIFEST_SCHEMA
 from pipeline.errors import InputError
 from pipeline.input_files import why
+from pipeline.large_tables import ByPath, ranges
 
 MANIFEST_SUFFIXES = (".csv", ".parquet")
 
@@ -141,23 +142,35 @@ def _read_table(filesystem: AbstractFileSystem, path: str, settings: LabelSettin
 def _paths(manifest: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
     if not _is_text(column.type):
         raise InputError(f"manifest {manifest}: column path is {column.type}, not text")
-    paths = column.cast(pa.string()).to_pylist()
-    for row, path in enumerate(paths):
-        if not path:
-            raise InputError(f"manifest {manifest}: row {row + 1} has no path")
-        if "\0" in path:
-            raise InputError(f"manifest {manifest}: row {row + 1} has a path with a zero byte")
-        if "://" not in path:
-            paths[row] = posixpath.normpath(path)
-    normal = pa.chunked_array([pa.array(paths, pa.string())])
-    counts = normal.value_counts()
-    repeated = pc.filter(counts.field("values"), pc.greater(counts.field("counts"), 1))
-    if len(repeated):
+    paths = column.cast(pa.string())
+    for is_wrong, what in (
+        (pc.fill_null(pc.equal(paths, ""), True), "has no path"),
+        (pc.match_substring(paths, "\0"), "has a path with a zero byte"),
+    ):
+        if (row := pc.index(is_wrong, True).as_py()) >= 0:
+            raise InputError(f"manifest {manifest}: row {row + 1} {what}")
+    normal = pa.chunked_array([_normal(chunk) for chunk in paths.chunks], pa.string())
+    repeated: list[str] = []
+    for (some,) in ranges(ByPath.of(pa.table({"path": normal}))):
+        ordered = some["path"].combine_chunks()
+        again = ordered[1:].filter(pc.equal(ordered[1:], ordered[:-1]))
+        repeated += again.unique().to_pylist()
+    if repeated:
         raise InputError(
             f"manifest {manifest}: {len(repeated)} paths stand more than once, such as "
             f"{repeated[0]}; a path is a row's key"
         )
     return normal
+
+
+def _normal(paths: pa.StringArray) -> pa.StringArray:
+    """The paths without `.`, `..` and repeated slashes; few have any, and URLs stay as they are."""
+    odd = pc.match_substring_regex(paths, r"//|/$|(?:^|/)\.\.?(?:/|$)")
+    odd = pc.and_(odd, pc.invert(pc.match_substring(paths, "://")))
+    if not pc.any(odd).as_py():
+        return paths
+    plain = [posixpath.normpath(path) for path in paths.filter(odd).to_pylist()]
+    return pc.replace_with_mask(paths, odd, pa.array(plain, pa.string()))
 
 
 def _is_text(type_: pa.DataType) -> bool:
