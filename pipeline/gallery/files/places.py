@@ -8,8 +8,9 @@ decided here (reading) and in `storage` (writing).
 import hashlib
 import os
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -86,12 +87,20 @@ def rename(place: GalleryPlace, target: GalleryPlace) -> None:
 def spread(
     ask: Callable[[Item], Answer], items: Iterable[Item], root: GalleryPlace
 ) -> Iterator[Answer]:
-    """`map`, with many requests at once where the place is in an object store."""
+    """`map`, with many requests at once where the place is in an object store, and some answers
+    ahead of the reader.
+    """
     if isinstance(root, Path):
         yield from map(ask, items)
         return
+    ahead: deque[Future[Answer]] = deque()
     with ThreadPoolExecutor(REQUESTS) as pool:
-        yield from pool.map(ask, items)
+        for item in items:
+            ahead.append(pool.submit(ask, item))
+            if len(ahead) > 2 * REQUESTS:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 def read_each(places: Sequence[GalleryPlace]) -> Iterator[bytes | None]:

@@ -3,6 +3,7 @@
 import pytest
 
 from pipeline.errors import InputError
+from pipeline.gallery.files import places
 from pipeline.gallery.files.places import ObjectPlace, below, in_order, local_root, root_of
 
 
@@ -59,3 +60,19 @@ def test_names_are_taken_apart_as_those_of_paths_are(tmp_path):
         assert place.with_name("8.parquet") == root / "_cameras" / "8.parquet"
         others = [root / "b", root / "a" / "c", root / "a-b"]
         assert [below(each, root) for each in in_order(others)] == ["a/c", "a-b", "b"]
+
+
+def test_answers_of_a_store_are_awaited_in_order_and_not_all_at_once(tmp_path):
+    """Those of 100,000 files would not fit into memory."""
+    asked = []
+
+    def ask(item):
+        asked.append(item)
+        return -item
+
+    answers = places.spread(ask, range(1000), root_of("s3://bucket/g"))
+    assert [next(answers) for _ in range(5)] == [0, -1, -2, -3, -4]
+    assert len(asked) <= 2 * places.REQUESTS + 5
+    assert list(answers) == [-each for each in range(5, 1000)]
+    assert sorted(asked) == list(range(1000))
+    assert list(places.spread(ask, range(3), tmp_path)) == [0, -1, -2]
