@@ -4,20 +4,23 @@
 #               make test ARGS="-m 'not ray and not browser' -x"
 # make soak     what takes long: extractions that are killed again and again, and an evaluation of
 #               1,000,000 rows; up to an hour, 12 GB of memory and 10 GB of disk
+# make readers  that other tools read a gallery to the byte: DataFusion, Daft, LanceDB, ClickHouse and
+#               Spark, in an environment of their own (2 GB; Spark needs Java)
 # make lint     style, spelling, types and the direction of imports
 # make docs     the documentation site, in build/site
 # make format   lay the code out
 # make lock     requirements.lock from what .venv holds
-# make clean    everything that can be made again, except .venv
+# make clean    everything that can be made again, except the environments
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+READERS := .venv-readers
 FOLDERS := $(wildcard pipeline jobs cluster tests benchmarks examples regallery.py)
 ARGS ?=
 PROCESSES ?= 3
 
-.PHONY: setup demo test soak lint docs docs/commands.md format lock clean
+.PHONY: setup demo test soak readers lint docs docs/commands.md format lock clean
 
 setup: $(READY)
 
@@ -38,6 +41,18 @@ soak: $(READY)
 	$(BIN)/python benchmarks/soak.py --kills 30 --crops 2000
 	$(BIN)/python benchmarks/soak.py --kills 6 --crops 2000 --actors 2 --victim worker
 	$(BIN)/python benchmarks/million.py --rows 1000000
+
+# Daft needs an older pyarrow than the rest: what lies here goes before what .venv holds.
+$(READERS)/.ready: requirements-readers.lock $(READY)
+	test -x $(READERS)/bin/python || $(BIN)/python -m venv $(READERS)
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+	  > $$($(READERS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/base.pth
+	$(READERS)/bin/python -m pip install --quiet --no-deps -r requirements-readers.lock
+	touch $@
+
+readers: $(READERS)/.ready
+	$(READERS)/bin/python -m pytest -q -p no:cacheprovider tests/gallery/test_readers.py \
+	  "tests/test_docs.py::test_snippets_run" $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check $(FOLDERS)
