@@ -22,6 +22,7 @@ from pipeline.gallery.files.schema import DTYPES, check_unit_length, feature_byt
 from pipeline.gallery.files.storage import GalleryDamagedError
 
 _CHUNK_BYTES = 1 << 20
+_SMALL_BYTES = 8 << 20
 _KEPT_BYTES = 128 << 20
 
 
@@ -81,8 +82,9 @@ class FetchedRows:
 
         In addition to `out`, it uses memory for a row group.
         """
+        whole = self._open()
         for group, low, high in self._touched(start, stop):
-            values = self._values(group, low, high)[low:high]
+            values = self._values(group, low, high, whole)[low:high]
             part = out[group.begin + low - start : group.begin + high - start]
             step = self._rows_of_a_chunk  # what is in the cache is checked and copied together
             for begin in range(0, high - low, step):
@@ -94,12 +96,12 @@ class FetchedRows:
         """The features of rows int64 `[n]`, ascending, some at a time: which of the rows, and their
         values `[m, D]` in the stored dtype.
         """
-        step = self._rows_of_a_chunk
+        step, whole = self._rows_of_a_chunk, self._open()
         for group, low, high in self._touched(int(rows[0]), int(rows[-1]) + 1):
             first, last = np.searchsorted(rows, (group.begin, group.begin + group.count))
             if first == last:
                 continue
-            values = self._values(group, low, high)
+            values = self._values(group, low, high, whole)
             for begin in range(int(first), int(last), step):
                 part = slice(begin, min(begin + step, int(last)))
                 yield part, rows_taken(values, rows[part] - group.begin)
@@ -110,19 +112,31 @@ class FetchedRows:
 
     def _touched(self, start: int, stop: int) -> Iterator[tuple[_Group, int, int]]:
         """The row groups that hold any of the rows, and which of their own rows."""
-        if self._groups is None:
-            self._groups = self._read_footer()
-        rows = self._groups[-1].begin + self._groups[-1].count if self._groups else 0
+        groups = self._groups or []
+        rows = groups[-1].begin + groups[-1].count if groups else 0
         if stop > rows:
             raise GalleryDamagedError(f"{self._place}: {rows} rows, fewer than the log says")
-        for group in self._groups:
+        for group in groups:
             low, high = max(start - group.begin, 0), min(stop - group.begin, group.count)
             if low < high:
                 yield group, low, high
 
-    def _read_footer(self) -> list[_Group]:
+    def _open(self) -> memoryview | None:
+        """Learns at the first use where the row groups are; the bytes of a small file, which then
+        need not be fetched again.
+        """
+        if self._groups is not None:
+            return None
+        try:
+            whole = self._place.fetch_small(_SMALL_BYTES)
+        except FileNotFoundError as error:
+            raise self._gone() from error
+        self._groups = self._read_footer(whole)
+        return whole
+
+    def _read_footer(self, whole: memoryview | None) -> list[_Group]:
         width = feature_bytes(self._dimension, self._dtype)
-        with self._opened() as parquet:
+        with self._opened(whole) as parquet:
             names = parquet.schema_arrow.names
             if "feature" not in names:
                 raise GalleryDamagedError(f"{self._place}: the file has no features")
@@ -136,12 +150,12 @@ class FetchedRows:
                 begin += rows
         return groups
 
-    def _values(self, group: _Group, low: int, high: int) -> np.ndarray:
+    def _values(self, group: _Group, low: int, high: int, whole: memoryview | None) -> np.ndarray:
         """All features of a group `[n, D]`, of which the rows `low` to `high` are wanted now."""
         key = self._place, group.number
         values = _kept.get(key)
         if values is None:
-            values = self._fetched(group)
+            values = self._fetched(group, whole)
             if values is None:
                 values = self._decoded(group)
             if high - low < group.count:
@@ -150,12 +164,15 @@ class FetchedRows:
             _kept.drop(key)
         return values
 
-    def _fetched(self, group: _Group) -> np.ndarray | None:
+    def _fetched(self, group: _Group, whole: memoryview | None) -> np.ndarray | None:
         """The features as they lie in the file, verified; None if they are not plain there."""
         if not group.header:
             return None
         try:
-            page = self._place.fetch_range(group.offset, group.size)
+            if whole is None:
+                page = self._place.fetch_range(group.offset, group.size)
+            else:
+                page = whole[group.offset : group.offset + group.size]
         except FileNotFoundError as error:
             raise self._gone() from error
         if len(page) != group.size:
@@ -184,9 +201,9 @@ class FetchedRows:
         ]
         return np.concatenate(parts)
 
-    def _opened(self) -> pq.ParquetFile:
+    def _opened(self, whole: memoryview | None = None) -> pq.ParquetFile:
         try:
-            source = ObjectFile(self._place)
+            source = ObjectFile(self._place) if whole is None else pa.BufferReader(whole)
             return pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True)
         except FileNotFoundError as error:
             raise self._gone() from error

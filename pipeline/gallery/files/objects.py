@@ -39,6 +39,7 @@ MARKER = ".folder"
 """The name of the empty object that stands for a folder which must be seen while it is empty."""
 
 _PAGE = 1000
+_DELETED, _DELETIONS = 250, 4
 _ALL = 1 << 30
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _REFUSED = re.compile(r"[\x00-\x1f\x7f\\%#?\ud800-\udfff]")
@@ -72,8 +73,10 @@ class ObjectPlace:
         return f"{self.bucket}/{self.key}" if self.key else self.bucket
 
     def __truediv__(self, name: str | PurePath) -> "ObjectPlace":
-        key = (PurePosixPath(self.key) / str(name)).as_posix()
-        return ObjectPlace(self.bucket, "" if key == "." else key)
+        below = str(name)
+        if below in ("", "."):
+            return self
+        return ObjectPlace(self.bucket, f"{self.key}/{below}" if self.key else below)
 
     @property
     def _pure(self) -> PurePosixPath:
@@ -82,7 +85,7 @@ class ObjectPlace:
     @property
     def name(self) -> str:
         """The last part of the name."""
-        return self._pure.name
+        return self.key.rpartition("/")[2]
 
     @property
     def stem(self) -> str:
@@ -97,12 +100,12 @@ class ObjectPlace:
     @property
     def parts(self) -> tuple[str, ...]:
         """The URL of the bucket, then the parts of the name."""
-        return self.bucket, *self._pure.parts
+        return self.bucket, *self.key.split("/")
 
     @property
     def parent(self) -> "ObjectPlace":
         """The folder that holds it."""
-        return self._with(self._pure.parent)
+        return ObjectPlace(self.bucket, self.key.rpartition("/")[0])
 
     @property
     def parents(self) -> Sequence["ObjectPlace"]:
@@ -212,6 +215,17 @@ class ObjectPlace:
         def get() -> tuple[memoryview, Tag]:
             found = obstore.get(client_of(self.bucket), self.key)
             return memoryview(found.bytes()), tag_of(found.meta)
+
+        return steadily(self, get)
+
+    def fetch_small(self, most: int) -> memoryview | None:
+        """The bytes of an object, in one request; None, and they are not read, if there are more
+        than so many.
+        """
+
+        def get() -> memoryview | None:
+            found = obstore.get(client_of(self.bucket), self.key)
+            return memoryview(found.bytes()) if found.meta["size"] <= most else None
 
         return steadily(self, get)
 
@@ -390,10 +404,19 @@ def delete_all(places: Iterable[ObjectPlace]) -> None:
     for bucket, several in by_bucket.items():
         if bucket.startswith("s3://"):
             keys = [each.key for each in several]
-            steadily(several[0], functools.partial(obstore.delete, client_of(bucket), keys))
+            parts = [keys[start : start + _DELETED] for start in range(0, len(keys), _DELETED)]
+            with ThreadPoolExecutor(min(len(parts), _DELETIONS)) as pool:
+                done = [pool.submit(_delete, several[0], part) for part in parts]
+                for future in done:
+                    future.result()
         else:
             for each in several:
                 each.unlink(missing_ok=True)
+
+
+def _delete(one: ObjectPlace, keys: Sequence[str]) -> None:
+    store = client_of(one.bucket)
+    steadily(one, lambda: obstore.delete(store, keys))
 
 
 def _place_of(bucket: str, meta: Any) -> ObjectPlace:

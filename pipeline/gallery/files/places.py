@@ -32,7 +32,7 @@ GalleryPlace = Path | ObjectPlace
 AnyPlace = TypeVar("AnyPlace", Path, ObjectPlace, GalleryPlace)
 Item = TypeVar("Item")
 
-REQUESTS = 32
+REQUESTS = 16
 """How many requests to an object store are under way at once."""
 
 

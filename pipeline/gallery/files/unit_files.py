@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import InputError
 from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.places import GalleryPlace, in_order, parquet, root_of
+from pipeline.gallery.files.places import GalleryPlace, ObjectPlace, in_order, parquet, root_of
 from pipeline.gallery.files.rejects import as_rejects
 from pipeline.gallery.files.row_files import (
     MAX_UNIT_ROWS,
@@ -132,7 +132,9 @@ def write_unit(
         _check_footer(temporary, _footer(temporary), target, rows.num_rows)
         if not checksums.link_into_place(temporary, final):
             return _first_writers_record(root, final, temporary, target)
-    return read_record(root, final.name, target)
+        # A store that acknowledges a request has checked the bytes: they are not fetched again.
+        sha256 = checksum(temporary) if isinstance(final, ObjectPlace) else None
+    return read_record(root, final.name, target, sha256)
 
 
 def find_units(target: UnitTarget, next_row_id: int) -> FoundUnits:
@@ -170,10 +172,25 @@ def read_record(
     Unless the caller gives the checksum, the whole file is read to compute it and compare it with
     its record.
     """
+    return read_unit(root, name, target, sha256)[0]
+
+
+def read_unit(
+    root: GalleryPlace,
+    name: str,
+    target: UnitTarget,
+    sha256: str | None = None,
+    *,
+    with_paths: bool = False,
+) -> tuple[UnitRecord, pa.Table | None]:
+    """`read_record`, and if asked the source paths of the unit's rows, from one opening of the
+    file.
+    """
     path = root / name
     if sha256 is None:
         checksums.check(path)
-    metadata = _footer(path)
+    source = _opened(path)
+    metadata = _footer(path, source)
     about = _about(path, metadata)
     if about["fingerprint"] != target.fingerprint:
         raise GalleryDamagedError(
@@ -190,13 +207,17 @@ def read_record(
     else:
         about["rejects_path"] = name
         _check_rows(path, about["rejects"])
-    return UnitRecord(
+    size = path.stat().st_size if isinstance(source, Path) else source.size()
+    record = UnitRecord(
         **about,
         path=name if is_rows else None,
-        bytes=path.stat().st_size if is_rows else 0,
+        bytes=size if is_rows else 0,
         statistics=delta_statistics(metadata) if is_rows else "",
         sha256=(sha256 or checksum(path)) if is_rows else "",
     )
+    if not (with_paths and is_rows):
+        return record, None
+    return record, pq.ParquetFile(source, metadata=metadata).read(["path"], use_threads=False)
 
 
 def _check_unit(
@@ -274,9 +295,16 @@ def _first_writers_record(
         return read_record(root, final.name, target)
 
 
-def _footer(path: GalleryPlace) -> pq.FileMetaData:
+def _opened(path: GalleryPlace) -> Any:
     try:
-        return pq.read_metadata(parquet(path))
+        return parquet(path)
+    except FileNotFoundError as error:
+        raise GalleryDamagedError(f"{path}: the file is gone") from error
+
+
+def _footer(path: GalleryPlace, source: Any = None) -> pq.FileMetaData:
+    try:
+        return pq.read_metadata(_opened(path) if source is None else source)
     except FileNotFoundError as error:
         raise GalleryDamagedError(f"{path}: the file is gone") from error
     except (pa.ArrowInvalid, OSError) as error:

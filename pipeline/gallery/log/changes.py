@@ -1,6 +1,7 @@
 """The change that a commit makes: checked, and on the disk before the log changes."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,10 +11,10 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
 from pipeline.gallery import checksums
-from pipeline.gallery.files.places import GalleryPlace, dataset, root_of, spread
+from pipeline.gallery.files.places import GalleryPlace, ObjectPlace, dataset, root_of, spread
 from pipeline.gallery.files.rejects import as_rejects, merge, read_rejects, write_rejects
 from pipeline.gallery.files.storage import GalleryDamagedError
-from pipeline.gallery.files.unit_files import UnitRecord, UnitTarget, read_record
+from pipeline.gallery.files.unit_files import UnitRecord, UnitTarget, read_unit
 from pipeline.gallery.log.entries import LoggedFile
 from pipeline.gallery.log.rewrite import row_ids_of_paths, without_rows
 from pipeline.gallery.log.transactions import Change, Snapshot
@@ -38,9 +39,12 @@ def plan(
     commit; they do not count until the log names them. Raises what `Gallery.commit` raises.
     """
     root = root_of(target.location)
-    _check_units(target, snapshot, units)
+    keys = ByPath(pa.schema([("path", pa.string())]))
+    _check_units(target, snapshot, units, keys)
     new_rejects = _rejects_of(root, units, rejects)
-    keys = _keys_of(root, units, new_rejects)
+    if isinstance(root, Path):
+        _add_paths(keys, root, units)
+    keys.add(new_rejects.select(["path"]))
     for (some,) in ranges(keys):
         if pc.count_distinct(some["path"]).as_py() != len(some):
             raise InputError(f"run {run_id}: two of its members have the same path")
@@ -70,9 +74,11 @@ def plan(
     )
 
 
-def _check_units(target: UnitTarget, snapshot: Snapshot, units: Sequence[UnitRecord]) -> None:
+def _check_units(
+    target: UnitTarget, snapshot: Snapshot, units: Sequence[UnitRecord], keys: ByPath
+) -> None:
     """Raises unless the units, sorted by first row id, are whole, of this recipe, and have new row
-    ids.
+    ids. Adds the paths of their rows to `keys` where each opening of a file is a request.
     """
     root = root_of(target.location)
     end = snapshot.next_row_id
@@ -89,23 +95,27 @@ def _check_units(target: UnitTarget, snapshot: Snapshot, units: Sequence[UnitRec
             )
         end = unit.end_row_id
 
-    def found(unit: UnitRecord) -> UnitRecord:
-        return read_record(root, unit.path or str(unit.rejects_path), target, unit.sha256)
+    def found(unit: UnitRecord) -> tuple[UnitRecord, pa.Table | None]:
+        name, with_paths = unit.path or str(unit.rejects_path), isinstance(root, ObjectPlace)
+        return read_unit(root, name, target, unit.sha256, with_paths=with_paths)
 
-    for unit, record in zip(units, spread(found, units, root), strict=True):
+    waiting: list[pa.Table] = []
+    for unit, (record, paths) in zip(units, spread(found, units, root), strict=True):
+        if paths is not None:
+            waiting.append(paths.replace_schema_metadata(None))
+        if len(waiting) == _FILES_AT_ONCE or (waiting and unit is units[-1]):
+            keys.add(pa.concat_tables(waiting).cast(keys.schema))
+            waiting = []
         if record != unit:
             raise GalleryDamagedError(f"unit {unit.unit_id}: its file is not what the record says")
 
 
-def _keys_of(root: GalleryPlace, units: Sequence[UnitRecord], rejects: pa.Table) -> ByPath:
-    """The source paths of the units' rows, and of the rejects."""
-    keys = ByPath(pa.schema([("path", pa.string())]))
-    files = [root / unit.path for unit in units if unit.path]
+def _add_paths(keys: ByPath, root: Path, units: Sequence[UnitRecord]) -> None:
+    """Adds the source paths of the units' rows."""
+    files: list[GalleryPlace] = [root / unit.path for unit in units if unit.path]
     for start in range(0, len(files), _FILES_AT_ONCE):
         some = files[start : start + _FILES_AT_ONCE]
         keys.add(dataset(some, keys.schema, ds.ParquetFileFormat()).to_table())
-    keys.add(rejects.select(["path"]))
-    return keys
 
 
 def _rejects_of(

@@ -57,6 +57,7 @@ _READER_VERSION = 1
 _OF_FILE = ["path", "size_bytes", "num_records", "min.row_id", "max.row_id"]
 _LARGE_ENTRY = 4 * 2**20
 """An entry of more bytes is followed by a checkpoint, which is opened in a tenth of the time."""
+_IN_LOG = re.compile(r".*\.json|.*\.checkpoint.*\.parquet")
 _TOKEN = "commit"
 """Marks an entry in an object store as that of one call of `append`."""
 _BY_HAND = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
@@ -101,6 +102,8 @@ class Change:
 def is_log(root: GalleryPlace) -> bool:
     """Whether a folder holds a Delta table."""
     folder = root / storage.LOG_FOLDER
+    if isinstance(folder, ObjectPlace):
+        return any(_IN_LOG.fullmatch(each.name) for each in folder.iterdir())
     return any(folder.glob("*.json")) or any(folder.glob("*.checkpoint*.parquet"))
 
 
