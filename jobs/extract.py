@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from jobs.command.flags import ActorFlags, LabelFlags, RecipeFlags, UpdateFlags, WorkFlags
+from jobs.command.flags import ActorFlags, BoxFlags, LabelFlags, RecipeFlags, UpdateFlags, WorkFlags
 from jobs.command.progress import progress_lines
 from pipeline.archive.layouts.rules import AS_THEY_ARE
+from pipeline.archive.video.rules import ALL_BOXES
 from pipeline.runs.locations import Location
 from pipeline.runs.outcomes import Extracted, Planned
 from pipeline.runs.settings import ActorSettings, RecipeSettings, UpdateSettings, WorkSettings
@@ -27,6 +28,7 @@ def extract(
     checkpoint: Location | None = None,
     layout: str = "none",
     labels: LabelFlags = AS_THEY_ARE,
+    boxes: BoxFlags = ALL_BOXES,
     update: UpdateFlags = UpdateSettings(),
     recipe: RecipeFlags = RecipeSettings(),
     work: WorkFlags = WorkSettings(),
@@ -44,7 +46,9 @@ def extract(
         --gallery galleries/test --model osnet_x0_25_msmt17.onnx --flip
 
     Args:
-        source: Folder of images, with subfolders and tars; or a tar; or a manifest (csv, parquet).
+        source: Folder of images, with subfolders and tars; a tar; or a manifest (csv, parquet). Or
+            a video with a box file beside it, a folder of those, a table of videos (csv, parquet),
+            or a box file that names its pictures or videos (COCO, CVAT, table).
         gallery: Folder of the gallery; created if it does not exist.
         model: ONNX file, OpenVINO IR (.xml), TorchScript or torch.export file; or a built-in
             network (osnet_x1_0, bnneck, torchvision:NAME, ...) with --checkpoint.
@@ -54,7 +58,8 @@ def extract(
             a template such as {camera}/{date}/{identity}_{frame}.jpg.
     """
     # What is quick to check is checked before torch and Ray are loaded.
-    from pipeline.archive.listing.source import check_source, list_source
+    from pipeline.archive.listing.source import check_source
+    from pipeline.archive.video.listing import list_archive
     from pipeline.gallery.opening import check_location, check_writable
     from pipeline.model.kinds import check_file
 
@@ -70,7 +75,7 @@ def extract(
         network = NetworkFile(model, checkpoint)
         read = labels.described(layout)
         spec = gallery_spec(gallery, network, recipe, read, on.precision, work.storage)
-        plan = UpdatePlan(list_source(source, layout, labels), spec, update, work, on)
+        plan = UpdatePlan(list_archive(source, layout, labels, boxes), spec, update, work, on)
         return preview_update(plan) if update.dry_run else update_gallery(plan, progress)
 
 

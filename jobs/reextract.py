@@ -87,6 +87,8 @@ def _listing_of(gallery: "Gallery") -> "Listing":
 
     from pipeline.archive.listing.source import Listing
     from pipeline.archive.manifest import MANIFEST_SCHEMA
+    from pipeline.archive.video.listing import relisted
+    from pipeline.archive.video.names import split
 
     names = [name for name in MANIFEST_SCHEMA.names if name != "offset"]
     rows = gallery.rows(names).sort_by("path").replace_schema_metadata(None)
@@ -94,10 +96,14 @@ def _listing_of(gallery: "Gallery") -> "Listing":
     place = MANIFEST_SCHEMA.get_field_index("offset")
     rows = rows.add_column(place, "offset", pa.nulls(len(rows), pa.int64()))
     rejects = gallery.rejects()
+    images = rows.cast(MANIFEST_SCHEMA)
+    if len(images) and split(images["path"][0].as_py()) is not None:  # then all rows are boxes
+        images, gone = relisted(gallery.properties["source"], images)
+        rejects = pa.concat_tables([rejects, gone]).sort_by("path")
     old_network = pc.is_in(rejects["reason"], value_set=pa.array(OF_THE_NETWORK))
     return Listing(
         root=gallery.properties["source"],
-        images=rows.cast(MANIFEST_SCHEMA),
+        images=images,
         rejects=rejects.filter(pc.invert(old_network)),
         skipped={},
     )

@@ -36,6 +36,12 @@ def pedestrians() -> Path:
 
 
 @pytest.fixture(scope="session")
+def pedestrian_video() -> Path:
+    """The real video that the crops of `pedestrians` are of, with their boxes."""
+    return _shared("data", "video")
+
+
+@pytest.fixture(scope="session")
 def osnet() -> Path:
     """OSNet x0.25 trained on MSMT17, as ONNX: 3 x 256 x 128 RGB to 512."""
     return _shared("models", "osnet_x0_25_msmt17.onnx")

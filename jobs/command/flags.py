@@ -5,6 +5,7 @@ from typing import Annotated
 from cyclopts import Group, Parameter
 
 from pipeline.archive.layouts.rules import LabelSettings
+from pipeline.archive.video.rules import BoxSettings
 from pipeline.runs.scale_plan import ScaleSettings
 from pipeline.runs.settings import (
     ActorSettings,
@@ -28,6 +29,7 @@ def _flags(title: str) -> Parameter:
 
 
 RecipeFlags = Annotated[RecipeSettings, _flags("Recipe")]
+BoxFlags = Annotated[BoxSettings, _flags("Boxes of videos")]
 LabelFlags = Annotated[LabelSettings, _flags("Labels")]
 ActorFlags = Annotated[ActorSettings, _flags("Where it runs")]
 WorkFlags = Annotated[WorkSettings, _flags("The work")]

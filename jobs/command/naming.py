@@ -26,7 +26,10 @@ def as_flags(text: str) -> str:
     """
     known = _flags.get()
     return _NAMED.sub(
-        lambda found: f"--{found[1].replace('_', '-')}" if found[1] in known else found[0], text
+        lambda found: (
+            f"--{found[1].rstrip('_').replace('_', '-')}" if found[1] in known else found[0]
+        ),
+        text,
     )
 
 

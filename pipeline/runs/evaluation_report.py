@@ -8,9 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pipeline.archive.decoding.images import decode
 from pipeline.archive.faults import Rejected
-from pipeline.archive.listing.reading import read_image
+from pipeline.archive.video.pictures import read_pixels
 from pipeline.core.evaluation.bootstrap import Interval
 from pipeline.gallery.derived import derivation
 from pipeline.gallery.outputs import listed
@@ -180,8 +179,7 @@ def _thumbnails(side: LabeledSide, paths: Sequence[str]) -> dict[str, str]:
     made = {}
     for path in paths:
         try:
-            data = read_image(side.gallery.properties["source"], path)
-            image = decode(data, stretch=stretch)
+            image = read_pixels(side.gallery.properties["source"], path, stretch=stretch)
         except Rejected:
             continue
         made[path] = thumbnail(image)

@@ -13,9 +13,11 @@ import pyarrow.compute as pc
 
 from pipeline.archive.layouts.rules import LabelSettings
 from pipeline.archive.limits import MAX_BYTES
-from pipeline.archive.listing.source import Listing, list_source
+from pipeline.archive.listing.source import Listing
 from pipeline.archive.planning.changes import ROW_COLUMNS, SourceChanges, compare, settle
 from pipeline.archive.planning.units import Units
+from pipeline.archive.video.listing import list_archive
+from pipeline.archive.video.rules import BoxSettings
 from pipeline.errors import InputError
 from pipeline.gallery import opening
 from pipeline.gallery.files.schema import content_hash, row_schema
@@ -103,6 +105,7 @@ def extract(
     *,
     layout: str = "none",
     labels: LabelSettings = LabelSettings(),
+    boxes: BoxSettings = BoxSettings(),
     recipe: RecipeSettings = RecipeSettings(),
     update: UpdateSettings = UpdateSettings(),
     work: WorkSettings = WorkSettings(),
@@ -111,8 +114,9 @@ def extract(
 ) -> Extracted:
     """Make the gallery at `location` from a source, or bring it up to date; in this process.
 
-    `source` is a folder, a tar or a manifest; `network` a file, or a `NetworkFunction` of your own
-    (then `recipe` has no meaning and must be left out). With `actors` above 0 it runs on Ray.
+    `source` is a folder, a tar or a manifest, or videos with boxes (see `list_archive`), of which
+    `boxes` choose some. `network` is a file, or a `NetworkFunction` of your own (then `recipe` has
+    no meaning and must be left out). With `actors` above 0 it runs on Ray.
     InputError before anything is written if an argument cannot be used.
     """
     described = labels.described(layout)
@@ -126,7 +130,7 @@ def extract(
         file = NetworkFile(network) if isinstance(network, str) else network
         spec = gallery_spec(location, file, recipe, described, actors.precision, work.storage)
     opening.check_writable(location)
-    listing = list_source(source, layout, labels)
+    listing = list_archive(source, layout, labels, boxes)
     return update_gallery(UpdatePlan(listing, spec, update, work, actors), progress)
 
 

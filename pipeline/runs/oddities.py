@@ -8,6 +8,8 @@ from pipeline.archive.decoding.images import Stretch, decode, lowest_and_highest
 from pipeline.archive.faults import Rejected
 from pipeline.archive.limits import MAX_PIXELS
 from pipeline.archive.listing.reading import read_image
+from pipeline.archive.video import names
+from pipeline.archive.video.pictures import read_pixels
 from pipeline.core.crop_oddities import FRAME, LEAST_RANGE, THIN, range_used
 
 _log = logging.getLogger(__name__)
@@ -43,9 +45,12 @@ def warn_of_oddities(
 def _range_of(root: str, path: str, stretch: Stretch | None, max_pixels: int) -> str:
     """How much of its range an image uses, and which setting helps."""
     try:
-        data = read_image(root, path)
-        used = range_used(decode(data, max_pixels=max_pixels, stretch=stretch))
-        counts = lowest_and_highest(data)
+        if names.split(path) is not None:  # counts are those of a file of its own
+            used, counts = range_used(read_pixels(root, path, stretch=stretch)), None
+        else:
+            data = read_image(root, path)
+            used = range_used(decode(data, max_pixels=max_pixels, stretch=stretch))
+            counts = lowest_and_highest(data)
     except Rejected as error:
         return f"{path} can no longer be read: {error.detail}"
     share = f"{path} uses {100 * used:.1f} %"

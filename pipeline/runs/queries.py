@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.archive.decoding.images import Stretch, decode
+from pipeline.archive.decoding.images import Stretch
 from pipeline.archive.faults import Rejected
 from pipeline.archive.limits import MAX_BYTES
-from pipeline.archive.listing.reading import read_image
 from pipeline.archive.listing.source import list_source
 from pipeline.archive.locations import join, local_path, locate
+from pipeline.archive.video.pictures import read_pixels
 from pipeline.core.crop_oddities import FRAME, THIN, oddity
 from pipeline.errors import InputError
 from pipeline.gallery.table import Gallery
@@ -109,7 +109,7 @@ def read_picture(
     """The picture at a location (path or URL), uint8 `[H, W, 3]`; Rejected if there is none."""
     local = local_path(location)
     path = location if local is None else str(local)
-    return decode(read_image("", path, max_bytes=max_bytes), stretch=stretch)
+    return read_pixels("", path, max_bytes=max_bytes, stretch=stretch)
 
 
 def thumbnails(

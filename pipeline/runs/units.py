@@ -36,8 +36,8 @@ if TYPE_CHECKING:  # Ray takes seconds to load, and small work does without it
 
 _log = logging.getLogger(__name__)
 
-LOW_QUALITY = "low-quality"
-"""The reason of rejects that the setting `min_quality` asks for."""
+ASKED_FOR = ("low-quality", "not-best")
+"""The reasons of rejects that settings ask for: `min_quality` and `per_tracklet`."""
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ def _faulty(location: str, record: UnitRecord) -> pa.Table:
     if record.rejects_path is None:
         return REJECT_SCHEMA.empty_table()
     rejects = pq.read_table(parquet(root_of(location) / record.rejects_path))
-    return rejects.filter(pc.not_equal(rejects["reason"], LOW_QUALITY))
+    return rejects.filter(pc.invert(pc.is_in(rejects["reason"], value_set=pa.array(ASKED_FOR))))
 
 
 def _why(faulty: pa.Table) -> str:

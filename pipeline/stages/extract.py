@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,8 @@ from pipeline.archive.limits import MAX_BYTES, MAX_PIXELS, REMOTE_READERS
 from pipeline.archive.listing.reading import read_image
 from pipeline.archive.locations import local_path
 from pipeline.archive.planning.units import Unit
+from pipeline.archive.video.ahead import ahead
+from pipeline.archive.video.places import files_of
 from pipeline.core.crop_oddities import oddity
 from pipeline.core.crop_quality import quality
 from pipeline.errors import InputError, RunError
@@ -106,6 +108,39 @@ class Bad:
     detail: str
 
 
+class SlotContest:
+    """The boxes of a unit that compete for one slot each: it goes to the sharpest, by `quality`."""
+
+    def __init__(self, members: pa.Table) -> None:
+        self._slots = members["slot"].to_pylist()
+        if any(slot is not None for slot in self._slots):
+            files = files_of(members).to_pylist()
+            self._slots = [
+                None if slot is None else (file, slot)
+                for file, slot in zip(files, self._slots, strict=True)
+            ]
+        self._coming = Counter(self._slots)
+        self._crops: dict[Any, list[_Crop]] = {}
+
+    def enter(self, member: _Crop | Bad) -> Iterator[_Crop | Bad]:
+        """What is decided by one more member: itself where it competes with none."""
+        slot = self._slots[member.place]
+        if slot is None:
+            yield member
+            return
+        self._coming[slot] -= 1
+        if isinstance(member, Bad):
+            yield member
+        else:
+            self._crops.setdefault(slot, []).append(member)
+        if self._coming[slot] == 0 and (crops := self._crops.pop(slot, [])):
+            best = max(crops, key=lambda crop: (quality(crop.pixels), -crop.place))
+            yield best
+            for crop in crops:
+                if crop is not best:
+                    yield Bad(crop.place, "not-best", "another box of its tracklet is sharper")
+
+
 class UnitExtractor:
     """Turns units into files: reads, decodes ahead on threads, runs the network, checks, writes."""
 
@@ -157,7 +192,12 @@ class UnitExtractor:
         return Computed(found, rejects, _oddities(members, facts))
 
     def _decoded(self, members: pa.Table) -> Iterator[_Crop | Bad]:
-        """Members in order, read and decoded ahead of the network by at most one batch."""
+        """Members, read and decoded ahead of the network by at most one batch: images in order,
+        boxes as their frames come.
+        """
+        if "run" in members.column_names:
+            yield from self._cut(members)
+            return
         columns = [members[name].to_pylist() for name in ("path", "offset", "size")]
         waiting = iter(enumerate(zip(*columns, strict=True)))
         ahead: deque[Future[_Crop | Bad]] = deque()
@@ -180,6 +220,28 @@ class UnitExtractor:
             )
         except Rejected as error:
             return Bad(place, error.reason, error.detail)
+        return self._measured(place, pixels, schema.content_hash(data))
+
+    def _cut(self, members: pa.Table) -> Iterator[_Crop | Bad]:
+        """The boxes of a unit; of those that compete for a slot, the sharpest alone."""
+        from pipeline.archive.video.decoding import Limits, cut_boxes  # it loads PyAV
+
+        work = self._work
+        limits = Limits(work.max_pixels, work.max_bytes, work.model.stretch)
+        boxes = cut_boxes(work.root, members, threads=work.decode_threads, limits=limits)
+        contest = SlotContest(members)
+        hashes = members["content_hash"]
+        for box in ahead(boxes, work.batch_size):
+            if isinstance(box.pixels, Rejected):
+                made: _Crop | Bad = Bad(box.place, box.pixels.reason, box.pixels.detail)
+            else:
+                hashed = hashes[box.place].as_py()
+                hashed = hashed or schema.content_hash(box.data or b"")
+                made = self._measured(box.place, box.pixels, hashed)
+            yield from contest.enter(made)
+
+    def _measured(self, place: int, pixels: NDArray[np.uint8], hashed: bytes) -> _Crop | Bad:
+        """The crop with what a row keeps of it, unless its quality is too low."""
         measured, least = None, self._work.least_quality
         if least is not None:
             measured = quality(pixels)
@@ -187,7 +249,6 @@ class UnitExtractor:
                 detail = f"its quality is {measured:.4g}, and {least:g} was asked for"
                 return Bad(place, "low-quality", detail)
         height, width = pixels.shape[:2]
-        hashed = schema.content_hash(data)
         return _Crop(place, pixels, _Facts(hashed, height, width, measured, oddity(pixels)))
 
     def _rows(

@@ -11,6 +11,7 @@ from jobs import cli
 from jobs.command.reference import reference
 from pipeline.archive import limits
 from pipeline.archive.layouts.rules import LabelSettings
+from pipeline.archive.video.rules import BoxSettings
 from pipeline.core.blocks import Tiling
 from pipeline.core.cameras.normalization import CameraNormalization
 from pipeline.core.evaluation.bootstrap import Bootstrap
@@ -64,7 +65,7 @@ EVERYWHERE = {
 """Flags that mean the same in every verb."""
 
 OF_VERB = {
-    "extract": of(WorkSettings) | of(UpdateSettings) | of(ActorSettings),
+    "extract": of(BoxSettings) | of(WorkSettings) | of(UpdateSettings) | of(ActorSettings),
     "re-extract": of(WorkSettings) | of(ActorSettings),
     "search": of(SearchSettings),
     "calibrate": of(CalibrationSettings)

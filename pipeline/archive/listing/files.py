@@ -37,9 +37,9 @@ OUTDATED = "(outdated)"
 
 MISSING = "missing"
 """Reason of a file that does not exist, which says nothing about its bytes."""
-UNSEEN = ("unreadable-folder", "unreadable-tar", "damaged-tar")
+UNSEEN = ("unreadable-folder", "unreadable-tar", "damaged-tar", "unreadable-video")
 """Reasons of faults of a whole folder or tar of which not every image is known."""
-PLACES = (*UNSEEN, "compressed-tar")
+PLACES = (*UNSEEN, "compressed-tar", "missing-video", "no-boxes")
 """Reasons of faults that are no image's but a whole folder's or tar's."""
 
 

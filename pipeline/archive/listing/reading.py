@@ -7,6 +7,7 @@ from pipeline.archive.faults import ReadError, check_bytes
 from pipeline.archive.limits import MAX_BYTES
 from pipeline.archive.listing import tars
 from pipeline.archive.locations import join, reach
+from pipeline.archive.video import names
 
 
 def read_image(
@@ -17,7 +18,7 @@ def read_image(
     size: int | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> bytes:
-    """The bytes of the file at `path` of a listing with that `root`.
+    """The bytes of the file at `path` of a listing with that `root`; of a box, of its whole file.
 
     `place` is the offset and size of a tar's member, which save reading the tar's headers; `size`
     is that of a file as it was listed, which saves asking a remote file system. Raises ReadError
@@ -29,6 +30,8 @@ def read_image(
         if in_tar is not None:
             tar, name = in_tar
             return tars.read_member(*reach(root, tar), name, place, max_bytes)
+        if (box := names.split(path)) is not None:
+            path = box.file
         location = join(root, path)
         if "://" not in location:
             mode = os.stat(location).st_mode  # noqa: PTH116 (as below)

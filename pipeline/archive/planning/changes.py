@@ -14,7 +14,6 @@ from pipeline.archive.limits import MAX_BYTES
 from pipeline.archive.listing.files import MISSING, PLACES, UNSEEN
 from pipeline.archive.listing.reading import read_image
 from pipeline.archive.listing.source import Listing
-from pipeline.archive.manifest import MANIFEST_SCHEMA
 from pipeline.archive.planning.units import equal_or_unknown
 from pipeline.large_tables import ByPath, TableWriter, ranges
 from pipeline.schemas import SEEN_SCHEMA
@@ -22,13 +21,8 @@ from pipeline.schemas import SEEN_SCHEMA
 ROW_COLUMNS = ("row_id", "path", "size", "mtime", "content_hash")
 """What `compare` needs of a gallery's rows, beside the labels that a manifest told."""
 
-_DOUBTFUL_SCHEMA = pa.schema(
-    [
-        *MANIFEST_SCHEMA,
-        ("row_id", pa.int64()),
-        ("content_hash", pa.binary()),
-        ("other_time", pa.bool_()),
-    ]
+_OF_ROW = pa.schema(
+    [("row_id", pa.int64()), ("held_hash", pa.binary()), ("other_time", pa.bool_())]
 )
 _READERS = 8
 _READ_AT_ONCE = 4096
@@ -78,15 +72,15 @@ def compare(
     if not len(rows) and not len(rejects):  # nothing to compare with, and no need for a copy
         return SourceChanges(
             new=listing.images,
-            changed=MANIFEST_SCHEMA.empty_table(),
-            doubtful=_DOUBTFUL_SCHEMA.empty_table(),
+            changed=listing.images.schema.empty_table(),
+            doubtful=_doubtful_schema(listing.images.schema).empty_table(),
             touched=SEEN_SCHEMA.empty_table(),
             unchanged=0,
             missing=np.zeros(0, np.int64),
             missing_rejects=[],
             mended=[],
         )
-    found = _Found()
+    found = _Found(listing.images.schema)
     seen = None if seen is None or not len(seen) else seen.sort_by("row_id")
     refused_again = np.zeros(len(rejects), bool)
     for images, held in ranges(ByPath.of_sorted(listing.images), rows):
@@ -96,13 +90,26 @@ def compare(
         before = _as_seen(held.take(place), seen)
         alike = _equal(listed, before, ("size", *listing.told))
         same_time = _equal(listed, before, ("mtime",))
-        doubtful = alike & (verify | ~same_time)
+        hashed = np.zeros(len(listed), bool)
+        if "content_hash" in listed.column_names:  # of videos: it tells what has changed
+            hashed = np.asarray(pc.is_valid(listed["content_hash"]))
+            alike &= ~hashed | _equal(listed, before, ("content_hash",))
+        doubtful = alike & (verify | ~same_time) & ~hashed
         doubts = pa.array(doubtful)
+        touched = pa.array(alike & hashed & ~same_time)
+        found.touched.add(
+            pa.table([before["row_id"], listed["mtime"]], SEEN_SCHEMA.names).filter(touched)
+        )
         refused = pc.index_in(images["path"], rejects["path"])
         again = pc.is_valid(refused)
         still = np.zeros(len(images), bool)
         told = rejects.take(refused.filter(again))
-        alike_told = _equal(images.filter(again), told, ("size", "mtime"))
+        asked_again = images.filter(again)
+        alike_told = _equal(asked_again, told, ("size",))
+        same_told = _equal(asked_again, told, ("mtime",))
+        if "content_hash" in images.column_names:
+            same_told |= np.asarray(pc.is_valid(asked_again["content_hash"]))
+        alike_told &= same_told
         still[np.asarray(again)] = alike_told & np.asarray(pc.not_equal(told["reason"], MISSING))
         refused_again[refused.drop_null().to_numpy()] = True
         gone = np.ones(len(held), bool)
@@ -121,7 +128,7 @@ def compare(
         new=found.new.finish(),
         changed=found.changed.finish(),
         doubtful=found.doubtful.finish(),
-        touched=SEEN_SCHEMA.empty_table(),
+        touched=found.touched.finish(),
         unchanged=found.unchanged,
         missing=np.sort(np.concatenate([np.zeros(0, np.int64), *found.missing])),
         missing_rejects=rejected.filter(pc.invert(a_place))["path"].to_pylist(),
@@ -132,9 +139,10 @@ def compare(
 class _Found:
     """What a comparison has found so far."""
 
-    def __init__(self) -> None:
-        self.new, self.changed = TableWriter(MANIFEST_SCHEMA), TableWriter(MANIFEST_SCHEMA)
-        self.doubtful = TableWriter(_DOUBTFUL_SCHEMA)
+    def __init__(self, schema: pa.Schema) -> None:
+        self.new, self.changed = TableWriter(schema), TableWriter(schema)
+        self.doubtful = TableWriter(_doubtful_schema(schema))
+        self.touched = TableWriter(SEEN_SCHEMA)
         self.unchanged = 0
         self.missing: list[NDArray[np.int64]] = []
 
@@ -164,10 +172,11 @@ def settle(
     with ThreadPoolExecutor(_READERS) as pool:
         for start in range(0, len(same), _READ_AT_ONCE):
             part = changes.doubtful.slice(start, _READ_AT_ONCE)
-            names = ("path", "offset", "size", "content_hash")
+            names = ("path", "offset", "size", "held_hash")
             found = pool.map(is_same, *(part[name].to_pylist() for name in names))
             same[start : start + len(part)] = list(found)
-    other, touched = TableWriter(MANIFEST_SCHEMA), TableWriter(SEEN_SCHEMA)
+    other, touched = TableWriter(changes.new.schema), TableWriter(SEEN_SCHEMA)
+    touched.add(changes.touched)
     for start in range(0, len(same), _READ_AT_ONCE):
         part = changes.doubtful.slice(start, _READ_AT_ONCE)
         as_before = pa.array(same[start : start + len(part)])
@@ -176,16 +185,20 @@ def settle(
     return replace(
         changes,
         changed=ByPath.of_sorted(changes.changed, other.finish()).table(),
-        doubtful=_DOUBTFUL_SCHEMA.empty_table(),
+        doubtful=changes.doubtful.schema.empty_table(),
         touched=touched.finish(),
         unchanged=changes.unchanged + int(same.sum()),
     )
 
 
 def _doubtful(listed: pa.Table, held: pa.Table, same_time: NDArray[np.bool_]) -> pa.Table:
-    columns = [listed[name] for name in MANIFEST_SCHEMA.names]
-    columns += [held["row_id"], held["content_hash"], pa.array(~same_time)]
-    return pa.table(columns, names=_DOUBTFUL_SCHEMA.names).cast(_DOUBTFUL_SCHEMA)
+    columns = [*listed.columns, held["row_id"], held["content_hash"], pa.array(~same_time)]
+    schema = _doubtful_schema(listed.schema)
+    return pa.table(columns, names=schema.names).cast(schema)
+
+
+def _doubtful_schema(images: pa.Schema) -> pa.Schema:
+    return pa.schema([*images, *_OF_ROW])
 
 
 def _unlisted(gone: pa.Table, listing: Listing) -> pa.Table:

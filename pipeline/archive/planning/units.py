@@ -12,11 +12,15 @@ from numpy.typing import NDArray
 
 from pipeline.archive.limits import UNIT_SIZE, check_unit_size
 from pipeline.archive.manifest import MANIFEST_SCHEMA
+from pipeline.archive.video.places import unit_parts
 from pipeline.errors import InputError
 from pipeline.large_tables import ByPath, TableWriter, ranges
 
-PLAN_SCHEMA = pa.schema([*MANIFEST_SCHEMA, ("row_id", pa.int64()), ("unit", pa.string())])
-"""A manifest with each image's row id and the id of its unit; sorted by row id."""
+_OF_PLAN = pa.schema([("row_id", pa.int64()), ("unit", pa.string())])
+PLAN_SCHEMA = pa.schema([*MANIFEST_SCHEMA, *_OF_PLAN])
+"""A manifest with each image's row id and the id of its unit; sorted by row id. That of boxes has
+the other columns of `BOXES_SCHEMA`, too.
+"""
 
 _PATH = pa.schema([MANIFEST_SCHEMA.field("path")])
 
@@ -116,7 +120,8 @@ def plan(
 ) -> pa.Table:
     """Give every image a row id and a unit: a table of `PLAN_SCHEMA`.
 
-    Images in order of path get consecutive row ids from `next_row_id`, `unit_size` a unit. Of a
+    Images in order of path get consecutive row ids from `next_row_id`, `unit_size` a unit; boxes
+    those in the order in which they are decoded (`places.unit_parts`). Of a
     `leftover` plan, which an interrupted run left, the units whose images are listed as they were
     keep their row ids, so that their finished files still count; the rest is planned behind it.
     Row ids of a leftover that are given already count no more: it was committed after all.
@@ -124,7 +129,8 @@ def plan(
     """
     check_unit_size(unit_size)
     images = ByPath.of(images) if isinstance(images, pa.Table) else images
-    planned, kept = TableWriter(PLAN_SCHEMA), ByPath(_PATH)
+    schema = pa.schema([*images.schema, *_OF_PLAN])
+    planned, kept = TableWriter(schema), ByPath(_PATH)
     if leftover is not None and len(leftover):
         last = leftover["row_id"][-1].as_py()
         for unit in _still_valid(leftover, images, fingerprint, next_row_id):
@@ -132,6 +138,13 @@ def plan(
             planned.add(unit.members.append_column("unit", names))
             kept.add(unit.members.select(["path"]))
         next_row_id = max(next_row_id, last + 1)
+    if "run" in schema.names:
+        rest = images.table()
+        rest = rest.filter(pc.invert(pc.is_in(rest["path"], value_set=kept.table()["path"])))
+        for part in unit_parts(rest, unit_size):
+            planned.add(_numbered(part, next_row_id, len(part), fingerprint))
+            next_row_id += len(part)
+        return planned.finish()
     waiting = images.schema.empty_table()
     for some, already in ranges(images, kept):
         new = some.filter(pc.invert(pc.is_in(some["path"], value_set=already["path"])))
@@ -149,7 +162,7 @@ def _numbered(images: pa.Table, first: int, unit_size: int, fingerprint: str) ->
     cut = range(0, len(rows), unit_size)
     names = [unit_id(rows[start : start + unit_size], fingerprint) for start in cut]
     places = pa.array(np.arange(len(rows)) // unit_size)
-    return rows.append_column("unit", pa.array(names, pa.string()).take(places)).cast(PLAN_SCHEMA)
+    return rows.append_column("unit", pa.array(names, pa.string()).take(places))
 
 
 def units(planned: pa.Table) -> Units:
@@ -171,12 +184,14 @@ def unit_id(members: pa.Table, fingerprint: str) -> str:
     The same work has the same name wherever and whenever it is planned.
     """
     digest = hashlib.blake2b(fingerprint.encode(), digest_size=16)
-    for name in [*MANIFEST_SCHEMA.names, "row_id"]:
+    told = [name for name in members.column_names if name not in _OF_PLAN.names]
+    for name in [*told, "row_id"]:
         column = members[name].combine_chunks()
         digest.update(f"\n{name} {len(column)} ".encode())
         digest.update(np.packbits(np.asarray(pc.is_valid(column))).tobytes())
-        if pa.types.is_string(column.type):
-            texts = column.fill_null("") if column.null_count else column
+        if pa.types.is_string(column.type) or pa.types.is_binary(column.type):
+            texts = column.cast(pa.binary())
+            texts = texts.fill_null(b"") if texts.null_count else texts
             digest.update(pc.binary_length(texts).to_numpy().tobytes())
             digest.update(_joined(texts))
         else:
@@ -206,7 +221,7 @@ def _still_valid(
     """The units of a plan, from a row id on, that would have the same names from today's images."""
     first = int(np.searchsorted(leftover["row_id"].to_numpy(), next_row_id))
     leftover = leftover[first:]
-    if not len(leftover):
+    if not len(leftover) or leftover.column_names != [*images.schema.names, *_OF_PLAN.names]:
         return
     start = leftover["row_id"][0].as_py()
     alike = np.zeros(leftover["row_id"][-1].as_py() - start + 1, bool)
@@ -215,7 +230,7 @@ def _still_valid(
         listed = pc.is_valid(place)
         then, now = before.filter(listed), today.take(place.drop_null())
         same = np.ones(len(then), bool)
-        for name in MANIFEST_SCHEMA.names:
+        for name in images.schema.names:
             same &= equal_or_unknown(then[name], now[name])
         alike[then["row_id"].to_numpy()[same] - start] = True
     for unit in units(leftover):

@@ -13,6 +13,9 @@ from pipeline.gallery.files.places import GalleryPlace, sha256_of
 from pipeline.gallery.files.schema import STATISTICS_COLUMNS
 
 MAX_UNIT_ROWS = 2048
+"""Rows of a unit of images; a row group holds four such."""
+MOST_UNIT_ROWS = 8 * MAX_UNIT_ROWS
+"""Rows of any unit: those of videos are of whole runs of frames."""
 _ONE_PAGE = 1 << 30
 _LONGEST_TEXT_STATISTIC = 32
 

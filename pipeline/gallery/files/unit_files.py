@@ -29,7 +29,7 @@ from pipeline.gallery.files import storage
 from pipeline.gallery.files.places import GalleryPlace, ObjectPlace, in_order, parquet, root_of
 from pipeline.gallery.files.rejects import as_rejects
 from pipeline.gallery.files.row_files import (
-    MAX_UNIT_ROWS,
+    MOST_UNIT_ROWS,
     checksum,
     delta_statistics,
     write_row_file,
@@ -225,8 +225,8 @@ def _check_unit(
 ) -> None:
     if not _UNIT_ID.fullmatch(unit_id):
         raise InputError(f"unit id {unit_id!r}: letters, digits and _ only, at most 128")
-    if row_ids.step != 1 or row_ids.start < 0 or not 1 <= len(row_ids) <= MAX_UNIT_ROWS:
-        raise InputError(f"unit {unit_id}: {row_ids} is not a run of 1 to {MAX_UNIT_ROWS} row ids")
+    if row_ids.step != 1 or row_ids.start < 0 or not 1 <= len(row_ids) <= MOST_UNIT_ROWS:
+        raise InputError(f"unit {unit_id}: {row_ids} is not a run of 1 to {MOST_UNIT_ROWS} row ids")
     if rows.num_rows + rejects.num_rows != len(row_ids):
         raise InputError(
             f"unit {unit_id}: {rows.num_rows} rows and {rejects.num_rows} rejects of "

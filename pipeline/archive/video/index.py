@@ -1,0 +1,212 @@
+"""What a video holds, by reading its packets without decoding them: frames, times, key frames."""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from pipeline.archive.faults import ReadError
+from pipeline.archive.video.container import decoded, opened, packets, told
+
+LEAST_RUN = 32
+"""Frames of a run, at least: where every frame is a key frame, a run would hold one."""
+
+_PROBED = 250
+_ORDERED_BY_DECODING = frozenset(("avi", "h264", "hevc", "mpegvideo", "m4v", "ivf", "obu"))
+"""Containers whose time stamps do not tell the order of frames that a codec shows in another."""
+_SEEKABLE = frozenset(("mov", "matroska", "avi", "mpegts", "flv", "mxf"))
+"""Containers in which seeking leads to the packet that was asked for, with its time stamp."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FrameRuns:
+    """The runs of a video `[R]`: frames from one key frame up to the next that is a cut.
+
+    A run can be decoded from its first packet on, whose time stamp is `seek` (-1 where only
+    reading from the start leads to it). Its bytes and their hash tell whether it has changed.
+    """
+
+    packet: NDArray[np.int64]
+    seek: NDArray[np.int64]
+    size: NDArray[np.int64]
+    content_hash: list[bytes]
+
+
+@dataclass(frozen=True)
+class VideoIndex:
+    """The frames of a video `[F]`, in the order in which they are shown, and its runs."""
+
+    width: int
+    height: int
+    """Of the upright picture."""
+    micros: NDArray[np.int64]
+    """Microseconds since the first frame."""
+    packet: NDArray[np.int64]
+    """The number of the packet in the file that holds each frame."""
+    run: NDArray[np.int64]
+    """The place of each frame's run in `runs`."""
+    runs: FrameRuns
+    started_at: datetime | None
+    """The time of recording, by the container."""
+    damage: str | None
+    """Why nothing was found behind the last frame, where the file does not end there."""
+
+
+@dataclass
+class _Packets:
+    """What a pass over the packets finds, by packet."""
+
+    pts: list[int | None]
+    key: list[bool]
+    shown: list[bool]
+    size: list[int]
+    digest: list[bytes]
+    damage: str | None = None
+
+
+def index_video(root: str, path: str) -> VideoIndex:
+    """Read the packets of a video, and decode one frame for its size.
+
+    Frames are numbered as they are shown. Where the time stamps do not tell the order (some AVI
+    files, bare streams), all of it is decoded once. Raises ReadError where there is no frame.
+    """
+    with opened(root, path) as (container, stream):
+        found = _pass_over(container, stream)
+        started = _started_at(container, stream)
+        rate = stream.average_rate or stream.guessed_rate or 25
+        tick = float(stream.time_base) if stream.time_base else 1 / float(rate)
+        name = container.format.name
+        reorders = stream.codec_context.has_b_frames
+    trusted = _is_trusted(found, name, reorders)
+    with opened(root, path) as (container, stream):
+        width, height = _size(container, stream)
+    if trusted:
+        stamps = np.array(found.pts, np.int64)
+        shown = np.flatnonzero(found.shown)
+        order = shown[np.argsort(stamps[shown], kind="stable")]
+        micros = np.rint((stamps[order] - stamps[order][:1]) * (tick * 1e6)).astype(np.int64)
+    else:
+        with opened(root, path) as (container, stream):
+            order = np.array(list(_in_order(container, stream)), np.int64)
+        stamps = np.full(len(found.pts), -1)
+        stamps[order] = np.arange(len(order))
+        micros = np.rint(np.arange(len(order)) * (1e6 / float(rate))).astype(np.int64)
+    if not len(order):
+        raise ReadError("unreadable-video", f"it has no frame: {found.damage or 'none is there'}")
+    cuts = _cuts(stamps, np.array(found.key), np.array(found.shown))
+    run = np.searchsorted(stamps[cuts], stamps[order], side="right") - 1
+    run[run < 0] = 0
+    cuts[0] = 0
+    seekable = trusted and not _SEEKABLE.isdisjoint(name.split(","))
+    return VideoIndex(
+        width, height, micros, order, run, _runs(found, cuts, seekable), started, found.damage
+    )
+
+
+def _pass_over(container: InputContainer, stream: VideoStream) -> _Packets:
+    found = _Packets([], [], [], [], [])
+    is_vp8 = stream.codec_context.name == "vp8"
+    try:
+        for _, packet in packets(container, stream):
+            data = bytes(packet)
+            found.pts.append(packet.pts)
+            found.key.append(packet.is_keyframe)
+            found.shown.append(not packet.is_discard and not (is_vp8 and not data[0] & 0x10))
+            found.size.append(len(data))
+            found.digest.append(hashlib.blake2b(data, digest_size=16).digest())
+    except (av.FFmpegError, OSError) as error:
+        found.damage = told(error)
+    return found
+
+
+def _is_trusted(found: _Packets, name: str, reorders: bool) -> bool:
+    """Whether time stamps tell the order in which frames are shown."""
+    stamps = [pts for pts, shown in zip(found.pts, found.shown, strict=True) if shown]
+    if any(pts is None for pts in found.pts) or len(set(stamps)) < len(stamps):
+        return False
+    rising = bool((np.diff(np.array(stamps, np.int64)) > 0).all())
+    return not (reorders and rising and not _ORDERED_BY_DECODING.isdisjoint(name.split(",")))
+
+
+def _in_order(container: InputContainer, stream: VideoStream) -> Iterator[int]:
+    """The packets of the frames in the order in which the decoder gives them."""
+    stream.thread_type = "AUTO"
+    try:
+        for number, packet in packets(container, stream):
+            yield from (int(frame.pts or 0) for frame in decoded(stream, packet, number))
+    except (av.FFmpegError, OSError) as error:
+        _log.debug("%s", error)  # the pass over the packets has told of it
+    yield from (int(frame.pts or 0) for frame in decoded(stream, None))
+
+
+def _size(container: InputContainer, stream: VideoStream) -> tuple[int, int]:
+    """Width and height of the first frame that can be decoded, upright."""
+    for _, packet in islice(packets(container, stream), _PROBED):
+        for frame in decoded(stream, packet):
+            turned = frame.rotation % 180 != 0
+            return (frame.height, frame.width) if turned else (frame.width, frame.height)
+    for frame in decoded(stream, None):
+        turned = frame.rotation % 180 != 0
+        return (frame.height, frame.width) if turned else (frame.width, frame.height)
+    raise ReadError("unreadable-video", f"none of its first {_PROBED} frames can be decoded")
+
+
+def _cuts(
+    stamps: NDArray[np.int64], key: NDArray[np.bool_], shown: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """The packets at which runs begin: key frames that are shown after all packets before them.
+
+    The first packet is one whatever it is, so that nothing is left out.
+    """
+    before = np.maximum.accumulate(np.where(shown, stamps, np.iinfo(np.int64).min))
+    later = np.ones(len(stamps), bool)
+    later[1:] = stamps[1:] > before[:-1]
+    count = np.cumsum(shown)
+    cuts = [0]
+    for place in np.flatnonzero(key & shown & later):
+        if count[place] - count[cuts[-1]] >= LEAST_RUN:
+            cuts.append(int(place))
+    first = np.flatnonzero(shown)
+    if len(first):
+        cuts[0] = int(first[0])
+    return np.array(cuts, np.int64)
+
+
+def _runs(found: _Packets, cuts: NDArray[np.int64], seekable: bool) -> FrameRuns:
+    ends = [*cuts[1:].tolist(), len(found.size)]
+    spans = list(zip(cuts.tolist(), ends, strict=True))
+    seek = [found.pts[start] if seekable and start else -1 for start, _ in spans]
+    return FrameRuns(
+        packet=cuts,
+        seek=np.array([-1 if each is None else each for each in seek], np.int64),
+        size=np.array([sum(found.size[start:end]) for start, end in spans], np.int64),
+        content_hash=[
+            hashlib.blake2b(b"".join(found.digest[start:end]), digest_size=16).digest()
+            for start, end in spans
+        ],
+    )
+
+
+def _started_at(container: InputContainer, stream: VideoStream) -> datetime | None:
+    """The time of recording that the container tells."""
+    for about in (container.metadata, stream.metadata):
+        lower = {key.lower(): value for key, value in about.items()}
+        for key in ("com.apple.quicktime.creationdate", "creation_time", "date"):
+            try:
+                found = datetime.fromisoformat(lower.get(key, "").strip())
+            except ValueError:
+                continue
+            found = found if found.tzinfo else found.replace(tzinfo=UTC)
+            if found.year > 1970:  # cameras without a clock write the epoch
+                return found.astimezone(UTC)
+    return None

@@ -1,0 +1,55 @@
+"""The pixels of a row, whether it is an image of its own or a box."""
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.archive.decoding.images import Stretch, decode
+from pipeline.archive.faults import Rejected
+from pipeline.archive.limits import MAX_BYTES, MAX_PIXELS
+from pipeline.archive.listing.reading import read_image
+from pipeline.archive.locations import reach
+from pipeline.archive.video import names, places
+
+if TYPE_CHECKING:  # it loads PyAV
+    from pipeline.archive.video.index import VideoIndex
+
+
+def read_pixels(
+    root: str, path: str, *, max_bytes: int = MAX_BYTES, stretch: Stretch | None = None
+) -> NDArray[np.uint8]:
+    """The image or box at `path` below `root`, uint8 `[H, W, 3]`; Rejected where there is none.
+
+    For a box of a video, its packets are read once (the last few videos are remembered), and the
+    frames of one run decoded.
+    """
+    name = names.split(path)
+    if name is None:
+        return decode(read_image(root, path, max_bytes=max_bytes), stretch=stretch)
+    from pipeline.archive.video.decoding import Limits, cut_boxes
+
+    if name.frame is None:
+        columns = places.of_picture(1, 0)
+    else:
+        filesystem, there = reach(root, name.file)
+        if not filesystem.exists(there):
+            raise Rejected("missing", "there is no such file")
+        index = _index(root, name.file, str(filesystem.info(there).get("mtime")))
+        if name.frame >= len(index.packet):
+            raise Rejected("no-frame", f"the video has {len(index.packet)} frames")
+        columns = places.of_video(index, np.array([name.frame]))
+    members = pa.table({"path": [path], **columns})
+    (cut,) = cut_boxes(root, members, limits=Limits(MAX_PIXELS, max_bytes, stretch))
+    if isinstance(cut.pixels, Rejected):
+        raise cut.pixels
+    return cut.pixels
+
+
+@lru_cache(maxsize=16)
+def _index(root: str, file: str, _changed: str) -> "VideoIndex":
+    from pipeline.archive.video.index import index_video
+
+    return index_video(root, file)
