@@ -17,6 +17,7 @@ import ray
 
 import pipeline
 from cluster.guard import ended_with_driver
+from cluster.head_watch import head_watched
 from cluster.profiles import Node
 from cluster.quiet import ray_lines_hidden
 from pipeline.errors import InputError
@@ -130,7 +131,7 @@ def _connected(
                 _log.warning("%s keeps its own CPUs, not %d", wanted, num_cpus)
             _join(wanted)
         joined = _joined(num_gpus, started_here=wanted == "local")
-        with ended_with_driver() if joined.started_here else contextlib.nullcontext():
+        with ended_with_driver() if joined.started_here else head_watched(joined.address):
             yield joined
     finally:
         # Leaves a cluster that was joined, stops one that was started, and does nothing else.
