@@ -237,6 +237,7 @@ def _purged(done: dict[str, Any]) -> list[str]:
         for each in done["out_of_reach"]
     ]
     lines += told(done["outputs"])
+    lines += [f"NOT checked: {each}" for each in done["not_checked"]]
     if done["unreadable"]:
         lines.append(
             f"not searched for: what {', '.join(done['unreadable'])} held, which could not be read"

@@ -8,7 +8,7 @@ next purge can finish the work.
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -42,6 +42,7 @@ from pipeline.gallery.upkeep.remnants import (
     search_statistics,
     stored_features,
 )
+from pipeline.gallery.upkeep.retained import check_can_ask, retained
 
 _GRAPH = re.compile(r"round-\d+-|regallery-")
 _ROWS_A_SEARCH = 1 << 16
@@ -57,7 +58,8 @@ class Purged:
     which no version has, were searched for in `searched_files` of `searched_bytes`. `unreadable`
     files were deleted without a look into them. `scratch_folders` of killed runs were deleted;
     those `out_of_reach`, for example on another machine, still hold features. `outputs` were made
-    elsewhere from versions that had rows which are gone, and may hold them.
+    elsewhere from versions that had rows which are gone, and may hold them. `not_checked` says what
+    an object store was not asked about.
     """
 
     versions_removed: int
@@ -71,6 +73,7 @@ class Purged:
     scratch_folders: int
     out_of_reach: tuple[str, ...]
     outputs: tuple[Output, ...]
+    not_checked: tuple[str, ...] = ()
 
 
 def is_under_way(location: str) -> bool:
@@ -90,6 +93,7 @@ def purge(gallery: Gallery, lock: Lock) -> Purged:
     gallery.check_latest()
     root = root_of(gallery.location)
     check_regular(gallery.location)
+    check_can_ask(root)
     scratch.check_unused(root, gallery.version)
     known = {each.file for each in outputs_of(gallery)}
     stale = stale_outputs(gallery)
@@ -130,7 +134,15 @@ def purge(gallery: Gallery, lock: Lock) -> Purged:
     storage.delete_files(aside)
     (root / storage.PURGED_FOLDER).rmdir()
     storage.sync_folder(root)
-    return done
+    kept = retained(root)
+    if kept.versions or kept.uploads:
+        raise RunError(
+            f"{root}: the rows are gone from the gallery, but its bucket keeps"
+            f" {kept.versions:,} old versions of objects and {kept.uploads:,} uploads that were cut"
+            " off, which may hold them: delete those (a lifecycle rule of the bucket does), and run"
+            " the command again"
+        )
+    return replace(done, not_checked=kept.not_checked)
 
 
 def _set_aside(gallery: Gallery, root: GalleryPlace) -> None:
