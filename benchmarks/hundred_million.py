@@ -129,7 +129,7 @@ def written(units, target, processes):
     return len(units)
 
 
-def simulate(rows, folder, steps, processes):
+def simulate(rows, folder, steps, unit_size, processes):
     """All steps once; gives the number of files and the bytes of the log."""
     from pipeline.archive.layouts.named import layout
 
@@ -149,14 +149,21 @@ def simulate(rows, folder, steps, processes):
         images = listing()
         changes = find_changes(present, images, UpdateSettings())
         steps.done("hold against an empty gallery")
-        cut = cut_units(present, changes.new_or_changed, UNIT_SIZE, made_by=MADE_BY)
+        cut = cut_units(present, changes.new_or_changed, unit_size, made_by=MADE_BY)
         steps.done("plan")
         keep_plan(present, cut, lock)
         steps.done("store the plan")
+        if processes == 0:
+            names = cut.todo.ids
+            del cut
+            cut = cut_units(present, changes.new_or_changed, unit_size, made_by=MADE_BY)
+            assert cut.todo.ids == names
+            steps.done("resume: plan, all units kept")
+            return {"files": 0, "bytes": 0, "log": {}}
         count = written(cut.todo, present.target, processes)
         del cut
         steps.done("(write the units)")
-        cut = cut_units(present, changes.new_or_changed, UNIT_SIZE, made_by=MADE_BY)
+        cut = cut_units(present, changes.new_or_changed, unit_size, made_by=MADE_BY)
         assert (len(cut.finished), len(cut.todo)) == (count, 0)
         steps.done("resume: plan, find all units")
         none = np.zeros(0, np.int64)
@@ -175,7 +182,7 @@ def simulate(rows, folder, steps, processes):
     return {"files": count, "bytes": sum(each.bytes for each in present.snapshot.files), "log": log}
 
 
-def measure(rows, scratch=None, *, flush=False, processes=1):
+def measure(rows, scratch=None, *, flush=False, unit_size=UNIT_SIZE, processes=1):
     """Simulate so many rows, print, and give all figures."""
     folder = Path(tempfile.mkdtemp(dir=scratch))
     tempfile.tempdir = str(folder)  # also of the tables that are mapped
@@ -186,7 +193,7 @@ def measure(rows, scratch=None, *, flush=False, processes=1):
     steps = Steps()
     steps.start()
     try:
-        found = simulate(rows, folder, steps, processes)
+        found = simulate(rows, folder, steps, unit_size, processes)
     finally:
         steps.end()
         storage.sync_file, tempfile.tempdir = kept, None
@@ -202,10 +209,16 @@ def main():
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000])
     parser.add_argument("--scratch", help="folder for the gallery and the mapped tables")
     parser.add_argument("--flush", action="store_true", help="wait for the disk after each file")
-    parser.add_argument("--processes", type=int, default=4, help="that write units")
+    parser.add_argument("--unit-size", type=int, default=UNIT_SIZE)
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=4,
+        help="that write units; 0: write none, and end after the plan",
+    )
     parser.add_argument("--json", help="file for all figures")
     given = parser.parse_args()
-    how = {"flush": given.flush, "processes": given.processes}
+    how = {"flush": given.flush, "processes": given.processes, "unit_size": given.unit_size}
     found = [measure(rows, given.scratch, **how) for rows in given.rows]
     if given.json:
         Path(given.json).write_text(json.dumps(found, indent=1))

@@ -10,8 +10,10 @@ import tempfile
 from collections.abc import Iterator
 from typing import IO, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from pipeline.output_files import told_by_name
 
@@ -142,6 +144,19 @@ class ByPath:
                 written.add(run.slice(start, _BATCH_ROWS))
             run = written.finish()
         self._runs.append(run)
+
+
+def rows_at(table: pa.Table, places: NDArray[np.int64]) -> pa.Table:
+    """The rows at ascending positions int64 `[n]`, taken batch by batch: Arrow's own `take` joins
+    all batches first, and cannot join texts of more than 2 GB.
+    """
+    parts, first = [], 0
+    for batch in table.to_batches():
+        low, high = np.searchsorted(places, (first, first + len(batch)))
+        if low < high:
+            parts.append(batch.take(pa.array(places[low:high] - first)))
+        first += len(batch)
+    return pa.Table.from_batches(parts, table.schema)
 
 
 def ranges(*sides: ByPath) -> Iterator[tuple[pa.Table, ...]]:

@@ -3,6 +3,7 @@
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -89,6 +90,17 @@ def test_a_full_disk_is_told(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
     with pytest.raises(RunError, match=r"gone \(temporary file\): the file cannot be written"):
         TableWriter(SCHEMA).add(table(list("abcdefgh")))
+
+
+def test_rows_of_a_table_of_more_than_two_gigabytes_of_text_are_taken():
+    chunk = pa.array([f"{number:02d}" + "x" * 2**20 for number in range(8)])
+    table = pa.table({"path": pa.chunked_array([chunk] * 300)})  # the same 8 MB, 300 times
+    places = np.array([0, 7, 8, 2399])
+    with pytest.raises(pa.ArrowInvalid, match="overflow"):
+        table.take(pa.array(places))
+    taken = large_tables.rows_at(table, places)
+    assert [path[:2] for path in taken["path"].to_pylist()] == ["00", "07", "00", "07"]
+    assert large_tables.rows_at(table, places[:0]).equals(table.schema.empty_table())
 
 
 @given(st.lists(st.lists(st.sampled_from("abc"), max_size=3), max_size=4))

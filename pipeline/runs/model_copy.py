@@ -24,6 +24,7 @@ from pipeline.core.evaluation.metrics import summarize
 from pipeline.core.evaluation.ranking import rank_counts
 from pipeline.errors import InputError, RunError
 from pipeline.gallery.labels import labels_of
+from pipeline.large_tables import rows_at
 from pipeline.model.backends.torch_network import torch_threads
 from pipeline.model.copies import int8
 from pipeline.model.copies.export import COPY_SUFFIXES, DEVIATION, Target, deviation, export
@@ -286,7 +287,7 @@ def _sample(flags: ExportSettings) -> Crops:
 
 def _spread(listing: Listing, count: int) -> Listing:
     rows = np.unique(np.linspace(0, len(listing.images) - 1, count).astype(np.int64))
-    return dataclasses.replace(listing, images=listing.images.take(rows))
+    return dataclasses.replace(listing, images=rows_at(listing.images, rows))
 
 
 def _crops(listing: Listing, *, strict: bool = False) -> Iterator[NDArray[np.uint8]]:

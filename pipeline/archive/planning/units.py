@@ -14,7 +14,7 @@ from pipeline.archive.limits import UNIT_SIZE, check_unit_size
 from pipeline.archive.manifest import MANIFEST_SCHEMA
 from pipeline.archive.video.places import unit_parts
 from pipeline.errors import InputError
-from pipeline.large_tables import ByPath, TableWriter, ranges
+from pipeline.large_tables import ByPath, TableWriter, ranges, rows_at
 
 _OF_PLAN = pa.schema([("row_id", pa.int64()), ("unit", pa.string())])
 PLAN_SCHEMA = pa.schema([*MANIFEST_SCHEMA, *_OF_PLAN])
@@ -62,7 +62,7 @@ class Units(Sequence[Unit]):
     @property
     def ids(self) -> list[str]:
         """The ids of the units."""
-        return self._planned["unit"].take(pa.array(self._starts)).to_pylist()
+        return rows_at(self._planned.select(["unit"]), self._starts)["unit"].to_pylist()
 
     @property
     def images(self) -> int:
@@ -107,7 +107,7 @@ class Units(Sequence[Unit]):
         spread = np.linspace(0, ends[-1] - 1, min(count, int(ends[-1]))).round().astype(np.int64)
         unit = np.searchsorted(ends, spread, side="right")
         rows = self._stops[unit] - ends[unit] + spread
-        return self._planned.take(pa.array(rows)).drop_columns(["unit"]).combine_chunks()
+        return rows_at(self._planned.drop_columns(["unit"]), rows).combine_chunks()
 
 
 def plan(
