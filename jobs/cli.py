@@ -50,6 +50,7 @@ VERBS = {
     "calibrate": "Find the similarity threshold at which two crops count as the same identity.",
     "link": "Propose identities for the rows of a gallery, by their features alone.",
     "expand": "Write a gallery of expanded features, or bring it up to date.",
+    "tracklets": "Write a gallery with one row for each tracklet, or bring it up to date.",
     "evaluate": "Measure exact retrieval accuracy of queries against a gallery.",
     "import": "Make a gallery of features that another tool computed.",
     "export": "Write a gallery's features and rows for other tools.",

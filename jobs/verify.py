@@ -99,7 +99,8 @@ def _not_checked(gallery: "Gallery", versions: int) -> tuple[str, ...]:
     if derived is None:
         left.append(f"whether rows still fit {source} (extract --verify --dry-run)")
     else:
-        left.append(f"whether features still follow from {derived.parent} (expand)")
+        verb = "tracklets" if derived.of_tracklets else "expand"
+        left.append(f"whether features still follow from {derived.parent} ({verb})")
     return (
         *left,
         "what was made from this gallery elsewhere: expanded galleries, exports, reports",

@@ -41,7 +41,13 @@ class Derivation:
 
     def __str__(self) -> str:
         told = ", ".join(f"{name} {value}" for name, value in self.parameters.items())
-        return f"expanded ({told}) from {self.parent}"
+        how = "made" if self.of_tracklets else "expanded"
+        return f"{how} ({told}) from {self.parent}"
+
+    @property
+    def of_tracklets(self) -> bool:
+        """Whether its rows are tracklets; otherwise they are the parent's, expanded."""
+        return "tracklets" in self.parameters
 
 
 def derivation(gallery: Gallery) -> Derivation | None:
@@ -78,7 +84,7 @@ def check_parameters(gallery: Gallery, parent: Gallery, parameters: Parameters) 
     found, wanted = derivation(gallery), Derivation(parent.location, parameters)
     if found is None:
         raise InputError(
-            f"{gallery.location} holds plain features, not expanded ones; give a new gallery"
+            f"{gallery.location} holds plain features, not derived ones; give a new gallery"
         )
     if found != wanted:
         raise InputError(f"{gallery.location} was {found}, not {wanted}; give a new gallery")
@@ -107,13 +113,20 @@ def create_derived(location: str, parent: Gallery, parameters: Parameters, lock:
     )
 
 
-def commit_derived(gallery: Gallery, parent: Gallery, features: FeatureRows, lock: Lock) -> Gallery:
+def commit_derived(
+    gallery: Gallery,
+    parent: Gallery,
+    features: FeatureRows,
+    lock: Lock,
+    rows: pa.Table | None = None,
+) -> Gallery:
     """The next version of a derived gallery: the parent's rows with these `features` `[N, D]`.
 
-    Raises what `Gallery.apply` raises.
+    Other `rows` `[N]`, by row id, may take the place of the parent's; columns that they lack are
+    null. Raises what `Gallery.apply` raises.
     """
     run = f"{_run_of(parent)}-after-{gallery.version}"
-    rows, before = parent.rows(), gallery.row_ids()
+    rows, before = parent.rows() if rows is None else rows, gallery.row_ids()
     size = max(1, _FILE_BYTES // feature_bytes(gallery.dimension, gallery.dtype))
     written = [
         _write(gallery, run, rows.slice(start, stop - start), features.read(start, stop))
@@ -143,6 +156,10 @@ def _write(gallery: Gallery, run: str, rows: pa.Table, features: np.ndarray) -> 
     told = hashlib.sha256(f"{run} {first}".encode()).hexdigest()[:32]
     column = encode_features(features, gallery.dtype)
     schema = gallery.target.schema
-    whole = rows.append_column(schema.field("feature"), column).select(schema.names)
+    whole = rows.append_column(schema.field("feature"), column)
+    for field in schema:
+        if field.name not in whole.column_names:
+            whole = whole.append_column(field, pa.nulls(len(whole), field.type))
+    whole = whole.select(schema.names)
     root = root_of(gallery.location)
     return keep_rows(root, f"{first:012d}-{told}.parquet", whole.cast(schema))

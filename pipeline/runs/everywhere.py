@@ -15,6 +15,7 @@ from pipeline.report.page import FILES
 from pipeline.report.templates import is_page
 from pipeline.runs.expanding import settings_of, update_expanded
 from pipeline.runs.outcomes import Followed
+from pipeline.runs.tracklets import Feature, update_tracklets
 
 
 def follow(gallery: Gallery, outputs: tuple[Output, ...], *, purge: bool) -> list[Followed]:
@@ -81,11 +82,17 @@ def _expand_again(gallery: Gallery, place: str) -> list[Followed]:
         raise InputError(
             f"{place} was made from another gallery since, not from {gallery.location}"
         )
-    if gallery.count:
+    kept = gallery.count
+    if held.of_tracklets:
+        kept -= gallery.rows(["tracklet"])["tracklet"].null_count
+    if kept and held.of_tracklets:
+        feature: Feature = "medoid" if held.parameters["tracklets"] == "medoid" else "mean"
+        update_tracklets(Gallery.open(gallery.location), place, feature)
+    elif kept:
         update_expanded(Gallery.open(gallery.location), place, *settings_of(held.parameters))
     with lock_gallery(place, f"erase everywhere of {gallery.location}") as lock:
         after = Gallery.open(place)
-        if not gallery.count:
+        if not kept:
             run = f"erase-{after.version}-everywhere"
             after = after.commit([], run_id=run, removes=after.row_ids(), lock=lock)
         purged = purging.purge(after, lock)

@@ -62,7 +62,7 @@ def update_expanded(
     check_scratch(on.scratch)
     if parent.count == 0:
         raise InputError(f"{parent.location} has no row in version {parent.version}")
-    if (held := derivation(parent)) is not None:
+    if (held := derivation(parent)) is not None and not held.of_tracklets:
         raise InputError(f"{parent.location} is {held}: expand {held.parent} with `times` instead")
     opening.check_writable(out)
     parameters = asdict(settings) | (normalization.parameters if normalization else {})

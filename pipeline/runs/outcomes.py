@@ -120,6 +120,25 @@ class Expanded:
 
 
 @dataclass(frozen=True)
+class TrackletsMade:
+    """What a run of tracklets made: `version` of `gallery`, from `parent_version` of `parent`.
+
+    `rows` counts tracklets, `boxes` their rows in the parent, `without_tracklet` its other rows.
+    `is_new_version` is false if the gallery was up to date.
+    """
+
+    gallery: str
+    version: int
+    parent: str
+    parent_version: int
+    feature: str
+    rows: int
+    boxes: int
+    without_tracklet: int
+    is_new_version: bool
+
+
+@dataclass(frozen=True)
 class Followed:
     """Something that was made from a gallery and may hold rows that were erased from it.
 

@@ -161,7 +161,10 @@ def _placed(cameras: pa.ChunkedArray, places: Mapping[str, str]) -> pa.ChunkedAr
 
 def _check_expansions(query: Gallery, gallery: Gallery) -> None:
     """Say which features are expanded; refuse expanded queries of a gallery that is not."""
-    ours, theirs = derivation(query), derivation(gallery)
+    ours, theirs = (
+        None if how is not None and how.of_tracklets else how  # their features are plain ones
+        for how in (derivation(query), derivation(gallery))
+    )
     if ours and (theirs is None or theirs.parameters != ours.parameters):
         raise InputError(
             f"{query.location} is {ours}, and {gallery.location} is {theirs or 'not expanded'}:"

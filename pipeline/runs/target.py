@@ -38,7 +38,7 @@ class GallerySpec:
         """Refuse to mix features or labels of two kinds in one gallery."""
         if (how := derivation(present)) is not None:
             raise InputError(
-                f"{present.location} is {how}: extract into {how.parent}, then expand it again"
+                f"{present.location} is {how}: extract into {how.parent}, then make it again"
             )
         if self.recipe.fingerprint != present.fingerprint:
             held = read_recipe(present.recipe_json)

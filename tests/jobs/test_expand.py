@@ -195,7 +195,7 @@ def test_nothing_is_extracted_into_an_expanded_gallery(capsys, tmp_path, extract
     result(capsys, *command(tmp_path))
     flags = ("--gallery", tmp_path / "expanded", "--model", extracted, *SIZE)
     line = refused(capsys, "extract", tmp_path / "parent-source", *flags)
-    assert f"extract into {tmp_path / 'parent'}, then expand it again" in line
+    assert f"extract into {tmp_path / 'parent'}, then make it again" in line
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pipeline.gallery.table import Gallery
 from pipeline.model.functions import NetworkFunction
 from pipeline.runs.extraction import extract
 from pipeline.runs.settings import ActorSettings, WorkSettings
+from pipeline.runs.tracklets import update_tracklets
 
 MEANS = NetworkFunction(lambda crops: [[*crop.mean((0, 1)), 1.0] for crop in crops], "means")
 
@@ -54,6 +55,13 @@ def test_figures_are_those_of_plain_numpy(tmp_path, pedestrian_video, osnet):
                              [each[~is_query] for each in labels])  # fmt: skip
     assert queries == 63
     np.testing.assert_allclose(found, OF_CROPS, atol=0.02)
+    assert update_tracklets(gallery, str(tmp_path / "t")).rows == 80
+    tracklets = Gallery.open(str(tmp_path / "t"))
+    columns = tracklets.rows(["identity", "camera"])
+    labels = [tracklets.array(), *(np.array(each.to_pylist()) for each in columns.columns)]
+    queries, found = figures(labels, labels)
+    assert queries == 71
+    np.testing.assert_allclose(found, OF_TRACKLETS, atol=0.02)
 
 
 @pytest.mark.ray

@@ -1,0 +1,57 @@
+"""One feature for each tracklet: the unit mean of its boxes, or the box nearest to all of them."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.core.blocks import FeatureRows
+from pipeline.core.vectors import unit_vectors
+
+_ROWS_AT_ONCE = 16_384
+
+
+def groups(names: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The positions `[n]` of the rows with a name (0 or more), by name, and where each name begins
+    `[T + 1]`.
+
+    >>> groups(np.array([1, -1, 0, 1]))
+    (array([2, 0, 3]), array([0, 1, 3]))
+    """
+    order = np.argsort(names, kind="stable")
+    order = order[names[order] >= 0]
+    edges = np.flatnonzero(np.diff(names[order], prepend=-1))
+    return order, np.append(edges, len(order))
+
+
+def mean_features(
+    rows: FeatureRows,
+    order: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    *,
+    medoid: bool = False,
+) -> Iterator[NDArray[np.float32]]:
+    """The unit features float32 `[t, D]` of the tracklets, some at a time, in order.
+
+    Tracklet t has the rows `order[starts[t]:starts[t + 1]]`, which count by `weights` `[n]`
+    (equally where these sum to 0). With `medoid`, and where a mean has no direction, it is the row
+    with the largest weighted sum of similarities to all of them, the first of equal ones.
+    """
+    first = 0
+    while first < len(starts) - 1:
+        last = int(np.searchsorted(starts, starts[first] + _ROWS_AT_ONCE, side="right")) - 1
+        last = max(first + 1, last)
+        features = rows.take(order[starts[first] : starts[last]])
+        made = np.empty((last - first, rows.dimension), np.float32)
+        for number in range(first, last):
+            begin, end = starts[number], starts[number + 1]
+            some = features[begin - starts[first] : end - starts[first]]
+            weight = weights[begin:end] if weights[begin:end].sum() > 0 else np.ones(end - begin)
+            total = weight @ some.astype(np.float64)
+            if medoid or not np.linalg.norm(total) > 1e-6 * weight.sum():
+                made[number - first] = some[int(np.argmax(some.astype(np.float64) @ total))]
+            else:
+                made[number - first] = unit_vectors(total[None])[0]
+        yield made
+        first = last
