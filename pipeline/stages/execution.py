@@ -123,6 +123,8 @@ class Execution:
             return
         import ray  # takes a second, which a run in this process need not wait for
 
+        from pipeline.stages.metrics import count
+
         remote = ray.remote(num_cpus=1, num_gpus=self.tiling.gpus if on_gpu else 0)(fold)
         stored = [ray.put(value) for value in shared]
         running: list[ray.ObjectRef] = []
@@ -133,7 +135,9 @@ class Execution:
                 if not running:
                     return
                 (done,), running = ray.wait(running, num_returns=1)
-                yield ray.get(done)
+                result = ray.get(done)
+                count("regallery_tiles", 1)
+                yield result
         finally:
             for left in running:  # after an error or an interrupt, the rest is of no use
                 ray.cancel(left)

@@ -4,6 +4,7 @@
 """
 
 import logging
+import time
 from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -145,6 +146,9 @@ class UnitExtractor:
     """Turns units into files: reads, decodes ahead on threads, runs the network, checks, writes."""
 
     def __init__(self, work: Work) -> None:
+        self.seconds: dict[str, float] = {}
+        """What the last unit took: waiting for pictures (`decode`), the `network`, `write`."""
+        self._waited = 0.0
         self._work = work
         self._extractor = work.model.load(
             batch_size=work.batch_size,
@@ -155,8 +159,15 @@ class UnitExtractor:
 
     def extract(self, unit: Unit, step: Step = no_step) -> UnitRecord:
         """Write one unit's file; rows + rejects are its members, and add up to the steps."""
+        begun = time.perf_counter()
         rows, rejects, oddities = self.compute(unit.members, step)
+        computed = time.perf_counter()
         record = write_unit(self._work.target, unit.id, unit.row_ids, rows, rejects)
+        self.seconds = {
+            "decode": self._waited,
+            "network": computed - begun - self._waited,
+            "write": time.perf_counter() - computed,
+        }
         return replace(record, oddities=oddities)
 
     def compute(self, members: pa.Table, step: Step = no_step) -> Computed:
@@ -165,13 +176,15 @@ class UnitExtractor:
         `step(n)` is called after each batch of the network with the members that it finished.
         """
         taken = told = 0
+        self._waited = 0.0
         vectors = np.empty((len(members), self._work.target.dimension), np.float32)
         facts: dict[int, _Facts] = {}
         bad: list[Bad] = []
 
         def crops() -> Iterator[tuple[tuple[int, _Facts], NDArray[np.uint8]]]:
             nonlocal taken
-            for member in self._decoded(members):
+            decoded = self._decoded(members)
+            while (member := self._next(decoded)) is not None:
                 taken += 1
                 if isinstance(member, Bad):
                     bad.append(member)
@@ -190,6 +203,13 @@ class UnitExtractor:
         found = self._rows(members, dict(sorted(facts.items())), vectors)
         rejects = rejects_of(members, sorted(bad, key=lambda member: member.place))
         return Computed(found, rejects, _oddities(members, facts))
+
+    def _next(self, decoded: Iterator[_Crop | Bad]) -> _Crop | Bad | None:
+        """The next member, None at the end; counts the seconds that it is waited for."""
+        begun = time.perf_counter()
+        member = next(decoded, None)
+        self._waited += time.perf_counter() - begun
+        return member
 
     def _decoded(self, members: pa.Table) -> Iterator[_Crop | Bad]:
         """Members, read and decoded ahead of the network by at most one batch: images in order,

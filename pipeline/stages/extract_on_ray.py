@@ -20,6 +20,7 @@ from pipeline.gallery.sidecars import attempts
 from pipeline.stages.execution import Step, no_step
 from pipeline.stages.extract import KEPT, Bad, UnitExtractor, Work, rejects_of
 from pipeline.stages.heartbeats import Heartbeat, heard
+from pipeline.stages.metrics import count
 
 _log = logging.getLogger(__name__)
 
@@ -47,13 +48,24 @@ class ExtractUnit:
         """
         unit = _unpacked(batch["unit"][0], batch["members"][0])
         try:
-            if attempts.begin(self._work.target, unit.id) > ATTEMPTS:
+            attempt = attempts.begin(self._work.target, unit.id)
+            count("regallery_restarts", attempt > 1)
+            if attempt > ATTEMPTS:
                 return _answer(None)
             record = self._extractor.extract(unit, Heartbeat(unit.id))
             attempts.end(self._work.target, unit.id)
         except (OSError, InputError, RunError) as error:
             return _answer({"error": str(error)})
+        self._count(record)
         return _answer(asdict(record))
+
+    def _count(self, record: UnitRecord) -> None:
+        count("regallery_units", 1)
+        count("regallery_crops", record.rows)
+        count("regallery_rejects", record.rejects)
+        count("regallery_bytes", record.bytes)
+        for step, seconds in self._extractor.seconds.items():
+            count("regallery_seconds", seconds, {"step": step})
 
 
 def extract_on_ray(
@@ -176,6 +188,8 @@ def _reject_killer(unit: Unit, work: Work) -> UnitRecord:
     rejects = rejects_of(unit.members, [Bad(0, "kills-worker", detail)])
     record = write_unit(work.target, unit.id, unit.row_ids, empty, rejects)
     attempts.end(work.target, unit.id)
+    count("regallery_units", 1)
+    count("regallery_rejects", 1)
     return record
 
 
