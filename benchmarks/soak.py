@@ -2,13 +2,15 @@
 
     python benchmarks/soak.py --kills 30 --crops 2000
     python benchmarks/soak.py --kills 6 --crops 2000 --actors 2 --victim worker
+    python benchmarks/soak.py --kills 30 --crops 500 --s3
 
 `kill -9` goes to the driver (`--victim driver`) or to one of its Ray workers, actors included
 (`--victim worker`; counted from the first that is there), at a moment that is random over the time
 of an uninterrupted run. A killed
 command is run again as it was. After every kill the gallery must be empty or whole; when a run gets
 through, rows, ids, features and rejects must equal the uninterrupted run's to the byte, and nothing
-else may be left in the folder. Then the next gallery is begun, until the kills are used up.
+else may be left in the folder. Then the next gallery is begun, until the kills are used up. With
+`--s3`, galleries lie in a real S3 server on loopback (needs the repository).
 """
 
 import argparse
@@ -18,6 +20,7 @@ import os
 import random
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -111,11 +114,12 @@ def ray_workers_of(driver):
 
 def contents(gallery):
     """All that a gallery holds, and the names of the files in its folder."""
+    from pipeline.gallery.files.places import root_of
     from pipeline.gallery.table import Gallery
 
     opened = Gallery.open(str(gallery))
     features = opened.features().read(0, opened.count).tobytes()
-    files = {path.name for path in gallery.glob("*.parquet")}
+    files = {path.name for path in root_of(str(gallery)).glob("*.parquet")}
     return opened.rows().to_pylist(), features, opened.rejects().to_pylist(), files
 
 
@@ -129,6 +133,19 @@ def is_empty_or_whole(gallery, whole):
     return rows in ([], whole[0])
 
 
+@contextlib.contextmanager
+def s3_server():
+    """A place in a real S3 server, which the processes started from here can use."""
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from tests.object_store import object_store
+
+    with object_store() as store:
+        os.environ.update(store.environment)
+        from pipeline.gallery.files.places import root_of
+
+        yield root_of(f"s3://{store.bucket}/soak")
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--kills", type=int, default=30)
@@ -136,20 +153,25 @@ def main():
     arguments.add_argument("--actors", type=int, default=0)
     arguments.add_argument("--victim", choices=("driver", "worker"), default="driver")
     arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument("--s3", action="store_true")
     given = arguments.parse_args()
     random.seed(given.seed)
     folder = Path(tempfile.mkdtemp())
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder)
+        galleries_in = stack.enter_context(s3_server()) if given.s3 else folder
+        from pipeline.gallery.files.storage import delete_folder
+
         make_crops(folder / "source", given.crops)
         soak = Soak(folder, given.actors, given.victim)
-        soak.run(folder / "first")  # which loads the libraries
-        seconds = soak.run(folder / "whole")
-        whole = contents(folder / "whole")
+        soak.run(galleries_in / "first")  # which loads the libraries
+        seconds = soak.run(galleries_in / "whole")
+        whole = contents(galleries_in / "whole")
         print(f"uninterrupted: {seconds:.1f} s, {len(whole[0])} rows, {len(whole[2])} rejects")
         moments = seconds if given.victim == "driver" else seconds / 2
         kills, galleries, resumed = 0, 0, 0
         while kills < given.kills:
-            gallery, ended, before = folder / f"gallery{galleries}", False, kills
+            gallery, ended, before = galleries_in / f"gallery{galleries}", False, kills
             while not ended and kills < given.kills:
                 was_killed, ended = soak.killed(gallery, random.uniform(0, moments))
                 kills += was_killed
@@ -160,10 +182,8 @@ def main():
             if contents(gallery) != whole or list((gallery / "_units").glob("*")):
                 raise SystemExit(f"{gallery} is not what an uninterrupted run makes")
             galleries, resumed = galleries + 1, resumed + (kills > before)
-            shutil.rmtree(gallery)
+            delete_folder(gallery)
         print(f"{kills} kills over {galleries} galleries, {resumed} of them resumed: all are whole")
-    finally:
-        shutil.rmtree(folder)
 
 
 if __name__ == "__main__":
