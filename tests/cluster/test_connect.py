@@ -35,6 +35,8 @@ try:
         nice, names, file = ray.get(look.remote())
         print(nice, *names)
         print(file)
+        if cluster.started_here:
+            print(os.environ["RAY_AUTH_MODE"])
     print(ray.is_initialized())
 except InputError as error:
     print("refused:", error)
@@ -66,9 +68,10 @@ def test_a_private_cluster_starts_quietly_and_is_gone_afterwards() -> None:
         text=True,
         timeout=120,
     )
-    size, worker, _, joined = done.stdout.splitlines()
+    size, worker, _, tokens, joined = done.stdout.splitlines()
     assert size.split()[2:] == ["1", "True"]
     assert worker == "0 1 1 1"  # not nice, both settings of the allocator, one thread a CPU
+    assert tokens == "token"
     assert joined == "False"
     assert done.stderr == ""
 
