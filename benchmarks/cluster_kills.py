@@ -7,8 +7,8 @@ The head takes no work, and two machines have a CPU each. An extraction and a ne
 (`expand`) are run once undisturbed, and then again for each event: another machine joins; a machine
 is drained (a warning of preemption), or loses its power (`kill -9` of all its processes); `kill -9`
 of an actor or of the worker of a tile; `kill -9` of the driver, after which the same command is run
-again. Told is the time from the event to the next finished unit or tile. The results must equal
-those of the undisturbed run to the byte.
+again. Told is the time from the event to the next unit or tile that was finished, and the longest
+time after it in which none was. The results must equal those of the undisturbed run to the byte.
 """
 
 import argparse
@@ -142,23 +142,28 @@ def run(work, out, head, machines, event, begin_at):
 
 
 def watched(work, out, head, machines, event, begin_at, driver, begin):
-    happened, following, most = None, None, set()
+    happened, following, latest, longest, most = None, None, 0.0, 0.0, set()
     while driver.poll() is None:
         time.sleep(0.02)
-        found = work.finished(out)
+        found, now = work.finished(out), time.perf_counter()
         if happened is None:
             most |= found
             if event and len(most) >= begin_at:
-                # What ends in the same moment was not made after it.
                 driver = happen(work, out, head, machines, event, driver)
-                happened, most = time.perf_counter(), most | work.finished(out)
-        elif following is None and found - most:
-            following = time.perf_counter() - happened
+                # What ends in the same moment was not made after it.
+                time.sleep(0.1)
+                happened = latest = time.perf_counter() - 0.1
+                most |= work.finished(out)
+        elif found - most:
+            following = following or now - happened
+            latest, longest, most = now, max(longest, now - latest), most | found
     if driver.returncode:
         raise SystemExit(f"{work.name}, {event}: status {driver.returncode}")
-    if event and happened is None:
-        raise SystemExit(f"{work.name}: it ended before the event {event}")
-    return time.perf_counter() - begin, following, most
+    if event and following is None:
+        raise SystemExit(
+            f"{work.name}: it ended before the event {event}, or nothing came after it"
+        )
+    return time.perf_counter() - begin, following, longest, most
 
 
 def happen(work, out, head, machines, event, driver):
@@ -211,7 +216,9 @@ def main():
                     for _ in range(2):
                         machines.append(stack.enter_context(machine(head)))
                     begin_at = 1 if wanted is None else max(2, int(BEGIN * len(seen)))
-                    seconds, following, names = run(work, out, head, machines, event, begin_at)
+                    seconds, following, longest, names = run(
+                        work, out, head, machines, event, begin_at
+                    )
                 contents = work.contents(out)
                 if wanted is None:
                     wanted, seen = contents, names
@@ -221,7 +228,7 @@ def main():
                 else:
                     print(
                         f"{work.name}, {event}: {seconds:.1f} s; the next {work.thing} was finished"
-                        f" {following:.1f} s after it; the same bytes",
+                        f" {following:.1f} s after it, and none for at most {longest:.1f} s; equal",
                         flush=True,
                     )
                 shutil.rmtree(out)

@@ -6,8 +6,9 @@ The neighbor graph of clustered rows in a file, and the ranks of as many queries
 once on the threads of this process and once on each number of workers, round after round; medians.
 Before that, a small graph starts the workers and loads what is compiled. A worker is busy from the
 beginning of a tile (or part) to its end; the last one runs alone from the end of the last but one.
-The results must be equal to the byte. More workers than cores take turns: then the seconds say
-nothing, but the rest does.
+CPU seconds are those in tiles and parts: on a shared machine their ratio is steadier. The results
+must be equal to the byte. More workers than cores take turns: then the seconds say nothing, but the
+rest does.
 """
 
 import argparse
@@ -48,9 +49,9 @@ class Watched(Execution):
 
 def timed(fold):
     def run(*arguments):
-        begin = time.time()
+        begin, spent = time.time(), time.process_time()
         found = fold(*arguments)
-        return (os.getpid(), begin, time.time()), found
+        return (os.getpid(), begin, time.time(), time.process_time() - spent), found
 
     return run
 
@@ -60,10 +61,10 @@ def busy(spans, workers):
     and how long the last ran alone."""
     begin, end = min(span[1] for span in spans), max(span[2] for span in spans)
     last = {}
-    for process, _, ended in spans:
+    for process, _, ended, _ in spans:
         last[process] = max(ended, last.get(process, 0))
     ends = sorted(last.values())
-    share = sum(ended - begun for _, begun, ended in spans) / (workers * (end - begin))
+    share = sum(ended - begun for _, begun, ended, _ in spans) / (workers * (end - begin))
     return end - begin, share, ends[-1] - ends[-2] if len(ends) > 1 else end - begin
 
 
@@ -87,9 +88,9 @@ WORK = {"neighbor graph": graph_of, "counted ranks": ranks_of}
 
 
 def measured(work, rows, execution):
-    begin = time.perf_counter()
+    begin, spent = time.perf_counter(), time.process_time()
     found = work(rows, execution)
-    return found, time.perf_counter() - begin
+    return found, time.perf_counter() - begin, time.process_time() - spent
 
 
 def main():
@@ -125,17 +126,18 @@ def main():
 
 def compare(label, work, rows, threads, given):
     taken = {workers: [] for workers in (0, *given.workers)}
-    told = {}
+    told, cpu = {}, {}
     for _ in range(given.rounds):
-        whole, seconds = measured(work, rows, threads)
+        whole, seconds, spent = measured(work, rows, threads)
         taken[0].append(seconds)
         for workers in given.workers:
             execution = Watched(workers)
-            found, seconds = measured(work, rows, execution)
+            found, seconds, _ = measured(work, rows, execution)
             if found != whole:
                 raise SystemExit(f"{label}: {workers} workers found something else")
             taken[workers].append(seconds)
             told[workers] = (len(execution.spans), *busy(execution.spans, workers))
+            cpu[workers] = sum(each[3] for each in execution.spans) / spent
     base = statistics.median(taken[0])
     print(f"{label}: {given.threads} threads of this process {base:.2f} s")
     for workers in given.workers:
@@ -143,7 +145,8 @@ def compare(label, work, rows, threads, given):
         parts, span, share, alone = told[workers]
         print(
             f"  {workers} workers {seconds:.2f} s, ratio {seconds / base:.2f}; {parts} parts,"
-            f" workers busy {share:.1%} of {span:.2f} s, the last one alone for {alone:.2f} s"
+            f" workers busy {share:.1%} of {span:.2f} s, the last one alone for {alone:.2f} s;"
+            f" ratio of the CPU seconds {cpu[workers]:.2f}"
         )
 
 

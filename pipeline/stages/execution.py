@@ -12,7 +12,7 @@ MEMORY = 4 << 30
 
 # What is left is cut into so many parts for each worker, and no part is smaller than this share.
 _PARTS_A_WORKER = 2
-_PARTS_OF_THE_LAST = 8
+_PARTS_OF_THE_LAST = 4
 
 Step = Callable[[int], None]
 """Advances a line of progress by so many steps."""
@@ -72,11 +72,11 @@ class Execution:
     def parts(self, length: int, size: int, most: int = 100) -> Iterator[tuple[int, int]]:
         """Cut `length` rows into parts, in this process at most so many.
 
-        Workers get parts of `size` rows, and smaller ones towards the end, down to an eighth of it:
+        Workers get parts of `size` rows, and smaller ones towards the end, down to a quarter of it:
         none is left alone with a large one while the others have nothing to do.
 
         >>> list(Execution(2).parts(1000, 400))[:5]
-        [(0, 250), (250, 438), (438, 579), (579, 685), (685, 764)]
+        [(0, 250), (250, 438), (438, 579), (579, 685), (685, 785)]
         """
         if self.workers == 0:
             yield from blocks(length, max(size, length // most))

@@ -32,8 +32,8 @@ def test_the_last_parts_are_small(length, size, workers):
     assert parts[-1][1] == length
     sizes = [stop - start for start, stop in parts]
     assert sorted(sizes, reverse=True) == sizes
-    assert sizes[0] <= max(size, size // 8)
-    assert min(sizes[:-1], default=size) >= max(1, size // 8)
+    assert sizes[0] <= size
+    assert min(sizes[:-1], default=size) >= max(1, size // 4)
     assert list(Execution(workers).parts(0, size)) == []
 
 

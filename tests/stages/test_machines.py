@@ -12,7 +12,7 @@ from tests.head_node import head_node, lost, machine
 from tests.stages.making import save_network, save_source
 
 ROOT = Path(__file__).parents[2]
-FLAGS = ("--height", 32, "--width", 16, "--unit-size", 4, "--batch-size", 4)
+FLAGS = ("--height", 32, "--width", 16, "--unit-size", 2, "--batch-size", 4)
 
 
 def extraction(folder, out, environment, *flags):
@@ -41,7 +41,7 @@ def wait_until(there, driver):
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_machine_that_joins_gets_work_and_one_that_is_lost_costs_its_unit(tmp_path):
-    save_source(tmp_path / "source", 400)
+    save_source(tmp_path / "source", 300)
     save_network(tmp_path)
     alone = extraction(tmp_path, tmp_path / "alone", dict(os.environ), "--actors", 0)
     assert alone.wait(120) == 0, alone.communicate()[0]
