@@ -32,6 +32,8 @@ from pipeline.archive.limits import UNIT_SIZE
 from pipeline.archive.listing.source import SourcePart, listing_of
 from pipeline.archive.manifest import MANIFEST_SCHEMA
 from pipeline.gallery.files import storage
+from pipeline.gallery.log.entries import LoggedFile
+from pipeline.gallery.log.transactions import Change
 from pipeline.gallery.opening import lock_gallery
 from pipeline.gallery.table import Gallery
 from pipeline.runs.extraction import find_changes
@@ -204,6 +206,42 @@ def measure(rows, scratch=None, *, flush=False, unit_size=UNIT_SIZE, processes=1
     return {"rows": rows, "steps": steps.taken, "own_mb": own, **found}
 
 
+def measure_log(files, scratch=None):
+    """Commit so many files that are in the log alone, and open; gives the bytes of the log."""
+    folder = Path(tempfile.mkdtemp(dir=scratch))
+    location = str(folder / "gallery")
+    print(f"{files:,} files in the log: seconds, own memory, mapped files", flush=True)
+    steps = Steps()
+    steps.start()
+    try:
+        with lock_gallery(location, "benchmark") as lock:
+            empty = Gallery.create(
+                location, recipe_json="{}", fingerprint=MADE_BY, dimension=512, source=SOURCE,
+                layout="none", lock=lock,
+            )  # fmt: skip
+            added = [logged(number) for number in range(files)]
+            steps.done("make the gallery")
+            told = {"rows_added": files * UNIT_SIZE}
+            empty.apply(Change("made", added, [], files * UNIT_SIZE, 0, told), lock)
+            steps.done("write the log")
+        assert len(Gallery.open(location).snapshot.files) == files
+        steps.done("open")
+        return {path.name: path.stat().st_size for path in Path(location, "_delta_log").iterdir()}
+    finally:
+        steps.end()
+        shutil.rmtree(folder)
+
+
+def logged(number):
+    """A file of 1,024 rows as the log has it."""
+    first, time_ = number * UNIT_SIZE, "2001-09-09T01:46:40.000Z"
+    low = {"row_id": first, "size": 2000, "mtime": time_, "identity": first // 15, "camera": "1"}
+    high = low | {"row_id": first + UNIT_SIZE - 1, "size": 8999, "camera": "996"}
+    sides = {"minValues": low, "maxValues": high, "nullCount": dict.fromkeys(low, 0)}
+    told = json.dumps({"numRecords": UNIT_SIZE, **sides})
+    return LoggedFile(f"{first:012d}-{number:032x}.parquet", 2_150_000, told, f"{number:064x}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000])
@@ -217,7 +255,11 @@ def main():
         help="that write units; 0: write none, and end after the plan",
     )
     parser.add_argument("--json", help="file for all figures")
+    parser.add_argument("--log", type=int, help="only measure the log of so many files")
     given = parser.parse_args()
+    if given.log:
+        print(measure_log(given.log, given.scratch))
+        return
     how = {"flush": given.flush, "processes": given.processes, "unit_size": given.unit_size}
     found = [measure(rows, given.scratch, **how) for rows in given.rows]
     if given.json:

@@ -99,7 +99,7 @@ def test_what_the_driver_takes_is_as_predicted(driven):
     told = {each.stage: each for each in predict(60_000, ScaleSettings(dimension=2)).stages}
     assert 0.3 < driven["bytes"] / told["extraction"].disk_bytes < 1  # made-up rows are compressed
     log = driven["log"]["00000000000000000001.json"]
-    assert 0.7 < log / told["commit"].disk_bytes < 1.4
+    assert 0.3 < log / told["commit"].disk_bytes < 1  # without a checkpoint
     cpu = {name: step["cpu_seconds"] for name, step in driven["steps"].items()}
     rows = value("sort_rows") + value("plan_rows")
     listed = sum(cpu[name] for name in ("list (all but the file system)", "plan", "store the plan"))

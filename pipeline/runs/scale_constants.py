@@ -28,7 +28,7 @@ CONSTANTS = {
     "sort_rows": Constant(2.2e-6, "s a crop", _DRIVER),
     "plan_rows": Constant(1.7e-6, "s a crop", _DRIVER),
     "commit_unit": Constant(2.5e-3, "s a unit", _DRIVER),
-    "log_unit": Constant(640, "bytes a unit", _DRIVER),
+    "log_unit": Constant(1450, "bytes a unit, with its share of a checkpoint", _DRIVER),
     "row_bytes": Constant(45, "bytes a row beside its feature", "a unit of Market-1501-like names"),
     "driver_memory": Constant(2.0e9, "bytes, whatever the size", _DRIVER),
     "driver_unit_memory": Constant(5_000, "bytes a unit", _DRIVER),
