@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from cyclopts import Parameter
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -11,6 +12,7 @@ from rich.text import Text
 from jobs.command.progress import progress_lines
 from jobs.command.times import moment
 from pipeline.archive.limits import MAX_BYTES
+from pipeline.errors import InputError
 from pipeline.runs.locations import LOCATION, Location
 from pipeline.runs.search_result import HitList, SearchResult, SearchSettings
 from pipeline.runs.settings import FoldSettings
@@ -31,6 +33,10 @@ def search(
     at: str | None = None,
     threshold: float | None = None,
     camera: str | None = None,
+    not_own_camera: Annotated[bool, Parameter(negative=())] = False,
+    where: str | None = None,
+    after: str | None = None,
+    before: str | None = None,
     html: Annotated[Path, LOCATION] | None = None,
     batch_size: int = SearchSettings.batch_size,
     max_bytes: int = MAX_BYTES,
@@ -59,6 +65,11 @@ def search(
         threshold: Least similarity of a match (default: the gallery's calibrated threshold).
         camera: Camera of the images: a row then has the threshold of its pair of cameras, if one
             was calibrated (calibrate --by-camera).
+        not_own_camera: Search only rows of other cameras than --camera, and of none.
+        where: Search only rows for which this condition on the columns holds, such as "camera =
+            '3' and identity > 7" (see erase).
+        after: Search only rows captured at this time (ISO 8601, UTC) or later.
+        before: Search only rows captured before this time.
         html: File to write a self-contained page to, with thumbnails of the ranked lists.
         batch_size: Crops in one batch of the network; 1 is fastest for a single image.
         max_bytes: Do not read image files with more bytes than this; report them as unusable.
@@ -67,6 +78,8 @@ def search(
     """
     settings = SearchSettings(k, threshold, camera, batch_size, max_bytes)
     on = FoldSettings(workers=workers, address=address)
+    if not_own_camera and camera is None:
+        raise InputError("--not-own-camera needs the camera of the images: give --camera")
     from pipeline.gallery.table import Gallery
     from pipeline.model.kinds import check_file
 
@@ -76,9 +89,18 @@ def search(
         progress("loading the network", None)
         from pipeline.model.networks import NetworkFile
         from pipeline.runs.searching import search as search_rows
+        from pipeline.runs.selection import RowFilter
 
         network = NetworkFile(model, checkpoint)
-        return search_rows(images, table, network, settings, html=html, on=on, progress=progress)
+        select = RowFilter(
+            where,
+            moment("--after", after),
+            moment("--before", before),
+            camera if not_own_camera else None,
+        )
+        return search_rows(
+            images, table, network, settings, select=select, html=html, on=on, progress=progress
+        )
 
 
 def describe(result: SearchResult) -> RenderableType:

@@ -259,6 +259,45 @@ class Gallery:
             rows = self._read(files, condition.columns)
         return np.sort(condition.true_of(rows)["row_id"].to_numpy().astype(np.int64))
 
+    def select_positions(self, where: str) -> np.ndarray:
+        """Positions int64 `[n]`, ascending, of the rows for which a condition holds (see `select`).
+
+        Files that cannot hold such a row, by the statistics in the log, are not read; only where
+        the row ids of files interleave are those of all files.
+        """
+        from pipeline.gallery.log import conditions
+
+        if len(self._runs.files) != len(self.snapshot.files):
+            return np.searchsorted(self.row_ids(), self.select(where))
+        condition = conditions.parse(where)
+        with self._removal_told():
+            possible = set(condition.possible_files(log.guarantees(self._root, self.version)))
+            files, spans = (
+                self.snapshot.files,
+                dict(zip(self._runs.files.tolist(), self._runs.starts[:-1].tolist(), strict=True)),
+            )
+            chosen = [number for number, file in enumerate(files) if file.path in possible]
+            rows = self._read([files[number] for number in chosen], condition.columns)
+        spots = [spans[number] + np.arange(files[number].rows) for number in chosen]
+        places = np.concatenate([np.zeros(0, np.int64), *spots])
+        rows = rows.append_column("position", pa.array(places))
+        return np.sort(condition.true_of(rows)["position"].to_numpy())
+
+    def rows_at(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
+        """The scalar columns of the rows at positions int64 `[n]`, in their order; files without
+        any of them are not read.
+        """
+        numbers, places = self._runs.locate(np.asarray(positions, np.int64))
+        parts, order = [pa.schema(SCALAR_FIELDS).empty_table().select(list(columns))], []
+        for number in np.unique(numbers):
+            own = np.flatnonzero(numbers == number)
+            with self._removal_told():
+                table = self._read([self.snapshot.files[number]], columns)
+            parts.append(table.take(pa.array(places[own])).select(list(columns)))
+            order.append(own)
+        together = pa.concat_tables(parts)
+        return together.take(pa.array(np.argsort(np.concatenate([np.zeros(0, int), *order]))))
+
     def _read(self, files: Sequence[log.RowFile], columns: Sequence[str]) -> pa.Table:
         """The scalar columns of some files, the row id among them."""
         fields = [field for field in SCALAR_FIELDS if field.name in {"row_id", *columns}]

@@ -29,6 +29,7 @@ from pipeline.gallery.table import Gallery
 from pipeline.output_files import check_new_file
 from pipeline.runs.linked import TABLE_SUFFIXES, Linked, LinkSettings
 from pipeline.runs.resources import joined
+from pipeline.runs.selection import ALL_ROWS, RowFilter
 from pipeline.runs.settings import FoldSettings, check_scratch
 from pipeline.stages.execution import Execution, StartProgress
 from pipeline.stages.neighbors import build_graph
@@ -60,6 +61,7 @@ def link(
     out: Path,
     settings: LinkSettings = LinkSettings(),
     *,
+    select: RowFilter = ALL_ROWS,
     on: FoldSettings = FoldSettings(),
     progress: StartProgress | None = None,
     safe_csv: bool = False,
@@ -68,11 +70,16 @@ def link(
 
     If the settings give no threshold, the least is taken at which groups are estimated to have the
     wanted precision: from rows of one camera at one moment, or else from the known identities.
-    InputError if there are too few of both, or if `out` cannot be written.
+    `select` says which rows are linked, and written. InputError if there are too few of both, or if
+    `out` cannot be written.
     """
     _check(out, on.scratch, safe_csv)
     rows = gallery.rows()
     kept = np.flatnonzero(pc.fill_null(rows["identity"], DISTRACTOR).to_numpy() != JUNK)
+    selected = select.positions(gallery)
+    count = len(rows) if selected is None else len(selected)
+    if selected is not None:
+        kept = np.intersect1d(kept, selected)
     if len(kept) < 2:
         raise InputError(
             f"{gallery.location} has {len(kept)} rows in version {gallery.version} besides junk: a"
@@ -84,8 +91,9 @@ def link(
         _check_evidence(gallery, apart, identity)
     with ExitStack() as stack:
         stack.enter_context(joined(on.workers, on.address, on.num_gpus))
+        about_graph = {"k": settings.k} | ({} if selected is None else {"select": str(select)})
         base = (on.scratch or out.parent).absolute()
-        folder = stack.enter_context(scratch_folder(base, "link", [gallery], {"k": settings.k}))
+        folder = stack.enter_context(scratch_folder(base, "link", [gallery], about_graph))
         execution = on.execution(progress)
         links = _links(gallery, kept, settings.k, folder, execution)
     _log.debug("neighbors: %s", execution.ledger.total)
@@ -111,7 +119,7 @@ def link(
         threshold_from=found.origin,
         estimate=found.estimate,
         rows_linked=len(kept),
-        junk=len(rows) - len(kept),
+        junk=count - len(kept),
         links=len(reached),
         refused=groups.refused,
         **_sizes(groups),

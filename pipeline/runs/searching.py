@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.archive.locations import join
-from pipeline.core.blocks import ArrayRows
+from pipeline.core.blocks import ArrayRows, ChosenRows, FeatureRows
 from pipeline.core.neighbors.topk import TopK
 from pipeline.errors import InputError
 from pipeline.gallery.files.storage import write_whole
@@ -23,6 +23,7 @@ from pipeline.runs.cameras import normalization_of
 from pipeline.runs.queries import NotSearched, Queries, open_extractor, read_queries, thumbnails
 from pipeline.runs.resources import joined
 from pipeline.runs.search_result import Hit, HitList, SearchResult, SearchSettings
+from pipeline.runs.selection import ALL_ROWS, RowFilter
 from pipeline.runs.settings import FoldSettings
 from pipeline.runs.thresholds import Thresholds, thresholds_of
 from pipeline.stages.execution import StartProgress
@@ -50,6 +51,7 @@ def search(
     network: NetworkFile,
     settings: SearchSettings = SearchSettings(),
     *,
+    select: RowFilter = ALL_ROWS,
     html: Path | None = None,
     on: FoldSettings = FoldSettings(),
     progress: StartProgress | None = None,
@@ -58,9 +60,10 @@ def search(
 
     `not_searched` of the result has the images that cannot be used, with the reason. `html` names a
     file for a page of the lists. InputError if the network is not the gallery's, or if no image can
-    be used.
+    be used. `select` says which rows are searched; the lists are exact within them.
     """
     _check(gallery, html)
+    selected = select.positions(gallery)
     thresholds = thresholds_of(gallery, settings.threshold, settings.camera)
     if settings.camera is not None and not thresholds.by_camera:
         _log.warning(
@@ -75,12 +78,17 @@ def search(
     execution = on.execution(progress)
     with joined(on.workers, on.address, on.num_gpus):
         rows = ArrayRows(queries.features)
-        best = search_gallery(rows, gallery.features(), settings.k, execution=execution)
+        features: FeatureRows = gallery.features()
+        if selected is not None:
+            features = ChosenRows(features, selected)
+        best = search_gallery(rows, features, settings.k, execution=execution)
+        if selected is not None:
+            best = TopK(best.scores, selected[best.rows])
     _log.debug("search: %s", execution.ledger.total)
     found = SearchResult(
         gallery=gallery.location,
         version=gallery.version,
-        rows=gallery.count,
+        rows=gallery.count if selected is None else len(selected),
         threshold=thresholds.general,
         threshold_from=thresholds.origin,
         results=_lists(gallery, queries, best, thresholds),
@@ -99,7 +107,7 @@ def _lists(
     """The ranked rows with their columns from the table."""
     shown, place = np.unique(best.rows, return_inverse=True)
     columns = ["row_id", "path", "identity", "camera", "captured_at"]
-    rows = table.rows(columns).take(shown).to_pylist()
+    rows = table.rows_at(shown, columns).to_pylist()
     lists = []
     for image, places, scores in zip(
         queries.images, place.reshape(best.rows.shape), best.scores.tolist(), strict=True
