@@ -131,3 +131,14 @@ def test_progress_is_whole_or_told_damaged(place, tmp_path):
         file.write_text(file.read_text().replace('"done": 1', '"done": 2'))
         with pytest.raises(GalleryDamagedError, match=r"_progress\.json"):
             read_progress(place)
+
+
+def test_a_run_is_seen_in_an_object_store(bucket, monkeypatch):
+    monkeypatch.setattr(reporting, "RENEWAL_SECONDS", 0.0)
+    place = new_gallery(f"{bucket}/g").location
+    assert gallery_status(place) == GalleryStatus(place, "idle")
+    with hold(place, "extract somewhere") as lock, reported(lock, silent) as report:
+        report.start("extracting", 30)(12)
+        seen = gallery_status(place)
+    assert (seen.state, seen.purpose, seen.progress.done) == ("running", "extract somewhere", 12)
+    assert gallery_status(place) == GalleryStatus(place, "idle")
