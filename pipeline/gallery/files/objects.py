@@ -20,7 +20,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import IO, Any
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, PreconditionError
+from obstore.exceptions import AlreadyExistsError, NotSupportedError, PreconditionError
 
 from pipeline.errors import InputError
 from pipeline.gallery.files.object_client import (
@@ -231,6 +231,8 @@ class ObjectPlace:
 
     def fetch_range(self, start: int, length: int) -> memoryview:
         """Some bytes of an object, as many as it has of them."""
+        if length == 0:
+            return memoryview(b"")
         store = client_of(self.bucket)
         read = functools.partial(obstore.get_range, store, self.key, start=start, length=length)
         return memoryview(steadily(self, read))
@@ -245,10 +247,11 @@ class ObjectPlace:
 
         try:
             return steadily(self, get)
-        except StoreError:
-            if self.stat().st_size:
+        except StoreError as error:
+            if not isinstance(error.__cause__, NotSupportedError) and self.stat().st_size:
                 raise
-            return memoryview(b""), 0  # an empty object has no such bytes
+        size = self.stat().st_size  # Azure counts from the start alone; an empty object has no end
+        return self.fetch_range(max(0, size - length), min(length, size)), size
 
     def download(self, target: IO[bytes]) -> None:
         """Writes the bytes of an object to a file."""

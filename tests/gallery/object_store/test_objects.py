@@ -3,7 +3,9 @@
 import threading
 from pathlib import Path
 
+import obstore
 import pytest
+from obstore.exceptions import NotSupportedError
 
 from pipeline.gallery.files import object_client, objects, storage
 from pipeline.gallery.files.objects import check_store, delete_all
@@ -163,6 +165,21 @@ def test_parts_of_an_object(bucket):
     assert file.seek(-5, 2) == len(data) - 5 and file.read() == data[-5:] and file.read(3) == b""
     assert file.seek(10) == 10 and file.read(5) == data[10:15] and file.tell() == 15
     assert file.seek(5, 1) == 20 and file.read(-1) == data[20:]
+
+
+def test_the_end_of_an_object_where_a_store_counts_from_the_start_alone(bucket, monkeypatch):
+    """As Azure does; its client refuses to ask."""
+    place, real = root_of(bucket) / "x", obstore.get
+
+    def refuse(store, key, *, options=None):
+        if options is not None:
+            raise NotSupportedError("no suffix")
+        return real(store, key)
+
+    monkeypatch.setattr(obstore, "get", refuse)
+    for data in (b"0123456789", b"01", b""):
+        place.write_bytes(data)
+        assert place.fetch_end(4) == (data[-4:], len(data))
 
 
 def test_a_store_is_checked_for_what_a_gallery_needs(bucket, monkeypatch):
