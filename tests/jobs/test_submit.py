@@ -379,6 +379,7 @@ class TestOnCluster:
         assert newest.pop("started") <= newest.pop("ended")
         assert newest == {
             "id": "night.1-1", "name": "night.1", "verb": "sleepy", "state": "STOPPED",
+            "gallery": None,
         }  # fmt: skip
         status, out, err = run_on(checkout, cluster_head, "--list")
         heading, first, *_ = out.splitlines()
