@@ -20,7 +20,7 @@ import logging
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -362,9 +362,12 @@ def _settle(path: GalleryPlace) -> None:
     elif going.is_file():
         path.unlink(missing_ok=True)
         going.unlink(missing_ok=True)
+    # In an object store another writer of the same file may finish at this moment.
+    meanwhile = suppress(FileNotFoundError) if isinstance(path, ObjectPlace) else nullcontext()
     if coming.is_file():
-        is_there = path.exists() and _digest_told(coming) == _digest(path)
-        rename(coming, record) if is_there else coming.unlink(missing_ok=True)
+        with meanwhile:
+            is_there = path.exists() and _digest_told(coming) == _digest(path)
+            rename(coming, record) if is_there else coming.unlink(missing_ok=True)
 
 
 def _is_deletion(path: GalleryPlace) -> bool:

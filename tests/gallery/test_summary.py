@@ -28,7 +28,8 @@ def test_counts(gallery):
     assert found.distractors == identities.count(0)
     assert found.rejects == {"empty": 2, "truncated": 1}
     unknown = ["captured_at", "frame", "size", "mtime", "content_hash", "height", "width"]
-    assert found.nulls == dict.fromkeys([*unknown, "quality"], 22)
+    of_tracklets = ["tracklet", "captured_until", "boxes"]
+    assert found.nulls == dict.fromkeys([*unknown, *of_tracklets, "quality"], 22)
     sizes = [(gallery._root / file.path).stat().st_size for file in gallery.snapshot.files]
     assert found.bytes == sum(sizes)
 

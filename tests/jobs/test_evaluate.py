@@ -276,7 +276,7 @@ def test_an_interrupted_evaluation_folds_no_graph_again(capsys, galleries, tmp_p
             )
     assert not (tmp_path / "cut off").exists()
     assert len(list(tmp_path.glob("regallery-evaluate-*/0/graph/rows-*.parquet"))) == 1
-    monkeypatch.setattr(neighbors, "_fold_strip", crash)
+    monkeypatch.setattr(neighbors, "_meet", crash)
     again = result(capsys, "evaluate", *galleries, *flags)["report"]
     assert figures(again) == figures(whole)
     assert not list(tmp_path.glob("regallery-*"))

@@ -105,4 +105,4 @@ def test_people_are_found_without_their_labels(capsys, made, pedestrians, tmp_pa
     flags = ("--gallery", gallery, "--out", tmp_path / "i.parquet", "--threshold", threshold)
     told = result(capsys, "link", *flags)["agreement"]
     assert told["f_score"] == pytest.approx(f_score, abs=0.03)
-    assert (told["rows"], told["identities"]) == (576, 10)
+    assert (told["rows_labeled"], told["identities"]) == (576, 10)

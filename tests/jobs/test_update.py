@@ -47,7 +47,8 @@ def counts(told, *names):
 
 
 def files(folder):
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != "_lock"}
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != "_lock")
+    return {path: path.stat().st_mtime_ns for path in found}
 
 
 def test_an_unchanged_source_opens_no_network_and_decodes_nothing(capsys, command, no_network):
