@@ -47,7 +47,7 @@ def with_profile(
         return command, call
     profile = read_profile(name)
     if unknown := [each for each in profile.verbs if each not in verbs]:
-        raise InputError(f"--profile {name}: {profile.file}: [{unknown[0]}] is no verb")
+        raise InputError(f"--profile {name}: {profile.file}: [{unknown[0]}] is not a verb")
     given = [*(token.partition("=")[0] for token in command), *call.of_file]
     if not (more := tuple(profile.arguments(call.verb, given))):
         return command, call

@@ -44,7 +44,7 @@ class ScaleSettings:
     gpus: int = 0
     """GPUs of each machine."""
     price: float | None = None
-    """Price of a machine for an hour, in any currency; without it no money is told."""
+    """Price of a machine for an hour, in any currency; without it, no cost is shown."""
     bucket: bool = False
     """The crops and the gallery are in an object store, not on a disk."""
 

@@ -100,7 +100,7 @@ def test_jobs_are_listed_at_its_address(capsys, asked):
     [
         ("x = [", "nightly.toml cannot be read"),
         ("address = 'http://h:1'\nnonsense = 1\n", 'Unknown option: "[nonsense]" from '),
-        ("address = 'http://h:1'\n[extrakt]\nflip = true\n", "[extrakt] is no verb"),
+        ("address = 'http://h:1'\n[extrakt]\nflip = true\n", "[extrakt] is not a verb"),
         ("address = 'http://h:1'\n[extract.recipe]\nflip = true\n", "[extract.recipe] is a table"),
         (
             "address = 'http://h:1'\n[extract]\nflop = 1\n",

@@ -245,7 +245,7 @@ def test_sources_without_boxes_are_told(tmp_path):
         with pytest.raises(InputError, match="there is no box file beside it"):
             list_archive(str(source))
     (tmp_path / "a.txt").write_text("")
-    with pytest.raises(InputError, match="that is wanted"):
+    with pytest.raises(InputError, match="no box has a wanted class"):
         list_archive(str(tmp_path))
     Image.new("RGB", (9, 9)).save(tmp_path / "1.png")
     (tmp_path / "a.txt").unlink()

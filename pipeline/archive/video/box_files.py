@@ -56,7 +56,7 @@ def read_boxes(filesystem: AbstractFileSystem, path: str, *, beside_video: bool 
             return read(filesystem.cat_file(path), path, beside_video=beside_video)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {why(error)}") from error
-    raise InputError(f"{path} is no box file: {', '.join(SUFFIXES)} are read, and YOLO folders")
+    raise InputError(f"{path} is not a box file: {', '.join(SUFFIXES)} are read, and YOLO folders")
 
 
 def _text(filesystem: AbstractFileSystem, path: str) -> str:

@@ -93,7 +93,7 @@ def list_archive(
     images = pa.concat_tables([part.images for part in parts])
     rejects = [reject for part in parts for reject in part.rejects]
     if not len(images) and not rejects:
-        raise InputError(f"there is no box in {root} that is wanted")
+        raise InputError(f"{root}: no box has a wanted class and the least confidence")
     skipped = sum((part.left_out for part in parts), found.skipped)
     _log.info("%s: boxes %d, rejects %d", root, len(images), len(rejects))
     return Listing(

@@ -122,7 +122,7 @@ def test_a_table_in_our_own_columns(tmp_path):
         ("a.csv", "frame,x,y,width,height\n1,2,3,4,\n", "row 1 has no number in the column height"),
         ("a.csv", "frame,x,y,width,height\n1,2,3,4,b\n", "column height"),
         ("a.csv", "", "cannot be read as a table"),
-        ("a.md", "", "is no box file"),
+        ("a.md", "", "is not a box file"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told_by_name(tmp_path, name, text, told):
