@@ -23,6 +23,12 @@ SUFFIXES = frozenset(
 """A file with one of these suffixes, in either case, is a video until its bytes say no."""
 
 
+# A playlist (HLS, DASH, FFmpeg's concat) under the name of a video would open any other file.
+_CONTAINERS = (
+    "mov,matroska,avi,mpeg,mpegts,mpegvideo,m4v,mjpeg,jpeg_pipe,asf,flv,ogg,mxf,dhav,h264,hevc,ivf"
+)
+
+
 class SeekError(Exception):
     """Seeking leads to another place: the file must be read from its start."""
 
@@ -36,7 +42,9 @@ def opened(root: str, path: str) -> Iterator[tuple[InputContainer, VideoStream]]
     filesystem, there = reach(root, path)
     try:
         source = there if is_local(filesystem) else filesystem.open(there, "rb")
-        container = av.open(source, metadata_errors="replace")
+        container = av.open(
+            source, metadata_errors="replace", options={"format_whitelist": _CONTAINERS}
+        )
     except FileNotFoundError as error:
         raise ReadError("missing", "there is no such file") from error
     except (OSError, ValueError) as error:  # those of FFmpeg are one of the two

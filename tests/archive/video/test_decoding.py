@@ -129,3 +129,17 @@ def test_what_goes_wrong_ahead_is_raised_and_an_early_end_stops_it():
     endless = ahead(iter(int, 1), 3)
     assert next(endless) == 0
     endless.close()
+
+
+def test_a_playlist_under_the_name_of_a_video_opens_no_other_file(tmp_path):
+    """FFmpeg would read what it names: a file that a manifest may not."""
+    save_video(tmp_path / "elsewhere" / "secret.mpg", "mpeg2video", frames=10)
+    lists = {
+        "concat.mp4": "ffconcat version 1.0\nfile elsewhere/secret.mpg\n",
+        "hls.ts": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nelsewhere/secret.mpg\n",
+    }
+    assert len(index_video(str(tmp_path), "elsewhere/secret.mpg").micros) == 10
+    for name, text in lists.items():
+        (tmp_path / name).write_text(text)
+        with pytest.raises(ReadError, match="it cannot be opened"):
+            index_video(str(tmp_path), name)
