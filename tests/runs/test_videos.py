@@ -239,13 +239,22 @@ def test_what_is_wrong_with_a_table_is_told(tmp_path, table, told):
         list_archive(str(tmp_path / "v.csv"))
 
 
+def test_columns_of_a_table_that_are_not_read_are_told(tmp_path, caplog):
+    save_video(tmp_path / "a.mp4", frames=2)
+    (tmp_path / "a.txt").write_text(mot([(0, 1, 1, 1, 9, 9)]))
+    (tmp_path / "v.csv").write_text("video,camera,site,start\na.mp4,1,north,noon\n")
+    caplog.set_level("INFO")
+    assert len(list_archive(str(tmp_path / "v.csv")).images) == 1
+    assert f"{tmp_path / 'v.csv'}: columns not read: site, start" in caplog.text
+
+
 def test_sources_without_boxes_are_told(tmp_path):
     save_video(tmp_path / "a.mp4", frames=2)
     for source in (tmp_path / "a.mp4", tmp_path):
         with pytest.raises(InputError, match="there is no box file beside it"):
             list_archive(str(source))
     (tmp_path / "a.txt").write_text("")
-    with pytest.raises(InputError, match="no box has a wanted class"):
+    with pytest.raises(InputError, match="has no box: its box files are empty"):
         list_archive(str(tmp_path))
     Image.new("RGB", (9, 9)).save(tmp_path / "1.png")
     (tmp_path / "a.txt").unlink()

@@ -93,7 +93,10 @@ def list_archive(
     images = pa.concat_tables([part.images for part in parts])
     rejects = [reject for part in parts for reject in part.rejects]
     if not len(images) and not rejects:
-        raise InputError(f"{root}: no box has a wanted class and the least confidence")
+        raise InputError(
+            f"{root} has no box: its box files are empty, or `min_confidence`, `class_` and `every`"
+            " leave all of them out"
+        )
     skipped = sum((part.left_out for part in parts), found.skipped)
     _log.info("%s: boxes %d, rejects %d", root, len(images), len(rejects))
     return Listing(

@@ -1,5 +1,6 @@
 """The videos and pictures with boxes that a source names, each with its box files."""
 
+import logging
 import posixpath
 from collections import Counter
 from collections.abc import Iterator
@@ -19,8 +20,11 @@ from pipeline.archive.video.boxes import Boxes
 from pipeline.archive.video.container import SUFFIXES
 from pipeline.errors import InputError
 
+_OF_VIDEOS = ("video", "camera", "boxes", "started_at", "fps")
 _MOST_IMAGES = 10_000
 """A folder with so many images before the first video is one of images."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,8 @@ def _by_file(boxes: Boxes) -> list[Entry]:
 
 def _of_table(table: pa.Table, name: str, settings: LabelSettings) -> Iterator[Entry]:
     """The videos of a table, in order of name; those of several rows have several box files."""
+    if ignored := [each for each in table.column_names if each not in _OF_VIDEOS]:
+        _log.info("%s: columns not read: %s", name, ", ".join(ignored))
     entries: dict[str, Entry] = {}
     for number, row in enumerate(table.to_pylist(), start=1):
         where = f"{name}, row {number}"
