@@ -125,7 +125,9 @@ class Execution:
 
         from pipeline.stages.metrics import count
 
-        remote = ray.remote(num_cpus=1, num_gpus=self.tiling.gpus if on_gpu else 0)(fold)
+        # Else Ray ends a worker that uses a GPU after each part, and the next loads torch again.
+        gpus = self.tiling.gpus if on_gpu else 0
+        remote = ray.remote(num_cpus=1, num_gpus=gpus, max_calls=0)(fold)
         stored = [ray.put(value) for value in shared]
         running: list[ray.ObjectRef] = []
         try:

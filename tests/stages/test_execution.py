@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import ray
 
@@ -55,6 +57,18 @@ def test_every_part_has_the_gpus_that_are_asked_for(cluster):
     assert all(len(seen) == 1 for seen in shared_by_two.values())
     assert len(dict(whole.run_parts(gpus_seen, (), [(0,)], on_gpu=True))[0]) == 1
     assert dict(whole.run_parts(gpus_seen, (), [(0,)])) == {0: []}
+
+
+def process_of(part):
+    return part, os.getpid()
+
+
+@pytest.mark.ray
+def test_a_worker_with_a_gpu_runs_part_after_part(cluster):
+    """Each new one would load torch again, which takes longer than a tile."""
+    execution = Execution(1, Tiling(gpus=1))
+    found = dict(execution.run_parts(process_of, (), [(n,) for n in range(6)], on_gpu=True))
+    assert len({*found.values()}) <= 2
 
 
 @pytest.mark.ray
