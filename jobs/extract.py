@@ -50,9 +50,9 @@ def extract(
             a video with a box file beside it, a folder of those, a table of videos (csv, parquet),
             or a box file that names its pictures or videos (COCO, CVAT, table).
         gallery: Folder of the gallery; created if it does not exist.
-        model: ONNX file, OpenVINO IR (.xml), TorchScript or torch.export file; or a built-in
-            network (osnet_x1_0, bnneck, torchvision:NAME, ...) with --checkpoint.
-        checkpoint: File of weights for a built-in network.
+        model: ONNX file, OpenVINO IR (.xml), TorchScript or torch.export file, by its path or URL;
+            or a built-in network (osnet_x1_0, bnneck, torchvision:NAME, ...) with --checkpoint.
+        checkpoint: File of weights for a built-in network, by its path or URL.
         layout: How identity and camera are read from names: a data set (market1501, msmt17,
             dukemtmc, cuhk03-np, veri776, ltcc, prcc, mars, sysu-mm01, ...), image-folder, none, or
             a template such as {camera}/{date}/{identity}_{frame}.jpg.
@@ -68,11 +68,11 @@ def extract(
     (check_location if update.dry_run else check_writable)(gallery)
     with progress_lines() as progress:
         progress("loading the network, listing the source", None)
-        from pipeline.model.networks import NetworkFile
+        from pipeline.model.fetched_networks import network_file
         from pipeline.runs.extraction import UpdatePlan, preview_update, update_gallery
         from pipeline.runs.target import gallery_spec
 
-        network = NetworkFile(model, checkpoint)
+        network = network_file(model, checkpoint)
         read = labels.described(layout)
         spec = gallery_spec(gallery, network, recipe, read, on.precision, work.storage)
         plan = UpdatePlan(list_archive(source, layout, labels, boxes), spec, update, work, on)

@@ -95,7 +95,8 @@ def model(
     Args:
         action: info or export.
         network: A network, as for extract --model.
-        checkpoint: File of weights for a built-in network or a torchvision backbone.
+        checkpoint: File of weights for a built-in network or a torchvision backbone, by its path
+            or URL.
         threads: CPUs to measure with.
         batch_size: Crops in one batch of the network.
         speed: Measure the speed with every backend that can run the network.
@@ -111,10 +112,11 @@ def model(
     from pipeline.model.kinds import check_file
 
     check_file(network)
-    from pipeline.model.networks import NetworkFile, start_recipe
+    from pipeline.model.fetched_networks import network_file
+    from pipeline.model.networks import start_recipe
     from pipeline.model.recipe import load_recipe_fields
 
-    file = NetworkFile(network, checkpoint)
+    file = network_file(network, checkpoint)
     fields = load_recipe_fields(recipe.recipe) if recipe.recipe else {}
     start = start_recipe(file, fields | stated(recipe, without=("recipe",)))
     run: dict[str, Any] = {"threads": threads, "batch_size": batch_size}
@@ -150,8 +152,8 @@ def _info(file: Any, start: Any, run: dict[str, Any], *, speed: bool) -> ModelIn
     dimension = Extractor(file, wanted, **run).dimension
     found, reasons = speeds(file, wanted, run) if speed else ({}, {})
     return ModelInfo(
-        model=file.path,
-        checkpoint=file.checkpoint,
+        model=file.given[0],
+        checkpoint=file.given[1],
         input=size,
         dimension=dimension,
         parameter_count=parameters(file),

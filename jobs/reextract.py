@@ -47,9 +47,9 @@ def reextract(
     Args:
         gallery: Folder of the gallery whose images are extracted again.
         out: Folder of the new gallery.
-        model: ONNX file, OpenVINO IR (.xml), TorchScript or torch.export file; or a built-in
-            network (osnet_x1_0, bnneck, torchvision:NAME, ...) with --checkpoint.
-        checkpoint: File of weights for a built-in network.
+        model: ONNX file, OpenVINO IR (.xml), TorchScript or torch.export file, by its path or URL;
+            or a built-in network (osnet_x1_0, bnneck, torchvision:NAME, ...) with --checkpoint.
+        checkpoint: File of weights for a built-in network, by its path or URL.
         version: Version of the gallery (default: the latest).
     """
     from pipeline.errors import InputError
@@ -69,11 +69,11 @@ def reextract(
     check_writable(out)
     with progress_lines() as progress:
         progress("loading the network", None)
-        from pipeline.model.networks import NetworkFile
+        from pipeline.model.fetched_networks import network_file
         from pipeline.runs.extraction import UpdatePlan, update_gallery
         from pipeline.runs.target import gallery_spec
 
-        network, layout = NetworkFile(model, checkpoint), old.properties["layout"]
+        network, layout = network_file(model, checkpoint), old.properties["layout"]
         spec = gallery_spec(out, network, recipe, layout, on.precision, work.storage)
         plan = UpdatePlan(_listing_of(old), spec, work=work, actors=on)
         with listed("re-extracted gallery", out, [old]):

@@ -57,8 +57,8 @@ def search(
     Args:
         images: Images to search for: files, or folders, from which every image is taken.
         gallery: Folder of the gallery to search.
-        model: The network that the gallery was extracted with.
-        checkpoint: File of weights for a built-in network.
+        model: The network that the gallery was extracted with, by its path or URL.
+        checkpoint: File of weights for a built-in network, by its path or URL.
         k: Rows in each list.
         version: Version to search (default: the latest).
         at: Search the version that was latest at this time (ISO 8601, UTC) instead.
@@ -87,11 +87,11 @@ def search(
     table = Gallery.open(gallery, version, moment("--at", at))
     with progress_lines() as progress:
         progress("loading the network", None)
-        from pipeline.model.networks import NetworkFile
+        from pipeline.model.fetched_networks import network_file
         from pipeline.runs.searching import search as search_rows
         from pipeline.runs.selection import RowFilter
 
-        network = NetworkFile(model, checkpoint)
+        network = network_file(model, checkpoint)
         select = RowFilter(
             where,
             moment("--after", after),

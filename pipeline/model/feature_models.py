@@ -96,5 +96,5 @@ class FileModel:
         return self.recipe.stretch
 
     def load(self, **run: Any) -> Extractor:
-        """The network, loaded; raises what `Extractor` raises."""
-        return Extractor(self.network, self.recipe, **run)
+        """The network, loaded; raises what `Extractor` and `NetworkFile.here` raise."""
+        return Extractor(self.network.here(), self.recipe, **run)

@@ -6,6 +6,7 @@ from pipeline import input_files
 from pipeline.errors import InputError
 from pipeline.model.file_heads import Kind, is_safetensors, read_head, zip_kind
 from pipeline.model.names import ACCEPTED, near_names, needs_checkpoint
+from pipeline.object_client import is_url, split_url
 
 
 def network_kind(path: str) -> Kind:
@@ -26,12 +27,15 @@ def network_kind(path: str) -> Kind:
 
 
 def check_file(model: str) -> None:
-    """Raise InputError if a model is neither a network file nor one that is built here.
+    """Raise InputError if a model is neither a network file (or a URL) nor one that is built here.
 
     For a checkpoint in place of a network, the error names the network that has its keys, if they
     are known; for an unknown name, it lists similar names.
     """
     if needs_checkpoint(model):
+        return
+    if is_url(model):  # it is looked at when it is fetched
+        split_url(model, "a network")
         return
     if not Path(model).exists() and (near := near_names(model)):
         raise InputError(f"{model}: no such file, and no such network; {near}")

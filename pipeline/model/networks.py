@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
+from pipeline.fetched_files import FetchedFile
 from pipeline.model.architectures.folding import fold_normalizations
 from pipeline.model.architectures.reading import read_weights, split_checkpoint
 from pipeline.model.backends.onnx_network import OnnxNetwork, onnx_files, onnx_image_input
@@ -63,12 +64,16 @@ class NetworkFile:
     `names.ARCHITECTURES` or `torchvision:NAME` with the checkpoint that holds its weights: `FILE`,
     or `FILE#PART` where it holds several sets of them.
 
+    `fetched` is what the file (of a named network the checkpoint) is a copy of, if it was given by
+    a URL (`fetched_networks.network_file`).
+
     Raises InputError for an unknown name or option, for a name without a checkpoint, and for a
     checkpoint beside a file that holds its own weights.
     """
 
     path: str
     checkpoint: str | None = None
+    fetched: FetchedFile | None = None
 
     def __post_init__(self) -> None:
         if not self.named:
@@ -96,6 +101,27 @@ class NetworkFile:
     def backbone(self) -> str | None:
         """The torchvision name, or None for any other network."""
         return self.path.removeprefix(BACKBONE) if self.path.startswith(BACKBONE) else None
+
+    @property
+    def given(self) -> tuple[str, str | None]:
+        """The path and the checkpoint as users gave them: URLs rather than copies."""
+        if self.fetched is None:
+            return self.path, self.checkpoint
+        if self.checkpoint is None:
+            return self.fetched.url, None
+        return self.path, _with_part(self.fetched.url, self.checkpoint)
+
+    def here(self) -> "NetworkFile":
+        """The same network on this machine, which may be another than where it was made.
+
+        Raises what `FetchedFile.here` raises.
+        """
+        if self.fetched is None:
+            return self
+        copy = str(self.fetched.here())
+        if self.checkpoint is None:
+            return replace(self, path=copy)
+        return replace(self, checkpoint=_with_part(copy, self.checkpoint))
 
     def weights_hash(self) -> str:
         """SHA-256 (64 hex digits) of what the files hold, whatever they are called.
@@ -341,6 +367,12 @@ def _check_device(device: str) -> None:
         raise InputError(
             f"device {device}: PyTorch sees {torch.cuda.device_count()} CUDA devices here"
         )
+
+
+def _with_part(file: str, checkpoint: str) -> str:
+    """Another file with the part that a checkpoint asks for."""
+    part = split_checkpoint(checkpoint)[1]
+    return file if part is None else f"{file}#{part}"
 
 
 def _digest(path: Path) -> str:

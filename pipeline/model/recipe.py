@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pipeline.errors import InputError
+from pipeline.fetched_files import fetched_text
 from pipeline.input_files import parse_json, parse_toml, read_text
+from pipeline.object_client import is_url
 
 # Stands in the canonical JSON: a change of what the fields mean must change every fingerprint.
 _FORMAT = 2  # 1: another resize, a level or two of 255 from Pillow's
@@ -169,10 +171,11 @@ def check_fields(fields: Mapping[str, Any], where: str) -> None:
 def load_recipe_fields(path: str) -> dict[str, Any]:
     """The recipe fields that a TOML file states at its top level, checked, for `default_recipe`.
 
-    Raises InputError for a file that cannot be read, is no TOML, or has an unknown or wrong field.
+    The file may be a URL of an object store. Raises InputError for one that cannot be read, that is
+    not TOML, or that has an unknown or wrong field.
     """
     try:
-        fields = parse_toml(read_text(path))
+        fields = parse_toml(fetched_text(path) if is_url(path) else read_text(path))
     except InputError:
         raise
     except ValueError as error:

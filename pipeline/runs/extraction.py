@@ -25,6 +25,7 @@ from pipeline.gallery.files.unit_files import UnitTarget
 from pipeline.gallery.sidecars.seen import add_seen, read_seen
 from pipeline.gallery.table import Gallery
 from pipeline.large_tables import ByPath
+from pipeline.model.fetched_networks import network_file
 from pipeline.model.functions import NetworkFunction
 from pipeline.model.networks import NetworkFile
 from pipeline.report.figures import listed
@@ -115,8 +116,8 @@ def extract(
     """Make the gallery at `location` from a source, or bring it up to date; in this process.
 
     `source` is a folder, a tar or a manifest, or videos with boxes (see `list_archive`), of which
-    `boxes` choose some. `network` is a file, or a `NetworkFunction` of your own (then `recipe` has
-    no meaning and must be left out). With `actors` above 0 it runs on Ray.
+    `boxes` choose some. `network` is a file (a path or a URL), or a `NetworkFunction` of your own
+    (then `recipe` has no meaning and must be left out). With `actors` above 0 it runs on Ray.
     InputError before anything is written if an argument cannot be used.
     """
     described = labels.described(layout)
@@ -127,7 +128,7 @@ def extract(
         if opening.exists(location):
             spec.check(Gallery.open(location))
     else:
-        file = NetworkFile(network) if isinstance(network, str) else network
+        file = network_file(network) if isinstance(network, str) else network
         spec = gallery_spec(location, file, recipe, described, actors.precision, work.storage)
     opening.check_writable(location)
     listing = list_archive(source, layout, labels, boxes)

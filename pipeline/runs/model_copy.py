@@ -137,7 +137,7 @@ def _write_copy(
         for each in sorted(folder.iterdir(), key=lambda path: path == made):
             each.replace(out.with_name(each.name))
     return {
-        "model": file.path,
+        "model": file.given[0],
         "out": str(out),
         "kind": flags.to,
         "quantized": flags.quantize is not None,

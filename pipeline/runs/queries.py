@@ -63,7 +63,7 @@ def open_extractor(gallery: Gallery, network: NetworkFile, batch_size: int) -> E
     found = network.weights_hash()
     if found != recipe.weights:
         raise InputError(
-            f"`model` {network.path} is not the network of {gallery.location} (weights"
+            f"`model` {network.given[0]} is not the network of {gallery.location} (weights"
             f" {found[:12]}... here, {recipe.weights[:12]}... there): features of two networks are"
             " never compared; give the file that the gallery was extracted with"
         )

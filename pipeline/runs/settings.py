@@ -32,7 +32,7 @@ class RecipeSettings:
     """How crops become features; None means the value in `recipe`, or else the default."""
 
     recipe: Location | None = None
-    """TOML file with any of the fields below."""
+    """TOML file with any of the fields below, by its path or URL."""
     height: int | None = None
     """Pixels; the default is the network's own size, else 256."""
     width: int | None = None

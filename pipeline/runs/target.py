@@ -116,7 +116,7 @@ def gallery_spec(
         recipe = start.recipe
         if start.remark is not None:
             level = logging.WARNING if start.contradicted else logging.INFO
-            _log.log(level, "%s: %s", network.path, start.remark)
+            _log.log(level, "%s: %s", network.given[0], start.remark)
     spec = GallerySpec(location, FileModel(network, recipe), layout, precision, storage)
     if present is not None:
         spec.check(present)

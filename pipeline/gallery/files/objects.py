@@ -9,7 +9,6 @@ answer was lost is sent again; it then recognizes its own write by the bytes tha
 import errno
 import fnmatch
 import functools
-import re
 import stat
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,27 +21,23 @@ from typing import IO, Any
 import obstore
 from obstore.exceptions import AlreadyExistsError, NotSupportedError, PreconditionError
 
-from pipeline.errors import InputError
-from pipeline.gallery.files.object_client import (
+from pipeline.object_client import (
     StoreError,
     Tag,
     client_of,
+    split_url,
     steadily,
     tag_of,
-    without_query,
 )
 
 Data = bytes | memoryview | Path
 
-SCHEMES = ("s3", "gs", "az")
 MARKER = ".folder"
 """The name of the empty object that stands for a folder which must be seen while it is empty."""
 
 _PAGE = 1000
 _DELETED, _DELETIONS = 250, 4
 _ALL = 1 << 30
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_REFUSED = re.compile(r"[\x00-\x1f\x7f\\%#?\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -356,32 +351,12 @@ class ObjectPlace:
 
 
 def place_of_url(url: str) -> ObjectPlace:
-    """The place that a URL names; raises `InputError` for another form, and for a password in it.
+    """The place that a gallery's URL names; raises what `split_url` raises.
 
     >>> place_of_url("s3://bucket/galleries/market/")
     ObjectPlace(bucket='s3://bucket', key='galleries/market')
     """
-    scheme, _, rest = url.partition("://")
-    bucket, _, key = rest.partition("/")
-    if "@" in bucket:
-        raise InputError(
-            f"{scheme}://...@{bucket.rpartition('@')[2]}: a URL with a user or a password is"
-            " refused, since it would be stored and logged; set them in the environment"
-        )
-    if scheme not in SCHEMES:
-        raise InputError(
-            f"{without_query(url)}: a gallery is in a local folder, or under a URL that begins"
-            f" with {', '.join(f'{each}://' for each in SCHEMES)}"
-        )
-    if _REFUSED.search(rest):
-        raise InputError(
-            f"{without_query(url)!r}: the URL of a gallery has no % # ? or backslash in it,"
-            " and no control character; credentials belong into the environment"
-        )
-    key = key.rstrip("/")
-    if not _BUCKET.fullmatch(bucket) or any(part in ("", ".", "..") for part in key.split("/")):
-        raise InputError(f"{url}: give {scheme}://BUCKET/NAME, without empty parts or dots")
-    return ObjectPlace(f"{scheme}://{bucket}", key)
+    return ObjectPlace(*split_url(url, "a gallery"))
 
 
 def check_store(root: ObjectPlace) -> None:

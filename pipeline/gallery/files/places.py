@@ -19,14 +19,15 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from pipeline.errors import InputError
-from pipeline.gallery.files.object_client import Answer
-from pipeline.gallery.files.object_client import StoreError as StoreError
-from pipeline.gallery.files.object_client import Tag as Tag
-from pipeline.gallery.files.object_client import reason_of as reason_of
 from pipeline.gallery.files.object_file import ObjectFile
 from pipeline.gallery.files.objects import ObjectPlace as ObjectPlace
 from pipeline.gallery.files.objects import check_store as check_store
 from pipeline.gallery.files.objects import place_of_url
+from pipeline.object_client import Answer
+from pipeline.object_client import StoreError as StoreError
+from pipeline.object_client import Tag as Tag
+from pipeline.object_client import is_url as is_url
+from pipeline.object_client import reason_of as reason_of
 
 GalleryPlace = Path | ObjectPlace
 AnyPlace = TypeVar("AnyPlace", Path, ObjectPlace, GalleryPlace)
@@ -34,16 +35,6 @@ Item = TypeVar("Item")
 
 REQUESTS = 16
 """How many requests to an object store are under way at once."""
-
-
-def is_url(location: str | os.PathLike[str]) -> bool:
-    """Whether a location is in an object store.
-
-    >>> is_url("s3://bucket/g"), is_url("/data/g"), is_url("file:///data/g")
-    (True, False, False)
-    """
-    text = os.fspath(location)
-    return "://" in text and not text.startswith("file://")
 
 
 def root_of(location: str | os.PathLike[str]) -> GalleryPlace:

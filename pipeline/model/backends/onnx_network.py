@@ -130,11 +130,7 @@ def onnx_files(path: str) -> list[Path]:
     Raises InputError for a damaged file, and for data that is missing or outside the file's folder.
     """
     folder = Path(path).parent
-    with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw:
-        try:
-            named = sorted(set(_locations(raw, 0, len(raw), "model")))
-        except (IndexError, UnicodeDecodeError, RecursionError) as error:
-            raise InputError(f"{path}: the ONNX file is damaged or cut short") from error
+    named = onnx_data_names(path)
     for location in named:
         data = folder / location
         if not data.resolve().is_relative_to(folder.resolve()):
@@ -143,6 +139,18 @@ def onnx_files(path: str) -> list[Path]:
             raise InputError(f"{path}: its weights lie in {data}, which is missing")
         check_not_text(str(data))
     return [Path(path), *(folder / location for location in named)]
+
+
+def onnx_data_names(path: str) -> list[str]:
+    """The external data files that an ONNX file's tensors name, as it names them, sorted.
+
+    Raises InputError for a damaged file.
+    """
+    with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw:
+        try:
+            return sorted(set(_locations(raw, 0, len(raw), "model")))
+        except (IndexError, UnicodeDecodeError, RecursionError) as error:
+            raise InputError(f"{path}: the ONNX file is damaged or cut short") from error
 
 
 # Which fields of ONNX's protobuf messages lead to a tensor's external data (onnx.proto3):

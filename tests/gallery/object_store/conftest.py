@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from pipeline.gallery.files import object_client
+from pipeline import object_client
 from tests.gallery.object_store.faulty import faulty
 from tests.object_store import environment_of
 

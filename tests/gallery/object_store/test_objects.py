@@ -7,7 +7,8 @@ import obstore
 import pytest
 from obstore.exceptions import NotSupportedError
 
-from pipeline.gallery.files import object_client, objects, storage
+from pipeline import object_client
+from pipeline.gallery.files import objects, storage
 from pipeline.gallery.files.objects import check_store, delete_all
 from pipeline.gallery.files.places import (
     StoreError,

@@ -1,4 +1,5 @@
-"""Requests to an object store: the client of a bucket, and how its answers and errors are taken.
+"""Requests to an object store: URLs, the client of a bucket, and how its answers and errors are
+taken.
 
 Credentials come from the environment or from the role of the machine, as `obstore` finds them; no
 message holds any.
@@ -27,9 +28,17 @@ from pipeline.errors import InputError, RunError
 
 Answer = TypeVar("Answer")
 
+SCHEMES = ("s3", "gs", "az")
+
 _CLIENT: Any = {"timeout": "300s", "read_timeout": "60s", "connect_timeout": "10s"}
 _RETRIES: Any = {"max_retries": 10, "retry_timeout": timedelta(seconds=120)}
 _ALLOW_HTTP = ("AWS_ALLOW_HTTP", "GOOGLE_ALLOW_HTTP", "AZURE_ALLOW_HTTP")
+_ROLE_SERVICES = ("//169.254.169.254", "//169.254.170.2", "//metadata.google.internal")
+_VARIABLES = {
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "gs": "GOOGLE_SERVICE_ACCOUNT",
+    "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+}
 PATIENCE_SECONDS = 120.0
 _PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 10.0
@@ -38,6 +47,8 @@ _PASSING = ("408", "409", "429")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _QUERY = re.compile(r"\?[^\s)]*")
 _LONGEST_REASON = 300
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_REFUSED = re.compile(r"[\x00-\x1f\x7f\\%#?\ud800-\udfff]")
 
 
 class StoreError(RunError):
@@ -49,6 +60,47 @@ class Tag(NamedTuple):
 
     e_tag: str | None
     version: str | None
+
+
+def is_url(location: str | os.PathLike[str]) -> bool:
+    """Whether a location is a URL of anything but a file of this machine.
+
+    >>> is_url("s3://bucket/g"), is_url("/data/g"), is_url("file:///data/g")
+    (True, False, False)
+    """
+    text = os.fspath(location)
+    return "://" in text and not text.startswith("file://")
+
+
+def split_url(url: str, what: str) -> tuple[str, str]:
+    """The bucket of a URL, such as `s3://bucket`, and the name in it; `what` is for the message.
+
+    Raises `InputError` for another form, and for a password in it.
+
+    >>> split_url("s3://bucket/galleries/market/", "a gallery")
+    ('s3://bucket', 'galleries/market')
+    """
+    scheme, _, rest = url.partition("://")
+    bucket, _, key = rest.partition("/")
+    if "@" in bucket:
+        raise InputError(
+            f"{scheme}://...@{bucket.rpartition('@')[2]}: a URL with a user or a password is"
+            " refused, since it would be stored and logged; set them in the environment"
+        )
+    if scheme not in SCHEMES:
+        raise InputError(
+            f"{without_query(url)}: {what} is given by a local path, or by a URL that begins"
+            f" with {', '.join(f'{each}://' for each in SCHEMES)}"
+        )
+    if _REFUSED.search(rest):
+        raise InputError(
+            f"{without_query(url)!r}: the URL of {what} has no % # ? or backslash in it,"
+            " and no control character; credentials belong into the environment"
+        )
+    key = key.rstrip("/")
+    if not _BUCKET.fullmatch(bucket) or any(part in ("", ".", "..") for part in key.split("/")):
+        raise InputError(f"{url}: give {scheme}://BUCKET/NAME, without empty parts or dots")
+    return f"{scheme}://{bucket}", key
 
 
 def tag_of(meta: Any) -> Tag:
@@ -102,6 +154,12 @@ def told(place: object) -> Iterator[None]:
             " environment has the right credentials, and that they may do this"
         ) from error
     except BaseError as error:
+        if _is_of_role(error):
+            raise StoreError(
+                f"{place}: the environment has no credentials for the object store, and this"
+                f" machine has no role that gives any ({reason_of(error)}): set"
+                f" {_variables(place)}"
+            ) from error
         raise StoreError(
             f"{place}: the object store does not do what it was asked ({reason_of(error)});"
             " finished work is kept: run the command again"
@@ -130,4 +188,14 @@ def _may_pass(error: BaseException | None) -> bool:
     """Whether the same request may succeed later."""
     status = _STATUS.search(str(error))
     is_refused = status is not None and status[1][:1] == "4" and status[1][:3] not in _PASSING
-    return isinstance(error, GenericError) and not is_refused
+    return isinstance(error, GenericError) and not is_refused and not _is_of_role(error)
+
+
+def _is_of_role(error: BaseException | None) -> bool:
+    """Whether not the store failed, but the service that knows the role of a cloud's machine."""
+    return any(each in str(error) for each in _ROLE_SERVICES)
+
+
+def _variables(place: object) -> str:
+    """The environment variables that hold the credentials for a URL."""
+    return _VARIABLES.get(str(place).partition("://")[0], "them")
