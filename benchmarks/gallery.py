@@ -115,12 +115,12 @@ def read_camera(folder):
 def erase_rows(folder):
     """Rows spread over the whole gallery."""
     from pipeline.gallery.upkeep.erase import erase
-    from pipeline.gallery.upkeep.selection import Selection, select
+    from pipeline.gallery.upkeep.selection import Selection, selected_rows
 
     gallery = opened(folder)
     step = max(1, gallery.count // ERASED)
     row_ids = tuple(range(5, gallery.next_row_id, step))
-    selected = select(gallery, Selection(row_ids=row_ids))
+    selected = selected_rows(gallery, Selection(row_ids=row_ids))
     erase(gallery, selected)
     return len(selected.row_ids)
 

@@ -20,7 +20,7 @@ from torchvision import transforms
 
 from pipeline.archive.decoding.images import decode
 from pipeline.archive.drawn.drawing import draw_archive
-from pipeline.model.input.preprocessing import empty_batch, fill, resize, standardize
+from pipeline.model.input.preprocessing import empty_batch, fill_batch, resize, standardize
 from pipeline.model.recipe import Recipe
 
 SIZE = (256, 128)
@@ -50,7 +50,7 @@ def by_pillow_resize(crops):
 def by_our_resize(crops):
     batch = empty_batch(BATCH, SIZE)
     for start in range(0, len(crops), BATCH):
-        fill(batch, crops[start : start + BATCH], RECIPE)
+        fill_batch(batch, crops[start : start + BATCH], RECIPE)
 
 
 def by_pillow(crops):
@@ -62,7 +62,7 @@ def by_pillow(crops):
 def by_ours(crops):
     batch, floats = empty_batch(BATCH, SIZE), torch.empty(BATCH, 3, *SIZE)
     for start in range(0, len(crops), BATCH):
-        standardize(fill(batch, crops[start : start + BATCH], RECIPE), RECIPE, out=floats)
+        standardize(fill_batch(batch, crops[start : start + BATCH], RECIPE), RECIPE, out=floats)
 
 
 PAIRS = {

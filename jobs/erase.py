@@ -12,7 +12,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from jobs.command.confirmation import confirm
-from jobs.command.everywhere import told
+from jobs.command.everywhere import output_lines
 from jobs.command.progress import working
 from pipeline.errors import InputError
 from pipeline.input_files import read_text
@@ -102,7 +102,7 @@ def erase(
     from pipeline.gallery.table import Gallery
     from pipeline.gallery.upkeep import purge as purging
     from pipeline.gallery.upkeep.erase import erase as commit
-    from pipeline.gallery.upkeep.selection import Selection, select
+    from pipeline.gallery.upkeep.selection import Selection, selected_rows
 
     selection = Selection(
         where=where,
@@ -118,7 +118,7 @@ def erase(
             "no rows selected: give --where, --identity, --path, --ids or --older-than"
         )
     before = Gallery.open(gallery)
-    found = None if selection.is_empty else select(before, selection)
+    found = None if selection.is_empty else selected_rows(before, selection)
     resumed, after, done = purging.is_under_way(gallery), before, None
     followed: list[Followed] = []
     if purge:
@@ -236,7 +236,7 @@ def _purged(done: dict[str, Any]) -> list[str]:
         f"NOT reached: {each}: delete it there, then delete that file"
         for each in done["out_of_reach"]
     ]
-    lines += told(done["outputs"])
+    lines += output_lines(done["outputs"])
     lines += [f"NOT checked: {each}" for each in done["not_checked"]]
     if done["unreadable"]:
         lines.append(

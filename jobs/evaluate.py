@@ -9,7 +9,7 @@ from rich.text import Text
 
 from jobs.command.flags import CameraFlags, ExpansionFlags, FigureFlags, FoldFlags, RerankingFlags
 from jobs.command.progress import progress_lines
-from jobs.command.times import moment
+from jobs.command.times import parse_time
 from pipeline.runs.locations import LOCATION, Location
 from pipeline.runs.outcomes import Evaluated
 from pipeline.runs.settings import (
@@ -66,8 +66,8 @@ def evaluate(
 
     settings = EvaluationSettings(figures, cameras, expansion, reranking)
     sides = (
-        Gallery.open(query, query_version, moment("--query-at", query_at)),
-        Gallery.open(gallery, gallery_version, moment("--gallery-at", gallery_at)),
+        Gallery.open(query, query_version, parse_time("--query-at", query_at)),
+        Gallery.open(gallery, gallery_version, parse_time("--gallery-at", gallery_at)),
     )
     with progress_lines() as progress:
         progress("loading", None)

@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from jobs.command.progress import working
-from jobs.command.times import moment
+from jobs.command.times import parse_time
 from pipeline.runs.locations import LOCATION, Location
 
 
@@ -53,11 +53,11 @@ def export(
         safe_csv: Put an apostrophe before text in rows.csv that a spreadsheet would read as a
             formula. Use such a file for viewing only: import would read the changed text.
     """
-    from pipeline.gallery.formats.export import export as write
+    from pipeline.gallery.formats.export import export_gallery as write
     from pipeline.gallery.table import Gallery
     from pipeline.runs.sides import open_sides
 
-    table = Gallery.open(gallery, version, moment("--at", at))
+    table = Gallery.open(gallery, version, parse_time("--at", at))
     asked = None
     if query is not None:
         asked = open_sides(Gallery.open(query), table)[0].gallery

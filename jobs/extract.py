@@ -61,10 +61,10 @@ def extract(
     from pipeline.archive.listing.source import check_source
     from pipeline.archive.video.listing import list_archive
     from pipeline.gallery.opening import check_location, check_writable
-    from pipeline.model.kinds import check_file
+    from pipeline.model.kinds import check_network_file
 
     check_source(source, layout, labels)
-    check_file(model)
+    check_network_file(model)
     (check_location if update.dry_run else check_writable)(gallery)
     with progress_lines() as progress:
         progress("loading the network, listing the source", None)
@@ -81,7 +81,7 @@ def extract(
 
 def describe(result: Extracted | Planned) -> RenderableType:
     """A few lines: what the source holds, what was or would be done, the gallery's version."""
-    from pipeline.report.figures import count, listed
+    from pipeline.report.figures import count, counts_line
 
     lines = [
         f"{result.images:,} images: {result.new:,} new, {result.changed:,} changed,"
@@ -92,13 +92,13 @@ def describe(result: Extracted | Planned) -> RenderableType:
     if result.touched:
         lines.append(f"{result.touched:,} of these have a new modification time and the same bytes")
     if result.skipped:
-        lines.append("skipped files (not images): " + listed(result.skipped))
+        lines.append("skipped files (not images): " + counts_line(result.skipped))
     if result.missing:
         lines.append(f"{result.missing:,} rows have lost their image in the source{_fate(result)}")
     if result.units_resumed:
         lines.append(f"resumed: {count(result.units_resumed, 'work unit')} finished earlier")
     if result.rejects:
-        lines.append(f"rejects: {listed(result.rejects)}")
+        lines.append(f"rejects: {counts_line(result.rejects)}")
     lines += _plan(result) if isinstance(result, Planned) else [_standing(result)]
     return Group(*(Text(line) for line in lines))
 

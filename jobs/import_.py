@@ -81,11 +81,11 @@ def import_(
     from pipeline.gallery import opening
     from pipeline.gallery.formats.features import import_rows, is_import_of
     from pipeline.gallery.formats.origin import FeatureOrigin
-    from pipeline.runs.import_source import check_labels, read_source
-    from pipeline.runs.import_target import begin, listed_copy, maker_of, properties_of
+    from pipeline.runs.import_source import check_label_settings, read_source
+    from pipeline.runs.import_target import listed_copy, maker_of, open_target, properties_of
     from pipeline.runs.reporting import reported
 
-    check_labels(labels, format)
+    check_label_settings(labels, format)
     layout_of(layout, settings=labels)
     opening.check_writable(gallery)
     maker = maker_of(source, part if format == "mat" else "gallery", made_by)
@@ -102,7 +102,7 @@ def import_(
         progress_lines() as progress,
         reported(lock, progress) as report,
     ):
-        made = begin(gallery, about, lock)
+        made = open_target(gallery, about, lock)
         if made.version == 0:
             step = report.start("importing", len(features))
             are_unit = kept is not None
@@ -126,14 +126,14 @@ def import_(
 
 def describe(result: Imported) -> RenderableType:
     """What was imported, and what was not."""
-    from pipeline.report.figures import listed
+    from pipeline.report.figures import counts_line
 
     lines = [
         f"{result.gallery}: version {result.version}, {result.rows:,} rows of"
         f" {result.dimension} dimensions, {_made_by(result)}"
     ]
     if result.rejects:
-        lines.append(f"rejects: {listed(result.rejects)}")
+        lines.append(f"rejects: {counts_line(result.rejects)}")
     return Group(*(Text(line) for line in lines))
 
 

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from jobs.command.times import moment
+from jobs.command.times import parse_time
 from pipeline.errors import InputError
 from pipeline.runs.locations import Location
 
@@ -77,12 +77,12 @@ def info(
     if versions and rejects:
         raise InputError("give --versions or --rejects, not both")
     from pipeline.gallery.derived import derivation
-    from pipeline.gallery.summary import summarize
+    from pipeline.gallery.summary import summarize_gallery
     from pipeline.gallery.table import Gallery
     from pipeline.model.imported import read_recipe
 
-    table = Gallery.open(gallery, version, moment("--at", at))
-    counts = asdict(summarize(table))
+    table = Gallery.open(gallery, version, parse_time("--at", at))
+    counts = asdict(summarize_gallery(table))
     derived = derivation(table)
     return Info(
         gallery=gallery,
@@ -116,7 +116,7 @@ def _held(gallery: "Gallery") -> dict[str, Any] | None:
 
 def describe(result: Info) -> RenderableType:
     """Facts in two columns, then the latest versions."""
-    from pipeline.report.figures import count, listed, scalar
+    from pipeline.report.figures import count, counts_line, scalar
 
     if result.shown == "versions":
         return _versions(result.versions)
@@ -133,9 +133,9 @@ def describe(result: Info) -> RenderableType:
         **({"derived": result.derived} if result.derived else {}),
         "identities": f"{result.identities:,}; {result.distractors:,} distractor rows,"
         f" {result.junk:,} junk rows",
-        "cameras": listed(result.rows_by_camera) or "unknown",
-        "unknown values": listed(result.nulls) or "none",
-        "rejects": listed(result.rejects) or "none",
+        "cameras": counts_line(result.rows_by_camera) or "unknown",
+        "unknown values": counts_line(result.nulls) or "none",
+        "rejects": counts_line(result.rejects) or "none",
         "calibration": _calibration(result.calibration),
         "recipe": result.fingerprint,
         **{f"  {name}": scalar(value) for name, value in result.recipe.items()},

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from jobs.command.flags import FoldFlags
 from jobs.command.progress import progress_lines
-from jobs.command.times import moment
+from jobs.command.times import parse_time
 from pipeline.runs.linked import Linked, LinkSettings
 from pipeline.runs.locations import LOCATION, Location
 from pipeline.runs.settings import FoldSettings
@@ -73,7 +73,7 @@ def link(
         from pipeline.runs.linking import link as link_gallery
         from pipeline.runs.selection import RowFilter
 
-        select = RowFilter(where, moment("--after", after), moment("--before", before))
+        select = RowFilter(where, parse_time("--after", after), parse_time("--before", before))
         return link_gallery(
             table, out, settings, select=select, on=on, progress=progress, safe_csv=safe_csv
         )

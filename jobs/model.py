@@ -109,9 +109,9 @@ def model(
         raise InputError(
             f"--{given[0][0].replace('_', '-')} is a flag of model export, not of info"
         )
-    from pipeline.model.kinds import check_file
+    from pipeline.model.kinds import check_network_file
 
-    check_file(network)
+    check_network_file(network)
     from pipeline.model.fetched_networks import network_file
     from pipeline.model.networks import start_recipe
     from pipeline.model.recipe import load_recipe_fields

@@ -55,9 +55,9 @@ def reextract(
     from pipeline.errors import InputError
     from pipeline.gallery.files.places import root_of
     from pipeline.gallery.opening import check_writable
-    from pipeline.gallery.outputs import listed
+    from pipeline.gallery.outputs import listed_in_galleries
     from pipeline.gallery.table import Gallery
-    from pipeline.model.kinds import check_file
+    from pipeline.model.kinds import check_network_file
 
     old = Gallery.open(gallery, version)
     if root_of(out).resolve() == root_of(gallery).resolve():
@@ -65,7 +65,7 @@ def reextract(
             f"--out {out} is the gallery itself, and features of two recipes are never mixed: give"
             " another folder"
         )
-    check_file(model)
+    check_network_file(model)
     check_writable(out)
     with progress_lines() as progress:
         progress("loading the network", None)
@@ -76,7 +76,7 @@ def reextract(
         network, layout = network_file(model, checkpoint), old.properties["layout"]
         spec = gallery_spec(out, network, recipe, layout, on.precision, work.storage)
         plan = UpdatePlan(_listing_of(old), spec, work=work, actors=on)
-        with listed("re-extracted gallery", out, [old]):
+        with listed_in_galleries("re-extracted gallery", out, [old]):
             return update_gallery(plan, progress)
 
 
@@ -88,7 +88,7 @@ def _listing_of(gallery: "Gallery") -> "Listing":
     from pipeline.archive.listing.source import Listing
     from pipeline.archive.manifest import MANIFEST_SCHEMA
     from pipeline.archive.video.listing import relisted
-    from pipeline.archive.video.names import split
+    from pipeline.archive.video.names import box_of_name
 
     names = [name for name in MANIFEST_SCHEMA.names if name != "offset"]
     rows = gallery.rows(names).sort_by("path").replace_schema_metadata(None)
@@ -97,7 +97,9 @@ def _listing_of(gallery: "Gallery") -> "Listing":
     rows = rows.add_column(place, "offset", pa.nulls(len(rows), pa.int64()))
     rejects = gallery.rejects()
     images = rows.cast(MANIFEST_SCHEMA)
-    if len(images) and split(images["path"][0].as_py()) is not None:  # then all rows are boxes
+    if (
+        len(images) and box_of_name(images["path"][0].as_py()) is not None
+    ):  # then all rows are boxes
         images, gone = relisted(gallery.properties["source"], images)
         rejects = pa.concat_tables([rejects, gone]).sort_by("path")
     old_network = pc.is_in(rejects["reason"], value_set=pa.array(OF_THE_NETWORK))

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from jobs.command.confirmation import confirm
 from jobs.command.progress import working
-from jobs.command.times import moment
+from jobs.command.times import parse_time
 from pipeline.errors import InputError
 from pipeline.runs.locations import Location
 
@@ -70,7 +70,7 @@ def restore(
     from pipeline.gallery.table import Gallery
     from pipeline.gallery.upkeep import restore as restoring
 
-    wanted = Gallery.open(gallery, version, moment("--at", at)).version
+    wanted = Gallery.open(gallery, version, parse_time("--at", at)).version
     before = Gallery.open(gallery)
     swapped = restoring.swapped_by(before, wanted)
     _agree(before, wanted, swapped, yes=yes)

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.command.progress import progress_lines
-from jobs.command.times import moment
+from jobs.command.times import parse_time
 from pipeline.archive.limits import MAX_BYTES
 from pipeline.errors import InputError
 from pipeline.runs.locations import LOCATION, Location
@@ -81,10 +81,10 @@ def search(
     if not_own_camera and camera is None:
         raise InputError("--not-own-camera needs the camera of the images: give --camera")
     from pipeline.gallery.table import Gallery
-    from pipeline.model.kinds import check_file
+    from pipeline.model.kinds import check_network_file
 
-    check_file(model)
-    table = Gallery.open(gallery, version, moment("--at", at))
+    check_network_file(model)
+    table = Gallery.open(gallery, version, parse_time("--at", at))
     with progress_lines() as progress:
         progress("loading the network", None)
         from pipeline.model.fetched_networks import network_file
@@ -94,8 +94,8 @@ def search(
         network = network_file(model, checkpoint)
         select = RowFilter(
             where,
-            moment("--after", after),
-            moment("--before", before),
+            parse_time("--after", after),
+            parse_time("--before", before),
             camera if not_own_camera else None,
         )
         return search_rows(

@@ -21,7 +21,7 @@ import obstore
 
 from pipeline.errors import InputError, RunError
 from pipeline.input_files import why
-from pipeline.object_client import StoreError, client_of, split_url, steadily, tag_of
+from pipeline.object_client import StoreError, ask_again, client_of, split_url, tag_of
 from pipeline.output_files import told_by_name
 
 _LONGEST_TEXT = 64 << 20
@@ -113,7 +113,7 @@ def fetched_text(url: str) -> str:
         return bytes(found.bytes()) if found.meta["size"] <= _LONGEST_TEXT else None
 
     with _told(url):
-        data = steadily(url, get)
+        data = ask_again(url, get)
     if data is None:
         raise InputError(f"{url}: more than {_LONGEST_TEXT:,} bytes are too many")
     try:
@@ -164,14 +164,14 @@ def _download(url: str, path: Path) -> str:
 
     with _told(url), told_by_name(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        return steadily(url, copy)
+        return ask_again(url, copy)
 
 
 def _tag(url: str) -> list[Any]:
     """What changes whenever the bytes of an object do."""
     bucket, key = split_url(url, "a file")
     with _told(url):
-        meta = steadily(url, lambda: obstore.head(client_of(bucket), key))
+        meta = ask_again(url, lambda: obstore.head(client_of(bucket), key))
     return [meta["size"], *tag_of(meta)]
 
 

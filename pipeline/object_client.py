@@ -122,7 +122,7 @@ def client_of(bucket: str) -> ObjectStore:
         ) from error
 
 
-def steadily(place: object, ask: Callable[[], Answer]) -> Answer:
+def ask_again(place: object, ask: Callable[[], Answer]) -> Answer:
     """The answer to a request about a place; sent again where none came.
 
     The client repeats what it can without harm. The rest, such as a conditional write whose answer
@@ -132,7 +132,7 @@ def steadily(place: object, ask: Callable[[], Answer]) -> Answer:
     pause = _PAUSE_SECONDS
     while True:
         try:
-            with told(place):
+            with named_errors(place):
                 return ask()
         except StoreError as error:
             if not _may_pass(error.__cause__) or time.monotonic() + pause > until:
@@ -142,7 +142,7 @@ def steadily(place: object, ask: Callable[[], Answer]) -> Answer:
 
 
 @contextmanager
-def told(place: object) -> Iterator[None]:
+def named_errors(place: object) -> Iterator[None]:
     """Turns the errors of the client into ours, which name the object."""
     try:
         yield

@@ -33,7 +33,7 @@ def told_by_name(path: str | os.PathLike[str]) -> Iterator[None]:
         ) from error
 
 
-def check_name(path: Path) -> None:
+def check_file_name(path: Path) -> None:
     """Raises `InputError` for a name that no file can have: too long, or with a null character."""
     try:
         path.lstat()
@@ -49,7 +49,7 @@ def check_new_folder(folder: str | os.PathLike[str]) -> None:
     disk is full.
     """
     wanted = Path(folder).absolute()
-    check_name(wanted)
+    check_file_name(wanted)
     place = next(each for each in (wanted, *wanted.parents) if os.path.lexists(each))
     if not place.is_dir():
         raise InputError(f"{place}: this is not a folder, and a folder is needed there")
@@ -79,7 +79,7 @@ def check_new_file(
     of the file, and a file of somebody else.
     """
     wanted = Path(path).absolute()
-    check_name(wanted)
+    check_file_name(wanted)
     if os.path.isdir(wanted) or not os.path.isdir(wanted.parent):  # noqa: PTH112 - never raises
         raise InputError(f"`{setting}` {path} must be a file in a folder that exists")
     check_new_folder(wanted.parent)

@@ -3,7 +3,7 @@
 from pipeline.runs.outcomes import Followed
 
 
-def told(followed: list[Followed]) -> list[str]:
+def output_lines(followed: list[Followed]) -> list[str]:
     """A line for each output, and what to do about those that are left."""
     lines = []
     for each in followed:

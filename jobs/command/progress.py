@@ -112,7 +112,7 @@ def _logged() -> Iterator[StartLine]:
         while not over.wait(LOG_SECONDS):
             if lines:
                 going_on = [line for line in lines if not line[1].is_over]
-                _log.info("%s", told(*(going_on or lines)[-1]))
+                _log.info("%s", progress_line(*(going_on or lines)[-1]))
 
     thread = threading.Thread(target=log, name="progress", daemon=True)
     thread.start()
@@ -123,7 +123,7 @@ def _logged() -> Iterator[StartLine]:
         thread.join()
 
 
-def told(name: str, headway: Headway) -> str:
+def progress_line(name: str, headway: Headway) -> str:
     """A line of progress: what, done of how many, the rate, and the expected end.
 
     >>> told("counting ranks", Headway(2000))

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pipeline.errors import InputError
 
 
-def moment(flag: str, text: str | None) -> datetime | None:
+def parse_time(flag: str, text: str | None) -> datetime | None:
     """A date or time in ISO 8601, or None if the flag is not given.
 
     Without a zone it is UTC, without a time the beginning of the day.

@@ -179,7 +179,7 @@ def train(training: Training, crops: Tensor, people: Tensor, cameras: Tensor) ->
     return network.eval()
 
 
-def export(network: DemoNetwork, path: Path) -> None:
+def write_onnx(network: DemoNetwork, path: Path) -> None:
     """Fold the norms into the layers (in place) and write ONNX with a free batch axis."""
     for i, norm in enumerate(network.norms):
         convolution = cast(nn.Conv2d, network.convolutions[i])
@@ -213,7 +213,7 @@ def main() -> None:
         crops, people, cameras = load_crops(training, Path(folder))
     _log.info("drew %d crops of %d people", len(crops), int(people.max()) + 1)
     network = train(training, crops, people, cameras)
-    export(network, given.out)
+    write_onnx(network, given.out)
     _log.info("wrote %s, %.2f MB", given.out, given.out.stat().st_size / 1e6)
 
 

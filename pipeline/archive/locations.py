@@ -66,7 +66,7 @@ def join(root: str, path: str) -> str:
     return f"{bare(root)}/{path}"
 
 
-def reach(root: str, path: str) -> tuple[AbstractFileSystem, str]:
+def reach_file(root: str, path: str) -> tuple[AbstractFileSystem, str]:
     """The file system on which `path` (below `root`, absolute, or a URL) lies, and its path there.
 
     Only the folder goes through the parser of URLs: a file's name may hold any mark.

@@ -49,7 +49,7 @@ class Record:
     being_made: int | None = None
 
 
-def begin(root: GalleryPlace) -> None:
+def write_first_record(root: GalleryPlace) -> None:
     """Writes the record of a log that has no entry yet."""
     path = _record_file(root)
     storage.make_folder(path.parent)
@@ -114,7 +114,7 @@ def is_recorded(root: GalleryPlace) -> bool:
     return _record_file(root).exists()
 
 
-def read_record(root: GalleryPlace) -> Record:
+def read_log_record(root: GalleryPlace) -> Record:
     """Raises `GalleryDamagedError` for a record that is gone or changed."""
     return _read(_record_file(root))[0]
 
@@ -135,23 +135,23 @@ def _read(path: GalleryPlace) -> tuple[Record, Tag | None]:
         ) from error
 
 
-def check(root: GalleryPlace, version: int | None = None) -> None:
+def check_chain(root: GalleryPlace, version: int | None = None) -> None:
     """Raises `GalleryDamagedError` naming an entry or a checkpoint that is needed to read a version
     (the latest by default) and has changed since it was written.
     """
     found: tuple[str, str] | None = None
     for _ in range(_TRIES):
-        record = read_record(root)
+        record = read_log_record(root)
         found = next(_of_version(root, record, version), None)
         if found is None:
             return
-        if read_record(root) == record:  # else a writer was at work meanwhile
+        if read_log_record(root) == record:  # else a writer was at work meanwhile
             break
     if found is not None:
         raise GalleryDamagedError(f"{root / found[0]}: {found[1]}")
 
 
-def findings(root: GalleryPlace) -> list[tuple[str, str]]:
+def changed_entries(root: GalleryPlace) -> list[tuple[str, str]]:
     """The name of each file of the log that has changed since it was written, and what is wrong."""
     found: list[tuple[str, str]] = []
     for _ in range(_TRIES):
@@ -170,7 +170,7 @@ def _bytes(root: GalleryPlace) -> bytes | None:
 
 def _findings(root: GalleryPlace) -> Iterator[tuple[str, str]]:
     try:
-        record = read_record(root)
+        record = read_log_record(root)
     except GalleryDamagedError as error:
         path = _record_file(root)
         yield below(path, root), str(error).removeprefix(f"{path}: ")
@@ -211,7 +211,7 @@ def foreign_entries(root: GalleryPlace) -> list[str]:
     found = [_name(path.name) for path, data in contents if _link(data) is None]
     checkpoint = None
     with suppress(GalleryDamagedError):  # which the findings name
-        checkpoint = _others_checkpoint(root, read_record(root))
+        checkpoint = _others_checkpoint(root, read_log_record(root))
     return found if checkpoint is None else [*found, _name(f"{checkpoint:020d}.checkpoint.parquet")]
 
 

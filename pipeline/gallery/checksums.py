@@ -66,7 +66,7 @@ def unseal(data: bytes) -> dict[str, Any]:
     raise ValueError("its checksum is not that of its content")
 
 
-def write_whole(path: GalleryPlace, write: Callable[[Path], object]) -> None:
+def write_recorded(path: GalleryPlace, write: Callable[[Path], object]) -> None:
     """`storage.write_whole`, with a record of the file's checksum.
 
     Raises `RunError` if the disk is full.
@@ -89,7 +89,7 @@ def replace(temporary: Path, final: GalleryPlace) -> None:
         _record(final, temporary, rename)
 
 
-def link_into_place(temporary: Path, final: GalleryPlace) -> bool:
+def link_recorded(temporary: Path, final: GalleryPlace) -> bool:
     """`storage.link_into_place`, with a record: False, and no change, if the name is taken."""
     with _only_writer(final):
         if final.is_file() if isinstance(final, ObjectPlace) else final.exists():
@@ -97,7 +97,7 @@ def link_into_place(temporary: Path, final: GalleryPlace) -> bool:
         return _record(final, temporary, lambda: storage.link_into_place(temporary, final))
 
 
-def read(path: GalleryPlace, remedy: str = "") -> bytes | None:
+def read_recorded(path: GalleryPlace, remedy: str = "") -> bytes | None:
     """The bytes of a file as they were written; None if there is none.
 
     Raises `GalleryDamagedError` naming the file if it was changed or deleted; `remedy` says what to
@@ -129,7 +129,7 @@ def read(path: GalleryPlace, remedy: str = "") -> bytes | None:
     raise GalleryDamagedError(f"{path}: {problem}{advice}")
 
 
-def check(path: GalleryPlace, remedy: str = "") -> None:
+def check_unchanged(path: GalleryPlace, remedy: str = "") -> None:
     """Checks a file that must exist and is read in parts. It is hashed again only if its size, its
     place on the disk or a time has changed. The time of a change cannot be set back.
     """
@@ -137,7 +137,7 @@ def check(path: GalleryPlace, remedy: str = "") -> None:
     with suppress(OSError):
         found = state_of(path)
     if found is None or _checked.get(path) != found:
-        if read(path, remedy) is None:
+        if read_recorded(path, remedy) is None:
             raise GalleryDamagedError(f"{path}: the file is gone")
         if found is not None:
             _checked[path] = found
@@ -157,7 +157,7 @@ def recorded(folder: GalleryPlace) -> set[str]:
     return {name.removesuffix(storage.RECORD_SUFFIX) for name in names}
 
 
-def sweep(root: GalleryPlace) -> None:
+def sweep_writers(root: GalleryPlace) -> None:
     """Finishes or undoes what killed writers of a folder's files began."""
     records = root / storage.CHECKSUMS_FOLDER
     found: list[GalleryPlace] = list(records.rglob("*"))
@@ -170,7 +170,7 @@ def sweep(root: GalleryPlace) -> None:
                     record.unlink(missing_ok=True)
 
 
-def findings(root: GalleryPlace, known: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
+def changed_files(root: GalleryPlace, known: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
     """The name of each file of a folder that differs from its record, and what is wrong.
 
     `known` says which files have no record because the log names them.

@@ -4,7 +4,7 @@ import hashlib
 
 from pipeline.gallery.files.places import root_of
 from pipeline.gallery.log.entries import logged_files
-from pipeline.gallery.log.removed import removal_told, steadily
+from pipeline.gallery.log.removed import read_steadily, removal_told
 from pipeline.gallery.table import Gallery
 
 
@@ -17,7 +17,7 @@ def contents_hash(gallery: Gallery) -> str:
     root = root_of(gallery.location)
     contents = hashlib.blake2b(digest_size=8)
     with removal_told(root, gallery.version):
-        logged = steadily(lambda: logged_files(root))
+        logged = read_steadily(lambda: logged_files(root))
         for file in gallery.snapshot.files:
             contents.update(f"{file.path} {file.rows} {logged[file.path].sha256}\n".encode())
     return contents.hexdigest()

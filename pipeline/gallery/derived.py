@@ -22,7 +22,7 @@ from pipeline.gallery.log.entries import LoggedFile
 from pipeline.gallery.log.lock import Lock
 from pipeline.gallery.log.rewrite import keep_rows
 from pipeline.gallery.log.transactions import Change
-from pipeline.gallery.outputs import EXPANDED, listed
+from pipeline.gallery.outputs import EXPANDED, listed_in_galleries
 from pipeline.gallery.table import Gallery
 from pipeline.input_files import parse_json
 
@@ -146,7 +146,7 @@ def commit_derived(
             "parent_version": parent.version,
         },
     )
-    with listed(EXPANDED, gallery.location, [parent]):
+    with listed_in_galleries(EXPANDED, gallery.location, [parent]):
         return gallery.apply(change, lock)
 
 

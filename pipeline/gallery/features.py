@@ -196,7 +196,7 @@ def _spread(read: Callable[[Any], None], parts: Sequence[Any]) -> None:
             done.result()
 
 
-def index(root: GalleryPlace, files: Sequence[RowFile]) -> Runs:
+def index_positions(root: GalleryPlace, files: Sequence[RowFile]) -> Runs:
     """The place of each position in these files, which are sorted by their smallest row id."""
     parts = [_cluster_runs(root, files, cluster) for cluster in _clusters(files)]
     if not parts:

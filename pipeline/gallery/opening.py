@@ -15,7 +15,7 @@ from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.log import entries as log_files
 from pipeline.gallery.log import transactions as log
 from pipeline.gallery.log.lock import Lock, hold
-from pipeline.output_files import check_name, check_new_folder
+from pipeline.output_files import check_file_name, check_new_folder
 
 
 def read_version(root: GalleryPlace, version: int | None = None) -> log.Snapshot:
@@ -24,9 +24,9 @@ def read_version(root: GalleryPlace, version: int | None = None) -> log.Snapshot
     Raises what `Gallery.open` raises.
     """
     if chain.is_recorded(root) and log.is_log(root):
-        chain.check(root, version)
-    snapshot = log.read(root, version)
-    chain.read_record(root)  # missing, although the format has one
+        chain.check_chain(root, version)
+    snapshot = log.read_log(root, version)
+    chain.read_log_record(root)  # missing, although the format has one
     missing = {"recipe", "fingerprint", "dimension", "dtype"} - snapshot.properties.keys()
     if missing:
         raise GalleryDamagedError(f"{root}: the gallery's log does not have its {min(missing)}")
@@ -42,8 +42,8 @@ def check_location(location: str) -> None:
     """Raises `InputError` unless the location is free for a gallery or holds a Delta table."""
     root = root_of(location)
     if isinstance(root, Path):
-        check_name(root)
-    log.check_name(root)
+        check_file_name(root)
+    log.check_folder_name(root)
     if not root.exists() or log.is_log(root):
         return
     if root.is_file() if isinstance(root, ObjectPlace) else not root.is_dir():
@@ -82,13 +82,13 @@ def _tidied(location: str, purpose: str) -> Iterator[Lock]:
     with hold(location, purpose) as lock:
         for name in ("", *storage.WRITTEN_FOLDERS, storage.CHECKSUMS_FOLDER):
             storage.drop_cut_off(root / name)
-        log_files.drop_cut_off(root)
+        log_files.drop_cut_off_entries(root)
         if log.is_log(root) and any(name[:1].isdigit() for name in checksums.recorded(root)):
             # Row files that were finished, and perhaps committed by a run that was killed
             # afterwards.
             tidy_records(root, read_version(root))
         else:
-            checksums.sweep(root)
+            checksums.sweep_writers(root)
         yield lock
 
 
@@ -108,4 +108,4 @@ def tidy_records(root: GalleryPlace, snapshot: log.Snapshot) -> None:
     """
     committed = {file.path for file in snapshot.files}
     checksums.forget(root / name for name in checksums.recorded(root) & committed)
-    checksums.sweep(root)
+    checksums.sweep_writers(root)

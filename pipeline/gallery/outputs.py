@@ -82,7 +82,7 @@ class Output:
 
 
 @contextmanager
-def listed(
+def listed_in_galleries(
     kind: str, place: str | os.PathLike[str], galleries: Sequence[Gallery], *names: str
 ) -> Iterator[None]:
     """Lists what is written inside, in each gallery that it is made from.
@@ -122,7 +122,7 @@ def outputs_of(gallery: Gallery) -> list[Output]:
     found = []
     folder = root_of(gallery.location) / storage.OUTPUTS_FOLDER
     for file in in_order(folder.glob("*.json")):
-        data = checksums.read(file, "look for the outputs of the gallery yourself")
+        data = checksums.read_recorded(file, "look for the outputs of the gallery yourself")
         if data is None:
             continue
         try:
@@ -315,4 +315,4 @@ def _keep(entry: Output) -> None:
     text = json.dumps(about, indent=2) + "\n"
     storage.make_folder(entry.file.parent)
     storage.drop_cut_off(entry.file.parent, entry.file.name)
-    checksums.write_whole(entry.file, lambda temporary: temporary.write_text(text))
+    checksums.write_recorded(entry.file, lambda temporary: temporary.write_text(text))

@@ -38,7 +38,7 @@ def write_progress(location: str, progress: RunProgress) -> None:
     """Store the progress of a run, in place of an earlier one; RunError if that cannot be done."""
     path = root_of(location) / storage.PROGRESS_FILE
     text = json.dumps(asdict(progress)) + "\n"
-    checksums.write_whole(path, lambda whole: whole.write_text(text, encoding="utf-8"))
+    checksums.write_recorded(path, lambda whole: whole.write_text(text, encoding="utf-8"))
 
 
 def read_progress(location: str) -> RunProgress | None:
@@ -48,7 +48,7 @@ def read_progress(location: str) -> RunProgress | None:
     GalleryDamagedError if the file has changed since it was written.
     """
     path = root_of(location) / storage.PROGRESS_FILE
-    data = checksums.read(path, "the next run writes it again")
+    data = checksums.read_recorded(path, "the next run writes it again")
     if data is None:
         return None
     about = parse_json(data)

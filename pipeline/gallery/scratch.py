@@ -267,7 +267,7 @@ def _register(gallery: Gallery, folder: Path, verb: str) -> ScratchEntry:
     text = json.dumps(about, indent=2) + "\n"
     storage.make_folder(file.parent)
     storage.drop_cut_off(file.parent)
-    checksums.write_whole(file, lambda temporary: temporary.write_text(text))
+    checksums.write_recorded(file, lambda temporary: temporary.write_text(text))
     return ScratchEntry(file, _place(root), folder, host, verb, gallery.version)
 
 
@@ -282,7 +282,7 @@ def _entries(root: GalleryPlace) -> list[ScratchEntry]:
     """The entries of a gallery; raises `GalleryDamagedError` for a file that no run wrote."""
     found = []
     for file in in_order((root / storage.SCRATCH_FOLDER).glob("*.json")):
-        data = checksums.read(file, "delete the scratch folder that it named")
+        data = checksums.read_recorded(file, "delete the scratch folder that it named")
         if data is None:  # its run has finished
             continue
         try:

@@ -33,7 +33,7 @@ class GallerySummary:
     rejects: dict[str, int]
 
 
-def summarize(gallery: Gallery) -> GallerySummary:
+def summarize_gallery(gallery: Gallery) -> GallerySummary:
     """Counts the rows of a version by camera and identity, its unknown values and its rejects."""
     rows = gallery.rows(_COUNTED)
     identities = rows["identity"].drop_null().to_numpy()

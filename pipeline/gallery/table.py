@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from pipeline.core.blocks import blocks
 from pipeline.errors import InputError, RunError
-from pipeline.gallery.features import GalleryFeatures, Runs, index
+from pipeline.gallery.features import GalleryFeatures, Runs, index_positions
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.places import GalleryPlace, dataset, parquet, root_of
 from pipeline.gallery.files.rejects import read_rejects
@@ -30,7 +30,7 @@ from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.files.unit_files import FoundUnits, UnitRecord, UnitTarget, find_units
 from pipeline.gallery.log import history
 from pipeline.gallery.log import transactions as log
-from pipeline.gallery.log.changes import plan
+from pipeline.gallery.log.changes import planned_change
 from pipeline.gallery.log.history import VersionInfo
 from pipeline.gallery.log.lock import Lock
 from pipeline.gallery.log.removed import removal_told
@@ -101,7 +101,7 @@ class Gallery:
         with lock_held(location, lock, "create"):
             if log.is_log(root):
                 raise InputError(f"{root}: there is a gallery already")
-            log.create(root, properties)
+            log.create_log(root, properties)
         return cls.open(location)
 
     @classmethod
@@ -360,7 +360,7 @@ class Gallery:
             if done is not None:
                 return done
             self.check_latest()
-            change = plan(
+            change = planned_change(
                 self.target, self.snapshot, units, run_id, _as_ids(removes), rejects, forget
             )
             if change is None:
@@ -387,7 +387,7 @@ class Gallery:
 
     def check_latest(self) -> None:
         """Raises `RunError` if another commit came after this version."""
-        latest = log.read(self._root).version
+        latest = log.read_log(self._root).version
         if latest != self.version:
             raise RunError(
                 f"{self._root}: version {latest} came after version {self.version}; "
@@ -401,7 +401,7 @@ class Gallery:
     @cached_property
     def _runs(self) -> Runs:
         with self._removal_told():
-            return index(self._root, self.snapshot.files)
+            return index_positions(self._root, self.snapshot.files)
 
     def _removal_told(self) -> AbstractContextManager[None]:
         """For code that reads files of this version, which may have been removed since it was

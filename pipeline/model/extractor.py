@@ -12,7 +12,7 @@ from pipeline.errors import InputError
 from pipeline.model.backends.torch_network import TorchNetwork, torch_threads
 from pipeline.model.defaults import BATCH_SIZE
 from pipeline.model.independence import COMPANY, check_independent
-from pipeline.model.input.preprocessing import empty_batch, fill, standardize
+from pipeline.model.input.preprocessing import empty_batch, fill_batch, standardize
 from pipeline.model.input.views import View, fuse, mirror, views_of
 from pipeline.model.kinds import network_kind
 from pipeline.model.networks import NetworkFile, check_levels, check_views, open_network
@@ -156,11 +156,11 @@ class Extractor:
         """
         out = self._resized(size)[: len(crops)]
         if self._resizers is None:
-            return fill(out, crops, self.recipe)
+            return fill_batch(out, crops, self.recipe)
         each = -(-len(crops) // self._threads)
         starts = range(0, len(crops), each)
         parts = [(out[start : start + each], crops[start : start + each]) for start in starts]
-        list(self._resizers.map(lambda part: fill(part[0], part[1], self.recipe), parts))
+        list(self._resizers.map(lambda part: fill_batch(part[0], part[1], self.recipe), parts))
         return out
 
     def _packed(

@@ -26,7 +26,7 @@ def network_kind(path: str) -> Kind:
     raise InputError(f"{path}: this is not a network file{begins}; {ACCEPTED}")
 
 
-def check_file(model: str) -> None:
+def check_network_file(model: str) -> None:
     """Raise InputError if a model is neither a network file (or a URL) nor one that is built here.
 
     For a checkpoint in place of a network, the error names the network that has its keys, if they

@@ -19,7 +19,7 @@ from pipeline.fetched_files import FetchedFile
 from pipeline.model.architectures.folding import fold_normalizations
 from pipeline.model.architectures.reading import read_weights, split_checkpoint
 from pipeline.model.backends.onnx_network import OnnxNetwork, onnx_files, onnx_image_input
-from pipeline.model.backends.signature import ANY_IMAGES, ImageInput, check_size, fixed_size
+from pipeline.model.backends.signature import ANY_IMAGES, ImageInput, check_input_size, fixed_size
 from pipeline.model.backends.torch_network import (
     TorchNetwork,
     export_image_input,
@@ -84,9 +84,9 @@ class NetworkFile:
                 )
             return
         if self.backbone is not None:
-            from pipeline.model.architectures.backbone import check_name
+            from pipeline.model.architectures.backbone import check_backbone_name
 
-            check_name(self.backbone)
+            check_backbone_name(self.backbone)
         if self.checkpoint is None:
             raise InputError(
                 f"{self.path}: needs a checkpoint; weights are never downloaded or left random"
@@ -181,7 +181,7 @@ def open_network(
     shape: dict[str, Any] = {"size": size, "batch_size": batch_size, "device": device}
     if file.checkpoint is not None:
         fixed = input_size(file)
-        check_size(path, fixed, size)
+        check_input_size(path, fixed, size)
         module = fold_normalizations(load_module(file)).to(device)
         if output is not None:
             raise InputError(f"{path}: has one output only; leave `output` out")
@@ -323,7 +323,7 @@ def start_recipe(file: NetworkFile, fields: Mapping[str, Any] | None = None) -> 
 
 def check_views(path: str, fixed: tuple[int, int] | None, recipe: Recipe) -> None:
     """Raise InputError where a network of fixed input size cannot run a recipe's size or scales."""
-    check_size(path, fixed, (recipe.height, recipe.width))
+    check_input_size(path, fixed, (recipe.height, recipe.width))
     if fixed is not None and recipe.scales != (1.0,):
         raise InputError(
             f"{path}: the network takes images of {fixed[0]} x {fixed[1]} only, so the recipe "

@@ -65,7 +65,7 @@ def draw(
     left = named if side == "left" else _AXIS
     box = (left, _BOTTOM, width - named - _AXIS, height - _BOTTOM - _TOP)
     per_point = (100 - floor) / box[3]
-    places = spread(ends, _LABEL_GAP * per_point, floor, 100.0)
+    places = spread_apart(ends, _LABEL_GAP * per_point, floor, 100.0)
     with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "none", "font.size": 11.0}):
         figure = Figure(figsize=(width / 72, height / 72))
         axes = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
@@ -101,7 +101,7 @@ def floor_of(lowest: float) -> int:
     return min(80, int(lowest) // 10 * 10)
 
 
-def spread(values: list[float], gap: float, low: float, high: float) -> list[float]:
+def spread_apart(values: list[float], gap: float, low: float, high: float) -> list[float]:
     """Places near `values`, in their order and at least `gap` apart, from `low` to `high`.
 
     Equal values keep the order in which they came. Where the range is too small for all of them,

@@ -12,7 +12,7 @@ from pipeline.output_files import check_new_folder, check_replaceable, has_mark,
 from pipeline.report.charts import cmc_chart, roc_chart
 from pipeline.report.plain import plain
 from pipeline.report.results import Report
-from pipeline.report.templates import MARK, fill
+from pipeline.report.templates import MARK, fill_template
 from pipeline.report.thumbnails import Thumbnails
 
 FILES = {"report.json": b'"regallery": ', "report.html": MARK}
@@ -21,12 +21,12 @@ _EMPTY = Thumbnails()
 _TOKEN_BYTES = 4
 
 
-def render(report: Report, thumbnails: Thumbnails = _EMPTY) -> str:
+def render_report(report: Report, thumbnails: Thumbnails = _EMPTY) -> str:
     """The report as one self-contained HTML page; a crop without a thumbnail shows a placeholder.
 
     The page asks the network for nothing, and the same input gives the same bytes.
     """
-    return fill(
+    return fill_template(
         "report.html",
         report=report,
         thumbnails=thumbnails,
@@ -46,7 +46,7 @@ def render(report: Report, thumbnails: Thumbnails = _EMPTY) -> str:
     )
 
 
-def write(
+def write_page(
     report: Report, out_dir: str | Path, thumbnails: Thumbnails = _EMPTY
 ) -> tuple[Path, Path]:
     """Write report.json and report.html into `out_dir` (made if missing) and return their paths.
@@ -56,7 +56,7 @@ def write(
     `check_place` raises, and RunError for a file that cannot be written.
     """
     check_place(out_dir)
-    page = render(report, thumbnails)
+    page = render_report(report, thumbnails)
     data = json.dumps(plain(report), indent=2, allow_nan=False) + "\n"
     folder = Path(out_dir)
     try:

@@ -9,10 +9,12 @@ from typing import Any
 from markupsafe import Markup
 
 from pipeline.report.camera_grid import natural
-from pipeline.report.templates import fill
+from pipeline.report.templates import fill_template
 
 
-def render(found: Mapping[str, Any], pictures: Mapping[str, str], crops: Mapping[str, str]) -> str:
+def render_search(
+    found: Mapping[str, Any], pictures: Mapping[str, str], crops: Mapping[str, str]
+) -> str:
     """The page of what a search found; an image without a picture shows a placeholder.
 
     `found` has `gallery`, `version`, `rows`, `threshold` and `threshold_from` (or None),
@@ -26,7 +28,7 @@ def render(found: Mapping[str, Any], pictures: Mapping[str, str], crops: Mapping
     cameras = {hit["camera"] for hit in hits}
     identities = {hit["identity"] for hit in hits}
     script = files("pipeline.report").joinpath("search.js").read_text("utf-8")
-    return fill(
+    return fill_template(
         "search.html",
         found=found,
         pictures=pictures,

@@ -13,7 +13,7 @@ MARK = b'<meta name="generator" content="regallery">'
 """Stands in the head of every page, as `frame.html` has it."""
 
 
-def fill(template: str, **values: Any) -> str:
+def fill_template(template: str, **values: Any) -> str:
     """A template of this folder with its values, as a page; the same values give the same page."""
     page = _environment().get_template(template).render(values)
     # A path may hold bytes that are no UTF-8; they are shown as escapes.

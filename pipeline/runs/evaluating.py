@@ -26,7 +26,7 @@ from pipeline.runs.settings import (
     check_scratch,
     stated,
 )
-from pipeline.runs.sides import LabeledSide, check_matches, open_sides, warn_of_oddities
+from pipeline.runs.sides import LabeledSide, check_matches, open_sides, warn_of_odd_sides
 from pipeline.stages.execution import StartProgress
 
 _log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ def evaluate_to_report(
     ways, figures = _Ways.of(settings), settings.figures
     sides = open_sides(query, gallery, figures.same_place, clothes_changed=figures.clothes_changed)
     check_matches(*sides)
-    warn_of_oddities(*sides)
+    warn_of_odd_sides(*sides)
     with ExitStack() as stack:
         stack.enter_context(joined(on.workers, on.address, on.num_gpus))
         base = stack.enter_context(_scratch_base(on.scratch, out, ways))

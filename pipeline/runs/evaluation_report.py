@@ -12,10 +12,10 @@ from pipeline.archive.faults import Rejected
 from pipeline.archive.video.pictures import read_pixels
 from pipeline.core.evaluation.bootstrap import Interval
 from pipeline.gallery.derived import derivation
-from pipeline.gallery.outputs import listed
-from pipeline.gallery.summary import summarize
+from pipeline.gallery.outputs import listed_in_galleries
+from pipeline.gallery.summary import summarize_gallery
 from pipeline.model.imported import read_recipe
-from pipeline.report.page import FILES, write
+from pipeline.report.page import FILES, write_page
 from pipeline.report.results import (
     Crop,
     Gains,
@@ -48,7 +48,7 @@ def make_report(
     recipe = read_recipe(gallery.gallery.recipe_json)
     best = max(rankings, key=lambda ranking: ranking.summary.mean_ap)
     names = camera_names(query, gallery)
-    counted = summarize(gallery.gallery)
+    counted = summarize_gallery(gallery.gallery)
     return Report(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         regallery=version("regallery"),
@@ -72,12 +72,12 @@ def write_report(
     """Write report.json and report.html, with thumbnails of the images that are still there."""
     queries, rows = wanted(report)
     pictures = Thumbnails(_thumbnails(query, queries), _thumbnails(gallery, rows))
-    with listed("report", out, [query.gallery, gallery.gallery], *FILES):
-        return write(report, out, pictures)
+    with listed_in_galleries("report", out, [query.gallery, gallery.gallery], *FILES):
+        return write_page(report, out, pictures)
 
 
 def _table(side: LabeledSide) -> dict[str, Any]:
-    found, how = summarize(side.gallery), derivation(side.gallery)
+    found, how = summarize_gallery(side.gallery), derivation(side.gallery)
     return {
         "location": side.gallery.location,
         "version": found.version,

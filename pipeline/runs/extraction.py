@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from pipeline.archive.layouts.rules import LabelSettings
 from pipeline.archive.limits import MAX_BYTES
 from pipeline.archive.listing.source import Listing
-from pipeline.archive.planning.changes import ROW_COLUMNS, SourceChanges, compare, settle
+from pipeline.archive.planning.changes import ROW_COLUMNS, SourceChanges, compare, settle_doubtful
 from pipeline.archive.planning.units import Units
 from pipeline.archive.video.listing import list_archive
 from pipeline.archive.video.rules import BoxSettings
@@ -28,7 +28,7 @@ from pipeline.large_tables import ByPath
 from pipeline.model.fetched_networks import network_file
 from pipeline.model.functions import NetworkFunction
 from pipeline.model.networks import NetworkFile
-from pipeline.report.figures import listed
+from pipeline.report.figures import counts_line
 from pipeline.runs.oddities import warn_of_oddities
 from pipeline.runs.outcomes import Extracted, Planned
 from pipeline.runs.pace import soonest
@@ -247,7 +247,7 @@ def find_changes(
     )
     if len(changes.doubtful):
         _log.info("comparing the bytes of %d images", len(changes.doubtful))
-        changes = settle(changes, listing.root, content_hash, max_bytes=max_bytes)
+        changes = settle_doubtful(changes, listing.root, content_hash, max_bytes=max_bytes)
     missing = len(changes.missing)
     if update.delete_missing and missing > update.max_missing * present.count:
         raise InputError(
@@ -267,8 +267,8 @@ def reject_limit(listing: Listing, share: float) -> int:
         first = listing.rejects.slice(0, 1).to_pylist()[0]
         raise InputError(
             f"{len(listing.rejects)} of {inputs} inputs in {listing.root} were rejected"
-            f" ({listed(_reasons(listing.rejects))}); the limit is {limit} (`max_rejects`). First:"
-            f" {first['path']}: {first['detail']}"
+            f" ({counts_line(_reasons(listing.rejects))}); the limit is {limit} (`max_rejects`)."
+            f" First: {first['path']}: {first['detail']}"
         )
     return limit
 

@@ -20,7 +20,7 @@ from pipeline.gallery.formats.origin import FeatureOrigin, exported_rows
 from pipeline.runs.settings import ImportFormat
 
 
-def check_labels(labels: LabelSettings, form: ImportFormat) -> None:
+def check_label_settings(labels: LabelSettings, form: ImportFormat) -> None:
     """InputError for settings that this format does not use."""
     if labels.only:
         raise InputError("`only` would leave features without rows: import all of them")
@@ -78,7 +78,7 @@ def _table(rows: Path, layout: str, labels: LabelSettings) -> pa.Table:
     if rows.suffix not in manifest_files.MANIFEST_SUFFIXES:
         endings = " or ".join(manifest_files.MANIFEST_SUFFIXES)
         raise InputError(f"`rows` {rows} must end in {endings}")
-    told = manifest_files.read(*locate(str(rows)), labels)
+    told = manifest_files.read_manifest(*locate(str(rows)), labels)
     read = _named(told["path"].to_pylist(), layout, labels)
     columns = {name: read[name] for name in read.column_names}
     return pa.table(columns | {name: told[name] for name in columns if name in told.column_names})

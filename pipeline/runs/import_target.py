@@ -10,7 +10,7 @@ from pipeline.gallery import opening
 from pipeline.gallery.derived import derived_fingerprint
 from pipeline.gallery.formats.origin import ORIGIN_FILE, FeatureOrigin, is_exported, origin_of
 from pipeline.gallery.log.lock import Lock
-from pipeline.gallery.outputs import listed
+from pipeline.gallery.outputs import listed_in_galleries
 from pipeline.gallery.table import Gallery
 from pipeline.model.imported import ImportedRecipe, read_recipe
 
@@ -71,7 +71,7 @@ def properties_of(
     }
 
 
-def begin(gallery: str, about: dict[str, Any], lock: Lock) -> Gallery:
+def open_target(gallery: str, about: dict[str, Any], lock: Lock) -> Gallery:
     """The gallery to import into: a new one, that of an interrupted import, or the finished one.
 
     Raises `InputError` for a gallery of another kind.
@@ -99,4 +99,4 @@ def listed_copy(origin: FeatureOrigin | None, location: str) -> AbstractContextM
             error,
         )
         return nullcontext()
-    return listed("imported gallery", location, [exported])
+    return listed_in_galleries("imported gallery", location, [exported])

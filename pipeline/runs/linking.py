@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pipeline.core.blocks import ChosenRows, FeatureRows
 from pipeline.core.evaluation.labels import DISTRACTOR, JUNK
 from pipeline.core.identities.clustering import agreement
-from pipeline.core.identities.linking import Groups, Linking, Links, connect, mutual_links
+from pipeline.core.identities.linking import Groups, Linking, Links, join_rows, mutual_links
 from pipeline.core.identities.precision import (
     FEWEST_PAIRS,
     Estimate,
@@ -20,7 +20,7 @@ from pipeline.core.identities.precision import (
     least_threshold,
 )
 from pipeline.errors import InputError
-from pipeline.gallery.outputs import listed
+from pipeline.gallery.outputs import listed_in_galleries
 from pipeline.gallery.scratch import scratch_folder
 from pipeline.gallery.sidecars.candidates import candidates, is_candidates, write_candidates
 from pipeline.gallery.sidecars.capture_times import moments
@@ -99,7 +99,7 @@ def link(
     _log.debug("neighbors: %s", execution.ledger.total)
     found = _threshold(gallery, links, apart, identity, settings)
     reached = links.from_score(found.threshold)
-    groups = connect(reached, apart)
+    groups = join_rows(reached, apart)
     about = {
         "gallery": gallery.location,
         "version": gallery.version,
@@ -107,7 +107,7 @@ def link(
         "k": settings.k,
         "threshold": found.threshold,
     }
-    with listed("link table", out, [gallery]):
+    with listed_in_galleries("link table", out, [gallery]):
         write_candidates(out.absolute(), candidates(rows, kept, groups), about, safe_csv=safe_csv)
     labeled = identity > DISTRACTOR
     linked = Linked(
@@ -216,6 +216,6 @@ def _threshold(
             f"{gallery.location}: no threshold gives groups a precision of {wanted:g}: give a lower"
             " `group_precision`, or a `threshold`"
         )
-    free = connect(links.from_score(threshold), np.full(count, -1))
+    free = join_rows(links.from_score(threshold), np.full(count, -1))
     estimate = estimate_precision(free, apart)
     return _Found(threshold, origin, estimate if estimate.pairs >= FEWEST_PAIRS else None)

@@ -27,12 +27,12 @@ from pipeline.gallery.labels import labels_of
 from pipeline.large_tables import rows_at
 from pipeline.model.backends.torch_network import torch_threads
 from pipeline.model.copies import int8
-from pipeline.model.copies.export import COPY_SUFFIXES, DEVIATION, Target, deviation, export
+from pipeline.model.copies.export import COPY_SUFFIXES, DEVIATION, Target, deviation, export_network
 from pipeline.model.copies.probe import crops_per_second
 from pipeline.model.extractor import Extractor
 from pipeline.model.feature_models import unit_features
 from pipeline.model.functions import Crops
-from pipeline.model.input.preprocessing import empty_batch, fill, standardize
+from pipeline.model.input.preprocessing import empty_batch, fill_batch, standardize
 from pipeline.model.kinds import network_kind
 from pipeline.model.networks import NetworkFile, default_recipe, open_network
 from pipeline.model.recipe import Recipe
@@ -66,7 +66,7 @@ def speeds(
                 continue
             copy = Path(folder, "copy" + COPY_SUFFIXES[target])
             try:
-                export(file, size, target, copy, recipe.output)
+                export_network(file, size, target, copy, recipe.output)
                 ways[backend] = NetworkFile(str(copy)), (named if own == "onnxruntime" else {})
             except InputError as error:
                 reasons[backend] = str(error)
@@ -113,7 +113,7 @@ def _write_copy(
             _quantized(file, recipe, sample, made, flags)
         else:
             size = recipe.height, recipe.width
-            export(file, size, cast(Any, flags.to), made, recipe.output)
+            export_network(file, size, cast(Any, flags.to), made, recipe.output)
         copy = NetworkFile(str(made))
         fields = {
             k: v for k, v in dataclasses.asdict(recipe).items() if k != "weights" and v is not None
@@ -327,17 +327,17 @@ def _quantized(
         whole = Path(file.path)
         if file.named or network_kind(file.path) != "onnx":
             whole = Path(folder, "float32.onnx")
-            export(file, size, "onnx", whole)
+            export_network(file, size, "onnx", whole)
         eighth = Path(folder, "int8.onnx") if flags.to == "openvino" else made
-        int8.quantize(whole, eighth, _batches(sample, recipe))
+        int8.quantize_network(whole, eighth, _batches(sample, recipe))
         if flags.to == "openvino":
-            export(NetworkFile(str(eighth)), size, "openvino", made)
+            export_network(NetworkFile(str(eighth)), size, "openvino", made)
 
 
 def _batches(sample: Crops, recipe: Recipe) -> Iterator[NDArray[np.float32]]:
     """The crops one by one: the calibration takes batches of one size only."""
     for crop in sample:
-        pixels = fill(empty_batch(1, (recipe.height, recipe.width)), [crop], recipe)
+        pixels = fill_batch(empty_batch(1, (recipe.height, recipe.width)), [crop], recipe)
         yield standardize(pixels, recipe).numpy()
 
 

@@ -45,7 +45,7 @@ def warn_of_oddities(
 def _range_of(root: str, path: str, stretch: Stretch | None, max_pixels: int) -> str:
     """How much of its range an image uses, and which setting helps."""
     try:
-        if names.split(path) is not None:  # counts are those of a file of its own
+        if names.box_of_name(path) is not None:  # counts are those of a file of its own
             used, counts = range_used(read_pixels(root, path, stretch=stretch)), None
         else:
             data = read_image(root, path)

@@ -12,12 +12,12 @@ from pipeline.core.blocks import ArrayRows, ChosenRows, FeatureRows
 from pipeline.core.neighbors.topk import TopK
 from pipeline.errors import InputError
 from pipeline.gallery.files.storage import write_whole
-from pipeline.gallery.outputs import listed
+from pipeline.gallery.outputs import listed_in_galleries
 from pipeline.gallery.table import Gallery
 from pipeline.model.imported import read_recipe
 from pipeline.model.networks import NetworkFile
 from pipeline.output_files import check_new_file
-from pipeline.report.search_page import render
+from pipeline.report.search_page import render_search
 from pipeline.report.templates import is_page
 from pipeline.runs.cameras import normalization_of
 from pipeline.runs.queries import NotSearched, Queries, open_extractor, read_queries, thumbnails
@@ -131,8 +131,8 @@ def _write_page(found: SearchResult, table: Gallery, html: Path) -> None:
     pictures, _ = thumbnails({each.image: each.image for each in found.results}, stretch)
     if missing:
         _log.warning("cannot show %d of the crops in the lists: %s", len(missing), _told(missing))
-    page = render(asdict(found), pictures, crops)
-    with listed("search page", html, [table]):
+    page = render_search(asdict(found), pictures, crops)
+    with listed_in_galleries("search page", html, [table]):
         write_whole(html.absolute(), lambda path: path.write_text(page, encoding="utf-8"))
 
 

@@ -187,7 +187,7 @@ def camera_names(*sides: LabeledSide) -> dict[int, str]:
     return {number: "+".join(sorted(spelled)) for number, spelled in sorted(names.items())}
 
 
-def warn_of_oddities(query: LabeledSide, gallery: LabeledSide) -> None:
+def warn_of_odd_sides(query: LabeledSide, gallery: LabeledSide) -> None:
     """Warn of what looks wrong with two sides that can be compared."""
     cameras = [np.unique(side.labels.camera) for side in (query, gallery)]
     known = [numbers[numbers != NO_CAMERA] for numbers in cameras]

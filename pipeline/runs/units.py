@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.archive.planning.units import Units, plan, units
+from pipeline.archive.planning.units import Units, plan_units, units
 from pipeline.errors import InputError, RunError
 from pipeline.gallery.files.places import parquet, root_of
 from pipeline.gallery.files.unit_files import FoundUnits, UnitRecord
@@ -58,9 +58,9 @@ def cut_units(present: Gallery | None, images: ByPath, unit_size: int, *, made_b
     `made_by` names the settings that their rows depend on; it is a part of the units' names.
     """
     if present is None:
-        planned = plan(images, made_by, unit_size=unit_size)
+        planned = plan_units(images, made_by, unit_size=unit_size)
         return Cut(planned, units(planned), [], FoundUnits((), (), ()))
-    planned = plan(
+    planned = plan_units(
         images,
         made_by,
         next_row_id=present.next_row_id,

@@ -19,7 +19,7 @@ from pipeline.core.evaluation.ranking import RankCounts
 from pipeline.core.evaluation.single_shot import SingleShot
 from pipeline.core.ledger import Account, Ledger
 from pipeline.core.thresholds.negatives import Negatives, count_negatives, margin
-from pipeline.core.thresholds.open_set import OpenSet, settle
+from pipeline.core.thresholds.open_set import OpenSet, settle_rates
 from pipeline.stages.execution import Execution, Step
 
 Sides = tuple[FeatureRows, Labels, FeatureRows, Labels]
@@ -87,7 +87,7 @@ def measure_open_set(
     def count(settled: NDArray[np.int64]) -> Negatives:
         return sum(over.counts(count_negatives, settled=settled), start=Negatives.none(settled))
 
-    return settle(found.scores, count, margin(gallery.dimension))
+    return settle_rates(found.scores, count, margin(gallery.dimension))
 
 
 def draw_first_ranks(

@@ -123,7 +123,7 @@ class Execution:
             return
         import ray  # takes a second, which a run in this process need not wait for
 
-        from pipeline.stages.metrics import count
+        from pipeline.stages.metrics import add_to_metric
 
         # Else Ray ends a worker that uses a GPU after each part, and the next loads torch again.
         gpus = self.tiling.gpus if on_gpu else 0
@@ -138,7 +138,7 @@ class Execution:
                     return
                 (done,), running = ray.wait(running, num_returns=1)
                 result = ray.get(done)
-                count("regallery_tiles", 1)
+                add_to_metric("regallery_tiles", 1)
                 yield result
         finally:
             for left in running:  # after an error or an interrupt, the rest is of no use

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pipeline.core import expansion
 from pipeline.core.blocks import FeatureRows, StackedRows, Tiling, blocks
 from pipeline.core.expansion import Expansion
-from pipeline.gallery.files.npy_rows import NpyRows, create
+from pipeline.gallery.files.npy_rows import NpyRows, create_npy
 from pipeline.gallery.sidecars.graph import Graph
 from pipeline.stages.execution import Execution, Step
 
@@ -75,7 +75,7 @@ def _chunk(dimension: int, k: int, memory: int) -> int:
 
 
 def _write(target: Path, rows: FeatureRows, chunks: Iterable[Chunk], step: Step) -> None:
-    with create(target, len(rows), rows.dimension) as written:
+    with create_npy(target, len(rows), rows.dimension) as written:
         for start, stop, expanded in chunks:
             written[start:stop] = expanded
             step(stop - start)

@@ -20,7 +20,7 @@ from pipeline.gallery.sidecars import attempts
 from pipeline.stages.execution import Step, no_step
 from pipeline.stages.extract import KEPT, Bad, UnitExtractor, Work, rejects_of
 from pipeline.stages.heartbeats import Heartbeat, heard
-from pipeline.stages.metrics import count
+from pipeline.stages.metrics import add_to_metric
 
 _log = logging.getLogger(__name__)
 
@@ -48,8 +48,8 @@ class ExtractUnit:
         """
         unit = _unpacked(batch["unit"][0], batch["members"][0])
         try:
-            attempt = attempts.begin(self._work.target, unit.id)
-            count("regallery_restarts", attempt > 1)
+            attempt = attempts.note_attempt(self._work.target, unit.id)
+            add_to_metric("regallery_restarts", attempt > 1)
             if attempt > ATTEMPTS:
                 return _answer(None)
             record = self._extractor.extract(unit, Heartbeat(unit.id))
@@ -60,12 +60,12 @@ class ExtractUnit:
         return _answer(asdict(record))
 
     def _count(self, record: UnitRecord) -> None:
-        count("regallery_units", 1)
-        count("regallery_crops", record.rows)
-        count("regallery_rejects", record.rejects)
-        count("regallery_bytes", record.bytes)
+        add_to_metric("regallery_units", 1)
+        add_to_metric("regallery_crops", record.rows)
+        add_to_metric("regallery_rejects", record.rejects)
+        add_to_metric("regallery_bytes", record.bytes)
         for step, seconds in self._extractor.seconds.items():
-            count("regallery_seconds", seconds, {"step": step})
+            add_to_metric("regallery_seconds", seconds, {"step": step})
 
 
 def extract_on_ray(
@@ -188,8 +188,8 @@ def _reject_killer(unit: Unit, work: Work) -> UnitRecord:
     rejects = rejects_of(unit.members, [Bad(0, "kills-worker", detail)])
     record = write_unit(work.target, unit.id, unit.row_ids, empty, rejects)
     attempts.end(work.target, unit.id)
-    count("regallery_units", 1)
-    count("regallery_rejects", 1)
+    add_to_metric("regallery_units", 1)
+    add_to_metric("regallery_rejects", 1)
     return record
 
 

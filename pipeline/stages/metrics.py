@@ -29,7 +29,7 @@ STEPS = ("decode", "network", "write")
 """The values of the tag `step` of `regallery_seconds`."""
 
 
-def count(name: str, value: float, tags: Mapping[str, str] | None = None) -> None:
+def add_to_metric(name: str, value: float, tags: Mapping[str, str] | None = None) -> None:
     """Add to a metric of `METRICS`; without Ray, and for 0 or less, this does nothing."""
     if value > 0 and ray.is_initialized():
         _counter(name).inc(value, dict(tags or {}))

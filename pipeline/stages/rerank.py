@@ -20,8 +20,8 @@ from pipeline.core.reranking.distances import (
 from pipeline.core.reranking.reciprocal import (
     SparseRows,
     greatest_distances,
-    join,
     mean_weights,
+    stacked,
     weights,
 )
 from pipeline.stages.execution import Execution
@@ -75,7 +75,7 @@ def encode_union(
     def spread(fold: Callable[..., tuple[int, SparseRows]], *shared: object) -> SparseRows:
         size = -(-total // (_PARTS_A_WORKER * workers)) if workers else total
         parts = execution.run_parts(fold, (*shared, inside), blocks(total, max(1, size)))
-        return join([part for _, part in sorted(parts, key=lambda part: part[0])])
+        return stacked([part for _, part in sorted(parts, key=lambda part: part[0])])
 
     own = spread(_weights_part, union, near, greatest, settings)
     every = np.arange(total, dtype=np.int32)

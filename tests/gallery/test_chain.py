@@ -46,9 +46,9 @@ def test_a_cut_between_a_commit_and_its_record(gallery, monkeypatch, commits):
                 add(gallery, 20 + 5 * number)
         gallery = Gallery.open(gallery.location)
         assert verify(gallery, all_versions=True).findings == ()
-    assert chain.read_record(gallery._root).newest == 1
+    assert chain.read_log_record(gallery._root).newest == 1
     gallery = add(gallery, 40)
-    assert chain.read_record(gallery._root).newest == gallery.version == commits + 2
+    assert chain.read_log_record(gallery._root).newest == gallery.version == commits + 2
     assert verify(gallery, all_versions=True).findings == ()
 
 
@@ -96,7 +96,7 @@ def test_a_cut_while_a_checkpoint_is_made(gallery, monkeypatch, made):
             log_files.write_checkpoint(gallery._root, gallery.version)
     assert verify(Gallery.open(gallery.location)).findings == ()
     gallery = add(gallery, 20)
-    assert len(chain.read_record(gallery._root).checkpoints) == 2
+    assert len(chain.read_log_record(gallery._root).checkpoints) == 2
     assert verify(gallery, all_versions=True).findings == ()
 
 
@@ -177,7 +177,7 @@ def test_commits_of_other_tools_are_named_and_covered_by_the_next_of_ours(galler
 
 def test_a_writer_at_work_is_no_damage(gallery, monkeypatch):
     """The record is read, then another version comes and the older ones go."""
-    real = chain.read_record
+    real = chain.read_log_record
 
     def read_before_a_purge(root):
         found = real(root)
@@ -185,8 +185,8 @@ def test_a_writer_at_work_is_no_damage(gallery, monkeypatch):
         log_files.forget_before(root, add(gallery, 20).version)
         return found
 
-    monkeypatch.setattr(chain, "read_record", read_before_a_purge)
-    chain.check(gallery._root)
+    monkeypatch.setattr(chain, "read_log_record", read_before_a_purge)
+    chain.check_chain(gallery._root)
 
 
 def test_checkpoints_spare_a_reader_the_entries_before(empty, monkeypatch):
@@ -201,5 +201,5 @@ def test_checkpoints_spare_a_reader_the_entries_before(empty, monkeypatch):
     monkeypatch.setattr(
         chain, "read_each", lambda paths: read.extend(path.name for path in paths) or each(paths)
     )
-    chain.check(gallery._root)
+    chain.check_chain(gallery._root)
     assert sorted(set(read)) == [f"{3:020d}.checkpoint.parquet", f"{4:020d}.json"]

@@ -21,11 +21,11 @@ def crash():
 
 
 def write(path, data):
-    checksums.write_whole(path, lambda temporary: temporary.write_bytes(data))
+    checksums.write_recorded(path, lambda temporary: temporary.write_bytes(data))
 
 
 def findings(root):
-    return list(checksums.findings(root, lambda _: False))
+    return list(checksums.changed_files(root, lambda _: False))
 
 
 def listing(root):
@@ -55,15 +55,15 @@ def test_what_is_not_sealed(data):
 
 
 def test_what_is_written_is_read(path, tmp_path):
-    assert checksums.read(path) is None
+    assert checksums.read_recorded(path) is None
     for data in (b"one", b"two"):
         write(path, data)
-        assert checksums.read(path) == data
-        checksums.check(path)
+        assert checksums.read_recorded(path) == data
+        checksums.check_unchanged(path)
     assert findings(tmp_path) == []
     assert checksums.recorded(path.parent) == {"7.parquet"}
     storage.delete_files([path, path])
-    assert checksums.read(path) is None
+    assert checksums.read_recorded(path) is None
     assert checksums.recorded(path.parent) == set()
     assert listing(tmp_path) == ["_checksums/_lock"]
 
@@ -79,7 +79,7 @@ def test_cut_off_at_every_operation(path, tmp_path, what):
             storage.delete_files([path])
         else:
             temporary.write_bytes(b"new")
-            {"replace": checksums.replace, "link": checksums.link_into_place}[what](temporary, path)
+            {"replace": checksums.replace, "link": checksums.link_recorded}[what](temporary, path)
 
     old, new = (None if what == "link" else b"old"), (None if what == "delete" else b"new")
 
@@ -101,15 +101,15 @@ def test_cut_off_at_every_operation(path, tmp_path, what):
             change()
         temporary.unlink(missing_ok=True)
         assert findings(tmp_path) == [], operations[number]
-        assert checksums.read(path) in (old, new)
-        checksums.sweep(tmp_path)
-        is_there = checksums.read(path) is not None
+        assert checksums.read_recorded(path) in (old, new)
+        checksums.sweep_writers(tmp_path)
+        is_there = checksums.read_recorded(path) is not None
         names = [str(each.relative_to(tmp_path)) for each in (record_of(path), path)]
         left = [name for name in listing(tmp_path) if not name.endswith(".tmp")]
         assert left == sorted(["_checksums/_lock", *(names if is_there else [])])
         change()
         temporary.unlink(missing_ok=True)
-        assert checksums.read(path) == new
+        assert checksums.read_recorded(path) == new
         assert findings(tmp_path) == []
 
 
@@ -122,7 +122,7 @@ def test_nothing_is_left_of_a_file_that_is_deleted_after_a_cut(path, tmp_path):
             write(path, b"new")
         storage.delete_files([path])
         storage.drop_cut_off(path.parent, path.name)
-        checksums.sweep(tmp_path)
+        checksums.sweep_writers(tmp_path)
         assert listing(tmp_path) == ["_checksums/_lock"]
         write(path, b"old")
 
@@ -149,7 +149,7 @@ def test_no_planted_record_deletes_a_file(path, tmp_path, caplog, planted, is_re
         return  # this is what a delete that was cut off leaves
     named = "_checksums/_cameras/7.parquet.going"
     assert named in [name for name, _ in findings(tmp_path)]
-    checksums.sweep(tmp_path)
+    checksums.sweep_writers(tmp_path)
     assert path.read_bytes() == b"good"
     assert f"{path} was to be deleted, but it is not a valid record" in caplog.text
     assert named in [name for name, _ in findings(tmp_path)]
@@ -159,7 +159,7 @@ def test_a_delete_that_was_cut_off_keeps_a_file_that_was_changed_since(path, tmp
     write(path, b"good")
     record_of(path).rename(record_of(path).with_suffix(".going"))
     path.write_bytes(b"changed")
-    checksums.sweep(tmp_path)
+    checksums.sweep_writers(tmp_path)
     assert path.read_bytes() == b"changed"
     assert "_cameras/7.parquet" in [name for name, _ in findings(tmp_path)]
 
@@ -178,9 +178,9 @@ def test_the_first_writer_of_a_name_stays(path, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     one.write_bytes(b"1")
     two.write_bytes(b"2")
-    assert checksums.link_into_place(one, path)
-    assert not checksums.link_into_place(two, path)
-    assert checksums.read(path) == b"1"
+    assert checksums.link_recorded(one, path)
+    assert not checksums.link_recorded(two, path)
+    assert checksums.read_recorded(path) == b"1"
 
 
 @pytest.mark.parametrize(
@@ -196,9 +196,9 @@ def test_damage_is_named_by_readers(path, tmp_path, harm, told):
     write(path, b"good")
     harm(path)
     with pytest.raises(GalleryDamagedError, match=f"7.parquet: .*{told}.*and make it anew"):
-        checksums.read(path, "make it anew")
+        checksums.read_recorded(path, "make it anew")
     with pytest.raises(GalleryDamagedError, match=f"7.parquet: .*{told}"):
-        checksums.check(path)
+        checksums.check_unchanged(path)
     assert "_cameras/7.parquet" in [name for name, _ in findings(tmp_path)]
 
 
@@ -208,22 +208,22 @@ def test_a_file_that_cannot_be_read(path):
         GalleryDamagedError,
         match=r"7\.parquet: this is not a regular",
     ):
-        checksums.read(path)
+        checksums.read_recorded(path)
 
 
 def test_a_file_that_must_be_there(path):
     with pytest.raises(GalleryDamagedError, match=r"7\.parquet: the file is gone"):
-        checksums.check(path)
+        checksums.check_unchanged(path)
 
 
 def test_a_change_with_the_time_set_back_is_noticed(path):
     write(path, b"rows")
-    checksums.check(path)
+    checksums.check_unchanged(path)
     about = path.stat()
     path.write_bytes(b"rowz")
     os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
     with pytest.raises(GalleryDamagedError, match="its bytes are not those that were written"):
-        checksums.check(path)
+        checksums.check_unchanged(path)
 
 
 def test_a_reader_waits_for_a_writer_that_is_at_work(path, monkeypatch):
@@ -238,4 +238,4 @@ def test_a_reader_waits_for_a_writer_that_is_at_work(path, monkeypatch):
         return found
 
     monkeypatch.setattr(checksums, "_wanted", read_before_the_file_changes)
-    assert checksums.read(path) == b"new"
+    assert checksums.read_recorded(path) == b"new"

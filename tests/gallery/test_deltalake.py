@@ -249,7 +249,7 @@ def test_a_thousand_files_in_one_commit(tmp_path):
     table = DeltaTable(gallery.location)
     paths = pa.table(table.get_add_actions(flatten=True))["path"]
     assert pc.count_distinct(paths).as_py() == 1000
-    assert log.read(gallery._root).version == 1
+    assert log.read_log(gallery._root).version == 1
 
 
 def test_a_folder_name_with_an_escape_is_decoded(tmp_path):

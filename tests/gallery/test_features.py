@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pipeline.core.blocks import FeatureRows
 from pipeline.gallery import features
-from pipeline.gallery.features import GalleryFeatures, index
+from pipeline.gallery.features import GalleryFeatures, index_positions
 from pipeline.gallery.files.schema import row_schema
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.files.unit_files import UnitTarget
@@ -26,7 +26,7 @@ def features_of(folder, groups, dtype="float32", dimension=8):
     target = UnitTarget(str(folder), "", dimension, dtype)
     files = make_files(target, folder, groups)
     paths = tuple(file.path for file in files)
-    return GalleryFeatures(str(folder), 0, dimension, dtype, paths, index(folder, files))
+    return GalleryFeatures(str(folder), 0, dimension, dtype, paths, index_positions(folder, files))
 
 
 def wanted(rows, dtype="float32"):
@@ -80,7 +80,7 @@ def test_files_that_do_not_interleave_are_not_opened_to_find_positions(tmp_path,
         raise AssertionError("a file was opened")
 
     monkeypatch.setattr(features, "_row_ids", fail)
-    runs = index(tmp_path, files)
+    runs = index_positions(tmp_path, files)
     assert runs.starts.tolist() == [0, 3, 5, 6]
     assert runs.rows.tolist() == [0, 0, 0]
 
@@ -92,7 +92,7 @@ def test_only_the_files_that_interleave_are_opened(tmp_path, monkeypatch):
     monkeypatch.setattr(
         features, "_row_ids", lambda path, rows: (opened.append(path.name), real(path, rows))[1]
     )
-    runs = index(tmp_path, files)
+    runs = index_positions(tmp_path, files)
     assert opened == [files[1].path, files[2].path]
     assert runs.starts.tolist() == [0, 2, 3, 4, 5, 6, 7]
     assert runs.files.tolist() == [0, 1, 2, 1, 2, 3]
@@ -104,7 +104,7 @@ def test_a_file_of_another_tool_may_hold_its_rows_in_any_order(tmp_path):
     pq.write_table(unit_rows(target, [7, 3, 5], ["a", "b", "c"]), tmp_path / "part-0.parquet")
     files = [RowFile("part-0.parquet", 1, 3, 3, 7)]
     found = GalleryFeatures(
-        str(tmp_path), 0, 8, "float32", ("part-0.parquet",), index(tmp_path, files)
+        str(tmp_path), 0, 8, "float32", ("part-0.parquet",), index_positions(tmp_path, files)
     )
     assert found.read(0, 3).tobytes() == unit_vectors([3, 5, 7]).tobytes()
 
@@ -115,7 +115,7 @@ def test_several_row_groups_and_chunks(tmp_path):
     pq.write_table(rows, tmp_path / "000000000000-x.parquet", row_group_size=7, data_page_size=64)
     files = [RowFile("000000000000-x.parquet", 1, 50, 0, 49)]
     found = GalleryFeatures(
-        str(tmp_path), 0, 8, "float32", (files[0].path,), index(tmp_path, files)
+        str(tmp_path), 0, 8, "float32", (files[0].path,), index_positions(tmp_path, files)
     )
     expected = unit_vectors(range(50))
     for start in range(0, 50, 6):
@@ -131,7 +131,7 @@ def test_only_the_row_groups_that_are_needed_are_read(tmp_path, monkeypatch):
     pq.write_table(rows, tmp_path / "000000000000-x.parquet", row_group_size=10)
     files = [RowFile("000000000000-x.parquet", 1, 50, 0, 49)]
     found = GalleryFeatures(
-        str(tmp_path), 0, 8, "float32", (files[0].path,), index(tmp_path, files)
+        str(tmp_path), 0, 8, "float32", (files[0].path,), index_positions(tmp_path, files)
     )
     groups, real = [], pq.ParquetFile.read_row_group
 
@@ -234,7 +234,7 @@ def test_damage_of_interleaved_files_is_told_by_name(tmp_path, how):
     else:
         pq.write_table(pq.read_table(path).slice(1), path)
     with pytest.raises(GalleryDamagedError, match=path.name):
-        index(tmp_path, files)
+        index_positions(tmp_path, files)
 
 
 def test_a_null_feature_is_told_by_name(tmp_path):
@@ -245,7 +245,7 @@ def test_a_null_feature_is_told_by_name(tmp_path):
     pq.write_table(nullable, tmp_path / "000000000000-x.parquet")
     files = [RowFile("000000000000-x.parquet", 1, 2, 0, 1)]
     found = GalleryFeatures(
-        str(tmp_path), 0, 8, "float32", (files[0].path,), index(tmp_path, files)
+        str(tmp_path), 0, 8, "float32", (files[0].path,), index_positions(tmp_path, files)
     )
     with pytest.raises(GalleryDamagedError, match=r"x\.parquet: the feature column has 1 nulls"):
         found.read(0, 2)

@@ -27,7 +27,7 @@ from pipeline.gallery.upkeep.erase import erase
 from pipeline.gallery.upkeep.leftovers import clean
 from pipeline.gallery.upkeep.purge import is_under_way, purge
 from pipeline.gallery.upkeep.restore import restore
-from pipeline.gallery.upkeep.selection import Selection, select
+from pipeline.gallery.upkeep.selection import Selection, selected_rows
 from pipeline.gallery.upkeep.verify import verify
 from tests.gallery.crashing import interrupted
 from tests.gallery.making import contents, new_gallery, unit, unit_vectors
@@ -136,7 +136,7 @@ class Histories(RuleBasedStateMachine):
     def erase(self, rest, cut):
         def action(gallery, lock):
             selection = Selection(where=f"camera = 'c{rest}'")  # which follows from the row id
-            erase(gallery, select(gallery, selection), lock)
+            erase(gallery, selected_rows(gallery, selection), lock)
 
         rows = {path: i for path, i in self.rows.items() if i % 3 != rest}
         self.run(lambda: latest(self.location, action), rows, self.bad, cut)
@@ -144,7 +144,7 @@ class Histories(RuleBasedStateMachine):
     @rule(paths=st.lists(st.sampled_from(PATHS), unique=True, min_size=1, max_size=4), cut=cuts)
     def erase_and_purge(self, paths, cut):
         def action(gallery, lock):
-            selected = select(gallery, Selection(paths=tuple(paths)))
+            selected = selected_rows(gallery, Selection(paths=tuple(paths)))
             purge(erase(gallery, selected, lock), lock)
 
         rows = {path: i for path, i in self.rows.items() if path not in paths}

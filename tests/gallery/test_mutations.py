@@ -108,8 +108,8 @@ def unfinished(gallery):
     unit(gallery.target, range(40, 50), rejected=[42])
     unit(gallery.target, range(50, 53), rejected=range(50, 53))
     for name in ("u53x55", "u55x57"):
-        attempts.begin(gallery.target, name)
-    attempts.begin(gallery.target, "u55x57")
+        attempts.note_attempt(gallery.target, name)
+    attempts.note_attempt(gallery.target, "u55x57")
 
 
 @pytest.mark.parametrize("kind", KINDS)

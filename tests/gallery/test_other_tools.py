@@ -95,7 +95,7 @@ def test_no_way_back_is_told_where_no_version_is_left(gallery):
     for version in (0, 1):
         (gallery._root / "_delta_log" / f"{version:020d}.json").unlink()
     with pytest.raises(InputError, match=r"version 2 needs.*no version before it is left: copy"):
-        log.read(gallery._root)
+        log.read_log(gallery._root)
 
 
 @pytest.mark.parametrize("ending", ["clean", "purge"])

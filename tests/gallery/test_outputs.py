@@ -8,7 +8,7 @@ from pipeline.errors import RunError
 from pipeline.gallery import checksums, outputs
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.log.lock import hold
-from pipeline.gallery.outputs import listed, outputs_of, remove, stale_outputs
+from pipeline.gallery.outputs import listed_in_galleries, outputs_of, remove, stale_outputs
 from pipeline.gallery.table import Gallery
 from pipeline.gallery.upkeep import purge as purging
 from pipeline.gallery.upkeep.purge import purge
@@ -24,7 +24,7 @@ def gallery(tmp_path):
 
 
 def write(gallery, place, *names, kind="report", text="x"):
-    with listed(kind, place, [gallery], *names):
+    with listed_in_galleries(kind, place, [gallery], *names):
         for path in [place / name for name in names] or [place]:
             path.parent.mkdir(exist_ok=True)
             path.write_text(text)
@@ -79,7 +79,7 @@ def test_only_what_is_as_it_was_written_is_deleted(gallery, tmp_path):
     folder = write(gallery, tmp_path / "export", "rows.csv")
     (folder / "files").mkdir()
     (folder / "files" / "1.npy").write_text("1")
-    with listed("export", folder, [gallery], "rows.csv", "files"):
+    with listed_in_galleries("export", folder, [gallery], "rows.csv", "files"):
         pass
     (output,) = outputs_of(gallery)
     assert remove(output, yes) is None
@@ -102,7 +102,7 @@ def test_what_is_no_part_of_it_is_linked_or_of_others_stays(gallery, tmp_path):
     (place / "a.json").symlink_to(precious)
     assert "is a link" in remove(output, yes)
     folder = write(gallery, tmp_path / "folder", "1.npy")
-    with listed("export", tmp_path / "folder", [gallery]):
+    with listed_in_galleries("export", tmp_path / "folder", [gallery]):
         pass
     (output,) = (each for each in outputs_of(gallery) if each.kind == "export")
     (folder / "1.npy").unlink()
@@ -131,7 +131,7 @@ def test_what_came_with_a_copy_is_another_gallerys(gallery, tmp_path, how):
 
 def test_one_that_was_cut_off_is_told_and_never_deleted(gallery, tmp_path):
     place = write(gallery, tmp_path / "page.html")
-    with pytest.raises(ZeroDivisionError), listed("search page", place, [gallery]):
+    with pytest.raises(ZeroDivisionError), listed_in_galleries("search page", place, [gallery]):
         raise ZeroDivisionError
     (output,) = stale_outputs(gallery)
     assert (output.kind, output.files) == ("search page", None)
@@ -160,7 +160,7 @@ def test_what_is_elsewhere_stays_listed(gallery, tmp_path, monkeypatch):
 
 def test_a_gallery_that_holds_the_same_images_only_is_not_told(gallery, tmp_path):
     copy = new_gallery(tmp_path / "copy")
-    with listed("imported gallery", copy.location, [gallery]):
+    with listed_in_galleries("imported gallery", copy.location, [gallery]):
         copy.commit([unit(copy.target, range(10))], run_id="a")
     less = gallery.commit([], run_id="less", removes=[4])
     told = [copy._root]
@@ -228,7 +228,7 @@ def test_a_file_that_lists_nothing(gallery, tmp_path, change):
     with pytest.raises(GalleryDamagedError, match="its bytes are not those that were written"):
         outputs_of(gallery)
     assert [each.file for each in verify(gallery).findings] == [f"_outputs/{output.file.name}"]
-    checksums.write_whole(output.file, lambda temporary: temporary.write_text(text))
+    checksums.write_recorded(output.file, lambda temporary: temporary.write_text(text))
     with pytest.raises(GalleryDamagedError, match="this does not name an output"):
         outputs_of(gallery)
 

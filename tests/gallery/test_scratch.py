@@ -17,7 +17,7 @@ from pipeline.gallery.scratch import abandoned, drop_abandoned, scratch_folder
 from pipeline.gallery.table import Gallery
 from pipeline.gallery.upkeep.erase import erase
 from pipeline.gallery.upkeep.purge import purge
-from pipeline.gallery.upkeep.selection import Selection, select
+from pipeline.gallery.upkeep.selection import Selection, selected_rows
 from tests.gallery.making import new_gallery, unit
 
 
@@ -50,7 +50,7 @@ def killed(gallery, base, settings=0, others=()):
 
 def recorded(file, text):
     """Writes a file as a run would, with the record of its checksum."""
-    checksums.write_whole(file, lambda temporary: temporary.write_text(text))
+    checksums.write_recorded(file, lambda temporary: temporary.write_text(text))
 
 
 def listed(gallery):
@@ -58,7 +58,7 @@ def listed(gallery):
 
 
 def erased(gallery):
-    return erase(gallery, select(gallery, Selection(row_ids=(3,))))
+    return erase(gallery, selected_rows(gallery, Selection(row_ids=(3,))))
 
 
 def purged(gallery):

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.gallery.files.unit_files import write_unit
-from pipeline.gallery.summary import summarize
+from pipeline.gallery.summary import summarize_gallery
 from tests.gallery.making import new_gallery, rejects_table, unit, unit_rows
 
 
@@ -19,7 +19,7 @@ def gallery(tmp_path):
 
 def test_counts(gallery):
     kept = [row_id for row_id in range(23) if row_id != 12]
-    found = summarize(gallery)
+    found = summarize_gallery(gallery)
     assert (found.version, found.rows, found.files) == (1, 22, 2)
     assert found.rows_by_camera == Counter(f"c{row_id % 3}" for row_id in kept)
     identities = [row_id % 5 - 1 for row_id in kept]
@@ -35,7 +35,7 @@ def test_counts(gallery):
 
 
 def test_an_empty_gallery(tmp_path):
-    found = summarize(new_gallery(tmp_path / "g"))
+    found = summarize_gallery(new_gallery(tmp_path / "g"))
     assert (found.rows, found.identities, found.rows_by_camera, found.rejects) == (0, 0, {}, {})
     assert (found.junk, found.distractors, found.nulls) == (0, 0, {})
 
@@ -49,6 +49,6 @@ def test_rows_without_a_camera_or_identity(tmp_path):
         column = pa.array([rows[name][0].as_py(), None], field.type)
         rows = rows.set_column(index, field, column)
     record = write_unit(gallery.target, "u", range(2), rows, rejects_table([]))
-    found = summarize(gallery.commit([record], run_id="x"))
+    found = summarize_gallery(gallery.commit([record], run_id="x"))
     assert found.rows_by_camera == {"": 1, "c0": 1}
     assert (found.junk, found.nulls["identity"], found.nulls["camera"]) == (1, 1, 1)

@@ -46,7 +46,7 @@ def edit_entry(gallery, version, old, new):
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
-    if version == chain.read_record(gallery._root).newest:
+    if version == chain.read_log_record(gallery._root).newest:
         chain.note_entry(gallery._root, version)  # as if it had been written so
 
 

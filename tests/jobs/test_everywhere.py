@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from pipeline.gallery.outputs import listed
+from pipeline.gallery.outputs import listed_in_galleries
 from pipeline.gallery.table import Gallery
 from tests.jobs.labeled import labeled_gallery, people
 from tests.jobs.running import SIZE, refused, result, run
@@ -108,7 +108,9 @@ def test_a_planted_list_deletes_no_file_of_others(capsys, tmp_path, kind):
     precious.parent.mkdir()
     precious.write_text("mine")
     whole = kind in ("report", "export")
-    with listed(kind, *((precious.parent, [gallery], name) if whole else (precious, [gallery]))):
+    with listed_in_galleries(
+        kind, *((precious.parent, [gallery], name) if whole else (precious, [gallery]))
+    ):
         pass
     told = result(capsys, "erase", tmp_path / "p", "--ids", 1, "--purge", "--everywhere")
     (found,) = told["purged"]["outputs"]

@@ -16,7 +16,7 @@ import pytest
 from deltalake import DeltaTable
 
 from jobs import cli
-from jobs.command.times import moment
+from jobs.command.times import parse_time
 from pipeline.errors import InputError, RunError
 from pipeline.gallery import checksums
 from pipeline.gallery.scratch import scratch_folder
@@ -95,7 +95,7 @@ def test_a_purge_tells_of_scratch_that_it_removed_and_could_not_reach(gallery, t
     assert len(listed) == 1  # the second run removed what the first left
     other = gallery._root / "_scratch" / "other.json"
     text = listed[0].read_text().replace(socket.gethostname(), "other-host")
-    checksums.write_whole(other, lambda temporary: temporary.write_text(text))
+    checksums.write_recorded(other, lambda temporary: temporary.write_text(text))
     status, out, _ = run(capsys, "erase", "--gallery", gallery.location, "--ids", 5, "--purge")
     assert status == 0
     assert "deleted: 1 scratch folder of killed runs" in out
@@ -323,7 +323,7 @@ def test_a_panic_of_a_library_is_one_line(gallery, capfd, monkeypatch):
         predicate = "path in (select path from x)"
         DeltaTable(gallery.location).scan(columns=["row_id"], predicate=predicate).read_all()
 
-    monkeypatch.setattr("pipeline.gallery.upkeep.selection.select", panic)
+    monkeypatch.setattr("pipeline.gallery.upkeep.selection.selected_rows", panic)
     assert cli.main(["erase", "--gallery", gallery.location, "--ids", "7", "--json"]) == 1
     out, err = capfd.readouterr()
     assert json.loads(out)["error"]["type"] == "PanicException"
@@ -598,13 +598,13 @@ def test_what_restore_refuses(gallery, capsys):
 
 
 def test_moments():
-    assert moment("--at", "2030-01-31") == datetime(2030, 1, 31, tzinfo=UTC)
-    assert moment("--at", "2030-01-31T12:00Z") == datetime(2030, 1, 31, 12, tzinfo=UTC)
-    assert moment("--at", "2030-01-31 12:00+02:00") == datetime(2030, 1, 31, 10, tzinfo=UTC)
-    assert moment("--at", None) is None
+    assert parse_time("--at", "2030-01-31") == datetime(2030, 1, 31, tzinfo=UTC)
+    assert parse_time("--at", "2030-01-31T12:00Z") == datetime(2030, 1, 31, 12, tzinfo=UTC)
+    assert parse_time("--at", "2030-01-31 12:00+02:00") == datetime(2030, 1, 31, 10, tzinfo=UTC)
+    assert parse_time("--at", None) is None
     for text in ("now", ""):
         with pytest.raises(InputError, match=f"--at '{text}' is not a time"):
-            moment("--at", text)
+            parse_time("--at", text)
 
 
 # clean

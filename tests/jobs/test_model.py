@@ -9,8 +9,8 @@ from PIL import Image
 
 from pipeline.core import processor
 from pipeline.core.processor import has_byte_products
-from pipeline.model.copies.export import export
-from pipeline.model.copies.int8 import quantize
+from pipeline.model.copies.export import export_network
+from pipeline.model.copies.int8 import quantize_network
 from pipeline.model.networks import NetworkFile, default_recipe
 from pipeline.model.recipe import load_recipe_fields
 from pipeline.runs.model_copy import figures_of
@@ -159,9 +159,11 @@ def test_a_copy_with_other_features_is_refused_and_leaves_nothing(
     capsys, monkeypatch, script, tmp_path, crops
 ):
     def of_another(file, *rest):
-        export(NetworkFile(str(save_script(tmp_path / "o.pt", Pooled(seed=1).eval()))), *rest)
+        export_network(
+            NetworkFile(str(save_script(tmp_path / "o.pt", Pooled(seed=1).eval()))), *rest
+        )
 
-    monkeypatch.setattr("pipeline.runs.model_copy.export", of_another)
+    monkeypatch.setattr("pipeline.runs.model_copy.export_network", of_another)
     (tmp_path / "out").mkdir()
     flags = ("--to", "onnx", "--out", tmp_path / "out" / "copy.onnx", "--sample", crops / "sample")
     message = refused(capsys, "model", "export", script, *SMALL, *flags)
@@ -191,11 +193,11 @@ def test_int8_tells_what_it_costs(capsys, script, tmp_path, crops):
 
 def test_an_int8_copy_that_is_too_far_off_is_refused(capsys, monkeypatch, script, tmp_path, crops):
     def of_another(path, out, batches):
-        export(NetworkFile(str(save_script(tmp_path / "o.pt", Pooled(seed=1).eval()))), (32, 16),
-               "onnx", tmp_path / "o.onnx")  # fmt: skip
-        quantize(tmp_path / "o.onnx", out, batches)
+        other = NetworkFile(str(save_script(tmp_path / "o.pt", Pooled(seed=1).eval())))
+        export_network(other, (32, 16), "onnx", tmp_path / "o.onnx")
+        quantize_network(tmp_path / "o.onnx", out, batches)
 
-    monkeypatch.setattr("pipeline.runs.model_copy.int8.quantize", of_another)
+    monkeypatch.setattr("pipeline.runs.model_copy.int8.quantize_network", of_another)
     (tmp_path / "out").mkdir()
     message = refused(
         capsys, "model", "export", script, *SMALL, "--to", "onnx", "--out",

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from openvino import opset13 as opset
 from PIL import Image
 
-from pipeline.model.input.preprocessing import empty_batch, fill
+from pipeline.model.input.preprocessing import empty_batch, fill_batch
 from pipeline.model.recipe import Recipe
 
 
@@ -33,7 +33,7 @@ def prepared(
     images: Sequence[NDArray[np.uint8]], recipe: Recipe, size: tuple[int, int], rows: int
 ) -> torch.Tensor:
     """A fresh batch uint8 `[rows, 3, *size]` that begins with `images`."""
-    return fill(empty_batch(rows, size), images, recipe)
+    return fill_batch(empty_batch(rows, size), images, recipe)
 
 
 class Pooled(torch.nn.Module):

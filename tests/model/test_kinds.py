@@ -12,7 +12,7 @@ import torchvision
 from pipeline.errors import InputError
 from pipeline.model.architectures.osnet import OsNet
 from pipeline.model.architectures.reading import read_weights
-from pipeline.model.kinds import check_file, network_kind
+from pipeline.model.kinds import check_network_file, network_kind
 from pipeline.model.networks import NetworkFile
 from tests.model.making import Pooled, save_export, save_ir, save_onnx, save_script
 
@@ -98,7 +98,7 @@ def test_texts_in_place_of_a_network_are_told(tmp_path: Path, content: bytes, to
     path = tmp_path / "n.onnx"
     path.write_bytes(content)
     with pytest.raises(InputError) as caught:
-        check_file(str(path))
+        check_network_file(str(path))
     assert told in str(caught.value)
 
 
@@ -122,7 +122,7 @@ def test_texts_of_the_field_are_told(field: Path) -> None:
     folder = field / "12-not-a-model-file"
     for kind, told in (("lfs", "Git LFS pointer.*git lfs pull"), ("html", "HTML page.*anew")):
         with pytest.raises(InputError, match=told):
-            check_file(str(folder / f"{kind}.onnx"))
+            check_network_file(str(folder / f"{kind}.onnx"))
         with pytest.raises(InputError, match=told):
             read_weights(str(folder / f"{kind}.pth"))
 
@@ -143,22 +143,22 @@ def test_texts_of_the_field_are_told(field: Path) -> None:
 def test_names_that_are_near_are_told(model: str, told: str) -> None:
     pattern = re.escape(told).replace(r"\.\*", ".*").replace(r"\ ", " ")
     with pytest.raises(InputError, match=pattern):
-        check_file(model)
+        check_network_file(model)
 
 
 def test_keys_tell_whose_weights_stand_in_place_of_a_network(tmp_path: Path) -> None:
     path = tmp_path / "osnet.pt"
     torch.save(OsNet(0.25, ain=False).state_dict(), path)
     with pytest.raises(InputError, match=rf"give `model` osnet_x0_25 and `checkpoint` {path}$"):
-        check_file(str(path))
+        check_network_file(str(path))
     torch.save(torchvision.models.resnet18(weights=None).state_dict(), path)
     with pytest.raises(InputError, match="give `model` torchvision:resnet18 and `checkpoint`"):
-        check_file(str(path))
+        check_network_file(str(path))
     torch.save(
         {"blocks.0.ls1.gamma": torch.ones(1), "patch_embed.proj.weight": torch.ones(1)}, path
     )
     with pytest.raises(InputError, match="look like weights of DINOv2"):
-        check_file(str(path))
+        check_network_file(str(path))
     torch.save(Pooled(), path)
     with pytest.raises(InputError, match=r"refused, because .* tests\.model\.making\.Pooled"):
-        check_file(str(path))
+        check_network_file(str(path))

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.errors import InputError
 from pipeline.model.backends.signature import ANY_IMAGES, feature_output, image_input
-from pipeline.model.copies.export import COPY_SUFFIXES, Target, export
+from pipeline.model.copies.export import COPY_SUFFIXES, Target, export_network
 from pipeline.model.extractor import Extractor
 from pipeline.model.networks import NetworkFile, default_recipe, opening
 from tests.model.making import crops, save_export, save_traced
@@ -319,7 +319,7 @@ def test_a_copy_has_the_named_output_alone(tmp_path: Path, plain: Path, target: 
     source = tmp_path / "n.pt"
     traced.save(str(source))
     out = tmp_path / f"copy{COPY_SUFFIXES[target]}"
-    export(NetworkFile(str(source)), SIDES, target, out, "1")
+    export_network(NetworkFile(str(source)), SIDES, target, out, "1")
     np.testing.assert_allclose(features(out), features(plain), rtol=1e-4, atol=1e-5)
 
 

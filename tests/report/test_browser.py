@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.report.page import write
+from pipeline.report.page import write_page
 from pipeline.report.results import Report
 from pipeline.report.thumbnails import Thumbnails
 from tests.report.changing import changed
@@ -47,7 +47,7 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Any]:
     pages = []
 
     def open_page(report: Report, pictures: Thumbnails, width: int = 1280) -> Any:
-        _, path = write(report, tmp_path, pictures)
+        _, path = write_page(report, tmp_path, pictures)
         page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme="light")
         pages.append(page)
         page.on("console", lambda message: complaints.append(f"console: {message.text}"))

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.report.charts import cmc_chart, description, roc_chart, roc_description
-from pipeline.report.drawing import spread
+from pipeline.report.drawing import spread_apart
 from pipeline.report.results import Report
 from tests.report.changing import changed
 
 
 @given(st.lists(st.floats(0, 100), max_size=12))
 def test_labels_keep_their_order_and_distance(values: list[float]) -> None:
-    places = spread(values, gap=5.0, low=0.0, high=100.0)
+    places = spread_apart(values, gap=5.0, low=0.0, high=100.0)
     for one, (value, place) in enumerate(zip(values, places, strict=True)):
         assert -1e-9 <= place <= 100 + 1e-9
         for other in range(one):
@@ -28,7 +28,7 @@ def test_labels_keep_their_order_and_distance(values: list[float]) -> None:
 
 
 def test_labels_that_lie_apart_stay_where_they_are() -> None:
-    assert spread([80.0, 20.0, 50.0], gap=5.0, low=0.0, high=100.0) == [80.0, 20.0, 50.0]
+    assert spread_apart([80.0, 20.0, 50.0], gap=5.0, low=0.0, high=100.0) == [80.0, 20.0, 50.0]
 
 
 def _svg(report: Report, chart: Callable[..., Any] = cmc_chart) -> str:

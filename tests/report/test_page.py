@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.core.evaluation.by_camera import CameraFigures, PairFigures
 from pipeline.report.figures import percent, points
-from pipeline.report.page import render
+from pipeline.report.page import render_report
 from pipeline.report.results import Protocol, Ranked, Report
 from pipeline.report.thumbnails import Thumbnails
 from tests.report.changing import changed
@@ -15,7 +15,7 @@ from tests.report.elements import Elements
 
 
 def test_every_figure_stands_in_the_page(report: Report, thumbnails: Thumbnails) -> None:
-    page = render(report, thumbnails)
+    page = render_report(report, thumbnails)
     values = {data["value"] for data in Elements(page).all("data")}
     for result in report.results:
         for share in (
@@ -34,7 +34,7 @@ def test_every_figure_stands_in_the_page(report: Report, thumbnails: Thumbnails)
 
 
 def test_gains_are_signed_and_in_points(report: Report) -> None:
-    words = Elements(render(report)).words()
+    words = Elements(render_report(report)).words()
     assert "64.4 %" not in words
     for change in (0.0625, -0.03125):
         assert points(change) in words
@@ -45,7 +45,7 @@ def test_gains_are_signed_and_in_points(report: Report) -> None:
 
 def test_the_mode_stands_beside_the_numbers(report: Report) -> None:
     report = changed(report, "results", 2, "name", to="expanded")
-    page = render(report)
+    page = render_report(report)
     row = next(part for part in page.split("<tr>") if '<th scope="row">expanded' in part)
     assert "<td>joint<small>transductive</small></td>" in row
     assert "expanded (joint)" in Elements(page).words()
@@ -53,15 +53,15 @@ def test_the_mode_stands_beside_the_numbers(report: Report) -> None:
 
 def test_re_ranked_lists_are_transductive(reranked: Report) -> None:
     note = "A transductive result uses all queries together"
-    page = render(reranked)
+    page = render_report(reranked)
     row = next(part for part in page.split("<tr>") if '<th scope="row">k-reciprocal' in part)
     assert "<small>transductive</small></td>" in row
     assert page.count(note) == 1
-    assert note not in render(replace(reranked, results=reranked.results[:2], ranked=None))
+    assert note not in render_report(replace(reranked, results=reranked.results[:2], ranked=None))
 
 
 def test_a_re_ranked_list_shows_its_distances(reranked: Report) -> None:
-    page = render(reranked)
+    page = render_report(reranked)
     parsed = Elements(page)
     assert "below each crop stand its final distance and camera" in parsed.words()
     assert "score 0.875, distance 0.250, c2/a.jpg" in parsed.all("li")[0]["title"]
@@ -91,13 +91,13 @@ def test_a_re_ranked_list_shows_its_distances(reranked: Report) -> None:
     ],
 )
 def test_every_term_is_defined(report: Report, anchor: str, word: str) -> None:
-    page = render(report)
+    page = render_report(report)
     definition = page.split(f'<div id="def-{anchor}">', 1)[1].split("</div>", 1)[0]
     assert word in definition
 
 
 def test_every_link_within_the_page_leads_somewhere(report: Report) -> None:
-    parsed = Elements(render(report))
+    parsed = Elements(render_report(report))
     ids = [attributes["id"] for _, attributes in parsed.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
     links = [
@@ -112,7 +112,7 @@ def test_every_link_within_the_page_leads_somewhere(report: Report) -> None:
 
 
 def test_the_page_reaches_for_nothing(report: Report, thumbnails: Thumbnails) -> None:
-    page = render(report, thumbnails)
+    page = render_report(report, thumbnails)
     parsed = Elements(page)
     assert not parsed.all("script")
     assert not parsed.all("iframe")
@@ -122,7 +122,7 @@ def test_the_page_reaches_for_nothing(report: Report, thumbnails: Thumbnails) ->
 
 
 def test_hostile_texts_stay_texts(hostile: Report) -> None:
-    parsed = Elements(render(hostile))
+    parsed = Elements(render_report(hostile))
     assert not parsed.all("script")
     assert not parsed.all("img")
     assert not [key for _, attributes in parsed.elements for key in attributes if key[:2] == "on"]
@@ -130,7 +130,7 @@ def test_hostile_texts_stay_texts(hostile: Report) -> None:
 
 
 def test_the_same_input_gives_the_same_bytes(report: Report, thumbnails: Thumbnails) -> None:
-    assert render(report, thumbnails) == render(replace(report), thumbnails)
+    assert render_report(report, thumbnails) == render_report(replace(report), thumbnails)
 
 
 def test_one_path_in_query_and_gallery_keeps_two_pictures(
@@ -139,7 +139,7 @@ def test_one_path_in_query_and_gallery_keeps_two_pictures(
     report = replace(report, ranked=replace(report.ranked, median=(), worst=()))
     report = changed(report, "ranked", "best", 0, "query", "path", to="c2/a.jpg")
     other = thumbnails.query["c1/best.jpg"]
-    page = render(report, Thumbnails({"c2/a.jpg": other}, thumbnails.gallery))
+    page = render_report(report, Thumbnails({"c2/a.jpg": other}, thumbnails.gallery))
     sources = [image["src"] for image in Elements(page).all("img")]
     assert sources == [other, thumbnails.gallery["c2/a.jpg"], thumbnails.gallery["c2/b.jpg"]]
 
@@ -147,7 +147,7 @@ def test_one_path_in_query_and_gallery_keeps_two_pictures(
 def test_matches_and_misses_differ_by_more_than_color(
     report: Report, thumbnails: Thumbnails
 ) -> None:
-    page = render(report, thumbnails)
+    page = render_report(report, thumbnails)
     items = re.findall(r'<li class="(\w+)"(.*?)</li>', page, flags=re.DOTALL)
     assert [kind for kind, _ in items] == ["match", "miss", "miss"] * 3
     for kind, body in items:
@@ -156,7 +156,7 @@ def test_matches_and_misses_differ_by_more_than_color(
 
 
 def test_a_hit_tells_path_camera_and_score(report: Report, thumbnails: Thumbnails) -> None:
-    parsed = Elements(render(report, thumbnails))
+    parsed = Elements(render_report(report, thumbnails))
     first = "Match at rank 1: identity 7, camera c2, score 0.875, c2/a.jpg"
     assert parsed.all("li")[0]["title"] == first
     assert first in [image["alt"] for image in parsed.all("img")]
@@ -167,12 +167,12 @@ def test_a_hit_tells_path_camera_and_score(report: Report, thumbnails: Thumbnail
 
 
 def test_a_missing_thumbnail_leaves_a_placeholder(report: Report, thumbnails: Thumbnails) -> None:
-    assert render(report, thumbnails).count('<span class="missing"') == 3
-    assert render(report).count('<span class="missing"') == 12
+    assert render_report(report, thumbnails).count('<span class="missing"') == 3
+    assert render_report(report).count('<span class="missing"') == 12
 
 
 def test_rejects_and_invalid_queries_are_counted(report: Report) -> None:
-    words = Elements(render(report)).words()
+    words = Elements(render_report(report)).words()
     assert "Rejects 0 3 not-an-image 0 1 truncated 0 2" in words
     assert "Invalid queries 1 –" in words  # noqa: RUF001
     assert "8 valid queries of 9" in words
@@ -180,18 +180,18 @@ def test_rejects_and_invalid_queries_are_counted(report: Report) -> None:
 
 
 def test_intervals_stand_beside_map_and_rank_1(report: Report) -> None:
-    words = Elements(render(report)).words()
+    words = Elements(render_report(report)).words()
     assert "61.2 % baseline 95 % interval 55.1–66.3" in words  # noqa: RUF001
     assert "61.23 55.1–66.3" in words  # noqa: RUF001
     assert "50.00 37.5–62.5" in words  # noqa: RUF001
     assert "confidence intervals 95 %, 1000 replicates, seed 0" in words
     bare = tuple(replace(result, intervals=None, gains=None) for result in report.results)
     report = replace(report, bootstrap=None, results=bare)
-    assert "interval" not in Elements(render(report)).words()
+    assert "interval" not in Elements(render_report(report)).words()
 
 
 def test_a_gain_whose_interval_includes_zero_is_said_to_be_chance(report: Report) -> None:
-    page = render(report)
+    page = render_report(report)
     words = Elements(page).words()
     assert "+6.25 +3.25 to +8.25 66.60" in words
     ends = f"{points(-0.0075, 1)} to {points(0.1125, 1)}"
@@ -201,7 +201,7 @@ def test_a_gain_whose_interval_includes_zero_is_said_to_be_chance(report: Report
 
 def test_the_open_set_table(report: Report) -> None:
     report = changed(report, "results", 2, "open_set", to=None)
-    page = render(report)
+    page = render_report(report)
     words = Elements(page).words()
     assert "Of 16 pairs that match" in words
     assert "of 1,234 pairs that do not" in words
@@ -214,20 +214,20 @@ def test_the_open_set_table(report: Report) -> None:
 def test_without_open_set_figures_there_is_no_section(report: Report) -> None:
     for place in range(3):
         report = changed(report, "results", place, "open_set", to=None)
-    page = render(report)
+    page = render_report(report)
     assert 'href="#open-set"' not in page
     assert 'id="open-set"' not in page
 
 
 def test_the_camera_tables(report: Report) -> None:
-    page = render(report)
+    page = render_report(report)
     words = Elements(page).words()
     assert "Camera Queries Valid Rank-1 mAP c1 5 5 60.00 70.00" in words
     assert "unknown 1 0 – –" in words  # noqa: RUF001
     assert "c1 c2 c10 c1 – 59.4 50.0 84.4 50.0 c2 34.4 50.0 – –" in words  # noqa: RUF001
     assert 'title="5 queries of camera c1 with a match in camera c2"' in page
     report = changed(report, "results", 1, "camera_pairs", to=None)
-    assert render(report).count('<table class="grid"') == 2
+    assert render_report(report).count('<table class="grid"') == 2
 
 
 def test_of_many_cameras_the_busiest_are_shown(report: Report) -> None:
@@ -240,16 +240,16 @@ def test_of_many_cameras_the_busiest_are_shown(report: Report) -> None:
         query_cameras=tuple(CameraFigures(f"c{n}", n, 1, 0.5, 0.5) for n in range(1, 20)),
     )
     report = replace(report, results=(result,), ranked=None)
-    words = Elements(render(report)).words()
+    words = Elements(render_report(report)).words()
     assert "The 12 cameras with the most queries; report.json has all 19." in words
     assert "c9 c10 c11 c12" in words
     assert "The busiest cameras; report.json has 7 more pairs." in words
 
 
 def test_protocol_cuhk03_is_told_and_defined(report: Report) -> None:
-    assert "cuhk03" not in render(report)
+    assert "cuhk03" not in render_report(report)
     report = replace(report, protocol=Protocol("cuhk03", 10, 4))
-    words = Elements(render(report)).words()
+    words = Elements(render_report(report)).words()
     assert "CMC is over 10 draws of one image of each identity" in words
     assert "drawn at random 10 times from seed 4" in words
     assert "protocol cuhk03, 10 draws, seed 4" in words
@@ -257,24 +257,24 @@ def test_protocol_cuhk03_is_told_and_defined(report: Report) -> None:
 
 
 def test_what_it_takes_to_reproduce(report: Report) -> None:
-    words = Elements(render(report)).words()
+    words = Elements(render_report(report)).words()
     assert report.command in words
     assert f"fingerprint {'ab' * 32}" in words
     assert "mean 0.485, 0.456, 0.406" in words
     assert "query block 4096" in words
-    assert "<pre" not in render(replace(report, command=None))
+    assert "<pre" not in render_report(replace(report, command=None))
 
 
 def test_a_cut_curve_says_so(report: Report) -> None:
     sentence = "The curve is cut at rank 10"
-    assert Elements(render(report)).words().count(sentence) == 1
+    assert Elements(render_report(report)).words().count(sentence) == 1
     for place in range(3):
         report = changed(report, "results", place, "cmc_cut", to=None)
-    assert sentence not in render(report)
+    assert sentence not in render_report(report)
 
 
 def test_no_valid_query(no_valid_query: Report) -> None:
-    words = Elements(render(no_valid_query)).words()
+    words = Elements(render_report(no_valid_query)).words()
     assert "No query is valid. None of the 9 queries has a match" in words
     assert "There is no curve to draw" in words
     assert "None" not in words.replace("None of the", "")
@@ -282,12 +282,12 @@ def test_no_valid_query(no_valid_query: Report) -> None:
 
 @pytest.mark.parametrize("lists", [None, Ranked("baseline", (), (), ())])
 def test_no_ranked_lists(report: Report, lists: Ranked | None) -> None:
-    page = render(replace(report, ranked=lists))
+    page = render_report(replace(report, ranked=lists))
     assert "This evaluation kept no ranked lists." in Elements(page).words()
 
 
 def test_one_result_alone(report: Report) -> None:
-    page = render(replace(report, results=report.results[:1]))
+    page = render_report(replace(report, results=report.results[:1]))
     assert " pts" not in Elements(page).words()
     assert "<dl>" not in page
 
@@ -295,4 +295,4 @@ def test_one_result_alone(report: Report) -> None:
 def test_more_results_than_the_headline_holds(report: Report) -> None:
     more = tuple(replace(report.results[1], name=f"r{n}") for n in range(6))
     report = replace(report, results=report.results + more)
-    assert "The table holds 4 more." in Elements(render(report)).words()
+    assert "The table holds 4 more." in Elements(render_report(report)).words()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.report.search_page import render
+from pipeline.report.search_page import render_search
 from pipeline.report.thumbnails import thumbnail
 from tests.report.test_browser import browser as browser
 
@@ -41,7 +41,7 @@ def path(tmp_path: Path) -> Path:
     picture = thumbnail(np.full((128, 64, 3), 120, np.uint8))
     page = tmp_path / "search.html"
     crops = {f"{n}.jpg": picture for n in range(1, 5)}
-    page.write_text(render(_found(), {"a.jpg": picture}, crops), "utf-8")
+    page.write_text(render_search(_found(), {"a.jpg": picture}, crops), "utf-8")
     return page
 
 

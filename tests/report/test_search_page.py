@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from pipeline.report.search_page import render
+from pipeline.report.search_page import render_search
 from pipeline.report.thumbnails import thumbnail
 
 WHEN = datetime(2026, 1, 2, tzinfo=UTC)
@@ -33,7 +33,7 @@ def found():
 
 
 def page(found):
-    return render(found, {"crop & co.jpg": PICTURE}, {"a.jpg": PICTURE, "<b>.jpg": PICTURE})
+    return render_search(found, {"crop & co.jpg": PICTURE}, {"a.jpg": PICTURE, "<b>.jpg": PICTURE})
 
 
 def test_everything_is_told(found):

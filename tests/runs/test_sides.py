@@ -10,7 +10,7 @@ from pipeline.gallery.files.schema import encode_features
 from pipeline.gallery.files.unit_files import write_unit
 from pipeline.gallery.table import Gallery
 from pipeline.model.recipe import Recipe
-from pipeline.runs.sides import camera_names, open_sides, placed_labels, warn_of_oddities
+from pipeline.runs.sides import camera_names, open_sides, placed_labels, warn_of_odd_sides
 from tests.gallery.making import rejects_table
 
 
@@ -84,14 +84,14 @@ def test_a_match_comes_from_another_place(tmp_path):
 
 
 def test_two_sides_without_a_camera_in_common_are_told_with_both_lists(tmp_path, caplog):
-    warn_of_oddities(*sides(tmp_path, ([1, 2], ["cam1", "cam2"]), ([1, 2, 2], ["1", "2", "3"])))
+    warn_of_odd_sides(*sides(tmp_path, ([1, 2], ["cam1", "cam2"]), ([1, 2, 2], ["1", "2", "3"])))
     assert "no camera in common" in caplog.text
     assert "has cam1, cam2, " in caplog.text
     assert "has 1, 2, 3" in caplog.text
 
 
 def test_queries_that_match_nobody_and_swapped_sides_are_told(tmp_path, caplog):
-    warn_of_oddities(*sides(tmp_path, ([0, None, 1, -1], ["1"] * 4), ([1, 2, 3], ["1", "2", "3"])))
+    warn_of_odd_sides(*sides(tmp_path, ([0, None, 1, -1], ["1"] * 4), ([1, 2, 3], ["1", "2", "3"])))
     assert "2 queries of" in caplog.text
     assert "`first_identity` 0" in caplog.text
     assert "has 4 queries and" in caplog.text
@@ -100,7 +100,7 @@ def test_queries_that_match_nobody_and_swapped_sides_are_told(tmp_path, caplog):
 
 def test_usual_sides_are_told_nothing_of(tmp_path, caplog):
     query = ([1, 2], ["1", "2"])
-    warn_of_oddities(*sides(tmp_path, query, ([1, 2, 0, -1], ["2", "1", "1", None])))
+    warn_of_odd_sides(*sides(tmp_path, query, ([1, 2, 0, -1], ["2", "1", "1", None])))
     assert caplog.text == ""
 
 

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from pipeline.archive.listing.source import list_source
-from pipeline.archive.planning.units import plan, units
+from pipeline.archive.planning.units import plan_units, units
 from pipeline.gallery.table import Gallery
 from pipeline.model.feature_models import FileModel
 from pipeline.model.networks import NetworkFile, default_recipe
@@ -62,6 +62,6 @@ def prepared(tmp_path: Path, source: Path, unit_size: int = 16, **settings):
         source=listing.root,
         layout="market1501",
     )
-    planned = plan(listing.images, gallery.fingerprint, unit_size=unit_size)
+    planned = plan_units(listing.images, gallery.fingerprint, unit_size=unit_size)
     work = Work(listing.root, gallery.target, FileModel(network, recipe), batch_size=4, **settings)
     return gallery, units(planned), work

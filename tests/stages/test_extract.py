@@ -194,10 +194,10 @@ def test_a_dead_workers_attempts_are_counted(tmp_path):
     save_crop(source / "0001_c1s1_000010_00.png", 0)
     gallery, (unit,), work = prepared(tmp_path, source)
     for count in (1, 2, 3):
-        assert attempts.begin(work.target, unit.id) == count
+        assert attempts.note_attempt(work.target, unit.id) == count
     actor = extract_on_ray.ExtractUnit(work)
     batch = extract_on_ray._packed(unit).to_pydict()
     assert actor(batch) == {"record": [b"null"]}
     gallery.clear(gallery.find_units())  # as the next run does
     assert b'"rows": 1' in actor(batch)["record"][0]
-    assert attempts.begin(work.target, unit.id) == 1
+    assert attempts.note_attempt(work.target, unit.id) == 1

@@ -11,7 +11,7 @@ from pipeline.stages import extract_on_ray as on_ray
 from pipeline.stages.execution import Execution
 from pipeline.stages.extract import UnitExtractor
 from pipeline.stages.extract_on_ray import ExtractUnit, _packed
-from pipeline.stages.metrics import METRICS, STEPS, count
+from pipeline.stages.metrics import METRICS, STEPS, add_to_metric
 from tests.stages.making import prepared, save_source
 
 LINE = re.compile(r"^ray_(regallery_\w+)_total\{(.*)\} (\S+)$", re.MULTILINE)
@@ -37,7 +37,7 @@ def scraped() -> dict[str, float]:
 
 def test_without_ray_nothing_is_counted(monkeypatch):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    count("regallery_units", 1)
+    add_to_metric("regallery_units", 1)
 
 
 def test_the_seconds_of_a_unit_are_those_of_its_steps(tmp_path):
@@ -61,7 +61,7 @@ def test_prometheus_reads_what_was_done(tmp_path, cluster):
     # The very actor, without Ray Data around it. Its first unit is begun a second time.
     actor = ray.remote(num_cpus=1)(ExtractUnit).remote(work)
     rows = [_packed(unit).to_pydict() for unit in units]
-    on_ray.attempts.begin(work.target, units[0].id)
+    on_ray.attempts.note_attempt(work.target, units[0].id)
     ray.get([actor.__call__.remote(row) for row in rows])
     assert sorted(Execution(workers=2).run_parts(negative, (), [(1,), (2,), (3,)])) == [-3, -2, -1]
 

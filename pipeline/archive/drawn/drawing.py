@@ -15,7 +15,7 @@ from pipeline.archive.drawn.crops import begin_walk, draw_crop
 from pipeline.archive.drawn.palette import stream
 from pipeline.archive.drawn.people import dress
 from pipeline.errors import InputError
-from pipeline.output_files import check_name, check_new_folder, told_by_name
+from pipeline.output_files import check_file_name, check_new_folder, told_by_name
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def draw_archive(
 
 
 def _refuse_strange_files(root: Path, names: set[str]) -> None:
-    check_name(root)
+    check_file_name(root)
     if root.exists() and not root.is_dir():
         raise InputError(f"{root} is a file: choose a folder to draw the archive in")
     for folder in ("query", "bounding_box_test"):

@@ -160,7 +160,7 @@ def whole_number(text: str, plus: int = 0) -> int:
     return number
 
 
-def moment(text: str, zone: tzinfo = UTC) -> datetime:
+def capture_time(text: str, zone: tzinfo = UTC) -> datetime:
     """The time, in UTC, in a name or a manifest's text.
 
     Read are a date (20260131, or with - _ or . between), a date and a time (101530 or 1015, or with

@@ -9,8 +9,8 @@ from pipeline.archive.layouts.labels import (
     TIME,
     NameLabels,
     camera_name,
+    capture_time,
     identity_of,
-    moment,
     whole_number,
 )
 from pipeline.archive.layouts.rules import AS_THEY_ARE, LabelSettings
@@ -29,8 +29,9 @@ def reader(
 
     {identity}, {camera} and {any} take the text up to the next character of the template and never
     cross a slash; {frame} takes digits; {date}, {time} and {captured_at} take the forms of
-    `labels.moment`. A template with a slash must fit the whole path below the source's root (begin
-    it with **/ to fit at any depth); a template without one must fit the base name, at any depth.
+    `labels.capture_time`. A template with a slash must fit the whole path below the source's root
+    (begin it with **/ to fit at any depth); a template without one must fit the base name, at any
+    depth.
     Raises InputError for a template that is empty of labels, ambiguous or misspelt.
 
     >>> reader("{camera}/{date}/{identity}_{frame}.jpg")("north/2026-01-31/0007_15.jpg").camera
@@ -69,7 +70,7 @@ def _labels(texts: dict[str, str], settings: LabelSettings) -> NameLabels:
     return NameLabels(
         identity=None if identity is None else identity_of(identity, settings.first_identity),
         camera=None if camera is None else camera_name(camera),
-        captured_at=None if when is None else moment(when, settings.zone),
+        captured_at=None if when is None else capture_time(when, settings.zone),
         frame=None if frame is None else whole_number(frame),
     )
 

@@ -15,9 +15,9 @@ from fsspec import AbstractFileSystem
 from pipeline.archive.layouts.labels import (
     LayoutError,
     camera_name,
+    capture_time,
     identity_of,
     looks_like_number,
-    moment,
     whole_number,
 )
 from pipeline.archive.layouts.rules import AS_THEY_ARE, LABELS, LabelSettings
@@ -44,7 +44,7 @@ _EXACT_UP_TO = {pa.float16(): 2**11, pa.float32(): 2**24, pa.float64(): 2**53}
 _log = logging.getLogger(__name__)
 
 
-def read(
+def read_manifest(
     filesystem: AbstractFileSystem, path: str, settings: LabelSettings = AS_THEY_ARE
 ) -> pa.Table:
     """The manifest at `path`: `path` and those of `LABELS` that it holds.
@@ -268,7 +268,7 @@ def _value(name: str, text: str, settings: LabelSettings) -> Any:
         case "camera":
             return camera_name(text)
         case "captured_at":
-            return None if text in _UNKNOWN else moment(text, settings.zone)
+            return None if text in _UNKNOWN else capture_time(text, settings.zone)
         case "tracklet":
             return None if text in _UNKNOWN else text
     return None if text in _UNKNOWN else _frame(text)

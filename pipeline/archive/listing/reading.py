@@ -6,7 +6,7 @@ import stat
 from pipeline.archive.faults import ReadError, check_bytes
 from pipeline.archive.limits import MAX_BYTES
 from pipeline.archive.listing import tars
-from pipeline.archive.locations import join, reach
+from pipeline.archive.locations import join, reach_file
 from pipeline.archive.video import names
 
 
@@ -26,11 +26,11 @@ def read_image(
     `max_bytes`; failures of a network pass.
     """
     try:
-        in_tar = tars.split(path)
+        in_tar = tars.split_tar_path(path)
         if in_tar is not None:
             tar, name = in_tar
-            return tars.read_member(*reach(root, tar), name, place, max_bytes)
-        if (box := names.split(path)) is not None:
+            return tars.read_member(*reach_file(root, tar), name, place, max_bytes)
+        if (box := names.box_of_name(path)) is not None:
             path = box.file
         location = join(root, path)
         if "://" not in location:
@@ -40,7 +40,7 @@ def read_image(
             with open(location, "rb") as file:  # noqa: PTH123 (a Path costs as much as the read)
                 check_bytes(os.fstat(file.fileno()).st_size, max_bytes)
                 return file.read()
-        filesystem, there = reach(root, path)
+        filesystem, there = reach_file(root, path)
         if size is None:
             size = filesystem.size(there)  # some servers do not report it
         check_bytes(size or 0, max_bytes)

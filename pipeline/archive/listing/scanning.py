@@ -30,7 +30,7 @@ from pipeline.archive.listing.files import (
     skip_reason,
     sort_file,
 )
-from pipeline.archive.locations import is_local, join, locate, reach
+from pipeline.archive.locations import is_local, join, locate, reach_file
 
 THREADS = 16
 # Folders and tars that are looked into ahead of the reader: what bounds the memory of a listing.
@@ -175,7 +175,7 @@ def _add_local(folder: Folder, entry: os.DirEntry[str], path: str) -> None:
 
 
 def _add(folder: Folder, file: File) -> None:
-    if "#" in file.path and tars.split(file.path):
+    if "#" in file.path and tars.split_tar_path(file.path):
         detail = "the path reads as that of a tar's member: rename it"
         folder.faults.append(Fault(file._replace(path=readable(file.path)), "bad-name", detail))
     else:
@@ -238,7 +238,7 @@ def look_up(root: str, paths: Iterable[str], allowed: AllowedPlaces) -> Iterator
     """
     groups: dict[tuple[str, bool], list[str]] = defaultdict(list)
     for path in paths:
-        in_tar = tars.split(path)
+        in_tar = tars.split_tar_path(path)
         place = in_tar[0] if in_tar else join(root, path).rpartition("/")[0]
         groups[place, in_tar is not None].append(path)
     with ThreadPoolExecutor(THREADS) as pool:
@@ -283,7 +283,7 @@ def _look_up_group(
 
 def _look_up_members(root: str, tar: str, paths: list[str]) -> list[File | Fault]:
     try:
-        members = tars.index(*reach(root, tar))
+        members = tars.tar_index(*reach_file(root, tar))
     except OSError as error:
         return [_fault(path, error) for path in paths]
     except ReadError as error:

@@ -25,7 +25,7 @@ from pipeline.archive.listing import findings, manifest_files, tars
 from pipeline.archive.listing.allowed import allowed_places
 from pipeline.archive.listing.files import Fault, File, Folder, Place
 from pipeline.archive.listing.scanning import look_up, walk
-from pipeline.archive.locations import bare, local_path, locate, reach
+from pipeline.archive.locations import bare, local_path, locate, reach_file
 from pipeline.archive.manifest import MANIFEST_SCHEMA
 from pipeline.errors import InputError, RunError
 from pipeline.large_tables import ByPath
@@ -129,7 +129,7 @@ def _list_tar(root: str, name: str, layout: str, settings: LabelSettings) -> Lis
     chosen = layouts.layout(layout, root, settings)
     inside = name[: -len(tars.SUFFIX)] + "/"
     rows = _Rows(chosen, inside)
-    rows.add(tars.scan(*reach(root, name), name))
+    rows.add(tars.scan(*reach_file(root, name), name))
     return listing_of(root, chosen, [rows.part()], settings, inside=inside)
 
 
@@ -149,7 +149,7 @@ def _list_manifest(root: str, name: str, layout: str, settings: LabelSettings) -
             "(.csv, .parquet)"
         )
     allowed = allowed_places(location, root, settings.allow_root)
-    table = manifest_files.read(*locate(location), settings)
+    table = manifest_files.read_manifest(*locate(location), settings)
     chosen = layouts.layout(layout, root, settings)
     rows = _Rows(chosen)
     for start in range(0, len(table), _LOOK_UP):

@@ -46,7 +46,7 @@ _MOST_HEADERS = 1 << 20
 """Bytes of all the headers of one member: a path, and attributes of the file, take far fewer."""
 
 
-def split(path: str) -> tuple[str, str] | None:
+def split_tar_path(path: str) -> tuple[str, str] | None:
     """The tar's path and the member's name in it; None for the path of a file of its own.
 
     >>> split("north/monday.tar#0007/15.jpg"), split("a#1.jpg")
@@ -64,7 +64,7 @@ def as_folder(path: str) -> str:
     >>> as_folder("north/monday.tar#0007/15.jpg")
     'north/monday/0007/15.jpg'
     """
-    parts = split(path)
+    parts = split_tar_path(path)
     return path if parts is None else f"{parts[0][: -len(SUFFIX)]}/{parts[1]}"
 
 
@@ -127,7 +127,7 @@ def read_member(
     return data[_BLOCK:]
 
 
-def index(filesystem: AbstractFileSystem, location: str) -> dict[str, File]:
+def tar_index(filesystem: AbstractFileSystem, location: str) -> dict[str, File]:
     """The images of a tar by name; kept, and read again when the tar has changed.
 
     Raises ReadError where the tar cannot be read.
@@ -294,7 +294,7 @@ def _normal(name: str) -> str:
 
 
 def _find(filesystem: AbstractFileSystem, location: str, name: str) -> tuple[int, int]:
-    found = index(filesystem, location).get(name)
+    found = tar_index(filesystem, location).get(name)
     if found is None or found.offset is None or found.size is None:
         raise ReadError("missing", "the tar has no such image")
     return found.offset, found.size

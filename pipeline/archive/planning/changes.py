@@ -35,7 +35,7 @@ class SourceChanges:
     new: pa.Table
     """Rows of `MANIFEST_SCHEMA`: images that the gallery neither holds nor has rejected as is."""
     changed: pa.Table
-    """Images of another size, other labels or, once `settle` has read them, other bytes."""
+    """Images of another size, other labels or, once they are settled, other bytes."""
     doubtful: pa.Table
     """Images whose bytes must tell whether they have changed; none once they are settled."""
     touched: pa.Table
@@ -147,7 +147,7 @@ class _Found:
         self.missing: list[NDArray[np.int64]] = []
 
 
-def settle(
+def settle_doubtful(
     changes: SourceChanges,
     root: str,
     hash_of: Callable[[bytes], bytes],

@@ -110,7 +110,7 @@ class Units(Sequence[Unit]):
         return rows_at(self._planned.drop_columns(["unit"]), rows).combine_chunks()
 
 
-def plan(
+def plan_units(
     images: pa.Table | ByPath,
     fingerprint: str,
     *,

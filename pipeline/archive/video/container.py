@@ -10,7 +10,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from pipeline.archive.faults import ReadError
-from pipeline.archive.locations import is_local, reach
+from pipeline.archive.locations import is_local, reach_file
 
 SUFFIXES = frozenset(
     f".{name}"
@@ -39,7 +39,7 @@ def opened(root: str, path: str) -> Iterator[tuple[InputContainer, VideoStream]]
 
     Raises ReadError where there is none, or it cannot be read.
     """
-    filesystem, there = reach(root, path)
+    filesystem, there = reach_file(root, path)
     try:
         source = there if is_local(filesystem) else filesystem.open(there, "rb")
         container = av.open(
@@ -48,7 +48,9 @@ def opened(root: str, path: str) -> Iterator[tuple[InputContainer, VideoStream]]
     except FileNotFoundError as error:
         raise ReadError("missing", "there is no such file") from error
     except (OSError, ValueError) as error:  # those of FFmpeg are one of the two
-        raise ReadError("unreadable-video", f"it cannot be opened: {told(error)}") from error
+        raise ReadError(
+            "unreadable-video", f"it cannot be opened: {ffmpeg_reason(error)}"
+        ) from error
     with container:
         if not container.streams.video:
             raise ReadError("unreadable-video", "it holds no stream of pictures")
@@ -106,6 +108,6 @@ def decoded(
         return []
 
 
-def told(error: Exception) -> str:
+def ffmpeg_reason(error: Exception) -> str:
     """What FFmpeg says, without the file's name and the number."""
     return str(getattr(error, "strerror", None) or error)

@@ -68,7 +68,7 @@ def cut_boxes(
     columns = [members[name].to_pylist() for name in ("path", "packet", "run", "seek")]
     found = []
     for place, (path, *where) in enumerate(zip(*columns, strict=True)):
-        name = names.split(path)
+        name = names.box_of_name(path)
         if name is None:
             yield CutBox(place, Rejected("bad-box", "its name is not that of a box"))
             continue

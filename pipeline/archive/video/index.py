@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from pipeline.archive.faults import ReadError
-from pipeline.archive.video.container import decoded, opened, packets, told
+from pipeline.archive.video.container import decoded, ffmpeg_reason, opened, packets
 
 LEAST_RUN = 32
 """Frames of a run, at least: where every frame is a key frame, a run would hold one."""
@@ -125,7 +125,7 @@ def _pass_over(container: InputContainer, stream: VideoStream) -> _Packets:
             found.size.append(len(data))
             found.digest.append(hashlib.blake2b(data, digest_size=16).digest())
     except (av.FFmpegError, OSError) as error:
-        found.damage = told(error)
+        found.damage = ffmpeg_reason(error)
     return found
 
 

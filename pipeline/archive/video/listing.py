@@ -23,7 +23,7 @@ from pipeline.archive.layouts.rules import AS_THEY_ARE, LabelSettings
 from pipeline.archive.listing import findings
 from pipeline.archive.listing.allowed import allowed_places
 from pipeline.archive.listing.source import Listing, list_source
-from pipeline.archive.locations import bare, join, local_path, locate, reach
+from pipeline.archive.locations import bare, join, local_path, locate, reach_file
 from pipeline.archive.video import box_files, choosing, names, places, sources
 from pipeline.archive.video.boxes import Boxes, chosen
 from pipeline.archive.video.places import BOXES_SCHEMA
@@ -266,7 +266,7 @@ def _read_all(entry: Entry, settings: _Settings) -> list[tuple[BoxSource, Boxes]
             found.append((source, source.boxes))
             continue
         path = source.path
-        filesystem, there = reach(settings.root, entry.file)
+        filesystem, there = reach_file(settings.root, entry.file)
         if path is None:
             folder, _, name = there.rpartition("/")
             beside = {posixpath.basename(each.rstrip("/")) for each in filesystem.ls(folder, False)}
@@ -275,7 +275,7 @@ def _read_all(entry: Entry, settings: _Settings) -> list[tuple[BoxSource, Boxes]
                 continue
             there = f"{folder}/{path}"
         else:
-            filesystem, there = reach(settings.root, path)
+            filesystem, there = reach_file(settings.root, path)
         boxes = _existing(filesystem, there, f"{settings.root}/{entry.file}")
         own = pc.is_in(
             boxes.table["file"],
@@ -327,10 +327,10 @@ def _named(file: str, table: pa.Table, *, with_frame: bool) -> list[str]:
     columns = [table[name].to_pylist() for name in ("frame", "x", "y", "width", "height")]
     for frame, *numbers in zip(*columns, strict=True):
         box = names.Box(*numbers)
-        name = names.write(file, frame if with_frame else None, box)
+        name = names.box_name(file, frame if with_frame else None, box)
         seen[name,] += 1
         if seen[name,] > 1:
-            name = names.write(file, frame if with_frame else None, box, seen[name,])
+            name = names.box_name(file, frame if with_frame else None, box, seen[name,])
         found.append(name)
     return found
 
@@ -362,7 +362,7 @@ def _times(started: datetime | None, micros: np.ndarray) -> pa.Array:
 
 def _stat(root: str, file: str) -> tuple[int, datetime | None]:
     """The bytes of a file and when it was changed; Rejected where it is not there."""
-    filesystem, there = reach(root, file)
+    filesystem, there = reach_file(root, file)
     try:
         about = filesystem.info(there)
     except FileNotFoundError as error:

@@ -35,7 +35,7 @@ class BoxName(NamedTuple):
     box: Box
 
 
-def write(file: str, frame: int | None, box: Box, number: int = 1) -> str:
+def box_name(file: str, frame: int | None, box: Box, number: int = 1) -> str:
     """The name of a box; `number` tells apart boxes of one frame with the same numbers.
 
     >>> write("a.mp4", 7, Box(1, 2.50, 30, 60)), write("a.jpg", None, Box(1, 2, 3, 4), 2)
@@ -46,7 +46,7 @@ def write(file: str, frame: int | None, box: Box, number: int = 1) -> str:
     return f"{file}#{where}b={','.join(map(_shown, box))}{again}"
 
 
-def split(path: str) -> BoxName | None:
+def box_of_name(path: str) -> BoxName | None:
     """The parts of a box's name; None for any other path.
 
     >>> split("a.mp4#f=7&b=1,2.5,30,60")

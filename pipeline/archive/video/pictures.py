@@ -11,7 +11,7 @@ from pipeline.archive.decoding.images import Stretch, decode
 from pipeline.archive.faults import Rejected
 from pipeline.archive.limits import MAX_BYTES, MAX_PIXELS
 from pipeline.archive.listing.reading import read_image
-from pipeline.archive.locations import reach
+from pipeline.archive.locations import reach_file
 from pipeline.archive.video import names, places
 
 if TYPE_CHECKING:  # it loads PyAV
@@ -26,7 +26,7 @@ def read_pixels(
     For a box of a video, its packets are read once (the last few videos are remembered), and the
     frames of one run decoded.
     """
-    name = names.split(path)
+    name = names.box_of_name(path)
     if name is None:
         return decode(read_image(root, path, max_bytes=max_bytes), stretch=stretch)
     from pipeline.archive.video.decoding import Limits, cut_boxes
@@ -34,7 +34,7 @@ def read_pixels(
     if name.frame is None:
         columns = places.of_picture(1, 0)
     else:
-        filesystem, there = reach(root, name.file)
+        filesystem, there = reach_file(root, name.file)
         if not filesystem.exists(there):
             raise Rejected("missing", "there is no such file")
         index = _index(root, name.file, str(filesystem.info(there).get("mtime")))

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from fsspec import AbstractFileSystem
 
-from pipeline.archive.layouts.labels import LayoutError, camera_name, moment
+from pipeline.archive.layouts.labels import LayoutError, camera_name, capture_time
 from pipeline.archive.layouts.rules import LabelSettings
 from pipeline.archive.listing.files import skip_reason
 from pipeline.archive.video import box_files, box_tables
@@ -192,7 +192,7 @@ def _moment(value: Any, where: str, settings: LabelSettings) -> datetime | None:
     if isinstance(value, datetime):
         return value if value.tzinfo else value.replace(tzinfo=settings.zone)
     try:
-        return moment(str(value), settings.zone)
+        return capture_time(str(value), settings.zone)
     except LayoutError as error:
         raise InputError(f"{where}: started_at {value}: {error}") from error
 

@@ -10,7 +10,7 @@ from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks
 from pipeline.core.evaluation.labels import Labels
 from pipeline.core.evaluation.metrics import Summary, summarize
 from pipeline.core.evaluation.ranking import RankCounts
-from pipeline.core.evaluation.restricted import ahead_among, select
+from pipeline.core.evaluation.restricted import ahead_among, choose_matches
 
 Camera = int | str | None
 """A camera by its number in the labels; in a report by its name, None where that is unknown."""
@@ -103,7 +103,7 @@ def count_within_cameras(
             labels = Labels(gallery_labels.identity[rows], gallery_labels.camera[rows])
             ahead[chosen] += ahead_among(
                 queries, query_labels, features[inside], labels, rows,
-                select(found, chosen), tiling=tiling,
+                choose_matches(found, chosen), tiling=tiling,
             )  # fmt: skip
     return ahead
 

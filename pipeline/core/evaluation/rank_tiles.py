@@ -96,7 +96,7 @@ def ask(
     return Asked(moved[0], moved[1], moved[2], moved[3], moved[4], int(counts.max()))
 
 
-def settle(
+def settle_tile(
     first: Halves, x: int, second: Halves, y: int, asked: Asked, identity: torch.Tensor
 ) -> _Settled | None:
     """Count the rows of block `y`, of `identity` `[C]`, for the queries of block `x`.
@@ -166,7 +166,7 @@ def count_halves(
         return False
     places, held = queries.places(x), gallery.side.places(y)
     identity = gallery.identity[held[0] : held[-1] + 1]
-    settled = settle(queries.halves, x, gallery.side.halves, y, there[x], identity)
+    settled = settle_tile(queries.halves, x, gallery.side.halves, y, there[x], identity)
     if settled is None:
         return False
     counts = wanted.ends[places] - wanted.starts[places] + 1

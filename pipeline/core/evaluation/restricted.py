@@ -8,7 +8,7 @@ from pipeline.core.evaluation.labels import Labels
 from pipeline.core.evaluation.ranking import RankCounts, rank_counts
 
 
-def select(found: RankCounts, chosen: NDArray[np.bool_]) -> RankCounts:
+def choose_matches(found: RankCounts, chosen: NDArray[np.bool_]) -> RankCounts:
     """The matches of `found` `[M]` that are `chosen`, with nothing counted yet.
 
     >>> both = RankCounts(np.array([0, 2]), np.array([4, 7]), np.array([0.9, 0.8], np.float32),

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pipeline.core.blocks import ChosenRows, FeatureRows, Tiling, as_rows
 from pipeline.core.evaluation.labels import DISTRACTOR, Labels
 from pipeline.core.evaluation.ranking import RankCounts
-from pipeline.core.evaluation.restricted import ahead_among, select
+from pipeline.core.evaluation.restricted import ahead_among, choose_matches
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def first_ranks(
         ChosenRows(gallery, rows),
         Labels(gallery_labels.identity[rows], gallery_labels.camera[rows]),
         rows,
-        select(found, drawn),
+        choose_matches(found, drawn),
         tiling=tiling,
     )
     ranks[sizes > 0] = ahead + 1

@@ -97,7 +97,7 @@ def mutual_links(near: TopK, settings: Linking) -> Links:
     return Links(first[order], second[order], found[order])
 
 
-def connect(links: Links, moments: NDArray[np.int64]) -> Groups:
+def join_rows(links: Links, moments: NDArray[np.int64]) -> Groups:
     """Join N rows by their links, strongest first, never two rows of one of the `moments` `[N]`.
 
     Moments are numbers from 0, or `NO_MOMENT`. A link whose groups share a moment is refused, so

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.core.identities.linking import NO_MOMENT, Groups, Links, connect
+from pipeline.core.identities.linking import NO_MOMENT, Groups, Links, join_rows
 
 FEWEST_PAIRS = 30
 """Certainly different pairs that an estimate stands on at least."""
@@ -41,7 +41,7 @@ class Estimate:
 def estimate_precision(groups: Groups, moments: NDArray[np.int64]) -> Estimate:
     """Estimate the B-cubed precision of groups that ignore the `moments` int64 `[N]` of their rows.
 
-    Moments are those of `linking.connect`. The precision is NaN where no two rows share one, and
+    Moments are those of `linking.join_rows`. The precision is NaN where no two rows share one, and
     may be below 0.
 
     >>> links = Links(np.array([0]), np.array([1]), np.array([0.9], np.float32))
@@ -84,7 +84,7 @@ def least_threshold(
     def reaches(place: int) -> bool:
         cut = int(ends[place])
         held = Links(links.first[:cut], links.second[:cut], links.scores[:cut])
-        return precision(connect(held, free)) >= wanted
+        return precision(join_rows(held, free)) >= wanted
 
     tried = np.unique(np.linspace(0, len(ends) - 1, _STEPS).astype(np.int64)).tolist()
     good = [place for place in tried if reaches(place)] if len(ends) else []

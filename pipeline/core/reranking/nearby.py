@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pipeline.core.blocks import Tiling, blocks
 from pipeline.core.products.kernels import pair_scores
 from pipeline.core.reranking.distances import Reranked, inverted, pair_distances
-from pipeline.core.reranking.reciprocal import SparseRows, join
+from pipeline.core.reranking.reciprocal import SparseRows, stacked
 
 _QUERIES_AT_ONCE = 64
 
@@ -59,7 +59,7 @@ def surroundings(
     last = len(reranked.queries) if stop is None else stop
     with tiling.workers() as run:
         run(gather, blocks(last, _QUERIES_AT_ONCE, start))
-    return join([made[a] for a in sorted(made)])
+    return stacked([made[a] for a in sorted(made)])
 
 
 @njit(nogil=True, cache=True)

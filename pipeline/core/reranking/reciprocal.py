@@ -54,7 +54,7 @@ class SparseRows:
         return SparseRows(starts, self.columns[entries], self.values[entries])
 
 
-def join(parts: Sequence[SparseRows]) -> SparseRows:
+def stacked(parts: Sequence[SparseRows]) -> SparseRows:
     """The rows of all `parts`, one after the other."""
     ends = np.concatenate([np.zeros(1, np.int64), *(np.diff(part.starts) for part in parts)])
     return SparseRows(
@@ -162,7 +162,7 @@ def _joined(
     """Make the rows `part` a block at a time on the threads of `run`, and join them in order."""
     made: dict[int, SparseRows] = {}
     run(lambda a, b: made.update({a: make(a, b)}), blocks(part[1], size, part[0]))
-    return join([made.pop(start) for start in sorted(made)])
+    return stacked([made.pop(start) for start in sorted(made)])
 
 
 @njit(nogil=True, inline="always")

@@ -17,7 +17,7 @@ from pipeline.core.evaluation.labels import DISTRACTOR, NO_CAMERA, Labels
 from pipeline.core.evaluation.ranking import RankCounts, matches
 from pipeline.core.thresholds.false_matches import false_matches, negatives_of
 from pipeline.core.thresholds.negatives import count_negatives, margin
-from pipeline.core.thresholds.open_set import settle
+from pipeline.core.thresholds.open_set import settle_rates
 
 FEWEST_FALSE_MATCHES = 30
 """A threshold stands on so many false matches at least: the rule of 30 (Doddington et al., Speech
@@ -206,7 +206,7 @@ def _ends(
 ) -> tuple[float, float] | None:
     """The threshold at the wanted rate, and that at a rate as high as resamples may need."""
     rates = [rule.far, max(rule.far, min(0.5, _WIDEST * rule.far))]
-    figures = settle(
+    figures = settle_rates(
         found.scores,
         lambda settled: count_negatives(
             queries, query_labels, gallery, gallery_labels, settled, tiling=tiling

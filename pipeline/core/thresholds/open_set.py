@@ -102,10 +102,10 @@ def open_set(
             queries, query_labels, gallery, gallery_labels, settled, tiling=tiling
         )
 
-    return settle(found.scores, count, margin(gallery.dimension), rates)
+    return settle_rates(found.scores, count, margin(gallery.dimension), rates)
 
 
-def settle(
+def settle_rates(
     positives: NDArray[np.float32],
     count: Callable[[NDArray[np.int64]], Negatives],
     margin: int,

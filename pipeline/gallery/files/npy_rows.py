@@ -60,7 +60,7 @@ class NpyRows:
 
 
 @contextmanager
-def create(path: Path, rows: int, dimension: int) -> Iterator[NDArray[np.float32]]:
+def create_npy(path: Path, rows: int, dimension: int) -> Iterator[NDArray[np.float32]]:
     """Make a float32 `.npy` file `[rows, dimension]` and return its mapping, to be filled.
 
     It gets its name when it is filled: a worker of a killed run, which may live on for some seconds
@@ -88,7 +88,7 @@ def create(path: Path, rows: int, dimension: int) -> Iterator[NDArray[np.float32
 
 def copy_rows(rows: FeatureRows, path: Path, at_once: int = _COPIED_AT_ONCE) -> NpyRows:
     """Copies the rows to a new `.npy` file, in which rows can be read fast in any order."""
-    with create(path, len(rows), rows.dimension) as mapped:
+    with create_npy(path, len(rows), rows.dimension) as mapped:
         for start, stop in blocks(len(rows), at_once):
             mapped[start:stop] = rows.read(start, stop)
     return NpyRows(str(path))

@@ -24,9 +24,9 @@ from obstore.exceptions import AlreadyExistsError, NotSupportedError, Preconditi
 from pipeline.object_client import (
     StoreError,
     Tag,
+    ask_again,
     client_of,
     split_url,
-    steadily,
     tag_of,
 )
 
@@ -158,7 +158,7 @@ class ObjectPlace:
 
     def stat(self) -> ObjectStat:
         """The size of an object; raises `FileNotFoundError`."""
-        meta = steadily(self, lambda: obstore.head(client_of(self.bucket), self.key))
+        meta = ask_again(self, lambda: obstore.head(client_of(self.bucket), self.key))
         return ObjectStat(meta["size"], tag_of(meta))
 
     def lstat(self) -> ObjectStat:
@@ -167,7 +167,7 @@ class ObjectPlace:
 
     def iterdir(self) -> Iterator["ObjectPlace"]:
         """The objects and folders in a folder."""
-        found = steadily(
+        found = ask_again(
             self, lambda: obstore.list_with_delimiter(client_of(self.bucket), self.key or None)
         )
         folders = [ObjectPlace(self.bucket, each.strip("/")) for each in found["common_prefixes"]]
@@ -211,7 +211,7 @@ class ObjectPlace:
             found = obstore.get(client_of(self.bucket), self.key)
             return memoryview(found.bytes()), tag_of(found.meta)
 
-        return steadily(self, get)
+        return ask_again(self, get)
 
     def fetch_small(self, most: int) -> memoryview | None:
         """The bytes of an object, in one request; None, and they are not read, if there are more
@@ -222,7 +222,7 @@ class ObjectPlace:
             found = obstore.get(client_of(self.bucket), self.key)
             return memoryview(found.bytes()) if found.meta["size"] <= most else None
 
-        return steadily(self, get)
+        return ask_again(self, get)
 
     def fetch_range(self, start: int, length: int) -> memoryview:
         """Some bytes of an object, as many as it has of them."""
@@ -230,7 +230,7 @@ class ObjectPlace:
             return memoryview(b"")
         store = client_of(self.bucket)
         read = functools.partial(obstore.get_range, store, self.key, start=start, length=length)
-        return memoryview(steadily(self, read))
+        return memoryview(ask_again(self, read))
 
     def fetch_end(self, length: int) -> tuple[memoryview, int]:
         """The last bytes of an object, and its size."""
@@ -241,7 +241,7 @@ class ObjectPlace:
             return memoryview(found.bytes()), found.meta["size"]
 
         try:
-            return steadily(self, get)
+            return ask_again(self, get)
         except StoreError as error:
             if not isinstance(error.__cause__, NotSupportedError) and self.stat().st_size:
                 raise
@@ -258,7 +258,7 @@ class ObjectPlace:
                 target.write(part)
             target.flush()
 
-        steadily(self, copy)
+        ask_again(self, copy)
 
     # Writing
 
@@ -266,7 +266,7 @@ class ObjectPlace:
         """Writes an object, whatever is there; returns when the store has it."""
         # One request: a multipart upload that is cut off leaves parts that no listing shows.
         store = client_of(self.bucket)
-        steadily(self, lambda: obstore.put(store, self.key, data, use_multipart=False))
+        ask_again(self, lambda: obstore.put(store, self.key, data, use_multipart=False))
 
     def put_new(self, data: Data) -> bool:
         """Writes an object if there is none; whether these bytes are there now.
@@ -287,7 +287,7 @@ class ObjectPlace:
                     return is_same
                 return True
 
-        return steadily(self, put)
+        return ask_again(self, put)
 
     def put_if_unchanged(self, data: bytes, tag: Tag | None) -> Tag | None:
         """Writes an object over the version with this tag, or a new one for None; returns its tag,
@@ -310,12 +310,12 @@ class ObjectPlace:
                 return None
             return tag_of(done)
 
-        return steadily(self, put)
+        return ask_again(self, put)
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Deletes an object; stores do not say whether there was one."""
         try:
-            steadily(self, lambda: obstore.delete(client_of(self.bucket), self.key))
+            ask_again(self, lambda: obstore.delete(client_of(self.bucket), self.key))
         except FileNotFoundError:
             if not missing_ok:
                 raise
@@ -323,7 +323,7 @@ class ObjectPlace:
     def copy(self, target: "ObjectPlace") -> None:
         """Copies an object to another name, inside the store."""
         store = client_of(self.bucket)
-        steadily(self, lambda: obstore.copy(store, self.key, target.key))
+        ask_again(self, lambda: obstore.copy(store, self.key, target.key))
 
     def replace(self, target: "ObjectPlace") -> "ObjectPlace":
         """Copies an object to another name, then deletes it: a kill between the two leaves both."""
@@ -394,7 +394,7 @@ def delete_all(places: Iterable[ObjectPlace]) -> None:
 
 def _delete(one: ObjectPlace, keys: Sequence[str]) -> None:
     store = client_of(one.bucket)
-    steadily(one, lambda: obstore.delete(store, keys))
+    ask_again(one, lambda: obstore.delete(store, keys))
 
 
 def _place_of(bucket: str, meta: Any) -> ObjectPlace:
@@ -414,7 +414,7 @@ def _listed(folder: ObjectPlace) -> Iterator[ObjectPlace]:
         return next(stream, ())
 
     while True:
-        part = steadily(folder, page)
+        part = ask_again(folder, page)
         yield from (each for meta in part if (each := _place_of(folder.bucket, meta)) != folder)
         if len(part) < size:
             return

@@ -75,7 +75,7 @@ def rename(place: GalleryPlace, target: GalleryPlace) -> None:
     place.replace(target)  # type: ignore[arg-type]
 
 
-def spread(
+def ask_many(
     ask: Callable[[Item], Answer], items: Iterable[Item], root: GalleryPlace
 ) -> Iterator[Answer]:
     """`map`, with many requests at once where the place is in an object store, and some answers
@@ -97,7 +97,7 @@ def spread(
 def read_each(places: Sequence[GalleryPlace]) -> Iterator[bytes | None]:
     """The bytes of each file, in their order; None for one that is not there."""
     if places:
-        yield from spread(_read, places, places[0])
+        yield from ask_many(_read, places, places[0])
 
 
 def _read(place: GalleryPlace) -> bytes | None:
@@ -118,7 +118,7 @@ def dataset(
     """Several Parquet files as one table of these columns."""
     if not places or isinstance(places[0], Path):
         return ds.dataset([str(each) for each in places], schema=schema, format=form)
-    opened = spread(parquet, places, places[0])
+    opened = ask_many(parquet, places, places[0])
     fragments = [form.make_fragment(pa.PythonFile(each, mode="r")) for each in opened]
     return ds.FileSystemDataset(fragments, schema, form)
 

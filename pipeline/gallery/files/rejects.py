@@ -41,7 +41,9 @@ def as_rejects(table: pa.Table) -> pa.Table:
     return rejects.replace_schema_metadata(None)
 
 
-def merge(present: pa.Table, new: pa.Table, keys: ByPath, forget: Iterable[str] = ()) -> pa.Table:
+def merged_rejects(
+    present: pa.Table, new: pa.Table, keys: ByPath, forget: Iterable[str] = ()
+) -> pa.Table:
     """The rejects after a commit, sorted by path.
 
     A `present` reject stays unless its path is among the `keys`, which are the paths of the new

@@ -24,9 +24,9 @@ from pipeline.gallery.files.places import (
     REQUESTS,
     AnyPlace,
     GalleryPlace,
+    ask_many,
     is_nameless,
     nameless_file,
-    spread,
 )
 
 LOG_FOLDER = "_delta_log"
@@ -338,7 +338,7 @@ def _delete_objects(paths: Sequence[ObjectPlace]) -> None:
     """Deletes objects as `_delete_file` deletes a file, all of them step by step."""
     records = [record_of(path) for path in paths]
     going = {each: each.with_suffix(GOING_SUFFIX) for each in _existing(records)}
-    list(spread(lambda each: each.copy(going[each]), going, paths[0]))
+    list(ask_many(lambda each: each.copy(going[each]), going, paths[0]))
     delete_all(going)
     delete_all(paths)
     delete_all(each.with_suffix(NEXT_SUFFIX) for each in records)
@@ -348,7 +348,7 @@ def _delete_objects(paths: Sequence[ObjectPlace]) -> None:
 def _existing(places: Sequence[ObjectPlace]) -> list[ObjectPlace]:
     """Those of the objects that are there: by a listing of their folders where they are many."""
     if len(places) <= REQUESTS:
-        there = spread(ObjectPlace.is_file, places, places[0])
+        there = ask_many(ObjectPlace.is_file, places, places[0])
         return [each for each, is_there in zip(places, there, strict=True) if is_there]
     found = {each for folder in {place.parent for place in places} for each in folder.iterdir()}
     return [each for each in places if each in found]

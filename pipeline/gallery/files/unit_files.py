@@ -126,15 +126,15 @@ def write_unit(
     final = root / f"{stem}.parquet"
     if rows.num_rows == 0:
         first = final.name if final.is_file() else str(about["rejects_path"])
-        return read_record(root, first, target)
+        return read_unit_record(root, first, target)
     with storage.hidden_file(folder, stem) as temporary:
         _write_rows(temporary, rows, about)
         _check_footer(temporary, _footer(temporary), target, rows.num_rows)
-        if not checksums.link_into_place(temporary, final):
+        if not checksums.link_recorded(temporary, final):
             return _first_writers_record(root, final, temporary, target)
         # A store that acknowledges a request has checked the bytes: they are not fetched again.
         sha256 = checksum(temporary) if isinstance(final, ObjectPlace) else None
-    return read_record(root, final.name, target, sha256)
+    return read_unit_record(root, final.name, target, sha256)
 
 
 def find_units(target: UnitTarget, next_row_id: int) -> FoundUnits:
@@ -150,7 +150,7 @@ def find_units(target: UnitTarget, next_row_id: int) -> FoundUnits:
     damaged: list[tuple[GalleryPlace, str]] = []
     for name in _candidates(root, next_row_id):
         try:
-            unit = read_record(root, name, target)
+            unit = read_unit_record(root, name, target)
         except GalleryDamagedError as error:
             damaged.append((root / name, str(error)))
             continue
@@ -163,7 +163,7 @@ def find_units(target: UnitTarget, next_row_id: int) -> FoundUnits:
     return FoundUnits(tuple(whole), tuple(damaged), tuple(_orphans(root, whole, damaged)))
 
 
-def read_record(
+def read_unit_record(
     root: GalleryPlace, name: str, target: UnitTarget, sha256: str | None = None
 ) -> UnitRecord:
     """The record of the unit that a file holds; raises `GalleryDamagedError` naming the file if it
@@ -183,12 +183,12 @@ def read_unit(
     *,
     with_paths: bool = False,
 ) -> tuple[UnitRecord, pa.Table | None]:
-    """`read_record`, and if asked the source paths of the unit's rows, from one opening of the
+    """`read_unit_record`, and if asked the source paths of the unit's rows, from one opening of the
     file.
     """
     path = root / name
     if sha256 is None:
-        checksums.check(path)
+        checksums.check_unchanged(path)
     source = _opened(path)
     metadata = _footer(path, source)
     about = _about(path, metadata)
@@ -202,7 +202,7 @@ def read_unit(
     if is_rows:
         _check_footer(path, metadata, target, about["rows"])
         if about["rejects"]:
-            checksums.check(root / about["rejects_path"])
+            checksums.check_unchanged(root / about["rejects_path"])
             _check_rows(root / about["rejects_path"], about["rejects"])
     else:
         about["rejects_path"] = name
@@ -277,7 +277,7 @@ def _write_rejects(
             storage.sync_file(temporary)
         digest = hashlib.sha256(temporary.read_bytes()).hexdigest()[:16]
         name = f"{stem}.{digest}.parquet"
-        checksums.link_into_place(temporary, folder / name)
+        checksums.link_recorded(temporary, folder / name)
     return name
 
 
@@ -289,10 +289,10 @@ def _first_writers_record(
     No version can refer to a damaged file of this name: the unit's row ids were never committed.
     """
     try:
-        return read_record(root, final.name, target)
+        return read_unit_record(root, final.name, target)
     except GalleryDamagedError:
         checksums.replace(temporary, final)
-        return read_record(root, final.name, target)
+        return read_unit_record(root, final.name, target)
 
 
 def _opened(path: GalleryPlace) -> Any:

@@ -20,10 +20,10 @@ from pipeline.gallery.files.places import local_root
 from pipeline.gallery.formats import faiss_files, fastreid_files, mat_files
 from pipeline.gallery.formats.csv_cells import safe_cells
 from pipeline.gallery.formats.origin import ORIGIN_FILE, ORIGIN_FORMAT, about_gallery
-from pipeline.gallery.outputs import digest, listed
+from pipeline.gallery.outputs import digest, listed_in_galleries
 from pipeline.gallery.table import Gallery
 from pipeline.input_files import parse_json
-from pipeline.output_files import check_name, check_new_folder
+from pipeline.output_files import check_file_name, check_new_folder
 
 FEATURES_FILE = "features.npy"
 ROWS_FILE = "rows.csv"
@@ -48,7 +48,7 @@ class ExportedFeatures:
     version: int
 
 
-def export(
+def export_gallery(
     gallery: Gallery,
     out: str,
     format: str = "npy",  # noqa: A002 (the flag's name)
@@ -79,7 +79,7 @@ def export(
         writers[ROWS_FILE] = partial(_write_csv, safe=True)
     folder = _free_folder(out)
     made = [*([FASTREID_FOLDER] if names else []), *writers, ORIGIN_FILE]
-    with listed("export", folder, [gallery, *([query] if query else [])], *made):
+    with listed_in_galleries("export", folder, [gallery, *([query] if query else [])], *made):
         _write(gallery, query, folder, writers, names, safe_csv=safe_csv)
     files = tuple(str(Path(out, name)) for name in made)
     return ExportedFeatures(files, gallery.count, gallery.dimension, gallery.version)
@@ -135,7 +135,7 @@ def _writers(
     if query is None:
         raise InputError("`format` mat holds queries and gallery: give `query` too")
     for side in (query, gallery):
-        mat_files.check_size(side)
+        mat_files.check_fits(side)
     return {MAT_FILE: partial(mat_files.write_mat, query)}, []
 
 
@@ -148,7 +148,7 @@ def is_export(folder: Path, files: Iterable[Path]) -> bool:
 def _free_folder(out: str) -> Path:
     """The folder, made if necessary; `InputError` if it holds files that no export wrote."""
     folder = local_root(out)
-    check_name(folder)
+    check_file_name(folder)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: this is a file; `out` needs a folder")
     check_new_folder(folder)

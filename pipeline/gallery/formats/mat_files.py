@@ -76,7 +76,7 @@ def read_mat(path: Path, part: MatPart) -> MatSide:
     return MatSide(features, numbers, [_text(each) for each in cameras])
 
 
-def check_size(gallery: Gallery) -> None:
+def check_fits(gallery: Gallery) -> None:
     """Raises InputError if a gallery's features are more than the format can hold."""
     size = gallery.count * gallery.dimension * 4
     if size >= LARGEST_MAT:

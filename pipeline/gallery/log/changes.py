@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
 from pipeline.gallery import checksums
-from pipeline.gallery.files.places import GalleryPlace, ObjectPlace, dataset, root_of, spread
-from pipeline.gallery.files.rejects import as_rejects, merge, read_rejects, write_rejects
+from pipeline.gallery.files.places import GalleryPlace, ObjectPlace, ask_many, dataset, root_of
+from pipeline.gallery.files.rejects import as_rejects, merged_rejects, read_rejects, write_rejects
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.files.unit_files import UnitRecord, UnitTarget, read_unit
 from pipeline.gallery.log.entries import LoggedFile
@@ -24,7 +24,7 @@ from pipeline.schemas import REJECT_SCHEMA
 _FILES_AT_ONCE = 512
 
 
-def plan(
+def planned_change(
     target: UnitTarget,
     snapshot: Snapshot,
     units: Sequence[UnitRecord],
@@ -51,7 +51,7 @@ def plan(
     gone = np.union1d(removes, row_ids_of_paths(root, snapshot.files, keys))
     touched, written = without_rows(root, snapshot.files, gone, target.schema)
     before = read_rejects(root, snapshot.rejects)
-    after = merge(before, new_rejects, keys, forget)
+    after = merged_rejects(before, new_rejects, keys, forget)
     added = [
         LoggedFile(unit.path, unit.bytes, unit.statistics, unit.sha256)
         for unit in units
@@ -100,7 +100,7 @@ def _check_units(
         return read_unit(root, name, target, unit.sha256, with_paths=with_paths)
 
     waiting: list[pa.Table] = []
-    for unit, (record, paths) in zip(units, spread(found, units, root), strict=True):
+    for unit, (record, paths) in zip(units, ask_many(found, units, root), strict=True):
         if paths is not None:
             waiting.append(paths.replace_schema_metadata(None))
         if len(waiting) == _FILES_AT_ONCE or (waiting and unit is units[-1]):
@@ -125,7 +125,7 @@ def _rejects_of(
     paths = [root / unit.rejects_path for unit in units if unit.rejects_path]
     tables = [
         as_rejects(pq.read_table(pa.BufferReader(data)))
-        for data in spread(checksums.read, paths, root)
+        for data in ask_many(checksums.read_recorded, paths, root)
     ]
     tables.append(REJECT_SCHEMA.empty_table() if others is None else as_rejects(others))
     return pa.concat_tables(tables)

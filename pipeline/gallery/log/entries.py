@@ -20,11 +20,11 @@ from pipeline.gallery import chain
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.places import (
     GalleryPlace,
+    ask_many,
     in_order,
     known_size,
     last_bytes,
     parquet,
-    spread,
 )
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.input_files import parse_json, why
@@ -103,7 +103,7 @@ def write_checkpoint(root: GalleryPlace, version: int) -> None:
 
     Also makes one that an earlier run left unfinished. Raises `RunError` if it cannot be written.
     """
-    unfinished = chain.read_record(root).being_made
+    unfinished = chain.read_log_record(root).being_made
     for each in sorted({version} | ({unfinished} if unfinished is not None else set())):
         chain.expect_checkpoint(root, each)
         _make_checkpoint(root, each)
@@ -143,7 +143,7 @@ def forget_before(root: GalleryPlace, version: int) -> None:
     storage.sync_folder(folder)
 
 
-def drop_cut_off(root: GalleryPlace) -> None:
+def drop_cut_off_entries(root: GalleryPlace) -> None:
     """Deletes what killed writers left in the log's folder: half-written entries and checkpoints,
     and entries of versions that were given up. The caller holds the lock.
     """
@@ -212,7 +212,7 @@ def _additions(folder: GalleryPlace, without: Container[str]) -> Iterator[dict[s
         path for path in (*_checkpoints(folder), *_entries(folder)) if path.name not in without
     ]
     files.sort(key=lambda path: (_version_of(path), path.suffix == ".json"))
-    for actions in spread(_actions, files, folder):
+    for actions in ask_many(_actions, files, folder):
         yield from actions
 
 

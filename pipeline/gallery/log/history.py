@@ -38,7 +38,7 @@ def versions(root: GalleryPlace, version: int) -> list[VersionInfo]:
 
 def version_at(root: GalleryPlace, at: datetime) -> int:
     """The version that was the latest at a time; raises `InputError` if none is that old."""
-    known = versions(root, log.read(root).version)
+    known = versions(root, log.read_log(root).version)
     then = [each.version for each in known if each.timestamp <= at]
     if not then:
         raise InputError(
@@ -70,7 +70,7 @@ def _of_another_tool(root: GalleryPlace, version: int) -> dict[str, Any]:
     if version <= oldest_version(root):
         return {}
     try:
-        before, after = log.read(root, version - 1), log.read(root, version)
+        before, after = log.read_log(root, version - 1), log.read_log(root, version)
     except InputError:  # of a version that cannot be read here, only its entry is known
         return {}
     there, here = set(before.files), set(after.files)

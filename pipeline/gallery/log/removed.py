@@ -49,7 +49,7 @@ def removed(root: GalleryPlace, version: int) -> RunError | None:
     return RunError(f"{root}: version {version} {how}: read the latest, {latest}")
 
 
-def steadily(read: Callable[[], Read]) -> Read:
+def read_steadily(read: Callable[[], Read]) -> Read:
     """The result of `read`; tries again if it fails: a part of the log may just be removed."""
     for _ in range(_TRIES - 1):
         try:

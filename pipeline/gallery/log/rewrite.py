@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import InputError
 from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.places import GalleryPlace, parquet, spread
+from pipeline.gallery.files.places import GalleryPlace, ask_many, parquet
 from pipeline.gallery.files.row_files import checksum, delta_statistics, write_row_file
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.log.entries import LoggedFile
@@ -112,7 +112,7 @@ def _rows_of_paths(
 def _key_batches(root: GalleryPlace, files: Sequence[RowFile]) -> Iterator[pa.Table]:
     """The columns row_id and path, about a million rows at a time."""
     batch: list[pa.Table] = []
-    keys = spread(lambda file: _read(root / file.path, _KEYS.names).cast(_KEYS), files, root)
+    keys = ask_many(lambda file: _read(root / file.path, _KEYS.names).cast(_KEYS), files, root)
     for number, table in enumerate(keys):
         batch.append(table)
         if number == len(files) - 1 or sum(each.num_rows for each in batch) > _BATCH_ROWS:

@@ -42,7 +42,7 @@ from pipeline.gallery.log.entries import (
     oldest_version,
     write_checkpoint,
 )
-from pipeline.gallery.log.removed import steadily
+from pipeline.gallery.log.removed import read_steadily
 
 _log = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ def is_log(root: GalleryPlace) -> bool:
     return any(folder.glob("*.json")) or any(folder.glob("*.checkpoint*.parquet"))
 
 
-def check_name(root: GalleryPlace) -> None:
+def check_folder_name(root: GalleryPlace) -> None:
     """Raises `InputError` for a folder whose name `deltalake` would change, or cannot handle."""
     if isinstance(root, ObjectPlace):  # whose URL was checked
         return
@@ -120,11 +120,11 @@ def check_name(root: GalleryPlace) -> None:
         )
 
 
-def create(root: GalleryPlace, properties: Mapping[str, str]) -> None:
+def create_log(root: GalleryPlace, properties: Mapping[str, str]) -> None:
     """Makes version 0: no rows; the properties are stored under `PREFIX`."""
     configuration = {f"{PREFIX}{name}": value for name, value in properties.items()}
     configuration[f"{PREFIX}format"] = str(FORMAT)
-    chain.begin(root)
+    chain.write_first_record(root)
     about: dict[str, Any] = chain.link_after(root, -1)
     if isinstance(root, ObjectPlace):
         about[_TOKEN] = uuid.uuid4().hex
@@ -152,9 +152,9 @@ def create(root: GalleryPlace, properties: Mapping[str, str]) -> None:
     chain.note_entry(root, 0)
 
 
-def read(root: GalleryPlace, version: int | None = None) -> Snapshot:
+def read_log(root: GalleryPlace, version: int | None = None) -> Snapshot:
     """A version of the log, the latest by default; raises what `Gallery.open` raises."""
-    return steadily(lambda: _read(root, version))
+    return read_steadily(lambda: _read(root, version))
 
 
 def _read(root: GalleryPlace, version: int | None) -> Snapshot:
@@ -232,7 +232,9 @@ def _tend(root: GalleryPlace, version: int) -> None:
     except RunError as error:
         _log.warning("%s: the last entry of the log has no checksum yet (%s)", root, error)
         return
-    is_due = version % CHECKPOINT_INTERVAL == 0 or chain.read_record(root).being_made is not None
+    is_due = (
+        version % CHECKPOINT_INTERVAL == 0 or chain.read_log_record(root).being_made is not None
+    )
     if is_due or known_size(root / storage.LOG_FOLDER / f"{version:020d}.json") >= _LARGE_ENTRY:
         try:
             write_checkpoint(root, version)
@@ -255,7 +257,7 @@ def run_version(root: GalleryPlace, run_id: str) -> int | None:
 def history(root: GalleryPlace, version: int) -> list[dict[str, Any]]:
     """What the log says about each version up to this one, oldest first."""
     # The history of an old version has wrong numbers for all commits: use that of the latest.
-    entries = steadily(lambda: _open(root, None).history())
+    entries = read_steadily(lambda: _open(root, None).history())
     return [entry for entry in entries[::-1] if entry["version"] <= version]
 
 
@@ -280,7 +282,7 @@ def _delta_schema() -> Schema:
 
 
 def _open(root: GalleryPlace, version: int | None) -> DeltaTable:
-    check_name(root)
+    check_folder_name(root)
     if isinstance(root, Path) and not root.exists():
         raise InputError(f"{root}: there is no such folder; `regallery extract` makes a gallery")
     if not is_log(root):

@@ -12,15 +12,15 @@ from pipeline.gallery.files.places import GalleryPlace, root_of
 from pipeline.gallery.files.unit_files import UnitTarget
 
 
-def begin(target: UnitTarget, unit_id: str) -> int:
+def note_attempt(target: UnitTarget, unit_id: str) -> int:
     """Note one more attempt at a unit; returns how many there have been, this one included.
 
     GalleryDamagedError if the file has changed since it was written.
     """
     path = _path(target, unit_id)
     storage.make_folder(path.parent)
-    made = (checksums.read(path, "run the command again") or b"") + b"."
-    checksums.write_whole(path, lambda temporary: temporary.write_bytes(made))
+    made = (checksums.read_recorded(path, "run the command again") or b"") + b"."
+    checksums.write_recorded(path, lambda temporary: temporary.write_bytes(made))
     return len(made)
 
 

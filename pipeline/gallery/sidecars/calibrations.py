@@ -68,7 +68,7 @@ def write_calibration(gallery: Gallery, found: Mapping[str, Any]) -> GalleryPlac
     storage.make_folder(_folder(gallery))
     path = calibration_file(gallery)
     storage.drop_cut_off(path.parent, path.name)
-    checksums.write_whole(path, lambda temporary: temporary.write_text(text))
+    checksums.write_recorded(path, lambda temporary: temporary.write_text(text))
     return path
 
 
@@ -129,7 +129,7 @@ def _that_holds(gallery: Gallery) -> dict[str, Any] | None:
     if version is None:
         return None
     path = _folder(gallery) / f"{storage.version_name(version)}.json"
-    data = checksums.read(path, "calibrate again")
+    data = checksums.read_recorded(path, "calibrate again")
     try:
         about = parse_json(data or b"")
         known = about["regallery_calibration"], about["version"], about["fingerprint"]

@@ -45,7 +45,7 @@ def write_camera_sums(gallery: Gallery, cameras: Sequence[str], sums: CameraSums
     path = _file(gallery)
     storage.make_folder(path.parent)
     storage.drop_cut_off(path.parent, path.name)
-    checksums.write_whole(
+    checksums.write_recorded(
         path,
         lambda temporary: pq.write_table(
             table, temporary, compression="none", use_dictionary=False, write_page_checksum=True
@@ -67,7 +67,7 @@ def read_camera_sums(gallery: Gallery) -> tuple[list[str], CameraSums] | None:
     it.
     """
     path = _file(gallery)
-    data = checksums.read(path, "it is made again")
+    data = checksums.read_recorded(path, "it is made again")
     if data is None:
         return None
     try:

@@ -100,12 +100,12 @@ class Graph:
             left = None
         if left is not None and replace(left, block=about.block) == about:
             storage.drop_cut_off(folder)
-            checksums.sweep(folder)
+            checksums.sweep_writers(folder)
             return cls(str(folder), left, ids, signatures)
         storage.delete_folder(folder)
         storage.make_folder(folder)
         text = json.dumps(asdict(about), indent=2) + "\n"
-        checksums.write_whole(folder / ABOUT_FILE, lambda half: half.write_text(text))
+        checksums.write_recorded(folder / ABOUT_FILE, lambda half: half.write_text(text))
         return cls(str(folder), about, ids, signatures)
 
     @classmethod
@@ -277,7 +277,7 @@ class Graph:
         if least is not None:
             columns["least"] = least
         table = pa.table(columns).replace_schema_metadata({_MET: f"{met:x}"} if met else None)
-        checksums.write_whole(
+        checksums.write_recorded(
             path,
             lambda temporary: pq.write_table(
                 table,
@@ -337,7 +337,7 @@ def _met(path: GalleryPlace) -> int:
 
 def _is_whole(path: GalleryPlace) -> bool:
     try:
-        checksums.check(path)
+        checksums.check_unchanged(path)
     except GalleryDamagedError as error:
         _log.warning("a block of a neighbor graph is made again: %s", error)
         return False
@@ -352,7 +352,7 @@ def _hash(*columns: NDArray[np.int64]) -> str:
 
 
 def _read_about(path: GalleryPlace) -> About | None:
-    data = checksums.read(path, "all of its folder: the neighbor graph is made again")
+    data = checksums.read_recorded(path, "all of its folder: the neighbor graph is made again")
     if data is None:
         return None
     try:
@@ -373,7 +373,7 @@ def _binary(values: NDArray[np.generic], dtype: str) -> pa.FixedSizeBinaryArray:
 
 def _read(path: GalleryPlace, columns: list[str], rows: int = 0) -> pa.Table:
     """Some columns of a file that must hold at least this many rows."""
-    checksums.check(path, "all of its folder: the neighbor graph is made again")
+    checksums.check_unchanged(path, "all of its folder: the neighbor graph is made again")
     try:
         table = pq.ParquetFile(parquet(path), page_checksum_verification=True).read(columns=columns)
     except (pa.ArrowInvalid, OSError, KeyError) as error:

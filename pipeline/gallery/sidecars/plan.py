@@ -17,7 +17,7 @@ _ROWS_AT_ONCE = 262_144
 def write_plan(location: str, planned: pa.Table) -> None:
     """Store a plan, whole or not at all, in place of an earlier one."""
     path = root_of(location) / storage.PLAN_FILE
-    checksums.write_whole(path, lambda whole: pq.write_table(planned, whole, compression="zstd"))
+    checksums.write_recorded(path, lambda whole: pq.write_table(planned, whole, compression="zstd"))
 
 
 def read_plan(location: str) -> pa.Table | None:
@@ -26,7 +26,7 @@ def read_plan(location: str) -> pa.Table | None:
     GalleryDamagedError if the file has changed since it was written.
     """
     path = root_of(location) / storage.PLAN_FILE
-    data = checksums.read(
+    data = checksums.read_recorded(
         path, "the run is planned again (finished work units are extracted again)"
     )
     if data is None:

@@ -22,7 +22,7 @@ def read_seen(location: str) -> pa.Table:
     GalleryDamagedError if the file has changed since it was written.
     """
     path = root_of(location) / storage.SEEN_FILE
-    data = checksums.read(path, "the images that were touched are read once more")
+    data = checksums.read_recorded(path, "the images that were touched are read once more")
     if data is None:
         return SEEN_SCHEMA.empty_table()
     return pq.read_table(pa.BufferReader(data), schema=SEEN_SCHEMA)
@@ -41,4 +41,4 @@ def add_seen(location: str, touched: pa.Table, row_ids: np.ndarray) -> None:
     there[there] = row_ids[place[there]] == ids[there]
     seen = seen.filter(pa.array(there)).sort_by("row_id")
     path = root_of(location) / storage.SEEN_FILE
-    checksums.write_whole(path, lambda whole: pq.write_table(seen, whole, compression="zstd"))
+    checksums.write_recorded(path, lambda whole: pq.write_table(seen, whole, compression="zstd"))

@@ -49,7 +49,7 @@ def compact(
     files = features.runs.locate(np.arange(gallery.count))[0]
     logged = logged_files(root_of(gallery.location))
     others = [logged[file.path].sha256 is None for file in gallery.snapshot.files]
-    groups = plan(_codes(rows["camera"]), files, target_rows, np.flatnonzero(others).tolist())
+    groups = plan_files(_codes(rows["camera"]), files, target_rows, np.flatnonzero(others).tolist())
     if not groups:
         return gallery
     moved = np.unique(np.concatenate([files[group] for group in groups]))
@@ -69,7 +69,7 @@ def compact(
     return gallery.apply(change, lock)
 
 
-def plan(
+def plan_files(
     cameras: np.ndarray, files: np.ndarray, target_rows: int, others: Sequence[int] = ()
 ) -> list[np.ndarray]:
     """The files to write: for each the positions int64 `[n]`, ascending, of its rows.
@@ -78,9 +78,9 @@ def plan(
     cameras' names, and of the file that holds it. A file that would not change is left out, unless
     it is one of the `others`: files of another tool, which have no checksum.
 
-    >>> plan(np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]), 2)
+    >>> plan_files(np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]), 2)
     [array([0, 2]), array([1, 3])]
-    >>> plan(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1]), 2)
+    >>> plan_files(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1]), 2)
     []
     """
     if not len(files):

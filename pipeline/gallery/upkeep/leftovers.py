@@ -12,7 +12,7 @@ from pipeline.gallery.files.rejects import rejects_file, rejects_files
 from pipeline.gallery.files.unit_files import is_row_file, unfinished_units
 from pipeline.gallery.log import transactions as log
 from pipeline.gallery.log.entries import (
-    drop_cut_off,
+    drop_cut_off_entries,
     forget_before,
     half_written,
     logged_files,
@@ -54,7 +54,7 @@ def find_leftovers(gallery: Gallery, keep: int | None = None) -> Leftovers:
     logged = logged_files(root)
     rows, rejects = set[GalleryPlace](), set[GalleryPlace]()
     for version in range(first, gallery.version + 1):
-        snapshot = log.read(root, version)
+        snapshot = log.read_log(root, version)
         rows |= {root / file.path for file in snapshot.files}
         rejects.add(rejects_file(root, snapshot.rejects))
     unused = [path for path in row_files(root, logged) if path not in rows]
@@ -88,8 +88,8 @@ def clean(gallery: Gallery, lock: Lock, keep: int | None = None) -> Leftovers:
         forget_before(root, oldest_version(root) + found.versions)
     storage.delete_files(root / name for name in (*found.unfinished, *found.old))
     drop_abandoned(gallery.location)
-    drop_cut_off(root)
-    checksums.sweep(root)
+    drop_cut_off_entries(root)
+    checksums.sweep_writers(root)
     return found
 
 

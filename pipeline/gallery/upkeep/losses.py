@@ -39,7 +39,7 @@ def lost_before(gallery: Gallery, first: int) -> Lost:
     old: dict[str, RowFile] = {}
     kept: dict[str, RowFile] = {}
     for version in range(oldest, gallery.version + 1):
-        files = log.read(root, version).files
+        files = log.read_log(root, version).files
         (old if version < first else kept).update({file.path: file for file in files})
     gone, unknown = np.empty(0, np.int64), 0
     for file in (old[path] for path in old.keys() - kept.keys()):

@@ -20,12 +20,12 @@ from pipeline.gallery import checksums, scratch
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.places import (
     GalleryPlace,
+    ask_many,
     in_order,
     known_size,
     parquet,
     rename,
     root_of,
-    spread,
 )
 from pipeline.gallery.files.rejects import rejects_file, rejects_files
 from pipeline.gallery.irregular import check_regular
@@ -38,7 +38,7 @@ from pipeline.gallery.upkeep.remnants import (
     Gone,
     Trace,
     as_plain,
-    search,
+    find_remnants,
     search_statistics,
     stored_features,
 )
@@ -115,7 +115,7 @@ def purge(gallery: Gallery, lock: Lock) -> Purged:
         gone = _as_gone(gallery, tables)
         rows += len(gone.row_ids)
         rejects += sum(table.num_rows for table in tables) - len(gone.row_ids)
-        traces += search(root, files, live, gone)
+        traces += find_remnants(root, files, live, gone)
     if traces:
         raise RunError(_told(root, traces))
     done = Purged(
@@ -156,9 +156,9 @@ def _set_aside(gallery: Gallery, root: GalleryPlace) -> None:
     stored = (*row_files(root, logged_files(root)), *rejects_files(root))
     unneeded = [path for path in stored if path not in needed]
     checksums.forget(unneeded)
-    list(spread(lambda path: rename(path, folder / path.name), unneeded, root))
+    list(ask_many(lambda path: rename(path, folder / path.name), unneeded, root))
     storage.delete_files((*unfinished_files(root), root / storage.SEEN_FILE))
-    checksums.sweep(root)
+    checksums.sweep_writers(root)
     _drop_graphs(root / storage.GRAPH_FOLDER)
     inside = (storage.REJECTS_FOLDER, storage.UNITS_FOLDER)
     for changed in (folder, *(root / name for name in inside), root):

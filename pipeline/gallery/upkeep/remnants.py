@@ -41,7 +41,7 @@ class Trace:
     what: str
 
 
-def search(
+def find_remnants(
     root: GalleryPlace, files: Sequence[GalleryPlace], live: Sequence[str], gone: Gone
 ) -> list[Trace]:
     """The parts of removed rows that `files` still hold.

@@ -65,7 +65,7 @@ class Selected:
     without_time: int
 
 
-def select(gallery: Gallery, selection: Selection) -> Selected:
+def selected_rows(gallery: Gallery, selection: Selection) -> Selected:
     """The selected rows of a version, and the rejects if the selection has only paths.
 
     Raises `InputError` for a condition that cannot be read or evaluated, or an empty selection.

@@ -31,7 +31,7 @@ from pipeline.gallery.irregular import irregular_files
 from pipeline.gallery.log import transactions as log
 from pipeline.gallery.log.entries import LoggedFile, logged_files, oldest_version
 from pipeline.gallery.log.lock import holder
-from pipeline.gallery.log.removed import removal_told, removed, steadily
+from pipeline.gallery.log.removed import read_steadily, removal_told, removed
 from pipeline.gallery.log.transactions import RowFile
 from pipeline.gallery.scratch import is_scratch
 from pipeline.gallery.table import Gallery
@@ -92,7 +92,7 @@ def _verify(gallery: Gallery, root: GalleryPlace, first: int) -> Verified:
     live = {file.path for file in gallery.snapshot.files}
     others, rejects, versions = set[str](), {gallery.snapshot.rejects}, 1
     for version in range(first, gallery.version):
-        snapshot = log.read(root, version)
+        snapshot = log.read_log(root, version)
         others |= {file.path for file in snapshot.files} - live
         rejects.add(snapshot.rejects)
         versions += 1
@@ -126,7 +126,7 @@ def _logged_and_beside(root: GalleryPlace) -> tuple[dict[str, LoggedFile], list[
     If a commit comes between the two, one may not yet have what the other no longer has.
     """
     while True:
-        latest, logged = chain.latest(root), steadily(lambda: logged_files(root))
+        latest, logged = chain.latest(root), read_steadily(lambda: logged_files(root))
         beside = _beside(root, logged.__contains__)
         if not beside or chain.latest(root) == latest:
             return logged, beside
@@ -153,12 +153,12 @@ def _of_log(root: GalleryPlace) -> list[Finding]:
 
     A purge deletes entries one by one: those that are left are no damage.
     """
-    found, until = chain.findings(root), time.monotonic() + _PATIENCE_SECONDS
+    found, until = chain.changed_entries(root), time.monotonic() + _PATIENCE_SECONDS
     while found and holder(str(root)) is not None and time.monotonic() < until:
         time.sleep(_PAUSE_SECONDS)
-        found = chain.findings(root)
+        found = chain.changed_entries(root)
     # Once more: the writer may have ended just before the check.
-    return [Finding(*each) for each in chain.findings(root)] if found else []
+    return [Finding(*each) for each in chain.changed_entries(root)] if found else []
 
 
 def _with_a_damaged_log(root: GalleryPlace, of_log: Sequence[Finding]) -> Verified:
@@ -199,7 +199,7 @@ def _beside(root: GalleryPlace, is_logged: Callable[[str], bool]) -> list[Findin
         found.append(Finding(storage.PURGED_FOLDER, "a purge was cut off: run it again"))
     found += [
         Finding(*each)
-        for each in checksums.findings(root, lambda n: is_logged(n) or n.startswith(rejects))
+        for each in checksums.changed_files(root, lambda n: is_logged(n) or n.startswith(rejects))
     ]
     folder = root / storage.REJECTS_FOLDER
     for path in in_order(filter(storage.is_own_file, folder.rglob("*"))):
@@ -213,7 +213,7 @@ def _beside(root: GalleryPlace, is_logged: Callable[[str], bool]) -> list[Findin
         elif (folder / storage.CHECKSUMS_FOLDER).exists():  # not intermediate features
             found += [
                 Finding(below(folder / name, root), problem)
-                for name, problem in checksums.findings(folder, lambda _: False)
+                for name, problem in checksums.changed_files(folder, lambda _: False)
             ]
     return found
 

@@ -4,7 +4,7 @@ import torch
 import torchvision
 
 from pipeline.errors import InputError
-from pipeline.model.architectures.checkpoints import fill, fit
+from pipeline.model.architectures.checkpoints import fit, load_weights
 from pipeline.model.names import BACKBONE
 
 # Families whose forward pass is pooling, flattening and one named head; the head becomes the
@@ -31,7 +31,7 @@ def backbone_names() -> list[str]:
     return [name for name in names if _head(name) is not None]
 
 
-def check_name(name: str) -> None:
+def check_backbone_name(name: str) -> None:
     """Raise InputError for a name that `torchvision:NAME` does not accept."""
     if name not in backbone_names():
         raise InputError(
@@ -45,17 +45,17 @@ def load_backbone(name: str, checkpoint: str) -> torch.nn.Module:
     Nothing is downloaded and nothing stays at its random start: raises InputError unless the
     checkpoint holds every weight (see checkpoints.py).
     """
-    check_name(name)
+    check_backbone_name(name)
     outline = outlined(name)
     fitted = fit(checkpoint, lambda _: outline)
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers are not ours to draw
         module = _headless(name)
-    return fill(module, fitted.match.matched)
+    return load_weights(module, fitted.match.matched)
 
 
 def backbone_input_size(name: str) -> tuple[int, int] | None:
     """The (height, width) of a vision transformer, whose position codes fix it; None for others."""
-    check_name(name)
+    check_backbone_name(name)
     if not name.startswith("vit"):
         return None
     with torch.device("meta"):

@@ -125,7 +125,7 @@ def fit(
     return fitted
 
 
-def fill(module: torch.nn.Module, state: State) -> torch.nn.Module:
+def load_weights(module: torch.nn.Module, state: State) -> torch.nn.Module:
     """The module with these weights as float32, in evaluation mode, channels last.
 
     The module may lie on PyTorch's meta device: it takes the state's tensors, and nothing of its

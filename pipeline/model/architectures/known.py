@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from pipeline.errors import InputError
-from pipeline.model.architectures.checkpoints import Fitted, State, fill, fit
+from pipeline.model.architectures.checkpoints import Fitted, State, fit, load_weights
 from pipeline.model.architectures.osnet import osnet
 from pipeline.model.architectures.resnet import bnneck, ft_net, pcb
 from pipeline.model.architectures.vit import vit, vit_input_size
@@ -62,7 +62,7 @@ def load_architecture(model: str, checkpoint: str) -> torch.nn.Module:
     Raises InputError unless the checkpoint holds every weight and nothing else but heads.
     """
     fitted = _fitted(model, checkpoint)
-    return fill(fitted.module, fitted.match.matched)
+    return load_weights(fitted.module, fitted.match.matched)
 
 
 def architecture_recipe(

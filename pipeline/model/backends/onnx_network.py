@@ -16,7 +16,7 @@ from pipeline.model.backends.signature import (
     ImageInput,
     NoRowACrop,
     Shape,
-    check_size,
+    check_input_size,
     feature_output,
     fixed_size,
     image_input,
@@ -62,7 +62,7 @@ class OnnxNetwork:
         self.levels = self._input.levels
         self.batch = self._input.shape[0]
         self.input_size = fixed_size(self._input.shape)
-        check_size(path, self.input_size, size)
+        check_input_size(path, self.input_size, size)
         self._output, self.dimension = self._settle(path, batch_size, size, output)
 
     def __call__(self, images: torch.Tensor) -> NDArray[np.float32]:

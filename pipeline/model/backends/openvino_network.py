@@ -16,7 +16,7 @@ from pipeline.errors import InputError
 from pipeline.model.backends.signature import (
     ImageInput,
     Shape,
-    check_size,
+    check_input_size,
     feature_output,
     fixed_size,
     image_input,
@@ -65,7 +65,7 @@ class OpenvinoNetwork:
         self._dtype = self._model.inputs[0].get_element_type().to_dtype()
         self.levels = self._input.levels
         self.input_size = fixed_size(self._input.shape)
-        check_size(path, self.input_size, size)
+        check_input_size(path, self.input_size, size)
         self._compiled: dict[tuple[int, ...], Any] = {}
         batch = self._settle_batch(self._input.shape[0], batch_size, size)
         self.batch: int | None = batch

@@ -118,7 +118,7 @@ def fixed_size(shape: Shape) -> tuple[int, int] | None:
     return None if height is None or width is None else (height, width)
 
 
-def check_size(path: str, fixed: tuple[int, int] | None, size: tuple[int, int]) -> None:
+def check_input_size(path: str, fixed: tuple[int, int] | None, size: tuple[int, int]) -> None:
     """Raise InputError where a network of a fixed input size is asked for another one."""
     if fixed is not None and fixed != size:
         raise InputError(

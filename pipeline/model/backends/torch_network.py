@@ -23,7 +23,7 @@ from pipeline.model.backends.signature import (
     ANY_IMAGES,
     ImageInput,
     NoRowACrop,
-    check_size,
+    check_input_size,
     feature_output,
     image_input,
     rows_given,
@@ -77,7 +77,7 @@ class TorchNetwork:
         self._run = torch.compile(run) if compiled else run
         self._half = _HALVES.get(precision)
         self._path, self._parts = path, 1
-        check_size(path, input_size, size)
+        check_input_size(path, input_size, size)
         self._type = types[0]
         self._output, self.dimension = self._settle(
             path,

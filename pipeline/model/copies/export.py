@@ -29,7 +29,7 @@ OPSET = 17
 _TRACED = 8  # rows of the batch that a network is traced with
 
 
-def export(
+def export_network(
     file: NetworkFile,
     size: tuple[int, int],
     target: Target,

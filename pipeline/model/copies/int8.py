@@ -29,7 +29,7 @@ INT8_DEVIATION = 0.1
 _OLDEST = 13  # the first ONNX operators that take one scale a channel
 
 
-def quantize(path: Path, out: Path, batches: Iterable[NDArray[np.float32]]) -> None:
+def quantize_network(path: Path, out: Path, batches: Iterable[NDArray[np.float32]]) -> None:
     """Write the ONNX file `path` as an 8-bit ONNX file, calibrated on `batches` `[B, 3, H, W]`.
 
     The batches are normalized images, as the network takes them, all of one size. Raises InputError

@@ -79,7 +79,9 @@ def empty_batch(rows: int, size: tuple[int, int], *, pinned: bool = False) -> to
     return torch.zeros((rows, 3, *size), dtype=torch.uint8, pin_memory=pinned)
 
 
-def fill(batch: torch.Tensor, images: Sequence[NDArray[np.uint8]], recipe: Recipe) -> torch.Tensor:
+def fill_batch(
+    batch: torch.Tensor, images: Sequence[NDArray[np.uint8]], recipe: Recipe
+) -> torch.Tensor:
     """Write crops uint8 `[H, W, 3]` of any sizes into the first rows of `batch`, and return it.
 
     Each is resized from its original to the batch's size; rows beyond the crops become black.

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from pipeline.archive.layouts.labels import (
     LayoutError,
     camera_name,
+    capture_time,
     identity_number,
     identity_of,
     looks_like_number,
-    moment,
     number_of,
     whole_number,
 )
@@ -126,8 +126,8 @@ def test_a_whole_number_beyond_64_bits_is_refused():
     ],
 )
 def test_every_form_of_a_time_is_read(text):
-    assert moment(text) == NOON
-    assert moment(text).tzinfo is UTC
+    assert capture_time(text) == NOON
+    assert capture_time(text).tzinfo is UTC
 
 
 @pytest.mark.parametrize(
@@ -143,16 +143,18 @@ def test_every_form_of_a_time_is_read(text):
     ],
 )
 def test_fractions_of_a_second_are_kept_to_the_microsecond(text, microseconds):
-    assert moment(text) == NOON + timedelta(microseconds=microseconds)
+    assert capture_time(text) == NOON + timedelta(microseconds=microseconds)
 
 
 @pytest.mark.parametrize("text", ["20260131", "2026-01-31", "2026_01_31", "2026.01.31"])
 def test_a_date_alone_is_its_midnight(text):
-    assert moment(text) == datetime(2026, 1, 31, tzinfo=UTC)
+    assert capture_time(text) == datetime(2026, 1, 31, tzinfo=UTC)
 
 
 def test_seconds_may_be_left_out():
-    assert moment("20260131T1230") == moment("2026-01-31 12:30") == NOON.replace(second=0)
+    assert (
+        capture_time("20260131T1230") == capture_time("2026-01-31 12:30") == NOON.replace(second=0)
+    )
 
 
 @pytest.mark.parametrize(
@@ -161,18 +163,18 @@ def test_seconds_may_be_left_out():
 )
 def test_a_text_that_is_no_time_is_refused(text):
     with pytest.raises(LayoutError, match="is not a date; write it like"):
-        moment(text)
+        capture_time(text)
 
 
 @pytest.mark.parametrize("text", ["20261301", "2026-02-30", "20260131T246000", "20260131T123060"])
 def test_a_time_that_the_calendar_lacks_is_refused(text):
     with pytest.raises(LayoutError, match="is a date or time that does not exist"):
-        moment(text)
+        capture_time(text)
 
 
 @given(st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1)))
 def test_iso_times_come_back(when):
-    assert moment(when.isoformat()) == when.replace(tzinfo=UTC)
+    assert capture_time(when.isoformat()) == when.replace(tzinfo=UTC)
 
 
 def test_a_layout_error_is_an_input_error():

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.archive.layouts.labels import identity_number
 from pipeline.archive.layouts.rules import LabelSettings
-from pipeline.archive.listing.manifest_files import read
+from pipeline.archive.listing.manifest_files import read_manifest
 from pipeline.archive.manifest import MANIFEST_SCHEMA
 from pipeline.errors import InputError
 
@@ -22,7 +22,7 @@ def csv(tmp_path):
     def write(text, **settings):
         path = tmp_path / "m.csv"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return read(LOCAL, str(path), LabelSettings(**settings))
+        return read_manifest(LOCAL, str(path), LabelSettings(**settings))
 
     return write
 
@@ -32,7 +32,7 @@ def parquet(tmp_path):
     def write(table, **settings):
         path = tmp_path / "m.parquet"
         pq.write_table(pa.table(table), path)
-        return read(LOCAL, str(path), LabelSettings(**settings))
+        return read_manifest(LOCAL, str(path), LabelSettings(**settings))
 
     return write
 
@@ -193,7 +193,7 @@ def test_a_wrong_parquet_is_refused_with_what_is_wrong(parquet, columns, message
 def test_a_parquet_that_is_none_is_refused(tmp_path):
     (tmp_path / "m.parquet").write_bytes(b"hello")
     with pytest.raises(InputError, match="cannot be read as a table"):
-        read(LOCAL, str(tmp_path / "m.parquet"))
+        read_manifest(LOCAL, str(tmp_path / "m.parquet"))
 
 
 OML = """label,path,split,is_query

@@ -16,7 +16,7 @@ from pipeline.archive.faults import ReadError
 from pipeline.archive.listing import tars
 from pipeline.archive.listing.reading import read_image
 from pipeline.archive.listing.source import list_source
-from pipeline.archive.locations import reach
+from pipeline.archive.locations import reach_file
 from pipeline.errors import InputError
 from tests.archive.sources import paths, rejects
 
@@ -384,7 +384,7 @@ def test_a_map_of_pieces_without_an_end_is_a_damaged_tar(tmp_path):
     path = tmp_path / "a.tar"
     save_sparse(path, info.tobuf(tarfile.PAX_FORMAT) + b"9\n8", info.size)
     with little_memory():
-        (fault,) = tars.scan(*reach("", str(path)), "a.tar").faults
+        (fault,) = tars.scan(*reach_file("", str(path)), "a.tar").faults
     assert fault.reason == "damaged-tar"
     assert "the headers of the member at byte 0 make no sense" in fault.detail
 

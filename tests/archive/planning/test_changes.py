@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pipeline.archive.listing.files import PLACES, UNSEEN
 from pipeline.archive.listing.source import Listing, list_source
 from pipeline.archive.manifest import MANIFEST_SCHEMA
-from pipeline.archive.planning.changes import compare, settle
+from pipeline.archive.planning.changes import compare, settle_doubtful
 from pipeline.large_tables import ByPath
 from pipeline.schemas import REJECT_SCHEMA, SEEN_SCHEMA
 from tests.archive.listing.test_tars import save_tar
@@ -85,7 +85,7 @@ def test_another_time_alone_is_doubtful_until_the_bytes_are_read(tmp_path):
     changes = against(listing(images), rows, rejected())
     assert paths(changes.doubtful) == ["a", "b", "gone"]
     assert (len(changes.changed), changes.unchanged) == (0, 1)
-    settled = settle(changes, str(tmp_path), hash_of)
+    settled = settle_doubtful(changes, str(tmp_path), hash_of)
     assert (paths(settled.changed), settled.unchanged) == (["b", "gone"], 2)
     assert settled.changed.schema == MANIFEST_SCHEMA
     assert settled.touched.to_pylist() == [{"row_id": 100, "mtime": LATER}]
@@ -103,7 +103,7 @@ def test_verifying_reads_everything_of_the_same_size(tmp_path):
     rows = held([image(name, 1) for name in "abcd"])
     changes = against(listing(images), rows, rejected(), verify=True)
     assert (paths(changes.doubtful), changes.unchanged) == (["a", "b", "d"], 0)
-    settled = settle(changes, str(tmp_path), hash_of)
+    settled = settle_doubtful(changes, str(tmp_path), hash_of)
     assert (paths(settled.changed), settled.unchanged) == (["b", "c"], 2)
     assert settled.touched["row_id"].to_pylist() == [103]
 
@@ -112,7 +112,7 @@ def test_members_of_tars_are_compared_in_place(tmp_path):
     save_tar(tmp_path / "a.tar", [("1.jpg", b"a.tar#1.jpg"), ("2.jpg", b"a.tar#?.jpg")])
     listed = list_source(str(tmp_path))
     rows = held([image(path, 11) for path in paths(listed.images)])
-    settled = settle(against(listed, rows, rejected()), listed.root, hash_of)
+    settled = settle_doubtful(against(listed, rows, rejected()), listed.root, hash_of)
     assert paths(settled.changed) == ["a.tar#2.jpg"]
 
 
@@ -168,7 +168,7 @@ def test_a_folder_or_tar_that_is_readable_again_is_mended(reason):
 def test_an_empty_gallery_knows_nothing():
     changes = against(listing([image("a"), image("b")]), held([]), rejected())
     assert paths(changes.new) == ["a", "b"]
-    assert settle(changes, "/nowhere", hash_of).new.equals(changes.new)
+    assert settle_doubtful(changes, "/nowhere", hash_of).new.equals(changes.new)
     assert changes.touched.schema == SEEN_SCHEMA
 
 

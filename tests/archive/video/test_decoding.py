@@ -19,7 +19,7 @@ BOX = names.Box(11, 7, 31, 52)
 def cut(path, frames, box=BOX, threads=2):
     index = index_video(str(path.parent), path.name)
     members = pa.table(
-        {"path": [names.write(path.name, frame, box) for frame in frames]}
+        {"path": [names.box_name(path.name, frame, box) for frame in frames]}
         | places.of_video(index, np.array(frames))
     )
     found = {each.place: each.pixels for each in cut_boxes(str(path.parent), members)}
@@ -68,7 +68,7 @@ def test_many_boxes_of_a_frame_are_cut_from_the_whole(tmp_path):
     index = index_video(str(tmp_path), "a.mp4")
     boxes = [names.Box(x, 5, 20, 40) for x in range(8)]
     members = pa.table(
-        {"path": [names.write("a.mp4", 1, box) for box in boxes]}
+        {"path": [names.box_name("a.mp4", 1, box) for box in boxes]}
         | places.of_video(index, np.ones(8, int))
     )
     whole = decoded(path)[1]

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from pipeline.core.identities.linking import NO_MOMENT, Linking, Links, connect, mutual_links
+from pipeline.core.identities.linking import NO_MOMENT, Linking, Links, join_rows, mutual_links
 from pipeline.core.neighbors.pairs import neighbors
 from pipeline.core.neighbors.topk import TopK
 from tests import oracles
@@ -24,7 +24,7 @@ small = st.builds(
 
 def linked(features, moments, k, threshold):
     links = mutual_links(neighbors(features, k), Linking(threshold, k))
-    return links, connect(links, np.asarray(moments, np.int64))
+    return links, join_rows(links, np.asarray(moments, np.int64))
 
 
 @given(
@@ -73,7 +73,7 @@ def test_the_strongest_link_is_the_best_inside_the_group(features, k):
 
 def test_the_weaker_of_two_links_gives_way():
     links = Links(np.array([1, 0]), np.array([2, 1]), np.array([0.9, 0.8], np.float32))
-    groups = connect(links, np.array([4, NO_MOMENT, 4]))
+    groups = join_rows(links, np.array([4, NO_MOMENT, 4]))
     assert groups.group.tolist() == [0, 1, 1]
     assert groups.sizes.tolist() == [1, 2, 2]
     assert groups.refused == 1
@@ -82,7 +82,7 @@ def test_the_weaker_of_two_links_gives_way():
 def test_moments_meet_through_others():
     """0 and 3 share a moment, and meet only when two groups of two would be joined."""
     links = Links(np.array([0, 2, 1]), np.array([1, 3, 2]), np.array([0.9, 0.8, 0.7], np.float32))
-    groups = connect(links, np.array([7, NO_MOMENT, NO_MOMENT, 7]))
+    groups = join_rows(links, np.array([7, NO_MOMENT, NO_MOMENT, 7]))
     assert groups.group.tolist() == [0, 0, 2, 2]
 
 
@@ -95,7 +95,7 @@ def test_a_refusal_is_remembered_only_while_it_holds():
     scores = np.linspace(1, 0.1, len(ends)).astype(np.float32)
     moments = np.full(21, NO_MOMENT)
     moments[[9, 10]] = 3
-    groups = connect(Links(ends[:, 0], ends[:, 1], scores), moments)
+    groups = join_rows(Links(ends[:, 0], ends[:, 1], scores), moments)
     assert groups.group.tolist() == [0] * 10 + [10] * 10 + [20]
     assert groups.refused == len(across)
 
@@ -135,10 +135,10 @@ def test_settings_out_of_range(threshold, k):
 def test_links_beyond_the_rows():
     links = Links(np.array([0]), np.array([3]), np.array([0.9], np.float32))
     with pytest.raises(ValueError, match="beyond the 3 rows"):
-        connect(links, np.full(3, NO_MOMENT))
+        join_rows(links, np.full(3, NO_MOMENT))
 
 
 def test_moments_below_none():
     nothing = np.empty(0, np.int64)
     with pytest.raises(ValueError, match="below -1"):
-        connect(Links(nothing, nothing, nothing.astype(np.float32)), np.array([-2]))
+        join_rows(Links(nothing, nothing, nothing.astype(np.float32)), np.array([-2]))

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.identities.linking import NO_MOMENT, Linking, Links, connect, mutual_links
+from pipeline.core.identities.linking import NO_MOMENT, Linking, Links, join_rows, mutual_links
 from pipeline.core.identities.precision import estimate_precision, least_threshold
 from pipeline.core.neighbors.pairs import neighbors
 
@@ -27,7 +27,7 @@ def grouped(group):
     ends = [(first, row) for row, first in enumerate(group) if first != row]
     first, second = np.array(ends, np.int64).reshape(-1, 2).T
     links = Links(first, second, np.ones(len(ends), np.float32))
-    return connect(links, np.full(len(group), NO_MOMENT))
+    return join_rows(links, np.full(len(group), NO_MOMENT))
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.integers(1, 6), st.integers(0, 9))
@@ -53,7 +53,7 @@ def test_it_comes_near_the_precision_that_it_estimates():
     links = mutual_links(neighbors(rows, 10), Linking(-1, 10))
     free, seen = np.full(600, NO_MOMENT), []
     for threshold in (0.9, 0.8, 0.75, 0.7):
-        groups = connect(links.from_score(threshold), free)
+        groups = join_rows(links.from_score(threshold), free)
         true = np.mean(
             [(people[groups.group == groups.group[i]] == people[i]).mean() for i in range(600)]
         )

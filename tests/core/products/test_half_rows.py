@@ -210,7 +210,7 @@ def test_ranks_that_halves_leave_open_are_left_to_float32(monkeypatch):
 
 def test_few_ranks_are_left_open(monkeypatch):
     """Of rows that are apart, little is scored, in however many portions they are placed."""
-    left, plain = [], rank_tiles.settle
+    left, plain = [], rank_tiles.settle_tile
     rows, matching = unit_rows(1020, 64), np.arange(1000) % 100 == 0
     expected = counted(rows, 20, matching)
 
@@ -219,7 +219,7 @@ def test_few_ranks_are_left_open(monkeypatch):
         left.append(len(found.open))
         return found
 
-    monkeypatch.setattr(rank_tiles, "settle", settled)
+    monkeypatch.setattr(rank_tiles, "settle_tile", settled)
     for portion in (2**22, 999, 1):
         monkeypatch.setattr(rank_tiles, "_PAIRS_AT_ONCE", portion)
         options = {"products": "float16", "tiling": Tiling(8, 64, 1)}

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pipeline.core.blocks import Tiling, blocks
 from pipeline.core.reranking.distances import Reranking
 from pipeline.core.reranking.nearby import surroundings
-from pipeline.core.reranking.reciprocal import join
+from pipeline.core.reranking.reciprocal import stacked
 from tests.core.reranking.test_distances import all_settings, rerank, sign_rows
 from tests.core.strategies import tilings, unit_rows
 
@@ -42,7 +42,7 @@ def test_distances_of_real_features_are_those_of_all_pairs_to_the_bit(variant):
     found = surroundings(reranked, tiling=Tiling(threads=2))
     assert 0 < len(found.columns) < 150 * 450 / 4
     assert_around(found, reranked)
-    parts = join([surroundings(reranked, a, b) for a, b in blocks(150, 70)])
+    parts = stacked([surroundings(reranked, a, b) for a, b in blocks(150, 70)])
     assert [each.tobytes() for each in parts.arrays] == [each.tobytes() for each in found.arrays]
 
 

@@ -8,7 +8,7 @@ from pipeline.core.evaluation.labels import Labels
 from pipeline.core.products.kernels import pair_scores
 from pipeline.core.thresholds import negatives as counting
 from pipeline.core.thresholds.negatives import BIN, EDGES, STEPS, Negatives, count_negatives, steps
-from pipeline.core.thresholds.open_set import RATES, OpenSet, OperatingPoint, open_set, settle
+from pipeline.core.thresholds.open_set import RATES, OpenSet, OperatingPoint, open_set, settle_rates
 from tests import oracles
 from tests.core.strategies import cases, tilings, unit_rows
 
@@ -242,7 +242,7 @@ def test_thresholds_outside_the_bins_foreseen_are_counted_again(real):
             return found
         return Negatives(settled, np.roll(found.coarse, 40), found.fine)  # misleading
 
-    found = settle(positives, count, 1)
+    found = settle_rates(positives, count, 1)
     assert len(asked) > 2
     expect(found, list(positives), list(negatives), RATES)
 

@@ -7,14 +7,14 @@ import pytest
 
 from pipeline.core.blocks import ArrayRows
 from pipeline.errors import InputError, RunError
-from pipeline.gallery.files.npy_rows import NpyRows, copy_rows, create
+from pipeline.gallery.files.npy_rows import NpyRows, copy_rows, create_npy
 
 
 @pytest.fixture
 def rows(tmp_path):
     """A file of 10 x 3 numbers, and the numbers."""
     numbers = np.arange(30, dtype=np.float32).reshape(10, 3)
-    with create(tmp_path / "rows.npy", 10, 3) as written:
+    with create_npy(tmp_path / "rows.npy", 10, 3) as written:
         written[6:] = numbers[6:]
         written[:6] = numbers[:6]
     return NpyRows(str(tmp_path / "rows.npy")), numbers
@@ -67,7 +67,7 @@ def test_rows_are_copied_in_blocks(rows, tmp_path):
 def test_a_file_is_whole_at_any_time(rows, tmp_path):
     """Another process may read the rows while they are made again."""
     found, numbers = rows
-    with create(tmp_path / "rows.npy", 10, 3) as written:
+    with create_npy(tmp_path / "rows.npy", 10, 3) as written:
         written[:5] = numbers[:5]
         assert (found.read(0, 10) == numbers).all()
         written[5:] = numbers[5:]

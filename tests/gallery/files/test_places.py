@@ -70,9 +70,9 @@ def test_answers_of_a_store_are_awaited_in_order_and_not_all_at_once(tmp_path):
         asked.append(item)
         return -item
 
-    answers = places.spread(ask, range(1000), root_of("s3://bucket/g"))
+    answers = places.ask_many(ask, range(1000), root_of("s3://bucket/g"))
     assert [next(answers) for _ in range(5)] == [0, -1, -2, -3, -4]
     assert len(asked) <= 2 * places.REQUESTS + 5
     assert list(answers) == [-each for each in range(5, 1000)]
     assert sorted(asked) == list(range(1000))
-    assert list(places.spread(ask, range(3), tmp_path)) == [0, -1, -2]
+    assert list(places.ask_many(ask, range(3), tmp_path)) == [0, -1, -2]

@@ -7,7 +7,7 @@ from pipeline.errors import InputError
 from pipeline.gallery.files.rejects import (
     NO_REJECTS,
     as_rejects,
-    merge,
+    merged_rejects,
     read_rejects,
     rejects_file,
     write_rejects,
@@ -48,7 +48,7 @@ def test_other_rejects_have_another_number(tmp_path):
 
 def test_merging():
     present = rejects_table(["a", "b", "c", "d"], "old")
-    after = merge(
+    after = merged_rejects(
         present, rejects_table(["b", "e"], "new"), paths("b", "c", "e"), ["d", "never seen"]
     )
     assert list(zip(after["path"].to_pylist(), after["reason"].to_pylist(), strict=True)) == [
@@ -60,13 +60,13 @@ def test_merging():
 
 def test_merging_nothing_changes_nothing():
     present = rejects_table(["a", "b"])
-    assert merge(present, rejects_table([]), paths()).equals(present)
-    assert merge(rejects_table([]), rejects_table([]), paths()).num_rows == 0
+    assert merged_rejects(present, rejects_table([]), paths()).equals(present)
+    assert merged_rejects(rejects_table([]), rejects_table([]), paths()).num_rows == 0
 
 
 def test_a_path_is_rejected_once():
     with pytest.raises(InputError, match="same path"):
-        merge(rejects_table([]), rejects_table(["a", "a"]), paths())
+        merged_rejects(rejects_table([]), rejects_table(["a", "a"]), paths())
 
 
 @pytest.mark.parametrize("how", ["gone", "changed"])

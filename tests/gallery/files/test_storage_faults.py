@@ -13,7 +13,7 @@ from pipeline.gallery.table import Gallery
 from pipeline.gallery.upkeep.compact import compact
 from pipeline.gallery.upkeep.erase import erase
 from pipeline.gallery.upkeep.leftovers import clean
-from pipeline.gallery.upkeep.selection import Selection, select
+from pipeline.gallery.upkeep.selection import Selection, selected_rows
 from pipeline.gallery.upkeep.verify import verify
 from tests.gallery.making import contents, expected, new_gallery, unit
 
@@ -56,7 +56,7 @@ try:
     elif sys.argv[2] == "compact":
         compact.compact(gallery)
     else:
-        erase.erase(gallery, selection.select(gallery, selection.Selection(row_ids=(7,))))
+        erase.erase(gallery, selection.selected_rows(gallery, selection.Selection(row_ids=(7,))))
 except RunError as error:
     print(error)
     sys.exit(3)
@@ -150,7 +150,7 @@ def test_a_folder_that_cannot_be_written_to(gallery, read_only):
     reader = Gallery.open(str(read_only))
     assert contents(reader) == contents(gallery)
     assert verify(reader).findings == ()
-    selected = select(reader, Selection(row_ids=(7,)))
+    selected = selected_rows(reader, Selection(row_ids=(7,)))
     for attempt in (
         lambda: erase(reader, selected),
         lambda: compact(reader),
@@ -164,4 +164,4 @@ def test_a_folder_that_cannot_be_written_to(gallery, read_only):
 def test_a_commit_on_an_old_version_is_told(gallery):
     gallery.commit([], run_id="x", removes=[3])
     with pytest.raises(RunError, match="version 2 came after version 1"):
-        erase(gallery, select(gallery, Selection(row_ids=(7,))))
+        erase(gallery, selected_rows(gallery, Selection(row_ids=(7,))))

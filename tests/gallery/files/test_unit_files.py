@@ -16,7 +16,7 @@ from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.row_files import delta_statistics, write_row_file
 from pipeline.gallery.files.storage import GalleryDamagedError
-from pipeline.gallery.files.unit_files import UnitTarget, find_units, read_record, write_unit
+from pipeline.gallery.files.unit_files import UnitTarget, find_units, read_unit_record, write_unit
 from tests.gallery.making import (
     FINGERPRINT,
     path_of,
@@ -215,7 +215,7 @@ def rewrite(path, change, about=None):
     described = json.loads(table.schema.metadata[b"regallery.unit"])
     described.update(about or {})
     table = change(table).replace_schema_metadata({b"regallery.unit": json.dumps(described)})
-    checksums.write_whole(path, lambda temporary: write_row_file(temporary, table))
+    checksums.write_recorded(path, lambda temporary: write_row_file(temporary, table))
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_a_file_that_is_no_such_unit(target, tmp_path, change, about, message):
     record = unit(target, range(5))
     rewrite(tmp_path / "g" / record.path, change, about)
     with pytest.raises(GalleryDamagedError, match=message):
-        read_record(tmp_path / "g", record.path, target)
+        read_unit_record(tmp_path / "g", record.path, target)
 
 
 def test_a_parquet_file_of_another_tool_under_a_unit_name(target, tmp_path):

@@ -16,7 +16,7 @@ from pipeline.gallery.files.schema import SCALAR_COLUMNS, content_hash
 from pipeline.gallery.files.unit_files import write_unit
 from pipeline.gallery.formats import export as exporting
 from pipeline.gallery.formats import faiss_files
-from pipeline.gallery.formats.export import export
+from pipeline.gallery.formats.export import export_gallery
 from tests.gallery.making import new_gallery, rejects_table, unit, unit_rows, unit_vectors
 
 
@@ -38,7 +38,7 @@ def names(folder):
 def test_features_and_rows(gallery, tmp_path, monkeypatch, block):
     monkeypatch.setattr(exporting, "_BLOCK_BYTES", block)
     monkeypatch.setattr(exporting, "_CSV_ROWS", 4)
-    done = export(gallery, str(tmp_path / "out"))
+    done = export_gallery(gallery, str(tmp_path / "out"))
     features = np.load(tmp_path / "out" / "features.npy")
     assert features.dtype == np.float32
     assert features.tobytes() == unit_vectors(IDS).tobytes()
@@ -56,7 +56,7 @@ def test_features_and_rows(gallery, tmp_path, monkeypatch, block):
 
 
 def test_the_memory_map_works(gallery, tmp_path):
-    export(gallery, str(tmp_path / "out"))
+    export_gallery(gallery, str(tmp_path / "out"))
     mapped = np.load(tmp_path / "out" / "features.npy", mmap_mode="r")
     assert mapped.shape == (19, 8)
 
@@ -86,7 +86,7 @@ def test_every_kind_of_value(tmp_path):
         rows = rows.set_column(index, field, pa.array([value], field.type))
     row_ids = range(2**40, 2**40 + 1)
     record = write_unit(gallery.target, "u", row_ids, rows, rejects_table([]))
-    export(gallery.commit([record], run_id="x"), str(tmp_path / "out"))
+    export_gallery(gallery.commit([record], run_id="x"), str(tmp_path / "out"))
     with (tmp_path / "out" / "rows.csv").open(newline="") as file:
         [row] = csv.DictReader(file)
     assert row == {
@@ -111,7 +111,7 @@ def test_every_kind_of_value(tmp_path):
 @pytest.mark.parametrize("block", [1, 7 * 32, 1 << 20])
 def test_parquet_with_lists(gallery, tmp_path, monkeypatch, block):
     monkeypatch.setattr(exporting, "_BLOCK_BYTES", block)
-    export(gallery, str(tmp_path / "out"), "parquet")
+    export_gallery(gallery, str(tmp_path / "out"), "parquet")
     table = pq.read_table(tmp_path / "out" / "rows.parquet")
     assert table.column_names == [*SCALAR_COLUMNS, "feature"]
     assert table["row_id"].to_pylist() == IDS
@@ -123,7 +123,7 @@ def test_parquet_with_lists(gallery, tmp_path, monkeypatch, block):
 
 @pytest.mark.parametrize("form", ["npy", "parquet"])
 def test_an_empty_gallery(tmp_path, form):
-    done = export(new_gallery(tmp_path / "g"), str(tmp_path / "out"), form)
+    done = export_gallery(new_gallery(tmp_path / "g"), str(tmp_path / "out"), form)
     assert done.rows == 0
     if form == "npy":
         assert np.load(tmp_path / "out" / "features.npy").shape == (0, 8)
@@ -135,16 +135,16 @@ def test_an_empty_gallery(tmp_path, form):
 
 def test_again_gives_the_same_files(gallery, tmp_path):
     out = tmp_path / "out"
-    export(gallery, str(out))
+    export_gallery(gallery, str(out))
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    export(gallery, str(out))
+    export_gallery(gallery, str(out))
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
 def test_no_file_of_an_earlier_export_stays(gallery, tmp_path):
-    export(gallery, str(tmp_path / "out"))
+    export_gallery(gallery, str(tmp_path / "out"))
     storage.temporary_name(tmp_path / "out", "features.npy").write_text("of a killed export")
-    export(gallery, str(tmp_path / "out"), "parquet")
+    export_gallery(gallery, str(tmp_path / "out"), "parquet")
     assert names(tmp_path / "out") == ["gallery.json", "rows.parquet"]
 
 
@@ -152,7 +152,7 @@ def test_a_folder_with_other_files_is_left_alone(gallery, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("x")
     with pytest.raises(InputError, match=r"holds other files \(thesis\.tex\)"):
-        export(gallery, str(tmp_path / "out"))
+        export_gallery(gallery, str(tmp_path / "out"))
     assert names(tmp_path / "out") == ["thesis.tex"]
 
 
@@ -162,19 +162,19 @@ def test_files_of_the_same_name_that_are_not_ours_are_left_alone(gallery, tmp_pa
     for about in ("not JSON", "3", "{}"):
         (tmp_path / "out" / "gallery.json").write_text(about)
         with pytest.raises(InputError, match=r"holds other files \(features\.npy\)"):
-            export(gallery, str(tmp_path / "out"))
+            export_gallery(gallery, str(tmp_path / "out"))
     assert (tmp_path / "out" / "features.npy").read_text() == "somebody's work"
 
 
 def test_a_file_is_no_folder(gallery, tmp_path):
     (tmp_path / "out").write_text("x")
     with pytest.raises(InputError, match="this is a file"):
-        export(gallery, str(tmp_path / "out"))
+        export_gallery(gallery, str(tmp_path / "out"))
 
 
 def test_an_unknown_format(gallery, tmp_path):
     with pytest.raises(InputError, match="'h5' is unknown: choose one of npy, parquet"):
-        export(gallery, str(tmp_path / "out"), "h5")
+        export_gallery(gallery, str(tmp_path / "out"), "h5")
     assert not (tmp_path / "out").exists()
 
 
@@ -183,7 +183,7 @@ def test_an_export_that_fails_leaves_no_file_that_looks_whole(gallery, tmp_path,
     path = gallery._root / gallery.snapshot.files[1].path
     path.write_bytes(b"")
     with pytest.raises(RuntimeError, match=path.name):
-        export(gallery, str(tmp_path / "out"), form)
+        export_gallery(gallery, str(tmp_path / "out"), form)
     assert names(tmp_path / "out") == ["gallery.json"]
     assert json.loads((tmp_path / "out" / "gallery.json").read_text())["complete"] is False
 
@@ -197,7 +197,7 @@ def test_an_index_that_the_disk_has_no_room_for_is_told(gallery):
 def test_an_export_that_was_killed_at_once_is_made_again(gallery, tmp_path):
     (tmp_path / "out").mkdir()
     storage.temporary_name(tmp_path / "out", "gallery.json").write_text("{")
-    export(gallery, str(tmp_path / "out"))
+    export_gallery(gallery, str(tmp_path / "out"))
     assert names(tmp_path / "out") == ["features.npy", "gallery.json", "rows.csv"]
 
 
@@ -208,6 +208,6 @@ def test_an_export_that_was_cut_off_is_made_again(gallery, tmp_path, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(exporting, "_write_csv", fail)
         with pytest.raises(RunError, match=r"rows.csv: .*no space"):
-            export(gallery, str(tmp_path / "out"))
-    export(gallery, str(tmp_path / "out"))
+            export_gallery(gallery, str(tmp_path / "out"))
+    export_gallery(gallery, str(tmp_path / "out"))
     assert names(tmp_path / "out") == ["features.npy", "gallery.json", "rows.csv"]

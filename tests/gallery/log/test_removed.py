@@ -12,11 +12,11 @@ import pytest
 from pipeline.errors import RunError
 from pipeline.gallery.derived import is_made_from
 from pipeline.gallery.files.storage import GalleryDamagedError
-from pipeline.gallery.formats.export import export
+from pipeline.gallery.formats.export import export_gallery
 from pipeline.gallery.log import entries
 from pipeline.gallery.log.lock import hold
 from pipeline.gallery.sidecars.camera_statistics import read_camera_sums
-from pipeline.gallery.summary import summarize
+from pipeline.gallery.summary import summarize_gallery
 from pipeline.gallery.table import Gallery
 from pipeline.gallery.upkeep import purge as purging
 from pipeline.gallery.upkeep import verify as verifying
@@ -58,10 +58,10 @@ READERS = {
     "read": lambda gallery: gallery.features().read(0, 5),
     "take": lambda gallery: gallery.features().take(np.array([4, 1])),
     "stored": lambda gallery: gallery.features().stored(np.array([4, 1])),
-    "summary": summarize,
+    "summary": summarize_gallery,
     "verify": verify,
     "verify all": lambda gallery: verify(gallery, all_versions=True),
-    "export": lambda gallery: export(gallery, f"{gallery.location}-out"),
+    "export": lambda gallery: export_gallery(gallery, f"{gallery.location}-out"),
 }
 
 

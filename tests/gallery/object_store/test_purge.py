@@ -13,7 +13,7 @@ from pipeline.gallery.table import Gallery
 from pipeline.gallery.upkeep.erase import erase
 from pipeline.gallery.upkeep.purge import is_under_way, purge
 from pipeline.gallery.upkeep.retained import retained
-from pipeline.gallery.upkeep.selection import Selection, select
+from pipeline.gallery.upkeep.selection import Selection, selected_rows
 from tests.gallery.making import new_gallery, path_of, unit, unit_vectors
 
 
@@ -32,7 +32,7 @@ def filled(location):
 def erase_and_purge(location, row_id):
     with lock_gallery(location, "test") as lock:
         gallery = Gallery.open(location)
-        after = erase(gallery, select(gallery, Selection(row_ids=(row_id,))), lock)
+        after = erase(gallery, selected_rows(gallery, Selection(row_ids=(row_id,))), lock)
         return purge(after, lock)
 
 

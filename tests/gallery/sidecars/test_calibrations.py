@@ -61,7 +61,7 @@ def test_the_table_does_not_see_it(gallery):
 def test_damage_is_told_by_name(gallery, change):
     path = write_calibration(gallery, {"threshold": 0.5})
     text = change(json.loads(path.read_text()))
-    checksums.write_whole(path, lambda temporary: temporary.write_text(text))
+    checksums.write_recorded(path, lambda temporary: temporary.write_text(text))
     with pytest.raises(GalleryDamagedError, match=r"000000000001\.json: .* calibrate again"):
         read_calibration(gallery)
 

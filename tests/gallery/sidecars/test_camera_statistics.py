@@ -108,7 +108,7 @@ def test_a_gallery_made_anew_in_the_same_folder_has_none(gallery, tmp_path, capl
     other = filled(tmp_path / "other", rows=20)
     kept = tmp_path / "other" / "_cameras" / path.name
     kept.parent.mkdir()
-    checksums.write_whole(kept, lambda temporary: shutil.copy(path, temporary))
+    checksums.write_recorded(kept, lambda temporary: shutil.copy(path, temporary))
     assert read_camera_sums(other) is None
     assert "has other contents" in caplog.text
     write_camera_sums(other, NAMES, sums_of(other))
@@ -136,7 +136,7 @@ def test_a_damaged_file_is_named(gallery, harm):
         path.unlink()
     else:
         other = pa.table({"camera": ["c0"]})
-        checksums.write_whole(path, lambda temporary: pq.write_table(other, temporary))
+        checksums.write_recorded(path, lambda temporary: pq.write_table(other, temporary))
     with pytest.raises(GalleryDamagedError, match=r"000000000001.parquet: .*it\s+is\s+made again"):
         read_camera_sums(gallery)
 

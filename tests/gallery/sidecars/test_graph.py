@@ -97,7 +97,7 @@ def test_damage_is_told_by_name(graph, tmp_path):
 def taken(folder, name):
     """Puts another file in the place of the second, with a right checksum."""
     data = (folder / name).read_bytes()
-    checksums.write_whole(folder / "rows-000001.parquet", lambda path: path.write_bytes(data))
+    checksums.write_recorded(folder / "rows-000001.parquet", lambda path: path.write_bytes(data))
 
 
 def test_files_of_another_graph_are_told(graph, tmp_path):
@@ -114,7 +114,7 @@ def test_a_folder_of_something_else_is_told(tmp_path):
     (tmp_path / "graph.json").write_text("{")
     with pytest.raises(GalleryDamagedError, match=r"graph\.json: .*neighbor graph is made again"):
         Graph.open(tmp_path)
-    checksums.write_whole(tmp_path / "graph.json", lambda path: path.write_text('{"rows": 3}'))
+    checksums.write_recorded(tmp_path / "graph.json", lambda path: path.write_text('{"rows": 3}'))
     with pytest.raises(InputError, match=r"graph\.json: this .*neighbor graph"):
         Graph.open(tmp_path)
 

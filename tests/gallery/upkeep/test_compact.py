@@ -11,7 +11,7 @@ from pipeline.errors import InputError
 from pipeline.gallery.log.lock import hold
 from pipeline.gallery.table import Gallery
 from pipeline.gallery.upkeep import compact as compaction
-from pipeline.gallery.upkeep.compact import compact, plan
+from pipeline.gallery.upkeep.compact import compact, plan_files
 from tests.gallery.making import contents, new_gallery, unit
 
 ROW = 32  # bytes of a feature here
@@ -129,7 +129,7 @@ def test_plans(rows, target):
     files = np.array([file for _, file in rows], np.int64)
     if len(files):
         files = np.unique(files, return_inverse=True)[1]
-    groups = plan(cameras, files, target)
+    groups = plan_files(cameras, files, target)
     written = np.full(len(rows), -1)
     for number, group in enumerate(groups):
         assert (np.diff(group) > 0).all()
@@ -141,7 +141,7 @@ def test_plans(rows, target):
         assert (written[files == file] >= 0).all(), "a file is taken whole or not at all"
     after = np.where(written >= 0, written + (files.max(initial=-1) + 1), files)
     after = np.unique(after, return_inverse=True)[1]
-    assert plan(cameras, after, target) == []
+    assert plan_files(cameras, after, target) == []
     for camera in range(4):
         of_camera = np.bincount(after[cameras == camera]) if (cameras == camera).any() else []
         pure = [f for f in range(len(of_camera)) if (cameras[after == f] == camera).all()]

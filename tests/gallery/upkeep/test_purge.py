@@ -20,7 +20,7 @@ from pipeline.gallery.upkeep.byte_search import needles, occurrences
 from pipeline.gallery.upkeep.erase import erase
 from pipeline.gallery.upkeep.purge import is_under_way, purge
 from pipeline.gallery.upkeep.restore import restore
-from pipeline.gallery.upkeep.selection import Selected, Selection, select
+from pipeline.gallery.upkeep.selection import Selected, Selection, selected_rows
 from tests.gallery.making import contents, new_gallery, path_of, rejects_table, unit, unit_vectors
 
 # Selecting
@@ -38,7 +38,7 @@ def gallery(tmp_path):
 
 
 def chosen(gallery, **conditions):
-    return select(gallery, Selection(**conditions)).row_ids.tolist()
+    return selected_rows(gallery, Selection(**conditions)).row_ids.tolist()
 
 
 def test_conditions(gallery):
@@ -52,9 +52,9 @@ def test_conditions(gallery):
 
 
 def test_rejects_are_selected_by_path_alone(gallery):
-    assert select(gallery, Selection(paths=("c0/*",))).reject_paths == (path_of(12),)
-    assert select(gallery, Selection(paths=(path_of(12),))).reject_paths == (path_of(12),)
-    assert select(gallery, Selection(paths=("c0/*",), identities=(1,))).reject_paths == ()
+    assert selected_rows(gallery, Selection(paths=("c0/*",))).reject_paths == (path_of(12),)
+    assert selected_rows(gallery, Selection(paths=(path_of(12),))).reject_paths == (path_of(12),)
+    assert selected_rows(gallery, Selection(paths=("c0/*",), identities=(1,))).reject_paths == ()
 
 
 def test_a_path_with_letters_of_patterns(tmp_path):
@@ -82,11 +82,11 @@ def with_times(tmp_path, days):
 def test_age(tmp_path):
     gallery = with_times(tmp_path, [100, 91, 89, None, 0, None])
     before = datetime.now(UTC) - timedelta(days=90)
-    found = select(gallery, Selection(captured_before=before))
+    found = selected_rows(gallery, Selection(captured_before=before))
     assert (found.row_ids.tolist(), found.without_time) == ([0, 1], 2)
     elsewhere = before.astimezone(timezone(timedelta(hours=9)))
     assert chosen(gallery, captured_before=elsewhere) == [0, 1]
-    narrow = select(gallery, Selection(captured_before=before, row_ids=(1, 3)))
+    narrow = selected_rows(gallery, Selection(captured_before=before, row_ids=(1, 3)))
     assert (narrow.row_ids.tolist(), narrow.without_time) == ([1], 1)
     assert chosen(gallery, where="captured_at < '2000-01-01'") == []
     with pytest.raises(InputError, match="has no zone"):
@@ -101,7 +101,7 @@ def test_an_empty_condition_is_not_dropped(empty):
 
 def test_nothing_asked_for(gallery):
     with pytest.raises(InputError, match="nothing is selected"):
-        select(gallery, Selection())
+        selected_rows(gallery, Selection())
 
 
 # Erasing
@@ -109,7 +109,7 @@ def test_nothing_asked_for(gallery):
 
 def test_erased_rows_and_rejects_are_gone_from_the_next_version(gallery):
     before = contents(gallery)
-    after = erase(gallery, select(gallery, Selection(paths=("c0/*",))))
+    after = erase(gallery, selected_rows(gallery, Selection(paths=("c0/*",))))
     assert contents(after) == {p: v for p, v in before.items() if not p.startswith("c0/")}
     assert after.rejects().num_rows == 0
     assert contents(gallery) == before
@@ -117,11 +117,11 @@ def test_erased_rows_and_rejects_are_gone_from_the_next_version(gallery):
 
 
 def test_erasing_nothing_makes_no_version(gallery):
-    assert erase(gallery, select(gallery, Selection(row_ids=(12,)))) is gallery
+    assert erase(gallery, selected_rows(gallery, Selection(row_ids=(12,)))) is gallery
 
 
 def test_the_same_rows_can_be_erased_after_they_were_restored(gallery):
-    selected = select(gallery, Selection(identities=(1,)))
+    selected = selected_rows(gallery, Selection(identities=(1,)))
     after = erase(gallery, selected)
     back = restore(after, gallery.version)
     assert contents(back) == contents(gallery)
@@ -176,7 +176,7 @@ def test_nothing_of_erased_rows_is_left(gallery):
 
 
 def test_older_versions_are_told_to_be_gone(gallery):
-    after = erase(gallery, select(gallery, Selection(row_ids=(7,))))
+    after = erase(gallery, selected_rows(gallery, Selection(row_ids=(7,))))
     purged(after)
     with pytest.raises(InputError, match="version 2 was removed; the oldest left is 4"):
         Gallery.open(gallery.location, 2)
@@ -197,7 +197,7 @@ def test_abandoned_work_is_purged_too(gallery):
     unit(gallery.target, range(40, 45), rejected=[42], paths=[path_of(i) for i in range(5, 10)])
     write_plan(gallery.location, pa.table({"path": [path_of(5)]}))
     temporary_name(gallery._root / "_units", "x").write_bytes(unit_vectors([5]).tobytes())
-    after = erase(gallery, select(gallery, Selection(row_ids=(5,))))
+    after = erase(gallery, selected_rows(gallery, Selection(row_ids=(5,))))
     purged(after)
     raw, texts, _ = everything_in(gallery._root)
     assert unit_vectors([5]).tobytes() not in raw
@@ -228,7 +228,7 @@ def test_a_path_that_is_part_of_another(tmp_path):
     gallery = new_gallery(tmp_path / "g")
     paths = ["camera1/0001.jpg", "camera1/0001.jpg.jpg", "x"]
     gallery = gallery.commit([unit(gallery.target, range(3), paths=paths)], run_id="x")
-    after = erase(gallery, select(gallery, Selection(paths=(paths[0], "x"))))
+    after = erase(gallery, selected_rows(gallery, Selection(paths=(paths[0], "x"))))
     assert purged(after).rows_gone == 2
     assert set(contents(after)) == {paths[1]}
 
@@ -250,7 +250,7 @@ def plant(path, content):
 )
 def test_a_trace_is_told_by_name(gallery, name, content, told):
     plant(gallery._root / name, content)
-    after = erase(gallery, select(gallery, Selection(row_ids=(7,))))
+    after = erase(gallery, selected_rows(gallery, Selection(row_ids=(7,))))
     with pytest.raises(RunError, match=f"{name} holds .*{told}.*run the command again"):
         purged(after)
     assert is_under_way(gallery.location)
@@ -263,14 +263,14 @@ def test_a_trace_in_compressed_columns_is_told(gallery):
     table = pa.table({"row_id": [7] * 1000, "note": [path_of(7)] * 1000})
     (gallery._root / "_calibrations").mkdir()
     pq.write_table(table, gallery._root / "_calibrations" / "x.parquet", compression="zstd")
-    after = erase(gallery, select(gallery, Selection(row_ids=(7,))))
+    after = erase(gallery, selected_rows(gallery, Selection(row_ids=(7,))))
     with pytest.raises(RunError, match=r"holds a row id.*a path, in the column note"):
         purged(after)
 
 
 def test_a_trace_in_the_log_is_told(gallery):
     """As it would be if a path had statistics."""
-    after = erase(gallery, select(gallery, Selection(row_ids=(7,))))
+    after = erase(gallery, selected_rows(gallery, Selection(row_ids=(7,))))
     entry = gallery._root / "_delta_log" / f"{after.version:020d}.json"
     lines = entry.read_text().splitlines()
     for number, line in enumerate(lines):
@@ -288,7 +288,7 @@ def test_a_trace_in_the_log_is_told(gallery):
 
 
 def test_statistics_of_files_that_are_gone_are_told(gallery, monkeypatch):
-    after = erase(gallery, select(gallery, Selection(row_ids=(7,))))
+    after = erase(gallery, selected_rows(gallery, Selection(row_ids=(7,))))
     monkeypatch.setattr(purging, "forget_before", lambda *_: 0)
     with pytest.raises(RunError, match=r"_delta_log holds the statistics of .*, which is gone"):
         purged(after)
@@ -296,7 +296,7 @@ def test_statistics_of_files_that_are_gone_are_told(gallery, monkeypatch):
 
 def test_a_damaged_old_file_is_told_and_goes(gallery):
     old = gallery.snapshot.files[0].path
-    after = erase(gallery, select(gallery, Selection(row_ids=(7,))))
+    after = erase(gallery, selected_rows(gallery, Selection(row_ids=(7,))))
     (gallery._root / old).write_bytes(b"PAR1")
     assert old in purged(after).unreadable
     assert not (gallery._root / old).exists()
@@ -318,7 +318,7 @@ def test_the_lock_is_needed(gallery):
 
 def test_many_rows_are_searched_for_in_turns(gallery, monkeypatch):
     monkeypatch.setattr(purging, "_ROWS_A_SEARCH", 3)
-    after = erase(gallery, select(gallery, Selection(where="row_id < 38")))
+    after = erase(gallery, selected_rows(gallery, Selection(where="row_id < 38")))
     assert purged(after).rows_gone == 37
 
 
@@ -364,7 +364,7 @@ def test_what_was_derived_goes_too(gallery):
     plant(gallery._root / "_graph" / "round-0-made-of-2" / "0.parquet", unit_vectors([7]).tobytes())
     touched = pa.table({"row_id": [7], "mtime": [datetime.now(UTC)]})
     add_seen(gallery.location, touched, gallery.row_ids())
-    after = erase(gallery, select(gallery, Selection(row_ids=(7,))))
+    after = erase(gallery, selected_rows(gallery, Selection(row_ids=(7,))))
     purged(after)
     names = {path.name for path in gallery._root.iterdir()}
     assert not names & {"_graph", "_seen.parquet"}

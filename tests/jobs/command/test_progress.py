@@ -12,7 +12,7 @@ from rich.console import Console
 
 from jobs.command import progress
 from jobs.command.console import logs_to_stderr
-from jobs.command.progress import progress_lines, told, working
+from jobs.command.progress import progress_line, progress_lines, working
 from pipeline.runs.headway import Headway
 
 LINE = re.compile(r"extracting: \d of 8, [\d.]+ a second, ends about \d{4}-\d\d-\d\d \d\d:\d\d UTC")
@@ -75,7 +75,7 @@ def test_a_full_line_says_nothing_of_its_end() -> None:
     clock = iter([0.0, 5.0, 5.0, 5.0]).__next__
     headway = Headway(4, clock)
     headway.step(4)
-    assert told("expanding", headway) == "expanding: 4 of 4"
+    assert progress_line("expanding", headway) == "expanding: 4 of 4"
 
 
 def test_bars_show_what_is_done_and_what_cannot_be_counted(

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from pipeline.errors import InputError
-from pipeline.model.architectures.checkpoints import compared, fill, fit
+from pipeline.model.architectures.checkpoints import compared, fit, load_weights
 from pipeline.model.architectures.reading import read_weights
 from tests.model.making import Pooled, save_script
 
@@ -401,7 +401,7 @@ def test_counters_that_are_missing_start_at_nothing(tmp_path: Path) -> None:
         module = torch.nn.Sequential(torch.nn.BatchNorm1d(2))
     given = {key: torch.ones(2) for key in module.state_dict() if "num_batches" not in key}
     match = compared({k: t.half() for k, t in given.items()}, module.state_dict())
-    filled = fill(module, match.matched)
+    filled = load_weights(module, match.matched)
     assert not filled.training
     assert {tensor.device.type for tensor in filled.state_dict().values()} == {"cpu"}
     assert filled[0].weight.dtype == torch.float32

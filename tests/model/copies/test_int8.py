@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from pipeline.errors import InputError
-from pipeline.model.copies.export import deviation, export
-from pipeline.model.copies.int8 import quantize
+from pipeline.model.copies.export import deviation, export_network
+from pipeline.model.copies.int8 import quantize_network
 from pipeline.model.networks import NetworkFile, open_network
 from tests.model.making import Pooled, save_script
 
@@ -55,8 +55,10 @@ def features(path: Path) -> NDArray[np.float32]:
 def quantized(folder: Path, module: torch.nn.Module) -> tuple[Path, Path]:
     """The module as ONNX, and its 8-bit copy calibrated on IMAGES."""
     whole, eighth = folder / "n.onnx", folder / "n8.onnx"
-    export(NetworkFile(str(save_script(folder / "n.pt", module.eval()))), SIZE, "onnx", whole)
-    quantize(whole, eighth, [IMAGES[i : i + 1].numpy() for i in range(5)])
+    export_network(
+        NetworkFile(str(save_script(folder / "n.pt", module.eval()))), SIZE, "onnx", whole
+    )
+    quantize_network(whole, eighth, [IMAGES[i : i + 1].numpy() for i in range(5)])
     return whole, eighth
 
 
@@ -116,7 +118,7 @@ def test_eight_bits_would_be_clipped() -> None:
 @pytest.mark.slow
 def test_no_weight_of_a_real_network_is_clipped(tmp_path: Path, osnet: Path) -> None:
     eighth = tmp_path / "n8.onnx"
-    quantize(osnet, eighth, [torch.randn(1, 3, 256, 128).numpy()])
+    quantize_network(osnet, eighth, [torch.randn(1, 3, 256, 128).numpy()])
     layers = weights(eighth)
     assert len(layers) > 150
     assert max(np.abs(layer.astype(int)).max() for layer in layers.values()) == 64
@@ -125,7 +127,7 @@ def test_no_weight_of_a_real_network_is_clipped(tmp_path: Path, osnet: Path) -> 
 
 def test_a_processor_without_vnni_gives_the_same_features(tmp_path: Path) -> None:
     whole, eighth = quantized(tmp_path, Loud())
-    export(NetworkFile(str(eighth)), SIZE, "openvino", tmp_path / "n8.xml")
+    export_network(NetworkFile(str(eighth)), SIZE, "openvino", tmp_path / "n8.xml")
     np.save(tmp_path / "images.npy", IMAGES.numpy())
     command = [sys.executable, "-c", RUN, "n8.xml", "images.npy", "features.npy"]
     # oneDNN, by which OpenVINO computes here, takes no newer instructions then.
@@ -139,4 +141,4 @@ def test_a_processor_without_vnni_gives_the_same_features(tmp_path: Path) -> Non
 def test_int8_without_the_package_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(InputError, match="int8 needs the package onnx: pip install onnx"):
-        quantize(tmp_path / "n.onnx", tmp_path / "o.onnx", [])
+        quantize_network(tmp_path / "n.onnx", tmp_path / "o.onnx", [])

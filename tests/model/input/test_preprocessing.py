@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import functional
 from pipeline.errors import InputError
 from pipeline.model.input.preprocessing import (
     empty_batch,
-    fill,
+    fill_batch,
     letterbox,
     padding_color,
     resize,
@@ -243,9 +243,9 @@ def test_normalizing_twice_gives_the_same_and_leaves_the_batch() -> None:
 
 def test_reused_memory_keeps_nothing_of_the_batch_before() -> None:
     kept, out = empty_batch(4, (16, 8)), torch.full((4, 3, 16, 8), torch.nan)
-    fill(kept, crops(4, seed=1), PLAIN)
+    fill_batch(kept, crops(4, seed=1), PLAIN)
     images = crops(2)
-    assert torch.equal(fill(kept, images, PLAIN), prepared(images, PLAIN, (16, 8), 4))
+    assert torch.equal(fill_batch(kept, images, PLAIN), prepared(images, PLAIN, (16, 8), 4))
     assert standardize(kept, PLAIN, out=out) is out
     assert torch.equal(out, standardize(kept, PLAIN))
 
