@@ -53,7 +53,7 @@ VERBS = {
     "tracklets": "Write a gallery with one row for each tracklet, or bring it up to date.",
     "evaluate": "Measure exact retrieval accuracy of queries against a gallery.",
     "import": "Make a gallery of features that another tool computed.",
-    "export": "Write a gallery's features and rows for other tools.",
+    "export": "Write a gallery's features and rows, or labels on frames, for other tools.",
     "info": "Show what a gallery holds.",
     "verify": "Check every file and row of a gallery.",
     "erase": "Remove rows from a gallery, and their bytes from the disk.",

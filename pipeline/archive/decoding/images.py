@@ -45,6 +45,8 @@ _NOT_READ = {
     "jxl": "a JPEG XL picture is not read: convert it to JPEG or PNG (with djxl or ImageMagick)",
 }
 _DEEP = ("I", "F")
+_ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)
+"""The tag of EXIF that says how a camera was held, and its values for a quarter turn."""
 Stretch = tuple[float, float]
 """The counts that become black and white, of pictures with more than 8 bits a pixel."""
 
@@ -93,6 +95,24 @@ def decode(
         reason = "truncated" if _CUT_OFF.search(told) else "corrupt"
         raise DecodeError(reason, told) from error
     return upright(pixels, tags)
+
+
+def upright_size(data: bytes) -> tuple[int, int]:
+    """Width and height of the picture in an image file's bytes, by its header, the EXIF orientation
+    applied.
+
+    Raises DecodeError where the bytes are no picture, or its header is damaged.
+
+    >>> upright_size(b"P6 2 1 255 abcdef")
+    (2, 1)
+    """
+    plugin = _plugin(data)
+    try:
+        with plugin(io.BytesIO(data)) as image:
+            turned = image.getexif().get(_ORIENTATION, 1) in _TURNED
+            return (image.height, image.width) if turned else (image.width, image.height)
+    except Exception as error:  # Pillow meets damaged files with errors of every kind
+        raise DecodeError("corrupt", f"{type(error).__name__}: {error}") from error
 
 
 def lowest_and_highest(data: bytes) -> tuple[float, float] | None:

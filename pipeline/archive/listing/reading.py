@@ -50,3 +50,12 @@ def read_image(
         raise ReadError("missing", "there is no such file") from error
     except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
         raise ReadError("unreadable", f"it cannot be read: {error.strerror or error}") from error
+
+
+def is_in_tar(path: str) -> bool:
+    """Whether a row's path names a member of a tar.
+
+    >>> is_in_tar("north/monday.tar#0007/15.jpg"), is_in_tar("a.mp4#f=7&b=1,2,3,4")
+    (True, False)
+    """
+    return tars.split_tar_path(path) is not None

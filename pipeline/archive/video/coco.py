@@ -7,7 +7,7 @@ from pipeline.errors import InputError
 from pipeline.input_files import parse_json
 
 _FRAME_KEYS = ("frame_id", "frame_index", "frame")
-_TRACK_KEYS = ("track_id", "instance_id", "tracklet")
+_TRACK_KEYS = ("track", "track_id", "instance_id", "tracklet")
 
 
 def read_coco(data: bytes, name: str, *, beside_video: bool) -> Boxes:
@@ -16,8 +16,8 @@ def read_coco(data: bytes, name: str, *, beside_video: bool) -> Boxes:
     An image with a frame number (`frame_id`, from 0) is a frame of its video (`video_id`, one of
     `videos`; without it, of the video beside the file); another is a picture at `file_name`. In a
     list, which only makes sense beside a video, `image_id` is the frame, from 0. Besides the bbox,
-    `score`, `category_id`, `track_id`, `identity` and `camera` of an annotation are read, the last
-    two also of its image. InputError for another form.
+    `score`, `category_id`, `track` (else `track_id`), `identity` and `camera` of an annotation are
+    read, also from its `attributes`; the last two also of its image. InputError for another form.
     """
     try:
         about = parse_json(data)
@@ -63,8 +63,8 @@ def _read(about: Any, name: str, beside_video: bool) -> Boxes:
             )
         x, y, width, height = map(float, each["bbox"])
         track, category = _first(each, _TRACK_KEYS), each.get("category_id")
-        identity = each.get("identity", image.get("identity"))
-        camera = each.get("camera", image.get("camera"))
+        identity = _first(each, ("identity",), image.get("identity"))
+        camera = _first(each, ("camera",), image.get("camera"))
         rows.append(
             (
                 file,
@@ -82,9 +82,10 @@ def _read(about: Any, name: str, beside_video: bool) -> Boxes:
     return Boxes(box_table(columns if rows else {}, len(rows)))
 
 
-def _first(about: dict[str, Any], keys: tuple[str, ...]) -> Any:
+def _first(about: dict[str, Any], keys: tuple[str, ...], otherwise: Any = None) -> Any:
+    """The first of some values that is there, also among the `attributes` of CVAT."""
     attributes = about.get("attributes") or {}
     for key in keys:
         if about.get(key, attributes.get(key)) is not None:
             return about.get(key, attributes.get(key))
-    return None
+    return otherwise

@@ -13,7 +13,8 @@ def read_cvat(data: bytes, name: str, *, beside_video: bool) -> Boxes:
     """The boxes of a CVAT file: of a track, those that are not outside; of an image, all of them.
 
     Beside a video, an image's `id` is its frame, from 0; elsewhere its `name` is its file.
-    Attributes called identity and camera are read. InputError for another form.
+    Attributes called identity, camera and track (which goes before a track's id) are read.
+    InputError for another form.
     """
     try:
         tree = ElementTree.fromstring(data)
@@ -46,7 +47,9 @@ def _row(box: Any, owner: Any, labels: dict[Any, Any]) -> tuple[Any, ...]:
     left, top, right, bottom = (float(box.attrib[key]) for key in ("xtl", "ytl", "xbr", "ybr"))
     told = labels | {each.get("name"): each.text for each in box.findall("attribute")}
     identity = told.get("identity")
-    track = owner.get("id") if owner is not box.attrib else told.get("track_id")
+    track = told.get("track_id") if owner is box.attrib else owner.get("id")
+    if "track" in told:  # a name, or nothing for a box of none, which CVAT makes a track of
+        track = told["track"] or None
     return (
         *(left, top, right - left, bottom - top, track, owner["label"]),
         int(identity) if identity else None,

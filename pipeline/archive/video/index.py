@@ -89,7 +89,7 @@ def index_video(root: str, path: str) -> VideoIndex:
         reorders = stream.codec_context.has_b_frames
     trusted = _is_trusted(found, name, reorders)
     with opened(root, path) as (container, stream):
-        width, height = _size(container, stream)
+        width, height = first_frame_size(container, stream)
     if trusted:
         stamps = np.array(found.pts, np.int64)
         shown = np.flatnonzero(found.shown)
@@ -149,7 +149,7 @@ def _in_order(container: InputContainer, stream: VideoStream) -> Iterator[int]:
     yield from (int(frame.pts or 0) for frame in decoded(stream, None))
 
 
-def _size(container: InputContainer, stream: VideoStream) -> tuple[int, int]:
+def first_frame_size(container: InputContainer, stream: VideoStream) -> tuple[int, int]:
     """Width and height of the first frame that can be decoded, upright."""
     for _, packet in islice(packets(container, stream), _PROBED):
         for frame in decoded(stream, packet):

@@ -74,6 +74,15 @@ def tracklet(file: str, camera: str | None, track: str) -> str:
     return f"{file}#{where}t={track}"
 
 
+def track_of(file: str, camera: str | None, name: str) -> str:
+    """The track that `tracklet` made this name of; a name of another form is a track itself.
+
+    >>> track_of("a.mp4", "2", "a.mp4#c=2&t=7"), track_of("a.jpg", None, "7")
+    ('7', '7')
+    """
+    return name.removeprefix(tracklet(file, camera, ""))
+
+
 def _whole(value: float) -> int:
     return int(value + 0.5) if value >= 0 else -int(0.5 - value)
 

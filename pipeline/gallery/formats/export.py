@@ -32,7 +32,12 @@ MAT_FILE = "pytorch_result.mat"
 FAISS_FILE = "gallery.faiss"
 FASTREID_FOLDER = "fast-reid"
 FORMATS = ("npy", "parquet", "mat", "fast-reid", "faiss")
-_FILES = (FEATURES_FILE, ROWS_FILE, PARQUET_FILE, MAT_FILE, FAISS_FILE, FASTREID_FOLDER)
+LABEL_PLACES = {"coco": "annotations.json", "cvat": "cvat", "fiftyone": "fiftyone", "mot": "mot"}
+"""The file or folder of each format of labels on frames."""
+_FILES = (
+    *(FEATURES_FILE, ROWS_FILE, PARQUET_FILE, MAT_FILE, FAISS_FILE, FASTREID_FOLDER),
+    *LABEL_PLACES.values(),
+)
 _WITH_FEATURES = {FEATURES_FILE, PARQUET_FILE, MAT_FILE, FAISS_FILE, FASTREID_FOLDER}
 _BLOCK_BYTES = 64 << 20
 _CSV_ROWS = 100_000
@@ -85,6 +90,40 @@ def export_gallery(
     return ExportedFeatures(files, gallery.count, gallery.dimension, gallery.version)
 
 
+def export_labels(
+    gallery: Gallery,
+    out: str,
+    kind: str,
+    write: Callable[[Path], None],
+) -> tuple[str, ...]:
+    """Has `write` make the file or folder of labels that `LABEL_PLACES` names, in the folder `out`,
+    and lists it as an export; returns the files.
+
+    `gallery.json` goes beside it. Raises `InputError` as `export` does for the folder.
+    """
+    folder, place = _free_folder(out), LABEL_PLACES[kind]
+    with listed_in_galleries("export", folder, [gallery], place, ORIGIN_FILE):
+        about = _begin(gallery, folder)
+        storage.write_whole(folder / place, write) if "." in place else write(folder / place)
+        storage.write_whole(folder / ORIGIN_FILE, partial(_write_about, about, True))
+    return tuple(str(Path(out, name)) for name in (place, ORIGIN_FILE))
+
+
+def _begin(gallery: Gallery, folder: Path, query: Gallery | None = None) -> dict[str, Any]:
+    """Deletes the files of an earlier export; says what goes into the new `gallery.json`."""
+    about = about_gallery(gallery) | {"rows": gallery.count}
+    if query is not None:
+        about["query"] = about_gallery(query)
+    storage.write_whole(folder / ORIGIN_FILE, partial(_write_about, about, False))
+    for name in _FILES:
+        if (folder / name).is_dir():
+            shutil.rmtree(folder / name)
+    storage.delete_files(folder / name for name in _FILES)
+    for name in (*_FILES, ORIGIN_FILE):
+        storage.drop_cut_off(folder, name)
+    return about
+
+
 def _write(
     gallery: Gallery,
     query: Gallery | None,
@@ -95,15 +134,7 @@ def _write(
     safe_csv: bool,
 ) -> None:
     """Writes the files of an export to its folder, in place of those of an earlier export."""
-    about = about_gallery(gallery) | {"rows": gallery.count}
-    if query is not None:
-        about["query"] = about_gallery(query)
-    storage.write_whole(folder / ORIGIN_FILE, partial(_write_about, about, False))
-    if (folder / FASTREID_FOLDER).exists():
-        shutil.rmtree(folder / FASTREID_FOLDER)
-    storage.delete_files(folder / name for name in _FILES)
-    for name in (*_FILES, ORIGIN_FILE):
-        storage.drop_cut_off(folder, name)
+    about = _begin(gallery, folder, query)
     if names:
         storage.make_folder(folder / FASTREID_FOLDER)
         fastreid_files.write_files(gallery, names, folder / FASTREID_FOLDER)

@@ -12,8 +12,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.core.identities.linking import Groups
+from pipeline.errors import InputError
 from pipeline.gallery.files import storage
 from pipeline.gallery.formats.csv_cells import safe_cells
+from pipeline.input_files import check_file, why
 from pipeline.output_files import has_mark
 
 COLUMNS = ("row_id", "path", "camera", "captured_at", "frame")
@@ -72,3 +74,22 @@ def is_candidates(path: Path) -> bool:
         return _ABOUT.encode() in (pq.read_schema(path).metadata or {})
     except (OSError, ValueError):  # those of Arrow are values
         return False
+
+
+def read_candidates(path: Path) -> pa.Table:
+    """The columns path, candidate and score of a table that `write_candidates` wrote.
+
+    Raises `InputError` where there is none, or it is another file.
+    """
+    check_file(path)
+    if not is_candidates(path):
+        raise InputError(f"{path} is not a table of identity candidates, as linking writes it")
+    names = ["path", "candidate", "score"]
+    try:
+        if path.suffix == ".csv":
+            kinds = {"path": pa.string(), "candidate": pa.int64(), "score": pa.float32()}
+            options = pyarrow.csv.ConvertOptions(column_types=kinds, include_columns=names)
+            return pyarrow.csv.read_csv(path, convert_options=options)
+        return pq.read_table(path, columns=names)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path} cannot be read: {why(error)}") from error

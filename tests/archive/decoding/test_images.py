@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from pipeline.archive.decoding import jpeg
-from pipeline.archive.decoding.images import decode, lowest_and_highest
+from pipeline.archive.decoding.images import decode, lowest_and_highest, upright_size
 from pipeline.archive.faults import DecodeError
 from tests.archive.pictures import LOSSLESS, NOISE, SMOOTH, encode, png
 
@@ -258,3 +258,18 @@ def test_the_orientation_of_an_avif_is_applied():
 def test_a_stereo_picture_is_read_as_its_first_view():
     data = encode(SMOOTH, "MPO", save_all=True, append_images=[NOISE])
     assert np.array_equal(decode(data), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+
+
+@pytest.mark.parametrize("kind", [*LOSSLESS, "GIF", "WEBP", "JPEG"])
+def test_the_size_is_known_without_decoding(kind):
+    data = encode(SMOOTH, kind)
+    assert upright_size(data) == SMOOTH.size
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    if kind in ("JPEG", "WEBP"):
+        assert upright_size(encode(SMOOTH, kind, exif=exif)) == SMOOTH.size[::-1]
+
+
+def test_a_damaged_header_has_no_size():
+    with pytest.raises(DecodeError, match="corrupt"):
+        upright_size(encode(SMOOTH, "PNG")[:20])
