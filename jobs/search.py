@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 from rich.console import Group, RenderableType
@@ -38,6 +38,7 @@ def search(
     after: str | None = None,
     before: str | None = None,
     html: Annotated[Path, LOCATION] | None = None,
+    multi_query: Literal["mean", "best"] | None = None,
     batch_size: int = SearchSettings.batch_size,
     max_bytes: int = MAX_BYTES,
     workers: int = FoldSettings.workers,
@@ -71,12 +72,14 @@ def search(
         after: Search only rows captured at this time (ISO 8601, UTC) or later.
         before: Search only rows captured before this time.
         html: File to write a self-contained page to, with thumbnails of the ranked lists.
+        multi_query: Take all images for one query, such as several of one person: their mean, or
+            the best of their similarities to each row.
         batch_size: Crops in one batch of the network; 1 is fastest for a single image.
         max_bytes: Do not read image files with more bytes than this; report them as unusable.
         workers: Ray tasks that run at once; 0 to use this process alone, on all its CPUs.
         address: Ray cluster to join: auto or host:port (default: this machine alone).
     """
-    settings = SearchSettings(k, threshold, camera, batch_size, max_bytes)
+    settings = SearchSettings(k, threshold, camera, batch_size, max_bytes, multi_query)
     on = FoldSettings(workers=workers, address=address)
     if not_own_camera and camera is None:
         raise InputError("--not-own-camera needs the camera of the images: give --camera")
@@ -107,7 +110,7 @@ def describe(result: SearchResult) -> RenderableType:
     """A table for each image, then what could not be searched."""
     parts: list[RenderableType] = []
     for each in result.results:
-        parts += [Text(each.image, style="bold"), _table(each, result.threshold), Text()]
+        parts += [Text(each.title, style="bold"), _table(each, result.threshold), Text()]
     parts += [Text(f"not searched: {each}") for each in map(_line, result.not_searched)]
     told = f"{result.gallery}, version {result.version}: {result.rows:,} rows"
     if result.threshold is not None:

@@ -152,6 +152,12 @@ def _remarks(report: "Report") -> list[str]:
             f"protocol cuhk03: R is over {count(report.protocol.repeats or 0, 'draw')} of one"
             " image of each identity"
         )
+    if how := report.settings.get("multi_query"):
+        one = "their unit mean" if how == "mean" else "the best of their similarities counts"
+        remarks.append(
+            f"a query is all images of one identity under one camera ({one}):"
+            f" {count(report.query.rows, 'image')} make {count(first.queries, 'query', 'queries')}"
+        )
     remarks.append(
         f"means are over {count(first.valid, 'valid query', 'valid queries')}; "
         f"{first.invalid:,} had no match and are left out"

@@ -18,9 +18,10 @@ def render_search(
     """The page of what a search found; an image without a picture shows a placeholder.
 
     `found` has `gallery`, `version`, `rows`, `threshold` and `threshold_from` (or None),
-    `not_searched` (each with `image`, `reason`, `detail`) and `results`: each with `image` and its
-    `hits`, of `rank`, `row_id`, `path`, `identity`, `camera`, `captured_at`, `score` and `match`
-    (or None). `pictures` are the `thumbnails.thumbnail` of images, `crops` those of hits by path.
+    `not_searched` (each with `image`, `reason`, `detail`) and `results`: each with `image`, the
+    images `queried` where several are one query, and its `hits`, of `rank`, `row_id`, `path`,
+    `identity`, `camera`, `captured_at`, `score` and `match` (or None). `pictures` are the
+    `thumbnails.thumbnail` of images, `crops` those of hits by path.
     The page asks the network for nothing, and the same input gives the same bytes.
     """
     absent = _absent(found["results"], crops)
@@ -34,6 +35,7 @@ def render_search(
         pictures=pictures,
         crops=crops,
         absent=absent,
+        images=sum(max(1, len(each["queried"])) for each in found["results"]),
         cameras=sorted(cameras, key=natural),
         identities=sorted(identities, key=lambda each: (each is None, each or 0)),
         script=Markup(script),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.cameras.normalization import CameraNormalization
+from pipeline.core.evaluation.multi_query import QueryGroups
 from pipeline.core.expansion import Expansion
 from pipeline.core.reranking.distances import Reranking
 from pipeline.errors import InputError
@@ -95,6 +96,8 @@ def evaluate_to_report(
             *sides, normalizations, list(ways.expansions), ways.figures, folder, execution
         )
         _log.debug("ranks and neighbors: %s", execution.ledger.total)
+        if figures.multi_query is not None:  # a query shows its first image
+            sides = sides[0].take(QueryGroups.of(sides[0].labels).first), sides[1]
         report = make_report(
             *sides,
             rankings,
@@ -145,8 +148,9 @@ def _tell_unused(settings: EvaluationSettings, on: FoldSettings) -> None:
 
 
 def _of_matches(figures: FigureSettings) -> dict[str, Any]:
-    """The extra conditions for a match, as the report shows them."""
+    """What a query and a match are, where they are not the plain ones, as the report shows it."""
     said: dict[str, Any] = {"clothes_changed": True} if figures.clothes_changed else {}
+    said |= {"multi_query": figures.multi_query} if figures.multi_query else {}
     return said | ({"same_place": " ".join(figures.same_place)} if figures.same_place else {})
 
 

@@ -10,7 +10,8 @@ from pipeline.core.expansion import Expansion
 from pipeline.core.reranking.distances import Reranking
 from pipeline.gallery.table import Gallery
 from pipeline.runs.arrays import Features, Pair, both_labels, feature_rows
-from pipeline.runs.rankings import Figures, LabeledRows, Ranking, rank_all_ways, with_gains
+from pipeline.runs.query_forms import LabeledRows, as_queries
+from pipeline.runs.rankings import Figures, Ranking, rank_all_ways, with_gains
 from pipeline.runs.settings import FigureSettings
 from pipeline.runs.sides import check_matches, open_sides
 from pipeline.stages.execution import Execution
@@ -115,6 +116,7 @@ def _ranked(
 ) -> Evaluation:
     wanted = Figures.of(figures)
     wanted.check(list(ways))
+    query = as_queries(query, wanted.multi_query)
     with TemporaryDirectory(dir=scratch, prefix="regallery-") as folder:
         rankings = rank_all_ways(query, gallery, ways, wanted, Path(folder), execution)
     return Evaluation(tuple(with_gains(rankings, wanted.bootstrap)))

@@ -18,9 +18,10 @@ from pipeline.core.evaluation.by_camera import (
     by_camera_pair,
     by_query_camera,
 )
-from pipeline.core.evaluation.labels import Labels
 from pipeline.core.evaluation.metrics import Summary, summarize, with_draws
+from pipeline.core.evaluation.multi_query import best_lists
 from pipeline.core.evaluation.ranked_lists import RankedLists, examples, ranked_lists
+from pipeline.core.evaluation.ranking import RankCounts
 from pipeline.core.evaluation.single_shot import SingleShot, list_length
 from pipeline.core.expansion import Expansion
 from pipeline.core.reranking.distances import Reranking
@@ -28,9 +29,11 @@ from pipeline.core.reranking.lists import reranked_lists
 from pipeline.core.thresholds.open_set import OpenSet
 from pipeline.errors import InputError
 from pipeline.runs.neighborhood import Neighborhood
+from pipeline.runs.query_forms import LabeledRows, MultiQuery, as_queries
 from pipeline.runs.settings import FigureSettings, stated
 from pipeline.runs.sides import LabeledSide, normalize_sides
 from pipeline.stages.evaluate import (
+    count_best_ranks,
     count_ranks,
     count_within_cameras,
     draw_first_ranks,
@@ -41,7 +44,7 @@ from pipeline.stages.execution import Execution
 SHOWN_QUERIES = 5
 SHOWN_ROWS = 10
 
-_OF_MATCHES = ("same_place", "clothes_changed")
+_OF_MATCHES = ("same_place", "clothes_changed", "multi_query")
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Figures:
     camera_pairs: bool
     bootstrap: Bootstrap | None
     draws: SingleShot | None
+    multi_query: MultiQuery | None = None
 
     @classmethod
     def of(cls, settings: FigureSettings) -> "Figures":
@@ -66,6 +70,7 @@ class Figures:
             camera_pairs=settings.camera_pairs,
             bootstrap=None if settings.replicates == 0 else Bootstrap(**drawn),
             draws=SingleShot(**seed) if settings.protocol == "cuhk03" else None,
+            multi_query=settings.multi_query,
         )
 
     def check(self, ways: list[Expansion | Reranking]) -> None:
@@ -75,14 +80,16 @@ class Figures:
                 "`rerank` does not go with `protocol` cuhk03: k-reciprocal distances depend on the"
                 " whole gallery; leave out one of the two"
             )
-
-
-@dataclass(frozen=True)
-class LabeledRows:
-    """Features `[N, D]` with the labels `[N]` of their rows."""
-
-    features: FeatureRows
-    labels: Labels
+        if self.multi_query == "best":
+            if any(isinstance(way, Reranking) for way in ways):
+                raise InputError(
+                    "`rerank` does not go with `multi_query` best, which has no distance between"
+                    " queries: give `multi_query` mean"
+                )
+            if self.draws:
+                raise InputError(
+                    "`protocol` cuhk03 does not go with `multi_query` best: give `multi_query` mean"
+                )
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,8 @@ class Ranking:
 
     `intervals` `[2, 2]` are those of mAP and rank-1; `gains` `[3, 2]` those of what mAP, rank-1 and
     mINP gain over the first ranking, query by query (None for the first itself). Re-ranked lists
-    have no open-set figures and no camera pairs, since no similarity orders them. `examples` are
+    have no open-set figures and no camera pairs, since no similarity orders them; nor have those by
+    the best image of each query. `examples` are
     some queries of high, of middle and of low AP, and `lists` the top of their lists, one after the
     other.
     """
@@ -131,6 +139,7 @@ def rank_every(
         inside = folder / str(number)
         inside.mkdir(exist_ok=True)
         first, second = (LabeledRows(side.features, side.labels) for side in sides)
+        first = as_queries(first, figures.multi_query)
         rankings += rank_all_ways(first, second, ways, figures, inside, execution, normalization)
     return with_gains(rankings, figures.bootstrap)
 
@@ -197,17 +206,17 @@ def rank(
     else:
         if settings:
             queries, rows = around.expand(settings, execution)
+        counts = _counted(query, queries, gallery, rows, execution)
         sides = (queries, query.labels, rows, gallery.labels)
-        counts = count_ranks(*sides, execution=execution)
         summary = summarize(counts, len(rows), max_rank=figures.max_rank)
         if figures.draws:
             ranks = draw_first_ranks(*sides, counts, figures.draws, execution=execution)
             length = list_length(gallery.labels)
             summary = with_draws(summary, ranks, length, max_rank=figures.max_rank)
-        if figures.camera_pairs:
+        if figures.camera_pairs and query.groups is None:
             within = count_within_cameras(*sides, counts, execution=execution)
             pairs = by_camera_pair(counts, within, query.labels, gallery.labels)
-        if figures.open_set:
+        if figures.open_set and query.groups is None:
             open_set = measure_open_set(*sides, counts, execution=execution)
     seconds = time.perf_counter() - begun
     chosen = examples(summary.average_precision, SHOWN_QUERIES)
@@ -217,6 +226,10 @@ def rank(
     if reranked:
         shown = reranked.of_queries(asked)
         lists = reranked_lists(shown, *labels, SHOWN_ROWS, tiling=tiling)
+    elif query.groups is not None:
+        images, groups = query.groups.take(asked)
+        few = queries.take(images)
+        lists = best_lists(few, groups, labels[0], rows, labels[1], SHOWN_ROWS, tiling=tiling)
     else:
         few = queries.take(asked)
         lists = ranked_lists(few, labels[0], rows, labels[1], SHOWN_ROWS, tiling=tiling)
@@ -232,6 +245,21 @@ def rank(
         seconds=seconds,
         examples=chosen,
         lists=lists,
+    )
+
+
+def _counted(
+    query: LabeledRows,
+    images: FeatureRows,
+    gallery: LabeledRows,
+    rows: FeatureRows,
+    execution: Execution,
+) -> RankCounts:
+    """The ranks of the matches, by the features `images` and `rows`."""
+    if query.groups is None:
+        return count_ranks(images, query.labels, rows, gallery.labels, execution=execution)
+    return count_best_ranks(
+        images, query.groups, query.labels, rows, gallery.labels, execution=execution
     )
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.archive.limits import MAX_BYTES, check_max_bytes
 from pipeline.errors import InputError
@@ -28,6 +28,9 @@ class SearchSettings:
     """Crops in one batch of the network; 1 is fastest for a single image."""
     max_bytes: int = MAX_BYTES
     """Do not read image files with more bytes than this; report them as unusable."""
+    multi_query: Literal["mean", "best"] | None = None
+    """Take all images for one query: their unit mean, or the best of their similarities to each
+    row."""
 
     def __post_init__(self) -> None:
         for name, value in (("k", self.k), ("batch_size", self.batch_size)):
@@ -61,10 +64,22 @@ class Hit:
 
 @dataclass(frozen=True)
 class HitList:
-    """The best gallery rows of one image, best first."""
+    """The best gallery rows of one image, best first.
+
+    Where several images are one query, it is the first of all that were `queried` together.
+    """
 
     image: str
     hits: tuple[Hit, ...]
+    queried: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The image, and how many others are of the same query."""
+        others = len(self.queried) - 1
+        if others < 1:
+            return self.image
+        return f"{self.image} and {others:,} other image{'s' * (others > 1)}, as one query"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline.archive.locations import join
 from pipeline.core.blocks import ArrayRows, ChosenRows, FeatureRows
+from pipeline.core.evaluation.multi_query import QueryGroups
 from pipeline.core.neighbors.topk import TopK
 from pipeline.errors import InputError
 from pipeline.gallery.files.storage import write_whole
@@ -20,7 +21,7 @@ from pipeline.output_files import check_new_file
 from pipeline.report.search_page import render_search
 from pipeline.report.templates import is_page
 from pipeline.runs.cameras import normalization_of
-from pipeline.runs.queries import NotSearched, Queries, open_extractor, read_queries, thumbnails
+from pipeline.runs.queries import NotSearched, open_extractor, read_queries, thumbnails
 from pipeline.runs.resources import joined
 from pipeline.runs.search_result import Hit, HitList, SearchResult, SearchSettings
 from pipeline.runs.selection import ALL_ROWS, RowFilter
@@ -60,7 +61,8 @@ def search(
 
     `not_searched` of the result has the images that cannot be used, with the reason. `html` names a
     file for a page of the lists. InputError if the network is not the gallery's, or if no image can
-    be used. `select` says which rows are searched; the lists are exact within them.
+    be used. `select` says which rows are searched; the lists are exact within them. With
+    `multi_query` there is one list, of all images together.
     """
     _check(gallery, html)
     selected = select.positions(gallery)
@@ -77,21 +79,27 @@ def search(
         raise InputError(f"none of the images can be used: {_told(queries.not_searched)}")
     execution = on.execution(progress)
     with joined(on.workers, on.address, on.num_gpus):
-        rows = ArrayRows(queries.features)
+        rows: FeatureRows = ArrayRows(queries.features)
+        together = QueryGroups.together(len(queries.images)) if settings.multi_query else None
+        if together and settings.multi_query == "mean":
+            rows = together.mean(rows)
         features: FeatureRows = gallery.features()
         if selected is not None:
             features = ChosenRows(features, selected)
         best = search_gallery(rows, features, settings.k, execution=execution)
+        if together and settings.multi_query == "best":
+            best = together.best(best)
         if selected is not None:
             best = TopK(best.scores, selected[best.rows])
     _log.debug("search: %s", execution.ledger.total)
+    asked = [queries.images] if settings.multi_query else [(each,) for each in queries.images]
     found = SearchResult(
         gallery=gallery.location,
         version=gallery.version,
         rows=gallery.count if selected is None else len(selected),
         threshold=thresholds.general,
         threshold_from=thresholds.origin,
-        results=_lists(gallery, queries, best, thresholds),
+        results=_lists(gallery, asked, best, thresholds),
         not_searched=queries.not_searched,
         html=html,
         products=execution.ledger.total.figures(),
@@ -102,22 +110,22 @@ def search(
 
 
 def _lists(
-    table: Gallery, queries: Queries, best: TopK, thresholds: Thresholds
+    table: Gallery, asked: Sequence[tuple[str, ...]], best: TopK, thresholds: Thresholds
 ) -> tuple[HitList, ...]:
-    """The ranked rows with their columns from the table."""
+    """The ranked rows of each query, given by its images, with their columns from the table."""
     shown, place = np.unique(best.rows, return_inverse=True)
     columns = ["row_id", "path", "identity", "camera", "captured_at"]
     rows = table.rows_at(shown, columns).to_pylist()
     lists = []
-    for image, places, scores in zip(
-        queries.images, place.reshape(best.rows.shape), best.scores.tolist(), strict=True
+    for images, places, scores in zip(
+        asked, place.reshape(best.rows.shape), best.scores.tolist(), strict=True
     ):
         hits = []
         for rank, (row, score) in enumerate(zip(places, scores, strict=True), start=1):
             limit = thresholds.of(rows[row]["camera"])
             match = None if limit is None else score >= limit
             hits.append(Hit(rank=rank, **rows[row], score=score, threshold=limit, match=match))
-        lists.append(HitList(image, tuple(hits)))
+        lists.append(HitList(images[0], tuple(hits), images if len(images) > 1 else ()))
     return tuple(lists)
 
 

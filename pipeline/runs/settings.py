@@ -174,6 +174,10 @@ class FigureSettings:
     """Count a match only if the person wears other clothes: the cloth-changing protocol of LTCC and
     PRCC."""
 
+    multi_query: Literal["mean", "best"] | None = None
+    """Make one query of all images of one identity under one camera: their mean, or the best of
+    their similarities to each row (best, without open-set figures and pairs of cameras)."""
+
     def __post_init__(self) -> None:
         if self.max_rank < 1:
             raise InputError(f"`max_rank` must be at least 1, not {self.max_rank}")

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from pipeline.archive.layouts.datasets import CLOTHES, DATA_SETS, clothes_reader
 from pipeline.archive.layouts.labels import camera_name
 from pipeline.archive.listing.source import seen_path
-from pipeline.core.blocks import FeatureRows
+from pipeline.core.blocks import ChosenRows, FeatureRows
 from pipeline.core.cameras.normalization import CameraNormalization
 from pipeline.core.evaluation.labels import DISTRACTOR, NO_CAMERA, NO_CLOTHES, Labels, has_match
 from pipeline.errors import InputError
@@ -36,6 +37,15 @@ class LabeledSide:
     rows: pa.Table
     features: FeatureRows
     labels: Labels
+
+    def take(self, positions: NDArray[np.int64]) -> "LabeledSide":
+        """Some of its rows, in that order."""
+        return replace(
+            self,
+            rows=self.rows.take(pa.array(positions)),
+            features=ChosenRows(self.features, positions),
+            labels=self.labels.take(positions),
+        )
 
 
 def open_sides(

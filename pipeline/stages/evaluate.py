@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from pipeline.core.blocks import FeatureRows, Tiling
 from pipeline.core.evaluation import by_camera as camera_figures
-from pipeline.core.evaluation import ranking, single_shot
+from pipeline.core.evaluation import multi_query, ranking, single_shot
 from pipeline.core.evaluation.labels import Labels
+from pipeline.core.evaluation.multi_query import QueryGroups
 from pipeline.core.evaluation.ranking import RankCounts
 from pipeline.core.evaluation.single_shot import SingleShot
 from pipeline.core.ledger import Account, Ledger
@@ -48,6 +49,40 @@ def count_ranks(
 def _count_part(*sides: Any, **options: Any) -> tuple[RankCounts, Account]:
     ledger = Ledger()
     return ranking.rank_counts(*sides, **options, ledger=ledger), ledger.total
+
+
+def count_best_ranks(
+    images: FeatureRows,
+    groups: QueryGroups,
+    query_labels: Labels,
+    gallery: FeatureRows,
+    gallery_labels: Labels,
+    *,
+    execution: Execution = Execution(),
+) -> RankCounts:
+    """The counts of `multi_query.best_counts` over the whole gallery."""
+    sides = (images, query_labels, gallery, gallery_labels)
+    found = multi_query.best_matches(
+        images, groups, query_labels, gallery, gallery_labels, tiling=execution.tiling
+    )
+    step = execution.progress("counting ranks", len(gallery))
+    total = found
+    for counts in _Pass(sides, execution, step).counts(_count_best, groups=groups, found=found):
+        total += counts
+    return total
+
+
+def _count_best(
+    images: FeatureRows,
+    query_labels: Labels,
+    gallery: FeatureRows,
+    gallery_labels: Labels,
+    *,
+    groups: QueryGroups,
+    **options: Any,
+) -> RankCounts:
+    sides = (images, groups, query_labels, gallery, gallery_labels)
+    return multi_query.best_counts(*sides, **options)
 
 
 def count_within_cameras(

@@ -31,7 +31,8 @@ def _found() -> dict[str, Any]:
     ]  # fmt: skip
     return {
         "gallery": "galleries/test", "version": 3, "rows": 12345, "threshold": 0.75,
-        "threshold_from": "--threshold", "results": [{"image": "a.jpg", "hits": hits}],
+        "threshold_from": "--threshold",
+        "results": [{"image": "a.jpg", "queried": (), "hits": hits}],
         "not_searched": [],
     }  # fmt: skip
 

@@ -27,7 +27,7 @@ def found():
         "rows": 12345,
         "threshold": 0.75,
         "threshold_from": "--threshold",
-        "results": [{"image": "crop & co.jpg", "hits": hits}],
+        "results": [{"image": "crop & co.jpg", "queried": (), "hits": hits}],
         "not_searched": [{"image": "x.jpg", "reason": "truncated", "detail": "it ends early"}],
     }
 

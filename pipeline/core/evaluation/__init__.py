@@ -1,3 +1,12 @@
 """Ranks of matches, and the metrics that follow from them."""
 
-__all__ = ["bootstrap", "by_camera", "labels", "metrics", "ranked_lists", "ranking", "single_shot"]
+__all__ = [
+    "bootstrap",
+    "by_camera",
+    "labels",
+    "metrics",
+    "multi_query",
+    "ranked_lists",
+    "ranking",
+    "single_shot",
+]

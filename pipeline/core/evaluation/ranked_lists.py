@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.blocks import ChosenRows, FeatureRows, Tiling, as_rows
 from pipeline.core.evaluation.labels import JUNK, Labels, check_labels, same_identity_pairs
-from pipeline.core.neighbors.topk import search
+from pipeline.core.neighbors.topk import TopK, search
 
 
 @dataclass(frozen=True)
@@ -81,13 +81,7 @@ def ranked_lists(
     check_labels(gallery, gallery_labels, "gallery")
     rule = JunkRule.of(query_labels, gallery_labels)
     found = search(queries, rule.rows_of(gallery), rule.widened(k), tiling=tiling)
-    owner, place = np.nonzero(found.rows >= 0)
-    rows = rule.kept[found.rows[owner, place]]
-    pairs = rule.without_junk(owner, rows)
-    owner, rows, scores = owner[pairs], rows[pairs], found.scores[owner, place][pairs]
-    owner, place, order = best_of(owner, rows, -scores, k, len(queries))
-    rows, scores = rows[order], scores[order]
-    return rule.lists(owner, place, rows, scores, k)
+    return rule.best(found, k)
 
 
 @dataclass(frozen=True)
@@ -125,6 +119,15 @@ class JunkRule:
     def without_junk(self, owner: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which pairs of a query and one of the `kept` rows the query keeps."""
         return ~np.isin(owner * self.gallery + rows, self.own)
+
+    def best(self, found: TopK, k: int) -> RankedLists:
+        """The lists of the k best that each query keeps of what was `found` among `rows_of`."""
+        owner, place = np.nonzero(found.rows >= 0)
+        rows = self.kept[found.rows[owner, place]]
+        pairs = self.without_junk(owner, rows)
+        owner, rows, scores = owner[pairs], rows[pairs], found.scores[owner, place][pairs]
+        owner, place, order = best_of(owner, rows, -scores, k, self.queries)
+        return self.lists(owner, place, rows[order], scores[order], k)
 
     def lists(
         self,
