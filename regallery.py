@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from pipeline.runs.measuring import measure as measure
     from pipeline.runs.ranked_rows import RankedRows as RankedRows
     from pipeline.runs.ranked_rows import ranked_rows as ranked_rows
+    from pipeline.runs.selection import RowFilter as RowFilter
     from pipeline.runs.settings import EvaluationSettings as EvaluationSettings
     from pipeline.runs.settings import FigureSettings as FigureSettings
     from pipeline.runs.settings import RecipeSettings as RecipeSettings
@@ -101,6 +102,7 @@ _MODULES = {
         "RankedRows",
         "ranked_rows",
     ),
+    "pipeline.runs.selection": ("RowFilter",),
     "pipeline.runs.settings": (
         "EvaluationSettings",
         "FigureSettings",

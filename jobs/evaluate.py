@@ -7,11 +7,18 @@ from typing import Annotated
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from jobs.command.flags import CameraFlags, ExpansionFlags, FigureFlags, FoldFlags, RerankingFlags
+from jobs.command.flags import (
+    CameraFlags,
+    ExpansionFlags,
+    FigureFlags,
+    FilterFlags,
+    FoldFlags,
+    RerankingFlags,
+)
 from jobs.command.progress import progress_lines
-from jobs.command.times import parse_time
 from pipeline.runs.locations import LOCATION, Location
 from pipeline.runs.outcomes import Evaluated
+from pipeline.runs.selection import ALL_ROWS
 from pipeline.runs.settings import (
     CameraSettings,
     EvaluationSettings,
@@ -20,6 +27,7 @@ from pipeline.runs.settings import (
     FoldSettings,
     RerankingSettings,
 )
+from pipeline.runs.times import parse_time
 
 
 def evaluate(
@@ -31,6 +39,7 @@ def evaluate(
     query_at: str | None = None,
     gallery_version: int | None = None,
     gallery_at: str | None = None,
+    select: FilterFlags = ALL_ROWS,
     figures: FigureFlags = FigureSettings(),
     cameras: CameraFlags = CameraSettings(),
     expansion: ExpansionFlags = ExpansionSettings(),
@@ -64,7 +73,7 @@ def evaluate(
     """
     from pipeline.gallery.table import Gallery
 
-    settings = EvaluationSettings(figures, cameras, expansion, reranking)
+    settings = EvaluationSettings(figures, cameras, expansion, reranking, select)
     sides = (
         Gallery.open(query, query_version, parse_time("--query-at", query_at)),
         Gallery.open(gallery, gallery_version, parse_time("--gallery-at", gallery_at)),

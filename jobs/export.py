@@ -10,8 +10,8 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from jobs.command.progress import working
-from jobs.command.times import parse_time
 from pipeline.runs.locations import LOCATION, Location
+from pipeline.runs.times import parse_time
 
 
 @dataclass(frozen=True)

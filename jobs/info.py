@@ -9,9 +9,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from jobs.command.times import parse_time
 from pipeline.errors import InputError
 from pipeline.runs.locations import Location
+from pipeline.runs.times import parse_time
 
 if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
     from pipeline.gallery.table import Gallery

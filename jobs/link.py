@@ -8,11 +8,11 @@ from cyclopts import Parameter
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from jobs.command.flags import FoldFlags
+from jobs.command.flags import FilterFlags, FoldFlags
 from jobs.command.progress import progress_lines
-from jobs.command.times import parse_time
 from pipeline.runs.linked import Linked, LinkSettings
 from pipeline.runs.locations import LOCATION, Location
+from pipeline.runs.selection import ALL_ROWS
 from pipeline.runs.settings import FoldSettings
 
 
@@ -23,11 +23,9 @@ def link(
     k: int = LinkSettings.k,
     threshold: float | None = None,
     group_precision: float | None = None,
-    where: str | None = None,
-    after: str | None = None,
-    before: str | None = None,
     version: int | None = None,
     safe_csv: Annotated[bool, Parameter(negative=())] = False,
+    select: FilterFlags = ALL_ROWS,
     on: FoldFlags = FoldSettings(),
 ) -> Linked:
     """Propose identities for the rows of a gallery, by their features alone.
@@ -56,10 +54,6 @@ def link(
         threshold: Least similarity of a link (default: estimated from the group precision).
         group_precision: Wanted precision of the groups: the share of a row's group that is the same
             person, averaged over rows (default: 0.9).
-        where: Link only rows for which this condition on the columns holds, such as "camera in
-            ('3', '4')" (see erase).
-        after: Link only rows captured at this time (ISO 8601, UTC) or later.
-        before: Link only rows captured before this time.
         version: Version to link (default: the latest).
         safe_csv: Put an apostrophe before text in a .csv that a spreadsheet would read as a
             formula.
@@ -71,9 +65,7 @@ def link(
     with progress_lines() as progress:
         progress("loading", None)
         from pipeline.runs.linking import link as link_gallery
-        from pipeline.runs.selection import RowFilter
 
-        select = RowFilter(where, parse_time("--after", after), parse_time("--before", before))
         return link_gallery(
             table, out, settings, select=select, on=on, progress=progress, safe_csv=safe_csv
         )

@@ -11,9 +11,9 @@ from rich.text import Text
 
 from jobs.command.confirmation import confirm
 from jobs.command.progress import working
-from jobs.command.times import parse_time
 from pipeline.errors import InputError
 from pipeline.runs.locations import Location
+from pipeline.runs.times import parse_time
 
 if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
     from pipeline.gallery.table import Gallery

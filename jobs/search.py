@@ -4,18 +4,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from cyclopts import Parameter
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from jobs.command.flags import FilterFlags
 from jobs.command.progress import progress_lines
-from jobs.command.times import parse_time
 from pipeline.archive.limits import MAX_BYTES
-from pipeline.errors import InputError
 from pipeline.runs.locations import LOCATION, Location
 from pipeline.runs.search_result import HitList, SearchResult, SearchSettings
+from pipeline.runs.selection import ALL_ROWS
 from pipeline.runs.settings import FoldSettings
+from pipeline.runs.times import parse_time
 
 if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
     from pipeline.runs.queries import NotSearched
@@ -32,11 +32,8 @@ def search(
     version: int | None = None,
     at: str | None = None,
     threshold: float | None = None,
-    camera: str | None = None,
-    not_own_camera: Annotated[bool, Parameter(negative=())] = False,
-    where: str | None = None,
-    after: str | None = None,
-    before: str | None = None,
+    query_camera: str | None = None,
+    select: FilterFlags = ALL_ROWS,
     html: Annotated[Path, LOCATION] | None = None,
     multi_query: Literal["mean", "best"] | None = None,
     batch_size: int = SearchSettings.batch_size,
@@ -64,13 +61,9 @@ def search(
         version: Version to search (default: the latest).
         at: Search the version that was latest at this time (ISO 8601, UTC) instead.
         threshold: Least similarity of a match (default: the gallery's calibrated threshold).
-        camera: Camera of the images: a row then has the threshold of its pair of cameras, if one
-            was calibrated (calibrate --by-camera).
-        not_own_camera: Search only rows of other cameras than --camera, and of none.
-        where: Search only rows for which this condition on the columns holds, such as "camera =
-            '3' and identity > 7" (see erase).
-        after: Search only rows captured at this time (ISO 8601, UTC) or later.
-        before: Search only rows captured before this time.
+        query_camera: Camera of the images, for --not-own-camera. If there is no --threshold, a row
+            then has the threshold of its pair of cameras, if one was calibrated (calibrate
+            --by-camera).
         html: File to write a self-contained page to, with thumbnails of the ranked lists.
         multi_query: Take all images for one query, such as several of one person: their mean, or
             the best of their similarities to each row.
@@ -79,10 +72,8 @@ def search(
         workers: Ray tasks that run at once; 0 to use this process alone, on all its CPUs.
         address: Ray cluster to join: auto or host:port (default: this machine alone).
     """
-    settings = SearchSettings(k, threshold, camera, batch_size, max_bytes, multi_query)
+    settings = SearchSettings(k, threshold, query_camera, batch_size, max_bytes, multi_query)
     on = FoldSettings(workers=workers, address=address)
-    if not_own_camera and camera is None:
-        raise InputError("--not-own-camera needs the camera of the images: give --camera")
     from pipeline.gallery.table import Gallery
     from pipeline.model.kinds import check_network_file
 
@@ -92,15 +83,8 @@ def search(
         progress("loading the network", None)
         from pipeline.model.fetched_networks import network_file
         from pipeline.runs.searching import search as search_rows
-        from pipeline.runs.selection import RowFilter
 
         network = network_file(model, checkpoint)
-        select = RowFilter(
-            where,
-            parse_time("--after", after),
-            parse_time("--before", before),
-            camera if not_own_camera else None,
-        )
         return search_rows(
             images, table, network, settings, select=select, html=html, on=on, progress=progress
         )

@@ -10,12 +10,13 @@ def sorted_rows(scores, rows):
     return sorted(rows, key=lambda row: (-scores[row], row))
 
 
-def top_k(queries, gallery, k, self_offset=None):
+def top_k(queries, gallery, k, self_offset=None, may_meet=None):
     """The k best rows of every query as lists of (score, row)."""
     found = []
     for i, query in enumerate(queries):
         scores = [float(np.dot(query.astype(np.float64), row)) for row in gallery]
         rows = [r for r in range(len(gallery)) if self_offset is None or r != self_offset + i]
+        rows = [r for r in rows if may_meet is None or may_meet(i, r)]
         found.append([(scores[r], r) for r in sorted_rows(scores, rows)[:k]])
     return found
 
@@ -190,9 +191,9 @@ def camera_normalized(rows, camera, gallery, gallery_camera, mode, least_rows):
     return np.array(normalized).reshape(rows.shape)
 
 
-def linked_groups(features, moments, k, threshold):
+def linked_groups(features, moments, k, threshold, may_meet=None):
     """The smallest row of every row's group, and the links refused: set by set."""
-    near = [{row for _, row in best} for best in top_k(features, features, k, 0)]
+    near = [{row for _, row in best} for best in top_k(features, features, k, 0, may_meet)]
     links = []
     for i in range(len(features)):
         for j in range(i + 1, len(features)):

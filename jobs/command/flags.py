@@ -1,12 +1,13 @@
 """The flags that several verbs share: the settings of the library, in groups of a verb's help."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
 from pipeline.archive.layouts.rules import LabelSettings
 from pipeline.archive.video.rules import BoxSettings
 from pipeline.runs.scale_plan import ScaleSettings
+from pipeline.runs.selection import RowFilter
 from pipeline.runs.settings import (
     ActorSettings,
     CameraSettings,
@@ -23,9 +24,9 @@ from pipeline.runs.settings import (
 )
 
 
-def _flags(title: str) -> Parameter:
+def _flags(title: str, **others: Any) -> Parameter:
     """Make each field a flag, in a section of the verb's help before the common flags."""
-    return Parameter(name="*", group=Group(title, sort_key=0))
+    return Parameter(name="*", group=Group(title, sort_key=0), **others)
 
 
 RecipeFlags = Annotated[RecipeSettings, _flags("Recipe")]
@@ -34,6 +35,7 @@ LabelFlags = Annotated[LabelSettings, _flags("Labels")]
 ActorFlags = Annotated[ActorSettings, _flags("Where it runs")]
 WorkFlags = Annotated[WorkSettings, _flags("The work")]
 UpdateFlags = Annotated[UpdateSettings, _flags("Beside the source")]
+FilterFlags = Annotated[RowFilter, _flags("Which rows", negative=())]
 FigureFlags = Annotated[FigureSettings, _flags("Figures")]
 ExpansionFlags = Annotated[ExpansionSettings, _flags("Expansion")]
 CameraFlags = Annotated[CameraSettings, _flags("Camera normalization")]

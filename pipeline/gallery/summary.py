@@ -49,8 +49,13 @@ def summarize_gallery(gallery: Gallery) -> GallerySummary:
         distractors=int((identities == DISTRACTOR).sum()),
         rows_by_camera=_counts(rows["camera"].fill_null("")),
         nulls={name: count for name, count in nulls.items() if count},
-        rejects=_counts(gallery.rejects()["reason"]),
+        rejects=rejects_by_reason(gallery),
     )
+
+
+def rejects_by_reason(gallery: Gallery) -> dict[str, int]:
+    """How many inputs became no row, by reason."""
+    return _counts(gallery.rejects()["reason"])
 
 
 def _counts(column: object) -> dict[str, int]:

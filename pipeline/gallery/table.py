@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     import pandas
 
     from pipeline.core.evaluation.labels import Labels
+    from pipeline.gallery.log.conditions import Condition
 
 _log = logging.getLogger(__name__)
 _FILES_AT_ONCE = 512
@@ -252,24 +253,23 @@ class Gallery:
         """
         from pipeline.gallery.log import conditions
 
-        condition = conditions.parse(where)
+        return self._ids_of(conditions.parse(where))
+
+    def _ids_of(self, condition: "Condition") -> np.ndarray:
         with self._removal_told():
             possible = set(condition.possible_files(log.guarantees(self._root, self.version)))
             files = [file for file in self.snapshot.files if file.path in possible]
             rows = self._read(files, condition.columns)
         return np.sort(condition.true_of(rows)["row_id"].to_numpy().astype(np.int64))
 
-    def select_positions(self, where: str) -> np.ndarray:
+    def select_positions(self, condition: "Condition") -> np.ndarray:
         """Positions int64 `[n]`, ascending, of the rows for which a condition holds (see `select`).
 
         Files that cannot hold such a row, by the statistics in the log, are not read; only where
         the row ids of files interleave are those of all files.
         """
-        from pipeline.gallery.log import conditions
-
         if len(self._runs.files) != len(self.snapshot.files):
-            return np.searchsorted(self.row_ids(), self.select(where))
-        condition = conditions.parse(where)
+            return np.searchsorted(self.row_ids(), self._ids_of(condition))
         with self._removal_told():
             possible = set(condition.possible_files(log.guarantees(self._root, self.version)))
             files, spans = (

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from pipeline.runs.evaluation_report import make_report, write_report
 from pipeline.runs.outcomes import Evaluated
 from pipeline.runs.rankings import Figures, rank_every
 from pipeline.runs.resources import joined
+from pipeline.runs.selection import RowFilter
 from pipeline.runs.settings import (
     EvaluationSettings,
     FigureSettings,
@@ -57,7 +58,8 @@ class _Ways:
                 CameraNormalization(mode, **of_cameras)
                 for mode in dict.fromkeys(cameras.camera_normalize)
             ]
-            figures = Figures.of(settings.figures)
+            own = settings.select.not_own_camera
+            figures = Figures.of(settings.figures, not_own_camera=own)
         except ValueError as error:
             raise InputError(str(error)) from error
         figures.check(ways)
@@ -82,13 +84,20 @@ def evaluate_to_report(
     _tell_unused(settings, on)
     check_place(out)
     ways, figures = _Ways.of(settings), settings.figures
-    sides = open_sides(query, gallery, figures.same_place, clothes_changed=figures.clothes_changed)
+    sides = open_sides(
+        query,
+        gallery,
+        figures.same_place,
+        clothes_changed=figures.clothes_changed,
+        select=settings.select,
+    )
     check_matches(*sides)
     warn_of_odd_sides(*sides)
     with ExitStack() as stack:
         stack.enter_context(joined(on.workers, on.address, on.num_gpus))
         base = stack.enter_context(_scratch_base(on.scratch, out, ways))
         made_by = [repr(each) for each in (*ways.normalizations, *ways.expansions)]
+        made_by += [repr(settings.select)] if settings.select.is_given else []
         folder = stack.enter_context(scratch_folder(base, "evaluate", [query, gallery], made_by))
         execution = on.execution(progress)
         normalizations = [None, *ways.normalizations]
@@ -103,7 +112,8 @@ def evaluate_to_report(
             rankings,
             figures=ways.figures,
             settings=_chosen(on, ("workers", "query_block", "gallery_block"))
-            | _of_matches(figures),
+            | _of_matches(figures)
+            | _of_rows(settings.select),
             command=_command(sides, out, settings),
         )
         json, html = write_report(report, *sides, out)
@@ -152,6 +162,15 @@ def _of_matches(figures: FigureSettings) -> dict[str, Any]:
     said: dict[str, Any] = {"clothes_changed": True} if figures.clothes_changed else {}
     said |= {"multi_query": figures.multi_query} if figures.multi_query else {}
     return said | ({"same_place": " ".join(figures.same_place)} if figures.same_place else {})
+
+
+def _of_rows(select: RowFilter) -> dict[str, Any]:
+    """Which gallery rows are ranked, as the report shows them."""
+    given = {
+        name: " ".join(value) if isinstance(value, tuple) else value
+        for name, value in asdict(select).items()
+    }
+    return {name: value for name, value in given.items() if value}
 
 
 def _chosen(on: FoldSettings, names: tuple[str, ...]) -> dict[str, Any]:

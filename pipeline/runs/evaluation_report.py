@@ -8,12 +8,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.archive.faults import Rejected
 from pipeline.archive.video.pictures import read_pixels
 from pipeline.core.evaluation.bootstrap import Interval
+from pipeline.core.evaluation.labels import DISTRACTOR, JUNK
 from pipeline.gallery.derived import derivation
 from pipeline.gallery.outputs import listed_in_galleries
-from pipeline.gallery.summary import summarize_gallery
+from pipeline.gallery.summary import rejects_by_reason
 from pipeline.model.imported import read_recipe
 from pipeline.report.page import FILES, write_page
 from pipeline.report.results import (
@@ -48,13 +51,17 @@ def make_report(
     recipe = read_recipe(gallery.gallery.recipe_json)
     best = max(rankings, key=lambda ranking: ranking.summary.mean_ap)
     names = camera_names(query, gallery)
-    counted = summarize_gallery(gallery.gallery)
+    identity = gallery.rows["identity"].drop_null().to_numpy()
     return Report(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         regallery=version("regallery"),
         command=shlex.join(command),
         query=QuerySet(**_table(query)),
-        gallery=GallerySet(**_table(gallery), distractors=counted.distractors, junk=counted.junk),
+        gallery=GallerySet(
+            **_table(gallery),
+            distractors=int((identity == DISTRACTOR).sum()),
+            junk=int((identity == JUNK).sum()),
+        ),
         recipe={"fingerprint": recipe.fingerprint} | asdict(recipe),
         dimension=gallery.gallery.dimension,
         storage=gallery.gallery.dtype,
@@ -77,14 +84,14 @@ def write_report(
 
 
 def _table(side: LabeledSide) -> dict[str, Any]:
-    found, how = summarize_gallery(side.gallery), derivation(side.gallery)
+    how, identity = derivation(side.gallery), side.rows["identity"].drop_null().to_numpy()
     return {
         "location": side.gallery.location,
-        "version": found.version,
-        "rows": found.rows,
-        "rejects": found.rejects,
-        "identities": found.identities,
-        "cameras": sum(1 for name in found.rows_by_camera if name),
+        "version": side.gallery.version,
+        "rows": len(side.rows),
+        "rejects": rejects_by_reason(side.gallery),
+        "identities": len(np.unique(identity[identity > DISTRACTOR])),
+        "cameras": len(side.rows["camera"].drop_null().unique()),
         "expanded": str(how) if how else None,
     }
 

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from pipeline.core.blocks import ChosenRows, FeatureRows
 from pipeline.core.evaluation.labels import DISTRACTOR, JUNK
 from pipeline.core.identities.clustering import agreement
-from pipeline.core.identities.linking import Groups, Linking, Links, join_rows, mutual_links
+from pipeline.core.identities.linking import (
+    NO_MOMENT,
+    Groups,
+    Linking,
+    Links,
+    join_rows,
+    mutual_links,
+)
 from pipeline.core.identities.precision import (
     FEWEST_PAIRS,
     Estimate,
@@ -23,7 +30,7 @@ from pipeline.errors import InputError
 from pipeline.gallery.outputs import listed_in_galleries
 from pipeline.gallery.scratch import scratch_folder
 from pipeline.gallery.sidecars.candidates import candidates, is_candidates, write_candidates
-from pipeline.gallery.sidecars.capture_times import moments
+from pipeline.gallery.sidecars.capture_times import camera_numbers, moments
 from pipeline.gallery.sidecars.graph import Origin
 from pipeline.gallery.table import Gallery
 from pipeline.output_files import check_new_file
@@ -87,17 +94,20 @@ def link(
         )
     apart = moments(rows)[kept]
     identity = pc.fill_null(rows["identity"], DISTRACTOR).to_numpy()[kept]
+    # Rows of one camera that are never linked say nothing about links.
+    evidence = np.full_like(apart, NO_MOMENT) if select.not_own_camera else apart
     if settings.threshold is None:
-        _check_evidence(gallery, apart, identity)
+        _check_evidence(gallery, evidence, identity)
     with ExitStack() as stack:
         stack.enter_context(joined(on.workers, on.address, on.num_gpus))
-        about_graph = {"k": settings.k} | ({} if selected is None else {"select": str(select)})
+        about_graph = {"k": settings.k} | ({} if select == ALL_ROWS else {"select": str(select)})
         base = (on.scratch or out.parent).absolute()
         folder = stack.enter_context(scratch_folder(base, "link", [gallery], about_graph))
         execution = on.execution(progress)
-        links = _links(gallery, kept, settings.k, folder, execution)
+        cameras = camera_numbers(rows["camera"])[kept] if select.not_own_camera else None
+        links = _links(gallery, kept, settings.k, folder, execution, cameras)
     _log.debug("neighbors: %s", execution.ledger.total)
-    found = _threshold(gallery, links, apart, identity, settings)
+    found = _threshold(gallery, links, evidence, identity, settings)
     reached = links.from_score(found.threshold)
     groups = join_rows(reached, apart)
     about = {
@@ -151,9 +161,17 @@ def _warn_of_proportion(linked: Linked) -> None:
 
 
 def _links(
-    gallery: Gallery, kept: NDArray[np.int64], k: int, scratch: Path, execution: Execution
+    gallery: Gallery,
+    kept: NDArray[np.int64],
+    k: int,
+    scratch: Path,
+    execution: Execution,
+    apart: NDArray[np.int64] | None = None,
 ) -> Links:
-    """The mutual neighbors among the rows `kept`, whatever their similarity."""
+    """The mutual neighbors among the rows `kept`, whatever their similarity.
+
+    Rows of one of the numbers `apart` are no neighbors.
+    """
     features: FeatureRows = gallery.features()
     if len(kept) < len(features):
         features = ChosenRows(features, kept)
@@ -163,6 +181,7 @@ def _links(
         scratch / "graph",
         ids=gallery.row_ids()[kept],
         origin=Origin(gallery.location, gallery.version, gallery.fingerprint),
+        apart=apart,
         execution=execution,
     )
     return mutual_links(graph.read(0, len(graph)), Linking(-1.0, k))
@@ -177,8 +196,9 @@ def _check_evidence(
     if pairs < FEWEST_PAIRS and known < 2:
         raise InputError(
             f"{gallery.location} has {pairs} pairs of rows that are certainly different people (one"
-            f" camera at one moment) and no two known identities: an estimate needs {FEWEST_PAIRS}"
-            " such pairs, or two identities; give `threshold`"
+            " camera at one moment, and not left out by `not_own_camera`) and no two known"
+            f" identities: an estimate needs {FEWEST_PAIRS} such pairs, or two identities; give"
+            " `threshold`"
         )
 
 

@@ -12,6 +12,7 @@ from pipeline.gallery.table import Gallery
 from pipeline.runs.arrays import Features, Pair, both_labels, feature_rows
 from pipeline.runs.query_forms import LabeledRows, as_queries
 from pipeline.runs.rankings import Figures, Ranking, rank_all_ways, with_gains
+from pipeline.runs.selection import ALL_ROWS, RowFilter
 from pipeline.runs.settings import FigureSettings
 from pipeline.runs.sides import check_matches, open_sides
 from pipeline.stages.execution import Execution
@@ -83,7 +84,7 @@ def measure(
     ours, theirs = both_labels(query_labels, gallery_labels)
     first = LabeledRows(feature_rows(queries, "queries", normalize), ours)
     second = LabeledRows(feature_rows(gallery, "gallery", normalize), theirs)
-    return _ranked(first, second, ways, figures, execution, scratch)
+    return _ranked(first, second, ways, Figures.of(figures), execution, scratch)
 
 
 def evaluate(
@@ -91,6 +92,7 @@ def evaluate(
     gallery: Gallery,
     ways: Sequence[Expansion | Reranking] = (),
     *,
+    select: RowFilter = ALL_ROWS,
     figures: FigureSettings = FigureSettings(),
     execution: Execution = Execution(),
     scratch: Path | None = None,
@@ -98,23 +100,24 @@ def evaluate(
     """All metrics of a gallery of queries in another one of the same recipe.
 
     As `measure`, with features read block by block. InputError if the two cannot be compared, or if
-    no query can have a match. `regallery evaluate` writes the same figures as a report.
+    no query can have a match. `select` says which rows of the gallery are ranked; queries without a
+    match among them do not count. `regallery evaluate` writes the same figures as a report.
     """
-    sides = open_sides(query, gallery)
+    wanted = Figures.of(figures, not_own_camera=select.not_own_camera)
+    sides = open_sides(query, gallery, select=select)
     check_matches(*sides)
     first, second = (LabeledRows(side.features, side.labels) for side in sides)
-    return _ranked(first, second, ways, figures, execution, scratch)
+    return _ranked(first, second, ways, wanted, execution, scratch)
 
 
 def _ranked(
     query: LabeledRows,
     gallery: LabeledRows,
     ways: Sequence[Expansion | Reranking],
-    figures: FigureSettings,
+    wanted: Figures,
     execution: Execution,
     scratch: Path | None,
 ) -> Evaluation:
-    wanted = Figures.of(figures)
     wanted.check(list(ways))
     query = as_queries(query, wanted.multi_query)
     with TemporaryDirectory(dir=scratch, prefix="regallery-") as folder:

@@ -20,7 +20,12 @@ from pipeline.core.evaluation.by_camera import (
 )
 from pipeline.core.evaluation.metrics import Summary, summarize, with_draws
 from pipeline.core.evaluation.multi_query import best_lists
-from pipeline.core.evaluation.ranked_lists import RankedLists, examples, ranked_lists
+from pipeline.core.evaluation.ranked_lists import (
+    RankedLists,
+    examples,
+    lists_of_other_cameras,
+    ranked_lists,
+)
 from pipeline.core.evaluation.ranking import RankCounts
 from pipeline.core.evaluation.single_shot import SingleShot, list_length
 from pipeline.core.expansion import Expansion
@@ -38,6 +43,7 @@ from pipeline.stages.evaluate import (
     count_within_cameras,
     draw_first_ranks,
     measure_open_set,
+    without_own_camera,
 )
 from pipeline.stages.execution import Execution
 
@@ -57,10 +63,14 @@ class Figures:
     bootstrap: Bootstrap | None
     draws: SingleShot | None
     multi_query: MultiQuery | None = None
+    not_own_camera: bool = False
 
     @classmethod
-    def of(cls, settings: FigureSettings) -> "Figures":
-        """The figures that the settings name; ValueError for settings without meaning."""
+    def of(cls, settings: FigureSettings, *, not_own_camera: bool = False) -> "Figures":
+        """The figures that the settings name; ValueError for settings without meaning.
+
+        With `not_own_camera`, lists are without the rows of the query's camera.
+        """
         seed: dict[str, Any] = {} if settings.seed is None else {"seed": settings.seed}
         names = ("max_rank", "open_set", "camera_pairs", "protocol", "seed", *_OF_MATCHES)
         drawn = stated(settings, without=names) | seed
@@ -71,11 +81,19 @@ class Figures:
             bootstrap=None if settings.replicates == 0 else Bootstrap(**drawn),
             draws=SingleShot(**seed) if settings.protocol == "cuhk03" else None,
             multi_query=settings.multi_query,
+            not_own_camera=not_own_camera,
         )
 
     def check(self, ways: list[Expansion | Reranking]) -> None:
         """InputError if a way to rank does not support the requested figures."""
-        if self.draws and any(isinstance(way, Reranking) for way in ways):
+        reranked = any(isinstance(way, Reranking) for way in ways)
+        if self.not_own_camera and (reranked or self.draws or self.multi_query == "best"):
+            other = "`protocol` cuhk03" if self.draws else "`multi_query` best"
+            raise InputError(
+                f"{'`rerank`' if reranked else other} does not go with `not_own_camera`: it is"
+                " computed over the whole gallery; leave out one of the two"
+            )
+        if self.draws and reranked:
             raise InputError(
                 "`rerank` does not go with `protocol` cuhk03: k-reciprocal distances depend on the"
                 " whole gallery; leave out one of the two"
@@ -208,6 +226,8 @@ def rank(
             queries, rows = around.expand(settings, execution)
         counts = _counted(query, queries, gallery, rows, execution)
         sides = (queries, query.labels, rows, gallery.labels)
+        if figures.not_own_camera:
+            counts = without_own_camera(*sides, counts, execution=execution)
         summary = summarize(counts, len(rows), max_rank=figures.max_rank)
         if figures.draws:
             ranks = draw_first_ranks(*sides, counts, figures.draws, execution=execution)
@@ -217,7 +237,9 @@ def rank(
             within = count_within_cameras(*sides, counts, execution=execution)
             pairs = by_camera_pair(counts, within, query.labels, gallery.labels)
         if figures.open_set and query.groups is None:
-            open_set = measure_open_set(*sides, counts, execution=execution)
+            open_set = measure_open_set(
+                *sides, counts, not_own_camera=figures.not_own_camera, execution=execution
+            )
     seconds = time.perf_counter() - begun
     chosen = examples(summary.average_precision, SHOWN_QUERIES)
     asked = np.concatenate(chosen)
@@ -232,7 +254,8 @@ def rank(
         lists = best_lists(few, groups, labels[0], rows, labels[1], SHOWN_ROWS, tiling=tiling)
     else:
         few = queries.take(asked)
-        lists = ranked_lists(few, labels[0], rows, labels[1], SHOWN_ROWS, tiling=tiling)
+        list_rows = lists_of_other_cameras if figures.not_own_camera else ranked_lists
+        lists = list_rows(few, labels[0], rows, labels[1], SHOWN_ROWS, tiling=tiling)
     return Ranking(
         name=name,
         normalization=normalization,

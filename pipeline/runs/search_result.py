@@ -21,9 +21,9 @@ class SearchSettings:
     """Rows in each list."""
     threshold: float | None = None
     """Least similarity of a match (default: the gallery's calibrated threshold)."""
-    camera: str | None = None
-    """Camera of the images: a row then has the threshold of its pair of cameras, if one was
-    calibrated."""
+    query_camera: str | None = None
+    """Camera of the images. Without `threshold`, a row then has the threshold of its pair of
+    cameras, if one was calibrated."""
     batch_size: int = BATCH_SIZE
     """Crops in one batch of the network; 1 is fastest for a single image."""
     max_bytes: int = MAX_BYTES
@@ -39,10 +39,6 @@ class SearchSettings:
         if self.threshold is not None and not -1 <= self.threshold <= 1:
             raise InputError(
                 f"`threshold` must be a cosine similarity from -1 to 1, not {self.threshold}"
-            )
-        if self.camera is not None and self.threshold is not None:
-            raise InputError(
-                "`camera` takes thresholds from the calibration: leave out `threshold`"
             )
         check_max_bytes(self.max_bytes)
 

@@ -46,6 +46,27 @@ def _check(gallery: Gallery, html: Path | None) -> None:
         )
 
 
+def _own_camera(select: RowFilter, settings: SearchSettings) -> str | None:
+    """The camera whose rows are left out."""
+    if not select.not_own_camera:
+        return None
+    if settings.query_camera is None:
+        raise InputError("`not_own_camera` needs the camera of the images: give `query_camera`")
+    return settings.query_camera
+
+
+def _thresholds(gallery: Gallery, settings: SearchSettings) -> Thresholds:
+    """The thresholds of a match; warns if the images' camera has none of its own."""
+    found = thresholds_of(gallery, settings.threshold, settings.query_camera)
+    if settings.query_camera is not None and settings.threshold is None and not found.by_camera:
+        _log.warning(
+            "no threshold is calibrated for images of camera %s (calibrate by camera first): %s",
+            settings.query_camera,
+            "no row is marked" if found.general is None else "all rows get the general one",
+        )
+    return found
+
+
 def search(
     images: Sequence[str],
     gallery: Gallery,
@@ -65,14 +86,8 @@ def search(
     `multi_query` there is one list, of all images together.
     """
     _check(gallery, html)
-    selected = select.positions(gallery)
-    thresholds = thresholds_of(gallery, settings.threshold, settings.camera)
-    if settings.camera is not None and not thresholds.by_camera:
-        _log.warning(
-            "no threshold is calibrated for images of camera %s (calibrate by camera first): %s",
-            settings.camera,
-            "no row is marked" if thresholds.general is None else "all rows get the general one",
-        )
+    selected = select.positions(gallery, _own_camera(select, settings))
+    thresholds = _thresholds(gallery, settings)
     extractor = open_extractor(gallery, network, settings.batch_size)
     queries = read_queries(images, extractor, settings.max_bytes)
     if not queries.images:

@@ -19,6 +19,7 @@ from pipeline.errors import InputError
 from pipeline.model.defaults import BATCH_SIZE
 from pipeline.runs.locations import LOCATION, Location
 from pipeline.runs.resources import check_gpus
+from pipeline.runs.selection import ALL_ROWS, RowFilter
 
 if TYPE_CHECKING:  # imported where they are used, since the command line reads this module first
     from pipeline.stages.execution import Execution, StartProgress
@@ -284,6 +285,7 @@ class EvaluationSettings:
     cameras: CameraSettings = CameraSettings()
     expansion: ExpansionSettings = ExpansionSettings()
     reranking: RerankingSettings = RerankingSettings()
+    select: RowFilter = ALL_ROWS
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from pipeline.gallery.labels import labels_of
 from pipeline.gallery.table import Gallery
 from pipeline.model.imported import read_recipe
 from pipeline.runs.cameras import Cameras
+from pipeline.runs.selection import ALL_ROWS, RowFilter
 from pipeline.stages.execution import Execution
 
 SHOWN_CAMERAS = 10
@@ -31,12 +32,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LabeledSide:
-    """Queries or gallery rows: the table at its version, its columns, features and labels."""
+    """Queries or gallery rows: the table at its version, its columns, features and labels.
+
+    They are those of the rows at `positions` int64 `[n]`, or of all rows if that is None.
+    """
 
     gallery: Gallery
     rows: pa.Table
     features: FeatureRows
     labels: Labels
+    positions: NDArray[np.int64] | None = None
 
     def take(self, positions: NDArray[np.int64]) -> "LabeledSide":
         """Some of its rows, in that order."""
@@ -54,11 +59,13 @@ def open_sides(
     same_place: Sequence[str] = (),
     *,
     clothes_changed: bool = False,
+    select: RowFilter = ALL_ROWS,
 ) -> tuple[LabeledSide, LabeledSide]:
     """Both galleries at their versions; InputError if they cannot be compared.
 
     `same_place` names cameras at one place, such as `2,3`: a match must come from another place.
-    With `clothes_changed`, a match must also show other clothes.
+    With `clothes_changed`, a match must also show other clothes. `select` says which rows of the
+    gallery are compared; queries are not selected.
     """
     tables = query, gallery
     recipes = [read_recipe(each.recipe_json) for each in tables]
@@ -72,16 +79,20 @@ def open_sides(
     for each in tables:
         if each.count == 0:
             raise InputError(f"{each.location} has no row in version {each.version}")
-    if query.location == gallery.location and gallery.rows(["camera"])["camera"].null_count:
+    names = ["path", "identity", "camera"]
+    chosen = None, select.positions(gallery)
+    columns = [
+        each.rows(names) if positions is None else each.rows_at(positions, names)
+        for each, positions in zip(tables, chosen, strict=True)
+    ]
+    if query.location == gallery.location and columns[1]["camera"].null_count:
         _log.warning(
             "%s is evaluated against itself: a query without a camera finds itself", query.location
         )
-    names = ["path", "identity", "camera"]
-    columns = [each.rows(names) for each in tables]
     first, second = (
-        LabeledSide(each, rows, each.features(), labels)
-        for each, rows, labels in zip(
-            tables, columns, placed_labels(columns, same_place), strict=True
+        LabeledSide(each, rows, _features(each, positions), labels, positions)
+        for each, rows, labels, positions in zip(
+            tables, columns, placed_labels(columns, same_place), chosen, strict=True
         )
     )
     if clothes_changed:
@@ -90,6 +101,11 @@ def open_sides(
     if of_gallery and not derivation(first.gallery):
         first = _normalized(first, of_gallery, "queries")
     return first, second
+
+
+def _features(gallery: Gallery, positions: NDArray[np.int64] | None) -> FeatureRows:
+    rows = gallery.features()
+    return rows if positions is None else ChosenRows(rows, positions)
 
 
 def normalize_sides(
@@ -201,12 +217,19 @@ def warn_of_odd_sides(query: LabeledSide, gallery: LabeledSide) -> None:
     """Warn of what looks wrong with two sides that can be compared."""
     cameras = [np.unique(side.labels.camera) for side in (query, gallery)]
     known = [numbers[numbers != NO_CAMERA] for numbers in cameras]
-    if all(map(len, known)) and not np.intersect1d(*known).size:
+    if gallery.positions is None and all(map(len, known)) and not np.intersect1d(*known).size:
         _log.warning(
             "queries and gallery have no camera in common, so that no row of a query's own camera"
             " is left out: %s has %s, %s has %s", query.gallery.location, _cameras(query),
             gallery.gallery.location, _cameras(gallery),
         )  # fmt: skip
+    if gallery.positions is not None:
+        labeled = query.labels.identity > DISTRACTOR
+        if lost := int((labeled & ~has_match(query.labels, gallery.labels)).sum()):
+            _log.warning(
+                "%d of %d queries with an identity have no match among the %d selected rows, and"
+                " count in no mean", lost, int(labeled.sum()), len(gallery.rows),
+            )  # fmt: skip
     if distractors := int((query.labels.identity == DISTRACTOR).sum()):
         _log.warning(
             "%d queries of %s are distractors (identity 0) or unknown, and have no match; where"
@@ -215,7 +238,8 @@ def warn_of_odd_sides(query: LabeledSide, gallery: LabeledSide) -> None:
         )  # fmt: skip
     many, few = len(query.rows), len(gallery.rows)
     others = [int((side.labels.identity <= DISTRACTOR).sum()) for side in (query, gallery)]
-    if many >= _SWAPPED * few or (many > few and others[0] and not others[1]):
+    swapped = many >= _SWAPPED * few or (many > few and others[0] and not others[1])
+    if swapped and gallery.positions is None:
         _log.warning(
             "%s has %d queries and %s %d rows: are the two swapped?", query.gallery.location, many,
             gallery.gallery.location, few,
@@ -238,16 +262,22 @@ def check_matches(query: LabeledSide, gallery: LabeledSide) -> None:
     common = np.intersect1d(query.labels.identity, gallery.labels.identity)
     if not (common > 0).any():
         raise InputError(
-            f"no identity of {query.gallery.location} is in {gallery.gallery.location}:"
-            " no query has a match"
+            f"no identity of {query.gallery.location} is in {_told(gallery)}: no query has a match"
         )
     if not has_match(query.labels, gallery.labels).any():
         cameras = sorted(set(gallery.rows["camera"].drop_null().to_pylist()))
         raise InputError(
             "no query has a match: every gallery row of a query's identity is from the"
-            f" query's own camera ({gallery.gallery.location} has {len(cameras)}:"
+            f" query's own camera ({_told(gallery)} has {len(cameras)}:"
             f" {', '.join(cameras[:10])}), and those are left out"
         )
+
+
+def _told(side: LabeledSide) -> str:
+    """The gallery, and how many of its rows are compared if not all."""
+    if side.positions is None:
+        return side.gallery.location
+    return f"the {len(side.rows):,} selected rows of {side.gallery.location}"
 
 
 def _layout(side: LabeledSide) -> str:

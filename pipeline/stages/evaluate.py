@@ -19,7 +19,12 @@ from pipeline.core.evaluation.multi_query import QueryGroups
 from pipeline.core.evaluation.ranking import RankCounts
 from pipeline.core.evaluation.single_shot import SingleShot
 from pipeline.core.ledger import Account, Ledger
-from pipeline.core.thresholds.negatives import Negatives, count_negatives, margin
+from pipeline.core.thresholds.negatives import (
+    Negatives,
+    count_negatives,
+    count_negatives_of_others,
+    margin,
+)
 from pipeline.core.thresholds.open_set import OpenSet, settle_rates
 from pipeline.stages.execution import Execution, Step
 
@@ -102,7 +107,7 @@ def count_within_cameras(
     return sum(counts, start=np.zeros(len(found.rows), np.int64))
 
 
-def measure_open_set(
+def without_own_camera(
     queries: FeatureRows,
     query_labels: Labels,
     gallery: FeatureRows,
@@ -110,17 +115,41 @@ def measure_open_set(
     found: RankCounts,
     *,
     execution: Execution = Execution(),
+) -> RankCounts:
+    """The counts of `found`, over the whole gallery, in lists without rows of the query's camera.
+
+    One more pass over the gallery, by `camera_figures.count_within_own_camera`.
+    """
+    sides = (queries, query_labels, gallery, gallery_labels)
+    step = execution.progress("leaving out own cameras", len(gallery))
+    over = _Pass(sides, execution, step, camera_figures.BLOCKS_AT_ONCE)
+    counts = over.counts(camera_figures.count_within_own_camera, found=found)
+    own = sum(counts, start=np.zeros(len(found.rows), np.int64))
+    return RankCounts(found.offsets, found.rows, found.scores, found.ahead - own)
+
+
+def measure_open_set(
+    queries: FeatureRows,
+    query_labels: Labels,
+    gallery: FeatureRows,
+    gallery_labels: Labels,
+    found: RankCounts,
+    *,
+    not_own_camera: bool = False,
+    execution: Execution = Execution(),
 ) -> OpenSet | None:
     """The figures of `open_set.open_set`, whose positives are the matches `found`.
 
-    The gallery is passed over twice.
+    With `not_own_camera`, rows of the query's camera are no negatives. The gallery is passed over
+    twice.
     """
     sides = (queries, query_labels, gallery, gallery_labels)
     step = execution.progress("counting negatives", 2 * len(gallery))
     over = _Pass(sides, execution, step)
 
     def count(settled: NDArray[np.int64]) -> Negatives:
-        return sum(over.counts(count_negatives, settled=settled), start=Negatives.none(settled))
+        fold = count_negatives_of_others if not_own_camera else count_negatives
+        return sum(over.counts(fold, settled=settled), start=Negatives.none(settled))
 
     return settle_rates(found.scores, count, margin(gallery.dimension))
 

@@ -6,12 +6,15 @@ has met all. A worker that is lost costs the tile in its hand.
 """
 
 import logging
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import FeatureRows, Tiling
 from pipeline.core.ledger import Account, Ledger
+from pipeline.core.neighbors.apart import between_apart, neighbors_apart
 from pipeline.core.neighbors.kept import without
 from pipeline.core.neighbors.meetings import Meetings
 from pipeline.core.neighbors.pairs import between, neighbors
@@ -38,6 +41,7 @@ def build_graph(
     signatures: NDArray[np.int64] | None = None,
     origin: Origin | None = None,
     least: bool = False,
+    apart: NDArray[np.int64] | None = None,
     execution: Execution = Execution(),
 ) -> Graph:
     """The `k` best others of every row of `rows` `[N, D]`, as `core.neighbors.neighbors` has them.
@@ -46,9 +50,13 @@ def build_graph(
     ids `[N]`, ascending; positions by default), `signatures` (of `core.signatures`) and kind that
     an earlier run left there goes on from its tiles, and what was damaged of it meanwhile is made
     again. Where `least`, the graph keeps every row's least score too, which the same pass finds.
-    Each worker holds two blocks of rows. Progress counts rows, each in parts: as many as there are
-    blocks to meet.
+    Rows of one of the numbers (from 0) of `apart` int64 `[N]`, where it is given, are no neighbors;
+    the caller sees to it that a graph that was left in `folder` was made with the same. Each worker
+    holds two blocks of rows. Progress counts rows, each in parts: as many as there are blocks to
+    meet.
     """
+    if apart is not None and (least or len(apart) != len(rows)):
+        raise ValueError("each row has one number of `apart`, and no least score goes with them")
     about = About(
         origin or Origin(),
         len(rows),
@@ -77,8 +85,11 @@ def build_graph(
         return x, y, meetings.met[x], meetings.met[y]
 
     follow()
-    shared = (graph, rows, execution.worker_tiling)
-    for x, y, account in execution.run_ready(_meet, shared, ready, on_gpu=True):
+    shared: tuple[Any, ...] = (graph, rows, execution.worker_tiling)
+    meet: Callable[..., Any] = _meet
+    if apart is not None:
+        meet, shared = _meet_apart, (apart, *shared)
+    for x, y, account in execution.run_ready(meet, shared, ready, on_gpu=True):
         execution.ledger.add(account)
         before = {number: meetings.met[number] for number in (x, y)}
         meetings.end(x, y)
@@ -108,8 +119,20 @@ def _rows_done(graph: Graph, meetings: Meetings) -> int:
     return shares // max(1, len(graph.blocks))
 
 
+def _meet_apart(apart: NDArray[np.int64], *others: Any) -> tuple[int, int, Account]:
+    return _meet(*others, apart=apart)
+
+
 def _meet(
-    graph: Graph, rows: FeatureRows, tiling: Tiling, x: int, y: int, x_met: int, y_met: int
+    graph: Graph,
+    rows: FeatureRows,
+    tiling: Tiling,
+    x: int,
+    y: int,
+    x_met: int,
+    y_met: int,
+    *,
+    apart: NDArray[np.int64] | None = None,
 ) -> tuple[int, int, Account]:
     """Let two blocks meet, or one itself, where they have met these; stores what they know then.
 
@@ -119,25 +142,31 @@ def _meet(
     start, stop = graph.blocks[x]
     block, (found, least) = rows.read(start, stop), graph.kept(x, x_met)
     if x == y:
-        found = neighbors(
-            block, k, first_row=start, known=found, least=least, tiling=tiling, ledger=ledger
-        )
+        if apart is not None:
+            found = neighbors_apart(
+                block, apart[start:stop], k, first_row=start, known=found, tiling=tiling,
+                ledger=ledger,
+            )  # fmt: skip
+        else:
+            found = neighbors(
+                block, k, first_row=start, known=found, least=least, tiling=tiling, ledger=ledger
+            )
         graph.keep(x, x_met | 1 << x, found, least)
         return x, y, ledger.total
     first, last = graph.blocks[y]
     theirs, their_least = graph.kept(y, y_met)
-    found, theirs = between(
-        block,
-        rows.read(first, last),
-        k,
-        first_row=start,
-        second_row=first,
-        # Known neighbors may not be in the other block.
-        known=(without(found, first, last), without(theirs, start, stop)),
-        least=(least, their_least),
-        tiling=tiling,
-        ledger=ledger,
-    )
+    # Known neighbors may not be in the other block.
+    known = without(found, first, last), without(theirs, start, stop)
+    if apart is not None:
+        found, theirs = between_apart(
+            block, rows.read(first, last), (apart[start:stop], apart[first:last]), k,
+            first_row=start, second_row=first, known=known, tiling=tiling, ledger=ledger,
+        )  # fmt: skip
+    else:
+        found, theirs = between(
+            block, rows.read(first, last), k, first_row=start, second_row=first, known=known,
+            least=(least, their_least), tiling=tiling, ledger=ledger,
+        )  # fmt: skip
     if not x_met >> y & 1:
         graph.keep(x, x_met | 1 << y, found, least)
     if not y_met >> x & 1:

@@ -209,7 +209,7 @@ def test_wrong_arguments_are_one_line_and_2(
 @pytest.mark.parametrize(
     ("arguments", "flag"),
     [
-        ("search x.jpg --gallery g --model m --camera ''", "--camera"),
+        ("search x.jpg --gallery g --model m --query-camera ''", "--query-camera"),
         ("extract '' --gallery g --model m", "SOURCE"),
         ("evaluate --query '' --gallery g --out o", "--query"),
         ("info --gallery g --at ' '", "--at"),

@@ -16,7 +16,6 @@ import pytest
 from deltalake import DeltaTable
 
 from jobs import cli
-from jobs.command.times import parse_time
 from pipeline.errors import InputError, RunError
 from pipeline.gallery import checksums
 from pipeline.gallery.scratch import scratch_folder
@@ -25,6 +24,7 @@ from pipeline.gallery.sidecars.plan import write_plan
 from pipeline.gallery.table import Gallery
 from pipeline.gallery.upkeep.losses import Lost, lost_before
 from pipeline.model.recipe import Recipe
+from pipeline.runs.times import parse_time
 from tests.gallery.making import contents, path_of, unit
 from tests.jobs.running import refused, result, run
 

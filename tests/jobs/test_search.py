@@ -140,7 +140,7 @@ def test_a_pair_of_cameras_has_its_own_threshold(capsys, made, command, tmp_path
         {"query_camera": "near", "gallery_camera": second, "figures": {"threshold": -1.0}},
     ]
     write_calibration(Gallery.open(str(copy)), {"threshold": 0.75, "by_camera": pairs})
-    told = result(capsys, *flags, "--camera", "far")
+    told = result(capsys, *flags, "--query-camera", "far")
     hits = told["results"][0]["hits"]
     assert {hit["threshold"] for hit in hits if hit["camera"] == first} == {0.25}
     assert {hit["threshold"] for hit in hits if hit["camera"] != first} == {0.75}
@@ -148,11 +148,11 @@ def test_a_pair_of_cameras_has_its_own_threshold(capsys, made, command, tmp_path
     assert told["threshold_from"] == f"calibration of version 1; rows of {first} have their own"
     told = result(capsys, *flags)
     assert {hit["threshold"] for hit in told["results"][0]["hits"]} == {0.75}
-    _, _, err = run(capsys, *flags, "--camera", "unseen")
+    _, _, err = run(capsys, *flags, "--query-camera", "unseen")
     assert (
         "images of camera unseen (calibrate by camera first): all rows get the general one" in err
     )
-    _, _, err = run(capsys, "search", image(made, 0), *command, "--camera", "far")
+    _, _, err = run(capsys, "search", image(made, 0), *command, "--query-camera", "far")
     assert "no row is marked" in err
 
 
@@ -194,7 +194,7 @@ def test_workers_change_nothing(capsys, made, command, tmp_path, cluster):
         (("--max-bytes", 0), "--max-bytes must be at least 1"),
         (("--workers", -1), "--workers must be at least 0"),
         (("--threshold", 1.2), "cosine similarity from -1 to 1"),
-        (("--threshold", 0.5, "--camera", "c1"), "leave out --threshold"),
+        (("--not-own-camera",), "give --query-camera"),
         (("--html", "{tmp}"), "must be a file in a folder"),
         (("--html", "{tmp}/none/page.html"), "must be a file in a folder"),
         (("--version", 0), "has no row in version 0"),

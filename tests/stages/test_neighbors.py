@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.core.blocks import ArrayRows, Tiling
+from pipeline.core.neighbors.apart import neighbors_apart
 from pipeline.core.neighbors.farthest import least_scores
 from pipeline.core.neighbors.pairs import neighbors
 from pipeline.gallery import checksums
@@ -16,7 +17,7 @@ from tests.gallery.crashing import interrupted
 
 ROWS = unit_rows(90, 40, clusters=9)
 IDS = np.arange(90) * 3 + 5
-NAMED = {"ids", "origin", "least"}
+NAMED = {"ids", "origin", "least", "apart"}
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +51,16 @@ def test_blocks_of_any_size_give_the_bits_of_one_call(tmp_path, block, least):
     assert found == expected
     assert len(list(tmp_path.glob("rows-*"))) == -(-90 // block)
     assert not list(tmp_path.glob("open-*"))
+
+
+@pytest.mark.parametrize("block", [6, 30, 1000])
+def test_rows_apart_do_not_meet_in_blocks_of_any_size(tmp_path, block):
+    apart = np.random.default_rng(0).integers(-1, 4, 90)
+    expected = bytes_of(neighbors_apart(ROWS, apart, 7))
+    found = built(tmp_path, memory=memory_of(block), tiling=Tiling(16, 16), apart=apart)
+    assert found == expected
+    with pytest.raises(ValueError, match="one number of `apart`"):
+        built(tmp_path, apart=apart[1:])
 
 
 @pytest.mark.parametrize("k", [1, 4, 5, 6])

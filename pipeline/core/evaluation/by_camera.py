@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks
-from pipeline.core.evaluation.labels import Labels
+from pipeline.core.evaluation.labels import NO_CAMERA, Labels
 from pipeline.core.evaluation.metrics import Summary, summarize
 from pipeline.core.evaluation.ranking import RankCounts
 from pipeline.core.evaluation.restricted import ahead_among, choose_matches
@@ -90,10 +90,59 @@ def count_within_cameras(
     computes less than one whole pass. Memory is Q x D, the matches, some gallery blocks, and a tile
     in each thread, for any number of cameras.
     """
+    theirs = gallery_labels.camera[found.rows]
+    sides = (queries, query_labels, gallery, gallery_labels)
+    return _count_within(*sides, found, theirs, part=part, tiling=tiling)
+
+
+def count_within_own_camera(
+    queries: NDArray[np.float32] | FeatureRows,
+    query_labels: Labels,
+    gallery: NDArray[np.float32] | FeatureRows,
+    gallery_labels: Labels,
+    found: RankCounts,
+    *,
+    part: tuple[int, int] | None = None,
+    tiling: Tiling = Tiling(),
+) -> NDArray[np.int64]:
+    """For every match of `found` `[M]`, the kept rows of the query's camera that stand before it.
+
+    They are what lists without rows of the query's camera lack; none for a query whose camera is
+    unknown. The rest is as in `count_within_cameras`.
+
+    >>> from pipeline.core.evaluation.ranking import rank_counts
+    >>> features = np.array([[1, 0], [0.8, 0.6], [0.6, 0.8]], np.float32)
+    >>> sides = (features[:1], Labels(np.array([7]), np.array([0])),
+    ...          features, Labels(np.array([0, 9, 7]), np.array([1, 0, 1])))
+    >>> found = rank_counts(*sides)
+    >>> found.ahead, count_within_own_camera(*sides, found)
+    (array([2]), array([1]))
+    """
+    sizes = np.diff(found.offsets)
+    own = np.repeat(query_labels.camera, sizes)
+    # The number of no row, so that an unknown camera equals no other.
+    own[own == NO_CAMERA] = NO_CAMERA - 1
+    sides = (queries, query_labels, gallery, gallery_labels)
+    return _count_within(*sides, found, own, part=part, tiling=tiling)
+
+
+def _count_within(
+    queries: NDArray[np.float32] | FeatureRows,
+    query_labels: Labels,
+    gallery: NDArray[np.float32] | FeatureRows,
+    gallery_labels: Labels,
+    found: RankCounts,
+    theirs: NDArray[np.int64],
+    *,
+    part: tuple[int, int] | None,
+    tiling: Tiling,
+) -> NDArray[np.int64]:
+    """For every match of `found` `[M]`, the kept rows of the camera `theirs` `[M]` that stand
+    before it.
+    """
     queries, gallery = as_rows(queries), as_rows(gallery)
     first, last = part or (0, len(gallery))
     ahead = np.zeros(len(found.rows), np.int64)
-    theirs = gallery_labels.camera[found.rows]
     for start, stop in blocks(last, BLOCKS_AT_ONCE * tiling.gallery_block, first):
         features = gallery.read(start, stop)
         camera = gallery_labels.camera[start:stop]

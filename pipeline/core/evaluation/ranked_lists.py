@@ -10,7 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import ChosenRows, FeatureRows, Tiling, as_rows
-from pipeline.core.evaluation.labels import JUNK, Labels, check_labels, same_identity_pairs
+from pipeline.core.evaluation.labels import (
+    JUNK,
+    NO_CAMERA,
+    Labels,
+    check_labels,
+    same_identity_pairs,
+)
 from pipeline.core.neighbors.topk import TopK, search
 
 
@@ -82,6 +88,42 @@ def ranked_lists(
     rule = JunkRule.of(query_labels, gallery_labels)
     found = search(queries, rule.rows_of(gallery), rule.widened(k), tiling=tiling)
     return rule.best(found, k)
+
+
+def lists_of_other_cameras(
+    queries: NDArray[np.float32] | FeatureRows,
+    query_labels: Labels,
+    gallery: NDArray[np.float32] | FeatureRows,
+    gallery_labels: Labels,
+    k: int,
+    *,
+    tiling: Tiling = Tiling(),
+) -> RankedLists:
+    """`ranked_lists` without the rows of the query's own camera, where that is known.
+
+    >>> features = np.array([[1, 0], [0.8, 0.6], [0.6, 0.8]], np.float32)
+    >>> asked, labels = Labels(np.array([7]), np.array([0])), np.array([9, 0, 7])
+    >>> held = Labels(labels, np.array([0, 1, 1]))
+    >>> lists_of_other_cameras(features[:1], asked, features, held, 2).rows
+    array([[1, 2]])
+    """
+    queries, gallery = as_rows(queries), as_rows(gallery)
+    shape = len(queries), min(k, int((gallery_labels.identity != JUNK).sum()))
+    rows, scores = np.full(shape, -1, np.int64), np.full(shape, -np.inf, np.float32)
+    hits, matches = np.zeros(shape, bool), np.zeros(len(queries), np.int64)
+    for camera in np.unique(query_labels.camera).tolist():
+        asked = np.flatnonzero(query_labels.camera == camera)
+        others = (gallery_labels.camera != camera) | (camera == NO_CAMERA)
+        kept = np.flatnonzero(others)
+        found = ranked_lists(
+            queries.take(asked), query_labels.take(asked),
+            ChosenRows(gallery, kept), gallery_labels.take(kept), k, tiling=tiling,
+        )  # fmt: skip
+        width = slice(0, found.rows.shape[1])
+        rows[asked, width] = np.where(found.rows < 0, -1, kept[found.rows])
+        scores[asked, width], hits[asked, width] = found.scores, found.hits
+        matches[asked] = found.matches
+    return RankedLists(rows, scores, hits, matches)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks
-from pipeline.core.evaluation.labels import DISTRACTOR, JUNK, Labels
+from pipeline.core.evaluation.labels import DISTRACTOR, JUNK, NO_CAMERA, Labels
 from pipeline.core.float_products import Product
 from pipeline.core.products.kernels import longest, product_slack
 from pipeline.core.products.kernels import score as pair_score
@@ -37,6 +37,9 @@ _WIDTH = BIN / STEPS
 
 EDGES = (np.arange(_BINS + 1) - _BELOW) * BIN
 """The least step of each bin, and of the one that would follow the last."""
+
+_BLOCKS_AT_ONCE = 8
+"""Gallery blocks that are held together, where they are divided by camera."""
 
 _PLACING = 2.0**-22  # rounding of `_place`, at most
 
@@ -145,6 +148,41 @@ def count_negatives(
     with tiling.workers() as run:
         sweep(passing, gallery.read, enter, (len(wanted), tiling.query_block), take, run)
     return counters.total()
+
+
+def count_negatives_of_others(
+    queries: NDArray[np.float32] | FeatureRows,
+    query_labels: Labels,
+    gallery: NDArray[np.float32] | FeatureRows,
+    gallery_labels: Labels,
+    settled: NDArray[np.int64],
+    *,
+    part: tuple[int, int] | None = None,
+    tiling: Tiling = Tiling(),
+) -> Negatives:
+    """`count_negatives` without the rows of the query's own camera, where that is known.
+
+    >>> three = np.array([[1, 0], [0.8, 0.6], [0, 1]], np.float32)
+    >>> found = count_negatives_of_others(three[:1], Labels(np.array([7]), np.array([0])),
+    ...                                   three, Labels(np.array([9, 0, 5]), np.array([0, 1, -1])),
+    ...                                   np.empty(0, np.int64))
+    >>> len(found)
+    2
+    """
+    queries, gallery = as_rows(queries), as_rows(gallery)
+    first, last = part or (0, len(gallery))
+    asked = {}
+    for each in np.unique(query_labels.camera).tolist():
+        own = np.flatnonzero(query_labels.camera == each)
+        asked[each] = queries.take(own), query_labels.take(own)
+    total = Negatives.none(settled)
+    for start, stop in blocks(last, _BLOCKS_AT_ONCE * tiling.gallery_block, first):
+        block, camera = gallery.read(start, stop), gallery_labels.camera[start:stop]
+        for each, (rows, labels) in asked.items():
+            kept = np.flatnonzero((camera != each) | (each == NO_CAMERA))
+            theirs = gallery_labels.take(start + kept)
+            total += count_negatives(rows, labels, block[kept], theirs, settled, tiling=tiling)
+    return total
 
 
 class _Kept(NamedTuple):

@@ -123,6 +123,25 @@ def parse(where: str) -> Condition:
     return Condition(where, tuple(columns), bool(casts), expression)
 
 
+def all_of(parts: Sequence[Condition]) -> Condition:
+    """The condition that holds where each of one or more conditions does.
+
+    >>> all_of([parse("camera = '3'"), parse("identity = 7 or identity = 9")]).text
+    "camera = '3' and (identity = 7 or identity = 9)"
+    """
+    several = [bool(re.search(r"\bor\b", part.text, re.IGNORECASE)) for part in parts]
+    texts = [
+        f"({part.text})" if each and len(parts) > 1 else part.text
+        for part, each in zip(parts, several, strict=True)
+    ]
+    return Condition(
+        " and ".join(texts),
+        tuple(dict.fromkeys(name for part in parts for name in part.columns)),
+        any(part.may_fail for part in parts),
+        _joined(operator.and_, [part.expression for part in parts]),
+    )
+
+
 def _condition(node: exp.Expr, levels: int) -> pc.Expression:
     """An expression that is true, false or null for a row."""
     node = node.unnest()

@@ -26,6 +26,11 @@ def moments(rows: pa.Table) -> NDArray[np.int64]:
     return moment
 
 
+def camera_numbers(cameras: pa.ChunkedArray) -> NDArray[np.int64]:
+    """The number of each row's camera int64 `[N]`, from 0; -1 for a row without a camera."""
+    return _numbered(cameras)
+
+
 def _midnight(taken: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.multiply(pc.divide(taken, _DAY), _DAY)
 

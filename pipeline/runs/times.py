@@ -1,18 +1,18 @@
-"""Points in time as arguments."""
+"""Points in time as text."""
 
 from datetime import UTC, datetime
 
 from pipeline.errors import InputError
 
 
-def parse_time(flag: str, text: str | None) -> datetime | None:
-    """A date or time in ISO 8601, or None if the flag is not given.
+def parse_time(name: str, text: str | None) -> datetime | None:
+    """A date or time in ISO 8601; None for None. `name` says in an error what was given.
 
     Without a zone it is UTC, without a time the beginning of the day.
 
-    >>> moment("--at", "2026-03-01")
+    >>> parse_time("`at`", "2026-03-01")
     datetime.datetime(2026, 3, 1, 0, 0, tzinfo=datetime.timezone.utc)
-    >>> moment("--at", "2026-03-01T12:30Z")
+    >>> parse_time("`at`", "2026-03-01T12:30Z")
     datetime.datetime(2026, 3, 1, 12, 30, tzinfo=datetime.timezone.utc)
     """
     if text is None:
@@ -21,6 +21,6 @@ def parse_time(flag: str, text: str | None) -> datetime | None:
         found = datetime.fromisoformat(text)
     except ValueError as error:
         raise InputError(
-            f"{flag} {text!r} is not a time: give one such as 2026-03-01 or 2026-03-01T12:30Z"
+            f"{name} {text!r} is not a time: give one such as 2026-03-01 or 2026-03-01T12:30Z"
         ) from error
     return found if found.tzinfo else found.replace(tzinfo=UTC)
