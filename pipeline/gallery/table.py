@@ -341,14 +341,16 @@ class Gallery:
         removes: Iterable[int] | np.ndarray = (),
         rejects: pa.Table | None = None,
         forget: Iterable[str] = (),
+        paths: pa.ChunkedArray | None = None,
         lock: Lock | None = None,
     ) -> "Gallery":
         """The next version, in one commit: adds these units, and removes the rows `removes` (ids).
 
         A path is the key: new rows and new rejects replace older rows and rejects of the same path.
         `rejects` are inputs that reached no unit; `forget` are paths whose rejects are no longer
-        wanted. Without a change, or if this run id has a commit already, nothing is committed: the
-        result is the latest version.
+        wanted. `paths` are those of the units' members, in any order, if the caller knows them: the
+        files are then not opened for them. Without a change, or if this run id has a commit
+        already, nothing is committed: the result is the latest version.
 
         Raises `RunError` if another commit came after this version or the lock was lost,
         `InputError` for units of another recipe, row ids given before, a path twice, or rows that
@@ -361,7 +363,7 @@ class Gallery:
                 return done
             self.check_latest()
             change = planned_change(
-                self.target, self.snapshot, units, run_id, _as_ids(removes), rejects, forget
+                self.target, self.snapshot, units, run_id, _as_ids(removes), rejects, forget, paths
             )
             if change is None:
                 return self

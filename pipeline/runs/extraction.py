@@ -173,7 +173,13 @@ def update_gallery(plan: UpdatePlan, progress: StartProgress = silent) -> Extrac
         removes = changes.missing if delete else changes.missing[:0]
         forget = changes.mended + (changes.missing_rejects if delete else [])
         after = commit_units(
-            present, done, lock, listed_rejects=listing.rejects, removes=removes, forget=forget
+            present,
+            done,
+            lock,
+            listed_rejects=listing.rejects,
+            removes=removes,
+            forget=forget,
+            paths=cut.planned["path"],
         )
         if len(changes.touched):
             add_seen(after.location, changes.touched, after.row_ids())

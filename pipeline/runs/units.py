@@ -128,9 +128,10 @@ def commit_units(
     listed_rejects: pa.Table,
     removes: NDArray[np.int64],
     forget: Sequence[str],
+    paths: pa.ChunkedArray | None = None,
 ) -> Gallery:
     """Commit one version: adds all units and the rejects of the listing, removes the rows `removes`
-    (ids) and the rejects of the paths to `forget`.
+    (ids) and the rejects of the paths to `forget`. `paths` are those of the units' members.
 
     A run that found nothing new makes no version.
     """
@@ -142,7 +143,13 @@ def commit_units(
         return present
     run = hashlib.sha256("\n".join([str(present.version), *names]).encode()).hexdigest()[:16]
     after = present.commit(
-        done, run_id=f"extract-{run}", removes=removes, rejects=new, forget=forget, lock=lock
+        done,
+        run_id=f"extract-{run}",
+        removes=removes,
+        rejects=new,
+        forget=forget,
+        paths=paths,
+        lock=lock,
     )
     drop_plan(present.location)
     return after

@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
@@ -12,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import InputError, RunError
-from pipeline.gallery.files import storage
+from pipeline.gallery.files import objects, storage
 from pipeline.gallery.files.storage import GalleryDamagedError
+from pipeline.gallery.files.unit_files import read_unit
+from pipeline.gallery.log import changes
 from pipeline.gallery.log.lock import hold
 from pipeline.gallery.table import Gallery
 from tests.gallery.making import (
@@ -223,6 +226,60 @@ def test_a_lock_that_is_lost_before_the_commit(gallery, monkeypatch):
         with pytest.raises(RunError, match="the lock was lost to nobody"):
             gallery.commit([], run_id="x", removes=[3], lock=lock)
     assert Gallery.open(gallery.location).version == 1
+
+
+@pytest.fixture(params=["disk", "s3"])
+def started(request, tmp_path):
+    """A gallery of rows 0 to 5, with rows 6 to 19 in units that are written and not committed."""
+    where = tmp_path / "g" if request.param == "disk" else request.getfixturevalue("bucket")
+    made = new_gallery(where)
+    made = made.commit([unit(made.target, range(6), rejected=[2])], run_id="first")
+    runs = (range(6, 10), range(10, 15), range(15, 20))
+    bad = {7, *range(15, 20)}
+    return made, [unit(made.target, ids, rejected=bad & set(ids)) for ids in runs]
+
+
+def members(ids):
+    return pa.chunked_array([[path_of(each) for each in ids]])
+
+
+def test_paths_that_the_caller_knows_make_the_same_version(started, monkeypatch):
+    made, units = started
+    monkeypatch.setattr(objects, "_PAGE", 2)
+    if isinstance(made._root, objects.ObjectPlace):  # one listing says that the files are there
+        monkeypatch.setattr(changes, "read_unit", lambda root, name, *_a, **_k: read(root, name))
+
+    def read(root, name):
+        assert name.startswith("_units/000000000015")  # a unit of rejects only
+        return read_unit(root, name, made.target)
+
+    old = rejects_table([path_of(21), path_of(2)])
+    later = made.commit(units, run_id="x", paths=members([*range(19, 5, -1)]), rejects=old)
+    assert contents(later) == expected({*range(15)} - {2, 7})
+    assert reject_paths(later) == sorted(map(path_of, [2, 7, *range(15, 20), 21]))
+
+
+def test_a_file_is_what_its_record_says_where_paths_are_known(started):
+    made, units = started
+    path = made._root / units[1].path
+    data = path.read_bytes()
+    path.write_bytes(data + b"x")
+    with pytest.raises(GalleryDamagedError):
+        made.commit(units, run_id="x", paths=members(range(6, 20)))
+    path.unlink()
+    with pytest.raises(GalleryDamagedError, match="the file is gone"):
+        made.commit(units, run_id="x", paths=members(range(6, 20)))
+
+
+def test_paths_are_those_of_all_members(started):
+    made, units = started
+    with pytest.raises(InputError, match="13 paths for the 14 members"):
+        made.commit(units, run_id="x", paths=members(range(6, 19)))
+    with pytest.raises(InputError, match="two of its members have the same path"):
+        made.commit(units, run_id="x", paths=members([6, *range(6, 19)]))
+    with pytest.raises(InputError, match="two of its members have the same path"):
+        listed = rejects_table([path_of(9)])
+        made.commit(units, run_id="x", paths=members(range(6, 20)), rejects=listed)
 
 
 @pytest.mark.parametrize("removes", [np.array([1.5]), ["a"], np.array(["3"])])

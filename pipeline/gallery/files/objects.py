@@ -194,6 +194,12 @@ class ObjectPlace:
             if each.name != MARKER and fnmatch.fnmatchcase(each.name, pattern):
                 yield each
 
+    def later(self, name: str) -> Iterator["ObjectPlace"]:
+        """The objects below a folder whose names come after a name, in the order of their names;
+        no folders.
+        """
+        return _listed(self, (self / name).key)
+
     # Reading
 
     def read_bytes(self) -> bytes:
@@ -401,11 +407,11 @@ def _place_of(bucket: str, meta: Any) -> ObjectPlace:
     return ObjectPlace(bucket, meta["path"], ObjectStat(meta["size"], tag_of(meta)))
 
 
-def _listed(folder: ObjectPlace) -> Iterator[ObjectPlace]:
-    """The objects below a folder, a page with each request: an answer that is cut off is asked for
-    again.
+def _listed(folder: ObjectPlace, last: str = "") -> Iterator[ObjectPlace]:
+    """The objects below a folder, after the one of the name `last`, a page with each request: an
+    answer that is cut off is asked for again.
     """
-    store, last = client_of(folder.bucket), ""
+    store = client_of(folder.bucket)
     # Azure cannot begin a listing in the middle; the client would read all before it again.
     size = _ALL if folder.bucket.startswith("az://") else _PAGE
 

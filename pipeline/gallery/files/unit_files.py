@@ -163,6 +163,14 @@ def find_units(target: UnitTarget, next_row_id: int) -> FoundUnits:
     return FoundUnits(tuple(whole), tuple(damaged), tuple(_orphans(root, whole, damaged)))
 
 
+def row_files_from(root: ObjectPlace, first: UnitRecord) -> Iterator[ObjectPlace]:
+    """The files of rows of a unit and of all that come after it, by one listing."""
+    for place in root.later(f"{first.first_row_id:012d}"):
+        if not place.name[:1].isdigit() or place.parent != root:
+            return  # the hidden folders come after all row files
+        yield place
+
+
 def read_unit_record(
     root: GalleryPlace, name: str, target: UnitTarget, sha256: str | None = None
 ) -> UnitRecord:

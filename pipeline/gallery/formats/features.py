@@ -102,7 +102,7 @@ def import_rows(
         run.add(raw, part)
         units.append(_write(gallery, start, raw, part, are_unit=are_unit))
         progress(len(raw))
-    return gallery.commit(units, run_id=str(run), lock=lock)
+    return gallery.commit(units, run_id=str(run), paths=labels["path"], lock=lock)
 
 
 def is_import_of(gallery: Gallery, features: RawFeatures, labels: pa.Table) -> bool:

@@ -11,10 +11,17 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
 from pipeline.gallery import checksums
-from pipeline.gallery.files.places import GalleryPlace, ObjectPlace, ask_many, dataset, root_of
+from pipeline.gallery.files.places import (
+    GalleryPlace,
+    ObjectPlace,
+    ask_many,
+    dataset,
+    known_size,
+    root_of,
+)
 from pipeline.gallery.files.rejects import as_rejects, merged_rejects, read_rejects, write_rejects
 from pipeline.gallery.files.storage import GalleryDamagedError
-from pipeline.gallery.files.unit_files import UnitRecord, UnitTarget, read_unit
+from pipeline.gallery.files.unit_files import UnitRecord, UnitTarget, read_unit, row_files_from
 from pipeline.gallery.log.entries import LoggedFile
 from pipeline.gallery.log.rewrite import row_ids_of_paths, without_rows
 from pipeline.gallery.log.transactions import Change, Snapshot
@@ -22,6 +29,7 @@ from pipeline.large_tables import ByPath, ranges
 from pipeline.schemas import REJECT_SCHEMA
 
 _FILES_AT_ONCE = 512
+_KEYS = pa.schema([("path", pa.string())])
 
 
 def planned_change(
@@ -32,21 +40,31 @@ def planned_change(
     removes: np.ndarray,
     rejects: pa.Table | None,
     forget: Iterable[str],
+    paths: pa.ChunkedArray | None = None,
 ) -> Change | None:
     """The change from a version to the next; None if nothing changes.
 
-    Writes the files that replace those with removed or replaced rows, and the rejects after the
-    commit; they do not count until the log names them. Raises what `Gallery.commit` raises.
+    `paths` are those of the units' members, if the caller knows them; else they are read. Writes
+    the files that replace those with removed or replaced rows, and the rejects after the commit;
+    they do not count until the log names them. Raises what `Gallery.commit` raises.
     """
     root = root_of(target.location)
-    keys = ByPath(pa.schema([("path", pa.string())]))
-    _check_units(target, snapshot, units, keys)
+    _check_order(target, snapshot, units)
     new_rejects = _rejects_of(root, units, rejects)
-    if isinstance(root, Path):
-        _add_paths(keys, root, units)
-    keys.add(new_rejects.select(["path"]))
+    if paths is not None:
+        keys = _keys_of(paths, units, run_id)
+        # The members' paths have those of their rejects among them.
+        keys.add(_rejects_of(root, [], rejects).select(["path"]))
+        _check_sizes(target, units)
+    else:
+        keys = ByPath(_KEYS)
+        _check_files(target, units, keys)
+        if isinstance(root, Path):
+            _add_paths(keys, root, units)
+        keys.add(new_rejects.select(["path"]))
     for (some,) in ranges(keys):
-        if pc.count_distinct(some["path"]).as_py() != len(some):
+        in_order = some["path"]
+        if pc.any(pc.equal(in_order[:-1], in_order[1:])).as_py():
             raise InputError(f"run {run_id}: two of its members have the same path")
     gone = np.union1d(removes, row_ids_of_paths(root, snapshot.files, keys))
     touched, written = without_rows(root, snapshot.files, gone, target.schema)
@@ -74,13 +92,8 @@ def planned_change(
     )
 
 
-def _check_units(
-    target: UnitTarget, snapshot: Snapshot, units: Sequence[UnitRecord], keys: ByPath
-) -> None:
-    """Raises unless the units, sorted by first row id, are whole, of this recipe, and have new row
-    ids. Adds the paths of their rows to `keys` where each opening of a file is a request.
-    """
-    root = root_of(target.location)
+def _check_order(target: UnitTarget, snapshot: Snapshot, units: Sequence[UnitRecord]) -> None:
+    """Raises unless the units, sorted by first row id, are of this recipe and have new row ids."""
     end = snapshot.next_row_id
     for unit in units:
         if unit.fingerprint != target.fingerprint:
@@ -95,15 +108,45 @@ def _check_units(
             )
         end = unit.end_row_id
 
+
+def _keys_of(paths: pa.ChunkedArray, units: Sequence[UnitRecord], run_id: str) -> ByPath:
+    """The paths of all members of the units, as the caller knows them."""
+    members = sum(unit.members for unit in units)
+    if len(paths) != members:
+        raise InputError(f"run {run_id}: {len(paths)} paths for the {members} members of its units")
+    return ByPath.of(pa.table([paths], schema=_KEYS))
+
+
+def _check_sizes(target: UnitTarget, units: Sequence[UnitRecord]) -> None:
+    """Raises unless the units' files are what their records say.
+
+    Of an object that a store acknowledged, the size is enough, and one listing has those of all.
+    """
+    root = root_of(target.location)
+    left = list(units)
+    if units and isinstance(root, ObjectPlace):
+        sizes = {place.name: known_size(place) for place in row_files_from(root, units[0])}
+        left = [unit for unit in units if unit.path is None or sizes.get(unit.path) != unit.bytes]
+    _check_files(target, left, None)
+
+
+def _check_files(target: UnitTarget, units: Sequence[UnitRecord], keys: ByPath | None) -> None:
+    """Raises unless the units' files are whole, and what their records say.
+
+    Adds the paths of their rows to `keys`, if any, where each opening of a file is a request.
+    """
+    root = root_of(target.location)
+
     def found(unit: UnitRecord) -> tuple[UnitRecord, pa.Table | None]:
-        name, with_paths = unit.path or str(unit.rejects_path), isinstance(root, ObjectPlace)
+        name = unit.path or str(unit.rejects_path)
+        with_paths = keys is not None and isinstance(root, ObjectPlace)
         return read_unit(root, name, target, unit.sha256, with_paths=with_paths)
 
     waiting: list[pa.Table] = []
     for unit, (record, paths) in zip(units, ask_many(found, units, root), strict=True):
         if paths is not None:
             waiting.append(paths.replace_schema_metadata(None))
-        if len(waiting) == _FILES_AT_ONCE or (waiting and unit is units[-1]):
+        if keys is not None and (len(waiting) == _FILES_AT_ONCE or (waiting and unit is units[-1])):
             keys.add(pa.concat_tables(waiting).cast(keys.schema))
             waiting = []
         if record != unit:
