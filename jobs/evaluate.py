@@ -39,6 +39,7 @@ def evaluate(
     query_at: str | None = None,
     gallery_version: int | None = None,
     gallery_at: str | None = None,
+    queries: Annotated[Path, LOCATION] | None = None,
     select: FilterFlags = ALL_ROWS,
     figures: FigureFlags = FigureSettings(),
     cameras: CameraFlags = CameraSettings(),
@@ -70,6 +71,8 @@ def evaluate(
             instead.
         gallery_version: Version of the gallery (default: the latest).
         gallery_at: Use the version of the gallery that was latest at this time instead.
+        queries: Only these rows of the query gallery are queries: a text file with a path, or the
+            name of a tracklet, in each line; or MARS' query_IDX.mat (see the documentation).
     """
     from pipeline.gallery.table import Gallery
 
@@ -82,7 +85,7 @@ def evaluate(
         progress("loading", None)
         from pipeline.runs.evaluating import evaluate_to_report
 
-        return evaluate_to_report(*sides, out, settings, on=on, progress=progress)
+        return evaluate_to_report(*sides, out, settings, queries=queries, on=on, progress=progress)
 
 
 def describe(result: Evaluated) -> RenderableType:

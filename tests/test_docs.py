@@ -213,13 +213,14 @@ def test_examples_of_layouts_are_read_as_told(row: list[str], tmp_path: Path) ->
         (tmp_path / file).write_text(f"id/image;Camera\n{line}" if ";" in line else line)
     name, example, *told = row
     read = layout(name.strip("`"), str(tmp_path)).parse(example.strip("`"))
-    assert read == labels_in(told)
+    assert read[:4] == labels_in(told)[:4]  # the tables have no column for tracklets
 
 
 @pytest.mark.parametrize("row", table(SOURCES, "template"), ids=lambda row: row[0])
 def test_examples_of_templates_are_read_as_told(row: list[str]) -> None:
     name, example, *told = row
-    assert layout(name.strip("`")).parse(example.strip("`")) == labels_in(told)
+    read = layout(name.strip("`")).parse(example.strip("`"))
+    assert read[:4] == labels_in(told)[:4]
 
 
 def test_every_placeholder_is_documented_and_no_other() -> None:

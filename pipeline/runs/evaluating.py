@@ -18,6 +18,7 @@ from pipeline.gallery.table import Gallery
 from pipeline.report.page import check_place
 from pipeline.runs.evaluation_report import make_report, write_report
 from pipeline.runs.outcomes import Evaluated
+from pipeline.runs.query_list import query_rows
 from pipeline.runs.rankings import Figures, rank_every
 from pipeline.runs.resources import joined
 from pipeline.runs.selection import RowFilter
@@ -72,13 +73,15 @@ def evaluate_to_report(
     out: Path,
     settings: EvaluationSettings = EvaluationSettings(),
     *,
+    queries: Path | None = None,
     on: FoldSettings = FoldSettings(),
     progress: StartProgress | None = None,
 ) -> Evaluated:
     """Measure queries in a gallery in every requested way, and write the report to `out`.
 
-    Neighbors that a killed run found are reused. InputError if the two cannot be compared, if no
-    query can have a match, or if the report cannot be written.
+    A file `queries` says which rows of `query` are queries (see `query_list.query_rows`). Neighbors
+    that a killed run found are reused. InputError if the two cannot be compared, if no query can
+    have a match, or if the report cannot be written.
     """
     check_scratch(on.scratch)
     _tell_unused(settings, on)
@@ -91,6 +94,8 @@ def evaluate_to_report(
         clothes_changed=figures.clothes_changed,
         select=settings.select,
     )
+    if queries is not None:
+        sides = sides[0].take(query_rows(query, queries)), sides[1]
     check_matches(*sides)
     warn_of_odd_sides(*sides)
     with ExitStack() as stack:
@@ -112,9 +117,10 @@ def evaluate_to_report(
             rankings,
             figures=ways.figures,
             settings=_chosen(on, ("workers", "query_block", "gallery_block"))
+            | ({} if queries is None else {"queries": str(queries)})
             | _of_matches(figures)
             | _of_rows(settings.select),
-            command=_command(sides, out, settings),
+            command=_command(sides, out, settings, queries),
         )
         json, html = write_report(report, *sides, out)
     return Evaluated(json, html, report, execution.ledger.total.figures())
@@ -178,7 +184,10 @@ def _chosen(on: FoldSettings, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _command(
-    sides: tuple[LabeledSide, LabeledSide], out: Path, settings: EvaluationSettings
+    sides: tuple[LabeledSide, LabeledSide],
+    out: Path,
+    settings: EvaluationSettings,
+    queries: Path | None,
 ) -> list[str]:
     """The command that gives the same report again, from any folder."""
     words = ["regallery", "evaluate"]
@@ -186,6 +195,7 @@ def _command(
         words += [f"--{name}", side.gallery.location]
         words += [f"--{name}-version", str(side.gallery.version)]
     words += ["--out", str(out.absolute())]
+    words += [] if queries is None else ["--queries", str(queries.absolute())]
     for known, value in (
         (known, getattr(getattr(settings, group.name), known.name))
         for group in fields(settings)

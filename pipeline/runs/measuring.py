@@ -11,6 +11,7 @@ from pipeline.core.reranking.distances import Reranking
 from pipeline.gallery.table import Gallery
 from pipeline.runs.arrays import Features, Pair, both_labels, feature_rows
 from pipeline.runs.query_forms import LabeledRows, as_queries
+from pipeline.runs.query_list import query_rows
 from pipeline.runs.rankings import Figures, Ranking, rank_all_ways, with_gains
 from pipeline.runs.selection import ALL_ROWS, RowFilter
 from pipeline.runs.settings import FigureSettings
@@ -93,6 +94,7 @@ def evaluate(
     ways: Sequence[Expansion | Reranking] = (),
     *,
     select: RowFilter = ALL_ROWS,
+    queries: Path | None = None,
     figures: FigureSettings = FigureSettings(),
     execution: Execution = Execution(),
     scratch: Path | None = None,
@@ -100,11 +102,14 @@ def evaluate(
     """All metrics of a gallery of queries in another one of the same recipe.
 
     As `measure`, with features read block by block. InputError if the two cannot be compared, or if
-    no query can have a match. `select` says which rows of the gallery are ranked; queries without a
+    no query can have a match. A file `queries` says which rows of `query` are queries (see
+    `query_list.query_rows`). `select` says which rows of the gallery are ranked; queries without a
     match among them do not count. `regallery evaluate` writes the same figures as a report.
     """
     wanted = Figures.of(figures, not_own_camera=select.not_own_camera)
     sides = open_sides(query, gallery, select=select)
+    if queries is not None:
+        sides = sides[0].take(query_rows(query, queries)), sides[1]
     check_matches(*sides)
     first, second = (LabeledRows(side.features, side.labels) for side in sides)
     return _ranked(first, second, ways, wanted, execution, scratch)

@@ -35,7 +35,8 @@ class DataSet:
     {number} are numbers, {letter} is a camera of letters; {more} and {last} are further digits of
     the identity; {word} and {rest} are not read, and {clothes} by `clothes_reader` alone. It fits
     the end of a path; one without a slash the base name. `first_identity` is added where people are
-    counted from 0. `example` is a name of that form, `labels` what it says.
+    counted from 0. `example` is a name of that form, `labels` what it says. The first group of the
+    pattern `tracklet`, which fits the beginning of a path, is the name of a tracklet.
     """
 
     name: str
@@ -45,6 +46,7 @@ class DataSet:
     labels: NameLabels
     first_identity: int = 0
     reads: str = ""
+    tracklet: str = ""
 
     @property
     def expects(self) -> str:
@@ -109,6 +111,7 @@ DATA_SETS = (
         "single_shot/cam_a/person_0001.png",
         NameLabels(1, "a"),
         reads="camera, identity; those of camera b above 200 are others, stored plus 10000",
+        tracklet=r"(.*cam_[A-Za-z]+/person_\d+)/\d+\.",
     ),
     DataSet(
         "occluded-duke",
@@ -145,8 +148,9 @@ DATA_SETS = (
             "00{identity}C{camera}T{number}F{frame}.{any}",
         ),
         "bbox_test/0002/0002C1T0001F001.jpg",
-        NameLabels(2, "1", None, 1),
-        reads="identity (00-1 is junk), camera, tracklet, frame",
+        NameLabels(2, "1", None, 1, "0002C1T0001"),
+        reads="identity (00-1 is junk), camera, tracklet, frame of the tracklet",
+        tracklet=r"(?:.*/)?([^/]*T\d+)F",
     ),
     DataSet(
         "dukemtmc-videoreid",
@@ -154,10 +158,13 @@ DATA_SETS = (
         (
             "{identity}C{camera}F{number}X{frame}.{any}",
             "{identity}_C{camera}_F{number}_X{frame}.{any}",
+            "{identity}C{camera}F{number}D{frame}.{any}",
+            "{identity}_C{camera}_F{number}_D{frame}.{any}",
         ),
         "query/0001/0003/0001_C6_F0099_X30823.jpg",
-        NameLabels(1, "6", None, 30823),
-        reads="identity, camera, frame of the tracklet and of the video",
+        NameLabels(1, "6", None, 30823, "query/0001/0003"),
+        reads="identity, camera, frame of the tracklet and of the video; a folder is a tracklet",
+        tracklet=r"((?:.*/)?(\d+)/[^/]+)/\2_?C",
     ),
     DataSet(
         "sysu-mm01",
@@ -206,11 +213,15 @@ DATA_SETS = (
 def reader(data_set: DataSet) -> Callable[[str], NameLabels | None]:
     """The function that reads a path's labels as the data set has them; None where none fits."""
     patterns = [_compiled(template) for template in data_set.templates]
+    tracklet = re.compile(data_set.tracklet, re.ASCII)
 
     def read(path: str) -> NameLabels | None:
         for pattern in patterns:
             if found := pattern.fullmatch(path):
-                return _labels(data_set, found.groupdict())
+                labels = _labels(data_set, found.groupdict())
+                if data_set.tracklet and (named := tracklet.match(path)):
+                    return labels._replace(tracklet=named[1])
+                return labels
         return None
 
     return read

@@ -32,6 +32,8 @@ class Layout:
     apart: tuple[re.Pattern[str], re.Pattern[str]] | None = None
     # The texts in a path that its labels are made of, where the user said where they stand.
     texts: Callable[[str], dict[str, str] | None] | None = None
+    # Whether paths may name tracklets.
+    tracklets: bool = False
 
     def parse(self, path: str) -> NameLabels:
         """The labels of the image at `path`, relative to the source's root.
@@ -139,7 +141,10 @@ _LAYOUTS = {
             "a base name such as 0002_c002_00030600_0.jpg (identity, camera, frame, box)",
             _base_name(r"(?P<identity>-1|\d+)_c(?P<camera>\d+)_(?P<frame>\d+)_\d+"),
         ),
-        *(Layout(each.name, each.expects, datasets.reader(each)) for each in datasets.DATA_SETS),
+        *(
+            Layout(each.name, each.expects, datasets.reader(each), tracklets=bool(each.tracklet))
+            for each in datasets.DATA_SETS
+        ),
         Layout(
             _IMAGE_FOLDER,
             "IDENTITY/FILE or CAMERA/IDENTITY/FILE below the source's root",
@@ -166,7 +171,8 @@ def layout(name: str, source: str | None = None, settings: LabelSettings = AS_TH
     """
     if "{" in name or "}" in name:
         read = templates.reader(name, settings)
-        return Layout(name, "a path of that form", read, texts=templates.text_reader(name))
+        texts, tracklets = templates.text_reader(name), "{tracklet}" in name
+        return Layout(name, "a path of that form", read, texts=texts, tracklets=tracklets)
     if name == _IMAGE_FOLDER:
         return replace(_LAYOUTS[name], read=lambda path: _image_folder(path, settings))
     if settings.first_identity != 1 and name in NAMES and name != _NONE:

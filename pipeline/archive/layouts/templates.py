@@ -16,7 +16,7 @@ from pipeline.archive.layouts.labels import (
 from pipeline.archive.layouts.rules import AS_THEY_ARE, LabelSettings
 from pipeline.errors import InputError
 
-PLACEHOLDERS = ("identity", "camera", "frame", "date", "time", "captured_at", "any")
+PLACEHOLDERS = ("identity", "camera", "tracklet", "frame", "date", "time", "captured_at", "any")
 ANY_DEPTH = "**/"
 
 _FIXED_FORM = {"frame": r"\d+", "date": DATE, "time": TIME, "captured_at": MOMENT}
@@ -27,8 +27,9 @@ def reader(
 ) -> Callable[[str], NameLabels | None]:
     """The function that reads a path's labels by `template`; it gives None where they do not fit.
 
-    {identity}, {camera} and {any} take the text up to the next character of the template and never
-    cross a slash; {frame} takes digits; {date}, {time} and {captured_at} take the forms of
+    {identity}, {camera}, {tracklet} and {any} take the text up to the next character of the
+    template and never cross a slash; a tracklet is named CAMERA/TRACKLET where there is a camera.
+    {frame} takes digits; {date}, {time} and {captured_at} take the forms of
     `labels.capture_time`. A template with a slash must fit the whole path below the source's root
     (begin it with **/ to fit at any depth); a template without one must fit the base name, at any
     depth.
@@ -67,11 +68,15 @@ def _labels(texts: dict[str, str], settings: LabelSettings) -> NameLabels:
     when = texts.get("captured_at")
     if "date" in texts:
         when = f"{texts['date']}T{texts['time']}" if "time" in texts else texts["date"]
+    name, tracklet = None if camera is None else camera_name(camera), texts.get("tracklet")
+    if tracklet and name:  # trackers count anew under each camera
+        tracklet = f"{name}/{tracklet}"
     return NameLabels(
         identity=None if identity is None else identity_of(identity, settings.first_identity),
-        camera=None if camera is None else camera_name(camera),
+        camera=name,
         captured_at=None if when is None else capture_time(when, settings.zone),
         frame=None if frame is None else whole_number(frame),
+        tracklet=tracklet,
     )
 
 
@@ -104,7 +109,10 @@ def _check(template: str, parts: list[str], names: list[str]) -> None:
     if any(set(literal) & set("{}") for literal in parts[::2]):
         raise wrong("a brace is not closed or not opened")
     if not set(names) - {"any"}:
-        raise wrong("it reads no label; use {identity}, {camera}, {frame}, {date} or {captured_at}")
+        raise wrong(
+            "it reads no label; use {identity}, {camera}, {tracklet}, {frame}, {date} or"
+            " {captured_at}"
+        )
     if "time" in names and "date" not in names:
         raise wrong("{time} needs {date}, for a time of day alone is not a time")
     if "captured_at" in names and "date" in names:

@@ -314,7 +314,8 @@ def listing_of(
         of_manifest = "identity" in told
         findings.warn(root, images, found, chosen, settings, of_manifest=of_manifest, inside=inside)
     if chosen.name != "none":
-        told = tuple(name for name in LABELS if name in {*told, *_COMPARED})
+        compared = (*_COMPARED, "tracklet") if chosen.tracklets else _COMPARED
+        told = tuple(name for name in LABELS if name in {*told, *compared})
     return Listing(root, images, rejects, dict(sorted(skipped.items())), told, found)
 
 

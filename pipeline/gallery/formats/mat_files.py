@@ -48,6 +48,22 @@ def read_mat(path: Path, part: MatPart) -> MatSide:
     InputError for a file that is not a format-5 MAT file, lacks an array, or has unequal lengths.
     """
     names = [f"{part}_{what}" for what in ("f", "label", "cam")]
+    found = read_arrays(path, names)
+    features = MatrixFeatures(found[names[0]], f"{path}: {names[0]}")
+    identity, camera = (np.ravel(found[name]) for name in names[1:])
+    for name, values in zip(names[1:], (identity, camera), strict=True):
+        if len(values) != len(features):
+            raise InputError(
+                f"{path}: {len(values)} numbers in {name} do not go with {len(features)} features"
+            )
+    numbers = _whole(identity, f"{path}: {names[1]}")
+    is_text = camera.dtype.kind not in "iuf"
+    cameras = camera if is_text else _whole(camera, f"{path}: {names[2]}")
+    return MatSide(features, numbers, [_text(each) for each in cameras])
+
+
+def read_arrays(path: Path, names: list[str]) -> dict[str, NDArray[Any]]:
+    """Some arrays of a file by name; InputError if it is not a format-5 MAT file, or lacks one."""
     check_file(path)
     _check_survived(path, names)
     try:
@@ -63,17 +79,7 @@ def read_mat(path: Path, part: MatPart) -> MatSide:
     if missing:
         held = ", ".join(name for name, _, _ in scipy.io.whosmat(path))
         raise InputError(f"{path} has no {', '.join(missing)}; it holds {held}")
-    features = MatrixFeatures(found[names[0]], f"{path}: {names[0]}")
-    identity, camera = (np.ravel(found[name]) for name in names[1:])
-    for name, values in zip(names[1:], (identity, camera), strict=True):
-        if len(values) != len(features):
-            raise InputError(
-                f"{path}: {len(values)} numbers in {name} do not go with {len(features)} features"
-            )
-    numbers = _whole(identity, f"{path}: {names[1]}")
-    is_text = camera.dtype.kind not in "iuf"
-    cameras = camera if is_text else _whole(camera, f"{path}: {names[2]}")
-    return MatSide(features, numbers, [_text(each) for each in cameras])
+    return {name: found[name] for name in names}
 
 
 def check_fits(gallery: Gallery) -> None:
