@@ -46,6 +46,7 @@ from pipeline.input_files import parse_toml, read_text, why
 VERBS = {
     "extract": "Make a gallery, or bring it up to date with its source.",
     "re-extract": "Extract a gallery's images again, into a new gallery.",
+    "watch": "Bring sources, galleries, tracklets and links up to date, once or again and again.",
     "search": "Find the gallery rows most similar to some images, exactly.",
     "calibrate": "Find the similarity threshold at which two crops count as the same identity.",
     "link": "Propose identities for the rows of a gallery, by their features alone.",

@@ -1,10 +1,9 @@
 """erase: remove rows from a gallery, and their bytes from the disk."""
 
 import logging
-import re
 import sys
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -16,17 +15,14 @@ from jobs.command.everywhere import output_lines
 from jobs.command.progress import working
 from pipeline.errors import InputError
 from pipeline.input_files import read_text
+from pipeline.runs.ages import parse_span
 from pipeline.runs.locations import Location
-from pipeline.runs.outcomes import Followed
 
 if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
     from pipeline.gallery.table import Gallery
     from pipeline.gallery.upkeep.selection import Selected
 
 _log = logging.getLogger(__name__)
-
-_AGE = re.compile(r"(\d+)([hdw])")
-_UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 
 _Switch = Annotated[bool, Parameter(negative=())]
 _SEVERAL = Parameter(consume_multiple=True)
@@ -98,11 +94,9 @@ def erase(
             rows and for --purge alone.
     """
     from pipeline.gallery.irregular import check_regular
-    from pipeline.gallery.opening import lock_gallery
     from pipeline.gallery.table import Gallery
-    from pipeline.gallery.upkeep import purge as purging
-    from pipeline.gallery.upkeep.erase import erase as commit
     from pipeline.gallery.upkeep.selection import Selection, selected_rows
+    from pipeline.runs.erasing import erase_rows
 
     selection = Selection(
         where=where,
@@ -119,33 +113,29 @@ def erase(
         )
     before = Gallery.open(gallery)
     found = None if selection.is_empty else selected_rows(before, selection)
-    resumed, after, done = purging.is_under_way(gallery), before, None
-    followed: list[Followed] = []
     if purge:
         _tell_outputs(before, everywhere=everywhere)
+    done = None
     if not dry_run:
         if purge:
-            check_regular(gallery)  # before anyone is asked, and before rows are erased
+            check_regular(gallery)  # before anyone is asked
         _agree(before, found, purge=purge, yes=yes)
-        with working("erasing"), lock_gallery(gallery, "erase") as held:
-            before.check_latest()  # what was agreed to is what goes
-            after = commit(before, found, held) if found else before
-            done = purging.purge(after, held) if purge else None
-        if done is not None:
-            from pipeline.runs.everywhere import follow
-
-            followed = follow(after, done.outputs, purge=everywhere)
+        with working("erasing"):
+            done = erase_rows(before, found, purge=purge, everywhere=everywhere)
     rows = len(found.row_ids) if found else 0
+    purged = None
+    if done is not None and done.purged is not None:
+        purged = asdict(replace(done.purged, outputs=())) | {"outputs": list(done.followed)}
     return Erased(
         gallery=gallery,
-        version=after.version,
+        version=before.version if done is None else done.gallery.version,
         rows_erased=rows,
         rejects_erased=len(found.reject_paths) if found else 0,
         without_time=found.without_time if found else 0,
         rows_left=before.count - rows,
         dry_run=dry_run,
-        purge_resumed=resumed and purge,
-        purged=asdict(replace(done, outputs=())) | {"outputs": followed} if done else None,
+        purge_resumed=done is not None and done.is_purge_resumed,
+        purged=purged,
     )
 
 
@@ -246,11 +236,10 @@ def _purged(done: dict[str, Any]) -> list[str]:
 
 
 def _time_before(age: str) -> datetime:
-    found = _AGE.fullmatch(age)
-    if not found:
-        raise InputError(f"--older-than {age!r} is not an age: give one such as 36h, 90d or 12w")
     try:
-        return datetime.now(UTC) - timedelta(**{_UNITS[found[2]]: int(found[1])})
+        return datetime.now(UTC) - parse_span(age)
+    except InputError as error:
+        raise InputError(f"--older-than {error}") from error
     except OverflowError as error:
         raise InputError(f"--older-than {age}: no time is that long ago") from error
 

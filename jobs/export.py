@@ -48,9 +48,6 @@ def export(
 
         regallery export --gallery galleries/test --out exported
 
-        regallery export --gallery galleries/north --out labels --format cvat
-        --links candidates.parquet
-
     Args:
         gallery: Folder of the gallery.
         out: New or empty folder, or one of an earlier export, which is replaced.

@@ -5,7 +5,8 @@ import os
 import time
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -50,7 +51,7 @@ from pipeline.runs.units import (
     may_stay,
     on_cluster,
 )
-from pipeline.schemas import REJECT_SCHEMA
+from pipeline.schemas import REJECT_SCHEMA, TIMESTAMP
 from pipeline.stages.execution import StartProgress, silent
 from pipeline.stages.extract import UnitExtractor, Work
 
@@ -111,6 +112,7 @@ def extract(
     update: UpdateSettings = UpdateSettings(),
     work: WorkSettings = WorkSettings(),
     actors: ActorSettings = ActorSettings(actors=0),
+    not_before: datetime | None = None,
     progress: StartProgress = silent,
 ) -> Extracted:
     """Make the gallery at `location` from a source, or bring it up to date; in this process.
@@ -118,6 +120,7 @@ def extract(
     `source` is a folder, a tar or a manifest, or videos with boxes (see `list_archive`), of which
     `boxes` choose some. `network` is a file (a path or a URL), or a `NetworkFunction` of your own
     (then `recipe` has no meaning and must be left out). With `actors` above 0 it runs on Ray.
+    Images captured before `not_before` are left out, unless the gallery has them.
     InputError before anything is written if an argument cannot be used.
     """
     described = labels.described(layout)
@@ -132,7 +135,27 @@ def extract(
         spec = gallery_spec(location, file, recipe, described, actors.precision, work.storage)
     opening.check_writable(location)
     listing = list_archive(source, layout, labels, boxes)
+    if not_before is not None:
+        listing = _without_old(listing, location, not_before)
     return update_gallery(UpdatePlan(listing, spec, update, work, actors), progress)
+
+
+def _without_old(listing: Listing, location: str, limit: datetime) -> Listing:
+    """The listing without the images captured before `limit` that the gallery does not have."""
+    oldest = pa.scalar(limit, TIMESTAMP)
+    is_old = pc.fill_null(pc.less(listing.images["captured_at"], oldest), False)
+    if opening.exists(location):
+        rows = Gallery.open(location).rows(["path", "captured_at"])
+        held = rows.filter(pc.less(rows["captured_at"], oldest))["path"].combine_chunks()
+        is_old = pc.and_not(is_old, pc.is_in(listing.images["path"], value_set=held))
+    count = pc.sum(is_old).as_py() or 0
+    if not count:
+        return listing
+    return replace(
+        listing,
+        images=listing.images.filter(pc.invert(is_old)).combine_chunks(),
+        skipped=listing.skipped | {"(captured before what is kept)": count},
+    )
 
 
 def update_gallery(plan: UpdatePlan, progress: StartProgress = silent) -> Extracted:

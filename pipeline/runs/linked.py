@@ -1,8 +1,8 @@
 """Settings and result of linking. Imports nothing heavy: the command line reads it first."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import InputError
 
@@ -50,6 +50,11 @@ class LinkSettings:
     def wanted(self) -> float:
         """The wanted group precision."""
         return PRECISION if self.group_precision is None else self.group_precision
+
+
+def asked_of(settings: LinkSettings, where: str | None) -> dict[str, Any]:
+    """What links depend on beside the gallery, as the file of candidates says it."""
+    return {"settings": asdict(settings), "where": where}
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from pipeline.gallery.sidecars.capture_times import camera_numbers, moments
 from pipeline.gallery.sidecars.graph import Origin
 from pipeline.gallery.table import Gallery
 from pipeline.output_files import check_new_file
-from pipeline.runs.linked import TABLE_SUFFIXES, Linked, LinkSettings
+from pipeline.runs.linked import TABLE_SUFFIXES, Linked, LinkSettings, asked_of
 from pipeline.runs.resources import joined
 from pipeline.runs.selection import ALL_ROWS, RowFilter
 from pipeline.runs.settings import FoldSettings, check_scratch
@@ -116,6 +116,7 @@ def link(
         "fingerprint": gallery.fingerprint,
         "k": settings.k,
         "threshold": found.threshold,
+        "asked": asked_of(settings, select.where),
     }
     with listed_in_galleries("link table", out, [gallery]):
         write_candidates(out.absolute(), candidates(rows, kept, groups), about, safe_csv=safe_csv)

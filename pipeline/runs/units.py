@@ -27,6 +27,7 @@ from pipeline.large_tables import ByPath
 from pipeline.runs.pace import Pace, PaysOnRay
 from pipeline.runs.reporting import RunReporter
 from pipeline.runs.settings import ActorSettings
+from pipeline.runs.stopping import check_stop
 from pipeline.schemas import REJECT_SCHEMA
 from pipeline.stages.execution import Step
 from pipeline.stages.extract import Work, extract_here
@@ -97,8 +98,8 @@ def extract_units(
     """Extract the units; returns all records, those of the finished units first, and the number of
     Ray actors (0 if this process did the work).
 
-    RunError as soon as more than `limit` inputs are rejects. Rejects of the listing count; those of
-    low quality do not.
+    RunError as soon as more than `limit` inputs are rejects, or the run is asked to stop
+    (`stopped_when`). Rejects of the listing count; those of low quality do not.
     """
     done: list[UnitRecord] = []
     rejects = listed_rejects
@@ -111,6 +112,7 @@ def extract_units(
             faulty = _faulty(work.target.location, record)
             rejects += len(faulty)
             report.count(len(done), units, rejects)
+            check_stop()
             if len(faulty) and rejects > limit:
                 raise RunError(
                     f"{rejects} inputs were rejected so far; the limit is {limit} (`max_rejects`)."

@@ -269,7 +269,7 @@ def test_a_purge_that_failed_is_finished_by_the_same_command(gallery, capsys):
         (("--purge", "--dry-run"), "give --where"),
         (("--where", "nothing = 1"), "the condition 'nothing = 1' does not work"),
         (("--where", "camera = 3"), "text in quotes, as in camera = '3'"),
-        (("--older-than", "soon"), "--older-than 'soon' is not an age"),
+        (("--older-than", "soon"), "--older-than 'soon' is not a span of time"),
         (("--older-than", "9999999999d"), "no time is that long ago"),
         (("--older-than", "999999d"), "no time is that long ago"),
         (("--ids", 2**63), "9223372036854775808 is not a row id or identity: they have 64 bits"),

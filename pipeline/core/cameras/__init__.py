@@ -1,3 +1,3 @@
 """Features without what their cameras add."""
 
-__all__ = ["normalization", "sums"]
+__all__ = ["drift", "normalization", "silence", "sums"]

@@ -15,7 +15,7 @@ from pipeline.core.identities.linking import Groups
 from pipeline.errors import InputError
 from pipeline.gallery.files import storage
 from pipeline.gallery.formats.csv_cells import safe_cells
-from pipeline.input_files import check_file, why
+from pipeline.input_files import check_file, parse_json, why
 from pipeline.output_files import has_mark
 
 COLUMNS = ("row_id", "path", "camera", "captured_at", "frame")
@@ -93,3 +93,13 @@ def read_candidates(path: Path) -> pa.Table:
         return pq.read_table(path, columns=names)
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path} cannot be read: {why(error)}") from error
+
+
+def about_candidates(path: Path) -> dict[str, Any] | None:
+    """What a `.parquet` of `write_candidates` says of its origin; None of a `.csv`, which says
+    nothing.
+    """
+    if path.suffix == ".csv":
+        return None
+    about = (pq.read_schema(path).metadata or {}).get(_ABOUT.encode())
+    return None if about is None else dict(parse_json(about))

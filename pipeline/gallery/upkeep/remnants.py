@@ -137,7 +137,10 @@ def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
         if value.startswith("{"):
-            yield from _texts(parse_json(value))
+            try:
+                yield from _texts(parse_json(value))
+            except ValueError:  # no JSON: the template of a layout, such as {camera}/{frame}.jpg
+                return
     elif isinstance(value, dict):
         yield from _texts(list(value.items()))
     elif isinstance(value, list | tuple):
