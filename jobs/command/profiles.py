@@ -2,12 +2,16 @@
 
 import itertools
 from collections.abc import Callable, Container, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 from cyclopts import CycloptsError
 
-from cluster.submit_profile import read_profile
+from cluster.submit_profile import SubmitProfile, read_profile
 from pipeline.errors import InputError
+
+_read: ContextVar[tuple[str, SubmitProfile] | None] = ContextVar("profile", default=None)
+"""The profile of this command line, and how it was named: it is read once, though used twice."""
 
 
 def defaults(tokens: Sequence[str]) -> tuple[dict[str, Any], str] | None:
@@ -17,6 +21,7 @@ def defaults(tokens: Sequence[str]) -> tuple[dict[str, Any], str] | None:
     """
     own = list(itertools.takewhile("--".__ne__, tokens))
     name = None
+    _read.set(None)
     for token, following in itertools.zip_longest(own, own[1:]):
         if token == "--profile":
             name = following
@@ -25,6 +30,7 @@ def defaults(tokens: Sequence[str]) -> tuple[dict[str, Any], str] | None:
     if not name:
         return None
     profile = read_profile(name)
+    _read.set((name, profile))
     values = dict(profile.submission)
     if not {"--list", "--attach", "--stop"}.isdisjoint(token.partition("=")[0] for token in own):
         values = {key: value for key, value in values.items() if key == "address"}
@@ -45,7 +51,8 @@ def with_profile(
     call = check(command)
     if name is None or call.verb is None:
         return command, call
-    profile = read_profile(name)
+    read = _read.get()
+    profile = read[1] if read is not None and read[0] == name else read_profile(name)
     if unknown := [each for each in profile.verbs if each not in verbs]:
         raise InputError(f"--profile {name}: {profile.file}: [{unknown[0]}] is not a verb")
     given = [*(token.partition("=")[0] for token in command), *call.of_file]

@@ -14,7 +14,7 @@ size. Entries before it may be gone, since such tools clean the log up.
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -70,7 +70,7 @@ def note_entry(root: GalleryPlace, version: int) -> None:
             return record  # the lock was lost, and another writer has gone on
         record = _with_others_checkpoint(root, record)
         kept = {name: t for name, t in record.checkpoints.items() if (_log(root) / name).exists()}
-        last = record.last_checkpoint if (_log(root) / LAST_CHECKPOINT).exists() else None
+        last = record.last_checkpoint if (_log(root) / LAST_CHECKPOINT).is_file() else None
         told = _digest(_entry(root, version)) or _BEFORE_ALL
         return replace(record, newest=version, sha256=told, checkpoints=kept, last_checkpoint=last)
 
@@ -177,7 +177,7 @@ def _findings(root: GalleryPlace) -> Iterator[tuple[str, str]]:
         return
     record = _with_others_checkpoint(root, record)
     versions = _versions(root)
-    yield from _walk(root, record, record.oldest)
+    yield from _walk(root, record, record.oldest, versions)
     for name, told in record.checkpoints.items():
         yield from _of_checkpoint(root, record, name, told)
     if record.being_made is None and record.last_checkpoint is not None:
@@ -257,23 +257,28 @@ def _of_version(
     root: GalleryPlace, record: Record, version: int | None
 ) -> Iterator[tuple[str, str]]:
     """What is wrong with the checkpoint of a version, and with the entries after it."""
-    record = _with_others_checkpoint(root, record)
-    found = (_CHECKPOINT.fullmatch(path.name) for path in _log(root).iterdir())
-    made = [int(match[1]) for match in found if match]
+    there = {path.name for path in _log(root).iterdir()}
+    if LAST_CHECKPOINT in there:
+        record = _with_others_checkpoint(root, record)
+    made = [int(match[1]) for match in map(_CHECKPOINT.fullmatch, there) if match]
     usable = [each for each in made if version is None or each <= version]
     checkpoint = max(usable, default=-1)
-    yield from _walk(root, record, max(record.oldest, checkpoint + 1))
+    yield from _walk(root, record, max(record.oldest, checkpoint + 1), _numbered(there))
     names = {f"{checkpoint:020d}.checkpoint.parquet"}
-    if (_log(root) / LAST_CHECKPOINT).exists():  # which may name one that is gone
+    if LAST_CHECKPOINT in there:  # which may name one that is gone
         names |= set(sorted(record.checkpoints)[-1:])
     for name in sorted(names & record.checkpoints.keys()):
         yield from _of_checkpoint(root, record, name, record.checkpoints[name])
 
 
-def _walk(root: GalleryPlace, record: Record, first: int) -> Iterator[tuple[str, str]]:
-    """What is wrong with the entries down to the version `first`, newest first."""
-    newest = _last_of_chain(root, record, first)
-    for version in _versions(root):
+def _walk(
+    root: GalleryPlace, record: Record, first: int, versions: Sequence[int]
+) -> Iterator[tuple[str, str]]:
+    """What is wrong with the entries down to the version `first`, newest first; `versions` are
+    those that have an entry, ascending.
+    """
+    newest = _last_of_chain(record, first, versions)
+    for version in versions:
         if version > newest:
             yield _name(_entry(root, version).name), "this entry of the log follows no other"
     told: str | None = None
@@ -301,11 +306,11 @@ def _walk(root: GalleryPlace, record: Record, first: int) -> Iterator[tuple[str,
         told = link[1] if link else None
 
 
-def _last_of_chain(root: GalleryPlace, record: Record, first: int) -> int:
+def _last_of_chain(record: Record, first: int, versions: Sequence[int]) -> int:
     """The version of the last entry that follows the recorded one without a gap; if another tool
     deleted the recorded one, the version before `first`.
     """
-    newest, there = max(record.newest, first - 1), set(_versions(root))
+    newest, there = max(record.newest, first - 1), set(versions)
     while newest + 1 in there:
         newest += 1
     return newest
@@ -350,8 +355,12 @@ def _link(data: bytes | None) -> tuple[int, str] | None:
 
 def _versions(root: GalleryPlace) -> list[int]:
     """The versions that have an entry, ascending."""
-    names = (_ENTRY.fullmatch(path.name) for path in _log(root).iterdir())
-    return sorted(int(match[1]) for match in names if match)
+    return _numbered(path.name for path in _log(root).iterdir())
+
+
+def _numbered(names: Iterable[str]) -> list[int]:
+    """The versions of the entries among some names, ascending."""
+    return sorted(int(match[1]) for match in map(_ENTRY.fullmatch, names) if match)
 
 
 def _digest(path: GalleryPlace) -> str | None:

@@ -151,7 +151,7 @@ def forget(paths: Iterable[GalleryPlace]) -> None:
 def recorded(folder: GalleryPlace) -> set[str]:
     """The names of the files of a folder that have a record."""
     records = record_of(folder / "_").parent
-    if not records.is_dir():
+    if isinstance(records, Path) and not records.is_dir():
         return set()
     names = (path.name for path in records.iterdir() if path.suffix == storage.RECORD_SUFFIX)
     return {name.removesuffix(storage.RECORD_SUFFIX) for name in names}
@@ -350,16 +350,17 @@ def _settle(path: GalleryPlace) -> None:
         record.with_suffix(storage.NEXT_SUFFIX),
         record.with_suffix(storage.GOING_SUFFIX),
     )
-    if going.is_file() and _is_copied(record, going):
+    is_going = going.is_file()
+    if is_going and _is_copied(record, going):
         going.unlink(missing_ok=True)  # nothing was deleted yet
-    elif going.is_file() and path.exists() and not _is_deletion(path):
+    elif is_going and path.exists() and not _is_deletion(path):
         _log.warning(
             "%s says that %s was to be deleted, but it is not a valid record of that file; the file"
             " is kept: delete this record",
             going,
             path,
         )
-    elif going.is_file():
+    elif is_going:
         path.unlink(missing_ok=True)
         going.unlink(missing_ok=True)
     # In an object store another writer of the same file may finish at this moment.

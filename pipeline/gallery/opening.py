@@ -23,10 +23,12 @@ def read_version(root: GalleryPlace, version: int | None = None) -> log.Snapshot
 
     Raises what `Gallery.open` raises.
     """
-    if chain.is_recorded(root) and log.is_log(root):
+    is_checked = chain.is_recorded(root) and log.is_log(root)
+    if is_checked:
         chain.check_chain(root, version)
     snapshot = log.read_log(root, version)
-    chain.read_log_record(root)  # missing, although the format has one
+    if not is_checked:
+        chain.read_log_record(root)  # missing, although the format has one
     missing = {"recipe", "fingerprint", "dimension", "dtype"} - snapshot.properties.keys()
     if missing:
         raise GalleryDamagedError(f"{root}: the gallery's log does not have its {min(missing)}")
@@ -44,7 +46,7 @@ def check_location(location: str) -> None:
     if isinstance(root, Path):
         check_file_name(root)
     log.check_folder_name(root)
-    if not root.exists() or log.is_log(root):
+    if log.is_log(root) or not root.exists():
         return
     if root.is_file() if isinstance(root, ObjectPlace) else not root.is_dir():
         raise InputError(f"{root}: this is a file; a gallery needs a folder")

@@ -86,7 +86,8 @@ class Gallery:
         """
         root = root_of(location)
         check_form(dimension, dtype)
-        check_location(location)
+        if lock is not None:  # else it is checked when the lock is taken
+            check_location(location)
         if log.is_log(root):
             raise InputError(f"{root}: there is a gallery already")
         properties = {

@@ -91,7 +91,7 @@ def test_a_gallery_is_made_once(empty):
 
 def test_two_processes_that_make_the_same_gallery(tmp_path, monkeypatch):
     """The second one sees the first one's table only when it has the lock."""
-    seen = iter([False, False, True])
+    seen = iter([False, False, False, True])
     monkeypatch.setattr(log, "is_log", lambda _: next(seen))
     with pytest.raises(InputError, match="there is a gallery already"):
         new_gallery(tmp_path / "g")

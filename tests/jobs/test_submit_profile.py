@@ -8,6 +8,7 @@ import pytest
 import ray.job_submission
 
 from jobs import cli
+from jobs.command import profiles
 from tests.jobs.running import refused, run
 
 ROOT = Path(__file__).parents[2]
@@ -63,8 +64,11 @@ def verb_of(asked):
     return shlex.split(asked["entrypoint"])[3:]
 
 
-def test_a_profile_gives_what_no_flag_says(capsys, asked):
+def test_a_profile_gives_what_no_flag_says(capsys, asked, monkeypatch):
+    read, seen = profiles.read_profile, []
+    monkeypatch.setattr(profiles, "read_profile", lambda name: (seen.append(name), read(name))[1])
     submitted(capsys, "--profile", "nightly", *EXTRACT)
+    assert seen == ["nightly"]  # once: it may change meanwhile
     assert asked["address"] == "http://head:1"
     assert asked["entrypoint_memory"] == 3 << 30
     assert asked["runtime_env"]["env_vars"] == {"OF_MINE": "hush"}

@@ -129,12 +129,20 @@ def write_unit(
         return read_unit_record(root, first, target)
     with storage.hidden_file(folder, stem) as temporary:
         _write_rows(temporary, rows, about)
-        _check_footer(temporary, _footer(temporary), target, rows.num_rows)
+        metadata = _footer(temporary)
+        _check_footer(temporary, metadata, target, rows.num_rows)
         if not checksums.link_recorded(temporary, final):
             return _first_writers_record(root, final, temporary, target)
-        # A store that acknowledges a request has checked the bytes: they are not fetched again.
-        sha256 = checksum(temporary) if isinstance(final, ObjectPlace) else None
-    return read_unit_record(root, final.name, target, sha256)
+        if isinstance(final, ObjectPlace):
+            # A store that acknowledges a request has checked the bytes: they are not fetched again.
+            return UnitRecord(
+                **about,
+                path=final.name,
+                bytes=temporary.stat().st_size,
+                statistics=delta_statistics(metadata),
+                sha256=checksum(temporary),
+            )
+    return read_unit_record(root, final.name, target)
 
 
 def find_units(target: UnitTarget, next_row_id: int) -> FoundUnits:

@@ -4,9 +4,10 @@ An entry is a JSON line per action, a checkpoint a Parquet file of the actions t
 Both store the text of a file's statistics unchanged, so the file's checksum is among them.
 """
 
+import fnmatch
 import json
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,14 +67,43 @@ def logged_files(root: GalleryPlace, without: Container[str] = ()) -> dict[str, 
     return found
 
 
-def check_whole(root: GalleryPlace) -> None:
+@dataclass(frozen=True)
+class LogFiles:
+    """The entries and the checkpoints of a log, each by version, as one listing has them."""
+
+    entries: tuple[GalleryPlace, ...]
+    checkpoints: tuple[GalleryPlace, ...]
+
+    @classmethod
+    def of(cls, root: GalleryPlace) -> "LogFiles":
+        """Those of the log of a gallery's folder."""
+        return cls.among((root / storage.LOG_FOLDER).glob("*"))
+
+    @classmethod
+    def among(cls, paths: Iterable[GalleryPlace]) -> "LogFiles":
+        """Those among the files of a log's folder."""
+        found = [path for path in in_order(paths) if _is_numbered(path)]
+        return cls(
+            tuple(path for path in found if _is_entry_name(path)),
+            tuple(path for path in found if _is_checkpoint_name(path)),
+        )
+
+    @property
+    def oldest_version(self) -> int:
+        """As the function of this name says."""
+        if any(_version_of(path) == 0 for path in self.entries):
+            return 0
+        return min((_version_of(path) for path in self.checkpoints), default=0)
+
+
+def check_whole(root: GalleryPlace, files: LogFiles) -> None:
     """Raises `GalleryDamagedError` if an entry or a checkpoint of the log is empty, or the last
     entry or a checkpoint is not whole.
 
     `deltalake` reads an empty entry as a version without changes: rows would disappear silently.
     """
     folder = root / storage.LOG_FOLDER
-    entries, checkpoints = _entries(folder), in_order(_checkpoints(folder))
+    entries, checkpoints = files.entries, files.checkpoints
     for path in entries:
         if _size(path) == 0:
             raise _cut_short(path)
@@ -86,7 +116,7 @@ def check_whole(root: GalleryPlace) -> None:
         raise _cut_short(entries[-1])
     for path in checkpoints:
         if not _has_footer(path):
-            is_needed = path == checkpoints[0] and entries[:1] != [folder / f"{0:020d}.json"]
+            is_needed = path == checkpoints[0] and entries[:1] != (folder / f"{0:020d}.json",)
             raise _checkpoint_cut_short(path, is_needed=is_needed)
 
 
@@ -95,7 +125,7 @@ def oldest_version(root: GalleryPlace) -> int:
     folder = root / storage.LOG_FOLDER
     if (folder / f"{0:020d}.json").is_file():
         return 0
-    return min((_version_of(path) for path in _checkpoints(folder)), default=0)
+    return LogFiles.of(root).oldest_version
 
 
 def write_checkpoint(root: GalleryPlace, version: int) -> None:
@@ -131,10 +161,8 @@ def forget_before(root: GalleryPlace, version: int) -> None:
     The version itself becomes a checkpoint first. After a kill on the way, the next call removes
     the rest.
     """
-    folder = root / storage.LOG_FOLDER
-    old = [
-        path for path in (*_entries(folder), *_checkpoints(folder)) if _version_of(path) < version
-    ]
+    folder, files = root / storage.LOG_FOLDER, LogFiles.of(root)
+    old = [path for path in (*files.entries, *files.checkpoints) if _version_of(path) < version]
     if not old:
         return
     write_checkpoint(root, version)
@@ -147,11 +175,12 @@ def drop_cut_off_entries(root: GalleryPlace) -> None:
     """Deletes what killed writers left in the log's folder: half-written entries and checkpoints,
     and entries of versions that were given up. The caller holds the lock.
     """
-    folder = root / storage.LOG_FOLDER
-    storage.delete_files(half_written(root))
-    oldest = oldest_version(root)
+    there: list[GalleryPlace] = [*(root / storage.LOG_FOLDER).glob("*")]
+    files = LogFiles.among(there)
+    oldest = files.oldest_version
+    storage.delete_files(filter(chain.is_half_written, there))
     storage.delete_files(
-        path for path in (*_entries(folder), *_checkpoints(folder)) if _version_of(path) < oldest
+        path for path in (*files.entries, *files.checkpoints) if _version_of(path) < oldest
     )
 
 
@@ -208,9 +237,8 @@ def _checkpoint_cut_short(path: GalleryPlace, *, is_needed: bool) -> GalleryDama
 
 def _additions(folder: GalleryPlace, without: Container[str]) -> Iterator[dict[str, Any]]:
     """The actions that add a file, of all checkpoints and entries, the oldest first."""
-    files = [
-        path for path in (*_checkpoints(folder), *_entries(folder)) if path.name not in without
-    ]
+    found = LogFiles.of(folder.parent)
+    files = [path for path in (*found.checkpoints, *found.entries) if path.name not in without]
     files.sort(key=lambda path: (_version_of(path), path.suffix == ".json"))
     for actions in ask_many(_actions, files, folder):
         yield from actions
@@ -240,13 +268,13 @@ def _known(action: dict[str, Any]) -> dict[str, Any]:
     return {"path": action["path"], "size": action["size"], "stats": action.get("stats")}
 
 
-def _entries(folder: GalleryPlace) -> list[GalleryPlace]:
-    """The entries by version; `verify` reports other names."""
-    return in_order(path for path in folder.glob("*.json") if _is_numbered(path))
+def _is_entry_name(path: GalleryPlace) -> bool:
+    """Whether a name is that of an entry; `verify` reports other names."""
+    return fnmatch.fnmatchcase(path.name, "*.json")
 
 
-def _checkpoints(folder: GalleryPlace) -> list[GalleryPlace]:
-    return [path for path in folder.glob("*.checkpoint*.parquet") if _is_numbered(path)]
+def _is_checkpoint_name(path: GalleryPlace) -> bool:
+    return fnmatch.fnmatchcase(path.name, "*.checkpoint*.parquet")
 
 
 def _is_numbered(path: GalleryPlace) -> bool:

@@ -19,7 +19,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -133,16 +133,16 @@ def waiting_seconds() -> float:
 
 
 def holder(location: str) -> Owner | None:
-    """Who writes to the gallery now, if anybody does."""
-    path = _path(location)
-    if isinstance(path, Path) and not path.exists():
+    """Who writes to the gallery now, if anybody does. Nothing is opened for writing."""
+    try:
+        owner = _owner(_path(location), only_read=True)
+    except FileNotFoundError:
         return None
-    owner = _owner(path)
     return owner if owner is not None and _is_alive(owner) else None
 
 
-def _owner(path: GalleryPlace) -> Owner | None:
-    with _opened(path) as file:
+def _owner(path: GalleryPlace, *, only_read: bool = False) -> Owner | None:
+    with _opened(path, only_read=only_read) as file:
         return _read(file)
 
 
@@ -243,28 +243,30 @@ def _is_alive(owner: Owner) -> bool:
 
 
 @contextmanager
-def _opened(path: GalleryPlace) -> Iterator[int | Lease]:
-    """The lock file, open and under `flock`; or the lease."""
+def _opened(path: GalleryPlace, *, only_read: bool = False) -> Iterator[int | Lease]:
+    """The lock file, open and under `flock`; or the lease. It is made, unless it is only read."""
     if isinstance(path, ObjectPlace):
         yield Lease(path)
         return
     # Opening a pipe or a device may wait, or do anything; the target of a link is not ours.
     if os.path.lexists(path) and not storage.is_own_file(path):
         raise _no_lock_file(path)
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
+    flags = os.O_RDONLY if only_read else os.O_RDWR | os.O_CREAT
     try:
-        descriptor = os.open(path, flags, 0o666)
-    except FileNotFoundError:  # the folder has gone
+        descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW, 0o666)
+    except FileNotFoundError:  # the folder has gone, or nobody ever wrote
         raise
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            told = f"{path.parent}: the gallery's folder cannot be written to"
-            raise InputError(told) from error
+            what = "lock cannot be read" if only_read else "folder cannot be written to"
+            raise InputError(f"{path.parent}: the gallery's {what}") from error
         raise RunError(f"{path}: the lock cannot be opened ({error.strerror})") from error
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise _no_lock_file(path)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        # A file system may refuse a lock, and a network's an exclusive one to a reader.
+        with suppress(OSError) if only_read else nullcontext():
+            fcntl.flock(descriptor, fcntl.LOCK_SH if only_read else fcntl.LOCK_EX)
         yield descriptor
     finally:
         os.close(descriptor)

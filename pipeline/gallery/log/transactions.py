@@ -37,6 +37,7 @@ from pipeline.gallery.files.places import (
 from pipeline.gallery.files.schema import SCALAR_FIELDS, STATISTICS_COLUMNS
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.log.entries import (
+    LogFiles,
     LoggedFile,
     check_whole,
     oldest_version,
@@ -285,12 +286,13 @@ def _open(root: GalleryPlace, version: int | None) -> DeltaTable:
     check_folder_name(root)
     if isinstance(root, Path) and not root.exists():
         raise InputError(f"{root}: there is no such folder; `regallery extract` makes a gallery")
-    if not is_log(root):
+    files = LogFiles.of(root)
+    if not (files.entries or files.checkpoints or is_log(root)):
         raise InputError(f"{root}: this folder is not a gallery (it has no {storage.LOG_FOLDER})")
-    check_whole(root)
+    check_whole(root, files)
     if version is not None and version < 0:
         raise InputError(f"{root}: version {version} does not exist: versions count from 0")
-    oldest = oldest_version(root)
+    oldest = files.oldest_version
     if version is not None and version < oldest:
         raise InputError(f"{root}: version {version} was removed; the oldest left is {oldest}")
     try:

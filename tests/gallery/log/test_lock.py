@@ -54,6 +54,34 @@ def test_nobody_holds_a_lock_that_was_never_taken(tmp_path):
     assert holder(str(tmp_path)) is None
 
 
+def test_the_holder_is_seen_where_nothing_can_be_written(tmp_path, monkeypatch):
+    def of_a_reader(path, flags, *more):
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            raise OSError(errno.EROFS, "read-only file system", str(path))
+        return opened(path, flags, *more)
+
+    def unlocked(_file, how):
+        raise OSError(errno.EBADF if how == fcntl.LOCK_EX else errno.ENOLCK, "no locks here")
+
+    opened = os.open
+    with hold(str(tmp_path), "extract"), monkeypatch.context() as patched:
+        patched.setattr(os, "open", of_a_reader)
+        patched.setattr(fcntl, "flock", unlocked)
+        assert holder(str(tmp_path)).purpose == "extract"
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", of_a_reader)
+        assert holder(str(tmp_path)) is None
+        with pytest.raises(InputError, match="folder cannot be written to"), hold(tmp_path, "x"):
+            pass
+
+    def denied(*_):
+        raise PermissionError(errno.EACCES, "denied")
+
+    monkeypatch.setattr(os, "open", denied)
+    with pytest.raises(InputError, match="lock cannot be read"):
+        holder(str(tmp_path))
+
+
 def test_the_owner_is_told(tmp_path):
     with (
         hold(str(tmp_path), "extract of camera 7"),

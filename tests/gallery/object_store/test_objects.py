@@ -4,6 +4,7 @@ import threading
 from pathlib import Path
 
 import obstore
+import pyarrow as pa
 import pytest
 from obstore.exceptions import NotSupportedError
 
@@ -23,6 +24,8 @@ from pipeline.gallery.files.places import (
     sha256_of,
     state_of,
 )
+from pipeline.gallery.table import Gallery
+from tests.gallery.making import new_gallery, path_of, unit
 from tests.gallery.object_store.faulty import Fault
 
 FAULTS = ["500", "503", "reset", "stall", "lost"]
@@ -262,3 +265,24 @@ def test_a_refusal_tells_no_secret(bucket, monkeypatch):
         assert "secret" not in str(error.value) and "test" not in str(error.value)
     finally:
         object_client.client_of.cache_clear()
+
+
+def test_a_gallery_asks_no_more_than_it_must(bucket, proxy, monkeypatch):
+    """Each request to a store far away takes some 50 ms."""
+    asked, take = [], proxy.take
+    monkeypatch.setattr(proxy, "take", lambda *request: (asked.append(request), take(*request))[1])
+
+    def count(work):
+        asked.clear()
+        return work(), len(asked)
+
+    empty, made = count(lambda: new_gallery(bucket))
+    _, opened = count(lambda: Gallery.open(bucket))
+    units, written = count(lambda: [unit(empty.target, range(4))])
+    after, committed = count(lambda: empty.commit(units, run_id="x", paths=units_paths(4)))
+    assert after.count == 4
+    assert made <= 45 and opened <= 13 and written <= 7 and committed <= 81
+
+
+def units_paths(count):
+    return pa.chunked_array([[path_of(each) for each in range(count)]])
