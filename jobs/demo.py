@@ -75,7 +75,7 @@ def demo(
             made[side] = cast(Extracted, done)  # it was no dry run
     evaluated = evaluate(
         query=made["query"].gallery,
-        gallery=made["gallery"].gallery,
+        gallery=(made["gallery"].gallery,),
         out=out / f"report-{seed}",
         expansion=ExpansionSettings(aqe=("query", "database", "joint")),
     )

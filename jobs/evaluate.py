@@ -15,6 +15,7 @@ from jobs.command.flags import (
     FoldFlags,
     RerankingFlags,
 )
+from jobs.command.galleries import open_galleries
 from jobs.command.progress import progress_lines
 from pipeline.runs.locations import LOCATION, Location
 from pipeline.runs.outcomes import Evaluated
@@ -33,11 +34,11 @@ from pipeline.runs.times import parse_time
 def evaluate(
     *,
     query: Location,
-    gallery: Location,
+    gallery: tuple[Location, ...],
     out: Annotated[Path, LOCATION],
     query_version: int | None = None,
     query_at: str | None = None,
-    gallery_version: int | None = None,
+    gallery_version: tuple[int, ...] = (),
     gallery_at: str | None = None,
     queries: Annotated[Path, LOCATION] | None = None,
     select: FilterFlags = ALL_ROWS,
@@ -64,12 +65,14 @@ def evaluate(
 
     Args:
         query: Gallery of the queries.
-        gallery: Gallery to search; it must have the same recipe.
+        gallery: Gallery to search; it must have the same recipe. Repeat for further galleries,
+            which are ranked together.
         out: Folder to write the report to.
         query_version: Version of the queries (default: the latest).
         query_at: Use the version of the queries that was latest at this time (ISO 8601, UTC)
             instead.
-        gallery_version: Version of the gallery (default: the latest).
+        gallery_version: Version of the gallery (default: the latest); one for each gallery, in
+            their order.
         gallery_at: Use the version of the gallery that was latest at this time instead.
         queries: Only these rows of the query gallery are queries: a text file with a path, or the
             name of a tracklet, in each line; or MARS' query_IDX.mat (see the documentation).
@@ -77,15 +80,16 @@ def evaluate(
     from pipeline.gallery.table import Gallery
 
     settings = EvaluationSettings(figures, cameras, expansion, reranking, select)
-    sides = (
-        Gallery.open(query, query_version, parse_time("--query-at", query_at)),
-        Gallery.open(gallery, gallery_version, parse_time("--gallery-at", gallery_at)),
-    )
+    asked = Gallery.open(query, query_version, parse_time("--query-at", query_at))
+    flags = "--gallery-version", "--gallery-at"
+    held = open_galleries(gallery, gallery_version, gallery_at, flags)
     with progress_lines() as progress:
         progress("loading", None)
         from pipeline.runs.evaluating import evaluate_to_report
 
-        return evaluate_to_report(*sides, out, settings, queries=queries, on=on, progress=progress)
+        return evaluate_to_report(
+            asked, held, out, settings, queries=queries, on=on, progress=progress
+        )
 
 
 def describe(result: Evaluated) -> RenderableType:

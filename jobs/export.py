@@ -88,7 +88,8 @@ def export(
         return ExportResult(labels.files, labels.rows, None, labels.version)
     asked = None
     if query is not None:
-        asked = open_sides(Gallery.open(query), table)[0].gallery
+        asked = Gallery.open(query)
+        open_sides(asked, table)  # they must be comparable
     with working("writing"):
         done = write(table, str(out), format, asked, safe_csv=safe_csv)
     return ExportResult(done.files, done.rows, done.dimension, done.version)

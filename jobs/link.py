@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from jobs.command.flags import FilterFlags, FoldFlags
+from jobs.command.galleries import open_galleries
 from jobs.command.progress import progress_lines
 from pipeline.runs.linked import Linked, LinkSettings
 from pipeline.runs.locations import LOCATION, Location
@@ -17,13 +18,13 @@ from pipeline.runs.settings import FoldSettings
 
 
 def link(
-    gallery: Location,
+    gallery: tuple[Location, ...],
     *,
     out: Annotated[Path, LOCATION],
     k: int = LinkSettings.k,
     threshold: float | None = None,
     group_precision: float | None = None,
-    version: int | None = None,
+    version: tuple[int, ...] = (),
     safe_csv: Annotated[bool, Parameter(negative=())] = False,
     select: FilterFlags = ALL_ROWS,
     on: FoldFlags = FoldSettings(),
@@ -48,26 +49,25 @@ def link(
         --group-precision 0.95
 
     Args:
-        gallery: Folder of the gallery whose rows are linked.
+        gallery: Folder of the gallery whose rows are linked; repeat for further galleries, whose
+            rows are linked together.
         out: File to write, .parquet or .csv.
         k: Neighbors of each row that are considered for links.
         threshold: Least similarity of a link (default: estimated from the group precision).
         group_precision: Wanted precision of the groups: the share of a row's group that is the same
             person, averaged over rows (default: 0.9).
-        version: Version to link (default: the latest).
+        version: Version to link (default: the latest); one for each gallery, in their order.
         safe_csv: Put an apostrophe before text in a .csv that a spreadsheet would read as a
             formula.
     """
     settings = LinkSettings(k, threshold, group_precision)
-    from pipeline.gallery.table import Gallery
-
-    table = Gallery.open(gallery, version)
+    tables = open_galleries(gallery, version)
     with progress_lines() as progress:
         progress("loading", None)
         from pipeline.runs.linking import link as link_gallery
 
         return link_gallery(
-            table, out, settings, select=select, on=on, progress=progress, safe_csv=safe_csv
+            tables, out, settings, select=select, on=on, progress=progress, safe_csv=safe_csv
         )
 
 

@@ -9,13 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.command.flags import FilterFlags
+from jobs.command.galleries import open_galleries
 from jobs.command.progress import progress_lines
 from pipeline.archive.limits import MAX_BYTES
 from pipeline.runs.locations import LOCATION, Location
 from pipeline.runs.search_result import HitList, SearchResult, SearchSettings
 from pipeline.runs.selection import ALL_ROWS
 from pipeline.runs.settings import FoldSettings
-from pipeline.runs.times import parse_time
 
 if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
     from pipeline.runs.queries import NotSearched
@@ -25,11 +25,11 @@ def search(
     images: tuple[Location, ...],
     /,
     *,
-    gallery: Location,
+    gallery: tuple[Location, ...],
     model: Location,
     checkpoint: Location | None = None,
     k: int = SearchSettings.k,
-    version: int | None = None,
+    version: tuple[int, ...] = (),
     at: str | None = None,
     threshold: float | None = None,
     query_camera: str | None = None,
@@ -54,11 +54,12 @@ def search(
 
     Args:
         images: Images to search for: files, or folders, from which every image is taken.
-        gallery: Folder of the gallery to search.
+        gallery: Folder of the gallery to search; repeat for further galleries, which are ranked
+            together.
         model: The network that the gallery was extracted with, by its path or URL.
         checkpoint: File of weights for a built-in network, by its path or URL.
         k: Rows in each list.
-        version: Version to search (default: the latest).
+        version: Version to search (default: the latest); one for each gallery, in their order.
         at: Search the version that was latest at this time (ISO 8601, UTC) instead.
         threshold: Least similarity of a match (default: the gallery's calibrated threshold).
         query_camera: Camera of the images, for --not-own-camera. If there is no --threshold, a row
@@ -74,11 +75,10 @@ def search(
     """
     settings = SearchSettings(k, threshold, query_camera, batch_size, max_bytes, multi_query)
     on = FoldSettings(workers=workers, address=address)
-    from pipeline.gallery.table import Gallery
     from pipeline.model.kinds import check_network_file
 
     check_network_file(model)
-    table = Gallery.open(gallery, version, parse_time("--at", at))
+    tables = open_galleries(gallery, version, at)
     with progress_lines() as progress:
         progress("loading the network", None)
         from pipeline.model.fetched_networks import network_file
@@ -86,7 +86,7 @@ def search(
 
         network = network_file(model, checkpoint)
         return search_rows(
-            images, table, network, settings, select=select, html=html, on=on, progress=progress
+            images, tables, network, settings, select=select, html=html, on=on, progress=progress
         )
 
 

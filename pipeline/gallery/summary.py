@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.gallery.files.schema import SCALAR_COLUMNS
@@ -49,13 +50,13 @@ def summarize_gallery(gallery: Gallery) -> GallerySummary:
         distractors=int((identities == DISTRACTOR).sum()),
         rows_by_camera=_counts(rows["camera"].fill_null("")),
         nulls={name: count for name, count in nulls.items() if count},
-        rejects=rejects_by_reason(gallery),
+        rejects=rejects_by_reason(gallery.rejects()),
     )
 
 
-def rejects_by_reason(gallery: Gallery) -> dict[str, int]:
+def rejects_by_reason(rejects: pa.Table) -> dict[str, int]:
     """How many inputs became no row, by reason."""
-    return _counts(gallery.rejects()["reason"])
+    return _counts(rejects["reason"])
 
 
 def _counts(column: object) -> dict[str, int]:

@@ -51,8 +51,8 @@ def open_pairs(gallery: Gallery, query: Gallery | None, query_rows: int, seed: i
             " with a layout that reads them"
         )
     return Pairs(
-        gallery=held.gallery,
-        query=None if query is None else asked.gallery,
+        gallery=gallery,
+        query=query,
         queries=ChosenRows(asked.features, chosen),
         query_labels=Labels(asked.labels.identity[chosen], asked.labels.camera[chosen]),
         rows=held.features,

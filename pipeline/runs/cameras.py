@@ -47,13 +47,25 @@ class Cameras:
         if kept is not None:
             return cls(settings, *kept)
         column = gallery.rows(["camera"])["camera"]
-        names = column.drop_null().unique().sort().to_pylist()
-        numbers = camera_numbers(column, names)
-        sums = sum_cameras(gallery.features(), numbers, len(names), execution=execution)
+        found = cls.computed(gallery.features(), column, settings, execution)
         try:
-            write_camera_sums(gallery, names, sums)
+            write_camera_sums(gallery, found.names, found.sums)
         except (OSError, InputError, RunError) as error:
             _log.warning("the statistics of the cameras are not stored: %s", error)
+        return found
+
+    @classmethod
+    def computed(
+        cls,
+        rows: FeatureRows,
+        cameras: pa.ChunkedArray,
+        settings: CameraNormalization,
+        execution: Execution,
+    ) -> "Cameras":
+        """Statistics of `rows` `[N, D]` by their cameras (names, `[N]`)."""
+        names = cameras.drop_null().unique().sort().to_pylist()
+        numbers = camera_numbers(cameras, names)
+        sums = sum_cameras(rows, numbers, len(names), execution=execution)
         return cls(settings, names, sums)
 
     @classmethod

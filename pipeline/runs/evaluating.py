@@ -1,7 +1,7 @@
 """The evaluation of queries in a gallery, in every requested way, as a report."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -30,6 +30,7 @@ from pipeline.runs.settings import (
     stated,
 )
 from pipeline.runs.sides import LabeledSide, check_matches, open_sides, warn_of_odd_sides
+from pipeline.runs.union import as_one, parts_of
 from pipeline.stages.execution import StartProgress
 
 _log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class _Ways:
 
 def evaluate_to_report(
     query: Gallery,
-    gallery: Gallery,
+    gallery: Gallery | Sequence[Gallery],
     out: Path,
     settings: EvaluationSettings = EvaluationSettings(),
     *,
@@ -77,7 +78,7 @@ def evaluate_to_report(
     on: FoldSettings = FoldSettings(),
     progress: StartProgress | None = None,
 ) -> Evaluated:
-    """Measure queries in a gallery in every requested way, and write the report to `out`.
+    """Measure queries in a gallery, or in several as one, and write the report to `out`.
 
     A file `queries` says which rows of `query` are queries (see `query_list.query_rows`). Neighbors
     that a killed run found are reused. InputError if the two cannot be compared, if no query can
@@ -87,9 +88,10 @@ def evaluate_to_report(
     _tell_unused(settings, on)
     check_place(out)
     ways, figures = _Ways.of(settings), settings.figures
+    held = as_one(gallery)
     sides = open_sides(
         query,
-        gallery,
+        held,
         figures.same_place,
         clothes_changed=figures.clothes_changed,
         select=settings.select,
@@ -101,9 +103,10 @@ def evaluate_to_report(
     with ExitStack() as stack:
         stack.enter_context(joined(on.workers, on.address, on.num_gpus))
         base = stack.enter_context(_scratch_base(on.scratch, out, ways))
+        sources = [query, *parts_of(held)]
         made_by = [repr(each) for each in (*ways.normalizations, *ways.expansions)]
         made_by += [repr(settings.select)] if settings.select.is_given else []
-        folder = stack.enter_context(scratch_folder(base, "evaluate", [query, gallery], made_by))
+        folder = stack.enter_context(scratch_folder(base, "evaluate", sources, made_by))
         execution = on.execution(progress)
         normalizations = [None, *ways.normalizations]
         rankings = rank_every(
@@ -192,8 +195,8 @@ def _command(
     """The command that gives the same report again, from any folder."""
     words = ["regallery", "evaluate"]
     for name, side in zip(("query", "gallery"), sides, strict=True):
-        words += [f"--{name}", side.gallery.location]
-        words += [f"--{name}-version", str(side.gallery.version)]
+        for each in parts_of(side.gallery):
+            words += [f"--{name}", each.location, f"--{name}-version", str(each.version)]
     words += ["--out", str(out.absolute())]
     words += [] if queries is None else ["--queries", str(queries.absolute())]
     for known, value in (

@@ -36,6 +36,7 @@ from pipeline.report.results import (
 from pipeline.report.thumbnails import Thumbnails, thumbnail, wanted
 from pipeline.runs.rankings import Figures, Ranking
 from pipeline.runs.sides import LabeledSide, camera_names
+from pipeline.runs.union import parts_of
 
 
 def make_report(
@@ -79,17 +80,20 @@ def write_report(
     """Write report.json and report.html, with thumbnails of the images that are still there."""
     queries, rows = wanted(report)
     pictures = Thumbnails(_thumbnails(query, queries), _thumbnails(gallery, rows))
-    with listed_in_galleries("report", out, [query.gallery, gallery.gallery], *FILES):
+    with listed_in_galleries("report", out, parts_of(query.gallery, gallery.gallery), *FILES):
         return write_page(report, out, pictures)
 
 
 def _table(side: LabeledSide) -> dict[str, Any]:
-    how, identity = derivation(side.gallery), side.rows["identity"].drop_null().to_numpy()
+    how, identity = (
+        derivation(parts_of(side.gallery)[0]),
+        side.rows["identity"].drop_null().to_numpy(),
+    )
     return {
         "location": side.gallery.location,
         "version": side.gallery.version,
         "rows": len(side.rows),
-        "rejects": rejects_by_reason(side.gallery),
+        "rejects": rejects_by_reason(side.gallery.rejects()),
         "identities": len(np.unique(identity[identity > DISTRACTOR])),
         "cameras": len(side.rows["camera"].drop_null().unique()),
         "expanded": str(how) if how else None,

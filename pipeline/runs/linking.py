@@ -1,9 +1,11 @@
 """Identities proposed for the rows of a gallery: neighbors, a threshold, groups, a table."""
 
 import logging
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -38,6 +40,7 @@ from pipeline.runs.linked import TABLE_SUFFIXES, Linked, LinkSettings, asked_of
 from pipeline.runs.resources import joined
 from pipeline.runs.selection import ALL_ROWS, RowFilter
 from pipeline.runs.settings import FoldSettings, check_scratch
+from pipeline.runs.union import AnyGallery, GalleryUnion, as_one, owners, parts_of
 from pipeline.stages.execution import Execution, StartProgress
 from pipeline.stages.neighbors import build_graph
 
@@ -64,7 +67,7 @@ def _check(out: Path, scratch: Path | None, safe_csv: bool) -> None:
 
 
 def link(
-    gallery: Gallery,
+    gallery: Gallery | Sequence[Gallery],
     out: Path,
     settings: LinkSettings = LinkSettings(),
     *,
@@ -73,23 +76,25 @@ def link(
     progress: StartProgress | None = None,
     safe_csv: bool = False,
 ) -> Linked:
-    """Write the identity candidates of a gallery's rows to `out`, .parquet or .csv.
+    """Write the identity candidates of the rows of a gallery, or of several, to `out`.
 
+    `out` ends in .parquet or .csv.
     If the settings give no threshold, the least is taken at which groups are estimated to have the
     wanted precision: from rows of one camera at one moment, or else from the known identities.
     `select` says which rows are linked, and written. InputError if there are too few of both, or if
     `out` cannot be written.
     """
     _check(out, on.scratch, safe_csv)
-    rows = gallery.rows()
+    held = as_one(gallery)
+    rows = held.rows()
     kept = np.flatnonzero(pc.fill_null(rows["identity"], DISTRACTOR).to_numpy() != JUNK)
-    selected = select.positions(gallery)
+    selected = select.positions(held)
     count = len(rows) if selected is None else len(selected)
     if selected is not None:
         kept = np.intersect1d(kept, selected)
     if len(kept) < 2:
         raise InputError(
-            f"{gallery.location} has {len(kept)} rows in version {gallery.version} besides junk: a"
+            f"{held.location} has {len(kept)} rows in version {held.version} besides junk: a"
             " link needs two"
         )
     apart = moments(rows)[kept]
@@ -97,33 +102,36 @@ def link(
     # Rows of one camera that are never linked say nothing about links.
     evidence = np.full_like(apart, NO_MOMENT) if select.not_own_camera else apart
     if settings.threshold is None:
-        _check_evidence(gallery, evidence, identity)
+        _check_evidence(held, evidence, identity)
     with ExitStack() as stack:
         stack.enter_context(joined(on.workers, on.address, on.num_gpus))
         about_graph = {"k": settings.k} | ({} if select == ALL_ROWS else {"select": str(select)})
         base = (on.scratch or out.parent).absolute()
-        folder = stack.enter_context(scratch_folder(base, "link", [gallery], about_graph))
+        folder = stack.enter_context(scratch_folder(base, "link", parts_of(held), about_graph))
         execution = on.execution(progress)
         cameras = camera_numbers(rows["camera"])[kept] if select.not_own_camera else None
-        links = _links(gallery, kept, settings.k, folder, execution, cameras)
+        links = _links(held, kept, settings.k, folder, execution, cameras)
     _log.debug("neighbors: %s", execution.ledger.total)
-    found = _threshold(gallery, links, evidence, identity, settings)
+    found = _threshold(held, links, evidence, identity, settings)
     reached = links.from_score(found.threshold)
     groups = join_rows(reached, apart)
-    about = {
-        "gallery": gallery.location,
-        "version": gallery.version,
-        "fingerprint": gallery.fingerprint,
+    about: dict[str, Any] = {
+        "gallery": held.location,
+        "version": held.version,
+        "fingerprint": held.fingerprint,
         "k": settings.k,
         "threshold": found.threshold,
         "asked": asked_of(settings, select.where),
     }
-    with listed_in_galleries("link table", out, [gallery]):
-        write_candidates(out.absolute(), candidates(rows, kept, groups), about, safe_csv=safe_csv)
+    if isinstance(held, GalleryUnion):
+        about["galleries"] = [[each.location, each.version] for each in held.parts]
+    with listed_in_galleries("link table", out, parts_of(held)):
+        table = candidates(rows, kept, groups, owners(held))
+        write_candidates(out.absolute(), table, about, safe_csv=safe_csv)
     labeled = identity > DISTRACTOR
     linked = Linked(
-        gallery=gallery.location,
-        version=gallery.version,
+        gallery=held.location,
+        version=held.version,
         out=out,
         k=settings.k,
         threshold=found.threshold,
@@ -162,7 +170,7 @@ def _warn_of_proportion(linked: Linked) -> None:
 
 
 def _links(
-    gallery: Gallery,
+    gallery: AnyGallery,
     kept: NDArray[np.int64],
     k: int,
     scratch: Path,
@@ -180,7 +188,7 @@ def _links(
         features,
         k,
         scratch / "graph",
-        ids=gallery.row_ids()[kept],
+        ids=None if isinstance(gallery, GalleryUnion) else gallery.row_ids()[kept],
         origin=Origin(gallery.location, gallery.version, gallery.fingerprint),
         apart=apart,
         execution=execution,
@@ -189,7 +197,7 @@ def _links(
 
 
 def _check_evidence(
-    gallery: Gallery, apart: NDArray[np.int64], identity: NDArray[np.int64]
+    gallery: AnyGallery, apart: NDArray[np.int64], identity: NDArray[np.int64]
 ) -> None:
     """InputError if no threshold can be estimated; called before the search for neighbors."""
     pairs = _certain_pairs(apart)
@@ -209,7 +217,7 @@ def _certain_pairs(apart: NDArray[np.int64]) -> int:
 
 
 def _threshold(
-    gallery: Gallery,
+    gallery: AnyGallery,
     links: Links,
     apart: NDArray[np.int64],
     identity: NDArray[np.int64],

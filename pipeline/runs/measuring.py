@@ -16,6 +16,7 @@ from pipeline.runs.rankings import Figures, Ranking, rank_all_ways, with_gains
 from pipeline.runs.selection import ALL_ROWS, RowFilter
 from pipeline.runs.settings import FigureSettings
 from pipeline.runs.sides import check_matches, open_sides
+from pipeline.runs.union import as_one
 from pipeline.stages.execution import Execution
 
 _RANKS = (1, 5, 10, 20)
@@ -90,7 +91,7 @@ def measure(
 
 def evaluate(
     query: Gallery,
-    gallery: Gallery,
+    gallery: Gallery | Sequence[Gallery],
     ways: Sequence[Expansion | Reranking] = (),
     *,
     select: RowFilter = ALL_ROWS,
@@ -99,7 +100,7 @@ def evaluate(
     execution: Execution = Execution(),
     scratch: Path | None = None,
 ) -> Evaluation:
-    """All metrics of a gallery of queries in another one of the same recipe.
+    """All metrics of a gallery of queries in another of the same recipe, or in several as one.
 
     As `measure`, with features read block by block. InputError if the two cannot be compared, or if
     no query can have a match. A file `queries` says which rows of `query` are queries (see
@@ -107,7 +108,7 @@ def evaluate(
     match among them do not count. `regallery evaluate` writes the same figures as a report.
     """
     wanted = Figures.of(figures, not_own_camera=select.not_own_camera)
-    sides = open_sides(query, gallery, select=select)
+    sides = open_sides(query, as_one(gallery), select=select)
     if queries is not None:
         sides = sides[0].take(query_rows(query, queries)), sides[1]
     check_matches(*sides)

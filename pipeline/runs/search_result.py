@@ -45,9 +45,10 @@ class SearchSettings:
 
 @dataclass(frozen=True)
 class Hit:
-    """A gallery row in a ranked list; `match` is None if there is no `threshold` for it."""
+    """A row of a `gallery` in a ranked list; `match` is None if there is no `threshold` for it."""
 
     rank: int
+    gallery: str
     row_id: int
     path: str
     identity: int | None

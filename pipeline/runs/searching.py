@@ -27,23 +27,25 @@ from pipeline.runs.search_result import Hit, HitList, SearchResult, SearchSettin
 from pipeline.runs.selection import ALL_ROWS, RowFilter
 from pipeline.runs.settings import FoldSettings
 from pipeline.runs.thresholds import Thresholds, thresholds_of
+from pipeline.runs.union import AnyGallery, GalleryUnion, as_one, parts_of
 from pipeline.stages.execution import StartProgress
 from pipeline.stages.search import search_gallery
 
 _log = logging.getLogger(__name__)
 
 
-def _check(gallery: Gallery, html: Path | None) -> None:
+def _check(galleries: Sequence[Gallery], html: Path | None) -> None:
     """InputError if the gallery cannot be searched by images, or the page cannot be written."""
     if html is not None:
         check_new_file(html, "html", is_page)
-    if gallery.count == 0:
-        raise InputError(f"{gallery.location} has no row in version {gallery.version}")
-    if normalization_of(gallery):
-        raise InputError(
-            f"{gallery.location} was made with normalization by camera, and an image to search for"
-            " has no camera: search the gallery that it was made from"
-        )
+    for gallery in galleries:
+        if gallery.count == 0:
+            raise InputError(f"{gallery.location} has no row in version {gallery.version}")
+        if normalization_of(gallery):
+            raise InputError(
+                f"{gallery.location} was made with normalization by camera, and an image to search"
+                " for has no camera: search the gallery that it was made from"
+            )
 
 
 def _own_camera(select: RowFilter, settings: SearchSettings) -> str | None:
@@ -60,7 +62,9 @@ def _thresholds(gallery: Gallery, settings: SearchSettings) -> Thresholds:
     found = thresholds_of(gallery, settings.threshold, settings.query_camera)
     if settings.query_camera is not None and settings.threshold is None and not found.by_camera:
         _log.warning(
-            "no threshold is calibrated for images of camera %s (calibrate by camera first): %s",
+            "%s: no threshold is calibrated for images of camera %s (calibrate by camera first):"
+            " %s",
+            gallery.location,
             settings.query_camera,
             "no row is marked" if found.general is None else "all rows get the general one",
         )
@@ -69,7 +73,7 @@ def _thresholds(gallery: Gallery, settings: SearchSettings) -> Thresholds:
 
 def search(
     images: Sequence[str],
-    gallery: Gallery,
+    gallery: Gallery | Sequence[Gallery],
     network: NetworkFile,
     settings: SearchSettings = SearchSettings(),
     *,
@@ -78,17 +82,19 @@ def search(
     on: FoldSettings = FoldSettings(),
     progress: StartProgress | None = None,
 ) -> SearchResult:
-    """The exact best rows of a gallery for some images, each given as a file or in a folder.
+    """The exact best rows of a gallery, or of several, for some images (files or folders).
 
     `not_searched` of the result has the images that cannot be used, with the reason. `html` names a
     file for a page of the lists. InputError if the network is not the gallery's, or if no image can
     be used. `select` says which rows are searched; the lists are exact within them. With
     `multi_query` there is one list, of all images together.
     """
-    _check(gallery, html)
-    selected = select.positions(gallery, _own_camera(select, settings))
-    thresholds = _thresholds(gallery, settings)
-    extractor = open_extractor(gallery, network, settings.batch_size)
+    held = as_one(gallery)
+    parts = parts_of(held)
+    _check(parts, html)
+    selected = select.positions(held, _own_camera(select, settings))
+    thresholds = [_thresholds(each, settings) for each in parts]
+    extractor = open_extractor(parts[0], network, settings.batch_size)
     queries = read_queries(images, extractor, settings.max_bytes)
     if not queries.images:
         raise InputError(f"none of the images can be used: {_told(queries.not_searched)}")
@@ -98,7 +104,7 @@ def search(
         together = QueryGroups.together(len(queries.images)) if settings.multi_query else None
         if together and settings.multi_query == "mean":
             rows = together.mean(rows)
-        features: FeatureRows = gallery.features()
+        features: FeatureRows = held.features()
         if selected is not None:
             features = ChosenRows(features, selected)
         best = search_gallery(rows, features, settings.k, execution=execution)
@@ -108,43 +114,62 @@ def search(
             best = TopK(best.scores, selected[best.rows])
     _log.debug("search: %s", execution.ledger.total)
     asked = [queries.images] if settings.multi_query else [(each,) for each in queries.images]
+    general, origin = _shown_threshold(thresholds)
     found = SearchResult(
-        gallery=gallery.location,
-        version=gallery.version,
-        rows=gallery.count if selected is None else len(selected),
-        threshold=thresholds.general,
-        threshold_from=thresholds.origin,
-        results=_lists(gallery, asked, best, thresholds),
+        gallery=held.location,
+        version=held.version,
+        rows=held.count if selected is None else len(selected),
+        threshold=general,
+        threshold_from=origin,
+        results=_lists(held, asked, best, thresholds),
         not_searched=queries.not_searched,
         html=html,
         products=execution.ledger.total.figures(),
     )
     if html is not None:
-        _write_page(found, gallery, html)
+        _write_page(found, held, html)
     return found
 
 
+def _shown_threshold(thresholds: Sequence[Thresholds]) -> tuple[float | None, str | None]:
+    """The threshold to show, and its origin: the least, where galleries have several."""
+    known = [each for each in thresholds if each.general is not None]
+    if len({(each.general, each.origin) for each in thresholds}) == 1 or not known:
+        return thresholds[0].general, thresholds[0].origin
+    least = min(each.general for each in known if each.general is not None)
+    return least, "the least of the galleries; each has its own"
+
+
 def _lists(
-    table: Gallery, asked: Sequence[tuple[str, ...]], best: TopK, thresholds: Thresholds
+    table: AnyGallery,
+    asked: Sequence[tuple[str, ...]],
+    best: TopK,
+    thresholds: Sequence[Thresholds],
 ) -> tuple[HitList, ...]:
-    """The ranked rows of each query, given by its images, with their columns from the table."""
+    """The ranked rows of each query, given by its images, with their columns from the table.
+
+    `thresholds` are those of each gallery.
+    """
     shown, place = np.unique(best.rows, return_inverse=True)
     columns = ["row_id", "path", "identity", "camera", "captured_at"]
     rows = table.rows_at(shown, columns).to_pylist()
+    parts = parts_of(table)
+    owner = table.locate(shown)[0] if isinstance(table, GalleryUnion) else np.zeros_like(shown)
     lists = []
     for images, places, scores in zip(
         asked, place.reshape(best.rows.shape), best.scores.tolist(), strict=True
     ):
         hits = []
         for rank, (row, score) in enumerate(zip(places, scores, strict=True), start=1):
-            limit = thresholds.of(rows[row]["camera"])
+            limit = thresholds[owner[row]].of(rows[row]["camera"])
             match = None if limit is None else score >= limit
-            hits.append(Hit(rank=rank, **rows[row], score=score, threshold=limit, match=match))
+            told = {"gallery": parts[owner[row]].location, **rows[row]}
+            hits.append(Hit(rank=rank, **told, score=score, threshold=limit, match=match))
         lists.append(HitList(images[0], tuple(hits), images if len(images) > 1 else ()))
     return tuple(lists)
 
 
-def _write_page(found: SearchResult, table: Gallery, html: Path) -> None:
+def _write_page(found: SearchResult, table: AnyGallery, html: Path) -> None:
     """Write the page, with pictures of the crops that still exist."""
 
     source = table.properties["source"]
@@ -155,7 +180,7 @@ def _write_page(found: SearchResult, table: Gallery, html: Path) -> None:
     if missing:
         _log.warning("cannot show %d of the crops in the lists: %s", len(missing), _told(missing))
     page = render_search(asdict(found), pictures, crops)
-    with listed_in_galleries("search page", html, [table]):
+    with listed_in_galleries("search page", html, parts_of(table)):
         write_whole(html.absolute(), lambda path: path.write_text(page, encoding="utf-8"))
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pipeline.gallery.log.conditions import Condition
-    from pipeline.gallery.table import Gallery
+    from pipeline.runs.union import AnyGallery
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class RowFilter:
         return self.where is not None or bool(self.camera or self.after or self.before)
 
     def positions(
-        self, gallery: "Gallery", own_camera: str | None = None
+        self, gallery: "AnyGallery", own_camera: str | None = None
     ) -> "NDArray[np.int64] | None":
         """The positions int64 `[n]` of the rows, ascending; None for all of them.
 

@@ -21,6 +21,7 @@ from pipeline.gallery.table import Gallery
 from pipeline.model.imported import read_recipe
 from pipeline.runs.cameras import Cameras
 from pipeline.runs.selection import ALL_ROWS, RowFilter
+from pipeline.runs.union import AnyGallery, GalleryUnion, parts_of
 from pipeline.stages.execution import Execution
 
 SHOWN_CAMERAS = 10
@@ -37,7 +38,7 @@ class LabeledSide:
     They are those of the rows at `positions` int64 `[n]`, or of all rows if that is None.
     """
 
-    gallery: Gallery
+    gallery: AnyGallery
     rows: pa.Table
     features: FeatureRows
     labels: Labels
@@ -50,12 +51,13 @@ class LabeledSide:
             rows=self.rows.take(pa.array(positions)),
             features=ChosenRows(self.features, positions),
             labels=self.labels.take(positions),
+            positions=positions if self.positions is None else self.positions[positions],
         )
 
 
 def open_sides(
     query: Gallery,
-    gallery: Gallery,
+    gallery: AnyGallery,
     same_place: Sequence[str] = (),
     *,
     clothes_changed: bool = False,
@@ -67,7 +69,7 @@ def open_sides(
     With `clothes_changed`, a match must also show other clothes. `select` says which rows of the
     gallery are compared; queries are not selected.
     """
-    tables = query, gallery
+    tables: tuple[AnyGallery, AnyGallery] = query, gallery
     recipes = [read_recipe(each.recipe_json) for each in tables]
     if recipes[0].fingerprint != recipes[1].fingerprint:
         different = "; ".join(recipes[0].differences(recipes[1]))
@@ -76,7 +78,7 @@ def open_sides(
             f" {gallery.location} differ in {different}; extract one of them again"
         )
     _check_expansions(query, gallery)
-    for each in tables:
+    for each in parts_of(*tables):
         if each.count == 0:
             raise InputError(f"{each.location} has no row in version {each.version}")
     names = ["path", "identity", "camera"]
@@ -85,7 +87,10 @@ def open_sides(
         each.rows(names) if positions is None else each.rows_at(positions, names)
         for each, positions in zip(tables, chosen, strict=True)
     ]
-    if query.location == gallery.location and columns[1]["camera"].null_count:
+    if (
+        query.location in [each.location for each in parts_of(gallery)]
+        and columns[1]["camera"].null_count
+    ):
         _log.warning(
             "%s is evaluated against itself: a query without a camera finds itself", query.location
         )
@@ -97,13 +102,13 @@ def open_sides(
     )
     if clothes_changed:
         first, second = (replace(each, labels=_with_clothes(each)) for each in (first, second))
-    of_gallery = Cameras.kept_with(second.gallery)
-    if of_gallery and not derivation(first.gallery):
+    of_gallery = Cameras.kept_with(parts_of(gallery)[0])  # several have none
+    if of_gallery and not derivation(query):
         first = _normalized(first, of_gallery, "queries")
     return first, second
 
 
-def _features(gallery: Gallery, positions: NDArray[np.int64] | None) -> FeatureRows:
+def _features(gallery: AnyGallery, positions: NDArray[np.int64] | None) -> FeatureRows:
     rows = gallery.features()
     return rows if positions is None else ChosenRows(rows, positions)
 
@@ -112,7 +117,12 @@ def normalize_sides(
     query: LabeledSide, gallery: LabeledSide, settings: CameraNormalization, execution: Execution
 ) -> tuple[LabeledSide, LabeledSide]:
     """Both sides, normalized by the cameras of the gallery."""
-    cameras = Cameras.of(gallery.gallery, settings, execution)
+    held = gallery.gallery
+    if isinstance(held, GalleryUnion):
+        camera = held.rows(["camera"])["camera"]
+        cameras = Cameras.computed(held.features(), camera, settings, execution)
+    else:
+        cameras = Cameras.of(held, settings, execution)
     return (
         _normalized(query, cameras, "queries"),
         _normalized(gallery, cameras, "gallery rows"),
@@ -185,11 +195,11 @@ def _placed(cameras: pa.ChunkedArray, places: Mapping[str, str]) -> pa.ChunkedAr
     return pa.chunked_array([names.take(distinct.indices)])
 
 
-def _check_expansions(query: Gallery, gallery: Gallery) -> None:
+def _check_expansions(query: Gallery, gallery: AnyGallery) -> None:
     """Say which features are expanded; refuse expanded queries of a gallery that is not."""
     ours, theirs = (
         None if how is not None and how.of_tracklets else how  # their features are plain ones
-        for how in (derivation(query), derivation(gallery))
+        for how in map(derivation, (query, parts_of(gallery)[0]))
     )
     if ours and (theirs is None or theirs.parameters != ours.parameters):
         raise InputError(
@@ -197,9 +207,9 @@ def _check_expansions(query: Gallery, gallery: Gallery) -> None:
             " expanded queries are compared only with a gallery expanded in the same way; give"
             f" `query` {ours.parent}"
         )
-    for table, how in ((query, ours), (gallery, theirs)):
+    for place, how in ((query.location, ours), (gallery.location, theirs)):
         if how:
-            _log.warning("%s is %s", table.location, how)
+            _log.warning("%s is %s", place, how)
 
 
 def camera_names(*sides: LabeledSide) -> dict[int, str]:

@@ -268,7 +268,7 @@ def test_an_interrupted_evaluation_folds_no_graph_again(capsys, galleries, tmp_p
         with pytest.raises(KeyboardInterrupt):
             evaluate(
                 query=str(galleries[1]),
-                gallery=str(galleries[3]),
+                gallery=(str(galleries[3]),),
                 out=tmp_path / "cut off",
                 expansion=ExpansionSettings(aqe=("joint",), k=5),
                 reranking=RerankingSettings(rerank=True),

@@ -20,18 +20,25 @@ from pipeline.output_files import has_mark
 
 COLUMNS = ("row_id", "path", "camera", "captured_at", "frame")
 _ADDED = ("candidate", "size", "score")
+_GALLERY = "gallery"
 _ABOUT = "regallery.link"
 
 
-def candidates(rows: pa.Table, kept: NDArray[np.int64], groups: Groups) -> pa.Table:
+def candidates(
+    rows: pa.Table,
+    kept: NDArray[np.int64],
+    groups: Groups,
+    galleries: pa.ChunkedArray | None = None,
+) -> pa.Table:
     """One row for each of `rows` `[N]`, in their order; `groups` has the groups of the rows at
     `kept` `[n]`.
 
     In addition to `COLUMNS`: `candidate`, the smallest row id of the group; `size`, its rows;
     `score`, that of the row's strongest link inside the group, null for a row alone. Rows that are
-    not in `kept` have no candidate.
+    not in `kept` have no candidate. If the rows are of several `galleries` (locations `[N]`), the
+    last column is `gallery`, and a candidate is the number of its first row among all, from 0.
     """
-    ids = rows["row_id"].to_numpy()
+    ids = rows["row_id"].to_numpy() if galleries is None else np.arange(len(rows))
     place = np.full(len(rows), -1, np.int64)
     place[kept] = np.arange(len(kept))
     taken = pa.array(place, mask=place < 0)
@@ -41,7 +48,8 @@ def candidates(rows: pa.Table, kept: NDArray[np.int64], groups: Groups) -> pa.Ta
         "score": pa.array(groups.strongest, pa.float32(), from_pandas=True),
     }
     told = {name: rows[name] for name in COLUMNS}
-    return pa.table(told | {name: column.take(taken) for name, column in added.items()})
+    told |= {name: column.take(taken) for name, column in added.items()}
+    return pa.table(told if galleries is None else told | {_GALLERY: galleries})
 
 
 def write_candidates(
@@ -69,7 +77,8 @@ def is_candidates(path: Path) -> bool:
     """
     if path.suffix == ".csv":
         header = ",".join(f'"{name}"' for name in (*COLUMNS, *_ADDED))
-        return has_mark(path, f"{header}\n".encode())
+        headers = (header, f'{header},"{_GALLERY}"')
+        return any(has_mark(path, f"{each}\n".encode()) for each in headers)
     try:
         return _ABOUT.encode() in (pq.read_schema(path).metadata or {})
     except (OSError, ValueError):  # those of Arrow are values
