@@ -1,6 +1,6 @@
 # make setup    the environment in .venv, from requirements.lock; everything below does it when needed
 # make demo     the whole way, on a small archive made on the spot
-# make test     all tests, a file at a time in each of three processes; ARGS goes to pytest:
+# make test     all tests, in several processes at once; ARGS goes to pytest:
 #               make test ARGS="-m 'not ray and not browser' -x"
 # make soak     what takes long: extractions that are killed again and again, and an evaluation of
 #               1,000,000 rows; up to an hour, 12 GB of memory and 10 GB of disk
@@ -35,7 +35,7 @@ demo: $(READY)
 	$(BIN)/regallery demo $(ARGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 soak: $(READY)
 	$(BIN)/python benchmarks/soak.py --kills 30 --crops 2000

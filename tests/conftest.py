@@ -81,9 +81,25 @@ def cluster_head() -> Iterator[HeadNode]:
         yield node
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    """A cluster that this process has joined, with more CPUs and GPUs than the machine has."""
+@pytest.fixture
+def cluster() -> None:
+    """A cluster that this process has joined, with more CPUs and GPUs than the machine has.
+
+    All tests that use it run one after the other in one process (see `_group`), and the last one
+    shuts it down: to start a cluster for each file took longer than the tests themselves.
+    """
+    if not ray.is_initialized():
+        _start_cluster()
+
+
+@pytest.fixture
+def new_cluster() -> None:
+    """The same as `cluster`, but one on which nothing has run yet."""
+    ray.shutdown()
+    _start_cluster()
+
+
+def _start_cluster() -> None:
     ray.init(
         address="local",
         num_cpus=4,
@@ -94,5 +110,38 @@ def cluster() -> Iterator[None]:
         object_store_memory=256 * 2**20,
         runtime_env={"env_vars": WORKER_ENVIRONMENT},
     )
-    yield
-    ray.shutdown()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    if _group(item) == "cluster" and (nextitem is None or _group(nextitem) != "cluster"):
+        ray.shutdown()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of a group run in one process, and groups that take long begin first."""
+    groups: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        name = _group(item)
+        item.add_marker(pytest.mark.xdist_group(name))
+        groups.setdefault(name, []).append(item)
+    in_turn = sorted(groups.values(), key=lambda group: min(map(_turn, group)))
+    items[:] = [item for group in in_turn for item in group]
+
+
+def _group(item: pytest.Item) -> str:
+    """The tests that share a cluster are a group; of all others, those of a file."""
+    fixtures = getattr(item, "fixturenames", ())
+    if "cluster_head" in fixtures:
+        return "cluster_head"
+    if "cluster" in fixtures or "new_cluster" in fixtures:
+        return "cluster"
+    return item.nodeid.partition("::")[0].removesuffix(".py")
+
+
+def _turn(item: pytest.Item) -> int:
+    """Tests on Ray wait much for other processes: what only computes fills the gaps."""
+    if _group(item) == "cluster_head":
+        return 0
+    return 1 if item.get_closest_marker("ray") else 2 if item.get_closest_marker("slow") else 3

@@ -53,7 +53,7 @@ def test_the_seconds_of_a_unit_are_those_of_its_steps(tmp_path):
 
 
 @pytest.mark.ray
-def test_prometheus_reads_what_was_done(tmp_path, cluster):
+def test_prometheus_reads_what_was_done(tmp_path, new_cluster):
     source = save_source(tmp_path / "source", 32)
     (source / "0001_c1s1_999999_00.png").write_bytes(b"no picture")
     _, units, work = prepared(tmp_path, source)
