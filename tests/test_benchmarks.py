@@ -53,11 +53,12 @@ def test_a_part_is_stopped_at_its_limit_and_the_next_is_run(gpu, tmp_path, monke
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("parts", [("exact", "neighbors", "ranks"), ("extraction",)])
-def test_every_part_runs_without_a_gpu(gpu, tmp_path, monkeypatch, parts):
-    status, results = run(gpu, monkeypatch, tmp_path, *parts)
-    assert status == 0, (tmp_path / "results.txt").read_text()
-    assert all(results["parts"][part]["steps"] for part in parts)
+@pytest.mark.parametrize("part", ["exact", "neighbors", "ranks", "extraction"])
+def test_every_part_runs_without_a_gpu(gpu, tmp_path, part):
+    gpu.enter(part, tmp_path / "found.json", smoke=True)
+    steps = json.loads((tmp_path / "found.json").read_text())
+    assert steps
+    assert not any("error" in step or step.get("equal") is False for step in steps.values()), steps
 
 
 @pytest.mark.slow

@@ -74,7 +74,7 @@ def operations(location, day):
 
 @pytest.mark.parametrize("day", [0, 1])
 @pytest.mark.slow
-def test_an_error_at_any_operation(days, start, day):
+def test_an_error_at_many_operations(days, start, day):
     """The error runs through all clean-up; a reader in between sees the day before or this one."""
     names = operations(start(day), day)
     assert {"fsync", "link", "create_write_transaction", "after create_write_transaction"} <= {
@@ -82,7 +82,8 @@ def test_an_error_at_any_operation(days, start, day):
     }
     before = days[day - 1][1] if day else ({}, None, 0)
     # A first day is made of the same steps: some of them.
-    for operation in range(len(names)) if day else points(names):
+    every_third = range(0, len(names), 3) if day else ()
+    for operation in sorted({*points(names), *every_third}):
         location = str(start(day))
         with interrupted(operation, crash), pytest.raises(Crash):
             bring_up_to_date(location, day)

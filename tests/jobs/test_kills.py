@@ -170,7 +170,8 @@ def test_cut_off_at_any_instant_one_run_more_leaves_nothing(place, verb):
     assert not list((place["work"] / "scratch").iterdir())
     last = {name: number for number, name in enumerate(names)}
     instants = {last[name] for name in TELLING if name in last} | {len(names) - 1}
-    instants |= set(random.Random(verb).sample(range(len(names)), RANDOM))
+    chosen = 1 if verb == "model export" else RANDOM  # it measures its copy each time
+    instants |= set(random.Random(verb).sample(range(len(names)), chosen))
     for operation in sorted(instants):
         check(place, verb, operation, wanted)
 

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.blocks import ArrayRows, StackedRows, Tiling, blocks
@@ -202,10 +202,11 @@ def test_between_equals_search_where_tiles_are_many(products):
         assert_exact_between(rows[:cut], rows[cut:], 10, products, Tiling(128, 128, threads))
 
 
+@settings(max_examples=40)
 @given(cases(min_gallery=2), st.integers(1, 20), st.data())
 def test_parts_make_up_the_whole(case, k, data):
     rows = case.gallery[case.gallery.any(axis=1)]
-    size = data.draw(st.integers(1, 40))
+    size = data.draw(st.integers(max(1, len(rows) // 6), 40))
     products = data.draw(st.sampled_from(PRODUCTS))
     parts = list(blocks(len(rows), size))
     lists = {part: [] for part in parts}
