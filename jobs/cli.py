@@ -52,6 +52,8 @@ VERBS = {
     "link": "Propose identities for the rows of a gallery, by their features alone.",
     "expand": "Write a gallery of expanded features, or bring it up to date.",
     "tracklets": "Write a gallery with one row for each tracklet, or bring it up to date.",
+    "merge": "Write the rows of several galleries to one, or bring it up to date.",
+    "split": "Write each camera's rows to a gallery of its own, or bring these up to date.",
     "evaluate": "Measure exact retrieval accuracy of queries against a gallery.",
     "import": "Make a gallery of features that another tool computed.",
     "export": "Write a gallery's features and rows, or labels on frames, for other tools.",

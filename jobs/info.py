@@ -76,6 +76,7 @@ def info(
     """
     if versions and rejects:
         raise InputError("give --versions or --rejects, not both")
+    from pipeline.gallery.copies import copied_how
     from pipeline.gallery.derived import derivation
     from pipeline.gallery.summary import summarize_gallery
     from pipeline.gallery.table import Gallery
@@ -89,7 +90,7 @@ def info(
         **counts,
         dimension=table.dimension,
         storage=table.dtype,
-        derived=str(derived) if derived else None,
+        derived=str(derived) if derived else copied_how(table),
         source=table.properties["source"],
         layout=table.properties["layout"],
         arithmetic=table.properties["precision"],

@@ -42,7 +42,7 @@ _WRONG_INPUT = 2
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CHANGED = {
     **dict.fromkeys(("extract", "import", "erase", "compact", "restore", "clean"), "gallery"),
-    **dict.fromkeys(("re-extract", "expand"), "out"),
+    **dict.fromkeys(("re-extract", "expand", "merge"), "out"),
 }
 """The parameter of each verb that names the gallery which it changes."""
 _JOB = Parameter(group=Group("The job", sort_key=0))

@@ -24,6 +24,7 @@ import numpy as np
 
 from pipeline.errors import InputError, RunError
 from pipeline.gallery import checksums
+from pipeline.gallery.copies import COPIES, holds_others
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.places import (
     GalleryPlace,
@@ -149,7 +150,10 @@ def stale_outputs(gallery: Gallery) -> list[Output]:
         version = _made_from(output, gallery)
         if version not in known:
             known[version] = version < gallery.version and _has_more(gallery, version, now)
-        holds_more = known[version] and not _is_subset(output, gallery)
+        if output.kind in COPIES:
+            holds_more = _copies_others(output, now)
+        else:
+            holds_more = known[version] and not _is_subset(output, gallery)
         if output.files is None or holds_more:
             found.append(replace(output, version=version))
         elif version < gallery.version:  # all its rows stay: no need to ask again
@@ -251,6 +255,14 @@ def _has_more(gallery: Gallery, version: int, now: np.ndarray) -> bool:
     except (InputError, RunError):
         return True
     return bool(len(np.setdiff1d(then, now)))
+
+
+def _copies_others(output: Output, now: np.ndarray) -> bool:
+    """Whether a version of a gallery of copies has rows of other ids than those of `now` `[N]`."""
+    try:
+        return holds_others(str(output.place), output.gallery, now)
+    except (InputError, RunError):
+        return True
 
 
 def _is_subset(output: Output, gallery: Gallery) -> bool:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pipeline.errors import InputError, RunError
+from pipeline.gallery.copies import COPIES, rows_without_origin
 from pipeline.gallery.derived import derivation
 from pipeline.gallery.formats.export import is_export
 from pipeline.gallery.opening import lock_gallery
@@ -13,6 +14,7 @@ from pipeline.gallery.upkeep import purge as purging
 from pipeline.output_files import has_mark
 from pipeline.report.page import FILES
 from pipeline.report.templates import is_page
+from pipeline.runs.copying import stale_rejects
 from pipeline.runs.expanding import settings_of, update_expanded
 from pipeline.runs.outcomes import Followed
 from pipeline.runs.tracklets import Feature, update_tracklets
@@ -48,6 +50,11 @@ def _purge(gallery: Gallery, output: Output) -> tuple[str | None, list[Followed]
     if output.kind == EXPANDED:
         try:
             return None, _expand_again(gallery, str(output.place))
+        except (InputError, RunError) as error:
+            return str(error), []
+    if output.kind in COPIES:
+        try:
+            return None, _drop_copies(gallery, str(output.place))
         except (InputError, RunError) as error:
             return str(error), []
     if output.is_gallery:
@@ -95,5 +102,22 @@ def _expand_again(gallery: Gallery, place: str) -> list[Followed]:
         if not kept:
             run = f"erase-{after.version}-everywhere"
             after = after.commit([], run_id=run, removes=after.row_ids(), lock=lock)
+        purged = purging.purge(after, lock)
+    return follow(after, purged.outputs, purge=True)
+
+
+def _drop_copies(gallery: Gallery, place: str) -> list[Followed]:
+    """Remove from a gallery of copies what the rows and rejects that are gone left there, and purge
+    it.
+    """
+    with lock_gallery(place, f"erase everywhere of {gallery.location}") as lock:
+        copy = Gallery.open(place)
+        after = copy.commit(
+            [],
+            run_id=f"erase-{copy.version}-everywhere",
+            removes=rows_without_origin(copy, gallery),
+            forget=stale_rejects(copy, gallery),
+            lock=lock,
+        )
         purged = purging.purge(after, lock)
     return follow(after, purged.outputs, purge=True)

@@ -139,6 +139,39 @@ class TrackletsMade:
 
 
 @dataclass(frozen=True)
+class CopyMade:
+    """What a run changed in a gallery of copies: `rows` it has now, of which `rows_added` are new;
+    `rows_removed` are gone.
+    """
+
+    gallery: str
+    version: int
+    rows: int
+    rows_added: int
+    rows_removed: int
+
+
+@dataclass(frozen=True)
+class MergedGalleries(CopyMade):
+    """What a merge changed: `merged` are the galleries, in order, `rejects` the inputs of all of
+    them that became no row, by reason.
+    """
+
+    rejects: dict[str, int]
+    merged: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SplitGallery:
+    """The `parts` into which `parent_version` of `parent` was split `by` a column."""
+
+    parent: str
+    parent_version: int
+    by: str
+    parts: tuple[CopyMade, ...]
+
+
+@dataclass(frozen=True)
 class Followed:
     """Something that was made from a gallery and may hold rows that were erased from it.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pipeline.archive.listing.source import Listing
 from pipeline.errors import InputError
 from pipeline.gallery import opening
+from pipeline.gallery.copies import copied_how
 from pipeline.gallery.derived import derivation
 from pipeline.gallery.log.lock import Lock
 from pipeline.gallery.table import Gallery
@@ -39,6 +40,11 @@ class GallerySpec:
         if (how := derivation(present)) is not None:
             raise InputError(
                 f"{present.location} is {how}: extract into {how.parent}, then make it again"
+            )
+        if (made := copied_how(present)) is not None:
+            raise InputError(
+                f"{present.location} is {made}: extract into the galleries that its rows come from,"
+                " then make it again"
             )
         if self.recipe.fingerprint != present.fingerprint:
             held = read_recipe(present.recipe_json)

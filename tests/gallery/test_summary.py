@@ -28,8 +28,8 @@ def test_counts(gallery):
     assert found.distractors == identities.count(0)
     assert found.rejects == {"empty": 2, "truncated": 1}
     unknown = ["captured_at", "frame", "size", "mtime", "content_hash", "height", "width"]
-    of_tracklets = ["tracklet", "captured_until", "boxes"]
-    assert found.nulls == dict.fromkeys([*unknown, *of_tracklets, "quality"], 22)
+    others = ["quality", "tracklet", "captured_until", "boxes", "origin", "origin_row"]
+    assert found.nulls == dict.fromkeys([*unknown, *others], 22)
     sizes = [(gallery._root / file.path).stat().st_size for file in gallery.snapshot.files]
     assert found.bytes == sum(sizes)
 

@@ -32,3 +32,25 @@ def test_flags_and_configuration_name_several_galleries(capsys, galleries, tmp_p
     assert linked["rows_linked"] == result(capsys, "link", a, b, *flags)["rows_linked"] > 40
     line = refused(capsys, "link", a, b, *flags, "--version", 1)
     assert "--version is given 1 times for 2 galleries" in line
+
+
+def test_galleries_are_merged_split_and_purged(capsys, galleries, tmp_path):
+    a, b, _ = galleries
+    for place in (a, b):  # one source, and so paths of their own
+        assert result(capsys, "info", place)["rows"] == 40
+    line = refused(capsys, "merge", a, b, "--out", tmp_path / "m")
+    assert "40 paths are in two galleries" in line
+    told = result(capsys, "merge", a, "--out", tmp_path / "m")
+    assert (told["rows"], told["rows_added"], told["rejects"]) == (40, 40, {})
+    assert result(capsys, "info", tmp_path / "m")["derived"] == f"merged from {a}"
+    told = result(capsys, "split", tmp_path / "m", "--out", tmp_path / "s")
+    assert [part["gallery"] for part in told["parts"]] == [
+        f"{tmp_path}/s/camera-c{number}" for number in range(3)
+    ]
+    assert (told["by"], sum(part["rows"] for part in told["parts"])) == ("camera", 40)
+    flags = ("--ids", 7, "--purge", "--everywhere", "--yes")
+    outputs = result(capsys, "erase", a, *flags)["purged"]["outputs"]
+    assert sorted(each["kind"] for each in outputs) == ["merged gallery", "part of a split gallery"]
+    assert all(each["is_removed"] for each in outputs)
+    assert result(capsys, "info", tmp_path / "m")["rows"] == 39
+    assert result(capsys, "verify", tmp_path / "m")["findings"] == []

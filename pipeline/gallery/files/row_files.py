@@ -34,7 +34,7 @@ def write_row_file(path: Path, rows: pa.Table) -> None:
             path,
             row_group_size=4 * MAX_UNIT_ROWS,
             compression=codecs,
-            use_dictionary=["camera", "tracklet"],
+            use_dictionary=["camera", "tracklet", "origin"],
             column_encoding={"feature": "PLAIN"},
             write_statistics=list(STATISTICS_COLUMNS),
             data_page_size=_ONE_PAGE,

@@ -31,9 +31,11 @@ SCALAR_FIELDS = (
     pa.field("tracklet", pa.string()),
     pa.field("captured_until", TIMESTAMP),
     pa.field("boxes", pa.int32()),
+    pa.field("origin", pa.string()),
+    pa.field("origin_row", pa.int64()),
 )
 SCALAR_COLUMNS = tuple(field.name for field in SCALAR_FIELDS)
-ADDED_COLUMNS = ("tracklet", "captured_until", "boxes")
+ADDED_COLUMNS = ("tracklet", "captured_until", "boxes", "origin", "origin_row")
 """Columns that files of earlier versions of this tool lack; they are null there."""
 STATISTICS_COLUMNS = ("row_id", "camera", "captured_at")
 

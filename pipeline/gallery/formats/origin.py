@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from pipeline.errors import InputError
+from pipeline.gallery.copies import is_copy
 from pipeline.gallery.files.schema import ADDED_COLUMNS, SCALAR_COLUMNS, SCALAR_FIELDS
 from pipeline.gallery.outputs import digest
 from pipeline.gallery.table import Gallery
@@ -52,7 +53,7 @@ def about_gallery(gallery: Gallery) -> dict[str, Any]:
         "source": properties.get("source", ""),
         "layout": properties.get("layout", ""),
         "precision": properties.get("precision", "float32"),
-        "derived": parse_json(properties.get("derived", "{}")),
+        "derived": {} if is_copy(gallery) else parse_json(properties.get("derived", "{}")),
     }
 
 

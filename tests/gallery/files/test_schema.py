@@ -28,8 +28,8 @@ def test_columns_in_the_order_of_the_design():
     labels = ["identity", "camera", "captured_at", "frame"]
     source = ["size", "mtime", "content_hash"]
     crop = ["height", "width", "quality"]
-    of_tracklets = ["tracklet", "captured_until", "boxes"]
-    assert list(SCALAR_COLUMNS) == ["row_id", "path", *labels, *source, *crop, *of_tracklets]
+    others = ["tracklet", "captured_until", "boxes", "origin", "origin_row"]
+    assert list(SCALAR_COLUMNS) == ["row_id", "path", *labels, *source, *crop, *others]
     assert row_schema(8, "float16").names == [*SCALAR_COLUMNS, "feature"]
     assert row_schema(8, "float16").field("feature").type == pa.binary(16)
 

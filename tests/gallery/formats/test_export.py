@@ -78,6 +78,8 @@ def test_every_kind_of_value(tmp_path):
         "tracklet": "a.mp4#t=7",
         "captured_until": datetime(2024, 5, 1, 8, 30, 1, 0, UTC),
         "boxes": 3,
+        "origin": "/galleries/a",
+        "origin_row": 2**40,
     }
     rows = unit_rows(gallery.target, [2**40], [path])
     for name, value in values.items():
@@ -105,6 +107,8 @@ def test_every_kind_of_value(tmp_path):
         "tracklet": "a.mp4#t=7",
         "captured_until": "2024-05-01T08:30:01.000000Z",
         "boxes": "3",
+        "origin": "/galleries/a",
+        "origin_row": str(2**40),
     }
 
 

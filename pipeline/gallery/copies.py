@@ -1,0 +1,120 @@
+"""Galleries whose rows are copies of other galleries' rows: merged ones, and parts of a split one.
+
+Each row says which gallery and which row it is a copy of, in the columns `origin` and `origin_row`.
+A row never changes under its id, so a copy follows its origins by rows added and rows removed.
+"""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline.gallery.files.places import root_of
+from pipeline.gallery.files.schema import SCALAR_COLUMNS, encode_features
+from pipeline.gallery.table import Gallery
+from pipeline.input_files import parse_json
+
+MERGED, PART = "merged gallery", "part of a split gallery"
+COPIES = (MERGED, PART)
+"""What copies are called in the list of what was made from a gallery."""
+
+_COLUMNS = ("row_id", "origin", "origin_row")
+
+
+def is_copy(gallery: Gallery) -> bool:
+    """Whether its rows are copies of other galleries' rows."""
+    return "copies" in parse_json(gallery.properties.get("derived", "{}"))
+
+
+def copied_how(gallery: Gallery) -> str | None:
+    """How a gallery of copies was made, in words; None for another one."""
+    about = parse_json(gallery.properties.get("derived", "{}"))
+    return str(about["copies"]) if "copies" in about else None
+
+
+def origins(gallery: Gallery) -> list[str]:
+    """The locations of the galleries that its rows are copies of."""
+    column = gallery.rows(["origin"])["origin"]
+    return sorted(column.drop_null().unique().to_pylist())
+
+
+def copied_rows(gallery: Gallery, origin: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Ids int64 `[n]` of the rows that are copies of an origin's, and the ids that they have there.
+
+    Both in the order of the gallery's ids.
+    """
+    rows = gallery.rows(_COLUMNS)
+    mine = rows.filter(pc.fill_null(pc.equal(rows["origin"], origin), False))
+    return mine["row_id"].to_numpy(), mine["origin_row"].to_numpy()
+
+
+def place_of(gallery: Gallery) -> str:
+    """What the column `origin` calls a gallery: its location, without links."""
+    return str(root_of(gallery.location).resolve())
+
+
+def rows_without_origin(gallery: Gallery, origin: Gallery) -> NDArray[np.int64]:
+    """Ids int64 `[n]` of the copies of rows that an origin, at its version, does not have."""
+    ids, theirs = copied_rows(gallery, place_of(origin))
+    return ids[~np.isin(theirs, origin.row_ids())]
+
+
+def holds_others(location: str, origin: str, kept: NDArray[np.int64]) -> bool:
+    """Whether any version of the gallery of copies there has a row of `origin` that is not among
+    those with the ids `kept`.
+
+    Raises what `Gallery.open` raises.
+    """
+    for version in Gallery.open(location).history():
+        _, theirs = copied_rows(Gallery.open(location, version.version), origin)
+        if not np.isin(theirs, kept).all():
+            return True
+    return False
+
+
+def copies_of(
+    origin: Gallery,
+    positions: NDArray[np.int64],
+    first_id: int,
+    into: Gallery,
+    paths: pa.ChunkedArray | None = None,
+) -> pa.Table:
+    """The rows of `origin` at `positions` `[n]` as a unit's rows of `into`, with ids from
+    `first_id`.
+
+    Features are the same to the byte if both are stored in one type. `paths` `[n]` take the place
+    of the rows' own.
+    """
+    rows = origin.rows_at(positions, SCALAR_COLUMNS)
+    features = origin.features()
+    if origin.dtype == into.dtype:
+        stored = np.ascontiguousarray(features.stored(positions))
+        kind = into.target.schema.field("feature").type
+        feature = pa.FixedSizeBinaryArray.from_buffers(
+            kind, len(positions), [None, pa.py_buffer(stored)]
+        )
+    else:
+        feature = encode_features(features.take(positions), into.dtype)
+    told = {name: rows[name] for name in SCALAR_COLUMNS}
+    told["origin_row"] = told["row_id"]
+    told["row_id"] = pa.array(np.arange(first_id, first_id + len(rows)))
+    told["origin"] = pa.array([place_of(origin)] * len(rows), pa.string())
+    if paths is not None:
+        told["path"] = paths
+    return (
+        pa.table({**told, "feature": feature})
+        .select(into.target.schema.names)
+        .cast(into.target.schema)
+    )
+
+
+def new_positions(
+    gallery: Gallery, origin: Gallery, wanted: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
+    """Positions int64 `[n]` of the rows of `origin` that are not copied yet; of those at the
+    positions `wanted` `[n]` only, if they are given.
+    """
+    ids = origin.row_ids()
+    wanted = np.arange(len(ids)) if wanted is None else wanted
+    _, theirs = copied_rows(gallery, place_of(origin))
+    return wanted[~np.isin(ids[wanted], theirs)]
