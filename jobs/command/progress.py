@@ -126,7 +126,7 @@ def _logged() -> Iterator[StartLine]:
 def progress_line(name: str, headway: Headway) -> str:
     """A line of progress: what, done of how many, the rate, and the expected end.
 
-    >>> told("counting ranks", Headway(2000))
+    >>> progress_line("counting ranks", Headway(2000))
     'counting ranks: 0 of 2,000'
     """
     if headway.total is None:

@@ -1,4 +1,4 @@
-"""The mathematics: arrays in, arrays out. No ray, no files, no clock, no logging."""
+"""The mathematics: arrays in, arrays out. No Ray, no files, no clock, no logging."""
 
 from pipeline.core.processor import restrict_numba
 

@@ -1,4 +1,4 @@
-"""Features in blocks: what every fold reads, and how large a bite it takes."""
+"""Features in blocks: the input of every pass over the data, and the size of the blocks."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -14,16 +14,17 @@ Blocks = Iterable[tuple[int, int]]
 """Runs of rows, each from a start to a stop."""
 
 Run = Callable[[Callable[[int, int], None], Blocks], None]
-"""What `Tiling.workers` gives: calls `work(start, stop)` for every block, on its threads."""
+"""The function that `Tiling.workers` yields: it calls `work(start, stop)` for every block, on its
+threads.
+"""
 
 Made = TypeVar("Made")
 
 
 class FeatureRows(Protocol):
-    """Features `[N, D]` that are read a block at a time: an array, a file or a gallery.
+    """Features `[N, D]` that can be read one block at a time: an array, a file or a gallery.
 
-    A row's position is its place in the total order in which ties are broken. Several threads may
-    read at once.
+    Ties between rows are broken by position. Several threads may read at the same time.
     """
 
     @property
@@ -65,11 +66,11 @@ class ArrayRows:
         return self.array.shape[0]
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Rows `start` to `stop`: a view where the matrix is contiguous."""
+        """Rows `start` to `stop`; a view if the matrix is contiguous."""
         return np.ascontiguousarray(self.array[start:stop])
 
     def take(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The rows at `positions`, copied."""
+        """A copy of the rows at `positions`."""
         return np.ascontiguousarray(self.array[positions])
 
 
@@ -118,7 +119,7 @@ class StackedRows:
 
 @dataclass(frozen=True)
 class ChosenRows:
-    """Some rows of `rows`, those at `positions` int64 `[N]`, in that order."""
+    """The rows of `rows` at `positions` int64 `[N]`, in that order."""
 
     rows: FeatureRows
     positions: NDArray[np.int64]
@@ -142,20 +143,21 @@ class ChosenRows:
 
 _THREADS_OF_GPU = 8
 _WIDER_ON_GPU = 8
-_HIGHEST_ON_GPU = 2**15  # torch finds what is marked among less than 2^31 values
+_HIGHEST_ON_GPU = 2**15  # torch finds marked values only among fewer than 2^31
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """How much a fold holds at once: `query_block` x `gallery_block` scores in each thread."""
+    """The size of the blocks: each thread holds `query_block` x `gallery_block` scores at once."""
 
     query_block: int = 1024
     gallery_block: int = 4096
     threads: int = 0
-    """Threads of the fold; 0 for as many as this process may use."""
+    """Number of threads; 0 for as many as this process may use."""
     gpus: float = 0
-    """The share of a GPU that each worker has: above 0, it multiplies the tiles of neighbors,
-    searches and counted ranks."""
+    """The share of a GPU that each worker has. If it is above 0, the GPU multiplies the tiles of
+    neighbors, searches and counted ranks.
+    """
 
     def __post_init__(self) -> None:
         if self.query_block < 1 or self.gallery_block < 1:
@@ -168,16 +170,19 @@ class Tiling:
             raise ValueError(f"gpus must be a share from 0 to 1, not {self.gpus}")
 
     def inside(self, workers: int) -> "Tiling":
-        """The same blocks for each of `workers`, which own one CPU; for this process where 0."""
+        """The same blocks for each of `workers` processes with one CPU each; 0 workers means this
+        process.
+        """
         return replace(self, threads=1) if workers else self
 
     def thread_count(self) -> int:
-        """Threads that the fold runs on."""
+        """The number of threads in use."""
         return self.threads or len(os.sched_getaffinity(0))
 
     def for_gpu(self) -> "Tiling":
-        """Blocks eight times as high and as wide: a GPU is sooner through with few large tiles.
-        Each thread holds one there, so they are few.
+        """Blocks eight times as high and as wide, because a GPU is faster with few large tiles.
+
+        Each thread keeps one such block on the GPU, so the number of threads is small.
         """
         return replace(
             self,
@@ -187,8 +192,9 @@ class Tiling:
         )
 
     def flat_for_gpu(self) -> "Tiling":
-        """As many pairs in a tile as `for_gpu` has, of whole gallery blocks: the gallery passes by
-        once, and few queries fill a tile.
+        """Tiles with as many pairs as those of `for_gpu`, but made of whole gallery blocks.
+
+        A pass reads the gallery once, and a few queries fill a tile.
         """
         wide = self.for_gpu()
         gallery_block = min(wide.gallery_block, _HIGHEST_ON_GPU**2)
@@ -196,29 +202,35 @@ class Tiling:
         return replace(wide, query_block=height, gallery_block=gallery_block)
 
     def rows_of_part(self) -> int:
-        """Gallery rows that are worth a pass of their own: a block; of a GPU, for which the queries
-        are made ready anew in every pass, eight of its blocks.
+        """The number of gallery rows that justify a pass of their own.
+
+        This is one block. For a GPU it is eight of its blocks, because each pass prepares the
+        queries again.
         """
         return 8 * self.for_gpu().gallery_block if self.gpus else self.gallery_block
 
     @property
     def tile(self) -> int:
-        """Rows and columns of a square tile."""
+        """The number of rows, and of columns, of a square tile."""
         return min(self.query_block, self.gallery_block)
 
     def even_block(self, rows: int) -> int:
-        """The size, at most a tile's, that gives every thread as many blocks of `rows`."""
+        """The block size, at most a tile's, that gives every thread the same number of blocks of
+        `rows`.
+        """
         threads = self.thread_count()
         turns = -(-rows // (threads * self.tile))
         return max(1, -(-rows // max(1, threads * turns)))
 
     @contextmanager
     def workers(self) -> Iterator[Run]:
-        """Start this tiling's threads; gives a function that calls `work(start, stop)` per block.
+        """Start this tiling's threads, and yield a function that calls `work(start, stop)` per
+        block.
 
-        The linear algebra inside takes one thread each: the blocks are the parallelism.
+        Linear algebra inside `work` uses one thread per call, because the blocks already run in
+        parallel.
         """
-        import torch  # only here: whoever just reads features does without it
+        import torch  # imported here, because code that only reads features does not need it
 
         with ThreadPoolExecutor(
             self.thread_count(), initializer=torch.set_num_threads, initargs=(1,)
@@ -232,11 +244,11 @@ class Tiling:
 
 
 def alone(run: Run, work: Callable[[], Made]) -> Made:
-    """What `work` gives on one of the threads of `run`, where linear algebra takes one thread.
+    """Return `work()`, run on one thread of `run`, where linear algebra uses one thread.
 
-    In the main thread it would wake others, and those wait for more of it in a loop, for some
-    hundredths of a second, in the way of the blocks that follow. NumPy's own products do so
-    anywhere: take torch's.
+    In the main thread, linear algebra would wake other threads. These wait for more work in a busy
+    loop for some hundredths of a second, and slow down the blocks that follow. NumPy's own products
+    do so on any thread, so use torch's products in `work`.
 
     >>> with Tiling(threads=2).workers() as run:
     ...     alone(run, lambda: 6 * 7)
@@ -248,7 +260,7 @@ def alone(run: Run, work: Callable[[], Made]) -> Made:
 
 
 def blocks(length: int, size: int, first: int = 0) -> Iterator[tuple[int, int]]:
-    """Cut the rows `first` to `length` into runs of `size`, the last one shorter.
+    """Cut the rows `first` to `length` into runs of `size`; the last run may be shorter.
 
     >>> list(blocks(7, 3))
     [(0, 3), (3, 6), (6, 7)]
@@ -260,7 +272,8 @@ def blocks(length: int, size: int, first: int = 0) -> Iterator[tuple[int, int]]:
 def empty_rows(count: int, dimension: int) -> NDArray[np.float32]:
     """An uninitialized matrix `[count, dimension]` that begins on a cache line.
 
-    Rows of 16 components, or 32 and so on, then all do: vectors of others are loaded in halves.
+    If the dimension is a multiple of 16, every row then begins on a cache line. A vector that
+    crosses a cache line takes two loads.
     """
     flat = np.empty(count * dimension + 16, np.float32)
     start = (-flat.ctypes.data // 4) % 16
@@ -268,7 +281,7 @@ def empty_rows(count: int, dimension: int) -> NDArray[np.float32]:
 
 
 def on_lines(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The rows `[N, D]`, copied unless they begin on a cache line and are contiguous."""
+    """The rows `[N, D]`, copied unless they are contiguous and begin on a cache line."""
     if rows.ctypes.data % 64 == 0 and rows.flags.c_contiguous:
         return rows
     out = empty_rows(*rows.shape)
@@ -277,5 +290,5 @@ def on_lines(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def as_rows(features: "NDArray[np.float32] | FeatureRows") -> FeatureRows:
-    """A matrix as `FeatureRows`; what already is comes back as it is."""
+    """Wrap a matrix as `FeatureRows`; return `FeatureRows` unchanged."""
     return ArrayRows(features) if isinstance(features, np.ndarray) else features

@@ -1,21 +1,21 @@
-"""What is odd with a picture that is taken for a crop of one person."""
+"""Detect pictures that are probably not a crop of one person."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 THIN, FRAME = "thin", "frame"
-"""Pictures that use next to nothing of the range of levels, and such as large as a whole frame."""
+"""Pictures that use almost none of the range of levels, and pictures as large as a whole frame."""
 
 LEAST_RANGE = 0.05
-"""Share of the 256 levels that a picture needs to be more than a single color."""
+"""The share of the 256 levels that a picture must span; below it, the picture is a single color."""
 
-# The smallest frame of a camera, and how much wider than high it is at least.
+# The smallest frame size of a camera, and the least ratio of its width to its height.
 _FRAME_HEIGHT, _FRAME_WIDTH, _FRAME_ASPECT = 360, 640, 1.2
 _STEP = 8
 
 
 def range_used(pixels: NDArray[np.uint8]) -> float:
-    """The share of the levels 0 to 255 that the widest channel of `[H, W, 3]` reaches over.
+    """The share of the levels 0 to 255 that the widest channel of `[H, W, 3]` spans.
 
     >>> range_used(np.full((4, 4, 3), 7, np.uint8))
     0.0
@@ -27,12 +27,12 @@ def range_used(pixels: NDArray[np.uint8]) -> float:
 
 
 def oddity(pixels: NDArray[np.uint8]) -> str | None:
-    """What is odd with a picture `[H, W, 3]`: `THIN`, `FRAME`, or nothing.
+    """The oddity of a picture `[H, W, 3]`: `THIN`, `FRAME`, or None.
 
     >>> oddity(np.full((128, 64, 3), 27, np.uint8))
     'thin'
     """
-    # A few pixels are nearly always enough to see that there is a range.
+    # A few pixels almost always suffice to show that there is a range.
     if range_used(pixels[::_STEP, ::_STEP]) < LEAST_RANGE and range_used(pixels) < LEAST_RANGE:
         return THIN
     height, width = pixels.shape[:2]

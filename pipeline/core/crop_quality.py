@@ -1,4 +1,4 @@
-"""How much a crop shows: its sharpness, less what is under- or overexposed."""
+"""The quality of a crop: its sharpness, reduced for under- and overexposed pixels."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,10 @@ def quality(pixels: NDArray[np.uint8]) -> float:
     """The quality of a crop uint8 `[H, W, 3]` (RGB): sharpness times exposure, in squared levels.
 
     Sharpness is the variance of the Laplacian of the luma (4 neighbors, inner pixels; Pech-Pacheco
-    et al., Diatom autofocusing in brightfield microscopy, ICPR 2000) at the crop's own size;
-    exposure the share of pixels whose luma is from 5 to 250. A picture without inner pixels, one
-    of a single color, and one all black or white have quality 0. The product is this project's.
+    et al., Diatom autofocusing in brightfield microscopy, ICPR 2000) at the crop's own size.
+    Exposure is the share of pixels whose luma is from 5 to 250. The quality is 0 for a picture
+    without inner pixels, of a single color, or that is all black or white. The product of the two
+    is this project's definition.
 
     >>> quality(np.full((8, 8, 3), 128, np.uint8))
     0.0

@@ -1,4 +1,4 @@
-"""Alpha query expansion: a row becomes the weighted mean of itself and its nearest rows.
+"""Alpha query expansion: replace a row by the weighted mean of itself and its nearest rows.
 
 Chum et al., "Total Recall" (ICCV 2007), for the plain mean; Radenovic et al., "Fine-tuning CNN
 image retrieval with no human annotation" (TPAMI 2019), for the weights s^alpha.
@@ -22,12 +22,12 @@ _GATHERED_AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class Expansion:
-    """How rows are expanded.
+    """The settings of an expansion.
 
-    `mode` says which: `query` the queries among the gallery, `database` the gallery rows among
-    themselves, `joint` both at once over their union. `k` counts the row itself; `alpha` is the
-    power of the similarity that weighs a neighbor (0: plain mean); `times` repeats the whole on
-    the new vectors.
+    `mode` selects the rows to expand: `query` expands the queries by gallery rows, `database`
+    expands the gallery rows by each other, and `joint` expands both over their union. `k` includes
+    the row itself. `alpha` is the power of the similarity that weights a neighbor (0: plain mean).
+    `times` is the number of rounds; each round works on the vectors of the round before.
     """
 
     mode: ExpansionMode = "joint"
@@ -47,7 +47,7 @@ class Expansion:
 
     @property
     def name(self) -> str:
-        """What its figures are called; the mode stands beside every one."""
+        """The name of the figures; it always includes the mode."""
         return f"aqe {self.mode}"
 
 
@@ -61,12 +61,12 @@ def expand(
     chunk: int = 8192,
     tiling: Tiling = Tiling(),
 ) -> Iterator[NDArray[np.float32]]:
-    """One round of expansion of `rows` `[N, D]` by their nearest rows of `among` `[M, D]`.
+    """Run one round of expansion of `rows` `[N, D]` by their nearest rows of `among` `[M, D]`.
 
-    Yields the expanded rows in order, at most `chunk` at a time: each chunk makes one pass over
-    `among`, so memory is a chunk and a tile in each thread. Where `rows` are rows of `among`,
-    `self_offset` is the place there of the first; `part` limits the rows that are expanded.
-    All features must be unit vectors.
+    Yield the expanded rows in order, at most `chunk` at a time. Each chunk takes one pass over
+    `among`, so memory is one chunk, and one tile per thread. If `rows` are rows of `among`,
+    `self_offset` is the position of the first of them there. `part` limits the rows to expand. All
+    features must be unit vectors.
 
     >>> x = np.array([[1, 0], [0.6, 0.8]], np.float32)
     >>> next(expand(x, x, Expansion(k=2, alpha=0), self_offset=0)).round(3)
@@ -93,10 +93,10 @@ def average(
     *,
     tiling: Tiling = Tiling(),
 ) -> NDArray[np.float32]:
-    """Unit-length weighted means `[N, D]` of `rows` and the neighbors `found` for them.
+    """The unit-length weighted means `[N, D]` of `rows` and their neighbors `found`.
 
-    A row weighs 1, a neighbor max(similarity, 0)^alpha, summed in float64, best neighbor first.
-    A row whose mean has no direction (its neighbors cancel it) stays as it is.
+    A row has weight 1, a neighbor max(similarity, 0)^alpha. Sums are in float64, best neighbor
+    first. A row stays unchanged if its mean has no direction because the neighbors cancel it.
     """
     out = np.empty_like(rows)
 
@@ -138,7 +138,7 @@ def _weighted_means(
             total[t] = own[t]
         for j in range(local.shape[1]):
             if local[i, j] >= 0:
-                # Named outside of the loop, which is a vector's then.
+                # Assigned outside the inner loop, so that the compiler vectorizes the loop.
                 weight, neighbor = weights[i, j], gathered[local[i, j]]
                 for t in range(dimension):
                     total[t] += weight * neighbor[t]
@@ -146,7 +146,7 @@ def _weighted_means(
         for t in range(dimension):
             square += total[t] * total[t]
         length = np.sqrt(square)
-        # 1e-6 is what the rounding of float32 unit vectors may leave of a sum that cancels.
+        # Rounding of float32 unit vectors may leave up to 1e-6 of a sum that cancels.
         canceled = length <= 1e-6
         for t in range(dimension):
             mean[t] = own[t] if canceled else np.float32(total[t] / length)

@@ -1,4 +1,4 @@
-"""Products of float32 rows, by the fastest library for the processor at hand."""
+"""Products of float32 rows, by the fastest library for this processor."""
 
 import threading
 from functools import cache
@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 
 class Product(threading.local):
-    """Float32 tiles `a @ b.T`: near every pair's `score`, within `product_slack` of it.
+    """Compute float32 tiles `a @ b.T`, within `product_slack` of every pair's `score`.
 
-    Multiplied by oneDNN, which takes the best instructions of any processor: MKL, behind
-    `torch.mm`, takes them of Intel's alone, and is half as fast on others. A tile is valid until
-    the thread asks for the next.
+    oneDNN multiplies them, because it uses the best instructions of any processor. MKL, behind
+    `torch.mm`, does so only on Intel processors and is half as fast on others. A tile is valid
+    until the thread requests the next one.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Product(threading.local):
             tile: torch.Tensor = product(as_tensor(a), as_tensor(b), None, "none", [], "")
             return tile.numpy()
         size = len(a) * len(b)
-        # Fresh pages for each tile would cost as much as the arithmetic.
+        # New memory pages for each tile would cost as much as the arithmetic.
         if self._buffer.numel() < size:
             self._buffer = torch.empty(size)
         tile = self._buffer[:size].view(len(a), len(b))
@@ -35,11 +35,11 @@ class Product(threading.local):
 
 @cache
 def onednn() -> bool:
-    """Whether this build of torch multiplies by oneDNN."""
+    """Whether this build of torch multiplies with oneDNN."""
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def as_tensor(array: NDArray[np.float32]) -> torch.Tensor:
-    """The array as a tensor that shares its memory where it may be written."""
-    # torch does not take a read-only array (as Ray and memory maps hand out) without a warning.
+    """The array as a tensor; they share memory if the array is writeable."""
+    # torch warns if it gets a read-only array, such as Ray and memory maps return.
     return torch.from_numpy(array if array.flags.writeable else array.copy())

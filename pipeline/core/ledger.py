@@ -1,4 +1,4 @@
-"""What the products of a run were of, and how many pairs they left to be scored."""
+"""Count the products of a run by kind, and the pairs that they left to be scored."""
 
 import threading
 from dataclasses import asdict, dataclass, fields
@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass, fields
 
 @dataclass(frozen=True)
 class Account:
-    """Pairs of rows by what was multiplied for them, and those of them that got their `score`.
+    """Pairs of rows by the kind of product made for them, and the number that got their `score`.
 
-    `leading`: codes of the leading principal dimensions, from `fewest` of them to `most`; `codes`:
-    codes of all dimensions; `floats`: float32; `halves`: float16. A pair counts for each product
-    that was made of it: one that codes leave open may be multiplied again in float32. `+` joins the
-    accounts of two runs.
+    `leading`: codes of the leading principal dimensions, from `fewest` to `most` of them; `codes`:
+    codes of all dimensions; `floats`: float32; `halves`: float16. A pair counts once for each
+    product made for it: if codes leave a pair open, it may be multiplied again in float32. `+`
+    joins the accounts of two runs.
 
     >>> Account(codes=90, scored=9) + Account(floats=10, scored=10)
     Account(leading=0, fewest=0, most=0, codes=90, floats=10, halves=0, scored=19)
@@ -36,16 +36,16 @@ class Account:
 
     @property
     def pairs(self) -> int:
-        """Products made."""
+        """The number of products made."""
         return self.leading + self.codes + self.floats + self.halves
 
     @property
     def share_scored(self) -> float:
-        """The share of the products whose pairs were scored; 0 where there are none."""
+        """The number of scored pairs, as a share of the products; 0 if there are none."""
         return self.scored / max(1, self.pairs)
 
     def figures(self) -> dict[str, int | float]:
-        """All of it by name, with the sum of `pairs` and the `share_scored`."""
+        """All counts by name, with the sum of `pairs` and the `share_scored`."""
         return asdict(self) | {"pairs": self.pairs, "share_scored": self.share_scored}
 
     def __str__(self) -> str:
@@ -63,13 +63,13 @@ class Account:
 
 
 class Ledger:
-    """Adds up the accounts of a run on any number of threads."""
+    """Add up the accounts of a run; any number of threads may add."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.total = Account()
 
     def add(self, account: Account) -> None:
-        """Enter an account."""
+        """Add an account to the sum."""
         with self._lock:
             self.total += account

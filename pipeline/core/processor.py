@@ -1,7 +1,8 @@
-"""What instructions this processor has, and which of them our own kernels may use.
+"""The instructions that this processor has, and those that our own kernels may use.
 
-The environment variable `REGALLERY_MAX_CPU_ISA` holds them back, so that one machine shows what
-another will do: `avx2`, `avx512` (without VNNI) or `all`, the default. No result depends on it.
+The environment variable `REGALLERY_MAX_CPU_ISA` limits the instructions, so that one machine can
+show the speed of another: `avx2`, `avx512` (without VNNI) or `all`, the default. No result depends
+on it.
 """
 
 import os
@@ -13,17 +14,17 @@ from pipeline.errors import InputError
 VARIABLE = "REGALLERY_MAX_CPU_ISA"
 
 _LEVELS = ("avx2", "avx512", "all")
-# What LLVM takes for a processor that has nothing beyond a level.
+# LLVM's names of processors that have nothing beyond each level.
 _NAMES = {"avx2": "haswell", "avx512": "skylake-avx512"}
-# The features that are beyond a level, by how LLVM's names of them begin.
+# The LLVM features beyond each level, by the first letters of their names.
 _VECTORS = ("avx10", "avx512", "evex512")
 _BYTES = ("amx", "avxvnni", "avx512vnni")
 
 
 def most() -> str:
-    """The level that the environment holds kernels to.
+    """The level that the environment variable allows.
 
-    InputError where it is none.
+    Raise InputError if its value is not a level.
     """
     level = os.environ.get(VARIABLE) or "all"
     if level not in _LEVELS:
@@ -33,26 +34,30 @@ def most() -> str:
 
 @cache
 def has_byte_products() -> bool:
-    """Whether there are instructions that multiply bytes and add up in 32 bits, and torch uses
-    them."""
+    """Whether the processor has instructions that multiply bytes and add in 32 bits, and torch uses
+    them.
+    """
     return most() == "all" and _has("avx512_vnni", "avx_vnni", "amx_int8")
 
 
 @cache
 def has_vnni() -> bool:
-    """Whether there are vectors of 64 bytes that are multiplied and added up in 32 bits, and no
-    matrices that torch multiplies faster."""
+    """Whether our own VNNI kernels are the best choice.
+
+    That is the case if the processor multiplies vectors of 64 bytes and adds in 32 bits, but has no
+    matrix instructions, with which torch is faster.
+    """
     return most() == "all" and _has("avx512_vnni") and not _has("amx_int8")
 
 
 @cache
 def has_avx2() -> bool:
-    """Whether there are vectors of 32 bytes that are multiplied in pairs, and added in 16 bits."""
+    """Whether the processor multiplies vectors of 32 bytes in pairs, and adds in 16 bits."""
     return _has("avx2")
 
 
 def restrict_numba() -> None:
-    """Hold what numba compiles to the level. It must be called before it compiles anything."""
+    """Limit the code that numba compiles to the level. Call it before numba compiles anything."""
     level = most()
     if level == "all" or not has_avx2():
         return
@@ -69,8 +74,8 @@ def restrict_numba() -> None:
 
 
 def _has(*names: str) -> bool:
-    import torch  # slow to load, and most of what imports this package asks nothing
+    import torch  # slow to load, and most importers of this package do not need it
 
-    # torch tells this of the processor, whatever its own kernels are held to.
+    # torch reports the processor's own features, even if its kernels are limited.
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(name) for name in names)

@@ -1,4 +1,4 @@
-"""A number for the features of a row, by which it is seen whether they are still the same."""
+"""A hash of the features of each row, to detect whether they have changed."""
 
 import numpy as np
 from numba import njit
@@ -10,9 +10,10 @@ from pipeline.core.blocks import FeatureRows, Tiling, blocks
 def row_signatures(
     rows: FeatureRows, *, at_once: int = 8192, tiling: Tiling = Tiling()
 ) -> NDArray[np.int64]:
-    """64 bits `[N]` of every row of `rows` `[N, D]`, which follow from the bits of its features.
+    """A 64-bit hash `[N]` of every row of `rows` `[N, D]`, computed from the bits of its features.
 
-    Two rows that differ have one signature with a chance of 2^-64; no defense against malice.
+    Two different rows have the same hash with a probability of 2^-64. The hash does not protect
+    against a deliberate forgery.
 
     >>> from pipeline.core.blocks import ArrayRows
     >>> one, same, other = row_signatures(ArrayRows(np.float32([[1, 0], [1, 0], [0, 1]])))
@@ -30,7 +31,7 @@ def row_signatures(
 
 @njit(nogil=True, cache=True)
 def _sign(words: NDArray[np.uint32], out: NDArray[np.int64]) -> None:
-    """The mixing steps are those of splitmix64 (Steele, Lea and Flood, OOPSLA 2014)."""
+    """Mix the words with the steps of splitmix64 (Steele, Lea and Flood, OOPSLA 2014)."""
     for i in range(words.shape[0]):
         state = np.uint64(0)
         for word in words[i]:

@@ -1,6 +1,6 @@
-"""One pass over the rows of a gallery, a block at a time, against blocks of queries.
+"""One pass over the rows of a gallery, block by block, against blocks of queries.
 
-Every fold that meets queries with a whole gallery walks so: `topk`, `ranking`, `negatives`,
+All passes that compare queries with a whole gallery use it: `topk`, `ranking`, `negatives`,
 `false_matches`, and the re-ranked `ranks` and `distances`.
 """
 
@@ -23,12 +23,13 @@ def sweep(
     take: Callable[[Entered, int, int], None],
     run: Run,
 ) -> None:
-    """Take every block of queries with every block of the gallery, in the gallery's order.
+    """Combine every block of queries with every block of the gallery, in the gallery's order.
 
-    For each of the blocks `gallery`, from start to stop: `make(start, stop)` reads it, one block
-    ahead of the rest and on a thread of its own; `enter(start, stop, made)` prepares it, alone; and
-    `run` calls `take(entered, a, b)` on its threads for all `queries`, a count that is cut into
-    blocks of a size. So no two blocks of the gallery are taken at once, and three are in memory.
+    For each block of `gallery`, from start to stop: `make(start, stop)` reads it on a thread of its
+    own, one block ahead; `enter(start, stop, made)` prepares it, while nothing else runs; then
+    `run` calls `take(entered, a, b)` on its threads for all blocks of queries. `queries` is the
+    number of queries and the size of their blocks. So only one gallery block is in use at a time,
+    and three are in memory.
 
     >>> met = []
     >>> sweep([(0, 4), (4, 6)], lambda a, b: b - a, lambda a, b, rows: rows, (3, 2),
@@ -43,8 +44,10 @@ def sweep(
 
 
 def make_ahead(make: Callable[[int, int], Made], runs: Blocks) -> Iterator[tuple[int, int, Made]]:
-    """Each run, from start to stop, with what `make(start, stop)` gives; while the caller has one
-    in hand, the next is made. What `make` raises is raised when its run comes.
+    """Yield each run, from start to stop, with the result of `make(start, stop)`.
+
+    The next result is made while the caller works on the current one. If `make` raises, the error
+    reaches the caller when that run's turn comes.
 
     >>> list(make_ahead(lambda start, stop: stop - start, [(0, 2), (2, 3)]))
     [(0, 2, 2), (2, 3, 1)]

@@ -1,4 +1,4 @@
-"""One feature for each tracklet: the unit mean of its boxes, or the box nearest to all of them."""
+"""One feature per tracklet: the unit mean of its boxes, or the box nearest to all of them."""
 
 from collections.abc import Iterator
 
@@ -12,8 +12,9 @@ _ROWS_AT_ONCE = 16_384
 
 
 def groups(names: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The positions `[n]` of the rows with a name (0 or more), by name, and where each name begins
-    `[T + 1]`.
+    """Sort the rows that have a name (0 or more) by name.
+
+    Return the positions `[n]` of these rows, and the start of each name among them `[T + 1]`.
 
     >>> groups(np.array([1, -1, 0, 1]))
     (array([2, 0, 3]), array([0, 1, 3]))
@@ -32,11 +33,12 @@ def mean_features(
     *,
     medoid: bool = False,
 ) -> Iterator[NDArray[np.float32]]:
-    """The unit features float32 `[t, D]` of the tracklets, some at a time, in order.
+    """Yield the unit features float32 `[t, D]` of the tracklets in order, several at a time.
 
-    Tracklet t has the rows `order[starts[t]:starts[t + 1]]`, which count by `weights` `[n]`
-    (equally where these sum to 0). With `medoid`, and where a mean has no direction, it is the row
-    with the largest weighted sum of similarities to all of them, the first of equal ones.
+    Tracklet t consists of the rows `order[starts[t]:starts[t + 1]]` with `weights` `[n]`; the
+    weights are equal if they sum to 0. With `medoid`, or if a mean has no direction, the feature is
+    the row with the largest weighted sum of similarities to all rows of the tracklet, and the first
+    of equal ones.
     """
     first = 0
     while first < len(starts) - 1:

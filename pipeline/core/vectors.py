@@ -1,18 +1,18 @@
-"""Unit vectors: normalizing raw network outputs, and telling those that cannot be normalized."""
+"""Unit vectors: normalize raw network outputs, and report those that cannot be normalized."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-# A stored feature may leave the unit sphere by this much: float16 rounds a coordinate by 2^-11 of
-# its size, so the length of a vector moves by no more than that.
+# A stored feature may differ from length 1 by this much: float16 rounds a coordinate by 2^-11 of
+# its size, so the length of a vector changes by no more than that.
 UNIT_TOLERANCE = 1e-3
 
 
 def unit_vectors(raw: NDArray[np.floating]) -> NDArray[np.float32]:
     """Scale every row of `raw` `[N, D]` to Euclidean length 1, as float32 `[N, D]`.
 
-    Lengths are summed in float64, so a row's result does not depend on the other rows. Raises
-    ValueError where a row has no direction: see `faults`.
+    Lengths are summed in float64, so a row's result does not depend on the other rows. Raise
+    ValueError if a row has no direction: see `faults`.
 
     >>> unit_vectors(np.array([[3.0, 4.0]]))
     array([[0.6, 0.8]], dtype=float32)
@@ -29,11 +29,11 @@ def unit_vectors(raw: NDArray[np.floating]) -> NDArray[np.float32]:
 def as_features(
     values: ArrayLike, name: str = "features", *, normalize: bool = False
 ) -> NDArray[np.float32]:
-    """Unit vectors float32 `[N, D]`, contiguous, of an array of any number type, or of lists.
+    """Convert an array of any number type, or lists, to contiguous unit vectors float32 `[N, D]`.
 
-    Rows must have Euclidean length 1 within `UNIT_TOLERANCE`, as cosine similarity needs, or are
-    scaled to it where `normalize`. ValueError says what `name` is otherwise: of another shape or
-    type, not finite, or of another length, with the first row.
+    Cosine similarity needs rows of Euclidean length 1: their length must be 1 within
+    `UNIT_TOLERANCE`, unless `normalize` scales them. Raise ValueError, which names `name` and the
+    first wrong row, for a wrong shape or type, a value that is not finite, or another length.
 
     >>> as_features([[0.6, 0.8]])
     array([[0.6, 0.8]], dtype=float32)
@@ -69,7 +69,7 @@ def as_features(
 
 
 def faults(raw: NDArray[np.floating]) -> dict[int, str]:
-    """The rows of `raw` `[N, D]` that have no direction, each with its reason.
+    """The rows of `raw` `[N, D]` that have no direction, each with the reason.
 
     >>> faults(np.array([[1.0, 0.0], [np.nan, 0.0], [0.0, 0.0], [np.inf, 1.0]]))
     {1: 'the network gave NaN', 2: 'the network gave a vector of length 0', \
@@ -90,7 +90,7 @@ def faults(raw: NDArray[np.floating]) -> dict[int, str]:
 
 
 def off_unit(features: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Indices of the rows of `features` `[N, D]` that are not finite or not of unit length.
+    """The positions of the rows of `features` `[N, D]` that are not finite or not of unit length.
 
     >>> off_unit(np.array([[0.6, 0.8], [0.6, 0.9]], np.float32))
     array([1])

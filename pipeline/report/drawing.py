@@ -107,9 +107,9 @@ def spread_apart(values: list[float], gap: float, low: float, high: float) -> li
     Equal values keep the order in which they came. Where the range is too small for all of them,
     the first places may pass `high`.
 
-    >>> spread([99.0, 100.0, 60.0], gap=5.0, low=60.0, high=100.0)
+    >>> spread_apart([99.0, 100.0, 60.0], gap=5.0, low=60.0, high=100.0)
     [95.0, 100.0, 60.0]
-    >>> spread([60.0, 60.0], gap=5.0, low=60.0, high=100.0)
+    >>> spread_apart([60.0, 60.0], gap=5.0, low=60.0, high=100.0)
     [65.0, 60.0]
     """
     order = sorted(range(len(values)), key=lambda n: -values[n])

@@ -174,7 +174,7 @@ def count(number: int, one: str, many: str | None = None) -> str:
 def counts_line(counts: Mapping[str, int]) -> str:
     """Counts by name in one line.
 
-    >>> listed({"c1": 1200, "": 3})
+    >>> counts_line({"c1": 1200, "": 3})
     'c1 1,200, (unknown) 3'
     """
     return ", ".join(f"{name or '(unknown)'} {number:,}" for name, number in counts.items())

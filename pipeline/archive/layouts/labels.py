@@ -168,11 +168,11 @@ def capture_time(text: str, zone: tzinfo = UTC) -> datetime:
     milliseconds (13) or microseconds (16) since 1970. Without an offset the time is that of `zone`;
     of an hour that its clocks show twice the first. Raises LayoutError for anything else.
 
-    >>> moment("2026-01-31_10-15-30").isoformat()
+    >>> capture_time("2026-01-31_10-15-30").isoformat()
     '2026-01-31T10:15:30+00:00'
-    >>> moment("20260131T101530.250+0200").isoformat()
+    >>> capture_time("20260131T101530.250+0200").isoformat()
     '2026-01-31T08:15:30.250000+00:00'
-    >>> moment("1769853600").isoformat()
+    >>> capture_time("1769853600").isoformat()
     '2026-01-31T10:00:00+00:00'
     """
     found = _MOMENT.fullmatch(text)

@@ -49,7 +49,7 @@ _MOST_HEADERS = 1 << 20
 def split_tar_path(path: str) -> tuple[str, str] | None:
     """The tar's path and the member's name in it; None for the path of a file of its own.
 
-    >>> split("north/monday.tar#0007/15.jpg"), split("a#1.jpg")
+    >>> split_tar_path("north/monday.tar#0007/15.jpg"), split_tar_path("a#1.jpg")
     (('north/monday.tar', '0007/15.jpg'), None)
     """
     found = _MEMBER.fullmatch(path)

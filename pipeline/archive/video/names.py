@@ -38,7 +38,7 @@ class BoxName(NamedTuple):
 def box_name(file: str, frame: int | None, box: Box, number: int = 1) -> str:
     """The name of a box; `number` tells apart boxes of one frame with the same numbers.
 
-    >>> write("a.mp4", 7, Box(1, 2.50, 30, 60)), write("a.jpg", None, Box(1, 2, 3, 4), 2)
+    >>> box_name("a.mp4", 7, Box(1, 2.50, 30, 60)), box_name("a.jpg", None, Box(1, 2, 3, 4), 2)
     ('a.mp4#f=7&b=1,2.5,30,60', 'a.jpg#b=1,2,3,4&n=2')
     """
     where = "" if frame is None else f"f={frame}&"
@@ -49,9 +49,9 @@ def box_name(file: str, frame: int | None, box: Box, number: int = 1) -> str:
 def box_of_name(path: str) -> BoxName | None:
     """The parts of a box's name; None for any other path.
 
-    >>> split("a.mp4#f=7&b=1,2.5,30,60")
+    >>> box_of_name("a.mp4#f=7&b=1,2.5,30,60")
     BoxName(file='a.mp4', frame=7, box=Box(x=1.0, y=2.5, width=30.0, height=60.0))
-    >>> split("a.mp4#f=7&b=1,2"), split("monday.tar#7.jpg")
+    >>> box_of_name("a.mp4#f=7&b=1,2"), box_of_name("monday.tar#7.jpg")
     (None, None)
     """
     found = _NAME.fullmatch(path) if "#" in path else None

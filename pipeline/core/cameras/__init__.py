@@ -1,3 +1,3 @@
-"""Features without what their cameras add."""
+"""Camera-aware normalization, drift of scores, and silent cameras."""
 
 __all__ = ["drift", "normalization", "silence", "sums"]

@@ -1,4 +1,4 @@
-"""Whether the scores of a camera have shifted, with an interval."""
+"""Detect a shift in the scores of a camera, with an interval."""
 
 from dataclasses import dataclass
 
@@ -8,13 +8,17 @@ from numpy.typing import NDArray
 from pipeline.core.evaluation.bootstrap import Bootstrap
 
 FEWEST_GROUPS = 20
-"""Groups that either side needs: with fewer, a bootstrap makes the interval too narrow."""
+"""The least number of groups on each side: with fewer, a bootstrap makes the interval too
+narrow.
+"""
 
 
 @dataclass(frozen=True)
 class Shift:
     """The mean score of earlier rows and of the newest, and the interval of the difference (newest
-    less earlier); `is_certain` where that leaves out 0.
+    less earlier).
+
+    `is_certain` is true if the interval excludes 0.
     """
 
     before: float
@@ -24,15 +28,15 @@ class Shift:
 
     @property
     def is_certain(self) -> bool:
-        """Whether the difference is not by chance, at the level of the interval."""
+        """Whether the difference is significant at the level of the interval."""
         return self.low > 0 or self.high < 0
 
 
 def level_scores(features: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:
     """The mean cosine similarity of each feature `[N, D]` with `others` `[M, D]`.
 
-    Of one camera at other times, nearly all of these are other people: it is the level of the
-    scores that must not match, above which a threshold lies.
+    If the others are of one camera at other times, nearly all of them are other people. Then the
+    mean is the level of the scores that must not match; a threshold lies above it.
 
     >>> level_scores(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32)).tolist()
     [0.5, 0.5]
@@ -47,12 +51,12 @@ def mean_shift(
     now_groups: NDArray[np.int64],
     settings: Bootstrap,
 ) -> Shift | None:
-    """How far the mean of scores has moved from `before` `[M]` to `now` `[N]`.
+    """The shift of the mean of scores from `before` `[M]` to `now` `[N]`.
 
-    Rows of one group (a tracklet) depend on each other, so whole groups are drawn with
-    replacement, on both sides (cluster bootstrap; Davison and Hinkley, Bootstrap Methods and their
-    Application, 1997, section 3.8); the interval's ends are quantiles of the differences of the
-    replicates' means. None where a side has fewer than `FEWEST_GROUPS` groups.
+    Rows of one group (a tracklet) depend on each other, so whole groups are drawn with replacement,
+    on both sides (cluster bootstrap; Davison and Hinkley, Bootstrap Methods and their Application,
+    1997, section 3.8). The interval's ends are quantiles of the differences of the replicates'
+    means. Return None if a side has fewer than `FEWEST_GROUPS` groups.
 
     >>> groups = np.arange(40)
     >>> shift = mean_shift(np.zeros(40), np.full(40, 0.5), groups, groups, Bootstrap(100))

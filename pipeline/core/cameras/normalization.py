@@ -1,9 +1,10 @@
-"""Camera-aware normalization: what all crops of a camera have in common is taken out of each.
+"""Camera-aware normalization: remove from each feature what all crops of its camera have in common.
 
-Light, color and viewpoint of a camera move all its features alike, so that crops of one camera
-look alike whoever they show. Song et al., "Exploring the camera bias of person re-identification"
-(ICLR 2025): f' = (f - mean of the camera) / deviation of the camera, in each dimension; before
-them Zhuang et al. inside a network, "Camera-based batch normalization" (ECCV 2020).
+Light, color and viewpoint of a camera shift all its features in the same way, so crops of one
+camera look alike, whoever they show. Song et al., "Exploring the camera bias of person
+re-identification" (ICLR 2025): f' = (f - mean of the camera) / deviation of the camera, in each
+dimension; earlier, Zhuang et al. did this inside a network, "Camera-based batch normalization"
+(ECCV 2020).
 """
 
 from dataclasses import dataclass
@@ -22,11 +23,11 @@ CameraMode = Literal["mean", "zscore"]
 
 @dataclass(frozen=True)
 class CameraNormalization:
-    """What is taken out of a feature before it is brought back to unit length.
+    """The settings of camera normalization, which precedes the scaling to unit length.
 
     `mean` subtracts the mean of the camera's gallery rows; `zscore` also divides by their standard
     deviation in each dimension. A camera of fewer than `least_rows` gallery rows, and rows of
-    unknown camera, take mean and deviation of all gallery rows.
+    unknown camera, use the mean and deviation of all gallery rows.
     """
 
     mode: CameraMode = "zscore"
@@ -42,16 +43,18 @@ class CameraNormalization:
 
     @property
     def name(self) -> str:
-        """What its figures are called; the mode stands beside every one."""
+        """The name of the figures; it always includes the mode."""
         return f"camera {self.mode}"
 
     @property
     def parameters(self) -> dict[str, str | int]:
-        """What stands beside figures and features that it produced."""
+        """The settings to record with the figures and features that they produced."""
         return {"camera_normalize": self.mode, "camera_rows": self.least_rows}
 
     def own_statistics(self, sums: CameraSums) -> NDArray[np.bool_]:
-        """Which entries `[C + 1]` of `sums` are cameras with statistics of their own."""
+        """A mask `[C + 1]` of the entries of `sums` that are cameras with statistics of their
+        own.
+        """
         enough = sums.rows >= self.least_rows
         enough[NO_CAMERA] = False
         return enough
@@ -59,12 +62,12 @@ class CameraNormalization:
 
 @dataclass(frozen=True, eq=False)
 class NormalizedRows:
-    """Unit vectors `[N, D]` without what their camera adds: made of `rows` as they are read.
+    """Unit vectors `[N, D]` after camera normalization, computed from `rows` when they are read.
 
-    `camera` int64 `[N]` chooses the line of `means` and `scales` float64 `[C + 1, D]` by which a
+    `camera` int64 `[N]` selects the line of `means` and `scales` float64 `[C + 1, D]` by which a
     row is shifted and then multiplied. A row's bits do not depend on the rows read with it. A row
-    that is nothing but its camera's mean has no direction left, and stays as it is. Picklable if
-    `rows` is.
+    that equals its camera's mean has no direction left, and stays unchanged. Picklable if `rows`
+    is.
     """
 
     rows: FeatureRows
@@ -102,12 +105,12 @@ def normalize_cameras(
     sums: CameraSums,
     settings: CameraNormalization,
 ) -> NormalizedRows:
-    """`rows` `[N, D]` (unit vectors, of `camera` `[N]`) as the `sums` of a gallery normalize them.
+    """Normalize `rows` `[N, D]` (unit vectors, of `camera` `[N]`) with the `sums` of a gallery.
 
-    Rows of the gallery and queries alike take the statistics of the gallery's rows of their camera:
-    no query has a part in them, so a query's list depends on no other query. Deviations are those
-    of the population (over n); a dimension in which a camera hardly varies, with a deviation of at
-    most 1e-5, is only shifted.
+    Gallery rows and queries use the statistics of the gallery's rows of their camera. Queries do
+    not contribute to the statistics, so a query's list does not depend on other queries. Deviations
+    are those of the population (over n). A dimension in which a camera hardly varies, with a
+    deviation of at most 1e-5, is only shifted.
 
     >>> from pipeline.core.cameras.sums import camera_sums
     >>> rows = np.array([[0.6, 0.8], [0.8, 0.6], [0.6, 0.8], [1, 0]], np.float32)
@@ -133,8 +136,9 @@ def normalize_cameras(
     if settings.mode == "zscore":
         squares = np.where(own, sums.squares, sums.squares.sum(axis=0)) / count
         variances = squares - means**2
-        # Features are of length 1, so less than this is not part of them. It is also more than what
-        # rounding leaves where nothing varies: a sum of `PART` squares is off by up to 2^-37 of it.
+        # Features have length 1, so a smaller deviation is not part of them. The limit also exceeds
+        # the rounding error in a constant dimension: a sum of `PART` squares is off by up to 2^-37
+        # of it.
         varies = variances > 1e-10
         scales[varies] = 1 / np.sqrt(variances[varies])
     return NormalizedRows(rows, camera, means, scales)
@@ -160,6 +164,6 @@ def _normalize(
             left += shifted * shifted
             scaled += row[t] * row[t]
         length = np.sqrt(scaled)
-        # 1e-6 is what the rounding of a float32 unit vector may leave of one that is its mean.
+        # Rounding may leave up to 1e-6 of a float32 unit vector that equals its mean.
         for t in range(dimension):
             out[i, t] = np.float32(row[t] / length) if np.sqrt(left) > 1e-6 else block[i, t]

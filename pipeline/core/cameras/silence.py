@@ -1,4 +1,4 @@
-"""Cameras that usually send and now do not."""
+"""Detect cameras that usually send and now do not."""
 
 from dataclasses import dataclass
 
@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 class Silence:
     """How one camera sent, counted in periods in which any camera did.
 
-    It sent in `active` of the `periods` from its first to its last one, and in none of the `quiet`
-    periods since. `chance` is the probability of that, if it still sends as it did.
+    The camera sent in `active` of the `periods` from its first to its last one, and in none of the
+    `quiet` periods since. `chance` is the probability of such a pause if the camera still sends as
+    before.
     """
 
     active: int
@@ -21,14 +22,14 @@ class Silence:
 
 
 def silences(camera: NDArray[np.int64], period: NDArray[np.int64]) -> dict[int, Silence]:
-    """How each camera sent, from the camera (0 or more) and period of each row `[N]`; rows with a
-    negative number of either are left out.
+    """Compute the silence of each camera from the camera and period of each row `[N]`, both 0 or
+    more.
 
-    Whether a camera sends in a period counts as independent of the other periods. Its rate is
-    unknown: of the rates that fit what it did until its last period, before which all were equally
-    probable, the chance is the mean (Laplace's rule of succession): of `quiet` misses after
-    `active` in n periods it is the product of (n - active + 1 + i) / (n + 2 + i) for i from 0 to
-    quiet - 1.
+    Rows with a negative camera or period are ignored. Whether a camera sends in a period counts as
+    independent of the other periods. Its rate is unknown, and all rates count as equally probable
+    in advance. The chance is the mean over the rates that fit its periods so far (Laplace's rule of
+    succession): of `quiet` misses after `active` in n periods it is the product of (n - active + 1
+    + i) / (n + 2 + i) for i from 0 to quiet - 1.
 
     >>> every_hour = np.arange(24)
     >>> camera = np.repeat([0, 1], [24, 20])

@@ -1,4 +1,4 @@
-"""What the features of each camera add up to, in one pass over the rows."""
+"""The sums of the features of each camera, in one pass over the rows."""
 
 from dataclasses import dataclass
 
@@ -10,8 +10,10 @@ from pipeline.core.blocks import FeatureRows, as_rows, blocks
 from pipeline.core.evaluation.labels import NO_CAMERA
 
 PART = 65_536
-"""Rows whose sums are made one after the other; parts are then added in their order. Float64 sums
-depend on their order, so it follows from the positions of the rows alone."""
+"""Number of consecutive rows that are summed one after the other; the sums of parts are then added
+in order. Float64 sums depend on their order, so the order follows from the positions of the rows
+alone.
+"""
 
 _READ_AT_ONCE = 4096
 
@@ -21,7 +23,7 @@ class CameraSums:
     """Count, sum and sum of squares of the features of every camera; `+` adds those of other rows.
 
     `rows` int64 `[C + 1]`, `sums` and `squares` float64 `[C + 1, D]`: entry c is camera c, and the
-    last one stands for the rows of unknown camera.
+    last entry is for rows of unknown camera.
     """
 
     rows: NDArray[np.int64]
@@ -39,7 +41,7 @@ class CameraSums:
 
     @classmethod
     def nothing(cls, cameras: int, dimension: int) -> "CameraSums":
-        """The sums of no row, of so many known cameras."""
+        """The sums of no rows, for this number of known cameras."""
         shape = cameras + 1, dimension
         return cls(np.zeros(cameras + 1, np.int64), np.zeros(shape), np.zeros(shape))
 
@@ -64,7 +66,7 @@ class CameraSums:
 def camera_sums(
     rows: NDArray[np.float32] | FeatureRows, camera: NDArray[np.int64], cameras: int
 ) -> CameraSums:
-    """The sums of `rows` `[N, D]` by their `camera` int64 `[N]`: 0 to `cameras` - 1, or -1.
+    """Add up `rows` `[N, D]` by their `camera` int64 `[N]`: 0 to `cameras` - 1, or -1.
 
     >>> camera_sums(np.array([[1, 0], [0, 1], [1, 0]], np.float32), np.array([0, 0, -1]), 1).sums
     array([[1., 1.],
@@ -85,7 +87,9 @@ def part_sums(
     part: tuple[int, int],
     at_once: int = _READ_AT_ONCE,
 ) -> CameraSums:
-    """The sums of the rows of one part, read `at_once` at a time, which changes no bit of them."""
+    """The sums of the rows of one part; `at_once`, the number of rows per read, changes no bit of
+    them.
+    """
     found = CameraSums.nothing(cameras, rows.dimension)
     first, last = part
     for start, stop in blocks(last, at_once, first):
@@ -94,7 +98,7 @@ def part_sums(
 
 
 def check_cameras(rows: FeatureRows, camera: NDArray[np.int64], cameras: int) -> None:
-    """ValueError unless every row has a camera from 0 to `cameras` - 1, or `NO_CAMERA`."""
+    """Raise ValueError unless every row has a camera from 0 to `cameras` - 1, or `NO_CAMERA`."""
     if len(rows) != len(camera):
         raise ValueError(f"{len(rows)} features do not go with {len(camera)} cameras")
     if len(camera) and not NO_CAMERA <= camera.min() <= camera.max() < cameras:

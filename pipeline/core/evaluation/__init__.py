@@ -1,4 +1,4 @@
-"""Ranks of matches, and the metrics that follow from them."""
+"""Ranks of matches, and the metrics computed from them."""
 
 __all__ = [
     "bootstrap",

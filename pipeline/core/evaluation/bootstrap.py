@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How an interval is drawn: its `level`, the number of `replicates`, and the `seed`."""
+    """The settings of an interval: its `level`, the number of `replicates`, and the `seed`."""
 
     replicates: int = 1000
     level: float = 0.95
@@ -25,7 +25,7 @@ class Bootstrap:
 
 @dataclass(frozen=True)
 class Interval:
-    """From `low` to `high`; ValueError for one that ends before it begins."""
+    """An interval from `low` to `high`; raise ValueError if `high` is less than `low`."""
 
     low: float
     high: float
@@ -38,11 +38,11 @@ class Interval:
 def intervals(values: NDArray[np.float64], settings: Bootstrap) -> NDArray[np.float64]:
     """Percentile intervals `[K, 2]` of the K means of `values` `[K, Q]` over Q queries.
 
-    Each replicate draws Q of the queries with replacement, the same ones for all K figures (and for
-    every `values` of Q queries under one seed), and takes their means. The interval's ends are the
-    quantiles (1 - level) / 2 and (1 + level) / 2 of the replicates' means, interpolated linearly
-    (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3). Queries count as
-    independent. NaN without a query.
+    Each replicate draws Q queries with replacement and takes the means over them. All K figures use
+    the same draws, and so do all `values` of Q queries with the same seed. The ends of the interval
+    are the quantiles (1 - level) / 2 and (1 + level) / 2 of the replicates' means, with linear
+    interpolation (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3).
+    Queries count as independent. Without queries the result is NaN.
 
     >>> intervals(np.array([[1.0, 1.0, 1.0]]), Bootstrap(replicates=10))
     array([[1., 1.]])

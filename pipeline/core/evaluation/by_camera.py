@@ -1,4 +1,4 @@
-"""Figures by camera: those of each camera's queries, and of each pair of cameras."""
+"""Figures by camera: for the queries of each camera, and for each pair of cameras."""
 
 from dataclasses import dataclass, field
 from math import isnan
@@ -13,17 +13,18 @@ from pipeline.core.evaluation.ranking import RankCounts
 from pipeline.core.evaluation.restricted import ahead_among, choose_matches
 
 Camera = int | str | None
-"""A camera by its number in the labels; in a report by its name, None where that is unknown."""
+"""A camera: its number in the labels, or its name in a report, where None means unknown."""
 
 BLOCKS_AT_ONCE = 8
-"""Gallery blocks that are held together, so that a camera has enough rows among them."""
+"""Number of gallery blocks in memory together, so that each camera has enough rows among them."""
 
 
 @dataclass(frozen=True)
 class CameraFigures:
-    """The figures of one camera's queries; the means are over its `valid` ones, NaN without.
+    """The figures of one camera's queries; the means are over its `valid` queries, or NaN without
+    any.
 
-    ValueError for other numbers of valid queries than there can be.
+    Raise ValueError for an impossible number of valid queries.
     """
 
     camera: Camera
@@ -43,9 +44,9 @@ class CameraFigures:
 
 @dataclass(frozen=True)
 class PairFigures:
-    """The figures of one camera's queries in lists that hold the rows of one gallery camera only.
+    """The figures of one camera's queries in lists that hold only the rows of one gallery camera.
 
-    `valid` counts the queries with a match in that camera, over which the means are.
+    `valid` counts the queries with a match in that camera; the means are over these.
     """
 
     query_camera: Camera
@@ -62,7 +63,9 @@ class PairFigures:
 
 
 def by_query_camera(summary: Summary, labels: Labels) -> list[CameraFigures]:
-    """The figures of a summary, apart for the queries of each camera, by number of the camera."""
+    """Divide the figures of a summary by the camera of the query, in the order of camera
+    numbers.
+    """
     cameras, place = np.unique(labels.camera, return_inverse=True)
     queries = np.bincount(place)
     valid = ~np.isnan(summary.average_precision)
@@ -83,12 +86,13 @@ def count_within_cameras(
     part: tuple[int, int] | None = None,
     tiling: Tiling = Tiling(),
 ) -> NDArray[np.int64]:
-    """For every match of `found` `[M]`, the kept rows of its own camera that stand before it.
+    """Count, for every match of `found` `[M]`, the kept rows of the match's camera that rank before
+    it.
 
-    Matches are not counted, as in `RankCounts.ahead`. `part` limits the pass to a run of gallery
-    rows; the counts of parts add. A query meets only the cameras that hold a match of it, so this
-    computes less than one whole pass. Memory is Q x D, the matches, some gallery blocks, and a tile
-    in each thread, for any number of cameras.
+    Other matches are not counted, as in `RankCounts.ahead`. `part` limits the pass to a run of
+    gallery rows; the counts of parts add up. A query meets only the cameras that hold a match of
+    it, so this computes less than one whole pass. Memory is Q x D, the matches, several gallery
+    blocks, and one tile per thread, for any number of cameras.
     """
     theirs = gallery_labels.camera[found.rows]
     sides = (queries, query_labels, gallery, gallery_labels)
@@ -105,10 +109,11 @@ def count_within_own_camera(
     part: tuple[int, int] | None = None,
     tiling: Tiling = Tiling(),
 ) -> NDArray[np.int64]:
-    """For every match of `found` `[M]`, the kept rows of the query's camera that stand before it.
+    """Count, for every match of `found` `[M]`, the kept rows of the query's camera that rank before
+    it.
 
-    They are what lists without rows of the query's camera lack; none for a query whose camera is
-    unknown. The rest is as in `count_within_cameras`.
+    Lists without the query's own camera lack these rows. The count is 0 for a query of unknown
+    camera. The other parameters are those of `count_within_cameras`.
 
     >>> from pipeline.core.evaluation.ranking import rank_counts
     >>> features = np.array([[1, 0], [0.8, 0.6], [0.6, 0.8]], np.float32)
@@ -120,7 +125,7 @@ def count_within_own_camera(
     """
     sizes = np.diff(found.offsets)
     own = np.repeat(query_labels.camera, sizes)
-    # The number of no row, so that an unknown camera equals no other.
+    # This number belongs to no row, so an unknown camera equals no other.
     own[own == NO_CAMERA] = NO_CAMERA - 1
     sides = (queries, query_labels, gallery, gallery_labels)
     return _count_within(*sides, found, own, part=part, tiling=tiling)
@@ -137,9 +142,7 @@ def _count_within(
     part: tuple[int, int] | None,
     tiling: Tiling,
 ) -> NDArray[np.int64]:
-    """For every match of `found` `[M]`, the kept rows of the camera `theirs` `[M]` that stand
-    before it.
-    """
+    """Count, for every match of `found` `[M]`, the kept rows of camera `theirs` `[M]` before it."""
     queries, gallery = as_rows(queries), as_rows(gallery)
     first, last = part or (0, len(gallery))
     ahead = np.zeros(len(found.rows), np.int64)
@@ -160,9 +163,9 @@ def _count_within(
 def by_camera_pair(
     found: RankCounts, within: NDArray[np.int64], query_labels: Labels, gallery_labels: Labels
 ) -> list[PairFigures]:
-    """The figures of every pair of cameras with a match, by number of the cameras.
+    """The figures of every pair of cameras with a match, in the order of camera numbers.
 
-    `within` `[M]` is what `count_within_cameras` gave for the whole gallery.
+    `within` `[M]` is the result of `count_within_cameras` for the whole gallery.
     """
     owner = np.repeat(np.arange(len(found)), np.diff(found.offsets))
     camera = gallery_labels.camera[found.rows]
@@ -186,6 +189,6 @@ def by_camera_pair(
 def _means(
     values: NDArray[np.float64], place: NDArray[np.int64], sizes: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """The mean of the values at each place; NaN where there is none."""
+    """The mean of the values at each place; NaN for a place without values."""
     sums = np.bincount(place, weights=values, minlength=len(sizes))
     return np.where(sizes > 0, sums / np.maximum(sizes, 1), np.nan)

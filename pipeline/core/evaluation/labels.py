@@ -1,4 +1,4 @@
-"""What is known of each row, and the junk rule: which rows match, and which are left out."""
+"""The labels of each row, and the junk rule: which rows match, and which are excluded."""
 
 from collections.abc import Sized
 from dataclasses import dataclass
@@ -7,25 +7,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 JUNK = -1
-"""The identity of rows that are left out of every ranking."""
+"""The identity of rows that are excluded from every ranking."""
 
 DISTRACTOR = 0
-"""The identity of rows that are kept, and match nobody. Rows of unknown identity count as such."""
+"""The identity of rows that are kept and match nobody, such as rows of unknown identity."""
 
 NO_CAMERA = -1
-"""The camera of rows whose camera is unknown: it equals no other, itself included."""
+"""The camera number of rows whose camera is unknown: it equals no camera, not even itself."""
 
 NO_CLOTHES = -1
-"""The clothes of rows whose clothes are unknown: they equal no others."""
+"""The clothes number of rows whose clothes are unknown: they equal no clothes."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """What is known of each row: `identity` int64 `[N]` and `camera` int64 `[N]`.
+    """The labels of each row: `identity` int64 `[N]` and `camera` int64 `[N]`.
 
-    Identities are `JUNK`, `DISTRACTOR` or positive; cameras are numbers from 0, or `NO_CAMERA`.
-    `clothes` int64 `[N]`, where they count, are numbers from 0 of a person's outfits, or
-    `NO_CLOTHES`.
+    Identities are `JUNK`, `DISTRACTOR` or positive. Cameras are numbers from 0, or `NO_CAMERA`.
+    `clothes` int64 `[N]`, if given, numbers the outfits of a person from 0, or is `NO_CLOTHES`.
     """
 
     identity: NDArray[np.int64]
@@ -38,7 +37,7 @@ class Labels:
         for name, values in (("identity", self.identity), ("camera", self.camera)):
             if values.dtype != np.int64 or values.ndim != 1:
                 raise ValueError(f"{name} must be int64 [N], not {values.dtype} {values.shape}")
-            # What compares whole vectors of them takes them for neighbors in memory.
+            # Vectorized comparisons of labels need them contiguous in memory.
             object.__setattr__(self, name, np.ascontiguousarray(values))
         if len(self.identity) != len(self.camera):
             raise ValueError(
@@ -57,7 +56,7 @@ class Labels:
 
 
 def has_match(queries: Labels, gallery: Labels) -> NDArray[np.bool_]:
-    """Which queries `[Q]` have a match at all: the valid ones.
+    """A mask `[Q]` of the queries with at least one match: the valid ones.
 
     >>> has_match(Labels(np.array([5, 6]), np.array([0, 0])),
     ...           Labels(np.array([5, 6]), np.array([1, 0])))
@@ -68,13 +67,13 @@ def has_match(queries: Labels, gallery: Labels) -> NDArray[np.bool_]:
 
 
 def check_labels(rows: Sized, labels: Labels, what: str) -> None:
-    """Raise ValueError unless there is a label for each of the `what` features."""
+    """Raise ValueError unless there is one label for each feature; `what` names the features."""
     if len(rows) != len(labels):
         raise ValueError(f"{len(rows)} {what} features do not go with {len(labels)} labels")
 
 
 def matching_pairs(queries: Labels, gallery: Labels) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The (query, gallery row) pairs that match, query by query, the rows of each ascending."""
+    """The (query, gallery row) pairs that match, query by query, with ascending rows."""
     owner, rows, junk = same_identity_pairs(queries, gallery)
     return owner[~junk], rows[~junk]
 
@@ -82,12 +81,14 @@ def matching_pairs(queries: Labels, gallery: Labels) -> tuple[NDArray[np.int64],
 def same_identity_pairs(
     queries: Labels, gallery: Labels
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    """The (query, gallery row) pairs of one positive identity, query by query, the rows of each
-    ascending, and which of the pairs are junk: those of one camera and, where clothes count, those
-    in the same clothes (the cloth-changing protocol: Qian et al., Long-Term Cloth-Changing Person
-    Re-identification, ACCV 2020). The others match.
+    """The (query, gallery row) pairs with the same positive identity, and which of them are junk.
 
-    This is the junk rule, together with `JUNK` itself; every other row is kept and matches nobody.
+    Pairs come query by query, with ascending rows. A pair is junk if both rows have the same
+    camera, or, if clothes count, the same clothes (the cloth-changing protocol: Qian et al.,
+    Long-Term Cloth-Changing Person Re-identification, ACCV 2020). The other pairs match.
+
+    Together with the identity `JUNK`, this is the junk rule. Every other row is kept and matches
+    nobody.
 
     >>> same_identity_pairs(Labels(np.array([5]), np.array([0])),
     ...                     Labels(np.array([5, 6, 5]), np.array([0, 0, 1])))

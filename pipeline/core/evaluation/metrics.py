@@ -1,4 +1,4 @@
-"""CMC, AP in both definitions and INP from rank counts."""
+"""Compute CMC, AP in both definitions, and INP from rank counts."""
 
 from dataclasses import dataclass, replace
 
@@ -10,12 +10,12 @@ from pipeline.core.evaluation.ranking import RankCounts
 
 @dataclass(frozen=True)
 class Summary:
-    """Retrieval metrics over the valid queries; every mean is NaN where no query is valid.
+    """Retrieval metrics over the valid queries; every mean is NaN if no query is valid.
 
     `cmc[r - 1]` float64 `[R]` is the share of valid queries whose first match has rank <= r.
-    `rank1` (1 where the first row is a match), `average_precision` (non-interpolated),
-    `average_precision_trapezoid` and `inverse_negative_penalty` are per query, float64 `[Q]`, NaN
-    for invalid ones, and `first_rank` int64 `[Q]` is 0 for those.
+    `rank1` (1 if the first row is a match), `average_precision` (non-interpolated),
+    `average_precision_trapezoid` and `inverse_negative_penalty` are per query, float64 `[Q]`, and
+    NaN for invalid queries. `first_rank` int64 `[Q]` is 0 for invalid queries.
     """
 
     queries: int
@@ -29,7 +29,7 @@ class Summary:
 
     @property
     def invalid(self) -> int:
-        """Queries without a match among their kept rows: reported, and left out of the means."""
+        """The number of queries without a match among their kept rows; the means exclude them."""
         return self.queries - self.valid
 
     @property
@@ -52,12 +52,13 @@ class Summary:
 
 
 def summarize(counts: RankCounts, gallery_size: int, *, max_rank: int = 50) -> Summary:
-    """Metrics of ranked matches in a gallery of `gallery_size` rows.
+    """Compute the metrics of ranked matches in a gallery of `gallery_size` rows.
 
-    With a query's hit ranks R_1 < ... < R_n: CMC at r is 1 if R_1 <= r; AP is the mean of i / R_i;
-    trapezoid AP is the mean of ((i - 1) / (R_i - 1) + i / R_i) / 2, the first quotient being 1
-    where R_i = 1 (Philbin et al., CVPR 2007, as in the Market-1501 code); INP is n / R_n (Ye et
-    al., TPAMI 2021). The CMC curve ends at `max_rank`, or at the gallery's size where that is less.
+    Let a query's matches have the ranks R_1 < ... < R_n. CMC at r is 1 if R_1 <= r. AP is the mean
+    of i / R_i. Trapezoid AP is the mean of ((i - 1) / (R_i - 1) + i / R_i) / 2, where the first
+    quotient is 1 if R_i = 1 (Philbin et al., CVPR 2007, as in the Market-1501 code). INP is n / R_n
+    (Ye et al., TPAMI 2021). The CMC curve ends at `max_rank` or at the gallery's size, whichever is
+    less.
 
     >>> one = RankCounts(np.array([0, 2]), np.array([4, 7]), np.array([0.9, 0.8], np.float32),
     ...                  np.array([0, 1]))
@@ -95,9 +96,10 @@ def summarize(counts: RankCounts, gallery_size: int, *, max_rank: int = 50) -> S
 def with_draws(
     summary: Summary, first_ranks: NDArray[np.int64], length: int, *, max_rank: int = 50
 ) -> Summary:
-    """The summary with CMC and rank-1 over `first_ranks` `[R, Q]` of R draws instead of one list.
+    """Replace CMC and rank-1 of the summary by those over R draws with `first_ranks` `[R, Q]`.
 
-    `length` is that of a list of a draw. AP and INP stay those of the whole list (`single_shot`).
+    `length` is the length of a list in a draw. AP and INP stay those of the whole list (see
+    `single_shot`).
     """
     valid = summary.first_rank > 0
     rank1 = np.where(valid, (first_ranks == 1).mean(axis=0), np.nan)
@@ -118,7 +120,8 @@ def _mean_by_query(
 ) -> NDArray[np.float64]:
     means = np.full(len(valid), np.nan)
     if valid.any():
-        # Invalid queries hold no value, so the starts of the valid ones cut all values into runs.
+        # Invalid queries have no values, so the starts of the valid ones divide all values into
+        # runs.
         sums = np.add.reduceat(values, offsets[:-1][valid])
         means[valid] = sums / np.diff(offsets)[valid]
     return means

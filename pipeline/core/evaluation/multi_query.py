@@ -1,7 +1,7 @@
 """Several images as one query: their unit mean, or the best of their similarities to each row.
 
 The multi-query protocol of Market-1501 (Zheng et al., Scalable Person Re-identification, ICCV 2015)
-makes one query of all images of one identity under one camera.
+combines all images of one identity under one camera into one query.
 """
 
 from dataclasses import dataclass
@@ -30,16 +30,16 @@ from pipeline.core.products.kernels import score as pair_score
 from pipeline.core.sweep import sweep
 from pipeline.core.tracklets import mean_features
 
-_LAST = 2**62  # a row that loses every tie
+_LAST = 2**62  # the number of a row that loses every tie
 _PAIRS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
 class QueryGroups:
-    """Which images make one query: query q has the images `order[starts[q]:starts[q + 1]]`.
+    """The images of each query: query q has the images `order[starts[q]:starts[q + 1]]`.
 
-    `order` int64 `[N]` holds every image once, `starts` int64 `[Q + 1]`; no query is without an
-    image.
+    `order` int64 `[N]` holds every image once, and `starts` int64 `[Q + 1]` the start of each
+    query. Each query has at least one image.
     """
 
     order: NDArray[np.int64]
@@ -54,10 +54,11 @@ class QueryGroups:
 
     @classmethod
     def of(cls, labels: Labels) -> "QueryGroups":
-        """All images of one identity under one camera (and in the same clothes, where those count)
-        as one query, in the order of their first images.
+        """Combine all images of one identity under one camera into one query.
 
-        An image that lacks one of these, a distractor and junk are queries of their own.
+        If clothes count, the images must also show the same clothes. Queries are in the order of
+        their first images. Distractors, junk, and images without one of these labels are queries of
+        their own.
 
         >>> QueryGroups.of(Labels(np.array([5, 0, 5, 5, 0]), np.array([1, 1, 2, 1, 1])))
         QueryGroups(order=array([0, 3, 1, 2, 4]), starts=array([0, 2, 3, 4, 5]))
@@ -78,7 +79,7 @@ class QueryGroups:
 
     @classmethod
     def together(cls, images: int) -> "QueryGroups":
-        """All of so many images as one query."""
+        """Combine this number of images into one query."""
         return cls(np.arange(images), np.array([0, images]))
 
     def __len__(self) -> int:
@@ -92,8 +93,8 @@ class QueryGroups:
     def mean(self, images: NDArray[np.float32] | FeatureRows) -> FeatureRows:
         """The unit mean `[Q, D]` of the images `[N, D]` of each query.
 
-        Where the mean has no direction, it is the image with the largest sum of similarities to all
-        of them (see `tracklets.mean_features`).
+        If the mean has no direction, take the image with the largest sum of similarities to all of
+        the query's images (see `tracklets.mean_features`).
 
         >>> QueryGroups.together(2).mean(np.eye(2, dtype=np.float32)).read(0, 1)
         array([[0.70710677, 0.70710677]], dtype=float32)
@@ -103,10 +104,11 @@ class QueryGroups:
         return ArrayRows(np.concatenate([np.empty((0, rows.dimension), np.float32), *parts]))
 
     def best(self, found: TopK) -> TopK:
-        """The best rows of each query `[Q, k]` by its best image, of those of all images `[N, k]`.
+        """The best rows of each query `[Q, k]` by its best image, from the best rows of all images
+        `[N, k]`.
 
-        A row that is among the k best of a query is among the k best of the image that is most like
-        it, so the result is exact.
+        The result is exact: a row among the k best of a query is also among the k best of the
+        query's most similar image.
 
         >>> found = TopK(np.array([[0.9, 0.2], [0.8, 0.7]], np.float32), np.array([[3, 5], [3, 4]]))
         >>> QueryGroups.together(2).best(found).rows
@@ -126,7 +128,7 @@ class QueryGroups:
         return TopK(best.scores, best.rows)
 
     def take(self, queries: NDArray[np.int64]) -> tuple[NDArray[np.int64], "QueryGroups"]:
-        """The images of some queries `[P]`, and the groups that those images are in, in order."""
+        """The images of some queries `[P]`, and the groups of these images, both in order."""
         sizes = np.diff(self.starts)[queries]
         starts = np.append(0, np.cumsum(sizes))
         places = np.arange(starts[-1]) - np.repeat(starts[:-1], sizes)
@@ -143,9 +145,10 @@ def best_matches(
     *,
     tiling: Tiling = Tiling(),
 ) -> RankCounts:
-    """Every query's matches by its best image, with nothing counted yet (see `ranking.matches`).
+    """Find every query's matches by its best image, before anything is counted (see
+    `ranking.matches`).
 
-    `images` are `[N, D]`, `query_labels` those of the queries `[Q]`.
+    `images` is `[N, D]`; `query_labels` are the labels of the queries `[Q]`.
     """
     images, gallery = as_rows(images), as_rows(gallery)
     check_labels(groups, query_labels, "query")
@@ -179,11 +182,11 @@ def best_counts(
     part: tuple[int, int] | None = None,
     tiling: Tiling = Tiling(),
 ) -> RankCounts:
-    """The counts of `ranking.rank_counts` where a query's similarity to a row is that of its best
-    image: exact.
+    """The counts of `ranking.rank_counts` by the best image of each query: exact.
 
-    Tiles are float32 products; a row is scored where they leave its place among the matches open.
-    Memory is N x D, the matches, three blocks of the gallery, and a tile in each thread.
+    A query's similarity to a row is that of its best image. Tiles are float32 products; a row gets
+    its score only if the product does not settle its place among the matches. Memory is N x D, the
+    matches, three blocks of the gallery, and one tile per thread.
 
     >>> images = np.array([[1, 0], [0, 1]], np.float32)
     >>> gallery = np.array([[0.6, 0.8], [0.8, 0.6], [0.28, 0.96]], np.float32)
@@ -248,7 +251,7 @@ def best_lists(
 
 
 def _runs(starts: NDArray[np.int64], most: int) -> list[tuple[int, int]]:
-    """Runs of queries that have at most so many images together, or are one query."""
+    """Runs of consecutive queries with at most this number of images together, or of one query."""
     runs, low = [], 0
     while low < len(starts) - 1:
         high = int(np.searchsorted(starts, starts[low] + most, "right")) - 1
@@ -292,9 +295,9 @@ def _count_best(
     rows: NDArray[np.int64],
     beaten: NDArray[np.int64],
 ) -> None:
-    """Count the rows of a block for the queries of a run, whose images are those of the tile.
+    """Count the rows of a block for a run of queries, whose images are the rows of the tile.
 
-    A row of the query's own identity is a match or junk, and not counted.
+    A row of the query's own identity is a match or junk, so it is not counted.
     """
     best = np.empty(tile.shape[1], np.float32)
     for q in range(identity.shape[0]):

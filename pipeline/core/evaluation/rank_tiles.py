@@ -1,7 +1,8 @@
-"""Rows counted against matches on a GPU, where float16 products settle the count.
+"""Count rows against matches on a GPU, as far as float16 products settle the count.
 
-A product settles it where no match of the query lies within the bound; the other pairs come back,
-for their `score`. Rows are placed among the matches of their query by halving, all at once.
+A product settles the count of a pair if no match of the query lies within the error bound. The CPU
+gets the other pairs and computes their `score`. All rows are placed at once among the matches of
+their query, by binary search.
 """
 
 from typing import NamedTuple
@@ -16,16 +17,16 @@ from pipeline.core.products.half_rows import Halves, most_pairs
 from pipeline.core.products.kernels import score
 from pipeline.core.products.tiles import Side
 
-# Pairs that are placed at once: some eighty bytes each.
+# Pairs that are placed at once; each takes about eighty bytes.
 _PAIRS_AT_ONCE = 2**22
 
 
 class Wanted(NamedTuple):
-    """The queries `[W]` that have a match: their `place` among all, `identity`, matches (`rows` and
-    `scores` from `starts` to `ends`), and counts.
+    """The queries `[W]` that have a match: their matches and the counts of rows that beat them.
 
-    The counts of a query begin at its slot in `beaten`: slot x is for the rows that beat x of its
-    matches.
+    `place` is the position of each query among all, and `identity` its identity. Its matches are
+    the entries `starts` to `ends` of `rows` and `scores`. Its counts begin at its slot in `beaten`:
+    slot x counts the rows that beat x of its matches.
     """
 
     place: NDArray[np.int64]
@@ -47,8 +48,9 @@ class Block(NamedTuple):
 
 
 class Held(NamedTuple):
-    """A block of the gallery as a side of tiles, as compiled loops read it, and its identities on
-    the device of its halves."""
+    """A block of the gallery as a side of tiles, with the arrays for compiled loops, and with its
+    identities on the device of its float16 rows.
+    """
 
     side: Side
     block: Block
@@ -58,9 +60,8 @@ class Held(NamedTuple):
 class Asked(NamedTuple):
     """The queries `[R]` of a block and their matches `[M]`, on a device.
 
-    The scores of a query's matches, float64 and descending, end before `ends` `[R]`, and are as
-    many as `counts` `[R]`; `worst` float32 `[R]` is the last of them. No query is without a match,
-    and none has more than `most`.
+    A query has `counts` `[R]` matches. Their scores, float64 and descending, end before `ends`
+    `[R]`; `worst` float32 `[R]` is the last of them. Each query has between one and `most` matches.
     """
 
     identity: torch.Tensor
@@ -72,10 +73,10 @@ class Asked(NamedTuple):
 
 
 class _Settled(NamedTuple):
-    """What a tile says of its queries: counts, and the pairs `[P, 2]` that it leaves open.
+    """The result of a tile for its queries: counts, and the pairs `[P, 2]` that stay open.
 
-    The counts int64 `[M + R]` of a query are one more than its matches: place x is for the rows
-    that beat x of its matches, but not all those that beat none, which nobody asks for.
+    `beaten` int64 `[M + R]` has, for each query, one count more than matches: place x counts the
+    rows that beat x of its matches. The count of place 0 is incomplete, because nobody needs it.
     """
 
     beaten: NDArray[np.int64]
@@ -88,8 +89,10 @@ def ask(
     scores: NDArray[np.float32],
     device: torch.device,
 ) -> Asked:
-    """Queries `[R]` of that `identity`, with `counts` matches each, whose `scores` `[M]` stand
-    query by query, best first."""
+    """Put queries `[R]` and the `scores` `[M]` of their matches on a device.
+
+    Each query has an `identity` and `counts` matches; the scores come query by query, best first.
+    """
     ends = np.cumsum(counts)
     parts = (identity, ends, counts, scores.astype(np.float64), scores[ends - 1])
     moved = [torch.from_numpy(part).to(device) for part in parts]
@@ -99,16 +102,16 @@ def ask(
 def settle_tile(
     first: Halves, x: int, second: Halves, y: int, asked: Asked, identity: torch.Tensor
 ) -> _Settled | None:
-    """Count the rows of block `y`, of `identity` `[C]`, for the queries of block `x`.
+    """Count the rows of block `y`, with `identity` `[C]`, for the queries of block `x`.
 
-    Rows of the query's own identity and junk (of a negative one) are not counted. None where so
-    many pairs are left open that float32 products are the cheaper.
+    Rows of the query's own identity and junk (negative identity) are not counted. Return None if so
+    many pairs stay open that float32 products are faster.
     """
     values = first.product(x, second, y)
     unit, slack = first.unit(x, second, y), first.bound(x, second, y)
     near = values >= (asked.worst / unit - slack / unit)[:, None]
     beaten = torch.zeros(len(asked.scores) + len(asked.ends), dtype=torch.int64, device=near.device)
-    # Of the places of a query, that of rows which beat none of its matches.
+    # The place, for each query, that counts rows which beat none of its matches.
     nowhere = asked.ends - asked.counts + torch.arange(len(asked.ends), device=near.device)
     left: list[torch.Tensor] = []
     still_open = 0
@@ -131,7 +134,9 @@ def settle_tile(
 def _placed(
     asked: Asked, queries: torch.Tensor, values: torch.Tensor, *, or_equal: bool = False
 ) -> torch.Tensor:
-    """How many matches of its query each of `values` `[P]` is above, or not below."""
+    """The number of the query's matches that each of `values` `[P]` exceeds, or exceeds or
+    equals.
+    """
     counts, ends = asked.counts[queries], asked.ends[queries]
     beaten = torch.zeros_like(queries)
     step = 1 << (asked.most.bit_length() - 1)
@@ -145,7 +150,7 @@ def _placed(
 
 
 def on_device(queries: Side, wanted: Wanted) -> list[Asked]:
-    """What a device needs to know of each block of queries that are there."""
+    """Put the data of each block of queries on the device."""
     if queries.halves is None:
         return []
     asked = []
@@ -161,7 +166,10 @@ def on_device(queries: Side, wanted: Wanted) -> list[Asked]:
 def count_halves(
     queries: Side, x: int, there: list[Asked], gallery: Held, y: int, wanted: Wanted
 ) -> bool:
-    """Count a tile as its halves settle it; not where there are none, or too few are settled."""
+    """Count a tile as far as its float16 products settle it; return False if that is not possible.
+
+    It is not possible if there are no float16 rows, or too few pairs are settled.
+    """
     if queries.halves is None or gallery.side.halves is None:
         return False
     places, held = queries.places(x), gallery.side.places(y)
@@ -186,7 +194,7 @@ def _count_pairs(
     gallery: Block,
     wanted: Wanted,
 ) -> None:
-    """Count the rows `held` for the queries `asked` `[P]` by their `score`."""
+    """Count the gallery rows `held` for the queries `asked`, both `[P]`, by their `score`."""
     for p in range(asked.shape[0]):
         q, j = asked[p], held[p]
         start, end = wanted.starts[q], wanted.ends[q]

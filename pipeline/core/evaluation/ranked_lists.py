@@ -1,6 +1,6 @@
-"""The top of ranked lists, to be looked at: what is found, and whether it is right.
+"""The top of ranked lists, for display: the rows found, and whether each is right.
 
-Junk is left out by the rule that ranks are counted by (`labels.same_identity_pairs`).
+The junk rule is the same as for ranks (`labels.same_identity_pairs`).
 """
 
 from dataclasses import dataclass
@@ -22,13 +22,14 @@ from pipeline.core.neighbors.topk import TopK, search
 
 @dataclass(frozen=True)
 class RankedLists:
-    """The best k kept gallery rows of every query, best first; nothing in it can be changed.
+    """The best k kept gallery rows of every query, best first; immutable.
 
-    `rows` int64 `[Q, k]`, their similarities to the query `scores` float32 `[Q, k]`, and `hits`
-    bool `[Q, k]`, whether a row matches; -1, -inf and False where fewer than k rows are kept.
-    `matches` int64 `[Q]` are the rows of the whole gallery that match. Lists descend by score, or
-    ascend by `distances` float32 `[Q, k]` (inf beyond their end) where they were re-ranked; ties by
-    row. ValueError where these do not fit, or stand out of order.
+    `rows` int64 `[Q, k]` are gallery rows, `scores` float32 `[Q, k]` their similarities to the
+    query, and `hits` bool `[Q, k]` says whether each matches. If fewer than k rows are kept, -1,
+    -inf and False fill the rest. `matches` int64 `[Q]` is the number of matches in the whole
+    gallery. Lists descend by score. Re-ranked lists ascend by `distances` float32 `[Q, k]`, which
+    are inf beyond the end of a list. Ties by row. Raise ValueError if the arrays do not fit
+    together or are out of order.
     """
 
     rows: NDArray[np.int64]
@@ -70,10 +71,10 @@ def ranked_lists(
     *,
     tiling: Tiling = Tiling(),
 ) -> RankedLists:
-    """The `k` best kept rows of every query by similarity, ties by row: exact.
+    """Find the `k` best kept rows of every query by similarity, ties by row: exact.
 
-    `queries` `[Q, D]`, `gallery` `[G, D]`. Junk is left out as in `ranking.rank_counts`; a query
-    without an identity of its own has no match, and keeps all rows but those of identity -1.
+    `queries` `[Q, D]`, `gallery` `[G, D]`. Junk is excluded as in `ranking.rank_counts`. A query
+    without an identity has no match, and keeps all rows except those of identity -1. Raise
     ValueError for `k` below 1, and for labels or dimensions that do not fit the features.
 
     >>> features = np.array([[1, 0], [0.8, 0.6], [0.6, 0.8]], np.float32)
@@ -99,7 +100,7 @@ def lists_of_other_cameras(
     *,
     tiling: Tiling = Tiling(),
 ) -> RankedLists:
-    """`ranked_lists` without the rows of the query's own camera, where that is known.
+    """Like `ranked_lists`, but without the rows of the query's own camera, if that is known.
 
     >>> features = np.array([[1, 0], [0.8, 0.6], [0.6, 0.8]], np.float32)
     >>> asked, labels = Labels(np.array([7]), np.array([0])), np.array([9, 0, 7])
@@ -128,10 +129,11 @@ def lists_of_other_cameras(
 
 @dataclass(frozen=True)
 class JunkRule:
-    """What of a gallery each query keeps.
+    """The gallery rows that each query keeps.
 
-    `kept` are the rows that are junk to nobody. The pairs of one identity are numbers, query x
-    `gallery` + row: `own` those of the query's camera, `matching` the others, ascending.
+    `kept` holds the rows that are not junk by their identity alone. Pairs with the same identity
+    are encoded as numbers, query x `gallery` + row: `own` are those with the query's camera,
+    `matching` the others, both ascending.
     """
 
     queries: int
@@ -142,28 +144,30 @@ class JunkRule:
 
     @classmethod
     def of(cls, queries: Labels, gallery: Labels) -> "JunkRule":
-        """The rule for these queries and this gallery."""
+        """Make the rule for these queries and this gallery."""
         owner, rows, junk = same_identity_pairs(queries, gallery)
         pairs = owner * len(gallery) + rows
         kept = np.flatnonzero(gallery.identity != JUNK)
         return cls(len(queries), len(gallery), kept, pairs[junk], pairs[~junk])
 
     def rows_of(self, gallery: FeatureRows) -> FeatureRows:
-        """The rows that are `kept`: ties among them fall as in the whole gallery."""
+        """The rows that are `kept`; their order is that of the whole gallery, so ties do not
+        change.
+        """
         return gallery if len(self.kept) == len(gallery) else ChosenRows(gallery, self.kept)
 
     def widened(self, k: int) -> int:
-        """How many of the `kept` rows hold k that a query keeps, whatever its own camera saw."""
+        """The number of best `kept` rows that surely contain k rows that the query keeps."""
         if k < 1:
             raise ValueError(f"k must be at least 1, not {k}")
         return k + int(self._by_query(self.own).max(initial=0))
 
     def without_junk(self, owner: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which pairs of a query and one of the `kept` rows the query keeps."""
+        """A mask of the pairs of a query and a `kept` row that the query keeps."""
         return ~np.isin(owner * self.gallery + rows, self.own)
 
     def best(self, found: TopK, k: int) -> RankedLists:
-        """The lists of the k best that each query keeps of what was `found` among `rows_of`."""
+        """The k best rows that each query keeps, of the rows `found` among `rows_of`."""
         owner, place = np.nonzero(found.rows >= 0)
         rows = self.kept[found.rows[owner, place]]
         pairs = self.without_junk(owner, rows)
@@ -180,7 +184,7 @@ class JunkRule:
         k: int,
         distances: NDArray[np.float32] | None = None,
     ) -> RankedLists:
-        """The lists in which these pairs stand, each at its `place`."""
+        """Build lists from pairs; each pair goes to its `place`."""
         shape = self.queries, min(k, len(self.kept))
 
         def laid_out(values: NDArray[Any], beyond: float) -> NDArray[Any]:
@@ -208,7 +212,7 @@ def best_of(
     k: int,
     queries: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Of each query's pairs the k of least value, ties by row: their owners, places and numbers."""
+    """For each query, the k pairs of least value, ties by row: their owners, places and numbers."""
     order = np.lexsort((rows, values, owner))
     first = np.searchsorted(owner[order], np.arange(queries))
     place = np.arange(len(order)) - first[owner[order]]
@@ -219,9 +223,10 @@ def best_of(
 def examples(
     average_precision: NDArray[np.float64], most: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """At most `most` queries of the highest AP, in the middle, and of the lowest: no query twice.
+    """Choose at most `most` queries each with the highest, middle and lowest AP; no query comes
+    twice.
 
-    `average_precision` `[Q]` is NaN for invalid queries, which are none of them; ties by row.
+    `average_precision` `[Q]` is NaN for invalid queries, which are never chosen; ties by row.
 
     >>> examples(np.array([0.5, np.nan, 1.0, 0.25, 0.75]), 1)
     (array([2]), array([4]), array([3]))

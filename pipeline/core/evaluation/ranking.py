@@ -1,8 +1,8 @@
-"""The ranks of every query's matches, by counting: nothing is sorted, no Q x G array exists.
+"""The ranks of every query's matches, by counting: nothing is sorted, and no Q x G array exists.
 
-A match's rank is one more than the number of kept rows that beat it. So it is enough to know each
-query's similarity to its own matches, and then to count, in one pass over the gallery, the kept
-rows that are no match and stand before them.
+A match's rank is one more than the number of kept rows that beat it. So we compute each query's
+similarity to its own matches, and then count, in one pass over the gallery, the kept rows that rank
+before each match and are not matches.
 """
 
 from dataclasses import dataclass
@@ -36,17 +36,17 @@ from pipeline.core.products.tiles import (
 from pipeline.core.sweep import sweep
 
 _PAIRS_AT_ONCE = 4096
-_LAST = 2**62  # a row that loses every tie
+_LAST = 2**62  # the number of a row that loses every tie
 
 
 @dataclass(frozen=True)
 class RankCounts:
-    """Every query's matches in order of rank, and how many kept other rows stand before each.
+    """Every query's matches in order of rank, and the number of other kept rows before each.
 
-    The matches of query q are the entries `offsets[q]` to `offsets[q + 1]`: gallery rows `rows`
-    int64 `[M]`, their similarities `scores` float32 `[M]` (descending, ties by row), and `ahead`
-    int64 `[M]`, the kept rows of the gallery part counted so far that are no match and beat the
-    match. `+` adds the counts of disjoint parts of one gallery.
+    The matches of query q are the entries `offsets[q]` to `offsets[q + 1]`. `rows` int64 `[M]` are
+    their gallery rows, and `scores` float32 `[M]` their similarities (descending, ties by row).
+    `ahead` int64 `[M]` is the number of kept rows, in the gallery part counted so far, that beat
+    the match and are not matches. `+` adds the counts of disjoint parts of one gallery.
     """
 
     offsets: NDArray[np.int64]
@@ -90,10 +90,10 @@ def matches(
     *,
     tiling: Tiling = Tiling(),
 ) -> RankCounts:
-    """Every query's matches with nothing counted yet: the start of every count.
+    """Find every query's matches, before anything is counted.
 
-    A match is a gallery row of the query's identity (a positive one) from another camera. Only the
-    rows that match are read, on the threads of the tiling.
+    A match is a gallery row with the query's identity (a positive one) from another camera. Only
+    the matching rows are read, on the threads of the tiling.
     """
     queries, gallery = as_rows(queries), as_rows(gallery)
     check_labels(queries, query_labels, "query")
@@ -132,15 +132,17 @@ def rank_counts(
     products: Products = "auto",
     ledger: Ledger | None = None,
 ) -> RankCounts:
-    """Count, for every match, the kept rows of the gallery that stand before it: exact.
+    """Count, for every match, the kept rows of the gallery that rank before it: exact.
 
-    Junk (identity -1, and rows of the query's identity and camera) is not counted. `found` is what
-    `matches` gave, where it is at hand; `part` limits the pass to a run of gallery rows, and `+`
-    joins the parts. Memory is Q x D, the matches, three blocks of the gallery, and a tile in each
-    thread. `products` are of int8 codes, of all dimensions or the principal ones, or float32, or
-    `auto`, the fastest of them as it turns out; of float16 where the tiling has a GPU. The `ledger`
-    is told which were made.
-    ValueError names a row that is not finite, or too long for float32 to hold its scores.
+    Junk (identity -1, and rows of the query's identity and camera) is not counted. `found` is the
+    result of `matches`, if the caller has it already. `part` limits the pass to a run of gallery
+    rows, and `+` joins the parts. Memory is Q x D, the matches, three blocks of the gallery, and
+    one tile per thread. `products` selects the arithmetic of tiles: int8 codes of all dimensions,
+    int8 codes of the principal ones, float32, or `auto`, which measures and takes the fastest; if
+    the tiling has a GPU, `auto` takes float16. The `ledger` counts the products of each kind.
+
+    Raise ValueError, with the row number, for a row that is not finite or is so long that its
+    scores overflow float32.
 
     >>> features = np.array([[1, 0], [0.8, 0.6], [0.6, 0.8]], np.float32)
     >>> gallery = Labels(np.array([0, 9, 7]), np.array([1, 1, 1]))
@@ -199,8 +201,8 @@ def rank_counts(
 def _wanted(labels: Labels, found: RankCounts) -> Wanted:
     place = np.flatnonzero(np.diff(found.offsets))
     slots = found.offsets[place] + np.arange(len(place))
-    # Queries stand together that are alike in what their codes leave open: more rows come near a
-    # match of low similarity.
+    # Sort the queries so that neighbors leave similar numbers of pairs open: the lower the
+    # similarity of a match, the more rows come near it.
     order = np.argsort(found.scores[found.offsets[place + 1] - 1], kind="stable")
     place = place[order]
     return Wanted(
@@ -216,7 +218,7 @@ def _wanted(labels: Labels, found: RankCounts) -> Wanted:
 
 
 def _choose(asked: Side, gallery: Side, wanted: Wanted, meets: float, products: Products) -> Plan:
-    """What to code, by how many pairs come near a match."""
+    """Choose the codes by the number of pairs that come near a match."""
     axes = likely_axes(gallery, products)
     trial = Trial(asked, gallery, axes, meets, products)
 
@@ -236,16 +238,16 @@ def _choose(asked: Side, gallery: Side, wanted: Wanted, meets: float, products: 
 def rows_ahead(
     beaten: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64], total: int
 ) -> NDArray[np.int64]:
-    """Turn "rows that beat exactly x matches" into "rows before match i", query by query.
+    """Convert "rows that beat exactly x matches" to "rows before match i", query by query.
 
-    A query's matches stand best first, so a row that beats x of its n matches stands before the
-    last x of them: before match i where x >= n - i.
+    A query's matches are sorted best first. So a row that beats x of its n matches ranks before the
+    last x of them: before match i if x >= n - i.
     """
     ahead = np.zeros(total, np.int64)
     for place in range(starts.shape[0]):
         count = 0
         for match in range(starts[place], ends[place]):
-            # The slots of a query are one more than its matches.
+            # A query has one slot more than matches.
             count += beaten[ends[place] + place - (match - starts[place])]
             ahead[match] = count
     return ahead
@@ -255,11 +257,12 @@ def rows_ahead(
 def _count_tile(
     tile: Tile, queries: NDArray[np.float32], gallery: Block, wanted: Wanted
 ) -> tuple[int, int]:
-    """Count a tile's rows, or some, in the slots of its queries; gives the queries counted whole,
-    and the pairs scored.
+    """Count a tile's rows in the slots of its queries; return the queries counted completely and
+    the pairs scored.
 
-    A row of the query's own identity is a match or junk, and not counted. A value settles the
-    count where no match lies between its bounds; elsewhere the `score` does, ties by row.
+    The function stops early if it must score too many pairs. A row of the query's own identity is a
+    match or junk, so it is not counted. A value settles the count if no match lies between its
+    bounds; otherwise the `score` does, ties by row.
     """
     scores, rows, sieve = wanted.scores, wanted.rows, tile.sieve
     identities = gallery.identity[tile.columns]

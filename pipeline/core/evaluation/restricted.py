@@ -1,4 +1,4 @@
-"""Counting in lists that hold only some rows of the gallery."""
+"""Count ranks in lists that hold only some rows of the gallery."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,11 +9,11 @@ from pipeline.core.evaluation.ranking import RankCounts, rank_counts
 
 
 def choose_matches(found: RankCounts, chosen: NDArray[np.bool_]) -> RankCounts:
-    """The matches of `found` `[M]` that are `chosen`, with nothing counted yet.
+    """The matches of `found` `[M]` that are `chosen`, before anything is counted.
 
     >>> both = RankCounts(np.array([0, 2]), np.array([4, 7]), np.array([0.9, 0.8], np.float32),
     ...                   np.array([3, 5]))
-    >>> select(both, np.array([False, True]))
+    >>> choose_matches(both, np.array([False, True]))
     RankCounts(offsets=array([0, 1]), rows=array([7]), scores=array([0.8], dtype=float32), \
 ahead=array([0]))
     """
@@ -32,12 +32,12 @@ def ahead_among(
     *,
     tiling: Tiling = Tiling(),
 ) -> NDArray[np.int64]:
-    """For every match of `found` `[M]`, the kept rows among `rows` that stand before it.
+    """Count, for every match of `found` `[M]`, the kept rows among `rows` that rank before it.
 
-    `rows` int64 `[N]` are the gallery's rows that count, ascending, with their `features` `[N, D]`
-    and `labels`. Those of the query's identity are not counted, and a match need not be among them.
+    `rows` int64 `[N]` are the gallery rows to count, ascending, with their `features` `[N, D]` and
+    `labels`. Rows of the query's identity are not counted, and a match need not be among `rows`.
     """
-    # Ties fall by row: a match beats the counted rows from its place among them on.
+    # Ties break by row: a match beats the counted rows from its place among them on.
     places = np.searchsorted(rows, found.rows)
     placed = RankCounts(found.offsets, places, found.scores, np.zeros_like(found.ahead))
     return rank_counts(queries, query_labels, features, labels, found=placed, tiling=tiling).ahead

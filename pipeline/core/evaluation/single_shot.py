@@ -1,4 +1,4 @@
-"""The CUHK03 protocol: CMC in galleries of one random image for each identity."""
+"""The CUHK03 protocol: CMC in galleries with one random image per identity."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from pipeline.core.evaluation.restricted import ahead_among, choose_matches
 
 @dataclass(frozen=True)
 class SingleShot:
-    """How often one image of each gallery identity is drawn, and from which seed."""
+    """The number of random draws of one image per gallery identity, and the seed."""
 
     repeats: int = 10
     seed: int = 0
@@ -30,7 +30,7 @@ class SingleShot:
 
 
 def list_length(labels: Labels) -> int:
-    """How many rows a list of one row for each identity holds; every distractor is one of its own.
+    """The length of a list with one row per identity; every distractor counts as an identity.
 
     >>> list_length(Labels(np.array([3, 3, 4, 0, 0, -1]), np.zeros(6, np.int64)))
     4
@@ -50,13 +50,13 @@ def first_ranks(
     *,
     tiling: Tiling = Tiling(),
 ) -> NDArray[np.int64]:
-    """The rank `[Q]` of each query's one match in the draw `repeat`; 0 for an invalid query.
+    """The rank `[Q]` of each query's single match in the draw `repeat`; 0 for an invalid query.
 
-    In a draw all gallery rows stand in a random order, and of an identity's rows that are kept for
-    a query the first one is in its list (Li et al., DeepReID, CVPR 2014; torchreid's
-    `eval_cuhk03`). Each is as likely, and only a query's own identity depends on the query.
-    Distractors are all kept, as nobody knows that two of them are one person. `found` is what
-    `ranking.matches` gave.
+    Each draw puts all gallery rows in a random order. A query's list holds, for each identity, the
+    first row in this order that the query keeps (Li et al., DeepReID, CVPR 2014; torchreid's
+    `eval_cuhk03`). So each row is equally likely, and only the row of the query's own identity
+    depends on the query. The list keeps all distractors, because two of them may be different
+    people. `found` is the result of `ranking.matches`.
     """
     queries, gallery = as_rows(queries), as_rows(gallery)
     order = settings.order(repeat, len(gallery))
@@ -80,7 +80,7 @@ def first_ranks(
 
 
 def _representatives(identity: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Ascending rows: the first one of each identity in `order`, and all distractors."""
+    """Ascending rows: the first row of each identity in `order`, and all distractors."""
     known = np.flatnonzero(identity > DISTRACTOR)
     sequence = known[np.argsort(order[known])]
     _, first = np.unique(identity[sequence], return_index=True)

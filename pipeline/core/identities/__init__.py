@@ -1,3 +1,3 @@
-"""Rows linked to candidates of identities."""
+"""Link rows into candidate identities."""
 
 __all__ = ["clustering", "linking", "precision"]

@@ -1,4 +1,4 @@
-"""How well groups of rows are identities: B-cubed and normalized mutual information."""
+"""Compare groups of rows with identities: B-cubed and normalized mutual information."""
 
 from dataclasses import dataclass
 
@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Agreement:
-    """Groups held against identities over `rows_labeled` rows; NaN where there is none.
+    """The agreement of groups with identities over `rows_labeled` rows; NaN without such rows.
 
-    `precision`, `recall` and `f_score` are B-cubed, `nmi` is from 0 to 1; `groups` and
-    `identities` say how many of each the rows lie in.
+    `precision`, `recall` and `f_score` are B-cubed, and `nmi` is from 0 to 1. `groups` and
+    `identities` are the numbers of groups and identities that have rows.
     """
 
     rows_labeled: int
@@ -24,14 +24,14 @@ class Agreement:
 
 
 def agreement(group: NDArray[np.int64], identity: NDArray[np.int64]) -> Agreement:
-    """Hold a grouping of N rows, int64 `[N]`, against their identities, int64 `[N]`.
+    """Compare a grouping of N rows, int64 `[N]`, with their identities, int64 `[N]`.
 
     B-cubed (Bagga and Baldwin, 1998; Amigo et al., Information Retrieval 12, 2009): a row's
-    precision is the share of its group that has its identity, its recall the share of its identity
-    that lies in its group, each counting the row itself; both are averaged over rows, and F is the
-    harmonic mean of the averages. NMI is the mutual information over the arithmetic mean of the
-    two entropies (Strehl and Ghosh, JMLR 3, 2002, with the mean of Vinh et al., JMLR 11, 2010),
-    and 1 where both have one part only. ValueError where the lengths differ.
+    precision is the share of its group that has its identity, and its recall is the share of its
+    identity that lies in its group; both include the row itself. Both are averaged over rows, and F
+    is the harmonic mean of the averages. NMI is the mutual information over the arithmetic mean of
+    the two entropies (Strehl and Ghosh, JMLR 3, 2002, with the mean of Vinh et al., JMLR 11, 2010),
+    and 1 if both partitions have a single part. Raise ValueError if the lengths differ.
 
     >>> found = agreement(np.array([0, 0, 0, 3]), np.array([7, 7, 8, 8]))
     >>> round(found.precision, 4), round(found.recall, 4), round(found.nmi, 4)
@@ -45,7 +45,8 @@ def agreement(group: NDArray[np.int64], identity: NDArray[np.int64]) -> Agreemen
         return Agreement(0, 0, 0, nan, nan, nan, nan)
     _, group, group_sizes = np.unique(group, return_inverse=True, return_counts=True)
     _, identity, identity_sizes = np.unique(identity, return_inverse=True, return_counts=True)
-    # Rows by (group, identity): only the cells that hold a row, so nothing grows with the product.
+    # Rows by (group, identity): only cells that have a row, so memory does not grow with the
+    # product.
     cells, common = np.unique(group * len(identity_sizes) + identity, return_counts=True)
     in_group = group_sizes[cells // len(identity_sizes)]
     in_identity = identity_sizes[cells % len(identity_sizes)]
@@ -65,6 +66,6 @@ def agreement(group: NDArray[np.int64], identity: NDArray[np.int64]) -> Agreemen
 
 
 def _entropy(sizes: NDArray[np.int64]) -> float:
-    """Entropy, in nats, of a partition into parts of these sizes."""
+    """The entropy, in nats, of a partition into parts of these sizes."""
     share = sizes / sizes.sum()
     return float(-(share * np.log(share)).sum())

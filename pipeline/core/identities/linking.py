@@ -1,10 +1,10 @@
 """Groups of rows that are likely one identity: mutual neighbors, joined strongest first.
 
-Two rows are linked where each is among the other's k best and their similarity reaches the
-threshold; groups are what links connect. Rows of one moment (one camera at one time) are never in
-one group: a link that would bring two of them together is refused, and as links are taken in
-descending order it is the weaker evidence that gives way. Without moments the groups are the
-connected components of the graph of links.
+Two rows are linked if each is among the other's k best and their similarity reaches the threshold.
+Rows connected by links form a group. Two rows of one moment (one camera at one time) are never in
+one group: a link that would join them is refused. Links are taken in descending order, so the
+weaker evidence is refused. Without moments, groups are the connected components of the graph of
+links.
 """
 
 from dataclasses import dataclass
@@ -16,16 +16,17 @@ from numpy.typing import NDArray
 from pipeline.core.neighbors.topk import TopK
 
 NO_MOMENT = -1
-"""The moment of rows of which camera or time are unknown: it equals no other, itself included."""
+"""The moment of rows of unknown camera or time: it equals no moment, not even itself."""
 
 _SLOTS = 1 << 20
 
 
 @dataclass(frozen=True)
 class Linking:
-    """How rows are linked: `k` neighbors that must be mutual, from a similarity `threshold` on.
+    """The settings of linking: mutual neighbors among the `k` best, with at least `threshold`
+    similarity.
 
-    ValueError for k below 1, and for a threshold that is not a cosine similarity.
+    Raise ValueError for k below 1, and for a threshold that is not a cosine similarity.
     """
 
     threshold: float
@@ -44,7 +45,7 @@ class Linking:
 class Links:
     """Pairs of rows, each once: `first` < `second` int64 `[E]`, their `scores` float32 `[E]`.
 
-    Strongest first; ties by `first`, then by `second`.
+    The strongest come first; ties by `first`, then by `second`.
     """
 
     first: NDArray[np.int64]
@@ -55,7 +56,7 @@ class Links:
         return len(self.first)
 
     def from_score(self, threshold: float) -> "Links":
-        """Those that reach a similarity."""
+        """The links that reach a similarity."""
         count = int((self.scores.astype(np.float64) >= threshold).sum())
         return Links(self.first[:count], self.second[:count], self.scores[:count])
 
@@ -64,9 +65,9 @@ class Links:
 class Groups:
     """A partition of N rows.
 
-    `group` int64 `[N]` is the smallest row of the row's group; `strongest` float32 `[N]` is the
-    score of the row's best link inside its group, NaN for a row alone; `refused` is how many links
-    would have brought two rows of one moment together.
+    `group` int64 `[N]` is the smallest row of the row's group. `strongest` float32 `[N]` is the
+    score of the row's best link inside its group, or NaN for a row alone. `refused` is the number
+    of links that would have joined two rows of one moment.
     """
 
     group: NDArray[np.int64]
@@ -75,14 +76,14 @@ class Groups:
 
     @property
     def sizes(self) -> NDArray[np.int64]:
-        """Rows of each row's group, int64 `[N]`."""
+        """The size of each row's group, int64 `[N]`."""
         return np.bincount(self.group, minlength=len(self.group))[self.group]
 
 
 def mutual_links(near: TopK, settings: Linking) -> Links:
-    """The links among N rows whose neighbors, each row's k best others, are `near` `[N, K]`.
+    """The links among N rows, from the best neighbors `near` `[N, K]` of each row.
 
-    `near` may hold more than `settings.k` neighbors a row; the best k count.
+    `near` may have more than `settings.k` neighbors per row; only the best k count.
 
     >>> near = TopK(np.array([[0.9], [0.9], [0.8]], np.float32), np.array([[1], [0], [1]]))
     >>> mutual_links(near, Linking(0.5, k=1))
@@ -98,15 +99,16 @@ def mutual_links(near: TopK, settings: Linking) -> Links:
 
 
 def join_rows(links: Links, moments: NDArray[np.int64]) -> Groups:
-    """Join N rows by their links, strongest first, never two rows of one of the `moments` `[N]`.
+    """Join N rows by their links, strongest first, but never two rows with the same of `moments`
+    `[N]`.
 
-    Moments are numbers from 0, or `NO_MOMENT`. A link whose groups share a moment is refused, so
-    the result depends on the order of the links alone, which is total. Cost: each row changes
-    hands at most log2 N times (the smaller group joins the larger), and a link is checked by
-    looking, for each moment of the smaller group, at the rows of that moment.
+    Moments are numbers from 0, or `NO_MOMENT`. A link is refused if its two groups share a moment.
+    So the result depends only on the order of the links, which is total. Cost: the smaller group
+    joins the larger one, so each row changes groups at most log2 N times; to check a link, the rows
+    of each moment of the smaller group are read.
 
     >>> links = Links(np.array([0, 1]), np.array([1, 2]), np.array([0.9, 0.8], np.float32))
-    >>> connect(links, np.array([5, NO_MOMENT, 5])).group
+    >>> join_rows(links, np.array([5, NO_MOMENT, 5])).group
     array([0, 0, 2])
     """
     count = len(moments)
@@ -125,10 +127,10 @@ def join_rows(links: Links, moments: NDArray[np.int64]) -> Groups:
 def _shared_moments(
     moments: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """The moments that several rows share: the others forbid nothing.
+    """Find the moments that several rows share; other moments forbid nothing.
 
-    Gives the number of each row's moment int64 `[N]` (-1 for none), the rows of the moments one
-    after the other, and where each moment's rows start.
+    Return the number of each row's moment int64 `[N]` (-1 for none), the rows of the moments one
+    after the other, and the start of each moment's rows.
     """
     if (moments < NO_MOMENT).any():
         raise ValueError(f"moments below {NO_MOMENT} have no meaning")
@@ -144,7 +146,9 @@ def _shared_moments(
 def _is_link(
     rows: NDArray[np.int64], scores: NDArray[np.float32], threshold: float
 ) -> NDArray[np.bool_]:
-    """Which entries of `rows` `[N, k]` are links, each told in the row of its smaller end."""
+    """Mark the entries of `rows` `[N, k]` that are links; each link is marked in the row of its
+    smaller end.
+    """
     count, k = rows.shape
     link = np.zeros((count, k), np.bool_)
     for i in range(count):
@@ -169,15 +173,17 @@ def _join(
     members: NDArray[np.int64],
     starts: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], int]:
-    """The root `[N]` of every row's group, and the links refused: union-find, smaller to larger.
+    """Join groups by union-find, smaller into larger; return each row's root `[N]` and the refused
+    links.
 
-    The rows of a group hang together in a ring, so that they can be passed through.
+    The rows of a group form a ring, so that a loop can visit them.
     """
     count = moment.shape[0]
     parent, ring = np.arange(count), np.arange(count)
     size = np.ones(count, np.int64)
     refused = 0
-    # Pairs of roots that were refused: they stay so, as groups only grow. The last of each slot.
+    # Pairs of roots that were refused stay refused, because groups only grow. Each slot has the
+    # last pair.
     apart = np.full((_SLOTS, 2), -1, np.int64)
     for e in range(first.shape[0]):
         large, small = _root(parent, first[e]), _root(parent, second[e])
@@ -203,7 +209,7 @@ def _join(
 
 @njit(nogil=True, cache=True)
 def _root(parent: NDArray[np.int64], row: int) -> int:
-    """The root of a row's group; the path to it is halved on the way."""
+    """The root of a row's group; this also halves the path to it."""
     while parent[row] != row:
         parent[row] = parent[parent[row]]
         row = parent[row]

@@ -1,14 +1,15 @@
-"""The threshold of links from which on groups have a wanted precision, by rows that surely differ.
+"""Find the link threshold at which groups reach a target precision, from rows that surely differ.
 
-Two rows of one moment (one camera at one time) are two people, whoever they are. Such pairs stand
-for all pairs of different people: where a share r of them falls into one group, so does about a
-share r of all others. A row whose group has s rows, of N in all, then has about r (N - 1) wrong
-ones in its group, and the B-cubed precision of the grouping is
+Two rows of one moment (one camera at one time) are always two different people. Such pairs stand
+for all pairs of different people: if a share r of them falls into one group, then about a share r
+of all others does too. Then a row in a group of s rows, of N in total, has about r (N - 1) wrong
+rows in its group, and the B-cubed precision of the grouping is
 
     1 - the mean over certainly different pairs of [in one group] (N - 1) / s
 
-with links joined as if moments forbade nothing. Groups that honor moments are at least as good,
-and people under one camera look more alike than others do: both err on the safe side.
+with links joined as if moments forbade nothing. The estimate errs on the safe side in two ways:
+groups that respect moments are at least as good, and people under one camera look more alike than
+others.
 """
 
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from pipeline.core.identities.linking import NO_MOMENT, Groups, Links, join_rows
 
 FEWEST_PAIRS = 30
-"""Certainly different pairs that an estimate stands on at least."""
+"""The least number of certainly different pairs for an estimate."""
 
 _STEPS = 32
 _REFINING = 8
@@ -30,7 +31,7 @@ _REFINING = 8
 class Estimate:
     """The `precision` of groups, estimated from `pairs` of rows that surely differ.
 
-    `together` of them fall into one group.
+    `together` is the number of pairs that fall into one group.
     """
 
     precision: float
@@ -41,12 +42,12 @@ class Estimate:
 def estimate_precision(groups: Groups, moments: NDArray[np.int64]) -> Estimate:
     """Estimate the B-cubed precision of groups that ignore the `moments` int64 `[N]` of their rows.
 
-    Moments are those of `linking.join_rows`. The precision is NaN where no two rows share one, and
-    may be below 0.
+    Moments are those of `linking.join_rows`. The precision is NaN if no two rows share one; it may
+    be negative.
 
     >>> links = Links(np.array([0]), np.array([1]), np.array([0.9], np.float32))
     >>> apart = np.array([0, 0, 1, 1])
-    >>> estimate_precision(connect(links, np.full(4, NO_MOMENT)), apart)
+    >>> estimate_precision(join_rows(links, np.full(4, NO_MOMENT)), apart)
     Estimate(precision=0.25, pairs=2, together=1)
     """
     known = np.flatnonzero(moments != NO_MOMENT)
@@ -65,19 +66,20 @@ def estimate_precision(groups: Groups, moments: NDArray[np.int64]) -> Estimate:
 def least_threshold(
     links: Links, rows: int, wanted: float, precision: Callable[[Groups], float]
 ) -> float | None:
-    """The least similarity of `links` among so many `rows` at which groups reach a precision.
+    """The least similarity of `links` among `rows` rows at which groups reach the precision
+    `wanted`.
 
-    `precision` measures groups, which ignore moments; `wanted` lies between 0 and 1. Some dozens of
-    thresholds are tried: a precision need not rise with the threshold everywhere, and the least
-    tried one that reaches the wanted is taken, if none is found to fall short just above it. None
-    where even the strongest links do not reach it.
+    `precision` measures groups, which ignore moments; `wanted` is between 0 and 1. The function
+    tries some dozens of thresholds, because precision may also fall as the threshold rises. It
+    returns the least tried threshold that reaches `wanted`, unless one just above it falls short.
+    It returns None if even the strongest links fall short.
 
     >>> links = Links(np.array([0, 2]), np.array([1, 3]), np.array([0.9, 0.5], np.float32))
     >>> least_threshold(links, 4, 0.9, lambda groups: 1.0 if groups.group[3] == 3 else 0.5)
     0.8999999761581421
     """
     free = np.full(rows, NO_MOMENT)
-    # Where links of a lower score begin: a threshold takes links of equal score together.
+    # The starts of runs of lower scores: a threshold takes links of equal score together.
     ends = np.append(np.flatnonzero(np.diff(links.scores) != 0) + 1, len(links))
     ends = ends[ends > 0]
 

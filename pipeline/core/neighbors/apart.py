@@ -1,7 +1,8 @@
-"""The k best rows of other groups for every row, exactly: no row meets one of its own group.
+"""Find, for every row, the k best rows of other groups, exactly.
 
-Every pair of two groups is compared once, in few large products: the groups are halved, the halves
-meet, and each half is halved again. Rows of no group meet all others.
+A row never meets a row of its own group. Each pair of groups is compared once, in few large
+products: the groups are split into two halves, the halves meet, and each half is split again. Rows
+without a group meet all other rows.
 """
 
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from pipeline.core.neighbors.pairs import between, neighbors
 from pipeline.core.neighbors.topk import TopK
 
 NO_GROUP = -1
-"""The group of rows that meet all others, also each other."""
+"""The group number of rows that meet all other rows, including each other."""
 
 Places = NDArray[np.int64]
 
@@ -30,9 +31,10 @@ def neighbors_apart(
     tiling: Tiling = Tiling(),
     ledger: Ledger | None = None,
 ) -> TopK:
-    """The `k` best rows of another group for every row of `features` `[N, D]`; ties by row.
+    """Find the `k` best rows of another group for every row of `features` `[N, D]`; ties by row.
 
-    `group` int64 `[N]` are numbers from 0, or `NO_GROUP`. The rest is as in `pairs.neighbors`.
+    `group` int64 `[N]` holds numbers from 0, or `NO_GROUP`. The other parameters are those of
+    `pairs.neighbors`.
 
     >>> x = np.array([[1, 0], [0.8, 0.6], [0, 1]], np.float32)
     >>> neighbors_apart(x, np.array([0, 0, 1]), 1).rows.ravel()
@@ -70,9 +72,11 @@ def between_apart(
     tiling: Tiling = Tiling(),
     ledger: Ledger | None = None,
 ) -> tuple[TopK, TopK]:
-    """The `k` best rows of `second` of another group for every row of `first`, and the reverse.
+    """Find the `k` best rows of `second` in another group for every row of `first`, and the
+    reverse.
 
-    `groups` int64 `[N]` and `[M]` are those of both. The rest is as in `pairs.between`.
+    `groups` holds the group numbers of both sides, int64 `[N]` and `[M]`. The other parameters are
+    those of `pairs.between`.
 
     >>> x = np.array([[1, 0], [0.8, 0.6], [0, 1]], np.float32)
     >>> there, back = between_apart(x[:1], x[1:], (np.array([0]), np.array([0, 1])), 1,
@@ -92,10 +96,10 @@ def between_apart(
 
 
 def _halves(first: Places, second: Places, *, within: bool) -> Iterator[tuple[Places, Places]]:
-    """Rows of `first` and of `second` that are to meet: each pair of two groups once.
+    """Yield the rows of `first` and of `second` that must meet; each pair of groups comes once.
 
-    `within` one set, a pair is not met again from its other end, and rows of no group do not meet
-    each other.
+    If both sides are one set (`within`), a pair does not meet again with its ends swapped, and rows
+    without a group do not meet each other.
     """
     sides = [np.argsort(each, kind="stable") for each in (first, second)]
     ordered = [each[side] for each, side in zip((first, second), sides, strict=True)]
@@ -103,7 +107,7 @@ def _halves(first: Places, second: Places, *, within: bool) -> Iterator[tuple[Pl
     groups = groups[groups != NO_GROUP]
 
     def rows(side: int, low: int, high: int) -> Places:
-        """The rows of a side in the groups `low` to `high` (exclusive), ascending."""
+        """The rows of one side in the groups `low` to `high` (exclusive), ascending."""
         start, stop = np.searchsorted(ordered[side], [low, high])
         return np.sort(sides[side][start:stop])
 
@@ -129,7 +133,7 @@ def _halves(first: Places, second: Places, *, within: bool) -> Iterator[tuple[Pl
 
 
 def _copied(known: TopK | None, rows: int, k: int) -> TopK:
-    """Lists of `k` that begin with what is known, and may be written."""
+    """Writable lists of `k` entries that start with the known neighbors."""
     found = TopK.none(rows, k)
     if known is not None:
         held = min(k, known.k)

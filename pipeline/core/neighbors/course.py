@@ -1,9 +1,11 @@
-"""How the tiles of neighbors go about it: what lists are guessed to reach, and what codes are of.
+"""How the tiles of a neighbor search proceed: the scores that lists are expected to reach, and the
+dimensions that codes cover.
 
-Lists begin empty, and for long anything may enter them. So what the worst of a full list will be is
-guessed from some rows that are compared with all others, and lists are filled with that: most pairs
-are then ruled out from the first tile on. A list that still holds a guess when all is done fell
-short, and is searched for again; all others are what they would have been.
+At first the lists are empty, so any pair may enter them. Therefore we compare a sample of rows with
+all others, guess from it the worst score of each full list, and fill the lists with this guess.
+Then the bounds exclude most pairs from the first tile on. If a list still holds a guess at the end,
+the guess was too high, and the row is searched again. All other lists are the same as without
+guesses.
 """
 
 import threading
@@ -27,16 +29,18 @@ from pipeline.core.products.choosing import (
 from pipeline.core.products.kernels import product_slack
 from pipeline.core.products.tiles import Chosen, Products, Side, here
 
-_GUESSED = -2  # the row of what is guessed, in place of one that is found
-# Fewer rows are soon compared; and longer lists of few rows are no matter of luck.
+_GUESSED = -2  # the row number of a guess, in place of a real row
+# With fewer rows a plain comparison is fast. In longer lists of few rows, chance matters little.
 _FEWEST = 4096
 _FEWEST_OF_K = 8
 
 
 class Ends(NamedTuple):
-    """The rows `[N, D]` of one side of a tile, and of each the k best others yet, worst first.
+    """The rows `[N, D]` of one side of a tile, and the k best others of each row so far, worst
+    first.
 
-    `least` `[N]` is the least score yet of each; `[0]` where it is not wanted.
+    `least` `[N]` is the least score of each row so far; its shape is `[0]` if the caller does not
+    need least scores.
     """
 
     features: NDArray[np.float32]
@@ -47,12 +51,12 @@ class Ends(NamedTuple):
 
 
 def fell_short(ends: Ends) -> NDArray[np.int64]:
-    """The rows whose lists hold a guess still."""
+    """The rows whose lists still hold a guess."""
     return np.flatnonzero((ends.rows == _GUESSED).any(axis=1))
 
 
 class Course:
-    """What is guessed and chosen for the tiles of two sides, or of one with itself."""
+    """Guess scores and choose codes for the tiles of two sides, or of one side with itself."""
 
     def __init__(
         self, first: Side, first_ends: Ends, second: Side, second_ends: Ends, products: Products
@@ -68,7 +72,9 @@ class Course:
         self._lock = threading.Lock()
 
     def begin(self, run: Run) -> None:
-        """Guess what lists will reach, choose what codes are of, and make them."""
+        """Guess the scores that lists will reach, choose the dimensions of the codes, and make the
+        codes.
+        """
         first, second = self._first, self._second
         if not (first.coded and second.coded):
             return
@@ -88,12 +94,14 @@ class Course:
         code_sides(first, second, Plan(self._trial.axes, chosen), run)
 
     def over(self, line: list[tuple[int, int]], apart: int = 0) -> Tiles:
-        """The tiles of a line; after an eighth, and half, of them, codes may be chosen anew."""
+        """Return the tiles of a line. After one eighth and one half of them, `go_on` may choose the
+        codes again.
+        """
         self._marks = (len(line) // 8, len(line) // 2)
         return Tiles(line, apart)
 
     def go_on(self) -> None:
-        """Before each tile: see whether another number of dimensions has come to pay."""
+        """Check, before each tile, whether another number of dimensions has become cheaper."""
         with self._lock:
             self._done += 1
             due = self._done in self._marks
@@ -107,7 +115,7 @@ class Course:
                 side.lead(trial.axes, chosen, here)
 
     def _share(self, trial: Trial, outlook: Outlook | None) -> Share:
-        """What counts for either end, by what is found, and what is likely to be found."""
+        """The share of pairs that may count for either end, from current and expected scores."""
         ends, others = self._first_ends, self._second_ends
         near, reached = ends.scores[trial.rows, 0], others.scores[trial.columns, 0]
         least = ends.least[trial.rows] if len(ends.least) else None
@@ -125,9 +133,9 @@ class Course:
 
 
 def _guess(ends: Ends, side: Side, outlook: Outlook, others: Ends) -> None:
-    """Fill lists that are not full with what the worst of nearly all are likely to reach."""
+    """Fill lists that are not full with the worst score that nearly all rows will reach."""
     n, k = len(others.features), ends.scores.shape[1]
-    # Where a list is searched for again, the first of equal scores is the first row.
+    # For a list that is searched again, the first of equal scores must be the first row.
     ascending = (others.numbers[1:] > others.numbers[:-1]).all()
     if n < _FEWEST or n < _FEWEST_OF_K * k or not ascending:
         return
@@ -139,7 +147,7 @@ def _guess(ends: Ends, side: Side, outlook: Outlook, others: Ends) -> None:
     empty = np.isneginf(ends.scores)
     ends.rows[empty] = _GUESSED
     ends.scores[empty] = worst
-    # In order, the worst first, a list is a heap.
+    # A list in ascending order, worst first, is a heap.
     mixed = np.flatnonzero(empty.any(axis=1) & ~empty.all(axis=1))
     order = np.lexsort((-ends.rows[mixed], ends.scores[mixed]), axis=1)
     ends.scores[mixed] = np.take_along_axis(ends.scores[mixed], order, axis=1)

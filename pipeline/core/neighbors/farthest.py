@@ -1,4 +1,4 @@
-"""How far the farthest row of every row is, exactly."""
+"""Find the score of the least similar row for every row, exactly."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,10 @@ def least_scores(
     tiling: Tiling = Tiling(),
     products: Products = "auto",
 ) -> NDArray[np.float32]:
-    """The least `kernels.score` `[N]` of every row of `rows` `[N, D]` with another row of them.
+    """The least `kernels.score` `[N]` of every row of `rows` `[N, D]` with any other of these rows.
 
-    inf where there is no other. The rest is as in `neighbors`, which finds them in passing.
+    It is inf if there is no other row. `neighbors` computes these scores as a by-product; the other
+    parameters are explained there.
 
     >>> least_scores(np.array([[1, 0], [0, 1], [0, -1]], np.float32))
     array([ 0., -1., -1.], dtype=float32)

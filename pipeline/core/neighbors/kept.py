@@ -1,4 +1,4 @@
-"""What is left of every row's neighbors when rows leave a set, and what new rows make of it."""
+"""Update neighbor lists when rows leave a set or new rows arrive."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,10 +7,10 @@ from pipeline.core.neighbors.topk import TopK, best_first
 
 
 def moved(found: TopK, places: NDArray[np.int64]) -> TopK:
-    """The neighbors `found` under their new numbers; those whose place is -1 are gone.
+    """Renumber the neighbors `found`, and drop those that left the set.
 
-    `places` int64 `[N]`, ascending but for the -1, is the new number of each old one. The rest
-    stands first, in the same order.
+    `places` int64 `[N]` holds the new number of each old row, or -1 if the row left; the numbers
+    ascend. The remaining neighbors move to the front in unchanged order.
 
     >>> found = TopK(np.array([[0.9, 0.5]], np.float32), np.array([[2, 0]]))
     >>> moved(found, np.array([0, 1, -1]))
@@ -22,11 +22,13 @@ def moved(found: TopK, places: NDArray[np.int64]) -> TopK:
 
 
 def trusted(merged: TopK, left: TopK, whole: NDArray[np.bool_]) -> TopK:
-    """The neighbors of `merged` that are certain: no row that is not in it comes before them.
+    """Keep only the neighbors of `merged` that are certain: no row outside the list can come before
+    them.
 
-    `merged` are the best of what was `left` of each row's neighbors and of all new rows. Where the
-    list before was not `whole` (did not hold all other rows), others stand behind the last row that
-    is left, and may come before new rows behind it: these are cut off.
+    `merged` holds the best of two groups: the neighbors that are `left` of each row's old list, and
+    all new rows. If the old list was not `whole` (it did not hold all other rows), then unlisted
+    rows come after its last remaining neighbor. They may come before new rows that also come after
+    that neighbor, so this function cuts off the latter.
     """
     count = (left.rows >= 0).sum(axis=1)
     last = np.maximum(count - 1, 0)[:, None]
@@ -40,9 +42,9 @@ def trusted(merged: TopK, left: TopK, whole: NDArray[np.bool_]) -> TopK:
 
 
 def without_itself(found: TopK, own: NDArray[np.int64], k: int) -> TopK:
-    """The `k` best of the neighbors `found`, the row's `own` number left out: it is not a neighbor.
+    """The `k` best of the neighbors `found`, without the row itself, whose number is in `own`.
 
-    Exact where k + 1 were searched.
+    The result is exact if `found` comes from a search for k + 1 neighbors.
     """
     itself = found.rows == own[:, None]
     scores = np.where(itself, np.float32(-np.inf), found.scores)
@@ -50,7 +52,7 @@ def without_itself(found: TopK, own: NDArray[np.int64], k: int) -> TopK:
 
 
 def without(found: TopK, start: int, stop: int) -> TopK:
-    """The neighbors `found` but for the rows `start` to `stop`.
+    """The neighbors `found`, without the rows `start` to `stop`.
 
     >>> found = TopK(np.array([[0.9, 0.5]], np.float32), np.array([[7, 2]]))
     >>> without(found, 5, 8)
@@ -64,5 +66,5 @@ def without(found: TopK, start: int, stop: int) -> TopK:
 
 
 def counts(found: TopK) -> NDArray[np.int64]:
-    """How many neighbors `[N]` each row has."""
+    """The number of neighbors `[N]` of each row."""
     return (found.rows >= 0).sum(axis=1)

@@ -1,11 +1,13 @@
-"""Which blocks of a set have met, and which two meet next: tiles with dependencies, no barriers.
+"""Track which blocks of a set have met, and choose the next two: tiles with dependencies, without
+barriers.
 
-A meeting changes what is known of both blocks, so no block is in two at once. A fixed order would
-let one slow meeting hold up all that follow it. Here the blocks with the most meetings before them
-go first, whoever is free, so that none is left at the end with many that wait for each other. The
-two that met last stand back: a slow worker, which is free again now, would take the ones that it
-has delayed, again and again. With four blocks a worker, workers are idle for 1 % of the time, and
-for 12 % where one takes five times as long.
+A meeting changes the neighbor lists of both blocks, so no block is in two meetings at once. In a
+fixed order, one slow meeting would delay all later ones. Instead, the free blocks with the most
+remaining meetings go first, so that no group of blocks remains at the end in which many wait for
+each other. The two blocks that met last have lower priority; otherwise a slow worker that has just
+become free would take again and again the blocks that it has delayed. With four blocks per worker,
+workers are idle for 1 % of the time, and for 12 % if one worker takes five times as long as the
+others.
 """
 
 from collections.abc import Sequence
@@ -16,8 +18,9 @@ import numpy as np
 class Meetings:
     """The meetings of all blocks with themselves and with each other that are still due.
 
-    `met` are bits, for each block: bit y of `met[x]` says that x knows what it finds in y. A pair
-    is due where it is so for one of them only: that one was set back.
+    `met` holds one integer of bits for each block: bit y of `met[x]` means that block x has already
+    received its neighbors in y. If only one block of a pair has received them, the pair is due
+    again, because the other block was reset.
 
     >>> meetings = Meetings([0, 0, 0, 0])
     >>> first, second = meetings.take(), meetings.take()
@@ -41,20 +44,20 @@ class Meetings:
 
     @property
     def left(self) -> int:
-        """How many meetings are due, those that were taken included."""
+        """The number of meetings that are due, including those in progress."""
         return int(np.triu(self._due).sum())
 
     @property
     def over(self) -> int:
-        """How many meetings are over."""
+        """The number of finished meetings."""
         count = len(self.met)
         return count * (count + 1) // 2 - self.left
 
     def take(self) -> tuple[int, int] | None:
-        """The next meeting `(x, y)`, x <= y, whose blocks are free; None where there is none: all
-        that are left wait for one that was taken, or nothing is due.
+        """Start the next meeting `(x, y)`, x <= y, between free blocks, or return None.
 
-        A block meets itself first: that says how near others must be.
+        None means that nothing is due, or that all due meetings must wait for one in progress. A
+        block meets itself first, because this shows how similar other rows must be.
         """
         free = np.flatnonzero(self._free & (self._left > 0))
         alone = free[self._due[free, free]]
@@ -73,7 +76,7 @@ class Meetings:
         return x, y
 
     def end(self, x: int, y: int) -> None:
-        """Both blocks know what they find in each other, and are free again."""
+        """Finish a meeting: both blocks have received their neighbors and are free again."""
         self.met[x] |= 1 << y
         self.met[y] |= 1 << x
         self._due[x, y] = self._due[y, x] = False

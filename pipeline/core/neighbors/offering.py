@@ -1,4 +1,4 @@
-"""Offering the pairs of a tile to the lists of both of their ends."""
+"""Offer the pairs of a tile to the neighbor lists of both rows of each pair."""
 
 from typing import Any
 
@@ -14,18 +14,19 @@ from pipeline.core.products.sieve import sieved
 from pipeline.core.products.tiles import Tile, far_reach, far_threshold, reach, threshold
 
 _STRIP = 16
-"""Rows of a tile that meet one run of 64 columns after another, so that both stay in the cache. It
-divides 64, so that the diagonal crosses a strip in one run.
+"""Number of tile rows that meet one run of 64 columns in turn, so that both stay in the cache. It
+divides 64, so the diagonal crosses each strip within one run.
 """
 
 
 @njit(nogil=True, cache=True)
 def offer_to_both(tile: Tile, first: Ends, second: Ends, diagonal: bool) -> tuple[int, int]:
-    """Offer the pairs of a tile to both of their ends, or some; gives the rows offered whole, and
+    """Offer the pairs of a tile to the lists of both rows; return the rows offered completely and
     the pairs scored.
 
-    Only pairs that may reach the root of a heap, or be the least of a row where that is wanted, get
-    their `score`. In a tile on the `diagonal`, only what lies above it counts.
+    The function stops early if it must score too many pairs. It computes the `score` only of pairs
+    that may replace the root of a heap or, if the caller needs least scores, may be the least of a
+    row. In a tile on the `diagonal`, only pairs above the diagonal count.
     """
     height, width = tile.values.shape
     kind, distant = tile.values.dtype, first.least.shape[0] > 0
@@ -34,7 +35,8 @@ def offer_to_both(tile: Tile, first: Ends, second: Ends, diagonal: bool) -> tupl
     if row_tails.shape[0] == 0:
         row_tails, column_tails = np.zeros(height, np.float32), np.zeros(width, np.float32)
     longest_row, longest_column = row_tails.max(), column_tails.max()
-    # What a value must reach, or not exceed, to count for its row or its column.
+    # A value counts for its row or column if it reaches the near limit or does not exceed the far
+    # limit.
     near_rows, far_rows = np.empty(height, kind), np.empty(height, kind)
     near_columns, far_columns = np.empty(width, kind), np.empty(width, kind)
     for c in range(width):
@@ -116,12 +118,14 @@ def _score_marked(
     four: NDArray[np.int64],
     exact: NDArray[np.float32],
 ) -> int:
-    """Score what is `marked` of the tile's rows from `top` to `bottom` and still counts, four pairs
-    of a row at a time, and offer it to both ends; gives how many were scored. Of each row so many
-    columns were `found`. `four` and `exact` `[4]` are room for them.
+    """Score the `marked` pairs that still count, offer them to both ends, and return their number.
 
-    The arrays come one by one, and whole: each time that a tuple of them is passed, or a part of
-    one is taken, references are counted, which takes longer than a score.
+    This covers the tile's rows `top` to `bottom`, four pairs of a row at a time. `found` is the
+    number of marked columns of each row. `four` and `exact` `[4]` are working memory for these
+    pairs.
+
+    The arrays are separate parameters, without slices: numba counts references each time a tuple of
+    arrays is passed or a slice is taken, and that takes longer than one score.
     """
     dimension, distant = features.shape[1], least.shape[0] > 0
     size = 4 * dimension

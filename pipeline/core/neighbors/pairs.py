@@ -1,10 +1,11 @@
-"""The k best rows for every row, exactly, of one set or between two: the neighbor graph.
+"""The neighbor graph: the k best rows for every row, exactly, within one set or between two.
 
-Similarity is symmetric, so every pair is computed once, and each tile feeds its rows and its
-columns. Tiles are products of int8 codes, which only nominate pairs: those that their bound cannot
-exclude get their `score`. Where the codes exclude too little (rows nearly alike), tiles are float32
-products. What is found is the same to the bit either way. The same tiles give the least score of
-every row, where it is wanted: how far the farthest row is.
+Similarity is symmetric, so each pair is computed once, and each tile updates both its rows and its
+columns. Tiles are products of int8 codes. They only nominate pairs: a pair gets its `score` if the
+error bound of the codes cannot exclude it. If the codes exclude too few pairs because rows are
+nearly alike, tiles are float32 products. Both ways give the same result to the bit. The same tiles
+also give the least score of every row, that is, the score of its farthest row, if the caller needs
+it.
 """
 
 import numpy as np
@@ -31,7 +32,7 @@ from pipeline.core.products.tiles import (
 )
 
 _SHORTEST = 1e-18
-"""No score of rows that are longer underflows."""
+"""Minimum row length; scores of longer rows do not underflow."""
 
 
 def neighbors(
@@ -45,20 +46,21 @@ def neighbors(
     products: Products = "auto",
     ledger: Ledger | None = None,
 ) -> TopK:
-    """The `k` best other rows for every row of `features` `[N, D]`: exact, ties by row.
+    """Find the `k` best other rows for every row of `features` `[N, D]`: exact, ties by row.
 
-    Equal to `topk.search(features, features, k, self_offset=0)`, in less than half the time.
-    `first_row` is the number of the first row, where the features are part of a set, or the numbers
-    `[N]` of all. What is `known`, neighbors among rows outside the features, takes part. Where
-    `least` float32 `[N]` is given, each of its values is lowered to the least score of the row with
-    another of the features.
+    The result equals `topk.search(features, features, k, self_offset=0)`, in less than half the
+    time. If the features are part of a larger set, `first_row` is the number of the first row, or
+    holds the numbers `[N]` of all rows. `known` holds neighbors outside the features; they compete
+    with the new ones. If `least` float32 `[N]` is given, each value is lowered to the least score
+    of its row with another of the features.
 
-    Tiles are squares of the smaller of the tiling's blocks. `products` are of int8 codes, of all
-    dimensions or the principal ones, or float32; `auto` takes int8 where the processor has
-    instructions for it, and float32 for as long as codes nominate too many pairs. Where the tiling
-    has a GPU, it takes float16 there. The `ledger` is told which were made. Memory is the features,
-    up to half of that for the codes, N x k, and a tile in each thread. ValueError names a row that
-    is not finite or has length 0.
+    A tile is a square whose side is the smaller of the tiling's two block sizes. `products` selects
+    the arithmetic of tiles: int8 codes of all dimensions, int8 codes of the principal ones,
+    float32, or `auto`. `auto` uses int8 if the processor has instructions for it, and switches to
+    float32 while codes nominate too many pairs; if the tiling has a GPU, it uses float16 there. The
+    `ledger` counts the products of each kind. Memory is the features, up to half of that for the
+    codes, N x k, and one tile per thread. Raise ValueError, with the row number, for a row that is
+    not finite or has length 0.
 
     >>> x = np.array([[1, 0], [0.6, 0.8], [0, 1]], np.float32)
     >>> least = np.full(3, np.inf, np.float32)
@@ -87,7 +89,8 @@ def neighbors(
 
             course.go_on()
             if not _offer_halves(side, x, ends, side, y, ends, ledger, diagonal=x == y):
-                # On the diagonal the heaps begin empty, which says nothing about the codes.
+                # On the diagonal the heaps start empty, so the first tile says nothing about the
+                # codes.
                 fold(side, x, side, y, offer, patient=x == y)
 
         run_tiles(work, course.over(triangle(len(side))), run)
@@ -107,14 +110,16 @@ def between(
     products: Products = "auto",
     ledger: Ledger | None = None,
 ) -> tuple[TopK, TopK]:
-    """The `k` best rows of `second` `[M, D]` for every row of `first` `[N, D]`, and the reverse.
+    """Find the `k` best rows of `second` `[M, D]` for every row of `first` `[N, D]`, and the
+    reverse.
 
-    Equal to two calls of `topk.search`, in less than half the time of one: each tile feeds both.
-    `first_row` and `second_row` are the numbers of their first rows in the set that both are part
-    of, or of all their rows. With `neighbors` of each part and `topk.merge`, this makes up the
-    neighbors of the whole set. What is `known` of either side, neighbors that are not in the
-    other one, takes part; rows of which much is known cost little more than the products. `least`
-    of both sides, where given, is lowered by their pairs. The rest is as in `neighbors`.
+    The result equals two calls of `topk.search`, in less than half the time of one, because each
+    tile updates both sides. `first_row` and `second_row` are the numbers of the first rows in a
+    common set, or the numbers of all rows. To build the neighbors of a whole set, combine this
+    function with `neighbors` of each part and `topk.merge`. `known` holds, for each side, neighbors
+    outside the other side; they compete with the new ones. Rows with many known neighbors cost
+    little more than the products. If `least` is given for both sides, these pairs lower its values.
+    The other parameters are those of `neighbors`.
 
     >>> x = np.array([[1, 0], [0.6, 0.8], [0, 1]], np.float32)
     >>> there, back = between(x[:1], x[1:], 1, second_row=1)
@@ -172,7 +177,7 @@ def _side(
     device: str | None,
     run: Run,
 ) -> tuple[Side, Ends]:
-    """Make a side that is to meet `others` rows."""
+    """Prepare a side that will meet `others` rows."""
     count = len(rows)
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k}")
@@ -196,7 +201,7 @@ def _side(
     scores = np.full((count, k), -np.inf, np.float32)
     found = np.full((count, k), -1, np.int64)
     if known:
-        # Worst first, a sorted row is a heap.
+        # A row sorted worst first is a heap.
         held = min(k, known.k)
         scores[:, k - held :] = known.scores[:, :held][:, ::-1]
         found[:, k - held :] = known.rows[:, :held][:, ::-1]
@@ -213,7 +218,7 @@ def _finish(
     fold: Fold,
     run: Run,
 ) -> TopK:
-    """The lists of one side; those of rows that fell short of what was guessed, from the start."""
+    """Return the lists of one side; search again for rows whose guess was too high."""
     k = ends.scores.shape[1]
     short = fell_short(ends)
     if len(short):
@@ -252,7 +257,11 @@ def _offer_halves(
     *,
     diagonal: bool = False,
 ) -> bool:
-    """Offer the pairs of a tile that its halves nominate; not where there are none, or too many."""
+    """Offer the pairs of a tile that its float16 rows nominate.
+
+    Return False if there are no float16 rows or too many pairs; the caller then uses codes or
+    float32.
+    """
     if first.halves is None or second.halves is None:
         return False
     rows, columns = first.places(x), second.places(y)
@@ -276,7 +285,7 @@ def _standing(ends: Ends, places: NDArray[np.int64], itself: bool) -> Standing:
 def _offer_pairs(
     rows: NDArray[np.int64], columns: NDArray[np.int64], first: Ends, second: Ends
 ) -> None:
-    """Offer the pairs of `rows` and `columns` `[P]` to both of their ends."""
+    """Offer the pairs of `rows` and `columns` `[P]` to the lists of both rows."""
     for p in range(rows.shape[0]):
         i, j = rows[p], columns[p]
         exact = score(first.features[i], second.features[j])

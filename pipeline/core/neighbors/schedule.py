@@ -1,6 +1,6 @@
-"""The order in which the tiles of a symmetric fold are taken: none at once share a block.
+"""The order of the tiles of a symmetric search: no two tiles at one time share a block.
 
-Each tile changes what is known of its rows and of its columns, without a lock on either.
+Each tile changes the neighbor lists of its rows and of its columns, and locks neither.
 """
 
 import threading
@@ -12,8 +12,8 @@ from pipeline.core.blocks import Run, blocks
 def triangle(count: int) -> list[tuple[int, int]]:
     """The tiles on and above the diagonal of a square of `count` x `count` blocks.
 
-    First the diagonal, then rounds in which each block meets one other (the circle method), so
-    that the next tile in line is hardly ever one that must wait.
+    The diagonal comes first. Then come rounds in which each block meets one other block (the circle
+    method), so the next tile in line rarely has to wait.
     """
     line = [(x, x) for x in range(count)]
     circle = list(range(count + count % 2))
@@ -25,16 +25,17 @@ def triangle(count: int) -> list[tuple[int, int]]:
 
 
 def rectangle(rows: int, columns: int) -> list[tuple[int, int]]:
-    """All tiles of `rows` x `columns` blocks, in rounds that use no block twice."""
+    """All tiles of `rows` x `columns` blocks, in rounds that use each block at most once."""
     if rows > columns:
         return [(x, y) for y, x in rectangle(columns, rows)]
     return [(x, (x + turn) % columns) for turn in range(columns) for x in range(rows)]
 
 
 class Tiles:
-    """Hands out the tiles of `line`; no two that are out share a block.
+    """Hand out the tiles of `line` so that no two tiles in progress share a block.
 
-    Rows and columns are blocks of one set, or of two: then `apart` is the number of the first's.
+    Rows and columns are blocks of one set or of two. For two sets, `apart` is the number of blocks
+    of the first.
     """
 
     def __init__(self, line: Iterable[tuple[int, int]], apart: int = 0) -> None:
@@ -47,7 +48,9 @@ class Tiles:
         return len(self._left)
 
     def take(self) -> tuple[int, int]:
-        """The next tile whose blocks are free; waits for one. As many calls as there are tiles."""
+        """Return the next tile whose blocks are free, and wait if there is none. Call it once per
+        tile.
+        """
         with self._changed:
             while True:
                 for place in range(len(self._left) - 1, -1, -1):

@@ -1,4 +1,4 @@
-"""The k best gallery rows of every query, exactly, a tile at a time."""
+"""Find the k best gallery rows of every query, exactly, one tile at a time."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -27,15 +27,16 @@ from pipeline.core.products.tiles import (
 )
 from pipeline.core.sweep import sweep
 
-_NOWHERE = -1  # the row that a query is where it is none
+_NOWHERE = -1  # the own row number of a query that is not in the gallery
 
 
 @dataclass(frozen=True)
 class TopK:
     """The best gallery rows of every query, best first: similarity descending, then row ascending.
 
-    `scores` float32 `[N, k]` and `rows` int64 `[N, k]`; where fewer than k rows exist, the rest is
-    padded with -inf and -1. ValueError where the two do not fit or stand out of order.
+    `scores` is float32 `[N, k]` and `rows` int64 `[N, k]`. If fewer than k rows exist, scores of
+    -inf and rows of -1 fill the rest. Raise ValueError if the shapes differ or the rows are not in
+    this order.
 
     >>> TopK(np.array([[0.9, 0.5]], np.float32), np.array([[7, 2]]))
     TopK(scores=array([[0.9, 0.5]], dtype=float32), rows=array([[7, 2]]))
@@ -70,12 +71,12 @@ class TopK:
 
     @classmethod
     def none(cls, rows: int, k: int) -> "TopK":
-        """Nothing found yet for so many rows."""
+        """Empty lists for this number of rows."""
         return cls(np.full((rows, k), -np.inf, np.float32), np.full((rows, k), -1, np.int64))
 
     @property
     def k(self) -> int:
-        """Neighbors per query, padding included."""
+        """The number of neighbors per query, including padding."""
         return self.scores.shape[1]
 
     def __len__(self) -> int:
@@ -93,16 +94,18 @@ def search(
     products: Products = "auto",
     ledger: Ledger | None = None,
 ) -> TopK:
-    """The `k` best gallery rows of every query by `kernels.score`, ties by row: exact.
+    """Find the `k` best gallery rows of every query by `kernels.score`: exact, ties by row.
 
-    `queries` `[Q, D]`, `gallery` `[G, D]`. Where the queries are rows of the gallery, `self_offset`
-    is the gallery row of the first of them, and no query finds itself. `part` limits the search to
-    a run of gallery rows (rows keep their numbers); `merge` joins the parts. Every row of the
-    gallery is read once, and memory is Q x (D + k), three blocks of the gallery, and a tile in each
-    thread. `products` are of int8 codes, of all dimensions or the principal ones, or float32, or
-    `auto`, the fastest of them as it turns out; of float16 where the tiling has a GPU. The `ledger`
-    is told which were made.
-    ValueError names a row that is not finite, or too long for float32 to hold its scores.
+    `queries` `[Q, D]`, `gallery` `[G, D]`. If the queries are rows of the gallery, `self_offset` is
+    the gallery row of the first query, and no query finds itself. `part` limits the search to a run
+    of gallery rows, which keep their numbers; `merge` joins the parts. The search reads every
+    gallery row once. Memory is Q x (D + k), three blocks of the gallery, and one tile per thread.
+    `products` selects the arithmetic of tiles: int8 codes of all dimensions, int8 codes of the
+    principal ones, float32, or `auto`, which measures and takes the fastest; if the tiling has a
+    GPU, `auto` takes float16. The `ledger` counts the products of each kind.
+
+    Raise ValueError, with the row number, for a row that is not finite or is so long that its
+    scores overflow float32.
 
     >>> search(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32), 2).rows
     array([[0, 1],
@@ -155,7 +158,7 @@ def search(
             for y in range(len(side)):
                 if _offer_halves(wanted, x, side, y, start, self_offset, scores, rows, ledger):
                     continue
-                # The first tile finds the heaps empty, which says nothing about the codes.
+                # For the first tile the heaps are empty, so it says nothing about the codes.
                 fold(wanted, x, side, y, offer, patient=start == first and y == 0)
 
         passing = blocks(last, tiling.gallery_block, first)
@@ -164,9 +167,10 @@ def search(
 
 
 class _Leading:
-    """Codes the sides of a search in leading dimensions where that pays, by what is found so far.
+    """Choose, from the scores found so far, in how many leading dimensions a search codes its
+    sides.
 
-    How many is settled on the way: after one block of the gallery, two, four and so on.
+    The choice is made again after one block of the gallery, two, four and so on.
     """
 
     def __init__(
@@ -177,7 +181,7 @@ class _Leading:
         self._seen, self._plan = 0, Plan(None, ALL)
 
     def code(self, gallery: Side, run: Run) -> None:
-        """Code the next block of the gallery, and the queries to go with it."""
+        """Code the next block of the gallery, and the queries to match it."""
         if not (self._queries.coded and gallery.coded):
             return
         first = self._products == "principal" and self._seen == 0
@@ -205,7 +209,8 @@ class _Leading:
 def merge(parts: list[TopK], k: int | None = None) -> TopK:
     """The `k` best of several searches of disjoint parts of one gallery for the same queries.
 
-    Without `k`, as many as the widest part has. Parts may come in any order, and be merged before.
+    Without `k`, the result has as many neighbors as the widest part. Parts may come in any order
+    and may be results of earlier merges.
     """
     k = max(part.k for part in parts) if k is None else k
     scores = np.concatenate([part.scores for part in parts], axis=1)
@@ -214,12 +219,12 @@ def merge(parts: list[TopK], k: int | None = None) -> TopK:
 
 
 def prime(tile: Tile, scores: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
-    """Raise the heaps `[N, k]` of a tile's rows that hold no row yet to scores that they are sure
-    to exceed.
+    """Raise the scores of empty heaps `[N, k]` to values that the tile's rows are sure to exceed.
 
-    A row may be among the columns itself: of k + 1 values at least k are of others, and none lies
-    more above its score than `slack` and the tails make. So what fills the heaps, in place of rows,
-    is gone once the tile has been offered, and until then keeps most pairs from being scored.
+    A row itself may be among the columns, so the function takes the value that k + 1 columns reach:
+    at least k of them are other rows. A value exceeds the true score by no more than `slack` and
+    the tails. Therefore real rows replace all these placeholders when the tile is offered. Until
+    then they exclude most pairs from scoring.
     """
     k, width = scores.shape[1], tile.values.shape[1]
     empty = rows[tile.rows].max(axis=1) < 0
@@ -234,9 +239,10 @@ def prime(tile: Tile, scores: NDArray[np.float32], rows: NDArray[np.int64]) -> N
 
 
 def _among_the_best(values: NDArray[Any], count: int) -> NDArray[Any]:
-    """For each row of `values` `[R, C]`, a value that at least `count` of the row reach.
+    """For each row of `values` `[R, C]`, a value that at least `count` entries of the row reach.
 
-    It is nearly the greatest such: that of the greatest of some groups, which are soon found.
+    It is close to the greatest such value: the function takes the maximum of each of several groups
+    of entries, which is fast, and selects among these maxima.
     """
     groups = 64 * -(-4 * count // 64)
     each = values.shape[1] // groups
@@ -247,7 +253,7 @@ def _among_the_best(values: NDArray[Any], count: int) -> NDArray[Any]:
 
 
 def best_first(scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> TopK:
-    """The k best of every query's row of `scores` and `rows` `[N, M]`, in whatever order it is."""
+    """The k best of each line of `scores` and `rows` `[N, M]`, which may be in any order."""
     scores, rows = scores.copy(), rows.copy()
     _sort_best_first(scores, rows)
     return TopK(np.ascontiguousarray(scores[:, :k]), np.ascontiguousarray(rows[:, :k]))
@@ -264,7 +270,11 @@ def _offer_halves(
     rows: NDArray[np.int64],
     ledger: Ledger,
 ) -> bool:
-    """Offer the pairs of a tile that its halves nominate; not where there are none, or too many."""
+    """Offer the pairs of a tile that its float16 rows nominate.
+
+    Return False if there are no float16 rows or too many pairs; the caller then uses codes or
+    float32.
+    """
     if queries.halves is None or gallery.halves is None:
         return False
     asked, held = queries.places(x), gallery.places(y)
@@ -295,7 +305,9 @@ def _offer_pairs(
     scores: NDArray[np.float32],
     rows: NDArray[np.int64],
 ) -> None:
-    """Offer the pairs of the queries `asked` and the rows `held` `[P]` to the queries' heaps."""
+    """Offer the pairs of queries (`asked`) and gallery rows (`held`), both `[P]`, to the queries'
+    heaps.
+    """
     for p in range(asked.shape[0]):
         i, j = asked[p], held[p]
         push(scores[i], rows[i], score(queries[i], gallery[j]), first_row + j)
@@ -311,11 +323,12 @@ def offer_tile(
     scores: NDArray[np.float32],
     rows: NDArray[np.int64],
 ) -> tuple[int, int]:
-    """Offer a tile's pairs to the heaps of its queries, or some; gives the queries offered whole,
-    and the pairs scored.
+    """Offer a tile's pairs to the heaps of its queries; return the queries offered completely and
+    the pairs scored.
 
-    Row `itself[i]` is query i, and left out. Only pairs that may reach the root of the heap, the
-    worst row held, get their `score`.
+    The function stops early if it must score too many pairs. Row `itself[i]` is query i itself and
+    is skipped. Only pairs that may beat the root of the heap, which is the worst row in it, get
+    their `score`.
     """
     own, sieve = np.empty(1, tile.values.dtype), tile.sieve
     of_sieve = sieve.slack, sieve.per_unit, tile.limit
@@ -352,7 +365,7 @@ def _worse(score_a: np.float32, row_a: int, score_b: np.float32, row_b: int) -> 
 def push(
     scores: NDArray[np.float32], rows: NDArray[np.int64], new_score: np.float32, new_row: int
 ) -> None:
-    """Replace the root of a heap of the best rows, where the new row is better, and sift down."""
+    """Replace the root of a heap of best rows if the new row is better, and sift it down."""
     if _worse(scores[0], rows[0], new_score, new_row):
         _sift(scores, rows, 0, scores.shape[0], new_score, new_row)
 
@@ -366,7 +379,7 @@ def _sift(
     new_score: np.float32,
     new_row: int,
 ) -> None:
-    """Put a row at `place` of a heap of `size` rows, or below it, where those below are worse."""
+    """Put a row at `place` of a heap of `size` rows; move it down while rows below are worse."""
     while True:
         child = 2 * place + 1
         if child >= size:
@@ -383,7 +396,7 @@ def _sift(
 
 @njit(nogil=True, cache=True)
 def _sort_best_first(scores: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
-    """Sort every query's row in place: a heap of the best, from which the worst is taken first."""
+    """Sort every query's row in place with a heap: repeatedly move the worst row to the end."""
     size = scores.shape[1]
     for i in range(scores.shape[0]):
         near, of = scores[i], rows[i]

@@ -1,4 +1,4 @@
-"""Products of tiles, and the one score that they lead to."""
+"""Products of tiles, and the score that decides every pair."""
 
 __all__ = [
     "choosing",

@@ -1,14 +1,14 @@
 """Exact products of codes with AVX2 alone, written as LLVM vector code through numba.
 
-For codes of 16 bits, `vpmaddwd` multiplies and adds pairs in 32 bits. For those of 7 bits,
+For codes of 16 bits, `vpmaddwd` multiplies and adds pairs in 32 bits. For codes of 7 bits,
 `vpmaddubsw` multiplies unsigned bytes by signed ones and adds pairs of products in 16 bits. The
-codes of one side go from -63 to 63, and those of the other are raised by 64, to 1 to 127: four
+codes of one side range from -63 to 63. Those of the other side are raised by 64, to 1 to 127: four
 products are then 4 * 127 * 63 = 32,004 at most, and two such pairs add up in 16 bits without
-saturating. What the 64 adds to a product is 64 times the sum of the other row, so each sum begins
-with its negative.
+saturating. The raise adds 64 times the sum of the other row to a product; to compensate, each sum
+starts at the negative of that.
 
-Rows lie in panels of 16, four bytes of each row in turn: what stands for `[16, width]` holds
-`[width / 4, 16, 4]`, or `[width / 2, 16, 2]` of 16 bits.
+Rows lie in panels of 16, four bytes of each row in turn: a panel stands for `[16, width]` and holds
+`[width / 4, 16, 4]`, or `[width / 2, 16, 2]` for 16 bits.
 """
 
 from typing import Any
@@ -24,19 +24,20 @@ LARGEST = 63
 """The largest code of 7 bits."""
 
 LONGEST_CODES = 32_000
-"""The length of the longest row of codes of 16 bits: no code, and no sum of products, is too large.
+"""The length of the longest row of 16-bit codes; it keeps every code and every sum of products in
+range.
 """
 
 PANEL = 16
-"""Rows of a panel."""
+"""Number of rows in a panel."""
 
 OFFSET = 64
-"""What codes are raised by."""
+"""The number that is added to the codes of one side to make them unsigned."""
 
 STEP = 8
-"""What the width of a panel is a multiple of, in bytes."""
+"""The width of a panel is a multiple of this, in bytes."""
 
-_ROWS = 4  # of the first side at once: with two vectors of columns, what sixteen registers hold
+_ROWS = 4  # rows at once: with two vectors of columns, they fit into 16 registers
 _LANES = 8
 _BYTE, _SHORT, _WORD, _LONG = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _BYTES = ir.VectorType(_BYTE, 4 * _LANES)
@@ -50,7 +51,7 @@ def _load(builder: Any, address: Any, offset: Any, kind: Any) -> Any:
 
 
 def _spread(builder: Any, word: Any) -> Any:
-    """Eight times the four bytes of `word`."""
+    """Repeat the four bytes of `word` eight times."""
     nothing, first = ir.Constant(_WORDS, ir.Undefined), ir.Constant(_WORD, 0)
     one = builder.insert_element(nothing, word, first)
     zeros = ir.Constant(_WORDS, [0] * _LANES)
@@ -58,7 +59,9 @@ def _spread(builder: Any, word: Any) -> Any:
 
 
 def _bytes_added(builder: Any, rows: list[Any], columns: list[Any]) -> Any:
-    """Sums of eight products of 7-bit codes: the rows' are raised, and of two groups of four."""
+    """Sums of eight products of 7-bit codes, of two groups of four; the codes of the rows are
+    raised.
+    """
     pairs = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(_SHORTS, [_BYTES, _BYTES]), "llvm.x86.avx2.pmadd.ub.sw"
     )
@@ -83,10 +86,11 @@ def _add_pairs(builder: Any) -> Any:
 
 
 def _multiply(builder: Any, rows: Any, codes: Any, begun: Any, groups: Any, added: Any) -> Any:
-    """Products of four rows from `rows` on and the sixteen of the panel at `codes`, as vectors.
+    """Products of the four rows that start at `rows` with the sixteen of the panel at `codes`, as
+    vectors.
 
-    Each sum goes on from what is `begun` for its column. `groups` of four bytes are even; `added`
-    makes the sums of two of them.
+    Each sum starts at the value of its column in `begun`. The number of `groups` of four bytes is
+    even; `added` computes the sums of two groups.
     """
 
     def long(value: int) -> Any:
@@ -120,7 +124,7 @@ def _multiply(builder: Any, rows: Any, codes: Any, begun: Any, groups: Any, adde
 
 
 def _write(context: Any, builder: Any, args: Any, added: Any) -> Any:
-    """Write the products of four rows and sixteen columns, to lines of so many values."""
+    """Write the products of four rows and sixteen columns to lines of `line` values."""
     rows, codes, begun, groups, out, line = args
     found = _multiply(builder, rows, codes, begun, groups, added)
     for row, halves in enumerate(found):
@@ -153,7 +157,7 @@ def _word_block(
 
 @njit(nogil=True, inline="always")
 def row_address(panels: NDArray[Any], row: int, width: int) -> int:
-    """Where the first bytes of a row lie in panels of rows of `width` bytes."""
+    """The address of the first bytes of a row in panels of rows of `width` bytes."""
     return panels.ctypes.data + row // PANEL * PANEL * width + 4 * (row % PANEL)
 
 
@@ -170,14 +174,15 @@ def multiply(
 ) -> None:
     """Write the products of the first `rows` of `first` and `columns` of `second` to `out`.
 
-    Both are whole panels of rows of `width` 7-bit codes, flat; `begun` is -`OFFSET` times the sum
-    of each of the second, and `raised` room for the first. `out` is a flat matrix `[rows,
-    columns]`, and has room for four lines and a panel more.
+    Both are whole panels of rows of `width` 7-bit codes, flat. `begun` is -`OFFSET` times the sum
+    of each row of the second, and `raised` is working memory for the first. `out` is a flat matrix
+    `[rows, columns]`, with memory for four more lines and a panel.
     """
     for t in range(first.shape[0]):
         raised[t] = np.uint8(first[t] + OFFSET)
-    # A panel that ends beyond the last column, or the last row, spills into the lines that follow.
-    # So the last columns come first, and lines in order: what is spilled is written over.
+    # A panel that extends beyond the last column or the last row writes into the lines that follow.
+    # Therefore the last columns come first and lines come in order: later writes replace the
+    # excess.
     for left in range((columns - 1) // PANEL * PANEL, -1, -PANEL):
         for top in range(0, rows, _ROWS):
             _byte_block(  # type: ignore[call-arg]
@@ -199,7 +204,7 @@ def multiply_words(
     columns: int,
     out: NDArray[np.int32],
 ) -> None:
-    """The same for rows of 16-bit codes, in `width` bytes."""
+    """Like `multiply`, for rows of 16-bit codes in `width` bytes."""
     begun = np.zeros(PANEL, np.int32)
     for left in range((columns - 1) // PANEL * PANEL, -1, -PANEL):
         for top in range(0, rows, _ROWS):
@@ -214,7 +219,9 @@ def multiply_words(
 
 
 def pack(codes: NDArray[np.int8], panels: NDArray[np.int8]) -> None:
-    """Write the rows of `codes` `[N, width]`, in bytes, to `panels`, flat, and then rows of 0."""
+    """Write the rows of `codes` `[N, width]`, in bytes, to flat `panels`, and pad with rows of
+    0.
+    """
     _pack(codes.view(np.int32), panels.view(np.int32).reshape(-1, codes.shape[1] // 4, PANEL))
 
 

@@ -1,6 +1,7 @@
-"""How many leading dimensions are worth coding, by what they would leave to be scored of a sample.
+"""Choose how many leading dimensions to code, from the pairs of a sample that would remain to be
+scored.
 
-Nothing here changes a result: it only says which products are likely to be the fastest.
+Nothing here changes a result; the choice affects only the speed.
 """
 
 from collections.abc import Callable
@@ -17,8 +18,9 @@ from pipeline.core.products.principal import Axes, principal_axes
 from pipeline.core.products.tiles import Chosen, Products, Side, here, in_words
 
 Share = Callable[[NDArray[np.float32], NDArray[np.float32]], float]
-"""The share of sampled pairs that would be scored, where their scores are known to lie between two
-bounds `[M, C]`, the upper one first."""
+"""The share of sampled pairs that would be scored, if their scores are known to lie between two
+bounds `[M, C]`, the upper one first.
+"""
 
 ALL = Chosen(0, 0)
 """Codes of all dimensions."""
@@ -32,15 +34,17 @@ class Plan(NamedTuple):
 
 
 _ROWS, _COLUMNS = 64, 1024
-# Dimensions that are coded, with the tail: where codes do not lie in panels, multiples of 64.
+# Possible numbers of coded dimensions, tail included; multiples of 64 if codes do not lie in
+# panels.
 _WIDTHS = (16, 32, 48, 64, 96, 128, 192, 256)
-# Beyond this share of all dimensions there is too little to save.
+# Beyond this share of all dimensions, leading dimensions save too little.
 _FEW = 0.3
-# Picoseconds, nearly, for each dimension: to score a pair; to sieve it, and for any dimensions;
+# Approximate picoseconds per dimension: to score a pair; to sieve it, and to sieve it regardless of
+# the number of dimensions;
 _SCORING, _SIEVING, _SIEVING_ANY = 250, 40, 6000
 # to multiply a component of two float32 rows, or to code one.
 _PREPARING = 30
-# Where the saving is small, finding the axes and projecting the rows takes as long.
+# If the saving is small, finding the axes and projecting the rows takes as long as they save.
 _WORTH_LEADING = 0.85
 _WORTH_CHANGING = 0.8
 
@@ -51,9 +55,9 @@ def _some(count: int, most: int) -> NDArray[np.int64]:
 
 
 class Outlook(NamedTuple):
-    """What the rows `[M]` that a `Trial` takes of a side are to find, nearly.
+    """The scores that the sampled rows `[M]` of a `Trial` are expected to find.
 
-    That is the worst score of the k best, and the least of all.
+    These are the worst score of the k best, and the least of all.
     """
 
     worst: NDArray[np.float32]
@@ -61,7 +65,9 @@ class Outlook(NamedTuple):
 
 
 def look_ahead(side: Side, other: Side, k: int, run: Run) -> Outlook:
-    """What some rows of a side will find in the other, or in the rest of the same."""
+    """Estimate the scores that some rows of a side will find in the other side, or in the rest of
+    their own.
+    """
     rows = _some(len(side.features), _ROWS)
     columns = _some(len(other.features), 64 * _COLUMNS)
     scores = np.empty((len(rows), len(columns)), np.float32)
@@ -79,7 +85,7 @@ def look_ahead(side: Side, other: Side, k: int, run: Run) -> Outlook:
 
 
 def likely_axes(side: Side, products: Products) -> Axes | None:
-    """The principal axes of a side's rows; None where no few of them hold much."""
+    """The principal axes of a side's rows; None if a few axes do not hold most of their length."""
     dimension = side.features.shape[1]
     most = max(_counts(dimension, products), default=0)
     if not most or (products == "auto" and _flat(side.features)):
@@ -88,7 +94,7 @@ def likely_axes(side: Side, products: Products) -> Axes | None:
 
 
 def _flat(features: NDArray[np.float32]) -> bool:
-    """Whether the rows take up more than a quarter of all dimensions."""
+    """Whether the rows spread over more than a quarter of all dimensions."""
     some = as_tensor(features[_some(len(features), 4 * _ROWS)])
     products = (some @ some.t()).double().numpy()
     squares = np.diag(products)
@@ -98,10 +104,10 @@ def _flat(features: NDArray[np.float32]) -> bool:
 
 
 class Trial:
-    """What codes of ever more leading dimensions say of some rows of one side and some of another.
+    """The bounds that codes of more and more leading dimensions give for a sample of both sides.
 
-    Those are at the places `rows` and `columns`; each row `meets` so many others. Where there are
-    no `axes`, nothing leads.
+    The sample has the rows at the places `rows` of one side and `columns` of the other. Each row
+    `meets` this number of others. Without `axes`, only codes of all dimensions are possible.
     """
 
     def __init__(
@@ -150,9 +156,10 @@ class Trial:
         self._options.append(_Option(count, cost, bounds))
 
     def choose(self, share: Share, held: Chosen | None = None) -> Chosen:
-        """How many leading dimensions to code, given the `share` to be scored.
+        """Choose how many leading dimensions to code, given the `share` of pairs to be scored.
 
-        Those that are `held` stay where others save too little: rows would be coded anew.
+        The choice `held` so far stays if another one saves too little, because a change codes the
+        rows again.
         """
         costs = self._costs_of(share)
         best = min(costs, key=costs.__getitem__, default=ALL)
@@ -161,7 +168,7 @@ class Trial:
         return best
 
     def _costs_of(self, share: Share) -> dict[Chosen, float]:
-        """What a pair costs by each choice, in picoseconds."""
+        """The cost of a pair for each choice, in picoseconds."""
         shares = [share(*option.bounds) for option in self._options]
         costs, scoring = {}, _SCORING * self._dimension
         for place, (option, left) in enumerate(zip(self._options, shares, strict=True)):
@@ -177,7 +184,7 @@ class Trial:
 
 
 class _Option(NamedTuple):
-    """What so many leading `dimensions` cost for each pair, and how they bound the sample."""
+    """A number of leading `dimensions`, their cost per pair, and their bounds for the sample."""
 
     dimensions: int
     cost: float
@@ -185,17 +192,17 @@ class _Option(NamedTuple):
 
 
 def _of_bytes() -> float:
-    """Picoseconds, nearly, for a product of two codes of 8 bits, or 7."""
+    """Approximate picoseconds for a product of two codes of 8 bits, or 7."""
     return 2.5 if has_byte_products() else 10
 
 
 def _of_words() -> float:
-    """The same for codes of 16 bits."""
+    """Approximate picoseconds for a product of two codes of 16 bits."""
     return 6 if has_vnni() else 13
 
 
 def _error(words: bool) -> float:
-    """How far products of codes of rows of length 1 may be off, nearly."""
+    """The approximate error of products of codes, for rows of length 1."""
     return 2e-4 if words else 2 / largest_code()
 
 
@@ -209,7 +216,7 @@ def _counts(dimension: int, products: Products) -> list[int]:
 
 
 def code_sides(first: Side, second: Side, plan: Plan, run: Run) -> None:
-    """Code both sides in the leading dimensions that are planned, or in all."""
+    """Code both sides as planned: in the leading dimensions, or in all."""
     if not (first.coded and second.coded):
         return
     sides = [first] if first is second else [first, second]
@@ -223,7 +230,7 @@ def code_sides(first: Side, second: Side, plan: Plan, run: Run) -> None:
 
 
 def code_like(side: Side, other: Side, run: Run) -> None:
-    """Code a side to go with another that is."""
+    """Code a side in the same way as another side that is already coded."""
     if other.leading:
         side.lead(other.leading.axes, other.leading.chosen, run)
     if not side.leading:

@@ -1,7 +1,8 @@
-"""Counting rows against all matches of a query at once, where many rows come near them.
+"""Count rows against all matches of a query at once, for use when many rows come near the matches.
 
-A row beats the matches, best first, from some place on. Where only a few rows come near, each is
-placed by halving; where many do, one comparison of 64 rows with each match counts them all.
+Matches are sorted best first, so a row beats all matches from some place on. If only a few rows
+come near, each is placed by binary search. If many do, one comparison of 64 rows with each match
+counts them all.
 """
 
 from typing import Any
@@ -13,7 +14,9 @@ from numpy.typing import NDArray
 from pipeline.core.products.masks import at_least, at_most, bits_set
 
 _MANY = 8
-"""So many rows of 64 are counted at once, if the matches are no more than eight for each."""
+"""With this many marked rows of 64, rows are counted at once, if there are at most eight matches
+per marked row.
+"""
 
 MOST_MATCHES = 8 * 64
 """The most matches against which rows are counted at once."""
@@ -21,7 +24,7 @@ MOST_MATCHES = 8 * 64
 
 @njit(nogil=True, inline="always")
 def are_many(marked: np.uint64, matches: int) -> bool:
-    """Whether the rows `marked` of 64 are sooner counted at once than placed one by one."""
+    """Whether counting the `marked` rows of 64 at once is faster than placing them one by one."""
     count = bits_set(marked)
     return count >= _MANY and 8 * count >= matches
 
@@ -35,11 +38,12 @@ def count_at_once(
     high: NDArray[Any],
     slots: NDArray[np.int64],
 ) -> np.uint64:
-    """Count the rows `marked` among `line[first : first + 64]`; gives those that stay open.
+    """Count the `marked` rows among `line[first : first + 64]`, and return those that stay open.
 
-    A row beats match m for certain where its value exceeds `high[m]`, and not where it is below
-    `low[m]`, both `[M]` and descending, as the best match comes first. Each of `slots` `[M + 1]`
-    grows by the rows that beat so many matches. A row between the two for any match stays open.
+    A row surely beats match m if its value exceeds `high[m]`, and surely does not if it is below
+    `low[m]`; both `[M]` descend, best match first. Each entry of `slots` `[M + 1]` grows by the
+    number of rows that beat exactly that many matches. A row between the two bounds of any match
+    stays open.
     """
     still_open = np.uint64(0)
     for match in range(low.shape[0] - 1, -1, -1):
@@ -68,7 +72,7 @@ def matches_beaten(
     score: Any,
     row: int,
 ) -> int:
-    """How many of the matches `start` to `end`, best first, come after (`score`, `row`)."""
+    """The number of matches from `start` to `end`, best first, that come after (`score`, `row`)."""
     low, high = start, end
     while low < high:
         middle = (low + high) // 2

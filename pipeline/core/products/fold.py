@@ -1,4 +1,4 @@
-"""The fold of two sides: tile after tile, of the products that turn out the fastest."""
+"""Process the tiles of two sides, and choose the kind of product that is fastest."""
 
 import threading
 from collections.abc import Callable
@@ -14,11 +14,13 @@ from pipeline.core.products.sieve import NO_SIEVE, Finer
 from pipeline.core.products.tiles import Leading, Products, Side, Tile, here
 
 Offer = Callable[[Tile], tuple[int, int]]
-"""Takes a tile; gives the number of rows that it took whole, and of pairs that it scored."""
+"""Takes a tile; returns the number of rows that it processed completely, and of pairs that it
+scored.
+"""
 
-# The share of a tile's pairs that codes may nominate before float32 products are the cheaper.
+# The share of a tile's pairs that codes may nominate before float32 products are faster.
 _WORTH_CODING = 1 / 8
-# The share that codes of the leading dimensions may nominate before those of all are the cheaper.
+# The share that codes of the leading dimensions may nominate before those of all are faster.
 _WORTH_LEADING = 1 / 8
 _LONGEST_PAUSE = 64
 _NO_END = 2**62
@@ -26,9 +28,10 @@ _NO_TAILS = np.empty(0, np.float32)
 
 
 class _Choice:
-    """Whether the next tile is of codes: not for a while after one that nominated too many pairs.
+    """Decide whether the next tile uses codes: after a tile that nominated too many pairs, pause.
 
-    Each such tile in a row doubles the pause: thresholds rise on the way, so codes come to pay.
+    Each further such tile doubles the pause. Thresholds rise during a pass, so codes become
+    worthwhile again.
     """
 
     def __init__(self) -> None:
@@ -36,24 +39,24 @@ class _Choice:
         self._lock = threading.Lock()
 
     def codes(self) -> bool:
-        """Whether the next tile is of codes."""
+        """Whether the next tile uses codes."""
         with self._lock:
             self._left = max(0, self._left - 1)
             return self._left == 0
 
     def learn(self, paid: bool) -> None:
-        """Take account of a tile of codes."""
+        """Record whether a tile of codes was worthwhile."""
         with self._lock:
             self._pause = 0 if paid else min(max(4, 2 * self._pause), _LONGEST_PAUSE)
             self._left = self._pause
 
 
 class Fold(threading.local):
-    """Offers tiles of two sides, each thread from its own buffers.
+    """Offer tiles of two sides; each thread has its own buffers.
 
-    Where the products are for the fold to choose, `choices` are made one for each block of the
-    first side, or a single one for all: what a tile of codes nominates decides for those that
-    follow. The `ledger` counts what was done.
+    If the kind of product is free, the pairs that one tile of codes nominates decide for the tiles
+    that follow. `choices` is the number of independent decisions: one for each block of the first
+    side, or a single one for all. The `ledger` counts the products.
     """
 
     def __init__(self, products: Products, choices: int = 1, ledger: Ledger | None = None) -> None:
@@ -68,8 +71,8 @@ class Fold(threading.local):
     ) -> None:
         """Offer the tile of block `x` of `first` and block `y` of `second`, strip by strip.
 
-        A `patient` one is offered whole, and not given up: what it nominates says nothing about the
-        codes.
+        A `patient` tile is offered completely, without giving up, because the pairs that it
+        nominates say nothing about the codes.
         """
         done, rows = 0, len(first.places(x))
         of_leading, of_codes = self._choices[x % len(self._choices)]
@@ -94,10 +97,10 @@ class Fold(threading.local):
         offer: Offer,
         patient: bool,
     ) -> int:
-        """Offer a tile of the leading dimensions, as far as it pays unless `patient`; gives the
-        rows that it came to.
+        """Offer a tile of the leading dimensions while that is worthwhile; return the number of
+        rows offered.
 
-        What a `patient` one finds keeps much from being scored later, so that is of finer codes.
+        A `patient` tile uses finer codes, because what it finds saves much scoring later.
         """
         if patient and a.finer and b.finer:
             return self._finer(a.finer, first.places(x), b.finer, second.places(y), offer)
@@ -121,7 +124,7 @@ class Fold(threading.local):
     def _finer(
         self, a: Finer, rows: NDArray[np.int64], b: Finer, columns: NDArray[np.int64], offer: Offer
     ) -> int:
-        """Offer a whole tile of finer codes; gives the rows."""
+        """Offer a whole tile of finer codes; return the number of rows."""
         sieve = a.sieve(b)
         tile = Tile(
             a.product(rows, b, columns), rows, columns, sieve.slack, sieve.per_unit,
@@ -134,7 +137,9 @@ class Fold(threading.local):
     def _codes(
         self, first: Side, x: int, second: Side, y: int, done: int, offer: Offer, patient: bool
     ) -> int:
-        """Offer a tile of codes, from row `done` on; the rest is as in `_leading`."""
+        """Offer a tile of codes from row `done` on; the other parameters are those of
+        `_leading`.
+        """
         a = first.codes(here)
         b = second.codes(here, a)
         columns, bound, per_unit = second.places(y), a.bound(x, b, y), 1 / a.unit(x, b, y)
@@ -164,8 +169,10 @@ class Fold(threading.local):
         tile: Callable[[NDArray[np.int32], NDArray[np.int64], int], Tile],
         offer: Offer,
     ) -> tuple[int, int]:
-        """Offer strips, from row `done` on, until one nominates more than the share that is
-        `worth` it; gives the rows that were offered, and the pairs scored."""
+        """Offer strips from row `done` on, until one nominates more than the share `worth`.
+
+        Return the rows that were offered, and the pairs scored.
+        """
         scored = 0
         for top, bottom in [(0, len(rows))] if patient else a.strips(x):
             if bottom <= done:

@@ -1,8 +1,8 @@
-"""Rows in float16 on a GPU: products made there nominate pairs, and those pairs alone come back.
+"""Rows in float16 on a GPU: their products nominate pairs, and only those pairs return to the CPU.
 
-The bound is that of `quantize`, of other residuals: a row is rounded to float16 in units of a power
-of two, and what that takes from it is measured. Where this process sees no GPU, the same is done on
-the CPU, slowly: what is found does not depend on the device.
+The error bound is that of `quantize`, with other residuals: each row is rounded to float16 in units
+of a power of two, and the rounding error is measured. If this process sees no GPU, the CPU does the
+same, slowly. The result does not depend on the device.
 """
 
 import math
@@ -17,20 +17,22 @@ from pipeline.core.blocks import Run, blocks
 from pipeline.core.float_products import as_tensor
 from pipeline.core.products.kernels import product_slack
 
-# A GPU adds exact products of float16 in float32, in any order, and cuts sums off where it does not
-# round them: twice the error of a rounding, and as much again where it aligns several terms to the
-# largest (Fasi et al., Numerical behavior of NVIDIA tensor cores, PeerJ Computer Science, 2021).
+# A GPU adds exact products of float16 in float32, in any order, and it may truncate sums instead of
+# rounding them. Truncation doubles the error of a rounding, and aligning several terms to the
+# largest doubles it again (Fasi et al., Numerical behavior of NVIDIA tensor cores, PeerJ Computer
+# Science, 2021).
 _CUT_OFF = 4
-# The share of a tile's pairs that may be nominated before float32 products are the cheaper.
+# The share of a tile's pairs that may be nominated before float32 products are faster.
 _WORTH_SCORING = 1 / 8
 
 
 @dataclass(frozen=True)
 class Halves:
-    """The rows of a matrix `[N, D]` in float16 on a device, cut in blocks of `size` rows.
+    """The rows of a matrix `[N, D]` in float16 on a device, in blocks of `size` rows.
 
-    Of each block: the `scale` that is 1 in its rows, and the greatest length of a row (`length`),
-    of a rounded row (`rounded`) and of the difference between the two (`residual`), float64.
+    For each block, float64: the `scale`, which is the value of 1 in its rows, and the greatest
+    length of a row (`length`), of a rounded row (`rounded`) and of the difference between the two
+    (`residual`).
     """
 
     size: int
@@ -49,17 +51,18 @@ class Halves:
         return torch.mm(a, b, out_dtype=torch.float32)
 
     def unit(self, x: int, other: "Halves", y: int) -> float:
-        """What 1 in the tile of block `x` and block `y` of `other` stands for."""
+        """The value of 1 in the tile of block `x` and block `y` of `other`."""
         return float(self.scale[x] * other.scale[y])
 
     def bound(self, x: int, other: "Halves", y: int) -> float:
-        """How far a product of block `x` and block `y` of `other` may lie from the pair's `score`.
+        """The greatest distance between a product of block `x` and block `y` of `other` and the
+        `score`.
 
         See `quantize` for the inequality.
         """
         error = self.residual[x] * other.length[y] + self.rounded[x] * other.residual[y]
         slack = product_slack(self.rows.shape[1], self.length[x], other.length[y])
-        # Half of the slack is for the rounding of one sum.
+        # Half of the slack covers the rounding of one sum.
         return float(error + (1 + _CUT_OFF) / 2 * slack)
 
 
@@ -69,11 +72,11 @@ def gpu_or_cpu() -> str:
 
 
 def halve(features: NDArray[np.float32], size: int, device: str, run: Run) -> Halves:
-    """Round the rows of `features` `[N, D]`, all finite, to float16 on `device`, block by block on
-    the threads of `run`.
+    """Round the rows of `features` `[N, D]`, all finite, to float16 on `device`, on the threads of
+    `run`.
     """
     if device != "cpu":
-        # The bound is of sums in float32, wherever a product is cut up.
+        # The bound assumes sums in float32, even if a product is split.
         torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
     rows = torch.empty(features.shape, dtype=torch.float16, device=device)
     figures = np.empty((-(-len(features) // size), 4), np.float64)
@@ -85,7 +88,7 @@ def halve(features: NDArray[np.float32], size: int, device: str, run: Run) -> Ha
         rows[start:stop] = block / scale
         rounded = rows[start:stop].double() * scale
         lengths = [block.norm(dim=1), rounded.norm(dim=1), (block - rounded).norm(dim=1)]
-        # What float64 rounds here is a millionth of what the slack has to spare.
+        # float64 rounding here is a millionth of the spare room in the slack.
         figures[start // size] = [scale, *torch.stack(lengths).amax(dim=1).tolist()]
 
     run(round_block, blocks(len(features), size))
@@ -93,8 +96,10 @@ def halve(features: NDArray[np.float32], size: int, device: str, run: Run) -> Ha
 
 
 def _moved(rows: NDArray[np.float32], device: str) -> torch.Tensor:
-    """The rows on `device`; memory that is pinned on the way is copied to a GPU several times as
-    fast, and kept for the next block."""
+    """Copy the rows to `device` through pinned memory, which is several times as fast for a GPU.
+
+    The pinned memory is kept for the next block.
+    """
     if device == "cpu":
         return as_tensor(rows)
     pinned = torch.empty(rows.shape, pin_memory=True)
@@ -103,10 +108,11 @@ def _moved(rows: NDArray[np.float32], device: str) -> torch.Tensor:
 
 
 class Standing(NamedTuple):
-    """What a pair must reach to count for the rows `[R]` of one side of a tile.
+    """The scores that a pair must reach to count for the rows `[R]` of one side of a tile.
 
-    `worst` float32 is the k-th best score of each yet, -inf where fewer are known, and `least` its
-    least score, inf where none is, or empty where that is not wanted. A row may meet `itself`.
+    `worst` float32 is the k-th best score of each row so far, or -inf if fewer are known. `least`
+    is its least score, inf if there is none, or empty if the caller does not need it. A row may
+    meet `itself`.
     """
 
     worst: NDArray[np.float32]
@@ -125,10 +131,10 @@ def nominate(
     *,
     diagonal: bool = False,
 ) -> NDArray[np.int64] | None:
-    """The pairs `[P, 2]` of block `x` and block `y` that may count for their row, or their column.
+    """The pairs `[P, 2]` of block `x` and block `y` that may count for their row or their column.
 
-    Only pairs above the diagonal, where it is a tile on it. None where they are too many, so that
-    float32 products are the cheaper.
+    In a tile on the diagonal (`diagonal`), only pairs above the diagonal count. Return None if
+    there are so many pairs that float32 products are faster.
     """
     values = first.product(x, second, y)
     unit = first.unit(x, second, y)
@@ -145,16 +151,16 @@ def nominate(
 
 
 def most_pairs(pairs: int) -> float:
-    """How many of a tile's `pairs` are worth scoring one by one."""
+    """The greatest number of a tile's `pairs` that are worth scoring one by one."""
     return _WORTH_SCORING * max(pairs, 2**16)
 
 
 def _reaching(values: torch.Tensor, standing: Standing, slack: float, unit: float) -> torch.Tensor:
-    """Which of `values` `[R, C]` may be a score that counts for its row."""
+    """A mask of the `values` `[R, C]` whose score may count for their row."""
     least = _on(values, standing.worst / unit) - slack
     wanted = standing.k + standing.itself
     if np.isneginf(standing.worst).any() and wanted <= values.shape[1]:
-        # What k others are sure to beat is none of the k best, whatever is known.
+        # A value that k others surely beat is not among the k best, whatever is known.
         among = torch.topk(values, wanted, dim=1).values[:, -1] - 2 * slack
         least = torch.where(least == -torch.inf, among, least)
     marked = values >= least[:, None]
@@ -169,5 +175,5 @@ def _reaching(values: torch.Tensor, standing: Standing, slack: float, unit: floa
 
 
 def _on(values: torch.Tensor, array: NDArray[np.floating]) -> torch.Tensor:
-    # Not waited for: a GPU has taken its copy of so few when the call returns.
+    # No need to wait: for so little data, the GPU has its copy when the call returns.
     return torch.from_numpy(array.astype(np.float32)).to(values.device, non_blocking=True)

@@ -1,9 +1,11 @@
-"""Rows in small whole numbers, and how far their products may lie from the true ones.
+"""Rows as small integers, and bounds of the errors of their products.
 
-A row x is coded as whole numbers q in units of its block's scale a: from -127 to 127, or as many as
-the products are made for. With x' = a q, the Cauchy-Schwarz inequality holds the error of a product
-of two rows:
-|x . y - x' . y'| = |(x - x') . y + x' . (y - y')| <= |x - x'| |y| + |x'| |y - y'|.
+A row x is coded as integers q in units of its block's scale a: from -127 to 127, or in the range of
+the products in use. With x' = a q, the Cauchy-Schwarz inequality bounds the error of a product of
+two rows:
+
+    |x . y - x' . y'| = |(x - x') . y + x' . (y - y')| <= |x - x'| |y| + |x'| |y - y'|
+
 The residuals x - x' are measured, not estimated, so the bound holds for every row as it is.
 """
 
@@ -24,33 +26,34 @@ from pipeline.core.products.kernels import product_slack
 from pipeline.core.products.transform import transform
 
 Form = Literal["lines", "panels", "words"]
-"""How codes lie: lines of 8 bits for torch; panels of 8 bits for VNNI, or of 7 for AVX2 alone; or
-panels of 16 bits.
+"""The layout of codes: lines of 8 bits for torch; panels of 8 bits for VNNI, or of 7 bits for AVX2
+alone; or panels of 16 bits.
 """
 
 LARGEST_SUM = 2**31 - 2**20
-"""What a threshold for a product of codes is clipped to: int32 holds it, and no product exceeds it.
+"""Thresholds for products of codes are clipped to this: it fits into int32, and no product exceeds
+it.
 """
 
 _LARGEST = 127
-_PADDED = 64  # oneDNN likes whole vectors, and torch gives wrong products of a single column
+_PADDED = 64  # oneDNN is fastest with whole vectors, and torch multiplies a single column wrongly
 _STRIP = 256  # whole panels; their tile of a thousand columns stays in the cache of a core
 _SAMPLE = 1024
 _NO_SIGN = np.int64(2**63 - 1)
-# Rotating costs a little, and shortens the residuals in proportion to the largest components.
+# Rotation costs little, and shortens the residuals in proportion to the largest components.
 _WORTH_ROTATING = 0.9
 
 
 @dataclass(frozen=True)
 class Codes:
-    """The rows of a matrix `[N, D]` in codes, in some order, cut in blocks of `size` rows.
+    """The rows of a matrix `[N, D]` in codes, in some order, in blocks of `size` rows.
 
-    `order` int64 `[N]` gives the matrix's row at each place. Of each block: the `scale` of its
-    codes, and the greatest length of a row (`length`), of a coded row (`coded`) and of the
-    difference between the two (`residual`), float64. Where they are `rotated`, they go with others
-    that are. `codes` are lines of `width` bytes, or panels as `byte_products` has them: then each
-    block is whole ones, and `begun` is what the sums of products with each line begin with, which
-    takes back what the codes of the other side are raised by.
+    `order` int64 `[N]` gives the matrix row at each place. For each block, float64: the `scale` of
+    its codes, and the greatest length of a row (`length`), of a coded row (`coded`) and of the
+    difference between the two (`residual`). `rotated` codes may be multiplied only with rotated
+    codes. `codes` are lines of `width` bytes, or panels as in `byte_products`. With panels, each
+    block is whole panels, and `begun` holds the start of the sums of each line, which compensates
+    for the offset of the other side's codes.
     """
 
     size: int
@@ -67,17 +70,17 @@ class Codes:
     residual: NDArray[np.float64]
 
     def strips(self, block: int) -> list[tuple[int, int]]:
-        """The runs of a block's rows whose products are made at once, and stay in the cache."""
+        """The runs of a block's rows that are multiplied at once and stay in the cache."""
         rows = self.rows(block)
         return list(blocks(rows, rows if self.form == "lines" else _STRIP))
 
     def product(
         self, x: int, strip: tuple[int, int], other: "Codes", y: int, buffer: NDArray[np.int32]
     ) -> NDArray[np.int32]:
-        """The tile of a strip of block `x`, which begins with a panel, and block `y` of `other`, in
-        units of both, put into `buffer`.
+        """Write the tile of a strip of block `x` and block `y` of `other` to `buffer`, in units of
+        both.
 
-        That has `room` for it.
+        The strip begins with a panel. `room` gives the size of the buffer.
         """
         (top, bottom), columns = strip, other.rows(y)
         a, b = self._lines(x, top, bottom), other._lines(y, 0, columns)
@@ -96,24 +99,25 @@ class Codes:
         return tile.reshape(-1, columns)
 
     def rows(self, block: int) -> int:
-        """How many rows a block has."""
+        """The number of rows of a block."""
         return min(self.size, len(self.order) - block * self.size)
 
     def unit(self, x: int, other: "Codes", y: int) -> float:
-        """What 1 in the tile of block `x` and block `y` of `other` stands for."""
+        """The value of 1 in the tile of block `x` and block `y` of `other`."""
         return float(self.scale[x] * other.scale[y])
 
     def bound(self, x: int, other: "Codes", y: int) -> float:
-        """How far a product of codes of block `x` and block `y` of `other` may lie from the
-        pair's `score`."""
+        """The greatest distance between a product of codes of block `x` and block `y` of `other`
+        and the `score`.
+        """
         error = self.residual[x] * other.length[y] + self.coded[x] * other.residual[y]
-        # Of the two roundings that the slack is for, codes have one: that of the `score`. What it
-        # has to spare is a thousand times the rounding of the rotation and the lengths in float64.
+        # The slack covers two roundings, and codes have one: that of the `score`. The rest is a
+        # thousand times the float64 rounding of the rotation and the lengths.
         rounding = product_slack(self.dimension, self.length[x], other.length[y]) / 2
         return float(error + rounding)
 
     def _lines(self, block: int, start: int, stop: int) -> NDArray[np.int8]:
-        """The codes of some rows of a block, as whole panels where they are in such."""
+        """The codes of some rows of a block; for panels, whole panels."""
         first = block * _held(self.size, self.form) + start
         last = first + _held(stop - start, self.form)
         return self.codes[first * self.width : last * self.width]
@@ -124,7 +128,7 @@ class Codes:
 
 
 def room(first: Codes, rows: int, second: Codes, y: int) -> int:
-    """How many values a buffer must hold for a strip of so many `rows` and block `y`."""
+    """The number of values that a buffer must hold for a strip of `rows` rows and block `y`."""
     columns = second.rows(y)
     spilled = 4 * columns + byte_products.PANEL
     return rows * columns + spilled + _held(rows, first.form) * first.width // 4
@@ -140,10 +144,10 @@ def quantize(
 ) -> Codes:
     """Code the rows of `features` `[N, D]`, all finite.
 
-    The unit of a block is given by the largest component in it, so rows stand together that are
-    alike in that, unless they have an `order` already. Where few components hold most of a row's
-    length, codes are of the row turned by a random rotation, which changes no product but makes the
-    components alike: `rotate` says whether, and None looks at a sample.
+    The largest component in a block sets its unit, so the rows are sorted by their largest
+    component, unless they have an `order` already. If few components hold most of a row's length,
+    the codes are those of the row after a random rotation: it changes no product, but evens out the
+    components. `rotate` turns this on or off; None decides from a sample.
     """
     n, dimension = features.shape
     signs = np.random.default_rng(0).choice(np.array([-1.0, 1.0]), dimension)
@@ -164,16 +168,15 @@ def quantize(
 def quantize_words(
     features: NDArray[np.float32], size: int, run: Run, *, order: NDArray[np.int64] | None = None
 ) -> Codes:
-    """Code the rows of `features` `[N, D]` in 16 bits: for AVX2.
-
-    They may have an `order`, and keep theirs otherwise.
+    """Code the rows of `features` `[N, D]` in 16 bits, for AVX2, in the given `order` or their
+    own.
     """
     n = len(features)
     if order is None:
         order = np.arange(n)
     lengths = np.empty(n, np.float64)
     run(lambda a, b: row_lengths(features[a:b], lengths[a:b]), blocks(n, size))
-    # A hair more, and what is rounded makes no row too long.
+    # A small margin, so that rounding makes no row too long.
     unit = 1.001 / byte_products.LONGEST_CODES
     scale = np.maximum.reduceat(lengths[order], np.arange(0, n, size)) * unit
     signs = np.empty(0, np.float64)
@@ -195,7 +198,7 @@ def _coded(
     step = _PADDED if form == "lines" else byte_products.STEP // np.dtype(kind).itemsize
     padded = -(-dimension // step) * step
     width = padded * np.dtype(kind).itemsize
-    scale[scale == 0] = 1  # rows of length 0 are coded by zeros
+    scale[scale == 0] = 1  # rows of length 0 are coded as zeros
     lengths = np.empty((len(scale), 3), np.float64)
     starts = np.arange(len(scale) + 1) * _held(size, form)
     starts[-1] = starts[-2] + _held(n - (len(scale) - 1) * size, form)
@@ -220,7 +223,9 @@ def _coded(
 
 
 def can_code(dimension: int) -> bool:
-    """Whether int32 holds every product of codes of that many dimensions, exactly, here."""
+    """Whether int32 holds every product of codes of that many dimensions exactly on this
+    processor.
+    """
     return (dimension + _PADDED) * _LARGEST**2 < LARGEST_SUM and (in_panels() or _exact())
 
 
@@ -230,23 +235,23 @@ def fast() -> bool:
 
 
 def in_panels() -> bool:
-    """Whether codes are for kernels of our own, for AVX2 or VNNI: not where torch has better."""
+    """Whether codes are for our own kernels for AVX2 or VNNI, because torch has no faster ones."""
     return has_avx2() and (has_vnni() or not has_byte_products())
 
 
 def largest_code() -> int:
-    """The largest code of a component here."""
+    """The largest code of a component on this processor."""
     return byte_products.LARGEST if in_panels() and not has_vnni() else _LARGEST
 
 
 def _held(rows: int, form: Form) -> int:
-    """How many lines stand for so many rows."""
+    """The number of lines that store `rows` rows."""
     return rows if form == "lines" else -(-rows // byte_products.PANEL) * byte_products.PANEL
 
 
 @cache
 def _exact() -> bool:
-    """Whether torch multiplies the largest codes without saturating, as some processors do."""
+    """Whether torch multiplies the largest codes without saturation, which some processors have."""
     one = torch.full((_PADDED, 4 * _PADDED), _LARGEST, dtype=torch.int8)
     whole = 4 * _PADDED * _LARGEST**2
     same, opposite = torch._int_mm(one, one.t()), torch._int_mm(one, -one.t())
@@ -268,10 +273,11 @@ def _turn(
     rotate: bool,
     out: NDArray[np.float64],
 ) -> None:
-    """Write `row`, turned where asked: random signs, then the Walsh-Hadamard transform.
+    """Write `row` to `out`; with `rotate`, apply random signs and the Walsh-Hadamard transform.
 
-    Where the dimension is not a power of two, the transform of the greatest one below it takes the
-    first components, then the last: still a rotation, and each component meets every other.
+    If the dimension is not a power of two, the transform of the next smaller power of two is
+    applied first to the first components, then to the last. This is still a rotation, and mixes
+    each component with all others.
     """
     dimension = row.shape[0]
     if not rotate:
@@ -293,8 +299,8 @@ def _largest_components(
     rows: NDArray[np.float32], signs: NDArray[np.float64], rotate: bool, out: NDArray[np.float64]
 ) -> None:
     turned = np.empty(rows.shape[1], np.float64)
-    # Without their signs, the bits of floats are in the order of the floats: whole numbers are
-    # compared a vector at a time, which LLVM does not do for floats.
+    # Without their signs, floats sort like their bits. So integers are compared instead, which LLVM
+    # vectorizes; it does not vectorize this for floats.
     bits, found = turned.view(np.int64), out.view(np.int64)
     for i in range(rows.shape[0]):
         _turn(rows[i], signs, rotate, turned)
@@ -305,8 +311,10 @@ def _largest_components(
 
 
 def encode(rows: NDArray[np.float32], scale: float, codes: NDArray[np.int16]) -> Any:
-    """Code `rows` `[N, D]` in units of `scale` in the first columns of `codes`; gives the greatest
-    length of a row, of a coded row, and of the difference between the two."""
+    """Code `rows` `[N, D]` in units of `scale` in the first columns of `codes`.
+
+    Return the greatest length of a row, of a coded row, and of the difference between the two.
+    """
     order, signs, sums = (
         np.arange(len(rows)),
         np.empty(0, np.float64),
@@ -325,8 +333,10 @@ def _encode(
     codes: NDArray[Any],
     sums: NDArray[np.int64],
 ) -> Any:
-    """Code a block, and write the sum of each row's codes; gives its greatest length, coded length
-    and residual."""
+    """Code a block, and write the sum of each row's codes.
+
+    Return the greatest length of a row, of a coded row, and of the difference between the two.
+    """
     dimension, per_unit = features.shape[1], 1 / scale
     turned = np.empty(dimension, np.float64)
     length = coded = residual = 0.0
@@ -335,7 +345,7 @@ def _encode(
         own = own_coded = own_residual = total = 0.0
         for t in range(dimension):
             code = np.rint(turned[t] * per_unit)
-            codes[place, t] = np.int16(code)  # or int8, which holds it
+            codes[place, t] = np.int16(code)  # or int8, which is large enough
             total += code
             own += turned[t] * turned[t]
             own_coded += (scale * code) * (scale * code)

@@ -1,9 +1,9 @@
-"""The inner loops that everything exact rests on, written as LLVM vector code through numba.
+"""The inner loops on which all exact results depend, written as LLVM vector code through numba.
 
-`score` defines the float32 similarity of a pair. Its order of summation is fixed by the dimension
-alone (four accumulators of sixteen lanes, fused multiply-add, a fixed tree at the end), so that a
-pair has one score, to the bit, whatever the tile, the thread or the machine that computed it. The
-product of two blocks by a BLAS has no such order; it only nominates pairs, within `product_slack`.
+`score` defines the float32 similarity of a pair. The dimension alone fixes its order of summation
+(four accumulators of sixteen lanes, fused multiply-add, a fixed tree at the end). So a pair has the
+same score, to the bit, for every tile, thread and machine. The product of two blocks by a BLAS has
+no fixed order; it only nominates pairs, within `product_slack`.
 """
 
 from typing import Any
@@ -37,7 +37,7 @@ def _load(builder: Any, address: Any, index: Any, kind: Any) -> Any:
 
 
 def _sum_lanes(builder: Any, vector: Any) -> Any:
-    """Sum of the sixteen lanes, halving: lane i + lane i + 8, then + 4, + 2, + 1."""
+    """The sum of the sixteen lanes, by halving: lane i + lane i + 8, then + 4, + 2, + 1."""
     width = _LANES
     while width > 1:
         width //= 2
@@ -52,7 +52,7 @@ def _sum_lanes(builder: Any, vector: Any) -> Any:
 
 
 def _fused(builder: Any, kind: Any, name: str) -> Any:
-    """LLVM's fused multiply-add of one kind: a * b + c, rounded once."""
+    """LLVM's fused multiply-add for one type: a * b + c, rounded once."""
     return cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(kind, [kind, kind, kind]), name
     )
@@ -61,7 +61,8 @@ def _fused(builder: Any, kind: Any, name: str) -> Any:
 def _dots(builder: Any, rows: list[Any], columns: list[Any], n: Any) -> list[Any]:
     """Dot products of `n` floats at each of `rows` with each of `columns` (addresses), row by row.
 
-    This is the order of summation, whatever stands beside a pair: what is loaded serves them all.
+    Each pair has the same order of summation, whichever other pairs are computed with it; the pairs
+    only share the loaded values.
     """
     index = n.type
     fma_vector = _fused(builder, _VECTOR, "llvm.fma.v16f32")
@@ -87,8 +88,8 @@ def _dots(builder: Any, rows: list[Any], columns: list[Any], n: Any) -> list[Any
 
     zero = ir.Constant(index, 0)
     whole, vectors = bound(step), bound(_LANES)
-    # Several pairs take one accumulator after another: all at once need more registers than AVX2
-    # has. Each accumulator adds up the same in the same order.
+    # With several pairs, the accumulators take turns: all at once would need more registers than
+    # AVX2 has. Each accumulator adds up the same values in the same order.
     turns = [[lane] for lane in range(_ACCUMULATORS)] if len(pairs) > 1 else [range(_ACCUMULATORS)]
     for lanes in turns:
         with cgutils.for_range_slice(builder, zero, whole, ir.Constant(index, step)) as (i, _):
@@ -160,7 +161,9 @@ def score(a: NDArray[np.float32], b: NDArray[np.float32]) -> np.float32:
 def four_scores(
     a: NDArray[np.float32], b: NDArray[np.float32], c: NDArray[np.float32], d: NDArray[np.float32]
 ) -> Any:
-    """The scores of a and b with c and d, (ac, ad, bc, bd), each row loaded once for two."""
+    """The scores of a and b with c and d, (ac, ad, bc, bd); each row is loaded once for two
+    scores.
+    """
     there = c.ctypes.data, d.ctypes.data
     return _four_dots(a.ctypes.data, b.ctypes.data, *there, a.shape[0])  # type: ignore[call-arg]
 
@@ -169,14 +172,14 @@ def four_scores(
 def score_at(a: int, b: int, dimension: int) -> Any:
     """The score of the two rows of `dimension` floats at the addresses a and b.
 
-    Where millions are scored, views of the rows would take as long as that.
+    For millions of pairs, creating views of the rows would take as long as the scores.
     """
     return _dot(a, b, dimension)  # type: ignore[call-arg]
 
 
 @njit(nogil=True, inline="always")
 def row_scores_at(row: int, a: int, b: int, c: int, d: int, dimension: int) -> Any:
-    """The scores of the row at an address with those at four others, loaded once for all."""
+    """The scores of the row at one address with those at four others; it is loaded once for all."""
     return _row_dots(row, a, b, c, d, dimension)  # type: ignore[call-arg]
 
 
@@ -195,13 +198,14 @@ def pair_scores(
 
 
 def product_slack(dimension: int, longest_a: float, longest_b: float) -> np.float32:
-    """How far a float32 product of two blocks may lie from the pairs' `score`.
+    """The greatest distance between a float32 product of two blocks and the pairs' `score`.
 
-    `longest_a` and `longest_b` are the `longest` rows of the blocks. A dot product of D terms
-    rounded to float32 in any order, fused or not, is off by at most g |a| |b|, g = D u / (1 - D u)
-    and u = 2^-24 (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1). Both
-    the product and `score` may be, hence twice that; sixteen terms more cover the rounding of the
-    lengths and of the comparisons made with the slack. A term that underflows may be off by 2^-126.
+    `longest_a` and `longest_b` are the lengths of the `longest` rows of the blocks. A dot product
+    of D terms rounded to float32 in any order, fused or not, has an error of at most g |a| |b|, g =
+    D u / (1 - D u) and u = 2^-24 (Higham, Accuracy and Stability of Numerical Algorithms, 2002,
+    section 3.1). Both the product and `score` may have this error, so it counts twice. Sixteen
+    extra terms cover the rounding of the lengths and of the comparisons made with the slack. A term
+    that underflows may be off by 2^-126.
     """
     terms = dimension + 16
     rounding = terms * 2.0**-24
@@ -220,6 +224,6 @@ def lengths(rows: NDArray[np.float32], out: NDArray[np.float64]) -> None:
 
 
 def longest(rows: NDArray[np.float32]) -> float:
-    """The greatest Euclidean length among the rows of `rows` `[N, D]`; 0 where there is none."""
+    """The greatest Euclidean length of a row of `rows` `[N, D]`; 0 if there are no rows."""
     squares = np.einsum("nd,nd->n", rows, rows)
-    return float(np.sqrt(squares.max(initial=0.0))) * 1.0001  # float32 sums round
+    return float(np.sqrt(squares.max(initial=0.0))) * 1.0001  # covers the rounding of float32 sums

@@ -1,8 +1,8 @@
-"""Comparing 64 values of a tile at once, written as LLVM vector code through numba.
+"""Compare 64 values of a tile at once, written as LLVM vector code through numba.
 
-What a comparison finds is a mask: bit i stands for value i of the 64. A run at the end of an array,
-where fewer are left, is compared one by one. Arrays must be contiguous. Scores and thresholds are
-all float32, or all int32.
+The result of a comparison is a mask: bit i stands for value i of the 64. At the end of an array,
+where fewer values remain, they are compared one by one. Arrays must be contiguous. Scores and
+thresholds are all float32, or all int32.
 """
 
 from typing import Any
@@ -35,7 +35,7 @@ def _load_wide(builder: Any, address: Any, kind: Any) -> Any:
 
 
 def _spread(builder: Any, value: Any) -> Any:
-    """64 times `value`."""
+    """Repeat `value` 64 times."""
     nothing = ir.Constant(ir.VectorType(value.type, _WIDTH), ir.Undefined)
     one = builder.insert_element(nothing, value, ir.Constant(ir.IntType(32), 0))
     zeros = ir.Constant(ir.VectorType(ir.IntType(32), _WIDTH), [0] * _WIDTH)
@@ -47,7 +47,7 @@ def _compare(builder: Any, kind: Any) -> Any:
 
 
 def _mask(builder: Any, sign: str, args: Any) -> Any:
-    """Bit i is set where value i of 64 stands so to a threshold."""
+    """Set bit i if value i of 64 compares as `sign` says with a threshold."""
     address, limit = args
     values = _load_wide(builder, address, limit.type)
     reached = _compare(builder, limit.type)(sign, values, _spread(builder, limit))
@@ -56,34 +56,36 @@ def _mask(builder: Any, sign: str, args: Any) -> Any:
 
 @intrinsic
 def _at_least(_typing: Any, _address: Any, _threshold: Any) -> Any:
-    """Bit i is set where value i of the 64 at `address` is not below `threshold`."""
+    """Set bit i if value i of the 64 at `address` is not below `threshold`."""
     signature = types.uint64(types.intp, _threshold)
     return signature, lambda _context, builder, _signature, args: _mask(builder, ">=", args)
 
 
 @intrinsic
 def _at_most(_typing: Any, _address: Any, _threshold: Any) -> Any:
-    """Bit i is set where value i of the 64 at `address` is not above `threshold`."""
+    """Set bit i if value i of the 64 at `address` is not above `threshold`."""
     signature = types.uint64(types.intp, _threshold)
     return signature, lambda _context, builder, _signature, args: _mask(builder, "<=", args)
 
 
 @intrinsic
 def _unlike(_typing: Any, _address: Any, _value: Any) -> Any:
-    """Bit i is set where integer i of the 64 at `address` is another than `value`."""
+    """Set bit i if integer i of the 64 at `address` differs from `value`."""
     signature = types.uint64(types.intp, _value)
     return signature, lambda _context, builder, _signature, args: _mask(builder, "!=", args)
 
 
 @intrinsic
 def _bits_set(_typing: Any, _mask: Any) -> Any:
-    """How many bits are set."""
+    """The number of set bits."""
     signature = types.uint64(types.uint64)
     return signature, lambda _context, builder, _signature, args: builder.ctpop(args[0])
 
 
 def _either(builder: Any, sign: str, args: Any) -> Any:
-    """Bit i is set where value i of 64 stands so to a threshold, or to threshold i of 64."""
+    """Set bit i if value i of 64 compares as `sign` says with a threshold, or with threshold i of
+    64.
+    """
     address, limit, limits = args
     values = _load_wide(builder, address, limit.type)
     own = _load_wide(builder, limits, limit.type)
@@ -94,14 +96,14 @@ def _either(builder: Any, sign: str, args: Any) -> Any:
 
 @intrinsic
 def _at_least_either(_typing: Any, _address: Any, threshold: Any, _thresholds: Any) -> Any:
-    """Bit i is set where value i of 64 is not below `threshold` or not below threshold i of 64."""
+    """Set bit i if value i of 64 is not below `threshold`, or not below threshold i of 64."""
     signature = types.uint64(types.intp, threshold, types.intp)
     return signature, lambda _context, builder, _signature, args: _either(builder, ">=", args)
 
 
 @intrinsic
 def _at_most_either(_typing: Any, _address: Any, threshold: Any, _thresholds: Any) -> Any:
-    """Bit i is set where value i of 64 is not above `threshold` or not above threshold i of 64."""
+    """Set bit i if value i of 64 is not above `threshold`, or not above threshold i of 64."""
     signature = types.uint64(types.intp, threshold, types.intp)
     return signature, lambda _context, builder, _signature, args: _either(builder, "<=", args)
 
@@ -138,7 +140,9 @@ def at_most(values: NDArray[Any], start: int, threshold: Any) -> np.uint64:
 
 @njit(nogil=True, inline="always")
 def neither(values: NDArray[np.int64], start: int, one: np.int64, other: np.int64) -> np.uint64:
-    """Bit mask of the entries of `values[start : start + 64]` that are another than both."""
+    """Bit mask of the entries of `values[start : start + 64]` that differ from both `one` and
+    `other`.
+    """
     if start + 64 <= values.shape[0]:
         place = values.ctypes.data + 8 * start
         return _unlike(place, one) & _unlike(place, other)  # type: ignore[call-arg]
@@ -155,11 +159,12 @@ def at_least_either(
 ) -> np.uint64:
     """Bit mask of the entries of `values[r, start : start + 64]` that reach a threshold.
 
-    That is `threshold`, or the entry's own of `thresholds`. All are float32, or all int32.
+    The threshold is `threshold` or the entry's own one in `thresholds`; one of the two suffices.
+    All are float32, or all int32.
     """
     width = values.shape[1]
     if start + 64 <= width:
-        # A view of the row would be counted as a reference, which takes longer than the rest.
+        # numba would count a reference for a view of the row, which takes longer than the rest.
         place = values.ctypes.data + 4 * (r * width + start)
         return _at_least_either(  # type: ignore[call-arg]
             place, threshold, thresholds.ctypes.data + 4 * start
@@ -177,7 +182,7 @@ def at_most_either(
 ) -> np.uint64:
     """Bit mask of the entries of `values[r, start : start + 64]` that do not exceed a threshold.
 
-    The rest is as in `at_least_either`.
+    The parameters are those of `at_least_either`.
     """
     width = values.shape[1]
     if start + 64 <= width:
@@ -194,11 +199,11 @@ def at_most_either(
 
 @njit(nogil=True, inline="always")
 def bits_set(mask: np.uint64) -> Any:
-    """How many bits are set in `mask`."""
+    """The number of set bits in `mask`."""
     return np.int64(_bits_set(mask))  # type: ignore[call-arg]
 
 
 @njit(nogil=True, inline="always")
 def first_bit(mask: np.uint64) -> Any:
-    """The place, from 0, of the lowest bit set in `mask`."""
+    """The place, from 0, of the lowest set bit in `mask`."""
     return np.int64(trailing_zeros(mask))  # type: ignore[call-arg]

@@ -1,19 +1,22 @@
-"""Rows in fewer dimensions: bounds of their scores from the leading principal ones alone.
+"""Bounds of the scores of rows from their leading principal dimensions alone.
 
-Let Q `[D, P]` have orthonormal columns. A row x is its projection p = Q'x and a tail that is
-orthogonal to Q, of length t, with t^2 = |x|^2 - |p|^2. Let q and u be those of a row y. Then x . y
-is p . q and the product of both tails, and by the Cauchy-Schwarz inequality
+Let Q `[D, P]` have orthonormal columns. A row x has a projection p = Q'x, and a tail that is
+orthogonal to Q, of length t, with t^2 = |x|^2 - |p|^2. Let a row y have the projection q and the
+tail length u. Then x . y is p . q plus the product of both tails, and by the Cauchy-Schwarz
+inequality
 
     p . q - t u <= x . y <= p . q + t u.
 
-The upper bound is the product of (p, t) and (q, u): of rows with one component more. The lower one
-is less by 2 t u. The steeper the spectrum of the rows, the fewer components leave short tails.
+The upper bound is the product of (p, t) and (q, u), that is, of rows with one extra component. The
+lower bound is less by 2 t u. The steeper the spectrum of the rows, the fewer components are needed
+for short tails.
 
-What is rounded is accounted for. Directions V are orthonormal but for a `skew`, an upper bound of
-|V'V - I|; with the polar decomposition V = Q H, |H - I| is no more than that. A projection is a
-float32 product, off by at most sqrt(P) g |x| |v|, where g = D u / (1 - D u) and u = 2^-24 (see
-`kernels.product_slack`). Both together are `Axes.error` |x|, so a product of two projections is off
-by (2 + error) error |x| |y|, and the square of a tail by 2 error |x|^2: tails are longer by that.
+The bounds include rounding. The directions V are orthonormal up to a `skew`, an upper bound of |V'V
+- I|; with the polar decomposition V = Q H, |H - I| is no more than that. A projection is a float32
+product with an error of at most sqrt(P) g |x| |v|, where g = D u / (1 - D u) and u = 2^-24 (see
+`kernels.product_slack`). Both together are `Axes.error` |x|. So the error of a product of two
+projections is (2 + error) error |x| |y|, and that of the square of a tail is 2 error |x|^2; tails
+are lengthened by that.
 """
 
 from dataclasses import dataclass
@@ -29,38 +32,38 @@ from pipeline.core.float_products import Product, as_tensor
 _SAMPLE = 1024
 _TURNS = 3
 _CUT_BY = 16
-# Rows between these lengths have no component that underflows where it would count.
+# For row lengths between these, no component underflows in a way that affects a bound.
 SHORTEST, LONGEST = 1e-9, 1e9
-# float64 rounds the squares of lengths by far less.
+# A margin far above the float64 rounding of the squares of lengths.
 _SPARE = 1e-12
 
 
 @dataclass(frozen=True)
 class Axes:
-    """Leading principal directions `[P, D]` float32 of some rows, first the one that holds most.
+    """Leading principal directions `[P, D]` float32 of some rows, in descending order of variance.
 
-    `skew` is how far they are from orthonormal, at most.
+    `skew` is an upper bound of their distance from orthonormal.
     """
 
     directions: NDArray[np.float32]
     skew: float
 
     def error(self, count: int) -> float:
-        """How far the projection of a row of length 1 on the first `count` may be off."""
+        """The greatest error of the projection of a row of length 1 on the first `count` axes."""
         dimension = self.directions.shape[1]
         rounding = dimension * 2.0**-24 / (1 - dimension * 2.0**-24)
         return float(1.01 * (count**0.5 * rounding * (1 + self.skew) + self.skew))
 
     def slack(self, count: int) -> float:
-        """How far the product of two projections may be from that of exact ones, for rows of length
-        1."""
+        """The greatest error of the product of two projections, for rows of length 1."""
         return (2 + self.error(count)) * self.error(count)
 
 
 def principal_axes(rows: NDArray[np.float32], most: int) -> Axes:
     """Up to `most` leading principal directions of `rows` `[N, D]`, from a sample of them.
 
-    By iteration of a subspace: any orthonormal directions are right, and good ones are fast.
+    The method is subspace iteration. Any orthonormal directions give correct results; good ones are
+    fast.
     """
     sample = as_tensor(rows[:: -(-len(rows) // _SAMPLE)])
     count = min(most, *sample.shape)
@@ -83,10 +86,10 @@ def project(
     run: Run,
     size: int,
 ) -> NDArray[np.float32]:
-    """The projections of `rows` `[N, D]` on the first `count` axes, then their tails.
+    """The projections of `rows` `[N, D]` on the first `count` axes, followed by their tails: `[N,
+    count + 1]`.
 
-    That is `[N, count + 1]`. `lengths` `[N]` are those of the rows, each 0 or from `SHORTEST` to
-    `LONGEST`.
+    `lengths` `[N]` are the lengths of the rows, each 0 or from `SHORTEST` to `LONGEST`.
     """
     out = np.empty((len(rows), count + 1), np.float32)
     product, error = Product(), axes.error(count)
@@ -100,15 +103,15 @@ def project(
 
 
 def may_project(lengths: NDArray[np.float64]) -> bool:
-    """Whether rows of such `lengths` have bounds from their projections."""
+    """Whether projections give valid bounds for rows of these `lengths`."""
     return bool(((lengths == 0) | ((lengths >= SHORTEST) & (lengths <= LONGEST))).all())
 
 
 def gather(projections: NDArray[np.float32], size: int) -> NDArray[np.int64]:
-    """An order int64 `[N]` in which blocks of `size` rows lie close together, by halving.
+    """Order the rows, int64 `[N]`, so that blocks of `size` rows lie close together, by halving.
 
-    Each part is cut in two at the middle of the component in which its rows differ most, of the
-    first few of `projections` `[N, P]`. So most neighbors of a row are in its own block.
+    Each part is split at the median of the component in which its rows vary most, of the first few
+    of `projections` `[N, P]`. So most neighbors of a row are in its own block.
     """
     few = np.ascontiguousarray(projections[:, :_CUT_BY])
     order = np.arange(len(few))
@@ -128,7 +131,7 @@ def gather(projections: NDArray[np.float32], size: int) -> NDArray[np.int64]:
 
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
 def _add_tails(rows: NDArray[np.float32], lengths: NDArray[np.float64], error: float) -> None:
-    """Write what is left of each row beside its projection, at most, to the last column."""
+    """Write an upper bound of each row's tail to the last column."""
     last = rows.shape[1] - 1
     for i in range(rows.shape[0]):
         square = 0.0

@@ -1,8 +1,8 @@
-"""Finer codes that sieve the pairs which a tile of few dimensions nominates.
+"""Finer codes that exclude most pairs which a tile of few dimensions nominates.
 
-A tile of few leading dimensions is soon made, and nominates many pairs. Most of them are excluded
-by a few dimensions more, in codes of 16 bits: that takes a tenth of the time of a `score`, and an
-eighth of the memory traffic.
+A tile of few leading dimensions is fast to compute, and nominates many pairs. A few more
+dimensions, in codes of 16 bits, exclude most of them, in a tenth of the time of a `score` and with
+an eighth of the memory traffic.
 """
 
 from dataclasses import dataclass
@@ -32,8 +32,8 @@ class Sieve(NamedTuple):
     """The finer codes `[N, W]` and `[M, W]` of two sides, W a multiple of 16, and their tails.
 
     Divide the product of two codes by `per_unit`: the score of the pair is at most `slack` above
-    that. It is at most `slack`, plus twice the product of the two tails, below it. If there are no
-    codes, nothing is sieved.
+    that. It is at most `slack`, plus twice the product of the two tails, below it. Without codes,
+    nothing is sieved.
     """
 
     rows: NDArray[np.int16]
@@ -52,7 +52,7 @@ NO_SIEVE = Sieve(_NO_CODES, _NO_CODES, _NO_TAILS, _NO_TAILS, 0.0, 1.0)
 class Finer:
     """Projections of rows on the first `count` of some `axes`, with tails, as `codes` `[N, W]`.
 
-    The `scale` is that of all; `length`, `coded` and `residual` are the greatest length of a
+    All codes share one `scale`. `length`, `coded` and `residual` are the greatest length of a
     projection with its tail, of its code, and of the difference.
     """
 
@@ -66,10 +66,10 @@ class Finer:
     residual: float
 
     def sieve(self, other: "Finer") -> Sieve:
-        """For pairs of a row of this side and one of the other."""
+        """The sieve for pairs of a row of this side and one of the other."""
         error = self.residual * other.length + self.coded * other.residual
         of_projections = self.axes.slack(self.count) * self.length * other.length
-        # Those of the score and of the codes, as in `Codes.bound`.
+        # Rounding of the score and of the codes, as in `Codes.bound`.
         rounding = product_slack(self.axes.directions.shape[1], self.length, other.length)
         return Sieve(
             self.codes,
@@ -105,10 +105,11 @@ def finer_codes(
     run: Run,
     size: int,
 ) -> Finer:
-    """Code the projections of `features` `[N, D]` on `count` axes, each row as long as `lengths`
-    `[N]` says."""
+    """Code the projections of `features` `[N, D]`, with their row `lengths` `[N]`, on `count`
+    axes.
+    """
     rows = project(features, lengths, axes, count, run, size)
-    # A hair more, as for words in tiles; a tail is longer than it is by what is rounded.
+    # A small margin, as for words in tiles; rounding lengthens tails.
     longest = float(np.sqrt(np.einsum("nd,nd->n", rows, rows, dtype=np.float64).max(initial=0.0)))
     scale = (longest or 1.0) * 1.001 / byte_products.LONGEST_CODES
     codes = np.zeros((len(rows), -(-(count + 1) // _LANES) * _LANES), np.int16)
@@ -129,7 +130,7 @@ def _pairs_added(builder: Any, a: Any, b: Any) -> Any:
     if has_avx2():
         name, kind = "llvm.x86.avx2.pmadd.wd", ir.FunctionType(_WORDS, [_SHORTS, _SHORTS])
         return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [a, b])
-    # Nothing is sieved here, but loops that could are compiled on every processor.
+    # Nothing is sieved here, but numba compiles the loops that could sieve on every processor.
     nothing, parts = ir.Constant(_SHORTS, ir.Undefined), []
     for first in (0, 1):
         places = ir.Constant(_WORDS, list(range(first, _LANES, 2)))

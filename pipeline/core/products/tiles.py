@@ -1,10 +1,11 @@
-"""Tiles of near scores: products of int8 codes where they exclude enough, else of float32.
+"""Tiles of approximate scores: products of int8 codes if these exclude enough, otherwise of
+float32.
 
-Codes are of all dimensions, or of the leading principal ones (see `principal`), whichever leaves
-fewer to do. On a GPU tiles are of float16, and stay there (see `halves`).
+Codes cover all dimensions or the leading principal ones (see `principal`), whichever leaves less
+work. On a GPU tiles are float16 products, and stay on the GPU (see `half_rows`).
 
-A tile only nominates pairs. It says how far a value may lie from the pair's `score`, so what is
-found is the same to the bit whichever products it is of.
+A tile only nominates pairs. It states how far a value may lie from the pair's `score`, so the
+results are the same, to the bit, for all kinds of product.
 """
 
 import threading
@@ -31,23 +32,25 @@ from pipeline.core.products.principal import Axes, gather, may_project, project
 from pipeline.core.products.sieve import Finer, Sieve, finer_codes
 
 Products = Literal["auto", "principal", "int8", "float32", "float16"]
-"""What tiles are products of; `auto` takes whichever is the fastest here, tile by tile: int8 of the
-leading principal dimensions or of all, or float32 on the CPU, and float16 where there is a GPU.
+"""The kind of product in tiles. `auto` takes the fastest on this machine, tile by tile: on the CPU
+int8 of the leading principal dimensions or of all, or float32; and float16 if there is a GPU.
 """
 
-# How many rows a row must meet for its coding to pay.
+# The number of other rows that a row must meet to make its coding worthwhile.
 _WORTH_MEETING = 256
-# So few dimensions are sooner multiplied in 16 bits than what 8 bits leave open is scored.
+# With so few dimensions, products in 16 bits are faster than scoring what 8 bits leave open.
 _FEW_DIMENSIONS = 128
 
 
 class Tile(NamedTuple):
-    """Near scores of some rows of one side and some of another, at their places `rows`, `columns`.
+    """Approximate scores of some rows of one side and some of another, at the places `rows`,
+    `columns`.
 
-    Each of `values` `[R, C]`, in units of 1 / `per_unit`, is no more than `slack` below the pair's
-    score; and no more than `slack` above it, and twice the product of `row_tails` `[R]` and
-    `column_tails` `[C]` where there are any. Thresholds are cut to `limit`. Who takes the tile
-    gives up once `most` pairs have been scored. The `sieve` excludes more pairs, by their places.
+    `values` `[R, C]` are in units of 1 / `per_unit`. Each is at most `slack` below the pair's
+    score. It is at most `slack` above it, plus twice the product of `row_tails` `[R]` and
+    `column_tails` `[C]`, if there are any. Thresholds are clipped to `limit`. The consumer of the
+    tile gives up once it has scored `most` pairs. The `sieve` excludes further pairs, by their
+    places.
     """
 
     values: NDArray[Any]
@@ -63,9 +66,10 @@ class Tile(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """How many leading dimensions tiles are of, and the codes that sieve what those nominate.
+    """The number of leading dimensions in tiles, and that of the codes that sieve the nominated
+    pairs.
 
-    Tiles are of all dimensions where `dimensions` is 0, and nothing is sieved where `finer` is.
+    If `dimensions` is 0, tiles cover all dimensions. If `finer` is 0, nothing is sieved.
     """
 
     dimensions: int
@@ -74,10 +78,10 @@ class Chosen(NamedTuple):
 
 @dataclass(frozen=True)
 class Leading:
-    """The rows of a side by their projections on the first of some `axes`, as many as `chosen`.
+    """The rows of a side as projections on the `chosen` number of leading `axes`.
 
-    `codes` are of `[N, count + 1]`: the projections and the `tails` `[N]` of `principal.project`.
-    Where there are `finer` codes, they sieve what tiles nominate.
+    `codes` are those of `[N, count + 1]`: the projections and the `tails` `[N]` of
+    `principal.project`. `finer` codes, if any, sieve the pairs that tiles nominate.
     """
 
     axes: Axes
@@ -87,9 +91,12 @@ class Leading:
     finer: Finer | None
 
     def bound(self, x: int, other: "Leading", y: int) -> float:
-        """How far a product of codes of block `x` and block `y` of `other` may be below the pair's
-        `score`; and above it, but for the product of the tails, twice."""
-        # A row with its tail is no shorter than the row.
+        """The greatest distance of a product of codes of block `x` and block `y` of `other` below
+        the `score`.
+
+        Above it, the distance may be larger by twice the product of the tails.
+        """
+        # A row with its tail is at least as long as the row.
         longest = self.codes.length[x], other.codes.length[y]
         of_score = product_slack(self.axes.directions.shape[1], *longest) / 2
         of_projections = self.axes.slack(self.chosen.dimensions) * longest[0] * longest[1]
@@ -99,8 +106,8 @@ class Leading:
 class Side:
     """One side of tiles: rows `[N, D]`, in blocks of `size`, in an `order` once they are coded.
 
-    Where they are on a GPU as `halves` there are no codes. `codes` are made when first asked for,
-    if the side may be `coded`; `leading` is set where codes of fewer dimensions are to come first.
+    If the rows are on a GPU as `halves`, there are no codes. `codes` are made on first use, if the
+    side may be `coded`. `leading` is set if codes of fewer dimensions come first.
     """
 
     def __init__(
@@ -122,7 +129,7 @@ class Side:
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        """Blocks."""
+        """The number of blocks."""
         return -(-len(self.features) // self.size)
 
     def places(self, block: int) -> NDArray[np.int64]:
@@ -131,13 +138,13 @@ class Side:
         return np.arange(start, stop) if self.order is None else self.order[start:stop]
 
     def block(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The features at what `places` gave, or at a run of it."""
+        """The features at the result of `places`, or at a run of it."""
         if self.order is None:
             return self.features[places[0] : places[-1] + 1]
         return self.features[places]
 
     def codes(self, run: Run, alike: Codes | None = None) -> Codes:
-        """The codes of all dimensions, made by `run` when first asked for, to go with `alike`."""
+        """The codes of all dimensions, made by `run` on first use, in the same form as `alike`."""
         with self._lock:
             if self._codes is None:
                 rotate = alike.rotated if alike else None
@@ -146,10 +153,10 @@ class Side:
             return self._codes
 
     def lead(self, axes: Axes, chosen: Chosen, run: Run) -> None:
-        """Have codes of so many principal dimensions come first; none where those of all are
-        `chosen`.
+        """Use codes of `chosen` principal dimensions first; do nothing if all dimensions are
+        chosen.
 
-        Nor where the rows are too short or too long for that.
+        Do nothing either if the rows are too short or too long.
         """
         count = chosen.dimensions
         if not count or not self.coded or not may_project(self.lengths):
@@ -171,7 +178,7 @@ class Side:
 
 
 def in_words(count: int) -> bool:
-    """Whether so many leading dimensions are coded in 16 bits."""
+    """Whether this number of leading dimensions is coded in 16 bits."""
     return has_avx2() and count < _FEW_DIMENSIONS
 
 
@@ -194,18 +201,18 @@ def make_side(
     gathered: bool = False,
     device: str | None = None,
 ) -> Side:
-    """Cut rows in blocks of `size`; they may be coded where asked.
+    """Cut rows into blocks of `size`; with `coded`, they may be coded later.
 
-    Codes of all dimensions put rows together whose largest components are alike; codes of leading
-    dimensions put near rows together where `gathered`. Rows that are `in_order` keep their places.
-    If a `device` is named, rows go there in float16 instead.
+    Codes of all dimensions sort rows by their largest components. Codes of leading dimensions put
+    near rows together, if `gathered`. Rows that are `in_order` keep their places. With a `device`,
+    rows go there in float16 instead.
 
-    ValueError tells the `name` and, of `numbers` `[N]`, the number of a row that is not finite,
-    shorter than `shortest`, or too long for float32 to hold its scores.
+    Raise ValueError for a row that is not finite, is shorter than `shortest`, or is so long that
+    its scores overflow float32. The message has `name` and the row's number from `numbers` `[N]`.
     """
     found = np.empty(len(features), np.float64)
     run(lambda a, b: lengths(features[a:b], found[a:b]), blocks(len(features), size))
-    # Between these lengths no score overflows; the slack covers those that underflow.
+    # Between these lengths no score overflows; the slack covers scores that underflow.
     wrong = np.flatnonzero(~((found >= shortest) & (found <= 1e18)))
     if len(wrong):
         row, length = f"{name} {numbers[wrong[0]]}", found[wrong[0]]
@@ -221,9 +228,9 @@ def make_side(
 
 
 def take_device(products: Products, tiling: Tiling) -> str | None:
-    """The device of float16 products; None where products are to be made on the CPU.
+    """The device of float16 products; None if the CPU makes the products.
 
-    ValueError where `products` are none.
+    Raise ValueError for unknown `products`.
     """
     if products not in ("auto", "principal", "int8", "float32", "float16"):
         raise ValueError(
@@ -234,9 +241,9 @@ def take_device(products: Products, tiling: Tiling) -> str | None:
 
 
 def take_codes(products: Products, dimension: int, pairs: int, rows: int) -> bool:
-    """Whether that many `rows` are to be coded for that many `pairs` of them.
+    """Whether to code this number of `rows` for this number of `pairs`.
 
-    ValueError where `products` are none of the CPU's, or codes are asked for and not to be had.
+    Raise ValueError for `products` that the CPU does not have, or for codes that are not possible.
     """
     if products not in ("auto", "principal", "int8", "float32"):
         raise ValueError(f"products must be auto, principal, int8 or float32, not {products!r}")
@@ -249,10 +256,10 @@ def take_codes(products: Products, dimension: int, pairs: int, rows: int) -> boo
 
 @njit(nogil=True, inline="always")
 def reach(worst: np.float32, of_tile: tuple[float, float, float]) -> Any:
-    """What a value must reach to be near `worst`, the score that is to be beaten.
+    """The value that an entry must reach to be near `worst`, the score to beat.
 
-    `of_tile` are its slack, units and limit. Cut to a whole number, towards 0, it lets pass the
-    same whole numbers, or one more.
+    `of_tile` holds the tile's slack, units and limit. Truncation of the result to an integer,
+    towards 0, lets the same integers pass, or one more.
     """
     slack, per_unit, limit = of_tile
     return max(min((worst - slack) * per_unit, limit), -limit)
@@ -262,20 +269,21 @@ def reach(worst: np.float32, of_tile: tuple[float, float, float]) -> Any:
 def far_reach(
     least: np.float32, tail: Any, others: Any, of_tile: tuple[float, float, float]
 ) -> Any:
-    """What a value must not exceed to be near `least`, the score that is to be undercut.
+    """The value that an entry must not exceed to be near `least`, the score to undercut.
 
-    The row's `tail` is 0 where there is none, and `others` the longest of those that it meets.
+    The row's `tail` is 0 if there are no tails; `others` is the longest tail of the rows that it
+    meets.
     """
     return -reach(-least - 2.0 * tail * others, of_tile)
 
 
 @njit(nogil=True, inline="always")
 def threshold(worst: np.float32, tile: Tile) -> Any:
-    """`reach` in a tile."""
+    """`reach` for a tile."""
     return reach(worst, (tile.slack, tile.per_unit, tile.limit))
 
 
 @njit(nogil=True, inline="always")
 def far_threshold(least: np.float32, tail: Any, others: Any, tile: Tile) -> Any:
-    """`far_reach` in a tile."""
+    """`far_reach` for a tile."""
     return far_reach(least, tail, others, (tile.slack, tile.per_unit, tile.limit))

@@ -1,7 +1,7 @@
 """The Walsh-Hadamard transform of one row, written as LLVM vector code through numba.
 
-Its steps add and subtract values that are 1, 2, 4 and so on apart. The first three are made inside
-a vector of eight, all others by whole vectors.
+Its steps add and subtract values at distances 1, 2, 4 and so on. The first three steps run within a
+vector of eight values, all others on whole vectors.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ def _place(builder: Any, address: Any) -> Any:
 
 @intrinsic
 def _inside(_typing: Any, _address: Any) -> Any:
-    """The steps of values 1, 2 and 4 apart, of the eight at an address."""
+    """The steps at distances 1, 2 and 4 within the eight values at an address."""
     signature = types.void(types.intp)
 
     def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
@@ -42,7 +42,7 @@ def _inside(_typing: Any, _address: Any) -> Any:
 
 @intrinsic
 def _across(_typing: Any, _low: Any, _high: Any) -> Any:
-    """The step of the eight values at one address and the eight at another."""
+    """The step between the eight values at one address and the eight at another."""
     signature = types.void(types.intp, types.intp)
 
     def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
@@ -56,8 +56,9 @@ def _across(_typing: Any, _low: Any, _high: Any) -> Any:
 
 @njit(nogil=True, cache=True)
 def transform(values: NDArray[np.float64]) -> None:
-    """The Walsh-Hadamard transform of `values` at unit length, in place; their number is a power of
-    two.
+    """Apply the Walsh-Hadamard transform, scaled to keep lengths, to `values` in place.
+
+    Their number must be a power of two.
 
     >>> values = np.array([3.0, 1.0, 1.0, 1.0])
     >>> transform(values)

@@ -1,11 +1,11 @@
 """Exact products of codes with AVX-512 and VNNI, written as LLVM vector code through numba.
 
-`vpdpbusd` multiplies unsigned bytes by signed ones and adds four products in 32 bits, none of which
-saturates; `vpdpwssd` does the same with two products of 16 bits. The codes of one side are raised
-by 128, to 1 to 255. What the 128 adds to a product is 128 times the sum of the other row, so each
-sum begins with its negative.
+`vpdpbusd` multiplies unsigned bytes by signed ones and adds four products in 32 bits, without
+saturating; `vpdpwssd` does the same with two products of 16 bits. The codes of one side are raised
+by 128, to 1 to 255. This adds 128 times the sum of the other row to a product; to compensate, each
+sum starts at the negative of that.
 
-Rows lie in panels as `byte_products` has them: a panel is one vector for each four bytes of a row.
+Rows lie in panels as in `byte_products`: a panel is one vector for each four bytes of a row.
 """
 
 from typing import Any
@@ -23,10 +23,10 @@ LARGEST = 127
 """The largest code of 8 bits."""
 
 OFFSET = 128
-"""What codes are raised by."""
+"""The number that is added to the codes of one side to make them unsigned."""
 
 _ROWS = 4
-# Panels at once: sixteen sums hide the latency of the instruction, and the registers hold more.
+# Panels at once: sixteen sums hide the latency of the instruction, and leave registers free.
 _PANELS = 4
 _BYTE, _SHORT, _WORD, _LONG = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _BYTES = ir.VectorType(_BYTE, 4 * PANEL)
@@ -43,17 +43,17 @@ def _load(builder: Any, address: Any, kind: Any) -> Any:
 
 
 def _spread(builder: Any, word: Any) -> Any:
-    """Sixteen times the four bytes of `word`."""
+    """Repeat the four bytes of `word` sixteen times."""
     nothing, first = ir.Constant(_WORDS, ir.Undefined), ir.Constant(_WORD, 0)
     one = builder.insert_element(nothing, word, first)
     return builder.shuffle_vector(one, nothing, ir.Constant(_WORDS, [0] * PANEL))
 
 
 def _write(context: Any, builder: Any, args: Any, name: str, kind: Any, panels: int) -> Any:
-    """Write the products of four rows and some `panels` of columns, by the instruction `name`.
+    """Write the products of four rows and `panels` panels of columns, by the instruction `name`.
 
-    `groups` of four bytes of each are multiplied, a panel has so many `bytes_`, and `begun` are
-    what the sums of the columns begin with. Lines of what is written have `line` values.
+    The arguments hold the number of `groups` of four bytes, the size of a panel in `bytes_`, the
+    start of each column's sums in `begun`, and the number of values in an output `line`.
     """
     rows, codes, begun, groups, bytes_, out, line = args
     added = cgutils.get_or_insert_function(
@@ -93,7 +93,7 @@ def _write(context: Any, builder: Any, args: Any, name: str, kind: Any, panels: 
 
 
 def _block(name: str, kind: Any, panels: int) -> Any:
-    """`_write` as a function of compiled code."""
+    """`_write` as a function for compiled code."""
 
     @intrinsic
     def block(
@@ -119,7 +119,7 @@ _word_block, _word_blocks = (_block(_ADD_WORDS, _SHORTS, panels) for panels in (
 def _multiply_block(
     words: bool, panels: int, rows: int, codes: int, begun: int, width: int, out: int, line: int
 ) -> None:
-    """The products of four rows and one panel of columns, or `_PANELS` of them, at addresses."""
+    """The products of four rows and one panel of columns, or `_PANELS` panels, at addresses."""
     groups, size = width // 4, PANEL * width
     if words and panels == 1:
         _word_block(rows, codes, begun, groups, size, out, line)
@@ -140,10 +140,12 @@ def _multiply(
     shape: tuple[int, int, int],
     out: NDArray[np.int32],
 ) -> None:
-    """`multiply` of what is raised, or in `words`; of `shape` width, rows and columns."""
+    """`multiply` for raised codes, or for 16-bit codes if `words`; `shape` is width, rows and
+    columns.
+    """
     width, rows, columns = shape
     panel = -(-columns // PANEL)
-    # The last columns come first, as in `byte_products.multiply`: what spills is written over.
+    # The last columns come first, as in `byte_products.multiply`: later writes replace the excess.
     while panel > 0:
         panels = _PANELS if panel % _PANELS == 0 else 1
         panel -= panels
@@ -171,7 +173,7 @@ def multiply(
     raised: NDArray[np.uint8],
     out: NDArray[np.int32],
 ) -> None:
-    """Write the products of 8-bit codes; all is as in `byte_products.multiply`."""
+    """Write the products of 8-bit codes; the parameters are those of `byte_products.multiply`."""
     np.bitwise_xor(first.view(np.uint8), np.uint8(OFFSET), out=raised)
     _multiply(raised, second, begun, False, (width, rows, columns), out)
 
@@ -184,6 +186,8 @@ def multiply_words(
     columns: int,
     out: NDArray[np.int32],
 ) -> None:
-    """Write the products of 16-bit codes; all is as in `byte_products.multiply_words`."""
+    """Write the products of 16-bit codes; the parameters are those of
+    `byte_products.multiply_words`.
+    """
     begun = np.zeros(-(-columns // PANEL) * PANEL, np.int32)
     _multiply(first, second, begun, True, (width, rows, columns), out)

@@ -1,3 +1,3 @@
-"""k-reciprocal re-ranking from sparse neighbors."""
+"""k-reciprocal re-ranking from sparse neighbor lists."""
 
 __all__ = ["distances", "lists", "ranks", "reciprocal"]

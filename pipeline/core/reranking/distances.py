@@ -7,10 +7,10 @@ encoding V is that of `reciprocal`. For a query i and a gallery row j
     J     = 1 - m / (2 - m)
     final = (1 - lam) J + lam D_ij,    D_ij = d_ij / (the greatest d_ix over all rows x)
 
-with queries and gallery as one set. J is 1 but for the few rows that share a column, so a list is
-ranked by those and, for all others, by similarity alone. A final distance is defined to the bit:
-d from `kernels.score`, the weights V and their shared sum m in float32, columns ascending, all
-other steps in float64 in the order written above, the result rounded to float32 once.
+with queries and gallery as one set. J is 1 except for the few rows that share a column with the
+query, so similarity alone ranks all other rows. A final distance is defined to the bit: d comes
+from `kernels.score`; the weights V and their shared sum m are float32, with columns ascending; all
+other steps are float64 in the order written above; the result is rounded to float32 once.
 """
 
 import threading
@@ -38,16 +38,19 @@ Variant = Literal["zhong", "torchreid"]
 
 _QUERIES_AT_ONCE = 128
 _CACHED = 16
-"""Gallery rows that meet one pair of queries after another: the nearest cache holds them."""
+"""Number of gallery rows that meet one pair of queries after another, so that they stay in the
+first-level cache.
+"""
 
 
 @dataclass(frozen=True)
 class Reranking:
-    """How lists are re-ranked.
+    """The settings of re-ranking.
 
-    `k1` neighbors make a row's reciprocal set, `k2` rows (the row itself included) are averaged,
-    and `lam` is the share of the original distance. In `variant` zhong the distance d is squared
-    Euclidean (reid-strong-baseline); torchreid (and layumi) square it once more.
+    `k1` is the number of neighbors from which a row's reciprocal set is made. `k2` is the number of
+    rows (including the row itself) whose weights are averaged. `lam` is the share of the original
+    distance. In `variant` zhong the distance d is squared Euclidean (reid-strong-baseline);
+    torchreid (and layumi) square it once more.
     """
 
     k1: int = 20
@@ -67,12 +70,12 @@ class Reranking:
 
     @property
     def name(self) -> str:
-        """What its figures are called."""
+        """The name of the figures."""
         return "k-reciprocal"
 
     @property
     def neighbors(self) -> int:
-        """How many neighbors of every row, itself not counted, the re-ranking asks for."""
+        """The number of neighbors of every row that re-ranking needs, without the row itself."""
         return max(self.k1, self.k2 - 1)
 
     @property
@@ -83,7 +86,7 @@ class Reranking:
 
 @dataclass(frozen=True)
 class Reranked:
-    """Queries and gallery, encoded: everything that a final distance is made of.
+    """The encoded queries and gallery: all data that a final distance needs.
 
     `greatest` float64 `[Q]` is each query's greatest distance d to a row of the union. The weights
     have a column for each of the `width` columns that a query uses.
@@ -98,7 +101,7 @@ class Reranked:
     width: int
 
     def of_queries(self, chosen: NDArray[np.int64]) -> "Reranked":
-        """The same with the queries `chosen` `[P]` alone, in that order."""
+        """The same data for the queries `chosen` `[P]` alone, in that order."""
         return replace(
             self,
             queries=ChosenRows(self.queries, chosen),
@@ -109,7 +112,7 @@ class Reranked:
     def distances(self, start: int, stop: int, *, tiling: Tiling = Tiling()) -> NDArray[np.float32]:
         """Final distances `[stop - start, G]` of the queries `start` to `stop`, in [0, 1].
 
-        Every pair gets its `score`, and the gallery is read once.
+        Every pair gets its `score`; the gallery is read once.
         """
         wanted = on_lines(self.queries.read(start, stop))
         out = np.empty((len(wanted), len(self.gallery)), np.float32)
@@ -155,10 +158,10 @@ def k_reciprocal(
 ) -> Reranked:
     """Encode queries (the first rows of `union`) and gallery (the second) for re-ranking.
 
-    `neighbors` are the `settings.neighbors` best rows of the union, or more, for each of its rows,
-    without the row itself; where fewer exist, all. `least` float32 `[N]` is what `least_scores`
-    gives for the union, where it is at hand. Features must be unit vectors. ValueError where the
-    neighbors are not those of such a search.
+    `neighbors` holds, for each row of the union, its `settings.neighbors` best rows or more,
+    without the row itself; if fewer exist, all. `least` float32 `[N]` is the result of
+    `least_scores` for the union, if the caller has it already. Features must be unit vectors. Raise
+    ValueError if the neighbors cannot come from such a search.
 
     >>> from pipeline.core.blocks import ArrayRows
     >>> from pipeline.core.neighbors.topk import search
@@ -205,8 +208,10 @@ def encoded(
     places: NDArray[np.int32],
     of_gallery: SparseRows,
 ) -> Reranked:
-    """Put together what `k_reciprocal` makes: mean weights of the queries, with a column for each
-    row of the union, and of the gallery, with a column for each of `places` (of `used_columns`).
+    """Combine the intermediate results of `k_reciprocal`.
+
+    These are the mean weights of the queries, with a column for each row of the union, and of the
+    gallery, with a column for each of `places` (see `used_columns`).
     """
     return Reranked(
         union.first,
@@ -220,7 +225,7 @@ def encoded(
 
 
 def check_neighbors(neighbors: TopK, total: int, settings: Reranking) -> None:
-    """Raise ValueError unless `neighbors` are what `k_reciprocal` asks for of `total` rows."""
+    """Raise ValueError unless `neighbors` are as `k_reciprocal` needs them for `total` rows."""
     if len(neighbors) != total:
         raise ValueError(f"neighbors of {len(neighbors)} rows do not go with {total} features")
     if neighbors.rows.max(initial=-1) >= total:
@@ -235,9 +240,10 @@ def check_neighbors(neighbors: TopK, total: int, settings: Reranking) -> None:
 
 
 class Overlap(threading.local):
-    """Tiles m `[N, M]` of what queries share with the rows of an index, 0 where nothing.
+    """Compute tiles m `[N, M]` of the weight that queries share with the rows of an index.
 
-    Each thread writes all its tiles into one buffer: a tile is valid until it asks for the next.
+    m is 0 for a pair that shares nothing. Each thread writes all its tiles into one buffer, so a
+    tile is valid until the thread requests the next one.
     """
 
     def __init__(self) -> None:
@@ -246,7 +252,7 @@ class Overlap(threading.local):
     def __call__(
         self, queries: SparseRows, asked: NDArray[np.int64], index: SparseRows, width: int
     ) -> NDArray[np.float32]:
-        """The tile of the queries `asked` and the `width` rows of `index` (of `inverted`)."""
+        """The tile of the queries `asked` and the `width` rows of `index` (see `inverted`)."""
         if len(self._buffer) < len(asked) * width:
             self._buffer = np.empty(len(asked) * width, np.float32)
         tile = self._buffer[: len(asked) * width].reshape(len(asked), width)
@@ -255,7 +261,9 @@ class Overlap(threading.local):
 
 
 def inverted(rows: SparseRows, start: int, stop: int, width: int) -> SparseRows:
-    """The rows `start` to `stop`, transposed: for each of the `width` columns who holds it."""
+    """Transpose the rows `start` to `stop`: for each of the `width` columns, the rows that have
+    it.
+    """
     low, high = rows.starts[start], rows.starts[stop]
     columns = rows.columns[low:high]
     order = np.argsort(columns, kind="stable")
@@ -271,9 +279,9 @@ def inverted(rows: SparseRows, start: int, stop: int, width: int) -> SparseRows:
 def final_distance(
     score: np.float32, shared: np.float32, greatest: float, lam: float, squared: bool
 ) -> np.float32:
-    """The final distance of a pair: see the module. It never grows with the score."""
+    """The final distance of a pair, as the module defines it. It never grows with the score."""
     m = np.float64(shared)
-    # Most pairs share nothing: a division saved.
+    # Most pairs share nothing; this saves a division for them.
     jaccard = max(0.0, 1.0 - m / (2.0 - m)) if m > 0 else 1.0
     share = distance(score, squared) / greatest if greatest > 0 else 0.0
     return np.float32((1.0 - lam) * jaccard + lam * share)
@@ -294,9 +302,9 @@ def pair_distances(
     lam: float,
     squared: bool,
 ) -> NDArray[np.float32]:
-    """Final distances `[P]` of pairs of a query (`owner`) and a gallery row, of known `scores`.
+    """Final distances `[P]` of pairs of a query (`owner`) and a gallery row with known `scores`.
 
-    The weights of both sides are given as `SparseRows.arrays`.
+    The weights of both sides are the arrays of `SparseRows.arrays`.
     """
     out = np.empty(scores.shape[0], np.float32)
     for p in range(scores.shape[0]):
@@ -325,7 +333,7 @@ def _share(
     index_values: NDArray[np.float32],
     out: NDArray[np.float32],
 ) -> None:
-    """m of the queries `asked` with the rows of an index, columns ascending."""
+    """Compute m of the queries `asked` with the rows of an index, columns ascending."""
     out[:] = 0
     for i in range(asked.shape[0]):
         for entry in range(starts[asked[i]], starts[asked[i] + 1]):
@@ -334,7 +342,7 @@ def _share(
                 out[i, index_rows[place]] += min(value, index_values[place])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")  # no check in the way of whole vectors
+@njit(nogil=True, cache=True, error_model="numpy")  # vectorizes only without a check
 def _fill_tile(
     shared: NDArray[np.float32],
     queries: NDArray[np.float32],
@@ -344,7 +352,9 @@ def _fill_tile(
     squared: bool,
     out: NDArray[np.float32],
 ) -> None:
-    """Final distances of all pairs, a few gallery rows at a time, which stay in the cache."""
+    """Write the final distances of all pairs, for a few gallery rows at a time, which stay in the
+    cache.
+    """
     scores = np.zeros((2, _CACHED), np.float32)
     nothing = np.float32(0)
     for first in range(0, gallery.shape[0], _CACHED):
@@ -352,14 +362,14 @@ def _fill_tile(
         count = few.shape[0]
         for i in range(0, queries.shape[0], 2):
             below = min(i + 1, queries.shape[0] - 1)
-            # At an edge pairs are scored twice over: they get the same score each time.
+            # At an edge, pairs are scored twice, with the same result each time.
             for j in range(0, count, 2):
                 beside = min(j + 1, count - 1)
                 near = four_scores(queries[i], queries[below], few[j], few[beside])
                 scores[0, j], scores[0, beside], scores[1, j], scores[1, beside] = near
             for r in range(i, below + 1):
                 line, held = out[r, first : first + count], shared[r, first : first + count]
-                # Most pairs share nothing, and those are filled as vectors.
+                # Most pairs share nothing; these are written as vectors.
                 for c in range(count):
                     line[c] = final_distance(scores[r - i, c], nothing, greatest[r], lam, squared)
                 for c in range(count):

@@ -1,4 +1,4 @@
-"""The top of re-ranked lists, to be looked at: nearest by final distance first, junk left out."""
+"""The top of re-ranked lists, for display: nearest by final distance first, without junk."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +22,13 @@ def reranked_lists(
     *,
     tiling: Tiling = Tiling(),
 ) -> RankedLists:
-    """The `k` kept rows of every query that are nearest by final distance, ties by row: exact.
+    """Find the `k` kept rows of every query that are nearest by final distance, ties by row: exact.
 
-    As `ranked_lists`, with the final `distances` that the lists are ordered by. A list is made of
-    the rows that share weight with the query and of those most similar to it: a row of neither kind
-    is no nearer than the last of the similar ones would be if it shared nothing. Where that does
-    not settle a list, as among many rows of one distance, more similar rows are looked at.
+    The result is that of `ranked_lists`, plus the final `distances` by which the lists are ordered.
+    The candidates for a list are the rows that share weight with the query, and the rows most
+    similar to it. Any other row is no nearer than the last of the similar rows would be without
+    shared weight. If this does not settle a list, for example because many rows have one distance,
+    more similar rows are read.
     """
     check_labels(reranked.queries, query_labels, "query")
     check_labels(reranked.gallery, gallery_labels, "gallery")
@@ -43,14 +44,14 @@ def reranked_lists(
         distances = _distances(reranked, similar.scores[owner, place], owner, columns)
         owners = np.append(sharing[0][inside], owner)
         columns = np.append(sharing[1][inside], columns)
-        # A pair of both kinds has the same distance in both.
+        # A pair found in both ways has the same distance both times.
         pairs, at = np.unique(np.stack([owners, columns]), axis=1, return_index=True)
         values = np.append(near.values[inside], distances)[at]
         kept = rule.without_junk(*pairs)
         owner, columns, values = pairs[0, kept], pairs[1, kept], values[kept]
         owner, place, order = best_of(owner, columns, values, k, len(near))
         columns, values = columns[order], values[order]
-        # Until all rows are among them, the similar ones fill every list.
+        # Once they include all rows, the similar rows fill every list.
         if width >= len(rule.kept) or _are_settled(reranked, similar, values[place == k - 1]):
             break
         width *= _WIDER
@@ -64,7 +65,7 @@ def _distances(
     owner: NDArray[np.int64],
     rows: NDArray[np.int64],
 ) -> NDArray[np.float32]:
-    """Final distances of pairs of known similarity."""
+    """Final distances of pairs with known similarity."""
     settings = reranked.settings
     return pair_distances(
         scores, owner, rows, *reranked.query_weights.arrays, *reranked.gallery_weights.arrays,
@@ -73,7 +74,7 @@ def _distances(
 
 
 def _are_settled(reranked: Reranked, similar: TopK, last: NDArray[np.float32]) -> bool:
-    """Whether the `last` distance `[Q]` of every list is less than a row not looked at can have."""
+    """Whether the `last` distance `[Q]` of every list is less than that of any row not yet read."""
     settings, nothing = reranked.settings, np.float32(0)
     return all(
         distance < final_distance(score, nothing, greatest, settings.lam, settings.squared)

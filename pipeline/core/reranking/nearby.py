@@ -1,4 +1,4 @@
-"""Re-ranked distances of the rows around each query alone: memory grows with those, not with Q x G.
+"""Re-ranked distances of the rows around each query only: memory grows with these, not with Q x G.
 
 A row that shares no weight with the query has J = 1, so its place follows from its similarity.
 """
@@ -21,9 +21,10 @@ def surroundings(
     reranked: Reranked, start: int = 0, stop: int | None = None, *, tiling: Tiling = Tiling()
 ) -> SparseRows:
     """Final distances of the queries `start` to `stop` (all) to the rows that share weight with
-    them: `columns` are gallery rows.
+    them.
 
-    To the bit those of `Reranked.distances`. Only the features of these rows are read.
+    `columns` of the result are gallery rows. The values equal those of `Reranked.distances` to the
+    bit. Only the features of these rows are read.
 
     >>> from pipeline.core.blocks import ArrayRows, StackedRows
     >>> from pipeline.core.reranking.distances import Reranking, k_reciprocal
@@ -72,13 +73,15 @@ def _sharing(
     index_rows: NDArray[np.int32],
     total: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """The rows of an index of `total` rows that share a column with each query, ascending."""
+    """For each query, the rows of an index of `total` rows that share a column with it,
+    ascending.
+    """
     room = 0
     for entry in range(starts[start], starts[stop]):
         room += index_starts[columns[entry] + 1] - index_starts[columns[entry]]
     new_starts = np.zeros(stop - start + 1, np.int64)
     found = np.empty(room, np.int32)
-    met = np.full(total, -1, np.int64)  # the last query that met this row
+    met = np.full(total, -1, np.int64)  # the last query that reached this row
     end = 0
     for i in range(start, stop):
         first = end

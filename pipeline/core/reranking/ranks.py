@@ -1,8 +1,8 @@
 """The ranks of every query's matches in re-ranked lists, by counting: no Q x G array exists.
 
-A row that shares no weight with the query has J = 1: its final distance follows from its similarity
-alone, so a match stands behind all such rows above one similarity, found beforehand. The few rows
-that do share weight are placed by their final distances.
+A row that shares no weight with the query has J = 1, so its final distance follows from its
+similarity alone. Therefore a match comes after all such rows above a certain similarity, which is
+computed in advance. The few rows that share weight are placed by their final distances.
 """
 
 from typing import NamedTuple
@@ -32,7 +32,7 @@ from pipeline.core.reranking.reciprocal import SparseRows
 from pipeline.core.sweep import sweep
 
 _TINY = np.finfo(np.float32).tiny
-_LARGEST_BITS = 0x7F7FFFFF  # of the largest finite float32
+_LARGEST_BITS = 0x7F7FFFFF  # the bits of the largest finite float32
 
 
 def matches(
@@ -42,9 +42,9 @@ def matches(
     *,
     tiling: Tiling = Tiling(),
 ) -> RankCounts:
-    """Every query's matches by final distance, nearest first, with nothing counted yet.
+    """Find every query's matches by final distance, nearest first, before anything is counted.
 
-    As `ranking.matches`, whose scores are here the negative final distances.
+    This is `ranking.matches` with negative final distances as scores.
     """
     settings = reranked.settings
     sides = reranked.queries, query_labels, reranked.gallery, gallery_labels
@@ -67,11 +67,11 @@ def rank_counts(
     part: tuple[int, int] | None = None,
     tiling: Tiling = Tiling(),
 ) -> RankCounts:
-    """Count, for every match, the kept rows of the gallery whose final distance is less: exact.
+    """Count, for every match, the kept rows of the gallery with a smaller final distance: exact.
 
-    Ties by row, and junk as in `ranking.rank_counts`. `found` is what `matches` gave, where it is
-    at hand; `part` limits the pass to a run of gallery rows, and `+` joins the parts. Memory is
-    Q x D, the encodings, the matches, and two tiles in each thread.
+    Ties by row; junk as in `ranking.rank_counts`. `found` is the result of `matches`, if the caller
+    has it already. `part` limits the pass to a run of gallery rows, and `+` joins the parts. Memory
+    is Q x D, the encodings, the matches, and two tiles per thread.
     """
     settings = reranked.settings
     found = found or matches(reranked, query_labels, gallery_labels, tiling=tiling)
@@ -108,8 +108,9 @@ def rank_counts(
 
 
 class _Block(NamedTuple):
-    """Rows of the gallery from `first_row` on, how far products with them may be off, and the
-    inverted weights, `shares`."""
+    """Rows of the gallery from `first_row` on, the error bound of products with them, and their
+    inverted weights, `shares`.
+    """
 
     features: NDArray[np.float32]
     first_row: int
@@ -119,9 +120,10 @@ class _Block(NamedTuple):
 
 
 class _Limits(NamedTuple):
-    """What a row must reach to come before each match: `better`, or `equal` and win the tie.
+    """The limits that a row must reach to come before each match: `better`, or `equal` with a won
+    tie.
 
-    By its negative final distance, or for a row of J = 1 by its similarity.
+    The limit is a negative final distance, or, for a row with J = 1, a similarity.
     """
 
     rows: NDArray[np.int64]
@@ -152,15 +154,17 @@ def _limits(
 def _least_similarities(
     limits: NDArray[np.float32], greatest: NDArray[np.float64], lam: float, squared: bool
 ) -> NDArray[np.float32]:
-    """The least float32 similarity at which a row of J = 1 has a final distance within each limit.
+    """The least float32 similarity at which a row with J = 1 has a final distance within each
+    limit.
 
-    inf where none has: found by halving, as a final distance never grows with the similarity.
+    It is inf if no similarity has. Binary search finds it, because a final distance never grows
+    with the similarity.
     """
     out = np.empty(limits.shape[0], np.float32)
     bits = np.zeros(1, np.int32)
     value = bits.view(np.float32)
     for p in range(limits.shape[0]):
-        # Non-negative floats are ordered as their bits are; below 0 stand the negative ones.
+        # Non-negative floats sort like their bits; negative keys stand for negative floats.
         low, high = -_LARGEST_BITS, _LARGEST_BITS + 1
         while low < high:
             middle = (low + high) // 2
@@ -194,11 +198,12 @@ def _count_tile(
     squared: bool,
     beaten: NDArray[np.int64],
 ) -> None:
-    """Count a tile's rows in the slots of its queries: one for each number of matches beaten.
+    """Count a tile's rows in the slots of its queries: one slot for each number of beaten matches.
 
-    A row of the query's own identity is a match or junk, and not counted. A row that shares weight
-    with the query is placed by its final distance; for the others, whose J is 1, a product settles
-    the place where the matches beaten do not change within `slack` of it, and else the `score`.
+    A row of the query's own identity is a match or junk, so it is not counted. A row that shares
+    weight with the query is placed by its final distance. For the others, with J = 1, a product
+    settles the place if the number of beaten matches is the same within `slack` of it; otherwise
+    the `score` does.
     """
     low, high = np.empty((2, MOST_MATCHES), np.float32)
     for i in range(tile.shape[0]):
@@ -247,7 +252,9 @@ def _beaten(
     reached: np.float32,
     row: int,
 ) -> int:
-    """How many of the matches `start` to `end`, best first, come after a row that `reached` so."""
+    """The number of matches from `start` to `end`, best first, that come after a row which reached
+    `reached`.
+    """
     low, high = start, end
     while low < high:
         middle = (low + high) // 2

@@ -1,14 +1,14 @@
-"""Rows as weights over their k-reciprocal neighbors: sparse vectors that the Jaccard compares.
+"""Rows as weights over their k-reciprocal neighbors: the sparse vectors of the Jaccard distance.
 
 Zhong et al., "Re-ranking Person Re-identification with k-reciprocal Encoding" (CVPR 2017). With
-N(i, k) row i itself and its k best neighbors:
+N(i, k) as row i itself and its k best neighbors:
 
     R(i, k) = {j in N(i, k): i in N(j, k)}
-    R*(i)   = R(i, k1), and R(j, round(k1 / 2)) for every j in it of which more than two thirds lie
+    R*(i)   = R(i, k1), plus R(j, round(k1 / 2)) for every j in it of which more than two thirds lie
               in R(i, k1); halves are rounded to even
     V_ij    = exp(-D_ij) on R*(i), over its sum; D_ij = d_ij / (the greatest d_ix over all rows x)
 
-V holds some tens of values a row, whatever the number of rows.
+V has some tens of values per row, whatever the number of rows.
 """
 
 import math
@@ -29,7 +29,7 @@ _ENTRIES_AT_ONCE = 2**20
 
 @dataclass(frozen=True)
 class SparseRows:
-    """A matrix of few values a row: those of row i are the entries `starts[i]` to `starts[i + 1]`.
+    """A sparse matrix with few values per row; row i is the entries `starts[i]` to `starts[i + 1]`.
 
     `starts` int64 `[N + 1]`, `columns` int32 `[E]` ascending within a row, `values` float32 `[E]`.
     """
@@ -55,7 +55,7 @@ class SparseRows:
 
 
 def stacked(parts: Sequence[SparseRows]) -> SparseRows:
-    """The rows of all `parts`, one after the other."""
+    """The rows of all `parts`, in order."""
     ends = np.concatenate([np.zeros(1, np.int64), *(np.diff(part.starts) for part in parts)])
     return SparseRows(
         np.cumsum(ends),
@@ -76,7 +76,9 @@ def distance(score: np.float32, squared: bool) -> float:
 
 @njit(nogil=True, cache=True)
 def greatest_distances(least_scores: NDArray[np.float32], squared: bool) -> NDArray[np.float64]:
-    """The greatest d `[N]` of every row, from its least score with another; d to itself is 0."""
+    """The greatest d `[N]` of every row, from its least score with another row; d to itself is
+    0.
+    """
     out = np.empty(least_scores.shape[0], np.float64)
     for i in range(out.shape[0]):
         out[i] = distance(least_scores[i], squared)
@@ -93,11 +95,11 @@ def weights(
     part: tuple[int, int] | None = None,
     tiling: Tiling = Tiling(),
 ) -> SparseRows:
-    """V of the rows `part` (all of them): a column for each of the N rows.
+    """Compute V of the rows `part` (all by default), with a column for each of the N rows.
 
-    `neighbors` are the k1 best neighbors or more of all N `rows` `[N, D]` among themselves, a row
-    not counted among its own, with the scores of `kernels.score`; `greatest` float64 `[N]` is the
-    greatest distance of each row. Features are read only for pairs that are no neighbors.
+    `neighbors` are the k1 best neighbors or more of all N `rows` `[N, D]` among themselves, without
+    the row itself, with the scores of `kernels.score`. `greatest` float64 `[N]` is the greatest
+    distance of each row. Features are read only for pairs that are not neighbors.
     """
     near, half = (min(k, len(rows) - 1) for k in (k1, round(k1 / 2)))
     room = max(1, min(len(rows), (near + 1) * (half + 1)))
@@ -141,8 +143,8 @@ def mean_weights(
 ) -> SparseRows:
     """The mean of the weights of each row of `part` and of its k2 - 1 best neighbors.
 
-    `of_rows` are the weights of all N rows. `places` int32 `[N]` renames the columns, in ascending
-    order, and leaves out those renamed -1. Sums are float64, a row's own weights first.
+    `of_rows` are the weights of all N rows. `places` int32 `[N]` renumbers the columns, in
+    ascending order, and drops those with -1. Sums are float64, a row's own weights first.
     """
     width = min(k2, len(of_rows))
 
@@ -159,7 +161,7 @@ def _joined(
     part: tuple[int, int],
     size: int,
 ) -> SparseRows:
-    """Make the rows `part` a block at a time on the threads of `run`, and join them in order."""
+    """Make the rows `part` block by block on the threads of `run`, and join them in order."""
     made: dict[int, SparseRows] = {}
     run(lambda a, b: made.update({a: make(a, b)}), blocks(part[1], size, part[0]))
     return stacked([made.pop(start) for start in sorted(made)])
@@ -182,7 +184,7 @@ def _find_reciprocal(
     out: NDArray[np.int32],
     sizes: NDArray[np.int64],
 ) -> None:
-    """R(i, k) of the rows `start` to `stop`, row i itself first: `out[i, :sizes[i]]`."""
+    """Write R(i, k) of the rows `start` to `stop`, row i itself first: `out[i, :sizes[i]]`."""
     for i in range(start, stop):
         out[i, 0] = i
         size = 1
@@ -207,15 +209,15 @@ def _expanded(
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
     """R* of the rows `start` to `stop`: starts, members in ascending order, and their scores.
 
-    The score is inf for the row itself (so its distance is 0) and NaN for members that are none of
-    its neighbors. `room` is how many members a row may have.
+    The score is inf for the row itself, which makes its distance 0, and NaN for members that are
+    not its neighbors. `room` is the greatest number of members of a row.
     """
     starts = np.zeros(stop - start + 1, np.int64)
     members = np.empty((stop - start) * room, np.int32)
     scores = np.empty((stop - start) * room, np.float32)
     own = np.empty(k + 1, np.int32)
-    in_own = np.full(neighbors.shape[0], -1, np.int32)  # the last row whose R holds this one
-    taken = np.full(neighbors.shape[0], -1, np.int32)  # the last row whose R* holds this one
+    in_own = np.full(neighbors.shape[0], -1, np.int32)  # the last row whose R has this one
+    taken = np.full(neighbors.shape[0], -1, np.int32)  # the last row whose R* has this one
     end = 0
     for i in range(start, stop):
         first = end
@@ -268,7 +270,7 @@ def _normalized(
         total = 0.0
         for entry in range(starts[i], starts[i + 1]):
             d = distance(scores[entry], squared)
-            # Where all rows are one, d is 0 and so is the greatest.
+            # If all rows are equal, d is 0 and so is the greatest d.
             raw[entry] = math.exp(-d / greatest[i]) if greatest[i] > 0 else 1.0
             total += raw[entry]
         for entry in range(starts[i], starts[i + 1]):
@@ -287,7 +289,7 @@ def _means(
     start: int,
     stop: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
-    """Mean of the rows that each row names: itself and its `width - 1` first neighbors."""
+    """The mean of each row's own weights and those of its `width - 1` first neighbors."""
     room = 0
     for i in range(start, stop):
         for x in range(width):

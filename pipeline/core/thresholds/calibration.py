@@ -1,8 +1,9 @@
-"""The similarity from which on two crops are taken for one identity, and how sure that is.
+"""Find the similarity threshold at which two crops count as the same identity, with its
+uncertainty.
 
-Pairs are not independent: those of one identity rise and fall together. So intervals come from
-resampling the query identities with all of their pairs (the subsets bootstrap of Bolle, Ratha and
-Pankanti, CVIU 93, 2004); the gallery is taken as it is.
+Pairs are not independent: the similarities of all pairs of one identity rise and fall together.
+Therefore intervals come from resampling the query identities with all of their pairs (the subsets
+bootstrap of Bolle, Ratha and Pankanti, CVIU 93, 2004). The gallery is not resampled.
 """
 
 from collections.abc import Callable
@@ -20,22 +21,23 @@ from pipeline.core.thresholds.negatives import count_negatives, margin
 from pipeline.core.thresholds.open_set import settle_rates
 
 FEWEST_FALSE_MATCHES = 30
-"""A threshold stands on so many false matches at least: the rule of 30 (Doddington et al., Speech
-Communication 31, 2000), by which the true rate is within 30 % of the measured one nine times in
-ten, were the pairs independent."""
+"""The least number of false matches that a threshold may rest on: the rule of 30 (Doddington et
+al., Speech Communication 31, 2000). If the pairs were independent, the true rate would be within 30
+% of the measured one nine times in ten.
+"""
 
 _STEPS = 512
 _FINEST = 1e-6
-_WIDEST = 16  # thresholds are looked for up to so many times the wanted rate
-_BEYOND = 1.001  # no similarity of unit vectors, as rounding leaves them, reaches this
+_WIDEST = 16  # thresholds are searched up to this multiple of the target rate
+_BEYOND = 1.001  # no similarity of unit vectors reaches this, even with rounding
 _AT_ONCE = 50
 
 
 @dataclass(frozen=True)
 class FarRule:
-    """The least similarity at which at most a share `far` of the negative pairs match.
+    """Choose the least similarity at which at most a share `far` of the negative pairs match.
 
-    ValueError for a share that is not between 0 and 1.
+    Raise ValueError for a share that is not between 0 and 1.
     """
 
     far: float = 1e-4
@@ -47,11 +49,11 @@ class FarRule:
 
 @dataclass(frozen=True)
 class PercentileRule:
-    """The similarity of vectors that lie `factor` times a percentile of the distances within
-    identities apart.
+    """Choose the similarity of vectors whose distance is `factor` times a percentile of the
+    distances within identities.
 
-    Distances are Euclidean, between unit vectors: d^2 = 2 - 2 s. ValueError for a percentile
-    outside 0 to 100 and a factor that is not positive.
+    Distances are Euclidean, between unit vectors: d^2 = 2 - 2 s. Raise ValueError for a percentile
+    outside 0 to 100 and for a factor that is not positive.
     """
 
     percentile: float = 95.0
@@ -68,8 +70,9 @@ class PercentileRule:
 class Threshold:
     """A threshold, and the shares of negative pairs (`far`) and positive pairs (`tar`) it accepts.
 
-    `threshold_interval` is where the rule puts the threshold in the resamples, `far_interval` and
-    `tar_interval` what this very threshold accepts of them. `identities` are those of the queries.
+    `threshold_interval` is the range of the thresholds that the rule chooses in the resamples.
+    `far_interval` and `tar_interval` are the ranges of the shares that `threshold` itself accepts
+    in them. `identities` is the number of identities of the queries.
     """
 
     threshold: float
@@ -94,11 +97,12 @@ def calibrate(
     *,
     tiling: Tiling = Tiling(),
 ) -> Threshold | None:
-    """The threshold of a rule over all pairs of a query of an identity and a row kept for it.
+    """Find the threshold of a rule over all pairs of a query with an identity and a row kept for
+    it.
 
-    Positives are the pairs of `ranking.matches`; negatives all others but junk. None where there
-    is no positive pair, no negative one, or too few of these to measure the rate. Both features
-    must be unit vectors. Memory is Q x D, Q x 1,025 counts, and a tile in each thread.
+    Positives are the pairs of `ranking.matches`; negatives are all others except junk. Return None
+    if there is no positive pair, no negative pair, or too few negatives to measure the rate. All
+    features must be unit vectors. Memory is Q x D, Q x 1,025 counts, and one tile per thread.
     """
     queries, gallery = as_rows(queries), as_rows(gallery)
     found = matches(queries, query_labels, gallery, gallery_labels)
@@ -131,8 +135,8 @@ def calibrate(
 class _Pairs:
     """The pairs of every query identity, numbered from 0.
 
-    `owner` `[Q]` is the identity of each query and `negatives` `[Q]` its negative pairs;
-    `positives` float64 `[P]`, descending, are the similarities of the positive pairs,
+    `owner` `[Q]` is the identity of each query, and `negatives` `[Q]` is its number of negative
+    pairs. `positives` float64 `[P]` are the similarities of the positive pairs, descending, and
     `positive_owner` `[P]` their identities.
     """
 
@@ -143,7 +147,7 @@ class _Pairs:
     positive_owner: NDArray[np.int64]
 
     def at_percentile(self, rule: PercentileRule, weights: NDArray[np.int64]) -> float:
-        """The threshold of the percentile rule, each identity counted `weights` `[I]` times."""
+        """The threshold of the percentile rule; each identity counts `weights` `[I]` times."""
         cumulated = np.cumsum(weights[self.positive_owner])
         if cumulated[-1] == 0:
             return float("nan")
@@ -152,7 +156,7 @@ class _Pairs:
         return max(-1.0, 1 - squared / 2)
 
     def positives_reaching(self, thresholds: NDArray[np.float64]) -> NDArray[np.int64]:
-        """How many positives of each identity reach each threshold, int64 `[I, T]`."""
+        """The number of positives of each identity that reach each threshold, int64 `[I, T]`."""
         place = np.searchsorted(thresholds, self.positives, "right") - 1
         counts = np.zeros((self.identities, len(thresholds)), np.int64)
         reached = place >= 0
@@ -160,16 +164,18 @@ class _Pairs:
         return np.cumsum(counts[:, ::-1], axis=1)[:, ::-1]
 
     def by_identity(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Values of queries `[Q, ...]` added up by identity `[I, ...]`."""
+        """Add up values of queries `[Q, ...]` by identity `[I, ...]`."""
         total = np.zeros((self.identities, *values.shape[1:]), np.int64)
         np.add.at(total, self.owner, values)
         return total
 
 
 def against_itself(labels: Labels) -> Labels:
-    """The labels of a set that is compared with itself: rows of unknown camera get one each.
+    """The labels of a set that is compared with itself: each row of unknown camera gets a camera of
+    its own.
 
-    So no row is its own match, as it would be were its camera equal to no other.
+    Otherwise a row would be its own match, because an unknown camera equals no camera, not even
+    itself.
 
     >>> against_itself(Labels(np.array([7, 7]), np.array([3, NO_CAMERA]))).camera
     array([3, 5])
@@ -180,10 +186,11 @@ def against_itself(labels: Labels) -> Labels:
 
 
 def sample_identities(identity: NDArray[np.int64], rows: int, seed: int) -> NDArray[np.int64]:
-    """Positions, ascending, of the rows of some whole identities: at most `rows`, or one identity.
+    """The ascending positions of all rows of some random identities: at most `rows`, or one
+    identity.
 
-    Identities are taken in a random order from `seed` until the next would be too many; rows
-    without an identity are not taken.
+    Identities are taken in a random order given by `seed` until the next one would exceed the
+    limit. Rows without an identity are not taken.
     """
     names, owner, sizes = np.unique(
         identity[identity > DISTRACTOR], return_inverse=True, return_counts=True
@@ -204,7 +211,7 @@ def _ends(
     rule: FarRule,
     tiling: Tiling,
 ) -> tuple[float, float] | None:
-    """The threshold at the wanted rate, and that at a rate as high as resamples may need."""
+    """The threshold at the target rate, and the one at the highest rate that resamples may need."""
     rates = [rule.far, max(rule.far, min(0.5, _WIDEST * rule.far))]
     figures = settle_rates(
         found.scores,
@@ -221,8 +228,9 @@ def _ends(
 
 
 def _around(point: float, least: float) -> NDArray[np.float64]:
-    """Thresholds that resamples may get, ascending: from `least` to 1, the denser the nearer they
-    are to `point`, so that an interval is told to some hundredths of its own width.
+    """The thresholds that resamples may choose, ascending, from `least` to 1.
+
+    They are denser near `point`, so that the width of an interval is accurate to a few hundredths.
     """
     share = np.geomspace(_FINEST, 1, _STEPS)
     return np.unique(
@@ -239,7 +247,7 @@ def _resampled(
     resampling: Bootstrap,
 ) -> Threshold:
     """The figures of the threshold `point`, one of `edges`, with their intervals."""
-    # float64 counts exactly up to 2^53, and is multiplied faster than whole numbers are.
+    # float64 counts exactly up to 2^53, and its products are faster than those of integers.
     false = pairs.by_identity(reached(edges)).astype(np.float64)
     true = pairs.positives_reaching(edges).astype(np.float64)
     negatives, positives = (
@@ -260,7 +268,7 @@ def _resampled(
             thresholds.append(np.array([pairs.at_percentile(rule, each) for each in weights]))
         else:
             least = edges[(far <= rule.far).argmax(axis=1)]
-            # Without a negative pair in the resample no threshold is the least.
+            # If a resample has no negative pair, no threshold is the least.
             thresholds.append(np.where(np.isnan(far[:, at]), np.nan, least))
     return Threshold(
         threshold=point,
@@ -277,8 +285,9 @@ def _resampled(
 
 
 def _middle(values: list[NDArray[np.float64]], resampling: Bootstrap) -> Interval:
-    """The interval that leaves out as many samples below as above; those without a value count
-    not."""
+    """The interval that leaves out as many samples below as above; samples without a value do not
+    count.
+    """
     out = 50 * (1 - resampling.level)
     low, high = np.nanpercentile(np.concatenate(values), [out, 100 - out])
     return Interval(float(low), float(high))

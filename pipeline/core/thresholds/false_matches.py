@@ -1,4 +1,4 @@
-"""How many negative pairs of each query reach each of some thresholds: exact, in one pass."""
+"""Count each query's negative pairs that reach each of several thresholds: exact, in one pass."""
 
 from typing import NamedTuple
 
@@ -15,7 +15,9 @@ from pipeline.core.sweep import sweep
 
 
 def negatives_of(own: NDArray[np.int64], gallery: Labels) -> NDArray[np.int64]:
-    """How many kept gallery rows `[Q]` have another identity than each of the identities `[Q]`."""
+    """The number `[Q]` of kept gallery rows with another identity than each of the identities
+    `[Q]`.
+    """
     kept = np.sort(gallery.identity[gallery.identity != JUNK])
     same = np.searchsorted(kept, own, "right") - np.searchsorted(kept, own, "left")
     return (len(kept) - same).astype(np.int64)
@@ -30,10 +32,11 @@ def false_matches(
     *,
     tiling: Tiling = Tiling(),
 ) -> NDArray[np.int64]:
-    """How many negatives of each query of an identity reach each threshold, int64 `[Q, T]`: exact.
+    """Count the negatives of each query with an identity that reach each threshold, int64 `[Q, T]`.
 
-    `thresholds` ascend. One pass over the gallery; most pairs below the first threshold cost one
-    look at a product. ValueError for features that are not finite.
+    The counts are exact. `thresholds` must ascend. This takes one pass over the gallery; most pairs
+    below the first threshold cost only one comparison of a product. Raise ValueError for features
+    that are not finite.
 
     >>> three = np.array([[1, 0], [0.8, 0.6], [0, 1]], np.float32)
     >>> false_matches(three[:1], Labels(np.array([7]), np.array([0])),
@@ -61,7 +64,7 @@ def false_matches(
 
 
 class _Block(NamedTuple):
-    """Rows of the gallery, their identities, and how far products with them may be off."""
+    """Rows of the gallery, their identities, and the greatest error of products with them."""
 
     features: NDArray[np.float32]
     identity: NDArray[np.int64]
@@ -70,7 +73,7 @@ class _Block(NamedTuple):
 
 def _reach(rows: NDArray[np.float32], what: str) -> float:
     reach = longest(rows)
-    # No pair would reach a threshold less a slack that is not a number.
+    # With a slack of NaN, no pair would reach the threshold.
     if not np.isfinite(reach):
         raise ValueError(f"{what} features must be finite")
     return reach
@@ -87,7 +90,7 @@ def _count_tile(
     thresholds: NDArray[np.float64],
     counts: NDArray[np.int64],
 ) -> None:
-    """Count a tile's negatives at the greatest threshold that each reaches."""
+    """Count each negative of a tile at the greatest threshold that it reaches."""
     least = np.float32(thresholds[0]) - slack
     for i in range(tile.shape[0]):
         line = tile[i]

@@ -1,11 +1,12 @@
-"""How similar rows are that do not match: a histogram of all negative pairs, exact where asked.
+"""A histogram of the similarities of all negative pairs, exact in chosen bins.
 
-A negative is a query of an identity and a kept gallery row of another one: junk is left out,
-distractors are in. Similarities are read in steps of 2^-24, rounded down, which is finer than the
-rounding of a float32 dot product; 2^11 steps make a bin. A product of two blocks says in which bin
-a pair lies, but for `product_slack`. That counts the pairs far from a *settled* bin; what lies near
-one is placed by its `score`. So the number of negatives at any step of a settled bin, and above
-it, is exact and the same for any tiling, while most pairs cost one look at a product.
+A negative is a pair of a query with an identity and a kept gallery row of another identity: junk is
+excluded, distractors are included. Similarities are counted in steps of 2^-24, rounded down, which
+is finer than the rounding of a float32 dot product; 2^11 steps make one bin. A product of two
+blocks gives the bin of a pair, up to `product_slack`. This is enough to count pairs far from a
+*settled* bin; a pair near a settled bin is placed by its `score`. So the number of negatives at and
+above any step of a settled bin is exact and independent of the tiling, while most pairs cost only
+one comparison of a product.
 """
 
 import threading
@@ -25,31 +26,32 @@ from pipeline.core.products.kernels import score as pair_score
 from pipeline.core.sweep import sweep
 
 STEPS = 2**24
-"""Steps to a similarity of 1."""
+"""Number of steps from similarity 0 to 1."""
 
 BIN = 2**11
-"""Steps of a bin."""
+"""Number of steps in a bin."""
 
-_LONGEST = 1.001  # unit vectors, as float16 and rounding leave them
-_BELOW = STEPS // BIN + 64  # bins below similarity 0: down to -1, and what rounding adds
+_LONGEST = 1.001  # the length of unit vectors after float16 and rounding, at most
+_BELOW = STEPS // BIN + 64  # bins below similarity 0: down to -1, plus rounding
 _BINS = 2 * _BELOW
 _WIDTH = BIN / STEPS
 
 EDGES = (np.arange(_BINS + 1) - _BELOW) * BIN
-"""The least step of each bin, and of the one that would follow the last."""
+"""The least step of each bin, and that of the bin that would follow the last."""
 
 _BLOCKS_AT_ONCE = 8
-"""Gallery blocks that are held together, where they are divided by camera."""
+"""Number of gallery blocks in memory together if they are divided by camera."""
 
-_PLACING = 2.0**-22  # rounding of `_place`, at most
+_PLACING = 2.0**-22  # the greatest rounding error of `_place`
 
 
 @dataclass(frozen=True)
 class Negatives:
     """Counts of negative pairs by similarity; `+` adds those of disjoint parts of a gallery.
 
-    `coarse` int64 `[BINS]` counts by bin, ascending. The bins `settled` int64 `[S]`, ascending, are
-    exact, and so are the sums of all bins above each; `fine` int64 `[S, BIN]` counts their steps.
+    `coarse` int64 `[BINS]` holds the counts by bin, ascending. The counts of the bins `settled`
+    int64 `[S]`, ascending, are exact, and so are the sums of all bins above each of them. `fine`
+    int64 `[S, BIN]` holds the counts of their steps.
     """
 
     settled: NDArray[np.int64]
@@ -58,7 +60,7 @@ class Negatives:
 
     @classmethod
     def none(cls, settled: NDArray[np.int64]) -> "Negatives":
-        """Nothing counted yet."""
+        """Counts of zero."""
         return cls(settled, np.zeros(_BINS, np.int64), np.zeros((len(settled), BIN), np.int64))
 
     def __add__(self, other: "Negatives") -> "Negatives":
@@ -70,18 +72,20 @@ class Negatives:
         return int(self.coarse.sum())
 
     def above(self) -> NDArray[np.int64]:
-        """How many negatives `[BINS + 1]` lie in each bin or a higher one; 0 at the end."""
+        """The number of negatives `[BINS + 1]` in each bin or a higher one; 0 at the end."""
         return np.append(np.cumsum(self.coarse[::-1])[::-1], 0)
 
     def reached(self, bin_: int) -> NDArray[np.int64]:
-        """How many negatives `[BIN + 1]` reach each step of a settled bin, and the bin after it."""
+        """The number of negatives `[BIN + 1]` that reach each step of a settled bin, and the bin
+        after it.
+        """
         place = int(np.searchsorted(self.settled, bin_))
         within = np.append(np.cumsum(self.fine[place][::-1])[::-1], 0)
         return within + self.coarse[bin_ + 1 :].sum()
 
 
 def steps(scores: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Similarities in whole steps, rounded down.
+    """Convert similarities to whole steps, rounded down.
 
     >>> steps(np.array([1.0, 0.5, -2.0**-24 / 3], np.float32))
     array([16777216,  8388608,       -1])
@@ -90,7 +94,7 @@ def steps(scores: NDArray[np.float32]) -> NDArray[np.int64]:
 
 
 def margin(dimension: int) -> int:
-    """How many bins a product of unit vectors may lie from the bin of their score."""
+    """The number of bins by which a product of unit vectors may miss the bin of their score."""
     return floor((product_slack(dimension, _LONGEST, _LONGEST) + _PLACING) / _WIDTH) + 1
 
 
@@ -104,10 +108,10 @@ def count_negatives(
     part: tuple[int, int] | None = None,
     tiling: Tiling = Tiling(),
 ) -> Negatives:
-    """Count the negatives of queries with an identity, exact in the bins `settled`.
+    """Count the negatives of queries with an identity, exactly in the bins `settled`.
 
-    `part` limits the pass to a run of gallery rows. Memory is Q x D, and a tile and the counts in
-    each thread. ValueError for features that are no unit vectors.
+    `part` limits the pass to a run of gallery rows. Memory is Q x D, and per thread one tile and
+    the counts. Raise ValueError for features that are not unit vectors.
 
     >>> three = np.array([[1, 0], [0.8, 0.6], [0, 1]], np.float32)
     >>> found = count_negatives(three[:1], Labels(np.array([7]), np.array([0])),
@@ -160,7 +164,7 @@ def count_negatives_of_others(
     part: tuple[int, int] | None = None,
     tiling: Tiling = Tiling(),
 ) -> Negatives:
-    """`count_negatives` without the rows of the query's own camera, where that is known.
+    """Like `count_negatives`, but without the rows of the query's own camera, if that is known.
 
     >>> three = np.array([[1, 0], [0.8, 0.6], [0, 1]], np.float32)
     >>> found = count_negatives_of_others(three[:1], Labels(np.array([7]), np.array([0])),
@@ -186,8 +190,10 @@ def count_negatives_of_others(
 
 
 class _Kept(NamedTuple):
-    """The rows of a block that are not junk, in `order` of identity; those of each query's own
-    identity are at the places `low` to `high` of that order."""
+    """The rows of a block that are not junk, in `order` of identity.
+
+    The rows of each query's own identity are at the places `low` to `high` of that order.
+    """
 
     block: NDArray[np.float32]
     identity: NDArray[np.int64]
@@ -197,7 +203,7 @@ class _Kept(NamedTuple):
 
 
 class _Counters:
-    """Counts of each thread, added up at the end."""
+    """The counts of each thread, which are added up at the end."""
 
     def __init__(self, settled: NDArray[np.int64]) -> None:
         self._settled = settled
@@ -214,7 +220,7 @@ class _Counters:
 
 
 def _check_length(rows: NDArray[np.float32], what: str) -> None:
-    if not longest(rows) <= _LONGEST * 1.0001:  # `longest` is rounded up by as much
+    if not longest(rows) <= _LONGEST * 1.0001:  # `longest` rounds up by this factor
         raise ValueError(f"{what} features must be unit vectors")
 
 
@@ -228,7 +234,7 @@ def _widened(bins: NDArray[np.int64], by: int) -> NDArray[np.bool_]:
 
 @njit(nogil=True, inline="always")
 def _place(similarity: np.float32) -> np.int64:
-    """The bin of a product, which rounding may have moved."""
+    """The bin of a product; rounding may have moved the product to a neighboring bin."""
     return np.int64((similarity + np.float32(_BELOW * _WIDTH)) * np.float32(1 / _WIDTH))
 
 
@@ -247,9 +253,9 @@ def _count_tile(
     coarse: NDArray[np.int64],
     fine: NDArray[np.int64],
 ) -> None:
-    """Count a tile's pairs by bin; those of the query's own identity are taken out again.
+    """Count a tile's pairs by bin, and subtract those of the query's own identity.
 
-    They are the rows `order[low[i] : high[i]]` of the block.
+    The latter are the rows `order[low[i] : high[i]]` of the block.
     """
     for i in range(tile.shape[0]):
         line = tile[i]

@@ -1,4 +1,4 @@
-"""Open-set figures: how many matches a threshold accepts, and how many others with them."""
+"""Open-set figures: the shares of matches and of other pairs that a threshold accepts."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,17 +21,17 @@ from pipeline.core.thresholds.negatives import (
 )
 
 RATES = tuple(float(f"{digit}e-{n}") for n in range(6, 0, -1) for digit in (1, 2, 5))[:-1]
-"""False-accept rates of a whole evaluation: 1e-6, 2e-6, 5e-6, 1e-5, ... 0.2."""
+"""The false-accept rates of a full evaluation: 1e-6, 2e-6, 5e-6, 1e-5, ... 0.2."""
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A threshold and what reaches it: the shares `far` of negatives and `tar` of positives.
+    """A threshold, and the shares of negatives (`far`) and positives (`tar`) that reach it.
 
-    `wanted` is the false-accept rate that was asked for. `threshold` is the least similarity, in
-    steps of 2^-24, at which no greater share of the negatives is accepted; `false_accepts` are
-    those negatives. All four are None where `wanted` is finer than one of the negatives, and cannot
-    be measured. ValueError where only some are, or `far` is above `wanted`.
+    `wanted` is the target false-accept rate. `threshold` is the least similarity, in steps of
+    2^-24, at which the share of accepted negatives does not exceed the target; `false_accepts` is
+    their number. All four are None if `wanted` is less than one negative, because such a rate
+    cannot be measured. Raise ValueError if only some are None, or `far` exceeds `wanted`.
     """
 
     wanted: float
@@ -52,10 +52,10 @@ class OperatingPoint:
 class OpenSet:
     """Figures of accepting pairs by a threshold on their similarity; a match is a positive.
 
-    `points` are those of the rates below 1 that were asked for, ascending. `equal_error_rate` is
-    where the ROC polygon crosses FAR = 1 - TAR, and `equal_error_threshold` the least threshold
-    that rejects no smaller share of positives than it accepts of negatives. ValueError for points
-    out of order, or whose TAR falls.
+    `points` holds one point for each requested rate below 1, ascending. `equal_error_rate` is the
+    rate at which the ROC polygon crosses FAR = 1 - TAR. `equal_error_threshold` is the least
+    threshold at which the share of rejected positives is not less than the share of accepted
+    negatives. Raise ValueError for points out of order, or whose TAR falls.
     """
 
     positives: int
@@ -82,11 +82,12 @@ def open_set(
     rates: Sequence[float] = RATES,
     tiling: Tiling = Tiling(),
 ) -> OpenSet | None:
-    """Open-set figures over all pairs of a query of an identity and a row kept for it: exact.
+    """Compute open-set figures over all pairs of a query with an identity and a row kept for it:
+    exact.
 
-    A pair is accepted where its similarity is at least the threshold. Positives are the pairs of
-    `ranking.matches`, negatives all others but junk, those of queries without a match too. None
-    where either is missing. Features must be unit vectors.
+    A pair is accepted if its similarity is at least the threshold. Positives are the pairs of
+    `ranking.matches`. Negatives are all others except junk, including those of queries without a
+    match. Return None if there are no positives or no negatives. Features must be unit vectors.
 
     >>> four = np.array([[1, 0], [0.8, 0.6], [0.6, 0.8], [0, 1]], np.float32)
     >>> found = open_set(four[:1], Labels(np.array([7]), np.array([0])),
@@ -111,10 +112,10 @@ def settle_rates(
     margin: int,
     rates: Sequence[float] = RATES,
 ) -> OpenSet | None:
-    """`open_set` from the positives' scores and a function that counts the negatives.
+    """Compute `open_set` from the positives' scores and a function that counts the negatives.
 
-    The first count tells near which bins the thresholds lie, the second settles those. Should a
-    threshold lie elsewhere even so, it is counted again, with ever more bins settled.
+    The first count shows near which bins the thresholds lie; the second count settles these bins.
+    If a threshold lies in another bin after all, further counts settle more bins.
     """
     if not all(0 < rate < 1 for rate in rates):
         raise ValueError(f"false-accept rates lie between 0 and 1, not {list(rates)}")
@@ -135,14 +136,16 @@ def settle_rates(
 
 
 def _allowed(rate: float, negatives: int) -> int:
-    """How many negatives make up at most a share `rate`, the decimal fraction as it is written."""
+    """The greatest number of negatives within a share `rate`, which is read as the decimal fraction
+    that is written.
+    """
     return int(Fraction(repr(float(rate))) * negatives)
 
 
 def _wanted_bins(
     negatives: Negatives, positives: NDArray[np.int64], rates: Sequence[float]
 ) -> NDArray[np.int64]:
-    """The bins that hold the greatest negative to be rejected at each rate, and the equal error."""
+    """The bins that hold, for each rate, the greatest negative to reject, and the equal error."""
     above = negatives.above()
     total = int(above[0])
     allowed = [_allowed(rate, total) for rate in rates]
@@ -151,7 +154,7 @@ def _wanted_bins(
 
 
 def _bin_of_rank(above: NDArray[np.int64], rank: int) -> int:
-    """The bin that holds the negative of a rank, from 1 for the most similar."""
+    """The bin that holds the negative of a rank; rank 1 is the most similar one."""
     return len(above) - 1 - int(np.searchsorted(above[::-1], rank, "left"))
 
 
@@ -185,7 +188,7 @@ def _point(
     above: NDArray[np.int64],
     positives: NDArray[np.int64],
 ) -> OperatingPoint:
-    """The threshold one step above the first negative that must be rejected, and its shares."""
+    """The operating point one step above the first negative that must be rejected."""
     total = int(above[0])
     allowed = _allowed(wanted, total)
     if not allowed:
@@ -208,7 +211,7 @@ def _equal_error(
 ) -> tuple[float, int]:
     """The equal-error rate, and its threshold in steps.
 
-    Between the ROC points on either side of FAR = 1 - TAR the polygon is a straight line.
+    Between the two ROC points around FAR = 1 - TAR, the polygon is a straight line.
     """
     thresholds = EDGES[bin_] + np.arange(BIN + 1)
     far = negatives.reached(bin_) / len(negatives)
