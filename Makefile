@@ -18,7 +18,7 @@ READY := .venv/.ready
 READERS := .venv-readers
 FOLDERS := $(wildcard pipeline jobs cluster tests benchmarks examples regallery.py)
 ARGS ?=
-PROCESSES ?= 3
+PROCESSES ?= 4
 
 .PHONY: setup demo test soak readers lint docs docs/commands.md format lock clean
 
@@ -34,8 +34,10 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)
 	$(BIN)/regallery demo $(ARGS)
 
+# Each process, and each that the tests start, would compile the sources again.
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(READY)
-	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 soak: $(READY)
 	$(BIN)/python benchmarks/soak.py --kills 30 --crops 2000

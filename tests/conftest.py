@@ -4,6 +4,7 @@ import logging
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -12,6 +13,7 @@ from hypothesis import settings
 from cluster.connect import WORKER_ENVIRONMENT
 from tests.head_node import HeadNode, head_node
 from tests.object_store import ObjectStore, object_store
+from tests.scheduling import Groups, group_of
 
 # The first example of a test may compile its kernels: time says nothing about correctness. Examples
 # are the same in every run, so that a test that fails tells of a change; `explore` draws others.
@@ -85,8 +87,8 @@ def cluster_head() -> Iterator[HeadNode]:
 def cluster() -> None:
     """A cluster that this process has joined, with more CPUs and GPUs than the machine has.
 
-    All tests that use it run one after the other in one process (see `_group`), and the last one
-    shuts it down: to start a cluster for each file took longer than the tests themselves.
+    All tests that use it run one after the other in one process (see `scheduling`), and the last
+    one shuts it down: to start a cluster for each file took longer than the tests themselves.
     """
     if not ray.is_initialized():
         _start_cluster()
@@ -114,34 +116,33 @@ def _start_cluster() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    if _group(item) == "cluster" and (nextitem is None or _group(nextitem) != "cluster"):
+    uses, next_uses = (each and group_of(each.nodeid) == "cluster" for each in (item, nextitem))
+    if uses and not next_uses:
         ray.shutdown()
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of a group run in one process, and groups that take long begin first."""
+    """Put the tests of a group together, and groups that take long first."""
     groups: dict[str, list[pytest.Item]] = {}
     for item in items:
-        name = _group(item)
-        item.add_marker(pytest.mark.xdist_group(name))
-        groups.setdefault(name, []).append(item)
-    in_turn = sorted(groups.values(), key=lambda group: min(map(_turn, group)))
-    items[:] = [item for group in in_turn for item in group]
+        groups.setdefault(group_of(item.nodeid), []).append(item)
+    in_turn = sorted(groups.items(), key=lambda group: _turn(*group))
+    items[:] = [item for _, group in in_turn for item in group]
 
 
-def _group(item: pytest.Item) -> str:
-    """The tests that share a cluster are a group; of all others, those of a file."""
-    fixtures = getattr(item, "fixturenames", ())
-    if "cluster_head" in fixtures:
-        return "cluster_head"
-    if "cluster" in fixtures or "new_cluster" in fixtures:
-        return "cluster"
-    return item.nodeid.partition("::")[0].removesuffix(".py")
+def _turn(name: str, items: list[pytest.Item]) -> int:
+    """The core is first: it compiles what others find in the cache, and Ray's workers with them.
 
-
-def _turn(item: pytest.Item) -> int:
-    """Tests on Ray wait much for other processes: what only computes fills the gaps."""
-    if _group(item) == "cluster_head":
+    Then come tests on Ray, which wait much for other processes: what only computes fills the gaps.
+    """
+    if name.startswith("tests/core/"):
         return 0
-    return 1 if item.get_closest_marker("ray") else 2 if item.get_closest_marker("slow") else 3
+    marks = {mark.name for item in items for mark in item.iter_markers()}
+    if "ray" in marks:
+        return 1 if name == "cluster_head" else 2
+    return 3 if "slow" in marks else 4
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Deal out groups where pytest is asked to deal out files."""
+    return Groups(config, log) if config.getvalue("dist") == "loadfile" else None
