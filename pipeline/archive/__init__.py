@@ -1,1 +1,1 @@
-"""Images: listing a source, reading labels from its names, decoding pixels."""
+"""Images: list a source, read labels from names, decode pixels."""

@@ -1,8 +1,8 @@
-"""What keeps an image from becoming a row, as a reject's reason and detail."""
+"""The reasons why an image does not become a row, as reason and detail of a reject."""
 
 
 class Rejected(Exception):  # noqa: N818 (no fault of the program: it becomes a row of rejects)
-    """An input that gives no row.
+    """An input that does not become a row.
 
     `reason` is a short slug to count by, `detail` a sentence without the path.
 
@@ -24,7 +24,7 @@ class ReadError(Rejected):
 
 
 class DecodeError(Rejected):
-    """Bytes that give no picture.
+    """Bytes that cannot be decoded to a picture.
 
     `reason` is empty, not-an-image, truncated, corrupt, too-large or unsupported.
     """

@@ -1,4 +1,4 @@
-"""Where a source lies: local paths, and URLs of the file systems that fsspec knows."""
+"""The locations of sources: local paths, and URLs of the file systems that fsspec knows."""
 
 import os
 from functools import lru_cache
@@ -26,9 +26,9 @@ def local_path(location: str) -> Path | None:
 
 
 def locate(location: str) -> tuple[AbstractFileSystem, str]:
-    """The file system of a location (path or fsspec URL) and the location's path on it.
+    """The file system of a location (path or fsspec URL), and the location's path on it.
 
-    Raises InputError where no such file system is known or installed.
+    Raise InputError if no such file system is known or installed.
     """
     local = local_path(location)
     if local is not None:
@@ -46,7 +46,7 @@ def _locate_url(url: str) -> tuple[AbstractFileSystem, str]:
 
 
 def bare(location: str) -> str:
-    """The location without slashes at its end.
+    """The location without trailing slashes.
 
     >>> bare("s3://bucket/crops/"), bare("memory://")
     ('s3://bucket/crops', 'memory://')
@@ -56,7 +56,7 @@ def bare(location: str) -> str:
 
 
 def join(root: str, path: str) -> str:
-    """The location of `path`: itself where it is a URL or absolute, else below `root`.
+    """The location of `path`: itself if it is a URL or absolute, otherwise below `root`.
 
     >>> join("s3://bucket/crops", "c1/1.jpg"), join("/data", "/other/1.jpg")
     ('s3://bucket/crops/c1/1.jpg', '/other/1.jpg')
@@ -67,9 +67,9 @@ def join(root: str, path: str) -> str:
 
 
 def reach_file(root: str, path: str) -> tuple[AbstractFileSystem, str]:
-    """The file system on which `path` (below `root`, absolute, or a URL) lies, and its path there.
+    """The file system of `path` (below `root`, absolute, or a URL), and its path there.
 
-    Only the folder goes through the parser of URLs: a file's name may hold any mark.
+    Only the folder is parsed as a URL, because a file's name may have any character.
     """
     location = join(root, path)
     if location == path:
@@ -79,7 +79,7 @@ def reach_file(root: str, path: str) -> tuple[AbstractFileSystem, str]:
 
 
 def is_local(filesystem: AbstractFileSystem) -> bool:
-    """Whether paths of the file system are this machine's own.
+    """Whether paths of the file system are local to this machine.
 
     >>> is_local(locate("crops")[0]), is_local(locate("memory://crops")[0])
     (True, False)

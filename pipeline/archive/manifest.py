@@ -1,4 +1,4 @@
-"""The tables of a listing: the images to extract, and the inputs that gave no row."""
+"""The tables of a listing: the images to extract, and the inputs that do not become rows."""
 
 import pyarrow as pa
 
@@ -15,7 +15,7 @@ MANIFEST_SCHEMA = pa.schema(
         pa.field("tracklet", pa.string()),
     ]
 )
-"""One row an image: its path below the source's root (the key), bytes, and what its labels say.
+"""One row per image: its path below the source's root (the key), bytes, and its labels.
 
-`offset` is where the bytes of a tar's member begin in the tar; null for a file of its own.
+`offset` is the position of a tar member's bytes in the tar; null for a separate file.
 """

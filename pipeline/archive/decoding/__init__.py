@@ -1,3 +1,3 @@
-"""Bytes of an image to an upright RGB picture."""
+"""Decode the bytes of an image to an upright RGB picture."""
 
 __all__ = ["images", "signatures"]

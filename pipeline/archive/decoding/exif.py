@@ -1,4 +1,4 @@
-"""Which side of a picture is up, as its EXIF block says."""
+"""Find which side of a picture is up, from its EXIF block."""
 
 import struct
 import warnings
@@ -8,15 +8,15 @@ from PIL import Image
 from PIL.ExifTags import Base
 
 _DAMAGE = (struct.error, SyntaxError, ValueError, TypeError, KeyError, IndexError, OSError)
-"""What Pillow raises for a block that it cannot read."""
+"""The errors that Pillow raises for a block that it cannot read."""
 
-# A block that is cut off behind the orientation is good enough. The filter is set once: one for the
-# time of a call would not be safe, since pictures are decoded on threads.
+# A block that is cut off after the orientation is good enough. The filter is set once, because
+# pictures are decoded on threads, and a filter for the duration of a call would not be thread-safe.
 warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning)
 
 
 def orientation(block: bytes) -> int:
-    """The orientation from 1 to 8 of an EXIF block; 1 (upright) where it has none.
+    """The orientation from 1 to 8 of an EXIF block; 1 (upright) if it has none.
 
     >>> orientation(bytes.fromhex("4949 2a00 08000000 0100 1201 0300 01000000 06000000"))
     6
@@ -31,7 +31,7 @@ def orientation(block: bytes) -> int:
 
 
 def upright(pixels: np.ndarray, block: bytes) -> np.ndarray:
-    """The picture `[H, W, C]` turned and mirrored as its EXIF block says; contiguous."""
+    """Turn and mirror the picture `[H, W, C]` as its EXIF block says; the result is contiguous."""
     value = orientation(block)
     if value >= 5:
         pixels = pixels.transpose(1, 0, 2)

@@ -1,4 +1,6 @@
-"""Decode image files to RGB, strictly: a picture that is damaged is refused, never half gray."""
+"""Decode image files to RGB, strictly: refuse a damaged picture instead of returning half of it in
+gray.
+"""
 
 import io
 import re
@@ -27,7 +29,7 @@ from pipeline.archive.faults import DecodeError, check_pixels
 from pipeline.archive.limits import MAX_PIXELS
 
 _CUT_OFF = re.compile("truncated|not enough|reached eof|requires a buffer|no more images", re.I)
-# The plugins are called by name: Image.open would warn of large pictures before they are refused.
+# Plugins are called by name, because Image.open would warn of large pictures before we refuse them.
 _PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
     "png": PngImagePlugin.PngImageFile,
     "gif": GifImagePlugin.GifImageFile,
@@ -46,26 +48,27 @@ _NOT_READ = {
 }
 _DEEP = ("I", "F")
 _ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)
-"""The tag of EXIF that says how a camera was held, and its values for a quarter turn."""
+"""The EXIF tag that says how a camera was held, and its values for a quarter turn."""
 Stretch = tuple[float, float]
-"""The counts that become black and white, of pictures with more than 8 bits a pixel."""
+"""The counts that become black and white in pictures with more than 8 bits per pixel."""
 
 
 def decode(
     data: bytes, *, max_pixels: int = MAX_PIXELS, stretch: Stretch | None = None
 ) -> np.ndarray:
-    """The picture in an image file's bytes, as RGB.
+    """Decode the picture in an image file's bytes to RGB.
 
-    Returns a new contiguous uint8 array `[H, W, 3]`, the EXIF orientation applied. JPEG (MPO too),
-    PNG, GIF, WebP, BMP, TIFF, PPM, JPEG 2000 and AVIF are read, by content and not by name; of
-    several frames the first. JPEG pixels equal Pillow's to the bit. Gray becomes three equal
-    channels; of 16 bits the high 8 are kept (65,535 becomes 255) unless `stretch` says which counts
-    become 0 and 255, which is how pixels of 32 bits and of floats are read, too; CMYK is
-    R = C K / 255 of the inverted inks, which is how a JPEG with an Adobe marker stores them and one
-    without does not; transparent parts are laid over black. Color profiles are not applied.
+    Return a new contiguous uint8 array `[H, W, 3]` with the EXIF orientation applied. The formats
+    are JPEG (also MPO), PNG, GIF, WebP, BMP, TIFF, PPM, JPEG 2000 and AVIF; the content decides,
+    not the name. Of several frames the first is decoded. JPEG pixels equal Pillow's to the bit.
+    Gray becomes three equal channels. Of 16 bits the high 8 are kept (65,535 becomes 255), unless
+    `stretch` gives the counts that become 0 and 255; pixels of 32 bits and of floats need
+    `stretch`. CMYK is R = C K / 255 of the inverted inks: a JPEG with an Adobe marker stores
+    inverted inks, one without does not. Transparent parts are put on black. Color profiles are not
+    applied.
 
-    Raises DecodeError, also for a picture of more than `max_pixels`; its header gives the size, so
-    no pixel of it is decoded. Safe to call from several threads at once.
+    Raise DecodeError for damaged bytes, and for a picture of more than `max_pixels`; the size comes
+    from its header, so none of its pixels are decoded. Several threads may call this at once.
 
     >>> decode(b"P6 1 1 255 abc").tolist()
     [[[97, 98, 99]]]
@@ -76,7 +79,7 @@ def decode(
         try:
             return jpeg.decode(data, max_pixels)
         except jpeg.UnusualJpegError:
-            pass  # such as an odd subsampling: Pillow knows more of them
+            pass  # such as an unusual subsampling, which Pillow may know
     plugin = _plugin(data)
     if data.startswith(PNG):
         _check_png(data)
@@ -90,7 +93,7 @@ def decode(
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DecodeError("too-large", str(error)) from error
-    except Exception as error:  # Pillow meets damaged files with errors of every kind
+    except Exception as error:  # Pillow raises errors of every kind for damaged files
         told = f"{type(error).__name__}: {error}"
         reason = "truncated" if _CUT_OFF.search(told) else "corrupt"
         raise DecodeError(reason, told) from error
@@ -98,10 +101,9 @@ def decode(
 
 
 def upright_size(data: bytes) -> tuple[int, int]:
-    """Width and height of the picture in an image file's bytes, by its header, the EXIF orientation
-    applied.
+    """Read width and height of a picture from its header, with the EXIF orientation applied.
 
-    Raises DecodeError where the bytes are no picture, or its header is damaged.
+    Raise DecodeError if the bytes are not a picture, or its header is damaged.
 
     >>> upright_size(b"P6 2 1 255 abcdef")
     (2, 1)
@@ -111,14 +113,15 @@ def upright_size(data: bytes) -> tuple[int, int]:
         with plugin(io.BytesIO(data)) as image:
             turned = image.getexif().get(_ORIENTATION, 1) in _TURNED
             return (image.height, image.width) if turned else (image.width, image.height)
-    except Exception as error:  # Pillow meets damaged files with errors of every kind
+    except Exception as error:  # Pillow raises errors of every kind for damaged files
         raise DecodeError("corrupt", f"{type(error).__name__}: {error}") from error
 
 
 def lowest_and_highest(data: bytes) -> tuple[float, float] | None:
-    """The least and the greatest count in a picture of more than 8 bits a pixel; None for others.
+    """The least and the greatest count in a picture with more than 8 bits per pixel; None for
+    others.
 
-    Raises as `decode` does where the bytes are no picture.
+    Raise the errors of `decode` if the bytes are not a picture.
     """
     with _plugin(data)(io.BytesIO(data)) as image:
         if not (image.mode.startswith("I;16") or image.mode in _DEEP):
@@ -141,7 +144,7 @@ def _plugin(data: bytes) -> type[ImageFile.ImageFile]:
 
 
 def _check_png(data: bytes) -> None:
-    """Compare all checksums: Pillow passes over those of the pixels."""
+    """Compare all checksums, because Pillow ignores those of the pixels."""
     position, kind = len(PNG), b""
     while kind != b"IEND":
         if position + 12 > len(data):
@@ -157,7 +160,7 @@ def _check_png(data: bytes) -> None:
 
 
 def _rgb(image: ImageFile.ImageFile, stretch: Stretch | None) -> np.ndarray:
-    """The picture's pixels as RGB `[H, W, 3]`, whatever its mode."""
+    """Convert the picture's pixels to RGB `[H, W, 3]`, whatever its mode."""
     mode = image.mode
     if mode.startswith("I;16") or mode in _DEEP:
         return np.repeat(_gray(image, stretch)[..., None], 3, axis=2)
@@ -170,7 +173,7 @@ def _rgb(image: ImageFile.ImageFile, stretch: Stretch | None) -> np.ndarray:
 
 
 def _gray(image: ImageFile.ImageFile, stretch: Stretch | None) -> np.ndarray:
-    """Counts of more than 8 bits as gray levels `[H, W]`."""
+    """Convert counts of more than 8 bits to gray levels `[H, W]`."""
     counts = np.asarray(image)
     if stretch is not None:
         low, high = stretch

@@ -1,4 +1,4 @@
-"""JPEG by libjpeg-turbo: what the header says, then strict decoding straight to RGB."""
+"""Decode JPEG with libjpeg-turbo: read the header, then decode strictly to RGB."""
 
 import re
 from typing import NamedTuple
@@ -17,7 +17,7 @@ _PADDING = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 
 
 class Header(NamedTuple):
-    """What stands before the pixels; `exif` is empty where there is none."""
+    """The header before the pixels; `exif` is empty if there is none."""
 
     height: int
     width: int
@@ -28,11 +28,11 @@ class Header(NamedTuple):
 
 
 class UnusualJpegError(Exception):
-    """libjpeg-turbo's simple interface does not decode this variant; another decoder may."""
+    """libjpeg-turbo's simple interface cannot decode this variant; another decoder may."""
 
 
 def read_header(data: bytes) -> Header:
-    """The header of a JPEG; raises DecodeError where it is cut off or has no frame."""
+    """Read the header of a JPEG; raise DecodeError if it is cut off or has no frame."""
     position, exif, adobe = len(JPEG), b"", False
     while True:
         position = data.find(0xFF, position)
@@ -61,9 +61,9 @@ def read_header(data: bytes) -> Header:
 
 
 def decode(data: bytes, max_pixels: int) -> np.ndarray:
-    """The upright RGB picture `[H, W, 3]` of a JPEG (see `decoding.decode`).
+    """Decode a JPEG to an upright RGB picture `[H, W, 3]` (see `decoding.decode`).
 
-    Raises DecodeError, and UnusualJpegError for a variant that it leaves to another decoder.
+    Raise DecodeError, and UnusualJpegError for a variant that another decoder must handle.
     """
     header = read_header(data)
     check_pixels(header.height, header.width, max_pixels)
@@ -78,12 +78,14 @@ def decode(data: bytes, max_pixels: int) -> np.ndarray:
 
 
 def rgb_from_inks(inverted: np.ndarray) -> np.ndarray:
-    """RGB `[H, W, 3]` of inverted CMYK `[H, W, 4]`: each of C, M, Y times K over 255, rounded."""
+    """Convert inverted CMYK `[H, W, 4]` to RGB `[H, W, 3]`: each of C, M, Y times K over 255,
+    rounded.
+    """
     return darken(inverted[..., :3], inverted[..., 3:])
 
 
 def darken(colors: np.ndarray, factor: np.ndarray) -> np.ndarray:
-    """uint8 `colors` times uint8 `factor` over 255, rounded."""
+    """Compute uint8 `colors` times uint8 `factor` over 255, rounded."""
     return ((colors.astype(np.uint16) * factor + 127) // 255).astype(np.uint8)
 
 
@@ -102,7 +104,7 @@ def _decode_strictly(data: bytes, colors: str) -> np.ndarray:
 
 
 def _only_padding(data: bytes, told: str) -> bool:
-    """Whether the bytes that the decoder had no use for are zeros put before the end marker."""
+    """Whether the bytes that the decoder did not use are zeros before the end marker."""
     surplus = _PADDING.search(told)
     if surplus is None:
         return False

@@ -1,4 +1,4 @@
-"""What kind of image a file is, by its first bytes."""
+"""Recognize the kind of an image file by its first bytes."""
 
 import re
 
@@ -17,7 +17,7 @@ _PREFIXES = {
     "jxl": (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"),
 }
 _HEIF = frozenset((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"mif2", b"msf1"))
-# A text may begin as these do: more of the header must fit.
+# A text may begin with the same bytes, so more of the header must match.
 _SURELY = {
     "bmp": re.compile(rb"BM.{4}\0{4}", re.DOTALL),
     "ppm": re.compile(rb"P[1-6]\s+(?:#|\d+\s)"),
@@ -27,7 +27,7 @@ _SURELY = {
 
 
 def kind_of(data: bytes) -> str | None:
-    """The kind of image that begins so; None for what begins like none.
+    """The kind of image that begins with these bytes; None if no kind does.
 
     >>> kind_of(b"GIF89a..."), kind_of(b"hello"), kind_of(b"\\0\\0\\0\\x14ftypisom....mp41")
     ('gif', None, None)
@@ -47,7 +47,7 @@ def kind_of(data: bytes) -> str | None:
 
 
 def is_surely_image(head: bytes) -> bool:
-    """Whether a file whose name does not say so begins as an image does.
+    """Whether a file begins like an image, although its name does not say so.
 
     >>> is_surely_image(b"GIF89a..."), is_surely_image(b"BM is a company")
     (True, False)

@@ -1,4 +1,4 @@
-"""The figure of a person: parts of the body as stacks of rings, and how they are painted."""
+"""The figure of a person: parts of the body as stacks of rings, and how to paint them."""
 
 import math
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _RING = np.array([[math.sin(a), math.cos(a)] for a in _EDGES])  # across, ahead
 
 @dataclass(frozen=True)
 class Pose:
-    """How a person stands: facing 0 looks into the camera; phase is that of the step (radians)."""
+    """The pose of a person: facing 0 looks into the camera; phase is that of the step (radians)."""
 
     facing: float
     phase: float
@@ -39,7 +39,7 @@ def paint(
     at: tuple[float, float, float],
     rng: np.random.Generator,
 ) -> None:
-    """Paint a person with the feet at pixel (x, y) and `scale` pixels a unit of height."""
+    """Paint a person with the feet at pixel (x, y), at `scale` pixels per unit of height."""
     x, y, scale = at
     draw.ellipse(
         (x - 0.2 * scale, y - 0.03 * scale, x + 0.2 * scale, y + 0.04 * scale), fill=(74, 72, 72)
@@ -67,7 +67,7 @@ def paint(
 
 
 def _rotation(angle: float, first: int, second: int) -> Floats:
-    """Matrix that turns row vectors by an angle (radians) in the plane of two of the axes."""
+    """The matrix that turns row vectors by an angle (radians) in the plane of two of the axes."""
     matrix = np.eye(3)
     matrix[first, first] = matrix[second, second] = math.cos(angle)
     matrix[second, first], matrix[first, second] = math.sin(angle), -math.sin(angle)

@@ -12,7 +12,7 @@ from pipeline.archive.drawn.palette import TOPS, Color, Floats, cloth, jitter, r
 CANVAS = 300
 """Height in pixels at which a crop is drawn before it is shrunk."""
 
-# Wall and ground; gain of red, green and blue; then gamma, saturation, blur (pixels of a crop 128
+# Wall and ground; gain of red, green and blue; then gamma, saturation, blur (pixels in a crop 128
 # high), noise (gray levels), JPEG quality, smallest and largest crop (pixels).
 _STYLES = {
     "trees": ((176, 160, 140), (188, 182, 170), (1.05, 1, 0.92), (0.9, 1, 0.5, 5, 88, 128, 224)),
@@ -29,13 +29,13 @@ _STYLES = {
 
 @dataclass(frozen=True)
 class DrawnCamera:
-    """What stays the same for every crop of a camera: backdrop, light and the way it records."""
+    """The constant properties of a camera: backdrop, light and the way it records."""
 
     backdrop: Image.Image
     sun: Color
     ambient: float
     tilt: float
-    curve: Floats  # [256, 3] what a level of red, green and blue is recorded as
+    curve: Floats  # [256, 3] the recorded value of each level of red, green and blue
     saturation: float
     blur: float
     noise: float
@@ -44,7 +44,7 @@ class DrawnCamera:
 
 
 def set_up(seed: int, number: int) -> DrawnCamera:
-    """Set up the camera of this number, whose style goes round with the number."""
+    """Set up the camera of this number; styles repeat after the last one."""
     rng = stream(seed, "camera", number)
     things = list(_STYLES)[(number - 1) % len(_STYLES)]
     wall, ground, gains, rest = _STYLES[things]
@@ -69,7 +69,7 @@ def set_up(seed: int, number: int) -> DrawnCamera:
 
 
 def _backdrop(rng: np.random.Generator, wall: Color, ground: Color, things: str) -> Image.Image:
-    """Draw the place a camera looks at, wide enough that every crop shows another part of it."""
+    """Draw the place that a camera shows, wide enough that every crop shows another part of it."""
     width, height, foot = 1400, 460, 215
     scene = Image.new("RGB", (width, height), rgb(wall))
     draw = ImageDraw.Draw(scene)

@@ -1,4 +1,4 @@
-"""One drawn crop: a person before a camera, and who or what comes between."""
+"""One drawn crop: a person in front of a camera, and people or things in between."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from pipeline.archive.drawn.people import Person, dress
 
 @dataclass(frozen=True)
 class Walk:
-    """One passage of a person before a camera: what its crops have in common."""
+    """One passage of a person in front of a camera: the properties that its crops share."""
 
     facing: float
     place: float
@@ -24,7 +24,7 @@ class Walk:
 
 
 def begin_walk(rng: np.random.Generator) -> Walk:
-    """Choose a direction of walking, a place before the backdrop and the light of the moment."""
+    """Choose a walking direction, a place in front of the backdrop and the light of the moment."""
     level = 0.7 + 0.6 * rng.random()
     red, blue = 0.9 + 0.2 * rng.random(), 0.9 + 0.2 * rng.random()
     exposure = (level * red, level, level * blue)
@@ -40,7 +40,9 @@ def draw_crop(
     *,
     misplaced: bool = False,
 ) -> bytes:
-    """Draw one crop as JPEG bytes: of nobody without a person, cut badly when misplaced."""
+    """Draw one crop as JPEG bytes; without a person it shows nobody, and `misplaced` cuts it
+    badly.
+    """
     wide = round(CANVAS * (0.36 + 0.16 * rng.random()))
     room = camera.backdrop.width - wide
     left, top = round(walk.place * (room - 40) + 40 * rng.random()), round(100 * rng.random())
@@ -73,7 +75,7 @@ def draw_crop(
 
 
 def _obstacle(draw: ImageDraw.ImageDraw, rng: np.random.Generator, wide: int) -> None:
-    """Put a post, a hedge or a low wall before the person."""
+    """Put a post, a hedge or a low wall in front of the person."""
     kind, high = rng.random(), CANVAS * (0.5 + 0.35 * rng.random())
     if kind < 0.35:
         x, half = wide * (0.15 + 0.7 * rng.random()), wide * (0.04 + 0.05 * rng.random())

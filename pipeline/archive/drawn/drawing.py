@@ -1,9 +1,9 @@
 """Draw a small labeled multi-camera archive of people, for the demo, its network and tests.
 
 Each part of a person (torso, head, limbs, bag) is a stack of horizontal ellipses, posed in space,
-turned, lit, and painted back to front with Pillow; a camera is a backdrop, a light, a color cast,
-blur and noise. Every drawing has its own random stream, seeded by what it shows, so one crop's
-bytes depend neither on the other crops nor on the order or process they are drawn in.
+turned, lit, and painted back to front with Pillow. A camera is a backdrop, a light, a color cast,
+blur and noise. Every drawing has its own random stream, seeded by its subject. So the bytes of a
+crop depend neither on the other crops nor on the order or the process in which they are drawn.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from pipeline.output_files import check_file_name, check_new_folder, told_by_nam
 
 @dataclass(frozen=True)
 class ArchiveCounts:
-    """How many crops an archive holds; `gallery` counts distractors and junk too."""
+    """The number of crops in an archive; `gallery` includes distractors and junk."""
 
     identities: int
     cameras: int
@@ -52,12 +52,13 @@ def draw_archive(
 ) -> ArchiveCounts:
     """Draw `root/query` and `root/bounding_box_test` as JPEG files with Market-1501 names.
 
-    Every identity is seen by two cameras or more, not always by all; each of those gives one query
-    and `crops_per_camera` gallery crops. Distractors (`0000_...`) are strangers and bare backdrop,
-    junk (`-1_...`) are badly cut crops of the listed people. The same arguments give the same
-    bytes (with one Pillow, on one kind of machine); files that hold them are left as they are.
+    Two cameras or more see every identity, but not always all cameras. Each of them gives one query
+    and `crops_per_camera` gallery crops. Distractors (`0000_...`) are strangers and empty
+    backdrops; junk (`-1_...`) are badly cut crops of the listed people. The same arguments give the
+    same bytes (with one Pillow, on one kind of machine); files that already have these bytes stay
+    as they are.
 
-    Raises InputError for counts out of range, and for a root that holds any other file or cannot be
+    Raise InputError for counts out of range, and for a root that has any other file or cannot be
     written to.
     """
     for name, value, least in (

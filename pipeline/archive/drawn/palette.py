@@ -1,4 +1,4 @@
-"""The colors of a drawn archive, and the random streams that everything in it is chosen from."""
+"""The colors of a drawn archive, and the random streams behind all choices in it."""
 
 from itertools import accumulate
 
@@ -7,8 +7,8 @@ import numpy as np
 Color = tuple[float, float, float]
 Floats = np.ndarray
 
-# Red, green, blue and how often tops and bottoms have the color: dark and plain ones are common,
-# so that many people look alike and color alone does not decide.
+# Red, green, blue, and how often tops and bottoms have the color: dark and plain ones are common,
+# so many people look alike and color alone does not identify them.
 _CLOTH: tuple[tuple[int, int, int, int, int], ...] = (
     (30, 30, 34, 24, 28),  # black
     (66, 68, 74, 14, 12),  # charcoal
@@ -40,7 +40,9 @@ def stream(seed: int, *key: str | int) -> np.random.Generator:
 
 
 def cloth(rng: np.random.Generator, weight: int) -> Color:
-    """Choose the color of a garment, as often as `weight` (`TOPS` or `BOTTOMS`) says."""
+    """Choose the color of a garment with the frequencies of column `weight` (`TOPS` or
+    `BOTTOMS`).
+    """
     mark = rng.random() * sum(entry[weight] for entry in _CLOTH)
     running = accumulate(entry[weight] for entry in _CLOTH)
     chosen = next(entry for entry, end in zip(_CLOTH, running, strict=True) if mark < end)
@@ -54,6 +56,6 @@ def jitter(rng: np.random.Generator, color: tuple[int, int, int], spread: float)
 
 
 def rgb(color: Color | Floats) -> tuple[int, int, int]:
-    """The color in whole levels from 0 to 255, as Pillow takes it."""
+    """Round the color to whole levels from 0 to 255, as Pillow needs it."""
     red, green, blue = (max(0, min(255, round(float(c)))) for c in color)
     return red, green, blue

@@ -1,4 +1,4 @@
-"""The people of a drawn archive: how each of them is built and dressed."""
+"""The people of a drawn archive: their build and their clothes."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ DRAWN_COLUMNS = 16
 
 @dataclass(frozen=True)
 class Person:
-    """What stays the same wherever a person is seen; lengths are parts of the standard height."""
+    """The constant properties of a person; lengths are parts of the standard height."""
 
     stature: float
     build: float
@@ -37,7 +37,7 @@ class Person:
 
 
 def dress(seed: int, identity: int) -> Person:
-    """Dress the person of this number: the same one for the same seed, always."""
+    """Dress the person of this number; the same seed always gives the same person."""
     rng = stream(seed, "person", identity)
 
     def pick(*options: str) -> str:

@@ -1,4 +1,4 @@
-"""Labels as COCO's JSON has them, with the videos and tracks of TAO and COCO-VID."""
+"""Write labels as COCO JSON, with the videos and tracks of TAO and COCO-VID."""
 
 import json
 from collections.abc import Iterable
@@ -9,12 +9,12 @@ from pipeline.archive.labeling.labels import CLASS, Label, LabeledFile
 
 
 def write_coco(files: Iterable[LabeledFile], path: Path, info: dict[str, Any]) -> int:
-    """Write the labels of all `files` to one COCO file at `path`; returns how many there are.
+    """Write the labels of all `files` to one COCO file at `path`; return their number.
 
-    An image is a frame (`video_id`, `frame_id` from 0; `file_name` is that of a frame as CVAT names
-    them) or a picture at `file_name`, relative to the source. An annotation has its `track_id`, and
-    what else is known in `attributes`, as CVAT writes them. `info` goes into the file. Memory holds
-    the labels of one video.
+    An image of COCO is a frame (`video_id`, `frame_id` from 0; `file_name` is CVAT's name of the
+    frame) or a picture at `file_name`, relative to the source. An annotation has its `track_id`,
+    and other known values in `attributes`, as CVAT writes them. `info` goes into the file. Memory
+    holds the labels of one video.
     """
     count, rest = 0, path.with_name(f"{path.name}.rest")
     try:

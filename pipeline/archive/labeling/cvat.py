@@ -1,4 +1,4 @@
-"""Labels as CVAT's XML 1.1 has them: tracks of a video, and boxes on images."""
+"""Write labels as CVAT XML 1.1: tracks of a video, and boxes on images."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,13 +13,13 @@ _ATTRIBUTES = ("identity", "candidate", "score", "camera", "track", "row_id")
 
 
 def write_cvat(files: Iterable[LabeledFile], folder: Path) -> int:
-    """Write the labels to a new folder; returns how many there are.
+    """Write the labels to a new folder; return their number.
 
     Each video gets a file of its name with the ending .xml ("CVAT for video"), for the task of that
-    video; all pictures together get `annotations.xml` ("CVAT for images"). Where a box of a track
-    does not go on in the next frame, the track is outside there, so that CVAT interpolates nothing.
+    video. All pictures together get `annotations.xml` ("CVAT for images"). If a box of a track does
+    not continue in the next frame, the track is outside there, so that CVAT does not interpolate.
     Labels have the class person and the attributes identity, candidate, score, camera, track and
-    row_id, empty where nothing is known.
+    row_id; unknown ones are empty.
     """
     folder.mkdir()
     count = pictures = 0
@@ -53,7 +53,7 @@ def write_cvat(files: Iterable[LabeledFile], folder: Path) -> int:
 
 
 def _path(folder: Path, file: str) -> Path:
-    """Where the labels of a video go: its path below the folder, whatever it is."""
+    """The file for the labels of a video: its path below the folder, whatever that path is."""
     parts = [part for part in file.partition("://")[-1 if "://" in file else 0].split("/")
              if part not in ("", ".", "..")]  # fmt: skip
     return folder.joinpath(*parts).with_suffix(".xml")

@@ -1,4 +1,4 @@
-"""Labels as a dataset of FiftyOne on disk (`FiftyOneDataset`)."""
+"""Write labels as a FiftyOne dataset on disk (`FiftyOneDataset`)."""
 
 import json
 from collections.abc import Iterable
@@ -14,13 +14,13 @@ SAMPLE_FIELD = "people"
 
 
 def write_fiftyone(files: Iterable[LabeledFile], folder: Path, info: dict[str, Any]) -> int:
-    """Write the labels to a new folder that FiftyOne opens as a `FiftyOneDataset`; returns how many
-    there are.
+    """Write the labels to a new folder that FiftyOne opens as a `FiftyOneDataset`; return their
+    number.
 
     A video or picture is a sample with the absolute path of its file; nothing is copied. A box is a
     detection in the field `people` of its frame (from 1), with its tracklet as the index, and
-    attributes. It is the form without a version, which all releases of FiftyOne read. InputError
-    where the source has both videos and pictures, which a dataset cannot hold.
+    attributes. The form has no version, so all releases of FiftyOne can read it. Raise InputError
+    if the source has both videos and pictures, because a dataset cannot have both.
     """
     folder.mkdir()
     (folder / "frames").mkdir()

@@ -1,4 +1,4 @@
-"""Rows of a gallery as labeled boxes on the frames that they were cut from."""
+"""Convert rows of a gallery to labeled boxes on the frames that they were cut from."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,20 +15,20 @@ from pipeline.archive.video.sizes import FrameSize, picture_size, video_size
 from pipeline.errors import InputError
 
 CLASS = "person"
-"""What every box shows, to tools that want a class."""
+"""The class of every box, for tools that need a class."""
 
 LABEL_COLUMNS = (
     *("row_id", "path", "identity", "camera", "captured_at", "frame"),
     *("tracklet", "height", "width"),
 )
-"""Columns of a gallery's rows that labels are made from; `candidate` and `score` may be added."""
+"""Columns of a gallery's rows from which labels are made; `candidate` and `score` may be added."""
 
 
 class Label(NamedTuple):
-    """A box on a frame (from 0; None on a picture), and what is known of it.
+    """A box on a frame (from 0; None on a picture), and its known values.
 
-    `track` is the tracklet's name inside the video, `track_id` its number among all tracklets, from
-    1; None without one.
+    `track` is the tracklet's name inside the video, and `track_id` its number among all tracklets,
+    from 1; both are None without one.
     """
 
     row_id: int
@@ -44,7 +44,7 @@ class Label(NamedTuple):
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """What is known of the box beside its place, by name."""
+        """The known values of the box apart from its place, by name."""
         told = {
             "identity": self.identity,
             "candidate": self.candidate,
@@ -58,10 +58,9 @@ class Label(NamedTuple):
 
 @dataclass(frozen=True)
 class LabeledFile:
-    """A video or picture below `root`, the size of its frames, and the labels on them in order of
-    frame and row id.
+    """A video or picture below `root`, its frame size, and its labels in order of frame and row id.
 
-    `is_crop` where the file is the whole crop: then the only label has the picture's extent.
+    `is_crop` means that the file is the whole crop: its only label covers the whole picture.
     """
 
     root: str
@@ -76,7 +75,9 @@ class LabeledFile:
         return self.labels[0].frame is not None and not self.is_crop
 
     def by_frame(self) -> Iterator[tuple[int, list[Label]]]:
-        """The labels of each frame that has any; those of a picture as its frame 0."""
+        """Yield the labels of each frame that has any; the labels of a picture are those of its
+        frame 0.
+        """
         start = 0
         for end in range(1, len(self.labels) + 1):
             if end == len(self.labels) or self.labels[end].frame != self.labels[start].frame:
@@ -85,11 +86,12 @@ class LabeledFile:
 
 
 def labeled_files(root: str, rows: pa.Table) -> Iterator[LabeledFile]:
-    """The rows (`LABEL_COLUMNS`) of a gallery whose source is `root` as labels, a video or picture
-    at a time, by name.
+    """Yield the rows (`LABEL_COLUMNS`) of a gallery with source `root` as labels, one file at a
+    time.
 
-    Every video and picture with boxes is opened for the size of its frames. InputError where one
-    cannot be, and for an image in a tar, which other tools do not open.
+    Videos and pictures come in the order of their names. Each one with boxes is opened to read its
+    frame size. Raise InputError if one cannot be opened, and for an image in a tar, which other
+    tools do not open.
     """
     files = [
         box.file if (box := names.box_of_name(path)) else path for path in rows["path"].to_pylist()

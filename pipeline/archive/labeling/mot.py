@@ -1,4 +1,4 @@
-"""Labels as MOTChallenge has them: a folder for each sequence, with gt/gt.txt and seqinfo.ini."""
+"""Write labels as MOTChallenge: a folder for each sequence, with gt/gt.txt and seqinfo.ini."""
 
 import csv
 import re
@@ -11,7 +11,7 @@ from pipeline.archive.video.sizes import FrameSize
 from pipeline.errors import InputError
 
 BoxNumber = Literal["tracklet", "identity", "candidate"]
-"""What the second number of a line says."""
+"""The meaning of the second number in a line."""
 
 VIDEOS_FILE, TRACKS_FILE = "videos.csv", "tracks.csv"
 _LAST_NUMBER = re.compile(r"(\d+)\D*$")
@@ -30,13 +30,13 @@ class _Sequence(NamedTuple):
 
 
 def write_mot(files: Iterable[LabeledFile], folder: Path, number: BoxNumber = "tracklet") -> int:
-    """Write the labels to a new folder; returns how many boxes have no number (they get -1).
+    """Write the labels to a new folder; return the number of boxes without a number (they get -1).
 
-    Each video is a sequence, and where it has several cameras, each camera in it; pictures of one
-    folder are one, whose frames are the numbers that end their names. `videos.csv` lists the
-    videos as a table that can be extracted. Where tracks are no whole numbers, they are counted
-    from 1, and `tracks.csv` says which is which. InputError for whole crops, which have no frames,
-    and for pictures whose names do not number them.
+    Each video is a sequence; if it has several cameras, each camera in it is one. The pictures of a
+    folder are one sequence, whose frames are the numbers at the end of their names. `videos.csv`
+    lists the videos as a table that `extract` can read. If tracks are not whole numbers, they are
+    counted from 1, and `tracks.csv` maps the numbers to the tracks. Raise InputError for whole
+    crops, which have no frames, and for pictures whose names do not number them.
     """
     folder.mkdir()
     unnumbered, taken = 0, set[str]()
@@ -115,7 +115,7 @@ def _by_camera(
 
 
 def _free_name(each: _Sequence, taken: set[str]) -> str:
-    """A name of one folder for the sequence: its path with its camera, and a number where that is
+    """A folder name for the sequence: its path with its camera, plus a number if that name is
     taken.
     """
     stem = each.source.rpartition(".")[0] if each.is_video else each.source
@@ -130,7 +130,7 @@ def _free_name(each: _Sequence, taken: set[str]) -> str:
 
 
 def _numbers(each: _Sequence, number: BoxNumber) -> Callable[[Label], int]:
-    """The number of each box: that of its track, or its identity or candidate; -1 without one."""
+    """The function that numbers each box: by its track, identity or candidate; -1 without one."""
     if number == "identity":
         return lambda label: -1 if label.identity is None else label.identity
     if number == "candidate":

@@ -1,4 +1,6 @@
-"""How public data sets name their images: a table, and what turns a line of it into a reader."""
+"""The names of images in public data sets: a table, and the code that turns a line of it into a
+reader.
+"""
 
 import re
 from collections.abc import Callable
@@ -20,23 +22,25 @@ _FORMS = {
     "word": r"[a-z]+",
     "any": r"[^/]+",
 }
-# CUHK03 numbers people within a pair of cameras, of which there are five.
+# CUHK03 numbers people within a pair of cameras; there are five pairs.
 _PEOPLE_A_GROUP = 10_000
-# Of PRID 2011 the first 200 people are seen by both cameras, the others by one: their numbers
-# repeat and mean other people.
+# In PRID 2011, both cameras see the first 200 people, and one camera each sees the others: the
+# numbers of the latter repeat and mean other people.
 _PRID_SHARED, _PRID_APART = 200, 10_000
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set: its layout's name, its own, the names of its images, and what they leave open.
+    """A data set: the name of its layout, its own name, the form of its image names, and an
+    example.
 
-    A template is read as in `templates`, but for its digits: {identity}, {camera}, {frame} and
-    {number} are numbers, {letter} is a camera of letters; {more} and {last} are further digits of
-    the identity; {word} and {rest} are not read, and {clothes} by `clothes_reader` alone. It fits
-    the end of a path; one without a slash the base name. `first_identity` is added where people are
-    counted from 0. `example` is a name of that form, `labels` what it says. The first group of the
-    pattern `tracklet`, which fits the beginning of a path, is the name of a tracklet.
+    A template is read as in `templates`, except for digits: {identity}, {camera}, {frame} and
+    {number} are numbers, and {letter} is a camera given by letters. {more} and {last} are further
+    digits of the identity. {word} and {rest} are not read, and only `clothes_reader` reads
+    {clothes}. A template matches the end of a path; without a slash it matches the base name.
+    `first_identity` is added if people are counted from 0. `example` is a name of that form, and
+    `labels` are its labels. The pattern `tracklet` matches the beginning of a path, and its first
+    group is the name of a tracklet.
     """
 
     name: str
@@ -50,7 +54,7 @@ class DataSet:
 
     @property
     def expects(self) -> str:
-        """The names in words."""
+        """A description of the expected names."""
         plus = "; identities are stored plus 1" if self.first_identity else ""
         return f"a path such as {self.example}{self.reads and f' ({self.reads})'}{plus}"
 
@@ -207,11 +211,13 @@ DATA_SETS = (
         reads="identity, camera, sequence, frame",
     ),
 )
-"""The data sets whose labels are in the names alone, in addition to those of `named`."""
+"""The data sets whose labels are entirely in the names, in addition to those of `named`."""
 
 
 def reader(data_set: DataSet) -> Callable[[str], NameLabels | None]:
-    """The function that reads a path's labels as the data set has them; None where none fits."""
+    """Make the function that reads a path's labels; the function returns None if the path does not
+    match.
+    """
     patterns = [_compiled(template) for template in data_set.templates]
     tracklet = re.compile(data_set.tracklet, re.ASCII)
 
@@ -232,9 +238,9 @@ CLOTHES = ("ltcc", "prcc")
 
 
 def clothes_reader(data_set: DataSet) -> Callable[[str], int | None]:
-    """The function that reads the number of a person's outfit from a path of one of `CLOTHES`.
+    """Make the function that reads the number of a person's outfit from a path of one of `CLOTHES`.
 
-    People of PRCC wear one outfit before cameras A and B, and another before C.
+    In PRCC, people wear one outfit under cameras A and B, and another under C.
 
     >>> read = {each.name: clothes_reader(each) for each in DATA_SETS if each.name in CLOTHES}
     >>> read["ltcc"]("094_1_c9_015923.png"), read["prcc"]("rgb/test/C/001/cropped_rgb001.jpg")

@@ -1,4 +1,4 @@
-"""What a name can say of an image: identity, camera, time, frame."""
+"""The labels that a name can state for an image: identity, camera, time, frame."""
 
 import re
 import unicodedata
@@ -28,7 +28,7 @@ _MOMENT = re.compile(
 )
 _START = datetime(1970, 1, 1, tzinfo=UTC)
 
-# `00-1` is how MARS and others write -1 with four characters.
+# `00-1` is the form in which MARS and others write -1 with four characters.
 _NUMBER = re.compile(r"(?P<sign>[+-]|00+-(?=0*1$))?(?P<digits>\d+)(?:\.0*)?")
 _DASHES = str.maketrans("\u2010\u2011\u2012\u2013\u2212", "-----")
 _LONGEST_NUMBER = 40
@@ -43,11 +43,11 @@ _RESERVED = {"junk": -1, "distractor": 0, "distractors": 0}
 
 
 class LayoutError(InputError):
-    """A name does not fit the layout: the message has both."""
+    """A name does not match the layout; the message has both."""
 
 
 class NameLabels(NamedTuple):
-    """The labels of one image; None where its name says nothing."""
+    """The labels of one image; None for those that its name does not state."""
 
     identity: int | None = None
     camera: str | None = None
@@ -57,15 +57,15 @@ class NameLabels(NamedTuple):
 
 
 def identity_of(text: str, first: int = 1) -> int | None:
-    """The identity that a text states; None where it says that nobody knows (`is_unknown`).
+    """The identity that a text states; None if the text means unknown (`is_unknown`).
 
-    `first` is the number of the first person: with 0 every number from 0 on is stored plus 1, since
-    0 would be a distractor. `junk` and `distractor` are read as the words that they are.
+    `first` is the number of the first person: with 0, every number from 0 on is stored plus 1,
+    because 0 would mean a distractor. The words `junk` and `distractor` are recognized.
 
     >>> identity_of("00-1"), identity_of("unknown"), identity_of("0", first=0), identity_of("junk")
     (-1, None, 1, -1)
     """
-    if text.isascii() and text.isdigit() and len(text) < len(str(LARGEST_ID)):  # nearly every one
+    if text.isascii() and text.isdigit() and len(text) < len(str(LARGEST_ID)):  # almost every one
         return int(text) + 1 - first
     if is_unknown(text):
         return None
@@ -77,12 +77,11 @@ def identity_of(text: str, first: int = 1) -> int | None:
 
 
 def identity_number(text: str) -> int:
-    """The int64 that stands for an identity's text.
+    """The int64 that represents an identity's text.
 
-    A number is itself, however it is spelled (`number_of`; -1 is junk and 0 a distractor, as
-    Market-1501 has it). Any other text, and a number beyond int64, becomes a stable positive
-    number: 63 bits of its BLAKE2b hash. Raises LayoutError for a number below -1, which has no
-    meaning.
+    A number represents itself, whatever its spelling (`number_of`); as in Market-1501, -1 is junk
+    and 0 a distractor. Any other text, and a number beyond int64, becomes a stable positive number:
+    63 bits of its BLAKE2b hash. Raise LayoutError for a number below -1, which has no meaning.
 
     >>> identity_number("0007"), identity_number("-1"), identity_number("16777217")
     (7, -1, 16777217)
@@ -98,12 +97,12 @@ def identity_number(text: str) -> int:
     return max(1, int.from_bytes(digest, "big") >> 1)
 
 
-@lru_cache(maxsize=4096)  # cameras are few, and every image names one
+@lru_cache(maxsize=4096)  # there are few cameras, and every image names one
 def camera_name(text: str) -> str | None:
-    """The name of a camera: a number in its shortest form, any other text as it is.
+    """The name of a camera: a number in its shortest form, any other text unchanged.
 
-    `c` before a number, which many data sets write, is left out. None where the text says that
-    nobody knows (`is_unknown`).
+    A `c` before a number, which many data sets write, is dropped. The result is None if the text
+    means unknown (`is_unknown`).
 
     >>> [camera_name(text) for text in ("1", "01", "1.0", "c1", "C001", "north", "n/a")]
     ['1', '1', '1', '1', '1', 'north', None]
@@ -115,7 +114,7 @@ def camera_name(text: str) -> str | None:
 
 
 def number_of(text: str) -> int | None:
-    """The int64 that a text states in some spelling; None where it states none.
+    """The int64 that a text states in any spelling; None if it is not an int64.
 
     >>> [number_of(text) for text in ("7", "007", "+7", "7.", "7.0", "\uff17", "-1", "00-1", "7a")]
     [7, 7, 7, 7, 7, 7, -1, -1, None]
@@ -129,7 +128,7 @@ def number_of(text: str) -> int | None:
 
 
 def is_unknown(text: str) -> bool:
-    """Whether a text says that nobody knows: it is empty, a word for that, or marks alone.
+    """Whether a text means unknown: it is empty, a word for unknown, or only punctuation.
 
     >>> [is_unknown(text) for text in ("", "Unknown", "n/a", "?", "--", "0", "nobody else")]
     [True, True, True, True, True, False, False]
@@ -149,7 +148,7 @@ def looks_like_number(text: str) -> bool:
 
 
 def whole_number(text: str, plus: int = 0) -> int:
-    """An int64 from digits, and more; raises LayoutError where it does not fit.
+    """The int64 of some digits, plus `plus`; raise LayoutError if it does not fit.
 
     >>> whole_number("000451")
     451
@@ -161,12 +160,13 @@ def whole_number(text: str, plus: int = 0) -> int:
 
 
 def capture_time(text: str, zone: tzinfo = UTC) -> datetime:
-    """The time, in UTC, in a name or a manifest's text.
+    """Parse the time in a name or in a manifest's text; the result is in UTC.
 
-    Read are a date (20260131, or with - _ or . between), a date and a time (101530 or 1015, or with
-    - _ . or : between, with a fraction of a second), an offset (Z, +0200), and seconds (10 digits),
-    milliseconds (13) or microseconds (16) since 1970. Without an offset the time is that of `zone`;
-    of an hour that its clocks show twice the first. Raises LayoutError for anything else.
+    The accepted forms are a date (20260131, or with - _ or . between), a date and a time (101530 or
+    1015, or with - _ . or : between, with a fraction of a second), an offset (Z, +0200), and
+    seconds (10 digits), milliseconds (13) or microseconds (16) since 1970. Without an offset the
+    time is in `zone`; if the clocks of the zone show an hour twice, it is the first. Raise
+    LayoutError for anything else.
 
     >>> capture_time("2026-01-31_10-15-30").isoformat()
     '2026-01-31T10:15:30+00:00'

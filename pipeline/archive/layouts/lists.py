@@ -1,4 +1,4 @@
-"""Data sets whose labels stand in list files beside the images: VehicleID, VRIC, VeRi-Wild."""
+"""Data sets with labels in list files beside the images: VehicleID, VRIC, VeRi-Wild."""
 
 import posixpath
 import re
@@ -14,11 +14,12 @@ from pipeline.errors import InputError
 
 @dataclass(frozen=True)
 class ListedSet:
-    """A data set with lists: its name, the lists' names, and how a line of them is read.
+    """A data set with lists: its name, the names of the lists, and the form of their lines.
 
-    `line` has the groups image, identity and perhaps camera. `plus` is added to an identity, where
-    0 is a vehicle. `kind` finds what kind of image a list, or a path, is of, where names of images
-    are only unique within a kind. `header` says that a list begins with a line of titles.
+    `line` has the groups image, identity and perhaps camera. `plus` is added to an identity,
+    because some lists number a vehicle 0. `kind` finds the kind of image of a list or a path, for
+    data sets whose image names are unique only within a kind. `header` means that a list begins
+    with a line of titles.
     """
 
     name: str
@@ -32,7 +33,7 @@ class ListedSet:
 
     @property
     def expects(self) -> str:
-        """The names in words."""
+        """A description of the expected names."""
         return f"an image that {self.shown} names"
 
 
@@ -71,11 +72,11 @@ LISTED = {
 
 
 def reader(listed: ListedSet, source: str) -> Callable[[str], NameLabels | None]:
-    """The function that reads a path's labels by the list files of the copy at `source`.
+    """Make the function that reads a path's labels from the list files of the copy at `source`.
 
-    `source` is the data set's folder or its folder of images. The lists stand there, in
-    `train_test_split` or `attribute`, or in the folder above. Raises InputError where there is no
-    list, or where two lists differ.
+    `source` is the data set's folder or its folder of images. The lists are there, in
+    `train_test_split` or `attribute`, or in the folder above. Raise InputError if there is no list,
+    or if two lists differ.
     """
     filesystem, base = locate(source)
     labels: dict[str, NameLabels] = {}

@@ -1,4 +1,4 @@
-"""Layouts: how to read identity, camera and time from a source's paths."""
+"""Layouts: the ways to read identity, camera and time from a source's paths."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -23,14 +23,15 @@ _UNNAMED = (_NONE, "occluded-duke")  # the latter's names are those of dukemtmc
 
 @dataclass(frozen=True)
 class Layout:
-    """A way to read labels from paths: its name, and the names that it expects in words."""
+    """A way to read labels from paths: its name, and a description of the names that it expects."""
 
     name: str
     expects: str
     read: Callable[[str], NameLabels | None]
-    # Paths of which a source may hold one kind only, for each kind counts its identities anew.
+    # Patterns of two kinds of paths that a source must not mix, because each kind counts its
+    # identities from the start.
     apart: tuple[re.Pattern[str], re.Pattern[str]] | None = None
-    # The texts in a path that its labels are made of, where the user said where they stand.
+    # The texts in a path from which labels are made, if the user said where they are.
     texts: Callable[[str], dict[str, str] | None] | None = None
     # Whether paths may name tracklets.
     tracklets: bool = False
@@ -38,7 +39,7 @@ class Layout:
     def parse(self, path: str) -> NameLabels:
         """The labels of the image at `path`, relative to the source's root.
 
-        Raises LayoutError, which has the name and what the layout expects.
+        Raise LayoutError, which has the name and the expected form.
 
         >>> layout("market1501").parse("2024_c1/0002_c12s1_000451_03.jpg")[:4]
         (2, '12', None, 451)
@@ -68,7 +69,7 @@ class Layout:
 
 
 def _base_name(*patterns: str, first_identity: int = 0) -> Callable[[str], NameLabels | None]:
-    """A reader of base names; `first_identity` is added where a dataset counts people from 0."""
+    """Make a reader of base names; `first_identity` is added if a data set counts people from 0."""
     compiled = [re.compile(pattern + r"(?:\.\w+)+", re.ASCII) for pattern in patterns]
 
     def read(path: str) -> NameLabels | None:
@@ -115,7 +116,8 @@ _LAYOUTS = {
             "msmt17",
             "a base name such as 0000_000_01_0303morning_0015_0.jpg (identity, photo, camera, day, "
             "..) or 0781_c11_0015.jpg (identity, camera, photo); identities are stored plus 1",
-            # The day has no year and the fifth field no stated meaning: neither becomes a label.
+            # The day has no year, and the fifth field has no documented meaning: neither becomes a
+            # label.
             _base_name(
                 r"(?P<identity>\d+)_\d+_(?P<camera>\d+)_\d{4}[a-z]+_\d+_\d+(?:_ex)?",
                 r"(?P<identity>\d+)_c(?P<camera>\d+)_\d+",
@@ -162,9 +164,8 @@ NAMES = (*(name for name in _LAYOUTS if name != _NONE), *lists.LISTED, _NONE)
 def layout(name: str, source: str | None = None, settings: LabelSettings = AS_THEY_ARE) -> Layout:
     """The layout of that name, or of that path template (see `templates.reader`).
 
-    `source` is the folder to be read, which data sets need whose labels stand in list files
-    beside the images. Raises InputError for an unknown name, a template that is wrong, and
-    settings that the layout has no use for.
+    `source` is the source folder, which is needed for data sets with labels in list files. Raise
+    InputError for an unknown name, a wrong template, and settings that the layout does not use.
 
     >>> layout("{camera}/{identity}_{frame}.jpg").parse("north/0007_15.jpg").identity
     7
@@ -196,11 +197,11 @@ def layout(name: str, source: str | None = None, settings: LabelSettings = AS_TH
 
 
 def fitting(paths: Iterable[str]) -> list[str]:
-    """Names of the layouts that would fit every one of `paths`, for a hint.
+    """The names of the layouts that match every one of `paths`, for a hint.
 
-    image-folder, which fits nearly everything, is named only where no other does, and where the
-    folders may well be people: none has the name of a split or a camera, and not a handful of them
-    holds everything.
+    image-folder matches almost everything. It is named only if no other layout matches and the
+    folders may well be people: none has the name of a split or a camera, and the images are not all
+    in a few folders.
 
     >>> fitting(["gallery/0005_c2_f0046985.jpg"]), fitting(["gallery/alice/1.jpg"])
     (['dukemtmc'], [])

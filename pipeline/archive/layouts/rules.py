@@ -1,4 +1,4 @@
-"""How labels are read from names and manifests, beside the layout."""
+"""Settings for reading labels from names and manifests, in addition to the layout."""
 
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
@@ -7,12 +7,12 @@ from zoneinfo import ZoneInfo
 from pipeline.errors import InputError
 
 LABELS = ("identity", "camera", "captured_at", "frame", "tracklet")
-"""The labels that a manifest may hold for an image."""
+"""The labels that a manifest may have for an image."""
 
 
 @dataclass(frozen=True)
 class LabelSettings:
-    """How labels are read from names and manifests."""
+    """The settings for reading labels from names and manifests."""
 
     first_identity: int = 1
     """Number of the first person. Give 0 for labels that count people from 0: each is stored plus
@@ -39,7 +39,7 @@ class LabelSettings:
 
     @property
     def zone(self) -> tzinfo:
-        """The time zone; InputError for a name that no zone has."""
+        """The time zone; raise InputError for an unknown name."""
         if self.time_zone == "UTC":
             return UTC
         try:
@@ -61,7 +61,8 @@ class LabelSettings:
         return _pairs("only", "split=query", self.only)
 
     def described(self, layout: str) -> str:
-        """A layout's name, with what differs here from the defaults: what a gallery keeps.
+        """The name of a layout with the settings that differ from the defaults, as a gallery stores
+        it.
 
         >>> LabelSettings(first_identity=0).described("image-folder")
         'image-folder, first_identity 0'
@@ -90,4 +91,4 @@ def _pairs(setting: str, example: str, given: tuple[str, ...]) -> dict[str, str]
 
 
 AS_THEY_ARE = LabelSettings()
-"""Labels as they are written: people count from 1, times are UTC, columns have our names."""
+"""Labels as they are written: people count from 1, times are in UTC, columns have our names."""

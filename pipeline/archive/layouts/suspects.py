@@ -1,4 +1,4 @@
-"""Folder names that are hardly those of people: of splits of a data set, or of cameras."""
+"""Folder names that are probably not people: splits of a data set, or cameras."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ _FEW, _MANY = 3, 20
 
 
 def is_split(text: str) -> bool:
-    """Whether a folder is called as a split of a data set or a container of images is.
+    """Whether a folder has the usual name of a split of a data set or a container of images.
 
     >>> [is_split(text) for text in ("query", "bounding_box_test", "bbox_train", "teresa", "0007")]
     [True, True, True, False, False]
@@ -27,7 +27,7 @@ def is_split(text: str) -> bool:
 
 
 def names_split_or_camera(identities: Iterable[str], cameras: Iterable[str]) -> list[str]:
-    """The texts that are hardly what they are read as: splits, and cameras read as people.
+    """The texts that are probably not identities: splits, and cameras read as people.
 
     >>> names_split_or_camera(["cam_a", "cam_b", "alice"], ["north", "query"])
     ['cam_a', 'cam_b', 'query']
@@ -37,6 +37,6 @@ def names_split_or_camera(identities: Iterable[str], cameras: Iterable[str]) -> 
 
 
 def is_handful(people: Sequence[str]) -> bool:
-    """Whether so few folders hold so many images that they are hardly people."""
+    """Whether there are so few folders with so many images that they are probably not people."""
     distinct = len(set(people))
     return distinct < _FEW and len(people) > _MANY * distinct

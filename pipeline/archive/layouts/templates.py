@@ -1,4 +1,4 @@
-"""Path templates: {camera}/{date}/{identity}_{frame}.jpg read as a layout."""
+"""Path templates: read {camera}/{date}/{identity}_{frame}.jpg as a layout."""
 
 import re
 from collections.abc import Callable
@@ -25,15 +25,16 @@ _FIXED_FORM = {"frame": r"\d+", "date": DATE, "time": TIME, "captured_at": MOMEN
 def reader(
     template: str, settings: LabelSettings = AS_THEY_ARE
 ) -> Callable[[str], NameLabels | None]:
-    """The function that reads a path's labels by `template`; it gives None where they do not fit.
+    """Make the function that reads a path's labels by `template`; it returns None if they do not
+    match.
 
     {identity}, {camera}, {tracklet} and {any} take the text up to the next character of the
-    template and never cross a slash; a tracklet is named CAMERA/TRACKLET where there is a camera.
-    {frame} takes digits; {date}, {time} and {captured_at} take the forms of
-    `labels.capture_time`. A template with a slash must fit the whole path below the source's root
-    (begin it with **/ to fit at any depth); a template without one must fit the base name, at any
-    depth.
-    Raises InputError for a template that is empty of labels, ambiguous or misspelt.
+    template and never cross a slash. If there is a camera, a tracklet is named CAMERA/TRACKLET.
+    {frame} takes digits; {date}, {time} and {captured_at} take the forms of `labels.capture_time`.
+    A template with a slash must match the whole path below the source's root (begin it with **/ to
+    match at any depth). A template without a slash must match the base name, at any depth.
+
+    Raise InputError for a template that is ambiguous, misspelled, or has no labels.
 
     >>> reader("{camera}/{date}/{identity}_{frame}.jpg")("north/2026-01-31/0007_15.jpg").camera
     'north'
@@ -48,7 +49,7 @@ def reader(
 
 
 def text_reader(template: str) -> Callable[[str], dict[str, str] | None]:
-    """The function that gives the text in a path for each placeholder of `template`.
+    """Make the function that returns the text in a path for each placeholder of `template`.
 
     >>> text_reader("{camera}/{identity}_{any}.jpg")("north/0007_15.jpg")
     {'camera': 'north', 'identity': '0007'}
@@ -69,7 +70,7 @@ def _labels(texts: dict[str, str], settings: LabelSettings) -> NameLabels:
     if "date" in texts:
         when = f"{texts['date']}T{texts['time']}" if "time" in texts else texts["date"]
     name, tracklet = None if camera is None else camera_name(camera), texts.get("tracklet")
-    if tracklet and name:  # trackers count anew under each camera
+    if tracklet and name:  # trackers count from the start under each camera
         tracklet = f"{name}/{tracklet}"
     return NameLabels(
         identity=None if identity is None else identity_of(identity, settings.first_identity),

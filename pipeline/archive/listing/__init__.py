@@ -1,3 +1,3 @@
-"""A source of images listed: folders, tars and manifests."""
+"""List a source of images: folders, tars and manifests."""
 
 __all__ = ["allowed", "files", "findings", "manifest_files", "reading", "source"]

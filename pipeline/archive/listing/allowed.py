@@ -1,9 +1,9 @@
-"""What a manifest may read: a manifest may come from somebody else, and name any file.
+"""The places that a manifest may read: a manifest may come from somebody else, and name any file.
 
-Without `allow_root` it may name any place, as its user could, but for the folders of the system and
-hidden folders (`.ssh`, `.aws`), which a source that is a folder does not read either. With
-`allow_root` it reads its own folder and what lies below these roots. Links are followed first: what
-counts is where a file really lies.
+Without `allow_root` it may name any place that its user can read, except system folders and hidden
+folders (`.ssh`, `.aws`), which are also skipped in a source folder. With `allow_root` it may read
+its own folder and everything below these roots. Links are resolved first: the real location of a
+file counts.
 """
 
 import os
@@ -22,7 +22,7 @@ _BUT_FOR = "/dev/shm"  # a disk in memory
 class AllowedPlaces:
     """The places that the manifest `manifest` may read.
 
-    `own` is its folder, `roots` what was given beside that: real paths, or URLs.
+    `own` is its folder, and `roots` are the additional ones: real paths, or URLs.
     """
 
     manifest: str
@@ -30,8 +30,8 @@ class AllowedPlaces:
     roots: tuple[str, ...]
 
     def check_folder(self, folder: str, path: str) -> None:
-        """Raise InputError unless files in this folder may be read, for one of which the manifest
-        has `path`.
+        """Raise InputError unless files in this folder may be read; the manifest names one as
+        `path`.
         """
         if "://" in folder:
             filesystem, base = locate(folder)
@@ -42,7 +42,7 @@ class AllowedPlaces:
         self._check_local(os.path.realpath(folder), path)
 
     def check_link(self, location: str, path: str) -> None:
-        """Raise InputError unless what a local link leads to may be read."""
+        """Raise InputError unless the target of a local link may be read."""
         self.check_folder(os.path.dirname(os.path.realpath(location)), path)  # noqa: PTH120 (as fast as can be)
 
     def _check_local(self, folder: str, path: str) -> None:
@@ -72,9 +72,10 @@ class AllowedPlaces:
 
 
 def allowed_places(manifest: str, root: str, given: Sequence[str]) -> AllowedPlaces:
-    """What the manifest at a location, in the folder `root`, may read, by the setting `allow_root`.
+    """Find the places that the manifest at a location, in the folder `root`, may read by
+    `allow_root`.
 
-    InputError for a root that does not exist on this machine.
+    Raise InputError for a root that does not exist on this machine.
     """
     return AllowedPlaces(manifest, _real(root), tuple(_given(each) for each in given))
 

@@ -1,4 +1,4 @@
-"""The files that a source is found to hold: those to list, those with a fault, those skipped."""
+"""The files found in a source: those to list, those with a fault, and those skipped."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -12,14 +12,18 @@ IMAGE_SUFFIXES = frozenset(
     )
     for name in names.split()
 )
-"""A file with one of these suffixes, in either case, is an image until its bytes say no."""
+"""A file with one of these suffixes, in either case, counts as an image unless its bytes
+disagree.
+"""
 
 NOT_READ_SUFFIXES = frozenset(
     f".{name}"
     for names in ("tga psd exr", "dng cr2 cr3 nef arw raf rw2 orf pef srw")
     for name in names.split()
 )
-"""Images that are not read and whose first bytes do not say so: each is a reject."""
+"""Formats of images that cannot be read and not recognized by their first bytes: each is a
+reject.
+"""
 
 OTHER_SUFFIXES = frozenset(
     f".{name}"
@@ -30,23 +34,23 @@ OTHER_SUFFIXES = frozenset(
     )
     for name in names.split()
 )
-"""Files that are not even opened to see whether they are images."""
+"""Files that are not opened to check whether they are images."""
 
 HIDDEN, NO_SUFFIX, LINK_LOOP, SPECIAL = "(hidden)", "(no suffix)", "(link loop)", "(special)"
 OUTDATED = "(outdated)"
 
 MISSING = "missing"
-"""Reason of a file that does not exist, which says nothing about its bytes."""
+"""The reason of a file that does not exist; its bytes may be unchanged."""
 UNSEEN = ("unreadable-folder", "unreadable-tar", "damaged-tar", "unreadable-video")
-"""Reasons of faults of a whole folder or tar of which not every image is known."""
+"""Reasons of faults of a whole folder or tar, some of whose images are unknown."""
 PLACES = (*UNSEEN, "compressed-tar", "missing-video", "no-boxes")
-"""Reasons of faults that are no image's but a whole folder's or tar's."""
+"""Reasons of faults of a whole folder or tar, not of an image."""
 
 
 class File(NamedTuple):
-    """One image's file: bytes, and microseconds since 1970; None where nobody says.
+    """One image's file: its bytes, and its time in microseconds since 1970; None if unknown.
 
-    `offset` is where the bytes of a tar's member begin in the tar; None for a file of its own.
+    `offset` is the position of a tar member's bytes in the tar; None for a separate file.
     """
 
     path: str
@@ -56,7 +60,7 @@ class File(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """A file that the file system does not give, and why."""
+    """A file that the file system does not return, with the reason."""
 
     file: File
     reason: str
@@ -64,9 +68,9 @@ class Fault(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A folder or tar to look into: its path below the root, a folder's with a slash at its end.
+    """A folder or tar to read: its path below the root; that of a folder ends with a slash.
 
-    `inside` holds the (device, inode) of the folders that a local folder stands in.
+    `inside` has the (device, inode) of the parent folders of a local folder.
     """
 
     path: str
@@ -75,7 +79,7 @@ class Place(NamedTuple):
 
 @dataclass
 class Folder:
-    """What stands in one folder or tar; the folders and tars in it are not entered."""
+    """The contents of one folder or tar, without those of the folders and tars in it."""
 
     files: list[File] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
@@ -84,7 +88,7 @@ class Folder:
 
 
 def readable(path: str) -> str:
-    r"""The path as text that can be stored: bytes that are no UTF-8 are written as \xff.
+    r"""Convert the path to text that can be stored: bytes that are not UTF-8 are written as \xff.
 
     >>> readable("caf\udce9.jpg")
     'caf\\xe9.jpg'
@@ -104,7 +108,7 @@ def is_text(path: str) -> bool:
 
 
 def skip_reason(name: str) -> str | None:
-    """What a base name that is not an image is counted as; None for an image's name.
+    """The reason under which a base name that is not an image is counted; None for an image's name.
 
     >>> skip_reason("a.JPG"), skip_reason("a.txt"), skip_reason(".a.jpg"), skip_reason("README")
     (None, '.txt', '(hidden)', '(no suffix)')
@@ -126,7 +130,7 @@ def is_worth_a_look(skipped: str) -> bool:
 
 
 def sort_file(folder: Folder, file: File) -> None:
-    """Put an image's file where it belongs: one whose path cannot be stored is a fault."""
+    """Add an image's file to the folder; a file whose path cannot be stored becomes a fault."""
     suffix = file.path[file.path.rfind(".") :].lower()
     if is_text(file.path) and suffix in NOT_READ_SUFFIXES:
         detail = f"{suffix} files are not read: convert it to JPEG or PNG"

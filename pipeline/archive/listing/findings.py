@@ -1,4 +1,4 @@
-"""The labels that a listing found, in a form for people, and what looks wrong with them."""
+"""The labels that a listing found, in a form for people, and warnings about odd ones."""
 
 import logging
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FoundLabels:
-    """How many identities and cameras there are, the first few of each, and one image's labels.
+    """The numbers of identities and cameras, the first few of each, and one image's labels.
 
     `identities` counts people; `junk`, `distractors` and `unknown` count images whose identity is
     -1, 0 or null.
@@ -74,9 +74,9 @@ def warn(
     of_manifest: bool,
     inside: str = "",
 ) -> None:
-    """Warn of what looks wrong with the labels of a listing, whose identities may be of a manifest.
+    """Warn of odd labels in a listing; their identities may come from a manifest.
 
-    `inside` is what every path begins with and the layout does not read.
+    `inside` is the common beginning of all paths, which the layout does not read.
     """
     of_user = of_manifest or layout.texts is not None
     if found.distractors and found.identities and of_user and settings.first_identity == 1:
@@ -101,9 +101,9 @@ def warn(
 
 
 def _texts(images: pa.Table, layout: Layout, inside: str) -> tuple[list[str], list[str]]:
-    """What is read as identities and as cameras in the paths, each text once.
+    """The texts in the paths that are read as identities and as cameras, each text once.
 
-    Of each identity under each camera one path is read, of each million images anew.
+    For each identity under each camera, one path is read per million images.
     """
     identities: dict[str, None] = {}
     cameras: dict[str, None] = {}
@@ -123,7 +123,7 @@ def _texts(images: pa.Table, layout: Layout, inside: str) -> tuple[list[str], li
 
 
 def _by_number(names: list[str]) -> list[str]:
-    """Names in order, numbers by their value and first.
+    """Sort names, numbers first and by their value.
 
     >>> _by_number(["10", "2", "north"])
     ['2', '10', 'north']

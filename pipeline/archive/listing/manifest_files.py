@@ -1,4 +1,4 @@
-"""Manifests that a user hands in: .csv and .parquet files with a column for the path."""
+"""Read manifests from users: .csv and .parquet files with a column for the path."""
 
 import logging
 import posixpath
@@ -28,9 +28,9 @@ from pipeline.large_tables import ByPath, ranges
 
 MANIFEST_SUFFIXES = (".csv", ".parquet")
 
-# What pandas, R and people write for "unknown" in a column of times or numbers.
+# Words for "unknown" that pandas, R and people write into a column of times or numbers.
 _UNKNOWN = frozenset(("", "nan", "NaN", "NA", "N/A", "NaT", "null", "NULL", "None"))
-# What other tools call the columns that are read here.
+# The names that other tools use for our columns.
 _ALIASES = {
     "path": "path file filename file_name filepath file_path image image_path img img_path",
     "identity": "identity id label pid person person_id individual individual_id name class target "
@@ -38,7 +38,7 @@ _ALIASES = {
     "camera": "camera cam camid cam_id camera_id camera_name",
     "captured_at": "captured_at date time datetime timestamp captured taken_at",
 }
-# Whole numbers from these on are no longer told apart by the floating-point type.
+# From this number on, the floating-point type no longer distinguishes whole numbers.
 _EXACT_UP_TO = {pa.float16(): 2**11, pa.float32(): 2**24, pa.float64(): 2**53}
 
 _log = logging.getLogger(__name__)
@@ -47,14 +47,14 @@ _log = logging.getLogger(__name__)
 def read_manifest(
     filesystem: AbstractFileSystem, path: str, settings: LabelSettings = AS_THEY_ARE
 ) -> pa.Table:
-    """The manifest at `path`: `path` and those of `LABELS` that it holds.
+    """Read the manifest at `path`: the column `path`, and those of `LABELS` that it has.
 
     Columns have the types of MANIFEST_SCHEMA; relative paths are normalized (`./a//b` is `a/b`).
-    Identities that are text become numbers as `labels.identity_of` says. Other columns are named in
-    the log and left out; so are labels that look like numbers and cannot be read, and columns that
-    look like labels. The `settings` name columns, select rows, and say how people are counted and
-    in which zone times are. Raises InputError for a file that is not a table or has no rows, for a
-    missing column `path`, a null, empty or repeated path, and a label of the wrong type.
+    Identities given as text become numbers, as in `labels.identity_of`. Three kinds of columns are
+    named in the log and ignored: other columns, labels that look like numbers but cannot be read,
+    and columns that look like labels. The `settings` name columns, select rows, and state the first
+    identity and the time zone. Raise InputError for a file that is not a table or has no rows, for
+    a missing column `path`, a null, empty or repeated path, and a label of the wrong type.
     """
     table = _renamed(path, _read_table(filesystem, path, settings), settings)
     names = table.column_names
@@ -79,7 +79,7 @@ def read_manifest(
 
 
 def _renamed(path: str, table: pa.Table, settings: LabelSettings) -> pa.Table:
-    """The rows that are wanted, with the columns under the names that they have here."""
+    """The selected rows, with our names of the columns."""
     for name, column in [*settings.renamed.items(), *((key, key) for key in settings.wanted)]:
         if column not in table.column_names:
             setting = "columns" if name in settings.renamed else "only"
@@ -164,7 +164,7 @@ def _paths(manifest: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _normal(paths: pa.StringArray) -> pa.StringArray:
-    """The paths without `.`, `..` and repeated slashes; few have any, and URLs stay as they are."""
+    """The paths without `.`, `..` and repeated slashes; few have any, and URLs stay unchanged."""
     odd = pc.match_substring_regex(paths, r"//|/$|(?:^|/)\.\.?(?:/|$)")
     odd = pc.and_(odd, pc.invert(pc.match_substring(paths, "://")))
     if not pc.any(odd).as_py():
@@ -186,7 +186,7 @@ def _label(
     paths: pa.ChunkedArray,
     settings: LabelSettings,
 ) -> pa.ChunkedArray:
-    """The column as MANIFEST_SCHEMA types it, converted once for each distinct value."""
+    """Convert the column to its type in MANIFEST_SCHEMA, once for each distinct value."""
     wanted = MANIFEST_SCHEMA.field(name).type
     type_ = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if name == "captured_at" and (pa.types.is_timestamp(type_) or pa.types.is_date(type_)):
@@ -218,7 +218,7 @@ def _label(
             raise InputError(
                 f"manifest {manifest}, row {row + 1} ({paths[row]}): {name} {value}: {error}"
             ) from error
-    if unread:  # another tool's column may hold years, or words: no reason to refuse its images
+    if unread:  # the column of another tool may hold years, or words; its images stay usable
         _log.warning(
             "manifest %s: %d times in %s cannot be read and are unknown: %s", manifest, len(unread),
             settings.renamed[name], ", ".join(unread[:5])
@@ -238,7 +238,7 @@ def _warn_of_odd_numbers(manifest: str, values: list[Any]) -> None:
 
 
 def _text_of(name: str, type_: pa.DataType) -> Callable[[Any], str] | None:
-    """A function from values of that type to text; None where the type cannot hold that label."""
+    """Make a function from values of that type to text; None if the type cannot hold that label."""
     if _is_text(type_) or pa.types.is_integer(type_):
         return lambda value: str(value).strip()
     if type_ in _EXACT_UP_TO and name != "captured_at":
@@ -261,7 +261,7 @@ def _frame(text: str) -> int:
 
 
 def _value(name: str, text: str, settings: LabelSettings) -> Any:
-    """What a text says of that label; None where nobody knows."""
+    """The value of a text as that label; None for unknown."""
     match name:
         case "identity":
             return identity_of(text, settings.first_identity)

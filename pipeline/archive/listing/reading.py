@@ -1,4 +1,4 @@
-"""The bytes of a source's images: local files directly, tars by offset, the rest by fsspec."""
+"""Read the bytes of a source's images: local files directly, tars by offset, others by fsspec."""
 
 import os
 import stat
@@ -18,12 +18,12 @@ def read_image(
     size: int | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> bytes:
-    """The bytes of the file at `path` of a listing with that `root`; of a box, of its whole file.
+    """Read the file at `path` of a listing with that `root`; for a box, its whole file.
 
-    `place` is the offset and size of a tar's member, which save reading the tar's headers; `size`
-    is that of a file as it was listed, which saves asking a remote file system. Raises ReadError
-    where the file is missing or cannot be read, and, before it is read, where it has more than
-    `max_bytes`; failures of a network pass.
+    `place` is the offset and size of a tar's member; with it, the headers of the tar need not be
+    read. `size` is the listed size of a file; with it, a remote file system need not be asked.
+    Raise ReadError if the file is missing or cannot be read, and, before reading, if it has more
+    than `max_bytes`. Network failures are not caught.
     """
     try:
         in_tar = tars.split_tar_path(path)

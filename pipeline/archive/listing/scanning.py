@@ -1,4 +1,4 @@
-"""What a file system says of a source: its image files with size and time, and what it hides."""
+"""Scan a file system for a source's image files with size and time, and for what it hides."""
 
 import errno
 import math
@@ -33,19 +33,20 @@ from pipeline.archive.listing.files import (
 from pipeline.archive.locations import is_local, join, locate, reach_file
 
 THREADS = 16
-# Folders and tars that are looked into ahead of the reader: what bounds the memory of a listing.
+# Folders and tars that are read ahead of the consumer; this bounds the memory of a listing.
 _AHEAD = 4 * THREADS
-# From so many files of one remote folder on, listing the folder is cheaper than asking for each.
+# From this number of files in one remote folder on, listing the folder is cheaper than asking for
+# each.
 _WORTH_LISTING = 16
 
 
 def walk(root: str, waiting: list[Place], most: float = math.inf) -> Iterator[Folder]:
-    """The places `waiting` below `root`, and every folder and tar in them, read on threads.
+    """Yield the places `waiting` below `root`, and every folder and tar in them, read on threads.
 
-    Hidden folders are left out. A link to a folder is followed unless it leads to a folder that it
-    stands in. Once `most` images are found no more places are begun, and what is left stays in
-    `waiting`. Raises OSError where the root itself cannot be read; a subfolder that cannot be read
-    is a fault.
+    Hidden folders are skipped. A link to a folder is followed unless it leads to one of its own
+    parents. Once `most` images are found, no more places are begun, and the remaining ones stay in
+    `waiting`. Raise OSError if the root itself cannot be read; a subfolder that cannot be read is a
+    fault.
     """
     filesystem, base = locate(root)
     local = is_local(filesystem)
@@ -68,7 +69,7 @@ def walk(root: str, waiting: list[Place], most: float = math.inf) -> Iterator[Fo
     running: deque[Future[Folder]] = deque()
     with ThreadPoolExecutor(THREADS) as pool:
         while running or (waiting and found < most):
-            # The last found is looked into first: what waits does not grow with the source.
+            # The last place found is read first, so the waiting list does not grow with the source.
             while waiting and found < most and len(running) < _AHEAD:
                 running.append(pool.submit(look_into, waiting.pop()))
             folder = running.popleft().result()
@@ -101,9 +102,9 @@ def _scan_local(root: str, place: Place) -> Folder:
 
 
 def _begins_as_image(entry: os.DirEntry[str]) -> bool:
-    """Whether the first bytes of a local file are an image's; False where they cannot be read."""
+    """Whether the first bytes of a local file are an image's; False if they cannot be read."""
     try:
-        if not stat.S_ISREG(entry.stat().st_mode):  # such as a pipe, which would never answer
+        if not stat.S_ISREG(entry.stat().st_mode):  # such as a pipe, which would never end
             return False
         with open(entry.path, "rb", buffering=0) as file:  # noqa: PTH123 (as above)
             return is_surely_image(file.read(HEAD))
@@ -119,9 +120,9 @@ def _begins_as_image_there(filesystem: AbstractFileSystem, path: str) -> bool:
 
 
 def _why_unseen(entry: os.DirEntry[str], skipped: str) -> str | None:
-    """Why a name that is not an image's may be that of a folder which is not to be seen today.
+    """Reason to suspect that this entry is a directory that is not mounted, or None.
 
-    A link that leads nowhere is taken for one if it has no suffix: what it led to may be unmounted.
+    A link to nothing counts as one if it has no suffix: its target may be unmounted.
     """
     if skipped == HIDDEN:
         return None
@@ -137,7 +138,9 @@ def _why_unseen(entry: os.DirEntry[str], skipped: str) -> str | None:
 
 
 def _sort_tar(folder: Folder, name: str, path: str) -> bool:
-    """Note a tar as a place to look into, a compressed one as a fault; False for other names."""
+    """Add a tar as a place to read, or a compressed one as a fault; return False for other
+    names.
+    """
     suffix = name.lower()
     if name.startswith(".") or ".t" not in suffix:
         return False
@@ -158,7 +161,7 @@ def _identity(told: os.stat_result) -> tuple[int, int]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # such as a link to itself, which is told as a file
+    except OSError:  # such as a link to itself, which is reported as a file
         return False
 
 
@@ -217,7 +220,7 @@ def _file(path: str, entry: dict[str, Any]) -> File:
 
 
 def _modified(entry: dict[str, Any]) -> int | None:
-    """The time of change that a file system reports, under any of the names for it."""
+    """The modification time that a file system reports, under any of the usual names."""
     for key in ("mtime", "LastModified", "last_modified", "updated", "created"):
         told = entry.get(key)
         if isinstance(told, str):
@@ -231,10 +234,10 @@ def _modified(entry: dict[str, Any]) -> int | None:
 
 
 def look_up(root: str, paths: Iterable[str], allowed: AllowedPlaces) -> Iterator[File | Fault]:
-    """Size and time of each of `paths` (below `root`, absolute, or URLs), folder by folder.
+    """Yield size and time of each of `paths` (below `root`, absolute, or URLs), folder by folder.
 
-    Members of a tar are looked up in its headers, which are read once. InputError for a path that
-    does not lead to one of the `allowed` places.
+    Members of a tar are looked up in its headers, which are read once. Raise InputError for a path
+    outside the `allowed` places.
     """
     groups: dict[tuple[str, bool], list[str]] = defaultdict(list)
     for path in paths:

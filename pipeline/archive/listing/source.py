@@ -1,4 +1,4 @@
-"""List a source: every image with its labels, and every input that gives no row."""
+"""List a source: every image with its labels, and every input that does not become a row."""
 
 import logging
 import math
@@ -31,17 +31,18 @@ from pipeline.errors import InputError, RunError
 from pipeline.large_tables import ByPath
 from pipeline.schemas import REJECT_SCHEMA
 
-# Rows of Python objects are turned into Arrow columns (a tenth of the memory) this often.
+# Rows of Python objects are converted to Arrow columns, which take a tenth of the memory, after
+# this number of rows.
 _CHUNK = 65_536
-# Rows of a manifest looked up at a time: many, so that one remote folder is listed few times.
+# Rows of a manifest looked up at a time: many, so that a remote folder is listed only a few times.
 _LOOK_UP = 1_000_000
 _HINT_EXAMPLES = 200
-# What a layout tells and a gallery is compared by, so that it never mixes two ways to read them.
+# Labels of a layout that are compared with a gallery, so that a gallery never mixes two layouts.
 _COMPARED = ("identity", "camera", "captured_at")
-# So many images of a folder are listed here before other processes are asked: with the network's
-# libraries loaded, Python's garbage collector makes every path cost three times as much.
+# This many images of a folder are listed in this process before other processes are used. With the
+# network's libraries loaded, Python's garbage collector makes every path cost three times as much.
 _ALONE = 10_000
-# So many images a process lists before it answers, and so many places it is given at most.
+# Number of images that a process lists before it returns, and the most places that it gets.
 _ANSWER, _PLACES = 50_000, 64
 
 _log = logging.getLogger(__name__)
@@ -49,15 +50,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Listing:
-    """What stands in a source: images in = rows of `images` + rows of `rejects`.
+    """The contents of a source: images in = rows of `images` + rows of `rejects`.
 
-    `images` has MANIFEST_SCHEMA and `rejects` REJECT_SCHEMA, both sorted by path (by code point); a
-    folder or tar that could not be listed counts as one reject, a folder's path ending with a
+    `images` has MANIFEST_SCHEMA and `rejects` REJECT_SCHEMA, both sorted by path (by code point). A
+    folder or tar that could not be listed counts as one reject; the path of a folder ends with a
     slash. Many images are mapped from a temporary file (see `large_tables`). `skipped` counts the
-    files that are no images by suffix, hidden files and folders together. `root` is what the paths
-    are relative to: an absolute local path or the URL that was given. `told` names the labels that
-    a manifest or the layout may have, `found` says for people what they are (None where none is
-    told).
+    files that are not images, by suffix; hidden files and folders are counted together. Paths are
+    relative to `root`: an absolute local path or the given URL. `told` names the labels that a
+    manifest or the layout may have, and `found` describes them for people (None if there are none).
     """
 
     root: str
@@ -69,7 +69,7 @@ class Listing:
 
 
 def check_source(source: str, layout: str = "none", settings: LabelSettings = AS_THEY_ARE) -> None:
-    """Raise InputError where there is no such source or layout; looks at no image."""
+    """Raise InputError if there is no such source or layout; no image is read."""
     filesystem, path = locate(source)
     if not filesystem.exists(path):
         raise InputError(f"there is no folder or manifest {source}")
@@ -83,17 +83,17 @@ def list_source(
     """List the images of a folder, a tar, or a manifest (.csv, .parquet), on any fsspec system.
 
     A folder is read with all its subfolders and tars, in parallel. The labels come from the paths
-    below it, as the layout says (`layouts.layout`), a tar being taken for a folder of its name. A
+    below it, as the layout says (`layouts.layout`); a tar counts as a folder of its name. A
     manifest has a column `path`, relative to the manifest's folder, absolute or a URL, and any of
-    identity, camera, captured_at, frame and tracklet; the layout fills the columns that it does not
-    have; size and time are looked up. Paths of a tar and of a manifest are relative to its folder.
-    The `settings` say how labels are read. The log reports what looks wrong with them.
+    identity, camera, captured_at, frame and tracklet. The layout fills the missing columns; size
+    and time are looked up. Paths of a tar and of a manifest are relative to its folder. The
+    `settings` say how labels are read. The log warns of odd labels.
 
-    A large local folder is listed on several processes, for which a script that calls this needs
+    A large local folder is listed on several processes; a script that calls this therefore needs
     the usual `if __name__ == "__main__"`.
 
-    Raises InputError where there is no such source, no image at all, a wrong manifest, or not one
-    name that fits the layout.
+    Raise InputError if there is no such source, no image at all, a wrong manifest, or no name that
+    matches the layout.
     """
     filesystem, path = locate(source)
     local = local_path(source)
@@ -113,7 +113,9 @@ def list_source(
 
 
 def _list_folder(root: str, layout: str, settings: LabelSettings, *, in_processes: bool) -> Listing:
-    """List a folder: a small one in this process, what is more of it in one process a CPU."""
+    """List a folder: a small one in this process, the rest of a large one in one process per
+    CPU.
+    """
     _refuse_manifest_settings(root, settings)
     chosen = layouts.layout(layout, root, settings)
     waiting = [Place("")]
@@ -164,7 +166,7 @@ def _list_manifest(root: str, name: str, layout: str, settings: LabelSettings) -
 
 
 class SourcePart(NamedTuple):
-    """Some of a listing, in no order; `waiting` are the places that were found and not listed."""
+    """A part of a listing, unordered; `waiting` are the places that were found but not listed."""
 
     images: pa.Table
     rejects: pa.Table
@@ -182,8 +184,8 @@ def _list_places(root: str, layout: Layout, waiting: list[Place], most: float) -
 def _list_on_processes(
     root: str, layout: str, settings: LabelSettings, waiting: list[Place]
 ) -> Iterator[SourcePart]:
-    """List places of a local source, some at a time on each CPU; yields parts as they end."""
-    # Not forked from here: this process may have threads by now.
+    """List places of a local source, several at a time on each CPU; yield parts as they end."""
+    # Do not fork this process, which may have threads.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     most = 2 * (os.cpu_count() or 1)
@@ -208,7 +210,9 @@ def _list_on_processes(
 
 
 def _ignore_interrupts() -> None:
-    """Ctrl-C reaches every process of a terminal; the first of them ends the others."""
+    """Ignore Ctrl-C, which reaches every process of a terminal; the first of them ends the
+    others.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -225,7 +229,7 @@ def _kept_layout(layout: str, root: str, settings: LabelSettings) -> Layout:
 
 
 class _Rows:
-    """The rows and rejects gathered so far; `inside` is what every path begins with."""
+    """The rows and rejects collected so far; `inside` is the common beginning of all paths."""
 
     def __init__(self, layout: Layout, inside: str = "") -> None:
         self._layout = layout
@@ -236,7 +240,7 @@ class _Rows:
         self._chunks: list[pa.RecordBatch] = []
 
     def add(self, folder: Folder) -> None:
-        """Add what stands in a folder or tar."""
+        """Add the contents of a folder or tar."""
         self._skipped.update(folder.skipped)
         for fault in folder.faults:
             self.reject(fault)
@@ -244,7 +248,7 @@ class _Rows:
             self.sort_in(file)
 
     def sort_in(self, file: File, told: dict[str, Any] | None = None) -> None:
-        """Make a row or a reject of a file; labels of a manifest override those of its name."""
+        """Make a file a row or a reject; labels of a manifest override those of its name."""
         if file.size == 0:
             self.reject(Fault(file, "empty", "the file has no bytes"))
             return
@@ -259,12 +263,12 @@ class _Rows:
             self._images = []
 
     def reject(self, fault: Fault) -> None:
-        """Make a reject of a fault."""
+        """Add a fault as a reject."""
         path, size, mtime, _ = fault.file
         self._rejects.append((path, size, mtime, fault.reason, fault.detail))
 
     def part(self, waiting: Sequence[Place] = ()) -> SourcePart:
-        """All that was gathered."""
+        """Everything collected so far."""
         images = [*self._chunks, _batch(self._images, MANIFEST_SCHEMA)]
         return SourcePart(
             pa.Table.from_batches(images, MANIFEST_SCHEMA),
@@ -275,7 +279,7 @@ class _Rows:
 
 
 def seen_path(path: str) -> str:
-    """The path that a layout reads: a tar is taken for a folder."""
+    """The path that a layout reads: a tar counts as a folder."""
     return tars.as_folder(path) if "#" in path else path
 
 
@@ -293,7 +297,9 @@ def listing_of(
     told: tuple[str, ...] = (),
     inside: str = "",
 ) -> Listing:
-    """The parts as one listing; InputError where it has no image, or identities of two kinds."""
+    """Combine the parts to one listing; raise InputError for no image, or for mixed kinds of
+    identities.
+    """
     found_images, refused = ByPath(MANIFEST_SCHEMA), [REJECT_SCHEMA.empty_table()]
     skipped = Counter[str]()
     for part in parts:

@@ -1,4 +1,4 @@
-"""Tars: the offset of each member, from the headers alone, and the bytes of one member.
+"""Read tars: the offset of each member, from the headers alone, and the bytes of one member.
 
 A member's path is the tar's path, `#`, and its name: `north/monday.tar#0007/15.jpg`.
 """
@@ -43,11 +43,13 @@ _BLOCK = tarfile.BLOCKSIZE
 _TOO_LARGE = 2**63
 _TAIL = 1 << 16
 _MOST_HEADERS = 1 << 20
-"""Bytes of all the headers of one member: a path, and attributes of the file, take far fewer."""
+"""The most bytes of all the headers of one member; a path and the attributes of a file take far
+fewer.
+"""
 
 
 def split_tar_path(path: str) -> tuple[str, str] | None:
-    """The tar's path and the member's name in it; None for the path of a file of its own.
+    """The tar's path and the member's name in it; None for the path of a separate file.
 
     >>> split_tar_path("north/monday.tar#0007/15.jpg"), split_tar_path("a#1.jpg")
     (('north/monday.tar', '0007/15.jpg'), None)
@@ -57,9 +59,9 @@ def split_tar_path(path: str) -> tuple[str, str] | None:
 
 
 def as_folder(path: str) -> str:
-    """The path as it would be if a tar were a folder of its name without the suffix.
+    """The path that a member would have if the tar were a folder of its name without the suffix.
 
-    This is what a layout reads labels from.
+    Layouts read labels from this path.
 
     >>> as_folder("north/monday.tar#0007/15.jpg")
     'north/monday/0007/15.jpg'
@@ -69,10 +71,10 @@ def as_folder(path: str) -> str:
 
 
 def scan(filesystem: AbstractFileSystem, location: str, path: str) -> Folder:
-    """The images of the tar at `location`, whose path below the source's root is `path`.
+    """List the images of the tar at `location`, whose path below the source's root is `path`.
 
-    Reads headers only. Of several members of one name the last counts, as when unpacking. A tar
-    that is damaged gives the members before the damage, and one fault for itself.
+    Only headers are read. Of several members with one name the last counts, as in unpacking. A
+    damaged tar yields the members before the damage, and one fault for itself.
     """
     folder = Folder()
     images: dict[str, File | Fault] = {}
@@ -107,11 +109,11 @@ def read_member(
     place: tuple[int, int] | None,
     max_bytes: int,
 ) -> bytes:
-    """The bytes of a member of the tar at `location`.
+    """Read a member of the tar at `location`.
 
-    `place` is its offset and size from the listing; without it the tar's headers are read once and
-    kept. Raises ReadError if the tar has no such member (any more), or if the member is larger than
-    `max_bytes`.
+    `place` is its offset and size from the listing; without it, the tar's headers are read once and
+    cached. Raise ReadError if the tar has no such member (any more), or if the member is larger
+    than `max_bytes`.
     """
     offset, size = place or _find(filesystem, location, name)
     check_bytes(size, max_bytes)
@@ -128,9 +130,9 @@ def read_member(
 
 
 def tar_index(filesystem: AbstractFileSystem, location: str) -> dict[str, File]:
-    """The images of a tar by name; kept, and read again when the tar has changed.
+    """The images of a tar by name; cached, and read again when the tar has changed.
 
-    Raises ReadError where the tar cannot be read.
+    Raise ReadError if the tar cannot be read.
     """
     about = filesystem.info(location)
     keys = ("size", "mtime", "LastModified", "last_modified", "updated", "ETag")
@@ -148,9 +150,10 @@ def _check_header(block: bytes, size: int) -> None:
 
 
 class _Headers:
-    """A tar's file for `tarfile`, which reads headers alone, of any size that they claim.
+    """The file of a tar as `tarfile` reads it, which reads only headers, of any size that they
+    claim.
 
-    Raises ReadError instead of reading more than `_MOST_HEADERS` since the last `begin`.
+    Raise ReadError instead of reading more than `_MOST_HEADERS` since the last `begin`.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -159,7 +162,7 @@ class _Headers:
         self.begin(0)
 
     def begin(self, start: int) -> None:
-        """Count anew: the headers of another member follow, from byte `start` on."""
+        """Reset the count: the headers of another member follow, from byte `start` on."""
         self.start, self._read = start, 0
 
     def read(self, size: int) -> bytes:
@@ -174,7 +177,7 @@ class _Headers:
 
 @contextmanager
 def _damage_told(headers: _Headers) -> Iterator[None]:
-    """Turn what `tarfile` raises over headers that it does not expect into ReadError."""
+    """Convert the errors of `tarfile` about unexpected headers to ReadError."""
     try:
         yield
     except RecursionError as error:
@@ -186,10 +189,10 @@ def _damage_told(headers: _Headers) -> Iterator[None]:
 
 
 def _members(file: IO[bytes]) -> Iterator[tarfile.TarInfo]:
-    """The members in order; raises TarError unless the tar ends as a tar must.
+    """Yield the members in order; raise TarError unless the tar ends correctly.
 
-    `tarfile` itself takes a damaged header behind the first member for the end, and goes back where
-    a size is negative.
+    `tarfile` itself takes a damaged header after the first member for the end, and goes back if a
+    size is negative.
     """
     file.seek(0)
     headers = _Headers(file)
@@ -204,7 +207,7 @@ def _members(file: IO[bytes]) -> Iterator[tarfile.TarInfo]:
                 member = tar.next()
             if member is None:
                 break
-            # It keeps them all, for methods that are not used here.
+            # tarfile keeps all members, for methods that are not used here.
             tar.members.clear()  # type: ignore[attr-defined]
             if not 0 <= member.size < _TOO_LARGE:
                 raise tarfile.ReadError(f"a member of {member.size} bytes")
@@ -248,7 +251,9 @@ def _sort_member(
 
 
 def _begins_as_image(member: tarfile.TarInfo, file: IO[bytes]) -> bool:
-    """Whether the first bytes of a member are an image's; the tar's reader finds its own place."""
+    """Whether the first bytes of a member are an image's; the tar's reader finds its position
+    again.
+    """
     if not member.isreg():
         return False
     file.seek(member.offset_data)
@@ -258,7 +263,9 @@ def _begins_as_image(member: tarfile.TarInfo, file: IO[bytes]) -> bool:
 def _image(
     images: dict[str, File | Fault], member: tarfile.TarInfo, name: str, path: str, length: int
 ) -> File | Fault:
-    """The file of a member, or what keeps it from being one; a link is the image it leads to."""
+    """The file of a member, or the fault that it has; a link becomes the image that it points
+    to.
+    """
     here = File(path, member.size, _microseconds(member.mtime), member.offset_data)
     told = here._replace(path=readable(path))
     if member.islnk() or member.issym():
@@ -276,7 +283,7 @@ def _image(
 
 
 def _microseconds(mtime: float) -> int | None:
-    """A time in seconds since 1970 in microseconds; None for one that is not a date's.
+    """Convert a time in seconds since 1970 to microseconds; None if it is not a date's.
 
     >>> _microseconds(1.5), _microseconds(float("nan"))
     (1500000, None)

@@ -1,3 +1,3 @@
-"""What has to be extracted, cut into work units."""
+"""Find what must be extracted, and divide it into work units."""
 
 __all__ = ["changes", "units"]

@@ -1,4 +1,4 @@
-"""A listing held against a gallery: which images are new, changed, missing or as they were."""
+"""Compare a listing with a gallery: find new, changed, missing and unchanged images."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +19,7 @@ from pipeline.large_tables import ByPath, TableWriter, ranges
 from pipeline.schemas import SEEN_SCHEMA
 
 ROW_COLUMNS = ("row_id", "path", "size", "mtime", "content_hash")
-"""What `compare` needs of a gallery's rows, beside the labels that a manifest told."""
+"""The columns of a gallery's rows that `compare` needs, apart from the labels of a manifest."""
 
 _OF_ROW = pa.schema(
     [("row_id", pa.int64()), ("held_hash", pa.binary()), ("other_time", pa.bool_())]
@@ -30,22 +30,24 @@ _READ_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class SourceChanges:
-    """What a listing holds beyond a gallery, and what it lacks."""
+    """The differences between a listing and a gallery."""
 
     new: pa.Table
-    """Rows of `MANIFEST_SCHEMA`: images that the gallery neither holds nor has rejected as is."""
+    """Rows of `MANIFEST_SCHEMA`: images that the gallery neither has nor has rejected in this
+    state.
+    """
     changed: pa.Table
-    """Images of another size, other labels or, once they are settled, other bytes."""
+    """Images with another size, other labels or, once they are settled, other bytes."""
     doubtful: pa.Table
-    """Images whose bytes must tell whether they have changed; none once they are settled."""
+    """Images whose bytes must be compared to see a change; none once they are settled."""
     touched: pa.Table
-    """Rows of `SEEN_SCHEMA`: images with another time and the bytes that they had."""
+    """Rows of `SEEN_SCHEMA`: images with another time but the same bytes."""
     unchanged: int
-    """Images that are as they were extracted or rejected, those touched included."""
+    """Images in the state in which they were extracted or rejected, including the touched ones."""
     missing: NDArray[np.int64]
-    """Ids of the rows whose image is not listed, nor in a folder or tar that cannot be read."""
+    """Ids of the rows whose image is not listed and not in a folder or tar that cannot be read."""
     missing_rejects: list[str]
-    """Paths of the rejects of images that are as little listed."""
+    """Paths of the rejects of images that are not listed either."""
     mended: list[str]
     """Paths of the rejects of folders and tars that are readable again, or gone."""
 
@@ -63,13 +65,14 @@ def compare(
     seen: pa.Table | None = None,
     verify: bool = False,
 ) -> SourceChanges:
-    """What a listing holds beyond a gallery's `rows` (`ROW_COLUMNS`, labels) and `rejects`.
+    """Compare a listing with a gallery's `rows` (`ROW_COLUMNS`, labels) and `rejects`.
 
-    Paths decide who is who. An image of the same size and another time is doubtful; with `verify`
-    everyone is whose size and labels are the same. `seen` are rows touched before. An image that
-    was rejected is new again once its size or time differ, or where it was missing and is listed.
+    The path identifies an image. Same size, different mtime: must be compared by bytes. With
+    `verify`, every image of unchanged size and labels is. `seen` are rows touched before. A
+    rejected image counts as new if its size or time differs, or if it was missing and is now
+    listed.
     """
-    if not len(rows) and not len(rejects):  # nothing to compare with, and no need for a copy
+    if not len(rows) and not len(rejects):  # nothing to compare, so no copy is needed
         return SourceChanges(
             new=listing.images,
             changed=listing.images.schema.empty_table(),
@@ -91,7 +94,7 @@ def compare(
         alike = _equal(listed, before, ("size", *listing.told))
         same_time = _equal(listed, before, ("mtime",))
         hashed = np.zeros(len(listed), bool)
-        if "content_hash" in listed.column_names:  # of videos: it tells what has changed
+        if "content_hash" in listed.column_names:  # of videos: it shows what has changed
             hashed = np.asarray(pc.is_valid(listed["content_hash"]))
             alike &= ~hashed | _equal(listed, before, ("content_hash",))
         doubtful = alike & (verify | ~same_time) & ~hashed
@@ -137,7 +140,7 @@ def compare(
 
 
 class _Found:
-    """What a comparison has found so far."""
+    """The result of a comparison so far."""
 
     def __init__(self, schema: pa.Schema) -> None:
         self.new, self.changed = TableWriter(schema), TableWriter(schema)
@@ -154,10 +157,10 @@ def settle_doubtful(
     *,
     max_bytes: int = MAX_BYTES,
 ) -> SourceChanges:
-    """Read the doubtful images, on threads: by their bytes they have changed or not.
+    """Read the doubtful images, on threads, and decide by their bytes whether they have changed.
 
-    `hash_of` gives what the gallery keeps as `content_hash`. One that cannot be read has changed:
-    its extraction says why.
+    `hash_of` computes what the gallery stores as `content_hash`. An image that cannot be read
+    counts as changed; its extraction gives the reason.
     """
     same = np.zeros(len(changes.doubtful), bool)
 
@@ -202,9 +205,9 @@ def _doubtful_schema(images: pa.Schema) -> pa.Schema:
 
 
 def _unlisted(gone: pa.Table, listing: Listing) -> pa.Table:
-    """Those of the rows or rejects `gone` that are no rejects of the listing either.
+    """The rows or rejects of `gone` that are not rejects of the listing either.
 
-    Nor do those count that lie in a folder or tar which cannot be read: nobody knows of them.
+    Those in a folder or tar that cannot be read are left out, because their state is unknown.
     """
     gone = gone.filter(pc.invert(pc.is_in(gone["path"], value_set=listing.rejects["path"])))
     unseen = pc.is_in(listing.rejects["reason"], value_set=pa.array(UNSEEN))
@@ -215,8 +218,9 @@ def _unlisted(gone: pa.Table, listing: Listing) -> pa.Table:
 
 
 def _as_seen(rows: pa.Table, seen: pa.Table | None) -> pa.Table:
-    """The rows with the times at which their images were seen last with the same bytes; `seen` is
-    sorted by row id.
+    """The rows with the last times at which their images had the same bytes.
+
+    `seen` is sorted by row id.
     """
     if seen is None:
         return rows
@@ -228,7 +232,7 @@ def _as_seen(rows: pa.Table, seen: pa.Table | None) -> pa.Table:
 
 
 def _equal(left: pa.Table, right: pa.Table, names: Sequence[str]) -> NDArray[np.bool_]:
-    """Row by row, whether these columns are the same; two unknown values are."""
+    """A mask of the rows in which these columns are equal; two unknown values are equal."""
     equal = np.ones(len(left), bool)
     for name in names:
         equal &= equal_or_unknown(left[name], right[name])

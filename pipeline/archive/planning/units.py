@@ -1,4 +1,4 @@
-"""The work plan: which images get which row ids, cut into the units that workers extract."""
+"""Plan the work: give images row ids, and divide them into the units that workers extract."""
 
 import hashlib
 from collections.abc import Container, Iterator, Sequence
@@ -18,8 +18,8 @@ from pipeline.large_tables import ByPath, TableWriter, ranges, rows_at
 
 _OF_PLAN = pa.schema([("row_id", pa.int64()), ("unit", pa.string())])
 PLAN_SCHEMA = pa.schema([*MANIFEST_SCHEMA, *_OF_PLAN])
-"""A manifest with each image's row id and the id of its unit; sorted by row id. That of boxes has
-the other columns of `BOXES_SCHEMA`, too.
+"""A manifest with each image's row id and the id of its unit; sorted by row id. A manifest of boxes
+also has the other columns of `BOXES_SCHEMA`.
 """
 
 _PATH = pa.schema([MANIFEST_SCHEMA.field("path")])
@@ -29,7 +29,7 @@ _BYTES_OF_A_CROP = 100_000
 
 @dataclass(frozen=True)
 class Unit:
-    """A run of images with consecutive row ids: what one worker extracts into one file."""
+    """A run of images with consecutive row ids, which one worker extracts to one file."""
 
     id: str
     members: pa.Table
@@ -42,7 +42,7 @@ class Unit:
         return range(first, first + len(self.members))
 
     def halves(self, fingerprint: str) -> tuple["Unit", "Unit"]:
-        """The unit in two units of its own: how the image that kills a worker is found."""
+        """Divide the unit into two; this is how the image that kills a worker is found."""
         middle = len(self.members) // 2
         if middle == 0:
             raise InputError(f"unit {self.id} holds one image and cannot be halved")
@@ -54,7 +54,7 @@ class Unit:
 
 
 class Units(Sequence[Unit]):
-    """The units of a plan, in order of row id; each is made when it is asked for."""
+    """The units of a plan, in order of row id; each is made on request."""
 
     def __init__(self, planned: pa.Table, starts: NDArray[np.int64], stops: NDArray[np.int64]):
         self._planned, self._starts, self._stops = planned, starts, stops
@@ -66,7 +66,7 @@ class Units(Sequence[Unit]):
 
     @property
     def images(self) -> int:
-        """How many images all units have."""
+        """The number of images in all units."""
         return int((self._stops - self._starts).sum())
 
     def __len__(self) -> int:
@@ -83,16 +83,16 @@ class Units(Sequence[Unit]):
         return Unit(members["unit"][0].as_py(), members.drop_columns(["unit"]))
 
     def without(self, names: Container[str]) -> "Units":
-        """Those with other ids."""
+        """The units with other ids."""
         kept = np.array([name not in names for name in self.ids], bool)
         return Units(self._planned, self._starts[kept], self._stops[kept])
 
     def largest_first(self) -> "Units":
-        """The same, those with the most work first: one that began last would keep a single worker
-        busy when all others have ended.
+        """The same units, those with the most work first.
 
-        The work is that of the images and, for large ones, of decoding: files of 100 kB count
-        twice.
+        Otherwise a large unit that begins last would keep one worker busy after all others have
+        ended. The work of a unit is its number of images, plus decoding for large ones: files of
+        100 kB count twice.
         """
         sizes = self._planned["size"]
         runs = zip(self._starts.tolist(), self._stops.tolist(), strict=True)
@@ -102,7 +102,7 @@ class Units(Sequence[Unit]):
         return Units(self._planned, self._starts[order], self._stops[order])
 
     def sample(self, count: int) -> pa.Table:
-        """So many members, or all if they are fewer, spread over all units."""
+        """A sample of `count` members, or all if there are fewer, spread over all units."""
         ends = np.cumsum(self._stops - self._starts)
         spread = np.linspace(0, ends[-1] - 1, min(count, int(ends[-1]))).round().astype(np.int64)
         unit = np.searchsorted(ends, spread, side="right")
@@ -120,12 +120,12 @@ def plan_units(
 ) -> pa.Table:
     """Give every image a row id and a unit: a table of `PLAN_SCHEMA`.
 
-    Images in order of path get consecutive row ids from `next_row_id`, `unit_size` a unit; boxes
-    those in the order in which they are decoded (`places.unit_parts`). Of a
-    `leftover` plan, which an interrupted run left, the units whose images are listed as they were
-    keep their row ids, so that their finished files still count; the rest is planned behind it.
-    Row ids of a leftover that are given already count no more: it was committed after all.
-    InputError where the unit size is out of bounds.
+    Images in order of path get consecutive row ids from `next_row_id`, `unit_size` per unit; boxes
+    get them in the order of decoding (`places.unit_parts`). `leftover` is the plan of an
+    interrupted run: its units whose images are listed unchanged keep their row ids, so their
+    finished files remain valid. All other images are planned after them. Leftover units with row
+    ids below `next_row_id` are ignored, because that run was committed after all. Raise InputError
+    if the unit size is out of bounds.
     """
     check_unit_size(unit_size)
     images = ByPath.of(images) if isinstance(images, pa.Table) else images
@@ -157,7 +157,7 @@ def plan_units(
 
 
 def _numbered(images: pa.Table, first: int, unit_size: int, fingerprint: str) -> pa.Table:
-    """Images with consecutive row ids, and the ids of the units into which they are cut."""
+    """Give images consecutive row ids, and the ids of the units into which they are divided."""
     rows = images.append_column("row_id", pa.array(np.arange(first, first + len(images))))
     cut = range(0, len(rows), unit_size)
     names = [unit_id(rows[start : start + unit_size], fingerprint) for start in cut]
@@ -179,9 +179,9 @@ def units(planned: pa.Table) -> Units:
 
 
 def unit_id(members: pa.Table, fingerprint: str) -> str:
-    """The name of a unit: a hash of the recipe's fingerprint and of all that the plan says of it.
+    """The name of a unit: a hash of the recipe's fingerprint and of everything in its plan.
 
-    The same work has the same name wherever and whenever it is planned.
+    The same work has the same name, wherever and whenever it is planned.
     """
     digest = hashlib.blake2b(fingerprint.encode(), digest_size=16)
     told = [name for name in members.column_names if name not in _OF_PLAN.names]
@@ -209,7 +209,7 @@ def _joined(texts: pa.StringArray) -> pa.Buffer:
 
 
 def equal_or_unknown(left: pa.ChunkedArray, right: pa.ChunkedArray) -> NDArray[np.bool_]:
-    """Row by row, whether two columns are the same; two unknown values are."""
+    """A mask of the rows in which two columns are equal; two unknown values are equal."""
     same = pc.fill_null(pc.equal(left, right), False)
     unknown = pc.and_(pc.is_null(left), pc.is_null(right))
     return np.asarray(pc.or_(same, unknown))
@@ -218,7 +218,7 @@ def equal_or_unknown(left: pa.ChunkedArray, right: pa.ChunkedArray) -> NDArray[n
 def _still_valid(
     leftover: pa.Table, images: ByPath, fingerprint: str, next_row_id: int
 ) -> Iterator[Unit]:
-    """The units of a plan, from a row id on, that would have the same names from today's images."""
+    """The units of a plan, from a row id on, that today's images would give the same names."""
     first = int(np.searchsorted(leftover["row_id"].to_numpy(), next_row_id))
     leftover = leftover[first:]
     if not len(leftover) or leftover.column_names != [*images.schema.names, *_OF_PLAN.names]:

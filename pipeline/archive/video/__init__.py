@@ -1,3 +1,3 @@
-"""Videos and frames with boxes: every box is a crop that is cut from its decoded frame."""
+"""Videos and frames with boxes: every box is a crop, cut from its decoded frame."""
 
 __all__ = ["ahead", "decoding", "listing", "names", "pictures", "places", "rules", "sizes"]

@@ -1,4 +1,4 @@
-"""Go through an iterator ahead of its consumer, on a thread."""
+"""Read an iterator ahead of its consumer, on a thread."""
 
 import queue
 import threading
@@ -9,9 +9,9 @@ Each = TypeVar("Each")
 
 
 def ahead(things: Iterable[Each], count: int) -> Iterator[Each]:
-    """The same things, of which a thread makes at most `count` before they are asked for.
+    """Yield the same things; a thread makes at most `count` of them in advance.
 
-    What is raised there is raised here. Where the consumer stops early, the thread ends, too.
+    An error there is raised here. If the consumer stops early, the thread ends, too.
 
     >>> list(ahead(iter("abc"), 2))
     ['a', 'b', 'c']

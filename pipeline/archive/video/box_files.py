@@ -1,4 +1,4 @@
-"""Find the file of boxes that belongs to a video, and read it by what it holds."""
+"""Find the file of boxes that belongs to a video, and read it by its content."""
 
 import posixpath
 
@@ -16,11 +16,13 @@ ENDINGS = (
     *(f".boxes{suffix}" for suffix in (".csv", ".parquet", ".json", ".xml", ".txt")),
     *(".csv", ".parquet", ".mot.txt", ".txt", ".json", ".xml"),
 )
-"""What stands in place of a video's suffix in the name of the box file beside it, in this order."""
+"""Endings that replace a video's suffix in the name of the box file beside it, in order of
+preference.
+"""
 FOLDERS = (".labels", "")
-"""The same of a folder of YOLO files, one a frame."""
+"""The same for a folder of YOLO files, one per frame."""
 SUFFIXES = (*box_tables.SUFFIXES, ".json", ".xml", ".txt")
-"""How the name of a box file ends."""
+"""The suffixes of box files."""
 
 
 def beside(video: str, names: set[str]) -> str | None:
@@ -35,10 +37,11 @@ def beside(video: str, names: set[str]) -> str | None:
 
 
 def read_boxes(filesystem: AbstractFileSystem, path: str, *, beside_video: bool = True) -> Boxes:
-    """The boxes in a file, or in a folder of YOLO files; of the video beside it, or of pictures.
+    """Read the boxes in a file or a folder of YOLO files; they belong to the video beside it, or to
+    pictures.
 
-    MOTChallenge (.txt), COCO (.json), CVAT (.xml), or a table in our own columns (.csv, .parquet).
-    InputError where it cannot be read, or has another form.
+    The formats are MOTChallenge (.txt), COCO (.json), CVAT (.xml), or a table in our own columns
+    (.csv, .parquet). Raise InputError if it cannot be read, or has another form.
     """
     suffix = posixpath.splitext(path)[1].lower()
     try:

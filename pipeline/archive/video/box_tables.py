@@ -21,7 +21,10 @@ _log = logging.getLogger(__name__)
 
 
 def read_table(filesystem: AbstractFileSystem, path: str) -> pa.Table:
-    """A .csv or .parquet file as a table, names and labels as text; InputError where it is none."""
+    """Read a .csv or .parquet file as a table, with names and labels as text.
+
+    Raise InputError if it is not a table.
+    """
     try:
         with filesystem.open(path, "rb") as file:
             if path.endswith(".parquet"):
@@ -42,10 +45,11 @@ def is_box_table(names: list[str]) -> bool:
 
 
 def as_boxes(table: pa.Table, name: str) -> Boxes:
-    """The boxes of a table in our columns: x, y, width, height, frame (from 0), and any of video
-    or image, track (or tracklet), identity, camera, confidence, class.
+    """Read the boxes of a table in our columns.
 
-    Other columns are named in the log. InputError where one is missing or of the wrong kind.
+    These are x, y, width, height, frame (from 0), and any of video or image, track (or tracklet),
+    identity, camera, confidence, class. Other columns are named in the log. Raise InputError if one
+    is missing or of the wrong kind.
     """
     names = table.column_names
     if missing := [each for each in _NEEDED if each not in names]:

@@ -1,4 +1,4 @@
-"""Boxes as a detector or tracker wrote them, and which of them are taken."""
+"""Boxes as a detector or tracker wrote them, and the choice among them."""
 
 from collections import Counter
 from typing import Any, NamedTuple
@@ -24,21 +24,21 @@ BOX_SCHEMA = pa.schema(
         pa.field("class", pa.string()),
     ]
 )
-"""One row a box: pixels, corner and frame from 0; null where the file says nothing.
+"""One row per box: pixels, corner and frame from 0; null if the file does not say.
 
 `file` is the video or picture, relative to the box file; null for the video beside it.
 """
 
 
 class Boxes(NamedTuple):
-    """The boxes of one file. Where `relative`, they are shares of the frame's size."""
+    """The boxes of one file. If `relative`, they are shares of the frame's size."""
 
     table: pa.Table
     relative: bool = False
 
 
 def box_table(columns: dict[str, Any], count: int) -> pa.Table:
-    """Some columns of `BOX_SCHEMA` as a table of it; the others are null."""
+    """A table of `BOX_SCHEMA` with some of its columns; the others are null."""
     arrays = [
         pa.array(columns[field.name], field.type)
         if field.name in columns
@@ -49,7 +49,9 @@ def box_table(columns: dict[str, Any], count: int) -> pa.Table:
 
 
 def chosen(boxes: pa.Table, settings: BoxSettings) -> tuple[pa.Table, Counter[str]]:
-    """The boxes that confidence, class and frame let pass, and how many each of them leaves out."""
+    """The boxes that pass the limits of confidence, class and frame, and how many each limit
+    excludes.
+    """
     left_out = Counter[str]()
     tests: list[tuple[str, Any]] = []
     if settings.min_confidence is not None:

@@ -1,10 +1,10 @@
-"""The boxes that stand for a tracklet: spread in time, large, and in the end the sharpest."""
+"""Choose the boxes that represent a tracklet: spread in time, large, and finally the sharpest."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 CANDIDATES = 3
-"""Boxes of one part of a tracklet's time of which the sharpest is kept."""
+"""Number of boxes in one part of a tracklet's time among which the sharpest is kept."""
 
 
 def slots(
@@ -14,11 +14,12 @@ def slots(
     run: NDArray[np.int64],
     count: int,
 ) -> NDArray[np.int64]:
-    """The slot of each box `[N]`: boxes of one slot compete for it; -1 for boxes that are left out,
-    -2 for those of no track (a negative `track`), which are all taken.
+    """The slot of each box `[N]`; the boxes of one slot compete for it.
 
-    The time of a track is cut into `count` equal parts. A slot has the largest box of a part and
-    the next largest ones of it in the same `run`, which are decoded together.
+    -1 is for boxes that are left out, and -2 for boxes without a track (a negative `track`), which
+    are all taken. The time of a track is divided into `count` equal parts. A slot has the largest
+    box of a part and the next largest ones of the part in the same `run`, which are decoded
+    together.
 
     >>> one = np.zeros(4, int)
     >>> slots(one, np.array([0, 1, 8, 9]), np.array([1.0, 2, 3, 4]), one, 2)

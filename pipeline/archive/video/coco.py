@@ -1,4 +1,4 @@
-"""Boxes as COCO's JSON has them: of frames in pictures of their own, or of videos."""
+"""Read boxes from COCO JSON: of frames in separate pictures, or of videos."""
 
 from typing import Any
 
@@ -11,13 +11,15 @@ _TRACK_KEYS = ("track", "track_id", "instance_id", "tracklet")
 
 
 def read_coco(data: bytes, name: str, *, beside_video: bool) -> Boxes:
-    """The boxes of a COCO file: an object with images and annotations, or a list of detections.
+    """Read the boxes of a COCO file: an object with images and annotations, or a list of
+    detections.
 
     An image with a frame number (`frame_id`, from 0) is a frame of its video (`video_id`, one of
-    `videos`; without it, of the video beside the file); another is a picture at `file_name`. In a
-    list, which only makes sense beside a video, `image_id` is the frame, from 0. Besides the bbox,
-    `score`, `category_id`, `track` (else `track_id`), `identity` and `camera` of an annotation are
-    read, also from its `attributes`; the last two also of its image. InputError for another form.
+    `videos`; without it, the video beside the file). Any other image is a picture at `file_name`.
+    In a list, which is only valid beside a video, `image_id` is the frame, from 0. In addition to
+    the bbox, an annotation may have `score`, `category_id`, `track` (otherwise `track_id`),
+    `identity` and `camera`, also in its `attributes`; its image may have the last two. Raise
+    InputError for another form.
     """
     try:
         about = parse_json(data)
@@ -83,7 +85,7 @@ def _read(about: Any, name: str, beside_video: bool) -> Boxes:
 
 
 def _first(about: dict[str, Any], keys: tuple[str, ...], otherwise: Any = None) -> Any:
-    """The first of some values that is there, also among the `attributes` of CVAT."""
+    """The first of some values that exists, also among CVAT's `attributes`."""
     attributes = about.get("attributes") or {}
     for key in keys:
         if about.get(key, attributes.get(key)) is not None:

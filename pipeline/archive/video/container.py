@@ -20,24 +20,26 @@ SUFFIXES = frozenset(
     )
     for name in names.split()
 )
-"""A file with one of these suffixes, in either case, is a video until its bytes say no."""
+"""A file with one of these suffixes, in either case, counts as a video unless its bytes
+disagree.
+"""
 
 
-# A playlist (HLS, DASH, FFmpeg's concat) under the name of a video would open any other file.
+# A playlist (HLS, DASH, FFmpeg's concat) under the name of a video could open any other file.
 _CONTAINERS = (
     "mov,matroska,avi,mpeg,mpegts,mpegvideo,m4v,mjpeg,jpeg_pipe,asf,flv,ogg,mxf,dhav,h264,hevc,ivf"
 )
 
 
 class SeekError(Exception):
-    """Seeking leads to another place: the file must be read from its start."""
+    """Seeking leads to another place, so the file must be read from its start."""
 
 
 @contextmanager
 def opened(root: str, path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The container at `path` below `root` and its first stream of pictures.
+    """Open the container at `path` below `root`, and its first video stream.
 
-    Raises ReadError where there is none, or it cannot be read.
+    Raise ReadError if there is none, or if it cannot be read.
     """
     filesystem, there = reach_file(root, path)
     try:
@@ -47,7 +49,7 @@ def opened(root: str, path: str) -> Iterator[tuple[InputContainer, VideoStream]]
         )
     except FileNotFoundError as error:
         raise ReadError("missing", "there is no such file") from error
-    except (OSError, ValueError) as error:  # those of FFmpeg are one of the two
+    except (OSError, ValueError) as error:  # FFmpeg's errors are one of the two
         raise ReadError(
             "unreadable-video", f"it cannot be opened: {ffmpeg_reason(error)}"
         ) from error
@@ -60,11 +62,11 @@ def opened(root: str, path: str) -> Iterator[tuple[InputContainer, VideoStream]]
 def packets(
     container: InputContainer, stream: VideoStream, start: int = 0, seek: int = -1
 ) -> Iterator[tuple[int, Packet]]:
-    """The stream's packets that hold anything, with their numbers in the file, from `start`.
+    """Yield the stream's packets that have data, with their numbers in the file, from `start`.
 
-    `seek` is the time stamp of packet `start`, a key frame; where it is -1, all packets before it
-    are read. Raises `SeekError` where seeking does not lead there. What is damaged so that nothing
-    behind it can be found ends them: `av.FFmpegError`.
+    `seek` is the time stamp of packet `start`, a key frame; if it is -1, all packets before it are
+    read. Raise `SeekError` if seeking does not lead there. If damage makes everything after it
+    unreadable, the packets end with `av.FFmpegError`.
     """
     if seek >= 0 and start:
         container.seek(seek, stream=stream)
@@ -95,10 +97,10 @@ def packets(
 def decoded(
     stream: VideoStream, packet: Packet | None, number: int | None = None
 ) -> list[VideoFrame]:
-    """The frames that come out of the decoder as a packet goes in; None takes out the last ones.
+    """Decode a packet; return the frames that the decoder outputs. None takes out the last frames.
 
-    With a `number`, that stands for the packet's time stamp, and so for that of its frame. A
-    damaged packet gives none.
+    A `number` replaces the packet's time stamp, and therefore that of its frame. A damaged packet
+    gives no frames.
     """
     try:
         if packet is not None and number is not None:
@@ -109,5 +111,5 @@ def decoded(
 
 
 def ffmpeg_reason(error: Exception) -> str:
-    """What FFmpeg says, without the file's name and the number."""
+    """FFmpeg's message, without the file's name and the number."""
     return str(getattr(error, "strerror", None) or error)

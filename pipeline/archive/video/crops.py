@@ -1,4 +1,4 @@
-"""Cut boxes from a decoded frame: only what lies in them is converted to RGB."""
+"""Cut boxes from a decoded frame; only their pixels are converted to RGB."""
 
 from collections.abc import Iterable, Iterator
 
@@ -11,7 +11,7 @@ Rectangle = tuple[int, int, int, int]
 """First and last (exclusive) column and row."""
 
 _PLANAR = ("yuv420p", "yuvj420p")
-"""Formats of which a part is converted to the same pixels as the whole, to the bit."""
+"""Formats in which a part converts to the same pixels as the whole, to the bit."""
 _EACH = 60_000
 """A part costs about as much as converting this many more pixels."""
 
@@ -23,10 +23,10 @@ class Cutter:
         self._reformatter = VideoReformatter()
 
     def cut(self, frame: VideoFrame, places: Iterable[Rectangle]) -> Iterator[NDArray[np.uint8]]:
-        """The pixels uint8 `[H, W, 3]` (RGB) at each place of the upright picture.
+        """Yield the pixels uint8 `[H, W, 3]` (RGB) at each place of the upright picture.
 
-        A frame of two fields shows two moments: the lines of the second are made from those of the
-        first.
+        A frame of two fields shows two moments, so the lines of the second field are computed from
+        those of the first.
         """
         turns = round(frame.rotation / 90) % 4
         stored = [_as_stored(place, frame.width, frame.height, turns) for place in places]
@@ -68,8 +68,7 @@ class Cutter:
 
 
 def _as_stored(place: Rectangle, width: int, height: int, turns: int) -> Rectangle:
-    """The place in the stored frame of a place in the picture that `turns` quarter turns
-    (counterclockwise) make of it.
+    """The place in the stored frame that `turns` quarter turns (counterclockwise) move to `place`.
 
     >>> _as_stored((0, 0, 10, 20), 640, 480, 1)  # its top left corner is the stored top right one
     (620, 0, 640, 10)

@@ -1,4 +1,4 @@
-"""Boxes as CVAT's XML has them: for video (tracks) and for images."""
+"""Read boxes from CVAT XML: for video (tracks) and for images."""
 
 from typing import Any
 from xml.etree import ElementTree
@@ -10,10 +10,11 @@ _NAMES = ("file", "frame", "x", "y", "width", "height", "track", "class", "ident
 
 
 def read_cvat(data: bytes, name: str, *, beside_video: bool) -> Boxes:
-    """The boxes of a CVAT file: of a track, those that are not outside; of an image, all of them.
+    """Read the boxes of a CVAT file: of a track, those that are not outside; of an image, all of
+    them.
 
-    Beside a video, an image's `id` is its frame, from 0; elsewhere its `name` is its file.
-    Attributes called identity, camera and track (which goes before a track's id) are read.
+    Beside a video, an image's `id` is its frame, from 0; elsewhere its `name` is its file. The
+    attributes identity, camera and track (which takes precedence over a track's id) are read. Raise
     InputError for another form.
     """
     try:
@@ -48,7 +49,7 @@ def _row(box: Any, owner: Any, labels: dict[Any, Any]) -> tuple[Any, ...]:
     told = labels | {each.get("name"): each.text for each in box.findall("attribute")}
     identity = told.get("identity")
     track = told.get("track_id") if owner is box.attrib else owner.get("id")
-    if "track" in told:  # a name, or nothing for a box of none, which CVAT makes a track of
+    if "track" in told:  # a name, or empty for a box without a track, which CVAT writes as a track
         track = told["track"] or None
     return (
         *(left, top, right - left, bottom - top, track, owner["label"]),

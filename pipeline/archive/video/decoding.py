@@ -1,4 +1,4 @@
-"""The crops of a work unit's boxes, from as few decoded frames as there can be."""
+"""Cut the crops of a work unit's boxes, and decode as few frames as possible."""
 
 import logging
 from collections import defaultdict
@@ -29,7 +29,7 @@ Span = tuple[int, int]
 
 
 class Limits(NamedTuple):
-    """What pictures may measure, and how those of more than 8 bits are read."""
+    """The largest allowed pictures, and how those with more than 8 bits are read."""
 
     max_pixels: int = MAX_PIXELS
     max_bytes: int = MAX_BYTES
@@ -37,7 +37,8 @@ class Limits(NamedTuple):
 
 
 class CutBox(NamedTuple):
-    """What became of the box at `place` among a unit's members: pixels, or why there are none.
+    """The result of the box at `place` among a unit's members: pixels, or the reason why there are
+    none.
 
     `data` are the bytes of a picture with boxes; None for a video.
     """
@@ -52,7 +53,7 @@ class _Member(NamedTuple):
     file: str
     box: names.Box
     packet: int
-    """-1 in a picture of its own."""
+    """-1 in a separate picture."""
     run: int
     seek: int
 
@@ -60,10 +61,10 @@ class _Member(NamedTuple):
 def cut_boxes(
     root: str, members: pa.Table, *, threads: int = 1, limits: Limits = Limits()
 ) -> Iterator[CutBox]:
-    """Cut the boxes that are the `members` (rows of `BOXES_SCHEMA`) of a unit, in any order.
+    """Cut the boxes in `members` (rows of `BOXES_SCHEMA`) of a unit, in any order.
 
-    Every frame is decoded once at most, and those before a run's first and behind its last box not
-    at all. Memory does not depend on the length of a video.
+    Every frame is decoded at most once. Frames before a run's first box and after its last box are
+    not decoded. Memory does not depend on the length of a video.
     """
     columns = [members[name].to_pylist() for name in ("path", "packet", "run", "seek")]
     found = []
@@ -132,7 +133,9 @@ def _decoded(
     seek: int,
     wanted: dict[int, list[_Member]],
 ) -> Iterator[VideoFrame]:
-    """The frames of a video that `_frames` gives; SeekError before the first of them."""
+    """Yield the frames of a video that `_frames` yields; raise SeekError before the first of
+    them.
+    """
     with opened(root, file) as (container, stream):
         codec = stream.codec_context
         codec.thread_count, codec.thread_type = threads, "AUTO"
@@ -164,7 +167,7 @@ def _cut(
 
 
 def no_area(width: int, height: int) -> Rejected:
-    """Why a box outside a picture of that size, or without extent, gives no row."""
+    """Why a box outside a picture of that size, or without extent, does not become a row."""
     return Rejected("no-area", f"nothing of the box is inside the {width} x {height} pixels")
 
 
@@ -189,7 +192,7 @@ def _frames(
     spans: list[Span],
     wanted: dict[int, list[_Member]],
 ) -> Iterator[VideoFrame]:
-    """The frames of the wanted packets, each span decoded on its own."""
+    """Yield the frames of the wanted packets; each span is decoded separately."""
     codec = stream.codec_context
     waiting = iter(spans)
     start, end = next(waiting)
@@ -207,10 +210,10 @@ def _frames(
             if number < start:
                 continue
             is_open = True
-            # What no other frame refers to and nobody wants need not be decoded.
+            # A frame that no other frame refers to and nobody needs is not decoded.
             codec.skip_frame = "DEFAULT" if number in wanted else "NONREF"
             yield from decoded(stream, packet, number)
     except (av.FFmpegError, OSError) as error:
-        _log.debug("%s", error)  # the boxes behind it are rejects
+        _log.debug("%s", error)  # the boxes after it are rejects
     if is_open:
         yield from decoded(stream, None)

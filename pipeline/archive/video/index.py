@@ -1,4 +1,4 @@
-"""What a video holds, by reading its packets without decoding them: frames, times, key frames."""
+"""Read a video's packets, without decoding, to find its frames, times and key frames."""
 
 import hashlib
 import logging
@@ -17,23 +17,23 @@ from pipeline.archive.faults import ReadError
 from pipeline.archive.video.container import decoded, ffmpeg_reason, opened, packets
 
 LEAST_RUN = 32
-"""Frames of a run, at least: where every frame is a key frame, a run would hold one."""
+"""The least number of frames in a run: if every frame is a key frame, a run would have only one."""
 
 _PROBED = 250
 _ORDERED_BY_DECODING = frozenset(("avi", "h264", "hevc", "mpegvideo", "m4v", "ivf", "obu"))
-"""Containers whose time stamps do not tell the order of frames that a codec shows in another."""
+"""Containers whose time stamps do not give the display order if a codec reorders frames."""
 _SEEKABLE = frozenset(("mov", "matroska", "avi", "mpegts", "flv", "mxf"))
-"""Containers in which seeking leads to the packet that was asked for, with its time stamp."""
+"""Containers in which seeking leads to the requested packet, with its time stamp."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class FrameRuns:
-    """The runs of a video `[R]`: frames from one key frame up to the next that is a cut.
+    """The runs of a video `[R]`: frames from one key frame up to the next that begins a run.
 
-    A run can be decoded from its first packet on, whose time stamp is `seek` (-1 where only
-    reading from the start leads to it). Its bytes and their hash tell whether it has changed.
+    A run can be decoded from its first packet on, whose time stamp is `seek` (-1 if only reading
+    from the start leads there). Its bytes and their hash show whether it has changed.
     """
 
     packet: NDArray[np.int64]
@@ -44,7 +44,7 @@ class FrameRuns:
 
 @dataclass(frozen=True)
 class VideoIndex:
-    """The frames of a video `[F]`, in the order in which they are shown, and its runs."""
+    """The frames of a video `[F]` in display order, and its runs."""
 
     width: int
     height: int
@@ -52,19 +52,19 @@ class VideoIndex:
     micros: NDArray[np.int64]
     """Microseconds since the first frame."""
     packet: NDArray[np.int64]
-    """The number of the packet in the file that holds each frame."""
+    """The number of the packet in the file for each frame."""
     run: NDArray[np.int64]
     """The place of each frame's run in `runs`."""
     runs: FrameRuns
     started_at: datetime | None
-    """The time of recording, by the container."""
+    """The time of recording, from the container."""
     damage: str | None
-    """Why nothing was found behind the last frame, where the file does not end there."""
+    """Why nothing was found after the last frame, if the file does not end there."""
 
 
 @dataclass
 class _Packets:
-    """What a pass over the packets finds, by packet."""
+    """The results of a pass over the packets, by packet."""
 
     pts: list[int | None]
     key: list[bool]
@@ -77,8 +77,8 @@ class _Packets:
 def index_video(root: str, path: str) -> VideoIndex:
     """Read the packets of a video, and decode one frame for its size.
 
-    Frames are numbered as they are shown. Where the time stamps do not tell the order (some AVI
-    files, bare streams), all of it is decoded once. Raises ReadError where there is no frame.
+    Frames are numbered in display order. If the time stamps do not give this order (some AVI files,
+    bare streams), the whole video is decoded once. Raise ReadError if there is no frame.
     """
     with opened(root, path) as (container, stream):
         found = _pass_over(container, stream)
@@ -130,7 +130,7 @@ def _pass_over(container: InputContainer, stream: VideoStream) -> _Packets:
 
 
 def _is_trusted(found: _Packets, name: str, reorders: bool) -> bool:
-    """Whether time stamps tell the order in which frames are shown."""
+    """Whether time stamps give the display order of frames."""
     stamps = [pts for pts, shown in zip(found.pts, found.shown, strict=True) if shown]
     if any(pts is None for pts in found.pts) or len(set(stamps)) < len(stamps):
         return False
@@ -139,13 +139,13 @@ def _is_trusted(found: _Packets, name: str, reorders: bool) -> bool:
 
 
 def _in_order(container: InputContainer, stream: VideoStream) -> Iterator[int]:
-    """The packets of the frames in the order in which the decoder gives them."""
+    """Yield the packets of the frames in the order in which the decoder outputs them."""
     stream.thread_type = "AUTO"
     try:
         for number, packet in packets(container, stream):
             yield from (int(frame.pts or 0) for frame in decoded(stream, packet, number))
     except (av.FFmpegError, OSError) as error:
-        _log.debug("%s", error)  # the pass over the packets has told of it
+        _log.debug("%s", error)  # the pass over the packets has reported it
     yield from (int(frame.pts or 0) for frame in decoded(stream, None))
 
 
@@ -166,7 +166,7 @@ def _cuts(
 ) -> NDArray[np.int64]:
     """The packets at which runs begin: key frames that are shown after all packets before them.
 
-    The first packet is one whatever it is, so that nothing is left out.
+    The first packet always begins a run, so that nothing is left out.
     """
     before = np.maximum.accumulate(np.where(shown, stamps, np.iinfo(np.int64).min))
     later = np.ones(len(stamps), bool)
@@ -198,7 +198,7 @@ def _runs(found: _Packets, cuts: NDArray[np.int64], seekable: bool) -> FrameRuns
 
 
 def _started_at(container: InputContainer, stream: VideoStream) -> datetime | None:
-    """The time of recording that the container tells."""
+    """The time of recording that the container states."""
     for about in (container.metadata, stream.metadata):
         lower = {key.lower(): value for key, value in about.items()}
         for key in ("com.apple.quicktime.creationdate", "creation_time", "date"):

@@ -1,4 +1,6 @@
-"""List videos with boxes: every box with its name, time and place, and every one without a row."""
+"""List videos with boxes: every box with its name, time and place, and every box that does not
+become a row.
+"""
 
 import logging
 import posixpath
@@ -33,7 +35,7 @@ from pipeline.errors import InputError
 from pipeline.schemas import REJECT_SCHEMA
 
 TOLD = ("identity", "camera", "captured_at", "tracklet")
-"""The labels that boxes may have: a row is extracted again where one of them differs."""
+"""The labels that boxes may have; if one of them differs, the row is extracted again."""
 
 _READERS = 8
 
@@ -49,7 +51,7 @@ class _Settings(NamedTuple):
 
 @dataclass
 class _Part:
-    """What one video or picture gives."""
+    """The contribution of one video or picture."""
 
     images: pa.Table = field(default_factory=BOXES_SCHEMA.empty_table)
     rejects: list[tuple[Any, ...]] = field(default_factory=list)
@@ -64,13 +66,14 @@ def list_archive(
 ) -> Listing:
     """List a source of images (`list_source`), or of videos and pictures with boxes.
 
-    The latter is a video with a box file beside it, a folder of those, a table of videos (columns
-    video, and any of camera, boxes, started_at, fps), or a box file that names its pictures or
-    videos. Then `images` has `BOXES_SCHEMA`, a row a box. The packets of every video are read, and
-    no more than a few frames decoded. The layout is that of the names of videos and pictures.
+    The second kind is a video with a box file beside it, a folder of those, a table of videos
+    (columns video, and any of camera, boxes, started_at, fps), or a box file that names its
+    pictures or videos. Then `images` has `BOXES_SCHEMA`, one row per box. The packets of every
+    video are read, but at most a few frames are decoded. The layout applies to the names of videos
+    and pictures.
 
-    Raises InputError as `list_source` does, for a box file that cannot be read, and for `boxes`
-    where there are none.
+    Raise InputError as `list_source` does, for a box file that cannot be read, and for `boxes` if
+    the source has none.
     """
     filesystem, path = locate(source)
     local = local_path(source)
@@ -110,7 +113,7 @@ def list_archive(
 
 
 def _check_allowed(found: sources.FoundVideos, location: str, labels: LabelSettings) -> None:
-    """Raise InputError where a table or box file names a place that it may not read."""
+    """Raise InputError if a table or box file names a place that it may not read."""
     allowed = allowed_places(location, found.root, labels.allow_root)
     for entry in found.entries:
         for path in (entry.file, *(each.path for each in entry.sources if each.path is not None)):
@@ -121,8 +124,10 @@ def _check_allowed(found: sources.FoundVideos, location: str, labels: LabelSetti
 
 
 def relisted(root: str, rows: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Rows of a gallery that are boxes (`MANIFEST_SCHEMA`) with their places (`BOXES_SCHEMA`), and
-    the rejects (`REJECT_SCHEMA`) of those whose video is gone.
+    """List again the rows of a gallery that are boxes (`MANIFEST_SCHEMA`).
+
+    Return them with their places (`BOXES_SCHEMA`), and the rejects (`REJECT_SCHEMA`) of those whose
+    video is gone.
     """
     files = places.files_of(rows)
     parts, rejects = [], []
@@ -259,7 +264,7 @@ def _list_picture(entry: Entry, settings: _Settings, size: int, mtime: datetime 
 
 
 def _read_all(entry: Entry, settings: _Settings) -> list[tuple[BoxSource, Boxes]]:
-    """The boxes of every source of an entry that are of its file."""
+    """Read the boxes of every source of an entry that belong to its file."""
     found = []
     for source in entry.sources:
         if source.boxes is not None:
@@ -297,7 +302,7 @@ def _together(
     size: tuple[int, int] | None,
     labels: NameLabels,
 ) -> tuple[pa.Table, Counter[str]]:
-    """The boxes of all sources that are taken, in pixels, with camera and identity."""
+    """The selected boxes of all sources, in pixels, with camera and identity."""
     tables = []
     for source, boxes in found:
         table = boxes.table
@@ -321,7 +326,7 @@ def _together(
 
 
 def _named(file: str, table: pa.Table, *, with_frame: bool) -> list[str]:
-    """The name of each box; the second of two equal ones has a number."""
+    """The name of each box; the second of two equal ones gets a number."""
     seen = Counter[tuple[Any, ...]]()
     found = []
     columns = [table[name].to_pylist() for name in ("frame", "x", "y", "width", "height")]
@@ -338,7 +343,7 @@ def _named(file: str, table: pa.Table, *, with_frame: bool) -> list[str]:
 def _faults(
     table: pa.Table, there: np.ndarray, size: tuple[int, int] | None, frames: int
 ) -> dict[int, tuple[str, str]]:
-    """Why some of the boxes can give no row: reason and detail by place."""
+    """Why some of the boxes cannot become rows: reason and detail by place."""
     bad: dict[int, tuple[str, str]] = {}
     columns = [table[name].to_pylist() for name in ("frame", "x", "y", "width", "height")]
     for row, (frame, *numbers) in enumerate(zip(*columns, strict=True)):
@@ -361,7 +366,7 @@ def _times(started: datetime | None, micros: np.ndarray) -> pa.Array:
 
 
 def _stat(root: str, file: str) -> tuple[int, datetime | None]:
-    """The bytes of a file and when it was changed; Rejected where it is not there."""
+    """The size of a file in bytes and its modification time; raise Rejected if it is missing."""
     filesystem, there = reach_file(root, file)
     try:
         about = filesystem.info(there)

@@ -7,7 +7,7 @@ _NAME = re.compile(r"(.+)#(?:f=(\d+)&)?b=([-\d.,e]+)(?:&n=\d+)?", re.DOTALL)
 
 
 class Box(NamedTuple):
-    """A rectangle in pixels of the upright picture, its corner counted from 0."""
+    """A rectangle in pixels of the upright picture; its corner counts from 0."""
 
     x: float
     y: float
@@ -15,8 +15,9 @@ class Box(NamedTuple):
     height: float
 
     def within(self, width: int, height: int) -> tuple[int, int, int, int] | None:
-        """The first and last (exclusive) column and row of its part inside a picture, in whole
-        pixels; None where nothing is left.
+        """The part of the box inside a picture: first and last (exclusive) column and row.
+
+        The numbers are whole pixels; None if nothing is inside.
 
         >>> Box(-3, 2, 10, 4).within(640, 480), Box(640, 2, 10, 4).within(640, 480)
         ((0, 2, 7, 6), None)
@@ -28,7 +29,7 @@ class Box(NamedTuple):
 
 
 class BoxName(NamedTuple):
-    """What a row's name says: the file, the frame from 0 (None in a picture), and the box."""
+    """The contents of a row's name: the file, the frame from 0 (None in a picture), and the box."""
 
     file: str
     frame: int | None
@@ -36,7 +37,7 @@ class BoxName(NamedTuple):
 
 
 def box_name(file: str, frame: int | None, box: Box, number: int = 1) -> str:
-    """The name of a box; `number` tells apart boxes of one frame with the same numbers.
+    """The name of a box; `number` distinguishes boxes of one frame with the same coordinates.
 
     >>> box_name("a.mp4", 7, Box(1, 2.50, 30, 60)), box_name("a.jpg", None, Box(1, 2, 3, 4), 2)
     ('a.mp4#f=7&b=1,2.5,30,60', 'a.jpg#b=1,2,3,4&n=2')
@@ -65,7 +66,8 @@ def box_of_name(path: str) -> BoxName | None:
 
 
 def tracklet(file: str, camera: str | None, track: str) -> str:
-    """The name of a tracklet of a video: tracks are numbered anew in each, and by camera.
+    """The name of a tracklet of a video: each video, and each camera in it, numbers its tracks from
+    the start.
 
     >>> tracklet("a.mp4", None, "7"), tracklet("a.mp4", "2", "7")
     ('a.mp4#t=7', 'a.mp4#c=2&t=7')
@@ -75,7 +77,7 @@ def tracklet(file: str, camera: str | None, track: str) -> str:
 
 
 def track_of(file: str, camera: str | None, name: str) -> str:
-    """The track that `tracklet` made this name of; a name of another form is a track itself.
+    """The track that `tracklet` made this name from; a name of another form is itself a track.
 
     >>> track_of("a.mp4", "2", "a.mp4#c=2&t=7"), track_of("a.jpg", None, "7")
     ('7', '7')

@@ -1,4 +1,4 @@
-"""The pixels of a row, whether it is an image of its own or a box."""
+"""Read the pixels of a row, which is an image or a box."""
 
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -21,10 +21,11 @@ if TYPE_CHECKING:  # it loads PyAV
 def read_pixels(
     root: str, path: str, *, max_bytes: int = MAX_BYTES, stretch: Stretch | None = None
 ) -> NDArray[np.uint8]:
-    """The image or box at `path` below `root`, uint8 `[H, W, 3]`; Rejected where there is none.
+    """Read the image or box at `path` below `root`, uint8 `[H, W, 3]`; raise Rejected if there is
+    none.
 
-    For a box of a video, its packets are read once (the last few videos are remembered), and the
-    frames of one run decoded.
+    For a box of a video, its packets are read once (the last few videos are cached), and the frames
+    of one run are decoded.
     """
     name = names.box_of_name(path)
     if name is None:

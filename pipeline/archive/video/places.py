@@ -1,4 +1,6 @@
-"""Where boxes are found: the packets of their frames, and the runs in which those are decoded."""
+"""The positions of boxes in videos: the packets of their frames, and the runs in which those are
+decoded.
+"""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -15,7 +17,7 @@ if TYPE_CHECKING:  # it loads PyAV
     from pipeline.archive.video.index import VideoIndex
 
 MOST_BOXES = 16_384
-"""Boxes of a unit, at most."""
+"""The most boxes in a unit."""
 
 BOXES_SCHEMA = pa.schema(
     [
@@ -29,14 +31,14 @@ BOXES_SCHEMA = pa.schema(
 )
 """A manifest of boxes: `path` names the box; `size` and `content_hash` are those of the run.
 
-`packet` is the number of the frame's packet in the video, `run` that of the run's first packet and
-`seek` its time stamp (-1: the run is found by reading from the start). Of the boxes with one `slot`
-the sharpest becomes a row. A picture of its own has the packet -1, and no hash before it is read.
+`packet` is the number of the frame's packet in the video, `run` that of the run's first packet, and
+`seek` its time stamp (-1: reading from the start finds the run). Of the boxes with one `slot`, the
+sharpest becomes a row. A separate picture has the packet -1, and no hash before it is read.
 """
 
 
 def of_video(index: "VideoIndex", frames: NDArray[np.int64]) -> dict[str, pa.Array]:
-    """The columns of `BOXES_SCHEMA` that frames `[N]` of a video decide."""
+    """The columns of `BOXES_SCHEMA` that depend on the frames `[N]` of a video."""
     run, runs = index.run[frames], index.runs
     hashes = pa.array(runs.content_hash, pa.binary())
     return {
@@ -49,7 +51,7 @@ def of_video(index: "VideoIndex", frames: NDArray[np.int64]) -> dict[str, pa.Arr
 
 
 def of_picture(count: int, size: int) -> dict[str, pa.Array]:
-    """The same of boxes of one picture of so many bytes."""
+    """The same columns for `count` boxes of one picture of `size` bytes."""
     minus = pa.array(np.full(count, -1))
     return {
         "size": pa.array(np.full(count, size)),
@@ -61,16 +63,16 @@ def of_picture(count: int, size: int) -> dict[str, pa.Array]:
 
 
 def files_of(boxes: pa.Table) -> pa.ChunkedArray:
-    """The video or picture of each box, by its name."""
+    """The video or picture of each box, from its name."""
     return pc.replace_substring_regex(boxes["path"], r"#(?:f=\d+&)?b=[^#]*$", "")
 
 
 def unit_parts(boxes: pa.Table, unit_size: int, most: int = MOST_BOXES) -> Iterator[pa.Table]:
-    """Rows of `BOXES_SCHEMA` in the order in which they are decoded, cut into parts.
+    """Divide rows of `BOXES_SCHEMA`, in the order of decoding, into parts.
 
-    A part is of one video (or of pictures) and of whole runs, as many as have at most `unit_size`
-    boxes; a run with more is a part of its own, and one with more than `most` is cut, so that its
-    frames are decoded more than once.
+    A part has one video (or pictures) and whole runs, as many as have at most `unit_size` boxes
+    together. A run with more boxes is a separate part. A run with more than `most` is divided, so
+    that its frames are decoded more than once.
     """
     columns = ["file", "run", "packet", "path"]
     boxes = boxes.append_column("file", files_of(boxes))

@@ -1,4 +1,6 @@
-"""Which boxes of a video are taken. Imports nothing heavy: flags are made from it."""
+"""The choice of boxes in a video. Imports nothing heavy, because the command line's flags use
+it.
+"""
 
 from dataclasses import dataclass
 
@@ -7,7 +9,7 @@ from pipeline.errors import InputError
 
 @dataclass(frozen=True)
 class BoxSettings:
-    """Which boxes are taken from videos and frames."""
+    """Which boxes of videos and frames are taken."""
 
     min_confidence: float | None = None
     """Leave out boxes of lower confidence (default: take all; a box without a confidence is always
@@ -29,9 +31,9 @@ class BoxSettings:
 
     @property
     def is_given(self) -> bool:
-        """Whether any of them is not the default."""
+        """Whether any setting differs from its default."""
         return self != ALL_BOXES
 
 
 ALL_BOXES = BoxSettings()
-"""Every box is taken."""
+"""Take every box."""

@@ -1,4 +1,4 @@
-"""How large the frames of a video or a picture are, without reading all of it."""
+"""Find the frame size of a video or a picture without reading all of it."""
 
 from typing import NamedTuple
 
@@ -7,8 +7,10 @@ from pipeline.archive.listing.reading import read_image
 
 
 class FrameSize(NamedTuple):
-    """Width and height of upright frames in pixels; of a video also frames a second, and how many
-    frames its container tells (0 where it does not).
+    """Width and height of upright frames in pixels.
+
+    A video also has its frames per second, and the number of frames that its container states (0 if
+    it does not).
     """
 
     width: int
@@ -18,9 +20,9 @@ class FrameSize(NamedTuple):
 
 
 def video_size(root: str, file: str) -> FrameSize:
-    """The size of the video `file` below `root`: its first frame is decoded.
+    """The frame size of the video `file` below `root`; its first frame is decoded.
 
-    Raises ReadError where it cannot be opened, or has no frame.
+    Raise ReadError if it cannot be opened, or has no frame.
     """
     from pipeline.archive.video.container import opened  # it loads PyAV
     from pipeline.archive.video.index import first_frame_size
@@ -32,8 +34,8 @@ def video_size(root: str, file: str) -> FrameSize:
 
 
 def picture_size(root: str, file: str) -> FrameSize:
-    """The size of the picture `file` below `root`, by its header.
+    """The size of the picture `file` below `root`, from its header.
 
-    Raises Rejected where it cannot be read, or is none.
+    Raise Rejected if it cannot be read, or is not a picture.
     """
     return FrameSize(*upright_size(read_image(root, file)))

@@ -1,4 +1,4 @@
-"""The videos and pictures with boxes that a source names, each with its box files."""
+"""Find the videos and pictures with boxes that a source names, each with its box files."""
 
 import logging
 import posixpath
@@ -22,16 +22,17 @@ from pipeline.errors import InputError
 
 _OF_VIDEOS = ("video", "camera", "boxes", "started_at", "fps")
 _MOST_IMAGES = 10_000
-"""A folder with so many images before the first video is one of images."""
+"""A folder with this many images before the first video counts as a folder of images."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class BoxSource:
-    """Boxes of a video or picture: those of a file, or rows of a table; the camera if it is told.
+    """Boxes of a video or picture: those of a file, or rows of a table; and the camera, if it is
+    stated.
 
-    `path` is None where the boxes are known already.
+    `path` is None if the boxes are known already.
     """
 
     path: str | None
@@ -41,7 +42,7 @@ class BoxSource:
 
 @dataclass(frozen=True)
 class Entry:
-    """A video (or picture) with what is told of it; paths are relative to the source's root."""
+    """A video (or picture) and its stated properties; paths are relative to the source's root."""
 
     file: str
     sources: tuple[BoxSource, ...] = ()
@@ -60,14 +61,15 @@ class FoundVideos:
 
 
 def is_video(name: str) -> bool:
-    """Whether a name ends as those of videos do."""
+    """Whether a name has a suffix of videos."""
     return posixpath.splitext(name)[1].lower() in SUFFIXES
 
 
 def find(
     filesystem: AbstractFileSystem, path: str, root: str, settings: LabelSettings
 ) -> FoundVideos | None:
-    """The videos and boxes of the source at `path`, which is `root`; None for one of images.
+    """Find the videos and boxes of the source at `path`, which is `root`; None for a source of
+    images.
 
     A source is a video, a folder of videos, a box file that names its pictures or videos (COCO,
     CVAT, or a table with a column image or video), or a table of videos.
@@ -105,7 +107,7 @@ _NO_BOXES = (
 
 
 def _of_folder(filesystem: AbstractFileSystem, path: str, root: str) -> FoundVideos | None:
-    """The videos below a folder, where one at least has boxes."""
+    """The videos below a folder, if at least one has boxes."""
     videos: list[tuple[str, str | None]] = []
     skipped = Counter[str]()
     images = 0
@@ -139,7 +141,7 @@ def _names(filesystem: AbstractFileSystem, folder: str) -> set[str]:
 
 
 def _by_file(boxes: Boxes) -> list[Entry]:
-    """The boxes of a file that names videos or pictures, an entry for each of these."""
+    """The boxes of a file that names videos or pictures, as one entry for each of these."""
     names = boxes.table["file"]
     if names.null_count:
         raise InputError(f"{names.null_count} boxes do not say which video or picture they are of")
@@ -152,7 +154,9 @@ def _by_file(boxes: Boxes) -> list[Entry]:
 
 
 def _of_table(table: pa.Table, name: str, settings: LabelSettings) -> Iterator[Entry]:
-    """The videos of a table, in order of name; those of several rows have several box files."""
+    """Yield the videos of a table, in order of name; a video in several rows has several box
+    files.
+    """
     if ignored := [each for each in table.column_names if each not in _OF_VIDEOS]:
         _log.info("%s: columns not read: %s", name, ", ".join(ignored))
     entries: dict[str, Entry] = {}

@@ -1,4 +1,4 @@
-"""Boxes as text: MOTChallenge, one file a video, and YOLO, one file a frame."""
+"""Read boxes from text: MOTChallenge, one file per video, and YOLO, one file per frame."""
 
 import re
 from collections.abc import Iterable
@@ -13,10 +13,10 @@ _FRAME_OF_FILE = re.compile(r"(?:^|\D)(\d+)\.txt$")
 
 
 def read_mot(text: str, name: str) -> Boxes:
-    """The boxes of a MOTChallenge file: frames and corners count from 1; an id of -1 is no track, a
-    confidence of -1 unknown.
+    """Read the boxes of a MOTChallenge file.
 
-    InputError for a line of another form.
+    Frames and corners count from 1; an id of -1 means no track, and a confidence of -1 means
+    unknown. Raise InputError for a line of another form.
     """
     rows = [_numbers(line, name, number, ",") for number, line in _lines(text)]
     for (number, _), row in zip(_lines(text), rows, strict=True):
@@ -36,11 +36,12 @@ def read_mot(text: str, name: str) -> Boxes:
 
 
 def read_yolo(files: Iterable[tuple[str, str]]) -> Boxes:
-    """The boxes of YOLO files, given as name and text: `class x y width height`, the center and the
-    size as shares of the frame, then a confidence, a track, or both.
+    """Read the boxes of YOLO files, given as name and text.
 
-    The number that ends a file's name is its frame, from 1. A sixth number is a confidence unless
-    all of them are whole. InputError for a line or a name of another form.
+    A line is `class x y width height`, with the center and the size as shares of the frame, then a
+    confidence, a track, or both. The number at the end of a file's name is its frame, from 1. A
+    sixth number is a confidence unless all of them are whole. Raise InputError for a line or a name
+    of another form.
     """
     rows: list[tuple[int, list[float], bool]] = []
     for name, text in files:
