@@ -75,7 +75,8 @@ def extract(
         network = network_file(model, checkpoint)
         read = labels.described(layout)
         spec = gallery_spec(gallery, network, recipe, read, on.precision, work.storage)
-        plan = UpdatePlan(list_archive(source, layout, labels, boxes), spec, update, work, on)
+        listing = list_archive(source, layout, labels, boxes, afresh=update.verify)
+        plan = UpdatePlan(listing, spec, update, work, on)
         return preview_update(plan) if update.dry_run else update_gallery(plan, progress)
 
 

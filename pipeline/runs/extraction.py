@@ -134,7 +134,7 @@ def extract(
         file = network_file(network) if isinstance(network, str) else network
         spec = gallery_spec(location, file, recipe, described, actors.precision, work.storage)
     opening.check_writable(location)
-    listing = list_archive(source, layout, labels, boxes)
+    listing = list_archive(source, layout, labels, boxes, afresh=update.verify)
     if not_before is not None:
         listing = _without_old(listing, location, not_before)
     return update_gallery(UpdatePlan(listing, spec, update, work, actors), progress)

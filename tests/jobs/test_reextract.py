@@ -6,6 +6,7 @@ from pipeline.archive.listing import source as listing
 from pipeline.gallery.files.schema import SCALAR_COLUMNS
 from pipeline.gallery.table import Gallery
 from tests.archive.listing.test_tars import save_tar
+from tests.archive.video.making import mot, save_video
 from tests.jobs.running import SIZE, refused, result
 from tests.stages.making import save_network, save_source
 
@@ -104,3 +105,41 @@ def test_a_gallery_of_another_recipe_is_refused(capsys, made):
     result(capsys, *command(made))
     line = refused(capsys, *command(made, "new", "--flip"))
     assert "another recipe (flip: False here, True there)" in line
+
+
+def test_boxes_of_videos_and_pictures_are_cut_again(capsys, tmp_path):
+    boxes = [(frame, 1, 5, 6, 30, 40) for frame in range(0, 40, 7)]
+    for name in ("a", "b"):
+        save_video(tmp_path / "v" / f"{name}.mp4", frames=40)
+        (tmp_path / "v" / f"{name}.txt").write_text(mot([*boxes, (3, 2, 1, 1, 0, 9)]))
+    network = save_network(tmp_path).path
+    here = ("--model", network, "--actors", 0, "--width", 16)
+    result(capsys, "extract", tmp_path / "v", "--gallery", tmp_path / "old", "--height", 32, *here)
+    flags = (*here, "--height", 24)
+    straight = tmp_path / "straight"
+    result(capsys, "extract", tmp_path / "v", "--gallery", straight, *flags)
+    again = ("re-extract", "--gallery", tmp_path / "old", "--out", tmp_path / "new", *flags)
+    told = result(capsys, *again)
+    assert (told["rows"], told["rejects"]) == (2 * len(boxes), {"no-area": 2})
+    galleries = [Gallery.open(str(each)) for each in (tmp_path / "new", straight)]
+    columns = [name for name in SCALAR_COLUMNS if name != "row_id"]
+    found = [
+        sorted(
+            (row["path"], *row.values(), feature.tobytes())
+            for row, feature in zip(gallery.rows(columns).to_pylist(), gallery.array(), strict=True)
+        )
+        for gallery in galleries
+    ]
+    assert found[0] == found[1]
+    assert result(capsys, *again)["unchanged"] == 2 * len(boxes)
+
+    (tmp_path / "v" / "b.mp4").unlink()
+    save_video(tmp_path / "v" / "a.mp4", frames=30)
+    gone = (*again[:3], "--out", tmp_path / "third", *flags, "--max-rejects", 1)
+    told = result(capsys, *gone)
+    rejects = Gallery.open(str(tmp_path / "third")).rejects().to_pylist()
+    reasons = {row["path"]: row["reason"] for row in rejects}
+    assert told["rows"] == sum(frame < 30 for frame, *_ in boxes)
+    assert told["rows"] + len(reasons) == 2 * len(boxes) + 2
+    assert reasons["a.mp4#f=35&b=5,6,30,40"] == "no-frame"
+    assert {reasons[path] for path in reasons if path.startswith("b.mp4#f=7&")} == {"missing-video"}

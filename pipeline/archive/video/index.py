@@ -10,6 +10,7 @@ from itertools import islice
 import av
 import numpy as np
 from av.container import InputContainer
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -72,6 +73,8 @@ class _Packets:
     size: list[int]
     digest: list[bytes]
     damage: str | None = None
+    frame: tuple[int, int] | None = None
+    """Width and height of the first frame that can be decoded, upright."""
 
 
 def index_video(root: str, path: str) -> VideoIndex:
@@ -88,8 +91,9 @@ def index_video(root: str, path: str) -> VideoIndex:
         name = container.format.name
         reorders = stream.codec_context.has_b_frames
     trusted = _is_trusted(found, name, reorders)
-    with opened(root, path) as (container, stream):
-        width, height = first_frame_size(container, stream)
+    if found.frame is None:
+        raise _no_frame()
+    width, height = found.frame
     if trusted:
         stamps = np.array(found.pts, np.int64)
         shown = np.flatnonzero(found.shown)
@@ -117,8 +121,10 @@ def _pass_over(container: InputContainer, stream: VideoStream) -> _Packets:
     found = _Packets([], [], [], [], [])
     is_vp8 = stream.codec_context.name == "vp8"
     try:
-        for _, packet in packets(container, stream):
+        for number, packet in packets(container, stream):
             data = bytes(packet)
+            if found.frame is None and number < _PROBED:
+                found.frame = _size(decoded(stream, packet))
             found.pts.append(packet.pts)
             found.key.append(packet.is_keyframe)
             found.shown.append(not packet.is_discard and not (is_vp8 and not data[0] & 0x10))
@@ -126,6 +132,7 @@ def _pass_over(container: InputContainer, stream: VideoStream) -> _Packets:
             found.digest.append(hashlib.blake2b(data, digest_size=16).digest())
     except (av.FFmpegError, OSError) as error:
         found.damage = ffmpeg_reason(error)
+    found.frame = found.frame or _size(decoded(stream, None))
     return found
 
 
@@ -150,15 +157,29 @@ def _in_order(container: InputContainer, stream: VideoStream) -> Iterator[int]:
 
 
 def first_frame_size(container: InputContainer, stream: VideoStream) -> tuple[int, int]:
-    """Width and height of the first frame that can be decoded, upright."""
+    """Width and height of the first frame that can be decoded, upright.
+
+    Raises ReadError where none of the first ones can be.
+    """
     for _, packet in islice(packets(container, stream), _PROBED):
-        for frame in decoded(stream, packet):
-            turned = frame.rotation % 180 != 0
-            return (frame.height, frame.width) if turned else (frame.width, frame.height)
-    for frame in decoded(stream, None):
-        turned = frame.rotation % 180 != 0
-        return (frame.height, frame.width) if turned else (frame.width, frame.height)
-    raise ReadError("unreadable-video", f"none of its first {_PROBED} frames can be decoded")
+        if found := _size(decoded(stream, packet)):
+            return found
+    if found := _size(decoded(stream, None)):
+        return found
+    raise _no_frame()
+
+
+def _size(frames: list[VideoFrame]) -> tuple[int, int] | None:
+    """Width and height of the first frame, upright; None without one."""
+    if not frames:
+        return None
+    turned = frames[0].rotation % 180 != 0
+    width, height = frames[0].width, frames[0].height
+    return (height, width) if turned else (width, height)
+
+
+def _no_frame() -> ReadError:
+    return ReadError("unreadable-video", f"none of its first {_PROBED} frames can be decoded")
 
 
 def _cuts(

@@ -47,6 +47,7 @@ class _Settings(NamedTuple):
     layout: Layout
     labels: LabelSettings
     boxes: BoxSettings
+    afresh: bool
 
 
 @dataclass
@@ -63,14 +64,16 @@ def list_archive(
     layout: str = "none",
     labels: LabelSettings = AS_THEY_ARE,
     boxes: BoxSettings = ALL_BOXES,
+    *,
+    afresh: bool = False,
 ) -> Listing:
     """List a source of images (`list_source`), or of videos and pictures with boxes.
 
     The second kind is a video with a box file beside it, a folder of those, a table of videos
     (columns video, and any of camera, boxes, started_at, fps), or a box file that names its
     pictures or videos. Then `images` has `BOXES_SCHEMA`, one row per box. The packets of every
-    video are read, but at most a few frames are decoded. The layout applies to the names of videos
-    and pictures.
+    video that is new or has another size or time are read (with `afresh` of every video), but at
+    most a few frames are decoded. The layout applies to the names of videos and pictures.
 
     Raise InputError as `list_source` does, for a box file that cannot be read, and for `boxes` if
     the source has none.
@@ -90,7 +93,8 @@ def list_archive(
         return list_source(source, layout, labels)
     if not filesystem.isdir(path):
         _check_allowed(found, root, labels)
-    settings = _Settings(found.root, layouts.layout(layout, found.root, labels), labels, boxes)
+    read = layouts.layout(layout, found.root, labels)
+    settings = _Settings(found.root, read, labels, boxes, afresh)
     with ThreadPoolExecutor(_READERS) as pool:
         parts = list(pool.map(partial(_list_one, settings=settings), found.entries))
     images = pa.concat_tables([part.images for part in parts])
@@ -127,39 +131,44 @@ def relisted(root: str, rows: pa.Table) -> tuple[pa.Table, pa.Table]:
     """List again the rows of a gallery that are boxes (`MANIFEST_SCHEMA`).
 
     Return them with their places (`BOXES_SCHEMA`), and the rejects (`REJECT_SCHEMA`) of those whose
-    video is gone.
+    video or frame is gone.
     """
     files = places.files_of(rows)
     parts, rejects = [], []
     for file in sorted(files.unique().to_pylist()):
         part = rows.filter(pc.equal(files, file))
-        frames = part["frame"].to_numpy(zero_copy_only=False)
-        told = {name: part[name] for name in part.column_names}
         try:
-            told |= _where(root, file, frames)
+            part, gone = _relisted_file(root, file, part)
+            parts.append(part)
         except Rejected as error:
-            paths = part["path"].to_pylist()
-            rejects += [(path, None, None, error.reason, error.detail) for path in paths]
-            continue
-        parts.append(_boxes(told, len(part)))
+            gone = [(path, None, None, error.reason, error.detail) for path in
+                    part["path"].to_pylist()]  # fmt: skip
+        rejects += gone
     boxes = pa.concat_tables([BOXES_SCHEMA.empty_table(), *parts]).sort_by("path")
     return boxes.combine_chunks(), _reject_table(rejects)
+
+
+def _relisted_file(root: str, file: str, part: pa.Table) -> tuple[pa.Table, list[tuple[Any, ...]]]:
+    """The boxes of one file, and the rejects of those whose frame is gone."""
+    facts = sources.file_facts(root, file)
+    if not sources.is_video(file):
+        where = places.of_picture(len(part), facts[0])
+        return _boxes({name: part[name] for name in part.column_names} | where, len(part)), []
+    from pipeline.archive.video.remembered import remembered_index
+
+    index = remembered_index(root, file, *facts)
+    there = pc.less(part["frame"], len(index.packet))
+    detail = f"the video has {len(index.packet)} frames now"
+    lost = part.filter(pc.invert(there))["path"].to_pylist()
+    part = part.filter(there)
+    where = places.of_video(index, part["frame"].to_numpy().astype(np.int64))
+    boxes = _boxes({name: part[name] for name in part.column_names} | where, len(part))
+    return boxes, [(path, None, None, "no-frame", detail) for path in lost]
 
 
 def _reject_table(rejects: list[tuple[Any, ...]]) -> pa.Table:
     columns = zip(*rejects, strict=True) if rejects else [[]] * len(REJECT_SCHEMA)
     return pa.table(list(map(list, columns)), schema=REJECT_SCHEMA).sort_by("path")
-
-
-def _where(root: str, file: str, frames: Any) -> dict[str, Any]:
-    if not sources.is_video(file):
-        return places.of_picture(len(frames), _stat(root, file)[0])
-    from pipeline.archive.video.index import index_video
-
-    index = index_video(root, file)
-    if len(frames) and max(frames) >= len(index.packet):
-        raise Rejected("no-frame", f"the video has {len(index.packet)} frames now")
-    return places.of_video(index, frames.astype(np.int64))
 
 
 def _boxes(columns: dict[str, Any], count: int) -> pa.Table:
@@ -170,24 +179,24 @@ def _boxes(columns: dict[str, Any], count: int) -> pa.Table:
 def _list_one(entry: Entry, *, settings: _Settings) -> _Part:
     size = mtime = None
     try:
-        size, mtime = _stat(settings.root, entry.file)
+        size, mtime = sources.file_facts(settings.root, entry.file)
         if entry.is_picture:
             return _list_picture(entry, settings, size, mtime)
-        return _list_video(entry, settings, mtime)
+        return _list_video(entry, settings, size, mtime)
     except (Rejected, LayoutError) as error:
         reason = error.reason if isinstance(error, Rejected) else "no-layout"
         detail = error.detail if isinstance(error, Rejected) else str(error)
         return _Part(rejects=[(entry.file, size, mtime, reason, detail)])
 
 
-def _list_video(entry: Entry, settings: _Settings, mtime: datetime | None) -> _Part:
-    from pipeline.archive.video.index import index_video
+def _list_video(entry: Entry, settings: _Settings, size: int, mtime: datetime | None) -> _Part:
+    from pipeline.archive.video.remembered import remembered_index
 
     boxes = entry.sources and _read_all(entry, settings)
     if not boxes:
         raise Rejected("no-boxes", "there is no box file beside it")
     labels = settings.layout.parse(entry.file)
-    index = index_video(settings.root, entry.file)
+    index = remembered_index(settings.root, entry.file, size, mtime, afresh=settings.afresh)
     if index.damage:
         _log.warning("%s/%s ends early: %s", settings.root, entry.file, index.damage)
     table, left_out = _together(boxes, settings, (index.width, index.height), labels)
@@ -363,22 +372,3 @@ def _times(started: datetime | None, micros: np.ndarray) -> pa.Array:
         return pa.nulls(len(micros), pa.timestamp("us", "UTC"))
     first = (started - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
     return pa.array(micros + first).cast(pa.timestamp("us", "UTC"))
-
-
-def _stat(root: str, file: str) -> tuple[int, datetime | None]:
-    """The size of a file in bytes and its modification time; raise Rejected if it is missing."""
-    filesystem, there = reach_file(root, file)
-    try:
-        about = filesystem.info(there)
-    except FileNotFoundError as error:
-        reason = "missing-video" if sources.is_video(file) else "missing"
-        raise Rejected(reason, "there is no such file") from error
-    if about["type"] == "directory":
-        raise Rejected("unreadable-video", "it is a folder")
-    keys = ("mtime", "LastModified", "last_modified", "updated", "created")
-    changed: Any = next((about[key] for key in keys if about.get(key) is not None), None)
-    if isinstance(changed, int | float):
-        changed = datetime.fromtimestamp(changed, UTC)
-    elif isinstance(changed, str):
-        changed = datetime.fromisoformat(changed)
-    return about["size"] or 0, changed

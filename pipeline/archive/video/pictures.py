@@ -1,5 +1,6 @@
 """Read the pixels of a row, which is an image or a box."""
 
+from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,8 @@ from pipeline.archive.decoding.images import Stretch, decode
 from pipeline.archive.faults import Rejected
 from pipeline.archive.limits import MAX_BYTES, MAX_PIXELS
 from pipeline.archive.listing.reading import read_image
-from pipeline.archive.locations import reach_file
 from pipeline.archive.video import names, places
+from pipeline.archive.video.sources import file_facts
 
 if TYPE_CHECKING:  # it loads PyAV
     from pipeline.archive.video.index import VideoIndex
@@ -24,8 +25,8 @@ def read_pixels(
     """Read the image or box at `path` below `root`, uint8 `[H, W, 3]`; raise Rejected if there is
     none.
 
-    For a box of a video, its packets are read once (the last few videos are cached), and the frames
-    of one run are decoded.
+    For a box of a video, its packets are read once (`remembered_index`), and the frames of one run
+    are decoded.
     """
     name = names.box_of_name(path)
     if name is None:
@@ -35,10 +36,7 @@ def read_pixels(
     if name.frame is None:
         columns = places.of_picture(1, 0)
     else:
-        filesystem, there = reach_file(root, name.file)
-        if not filesystem.exists(there):
-            raise Rejected("missing", "there is no such file")
-        index = _index(root, name.file, str(filesystem.info(there).get("mtime")))
+        index = _index(root, name.file, *file_facts(root, name.file))
         if name.frame >= len(index.packet):
             raise Rejected("no-frame", f"the video has {len(index.packet)} frames")
         columns = places.of_video(index, np.array([name.frame]))
@@ -50,7 +48,7 @@ def read_pixels(
 
 
 @lru_cache(maxsize=16)
-def _index(root: str, file: str, _changed: str) -> "VideoIndex":
-    from pipeline.archive.video.index import index_video
+def _index(root: str, file: str, size: int, mtime: datetime | None) -> "VideoIndex":
+    from pipeline.archive.video.remembered import remembered_index
 
-    return index_video(root, file)
+    return remembered_index(root, file, size, mtime)

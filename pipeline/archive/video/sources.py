@@ -5,16 +5,18 @@ import posixpath
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from fsspec import AbstractFileSystem
 
+from pipeline.archive.faults import Rejected
 from pipeline.archive.layouts.labels import LayoutError, camera_name, capture_time
 from pipeline.archive.layouts.rules import LabelSettings
 from pipeline.archive.listing.files import skip_reason
+from pipeline.archive.locations import reach_file
 from pipeline.archive.video import box_files, box_tables
 from pipeline.archive.video.boxes import Boxes
 from pipeline.archive.video.container import SUFFIXES
@@ -211,3 +213,22 @@ def _fps(value: Any, where: str) -> float | None:
     if not 0 < fps < 1e6:
         raise InputError(f"{where}: fps must be above 0, not {value}")
     return fps
+
+
+def file_facts(root: str, file: str) -> tuple[int, datetime | None]:
+    """The bytes of a file and when it was changed; Rejected where it is not there."""
+    filesystem, there = reach_file(root, file)
+    try:
+        about = filesystem.info(there)
+    except FileNotFoundError as error:
+        reason = "missing-video" if is_video(file) else "missing"
+        raise Rejected(reason, "there is no such file") from error
+    if about["type"] == "directory":
+        raise Rejected("unreadable-video", "it is a folder")
+    keys = ("mtime", "LastModified", "last_modified", "updated", "created")
+    changed: Any = next((about[key] for key in keys if about.get(key) is not None), None)
+    if isinstance(changed, int | float):
+        changed = datetime.fromtimestamp(changed, UTC)
+    elif isinstance(changed, str):
+        changed = datetime.fromisoformat(changed)
+    return about["size"] or 0, changed

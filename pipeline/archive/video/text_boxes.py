@@ -1,9 +1,8 @@
 """Read boxes from text: MOTChallenge, one file per video, and YOLO, one file per frame."""
 
+import math
 import re
 from collections.abc import Iterable
-
-import numpy as np
 
 from pipeline.archive.video.boxes import Boxes, box_table
 from pipeline.errors import InputError
@@ -90,7 +89,7 @@ def _numbers(line: str, name: str, number: int, mark: str | None) -> list[float]
         found = [float(part) for part in parts]
     except ValueError as error:
         raise InputError(f"{name}, line {number}: {line.strip()[:60]!r} has no numbers") from error
-    if not np.isfinite(found).all():
+    if not all(map(math.isfinite, found)):
         raise InputError(f"{name}, line {number}: {line.strip()[:60]!r} has a number without end")
     return found
 
