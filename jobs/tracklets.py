@@ -6,16 +6,17 @@ from typing import Literal
 from rich.console import RenderableType
 from rich.text import Text
 
+from jobs.command.galleries import open_galleries
 from pipeline.runs.locations import Location
 from pipeline.runs.outcomes import TrackletsMade
 
 
 def tracklets(
     *,
-    gallery: Location,
+    gallery: tuple[Location, ...],
     out: Location,
     feature: Literal["mean", "medoid"] = "mean",
-    version: int | None = None,
+    version: tuple[int, ...] = (),
 ) -> TrackletsMade:
     """Write a gallery with one row for each tracklet, or bring it up to date.
 
@@ -29,16 +30,16 @@ def tracklets(
         galleries/north-tracklets
 
     Args:
-        gallery: Folder of the gallery whose rows are boxes of tracklets.
+        gallery: Folder of the gallery whose rows are boxes of tracklets; repeat for further
+            galleries, whose tracklets are written together.
         out: Folder of the gallery of tracklets; created if it does not exist.
         feature: mean: the unit mean of the boxes, weighted by quality where all of a tracklet's
             boxes have it; medoid: the box that is most similar to all of them.
-        version: Version of the gallery (default: the latest).
+        version: Version of the gallery (default: the latest); one for each gallery, in their order.
     """
-    from pipeline.gallery.table import Gallery
     from pipeline.runs.tracklets import update_tracklets
 
-    return update_tracklets(Gallery.open(gallery, version), out, feature)
+    return update_tracklets(open_galleries(gallery, version), out, feature)
 
 
 def describe(result: TrackletsMade) -> RenderableType:

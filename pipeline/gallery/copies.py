@@ -77,15 +77,18 @@ def copies_of(
     positions: NDArray[np.int64],
     first_id: int,
     into: Gallery,
-    paths: pa.ChunkedArray | None = None,
+    *,
+    with_source: bool = False,
 ) -> pa.Table:
     """The rows of `origin` at `positions` `[n]` as a unit's rows of `into`, with ids from
     `first_id`.
 
-    Features are the same to the byte if both are stored in one type. `paths` `[n]` take the place
-    of the rows' own.
+    Features are the same to the byte if both are stored in one type. Paths and tracklets begin with
+    the source of `origin` if wanted `with_source`.
     """
     rows = origin.rows_at(positions, SCALAR_COLUMNS)
+    if with_source:
+        rows = named_below(origin.properties["source"], rows)
     features = origin.features()
     if origin.dtype == into.dtype:
         stored = np.ascontiguousarray(features.stored(positions))
@@ -99,8 +102,6 @@ def copies_of(
     told["origin_row"] = told["row_id"]
     told["row_id"] = pa.array(np.arange(first_id, first_id + len(rows)))
     told["origin"] = pa.array([place_of(origin)] * len(rows), pa.string())
-    if paths is not None:
-        told["path"] = paths
     return (
         pa.table({**told, "feature": feature})
         .select(into.target.schema.names)
@@ -118,3 +119,27 @@ def new_positions(
     wanted = np.arange(len(ids)) if wanted is None else wanted
     _, theirs = copied_rows(gallery, place_of(origin))
     return wanted[~np.isin(ids[wanted], theirs)]
+
+
+def below(source: str, paths: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The location of each path (see `archive.locations.join`).
+
+    >>> below("/data", pa.chunked_array([["a.jpg", "/b.jpg", "s3://c/d.jpg"]])).to_pylist()
+    ['/data/a.jpg', '/b.jpg', 's3://c/d.jpg']
+    """
+    is_whole = pc.match_substring_regex(paths, "^/|://")
+    joined = pc.binary_join_element_wise(source.rstrip("/"), paths, "/")
+    return pc.if_else(is_whole, paths, joined)
+
+
+def named_below(source: str, table: pa.Table) -> pa.Table:
+    """The table with the paths and tracklets, as far as it has them, below their source.
+
+    Two sources may have videos of one name, and so tracklets of one name.
+    """
+    for name in ("path", "tracklet"):
+        place = table.schema.get_field_index(name)
+        if place >= 0:
+            field = table.schema.field(place)
+            table = table.set_column(place, field, below(source, table[name]))
+    return table

@@ -7,7 +7,7 @@ covers the recipe and the expansion, so that expanded features are never mistake
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,17 +27,28 @@ from pipeline.gallery.table import Gallery
 from pipeline.input_files import parse_json
 
 Parameters = Mapping[str, str | int | float]
+Parents = Gallery | Sequence[Gallery]
+"""The gallery that another is derived from, or several, which have one recipe."""
 
 _FILE_BYTES = 128 << 20
-_RUN = re.compile(r"(expand-\d+-[0-9a-f]+)-after-\d+")
+_BETWEEN = "\n"  # of the locations of several parents
+_RUN = re.compile(r"(expand-[\d.]+-[0-9a-f]+)-after-\d+")
 
 
 @dataclass(frozen=True)
 class Derivation:
-    """What a gallery was expanded from, and how: `mode`, `k`, `alpha` and `times`."""
+    """What a gallery was derived from, and how: `mode`, `k`, `alpha` and `times` of an expansion.
 
-    parent: str
+    `parents` are locations, in order: one, or for tracklets several.
+    """
+
+    parents: tuple[str, ...]
     parameters: Parameters
+
+    @property
+    def parent(self) -> str:
+        """The parents, for people."""
+        return " and ".join(self.parents)
 
     def __str__(self) -> str:
         told = ", ".join(f"{name} {value}" for name, value in self.parameters.items())
@@ -55,7 +66,7 @@ def derivation(gallery: Gallery) -> Derivation | None:
     about = parse_json(gallery.properties.get("derived", "{}"))
     if "parent" not in about:
         return None
-    return Derivation(about.pop("parent"), about)
+    return Derivation(tuple(about.pop("parent").split(_BETWEEN)), about)
 
 
 def derived_fingerprint(fingerprint: str, parameters: Parameters) -> str:
@@ -64,7 +75,7 @@ def derived_fingerprint(fingerprint: str, parameters: Parameters) -> str:
     return hashlib.sha256(told.encode()).hexdigest()
 
 
-def is_made_from(gallery: Gallery, parent: Gallery) -> bool:
+def is_made_from(gallery: Gallery, parent: Parents) -> bool:
     """Whether the last change of a derived gallery made it from this very version of its parent.
 
     False if the last change was another one (such as a restored version), or if another gallery was
@@ -74,37 +85,58 @@ def is_made_from(gallery: Gallery, parent: Gallery) -> bool:
     return match is not None and match[1] == _run_of(parent)
 
 
-def _run_of(parent: Gallery) -> str:
-    """The parent's version and a hash of its files."""
-    return f"expand-{parent.version}-{contents_hash(parent)}"
+def _run_of(parent: Parents) -> str:
+    """The parents' versions and a hash of their files."""
+    every = _all(parent)
+    hashes = [contents_hash(each) for each in every]
+    told = hashes[0]
+    if len(every) > 1:
+        told = hashlib.blake2b("".join(hashes).encode(), digest_size=8).hexdigest()
+    return f"expand-{'.'.join(str(each.version) for each in every)}-{told}"
 
 
-def check_parameters(gallery: Gallery, parent: Gallery, parameters: Parameters) -> None:
+def _all(parent: Parents) -> list[Gallery]:
+    return [parent] if isinstance(parent, Gallery) else list(parent)
+
+
+def _places(parent: Parents) -> tuple[str, ...]:
+    return tuple(each.location for each in _all(parent))
+
+
+def check_parameters(gallery: Gallery, parent: Parents, parameters: Parameters) -> None:
     """Raises `InputError` unless the gallery was derived from this parent in this way."""
-    found, wanted = derivation(gallery), Derivation(parent.location, parameters)
+    found, wanted = derivation(gallery), Derivation(_places(parent), parameters)
+    first = _all(parent)[0]
     if found is None:
         raise InputError(
             f"{gallery.location} holds plain features, not derived ones; give a new gallery"
         )
     if found != wanted:
         raise InputError(f"{gallery.location} was {found}, not {wanted}; give a new gallery")
-    if gallery.dimension != parent.dimension or gallery.recipe_json != parent.recipe_json:
+    if gallery.dimension != first.dimension or gallery.recipe_json != first.recipe_json:
         raise InputError(
-            f"{gallery.location} was expanded from another gallery at {parent.location}; give a"
+            f"{gallery.location} was derived from another gallery at {first.location}; give a"
             " new gallery"
         )
 
 
-def create_derived(location: str, parent: Gallery, parameters: Parameters, lock: Lock) -> Gallery:
-    """An empty gallery for features derived from `parent`."""
-    about = {"parent": parent.location, **parameters}
-    properties = parent.properties
+def create_derived(location: str, parent: Parents, parameters: Parameters, lock: Lock) -> Gallery:
+    """An empty gallery for features derived from `parent`; several have the properties of the
+    first, but a source and a layout only in common.
+    """
+    about = {"parent": _BETWEEN.join(_places(parent)), **parameters}
+    first, *others = _all(parent)
+    properties = dict(first.properties)
+    for name, other in (("source", ""), ("layout", "several")):
+        if any(each.properties[name] != properties[name] for each in others):
+            properties[name] = other
+    halves = all(each.dtype == "float16" for each in (first, *others))
     return Gallery.create(
         location,
-        recipe_json=parent.recipe_json,
-        fingerprint=derived_fingerprint(parent.fingerprint, parameters),
-        dimension=parent.dimension,
-        dtype=parent.dtype,
+        recipe_json=first.recipe_json,
+        fingerprint=derived_fingerprint(first.fingerprint, parameters),
+        dimension=first.dimension,
+        dtype="float16" if halves else "float32",
         source=properties["source"],
         layout=properties["layout"],
         precision=properties["precision"],
@@ -115,7 +147,7 @@ def create_derived(location: str, parent: Gallery, parameters: Parameters, lock:
 
 def commit_derived(
     gallery: Gallery,
-    parent: Gallery,
+    parent: Parents,
     features: FeatureRows,
     lock: Lock,
     rows: pa.Table | None = None,
@@ -123,10 +155,10 @@ def commit_derived(
     """The next version of a derived gallery: the parent's rows with these `features` `[N, D]`.
 
     Other `rows` `[N]`, by row id, may take the place of the parent's; columns that they lack are
-    null. Raises what `Gallery.apply` raises.
+    null. Of several parents, rows must be given. Raises what `Gallery.apply` raises.
     """
-    run = f"{_run_of(parent)}-after-{gallery.version}"
-    rows, before = parent.rows() if rows is None else rows, gallery.row_ids()
+    run, every = f"{_run_of(parent)}-after-{gallery.version}", _all(parent)
+    rows, before = every[0].rows() if rows is None else rows, gallery.row_ids()
     size = max(1, _FILE_BYTES // feature_bytes(gallery.dimension, gallery.dtype))
     written = [
         _write(gallery, run, rows.slice(start, stop - start), features.read(start, stop))
@@ -137,16 +169,19 @@ def commit_derived(
         run_id=run,
         added=written,
         removed=gallery.snapshot.files,
-        next_row_id=max(gallery.next_row_id, parent.next_row_id),
+        next_row_id=max(
+            gallery.next_row_id,
+            every[0].next_row_id if len(every) == 1 else int(after.max(initial=-1)) + 1,
+        ),
         rejects=gallery.snapshot.rejects,
         summary={
             "rows_added": len(np.setdiff1d(after, before)),
             "rows_removed": len(np.setdiff1d(before, after)),
             "rejects": 0,
-            "parent_version": parent.version,
+            "parent_version": every[0].version,
         },
     )
-    with listed_in_galleries(EXPANDED, gallery.location, [parent]):
+    with listed_in_galleries(EXPANDED, gallery.location, every):
         return gallery.apply(change, lock)
 
 

@@ -42,7 +42,7 @@ from pipeline.input_files import parse_json, why
 _log = logging.getLogger(__name__)
 _FORMAT = 1
 EXPANDED = "expanded gallery"
-_EXPANSION = re.compile(r"expand-(\d+)-[0-9a-f]+-after-\d+")
+_EXPANSION = re.compile(r"expand-([\d.]+)-[0-9a-f]+-after-\d+")
 
 
 @dataclass(frozen=True)
@@ -241,11 +241,15 @@ def _is_gone(output: Output) -> bool:
 def _made_from(output: Output, gallery: Gallery) -> int:
     """The earliest version whose rows it may hold; for an expanded gallery its own log says so."""
     if output.kind == EXPANDED:
-        with suppress(InputError, RunError):
-            runs = [each.run_id for each in Gallery.open(str(output.place)).history()]
+        with suppress(InputError, RunError, KeyError, ValueError, IndexError):
+            derived = Gallery.open(str(output.place))
+            parents = str(parse_json(derived.properties["derived"])["parent"]).split("\n")
+            places = [str(root_of(each).resolve()) for each in parents]
+            place = places.index(output.gallery) if len(places) > 1 else 0
+            runs = [each.run_id for each in derived.history()]
             made = [_EXPANSION.fullmatch(run or "") for run in runs if run is not None]
             if made and all(made):
-                return min(int(match[1]) for match in made if match)
+                return min(int(match[1].split(".")[place]) for match in made if match)
     return min(output.version, gallery.version)
 
 

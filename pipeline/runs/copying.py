@@ -5,7 +5,6 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -19,6 +18,7 @@ from pipeline.gallery import opening
 from pipeline.gallery.copies import (
     MERGED,
     PART,
+    below,
     copied_how,
     copied_rows,
     copies_of,
@@ -38,7 +38,7 @@ from pipeline.gallery.summary import rejects_by_reason
 from pipeline.gallery.table import Gallery
 from pipeline.runs.outcomes import CopyMade, MergedGalleries, SplitGallery
 from pipeline.runs.reporting import reported
-from pipeline.runs.union import GalleryUnion, below
+from pipeline.runs.union import GalleryUnion
 from pipeline.schemas import REJECT_SCHEMA
 from pipeline.stages.execution import StartProgress, Step, silent
 
@@ -51,13 +51,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Part:
-    """Rows of an origin that are to be copied: those at `wanted` int64 `[n]`, with their `paths`
-    `[n]` if these are others there.
+    """Rows of an origin that are to be copied: those at `wanted` int64 `[n]`, their paths and
+    tracklets perhaps `with_source`.
     """
 
     origin: Gallery
     wanted: NDArray[np.int64]
-    paths: pa.ChunkedArray | None = None
+    with_source: bool = False
 
 
 def merge(
@@ -78,15 +78,8 @@ def merge(
             raise InputError(f"`out` {out} is one of the galleries that are merged")
     paths = union.rows(["path"])["path"]
     _check_paths(union, paths)
-    starts = np.cumsum([0, *(each.count for each in galleries)])
-    parts = [
-        _Part(
-            each,
-            np.arange(each.count),
-            None if union.has_one_source else paths.slice(start, stop - start),
-        )
-        for each, (start, stop) in zip(galleries, pairwise(starts.tolist()), strict=True)
-    ]
+    with_source = not union.has_one_source
+    parts = [_Part(each, np.arange(each.count), with_source) for each in galleries]
     names = ", ".join(each.location for each in galleries)
     with opening.lock_gallery(out, f"merge into {out}") as lock:
         if not opening.exists(out):
@@ -252,7 +245,7 @@ def _units(
         ids = part.origin.row_ids()
         for start in range(0, len(positions), size):
             some = positions[start : start + size]
-            told = f"{present.fingerprint} {place_of(part.origin)} {first} {part.paths is None} "
+            told = f"{present.fingerprint} {place_of(part.origin)} {first} {part.with_source} "
             name = hashlib.sha256(told.encode() + ids[some].tobytes()).hexdigest()[:32]
             planned.append((name, part, some, first))
             first += len(some)
@@ -264,8 +257,7 @@ def _units(
     for name, part, some, first in planned:
         unit = finished[name]
         if unit is None:
-            paths = None if part.paths is None else part.paths.take(pa.array(some))
-            rows = copies_of(part.origin, some, first, present, paths)
+            rows = copies_of(part.origin, some, first, present, with_source=part.with_source)
             given = range(first, first + len(some))
             unit = write_unit(present.target, name, given, rows, REJECT_SCHEMA.empty_table())
         step(len(some))

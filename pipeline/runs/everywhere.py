@@ -85,16 +85,18 @@ def _expand_again(gallery: Gallery, place: str) -> list[Followed]:
 
     derived = Gallery.open(place)
     held = derivation(derived)
-    if held is None or held.parent != gallery.location:
+    if held is None or gallery.location not in held.parents:
         raise InputError(
             f"{place} was made from another gallery since, not from {gallery.location}"
         )
-    kept = gallery.count
+    parents = [Gallery.open(each) for each in held.parents]
+    kept = sum(each.count for each in parents)
     if held.of_tracklets:
-        kept -= gallery.rows(["tracklet"])["tracklet"].null_count
+        columns = [each.rows(["tracklet"])["tracklet"] for each in parents]
+        kept -= sum(each.null_count for each in columns)
     if kept and held.of_tracklets:
         feature: Feature = "medoid" if held.parameters["tracklets"] == "medoid" else "mean"
-        update_tracklets(Gallery.open(gallery.location), place, feature)
+        update_tracklets(parents, place, feature)
     elif kept:
         update_expanded(Gallery.open(gallery.location), place, *settings_of(held.parameters))
     with lock_gallery(place, f"erase everywhere of {gallery.location}") as lock:

@@ -1,6 +1,8 @@
 """A gallery of tracklets, made or brought up to date with the gallery of their boxes."""
 
+import itertools
 import logging
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -21,45 +23,57 @@ from pipeline.gallery.derived import (
 )
 from pipeline.gallery.table import Gallery
 from pipeline.runs.outcomes import TrackletsMade
+from pipeline.runs.union import AnyGallery, as_one, parts_of
 
 Feature = Literal["mean", "medoid"]
 
 _log = logging.getLogger(__name__)
 
 
-def update_tracklets(parent: Gallery, out: str, feature: Feature = "mean") -> TrackletsMade:
-    """Write the tracklets of `parent` to the gallery `out`, or bring it up to date.
+def update_tracklets(
+    parent: Gallery | Sequence[Gallery], out: str, feature: Feature = "mean"
+) -> TrackletsMade:
+    """Write the tracklets of one gallery or of several to the gallery `out`, or bring it up to
+    date.
 
-    InputError if `parent` has no tracklet or is derived itself, if a tracklet has two cameras, or
-    if `out` was made from another gallery or in another way.
+    A tracklet is that of its name; where several galleries have different sources, names begin with
+    the source. InputError if a gallery is derived itself, if none has a tracklet, if a tracklet has
+    two cameras, or if `out` was made from other galleries or in another way.
     """
-    if (held := derivation(parent)) is not None:
-        raise InputError(f"{parent.location} is {held}: give the gallery of the boxes")
-    rows = parent.rows()
+    held = as_one(parent)
+    parents = parts_of(held)
+    for each in parents:
+        if (how := derivation(each)) is not None:
+            raise InputError(f"{each.location} is {how}: give the gallery of the boxes")
+    rows = held.rows()
     names = rows["tracklet"].combine_chunks()
     if names.null_count == len(names):
         raise InputError(
-            f"{parent.location} has no row of a tracklet in version {parent.version}: extract it"
+            f"{held.location} has no row of a tracklet in version {held.version}: extract it"
             " from videos whose boxes have tracks, or from a manifest with a column tracklet"
         )
     opening.check_writable(out)
     parameters = {"tracklets": feature}
-    with opening.lock_gallery(out, f"tracklets of {parent.location}") as lock:
+    with opening.lock_gallery(out, f"tracklets of {held.location}") as lock:
         if not opening.exists(out):
-            create_derived(out, parent, parameters, lock)
+            create_derived(out, parents, parameters, lock)
         present = Gallery.open(out)
-        check_parameters(present, parent, parameters)
+        check_parameters(present, parents, parameters)
         after = present
-        if not is_made_from(present, parent):
-            table, features = _tracklets(parent, rows, medoid=feature == "medoid")
-            after = commit_derived(present, parent, ArrayRows(features), lock, table)
+        if not is_made_from(present, parents):
+            if len(parents) > 1:
+                rows = _numbered(rows)
+            table, features = _tracklets(held, rows, medoid=feature == "medoid")
+            if len(parents) > 1:
+                table, features = _with_ids(table, features, present)
+            after = commit_derived(present, parents, ArrayRows(features), lock, table)
     if names.null_count:
-        _log.info("%s: %d rows are of no tracklet", parent.location, names.null_count)
+        _log.info("%s: %d rows are of no tracklet", held.location, names.null_count)
     return TrackletsMade(
         gallery=out,
         version=after.version,
-        parent=parent.location,
-        parent_version=parent.version,
+        parent=held.location,
+        parent_version=held.version,
         feature=feature,
         rows=after.count,
         boxes=len(names) - names.null_count,
@@ -68,7 +82,28 @@ def update_tracklets(parent: Gallery, out: str, feature: Feature = "mean") -> Tr
     )
 
 
-def _tracklets(parent: Gallery, rows: pa.Table, *, medoid: bool) -> tuple[pa.Table, np.ndarray]:
+def _numbered(rows: pa.Table) -> pa.Table:
+    """The rows with their places as ids: those of several galleries repeat."""
+    place = rows.schema.get_field_index("row_id")
+    return rows.set_column(place, rows.schema.field(place), pa.array(np.arange(len(rows))))
+
+
+def _with_ids(
+    table: pa.Table, features: np.ndarray, present: Gallery
+) -> tuple[pa.Table, np.ndarray]:
+    """The tracklets with the ids that they have already; the others, in order, with new ones."""
+    held = present.rows(["row_id", "path"]).to_pydict()
+    known = dict(zip(held["path"], held["row_id"], strict=True))
+    free = itertools.count(present.next_row_id)
+    ids = np.array([known[path] if path in known else next(free)
+                    for path in table["path"].to_pylist()], np.int64)  # fmt: skip
+    place = table.schema.get_field_index("row_id")
+    table = table.set_column(place, table.schema.field(place), pa.array(ids))
+    order = np.argsort(ids)
+    return table.take(pa.array(order)), features[order]
+
+
+def _tracklets(parent: AnyGallery, rows: pa.Table, *, medoid: bool) -> tuple[pa.Table, np.ndarray]:
     """A row for each tracklet, by row id, and the features float32 `[T, D]`.
 
     Its id is that of its first row; identity is that of all its rows, null where they differ.
@@ -112,7 +147,7 @@ def _tracklets(parent: Gallery, rows: pa.Table, *, medoid: bool) -> tuple[pa.Tab
     return table.take(pa.array(by_id)), np.concatenate(parts)[by_id]
 
 
-def _check_cameras(parent: Gallery, told: pa.Table, boxes: np.ndarray) -> None:
+def _check_cameras(parent: AnyGallery, told: pa.Table, boxes: np.ndarray) -> None:
     """InputError for a tracklet under two cameras, or under one and none."""
     counts = told["camera_count"].to_numpy()
     differ = np.asarray(pc.fill_null(pc.not_equal(told["camera_min"], told["camera_max"]), False))

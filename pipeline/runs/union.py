@@ -11,11 +11,11 @@ from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import FeatureRows, empty_rows
 from pipeline.errors import InputError
+from pipeline.gallery.copies import named_below
 from pipeline.gallery.derived import derivation
 from pipeline.gallery.files.schema import SCALAR_COLUMNS
 from pipeline.gallery.log.conditions import Condition
@@ -74,8 +74,8 @@ class ChainedRows:
 class GalleryUnion:
     """Several galleries, each at its version, read as one.
 
-    Their recipes agree. Paths are those of the galleries where all have one source; otherwise each
-    begins with its source. A camera of one name is one camera in all of them.
+    Their recipes agree. Paths and tracklets are those of the galleries where all have one source;
+    otherwise each begins with its source. A camera of one name is one camera in all of them.
     """
 
     parts: tuple[Gallery, ...]
@@ -188,13 +188,9 @@ class GalleryUnion:
         return pa.concat_tables([self._whole(each, each.rejects()) for each in self.parts])
 
     def _whole(self, part: Gallery, table: pa.Table) -> pa.Table:
-        """The table of a part, with the paths that it has here."""
+        """The table of a part, with the paths and tracklets that it has here."""
         table = table.replace_schema_metadata(None)
-        if self.has_one_source or "path" not in table.column_names:
-            return table
-        place = table.schema.get_field_index("path")
-        paths = below(part.properties["source"], table["path"])
-        return table.set_column(place, table.schema.field(place), paths)
+        return table if self.has_one_source else named_below(part.properties["source"], table)
 
 
 AnyGallery = Gallery | GalleryUnion
@@ -225,17 +221,6 @@ def owners(gallery: AnyGallery) -> pa.ChunkedArray | None:
     names = pa.array([each.location for each in gallery.parts])
     numbers = np.repeat(np.arange(len(names)), [each.count for each in gallery.parts])
     return pa.chunked_array([names.take(pa.array(numbers))])
-
-
-def below(source: str, paths: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The location of each path (see `archive.locations.join`).
-
-    >>> below("/data", pa.chunked_array([["a.jpg", "/b.jpg", "s3://c/d.jpg"]])).to_pylist()
-    ['/data/a.jpg', '/b.jpg', 's3://c/d.jpg']
-    """
-    is_whole = pc.match_substring_regex(paths, "^/|://")
-    joined = pc.binary_join_element_wise(source.rstrip("/"), paths, "/")
-    return pc.if_else(is_whole, paths, joined)
 
 
 def differences(first: Gallery, second: Gallery) -> list[str]:
