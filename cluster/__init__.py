@@ -1,1 +1,1 @@
-"""Connecting to Ray, and what a cluster needs to run Regallery."""
+"""Connect to Ray, and provide what a cluster needs to run Regallery."""

@@ -1,4 +1,4 @@
-"""Joining Ray: a cluster that runs already, or a private one on this machine while it is needed."""
+"""Join Ray: a running cluster, or a private one on this machine for as long as it is needed."""
 
 import contextlib
 import json
@@ -24,13 +24,13 @@ from pipeline.errors import InputError
 
 _log = logging.getLogger(__name__)
 
-# Little goes through the object store (commit records, blocks of features), so a private cluster
-# reserves less than Ray's default of a third of the machine. More is spilled to disk.
+# The object store holds only little data (commit records, blocks of features), so a private cluster
+# reserves less than Ray's default of a third of the machine. Excess data is spilled to disk.
 OBJECT_STORE_BYTES = 512 * 2**20
 
-# Read by every worker process as it starts. Ray runs workers at nice 15, behind anything else on
-# the machine; large activations of a network page-fault without huge pages, and many malloc arenas
-# keep memory that was freed.
+# Every worker process reads these variables when it starts. Ray runs workers at nice 15, after
+# anything else on the machine. Without huge pages, large activations of a network cause page
+# faults, and many malloc arenas keep memory that was freed.
 WORKER_ENVIRONMENT = {
     "RAY_worker_niceness": "0",
     "THP_MEM_ALLOC_ENABLE": "1",
@@ -38,16 +38,18 @@ WORKER_ENVIRONMENT = {
 }
 
 _REACH_SECONDS = 5.0
-# How long a head that listens, and does not answer yet, is asked again.
+# How long to retry a head that listens but does not answer yet.
 _PATIENCE_SECONDS = 60.0
-# What another attempt cannot mend.
+# Errors that another attempt cannot fix.
 _FINAL = re.compile("version mismatch|token|could not find any running", re.IGNORECASE)
 _JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """What `connect` joined: where it is, its machines, and whether it was started here."""
+    """The result of `connect`: the address, the machines, and whether the cluster was started
+    here.
+    """
 
     address: str
     nodes: tuple[Node, ...]
@@ -72,22 +74,18 @@ def connect(
     num_gpus: int | None = None,
     object_store_bytes: int = OBJECT_STORE_BYTES,
 ) -> Iterator[Cluster]:
-    """Join Ray for the length of a `with` block, and leave as it was found.
+    """Join Ray for the length of a `with` block, and restore the earlier state afterwards.
 
-    Without an address a private cluster of this machine is started and stopped again, except
-    inside a submitted job (or where RAY_ADDRESS is set), which joins the cluster that runs it. A
-    cluster that this process has joined already is used as it is, whatever the arguments.
+    Without an address, a private cluster on this machine is started and stopped again. Inside a
+    submitted job, or if RAY_ADDRESS is set, the process joins that cluster instead. If this process
+    has already joined a cluster, it stays in it, whatever the arguments. `address` is `auto` (a
+    cluster on this machine), `host:port`, or `ray://host:port`. `num_cpus` is the number of CPUs of
+    a private cluster; None means all that the machine has, and more than that allows more workers
+    than cores. `num_gpus` is the number of GPUs that must exist; 0 hides them from a private
+    cluster. `object_store_bytes` is the size of a private cluster's object store.
 
-    Args:
-        address: `auto` (a cluster on this machine), `host:port`, or `ray://host:port`.
-        num_cpus: CPUs of a private cluster; None is all that the machine has. It may be more,
-            to run more workers than there are cores.
-        num_gpus: GPUs that must be there; 0 hides them from a private cluster.
-        object_store_bytes: size of a private cluster's object store.
-
-    Raises:
-        InputError: nothing answers at the address, it runs other versions, it wants a token, or
-            the GPUs asked for are not there.
+    Raise InputError if nothing answers at the address, if the cluster runs other versions or needs
+    a token, or if it lacks the requested GPUs.
     """
     if num_cpus is not None and num_cpus < 1:
         raise InputError(
@@ -134,13 +132,13 @@ def _connected(
         with ended_with_driver() if joined.started_here else head_watched(joined.address):
             yield joined
     finally:
-        # Leaves a cluster that was joined, stops one that was started, and does nothing else.
+        # Leaves a cluster that was joined, stops one that was started, and otherwise does nothing.
         ray.shutdown()
 
 
 def _start(num_cpus: int | None, num_gpus: int | None, object_store_bytes: int) -> None:
-    """Start a private cluster: quiet, without a dashboard, out of the way of any other."""
-    # Ray detects GPUs itself. Passing a number on would make it believe in ones that are not there.
+    """Start a private cluster: quiet, without a dashboard, and separate from any other."""
+    # Ray detects GPUs itself; if it got a number, it would also count GPUs that do not exist.
     ray.init(
         address="local",
         num_cpus=num_cpus,
@@ -153,9 +151,9 @@ def _start(num_cpus: int | None, num_gpus: int | None, object_store_bytes: int) 
 
 
 def _join(address: str) -> None:
-    """Join a running cluster, or say in one line why that cannot be.
+    """Join a running cluster, or say in one line why that fails.
 
-    A head under load may take long to answer: as long as its port is open it is asked again.
+    A head under load may take long to answer; it is retried as long as its port is open.
     """
     deadline = time.monotonic() + _PATIENCE_SECONDS
     with _single_attempts():
@@ -172,7 +170,7 @@ def _join(address: str) -> None:
 
 
 def _logging() -> dict[str, Any]:
-    """Keep Ray to its errors; what workers print is shown only where debugging is on."""
+    """Limit Ray's log to errors; show what workers print only in debug mode."""
     return {
         "log_to_driver": _log.isEnabledFor(logging.DEBUG),
         "logging_level": logging.ERROR,
@@ -183,17 +181,17 @@ def _runtime_env() -> dict[str, Any]:
     """Settings and code for the workers of a cluster that others started."""
     submitted = os.environ.get(_JOB_CONFIG)
     if submitted is None:
-        # This very code, so that no machine runs another version of it.
+        # Send exactly this code, so that no machine runs another version of it.
         folders = [str(Path(file).parent) for file in (pipeline.__file__, __file__) if file]
         return {"env_vars": dict(WORKER_ENVIRONMENT), "py_modules": folders}
-    # A submitted job brought its code along. Ray refuses a variable that is set by both.
+    # A submitted job brought its code along. Ray refuses a variable that both set.
     theirs = (json.loads(submitted).get("runtime_env") or {}).get("env_vars") or {}
     ours = {name: value for name, value in WORKER_ENVIRONMENT.items() if name not in theirs}
     return {"env_vars": ours}
 
 
 def _reach(address: str) -> None:
-    """Knock at the port first: Ray itself goes on trying for minutes."""
+    """Try the port first, because Ray itself would retry for minutes."""
     parts = urlsplit(address if "://" in address else f"//{address}")
     try:
         host, port = parts.hostname, parts.port
@@ -215,7 +213,7 @@ def _reach(address: str) -> None:
 
 @contextlib.contextmanager
 def _single_attempts() -> Iterator[None]:
-    """Let Ray try once at a time: by itself it goes on for minutes, even where the port closes."""
+    """Let Ray try only once; by default it retries for minutes, even if the port is closed."""
     name = "RAY_gcs_server_port_wait_time_s"
     if name in os.environ:
         yield
@@ -228,7 +226,7 @@ def _single_attempts() -> Iterator[None]:
 
 
 def _whole_text(error: BaseException) -> str:
-    """An error's text and those of its causes: with Ray, an inner error has the reason."""
+    """The text of an error and of its causes; with Ray, an inner error has the reason."""
     texts = []
     inner: BaseException | None = error
     while inner is not None:

@@ -1,6 +1,6 @@
-"""What ends the processes of a private cluster where the driver was killed before it could.
+"""End the processes of a private cluster if the driver is killed before it can do so.
 
-Ray's own agents notice within 2 seconds that their raylet is gone, and then try for a minute to
+Ray's own agents notice within 2 seconds that their raylet is gone, but then try for a minute to
 report it. A small process waits for the driver's end instead, and kills them.
 """
 
@@ -21,9 +21,11 @@ _RAYLET = "/raylet/raylet"
 
 @contextlib.contextmanager
 def ended_with_driver() -> Iterator[None]:
-    """Kill what this process's raylet has started, should this process die within the block."""
+    """Kill the processes that this process's raylet has started if this process dies within the
+    block.
+    """
     processes = [f"{pid}:{start}" for pid, start in _under_raylet(os.getpid())]
-    # As a file, alone: it starts in milliseconds. A session of its own keeps it from Ctrl-C.
+    # As a separate file: it starts in milliseconds. Its own session protects it from Ctrl-C.
     command = [sys.executable, "-I", "-S", __file__, *processes]
     with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as guard:
         try:
@@ -33,19 +35,19 @@ def ended_with_driver() -> Iterator[None]:
 
 
 def _watch(processes: list[str]) -> None:
-    """Wait for the driver's end of the pipe to close, then for `GRACE_SECONDS`, and kill."""
+    """Wait until the driver's end of the pipe closes, then for `GRACE_SECONDS`, and kill."""
     sys.stdin.read()
     time.sleep(GRACE_SECONDS)
     for process in processes:
         pid, start = map(int, process.split(":"))
         told = _parent_and_start(pid)
-        if told is not None and told[1] == start:  # the number was not given to another process
+        if told is not None and told[1] == start:  # the number still belongs to the same process
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
 
 def _under_raylet(driver: int) -> Iterator[tuple[int, int]]:
-    """Number and start of each process below the raylets that `driver` has started."""
+    """Yield number and start of each process below the raylets that `driver` has started."""
     parents = {}
     for folder in Path("/proc").glob("[0-9]*"):
         told = _parent_and_start(int(folder.name))
@@ -60,12 +62,12 @@ def _under_raylet(driver: int) -> Iterator[tuple[int, int]]:
 
 
 def _parent_and_start(pid: int) -> tuple[int, int] | None:
-    """A process's parent, and its start in the kernel's ticks; None where it is gone."""
+    """A process's parent, and its start in the kernel's ticks; None if it is gone."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    fields = text.rpartition(")")[2].split()  # after the name, which may hold anything
+    fields = text.rpartition(")")[2].split()  # after the name, which may have any characters
     return int(fields[1]), int(fields[19])
 
 

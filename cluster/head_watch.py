@@ -1,5 +1,5 @@
-"""Says that the head of a cluster is gone: a minute later, Ray ends a process that joined it, and
-says nothing.
+"""Report that the head of a cluster is gone. A minute later, Ray ends a process that joined it
+without any message.
 """
 
 import contextlib
@@ -19,9 +19,9 @@ _RAY_SECONDS = 60
 
 @contextlib.contextmanager
 def head_watched(address: str) -> Iterator[None]:
-    """Knock at the head's port, on a thread, for the length of a `with` block.
+    """Test the head's port regularly, on a thread, for the length of a `with` block.
 
-    Where nobody opens three times, an error says what happens next.
+    If three attempts fail, log an error that says what happens next.
     """
     over = threading.Event()
     thread = threading.Thread(target=_watch, args=(address, over), daemon=True)

@@ -1,7 +1,9 @@
-"""What a submitted job brings to the cluster: this code, and the dependencies it needs.
+"""The files that a submitted job brings to the cluster: this code, and the dependencies that it
+needs.
 
-Only files that code consists of are sent, by an explicit list: what else lies in a checkout (data,
-keys, a `.env`, the history) stays here. Whoever reaches the dashboard can read what was sent.
+Only source files are sent, by an explicit list. Everything else in a checkout (data, keys, a
+`.env`, the history) stays here, because everybody who can reach the dashboard can read the sent
+files.
 """
 
 import contextlib
@@ -15,7 +17,7 @@ from pathlib import Path
 from pipeline.errors import RunError
 
 CONFIG = "config.toml"
-"""What the configuration file is called in the folder that is uploaded."""
+"""The name of the configuration file in the uploaded folder."""
 
 _PACKAGES = ("pipeline", "cluster", "jobs")
 _CODE = frozenset({".py", ".html", ".css", ".js", ".mjs"})
@@ -35,7 +37,7 @@ def job_folder(config: Path | None) -> Iterator[Path]:
                 )
             source = Path(spec.origin).parent
             shutil.copytree(source, folder / package, ignore=_not_code)
-        # So that the job, too, knows its version.
+        # The job needs this to know its version, too.
         described = folder / "regallery.dist-info"
         described.mkdir()
         version = metadata.version("regallery")
@@ -46,7 +48,7 @@ def job_folder(config: Path | None) -> Iterator[Path]:
 
 
 def _not_code(folder: str, names: list[str]) -> set[str]:
-    """The names of a folder that are not sent. A link may lead to anything, so none is followed."""
+    """The names in a folder that are not sent. A link may lead anywhere, so none is followed."""
     left = set()
     for name in names:
         path = Path(folder) / name

@@ -1,4 +1,6 @@
-"""What is asked of a cluster's job server: a command, what is uploaded, and what it reserves."""
+"""An order for a cluster's job server: a command, the files to upload, and the resources to
+reserve.
+"""
 
 import re
 import shlex
@@ -10,20 +12,20 @@ from typing import Any
 from pipeline.errors import InputError
 
 NAME = "job_name"
-"""Where Ray keeps a job's name; its dashboard shows it."""
+"""The key under which Ray stores a job's name; its dashboard shows it."""
 VERB = "regallery_verb"
-"""Where a job keeps the verb that it runs."""
+"""The key under which a job stores the verb that it runs."""
 GALLERY = "regallery_gallery"
-"""Where a job keeps the location of the gallery that it changes."""
+"""The key under which a job stores the location of the gallery that it changes."""
 
-# Every head has one of these, also one without CPUs.
+# Every head has one of these, even one without CPUs.
 _HEAD = "node:__internal_head__"
 _VALID_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 
 @dataclass(frozen=True)
 class DriverSettings:
-    """What Ray reserves for the job's own process, beside its workers."""
+    """What Ray reserves for the job's own process, in addition to its workers."""
 
     driver_cpus: float = 0
     """CPUs to reserve for the job's own process. With 0 it runs on the cluster's head, also on
@@ -43,8 +45,10 @@ class DriverSettings:
             raise InputError(f"`driver_memory` is {self.driver_memory:g} GiB: give 0 or more")
 
     def for_ray(self) -> dict[str, Any]:
-        """As arguments for Ray, which takes a job that reserves anything off the head unless it
-        reserves something of the head's own.
+        """The arguments for Ray.
+
+        Ray places a job that reserves anything on another machine than the head, unless it reserves
+        something that only the head has.
         """
         on_head = self.driver_memory > 0 and self.driver_cpus == 0
         return {
@@ -68,7 +72,7 @@ class Order:
     driver: DriverSettings = DriverSettings()
 
     def __post_init__(self) -> None:
-        """Raises `InputError` for a name that would not be one word everywhere."""
+        """Raise `InputError` for a name that is not one word in every context."""
         if self.name is not None and not _VALID_NAME.fullmatch(self.name):
             raise InputError(
                 f"`name` {self.name!r} cannot be a job's name: use up to 63 letters, digits, dots,"
@@ -76,7 +80,7 @@ class Order:
             )
 
     def for_ray(self) -> dict[str, Any]:
-        """As arguments for Ray's client, but for the job's id."""
+        """The arguments for Ray's client, without the job's id."""
         environment: dict[str, Any] = {"working_dir": str(self.folder)}
         if self.environment:
             environment["env_vars"] = dict(self.environment)
@@ -91,7 +95,8 @@ class Order:
         }
 
     def without_secrets(self, text: str) -> str:
-        """A message without the values of variables, should the server repeat what it was sent.
+        """Remove the values of variables from a message, because the server may repeat what it was
+        sent.
 
         >>> order = Order(("info",), Path("/tmp"), environment={"TOKEN": "hunter2", "EMPTY": ""})
         >>> order.without_secrets("cannot use hunter2")

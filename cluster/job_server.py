@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # imported where they are used, so that --help answers at onc
 _log = logging.getLogger(__name__)
 
 HEAD_SECONDS = 600.0
-"""How long a head that died is waited for, where the job is to be submitted again."""
+"""How long to wait for a head that died, if the job is to be submitted again."""
 
 _STOP_SECONDS = 60.0
 _SILENCE_SECONDS = 30.0
@@ -33,14 +33,14 @@ _TAKEN = re.compile(r"submission_id \S+ already exists")
 
 
 class JobForgottenError(RunError):
-    """The job server does not know the job any more: the cluster's head was started anew."""
+    """The job server does not know the job any more, because the cluster's head was restarted."""
 
 
 @dataclass(frozen=True)
 class Job:
     """A job of a cluster; times are ISO 8601, UTC. Jobs of other programs have no verb.
 
-    `gallery` is the one that the job changes, where the cluster sees it.
+    `gallery` is the gallery that the job changes, if the cluster can see it.
     """
 
     id: str
@@ -65,10 +65,11 @@ class JobServer:
     client: "JobSubmissionClient"
 
     def submit(self, order: Order, patience: float = 0.0) -> str:
-        """Submit a job and return its id; a server that is not ready is asked again for a while.
+        """Submit a job and return its id; a server that is not ready is retried for `patience`
+        seconds.
 
-        Raises `InputError` if a job of this name has not ended, and `RunError` if the server does
-        not take the job.
+        Raise `InputError` if a job of this name has not ended, and `RunError` if the server does
+        not accept the job.
         """
         deadline = time.monotonic() + patience
         while True:
@@ -77,7 +78,7 @@ class JobServer:
                 return self._submitted_as(job, order)
             except (OSError, RuntimeError) as error:
                 if order.name and _TAKEN.search(str(error)):
-                    continue  # another job took the number of this name in the meantime
+                    continue  # another job took the number of this name meanwhile
                 if time.monotonic() >= deadline:
                     reason = order.without_secrets(str(error))
                     raise RunError(f"nothing was submitted to {self.address}: {reason}") from (
@@ -96,9 +97,9 @@ class JobServer:
         return next((line.strip() for line in reversed(lines) if line.strip()), None)
 
     def find(self, name: str, flag: str) -> str:
-        """The id of a job that is given by id, or by name: the newest of this name.
+        """The id of a job that is given by id or by name; a name means its newest job.
 
-        Raises `InputError`, naming the flag, if there is none.
+        Raise `InputError`, which names the flag, if there is none.
         """
         # Ray has no log of a program that joined the cluster by itself, and cannot stop it.
         jobs = [_job(each) for each in self._all() if each.submission_id]
@@ -111,9 +112,9 @@ class JobServer:
         )
 
     def details(self, job: str) -> "JobDetails | None":
-        """What Ray knows of a job; None if it knows none of this id.
+        """Ray's details of a job; None if it does not know the id.
 
-        Raises `OSError` or `RuntimeError` if the server does not answer.
+        Raise `OSError` or `RuntimeError` if the server does not answer.
         """
         try:
             return self.client.get_job_info(job)
@@ -123,9 +124,9 @@ class JobServer:
             raise
 
     def stop(self, job: str) -> str:
-        """Stop a job, wait for its end, and return its status; one that has ended stays as it is.
+        """Stop a job, wait for its end, and return its status; an ended job stays unchanged.
 
-        Raises `RunError` if that cannot be done.
+        Raise `RunError` if that fails.
         """
         with self._told(f"{job} may still run"):
             if not self._known(job).status.is_terminal():
@@ -150,12 +151,9 @@ class JobServer:
     def follow(self, job: str, take: Callable[[str], None], patience: float = 0.0) -> "JobDetails":
         """Pass on the log of a job, from its beginning, until the job ends.
 
-        A log that breaks off is taken up where it was, as long as the server answers; one that
-        does not answer is asked again for `patience` seconds.
-
-        Raises:
-            JobForgottenError: the cluster was started anew.
-            RunError: the server does not answer.
+        If a log breaks off, it is continued from the same place as long as the server answers; a
+        server that does not answer is retried for `patience` seconds. Raise `JobForgottenError` if
+        the cluster was restarted, and `RunError` if the server does not answer.
         """
         log = _Once(take)
         while True:
@@ -171,7 +169,7 @@ class JobServer:
             time.sleep(_PAUSE_SECONDS)
 
     async def _tail(self, job: str, take: Callable[[str], None]) -> None:
-        """Pass on the log as it comes; raise if the cluster is gone, even without an error."""
+        """Pass on the log as it arrives; raise if the cluster is gone, even without an error."""
         import aiohttp
 
         chunks = self.client.tail_job_logs(job)
@@ -228,7 +226,7 @@ class JobServer:
         return details
 
     def _new_id(self, order: Order) -> str:
-        """An id that tells the job: the name and a number, or the verb and a random number."""
+        """A new id for the job: its name and a number, or the verb and a random number."""
         if order.name is None:
             return f"{order.verb or 'regallery'}-{secrets.token_hex(4)}"
         jobs = self.client.list_jobs()
@@ -248,7 +246,7 @@ class JobServer:
         try:
             return self.client.submit_job(submission_id=job, **order.for_ray())
         except OSError:
-            # It may have been taken, and only the answer lost.
+            # The server may have accepted the job, and only its answer was lost.
             if self.details(job) is None:
                 raise
             return job
@@ -297,14 +295,14 @@ def command_line(address: str, *flags: str) -> str:
 
 
 class _Once:
-    """Passes on a log that may be read from its beginning several times, each character once."""
+    """Pass on a log that may be read from its beginning several times, each character once."""
 
     def __init__(self, take: Callable[[str], None]) -> None:
         self._take = take
         self._taken = 0
 
     def again(self) -> Callable[[str], None]:
-        """What takes the log from its beginning."""
+        """A consumer for the log from its beginning."""
         place = 0
 
         def take(text: str) -> None:

@@ -1,4 +1,4 @@
-"""What one actor needs, and whether the cluster can give it to all of them."""
+"""The resources of one actor, and whether the cluster can provide them for all actors."""
 
 import logging
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Node:
-    """One machine of a cluster: the CPUs and GPUs that Ray may hand out there."""
+    """One machine of a cluster: the CPUs and GPUs that Ray may assign there."""
 
     cpus: float
     gpus: float = 0.0
@@ -20,10 +20,10 @@ class Node:
 
 @dataclass(frozen=True)
 class ActorResources:
-    """How many actors run, and what each of them holds while it runs.
+    """The number of actors, and the resources that each of them holds while it runs.
 
-    `threads` is what the mathematics inside one actor may use; it is the actor's CPUs unless
-    said otherwise. A fraction of a GPU lets several actors share it.
+    `threads` is the number of threads for the mathematics inside one actor; the default is the
+    actor's number of CPUs. A fraction of a GPU lets several actors share it.
 
     >>> ActorResources(actors=2, cpus_per_actor=4).threads
     4
@@ -40,7 +40,7 @@ class ActorResources:
     """Whether there may be more actors when machines join."""
 
     def __post_init__(self) -> None:
-        """Refuse what Ray would take and then never schedule."""
+        """Refuse values that Ray would accept but never schedule."""
         if self.actors < 1:
             raise InputError(f"`actors` is {self.actors}: at least one actor must run")
         if self.cpus_per_actor < 1:
@@ -61,12 +61,12 @@ class ActorResources:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that hold the mathematics of one actor to its threads."""
+        """The variables that limit the mathematics of one actor to its threads."""
         return {"OMP_NUM_THREADS": str(self.threads), "NUMBA_NUM_THREADS": str(self.threads)}
 
     @property
     def options(self) -> dict[str, Any]:
-        """Arguments for an actor's `.options()`, or for Ray Data's `map_batches`."""
+        """The arguments for an actor's `.options()`, or for Ray Data's `map_batches`."""
         return {
             "num_cpus": self.cpus_per_actor,
             "num_gpus": self.gpus_per_actor,
@@ -84,12 +84,12 @@ def resolve(
     may_wait: bool = False,
     may_grow: bool = False,
 ) -> ActorResources:
-    """Fit flags to the machines that are up; what is None is chosen.
+    """Fit the settings to the running machines; None means that a value is chosen here.
 
-    Chosen are one CPU an actor, no GPU, as many threads as CPUs, and as many actors as fit. An
-    actor never spans two machines, so room is counted machine by machine. Actors that `may_wait`
-    need no room yet: those that have none make the cluster's autoscaler add machines. Where the
-    number is chosen, it `may_grow` with the cluster.
+    The choices are one CPU per actor, no GPU, as many threads as CPUs, and as many actors as fit.
+    An actor never spans two machines, so the room is counted machine by machine. If actors
+    `may_wait`, there may be more than fit: those without room make the cluster's autoscaler add
+    machines. If the number of actors is chosen here, it `may_grow` with the cluster.
 
     >>> resolve([Node(cpus=4), Node(cpus=3)], cpus_per_actor=2).actors
     3

@@ -1,8 +1,9 @@
-"""Keeps Ray's own log lines from the terminal: its C++ core writes them to standard error itself,
-and a thread of its Python prints what a raylet reports to standard output.
+"""Keep Ray's own log lines from the terminal.
 
-They come past Python's logging, in the middle of progress, and mostly report nothing that a reader
-could act on: `[2026-11-28 20:00:00,123 E 12 34] core_worker.cc:513: Failed to ...`.
+Ray's C++ core writes them to standard error itself, and a thread of its Python code prints a
+raylet's reports to standard output. They bypass Python's logging, interrupt progress lines, and
+mostly report nothing that a reader could act on: `[2026-11-28 20:00:00,123 E 12 34]
+core_worker.cc:513: Failed to ...`.
 """
 
 import contextlib
@@ -15,16 +16,17 @@ from typing import Any, TextIO, cast
 
 RAYS_LINE = re.compile(
     rb"\[\d{4}-\d\d-\d\d [\d:,. ]+[DIWECF] \d+ \d+\]"  # its C++ core
-    rb"|(\x1b\[\d+m)?\((raylet|autoscaler|pid=|gcs_server)"  # what its processes send
+    rb"|(\x1b\[\d+m)?\((raylet|autoscaler|pid=|gcs_server)"  # messages of its processes
 )
-"""How a line of Ray's own begins."""
+"""The beginning of a line of Ray's own."""
 
 
 @contextlib.contextmanager
 def ray_lines_hidden() -> Iterator[None]:
     """Drop Ray's lines from both streams for the length of a `with` block; all others pass.
 
-    Python's own `sys.stderr` goes on to the terminal directly, so that progress knows it for one.
+    Python's own `sys.stderr` still goes directly to the terminal, so that progress recognizes it as
+    one.
     """
     sys.stderr.flush()
     kept = os.dup(2)
@@ -50,18 +52,18 @@ def ray_lines_hidden() -> Iterator[None]:
         if is_own:
             sys.stderr = before
         direct.close()
-        os.dup2(kept, 2)  # closes our end of the pipe: what other processes hold is theirs
+        os.dup2(kept, 2)  # closes our end of the pipe; other processes keep theirs
         passing.join(timeout=1)
         if not passing.is_alive():
             os.close(kept)
 
 
 class _WithoutRay:
-    """A stream that drops what Ray prints to it, a text and then the end of its line."""
+    """A stream that drops what Ray prints to it: a text, and then the end of its line."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._state = threading.local()  # the print of another thread may come between the two
+        self._state = threading.local()  # another thread may print between the two
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -83,7 +85,7 @@ def _writes_to_2(stream: object) -> bool:
 
 
 def _pass_on(inlet: int, outlet: int) -> None:
-    """Write every line that is not Ray's to `outlet`; what has no end yet, at the end."""
+    """Write every line that is not Ray's to `outlet`, and an incomplete last line at the end."""
     with os.fdopen(inlet, "rb") as lines:
         hiding = False
         for line in lines:

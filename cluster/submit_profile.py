@@ -1,8 +1,8 @@
 """Profiles for submitting jobs: TOML files of defaults, one for each cluster.
 
-Keys at the top are defaults of the submission (its address, the names of variables, what the driver
-reserves), a table for each verb those of the verb (what its workers hold). A profile holds no
-secret: of a variable it has the name.
+Keys at the top are defaults of the submission (its address, the names of variables, the driver's
+reservations). A table for each verb has defaults of that verb (such as its workers' resources). A
+profile has no secrets: of a variable it has only the name.
 """
 
 import os
@@ -26,7 +26,7 @@ class SubmitProfile:
     verbs: Mapping[str, Mapping[str, Any]]
 
     def arguments(self, verb: str, given: Sequence[str]) -> Iterator[str]:
-        """The verb's defaults as arguments, but for flags that are among the `given` ones.
+        """The verb's defaults as arguments, without flags that are among the `given` ones.
 
         >>> profile = SubmitProfile(Path("p"), {}, {"extract": {"num-gpus": 1, "flip": False}})
         >>> list(profile.arguments("extract", ["--num-gpus"]))
@@ -39,15 +39,15 @@ class SubmitProfile:
 
 
 def profile_folder() -> Path:
-    """Where profiles lie that are given by name: `~/.config/regallery`, or as XDG says."""
+    """The folder of profiles that are given by name: `~/.config/regallery`, or as XDG says."""
     base = os.environ.get("XDG_CONFIG_HOME")
     return (Path(base) if base else Path("~/.config").expanduser()) / "regallery"
 
 
 def read_profile(name: str) -> SubmitProfile:
-    """Read a profile, given by name, or by its file (`*.toml`).
+    """Read a profile, given by name or as a file (`*.toml`).
 
-    InputError if there is none, or if it does not have the form of a profile.
+    Raise InputError if there is none, or if it does not have the form of a profile.
     """
     file = Path(name) if name.endswith(SUFFIX) else profile_folder() / f"{name}{SUFFIX}"
     if not file.exists():

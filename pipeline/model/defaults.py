@@ -1,4 +1,6 @@
-"""Defaults for running a network. Imports nothing heavy: flags are made from them."""
+"""Defaults for running a network. Imports nothing heavy, because the command line's flags use
+them.
+"""
 
 BATCH_SIZE = 32
-"""Crops that a network takes at once."""
+"""Number of crops in one batch of the network."""

@@ -1,4 +1,4 @@
-"""The operator of extraction: decoded crops in, one raw feature a crop out."""
+"""The operator of extraction: decoded crops in, one raw feature per crop out."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,15 +20,15 @@ from pipeline.model.recipe import Recipe
 
 
 class Extractor:
-    """A network with its recipe, loaded to turn crops into features.
+    """A network with its recipe, loaded to convert crops to features.
 
-    Every batch that the network sees has the same number of rows (`batch_size`, or the batch that
-    the network fixes; the last is filled up with black), so that a feature's bits do not depend on
-    how many crops came with it. `device` is `cpu` or `cuda:N`; `threads` is the number of CPU
-    threads; `precision` is float32, bfloat16 or float16; `compiled` has `torch.compile` prepare a
-    network that PyTorch runs.
+    Every batch of the network has the same number of rows: `batch_size`, or the batch that the
+    network fixes; the last one is filled up with black. So a feature's bits do not depend on the
+    number of crops that came with it. `device` is `cpu` or `cuda:N`; `threads` is the number of CPU
+    threads; `precision` is float32, bfloat16 or float16. With `compiled`, `torch.compile` prepares
+    a network that PyTorch runs.
 
-    Raises InputError for a recipe that was made for other weights or that the network cannot run,
+    Raise InputError for a recipe that was made for other weights or that the network cannot run,
     for a network file whose feature of a crop depends on the rest of its batch, and as
     `open_network` does.
     """
@@ -66,7 +66,7 @@ class Extractor:
             if self._network.levels:
                 check_levels(network_file.path, recipe)
             if not network_file.named:
-                # A torch.export program may not take fewer rows than it was exported with.
+                # A torch.export program may refuse fewer rows than it was exported with.
                 free = network_kind(network_file.path) != "export"
                 rows = min(batch_size, COMPANY) if free else batch_size
                 check_independent(network_file.path, self._network, recipe, rows)
@@ -87,10 +87,10 @@ class Extractor:
         return self._network.dimension
 
     def __call__(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Features float32 `[N, D]` of crops uint8 `[H, W, 3]` (RGB, any sizes), in their order.
+        """Compute features float32 `[N, D]` of crops uint8 `[H, W, 3]` (RGB, any sizes), in order.
 
-        The views are fused as the recipe says; the result is neither checked nor normalized, and a
-        row that the network could not compute is not finite (see `pipeline.core.vectors`). Raises
+        The views are fused as the recipe says. The result is neither checked nor normalized, and a
+        row that the network could not compute is not finite (see `pipeline.core.vectors`). Raise
         InputError for a crop of another dtype or shape.
         """
         features = np.empty((len(images), self.dimension), np.float32)
@@ -101,9 +101,11 @@ class Extractor:
         return features
 
     def over(self, batches: Iterable[Sequence[NDArray[np.uint8]]]) -> Iterator[NDArray[np.float32]]:
-        """Features float32 `[N, D]` of each of `batches`, none larger than the network's.
+        """Yield the features float32 `[N, D]` of each of `batches`, none larger than the network's
+        batch.
 
-        While a GPU has one in hand, the next is taken and made ready. The rest is as in a call.
+        While a GPU works on one batch, the next is read and prepared. Errors and values are those
+        of a call.
         """
         begun: deque[Callable[[], NDArray[np.float32]]] = deque()
         for crops in batches:
@@ -116,11 +118,12 @@ class Extractor:
     def _begin(self, crops: Sequence[NDArray[np.uint8]]) -> Callable[[], NDArray[np.float32]]:
         """Begin at most one batch of crops: views of one size share the network's batches.
 
-        Gives a function that waits for the features.
+        Return a function that waits for the features.
         """
         views = views_of(self.recipe)
         begun: list[tuple[list[View], list[Callable[[], NDArray[np.float32]]]]] = []
-        # One thread here: steps of an image are too small for two to gain what meeting costs.
+        # One thread here: the steps per image are so small that a second thread costs more than it
+        # saves.
         with torch_threads(1):
             for size in dict.fromkeys(view.size for view in views):
                 alike = [view for view in views if view.size == size]
@@ -140,7 +143,9 @@ class Extractor:
         return finish
 
     def _pixels(self, view: View, crops: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
-        """A view of the crops, uint8 `[N, 3, *view.size]`; each canvas is resized to once."""
+        """A view of the crops, uint8 `[N, 3, *view.size]`; crops are resized to each canvas
+        once.
+        """
         if view.canvas not in self._canvases:
             filled = self._filled(view.canvas, crops)
             self._canvases[view.canvas] = filled.to(self._network.device, non_blocking=True)
@@ -152,7 +157,7 @@ class Extractor:
     def _filled(self, size: tuple[int, int], crops: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
         """The crops at one size, uint8 `[N, 3, *size]`.
 
-        The threads that the network leaves idle while it is on a GPU resize them.
+        While the network is on a GPU, the CPU threads that it does not use resize the crops.
         """
         out = self._resized(size)[: len(crops)]
         if self._resizers is None:
@@ -166,9 +171,9 @@ class Extractor:
     def _packed(
         self, size: tuple[int, int], views: Iterable[torch.Tensor]
     ) -> Iterator[Callable[[], NDArray[np.float32]]]:
-        """Begin views, one after the other, in full batches; the last is filled up.
+        """Begin views, one after the other, in full batches; the last batch is filled up.
 
-        What is then waited for are raw features, those of what fills up the last at the end.
+        The functions return raw features, including those of the filling rows at the end.
         """
         batch, filled = self._normalized(size), 0
         for view in views:
@@ -191,8 +196,9 @@ class Extractor:
     def _resized(self, size: tuple[int, int]) -> torch.Tensor:
         """Memory for a batch of crops at one size, uint8.
 
-        Kept from batch to batch, as the network's input is. A GPU copies behind the program's back,
-        so there are two by turns: the last but one batch has come back before a crop is written.
+        It is kept from batch to batch, like the network's input. A GPU copies asynchronously, so
+        two buffers take turns: before a crop is written, the batch before the previous one has
+        returned.
         """
         key = size, self._turn % (1 + self._ahead)
         if key not in self._kept_pixels:
@@ -209,7 +215,7 @@ class Extractor:
 
 
 def _split(rows: torch.Tensor, first: int, others: int) -> Iterator[torch.Tensor]:
-    """Rows in parts: at most `first`, then at most `others` each."""
+    """Divide rows into parts: at most `first`, then at most `others` each."""
     yield rows[:first]
     for start in range(first, len(rows), others):
         yield rows[start : start + others]

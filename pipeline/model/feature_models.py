@@ -1,4 +1,4 @@
-"""What turns crops into features, with the recipe under which a gallery keeps them."""
+"""The models that convert crops to features, with the recipe that a gallery stores for them."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +19,7 @@ Key = TypeVar("Key")
 
 
 class FeatureFunction(Protocol):
-    """Crops uint8 `[H, W, 3]` (RGB, any sizes) to raw features float32 `[N, D]`."""
+    """Convert crops uint8 `[H, W, 3]` (RGB, any sizes) to raw features float32 `[N, D]`."""
 
     @property
     def dimension(self) -> int:
@@ -28,23 +28,24 @@ class FeatureFunction(Protocol):
 
     @property
     def batch_size(self) -> int:
-        """The most crops of a batch."""
+        """The most crops in a batch."""
         ...
 
     def over(
         self, batches: Iterable[Sequence[NDArray[np.uint8]]], /
     ) -> Iterator[NDArray[np.float32]]:
-        """The features of each batch, in its order."""
+        """Yield the features of each batch, in order."""
         ...
 
 
 def unit_features(
     crops: Iterable[tuple[Key, NDArray[np.uint8]]], model: FeatureFunction
 ) -> Iterator[tuple[list[Key], NDArray[np.float32], dict[int, str]]]:
-    """Unit features of crops uint8 `[H, W, 3]`, each with a key, one batch in memory at a time.
+    """Yield unit features of crops uint8 `[H, W, 3]`, each with a key, one batch in memory at a
+    time.
 
-    Gives for every batch its keys, the features float32 `[N, D]`, and the reason for each row that
-    has none (its feature is 0). `crops` are taken one by one, so they can be decoded on the way.
+    Each item has the keys of a batch, the features float32 `[N, D]`, and the reason for each row
+    without a feature (which is 0). `crops` are read one by one, so they may be decoded on the way.
     """
     keys: deque[list[Key]] = deque()
 
@@ -63,22 +64,22 @@ def unit_features(
 
 
 class FeatureModel(Protocol):
-    """A network file with its recipe, or a function of the user's own; travels to workers."""
+    """A network file with its recipe, or a user's function; it can be sent to workers."""
 
     @property
     def recipe(self) -> Recipe | ImportedRecipe:
-        """What a gallery knows of the features."""
+        """What a gallery stores about the features."""
         ...
 
     @property
     def stretch(self) -> tuple[float, float] | None:
-        """The counts that become black and white in pictures of more than 8 bits."""
+        """The counts that become black and white in pictures with more than 8 bits."""
         ...
 
     def load(self, **run: Any) -> FeatureFunction:
-        """Ready to run: `batch_size`, `device`, `threads` and `precision` as `Extractor` has them.
+        """Load the model with `batch_size`, `device`, `threads` and `precision` as in `Extractor`.
 
-        InputError where the network cannot be loaded or run so.
+        Raise InputError if the network cannot be loaded or run with them.
         """
         ...
 
@@ -92,9 +93,9 @@ class FileModel:
 
     @property
     def stretch(self) -> tuple[float, float] | None:
-        """As the recipe has it."""
+        """The counts of the recipe."""
         return self.recipe.stretch
 
     def load(self, **run: Any) -> Extractor:
-        """The network, loaded; raises what `Extractor` and `NetworkFile.here` raise."""
+        """Load the network; raise the errors of `Extractor` and `NetworkFile.here`."""
         return Extractor(self.network.here(), self.recipe, **run)

@@ -1,4 +1,4 @@
-"""Networks that are given by URLs: fetched with the files that belong to them."""
+"""Networks given by URLs: fetched with the files that belong to them."""
 
 import logging
 from pathlib import Path, PurePosixPath
@@ -16,10 +16,11 @@ _log = logging.getLogger(__name__)
 
 
 def network_file(model: str, checkpoint: str | None = None) -> NetworkFile:
-    """A network as users name it, where the file may be a URL of an object store.
+    """Make a `NetworkFile` from a user's name of a network; the file may be a URL of an object
+    store.
 
-    It is then a copy on this machine, and workers on other machines fetch their own (see
-    `NetworkFile.here`). Raises what `NetworkFile` and `pipeline.fetched_files.fetch` raise.
+    A URL becomes a copy on this machine, and workers on other machines fetch their own copy (see
+    `NetworkFile.here`). Raise the errors of `NetworkFile` and `pipeline.fetched_files.fetch`.
     """
     if is_url(model):
         if checkpoint is not None:

@@ -1,4 +1,4 @@
-"""The first bytes of a file, and what they say it is."""
+"""Read the first bytes of a file, and recognize its kind."""
 
 import zipfile
 from pathlib import Path
@@ -13,9 +13,10 @@ _HEAD = 512
 
 
 def read_head(path: str) -> bytes:
-    """The first 64 bytes of a file; InputError where it is missing, unreadable, empty or tiny.
+    """Read the first 64 bytes of a file; raise InputError if it is missing, unreadable, empty or
+    tiny.
 
-    So it is, too, where a text stands in its place: a Git LFS pointer, or a web page.
+    Raise it also if the file is a text in place of a network: a Git LFS pointer, or a web page.
     """
     input_files.check_file(path)
     try:
@@ -31,9 +32,10 @@ def read_head(path: str) -> bytes:
 
 
 def check_not_text(path: str) -> None:
-    """Raise InputError for a file that begins as a Git LFS pointer, a web page or an answer does.
+    """Raise InputError for a file that begins like a Git LFS pointer, a web page or a server's
+    answer.
 
-    Downloads leave such in place of the file that was meant.
+    Downloads leave such files in place of the right one.
     """
     with Path(path).open("rb") as file:
         _check_head(path, file.read(_HEAD))
@@ -58,12 +60,14 @@ def _check_head(path: str, head: bytes) -> None:
 
 
 def is_safetensors(head: bytes) -> bool:
-    """Whether a file that begins so is in safetensors format: a length, then a JSON object."""
+    """Whether a file with this beginning is in safetensors format: a length, then a JSON object."""
     return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 32
 
 
 def zip_kind(path: str) -> Kind | Literal["checkpoint"] | None:
-    """What a zip file of PyTorch's holds; None for any other zip, BadZipFile for a damaged one."""
+    """The contents of a PyTorch zip file; None for any other zip. Raise BadZipFile for a damaged
+    one.
+    """
     with zipfile.ZipFile(path) as archive:
         members = {name.rpartition("/")[2] for name in archive.namelist()}
     if "archive_format" in members or "serialized_exported_program.json" in members:

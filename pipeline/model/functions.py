@@ -1,4 +1,4 @@
-"""A network of the user's own: a Python function from crops to features."""
+"""A user's own network: a Python function from crops to features."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from pipeline.model.imported import ImportedRecipe
 Crops = Sequence[NDArray[np.uint8]]
 
 _APART = 1e-3
-"""How far a feature may move, as a share of its length, where another crop is in its batch."""
+"""How far a feature may move, as a share of its length, if another crop is in its batch."""
 
 _PROBES = (
     np.full((128, 64, 3), 96, np.uint8),
@@ -24,12 +24,12 @@ _PROBES = (
 
 @dataclass(frozen=True)
 class NetworkFunction:
-    """A function from crops to features, under a name that stands for its weights.
+    """A function from crops to features, with a name that represents its weights.
 
-    `function` takes a list of N crops, each uint8 `[H, W, 3]` in RGB and of its own size, and
-    returns `[N, D]`: an array, or what NumPy makes one of. It does its own resizing and scaling. A
-    gallery knows it by `name` alone, so another network needs another name. For Ray it must be
-    picklable. InputError for an empty name.
+    `function` takes a list of N crops, each uint8 `[H, W, 3]` in RGB and of its own size. It
+    returns `[N, D]`: an array, or anything that NumPy converts to one. It does its own resizing and
+    scaling. A gallery knows it only by `name`, so another network needs another name. For Ray it
+    must be picklable. Raise InputError for an empty name.
 
     >>> mean = NetworkFunction(lambda crops: [crop.mean((0, 1)) for crop in crops], "mean color")
     >>> mean.dimension, mean([np.full((2, 1, 3), 7, np.uint8)])
@@ -45,7 +45,7 @@ class NetworkFunction:
 
     @cached_property
     def dimension(self) -> int:
-        """D, of a run on two test crops; InputError where these influence each other."""
+        """D, from a run on two test crops; raise InputError if these influence each other."""
         together = self(_PROBES)
         alone = np.concatenate([self([probe]) for probe in _PROBES])
         if together.shape != alone.shape:
@@ -63,20 +63,22 @@ class NetworkFunction:
 
     @property
     def recipe(self) -> ImportedRecipe:
-        """What a gallery knows of its features: the name and the dimension."""
+        """What a gallery stores about its features: the name and the dimension."""
         return ImportedRecipe(self.name, self.dimension)
 
     @property
     def stretch(self) -> None:
-        """None: pictures of more than 8 bits are scaled as always."""
+        """None: pictures with more than 8 bits get the default scaling."""
         return None
 
     def load(self, *, batch_size: int = BATCH_SIZE, **_run: object) -> "LoadedFunction":
-        """Ready to run in batches; device, threads and precision are up to the function."""
+        """Prepare the function to run in batches; it decides about device, threads and precision
+        itself.
+        """
         return LoadedFunction(self, batch_size)
 
     def __call__(self, crops: Crops) -> NDArray[np.float32]:
-        """The features float32 `[N, D]` of crops; InputError for any other shape."""
+        """Compute the features float32 `[N, D]` of crops; raise InputError for any other shape."""
         features = np.asarray(self.function(crops), np.float32)
         if features.ndim != 2 or len(features) != len(crops) or features.shape[1] == 0:
             raise InputError(
@@ -99,5 +101,5 @@ class LoadedFunction:
         return self.network.dimension
 
     def over(self, batches: Iterable[Crops]) -> Iterator[NDArray[np.float32]]:
-        """The features float32 `[N, D]` of each batch."""
+        """Yield the features float32 `[N, D]` of each batch."""
         return map(self.network, batches)

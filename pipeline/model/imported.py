@@ -1,4 +1,4 @@
-"""The recipe of features that another tool made: all that is known is what it is said to be."""
+"""The recipe of features that another tool made: only the user's statement about it is known."""
 
 import hashlib
 import json
@@ -13,10 +13,10 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class ImportedRecipe:
-    """What made imported features, in the importer's words, and their dimension.
+    """The maker of imported features, in the importer's words, and their dimension.
 
-    Features compare where both are equal, and never with extracted ones. Raises InputError for an
-    empty name.
+    Two such recipes compare only if both fields are equal, and never with extracted features. Raise
+    InputError for an empty name.
 
     >>> ImportedRecipe("fast-reid bagtricks_R50", 2048).differences(ImportedRecipe("mine", 2048))
     ['imported: fast-reid bagtricks_R50 here, mine there']
@@ -40,14 +40,16 @@ class ImportedRecipe:
         return json.dumps(fields, sort_keys=True, separators=(",", ":"))
 
     def differences(self, other: "Recipe | ImportedRecipe") -> list[str]:
-        """Every part in which the two recipes differ, with both values; empty where equal."""
+        """List every difference between the two recipes, with both values; empty if they are
+        equal.
+        """
         return differences(self, other)
 
 
 def read_recipe(text: str) -> Recipe | ImportedRecipe:
-    """The recipe of a gallery, from its JSON text: of a network, or of imported features.
+    """Read the recipe of a gallery from its JSON text: that of a network, or of imported features.
 
-    Raises InputError where the text is neither.
+    Raise InputError if the text is neither.
 
     >>> read_recipe(ImportedRecipe("mine", 8).to_json())
     ImportedRecipe(imported='mine', dimension=8)

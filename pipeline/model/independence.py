@@ -1,7 +1,7 @@
-"""Whether a network's feature of a crop depends on the other crops of its batch.
+"""Check whether a network's feature of a crop depends on the other crops of its batch.
 
-A network that was saved in training mode normalizes by the batch at hand: a crop's feature then
-changes with its company. The check runs the network twice, whatever its format says.
+A network that was saved in training mode normalizes by the current batch, so a crop's feature
+changes with the other crops. The check runs the network twice, whatever its format says.
 """
 
 import numpy as np
@@ -13,17 +13,21 @@ from pipeline.model.networks import Network
 from pipeline.model.recipe import Recipe
 
 AGREEMENT = 1e-3
-"""Largest difference of two features of one crop, relative to their length, that is rounding."""
+"""The largest difference of two features of one crop, relative to their length, that counts as
+rounding.
+"""
 
 COMPANY = 4
-"""Rows of such a batch: as good as a whole one, and quicker, where a network takes any number."""
+"""Number of rows in a test batch if a network accepts any number: as good as a full batch, and
+faster.
+"""
 
 
 def check_independent(path: str, network: Network, recipe: Recipe, rows: int) -> None:
-    """Raise InputError where a crop's feature differs with the crops beside it.
+    """Raise InputError if a crop's feature changes with the crops beside it.
 
-    The crop is run among drawn pictures and among black ones, in another place of a batch of
-    `rows`. A network that takes one crop at a time has no others beside it.
+    The crop runs once among drawn pictures and once among black ones, at another place of a batch
+    of `rows`. A network that takes one crop at a time passes.
     """
     rows = network.batch or max(rows, 2)
     if rows == 1:
@@ -54,7 +58,7 @@ def _pictures(rows: int, size: tuple[int, int]) -> torch.Tensor:
 def _difference(one: np.ndarray, other: np.ndarray) -> float:
     """The length of the difference, relative to the longer of two features.
 
-    0 where a feature is not finite: extraction rejects such by themselves.
+    The result is 0 if a feature is not finite, because extraction itself rejects such features.
     """
     longer = max(float(np.linalg.norm(one)), float(np.linalg.norm(other)))
     if not longer or not np.isfinite(longer):

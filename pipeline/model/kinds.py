@@ -1,4 +1,4 @@
-"""Which kind of network a file holds, by its content and never by its name."""
+"""Recognize the kind of network in a file, by its content and never by its name."""
 
 from pathlib import Path
 
@@ -10,7 +10,9 @@ from pipeline.object_client import is_url, split_url
 
 
 def network_kind(path: str) -> Kind:
-    """The kind of network in the file; InputError where it is missing, empty or no network."""
+    """The kind of network in the file; raise InputError if it is missing, empty or not a
+    network.
+    """
     head = read_head(path)
     if head.startswith(b"PK\x03\x04"):
         return _kind_of_zip(path)
@@ -29,12 +31,12 @@ def network_kind(path: str) -> Kind:
 def check_network_file(model: str) -> None:
     """Raise InputError if a model is neither a network file (or a URL) nor one that is built here.
 
-    For a checkpoint in place of a network, the error names the network that has its keys, if they
-    are known; for an unknown name, it lists similar names.
+    For a checkpoint in place of a network, the error names the network with its keys, if they are
+    known; for an unknown name, it lists similar names.
     """
     if needs_checkpoint(model):
         return
-    if is_url(model):  # it is looked at when it is fetched
+    if is_url(model):  # it is checked when it is fetched
         split_url(model, "a network")
         return
     if not Path(model).exists() and (near := near_names(model)):
@@ -43,8 +45,8 @@ def check_network_file(model: str) -> None:
 
 
 def _weights(path: str) -> InputError:
-    """The error for weights in place of a network, with the network that their keys are of."""
-    # Imported here: only this error needs PyTorch, and what is quick to check is checked before.
+    """The error for weights in place of a network, with the network that has their keys."""
+    # Imported here: only this error needs PyTorch, and the quick checks come first.
     from pipeline.model.architectures.recognition import recognized
 
     how = recognized(path)
@@ -55,7 +57,7 @@ def _weights(path: str) -> InputError:
 def _kind_of_zip(path: str) -> Kind:
     try:
         kind = zip_kind(path)
-    except Exception as error:  # a damaged directory raises whatever its reader stumbles over
+    except Exception as error:  # a damaged directory may raise any error
         raise InputError(
             f"{path}: the file is damaged or cut short ({input_files.why(error)})"
         ) from error

@@ -1,12 +1,12 @@
-"""The names of the networks that are built here, and what a wrong name may mean."""
+"""The names of the networks that are built here, and hints for wrong names."""
 
 import difflib
 import re
 
 from pipeline.errors import InputError
 
-# Networks that are built here, and what may be said behind their names (see architectures.py);
-# defined in a module that loads nothing heavy, so that a wrong name is reported at once.
+# Networks that are built here, and the options after their names (see architectures.py). This
+# module loads nothing heavy, so that a wrong name is reported at once.
 ARCHITECTURES: dict[str, tuple[str, ...]] = {
     "ft_net": ("stride1",),
     "pcb": (),
@@ -24,7 +24,7 @@ ARCHITECTURES: dict[str, tuple[str, ...]] = {
 
 BACKBONE = "torchvision:"
 
-# What users and other toolboxes call networks that are built here under another name.
+# Other names that users and toolboxes use for networks that are built here.
 _RESNETS = ["bnneck", "ft_net", "pcb"]
 _ALSO_CALLED = {
     "osnet": ["osnet_x1_0", "osnet_x0_75", "osnet_x0_5", "osnet_x0_25"],
@@ -51,7 +51,7 @@ ACCEPTED = (
 def architecture(model: str) -> tuple[str, frozenset[str]] | None:
     """Name and options of a network that is built here, `NAME` or `NAME:OPTION,OPTION`.
 
-    None where the model is anything else. Raises InputError for an option that the network lacks.
+    The result is None for any other model. Raise InputError for an option that the network lacks.
 
     >>> architecture("bnneck:before,gem") == ("bnneck", {"before", "gem"})
     True
@@ -69,7 +69,7 @@ def architecture(model: str) -> tuple[str, frozenset[str]] | None:
 
 
 def canonical(model: str) -> str:
-    """A model's name with its options in one order, so that equal networks have equal names.
+    """Put the options of a model's name in one order, so that equal networks have equal names.
 
     >>> canonical("bnneck:gem,before"), canonical("torchvision:resnet50")
     ('bnneck:before,gem', 'torchvision:resnet50')
@@ -79,12 +79,12 @@ def canonical(model: str) -> str:
 
 
 def needs_checkpoint(model: str) -> bool:
-    """Whether a model is named, and its weights lie in a checkpoint, rather than a network file."""
+    """Whether a model is a name whose weights are in a checkpoint, and not a network file."""
     return model.startswith(BACKBONE) or architecture(model) is not None
 
 
 def near_names(model: str) -> str | None:
-    """What a name of no network may mean, and how that is given; None for the path of a file.
+    """Suggest similar names for an unknown one, and how to give them; None for the path of a file.
 
     >>> near_names("osnet")[:58]
     'did you mean osnet_x1_0, osnet_x0_75, osnet_x0_5 or osnet_'

@@ -1,7 +1,7 @@
-"""Network files: their hash, the recipe they start from, and loading them.
+"""Network files: their hash, the recipe that they imply, and loading them.
 
-Networks that are built here, and OpenVINO, are imported where they are: torchvision's models, which
-the former rest on, take longer to import than all the rest, and every worker would wait for them.
+The networks that are built here, and OpenVINO, are imported only where they are used: torchvision,
+which the former need, takes longer to import than all the rest, and every worker would wait for it.
 """
 
 import hashlib
@@ -36,16 +36,16 @@ from pipeline.model.recipe import Recipe, check_fields, recipe_fields
 from pipeline.model.start import OF_TRAINING, PREPARED, Source, Start
 
 _PROBED = 2
-"""Rows for a trial of a network that is built here, which accepts any number."""
+"""Number of rows for a trial of a network that is built here, which accepts any number."""
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 class Network(Protocol):
     """A loaded network: normalized images float32 `[B, 3, H, W]` to features float32 `[B, D]`.
 
-    `dimension` is D; `batch` the only B that it takes and `input_size` the only (H, W), or None
-    where they are free; `device` is where it takes its images; `levels` is whether it takes whole
-    numbers from 0 to 255 only. The images are contiguous (NCHW).
+    `dimension` is D. `batch` is the only B that it takes, and `input_size` the only (H, W), or None
+    if they are free. `device` is where it takes its images. `levels` means that it takes only whole
+    numbers from 0 to 255. The images are contiguous (NCHW).
     """
 
     device: torch.device
@@ -55,20 +55,20 @@ class Network(Protocol):
     levels: bool
 
     def __call__(self, images: torch.Tensor) -> NDArray[np.float32]:
-        """Features float32 `[B, D]` in memory of their own; NaN is passed on."""
+        """Compute features float32 `[B, D]` in new memory; NaN is passed on."""
 
 
 @dataclass(frozen=True)
 class NetworkFile:
-    """Where a network lies: an ONNX, OpenVINO IR, TorchScript or torch.export file, or a name of
-    `names.ARCHITECTURES` or `torchvision:NAME` with the checkpoint that holds its weights: `FILE`,
-    or `FILE#PART` where it holds several sets of them.
+    """The files of a network.
 
-    `fetched` is what the file (of a named network the checkpoint) is a copy of, if it was given by
-    a URL (`fetched_networks.network_file`).
+    It is an ONNX, OpenVINO IR, TorchScript or torch.export file; or a name of `names.ARCHITECTURES`
+    or `torchvision:NAME` with the checkpoint that has its weights: `FILE`, or `FILE#PART` if that
+    has several sets of them. If it was given by a URL, `fetched` is the origin of the copy of the
+    file, or of a named network's checkpoint (`fetched_networks.network_file`).
 
-    Raises InputError for an unknown name or option, for a name without a checkpoint, and for a
-    checkpoint beside a file that holds its own weights.
+    Raise InputError for an unknown name or option, for a name without a checkpoint, and for a
+    checkpoint beside a file that has its own weights.
     """
 
     path: str
@@ -104,7 +104,7 @@ class NetworkFile:
 
     @property
     def given(self) -> tuple[str, str | None]:
-        """The path and the checkpoint as users gave them: URLs rather than copies."""
+        """The path and the checkpoint as the user gave them: URLs rather than copies."""
         if self.fetched is None:
             return self.path, self.checkpoint
         if self.checkpoint is None:
@@ -114,7 +114,7 @@ class NetworkFile:
     def here(self) -> "NetworkFile":
         """The same network on this machine, which may be another than where it was made.
 
-        Raises what `FetchedFile.here` raises.
+        Raise the errors of `FetchedFile.here`.
         """
         if self.fetched is None:
             return self
@@ -124,11 +124,11 @@ class NetworkFile:
         return replace(self, checkpoint=_with_part(copy, self.checkpoint))
 
     def weights_hash(self) -> str:
-        """SHA-256 (64 hex digits) of what the files hold, whatever they are called.
+        """The SHA-256 (64 hex digits) of the contents of the files, whatever their names.
 
-        Of one file it is that file's own SHA-256; of several, and of a named network, it is taken
-        over the lines of its name, each file's SHA-256, and the part of the checkpoint that is
-        asked for. Raises InputError for a missing file and for one that is not a network.
+        For one file it is the SHA-256 of that file. For several files, and for a named network, it
+        is the hash of these lines: its name, each file's SHA-256, and the requested part of the
+        checkpoint. Raise InputError for a missing file, and for one that is not a network.
         """
         digests = [_digest(file) for file in self._files()]
         if not self.named and len(digests) == 1:
@@ -167,12 +167,12 @@ def open_network(
 ) -> Network:
     """Load a network to run at `size` (height, width), in batches of `batch_size`.
 
-    The returned network's own `batch`, where it has one, is the batch to feed it with. `device` is
-    `cpu` or `cuda:N`, and for an ONNX file also `tensorrt:N`. `compiled` is for networks that are
-    built here and for torch.export files. `output` names the feature of a file that has several
-    outputs.
-    Raises InputError for a file that cannot be loaded or run so, for a device that is not there,
-    and for a precision or compilation that the kind of file cannot be run in.
+    If the returned network has its own `batch`, feed it with that. `device` is `cpu` or `cuda:N`,
+    and for an ONNX file also `tensorrt:N`. `compiled` is for networks that are built here and for
+    torch.export files. `output` names the feature of a file that has several outputs.
+
+    Raise InputError for a file that cannot be loaded or run in this way, for a device that does not
+    exist, and for a precision or compilation that this kind of file does not support.
     """
     _check_device(device)
     if precision not in PRECISIONS:
@@ -214,7 +214,7 @@ def open_network(
         return OpenvinoNetwork(path, **shape, threads=threads)
     if kind == "torchscript":
         script = load_torchscript(path, device)
-        # A TorchScript file declares no shape: its first operation shows the layout.
+        # A TorchScript file declares no shape, but its first operation shows the layout.
         turned = replace(ANY_IMAGES, channels_last=script_opening(script).channels_last)
         return TorchNetwork(path, script, **shape, image=turned, types=script_types(script))
     program, image, type_ = load_export(path, device)
@@ -231,9 +231,9 @@ def open_network(
 
 
 def load_module(file: NetworkFile) -> torch.nn.Module:
-    """The module of a named network with its checkpoint's weights, channels last, on the CPU.
+    """Load the module of a named network with its checkpoint's weights, channels last, on the CPU.
 
-    Raises InputError for a network file, and for a checkpoint that does not fit.
+    Raise InputError for a network file, and for a checkpoint that does not fit.
     """
     if file.checkpoint is None:
         raise InputError(f"{file.path}: is a network file, not a network that is built here")
@@ -247,7 +247,7 @@ def load_module(file: NetworkFile) -> torch.nn.Module:
 
 
 def input_size(file: NetworkFile) -> tuple[int, int] | None:
-    """The (height, width) that a network fixes, or None where it is free or the file is silent."""
+    """The (height, width) that a network fixes; None if it is free or the file does not say."""
     if file.backbone is not None:
         from pipeline.model.architectures.backbone import backbone_input_size
 
@@ -261,9 +261,9 @@ def input_size(file: NetworkFile) -> tuple[int, int] | None:
 
 
 def opening(file: NetworkFile) -> Opening:
-    """What the first operations of a network file do to its input; nothing for a named network.
+    """The effect of a network file's first operations on its input; empty for a named network.
 
-    Raises InputError for a file that cannot be read.
+    Raise InputError for a file that cannot be read.
     """
     if file.named:
         return Opening()
@@ -282,17 +282,17 @@ def opening(file: NetworkFile) -> Opening:
 
 
 def default_recipe(file: NetworkFile, fields: Mapping[str, Any] | None = None) -> Recipe:
-    """The recipe of a network, as `start_recipe` gives it."""
+    """The recipe of a network, from `start_recipe`."""
     return start_recipe(file, fields).recipe
 
 
 def start_recipe(file: NetworkFile, fields: Mapping[str, Any] | None = None) -> Start:
-    """The recipe of a network: `fields` where given, else what its file implies, else the defaults.
+    """The recipe of a network: `fields` if given, then what its file implies, then the defaults.
 
-    A file implies its input size, and by its first operations the range, mean, deviation and order
-    of channels. The defaults are Recipe's, but where a network that is built here states its own.
-    Raises InputError for an unknown field, for a size or scales that contradict the network's fixed
-    size, and for a file that is none.
+    A file implies its input size and, by its first operations, the range, mean, deviation and order
+    of channels. The defaults are Recipe's, unless a network that is built here states its own.
+    Raise InputError for an unknown field, for a size or scales that contradict the network's fixed
+    size, and for a file that is not a network.
     """
     given = dict(fields or {})
     check_fields(given, "recipe")
@@ -306,7 +306,7 @@ def start_recipe(file: NetworkFile, fields: Mapping[str, Any] | None = None) -> 
         found = Opening()
     else:
         if file.checkpoint is not None:
-            # Fails now, not in every worker, if it cannot be read.
+            # If the checkpoint cannot be read, fail now and not in every worker.
             read_weights(split_checkpoint(file.checkpoint)[0])
         fixed = input_size(file)
         found = opening(file)
@@ -322,7 +322,7 @@ def start_recipe(file: NetworkFile, fields: Mapping[str, Any] | None = None) -> 
 
 
 def check_views(path: str, fixed: tuple[int, int] | None, recipe: Recipe) -> None:
-    """Raise InputError where a network of fixed input size cannot run a recipe's size or scales."""
+    """Raise InputError if a network of fixed input size cannot run a recipe's size or scales."""
     check_input_size(path, fixed, (recipe.height, recipe.width))
     if fixed is not None and recipe.scales != (1.0,):
         raise InputError(
@@ -332,7 +332,7 @@ def check_views(path: str, fixed: tuple[int, int] | None, recipe: Recipe) -> Non
 
 
 def check_levels(path: str, recipe: Recipe) -> None:
-    """Raise InputError where a network that takes whole levels is given another input."""
+    """Raise InputError if a network that takes whole levels would get another input."""
     if (recipe.pixel_range, recipe.mean, recipe.std) != (255.0, (0.0,) * 3, (1.0,) * 3):
         raise InputError(
             f"{path}: the network takes whole levels from 0 to 255 (uint8), so the recipe must "
@@ -370,7 +370,7 @@ def _check_device(device: str) -> None:
 
 
 def _with_part(file: str, checkpoint: str) -> str:
-    """Another file with the part that a checkpoint asks for."""
+    """Another file with the part that a checkpoint requests."""
     part = split_checkpoint(checkpoint)[1]
     return file if part is None else f"{file}#{part}"
 

@@ -1,4 +1,4 @@
-"""The recipe of a feature: weights, preprocessing and views, and the fingerprint over them."""
+"""The recipe of a feature: weights, preprocessing and views, and their fingerprint."""
 
 import dataclasses
 import hashlib
@@ -13,7 +13,7 @@ from pipeline.fetched_files import fetched_text
 from pipeline.input_files import parse_json, parse_toml, read_text
 from pipeline.object_client import is_url
 
-# Stands in the canonical JSON: a change of what the fields mean must change every fingerprint.
+# Part of the canonical JSON: a change in the meaning of the fields must change every fingerprint.
 _FORMAT = 2  # 1: another resize, a level or two of 255 from Pillow's
 _LATER: dict[str, Any] = {"five_crops": False, "stretch": None, "output": None}
 _LONGEST_SIDE = 4096
@@ -22,19 +22,20 @@ _LARGEST_SCALE = 8.0
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides a crop's feature beside the crop: two galleries compare only if it is equal.
+    """Everything besides the crop that determines its feature; galleries compare only if it is
+    equal.
 
-    `weights` is the SHA-256 of the network (`NetworkFile.weights_hash`); `height` and `width` are
-    in pixels; `mean` and `std` are per channel, in the network's channel order (`channels`) and in
+    `weights` is the SHA-256 of the network (`NetworkFile.weights_hash`). `height` and `width` are
+    in pixels. `mean` and `std` are per channel, in the network's channel order (`channels`) and in
     units of `pixel_range` (1.0: pixels run from 0 to 1; 255: from 0 to 255). `letterbox` keeps a
     crop's aspect ratio. The views are every scale of `scales`, each as five windows (corners and
-    center of a picture an eighth larger) if `five_crops`, each also mirrored if `flip`; `fusion`
-    says whether the mean is over unit vectors or over raw features. `scales` is kept in ascending
-    order, so the order in which they were given changes nothing. `stretch` holds the counts that
-    become black and white, of pictures with more than 8 bits a pixel (thermal cameras). `output`
-    names the network's output that is the feature, where it has several.
+    center of a picture an eighth larger) if `five_crops`, each also mirrored if `flip`. `fusion`
+    selects the mean of unit vectors or of raw features. `scales` is stored in ascending order, so
+    the given order does not matter. `stretch` has the counts that become black and white in
+    pictures with more than 8 bits per pixel (thermal cameras). `output` names the network's output
+    that is the feature, if it has several.
 
-    Raises InputError for any value that is out of range or of a wrong type.
+    Raise InputError for any value that is out of range or of a wrong type.
 
     >>> recipe = Recipe(weights="0" * 64, scales=(1.25, 1.0))
     >>> recipe.scales
@@ -75,7 +76,7 @@ class Recipe:
                 )
         if self.output is not None and not (isinstance(self.output, str) and self.output):
             raise InputError(f"recipe: output must be the name of an output, not {self.output!r}")
-        # The class is frozen; a list or a whole number from TOML or JSON takes its one form here.
+        # The class is frozen; here a list or a whole number from TOML or JSON gets its final type.
         settled = {
             "pixel_range": _number("pixel_range", self.pixel_range),
             "mean": _three("mean", self.mean),
@@ -98,8 +99,8 @@ class Recipe:
     def to_json(self) -> str:
         """The recipe as canonical JSON: keys sorted, no blanks; equal recipes give equal text.
 
-        Fields of _LATER stand in it where they are not their default, so that recipes from before
-        them keep their fingerprints.
+        A field of _LATER is included only if it is not the default, so that older recipes keep
+        their fingerprints.
         """
         fields = {"format": _FORMAT, **dataclasses.asdict(self)}
         fields = {k: v for k, v in fields.items() if k not in _LATER or v != _LATER[k]}
@@ -107,7 +108,7 @@ class Recipe:
 
     @staticmethod
     def from_json(text: str) -> "Recipe":
-        """The recipe that `to_json` wrote; InputError where the text is not one."""
+        """Read the recipe that `to_json` wrote; raise InputError if the text is not one."""
         try:
             fields = parse_json(text)
         except ValueError as error:
@@ -128,17 +129,18 @@ class Recipe:
         return Recipe(**fields)
 
     def differences(self, other: Any) -> list[str]:
-        """Every part in which the two recipes differ, with both values; empty where equal.
+        """List every difference between the two recipes, with both values; empty if they are equal.
 
-        The other may be of another kind (`pipeline.model.imported`).
+        The other recipe may be of another kind (`pipeline.model.imported`).
         """
         return differences(self, other)
 
 
 def differences(first: Any, second: Any) -> list[str]:
-    """Every field in which two recipes, dataclasses, differ, with both values.
+    """List every field in which two recipes (dataclasses) differ, with both values.
 
-    If two kinds share no field, only the first field of each, which says what made the features.
+    If two kinds share no field, only the first field of each is listed, which says what made the
+    features.
     """
     here, there = dataclasses.asdict(first), dataclasses.asdict(second)
     if here.keys().isdisjoint(there):
@@ -151,14 +153,14 @@ def differences(first: Any, second: Any) -> list[str]:
 
 
 def recipe_fields() -> list[str]:
-    """The names of the fields that a reader of the recipe may set: all but `weights`."""
+    """The names of the fields that a user may set: all except `weights`."""
     return [field.name for field in dataclasses.fields(Recipe) if field.name != "weights"]
 
 
 def check_fields(fields: Mapping[str, Any], where: str) -> None:
-    """Raise InputError for a name in `fields` that a reader of the recipe may not set.
+    """Raise InputError for a name in `fields` that a user may not set.
 
-    All of Recipe's fields may be set but `weights`, which is measured and never stated.
+    All of Recipe's fields may be set except `weights`, which is measured and never stated.
     """
     known = recipe_fields()
     unknown = sorted(set(fields) - set(known))
@@ -169,10 +171,10 @@ def check_fields(fields: Mapping[str, Any], where: str) -> None:
 
 
 def load_recipe_fields(path: str) -> dict[str, Any]:
-    """The recipe fields that a TOML file states at its top level, checked, for `default_recipe`.
+    """Read the recipe fields at the top level of a TOML file, checked, for `default_recipe`.
 
-    The file may be a URL of an object store. Raises InputError for one that cannot be read, that is
-    not TOML, or that has an unknown or wrong field.
+    The file may be a URL of an object store. Raise InputError for a file that cannot be read, that
+    is not TOML, or that has an unknown or wrong field.
     """
     try:
         fields = parse_toml(fetched_text(path) if is_url(path) else read_text(path))
@@ -216,10 +218,10 @@ def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
 
 def _number(name: str, value: Any) -> float:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    # A whole number may have more digits than the floating-point type holds.
+    # A whole number may have more digits than the floating-point type has.
     if not is_number or not abs(value) <= sys.float_info.max:
         raise InputError(f"recipe: {name} must be a finite number, not {value!r}")
-    return float(value) + 0.0  # -0.0 equals 0.0, and must read the same in JSON
+    return float(value) + 0.0  # -0.0 equals 0.0, and must be the same in JSON
 
 
 def _three(name: str, value: Any) -> tuple[float, float, float]:

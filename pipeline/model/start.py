@@ -1,4 +1,4 @@
-"""The recipe that a network starts from, and where each of its fields is from."""
+"""The initial recipe of a network, and the source of each of its fields."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ from pipeline.model.recipe import Recipe
 
 Source = Literal["given", "the file", "its toolbox", "assumed", "default"]
 PREPARED = ("channels", "pixel_range", "mean", "std")
-"""The fields of how pixels become numbers."""
+"""The fields that control how pixels become numbers."""
 
 OF_TRAINING = ("height", "width", *PREPARED, "letterbox", "filter")
-"""The fields that must be as the network was trained; the others are choices of how to run it."""
+"""The fields that must be as in training; the others are choices of how to run the network."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """A recipe that a network starts from.
+    """The initial recipe of a network.
 
-    `sources` says of every field of the recipe where its value is from: `given`, `the file`, `its
-    toolbox` (what the toolbox of a network that is built here trains with), `assumed` (nothing
-    says what the network was trained with), or `default` (a choice of how to run it).
+    `sources` gives the origin of every field of the recipe: `given`, `the file`, `its toolbox` (the
+    training settings of a network that is built here), `assumed` (the training setting is unknown),
+    or `default` (a choice of how to run it).
     """
 
     recipe: Recipe
@@ -36,9 +36,9 @@ class Start:
 
     @property
     def remark(self) -> str | None:
-        """What the network's first operations mean for the recipe, in a sentence; None if nothing.
+        """A sentence on what the network's first operations mean for the recipe; None if nothing.
 
-        A recipe that contradicts them is named as what it is.
+        If the recipe contradicts them, the sentence says so.
         """
         told, fields = self.opening.text, self.opening.fields
         if not fields and told:

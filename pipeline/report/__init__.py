@@ -1,1 +1,1 @@
-"""Pictures and pages from results."""
+"""Pictures and pages made from results."""

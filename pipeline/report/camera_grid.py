@@ -1,4 +1,4 @@
-"""Camera pairs as a square of cells, the busiest cameras of many."""
+"""Camera pairs as a square of cells, limited to the busiest cameras."""
 
 import re
 from collections import Counter
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pipeline.core.evaluation.by_camera import Camera, CameraFigures, PairFigures
 
 SHOWN = 12
-"""Cameras on a side of the grid, at most."""
+"""The most cameras on a side of the grid."""
 
 
 @dataclass(frozen=True)
 class CameraGrid:
-    """Cells by query camera (rows) and gallery camera (columns); None where no query matches.
+    """Cells by query camera (rows) and gallery camera (columns); None if no query matches.
 
-    `hidden` pairs are of cameras beyond the `SHOWN` ones with the most valid queries.
+    `hidden` counts the pairs of other cameras than the `SHOWN` ones with the most valid queries.
     """
 
     rows: list[Camera]

@@ -13,10 +13,10 @@ _DECADES = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1]
 
 
 def cmc_chart(report: Report, *, width: int, height: int, name: str) -> Markup | None:
-    """The CMC curve of each result as an `<svg>`, `width` x `height` points, or None without one.
+    """Draw the CMC curve of each result as an `<svg>`, `width` x `height` points; None without one.
 
-    Ranks run on a logarithmic axis, as most of a curve's story is in its first ranks. Each curve is
-    named where it starts: there curves lie apart, further on they meet.
+    The axis of ranks is logarithmic, because the first ranks are the most informative. Each curve
+    is named at its start, because curves are far apart there and meet later.
     """
     curves = [
         Curve(
@@ -50,10 +50,10 @@ def cmc_chart(report: Report, *, width: int, height: int, name: str) -> Markup |
 
 
 def roc_chart(report: Report, *, width: int, height: int, name: str) -> Markup | None:
-    """The TAR of each result at the false-accept rates that its negatives can measure, as an
-    `<svg>`.
+    """Draw the TAR of each result at the false-accept rates that its negatives can measure.
 
-    None where no result has two such rates. Curves are named where they end.
+    The result is an `<svg>`, or None if no result has two such rates. Curves are named at their
+    ends.
     """
     curves = []
     for place, result in enumerate(report.results):
@@ -91,7 +91,7 @@ def roc_chart(report: Report, *, width: int, height: int, name: str) -> Markup |
 
 
 def description(report: Report) -> str:
-    """The chart in words, for whoever cannot see it."""
+    """Describe the chart in words, for people who cannot see it."""
     parts = []
     for result in report.results:
         at = [
@@ -105,7 +105,7 @@ def description(report: Report) -> str:
 
 
 def roc_description(report: Report) -> str:
-    """The ROC chart in words."""
+    """Describe the ROC chart in words."""
     parts = []
     for result in report.results:
         points = result.open_set.points if result.open_set else ()

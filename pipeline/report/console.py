@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def metrics_table(report: "Report") -> Group:
-    """A table of every result in percent, with the counts that its means stand on."""
+    """A table of every result in percent, with the counts behind its means."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
     table.add_column("result", overflow="fold")
     table.add_column("mode")
@@ -55,7 +55,7 @@ def metrics_table(report: "Report") -> Group:
 
 
 def _gains_table(report: "Report") -> Table:
-    """What each result gains over the first, each difference beside its interval."""
+    """The gains of each result over the first, each difference beside its interval."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
     table.add_column(f"gain over {report.results[0].name}", overflow="fold")
     drawn = report.bootstrap is not None
@@ -116,7 +116,7 @@ def _set(side: str, table: "QuerySet") -> str:
 
 
 def _remarks(report: "Report") -> list[str]:
-    """What a reader of the table must know: invalid queries, a cut curve, a transductive mode."""
+    """Remarks for readers of the table: invalid queries, a cut curve, a transductive mode."""
     remarks = [
         "percent; R1 is CMC at rank 1; trapez. is mAP by the trapezoid rule",
     ]

@@ -1,4 +1,4 @@
-"""What the charts share: the page's colors, curves with their names, and inline SVG."""
+"""Shared parts of the charts: the page's colors, curves with their names, and inline SVG."""
 
 import io
 import re
@@ -13,7 +13,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MultipleLocator, NullLocator
 
-# Matplotlib wants colors, the page wants variables (light and dark): each stands for the other.
+# Matplotlib needs colors, but the page needs variables (light and dark), so each color stands for a
+# variable.
 _INK, _MUTED, _RULE = "#010001", "#010002", "#010003"
 _SERIES = [f"#02000{n}" for n in range(6)]
 _VARIABLES = {
@@ -32,9 +33,9 @@ _AXIS, _BOTTOM, _TOP = 46.0, 40.0, 12.0  # points that the axes' own labels take
 
 @dataclass(frozen=True)
 class Curve:
-    """Shares in percent over `x`; marks stand at the places `marked`.
+    """A curve of shares in percent over `x`, with marks at the places `marked`.
 
-    `place` is that of the result in the report, which gives the color.
+    `place` is the result's place in the report, which determines the color.
     """
 
     place: int
@@ -54,10 +55,11 @@ def draw(
     name: str,
     description: str,
 ) -> Markup:
-    """Curves as an `<svg>` of `size` points, named on the `side` where they begin or end.
+    """Draw curves as an `<svg>` of `size` points, named on the `side` of their beginning or end.
 
-    The vertical axis stands on the other side and runs from `floor` to 100 %; `frame` sets the
-    horizontal one. The same input gives the same bytes; `name` (unique in the page) keys the ids.
+    The vertical axis is on the other side and runs from `floor` to 100 %; `frame` sets the
+    horizontal one. The same input gives the same bytes; `name` (unique in the page) is part of the
+    ids.
     """
     width, height = size
     ends = [curve.shares[0 if side == "left" else -1] for curve in curves]
@@ -83,7 +85,7 @@ def draw(
 def horizontal(
     axes: Axes, ticks: Sequence[float], text: Callable[[float], str], title: str
 ) -> None:
-    """A logarithmic horizontal axis with a label at each of `ticks`."""
+    """Draw a logarithmic horizontal axis with a label at each of `ticks`."""
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
@@ -91,21 +93,21 @@ def horizontal(
 
 
 def shortened(text: str, tail: str, width: int) -> str:
-    """`text` and `tail` in two fifths of the chart's width at most."""
+    """Shorten `text` so that it fits, with `tail`, into two fifths of the chart's width."""
     longest = int(0.4 * width / _POINTS_PER_CHARACTER) - len(tail)
     return f"{text if len(text) <= longest else text[: longest - 1] + '…'}{tail}"
 
 
 def floor_of(lowest: float) -> int:
-    """Where an axis of percentages starts: the ten below `lowest`, at 80 at most."""
+    """The start of an axis of percentages: the ten below `lowest`, but at most 80."""
     return min(80, int(lowest) // 10 * 10)
 
 
 def spread_apart(values: list[float], gap: float, low: float, high: float) -> list[float]:
     """Places near `values`, in their order and at least `gap` apart, from `low` to `high`.
 
-    Equal values keep the order in which they came. Where the range is too small for all of them,
-    the first places may pass `high`.
+    Equal values keep their given order. If the range is too small for all of them, the first places
+    may exceed `high`.
 
     >>> spread_apart([99.0, 100.0, 60.0], gap=5.0, low=60.0, high=100.0)
     [95.0, 100.0, 60.0]

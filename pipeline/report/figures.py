@@ -1,10 +1,10 @@
-"""How a figure is written for a reader: the same on the page and in the terminal."""
+"""Format a figure for a reader: the same on the page and in the terminal."""
 
 from collections.abc import Mapping
 from math import isnan
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # every verb writes figures, and few need what these import
+if TYPE_CHECKING:  # every verb writes figures, but few need what these import
     from pipeline.core.evaluation.bootstrap import Interval
     from pipeline.core.thresholds.open_set import OperatingPoint
     from pipeline.report.results import RankingResult, Report, Scalar
@@ -14,7 +14,7 @@ MINUS = "\u2212"
 
 
 def percent(share: float | None, digits: int = 2) -> str:
-    """A share as a percentage without its sign, or a dash for None and NaN.
+    """Format a share as a percentage without its sign, or a dash for None and NaN.
 
     >>> percent(0.61234), percent(1, digits=1), percent(None) == ABSENT
     ('61.23', '100.0', True)
@@ -23,7 +23,7 @@ def percent(share: float | None, digits: int = 2) -> str:
 
 
 def points(gain: float | None, digits: int = 2) -> str:
-    """A difference of two shares in percentage points, always signed unless it rounds to zero.
+    """Format a difference of two shares in percentage points, signed unless it rounds to zero.
 
     >>> points(0.0631), points(-0.02, digits=1) == MINUS + "2.0", points(-0.00001)
     ('+6.31', True, '0.00')
@@ -37,10 +37,10 @@ def points(gain: float | None, digits: int = 2) -> str:
 
 
 def gain(report: "Report", result: "RankingResult", metric: str) -> float | None:
-    """How far `result` lies above the report's first result in `metric`, as a difference of shares.
+    """The gain of `result` over the report's first result in `metric`, as a difference of shares.
 
-    `metric` is "mAP", "mAP_trapezoid", "mINP" or a rank ("1"). None for the first result itself and
-    where either has no figure.
+    `metric` is "mAP", "mAP_trapezoid", "mINP" or a rank ("1"). It is None for the first result
+    itself, and if either has no figure.
     """
     first = report.results[0]
     here, there = figure(result, metric), figure(first, metric)
@@ -50,7 +50,7 @@ def gain(report: "Report", result: "RankingResult", metric: str) -> float | None
 
 
 def gain_interval(result: "RankingResult", metric: str) -> "Interval | None":
-    """The interval of what a result gains in "mAP", "1" or "mINP"; None where it was not drawn."""
+    """The interval of a result's gain in "mAP", "1" or "mINP"; None if it was not computed."""
     if result.gains is None:
         return None
     gains = result.gains
@@ -58,7 +58,7 @@ def gain_interval(result: "RankingResult", metric: str) -> "Interval | None":
 
 
 def may_be_chance(interval: "Interval | None") -> bool:
-    """Whether the interval of a difference holds zero.
+    """Whether the interval of a difference includes zero.
 
     >>> from pipeline.core.evaluation.bootstrap import Interval
     >>> may_be_chance(Interval(-0.01, 0.2)), may_be_chance(Interval(0.01, 0.2))
@@ -68,7 +68,7 @@ def may_be_chance(interval: "Interval | None") -> bool:
 
 
 def gain_span(interval: "Interval", digits: int = 2) -> str:
-    """The interval of a difference in percentage points.
+    """Format the interval of a difference in percentage points.
 
     >>> from pipeline.core.evaluation.bootstrap import Interval
     >>> gain_span(Interval(0.0121, 0.2))
@@ -94,7 +94,7 @@ SHOWN_RATES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
 
 def span(interval: "Interval", digits: int = 1) -> str:
-    """An interval in percent.
+    """Format an interval in percent.
 
     >>> from pipeline.core.evaluation.bootstrap import Interval
     >>> span(Interval(0.5547, 0.671)) == f"55.5{ABSENT}67.1"
@@ -104,13 +104,13 @@ def span(interval: "Interval", digits: int = 1) -> str:
 
 
 def operating_point(result: "RankingResult", rate: float) -> "OperatingPoint | None":
-    """What a result reaches at a false-accept rate; None where that cannot be measured."""
+    """The operating point of a result at a false-accept rate; None if that cannot be measured."""
     reached = result.open_set.points if result.open_set else ()
     return next((each for each in reached if each.wanted == rate and each.far is not None), None)
 
 
 def power(rate: float) -> str:
-    """A power of ten as it is printed.
+    """Format a power of ten.
 
     >>> power(0.01), power(1e-6)
     ('10⁻²', '10⁻⁶')
@@ -137,7 +137,7 @@ def ranks(report: "Report") -> list[str]:
 
 
 def pairs(values: "Mapping[str, Scalar]") -> str:
-    """A flat mapping in one line.
+    """Format a flat mapping in one line.
 
     >>> pairs({"k": 10, "alpha": 3.0})
     'k 10, alpha 3'
@@ -146,7 +146,7 @@ def pairs(values: "Mapping[str, Scalar]") -> str:
 
 
 def scalar(value: object) -> str:
-    """One setting as text.
+    """Format one setting as text.
 
     >>> scalar(True), scalar(3.0), scalar(None), scalar([0.485, 1])
     ('yes', '3', 'none', '0.485, 1')
@@ -163,7 +163,7 @@ def scalar(value: object) -> str:
 
 
 def count(number: int, one: str, many: str | None = None) -> str:
-    """A number with its noun.
+    """Format a number with its noun.
 
     >>> count(1, "query", "queries"), count(19732, "row")
     ('1 query', '19,732 rows')
@@ -172,7 +172,7 @@ def count(number: int, one: str, many: str | None = None) -> str:
 
 
 def counts_line(counts: Mapping[str, int]) -> str:
-    """Counts by name in one line.
+    """Format counts by name in one line.
 
     >>> counts_line({"c1": 1200, "": 3})
     'c1 1,200, (unknown) 3'
@@ -181,7 +181,7 @@ def counts_line(counts: Mapping[str, int]) -> str:
 
 
 def seconds(duration: float) -> str:
-    """A duration with three significant digits up to a minute, then minutes and hours.
+    """Format a duration: three significant digits up to a minute, then minutes and hours.
 
     >>> seconds(0.8123), seconds(75), seconds(7320)
     ('0.81 s', '1 min 15 s', '2 h 02 min')

@@ -1,4 +1,4 @@
-"""report.json and report.html: one evaluation for a machine and for a person."""
+"""report.json and report.html: one evaluation for programs and for people."""
 
 import json
 import os
@@ -16,15 +16,16 @@ from pipeline.report.templates import MARK, fill_template
 from pipeline.report.thumbnails import Thumbnails
 
 FILES = {"report.json": b'"regallery": ', "report.html": MARK}
-"""The files of a report, and what shows near their beginning that they are ours."""
+"""The files of a report, and the text near their beginning that identifies them as ours."""
 _EMPTY = Thumbnails()
 _TOKEN_BYTES = 4
 
 
 def render_report(report: Report, thumbnails: Thumbnails = _EMPTY) -> str:
-    """The report as one self-contained HTML page; a crop without a thumbnail shows a placeholder.
+    """Make the report as one self-contained HTML page; a crop without a thumbnail shows a
+    placeholder.
 
-    The page asks the network for nothing, and the same input gives the same bytes.
+    The page loads nothing from the network, and the same input gives the same bytes.
     """
     return fill_template(
         "report.html",
@@ -49,11 +50,11 @@ def render_report(report: Report, thumbnails: Thumbnails = _EMPTY) -> str:
 def write_page(
     report: Report, out_dir: str | Path, thumbnails: Thumbnails = _EMPTY
 ) -> tuple[Path, Path]:
-    """Write report.json and report.html into `out_dir` (made if missing) and return their paths.
+    """Write report.json and report.html into `out_dir` (made if missing), and return their paths.
 
-    Each file appears whole or not at all; those of an older report are replaced. The JSON is strict
-    (no NaN), its keys stand in the order of `Report`, and it holds no picture. Raises what
-    `check_place` raises, and RunError for a file that cannot be written.
+    Each file appears complete or not at all; files of an older report are replaced. The JSON is
+    strict (no NaN), its keys are in the order of `Report`, and it has no pictures. Raise the errors
+    of `check_place`, and RunError for a file that cannot be written.
     """
     check_place(out_dir)
     page = render_report(report, thumbnails)
@@ -70,10 +71,10 @@ def write_page(
 
 
 def check_place(out_dir: str | Path) -> None:
-    """Make sure that a report can be written to `out_dir`, before the work for it.
+    """Check, before the work, that a report can be written to `out_dir`.
 
-    Raises InputError if `out_dir` is not a folder or is read-only, and if it has a report.json or
-    report.html that no evaluation wrote; RunError if the disk is full.
+    Raise InputError if `out_dir` is not a folder or is read-only, and if it has a report.json or
+    report.html that no evaluation wrote. Raise RunError if the disk is full.
     """
     folder = Path(out_dir)
     if os.path.lexists(folder) and not os.path.isdir(folder):  # noqa: PTH112 - never raises
@@ -84,9 +85,9 @@ def check_place(out_dir: str | Path) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write beside the final name, flush to disk, then rename over it.
+    """Write a file beside the final name, flush it to disk, then rename it to that name.
 
-    What a killed run had half written is deleted first.
+    Half-written files of killed runs are deleted first.
     """
     for left in path.parent.glob(f".{path.name}.{'[0-9a-f]' * 2 * _TOKEN_BYTES}"):
         left.unlink(missing_ok=True)
@@ -104,7 +105,7 @@ def _replace(path: Path, text: str) -> None:
 
 
 def _drawn(report: Report) -> dict[str, str]:
-    """What was drawn at random, and how."""
+    """The random draws of the report, and their settings."""
     protocol, bootstrap = report.protocol, report.bootstrap
     draws = f", {protocol.repeats} draws, seed {protocol.seed}"
     drawn = {"protocol": protocol.name + (draws if protocol.repeats else "")}

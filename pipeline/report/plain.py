@@ -1,4 +1,4 @@
-"""Results as plain data, the way that all JSON of the project is made."""
+"""Convert results to plain data, the basis of all JSON in the project."""
 
 import dataclasses
 import math
@@ -10,11 +10,11 @@ from typing import Any
 
 
 def plain(value: Any) -> Any:
-    """`value` as dicts, lists, texts, numbers and None, which JSON can hold.
+    """Convert `value` to dicts, lists, texts, numbers and None, for JSON.
 
     A dataclass becomes an object of its fields, in their order; the metadata `json` of a field is
-    its key where that is not its name. What is not a number (NaN, infinity) becomes None. TypeError
-    for what JSON has no word for.
+    its key, if that differs from its name. A value that is not a number (NaN, infinity) becomes
+    None. Raise TypeError for a value that JSON cannot represent.
 
     >>> plain({"mAP": float("nan"), "ranks": (1, 5)})
     {'mAP': None, 'ranks': [1, 5]}

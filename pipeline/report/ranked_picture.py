@@ -1,4 +1,4 @@
-"""Ranked lists as one picture: a row a query, its crop first."""
+"""Ranked lists as one picture: a row per query, with its crop first."""
 
 from collections.abc import Callable
 from pathlib import Path

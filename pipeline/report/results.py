@@ -1,8 +1,8 @@
-"""The result of an evaluation: what report.json holds and the page is made from.
+"""The result of an evaluation: the content of report.json, and the source of the page.
 
 `plain(report)` is the content of report.json, which docs/report.schema.json describes key by key.
-Every share (mAP, CMC, AP, INP) is a fraction from 0 to 1, never a percentage; one that is not
-defined is NaN here and null there. A value that contradicts itself raises ValueError when made.
+Every share (mAP, CMC, AP, INP) is a fraction from 0 to 1, never a percentage; an undefined one is
+NaN here and null there. Contradictory values raise ValueError on creation.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ Scalar = bool | int | float | str | None
 class QuerySet:
     """The query table as it was read: `rejects` by reason, `identities` above 0.
 
-    `expanded` says how its features came of another gallery's, None where they did not.
+    `expanded` says how its features were made from those of another gallery; None if they were not.
     """
 
     location: str
@@ -45,7 +45,7 @@ class QuerySet:
 
 @dataclass(frozen=True)
 class GallerySet(QuerySet):
-    """The gallery table as it was read: rows of identity 0 are distractors, of -1 junk."""
+    """The gallery table as it was read: rows of identity 0 are distractors, rows of -1 are junk."""
 
     distractors: int
     junk: int
@@ -53,7 +53,7 @@ class GallerySet(QuerySet):
 
 @dataclass(frozen=True)
 class Protocol:
-    """What the CMC is measured on: whole lists, or `repeats` draws of one image an identity."""
+    """The lists behind the CMC: whole lists, or `repeats` draws of one image per identity."""
 
     name: Literal["market1501", "cuhk03"]
     repeats: int | None
@@ -77,7 +77,7 @@ class Intervals:
 
 @dataclass(frozen=True)
 class Gains:
-    """Confidence intervals of what each mean gains over the first result's, from -1 to 1."""
+    """Confidence intervals of the gain of each mean over the first result's, from -1 to 1."""
 
     mean_ap: Interval = field(metadata={"json": "mAP"})
     rank1: Interval
@@ -88,9 +88,9 @@ class Gains:
 class RankingResult:
     """The figures of one way to rank.
 
-    `rank` is the CMC at some ranks, None past the end of the curve; `cmc_cut` is its length where
-    the gallery was too short for the one that was wanted. `open_set` and `camera_pairs` are None
-    where they were not asked for, or are not defined.
+    `rank` is the CMC at some ranks, None past the end of the curve. `cmc_cut` is the length of the
+    curve if the gallery was too short for the requested one. `open_set` and `camera_pairs` are None
+    if they were not requested, or are not defined.
     """
 
     name: str
@@ -114,7 +114,7 @@ class RankingResult:
 
     @classmethod
     def of(cls, summary: Summary, max_rank: int, **others: Any) -> "RankingResult":
-        """The figures of a summary, whose curve was to have `max_rank` points, and the `others`."""
+        """The figures of a summary, with the requested curve length `max_rank` and the `others`."""
         curve = tuple(summary.cmc.tolist()) if summary.valid else ()
         return cls(
             queries=summary.queries,
@@ -172,9 +172,9 @@ class Crop:
 
 @dataclass(frozen=True)
 class ListHit(Crop):
-    """One gallery row of a ranked list: its similarity to the query, `score`, as ranked.
+    """One gallery row of a ranked list, with its similarity to the query, `score`.
 
-    `distance` is the final one of a re-ranked list, which is ordered by it; else None.
+    `distance` is the final distance in a re-ranked list, which is ordered by it; otherwise None.
     """
 
     score: float
@@ -184,9 +184,9 @@ class ListHit(Crop):
 
 @dataclass(frozen=True)
 class ListEntry:
-    """One valid query with the top of its ranked list, best first, junk left out.
+    """One valid query with the top of its ranked list, best first, without junk.
 
-    `ap` is non-interpolated; `matches` are the rows that match in the whole gallery.
+    `ap` is non-interpolated; `matches` is the number of matching rows in the whole gallery.
     """
 
     query: Crop
@@ -208,21 +208,21 @@ class Ranked:
 
     @property
     def entries(self) -> tuple[ListEntry, ...]:
-        """All of them."""
+        """All entries."""
         return self.best + self.median + self.worst
 
     @property
     def by_distance(self) -> bool:
-        """Whether the lists were re-ranked, and are ordered by their final distances."""
+        """Whether the lists were re-ranked, so that final distances order them."""
         return any(hit.distance is not None for entry in self.entries for hit in entry.list)
 
 
 @dataclass(frozen=True)
 class Report:
-    """A whole evaluation. The first result is the one that the others' gains are counted from.
+    """A whole evaluation. Gains count from the first result.
 
-    `created` is ISO 8601 with its offset from UTC, `regallery` our version, `command` what to type
-    to get the same report again (None where that is not known). `recipe` is shown as it is.
+    `created` is ISO 8601 with its offset from UTC, `regallery` is our version, and `command` is the
+    command that makes the same report again (None if unknown). `recipe` is shown unchanged.
     """
 
     schema: Literal[3] = field(init=False, default=SCHEMA)

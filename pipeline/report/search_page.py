@@ -15,14 +15,14 @@ from pipeline.report.templates import fill_template
 def render_search(
     found: Mapping[str, Any], pictures: Mapping[str, str], crops: Mapping[str, str]
 ) -> str:
-    """The page of what a search found; an image without a picture shows a placeholder.
+    """Make the page for the result of a search; an image without a picture shows a placeholder.
 
     `found` has `gallery`, `version`, `rows`, `threshold` and `threshold_from` (or None),
-    `not_searched` (each with `image`, `reason`, `detail`) and `results`: each with `image`, the
-    images `queried` where several are one query, and its `hits`, of `rank`, `row_id`, `path`,
+    `not_searched` (each with `image`, `reason`, `detail`) and `results`. Each result has `image`,
+    the images `queried` if several are one query, and its `hits` with `rank`, `row_id`, `path`,
     `identity`, `camera`, `captured_at`, `score` and `match` (or None). `pictures` are the
-    `thumbnails.thumbnail` of images, `crops` those of hits by path.
-    The page asks the network for nothing, and the same input gives the same bytes.
+    `thumbnails.thumbnail` of images, `crops` those of hits by path. The page loads nothing from the
+    network, and the same input gives the same bytes.
     """
     absent = _absent(found["results"], crops)
     hits = [hit for each in found["results"] for hit in each["hits"]]
@@ -39,12 +39,12 @@ def render_search(
         cameras=sorted(cameras, key=natural),
         identities=sorted(identities, key=lambda each: (each is None, each or 0)),
         script=Markup(script),
-        # The page's policy lets this one script run, and no other that a name might smuggle in.
+        # The page's policy allows only this script, so none that a name might contain can run.
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 
 def _absent(results: Sequence[Mapping[str, Any]], crops: Mapping[str, str]) -> int:
-    """How many of the crops found have no picture."""
+    """The number of crops in the lists that have no picture."""
     paths = {hit["path"] for each in results for hit in each["hits"]}
     return len(paths - crops.keys())

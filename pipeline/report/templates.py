@@ -1,4 +1,4 @@
-"""The pages' templates: where they are, what they may call, and how they become text."""
+"""The pages' templates: their folder, the functions that they may call, and rendering."""
 
 from functools import cache
 from pathlib import Path
@@ -10,13 +10,13 @@ from pipeline.output_files import has_mark
 from pipeline.report import camera_grid, figures
 
 MARK = b'<meta name="generator" content="regallery">'
-"""Stands in the head of every page, as `frame.html` has it."""
+"""The mark in the head of every page, as in `frame.html`."""
 
 
 def fill_template(template: str, **values: Any) -> str:
-    """A template of this folder with its values, as a page; the same values give the same page."""
+    """Fill a template of this folder with values, as a page; the same values give the same page."""
     page = _environment().get_template(template).render(values)
-    # A path may hold bytes that are no UTF-8; they are shown as escapes.
+    # A path may have bytes that are not UTF-8; they are shown as escapes.
     return page.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

@@ -15,7 +15,7 @@ from pipeline.errors import InputError
 if TYPE_CHECKING:
     from pipeline.report.results import Report
 
-# Twice the size at which the page shows them, for screens of high density.
+# Twice the size on the page, for screens of high density.
 _BOX = (128, 256)
 _QUALITY = 80
 _DATA_URI = re.compile(r"data:image/(?:jpeg|png|webp);base64,[A-Za-z0-9+/]+={0,2}")
@@ -23,10 +23,11 @@ _DATA_URI = re.compile(r"data:image/(?:jpeg|png|webp);base64,[A-Za-z0-9+/]+={0,2
 
 @dataclass(frozen=True)
 class Thumbnails:
-    """Data URI of each picture by its path; apart, since a query and a gallery may share a path.
+    """The data URI of each picture by its path; separate, because a query and a gallery may share a
+    path.
 
-    Raises InputError unless each value is a base64 data URI of a JPEG, PNG or WebP image: anything
-    else (a URL, say) would make the page reach out of itself.
+    Raise InputError unless each value is a base64 data URI of a JPEG, PNG or WebP image: anything
+    else, such as a URL, would make the page load from elsewhere.
     """
 
     query: Mapping[str, str] = field(default_factory=dict)
@@ -40,9 +41,10 @@ class Thumbnails:
 
 
 def thumbnail(image: np.ndarray) -> str:
-    """A JPEG data URI of `image` (uint8 `[H, W, 3]`, RGB), at most 128 x 256 pixels, shape kept.
+    """Make a JPEG data URI of `image` (uint8 `[H, W, 3]`, RGB), at most 128 x 256 pixels, same
+    shape.
 
-    Raises InputError for an array of another shape or dtype.
+    Raise InputError for an array of another shape or dtype.
 
     >>> thumbnail(np.zeros((600, 200, 3), np.uint8))[:23]
     'data:image/jpeg;base64,'
@@ -57,7 +59,9 @@ def thumbnail(image: np.ndarray) -> str:
 
 
 def wanted(report: "Report") -> tuple[list[str], list[str]]:
-    """The query paths and the gallery paths that the ranked lists show, each sorted and once."""
+    """The query paths and the gallery paths in the ranked lists, each sorted and without
+    repeats.
+    """
     entries = report.ranked.entries if report.ranked else ()
     queries = {entry.query.path for entry in entries}
     gallery = {hit.path for entry in entries for hit in entry.list}

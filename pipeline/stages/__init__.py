@@ -1,1 +1,1 @@
-"""The folds on Ray. Alone in the library, this room imports ray."""
+"""The computations on Ray. Only this package of the library imports ray."""

@@ -1,4 +1,4 @@
-"""What the features of each camera add up to, part by part of the rows."""
+"""Add up the features of each camera, part by part of the rows."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,11 @@ def sum_cameras(
     *,
     execution: Execution = Execution(),
 ) -> CameraSums:
-    """The sums of `core.cameras.sums.camera_sums`, part by part.
+    """The sums of `core.cameras.sums.camera_sums`, computed part by part.
 
-    Parts are the same for any number of workers and added in their order, so the bits are too.
-    Progress counts the rows of the finished parts. Memory is a block of rows, and C x D sums, in
-    each worker.
+    Parts are the same for any number of workers and are added in order, so the bits are the same,
+    too. Progress counts the rows of the finished parts. Memory per worker is a block of rows, and C
+    x D sums.
     """
     check_cameras(rows, camera, cameras)
     total = CameraSums.nothing(cameras, rows.dimension)

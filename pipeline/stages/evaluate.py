@@ -1,7 +1,7 @@
-"""What an evaluation counts, part by part of the gallery.
+"""The counts of an evaluation, part by part of the gallery.
 
-The counts of parts add, so every result is the same to the bit for any `execution`. Progress counts
-the gallery rows of the finished parts.
+The counts of parts add up, so every result is the same to the bit for any `execution`. Progress
+counts the gallery rows of the finished parts.
 """
 
 from collections.abc import Callable, Iterator
@@ -39,7 +39,7 @@ def count_ranks(
     *,
     execution: Execution = Execution(),
 ) -> RankCounts:
-    """The counts of `ranking.rank_counts` over the whole gallery."""
+    """Count ranks as `ranking.rank_counts` does, over the whole gallery."""
     sides = (queries, query_labels, gallery, gallery_labels)
     found = ranking.matches(*sides, tiling=execution.tiling)
     step = execution.progress("counting ranks", len(gallery))
@@ -65,7 +65,7 @@ def count_best_ranks(
     *,
     execution: Execution = Execution(),
 ) -> RankCounts:
-    """The counts of `multi_query.best_counts` over the whole gallery."""
+    """Count ranks as `multi_query.best_counts` does, over the whole gallery."""
     sides = (images, query_labels, gallery, gallery_labels)
     found = multi_query.best_matches(
         images, groups, query_labels, gallery, gallery_labels, tiling=execution.tiling
@@ -99,7 +99,9 @@ def count_within_cameras(
     *,
     execution: Execution = Execution(),
 ) -> NDArray[np.int64]:
-    """The counts `[M]` of `camera_figures.count_within_cameras` over the whole gallery."""
+    """Count as `by_camera.count_within_cameras` does, over the whole gallery; the result is
+    `[M]`.
+    """
     sides = (queries, query_labels, gallery, gallery_labels)
     step = execution.progress("counting by camera", len(gallery))
     over = _Pass(sides, execution, step, camera_figures.BLOCKS_AT_ONCE)
@@ -118,7 +120,7 @@ def without_own_camera(
 ) -> RankCounts:
     """The counts of `found`, over the whole gallery, in lists without rows of the query's camera.
 
-    One more pass over the gallery, by `camera_figures.count_within_own_camera`.
+    This takes one more pass over the gallery, with `by_camera.count_within_own_camera`.
     """
     sides = (queries, query_labels, gallery, gallery_labels)
     step = execution.progress("leaving out own cameras", len(gallery))
@@ -138,10 +140,10 @@ def measure_open_set(
     not_own_camera: bool = False,
     execution: Execution = Execution(),
 ) -> OpenSet | None:
-    """The figures of `open_set.open_set`, whose positives are the matches `found`.
+    """The figures of `open_set.open_set`; the positives are the matches `found`.
 
-    With `not_own_camera`, rows of the query's camera are no negatives. The gallery is passed over
-    twice.
+    With `not_own_camera`, rows of the query's camera are not negatives. This takes two passes over
+    the gallery.
     """
     sides = (queries, query_labels, gallery, gallery_labels)
     step = execution.progress("counting negatives", 2 * len(gallery))
@@ -164,7 +166,7 @@ def draw_first_ranks(
     *,
     execution: Execution = Execution(),
 ) -> NDArray[np.int64]:
-    """The first ranks `[R, Q]` of `single_shot.first_ranks` in every draw; a draw is a part.
+    """The first ranks `[R, Q]` of `single_shot.first_ranks` in every draw; each draw is a part.
 
     Progress counts the finished draws.
     """
@@ -181,9 +183,9 @@ def draw_first_ranks(
 
 @dataclass(frozen=True)
 class _Pass:
-    """A pass over the gallery in parts of so many blocks; `step` counts the rows of each.
+    """A pass over the gallery in parts of several blocks; `step` counts the rows of each part.
 
-    Its tasks have the tiling's share of a GPU where they count `on_gpu`.
+    If `on_gpu`, its tasks have the tiling's share of a GPU.
     """
 
     sides: Sides
@@ -193,7 +195,9 @@ class _Pass:
     on_gpu: bool = False
 
     def counts(self, fold: Callable[..., Any], **options: Any) -> Iterator[Any]:
-        """What `fold` counts in each part; in this process there are at most a hundred."""
+        """Yield the result of `fold` for each part; in this process there are at most a hundred
+        parts.
+        """
         execution, tiling = self.execution, self.execution.tiling
         length, size = len(self.sides[2]), self.blocks_at_once * tiling.gallery_block
         size = tiling.rows_of_part() if self.on_gpu and tiling.gpus else size

@@ -1,4 +1,6 @@
-"""Where the parts of a fold run, what they may hold, and who follows their progress."""
+"""Where the parts of a computation run, how much memory they may use, and who gets their
+progress.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -8,21 +10,22 @@ from pipeline.core.blocks import Tiling, blocks
 from pipeline.core.ledger import Ledger
 
 MEMORY = 4 << 30
-"""Bytes that the blocks in hand may take, in all workers together."""
+"""Bytes that the blocks in use may take, in all workers together."""
 
-# What is left is cut into so many parts for each worker, and no part is smaller than this share.
+# The remaining rows are divided into this many parts per worker, but no part is smaller than this
+# fraction (a quarter) of a full one.
 _PARTS_A_WORKER = 2
 _PARTS_OF_THE_LAST = 4
 
 Step = Callable[[int], None]
-"""Advances a line of progress by so many steps."""
+"""Advance a progress line by a number of steps."""
 
 StartProgress = Callable[[str, int], Step]
-"""Starts a line of progress with a name and a length."""
+"""Start a progress line with a name and a length; return the function that advances it."""
 
 
 def silent(_name: str, _length: int) -> Step:
-    """Progress that nobody follows.
+    """Start a progress line that is not shown.
 
     >>> silent("counting ranks", 10)(3)
     """
@@ -30,16 +33,16 @@ def silent(_name: str, _length: int) -> Step:
 
 
 def no_step(_steps: int) -> None:
-    """A step that nobody follows."""
+    """Take steps that are not shown."""
 
 
 @dataclass(frozen=True)
 class Execution:
-    """How a stage runs: the same results, to the bit, for any of these.
+    """The settings for running a stage; the results are the same, to the bit, for any of them.
 
-    With `workers` 0 the parts of a fold run one after the other in this process, on the threads of
-    `tiling`. Otherwise so many run at once as Ray tasks of one CPU each. `memory` is in bytes. The
-    `ledger` adds up which products were made, and how many pairs were scored.
+    With `workers` 0, the parts of a computation run one after the other in this process, on the
+    threads of `tiling`. Otherwise this number of parts runs at once, as Ray tasks of one CPU each.
+    `memory` is in bytes. The `ledger` adds up the products by kind, and the scored pairs.
     """
 
     workers: int = 0
@@ -56,24 +59,24 @@ class Execution:
 
     @property
     def worker_tiling(self) -> Tiling:
-        """The tiling of one part: a worker has one CPU, this process all of its own."""
+        """The tiling of one part: a worker has one CPU, this process all of its CPUs."""
         return self.tiling.inside(self.workers)
 
     @property
     def worker_memory(self) -> int:
-        """Bytes that one worker may hold."""
+        """Bytes that one worker may use."""
         return self.memory // max(1, self.workers)
 
     def named(self, prefix: str) -> "Execution":
-        """The same, with `prefix` before the name of every line of progress."""
+        """The same execution, with `prefix` before the name of every progress line."""
         start = self.progress
         return replace(self, progress=lambda name, length: start(prefix + name, length))
 
     def parts(self, length: int, size: int, most: int = 100) -> Iterator[tuple[int, int]]:
-        """Cut `length` rows into parts, in this process at most so many.
+        """Divide `length` rows into parts; in this process, into at most `most` parts.
 
-        Workers get parts of `size` rows, and smaller ones towards the end, down to a quarter of it:
-        none is left alone with a large one while the others have nothing to do.
+        Workers get parts of `size` rows, and smaller ones towards the end, down to a quarter of it.
+        So no worker is left with a large part while the others are idle.
 
         >>> list(Execution(2).parts(1000, 400))[:5]
         [(0, 250), (250, 438), (438, 579), (579, 685), (685, 785)]
@@ -98,8 +101,8 @@ class Execution:
     ) -> Iterator[Any]:
         """Yield `fold(*shared, *part)` for every part, in the order in which the parts end.
 
-        On Ray, `shared` goes to the object store once, and where `on_gpu` each part has the
-        tiling's share of a GPU. Results must say which part they belong to, or add up in any order.
+        On Ray, `shared` goes to the object store once; with `on_gpu`, each part has the tiling's
+        share of a GPU. Results must say which part they belong to, or add up in any order.
         """
         waiting = iter(parts)
         return self.run_ready(fold, shared, lambda: next(waiting, None), on_gpu=on_gpu)
@@ -112,20 +115,22 @@ class Execution:
         *,
         on_gpu: bool = False,
     ) -> Iterator[Any]:
-        """As `run_parts`, where `ready()` gives each next part.
+        """Like `run_parts`, but `ready()` gives each next part.
 
-        It gives None if no part is ready; it is asked again when another one has ended, and all is
-        done once none runs. Whoever takes a result may make other parts ready before the next.
+        `ready()` returns None if no part is ready; it is called again when another part has ended.
+        The run ends when no part is ready and none runs. The consumer of a result may make other
+        parts ready before it takes the next result.
         """
         if self.workers == 0:
             while (part := ready()) is not None:
                 yield fold(*shared, *part)
             return
-        import ray  # takes a second, which a run in this process need not wait for
+        import ray  # takes a second to import, which a run in this process can save
 
         from pipeline.stages.metrics import add_to_metric
 
-        # Else Ray ends a worker that uses a GPU after each part, and the next loads torch again.
+        # Otherwise Ray ends a worker that uses a GPU after each part, and the next one loads torch
+        # again.
         gpus = self.tiling.gpus if on_gpu else 0
         remote = ray.remote(num_cpus=1, num_gpus=gpus, max_calls=0)(fold)
         stored = [ray.put(value) for value in shared]
@@ -141,5 +146,5 @@ class Execution:
                 add_to_metric("regallery_tiles", 1)
                 yield result
         finally:
-            for left in running:  # after an error or an interrupt, the rest is of no use
+            for left in running:  # after an error or an interrupt, nobody needs the rest
                 ray.cancel(left)

@@ -14,7 +14,7 @@ from pipeline.gallery.sidecars.graph import Graph
 from pipeline.stages.execution import Execution, Step
 
 GraphOf = Callable[[FeatureRows, int], Graph]
-"""Gives the graph of rows after that many rounds; it may hold more neighbors than needed."""
+"""Returns the graph of rows after that many rounds; it may have more neighbors than needed."""
 
 Chunk = tuple[int, int, NDArray[np.float32]]
 
@@ -31,13 +31,14 @@ def expand_all(
     *,
     execution: Execution = Execution(),
 ) -> tuple[FeatureRows, FeatureRows]:
-    """Queries `[Q, D]` and gallery `[G, D]` after expansion; what the mode leaves comes back as is.
+    """Expand queries `[Q, D]` and gallery `[G, D]`; the side that the mode does not change is
+    returned as it is.
 
-    Both are read scattered, so they should be in memory or mapped. Mode query searches; the others
-    take the neighbors from `graph_of(rows, round)`, the graph of the gallery or of the union.
-    Every round writes its rows to a file below `scratch`, a folder that every worker sees, a chunk
-    in each worker at a time; it is deleted once the next is written. Progress counts the rows of
-    the finished chunks.
+    Rows of both are read in any order, so they should be in memory or mapped. The mode query
+    searches; the others take the neighbors from `graph_of(rows, round)`, the graph of the gallery
+    or of the union. Every round writes its rows to a file below `scratch`, a folder that every
+    worker sees, one chunk per worker at a time. The file is deleted once the next one is written.
+    Progress counts the rows of the finished chunks.
     """
     tiling = execution.worker_tiling
     chunk = _chunk(queries.dimension, settings.k, execution.worker_memory)
@@ -69,7 +70,7 @@ def expand_all(
 
 
 def _chunk(dimension: int, k: int, memory: int) -> int:
-    """Rows of a chunk: they, what they become, and their neighbors fit in a worker's memory."""
+    """Rows of a chunk: the rows, their results and their neighbors fit into a worker's memory."""
     each = 16 * dimension + 64 * k
     return max(_SMALLEST_CHUNK, min(_LARGEST_CHUNK, memory // each))
 

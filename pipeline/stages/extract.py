@@ -38,12 +38,14 @@ from pipeline.stages.execution import Step, no_step
 _log = logging.getLogger(__name__)
 
 KEPT = "finished work units are kept, and the same command goes on from them"
-"""What a message about a run that stopped ends in."""
+"""The end of a message about a run that stopped."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What every worker needs to know: where images come from, how features are made and kept."""
+    """All that a worker needs: the source of the images, the model, and the target of the
+    features.
+    """
 
     root: str
     target: UnitTarget
@@ -56,7 +58,7 @@ class Work:
     max_bytes: int = MAX_BYTES
     on_gpu: bool = False
     least_quality: float | None = None
-    """Crops of lower quality are rejects; None where quality is not measured."""
+    """Crops of lower quality are rejects; None if quality is not measured."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "threads", "decode_threads", "max_pixels", "max_bytes"):
@@ -65,14 +67,16 @@ class Work:
 
     @property
     def readers(self) -> int:
-        """Threads that read and decode; of a source on a network more, since they mostly wait."""
+        """Threads that read and decode; more for a source on a network, because they mostly
+        wait.
+        """
         is_near = local_path(self.root) is not None
         return self.decode_threads if is_near else max(self.decode_threads, REMOTE_READERS)
 
 
 @dataclass(frozen=True)
 class _Facts:
-    """What a row keeps of an image beside its feature."""
+    """The values that a row stores about an image, apart from its feature."""
 
     content_hash: bytes
     height: int
@@ -82,8 +86,10 @@ class _Facts:
 
 
 class Computed(NamedTuple):
-    """What members of a unit become: rows, rejects, and of the rows the odd ones by kind, with how
-    many there are and the path of one.
+    """The results of some members of a unit.
+
+    These are rows, rejects, and the odd ones among the rows, by kind, with their number and the
+    path of one.
     """
 
     rows: pa.Table
@@ -102,7 +108,7 @@ class _Crop:
 
 @dataclass(frozen=True)
 class Bad:
-    """A member of a unit that gives no row."""
+    """A member of a unit that does not become a row."""
 
     place: int
     reason: str
@@ -110,7 +116,7 @@ class Bad:
 
 
 class SlotContest:
-    """The boxes of a unit that compete for one slot each: it goes to the sharpest, by `quality`."""
+    """The competition of a unit's boxes for slots: each slot goes to the sharpest, by `quality`."""
 
     def __init__(self, members: pa.Table) -> None:
         self._slots = members["slot"].to_pylist()
@@ -124,7 +130,9 @@ class SlotContest:
         self._crops: dict[Any, list[_Crop]] = {}
 
     def enter(self, member: _Crop | Bad) -> Iterator[_Crop | Bad]:
-        """What is decided by one more member: itself where it competes with none."""
+        """Add a member, and yield the members that are now decided: itself if it does not
+        compete.
+        """
         slot = self._slots[member.place]
         if slot is None:
             yield member
@@ -143,11 +151,11 @@ class SlotContest:
 
 
 class UnitExtractor:
-    """Turns units into files: reads, decodes ahead on threads, runs the network, checks, writes."""
+    """Convert units to files: read, decode ahead on threads, run the network, check, write."""
 
     def __init__(self, work: Work) -> None:
         self.seconds: dict[str, float] = {}
-        """What the last unit took: waiting for pictures (`decode`), the `network`, `write`."""
+        """The time of the last unit: waiting for pictures (`decode`), the `network`, `write`."""
         self._waited = 0.0
         self._work = work
         self._extractor = work.model.load(
@@ -158,7 +166,9 @@ class UnitExtractor:
         )
 
     def extract(self, unit: Unit, step: Step = no_step) -> UnitRecord:
-        """Write one unit's file; rows + rejects are its members, and add up to the steps."""
+        """Write one unit's file; its rows and rejects together are its members, and the sum of the
+        steps.
+        """
         begun = time.perf_counter()
         rows, rejects, oddities = self.compute(unit.members, step)
         computed = time.perf_counter()
@@ -171,9 +181,9 @@ class UnitExtractor:
         return replace(record, oddities=oddities)
 
     def compute(self, members: pa.Table, step: Step = no_step) -> Computed:
-        """The rows, in the target's schema, and the rejects that members of a unit become.
+        """Compute the rows, in the target's schema, and the rejects of a unit's members.
 
-        `step(n)` is called after each batch of the network with the members that it finished.
+        `step(n)` is called after each batch of the network with the number of finished members.
         """
         taken = told = 0
         self._waited = 0.0
@@ -205,15 +215,16 @@ class UnitExtractor:
         return Computed(found, rejects, _oddities(members, facts))
 
     def _next(self, decoded: Iterator[_Crop | Bad]) -> _Crop | Bad | None:
-        """The next member, None at the end; counts the seconds that it is waited for."""
+        """The next member, or None at the end; counts the seconds of waiting for it."""
         begun = time.perf_counter()
         member = next(decoded, None)
         self._waited += time.perf_counter() - begun
         return member
 
     def _decoded(self, members: pa.Table) -> Iterator[_Crop | Bad]:
-        """Members, read and decoded ahead of the network by at most one batch: images in order,
-        boxes as their frames come.
+        """Yield the members, read and decoded ahead of the network by at most one batch.
+
+        Images come in order, boxes in the order of their frames.
         """
         if "run" in members.column_names:
             yield from self._cut(members)
@@ -243,8 +254,9 @@ class UnitExtractor:
         return self._measured(place, pixels, schema.content_hash(data))
 
     def _cut(self, members: pa.Table) -> Iterator[_Crop | Bad]:
-        """The boxes of a unit; of those that compete for a slot, the sharpest alone."""
-        from pipeline.archive.video.decoding import Limits, cut_boxes  # it loads PyAV
+        """Yield the boxes of a unit; of those that compete for a slot, only the sharpest."""
+        # Imported here, because it loads PyAV.
+        from pipeline.archive.video.decoding import Limits, cut_boxes
 
         work = self._work
         limits = Limits(work.max_pixels, work.max_bytes, work.model.stretch)
@@ -261,7 +273,7 @@ class UnitExtractor:
             yield from contest.enter(made)
 
     def _measured(self, place: int, pixels: NDArray[np.uint8], hashed: bytes) -> _Crop | Bad:
-        """The crop with what a row keeps of it, unless its quality is too low."""
+        """The crop with the values that a row stores, unless its quality is too low."""
         measured, least = None, self._work.least_quality
         if least is not None:
             measured = quality(pixels)
@@ -274,7 +286,7 @@ class UnitExtractor:
     def _rows(
         self, members: pa.Table, facts: dict[int, _Facts], vectors: NDArray[np.float32]
     ) -> pa.Table:
-        """The rows of the members whose `facts` are known, in order."""
+        """The rows of the members with known `facts`, in order."""
         target = self._work.target
         places = np.array(list(facts), np.int64)
         told = list(facts.values())
@@ -295,8 +307,8 @@ class UnitExtractor:
 def extract_here(units: Sequence[Unit], work: Work, step: Step = no_step) -> Generator[UnitRecord]:
     """Extract units one after the other in this process: the plain loop.
 
-    `step(n)` is called after each batch of the network with the images that it finished. RunError
-    where a file cannot be written: what was finished stays on disk.
+    `step(n)` is called after each batch of the network with the number of finished images. Raise
+    RunError if a file cannot be written; finished work stays on disk.
     """
     extractor = UnitExtractor(work)
     for unit in units:
@@ -308,7 +320,7 @@ def extract_here(units: Sequence[Unit], work: Work, step: Step = no_step) -> Gen
 
 
 def rejects_of(members: pa.Table, bad: Sequence[Bad]) -> pa.Table:
-    """The rejects that some members of a unit become."""
+    """The rejects for some members of a unit."""
     told = members.select(["path", "size", "mtime"]).take(
         pa.array([member.place for member in bad], pa.int64())
     )
@@ -318,7 +330,7 @@ def rejects_of(members: pa.Table, bad: Sequence[Bad]) -> pa.Table:
 
 
 def _oddities(members: pa.Table, facts: dict[int, _Facts]) -> tuple[tuple[str, int, str], ...]:
-    """How many images are odd, by kind, and the path of the first of each."""
+    """The number of odd images, by kind, and the path of the first of each."""
     odd = {place: told.oddity for place, told in sorted(facts.items()) if told.oddity}
     first = {kind: place for place, kind in reversed(odd.items())}
     counts = sorted(Counter(odd.values()).items())
@@ -327,7 +339,7 @@ def _oddities(members: pa.Table, facts: dict[int, _Facts]) -> tuple[tuple[str, i
 
 def _device(on_gpu: bool) -> str:
     if on_gpu and torch.cuda.is_available():
-        return "cuda:0"  # Ray shows each actor its own GPUs, numbered from 0
+        return "cuda:0"  # Ray shows each actor only its own GPUs, numbered from 0
     if on_gpu:
         _log.warning("a GPU was assigned, but torch sees none: extracting on the CPU")
     return "cpu"

@@ -25,7 +25,7 @@ from pipeline.stages.metrics import add_to_metric
 _log = logging.getLogger(__name__)
 
 ATTEMPTS = 3
-"""How often the work on a unit may kill its worker before the unit is halved."""
+"""The number of times that a unit may kill its worker before it is halved."""
 
 _UNITS_A_ROUND = 512
 _ALL_DIE = (
@@ -42,9 +42,9 @@ class ExtractUnit:
         self._extractor = UnitExtractor(work)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
-        """Extract the unit, unless it has killed its worker too often: then say so.
+        """Extract the unit, unless it has killed its worker too often; then report that.
 
-        An error that the reader can do something about comes back as text: Ray would bury it.
+        An error that the user can correct comes back as text, because Ray would hide it.
         """
         unit = _unpacked(batch["unit"][0], batch["members"][0])
         try:
@@ -79,16 +79,16 @@ def extract_on_ray(
     environment: dict[str, str] | None = None,
     step: Step = no_step,
 ) -> Generator[UnitRecord]:
-    """Extract units on an actor pool of Ray Data, in the order in which they end.
+    """Extract units on an actor pool of Ray Data; yield records in the order in which units end.
 
-    They begin in the order given. The pool begins with `actors`; where it `grows`, machines that
-    join get more.
-    `step(n)` is called with the images that actors have finished, while they are in their units.
+    Units begin in the given order. The pool begins with `actors`; if it `grows`, machines that join
+    get more. `step(n)` is called with the number of images that actors have finished, also within a
+    unit.
 
-    A worker that dies is started again, and its unit with it. A unit that was begun `ATTEMPTS`
-    times without an end is halved until the image that kills is found: it becomes a reject. Yields
-    the same records as `extract_here`, but for units that were halved. RunError where a worker
-    raises, and where the first units all kill theirs: what was finished stays on disk.
+    A worker that dies is started again, and so is its unit. A unit that was begun `ATTEMPTS` times
+    and never ended is halved until the image that kills the worker is found; that image becomes a
+    reject. The records are those of `extract_here`, except for halved units. Raise RunError if a
+    worker raises, and if the first units all kill their workers; finished work stays on disk.
     """
     options = {
         "num_cpus": cpus_per_actor,
@@ -134,7 +134,7 @@ def extract_on_ray(
 
 
 def _taken(units: deque[Unit], most: int) -> list[Unit]:
-    """The first units, which leave the queue."""
+    """Remove the first units from the queue, and return them."""
     return [units.popleft() for _ in range(min(most, len(units)))]
 
 
@@ -147,8 +147,8 @@ def _rows_of_round(
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    # An actor has one unit in hand, so a pool of busy actors is used to 1; by default it would have
-    # to be used to more before it grows.
+    # An actor has one unit at a time, so a pool of busy actors has a utilization of 1; by default
+    # the pool would grow only above 1.
     context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0
     # One block for each unit, and one unit at each actor: a record arrives as soon as its unit is
     # finished.
@@ -159,7 +159,7 @@ def _rows_of_round(
         fn_constructor_args=(work,),
         **options,
     )
-    for name in ("ray.data", "ray"):  # it logs every step
+    for name in ("ray.data", "ray"):  # they log every step
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
         yield from extracted.iter_rows()
@@ -168,7 +168,7 @@ def _rows_of_round(
 
 
 def _cause(error: BaseException) -> str:
-    """The line that names the exception, out of the traceback that Ray reports."""
+    """The line that names the exception in the traceback that Ray reports."""
     named = re.findall(
         r"^(?:\w+\.)*\w*(?:Error|Exception|Interrupt)\b.*$", str(error), re.MULTILINE
     )
@@ -194,7 +194,7 @@ def _reject_killer(unit: Unit, work: Work) -> UnitRecord:
 
 
 def _packed(unit: Unit) -> pa.Table:
-    """A unit as one row of two columns, its members as an Arrow stream."""
+    """A unit as one row of two columns, with its members as an Arrow stream."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, unit.members.schema) as stream:
         stream.write_table(unit.members)

@@ -1,6 +1,6 @@
-"""How far actors have come within their units: small numbers in the key-value store of Ray's head.
+"""The progress of actors within their units: small numbers in the key-value store of Ray's head.
 
-Records come back only when units end, which may take minutes; people want to see images move.
+Records come back only when units end, which may take minutes, but people want to see progress.
 """
 
 import contextlib
@@ -28,25 +28,25 @@ _NAMESPACE, _PREFIX = b"regallery", b"unit-"
 
 
 class Heartbeat:
-    """Counts the images of a unit, in its actor, and lets the driver know twice a second."""
+    """Count the images of a unit, in its actor, and send the count to the driver twice a second."""
 
     def __init__(self, unit_id: str) -> None:
         self._key, self._images, self._next = _PREFIX + unit_id.encode(), 0, 0.0
 
     def __call__(self, images: int) -> None:
-        """So many more are finished."""
+        """Count this many more finished images."""
         self._images += images
         if time.monotonic() < self._next or not _internal_kv_initialized():
             return
         self._next = time.monotonic() + _SECONDS
         try:
             _internal_kv_put(self._key, str(self._images).encode(), namespace=_NAMESPACE)
-        except ray.exceptions.RayError as error:  # the work is worth more than its progress
+        except ray.exceptions.RayError as error:  # the work matters more than its progress
             _log.debug("progress cannot be sent (%s): %s", self._key.decode(), error)
 
 
 class Heard:
-    """What is known of the units in hand; steps as they come on, and to their ends."""
+    """The known progress of the units in work, passed on as steps."""
 
     def __init__(self, step: Step) -> None:
         self._step = step
@@ -54,19 +54,19 @@ class Heard:
         self._lock = threading.Lock()
 
     def begin(self, units: list[Unit]) -> None:
-        """These may be worked on from now on."""
+        """Expect progress of these units from now on."""
         with self._lock:
             self._units.update((unit.id, 0) for unit in units)
 
     def end(self, unit_id: str, images: int) -> None:
-        """A unit has ended with so many images; none where it was given up."""
+        """A unit has ended with this number of images; 0 if it was given up."""
         with self._lock:
             self._step(images - self._units.pop(unit_id))
         if ray.is_initialized():
             _internal_kv_del(_PREFIX + unit_id.encode(), namespace=_NAMESPACE)
 
     def listen(self) -> None:
-        """Take up what actors have sent: only units in hand have a key."""
+        """Read what actors have sent; only units in work have a key."""
         for key in _internal_kv_list(_PREFIX, namespace=_NAMESPACE):
             unit_id = key.removeprefix(_PREFIX).decode()
             sent = _internal_kv_get(key, namespace=_NAMESPACE)

@@ -1,7 +1,6 @@
-"""What workers and drivers count while they work on Ray, for Prometheus: see docs/operations.md.
+"""Counters of workers and drivers on Ray, for Prometheus: see docs/operations.md.
 
-Ray's agent on each machine serves the counts of all its processes; in this process alone, without
-Ray, nothing is counted.
+Ray's agent on each machine serves the counts of all its processes. Without Ray, nothing is counted.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
-"""The neighbor graph of a set: blocks of rows meet themselves and each other, a tile at a time.
+"""The neighbor graph of a set: blocks of rows meet themselves and each other, one tile at a time.
 
-A tile begins with what its two blocks have found so far, and stores what they know after it. Blocks
-meet as they are free, so no worker waits for a slower one, and a block is finished as soon as it
-has met all. A worker that is lost costs the tile in its hand.
+A tile begins with the neighbors that its two blocks have found so far, and stores the improved
+ones. Blocks meet when they are free, so no worker waits for a slower one; a block is finished once
+it has met all blocks. The loss of a worker costs only its current tile.
 """
 
 import logging
@@ -26,8 +26,8 @@ _log = logging.getLogger(__name__)
 
 _LARGEST_BLOCK = 65_536
 _SMALLEST_BLOCK = 256
-# With four blocks a worker, nearly all workers are busy to the end, and with three almost so. Tiles
-# of fewer rows take half as long again for each pair.
+# With four blocks per worker, nearly all workers are busy to the end, and with three almost so.
+# Tiles of fewer rows take half as long again for each pair.
 _BLOCKS_A_WORKER, _FEWEST_A_WORKER = 4, 3
 _EFFICIENT_BLOCK = 8192
 
@@ -44,16 +44,16 @@ def build_graph(
     apart: NDArray[np.int64] | None = None,
     execution: Execution = Execution(),
 ) -> Graph:
-    """The `k` best others of every row of `rows` `[N, D]`, as `core.neighbors.neighbors` has them.
+    """Find the `k` best others of every row of `rows` `[N, D]`, as `core.neighbors.neighbors` does.
 
-    They are written to `folder`, which every worker sees; a graph of the same `origin`, `ids` (row
-    ids `[N]`, ascending; positions by default), `signatures` (of `core.signatures`) and kind that
-    an earlier run left there goes on from its tiles, and what was damaged of it meanwhile is made
-    again. Where `least`, the graph keeps every row's least score too, which the same pass finds.
-    Rows of one of the numbers (from 0) of `apart` int64 `[N]`, where it is given, are no neighbors;
-    the caller sees to it that a graph that was left in `folder` was made with the same. Each worker
-    holds two blocks of rows. Progress counts rows, each in parts: as many as there are blocks to
-    meet.
+    The graph is written to `folder`, which every worker sees. If an earlier run left a graph there
+    with the same `origin`, `ids` (row ids `[N]`, ascending; positions by default), `signatures`
+    (from `core.row_hashes`) and kind, the run continues from its tiles, and recomputes damaged
+    files. With `least`, the graph also stores every row's least score, which the same pass finds.
+    Rows with the same number (from 0) in `apart` int64 `[N]`, if given, are not neighbors; the
+    caller must make sure that an earlier graph in `folder` was made with the same `apart`. Each
+    worker holds two blocks of rows. Progress counts rows; each row counts in parts, one per block
+    to meet.
     """
     if apart is not None and (least or len(apart) != len(rows)):
         raise ValueError("each row has one number of `apart`, and no least score goes with them")
@@ -102,7 +102,9 @@ def build_graph(
 
 
 def block_rows(total: int, dimension: int, k: int, execution: Execution) -> int:
-    """Rows of a block: two, with their codes and the neighbors found, fit in a worker's memory."""
+    """The number of rows in a block: two blocks, with codes and neighbors, fit into a worker's
+    memory.
+    """
     each = 2 * (6 * dimension + 64 * k)
     size = min(_LARGEST_BLOCK, execution.worker_memory // each)
     if execution.workers:
@@ -113,7 +115,7 @@ def block_rows(total: int, dimension: int, k: int, execution: Execution) -> int:
 
 
 def _rows_done(graph: Graph, meetings: Meetings) -> int:
-    """The rows that all meetings so far amount to."""
+    """The number of rows that all meetings so far are worth."""
     each = zip(graph.blocks, meetings.met, strict=True)
     shares = sum((stop - start) * met.bit_count() for (start, stop), met in each)
     return shares // max(1, len(graph.blocks))
@@ -134,9 +136,10 @@ def _meet(
     *,
     apart: NDArray[np.int64] | None = None,
 ) -> tuple[int, int, Account]:
-    """Let two blocks meet, or one itself, where they have met these; stores what they know then.
+    """Let two blocks meet, or one meet itself, and store their new neighbors.
 
-    Where one of the two is set back, only it is stored.
+    `x_met` and `y_met` are the blocks that each has met. If one of the two was reset, only that one
+    is stored.
     """
     k, ledger = graph.about.k, Ledger()
     start, stop = graph.blocks[x]

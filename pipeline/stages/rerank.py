@@ -36,9 +36,9 @@ def count_reranked(
     *,
     execution: Execution = Execution(),
 ) -> RankCounts:
-    """Ranks of every query's matches in lists ordered by k-reciprocal distance: exact.
+    """Count ranks of every query's matches in lists ordered by k-reciprocal distance: exact.
 
-    Features are read scattered, too, so they should be in memory or mapped. Progress counts the
+    Rows are also read in random order, so they should be in memory or mapped. Progress counts the
     gallery rows of the finished parts.
     """
     tiling, gallery = execution.tiling, reranked.gallery
@@ -60,12 +60,12 @@ def encode_union(
     *,
     execution: Execution = Execution(),
 ) -> Reranked:
-    """What `reranking.k_reciprocal` makes, with the rows' weights in parts.
+    """Compute the result of `reranking.k_reciprocal`, with the rows' weights in parts.
 
-    `near` are the `settings.neighbors` best others, or more, of every row of the union of queries
-    and gallery, and `least` `[N]` its least score with another. Memory is that of `near` and of the
-    encoding, some tens of weights a row; with workers the object store holds them for all workers
-    of a machine.
+    `near` has, for every row of the union of queries and gallery, its `settings.neighbors` best
+    others or more, and `least` `[N]` its least score with another row. Memory is that of `near` and
+    of the encoding, some tens of weights per row; with workers, the object store holds both once
+    per machine.
     """
     total, queries, workers = len(union), len(union.first), execution.workers
     inside = execution.worker_tiling
@@ -110,7 +110,7 @@ def _means_part(
     start: int,
     stop: int,
 ) -> tuple[int, SparseRows]:
-    """The mean weights of the gallery rows of a part; queries are none."""
+    """The mean weights of the gallery rows in a part; queries are left out."""
     part = max(queries, start), max(queries, stop)
     return start, mean_weights(own, near, k2, places, part=part, tiling=tiling)
 

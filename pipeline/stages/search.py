@@ -1,4 +1,4 @@
-"""The best gallery rows of some queries, part by part of the gallery."""
+"""Find the best gallery rows of some queries, part by part of the gallery."""
 
 from pipeline.core.blocks import FeatureRows, Tiling
 from pipeline.core.ledger import Account, Ledger
@@ -14,11 +14,11 @@ def search_gallery(
     *,
     execution: Execution = Execution(),
 ) -> TopK:
-    """The `k` best rows of `topk.search` over the whole gallery.
+    """Find the `k` best rows of `topk.search` over the whole gallery.
 
-    k is clipped to the number of rows. The best of parts merge in any order, so the result is the
-    same to the bit for any `execution`. Progress counts the gallery rows of the finished parts.
-    Memory is Q x (D + k) and a tile, in each worker.
+    k is clipped to the number of rows. The best rows of parts merge in any order, so the result is
+    the same to the bit for any `execution`. Progress counts the gallery rows of the finished parts.
+    Memory per worker is Q x (D + k), and a tile.
     """
     k = min(k, len(gallery))
     best = TopK.none(len(queries), k)

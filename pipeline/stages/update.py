@@ -1,8 +1,10 @@
-"""The neighbor graph of a set from that of an earlier one: the cost grows with what is new.
+"""Update the neighbor graph of a set from that of an earlier set: the cost grows with the number of
+fresh rows.
 
-Rows that are fresh (new, or with other features) meet all rows once, and each such pair feeds both.
-A row whose neighbors went has others behind them that no one kept: graphs hold a few neighbors
-more than are needed, and only a row that has lost more than those is searched again.
+Rows that are fresh (new, or with other features) meet all rows once, and each pair updates both of
+its rows. If a neighbor of a row left the set, rows that no list contains may follow the remaining
+neighbors. Therefore graphs have a few more neighbors than needed, and only a row that has lost more
+than these is searched again.
 """
 
 from dataclasses import dataclass, replace
@@ -25,10 +27,11 @@ _RUNS_A_WORKER = 4
 
 @dataclass(frozen=True)
 class RowChanges:
-    """How a set differs from that of an earlier graph.
+    """The differences between a set and the set of an earlier graph.
 
-    `places` int64 `[N before]` is the position now of each row of the graph, -1 where it is gone or
-    has other features; `fresh` int64 are the positions now that no row of the graph has.
+    `places` int64 `[N before]` is the current position of each row of the graph, or -1 if it is
+    gone or has other features. `fresh` int64 are the current positions of rows that are not in the
+    graph.
     """
 
     places: NDArray[np.int64]
@@ -38,7 +41,9 @@ class RowChanges:
     def between(
         cls, old: Graph, ids: NDArray[np.int64], signatures: NDArray[np.int64]
     ) -> "RowChanges":
-        """What changed from the rows of `old` to rows of these ids `[N]` and signatures `[N]`."""
+        """Find the changes from the rows of `old` to rows with these ids `[N]` and signatures
+        `[N]`.
+        """
         places = positions_of(old.ids, ids)
         known = np.flatnonzero(places >= 0)
         changed = known[signatures[places[known]] != old.signatures[known]]
@@ -67,13 +72,13 @@ def update_graph(
     block: int | None = None,
     execution: Execution = Execution(),
 ) -> Graph:
-    """The graph of `rows` `[N, D]`, made in `folder` from an `old` one of other rows.
+    """Make the graph of `rows` `[N, D]` in `folder` from an `old` graph of other rows.
 
-    The first `needed` neighbors of every row (all others, where those are fewer) are the same to
-    the bit as those of `build_graph`; of the rest, which `old` holds to spare, those that are still
-    certain. Least scores are not kept: they would want all pairs anew. Blocks have `block` rows
-    (default: as many as those of `old`): each worker holds one, and as many fresh rows. Progress
-    counts the rows of the finished blocks.
+    The first `needed` neighbors of every row (all others, if there are fewer) are the same, to the
+    bit, as those of `build_graph`. The spare ones beyond them are those of `old` that are still
+    certain. Least scores are not stored, because they would need all pairs again. Blocks have
+    `block` rows (default: as many as those of `old`); each worker holds one block, and as many
+    fresh rows. Progress counts the rows of the finished blocks.
     """
     workers, inside = execution.workers, execution.worker_tiling
     step = execution.progress("neighbors", len(rows))
@@ -142,9 +147,9 @@ def _meet_fresh(
     tiling: Tiling,
     numbers: range,
 ) -> tuple[list[TopK], Account]:
-    """Fold the fresh rows with the others of some blocks; gives what the fresh rows find there.
+    """Compare the fresh rows with the others of some blocks; return what the fresh rows find there.
 
-    What is certain of the others' neighbors is kept beside each block.
+    The certain neighbors of the other rows are stored beside each block.
     """
     k, ledger = graph.about.k, Ledger()
     found = [TopK.none(len(chunk), k) for chunk in chunks]
@@ -171,8 +176,10 @@ def _meet_fresh(
 def _left(
     old: Graph, places: NDArray[np.int64], start: int, stop: int, k: int
 ) -> tuple[NDArray[np.int64], TopK, NDArray[np.bool_]]:
-    """Of the old rows that stand from `start` to `stop` now: their positions, what is left of their
-    neighbors, and whether these were all other rows.
+    """For the old rows that are now at `start` to `stop`: their positions and their remaining
+    neighbors.
+
+    The third value says whether the list of each row held all other rows.
     """
     rows = np.flatnonzero((places >= start) & (places < stop))
     if len(rows) == 0:
@@ -196,7 +203,7 @@ def _finish(
     tiling: Tiling,
     number: int,
 ) -> tuple[int, Account]:
-    """Write a block: what is known of its rows, and of those of which too little is, all anew."""
+    """Write a block: the known neighbors of its rows, and a new search for rows with too few."""
     start, stop = graph.blocks[number]
     k, ledger = graph.about.k, Ledger()
     low, high = np.searchsorted(fresh, (start, stop))
@@ -213,7 +220,7 @@ def _finish(
 
 
 def _with_rows(found: TopK, places: NDArray[np.int64], others: TopK) -> TopK:
-    """`found` with `others`, which may be narrower, in the rows `places`."""
+    """`found`, with the rows at `places` replaced by `others`, which may be narrower."""
     scores, rows = found.scores.copy(), found.rows.copy()
     scores[places], rows[places] = np.float32(-np.inf), -1
     scores[places, : others.k], rows[places, : others.k] = others.scores, others.rows

@@ -1,3 +1,3 @@
-"""Networks built here, and their checkpoints."""
+"""Networks that are built here, and their checkpoints."""
 
 __all__ = ["backbone", "folding", "known", "reading", "recognition"]

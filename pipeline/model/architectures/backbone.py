@@ -1,4 +1,6 @@
-"""Backbones of torchvision by name, with weights from a checkpoint and the classifier head off."""
+"""Backbones of torchvision by name, with weights from a checkpoint and without the classifier
+head.
+"""
 
 import torch
 import torchvision
@@ -7,9 +9,9 @@ from pipeline.errors import InputError
 from pipeline.model.architectures.checkpoints import fit, load_weights
 from pipeline.model.names import BACKBONE
 
-# Families whose forward pass is pooling, flattening and one named head; the head becomes the
-# identity, so that the pooled feature comes out. ConvNeXt's head begins with a normalization that
-# belongs to the feature: only its last part goes.
+# Families whose forward pass is pooling, flattening and one named head. The head is replaced by the
+# identity, so that the network returns the pooled feature. ConvNeXt's head begins with a
+# normalization that belongs to the feature, so only its last part is removed.
 _HEADS = {
     "convnext": "classifier.2",
     "densenet": "classifier",
@@ -40,21 +42,23 @@ def check_backbone_name(name: str) -> None:
 
 
 def load_backbone(name: str, checkpoint: str) -> torch.nn.Module:
-    """The backbone with the checkpoint's weights, its classifier head off, in evaluation mode.
+    """Load the backbone with the checkpoint's weights, without its classifier head, for evaluation.
 
-    Nothing is downloaded and nothing stays at its random start: raises InputError unless the
-    checkpoint holds every weight (see checkpoints.py).
+    Nothing is downloaded, and no weight keeps its random start: raise InputError unless the
+    checkpoint has every weight (see checkpoints.py).
     """
     check_backbone_name(name)
     outline = outlined(name)
     fitted = fit(checkpoint, lambda _: outline)
-    with torch.random.fork_rng(devices=[]):  # the caller's random numbers are not ours to draw
+    with torch.random.fork_rng(devices=[]):  # do not consume the caller's random numbers
         module = _headless(name)
     return load_weights(module, fitted.match.matched)
 
 
 def backbone_input_size(name: str) -> tuple[int, int] | None:
-    """The (height, width) of a vision transformer, whose position codes fix it; None for others."""
+    """The (height, width) of a vision transformer, which its position codes fix; None for
+    others.
+    """
     check_backbone_name(name)
     if not name.startswith("vit"):
         return None
@@ -64,7 +68,7 @@ def backbone_input_size(name: str) -> tuple[int, int] | None:
 
 
 def outlined(name: str) -> torch.nn.Module:
-    """The backbone, its head off, without memory for its weights."""
+    """Build the backbone, without its head and without memory for its weights."""
     with torch.device("meta"):
         return _headless(name)
 

@@ -1,12 +1,12 @@
-"""Checkpoints: the one set of tensors in a file, and the one prefix, that fit a network.
+"""Checkpoints: find the one set of tensors in a file, and the one prefix, that fit a network.
 
-A set fits when every key of the network is there in the right shape and no other key is. Forgiven
-are, and logged: classifier heads (keys that begin with a name that the network's toolbox gives its
-heads, and that the network has no place for); batch counters that are missing
-(`num_batches_tracked`, which inference does not read); and what training wraps around a network: a
+A set fits if it has every key of the network in the right shape, and no other key. Three deviations
+are accepted and logged: classifier heads (keys that begin with a name that the network's toolbox
+gives its heads, and that do not exist in the network); missing batch counters
+(`num_batches_tracked`, which inference does not read); and wrappers from training, that is, a
 prefix (`module.`, `model.`, `backbone.`, ...) whose keys alone fit, and the count of an averaged
-model. Nothing else is guessed: where several sets fit and none is the usual one, the error lists
-them, and `FILE#PART` selects one.
+model. Nothing else is guessed: if several sets fit and none is the usual one, the error lists them,
+and `FILE#PART` selects one.
 """
 
 import functools
@@ -26,19 +26,19 @@ _log = logging.getLogger(__name__)
 State = Mapping[str, torch.Tensor]
 
 HEADS = ("fc", "classifier", "head", "heads")
-"""What torchvision calls its classifier heads."""
+"""torchvision's names of its classifier heads."""
 
 USUAL = ("state_dict", "model")
-"""Where training scripts keep the weights themselves; averaged ones and others lie beside."""
+"""Where training scripts store the weights; averaged weights and others lie beside them."""
 
 _AVERAGED = "n_averaged"  # the count that torch.optim.swa_utils.AveragedModel keeps beside the keys
-_LEAST_SHARE = 0.2  # of a set's keys, that a prefix must have: of two networks and their heads, one
+_LEAST_SHARE = 0.2  # of a set's keys that a prefix must have: enough for one of two networks
 _SHOWN = 10
 
 
 @dataclass(frozen=True)
 class Match:
-    """How a state and the keys that a network wants agree; it fits where no fault is left."""
+    """The agreement between a state and the keys of a network; it fits if there are no faults."""
 
     matched: State
     heads: tuple[str, ...]
@@ -49,16 +49,16 @@ class Match:
 
     @property
     def faults(self) -> int:
-        """How many keys do not agree."""
+        """The number of keys that do not agree."""
         return self.lacking + len(self.unexpected)
 
     @property
     def lacking(self) -> int:
-        """How many of the network's keys are not there as it wants them."""
+        """The number of the network's keys that are missing or have another shape."""
         return len(self.missing) + len(self.misshapen)
 
     def told(self) -> str:
-        """The first ten missing, unexpected and misshapen keys of each sort, and how many."""
+        """The first ten missing, unexpected and misshapen keys of each sort, and their numbers."""
         sorts = ("missing", "unexpected", "misshapen")
         return "; ".join(
             _listed(sort, getattr(self, sort)) for sort in sorts if getattr(self, sort)
@@ -67,9 +67,9 @@ class Match:
 
 @dataclass(frozen=True)
 class Fitted:
-    """The network, still without its weights, and the part of a checkpoint that fits it.
+    """The network, still without weights, and the part of a checkpoint that fits it.
 
-    `extra` holds the tensors that were asked for beside it, by name.
+    `extra` has the requested additional tensors, by name.
     """
 
     module: torch.nn.Module
@@ -79,7 +79,9 @@ class Fitted:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A set of a checkpoint less a prefix: `name` selects it; `left_out` lacks the prefix."""
+    """A set of a checkpoint without a prefix: `name` selects it; the keys in `left_out` do not have
+    the prefix.
+    """
 
     name: str
     within: WeightSet
@@ -94,11 +96,11 @@ def fit(
     heads: Sequence[str] = HEADS,
     extra: Sequence[str] = (),
 ) -> Fitted:
-    """The part of a checkpoint (`FILE` or `FILE#PART`) that fits the network `build` makes for it.
+    """Find the part of a checkpoint (`FILE` or `FILE#PART`) that fits the network from `build`.
 
-    `heads` are the names that classifier heads may have; `extra` those of tensors that belong to no
-    layer and are handed back as they are. Raises InputError for a file that cannot be read, where
-    no part fits (with the faults of the nearest one), and where several fit and none is the usual.
+    `heads` are the names that classifier heads may have. `extra` are names of tensors that belong
+    to no layer and are returned unchanged. Raise InputError for a file that cannot be read, if no
+    part fits (with the faults of the nearest one), and if several fit and none is the usual one.
     """
     path, part = split_checkpoint(checkpoint)
     sets = read_weights(path)
@@ -126,10 +128,10 @@ def fit(
 
 
 def load_weights(module: torch.nn.Module, state: State) -> torch.nn.Module:
-    """The module with these weights as float32, in evaluation mode, channels last.
+    """Load these weights as float32; return the module for evaluation, channels last.
 
-    The module may lie on PyTorch's meta device: it takes the state's tensors, and nothing of its
-    own start is left. `state` holds all of its keys and no others (`Match.matched`).
+    The module may be on PyTorch's meta device: it takes over the state's tensors, and keeps none of
+    its initial values. `state` has all of its keys and no others (`Match.matched`).
     """
     widened = {k: t.float() if t.is_floating_point() else t for k, t in state.items()}
     module.load_state_dict(widened, strict=True, assign=True)
@@ -137,7 +139,7 @@ def load_weights(module: torch.nn.Module, state: State) -> torch.nn.Module:
 
 
 def compared(state: State, wanted: State, heads: Sequence[str] = HEADS) -> Match:
-    """How the keys and shapes of `state` and `wanted` agree, classifier heads left out."""
+    """Compare the keys and shapes of `state` and `wanted`, without classifier heads."""
     dropped = {
         key
         for key in state
@@ -161,7 +163,9 @@ def compared(state: State, wanted: State, heads: Sequence[str] = HEADS) -> Match
 
 
 def _candidates(sets: Sequence[WeightSet], part: str | None) -> Iterator[_Candidate]:
-    """Every set with every prefix that many of its keys have; of these, what `part` selects."""
+    """Yield every set with every prefix that many of its keys have, limited to those that `part`
+    selects.
+    """
     for each in sets:
         tensors = each.tensors
         averaged = tensors.get(_AVERAGED)
@@ -187,10 +191,10 @@ def _prefixes(tensors: State) -> list[str]:
 
 
 def _chosen(path: str, part: str | None, fits: Mapping[str, tuple[_Candidate, Fitted]]) -> str:
-    """The name of the one that fits; of several, the one whose place is the usual one."""
+    """The name of the set that fits; of several, the one in the usual place."""
     names = list(fits)
     usual = [name for name in names if set(fits[name][0].within.name.split(".")) <= {"", *USUAL}]
-    # Of state_dict and model the first, and what lies in a mapping before what lies beside it.
+    # state_dict comes before model, and sets inside a mapping come before sets beside it.
     places = {name: fits[name][0].within.name for name in usual}
     first = min(set(places.values()), key=_order, default=None)
     best = [name for name in usual if places[name] == first] if first is not None else names
@@ -230,7 +234,7 @@ def _tell(path: str, chosen: _Candidate, match: Match, others: Sequence[str]) ->
 
 @functools.cache
 def _say_once(level: int, text: str) -> None:
-    """A checkpoint is read for its recipe, and again to be run: one line is enough."""
+    """Log a text once: a checkpoint is read for its recipe, and again to run."""
     _log.log(level, "%s", text)
 
 

@@ -1,4 +1,4 @@
-"""Normalizations folded into the convolutions before them: the same features in less time."""
+"""Fold normalizations into the convolutions before them: the same features in less time."""
 
 import logging
 
@@ -10,11 +10,12 @@ _log = logging.getLogger(__name__)
 
 
 def fold_normalizations(module: nn.Module) -> nn.Module:
-    """The module, in evaluation mode, without the batch normalizations that follow a convolution.
+    """Remove the batch normalizations that follow a convolution from a module in evaluation mode.
 
-    In evaluation a batch normalization is a factor and a summand for each channel, which the
-    convolution's weights take in; features move by the rounding of float32. One whose convolution
-    serves others too stays as it is, and so does a module whose steps depend on its input.
+    In evaluation, a batch normalization is a factor and a summand for each channel, and the weights
+    of the convolution absorb both. Features change by float32 rounding. A normalization stays if
+    its convolution also serves others, and a module stays unchanged if its steps depend on its
+    input.
 
     >>> stem = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU()).eval()
     >>> [type(part).__name__ for part in fold_normalizations(stem).children()]

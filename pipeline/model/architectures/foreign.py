@@ -1,4 +1,6 @@
-"""Weights of networks that are not built here: whose they are, and how to export the network."""
+"""Weights of networks that are not built here: where they come from, and how to export the
+network.
+"""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -11,14 +13,14 @@ _EXPORT = (
 
 @dataclass(frozen=True)
 class _Family:
-    """Networks in which each of `keys` is a part of some key; `made` says how to get one."""
+    """Networks of which some key contains each of `keys`; `made` says how to get one."""
 
     name: str
     keys: tuple[str, ...]
     made: str
 
 
-# The first that fits is told: the more particular before the more general.
+# The first family that matches is reported, so particular ones come before general ones.
 _FAMILIES = (
     _Family(
         "CLIP-ReID",
@@ -74,7 +76,8 @@ _FAMILIES = (
 
 
 def explained(keys: Collection[str]) -> str | None:
-    """Whose weights have these keys, and how to write their network as a file; None if unknown.
+    """Explain whose weights have these keys, and how to write their network as a file; None if
+    unknown.
 
     >>> explained(["layer1.0.conv1.weight"]) is None
     True

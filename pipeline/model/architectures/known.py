@@ -1,4 +1,4 @@
-"""The networks of the field that are built here, and what each takes its checkpoint to hold."""
+"""The networks of the field that are built here, and the contents of their checkpoints."""
 
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
@@ -18,9 +18,9 @@ from pipeline.model.names import architecture
 class Architecture:
     """A network that is built for a checkpoint.
 
-    `build` makes it of the checkpoint's keys and of the options behind its name; `heads` are the
-    names of its toolboxes' classifier heads, which are dropped; `recipe` are the fields in which
-    its toolboxes differ from Recipe's defaults; `size` gives the input size that a checkpoint
+    `build` makes it from the checkpoint's keys and the options after its name. `heads` are the
+    names of its toolboxes' classifier heads, which are dropped. `recipe` has the fields in which
+    its toolboxes differ from Recipe's defaults. `size` returns the input size that a checkpoint
     fixes.
     """
 
@@ -50,16 +50,16 @@ NETWORKS = {
     "osnet_ain_x1_0": Architecture(osnet(1.0, ain=True), _TORCHREID),
     "vit": Architecture(vit, ("classifier", "base.fc", "base.head"), _HALVES, vit_input_size),
 }
-"""By the names of `names.ARCHITECTURES`."""
+"""The architectures by the names in `names.ARCHITECTURES`."""
 
 # fast-reid wrote its preprocessing into its earlier checkpoints, in units of 0 to 255.
 _PIXELS = {"pixel_mean": "mean", "pixel_std": "std"}
 
 
 def load_architecture(model: str, checkpoint: str) -> torch.nn.Module:
-    """The network `NAME` or `NAME:OPTION,OPTION` with a checkpoint's weights, in evaluation mode.
+    """Load the network `NAME` or `NAME:OPTION,OPTION` with a checkpoint's weights, for evaluation.
 
-    Raises InputError unless the checkpoint holds every weight and nothing else but heads.
+    Raise InputError unless the checkpoint has every weight, and nothing else except heads.
     """
     fitted = _fitted(model, checkpoint)
     return load_weights(fitted.module, fitted.match.matched)
@@ -68,9 +68,9 @@ def load_architecture(model: str, checkpoint: str) -> torch.nn.Module:
 def architecture_recipe(
     model: str, checkpoint: str
 ) -> tuple[dict[str, Any], tuple[int, int] | None]:
-    """The recipe fields of a named network, and the input size that its checkpoint fixes or None.
+    """The recipe fields of a named network, and the input size that its checkpoint fixes, or None.
 
-    Raises InputError for a checkpoint that cannot be read or was trained for no known size.
+    Raise InputError for a checkpoint that cannot be read or was trained for an unknown size.
     """
     known, _ = _known(model)
     fitted = _fitted(model, checkpoint)

@@ -1,7 +1,7 @@
 """OSNet (omni-scale features, Zhou et al. 2019) and OSNet-AIN (Zhou et al. 2021).
 
-Modules carry the names that torchreid writes into checkpoints. They are built without memory (on
-PyTorch's meta device) and take the checkpoint's tensors.
+Modules have the names that torchreid writes into checkpoints. They are built without memory (on
+PyTorch's meta device) and take over the checkpoint's tensors.
 """
 
 from collections.abc import Callable, Mapping, Set
@@ -15,7 +15,9 @@ _FEATURE = 512
 
 
 class Convolution(nn.Module):
-    """A convolution without bias, normalized (by batch, or by instance), with a ReLU or linear."""
+    """A convolution without bias, with batch or instance normalization, and a ReLU unless
+    linear.
+    """
 
     def __init__(
         self, inside: int, outside: int, *, kernel: int = 1, relu: bool = True, norm: str = "batch"
@@ -31,12 +33,12 @@ class Convolution(nn.Module):
         self.relu = nn.ReLU() if relu else nn.Identity()
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """The next maps."""
+        """Compute the next maps."""
         return self.relu(self.bn(self.conv(maps)))
 
 
 class Light(nn.Module):
-    """A 3 x 3 convolution in two: 1 x 1 over channels, then 3 x 3 in each channel."""
+    """A 3 x 3 convolution in two steps: 1 x 1 over channels, then 3 x 3 in each channel."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -45,24 +47,24 @@ class Light(nn.Module):
         self.bn = nn.BatchNorm2d(channels)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """The next maps."""
+        """Compute the next maps."""
         return self.bn(self.conv2(self.conv1(maps))).relu()
 
 
 class Stream(nn.Module):
-    """Light convolutions in a row, as OSNet-AIN names them."""
+    """Light convolutions in a row, with OSNet-AIN's names."""
 
     def __init__(self, channels: int, depth: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(*(Light(channels) for _ in range(depth)))
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """The next maps."""
+        """Compute the next maps."""
         return self.layers(maps)
 
 
 class Gate(nn.Module):
-    """Weighs the channels of a stream by what its mean says; all streams share one gate."""
+    """Weight the channels of a stream according to its mean; all streams share one gate."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -70,12 +72,12 @@ class Gate(nn.Module):
         self.fc2 = nn.Conv2d(channels // 16, channels, 1)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """The weighed maps."""
+        """Compute the weighted maps."""
         return maps * self.fc2(self.fc1(maps.mean((2, 3), keepdim=True)).relu()).sigmoid()
 
 
 class OSBlock(nn.Module):
-    """OSNet's block: streams of one to four light convolutions, gated, added, and the shortcut."""
+    """OSNet's block: gated streams of one to four light convolutions, added to the shortcut."""
 
     def __init__(self, inside: int, outside: int) -> None:
         super().__init__()
@@ -90,7 +92,7 @@ class OSBlock(nn.Module):
         self.downsample = _shortcut(inside, outside)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """The next maps."""
+        """Compute the next maps."""
         split = self.conv1(maps)
         streams = (self.conv2a, self.conv2b, self.conv2c, self.conv2d)
         joined = sum(self.gate(stream(split)) for stream in streams)
@@ -98,7 +100,7 @@ class OSBlock(nn.Module):
 
 
 class AinBlock(nn.Module):
-    """The same block of OSNet-AIN; `instance` normalizes by instance inside the shortcut."""
+    """OSNet-AIN's variant of the block; `instance` normalizes by instance inside the shortcut."""
 
     def __init__(self, inside: int, outside: int, *, instance: bool) -> None:
         super().__init__()
@@ -111,7 +113,7 @@ class AinBlock(nn.Module):
         self.downsample = _shortcut(inside, outside)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """The next maps."""
+        """Compute the next maps."""
         split = self.conv1(maps)
         joined = sum(self.gate(stream(split)) for stream in self.conv2)
         return (self.IN(self.conv3(joined)) + self.downsample(maps)).relu()
@@ -132,7 +134,7 @@ class OsNet(nn.Module):
             self.pool3 = _pooling(second)
             self.conv4 = _ain_stage(second, third, (True, False))
         else:
-            # The pooling stands inside the stage here, and beside it in OSNet-AIN.
+            # The pooling is inside the stage here, and beside it in OSNet-AIN.
             self.conv2 = nn.Sequential(OSBlock(stem, first), OSBlock(first, first), _pooling(first))
             self.pool2 = self.pool3 = nn.Identity()
             self.conv3 = nn.Sequential(
@@ -143,7 +145,7 @@ class OsNet(nn.Module):
         self.fc = nn.Sequential(nn.Linear(third, _FEATURE), nn.BatchNorm1d(_FEATURE), nn.ReLU())
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Features `[B, 512]`, none negative."""
+        """Compute features `[B, 512]`, none negative."""
         maps = self.pool2(self.conv2(self.maxpool(self.conv1(images))))
         maps = self.conv5(self.conv4(self.pool3(self.conv3(maps))))
         return self.fc(maps.mean((2, 3)))
@@ -152,7 +154,9 @@ class OsNet(nn.Module):
 def osnet(
     width: float, *, ain: bool = False
 ) -> Callable[[Mapping[str, torch.Tensor], Set[str]], nn.Module]:
-    """What builds OSNet (or OSNet-AIN) of a width; nothing of it varies with the checkpoint."""
+    """Make the function that builds OSNet (or OSNet-AIN) of a width; the checkpoint changes
+    nothing.
+    """
 
     def build(state: Mapping[str, torch.Tensor], options: Set[str]) -> nn.Module:
         del state, options

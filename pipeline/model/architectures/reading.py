@@ -1,8 +1,8 @@
-"""Reading a checkpoint file: the sets of tensors that it holds, without running what it says.
+"""Read a checkpoint file: the sets of tensors in it, without running its code.
 
-A PyTorch file is read with `weights_only=True`. What it names beside tensors (argparse.Namespace, a
-path, a defaultdict, the classes of a whole module) is replaced by inert stand-ins, so that nothing
-of it runs and only its tensors are used.
+A PyTorch file is read with `weights_only=True`. Anything else that it names (argparse.Namespace, a
+path, a defaultdict, the classes of a whole module) is replaced by inert stand-ins, so that none of
+its code runs and only its tensors are used.
 """
 
 import pickle
@@ -29,9 +29,9 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class WeightSet:
-    """One mapping of tensors in a checkpoint: where it lies (`model.state_dict`), and its tensors.
+    """One mapping of tensors in a checkpoint: its place (`model.state_dict`), and its tensors.
 
-    `others` names the entries beside the tensors, which are left out.
+    `others` names the entries that are not tensors, which are ignored.
     """
 
     name: str
@@ -40,9 +40,9 @@ class WeightSet:
 
 
 def read_weights(path: str) -> list[WeightSet]:
-    """Every mapping of tensors by name that a checkpoint holds, in the file's order.
+    """Read every mapping of tensors by name from a checkpoint, in the file's order.
 
-    Raises InputError for a file that cannot be read or holds no tensors by name.
+    Raise InputError for a file that cannot be read or has no tensors by name.
 
     >>> read_weights("absent.pth")
     Traceback (most recent call last):
@@ -68,9 +68,9 @@ def read_weights(path: str) -> list[WeightSet]:
 
 
 def split_checkpoint(checkpoint: str) -> tuple[str, str | None]:
-    """A checkpoint `FILE#PART` as its file and the part that is asked for, or None.
+    """Split a checkpoint `FILE#PART` into its file and the requested part, or None.
 
-    A file whose own name has a `#` is that file.
+    If a file's own name has a `#`, the whole text is the file.
 
     >>> split_checkpoint("timm.pth.tar#state_dict_ema"), split_checkpoint("timm.pth.tar")
     (('timm.pth.tar', 'state_dict_ema'), ('timm.pth.tar', None))
@@ -98,7 +98,7 @@ def _is_tensor(value: Any) -> bool:
 
 
 class _Inert(list):  # a list, since the reader appends to nothing else
-    """Stands in for what a checkpoint names: takes whatever it is given, and keeps nothing."""
+    """Stand in for a class that a checkpoint names: accept anything, and keep nothing."""
 
     def __new__(cls, *_args: Any, **_fields: Any) -> "_Inert":
         return super().__new__(cls)
@@ -111,33 +111,33 @@ class _Inert(list):  # a list, since the reader appends to nothing else
 
 
 def _stand_in(name: str, *, mapping: bool) -> type:
-    """An inert class in place of `name`; as a `mapping`, its instances keep their items."""
+    """An inert class in place of `name`; with `mapping`, its instances keep their items."""
 
     def made(_cls: type, *_args: Any, **_fields: Any) -> OrderedDict:
         return OrderedDict()
 
-    # Of a mapping the reader takes no class but the plain ones, so that is what comes into being.
+    # For a mapping, the reader accepts only the plain classes, so `made` creates one of these.
     return type(name, (_Inert,), {"__new__": made} if mapping else {})
 
 
 def _read_pickle(path: str) -> tuple[Any, list[str]]:
-    """What a PyTorch file holds, and the names that were replaced in it."""
+    """The contents of a PyTorch file, and the names that were replaced in it."""
     mappings: dict[str, bool] = dict.fromkeys(_unsafe_names(path), False)
     for _ in range(_MOST_STAND_INS):
         stand_ins: list[Any] = [(_stand_in(n, mapping=kind), n) for n, kind in mappings.items()]
         try:
             with torch.serialization.safe_globals(stand_ins), warnings.catch_warnings():
-                # What the reader cannot read of a newer protocol it refuses by itself.
+                # The reader itself refuses what it cannot read of a newer protocol.
                 warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
                 return torch.load(path, map_location="cpu", weights_only=True), list(mappings)
         except pickle.UnpicklingError as error:
             text = str(error)
-            # An object that turns out to be a mapping; a name that older files store one by one.
+            # An object turns out to be a mapping; older files store its names one by one.
             filled = re.search(
                 r"Can only SETITEMS? for .*<class '(?:[\w.]*reading\.)?(.+?)'>", text
             )
             named = re.search(r"GLOBAL ([\w.]+)", text)
-            # Of Python's own names the message gives the last part alone.
+            # For Python's own names, the message has only the last part.
             name = named and (named[1] if "." in named[1] else f"builtins.{named[1]}")
             if filled is not None and mappings.get(filled[1]) is False:
                 mappings[filled[1]] = True
@@ -150,7 +150,7 @@ def _read_pickle(path: str) -> tuple[Any, list[str]]:
                 ) from error
             else:
                 raise _damaged(path, error) from error
-        except Exception as error:  # a damaged pickle raises whatever its reader stumbles over
+        except Exception as error:  # a damaged pickle may raise any error
             raise _damaged(path, error) from error
     raise InputError(
         f"{path}: names more than {_MOST_STAND_INS} kinds of objects beside its tensors; "
@@ -159,7 +159,8 @@ def _read_pickle(path: str) -> tuple[Any, list[str]]:
 
 
 def _unsafe_names(path: str) -> list[str]:
-    """What a file names besides tensors; nothing for the older format, which names them one by one.
+    """The names in a file that are not tensors; empty for the older format, which has no list of
+    them.
 
     Reading a damaged file reports the damage.
     """

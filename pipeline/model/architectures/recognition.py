@@ -1,4 +1,4 @@
-"""Which network a checkpoint belongs to, by its keys."""
+"""Recognize the network of a checkpoint by its keys."""
 
 import logging
 from collections.abc import Callable
@@ -18,9 +18,9 @@ _RESNETS = ("resnet50", "resnet18", "resnet34", "resnet101", "resnet152")
 
 
 def recognized(path: str) -> str | None:
-    """How to give a checkpoint whose keys are those of a network that is built here.
+    """Explain how to use a checkpoint whose keys are those of a known network; None for any other.
 
-    Of a network that is known and not built here, how to export it; None for any other.
+    For a network that is not built here, explain how to export it.
     """
     logger = logging.getLogger("pipeline.model.architectures.checkpoints")
     level = logger.level

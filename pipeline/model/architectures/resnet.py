@@ -1,7 +1,7 @@
 """Networks on ResNet-50: layumi's ft_net and PCB, and the neck of two toolboxes.
 
-Every module carries the names that its toolbox writes into checkpoints, so that keys match as they
-are. All are built without memory (on PyTorch's meta device) and take the checkpoint's tensors.
+Every module has the names that its toolbox writes into checkpoints, so that keys match unchanged.
+All are built without memory (on PyTorch's meta device) and take over the checkpoint's tensors.
 """
 
 from collections.abc import Mapping, Set
@@ -19,7 +19,8 @@ class Trunk(ResNet):
     """ResNet-50 from images `[B, 3, H, W]` to its last map `[B, 2048, H / 16, W / 16]`.
 
     `last_stride` 2 halves the map once more. `ibn` puts IBN-a into the first three stages (Pan et
-    al. 2018). `stem_relu` False and `ceil_pool` True are two toolboxes' ways (see docs/models.md).
+    al. 2018). `stem_relu` False and `ceil_pool` True are the variants of two toolboxes (see
+    docs/models.md).
     """
 
     def __init__(
@@ -43,13 +44,15 @@ class Trunk(ResNet):
             self.maxpool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """The last map of normalized images."""
+        """Compute the last map of normalized images."""
         stem = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         return self.layer4(self.layer3(self.layer2(self.layer1(stem))))
 
 
 class HalfInstanceNorm(nn.Module):
-    """IBN-a: instance normalization of the first half of the channels, batch's of the second."""
+    """IBN-a: instance normalization for the first half of the channels, batch normalization for the
+    second.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -58,7 +61,7 @@ class HalfInstanceNorm(nn.Module):
         self.BN = nn.BatchNorm2d(channels - self.split_at)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """The normalized maps, `[B, C, H, W]`."""
+        """Compute the normalized maps, `[B, C, H, W]`."""
         return torch.cat(
             [self.IN(maps[:, : self.split_at]), self.BN(maps[:, self.split_at :])], dim=1
         )
@@ -67,7 +70,7 @@ class HalfInstanceNorm(nn.Module):
 class GeneralizedMean(nn.Module):
     """Generalized-mean pooling, (mean of x^p)^(1/p) over each map (Radenovic et al. 2018).
 
-    The power is a weight of the checkpoint (`p`, `[1]`) where `learnt`, and 3 otherwise.
+    If `learnt`, the power is a weight of the checkpoint (`p`, `[1]`); otherwise it is 3.
     """
 
     def __init__(self, *, learnt: bool) -> None:
@@ -75,7 +78,7 @@ class GeneralizedMean(nn.Module):
         self.p = nn.Parameter(torch.empty(1)) if learnt else 3.0
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """`[B, C, 1, 1]` of maps `[B, C, H, W]`; values below 1e-6 count as 1e-6."""
+        """Pool maps `[B, C, H, W]` to `[B, C, 1, 1]`; values below 1e-6 count as 1e-6."""
         return maps.clamp(min=1e-6).pow(self.p).mean((2, 3), keepdim=True).pow(1 / self.p)
 
 
@@ -89,14 +92,14 @@ class FtNet(nn.Module):
         self.classifier = nn.ModuleDict({"add_block": block})
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Features `[B, width]`."""
+        """Compute features `[B, width]`."""
         return self.classifier["add_block"](self.model(images).mean((2, 3)))
 
 
 class Pcb(nn.Module):
-    """Part-based convolutional baseline as layumi tests it (Sun et al. 2018): six stripes.
+    """The part-based convolutional baseline as layumi tests it (Sun et al. 2018): six stripes.
 
-    Each stripe's mean is brought to length 1 / sqrt(6); the feature is channel-major, `[2048, 6]`.
+    Each stripe's mean is scaled to length 1 / sqrt(6); the feature is channel-major, `[2048, 6]`.
     """
 
     def __init__(self) -> None:
@@ -105,7 +108,7 @@ class Pcb(nn.Module):
         self.avgpool = nn.AdaptiveAvgPool2d((_STRIPES, 1))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Features `[B, 12288]`."""
+        """Compute features `[B, 12288]`."""
         stripes = self.avgpool(self.model(images)).flatten(2)
         return (nn.functional.normalize(stripes, dim=1) / _STRIPES**0.5).flatten(1)
 
@@ -115,19 +118,19 @@ class StrongBaseline(nn.Module):
 
     def __init__(self, *, ibn: bool, last_stride: int, neck: bool, before: bool) -> None:
         super().__init__()
-        # The toolbox's own ResNet-50 has no ReLU in its stem; its IBN variant does.
+        # The toolbox's own ResNet-50 has no ReLU in its stem, but its IBN variant has one.
         self.base = Trunk(last_stride=last_stride, ibn=ibn, stem_relu=ibn)
         self.bottleneck = nn.BatchNorm1d(_CHANNELS) if neck else nn.Identity()
         self.before = before
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Features `[B, 2048]`, after the neck unless `before`."""
+        """Compute features `[B, 2048]`, after the neck unless `before`."""
         pooled = self.base(images).mean((2, 3))
         return pooled if self.before else self.bottleneck(pooled)
 
 
 class FastReid(nn.Module):
-    """fast-reid's baseline: ResNet-50, a pooling, a reduction where there is one, and the neck."""
+    """fast-reid's baseline: ResNet-50, a pooling, a reduction if there is one, and the neck."""
 
     def __init__(
         self, pool: nn.Module, neck: nn.Module, *, ibn: bool, last_stride: int, before: bool
@@ -138,28 +141,30 @@ class FastReid(nn.Module):
         self.before = before
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Features `[B, D]`, after the neck unless `before`."""
+        """Compute features `[B, D]`, after the neck unless `before`."""
         pooled = self.heads["pool_layer"](self.backbone(images))
         return (pooled if self.before else self.heads["bottleneck"](pooled)).flatten(1)
 
 
 def ft_net(state: Mapping[str, torch.Tensor], options: Set[str]) -> nn.Module:
-    """ft_net of the width that the checkpoint has (512 unless it was trained with another)."""
+    """Build ft_net of the width that the checkpoint has (512 unless it was trained with
+    another).
+    """
     block = state.get("classifier.add_block.0.weight")
     width = 512 if block is None else len(block)
     return FtNet(width, last_stride=1 if "stride1" in options else 2)
 
 
 def pcb(state: Mapping[str, torch.Tensor], options: Set[str]) -> nn.Module:
-    """PCB; nothing of it varies."""
+    """Build PCB, which has no variants."""
     del state, options
     return Pcb()
 
 
 def bnneck(state: Mapping[str, torch.Tensor], options: Set[str]) -> nn.Module:
-    """The network with a neck of the toolbox whose names the checkpoint has.
+    """Build the network with the neck of the toolbox whose key names the checkpoint has.
 
-    IBN-a, a learnt power of GeM and a reduction are recognized by their weights.
+    IBN-a, a learned power of GeM and a reduction are recognized by their weights.
     """
     ibn, before = any(".bn1.IN." in key for key in state), "before" in options
     last_stride = 2 if "stride2" in options else 1
@@ -173,7 +178,7 @@ def bnneck(state: Mapping[str, torch.Tensor], options: Set[str]) -> nn.Module:
 
 
 def _neck(state: Mapping[str, torch.Tensor], before: bool) -> nn.Module:
-    """fast-reid's `heads.bottleneck`: a normalization, and a 1 x 1 convolution before it or not."""
+    """Build fast-reid's `heads.bottleneck`: a normalization, perhaps after a 1 x 1 convolution."""
     if before and not any(key.startswith("heads.bottleneck.") for key in state):
         return nn.Sequential()
     first = state.get("heads.bottleneck.0.weight")

@@ -1,8 +1,8 @@
 """ViT-B/16 as TransReID trains it (Dosovitskiy et al. 2021, He et al. 2021): its plain transformer.
 
-Modules carry the names that TransReID writes into checkpoints. They are built without memory (on
-PyTorch's meta device) and take the checkpoint's tensors. Camera embeddings (SIE) and the jigsaw
-branch (JPM) are not part of it: their keys are unexpected.
+Modules have the names that TransReID writes into checkpoints. They are built without memory (on
+PyTorch's meta device) and take over the checkpoint's tensors. Camera embeddings (SIE) and the
+jigsaw branch (JPM) are not included: their keys count as unexpected.
 """
 
 from collections import OrderedDict
@@ -27,7 +27,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(_WIDTH, _WIDTH)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Tokens `[B, N, 768]` to the same."""
+        """Map tokens `[B, N, 768]` to tokens of the same shape."""
         parts = self.qkv(tokens).unflatten(2, (3, _HEADS, _WIDTH // _HEADS))
         query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
         seen = nn.functional.scaled_dot_product_attention(query, key, value)
@@ -50,13 +50,15 @@ class Layer(nn.Module):
         self.mlp = nn.Sequential(OrderedDict(parts))
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Tokens `[B, N, 768]` to the same."""
+        """Map tokens `[B, N, 768]` to tokens of the same shape."""
         tokens = tokens + self.attn(self.norm1(tokens))
         return tokens + self.mlp(self.norm2(tokens))
 
 
 class Transformer(nn.Module):
-    """Images of one size, as patches of 16 x 16 every `stride` pixels, to the class token."""
+    """A transformer from images of one size, as patches of 16 x 16 every `stride` pixels, to the
+    class token.
+    """
 
     def __init__(self, patches: int, stride: int) -> None:
         super().__init__()
@@ -67,7 +69,7 @@ class Transformer(nn.Module):
         self.norm = nn.LayerNorm(_WIDTH, eps=1e-6)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """The class token `[B, 768]`."""
+        """Compute the class token `[B, 768]`."""
         patches = self.patch_embed["proj"](images).flatten(2).transpose(1, 2)
         start = self.cls_token.expand(images.shape[0], -1, -1)
         tokens = torch.cat([start, patches], dim=1) + self.pos_embed
@@ -75,7 +77,7 @@ class Transformer(nn.Module):
 
 
 class TransReid(nn.Module):
-    """The transformer and the neck; the feature is taken before the neck unless `after`."""
+    """The transformer and the neck; the feature is the one before the neck unless `after`."""
 
     def __init__(self, patches: int, stride: int, *, neck: bool, after: bool) -> None:
         super().__init__()
@@ -84,13 +86,13 @@ class TransReid(nn.Module):
         self.after = after
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Features `[B, 768]`."""
+        """Compute features `[B, 768]`."""
         token = self.base(images)
         return self.bottleneck(token) if self.after else token
 
 
 def vit(state: Mapping[str, torch.Tensor], options: Set[str]) -> nn.Module:
-    """The network of the input size and stride that the checkpoint's position codes have."""
+    """Build the network for the input size and stride of the checkpoint's position codes."""
     patches, stride = _grid(state)[1:]
     after = "after" in options
     neck = after or any(key.startswith("bottleneck.") for key in state)
@@ -98,15 +100,15 @@ def vit(state: Mapping[str, torch.Tensor], options: Set[str]) -> nn.Module:
 
 
 def vit_input_size(state: Mapping[str, torch.Tensor]) -> tuple[int, int]:
-    """The (height, width) that the position codes of a checkpoint were trained for.
+    """The (height, width) for which the position codes of a checkpoint were trained.
 
-    Raises InputError where they fit none of the sizes that TransReID knows.
+    Raise InputError if they match none of the sizes that TransReID uses.
     """
     return _grid(state)[0]
 
 
 def _grid(state: Mapping[str, torch.Tensor]) -> tuple[tuple[int, int], int, int]:
-    """Input size, number of patches and stride; the first size where the codes are missing."""
+    """Input size, number of patches and stride; the first size if the codes are missing."""
     known = {}
     for stride in _STRIDES:
         for size in _SIZES:

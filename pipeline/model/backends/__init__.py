@@ -1,4 +1,4 @@
-"""Network files run by ONNX Runtime, OpenVINO and torch."""
+"""Run network files in ONNX Runtime, OpenVINO and torch."""
 
 __all__ = [
     "onnx_network",

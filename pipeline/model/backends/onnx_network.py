@@ -1,4 +1,4 @@
-"""ONNX networks in ONNX Runtime."""
+"""Run ONNX networks in ONNX Runtime."""
 
 import logging
 import mmap
@@ -37,11 +37,11 @@ _DTYPES: dict[str, np.dtype] = {
 class OnnxNetwork:
     """An ONNX file as a function from images float32 `[B, 3, H, W]` to features float32 `[B, D]`.
 
-    Runs in the precision that the file holds, and turns the images to the layout and type of its
-    input. `size` is the (height, width) it is to be run at, and `batch_size` the batch, where the
-    file does not fix one; `output` names its feature where it has several outputs.
-    Raises InputError for a file that ONNX Runtime cannot load or run at that size, or that has not
-    one image input and one feature output.
+    It runs in the precision of the file, and converts the images to the layout and type of its
+    input. `size` is the (height, width) and `batch_size` the batch, for dimensions that the file
+    does not fix. `output` names its feature if it has several outputs. Raise InputError for a file
+    that ONNX Runtime cannot load or run at that size, or that does not have one image input and one
+    feature output.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class OnnxNetwork:
         threads: int,
         output: str | None = None,
     ) -> None:
-        self.device = torch.device("cpu")  # where it takes its input; the runtime copies onwards
+        self.device = torch.device("cpu")  # of its input; the runtime copies it onwards
         self._session = _session(path, _providers(path, device), threads)
         self._check_provider(path, device)
         self._input = _image_input(path, self._session)
@@ -66,7 +66,7 @@ class OnnxNetwork:
         self._output, self.dimension = self._settle(path, batch_size, size, output)
 
     def __call__(self, images: torch.Tensor) -> NDArray[np.float32]:
-        """Features float32 `[B, D]` of normalized images float32 `[B, 3, H, W]`."""
+        """Compute features float32 `[B, D]` of normalized images float32 `[B, 3, H, W]`."""
         (features,) = self._session.run([self._output], self._feed(images))
         return rows(features.astype(np.float32, copy=False))
 
@@ -75,15 +75,17 @@ class OnnxNetwork:
         return {self._input.name: laid_out.astype(self._dtype, copy=False)}
 
     def _check_provider(self, path: str, device: str) -> None:
-        """ONNX Runtime falls back to the CPU in silence where a provider does not start."""
+        """Check the provider: if it does not start, ONNX Runtime silently uses the CPU."""
         if device != "cpu" and self._session.get_providers()[0] == "CPUExecutionProvider":
             raise InputError(f"{path}: ONNX Runtime could not start {device}")
 
     def _settle(
         self, path: str, wanted: int, size: tuple[int, int], output: str | None
     ) -> tuple[str, int]:
-        """Name and length of the feature; the batch becomes that which the file has inside."""
-        batch = self.batch or max(wanted, 2)  # of one crop a row, all others would be one too
+        """Find name and length of the feature; the batch becomes the one that is fixed inside the
+        file.
+        """
+        batch = self.batch or max(wanted, 2)  # a batch of one would hide a fixed batch
         try:
             return self._probe(path, (batch, 3, *size), output)
         except NoRowACrop as error:
@@ -101,7 +103,7 @@ class OnnxNetwork:
     def _probe(
         self, path: str, shape: tuple[int, int, int, int], output: str | None
     ) -> tuple[str, int]:
-        """Run once on black: the outputs that a file declares may lack their shapes."""
+        """Run once on black, because the outputs that a file declares may lack their shapes."""
         names = [node.name for node in self._session.get_outputs()]
         try:
             values = self._session.run(names, self._feed(torch.zeros(shape)))
@@ -120,14 +122,14 @@ class OnnxNetwork:
 
 
 def onnx_image_input(path: str) -> ImageInput:
-    """The image input that an ONNX file declares; read without preparing it to run."""
+    """Read the image input that an ONNX file declares, without preparing the file to run."""
     return _image_input(path, _session(path, ["CPUExecutionProvider"], 1, optimize=False))
 
 
 def onnx_files(path: str) -> list[Path]:
     """The file and the external data files that its tensors name, in order of their names.
 
-    Raises InputError for a damaged file, and for data that is missing or outside the file's folder.
+    Raise InputError for a damaged file, and for data that is missing or outside the file's folder.
     """
     folder = Path(path).parent
     named = onnx_data_names(path)
@@ -142,9 +144,9 @@ def onnx_files(path: str) -> list[Path]:
 
 
 def onnx_data_names(path: str) -> list[str]:
-    """The external data files that an ONNX file's tensors name, as it names them, sorted.
+    """The external data files that an ONNX file's tensors name, as written in the file, sorted.
 
-    Raises InputError for a damaged file.
+    Raise InputError for a damaged file.
     """
     with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw:
         try:
@@ -153,7 +155,7 @@ def onnx_data_names(path: str) -> list[str]:
             raise InputError(f"{path}: the ONNX file is damaged or cut short") from error
 
 
-# Which fields of ONNX's protobuf messages lead to a tensor's external data (onnx.proto3):
+# The fields of ONNX's protobuf messages that lead to a tensor's external data (onnx.proto3):
 # message -> field number -> message.
 _FIELDS = {
     "model": {7: "graph", 25: "function"},
@@ -167,7 +169,7 @@ _FIELDS = {
 
 
 def _locations(raw: mmap.mmap, start: int, stop: int, message: str) -> Iterator[str]:
-    """Walk a protobuf message, skipping what cannot lead to a tensor, and give the file names."""
+    """Walk a protobuf message, skip what cannot lead to a tensor, and yield the file names."""
     if message == "entry":
         texts = {field: raw[a:b].decode() for field, a, b in _fields(raw, start, stop)}
         if texts.get(1) == "location":
@@ -180,7 +182,7 @@ def _locations(raw: mmap.mmap, start: int, stop: int, message: str) -> Iterator[
 
 
 def _fields(raw: mmap.mmap, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-    """Field number, begin and end of every length-delimited field of one protobuf message."""
+    """Yield field number, begin and end of every length-delimited field of one protobuf message."""
     at = start
     while at < stop:
         key, at = _varint(raw, at)
@@ -217,7 +219,7 @@ def _session(
     options.inter_op_num_threads = 1
     options.use_deterministic_compute = True
     options.log_severity_level = 4
-    # A spinning thread burns a core that another actor's network could use.
+    # A spinning thread uses a core that another actor's network could use.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     if not optimize:
@@ -229,7 +231,7 @@ def _session(
 
 
 def _providers(path: str, device: str) -> list:
-    """What runs the graph, best first; each takes what the one before it cannot."""
+    """The providers that run the graph, best first; each takes what the one before it cannot."""
     if device == "cpu":
         return ["CPUExecutionProvider"]
     names = ["CUDAExecutionProvider"]

@@ -1,4 +1,4 @@
-"""OpenVINO networks (IR: an .xml beside its .bin), on the CPU."""
+"""Run OpenVINO networks (IR: an .xml with its .bin) on the CPU."""
 
 import contextlib
 import logging
@@ -35,10 +35,10 @@ class OpenvinoNetwork:
     """An OpenVINO IR as a function from images float32 `[B, 3, H, W]` to features `[B, D]`.
 
     It is compiled for one fixed shape at a time: a network of fixed batch is reshaped to
-    `batch_size`, or keeps its own batch where it cannot be. `size` is the (height, width) it is to
-    be run at; `output` names its feature where it has several outputs. Raises InputError for files
-    that OpenVINO cannot read, for another device than the CPU, for a precision that this processor
-    lacks, and for a network that has not one image input and one feature output.
+    `batch_size`, or keeps its own batch if reshaping fails. `size` is the (height, width) to run
+    at; `output` names the feature if there are several outputs. Raise InputError for files that
+    OpenVINO cannot read, for a device other than the CPU, for a precision that this processor
+    lacks, and for a network that does not have one image input and one feature output.
     """
 
     def __init__(
@@ -70,24 +70,24 @@ class OpenvinoNetwork:
         batch = self._settle_batch(self._input.shape[0], batch_size, size)
         self.batch: int | None = batch
         self._output, self.dimension = self._feature((batch, 3, *size))
-        self._request((batch, 3, *size))  # compile now: a precision may not be there
+        self._request((batch, 3, *size))  # compile now, because a precision may not be available
         self._request((self.batch, 3, *size))
 
     def __call__(self, images: torch.Tensor) -> NDArray[np.float32]:
-        """Features float32 `[B, D]` of normalized images float32 `[B, 3, H, W]`."""
+        """Compute features float32 `[B, D]` of normalized images float32 `[B, 3, H, W]`."""
         request = self._request(tuple(images.shape))
         feed = self._input.laid_out(images).numpy().astype(self._dtype, copy=False)
         features = request.infer({0: feed}, share_inputs=True)[self._output]
-        return rows(features.astype(np.float32))  # a copy: the request's memory is used again
+        return rows(features.astype(np.float32))  # a copy, because the request's memory is reused
 
     def _settle_batch(self, own: int | None, wanted: int, size: tuple[int, int]) -> int:
-        """The wanted batch, or the file's own where it gives one row a crop only with that."""
+        """The target batch, or the file's own if only that gives one row per crop."""
         if own == wanted:
             return wanted
         try:
             self._feature((wanted, 3, *size))
         except InputError:
-            # Some files hold their batch inside too, for example as a constant of a Reshape.
+            # Some files also have their batch inside, for example as a constant of a Reshape.
             if own is not None:
                 return own
             for inside in self._batches_inside(wanted, size):
@@ -97,7 +97,7 @@ class OpenvinoNetwork:
         return wanted
 
     def _batches_inside(self, wanted: int, size: tuple[int, int]) -> Iterator[int]:
-        """Batches with which a file that declares any gives one row a crop."""
+        """Batches with which a file that declares a free batch gives one row per crop."""
         try:
             shapes = self._outputs((wanted, 3, *size))
         except InputError:
@@ -141,7 +141,7 @@ class OpenvinoNetwork:
             ) from error
 
     def _request(self, shape: tuple[int, ...]) -> Any:
-        """An inference request for one fixed shape, compiled when first asked for."""
+        """An inference request for one fixed shape, compiled on first use."""
         if shape not in self._compiled:
             compiled = self._compile(shape)
             hint = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
@@ -155,12 +155,12 @@ class OpenvinoNetwork:
 
 
 def openvino_image_input(path: str) -> ImageInput:
-    """The image input that an IR declares; read without compiling it."""
+    """Read the image input that an IR declares, without compiling it."""
     return _image_input(path, read_ir(path))
 
 
 def openvino_files(path: str) -> list[Path]:
-    """The .xml and its .bin of the same name; InputError where the .bin is missing."""
+    """The .xml and its .bin of the same name; raise InputError if the .bin is missing."""
     weights = Path(path).with_suffix(".bin")
     if not weights.is_file():
         raise InputError(f"{path}: its weights {weights.name} are missing from the same folder")
@@ -176,13 +176,15 @@ def _settings(threads: int, precision: str) -> dict[str, Any]:
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
-        # Pinned threads of several actors would all sit on the same first cores.
+        # With pinning, the threads of several actors would all use the same first cores.
         "ENABLE_CPU_PINNING": False,
     }
 
 
 def read_ir(path: str) -> openvino.Model:
-    """An IR, read with the IR reader itself: `read_model` would try every other format first."""
+    """Read an IR with the IR reader itself, because `read_model` would try every other format
+    first.
+    """
     openvino_files(path)
     try:
         reader = FrontEndManager().load_by_framework("ir")
@@ -212,5 +214,7 @@ def _sides(port: Any) -> Shape:
 
 
 def _last_line(error: Exception) -> str:
-    """OpenVINO's messages begin with its own source lines and end with the reason."""
+    """The last line of an error: OpenVINO's messages begin with its own source lines and end with
+    the reason.
+    """
     return str(error).strip().splitlines()[-1]

@@ -1,4 +1,4 @@
-"""The first operations of ONNX files and OpenVINO IRs, read from OpenVINO's graph of either."""
+"""Read the first operations of ONNX files and OpenVINO IRs from OpenVINO's graph of either."""
 
 from typing import Any
 
@@ -23,12 +23,12 @@ _ARITHMETIC: dict[str, Effect] = {
     "Multiply": "multiply",
     "Divide": "divide",
 }
-_ASIDE = ("ShapeOf", "Result")  # what reads the input's shape, not its pixels
+_ASIDE = ("ShapeOf", "Result")  # these read the input's shape, not its pixels
 _WRAPPED = ("Convert", "Reshape", "Unsqueeze", "Squeeze")  # how constants are stored
 
 
 def onnx_opening(path: str, image: ImageInput) -> Opening:
-    """The first operations of an ONNX file; unknown where OpenVINO cannot read it."""
+    """The first operations of an ONNX file; unknown if OpenVINO cannot read it."""
     try:
         model = openvino.Core().read_model(path)
     except RuntimeError as error:
@@ -38,12 +38,12 @@ def onnx_opening(path: str, image: ImageInput) -> Opening:
 
 
 def openvino_opening(path: str, image: ImageInput) -> Opening:
-    """The first operations of an OpenVINO IR; InputError where it cannot be read."""
+    """The first operations of an OpenVINO IR; raise InputError if it cannot be read."""
     return _opening(read_ir(path), image)
 
 
 def _opening(model: openvino.Model, image: ImageInput) -> Opening:
-    """Follow the input from operation to operation, as long as each is the only one."""
+    """Follow the input from operation to operation while each is the only one."""
     folding = Manager()
     folding.register_pass(ConstantFolding())
     folding.run_passes(model)
@@ -111,7 +111,7 @@ def _step(node: Any, place: int, *, channels_last: bool) -> Operation | None:
 
 
 def _joined_reversed(node: Any, channels_last: bool) -> Any:
-    """What joins the three channels of a split in reverse; None where nothing does."""
+    """The node that joins the three channels of a split in reverse; None if there is none."""
     axis = 3 if channels_last else 1
     parts = node.outputs()
     if len(parts) != 3 or _list(_constant(node, 1)) not in ([axis], [axis - 4]):
@@ -129,7 +129,9 @@ def _joined_reversed(node: Any, channels_last: bool) -> Any:
 
 
 def _constant(node: Any, place: int) -> np.ndarray | None:
-    """The constant at an input of a node, through how it is stored; None where it is none."""
+    """The constant at an input of a node, in whatever form it is stored; None if it is not
+    constant.
+    """
     source = node.input_value(place).get_node()
     for _ in range(4):
         if source.get_type_name() == "Constant":

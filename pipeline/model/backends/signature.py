@@ -1,4 +1,4 @@
-"""What a network must take and give: a batch of color images, a matrix of features."""
+"""The required signature of a network: a batch of color images in, a matrix of features out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 
-# A side or a batch that is free (or has a symbolic name) is None.
+# None stands for a side or a batch that is free (or has a symbolic name).
 Shape = tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
 class ImageInput:
-    """The input for images: its name, and its shape as `[B, 3, H, W]`, however it is laid out.
+    """The input for images: its name, and its shape as `[B, 3, H, W]`, whatever its layout.
 
-    `channels_last` is whether it is declared as `[B, H, W, 3]`; `levels` whether it takes whole
+    `channels_last` means that it is declared as `[B, H, W, 3]`; `levels` means that it takes whole
     numbers from 0 to 255 (uint8).
     """
 
@@ -27,7 +27,7 @@ class ImageInput:
     levels: bool = False
 
     def laid_out(self, images: torch.Tensor) -> torch.Tensor:
-        """Images `[B, 3, H, W]` as the network takes them: its layout, and bytes for levels.
+        """Convert images `[B, 3, H, W]` to the network's layout, and to bytes for levels.
 
         The levels are exact: the recipe of such a network is 0 to 255 without mean or deviation.
         """
@@ -41,7 +41,7 @@ ANY_IMAGES = ImageInput("images", (None, 3, None, None))
 
 
 class NoRowACrop(InputError):  # noqa: N818 - it says what went wrong
-    """A network that gave no row a crop, and the shapes of what it gave."""
+    """A network did not return one row per crop; this has the shapes that it returned."""
 
     def __init__(self, message: str, shapes: Mapping[str, Shape]) -> None:
         super().__init__(message)
@@ -49,7 +49,7 @@ class NoRowACrop(InputError):  # noqa: N818 - it says what went wrong
 
 
 def image_input(path: str, inputs: Mapping[str, Shape], *, levels: bool = False) -> ImageInput:
-    """The one input, `[B, 3, H, W]` or `[B, H, W, 3]`; InputError where there is no such."""
+    """Find the only input, `[B, 3, H, W]` or `[B, H, W, 3]`; raise InputError if there is none."""
     if len(inputs) != 1:
         raise InputError(
             f"{path}: the network must have one input, an image batch, but has {_told(inputs)}"
@@ -68,10 +68,10 @@ def image_input(path: str, inputs: Mapping[str, Shape], *, levels: bool = False)
 def feature_output(
     path: str, outputs: Mapping[str, Shape], batch: int, wanted: str | None = None
 ) -> str:
-    """The name of the only output of shape `[batch, D]`, or else `[batch, D, 1, 1]`.
+    """The name of the only output of shape `[batch, D]`, or otherwise `[batch, D, 1, 1]`.
 
-    `wanted` names one of several. Raises InputError where none or several are, and where `wanted`
-    is not there or has another shape.
+    `wanted` names one of several. Raise InputError if there are none or several, and if `wanted`
+    does not exist or has another shape.
     """
     if wanted is not None and wanted not in outputs:
         raise InputError(f"{path}: has no output {wanted}; it has {_told(outputs)}")
@@ -92,14 +92,15 @@ def feature_output(
 
 
 def rows(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Features `[B, D]` of an output that may have sides of 1 behind them."""
+    """Features `[B, D]` of an output that may have trailing sides of 1."""
     return features.reshape(features.shape[:2])
 
 
 def rows_given(outputs: Mapping[str, Shape], batch: int) -> list[int]:
-    """Batches to try for a network that gave no row a crop: how many rows it gives instead, and 1.
+    """Batches to try for a network without one row per crop: the number of rows that it returns,
+    and 1.
 
-    A network that was traced with some batch may have it inside, whatever its axes say.
+    The batch of tracing may be fixed inside a network, whatever its axes say.
 
     >>> rows_given({"f": (1, 64)}, 4), rows_given({"f": (2, 32), "g": (2, 3, 3)}, 4)
     ([1], [2, 1])
@@ -109,7 +110,7 @@ def rows_given(outputs: Mapping[str, Shape], batch: int) -> list[int]:
 
 
 def fixed_size(shape: Shape) -> tuple[int, int] | None:
-    """Height and width of an input `[B, 3, H, W]`, or None where one of them is free.
+    """Height and width of an input `[B, 3, H, W]`, or None if one of them is free.
 
     >>> fixed_size((None, 3, 256, 128)), fixed_size((1, 3, None, None))
     ((256, 128), None)
@@ -119,7 +120,7 @@ def fixed_size(shape: Shape) -> tuple[int, int] | None:
 
 
 def check_input_size(path: str, fixed: tuple[int, int] | None, size: tuple[int, int]) -> None:
-    """Raise InputError where a network of a fixed input size is asked for another one."""
+    """Raise InputError if a network of a fixed input size is to run at another one."""
     if fixed is not None and fixed != size:
         raise InputError(
             f"{path}: the network takes images of {fixed[0]} x {fixed[1]} (height x width) only, "

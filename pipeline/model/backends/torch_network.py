@@ -1,7 +1,8 @@
 """Networks that PyTorch runs: TorchScript, torch.export programs, and modules built here.
 
-TorchScript and .pt2 files are programs, and reading a .pt2 may unpickle: take them from a source
-whose code you would run. (A checkpoint for torchvision:NAME is read without running anything.)
+TorchScript and .pt2 files are programs, and reading a .pt2 may unpickle: use them only from a
+source whose code you would run. (A checkpoint for torchvision:NAME is read without running
+anything.)
 """
 
 import contextlib
@@ -32,23 +33,25 @@ from pipeline.model.backends.signature import (
 _log = logging.getLogger(__name__)
 
 _HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-# Operations that behave differently in training, and the position of the flag for that.
+# Operations that behave differently in training, and the position of their training flag.
 _TRAINING_FLAG = {"aten.batch_norm.default": 5, "aten.dropout.default": 2}
 
 
 class TorchNetwork:
     """A PyTorch callable as a function from images float32 `[B, 3, H, W]` to features `[B, D]`.
 
-    `run` lies on `device` already. `batch` and `input_size` are those it is fixed to, or None;
-    `batch_size` and `size` (height, width) those it is to be run at otherwise. float16 and bfloat16
-    run under autocast. `image` is the input where it is declared, and `types` the floating types
-    that it may have, of which the first that runs is taken. `output` names the feature of several.
-    `compiled` lets `torch.compile` write code for the processor first, which
-    takes a minute and a C++ compiler. Raises InputError where it does not run at `size` or has not
-    one feature output `[B, D]`: it is run on black first, in a whole batch, or in one of `probed`
-    rows where any number will do. Where it gives no row a crop, and no batch is fixed, it is run in
-    the batch that it was traced with. A batch for which a GPU has too little memory is run in two
-    halves, as are all that follow; InputError where they are too large too.
+    `run` is on `device` already. `batch` and `input_size` are the fixed batch and size, or None;
+    otherwise it runs with `batch_size` and `size` (height, width). float16 and bfloat16 run under
+    autocast. `image` is the input if the file declares one, and `types` the floating types that it
+    may have; the first type that runs is used. `output` names the feature among several outputs.
+    `compiled` lets `torch.compile` generate code for the processor first, which takes a minute and
+    a C++ compiler.
+
+    To check it, the network first runs on black: in a whole batch, or in one of `probed` rows if
+    any number will do. Raise InputError if it does not run at `size` or does not have one feature
+    output `[B, D]`. If it does not return one row per crop and no batch is fixed, it runs in the
+    batch of its tracing. If a GPU has too little memory for a batch, this batch and all later ones
+    run in two halves; raise InputError if the halves are too large, too.
     """
 
     def __init__(
@@ -70,7 +73,8 @@ class TorchNetwork:
     ) -> None:
         self.device = torch.device(device)
         if self.device.type == "cuda":
-            # Neighbors ask for it too: a feature must not depend on which of the two came first.
+            # The neighbor search sets this too: a feature must not depend on which of the two came
+            # first.
             torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
         self.batch, self.input_size = batch, input_size
         self.levels, self._input, self._wanted = image.levels, image, output
@@ -87,18 +91,18 @@ class TorchNetwork:
         )
 
     def __call__(self, images: torch.Tensor) -> NDArray[np.float32]:
-        """Features float32 `[B, D]` of normalized images float32 `[B, 3, H, W]`."""
+        """Compute features float32 `[B, D]` of normalized images float32 `[B, 3, H, W]`."""
         return self.start(images)()
 
     def start(self, images: torch.Tensor) -> Callable[[], NDArray[np.float32]]:
-        """Begin what a call does; gives a function that waits for the features.
+        """Begin a call; return a function that waits for the features.
 
-        A GPU works meanwhile. `images` may be written again by what it is to do next.
+        A GPU works in the meantime. The caller may already write the next batch into `images`.
         """
         while (feature := self._tried(images)) is None:
             torch.cuda.empty_cache()
         if feature.device.type == "cpu":
-            # A copy: some network's feature may be a view of its input, which the caller reuses.
+            # A copy: a network's feature may be a view of its input, which the caller reuses.
             made: NDArray[np.float32] = feature.numpy().copy()
             return lambda: made
         pinned = torch.empty(feature.shape, dtype=torch.float32, pin_memory=True)
@@ -113,7 +117,9 @@ class TorchNetwork:
         return wait
 
     def _feature(self, images: torch.Tensor) -> torch.Tensor:
-        """Features float32 `[B, D]` on the device, in as many parts as the memory asks for."""
+        """Compute features float32 `[B, D]` on the device, in as many parts as the memory
+        requires.
+        """
         parts = images.chunk(self._parts)
         features = [
             named_outputs(self._forward(part))[self._output].float().flatten(1) for part in parts
@@ -121,9 +127,10 @@ class TorchNetwork:
         return features[0] if len(features) == 1 else torch.cat(features)
 
     def _tried(self, images: torch.Tensor) -> torch.Tensor | None:
-        """The features, or None where the memory is too little and a smaller batch may do.
+        """Compute the features; None if memory runs out and a smaller batch may work.
 
-        Not tried again in here, where the error still holds what the network had computed.
+        The retry happens outside, because here the error still holds the network's intermediate
+        results.
         """
         try:
             return self._feature(images)
@@ -132,7 +139,7 @@ class TorchNetwork:
         return None
 
     def _halve(self, rows: int, error: torch.OutOfMemoryError) -> None:
-        """Run batches in two halves from now on; InputError where they cannot be cut."""
+        """Run batches in two halves from now on; raise InputError if they cannot be divided."""
         if self._parts > 1 or rows == 1 or self.batch is not None:
             raise InputError(
                 f"{self._path}: the GPU has too little memory for {-(-rows // self._parts)} images"
@@ -149,10 +156,10 @@ class TorchNetwork:
         with contextlib.ExitStack() as stack:
             stack.enter_context(torch.inference_mode())
             if self.device.type == "cuda":
-                # On a GPU TorchScript may fuse operations after its first runs, which would change
-                # the last bits between one batch and the next.
+                # On a GPU, TorchScript may fuse operations after its first runs, which would change
+                # the last bits between batches.
                 stack.enter_context(torch.jit.optimized_execution(False))
-                # By default float32 convolutions are computed in TF32 there.
+                # By default a GPU computes float32 convolutions in TF32.
                 stack.enter_context(
                     torch.backends.cudnn.flags(
                         enabled=True, benchmark=False, deterministic=True, allow_tf32=False
@@ -166,7 +173,7 @@ class TorchNetwork:
     def _settle(
         self, path: str, shape: tuple[int, int, int, int], types: Sequence[torch.dtype], free: bool
     ) -> tuple[str, int]:
-        """Name and length of the feature; the type and the batch become those that run."""
+        """Find name and length of the feature; set the type and the batch to those that run."""
         first: NoRowACrop | None = None
         for self._type in types:
             try:
@@ -182,7 +189,7 @@ class TorchNetwork:
         raise first or InputError(f"{path}: takes no floating numbers")
 
     def _probe(self, path: str, shape: tuple[int, int, int, int]) -> tuple[str, int]:
-        """Run once on black: what comes out is known only then."""
+        """Run once on black, because the output is unknown before."""
         try:
             outputs = named_outputs(self._forward(torch.zeros(shape)))
         except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
@@ -200,23 +207,24 @@ class TorchNetwork:
 
 
 def load_torchscript(path: str, device: str) -> Any:
-    """The TorchScript module of a file, on `device`, ready for inference.
+    """Load the TorchScript module of a file to `device`, ready for inference.
 
-    Devices that its code names, as tracing on a GPU writes them, become this one.
+    `device` replaces the devices that its code names, for example after tracing on a GPU.
     """
     try:
         with warnings.catch_warnings():
-            # torch.jit is deprecated for writing; archives of it will be around for long.
+            # torch.jit is deprecated for writing, but archives of it will remain in use for long.
             warnings.filterwarnings("ignore", ".*torch.jit.*deprecated", FutureWarning)
             return torch.jit.load(_on_device(path, device), map_location=device).eval()
-    except Exception as error:  # the reader lets any error of its many parts through
+    except Exception as error:  # the reader may raise any error
         raise InputError(f"{path}: PyTorch cannot load it ({_reason(error)})") from error
 
 
 def script_types(module: torch.jit.ScriptModule) -> tuple[torch.dtype, ...]:
-    """The floating types that a module's input may have: its weights', or else any, float32 first.
+    """The floating types that a module's input may have: that of its weights, or any, float32
+    first.
 
-    In a frozen module the weights are constants of its code, which show nothing.
+    In a frozen module the weights are constants of its code, so their type is unknown.
     """
     weights = [*module.parameters(), *module.buffers()]
     found = dict.fromkeys(each.dtype for each in weights if each.is_floating_point())
@@ -224,9 +232,9 @@ def script_types(module: torch.jit.ScriptModule) -> tuple[torch.dtype, ...]:
 
 
 def load_export(path: str, device: str) -> tuple[Any, ImageInput, torch.dtype]:
-    """The program of a .pt2 file on `device`, with its input and the type of that.
+    """Load the program of a .pt2 file to `device`; return it with its input and the input's type.
 
-    Raises InputError for a file that cannot be read and for one exported in training mode, whose
+    Raise InputError for a file that cannot be read, and for one exported in training mode, whose
     batch normalization would mix the crops of a batch.
     """
     program = read_export(path)
@@ -242,10 +250,10 @@ def load_export(path: str, device: str) -> tuple[Any, ImageInput, torch.dtype]:
 
 @contextlib.contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Let PyTorch use `count` threads inside the block, and what it used before after it.
+    """Let PyTorch use `count` threads inside the block, and the previous number after it.
 
-    PyTorch keeps one count for the process, so two networks of different counts must not run at
-    the same time in one process (an actor holds one).
+    PyTorch has one count per process, so two networks with different counts must not run at the
+    same time in one process (an actor has one network).
     """
     before = torch.get_num_threads()
     torch.set_num_threads(count)
@@ -256,10 +264,10 @@ def torch_threads(count: int) -> Iterator[None]:
 
 
 def read_export(path: str) -> Any:
-    """The program of a .pt2 file as it is written; InputError where it cannot be read."""
+    """Read the program of a .pt2 file unchanged; raise InputError if it cannot be read."""
     try:
         return torch.export.load(path)
-    except Exception as error:  # the reader lets any error of its many parts through
+    except Exception as error:  # the reader may raise any error
         raise InputError(f"{path}: PyTorch cannot load it ({_reason(error)})") from error
 
 
@@ -281,7 +289,7 @@ _NAMED_DEVICE = re.compile(rb'torch\.device\("(?:cuda(?::\d+)?|cpu)"\)')
 
 
 def _on_device(path: str, device: str) -> str | io.BytesIO:
-    """The file, or a copy in memory whose code names `device` wherever it names a device."""
+    """The file, or a copy in memory whose code names `device` instead of any other device."""
     wanted = f'torch.device("{device}")'.encode()
     with zipfile.ZipFile(path) as archive:
         code = {name: archive.read(name) for name in archive.namelist() if name.endswith(".py")}
@@ -298,7 +306,7 @@ def _on_device(path: str, device: str) -> str | io.BytesIO:
 
 
 def named_outputs(outputs: Any) -> dict[str, torch.Tensor]:
-    """A network's outputs by name or, in a tuple or list, by place."""
+    """A network's outputs by name or, in a tuple or list, by position."""
     if isinstance(outputs, torch.Tensor):
         return {"output": outputs}
     if isinstance(outputs, Mapping):
@@ -309,6 +317,6 @@ def named_outputs(outputs: Any) -> dict[str, torch.Tensor]:
 
 
 def _reason(error: Exception) -> str:
-    """The last line of an error: TorchScript's begin with a trace of its own."""
+    """The last line of an error; TorchScript's errors begin with a trace of their own."""
     lines = str(error).strip().splitlines()
     return lines[-1].strip() if lines else type(error).__name__

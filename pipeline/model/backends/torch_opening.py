@@ -1,4 +1,4 @@
-"""The first operations of TorchScript and torch.export programs."""
+"""Read the first operations of TorchScript and torch.export programs."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -27,13 +27,14 @@ _ARITHMETIC: dict[str, Effect] = {
     "rsub": "reflect",
 }
 _TURNED: dict[str, Effect] = {"sub": "reflect", "rsub": "subtract"}
-"""What it is where the constant comes first."""
+"""The effect of an operation if the constant comes first."""
 
 _SAME = ("to", "type", "float", "half", "contiguous", "clone", "detach", "alias", "type_as")
-# What reads the input's shape or kind, and not its pixels.
+# Operations that read the input's shape or kind, not its pixels.
 _ASIDE = ("size", "dim", "device", "dtype", "len", "sym_size", "_assert_tensor_metadata")
 _COPIES = ("lift_fresh_copy", "detach", "tensor")
-# What may be computed from constants before it meets the input, as in `x - 255 * mean`.
+# Operations that may be computed from constants before these meet the input, as in `x - 255 *
+# mean`.
 _COMPUTED = ("mul", "div", "add", "sub", "neg", "reciprocal", "sqrt", "view", "reshape")
 _SHAPED = ("unsqueeze", "flip", "expand", "to", "clone")
 _LAST = 2**31
@@ -112,7 +113,7 @@ def export_opening(program: Any, image: ImageInput) -> Opening:
 
 
 def _computed(operation: Any, arguments: list[Any]) -> Any:
-    """A constant that is made of constants; unknown where one of them is."""
+    """A constant computed from constants; unknown if one of them is unknown."""
     if any(each is _UNKNOWN for each in arguments):
         return _UNKNOWN
     try:
@@ -122,7 +123,7 @@ def _computed(operation: Any, arguments: list[Any]) -> Any:
 
 
 class _Operation:
-    """One operation of either program: its bare name, what it reads and gives, its arguments."""
+    """One operation of either program: its bare name, its inputs and outputs, and its arguments."""
 
     def __init__(
         self, name: str, reads: list[str], gives: list[str], arguments: Callable[[], list[Any]]
@@ -133,9 +134,9 @@ class _Operation:
 
 
 def _followed(name: str, operations: Sequence[_Operation], image: ImageInput) -> Opening:
-    """Follow the input from operation to operation, as long as each is the only one.
+    """Follow the input from operation to operation while each is the only one.
 
-    Where an operation works in place, its input's name stands for the result too.
+    If an operation works in place, its input's name also stands for the result.
     """
     steps: list[Operation] = []
     images, channels_last, turned = {name}, image.channels_last, image.channels_last
@@ -200,7 +201,7 @@ def _step(name: str, arguments: list[Any], *, first: bool, channels_last: bool) 
 
 
 def _number(value: Any) -> Any:
-    """A constant as NumPy takes it; None where it is not known."""
+    """Convert a constant for NumPy; None if it is unknown."""
     if isinstance(value, torch.Tensor):
         return value.detach().float().cpu().numpy() if value.device.type != "meta" else None
     if isinstance(value, int | float):
@@ -214,13 +215,13 @@ def _reversing(chosen: Any) -> bool:
 
 
 def _is_whole(arguments: list[Any]) -> bool:
-    """Whether the arguments of a slice (axis, start, stop, step) leave everything in."""
+    """Whether a slice with these arguments (axis, start, stop, step) keeps everything."""
     _, start, stop, step = [*arguments, None, None, None, None][:4]
     ends = stop is None or (isinstance(stop, int) and stop >= _LAST)
     return start in (0, None) and ends and step in (1, None)
 
 
 def _bare(node: Any) -> str:
-    """`sub_` of `aten.sub_.Tensor`."""
+    """The bare name of a node: `sub_` for `aten.sub_.Tensor`."""
     parts = str(node.target).split(".")
     return parts[1] if len(parts) > 1 else parts[0]

@@ -1,3 +1,3 @@
-"""A network written in another format or in int8, and compared with its source."""
+"""Write a network in another format or in int8, and compare it with its source."""
 
 __all__ = ["export", "int8", "probe"]

@@ -1,6 +1,7 @@
-"""Networks written as files of another kind, and how far the copy's features are from the source's.
+"""Write networks as files of another kind, and measure how far the copy's features are from the
+source's.
 
-A file that is exported takes images of one size (the recipe's) in batches of any size.
+An exported file takes images of one size (the recipe's) in batches of any size.
 """
 
 import tempfile
@@ -23,7 +24,7 @@ Target = Literal["onnx", "openvino", "torchscript"]
 
 COPY_SUFFIXES: dict[Target, str] = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".pt"}
 DEVIATION = 1e-4
-"""Largest cosine distance of a faithful copy's feature from the source's."""
+"""The largest cosine distance between the features of a faithful copy and of its source."""
 
 OPSET = 17
 _TRACED = 8  # rows of the batch that a network is traced with
@@ -38,11 +39,10 @@ def export_network(
 ) -> None:
     """Write a network as `target` for images of `size` (height, width).
 
-    Of several outputs of what PyTorch runs, `output` alone is written; an ONNX file keeps its own.
-
-    Networks that are built here, TorchScript and torch.export files can be written as anything, an
-    ONNX file as OpenVINO IR. Raises InputError for any other pair, and where the network cannot be
-    traced.
+    If PyTorch runs the network and it has several outputs, only `output` is written; an ONNX file
+    keeps its own outputs. Networks that are built here, TorchScript and torch.export files can be
+    written in any format, an ONNX file as OpenVINO IR. Raise InputError for any other pair, and if
+    the network cannot be traced.
     """
     kind = None if file.named else network_kind(file.path)
     if kind == target:
@@ -66,7 +66,7 @@ def export_network(
 
 
 def save_ir(model: openvino.Model, out: Path) -> None:
-    """Write an OpenVINO model as .xml and .bin, its weights as they are."""
+    """Write an OpenVINO model as .xml and .bin, with unchanged weights."""
     openvino.save_model(model, out, compress_to_fp16=False)
 
 
@@ -95,7 +95,8 @@ class _OneOutput(torch.nn.Module):
 
 def _module(file: NetworkFile) -> Any:
     if file.named:
-        # Tracing wants plain memory: the strides of channels-last weights would be written down.
+        # Tracing needs plain memory: otherwise it would record the strides of channels-last
+        # weights.
         return load_module(file).to(memory_format=torch.contiguous_format)
     if network_kind(file.path) == "torchscript":
         return load_torchscript(file.path, "cpu")
@@ -109,7 +110,7 @@ def _module(file: NetworkFile) -> Any:
 
 def _export_module(module: Any, images: torch.Tensor, target: Target, out: Path) -> None:
     with warnings.catch_warnings(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
-        # Tracing is deprecated for torch.export, whose exporters want packages of their own.
+        # Tracing is deprecated in favor of torch.export, whose exporters need extra packages.
         warnings.filterwarnings("ignore", category=FutureWarning)
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)

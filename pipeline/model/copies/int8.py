@@ -1,13 +1,13 @@
-"""8-bit networks: weights and activations as whole numbers, their ranges from the user's own crops.
+"""8-bit networks: weights and activations as whole numbers, with ranges from the user's own crops.
 
 The arithmetic is ONNX Runtime's static quantization (QDQ; weights by channel, activations by
-tensor, ranges that hold 99.999 % of what the calibration crops gave). OpenVINO runs the same file
-with the processor's 8-bit products.
+tensor, ranges that cover 99.999 % of the values from the calibration crops). OpenVINO runs the same
+file with the processor's 8-bit products.
 
-A copy gives the same products on every processor, wherever it was made. x86 processors without
-VNNI add two products of an activation (0 to 255) and a weight in 16 bits, and clip the sum. No
-sum of two reaches that limit where weights lie between -64 and 64 (255 * 64 * 2 = 32,640 < 2^15),
-so weights have seven bits. Products of two activations (attention) are not concerned: ONNX Runtime
+A copy gives the same products on every processor, wherever it was made. x86 processors without VNNI
+add two products of an activation (0 to 255) and a weight in 16 bits, and clip the sum. If weights
+lie between -64 and 64, no sum of two reaches that limit (255 * 64 * 2 = 32,640 < 2^15); therefore
+weights have seven bits. Products of two activations (attention) are not affected: ONNX Runtime
 widens both to 16 bits first, and OpenVINO computes them in float32.
 """
 
@@ -24,7 +24,7 @@ from pipeline.errors import InputError
 from pipeline.model.copies.export import OPSET
 
 INT8_DEVIATION = 0.1
-"""Largest cosine distance of a useful 8-bit copy's feature from the source's."""
+"""The largest cosine distance between the features of a useful 8-bit copy and of its source."""
 
 _OLDEST = 13  # the first ONNX operators that take one scale a channel
 
@@ -32,8 +32,8 @@ _OLDEST = 13  # the first ONNX operators that take one scale a channel
 def quantize_network(path: Path, out: Path, batches: Iterable[NDArray[np.float32]]) -> None:
     """Write the ONNX file `path` as an 8-bit ONNX file, calibrated on `batches` `[B, 3, H, W]`.
 
-    The batches are normalized images, as the network takes them, all of one size. Raises InputError
-    where the package `onnx` is not installed, and for a network that cannot be quantized.
+    The batches are normalized images for the network, all of one size. Raise InputError if the
+    package `onnx` is not installed, and for a network that cannot be quantized.
     """
     try:
         import onnx

@@ -1,4 +1,4 @@
-"""What a network is, beside its recipe: how many parameters, and how fast here."""
+"""Measure a network: its number of parameters, and its speed on this machine."""
 
 import math
 import statistics
@@ -15,10 +15,10 @@ _WEIGHTS = ("f32", "f16", "bf16", "i8", "u8")
 
 
 def parameters(file: NetworkFile) -> int:
-    """How many numbers a network's weights are.
+    """The number of weights of a network.
 
-    Of ONNX and OpenVINO files the floating (and 8-bit) constants of their graph are counted, into
-    which normalizations may have been folded. Raises InputError as loading it does.
+    For ONNX and OpenVINO files this counts the floating-point (and 8-bit) constants of their graph,
+    into which normalizations may have been folded. Raise the InputErrors of loading the network.
     """
     if file.named:
         return sum(each.numel() for each in load_module(file).parameters())

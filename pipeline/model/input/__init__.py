@@ -1,3 +1,3 @@
-"""From a decoded picture to the input of a network."""
+"""Convert a decoded picture to the input of a network."""
 
 __all__ = ["opening", "preprocessing", "views"]

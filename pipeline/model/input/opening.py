@@ -1,7 +1,7 @@
-"""What a network's first operations do to its input, and what that means for its recipe.
+"""The effect of a network's first operations on its input, and what it means for the recipe.
 
-Exporters put the preprocessing inside the network (fast-reid's do): a network that subtracts the
-mean by itself would be normalized twice by a recipe that does so too.
+Some exporters put the preprocessing inside the network (fast-reid's do). If such a network
+subtracts the mean itself and the recipe does so too, the input is normalized twice.
 """
 
 from collections.abc import Sequence
@@ -22,10 +22,10 @@ _UNIT_SCALE = (0.05, 1.2)
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation on the input: `values` are its constants, one or one a channel.
+    """One operation on the input: `values` are its constants, one in total or one per channel.
 
-    `reflect` is `values - x`; `normalize` a batch normalization, `values * x + offsets`; `swap`
-    reverses the channels; `pass` (a cast, a transposition) leaves the numbers as they are.
+    `reflect` is `values - x`; `normalize` is a batch normalization, `values * x + offsets`; `swap`
+    reverses the channels; `pass` (a cast, a transposition) leaves the numbers unchanged.
     """
 
     kind: Effect
@@ -37,8 +37,8 @@ class Operation:
 class Opening:
     """The first operations of a network, up to one that mixes pixels.
 
-    `levels` is whether its input is declared as bytes, `channels_last` whether as `[B, H, W, 3]`.
-    `why_unknown` says why the operations could not be read.
+    `levels` means that its input is declared as bytes, `channels_last` that it is declared as `[B,
+    H, W, 3]`. `why_unknown` says why the operations could not be read.
 
     >>> mean, deviation = (123.7, 116.3, 103.5), (58.4, 57.1, 57.4)
     >>> told = Opening((Operation("subtract", mean), Operation("divide", deviation)))
@@ -78,7 +78,7 @@ class Opening:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """The recipe fields that the operations imply; empty where they imply none."""
+        """The recipe fields that the operations imply; empty if they imply none."""
         factor, shift, swapped = self.composed()
         mean, scale = -shift / factor, 1 / factor
         level = 255.0 if self.levels else _range(mean, scale)
@@ -96,7 +96,7 @@ class Opening:
         return self.composed()[2]
 
     def composed(self) -> tuple[np.ndarray, np.ndarray, bool]:
-        """Factor and shift by channel, in the order of the channels after the steps."""
+        """Factor and shift per channel, in the order of the channels after the steps."""
         factor, shift, swapped = np.ones(3), np.zeros(3), False
         for step in self.steps:
             values = np.array(step.values or (0.0,))
@@ -119,9 +119,10 @@ class Opening:
 
 
 def step_of(kind: Effect, constant: Any, *, channels_last: bool) -> Operation | None:
-    """The step with a constant of one number, or of one a channel in the right place; else None.
+    """The step with a constant of one number, or of one per channel in the right place; otherwise
+    None.
 
-    A factor of 0 is not a step either: what it does to an input cannot be undone.
+    A factor of 0 is not a step either, because its effect on an input cannot be undone.
     """
     values = np.asarray(constant)
     if values.dtype.kind not in "fiu" or values.size not in (1, 3):
@@ -137,9 +138,10 @@ def step_of(kind: Effect, constant: Any, *, channels_last: bool) -> Operation | 
 
 
 def normalization(parts: Sequence[Any], epsilon: float) -> Operation | None:
-    """A batch normalization as a step: of its gain, offset (either may be None), mean, variance.
+    """A batch normalization as a step, from its gain, offset (either may be None), mean and
+    variance.
 
-    None for one that is not of three channels.
+    The result is None if it does not have three channels.
     """
     gain, offset, mean, variance = (
         None if part is None else np.asarray(part, np.float64).reshape(-1) for part in parts
@@ -159,14 +161,14 @@ def reverses(indices: Any) -> bool:
 
 
 def _range(mean: np.ndarray, scale: np.ndarray) -> float | None:
-    """255 or 1: what white must be for a network that takes off `mean` and divides by `scale`."""
+    """The value of white, 255 or 1, for a network that subtracts `mean` and divides by `scale`."""
     if _between(mean, _BYTES_MEAN) or (not mean.any() and _between(scale, _BYTES_SCALE)):
         return 255.0
     return 1.0 if _between(mean, _UNIT_MEAN) and _between(scale, _UNIT_SCALE) else None
 
 
 def _order(mean: np.ndarray) -> Literal["rgb", "bgr"] | None:
-    """The order of channels in which a mean is ImageNet's; None where it is another."""
+    """The order of channels in which a mean is ImageNet's; None if it is another mean."""
     if np.abs(mean - _IMAGENET).max() < _NEAR:
         return "rgb"
     return "bgr" if np.abs(mean - _IMAGENET[::-1]).max() < _NEAR else None

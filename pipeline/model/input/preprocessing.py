@@ -1,4 +1,4 @@
-"""From decoded crops to the network's input: resized, then normalized."""
+"""Convert decoded crops to the network's input: resize, then normalize."""
 
 from collections.abc import Sequence
 
@@ -12,9 +12,9 @@ from pipeline.model.recipe import Recipe
 
 
 def resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """A crop uint8 `[H, W, 3]` at `height` x `width`, as uint8 `[3, height, width]`.
+    """Resize a crop uint8 `[H, W, 3]` to `height` x `width`, as uint8 `[3, height, width]`.
 
-    Raises InputError for any other image.
+    Raise InputError for any other image.
 
     >>> resize(np.full((4, 2, 3), 7, np.uint8), 8, 4).shape
     (3, 8, 4)
@@ -27,10 +27,10 @@ def resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint
 def letterbox(
     image: NDArray[np.uint8], height: int, width: int, color: Sequence[int]
 ) -> NDArray[np.uint8]:
-    """A crop uint8 `[H, W, 3]` as large as fits in `height` x `width` in its own aspect ratio.
+    """Resize a crop uint8 `[H, W, 3]` to fit into `height` x `width` with its own aspect ratio.
 
-    It is centered (an odd pixel goes below and to the right) on `color` (three levels, RGB).
-    Result and errors as for `resize`.
+    The crop is centered (an odd pixel goes below and to the right) on `color` (three levels, RGB).
+    Result and errors are those of `resize`.
 
     >>> letterbox(np.full((2, 2, 3), 9, np.uint8), 4, 2, (0, 0, 0))[0].tolist()
     [[0, 0], [9, 9], [9, 9], [0, 0]]
@@ -41,7 +41,7 @@ def letterbox(
 
 
 def _checked(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The crop in memory of rows one after the other; what already is, is not copied."""
+    """The crop with its rows contiguous in memory; copied only if necessary."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise InputError(
             f"a crop must be uint8 of shape [H, W, 3], not {image.dtype} of {list(image.shape)}"
@@ -64,7 +64,7 @@ def _resample_letterboxed(
 
 
 def padding_color(recipe: Recipe) -> tuple[int, int, int]:
-    """The letterbox's color (RGB, 0..255): the recipe's mean, so that it normalizes to about 0.
+    """The letterbox's color (RGB, 0..255): the recipe's mean, which normalizes to about 0.
 
     >>> padding_color(Recipe(weights="0" * 64))
     (124, 116, 104)
@@ -84,7 +84,7 @@ def fill_batch(
 ) -> torch.Tensor:
     """Write crops uint8 `[H, W, 3]` of any sizes into the first rows of `batch`, and return it.
 
-    Each is resized from its original to the batch's size; rows beyond the crops become black.
+    Each crop is resized from its original to the batch's size; rows beyond the crops become black.
     `batch` is reused from call to call, because fresh memory costs more than the resize.
     """
     color = padding_color(recipe)
@@ -100,21 +100,21 @@ def fill_batch(
 def standardize(
     batch: torch.Tensor, recipe: Recipe, out: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """`(x / 255 * pixel_range - mean) / std` by channel, of a batch uint8 `[B, 3, H, W]` in RGB.
+    """Compute `(x / 255 * pixel_range - mean) / std` per channel for uint8 `[B, 3, H, W]` in RGB.
 
-    Computed as one product and one sum, so that a value's bits do not depend on its place. The
+    The computation is one product and one sum, so a value's bits do not depend on its place. The
     result is float32 `[B, 3, H, W]`, contiguous, on the batch's device, in the network's channel
-    order, written into `out` where given; `batch` is left as it is.
+    order, and in `out` if given; `batch` does not change.
     """
     std = np.array(recipe.std)
     factor = torch.from_numpy(recipe.pixel_range / (255 * std)).float().view(3, 1, 1)
     shift = torch.from_numpy(-np.array(recipe.mean) / std).float().view(3, 1, 1)
     if out is None:
         out = torch.empty(batch.shape, dtype=torch.float32, device=batch.device)
-    # Not waited for: a GPU has taken its copy of so few when the call returns.
+    # No need to wait: for so little data, the GPU has its copy when the call returns.
     factor = factor.to(batch.device, non_blocking=True)
     shift = shift.to(batch.device, non_blocking=True)
-    # On a CPU image by image: one stays in the cache from step to step.
+    # On a CPU, image by image: one image stays in the cache from step to step.
     parts = [(out, batch)] if batch.is_cuda else zip(out, batch, strict=True)
     for into, pixels in parts:
         into.copy_(pixels if recipe.channels == "rgb" else pixels.flip(-3))

@@ -1,8 +1,9 @@
 """Bicubic resizing of crops, equal to Pillow's to the bit, in vectors of 64 bytes.
 
-A picture is first resized along its rows and then along its columns; each pass sums whole numbers
-(weights of 22 bits) and rounds to uint8. Both passes are one loop, `_weigh`, which takes weighted
-sums of 64 neighboring bytes: for the first the picture is turned, a strip of 64 rows at a time.
+A picture is resized first along its rows and then along its columns. Each pass sums whole numbers
+(weights of 22 bits) and rounds to uint8. Both passes use one loop, `_weigh`, which computes
+weighted sums of 64 neighboring bytes; for the first pass the picture is transposed, a strip of 64
+rows at a time.
 """
 
 import threading
@@ -19,14 +20,14 @@ from numpy.typing import NDArray
 _LANES = 64
 _SQUARE = 16
 _BITS = 22
-"""Of a weight, behind the point: ten are left in int32 for a byte and for sums beyond 1."""
+"""The bits of a weight after the point: ten remain in int32 for a byte and for sums beyond 1."""
 
 
 class Weights(NamedTuple):
-    """What each of N places of a resized line is the sum of.
+    """The weights of the sum that makes each of N places of a resized line.
 
-    It begins with place `first` int64 `[N]` of the line before, takes `taken` int64 `[N]` of them,
-    and weighs them by `weights` int32 `[N, K]`, in units of 2^-22.
+    The sum begins at place `first` int64 `[N]` of the original line, takes `taken` int64 `[N]`
+    places, and weights them by `weights` int32 `[N, K]`, in units of 2^-22.
     """
 
     first: NDArray[np.int64]
@@ -60,7 +61,9 @@ _kept = threading.local()
 
 
 def _scratch(*sizes: int) -> list[NDArray[np.uint8]]:
-    """Memory of this thread, kept from picture to picture: fresh pages cost more than the sums."""
+    """Memory of this thread, kept from picture to picture, because fresh pages cost more than the
+    sums.
+    """
     buffers = getattr(_kept, "buffers", [np.empty(_LANES, np.uint8)] * len(sizes))
     _kept.buffers = [
         buffer if len(buffer) >= size else np.empty(size, np.uint8)
@@ -117,7 +120,9 @@ def _resize_rows(
     narrow: NDArray[np.uint8],
     planes: NDArray[np.uint8],
 ) -> None:
-    """Write `image` `[H, W, 3]`, its rows resized, to `planes` `[3, H, width]`, both padded."""
+    """Write `image` `[H, W, 3]`, with its rows resized, to `planes` `[3, H, width]`, both
+    padded.
+    """
     height, line = image.shape[0], image.shape[1] * 3
     width, padded = along.first.shape[0], planes.shape[2]
     for top in range(0, height, _LANES):
@@ -148,9 +153,10 @@ def _resize_rows(
 def _resize_columns(
     planes: NDArray[np.uint8], down: Weights, last: NDArray[np.uint8], out: NDArray[np.uint8]
 ) -> None:
-    """Write `planes` `[3, H, width]`, padded, to `out` `[3, height, width]`, columns resized.
+    """Write `planes` `[3, H, width]`, padded, to `out` `[3, height, width]`, with the columns
+    resized.
 
-    `last` is memory for what stands out of a line.
+    `last` is memory for the excess at the end of a line.
     """
     padded, width = planes.shape[2], out.shape[2]
     for color in range(3):
@@ -169,7 +175,7 @@ def _resize_columns(
 
 @njit(nogil=True, inline="always")
 def _turn(source: int, stride: int, rows: int, columns: int, target: int, pitch: int) -> None:
-    """Turn a matrix of bytes `[rows, columns]`: rows become columns."""
+    """Transpose a matrix of bytes `[rows, columns]`."""
     for top in range(0, rows, _SQUARE):
         for left in range(0, columns, _SQUARE):
             here, there = source + top * stride + left, target + left * pitch + top
@@ -205,7 +211,7 @@ _copy_byte: Any = intrinsic(_copying)
 
 
 def _turning(_typing: Any, _source: Any, _stride: Any, _target: Any, _pitch: Any) -> Any:
-    """Turn 16 x 16 bytes whose rows are `stride` apart into such whose rows are `pitch` apart."""
+    """Transpose 16 x 16 bytes from rows `stride` apart to rows `pitch` apart."""
     signature = types.void(types.intp, types.intp, types.intp, types.intp)
     vector = ir.VectorType(_BYTE, _SQUARE)
 
@@ -223,7 +229,7 @@ def _turning(_typing: Any, _source: Any, _stride: Any, _target: Any, _pitch: Any
         masks = [
             ir.Constant(ir.VectorType(_INT, _SQUARE), [i + shift for i in low]) for shift in (0, 8)
         ]
-        # Shuffling a row with the one eight rows on, four times, brings each byte to its place.
+        # Shuffling a row with the one eight rows on, four times, moves each byte to its place.
         half = _SQUARE // 2
         for _ in range(4):
             mixed = []

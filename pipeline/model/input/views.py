@@ -1,4 +1,4 @@
-"""Views: the test-time variants of one crop, and how their features become one."""
+"""Views: the test-time variants of one crop, and the fusion of their features."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ _ENLARGED = 1.125  # of the picture that five crops are windows of
 class View:
     """One variant of a crop: its (height, width) for the network, and whether it is mirrored.
 
-    With a `corner` (top, left) it is a window of that size in the crop at `canvas`; without, the
-    whole crop.
+    With a `corner` (top, left) it is a window of that size in the crop at `canvas`; otherwise it is
+    the whole crop.
     """
 
     size: tuple[int, int]
@@ -27,7 +27,7 @@ class View:
 
     @property
     def canvas(self) -> tuple[int, int]:
-        """The (height, width) that the crop is resized to before the window is cut."""
+        """The (height, width) to which the crop is resized before the window is cut."""
         return self.size if self.corner is None else _enlarged(self.size)
 
 
@@ -35,7 +35,7 @@ def views_of(recipe: Recipe) -> list[View]:
     """The views of a recipe: every scale of the original crop, in five windows if `five_crops`.
 
     Scale s is round(s * height) x round(s * width), at least 1 x 1. The windows are the corners and
-    the center of the crop at 9/8 of that size. Each is there mirrored too if `flip`.
+    the center of the crop at 9/8 of that size. With `flip`, each view also comes mirrored.
 
     >>> [(view.size, view.mirrored) for view in views_of(Recipe(weights="0" * 64, flip=True))]
     [((256, 128), False), ((256, 128), True)]
@@ -63,16 +63,17 @@ def _corners(size: tuple[int, int]) -> list[tuple[int, int]]:
 
 
 def mirror(batch: torch.Tensor) -> torch.Tensor:
-    """A batch `[B, C, H, W]` with left and right exchanged, in memory of its own."""
+    """Mirror a batch `[B, C, H, W]` left to right, in new memory."""
     return torch.flip(batch, dims=[3])
 
 
 def fuse(views: Sequence[NDArray[np.float32]], fusion: str) -> NDArray[np.float32]:
-    """One feature a crop, float32 `[N, D]`, from its views' raw features, each float32 `[N, D]`.
+    """Fuse the raw features of the views, each float32 `[N, D]`, into one per crop, float32 `[N,
+    D]`.
 
-    `unit`: the mean of the views' unit vectors; `raw`: the mean of the raw features. Summed in
-    float64. A row that a view cannot contribute to (NaN, infinite, or of length 0 under `unit`)
-    becomes such a view's raw row, so that the caller finds the fault in it.
+    `unit`: the mean of the views' unit vectors; `raw`: the mean of the raw features. Sums are in
+    float64. If a view cannot contribute to a row (NaN, infinite, or of length 0 under `unit`), the
+    row becomes that view's raw row, so that the caller finds the fault in it.
 
     >>> fuse([np.array([[2.0, 0.0]]), np.array([[0.0, 1.0]])], "unit")
     array([[0.5, 0.5]], dtype=float32)
