@@ -34,7 +34,7 @@ class DriverSettings:
     """Memory to reserve for the job's own process, in GiB; it starts when a machine has so much."""
 
     def __post_init__(self) -> None:
-        """Raises `InputError` for what Ray cannot reserve."""
+        """Raise `InputError` for what Ray cannot reserve."""
         if not 0 <= self.driver_cpus < float("inf"):
             raise InputError(f"`driver_cpus` is {self.driver_cpus:g}: give 0 or more")
         if self.driver_cpus > 1 and self.driver_cpus % 1:

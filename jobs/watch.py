@@ -161,7 +161,9 @@ def _stop_asked_for() -> Iterator[threading.Event]:
 
 @contextmanager
 def _one_at_a_time(file: Path) -> Iterator[None]:
-    """Hold the configuration for a watch of this machine; InputError if another one holds it."""
+    """Hold the configuration for a watch of this machine; raise InputError if another one holds
+    it.
+    """
     with file.open("rb") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)

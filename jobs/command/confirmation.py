@@ -1,4 +1,4 @@
-"""Asks the user before an act that cannot be undone."""
+"""Ask the user before an act that cannot be undone."""
 
 import sys
 

@@ -21,7 +21,7 @@ from pipeline.report.plain import plain
 _OURS = ("pipeline", "cluster", "jobs")
 _PLAIN_WIDTH = 160
 AS_IT_IS: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
-"""Keeps rich from reading its own markup, [red] or :smile:, in names of galleries and files."""
+"""Keep rich from reading its own markup, [red] or :smile:, in names of galleries and files."""
 _EMPHASIS = (
     # The headline: the figure that a line begins with, or that it gives after the gallery's name.
     (re.compile(r"^(?:threshold|false-match rate|true-match rate) [\d.e+-]+", re.M), "bold"),
@@ -141,7 +141,7 @@ class _PrintableFormatter(logging.Formatter):
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes to what `sys.stderr` is now: a progress display puts lines above itself there."""
+    """Write to what `sys.stderr` is now: a progress display puts lines above itself there."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)

@@ -32,7 +32,7 @@ _ADVICE = {
 
 
 class JobLog:
-    """Shows a job's log, and keeps its end; under `--json` its object is the answer, and the rest
+    """Show a job's log, and keep its end; under `--json` its object is the answer, and the rest
     goes to stderr.
     """
 

@@ -1,4 +1,4 @@
-"""Turns names of settings into flags: the library says `max_rejects`, the command --max-rejects."""
+"""Turn names of settings into flags: the library says `max_rejects`, the command --max-rejects."""
 
 import dataclasses
 import inspect

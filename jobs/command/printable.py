@@ -1,4 +1,4 @@
-"""Makes text safe for a terminal: characters that would control the terminal are spelled out.
+"""Make text safe for a terminal: characters that would control the terminal are spelled out.
 
 Names of files, galleries and cameras come from other people. An escape sequence among them could
 move the cursor, rewrite lines that were shown, or set the clipboard; a bidirectional override would

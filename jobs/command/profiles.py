@@ -45,8 +45,8 @@ def with_profile(
 ) -> tuple[tuple[str, ...], Any]:
     """The verb with the defaults of a profile, where neither a flag nor --config says otherwise.
 
-    `check` parses a command line into a call, and `verbs` are all that there are. InputError for a
-    profile that does not fit.
+    `check` parses a command line into a call, and `verbs` are all that there are. Raise InputError
+    for a profile that does not fit.
     """
     call = check(command)
     if name is None or call.verb is None:

@@ -27,7 +27,7 @@ LOG_SECONDS = 30.0
 _log = logging.getLogger(__name__)
 
 StartLine = Callable[[str, int | None], Callable[[int], None]]
-"""Starts a line with a name and a length (None if unknown); returns what advances the line."""
+"""Start a line with a name and a length (None if unknown); return what advances the line."""
 
 
 @contextlib.contextmanager

@@ -50,7 +50,7 @@ class Record:
 
 
 def write_first_record(root: GalleryPlace) -> None:
-    """Writes the record of a log that has no entry yet."""
+    """Write the record of a log that has no entry yet."""
     path = _record_file(root)
     storage.make_folder(path.parent)
     storage.write_whole(path, lambda half: half.write_bytes(checksums.seal(asdict(Record()))))
@@ -63,7 +63,7 @@ def link_after(root: GalleryPlace, version: int) -> dict[str, Any]:
 
 
 def note_entry(root: GalleryPlace, version: int) -> None:
-    """Records the entry that was committed, and a checkpoint of another tool before it."""
+    """Record the entry that was committed, and a checkpoint of another tool before it."""
 
     def noted(record: Record) -> Record:
         if isinstance(root, ObjectPlace) and version < record.newest:
@@ -78,12 +78,12 @@ def note_entry(root: GalleryPlace, version: int) -> None:
 
 
 def expect_checkpoint(root: GalleryPlace, version: int) -> None:
-    """Says which checkpoint is being made."""
+    """Record which checkpoint is being made."""
     _update(root, lambda each: replace(_with_others_checkpoint(root, each), being_made=version))
 
 
 def note_checkpoint(root: GalleryPlace, version: int) -> None:
-    """Records the finished checkpoint, and that no other is being made."""
+    """Record the finished checkpoint, and that no other is being made."""
     name = f"{version:020d}.checkpoint.parquet"
 
     def noted(record: Record) -> Record:
@@ -96,7 +96,7 @@ def note_checkpoint(root: GalleryPlace, version: int) -> None:
 
 
 def note_oldest(root: GalleryPlace, version: int) -> None:
-    """Records that entries and checkpoints before a version are no longer needed."""
+    """Record that entries and checkpoints before a version are no longer needed."""
 
     def noted(record: Record) -> Record:
         kept = {name: t for name, t in record.checkpoints.items() if int(name[:20]) >= version}
@@ -115,7 +115,7 @@ def is_recorded(root: GalleryPlace) -> bool:
 
 
 def read_log_record(root: GalleryPlace) -> Record:
-    """Raises `GalleryDamagedError` for a record that is gone or changed."""
+    """Raise `GalleryDamagedError` for a record that is gone or changed."""
     return _read(_record_file(root))[0]
 
 
@@ -136,7 +136,7 @@ def _read(path: GalleryPlace) -> tuple[Record, Tag | None]:
 
 
 def check_chain(root: GalleryPlace, version: int | None = None) -> None:
-    """Raises `GalleryDamagedError` naming an entry or a checkpoint that is needed to read a version
+    """Raise `GalleryDamagedError` naming an entry or a checkpoint that is needed to read a version
     (the latest by default) and has changed since it was written.
     """
     found: tuple[str, str] | None = None
@@ -378,7 +378,7 @@ def is_half_written(path: GalleryPlace) -> bool:
 
 
 def _update(root: GalleryPlace, change: Callable[[Record], Record]) -> None:
-    """Changes the record; in an object store it is changed again if another writer came between."""
+    """Change the record; in an object store it is changed again if another writer came between."""
     path = _record_file(root)
     while True:
         record, tag = _read(path)

@@ -57,7 +57,7 @@ def seal(about: Mapping[str, Any]) -> bytes:
 
 
 def unseal(data: bytes) -> dict[str, Any]:
-    """The argument of `seal`; raises `ValueError` unless every byte is as `seal` wrote it."""
+    """The argument of `seal`; raise `ValueError` unless every byte is as `seal` wrote it."""
     about = json.loads(data)
     if isinstance(about, dict):
         told = {name: value for name, value in about.items() if name != _SEAL}
@@ -69,7 +69,7 @@ def unseal(data: bytes) -> dict[str, Any]:
 def write_recorded(path: GalleryPlace, write: Callable[[Path], object]) -> None:
     """`storage.write_whole`, with a record of the file's checksum.
 
-    Raises `RunError` if the disk is full.
+    Raise `RunError` if the disk is full.
     """
     with storage.told_by_name(path), storage.hidden_file(path.parent, path.name) as temporary:
         write(temporary)
@@ -78,7 +78,7 @@ def write_recorded(path: GalleryPlace, write: Callable[[Path], object]) -> None:
 
 
 def replace(temporary: Path, final: GalleryPlace) -> None:
-    """Renames a flushed file to its final name, in place of an older one, and records it."""
+    """Rename a flushed file to its final name, in place of an older one, and record it."""
 
     def rename() -> bool:
         storage.move_over(temporary, final)
@@ -100,7 +100,7 @@ def link_recorded(temporary: Path, final: GalleryPlace) -> bool:
 def read_recorded(path: GalleryPlace, remedy: str = "") -> bytes | None:
     """The bytes of a file as they were written; None if there is none.
 
-    Raises `GalleryDamagedError` naming the file if it was changed or deleted; `remedy` says what to
+    Raise `GalleryDamagedError` naming the file if it was changed or deleted; `remedy` says what to
     do once it and its record are deleted.
     """
     if isinstance(path, ObjectPlace) and (data := _read_settled(path)) is not None:
@@ -130,7 +130,7 @@ def read_recorded(path: GalleryPlace, remedy: str = "") -> bytes | None:
 
 
 def check_unchanged(path: GalleryPlace, remedy: str = "") -> None:
-    """Checks a file that must exist and is read in parts. It is hashed again only if its size, its
+    """Check a file that must exist and is read in parts. It is hashed again only if its size, its
     place on the disk or a time has changed. The time of a change cannot be set back.
     """
     found: tuple[Any, ...] | None = None
@@ -144,7 +144,7 @@ def check_unchanged(path: GalleryPlace, remedy: str = "") -> None:
 
 
 def forget(paths: Iterable[GalleryPlace]) -> None:
-    """Drops the records of files that the log names now, or that left the gallery."""
+    """Drop the records of files that the log names now, or that left the gallery."""
     storage.unlink_all(record_of(path) for path in paths)
 
 
@@ -158,7 +158,7 @@ def recorded(folder: GalleryPlace) -> set[str]:
 
 
 def sweep_writers(root: GalleryPlace) -> None:
-    """Finishes or undoes what killed writers of a folder's files began."""
+    """Finish or undo what killed writers of a folder's files began."""
     records = root / storage.CHECKSUMS_FOLDER
     found: list[GalleryPlace] = list(records.rglob("*"))
     for record in found:
@@ -301,7 +301,7 @@ def _read_settled(path: ObjectPlace) -> bytes | None:
 
 
 def _record(final: GalleryPlace, temporary: Path, name_it: Callable[[], bool]) -> bool:
-    """Records the checksum of a finished file around `name_it`, which may give it its name."""
+    """Record the checksum of a finished file around `name_it`, which may give it its name."""
     _settle(final)
     if isinstance(final, ObjectPlace):
         return _record_object(final, temporary, name_it)
@@ -342,7 +342,7 @@ def _record_object(final: ObjectPlace, temporary: Path, name_it: Callable[[], bo
 
 
 def _settle(path: GalleryPlace) -> None:
-    """Finishes what a killed writer began: its next record is kept if it fits the file."""
+    """Finish what a killed writer began: its next record is kept if it fits the file."""
     record = record_of(path)
     if isinstance(record, Path):
         record.with_name(_HALF).unlink(missing_ok=True)
@@ -396,7 +396,7 @@ def _digest(path: GalleryPlace) -> str:
 
 @contextmanager
 def _only_writer(path: GalleryPlace) -> Iterator[None]:
-    """Locks the records of a folder against other processes.
+    """Lock the records of a folder against other processes.
 
     In an object store nothing is locked: each record is whole at any instant, and two writers of
     one file write the same record.

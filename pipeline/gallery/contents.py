@@ -12,7 +12,7 @@ def contents_hash(gallery: Gallery) -> str:
     """A hash of the files of a version, by name and checksum.
 
     If another gallery was made in the same folder, its version of the same number has another hash.
-    Raises `RunError` for a version that was removed since it was opened.
+    Raise `RunError` for a version that was removed since it was opened.
     """
     root = root_of(gallery.location)
     contents = hashlib.blake2b(digest_size=8)

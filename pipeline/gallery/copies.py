@@ -63,7 +63,7 @@ def holds_others(location: str, origin: str, kept: NDArray[np.int64]) -> bool:
     """Whether any version of the gallery of copies there has a row of `origin` that is not among
     those with the ids `kept`.
 
-    Raises what `Gallery.open` raises.
+    Raise what `Gallery.open` raises.
     """
     for version in Gallery.open(location).history():
         _, theirs = copied_rows(Gallery.open(location, version.version), origin)

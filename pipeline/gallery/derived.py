@@ -104,7 +104,7 @@ def _places(parent: Parents) -> tuple[str, ...]:
 
 
 def check_parameters(gallery: Gallery, parent: Parents, parameters: Parameters) -> None:
-    """Raises `InputError` unless the gallery was derived from this parent in this way."""
+    """Raise `InputError` unless the gallery was derived from this parent in this way."""
     found, wanted = derivation(gallery), Derivation(_places(parent), parameters)
     first = _all(parent)[0]
     if found is None:
@@ -155,7 +155,7 @@ def commit_derived(
     """The next version of a derived gallery: the parent's rows with these `features` `[N, D]`.
 
     Other `rows` `[N]`, by row id, may take the place of the parent's; columns that they lack are
-    null. Of several parents, rows must be given. Raises what `Gallery.apply` raises.
+    null. Of several parents, rows must be given. Raise what `Gallery.apply` raises.
     """
     run, every = f"{_run_of(parent)}-after-{gallery.version}", _all(parent)
     rows, before = every[0].rows() if rows is None else rows, gallery.row_ids()
@@ -186,7 +186,7 @@ def commit_derived(
 
 
 def _write(gallery: Gallery, run: str, rows: pa.Table, features: np.ndarray) -> LoggedFile:
-    """Writes some rows with their features to a file, named after the run of `expand`."""
+    """Write some rows with their features to a file, named after the run of `expand`."""
     first = rows["row_id"][0].as_py()
     told = hashlib.sha256(f"{run} {first}".encode()).hexdigest()[:32]
     column = encode_features(features, gallery.dtype)

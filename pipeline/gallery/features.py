@@ -74,7 +74,7 @@ class GalleryFeatures:
 
         They are written into `out` if it is given. In addition, the memory of one row group is
         used. A file's checksums are verified at the first use of a row group, its norms every time.
-        Raises `IndexError` outside the gallery, `GalleryDamagedError` naming the file, and
+        Raise `IndexError` outside the gallery, `GalleryDamagedError` naming the file, and
         `RunError` if a purge or a clean has removed this version.
         """
         if not 0 <= start <= stop <= len(self):
@@ -179,7 +179,7 @@ class GalleryFeatures:
 
 
 def _each(read: Callable[[Any], None], parts: Sequence[Any], size: int) -> None:
-    """Reads every part; in parallel if there are several parts with many bytes."""
+    """Read every part; in parallel if there are several parts with many bytes."""
     if len(parts) < 2 or size < _MANY_BYTES:
         for part in parts:
             read(part)
@@ -190,7 +190,7 @@ def _each(read: Callable[[Any], None], parts: Sequence[Any], size: int) -> None:
 
 
 def _spread(read: Callable[[Any], None], parts: Sequence[Any]) -> None:
-    """Reads every part, several at once: each waits for an object store."""
+    """Read every part, several at once: each waits for an object store."""
     with ThreadPoolExecutor(max(1, min(_FETCHES, len(parts)))) as pool:
         for done in [pool.submit(read, part) for part in parts]:
             done.result()
@@ -240,7 +240,7 @@ def _cluster_runs(
 def _check_once(
     root: GalleryPlace, files: Sequence[RowFile], ids: np.ndarray, owners: np.ndarray
 ) -> None:
-    """Raises `GalleryDamagedError` if one of these sorted row ids occurs more than once.
+    """Raise `GalleryDamagedError` if one of these sorted row ids occurs more than once.
 
     Our own commits never repeat an id. Files with disjoint ranges of ids cannot share one, so this
     check costs nothing unless another tool has written.

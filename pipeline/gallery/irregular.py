@@ -57,7 +57,7 @@ def irregular_files(root: GalleryPlace) -> list[Irregular]:
 
 
 def check_regular(location: str) -> None:
-    """Raises `InputError` that names what `irregular_files` finds: a purge could then prove
+    """Raise `InputError` that names what `irregular_files` finds: a purge could then prove
     nothing.
     """
     root = root_of(location)

@@ -21,7 +21,7 @@ from pipeline.output_files import check_file_name, check_new_folder
 def read_version(root: GalleryPlace, version: int | None = None) -> log.Snapshot:
     """A version of the gallery in a folder, the latest by default, with its log checked.
 
-    Raises what `Gallery.open` raises.
+    Raise what `Gallery.open` raises.
     """
     is_checked = chain.is_recorded(root) and log.is_log(root)
     if is_checked:
@@ -41,7 +41,7 @@ def exists(location: str) -> bool:
 
 
 def check_location(location: str) -> None:
-    """Raises `InputError` unless the location is free for a gallery or holds a Delta table."""
+    """Raise `InputError` unless the location is free for a gallery or holds a Delta table."""
     root = root_of(location)
     if isinstance(root, Path):
         check_file_name(root)
@@ -58,8 +58,8 @@ def check_location(location: str) -> None:
 
 
 def check_writable(location: str) -> None:
-    """Raises what `check_location` raises, and `InputError` or `RunError` if no file can be
-    written; in an object store, what it says to an attempt.
+    """Raise what `check_location` raises, and `InputError` or `RunError` if no file can be written;
+    in an object store, what it says to an attempt.
     """
     check_location(location)
     root = root_of(location)
@@ -70,7 +70,7 @@ def check_writable(location: str) -> None:
 
 
 def lock_gallery(location: str, purpose: str) -> AbstractContextManager[Lock]:
-    """Holds the lock of a gallery from plan to commit; see `pipeline.gallery.log.lock.hold`.
+    """Hold the lock of a gallery from plan to commit; see `pipeline.gallery.log.lock.hold`.
 
     Half-written files of killed writers are deleted first; finished files stay.
     """
@@ -105,7 +105,7 @@ def lock_held(location: str, lock: Lock | None, purpose: str) -> AbstractContext
 
 
 def tidy_records(root: GalleryPlace, snapshot: log.Snapshot) -> None:
-    """Drops the records of files that the log names now, and finishes or undoes what killed runs
+    """Drop the records of files that the log names now, and finish or undo what killed runs
     began.
     """
     committed = {file.path for file in snapshot.files}

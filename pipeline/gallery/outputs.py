@@ -86,10 +86,10 @@ class Output:
 def listed_in_galleries(
     kind: str, place: str | os.PathLike[str], galleries: Sequence[Gallery], *names: str
 ) -> Iterator[None]:
-    """Lists what is written inside, in each gallery that it is made from.
+    """List what is written inside, in each gallery that it is made from.
 
     `names` are its files and folders below `place`; without them `place` is the file, or a gallery.
-    If a gallery cannot be written to, it lists nothing, with a warning. Raises `RunError` for a
+    If a gallery cannot be written to, it lists nothing, with a warning. Raise `RunError` for a
     version that was removed meanwhile, or that a purge is removing.
     """
     path = _absolute(place)
@@ -117,7 +117,7 @@ def listed_in_galleries(
 
 
 def outputs_of(gallery: Gallery) -> list[Output]:
-    """All listed outputs that may still exist; raises `GalleryDamagedError` for a file that is not
+    """All listed outputs that may still exist; raise `GalleryDamagedError` for a file that is not
     an entry.
     """
     found = []
@@ -162,16 +162,16 @@ def stale_outputs(gallery: Gallery) -> list[Output]:
 
 
 def forget_gone(gallery: Gallery) -> None:
-    """Removes deleted outputs from the list."""
+    """Remove deleted outputs from the list."""
     left = {each.file for each in outputs_of(gallery)}
     folder = root_of(gallery.location) / storage.OUTPUTS_FOLDER
     storage.delete_files(file for file in folder.glob("*.json") if file not in left)
 
 
 def remove(output: Output, is_ours: Callable[[Output], bool]) -> str | None:
-    """Deletes the files of an output, then its entry; returns the reason if that is impossible.
+    """Delete the files of an output, then its entry; return the reason if that is impossible.
 
-    Deletes nothing if a file has changed since it was written or has another name, or if `is_ours`
+    Delete nothing if a file has changed since it was written or has another name, or if `is_ours`
     says that the files are not of this kind.
     """
     if output.why_of_another:
@@ -304,7 +304,7 @@ def _entry_file(gallery: Gallery, place: GalleryPlace) -> GalleryPlace:
 
 
 def _is_kept(entry: Output, gallery: Gallery) -> bool:
-    """Lists an output; False, with a warning, if the gallery's folder cannot be written to."""
+    """List an output; False, with a warning, if the gallery's folder cannot be written to."""
     root = root_of(gallery.location)
     records = storage.record_of(entry.file).parent
     folders: Sequence[GalleryPlace] = (root, entry.file.parent, records, records.parent)

@@ -35,7 +35,9 @@ class RunProgress:
 
 
 def write_progress(location: str, progress: RunProgress) -> None:
-    """Store the progress of a run, in place of an earlier one; RunError if that cannot be done."""
+    """Store the progress of a run, in place of an earlier one; raise RunError if that cannot be
+    done.
+    """
     path = root_of(location) / storage.PROGRESS_FILE
     text = json.dumps(asdict(progress)) + "\n"
     checksums.write_recorded(path, lambda whole: whole.write_text(text, encoding="utf-8"))
@@ -45,7 +47,7 @@ def read_progress(location: str) -> RunProgress | None:
     """The stored progress; None if no run is under way or was interrupted, or if another version of
     this tool wrote it.
 
-    GalleryDamagedError if the file has changed since it was written.
+    Raise GalleryDamagedError if the file has changed since it was written.
     """
     path = root_of(location) / storage.PROGRESS_FILE
     data = checksums.read_recorded(path, "the next run writes it again")

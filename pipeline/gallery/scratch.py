@@ -74,7 +74,7 @@ def scratch_folder(
 
     The files in it depend only on the galleries and on `settings`. Folders of killed runs of other
     settings are deleted first. The folder is deleted at the end, and if the input is refused; after
-    any other error it stays, so that the same command can resume. Raises `InputError` if it cannot
+    any other error it stays, so that the same command can resume. Raise `InputError` if it cannot
     be made, and for a version that was removed meanwhile.
     """
     base = Path(tempfile.gettempdir()) if base is None else base
@@ -96,7 +96,7 @@ def scratch_folder(
 
 
 def drop_abandoned(location: str) -> None:
-    """Deletes the scratch folders of killed runs that a gallery lists; those that cannot be reached
+    """Delete the scratch folders of killed runs that a gallery lists; those that cannot be reached
     from here stay listed.
     """
     root = root_of(location)
@@ -114,7 +114,7 @@ def abandoned(location: str) -> list[ScratchEntry]:
 
 
 def check_unused(root: GalleryPlace, version: int) -> None:
-    """Raises `RunError` if a run is working in a scratch folder made from a version before this
+    """Raise `RunError` if a run is working in a scratch folder made from a version before this
     one.
     """
     for entry in _entries(root):
@@ -123,10 +123,10 @@ def check_unused(root: GalleryPlace, version: int) -> None:
 
 
 def drop_before(root: GalleryPlace, version: int) -> tuple[int, tuple[str, ...]]:
-    """Deletes the listed scratch folders made from versions before this one, after those have left
-    the log. Returns how many there were, and those that cannot be reached from here.
+    """Delete the listed scratch folders made from versions before this one, after those have left
+    the log. Return how many there were, and those that cannot be reached from here.
 
-    Raises what `check_unused` raises.
+    Raise what `check_unused` raises.
     """
     dropped, left = 0, []
     for entry in _entries(root):
@@ -159,8 +159,8 @@ def _digest(galleries: Sequence[Gallery], settings: Any) -> str:
 
 
 def _claim(base: Path, name: str) -> tuple[Path, int]:
-    """A folder of this name (with a number if another run has it), and its locked file. Deletes
-    what a run left that was killed while it deleted the folder.
+    """A folder of this name (with a number if another run has it), and its locked file. Delete what
+    a run left that was killed while it deleted the folder.
     """
     number = 0
     while True:
@@ -180,7 +180,7 @@ def _claim(base: Path, name: str) -> tuple[Path, int]:
 
 
 def _make(folder: Path) -> bool:
-    """Makes the folder; whether it exists and belongs to this user."""
+    """Make the folder; whether it exists and belongs to this user."""
     try:
         folder.mkdir(mode=0o700)
     except FileExistsError:
@@ -245,7 +245,7 @@ def _empty(folder: Path) -> None:
 
 
 def _register(gallery: Gallery, folder: Path, verb: str) -> ScratchEntry:
-    """Writes the entry into the gallery's folder; warns if that cannot be written to."""
+    """Write the entry into the gallery's folder; warn if that cannot be written to."""
     root = root_of(gallery.location)
     host = _made_on(folder) or socket.gethostname()
     name = hashlib.blake2b(f"{host}:{folder}".encode(), digest_size=16).hexdigest()
@@ -272,14 +272,14 @@ def _register(gallery: Gallery, folder: Path, verb: str) -> ScratchEntry:
 
 
 def _check_still_there(galleries: Sequence[Gallery]) -> None:
-    """Raises `InputError` for a version that a purge removed, perhaps before it saw our entry."""
+    """Raise `InputError` for a version that a purge removed, perhaps before it saw our entry."""
     for each in galleries:
         if each.version < oldest_version(root_of(each.location)):
             raise InputError(f"{each.location}: version {each.version} was removed meanwhile")
 
 
 def _entries(root: GalleryPlace) -> list[ScratchEntry]:
-    """The entries of a gallery; raises `GalleryDamagedError` for a file that no run wrote."""
+    """The entries of a gallery; raise `GalleryDamagedError` for a file that no run wrote."""
     found = []
     for file in in_order((root / storage.SCRATCH_FOLDER).glob("*.json")):
         data = checksums.read_recorded(file, "delete the scratch folder that it named")
@@ -340,7 +340,7 @@ def _is_unused(entry: ScratchEntry) -> bool:
 
 
 def _remove_unused(entry: ScratchEntry) -> bool:
-    """Deletes the folder, unless a run is working there."""
+    """Delete the folder, unless a run is working there."""
     lock = _locked(entry.folder)
     if lock is None:
         return False
@@ -352,14 +352,14 @@ def _remove_unused(entry: ScratchEntry) -> bool:
 
 
 def _remove(folder: Path, lock: int, entries: Sequence[ScratchEntry]) -> None:
-    """Deletes a folder whose lock we hold, then its entry."""
+    """Delete a folder whose lock we hold, then its entry."""
     os.ftruncate(lock, 0)  # after a kill from here on, no run resumes from the rest
     _delete(folder)
     storage.delete_files(entry.file for entry in entries)
 
 
 def _delete(folder: Path) -> None:
-    """Deletes a folder, in which a worker of a killed run may write for some seconds yet."""
+    """Delete a folder, in which a worker of a killed run may write for some seconds yet."""
     for attempt in range(1, _TRIES + 1):
         try:
             shutil.rmtree(folder)

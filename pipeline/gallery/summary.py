@@ -35,7 +35,7 @@ class GallerySummary:
 
 
 def summarize_gallery(gallery: Gallery) -> GallerySummary:
-    """Counts the rows of a version by camera and identity, its unknown values and its rejects."""
+    """Count the rows of a version by camera and identity, its unknown values and its rejects."""
     rows = gallery.rows(_COUNTED)
     identities = rows["identity"].drop_null().to_numpy()
     files = gallery.snapshot.files

@@ -79,10 +79,10 @@ class Gallery:
         derived: Mapping[str, str | int | float] | None = None,
         lock: Lock | None = None,
     ) -> "Gallery":
-        """Makes an empty gallery, version 0, in a new or empty folder.
+        """Make an empty gallery, version 0, in a new or empty folder.
 
         `precision` is the network's arithmetic; `derived` describes the parent of a derived gallery
-        (location, version, parameters). Raises `InputError` if the folder holds anything else.
+        (location, version, parameters). Raise `InputError` if the folder holds anything else.
         """
         root = root_of(location)
         check_form(dimension, dtype)
@@ -112,7 +112,7 @@ class Gallery:
     ) -> "Gallery":
         """The gallery at a version, or at a time (with its zone); the latest by default.
 
-        Raises `InputError` for a folder that is not a gallery, a version that does not exist or was
+        Raise `InputError` for a folder that is not a gallery, a version that does not exist or was
         removed, or another format, and `GalleryDamagedError` naming a log entry or a checkpoint
         that has changed since it was written.
         """
@@ -173,7 +173,7 @@ class Gallery:
         """The scalar columns `[N]` in row-id order; the table's metadata names the location and
         version.
 
-        Raises `InputError` for a column that is not there (`feature` is read by `features`), and,
+        Raise `InputError` for a column that is not there (`feature` is read by `features`), and,
         like every method that reads, `RunError` if a purge or a clean has removed this version.
         """
         unknown = [name for name in columns if name not in SCALAR_COLUMNS]
@@ -249,7 +249,7 @@ class Gallery:
     def select(self, where: str) -> np.ndarray:
         """Ids int64 `[n]`, ascending, of the rows for which an SQL condition on the columns holds.
 
-        Raises `InputError` for a condition that `conditions.parse` refuses, or that cannot be
+        Raise `InputError` for a condition that `conditions.parse` refuses, or that cannot be
         evaluated.
         """
         from pipeline.gallery.log import conditions
@@ -320,8 +320,8 @@ class Gallery:
         return find_units(self.target, self.next_row_id)
 
     def clear(self, useless: FoundUnits, lock: Lock | None = None) -> None:
-        """Deletes what `find_units` found, except the units that the caller removed from it to
-        continue with them; logs each damaged file.
+        """Delete what `find_units` found, except the units that the caller removed from it to
+        continue with them; log each damaged file.
 
         Call it before workers write: it would delete their unfinished files, too.
         """
@@ -353,7 +353,7 @@ class Gallery:
         files are then not opened for them. Without a change, or if this run id has a commit
         already, nothing is committed: the result is the latest version.
 
-        Raises `RunError` if another commit came after this version or the lock was lost,
+        Raise `RunError` if another commit came after this version or the lock was lost,
         `InputError` for units of another recipe, row ids given before, a path twice, or rows that
         are not there, `GalleryDamagedError` for a unit's file that is not what its record says.
         """
@@ -377,7 +377,7 @@ class Gallery:
     def apply(self, change: log.Change, lock: Lock) -> "Gallery":
         """The next version, by a change that is ready: its files are on the disk.
 
-        `commit` makes such a change from units; compaction and restoring make their own. Raises
+        `commit` makes such a change from units; compaction and restoring make their own. Raise
         `RunError` if another commit came after this version or the lock was lost.
         """
         with lock_held(self.location, lock, change.run_id) as held:
@@ -389,7 +389,7 @@ class Gallery:
             return after
 
     def check_latest(self) -> None:
-        """Raises `RunError` if another commit came after this version."""
+        """Raise `RunError` if another commit came after this version."""
         latest = log.read_log(self._root).version
         if latest != self.version:
             raise RunError(
@@ -413,7 +413,7 @@ class Gallery:
         return removal_told(self._root, self.version)
 
     def _damage(self, error: Exception | None) -> GalleryDamagedError:
-        """Names the first file of this version that differs from the log."""
+        """Name the first file of this version that differs from the log."""
         for file in self.snapshot.files:
             path = self._root / file.path
             if not path.exists():

@@ -13,7 +13,8 @@ def parse_span(text: str, units: str = "hdw") -> timedelta:
     """A span such as 36h, 90d or 12w; `units` are the letters that may stand for seconds, minutes,
     hours, days and weeks.
 
-    InputError for another text. Minutes and months are easily mixed up, so long spans have neither.
+    Raise InputError for another text. Minutes and months are easily mixed up, so long spans have
+    neither.
 
     >>> parse_span("90d"), parse_span("15m", "smh")
     (datetime.timedelta(days=90), datetime.timedelta(seconds=900))

@@ -31,7 +31,7 @@ def make_labels(*sides: Pair) -> tuple[Labels, ...]:
     """Labels of several sets of rows; a camera has the same number in all of them.
 
     Each of `sides` is identities `[N]` (whole numbers: -1 junk, 0 distractor) with cameras `[N]`
-    (whole numbers, text, or None). ValueError for other values, and for different lengths.
+    (whole numbers, text, or None). Raise ValueError for other values, and for different lengths.
 
     >>> query, gallery = make_labels(([7], ["door"]), ([7, 0], ["yard", None]))
     >>> query.camera, gallery.camera

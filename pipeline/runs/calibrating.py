@@ -46,7 +46,8 @@ def calibrate(
 ) -> Calibrated:
     """Find the threshold of a gallery against `query`, or itself, and store it with its version.
 
-    InputError if the pairs give no threshold, or if the version has one that rests on more pairs.
+    Raise InputError if the pairs give no threshold, or if the version has one that rests on more
+    pairs.
     """
     try:
         rule = (FarRule if settings.rule == "far" else PercentileRule)(**stated(settings.of_rule))
@@ -85,7 +86,7 @@ def calibrate(
 
 
 def _threshold(pairs: Pairs, rule: FarRule | PercentileRule, resampling: Bootstrap) -> Threshold:
-    """The threshold over all pairs; InputError if there are too few for one."""
+    """The threshold over all pairs; raise InputError if there are too few for one."""
 
     found = threshold_of(
         pairs.queries, pairs.query_labels, pairs.rows, pairs.labels, rule, resampling
@@ -111,7 +112,9 @@ def _basis(rule: str, figures: Mapping[str, Any]) -> int:
 
 
 def _spare_firmer(gallery: Gallery, rule: str, stands_on: int) -> None:
-    """InputError if this would replace a threshold of the same rule that rests on enough pairs."""
+    """Raise InputError if this would replace a threshold of the same rule that rests on enough
+    pairs.
+    """
 
     held = read_calibration(gallery)
     if held is None or (held["version"], held["rule"]) != (gallery.version, rule):

@@ -38,7 +38,7 @@ class Pairs:
 def open_pairs(gallery: Gallery, query: Gallery | None, query_rows: int, seed: int) -> Pairs:
     """Compare both galleries, and choose whole identities of the queries, `query_rows` at most.
 
-    InputError if they cannot be compared, or if no query has an identity.
+    Raise InputError if they cannot be compared, or if no query has an identity.
     """
     if query is None:
         asked = held = _alone(gallery)

@@ -35,8 +35,8 @@ class Cameras:
     def of(cls, gallery: Gallery, settings: CameraNormalization, execution: Execution) -> "Cameras":
         """Statistics of a version's own rows: the stored sums, or else computed now and stored.
 
-        Logs a warning if the gallery's folder cannot be written to. InputError if the features are
-        already normalized.
+        Log a warning if the gallery's folder cannot be written to. Raise InputError if the features
+        are already normalized.
         """
         if normalization_of(gallery):
             raise InputError(

@@ -66,9 +66,9 @@ def merge(
     """Write the rows and rejects of several galleries to the gallery `out`, or bring it up to date.
 
     New rows follow the others in the order of the galleries, with ids of their own; rows that are
-    gone from a gallery are removed. InputError if the recipes do not agree, if a gallery is derived
-    from another, if two hold rows of one path, or if `out` holds rows of a gallery that is not
-    given.
+    gone from a gallery are removed. Raise InputError if the recipes do not agree, if a gallery is
+    derived from another, if two hold rows of one path, or if `out` holds rows of a gallery that is
+    not given.
     """
     union = GalleryUnion(tuple(galleries))
     for each in galleries:
@@ -106,8 +106,8 @@ def split(
     `folder`, or bring these up to date.
 
     A part is named after what its rows have in common, such as `camera-3`. A part whose rows are
-    all gone is emptied. Rejects stay where they are: they belong to no part. InputError if the
-    gallery is derived from another.
+    all gone is emptied. Rejects stay where they are: they belong to no part. Raise InputError if
+    the gallery is derived from another.
     """
     if (how := derivation(gallery)) is not None:
         raise InputError(f"{gallery.location} is {how}: split the gallery that it follows")
@@ -170,7 +170,7 @@ def _create(parent: Gallery | GalleryUnion, out: str, how: str, lock: Lock) -> N
 
 
 def _opened(out: str, how: str, parent: Gallery | GalleryUnion) -> Gallery:
-    """The gallery of copies; InputError if it is another, or of another recipe or source."""
+    """The gallery of copies; raise InputError if it is another, or of another recipe or source."""
     present = Gallery.open(out)
     made = copied_how(present)
     if made is None or not made.startswith(how):
@@ -265,7 +265,7 @@ def _units(
 
 
 def _check_paths(union: GalleryUnion, paths: pa.ChunkedArray) -> None:
-    """InputError if a path is that of two rows: it is a row's key."""
+    """Raise InputError if a path is that of two rows: it is a row's key."""
     if pc.count_distinct(paths).as_py() == len(paths):
         return
     counts = pc.value_counts(paths)

@@ -33,8 +33,8 @@ def erase_rows(
 
     With `purge` the older versions and all their bytes go, too; with `everywhere` also what was
     made from them, as far as it can be reached. Without `found` only what was erased earlier is
-    purged. InputError for `everywhere` without `purge`; RunError where the gallery has a newer
-    version.
+    purged. Raise InputError for `everywhere` without `purge`; raise RunError where the gallery has
+    a newer version.
     """
     if everywhere and not purge:
         raise InputError("`everywhere` goes with `purge`")

@@ -46,7 +46,7 @@ class _Ways:
 
     @classmethod
     def of(cls, settings: EvaluationSettings) -> "_Ways":
-        """Read the settings; InputError for values without meaning."""
+        """Read the settings; raise InputError for values without meaning."""
         expansion, reranking, cameras = settings.expansion, settings.reranking, settings.cameras
         try:
             ways: list[Expansion | Reranking] = [
@@ -81,8 +81,8 @@ def evaluate_to_report(
     """Measure queries in a gallery, or in several as one, and write the report to `out`.
 
     A file `queries` says which rows of `query` are queries (see `query_list.query_rows`). Neighbors
-    that a killed run found are reused. InputError if the two cannot be compared, if no query can
-    have a match, or if the report cannot be written.
+    that a killed run found are reused. Raise InputError if the two cannot be compared, if no query
+    can have a match, or if the report cannot be written.
     """
     check_scratch(on.scratch)
     _tell_unused(settings, on)

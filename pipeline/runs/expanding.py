@@ -28,7 +28,7 @@ def settings_of(
 ) -> tuple[Expansion, CameraNormalization | None]:
     """How features are expanded, from the `parameters` that an expanded gallery stores.
 
-    Missing ones, and those that are None, get their defaults. InputError for values without
+    Missing ones, and those that are None, get their defaults. Raise InputError for values without
     meaning.
 
     >>> settings_of({"mode": "database", "k": 5, "camera_normalize": None})
@@ -56,8 +56,8 @@ def update_expanded(
 ) -> Expanded:
     """Write the expanded features of `parent` to the gallery `out`, or bring it up to date.
 
-    InputError if `out` was made from another gallery or in another way, or if `parent` is itself an
-    expanded gallery.
+    Raise InputError if `out` was made from another gallery or in another way, or if `parent` is
+    itself an expanded gallery.
     """
     check_scratch(on.scratch)
     if parent.count == 0:

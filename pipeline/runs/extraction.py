@@ -120,8 +120,8 @@ def extract(
     `source` is a folder, a tar or a manifest, or videos with boxes (see `list_archive`), of which
     `boxes` choose some. `network` is a file (a path or a URL), or a `NetworkFunction` of your own
     (then `recipe` has no meaning and must be left out). With `actors` above 0 it runs on Ray.
-    Images captured before `not_before` are left out, unless the gallery has them.
-    InputError before anything is written if an argument cannot be used.
+    Images captured before `not_before` are left out, unless the gallery has them. Raise InputError
+    before anything is written if an argument cannot be used.
     """
     described = labels.described(layout)
     if isinstance(network, NetworkFunction):
@@ -289,7 +289,7 @@ def find_changes(
 
 
 def reject_limit(listing: Listing, share: float) -> int:
-    """How many inputs may be rejects; InputError if the listing alone has more."""
+    """How many inputs may be rejects; raise InputError if the listing alone has more."""
     inputs = len(listing.images) + len(listing.rejects)
     limit = max(ALWAYS_ALLOWED_REJECTS, int(share * inputs))
     if len(listing.rejects) > limit:

@@ -21,7 +21,7 @@ from pipeline.runs.settings import ImportFormat
 
 
 def check_label_settings(labels: LabelSettings, form: ImportFormat) -> None:
-    """InputError for settings that this format does not use."""
+    """Raise InputError for settings that this format does not use."""
     if labels.only:
         raise InputError("`only` would leave features without rows: import all of them")
     if labels.allow_root:
@@ -85,7 +85,7 @@ def _table(rows: Path, layout: str, labels: LabelSettings) -> pa.Table:
 
 
 def _named(paths: list[str], layout: str, settings: LabelSettings) -> pa.Table:
-    """Labels from names, as the layout reads them; InputError for one that does not fit."""
+    """Labels from names, as the layout reads them; raise InputError for one that does not fit."""
     chosen = layout_of(layout, settings=settings)
     try:
         labels = [chosen.parse(path) for path in paths]

@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 def maker_of(source: Path, part: str, made_by: str | None) -> FeatureOrigin | str:
     """What made the features: the user says so, or the export that wrote them.
 
-    Raises `InputError` if neither does, or if the features have changed since their export.
+    Raise `InputError` if neither does, or if the features have changed since their export.
     """
     if made_by is None:
         return origin_of(source, part)
@@ -37,7 +37,7 @@ def properties_of(
     """The arguments of `Gallery.create` for imported features, taken from their export if there is
     one.
 
-    Raises `InputError` for an export whose recipe, fingerprint and dimension do not fit.
+    Raise `InputError` for an export whose recipe, fingerprint and dimension do not fit.
     """
     if isinstance(made, str):
         recipe = ImportedRecipe(made, dimension)
@@ -74,7 +74,7 @@ def properties_of(
 def open_target(gallery: str, about: dict[str, Any], lock: Lock) -> Gallery:
     """The gallery to import into: a new one, that of an interrupted import, or the finished one.
 
-    Raises `InputError` for a gallery of another kind.
+    Raise `InputError` for a gallery of another kind.
     """
     if not opening.exists(gallery):
         return Gallery.create(gallery, **about, lock=lock)
@@ -86,7 +86,7 @@ def open_target(gallery: str, about: dict[str, Any], lock: Lock) -> Gallery:
 
 
 def listed_copy(origin: FeatureOrigin | None, location: str) -> AbstractContextManager[None]:
-    """Lists a copy with the gallery that was exported, if that is still there."""
+    """List a copy with the gallery that was exported, if that is still there."""
     if origin is None:
         return nullcontext()
     try:

@@ -34,8 +34,8 @@ def label_frames(
     MOTChallenge). Boxes lie on the frames and pictures that they were cut from; a crop that is a
     file of its own gets a box of its whole extent. `links` is a table of identity candidates of the
     same gallery, or of its tracklets, which are added. `number` says what the number of a box is in
-    mot. InputError for a gallery of tracklets, for `links` of other rows, where a video or picture
-    is gone, and where the format cannot hold the boxes.
+    mot. Raise InputError for a gallery of tracklets, for `links` of other rows, where a video or
+    picture is gone, and where the format cannot hold the boxes.
     """
     if format not in LABEL_PLACES:
         raise InputError(

@@ -57,7 +57,7 @@ class _Found:
 
 
 def _check(out: Path, scratch: Path | None, safe_csv: bool) -> None:
-    """InputError if the table cannot be written to `out`, or scratch files to `scratch`."""
+    """Raise InputError if the table cannot be written to `out`, or scratch files to `scratch`."""
     if out.suffix not in TABLE_SUFFIXES:
         raise InputError(f"`out` {out} must end in {' or '.join(TABLE_SUFFIXES)}")
     check_new_file(out, "out", is_candidates)
@@ -78,11 +78,10 @@ def link(
 ) -> Linked:
     """Write the identity candidates of the rows of a gallery, or of several, to `out`.
 
-    `out` ends in .parquet or .csv.
-    If the settings give no threshold, the least is taken at which groups are estimated to have the
-    wanted precision: from rows of one camera at one moment, or else from the known identities.
-    `select` says which rows are linked, and written. InputError if there are too few of both, or if
-    `out` cannot be written.
+    `out` ends in .parquet or .csv. If the settings give no threshold, the least is taken at which
+    groups are estimated to have the wanted precision: from rows of one camera at one moment, or
+    else from the known identities. `select` says which rows are linked, and written. Raise
+    InputError if there are too few of both, or if `out` cannot be written.
     """
     _check(out, on.scratch, safe_csv)
     held = as_one(gallery)
@@ -199,7 +198,7 @@ def _links(
 def _check_evidence(
     gallery: AnyGallery, apart: NDArray[np.int64], identity: NDArray[np.int64]
 ) -> None:
-    """InputError if no threshold can be estimated; called before the search for neighbors."""
+    """Raise InputError if no threshold can be estimated; called before the search for neighbors."""
     pairs = _certain_pairs(apart)
     known = len(np.unique(identity[identity > DISTRACTOR]))
     if pairs < FEWEST_PAIRS and known < 2:

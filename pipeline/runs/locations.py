@@ -4,7 +4,7 @@ from typing import Annotated
 
 
 class _Marker:
-    """Marks an annotation; holds nothing."""
+    """A mark for annotations; it holds nothing."""
 
 
 LOCATION = _Marker()

@@ -39,7 +39,7 @@ class Evaluation:
         return self.rankings[0]
 
     def __getitem__(self, name: str) -> Ranking:
-        """The ranking that the table shows under this name; KeyError if there is none."""
+        """The ranking that the table shows under this name; raise KeyError if there is none."""
         for ranking in self.rankings:
             if ranking.name == name:
                 return ranking
@@ -76,8 +76,8 @@ def measure(
 
     Labels are `Labels`, or pairs of identities `[N]` (-1 junk, 0 distractor) and cameras `[N]`
     (numbers, text or None). Each of `ways` is ranked beside the plain similarity. Files of
-    expansion and re-ranking go to a temporary folder below `scratch`. ValueError for rows that are
-    not of unit length, unless `normalize`, and for labels that do not fit.
+    expansion and re-ranking go to a temporary folder below `scratch`. Raise ValueError for rows
+    that are not of unit length, unless `normalize`, and for labels that do not fit.
 
     >>> found = measure([[1, 0]], ([7], ["a"]), [[0.6, 0.8], [1, 0]], ([7, 9], ["b", "b"]))
     >>> found.baseline.summary.mean_ap
@@ -102,8 +102,8 @@ def evaluate(
 ) -> Evaluation:
     """All metrics of a gallery of queries in another of the same recipe, or in several as one.
 
-    As `measure`, with features read block by block. InputError if the two cannot be compared, or if
-    no query can have a match. A file `queries` says which rows of `query` are queries (see
+    As `measure`, with features read block by block. Raise InputError if the two cannot be compared,
+    or if no query can have a match. A file `queries` says which rows of `query` are queries (see
     `query_list.query_rows`). `select` says which rows of the gallery are ranked; queries without a
     match among them do not count. `regallery evaluate` writes the same figures as a report.
     """

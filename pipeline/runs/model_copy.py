@@ -87,7 +87,7 @@ def write_copy(
 ) -> dict[str, Any]:
     """Write the copy, compare it with its source, and return the fields of `Exported`.
 
-    Nothing is left behind if the copy is refused. Raises InputError for flags that do not go
+    Nothing is left behind if the copy is refused. Raise InputError for flags that do not go
     together, for a sample that is also evaluated, and for a copy that deviates by more than
     DEVIATION, or int8.INT8_DEVIATION if it is quantized.
     """
@@ -250,7 +250,7 @@ def _checked(flags: ExportSettings) -> Path:
 
 
 def _check_replaceable(out: Path) -> None:
-    """Raises InputError if the copy or its recipe would replace a file that no export wrote; the
+    """Raise InputError if the copy or its recipe would replace a file that no export wrote; the
     recipe of a copy has the copy's checksum.
     """
     recipe = out.with_suffix(".toml")
@@ -361,7 +361,9 @@ def _accuracy(extractor: Extractor, query: Listing, gallery: Listing) -> NDArray
 
 
 def _features(extractor: Extractor, listing: Listing) -> NDArray[np.float32]:
-    """Features `[N, D]` of all images of a listing; InputError for an image without a feature."""
+    """Features `[N, D]` of all images of a listing; raise InputError for an image without a
+    feature.
+    """
     parts = [np.empty((0, extractor.dimension), np.float32)]
     paths = listing.images["path"].to_pylist()
     decoded = zip(paths, _crops(listing, strict=True), strict=True)

@@ -33,8 +33,8 @@ def soonest(seconds: float, workers: int) -> tuple[int, float]:
 class Pace:
     """The steps of an extraction of `images` in this process; on Ray `workers` could do it.
 
-    Raises `PaysOnRay` after a few batches if workers would save more time on the rest than Ray
-    takes to start. The images of the unfinished unit are then `given_up`.
+    Raise `PaysOnRay` after a few batches if workers would save more time on the rest than Ray takes
+    to start. The images of the unfinished unit are then `given_up`.
     """
 
     def __init__(

@@ -53,7 +53,7 @@ class Queries:
 
 
 def open_extractor(gallery: Gallery, network: NetworkFile, batch_size: int) -> Extractor:
-    """The network, run as it was for the gallery; InputError if it is another network."""
+    """The network, run as it was for the gallery; raise InputError if it is another network."""
     recipe = read_recipe(gallery.recipe_json)
     if isinstance(recipe, ImportedRecipe):
         raise InputError(

@@ -20,8 +20,8 @@ def query_rows(gallery: Gallery, file: Path) -> NDArray[np.int64]:
     """The positions `[Q]` of the rows that a file lists by path, or of tracklets by name.
 
     The file is text with a name in each line, or MARS' `query_IDX.mat`, which is read with
-    `tracks_test_info.mat` and `test_name.txt` beside it. InputError for a file that cannot be read
-    so, and for a name that no row has.
+    `tracks_test_info.mat` and `test_name.txt` beside it. Raise InputError for a file that cannot be
+    read so, and for a name that no row has.
     """
     names = _mars_queries(file) if file.suffix == ".mat" else _lines(file)
     if not names:
@@ -68,7 +68,7 @@ def _mars_queries(file: Path) -> list[str]:
 
 
 def _tracklet(place: Path, number: int, track: Sequence[int], images: Sequence[str]) -> str:
-    """The name of a tracklet of MARS; InputError if its first and last image do not agree."""
+    """The name of a tracklet of MARS; raise InputError if its first and last image do not agree."""
     first, last, identity, camera = (int(each) for each in track)
     try:
         ends = [layout("mars").parse(images[each - 1]) for each in (first, last)]

@@ -67,7 +67,7 @@ class Figures:
 
     @classmethod
     def of(cls, settings: FigureSettings, *, not_own_camera: bool = False) -> "Figures":
-        """The figures that the settings name; ValueError for settings without meaning.
+        """The figures that the settings name; raise ValueError for settings without meaning.
 
         With `not_own_camera`, lists are without the rows of the query's camera.
         """
@@ -85,7 +85,7 @@ class Figures:
         )
 
     def check(self, ways: list[Expansion | Reranking]) -> None:
-        """InputError if a way to rank does not support the requested figures."""
+        """Raise InputError if a way to rank does not support the requested figures."""
         reranked = any(isinstance(way, Reranking) for way in ways)
         if self.not_own_camera and (reranked or self.draws or self.multi_query == "best"):
             other = "`protocol` cuhk03" if self.draws else "`multi_query` best"

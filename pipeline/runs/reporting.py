@@ -1,4 +1,4 @@
-"""Tells other machines how far a run is, through the storage of the gallery that it changes."""
+"""Tell other machines how far a run is, through the storage of the gallery that it changes."""
 
 import logging
 import threading
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 class RunReporter:
-    """Passes progress on, and stores it with the gallery whose lock is held; see `reported`."""
+    """Pass progress on, and store it with the gallery whose lock is held; see `reported`."""
 
     def __init__(self, lock: Lock, start: StartProgress) -> None:
         self._lock, self._start = lock, start

@@ -9,7 +9,9 @@ from pipeline.errors import InputError
 
 @contextmanager
 def joined(workers: int, address: str | None, num_gpus: float) -> Iterator[None]:
-    """Join the cluster if workers are wanted; InputError if GPUs are wanted and there are none."""
+    """Join the cluster if workers are wanted; raise InputError if GPUs are wanted and there are
+    none.
+    """
     if workers:
         from cluster.connect import connect
 
@@ -28,6 +30,6 @@ def joined(workers: int, address: str | None, num_gpus: float) -> Iterator[None]
 
 
 def check_gpus(num_gpus: float) -> None:
-    """InputError for a share of a GPU that no worker can have."""
+    """Raise InputError for a share of a GPU that no worker can have."""
     if not 0 <= num_gpus <= 1:
         raise InputError(f"`num_gpus` {num_gpus:g}: a worker has one GPU, or a share of one")

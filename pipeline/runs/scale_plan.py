@@ -134,7 +134,7 @@ def predict(crops: int, settings: ScaleSettings = ScaleSettings()) -> ScalePlan:
     """What listing, extraction, commit, neighbors, expansion, evaluation and search of so many
     crops take.
 
-    InputError where there is no crop.
+    Raise InputError where there is no crop.
 
     >>> [each.stage for each in predict(1000).stages][:3]
     ['listing', 'extraction', 'commit']

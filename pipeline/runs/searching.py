@@ -35,7 +35,9 @@ _log = logging.getLogger(__name__)
 
 
 def _check(galleries: Sequence[Gallery], html: Path | None) -> None:
-    """InputError if the gallery cannot be searched by images, or the page cannot be written."""
+    """Raise InputError if the gallery cannot be searched by images, or the page cannot be
+    written.
+    """
     if html is not None:
         check_new_file(html, "html", is_page)
     for gallery in galleries:
@@ -85,8 +87,8 @@ def search(
     """The exact best rows of a gallery, or of several, for some images (files or folders).
 
     `not_searched` of the result has the images that cannot be used, with the reason. `html` names a
-    file for a page of the lists. InputError if the network is not the gallery's, or if no image can
-    be used. `select` says which rows are searched; the lists are exact within them. With
+    file for a page of the lists. Raise InputError if the network is not the gallery's, or if no
+    image can be used. `select` says which rows are searched; the lists are exact within them. With
     `multi_query` there is one list, of all images together.
     """
     held = as_one(gallery)

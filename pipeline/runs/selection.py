@@ -58,7 +58,7 @@ class RowFilter:
         """The positions int64 `[n]` of the rows, ascending; None for all of them.
 
         If `own_camera` is given, only rows of other cameras and of none. Files that cannot hold
-        such rows are not read. InputError where no row fits.
+        such rows are not read. Raise InputError where no row fits.
         """
         if not self.is_given and own_camera is None:
             return None

@@ -338,7 +338,7 @@ class ResamplingSettings:
 
 
 def check_scratch(folder: Path | None) -> None:
-    """InputError for a `scratch` that is not a folder.
+    """Raise InputError for a `scratch` that is not a folder.
 
     Not checked when the settings are created, since the folder of a submitted job is on the
     cluster.

@@ -63,7 +63,7 @@ def open_sides(
     clothes_changed: bool = False,
     select: RowFilter = ALL_ROWS,
 ) -> tuple[LabeledSide, LabeledSide]:
-    """Both galleries at their versions; InputError if they cannot be compared.
+    """Both galleries at their versions; raise InputError if they cannot be compared.
 
     `same_place` names cameras at one place, such as `2,3`: a match must come from another place.
     With `clothes_changed`, a match must also show other clothes. `select` says which rows of the
@@ -196,7 +196,7 @@ def _placed(cameras: pa.ChunkedArray, places: Mapping[str, str]) -> pa.ChunkedAr
 
 
 def _check_expansions(query: Gallery, gallery: AnyGallery) -> None:
-    """Say which features are expanded; refuse expanded queries of a gallery that is not."""
+    """Log which features are expanded; refuse expanded queries of a gallery that is not."""
     ours, theirs = (
         None if how is not None and how.of_tracklets else how  # their features are plain ones
         for how in map(derivation, (query, parts_of(gallery)[0]))
@@ -262,7 +262,7 @@ def _cameras(side: LabeledSide) -> str:
 
 
 def check_matches(query: LabeledSide, gallery: LabeledSide) -> None:
-    """InputError before any work if no query can have a match; it says why."""
+    """Raise InputError before any work if no query can have a match; it says why."""
     for side, setting in ((query, "`query`"), (gallery, "`gallery`")):
         if not (side.labels.identity > 0).any():
             raise InputError(

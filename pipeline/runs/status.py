@@ -13,7 +13,7 @@ from pipeline.runs.outcomes import GalleryStatus
 def gallery_status(location: str) -> GalleryStatus:
     """Who changes the gallery at a location now, and how far that is; reads no row.
 
-    InputError if there is no gallery and none is being made.
+    Raise InputError if there is no gallery and none is being made.
     """
     owner = holder(location)
     if owner is None and not opening.exists(location):

@@ -1,4 +1,4 @@
-"""Ends a run from outside, after the work unit in hand: what is finished is kept."""
+"""End a run from outside, after the work unit in hand: what is finished is kept."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,7 +30,7 @@ def stopped_when(is_wanted: Callable[[], bool]) -> Iterator[None]:
 
 
 def check_stop() -> None:
-    """Raises `StopRequestedError` where the run is to end; called where nothing would be lost."""
+    """Raise `StopRequestedError` where the run is to end; called where nothing would be lost."""
     is_wanted = _is_wanted.get()
     if is_wanted is not None and is_wanted():
         raise StopRequestedError

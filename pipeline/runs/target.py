@@ -105,7 +105,7 @@ def gallery_spec(
     precision: str,
     storage: str | None,
 ) -> GallerySpec:
-    """The gallery that these settings describe; InputError if one of another kind exists.
+    """The gallery that these settings describe; raise InputError if one of another kind exists.
 
     The recipe is what the settings state, then the recipe file, then an existing gallery of the
     same weights (of the network only its hash is read then), then what the network's file implies

@@ -37,8 +37,8 @@ def update_tracklets(
     date.
 
     A tracklet is that of its name; where several galleries have different sources, names begin with
-    the source. InputError if a gallery is derived itself, if none has a tracklet, if a tracklet has
-    two cameras, or if `out` was made from other galleries or in another way.
+    the source. Raise InputError if a gallery is derived itself, if none has a tracklet, if a
+    tracklet has two cameras, or if `out` was made from other galleries or in another way.
     """
     held = as_one(parent)
     parents = parts_of(held)
@@ -148,7 +148,7 @@ def _tracklets(parent: AnyGallery, rows: pa.Table, *, medoid: bool) -> tuple[pa.
 
 
 def _check_cameras(parent: AnyGallery, told: pa.Table, boxes: np.ndarray) -> None:
-    """InputError for a tracklet under two cameras, or under one and none."""
+    """Raise InputError for a tracklet under two cameras, or under one and none."""
     counts = told["camera_count"].to_numpy()
     differ = np.asarray(pc.fill_null(pc.not_equal(told["camera_min"], told["camera_max"]), False))
     wrong = np.flatnonzero(differ | ((counts > 0) & (counts < boxes)))

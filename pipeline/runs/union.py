@@ -197,7 +197,9 @@ AnyGallery = Gallery | GalleryUnion
 
 
 def as_one(galleries: Gallery | Sequence[Gallery]) -> AnyGallery:
-    """One gallery as it is, several as one; InputError where their features cannot be compared."""
+    """One gallery as it is, several as one; raise InputError where their features cannot be
+    compared.
+    """
     if isinstance(galleries, Gallery):
         return galleries
     if not galleries:

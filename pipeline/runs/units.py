@@ -98,7 +98,7 @@ def extract_units(
     """Extract the units; returns all records, those of the finished units first, and the number of
     Ray actors (0 if this process did the work).
 
-    RunError as soon as more than `limit` inputs are rejects, or the run is asked to stop
+    Raise RunError as soon as more than `limit` inputs are rejects, or the run is asked to stop
     (`stopped_when`). Rejects of the listing count; those of low quality do not.
     """
     done: list[UnitRecord] = []

@@ -52,7 +52,7 @@ class _Place:
 
 
 class _Faults:
-    """Collects what is wrong, to tell all of it at once."""
+    """Collect what is wrong, to tell all of it at once."""
 
     def __init__(self, file: Path) -> None:
         self._file = file

@@ -168,7 +168,7 @@ class WatchReporting:
 
     @property
     def silence(self) -> timedelta | None:
-        """`silent_after` as a span; InputError where it is none."""
+        """`silent_after` as a span; raise InputError where it is none."""
         return None if self.silent_after is None else _span("silent_after", self.silent_after)
 
 

@@ -14,7 +14,7 @@ from pipeline.gallery.sidecars.graph import Graph
 from pipeline.stages.execution import Execution, Step
 
 GraphOf = Callable[[FeatureRows, int], Graph]
-"""Returns the graph of rows after that many rounds; it may have more neighbors than needed."""
+"""Return the graph of rows after that many rounds; it may have more neighbors than needed."""
 
 Chunk = tuple[int, int, NDArray[np.float32]]
 

@@ -159,7 +159,7 @@ def _in_order(container: InputContainer, stream: VideoStream) -> Iterator[int]:
 def first_frame_size(container: InputContainer, stream: VideoStream) -> tuple[int, int]:
     """Width and height of the first frame that can be decoded, upright.
 
-    Raises ReadError where none of the first ones can be.
+    Raise ReadError where none of the first ones can be.
     """
     for _, packet in islice(packets(container, stream), _PROBED):
         if found := _size(decoded(stream, packet)):

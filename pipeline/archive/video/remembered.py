@@ -38,7 +38,7 @@ def remembered_index(
 ) -> VideoIndex:
     """`index_video` of a file of that size and time of change; from a note, where there is one.
 
-    With `afresh` the video is read whatever a note says. Raises what `index_video` raises.
+    With `afresh` the video is read whatever a note says. Raise what `index_video` raises.
     """
     if mtime is None:
         return index_video(root, file)

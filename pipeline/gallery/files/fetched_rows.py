@@ -122,7 +122,7 @@ class FetchedRows:
                 yield group, low, high
 
     def _open(self) -> memoryview | None:
-        """Learns at the first use where the row groups are; the bytes of a small file, which then
+        """Learn at the first use where the row groups are; the bytes of a small file, which then
         need not be fetched again.
         """
         if self._groups is not None:

@@ -20,8 +20,8 @@ _HALF_SUFFIX = ".half"
 class NpyRows:
     """The rows `start` to `stop` of a float32 `.npy` file `[N, D]`, mapped, never loaded whole.
 
-    Small and picklable: a worker that sees the file opens it for itself. InputError if the file
-    holds no float32 matrix.
+    Small and picklable: a worker that sees the file opens it for itself. Raise InputError if the
+    file holds no float32 matrix.
     """
 
     path: str
@@ -87,7 +87,7 @@ def create_npy(path: Path, rows: int, dimension: int) -> Iterator[NDArray[np.flo
 
 
 def copy_rows(rows: FeatureRows, path: Path, at_once: int = _COPIED_AT_ONCE) -> NpyRows:
-    """Copies the rows to a new `.npy` file, in which rows can be read fast in any order."""
+    """Copy the rows to a new `.npy` file, in which rows can be read fast in any order."""
     with create_npy(path, len(rows), rows.dimension) as mapped:
         for start, stop in blocks(len(rows), at_once):
             mapped[start:stop] = rows.read(start, stop)

@@ -10,8 +10,8 @@ _END_BYTES = 64 << 10
 class ObjectFile(io.RawIOBase):
     """The bytes of an object, each part fetched when it is read.
 
-    One request opens it and brings its end, which is where a Parquet file says what it holds.
-    Raises `FileNotFoundError` if there is no such object.
+    One request opens it and brings its end, which is where a Parquet file says what it holds. Raise
+    `FileNotFoundError` if there is no such object.
     """
 
     def __init__(self, place: ObjectPlace) -> None:
@@ -33,7 +33,7 @@ class ObjectFile(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Sets the position, from the start, from here or from the end."""
+        """Set the position, from the start, from here or from the end."""
         origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
         self._position = origin + offset
         return self._position

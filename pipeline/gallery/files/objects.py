@@ -157,7 +157,7 @@ class ObjectPlace:
         return False
 
     def stat(self) -> ObjectStat:
-        """The size of an object; raises `FileNotFoundError`."""
+        """The size of an object; raise `FileNotFoundError`."""
         meta = ask_again(self, lambda: obstore.head(client_of(self.bucket), self.key))
         return ObjectStat(meta["size"], tag_of(meta))
 
@@ -203,7 +203,7 @@ class ObjectPlace:
     # Reading
 
     def read_bytes(self) -> bytes:
-        """The bytes of an object; raises `FileNotFoundError`."""
+        """The bytes of an object; raise `FileNotFoundError`."""
         return bytes(self.fetch()[0])
 
     def read_text(self) -> str:
@@ -255,7 +255,7 @@ class ObjectPlace:
         return self.fetch_range(max(0, size - length), min(length, size)), size
 
     def download(self, target: IO[bytes]) -> None:
-        """Writes the bytes of an object to a file."""
+        """Write the bytes of an object to a file."""
 
         def copy() -> None:
             target.seek(0)
@@ -269,13 +269,13 @@ class ObjectPlace:
     # Writing
 
     def write_bytes(self, data: Data) -> None:
-        """Writes an object, whatever is there; returns when the store has it."""
+        """Write an object, whatever is there; return when the store has it."""
         # One request: a multipart upload that is cut off leaves parts that no listing shows.
         store = client_of(self.bucket)
         ask_again(self, lambda: obstore.put(store, self.key, data, use_multipart=False))
 
     def put_new(self, data: Data) -> bool:
-        """Writes an object if there is none; whether these bytes are there now.
+        """Write an object if there is none; whether these bytes are there now.
 
         True also if another writer, or an earlier request of ours, put the very same bytes.
         """
@@ -296,8 +296,8 @@ class ObjectPlace:
         return ask_again(self, put)
 
     def put_if_unchanged(self, data: bytes, tag: Tag | None) -> Tag | None:
-        """Writes an object over the version with this tag, or a new one for None; returns its tag,
-        or None, and nothing is written, if another writer came first.
+        """Write an object over the version with this tag, or a new one for None; return its tag, or
+        None, and nothing is written, if another writer came first.
         """
         mode: Any = "create"
         if tag is not None:
@@ -319,7 +319,7 @@ class ObjectPlace:
         return ask_again(self, put)
 
     def unlink(self, missing_ok: bool = False) -> None:
-        """Deletes an object; stores do not say whether there was one."""
+        """Delete an object; stores do not say whether there was one."""
         try:
             ask_again(self, lambda: obstore.delete(client_of(self.bucket), self.key))
         except FileNotFoundError:
@@ -327,22 +327,22 @@ class ObjectPlace:
                 raise
 
     def copy(self, target: "ObjectPlace") -> None:
-        """Copies an object to another name, inside the store."""
+        """Copy an object to another name, inside the store."""
         store = client_of(self.bucket)
         ask_again(self, lambda: obstore.copy(store, self.key, target.key))
 
     def replace(self, target: "ObjectPlace") -> "ObjectPlace":
-        """Copies an object to another name, then deletes it: a kill between the two leaves both."""
+        """Copy an object to another name, then delete it: a kill between the two leaves both."""
         self.copy(target)
         self.unlink(missing_ok=True)
         return target
 
     def mark(self) -> None:
-        """Makes the folder seen although it may be empty."""
+        """Make the folder seen although it may be empty."""
         (self / MARKER).write_bytes(b"")
 
     def rmdir(self) -> None:
-        """Deletes the mark of a folder; raises `OSError` if there are objects in it."""
+        """Delete the mark of a folder; raise `OSError` if there are objects in it."""
         if any(each.name != MARKER for each in _listed(self)):
             raise OSError(errno.ENOTEMPTY, "the folder is not empty", str(self))
         (self / MARKER).unlink(missing_ok=True)
@@ -357,7 +357,7 @@ class ObjectPlace:
 
 
 def place_of_url(url: str) -> ObjectPlace:
-    """The place that a gallery's URL names; raises what `split_url` raises.
+    """The place that a gallery's URL names; raise what `split_url` raises.
 
     >>> place_of_url("s3://bucket/galleries/market/")
     ObjectPlace(bucket='s3://bucket', key='galleries/market')
@@ -366,7 +366,7 @@ def place_of_url(url: str) -> ObjectPlace:
 
 
 def check_store(root: ObjectPlace) -> None:
-    """Raises `StoreError` if nothing can be written below a place, or if the store does not refuse
+    """Raise `StoreError` if nothing can be written below a place, or if the store does not refuse
     to write an object that is there already: then two writers could both commit.
     """
     probe = root / f".probe-{uuid.uuid4().hex}"
@@ -381,7 +381,7 @@ def check_store(root: ObjectPlace) -> None:
 
 
 def delete_all(places: Iterable[ObjectPlace]) -> None:
-    """Deletes objects, many with each request; one that is already gone is not an error."""
+    """Delete objects, many with each request; one that is already gone is not an error."""
     by_bucket: dict[str, list[ObjectPlace]] = {}
     for each in places:
         by_bucket.setdefault(each.bucket, []).append(each)

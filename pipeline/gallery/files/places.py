@@ -40,13 +40,13 @@ REQUESTS = 16
 def root_of(location: str | os.PathLike[str]) -> GalleryPlace:
     """The absolute folder of a gallery, or the place that its URL names.
 
-    Raises `InputError` for an empty location, and what `place_of_url` raises.
+    Raise `InputError` for an empty location, and what `place_of_url` raises.
     """
     return place_of_url(os.fspath(location)) if is_url(location) else local_root(location)
 
 
 def local_root(location: str | os.PathLike[str]) -> Path:
-    """An absolute folder on a disk of this machine; raises `InputError` for a URL."""
+    """An absolute folder on a disk of this machine; raise `InputError` for a URL."""
     text = os.fspath(location)
     if not text:
         raise InputError("the gallery's location is empty: give a folder, or a URL")
@@ -68,7 +68,7 @@ def in_order(places: Iterable[GalleryPlace]) -> list[GalleryPlace]:
 
 
 def rename(place: GalleryPlace, target: GalleryPlace) -> None:
-    """Gives a file another name in the same gallery, in place of a file that has it.
+    """Give a file another name in the same gallery, in place of a file that has it.
 
     At once on a disk; in an object store it has both names for a moment.
     """
@@ -124,7 +124,7 @@ def dataset(
 
 
 def state_of(place: GalleryPlace) -> tuple[Any, ...]:
-    """What changes whenever the bytes of a file do; raises `FileNotFoundError`."""
+    """What changes whenever the bytes of a file do; raise `FileNotFoundError`."""
     if isinstance(place, Path):
         about = place.stat()
         return about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
@@ -146,7 +146,7 @@ def known_size(place: GalleryPlace) -> int:
 
 
 def last_bytes(place: GalleryPlace, count: int) -> bytes:
-    """The last bytes of a file; raises `FileNotFoundError`."""
+    """The last bytes of a file; raise `FileNotFoundError`."""
     if isinstance(place, ObjectPlace):
         return bytes(place.fetch_end(count)[0])
     with place.open("rb") as file:

@@ -25,8 +25,8 @@ _NAME = re.compile(r"[0-9a-f]{16}\.parquet")
 
 
 def as_rejects(table: pa.Table) -> pa.Table:
-    """The table with the columns of `REJECT_SCHEMA`; raises `InputError` if one is missing,
-    wrong or null.
+    """The table with the columns of `REJECT_SCHEMA`; raise `InputError` if one is missing, wrong or
+    null.
     """
     missing = [name for name in REJECT_SCHEMA.names if name not in table.column_names]
     if missing:
@@ -61,7 +61,7 @@ def merged_rejects(
 
 
 def write_rejects(root: GalleryPlace, rejects: pa.Table) -> int:
-    """Stores the rejects of a version; returns the number by which `read_rejects` finds them.
+    """Store the rejects of a version; return the number by which `read_rejects` finds them.
 
     The number is 63 bits of the file's SHA-256, or `NO_REJECTS`.
     """
@@ -79,7 +79,7 @@ def write_rejects(root: GalleryPlace, rejects: pa.Table) -> int:
 
 
 def read_rejects(root: GalleryPlace, number: int) -> pa.Table:
-    """The rejects that `write_rejects` stored; raises `GalleryDamagedError` if its file is gone or
+    """The rejects that `write_rejects` stored; raise `GalleryDamagedError` if its file is gone or
     changed.
     """
     if number == NO_REJECTS:

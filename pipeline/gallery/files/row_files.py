@@ -21,11 +21,11 @@ _LONGEST_TEXT_STATISTIC = 32
 
 
 def write_row_file(path: Path, rows: pa.Table) -> None:
-    """Writes rows as a Parquet file that reads fast, and waits until it is on the disk.
+    """Write rows as a Parquet file that reads fast, and wait until it is on the disk.
 
     The features are neither compressed nor in a dictionary, and each row group keeps them in one
     page with its checksum; statistics are stored for `STATISTICS_COLUMNS` only, so that no path
-    stays in a log. Raises `RunError` if the disk is full.
+    stays in a log. Raise `RunError` if the disk is full.
     """
     codecs = {name: "none" if name == "feature" else "zstd" for name in rows.column_names}
     with storage.told_by_name(path):

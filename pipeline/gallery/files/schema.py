@@ -41,7 +41,7 @@ STATISTICS_COLUMNS = ("row_id", "camera", "captured_at")
 
 
 def check_form(dimension: int, dtype: str) -> None:
-    """Raises `InputError` unless features of this dimension and storage dtype can be stored."""
+    """Raise `InputError` unless features of this dimension and storage dtype can be stored."""
     if dtype not in DTYPES:
         raise InputError(f"storage {dtype!r} is unknown: choose one of {', '.join(DTYPES)}")
     if not 1 <= dimension <= MAX_DIMENSION:
@@ -91,8 +91,8 @@ def content_hash(data: bytes) -> bytes:
 def encode_features(features: np.ndarray, dtype: str = "float32") -> pa.FixedSizeBinaryArray:
     """Unit-length features float32 `[N, D]` as the stored column, little-endian `dtype`.
 
-    Raises `InputError` for a wrong shape, a number that is not finite, or a row that is not of
-    unit length (within 0.001).
+    Raise `InputError` for a wrong shape, a number that is not finite, or a row that is not of unit
+    length (within 0.001).
 
     >>> encode_features(np.eye(2, dtype=np.float32)).type
     FixedSizeBinaryType(fixed_size_binary[8])
@@ -115,10 +115,10 @@ def encode_features(features: np.ndarray, dtype: str = "float32") -> pa.FixedSiz
 
 
 def check_unit_length(out: np.ndarray, dtype: str, file: str) -> None:
-    """Checks features float32 `[N, D]` that were read; renormalizes in place those stored as
-    float16, since rounding changes their length.
+    """Check features float32 `[N, D]` that were read; renormalize in place those stored as float16,
+    since rounding changes their length.
 
-    Raises `GalleryDamagedError` naming `file` for a norm that is not 1 (within 0.001).
+    Raise `GalleryDamagedError` naming `file` for a norm that is not 1 (within 0.001).
     """
     wrong = off_unit(out)
     if len(wrong):
@@ -133,8 +133,8 @@ def check_unit_length(out: np.ndarray, dtype: str, file: str) -> None:
 def stored_values(column: pa.Array, dimension: int, dtype: str, file: str) -> np.ndarray:
     """The column's numbers `[N, D]` in their stored dtype, without a copy.
 
-    Variable-length binary, which other tools write, is read too.
-    Raises `GalleryDamagedError` naming `file` for a null or a value of the wrong length.
+    Variable-length binary, which other tools write, is read too. Raise `GalleryDamagedError` naming
+    `file` for a null or a value of the wrong length.
     """
     width = feature_bytes(dimension, dtype)
     if column.null_count:

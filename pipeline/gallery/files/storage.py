@@ -79,7 +79,7 @@ class GalleryDamagedError(RunError):
 
 
 def sync_file(path: GalleryPlace) -> None:
-    """Returns when the bytes of a file are on the disk; an object that was put is safe already."""
+    """Return when the bytes of a file are on the disk; an object that was put is safe already."""
     if isinstance(path, ObjectPlace) or is_nameless(path):
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -90,15 +90,15 @@ def sync_file(path: GalleryPlace) -> None:
 
 
 def sync_folder(path: GalleryPlace) -> None:
-    """Returns when the names in a folder are on the disk."""
+    """Return when the names in a folder are on the disk."""
     sync_file(path)
 
 
 def make_folder(path: GalleryPlace) -> None:
-    """Makes a folder and its parents, and waits until their names are on the disk; nothing in an
+    """Make a folder and its parents, and wait until their names are on the disk; nothing in an
     object store, where a folder is what its objects' names have in common.
 
-    Raises `InputError` if that fails: no permission, a read-only disk, a file in the way.
+    Raise `InputError` if that fails: no permission, a read-only disk, a file in the way.
     """
     if isinstance(path, ObjectPlace):
         return
@@ -112,7 +112,7 @@ def make_folder(path: GalleryPlace) -> None:
 
 
 def begin_folder(path: GalleryPlace) -> None:
-    """Makes a folder whose presence says something, even while it is empty."""
+    """Make a folder whose presence says something, even while it is empty."""
     if isinstance(path, ObjectPlace):
         path.mark()
     else:
@@ -120,7 +120,7 @@ def begin_folder(path: GalleryPlace) -> None:
 
 
 def delete_folder(path: GalleryPlace) -> None:
-    """Deletes a folder with all that is in it; one that is not there is not an error."""
+    """Delete a folder with all that is in it; one that is not there is not an error."""
     if isinstance(path, ObjectPlace):
         delete_all(path.rglob("*"))
         path.rmdir()
@@ -130,7 +130,7 @@ def delete_folder(path: GalleryPlace) -> None:
 
 @contextmanager
 def told_by_name(path: GalleryPlace) -> Iterator[None]:
-    """Turns a failure to write, usually a full disk, into a `RunError` that names the file."""
+    """Turn a failure to write, usually a full disk, into a `RunError` that names the file."""
     try:
         yield
     except OSError as error:
@@ -219,7 +219,7 @@ def cut_off(folder: GalleryPlace, name: str | None = None) -> list[Path]:
 
 
 def drop_cut_off(folder: GalleryPlace, name: str | None = None) -> None:
-    """Deletes the `temporaries` of writers that were killed."""
+    """Delete the `temporaries` of writers that were killed."""
     delete_files(cut_off(folder, name))
 
 
@@ -239,11 +239,10 @@ def _is_being_written(path: Path) -> bool:
 
 
 def write_whole(path: GalleryPlace, write: Callable[[Path], object]) -> None:
-    """Lets `write` make a file under a hidden name beside `path`, flushes it, and renames it to
-    `path`.
+    """Let `write` make a file under a hidden name beside `path`, flush it, and rename it to `path`.
 
     A reader finds the whole new file, the older one, or none. If several write at once, the last
-    one wins. Raises `RunError` if the disk is full.
+    one wins. Raise `RunError` if the disk is full.
     """
     with told_by_name(path), hidden_file(path.parent, path.name) as temporary:
         write(temporary)
@@ -253,7 +252,7 @@ def write_whole(path: GalleryPlace, write: Callable[[Path], object]) -> None:
 
 
 def move_over(temporary: Path, final: GalleryPlace) -> None:
-    """Gives a finished, flushed file its final name, in place of an older one."""
+    """Give a finished, flushed file its final name, in place of an older one."""
     if isinstance(final, ObjectPlace):
         final.write_bytes(temporary)
     else:
@@ -261,7 +260,7 @@ def move_over(temporary: Path, final: GalleryPlace) -> None:
 
 
 def link_into_place(temporary: Path, final: GalleryPlace) -> bool:
-    """Gives a finished, flushed file its final name, at once or not at all.
+    """Give a finished, flushed file its final name, at once or not at all.
 
     False if another writer was first; that writer's file stays. In an object store, a writer of the
     same bytes counts as this one. The caller deletes the temporary name.
@@ -296,7 +295,7 @@ def record_of(path: AnyPlace) -> AnyPlace:
 
 
 def unlink_all(paths: Iterable[GalleryPlace]) -> None:
-    """Deletes files that have no record; one that is already gone is not an error."""
+    """Delete files that have no record; one that is already gone is not an error."""
     objects = []
     for path in paths:
         if isinstance(path, ObjectPlace):
@@ -307,10 +306,10 @@ def unlink_all(paths: Iterable[GalleryPlace]) -> None:
 
 
 def delete_files(paths: Iterable[GalleryPlace]) -> None:
-    """Deletes files and the records of their checksums; one that is already gone is not an error.
+    """Delete files and the records of their checksums; one that is already gone is not an error.
 
     A record is first renamed, to say that its file may be gone: after a kill on the way, the file
-    does not count as missing. Raises `GalleryDamagedError` for a folder in the place of a file.
+    does not count as missing. Raise `GalleryDamagedError` for a folder in the place of a file.
     """
     objects = []
     for path in paths:
@@ -335,7 +334,7 @@ def _delete_file(path: Path) -> None:
 
 
 def _delete_objects(paths: Sequence[ObjectPlace]) -> None:
-    """Deletes objects as `_delete_file` deletes a file, all of them step by step."""
+    """Delete objects as `_delete_file` deletes a file, all of them step by step."""
     records = [record_of(path) for path in paths]
     going = {each: each.with_suffix(GOING_SUFFIX) for each in _existing(records)}
     list(ask_many(lambda each: each.copy(going[each]), going, paths[0]))

@@ -109,7 +109,7 @@ class StoredRows:
         return groups
 
     def _copy(self, group: _Group, low: int, high: int, out: np.ndarray) -> None:
-        """Copies rows of a group that are plain in the file, in chunks that fit into the cache."""
+        """Copy rows of a group that are plain in the file, in chunks that fit into the cache."""
         is_new = group.number not in self._verified
         if is_new and high - low < group.count:
             self._mapped(group)

@@ -98,11 +98,11 @@ class FoundUnits:
 def write_unit(
     target: UnitTarget, unit_id: str, row_ids: range, rows: pa.Table, rejects: pa.Table
 ) -> UnitRecord:
-    """Writes one unit to the disk and returns its record; a second writer of the unit gets the
-    record of the first.
+    """Write one unit to the disk and return its record; a second writer of the unit gets the record
+    of the first.
 
     `row_ids` are the ids that the plan gave to the unit's members; `rows` `[n]` carry theirs,
-    ascending, in the schema `target.schema`; `rejects` hold the other members. Raises `InputError`
+    ascending, in the schema `target.schema`; `rejects` hold the other members. Raise `InputError`
     if rows and rejects are not the members.
     """
     rejects = as_rejects(rejects)
@@ -146,11 +146,11 @@ def write_unit(
 
 
 def find_units(target: UnitTarget, next_row_id: int) -> FoundUnits:
-    """The units that were finished and not committed: those whose row ids begin at `next_row_id`
-    or later.
+    """The units that were finished and not committed: those whose row ids begin at `next_row_id` or
+    later.
 
     Each is verified (footer, row count, recipe, its rejects). A unit whose row ids overlap those of
-    an earlier one is unusable, too, since the two come from different plans. Changes nothing on the
+    an earlier one is unusable, too, since the two come from different plans. Change nothing on the
     disk.
     """
     root = root_of(target.location)
@@ -182,7 +182,7 @@ def row_files_from(root: ObjectPlace, first: UnitRecord) -> Iterator[ObjectPlace
 def read_unit_record(
     root: GalleryPlace, name: str, target: UnitTarget, sha256: str | None = None
 ) -> UnitRecord:
-    """The record of the unit that a file holds; raises `GalleryDamagedError` naming the file if it
+    """The record of the unit that a file holds; raise `GalleryDamagedError` naming the file if it
     is not whole.
 
     Unless the caller gives the checksum, the whole file is read to compute it and compare it with
@@ -283,7 +283,7 @@ def _write_rows(path: Path, rows: pa.Table, about: dict[str, Any]) -> None:
 def _write_rejects(
     folder: GalleryPlace, stem: str, about: dict[str, Any], rejects: pa.Table
 ) -> str:
-    """Writes a unit's rejects under a name made from their content, so that no writer changes
+    """Write a unit's rejects under a name made from their content, so that no writer changes
     another's.
     """
     described = rejects.replace_schema_metadata({UNIT_KEY: json.dumps(about).encode()})

@@ -61,7 +61,7 @@ def export_gallery(
     *,
     safe_csv: bool = False,
 ) -> ExportedFeatures:
-    """Writes a version to the folder `out`, rows in row-id order.
+    """Write a version to the folder `out`, rows in row-id order.
 
     `npy`: `features.npy` (float32 `[N, D]`) and `rows.csv` (all other columns; times in ISO 8601,
     hashes in hexadecimal, unknown values empty). `parquet`: `rows.parquet` with the feature as
@@ -69,9 +69,9 @@ def export_gallery(
     `fast-reid`: a folder of one `.npy` file an image. `faiss`: `gallery.faiss`, a flat index of
     inner products, and `rows.csv`. All: `gallery.json`, which names the gallery, version and recipe
     (`origin`), and says whether the export is complete. The files get their names when they are
-    whole. With `safe_csv` no cell of `rows.csv` is a formula to a spreadsheet (`safe_cells`).
-    Raises `InputError` if the folder holds anything but an earlier export, or if the format cannot
-    hold the gallery.
+    whole. With `safe_csv` no cell of `rows.csv` is a formula to a spreadsheet (`safe_cells`). Raise
+    `InputError` if the folder holds anything but an earlier export, or if the format cannot hold
+    the gallery.
     """
     if format not in FORMATS:
         raise InputError(f"`format` {format!r} is unknown: choose one of {', '.join(FORMATS)}")
@@ -96,10 +96,10 @@ def export_labels(
     kind: str,
     write: Callable[[Path], None],
 ) -> tuple[str, ...]:
-    """Has `write` make the file or folder of labels that `LABEL_PLACES` names, in the folder `out`,
-    and lists it as an export; returns the files.
+    """Have `write` make the file or folder of labels that `LABEL_PLACES` names, in the folder
+    `out`, and list it as an export; return the files.
 
-    `gallery.json` goes beside it. Raises `InputError` as `export` does for the folder.
+    `gallery.json` goes beside it. Raise `InputError` as `export` does for the folder.
     """
     folder, place = _free_folder(out), LABEL_PLACES[kind]
     with listed_in_galleries("export", folder, [gallery], place, ORIGIN_FILE):
@@ -110,7 +110,7 @@ def export_labels(
 
 
 def _begin(gallery: Gallery, folder: Path, query: Gallery | None = None) -> dict[str, Any]:
-    """Deletes the files of an earlier export; says what goes into the new `gallery.json`."""
+    """Delete the files of an earlier export; say what goes into the new `gallery.json`."""
     about = about_gallery(gallery) | {"rows": gallery.count}
     if query is not None:
         about["query"] = about_gallery(query)
@@ -133,7 +133,7 @@ def _write(
     *,
     safe_csv: bool,
 ) -> None:
-    """Writes the files of an export to its folder, in place of those of an earlier export."""
+    """Write the files of an export to its folder, in place of those of an earlier export."""
     about = _begin(gallery, folder, query)
     if names:
         storage.make_folder(folder / FASTREID_FOLDER)

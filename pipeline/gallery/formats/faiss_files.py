@@ -14,7 +14,7 @@ _AT_ONCE = 65_536
 
 
 def load_faiss() -> ModuleType:
-    """The faiss module; InputError if it is not installed."""
+    """The faiss module; raise InputError if it is not installed."""
     try:
         return importlib.import_module("faiss")
     except ImportError as error:
@@ -27,8 +27,8 @@ def load_faiss() -> ModuleType:
 def read_index(path: Path) -> MatrixFeatures:
     """The features of a flat index, in the order in which they were added, held in memory.
 
-    InputError if the file is not an index, or if it is of another kind, which does not hold whole
-    features.
+    Raise InputError if the file is not an index, or if it is of another kind, which does not hold
+    whole features.
     """
     faiss = load_faiss()
     check_file(path)
@@ -47,9 +47,9 @@ def read_index(path: Path) -> MatrixFeatures:
 
 
 def write_index(gallery: Gallery, path: Path) -> None:
-    """Writes the features as an IndexFlatIP, in row-id order; they are held in memory.
+    """Write the features as an IndexFlatIP, in row-id order; they are held in memory.
 
-    Raises OSError if the file cannot be written: faiss itself would not report a full disk.
+    Raise OSError if the file cannot be written: faiss itself would not report a full disk.
     """
     faiss = load_faiss()
     index = faiss.IndexFlatIP(gallery.dimension)

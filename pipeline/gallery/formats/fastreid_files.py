@@ -46,7 +46,7 @@ class FeatureFiles:
 
 
 def read_folder(folder: Path) -> FeatureFiles:
-    """The `.npy` files of a folder, sorted by name; InputError if there is none."""
+    """The `.npy` files of a folder, sorted by name; raise InputError if there is none."""
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; fast-reid writes a folder of .npy files")
     names = sorted(path.name for path in folder.iterdir() if path.suffix == ".npy")
@@ -60,7 +60,8 @@ def read_folder(folder: Path) -> FeatureFiles:
 def file_names(gallery: Gallery) -> list[str]:
     """The file of each row, in row-id order: the image's base name up to its first dot.
 
-    InputError if two rows would share one; fast-reid itself would overwrite the file silently.
+    Raise InputError if two rows would share one; fast-reid itself would overwrite the file
+    silently.
     """
     seen: dict[str, str] = {}
     for path in gallery.rows(["path"])["path"].to_pylist():
@@ -75,7 +76,7 @@ def file_names(gallery: Gallery) -> list[str]:
 
 
 def write_files(gallery: Gallery, names: list[str], folder: Path) -> None:
-    """Writes each row's feature to its file in a folder that is there, float32 `[1, D]`."""
+    """Write each row's feature to its file in a folder that is there, float32 `[1, D]`."""
     features = gallery.features()
     for start, stop in blocks(len(names), _AT_ONCE):
         block = features.read(start, stop)

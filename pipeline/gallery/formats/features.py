@@ -43,7 +43,7 @@ class RawFeatures(Protocol):
 class MatrixFeatures:
     """The rows of one matrix `[N, D]`, in memory or mapped; `source` names it in an error.
 
-    Raises InputError unless it is a floating-point matrix with at least one row and one column.
+    Raise InputError unless it is a floating-point matrix with at least one row and one column.
     """
 
     matrix: NDArray[Any]
@@ -70,7 +70,7 @@ class MatrixFeatures:
 
 
 def read_npy(path: Path) -> MatrixFeatures:
-    """The features in one `.npy` file, mapped; InputError if it holds none."""
+    """The features in one `.npy` file, mapped; raise InputError if it holds none."""
     check_file(path)
     try:
         # np.load would take anything else for a zip, or for a pickle that it advises to trust.

@@ -45,7 +45,8 @@ class MatSide:
 def read_mat(path: Path, part: MatPart) -> MatSide:
     """The queries or the gallery of a file with `PART_f`, `PART_label` and `PART_cam`.
 
-    InputError for a file that is not a format-5 MAT file, lacks an array, or has unequal lengths.
+    Raise InputError for a file that is not a format-5 MAT file, lacks an array, or has unequal
+    lengths.
     """
     names = [f"{part}_{what}" for what in ("f", "label", "cam")]
     found = read_arrays(path, names)
@@ -63,7 +64,9 @@ def read_mat(path: Path, part: MatPart) -> MatSide:
 
 
 def read_arrays(path: Path, names: list[str]) -> dict[str, NDArray[Any]]:
-    """Some arrays of a file by name; InputError if it is not a format-5 MAT file, or lacks one."""
+    """Some arrays of a file by name; raise InputError if it is not a format-5 MAT file, or lacks
+    one.
+    """
     check_file(path)
     _check_survived(path, names)
     try:
@@ -83,7 +86,7 @@ def read_arrays(path: Path, names: list[str]) -> dict[str, NDArray[Any]]:
 
 
 def check_fits(gallery: Gallery) -> None:
-    """Raises InputError if a gallery's features are more than the format can hold."""
+    """Raise InputError if a gallery's features are more than the format can hold."""
     size = gallery.count * gallery.dimension * 4
     if size >= LARGEST_MAT:
         raise InputError(
@@ -93,7 +96,7 @@ def check_fits(gallery: Gallery) -> None:
 
 
 def write_mat(query: Gallery, gallery: Gallery, path: Path) -> None:
-    """Writes both to a file as layumi's evaluation reads it; all features are held in memory.
+    """Write both to a file as layumi's evaluation reads it; all features are held in memory.
 
     Unknown identities are 0, distractors. Cameras are numbered by their names if all are whole
     numbers, or else from 1 in the order of their names; each unknown camera gets a negative number
@@ -116,7 +119,7 @@ def write_mat(query: Gallery, gallery: Gallery, path: Path) -> None:
 
 
 def _check_survived(path: Path, names: list[str]) -> None:
-    """InputError for a file so damaged that scipy's reader crashes, and the process with it.
+    """Raise InputError for a file so damaged that scipy's reader crashes, and the process with it.
 
     A separate process reads the file first, so that only that process crashes.
     """
@@ -147,7 +150,9 @@ def _camera_numbers(columns: list[pa.ChunkedArray]) -> list[NDArray[np.int64]]:
 
 
 def _whole(values: NDArray[Any], source: str) -> NDArray[np.int64]:
-    """The values as int64 `[N]`; InputError naming the source if one is not a whole number."""
+    """The values as int64 `[N]`; raise InputError naming the source if one is not a whole
+    number.
+    """
     if values.dtype.kind in "iuf":
         with np.errstate(invalid="ignore"):  # NaN, infinity, or more than 64 bits
             numbers = values.astype(np.int64)

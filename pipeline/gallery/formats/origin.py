@@ -66,7 +66,7 @@ def is_exported(source: Path) -> bool:
 def origin_of(source: Path, part: str = "gallery") -> FeatureOrigin:
     """The gallery whose features an export wrote to `source`, a file or fast-reid's folder.
 
-    `part` is the side of a `.mat` file. Raises `InputError` if no export describes these features,
+    `part` is the side of a `.mat` file. Raise `InputError` if no export describes these features,
     if they have changed since, or if the gallery cannot be made again from them.
     """
     about, place = _read(source), source.parent / ORIGIN_FILE
@@ -99,8 +99,8 @@ def origin_of(source: Path, part: str = "gallery") -> FeatureOrigin:
 def exported_rows(path: Path) -> pa.Table:
     """All columns but the row id of a `rows.csv`, as they were exported.
 
-    Raises `InputError` for other columns, for values of another kind, and for a path that is
-    missing or comes twice.
+    Raise `InputError` for other columns, for values of another kind, and for a path that is missing
+    or comes twice.
     """
     try:
         kinds = {name: pa.string() for name in SCALAR_COLUMNS}

@@ -44,9 +44,9 @@ def planned_change(
 ) -> Change | None:
     """The change from a version to the next; None if nothing changes.
 
-    `paths` are those of the units' members, if the caller knows them; else they are read. Writes
-    the files that replace those with removed or replaced rows, and the rejects after the commit;
-    they do not count until the log names them. Raises what `Gallery.commit` raises.
+    `paths` are those of the units' members, if the caller knows them; else they are read. Write the
+    files that replace those with removed or replaced rows, and the rejects after the commit; they
+    do not count until the log names them. Raise what `Gallery.commit` raises.
     """
     root = root_of(target.location)
     _check_order(target, snapshot, units)
@@ -93,7 +93,7 @@ def planned_change(
 
 
 def _check_order(target: UnitTarget, snapshot: Snapshot, units: Sequence[UnitRecord]) -> None:
-    """Raises unless the units, sorted by first row id, are of this recipe and have new row ids."""
+    """Raise unless the units, sorted by first row id, are of this recipe and have new row ids."""
     end = snapshot.next_row_id
     for unit in units:
         if unit.fingerprint != target.fingerprint:
@@ -118,7 +118,7 @@ def _keys_of(paths: pa.ChunkedArray, units: Sequence[UnitRecord], run_id: str) -
 
 
 def _check_sizes(target: UnitTarget, units: Sequence[UnitRecord]) -> None:
-    """Raises unless the units' files are what their records say.
+    """Raise unless the units' files are what their records say.
 
     Of an object that a store acknowledged, the size is enough, and one listing has those of all.
     """
@@ -131,7 +131,7 @@ def _check_sizes(target: UnitTarget, units: Sequence[UnitRecord]) -> None:
 
 
 def _check_files(target: UnitTarget, units: Sequence[UnitRecord], keys: ByPath | None) -> None:
-    """Raises unless the units' files are whole, and what their records say.
+    """Raise unless the units' files are whole, and what their records say.
 
     Adds the paths of their rows to `keys`, if any, where each opening of a file is a request.
     """
@@ -154,7 +154,7 @@ def _check_files(target: UnitTarget, units: Sequence[UnitRecord], keys: ByPath |
 
 
 def _add_paths(keys: ByPath, root: Path, units: Sequence[UnitRecord]) -> None:
-    """Adds the source paths of the units' rows."""
+    """Add the source paths of the units' rows."""
     files: list[GalleryPlace] = [root / unit.path for unit in units if unit.path]
     for start in range(0, len(files), _FILES_AT_ONCE):
         some = files[start : start + _FILES_AT_ONCE]

@@ -140,7 +140,7 @@ def literal(node: exp.Expr, kind: str, column: str) -> pa.Scalar:
 
 
 def _value(node: exp.Expr, kind: str) -> Any:
-    """The value of a literal; ValueError for one of another kind."""
+    """The value of a literal; raise ValueError for one of another kind."""
     match node:
         case exp.Literal() if node.is_string:
             return _text_value(node.this, kind)
@@ -184,7 +184,7 @@ def _number(node: exp.Expr, kind: str) -> Any:
 
 
 def only(node: exp.Expr, *names: str) -> None:
-    """Refuses a node with other parts, such as `escape` or a subquery."""
+    """Refuse a node with other parts, such as `escape` or a subquery."""
     if set(_given(node)) - set(names):
         raise NotAllowedError(f"{shown(node)} is not allowed: {ALLOWED}")
 

@@ -73,7 +73,7 @@ class Condition:
     def true_of(self, rows: pa.Table) -> pa.Table:
         """The rows, of at least `columns`, for which the condition is true: neither false nor null.
 
-        Raises `InputError` for a condition that cannot be evaluated, such as a cast of text that is
+        Raise `InputError` for a condition that cannot be evaluated, such as a cast of text that is
         not a number.
         """
         try:
@@ -83,11 +83,11 @@ class Condition:
 
 
 def parse(where: str) -> Condition:
-    """Reads a condition.
+    """Read a condition.
 
     Comparisons (`=`, `<>`, `<`, `<=`, `>`, `>=`, `between`, `in`, `like`, `ilike`, `is null`) of
     columns, of `cast(COLUMN as TYPE)` and of literals, each with a column, joined by `and`, `or`
-    and `not`. A comparison with null is null, and selects nothing. Raises `InputError` for anything
+    and `not`. A comparison with null is null, and selects nothing. Raise `InputError` for anything
     else (also for comments), for more than `LONGEST_CONDITION` characters, and for more than
     `DEEPEST` levels.
 

@@ -56,7 +56,7 @@ def logged_files(root: GalleryPlace, without: Container[str] = ()) -> dict[str, 
     """Every file that any version still in the log names, by path; entries and checkpoints of the
     names `without` are passed over.
 
-    Raises `GalleryDamagedError` naming an entry or a checkpoint that cannot be read.
+    Raise `GalleryDamagedError` naming an entry or a checkpoint that cannot be read.
     """
     found = {}
     for action in _additions(root / storage.LOG_FOLDER, without):
@@ -97,7 +97,7 @@ class LogFiles:
 
 
 def check_whole(root: GalleryPlace, files: LogFiles) -> None:
-    """Raises `GalleryDamagedError` if an entry or a checkpoint of the log is empty, or the last
+    """Raise `GalleryDamagedError` if an entry or a checkpoint of the log is empty, or the last
     entry or a checkpoint is not whole.
 
     `deltalake` reads an empty entry as a version without changes: rows would disappear silently.
@@ -131,7 +131,7 @@ def oldest_version(root: GalleryPlace) -> int:
 def write_checkpoint(root: GalleryPlace, version: int) -> None:
     """A summary of the log up to a version, so that opening a gallery does not read every entry.
 
-    Also makes one that an earlier run left unfinished. Raises `RunError` if it cannot be written.
+    Also make one that an earlier run left unfinished. Raise `RunError` if it cannot be written.
     """
     unfinished = chain.read_log_record(root).being_made
     for each in sorted({version} | ({unfinished} if unfinished is not None else set())):
@@ -156,7 +156,7 @@ def _make_checkpoint(root: GalleryPlace, version: int) -> None:
 
 
 def forget_before(root: GalleryPlace, version: int) -> None:
-    """Removes the versions before this one from the log.
+    """Remove the versions before this one from the log.
 
     The version itself becomes a checkpoint first. After a kill on the way, the next call removes
     the rest.
@@ -172,7 +172,7 @@ def forget_before(root: GalleryPlace, version: int) -> None:
 
 
 def drop_cut_off_entries(root: GalleryPlace) -> None:
-    """Deletes what killed writers left in the log's folder: half-written entries and checkpoints,
+    """Delete what killed writers left in the log's folder: half-written entries and checkpoints,
     and entries of versions that were given up. The caller holds the lock.
     """
     there: list[GalleryPlace] = [*(root / storage.LOG_FOLDER).glob("*")]

@@ -37,7 +37,7 @@ def versions(root: GalleryPlace, version: int) -> list[VersionInfo]:
 
 
 def version_at(root: GalleryPlace, at: datetime) -> int:
-    """The version that was the latest at a time; raises `InputError` if none is that old."""
+    """The version that was the latest at a time; raise `InputError` if none is that old."""
     known = versions(root, log.read_log(root).version)
     then = [each.version for each in known if each.timestamp <= at]
     if not then:

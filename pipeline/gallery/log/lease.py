@@ -27,7 +27,7 @@ class Lease:
         return bytes(data)
 
     def write(self, text: bytes) -> None:
-        """Changes it; raises `OvertakenError`, and changes nothing, if it has changed since."""
+        """Change it; raise `OvertakenError`, and change nothing, if it has changed since."""
         tag = self._place.put_if_unchanged(text, self._tag)
         if tag is None:
             raise OvertakenError

@@ -61,7 +61,7 @@ class Owner:
     expires: float
 
     def __post_init__(self) -> None:
-        """Raises `ValueError` or `TypeError` for values that no writer sets."""
+        """Raise `ValueError` or `TypeError` for values that no writer sets."""
         for name in ("token", "purpose", "host", "machine", "process_started"):
             if not isinstance(getattr(self, name), str):
                 raise TypeError(f"{name} is not text")
@@ -83,7 +83,7 @@ class Lock:
     token: str
 
     def check(self) -> None:
-        """Raises `RunError` if we have lost the lock, for instance after this machine slept."""
+        """Raise `RunError` if we have lost the lock, for instance after this machine slept."""
         owner = _owner(_path(self.location))
         if owner is None or owner.token != self.token:
             now = "nobody" if owner is None else str(owner)
@@ -95,9 +95,9 @@ class Lock:
 
 @contextmanager
 def hold(location: str, purpose: str, *, expiry: float = EXPIRY_SECONDS) -> Iterator[Lock]:
-    """Holds the lock of a gallery's folder, which is made if necessary.
+    """Hold the lock of a gallery's folder, which is made if necessary.
 
-    `purpose` says what the owner does. Raises `LockHeldError` naming the owner if another one holds
+    `purpose` says what the owner does. Raise `LockHeldError` naming the owner if another one holds
     the lock, also after the time that `waited_for` sets.
     """
     storage.make_folder(root_of(location))
@@ -166,7 +166,7 @@ def _new_owner(token: str, purpose: str, expiry: float) -> Owner:
 
 
 def _take_in_time(path: GalleryPlace, token: str, purpose: str, expiry: float) -> None:
-    """Takes the lock, or waits for it as long as was asked for."""
+    """Take the lock, or wait for it as long as was asked for."""
     deadline = time.monotonic() + waiting_seconds()
     told = False
     while True:
@@ -286,7 +286,7 @@ def _read(file: int | Lease) -> Owner | None:
 
 
 def _write(path: GalleryPlace, file: int | Lease, owner: Owner | None) -> None:
-    """Names the owner; nobody for None. Raises `OvertakenError` for a lease that has changed."""
+    """Name the owner; nobody for None. Raise `OvertakenError` for a lease that has changed."""
     text = json.dumps(asdict(owner)).encode() if owner else b""
     if isinstance(file, Lease):
         file.write(text)

@@ -25,7 +25,7 @@ _PAUSE_SECONDS = 0.05
 
 @contextmanager
 def removal_told(root: GalleryPlace, version: int) -> Iterator[None]:
-    """Reports an error inside as the version's removal, by `RunError`, if that is the cause."""
+    """Report an error inside as the version's removal, by `RunError`, if that is the cause."""
     try:
         yield
     except Exception as error:

@@ -33,7 +33,7 @@ def without_rows(
     """The files that hold any of `row_ids` int64 `[n]`, and the new files, on the disk, that
     replace them.
 
-    Raises `InputError` if one of the row ids is not in the files.
+    Raise `InputError` if one of the row ids is not in the files.
     """
     wanted = np.unique(row_ids)
     touched = [(file, gone) for file in files if len(gone := _held(root, file, wanted))]
@@ -57,7 +57,7 @@ def _held(root: GalleryPlace, file: RowFile, wanted: np.ndarray) -> np.ndarray:
 
 
 def _write(root: GalleryPlace, file: RowFile, gone: np.ndarray, schema: pa.Schema) -> LoggedFile:
-    """Writes a file's rows without those of the ids `gone`, in row-id order.
+    """Write a file's rows without those of the ids `gone`, in row-id order.
 
     The name depends on the file and the removed rows; the schema is ours even if another tool wrote
     the file in another form.
@@ -70,7 +70,7 @@ def _write(root: GalleryPlace, file: RowFile, gone: np.ndarray, schema: pa.Schem
 
 
 def keep_rows(root: GalleryPlace, name: str, rows: pa.Table) -> LoggedFile:
-    """Writes rows as a file of the gallery's folder, flushed and with a record of its checksum.
+    """Write rows as a file of the gallery's folder, flushed and with a record of its checksum.
 
     The name must depend on the content: a file that a killed run left is replaced.
     """

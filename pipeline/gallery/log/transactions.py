@@ -60,7 +60,7 @@ _LARGE_ENTRY = 4 * 2**20
 """An entry of more bytes is followed by a checkpoint, which is opened in a tenth of the time."""
 _IN_LOG = re.compile(r".*\.json|.*\.checkpoint.*\.parquet")
 _TOKEN = "commit"
-"""Marks an entry in an object store as that of one call of `append`."""
+"""Mark an entry in an object store as that of one call of `append`."""
 _BY_HAND = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 
 
@@ -109,7 +109,7 @@ def is_log(root: GalleryPlace) -> bool:
 
 
 def check_folder_name(root: GalleryPlace) -> None:
-    """Raises `InputError` for a folder whose name `deltalake` would change, or cannot handle."""
+    """Raise `InputError` for a folder whose name `deltalake` would change, or cannot handle."""
     if isinstance(root, ObjectPlace):  # whose URL was checked
         return
     if re.search("%[0-9A-Fa-f]{2}", str(root)):
@@ -122,7 +122,7 @@ def check_folder_name(root: GalleryPlace) -> None:
 
 
 def create_log(root: GalleryPlace, properties: Mapping[str, str]) -> None:
-    """Makes version 0: no rows; the properties are stored under `PREFIX`."""
+    """Make version 0: no rows; the properties are stored under `PREFIX`."""
     configuration = {f"{PREFIX}{name}": value for name, value in properties.items()}
     configuration[f"{PREFIX}format"] = str(FORMAT)
     chain.write_first_record(root)
@@ -154,7 +154,7 @@ def create_log(root: GalleryPlace, properties: Mapping[str, str]) -> None:
 
 
 def read_log(root: GalleryPlace, version: int | None = None) -> Snapshot:
-    """A version of the log, the latest by default; raises what `Gallery.open` raises."""
+    """A version of the log, the latest by default; raise what `Gallery.open` raises."""
     return read_steadily(lambda: _read(root, version))
 
 
@@ -173,10 +173,10 @@ def _read(root: GalleryPlace, version: int | None) -> Snapshot:
 
 
 def append(root: GalleryPlace, version: int, change: Change) -> int:
-    """Commits a change on top of `version`, waits until it is on the disk, and returns the new
+    """Commit a change on top of `version`, wait until it is on the disk, and return the new
     version.
 
-    Raises `RunError` if another commit came first: the change was planned for a version that is no
+    Raise `RunError` if another commit came first: the change was planned for a version that is no
     longer the latest.
     """
     table = _open(root, version)
@@ -225,8 +225,8 @@ def _is_committed(root: GalleryPlace, version: int, about: Mapping[str, Any]) ->
 
 
 def _tend(root: GalleryPlace, version: int) -> None:
-    """Records a committed entry and makes a checkpoint if one is due; if that fails, the next
-    commit does it.
+    """Record a committed entry and make a checkpoint if one is due; if that fails, the next commit
+    does it.
     """
     try:
         chain.note_entry(root, version)

@@ -1,4 +1,4 @@
-"""Counts how often the work on a unit has begun, so that a unit that kills its worker is not tried
+"""Count how often the work on a unit has begun, so that a unit that kills its worker is not tried
 forever.
 
 A file beside the unfinished units holds a byte for every attempt. It is written before the work
@@ -15,7 +15,7 @@ from pipeline.gallery.files.unit_files import UnitTarget
 def note_attempt(target: UnitTarget, unit_id: str) -> int:
     """Note one more attempt at a unit; returns how many there have been, this one included.
 
-    GalleryDamagedError if the file has changed since it was written.
+    Raise GalleryDamagedError if the file has changed since it was written.
     """
     path = _path(target, unit_id)
     storage.make_folder(path.parent)

@@ -52,7 +52,7 @@ class CalibrationState:
 
 
 def write_calibration(gallery: Gallery, found: Mapping[str, Any]) -> GalleryPlace:
-    """Stores the calibration of a version, in place of an earlier one.
+    """Store the calibration of a version, in place of an earlier one.
 
     `found` is plain data with a number `threshold`; the version, the recipe's fingerprint and the
     time are set beside it.
@@ -73,7 +73,7 @@ def write_calibration(gallery: Gallery, found: Mapping[str, Any]) -> GalleryPlac
 
 
 def check_calibration(gallery: Gallery) -> None:
-    """Makes sure that a calibration can be stored; raises what `check_new_folder` raises."""
+    """Make sure that a calibration can be stored; raise what `check_new_folder` raises."""
     folder = _folder(gallery)
     if isinstance(folder, Path):
         check_new_folder(folder)
@@ -87,7 +87,7 @@ def calibration_file(gallery: Gallery) -> GalleryPlace:
 def read_calibration(gallery: Gallery) -> dict[str, Any] | None:
     """The calibration of this version, or else of the latest one before it; None without.
 
-    Raises `GalleryDamagedError` for a file that is gone, that has changed since `write_calibration`
+    Raise `GalleryDamagedError` for a file that is gone, that has changed since `write_calibration`
     wrote it, or that was made with another recipe.
     """
     found = _that_holds(gallery)
@@ -99,7 +99,7 @@ def read_calibration(gallery: Gallery) -> dict[str, Any] | None:
 
 
 def standing(gallery: Gallery) -> CalibrationState | None:
-    """A summary of `read_calibration`; raises what that raises."""
+    """A summary of `read_calibration`; raise what that raises."""
     found = _that_holds(gallery)
     if found is None:
         return None

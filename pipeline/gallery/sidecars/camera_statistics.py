@@ -27,9 +27,9 @@ _FORMAT = 1
 
 
 def write_camera_sums(gallery: Gallery, cameras: Sequence[str], sums: CameraSums) -> GalleryPlace:
-    """Stores the sums of a version: an entry for each name in `cameras`, the unknown camera last.
+    """Store the sums of a version: an entry for each name in `cameras`, the unknown camera last.
 
-    The file names the location, version, recipe and contents that they are of. Raises `InputError`
+    The file names the location, version, recipe and contents that they are of. Raise `InputError`
     if the version was removed meanwhile, since the sums may include erased rows, and `RunError` if
     the disk is full.
     """
@@ -63,7 +63,7 @@ def read_camera_sums(gallery: Gallery) -> tuple[list[str], CameraSums] | None:
     """The names of the cameras and the stored sums of exactly this version, to the bit.
 
     None if there are none, or if they are of other contents: another gallery was made in the same
-    folder. Raises `GalleryDamagedError` for a file that has changed since `write_camera_sums` wrote
+    folder. Raise `GalleryDamagedError` for a file that has changed since `write_camera_sums` wrote
     it.
     """
     path = _file(gallery)

@@ -55,7 +55,7 @@ def candidates(
 def write_candidates(
     path: Path, table: pa.Table, about: Mapping[str, Any], *, safe_csv: bool = False
 ) -> None:
-    """Writes the table whole to a `.parquet` file, with `about` in its metadata, or a `.csv`.
+    """Write the table whole to a `.parquet` file, with `about` in its metadata, or a `.csv`.
 
     With `safe_csv` no cell of a `.csv` is a formula to a spreadsheet (`safe_cells`).
     """
@@ -88,7 +88,7 @@ def is_candidates(path: Path) -> bool:
 def read_candidates(path: Path) -> pa.Table:
     """The columns path, candidate and score of a table that `write_candidates` wrote.
 
-    Raises `InputError` where there is none, or it is another file.
+    Raise `InputError` where there is none, or it is another file.
     """
     check_file(path)
     if not is_candidates(path):

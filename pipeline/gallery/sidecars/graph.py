@@ -112,7 +112,7 @@ class Graph:
     def open(cls, folder: GalleryPlace) -> "Graph | None":
         """The whole graph in `folder`; None if there is none, or if it is not finished.
 
-        Raises `GalleryDamagedError` for a file that cannot be read.
+        Raise `GalleryDamagedError` for a file that cannot be read.
         """
         about = _read_about(folder / ABOUT_FILE)
         if about is None:

@@ -23,7 +23,7 @@ def write_plan(location: str, planned: pa.Table) -> None:
 def read_plan(location: str) -> pa.Table | None:
     """The stored plan, or None if no run is running or was interrupted.
 
-    GalleryDamagedError if the file has changed since it was written.
+    Raise GalleryDamagedError if the file has changed since it was written.
     """
     path = root_of(location) / storage.PLAN_FILE
     data = checksums.read_recorded(

@@ -19,7 +19,7 @@ from pipeline.schemas import SEEN_SCHEMA
 def read_seen(location: str) -> pa.Table:
     """Row ids, each with the last seen time of its image, in `SEEN_SCHEMA`.
 
-    GalleryDamagedError if the file has changed since it was written.
+    Raise GalleryDamagedError if the file has changed since it was written.
     """
     path = root_of(location) / storage.SEEN_FILE
     data = checksums.read_recorded(path, "the images that were touched are read once more")

@@ -1,4 +1,4 @@
-"""Searches large files for many byte strings at once, at any offset.
+"""Search large files for many byte strings at once, at any offset.
 
 A string of at least `stride + 7` bytes that lies anywhere in a file covers 8 bytes which begin at a
 multiple of `stride`. So the search checks only every stride-th place of the file, for any of the

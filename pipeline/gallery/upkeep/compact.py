@@ -36,8 +36,8 @@ def compact(
 ) -> Gallery:
     """The next version: the same rows in files of about `target_bytes` of features, by camera.
 
-    The same version if nothing would change. Needs memory for all columns except the features, and
-    for two files. Raises what `Gallery.commit` raises.
+    The same version if nothing would change. Memory holds all columns except the features, and two
+    files. Raise what `Gallery.commit` raises.
     """
     if target_bytes < LEAST_BYTES:
         raise InputError(f"files of {target_bytes} bytes are too small: {LEAST_BYTES} at least")
@@ -137,7 +137,7 @@ def _codes(cameras: pa.ChunkedArray) -> np.ndarray:
 def _write(
     gallery: Gallery, rows: pa.Table, features: GalleryFeatures, group: np.ndarray
 ) -> LoggedFile:
-    """Writes one file; its name depends on the rows and the version, which decide its content."""
+    """Write one file; its name depends on the rows and the version, which decide its content."""
     schema = gallery.target.schema
     buffers = [None, pa.py_buffer(features.stored(group))]
     kind = schema.field("feature").type

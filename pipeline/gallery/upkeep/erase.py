@@ -11,7 +11,7 @@ def erase(gallery: Gallery, selected: Selected, lock: Lock | None = None) -> Gal
     """The next version, without the selected rows and rejects; the same version if there are none.
 
     Files are rewritten without the rows; the old ones stay for readers of older versions. The log
-    says that rows were erased and how many, not which. Raises what `Gallery.commit` raises.
+    says that rows were erased and how many, not which. Raise what `Gallery.commit` raises.
     """
     digest = hashlib.sha256(selected.row_ids.tobytes())
     digest.update("\n".join(selected.reject_paths).encode())

@@ -42,7 +42,7 @@ class Leftovers:
 
 
 def find_leftovers(gallery: Gallery, keep: int | None = None) -> Leftovers:
-    """What `clean` would delete; `gallery` is the latest version. Changes nothing.
+    """What `clean` would delete; `gallery` is the latest version. Change nothing.
 
     `keep` is how many of the newest versions stay readable (all of them by default).
     """
@@ -75,10 +75,10 @@ def find_leftovers(gallery: Gallery, keep: int | None = None) -> Leftovers:
 
 
 def clean(gallery: Gallery, lock: Lock, keep: int | None = None) -> Leftovers:
-    """Deletes what no version needs, and removes all but the newest `keep` versions.
+    """Delete what no version needs, and remove all but the newest `keep` versions.
 
     A version leaves the log before its files are deleted, so that every listed version can be read.
-    Raises `RunError`, and deletes nothing, if this is not the latest version.
+    Raise `RunError`, and delete nothing, if this is not the latest version.
     """
     lock.check()
     gallery.check_latest()

@@ -82,11 +82,11 @@ def is_under_way(location: str) -> bool:
 
 
 def purge(gallery: Gallery, lock: Lock) -> Purged:
-    """Removes all but this version, the latest, from the disk, and proves that nothing is left of
+    """Remove all but this version, the latest, from the disk, and prove that nothing is left of
     removed rows and rejects.
 
-    Raises `RunError` naming each file that still holds something of them. Before it removes
-    anything, raises `RunError` if this is not the latest version, or if a run with scratch files is
+    Raise `RunError` naming each file that still holds something of them. Before it removes
+    anything, raise `RunError` if this is not the latest version, or if a run with scratch files is
     working on an older one, and `InputError` for links and mounts (`check_regular`).
     """
     lock.check()
@@ -146,8 +146,8 @@ def purge(gallery: Gallery, lock: Lock) -> Purged:
 
 
 def _set_aside(gallery: Gallery, root: GalleryPlace) -> None:
-    """Moves files that the latest version does not need; deletes unfinished files of runs, and
-    files that name rows and can be made again.
+    """Move files that the latest version does not need; delete unfinished files of runs, and files
+    that name rows and can be made again.
     """
     folder = root / storage.PURGED_FOLDER
     storage.begin_folder(folder)
@@ -167,7 +167,7 @@ def _set_aside(gallery: Gallery, root: GalleryPlace) -> None:
 
 
 def _drop_graphs(folder: GalleryPlace) -> None:
-    """Deletes the neighbor graphs and intermediate features; files of other tools there are
+    """Delete the neighbor graphs and intermediate features; files of other tools there are
     searched.
     """
     for path in folder.iterdir() if folder.exists() else ():
@@ -178,7 +178,7 @@ def _drop_graphs(folder: GalleryPlace) -> None:
 
 
 def _forget_statistics(root: GalleryPlace, version: int) -> None:
-    """Deletes camera statistics of older versions, after those have left the log: readers write
+    """Delete camera statistics of older versions, after those have left the log: readers write
     them.
     """
     storage.delete_files(statistics_before(root, version))

@@ -26,7 +26,7 @@ class Swapped:
 def swapped_by(gallery: Gallery, version: int) -> Swapped:
     """What `restore` would remove from a gallery's latest version and bring back; changes nothing.
 
-    Raises what `restore` raises.
+    Raise what `restore` raises.
     """
     old = _older(gallery, version)
     present = {file.path for file in gallery.snapshot.files}
@@ -39,7 +39,7 @@ def restore(gallery: Gallery, version: int, lock: Lock | None = None) -> Gallery
     """The next version, equal to an older one in rows and rejects; row ids assigned since then are
     not reused.
 
-    The same version if both are already equal. Raises `InputError` for a version that no longer
+    The same version if both are already equal. Raise `InputError` for a version that no longer
     exists, `GalleryDamagedError` naming a file of it that is gone or cut short, and what
     `Gallery.commit` raises.
     """

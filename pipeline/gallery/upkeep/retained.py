@@ -29,7 +29,7 @@ class Retained:
 
 
 def check_can_ask(root: GalleryPlace) -> None:
-    """Raises `InputError` if S3 cannot be asked what it keeps: a purge could then prove nothing."""
+    """Raise `InputError` if S3 cannot be asked what it keeps: a purge could then prove nothing."""
     if isinstance(root, ObjectPlace) and root.bucket.startswith("s3://"):
         try:
             import botocore.session  # noqa: F401

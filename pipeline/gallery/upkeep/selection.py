@@ -21,7 +21,7 @@ class Selection:
 
     `where` is SQL on the columns; `identities` and `row_ids` are lists of values; one of the
     `paths`, which are shell patterns (`*`, `?`, `[..]`, also across folders), must match;
-    `captured_before` is a time with its zone. Raises `InputError` for a condition or a path without
+    `captured_before` is a time with its zone. Raise `InputError` for a condition or a path without
     a letter.
     """
 
@@ -68,7 +68,7 @@ class Selected:
 def selected_rows(gallery: Gallery, selection: Selection) -> Selected:
     """The selected rows of a version, and the rejects if the selection has only paths.
 
-    Raises `InputError` for a condition that cannot be read or evaluated, or an empty selection.
+    Raise `InputError` for a condition that cannot be read or evaluated, or an empty selection.
     """
     if selection.is_empty:
         raise InputError("nothing is selected: say which rows are meant")

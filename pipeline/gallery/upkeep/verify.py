@@ -67,11 +67,11 @@ class Verified:
 
 
 def verify(gallery: Gallery, *, all_versions: bool = False) -> Verified:
-    """Verifies a version: each file against its checksum, its size, its rows and their norms; row
-    ids and paths, each used once; rejects; counts against the log; no link, no mount. Also all
-    files beside the rows: the log, rejects, and every file that has a record of its checksum.
+    """Verify a version: each file against its checksum, its size, its rows and their norms; row ids
+    and paths, each used once; rejects; counts against the log; no link, no mount. Also all files
+    beside the rows: the log, rejects, and every file that has a record of its checksum.
 
-    With `all_versions` also, by size and checksum, the files that only older versions need. Raises
+    With `all_versions` also, by size and checksum, the files that only older versions need. Raise
     `GalleryDamagedError` if the log cannot be read and no finding explains it, and `RunError` if
     the version is removed meanwhile.
     """
@@ -85,7 +85,7 @@ def verify(gallery: Gallery, *, all_versions: bool = False) -> Verified:
 
 
 def _verify(gallery: Gallery, root: GalleryPlace, first: int) -> Verified:
-    """Verifies a version, and the files that versions from `first` on need in addition."""
+    """Verify a version, and the files that versions from `first` on need in addition."""
     if of_log := _of_log(root):
         return _with_a_damaged_log(root, of_log)
     logged, beside = _logged_and_beside(root)
@@ -135,7 +135,7 @@ def _logged_and_beside(root: GalleryPlace) -> tuple[dict[str, LoggedFile], list[
 def verify_at(location: str, version: int | None = None, *, all_versions: bool = False) -> Verified:
     """`verify` of the gallery at a location, even if its log is too damaged to open it.
 
-    Raises what `Gallery.open` raises, unless `verify` can name the damaged file.
+    Raise what `Gallery.open` raises, unless `verify` can name the damaged file.
     """
     try:
         gallery = Gallery.open(location, version)
@@ -293,7 +293,7 @@ def _problems_of_ids(given: int, file: RowFile, path: GalleryPlace) -> Iterator[
 
 
 def _read_features(gallery: Gallery, file: RowFile, path: GalleryPlace) -> None:
-    """Raises `GalleryDamagedError` for a feature of another length than 1, or a wrong checksum."""
+    """Raise `GalleryDamagedError` for a feature of another length than 1, or a wrong checksum."""
     rows = rows_of(path, gallery.dimension, gallery.dtype)
     block = np.empty((min(file.rows, _ROWS_AT_ONCE), gallery.dimension), np.float32)
     for start in range(0, file.rows, _ROWS_AT_ONCE):
