@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from pipeline.runs.arrays import neighbors as neighbors
     from pipeline.runs.arrays import rank_counts as rank_counts
     from pipeline.runs.arrays import search as search
+    from pipeline.runs.copying import merge as merge
+    from pipeline.runs.copying import split as split
     from pipeline.runs.evaluating import evaluate_to_report as evaluate_to_report
     from pipeline.runs.expanding import update_expanded as update_expanded
     from pipeline.runs.extraction import extract as extract
@@ -87,6 +89,10 @@ _MODULES = {
         "neighbors",
         "rank_counts",
         "search",
+    ),
+    "pipeline.runs.copying": (
+        "merge",
+        "split",
     ),
     "pipeline.runs.evaluating": ("evaluate_to_report",),
     "pipeline.runs.expanding": ("update_expanded",),

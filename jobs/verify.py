@@ -89,6 +89,7 @@ def verify(
 
 def _not_checked(gallery: "Gallery", versions: int) -> tuple[str, ...]:
     """What a verification of this many versions does not check, and which command does."""
+    from pipeline.gallery.copies import copied_how
     from pipeline.gallery.derived import derivation
 
     left = []
@@ -96,7 +97,9 @@ def _not_checked(gallery: "Gallery", versions: int) -> tuple[str, ...]:
     if others > 0:
         left.append(f"the files that only older versions need, {others:,} (--all-versions)")
     derived, source = derivation(gallery), gallery.properties["source"]
-    if derived is None:
+    if (how := copied_how(gallery)) is not None:
+        left.append(f"whether its rows are still those that it was {how} (the same command again)")
+    elif derived is None:
         left.append(f"whether rows still fit {source} (extract --verify --dry-run)")
     else:
         verb = "tracklets" if derived.of_tracklets else "expand"

@@ -109,16 +109,33 @@ def copies_of(
     )
 
 
-def new_positions(
-    gallery: Gallery, origin: Gallery, wanted: NDArray[np.int64] | None = None
-) -> NDArray[np.int64]:
-    """Positions int64 `[n]` of the rows of `origin` that are not copied yet; of those at the
-    positions `wanted` `[n]` only, if they are given.
+def compare(
+    gallery: Gallery, origin: Gallery, wanted: NDArray[np.int64], *, with_source: bool = False
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """What differs between a gallery of copies and the rows of `origin` at the positions `wanted`
+    `[n]`: ids `[r]` of copies that are not of these rows, and positions `[m]` of rows without a
+    copy.
+
+    A copy has the id, the path and the content of its row: another gallery may have been made in
+    the folder of `origin` since.
     """
-    ids = origin.row_ids()
-    wanted = np.arange(len(ids)) if wanted is None else wanted
-    _, theirs = copied_rows(gallery, place_of(origin))
-    return wanted[~np.isin(ids[wanted], theirs)]
+    names = ["path", "content_hash"]
+    held = gallery.rows([*_COLUMNS, *names])
+    held = held.filter(pc.fill_null(pc.equal(held["origin"], place_of(origin)), False))
+    rows = origin.rows(["row_id", *names]).take(pa.array(wanted))
+    if with_source:
+        rows = named_below(origin.properties["source"], rows)
+    ids, theirs = rows["row_id"].to_numpy(), held["origin_row"].to_numpy()
+    if not len(ids):
+        return held["row_id"].to_numpy(), wanted
+    place = np.minimum(np.searchsorted(ids, theirs), len(ids) - 1)
+    same = ids[place] == theirs
+    for name in names:
+        one, other = held[name].combine_chunks(), rows[name].take(pa.array(place)).combine_chunks()
+        both_unknown = pc.and_(pc.is_null(one), pc.is_null(other))
+        alike = pc.or_(both_unknown, pc.fill_null(pc.equal(one, other), False))
+        same &= np.asarray(alike)
+    return held["row_id"].to_numpy()[~same], wanted[~np.isin(ids, theirs[same])]
 
 
 def below(source: str, paths: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -15,17 +15,16 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError, RunError
 from pipeline.gallery import opening
+from pipeline.gallery.contents import contents_hash
 from pipeline.gallery.copies import (
     MERGED,
     PART,
     below,
+    compare,
     copied_how,
-    copied_rows,
     copies_of,
-    new_positions,
     origins,
     place_of,
-    rows_without_origin,
 )
 from pipeline.gallery.derived import derivation
 from pipeline.gallery.files.places import root_of
@@ -198,8 +197,10 @@ def _update(
     """
     removes, waiting = [np.empty(0, np.int64)], []
     for part in parts:
-        removes.append(_unwanted(present, part))
-        waiting.append(new_positions(present, part.origin, part.wanted))
+        how = {"with_source": part.with_source}
+        gone, new = compare(present, part.origin, part.wanted, **how)
+        removes.append(gone)
+        waiting.append(new)
     held = present.rejects()["path"].to_pylist()
     wanted = set() if rejects is None else set(rejects["path"].to_pylist())
     with (
@@ -222,13 +223,6 @@ def _update(
         )
 
 
-def _unwanted(present: Gallery, part: _Part) -> NDArray[np.int64]:
-    """Ids of the copies of rows that the part does not have, or is not to have any more."""
-    ids, theirs = copied_rows(present, place_of(part.origin))
-    kept = np.isin(theirs, part.origin.row_ids()[part.wanted])
-    return np.union1d(rows_without_origin(present, part.origin), ids[~kept])
-
-
 def _units(
     present: Gallery,
     parts: Sequence[_Part],
@@ -242,10 +236,10 @@ def _units(
     planned = []
     first = present.next_row_id
     for part, positions in zip(parts, waiting, strict=True):
-        ids = part.origin.row_ids()
+        ids, contents = part.origin.row_ids(), contents_hash(part.origin)
         for start in range(0, len(positions), size):
             some = positions[start : start + size]
-            told = f"{present.fingerprint} {place_of(part.origin)} {first} {part.with_source} "
+            told = f"{present.fingerprint} {contents} {first} {part.with_source} "
             name = hashlib.sha256(told.encode() + ids[some].tobytes()).hexdigest()[:32]
             planned.append((name, part, some, first))
             first += len(some)

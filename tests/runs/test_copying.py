@@ -1,5 +1,6 @@
 """Merged and split galleries: their rows, how they follow, and that erasure reaches them."""
 
+import shutil
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -128,6 +129,20 @@ def test_parts_of_a_killed_merge_of_older_versions_are_not_used(galleries, tmp_p
     galleries[0] = galleries[0].commit([], run_id="e", removes=[3])
     merge(galleries, str(out))
     assert_is_merged(Gallery.open(str(out)), galleries)
+
+
+def test_a_gallery_that_was_made_anew_is_copied_anew(galleries, tmp_path):
+    """Its ids begin again, and mean other images."""
+    out, place = str(tmp_path / "m"), galleries[1]._root
+    merge(galleries, out)
+    shutil.rmtree(place)
+    plain = people(3, 6, dimension=8, seed=9)
+    paths = ["crops/000000.jpg", *(f"new/{number}.jpg" for number in range(5))]
+    galleries[1] = labeled_gallery(place, *plain, path=paths, content_hash=[b"x" * 16] * 6)
+    made = merge(galleries, out)
+    assert (made.rows_added, made.rows_removed) == (6, 4)
+    assert_is_merged(Gallery.open(out), galleries)
+    assert merge(galleries, out).version == made.version
 
 
 def test_what_cannot_be_merged_is_refused(galleries, tmp_path):
