@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from pipeline.runs.settings import EvaluationSettings as EvaluationSettings
     from pipeline.runs.settings import FigureSettings as FigureSettings
     from pipeline.runs.settings import RecipeSettings as RecipeSettings
+    from pipeline.runs.travel_learning import learn_travel_times as learn_travel_times
+    from pipeline.runs.travelled import TravelSettings as TravelSettings
     from pipeline.stages.execution import Execution as Execution
 
 _MODULES = {
@@ -114,6 +116,8 @@ _MODULES = {
         "FigureSettings",
         "RecipeSettings",
     ),
+    "pipeline.runs.travel_learning": ("learn_travel_times",),
+    "pipeline.runs.travelled": ("TravelSettings",),
     "pipeline.stages.execution": ("Execution",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

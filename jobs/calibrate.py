@@ -1,18 +1,21 @@
 """calibrate: find the similarity threshold at which two crops count as the same identity."""
 
 import sys
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from cyclopts import Parameter
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from jobs.command.flags import ResamplingFlags, RuleFlags
+from jobs.command.flags import ResamplingFlags, RuleFlags, TravelFlags
 from jobs.command.progress import working
+from jobs.command.travel_lines import effect_lines
 from pipeline.errors import InputError
 from pipeline.runs.calibrated import Calibrated, CalibrationSettings
 from pipeline.runs.locations import Location
 from pipeline.runs.settings import ResamplingSettings, RuleSettings
+from pipeline.runs.travelled import TRAVEL, TravelLearned
 
 if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
     from pipeline.runs.camera_thresholds import CameraPair
@@ -29,7 +32,9 @@ def calibrate(
     by_camera: bool = CalibrationSettings.by_camera,
     query_rows: int = CalibrationSettings.query_rows,
     resampling: ResamplingFlags = ResamplingSettings(),
-) -> Calibrated:
+    travel_times: Annotated[bool, Parameter(negative=())] = False,
+    travel: TravelFlags = TRAVEL,
+) -> Calibrated | TravelLearned:
     """Find the similarity threshold at which two crops count as the same identity.
 
     Rule far: the least threshold at which at most the given share of the
@@ -38,6 +43,11 @@ def calibrate(
     pairs of one identity and one camera are left out; distractors count
     as other identities. The threshold is stored with the version; search
     and link use it.
+
+    With --travel-times, learn instead how long people are on the way from
+    camera to camera, from pairs of rows that are certainly one person; no
+    identities are needed. search and link then leave out what nobody can
+    have walked (their --travel-times learned).
 
     For example:
 
@@ -51,11 +61,20 @@ def calibrate(
         query_version: Version of the queries (default: the latest).
         rule: far to set the false-match rate; percentile to use distances within identities.
         by_camera: Also find the threshold of each pair of cameras.
+        travel_times: Learn the travel times between cameras, instead of a threshold.
         query_rows: Compare at most this many query rows: whole identities, chosen at random.
     """
     chosen = CalibrationSettings(rule, settings, by_camera, query_rows)
     if query is None and query_version is not None:
         raise InputError("`query_version` goes with `query`")
+    if travel_times:
+        if query is not None:
+            raise InputError("`travel_times` are learned of one gallery: leave out `query`")
+        with working("learning travel times"):
+            from pipeline.gallery.table import Gallery
+            from pipeline.runs.travel_learning import learn_travel_times
+
+            return learn_travel_times(Gallery.open(gallery, gallery_version), travel)
     with working("calibrating"):
         from pipeline.gallery.table import Gallery
         from pipeline.runs.calibrating import calibrate as calibrate_gallery
@@ -68,8 +87,12 @@ def calibrate(
         )
 
 
-def describe(result: Calibrated) -> RenderableType:
-    """The threshold with its figures and intervals, then the pairs of cameras."""
+def describe(result: Calibrated | TravelLearned) -> RenderableType:
+    """The threshold with its figures and intervals, then the pairs of cameras; or what was learned
+    of ways.
+    """
+    if isinstance(result, TravelLearned):
+        return Group(*map(Text, _travel_lines(result)))
     found = result.figures
     lines = [
         f"threshold {found.threshold:.4f} ({_between(found.threshold_interval, '.4f')}), by"
@@ -86,6 +109,19 @@ def describe(result: Calibrated) -> RenderableType:
         parts += [Text(), _camera_table(result.by_camera)]
     kept = "/".join(result.file.split("/")[-2:])
     return Group(*parts, Text(f"{result.gallery}, version {result.version}: stored as {kept}"))
+
+
+def _travel_lines(result: TravelLearned) -> list[str]:
+    """How many ways were learned, and what they exclude."""
+    effect = result.effect
+    lines = [
+        f"{result.links:,} pairs from similarity {result.threshold:.4f} on"
+        f" ({result.threshold_from}): times of {result.ways} ways between cameras,"
+        f" {result.unreachable} that nobody goes, {result.unknown} unknown",
+        *effect_lines(effect),
+    ]
+    kept = "/".join(result.file.split("/")[-2:])
+    return [*lines, f"{result.gallery}, version {result.version}: stored as {kept}"]
 
 
 def _between(interval: Any, form: str) -> str:

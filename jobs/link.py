@@ -11,6 +11,7 @@ from rich.text import Text
 from jobs.command.flags import FilterFlags, FoldFlags
 from jobs.command.galleries import open_galleries
 from jobs.command.progress import progress_lines
+from jobs.command.travel_lines import effect_lines
 from pipeline.runs.linked import Linked, LinkSettings
 from pipeline.runs.locations import LOCATION, Location
 from pipeline.runs.selection import ALL_ROWS
@@ -24,6 +25,7 @@ def link(
     k: int = LinkSettings.k,
     threshold: float | None = None,
     group_precision: float | None = None,
+    travel_times: str | None = None,
     version: tuple[int, ...] = (),
     safe_csv: Annotated[bool, Parameter(negative=())] = False,
     select: FilterFlags = ALL_ROWS,
@@ -56,11 +58,13 @@ def link(
         threshold: Least similarity of a link (default: estimated from the group precision).
         group_precision: Wanted precision of the groups: the share of a row's group that is the same
             person, averaged over rows (default: 0.9).
+        travel_times: Do not link rows that nobody can have walked between: a .csv or .parquet file
+            of least and most seconds between cameras, or learned (see calibrate).
         version: Version to link (default: the latest); one for each gallery, in their order.
         safe_csv: Put an apostrophe before text in a .csv that a spreadsheet would read as a
             formula.
     """
-    settings = LinkSettings(k, threshold, group_precision)
+    settings = LinkSettings(k, threshold, group_precision, travel_times)
     tables = open_galleries(gallery, version)
     with progress_lines() as progress:
         progress("loading", None)
@@ -76,8 +80,10 @@ def describe(result: Linked) -> RenderableType:
     lines = [
         f"{result.links:,} links of {result.rows_linked:,} rows, k {result.k}, similarity at least"
         f" {result.threshold:.4f} ({result.threshold_from}); {result.refused:,} of them refused"
-        " (one camera at one time)",
+        f" (one camera at one time{', or travel times' if result.travel else ''})",
     ]
+    if (travel := result.travel) is not None:
+        lines += effect_lines(travel)
     if (found := result.estimate) is not None:
         lines.append(
             f"estimated group precision {max(0.0, found.precision):.3f}: of {found.pairs:,} pairs"

@@ -33,6 +33,8 @@ def search(
     at: str | None = None,
     threshold: float | None = None,
     query_camera: str | None = None,
+    query_time: str | None = None,
+    travel_times: str | None = None,
     select: FilterFlags = ALL_ROWS,
     html: Annotated[Path, LOCATION] | None = None,
     multi_query: Literal["mean", "best"] | None = None,
@@ -62,9 +64,12 @@ def search(
         version: Version to search (default: the latest); one for each gallery, in their order.
         at: Search the version that was latest at this time (ISO 8601, UTC) instead.
         threshold: Least similarity of a match (default: the gallery's calibrated threshold).
-        query_camera: Camera of the images, for --not-own-camera. If there is no --threshold, a row
-            then has the threshold of its pair of cameras, if one was calibrated (calibrate
-            --by-camera).
+        query_camera: Camera of the images, for --not-own-camera and --travel-times. If there is no
+            --threshold, a row then has the threshold of its pair of cameras, if one was calibrated
+            (calibrate --by-camera).
+        query_time: When the images were taken (ISO 8601, UTC), for --travel-times.
+        travel_times: Leave out rows that nobody can have walked to or from: a .csv or .parquet file
+            of least and most seconds between cameras, or learned (see calibrate).
         html: File to write a self-contained page to, with thumbnails of the ranked lists.
         multi_query: Take all images for one query, such as several of one person: their mean, or
             the best of their similarities to each row.
@@ -73,7 +78,9 @@ def search(
         workers: Ray tasks that run at once; 0 to use this process alone, on all its CPUs.
         address: Ray cluster to join: auto or host:port (default: this machine alone).
     """
-    settings = SearchSettings(k, threshold, query_camera, batch_size, max_bytes, multi_query)
+    settings = SearchSettings(
+        k, threshold, query_camera, batch_size, max_bytes, multi_query, query_time, travel_times
+    )
     on = FoldSettings(workers=workers, address=address)
     from pipeline.model.kinds import check_network_file
 
@@ -100,6 +107,10 @@ def describe(result: SearchResult) -> RenderableType:
     if result.threshold is not None:
         told += f"; a match has at least {result.threshold:.4f} ({result.threshold_from})"
     parts.append(Text(told))
+    if result.rows_excluded is not None:
+        share = result.rows_excluded / max(1, result.rows + result.rows_excluded)
+        told = f"travel times leave out {result.rows_excluded:,} more rows ({share:.1%})"
+        parts.append(Text(told))
     if result.html is not None:
         parts.append(Text(f"page: {result.html}"))
     return Group(*parts)

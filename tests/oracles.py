@@ -191,7 +191,7 @@ def camera_normalized(rows, camera, gallery, gallery_camera, mode, least_rows):
     return np.array(normalized).reshape(rows.shape)
 
 
-def linked_groups(features, moments, k, threshold, may_meet=None):
+def linked_groups(features, moments, k, threshold, may_meet=None, in_group=None):
     """The smallest row of every row's group, and the links refused: set by set."""
     near = [{row for _, row in best} for best in top_k(features, features, k, 0, may_meet)]
     links = []
@@ -208,7 +208,8 @@ def linked_groups(features, moments, k, threshold, may_meet=None):
         if first is second:
             continue
         known = [moments[row] for row in first | second if moments[row] != -1]
-        if len(known) != len(set(known)):
+        forbidden = in_group and any(not in_group(a, b) for a in first for b in second)
+        if len(known) != len(set(known)) or forbidden:
             refused += 1
             continue
         groups = [group for group in groups if group is not first and group is not second]

@@ -22,6 +22,7 @@ from pipeline.runs.settings import (
     UpdateSettings,
     WorkSettings,
 )
+from pipeline.runs.travelled import TravelSettings
 
 
 def _flags(title: str, **others: Any) -> Parameter:
@@ -44,4 +45,5 @@ FoldFlags = Annotated[FoldSettings, _flags("Where it runs")]
 ScaleFlags = Annotated[ScaleSettings, _flags("The archive and the machines")]
 ExportFlags = Annotated[ExportSettings, Parameter(name="*")]
 RuleFlags = Annotated[RuleSettings, Parameter(name="*")]
+TravelFlags = Annotated[TravelSettings, _flags("Travel times")]
 ResamplingFlags = Annotated[ResamplingSettings, Parameter(name="*")]

@@ -258,10 +258,19 @@ class Gallery:
 
     def _ids_of(self, condition: "Condition") -> np.ndarray:
         with self._removal_told():
-            possible = set(condition.possible_files(log.guarantees(self._root, self.version)))
+            possible = set(
+                condition.possible_files(
+                    log.guarantees(self._root, self.version, condition.columns)
+                )
+            )
             files = [file for file in self.snapshot.files if file.path in possible]
             rows = self._read(files, condition.columns)
         return np.sort(condition.true_of(rows)["row_id"].to_numpy().astype(np.int64))
+
+    def _possible(self, condition: "Condition") -> set[str]:
+        """The files that may hold a row for which a condition holds."""
+        known = log.guarantees(self._root, self.version, condition.columns)
+        return set(condition.possible_files(known))
 
     def select_positions(self, condition: "Condition") -> np.ndarray:
         """Positions int64 `[n]`, ascending, of the rows for which a condition holds (see `select`).
@@ -272,7 +281,11 @@ class Gallery:
         if len(self._runs.files) != len(self.snapshot.files):
             return np.searchsorted(self.row_ids(), self._ids_of(condition))
         with self._removal_told():
-            possible = set(condition.possible_files(log.guarantees(self._root, self.version)))
+            possible = set(
+                condition.possible_files(
+                    log.guarantees(self._root, self.version, condition.columns)
+                )
+            )
             files, spans = (
                 self.snapshot.files,
                 dict(zip(self._runs.files.tolist(), self._runs.starts[:-1].tolist(), strict=True)),

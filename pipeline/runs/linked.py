@@ -9,6 +9,7 @@ from pipeline.errors import InputError
 if TYPE_CHECKING:
     from pipeline.core.identities.clustering import Agreement
     from pipeline.core.identities.precision import Estimate
+    from pipeline.runs.travelled import TravelEffect
 
 TABLE_SUFFIXES = (".parquet", ".csv")
 """Suffixes that the file of identity candidates may have."""
@@ -33,6 +34,10 @@ class LinkSettings:
     group_precision: float | None = None
     """Wanted precision of the groups, from which the threshold is estimated: the share of a row's
     group that is the same person, averaged over rows (default: 0.9)."""
+
+    travel_times: str | None = None
+    """File of travel times between cameras, or `learned`: rows that nobody can have walked between
+    are not linked."""
 
     def __post_init__(self) -> None:
         if self.k < 1:
@@ -64,7 +69,8 @@ class Linked:
     `rows_linked` counts all rows but the `junk`, which is left out. `candidates` are groups of two
     rows or more, `alone` the rows in none, `largest` and `second_largest` the rows of the largest
     two. `links` are the mutual neighbors that reach the threshold, `refused` those that would have
-    joined two crops of one camera at one time. `estimate` is the precision of groups at the
+    joined two crops of one camera at one time, or that travel times forbid; `travel` says what
+    these exclude, None without. `estimate` is the precision of groups at the
     threshold that was found by it; `agreement` compares the groups with the known identities.
     """
 
@@ -84,6 +90,7 @@ class Linked:
     largest: int
     second_largest: int
     agreement: "Agreement | None"
+    travel: "TravelEffect | None" = None
     products: dict[str, int | float] = field(compare=False, default_factory=dict)
 
     @property

@@ -3,11 +3,12 @@
 import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
@@ -17,43 +18,29 @@ from pipeline.core.identities.clustering import agreement
 from pipeline.core.identities.linking import (
     NO_MOMENT,
     Groups,
-    Linking,
-    Links,
     join_rows,
-    mutual_links,
 )
-from pipeline.core.identities.precision import (
-    FEWEST_PAIRS,
-    Estimate,
-    estimate_precision,
-    least_threshold,
-)
+from pipeline.core.travel.conflicts import Conflicts
+from pipeline.core.travel.nearby import Walkable
 from pipeline.errors import InputError
+from pipeline.gallery.files.schema import SCALAR_COLUMNS
 from pipeline.gallery.outputs import listed_in_galleries
 from pipeline.gallery.scratch import scratch_folder
 from pipeline.gallery.sidecars.candidates import candidates, is_candidates, write_candidates
 from pipeline.gallery.sidecars.capture_times import camera_numbers, moments
-from pipeline.gallery.sidecars.graph import Origin
 from pipeline.gallery.table import Gallery
 from pipeline.output_files import check_new_file
+from pipeline.runs.link_threshold import check_evidence, link_threshold, links_among
 from pipeline.runs.linked import TABLE_SUFFIXES, Linked, LinkSettings, asked_of
 from pipeline.runs.resources import joined
 from pipeline.runs.selection import ALL_ROWS, RowFilter
 from pipeline.runs.settings import FoldSettings, check_scratch
-from pipeline.runs.union import AnyGallery, GalleryUnion, as_one, owners, parts_of
-from pipeline.stages.execution import Execution, StartProgress
-from pipeline.stages.neighbors import build_graph
+from pipeline.runs.travel import excluded, travel_table, walkable
+from pipeline.runs.union import GalleryUnion, as_one, owners, parts_of
+from pipeline.stages.execution import StartProgress
+from pipeline.stages.neighbors import Apart
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Found:
-    """The threshold of links, its origin, and the evidence if it was estimated."""
-
-    threshold: float
-    origin: str
-    estimate: Estimate | None = None
 
 
 def _check(out: Path, scratch: Path | None, safe_csv: bool) -> None:
@@ -85,12 +72,9 @@ def link(
     """
     _check(out, on.scratch, safe_csv)
     held = as_one(gallery)
-    rows = held.rows()
-    kept = np.flatnonzero(pc.fill_null(rows["identity"], DISTRACTOR).to_numpy() != JUNK)
     selected = select.positions(held)
-    count = len(rows) if selected is None else len(selected)
-    if selected is not None:
-        kept = np.intersect1d(kept, selected)
+    rows = held.rows() if selected is None else held.rows_at(selected, SCALAR_COLUMNS)
+    kept = np.flatnonzero(pc.fill_null(rows["identity"], DISTRACTOR).to_numpy() != JUNK)
     if len(kept) < 2:
         raise InputError(
             f"{held.location} has {len(kept)} rows in version {held.version} besides junk: a"
@@ -98,36 +82,60 @@ def link(
         )
     apart = moments(rows)[kept]
     identity = pc.fill_null(rows["identity"], DISTRACTOR).to_numpy()[kept]
-    # Rows of one camera that are never linked say nothing about links.
-    evidence = np.full_like(apart, NO_MOMENT) if select.not_own_camera else apart
+    walk = None
+    if settings.travel_times is not None:
+        times = travel_table(settings.travel_times, held)
+        walk = walkable(rows.take(pa.array(kept)), times)
+    rule = _rule(rows["camera"].take(pa.array(kept)), walk, select)
+    evidence = _evidence(apart, walk, select)
     if settings.threshold is None:
-        _check_evidence(held, evidence, identity)
+        check_evidence(held, evidence, identity)
     with ExitStack() as stack:
         stack.enter_context(joined(on.workers, on.address, on.num_gpus))
         about_graph = {"k": settings.k} | ({} if select == ALL_ROWS else {"select": str(select)})
         base = (on.scratch or out.parent).absolute()
         folder = stack.enter_context(scratch_folder(base, "link", parts_of(held), about_graph))
         execution = on.execution(progress)
-        cameras = camera_numbers(rows["camera"])[kept] if select.not_own_camera else None
-        links = _links(held, kept, settings.k, folder, execution, cameras)
+        features: FeatureRows = held.features()
+        if len(kept) < len(features):
+            features = ChosenRows(features, kept if selected is None else selected[kept])
+        ids = None if isinstance(held, GalleryUnion) else rows["row_id"].to_numpy()[kept]
+        links = links_among(held, features, ids, settings.k, folder, execution, rule)
+        plain = None
+        if walk is not None and (identity > DISTRACTOR).any():
+            # What travel times are worth is told where people are known.
+            bare = _rule(rows["camera"].take(pa.array(kept)), None, select)
+            plain = links_among(held, features, ids, settings.k, folder / "plain", execution, bare)
     _log.debug("neighbors: %s", execution.ledger.total)
-    found = _threshold(held, links, evidence, identity, settings)
+    found = link_threshold(held, links, evidence, identity, settings, walk)
     reached = links.from_score(found.threshold)
-    groups = join_rows(reached, apart)
+    conflicts = None if walk is None else Conflicts.of(walk.seen, walk.travel)
+    groups = join_rows(reached, apart, conflicts)
     about: dict[str, Any] = {
         "gallery": held.location,
         "version": held.version,
         "fingerprint": held.fingerprint,
         "k": settings.k,
         "threshold": found.threshold,
-        "asked": asked_of(settings, select.where),
+        "asked": asked_of(settings, _told(select)),
     }
     if isinstance(held, GalleryUnion):
         about["galleries"] = [[each.location, each.version] for each in held.parts]
     with listed_in_galleries("link table", out, parts_of(held)):
-        table = candidates(rows, kept, groups, owners(held))
+        galleries = owners(held)
+        if galleries is not None and selected is not None:
+            galleries = galleries.take(pa.array(selected))
+        table = candidates(rows, kept, groups, galleries)
         write_candidates(out.absolute(), table, about, safe_csv=safe_csv)
     labeled = identity > DISTRACTOR
+    travel = None
+    if isinstance(rule, Walkable):
+        travel = excluded(rule, identity, times.origin)
+    if travel is not None and plain is not None:
+        limit = link_threshold(held, plain, evidence, identity, settings).threshold
+        without = join_rows(plain.from_score(limit), apart)
+        compared = agreement(without.group[labeled], identity[labeled])
+        travel = replace(travel, without=compared)
     linked = Linked(
         gallery=held.location,
         version=held.version,
@@ -137,15 +145,41 @@ def link(
         threshold_from=found.origin,
         estimate=found.estimate,
         rows_linked=len(kept),
-        junk=count - len(kept),
+        junk=len(rows) - len(kept),
         links=len(reached),
         refused=groups.refused,
         **_sizes(groups),
         agreement=agreement(groups.group[labeled], identity[labeled]) if labeled.any() else None,
+        travel=travel,
         products=execution.ledger.total.figures(),
     )
     _warn_of_proportion(linked)
     return linked
+
+
+def _told(select: RowFilter) -> str | None:
+    """The selection in the file of candidates: a condition alone as it is."""
+    return select.where if select == RowFilter(select.where) else str(select)
+
+
+def _rule(cameras: pa.ChunkedArray, walk: Walkable | None, select: RowFilter) -> Apart | None:
+    """Which rows are not linked."""
+    if walk is not None:
+        travel = walk.travel.apart() if select.not_own_camera else walk.travel
+        return Walkable(walk.seen, travel)
+    return camera_numbers(cameras) if select.not_own_camera else None
+
+
+def _evidence(
+    apart: NDArray[np.int64], walk: Walkable | None, select: RowFilter
+) -> NDArray[np.int64]:
+    """The moments `[N]` that say something about links: not those of rows that are never linked."""
+    if select.not_own_camera:
+        return np.full_like(apart, NO_MOMENT)
+    if walk is None:
+        return apart
+    never = np.append(np.diag(walk.travel.least) > 0, False)  # the last one: an unknown camera
+    return np.where(never[walk.seen.camera], NO_MOMENT, apart)
 
 
 def _sizes(groups: Groups) -> dict[str, int]:
@@ -166,84 +200,3 @@ def _warn_of_proportion(linked: Linked) -> None:
             " raise `group_precision` or `threshold`",
             *(f"{rows:,}" for rows in (linked.largest, linked.rows_linked, linked.second_largest)),
         )
-
-
-def _links(
-    gallery: AnyGallery,
-    kept: NDArray[np.int64],
-    k: int,
-    scratch: Path,
-    execution: Execution,
-    apart: NDArray[np.int64] | None = None,
-) -> Links:
-    """The mutual neighbors among the rows `kept`, whatever their similarity.
-
-    Rows of one of the numbers `apart` are no neighbors.
-    """
-    features: FeatureRows = gallery.features()
-    if len(kept) < len(features):
-        features = ChosenRows(features, kept)
-    graph = build_graph(
-        features,
-        k,
-        scratch / "graph",
-        ids=None if isinstance(gallery, GalleryUnion) else gallery.row_ids()[kept],
-        origin=Origin(gallery.location, gallery.version, gallery.fingerprint),
-        apart=apart,
-        execution=execution,
-    )
-    return mutual_links(graph.read(0, len(graph)), Linking(-1.0, k))
-
-
-def _check_evidence(
-    gallery: AnyGallery, apart: NDArray[np.int64], identity: NDArray[np.int64]
-) -> None:
-    """Raise InputError if no threshold can be estimated; called before the search for neighbors."""
-    pairs = _certain_pairs(apart)
-    known = len(np.unique(identity[identity > DISTRACTOR]))
-    if pairs < FEWEST_PAIRS and known < 2:
-        raise InputError(
-            f"{gallery.location} has {pairs} pairs of rows that are certainly different people (one"
-            " camera at one moment, and not left out by `not_own_camera`) and no two known"
-            f" identities: an estimate needs {FEWEST_PAIRS} such pairs, or two identities; give"
-            " `threshold`"
-        )
-
-
-def _certain_pairs(apart: NDArray[np.int64]) -> int:
-    sizes = np.unique(apart[apart >= 0], return_counts=True)[1]
-    return int((sizes * (sizes - 1) // 2).sum())
-
-
-def _threshold(
-    gallery: AnyGallery,
-    links: Links,
-    apart: NDArray[np.int64],
-    identity: NDArray[np.int64],
-    settings: LinkSettings,
-) -> _Found:
-    if settings.threshold is not None:
-        return _Found(settings.threshold, "given")
-    wanted, count = settings.wanted, len(apart)
-    if _certain_pairs(apart) >= FEWEST_PAIRS:
-
-        def measure(groups: Groups) -> float:
-            return estimate_precision(groups, apart).precision
-
-        origin = f"estimated group precision of {wanted:g}"
-    else:
-        labeled = identity > DISTRACTOR
-
-        def measure(groups: Groups) -> float:
-            return agreement(groups.group[labeled], identity[labeled]).precision
-
-        origin = f"group precision of {wanted:g} over the known identities"
-    threshold = least_threshold(links, count, wanted, measure)
-    if threshold is None:
-        raise InputError(
-            f"{gallery.location}: no threshold gives groups a precision of {wanted:g}: give a lower"
-            " `group_precision`, or a `threshold`"
-        )
-    free = join_rows(links.from_score(threshold), np.full(count, -1))
-    estimate = estimate_precision(free, apart)
-    return _Found(threshold, origin, estimate if estimate.pairs >= FEWEST_PAIRS else None)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pipeline.archive.limits import MAX_BYTES, check_max_bytes
 from pipeline.errors import InputError
 from pipeline.model.defaults import BATCH_SIZE
+from pipeline.runs.times import parse_time
 
 if TYPE_CHECKING:
     from pipeline.runs.queries import NotSearched
@@ -32,7 +33,19 @@ class SearchSettings:
     """Take all images for one query: their unit mean, or the best of their similarities to each
     row."""
 
+    query_time: str | None = None
+    """When the images were taken (ISO 8601, UTC), for `travel_times`."""
+    travel_times: str | None = None
+    """File of travel times between cameras, or `learned`: rows that nobody can have walked to or
+    from are left out."""
+
     def __post_init__(self) -> None:
+        parse_time("`query_time`", self.query_time)
+        if self.travel_times is not None and None in (self.query_camera, self.query_time):
+            raise InputError(
+                "`travel_times` needs to know where and when the images were taken: give"
+                " `query_camera` and `query_time`"
+            )
         for name, value in (("k", self.k), ("batch_size", self.batch_size)):
             if value < 1:
                 raise InputError(f"`{name}` must be at least 1, not {value}")
@@ -83,6 +96,7 @@ class HitList:
 class SearchResult:
     """What a search found, and the images that it could not search for.
 
+    `rows_excluded` are those that travel times leave out; None without travel times.
     `threshold` is the least similarity of a match, `threshold_from` where it comes from; both are
     None if there is neither a flag nor a calibration.
     """
@@ -94,6 +108,7 @@ class SearchResult:
     threshold_from: str | None
     results: tuple[HitList, ...]
     not_searched: "tuple[NotSearched, ...]"
+    rows_excluded: int | None
     html: Path | None
     products: dict[str, int | float] = field(compare=False, default_factory=dict)
 

@@ -13,6 +13,7 @@ from pipeline.core.evaluation.multi_query import QueryGroups
 from pipeline.core.neighbors.topk import TopK
 from pipeline.errors import InputError
 from pipeline.gallery.files.storage import write_whole
+from pipeline.gallery.log.conditions import Condition
 from pipeline.gallery.outputs import listed_in_galleries
 from pipeline.gallery.table import Gallery
 from pipeline.model.imported import read_recipe
@@ -27,6 +28,8 @@ from pipeline.runs.search_result import Hit, HitList, SearchResult, SearchSettin
 from pipeline.runs.selection import ALL_ROWS, RowFilter
 from pipeline.runs.settings import FoldSettings
 from pipeline.runs.thresholds import Thresholds, thresholds_of
+from pipeline.runs.times import parse_time
+from pipeline.runs.travel import reachable_rows, travel_table
 from pipeline.runs.union import AnyGallery, GalleryUnion, as_one, parts_of
 from pipeline.stages.execution import StartProgress
 from pipeline.stages.search import search_gallery
@@ -57,6 +60,15 @@ def _own_camera(select: RowFilter, settings: SearchSettings) -> str | None:
     if settings.query_camera is None:
         raise InputError("`not_own_camera` needs the camera of the images: give `query_camera`")
     return settings.query_camera
+
+
+def _reachable(gallery: AnyGallery, settings: SearchSettings) -> Condition:
+    """The rows that travel times allow."""
+    time = parse_time("`query_time`", settings.query_time)
+    if settings.travel_times is None or settings.query_camera is None or time is None:
+        raise InputError("`travel_times` needs `query_camera` and `query_time`")
+    table = travel_table(settings.travel_times, gallery)
+    return reachable_rows(table, settings.query_camera, time)
 
 
 def _thresholds(gallery: Gallery, settings: SearchSettings) -> Thresholds:
@@ -94,7 +106,13 @@ def search(
     held = as_one(gallery)
     parts = parts_of(held)
     _check(parts, html)
-    selected = select.positions(held, _own_camera(select, settings))
+    own_camera = _own_camera(select, settings)
+    selected = select.positions(held, own_camera)
+    excluded = None
+    if settings.travel_times is not None:
+        before = held.count if selected is None else len(selected)
+        selected = select.positions(held, own_camera, _reachable(held, settings))
+        excluded = before - (0 if selected is None else len(selected))
     thresholds = [_thresholds(each, settings) for each in parts]
     extractor = open_extractor(parts[0], network, settings.batch_size)
     queries = read_queries(images, extractor, settings.max_bytes)
@@ -125,6 +143,7 @@ def search(
         threshold_from=origin,
         results=_lists(held, asked, best, thresholds),
         not_searched=queries.not_searched,
+        rows_excluded=excluded,
         html=html,
         products=execution.ledger.total.figures(),
     )

@@ -53,16 +53,20 @@ class RowFilter:
         return self.where is not None or bool(self.camera or self.after or self.before)
 
     def positions(
-        self, gallery: "AnyGallery", own_camera: str | None = None
+        self,
+        gallery: "AnyGallery",
+        own_camera: str | None = None,
+        also: "Condition | None" = None,
     ) -> "NDArray[np.int64] | None":
         """The positions int64 `[n]` of the rows, ascending; None for all of them.
 
-        If `own_camera` is given, only rows of other cameras and of none. Files that cannot hold
-        such rows are not read. Raise InputError where no row fits.
+        If `own_camera` is given, only rows of other cameras and of none; if `also` is, only those
+        for which this condition holds, too. Files that cannot hold such rows are not read. Raise
+        InputError where no row fits.
         """
-        if not self.is_given and own_camera is None:
+        if not self.is_given and own_camera is None and also is None:
             return None
-        condition = self._condition(own_camera)
+        condition = self._condition(own_camera, also)
         found = gallery.select_positions(condition)
         if not len(found):
             raise InputError(
@@ -71,7 +75,7 @@ class RowFilter:
             )
         return found
 
-    def _condition(self, own_camera: str | None) -> "Condition":
+    def _condition(self, own_camera: str | None, also: "Condition | None") -> "Condition":
         from pipeline.gallery.log import conditions
 
         parts = []
@@ -84,7 +88,8 @@ class RowFilter:
                 parts.append(f"captured_at {sign} {_literal(time)}")
         # Each alone: a given condition must not end the brackets around it.
         given = [] if self.where is None else [self.where]
-        return conditions.all_of([conditions.parse(part) for part in (*given, *parts)])
+        read = [conditions.parse(part) for part in (*given, *parts)]
+        return conditions.all_of(read if also is None else [*read, also])
 
 
 def _quoted(text: str) -> str:

@@ -18,6 +18,8 @@ from pipeline.core.neighbors.apart import between_apart, neighbors_apart
 from pipeline.core.neighbors.kept import without
 from pipeline.core.neighbors.meetings import Meetings
 from pipeline.core.neighbors.pairs import between, neighbors
+from pipeline.core.neighbors.topk import TopK
+from pipeline.core.travel.nearby import Walkable, nearby
 from pipeline.gallery.files.places import GalleryPlace
 from pipeline.gallery.sidecars.graph import About, Graph, Origin
 from pipeline.stages.execution import Execution
@@ -32,6 +34,10 @@ _BLOCKS_A_WORKER, _FEWEST_A_WORKER = 4, 3
 _EFFICIENT_BLOCK = 8192
 
 
+Apart = NDArray[np.int64] | Walkable
+"""Which rows are no neighbors: those of one number from 0, or those that nobody can be both of."""
+
+
 def build_graph(
     rows: FeatureRows,
     k: int,
@@ -41,7 +47,7 @@ def build_graph(
     signatures: NDArray[np.int64] | None = None,
     origin: Origin | None = None,
     least: bool = False,
-    apart: NDArray[np.int64] | None = None,
+    apart: Apart | None = None,
     execution: Execution = Execution(),
 ) -> Graph:
     """Find the `k` best others of every row of `rows` `[N, D]`, as `core.neighbors.neighbors` does.
@@ -50,10 +56,10 @@ def build_graph(
     with the same `origin`, `ids` (row ids `[N]`, ascending; positions by default), `signatures`
     (from `core.row_hashes`) and kind, the run continues from its tiles, and recomputes damaged
     files. With `least`, the graph also stores every row's least score, which the same pass finds.
-    Rows with the same number (from 0) in `apart` int64 `[N]`, if given, are not neighbors; the
-    caller must make sure that an earlier graph in `folder` was made with the same `apart`. Each
-    worker holds two blocks of rows. Progress counts rows; each row counts in parts, one per block
-    to meet.
+    Rows with the same number (from 0) in `apart` int64 `[N]`, if given, are not neighbors, nor are
+    rows that its travel times keep apart; the caller must make sure that an earlier graph in
+    `folder` was made with the same `apart`. Each worker holds two blocks of rows. Progress counts
+    rows; each row counts in parts, one per block to meet.
     """
     if apart is not None and (least or len(apart) != len(rows)):
         raise ValueError("each row has one number of `apart`, and no least score goes with them")
@@ -121,7 +127,7 @@ def _rows_done(graph: Graph, meetings: Meetings) -> int:
     return shares // max(1, len(graph.blocks))
 
 
-def _meet_apart(apart: NDArray[np.int64], *others: Any) -> tuple[int, int, Account]:
+def _meet_apart(apart: Apart, *others: Any) -> tuple[int, int, Account]:
     return _meet(*others, apart=apart)
 
 
@@ -134,7 +140,7 @@ def _meet(
     x_met: int,
     y_met: int,
     *,
-    apart: NDArray[np.int64] | None = None,
+    apart: Apart | None = None,
 ) -> tuple[int, int, Account]:
     """Let two blocks meet, or one meet itself, and store their new neighbors.
 
@@ -146,10 +152,7 @@ def _meet(
     block, (found, least) = rows.read(start, stop), graph.kept(x, x_met)
     if x == y:
         if apart is not None:
-            found = neighbors_apart(
-                block, apart[start:stop], k, first_row=start, known=found, tiling=tiling,
-                ledger=ledger,
-            )  # fmt: skip
+            found = _apart_within(block, start, apart[start:stop], found, tiling, ledger)
         else:
             found = neighbors(
                 block, k, first_row=start, known=found, least=least, tiling=tiling, ledger=ledger
@@ -160,14 +163,12 @@ def _meet(
     theirs, their_least = graph.kept(y, y_met)
     # Known neighbors may not be in the other block.
     known = without(found, first, last), without(theirs, start, stop)
+    other = rows.read(first, last)
     if apart is not None:
-        found, theirs = between_apart(
-            block, rows.read(first, last), (apart[start:stop], apart[first:last]), k,
-            first_row=start, second_row=first, known=known, tiling=tiling, ledger=ledger,
-        )  # fmt: skip
+        found, theirs = _apart_between((block, other), (start, first), apart, known, tiling, ledger)
     else:
         found, theirs = between(
-            block, rows.read(first, last), k, first_row=start, second_row=first, known=known,
+            block, other, k, first_row=start, second_row=first, known=known,
             least=(least, their_least), tiling=tiling, ledger=ledger,
         )  # fmt: skip
     if not x_met >> y & 1:
@@ -175,3 +176,51 @@ def _meet(
     if not y_met >> x & 1:
         graph.keep(y, y_met | 1 << x, theirs, their_least)
     return x, y, ledger.total
+
+
+def _apart_within(
+    block: NDArray[np.float32],
+    start: int,
+    apart: Apart,
+    known: TopK,
+    tiling: Tiling,
+    ledger: Ledger,
+) -> TopK:
+    """The neighbors within a block of those rows that may meet."""
+    if isinstance(apart, Walkable):
+        found, scored = nearby(
+            block, apart.seen, block, apart.seen, apart.travel, known.k, first_query=start,
+            first_row=start, known=known, tiling=tiling,
+        )  # fmt: skip
+        ledger.add(Account(floats=scored, scored=scored))
+        return found
+    return neighbors_apart(
+        block, apart, known.k, first_row=start, known=known, tiling=tiling, ledger=ledger
+    )
+
+
+def _apart_between(
+    blocks: tuple[NDArray[np.float32], NDArray[np.float32]],
+    starts: tuple[int, int],
+    apart: Apart,
+    known: tuple[TopK, TopK],
+    tiling: Tiling,
+    ledger: Ledger,
+) -> tuple[TopK, TopK]:
+    """The neighbors of two blocks in each other, of those rows that may meet."""
+    k, runs = known[0].k, [slice(s, s + len(b)) for s, b in zip(starts, blocks, strict=True)]
+    if not isinstance(apart, Walkable):
+        return between_apart(
+            *blocks, (apart[runs[0]], apart[runs[1]]), k, first_row=starts[0],
+            second_row=starts[1], known=known, tiling=tiling, ledger=ledger,
+        )  # fmt: skip
+    sides = []
+    for one, other in ((0, 1), (1, 0)):
+        found, scored = nearby(
+            blocks[one], apart[runs[one]].seen, blocks[other], apart[runs[other]].seen,
+            apart.travel, k, first_query=starts[one], first_row=starts[other], known=known[one],
+            tiling=tiling,
+        )  # fmt: skip
+        ledger.add(Account(floats=scored, scored=scored))
+        sides.append(found)
+    return sides[0], sides[1]

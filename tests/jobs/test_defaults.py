@@ -32,6 +32,7 @@ from pipeline.runs.settings import (
     UpdateSettings,
     WorkSettings,
 )
+from pipeline.runs.travelled import TravelSettings
 from pipeline.stages.execution import MEMORY
 
 
@@ -69,6 +70,7 @@ OF_VERB = {
     "re-extract": of(WorkSettings) | of(ActorSettings),
     "search": of(SearchSettings),
     "calibrate": of(CalibrationSettings)
+    | of(TravelSettings)
     | {
         "far": FarRule().far,
         "percentile": PercentileRule().percentile,

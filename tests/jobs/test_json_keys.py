@@ -23,15 +23,17 @@ from pipeline.gallery.sidecars.calibrations import CalibrationState
 from pipeline.gallery.upkeep.purge import Purged
 from pipeline.gallery.upkeep.verify import Finding
 from pipeline.report.results import Report
+from pipeline.runs.camera_health import CameraDrift, SilentCamera
 from pipeline.runs.camera_thresholds import CameraPair
 from pipeline.runs.outcomes import Followed
 from pipeline.runs.queries import NotSearched
+from pipeline.runs.travelled import ListEffect, TravelEffect
 from tests.jobs.labeled import labeled_gallery, people
 from tests.jobs.running import result
 
 NAMED_ONLY = (
     FoundLabels, Interval, Agreement, Estimate, Threshold, CameraPair, NotSearched, Report,
-    RunProgress,
+    RunProgress, TravelEffect, ListEffect, CameraDrift, SilentCamera,
 )  # fmt: skip
 """Types that the results name and import for type checkers only."""
 

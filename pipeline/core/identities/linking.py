@@ -14,6 +14,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pipeline.core.neighbors.topk import TopK
+from pipeline.core.travel.conflicts import Conflicts, are_in_conflict, gap
 
 NO_MOMENT = -1
 """The moment of rows of unknown camera or time: it equals no moment, not even itself."""
@@ -98,14 +99,17 @@ def mutual_links(near: TopK, settings: Linking) -> Links:
     return Links(first[order], second[order], found[order])
 
 
-def join_rows(links: Links, moments: NDArray[np.int64]) -> Groups:
+def join_rows(
+    links: Links, moments: NDArray[np.int64], conflicts: Conflicts | None = None
+) -> Groups:
     """Join N rows by their links, strongest first, but never two rows with the same of `moments`
-    `[N]`.
+    `[N]`, and never two that are in one of the `conflicts`.
 
-    Moments are numbers from 0, or `NO_MOMENT`. A link is refused if its two groups share a moment.
-    So the result depends only on the order of the links, which is total. Cost: the smaller group
-    joins the larger one, so each row changes groups at most log2 N times; to check a link, the rows
-    of each moment of the smaller group are read.
+    Moments are numbers from 0, or `NO_MOMENT`. A link is refused if its two groups share a moment
+    or are in conflict. So the result depends only on the order of the links, which is total. Cost:
+    the smaller group joins the larger one, so each row changes groups at most log2 N times; to
+    check a link, the rows of each moment of the smaller group are read, and for conflicts all
+    cameras of both groups, and the rows shortly before and after each row of the smaller one.
 
     >>> links = Links(np.array([0, 1]), np.array([1, 2]), np.array([0.9, 0.8], np.float32))
     >>> join_rows(links, np.array([5, NO_MOMENT, 5])).group
@@ -114,7 +118,11 @@ def join_rows(links: Links, moments: NDArray[np.int64]) -> Groups:
     count = len(moments)
     if len(links) and not 0 <= links.first.min() <= links.second.max() < count:
         raise ValueError(f"links lead beyond the {count} rows that have a moment")
-    root, refused = _join(links.first, links.second, *_shared_moments(moments))
+    if conflicts is not None and len(conflicts.camera) != count:
+        raise ValueError(f"{len(conflicts.camera)} sightings do not go with {count} rows")
+    root, refused = _join(
+        links.first, links.second, *_shared_moments(moments), conflicts or Conflicts.none()
+    )
     _, smallest, place = np.unique(root, return_index=True, return_inverse=True)
     group = smallest[place].astype(np.int64)
     strongest = np.full(count, np.nan, np.float32)
@@ -172,6 +180,7 @@ def _join(
     moment: NDArray[np.int64],
     members: NDArray[np.int64],
     starts: NDArray[np.int64],
+    conflicts: Conflicts,
 ) -> tuple[NDArray[np.int64], int]:
     """Join groups by union-find, smaller into larger; return each row's root `[N]` and the refused
     links.
@@ -185,6 +194,14 @@ def _join(
     # Pairs of roots that were refused stay refused, because groups only grow. Each slot has the
     # last pair.
     apart = np.full((_SLOTS, 2), -1, np.int64)
+    # The cameras of each group as a list of rows, one for each, with its first and last time.
+    cameras = conflicts.low.shape[0]
+    known = count if cameras > 0 else 0
+    heads, after = np.full(known, -1, np.int64), np.full(known, -1, np.int64)
+    earliest, latest = conflicts.time.copy(), conflicts.time.copy()
+    for row in range(known):
+        if conflicts.camera[row] >= 0:
+            heads[row] = row
     for e in range(first.shape[0]):
         large, small = _root(parent, first[e]), _root(parent, second[e])
         if large == small:
@@ -195,10 +212,19 @@ def _join(
         if known[0] == large and known[1] == small:
             refused += 1
             continue
-        if _meet(large, small, parent, ring, moment, members, starts):
+        meet = _meet(large, small, parent, ring, moment, members, starts)
+        if not meet and cameras > 0:
+            ours, theirs = _entries(heads[large], after), _entries(heads[small], after)
+            meet = are_in_conflict(ours, theirs, earliest, latest, conflicts)
+            meet = meet or _in_gap(large, small, parent, ring, conflicts)
+        if meet:
             known[0], known[1] = large, small
             refused += 1
             continue
+        if cameras > 0:
+            heads[large] = _join_entries(
+                heads[large], heads[small], after, earliest, latest, conflicts.camera
+            )
         parent[small] = large
         size[large] += size[small]
         ring[large], ring[small] = ring[small], ring[large]
@@ -234,6 +260,64 @@ def _meet(
             for other in members[starts[number] : starts[number + 1]]:
                 if _root(parent, other) == large:
                     return True
+        row = ring[row]
+        if row == small:
+            return False
+
+
+@njit(nogil=True, cache=True)
+def _entries(head: int, after: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The rows of a list, from its head."""
+    count, row = 0, head
+    while row >= 0:
+        count, row = count + 1, after[row]
+    found = np.empty(count, np.int64)
+    row = head
+    for place in range(count):
+        found[place], row = row, after[row]
+    return found
+
+
+@njit(nogil=True, cache=True)
+def _join_entries(
+    large: int,
+    small: int,
+    after: NDArray[np.int64],
+    earliest: NDArray[np.int64],
+    latest: NDArray[np.int64],
+    camera: NDArray[np.int64],
+) -> int:
+    """The head of the list of both groups' cameras."""
+    while small >= 0:
+        following, row = after[small], large
+        while row >= 0 and camera[row] != camera[small]:
+            row = after[row]
+        if row >= 0:
+            earliest[row] = min(earliest[row], earliest[small])
+            latest[row] = max(latest[row], latest[small])
+        else:
+            after[small], large = large, small
+        small = following
+    return large
+
+
+@njit(nogil=True, cache=True)
+def _in_gap(
+    large: int,
+    small: int,
+    parent: NDArray[np.int64],
+    ring: NDArray[np.int64],
+    conflicts: Conflicts,
+) -> bool:
+    """Whether a row of the group `large` lies in the gap around a row of the group `small`."""
+    row = small
+    while True:
+        if conflicts.camera[row] >= 0:
+            for other in range(conflicts.low.shape[0]):
+                low, high = gap(conflicts, row, other)
+                for place in range(low, high):
+                    if _root(parent, conflicts.order[place]) == large:
+                        return True
         row = ring[row]
         if row == small:
             return False

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.identities.linking import NO_MOMENT, Groups, Links, join_rows
+from pipeline.core.travel.conflicts import Conflicts
 
 FEWEST_PAIRS = 30
 """The least number of certainly different pairs for an estimate."""
@@ -39,11 +40,13 @@ class Estimate:
     together: int
 
 
-def estimate_precision(groups: Groups, moments: NDArray[np.int64]) -> Estimate:
+def estimate_precision(
+    groups: Groups, moments: NDArray[np.int64], others: float | None = None
+) -> Estimate:
     """Estimate the B-cubed precision of groups that ignore the `moments` int64 `[N]` of their rows.
 
-    Moments are those of `linking.join_rows`. The precision is NaN if no two rows share one; it may
-    be negative.
+    Each row may share its group with so many `others` on average (default: N - 1). Moments are
+    those of `linking.join_rows`. The precision is NaN if no two rows share one; it may be negative.
 
     >>> links = Links(np.array([0]), np.array([1]), np.array([0.9], np.float32))
     >>> apart = np.array([0, 0, 1, 1])
@@ -59,20 +62,25 @@ def estimate_precision(groups: Groups, moments: NDArray[np.int64]) -> Estimate:
     cells, held = np.unique(moments[known] * count + groups.group[known], return_counts=True)
     alike = held * (held - 1) // 2
     of_group = np.bincount(groups.group, minlength=count)[cells % count]
-    wrong = float((alike * (count - 1) / of_group).sum()) / pairs
+    others = count - 1 if others is None else others
+    wrong = float((alike * others / of_group).sum()) / pairs
     return Estimate(1 - wrong, pairs, int(alike.sum()))
 
 
 def least_threshold(
-    links: Links, rows: int, wanted: float, precision: Callable[[Groups], float]
+    links: Links,
+    rows: int,
+    wanted: float,
+    precision: Callable[[Groups], float],
+    conflicts: Conflicts | None = None,
 ) -> float | None:
     """The least similarity of `links` among `rows` rows at which groups reach the precision
     `wanted`.
 
-    `precision` measures groups, which ignore moments; `wanted` is between 0 and 1. The function
-    tries some dozens of thresholds, because precision may also fall as the threshold rises. It
-    returns the least tried threshold that reaches `wanted`, unless one just above it falls short.
-    It returns None if even the strongest links fall short.
+    `precision` measures groups, which ignore moments, but not `conflicts`; `wanted` is between 0
+    and 1. The function tries some dozens of thresholds, because precision may also fall as the
+    threshold rises. It returns the least tried threshold that reaches `wanted`, unless one just
+    above it falls short. It returns None if even the strongest links fall short.
 
     >>> links = Links(np.array([0, 2]), np.array([1, 3]), np.array([0.9, 0.5], np.float32))
     >>> least_threshold(links, 4, 0.9, lambda groups: 1.0 if groups.group[3] == 3 else 0.5)
@@ -86,7 +94,7 @@ def least_threshold(
     def reaches(place: int) -> bool:
         cut = int(ends[place])
         held = Links(links.first[:cut], links.second[:cut], links.scores[:cut])
-        return precision(join_rows(held, free)) >= wanted
+        return precision(join_rows(held, free, conflicts)) >= wanted
 
     tried = np.unique(np.linspace(0, len(ends) - 1, _STEPS).astype(np.int64)).tolist()
     good = [place for place in tried if reaches(place)] if len(ends) else []

@@ -262,12 +262,22 @@ def history(root: GalleryPlace, version: int) -> list[dict[str, Any]]:
     return [entry for entry in entries[::-1] if entry["version"] <= version]
 
 
-def guarantees(root: GalleryPlace, version: int) -> dict[str, pc.Expression]:
-    """What the statistics in the log guarantee for all rows of each live file, by path."""
-    actions = pa.table(_open(root, version).get_add_actions(flatten=True)).to_pylist()
+def guarantees(
+    root: GalleryPlace, version: int, columns: Sequence[str]
+) -> dict[str, pc.Expression]:
+    """What the statistics in the log guarantee for these columns of all rows of each live file, by
+    path.
+    """
+    actions = pa.table(_open(root, version).get_add_actions(flatten=True))
+    paths = actions["path"].to_pylist()
+    parts: list[list[pc.Expression]] = [[] for _ in paths]
+    for name in STATISTICS_COLUMNS:
+        if name in columns:
+            for part, found in zip(parts, _ranges(actions, name), strict=True):
+                part += found
     return {
-        action["path"]: reduce(operator.and_, _ranges(action), pc.scalar(True))
-        for action in actions
+        path: reduce(operator.and_, part, pc.scalar(True))
+        for path, part in zip(paths, parts, strict=True)
     }
 
 
@@ -392,17 +402,26 @@ def _files(root: GalleryPlace, table: DeltaTable) -> tuple[RowFile, ...]:
     return tuple(sorted(files, key=lambda file: (file.min_row_id, file.path)))
 
 
-def _ranges(action: Mapping[str, Any]) -> Iterator[pc.Expression]:
-    """The range of each column in one file, if the log has it."""
-    for name in STATISTICS_COLUMNS:
-        low, high = action.get(f"min.{name}"), action.get(f"max.{name}")
-        nulls, column = action.get(f"null_count.{name}"), pc.field(name)
-        if nulls is not None and nulls == action["num_records"]:
-            yield column.is_null()
-        elif nulls is not None and low is not None and high is not None:
+def _ranges(actions: pa.Table, name: str) -> Iterator[list[pc.Expression]]:
+    """The range of a column in each file, if the log has it."""
+    column, is_null = pc.field(name), pc.field(name).is_null()
+    kinds = {"min": column.__ge__, "max": column.__le__}
+    known = [f"{kind}.{name}" in actions.column_names for kind in ("min", "max", "null_count")]
+    if not all(known):
+        yield from ([] for _ in range(actions.num_rows))
+        return
+    # Arrow's own values: for those of Python, each comparison looks for pandas.
+    ends = zip(*(actions[f"{kind}.{name}"] for kind in kinds), strict=True)
+    nulls = actions[f"null_count.{name}"].to_pylist()
+    for found, absent, rows in zip(ends, nulls, actions["num_records"].to_pylist(), strict=True):
+        if absent is not None and absent == rows:
+            yield [is_null]
+        elif absent is None or not all(end.is_valid for end in found):
+            yield []
+        else:
             # One by one: Arrow does not use a range that may be null.
-            for bound in (column >= low, column <= high):
-                yield bound if nulls == 0 else bound | column.is_null()
+            bounds = [compare(end) for compare, end in zip(kinds.values(), found, strict=True)]
+            yield bounds if absent == 0 else [bound | is_null for bound in bounds]
 
 
 def _count(path: GalleryPlace) -> tuple[int, int, int]:
