@@ -36,7 +36,8 @@ def the_whole_way(capsys, crops, where, out):
             assert result(capsys, *command, *flags)["new"] == 0
         image = sorted((crops / "query").glob("*.jpg"))[0]
         hits = result(capsys, "search", image, "--gallery", gallery, "--model", model, "-k", 4)
-        said["hits"] = hits["results"]
+        assert {hit["gallery"] for each in hits["results"] for hit in each["hits"]} == {gallery}
+        said["hits"] = [[hit | {"gallery": ""} for hit in each["hits"]] for each in hits["results"]]
     report = ("evaluate", "--query", query, "--gallery", gallery, "--out", out / "report")
     figures = result(capsys, *report, "--aqe", "database", "--rerank")
     wanted = ("name", "cmc", "mAP", "mAP_trapezoid", "mINP", "intervals")
@@ -53,11 +54,22 @@ def the_whole_way(capsys, crops, where, out):
     said["imported"] = result(capsys, *imported, "--gallery", f"{where}/imported")["rows"]
     expand = ("expand", "--gallery", gallery, "--out", f"{where}/expanded", "-k", 3)
     said["expanded"] = result(capsys, *expand)["rows"]
+    merged, parts = f"{where}/merged", f"{where}/parts"
+    said["merged"] = result(capsys, "merge", query, gallery, "--out", merged)["rows"]
+    said["parts"] = [
+        each["rows"] for each in result(capsys, "split", merged, "--out", parts)["parts"]
+    ]
+    said["together"] = result(
+        capsys, "link", query, gallery, "--out", out / "many.parquet", "--threshold", 0.8
+    )["links"]
     result(capsys, "compact", "--gallery", gallery)
     erased = result(
         capsys, "erase", "--gallery", gallery, "--identity", 2, "--purge", "--everywhere", "--yes"
     )
     said["erased"] = erased["rows_erased"], erased["purged"]["rows_gone"]
+    assert result(capsys, "verify", "--gallery", merged)["findings"] == []
+    left = Gallery.open(merged).rows(["identity", "origin"]).to_pylist()
+    assert {row["origin"] for row in left if row["identity"] == 2} == {query}
     result(capsys, "clean", "--gallery", gallery, "--keep", 1, "--yes")
     for name in ("query", "gallery", "imported", "expanded"):
         checked = result(capsys, "verify", "--gallery", f"{where}/{name}", "--all-versions")

@@ -14,6 +14,7 @@ from pipeline.runs.copying import merge
 from pipeline.runs.everywhere import follow
 from pipeline.runs.tracklets import update_tracklets
 from tests.core.strategies import unit_rows
+from tests.gallery.making import rejects_table
 from tests.jobs.labeled import add_rows, labeled_gallery
 
 
@@ -86,7 +87,10 @@ def test_they_follow_all_galleries_and_keep_their_ids(galleries, tmp_path):
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_erasure_in_any_of_them_reaches_the_tracklets(galleries, tmp_path, number):
-    out = str(tmp_path / "t")
+    out, other = str(tmp_path / "t"), 1 - number
+    for version in range(4):  # its versions have other numbers
+        refused = rejects_table([f"{version}.jpg"])
+        galleries[other] = galleries[other].commit([], run_id=f"r{version}", rejects=refused)
     update_tracklets(galleries, out)
     galleries[number] = galleries[number].commit([], run_id="a", removes=[0])
     update_tracklets(galleries, out)  # an older version of the tracklets still has the row's share
