@@ -92,7 +92,7 @@ class JobServer:
 
     def last_line(self, job: str) -> str | None:
         """The last line of a job's log so far; None if there is none."""
-        with self._told(f"the log of {job} cannot be read"):
+        with self._as_run_error(f"the log of {job} cannot be read"):
             lines = self.client.get_job_logs(job).split("\n")
         return next((line.strip() for line in reversed(lines) if line.strip()), None)
 
@@ -128,7 +128,7 @@ class JobServer:
 
         Raise `RunError` if that fails.
         """
-        with self._told(f"{job} may still run"):
+        with self._as_run_error(f"{job} may still run"):
             if not self._known(job).status.is_terminal():
                 _log.info("stopping %s", job)
                 self.client.stop_job(job)
@@ -163,7 +163,7 @@ class JobServer:
             except RunError:
                 raise
             except (OSError, RuntimeError) as error:
-                details = self._asked_again(job, patience, error)
+                details = self._details_with_retries(job, patience, error)
                 if details.status.is_terminal():
                     return details
             time.sleep(_PAUSE_SECONDS)
@@ -191,7 +191,7 @@ class JobServer:
         except aiohttp.ClientError as error:
             raise ConnectionError(str(error) or type(error).__name__) from error
 
-    def _asked_again(self, job: str, patience: float, lost: Exception) -> "JobDetails":
+    def _details_with_retries(self, job: str, patience: float, lost: Exception) -> "JobDetails":
         deadline = time.monotonic() + patience
         told = False
         while True:
@@ -213,7 +213,7 @@ class JobServer:
             time.sleep(_PAUSE_SECONDS)
 
     def _all(self) -> list["JobDetails"]:
-        with self._told("its jobs cannot be listed"):
+        with self._as_run_error("its jobs cannot be listed"):
             return sorted(self.client.list_jobs(), key=_start, reverse=True)
 
     def _known(self, job: str) -> "JobDetails":
@@ -252,7 +252,7 @@ class JobServer:
             return job
 
     @contextlib.contextmanager
-    def _told(self, what: str) -> Iterator[None]:
+    def _as_run_error(self, what: str) -> Iterator[None]:
         try:
             yield
         except RunError:

@@ -33,9 +33,9 @@ from jobs.command.console import (
     logs_to_stderr,
     show,
     stdout_kept_clean,
-    tell,
     to_json,
     write,
+    write_stderr,
 )
 from jobs.command.naming import as_flags, name_flags_of
 from jobs.command.printable import printable, printable_values
@@ -344,7 +344,7 @@ def _name_quantization(app: App, commands: tuple[str, ...], arguments: ArgumentC
 def _report(error: BaseException, *, as_json: bool, verbose: bool) -> int:
     """Report an error in one line, and return its exit status."""
     if verbose:
-        tell("".join(traceback.format_exception(error)))
+        write_stderr("".join(traceback.format_exception(error)))
     # An error from a Ray worker carries the original, without the worker's traceback in its text.
     while isinstance(cause := getattr(error, "cause", None), BaseException):
         error = cause
@@ -363,7 +363,7 @@ def _report(error: BaseException, *, as_json: bool, verbose: bool) -> int:
         case RunError():
             status = FAILED
         case OSError():
-            status, text = FAILED, _told_by_name(error)
+            status, text = FAILED, _with_file_names(error)
         case MemoryError():
             status, text = FAILED, f"out of memory ({text or 'an allocation failed'})"
         case _:
@@ -371,16 +371,16 @@ def _report(error: BaseException, *, as_json: bool, verbose: bool) -> int:
     if status == FAILED and not verbose:
         text += " (rerun with -v for the traceback)"
     kind = {WRONG: "InputError", INTERRUPTED: "Interrupted"}.get(status, type(error).__name__)
-    tell(f"error: {printable(text)}\n")
+    write_stderr(f"error: {printable(text)}\n")
     if as_json:
         write(to_json({"error": {"type": kind, "message": text, "exit_status": status}}) + "\n")
     return status
 
 
-def _told_by_name(error: OSError) -> str:
+def _with_file_names(error: OSError) -> str:
     """The message of an unexpected error of a file operation, with the names of the files.
 
-    >>> _told_by_name(FileNotFoundError(2, "No such file or directory", "a.npy"))
+    >>> _with_file_names(FileNotFoundError(2, "No such file or directory", "a.npy"))
     'a.npy: No such file or directory'
     """
     names = [str(name) for name in (error.filename, error.filename2) if name is not None]

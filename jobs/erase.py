@@ -114,7 +114,7 @@ def erase(
     before = Gallery.open(gallery)
     found = None if selection.is_empty else selected_rows(before, selection)
     if purge:
-        _tell_outputs(before, everywhere=everywhere)
+        _log_outputs(before, everywhere=everywhere)
     done = None
     if not dry_run:
         if purge:
@@ -167,7 +167,7 @@ def _agree(gallery: "Gallery", found: "Selected | None", *, purge: bool, yes: bo
         confirm(f"erase {gone}", yes=yes, is_grave=2 * rows > gallery.count)
 
 
-def _tell_outputs(gallery: "Gallery", *, everywhere: bool) -> None:
+def _log_outputs(gallery: "Gallery", *, everywhere: bool) -> None:
     """Log what was made from the gallery, and what will happen to it."""
     from pipeline.gallery.outputs import outputs_of
 

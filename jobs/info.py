@@ -96,14 +96,14 @@ def info(
         arithmetic=table.properties["precision"],
         fingerprint=table.fingerprint,
         recipe=asdict(read_recipe(table.recipe_json)),
-        calibration=_held(table),
+        calibration=_calibration_state(table),
         versions=[asdict(each) for each in table.history()],
         shown="versions" if versions else "rejects" if rejects else "all",
         reject_files=table.rejects().to_pylist() if rejects else None,
     )
 
 
-def _held(gallery: "Gallery") -> dict[str, Any] | None:
+def _calibration_state(gallery: "Gallery") -> dict[str, Any] | None:
     """The calibration, or what is wrong with its file."""
     from pipeline.gallery.files.storage import GalleryDamagedError
     from pipeline.gallery.sidecars.calibrations import standing
@@ -155,20 +155,20 @@ def _calibration(held: dict[str, Any] | None) -> str:
     if "problem" in held:
         return str(held["problem"])
     how = ", ".join(f"{name} {value:g}" for name, value in held["parameters"].items())
-    told = f"threshold {held['threshold']:.4f} by {held['rule']} ({how})"
+    text = f"threshold {held['threshold']:.4f} by {held['rule']} ({how})"
     if held["camera_pairs"]:
-        told += f", and {count(held['camera_pairs'], 'pair')} of cameras"
-    told += f", of version {held['version']}"
+        text += f", and {count(held['camera_pairs'], 'pair')} of cameras"
+    text += f", of version {held['version']}"
     if held["query"] is not None:
-        told += f" with the queries {held['query']}, version {held['query_version']}"
+        text += f" with the queries {held['query']}, version {held['query_version']}"
     if held["calibrated_at"] is not None:
-        told += f", {held['calibrated_at']:%Y-%m-%d %H:%M} UTC"
+        text += f", {held['calibrated_at']:%Y-%m-%d %H:%M} UTC"
     if held["fits"]:
-        return f"{told}; no row has changed since"
+        return f"{text}; no row has changed since"
     if held["rows_added"] is None:
-        return f"{told}; it is unknown which rows have changed since: calibrate again"
+        return f"{text}; it is unknown which rows have changed since: calibrate again"
     return (
-        f"{told}; since then {count(held['rows_added'], 'row')} were added and"
+        f"{text}; since then {count(held['rows_added'], 'row')} were added and"
         f" {held['rows_removed']:,} removed: calibrate again if these are many"
     )
 
@@ -183,10 +183,10 @@ def _rejects(rejects: list[dict[str, Any]]) -> RenderableType:
     table.add_column("detail", overflow="fold")
     for each in rejects[:_SHOWN_REJECTS]:
         table.add_row(each["reason"], Text(each["path"]), Text(each["detail"]))
-    told = count(len(rejects), "reject")
+    total = count(len(rejects), "reject")
     if len(rejects) > _SHOWN_REJECTS:
-        told += f"; {len(rejects) - _SHOWN_REJECTS:,} are not shown (--json has all)"
-    return Group(table, Text(told)) if rejects else Text(told)
+        total += f"; {len(rejects) - _SHOWN_REJECTS:,} are not shown (--json has all)"
+    return Group(table, Text(total)) if rejects else Text(total)
 
 
 def _versions(versions: list[dict[str, Any]]) -> Table:

@@ -133,7 +133,7 @@ def describe(result: ModelInfo | Exported) -> RenderableType:
     facts = Table(box=None, show_header=False, pad_edge=False)
     facts.add_column(style="bold")
     facts.add_column(overflow="fold")
-    told = _told(result) if isinstance(result, ModelInfo) else _written(result)
+    told = _facts(result) if isinstance(result, ModelInfo) else _written(result)
     for name, text in told.items():
         facts.add_row(name, Text(text))
     return Group(facts)
@@ -170,7 +170,7 @@ def _info(file: Any, start: Any, run: dict[str, Any], *, speed: bool) -> ModelIn
     )
 
 
-def _told(result: ModelInfo) -> dict[str, str]:
+def _facts(result: ModelInfo) -> dict[str, str]:
     from pipeline.report.figures import scalar
 
     several = "s" if result.threads > 1 else ""

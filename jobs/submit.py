@@ -26,7 +26,7 @@ from cluster.job_server import (
     connected,
 )
 from jobs.cli import INTERRUPTED, VERBS, Call, parse
-from jobs.command.console import ReaderGone, is_json_wanted, tell
+from jobs.command.console import ReaderGone, is_json_requested, write_stderr
 from jobs.command.job_log import JobLog, failure
 from jobs.command.naming import name_flags_of
 from jobs.command.profiles import with_profile
@@ -265,7 +265,7 @@ def _arguments(command: Sequence[str], config: Path | None) -> tuple[str, ...]:
     from pipeline.gallery.log.lock import waiting_seconds
 
     arguments = [argument for argument in command if argument != "--json"]
-    if is_json_wanted():
+    if is_json_requested():
         arguments.append("--json")
     if waiting_seconds() and not _waits(command):
         arguments.append(f"--wait-lock={waiting_seconds():g}")
@@ -346,7 +346,7 @@ def _ending(server: JobServer, job: str, details: "JobDetails", log: JobLog) -> 
     # The verb's own 1 or 2; whatever else ended it (a signal, a lost machine) is a failure.
     status = details.driver_exit_code if details.driver_exit_code in (1, 2) else 1
     message = failure(server.address, job, details, list(log.last_lines))
-    tell(f"error: {message}\n")
+    write_stderr(f"error: {message}\n")
     answer = log.answer or {
         "error": {"type": "RunError", "message": message, "exit_status": status}
     }
@@ -370,7 +370,7 @@ def _interrupted(server: JobServer, job: str) -> Submitted:
 
 
 def _is_yes(question: str) -> bool:
-    tell(question)
+    write_stderr(question)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 

@@ -69,13 +69,13 @@ def watch(
         if check:
             return _checked(plan)
         rounds = 0
-        with _one_at_a_time(file), _stop_asked_for() as asked:
+        with _one_at_a_time(file), _stop_event() as asked:
             while True:
                 begun, rounds = time.monotonic(), rounds + 1
                 done = watch_once(
                     plan, progress=progress, is_stop_wanted=asked.is_set, rounds=rounds
                 )
-                _tell_cameras(done)
+                _log_cameras(done)
                 if pause is None or asked.is_set():
                     return done
                 left = pause - (time.monotonic() - begun)
@@ -123,7 +123,7 @@ def _drifted(each: "CameraDrift") -> str:
     )
 
 
-def _tell_cameras(done: Watched) -> None:
+def _log_cameras(done: Watched) -> None:
     for line in _camera_lines(done):
         _log.info("%s", line)
 
@@ -146,7 +146,7 @@ def _pause(every: str) -> float:
 
 
 @contextmanager
-def _stop_asked_for() -> Iterator[threading.Event]:
+def _stop_event() -> Iterator[threading.Event]:
     """An event that SIGTERM sets, within a `with` block."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():

@@ -1,1 +1,1 @@
-"""Regallery's library: what happens to the data, from images to features to numbers."""
+"""Regallery's library: from images to features to figures."""

@@ -1,8 +1,8 @@
 """Files under URLs of object stores, such as networks: one copy of each on every machine.
 
-The copies are kept below `$XDG_CACHE_HOME/regallery` (`~/.cache/regallery`), in folders that are
-named by what they hold: the same bytes are fetched once, whatever their URL. Nothing there is
-needed: who deletes it makes the next run fetch again.
+The copies are in folders below `$XDG_CACHE_HOME/regallery` (`~/.cache/regallery`), each named by a
+hash of its contents: the same bytes are fetched once, whatever their URL. The cache may be deleted
+at any time; the next run then fetches the files again.
 """
 
 import fcntl
@@ -22,7 +22,7 @@ import obstore
 from pipeline.errors import InputError, RunError
 from pipeline.input_files import why
 from pipeline.object_client import StoreError, ask_again, client_of, split_url, tag_of
-from pipeline.output_files import told_by_name
+from pipeline.output_files import name_write_errors
 
 _LONGEST_TEXT = 64 << 20
 
@@ -32,7 +32,7 @@ Others = Callable[[Path], Iterable[str]]
 
 @dataclass(frozen=True)
 class FetchedFile:
-    """What was under a URL when a run began: names and SHA-256 of a file and those beside it.
+    """The files under a URL when a run began: names and SHA-256 of a file and of those beside it.
 
     It travels to workers, which get the same bytes or an error.
     """
@@ -49,7 +49,7 @@ class FetchedFile:
     def here(self) -> Path:
         """The copy on this machine, fetched if there is none.
 
-        Raises `InputError` if the URL holds other bytes by now, and what `fetch` raises.
+        Raise `InputError` if the URL now has other bytes, and the errors of `fetch`.
         """
         with _locked(self.name) as cache:
             folder = cache / self.name
@@ -74,11 +74,11 @@ class FetchedFile:
 
 
 def fetch(url: str, others: Others = lambda _: ()) -> FetchedFile:
-    """A copy on this machine of the object under a URL, and of the `others` beside it.
+    """Fetch the object under a URL to this machine, with the `others` beside it.
 
-    What was fetched before is taken where the store says that the objects are still the same.
-    Raises `InputError` if there is no such object, if access is denied or there are no credentials,
-    and if the copy cannot be kept.
+    If the store says that the objects have not changed, an earlier copy is used. Raise `InputError`
+    if there is no such object, if access is denied or there are no credentials, and if the copy
+    cannot be written.
     """
     split_url(url, "a file")
     url = url.rstrip("/")
@@ -102,9 +102,9 @@ def fetch(url: str, others: Others = lambda _: ()) -> FetchedFile:
 
 
 def fetched_text(url: str) -> str:
-    """The text under a URL, UTF-8; nothing is kept of it.
+    """Fetch the text under a URL, in UTF-8, without storing a copy.
 
-    Raises `InputError` if there is none, and for more than 64 MiB.
+    Raise `InputError` if there is none, and for more than 64 MiB.
     """
     bucket, key = split_url(url, "a file")
 
@@ -112,7 +112,7 @@ def fetched_text(url: str) -> str:
         found = obstore.get(client_of(bucket), key)
         return bytes(found.bytes()) if found.meta["size"] <= _LONGEST_TEXT else None
 
-    with _told(url):
+    with _as_input_errors(url):
         data = ask_again(url, get)
     if data is None:
         raise InputError(f"{url}: more than {_LONGEST_TEXT:,} bytes are too many")
@@ -123,7 +123,7 @@ def fetched_text(url: str) -> str:
 
 
 def cache_folder() -> Path:
-    """Where copies are kept on this machine.
+    """The folder of the copies on this machine.
 
     >>> cache_folder().name
     'regallery'
@@ -133,7 +133,7 @@ def cache_folder() -> Path:
 
 
 def _named(others: Others, path: Path, url: str) -> list[str]:
-    """The others, where errors about the file name its URL."""
+    """The other files; errors about the file name its URL."""
     try:
         return list(others(path))
     except InputError as error:
@@ -145,7 +145,7 @@ def _beside(url: str, name: str) -> str:
 
 
 def _download(url: str, path: Path) -> str:
-    """Writes the bytes of an object to a file; returns their SHA-256."""
+    """Write the bytes of an object to a file; return their SHA-256."""
     bucket, key = split_url(url, "a file")
 
     def copy() -> str:
@@ -162,22 +162,22 @@ def _download(url: str, path: Path) -> str:
             )
         return digest.hexdigest()
 
-    with _told(url), told_by_name(path):
+    with _as_input_errors(url), name_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         return ask_again(url, copy)
 
 
 def _tag(url: str) -> list[Any]:
-    """What changes whenever the bytes of an object do."""
+    """The properties of an object that change whenever its bytes do."""
     bucket, key = split_url(url, "a file")
-    with _told(url):
+    with _as_input_errors(url):
         meta = ask_again(url, lambda: obstore.head(client_of(bucket), key))
     return [meta["size"], *tag_of(meta)]
 
 
 @contextmanager
-def _told(url: str) -> Iterator[None]:
-    """Turns errors of a store into those of an argument that cannot be used."""
+def _as_input_errors(url: str) -> Iterator[None]:
+    """Turn errors of a store into errors of an argument."""
     try:
         yield
     except FileNotFoundError as error:
@@ -187,7 +187,7 @@ def _told(url: str) -> Iterator[None]:
 
 
 def _known(remembered: Path, url: str) -> FetchedFile | None:
-    """What was fetched from a URL before, if the store has the same objects still."""
+    """An earlier copy of a URL, if the store still has the same objects."""
     try:
         about = json.loads(remembered.read_text())
         known = FetchedFile(url, tuple((name, digest) for name, digest in about["files"]))
@@ -201,7 +201,7 @@ def _known(remembered: Path, url: str) -> FetchedFile | None:
 
 def _remember(remembered: Path, fetched: FetchedFile, tags: Sequence[Any]) -> None:
     text = json.dumps({"url": fetched.url, "files": fetched.files, "tags": tags})
-    with told_by_name(remembered):
+    with name_write_errors(remembered):
         half = remembered.with_suffix(f".{os.getpid()}")
         half.write_text(text)
         half.replace(remembered)
@@ -214,7 +214,9 @@ def _digest(path: Path) -> str:
 
 @contextmanager
 def _locked(name: str) -> Iterator[Path]:
-    """The cache's folder, while no other process of this machine fetches under this name."""
+    """The cache's folder, locked so that no other process of this machine fetches under this
+    name.
+    """
     cache = cache_folder()
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -235,7 +237,7 @@ def _locked(name: str) -> Iterator[Path]:
 
 @contextmanager
 def _new_folder(cache: Path) -> Iterator[Path]:
-    """A folder in the cache for a while."""
+    """A temporary folder in the cache."""
     with tempfile.TemporaryDirectory(prefix=".new-", dir=cache) as folder:
         files = Path(folder) / "files"
         files.mkdir()
@@ -243,7 +245,7 @@ def _new_folder(cache: Path) -> Iterator[Path]:
 
 
 def _put_in_place(new: Path, folder: Path) -> None:
-    """Gives a whole folder its final name, in place of a damaged one."""
+    """Give a complete folder its final name, in place of a damaged one."""
     if folder.exists():
         shutil.rmtree(folder)
     try:

@@ -1,7 +1,7 @@
-"""Files that people hand in, whatever they hold: opened, read and parsed so that faults are told.
+"""Files from users, with any content: open, read and parse them so that faults become clear errors.
 
-What a parser does not expect (a value nested a thousand times, a pipe that never ends) is an error
-of one line like any other.
+Content that a parser does not expect (a value nested a thousand times, a pipe that never ends)
+becomes an error of one line like any other.
 """
 
 import json
@@ -25,7 +25,9 @@ _KINDS = (
 
 
 def check_file(path: str | os.PathLike[str]) -> None:
-    """Raise InputError unless there is a regular file: a pipe or a device might never end."""
+    """Raise InputError unless the path is a regular file, because a pipe or a device might never
+    end.
+    """
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116 (a path of either type)
     except FileNotFoundError as error:
@@ -38,9 +40,9 @@ def check_file(path: str | os.PathLike[str]) -> None:
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-    """The text of a regular file, UTF-8.
+    """Read the text of a regular file, in UTF-8.
 
-    Raises InputError where there is none, and for one above 64 MiB.
+    Raise InputError if there is none, and for a file above 64 MiB.
     """
     check_file(path)
     try:
@@ -54,7 +56,7 @@ def read_text(path: str | os.PathLike[str]) -> str:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """What a JSON text says; ValueError where it is none, or nested too deeply to be read.
+    """Parse a JSON text; raise ValueError if it is not JSON, or too deeply nested.
 
     >>> parse_json(b'{"a": [1]}')
     {'a': [1]}
@@ -66,7 +68,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """What a TOML text says; ValueError where it is none, or nested too deeply to be read.
+    """Parse a TOML text; raise ValueError if it is not TOML, or too deeply nested.
 
     >>> parse_toml("a = 1")
     {'a': 1}
@@ -78,7 +80,8 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def why(error: Exception) -> str:
-    """Why a file cannot be read, in a line: of a library's error its first line, or its name.
+    """The reason why a file cannot be read, in one line: the first line of a library's error, or
+    its name.
 
     >>> why(OverflowError()), why(ValueError("bad header\\nin line 3"))
     ('OverflowError', 'bad header')

@@ -1,8 +1,9 @@
-"""Tables that may be larger than memory: held while they are small, else in a file that is mapped.
+"""Tables that may be larger than memory: in memory while they are small, otherwise mapped from a
+file.
 
-A mapped table is read and sliced like any other, and the system takes its pages back where it needs
-memory. Its file has no name: it goes with the table, also after a kill. It lies in the folder for
-temporary files (`TMPDIR`), which should not be in memory itself.
+A mapped table is read and sliced like any other, and the system reclaims its pages when it needs
+memory. Its file has no name, so it disappears with the table, even after a kill. It is in the
+folder for temporary files (`TMPDIR`), which should not be in memory itself.
 """
 
 import mmap
@@ -15,20 +16,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.output_files import told_by_name
+from pipeline.output_files import name_write_errors
 
 ROWS_HELD = 2_000_000
-"""Tables of more rows are written to a file; a sort takes so many rows at a time."""
+"""Tables with more rows are written to a file; a sort takes this many rows at a time."""
 
 _STEP, _STEPS = 16_384, 32
 _BATCH_ROWS = 262_144
 
 
 class TableWriter:
-    """Makes a table from parts, mapped from a file if it is large or goes `to_file` in any case.
+    """Build a table from parts, mapped from a file if it is large or if `to_file` is set.
 
-    A batch of it holds whole parts, so what is not divided among parts is not divided among
-    batches.
+    Batches of the table consist of whole parts, so a unit that is within one part is also within
+    one batch.
     """
 
     def __init__(self, schema: pa.Schema, *, to_file: bool = False) -> None:
@@ -53,7 +54,7 @@ class TableWriter:
         if self._file is None:
             return pa.concat_tables([self._schema.empty_table(), *self._held]).combine_chunks()
         self._write()
-        with told_by_name(self._place):
+        with name_write_errors(self._place):
             self._stream.close()
             self._file.flush()
         # The mapping outlives the file's descriptor, and each slice of the table keeps it.
@@ -69,7 +70,7 @@ class TableWriter:
         parts, self._held, self._rows = self._held, [], 0
         if not parts:
             return
-        with told_by_name(self._place):
+        with name_write_errors(self._place):
             if self._file is None:
                 self._file = tempfile.TemporaryFile()  # noqa: SIM115 (the mapping takes it over)
                 self._stream = pa.ipc.new_file(self._file, self._schema)
@@ -80,7 +81,7 @@ class TableWriter:
 class ByPath:
     """Rows with a column `path`, added in any order and read in the order of their paths.
 
-    Rows of one path stay in the order in which they were added.
+    Rows with the same path stay in the order in which they were added.
     """
 
     def __init__(self, schema: pa.Schema) -> None:
@@ -91,14 +92,14 @@ class ByPath:
 
     @classmethod
     def of_sorted(cls, *tables: pa.Table) -> "ByPath":
-        """Of tables of one schema that are each in the order of their paths already."""
+        """Make it from tables of one schema that are already sorted by path."""
         rows = cls(tables[0].schema)
         rows._runs = [table for table in tables if len(table)]
         return rows
 
     @classmethod
     def of(cls, table: pa.Table) -> "ByPath":
-        """Of a table in any order; one that is in order is taken as it is."""
+        """Make it from a table in any order; a sorted table is used as it is."""
         if _in_order(table["path"]):
             return cls.of_sorted(table)
         rows = cls(table.schema)
@@ -119,7 +120,7 @@ class ByPath:
             self._end_run(to_file=True)
 
     def runs(self) -> list[pa.Table]:
-        """All rows, as tables that are each in order."""
+        """All rows, as tables that are each sorted."""
         self._end_run(to_file=bool(self._runs))
         return self._runs
 
@@ -147,8 +148,9 @@ class ByPath:
 
 
 def rows_at(table: pa.Table, places: NDArray[np.int64]) -> pa.Table:
-    """The rows at ascending positions int64 `[n]`, taken batch by batch: Arrow's own `take` joins
-    all batches first, and cannot join texts of more than 2 GB.
+    """The rows at ascending positions int64 `[n]`, taken batch by batch.
+
+    Arrow's own `take` joins all batches first, and cannot join texts of more than 2 GB.
     """
     parts, first = [], 0
     for batch in table.to_batches():
@@ -160,9 +162,9 @@ def rows_at(table: pa.Table, places: NDArray[np.int64]) -> pa.Table:
 
 
 def ranges(*sides: ByPath) -> Iterator[tuple[pa.Table, ...]]:
-    """The rows of each side, a range of paths at a time: about half a million rows of all sides.
+    """Yield the rows of each side, a range of paths at a time: about half a million rows in total.
 
-    Equal paths are in one range. Each table is in order of path.
+    Equal paths are in one range. Each table is sorted by path.
 
     >>> left, right = (ByPath.of(pa.table({"path": list(text)})) for text in ("cab", "bd"))
     >>> [[each["path"].to_pylist() for each in tables] for tables in ranges(left, right)]
@@ -203,7 +205,7 @@ def _in_order(paths: pa.ChunkedArray) -> bool:
 
 
 def _places(paths: pa.ChunkedArray, bounds: list[str]) -> list[int]:
-    """Where in paths that are in order each of the bounds, which ascend, would be."""
+    """The positions in sorted paths at which each of the ascending bounds would be inserted."""
     found, low = [], 0
     for bound in bounds:
         high = len(paths)

@@ -1,8 +1,8 @@
-"""Requests to an object store: URLs, the client of a bucket, and how its answers and errors are
-taken.
+"""Requests to an object store: URLs, the client of a bucket, and the treatment of answers and
+errors.
 
 Credentials come from the environment or from the role of the machine, as `obstore` finds them; no
-message holds any.
+message contains any.
 """
 
 import errno
@@ -52,18 +52,20 @@ _REFUSED = re.compile(r"[\x00-\x1f\x7f\\%#?\ud800-\udfff]")
 
 
 class StoreError(RunError):
-    """An object store refused a request, or gave no answer; nothing is known about the object."""
+    """An object store refused a request, or did not answer; the state of the object is unknown."""
 
 
 class Tag(NamedTuple):
-    """Names one version of an object's bytes: in S3 and Azure the first part, in GCS the second."""
+    """The identity of one version of an object's bytes: in S3 and Azure the first part, in GCS the
+    second.
+    """
 
     e_tag: str | None
     version: str | None
 
 
 def is_url(location: str | os.PathLike[str]) -> bool:
-    """Whether a location is a URL of anything but a file of this machine.
+    """Whether a location is a URL of anything other than a file of this machine.
 
     >>> is_url("s3://bucket/g"), is_url("/data/g"), is_url("file:///data/g")
     (True, False, False)
@@ -73,9 +75,9 @@ def is_url(location: str | os.PathLike[str]) -> bool:
 
 
 def split_url(url: str, what: str) -> tuple[str, str]:
-    """The bucket of a URL, such as `s3://bucket`, and the name in it; `what` is for the message.
+    """Split a URL into its bucket, such as `s3://bucket`, and the name in it.
 
-    Raises `InputError` for another form, and for a password in it.
+    `what` is for the message. Raise `InputError` for another form, and for a password in it.
 
     >>> split_url("s3://bucket/galleries/market/", "a gallery")
     ('s3://bucket', 'galleries/market')
@@ -104,7 +106,7 @@ def split_url(url: str, what: str) -> tuple[str, str]:
 
 
 def tag_of(meta: Any) -> Tag:
-    """The tag in what the client says about an object."""
+    """The tag in the client's description of an object."""
     return Tag(meta["e_tag"], meta["version"])
 
 
@@ -123,10 +125,11 @@ def client_of(bucket: str) -> ObjectStore:
 
 
 def ask_again(place: object, ask: Callable[[], Answer]) -> Answer:
-    """The answer to a request about a place; sent again where none came.
+    """Send a request about a place, and send it again if no answer came.
 
-    The client repeats what it can without harm. The rest, such as a conditional write whose answer
-    was lost, is repeated here: `ask` knows how to tell what became of it.
+    The client repeats everything that is safe to repeat. Other requests, such as a conditional
+    write whose answer was lost, are repeated here: `ask` itself finds out whether the first one
+    succeeded.
     """
     until = time.monotonic() + PATIENCE_SECONDS
     pause = _PAUSE_SECONDS
@@ -143,7 +146,7 @@ def ask_again(place: object, ask: Callable[[], Answer]) -> Answer:
 
 @contextmanager
 def named_errors(place: object) -> Iterator[None]:
-    """Turns the errors of the client into ours, which name the object."""
+    """Turn the errors of the client into ours, which name the object."""
     try:
         yield
     except FileNotFoundError as error:
@@ -167,7 +170,7 @@ def named_errors(place: object) -> Iterator[None]:
 
 
 def reason_of(error: BaseException) -> str:
-    """What a store said, in one line, without the address, which may hold a signature."""
+    """A store's reason, in one line, without the address, which may contain a signature."""
     text = str(error)
     status, code = _STATUS.search(text), _CODE.search(text)
     if status or code:
@@ -176,7 +179,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def without_query(text: str) -> str:
-    """A text with what follows the question mark of a URL left out.
+    """Remove the part after the question mark from the URLs in a text.
 
     >>> without_query("GET https://host/key?sig=secret failed")
     'GET https://host/key?... failed'
@@ -192,10 +195,10 @@ def _may_pass(error: BaseException | None) -> bool:
 
 
 def _is_of_role(error: BaseException | None) -> bool:
-    """Whether not the store failed, but the service that knows the role of a cloud's machine."""
+    """Whether the error is not of the store, but of the service for the role of a cloud machine."""
     return any(each in str(error) for each in _ROLE_SERVICES)
 
 
 def _variables(place: object) -> str:
-    """The environment variables that hold the credentials for a URL."""
+    """The environment variables for the credentials of a URL."""
     return _VARIABLES.get(str(place).partition("://")[0], "them")

@@ -1,6 +1,6 @@
 """Files that commands write: checks before the work, and errors that name the file.
 
-A file that exists and that no command of this tool wrote is never replaced.
+An existing file that no command of this tool wrote is never replaced.
 """
 
 import errno
@@ -19,10 +19,8 @@ _HEAD_BYTES = 4096
 
 
 @contextmanager
-def told_by_name(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turns a failure to write into a `RunError` with the name of the file, which systems leave
-    out.
-    """
+def name_write_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn a failure to write into a `RunError` with the name of the file, which systems omit."""
     try:
         yield
     except OSError as error:
@@ -34,7 +32,7 @@ def told_by_name(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def check_file_name(path: Path) -> None:
-    """Raises `InputError` for a name that no file can have: too long, or with a null character."""
+    """Raise `InputError` for an impossible file name: too long, or with a null character."""
     try:
         path.lstat()
     except (OSError, ValueError) as error:
@@ -43,9 +41,9 @@ def check_file_name(path: Path) -> None:
 
 
 def check_new_folder(folder: str | os.PathLike[str]) -> None:
-    """Makes sure that files can be written to a folder, or to where it is to be made.
+    """Check that files can be written to a folder, which may not exist yet.
 
-    Raises `InputError` if the folder is read-only or a file is in the way, and `RunError` if the
+    Raise `InputError` if the folder is read-only or a file is in the way, and `RunError` if the
     disk is full.
     """
     wanted = Path(folder).absolute()
@@ -72,11 +70,11 @@ def check_new_folder(folder: str | os.PathLike[str]) -> None:
 def check_new_file(
     path: str | os.PathLike[str], setting: str, is_ours: Callable[[Path], bool]
 ) -> None:
-    """Makes sure that a file can be written, in place of an older one only if `is_ours` says so.
+    """Check that a file can be written, in place of an older one only if `is_ours` accepts it.
 
     `setting` is the name of the setting that names the file. An empty file may be replaced too.
-    Raises what `check_new_folder` raises, and `InputError` for a missing folder, a folder in place
-    of the file, and a file of somebody else.
+    Raise the errors of `check_new_folder`, and `InputError` for a missing folder, a folder in place
+    of the file, and a file of another program.
     """
     wanted = Path(path).absolute()
     check_file_name(wanted)
@@ -87,7 +85,7 @@ def check_new_file(
 
 
 def check_replaceable(path: Path, setting: str, is_ours: Callable[[Path], bool]) -> None:
-    """Raises `InputError` for a file that is there and that this tool did not write."""
+    """Raise `InputError` for an existing file that this tool did not write."""
     if not os.path.lexists(path):
         return
     if not path.is_file():

@@ -1,9 +1,9 @@
-"""Tables that the packages above hand to each other: what a listing finds, and a gallery keeps."""
+"""Tables that packages exchange: the results of a listing, and the contents of a gallery."""
 
 import pyarrow as pa
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
-"""Microseconds, UTC: of captures and of files."""
+"""Microseconds, UTC: for captures and files."""
 
 REJECT_SCHEMA = pa.schema(
     [
@@ -17,4 +17,4 @@ REJECT_SCHEMA = pa.schema(
 """A row for each input that gave no row: a short reason to count by, a sentence to read."""
 
 SEEN_SCHEMA = pa.schema([("row_id", pa.int64()), ("mtime", TIMESTAMP)])
-"""A row whose image was found with another time and the bytes that it was extracted from."""
+"""A row whose image was found with another time, but with the bytes of its extraction."""

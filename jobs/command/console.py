@@ -100,13 +100,13 @@ def write(text: str) -> None:
         raise RunError(f"standard output cannot be written ({error.strerror})") from error
 
 
-def tell(text: str) -> None:
+def write_stderr(text: str) -> None:
     """Write lines to standard error, made printable except for line ends and tabs."""
-    sys.stderr.write(_told(printable(text, keep="\n\t")))
+    sys.stderr.write(_styled(printable(text, keep="\n\t")))
     sys.stderr.flush()
 
 
-def _told(text: str, level: int = logging.INFO) -> str:
+def _styled(text: str, level: int = logging.INFO) -> str:
     """Text for standard error: the word `error:` in red, warnings in yellow, on a terminal only."""
     if not is_styled(sys.stderr):
         return text
@@ -137,7 +137,7 @@ class _PrintableFormatter(logging.Formatter):
         return printable(as_flags(super().formatMessage(record)))
 
     def format(self, record: logging.LogRecord) -> str:
-        return _told(printable(super().format(record), keep="\n\t"), record.levelno)
+        return _styled(printable(super().format(record), keep="\n\t"), record.levelno)
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):
@@ -185,6 +185,6 @@ def stdout_kept_clean() -> Iterator[None]:
         os.close(kept)
 
 
-def is_json_wanted() -> bool:
+def is_json_requested() -> bool:
     """Whether the result will be shown as JSON (then `submit` requests JSON from its job, too)."""
     return _JSON_WANTED.get()

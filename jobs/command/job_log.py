@@ -7,7 +7,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from cluster.job_server import command_line
-from jobs.command.console import is_json_wanted, tell, write
+from jobs.command.console import is_json_requested, write, write_stderr
 from jobs.command.printable import printable
 
 if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
@@ -39,7 +39,7 @@ class JobLog:
     def __init__(self) -> None:
         self.answer: dict[str, Any] | None = None
         self.last_lines: collections.deque[str] = collections.deque(maxlen=_LAST_LINES)
-        self._as_json = is_json_wanted()
+        self._as_json = is_json_requested()
         self._partial = ""
 
     def take(self, text: str) -> None:
@@ -62,7 +62,7 @@ class JobLog:
                 with contextlib.suppress(json.JSONDecodeError):
                     self.answer = json.loads(line)
                     return
-            tell(line + "\n")
+            write_stderr(line + "\n")
         if line.strip():
             self.last_lines.append(line[:_LONGEST])
 

@@ -1,14 +1,14 @@
-"""The chain of log entries: each holds the SHA-256 of the one before it, a record that of the last.
+"""The chain of log entries: each has the SHA-256 of the one before it, and a record has that of the
+last.
 
-The record also says which entry is the oldest that is kept, and has the checksums of checkpoints
-and of `_last_checkpoint`, which `deltalake` writes. It is written after a commit: after a kill
-between the two, the last entry still names its predecessor, and the next commit continues from
-there. Before a checkpoint is made, the record names it, so that a half-written one does not count
-as damage.
+The record also names the oldest entry that is kept, and has the checksums of checkpoints and of
+`_last_checkpoint`, which `deltalake` writes. It is written after a commit: after a kill between the
+two, the last entry still names its predecessor, and the next commit continues from there. The
+record names a checkpoint before it is made, so that a half-written one does not count as damage.
 
 An entry that names no predecessor is a commit of another tool. The next entry of ours covers it.
 Until then, a checkpoint of another tool has no checksum either; its own `_last_checkpoint` has its
-size. Entries before it may be gone, since such tools clean the log up.
+size. Entries before it may be gone, since such tools delete old log entries.
 """
 
 import hashlib
@@ -37,8 +37,8 @@ _BEFORE_ALL = ""
 
 @dataclass(frozen=True)
 class Record:
-    """What is kept beside the log: the last entry of ours and its SHA-256, the oldest entry that
-    is kept, the checkpoints by name, the checkpoint that is being made.
+    """The record beside the log: our last entry and its SHA-256, the oldest entry that is kept, the
+    checkpoints by name, and the checkpoint that is being made.
     """
 
     newest: int = -1
@@ -57,7 +57,9 @@ def write_first_record(root: GalleryPlace) -> None:
 
 
 def link_after(root: GalleryPlace, version: int) -> dict[str, Any]:
-    """What the entry after a version stores about its predecessor; the first entry is after -1."""
+    """The fields about its predecessor in the entry after a version; the first entry is after
+    -1.
+    """
     previous = _digest(_entry(root, version)) if version >= 0 else _BEFORE_ALL
     return {_VERSION: version + 1, _PREVIOUS: previous}
 
@@ -71,8 +73,10 @@ def note_entry(root: GalleryPlace, version: int) -> None:
         record = _with_others_checkpoint(root, record)
         kept = {name: t for name, t in record.checkpoints.items() if (_log(root) / name).exists()}
         last = record.last_checkpoint if (_log(root) / LAST_CHECKPOINT).is_file() else None
-        told = _digest(_entry(root, version)) or _BEFORE_ALL
-        return replace(record, newest=version, sha256=told, checkpoints=kept, last_checkpoint=last)
+        digest = _digest(_entry(root, version)) or _BEFORE_ALL
+        return replace(
+            record, newest=version, sha256=digest, checkpoints=kept, last_checkpoint=last
+        )
 
     _update(root, noted)
 
@@ -102,8 +106,8 @@ def note_oldest(root: GalleryPlace, version: int) -> None:
         kept = {name: t for name, t in record.checkpoints.items() if int(name[:20]) >= version}
         record = replace(record, oldest=version, checkpoints=kept)
         if record.newest < version:  # our last entry is removed: the chain begins with another's
-            told = _digest(_entry(root, version)) or _BEFORE_ALL
-            record = replace(record, newest=version, sha256=told)
+            digest = _digest(_entry(root, version)) or _BEFORE_ALL
+            record = replace(record, newest=version, sha256=digest)
         return record
 
     _update(root, noted)
@@ -115,7 +119,7 @@ def is_recorded(root: GalleryPlace) -> bool:
 
 
 def read_log_record(root: GalleryPlace) -> Record:
-    """Raise `GalleryDamagedError` for a record that is gone or changed."""
+    """Read the record; raise `GalleryDamagedError` if it is gone or changed."""
     return _read(_record_file(root))[0]
 
 
@@ -163,7 +167,7 @@ def changed_entries(root: GalleryPlace) -> list[tuple[str, str]]:
 
 
 def _bytes(root: GalleryPlace) -> bytes | None:
-    """The record as it is on the disk."""
+    """The bytes of the record on the disk."""
     path = _record_file(root)
     return path.read_bytes() if path.is_file() else None
 
@@ -178,8 +182,8 @@ def _findings(root: GalleryPlace) -> Iterator[tuple[str, str]]:
     record = _with_others_checkpoint(root, record)
     versions = _versions(root)
     yield from _walk(root, record, record.oldest, versions)
-    for name, told in record.checkpoints.items():
-        yield from _of_checkpoint(root, record, name, told)
+    for name, digest in record.checkpoints.items():
+        yield from _of_checkpoint(root, record, name, digest)
     if record.being_made is None and record.last_checkpoint is not None:
         yield from _of_checkpoint(root, record, LAST_CHECKPOINT, record.last_checkpoint)
     known = {_entry(root, each).name for each in versions if each >= record.oldest}
@@ -203,8 +207,9 @@ def latest(root: GalleryPlace) -> int:
 
 
 def foreign_entries(root: GalleryPlace) -> list[str]:
-    """The names of the log entries that another tool committed, oldest first; then its checkpoint,
-    if the record does not have it yet.
+    """The names of the log entries that another tool committed, oldest first.
+
+    Its checkpoint comes last, if the record does not have it yet.
     """
     entries = [_entry(root, version) for version in _versions(root)]
     contents = zip(entries, read_each(entries), strict=True)
@@ -222,8 +227,8 @@ def _with_others_checkpoint(root: GalleryPlace, record: Record) -> Record:
         return record
     name, kept = f"{checkpoint:020d}.checkpoint.parquet", record.checkpoints
     kept = {
-        each: told
-        for each, told in kept.items()
+        each: digest
+        for each, digest in kept.items()
         if (_log(root) / each).exists() or int(each[:20]) > checkpoint
     }
     first = min((each for each in _versions(root) if each >= record.oldest), default=record.oldest)
@@ -237,8 +242,10 @@ def _with_others_checkpoint(root: GalleryPlace, record: Record) -> Record:
 
 
 def _others_checkpoint(root: GalleryPlace, record: Record) -> int | None:
-    """The version of a checkpoint that is not ours, if `_last_checkpoint` is not ours either and
-    has its size: a copied checkpoint, which is damage, is not named there.
+    """The version of a checkpoint that another tool made, or None.
+
+    It counts only if `_last_checkpoint` is not ours either and has its size. A copied checkpoint,
+    which is damage, is not named there.
     """
     try:
         data = (_log(root) / LAST_CHECKPOINT).read_bytes()
@@ -246,17 +253,17 @@ def _others_checkpoint(root: GalleryPlace, record: Record) -> int | None:
             return None
         about = json.loads(data)
         version, name = int(about["version"]), f"{int(about['version']):020d}.checkpoint.parquet"
-        is_told = (_log(root) / name).stat().st_size == about["sizeInBytes"]
+        has_its_size = (_log(root) / name).stat().st_size == about["sizeInBytes"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     is_ours = name in record.checkpoints or version == record.being_made
-    return version if is_told and not is_ours else None
+    return version if has_its_size and not is_ours else None
 
 
 def _of_version(
     root: GalleryPlace, record: Record, version: int | None
 ) -> Iterator[tuple[str, str]]:
-    """What is wrong with the checkpoint of a version, and with the entries after it."""
+    """Yield the faults of the checkpoint of a version, and of the entries after it."""
     there = {path.name for path in _log(root).iterdir()}
     if LAST_CHECKPOINT in there:
         record = _with_others_checkpoint(root, record)
@@ -274,41 +281,43 @@ def _of_version(
 def _walk(
     root: GalleryPlace, record: Record, first: int, versions: Sequence[int]
 ) -> Iterator[tuple[str, str]]:
-    """What is wrong with the entries down to the version `first`, newest first; `versions` are
-    those that have an entry, ascending.
+    """Yield the faults of the entries down to the version `first`, newest first.
+
+    `versions` are the versions that have an entry, ascending.
     """
     newest = _last_of_chain(record, first, versions)
     for version in versions:
         if version > newest:
             yield _name(_entry(root, version).name), "this entry of the log follows no other"
-    told: str | None = None
+    named: str | None = None
     numbers = range(newest, first - 1, -1)
     entries = [_entry(root, version) for version in numbers]
     for version, path, data in zip(numbers, entries, read_each(entries), strict=True):
         found = None if data is None else hashlib.sha256(data).hexdigest()
         if data is None:
             yield _name(path.name), "this entry of the log is gone; restore it from a copy"
-            told = None
+            named = None
             continue
         is_last_recorded = version == record.newest and found == record.sha256
-        wanted = record.sha256 if version == record.newest else told
+        wanted = record.sha256 if version == record.newest else named
         link = _link(data)
         if (wanted is not None and found != wanted) or (link and link[0] != version):
             yield (
                 _name(path.name),
                 "this entry of the log is not as it was written (SHA-256); restore it from a copy",
             )
-            told = None
+            named = None
             continue
-        if is_last_recorded and told is not None and told != found:
+        if is_last_recorded and named is not None and named != found:
             after = _entry(root, version + 1).name
             yield _name(after), f"this entry of the log does not follow {path.name}"
-        told = link[1] if link else None
+        named = link[1] if link else None
 
 
 def _last_of_chain(record: Record, first: int, versions: Sequence[int]) -> int:
-    """The version of the last entry that follows the recorded one without a gap; if another tool
-    deleted the recorded one, the version before `first`.
+    """The version of the last entry that follows the recorded one without a gap.
+
+    If another tool deleted the recorded one, it is the version before `first`.
     """
     newest, there = max(record.newest, first - 1), set(versions)
     while newest + 1 in there:
@@ -317,11 +326,11 @@ def _last_of_chain(record: Record, first: int, versions: Sequence[int]) -> int:
 
 
 def _of_checkpoint(
-    root: GalleryPlace, record: Record, name: str, told: str
+    root: GalleryPlace, record: Record, name: str, expected: str
 ) -> Iterator[tuple[str, str]]:
-    """What is wrong with a checkpoint, or with the file that names the last one."""
+    """Yield the fault of a checkpoint, or of the file that names the last one."""
     found = _digest(_log(root) / name)
-    if found == told:
+    if found == expected:
         return
     if found is None:
         problem = "the file is gone"
@@ -371,8 +380,8 @@ def _digest(path: GalleryPlace) -> str | None:
 
 
 def is_half_written(path: GalleryPlace) -> bool:
-    """Whether a file of the log was left half-written: `deltalake` writes to the final name with a
-    number after it.
+    """Whether a file of the log is half-written: `deltalake` writes to the final name plus a
+    number.
     """
     return _HALF.fullmatch(path.name) is not None
 

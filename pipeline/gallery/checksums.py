@@ -1,15 +1,16 @@
-"""Checksums of the files that the log does not name: which exist, and whether they have changed.
+"""Checksums of the files that the log does not name: which files exist, and whether they have
+changed.
 
-Every such file has a record of its own in the folder `_checksums`: its name and its SHA-256. A
-record is written before its file, under a name that says "next", and renamed after it; before a
-file is deleted, its record is renamed to "going". So after a kill at any instant, the names of the
-records say which files may exist: a file that is missing, changed, exchanged or unknown is damage.
-A "going" record deletes a file only if the record is valid, the file's only one, and has the
-checksum of these bytes. In an object store, which has no renames, a record has both names for a
-moment: a "going" record beside an equal one means that nothing was deleted yet.
+Every such file has a record in the folder `_checksums`: its name and its SHA-256. A record is
+written before its file, under a name that says "next", and renamed after it. Before a file is
+deleted, its record is renamed to "going". So after a kill at any instant, the names of the records
+say which files may exist: a file that is missing, changed, exchanged or unknown is damage. A
+"going" record deletes a file only if the record is valid, the file's only one, and has the checksum
+of these bytes. In an object store, which has no renames, a record has both names for a moment: a
+"going" record beside an equal one means that nothing was deleted yet.
 
-Records end with a checksum of their own. Row files and rejects of committed versions need no
-record, since the log has their checksums.
+Each record ends with its own checksum. Row files and rejects of committed versions need no record,
+because the log has their checksums.
 """
 
 import errno
@@ -71,7 +72,7 @@ def write_recorded(path: GalleryPlace, write: Callable[[Path], object]) -> None:
 
     Raise `RunError` if the disk is full.
     """
-    with storage.told_by_name(path), storage.hidden_file(path.parent, path.name) as temporary:
+    with storage.name_write_errors(path), storage.hidden_file(path.parent, path.name) as temporary:
         write(temporary)
         storage.sync_file(temporary)
         replace(temporary, path)
@@ -106,7 +107,7 @@ def read_recorded(path: GalleryPlace, remedy: str = "") -> bytes | None:
     if isinstance(path, ObjectPlace) and (data := _read_settled(path)) is not None:
         return data
     for attempt in range(_TRIES):
-        wanted, may_lack = _wanted(path)
+        wanted, may_lack = _expected(path)
         try:
             if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be read forever
                 raise GalleryDamagedError(f"{path}: this is not a regular file")
@@ -123,15 +124,17 @@ def read_recorded(path: GalleryPlace, remedy: str = "") -> bytes | None:
             if hashlib.sha256(data).hexdigest() in wanted:
                 return data
             problem = _why_not(path, wanted)
-        if attempt and _wanted(path) == (wanted, may_lack):  # else a writer was at work
+        if attempt and _expected(path) == (wanted, may_lack):  # else a writer was at work
             break
     advice = f"; delete it and its record {record_of(path)}, and {remedy}" if remedy else ""
     raise GalleryDamagedError(f"{path}: {problem}{advice}")
 
 
 def check_unchanged(path: GalleryPlace, remedy: str = "") -> None:
-    """Check a file that must exist and is read in parts. It is hashed again only if its size, its
-    place on the disk or a time has changed. The time of a change cannot be set back.
+    """Check a file that must exist and is read in parts.
+
+    It is hashed again only if its size, its place on the disk or a time has changed. The time of a
+    change cannot be set back.
     """
     found: tuple[Any, ...] | None = None
     with suppress(OSError):
@@ -205,7 +208,7 @@ def changed_files(root: GalleryPlace, known: Callable[[str], bool]) -> Iterator[
 
 
 def _stays(going: GalleryPlace) -> bool:
-    """Whether a file has another record than one that says "going"."""
+    """Whether a file has another record besides one that says "going"."""
     record = going.with_suffix(storage.RECORD_SUFFIX)
     return record.exists() and not _is_copied(record, going)
 
@@ -219,7 +222,9 @@ def _is_copied(record: GalleryPlace, going: GalleryPlace) -> bool:
 
 
 def _own_files(root: GalleryPlace) -> list[GalleryPlace]:
-    """The files that need a record or must be known: all but those of the log and the records."""
+    """The files that need a record or must be known: all except those of the log and the
+    records.
+    """
     apart = {storage.CHECKSUMS_FOLDER, storage.LOG_FOLDER, storage.GRAPH_FOLDER}
     apart.add(storage.PURGED_FOLDER)
     found: list[GalleryPlace] = []
@@ -235,7 +240,7 @@ def _own_files(root: GalleryPlace) -> list[GalleryPlace]:
 def _of_file(root: GalleryPlace, path: GalleryPlace) -> Iterator[tuple[str, str]]:
     name = below(path, root)
     for _ in range(2):  # a writer may be at work
-        wanted, may_lack = _wanted(path)
+        wanted, may_lack = _expected(path)
         try:
             if _digest(path) in wanted:
                 return
@@ -255,7 +260,7 @@ def _why_not(path: GalleryPlace, wanted: set[str]) -> str:
     return f"no version needs the file, and it has no valid checksum in {record_of(path)}"
 
 
-def _wanted(path: GalleryPlace) -> tuple[set[str], bool]:
+def _expected(path: GalleryPlace) -> tuple[set[str], bool]:
     """The checksums that a file may have, and whether it may be missing."""
     record = record_of(path)
     wanted = set()
@@ -287,8 +292,9 @@ def _is_half_written(record: GalleryPlace) -> bool:
 
 
 def _read_settled(path: ObjectPlace) -> bytes | None:
-    """The bytes of an object if they are those of its record; in half of the requests that it takes
-    to look for all that a killed writer may have left.
+    """The bytes of an object if its record has their checksum.
+
+    This takes half the requests of looking for everything that a killed writer may have left.
     """
     data, record = read_each([path, record_of(path)])
     if data is None or record is None:
@@ -308,7 +314,7 @@ def _record(final: GalleryPlace, temporary: Path, name_it: Callable[[], bool]) -
     record = record_of(final)
     half = record.with_name(_HALF)
     try:
-        with storage.told_by_name(record):
+        with storage.name_write_errors(record):
             half.write_bytes(seal({"file": _name(final), "sha256": _digest(temporary)}))
             storage.sync_file(half)
             coming = half.replace(record.with_suffix(storage.NEXT_SUFFIX))
@@ -329,7 +335,9 @@ def _record(final: GalleryPlace, temporary: Path, name_it: Callable[[], bool]) -
 
 
 def _record_object(final: ObjectPlace, temporary: Path, name_it: Callable[[], bool]) -> bool:
-    """The same for an object: another writer of it may be as far, and its record is the same."""
+    """Like `_record`, for an object: another writer may write it at the same time, with the same
+    record.
+    """
     record = record_of(final)
     coming = record.with_suffix(storage.NEXT_SUFFIX)
     sealed = seal({"file": _name(final), "sha256": _digest(temporary)})
@@ -367,7 +375,7 @@ def _settle(path: GalleryPlace) -> None:
     meanwhile = suppress(FileNotFoundError) if isinstance(path, ObjectPlace) else nullcontext()
     if coming.is_file():
         with meanwhile:
-            is_there = path.exists() and _digest_told(coming) == _digest(path)
+            is_there = path.exists() and _recorded_digest(coming) == _digest(path)
             rename(coming, record) if is_there else coming.unlink(missing_ok=True)
 
 
@@ -379,11 +387,11 @@ def _is_deletion(path: GalleryPlace) -> bool:
     if record_of(path).exists():
         return False
     with suppress(OSError):
-        return _digest(path) in _wanted(path)[0]
+        return _digest(path) in _expected(path)[0]
     return False
 
 
-def _digest_told(record: GalleryPlace) -> str | None:
+def _recorded_digest(record: GalleryPlace) -> str | None:
     try:
         return str(unseal(record.read_bytes()).get("sha256"))
     except ValueError:

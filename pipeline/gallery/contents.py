@@ -1,10 +1,10 @@
-"""A hash of what a version holds; files that are made from a version store it."""
+"""A hash of the contents of a version; files that are made from a version store it."""
 
 import hashlib
 
 from pipeline.gallery.files.places import root_of
 from pipeline.gallery.log.entries import logged_files
-from pipeline.gallery.log.removed import read_steadily, removal_told
+from pipeline.gallery.log.removed import read_steadily, report_removal
 from pipeline.gallery.table import Gallery
 
 
@@ -16,7 +16,7 @@ def contents_hash(gallery: Gallery) -> str:
     """
     root = root_of(gallery.location)
     contents = hashlib.blake2b(digest_size=8)
-    with removal_told(root, gallery.version):
+    with report_removal(root, gallery.version):
         logged = read_steadily(lambda: logged_files(root))
         for file in gallery.snapshot.files:
             contents.update(f"{file.path} {file.rows} {logged[file.path].sha256}\n".encode())

@@ -1,7 +1,7 @@
-"""Galleries whose rows are copies of other galleries' rows: merged ones, and parts of a split one.
+"""Galleries with copies of other galleries' rows: merged galleries, and the parts of a split one.
 
-Each row says which gallery and which row it is a copy of, in the columns `origin` and `origin_row`.
-A row never changes under its id, so a copy follows its origins by rows added and rows removed.
+The columns `origin` and `origin_row` name the gallery and the row that a row is a copy of. A row
+never changes under its id, so a copy follows its origins by adding and removing rows.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ from pipeline.input_files import parse_json
 
 MERGED, PART = "merged gallery", "part of a split gallery"
 COPIES = (MERGED, PART)
-"""What copies are called in the list of what was made from a gallery."""
+"""The kinds of copies in the list of outputs of a gallery."""
 
 _COLUMNS = ("row_id", "origin", "origin_row")
 
@@ -39,9 +39,9 @@ def origins(gallery: Gallery) -> list[str]:
 
 
 def copied_rows(gallery: Gallery, origin: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Ids int64 `[n]` of the rows that are copies of an origin's, and the ids that they have there.
+    """Ids int64 `[n]` of the rows that are copies of an origin's rows, and their ids in the origin.
 
-    Both in the order of the gallery's ids.
+    Both are in the order of the gallery's ids.
     """
     rows = gallery.rows(_COLUMNS)
     mine = rows.filter(pc.fill_null(pc.equal(rows["origin"], origin), False))
@@ -49,7 +49,7 @@ def copied_rows(gallery: Gallery, origin: str) -> tuple[NDArray[np.int64], NDArr
 
 
 def place_of(gallery: Gallery) -> str:
-    """What the column `origin` calls a gallery: its location, without links."""
+    """The name of a gallery in the column `origin`: its location, with links resolved."""
     return str(root_of(gallery.location).resolve())
 
 
@@ -60,10 +60,10 @@ def rows_without_origin(gallery: Gallery, origin: Gallery) -> NDArray[np.int64]:
 
 
 def holds_others(location: str, origin: str, kept: NDArray[np.int64]) -> bool:
-    """Whether any version of the gallery of copies there has a row of `origin` that is not among
-    those with the ids `kept`.
+    """Whether any version of the gallery of copies at a location has a row of `origin` with an id
+    that is not in `kept`.
 
-    Raise what `Gallery.open` raises.
+    Raise the errors of `Gallery.open`.
     """
     for version in Gallery.open(location).history():
         _, theirs = copied_rows(Gallery.open(location, version.version), origin)
@@ -80,11 +80,10 @@ def copies_of(
     *,
     with_source: bool = False,
 ) -> pa.Table:
-    """The rows of `origin` at `positions` `[n]` as a unit's rows of `into`, with ids from
-    `first_id`.
+    """The rows of `origin` at `positions` `[n]` as a unit of `into`, with ids from `first_id`.
 
-    Features are the same to the byte if both are stored in one type. Paths and tracklets begin with
-    the source of `origin` if wanted `with_source`.
+    Features are the same to the byte if both are stored in one type. With `with_source`, paths and
+    tracklets begin with the source of `origin`.
     """
     rows = origin.rows_at(positions, SCALAR_COLUMNS)
     if with_source:
@@ -150,9 +149,9 @@ def below(source: str, paths: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def named_below(source: str, table: pa.Table) -> pa.Table:
-    """The table with the paths and tracklets, as far as it has them, below their source.
+    """The table with its paths and tracklets, if any, below their source.
 
-    Two sources may have videos of one name, and so tracklets of one name.
+    Two sources may have videos with the same name, and therefore tracklets with the same name.
     """
     for name in ("path", "tracklet"):
         place = table.schema.get_field_index(name)

@@ -1,4 +1,4 @@
-"""Features of a version, by position in row-id order, a block at a time.
+"""Features of a version, by position in row-id order, block by block.
 
 A row's position is its rank among the row ids of the version. Usually files do not interleave, and
 positions follow from the files' counts alone; otherwise the row ids of the interleaved files are
@@ -21,7 +21,7 @@ from pipeline.gallery.files.places import GalleryPlace, ObjectPlace, parquet, ro
 from pipeline.gallery.files.schema import DTYPES, check_unit_length
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.files.stored_rows import FetchedRows, StoredRows, rows_of
-from pipeline.gallery.log.removed import removal_told
+from pipeline.gallery.log.removed import report_removal
 from pipeline.gallery.log.transactions import RowFile
 
 # Memory limits the speed of reading: more than a few threads do not help.
@@ -34,7 +34,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Runs:
-    """Where positions lie: run i begins at position `starts[i]`, in `files[i]`, at its row
+    """The location of positions: run i begins at position `starts[i]`, in `files[i]`, at its row
     `rows[i]`.
 
     The runs follow each other without gaps; the last entry of `starts` is the number of rows.
@@ -149,15 +149,15 @@ class GalleryFeatures:
 
     def _each(self, read: Callable[[Any], None], parts: Sequence[Any], size: int) -> None:
         root = root_of(self.location)
-        with removal_told(root, self.version):
+        with report_removal(root, self.version):
             if isinstance(root, ObjectPlace):
                 _spread(read, parts)
             else:
                 _each(read, parts, size)
 
     def _by_file(self, positions: np.ndarray) -> list[tuple[int, np.ndarray, np.ndarray]]:
-        """For each file that holds any of the positions int64 `[n]`: its rows, ascending, and which
-        of the positions they are.
+        """For each file with any of the positions int64 `[n]`: its rows, ascending, and the indices
+        of these positions.
         """
         files, rows = self.runs.locate(positions)
         order = np.lexsort((rows, files))

@@ -1,6 +1,6 @@
 """Links, mounts and the like in a gallery's folder, whose bytes also exist elsewhere.
 
-A purge deletes names. Bytes that have another name outside of the folder, or that a link points to,
+A purge deletes names. If bytes have another name outside the folder, or a link points to them, they
 would remain although the purge reports that they are gone.
 """
 
@@ -29,8 +29,10 @@ class Irregular:
 
 
 def irregular_files(root: GalleryPlace) -> list[Irregular]:
-    """Symbolic links, files with names outside of the folder, mounts inside it, and what is neither
-    a file nor a folder; an object store has none of them.
+    """Find symbolic links, files with names outside of the folder, mounts inside it, and special
+    files.
+
+    Special files are neither files nor folders. An object store has none of all these.
     """
     if isinstance(root, ObjectPlace):
         return []
@@ -57,8 +59,8 @@ def irregular_files(root: GalleryPlace) -> list[Irregular]:
 
 
 def check_regular(location: str) -> None:
-    """Raise `InputError` that names what `irregular_files` finds: a purge could then prove
-    nothing.
+    """Raise `InputError` for anything that `irregular_files` finds, because a purge could then
+    prove nothing.
     """
     root = root_of(location)
     found = irregular_files(root)
@@ -72,7 +74,7 @@ def check_regular(location: str) -> None:
 
 
 def _entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """All that is below a folder, on its own file system; no link is followed."""
+    """Yield everything below a folder, on its own file system; links are not followed."""
     for path in sorted(folder.iterdir()):
         try:
             about = path.lstat()
@@ -84,7 +86,7 @@ def _entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def _misplaced(file: str, *, is_folder: bool) -> str | None:
-    """What is wrong with a file in place of a folder, a folder in place of a file, and files in the
+    """The fault of a file in place of a folder, a folder in place of a file, or a file in the
     purge's folder that no purge set aside.
     """
     folder, _, name = file.rpartition("/")
@@ -97,7 +99,7 @@ def _misplaced(file: str, *, is_folder: bool) -> str | None:
 
 
 def _of_links(root: Path, paths: list[Path]) -> Iterator[Irregular]:
-    """Whether a file has more names than these, of which all but one should be hidden.
+    """Yield files with more names than these, of which all except one should be hidden.
 
     A unit's file has two names for a moment, while it gets its final name.
     """

@@ -1,4 +1,4 @@
-"""Identities and cameras of rows in the form that the metrics take."""
+"""Identities and cameras of rows in the form for the metrics."""
 
 from collections.abc import Sequence
 

@@ -1,6 +1,6 @@
-"""Opening a gallery's folder: a version of it to read, and its lock to write.
+"""Open a gallery's folder: a version of it to read, and its lock to write.
 
-Also checks whether a folder is a gallery or may become one, without reading a version.
+Also check whether a folder is a gallery or may become one, without reading a version.
 """
 
 from collections.abc import Iterator
@@ -58,8 +58,10 @@ def check_location(location: str) -> None:
 
 
 def check_writable(location: str) -> None:
-    """Raise what `check_location` raises, and `InputError` or `RunError` if no file can be written;
-    in an object store, what it says to an attempt.
+    """Raise the errors of `check_location`, and `InputError` or `RunError` if no file can be
+    written.
+
+    In an object store, this tries to write.
     """
     check_location(location)
     root = root_of(location)
@@ -94,7 +96,9 @@ def _tidied(location: str, purpose: str) -> Iterator[Lock]:
         yield lock
 
 
-def lock_held(location: str, lock: Lock | None, purpose: str) -> AbstractContextManager[Lock]:
+def keep_or_take_lock(
+    location: str, lock: Lock | None, purpose: str
+) -> AbstractContextManager[Lock]:
     """The lock that the caller holds, or a new one."""
     if lock is None:
         return lock_gallery(location, purpose)
@@ -105,8 +109,8 @@ def lock_held(location: str, lock: Lock | None, purpose: str) -> AbstractContext
 
 
 def tidy_records(root: GalleryPlace, snapshot: log.Snapshot) -> None:
-    """Drop the records of files that the log names now, and finish or undo what killed runs
-    began.
+    """Drop the records of files that the log now names, and finish or undo the work of killed
+    runs.
     """
     committed = {file.path for file in snapshot.files}
     checksums.forget(root / name for name in checksums.recorded(root) & committed)

@@ -1,10 +1,10 @@
-"""Outputs: what was made from a gallery and lies elsewhere, such as reports, exports and tables.
+"""Outputs: things that were made from a gallery and are elsewhere, such as reports, exports and
+tables.
 
-Each gallery lists what was made from it, in one small file for each output in its folder
-`_outputs`. So a purge can name what may still hold erased rows. An output is listed before it is
-written, and again with the SHA-256 of its files when it is whole. Outputs that are moved or copied
-are not followed. An entry has the path of its gallery: entries in a copied gallery belong to the
-original.
+Each gallery lists its outputs, in one small file per output in its folder `_outputs`. So a purge
+can name the outputs that may still hold erased rows. An output is listed before it is written, and
+again with the SHA-256 of its files when it is complete. Outputs that are moved or copied are not
+followed. An entry has the path of its gallery: entries in a copied gallery belong to the original.
 """
 
 import hashlib
@@ -47,9 +47,11 @@ _EXPANSION = re.compile(r"expand-([\d.]+)-[0-9a-f]+-after-\d+")
 
 @dataclass(frozen=True)
 class Output:
-    """Something at `place` that was made on the machine `host` from a `version` of the gallery that
-    lists it in `file`; `gallery` was the path of that gallery. `files` has the SHA-256 of its files
-    by path, None until it is whole, and always for a gallery.
+    """An output at `place` that was made on the machine `host` from a `version` of a gallery.
+
+    The gallery lists it in `file`; `gallery` was the path of that gallery. `files` has the SHA-256
+    of the output's files by path. It is None until the output is complete, and always for a
+    gallery.
     """
 
     file: GalleryPlace
@@ -67,12 +69,14 @@ class Output:
 
     @property
     def is_here(self) -> bool:
-        """Whether it was made on this machine, or lies in an object store."""
+        """Whether it was made on this machine, or is in an object store."""
         return self.host == socket.gethostname() or isinstance(self.place, ObjectPlace)
 
     @property
     def why_of_another(self) -> str:
-        """The reason if another gallery, which was then copied or moved, listed it; or ''."""
+        """The reason why the entry belongs to another gallery, which was then copied or moved; or
+        ''.
+        """
         if self.gallery == str(self.file.parents[1].resolve()):
             return ""
         return f"{self.gallery} listed it, of which this gallery is a copy, or which was moved here"
@@ -86,10 +90,10 @@ class Output:
 def listed_in_galleries(
     kind: str, place: str | os.PathLike[str], galleries: Sequence[Gallery], *names: str
 ) -> Iterator[None]:
-    """List what is written inside, in each gallery that it is made from.
+    """List an output in each gallery that it is made from; the block inside writes it.
 
     `names` are its files and folders below `place`; without them `place` is the file, or a gallery.
-    If a gallery cannot be written to, it lists nothing, with a warning. Raise `RunError` for a
+    A gallery that cannot be written to does not list it, with a warning. Raise `RunError` for a
     version that was removed meanwhile, or that a purge is removing.
     """
     path = _absolute(place)
@@ -204,8 +208,8 @@ def remove(output: Output, is_ours: Callable[[Output], bool]) -> str | None:
 
 
 def _with_another_name(path: Path) -> Path | None:
-    """The first part of a file or folder that is not a regular file with one name: its bytes would
-    stay.
+    """The first part of an output that is not a regular file with a single name, so its bytes would
+    remain.
     """
     for each in (path, *path.rglob("*")):
         about = each.lstat()
@@ -239,7 +243,9 @@ def _is_gone(output: Output) -> bool:
 
 
 def _made_from(output: Output, gallery: Gallery) -> int:
-    """The earliest version whose rows it may hold; for an expanded gallery its own log says so."""
+    """The earliest version whose rows the output may hold; the log of an expanded gallery says
+    so.
+    """
     if output.kind == EXPANDED:
         with suppress(InputError, RunError, KeyError, ValueError, IndexError):
             derived = Gallery.open(str(output.place))
@@ -262,7 +268,9 @@ def _has_more(gallery: Gallery, version: int, now: np.ndarray) -> bool:
 
 
 def _copies_others(output: Output, now: np.ndarray) -> bool:
-    """Whether a version of a gallery of copies has rows of other ids than those of `now` `[N]`."""
+    """Whether a version of a gallery of copies has rows with other ids than those of `now`
+    `[N]`.
+    """
     try:
         return holds_others(str(output.place), output.gallery, now)
     except (InputError, RunError):
@@ -286,7 +294,7 @@ def _is_subset(output: Output, gallery: Gallery) -> bool:
 
 
 def _absolute(place: str | os.PathLike[str]) -> GalleryPlace:
-    """A URL, or a path without links but for its last part."""
+    """A URL, or a path with resolved links except in its last part."""
     if is_url(place):
         return root_of(place)
     path = Path(place).absolute()

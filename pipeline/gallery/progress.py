@@ -1,7 +1,7 @@
-"""How far the run is that changes a gallery: a small file beside the lock, for other machines.
+"""The progress of the run that changes a gallery: a small file beside the lock, for other machines.
 
-The writer renews it now and then, and deletes it when the run has ended well. After a kill it stays
-and says how far the run came.
+The writer updates it regularly, and deletes it when the run has ended well. After a kill it stays,
+and shows how far the run came.
 """
 
 import json
@@ -15,11 +15,10 @@ from pipeline.input_files import parse_json
 
 @dataclass(frozen=True)
 class RunProgress:
-    """The step of a run that is under way: `done` of `total`, `rate` a second; times are ISO 8601,
-    UTC.
+    """The current step of a run: `done` of `total`, at `rate` per second; times are ISO 8601, UTC.
 
-    `token` is that of the lock under which it runs. An extraction counts crops, and also says how
-    many of its work units are finished, and how many inputs are rejects.
+    `token` is that of the run's lock. An extraction counts crops, and also states its finished work
+    units and its rejects.
     """
 
     token: str
@@ -35,9 +34,7 @@ class RunProgress:
 
 
 def write_progress(location: str, progress: RunProgress) -> None:
-    """Store the progress of a run, in place of an earlier one; raise RunError if that cannot be
-    done.
-    """
+    """Store the progress of a run, in place of an earlier one; raise RunError if that fails."""
     path = root_of(location) / storage.PROGRESS_FILE
     text = json.dumps(asdict(progress)) + "\n"
     checksums.write_recorded(path, lambda whole: whole.write_text(text, encoding="utf-8"))

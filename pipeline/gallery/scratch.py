@@ -1,11 +1,11 @@
-"""Scratch: the folder outside of the galleries in which a long run keeps features and graphs.
+"""Scratch: the folder outside of the galleries in which a long run stores features and graphs.
 
-Its name depends on what it is made from, so that the same command finds it after a kill and
-resumes. Each gallery whose features are in it lists it in a small file of its folder `_scratch`, so
-that the next run, or a purge, can remove what a killed run left. A run holds a lock (`flock`) in
-its folder while it lives. The folder names the machine that made it, since the same path may be
-another folder on another machine. An entry has the path of its gallery: entries in a copied gallery
-belong to the original.
+Its name depends on the inputs, so that the same command finds it after a kill and resumes. Each
+gallery whose features are in it lists it in a small file of its folder `_scratch`, so that the next
+run, or a purge, can remove the remains of a killed run. A run holds a lock (`flock`) in its folder
+while it lives. The folder names the machine that made it, because the same path may be another
+folder on another machine. An entry has the path of its gallery: entries in a copied gallery belong
+to the original.
 """
 
 import errno
@@ -48,7 +48,8 @@ _WAIT_SECONDS = 0.5
 @dataclass(frozen=True)
 class ScratchEntry:
     """A scratch folder that a gallery lists in `file`; `gallery` was the path of that gallery.
-    Which verb made it on which machine, from which version of the gallery.
+
+    It names the verb and the machine that made the folder, and the version of the gallery.
     """
 
     file: GalleryPlace
@@ -69,10 +70,11 @@ class ScratchEntry:
 def scratch_folder(
     base: Path | None, verb: str, galleries: Sequence[Gallery], settings: Any
 ) -> Iterator[Path]:
-    """A folder below `base` (default: the folder for temporary files) for a run of `verb` that
-    copies features of `galleries`; it holds what a killed run of the same `settings` left.
+    """A folder below `base` (default: the folder for temporary files) for a run of `verb` on
+    `galleries`.
 
-    The files in it depend only on the galleries and on `settings`. Folders of killed runs of other
+    It holds copied features, and the files that a killed run with the same `settings` left. The
+    files in it depend only on the galleries and on `settings`. Folders of killed runs with other
     settings are deleted first. The folder is deleted at the end, and if the input is refused; after
     any other error it stays, so that the same command can resume. Raise `InputError` if it cannot
     be made, and for a version that was removed meanwhile.
@@ -96,8 +98,9 @@ def scratch_folder(
 
 
 def drop_abandoned(location: str) -> None:
-    """Delete the scratch folders of killed runs that a gallery lists; those that cannot be reached
-    from here stay listed.
+    """Delete the scratch folders of killed runs that a gallery lists.
+
+    Those that cannot be reached from here stay listed.
     """
     root = root_of(location)
     for entry in _entries(root) if can_write(root) else ():
@@ -123,10 +126,10 @@ def check_unused(root: GalleryPlace, version: int) -> None:
 
 
 def drop_before(root: GalleryPlace, version: int) -> tuple[int, tuple[str, ...]]:
-    """Delete the listed scratch folders made from versions before this one, after those have left
-    the log. Return how many there were, and those that cannot be reached from here.
+    """Delete the listed scratch folders of versions before this one, after these have left the log.
 
-    Raise what `check_unused` raises.
+    Return their number, and the folders that cannot be reached from here. Raise the errors of
+    `check_unused`.
     """
     dropped, left = 0, []
     for entry in _entries(root):
@@ -149,7 +152,9 @@ def is_scratch(folder: Path) -> bool:
 
 
 def _digest(galleries: Sequence[Gallery], settings: Any) -> str:
-    """A hash of what the files of a folder follow from, the version of this program included."""
+    """A hash of everything that determines the files of a folder, including this program's
+    version.
+    """
     made_from = [
         [each.location, each.version, each.fingerprint, contents_hash(each)] for each in galleries
     ]
@@ -159,8 +164,9 @@ def _digest(galleries: Sequence[Gallery], settings: Any) -> str:
 
 
 def _claim(base: Path, name: str) -> tuple[Path, int]:
-    """A folder of this name (with a number if another run has it), and its locked file. Delete what
-    a run left that was killed while it deleted the folder.
+    """Make or find a folder of this name (with a number if another run has it), and lock its file.
+
+    First delete the remains of a run that was killed while it deleted the folder.
     """
     number = 0
     while True:
@@ -174,13 +180,13 @@ def _claim(base: Path, name: str) -> tuple[Path, int]:
         if _made_on(folder) is None:
             _empty(folder)
             text = json.dumps({"regallery_scratch": _FORMAT, "host": socket.gethostname()})
-            with storage.told_by_name(folder / _ABOUT):
+            with storage.name_write_errors(folder / _ABOUT):
                 os.pwrite(lock, text.encode(), 0)
         return folder, lock
 
 
 def _make(folder: Path) -> bool:
-    """Make the folder; whether it exists and belongs to this user."""
+    """Make the folder; return whether it exists and belongs to this user."""
     try:
         folder.mkdir(mode=0o700)
     except FileExistsError:
@@ -203,15 +209,17 @@ def _is_own_folder(folder: Path) -> bool:
 
 
 def _has_no_lock(folder: Path) -> bool:
-    """Whether a link, a folder or a pipe is in the place of the locked file."""
+    """Whether there is a link, a folder or a pipe in place of the locked file."""
     with suppress(FileNotFoundError):
         return not stat.S_ISREG((folder / _ABOUT).lstat().st_mode)
     return False
 
 
 def _locked(folder: Path) -> int | None:
-    """The locked file of a scratch folder; None if another run holds it, if the folder has just
-    been deleted, or if something else is in the place of the file.
+    """The locked file of a scratch folder, or None.
+
+    It is None if another run holds it, if the folder has just been deleted, or if something else is
+    in the place of the file.
     """
     if _has_no_lock(folder):
         return None
@@ -313,13 +321,13 @@ def _made_on(folder: Path) -> str | None:
 
 
 def _is_gone(entry: ScratchEntry) -> bool:
-    """Whether this is the machine that made it, and it has none any more."""
+    """Whether this machine made the folder, and it no longer exists."""
     is_here = entry.host == socket.gethostname()
     return is_here and entry.folder.parent.is_dir() and not os.path.lexists(entry.folder)
 
 
 def _is_reached(entry: ScratchEntry) -> bool:
-    """Whether the folder at this path here is the listed one, and may be deleted."""
+    """Whether the folder at this path on this machine is the listed one, and may be deleted."""
     if entry.gallery != _place(entry.file.parents[1]):
         return False
     if not _is_own_folder(entry.folder) or not can_write(entry.folder):
@@ -359,7 +367,7 @@ def _remove(folder: Path, lock: int, entries: Sequence[ScratchEntry]) -> None:
 
 
 def _delete(folder: Path) -> None:
-    """Delete a folder, in which a worker of a killed run may write for some seconds yet."""
+    """Delete a folder in which a worker of a killed run may still write for some seconds."""
     for attempt in range(1, _TRIES + 1):
         try:
             shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""Counts of what a version of a gallery holds."""
+"""Counts of the contents of a gallery's version."""
 
 from dataclasses import dataclass
 

@@ -1,8 +1,8 @@
 """A gallery: one version of a table of features, and the commits that make the next.
 
-`Gallery` is a value: it never changes, and what it returns stays the same while others commit. A
-commit checks, writes what it needs beside the log, and becomes visible by one entry of the log.
-After a kill at any instant, the last version is still there, and files that `find_units` finds.
+`Gallery` is a value: it never changes, and its results stay the same while others commit. A commit
+checks, writes the files that it needs beside the log, and becomes visible by one entry of the log.
+After a kill at any instant, the last version is still there, plus files that `find_units` finds.
 """
 
 import json
@@ -33,10 +33,10 @@ from pipeline.gallery.log import transactions as log
 from pipeline.gallery.log.changes import planned_change
 from pipeline.gallery.log.history import VersionInfo
 from pipeline.gallery.log.lock import Lock
-from pipeline.gallery.log.removed import removal_told
+from pipeline.gallery.log.removed import report_removal
 from pipeline.gallery.opening import (
     check_location,
-    lock_held,
+    keep_or_take_lock,
     read_version,
     tidy_records,
 )
@@ -100,7 +100,7 @@ class Gallery:
             "precision": precision,
             "derived": json.dumps(dict(derived or {}), sort_keys=True),
         }
-        with lock_held(location, lock, "create"):
+        with keep_or_take_lock(location, lock, "create"):
             if log.is_log(root):
                 raise InputError(f"{root}: there is a gallery already")
             log.create_log(root, properties)
@@ -166,7 +166,7 @@ class Gallery:
 
     @property
     def target(self) -> UnitTarget:
-        """Where and how workers write units of this gallery."""
+        """The place and form in which workers write units of this gallery."""
         return UnitTarget(self.location, self.fingerprint, self.dimension, self.dtype)
 
     def rows(self, columns: Sequence[str] = SCALAR_COLUMNS) -> pa.Table:
@@ -182,7 +182,7 @@ class Gallery:
                 f"there is no column {unknown[0]!r} to read here: choose of "
                 f"{', '.join(SCALAR_COLUMNS)}"
             )
-        with self._removal_told():
+        with self._report_removal():
             table = self._read(self.snapshot.files, columns)
         ids = table["row_id"].to_numpy()
         if (ids[1:] <= ids[:-1]).any():
@@ -191,10 +191,12 @@ class Gallery:
         return table.select(list(columns)).replace_schema_metadata(about)
 
     def row_parts(self, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """The scalar columns in no order, some files at a time: for more rows than memory holds."""
+        """Yield the scalar columns, unordered, several files at a time: for more rows than memory
+        holds.
+        """
         files = self.snapshot.files
         for start in range(0, len(files), _FILES_AT_ONCE):
-            with self._removal_told():
+            with self._report_removal():
                 table = self._read(files[start : start + _FILES_AT_ONCE], columns)
             yield table.select(list(columns))
 
@@ -219,7 +221,7 @@ class Gallery:
         return self.features().read(0, self.count)
 
     def blocks(self, rows: int = 65_536) -> Iterator[np.ndarray]:
-        """The features in order, float32 `[n, D]` of at most so many `rows` at a time."""
+        """Yield the features in order, float32 `[n, D]`, at most `rows` at a time."""
         features = self.features()
         for start, stop in blocks(self.count, rows):
             yield features.read(start, stop)
@@ -242,8 +244,8 @@ class Gallery:
         return frame.set_index("row_id")
 
     def rejects(self) -> pa.Table:
-        """The inputs that became no row, by path, in `REJECT_SCHEMA`."""
-        with self._removal_told():
+        """The inputs that did not become rows, by path, in `REJECT_SCHEMA`."""
+        with self._report_removal():
             return read_rejects(self._root, self.snapshot.rejects)
 
     def select(self, where: str) -> np.ndarray:
@@ -257,7 +259,7 @@ class Gallery:
         return self._ids_of(conditions.parse(where))
 
     def _ids_of(self, condition: "Condition") -> np.ndarray:
-        with self._removal_told():
+        with self._report_removal():
             possible = set(
                 condition.possible_files(
                     log.guarantees(self._root, self.version, condition.columns)
@@ -280,7 +282,7 @@ class Gallery:
         """
         if len(self._runs.files) != len(self.snapshot.files):
             return np.searchsorted(self.row_ids(), self._ids_of(condition))
-        with self._removal_told():
+        with self._report_removal():
             possible = set(
                 condition.possible_files(
                     log.guarantees(self._root, self.version, condition.columns)
@@ -305,7 +307,7 @@ class Gallery:
         parts, order = [pa.schema(SCALAR_FIELDS).empty_table().select(list(columns))], []
         for number in np.unique(numbers):
             own = np.flatnonzero(numbers == number)
-            with self._removal_told():
+            with self._report_removal():
                 table = self._read([self.snapshot.files[number]], columns)
             parts.append(table.take(pa.array(places[own])).select(list(columns)))
             order.append(own)
@@ -333,13 +335,13 @@ class Gallery:
         return find_units(self.target, self.next_row_id)
 
     def clear(self, useless: FoundUnits, lock: Lock | None = None) -> None:
-        """Delete what `find_units` found, except the units that the caller removed from it to
-        continue with them; log each damaged file.
+        """Delete the files that `find_units` found, except units that the caller removed from them
+        to continue; log each damaged file.
 
-        Call it before workers write: it would delete their unfinished files, too.
+        Call it before workers write, because it would also delete their unfinished files.
         """
         units = [name for unit in useless.units for name in (unit.path, unit.rejects_path) if name]
-        with lock_held(self.location, lock, "clear"):
+        with keep_or_take_lock(self.location, lock, "clear"):
             for _, reason in useless.damaged:
                 _log.warning("%s: deleted, its images are done again", reason)
             storage.delete_files(path for path, _ in useless.damaged)
@@ -371,7 +373,7 @@ class Gallery:
         are not there, `GalleryDamagedError` for a unit's file that is not what its record says.
         """
         units = sorted(units, key=lambda unit: unit.first_row_id)
-        with lock_held(self.location, lock, run_id) as held:
+        with keep_or_take_lock(self.location, lock, run_id) as held:
             done = self._committed_before(run_id, units)
             if done is not None:
                 return done
@@ -393,7 +395,7 @@ class Gallery:
         `commit` makes such a change from units; compaction and restoring make their own. Raise
         `RunError` if another commit came after this version or the lock was lost.
         """
-        with lock_held(self.location, lock, change.run_id) as held:
+        with keep_or_take_lock(self.location, lock, change.run_id) as held:
             storage.sync_folder(self._root)
             held.check()
             version = log.append(self._root, self.version, change)
@@ -416,14 +418,12 @@ class Gallery:
 
     @cached_property
     def _runs(self) -> Runs:
-        with self._removal_told():
+        with self._report_removal():
             return index_positions(self._root, self.snapshot.files)
 
-    def _removal_told(self) -> AbstractContextManager[None]:
-        """For code that reads files of this version, which may have been removed since it was
-        opened.
-        """
-        return removal_told(self._root, self.version)
+    def _report_removal(self) -> AbstractContextManager[None]:
+        """Report reads of files that were removed since this version was opened as such."""
+        return report_removal(self._root, self.version)
 
     def _damage(self, error: Exception | None) -> GalleryDamagedError:
         """Name the first file of this version that differs from the log."""
@@ -442,7 +442,7 @@ class Gallery:
         return GalleryDamagedError(f"{self._root}: the gallery cannot be read ({error})")
 
     def _committed_before(self, run_id: str, units: Sequence[UnitRecord]) -> "Gallery | None":
-        """The latest version if this run was committed already."""
+        """The latest version if this run has already committed."""
         if log.run_version(self._root, run_id) is None:
             return None
         latest = Gallery.open(self.location)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.errors import InputError, RunError
 from pipeline.input_files import why
-from pipeline.output_files import check_new_folder, check_replaceable, has_mark, told_by_name
+from pipeline.output_files import check_new_folder, check_replaceable, has_mark, name_write_errors
 from pipeline.report.charts import cmc_chart, roc_chart
 from pipeline.report.plain import plain
 from pipeline.report.results import Report
@@ -93,7 +93,7 @@ def _replace(path: Path, text: str) -> None:
         left.unlink(missing_ok=True)
     beside = path.with_name(f".{path.name}.{secrets.token_hex(_TOKEN_BYTES)}")
     try:
-        with told_by_name(path):
+        with name_write_errors(path):
             with beside.open("x", encoding="utf-8", newline="\n") as file:
                 file.write(text)
                 file.flush()

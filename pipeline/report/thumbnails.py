@@ -58,7 +58,7 @@ def thumbnail(image: np.ndarray) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
-def wanted(report: "Report") -> tuple[list[str], list[str]]:
+def pictured_paths(report: "Report") -> tuple[list[str], list[str]]:
     """The query paths and the gallery paths in the ranked lists, each sorted and without
     repeats.
     """

@@ -1,1 +1,1 @@
-"""What each verb does, in Python terms: opens galleries, composes stages."""
+"""The work of each verb, as Python functions: open galleries, combine stages."""

@@ -164,7 +164,7 @@ def k_reciprocal(
 
 
 def both_labels(first: Labels | Pair, second: Labels | Pair) -> tuple[Labels, Labels]:
-    """Labels of both sides, their cameras numbered alike; refuses one `Labels` with one pair."""
+    """Labels of both sides, with common camera numbers; refuse one `Labels` with one pair."""
     if isinstance(first, Labels) and isinstance(second, Labels):
         return first, second
     if isinstance(first, Labels) or isinstance(second, Labels):
@@ -177,7 +177,9 @@ def both_labels(first: Labels | Pair, second: Labels | Pair) -> tuple[Labels, La
 
 
 def feature_rows(features: Features, name: str, normalize: bool) -> FeatureRows:
-    """Rows of a gallery or a file unchanged, since they are checked when read; else an array."""
+    """Rows of a gallery or a file unchanged, because they are checked when read; otherwise an
+    array.
+    """
     if hasattr(features, "take") and hasattr(features, "dimension"):
         return features  # type: ignore[return-value]
     return as_rows(as_features(features, name, normalize=normalize))
@@ -223,7 +225,7 @@ def _whole_k(k: int) -> int:
 
 
 def _is_unknown(camera: object) -> bool:
-    """None, NaN, and the number that `Labels` has for it."""
+    """Whether a camera is None, NaN, or the number for unknown in `Labels`."""
     return (
         camera is None
         or camera != camera

@@ -1,4 +1,4 @@
-"""The threshold of a gallery: found over its pairs, and stored with its version."""
+"""Find the threshold of a gallery over its pairs, and store it with its version."""
 
 import logging
 from collections.abc import Mapping
@@ -107,7 +107,7 @@ def _threshold(pairs: Pairs, rule: FarRule | PercentileRule, resampling: Bootstr
 
 
 def _basis(rule: str, figures: Mapping[str, Any]) -> int:
-    """How many pairs decide where the threshold lies."""
+    """The number of pairs that decide where the threshold lies."""
     return int(figures["false_matches" if rule == "far" else "positives"])
 
 
@@ -137,7 +137,7 @@ def _keep(
     found: Threshold,
     cameras: tuple[CameraPair, ...] | None,
 ) -> GalleryPlace:
-    """Keep the threshold beside the gallery's table."""
+    """Store the threshold beside the gallery's table."""
 
     about: dict[str, Any] = {
         "threshold": found.threshold,

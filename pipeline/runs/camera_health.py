@@ -14,10 +14,10 @@ from pipeline.core.evaluation.bootstrap import Bootstrap
 from pipeline.gallery.table import Gallery
 
 FEWEST_ROWS = 100
-"""Rows of a camera that are compared with the earlier ones, and earlier ones that there must be."""
+"""The least number of a camera's newest rows, and of its earlier rows, for a comparison."""
 
 _MOST_ROWS = 1000
-"""Rows of either side that are read, at most."""
+"""The most rows of either side that are read."""
 _HOUR = 3_600_000_000
 _SEED = 0
 
@@ -26,9 +26,10 @@ _SEED = 0
 class SilentCamera:
     """A camera that usually sends and now does not.
 
-    It sent last at `last` (ISO 8601, UTC): in `active_hours` of the `hours` until then in which any
-    camera of its gallery did, and in none of the `quiet_hours` since. `chance` is the probability
-    of that, if it still sends as it did; None where a limit was exceeded instead.
+    It sent last at `last` (ISO 8601, UTC). It sent in `active_hours` of the `hours` until then in
+    which any camera of its gallery sent, and in none of the `quiet_hours` since. `chance` is the
+    probability of such a pause if the camera still sends as before; it is None if a limit was
+    exceeded instead.
     """
 
     gallery: str
@@ -42,11 +43,12 @@ class SilentCamera:
 
 @dataclass(frozen=True)
 class CameraDrift:
-    """How the scores of a camera's newest rows differ from those of its earlier ones.
+    """The change of the scores of a camera's newest rows from those of its earlier ones.
 
     A row's score is its mean similarity with earlier rows of the same camera. `shift` is the
-    difference of the means (newest less earlier), from `low` to `high` with the confidence `level`
-    for all cameras of the gallery together; `has_drifted` where this leaves out 0.
+    difference of the means (newest less earlier). Its interval, from `low` to `high`, has the
+    confidence `level` for all cameras of the gallery together; `has_drifted` is true if the
+    interval excludes 0.
     """
 
     gallery: str
@@ -64,14 +66,14 @@ class CameraDrift:
 
 @dataclass(frozen=True)
 class HealthSettings:
-    """What counts as silence and as drift."""
+    """The limits of silence and drift."""
 
     least_chance: float = 0.001
-    """A camera is silent where its silence is less probable than this."""
+    """A camera is silent if its silence is less probable than this."""
     silent_after: timedelta | None = None
-    """A camera is also silent where its last image is older than this."""
+    """A camera is also silent if its last image is older than this."""
     ignored: tuple[str, ...] = ()
-    """Cameras that are not watched, such as those that were taken down."""
+    """Cameras that are not watched, for example because they were removed."""
     level: float = 0.95
     """Confidence that all intervals of a gallery hold together."""
 
@@ -82,8 +84,8 @@ def silent_cameras(
     """The cameras of a version that usually send and now do not, by name.
 
     Time is counted in hours in which any camera of the gallery sent anything (`silences`), so a
-    night in which all of them are still says nothing. A row's time is `captured_at`, or else that
-    of its file. `now` is the time against which `silent_after` is held.
+    night in which all cameras are quiet does not count. A row's time is `captured_at`, or otherwise
+    the time of its file. `silent_after` counts back from `now`.
     """
     rows = gallery.rows(["camera", "captured_at", "mtime"])
     taken = pc.coalesce(rows["captured_at"], rows["mtime"]).cast(pa.int64())
@@ -114,12 +116,12 @@ def silent_cameras(
 
 
 def camera_drift(gallery: Gallery, first_new: int, settings: HealthSettings) -> list[CameraDrift]:
-    """How the scores of each camera with rows from the id `first_new` on differ, by name.
+    """Measure how the scores of each camera with rows from the id `first_new` on differ, by name.
 
-    The newest rows are the new ones, and at least the last `FEWEST_ROWS` of the camera; they are
-    compared with a sample of the earlier ones: half of that gives the features that all are
-    compared with, the other half the earlier scores. Groups are tracklets, or single rows without
-    one. Cameras with too few rows or tracklets on either side are left out.
+    The newest rows are the new ones, and at least the last `FEWEST_ROWS` of the camera. They are
+    compared with a sample of the earlier rows: one half of the sample gives the features to compare
+    with, the other half the earlier scores. Groups are tracklets, or single rows without one.
+    Cameras with too few rows or tracklets on either side are left out.
     """
     rows = gallery.rows(["row_id", "camera", "tracklet"])
     ids = rows["row_id"].to_numpy()

@@ -1,4 +1,4 @@
-"""Galleries that hold copies of others' rows: several merged into one, and one split into parts."""
+"""Galleries with copies of others' rows: several merged into one, and one split into parts."""
 
 import hashlib
 import logging
@@ -50,12 +50,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Part:
-    """Rows of an origin that are to be copied: those at `wanted` int64 `[n]`, their paths and
+    """Rows of an origin that are to be copied: those at `positions` int64 `[n]`, their paths and
     tracklets perhaps `with_source`.
     """
 
     origin: Gallery
-    wanted: NDArray[np.int64]
+    positions: NDArray[np.int64]
     with_source: bool = False
 
 
@@ -191,14 +191,14 @@ def _update(
     lock: Lock,
     progress: StartProgress,
 ) -> Gallery:
-    """The next version: the wanted rows of each part, and no others, in one commit.
+    """The next version: exactly the wanted rows of each part, in one commit.
 
-    Units that a killed run finished are used again. The gallery is listed with its origins first.
+    Units that a killed run finished are used again. The gallery is first listed in its origins.
     """
     removes, waiting = [np.empty(0, np.int64)], []
     for part in parts:
         how = {"with_source": part.with_source}
-        gone, new = compare(present, part.origin, part.wanted, **how)
+        gone, new = compare(present, part.origin, part.positions, **how)
         removes.append(gone)
         waiting.append(new)
     held = present.rejects()["path"].to_pylist()
@@ -230,7 +230,9 @@ def _units(
     step: Step,
     lock: Lock,
 ) -> Iterator[UnitRecord]:
-    """Write the rows that wait, a unit at a time, unless a killed run did."""
+    """Yield the records of units of rows that wait to be copied; units of a killed run are used
+    again.
+    """
     size = max(1, _UNIT_BYTES // feature_bytes(present.dimension, present.dtype))
     size = min(size, MOST_UNIT_ROWS)
     planned = []
@@ -259,7 +261,7 @@ def _units(
 
 
 def _check_paths(union: GalleryUnion, paths: pa.ChunkedArray) -> None:
-    """Raise InputError if a path is that of two rows: it is a row's key."""
+    """Raise InputError if two rows have the same path, because the path is a row's key."""
     if pc.count_distinct(paths).as_py() == len(paths):
         return
     counts = pc.value_counts(paths)
@@ -274,7 +276,7 @@ def _check_paths(union: GalleryUnion, paths: pa.ChunkedArray) -> None:
 
 
 def _rejects(union: GalleryUnion, paths: pa.ChunkedArray) -> pa.Table:
-    """The rejects of all galleries, each path once, without those that are rows."""
+    """The rejects of all galleries, each path once, without paths that are rows."""
     rejects = union.rejects()
     _, first = np.unique(np.asarray(rejects["path"].to_pylist(), object), return_index=True)
     rejects = rejects.take(pa.array(np.sort(first)))

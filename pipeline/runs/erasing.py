@@ -31,10 +31,10 @@ def erase_rows(
 ) -> ErasedRows:
     """Remove the selected rows and rejects from the latest version, `before`.
 
-    With `purge` the older versions and all their bytes go, too; with `everywhere` also what was
-    made from them, as far as it can be reached. Without `found` only what was erased earlier is
-    purged. Raise InputError for `everywhere` without `purge`; raise RunError where the gallery has
-    a newer version.
+    With `purge`, the older versions and all their bytes are removed, too; with `everywhere`, also
+    the outputs made from them, if they can be reached. Without `found`, only rows that were erased
+    earlier are purged. Raise InputError for `everywhere` without `purge`, and RunError if the
+    gallery has a newer version.
     """
     if everywhere and not purge:
         raise InputError("`everywhere` goes with `purge`")

@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Ways:
-    """How lists are ranked, and which figures are computed of them."""
+    """The ways to rank lists, and the figures to compute for them."""
 
     expansions: tuple[Expansion | Reranking, ...]
     normalizations: tuple[CameraNormalization, ...]
@@ -85,7 +85,7 @@ def evaluate_to_report(
     can have a match, or if the report cannot be written.
     """
     check_scratch(on.scratch)
-    _tell_unused(settings, on)
+    _warn_of_unused(settings, on)
     check_place(out)
     ways, figures = _Ways.of(settings), settings.figures
     held = as_one(gallery)
@@ -133,9 +133,9 @@ def evaluate_to_report(
 def _scratch_base(chosen: Path | None, out: Path, ways: _Ways) -> Iterator[Path | None]:
     """The absolute folder for scratch: the chosen one, or that of the report.
 
-    The latter is deleted again if the input is refused. None, which means temporary files, if lists
-    are only ranked plainly: then nothing is kept, and scratch only shows a purge that a run is
-    working.
+    The latter is deleted again if the input is refused. The result is None, which means temporary
+    files, if lists are only ranked plainly: then nothing needs to be kept, and scratch only shows a
+    purge that a run is working.
     """
     if chosen or not ways.expansions:
         yield chosen.absolute() if chosen else None
@@ -151,7 +151,7 @@ def _scratch_base(chosen: Path | None, out: Path, ways: _Ways) -> Iterator[Path 
         raise
 
 
-def _tell_unused(settings: EvaluationSettings, on: FoldSettings) -> None:
+def _warn_of_unused(settings: EvaluationSettings, on: FoldSettings) -> None:
     """Warn of settings that change nothing because the feature they belong to is off."""
     for each, switch in (
         (settings.expansion, "aqe"),
@@ -167,7 +167,7 @@ def _tell_unused(settings: EvaluationSettings, on: FoldSettings) -> None:
 
 
 def _of_matches(figures: FigureSettings) -> dict[str, Any]:
-    """What a query and a match are, where they are not the plain ones, as the report shows it."""
+    """The definition of queries and matches, if it is not the default, for the report."""
     said: dict[str, Any] = {"clothes_changed": True} if figures.clothes_changed else {}
     said |= {"multi_query": figures.multi_query} if figures.multi_query else {}
     return said | ({"same_place": " ".join(figures.same_place)} if figures.same_place else {})

@@ -33,7 +33,7 @@ from pipeline.report.results import (
     Report,
     Scalar,
 )
-from pipeline.report.thumbnails import Thumbnails, thumbnail, wanted
+from pipeline.report.thumbnails import Thumbnails, pictured_paths, thumbnail
 from pipeline.runs.rankings import Figures, Ranking
 from pipeline.runs.sides import LabeledSide, camera_names
 from pipeline.runs.union import parts_of
@@ -78,7 +78,7 @@ def write_report(
     report: Report, query: LabeledSide, gallery: LabeledSide, out: Path
 ) -> tuple[Path, Path]:
     """Write report.json and report.html, with thumbnails of the images that are still there."""
-    queries, rows = wanted(report)
+    queries, rows = pictured_paths(report)
     pictures = Thumbnails(_thumbnails(query, queries), _thumbnails(gallery, rows))
     with listed_in_galleries("report", out, parts_of(query.gallery, gallery.gallery), *FILES):
         return write_page(report, out, pictures)

@@ -1,4 +1,4 @@
-"""What was made from erased rows and lies elsewhere: named after a purge, and purged on request."""
+"""Outputs elsewhere that were made from erased rows: named after a purge, and purged on request."""
 
 from pathlib import Path
 
@@ -21,9 +21,10 @@ from pipeline.runs.tracklets import Feature, update_tracklets
 
 
 def follow(gallery: Gallery, outputs: tuple[Output, ...], *, purge: bool) -> list[Followed]:
-    """List what may still hold rows that a purge removed; with `purge`, purge what can be reached.
+    """List the outputs that may still hold rows which a purge removed; with `purge`, purge those in
+    reach.
 
-    Also follows what was made from an expanded gallery.
+    Outputs of an expanded gallery are followed, too.
     """
     found = []
     for output in outputs:
@@ -45,7 +46,7 @@ def follow(gallery: Gallery, outputs: tuple[Output, ...], *, purge: bool) -> lis
 
 
 def _purge(gallery: Gallery, output: Output) -> tuple[str | None, list[Followed]]:
-    """Why an output could not be purged (None if it was purged), and what was made from it."""
+    """Why an output could not be purged (None if it was purged), and the outputs made from it."""
 
     if output.kind == EXPANDED:
         try:
@@ -109,9 +110,7 @@ def _expand_again(gallery: Gallery, place: str) -> list[Followed]:
 
 
 def _drop_copies(gallery: Gallery, place: str) -> list[Followed]:
-    """Remove from a gallery of copies what the rows and rejects that are gone left there, and purge
-    it.
-    """
+    """Remove the copies of purged rows and rejects from a gallery of copies, and purge it."""
     with lock_gallery(place, f"erase everywhere of {gallery.location}") as lock:
         copy = Gallery.open(place)
         after = copy.commit(

@@ -1,4 +1,4 @@
-"""An expanded gallery, made or brought up to date with its parent."""
+"""Make an expanded gallery, or bring it up to date with its parent."""
 
 import logging
 from collections.abc import Mapping

@@ -39,13 +39,14 @@ class Rounds:
 
     @property
     def needed(self) -> int:
-        """How many neighbors of a row the expansion needs."""
+        """The number of neighbors of a row that the expansion needs."""
         return self.settings.k - 1
 
     @property
     def kept(self) -> int:
-        """How many neighbors graphs hold: some to spare, so that a row that loses a few need not be
-        searched again.
+        """The number of neighbors in graphs, with a few to spare.
+
+        A row that loses a few neighbors then need not be searched again.
         """
         return self.needed + max(3, self.needed // 2)
 
@@ -109,10 +110,10 @@ def expand_gallery(
     execution: Execution,
     lock: Lock,
 ) -> Gallery:
-    """The next version of `present`: the features of `parent`, normalized if asked, expanded.
+    """The next version of `present`: the features of `parent`, normalized if requested, expanded.
 
-    Intermediate features lie in a folder below `chosen`, or else beside the graphs; for a gallery
-    in an object store, in the folder for temporary files.
+    Intermediate features are in a folder below `chosen`, or otherwise beside the graphs; for a
+    gallery in an object store, they are in the folder for temporary files.
     """
     folder = _folder(present)
     storage.make_folder(folder)
@@ -137,7 +138,9 @@ def expand_gallery(
 
 
 def tidy(gallery: Gallery, parent: Gallery) -> None:
-    """Delete what a finished run no longer needs: all but the graphs of the parent version."""
+    """Delete everything that a finished run no longer needs: all except the graphs of the parent
+    version.
+    """
     for each in (gallery, parent):
         drop_abandoned(each.location)
     for path in _folder(gallery).glob("round-*"):

@@ -1,4 +1,4 @@
-"""Bring a gallery up to date with its source in one version, or say what that would take."""
+"""Bring a gallery up to date with its source in one version, or report what that would take."""
 
 import logging
 import os
@@ -56,17 +56,17 @@ from pipeline.stages.execution import StartProgress, silent
 from pipeline.stages.extract import UnitExtractor, Work
 
 ALWAYS_ALLOWED_REJECTS = 10
-"""A run never stops for this many rejects or fewer, however few images it has."""
+"""A run never stops for this many rejects or fewer, even if it has few images."""
 
 SAMPLED_BATCHES = 2
-"""Batches of the network that a preview extracts, to estimate the time of all."""
+"""Number of network batches that a preview extracts to estimate the total time."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class UpdatePlan:
-    """One update of a gallery: the listing of its source, what it is made with, and how."""
+    """One update of a gallery: the listing of its source, and all settings."""
 
     listing: Listing
     spec: GallerySpec
@@ -207,7 +207,7 @@ def update_gallery(plan: UpdatePlan, progress: StartProgress = silent) -> Extrac
         if len(changes.touched):
             add_seen(after.location, changes.touched, after.row_ids())
     return Extracted(
-        **_found(listing, changes),
+        **_source_counts(listing, changes),
         gallery=spec.location,
         version=after.version,
         removed=len(removes),
@@ -244,7 +244,7 @@ def preview_update(plan: UpdatePlan) -> Planned:
     else:
         whole /= workers
     return Planned(
-        **_found(listing, changes),
+        **_source_counts(listing, changes),
         gallery=spec.location,
         removed=len(changes.missing) if plan.update.delete_missing else 0,
         rejects=_reasons(listing.rejects),
@@ -263,7 +263,7 @@ def preview_update(plan: UpdatePlan) -> Planned:
 def find_changes(
     present: Gallery, listing: Listing, update: UpdateSettings, max_bytes: int = MAX_BYTES
 ) -> SourceChanges:
-    """How the listing differs from the gallery; reads the images that may have changed."""
+    """Find how the listing differs from the gallery; read the images that may have changed."""
     held = ByPath(_row_columns(listing))
     for some in present.row_parts(held.schema.names):
         held.add(some)
@@ -289,7 +289,7 @@ def find_changes(
 
 
 def reject_limit(listing: Listing, share: float) -> int:
-    """How many inputs may be rejects; raise InputError if the listing alone has more."""
+    """The allowed number of rejects; raise InputError if the listing alone has more."""
     inputs = len(listing.images) + len(listing.rejects)
     limit = max(ALWAYS_ALLOWED_REJECTS, int(share * inputs))
     if len(listing.rejects) > limit:
@@ -323,12 +323,12 @@ def _target(plan: UpdatePlan) -> UnitTarget:
 
 
 def _row_columns(listing: Listing) -> pa.Schema:
-    """What of a gallery's rows a listing is compared with."""
-    return pa.schema([row_schema(1).field(name) for name in (*ROW_COLUMNS, *listing.told)])
+    """The columns of a gallery's rows that are compared with a listing."""
+    return pa.schema([row_schema(1).field(name) for name in (*ROW_COLUMNS, *listing.label_names)])
 
 
-def _found(listing: Listing, changes: SourceChanges) -> dict[str, Any]:
-    """The fields of `Found`."""
+def _source_counts(listing: Listing, changes: SourceChanges) -> dict[str, Any]:
+    """The fields of `SourceCounts`."""
     return {
         "images": len(listing.images),
         "new": len(changes.new),

@@ -1,4 +1,4 @@
-"""How far a task has come, how fast it goes on, and when it will end."""
+"""The progress of a task: how far it is, how fast it goes, and when it will end."""
 
 import threading
 import time
@@ -7,16 +7,16 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 WINDOW_SECONDS = 300.0
-"""The rate is that of this time: an early one says little about a late one."""
+"""The rate is averaged over this time, because an early rate says little about a late one."""
 
 _SETTLING_SECONDS = 1.0
-"""What is done in the first second was finished by an earlier run, and says nothing of the rate."""
+"""Steps in the first second are ignored in the rate, because an earlier run finished them."""
 
 
 class Headway:
-    """Counts the steps of a task; `total` is None where nobody knows how many there are.
+    """Count the steps of a task; `total` is None if their number is unknown.
 
-    It may be stepped and asked from several threads.
+    Several threads may count steps and read the progress.
 
     >>> seconds = iter([0.0, 0.5, 11.0, 11.0, 11.0])
     >>> headway = Headway(100, clock=lambda: next(seconds))
@@ -37,7 +37,7 @@ class Headway:
         self._lock = threading.Lock()
 
     def step(self, steps: int) -> None:
-        """Count so many more steps; fewer than none where work was given up, to be done again."""
+        """Count more steps; a negative number if work was given up and must be repeated."""
         with self._lock:
             now, before = self._clock(), self.done
             self.done += steps
@@ -65,7 +65,7 @@ class Headway:
         return self.total is not None and self.done >= self.total
 
     def rate(self) -> float | None:
-        """Steps a second, of the last minutes; None where that is not known yet."""
+        """Steps per second in the last minutes; None if it is not known yet."""
         with self._lock:
             if not self._samples:
                 return None
@@ -74,12 +74,12 @@ class Headway:
             return steps / (now - then) if steps > 0 and now > then else None
 
     def seconds_left(self) -> float | None:
-        """How long the rest takes at this rate; None where that is not known."""
+        """The remaining time at this rate; None if it is unknown."""
         if self.total is None or (rate := self.rate()) is None:
             return None
         return max(0, self.total - self.done) / rate
 
     def end(self) -> datetime | None:
-        """When the task will end at this rate, in UTC; None where that is not known."""
+        """The expected end at this rate, in UTC; None if it is unknown."""
         left = self.seconds_left()
         return None if left is None else datetime.now(UTC) + timedelta(seconds=left)

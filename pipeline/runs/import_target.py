@@ -1,4 +1,4 @@
-"""The gallery that an import makes: its maker is named by the user or by an export."""
+"""The gallery that an import makes; the user or an export names its maker."""
 
 import logging
 from contextlib import AbstractContextManager, nullcontext
@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 def maker_of(source: Path, part: str, made_by: str | None) -> FeatureOrigin | str:
-    """What made the features: the user says so, or the export that wrote them.
+    """The maker of the features: the user names it, or the export that wrote them.
 
     Raise `InputError` if neither does, or if the features have changed since their export.
     """

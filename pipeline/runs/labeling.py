@@ -1,4 +1,4 @@
-"""A gallery's identities and links as labels on its frames, for other tools."""
+"""Write a gallery's identities and links as labels on its frames, for other tools."""
 
 import logging
 from pathlib import Path
@@ -31,11 +31,11 @@ def label_frames(
     """Write the boxes of a version to the folder `out`, with identity, camera, tracklet and row id.
 
     The `format` is coco (a JSON file), cvat (XML), fiftyone (a dataset on disk) or mot (folders of
-    MOTChallenge). Boxes lie on the frames and pictures that they were cut from; a crop that is a
-    file of its own gets a box of its whole extent. `links` is a table of identity candidates of the
-    same gallery, or of its tracklets, which are added. `number` says what the number of a box is in
-    mot. Raise InputError for a gallery of tracklets, for `links` of other rows, where a video or
-    picture is gone, and where the format cannot hold the boxes.
+    MOTChallenge). Boxes are on the frames and pictures that they were cut from; a crop in a
+    separate file gets a box of its full size. `links` is a table of identity candidates of the same
+    gallery, or of its tracklets, which are added. `number` selects the number of a box in mot.
+    Raise InputError for a gallery of tracklets, for `links` of other rows, if a video or picture is
+    gone, and if the format cannot represent the boxes.
     """
     if format not in LABEL_PLACES:
         raise InputError(

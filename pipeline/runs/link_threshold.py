@@ -96,7 +96,7 @@ def link_threshold(
     """
     if settings.threshold is not None:
         return LinkThreshold(settings.threshold, "given")
-    wanted, count = settings.wanted, len(apart)
+    wanted, count = settings.target_precision, len(apart)
     conflicts, others = None, None
     if walk is not None:
         conflicts = Conflicts.of(walk.seen, walk.travel)

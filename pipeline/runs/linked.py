@@ -15,7 +15,7 @@ TABLE_SUFFIXES = (".parquet", ".csv")
 """Suffixes that the file of identity candidates may have."""
 
 PRECISION = 0.9
-"""The wanted group precision if no threshold is given."""
+"""The target precision of groups if no threshold is given."""
 
 
 # A group is out of proportion if it has this share of all rows and this many times the rows of the
@@ -52,13 +52,15 @@ class LinkSettings:
             raise InputError("give `threshold` or `group_precision`, not both")
 
     @property
-    def wanted(self) -> float:
-        """The wanted group precision."""
+    def target_precision(self) -> float:
+        """The target precision of groups."""
         return PRECISION if self.group_precision is None else self.group_precision
 
 
-def asked_of(settings: LinkSettings, where: str | None) -> dict[str, Any]:
-    """What links depend on beside the gallery, as the file of candidates says it."""
+def stored_settings(settings: LinkSettings, where: str | None) -> dict[str, Any]:
+    """The settings, besides the gallery, that links depend on, as the file of candidates stores
+    them.
+    """
     return {"settings": asdict(settings), "where": where}
 
 

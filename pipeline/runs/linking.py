@@ -1,4 +1,4 @@
-"""Identities proposed for the rows of a gallery: neighbors, a threshold, groups, a table."""
+"""Propose identities for the rows of a gallery: neighbors, a threshold, groups, a table."""
 
 import logging
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ from pipeline.gallery.sidecars.capture_times import camera_numbers, moments
 from pipeline.gallery.table import Gallery
 from pipeline.output_files import check_new_file
 from pipeline.runs.link_threshold import check_evidence, link_threshold, links_among
-from pipeline.runs.linked import TABLE_SUFFIXES, Linked, LinkSettings, asked_of
+from pipeline.runs.linked import TABLE_SUFFIXES, Linked, LinkSettings, stored_settings
 from pipeline.runs.resources import joined
 from pipeline.runs.selection import ALL_ROWS, RowFilter
 from pipeline.runs.settings import FoldSettings, check_scratch
@@ -117,7 +117,7 @@ def link(
         "fingerprint": held.fingerprint,
         "k": settings.k,
         "threshold": found.threshold,
-        "asked": asked_of(settings, _told(select)),
+        "asked": stored_settings(settings, _told(select)),
     }
     if isinstance(held, GalleryUnion):
         about["galleries"] = [[each.location, each.version] for each in held.parts]

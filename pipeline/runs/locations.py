@@ -10,5 +10,6 @@ class _Marker:
 LOCATION = _Marker()
 
 Location = Annotated[str, LOCATION]
-"""A path or any fsspec URL. `submit` refuses a relative path, since the job runs in a folder of its
-own on the cluster."""
+"""A path or any fsspec URL. `submit` refuses a relative path, because the job runs in a different
+folder on the cluster.
+"""

@@ -72,10 +72,11 @@ def measure(
     execution: Execution = Execution(),
     scratch: Path | None = None,
 ) -> Evaluation:
-    """All metrics of `queries` `[Q, D]` in a `gallery` `[G, D]`: exact, and without a Q x G array.
+    """Compute all metrics of `queries` `[Q, D]` in a `gallery` `[G, D]`: exact, without a Q x G
+    array.
 
     Labels are `Labels`, or pairs of identities `[N]` (-1 junk, 0 distractor) and cameras `[N]`
-    (numbers, text or None). Each of `ways` is ranked beside the plain similarity. Files of
+    (numbers, text or None). Each of `ways` is ranked in addition to the plain similarity. Files of
     expansion and re-ranking go to a temporary folder below `scratch`. Raise ValueError for rows
     that are not of unit length, unless `normalize`, and for labels that do not fit.
 

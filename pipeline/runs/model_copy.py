@@ -1,4 +1,6 @@
-"""The work of `model`: a network's speeds, its copy, and how far the copy is from the source."""
+"""The work of `model`: a network's speeds, its copy, and the deviation of the copy from its
+source.
+"""
 
 import contextlib
 import dataclasses
@@ -36,7 +38,7 @@ from pipeline.model.input.preprocessing import empty_batch, fill_batch, standard
 from pipeline.model.kinds import network_kind
 from pipeline.model.networks import NetworkFile, default_recipe, open_network
 from pipeline.model.recipe import Recipe
-from pipeline.output_files import check_new_file, has_mark, told_by_name
+from pipeline.output_files import check_new_file, has_mark, name_write_errors
 from pipeline.runs.settings import ExportSettings
 
 _MARK = "# regallery model export: the recipe of the network with the SHA-256"
@@ -48,7 +50,7 @@ _COPIES: tuple[tuple[Target, str], ...] = (("onnx", "onnxruntime"), ("openvino",
 def speeds(
     file: NetworkFile, recipe: Recipe, run: dict[str, Any]
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """Crops a second of a network by backend, and for other backends the reason why they cannot run
+    """Crops per second of a network by backend, and the reason for each backend that cannot run
     it.
     """
     size = recipe.height, recipe.width
@@ -94,7 +96,7 @@ def write_copy(
     out = _checked(flags)
     sample = _sample(flags)
     sides = _labeled(flags)
-    with _full_disk_told(out):
+    with _report_full_disk(out):
         return _write_copy(file, recipe, flags, run, out, sample, sides)
 
 
@@ -153,7 +155,7 @@ def _write_copy(
 
 
 def figures_of(measured: dict[str, NDArray[np.float64]] | None) -> dict[str, Any]:
-    """mAP and rank-1 of source and copy, and the intervals of what each loses or gains.
+    """mAP and rank-1 of source and copy, and the intervals of the copy's losses or gains.
 
     Both networks rank for the same queries, so the difference is taken query by query.
     """
@@ -174,14 +176,14 @@ def figures_of(measured: dict[str, NDArray[np.float64]] | None) -> dict[str, Any
 
 
 @contextlib.contextmanager
-def _full_disk_told(out: Path) -> Iterator[None]:
+def _report_full_disk(out: Path) -> Iterator[None]:
     """Report a full disk as a RunError that names the file.
 
     The exporters report a full disk in words of their own, as they do for a network that they
     cannot write.
     """
     try:
-        with told_by_name(out):
+        with name_write_errors(out):
             yield
     except InputError as error:
         if shutil.disk_usage(out.absolute().parent).free > _LEAST_ROOM:
@@ -377,7 +379,7 @@ def _features(extractor: Extractor, listing: Listing) -> NDArray[np.float32]:
 def _toml(fields: dict[str, Any]) -> str:
     """Recipe fields as TOML, which `--recipe` reads."""
 
-    def told(value: Any) -> str:
+    def toml_value(value: Any) -> str:
         if isinstance(value, bool):
             return str(value).lower()
         if isinstance(value, str):
@@ -385,4 +387,4 @@ def _toml(fields: dict[str, Any]) -> str:
         return f"[{', '.join(map(repr, value))}]" if isinstance(value, tuple) else repr(value)
 
     given = {name: value for name, value in fields.items() if value is not None}
-    return "".join(f"{name} = {told(value)}\n" for name, value in given.items())
+    return "".join(f"{name} = {toml_value(value)}\n" for name, value in given.items())

@@ -1,4 +1,4 @@
-"""What the rankings of one evaluation share: mapped features, and the graphs of neighbors."""
+"""Data that the rankings of one evaluation share: mapped features, and the graphs of neighbors."""
 
 import logging
 import time
@@ -26,11 +26,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Neighborhood:
-    """Queries and gallery as one set; what several rankings need is computed once.
+    """Queries and gallery as one set; data for several rankings is computed once.
 
     `k` is the largest number of neighbors that a ranking needs from the graph of the union, and
     `least` says whether one needs the distance of the farthest row. Files go to `folder`, which
-    every worker sees; blocks of the same graph that a killed run left there are taken over.
+    every worker sees; blocks of the same graph that a killed run left there are used again.
     """
 
     queries: FeatureRows

@@ -1,4 +1,4 @@
-"""Warnings of images that become features like any other but are hardly crops of people."""
+"""Warnings about images that become features like any other but are hardly crops of people."""
 
 import logging
 from collections import Counter
@@ -43,7 +43,7 @@ def warn_of_oddities(
 
 
 def _range_of(root: str, path: str, stretch: Stretch | None, max_pixels: int) -> str:
-    """How much of its range an image uses, and which setting helps."""
+    """The share of the range that an image uses, and the setting that helps."""
     try:
         if names.box_of_name(path) is not None:  # counts are those of a file of its own
             used, counts = range_used(read_pixels(root, path, stretch=stretch)), None

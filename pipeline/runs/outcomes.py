@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a source holds, compared with a gallery.
+class SourceCounts:
+    """The contents of a source, compared with a gallery.
 
     The `images` are `new`, `changed` or `unchanged`; `touched` counts the unchanged ones with
     another time and the same bytes. `missing` counts the gallery's rows whose image has disappeared
-    from the source. `skipped` counts the files that are not images, by suffix. `labels` says which
-    identities and cameras the source has; None if it has none.
+    from the source. `skipped` counts the files that are not images, by suffix. `labels` describes
+    the identities and cameras of the source; None if it has none.
     """
 
     images: int
@@ -31,12 +31,12 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Extracted(Found):
-    """What a run of extract found and did.
+class Extracted(SourceCounts):
+    """The results of a run of extract.
 
     `rejected` of the new and changed images gave no row; `removed` counts the missing rows that
-    were removed. `rejects` counts all rejects of the gallery by reason, also those of the listing.
-    `actors` is the number of Ray actors that did the work, 0 if this process did it.
+    were removed. `rejects` counts all rejects of the gallery by reason, including those of the
+    listing. `actors` is the number of Ray actors that did the work, 0 if this process did it.
     """
 
     gallery: str
@@ -62,13 +62,13 @@ class Extracted(Found):
 
 
 @dataclass(frozen=True)
-class Planned(Found):
-    """What a run of extract would do.
+class Planned(SourceCounts):
+    """The expected results of a run of extract.
 
     `rejects` counts the inputs that the listing alone rules out. `to_extract` images of
-    `bytes_to_extract` lie in `units` that are not finished. A sample of `sampled` of them was
-    extracted in this process and discarded: `seconds_an_image` and `disk_bytes` follow from it, and
-    `seconds` is the time for `workers` that do not slow each other.
+    `bytes_to_extract` are in `units` that are not finished. A sample of `sampled` images was
+    extracted in this process and discarded; `seconds_an_image` and `disk_bytes` are estimated from
+    it. `seconds` is the time for `workers` that do not slow each other.
     """
 
     gallery: str
@@ -101,7 +101,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Expanded:
-    """What a run of expand made: `version` of `gallery`, from `parent_version` of `parent`.
+    """The result of a run of expand: `version` of `gallery`, from `parent_version` of `parent`.
 
     `is_new_version` is false if the gallery was up to date. `products` counts the pairs that were
     multiplied, by arithmetic, and those that were scored.
@@ -140,7 +140,7 @@ class TrackletsMade:
 
 @dataclass(frozen=True)
 class CopyMade:
-    """What a run changed in a gallery of copies: `rows` it has now, of which `rows_added` are new;
+    """The changes of a run in a gallery of copies: its `rows` now, of which `rows_added` are new;
     `rows_removed` are gone.
     """
 
@@ -173,9 +173,10 @@ class SplitGallery:
 
 @dataclass(frozen=True)
 class Followed:
-    """Something that was made from a gallery and may hold rows that were erased from it.
+    """An output of a gallery that may hold rows which were erased from the gallery.
 
-    `is_removed` if it was deleted, or purged if it is a gallery; otherwise it stays for a `reason`.
+    `is_removed` means that it was deleted or, for a gallery, purged; otherwise it stays for a
+    `reason`.
     """
 
     kind: str
@@ -188,11 +189,11 @@ class Followed:
 
 @dataclass(frozen=True)
 class GalleryStatus:
-    """Whether a gallery is being changed: `running`, `interrupted` (the run died or failed; started
-    again, it resumes), or `idle`.
+    """The state of a gallery: `running`, `interrupted` (the run died or failed; started again, it
+    resumes), or `idle`.
 
     A running change has a `purpose`, a `host`, a `process` and a time `since`; times are ISO 8601,
-    UTC. Its `progress` is None where it does not count its steps.
+    UTC. Its `progress` is None if it does not count its steps.
     """
 
     gallery: str

@@ -1,4 +1,4 @@
-"""Whether an extraction that began in this process would finish sooner on Ray."""
+"""Decide whether an extraction that began in this process would finish sooner on Ray."""
 
 import time
 from collections.abc import Callable
@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pipeline.stages.execution import Step
 
 RAY_START_SECONDS = 15.0
-"""What Ray takes to start on one machine, its actors and their networks included, before they do
-any work: 22 s for 63 crops on two cores, for which this process took 6 s."""
+"""The time that Ray takes to start on one machine, including its actors and their networks, before
+any work: 22 s for 63 crops on two cores, for which this process took 6 s.
+"""
 
 _BATCHES = 3
-"""Batches of the network that measure the pace; the first is slower and not counted."""
+"""Number of network batches that measure the pace; the first is slower and not counted."""
 
 
 class PaysOnRay(Exception):  # noqa: N818 - it is not an error
@@ -18,8 +19,8 @@ class PaysOnRay(Exception):  # noqa: N818 - it is not an error
 
 
 def soonest(seconds: float, workers: int) -> tuple[int, float]:
-    """How many of `workers` finish work of `seconds` soonest, and after how long; 1 is this
-    process, without Ray.
+    """The number of `workers` that finish work of `seconds` soonest, and their time; 1 is this
+    process without Ray.
 
     >>> soonest(20, 2)
     (1, 20)

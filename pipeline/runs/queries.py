@@ -1,4 +1,4 @@
-"""The images of a search: found, decoded, and turned into features by the gallery's recipe."""
+"""The images of a search: find and decode them, and compute features by the gallery's recipe."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -53,7 +53,9 @@ class Queries:
 
 
 def open_extractor(gallery: Gallery, network: NetworkFile, batch_size: int) -> Extractor:
-    """The network, run as it was for the gallery; raise InputError if it is another network."""
+    """Open the network, with the settings of the gallery; raise InputError if it is another
+    network.
+    """
     recipe = read_recipe(gallery.recipe_json)
     if isinstance(recipe, ImportedRecipe):
         raise InputError(

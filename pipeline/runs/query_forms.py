@@ -1,4 +1,4 @@
-"""What a query of an evaluation is: one row, or all images of one identity under one camera."""
+"""The form of a query in an evaluation: one row, or all images of one identity under one camera."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,8 +14,8 @@ MultiQuery = Literal["mean", "best"]
 class LabeledRows:
     """Features `[N, D]` with the labels `[N]` of their rows.
 
-    With `groups`, the labels are those of the queries `[Q]` that the rows are the images of, and a
-    query's similarity to a row is that of its best image.
+    With `groups`, the rows are images of queries, and the labels are those of the queries `[Q]`.
+    The similarity of a query to a row is then that of its best image.
     """
 
     features: FeatureRows
@@ -24,7 +24,9 @@ class LabeledRows:
 
 
 def as_queries(images: LabeledRows, how: MultiQuery | None) -> LabeledRows:
-    """The images of one identity under one camera as one query; each as its own without `how`."""
+    """Combine the images of one identity under one camera into one query; without `how`, each image
+    is a query.
+    """
     if how is None:
         return images
     groups = QueryGroups.of(images.labels)

@@ -1,4 +1,4 @@
-"""Which rows of a gallery are queries: those that a file lists, as data sets publish them."""
+"""Select the query rows of a gallery from a file, as data sets publish it."""
 
 from collections.abc import Sequence
 from pathlib import Path

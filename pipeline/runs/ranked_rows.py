@@ -19,9 +19,9 @@ Pictures = Sequence[NDArray[np.uint8]] | Callable[[int], NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class RankedRows:
-    """The best kept gallery rows of each query, best first: `lists` holds them as arrays.
+    """The best kept gallery rows of each query, best first; `lists` has them as arrays.
 
-    Printed, a line a query: `row:similarity` of each hit list, matches marked with `*`.
+    It prints as a line per query: `row:similarity` of each hit, with matches marked with `*`.
     """
 
     lists: RankedLists

@@ -1,4 +1,4 @@
-"""Tell other machines how far a run is, through the storage of the gallery that it changes."""
+"""Store the progress of a run with the gallery that it changes, for other machines."""
 
 import logging
 import threading
@@ -14,7 +14,9 @@ from pipeline.runs.headway import Headway
 from pipeline.stages.execution import StartProgress, Step
 
 RENEWAL_SECONDS = 10.0
-"""How often the progress is stored, at most: it costs some file operations, or requests."""
+"""The least time between two writes of the progress, because each takes file operations or
+requests.
+"""
 
 _log = logging.getLogger(__name__)
 
@@ -63,8 +65,9 @@ class RunReporter:
                 self._storing.release()
 
     def store(self) -> None:
-        """Store the progress now. The work is worth more than its progress: a failure is told once,
-        and the run goes on.
+        """Store the progress now.
+
+        The work matters more than its progress: a failure is reported once, and the run continues.
         """
         self._next = time.monotonic() + RENEWAL_SECONDS
         headway, end = self._headway, self._headway.end()

@@ -1,4 +1,6 @@
-"""Where the computations of a verb run: in this process, or on a Ray cluster that it joins."""
+"""Choose where the computations of a verb run: in this process, or on a Ray cluster that it
+joins.
+"""
 
 import math
 from collections.abc import Iterator

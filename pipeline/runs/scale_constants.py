@@ -1,4 +1,4 @@
-"""What each stage costs, in one place: measured constants with their sources, and assumptions.
+"""The cost of each stage, in one place: measured constants with their sources, and assumptions.
 
 Times are seconds of one CPU core unless the unit says otherwise; `docs/scaling.md` shows them all.
 """

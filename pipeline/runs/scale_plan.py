@@ -1,4 +1,4 @@
-"""Predict what an archive of a given size takes, stage by stage, before it is paid for.
+"""Predict the resources for an archive of a given size, stage by stage, before it is paid for.
 
 The formulas are those of `docs/scaling.md`; their constants are in `scale_constants`.
 """
@@ -61,11 +61,11 @@ class ScaleSettings:
 
 @dataclass(frozen=True)
 class StageCost:
-    """What one stage is predicted to take.
+    """The predicted resources of one stage.
 
-    `memory_bytes` is the most that one process holds of its own, `disk_bytes` what stays of the
-    stage's files, `scratch_bytes` what it needs for a while; `limit` says what takes most of the
-    time. `money` is None without a price.
+    `memory_bytes` is the most memory of one process, `disk_bytes` the remaining files of the stage,
+    and `scratch_bytes` its temporary files. `limit` names the part that takes most of the time.
+    `money` is None without a price.
     """
 
     stage: str
@@ -80,7 +80,7 @@ class StageCost:
 
 @dataclass(frozen=True)
 class ScalePlan:
-    """The stages of an archive of so many `crops`, and what was assumed beside what was given."""
+    """The stages of an archive of `crops` crops, and the assumptions that were made."""
 
     crops: int
     machines: int
@@ -116,7 +116,7 @@ class _Size:
 
     @property
     def cores(self) -> float:
-        """The cores that a fold has: of several machines not the whole of their time."""
+        """The cores that a computation uses; several machines do not give all of their time."""
         share = value("shared") if self.machines > 1 else 1.0
         return self.machines * self.cpus * share
 
@@ -131,10 +131,10 @@ class _Size:
 
 
 def predict(crops: int, settings: ScaleSettings = ScaleSettings()) -> ScalePlan:
-    """What listing, extraction, commit, neighbors, expansion, evaluation and search of so many
-    crops take.
+    """Predict listing, extraction, commit, neighbors, expansion, evaluation and search of `crops`
+    crops.
 
-    Raise InputError where there is no crop.
+    Raise InputError if there is no crop.
 
     >>> [each.stage for each in predict(1000).stages][:3]
     ['listing', 'extraction', 'commit']

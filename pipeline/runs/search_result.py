@@ -76,7 +76,7 @@ class Hit:
 class HitList:
     """The best gallery rows of one image, best first.
 
-    Where several images are one query, it is the first of all that were `queried` together.
+    If several images are one query, `image` is the first of all that were `queried` together.
     """
 
     image: str
@@ -85,7 +85,7 @@ class HitList:
 
     @property
     def title(self) -> str:
-        """The image, and how many others are of the same query."""
+        """The image, and the number of other images in the same query."""
         others = len(self.queried) - 1
         if others < 1:
             return self.image

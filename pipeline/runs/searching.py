@@ -1,4 +1,6 @@
-"""A search by images: their features by the gallery's recipe, the best rows, a page."""
+"""Search by images: compute their features by the gallery's recipe, find the best rows, write a
+page.
+"""
 
 import logging
 from collections.abc import Sequence
@@ -117,7 +119,7 @@ def search(
     extractor = open_extractor(parts[0], network, settings.batch_size)
     queries = read_queries(images, extractor, settings.max_bytes)
     if not queries.images:
-        raise InputError(f"none of the images can be used: {_told(queries.not_searched)}")
+        raise InputError(f"none of the images can be used: {_listed_faults(queries.not_searched)}")
     execution = on.execution(progress)
     with joined(on.workers, on.address, on.num_gpus):
         rows: FeatureRows = ArrayRows(queries.features)
@@ -199,13 +201,15 @@ def _write_page(found: SearchResult, table: AnyGallery, html: Path) -> None:
     crops, missing = thumbnails({path: join(source, path) for path in paths}, stretch)
     pictures, _ = thumbnails({each.image: each.image for each in found.results}, stretch)
     if missing:
-        _log.warning("cannot show %d of the crops in the lists: %s", len(missing), _told(missing))
+        _log.warning(
+            "cannot show %d of the crops in the lists: %s", len(missing), _listed_faults(missing)
+        )
     page = render_search(asdict(found), pictures, crops)
     with listed_in_galleries("search page", html, parts_of(table)):
         write_whole(html.absolute(), lambda path: path.write_text(page, encoding="utf-8"))
 
 
-def _told(faults: tuple[NotSearched, ...]) -> str:
+def _listed_faults(faults: tuple[NotSearched, ...]) -> str:
     more = f", and {len(faults) - 3} more" if len(faults) > 3 else ""
     return "; ".join(map(_line, faults[:3])) + more
 

@@ -1,6 +1,6 @@
-"""Which rows of a gallery a search, a linking or an evaluation is about.
+"""The choice of gallery rows for a search, a linking or an evaluation.
 
-Imports nothing heavy: the command line reads it first.
+Imports nothing heavy, because the command line reads it first.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RowFilter:
-    """The gallery rows that are compared: those that fit all that is given.
+    """The gallery rows that are compared: those that meet all conditions.
 
     >>> RowFilter(camera=("c1",), after="2026-03-01").is_given
     True

@@ -272,18 +272,19 @@ def check_matches(query: LabeledSide, gallery: LabeledSide) -> None:
     common = np.intersect1d(query.labels.identity, gallery.labels.identity)
     if not (common > 0).any():
         raise InputError(
-            f"no identity of {query.gallery.location} is in {_told(gallery)}: no query has a match"
+            f"no identity of {query.gallery.location} is in {_described(gallery)}: no query has a"
+            " match"
         )
     if not has_match(query.labels, gallery.labels).any():
         cameras = sorted(set(gallery.rows["camera"].drop_null().to_pylist()))
         raise InputError(
             "no query has a match: every gallery row of a query's identity is from the"
-            f" query's own camera ({_told(gallery)} has {len(cameras)}:"
+            f" query's own camera ({_described(gallery)} has {len(cameras)}:"
             f" {', '.join(cameras[:10])}), and those are left out"
         )
 
 
-def _told(side: LabeledSide) -> str:
+def _described(side: LabeledSide) -> str:
     """The gallery, and how many of its rows are compared if not all."""
     if side.positions is None:
         return side.gallery.location

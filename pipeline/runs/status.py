@@ -1,4 +1,4 @@
-"""Who changes a gallery, and how far that is: what any machine sees in the gallery's storage."""
+"""Who changes a gallery, and the progress: seen by any machine in the gallery's storage."""
 
 from datetime import UTC, datetime
 from typing import Literal

@@ -1,4 +1,4 @@
-"""End a run from outside, after the work unit in hand: what is finished is kept."""
+"""Stop a run from outside after the current work unit; finished work is kept."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ _is_wanted: ContextVar[Callable[[], bool] | None] = ContextVar("stop_is_wanted",
 
 
 class StopRequestedError(RunError):
-    """Somebody wants the run to end."""
+    """The run was asked to end."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -30,14 +30,14 @@ def stopped_when(is_wanted: Callable[[], bool]) -> Iterator[None]:
 
 
 def check_stop() -> None:
-    """Raise `StopRequestedError` where the run is to end; called where nothing would be lost."""
+    """Raise `StopRequestedError` if the run is to end; called where nothing would be lost."""
     is_wanted = _is_wanted.get()
     if is_wanted is not None and is_wanted():
         raise StopRequestedError
 
 
 def stopping(start: StartProgress) -> StartProgress:
-    """The same progress, whose steps check whether the run is to end."""
+    """Wrap progress so that each step checks whether the run is to end."""
 
     def begin(name: str, length: int) -> Step:
         step = start(name, length)

@@ -1,4 +1,4 @@
-"""What a gallery is made with, compared with the existing gallery."""
+"""The settings that a gallery is made with, compared with the existing gallery."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class GallerySpec:
-    """Where a gallery lies, and all that its features and labels depend on."""
+    """The location of a gallery, and all settings that its features and labels depend on."""
 
     location: str
     model: FeatureModel
@@ -107,9 +107,9 @@ def gallery_spec(
 ) -> GallerySpec:
     """The gallery that these settings describe; raise InputError if one of another kind exists.
 
-    The recipe is what the settings state, then the recipe file, then an existing gallery of the
-    same weights (of the network only its hash is read then), then what the network's file implies
-    (which is logged), then the defaults.
+    The recipe takes each field from the first source that has it: the settings, the recipe file, an
+    existing gallery of the same weights (then only the hash of the network is read), the network's
+    file (which is logged), and the defaults.
     """
     fields = load_recipe_fields(settings.recipe) if settings.recipe else {}
     fields |= stated(settings, without=("recipe",))

@@ -1,4 +1,4 @@
-"""Where the similarity of a match comes from: a flag, or what `calibrate` found."""
+"""The similarity threshold of a match: from a flag, or from `calibrate`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

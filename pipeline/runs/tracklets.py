@@ -1,4 +1,4 @@
-"""A gallery of tracklets, made or brought up to date with the gallery of their boxes."""
+"""Make a gallery of tracklets, or bring it up to date with the gallery of their boxes."""
 
 import itertools
 import logging
@@ -113,27 +113,27 @@ def _tracklets(parent: AnyGallery, rows: pa.Table, *, medoid: bool) -> tuple[pa.
     boxes = np.diff(starts)
     number = pa.array(np.repeat(np.arange(len(boxes)), boxes))
     grouped = rows.take(pa.array(order)).append_column("number", number).group_by("number")
-    told = grouped.aggregate(
+    summary = grouped.aggregate(
         [
             ("row_id", "min"), ("tracklet", "min"), ("identity", "min"), ("identity", "max"),
             ("identity", "count"), ("camera", "min"), ("camera", "max"), ("camera", "count"),
             ("captured_at", "min"), ("captured_at", "max"), ("frame", "min"), ("quality", "mean"),
         ]
     ).sort_by("number")  # fmt: skip
-    _check_cameras(parent, told, boxes)
-    same = pc.and_(pc.equal(told["identity_min"], told["identity_max"]),
-                   pc.equal(told["identity_count"], pa.array(boxes)))  # fmt: skip
+    _check_cameras(parent, summary, boxes)
+    same = pc.and_(pc.equal(summary["identity_min"], summary["identity_max"]),
+                   pc.equal(summary["identity_count"], pa.array(boxes)))  # fmt: skip
     table = pa.table(
         {
-            "row_id": told["row_id_min"],
-            "path": told["tracklet_min"],
-            "identity": pc.if_else(same, told["identity_min"], None),
-            "camera": told["camera_min"],
-            "captured_at": told["captured_at_min"],
-            "frame": told["frame_min"],
-            "quality": told["quality_mean"].cast(pa.float32()),
-            "tracklet": told["tracklet_min"],
-            "captured_until": told["captured_at_max"],
+            "row_id": summary["row_id_min"],
+            "path": summary["tracklet_min"],
+            "identity": pc.if_else(same, summary["identity_min"], None),
+            "camera": summary["camera_min"],
+            "captured_at": summary["captured_at_min"],
+            "frame": summary["frame_min"],
+            "quality": summary["quality_mean"].cast(pa.float32()),
+            "tracklet": summary["tracklet_min"],
+            "captured_until": summary["captured_at_max"],
             "boxes": pa.array(boxes, pa.int32()),
         }
     )
@@ -147,13 +147,15 @@ def _tracklets(parent: AnyGallery, rows: pa.Table, *, medoid: bool) -> tuple[pa.
     return table.take(pa.array(by_id)), np.concatenate(parts)[by_id]
 
 
-def _check_cameras(parent: AnyGallery, told: pa.Table, boxes: np.ndarray) -> None:
+def _check_cameras(parent: AnyGallery, summary: pa.Table, boxes: np.ndarray) -> None:
     """Raise InputError for a tracklet under two cameras, or under one and none."""
-    counts = told["camera_count"].to_numpy()
-    differ = np.asarray(pc.fill_null(pc.not_equal(told["camera_min"], told["camera_max"]), False))
+    counts = summary["camera_count"].to_numpy()
+    differ = np.asarray(
+        pc.fill_null(pc.not_equal(summary["camera_min"], summary["camera_max"]), False)
+    )
     wrong = np.flatnonzero(differ | ((counts > 0) & (counts < boxes)))
     if len(wrong):
-        first = told.slice(int(wrong[0]), 1).to_pylist()[0]
+        first = summary.slice(int(wrong[0]), 1).to_pylist()[0]
         raise InputError(
             f"{parent.location}: tracklet {first['tracklet_min']} has boxes of two cameras"
             f" ({first['camera_min']}, {first['camera_max']}), or some without one; a tracklet is"

@@ -1,4 +1,4 @@
-"""The work of `extract` between the listing and the commit: plans, extracts and watches units."""
+"""The work of `extract` between the listing and the commit: plan, extract and watch units."""
 
 import hashlib
 import logging
@@ -38,7 +38,7 @@ if TYPE_CHECKING:  # Ray takes seconds to load, and small work does without it
 _log = logging.getLogger(__name__)
 
 ASKED_FOR = ("low-quality", "not-best")
-"""The reasons of rejects that settings ask for: `min_quality` and `per_tracklet`."""
+"""The reasons of rejects that settings cause: `min_quality` and `per_tracklet`."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Cut:
     finished: list[UnitRecord]
     """Units that an interrupted run finished."""
     useless: FoundUnits
-    """What else earlier runs left."""
+    """Everything else that earlier runs left."""
 
 
 def cut_units(present: Gallery | None, images: ByPath, unit_size: int, *, made_by: str) -> Cut:
@@ -132,10 +132,10 @@ def commit_units(
     forget: Sequence[str],
     paths: pa.ChunkedArray | None = None,
 ) -> Gallery:
-    """Commit one version: adds all units and the rejects of the listing, removes the rows `removes`
-    (ids) and the rejects of the paths to `forget`. `paths` are those of the units' members.
+    """Commit one version: add all units and the rejects of the listing, remove the rows `removes`
+    (ids), and drop the rejects of the paths to `forget`.
 
-    A run that found nothing new makes no version.
+    `paths` are those of the units' members. A run that found nothing new makes no version.
     """
     new = listed_rejects.join(present.rejects(), ["path", "reason"], join_type="left anti")
     names = sorted(record.unit_id for record in done) + sorted(new["path"].to_pylist())
@@ -179,7 +179,7 @@ class _Run:
             yield from self._on_ray(self._cut.todo)
 
     def _begun_here(self) -> Generator[UnitRecord]:
-        """Work in this process, until its pace shows that Ray pays."""
+        """Work in this process until its pace shows that Ray would be faster."""
         pace = Pace(self._cut.todo.images, len(os.sched_getaffinity(0)), self._step)
         done = set()
         try:
@@ -211,7 +211,7 @@ class _Run:
 
 
 def may_stay(on: ActorSettings) -> bool:
-    """Whether Ray is neither requested nor joined: then it is started only if it pays."""
+    """Whether Ray is neither requested nor joined, so that it is started only if it is faster."""
     if on.actors is not None or on.address or on.num_cpus or on.num_gpus:
         return False
     if os.environ.get("RAY_ADDRESS"):

@@ -32,9 +32,9 @@ _KEY = re.compile(r"\s*\"?([\w-]+)\"?\s*=")
 
 @dataclass(frozen=True)
 class WatchPlan:
-    """The steps of a watch in an order in which each follows those that it depends on.
+    """The steps of a watch, each after the steps that it depends on.
 
-    `needs` has for each step the places of the steps that it depends on.
+    `needs` has, for each step, the places of the steps that it depends on.
     """
 
     config: str
@@ -52,7 +52,7 @@ class _Place:
 
 
 class _Faults:
-    """Collect what is wrong, to tell all of it at once."""
+    """Collect the faults, to report all of them at once."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -67,12 +67,13 @@ class _Faults:
 
 
 def read_watch(file: str | Path) -> WatchPlan:
-    """The plan that a TOML file describes: tables of the names in `STEP_KINDS`, any number of each,
-    whose keys are the settings of the verbs, and a table `watch` (`WatchReporting`).
+    """Read a plan from a TOML file, whose tables are steps.
 
-    Relative paths count from the file's folder. InputError that names every wrong key and its line:
-    unknown keys and tables, values of another kind or out of range, two steps that make the same,
-    a gallery that nobody makes, and steps that depend on each other.
+    The names of the tables are those of `STEP_KINDS`, any number of each, and their keys are the
+    settings of the verbs; a table `watch` has `WatchReporting`. Relative paths count from the
+    file's folder. Raise InputError that names every wrong key and its line: unknown keys and
+    tables, values of another kind or out of range, two steps that make the same output, a gallery
+    that no step makes, and steps that depend on each other.
     """
     file = Path(file)
     text = read_text(file)
@@ -109,7 +110,7 @@ def read_watch(file: str | Path) -> WatchPlan:
 def _made(
     kind: type, table: Any, place: _Place, name: str, folder: Path, faults: _Faults
 ) -> Any | None:
-    """The step of a table; None, with what is wrong among the faults."""
+    """The step of a table, or None if it has faults, which are collected."""
     if not isinstance(table, dict):
         faults.add(place.line, f"{name} must be a table, [[{name}]]")
         return None
@@ -235,7 +236,7 @@ def _places(text: str) -> dict[str, list[_Place]]:
 def _ordered(
     steps: list[tuple[WatchStep, _Place]], faults: _Faults
 ) -> tuple[tuple[WatchStep, ...], tuple[tuple[int, ...], ...]]:
-    """The steps in order, and what each depends on."""
+    """The steps in order, and the dependencies of each."""
     makers: dict[str, int] = {}
     erasers: dict[str, list[int]] = {}
     for number, (step, place) in enumerate(steps):

@@ -1,4 +1,4 @@
-"""The steps of a watch: what is brought up to date, with the settings of the verbs."""
+"""The steps of a watch, with the settings of the verbs."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -168,7 +168,7 @@ class WatchReporting:
 
     @property
     def silence(self) -> timedelta | None:
-        """`silent_after` as a span; raise InputError where it is none."""
+        """`silent_after` as a span; raise InputError if it is not a span."""
         return None if self.silent_after is None else _span("silent_after", self.silent_after)
 
 

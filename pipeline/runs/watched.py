@@ -11,14 +11,14 @@ StepState = Literal["changed", "unchanged", "failed", "skipped", "stopped"]
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one step of a watch found and did.
+    """The results of one step of a watch.
 
-    `step` is the verb that does the same, `place` what it makes or changes. It is `skipped` where
-    what it works on was never made, and `stopped` where the watch was asked to end before it was
-    done; `reason` says why it failed or was skipped. `new`, `changed` and `rejected` count images
-    or boxes; `gone` the rows whose image has disappeared, of which `removed` were removed; `erased`
-    the rows that were erased; `rejects` all rejects of the gallery by reason. `candidates` are the
-    groups of two rows or more, `candidates_before` those of the file that was replaced.
+    `step` is the verb that does the same, `place` its output. The step is `skipped` if its input
+    was never made, and `stopped` if the watch was asked to end before the step was done; `reason`
+    says why it failed or was skipped. `new`, `changed` and `rejected` count images or boxes; `gone`
+    the rows whose image has disappeared, of which `removed` were removed; `erased` the rows that
+    were erased; `rejects` all rejects of the gallery by reason. `candidates` are the groups of two
+    rows or more, `candidates_before` those of the replaced file.
     """
 
     step: str
@@ -41,9 +41,10 @@ class StepReport:
 
 @dataclass(frozen=True)
 class Watched:
-    """What a watch found and did: the steps in their order, silent cameras, and drift.
+    """The results of a watch: the steps in their order, silent cameras, and drift.
 
-    With several rounds it is that of the last one. `is_stopped` where it was asked to end.
+    With several rounds these are the results of the last one. `is_stopped` means that the watch was
+    asked to end.
     """
 
     config: str
@@ -57,5 +58,5 @@ class Watched:
 
     @property
     def exit_status(self) -> int:
-        """1 where a step failed or could not begin, else 0."""
+        """1 if a step failed or could not begin, otherwise 0."""
         return int(any(each.state in ("failed", "skipped") for each in self.steps))

@@ -35,7 +35,7 @@ from pipeline.runs.camera_health import (
 from pipeline.runs.erasing import erase_rows
 from pipeline.runs.expanding import settings_of, update_expanded
 from pipeline.runs.extraction import extract
-from pipeline.runs.linked import asked_of
+from pipeline.runs.linked import stored_settings
 from pipeline.runs.linking import link
 from pipeline.runs.selection import RowFilter
 from pipeline.runs.stopping import StopRequestedError, check_stop, stopped_when, stopping
@@ -65,12 +65,12 @@ def watch_once(
     is_stop_wanted: Callable[[], bool] = lambda: False,
     rounds: int = 1,
 ) -> Watched:
-    """Do every step of a plan, then look at the cameras of the galleries that have sources.
+    """Run every step of a plan, then check the cameras of the galleries that have sources.
 
-    What fails, for whatever reason, stops nothing but the steps whose gallery it should have made;
-    others that depend on it go on with what is there. When `is_stop_wanted` says so, the work unit
-    in hand is finished, and the rest is reported as stopped; the next watch goes on from there.
-    `rounds` is the number of this round. The report file of the plan is replaced.
+    A failure, for whatever reason, stops only the steps whose gallery it should have made; other
+    steps that depend on it continue with the existing state. When `is_stop_wanted` returns True,
+    the current work unit is finished, and the rest is reported as stopped; the next watch continues
+    from there. `rounds` is the number of this round. The report file of the plan is replaced.
     """
     started, begun = datetime.now(UTC), time.monotonic()
     reports: list[StepReport] = []
@@ -139,7 +139,7 @@ def _next_row_id(step: WatchStep) -> int:
 
 
 def _oldest_kept(step: WatchStep, plan: WatchPlan, now: datetime) -> datetime | None:
-    """The time before which the plan erases whatever a gallery has."""
+    """The time before which the plan erases all rows of a gallery."""
     spans = [
         parse_span(each.older_than)
         for each in plan.steps
@@ -273,7 +273,7 @@ def _linked(step: LinkStep, progress: StartProgress) -> dict[str, Any]:
     made_of = {
         "gallery": gallery.location,
         "version": gallery.version,
-        "asked": plain(asked_of(step.settings, step.where)),
+        "asked": plain(stored_settings(step.settings, step.where)),
     }
     before = None
     if out.exists() and is_candidates(out):

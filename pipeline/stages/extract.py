@@ -185,7 +185,7 @@ class UnitExtractor:
 
         `step(n)` is called after each batch of the network with the number of finished members.
         """
-        taken = told = 0
+        taken = reported = 0
         self._waited = 0.0
         vectors = np.empty((len(members), self._work.target.dimension), np.float32)
         facts: dict[int, _Facts] = {}
@@ -207,9 +207,9 @@ class UnitExtractor:
                     bad.append(Bad(place, "bad-feature", wrong[row]))
                 else:
                     facts[place], vectors[place] = about, rows[row]
-            step(taken - told)
-            told = taken
-        step(len(members) - told)
+            step(taken - reported)
+            reported = taken
+        step(len(members) - reported)
         found = self._rows(members, dict(sorted(facts.items())), vectors)
         rejects = rejects_of(members, sorted(bad, key=lambda member: member.place))
         return Computed(found, rejects, _oddities(members, facts))
@@ -289,16 +289,16 @@ class UnitExtractor:
         """The rows of the members with known `facts`, in order."""
         target = self._work.target
         places = np.array(list(facts), np.int64)
-        told = list(facts.values())
+        known = list(facts.values())
         kept = members.take(pa.array(places))
         wanted = target.schema
-        columns = {field.name: pa.nulls(len(told), field.type) for field in wanted}
+        columns = {field.name: pa.nulls(len(known), field.type) for field in wanted}
         columns |= {name: kept[name] for name in kept.column_names}
         columns |= {
-            "content_hash": pa.array([each.content_hash for each in told], pa.binary()),
-            "height": pa.array([each.height for each in told], pa.int32()),
-            "width": pa.array([each.width for each in told], pa.int32()),
-            "quality": pa.array([each.quality for each in told], pa.float32()),
+            "content_hash": pa.array([each.content_hash for each in known], pa.binary()),
+            "height": pa.array([each.height for each in known], pa.int32()),
+            "width": pa.array([each.width for each in known], pa.int32()),
+            "quality": pa.array([each.quality for each in known], pa.float32()),
             "feature": schema.encode_features(vectors[places], target.dtype),
         }
         return pa.table([columns[name] for name in wanted.names], names=wanted.names).cast(wanted)
@@ -321,17 +321,17 @@ def extract_here(units: Sequence[Unit], work: Work, step: Step = no_step) -> Gen
 
 def rejects_of(members: pa.Table, bad: Sequence[Bad]) -> pa.Table:
     """The rejects for some members of a unit."""
-    told = members.select(["path", "size", "mtime"]).take(
+    rejects = members.select(["path", "size", "mtime"]).take(
         pa.array([member.place for member in bad], pa.int64())
     )
-    told = told.append_column("reason", pa.array([each.reason for each in bad], pa.string()))
-    told = told.append_column("detail", pa.array([each.detail for each in bad], pa.string()))
-    return told.cast(REJECT_SCHEMA)
+    rejects = rejects.append_column("reason", pa.array([each.reason for each in bad], pa.string()))
+    rejects = rejects.append_column("detail", pa.array([each.detail for each in bad], pa.string()))
+    return rejects.cast(REJECT_SCHEMA)
 
 
 def _oddities(members: pa.Table, facts: dict[int, _Facts]) -> tuple[tuple[str, int, str], ...]:
     """The number of odd images, by kind, and the path of the first of each."""
-    odd = {place: told.oddity for place, told in sorted(facts.items()) if told.oddity}
+    odd = {place: fact.oddity for place, fact in sorted(facts.items()) if fact.oddity}
     first = {kind: place for place, kind in reversed(odd.items())}
     counts = sorted(Counter(odd.values()).items())
     return tuple((kind, n, members["path"][first[kind]].as_py()) for kind, n in counts)

@@ -19,7 +19,7 @@ from pipeline.gallery.files.unit_files import UnitRecord, write_unit
 from pipeline.gallery.sidecars import attempts
 from pipeline.stages.execution import Step, no_step
 from pipeline.stages.extract import KEPT, Bad, UnitExtractor, Work, rejects_of
-from pipeline.stages.heartbeats import Heartbeat, heard
+from pipeline.stages.heartbeats import Heartbeat, actor_progress
 from pipeline.stages.metrics import add_to_metric
 
 _log = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ def extract_on_ray(
     }
     coming, halves = iter(units), deque[Unit]()
     finished, killers = 0, 0
-    with heard(step) as progress:
+    with actor_progress(step) as progress:
         while turn := [*islice(coming, _UNITS_A_ROUND)] or _taken(halves, _UNITS_A_ROUND):
             unfinished = {unit.id: unit for unit in turn}
             progress.begin(turn)

@@ -45,7 +45,7 @@ class Heartbeat:
             _log.debug("progress cannot be sent (%s): %s", self._key.decode(), error)
 
 
-class Heard:
+class ActorProgress:
     """The known progress of the units in work, passed on as steps."""
 
     def __init__(self, step: Step) -> None:
@@ -78,9 +78,9 @@ class Heard:
 
 
 @contextlib.contextmanager
-def heard(step: Step) -> Iterator[Heard]:
+def actor_progress(step: Step) -> Iterator[ActorProgress]:
     """Listen to actors, on a thread, for the length of a `with` block."""
-    found, over = Heard(step), threading.Event()
+    found, over = ActorProgress(step), threading.Event()
 
     def follow() -> None:
         while not over.wait(_SECONDS):

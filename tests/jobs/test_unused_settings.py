@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from pipeline.runs.evaluating import _tell_unused
+from pipeline.runs.evaluating import _warn_of_unused
 from pipeline.runs.settings import (
     CameraSettings,
     EvaluationSettings,
@@ -20,7 +20,7 @@ NOTHING = (ExpansionSettings(), CameraSettings(), RerankingSettings(), FoldSetti
 
 def tell_unused(expansion, cameras, reranking, on):
     settings = EvaluationSettings(expansion=expansion, cameras=cameras, reranking=reranking)
-    _tell_unused(settings, on)
+    _warn_of_unused(settings, on)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from PIL import Image
 
 from pipeline.errors import InputError
 from pipeline.report.results import Report
-from pipeline.report.thumbnails import Thumbnails, thumbnail, wanted
+from pipeline.report.thumbnails import Thumbnails, pictured_paths, thumbnail
 from tests.report.changing import changed
 
 
@@ -51,7 +51,7 @@ def test_only_data_uris_of_pictures(uri: str) -> None:
 
 
 def test_wanted_names_each_crop_once(report: Report) -> None:
-    queries, gallery = wanted(report)
+    queries, gallery = pictured_paths(report)
     assert queries == ["c1/best.jpg", "c1/median.jpg", "c1/worst.jpg"]
     assert gallery == ["c2/a.jpg", "c2/b.jpg", "c3/c.jpg"]
-    assert wanted(changed(report, "ranked", to=None)) == ([], [])
+    assert pictured_paths(changed(report, "ranked", to=None)) == ([], [])

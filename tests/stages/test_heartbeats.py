@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.stages import heartbeats
-from pipeline.stages.heartbeats import Heartbeat, heard
+from pipeline.stages.heartbeats import Heartbeat, actor_progress
 from tests.stages.making import prepared, save_source
 
 
@@ -10,7 +10,7 @@ def test_steps_follow_actors_and_add_up_to_what_ended(tmp_path, cluster, monkeyp
     monkeypatch.setattr(heartbeats, "_SECONDS", 0.0)
     _, units, _ = prepared(tmp_path, save_source(tmp_path / "source", 40))
     steps = []
-    with heard(steps.append) as found:
+    with actor_progress(steps.append) as found:
         found.begin(units)
         beat = Heartbeat(units[0].id)
         for images in (4, 4, 4):

@@ -93,19 +93,19 @@ def _decode_strictly(data: bytes, colors: str) -> np.ndarray:
     try:
         return simplejpeg.decode_jpeg(data, colors)
     except ValueError as error:
-        told = str(error)
-        if told.startswith("Premature end"):
-            raise DecodeError("truncated", told) from error
-        if told.startswith("Corrupt JPEG data"):
-            if _only_padding(data, told):
+        message = str(error)
+        if message.startswith("Premature end"):
+            raise DecodeError("truncated", message) from error
+        if message.startswith("Corrupt JPEG data"):
+            if _only_padding(data, message):
                 return simplejpeg.decode_jpeg(data, colors, strict=False)
-            raise DecodeError("corrupt", told) from error
-        raise UnusualJpegError(told) from error
+            raise DecodeError("corrupt", message) from error
+        raise UnusualJpegError(message) from error
 
 
-def _only_padding(data: bytes, told: str) -> bool:
+def _only_padding(data: bytes, message: str) -> bool:
     """Whether the bytes that the decoder did not use are zeros before the end marker."""
-    surplus = _PADDING.search(told)
+    surplus = _PADDING.search(message)
     if surplus is None:
         return False
     end = data.rfind(b"\xff\xd9")

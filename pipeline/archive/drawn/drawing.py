@@ -15,7 +15,7 @@ from pipeline.archive.drawn.crops import begin_walk, draw_crop
 from pipeline.archive.drawn.palette import stream
 from pipeline.archive.drawn.people import dress
 from pipeline.errors import InputError
-from pipeline.output_files import check_file_name, check_new_folder, told_by_name
+from pipeline.output_files import check_file_name, check_new_folder, name_write_errors
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def draw_archive(
     for shot in shots:
         file, crop = root / shot.name, _draw_shot(seed, shot, setups[shot.camera])
         if not file.exists() or file.read_bytes() != crop:
-            with told_by_name(file):
+            with name_write_errors(file):
                 file.write_bytes(crop)
     gallery = len(shots) - queries
     return ArchiveCounts(identities, cameras, queries, gallery, distractors, junk)

@@ -35,7 +35,7 @@ class LabelSettings:
         for name in self.renamed:
             if name not in ("path", *LABELS):
                 raise InputError(f"`columns`: {name} is not one of path, {', '.join(LABELS)}")
-        _ = self.zone, self.wanted
+        _ = self.zone, self.required_values
 
     @property
     def zone(self) -> tzinfo:
@@ -56,7 +56,7 @@ class LabelSettings:
         return _pairs("columns", "identity=label", self.columns)
 
     @property
-    def wanted(self) -> dict[str, str]:
+    def required_values(self) -> dict[str, str]:
         """The value that a manifest's column must have for a row to be taken."""
         return _pairs("only", "split=query", self.only)
 

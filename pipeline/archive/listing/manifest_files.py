@@ -80,14 +80,17 @@ def read_manifest(
 
 def _renamed(path: str, table: pa.Table, settings: LabelSettings) -> pa.Table:
     """The selected rows, with our names of the columns."""
-    for name, column in [*settings.renamed.items(), *((key, key) for key in settings.wanted)]:
+    for name, column in [
+        *settings.renamed.items(),
+        *((key, key) for key in settings.required_values),
+    ]:
         if column not in table.column_names:
             setting = "columns" if name in settings.renamed else "only"
             raise InputError(
                 f"manifest {path} has no column {column} (`{setting}`); it has "
                 f"{', '.join(table.column_names)}"
             )
-    for column, value in settings.wanted.items():
+    for column, value in settings.required_values.items():
         texts = table[column].cast(pa.string()) if len(table) else pa.chunked_array([[""]])
         chosen = table.filter(pc.equal(pc.utf8_lower(texts), value.lower()))
         if not len(chosen) and len(table):
@@ -118,7 +121,7 @@ def _hint(label: str, names: list[str]) -> str:
 
 
 def _read_table(filesystem: AbstractFileSystem, path: str, settings: LabelSettings) -> pa.Table:
-    read_as_text = (*MANIFEST_SCHEMA.names, *settings.renamed.values(), *settings.wanted)
+    read_as_text = (*MANIFEST_SCHEMA.names, *settings.renamed.values(), *settings.required_values)
     as_text = {name: pa.string() for name in read_as_text}
     try:
         with filesystem.open(path, "rb") as file:

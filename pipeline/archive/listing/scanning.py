@@ -61,9 +61,9 @@ def walk(root: str, waiting: list[Place], most: float = math.inf) -> Iterator[Fo
         except OSError as error:
             if not place.path or isinstance(error, ConnectionError | TimeoutError):
                 raise
-            told = f"the folder cannot be listed: {error.strerror or error}"
+            reason = f"the folder cannot be listed: {error.strerror or error}"
             place_only = File(readable(place.path), None, None)
-            return Folder(faults=[Fault(place_only, "unreadable-folder", told)])
+            return Folder(faults=[Fault(place_only, "unreadable-folder", reason)])
 
     found = 0
     running: deque[Future[Folder]] = deque()
@@ -147,15 +147,15 @@ def _sort_tar(folder: Folder, name: str, path: str) -> bool:
     if suffix.endswith(tars.SUFFIX):
         folder.places.append(Place(path))
     elif suffix.endswith(tars.COMPRESSED_SUFFIXES):
-        told = File(readable(path), None, None)
-        folder.faults.append(Fault(told, "compressed-tar", tars.WHY_NOT_COMPRESSED))
+        file = File(readable(path), None, None)
+        folder.faults.append(Fault(file, "compressed-tar", tars.WHY_NOT_COMPRESSED))
     else:
         return False
     return True
 
 
-def _identity(told: os.stat_result) -> tuple[int, int]:
-    return told.st_dev, told.st_ino
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -167,12 +167,12 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _add_local(folder: Folder, entry: os.DirEntry[str], path: str) -> None:
     try:
-        told = entry.stat()
+        status = entry.stat()
     except OSError as error:
         folder.faults.append(_fault(path, error))
         return
-    if stat.S_ISREG(told.st_mode):
-        _add(folder, File(path, told.st_size, told.st_mtime_ns // 1000))
+    if stat.S_ISREG(status.st_mode):
+        _add(folder, File(path, status.st_size, status.st_mtime_ns // 1000))
     else:
         folder.skipped[SPECIAL] += 1
 
@@ -222,14 +222,14 @@ def _file(path: str, entry: dict[str, Any]) -> File:
 def _modified(entry: dict[str, Any]) -> int | None:
     """The modification time that a file system reports, under any of the usual names."""
     for key in ("mtime", "LastModified", "last_modified", "updated", "created"):
-        told = entry.get(key)
-        if isinstance(told, str):
-            told = datetime.fromisoformat(told)
-        if isinstance(told, datetime):
-            moment = told if told.tzinfo else told.replace(tzinfo=UTC)
+        value = entry.get(key)
+        if isinstance(value, str):
+            value = datetime.fromisoformat(value)
+        if isinstance(value, datetime):
+            moment = value if value.tzinfo else value.replace(tzinfo=UTC)
             return round(moment.timestamp() * 1_000_000)
-        if isinstance(told, int | float):
-            return round(told * 1_000_000)
+        if isinstance(value, int | float):
+            return round(value * 1_000_000)
     return None
 
 
@@ -304,15 +304,15 @@ def _look_up_members(root: str, tar: str, paths: list[str]) -> list[File | Fault
 
 def _look_up_local(location: str, path: str, allowed: AllowedPlaces) -> File | Fault:
     try:
-        told = os.lstat(location)
-        if stat.S_ISLNK(told.st_mode):
+        status = os.lstat(location)
+        if stat.S_ISLNK(status.st_mode):
             allowed.check_link(location, path)
-            told = os.stat(location)  # noqa: PTH116 (as above)
+            status = os.stat(location)  # noqa: PTH116 (as above)
     except OSError as error:
         return _fault(path, error)
-    if not stat.S_ISREG(told.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         return Fault(File(path, None, None), "unreadable", "it is a folder or a special file")
-    return File(path, told.st_size, told.st_mtime_ns // 1000)
+    return File(path, status.st_size, status.st_mtime_ns // 1000)
 
 
 def _look_up_remote(filesystem: AbstractFileSystem, base: str, path: str) -> File | Fault:

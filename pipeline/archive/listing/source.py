@@ -56,7 +56,7 @@ class Listing:
     folder or tar that could not be listed counts as one reject; the path of a folder ends with a
     slash. Many images are mapped from a temporary file (see `large_tables`). `skipped` counts the
     files that are not images, by suffix; hidden files and folders are counted together. Paths are
-    relative to `root`: an absolute local path or the given URL. `told` names the labels that a
+    relative to `root`: an absolute local path or the given URL. `label_names` are the labels that a
     manifest or the layout may have, and `found` describes them for people (None if there are none).
     """
 
@@ -64,7 +64,7 @@ class Listing:
     images: pa.Table
     rejects: pa.Table
     skipped: dict[str, int]
-    told: tuple[str, ...] = ()
+    label_names: tuple[str, ...] = ()
     found: findings.FoundLabels | None = None
 
 
@@ -161,8 +161,8 @@ def _list_manifest(root: str, name: str, layout: str, settings: LabelSettings) -
                 rows.reject(found)
             else:
                 rows.sort_in(found, labels[found.path])
-    told = tuple(table.drop_columns(["path"]).column_names)
-    return listing_of(root, chosen, [rows.part()], settings, told)
+    label_names = tuple(table.drop_columns(["path"]).column_names)
+    return listing_of(root, chosen, [rows.part()], settings, label_names)
 
 
 class SourcePart(NamedTuple):
@@ -247,7 +247,7 @@ class _Rows:
         for file in folder.files:
             self.sort_in(file)
 
-    def sort_in(self, file: File, told: dict[str, Any] | None = None) -> None:
+    def sort_in(self, file: File, given: dict[str, Any] | None = None) -> None:
         """Make a file a row or a reject; labels of a manifest override those of its name."""
         if file.size == 0:
             self.reject(Fault(file, "empty", "the file has no bytes"))
@@ -257,7 +257,7 @@ class _Rows:
         except LayoutError as error:
             self.reject(Fault(file, "no-layout", str(error)))
             return
-        self._images.append((*file, *(labels._replace(**told) if told else labels)))
+        self._images.append((*file, *(labels._replace(**given) if given else labels)))
         if len(self._images) == _CHUNK:
             self._chunks.append(_batch(self._images, MANIFEST_SCHEMA))
             self._images = []
@@ -294,7 +294,7 @@ def listing_of(
     chosen: Layout,
     parts: Iterable[SourcePart],
     settings: LabelSettings,
-    told: tuple[str, ...] = (),
+    label_names: tuple[str, ...] = (),
     inside: str = "",
 ) -> Listing:
     """Combine the parts to one listing; raise InputError for no image, or for mixed kinds of
@@ -317,12 +317,12 @@ def listing_of(
     _log.info("%s: images %d, rejects %d", root, len(images), len(rejects))
     found = findings.found_labels(images)
     if found is not None:
-        of_manifest = "identity" in told
+        of_manifest = "identity" in label_names
         findings.warn(root, images, found, chosen, settings, of_manifest=of_manifest, inside=inside)
     if chosen.name != "none":
         compared = (*_COMPARED, "tracklet") if chosen.tracklets else _COMPARED
-        told = tuple(name for name in LABELS if name in {*told, *compared})
-    return Listing(root, images, rejects, dict(sorted(skipped.items())), told, found)
+        label_names = tuple(name for name in LABELS if name in {*label_names, *compared})
+    return Listing(root, images, rejects, dict(sorted(skipped.items())), label_names, found)
 
 
 def _refuse_missing(root: str, rejects: pa.Table) -> None:

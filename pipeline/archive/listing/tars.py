@@ -176,7 +176,7 @@ class _Headers:
 
 
 @contextmanager
-def _damage_told(headers: _Headers) -> Iterator[None]:
+def _report_damage(headers: _Headers) -> Iterator[None]:
     """Convert the errors of `tarfile` about unexpected headers to ReadError."""
     try:
         yield
@@ -196,14 +196,14 @@ def _members(file: IO[bytes]) -> Iterator[tarfile.TarInfo]:
     """
     file.seek(0)
     headers = _Headers(file)
-    with _damage_told(headers):
+    with _report_damage(headers):
         tar = tarfile.open(  # noqa: SIM115 (closed below)
             fileobj=cast(IO[bytes], headers), mode="r:", errors="surrogateescape"
         )
     with tar:
         while True:
             headers.begin(tar.offset)
-            with _damage_told(headers):
+            with _report_damage(headers):
                 member = tar.next()
             if member is None:
                 break

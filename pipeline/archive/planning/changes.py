@@ -83,7 +83,7 @@ def compare(
             missing_rejects=[],
             mended=[],
         )
-    found = _Found(listing.images.schema)
+    found = _Comparison(listing.images.schema)
     seen = None if seen is None or not len(seen) else seen.sort_by("row_id")
     refused_again = np.zeros(len(rejects), bool)
     for images, held in ranges(ByPath.of_sorted(listing.images), rows):
@@ -91,7 +91,7 @@ def compare(
         known = pc.is_valid(place)
         listed, place = images.filter(known), place.filter(known)
         before = _as_seen(held.take(place), seen)
-        alike = _equal(listed, before, ("size", *listing.told))
+        alike = _equal(listed, before, ("size", *listing.label_names))
         same_time = _equal(listed, before, ("mtime",))
         hashed = np.zeros(len(listed), bool)
         if "content_hash" in listed.column_names:  # of videos: it shows what has changed
@@ -139,7 +139,7 @@ def compare(
     )
 
 
-class _Found:
+class _Comparison:
     """The result of a comparison so far."""
 
     def __init__(self, schema: pa.Schema) -> None:

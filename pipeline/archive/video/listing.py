@@ -34,7 +34,7 @@ from pipeline.archive.video.sources import BoxSource, Entry
 from pipeline.errors import InputError
 from pipeline.schemas import REJECT_SCHEMA
 
-TOLD = ("identity", "camera", "captured_at", "tracklet")
+LABEL_NAMES = ("identity", "camera", "captured_at", "tracklet")
 """The labels that boxes may have; if one of them differs, the row is extracted again."""
 
 _READERS = 8
@@ -111,7 +111,7 @@ def list_archive(
         images=images.sort_by("path").combine_chunks(),
         rejects=_reject_table(rejects),
         skipped=dict(sorted(skipped.items())),
-        told=TOLD,
+        label_names=LABEL_NAMES,
         found=findings.found_labels(images),
     )
 
@@ -204,7 +204,7 @@ def _list_video(entry: Entry, settings: _Settings, size: int, mtime: datetime | 
     there = (frames >= 0) & (frames < len(index.packet))
     name = _named(entry.file, table, with_frame=True)
     bad = _faults(table, there, (index.width, index.height), len(index.packet))
-    rejects = [(name[row], None, mtime, *told) for row, told in sorted(bad.items())]
+    rejects = [(name[row], None, mtime, *fault) for row, fault in sorted(bad.items())]
     good = np.setdiff1d(np.arange(len(table)), list(bad)).astype(np.int64)
     table, name, frames = table.take(pa.array(good)), [name[row] for row in good], frames[good]
     frames = frames.astype(np.int64)
@@ -255,7 +255,7 @@ def _list_picture(entry: Entry, settings: _Settings, size: int, mtime: datetime 
     table, left_out = _together(boxes, settings, None, labels)
     name = _named(entry.file, table, with_frame=False)
     bad = _faults(table, np.ones(len(table), bool), None, 1)
-    rejects = [(name[row], size, mtime, *told) for row, told in sorted(bad.items())]
+    rejects = [(name[row], size, mtime, *fault) for row, fault in sorted(bad.items())]
     good = np.setdiff1d(np.arange(len(table)), list(bad)).astype(np.int64)
     table = table.take(pa.array(good))
     captured = pa.array([labels.captured_at] * len(table), pa.timestamp("us", "UTC"))
@@ -362,8 +362,8 @@ def _faults(
         elif box.width <= 0 or box.height <= 0:
             bad[row] = ("no-area", f"the box is {box.width:g} x {box.height:g} pixels")
         elif size is not None and box.within(*size) is None:
-            told = f"{size[0]} x {size[1]} pixels"
-            bad[row] = ("no-area", f"nothing of the box is inside the {told}")
+            extent = f"{size[0]} x {size[1]} pixels"
+            bad[row] = ("no-area", f"nothing of the box is inside the {extent}")
     return bad
 
 

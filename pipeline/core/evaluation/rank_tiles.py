@@ -21,7 +21,7 @@ from pipeline.core.products.tiles import Side
 _PAIRS_AT_ONCE = 2**22
 
 
-class Wanted(NamedTuple):
+class QueryMatches(NamedTuple):
     """The queries `[W]` that have a match: their matches and the counts of rows that beat them.
 
     `place` is the position of each query among all, and `identity` its identity. Its matches are
@@ -47,7 +47,7 @@ class Block(NamedTuple):
     identity: NDArray[np.int64]
 
 
-class Held(NamedTuple):
+class GalleryBlock(NamedTuple):
     """A block of the gallery as a side of tiles, with the arrays for compiled loops, and with its
     identities on the device of its float16 rows.
     """
@@ -57,7 +57,7 @@ class Held(NamedTuple):
     identity: torch.Tensor
 
 
-class Asked(NamedTuple):
+class DeviceMatches(NamedTuple):
     """The queries `[R]` of a block and their matches `[M]`, on a device.
 
     A query has `counts` `[R]` matches. Their scores, float64 and descending, end before `ends`
@@ -83,12 +83,12 @@ class _Settled(NamedTuple):
     open: NDArray[np.int64]
 
 
-def ask(
+def device_matches(
     identity: NDArray[np.int64],
     counts: NDArray[np.int64],
     scores: NDArray[np.float32],
     device: torch.device,
-) -> Asked:
+) -> DeviceMatches:
     """Put queries `[R]` and the `scores` `[M]` of their matches on a device.
 
     Each query has an `identity` and `counts` matches; the scores come query by query, best first.
@@ -96,11 +96,11 @@ def ask(
     ends = np.cumsum(counts)
     parts = (identity, ends, counts, scores.astype(np.float64), scores[ends - 1])
     moved = [torch.from_numpy(part).to(device) for part in parts]
-    return Asked(moved[0], moved[1], moved[2], moved[3], moved[4], int(counts.max()))
+    return DeviceMatches(moved[0], moved[1], moved[2], moved[3], moved[4], int(counts.max()))
 
 
 def settle_tile(
-    first: Halves, x: int, second: Halves, y: int, asked: Asked, identity: torch.Tensor
+    first: Halves, x: int, second: Halves, y: int, targets: DeviceMatches, identity: torch.Tensor
 ) -> _Settled | None:
     """Count the rows of block `y`, with `identity` `[C]`, for the queries of block `x`.
 
@@ -109,18 +109,20 @@ def settle_tile(
     """
     values = first.product(x, second, y)
     unit, slack = first.unit(x, second, y), first.bound(x, second, y)
-    near = values >= (asked.worst / unit - slack / unit)[:, None]
-    beaten = torch.zeros(len(asked.scores) + len(asked.ends), dtype=torch.int64, device=near.device)
+    near = values >= (targets.worst / unit - slack / unit)[:, None]
+    beaten = torch.zeros(
+        len(targets.scores) + len(targets.ends), dtype=torch.int64, device=near.device
+    )
     # The place, for each query, that counts rows which beat none of its matches.
-    nowhere = asked.ends - asked.counts + torch.arange(len(asked.ends), device=near.device)
+    nowhere = targets.ends - targets.counts + torch.arange(len(targets.ends), device=near.device)
     left: list[torch.Tensor] = []
     still_open = 0
     for flat in near.view(-1).nonzero().view(-1).split(_PAIRS_AT_ONCE):
         r, c = flat // near.shape[1], flat % near.shape[1]
-        kept = (identity[c] >= 0) & (identity[c] != asked.identity[r])
+        kept = (identity[c] >= 0) & (identity[c] != targets.identity[r])
         value = values.view(-1)[flat].double() * unit
-        least = _placed(asked, r, value - slack)
-        settled = least == _placed(asked, r, value + slack, or_equal=True)
+        least = _placed(targets, r, value - slack)
+        settled = least == _placed(targets, r, value + slack, or_equal=True)
         beaten.scatter_add_(0, nowhere[r] + least, (kept & settled).long())
         left.append(flat[kept & ~settled])
         still_open += len(left[-1])
@@ -132,39 +134,46 @@ def settle_tile(
 
 
 def _placed(
-    asked: Asked, queries: torch.Tensor, values: torch.Tensor, *, or_equal: bool = False
+    targets: DeviceMatches, queries: torch.Tensor, values: torch.Tensor, *, or_equal: bool = False
 ) -> torch.Tensor:
     """The number of the query's matches that each of `values` `[P]` exceeds, or exceeds or
     equals.
     """
-    counts, ends = asked.counts[queries], asked.ends[queries]
+    counts, ends = targets.counts[queries], targets.ends[queries]
     beaten = torch.zeros_like(queries)
-    step = 1 << (asked.most.bit_length() - 1)
+    step = 1 << (targets.most.bit_length() - 1)
     while step:
         further = beaten + step
-        match = asked.scores[ends - torch.minimum(further, counts)]
+        match = targets.scores[ends - torch.minimum(further, counts)]
         above = match <= values if or_equal else match < values
         beaten = torch.where((further <= counts) & above, further, beaten)
         step //= 2
     return beaten
 
 
-def on_device(queries: Side, wanted: Wanted) -> list[Asked]:
+def on_device(queries: Side, targets: QueryMatches) -> list[DeviceMatches]:
     """Put the data of each block of queries on the device."""
     if queries.halves is None:
         return []
-    asked = []
+    blocks = []
     for x in range(len(queries)):
         places = queries.places(x)
-        scores = [wanted.scores[wanted.starts[q] : wanted.ends[q]] for q in places]
-        counts = wanted.ends[places] - wanted.starts[places]
-        identity = wanted.identity[places]
-        asked.append(ask(identity, counts, np.concatenate(scores), queries.halves.rows.device))
-    return asked
+        scores = [targets.scores[targets.starts[q] : targets.ends[q]] for q in places]
+        counts = targets.ends[places] - targets.starts[places]
+        identity = targets.identity[places]
+        blocks.append(
+            device_matches(identity, counts, np.concatenate(scores), queries.halves.rows.device)
+        )
+    return blocks
 
 
 def count_halves(
-    queries: Side, x: int, there: list[Asked], gallery: Held, y: int, wanted: Wanted
+    queries: Side,
+    x: int,
+    on_gpu: list[DeviceMatches],
+    gallery: GalleryBlock,
+    y: int,
+    targets: QueryMatches,
 ) -> bool:
     """Count a tile as far as its float16 products settle it; return False if that is not possible.
 
@@ -172,33 +181,33 @@ def count_halves(
     """
     if queries.halves is None or gallery.side.halves is None:
         return False
-    places, held = queries.places(x), gallery.side.places(y)
-    identity = gallery.identity[held[0] : held[-1] + 1]
-    settled = settle_tile(queries.halves, x, gallery.side.halves, y, there[x], identity)
+    places, gallery_rows = queries.places(x), gallery.side.places(y)
+    identity = gallery.identity[gallery_rows[0] : gallery_rows[-1] + 1]
+    settled = settle_tile(queries.halves, x, gallery.side.halves, y, on_gpu[x], identity)
     if settled is None:
         return False
-    counts = wanted.ends[places] - wanted.starts[places] + 1
+    counts = targets.ends[places] - targets.starts[places] + 1
     before = np.repeat(np.cumsum(counts) - counts, counts)
-    slots = np.repeat(wanted.slots[places], counts) + np.arange(len(before)) - before
-    wanted.beaten[slots] += settled.beaten
-    asked, rows = places[settled.open[:, 0]], held[settled.open[:, 1]]
-    _count_pairs(asked, rows, queries.features, gallery.block, wanted)
+    slots = np.repeat(targets.slots[places], counts) + np.arange(len(before)) - before
+    targets.beaten[slots] += settled.beaten
+    query_rows, rows = places[settled.open[:, 0]], gallery_rows[settled.open[:, 1]]
+    _count_pairs(query_rows, rows, queries.features, gallery.block, targets)
     return True
 
 
 @njit(nogil=True, cache=True)
 def _count_pairs(
-    asked: NDArray[np.int64],
-    held: NDArray[np.int64],
+    query_rows: NDArray[np.int64],
+    gallery_rows: NDArray[np.int64],
     queries: NDArray[np.float32],
     gallery: Block,
-    wanted: Wanted,
+    targets: QueryMatches,
 ) -> None:
-    """Count the gallery rows `held` for the queries `asked`, both `[P]`, by their `score`."""
-    for p in range(asked.shape[0]):
-        q, j = asked[p], held[p]
-        start, end = wanted.starts[q], wanted.ends[q]
+    """Count `gallery_rows` for the queries `query_rows`, both `[P]`, by their `score`."""
+    for p in range(query_rows.shape[0]):
+        q, j = query_rows[p], gallery_rows[p]
+        start, end = targets.starts[q], targets.ends[q]
         exact, row = score(queries[q], gallery.features[j]), gallery.first_row + j
-        wanted.beaten[
-            wanted.slots[q] + matches_beaten(wanted.scores, wanted.rows, start, end, exact, row)
+        targets.beaten[
+            targets.slots[q] + matches_beaten(targets.scores, targets.rows, start, end, exact, row)
         ] += 1

@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 
 from pipeline.core.blocks import FeatureRows, Tiling, alone, as_rows, blocks
 from pipeline.core.evaluation.labels import JUNK, Labels, check_labels, matching_pairs
-from pipeline.core.evaluation.rank_tiles import Block, Held, Wanted, count_halves, on_device
+from pipeline.core.evaluation.rank_tiles import (
+    Block,
+    GalleryBlock,
+    QueryMatches,
+    count_halves,
+    on_device,
+)
 from pipeline.core.ledger import Ledger
 from pipeline.core.products.choosing import ALL, Plan, Trial, code_sides, likely_axes
 from pipeline.core.products.counting import MOST_MATCHES, are_many, count_at_once, matches_beaten
@@ -154,17 +160,17 @@ def rank_counts(
     device = take_device(products, tiling)
     tiling = tiling.flat_for_gpu() if device else tiling
     first, last = part or (0, len(gallery))
-    wanted = _wanted(query_labels, found)
-    pairs, coded_rows = len(wanted.place) * (last - first), len(wanted.place) + last - first
+    targets = _query_matches(query_labels, found)
+    pairs, coded_rows = len(targets.place) * (last - first), len(targets.place) + last - first
     coded = not device and take_codes(products, queries.dimension, pairs, coded_rows)
     size = tiling.gallery_block if device else tiling.tile
     with tiling.workers() as run:
-        asked = make_side(
-            queries.take(wanted.place), tiling.even_block(len(wanted.place)), run,
-            name="query", numbers=wanted.place, coded=coded, in_order=True, device=device,
+        query_side = make_side(
+            queries.take(targets.place), tiling.even_block(len(targets.place)), run,
+            name="query", numbers=targets.place, coded=coded, in_order=True, device=device,
         )  # fmt: skip
-        there = on_device(asked, wanted)
-        fold = Fold(products, choices=max(1, len(asked)), ledger=ledger)
+        there = on_device(query_side, targets)
+        fold = Fold(products, choices=max(1, len(query_side)), ledger=ledger)
         plan = Plan(None, ALL)
 
         def make(start: int, stop: int) -> Side:
@@ -173,39 +179,41 @@ def rank_counts(
                 name="gallery row", numbers=np.arange(start, stop), coded=coded, device=device,
             )  # fmt: skip
 
-        def enter(start: int, stop: int, side: Side) -> Held:
+        def enter(start: int, stop: int, side: Side) -> GalleryBlock:
             nonlocal plan
-            if start == first and asked.coded and products != "int8":
+            if start == first and query_side.coded and products != "int8":
                 meets = pairs / max(1, coded_rows)
-                plan = alone(run, lambda: _choose(asked, side, wanted, meets, products))
-            code_sides(asked, side, plan, run)
+                plan = alone(run, lambda: _choose(query_side, side, targets, meets, products))
+            code_sides(query_side, side, plan, run)
             block = Block(side.features, start, gallery_labels.identity[start:stop])
-            return Held(side, block, torch.from_numpy(block.identity.copy()).to(device or "cpu"))
+            return GalleryBlock(
+                side, block, torch.from_numpy(block.identity.copy()).to(device or "cpu")
+            )
 
-        def take(held: Held, x: int, _stop: int) -> None:
+        def take(gallery_block: GalleryBlock, x: int, _stop: int) -> None:
             def offer(tile: Tile) -> tuple[int, int]:
-                return _count_tile(tile, asked.features, held.block, wanted)
+                return _count_tile(tile, query_side.features, gallery_block.block, targets)
 
-            for y in range(len(held.side)):
-                if not count_halves(asked, x, there, held, y, wanted):
-                    fold(asked, x, held.side, y, offer)
+            for y in range(len(gallery_block.side)):
+                if not count_halves(query_side, x, there, gallery_block, y, targets):
+                    fold(query_side, x, gallery_block.side, y, offer)
 
         passing = blocks(last, tiling.gallery_block, first)
-        sweep(passing, make, enter, (len(asked), 1), take, run)
+        sweep(passing, make, enter, (len(query_side), 1), take, run)
     starts, ends = found.offsets[:-1], found.offsets[1:]
     valid = np.flatnonzero(ends > starts)
-    ahead = rows_ahead(wanted.beaten, starts[valid], ends[valid], len(found.rows))
+    ahead = rows_ahead(targets.beaten, starts[valid], ends[valid], len(found.rows))
     return RankCounts(found.offsets, found.rows, found.scores, ahead)
 
 
-def _wanted(labels: Labels, found: RankCounts) -> Wanted:
+def _query_matches(labels: Labels, found: RankCounts) -> QueryMatches:
     place = np.flatnonzero(np.diff(found.offsets))
     slots = found.offsets[place] + np.arange(len(place))
     # Sort the queries so that neighbors leave similar numbers of pairs open: the lower the
     # similarity of a match, the more rows come near it.
     order = np.argsort(found.scores[found.offsets[place + 1] - 1], kind="stable")
     place = place[order]
-    return Wanted(
+    return QueryMatches(
         place,
         labels.identity[place],
         found.offsets[place],
@@ -217,15 +225,17 @@ def _wanted(labels: Labels, found: RankCounts) -> Wanted:
     )
 
 
-def _choose(asked: Side, gallery: Side, wanted: Wanted, meets: float, products: Products) -> Plan:
+def _choose(
+    query_side: Side, gallery: Side, targets: QueryMatches, meets: float, products: Products
+) -> Plan:
     """Choose the codes by the number of pairs that come near a match."""
     axes = likely_axes(gallery, products)
-    trial = Trial(asked, gallery, axes, meets, products)
+    trial = Trial(query_side, gallery, axes, meets, products)
 
     def share(upper: NDArray[np.float32], lower: NDArray[np.float32]) -> float:
         near = 0
         for q, high, low in zip(trial.rows, upper, lower, strict=True):
-            matched = np.sort(wanted.scores[wanted.starts[q] : wanted.ends[q]])
+            matched = np.sort(targets.scores[targets.starts[q] : targets.ends[q]])
             near += int(
                 (np.searchsorted(matched, high, "right") > np.searchsorted(matched, low)).sum()
             )
@@ -255,7 +265,7 @@ def rows_ahead(
 
 @njit(nogil=True, cache=True)
 def _count_tile(
-    tile: Tile, queries: NDArray[np.float32], gallery: Block, wanted: Wanted
+    tile: Tile, queries: NDArray[np.float32], gallery: Block, targets: QueryMatches
 ) -> tuple[int, int]:
     """Count a tile's rows in the slots of its queries; return the queries counted completely and
     the pairs scored.
@@ -264,7 +274,7 @@ def _count_tile(
     match or junk, so it is not counted. A value settles the count if no match lies between its
     bounds; otherwise the `score` does, ties by row.
     """
-    scores, rows, sieve = wanted.scores, wanted.rows, tile.sieve
+    scores, rows, sieve = targets.scores, targets.rows, tile.sieve
     identities = gallery.identity[tile.columns]
     own = np.empty(1, tile.values.dtype)
     low, high = np.empty((2, MOST_MATCHES), tile.values.dtype)
@@ -276,8 +286,8 @@ def _count_tile(
         if scored > tile.most:
             return r, scored
         line, q = tile.values[r], tile.rows[r]
-        start, end, identity = wanted.starts[q], wanted.ends[q], wanted.identity[q]
-        slots = wanted.beaten[wanted.slots[q] : wanted.slots[q] + end - start + 1]
+        start, end, identity = targets.starts[q], targets.ends[q], targets.identity[q]
+        slots = targets.beaten[targets.slots[q] : targets.slots[q] + end - start + 1]
         own[0] = threshold(scores[end - 1], tile)
         ready = 0
         for first in range(0, line.shape[0], 64):

@@ -202,9 +202,9 @@ def _side(
     found = np.full((count, k), -1, np.int64)
     if known:
         # A row sorted worst first is a heap.
-        held = min(k, known.k)
-        scores[:, k - held :] = known.scores[:, :held][:, ::-1]
-        found[:, k - held :] = known.rows[:, :held][:, ::-1]
+        count_known = min(k, known.k)
+        scores[:, k - count_known :] = known.scores[:, :count_known][:, ::-1]
+        found[:, k - count_known :] = known.rows[:, :count_known][:, ::-1]
     return side, Ends(whole, numbers, scores, found, least)
 
 
@@ -223,22 +223,22 @@ def _finish(
     short = fell_short(ends)
     if len(short):
         size = tiling.even_block(len(short))
-        asked = Side(ends.features[short], side.lengths[short], size, coded=True)
-        code_like(asked, other, run)
+        short_side = Side(ends.features[short], side.lengths[short], size, coded=True)
+        code_like(short_side, other, run)
         again = TopK.none(len(short), k)
         itself = short if side is other else np.full(len(short), -1)
 
         def offer(tile: Tile) -> tuple[int, int]:
             prime(tile, again.scores, again.rows)
             return offer_tile(
-                tile, asked.features, other.features, 0, itself, again.scores, again.rows
+                tile, short_side.features, other.features, 0, itself, again.scores, again.rows
             )
 
         def search_block(x: int, _stop: int) -> None:
             for y in range(len(other)):
-                fold(asked, x, other, y, offer, patient=y == 0)
+                fold(short_side, x, other, y, offer, patient=y == 0)
 
-        run(search_block, blocks(len(asked), 1))
+        run(search_block, blocks(len(short_side), 1))
         found = best_first(again.scores, others.numbers[again.rows], k)
         if known:
             found = merge([found, TopK(known.scores[short], known.rows[short])], k)

@@ -133,16 +133,16 @@ def search(
     rows = np.full((len(queries), k), -1, np.int64)
     ledger = ledger or Ledger()
     with tiling.workers() as run:
-        wanted = make_side(
+        query_side = make_side(
             queries.read(0, len(queries)), size, run,
             name="query", numbers=np.arange(len(queries)), coded=coded, device=device,
         )  # fmt: skip
-        fold = Fold(products, choices=max(1, len(wanted)), ledger=ledger)
-        leading = _Leading(wanted, scores, products, last - first)
+        fold = Fold(products, choices=max(1, len(query_side)), ledger=ledger)
+        leading = _Leading(query_side, scores, products, last - first)
 
-        def enter(start: int, stop: int, held: NDArray[np.float32]) -> tuple[Side, int]:
+        def enter(start: int, stop: int, features: NDArray[np.float32]) -> tuple[Side, int]:
             side = make_side(
-                held, tiling.tile, run,
+                features, tiling.tile, run,
                 name="gallery row", numbers=np.arange(start, stop), coded=coded, device=device,
             )  # fmt: skip
             leading.code(side, run)
@@ -153,16 +153,18 @@ def search(
 
             def offer(tile: Tile) -> tuple[int, int]:
                 prime(tile, scores, rows)
-                return offer_tile(tile, wanted.features, side.features, start, itself, scores, rows)
+                return offer_tile(
+                    tile, query_side.features, side.features, start, itself, scores, rows
+                )
 
             for y in range(len(side)):
-                if _offer_halves(wanted, x, side, y, start, self_offset, scores, rows, ledger):
+                if _offer_halves(query_side, x, side, y, start, self_offset, scores, rows, ledger):
                     continue
                 # For the first tile the heaps are empty, so it says nothing about the codes.
-                fold(wanted, x, side, y, offer, patient=start == first and y == 0)
+                fold(query_side, x, side, y, offer, patient=start == first and y == 0)
 
         passing = blocks(last, tiling.gallery_block, first)
-        sweep(passing, gallery.read, enter, (len(wanted), 1), take, run)
+        sweep(passing, gallery.read, enter, (len(query_side), 1), take, run)
     return best_first(scores, rows, k)
 
 
@@ -188,9 +190,9 @@ class _Leading:
         if self._products != "int8" and (first or self._seen.bit_count() == 1):
             alone(run, lambda: self._choose(gallery))
         self._seen += 1
-        held = self._queries.leading
-        if held and held.chosen == self._plan.chosen:
-            gallery.lead(held.axes, held.chosen, run)
+        leading = self._queries.leading
+        if leading and leading.chosen == self._plan.chosen:
+            gallery.lead(leading.axes, leading.chosen, run)
             if gallery.leading:
                 return
         code_sides(self._queries, gallery, self._plan, run)
@@ -277,39 +279,37 @@ def _offer_halves(
     """
     if queries.halves is None or gallery.halves is None:
         return False
-    asked, held = queries.places(x), gallery.places(y)
+    query_rows, gallery_rows = queries.places(x), gallery.places(y)
     standing = Standing(
-        scores[asked, 0], np.empty(0, np.float32), scores.shape[1], self_offset is not None
+        scores[query_rows, 0], np.empty(0, np.float32), scores.shape[1], self_offset is not None
     )
     pairs = nominate(queries.halves, x, gallery.halves, y, standing)
     if pairs is None:
         return False
-    ledger.add(Account(halves=len(asked) * len(held), scored=len(pairs)))
+    ledger.add(Account(halves=len(query_rows) * len(gallery_rows), scored=len(pairs)))
     if self_offset is not None:
-        others = asked[pairs[:, 0]] + self_offset != held[pairs[:, 1]] + first_row
+        others = query_rows[pairs[:, 0]] + self_offset != gallery_rows[pairs[:, 1]] + first_row
         pairs = pairs[others]
     _offer_pairs(
-        asked[pairs[:, 0]], held[pairs[:, 1]], queries.features, gallery.features, first_row,
-        scores, rows,
+        query_rows[pairs[:, 0]], gallery_rows[pairs[:, 1]], queries.features, gallery.features,
+        first_row, scores, rows,
     )  # fmt: skip
     return True
 
 
 @njit(nogil=True, cache=True)
 def _offer_pairs(
-    asked: NDArray[np.int64],
-    held: NDArray[np.int64],
+    query_rows: NDArray[np.int64],
+    gallery_rows: NDArray[np.int64],
     queries: NDArray[np.float32],
     gallery: NDArray[np.float32],
     first_row: int,
     scores: NDArray[np.float32],
     rows: NDArray[np.int64],
 ) -> None:
-    """Offer the pairs of queries (`asked`) and gallery rows (`held`), both `[P]`, to the queries'
-    heaps.
-    """
-    for p in range(asked.shape[0]):
-        i, j = asked[p], held[p]
+    """Offer the pairs of `query_rows` and `gallery_rows`, both `[P]`, to the queries' heaps."""
+    for p in range(query_rows.shape[0]):
+        i, j = query_rows[p], gallery_rows[p]
         push(scores[i], rows[i], score(queries[i], gallery[j]), first_row + j)
 
 

@@ -118,12 +118,12 @@ class Codes:
 
     def _lines(self, block: int, start: int, stop: int) -> NDArray[np.int8]:
         """The codes of some rows of a block; for panels, whole panels."""
-        first = block * _held(self.size, self.form) + start
-        last = first + _held(stop - start, self.form)
+        first = block * _stored_lines(self.size, self.form) + start
+        last = first + _stored_lines(stop - start, self.form)
         return self.codes[first * self.width : last * self.width]
 
     def _begun(self, block: int) -> NDArray[np.int32]:
-        each = _held(self.size, self.form)
+        each = _stored_lines(self.size, self.form)
         return self.begun[block * each : (block + 1) * each]
 
 
@@ -131,7 +131,7 @@ def room(first: Codes, rows: int, second: Codes, y: int) -> int:
     """The number of values that a buffer must hold for a strip of `rows` rows and block `y`."""
     columns = second.rows(y)
     spilled = 4 * columns + byte_products.PANEL
-    return rows * columns + spilled + _held(rows, first.form) * first.width // 4
+    return rows * columns + spilled + _stored_lines(rows, first.form) * first.width // 4
 
 
 def quantize(
@@ -200,8 +200,8 @@ def _coded(
     width = padded * np.dtype(kind).itemsize
     scale[scale == 0] = 1  # rows of length 0 are coded as zeros
     lengths = np.empty((len(scale), 3), np.float64)
-    starts = np.arange(len(scale) + 1) * _held(size, form)
-    starts[-1] = starts[-2] + _held(n - (len(scale) - 1) * size, form)
+    starts = np.arange(len(scale) + 1) * _stored_lines(size, form)
+    starts[-1] = starts[-2] + _stored_lines(n - (len(scale) - 1) * size, form)
     codes = np.empty(starts[-1] * width, np.int8)
     begun = np.zeros(starts[-1] if form == "panels" else 0, np.int32)
     offset = vnni_products.OFFSET if has_vnni() else byte_products.OFFSET
@@ -244,7 +244,7 @@ def largest_code() -> int:
     return byte_products.LARGEST if in_panels() and not has_vnni() else _LARGEST
 
 
-def _held(rows: int, form: Form) -> int:
+def _stored_lines(rows: int, form: Form) -> int:
     """The number of lines that store `rows` rows."""
     return rows if form == "lines" else -(-rows // byte_products.PANEL) * byte_products.PANEL
 

@@ -127,7 +127,7 @@ def settle_rates(
         negatives = count(settled)
         if len(negatives) == 0:
             return None
-        wanted = _wanted_bins(negatives, ordered, rates)
+        wanted = _needed_bins(negatives, ordered, rates)
         if np.isin(wanted, settled).all():
             return _figures(negatives, ordered, rates)
         around = wanted[:, None] + np.arange(-margin, margin + 1)
@@ -142,7 +142,7 @@ def _allowed(rate: float, negatives: int) -> int:
     return int(Fraction(repr(float(rate))) * negatives)
 
 
-def _wanted_bins(
+def _needed_bins(
     negatives: Negatives, positives: NDArray[np.int64], rates: Sequence[float]
 ) -> NDArray[np.int64]:
     """The bins that hold, for each rate, the greatest negative to reject, and the equal error."""

@@ -1,8 +1,8 @@
 """The stored features of one file in an object store, by row.
 
-The features of a row group are fetched with one request, their checksum is verified, and the part
-that was asked for is copied out. A group that was read in part is kept for a while, since the rest
-of it is usually asked for next.
+One request fetches the features of a row group; their checksum is verified, and the requested part
+is copied out. A group that was read in part is cached for a while, because the rest of it is
+usually needed next.
 """
 
 import threading
@@ -28,8 +28,9 @@ _KEPT_BYTES = 128 << 20
 
 @dataclass(frozen=True)
 class _Group:
-    """A row group: its rows and, if its features may be plain in the file, where they are: the
-    offset of their page, the bytes of its header, and all its bytes.
+    """A row group: its rows and, if its features may be plain in the file, their place.
+
+    The place is the offset of their page, the bytes of its header, and all its bytes.
     """
 
     number: int
@@ -41,7 +42,7 @@ class _Group:
 
 
 class _Kept:
-    """The row groups that were read in part, the latest of them, up to a number of bytes."""
+    """A cache of the latest row groups that were read in part, up to a number of bytes."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -66,7 +67,7 @@ _kept = _Kept()
 
 
 class FetchedRows:
-    """The features of one object, as `StoredRows` has those of a file.
+    """The features of one object, with the interface of `StoredRows`.
 
     All methods raise `GalleryDamagedError` naming the file.
     """
@@ -122,8 +123,8 @@ class FetchedRows:
                 yield group, low, high
 
     def _open(self) -> memoryview | None:
-        """Learn at the first use where the row groups are; the bytes of a small file, which then
-        need not be fetched again.
+        """Find the row groups, at the first use; return the bytes of a small file, to save another
+        request.
         """
         if self._groups is not None:
             return None
@@ -151,7 +152,7 @@ class FetchedRows:
         return groups
 
     def _values(self, group: _Group, low: int, high: int, whole: memoryview | None) -> np.ndarray:
-        """All features of a group `[n, D]`, of which the rows `low` to `high` are wanted now."""
+        """All features of a group `[n, D]`, of which the rows `low` to `high` are needed now."""
         key = self._place, group.number
         values = _kept.get(key)
         if values is None:
@@ -165,7 +166,7 @@ class FetchedRows:
         return values
 
     def _fetched(self, group: _Group, whole: memoryview | None) -> np.ndarray | None:
-        """The features as they lie in the file, verified; None if they are not plain there."""
+        """The features as they are in the file, verified; None if they are not plain there."""
         if not group.header:
             return None
         try:
@@ -189,7 +190,7 @@ class FetchedRows:
         return values.reshape(group.count, self._dimension)
 
     def _decoded(self, group: _Group) -> np.ndarray:
-        """The features through Parquet, of a file of another tool."""
+        """The features of a file of another tool, read through Parquet."""
         with self._opened() as parquet:
             try:
                 table = parquet.read_row_group(group.number, columns=["feature"], use_threads=False)

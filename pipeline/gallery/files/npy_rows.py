@@ -21,7 +21,7 @@ class NpyRows:
     """The rows `start` to `stop` of a float32 `.npy` file `[N, D]`, mapped, never loaded whole.
 
     Small and picklable: a worker that sees the file opens it for itself. Raise InputError if the
-    file holds no float32 matrix.
+    file has no float32 matrix.
     """
 
     path: str
@@ -61,11 +61,11 @@ class NpyRows:
 
 @contextmanager
 def create_npy(path: Path, rows: int, dimension: int) -> Iterator[NDArray[np.float32]]:
-    """Make a float32 `.npy` file `[rows, dimension]` and return its mapping, to be filled.
+    """Make a float32 `.npy` file `[rows, dimension]` and yield its mapping, to be filled.
 
-    It gets its name when it is filled: a worker of a killed run, which may live on for some seconds
-    and reads the same rows, never reads half of them. Its bytes are reserved at once, so that a
-    full disk is a RunError here; later, in mapped memory, it would kill the process.
+    It gets its name once it is filled, so a worker of a killed run that still lives for some
+    seconds, and reads the same rows, never reads half of them. Its bytes are reserved at once, so
+    that a full disk is a RunError here; later, in mapped memory, it would kill the process.
     """
     shape = (rows, dimension)
     size = 4 * rows * dimension

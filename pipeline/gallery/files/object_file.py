@@ -1,4 +1,4 @@
-"""An object that is read in parts, as pyarrow asks for them."""
+"""An object that is read in parts, as pyarrow requests them."""
 
 import io
 
@@ -8,9 +8,9 @@ _END_BYTES = 64 << 10
 
 
 class ObjectFile(io.RawIOBase):
-    """The bytes of an object, each part fetched when it is read.
+    """The bytes of an object; each part is fetched when it is read.
 
-    One request opens it and brings its end, which is where a Parquet file says what it holds. Raise
+    One request opens it and fetches its end, where a Parquet file describes its contents. Raise
     `FileNotFoundError` if there is no such object.
     """
 
@@ -43,7 +43,7 @@ class ObjectFile(io.RawIOBase):
         return self._size
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """So many bytes from the position on, or all; fewer only at the end."""
+        """Read `size` bytes from the position on, or all; fewer only at the end."""
         left = max(0, self._size - self._position)
         length = left if size is None or size < 0 else min(size, left)
         data = bytes(self.part(self._position, length))

@@ -1,9 +1,9 @@
 """Places in an object store: S3, Google Cloud Storage, Azure.
 
-`ObjectPlace` has the operations of `pathlib.Path` that a gallery needs, under the same names. What
-a disk does by links and renames, a store does by conditional requests: `put_new` writes an object
+`ObjectPlace` has the operations of `pathlib.Path` that a gallery needs, under the same names. A
+disk uses links and renames; a store uses conditional requests instead: `put_new` writes an object
 only if there is none, `put_if_unchanged` only over the version that was read. A request whose
-answer was lost is sent again; it then recognizes its own write by the bytes that are there.
+answer was lost is sent again; it then recognizes its own write by the bytes in the store.
 """
 
 import errno
@@ -33,7 +33,7 @@ from pipeline.object_client import (
 Data = bytes | memoryview | Path
 
 MARKER = ".folder"
-"""The name of the empty object that stands for a folder which must be seen while it is empty."""
+"""The name of the empty object that makes a folder visible while it is empty."""
 
 _PAGE = 1000
 _DELETED, _DELETIONS = 250, 4
@@ -42,7 +42,7 @@ _ALL = 1 << 30
 
 @dataclass(frozen=True)
 class ObjectStat:
-    """What a store says about an object, as `os.stat_result` does for a file."""
+    """A store's description of an object, like `os.stat_result` for a file."""
 
     st_size: int
     tag: Tag
@@ -56,8 +56,8 @@ _FOLDER = ObjectStat(0, Tag(None, None), stat.S_IFDIR)
 class ObjectPlace:
     """An object, or a folder of objects: those whose names begin with its own and a slash.
 
-    `bucket` is a URL such as `s3://bucket`, `key` the name in it. `listed` is what a listing said
-    about it: `is_file`, `is_dir` and `known_size` then ask no more.
+    `bucket` is a URL such as `s3://bucket`, `key` the name in it. `listed` is the description from
+    a listing; with it, `is_file`, `is_dir` and `known_size` need no request.
     """
 
     bucket: str
@@ -108,11 +108,11 @@ class ObjectPlace:
         return [self._with(each) for each in self._pure.parents]
 
     def with_name(self, name: str) -> "ObjectPlace":
-        """Beside it, under another name."""
+        """A place beside it, under another name."""
         return self._with(self._pure.with_name(name))
 
     def with_suffix(self, suffix: str) -> "ObjectPlace":
-        """Beside it, with another suffix."""
+        """A place beside it, with another suffix."""
         return self._with(self._pure.with_suffix(suffix))
 
     def relative_to(self, folder: "ObjectPlace") -> PurePosixPath:
@@ -162,7 +162,7 @@ class ObjectPlace:
         return ObjectStat(meta["size"], tag_of(meta))
 
     def lstat(self) -> ObjectStat:
-        """What `stat` or the listing says."""
+        """The description from `stat` or from the listing."""
         return self.listed or self.stat()
 
     def iterdir(self) -> Iterator["ObjectPlace"]:
@@ -189,14 +189,16 @@ class ObjectPlace:
                 yield each
 
     def rglob(self, pattern: str) -> Iterator["ObjectPlace"]:
-        """The objects below a folder whose last names match a shell pattern; no folders."""
+        """Yield the objects below a folder whose last name matches a shell pattern, without
+        folders.
+        """
         for each in _listed(self):
             if each.name != MARKER and fnmatch.fnmatchcase(each.name, pattern):
                 yield each
 
     def later(self, name: str) -> Iterator["ObjectPlace"]:
-        """The objects below a folder whose names come after a name, in the order of their names;
-        no folders.
+        """Yield the objects below a folder whose names come after a name, in order, without
+        folders.
         """
         return _listed(self, (self / name).key)
 
@@ -220,8 +222,8 @@ class ObjectPlace:
         return ask_again(self, get)
 
     def fetch_small(self, most: int) -> memoryview | None:
-        """The bytes of an object, in one request; None, and they are not read, if there are more
-        than so many.
+        """Fetch the bytes of an object in one request; None if there are more than `most`, without
+        reading them.
         """
 
         def get() -> memoryview | None:
@@ -231,7 +233,7 @@ class ObjectPlace:
         return ask_again(self, get)
 
     def fetch_range(self, start: int, length: int) -> memoryview:
-        """Some bytes of an object, as many as it has of them."""
+        """Fetch `length` bytes of an object from `start`, or as many as it has."""
         if length == 0:
             return memoryview(b"")
         store = client_of(self.bucket)
@@ -269,15 +271,16 @@ class ObjectPlace:
     # Writing
 
     def write_bytes(self, data: Data) -> None:
-        """Write an object, whatever is there; return when the store has it."""
+        """Write an object, replacing any other; return when the store has it."""
         # One request: a multipart upload that is cut off leaves parts that no listing shows.
         store = client_of(self.bucket)
         ask_again(self, lambda: obstore.put(store, self.key, data, use_multipart=False))
 
     def put_new(self, data: Data) -> bool:
-        """Write an object if there is none; whether these bytes are there now.
+        """Write an object if there is none; return whether these bytes are there now.
 
-        True also if another writer, or an earlier request of ours, put the very same bytes.
+        The result is also True if another writer, or an earlier request of ours, put exactly the
+        same bytes.
         """
 
         store = client_of(self.bucket)
@@ -296,8 +299,9 @@ class ObjectPlace:
         return ask_again(self, put)
 
     def put_if_unchanged(self, data: bytes, tag: Tag | None) -> Tag | None:
-        """Write an object over the version with this tag, or a new one for None; return its tag, or
-        None, and nothing is written, if another writer came first.
+        """Write an object over the version with this tag, or a new one for None; return its tag.
+
+        If another writer came first, return None and write nothing.
         """
         mode: Any = "create"
         if tag is not None:
@@ -338,7 +342,7 @@ class ObjectPlace:
         return target
 
     def mark(self) -> None:
-        """Make the folder seen although it may be empty."""
+        """Make the folder visible even while it is empty."""
         (self / MARKER).write_bytes(b"")
 
     def rmdir(self) -> None:
@@ -357,7 +361,7 @@ class ObjectPlace:
 
 
 def place_of_url(url: str) -> ObjectPlace:
-    """The place that a gallery's URL names; raise what `split_url` raises.
+    """The place of a gallery's URL; raise the errors of `split_url`.
 
     >>> place_of_url("s3://bucket/galleries/market/")
     ObjectPlace(bucket='s3://bucket', key='galleries/market')
@@ -366,8 +370,11 @@ def place_of_url(url: str) -> ObjectPlace:
 
 
 def check_store(root: ObjectPlace) -> None:
-    """Raise `StoreError` if nothing can be written below a place, or if the store does not refuse
-    to write an object that is there already: then two writers could both commit.
+    """Raise `StoreError` if a place cannot be written to, or if the store overwrites existing
+    objects.
+
+    If the store does not refuse to write an object that is already there, two writers could both
+    commit.
     """
     probe = root / f".probe-{uuid.uuid4().hex}"
     try:
@@ -408,8 +415,9 @@ def _place_of(bucket: str, meta: Any) -> ObjectPlace:
 
 
 def _listed(folder: ObjectPlace, last: str = "") -> Iterator[ObjectPlace]:
-    """The objects below a folder, after the one of the name `last`, a page with each request: an
-    answer that is cut off is asked for again.
+    """Yield the objects below a folder, after the one with the name `last`, one page per request.
+
+    An answer that is cut off is requested again.
     """
     store = client_of(folder.bucket)
     # Azure cannot begin a listing in the middle; the client would read all before it again.

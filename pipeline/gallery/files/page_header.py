@@ -20,7 +20,8 @@ def page_checksum(
     """The offset of a column's `size` bytes in the file and their CRC-32; None unless they are
     plain.
 
-    Plainly: one page, neither compressed nor encoded, of values of a fixed length and never null.
+    Plain means one page, neither compressed nor encoded, of values of a fixed length that are never
+    null.
     """
     header = header_bytes(column, size)
     if not header:
@@ -31,7 +32,7 @@ def page_checksum(
 
 
 def header_bytes(column: pq.ColumnChunkMetaData, size: int) -> int:
-    """The bytes of the header before a column's `size` bytes; 0 if these cannot be plain."""
+    """The number of header bytes before a column's `size` bytes; 0 if these cannot be plain."""
     header = column.total_compressed_size - size
     is_plain = (
         column.physical_type == "FIXED_LEN_BYTE_ARRAY"

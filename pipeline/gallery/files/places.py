@@ -1,8 +1,8 @@
-"""Where a gallery's files are: in a folder on a disk, or under a URL in an object store.
+"""The place of a gallery's files: a folder on a disk, or a URL in an object store.
 
-A `GalleryPlace` is one or the other, chosen by the location. A path of the disk has all that a
-gallery needs already; `ObjectPlace` has it under the same names. What differs beyond names is
-decided here (reading) and in `storage` (writing).
+A `GalleryPlace` is one or the other, depending on the location. A path on disk already has
+everything that a gallery needs; `ObjectPlace` offers the same under the same names. The remaining
+differences are handled here (reading) and in `storage` (writing).
 """
 
 import hashlib
@@ -34,7 +34,7 @@ AnyPlace = TypeVar("AnyPlace", Path, ObjectPlace, GalleryPlace)
 Item = TypeVar("Item")
 
 REQUESTS = 16
-"""How many requests to an object store are under way at once."""
+"""The number of requests to an object store at the same time."""
 
 
 def root_of(location: str | os.PathLike[str]) -> GalleryPlace:
@@ -78,8 +78,9 @@ def rename(place: GalleryPlace, target: GalleryPlace) -> None:
 def ask_many(
     ask: Callable[[Item], Answer], items: Iterable[Item], root: GalleryPlace
 ) -> Iterator[Answer]:
-    """`map`, with many requests at once where the place is in an object store, and some answers
-    ahead of the reader.
+    """Like `map`, but with many simultaneous requests if the place is in an object store.
+
+    Some answers are fetched ahead of the consumer.
     """
     if isinstance(root, Path):
         yield from map(ask, items)
@@ -108,7 +109,7 @@ def _read(place: GalleryPlace) -> bytes | None:
 
 
 def parquet(place: GalleryPlace) -> Any:
-    """A file as pyarrow takes it: the path, or an open object, read in parts."""
+    """A file in the form that pyarrow accepts: the path, or an open object, read in parts."""
     return place if isinstance(place, Path) else ObjectFile(place)
 
 
@@ -124,7 +125,7 @@ def dataset(
 
 
 def state_of(place: GalleryPlace) -> tuple[Any, ...]:
-    """What changes whenever the bytes of a file do; raise `FileNotFoundError`."""
+    """The properties that change whenever the bytes of a file do; raise `FileNotFoundError`."""
     if isinstance(place, Path):
         about = place.stat()
         return about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
@@ -155,7 +156,7 @@ def last_bytes(place: GalleryPlace, count: int) -> bytes:
 
 
 def can_write(place: GalleryPlace) -> bool:
-    """Whether the folder lets us write to it; of an object store that is not known before."""
+    """Whether the folder can be written to; for an object store this is unknown in advance."""
     return not isinstance(place, Path) or os.access(place, os.W_OK | os.X_OK)
 
 
@@ -173,14 +174,14 @@ def local_copy(place: GalleryPlace) -> Iterator[Path]:
 
 @contextmanager
 def nameless_file() -> Iterator[Path]:
-    """An empty file for a while, in the folder for temporary files.
+    """An empty temporary file.
 
-    It has a path but no name, so nothing of it is left, even after a kill.
+    It has a path but no name, so nothing of it remains, even after a kill.
     """
     with tempfile.TemporaryFile() as file:
         yield Path(f"/proc/self/fd/{file.fileno()}")
 
 
 def is_nameless(path: Path) -> bool:
-    """Whether a file is one of `nameless_file`: it does not outlive the process."""
+    """Whether a file was made by `nameless_file`, so that it does not outlive the process."""
     return path.parent == Path("/proc/self/fd")

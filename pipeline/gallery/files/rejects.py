@@ -1,8 +1,8 @@
-"""Rejects: the inputs that became no row, each with its reason.
+"""Rejects: the inputs that did not become rows, each with its reason.
 
 The rejects of a version are one Parquet file in the folder `_rejects`, named by the hash of its
-bytes; the transaction that commits the rows names it, so rows and rejects change together or not
-at all. A path is a row or a reject, never both: the newer one replaces the older.
+bytes. The transaction that commits the rows names it, so rows and rejects change together or not at
+all. A path is a row or a reject, never both: the newer one replaces the older.
 """
 
 import hashlib
@@ -46,8 +46,8 @@ def merged_rejects(
 ) -> pa.Table:
     """The rejects after a commit, sorted by path.
 
-    A `present` reject stays unless its path is among the `keys`, which are the paths of the new
-    rejects and rows, or to be forgotten.
+    A `present` reject stays unless its path is in `keys`, which are the paths of the new rejects
+    and rows, or in `forget`.
     """
     if new.num_rows != pc.count_distinct(new["path"]).as_py():
         raise InputError("two rejects have the same path")
@@ -70,7 +70,7 @@ def write_rejects(root: GalleryPlace, rejects: pa.Table) -> int:
     folder = root / storage.REJECTS_FOLDER
     storage.make_folder(folder)
     with storage.hidden_file(folder, "rejects") as temporary:
-        with storage.told_by_name(temporary):
+        with storage.name_write_errors(temporary):
             pq.write_table(rejects, temporary, compression="zstd")
             storage.sync_file(temporary)
         number = _number(temporary.read_bytes())
@@ -95,7 +95,7 @@ def read_rejects(root: GalleryPlace, number: int) -> pa.Table:
 
 
 def is_as_named(path: GalleryPlace) -> bool:
-    """Whether a file of rejects fits its name: it is neither a copy nor changed."""
+    """Whether a file of rejects matches its name, so that it is neither a copy nor changed."""
     try:
         return path.name == rejects_file(path, _number(path.read_bytes())).name
     except OSError:
@@ -103,13 +103,13 @@ def is_as_named(path: GalleryPlace) -> bool:
 
 
 def rejects_files(root: GalleryPlace) -> list[GalleryPlace]:
-    """All files of rejects of a gallery, without files that other tools put beside them."""
+    """All files of rejects of a gallery, without files of other tools beside them."""
     files = (root / storage.REJECTS_FOLDER).glob("*.parquet")
     return in_order(each for each in files if _NAME.fullmatch(each.name) and is_own_file(each))
 
 
 def rejects_file(root: GalleryPlace, number: int) -> GalleryPlace:
-    """Where the rejects of this number are."""
+    """The path of the rejects with this number."""
     return root / storage.REJECTS_FOLDER / f"{number:016x}.parquet"
 
 

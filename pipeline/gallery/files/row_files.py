@@ -1,4 +1,4 @@
-"""The layout of a gallery's Parquet files, and what the log stores about their contents."""
+"""The layout of a gallery's Parquet files, and the statistics about them in the log."""
 
 import json
 from datetime import datetime, timedelta
@@ -13,9 +13,9 @@ from pipeline.gallery.files.places import GalleryPlace, sha256_of
 from pipeline.gallery.files.schema import STATISTICS_COLUMNS
 
 MAX_UNIT_ROWS = 2048
-"""Rows of a unit of images; a row group holds four such."""
+"""Rows of a unit of images; a row group holds four such units."""
 MOST_UNIT_ROWS = 8 * MAX_UNIT_ROWS
-"""Rows of any unit: those of videos are of whole runs of frames."""
+"""The most rows of any unit; a unit of videos has whole runs of frames."""
 _ONE_PAGE = 1 << 30
 _LONGEST_TEXT_STATISTIC = 32
 
@@ -28,7 +28,7 @@ def write_row_file(path: Path, rows: pa.Table) -> None:
     stays in a log. Raise `RunError` if the disk is full.
     """
     codecs = {name: "none" if name == "feature" else "zstd" for name in rows.column_names}
-    with storage.told_by_name(path):
+    with storage.name_write_errors(path):
         pq.write_table(
             rows,
             path,

@@ -1,4 +1,4 @@
-"""The columns of a gallery, and how a block of features becomes one of them and back."""
+"""The columns of a gallery, and the conversion of a block of features to a column and back."""
 
 import hashlib
 from typing import Any
@@ -69,7 +69,7 @@ def row_schema(dimension: int, dtype: str = "float32") -> pa.Schema:
 
 
 def is_row_schema(found: pa.Schema, wanted: pa.Schema) -> bool:
-    """Whether a file has the columns `wanted`, but for some of `ADDED_COLUMNS` perhaps.
+    """Whether a file has the columns `wanted`; some of `ADDED_COLUMNS` may be missing.
 
     >>> older = pa.schema([field for field in row_schema(4) if field.name != "tracklet"])
     >>> is_row_schema(older, row_schema(4)), is_row_schema(row_schema(8), row_schema(4))

@@ -2,8 +2,8 @@
 
 Everything else in this package changes folders through this module. On a disk, a file is written
 beside its final name, flushed, and linked or renamed. In an object store, it is written on this
-machine and then put in one request, whose acknowledgment stands for the flush: a name is there
-with all of its bytes, or not at all.
+machine and then put in one request, whose acknowledgment replaces the flush. So a name exists with
+all of its bytes, or not at all.
 """
 
 import errno
@@ -75,11 +75,13 @@ GOING_SUFFIX = ".going"
 
 
 class GalleryDamagedError(RunError):
-    """A file of the gallery does not hold what was written to it; the message names the file."""
+    """A file of the gallery does not have the contents that were written to it; the message names
+    the file.
+    """
 
 
 def sync_file(path: GalleryPlace) -> None:
-    """Return when the bytes of a file are on the disk; an object that was put is safe already."""
+    """Return when the bytes of a file are on the disk; an object in a store is already safe."""
     if isinstance(path, ObjectPlace) or is_nameless(path):
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -95,10 +97,10 @@ def sync_folder(path: GalleryPlace) -> None:
 
 
 def make_folder(path: GalleryPlace) -> None:
-    """Make a folder and its parents, and wait until their names are on the disk; nothing in an
-    object store, where a folder is what its objects' names have in common.
+    """Make a folder and its parents, and wait until their names are on the disk.
 
-    Raise `InputError` if that fails: no permission, a read-only disk, a file in the way.
+    In an object store nothing is made: a folder there is the common beginning of its objects'
+    names. Raise `InputError` if that fails: no permission, a read-only disk, a file in the way.
     """
     if isinstance(path, ObjectPlace):
         return
@@ -112,7 +114,7 @@ def make_folder(path: GalleryPlace) -> None:
 
 
 def begin_folder(path: GalleryPlace) -> None:
-    """Make a folder whose presence says something, even while it is empty."""
+    """Make a folder whose presence has a meaning, even while it is empty."""
     if isinstance(path, ObjectPlace):
         path.mark()
     else:
@@ -129,7 +131,7 @@ def delete_folder(path: GalleryPlace) -> None:
 
 
 @contextmanager
-def told_by_name(path: GalleryPlace) -> Iterator[None]:
+def name_write_errors(path: GalleryPlace) -> Iterator[None]:
     """Turn a failure to write, usually a full disk, into a `RunError` that names the file."""
     try:
         yield
@@ -186,8 +188,9 @@ def _locked_file(folder: Path, name: str) -> tuple[Path, int]:
 
 
 def temporaries(folder: GalleryPlace, name: str | None = None) -> list[Path]:
-    """The hidden files of writers of a file, or of all files of the folder; alive or killed. An
-    object store has none.
+    """The hidden files of writers of a file, or of all files of the folder, alive or killed.
+
+    An object store has none.
     """
     if isinstance(folder, ObjectPlace):
         return []
@@ -224,7 +227,7 @@ def drop_cut_off(folder: GalleryPlace, name: str | None = None) -> None:
 
 
 def _is_being_written(path: Path) -> bool:
-    """Whether a writer of a `hidden_file` is alive; true if that cannot be known."""
+    """Whether the writer of a `hidden_file` is alive; True if that is unknown."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -241,10 +244,10 @@ def _is_being_written(path: Path) -> bool:
 def write_whole(path: GalleryPlace, write: Callable[[Path], object]) -> None:
     """Let `write` make a file under a hidden name beside `path`, flush it, and rename it to `path`.
 
-    A reader finds the whole new file, the older one, or none. If several write at once, the last
+    A reader finds the complete new file, the older one, or none. If several write at once, the last
     one wins. Raise `RunError` if the disk is full.
     """
-    with told_by_name(path), hidden_file(path.parent, path.name) as temporary:
+    with name_write_errors(path), hidden_file(path.parent, path.name) as temporary:
         write(temporary)
         sync_file(temporary)
         move_over(temporary, path)
@@ -308,8 +311,8 @@ def unlink_all(paths: Iterable[GalleryPlace]) -> None:
 def delete_files(paths: Iterable[GalleryPlace]) -> None:
     """Delete files and the records of their checksums; one that is already gone is not an error.
 
-    A record is first renamed, to say that its file may be gone: after a kill on the way, the file
-    does not count as missing. Raise `GalleryDamagedError` for a folder in the place of a file.
+    A record is first renamed, to state that its file may be gone: after a kill before the end, the
+    file does not count as missing. Raise `GalleryDamagedError` for a folder in the place of a file.
     """
     objects = []
     for path in paths:
@@ -334,7 +337,7 @@ def _delete_file(path: Path) -> None:
 
 
 def _delete_objects(paths: Sequence[ObjectPlace]) -> None:
-    """Delete objects as `_delete_file` deletes a file, all of them step by step."""
+    """Delete objects in the way that `_delete_file` deletes a file, all of them step by step."""
     records = [record_of(path) for path in paths]
     going = {each: each.with_suffix(GOING_SUFFIX) for each in _existing(records)}
     list(ask_many(lambda each: each.copy(going[each]), going, paths[0]))
@@ -345,7 +348,7 @@ def _delete_objects(paths: Sequence[ObjectPlace]) -> None:
 
 
 def _existing(places: Sequence[ObjectPlace]) -> list[ObjectPlace]:
-    """Those of the objects that are there: by a listing of their folders where they are many."""
+    """The objects that exist; if there are many, a listing of their folders finds them."""
     if len(places) <= REQUESTS:
         there = ask_many(ObjectPlace.is_file, places, places[0])
         return [each for each, is_there in zip(places, there, strict=True) if is_there]

@@ -1,13 +1,13 @@
 """Unit files: the work of one unit, on the disk before a commit.
 
-A unit is one Parquet file of the gallery's folder. Its rejects, if any, lie in the hidden folder
-`_units` and are written first, so that a unit file which is there is complete; a unit of rejects
-only leaves nothing but that second file. Both get their names after they are flushed and read back,
-and the metadata of each names its unit.
+A unit is one Parquet file in the gallery's folder. Its rejects, if any, are in the hidden folder
+`_units` and are written first, so an existing unit file is complete; a unit with only rejects
+consists of that second file alone. Both get their names after they are flushed and read back, and
+the metadata of each names its unit.
 
-A file's name begins with the first row id of its unit. Row ids are never given twice, so a name is
-never used twice. So a leftover of an interrupted run can be distinguished from a file that a later
-version removed without opening it.
+A file's name begins with the first row id of its unit. Row ids are never reused, so names are never
+reused either. Therefore a leftover of an interrupted run can be distinguished, without opening it,
+from a file that a later version removed.
 """
 
 import dataclasses
@@ -48,7 +48,7 @@ _ATTEMPTS_FILE = re.compile(r"[A-Za-z0-9_]+\.attempts")  # of `sidecars.attempts
 
 @dataclass(frozen=True)
 class UnitTarget:
-    """Where units are written and in which form; small and picklable, for the workers."""
+    """The place and form in which units are written; small and picklable, for the workers."""
 
     location: str
     fingerprint: str
@@ -63,7 +63,7 @@ class UnitTarget:
 
 @dataclass(frozen=True)
 class UnitRecord:
-    """A finished unit: what a worker hands to the driver, and the driver to the commit."""
+    """A finished unit, as a worker reports it to the driver, and the driver to the commit."""
 
     unit_id: str
     fingerprint: str
@@ -88,7 +88,7 @@ class UnitRecord:
 
 @dataclass(frozen=True)
 class FoundUnits:
-    """What interrupted runs left: whole units, and unusable files with the reason."""
+    """The remains of interrupted runs: whole units, and unusable files with the reason."""
 
     units: tuple[UnitRecord, ...]
     damaged: tuple[tuple[GalleryPlace, str], ...]
@@ -146,12 +146,12 @@ def write_unit(
 
 
 def find_units(target: UnitTarget, next_row_id: int) -> FoundUnits:
-    """The units that were finished and not committed: those whose row ids begin at `next_row_id` or
-    later.
+    """Find the units that were finished and not committed: those with row ids from `next_row_id`
+    on.
 
     Each is verified (footer, row count, recipe, its rejects). A unit whose row ids overlap those of
-    an earlier one is unusable, too, since the two come from different plans. Change nothing on the
-    disk.
+    an earlier one is unusable, too, since the two come from different plans. Nothing on the disk
+    changes.
     """
     root = root_of(target.location)
     whole: list[UnitRecord] = []
@@ -172,7 +172,7 @@ def find_units(target: UnitTarget, next_row_id: int) -> FoundUnits:
 
 
 def row_files_from(root: ObjectPlace, first: UnitRecord) -> Iterator[ObjectPlace]:
-    """The files of rows of a unit and of all that come after it, by one listing."""
+    """The row files of a unit and of all units after it, found by one listing."""
     for place in root.later(f"{first.first_row_id:012d}"):
         if not place.name[:1].isdigit() or place.parent != root:
             return  # the hidden folders come after all row files
@@ -199,8 +199,8 @@ def read_unit(
     *,
     with_paths: bool = False,
 ) -> tuple[UnitRecord, pa.Table | None]:
-    """`read_unit_record`, and if asked the source paths of the unit's rows, from one opening of the
-    file.
+    """`read_unit_record`, plus the source paths of the unit's rows if `with_paths`, with one
+    opening of the file.
     """
     path = root / name
     if sha256 is None:
@@ -283,12 +283,12 @@ def _write_rows(path: Path, rows: pa.Table, about: dict[str, Any]) -> None:
 def _write_rejects(
     folder: GalleryPlace, stem: str, about: dict[str, Any], rejects: pa.Table
 ) -> str:
-    """Write a unit's rejects under a name made from their content, so that no writer changes
-    another's.
+    """Write a unit's rejects under a name made from their content, so that writers do not change
+    each other's.
     """
     described = rejects.replace_schema_metadata({UNIT_KEY: json.dumps(about).encode()})
     with storage.hidden_file(folder, stem) as temporary:
-        with storage.told_by_name(temporary):
+        with storage.name_write_errors(temporary):
             pq.write_table(described, temporary, compression="zstd")
             storage.sync_file(temporary)
         digest = hashlib.sha256(temporary.read_bytes()).hexdigest()[:16]
@@ -300,7 +300,7 @@ def _write_rejects(
 def _first_writers_record(
     root: GalleryPlace, final: GalleryPlace, temporary: Path, target: UnitTarget
 ) -> UnitRecord:
-    """The record of the file that was there first; a damaged file is replaced by ours.
+    """The record of the file that was there first; our file replaces a damaged one.
 
     No version can refer to a damaged file of this name: the unit's row ids were never committed.
     """
@@ -371,7 +371,7 @@ def _candidates(root: GalleryPlace, next_row_id: int) -> list[str]:
 
 
 def _is_whole_unit(path: GalleryPlace) -> bool:
-    """Whether a file of rejects is its whole unit, or cannot be read (and must be reported)."""
+    """Whether a file of rejects is a whole unit, or cannot be read (and must be reported)."""
     try:
         return _about(path, _footer(path))["rows"] == 0
     except GalleryDamagedError:
@@ -381,8 +381,9 @@ def _is_whole_unit(path: GalleryPlace) -> bool:
 def _orphans(
     root: GalleryPlace, units: Iterable[UnitRecord], damaged: Iterable[tuple[GalleryPlace, str]]
 ) -> Iterator[GalleryPlace]:
-    """Files of the hidden folder that no found unit needs: half-written ones, those of second
-    writers, those of committed units.
+    """Yield the files of the hidden folder that no found unit needs.
+
+    These are half-written ones, those of second writers, and those of committed units.
     """
     needed = {root / unit.rejects_path for unit in units if unit.rejects_path}
     told = {path for path, _ in damaged}
@@ -392,8 +393,9 @@ def _orphans(
 
 
 def unfinished_units(root: GalleryPlace) -> list[GalleryPlace]:
-    """The files of the hidden folder: rejects of units, attempts at them, and what writers have not
-    finished."""
+    """The files of the hidden folder: rejects of units, attempts at them, and unfinished files of
+    writers.
+    """
     return [
         path
         for path in _files(root / storage.UNITS_FOLDER)
@@ -404,7 +406,7 @@ def unfinished_units(root: GalleryPlace) -> list[GalleryPlace]:
 
 
 def is_row_file(path: GalleryPlace) -> bool:
-    """Whether a file has a name that this tool gives to files of rows."""
+    """Whether a file has a name that this tool gives to row files."""
     return _UNIT_FILE.fullmatch(path.name) is not None
 
 

@@ -1,4 +1,4 @@
-"""A version of a gallery for other tools, in the formats that they read."""
+"""Write a version of a gallery for other tools, in their formats."""
 
 import json
 import shutil
@@ -45,7 +45,7 @@ _CSV_ROWS = 100_000
 
 @dataclass(frozen=True)
 class ExportedFeatures:
-    """What an export wrote: its files, and how many rows of which dimension and version."""
+    """The result of an export: its files, the number and dimension of the rows, and the version."""
 
     files: tuple[str, ...]
     rows: int
@@ -110,7 +110,7 @@ def export_labels(
 
 
 def _begin(gallery: Gallery, folder: Path, query: Gallery | None = None) -> dict[str, Any]:
-    """Delete the files of an earlier export; say what goes into the new `gallery.json`."""
+    """Delete the files of an earlier export; return the content of the new `gallery.json`."""
     about = about_gallery(gallery) | {"rows": gallery.count}
     if query is not None:
         about["query"] = about_gallery(query)
@@ -177,7 +177,7 @@ def is_export(folder: Path, files: Iterable[Path]) -> bool:
 
 
 def _free_folder(out: str) -> Path:
-    """The folder, made if necessary; `InputError` if it holds files that no export wrote."""
+    """The folder, made if necessary; raise `InputError` if it has files that no export wrote."""
     folder = local_root(out)
     check_file_name(folder)
     if folder.exists() and not folder.is_dir():
@@ -205,7 +205,7 @@ def _is_export(about: Path) -> bool:
 
 
 def _blocks(gallery: Gallery) -> list[tuple[int, int]]:
-    """Runs of positions whose features take a bounded number of bytes."""
+    """Runs of positions whose features take a limited number of bytes."""
     size = max(1, _BLOCK_BYTES // (4 * gallery.dimension))
     return [(start, min(start + size, gallery.count)) for start in range(0, gallery.count, size)]
 

@@ -11,7 +11,7 @@ from pipeline.core.blocks import blocks
 from pipeline.errors import InputError, RunError
 from pipeline.gallery.table import Gallery
 from pipeline.input_files import check_file, why
-from pipeline.output_files import told_by_name
+from pipeline.output_files import name_write_errors
 
 _AT_ONCE = 4096
 _MEND = "nothing was imported: mend the file, and run the same command again"
@@ -81,7 +81,7 @@ def write_files(gallery: Gallery, names: list[str], folder: Path) -> None:
     for start, stop in blocks(len(names), _AT_ONCE):
         block = features.read(start, stop)
         for row, name in enumerate(names[start:stop]):
-            with told_by_name(folder / name):
+            with name_write_errors(folder / name):
                 np.save(folder / name, block[row : row + 1])
 
 

@@ -1,4 +1,4 @@
-"""Features that another tool made, imported into a gallery of their own."""
+"""Import features that another tool made into a gallery of their own."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -91,10 +91,10 @@ def import_rows(
 ) -> Gallery:
     """The next version of an empty gallery: these features at unit length, and their labels.
 
-    `labels` has `path`, the key, and any other columns but the row id; as many rows as there are
+    `labels` has `path`, the key, and any other columns except the row id; its rows are those of the
     features. A feature without a direction (NaN, infinite, length 0) is a reject. With `are_unit`,
-    features have unit length and are stored unchanged. What an interrupted import left is deleted
-    first. It needs memory for one block of rows.
+    features have unit length and are stored unchanged. The remains of an interrupted import are
+    deleted first. Memory holds one block of rows.
     """
     gallery.clear(gallery.find_units(), lock)
     units, run = [], _RunId()
@@ -106,8 +106,10 @@ def import_rows(
 
 
 def is_import_of(gallery: Gallery, features: RawFeatures, labels: pa.Table) -> bool:
-    """Whether `import_rows` made the gallery from exactly these features and labels, and it has not
-    changed since; reads both whole.
+    """Whether `import_rows` made the gallery from exactly these features and labels, and it is
+    unchanged.
+
+    Both are read completely.
     """
     run = _RunId()
     for _, raw, part in _parts(features, labels):
@@ -130,7 +132,7 @@ class _RunId:
 
 
 def _parts(features: RawFeatures, labels: pa.Table) -> Iterator[tuple[int, NDArray[Any], pa.Table]]:
-    """Where each block of rows begins, its features and its labels."""
+    """Yield the start of each block of rows, its features and its labels."""
     if len(features) != len(labels):
         raise ValueError(f"{len(features)} features do not go with {len(labels)} rows of labels")
     for start, stop in blocks(len(features), MAX_UNIT_ROWS):

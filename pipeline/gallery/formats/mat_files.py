@@ -1,6 +1,6 @@
 """layumi's format: queries and gallery in one `pytorch_result.mat`, which its evaluation reads.
 
-MATLAB's format 5 holds no array of 4 GiB or more.
+MATLAB's format 5 cannot have arrays of 4 GiB or more.
 """
 
 import signal
@@ -86,7 +86,7 @@ def read_arrays(path: Path, names: list[str]) -> dict[str, NDArray[Any]]:
 
 
 def check_fits(gallery: Gallery) -> None:
-    """Raise InputError if a gallery's features are more than the format can hold."""
+    """Raise InputError if a gallery's features are too large for the format."""
     size = gallery.count * gallery.dimension * 4
     if size >= LARGEST_MAT:
         raise InputError(

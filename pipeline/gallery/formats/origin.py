@@ -1,4 +1,4 @@
-"""What an export stores about its gallery, so that an import can keep it.
+"""The description of a gallery in an export, with which an import can restore the recipe.
 
 It is stored in `gallery.json` beside the exported files, with the SHA-256 of the features, which
 belong to the recipe only if they have not changed.
@@ -97,7 +97,7 @@ def origin_of(source: Path, part: str = "gallery") -> FeatureOrigin:
 
 
 def exported_rows(path: Path) -> pa.Table:
-    """All columns but the row id of a `rows.csv`, as they were exported.
+    """All columns of a `rows.csv`, without the row id, as they were exported.
 
     Raise `InputError` for other columns, for values of another kind, and for a path that is missing
     or comes twice.

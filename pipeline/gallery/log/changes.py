@@ -44,9 +44,9 @@ def planned_change(
 ) -> Change | None:
     """The change from a version to the next; None if nothing changes.
 
-    `paths` are those of the units' members, if the caller knows them; else they are read. Write the
-    files that replace those with removed or replaced rows, and the rejects after the commit; they
-    do not count until the log names them. Raise what `Gallery.commit` raises.
+    `paths` are those of the units' members, if the caller knows them; otherwise they are read.
+    Files that replace those with removed or replaced rows, and the rejects after the commit, are
+    written; they do not count until the log names them. Raise the errors of `Gallery.commit`.
     """
     root = root_of(target.location)
     _check_order(target, snapshot, units)
@@ -118,9 +118,10 @@ def _keys_of(paths: pa.ChunkedArray, units: Sequence[UnitRecord], run_id: str) -
 
 
 def _check_sizes(target: UnitTarget, units: Sequence[UnitRecord]) -> None:
-    """Raise unless the units' files are what their records say.
+    """Raise unless the sizes of the units' files are those of their records.
 
-    Of an object that a store acknowledged, the size is enough, and one listing has those of all.
+    For an object that a store acknowledged, the size is enough, and one listing has the sizes of
+    all.
     """
     root = root_of(target.location)
     left = list(units)
@@ -131,9 +132,10 @@ def _check_sizes(target: UnitTarget, units: Sequence[UnitRecord]) -> None:
 
 
 def _check_files(target: UnitTarget, units: Sequence[UnitRecord], keys: ByPath | None) -> None:
-    """Raise unless the units' files are whole, and what their records say.
+    """Raise unless the units' files are complete and match their records.
 
-    Adds the paths of their rows to `keys`, if any, where each opening of a file is a request.
+    If `keys` is given and opening a file takes a request, the paths of its rows are added to
+    `keys`.
     """
     root = root_of(target.location)
 
@@ -164,7 +166,7 @@ def _add_paths(keys: ByPath, root: Path, units: Sequence[UnitRecord]) -> None:
 def _rejects_of(
     root: GalleryPlace, units: Sequence[UnitRecord], others: pa.Table | None
 ) -> pa.Table:
-    """The rejects of the units and those that reached no unit."""
+    """The rejects of the units, and those that reached no unit."""
     paths = [root / unit.rejects_path for unit in units if unit.rejects_path]
     tables = [
         as_rejects(pq.read_table(pa.BufferReader(data)))

@@ -1,4 +1,4 @@
-"""What a condition compares: columns, casts of columns, and literals of the same kind."""
+"""The operands of a condition: columns, casts of columns, and literals of the same kind."""
 
 import re
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ _CASTS = {
 
 
 class NotAllowedError(Exception):
-    """Why a condition does not work."""
+    """The reason why a condition does not work."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def typed(node: exp.Expr) -> Typed | None:
 
 
 def needed(node: exp.Expr) -> Typed:
-    """A column, or the cast of one; a literal would make no sense here."""
+    """A column, or the cast of one; raise for a literal, which would make no sense here."""
     found = typed(node.unnest())
     if found is None:
         raise NotAllowedError(f"{shown(node)} is not a column")
@@ -129,7 +129,7 @@ def _target(node: exp.Cast) -> str:
 
 
 def literal(node: exp.Expr, kind: str, column: str) -> pa.Scalar:
-    """A literal as a value of the type that it is compared with."""
+    """Convert a literal to a value of the type that it is compared with."""
     try:
         return pa.scalar(_value(node, kind), TYPES[kind])
     except (ValueError, OverflowError) as error:

@@ -1,8 +1,9 @@
-"""Conditions on a gallery's columns: a small part of SQL, read whole or refused with the reason.
+"""Conditions on a gallery's columns: a small part of SQL, either understood completely or refused
+with the reason.
 
 sqlglot parses the text; every node must be on the list below, and becomes an Arrow expression at
-once. So nothing unchecked is evaluated, and what cannot be evaluated is an error: a condition never
-selects a row for which it is not true.
+once. So nothing unchecked is evaluated, and anything that cannot be evaluated is an error: a
+condition never selects a row for which it is not true.
 """
 
 import operator
@@ -34,9 +35,9 @@ from pipeline.gallery.log.condition_operands import (
 )
 
 LONGEST_CONDITION = 10_000
-"""Characters of a condition."""
+"""The most characters in a condition."""
 DEEPEST = 20
-"""Levels of brackets and `not` in a condition."""
+"""The most levels of brackets and `not` in a condition."""
 
 _READABLE = "it cannot be read to its end; write it as in camera = '3' and identity > 7"
 _COMPARISONS: dict[type[exp.Expr], Callable[[Any, Any], Any]] = {
@@ -124,7 +125,7 @@ def parse(where: str) -> Condition:
 
 
 def all_of(parts: Sequence[Condition]) -> Condition:
-    """The condition that holds where each of one or more conditions does.
+    """The condition that holds if each of one or more conditions holds.
 
     >>> all_of([parse("camera = '3'"), parse("identity = 7 or identity = 9")]).text
     "camera = '3' and (identity = 7 or identity = 9)"

@@ -1,7 +1,8 @@
-"""The files of the Delta log, read directly: what `deltalake` hides, and what leaves the log.
+"""Read the files of the Delta log directly: things that `deltalake` hides, and entries that leave
+the log.
 
-An entry is a JSON line per action, a checkpoint a Parquet file of the actions that still count.
-Both store the text of a file's statistics unchanged, so the file's checksum is among them.
+An entry has a JSON line per action; a checkpoint is a Parquet file of the actions that still count.
+Both store the text of a file's statistics unchanged, so the file's checksum is stored among them.
 """
 
 import fnmatch
@@ -37,8 +38,8 @@ _NUMBER = re.compile(r"\d{20}")
 
 @dataclass(frozen=True)
 class LoggedFile:
-    """A Parquet file as the log has it: its name in the gallery's folder, its bytes, statistics
-    (JSON), and SHA-256 (None if another tool wrote it).
+    """A Parquet file as described in the log: its name in the gallery's folder, its bytes,
+    statistics (JSON), and SHA-256 (None if another tool wrote it).
     """
 
     path: str
@@ -53,10 +54,10 @@ class LoggedFile:
 
 
 def logged_files(root: GalleryPlace, without: Container[str] = ()) -> dict[str, LoggedFile]:
-    """Every file that any version still in the log names, by path; entries and checkpoints of the
-    names `without` are passed over.
+    """Every file that any version still in the log names, by path.
 
-    Raise `GalleryDamagedError` naming an entry or a checkpoint that cannot be read.
+    Entries and checkpoints with the names `without` are skipped. Raise `GalleryDamagedError` naming
+    an entry or a checkpoint that cannot be read.
     """
     found = {}
     for action in _additions(root / storage.LOG_FOLDER, without):
@@ -69,7 +70,7 @@ def logged_files(root: GalleryPlace, without: Container[str] = ()) -> dict[str, 
 
 @dataclass(frozen=True)
 class LogFiles:
-    """The entries and the checkpoints of a log, each by version, as one listing has them."""
+    """The entries and the checkpoints of a log, each by version, from one listing."""
 
     entries: tuple[GalleryPlace, ...]
     checkpoints: tuple[GalleryPlace, ...]
@@ -129,7 +130,8 @@ def oldest_version(root: GalleryPlace) -> int:
 
 
 def write_checkpoint(root: GalleryPlace, version: int) -> None:
-    """A summary of the log up to a version, so that opening a gallery does not read every entry.
+    """Write a summary of the log up to a version, so that opening a gallery need not read every
+    entry.
 
     Also make one that an earlier run left unfinished. Raise `RunError` if it cannot be written.
     """
@@ -158,8 +160,8 @@ def _make_checkpoint(root: GalleryPlace, version: int) -> None:
 def forget_before(root: GalleryPlace, version: int) -> None:
     """Remove the versions before this one from the log.
 
-    The version itself becomes a checkpoint first. After a kill on the way, the next call removes
-    the rest.
+    The version itself becomes a checkpoint first. After a kill before the end, the next call
+    removes the rest.
     """
     folder, files = root / storage.LOG_FOLDER, LogFiles.of(root)
     old = [path for path in (*files.entries, *files.checkpoints) if _version_of(path) < version]
@@ -172,8 +174,9 @@ def forget_before(root: GalleryPlace, version: int) -> None:
 
 
 def drop_cut_off_entries(root: GalleryPlace) -> None:
-    """Delete what killed writers left in the log's folder: half-written entries and checkpoints,
-    and entries of versions that were given up. The caller holds the lock.
+    """Delete the remains of killed writers in the log's folder. The caller holds the lock.
+
+    These are half-written entries and checkpoints, and entries of versions that were given up.
     """
     there: list[GalleryPlace] = [*(root / storage.LOG_FOLDER).glob("*")]
     files = LogFiles.among(there)
@@ -236,7 +239,7 @@ def _checkpoint_cut_short(path: GalleryPlace, *, is_needed: bool) -> GalleryDama
 
 
 def _additions(folder: GalleryPlace, without: Container[str]) -> Iterator[dict[str, Any]]:
-    """The actions that add a file, of all checkpoints and entries, the oldest first."""
+    """Yield the actions that add a file, of all checkpoints and entries, the oldest first."""
     found = LogFiles.of(folder.parent)
     files = [path for path in (*found.checkpoints, *found.entries) if path.name not in without]
     files.sort(key=lambda path: (_version_of(path), path.suffix == ".json"))

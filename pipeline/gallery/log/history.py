@@ -64,8 +64,9 @@ def _version_info(root: GalleryPlace, entry: Mapping[str, object]) -> VersionInf
 
 
 def _of_another_tool(root: GalleryPlace, version: int) -> dict[str, Any]:
-    """What a commit of another tool changed, since its entry lacks our counts: how many row ids it
-    added and removed, and how many rejects there are.
+    """The changes of a commit of another tool, whose entry does not have our counts.
+
+    These are the numbers of row ids that it added and removed, and of rejects.
     """
     if version <= oldest_version(root):
         return {}

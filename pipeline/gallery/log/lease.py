@@ -1,4 +1,5 @@
-"""The lock of a gallery in an object store: a lease, an object with an owner and an expiry.
+"""The lock of a gallery in an object store: a lease, that is, an object with an owner and an
+expiry.
 
 It is changed only over the version that was read, so that two writers never both take a stale one.
 """
@@ -7,18 +8,18 @@ from pipeline.gallery.files.places import ObjectPlace, Tag
 
 
 class OvertakenError(Exception):
-    """Another writer changed the lease between our reading it and our changing it."""
+    """Another writer changed the lease between our read and our change."""
 
 
 class Lease:
-    """The lease as it was when it was last read or written here."""
+    """The lease in the state that was last read or written here."""
 
     def __init__(self, place: ObjectPlace) -> None:
         self._place = place
         self._tag: Tag | None = None
 
     def read(self) -> bytes:
-        """What it says; nothing if there is none."""
+        """The contents of the lease; empty if there is none."""
         try:
             data, self._tag = self._place.fetch()
         except FileNotFoundError:

@@ -1,11 +1,11 @@
 """One writer at a time: a lock file with an owner and an expiry.
 
 The lock is the file `_lock` in the gallery's folder. It says who writes, since when and until when;
-a thread of the owner renews the expiry. The lock of a dead process of this machine is free at once;
-any other lock, and that of a process that is hidden from us, is free when it has expired. The file
-is read and changed only under `flock`, so that two processes never both take a stale lock; in an
-object store it is a lease (`lease`). There it only saves work: of two commits on one version the
-store takes one, whoever believes to hold the lock.
+a thread of the owner renews the expiry. The lock of a dead process of this machine is free at once.
+Any other lock, including that of a process that is hidden from us, is free once it has expired. The
+file is read and changed only under `flock`, so that two processes never both take a stale lock; in
+an object store it is a lease (`lease`). There the lock only saves work: of two commits on one
+version the store accepts one, whoever believes to hold the lock.
 """
 
 import errno
@@ -97,8 +97,8 @@ class Lock:
 def hold(location: str, purpose: str, *, expiry: float = EXPIRY_SECONDS) -> Iterator[Lock]:
     """Hold the lock of a gallery's folder, which is made if necessary.
 
-    `purpose` says what the owner does. Raise `LockHeldError` naming the owner if another one holds
-    the lock, also after the time that `waited_for` sets.
+    `purpose` says what the owner does. Raise `LockHeldError` naming the owner if another one still
+    holds the lock after the time of `waited_for`.
     """
     storage.make_folder(root_of(location))
     path = _path(location)
@@ -119,7 +119,9 @@ def hold(location: str, purpose: str, *, expiry: float = EXPIRY_SECONDS) -> Iter
 
 @contextmanager
 def waited_for(seconds: float) -> Iterator[None]:
-    """Within a `with` block, a lock that another one holds is waited for, not refused at once."""
+    """Within a `with` block, wait for a lock that another process holds instead of failing at
+    once.
+    """
     token = _waiting_seconds.set(seconds)
     try:
         yield
@@ -128,12 +130,12 @@ def waited_for(seconds: float) -> Iterator[None]:
 
 
 def waiting_seconds() -> float:
-    """How long a lock is waited for."""
+    """How long to wait for a lock."""
     return _waiting_seconds.get()
 
 
 def holder(location: str) -> Owner | None:
-    """Who writes to the gallery now, if anybody does. Nothing is opened for writing."""
+    """The current writer of the gallery, or None. Nothing is opened for writing."""
     try:
         owner = _owner(_path(location), only_read=True)
     except FileNotFoundError:
@@ -166,7 +168,7 @@ def _new_owner(token: str, purpose: str, expiry: float) -> Owner:
 
 
 def _take_in_time(path: GalleryPlace, token: str, purpose: str, expiry: float) -> None:
-    """Take the lock, or wait for it as long as was asked for."""
+    """Take the lock, or wait for it for the requested time."""
     deadline = time.monotonic() + waiting_seconds()
     told = False
     while True:
@@ -244,7 +246,7 @@ def _is_alive(owner: Owner) -> bool:
 
 @contextmanager
 def _opened(path: GalleryPlace, *, only_read: bool = False) -> Iterator[int | Lease]:
-    """The lock file, open and under `flock`; or the lease. It is made, unless it is only read."""
+    """Yield the lock file, open and under `flock`, or the lease; make it unless it is only read."""
     if isinstance(path, ObjectPlace):
         yield Lease(path)
         return
@@ -291,7 +293,7 @@ def _write(path: GalleryPlace, file: int | Lease, owner: Owner | None) -> None:
     if isinstance(file, Lease):
         file.write(text)
         return
-    with storage.told_by_name(path):
+    with storage.name_write_errors(path):
         if text:
             os.pwrite(file, text, 0)
         os.ftruncate(file, len(text))

@@ -1,7 +1,7 @@
 """Versions that a purge or a clean removes while they are read.
 
 A reader holds no lock. So if it does not find a file, the file was either removed with its version,
-or is missing; and a part of the log may be removed after its listing.
+or is missing. A part of the log may also be removed after its listing.
 """
 
 import time
@@ -24,7 +24,7 @@ _PAUSE_SECONDS = 0.05
 
 
 @contextmanager
-def removal_told(root: GalleryPlace, version: int) -> Iterator[None]:
+def report_removal(root: GalleryPlace, version: int) -> Iterator[None]:
     """Report an error inside as the version's removal, by `RunError`, if that is the cause."""
     try:
         yield
@@ -50,7 +50,9 @@ def removed(root: GalleryPlace, version: int) -> RunError | None:
 
 
 def read_steadily(read: Callable[[], Read]) -> Read:
-    """The result of `read`; tries again if it fails: a part of the log may just be removed."""
+    """The result of `read`; tries again if it fails, because a part of the log may just have been
+    removed.
+    """
     for _ in range(_TRIES - 1):
         try:
             return read()

@@ -1,8 +1,8 @@
 """Copy-on-write: to remove rows from a gallery, new files without them replace the files that hold
 them.
 
-`deltalake`'s own delete would turn the features into variable-length binary, need gigabytes of
-memory, and miss what another commit adds at the same time.
+`deltalake`'s own delete would convert the features to variable-length binary, need gigabytes of
+memory, and miss rows that another commit adds at the same time.
 """
 
 import hashlib
@@ -30,13 +30,13 @@ _KEYS = pa.schema([("row_id", pa.int64()), ("path", pa.string())])  # other tool
 def without_rows(
     root: GalleryPlace, files: Sequence[RowFile], row_ids: np.ndarray, schema: pa.Schema
 ) -> tuple[list[RowFile], list[LoggedFile]]:
-    """The files that hold any of `row_ids` int64 `[n]`, and the new files, on the disk, that
-    replace them.
+    """The files that hold any of `row_ids` int64 `[n]`, and the new files on disk that replace
+    them.
 
     Raise `InputError` if one of the row ids is not in the files.
     """
     wanted = np.unique(row_ids)
-    touched = [(file, gone) for file in files if len(gone := _held(root, file, wanted))]
+    touched = [(file, gone) for file in files if len(gone := _ids_in_file(root, file, wanted))]
     found = np.concatenate([wanted[:0], *(gone for _, gone in touched)])
     missing = len(wanted) - len(np.unique(found))  # another tool may have added a row twice
     if missing:
@@ -47,7 +47,7 @@ def without_rows(
     return [file for file, _ in touched], written
 
 
-def _held(root: GalleryPlace, file: RowFile, wanted: np.ndarray) -> np.ndarray:
+def _ids_in_file(root: GalleryPlace, file: RowFile, wanted: np.ndarray) -> np.ndarray:
     """The row ids among `wanted` int64 `[n]`, ascending, that a file holds."""
     low, high = np.searchsorted(wanted, (file.min_row_id, file.max_row_id + 1))
     if low == high:
@@ -57,10 +57,10 @@ def _held(root: GalleryPlace, file: RowFile, wanted: np.ndarray) -> np.ndarray:
 
 
 def _write(root: GalleryPlace, file: RowFile, gone: np.ndarray, schema: pa.Schema) -> LoggedFile:
-    """Write a file's rows without those of the ids `gone`, in row-id order.
+    """Write a file's rows without those with the ids `gone`, in row-id order.
 
-    The name depends on the file and the removed rows; the schema is ours even if another tool wrote
-    the file in another form.
+    The name depends on the file and the removed rows. The schema is ours, even if another tool
+    wrote the file in another form.
     """
     rows = _of_schema(root / file.path, schema)
     rows = rows.filter(pc.invert(pc.is_in(rows["row_id"], pa.array(gone)))).sort_by("row_id")
@@ -96,7 +96,9 @@ def row_ids_of_paths(root: GalleryPlace, files: Sequence[RowFile], paths: ByPath
 def _rows_of_paths(
     root: GalleryPlace, files: Sequence[RowFile], paths: ByPath
 ) -> Iterator[pa.Table]:
-    """Rows of `_KEYS`; few paths are looked for file by file, many in the order of all paths."""
+    """Yield rows of `_KEYS`; few paths are searched file by file, many in the order of all
+    paths.
+    """
     if len(paths) <= ROWS_HELD:
         wanted = paths.table()["path"]
         for part in _key_batches(root, files):
@@ -121,7 +123,7 @@ def _key_batches(root: GalleryPlace, files: Sequence[RowFile]) -> Iterator[pa.Ta
 
 
 def _of_schema(path: GalleryPlace, schema: pa.Schema) -> pa.Table:
-    """A file's rows in our columns; a column that another tool left out is null, as in Delta."""
+    """A file's rows in our columns; a column that another tool omitted is null, as in Delta."""
     found = set(_footer_names(path))
     rows = _read(path, [name for name in schema.names if name in found])
     for field in schema:

@@ -1,8 +1,8 @@
 """The Delta transaction log of a gallery: all uses of `deltalake` in this project.
 
 Three numbers are stored in the log as application transactions, which are part of a version's state
-and outlive checkpoints and log cleanup: the next row id, the number of the rejects, and one mark a
-run. Since every commit writes the first, two concurrent commits always conflict.
+and outlive checkpoints and log cleanup: the next row id, the number of the rejects, and one mark
+per run. Since every commit writes the first, two concurrent commits always conflict.
 """
 
 import logging
@@ -66,7 +66,7 @@ _BY_HAND = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_log
 
 @dataclass(frozen=True)
 class RowFile:
-    """A live Parquet file: its name in the gallery's folder, its bytes, rows, and the range of
+    """A live Parquet file: its name in the gallery's folder, its bytes, its rows, and the range of
     its row ids.
     """
 
@@ -90,7 +90,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Change:
-    """What one commit changes, and the numbers that hold after it."""
+    """The contents of one commit, and the numbers that hold after it."""
 
     run_id: str
     added: Sequence[LoggedFile]
@@ -215,8 +215,9 @@ def append(root: GalleryPlace, version: int, change: Change) -> int:
 
 
 def _is_committed(root: GalleryPlace, version: int, about: Mapping[str, Any]) -> bool:
-    """Whether an entry in an object store is ours although its commit failed: the answer to the
-    request that wrote it was lost.
+    """Whether an entry in an object store is ours although its commit failed.
+
+    This happens if the answer to the request that wrote it was lost.
     """
     if not isinstance(root, ObjectPlace):
         return False
@@ -225,8 +226,9 @@ def _is_committed(root: GalleryPlace, version: int, about: Mapping[str, Any]) ->
 
 
 def _tend(root: GalleryPlace, version: int) -> None:
-    """Record a committed entry and make a checkpoint if one is due; if that fails, the next commit
-    does it.
+    """Record a committed entry and make a checkpoint if one is due.
+
+    If that fails, the next commit does it.
     """
     try:
         chain.note_entry(root, version)
@@ -243,8 +245,8 @@ def _tend(root: GalleryPlace, version: int) -> None:
             _log.warning("%s: the log has no new checkpoint (%s)", root, _first_line(error))
 
 
-def next_row_id_told(root: GalleryPlace, version: int) -> int:
-    """The first row id that no commit of ours has assigned; a row of another tool may have a higher
+def first_unassigned_row_id(root: GalleryPlace, version: int) -> int:
+    """The first row id that no commit of ours has assigned; another tool's row may have a higher
     one.
     """
     return int(_open(root, version).transaction_version(_NEXT_ROW_ID) or 0)
@@ -354,7 +356,7 @@ def _properties(root: GalleryPlace, table: DeltaTable) -> dict[str, str]:
 
 
 def _foreign_form(table: DeltaTable) -> str | None:
-    """What another tool did to a version that cannot be read here; None for other versions."""
+    """The change by another tool that prevents reading a version here; None for other versions."""
     protocol, partitions = table.protocol(), table.metadata().partition_columns
     if protocol.min_reader_version > _READER_VERSION:
         features = ", ".join(sorted(protocol.reader_features or ()))
@@ -374,8 +376,8 @@ def _foreign_form(table: DeltaTable) -> str | None:
 
 
 def _way_back(root: GalleryPlace, table: DeltaTable) -> str:
-    """How to return to the last version before it that can be read here; `restore` cannot open this
-    one.
+    """Advice to return to the last earlier version that can be read here; `restore` cannot open
+    this one.
     """
     for version in range(table.version() - 1, oldest_version(root) - 1, -1):
         if _foreign_form(DeltaTable(str(root), version=version)) is None:

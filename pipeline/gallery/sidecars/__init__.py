@@ -1,4 +1,4 @@
-"""What is kept beside the rows: plans, calibrations, graphs."""
+"""Small files beside the rows: plans, calibrations, graphs."""
 
 __all__ = [
     "attempts",

@@ -1,9 +1,8 @@
-"""Count how often the work on a unit has begun, so that a unit that kills its worker is not tried
-forever.
+"""Count the attempts at a unit, so that a unit that kills its worker is not tried forever.
 
-A file beside the unfinished units holds a byte for every attempt. It is written before the work
+A file beside the unfinished units has a byte for every attempt. It is written before the work
 begins and deleted when the unit is finished, so it outlives the worker. A run that is stopped
-leaves some behind; `Gallery.clear` deletes them before the next run begins.
+leaves some files behind; `Gallery.clear` deletes them before the next run begins.
 """
 
 from pipeline.gallery import checksums
@@ -13,7 +12,7 @@ from pipeline.gallery.files.unit_files import UnitTarget
 
 
 def note_attempt(target: UnitTarget, unit_id: str) -> int:
-    """Note one more attempt at a unit; returns how many there have been, this one included.
+    """Record one more attempt at a unit; return how many there have been, including this one.
 
     Raise GalleryDamagedError if the file has changed since it was written.
     """
@@ -25,7 +24,7 @@ def note_attempt(target: UnitTarget, unit_id: str) -> int:
 
 
 def end(target: UnitTarget, unit_id: str) -> None:
-    """Forget the attempts at a unit: it is finished."""
+    """Delete the count of attempts at a unit, which is finished."""
     storage.delete_files([_path(target, unit_id)])
 
 

@@ -1,7 +1,7 @@
 """Thresholds of a gallery: one small JSON file for each calibrated version, beside the table.
 
-A calibration says what a similarity means for the features of one recipe. So it also holds for
-later versions, until a later version is calibrated.
+A calibration gives the meaning of a similarity for the features of one recipe. So it remains valid
+for later versions, until a later version is calibrated.
 """
 
 import json
@@ -28,7 +28,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class CalibrationState:
-    """The calibration that holds for a version: what it says, and the rows that changed since.
+    """The calibration that is valid for a version: its contents, and the rows that changed since.
 
     `calibrated_at` is None if the file does not say; `rows_added` and `rows_removed` are None if
     the log no longer says. `camera_pairs` have a threshold of their own.
@@ -73,7 +73,7 @@ def write_calibration(gallery: Gallery, found: Mapping[str, Any]) -> GalleryPlac
 
 
 def check_calibration(gallery: Gallery) -> None:
-    """Make sure that a calibration can be stored; raise what `check_new_folder` raises."""
+    """Check that a calibration can be stored; raise the errors of `check_new_folder`."""
     folder = _folder(gallery)
     if isinstance(folder, Path):
         check_new_folder(folder)
@@ -99,7 +99,7 @@ def read_calibration(gallery: Gallery) -> dict[str, Any] | None:
 
 
 def standing(gallery: Gallery) -> CalibrationState | None:
-    """A summary of `read_calibration`; raise what that raises."""
+    """A summary of `read_calibration`; raise its errors."""
     found = _that_holds(gallery)
     if found is None:
         return None

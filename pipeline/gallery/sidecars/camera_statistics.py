@@ -89,7 +89,7 @@ def read_camera_sums(gallery: Gallery) -> tuple[list[str], CameraSums] | None:
 
 
 def _about(gallery: Gallery) -> dict[str, Any]:
-    """What the file must say to hold the sums of this version."""
+    """The metadata that the file must have to belong to this version."""
     contents = hashlib.blake2b(digest_size=16)
     for file in gallery.snapshot.files:
         contents.update(f"{file.path} {file.bytes} {file.rows}\n".encode())

@@ -105,8 +105,8 @@ def read_candidates(path: Path) -> pa.Table:
 
 
 def about_candidates(path: Path) -> dict[str, Any] | None:
-    """What a `.parquet` of `write_candidates` says of its origin; None of a `.csv`, which says
-    nothing.
+    """The origin that a `.parquet` of `write_candidates` states; None for a `.csv`, which states
+    none.
     """
     if path.suffix == ".csv":
         return None

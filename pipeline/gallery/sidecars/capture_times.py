@@ -1,4 +1,4 @@
-"""Which rows of a gallery one camera took at one time."""
+"""Find the rows of a gallery that one camera took at one time."""
 
 import numpy as np
 import pyarrow as pa

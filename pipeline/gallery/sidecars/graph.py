@@ -49,10 +49,10 @@ class Origin:
 
 @dataclass(frozen=True)
 class About:
-    """What a graph holds: `k` neighbors of each of `rows` rows, in files of `block` rows.
+    """The contents of a graph: `k` neighbors of each of `rows` rows, in files of `block` rows.
 
-    `content` is a hash of the row ids and signatures. With `least`, the least score of every row
-    with any other row is stored beside its neighbors: that of its farthest row.
+    `content` is a hash of the row ids and signatures. With `least`, each row's least score with any
+    other row, that is, with its farthest row, is stored beside its neighbors.
     """
 
     origin: Origin
@@ -85,9 +85,9 @@ class Graph:
         ids: NDArray[np.int64],
         signatures: NDArray[np.int64] | None = None,
     ) -> "Graph":
-        """The graph that an earlier run left in `folder`, in its blocks, or else an empty one.
+        """The graph that an earlier run left in `folder`, with its blocks, or a new empty one.
 
-        Another graph that is there is deleted, and so is one that does not say what it is.
+        Any other graph in the folder is deleted, and so is one without a description.
         `about.content` is filled in.
         """
         if signatures is None:
@@ -148,13 +148,13 @@ class Graph:
 
     @property
     def whole(self) -> int:
-        """The bits of a block that has met all."""
+        """The bits of a block that has met all blocks."""
         return (1 << len(self.blocks)) - 1
 
     def standing(self) -> list[int]:
-        """Which blocks each block has met, as bits: those of its best file.
+        """The blocks that each block has met, as bits, according to its best file.
 
-        A file that is not as it was written is named in a warning, and counts as none.
+        A damaged file is named in a warning, and does not count.
         """
         best = [0] * len(self.blocks)
         for path in in_order(root_of(self.folder).glob("open-*.parquet")):
@@ -170,7 +170,9 @@ class Graph:
     def keep(
         self, number: int, met: int, found: TopK, least: NDArray[np.float32] | None = None
     ) -> None:
-        """Store what a block has found in the blocks that it has `met`: finished, if all."""
+        """Store the neighbors of a block from the blocks that it has `met`; the block is finished
+        if these are all.
+        """
         if met == self.whole:
             self.write(number, found, least)
         else:
@@ -179,8 +181,9 @@ class Graph:
             )
 
     def kept(self, number: int, met: int) -> tuple[TopK, NDArray[np.float32] | None]:
-        """What was stored of a block that had `met` these: its neighbors, by position, and its
-        least scores if the graph stores them; the latter may be written to.
+        """The stored neighbors of a block that had `met` these blocks, by position.
+
+        If the graph stores least scores, these come second, and may be written to.
         """
         start, stop = self.blocks[number]
         if met == self.whole:
@@ -195,7 +198,9 @@ class Graph:
         return TopK(scores, rows), least
 
     def drop(self, number: int, met: int) -> None:
-        """Delete what was stored of a block that had `met` these: it has met more since."""
+        """Delete the stored state of a block that had `met` these blocks, because it has met more
+        since.
+        """
         if met:
             storage.delete_files([self._open_file(number, met)])
 
@@ -206,10 +211,9 @@ class Graph:
         self._write(self._file(number), number, self._to_ids(found.rows), found.scores, least)
 
     def read(self, start: int, stop: int, k: int | None = None) -> TopK:
-        """The `k` best neighbors (default:
+        """Read the `k` best neighbors (default: all that are stored) of the rows `start` to `stop`.
 
-        all that are stored) of the rows `start` to `stop`. At most as many columns as the graph has
-        rows.
+        The result has at most as many columns as the graph has rows.
         """
         width = min(self.about.k if k is None else k, self.about.k, len(self))
         rows = np.empty((stop - start, width), np.int64)
@@ -230,17 +234,19 @@ class Graph:
         return np.concatenate([none, *(self._least(self._file(n), a, b) for n, _, a, b in pieces)])
 
     def write_fresh(self, number: int, found: TopK) -> None:
-        """Store what the rows of a block have found in the fresh rows of an update."""
+        """Store the neighbors of a block's rows among the fresh rows of an update."""
         self._write(self._fresh_file(number), number, found.rows, found.scores, None)
 
     def read_fresh(self, number: int) -> TopK:
-        """What `write_fresh` stored."""
+        """Read the result of `write_fresh`."""
         start, stop = self.blocks[number]
         rows, scores = _decode(self._fresh_file(number), self.about.k, 0, stop - start)
         return TopK(scores, rows)
 
     def drop_unfinished(self) -> None:
-        """Delete all that was stored of unfinished blocks: every block is finished."""
+        """Delete everything that was stored for unfinished blocks, because every block is
+        finished.
+        """
         folder = root_of(self.folder)
         storage.delete_files([*folder.glob("open-*.parquet"), *folder.glob("fresh-*.parquet")])
 
@@ -322,12 +328,12 @@ def positions_of(near: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.
 
 
 def _named(met: int) -> str:
-    """What names a set of blocks in the name of a file."""
+    """The part of a file's name that stands for a set of blocks."""
     return hashlib.blake2b(f"{met:x}".encode(), digest_size=8).hexdigest()
 
 
 def _met(path: GalleryPlace) -> int:
-    """The blocks that the block of a file has met; 0 where the file is not as it was written."""
+    """The blocks that the block of a file has met; 0 if the file is damaged."""
     if not _is_whole(path):
         return 0
     met = int((pq.read_schema(parquet(path)).metadata or {}).get(_MET, b"0"), 16)

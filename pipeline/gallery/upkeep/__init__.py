@@ -1,3 +1,3 @@
-"""Looking after a gallery: verify, compact, erase, purge."""
+"""Maintenance of a gallery: verify, compact, erase, purge."""
 
 __all__ = ["compact", "erase", "leftovers", "losses", "purge", "restore", "selection", "verify"]

@@ -33,7 +33,7 @@ class Pattern:
 class Needles:
     """Byte strings prepared for the search; `number` is the index of each among the given ones.
 
-    Strings of fewer than 8 bytes are left out: they would be found by chance.
+    Strings of fewer than 8 bytes are left out, because they would be found by chance.
     """
 
     patterns: tuple[Pattern, ...]

@@ -1,9 +1,10 @@
-"""Compaction: many small files become few of one size, each of one camera or of a run of cameras.
+"""Compaction: replace many small files by a few of one size, each for one camera or a run of
+cameras.
 
 A query for a camera then skips the other files by their statistics. Inside a file, rows stay in
 row-id order, so that a version can be read in row-id order by reading all files in parallel
-(`stored_rows`). A file that holds one camera and is of about the right size is left alone, so that
-a camera's older files are written once. Files of another tool are always rewritten, with checksums.
+(`stored_rows`). A file that has one camera and about the right size is not rewritten, so that a
+camera's older files are written once. Files of another tool are always rewritten, with checksums.
 """
 
 import hashlib

@@ -42,9 +42,9 @@ class Leftovers:
 
 
 def find_leftovers(gallery: Gallery, keep: int | None = None) -> Leftovers:
-    """What `clean` would delete; `gallery` is the latest version. Change nothing.
+    """Find the files that `clean` would delete; `gallery` is the latest version. Nothing changes.
 
-    `keep` is how many of the newest versions stay readable (all of them by default).
+    `keep` is the number of the newest versions that stay readable (all of them by default).
     """
     if keep is not None and keep < 1:
         raise InputError(f"`keep` must be at least 1, not {keep}")
@@ -75,7 +75,7 @@ def find_leftovers(gallery: Gallery, keep: int | None = None) -> Leftovers:
 
 
 def clean(gallery: Gallery, lock: Lock, keep: int | None = None) -> Leftovers:
-    """Delete what no version needs, and remove all but the newest `keep` versions.
+    """Delete all files that no version needs, and remove all but the newest `keep` versions.
 
     A version leaves the log before its files are deleted, so that every listed version can be read.
     Raise `RunError`, and delete nothing, if this is not the latest version.
@@ -102,9 +102,10 @@ def _size(path: GalleryPlace) -> int:
 
 
 def unfinished_files(root: GalleryPlace) -> list[GalleryPlace]:
-    """Half-written and uncommitted files beside the rows: those of `_units`, the plan and the
-    progress of a run, and files without their final name. Not files that are being written, since
-    not all writers hold the lock.
+    """Half-written and uncommitted files beside the rows.
+
+    These are the files of `_units`, the plan and the progress of a run, and files without their
+    final name. Files that are being written are left out, since not all writers hold the lock.
     """
     folders = (root, *(root / name for name in storage.WRITTEN_FOLDERS))
     cut_off: list[GalleryPlace] = [path for folder in folders for path in storage.cut_off(folder)]
@@ -129,7 +130,7 @@ def statistics_before(root: GalleryPlace, version: int) -> list[GalleryPlace]:
 
 
 def row_files(root: GalleryPlace, logged: Container[str]) -> list[GalleryPlace]:
-    """Every file of rows in the folder, of any version or of none; not files of other tools that no
+    """Every row file in the folder, of any version or of none; not files of other tools that no
     version has.
     """
     files = filter(storage.is_own_file, root.glob("*.parquet"))

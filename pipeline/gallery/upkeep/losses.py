@@ -1,4 +1,4 @@
-"""What a clean or a purge would remove for good, counted before the user agrees."""
+"""Count what a clean or a purge would remove for good, before the user agrees."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,15 +24,14 @@ class Lost:
 
     @property
     def versions(self) -> int:
-        """How many versions these are."""
+        """The number of these versions."""
         return self.last - self.first + 1
 
 
 def lost_before(gallery: Gallery, first: int) -> Lost:
-    """What is lost if the versions before `first` are removed.
+    """Count the rows that are lost if the versions before `first` are removed.
 
-    Rows in a file that cannot be read count as lost: it is unknown whether another version has
-    them.
+    Rows in a file that cannot be read count as lost, because another version may not have them.
     """
     root = root_of(gallery.location)
     oldest = oldest_version(root)

@@ -1,8 +1,8 @@
-"""Purge: keeps only the latest version of a gallery, and searches its files to prove it.
+"""Purge: delete everything but the latest version of a gallery, then search all files for remnants.
 
-Files that only older versions need are first set aside, in a folder that no reader lists. From
-there the purge reads what to search for; they are deleted last. So after a kill at any instant, the
-next purge can finish the work.
+Files that only older versions need are first moved to a folder that no reader lists. The purge
+reads the rows to search for from there; the files are deleted last. So after a kill at any instant,
+the next purge can finish the work.
 """
 
 import re
@@ -46,20 +46,20 @@ from pipeline.gallery.upkeep.retained import check_can_ask, retained
 
 _GRAPH = re.compile(r"round-\d+-|regallery-")
 _ROWS_A_SEARCH = 1 << 16
-_TOLD_TRACES = 5
+_SHOWN_TRACES = 5
 
 
 @dataclass(frozen=True)
 class Purged:
-    """What a purge removed, and what it then searched.
+    """The results of a purge: removed files, and searched ones.
 
     `versions_removed` counts the versions that are no longer readable; `files_removed` and
     `bytes_removed` those of older versions and of abandoned runs. `rows_gone` and `rejects_gone`,
     which no version has, were searched for in `searched_files` of `searched_bytes`. `unreadable`
-    files were deleted without a look into them. `scratch_folders` of killed runs were deleted;
-    those `out_of_reach`, for example on another machine, still hold features. `outputs` were made
-    elsewhere from versions that had rows which are gone, and may hold them. `not_checked` says what
-    an object store was not asked about.
+    files were deleted without being read. `scratch_folders` of killed runs were deleted; those
+    `out_of_reach`, for example on another machine, still hold features. `outputs` were made
+    elsewhere from versions that had rows which are gone, and may hold them. `not_checked` names the
+    things that an object store could not be asked about.
     """
 
     versions_removed: int
@@ -82,12 +82,12 @@ def is_under_way(location: str) -> bool:
 
 
 def purge(gallery: Gallery, lock: Lock) -> Purged:
-    """Remove all but this version, the latest, from the disk, and prove that nothing is left of
-    removed rows and rejects.
+    """Remove all other versions than this one, the latest, from the disk, and search for remnants.
 
-    Raise `RunError` naming each file that still holds something of them. Before it removes
-    anything, raise `RunError` if this is not the latest version, or if a run with scratch files is
-    working on an older one, and `InputError` for links and mounts (`check_regular`).
+    Raise `RunError` naming each file that still has something of removed rows and rejects. Before
+    anything is removed, raise `RunError` if this is not the latest version, or if a run with
+    scratch files is working on an older one, and `InputError` for links and mounts
+    (`check_regular`).
     """
     lock.check()
     gallery.check_latest()
@@ -117,7 +117,7 @@ def purge(gallery: Gallery, lock: Lock) -> Purged:
         rejects += sum(table.num_rows for table in tables) - len(gone.row_ids)
         traces += find_remnants(root, files, live, gone)
     if traces:
-        raise RunError(_told(root, traces))
+        raise RunError(_remnants_message(root, traces))
     done = Purged(
         versions_removed=versions,
         files_removed=len(aside),
@@ -178,8 +178,8 @@ def _drop_graphs(folder: GalleryPlace) -> None:
 
 
 def _forget_statistics(root: GalleryPlace, version: int) -> None:
-    """Delete camera statistics of older versions, after those have left the log: readers write
-    them.
+    """Delete camera statistics of older versions after these have left the log, because readers
+    write them.
     """
     storage.delete_files(statistics_before(root, version))
     if (root / storage.CAMERAS_FOLDER).exists():
@@ -230,7 +230,7 @@ def _gone_tables(
 
 
 def _as_gone(gallery: Gallery, tables: Sequence[pa.Table]) -> Gone:
-    """What to search for; without paths that a newer row or reject has."""
+    """The things to search for, without paths that a newer row or reject has."""
     rows = [table for table in tables if "row_id" in table.column_names]
     stay = [*gallery.rows(["path"])["path"].chunks, *gallery.rejects()["path"].chunks]
     paths = pa.chunked_array(
@@ -252,9 +252,9 @@ def _size(paths: Sequence[GalleryPlace]) -> int:
     return sum(known_size(path) for path in paths)
 
 
-def _told(root: GalleryPlace, traces: Sequence[Trace]) -> str:
-    shown = "; ".join(f"{each.file} holds {each.what}" for each in traces[:_TOLD_TRACES])
-    more = f" and {len(traces) - _TOLD_TRACES} more" if len(traces) > _TOLD_TRACES else ""
+def _remnants_message(root: GalleryPlace, traces: Sequence[Trace]) -> str:
+    shown = "; ".join(f"{each.file} holds {each.what}" for each in traces[:_SHOWN_TRACES])
+    more = f" and {len(traces) - _SHOWN_TRACES} more" if len(traces) > _SHOWN_TRACES else ""
     return (
         f"{root}: the rows are gone from every version, but not from the disk: {shown}{more}; "
         "delete those files if they are not the gallery's own, and run the command again"

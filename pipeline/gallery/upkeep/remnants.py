@@ -1,8 +1,8 @@
 """The proof that rows are gone: a search of every file in a gallery's folder for their contents.
 
-It searches every file at every offset for the bytes of features and paths, and every decoded column
-of every Parquet file for paths and row ids, and compares the log's statistics with those of the
-present rows.
+Every file is searched at every offset for the bytes of features and paths. Every decoded column of
+every Parquet file is searched for paths and row ids. The log's statistics are compared with those
+of the present rows.
 """
 
 from collections import Counter
@@ -26,7 +26,7 @@ from pipeline.input_files import parse_json
 
 @dataclass(frozen=True)
 class Gone:
-    """What to search for: the row ids int64 `[n]`, their paths, and their stored features."""
+    """The things to search for: the row ids int64 `[n]`, their paths, and their stored features."""
 
     row_ids: np.ndarray
     paths: tuple[str, ...]
@@ -44,11 +44,11 @@ class Trace:
 def find_remnants(
     root: GalleryPlace, files: Sequence[GalleryPlace], live: Sequence[str], gone: Gone
 ) -> list[Trace]:
-    """The parts of removed rows that `files` still hold.
+    """Find the parts of removed rows that `files` still have.
 
-    `live` are the row files of the version that is kept. It is not a trace if one of their rows has
-    the same feature to the byte (the same image under two paths), or a path that contains the path.
-    A file that cannot be read counts as a trace.
+    `live` are the row files of the version that is kept. If one of their rows has the same feature
+    to the byte (the same image under two paths), or a path that contains the path, that is not a
+    trace. A file that cannot be read counts as a trace.
     """
     rows = {root / name for name in live}
     paths = needles([path.encode() for path in gone.paths])
@@ -133,7 +133,7 @@ def _log_content(path: Path, *, is_parquet: bool) -> Any:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """All texts in an action of the log, those in texts of JSON included."""
+    """Yield all texts in an action of the log, including those in JSON texts."""
     if isinstance(value, str):
         yield value
         if value.startswith("{"):
@@ -165,7 +165,7 @@ def _feature_bytes(path: Path, wanted: list[Needles], gone: Gone, has_rows: bool
 
 
 def _places(path: Path, wanted: list[Needles]) -> Iterator[int]:
-    """One occurrence for each place, even if several removed rows had the same feature."""
+    """Yield one occurrence for each place, even if several removed rows had the same feature."""
     seen = set()
     for number, offset in occurrences(path, wanted):
         if offset not in seen:

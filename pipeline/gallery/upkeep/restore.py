@@ -1,4 +1,4 @@
-"""Restoring: a new version that holds what an older one held."""
+"""Restore: a new version with the contents of an older one."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from pipeline.gallery.files import storage
 from pipeline.gallery.files.places import GalleryPlace, root_of
 from pipeline.gallery.log.entries import LoggedFile, logged_files
 from pipeline.gallery.log.lock import Lock
-from pipeline.gallery.log.removed import removal_told
+from pipeline.gallery.log.removed import report_removal
 from pipeline.gallery.log.transactions import Change, RowFile
 from pipeline.gallery.opening import lock_gallery
 from pipeline.gallery.table import Gallery
@@ -24,13 +24,16 @@ class Swapped:
 
 
 def swapped_by(gallery: Gallery, version: int) -> Swapped:
-    """What `restore` would remove from a gallery's latest version and bring back; changes nothing.
+    """Find the rows that `restore` would remove from a gallery's latest version, and those that it
+    would bring back.
 
-    Raise what `restore` raises.
+    Nothing changes. Raise the errors of `restore`.
     """
     old = _older(gallery, version)
     present = {file.path for file in gallery.snapshot.files}
-    _found(gallery, version, [file for file in old.snapshot.files if file.path not in present])
+    _returning_files(
+        gallery, version, [file for file in old.snapshot.files if file.path not in present]
+    )
     now, then = gallery.row_ids(), old.row_ids()
     return Swapped(len(np.setdiff1d(now, then)), len(np.setdiff1d(then, now)))
 
@@ -53,7 +56,7 @@ def restore(gallery: Gallery, version: int, lock: Lock | None = None) -> Gallery
     removed = [file for file in gallery.snapshot.files if file.path not in wanted]
     if not back and not removed and old.snapshot.rejects == gallery.snapshot.rejects:
         return gallery
-    added = _found(gallery, version, back)
+    added = _returning_files(gallery, version, back)
     before, after = gallery.row_ids(), old.row_ids()
     change = Change(
         run_id=f"restore-{version}-after-{gallery.version}",
@@ -77,10 +80,10 @@ def _older(gallery: Gallery, version: int) -> Gallery:
     return old
 
 
-def _found(gallery: Gallery, version: int, files: list[RowFile]) -> list[LoggedFile]:
+def _returning_files(gallery: Gallery, version: int, files: list[RowFile]) -> list[LoggedFile]:
     """The files of an older version that come back, which must exist."""
     root = root_of(gallery.location)
-    with removal_told(root, version):
+    with report_removal(root, version):
         return _logged(root, files)
 
 

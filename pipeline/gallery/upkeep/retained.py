@@ -1,6 +1,6 @@
-"""What a bucket keeps of deleted objects: old versions of them, and parts of uploads cut off.
+"""The remains of deleted objects in a bucket: old versions of them, and incomplete uploads.
 
-No listing of a gallery shows either, so a purge asks for them apart. S3 is asked through
+No listing of a gallery shows either, so a purge asks for them separately. S3 is asked through
 `botocore`, which finds the same credentials in the environment, or the role of the machine.
 """
 
@@ -19,8 +19,10 @@ _UNKNOWN = {
 
 @dataclass(frozen=True)
 class Retained:
-    """How many old versions (marks of deletion included) and cut-off uploads a bucket keeps below a
-    place; `not_checked` says what could not be asked.
+    """The numbers of old versions (including deletion markers) and incomplete uploads in a bucket
+    below a place.
+
+    `not_checked` names the things that could not be asked.
     """
 
     versions: int = 0
@@ -29,7 +31,9 @@ class Retained:
 
 
 def check_can_ask(root: GalleryPlace) -> None:
-    """Raise `InputError` if S3 cannot be asked what it keeps: a purge could then prove nothing."""
+    """Raise `InputError` if S3 cannot be asked about retained objects: a purge could then prove
+    nothing.
+    """
     if isinstance(root, ObjectPlace) and root.bucket.startswith("s3://"):
         try:
             import botocore.session  # noqa: F401
@@ -41,7 +45,7 @@ def check_can_ask(root: GalleryPlace) -> None:
 
 
 def retained(root: GalleryPlace) -> Retained:
-    """What the bucket of a gallery keeps of what was deleted there; nothing for a folder."""
+    """Count what the bucket of a gallery retains of deleted objects; zero for a folder."""
     if not isinstance(root, ObjectPlace):
         return Retained()
     scheme, _, bucket = root.bucket.partition("://")

@@ -1,4 +1,4 @@
-"""Which rows to erase: conditions that must all hold, and the rows that meet them."""
+"""Select the rows to erase: conditions that must all hold, and the rows that meet them."""
 
 import fnmatch
 import re
@@ -55,7 +55,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Selected:
-    """What a selection selects: row ids int64 `[n]`, ascending, and paths of rejects.
+    """The result of a selection: row ids int64 `[n]`, ascending, and paths of rejects.
 
     `without_time` counts rows that meet all other conditions, but have no capture time.
     """

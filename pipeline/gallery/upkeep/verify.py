@@ -1,7 +1,8 @@
-"""Verifying: whether every file holds what was written to it, and whether the rows are valid.
+"""Verify whether every file has the contents that were written to it, and whether the rows are
+valid.
 
-It does not stop at the first finding, but reports everything that is wrong. Only if the log is
-damaged are rows not checked, since it is unknown which rows there are.
+Verification does not stop at the first finding, but reports everything that is wrong. Only if the
+log is damaged are rows not checked, because it is unknown which rows there are.
 """
 
 import json
@@ -31,7 +32,7 @@ from pipeline.gallery.irregular import irregular_files
 from pipeline.gallery.log import transactions as log
 from pipeline.gallery.log.entries import LoggedFile, logged_files, oldest_version
 from pipeline.gallery.log.lock import holder
-from pipeline.gallery.log.removed import read_steadily, removal_told, removed
+from pipeline.gallery.log.removed import read_steadily, removed, report_removal
 from pipeline.gallery.log.transactions import RowFile
 from pipeline.gallery.scratch import is_scratch
 from pipeline.gallery.table import Gallery
@@ -44,7 +45,7 @@ _PATIENCE_SECONDS, _PAUSE_SECONDS = 3.0, 0.05
 
 @dataclass(frozen=True)
 class Finding:
-    """A file of the gallery (or its log) and what is wrong with it."""
+    """A file of the gallery (or its log) and its fault."""
 
     file: str
     problem: str
@@ -52,8 +53,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verified:
-    """What was verified; `without_checksum` files were committed by another tool, and
-    `other_commits` are entries of the log by other tools.
+    """The results of a verification.
+
+    `without_checksum` files were committed by another tool, and `other_commits` are entries of the
+    log by other tools.
     """
 
     version: int
@@ -67,17 +70,18 @@ class Verified:
 
 
 def verify(gallery: Gallery, *, all_versions: bool = False) -> Verified:
-    """Verify a version: each file against its checksum, its size, its rows and their norms; row ids
-    and paths, each used once; rejects; counts against the log; no link, no mount. Also all files
-    beside the rows: the log, rejects, and every file that has a record of its checksum.
+    """Verify a version.
 
-    With `all_versions` also, by size and checksum, the files that only older versions need. Raise
-    `GalleryDamagedError` if the log cannot be read and no finding explains it, and `RunError` if
-    the version is removed meanwhile.
+    This checks each file against its checksum, its size, its rows and their norms; row ids and
+    paths, each used once; rejects; counts against the log; and that there are no links or mounts.
+    It also checks all files beside the rows: the log, rejects, and every file that has a record of
+    its checksum. With `all_versions`, it also checks the files that only older versions need, by
+    size and checksum. Raise `GalleryDamagedError` if the log cannot be read and no finding explains
+    it, and `RunError` if the version is removed meanwhile.
     """
     root = root_of(gallery.location)
     first = min(oldest_version(root), gallery.version) if all_versions else gallery.version
-    with removal_told(root, first):
+    with report_removal(root, first):
         done = _verify(gallery, root, first)
         if done.findings and (removal := removed(root, first)):
             raise removal
@@ -100,7 +104,7 @@ def _verify(gallery: Gallery, root: GalleryPlace, first: int) -> Verified:
         bytewise = pool.map(
             partial(_bytes_of, root), [logged[path] for path in sorted(live | others)]
         )
-        given = log.next_row_id_told(root, gallery.version)
+        given = log.first_unassigned_row_id(root, gallery.version)
         rowwise = pool.map(partial(_rows_of, gallery, logged, given), gallery.snapshot.files)
         findings = [*(each for each in bytewise if each), *(each for f in rowwise for each in f)]
     damaged = {each.file for each in findings}
@@ -121,9 +125,9 @@ def _verify(gallery: Gallery, root: GalleryPlace, first: int) -> Verified:
 
 
 def _logged_and_beside(root: GalleryPlace) -> tuple[dict[str, LoggedFile], list[Finding]]:
-    """The files that the log names, and what is wrong with all others.
+    """The files that the log names, and the faults of all others.
 
-    If a commit comes between the two, one may not yet have what the other no longer has.
+    If a commit comes between the two, one may not yet have a file that the other no longer has.
     """
     while True:
         latest, logged = chain.latest(root), read_steadily(lambda: logged_files(root))
@@ -149,9 +153,9 @@ def verify_at(location: str, version: int | None = None, *, all_versions: bool =
 
 
 def _of_log(root: GalleryPlace) -> list[Finding]:
-    """What is wrong with the log, after waiting some seconds for a current writer to finish.
+    """The faults of the log, after waiting some seconds for a current writer to finish.
 
-    A purge deletes entries one by one: those that are left are no damage.
+    A purge deletes entries one by one; the remaining ones are not damage.
     """
     found, until = chain.changed_entries(root), time.monotonic() + _PATIENCE_SECONDS
     while found and holder(str(root)) is not None and time.monotonic() < until:
@@ -162,7 +166,7 @@ def _of_log(root: GalleryPlace) -> list[Finding]:
 
 
 def _with_a_damaged_log(root: GalleryPlace, of_log: Sequence[Finding]) -> Verified:
-    """What is wrong with the log, and with the files whose checksums can still be read."""
+    """The faults of the log, and of the files whose checksums can still be read."""
     damaged = {Path(each.file).name for each in of_log}
     try:
         logged = logged_files(root, without=damaged)
@@ -190,9 +194,7 @@ def _may_be_rows(root: GalleryPlace, name: str) -> bool:
 
 
 def _beside(root: GalleryPlace, is_logged: Callable[[str], bool]) -> list[Finding]:
-    """What is wrong with the files that the log does not name; `is_logged` says whether it names
-    one.
-    """
+    """The faults of the files that the log does not name; `is_logged` says whether it names one."""
     rejects = f"{storage.REJECTS_FOLDER}/"
     found: list[Finding] = []
     if (root / storage.PURGED_FOLDER).exists() and holder(str(root)) is None:
@@ -249,7 +251,7 @@ def _bytes_of(root: GalleryPlace, file: LoggedFile) -> Finding | None:
 def _rows_of(
     gallery: Gallery, logged: dict[str, LoggedFile], given: int, file: RowFile
 ) -> Sequence[Finding]:
-    """What is wrong with the rows of a file; nothing if it is gone, which is a finding already.
+    """The faults of the rows of a file; none if it is gone, which is a finding already.
 
     `given` is the first row id that our commits have not assigned.
     """

@@ -57,7 +57,7 @@ class Match:
         """The number of the network's keys that are missing or have another shape."""
         return len(self.missing) + len(self.misshapen)
 
-    def told(self) -> str:
+    def description(self) -> str:
         """The first ten missing, unexpected and misshapen keys of each sort, and their numbers."""
         sorts = ("missing", "unexpected", "misshapen")
         return "; ".join(
@@ -123,7 +123,9 @@ def fit(
     if not fits:
         raise _misfit(path, part, sets, nearest, refused)
     candidate, fitted = fits[_chosen(path, part, fits)]
-    _tell(path, candidate, fitted.match, [name for name in fits if name != candidate.name])
+    _log_deviations(
+        path, candidate, fitted.match, [name for name in fits if name != candidate.name]
+    )
     return fitted
 
 
@@ -212,7 +214,7 @@ def _order(place: str) -> tuple[int, ...]:
     return (*parts, len(USUAL))
 
 
-def _tell(path: str, chosen: _Candidate, match: Match, others: Sequence[str]) -> None:
+def _log_deviations(path: str, chosen: _Candidate, match: Match, others: Sequence[str]) -> None:
     if others:
         _say_once(
             logging.WARNING,
@@ -255,7 +257,7 @@ def _misfit(
     foreign = explained(candidate.within.tensors)
     hint = f"; {foreign}" if foreign else ""
     return InputError(
-        f"{path}: the checkpoint{where} does not fit the network; {match.told()}{hint}"
+        f"{path}: the checkpoint{where} does not fit the network; {match.description()}{hint}"
     )
 
 

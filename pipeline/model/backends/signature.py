@@ -52,7 +52,7 @@ def image_input(path: str, inputs: Mapping[str, Shape], *, levels: bool = False)
     """Find the only input, `[B, 3, H, W]` or `[B, H, W, 3]`; raise InputError if there is none."""
     if len(inputs) != 1:
         raise InputError(
-            f"{path}: the network must have one input, an image batch, but has {_told(inputs)}"
+            f"{path}: the network must have one input, an image batch, but has {_listed(inputs)}"
         )
     name, shape = next(iter(inputs.items()))
     if len(shape) == 4 and shape[3] == 3 and shape[1] != 3:
@@ -60,7 +60,7 @@ def image_input(path: str, inputs: Mapping[str, Shape], *, levels: bool = False)
         return ImageInput(name, (batch, channels, height, width), True, levels)
     if len(shape) != 4 or shape[1] not in (3, None):
         raise InputError(
-            f"{path}: the input must be [B, 3, H, W] or [B, H, W, 3], but is {_told(inputs)}"
+            f"{path}: the input must be [B, 3, H, W] or [B, H, W, 3], but is {_listed(inputs)}"
         )
     return ImageInput(name, shape, False, levels)
 
@@ -74,7 +74,7 @@ def feature_output(
     does not exist or has another shape.
     """
     if wanted is not None and wanted not in outputs:
-        raise InputError(f"{path}: has no output {wanted}; it has {_told(outputs)}")
+        raise InputError(f"{path}: has no output {wanted}; it has {_listed(outputs)}")
     named = outputs if wanted is None else {wanted: outputs[wanted]}
     flat = [n for n, shape in named.items() if len(shape) == 2 and shape[0] == batch]
     fitting = flat or [n for n, shape in named.items() if _is_pooled(shape, batch)]
@@ -83,10 +83,10 @@ def feature_output(
     if fitting:
         raise InputError(
             f"{path}: several outputs of shape [{batch}, D], one row a crop: "
-            f"{_told({n: outputs[n] for n in fitting})}; name the feature as `output`"
+            f"{_listed({n: outputs[n] for n in fitting})}; name the feature as `output`"
         )
     raise InputError(
-        f"{path}: no output of shape [{batch}, D], one row a crop; it has {_told(named)}; "
+        f"{path}: no output of shape [{batch}, D], one row a crop; it has {_listed(named)}; "
         "export the network with its feature as the one such output"
     )
 
@@ -132,8 +132,8 @@ def _is_pooled(shape: Shape, batch: int) -> bool:
     return len(shape) > 2 and shape[0] == batch and all(side == 1 for side in shape[2:])
 
 
-def _told(shapes: Mapping[str, Shape]) -> str:
-    def told(shape: Shape) -> str:
+def _listed(shapes: Mapping[str, Shape]) -> str:
+    def shape_text(shape: Shape) -> str:
         return "[" + ", ".join("?" if side is None else str(side) for side in shape) + "]"
 
-    return ", ".join(f"{name} {told(shape)}" for name, shape in shapes.items()) or "none"
+    return ", ".join(f"{name} {shape_text(shape)}" for name, shape in shapes.items()) or "none"

@@ -41,10 +41,10 @@ class Opening:
     H, W, 3]`. `why_unknown` says why the operations could not be read.
 
     >>> mean, deviation = (123.7, 116.3, 103.5), (58.4, 57.1, 57.4)
-    >>> told = Opening((Operation("subtract", mean), Operation("divide", deviation)))
-    >>> told.text
+    >>> opened = Opening((Operation("subtract", mean), Operation("divide", deviation)))
+    >>> opened.text
     '(x - [123.7, 116.3, 103.5]) / [58.4, 57.1, 57.4]'
-    >>> told.fields["pixel_range"], told.fields["mean"]
+    >>> opened.fields["pixel_range"], opened.fields["mean"]
     (255.0, (0.0, 0.0, 0.0))
     """
 
@@ -56,25 +56,28 @@ class Opening:
     @property
     def text(self) -> str:
         """The operations as a formula of the input x; empty if there are none."""
-        told, simple = "x", True
+        formula, simple = "x", True
         for step in self.steps:
             values = _numbers(step.values)
-            inner = told if simple else f"({told})"
+            inner = formula if simple else f"({formula})"
             match step.kind:
                 case "add" | "subtract":
-                    told, simple = f"{told} {'+' if step.kind == 'add' else '-'} {values}", False
+                    formula, simple = (
+                        f"{formula} {'+' if step.kind == 'add' else '-'} {values}",
+                        False,
+                    )
                 case "reflect":
-                    told, simple = f"{values} - {inner}", False
+                    formula, simple = f"{values} - {inner}", False
                 case "multiply" | "divide":
-                    told, simple = (
+                    formula, simple = (
                         f"{inner} {'*' if step.kind == 'multiply' else '/'} {values}",
                         True,
                     )
                 case "normalize":
-                    told, simple = f"{inner} * {values} + {_numbers(step.offsets)}", False
+                    formula, simple = f"{inner} * {values} + {_numbers(step.offsets)}", False
                 case "swap":
-                    told, simple = f"reversed channels of {inner}", False
-        return "" if told == "x" else told
+                    formula, simple = f"reversed channels of {inner}", False
+        return "" if formula == "x" else formula
 
     @property
     def fields(self) -> dict[str, Any]:

@@ -76,12 +76,12 @@ def test_settings_of_manifests_are_refused_for_folders(tmp_path, settings):
 
 def test_labels_that_a_layout_tells_are_compared_with_a_gallery(tmp_path):
     fill(tmp_path, "7/a.jpg")
-    assert list_source(str(tmp_path)).told == ()
+    assert list_source(str(tmp_path)).label_names == ()
     told = ("identity", "camera", "captured_at")
-    assert list_source(str(tmp_path), "image-folder").told == told
+    assert list_source(str(tmp_path), "image-folder").label_names == told
     (tmp_path / "m.csv").write_text("path,frame\n7/a.jpg,3\n")
-    assert list_source(str(tmp_path / "m.csv"), FOLDERS).told == (*told, "frame")
-    assert list_source(str(tmp_path / "m.csv")).told == ("frame",)
+    assert list_source(str(tmp_path / "m.csv"), FOLDERS).label_names == (*told, "frame")
+    assert list_source(str(tmp_path / "m.csv")).label_names == ("frame",)
 
 
 def test_the_name_of_a_tar_that_is_the_source_is_no_label(tmp_path, caplog):

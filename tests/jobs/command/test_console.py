@@ -16,12 +16,12 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.command.console import (
-    is_json_wanted,
+    is_json_requested,
     logs_to_stderr,
     show,
     stdout_kept_clean,
-    tell,
     to_json,
+    write_stderr,
 )
 
 
@@ -83,10 +83,10 @@ def test_columns_are_folded_in_a_file(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_json_is_wanted_only_while_output_is_kept_clean() -> None:
-    assert not is_json_wanted()
+    assert not is_json_requested()
     with stdout_kept_clean():
-        assert is_json_wanted()
-    assert not is_json_wanted()
+        assert is_json_requested()
+    assert not is_json_requested()
 
 
 class _Terminal(io.StringIO):
@@ -108,7 +108,7 @@ def _terminals(monkeypatch: pytest.MonkeyPatch) -> tuple[_Terminal, _Terminal]:
 def _say_everything() -> None:
     lines = ("g: version 3, 1,255 rows", "rejects: truncated 2", "report: out/report.html")
     show(Group(Text("\n".join(lines)), Text("threshold 0.7500 by far", style="")))
-    tell("error: it is gone\n")
+    write_stderr("error: it is gone\n")
     with logs_to_stderr(verbose=False):
         logging.getLogger("jobs").warning("two cameras have one name")
         logging.getLogger("jobs").info("a step is done")

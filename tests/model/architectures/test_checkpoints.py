@@ -338,8 +338,8 @@ def test_missing_unexpected_and_misshapen_are_listed_together(tmp_path: Path) ->
 
 def test_long_lists_end_with_their_count() -> None:
     match = compared({}, {f"w{i:02}": torch.ones(1) for i in range(25)})
-    assert match.told().startswith("25 missing: w00, ")
-    assert match.told().endswith(", w09 and 15 more")
+    assert match.description().startswith("25 missing: w00, ")
+    assert match.description().endswith(", w09 and 15 more")
 
 
 def test_missing_batch_counters_are_forgiven_and_nothing_else_of_a_normalization() -> None:
