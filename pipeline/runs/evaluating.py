@@ -113,11 +113,13 @@ def evaluate_to_report(
             *sides, normalizations, list(ways.expansions), ways.figures, folder, execution
         )
         _log.debug("ranks and neighbors: %s", execution.ledger.total)
+        images = sides[0]
         if figures.multi_query is not None:  # a query shows its first image
             sides = sides[0].take(QueryGroups.of(sides[0].labels).first), sides[1]
         report = make_report(
             *sides,
             rankings,
+            images=images,
             figures=ways.figures,
             settings=_chosen(on, ("workers", "query_block", "gallery_block"))
             | ({} if queries is None else {"queries": str(queries)})

@@ -44,11 +44,15 @@ def make_report(
     gallery: LabeledSide,
     rankings: Sequence[Ranking],
     *,
+    images: LabeledSide,
     figures: Figures,
     settings: dict[str, Scalar],
     command: Sequence[str],
 ) -> Report:
-    """The report of all rankings; its ranked lists are those of the best one."""
+    """The report of all rankings; its ranked lists are those of the best one.
+
+    `images` are the rows that queries are made of: those of `query` itself, unless several are one.
+    """
     recipe = read_recipe(gallery.gallery.recipe_json)
     best = max(rankings, key=lambda ranking: ranking.summary.mean_ap)
     names = camera_names(query, gallery)
@@ -57,7 +61,7 @@ def make_report(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         regallery=version("regallery"),
         command=shlex.join(command),
-        query=QuerySet(**_table(query)),
+        query=QuerySet(**_table(images)),
         gallery=GallerySet(
             **_table(gallery),
             distractors=int((identity == DISTRACTOR).sum()),

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from pipeline.core.expansion import Expansion
 from pipeline.core.reranking.distances import Reranking
 from pipeline.errors import InputError
 from pipeline.gallery.table import Gallery
+from pipeline.report.console import metrics_table
 from pipeline.runs.evaluating import evaluate_to_report
 from pipeline.runs.extraction import extract
 from pipeline.runs.measuring import evaluate, measure
@@ -68,6 +70,11 @@ def test_figures_are_those_of_the_letter_of_the_protocol(sides, tmp_path, how):
     assert result.mean_ap == ranking.summary.mean_ap
     assert (result.open_set is None, result.camera_pairs is None) == (how == "best",) * 2
     assert report.settings["multi_query"] == how
+    assert (report.query.rows, result.queries) == (60, ranking.summary.queries)
+    console = Console(width=200)
+    with console.capture() as told:
+        console.print(metrics_table(report))
+    assert f"60 images make {result.queries} queries" in told.get()
     assert f"--multi-query={how}" in report.command
 
 
