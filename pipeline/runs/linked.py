@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import InputError
+from pipeline.runs.selection import RowFilter
 
 if TYPE_CHECKING:
     from pipeline.core.identities.clustering import Agreement
@@ -57,10 +58,11 @@ class LinkSettings:
         return PRECISION if self.group_precision is None else self.group_precision
 
 
-def stored_settings(settings: LinkSettings, where: str | None) -> dict[str, Any]:
+def stored_settings(settings: LinkSettings, select: RowFilter) -> dict[str, Any]:
     """The settings, besides the gallery, that links depend on, as the file of candidates stores
     them.
     """
+    where = select.where if select == RowFilter(select.where) else str(select)
     return {"settings": asdict(settings), "where": where}
 
 

@@ -117,7 +117,7 @@ def link(
         "fingerprint": held.fingerprint,
         "k": settings.k,
         "threshold": found.threshold,
-        "asked": stored_settings(settings, _told(select)),
+        "asked": stored_settings(settings, select),
     }
     if isinstance(held, GalleryUnion):
         about["galleries"] = [[each.location, each.version] for each in held.parts]
@@ -155,11 +155,6 @@ def link(
     )
     _warn_of_proportion(linked)
     return linked
-
-
-def _told(select: RowFilter) -> str | None:
-    """The selection in the file of candidates: a condition alone as it is."""
-    return select.where if select == RowFilter(select.where) else str(select)
 
 
 def _rule(cameras: pa.ChunkedArray, walk: Walkable | None, select: RowFilter) -> Apart | None:

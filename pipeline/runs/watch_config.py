@@ -127,7 +127,7 @@ def _made(
             continue
         try:
             values[field] = _typed(hints[field], value)
-            if _is_location(hints[field]):
+            if _is_location(hints[field]) or (field == "travel_times" and value != "learned"):
                 values[field] = _placed(field, values[field], folder)
         except InputError as error:
             faults.add(line, f"{key} of [{name}]: {error}")

@@ -10,6 +10,7 @@ from pipeline.errors import InputError
 from pipeline.runs.ages import parse_span
 from pipeline.runs.linked import TABLE_SUFFIXES, LinkSettings
 from pipeline.runs.locations import Location
+from pipeline.runs.selection import ALL_ROWS, RowFilter
 from pipeline.runs.settings import (
     ActorSettings,
     FoldSettings,
@@ -114,7 +115,7 @@ class LinkStep:
 
     gallery: Location
     out: Location
-    where: str | None = None
+    select: RowFilter = ALL_ROWS
     settings: LinkSettings = LinkSettings()
     on: FoldSettings = FoldSettings()
 

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from pipeline.archive.listing.source import check_source
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RunError
 from pipeline.gallery import opening
 from pipeline.gallery.files import storage
 from pipeline.gallery.sidecars.candidates import about_candidates, is_candidates, read_candidates
@@ -37,7 +37,6 @@ from pipeline.runs.expanding import settings_of, update_expanded
 from pipeline.runs.extraction import extract
 from pipeline.runs.linked import stored_settings
 from pipeline.runs.linking import link
-from pipeline.runs.selection import RowFilter
 from pipeline.runs.stopping import StopRequestedError, check_stop, stopped_when, stopping
 from pipeline.runs.tracklets import update_tracklets
 from pipeline.runs.watch_config import WatchPlan
@@ -73,6 +72,8 @@ def watch_once(
     from there. `rounds` is the number of this round. The report file of the plan is replaced.
     """
     started, begun = datetime.now(UTC), time.monotonic()
+    if plan.reporting.report is not None:
+        _check_report(Path(plan.reporting.report))
     reports: list[StepReport] = []
     drift: list[CameraDrift] = []
     quiet: list[SilentCamera] = []
@@ -273,21 +274,29 @@ def _linked(step: LinkStep, progress: StartProgress) -> dict[str, Any]:
     made_of = {
         "gallery": gallery.location,
         "version": gallery.version,
-        "asked": plain(stored_settings(step.settings, step.where)),
+        "asked": plain(stored_settings(step.settings, step.select)),
     }
     before = None
     if out.exists() and is_candidates(out):
         about = about_candidates(out)
         sizes = pc.value_counts(read_candidates(out)["candidate"].drop_null())
         before = int(pc.sum(pc.greater(sizes.field("counts"), 1)).as_py() or 0)
-        if about is not None and all(about.get(name) == made_of[name] for name in made_of):
+        is_same = about is not None and all(about.get(each) == made_of[each] for each in made_of)
+        if is_same and not _is_newer(step.settings.travel_times, out):
             state = _derived(False, gallery.version, gallery.count)
             return state | {"candidates": before, "candidates_before": before}
     out.parent.mkdir(parents=True, exist_ok=True)
-    select = RowFilter(step.where)
-    done = link(gallery, out, step.settings, select=select, on=step.on, progress=stopping(progress))
+    done = link(
+        gallery, out, step.settings, select=step.select, on=step.on, progress=stopping(progress)
+    )
     state = _derived(True, gallery.version, done.rows_linked)
     return state | {"candidates": done.candidates, "candidates_before": before}
+
+
+def _is_newer(travel_times: str | None, out: Path) -> bool:
+    """Whether a file of travel times was changed after the candidates were written."""
+    there = None if travel_times is None else Path(travel_times)
+    return there is not None and there.exists() and there.stat().st_mtime > out.stat().st_mtime
 
 
 def _looked_at(
@@ -306,13 +315,19 @@ def _looked_at(
         return [], []
 
 
-def _write_report(path: Path, done: Watched) -> None:
+def _check_report(path: Path) -> None:
     mark = f'"{REPORT_MARK}"'.encode()
     check_new_file(path, "report", partial(has_mark, mark=mark))
+
+
+def _write_report(path: Path, done: Watched) -> None:
     text = json.dumps({REPORT_MARK: 1, **plain(done)}, indent=1) + "\n"
 
     def write(temporary: Path) -> None:
         temporary.write_text(text)
 
-    storage.drop_cut_off(path.parent, path.name)
-    storage.write_whole(path, write)
+    try:
+        storage.drop_cut_off(path.parent, path.name)
+        storage.write_whole(path, write)
+    except (OSError, RunError) as error:
+        _log.warning("the report %s cannot be written: %s", path, error)

@@ -17,6 +17,8 @@ ignore-cameras = ["7"]
 gallery = "t"
 out = "links.parquet"
 k = 5
+camera = ["1", "2"]
+travel_times = "times.csv"
 
 [[expand]]   # before its parent
 gallery = "t"
@@ -61,6 +63,8 @@ def test_steps_come_after_what_they_depend_on(tmp_path):
     assert extract.update.max_missing == 1
     assert (erase.older_than, erase.purge, tracklets.feature) == ("90d", True, "mean")
     assert (link.settings.k, link.out) == (5, str(tmp_path / "links.parquet"))
+    assert link.select.camera == ("1", "2")
+    assert link.settings.travel_times == str(tmp_path / "times.csv")
     assert plan.reporting.silence.days == 2 and plan.reporting.ignore_cameras == ("7",)
 
 
