@@ -2,8 +2,9 @@
 # make demo     the whole way, on a small archive made on the spot
 # make test     all tests, in several processes at once; ARGS goes to pytest:
 #               make test ARGS="-m 'not ray and not browser' -x"
-# make soak     what takes long: extractions that are killed again and again, and an evaluation of
-#               1,000,000 rows; up to an hour, 12 GB of memory and 10 GB of disk
+# make soak     what takes long: extractions that are killed again and again, clusters that lose machines,
+#               drivers and heads, and an evaluation of 1,000,000 rows; up to two hours, 12 GB of memory
+#               and 10 GB of disk
 # make readers  that other tools read a gallery to the byte: DataFusion, Daft, LanceDB, ClickHouse and
 #               Spark, in an environment of their own (2 GB; Spark needs Java)
 # make lint     style, spelling, types and the direction of imports
@@ -42,6 +43,9 @@ test: $(READY)
 soak: $(READY)
 	$(BIN)/python benchmarks/soak.py --kills 30 --crops 2000
 	$(BIN)/python benchmarks/soak.py --kills 6 --crops 2000 --actors 2 --victim worker
+	PYTHONPATH=. $(BIN)/python benchmarks/cluster_kills.py --crops 3000 --rows 40000
+	PYTHONPATH=. $(BIN)/python benchmarks/cluster_kills.py --crops 3000 --rows 40000 --s3 --submit \
+	  --event node worker driver head
 	$(BIN)/python benchmarks/million.py --rows 1000000
 
 # Daft needs an older pyarrow than the rest: what lies here goes before what .venv holds.

@@ -39,7 +39,7 @@ def make_source(folder, count, cameras):
 
 def prepared(folder, source, unit_size):
     from pipeline.archive.listing.source import list_source
-    from pipeline.archive.planning.units import plan, units
+    from pipeline.archive.planning.units import plan_units, units
     from pipeline.gallery.table import Gallery
     from pipeline.model.feature_models import FileModel
     from pipeline.model.networks import NetworkFile, default_recipe
@@ -52,7 +52,7 @@ def prepared(folder, source, unit_size):
         str(folder), recipe_json=recipe.to_json(), fingerprint=recipe.fingerprint,
         dimension=network_dimension(network, recipe), source=listing.root, layout="none",
     )  # fmt: skip
-    planned = plan(listing.images, gallery.fingerprint, unit_size=unit_size)
+    planned = plan_units(listing.images, gallery.fingerprint, unit_size=unit_size)
     return units(planned), Work(listing.root, gallery.target, FileModel(network, recipe))
 
 

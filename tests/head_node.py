@@ -75,19 +75,22 @@ def head_node(num_cpus: int = 2, again: HeadNode | None = None) -> Iterator[Head
 
 
 @contextlib.contextmanager
-def machine(head: HeadNode, num_cpus: int = 1) -> Iterator[subprocess.Popen[bytes]]:
+def machine(
+    head: HeadNode, num_cpus: int = 1, name: str | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """One more machine of the head's cluster; its process leads all others in a session of theirs.
 
-    `lost` kills it.
+    `lost` kills it; by a name it can be drained.
     """
     command = (
         f"ray start --address={head.address} --block --disable-usage-stats --num-cpus={num_cpus}"
         f" --num-gpus=0 --object-store-memory={80 * 2**20} --dashboard-agent-listen-port=0"
         " --dashboard-agent-grpc-port=0 --metrics-export-port=0"
     )
+    named = [f'--resources={{"{name}": 1}}'] if name else []
     with tempfile.NamedTemporaryFile() as out:
         process = subprocess.Popen(
-            command.split(),
+            [*command.split(), *named],
             env=head.environment,
             stdout=out,
             stderr=out,
@@ -109,6 +112,27 @@ def lost(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def drain(head: HeadNode, name: str, seconds: int) -> None:
+    """Warn a machine of this name, as before a preemption: it is to end in some seconds.
+
+    Ray gives it no new work from now on; its end is up to the caller.
+    """
+    code = (
+        "import ray, sys; ray.init(sys.argv[1], log_to_driver=False, logging_level='ERROR');"
+        "print([n['NodeID'] for n in ray.nodes() if sys.argv[2] in n['Resources']][0])"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code, head.address, name], env=head.environment,
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    command = (
+        f"ray drain-node --address={head.address} --node-id={told.stdout.split()[-1]}"
+        f" --deadline-remaining-seconds={seconds}"
+        " --reason=DRAIN_NODE_REASON_PREEMPTION --reason-message=preempted"
+    )
+    subprocess.run(command.split(), env=head.environment, check=True, stdout=subprocess.DEVNULL)
 
 
 def _wait(node: HeadNode, process: subprocess.Popen[bytes], out: Path) -> None:

@@ -3,7 +3,6 @@
 import json
 import logging
 import re
-from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
@@ -21,13 +20,16 @@ from pipeline.stages.execution import Step, no_step
 from pipeline.stages.extract import KEPT, Bad, UnitExtractor, Work, rejects_of
 from pipeline.stages.heartbeats import Heartbeat, actor_progress
 from pipeline.stages.metrics import add_to_metric
+from pipeline.stages.unit_feed import Feed, rows_as_they_come
 
 _log = logging.getLogger(__name__)
 
 ATTEMPTS = 3
 """The number of times that a unit may kill its worker before it is halved."""
 
-_UNITS_A_ROUND = 512
+_UNITS_AHEAD = 512
+"""The number of units that Ray has at once; the others wait in the driver's plan."""
+
 _ALL_DIE = (
     "each of the first {} work units killed its worker, and none was finished: there may be too "
     "little memory for the network (give fewer `actors` or a smaller `batch_size`)"
@@ -41,7 +43,7 @@ class ExtractUnit:
         self._work = work
         self._extractor = UnitExtractor(work)
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         """Extract the unit, unless it has killed its worker too often; then report that.
 
         An error that the user can correct comes back as text, because Ray would hide it.
@@ -51,13 +53,13 @@ class ExtractUnit:
             attempt = attempts.note_attempt(self._work.target, unit.id)
             add_to_metric("regallery_restarts", attempt > 1)
             if attempt > ATTEMPTS:
-                return _answer(None)
+                return _answer(unit.id, None)
             record = self._extractor.extract(unit, Heartbeat(unit.id))
             attempts.end(self._work.target, unit.id)
         except (OSError, InputError, RunError) as error:
-            return _answer({"error": str(error)})
+            return _answer(unit.id, {"error": str(error)})
         self._count(record)
-        return _answer(asdict(record))
+        return _answer(unit.id, asdict(record))
 
     def _count(self, record: UnitRecord) -> None:
         add_to_metric("regallery_units", 1)
@@ -81,65 +83,72 @@ def extract_on_ray(
 ) -> Generator[UnitRecord]:
     """Extract units on an actor pool of Ray Data; yield records in the order in which units end.
 
-    Units begin in the given order. The pool begins with `actors`; if it `grows`, machines that join
-    get more. `step(n)` is called with the number of images that actors have finished, also within a
-    unit.
+    Units begin in the given order, and one pool serves all of them. It begins with `actors`; if it
+    `grows`, machines that join get more. `step(n)` is called with the number of images that actors
+    have finished, also within a unit.
 
     A worker that dies is started again, and so is its unit. A unit that was begun `ATTEMPTS` times
     and never ended is halved until the image that kills the worker is found; that image becomes a
     reject. The records are those of `extract_here`, except for halved units. Raise RunError if a
     worker raises, and if the first units all kill their workers; finished work stays on disk.
     """
+    if not units:
+        return
     options = {
         "num_cpus": cpus_per_actor,
         "num_gpus": gpus_per_actor,
         "runtime_env": {"env_vars": environment or {}},
     }
-    coming, halves = iter(units), deque[Unit]()
+    coming, in_hand = iter(units), dict[str, Unit]()
     finished, killers = 0, 0
-    with actor_progress(step) as progress:
-        while turn := [*islice(coming, _UNITS_A_ROUND)] or _taken(halves, _UNITS_A_ROUND):
-            unfinished = {unit.id: unit for unit in turn}
-            progress.begin(turn)
-            begin_with = min(actors, len(turn))
-            pool = ray.data.ActorPoolStrategy(
-                min_size=1 if grows else begin_with,
-                initial_size=begin_with,
-                max_size=len(turn) if grows else begin_with,
-                max_tasks_in_flight_per_actor=1,
-            )
-            for row in _rows_of_round(turn, work, pool, options):
-                about = json.loads(row["record"])
-                if about is None:
-                    killers += 1
-                    if not finished and killers > actors + 1:
-                        raise RunError(f"extraction stopped: {_ALL_DIE.format(killers)}; {KEPT}")
-                    continue
-                if "error" in about:
-                    raise RunError(f"extraction stopped: {about['error']}; {KEPT}")
-                about["oddities"] = tuple(map(tuple, about["oddities"]))
-                record = UnitRecord(**about)
-                del unfinished[record.unit_id]
-                finished += 1
-                progress.end(record.unit_id, record.members)
-                yield record
-            for unit in unfinished.values():
-                alone = len(unit.members) == 1
-                progress.end(unit.id, int(alone))
-                if alone:
+    with actor_progress(step) as progress, Feed() as feed:
+
+        def begin(more: list[Unit]) -> None:
+            if more:
+                in_hand.update((unit.id, unit) for unit in more)
+                progress.begin(more)
+                feed.add([_packed(unit) for unit in more])
+            elif not in_hand:
+                feed.end()
+
+        begin([*islice(coming, _UNITS_AHEAD)])
+        pool = _pool(min(actors, len(units)), len(units) if grows else None)
+        for row in _rows(feed.dataset(), work, pool, options):
+            about = json.loads(row["record"])
+            unit, more = in_hand.pop(row["unit"]), [*islice(coming, 1)]
+            if about is None:
+                killers += 1
+                if not finished and killers > actors + 1:
+                    raise RunError(f"extraction stopped: {_ALL_DIE.format(killers)}; {KEPT}")
+                if len(unit.members) == 1:
+                    progress.end(unit.id, 1)
                     yield _reject_killer(unit, work)
                 else:
+                    progress.end(unit.id, 0)
                     _log.warning("unit %s keeps killing its worker: halving it", unit.id)
-                    halves.extend(unit.halves(work.target.fingerprint))
+                    more += unit.halves(work.target.fingerprint)
+            elif "error" in about:
+                raise RunError(f"extraction stopped: {about['error']}; {KEPT}")
+            else:
+                about["oddities"] = tuple(map(tuple, about["oddities"]))
+                finished += 1
+                progress.end(unit.id, len(unit.members))
+                yield UnitRecord(**about)
+            begin(more)
 
 
-def _taken(units: deque[Unit], most: int) -> list[Unit]:
-    """Remove the first units from the queue, and return them."""
-    return [units.popleft() for _ in range(min(most, len(units)))]
+def _pool(begin_with: int, most: int | None) -> ray.data.ActorPoolStrategy:
+    """A pool of a fixed number of actors, or one that grows up to `most`."""
+    return ray.data.ActorPoolStrategy(
+        min_size=begin_with if most is None else 1,
+        initial_size=begin_with,
+        max_size=begin_with if most is None else most,
+        max_tasks_in_flight_per_actor=1,
+    )
 
 
-def _rows_of_round(
-    units: Sequence[Unit],
+def _rows(
+    units: ray.data.Dataset,
     work: Work,
     pool: ray.data.ActorPoolStrategy,
     options: dict[str, Any],
@@ -150,9 +159,8 @@ def _rows_of_round(
     # An actor has one unit at a time, so a pool of busy actors has a utilization of 1; by default
     # the pool would grow only above 1.
     context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0
-    # One block for each unit, and one unit at each actor: a record arrives as soon as its unit is
-    # finished.
-    extracted = ray.data.from_arrow([_packed(unit) for unit in units]).map_batches(
+    # One unit at each actor: a record arrives as soon as its unit is finished.
+    extracted = units.map_batches(
         ExtractUnit,
         batch_size=1,
         compute=pool,
@@ -162,7 +170,7 @@ def _rows_of_round(
     for name in ("ray.data", "ray"):  # they log every step
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        yield from extracted.iter_rows()
+        yield from rows_as_they_come(extracted)
     except ray.exceptions.RayError as error:
         raise RunError(f"extraction stopped: {_cause(error)}; {KEPT}") from error
 
@@ -176,8 +184,8 @@ def _cause(error: BaseException) -> str:
     return (ours or [type(error).__name__])[-1]
 
 
-def _answer(about: dict[str, Any] | None) -> dict[str, list[bytes]]:
-    return {"record": [json.dumps(about).encode()]}
+def _answer(unit_id: str, about: dict[str, Any] | None) -> dict[str, list[Any]]:
+    return {"unit": [unit_id], "record": [json.dumps(about).encode()]}
 
 
 def _reject_killer(unit: Unit, work: Work) -> UnitRecord:

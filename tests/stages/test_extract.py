@@ -197,7 +197,7 @@ def test_a_dead_workers_attempts_are_counted(tmp_path):
         assert attempts.note_attempt(work.target, unit.id) == count
     actor = extract_on_ray.ExtractUnit(work)
     batch = extract_on_ray._packed(unit).to_pydict()
-    assert actor(batch) == {"record": [b"null"]}
+    assert actor(batch) == {"unit": [unit.id], "record": [b"null"]}
     gallery.clear(gallery.find_units())  # as the next run does
     assert b'"rows": 1' in actor(batch)["record"][0]
     assert attempts.note_attempt(work.target, unit.id) == 1

@@ -1,8 +1,10 @@
 """Units that kill the process that works on them."""
 
+import contextlib
 import json
 import os
 import signal
+from collections import deque
 from dataclasses import asdict
 
 import pytest
@@ -16,21 +18,54 @@ from pipeline.stages.extract_on_ray import extract_on_ray
 from tests.stages.making import prepared, save_source
 
 
+class HereFeed(contextlib.AbstractContextManager):
+    """Hands out rows without Ray; it must be told the end."""
+
+    def __init__(self):
+        self._rows, self.is_over = deque(), False
+
+    def __exit__(self, *_):
+        pass
+
+    def add(self, rows):
+        self._rows.extend(rows)
+
+    def end(self):
+        self.is_over = True
+
+    def dataset(self):
+        while self._rows:
+            yield self._rows.popleft()
+        assert self.is_over
+
+
 @pytest.fixture
 def deadly(monkeypatch):
     """Set the images that kill; without Ray, a unit that holds one is answered as if it had."""
 
     def set_deadly(names):
-        def rows(units, work, actors, options):
+        def rows(units, work, pool, options):
             extractor = UnitExtractor(work)
-            for unit in units:
+            for row in units:
+                unit = stage._unpacked(*(each[0] for each in row.to_pydict().values()))
                 dead = set(unit.members["path"].to_pylist()) & names
                 about = None if dead else asdict(extractor.extract(unit))
-                yield {"record": json.dumps(about).encode()}
+                yield {"unit": unit.id, "record": json.dumps(about).encode()}
 
-        monkeypatch.setattr(stage, "_rows_of_round", rows)
+        monkeypatch.setattr(stage, "Feed", HereFeed)
+        monkeypatch.setattr(stage, "_rows", rows)
 
     return set_deadly
+
+
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_few_units_are_ahead_and_all_are_extracted(tmp_path, deadly, monkeypatch, ahead):
+    monkeypatch.setattr(stage, "_UNITS_AHEAD", ahead)
+    _, units, work = prepared(tmp_path, save_source(tmp_path / "source", 20), unit_size=4)
+    deadly(set())
+    records = extract_on_ray(units, work, actors=1)
+    assert [record.unit_id for record in records] == [unit.id for unit in units]
+    assert list(extract_on_ray(units[:0], work, actors=1)) == []
 
 
 def test_units_are_halved_until_the_images_that_kill_are_found(tmp_path, deadly):
