@@ -27,7 +27,8 @@ from pipeline.gallery.files.places import GalleryPlace, dataset, parquet, root_o
 from pipeline.gallery.files.rejects import read_rejects
 from pipeline.gallery.files.schema import SCALAR_COLUMNS, SCALAR_FIELDS, check_form
 from pipeline.gallery.files.storage import GalleryDamagedError
-from pipeline.gallery.files.unit_files import FoundUnits, UnitRecord, UnitTarget, find_units
+from pipeline.gallery.files.unit_files import UnitRecord, UnitTarget
+from pipeline.gallery.found_units import FoundUnits, find_units
 from pipeline.gallery.log import history
 from pipeline.gallery.log import transactions as log
 from pipeline.gallery.log.changes import planned_change

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from pipeline.archive.planning.units import Units, plan_units, units
 from pipeline.errors import InputError, RunError
 from pipeline.gallery.files.places import parquet, root_of
-from pipeline.gallery.files.unit_files import FoundUnits, UnitRecord
+from pipeline.gallery.files.unit_files import UnitRecord
+from pipeline.gallery.found_units import FoundUnits
 from pipeline.gallery.log.lock import Lock
 from pipeline.gallery.sidecars.plan import drop_plan, read_plan, write_plan
 from pipeline.gallery.table import Gallery

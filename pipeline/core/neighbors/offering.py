@@ -7,7 +7,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pipeline.core.neighbors.course import Ends
-from pipeline.core.neighbors.topk import push
+from pipeline.core.neighbors.heaps import push
 from pipeline.core.products.kernels import row_scores_at, score_at
 from pipeline.core.products.masks import at_least_either, at_most_either, first_bit
 from pipeline.core.products.sieve import sieved

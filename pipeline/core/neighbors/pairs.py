@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from pipeline.core.blocks import FeatureRows, Run, Tiling, as_rows, blocks
 from pipeline.core.ledger import Account, Ledger
 from pipeline.core.neighbors.course import Course, Ends, fell_short
+from pipeline.core.neighbors.heaps import push
 from pipeline.core.neighbors.offering import offer_to_both
 from pipeline.core.neighbors.schedule import rectangle, run_tiles, triangle
-from pipeline.core.neighbors.topk import TopK, best_first, merge, offer_tile, prime, push
+from pipeline.core.neighbors.topk import TopK, best_first, merge, offer_tile, prime
 from pipeline.core.products.choosing import code_like
 from pipeline.core.products.fold import Fold
 from pipeline.core.products.half_rows import Standing, nominate

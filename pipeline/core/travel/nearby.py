@@ -12,7 +12,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import Tiling, blocks
-from pipeline.core.neighbors.topk import TopK, best_first, push
+from pipeline.core.neighbors.heaps import push
+from pipeline.core.neighbors.topk import TopK, best_first
 from pipeline.core.products.kernels import row_scores_at, score_at
 from pipeline.core.travel.times import Sightings, TravelTimes
 

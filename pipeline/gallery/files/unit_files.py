@@ -14,7 +14,6 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import InputError
 from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.places import GalleryPlace, ObjectPlace, in_order, parquet, root_of
+from pipeline.gallery.files.places import GalleryPlace, ObjectPlace, parquet, root_of
 from pipeline.gallery.files.rejects import as_rejects
 from pipeline.gallery.files.row_files import (
     MOST_UNIT_ROWS,
@@ -41,9 +40,10 @@ from pipeline.schemas import REJECT_SCHEMA
 
 UNIT_KEY = b"regallery.unit"
 _UNIT_ID = re.compile(r"[A-Za-z0-9_]{1,128}")
-_UNIT_FILE = re.compile(r"(\d{12,})-[A-Za-z0-9_]+\.parquet")
-_REJECTS_FILE = re.compile(r"(\d{12,})-[A-Za-z0-9_]+\.[0-9a-f]{16}\.parquet")
-_ATTEMPTS_FILE = re.compile(r"[A-Za-z0-9_]+\.attempts")  # of `sidecars.attempts`
+UNIT_FILE = re.compile(r"(\d{12,})-[A-Za-z0-9_]+\.parquet")
+"""The names of row files."""
+REJECTS_FILE = re.compile(r"(\d{12,})-[A-Za-z0-9_]+\.[0-9a-f]{16}\.parquet")
+"""The names of files of rejects of units."""
 
 
 @dataclass(frozen=True)
@@ -86,15 +86,6 @@ class UnitRecord:
         return self.first_row_id + self.members
 
 
-@dataclass(frozen=True)
-class FoundUnits:
-    """The remains of interrupted runs: whole units, and unusable files with the reason."""
-
-    units: tuple[UnitRecord, ...]
-    damaged: tuple[tuple[GalleryPlace, str], ...]
-    orphans: tuple[GalleryPlace, ...]
-
-
 def write_unit(
     target: UnitTarget, unit_id: str, row_ids: range, rows: pa.Table, rejects: pa.Table
 ) -> UnitRecord:
@@ -129,7 +120,7 @@ def write_unit(
         return read_unit_record(root, first, target)
     with storage.hidden_file(folder, stem) as temporary:
         _write_rows(temporary, rows, about)
-        metadata = _footer(temporary)
+        metadata = read_footer(temporary)
         _check_footer(temporary, metadata, target, rows.num_rows)
         if not checksums.link_recorded(temporary, final):
             return _first_writers_record(root, final, temporary, target)
@@ -143,40 +134,6 @@ def write_unit(
                 sha256=checksum(temporary),
             )
     return read_unit_record(root, final.name, target)
-
-
-def find_units(target: UnitTarget, next_row_id: int) -> FoundUnits:
-    """Find the units that were finished and not committed: those with row ids from `next_row_id`
-    on.
-
-    Each is verified (footer, row count, recipe, its rejects). A unit whose row ids overlap those of
-    an earlier one is unusable, too, since the two come from different plans. Nothing on the disk
-    changes.
-    """
-    root = root_of(target.location)
-    whole: list[UnitRecord] = []
-    damaged: list[tuple[GalleryPlace, str]] = []
-    for name in _candidates(root, next_row_id):
-        try:
-            unit = read_unit_record(root, name, target)
-        except GalleryDamagedError as error:
-            damaged.append((root / name, str(error)))
-            continue
-        if whole and unit.first_row_id < whole[-1].end_row_id:
-            if unit.path is not None or unit.unit_id != whole[-1].unit_id:
-                reason = f"{root / name}: its row ids overlap those of unit {whole[-1].unit_id}"
-                damaged.append((root / name, reason))
-            continue
-        whole.append(unit)
-    return FoundUnits(tuple(whole), tuple(damaged), tuple(_orphans(root, whole, damaged)))
-
-
-def row_files_from(root: ObjectPlace, first: UnitRecord) -> Iterator[ObjectPlace]:
-    """The row files of a unit and of all units after it, found by one listing."""
-    for place in root.later(f"{first.first_row_id:012d}"):
-        if not place.name[:1].isdigit() or place.parent != root:
-            return  # the hidden folders come after all row files
-        yield place
 
 
 def read_unit_record(
@@ -206,8 +163,8 @@ def read_unit(
     if sha256 is None:
         checksums.check_unchanged(path)
     source = _opened(path)
-    metadata = _footer(path, source)
-    about = _about(path, metadata)
+    metadata = read_footer(path, source)
+    about = unit_metadata(path, metadata)
     if about["fingerprint"] != target.fingerprint:
         raise GalleryDamagedError(
             f"{path}: the unit's recipe {about['fingerprint']} is not the gallery's"
@@ -318,7 +275,11 @@ def _opened(path: GalleryPlace) -> Any:
         raise GalleryDamagedError(f"{path}: the file is gone") from error
 
 
-def _footer(path: GalleryPlace, source: Any = None) -> pq.FileMetaData:
+def read_footer(path: GalleryPlace, source: Any = None) -> pq.FileMetaData:
+    """Read the metadata of a Parquet file, from `source` if it is open already.
+
+    Raise `GalleryDamagedError` naming a file that is gone or cut short.
+    """
     try:
         return pq.read_metadata(_opened(path) if source is None else source)
     except FileNotFoundError as error:
@@ -327,7 +288,7 @@ def _footer(path: GalleryPlace, source: Any = None) -> pq.FileMetaData:
         raise GalleryDamagedError(f"{path}: no whole Parquet file ({error})") from error
 
 
-def _about(path: GalleryPlace, metadata: pq.FileMetaData) -> dict[str, Any]:
+def unit_metadata(path: GalleryPlace, metadata: pq.FileMetaData) -> dict[str, Any]:
     """The metadata of a unit's file."""
     text = (metadata.metadata or {}).get(UNIT_KEY)
     try:
@@ -351,64 +312,11 @@ def _check_footer(
 
 
 def _check_rows(path: GalleryPlace, rows: int) -> None:
-    found = _footer(path)
+    found = read_footer(path)
     if found.num_rows != rows or found.schema.names != REJECT_SCHEMA.names:
         raise GalleryDamagedError(f"{path}: {found.num_rows} rejects where {rows} were written")
 
 
-def _candidates(root: GalleryPlace, next_row_id: int) -> list[str]:
-    """Files of uncommitted units by first row id; rows before rejects of the same unit."""
-    names: list[tuple[int, bool, str]] = []
-    for path in _files(root):
-        match = _UNIT_FILE.fullmatch(path.name)
-        if match and int(match[1]) >= next_row_id:
-            names.append((int(match[1]), False, path.name))
-    for path in _files(root / storage.UNITS_FOLDER):
-        match = _REJECTS_FILE.fullmatch(path.name)
-        if match and int(match[1]) >= next_row_id and _is_whole_unit(path):
-            names.append((int(match[1]), True, f"{storage.UNITS_FOLDER}/{path.name}"))
-    return [name for _, _, name in sorted(names)]
-
-
-def _is_whole_unit(path: GalleryPlace) -> bool:
-    """Whether a file of rejects is a whole unit, or cannot be read (and must be reported)."""
-    try:
-        return _about(path, _footer(path))["rows"] == 0
-    except GalleryDamagedError:
-        return True
-
-
-def _orphans(
-    root: GalleryPlace, units: Iterable[UnitRecord], damaged: Iterable[tuple[GalleryPlace, str]]
-) -> Iterator[GalleryPlace]:
-    """Yield the files of the hidden folder that no found unit needs.
-
-    These are half-written ones, those of second writers, and those of committed units.
-    """
-    needed = {root / unit.rejects_path for unit in units if unit.rejects_path}
-    told = {path for path, _ in damaged}
-    for path in unfinished_units(root):
-        if path not in needed and path not in told:
-            yield path
-
-
-def unfinished_units(root: GalleryPlace) -> list[GalleryPlace]:
-    """The files of the hidden folder: rejects of units, attempts at them, and unfinished files of
-    writers.
-    """
-    return [
-        path
-        for path in _files(root / storage.UNITS_FOLDER)
-        if _REJECTS_FILE.fullmatch(path.name)
-        or _ATTEMPTS_FILE.fullmatch(path.name)
-        or storage.is_temporary(path)
-    ]
-
-
 def is_row_file(path: GalleryPlace) -> bool:
     """Whether a file has a name that this tool gives to row files."""
-    return _UNIT_FILE.fullmatch(path.name) is not None
-
-
-def _files(folder: GalleryPlace) -> list[GalleryPlace]:
-    return in_order(filter(storage.is_own_file, folder.iterdir())) if folder.is_dir() else []
+    return UNIT_FILE.fullmatch(path.name) is not None

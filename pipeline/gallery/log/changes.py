@@ -21,7 +21,8 @@ from pipeline.gallery.files.places import (
 )
 from pipeline.gallery.files.rejects import as_rejects, merged_rejects, read_rejects, write_rejects
 from pipeline.gallery.files.storage import GalleryDamagedError
-from pipeline.gallery.files.unit_files import UnitRecord, UnitTarget, read_unit, row_files_from
+from pipeline.gallery.files.unit_files import UnitRecord, UnitTarget, read_unit
+from pipeline.gallery.found_units import row_files_from
 from pipeline.gallery.log.entries import LoggedFile
 from pipeline.gallery.log.rewrite import row_ids_of_paths, without_rows
 from pipeline.gallery.log.transactions import Change, Snapshot

@@ -9,13 +9,11 @@ alone: a worker of a killed run that lives on for some seconds can only write th
 After a kill at any instant, the next run resumes, and does again what was damaged in the meantime.
 """
 
-import hashlib
 import json
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,14 +25,25 @@ from pipeline.core.neighbors.topk import TopK
 from pipeline.errors import InputError
 from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.places import GalleryPlace, in_order, parquet, root_of
+from pipeline.gallery.files.places import GalleryPlace, in_order, root_of
 from pipeline.gallery.files.storage import GalleryDamagedError
+from pipeline.gallery.sidecars.graph_files import (
+    MET,
+    binary_column,
+    blocks_met,
+    content_of,
+    decode,
+    is_whole,
+    name_of_blocks,
+    read_columns,
+)
 from pipeline.input_files import parse_json
 
-ABOUT_FILE = "graph.json"
-_MET = b"met"
-
 _log = logging.getLogger(__name__)
+
+
+ABOUT_FILE = "graph.json"
+"""The name of the file that describes a graph."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +101,7 @@ class Graph:
         """
         if signatures is None:
             signatures = np.zeros(len(ids), np.int64)
-        about = replace(about, content=_hash(ids, signatures))
+        about = replace(about, content=content_of(ids, signatures))
         try:
             left = _read_about(folder / ABOUT_FILE)
         except GalleryDamagedError as error:
@@ -122,11 +131,11 @@ class Graph:
         if found.finished < len(found.blocks):
             return None
         names = ["row_id", "signature"]
-        parts = [_read(found._file(number), names) for number in range(len(found.blocks))]
+        parts = [read_columns(found._file(number), names) for number in range(len(found.blocks))]
         ids, signatures = (
             np.concatenate([none, *(part[name].to_numpy() for part in parts)]) for name in names
         )
-        if _hash(ids, signatures) != about.content:
+        if content_of(ids, signatures) != about.content:
             raise GalleryDamagedError(
                 f"{folder}: the neighbor graph's rows are not those that it was made of: delete"
                 " the folder, and it is made again"
@@ -158,12 +167,12 @@ class Graph:
         """
         best = [0] * len(self.blocks)
         for path in in_order(root_of(self.folder).glob("open-*.parquet")):
-            number, met = int(path.stem.split("-")[1]), _met(path)
+            number, met = int(path.stem.split("-")[1]), blocks_met(path)
             if number < len(best) and met.bit_count() > best[number].bit_count():
                 best[number] = met
         for number in range(len(best)):
             path = self._file(number)
-            if path.is_file() and _is_whole(path):
+            if path.is_file() and is_whole(path):
                 best[number] = self.whole
         return best
 
@@ -193,7 +202,7 @@ class Graph:
             none = np.full(stop - start, np.inf, np.float32) if self.about.least else None
             return TopK.none(stop - start, self.about.k), none
         path = self._open_file(number, met)
-        rows, scores = _decode(path, self.about.k, 0, stop - start)
+        rows, scores = decode(path, self.about.k, 0, stop - start)
         least = self._least(path, 0, stop - start).copy() if self.about.least else None
         return TopK(scores, rows), least
 
@@ -219,7 +228,7 @@ class Graph:
         rows = np.empty((stop - start, width), np.int64)
         scores = np.empty((stop - start, width), np.float32)
         for number, begin, low, high in self._pieces(start, stop):
-            near, their_scores = _decode(self._file(number), self.about.k, low, high)
+            near, their_scores = decode(self._file(number), self.about.k, low, high)
             place = slice(begin - start, begin - start + high - low)
             rows[place], scores[place] = (
                 self._to_positions(near[:, :width]),
@@ -240,7 +249,7 @@ class Graph:
     def read_fresh(self, number: int) -> TopK:
         """Read the result of `write_fresh`."""
         start, stop = self.blocks[number]
-        rows, scores = _decode(self._fresh_file(number), self.about.k, 0, stop - start)
+        rows, scores = decode(self._fresh_file(number), self.about.k, 0, stop - start)
         return TopK(scores, rows)
 
     def drop_unfinished(self) -> None:
@@ -254,13 +263,13 @@ class Graph:
         return root_of(self.folder) / f"rows-{number:06d}.parquet"
 
     def _open_file(self, number: int, met: int) -> GalleryPlace:
-        return root_of(self.folder) / f"open-{number:06d}-{_named(met)}.parquet"
+        return root_of(self.folder) / f"open-{number:06d}-{name_of_blocks(met)}.parquet"
 
     def _fresh_file(self, number: int) -> GalleryPlace:
         return root_of(self.folder) / f"fresh-{number:06d}.parquet"
 
     def _least(self, path: GalleryPlace, low: int, high: int) -> NDArray[np.float32]:
-        table = _read(path, ["least"], high)
+        table = read_columns(path, ["least"], high)
         return np.asarray(table["least"].slice(low, high - low).to_numpy(), np.float32)
 
     def _write(
@@ -277,12 +286,12 @@ class Graph:
         columns = {
             "row_id": self.ids[rows],
             "signature": self.signatures[rows],
-            "neighbors": _binary(near, "<i8"),
-            "scores": _binary(scores, "<f4"),
+            "neighbors": binary_column(near, "<i8"),
+            "scores": binary_column(scores, "<f4"),
         }
         if least is not None:
             columns["least"] = least
-        table = pa.table(columns).replace_schema_metadata({_MET: f"{met:x}"} if met else None)
+        table = pa.table(columns).replace_schema_metadata({MET: f"{met:x}"} if met else None)
         checksums.write_recorded(
             path,
             lambda temporary: pq.write_table(
@@ -327,37 +336,11 @@ def positions_of(near: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.
     return np.where(found, places, -1)
 
 
-def _named(met: int) -> str:
-    """The part of a file's name that stands for a set of blocks."""
-    return hashlib.blake2b(f"{met:x}".encode(), digest_size=8).hexdigest()
-
-
-def _met(path: GalleryPlace) -> int:
-    """The blocks that the block of a file has met; 0 if the file is damaged."""
-    if not _is_whole(path):
-        return 0
-    met = int((pq.read_schema(parquet(path)).metadata or {}).get(_MET, b"0"), 16)
-    # Files of version 0.2.0 have other names, and do not say what they have met.
-    return met if path.stem.endswith(_named(met)) else 0
-
-
-def _is_whole(path: GalleryPlace) -> bool:
-    try:
-        checksums.check_unchanged(path)
-    except GalleryDamagedError as error:
-        _log.warning("a block of a neighbor graph is made again: %s", error)
-        return False
-    return True
-
-
-def _hash(*columns: NDArray[np.int64]) -> str:
-    told = hashlib.blake2b(digest_size=16)
-    for column in columns:
-        told.update(np.ascontiguousarray(column, "<i8").data)
-    return told.hexdigest()
-
-
 def _read_about(path: GalleryPlace) -> About | None:
+    """Read the description of a graph; None if there is none.
+
+    Raise `InputError` for that of another version of this tool.
+    """
     data = checksums.read_recorded(path, "all of its folder: the neighbor graph is made again")
     if data is None:
         return None
@@ -368,43 +351,3 @@ def _read_about(path: GalleryPlace) -> About | None:
         raise InputError(
             f"{path}: this neighbor graph is of another version of regallery; delete its folder"
         ) from error
-
-
-def _binary(values: NDArray[np.generic], dtype: str) -> pa.FixedSizeBinaryArray:
-    """A matrix `[N, k]` as a column of little-endian bytes."""
-    stored = np.ascontiguousarray(values, dtype)
-    kind = pa.binary(stored.shape[1] * stored.itemsize)
-    return pa.FixedSizeBinaryArray.from_buffers(kind, len(stored), [None, pa.py_buffer(stored)])
-
-
-def _read(path: GalleryPlace, columns: list[str], rows: int = 0) -> pa.Table:
-    """Some columns of a file that must hold at least this many rows."""
-    checksums.check_unchanged(path, "all of its folder: the neighbor graph is made again")
-    try:
-        table = pq.ParquetFile(parquet(path), page_checksum_verification=True).read(columns=columns)
-    except (pa.ArrowInvalid, OSError, KeyError) as error:
-        raise GalleryDamagedError(
-            f"{path}: this part of a neighbor graph cannot be read ({error}); delete its folder,"
-            " and it is made again"
-        ) from error
-    if table.num_rows < rows:
-        raise GalleryDamagedError(f"{path}: {table.num_rows} rows, where {rows} were written")
-    return table
-
-
-def _decode(
-    path: GalleryPlace, k: int, low: int, high: int
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Neighbors and scores `[high - low, k]` of the rows `low` to `high` of a file."""
-    table = _read(path, ["neighbors", "scores"], high)
-    near, scores = (table[name].slice(low, high - low) for name in ("neighbors", "scores"))
-    return _matrix(near, k, "<i8"), _matrix(scores, k, "<f4")
-
-
-def _matrix(column: pa.ChunkedArray, k: int, dtype: str) -> NDArray[Any]:
-    width = k * np.dtype(dtype).itemsize
-    parts = [
-        np.frombuffer(chunk.buffers()[1], dtype, count=len(chunk) * k, offset=chunk.offset * width)
-        for chunk in column.chunks
-    ]
-    return np.concatenate(parts).reshape(-1, k) if parts else np.empty((0, k), dtype)

@@ -9,7 +9,8 @@ from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.places import GalleryPlace, below, in_order, root_of
 from pipeline.gallery.files.rejects import rejects_file, rejects_files
-from pipeline.gallery.files.unit_files import is_row_file, unfinished_units
+from pipeline.gallery.files.unit_files import is_row_file
+from pipeline.gallery.found_units import unfinished_units
 from pipeline.gallery.log import transactions as log
 from pipeline.gallery.log.entries import (
     drop_cut_off_entries,

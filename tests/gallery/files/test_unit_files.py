@@ -16,7 +16,8 @@ from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.row_files import delta_statistics, write_row_file
 from pipeline.gallery.files.storage import GalleryDamagedError
-from pipeline.gallery.files.unit_files import UnitTarget, find_units, read_unit_record, write_unit
+from pipeline.gallery.files.unit_files import UnitTarget, read_unit_record, write_unit
+from pipeline.gallery.found_units import find_units
 from tests.gallery.making import (
     FINGERPRINT,
     path_of,

@@ -4,7 +4,7 @@ import logging
 from dataclasses import replace
 
 from pipeline.gallery.files.storage import temporary_name
-from pipeline.gallery.files.unit_files import FoundUnits
+from pipeline.gallery.found_units import FoundUnits
 from tests.gallery.making import contents, expected, path_of, reject_paths, unit
 
 
