@@ -49,6 +49,21 @@ class Runs:
         run = np.searchsorted(self.starts, positions, side="right") - 1
         return self.files[run], self.rows[run] + positions - self.starts[run]
 
+    def positions(self, file: int) -> np.ndarray:
+        """The position of each row of a file, int64 `[n]`.
+
+        >>> Runs(np.array([0, 2, 3, 4]), np.array([0, 1, 0]), np.array([0, 0, 2])).positions(0)
+        array([0, 1, 3])
+        """
+        own = np.flatnonzero(self.files == file)
+        lengths = np.diff(self.starts)[own]
+        within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        found = np.empty(len(within), np.int64)
+        found[np.repeat(self.rows[own], lengths) + within] = (
+            np.repeat(self.starts[:-1][own], lengths) + within
+        )
+        return found
+
 
 @dataclass(frozen=True, eq=False)
 class GalleryFeatures:

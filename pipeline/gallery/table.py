@@ -261,11 +261,7 @@ class Gallery:
 
     def _ids_of(self, condition: "Condition") -> np.ndarray:
         with self._report_removal():
-            possible = set(
-                condition.possible_files(
-                    log.guarantees(self._root, self.version, condition.columns)
-                )
-            )
+            possible = self._possible(condition)
             files = [file for file in self.snapshot.files if file.path in possible]
             rows = self._read(files, condition.columns)
         return np.sort(condition.true_of(rows)["row_id"].to_numpy().astype(np.int64))
@@ -278,26 +274,16 @@ class Gallery:
     def select_positions(self, condition: "Condition") -> np.ndarray:
         """Positions int64 `[n]`, ascending, of the rows for which a condition holds (see `select`).
 
-        Files that cannot hold such a row, by the statistics in the log, are not read; only where
-        the row ids of files interleave are those of all files.
+        Files that cannot hold such a row, by the statistics in the log, are not read; if the row
+        ids of files interleave, their row ids are.
         """
-        if len(self._runs.files) != len(self.snapshot.files):
-            return np.searchsorted(self.row_ids(), self._ids_of(condition))
         with self._report_removal():
-            possible = set(
-                condition.possible_files(
-                    log.guarantees(self._root, self.version, condition.columns)
-                )
-            )
-            files, spans = (
-                self.snapshot.files,
-                dict(zip(self._runs.files.tolist(), self._runs.starts[:-1].tolist(), strict=True)),
-            )
+            possible, files = self._possible(condition), self.snapshot.files
             chosen = [number for number, file in enumerate(files) if file.path in possible]
             rows = self._read([files[number] for number in chosen], condition.columns)
-        spots = [spans[number] + np.arange(files[number].rows) for number in chosen]
-        places = np.concatenate([np.zeros(0, np.int64), *spots])
-        rows = rows.append_column("position", pa.array(places))
+        places = [self._runs.positions(number) for number in chosen]
+        told = np.concatenate([np.zeros(0, np.int64), *places])
+        rows = rows.append_column("position", pa.array(told))
         return np.sort(condition.true_of(rows)["position"].to_numpy())
 
     def rows_at(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:

@@ -129,8 +129,8 @@ def link(
         write_candidates(out.absolute(), table, about, safe_csv=safe_csv)
     labeled = identity > DISTRACTOR
     travel = None
-    if isinstance(rule, Walkable):
-        travel = excluded(rule, identity, times.origin)
+    if walk is not None:
+        travel = excluded(walk, identity, times.origin)
     if travel is not None and plain is not None:
         limit = link_threshold(held, plain, evidence, identity, settings).threshold
         without = join_rows(plain.from_score(limit), apart)

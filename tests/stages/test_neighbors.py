@@ -7,6 +7,8 @@ from pipeline.core.blocks import ArrayRows, Tiling
 from pipeline.core.neighbors.apart import neighbors_apart
 from pipeline.core.neighbors.farthest import least_scores
 from pipeline.core.neighbors.pairs import neighbors
+from pipeline.core.travel.nearby import Walkable, nearby
+from pipeline.core.travel.times import SECOND, Sightings, TravelTimes
 from pipeline.gallery import checksums
 from pipeline.gallery.sidecars.graph import Graph, Origin
 from pipeline.stages import neighbors as stage
@@ -61,6 +63,17 @@ def test_rows_apart_do_not_meet_in_blocks_of_any_size(tmp_path, block):
     assert found == expected
     with pytest.raises(ValueError, match="one number of `apart`"):
         built(tmp_path, apart=apart[1:])
+
+
+@pytest.mark.parametrize("block", [7, 40, 1000])
+def test_rows_that_nobody_can_be_both_of_do_not_meet(tmp_path, block):
+    rng = np.random.default_rng(1)
+    seen = Sightings(rng.integers(-1, 3, 90), rng.integers(0, 60, 90) * SECOND)
+    least = np.array([[0, 5, np.inf], [3, 0, 20], [np.inf, 20, 0]])
+    travel = TravelTimes(least, np.where(np.isinf(least), np.inf, least + 25))
+    expected, _ = nearby(ROWS, seen, ROWS, seen, travel, 7)
+    options = {"memory": memory_of(block), "apart": Walkable(seen, travel)}
+    assert built(tmp_path, tiling=Tiling(16, 16), **options) == bytes_of(expected)
 
 
 @pytest.mark.parametrize("k", [1, 4, 5, 6])
