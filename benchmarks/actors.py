@@ -3,10 +3,12 @@
     python benchmarks/actors.py --crops 8000
     python benchmarks/actors.py --crops 8000 --cameras
 
-The network is the one of the demo. The start of either is not counted: rates are those from the
-end of the fourth unit on. With `--cameras`, the last of five cameras has pictures of 1,200 x 800
-instead of crops: told is how long the last unit ran alone where units go in order of path, and
-where the largest go first.
+    python benchmarks/actors.py --crops 3000 --model ../shared/models/osnet_x0_25_msmt17.onnx
+
+The network is the one of the demo, which costs next to nothing, or `--model`. The start of either
+is not counted: rates are those from the end of the fourth unit on. With `--cameras`, the last of
+five cameras has pictures of 1,200 x 800 instead of crops: told is how long the last unit ran alone
+where units go in order of path, and where the largest go first.
 """
 
 import argparse
@@ -19,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-MODEL = Path(__file__).parents[1] / "jobs" / "demo_network" / "demo.onnx"
+DEMO = Path(__file__).parents[1] / "jobs" / "demo_network" / "demo.onnx"
 COUNTED_FROM = 4
 
 
@@ -37,7 +39,7 @@ def make_source(folder, count, cameras):
             Image.fromarray(rng.integers(0, 256, (128, 64, 3), dtype=np.uint8)).save(path)
 
 
-def prepared(folder, source, unit_size):
+def prepared(folder, source, unit_size, model):
     from pipeline.archive.listing.source import list_source
     from pipeline.archive.planning.units import plan_units, units
     from pipeline.gallery.table import Gallery
@@ -45,7 +47,7 @@ def prepared(folder, source, unit_size):
     from pipeline.model.networks import NetworkFile, default_recipe
     from pipeline.stages.extract import Work
 
-    network = NetworkFile(str(MODEL))
+    network = NetworkFile(str(model))
     recipe = default_recipe(network, {})
     listing = list_source(str(source), "none")
     gallery = Gallery.create(
@@ -62,45 +64,47 @@ def network_dimension(network, recipe):
     return FileModel(network, recipe).load(batch_size=1).dimension
 
 
-def plain(folder, source, unit_size, which, times):
+def plain(folder, source, unit_size, model, which, times):
     """Every second unit in this process."""
     import torch
 
     from pipeline.stages.extract import UnitExtractor
 
     torch.set_num_threads(1)
-    units, work = folder_work(folder, source, unit_size)
+    units, work = folder_work(folder, source, unit_size, model)
     extractor = UnitExtractor(work)
     for unit in list(units)[which::2]:
         record = extractor.extract(unit)
         times.put((time.time(), record.members))
 
 
-def folder_work(folder, source, unit_size):
+def folder_work(folder, source, unit_size, model):
     return prepared(folder.with_name(f"{folder.name}-{multiprocessing.current_process().name}"),
-                    source, unit_size)  # fmt: skip
+                    source, unit_size, model)  # fmt: skip
 
 
-def by_processes(folder, source, unit_size):
+def by_processes(folder, source, unit_size, model):
     context = multiprocessing.get_context("spawn")
     times = context.Queue()
     both = [
-        context.Process(target=plain, args=(folder, source, unit_size, n, times), name=str(n))
+        context.Process(
+            target=plain, args=(folder, source, unit_size, model, n, times), name=str(n)
+        )
         for n in range(2)
     ]
     for process in both:
         process.start()
-    units, _ = prepared(folder, source, unit_size)
+    units, _ = prepared(folder, source, unit_size, model)
     ended = [times.get() for _ in range(len(units))]
     for process in both:
         process.join()
     return sorted(ended)
 
 
-def by_actors(folder, source, unit_size, *, largest_first=True):
+def by_actors(folder, source, unit_size, model, *, largest_first=True):
     from pipeline.stages.extract_on_ray import extract_on_ray
 
-    units, work = prepared(folder, source, unit_size)
+    units, work = prepared(folder, source, unit_size, model)
     units = units.largest_first() if largest_first else units
     environment = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     records = extract_on_ray(units, work, actors=2, environment=environment)
@@ -118,6 +122,7 @@ def main():
     parser.add_argument("--unit-size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--cameras", action="store_true")
+    parser.add_argument("--model", type=Path, default=DEMO)
     given = parser.parse_args()
     import ray
 
@@ -135,13 +140,16 @@ def main():
             if given.cameras:
                 for first in (False, True):
                     out = folder / f"{first}{number}"
-                    ended = by_actors(out, source, given.unit_size, largest_first=first)
+                    ended = by_actors(
+                        out, source, given.unit_size, given.model, largest_first=first
+                    )
                     whole, alone = ended[-1][0] - ended[0][0], ended[-1][0] - ended[-2][0]
                     order = "largest first" if first else "order of path"
                     print(f"{order}: the last unit alone for {alone:.2f} s of {whole:.2f} s")
                 continue
-            plainly = rate(by_processes(folder / f"plain{number}", source, given.unit_size))
-            on_ray = rate(by_actors(folder / f"ray{number}", source, given.unit_size))
+            how = (source, given.unit_size, given.model)
+            plainly = rate(by_processes(folder / f"plain{number}", *how))
+            on_ray = rate(by_actors(folder / f"ray{number}", *how))
             print(
                 f"two processes {plainly:.0f} crops a second, two actors {on_ray:.0f}; ratio of the"
                 f" times {plainly / on_ray:.2f}"
