@@ -16,6 +16,7 @@ from cyclopts import Parameter
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from jobs.command.console import is_json_requested
 from jobs.command.progress import progress_lines
 from pipeline.errors import InputError
 from pipeline.runs.ages import parse_span
@@ -63,8 +64,10 @@ def watch(
     with progress_lines() as progress:
         progress("loading", None)
         from pipeline.runs.watch_config import read_watch
-        from pipeline.runs.watching import watch_once
+        from pipeline.runs.watching import step_line, watch_once
 
+        # The result of one round is printed; with several, and as JSON, the log says how it goes.
+        is_logged = pause is not None or is_json_requested()
         plan = read_watch(file)
         if check:
             return _checked(plan)
@@ -73,9 +76,14 @@ def watch(
             while True:
                 begun, rounds = time.monotonic(), rounds + 1
                 done = watch_once(
-                    plan, progress=progress, is_stop_wanted=asked.is_set, rounds=rounds
+                    plan,
+                    progress=progress,
+                    is_stop_wanted=asked.is_set,
+                    rounds=rounds,
+                    on_step=lambda step: _log.info("%s", step_line(step)) if is_logged else None,
                 )
-                _log_cameras(done)
+                for line in _camera_lines(done) if is_logged else []:
+                    _log.info("%s", line)
                 if pause is None or asked.is_set():
                     return done
                 left = pause - (time.monotonic() - begun)
@@ -121,11 +129,6 @@ def _drifted(each: "CameraDrift") -> str:
         f" {each.now:.4f} ({each.shift:+.4f}, {100 * each.level:g} %: {each.low:+.4f} to"
         f" {each.high:+.4f})"
     )
-
-
-def _log_cameras(done: Watched) -> None:
-    for line in _camera_lines(done):
-        _log.info("%s", line)
 
 
 def _checked(plan: "WatchPlan") -> WatchChecked:

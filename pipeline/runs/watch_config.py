@@ -145,7 +145,8 @@ def _made(
         return made
     except InputError as error:
         key = next((each for each in _NAMED.findall(str(error)) if each in given), None)
-        faults.add(place.keys.get(key or "", place.line), f"[{name}]: {error}")
+        told = _NAMED.sub(r"\1", str(error))  # they are keys here, not flags
+        faults.add(place.keys.get(key or "", place.line), f"[{name}]: {told}")
     return None
 
 

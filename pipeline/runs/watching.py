@@ -63,13 +63,15 @@ def watch_once(
     progress: StartProgress = silent,
     is_stop_wanted: Callable[[], bool] = lambda: False,
     rounds: int = 1,
+    on_step: Callable[[StepReport], object] = lambda _: None,
 ) -> Watched:
     """Run every step of a plan, then check the cameras of the galleries that have sources.
 
     A failure, for whatever reason, stops only the steps whose gallery it should have made; other
     steps that depend on it continue with the existing state. When `is_stop_wanted` returns True,
     the current work unit is finished, and the rest is reported as stopped; the next watch continues
-    from there. `rounds` is the number of this round. The report file of the plan is replaced.
+    from there. `rounds` is the number of this round, and `on_step` is called after each step. The
+    report file of the plan is replaced.
     """
     started, begun = datetime.now(UTC), time.monotonic()
     if plan.reporting.report is not None:
@@ -88,7 +90,7 @@ def watch_once(
             before = _oldest_kept(step, plan, started)
             report = _reported(step, [reports[each] for each in needs], before, progress)
             reports.append(report)
-            _log.info("%s", step_line(report))
+            on_step(report)
             if isinstance(step, ExtractStep) and report.state != "stopped":
                 found = _looked_at(step.gallery, first_new, report, plan, health)
                 quiet += found[0]
