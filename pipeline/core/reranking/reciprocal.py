@@ -92,6 +92,7 @@ def weights(
     k1: int,
     squared: bool,
     *,
+    half: int | None = None,
     part: tuple[int, int] | None = None,
     tiling: Tiling = Tiling(),
 ) -> SparseRows:
@@ -99,9 +100,11 @@ def weights(
 
     `neighbors` are the k1 best neighbors or more of all N `rows` `[N, D]` among themselves, without
     the row itself, with the scores of `kernels.score`. `greatest` float64 `[N]` is the greatest
-    distance of each row. Features are read only for pairs that are not neighbors.
+    distance of each row. `half` is the size of the lists that expand R, if it is not half of `k1`.
+    Features are read only for pairs that are not neighbors.
     """
-    near, half = (min(k, len(rows) - 1) for k in (k1, round(k1 / 2)))
+    sizes_of_lists = (k1, round(k1 / 2) if half is None else half)
+    near, half = (min(k, len(rows) - 1) for k in sizes_of_lists)
     room = max(1, min(len(rows), (near + 1) * (half + 1)))
     reciprocal = np.empty((len(rows), half + 1), np.int32)
     sizes = np.empty(len(rows), np.int64)
@@ -153,6 +156,24 @@ def mean_weights(
 
     with tiling.workers() as run:
         return _joined(run, average, part or (0, len(of_rows)), 4096)
+
+
+def mean_over(
+    of_rows: SparseRows, lists: NDArray[np.int64], *, tiling: Tiling = Tiling()
+) -> SparseRows:
+    """The mean of the weights of each row and of those that its list `[N, K]` names.
+
+    A list ends, or has gaps, where it is -1; the mean is over as many rows as there are. Sums are
+    float64, a row's own weights first.
+    """
+    every = np.arange(len(of_rows), dtype=np.int32)
+    width = lists.shape[1] + 1
+
+    def average(start: int, stop: int) -> SparseRows:
+        return SparseRows(*_means(*of_rows.arrays, lists, width, every, start, stop))
+
+    with tiling.workers() as run:
+        return _joined(run, average, (0, len(of_rows)), 4096)
 
 
 def _joined(
@@ -289,21 +310,28 @@ def _means(
     start: int,
     stop: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
-    """The mean of each row's own weights and those of its `width - 1` first neighbors."""
+    """The mean of each row's own weights and those of its `width - 1` first neighbors.
+
+    A neighbor -1 is none.
+    """
     room = 0
     for i in range(start, stop):
         for x in range(width):
             j = i if x == 0 else neighbors[i, x - 1]
-            room += starts[j + 1] - starts[j]
+            if j >= 0:
+                room += starts[j + 1] - starts[j]
     new_starts = np.zeros(stop - start + 1, np.int64)
     new_columns = np.empty(room, np.int32)
     new_values = np.empty(room, np.float32)
     total = np.zeros(places.shape[0], np.float64)
     end = 0
     for i in range(start, stop):
-        first = end
+        first, averaged = end, 0
         for x in range(width):
             j = i if x == 0 else neighbors[i, x - 1]
+            if j < 0:
+                continue
+            averaged += 1
             for entry in range(starts[j], starts[j + 1]):
                 place = places[columns[entry]]
                 if place < 0:
@@ -314,7 +342,7 @@ def _means(
                 total[place] += values[entry]
         new_columns[first:end] = np.sort(new_columns[first:end])
         for entry in range(first, end):
-            new_values[entry] = np.float32(total[new_columns[entry]] / width)
+            new_values[entry] = np.float32(total[new_columns[entry]] / averaged)
             total[new_columns[entry]] = 0
         new_starts[i - start + 1] = end
     return new_starts, new_columns[:end].copy(), new_values[:end].copy()

@@ -1,0 +1,137 @@
+"""Clusters by Jaccard distance against the dense form of CA-Jaccard's authors.
+
+    git clone https://github.com/chen960/CA-Jaccard /tmp/CA-Jaccard
+    pip install scikit-learn
+    python benchmarks/clusters.py --rows 3000 --peer /tmp/CA-Jaccard
+    python benchmarks/clusters.py --rows 12936
+    python benchmarks/clusters.py --rows 100000
+
+All start at features and cameras and end at the labels of DBSCAN (eps 0.6, 4 samples): "plain" is
+the distance of Cluster-Contrast, "cameras" the camera-aware one. With --peer, the authors' own
+function and scikit-learn do the same on N x N arrays; it has both distances, "peer-plain" and
+"peer-cameras". Each contestant runs in a process of its own, one after another, round after round;
+the figures are medians over the rounds.
+"""
+
+import argparse
+import importlib.util
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+from contest import Steps, clustered, enter, race, show
+
+EPS, SAMPLES, CAMERAS = 0.6, 4, 6
+
+
+def sparse(by_camera):
+    from pipeline.core.blocks import ArrayRows
+    from pipeline.core.clusters.dbscan import dbscan
+    from pipeline.core.clusters.encoding import (
+        CameraEncoding,
+        PlainEncoding,
+        encode,
+        encode_by_camera,
+    )
+    from pipeline.core.clusters.jaccard import jaccard_pairs
+    from pipeline.core.neighbors.by_camera import neighbors_by_camera
+    from pipeline.core.neighbors.pairs import neighbors
+
+    def run(features, cameras):
+        cameras, steps = cameras[: len(features)], Steps()
+        if by_camera:
+            near = neighbors_by_camera(features, cameras, *CameraEncoding().neighbors)
+            steps.done("neighbors")
+            weights = encode_by_camera(*near)
+        else:
+            found = neighbors(features, PlainEncoding().neighbors)
+            steps.done("neighbors")
+            weights = encode(ArrayRows(features), found)
+        steps.done("encoding")
+        pairs = jaccard_pairs(weights, EPS)
+        steps.done("pairs")
+        labels = dbscan(pairs, SAMPLES)
+        steps.done("DBSCAN")
+        return labels, steps.taken
+
+    return run
+
+
+def dense(clone, by_camera):
+    from sklearn.cluster import DBSCAN
+
+    path = clone / "caj" / "utils" / "caj_rerank.py"
+    spec = importlib.util.spec_from_file_location("caj_rerank", path)
+    theirs = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(theirs)
+    # The defaults of their train_caj.py; epoch 1, since the first one warms up.
+    sizes = {"k1": 30, "k2": 6, "k1_intra": 5, "k1_inter": 20, "k2_intra": 2, "k2_inter": 4}
+    settings = SimpleNamespace(ckrnns=by_camera, clqe=by_camera, **sizes)
+
+    def run(features, cameras):
+        steps = Steps()
+        distances = theirs.compute_jaccard_distance(features, cameras[: len(features)], 1, settings)
+        steps.done("distances")
+        search = DBSCAN(eps=EPS, min_samples=SAMPLES, metric="precomputed", n_jobs=-1)
+        labels = search.fit_predict(distances)
+        steps.done("DBSCAN")
+        return labels, steps.taken
+
+    return run
+
+
+def quietly(run, *arguments):
+    """Their function prints; standard output is for the figures."""
+    import contextlib
+    import sys
+
+    with contextlib.redirect_stdout(sys.stderr):
+        return run(*arguments)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=12_936)
+    parser.add_argument("--dimension", type=int, default=512)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--peer", type=Path, help="a clone of CA-Jaccard")
+    parser.add_argument("--contestant", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.contestant:
+        by_camera = options.contestant.endswith("cameras")
+        is_peer = options.contestant.startswith("peer")
+        run = dense(options.peer, by_camera) if is_peer else sparse(by_camera)
+        cameras = np.load(options.folder / "seen_by.npy")
+        enter(
+            options.contestant,
+            lambda *given: quietly(run, *given),
+            options.folder,
+            (cameras,),
+            small=(cameras,),
+        )
+        return
+    names = ["plain", "cameras"]
+    arguments = []
+    if options.peer:
+        names += ["peer-plain", "peer-cameras"]
+        arguments = ["--peer", options.peer]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        np.save(folder / "features.npy", clustered(options.rows, options.dimension))
+        cameras = np.random.default_rng(1).integers(0, CAMERAS, options.rows)
+        np.save(folder / "seen_by.npy", cameras)
+        runs = race(__file__, names, folder, arguments, options.rounds)
+        print(f"{options.rows} rows, d = {options.dimension}")
+        for kind in ("plain", "cameras"):
+            ours = np.load(folder / f"{kind}.npy")
+            show({each: runs[each] for each in names if each.endswith(kind)}, f"peer-{kind}")
+            print(f"  {ours.max() + 1} clusters, {(ours < 0).mean():.1%} noise")
+            if options.peer:
+                equal = (np.load(folder / f"peer-{kind}.npy") == ours).mean()
+                print(f"  {equal:.3%} of the labels equal the peer's")
+
+
+if __name__ == "__main__":
+    main()
