@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pipeline.archive.listing.source import list_source as list_source
     from pipeline.core.blocks import Tiling as Tiling
     from pipeline.core.cameras.normalization import CameraNormalization as CameraNormalization
+    from pipeline.core.clusters.encoding import CameraEncoding as CameraEncoding
+    from pipeline.core.clusters.encoding import PlainEncoding as PlainEncoding
     from pipeline.core.evaluation.labels import Labels as Labels
     from pipeline.core.evaluation.metrics import Summary as Summary
     from pipeline.core.evaluation.metrics import summarize as summarize
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from pipeline.runs.arrays import neighbors as neighbors
     from pipeline.runs.arrays import rank_counts as rank_counts
     from pipeline.runs.arrays import search as search
+    from pipeline.runs.clustering import jaccard_clusters as jaccard_clusters
     from pipeline.runs.copying import merge as merge
     from pipeline.runs.copying import split as split
     from pipeline.runs.evaluating import evaluate_to_report as evaluate_to_report
@@ -66,6 +69,10 @@ _MODULES = {
     "pipeline.archive.listing.source": ("list_source",),
     "pipeline.core.blocks": ("Tiling",),
     "pipeline.core.cameras.normalization": ("CameraNormalization",),
+    "pipeline.core.clusters.encoding": (
+        "CameraEncoding",
+        "PlainEncoding",
+    ),
     "pipeline.core.evaluation.metrics": (
         "Summary",
         "summarize",
@@ -92,6 +99,7 @@ _MODULES = {
         "rank_counts",
         "search",
     ),
+    "pipeline.runs.clustering": ("jaccard_clusters",),
     "pipeline.runs.copying": (
         "merge",
         "split",

@@ -21,14 +21,14 @@ from pipeline.core.clusters.jaccard import JaccardPairs
 NOISE = -1
 """The label of a row of no cluster."""
 
-Links = NDArray[np.int64]
+RowPairs = NDArray[np.int64]
 """Pairs of rows `[L, 2]`."""
 
-_NONE: Links = np.empty((0, 2), np.int64)
+_NONE: RowPairs = np.empty((0, 2), np.int64)
 
 
 def dbscan(
-    pairs: JaccardPairs, min_samples: int = 4, *, must: Links = _NONE, cannot: Links = _NONE
+    pairs: JaccardPairs, min_samples: int = 4, *, must: RowPairs = _NONE, cannot: RowPairs = _NONE
 ) -> NDArray[np.int64]:
     """The cluster int64 `[N]` of every row, from 0, or `NOISE`.
 
@@ -65,14 +65,14 @@ def dbscan(
     return _labels(pairs, core, _roots(parents), cannot)
 
 
-def _checked(links: Links, n: int, name: str) -> Links:
+def _checked(links: RowPairs, n: int, name: str) -> RowPairs:
     links = np.asarray(links, np.int64).reshape(-1, 2)
     if len(links) and (links.min() < 0 or links.max() >= n or (links[:, 0] == links[:, 1]).any()):
         raise ValueError(f"{name}: a link is two different rows from 0 to {n - 1}")
     return links
 
 
-def _linked(pairs: JaccardPairs, must: Links) -> NDArray[np.int64]:
+def _linked(pairs: JaccardPairs, must: RowPairs) -> NDArray[np.int64]:
     """How many rows a must-link brings within reach of each row, that were not."""
     both = np.unique(np.concatenate([must, must[:, ::-1]]), axis=0)
     more = np.zeros(len(pairs), np.int64)
@@ -82,7 +82,7 @@ def _linked(pairs: JaccardPairs, must: Links) -> NDArray[np.int64]:
     return more
 
 
-def _between(core: NDArray[np.bool_], pairs: JaccardPairs) -> tuple[Links, Links]:
+def _between(core: NDArray[np.bool_], pairs: JaccardPairs) -> tuple[RowPairs, RowPairs]:
     """The pairs of two core rows, the nearest first; at one distance, in the order of the rows."""
     owners = np.repeat(np.arange(len(pairs)), np.diff(pairs.starts))
     kept = np.flatnonzero((owners < pairs.rows) & core[owners] & core[pairs.rows])
@@ -108,7 +108,7 @@ def _roots(parents: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 @njit(nogil=True, cache=True)
-def _join_all(parents: NDArray[np.int64], links: Links) -> None:
+def _join_all(parents: NDArray[np.int64], links: RowPairs) -> None:
     for link in range(links.shape[0]):
         a, b = _root(parents, links[link, 0]), _root(parents, links[link, 1])
         parents[max(a, b)] = min(a, b)
@@ -119,7 +119,7 @@ def _join_apart(
     parents: NDArray[np.int64],
     first: NDArray[np.int64],
     second: NDArray[np.int64],
-    cannot: Links,
+    cannot: RowPairs,
 ) -> None:
     """Join the rows of every pair in turn, unless that joins two rows of a cannot-link."""
     bound = np.zeros(parents.shape[0], np.bool_)  # roots of clusters with a row of a cannot-link
@@ -144,7 +144,7 @@ def _join_apart(
 
 
 def _labels(
-    pairs: JaccardPairs, core: NDArray[np.bool_], roots: NDArray[np.int64], cannot: Links
+    pairs: JaccardPairs, core: NDArray[np.bool_], roots: NDArray[np.int64], cannot: RowPairs
 ) -> NDArray[np.int64]:
     """Number the clusters of core rows, and let all other rows and groups of rows join them."""
     has_core = np.zeros(len(core), bool)
@@ -169,7 +169,7 @@ def _labels(
     return _renumbered(labels, core)
 
 
-def _partners(cannot: Links) -> dict[int, list[int]]:
+def _partners(cannot: RowPairs) -> dict[int, list[int]]:
     """Which rows each row must not join."""
     apart: dict[int, list[int]] = {}
     for a, b in cannot.tolist():

@@ -1,3 +1,3 @@
 """The exact nearest rows: searches, and all pairs of a set."""
 
-__all__ = ["apart", "farthest", "heaps", "kept", "meetings", "pairs", "topk"]
+__all__ = ["apart", "by_camera", "farthest", "heaps", "kept", "meetings", "pairs", "topk"]
