@@ -108,6 +108,22 @@ def copies_of(
     )
 
 
+def holds_rejects(location: str, origin: Gallery, paths: set[str]) -> bool:
+    """Whether any version of the gallery of copies there has a reject of one of these paths of
+    `origin`.
+
+    Raises what `Gallery.open` raises.
+    """
+    source = origin.properties["source"]
+    joined = below(source, pa.chunked_array([sorted(paths)], pa.string()))
+    for version in Gallery.open(location).history():
+        copy = Gallery.open(location, version.version)
+        wanted = paths if copy.properties["source"] == source else {*joined.to_pylist()}
+        if not wanted.isdisjoint(copy.rejects()["path"].to_pylist()):
+            return True
+    return False
+
+
 def compare(
     gallery: Gallery, origin: Gallery, wanted: NDArray[np.int64], *, with_source: bool = False
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

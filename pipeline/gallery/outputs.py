@@ -24,7 +24,7 @@ import numpy as np
 
 from pipeline.errors import InputError, RunError
 from pipeline.gallery import checksums
-from pipeline.gallery.copies import COPIES, holds_others
+from pipeline.gallery.copies import COPIES, holds_others, holds_rejects
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.places import (
     GalleryPlace,
@@ -155,7 +155,8 @@ def stale_outputs(gallery: Gallery) -> list[Output]:
         if version not in known:
             known[version] = version < gallery.version and _has_more(gallery, version, now)
         if output.kind in COPIES:
-            holds_more = _copies_others(output, now)
+            left = known[version] and _is_unfinished(output)
+            holds_more = left or _copies_others(output, gallery, now)
         else:
             holds_more = known[version] and not _is_subset(output, gallery)
         if output.files is None or holds_more:
@@ -267,14 +268,36 @@ def _has_more(gallery: Gallery, version: int, now: np.ndarray) -> bool:
     return bool(len(np.setdiff1d(then, now)))
 
 
-def _copies_others(output: Output, now: np.ndarray) -> bool:
-    """Whether a version of a gallery of copies has rows with other ids than those of `now`
-    `[N]`.
-    """
+def _is_unfinished(output: Output) -> bool:
+    """Whether a killed run left files in a gallery that no version of it has."""
     try:
-        return holds_others(str(output.place), output.gallery, now)
+        found = Gallery.open(str(output.place)).find_units()
     except (InputError, RunError):
         return True
+    return bool(found.units or found.damaged or found.orphans)
+
+
+def _copies_others(output: Output, gallery: Gallery, now: np.ndarray) -> bool:
+    """Whether a version of a gallery of copies has rows of other ids than those of `now` `[N]`, or
+    rejects that only older versions of `gallery` have.
+    """
+    place = str(output.place)
+    try:
+        if holds_others(place, output.gallery, now):
+            return True
+        return holds_rejects(place, gallery, _gone_rejects(gallery))
+    except (InputError, RunError):
+        return True
+
+
+def _gone_rejects(gallery: Gallery) -> set[str]:
+    """The paths of rejects that older versions have, and this one does not."""
+    gone: set[str] = set()
+    for version in gallery.history():
+        with suppress(InputError, RunError):  # removed by a purge or a clean
+            older = Gallery.open(gallery.location, version.version)
+            gone.update(older.rejects()["path"].to_pylist())
+    return gone - set(gallery.rejects()["path"].to_pylist())
 
 
 def _is_subset(output: Output, gallery: Gallery) -> bool:

@@ -224,6 +224,38 @@ def test_erasure_reaches_copies_of_copies(galleries, tmp_path):
     assert is_copy(merged) and not is_copy(a)
 
 
+def test_erasure_reaches_what_a_killed_merge_left(galleries, tmp_path, monkeypatch):
+    out, a = tmp_path / "m", galleries[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(Gallery, "commit", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            merge(galleries, str(out))
+    secret = a.features().stored(np.array([5])).tobytes()
+    assert any(secret in file.read_bytes() for file in out.glob("*.parquet"))
+    a = a.commit([], run_id="e", removes=[5])
+    with lock_gallery(a.location, "purge") as lock:
+        outputs = purge(a, lock).outputs
+    assert [str(output.place) for output in outputs] == [str(out)]
+    assert all(each.is_removed for each in follow(a, outputs, purge=True))
+    assert not any(secret in file.read_bytes() for file in out.rglob("*") if file.is_file())
+    merge([a, *galleries[1:]], str(out))
+    assert_is_merged(Gallery.open(str(out)), [a, *galleries[1:]])
+
+
+def test_an_erased_reject_leaves_the_merged_gallery(galleries, tmp_path):
+    out, a = str(tmp_path / "m"), galleries[0]
+    merge(galleries, out)
+    a = a.commit([], run_id="e", forget=["crops/x.jpg"])
+    with lock_gallery(a.location, "purge") as lock:
+        outputs = purge(a, lock).outputs
+    assert [str(output.place) for output in outputs] == [out]
+    assert all(each.is_removed for each in follow(a, outputs, purge=True))
+    merged = Gallery.open(out)
+    kept = [f"{a.properties['source']}/crops/y.jpg"]
+    assert (merged.rejects()["path"].to_pylist(), merged.count) == (kept, 60)
+    assert len(merged.history()) == 1
+
+
 def test_float16_stays_as_it_is_and_mixed_storage_is_float32(tmp_path):
     features, identity, camera = people(4, 20, dimension=8)
     halves = []
