@@ -135,7 +135,7 @@ def test_a_machine_without_credentials_is_told_what_to_set(scheme, service, vari
         raise GenericError(f"Generic error: Error performing PUT {service} in 3s - timed out")
 
     with pytest.raises(object_client.StoreError, match=f"no credentials.*{variable}"):
-        object_client.steadily(f"{scheme}://bucket/net.onnx", ask)
+        object_client.ask_again(f"{scheme}://bucket/net.onnx", ask)
     assert len(asked) == 1  # the client was patient already
 
 

@@ -23,6 +23,7 @@ from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.places import GalleryPlace, ObjectPlace, Tag, below, in_order, read_each
 from pipeline.gallery.files.storage import GalleryDamagedError
+from pipeline.gallery.seals import seal, unseal
 
 _VERSION = "version"
 _PREVIOUS = "previous"
@@ -53,7 +54,7 @@ def write_first_record(root: GalleryPlace) -> None:
     """Write the record of a log that has no entry yet."""
     path = _record_file(root)
     storage.make_folder(path.parent)
-    storage.write_whole(path, lambda half: half.write_bytes(checksums.seal(asdict(Record()))))
+    storage.write_whole(path, lambda half: half.write_bytes(seal(asdict(Record()))))
 
 
 def link_after(root: GalleryPlace, version: int) -> dict[str, Any]:
@@ -127,7 +128,7 @@ def _read(path: GalleryPlace) -> tuple[Record, Tag | None]:
     """The record, and in an object store the tag of its version."""
     try:
         data, tag = path.fetch() if isinstance(path, ObjectPlace) else (path.read_bytes(), None)
-        return Record(**checksums.unseal(bytes(data))), tag
+        return Record(**unseal(bytes(data))), tag
     except FileNotFoundError as error:
         raise GalleryDamagedError(
             f"{path}: the record of the log's checksums is gone; restore it from a copy"
@@ -391,7 +392,7 @@ def _update(root: GalleryPlace, change: Callable[[Record], Record]) -> None:
     path = _record_file(root)
     while True:
         record, tag = _read(path)
-        sealed = checksums.seal(asdict(change(record)))
+        sealed = seal(asdict(change(record)))
         if not isinstance(path, ObjectPlace):
             storage.write_whole(path, lambda half: half.write_bytes(sealed))  # noqa: B023
             return

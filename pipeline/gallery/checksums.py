@@ -16,11 +16,10 @@ because the log has their checksums.
 import errno
 import fcntl
 import hashlib
-import json
 import logging
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -37,34 +36,14 @@ from pipeline.gallery.files.places import (
     state_of,
 )
 from pipeline.gallery.files.storage import GalleryDamagedError, record_of
+from pipeline.gallery.seals import seal, unseal
 
 _log = logging.getLogger(__name__)
 LOG_RECORD = f"{storage.LOG_FOLDER}{storage.RECORD_SUFFIX}"
 _SUFFIXES = (storage.RECORD_SUFFIX, storage.NEXT_SUFFIX, storage.GOING_SUFFIX)
-_SEAL = "checksum"
 _HALF = f".record{storage.TEMPORARY_SUFFIX}"
 _TRIES = 5
 _checked: dict[GalleryPlace, tuple[Any, ...]] = {}
-
-
-def seal(about: Mapping[str, Any]) -> bytes:
-    """JSON that ends with the SHA-256 of its content.
-
-    >>> unseal(seal({"version": 3}))
-    {'version': 3}
-    """
-    digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()
-    return json.dumps({**about, _SEAL: digest}, indent=1).encode() + b"\n"
-
-
-def unseal(data: bytes) -> dict[str, Any]:
-    """The argument of `seal`; raise `ValueError` unless every byte is as `seal` wrote it."""
-    about = json.loads(data)
-    if isinstance(about, dict):
-        told = {name: value for name, value in about.items() if name != _SEAL}
-        if seal(told) == data:
-            return told
-    raise ValueError("its checksum is not that of its content")
 
 
 def write_recorded(path: GalleryPlace, write: Callable[[Path], object]) -> None:

@@ -11,7 +11,7 @@ from pipeline.fetched_files import cache_folder
 from pipeline.gallery.files.places import root_of
 from pipeline.model.feature_models import FileModel
 from pipeline.model.fetched_networks import network_file
-from pipeline.model.kinds import check_file
+from pipeline.model.kinds import check_network_file
 from pipeline.model.networks import NetworkFile, default_recipe
 from pipeline.model.recipe import load_recipe_fields
 from tests.jobs.running import SIZE, refused, result
@@ -37,7 +37,7 @@ def test_a_network_comes_with_its_files_and_is_the_same(bucket, tmp_path):
     ir = save_ir(tmp_path / "n.xml")
     for paths in ((onnx, tmp_path / "n.weights"), (ir, tmp_path / "n.bin")):
         url = upload(bucket, *paths)
-        check_file(url)
+        check_network_file(url)
         network = network_file(url)
         assert network.weights_hash() == NetworkFile(str(paths[0])).weights_hash()
         assert network.given == (url, None)
@@ -85,7 +85,7 @@ def test_what_is_not_a_network_is_told_by_its_url(bucket, tmp_path):
         network_file(f"{bucket}/n.onnx", "w.pth")
     for url in ("https://host/n.onnx", "s3://key:hunter2@bucket/n.onnx", "s3://b/n.onnx?sig=x"):
         with pytest.raises(InputError) as error:
-            check_file(url)
+            check_network_file(url)
         assert "hunter2" not in str(error.value) and "sig" not in str(error.value)
 
 

@@ -1,4 +1,4 @@
-"""The Delta transaction log of a gallery: all uses of `deltalake` in this project.
+"""The Delta transaction log of a gallery: versions are read and committed by `deltalake`.
 
 Three numbers are stored in the log as application transactions, which are part of a version's state
 and outlive checkpoints and log cleanup: the next row id, the number of the rejects, and one mark
@@ -40,21 +40,17 @@ from pipeline.gallery.log.entries import (
     LogFiles,
     LoggedFile,
     check_whole,
-    oldest_version,
     write_checkpoint,
 )
 from pipeline.gallery.log.removed import read_steadily
+from pipeline.gallery.log.table_form import FORMAT, PREFIX, properties_of
 
 _log = logging.getLogger(__name__)
 
-FORMAT = 2
-_EARLIER_FORMATS = ("1",)
 CHECKPOINT_INTERVAL = 100
-PREFIX = "regallery."
 _NEXT_ROW_ID = "regallery.next_row_id"
 _REJECTS = "regallery.rejects"
 _RUN = "regallery.run."
-_READER_VERSION = 1
 _OF_FILE = ["path", "size_bytes", "num_records", "min.row_id", "max.row_id"]
 _LARGE_ENTRY = 4 * 2**20
 """An entry of more bytes is followed by a checkpoint, which is opened in a tenth of the time."""
@@ -160,7 +156,7 @@ def read_log(root: GalleryPlace, version: int | None = None) -> Snapshot:
 
 def _read(root: GalleryPlace, version: int | None) -> Snapshot:
     table = _open(root, version)
-    properties = _properties(root, table)
+    properties = properties_of(root, table)
     next_row_id, rejects = (
         table.transaction_version(_NEXT_ROW_ID),
         table.transaction_version(_REJECTS),
@@ -327,67 +323,6 @@ def _why_not(root: GalleryPlace, version: int, error: DeltaError | OSError) -> s
     else:
         reason = f"the commit failed ({_first_line(error)})"
     return f"{reason}; nothing was committed and finished units are kept: run the command again"
-
-
-def _properties(root: GalleryPlace, table: DeltaTable) -> dict[str, str]:
-    configuration = table.metadata().configuration
-    if f"{PREFIX}format" not in configuration:
-        raise InputError(f"{root}: this Delta table is not a gallery of regallery")
-    found = configuration[f"{PREFIX}format"]
-    if found in _EARLIER_FORMATS:
-        raise InputError(
-            f"{root}: the gallery has format {found}, which has no checksums of its log; this"
-            f" version of regallery reads format {FORMAT}: extract it again"
-        )
-    if found != str(FORMAT):
-        raise InputError(
-            f"{root}: the gallery has format {found} (Delta reader "
-            f"{table.protocol().min_reader_version}); "
-            f"this version of regallery reads format {FORMAT} (Delta reader {_READER_VERSION}): "
-            "upgrade it"
-        )
-    if foreign := _foreign_form(table):
-        raise InputError(f"{root}: version {table.version()} {foreign}{_way_back(root, table)}")
-    return {
-        name.removeprefix(PREFIX): value
-        for name, value in configuration.items()
-        if name.startswith(PREFIX)
-    }
-
-
-def _foreign_form(table: DeltaTable) -> str | None:
-    """The change by another tool that prevents reading a version here; None for other versions."""
-    protocol, partitions = table.protocol(), table.metadata().partition_columns
-    if protocol.min_reader_version > _READER_VERSION:
-        features = ", ".join(sorted(protocol.reader_features or ()))
-        told = f"needs Delta reader {protocol.min_reader_version}"
-        return told + (f" ({features})" if features else "") + ", which another tool turned on"
-    if partitions:
-        told = ", ".join(partitions)
-        return f"is partitioned by {told}: another tool took that column out of the files"
-    names = {field.name for field in table.schema().fields}
-    if missing := [name for name in ("row_id", "path", "feature") if name not in names]:
-        return f"has no column {missing[0]}: another tool dropped it"
-    actions = pa.table(table.get_add_actions(flatten=True))
-    lowest = pc.min(actions["min.row_id"]).as_py() if "min.row_id" in actions.column_names else None
-    if lowest is not None and lowest < 0:
-        return "has negative row ids, which another tool gave: row ids count from 0"
-    return None
-
-
-def _way_back(root: GalleryPlace, table: DeltaTable) -> str:
-    """Advice to return to the last earlier version that can be read here; `restore` cannot open
-    this one.
-    """
-    for version in range(table.version() - 1, oldest_version(root) - 1, -1):
-        if _foreign_form(DeltaTable(str(root), version=version)) is None:
-            statement = f"DeltaTable({str(root)!r}).restore({version}"
-            statement += ", protocol_downgrade_allowed=True)"
-            return (
-                f"; go back to version {version} in Python: from deltalake import DeltaTable;"
-                f" {statement}"
-            )
-    return "; no version before it is left: copy its rows with that tool into a new gallery"
 
 
 def _files(root: GalleryPlace, table: DeltaTable) -> tuple[RowFile, ...]:
