@@ -171,13 +171,23 @@ def _reported(
         report = replace(report, **_do(step, not_before, progress))
     except StopRequestedError:
         pass
-    except Exception as error:  # noqa: BLE001 (whatever fails in one step, the others go on)
+    except BaseException as error:
+        # A panic in Rust is a BaseException, of a class that cannot be imported.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         _log.debug("%s %s failed", report.step, report.place, exc_info=True)
-        told = " ".join(str(error).split()) or type(error).__name__
-        if not isinstance(error, ValueError | RuntimeError | OSError):
-            told = f"{type(error).__name__}: {told}"
-        report = replace(report, state="failed", reason=told)
+        report = replace(report, state="failed", reason=_why(error))
     return replace(report, seconds=time.monotonic() - begin)
+
+
+def _why(error: BaseException) -> str:
+    """The message of an error in a line; of one from a Ray worker, that of its cause."""
+    while isinstance(cause := getattr(error, "cause", None), BaseException):
+        error = cause
+    text = " ".join(str(error).split())
+    if text and isinstance(error, ValueError | RuntimeError | OSError):
+        return text
+    return f"{type(error).__name__}: {text}"
 
 
 def _do(step: WatchStep, not_before: datetime | None, progress: StartProgress) -> dict[str, Any]:

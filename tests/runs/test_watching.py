@@ -14,6 +14,7 @@ from pipeline.errors import InputError
 from pipeline.gallery.table import Gallery
 from pipeline.gallery.upkeep.erase import erase
 from pipeline.gallery.upkeep.selection import Selection, selected_rows
+from pipeline.runs import watching
 from pipeline.runs.camera_health import HealthSettings, camera_drift, silent_cameras
 from pipeline.runs.watch_config import read_watch
 from pipeline.runs.watching import watch_once
@@ -116,6 +117,27 @@ def test_too_much_is_not_erased(plan, tmp_path):
     assert done["erase", "g"].state == "failed"
     assert "4 of 20 rows would be erased" in done["erase", "g"].reason
     assert done["expand", "e"].rows == 20
+
+
+class PanicException(BaseException):
+    """Not an Exception, as a panic in Rust is not."""
+
+
+def test_whatever_is_raised_fails_only_its_step(plan, monkeypatch):
+    worker = RuntimeError("a long traceback")
+    worker.cause = InputError("the source is\nempty")
+    faults = iter([KeyError("x"), PanicException("at the disco")])
+
+    def fail(*_):
+        raise next(faults, ValueError())
+
+    monkeypatch.setattr(watching, "_do", fail)
+    reasons = [each.reason for each in watch_once(plan).steps if each.state == "failed"]
+    assert reasons == ["KeyError: 'x'", "PanicException: at the disco"]
+    with pytest.raises(KeyboardInterrupt):
+        faults = iter([KeyboardInterrupt()])
+        watch_once(plan)
+    assert watching._why(worker) == "the source is empty"
 
 
 def test_a_stop_ends_the_watch_after_the_unit_and_the_next_goes_on(plan, tmp_path):
