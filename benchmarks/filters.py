@@ -1,6 +1,7 @@
 """A search among 1 % of a gallery's rows, against the search of the whole gallery.
 
     python benchmarks/filters.py
+    python benchmarks/filters.py --compact
     python benchmarks/filters.py --rows 100000 --queries 1 16 --rounds 5
 
 A gallery of drawn features is written, captured evenly over time by 6 cameras. Each search opens
@@ -142,6 +143,7 @@ def main():
     parser.add_argument("--queries", type=int, nargs="+", default=[1, 64])
     parser.add_argument("-k", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--compact", action="store_true", help="compact the gallery first")
     parser.add_argument("--folder", type=Path, help="where to write (default: a temporary folder)")
     parser.add_argument("--keep", action="store_true", help="use and leave the gallery in --folder")
     chosen = parser.parse_args()
@@ -155,15 +157,14 @@ def main():
             else write_gallery(place, archive, chosen.rows)
         )  # fmt: skip
         every = selections(chosen.rows, len(archive.identities))
-        for compacted in (False, True):
-            if compacted:
-                gallery = compact(gallery)
-            print(f"{len(gallery.snapshot.files):,} files")
-            for count in chosen.queries:
-                _, _, queries = archive.draw(count, (0, 0))
-                for select in every.values():
-                    check(gallery.location, queries, chosen.k, select)
-                measure(gallery.location, queries, chosen.k, every, chosen.rounds)
+        if chosen.compact:
+            gallery = compact(gallery)
+        print(f"{len(gallery.snapshot.files):,} files", flush=True)
+        for count in chosen.queries:
+            _, _, queries = archive.draw(count, (0, 0))
+            for select in every.values():
+                check(gallery.location, queries, chosen.k, select)
+            measure(gallery.location, queries, chosen.k, every, chosen.rounds)
     finally:
         if not chosen.keep:
             shutil.rmtree(folder)

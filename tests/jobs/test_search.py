@@ -156,6 +156,17 @@ def test_a_pair_of_cameras_has_its_own_threshold(capsys, made, command, tmp_path
     assert "no row is marked" in err
 
 
+def test_travel_times_leave_out_no_row_of_unknown_time(capsys, made, command, tmp_path):
+    (tmp_path / "t.csv").write_text("from,to,least\n1,2,inf\n1,3,inf\n")
+    flags = ("--query-camera", 1, "--query-time", "2026-03-01T12:00", "--travel-times")
+    plain = result(capsys, "search", image(made, 0), *command)
+    told = result(capsys, "search", image(made, 0), *command, *flags, tmp_path / "t.csv")
+    assert (plain["rows_excluded"], told["rows_excluded"]) == (None, 0)
+    assert told["results"] == plain["results"]
+    _, out, _ = run(capsys, "search", image(made, 0), *command, *flags, tmp_path / "t.csv")
+    assert "travel times leave out 0 more rows" in out
+
+
 def test_the_page_shows_the_crops_that_are_still_there(capsys, made, command, tmp_path):
     flags = ("search", image(made, 0), image(made, 1), *command, "-k", 40, "--html")
     told = result(capsys, *flags, tmp_path / "page.html")
@@ -195,6 +206,7 @@ def test_workers_change_nothing(capsys, made, command, tmp_path, cluster):
         (("--workers", -1), "--workers must be at least 0"),
         (("--threshold", 1.2), "cosine similarity from -1 to 1"),
         (("--not-own-camera",), "give --query-camera"),
+        (("--travel-times", "t.csv"), "give --query-camera and --query-time"),
         (("--html", "{tmp}"), "must be a file in a folder"),
         (("--html", "{tmp}/none/page.html"), "must be a file in a folder"),
         (("--version", 0), "has no row in version 0"),

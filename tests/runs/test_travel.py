@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jobs.calibrate import describe as calibrate_told
+from jobs.link import describe as link_told
 from pipeline.core.travel.times import TravelTimes
 from pipeline.errors import InputError
 from pipeline.gallery.files.storage import GalleryDamagedError
@@ -198,6 +200,10 @@ def test_groups_are_better_with_travel_times(drawn, tmp_path):
     assert found[str(plan)].travel.true_pairs_excluded == 0
     assert found["learned"].travel.without == found[None].agreement
     assert learned.effect.lists.precision > learned.effect.lists.precision_without + 0.1
+    groups = calibrate_told(learned), link_told(found["learned"])
+    told = [str(line) for group in groups for line in group.renderables]
+    assert any("lists of 10 rows of other cameras" in line for line in told)
+    assert any("without travel times: B-cubed precision" in line for line in told)
     assert learned.effect.true_pairs_excluded < 0.02 * learned.effect.true_pairs
 
 
