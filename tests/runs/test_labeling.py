@@ -290,7 +290,7 @@ def test_what_cannot_be_labeled_is_told(archive, gallery, pictures, tmp_path):
 
 def test_pictures_that_no_number_tells_apart_are_refused_for_mot(tmp_path):
     for names, told in (
-        (["a1.png", "b1.png"], "two pictures have the same number"),
+        (["a1.png", "b1.png"], "two pictures beside it have the same number"),
         (["a.png"], "this name has none"),
     ):
         folder = tmp_path / names[0]

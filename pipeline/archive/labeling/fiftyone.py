@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.archive.labeling.labels import CLASS, Label, LabeledFile
-from pipeline.archive.locations import join
 from pipeline.errors import InputError
 
 SAMPLE_FIELD = "people"
@@ -35,7 +34,7 @@ def write_fiftyone(files: Iterable[LabeledFile], folder: Path, info: dict[str, A
                     "a dataset of FiftyOne holds videos or pictures, and this gallery has both:"
                     " extract them into two galleries, or choose the format coco"
                 )
-            sample: dict[str, Any] = {"filepath": join(file.root, file.file), "tags": []}
+            sample: dict[str, Any] = {"filepath": file.location, "tags": []}
             if file.is_video:
                 sample["frames"] = f"frames/{samples:06d}.json"
                 frames = {

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from pipeline.archive.faults import Rejected
 from pipeline.archive.listing.reading import is_in_tar
+from pipeline.archive.locations import join
 from pipeline.archive.video import names
 from pipeline.archive.video.names import Box, BoxName
 from pipeline.archive.video.sizes import FrameSize, picture_size, video_size
@@ -74,6 +75,11 @@ class LabeledFile:
         """Whether the labels are on frames of a video."""
         return self.labels[0].frame is not None and not self.is_crop
 
+    @property
+    def location(self) -> str:
+        """Where the file lies: its path, or its URL."""
+        return join(self.root, self.file)
+
     def by_frame(self) -> Iterator[tuple[int, list[Label]]]:
         """Yield the labels of each frame that has any; the labels of a picture are those of its
         frame 0.
@@ -110,8 +116,8 @@ def _file(root: str, rows: list[dict[str, Any]], numbers: dict[str, int]) -> Lab
     file, boxes = rows[0]["file"], [names.box_of_name(row["path"]) for row in rows]
     if is_in_tar(file):
         raise InputError(
-            f"{root}/{file} lies in a tar, and other tools do not open tars: unpack it, extract the"
-            " folder into a gallery, and export that"
+            f"{join(root, file)} lies in a tar, and other tools do not open tars: unpack it,"
+            " extract the folder into a gallery, and export that"
         )
     is_crop = boxes == [None]
     if is_crop and rows[0]["width"] and rows[0]["height"]:
@@ -145,6 +151,6 @@ def _size(root: str, file: str, *, is_video: bool) -> FrameSize:
         return (video_size if is_video else picture_size)(root, file)
     except Rejected as error:
         raise InputError(
-            f"{root}/{file}: {error.detail}, and labels need the size of its frames: bring it back,"
-            " or erase its rows first"
+            f"{join(root, file)}: {error.detail}, and labels need the size of its frames: bring it"
+            " back, or erase its rows first"
         ) from error

@@ -69,7 +69,7 @@ def _sequences(files: Iterable[LabeledFile]) -> Iterator[_Sequence]:
     for file in files:
         if file.is_crop:
             raise InputError(
-                f"{file.root}/{file.file} is a crop, and MOTChallenge has boxes on frames only:"
+                f"{file.location} is a crop, and MOTChallenge has boxes on frames only:"
                 " choose the format coco, cvat or fiftyone, where the box is the whole image"
             )
         if not file.is_video:
@@ -82,8 +82,8 @@ def _sequences(files: Iterable[LabeledFile]) -> Iterator[_Sequence]:
         frames = [_frame_of(picture) for picture in pictures]
         if len(set(frames)) < len(frames):
             raise InputError(
-                f"{pictures[0].root}/{name}: two pictures have the same number at the end of their"
-                " names, and MOTChallenge knows frames by it: choose the format coco"
+                f"{pictures[0].location}: two pictures beside it have the same number at the end of"
+                " their names, and MOTChallenge knows frames by it: choose the format coco"
             )
         shift = int(min(frames) == 0)
         boxes = [
@@ -100,7 +100,7 @@ def _frame_of(picture: LabeledFile) -> int:
     found = _LAST_NUMBER.search(stem)
     if found is None:
         raise InputError(
-            f"{picture.root}/{picture.file}: MOTChallenge knows frames by their numbers, and this"
+            f"{picture.location}: MOTChallenge knows frames by their numbers, and this"
             " name has none: choose the format coco"
         )
     return int(found[1])
