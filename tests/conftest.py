@@ -1,5 +1,6 @@
 """Fixtures that every room's tests share."""
 
+import builtins
 import logging
 import uuid
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ def cache_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+_PRINT = builtins.print
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -128,6 +130,7 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     uses, next_uses = (each and group_of(each.nodeid) == "cluster" for each in (item, nextitem))
     if uses and not next_uses:
         ray.shutdown()
+        builtins.print = _PRINT  # Ray's progress bars put a function of theirs in its place
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -363,15 +363,21 @@ class TestOnCluster:
         assert "standard output was closed, and the job runs on" in running.ended()
 
     def test_jobs_are_named_listed_stopped_and_followed_later(
-        self, checkout: Path, cluster_head: HeadNode
+        self, checkout: Path, cluster_head: HeadNode, tmp_path: Path
     ) -> None:
-        command = ("--name", "night.1", "--no-wait", "--", "sleepy", "--seconds", "300")
+        mark = tmp_path / "mark"
+        command = ("--name", "night.1", "--no-wait", "--", "sleepy", "--seconds", "300",
+                   "--mark", str(mark))  # fmt: skip
         status, out, err = run_on(checkout, cluster_head, "--json", *command)
         assert (status, json.loads(out)["job"]) == (0, "night.1-1"), err
         status, out, err = run_on(checkout, cluster_head, *command)
         assert (status, out) == (2, "")
         assert "--name night.1 is taken: night.1-1 is " in err
         assert f"--address {cluster_head.dashboard} --stop night.1-1" in err
+        deadline = time.monotonic() + 90
+        while not mark.exists():  # then it has written to its log
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
         status, out, err = run_on(checkout, cluster_head, "--stop", "night.1")
         assert (status, out) == (0, f"night.1-1 at {cluster_head.dashboard}: stopped\n"), err
         status, out, err = run_on(checkout, cluster_head, "--list", "--json")
