@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 
 from pipeline.core.blocks import FeatureRows, Tiling, blocks
 from pipeline.core.neighbors.topk import TopK
-from pipeline.core.reranking.reciprocal import SparseRows, mean_over, stacked, weights
+from pipeline.core.reranking.reciprocal import (
+    SparseRows,
+    distance,
+    is_among,
+    mean_over,
+    stacked,
+    weights,
+)
 
 
 @dataclass(frozen=True)
@@ -138,14 +145,6 @@ def encode_by_camera(
     return mean_over(own, np.concatenate(lists, axis=1), tiling=tiling)
 
 
-@njit(nogil=True, inline="always")
-def _stands_in(row: int, lists: NDArray[np.int64], of: int, k: int) -> bool:
-    for x in range(k):  # noqa: SIM110 - numba takes no generator
-        if lists[of, x] == row:
-            return True
-    return False
-
-
 @njit(nogil=True, cache=True)
 def _reciprocal_of_both(
     same: NDArray[np.int64],
@@ -169,15 +168,15 @@ def _reciprocal_of_both(
         members[0], distances[0], size = i, 0.0, 1
         for x in range(k_same):
             j = same[i, x]
-            if j >= 0 and _stands_in(i, same, j, k_same):
+            if j >= 0 and is_among(i, same[j], k_same):
                 members[size] = j
-                distances[size] = max(0.0, 2.0 - 2.0 * np.float64(same_scores[i, x]))
+                distances[size] = distance(same_scores[i, x], False)
                 size += 1
         for x in range(k_other):
             j = other[i, x]
-            if j >= 0 and _stands_in(i, other, j, k_other):
+            if j >= 0 and is_among(i, other[j], k_other):
                 members[size] = j
-                distances[size] = max(0.0, 2.0 - 2.0 * np.float64(other_scores[i, x]))
+                distances[size] = distance(other_scores[i, x], False)
                 size += 1
         order = np.argsort(members[:size])
         total = 0.0

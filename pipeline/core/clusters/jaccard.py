@@ -20,6 +20,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import Tiling, blocks
+from pipeline.core.reranking.distances import inverted
 from pipeline.core.reranking.reciprocal import SparseRows
 
 # Sums of V are off by less than this; a pair that is nearly near enough is still computed.
@@ -67,14 +68,14 @@ def jaccard_pairs(weights: SparseRows, eps: float, *, tiling: Tiling = Tiling())
     if not 0 <= eps < 1:
         raise ValueError(f"eps must be 0 or more and less than 1, not {eps}")
     least = 2 * (1 - eps) / (2 - eps) - _SLACK
-    index = _inverted(*weights.arrays)
-    lengths = np.diff(index[0])
+    index = inverted(weights, 0, len(weights), len(weights))
+    lengths = np.diff(index.starts)
     longest = max(1, int(_HUB * lengths.mean())) if len(lengths) else 0
     found: dict[int, tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]] = {}
 
     def compare(start: int, stop: int) -> None:
         found[start] = _compare(
-            *weights.arrays, *index, start, stop, longest, least, np.float32(eps)
+            *weights.arrays, *index.arrays, start, stop, longest, least, np.float32(eps)
         )
 
     with tiling.workers() as run:
@@ -85,28 +86,6 @@ def jaccard_pairs(weights: SparseRows, eps: float, *, tiling: Tiling = Tiling())
         for place, kind in enumerate((np.int64, np.int32, np.float32))
     )
     return JaccardPairs(*_both_ways(counts, rows, distances))
-
-
-@njit(nogil=True, cache=True)
-def _inverted(
-    starts: NDArray[np.int64], columns: NDArray[np.int32], values: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
-    """For every column, the rows that hold it, ascending, and their values there."""
-    n = starts.shape[0] - 1
-    column_starts = np.zeros(n + 1, np.int64)
-    for column in columns:
-        column_starts[column + 1] += 1
-    for column in range(n):
-        column_starts[column + 1] += column_starts[column]
-    ends = column_starts[:-1].copy()
-    rows = np.empty(columns.shape[0], np.int32)
-    row_values = np.empty(columns.shape[0], np.float32)
-    for i in range(n):
-        for entry in range(starts[i], starts[i + 1]):
-            place = ends[columns[entry]]
-            rows[place], row_values[place] = i, values[entry]
-            ends[columns[entry]] += 1
-    return column_starts, rows, row_values
 
 
 @njit(nogil=True, cache=True)

@@ -189,7 +189,8 @@ def _joined(
 
 
 @njit(nogil=True, inline="always")
-def _is_among(row: int, neighbors: NDArray[np.int64], k: int) -> bool:
+def is_among(row: int, neighbors: NDArray[np.int64], k: int) -> bool:
+    """Whether a row is one of the first k `neighbors`."""
     for x in range(k):  # noqa: SIM110 - numba takes no generator
         if neighbors[x] == row:
             return True
@@ -211,7 +212,7 @@ def _find_reciprocal(
         size = 1
         for x in range(k):
             j = neighbors[i, x]
-            if _is_among(i, neighbors[j], k):
+            if is_among(i, neighbors[j], k):
                 out[i, size] = j
                 size += 1
         sizes[i] = size
@@ -246,7 +247,7 @@ def _expanded(
         size = 1
         for x in range(k):
             j = neighbors[i, x]
-            if _is_among(i, neighbors[j], k):
+            if is_among(i, neighbors[j], k):
                 own[size] = j
                 size += 1
         for x in range(size):
