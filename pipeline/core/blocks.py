@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -74,46 +75,58 @@ class ArrayRows:
         return np.ascontiguousarray(self.array[positions])
 
 
-@dataclass(frozen=True)
 class StackedRows:
-    """The rows of `first`, then those of `second`: the union that joint expansion works on."""
+    """The rows of several sets of features, one set after the other, as one set.
 
-    first: FeatureRows
-    second: FeatureRows
+    ValueError for no set, and for sets of different dimensions.
 
-    def __post_init__(self) -> None:
-        if self.first.dimension != self.second.dimension:
+    >>> first, second = np.eye(2, dtype=np.float32), np.ones((1, 2), np.float32)
+    >>> StackedRows(ArrayRows(first), ArrayRows(second)).read(1, 3)
+    array([[0., 1.],
+           [1., 1.]], dtype=float32)
+    """
+
+    def __init__(self, *parts: FeatureRows) -> None:
+        dimensions = [each.dimension for each in parts]
+        if len(set(dimensions)) != 1:
             raise ValueError(
-                f"features of {self.first.dimension} and {self.second.dimension} dimensions"
-                " cannot be stacked"
+                f"features of {' and '.join(map(str, dimensions)) or 'no'} dimensions cannot be"
+                " stacked"
             )
+        self.parts = parts
+        self._starts = np.cumsum([0, *map(len, parts)])
 
     @property
     def dimension(self) -> int:
         """D."""
-        return self.first.dimension
+        return self.parts[0].dimension
 
     def __len__(self) -> int:
-        return len(self.first) + len(self.second)
+        return int(self._starts[-1])
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Rows `start` to `stop` of the union."""
-        edge = len(self.first)
-        if stop <= edge:
-            return self.first.read(start, stop)
-        if start >= edge:
-            return self.second.read(start - edge, stop - edge)
-        out = empty_rows(stop - start, self.dimension)
-        out[: edge - start] = self.first.read(start, edge)
-        out[edge - start :] = self.second.read(0, stop - edge)
+        """Rows `start` to `stop`, of all sets that hold some of them."""
+        spans = [
+            (part, max(start, low) - low, min(stop, high) - low)
+            for part, (low, high) in zip(self.parts, pairwise(self._starts.tolist()), strict=True)
+            if start < high and stop > low
+        ]
+        if len(spans) == 1:
+            part, first, last = spans[0]
+            return part.read(first, last)
+        out, end = empty_rows(stop - start, self.dimension), 0
+        for part, first, last in spans:
+            out[end : end + last - first] = part.read(first, last)
+            end += last - first
         return out
 
     def take(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The rows of the union at `positions`."""
+        """The rows at `positions`."""
         out = empty_rows(len(positions), self.dimension)
-        early = positions < len(self.first)
-        out[early] = self.first.take(positions[early])
-        out[~early] = self.second.take(positions[~early] - len(self.first))
+        owner = np.searchsorted(self._starts, positions, side="right") - 1
+        for number in np.unique(owner):
+            own = owner == number
+            out[own] = self.parts[number].take(positions[own] - self._starts[number])
         return out
 
 

@@ -7,13 +7,12 @@ one gallery that holds all of their rows in that order.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.core.blocks import FeatureRows, empty_rows
+from pipeline.core.blocks import StackedRows
 from pipeline.errors import InputError
 from pipeline.gallery.copies import named_below
 from pipeline.gallery.derived import derivation
@@ -22,52 +21,6 @@ from pipeline.gallery.log.conditions import Condition
 from pipeline.gallery.table import Gallery
 from pipeline.model.imported import read_recipe
 from pipeline.runs.cameras import normalization_of
-
-
-@dataclass(frozen=True)
-class ChainedRows:
-    """The rows of several sets of features `[N, D]`, one set after the other."""
-
-    parts: tuple[FeatureRows, ...]
-
-    @cached_property
-    def starts(self) -> NDArray[np.int64]:
-        """The first row of each part, and the number of all rows."""
-        return np.cumsum([0, *map(len, self.parts)])
-
-    @property
-    def dimension(self) -> int:
-        """D."""
-        return self.parts[0].dimension
-
-    def __len__(self) -> int:
-        return int(self.starts[-1])
-
-    def read(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Rows `start` to `stop`, of all parts that hold some of them."""
-        edges = [(int(low), int(high)) for low, high in pairwise(self.starts)]
-        inside = [
-            (part, max(start, low) - low, min(stop, high) - low)
-            for part, (low, high) in zip(self.parts, edges, strict=True)
-            if start < high and stop > low
-        ]
-        if len(inside) == 1:
-            part, first, last = inside[0]
-            return part.read(first, last)
-        out, done = empty_rows(stop - start, self.dimension), 0
-        for part, first, last in inside:
-            out[done : done + last - first] = part.read(first, last)
-            done += last - first
-        return out
-
-    def take(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The rows at `positions`."""
-        out = empty_rows(len(positions), self.dimension)
-        owner = np.searchsorted(self.starts, positions, side="right") - 1
-        for number in np.unique(owner):
-            mine = owner == number
-            out[mine] = self.parts[number].take(positions[mine] - self.starts[number])
-        return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,9 +101,9 @@ class GalleryUnion:
         """Whether all paths are below one source, and stay as they are."""
         return len({each.properties["source"] for each in self.parts}) == 1
 
-    def features(self) -> ChainedRows:
+    def features(self) -> StackedRows:
         """The features by position."""
-        return ChainedRows(tuple(each.features() for each in self.parts))
+        return StackedRows(*(each.features() for each in self.parts))
 
     def rows(self, columns: Sequence[str] = SCALAR_COLUMNS) -> pa.Table:
         """The scalar columns by position; row ids are those of each gallery."""

@@ -67,7 +67,7 @@ def encode_union(
     of the encoding, some tens of weights per row; with workers, the object store holds both once
     per machine.
     """
-    total, queries, workers = len(union), len(union.first), execution.workers
+    total, queries, workers = len(union), len(union.parts[0]), execution.workers
     inside = execution.worker_tiling
     check_neighbors(near, total, settings)
     greatest = greatest_distances(least, settings.squared)

@@ -84,6 +84,14 @@ def test_wrong_tilings_are_told(settings, message):
         Tiling(**settings)
 
 
+def test_some_of_the_stacked_sets_may_be_empty():
+    sets = [ArrayRows(np.full((count, 4), count, np.float32)) for count in (0, 3, 0, 1)]
+    rows = StackedRows(*sets)
+    assert rows.read(0, 4)[:, 0].tolist() == [3, 3, 3, 1]
+    assert rows.read(2, 2).shape == (0, 4)
+    assert rows.take(np.array([3, 0]))[:, 0].tolist() == [1, 3]
+
+
 def test_wrong_rows_are_told():
     with pytest.raises(ValueError, match="matrix"):
         ArrayRows(np.ones(3, np.float32))
@@ -91,6 +99,8 @@ def test_wrong_rows_are_told():
         ArrayRows(np.ones((3, 2)))
     with pytest.raises(ValueError, match="cannot be stacked"):
         StackedRows(ArrayRows(np.ones((1, 2), np.float32)), ArrayRows(np.ones((1, 3), np.float32)))
+    with pytest.raises(ValueError, match="features of no dimensions cannot be stacked"):
+        StackedRows()
 
 
 def test_what_runs_alone_has_one_thread_for_its_linear_algebra():

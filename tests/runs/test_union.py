@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.core.blocks import ArrayRows
 from pipeline.core.expansion import Expansion
 from pipeline.core.reranking.distances import Reranking
 from pipeline.errors import InputError
@@ -29,7 +28,7 @@ from pipeline.runs.settings import (
     FigureSettings,
     RecipeSettings,
 )
-from pipeline.runs.union import ChainedRows, GalleryUnion, as_one
+from pipeline.runs.union import GalleryUnion, as_one
 from tests.jobs.labeled import labeled_gallery, people
 from tests.stages.making import save_crop, save_network, save_source
 
@@ -164,11 +163,3 @@ def test_galleries_that_do_not_go_together_are_refused(held, tmp_path):
     with pytest.raises(InputError, match="/e has no row in version"):
         evaluate(queries, [*parts, empty])
     assert as_one(parts[:1]) is parts[0]
-
-
-def test_parts_may_be_empty():
-    parts = [ArrayRows(np.full((count, 4), count, np.float32)) for count in (0, 3, 0, 1)]
-    rows = ChainedRows(tuple(parts))
-    assert rows.read(0, 4)[:, 0].tolist() == [3, 3, 3, 1]
-    assert rows.read(2, 2).shape == (0, 4)
-    assert rows.take(np.array([3, 0]))[:, 0].tolist() == [1, 3]

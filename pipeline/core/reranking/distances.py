@@ -172,7 +172,7 @@ def k_reciprocal(
     >>> reranked.distances(0, 1).round(3)
     array([[0.266, 1.   ]], dtype=float32)
     """
-    total, queries = len(union), len(union.first)
+    total, queries = len(union), len(union.parts[0])
     check_neighbors(neighbors, total, settings)
     if least is None:
         least = least_scores(union, tiling=tiling)
@@ -213,11 +213,12 @@ def encoded(
     These are the mean weights of the queries, with a column for each row of the union, and of the
     gallery, with a column for each of `places` (see `used_columns`).
     """
+    queries, gallery = union.parts
     return Reranked(
-        union.first,
-        union.second,
+        queries,
+        gallery,
         settings,
-        greatest[: len(union.first)],
+        greatest[: len(queries)],
         SparseRows(of_queries.starts, places[of_queries.columns], of_queries.values),
         of_gallery,
         int(places.max(initial=-1)) + 1,
