@@ -22,7 +22,7 @@ import obstore
 from pipeline.errors import InputError, RunError
 from pipeline.input_files import why
 from pipeline.object_client import StoreError, ask_again, client_of, split_url, tag_of
-from pipeline.output_files import name_write_errors
+from pipeline.output_files import name_write_errors, replace_file
 
 _LONGEST_TEXT = 64 << 20
 
@@ -201,10 +201,7 @@ def _known(remembered: Path, url: str) -> FetchedFile | None:
 
 def _remember(remembered: Path, fetched: FetchedFile, tags: Sequence[Any]) -> None:
     text = json.dumps({"url": fetched.url, "files": fetched.files, "tags": tags})
-    with name_write_errors(remembered):
-        half = remembered.with_suffix(f".{os.getpid()}")
-        half.write_text(text)
-        half.replace(remembered)
+    replace_file(remembered, lambda file: file.write(text.encode()))
 
 
 def _digest(path: Path) -> str:

@@ -5,10 +5,12 @@ An existing file that no command of this tool wrote is never replaced.
 
 import errno
 import os
+import secrets
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from pipeline.errors import InputError, RunError
 from pipeline.input_files import why
@@ -16,6 +18,7 @@ from pipeline.input_files import why
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PROBE_BYTES = 512
 _HEAD_BYTES = 4096
+_TOKEN_BYTES = 4
 
 
 @contextmanager
@@ -29,6 +32,26 @@ def name_write_errors(path: str | os.PathLike[str]) -> Iterator[None]:
             f"{path}: the file cannot be written ({why(error)}): {advice}, and run the same"
             " command again"
         ) from error
+
+
+def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Let `write` fill a file beside `path`, flush it to disk, and rename it to `path`.
+
+    A reader finds the complete new file, the older one, or none. Half-written files of killed runs
+    are deleted first. Raise `RunError` if the file cannot be written.
+    """
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(_TOKEN_BYTES)}")
+    try:
+        with name_write_errors(path):
+            for left in path.parent.glob(f".{path.name}.{'[0-9a-f]' * 2 * _TOKEN_BYTES}"):
+                left.unlink(missing_ok=True)
+            with beside.open("xb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def check_file_name(path: Path) -> None:

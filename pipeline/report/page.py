@@ -2,13 +2,12 @@
 
 import json
 import os
-import secrets
 from functools import partial
 from pathlib import Path
 
-from pipeline.errors import InputError, RunError
+from pipeline.errors import InputError
 from pipeline.input_files import why
-from pipeline.output_files import check_new_folder, check_replaceable, has_mark, name_write_errors
+from pipeline.output_files import check_new_folder, check_replaceable, has_mark, replace_file
 from pipeline.report.charts import cmc_chart, roc_chart
 from pipeline.report.plain import plain
 from pipeline.report.results import Report
@@ -18,7 +17,6 @@ from pipeline.report.thumbnails import Thumbnails
 FILES = {"report.json": b'"regallery": ', "report.html": MARK}
 """The files of a report, and the text near their beginning that identifies them as ours."""
 _EMPTY = Thumbnails()
-_TOKEN_BYTES = 4
 
 
 def render_report(report: Report, thumbnails: Thumbnails = _EMPTY) -> str:
@@ -65,8 +63,8 @@ def write_page(
     except OSError as error:
         raise InputError(f"{folder}: the folder cannot be made ({why(error)})") from error
     json_path, html_path = (folder / name for name in FILES)
-    _replace(json_path, data)
-    _replace(html_path, page)
+    replace_file(json_path, lambda file: file.write(data.encode()))
+    replace_file(html_path, lambda file: file.write(page.encode()))
     return json_path, html_path
 
 
@@ -82,26 +80,6 @@ def check_place(out_dir: str | Path) -> None:
     check_new_folder(folder)
     for name, mark in FILES.items():
         check_replaceable(folder / name, "out", partial(has_mark, mark=mark))
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file beside the final name, flush it to disk, then rename it to that name.
-
-    Half-written files of killed runs are deleted first.
-    """
-    for left in path.parent.glob(f".{path.name}.{'[0-9a-f]' * 2 * _TOKEN_BYTES}"):
-        left.unlink(missing_ok=True)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(_TOKEN_BYTES)}")
-    try:
-        with name_write_errors(path):
-            with beside.open("x", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-    except RunError:
-        beside.unlink(missing_ok=True)
-        raise
 
 
 def _drawn(report: Report) -> dict[str, str]:

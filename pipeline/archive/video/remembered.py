@@ -9,7 +9,6 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 import time
 import zipfile
 from contextlib import suppress
@@ -24,7 +23,9 @@ import numpy as np
 from pipeline.archive.locations import join
 from pipeline.archive.video.index import FrameRuns, VideoIndex, index_video
 from pipeline.archive.video.sources import file_facts
+from pipeline.errors import RunError
 from pipeline.fetched_files import cache_folder
+from pipeline.output_files import replace_file
 
 _FORMAT = 1
 _KEPT_SECONDS = 180 * 86_400
@@ -52,7 +53,7 @@ def remembered_index(
     try:
         _forget_old(note.parent.parent)
         _write_note(note, index)
-    except OSError as error:
+    except (OSError, RunError) as error:
         _log.debug("%s cannot be written: %s", note, error)
     return index
 
@@ -113,14 +114,7 @@ def _write_note(path: Path, index: VideoIndex) -> None:
         "run_size": index.runs.size,
         "run_hash": hashes.reshape(len(index.runs.content_hash), -1),
     }
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, **columns)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    replace_file(path, lambda file: np.savez_compressed(file, **columns))
 
 
 @lru_cache(maxsize=1)
