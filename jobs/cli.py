@@ -39,7 +39,7 @@ from jobs.command.console import (
 )
 from jobs.command.naming import as_flags, name_flags_of
 from jobs.command.printable import printable, printable_values
-from pipeline.errors import InputError, RunError
+from pipeline.errors import InputError, RunError, is_failure
 from pipeline.input_files import parse_toml, read_text, why
 
 # Each verb with its line in `regallery --help`, so that help imports no verb.
@@ -132,9 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             except ReaderGone:
                 raise
             except BaseException as error:
-                # A panic in Rust is a BaseException too, of a class that cannot be imported.
-                is_panic = type(error).__name__ == "PanicException"
-                if not (is_panic or isinstance(error, Exception | KeyboardInterrupt)):
+                if not (is_failure(error) or isinstance(error, KeyboardInterrupt)):
                     raise
                 return _report(error, as_json=as_json, verbose=verbose)
         except ReaderGone:

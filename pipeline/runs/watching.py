@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from pipeline.archive.listing.source import check_source
-from pipeline.errors import InputError, RunError
+from pipeline.errors import InputError, RunError, is_failure
 from pipeline.gallery import opening
 from pipeline.gallery.files import storage
 from pipeline.gallery.sidecars.candidates import about_candidates, is_candidates, read_candidates
@@ -172,8 +172,7 @@ def _reported(
     except StopRequestedError:
         pass
     except BaseException as error:
-        # A panic in Rust is a BaseException, of a class that cannot be imported.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        if not is_failure(error):
             raise
         _log.debug("%s %s failed", report.step, report.place, exc_info=True)
         report = replace(report, state="failed", reason=_why(error))
