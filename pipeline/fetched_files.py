@@ -77,7 +77,7 @@ def fetch(url: str, others: Others = lambda _: ()) -> FetchedFile:
     """Fetch the object under a URL to this machine, with the `others` beside it.
 
     If the store says that the objects have not changed, an earlier copy is used. Raise `InputError`
-    if there is no such object, if access is denied or there are no credentials, and if the copy
+    if the object does not exist, if access is denied or there are no credentials, and if the copy
     cannot be written.
     """
     split_url(url, "a file")
@@ -181,7 +181,7 @@ def _as_input_errors(url: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise InputError(f"{url}: there is no such object") from error
+        raise InputError(f"{url}: the object does not exist") from error
     except StoreError as error:
         raise InputError(str(error)) from error
 

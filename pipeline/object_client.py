@@ -150,7 +150,7 @@ def named_errors(place: object) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise FileNotFoundError(errno.ENOENT, "there is no such object", str(place)) from error
+        raise FileNotFoundError(errno.ENOENT, "the object does not exist", str(place)) from error
     except (PermissionDeniedError, UnauthenticatedError) as error:
         raise StoreError(
             f"{place}: the object store denies access ({reason_of(error)}): see that the"

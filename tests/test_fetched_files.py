@@ -104,7 +104,7 @@ def test_an_answer_that_is_cut_short_is_an_error(bucket, cache, monkeypatch):
 
 def test_what_cannot_be_fetched_is_told_with_its_url(bucket, cache, monkeypatch):
     for read in (fetch, fetched_text):
-        with pytest.raises(InputError, match=rf"{bucket}/none: there is no such object"):
+        with pytest.raises(InputError, match=rf"{bucket}/none: the object does not exist"):
             read(f"{bucket}/none")
         with pytest.raises(InputError, match="a file is given by a local path, or by a URL"):
             read("https://host/net.onnx")

@@ -1,9 +1,10 @@
-"""Travel times of a gallery's cameras: a table that a user gives, or what was learned of a version.
+"""Travel times of a gallery's cameras: a table from a user, or learned from a version.
 
-A given table is `.csv` or `.parquet`, with a row for each pair of cameras and the columns `from`,
+A user's table is `.csv` or `.parquet`, with a row for each pair of cameras and the columns `from`,
 `to`, `least` and `most` (seconds). An empty `most` sets no limit, a `least` of `inf` says that
-nobody gets there. A row also holds for the way back, if the table has no row for that. What was
-learned is a JSON file for each version beside the table, and holds for later versions, too.
+nobody gets there. A row also holds for the way back, if the table has no row for that. Learned
+times are a JSON file for each version, beside the gallery's table, and also hold for later
+versions.
 """
 
 import json
@@ -36,9 +37,9 @@ _SUFFIX = "-travel.json"
 
 @dataclass(frozen=True)
 class TravelTable:
-    """The least and the most seconds between cameras, by their names; `origin` says whose they are.
+    """The least and the most seconds between cameras, by name; `origin` says where they come from.
 
-    ValueError for a pair that is there twice, or whose least is more than its most.
+    ValueError for a pair that occurs twice, or whose least is more than its most.
     """
 
     ways: Mapping[tuple[str, str], tuple[float, float]]
@@ -52,17 +53,17 @@ class TravelTable:
         *,
         both_ways: bool = True,
     ) -> "TravelTable":
-        """The table with these rows: from, to, least and most. With `both_ways` a row also holds
-        for the way back, if there is none for that.
+        """Make a table of rows: from, to, least and most. With `both_ways` a row also holds for
+        the way back, if the way back has no row.
         """
         ways: dict[tuple[str, str], tuple[float, float]] = {}
         for start, end, least, most in rows:
             if (start, end) in ways:
-                raise ValueError(f"the way from camera {start} to {end} is there twice")
+                raise ValueError(f"the way from camera {start} to {end} has two rows")
             if not least <= most or least == -inf:
                 raise ValueError(
-                    f"from camera {start} to {end}: the least of {least:g} seconds and the most of"
-                    f" {most:g} are no times of a way"
+                    f"from camera {start} to {end}: a way cannot take at least {least:g} and at"
+                    f" most {most:g} seconds"
                 )
             ways[start, end] = least, most
         if not both_ways:
@@ -93,7 +94,7 @@ class TravelTable:
 
 
 def read_travel_table(path: Path) -> TravelTable:
-    """The table that a user gives; InputError says what is wrong with it."""
+    """Read the table of a user; InputError says what is wrong with it."""
     if path.suffix not in TABLE_SUFFIXES:
         raise InputError(f"{path}: travel times are a file in {' or '.join(TABLE_SUFFIXES)}")
     check_file(path)
@@ -139,8 +140,10 @@ def write_travel_times(
     pairs: Mapping[tuple[str, str], int],
     about: dict[str, Any],
 ) -> GalleryPlace:
-    """Stores what was learned of a version, in place of what was; `pairs` say on how many sightings
-    each way rests, `about` how it was learned.
+    """Store the times learned from a version, in place of older ones.
+
+    `pairs` holds the number of pairs of sightings behind each way, and `about` how the times were
+    learned.
     """
     ways = [
         {
@@ -171,9 +174,9 @@ def write_travel_times(
 
 
 def read_learned_times(gallery: Gallery) -> TravelTable | None:
-    """What was learned of this version, or else of the latest one before it; None without.
+    """The times learned from this version, or from the latest one before it; None if none were.
 
-    Raises `GalleryDamagedError` for a file that is gone or has changed.
+    Raise `GalleryDamagedError` for a file that is missing or has changed.
     """
     folder = root_of(gallery.location) / storage.CALIBRATIONS_FOLDER
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
@@ -204,12 +207,12 @@ def read_learned_times(gallery: Gallery) -> TravelTable | None:
         return TravelTable.of(rows, f"learned of version {version}", both_ways=False)
     except (ValueError, KeyError, TypeError) as error:
         raise GalleryDamagedError(
-            f"{path}: these are no travel times ({error}); delete it and learn them again"
+            f"{path}: the travel times cannot be read ({error}); delete it and learn them again"
         ) from error
 
 
 def named_times(names: Sequence[str], times: TravelTimes, origin: str) -> TravelTable:
-    """The table of what is known of cameras with these names."""
+    """The table of the limits between cameras with these names."""
     ways = {
         (names[i], names[j]): (float(times.least[i, j]), float(times.most[i, j]))
         for i, j in zip(*(each.tolist() for each in np.nonzero(times.is_known)), strict=True)

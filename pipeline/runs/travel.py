@@ -1,4 +1,4 @@
-"""Travel times in a run: whose they are, where and when rows were seen, and what that excludes."""
+"""Travel times in a run: read them, apply them to rows, and measure what they exclude."""
 
 import logging
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ _LONGEST = 100 * 365 * 86_400.0
 
 
 def travel_table(given: str, gallery: AnyGallery) -> TravelTable:
-    """The travel times in a file, or those learned of a gallery; InputError without."""
+    """Read the travel times in a file, or those learned from a gallery; InputError without any."""
     if given != LEARNED:
         return read_travel_table(Path(given))
     found = [table for each in parts_of(gallery) if (table := read_learned_times(each))]
@@ -55,10 +55,9 @@ def travel_table(given: str, gallery: AnyGallery) -> TravelTable:
 
 
 def walkable(rows: pa.Table, table: TravelTable) -> Walkable:
-    """Where and when rows `[N]` (`camera`, `captured_at`) were seen, and the times between their
-    cameras.
+    """Make the rule for rows `[N]` from their columns `camera` and `captured_at`, and a table.
 
-    Warns of cameras that the table does not name, and of names that no row has.
+    Warn of cameras that the table does not name, and of names that no row has.
     """
     names = sorted(rows["camera"].drop_null().unique().to_pylist())
     known = set(table.cameras)
@@ -69,7 +68,7 @@ def walkable(rows: pa.Table, table: TravelTable) -> Walkable:
         )  # fmt: skip
     if unseen := sorted(known - set(names)):
         _log.warning(
-            "the travel times (%s) name camera %s, from which no row is", table.origin,
+            "the travel times (%s) name camera %s, which has no row", table.origin,
             ", ".join(unseen),
         )  # fmt: skip
     return Walkable(sightings(rows, names), table.times(names))
@@ -90,7 +89,7 @@ def sightings(rows: pa.Table, names: Sequence[str]) -> Sightings:
 
 
 def excluded(rule: Walkable, identity: NDArray[np.int64], origin: str) -> TravelEffect:
-    """What travel times exclude among rows of known `identity` `[N]`, and among all."""
+    """Count the pairs that travel times exclude: of all rows, and of one `identity` `[N]`."""
     seen, count = rule.seen, len(rule)
     labeled = identity[identity > DISTRACTOR]
     chosen = identity[sample_identities(identity, _SAMPLE, 0)] if len(labeled) else labeled
@@ -113,9 +112,10 @@ def excluded(rule: Walkable, identity: NDArray[np.int64], origin: str) -> Travel
 def list_effect(
     features: FeatureRows, walk: Walkable, identity: NDArray[np.int64]
 ) -> ListEffect | None:
-    """What travel times do to searches for some rows of known `identity` `[N]`, in other cameras.
+    """Measure searches for some rows of known `identity` `[N]` in other cameras, with and without
+    travel times.
 
-    None where no row of known camera and time has a match in another camera.
+    None if no row with a known camera and time has a match in another camera.
     """
     cameras = np.where(walk.seen.is_known, walk.seen.camera, NO_CAMERA)
     labels = Labels(identity, cameras)
@@ -141,9 +141,9 @@ def list_effect(
 
 
 def reachable_rows(table: TravelTable, own_camera: str, when: datetime) -> Condition:
-    """The rows that can show whom a camera took at a time.
+    """A condition for the rows that can show the person whom a camera saw at a time.
 
-    Rows of unknown camera or time can, and those of cameras that the table does not name.
+    It holds for rows without a camera or a time, and for cameras that the table does not name.
     """
     if own_camera not in table.cameras:
         _log.warning(

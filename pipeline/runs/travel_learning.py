@@ -1,4 +1,4 @@
-"""Travel times learned of a gallery: pairs of certain similarity, and the time between them."""
+"""Learn the travel times of a gallery from pairs of rows that are almost certainly one person."""
 
 import logging
 from contextlib import ExitStack
@@ -38,9 +38,9 @@ def learn_travel_times(
 ) -> TravelLearned:
     """Learn the travel times between a gallery's cameras, and store them with its version.
 
-    Links are made as by `link`, at the similarity from which on groups have the precision
-    `certainty`; those of two cameras tell how long a way takes. InputError if times or cameras are
-    not known, or if no way has enough links.
+    Links are made as in `link`, at the threshold at which groups have the precision `certainty`.
+    Links between two cameras show how long the way takes. Raise InputError if times or cameras are
+    unknown, and if no way has enough links.
     """
     check_calibration(gallery)
     rows = gallery.rows(["row_id", "camera", "captured_at", "frame", "identity"])
@@ -67,9 +67,9 @@ def learn_travel_times(
     known = learned.times.is_known
     if not known.any():
         raise InputError(
-            f"{gallery.location}: of {len(reached):,} pairs from similarity {found.threshold:.4f}"
-            f" on, no way between two cameras has {settings.fewest}: give a lower `certainty` or"
-            " `fewest`, or a gallery of more rows"
+            f"{gallery.location}: {len(reached):,} pairs reach the similarity"
+            f" {found.threshold:.4f}, but no two cameras have {settings.fewest} of them: give a"
+            " lower `certainty` or `fewest`, or a gallery with more rows"
         )
     table = named_times(names, learned.times, f"learned of version {gallery.version}")
     pairs = {(names[i], names[j]): int(learned.pairs[i, j]) for i, j in np.argwhere(known).tolist()}

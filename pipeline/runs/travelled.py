@@ -1,4 +1,4 @@
-"""What travel times do to a run. Imports nothing heavy: the command line reads it first."""
+"""Results and settings of travel times. Imports nothing heavy: the command line reads it first."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,9 +14,11 @@ LEARNED = "learned"
 
 @dataclass(frozen=True)
 class ListEffect:
-    """Lists of the `k` best rows of other cameras, for `queries` rows of known identity: the share
-    of their rows that show the person, and of lists that begin with such a row; with travel times
-    and without.
+    """Precision and rank-1 of the lists of the `k` best rows of other cameras, for `queries` rows
+    of known identity, with travel times and without.
+
+    Precision is the share of listed rows that show the person, and rank-1 the share of lists that
+    begin with such a row.
     """
 
     queries: int
@@ -31,10 +33,10 @@ class ListEffect:
 class TravelEffect:
     """What travel times exclude: of all `pairs` of rows, and of the `true_pairs` of one identity.
 
-    True pairs are those of some whole identities (10,000 rows at most). `rows_unknown` have no
-    camera or no time, and are excluded nowhere. `without` compares groups that ignore travel times
-    with the known identities, and `lists` tells what becomes of searches; None where it was not
-    measured.
+    True pairs are counted in some whole identities (10,000 rows at most). `rows_unknown` is the
+    number of rows without a camera or a time, which are never excluded. `without` compares groups
+    that ignore travel times with the known identities, and `lists` shows the effect on searches;
+    both are None if they were not measured.
     """
 
     origin: str
@@ -49,14 +51,14 @@ class TravelEffect:
 
 @dataclass(frozen=True)
 class TravelSettings:
-    """How travel times are learned from pairs of rows of certain similarity."""
+    """How travel times are learned from pairs of rows that are almost certainly one person."""
 
     k: int = 5
     """Neighbors of each row that are considered."""
     certainty: float = 0.98
-    """Wanted precision of the groups that the pairs make (see link)."""
+    """Precision that the groups of these pairs must have (see link)."""
     fewest: int = 10
-    """Pairs that a way between two cameras rests on at least."""
+    """The least number of pairs between two cameras that sets a limit."""
 
     def __post_init__(self) -> None:
         if self.k < 1:
@@ -73,10 +75,10 @@ TRAVEL = TravelSettings()
 
 @dataclass(frozen=True)
 class TravelLearned:
-    """Travel times as they were stored: on how many links they rest, and what they exclude.
+    """The stored travel times: the number of links behind them, and what they exclude.
 
-    From one camera to another there are `ways`; some pairs are `unreachable`, and of others there
-    are too few links to know. `effect` compares them with known identities, where there are any.
+    `ways` counts pairs of cameras with limits, `unreachable` those that nobody walks, and `unknown`
+    those with too few links. `effect` compares the times with known identities, if there are any.
     """
 
     gallery: str

@@ -334,7 +334,7 @@ def test_no_gallery_is_made_by_mistake(tmp_path, capsys):
     for verb in ("erase", "compact", "verify", "restore", "clean"):
         extra = {"erase": ("--ids", 1), "restore": ("--version", 0)}.get(verb, ())
         told = refused(capsys, verb, "--gallery", tmp_path / "none", *extra)
-        assert "there is no such folder" in told
+        assert "the folder does not exist" in told
     assert not (tmp_path / "none").exists()
 
 

@@ -79,7 +79,7 @@ def test_what_is_not_a_network_is_told_by_its_url(bucket, tmp_path):
     path.write_bytes(path.read_bytes().replace(b"abcdefghi", b"../secret"))
     with pytest.raises(InputError, match=rf"^{bucket}/n.onnx: names weights outside its own"):
         network_file(upload(bucket, path))
-    with pytest.raises(InputError, match=rf"{bucket}/m.bin: there is no such object"):
+    with pytest.raises(InputError, match=rf"{bucket}/m.bin: the object does not exist"):
         network_file(upload(bucket, save_ir(tmp_path / "m.xml")))
     with pytest.raises(InputError, match="holds its own weights"):
         network_file(f"{bucket}/n.onnx", "w.pth")
@@ -112,6 +112,6 @@ def test_every_command_takes_urls(bucket, tmp_path, capsys):
     again = ("re-extract", tmp_path / "url", "--out", tmp_path / "again", "--actors", 0, *sizes)
     assert result(capsys, *again, *given)["fingerprint"] == made[0]["fingerprint"]
     missing = ("extract", source, "--gallery", tmp_path / "none", "--model", f"{bucket}/none.onnx")
-    assert f"{bucket}/none.onnx: there is no such object" in refused(capsys, *missing, *SIZE)
+    assert f"{bucket}/none.onnx: the object does not exist" in refused(capsys, *missing, *SIZE)
     flags = ("--model", model, "--recipe", f"{bucket}/none.toml", *SIZE)
-    assert "none.toml: there is no such object" in refused(capsys, *missing[:4], *flags)
+    assert "none.toml: the object does not exist" in refused(capsys, *missing[:4], *flags)

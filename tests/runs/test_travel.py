@@ -83,9 +83,9 @@ def test_a_table_holds_for_the_way_back_unless_it_says_otherwise(table, tmp_path
     ("text", "message"),
     [
         ("from,to\na,b\n", "has no column least"),
-        ("from,to,least\na,b,1\na,b,2\n", "from camera a to b is there twice"),
-        ("from,to,least,most\na,b,9,5\n", "are no times of a way"),
-        ("from,to,least\na,b,-inf\n", "are no times of a way"),
+        ("from,to,least\na,b,1\na,b,2\n", "from camera a to b has two rows"),
+        ("from,to,least,most\na,b,9,5\n", "cannot take at least 9 and at most 5 seconds"),
+        ("from,to,least\na,b,-inf\n", "cannot take at least -inf"),
         ("from,to,least\na,b,soon\n", "cannot be read"),
         ("from,to,least\na,,3\n", "row 1 has no value in the column to"),
     ],
@@ -163,13 +163,13 @@ def test_what_is_missing_is_told(gallery, table, tmp_path, caplog):
         SearchSettings(travel_times="learned", query_camera="c0")
     walkable(gallery.rows(), TravelTable.of([("c0", "far", 1, 2)], "given"))
     assert "say nothing of camera c1, c2" in caplog.text
-    assert "name camera far, from which no row is" in caplog.text
+    assert "name camera far, which has no row" in caplog.text
     one = labeled_gallery(
         tmp_path / "one", np.eye(2, dtype=np.float32), [1, 1], ["a", "a"], captured_at=[START] * 2
     )
     with pytest.raises(InputError, match="has 1 cameras"):
         learn_travel_times(one)
-    with pytest.raises(InputError, match="no way between two cameras has 50"):
+    with pytest.raises(InputError, match="no two cameras have 50 of them"):
         learn_travel_times(gallery, TravelSettings(fewest=50))
     for values in ({"k": 0}, {"certainty": 1}, {"fewest": 1}):
         with pytest.raises(InputError, match=f"`{next(iter(values))}`"):

@@ -75,8 +75,8 @@ def reader(listed: ListedSet, source: str) -> Callable[[str], NameLabels | None]
     """Make the function that reads a path's labels from the list files of the copy at `source`.
 
     `source` is the data set's folder or its folder of images. The lists are there, in
-    `train_test_split` or `attribute`, or in the folder above. Raise InputError if there is no list,
-    or if two lists differ.
+    `train_test_split` or `attribute`, or in the folder above. Raise InputError if the list is
+    missing, or if two lists differ.
     """
     filesystem, base = locate(source)
     labels: dict[str, NameLabels] = {}

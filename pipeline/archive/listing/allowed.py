@@ -83,7 +83,7 @@ def allowed_places(manifest: str, root: str, given: Sequence[str]) -> AllowedPla
 def _given(root: str) -> str:
     local = local_path(root)
     if local is not None and not local.is_dir():
-        raise InputError(f"`allow_root` {root}: there is no such folder")
+        raise InputError(f"`allow_root` {root}: the folder does not exist")
     return _real(root)
 
 

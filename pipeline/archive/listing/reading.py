@@ -47,7 +47,7 @@ def read_image(
         data: bytes = filesystem.cat_file(there)
         return data
     except FileNotFoundError as error:
-        raise ReadError("missing", "there is no such file") from error
+        raise ReadError("missing", "the file does not exist") from error
     except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
         raise ReadError("unreadable", f"it cannot be read: {error.strerror or error}") from error
 

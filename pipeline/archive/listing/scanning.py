@@ -188,7 +188,7 @@ def _add(folder: Folder, file: File) -> None:
 def _fault(path: str, error: OSError) -> Fault:
     file = File(readable(path), None, None)
     if isinstance(error, FileNotFoundError):
-        return Fault(file, "missing", "there is no such file, or a link leads nowhere")
+        return Fault(file, "missing", "the file does not exist, or a link leads nowhere")
     if error.errno == errno.ELOOP:
         return Fault(file, "missing", "a link leads to itself")
     return Fault(file, "unreadable", f"the file cannot be reached: {error.strerror or error}")

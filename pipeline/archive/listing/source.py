@@ -69,7 +69,7 @@ class Listing:
 
 
 def check_source(source: str, layout: str = "none", settings: LabelSettings = AS_THEY_ARE) -> None:
-    """Raise InputError if there is no such source or layout; no image is read."""
+    """Raise InputError if the source or the layout does not exist; images are not read."""
     filesystem, path = locate(source)
     if not filesystem.exists(path):
         raise InputError(f"there is no folder or manifest {source}")
@@ -92,8 +92,8 @@ def list_source(
     A large local folder is listed on several processes; a script that calls this therefore needs
     the usual `if __name__ == "__main__"`.
 
-    Raise InputError if there is no such source, no image at all, a wrong manifest, or no name that
-    matches the layout.
+    Raise InputError if the source does not exist or holds no image, if a manifest is wrong, or if
+    no name matches the layout.
     """
     filesystem, path = locate(source)
     local = local_path(source)

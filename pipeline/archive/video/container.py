@@ -48,7 +48,7 @@ def opened(root: str, path: str) -> Iterator[tuple[InputContainer, VideoStream]]
             source, metadata_errors="replace", options={"format_whitelist": _CONTAINERS}
         )
     except FileNotFoundError as error:
-        raise ReadError("missing", "there is no such file") from error
+        raise ReadError("missing", "the file does not exist") from error
     except (OSError, ValueError) as error:  # FFmpeg's errors are one of the two
         raise ReadError(
             "unreadable-video", f"it cannot be opened: {ffmpeg_reason(error)}"

@@ -81,7 +81,7 @@ def index_video(root: str, path: str) -> VideoIndex:
     """Read the packets of a video, and decode one frame for its size.
 
     Frames are numbered in display order. If the time stamps do not give this order (some AVI files,
-    bare streams), the whole video is decoded once. Raise ReadError if there is no frame.
+    bare streams), the whole video is decoded once. Raise ReadError for a video without a frame.
     """
     with opened(root, path) as (container, stream):
         found = _pass_over(container, stream)

@@ -222,7 +222,7 @@ def file_facts(root: str, file: str) -> tuple[int, datetime | None]:
         about = filesystem.info(there)
     except FileNotFoundError as error:
         reason = "missing-video" if is_video(file) else "missing"
-        raise Rejected(reason, "there is no such file") from error
+        raise Rejected(reason, "the file does not exist") from error
     if about["type"] == "directory":
         raise Rejected("unreadable-video", "it is a folder")
     keys = ("mtime", "LastModified", "last_modified", "updated", "created")

@@ -15,7 +15,7 @@ def least_scores(
 ) -> NDArray[np.float32]:
     """The least `kernels.score` `[N]` of every row of `rows` `[N, D]` with any other of these rows.
 
-    It is inf if there is no other row. `neighbors` computes these scores as a by-product; the other
+    A row that is alone has inf. `neighbors` computes these scores as a by-product; the other
     parameters are explained there.
 
     >>> least_scores(np.array([[1, 0], [0, 1], [0, -1]], np.float32))

@@ -12,7 +12,7 @@ lower bound is less by 2 t u. The steeper the spectrum of the rows, the fewer co
 for short tails.
 
 The bounds include rounding. The directions V are orthonormal up to a `skew`, an upper bound of |V'V
-- I|; with the polar decomposition V = Q H, |H - I| is no more than that. A projection is a float32
+- I|; with the polar decomposition V = Q H, |H - I| is at most as large. A projection is a float32
 product with an error of at most sqrt(P) g |x| |v|, where g = D u / (1 - D u) and u = 2^-24 (see
 `kernels.product_slack`). Both together are `Axes.error` |x|. So the error of a product of two
 projections is (2 + error) error |x| |y|, and that of the square of a tail is 2 error |x|^2; tails

@@ -26,9 +26,9 @@ def reranked_lists(
 
     The result is that of `ranked_lists`, plus the final `distances` by which the lists are ordered.
     The candidates for a list are the rows that share weight with the query, and the rows most
-    similar to it. Any other row is no nearer than the last of the similar rows would be without
-    shared weight. If this does not settle a list, for example because many rows have one distance,
-    more similar rows are read.
+    similar to it. Every other row is at least as far away as the last of the similar rows would be
+    without shared weight. If this does not settle a list, for example because many rows have one
+    distance, more similar rows are read.
     """
     check_labels(reranked.queries, query_labels, "query")
     check_labels(reranked.gallery, gallery_labels, "gallery")

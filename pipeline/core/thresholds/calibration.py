@@ -101,8 +101,9 @@ def calibrate(
     it.
 
     Positives are the pairs of `ranking.matches`; negatives are all others except junk. Return None
-    if there is no positive pair, no negative pair, or too few negatives to measure the rate. All
-    features must be unit vectors. Memory is Q x D, Q x 1,025 counts, and one tile per thread.
+    without a positive pair, without a negative pair, and with too few negatives to measure the
+    rate. All features must be unit vectors. Memory is Q x D, Q x 1,025 counts, and one tile per
+    thread.
     """
     queries, gallery = as_rows(queries), as_rows(gallery)
     found = matches(queries, query_labels, gallery, gallery_labels)

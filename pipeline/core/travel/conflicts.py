@@ -1,8 +1,9 @@
-"""Sightings that no two of one person can be, as groups of rows are checked for them.
+"""Check groups of rows for two sightings that cannot be one person.
 
-The seconds that two cameras allow are one stretch, or two with a gap between them: on the way there
-and on the way back. So a group is checked by the first and the last time at each of its cameras,
-and by the rows that lie in the gap around each row of the smaller group.
+Two cameras allow one stretch of seconds between their sightings, or two stretches with a gap
+between them: one for the way there and one for the way back. Two groups are therefore checked by
+the first and last time of each at each camera, and by the rows in the gap around each row of the
+smaller group.
 """
 
 from typing import NamedTuple
@@ -14,17 +15,17 @@ from numpy.typing import NDArray
 from pipeline.core.travel.times import Sightings, TravelTimes
 
 _BEYOND = 2**61
-"""More microseconds than a limit of travel times."""
+"""More microseconds than any limit of travel times."""
 
 
 class Conflicts(NamedTuple):
-    """Rows by camera and time, and which times of two cameras cannot be one person.
+    """Rows sorted by camera and time, and the limits between the times of two cameras.
 
-    `order` int64 `[K]` are the rows whose camera and time are known, by camera and time, and
-    `times` `[K]` theirs; camera c has the places `starts[c]` to `starts[c + 1]`. `camera` `[N]` is
-    -1, and `time` `[N]` anything, where they are unknown. A row of camera j must be `low` to `high`
-    microseconds, int64 `[C, C]`, later than one of camera i, and not between `gap_low` and
-    `gap_high`.
+    `order` int64 `[K]` holds the rows with a known camera and time, sorted by camera and time, and
+    `times` `[K]` their times. Those of camera c are at the places `starts[c]` to `starts[c + 1]`.
+    For other rows `camera` `[N]` is -1 and `time` `[N]` has no meaning. A row of camera j must be
+    `low` to `high` microseconds, int64 `[C, C]`, later than a row of camera i, but not between
+    `gap_low` and `gap_high`.
     """
 
     camera: NDArray[np.int64]
@@ -39,7 +40,7 @@ class Conflicts(NamedTuple):
 
     @classmethod
     def of(cls, seen: Sightings, travel: TravelTimes) -> "Conflicts":
-        """The conflicts among rows `[N]` that were seen so.
+        """Prepare the check of rows `[N]` with these sightings.
 
         >>> two = TravelTimes(np.full((2, 2), 30.0), np.full((2, 2), 90.0))
         >>> found = Conflicts.of(Sightings(np.array([1, -1, 0]), np.array([5, 6, 7])), two)
@@ -55,13 +56,13 @@ class Conflicts(NamedTuple):
 
     @classmethod
     def none(cls) -> "Conflicts":
-        """No row is in conflict with another."""
+        """A check that never finds a conflict."""
         nothing, square = np.zeros(0, np.int64), np.zeros((0, 0), np.int64)
         return cls(nothing, nothing, nothing, nothing, np.zeros(1, np.int64), *(square,) * 4)
 
 
 def _limits(travel: TravelTimes) -> tuple[NDArray[np.int64], ...]:
-    """The stretches there and back as one from `low` to `high`, and the gap between them."""
+    """Join the stretches there and back to one from `low` to `high`, and find their gap."""
     least, most = travel.limits()
     # Nobody gets there: a stretch without a time, which leaves the other one.
     starts, ends = np.stack([least, -most.T]), np.stack([most, -least.T])
@@ -82,8 +83,10 @@ def are_in_conflict(
     last: NDArray[np.int64],
     conflicts: Conflicts,
 ) -> bool:
-    """Whether two groups hold rows that are too far apart in time, by the `first` and `last` time
-    of each of their cameras; both are rows that stand for a camera of a group.
+    """Whether two groups hold rows that are too far apart in time.
+
+    `entries` and `other_entries` are rows, one for each camera of a group; `first` and `last` hold
+    the first and last time of the group at that row's camera.
     """
     for one in entries:
         a = conflicts.camera[one]
@@ -98,8 +101,9 @@ def are_in_conflict(
 
 @njit(nogil=True, inline="always")
 def gap(conflicts: Conflicts, row: int, other: int) -> tuple[int, int]:
-    """The places of `conflicts.order` whose rows, of the camera `other`, lie in the gap around a
-    row: from the first to one after the last.
+    """The places in `conflicts.order` of the rows of camera `other` in the gap around a row.
+
+    The first place, and the one after the last.
     """
     own, time = conflicts.camera[row], conflicts.time[row]
     start, stop = conflicts.starts[other], conflicts.starts[other + 1]

@@ -1,8 +1,8 @@
-"""Travel times learned from pairs of sightings that are likely one person.
+"""Learn travel times from pairs of sightings that are likely one person.
 
-Some pairs are wrong, and lie anywhere in time. So the times of a pair of cameras are those of the
-shortest stretch that holds most of its pairs, and a little more on both sides. Where there are far
-fewer pairs than the two cameras would give by chance, nobody gets from one to the other.
+Some pairs are wrong, and their times are random. The limits of a pair of cameras are therefore the
+shortest stretch that holds most of its pairs, plus a margin on both sides. If two cameras have far
+fewer pairs than chance would give, nobody gets from one to the other.
 """
 
 from dataclasses import dataclass
@@ -16,17 +16,16 @@ from pipeline.core.travel.times import SECOND, Sightings, TravelTimes
 
 @dataclass(frozen=True)
 class Learning:
-    """How travel times are learned from pairs; ValueError for values without meaning."""
+    """Settings of `learn`; ValueError for values without meaning."""
 
     fewest: int = 10
-    """Pairs from one camera to another that its times rest on at least."""
+    """The least number of pairs from one camera to another that sets a limit."""
     share: float = 0.95
     """Share of the pairs that the shortest stretch of time holds."""
     margin: float = 0.25
-    """What is added on both sides, as a share of that stretch."""
+    """The margin on both sides, as a share of that stretch."""
     rare: float = 0.1
-    """Nobody gets from one camera to another for which there is at most this share of the pairs
-    that are expected by chance."""
+    """Two cameras with at most this share of the pairs expected by chance are unreachable."""
 
     def __post_init__(self) -> None:
         if self.fewest < 2:
@@ -41,8 +40,8 @@ class Learning:
 
 @dataclass(frozen=True)
 class Learned:
-    """The travel `times` of C cameras, and the `pairs` int64 `[C, C]` that went from one to
-    another.
+    """The travel `times` of C cameras, and the number of `pairs` int64 `[C, C]` that went from one
+    to another.
     """
 
     times: TravelTimes
@@ -52,11 +51,11 @@ class Learned:
 def learn(
     first: Sightings, second: Sightings, cameras: int, settings: Learning = Learning()
 ) -> Learned:
-    """The travel times between so many cameras, from pairs of sightings `[P]` of one person each.
+    """Learn the travel times between this number of cameras from pairs of sightings `[P]`.
 
-    Pairs of one camera, and those of which a camera or a time is unknown, say nothing. Of a pair
-    of cameras with fewer than `fewest` pairs nothing is known, unless as many were to be expected:
-    the pairs that leave the one times those that reach the other, over all pairs.
+    Pairs within one camera, and pairs without a camera or a time, are not used. Two cameras with
+    fewer than `fewest` pairs get no limit, unless at least `fewest` were expected: the pairs that
+    leave the first, times the pairs that reach the second, over all pairs.
 
     >>> start = np.arange(40) * 1000 * SECOND
     >>> way = (30 + np.arange(40) % 5) * SECOND
@@ -92,7 +91,7 @@ def learn(
 
 
 def _shortest(ordered: NDArray[np.float64], share: float) -> tuple[float, float]:
-    """The shortest stretch that holds this share of some numbers, ascending; the first of these."""
+    """The shortest stretch that holds this share of ascending numbers; of equal ones, the first."""
     held = ceil(share * len(ordered))
     widths = ordered[held - 1 :] - ordered[: len(ordered) - held + 1]
     place = int(np.argmin(widths))

@@ -1,7 +1,7 @@
-"""The k best rows that can be the same person, for every row: exact among what travel times allow.
+"""Find, for every row, the k best rows that travel times allow to be the same person: exact.
 
-Rows of a camera are in the order of their time, so those that a row may meet are few runs of them,
-and only these are scored: the cost follows the number of pairs that are allowed.
+The rows of each camera are sorted by time. The rows that a query may meet are then a few runs of
+consecutive rows, and only these are scored. The cost follows the number of allowed pairs.
 """
 
 from dataclasses import dataclass
@@ -22,8 +22,10 @@ _ROWS_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Walkable:
-    """Who may meet whom in a set of rows: where and when they were `seen` `[N]`, and the `travel`
-    times of the cameras.
+    """A rule for which rows may be one person.
+
+    `seen` `[N]` says where and when each row was seen, and `travel` holds the travel times between
+    the cameras.
     """
 
     seen: Sightings
@@ -33,18 +35,18 @@ class Walkable:
         return len(self.seen)
 
     def __getitem__(self, rows: slice) -> "Walkable":
-        """The same for a run of rows."""
+        """The rule for a run of rows."""
         return Walkable(Sightings(self.seen.camera[rows], self.seen.time[rows]), self.travel)
 
 
 def allowed_pairs(rows: Walkable) -> int:
-    """How many pairs of two rows can be one person."""
+    """Count the pairs of two different rows that can be one person."""
     itself = int(rows.travel.allow(rows.seen, rows.seen).sum())
     return (count_allowed(rows.seen, rows.seen, rows.travel) - itself) // 2
 
 
 class _Held(NamedTuple):
-    """Rows `[M]` by camera and time, those of unknown camera or time last."""
+    """Rows `[M]` sorted by camera and time; rows without a camera or a time are last."""
 
     features: NDArray[np.float32]
     numbers: NDArray[np.int64]
@@ -65,13 +67,14 @@ def nearby(
     known: TopK | None = None,
     tiling: Tiling = Tiling(),
 ) -> tuple[TopK, int]:
-    """The `k` best of `rows` `[M, D]` that can be the person of each of `queries` `[Q, D]`, and how
-    many pairs were scored.
+    """Find the `k` best of `rows` `[M, D]` that can be the person of each of `queries` `[Q, D]`.
 
-    `asked` `[Q]` and `held` `[M]` are where and when they were seen, with cameras of `travel`;
-    unknown ones can be anybody. Rows and queries are numbered from `first_row` and `first_query`,
-    and a row of a query's number is the query itself, which is left out. What is `known`, `[Q]`
-    lists of other rows, takes part. Ties by row.
+    Return the lists and the number of scored pairs; ties go to the lower row. `asked` `[Q]` and
+    `held` `[M]` say where and when queries and rows were seen, with the cameras of `travel`. A row
+    or query without a camera or a time can be anybody. Rows and queries are numbered from
+    `first_row` and `first_query`; a row with a query's number is the query itself, and is left out.
+    The `known` lists `[Q]`, of other rows, compete with the rows. ValueError if queries and rows
+    have different dimensions.
 
     >>> x = np.array([[1, 0], [1, 0], [0.8, 0.6]], np.float32)
     >>> seen = Sightings(np.array([0, 1, 1]), np.array([0, 5_000_000, 40_000_000]))
@@ -113,7 +116,7 @@ def nearby(
 
 
 def count_allowed(asked: Sightings, held: Sightings, travel: TravelTimes) -> int:
-    """How many pairs of `asked` and `held` can be one person, without scoring any.
+    """Count the pairs of `asked` and `held` that can be one person, without scoring them.
 
     >>> seen = Sightings(np.array([0, 1, 1]), np.array([0, 5_000_000, 40_000_000]))
     >>> two = TravelTimes(np.array([[0.0, 30], [30, 0]]), np.full((2, 2), np.inf))

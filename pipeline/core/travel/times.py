@@ -1,4 +1,4 @@
-"""How long a person is on the way from one camera to another, and which sightings that allows.
+"""How long people take from one camera to another, and which sightings can be one person.
 
 A sighting is a camera and a time. Times are those that the cameras' clocks show; where the clocks
 of two cameras differ, the seconds between them may be negative.
@@ -42,7 +42,7 @@ class Sightings:
 
     @property
     def is_known(self) -> NDArray[np.bool_]:
-        """Which rows have a camera and a time: the others may be anybody."""
+        """Whether each row has both a camera and a time; other rows can be anybody."""
         return (self.camera != NO_CAMERA) & (self.time != NO_TIME)
 
     def take(self, rows: NDArray[np.int64]) -> "Sightings":
@@ -54,9 +54,9 @@ class Sightings:
 class TravelTimes:
     """The `least` and the `most` seconds, float64 `[C, C]`, from camera i (row) to camera j.
 
-    Nothing is known of a pair from -inf to inf; nobody gets from i to j where both are inf. Two
-    sightings of one camera are as any others: their pair says how long after a sighting there may
-    be another. ValueError where the least is more than the most, or where one is NaN.
+    A pair of cameras with times from -inf to inf has no limit. If both times are inf, nobody gets
+    from i to j. The times of a camera and itself limit how long after one sighting another one may
+    follow. ValueError if a least time is more than its most, and for NaN.
 
     >>> two = TravelTimes(np.array([[-np.inf, 30], [20, -np.inf]]),
     ...                   np.array([[np.inf, 90], [60, np.inf]]))
@@ -79,7 +79,7 @@ class TravelTimes:
 
     @classmethod
     def unknown(cls, cameras: int) -> "TravelTimes":
-        """Nothing is known of so many cameras."""
+        """Travel times without any limit between this number of cameras."""
         shape = cameras, cameras
         return cls(np.full(shape, -np.inf), np.full(shape, np.inf))
 
@@ -88,18 +88,18 @@ class TravelTimes:
 
     @property
     def is_known(self) -> NDArray[np.bool_]:
-        """Of which pairs `[C, C]` something is known."""
+        """Whether each pair `[C, C]` has a limit."""
         return ~(np.isneginf(self.least) & np.isposinf(self.most))
 
     def limits(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The least and the most int64 `[C, C]` in microseconds, the widest that these allow."""
+        """The least and the most int64 `[C, C]` in microseconds, rounded to the wider limit."""
         low, high = (np.clip(each * SECOND, -_NEVER, _NEVER) for each in (self.least, self.most))
         return np.floor(low).astype(np.int64), np.ceil(high).astype(np.int64)
 
     def allow(self, first: Sightings, second: Sightings) -> NDArray[np.bool_]:
-        """Whether sightings `[N]` and others `[N]`, pair by pair, can be one person.
+        """Whether each of the sightings `first` `[N]` can be the person of its partner in `second`.
 
-        They can where a camera or a time is unknown.
+        A sighting without a camera or a time can be anybody.
         """
         least, most = self.limits()
         known = first.is_known & second.is_known
@@ -112,7 +112,7 @@ class TravelTimes:
         return there | back | ~known
 
     def apart(self) -> "TravelTimes":
-        """The same times, and nobody is the same within one camera."""
+        """The same times, but two sightings by one camera are never one person."""
         least, most = self.least.copy(), self.most.copy()
         np.fill_diagonal(least, np.inf)
         np.fill_diagonal(most, np.inf)

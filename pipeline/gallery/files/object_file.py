@@ -11,7 +11,7 @@ class ObjectFile(io.RawIOBase):
     """The bytes of an object; each part is fetched when it is read.
 
     One request opens it and fetches its end, where a Parquet file describes its contents. Raise
-    `FileNotFoundError` if there is no such object.
+    `FileNotFoundError` if the object does not exist.
     """
 
     def __init__(self, place: ObjectPlace) -> None:

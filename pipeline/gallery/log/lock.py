@@ -316,7 +316,7 @@ def _machine() -> str:
 def _process_started(process: int, system: GalleryPlace = Path("/proc")) -> str | None:
     """A text that is the same for a process as long as it runs: when it started.
 
-    It is empty if there is no such process, and None if that is unknown: `/proc` may hide processes
+    It is empty if the process has ended, and None if that is unknown: `/proc` may hide processes
     of other users. Without `/proc`, a running process of this number counts as the lock's owner.
     """
     if (system / "self" / "stat").exists():

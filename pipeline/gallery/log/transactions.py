@@ -293,7 +293,7 @@ def _delta_schema() -> Schema:
 def _open(root: GalleryPlace, version: int | None) -> DeltaTable:
     check_folder_name(root)
     if isinstance(root, Path) and not root.exists():
-        raise InputError(f"{root}: there is no such folder; `regallery extract` makes a gallery")
+        raise InputError(f"{root}: the folder does not exist; `regallery extract` makes a gallery")
     files = LogFiles.of(root)
     if not (files.entries or files.checkpoints or is_log(root)):
         raise InputError(f"{root}: this folder is not a gallery (it has no {storage.LOG_FOLDER})")

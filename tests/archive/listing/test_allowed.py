@@ -112,7 +112,7 @@ def test_urls_are_compared_whole_and_never_climb(place: Path) -> None:
 
 
 def test_a_root_that_does_not_exist_is_told(place: Path) -> None:
-    with pytest.raises(InputError, match="`allow_root` /nowhere: there is no such folder"):
+    with pytest.raises(InputError, match="`allow_root` /nowhere: the folder does not exist"):
         listed(place, "a.jpg", roots=("/nowhere",))
 
 
