@@ -10,8 +10,7 @@ import errno
 import fnmatch
 import functools
 import stat
-import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -36,7 +35,6 @@ MARKER = ".folder"
 """The name of the empty object that makes a folder visible while it is empty."""
 
 _PAGE = 1000
-_DELETED, _DELETIONS = 250, 4
 _ALL = 1 << 30
 
 
@@ -367,47 +365,6 @@ def place_of_url(url: str) -> ObjectPlace:
     ObjectPlace(bucket='s3://bucket', key='galleries/market')
     """
     return ObjectPlace(*split_url(url, "a gallery"))
-
-
-def check_store(root: ObjectPlace) -> None:
-    """Raise `StoreError` if a place cannot be written to, or if the store overwrites existing
-    objects.
-
-    If the store does not refuse to write an object that is already there, two writers could both
-    commit.
-    """
-    probe = root / f".probe-{uuid.uuid4().hex}"
-    try:
-        if not probe.put_new(b"one") or probe.put_new(b"another"):
-            raise StoreError(
-                f"{root}: the object store ignores `If-None-Match`, so that two writers could"
-                " overwrite each other: a gallery needs a store with conditional writes"
-            )
-    finally:
-        probe.unlink(missing_ok=True)
-
-
-def delete_all(places: Iterable[ObjectPlace]) -> None:
-    """Delete objects, many with each request; one that is already gone is not an error."""
-    by_bucket: dict[str, list[ObjectPlace]] = {}
-    for each in places:
-        by_bucket.setdefault(each.bucket, []).append(each)
-    for bucket, several in by_bucket.items():
-        if bucket.startswith("s3://"):
-            keys = [each.key for each in several]
-            parts = [keys[start : start + _DELETED] for start in range(0, len(keys), _DELETED)]
-            with ThreadPoolExecutor(min(len(parts), _DELETIONS)) as pool:
-                done = [pool.submit(_delete, several[0], part) for part in parts]
-                for future in done:
-                    future.result()
-        else:
-            for each in several:
-                each.unlink(missing_ok=True)
-
-
-def _delete(one: ObjectPlace, keys: Sequence[str]) -> None:
-    store = client_of(one.bucket)
-    ask_again(one, lambda: obstore.delete(store, keys))
 
 
 def _place_of(bucket: str, meta: Any) -> ObjectPlace:

@@ -20,8 +20,8 @@ import pyarrow.dataset as ds
 
 from pipeline.errors import InputError
 from pipeline.gallery.files.object_file import ObjectFile
+from pipeline.gallery.files.object_requests import check_store as check_store
 from pipeline.gallery.files.objects import ObjectPlace as ObjectPlace
-from pipeline.gallery.files.objects import check_store as check_store
 from pipeline.gallery.files.objects import place_of_url
 from pipeline.object_client import Answer
 from pipeline.object_client import StoreError as StoreError

@@ -19,7 +19,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.errors import InputError, RunError
-from pipeline.gallery.files.objects import ObjectPlace, delete_all
+from pipeline.gallery.files.object_requests import delete_all
+from pipeline.gallery.files.objects import ObjectPlace
 from pipeline.gallery.files.places import (
     REQUESTS,
     AnyPlace,

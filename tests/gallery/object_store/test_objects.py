@@ -10,7 +10,7 @@ from obstore.exceptions import NotSupportedError
 
 from pipeline import object_client
 from pipeline.gallery.files import objects, storage
-from pipeline.gallery.files.objects import check_store, delete_all
+from pipeline.gallery.files.object_requests import check_store, delete_all
 from pipeline.gallery.files.places import (
     StoreError,
     in_order,
