@@ -11,7 +11,9 @@ from tests.core.strategies import unit_rows
 from tests.gallery.making import rejects_table
 
 
-def labeled_gallery(location, features, identity, camera, weights="0" * 64, **columns):
+def labeled_gallery(
+    location, features, identity, camera, weights="0" * 64, precision="float32", **columns
+):
     """A gallery whose rows have these features and labels; other `columns` are lists of values."""
     recipe = Recipe(weights=weights)
     gallery = Gallery.create(
@@ -21,6 +23,7 @@ def labeled_gallery(location, features, identity, camera, weights="0" * 64, **co
         dimension=features.shape[1],
         source=str(location.parent / "source"),
         layout="market1501",
+        precision=precision,
     )
     return add_rows(gallery, features, identity, camera, **columns)
 

@@ -154,6 +154,9 @@ def test_galleries_that_do_not_go_together_are_refused(held, tmp_path):
     other = labeled_gallery(tmp_path / "o", features, [1] * 8, ["c"] * 8, weights="1" * 64)
     with pytest.raises(InputError, match=r"g0 and .*/o differ in weights: "):
         as_one([*parts, other])
+    other = labeled_gallery(tmp_path / "p", features, [1] * 8, ["c"] * 8, precision="bfloat16")
+    with pytest.raises(InputError, match=r"differ in precision \(float32, bfloat16\)"):
+        as_one([*parts, other])
     with pytest.raises(InputError, match="g70 is given twice"):
         as_one([*parts, parts[1]])
     with pytest.raises(InputError, match="no gallery is given"):

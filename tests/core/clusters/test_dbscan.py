@@ -88,6 +88,15 @@ def test_rows_that_are_linked_by_a_person_are_a_cluster_of_their_own():
     assert dbscan(pairs_of(distances, 0.5), 4, must=np.array([[1, 3]])).tolist() == [-1, 0, -1, 0]
 
 
+def test_a_linked_row_counts_among_those_within_reach():
+    distances = np.ones((4, 4)) - np.eye(4)
+    distances[0, 1] = distances[1, 0] = 0.1
+    pairs = pairs_of(distances, 0.5)
+    assert dbscan(pairs, 3).tolist() == [NOISE] * 4
+    # Row 0 has three rows now, itself among them, so row 1 is on its border.
+    assert dbscan(pairs, 3, must=np.array([[0, 3]])).tolist() == [0, 0, NOISE, 0]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -110,6 +110,20 @@ def test_near_ties_are_settled_by_the_score(tiling):
         assert ranks == [place + 1 for place, row in enumerate(order) if row in matching]
 
 
+def test_a_copy_of_a_match_stands_before_it_by_its_row():
+    """However the products of the two are rounded."""
+    images = unit_rows(150, 512)
+    matches = images + 0.3 * unit_rows(150, 512, seed=1)
+    matches = (matches / np.linalg.norm(matches, axis=1, keepdims=True)).astype(np.float32)
+    identity, here = np.arange(1, 151), np.zeros(150, np.int64)
+    labels = Labels(np.concatenate([np.zeros(150, np.int64), identity]), np.ones(300, np.int64))
+    queries = Labels(identity, here)
+    found = best_counts(
+        images, QueryGroups.of(queries), queries, np.concatenate([matches, matches]), labels
+    )
+    assert ranks_by_query(found) == [[2]] * 150
+
+
 def test_queries_of_one_image_are_ranked_as_ever():
     rows = unit_rows(90, 16)
     labels = Labels(np.arange(90) % 7, np.arange(90) % 4)
