@@ -5,6 +5,7 @@ ones. Blocks meet when they are free, so no worker waits for a slower one; a blo
 it has met all blocks. The loss of a worker costs only its current tile.
 """
 
+import hashlib
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -54,12 +55,11 @@ def build_graph(
 
     The graph is written to `folder`, which every worker sees. If an earlier run left a graph there
     with the same `origin`, `ids` (row ids `[N]`, ascending; positions by default), `signatures`
-    (from `core.row_hashes`) and kind, the run continues from its tiles, and recomputes damaged
-    files. With `least`, the graph also stores every row's least score, which the same pass finds.
-    Rows with the same number (from 0) in `apart` int64 `[N]`, if given, are not neighbors, nor are
-    rows that its travel times keep apart; the caller must make sure that an earlier graph in
-    `folder` was made with the same `apart`. Each worker holds two blocks of rows. Progress counts
-    rows; each row counts in parts, one per block to meet.
+    (from `core.row_hashes`), kind and `apart`, the run continues from its tiles, and recomputes
+    damaged files. With `least`, the graph also stores every row's least score, which the same pass
+    finds. Rows with the same number (from 0) in `apart` int64 `[N]`, if given, are not neighbors,
+    nor are rows that its travel times keep apart. Each worker holds two blocks of rows. Progress
+    counts rows; each row counts in parts, one per block to meet.
     """
     if apart is not None and (least or len(apart) != len(rows)):
         raise ValueError("each row has one number of `apart`, and no least score goes with them")
@@ -71,6 +71,7 @@ def build_graph(
         least,
         "",
         block_rows(len(rows), rows.dimension, k, execution),
+        "" if apart is None else _hash_of(apart),
     )
     graph = Graph.begin(folder, about, np.arange(len(rows)) if ids is None else ids, signatures)
     meetings = Meetings(graph.standing())
@@ -105,6 +106,18 @@ def build_graph(
         follow()
     graph.drop_unfinished()
     return graph
+
+
+def _hash_of(apart: Apart) -> str:
+    """A hash of the rule by which some pairs of rows are no neighbors."""
+    if isinstance(apart, Walkable):
+        parts = [apart.seen.camera, apart.seen.time, *apart.travel.limits()]
+    else:
+        parts = [apart]
+    found = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        found.update(np.ascontiguousarray(part, "<i8").tobytes())
+    return found.hexdigest()
 
 
 def block_rows(total: int, dimension: int, k: int, execution: Execution) -> int:

@@ -139,7 +139,7 @@ def test_a_form_that_cannot_be_kept_makes_nothing(tmp_path):
 
 
 def test_no_gallery(tmp_path):
-    with pytest.raises(InputError, match="no such folder"):
+    with pytest.raises(InputError, match="the folder does not exist"):
         Gallery.open(str(tmp_path / "g"))
     assert not (tmp_path / "g").exists()
     with pytest.raises(InputError, match="not a gallery"):

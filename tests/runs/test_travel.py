@@ -3,6 +3,7 @@
 import importlib.util
 import json
 from datetime import UTC, datetime, timedelta
+from itertools import permutations
 from math import inf
 from pathlib import Path
 
@@ -14,14 +15,16 @@ import pytest
 from jobs.calibrate import describe as calibrate_told
 from jobs.link import describe as link_told
 from pipeline.core.travel.times import TravelTimes
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RunError
 from pipeline.gallery.files.storage import GalleryDamagedError
+from pipeline.gallery.sidecars.graph import Graph
 from pipeline.gallery.table import Gallery
 from pipeline.gallery.travel_times import TravelTable, read_learned_times, read_travel_table
 from pipeline.runs.linked import LinkSettings
 from pipeline.runs.linking import link
 from pipeline.runs.search_result import SearchSettings
 from pipeline.runs.selection import RowFilter
+from pipeline.runs.settings import FoldSettings
 from pipeline.runs.travel import reachable_rows, travel_table, walkable
 from pipeline.runs.travel_learning import learn_travel_times
 from pipeline.runs.travelled import TravelSettings
@@ -144,6 +147,34 @@ def test_links_and_groups_hold_only_what_travel_times_allow(gallery, table, tmp_
     assert made.travel.without == plain.agreement
     select = RowFilter(not_own_camera=True)
     link(gallery, tmp_path / "o.parquet", settings, select=select)
+
+
+def test_a_killed_run_with_other_travel_times_leaves_nothing_to_continue(
+    gallery, table, tmp_path, monkeypatch
+):
+    """A neighbor graph is continued only by runs with the same rule."""
+    (tmp_path / "other.csv").write_text("from,to,least\nc0,c1,inf\nc1,c2,200\n")
+    rules = [None, str(table), str(tmp_path / "other.csv")]
+    fresh = {
+        times: pq.read_table(
+            link(gallery, tmp_path / "fresh.parquet", LinkSettings(5, 0.4, travel_times=times)).out
+        )
+        for times in rules
+    }
+    assert not any(a.equals(b) for a, b in permutations(fresh.values(), 2))
+
+    def cut_off(*_):
+        raise RunError("cut off")
+
+    for number, (killed, then) in enumerate(permutations(rules, 2)):
+        on = FoldSettings(scratch=tmp_path / str(number))
+        on.scratch.mkdir()
+        with monkeypatch.context() as patch, pytest.raises(RunError, match="cut off"):
+            patch.setattr(Graph, "read", cut_off)
+            link(gallery, tmp_path / "l.parquet", LinkSettings(5, 0.4, travel_times=killed), on=on)
+        assert list((tmp_path / str(number)).rglob("rows-*.parquet"))
+        made = link(gallery, tmp_path / "l.parquet", LinkSettings(5, 0.4, travel_times=then), on=on)
+        assert pq.read_table(made.out).equals(fresh[then])
 
 
 def test_what_is_missing_is_told(gallery, table, tmp_path, caplog):

@@ -61,7 +61,8 @@ class About:
     """The contents of a graph: `k` neighbors of each of `rows` rows, in files of `block` rows.
 
     `content` is a hash of the row ids and signatures. With `least`, each row's least score with any
-    other row, that is, with its farthest row, is stored beside its neighbors.
+    other row, that is, with its farthest row, is stored beside its neighbors. `apart` is a hash of
+    the rule by which some pairs of rows are no neighbors; empty if all pairs may be.
     """
 
     origin: Origin
@@ -71,6 +72,7 @@ class About:
     least: bool
     content: str
     block: int
+    apart: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +115,10 @@ class Graph:
             return cls(str(folder), left, ids, signatures)
         storage.delete_folder(folder)
         storage.make_folder(folder)
-        text = json.dumps(asdict(about), indent=2) + "\n"
+        told = asdict(about)
+        if not about.apart:  # earlier versions of this tool do not know the rule
+            del told["apart"]
+        text = json.dumps(told, indent=2) + "\n"
         checksums.write_recorded(folder / ABOUT_FILE, lambda half: half.write_text(text))
         return cls(str(folder), about, ids, signatures)
 

@@ -99,7 +99,7 @@ def test_what_is_no_video_is_told(tmp_path, data, told):
     (tmp_path / "a.mp4").write_bytes(data)
     with pytest.raises(ReadError, match=told):
         index_video(str(tmp_path), "a.mp4")
-    with pytest.raises(ReadError, match="no such file"):
+    with pytest.raises(ReadError, match="the file does not exist"):
         index_video(str(tmp_path), "b.mp4")
 
 
