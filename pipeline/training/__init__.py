@@ -1,0 +1,1 @@
+"""What networks are trained with: batches, augmentation, losses, schedules."""

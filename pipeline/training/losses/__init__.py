@@ -1,0 +1,3 @@
+"""What a network is trained to make small."""
+
+__all__ = ["cluster_memory"]
