@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pipeline.core.cameras.normalization import CameraNormalization as CameraNormalization
     from pipeline.core.clusters.encoding import CameraEncoding as CameraEncoding
     from pipeline.core.clusters.encoding import PlainEncoding as PlainEncoding
+    from pipeline.core.clusters.stability import EpsGrid as EpsGrid
     from pipeline.core.evaluation.labels import Labels as Labels
     from pipeline.core.evaluation.metrics import Summary as Summary
     from pipeline.core.evaluation.metrics import summarize as summarize
@@ -73,6 +74,7 @@ _MODULES = {
         "CameraEncoding",
         "PlainEncoding",
     ),
+    "pipeline.core.clusters.stability": ("EpsGrid",),
     "pipeline.core.evaluation.metrics": (
         "Summary",
         "summarize",

@@ -15,6 +15,7 @@ from pipeline.core.clusters.encoding import (
     encode_by_camera,
 )
 from pipeline.core.clusters.jaccard import jaccard_pairs
+from pipeline.core.clusters.stability import EpsGrid, choose_eps
 from pipeline.core.neighbors.by_camera import neighbors_by_camera
 from pipeline.core.neighbors.pairs import neighbors
 from pipeline.runs.arrays import Features, feature_rows, make_labels
@@ -24,7 +25,7 @@ def jaccard_clusters(
     features: Features,
     cameras: Sequence[Any] | NDArray[Any] | None = None,
     *,
-    eps: float = 0.6,
+    eps: float | EpsGrid = 0.6,
     min_samples: int = 4,
     must: ArrayLike = (),
     cannot: ArrayLike = (),
@@ -35,10 +36,12 @@ def jaccard_clusters(
     """The cluster int64 `[N]` of every row of `features` `[N, D]`, from 0; -1 is noise.
 
     DBSCAN on Jaccard distances of k-reciprocal encodings: two rows are near if their distance is at
-    most `eps`, and a row with `min_samples` near rows (itself among them) is a core row. With
-    `cameras` `[N]` (numbers, text, or None) the encoding is camera-aware (CA-Jaccard, CVPR 2024),
-    and without them that of Cluster-Contrast; `encoding` holds other sizes. Rows of each pair in
-    `must` `[L, 2]` are put into one cluster, and those of each pair in `cannot` are kept apart.
+    most `eps`, and a row with `min_samples` near rows (itself among them) is a core row. If `eps`
+    is an `EpsGrid`, that of its eps is taken around which the number of clusters changes least.
+    With `cameras` `[N]` (numbers, text, or None) the encoding is camera-aware (CA-Jaccard, CVPR
+    2024), and without them that of Cluster-Contrast; `encoding` holds other sizes. Rows of each
+    pair in `must` `[L, 2]` are put into one cluster, and those of each pair in `cannot` are kept
+    apart.
     No N x N array exists: memory is that of the neighbors and of the near pairs.
 
     Rows must have length 1; with `normalize` they are scaled to it. Raise ValueError for other
@@ -63,5 +66,7 @@ def jaccard_clusters(
     else:
         near = neighbors(rows, encoding.neighbors, tiling=tiling)
         weights = encode(rows, near, encoding, tiling=tiling)
-    pairs = jaccard_pairs(weights, eps, tiling=tiling)
+    pairs = jaccard_pairs(weights, eps.highest if isinstance(eps, EpsGrid) else eps, tiling=tiling)
+    if isinstance(eps, EpsGrid):
+        pairs = pairs.within(choose_eps(pairs, min_samples, eps).eps)
     return dbscan(pairs, min_samples, must=np.asarray(must), cannot=np.asarray(cannot))

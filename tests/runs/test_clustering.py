@@ -22,6 +22,14 @@ def test_labels_are_those_of_dense_matrices():
     assert regallery.jaccard_clusters(ROWS, names, eps=0.5).tolist() == wanted.tolist()
 
 
+def test_eps_is_chosen_where_the_number_of_clusters_is_most_stable():
+    grid = regallery.EpsGrid(0.2, 0.7, 11, 3)
+    counts = [regallery.jaccard_clusters(ROWS, eps=eps).max() + 1 for eps in grid.values()]
+    assert counts == 7 * [9] + 4 * [8]
+    found = regallery.jaccard_clusters(ROWS, eps=grid)  # from 0.25 to 0.45 no neighbor differs
+    assert found.tolist() == regallery.jaccard_clusters(ROWS, eps=0.35).tolist()
+
+
 def test_what_people_said_is_kept():
     plain = regallery.jaccard_clusters(3 * ROWS, normalize=True)
     a, b = np.flatnonzero(plain == 0)[[0, -1]]

@@ -1,3 +1,3 @@
 """Clusters of rows that probably show one identity, found without labels."""
 
-__all__ = ["dbscan", "encoding", "jaccard"]
+__all__ = ["dbscan", "encoding", "jaccard", "stability"]

@@ -17,6 +17,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pipeline.core.clusters.jaccard import JaccardPairs
+from pipeline.core.clusters.joining import join_all, root_of_row, roots_of_rows
 
 NOISE = -1
 """The label of a row of no cluster."""
@@ -52,8 +53,8 @@ def dbscan(
         _checked(links, n, name) for links, name in ((must, "must"), (cannot, "cannot"))
     )
     parents = np.arange(n)
-    _join_all(parents, must)
-    roots = _roots(parents)
+    join_all(parents, must)
+    roots = roots_of_rows(parents)
     for a, b in cannot:
         if roots[a] == roots[b]:
             raise ValueError(
@@ -62,7 +63,7 @@ def dbscan(
     core = np.diff(pairs.starts) + _linked(pairs, must) + 1 >= min_samples
     a, b = _between(core, pairs)
     _join_apart(parents, a, b, cannot)
-    return _labels(pairs, core, _roots(parents), cannot)
+    return _labels(pairs, core, roots_of_rows(parents), cannot)
 
 
 def _checked(links: RowPairs, n: int, name: str) -> RowPairs:
@@ -91,30 +92,6 @@ def _between(core: NDArray[np.bool_], pairs: JaccardPairs) -> tuple[RowPairs, Ro
 
 
 @njit(nogil=True, cache=True)
-def _root(parents: NDArray[np.int64], row: int) -> int:
-    while parents[row] != row:
-        parents[row] = parents[parents[row]]
-        row = parents[row]
-    return row
-
-
-@njit(nogil=True, cache=True)
-def _roots(parents: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The root of every row, which is the same for all rows that were joined."""
-    out = np.empty(parents.shape[0], np.int64)
-    for row in range(out.shape[0]):
-        out[row] = _root(parents, row)
-    return out
-
-
-@njit(nogil=True, cache=True)
-def _join_all(parents: NDArray[np.int64], links: RowPairs) -> None:
-    for link in range(links.shape[0]):
-        a, b = _root(parents, links[link, 0]), _root(parents, links[link, 1])
-        parents[max(a, b)] = min(a, b)
-
-
-@njit(nogil=True, cache=True)
 def _join_apart(
     parents: NDArray[np.int64],
     first: NDArray[np.int64],
@@ -124,16 +101,16 @@ def _join_apart(
     """Join the rows of every pair in turn, unless that joins two rows of a cannot-link."""
     bound = np.zeros(parents.shape[0], np.bool_)  # roots of clusters with a row of a cannot-link
     for link in range(cannot.shape[0]):
-        bound[_root(parents, cannot[link, 0])] = True
-        bound[_root(parents, cannot[link, 1])] = True
+        bound[root_of_row(parents, cannot[link, 0])] = True
+        bound[root_of_row(parents, cannot[link, 1])] = True
     for pair in range(first.shape[0]):
-        a, b = _root(parents, first[pair]), _root(parents, second[pair])
+        a, b = root_of_row(parents, first[pair]), root_of_row(parents, second[pair])
         if a == b:
             continue
         allowed = True
         if bound[a] and bound[b]:
             for link in range(cannot.shape[0]):
-                c, d = _root(parents, cannot[link, 0]), _root(parents, cannot[link, 1])
+                c, d = root_of_row(parents, cannot[link, 0]), root_of_row(parents, cannot[link, 1])
                 if (c == a and d == b) or (c == b and d == a):
                     allowed = False
                     break
