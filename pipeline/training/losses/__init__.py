@@ -1,3 +1,3 @@
 """What a network is trained to make small."""
 
-__all__ = ["cluster_memory"]
+__all__ = ["arcface", "camera_proxies", "cluster_memory", "pairs", "softmax", "triplet"]
