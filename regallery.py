@@ -30,12 +30,14 @@ if TYPE_CHECKING:
     from pipeline.core.evaluation.ranking import RankCounts as RankCounts
     from pipeline.core.expansion import Expansion as Expansion
     from pipeline.core.identities.linking import Linking as Linking
+    from pipeline.core.identities.verdicts import Verdicts as Verdicts
     from pipeline.core.neighbors.topk import TopK as TopK
     from pipeline.core.reranking.distances import Reranking as Reranking
     from pipeline.core.vectors import unit_vectors as unit_vectors
     from pipeline.errors import InputError as InputError
     from pipeline.errors import RunError as RunError
     from pipeline.gallery.table import Gallery as Gallery
+    from pipeline.gallery.verdicts.counting import read_verdicts as read_verdicts
     from pipeline.model.functions import NetworkFunction as NetworkFunction
     from pipeline.model.recipe import Recipe as Recipe
     from pipeline.runs.arrays import expand as expand
@@ -63,6 +65,10 @@ if TYPE_CHECKING:
     from pipeline.runs.settings import RecipeSettings as RecipeSettings
     from pipeline.runs.travel_learning import learn_travel_times as learn_travel_times
     from pipeline.runs.travelled import TravelSettings as TravelSettings
+    from pipeline.runs.verdict_results import GivenVerdict as GivenVerdict
+    from pipeline.runs.verdicts import give_verdict as give_verdict
+    from pipeline.runs.verdicts import give_verdicts as give_verdicts
+    from pipeline.runs.verdicts import list_verdicts as list_verdicts
     from pipeline.stages.execution import Execution as Execution
 
 _MODULES = {
@@ -83,6 +89,7 @@ _MODULES = {
     "pipeline.core.evaluation.ranking": ("RankCounts",),
     "pipeline.core.expansion": ("Expansion",),
     "pipeline.core.identities.linking": ("Linking",),
+    "pipeline.core.identities.verdicts": ("Verdicts",),
     "pipeline.core.neighbors.topk": ("TopK",),
     "pipeline.core.reranking.distances": ("Reranking",),
     "pipeline.core.vectors": ("unit_vectors",),
@@ -91,6 +98,7 @@ _MODULES = {
         "RunError",
     ),
     "pipeline.gallery.table": ("Gallery",),
+    "pipeline.gallery.verdicts.counting": ("read_verdicts",),
     "pipeline.model.functions": ("NetworkFunction",),
     "pipeline.model.recipe": ("Recipe",),
     "pipeline.runs.arrays": (
@@ -128,6 +136,12 @@ _MODULES = {
     ),
     "pipeline.runs.travel_learning": ("learn_travel_times",),
     "pipeline.runs.travelled": ("TravelSettings",),
+    "pipeline.runs.verdict_results": ("GivenVerdict",),
+    "pipeline.runs.verdicts": (
+        "give_verdict",
+        "give_verdicts",
+        "list_verdicts",
+    ),
     "pipeline.stages.execution": ("Execution",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

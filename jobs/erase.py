@@ -220,6 +220,8 @@ def _purged(done: dict[str, Any]) -> list[str]:
         f" {count(done['searched_bytes'], 'byte')}; nothing of {count(done['rows_gone'], 'row')}"
         f" and {count(done['rejects_gone'], 'reject')} is left",
     ]
+    if done["verdicts_removed"]:
+        lines.append(f"removed: {count(done['verdicts_removed'], 'verdict')} on rows that are gone")
     if done["scratch_folders"]:
         lines.append(f"deleted: {count(done['scratch_folders'], 'scratch folder')} of killed runs")
     lines += [

@@ -35,6 +35,7 @@ from pipeline.gallery.log.lock import Lock
 from pipeline.gallery.outputs import listed_in_galleries, outputs_of
 from pipeline.gallery.summary import rejects_by_reason
 from pipeline.gallery.table import Gallery
+from pipeline.gallery.verdicts.counting import count_verdicts
 from pipeline.runs.outcomes import CopyMade, MergedGalleries, SplitGallery
 from pipeline.runs.reporting import reported
 from pipeline.runs.union import GalleryUnion
@@ -91,6 +92,7 @@ def merge(
             )
         rejects = _rejects(union, paths)
         after = _update(present, parts, rejects, MERGED, lock, progress)
+    _tell_of_verdicts(galleries)
     return MergedGalleries(
         **_changes(present, after),
         rejects=rejects_by_reason(after.rejects()),
@@ -127,7 +129,15 @@ def split(
             part = _Part(gallery, wanted[name])
             after = _update(present, [part], None, PART, lock, progress)
         made.append(CopyMade(**_changes(present, after)))
+    _tell_of_verdicts([gallery])
     return SplitGallery(gallery.location, gallery.version, by, tuple(made))
+
+
+def _tell_of_verdicts(galleries: Sequence[Gallery]) -> None:
+    """Log which galleries have verdicts: these are not copied."""
+    for each in galleries:
+        if count := len(count_verdicts(each).entries):
+            _log.info("%s: its %d verdicts are not copied", each.location, count)
 
 
 def stale_rejects(copy: Gallery, origin: Gallery) -> list[str]:

@@ -39,6 +39,7 @@ GRAPH_FOLDER = "_graph"
 PURGED_FOLDER = "_purged"
 SCRATCH_FOLDER = "_scratch"
 OUTPUTS_FOLDER = "_outputs"
+VERDICTS_FOLDER = "_verdicts"
 CHECKSUMS_FOLDER = "_checksums"
 LOCK_FILE = "_lock"
 PLAN_FILE = "_plan.parquet"
@@ -56,6 +57,7 @@ OWN_NAMES = OWN_FILES | frozenset(
         PURGED_FOLDER,
         SCRATCH_FOLDER,
         OUTPUTS_FOLDER,
+        VERDICTS_FOLDER,
         CHECKSUMS_FOLDER,
     }
 )
@@ -68,6 +70,7 @@ WRITTEN_FOLDERS = (
     CAMERAS_FOLDER,
     SCRATCH_FOLDER,
     OUTPUTS_FOLDER,
+    VERDICTS_FOLDER,
 )
 """The folders, besides the gallery's own, in which files are written under hidden names."""
 RECORD_SUFFIX = ".json"

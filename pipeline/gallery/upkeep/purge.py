@@ -43,6 +43,7 @@ from pipeline.gallery.upkeep.remnants import (
     stored_features,
 )
 from pipeline.gallery.upkeep.retained import check_can_ask, retained
+from pipeline.gallery.verdicts.forgetting import forget_gone_rows, forget_in_comments
 
 _GRAPH = re.compile(r"round-\d+-|regallery-")
 _ROWS_A_SEARCH = 1 << 16
@@ -54,7 +55,8 @@ class Purged:
     """The results of a purge: removed files, and searched ones.
 
     `versions_removed` counts the versions that are no longer readable; `files_removed` and
-    `bytes_removed` those of older versions and of abandoned runs. `rows_gone` and `rejects_gone`,
+    `bytes_removed` those of older versions and of abandoned runs; `verdicts_removed` the entries on
+    rows that are gone. `rows_gone` and `rejects_gone`,
     which no version has, were searched for in `searched_files` of `searched_bytes`. `unreadable`
     files were deleted without being read. `scratch_folders` of killed runs were deleted; those
     `out_of_reach`, for example on another machine, still hold features. `outputs` were made
@@ -65,6 +67,7 @@ class Purged:
     versions_removed: int
     files_removed: int
     bytes_removed: int
+    verdicts_removed: int
     rows_gone: int
     rejects_gone: int
     searched_files: int
@@ -102,6 +105,7 @@ def purge(gallery: Gallery, lock: Lock) -> Purged:
     _set_aside(gallery, root)
     forget_before(root, gallery.version)
     _forget_statistics(root, gallery.version)
+    verdicts = forget_gone_rows(gallery)
     forget_gone(gallery)
     late = (each for each in outputs_of(gallery) if each.file not in known)
     stale += [each for each in late if each.version < gallery.version]
@@ -115,6 +119,7 @@ def purge(gallery: Gallery, lock: Lock) -> Purged:
         gone = _as_gone(gallery, tables)
         rows += len(gone.row_ids)
         rejects += sum(table.num_rows for table in tables) - len(gone.row_ids)
+        forget_in_comments(root, gone.paths)
         traces += find_remnants(root, files, live, gone)
     if traces:
         raise RunError(_remnants_message(root, traces))
@@ -122,6 +127,7 @@ def purge(gallery: Gallery, lock: Lock) -> Purged:
         versions_removed=versions,
         files_removed=len(aside),
         bytes_removed=_size(aside),
+        verdicts_removed=verdicts,
         rows_gone=rows,
         rejects_gone=rejects,
         searched_files=len(files),

@@ -23,6 +23,10 @@ from pipeline.gallery.log.entries import logged_files
 from pipeline.gallery.upkeep.byte_search import Needles, needles, occurrences
 from pipeline.input_files import parse_json
 
+_VERDICT_IDS = ("a", "b")
+_PATHS = ("path", "path_a", "path_b")
+"""Columns of paths: of rows, and of verdicts."""
+
 
 @dataclass(frozen=True)
 class Gone:
@@ -115,11 +119,12 @@ def _in_columns(path: GalleryPlace, copy: Path, gone: Gone) -> list[str]:
         return []
     found = []
     names = [name for name in pq.read_schema(copy).names if name != "feature"]
+    row_ids = _VERDICT_IDS if path.parent.name == storage.VERDICTS_FOLDER else ("row_id",)
     table = pq.read_table(copy, columns=names)
     paths = pa.array(gone.paths, pa.string())
     for name in names:
         column = as_plain(table[name])
-        if name == "row_id" and np.isin(column.to_numpy(), gone.row_ids).any():
+        if name in row_ids and np.isin(column.to_numpy(), gone.row_ids).any():
             found.append("a row id")
         if pa.types.is_string(column.type) and pc.any(pc.is_in(column, paths)).as_py():
             found.append(f"a path, in the column {name}")
@@ -150,9 +155,10 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _path_bytes(path: GalleryPlace, copy: Path, wanted: list[Needles], gone: Gone) -> list[str]:
     found = {gone.paths[number] for number, _ in occurrences(copy, wanted)}
-    if found and path.suffix == ".parquet" and "path" in pq.read_schema(copy).names:
-        column = as_plain(pq.read_table(copy, columns=["path"])["path"])
-        found = {each for each in found if not pc.any(pc.match_substring(column, each)).as_py()}
+    if found and path.suffix == ".parquet":
+        names = [name for name in pq.read_schema(copy).names if name in _PATHS]
+        for column in map(as_plain, pq.read_table(copy, columns=names).columns):
+            found = {each for each in found if not pc.any(pc.match_substring(column, each)).as_py()}
     return [f"the bytes of {len(found)} paths"] if found else []
 
 
