@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from pipeline.gallery.verdicts.counting import read_verdicts as read_verdicts
     from pipeline.model.functions import NetworkFunction as NetworkFunction
     from pipeline.model.recipe import Recipe as Recipe
+    from pipeline.runs.acceptance import AcceptanceSettings as AcceptanceSettings
+    from pipeline.runs.acceptance import compare_networks as compare_networks
     from pipeline.runs.arrays import expand as expand
     from pipeline.runs.arrays import k_reciprocal as k_reciprocal
     from pipeline.runs.arrays import make_labels as make_labels
@@ -101,6 +103,10 @@ _MODULES = {
     "pipeline.gallery.verdicts.counting": ("read_verdicts",),
     "pipeline.model.functions": ("NetworkFunction",),
     "pipeline.model.recipe": ("Recipe",),
+    "pipeline.runs.acceptance": (
+        "AcceptanceSettings",
+        "compare_networks",
+    ),
     "pipeline.runs.arrays": (
         "expand",
         "k_reciprocal",

@@ -1,5 +1,8 @@
-"""One feature per tracklet: the unit mean of its boxes, or the box nearest to all of them."""
+"""One feature per tracklet: the unit mean of its boxes, or the box nearest to all of them; and the
+tracklets that training does not see.
+"""
 
+import hashlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -23,6 +26,19 @@ def groups(names: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int6
     order = order[names[order] >= 0]
     edges = np.flatnonzero(np.diff(names[order], prepend=-1))
     return order, np.append(edges, len(order))
+
+
+def is_held_out(name: str, share: float) -> bool:
+    """Whether the tracklet of this name is of the `share` (0 to 1) that training must not see.
+
+    It depends on the name alone: the SHA-256 of its UTF-8 bytes, as a number from 0 to 1, is less
+    than `share`. So it stays the same in every round, in every process, and when the archive grows.
+
+    >>> [is_held_out(name, 0.5) for name in ("a:1", "a:2", "a:3", "a:4")]
+    [True, False, True, False]
+    """
+    digest = hashlib.sha256(name.encode()).digest()
+    return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
 def mean_features(

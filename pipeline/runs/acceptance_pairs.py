@@ -1,0 +1,243 @@
+"""The pairs of rows by which two networks are compared, and the tracklets that training must not
+see.
+"""
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import ArrayLike, NDArray
+
+from pipeline.core.evaluation.labels import DISTRACTOR, Labels, matching_pairs
+from pipeline.core.thresholds.acceptance import PairGroups
+from pipeline.core.thresholds.calibration import against_itself
+from pipeline.core.tracklets import groups, is_held_out
+from pipeline.errors import InputError
+from pipeline.gallery.labels import labels_of
+from pipeline.gallery.sidecars.capture_times import moments
+from pipeline.runs.union import AnyGallery
+
+HELD_OUT = 0.1
+"""The share of tracklets that training does not see."""
+
+FEWEST_TRACKLETS = 10
+"""The least number of tracklets, or of people, with positive pairs for an interval."""
+
+_A_TRACKLET = 32
+_A_PERSON = 64
+_MOST_PAIRS = 200_000
+_COLUMNS = ("row_id", "path", "identity", "camera", "captured_at", "frame", "tracklet")
+
+Basis = Literal["tracklets", "labels"]
+RowIdPairs = ArrayLike
+"""Pairs of row ids `[L, 2]`."""
+
+
+@dataclass(frozen=True)
+class ComparedPairs:
+    """Pairs of positions in a gallery: `positives` int64 `[P, 2]` and `negatives` int64 `[N, 2]`.
+
+    `groups` are their tracklets, or their people where `basis` is `labels`.
+    """
+
+    positives: NDArray[np.int64]
+    negatives: NDArray[np.int64]
+    groups: PairGroups
+    basis: Basis
+
+    def take(self, positives: NDArray[np.bool_], negatives: NDArray[np.bool_]) -> "ComparedPairs":
+        """Some of the pairs, by masks."""
+        numbers = [self.groups.positives[positives], self.groups.negatives[negatives]]
+        return replace(
+            self,
+            positives=self.positives[positives],
+            negatives=self.negatives[negatives],
+            groups=_numbered(*numbers),
+        )
+
+
+def held_out_rows(gallery: AnyGallery, share: float = HELD_OUT) -> NDArray[np.bool_]:
+    """The rows `[N]`, by position, of those tracklets that training must not see.
+
+    They follow from the names of the tracklets (see `core.tracklets.is_held_out`). A gallery
+    without tracklets has none: its networks are compared by labels, which adaptation does not read.
+    InputError if `share` does not lie between 0 and 1.
+    """
+    return _held_out(gallery.rows(["tracklet"])["tracklet"], share)
+
+
+def compared_pairs(
+    gallery: AnyGallery,
+    share: float = HELD_OUT,
+    *,
+    same: RowIdPairs = (),
+    different: RowIdPairs = (),
+    seed: int = 0,
+) -> ComparedPairs:
+    """The pairs by which networks are compared on the rows of a gallery.
+
+    Positive are the pairs of the two halves of a held-out tracklet, in the order of time: its first
+    box with the first of its second half, and so on, 32 pairs of each tracklet at most. Negative
+    are the pairs of a box of a held-out tracklet with another tracklet's box of the same moment
+    (one camera at one time). `same` and `different` are pairs of row ids that people have judged;
+    those count of which a row is held out, and all where the gallery has no tracklets.
+
+    Without positives or without negatives, known identities take their place, if there are any:
+    positive are then pairs of one person from two cameras, negative are random pairs (by `seed`) of
+    two people, and groups are people. Of more than 200,000 pairs of a kind, so many are taken at
+    even distances. InputError if neither is there, and if there are fewer than 10 groups with
+    positive pairs.
+    """
+    rows = gallery.rows(_COLUMNS)
+    held = _held_out(rows["tracklet"], share)
+    names = _codes(rows["tracklet"])
+    judged = [_positions(rows, same, "same"), _positions(rows, different, "different")]
+    if held.any():
+        judged = [pairs[held[pairs].any(axis=1)] for pairs in judged]
+    positives = np.concatenate([_halves(rows, names, held), judged[0]])
+    negatives = np.concatenate([_of_one_moment(rows, names, held), judged[1]])
+    if len(positives) and len(negatives):
+        owner = np.where(names >= 0, names, names.max(initial=-1) + 1 + np.arange(len(names)))
+        basis: Basis = "tracklets"
+    else:
+        labels = against_itself(labels_of([rows])[0])
+        positives, negatives = _by_identity(labels, seed)
+        owner, basis = labels.identity, "labels"
+        if not len(positives) or not len(negatives):
+            raise InputError(_lacking(gallery, held))
+    positives, negatives = _thinned(positives), _thinned(negatives)
+    # A pair belongs to its held-out row; the first of a pair of people stands for it.
+    owners = [owner[_chosen_end(each, held)] for each in (positives, negatives)]
+    found = _numbered(*owners)
+    counted = len(np.unique(found.positives))
+    if counted < FEWEST_TRACKLETS:
+        kind = "held-out tracklets" if basis == "tracklets" else "people"
+        raise InputError(
+            f"{gallery.location}: only {counted} {kind} have pairs of rows that show one person:"
+            f" a comparison of networks needs {FEWEST_TRACKLETS}"
+            + (" (raise the share that is held out)" if basis == "tracklets" else "")
+        )
+    return ComparedPairs(positives, negatives, found, basis)
+
+
+def _numbered(positives: NDArray[np.int64], negatives: NDArray[np.int64]) -> PairGroups:
+    """Groups with numbers from 0 without gaps."""
+    numbers = np.unique(np.concatenate([positives, negatives]), return_inverse=True)[1]
+    return PairGroups(numbers[: len(positives)], numbers[len(positives) :])
+
+
+def _held_out(tracklets: pa.ChunkedArray, share: float) -> NDArray[np.bool_]:
+    if not 0 < share < 1:
+        raise InputError(f"the share that is held out lies between 0 and 1, not {share}")
+    known = tracklets.drop_null().unique()
+    chosen = pa.array([is_held_out(name, share) for name in known.to_pylist()], pa.bool_())
+    return np.asarray(pc.fill_null(chosen.take(_place(tracklets, known)), False))
+
+
+def _place(values: pa.ChunkedArray, known: pa.Array) -> pa.Array:
+    return pc.index_in(values, known).combine_chunks()
+
+
+def _codes(values: pa.ChunkedArray) -> NDArray[np.int64]:
+    """A number for every value, -1 for null."""
+    place = _place(values, values.drop_null().unique())
+    return pc.fill_null(place, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def _positions(rows: pa.Table, pairs: RowIdPairs, name: str) -> NDArray[np.int64]:
+    """The positions of pairs of row ids; InputError for an id that no row has."""
+    ids = np.asarray(pairs, np.int64).reshape(-1, 2)
+    known = rows["row_id"].to_numpy()
+    places = np.searchsorted(known, ids)
+    wrong = ids[known[np.minimum(places, len(known) - 1)] != ids] if len(known) else ids.ravel()
+    if len(wrong):
+        raise InputError(f"`{name}` names row {wrong[0]}, which the gallery does not hold")
+    return places.astype(np.int64)
+
+
+def _halves(rows: pa.Table, names: NDArray[np.int64], held: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The pairs of the two halves of every held-out tracklet, in the order of time."""
+    time = pc.fill_null(rows["captured_at"].cast(pa.int64()), -1).to_numpy()
+    frame = pc.fill_null(rows["frame"], -1).to_numpy()
+    by_time = np.lexsort((frame, time))
+    order, starts = groups(np.where(held, names, -1)[by_time])
+    order, found = by_time[order], []
+    for first, last in pairwise(starts.tolist()):
+        half = (last - first) // 2
+        steps = _evenly(half, _A_TRACKLET)
+        found.append(np.stack([order[first + steps], order[last - half + steps]], axis=1))
+    return np.concatenate([np.empty((0, 2), np.int64), *found])
+
+
+def _of_one_moment(
+    rows: pa.Table, names: NDArray[np.int64], held: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """The pairs of a held-out row with a row of another tracklet of its moment, each once."""
+    moment = moments(rows)
+    order, starts = groups(moment)
+    place = np.searchsorted(starts, np.arange(len(order)), "right") - 1
+    begin = np.zeros(len(rows), np.int64)
+    size = np.zeros(len(rows), np.int64)
+    begin[order], size[order] = starts[place], np.diff(starts)[place]
+    asked = np.flatnonzero(held & (size > 1))
+    if size[asked].sum() > 8 * _MOST_PAIRS:
+        asked = asked[_evenly(len(asked), 8 * _MOST_PAIRS * len(asked) // size[asked].sum())]
+    sizes = size[asked]
+    owner = np.repeat(asked, sizes)
+    within = np.arange(len(owner)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    others = order[np.repeat(begin[asked], sizes) + within]
+    apart = (names[owner] != names[others]) & ~(held[others] & (others < owner))
+    return np.stack([owner[apart], others[apart]], axis=1)
+
+
+def _by_identity(labels: Labels, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pairs of one person from two cameras, each once, and random pairs of two people."""
+    order, starts = groups(np.where(labels.identity > DISTRACTOR, labels.identity, -1))
+    each = [
+        order[first + _evenly(last - first, _A_PERSON)] for first, last in pairwise(starts.tolist())
+    ]
+    rows = np.sort(np.concatenate([np.empty(0, np.int64), *each]))
+    some = labels.take(rows)
+    first, second = matching_pairs(some, some)
+    positives = np.stack([rows[first], rows[second]], axis=1)[first < second]
+    if len(each) < 2:
+        return positives, np.empty((0, 2), np.int64)
+    drawn = np.random.default_rng(seed).integers(0, len(rows), (_MOST_PAIRS, 2))
+    drawn = drawn[some.identity[drawn[:, 0]] != some.identity[drawn[:, 1]]]
+    return positives, np.unique(rows[np.sort(drawn, axis=1)], axis=0)
+
+
+def _chosen_end(pairs: NDArray[np.int64], held: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The row of each pair that is held out, the first if both are or none is."""
+    second = ~held[pairs[:, 0]] & held[pairs[:, 1]]
+    return np.where(second, pairs[:, 1], pairs[:, 0])
+
+
+def _thinned(pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    return pairs[_evenly(len(pairs), _MOST_PAIRS)]
+
+
+def _evenly(count: int, most: int) -> NDArray[np.int64]:
+    """Some of `count` places at even distances, `most` at most.
+
+    >>> _evenly(7, 3)
+    array([0, 2, 4])
+    """
+    taken = min(count, most)
+    return np.arange(taken) * count // max(1, taken)
+
+
+def _lacking(gallery: AnyGallery, held: NDArray[np.bool_]) -> str:
+    """Why networks cannot be compared on this gallery."""
+    tracklets = (
+        "held-out tracklets have no two boxes, or there are no boxes of one camera at one moment"
+        " beside theirs" if held.any() else "no tracklet is held out"
+    )  # fmt: skip
+    return (
+        f"{gallery.location}: networks cannot be compared here: {tracklets}, and there are no two"
+        " known identities of which one is seen by two cameras; extract videos whose boxes have"
+        " tracks and times, or images with labels, or give verdicts of both kinds"
+    )
