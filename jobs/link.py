@@ -12,7 +12,7 @@ from jobs.command.flags import FilterFlags, FoldFlags
 from jobs.command.galleries import open_galleries
 from jobs.command.progress import progress_lines
 from jobs.command.travel_lines import effect_lines
-from pipeline.runs.linked import Linked, LinkSettings
+from pipeline.runs.linked import Linked, LinkSettings, VerdictsUsed
 from pipeline.runs.locations import LOCATION, Location
 from pipeline.runs.selection import ALL_ROWS
 from pipeline.runs.settings import FoldSettings
@@ -36,10 +36,11 @@ def link(
     Two rows are linked if each is among the k nearest of the other and
     their similarity reaches the threshold. Links are taken strongest
     first; a link that would join two crops of one camera at one time is
-    refused. Writes one row for each crop: its candidate, named by the
-    candidate's first row id, its size, and the score of the crop's
-    strongest link in it. If identities are known, the agreement of the
-    candidates with them is measured.
+    refused. Verdicts on rows (see verdict) are kept: those that are the
+    same are in one group, those that are different never. Writes one row
+    for each crop: its candidate, named by the candidate's first row id, its
+    size, and the score of the crop's strongest link in it. If identities
+    are known, the agreement of the candidates with them is measured.
 
     Unless it is given, the threshold is estimated from crops that are
     certainly different people, because one camera took them at one time:
@@ -80,8 +81,13 @@ def describe(result: Linked) -> RenderableType:
     lines = [
         f"{result.links:,} links of {result.rows_linked:,} rows, k {result.k}, similarity at least"
         f" {result.threshold:.4f} ({result.threshold_from}); {result.refused:,} of them refused"
-        f" (one camera at one time{', or travel times' if result.travel else ''})",
+        f" ({' or '.join(_reasons(result))})",
     ]
+    if (used := result.verdicts_used) != VerdictsUsed(0, 0, 0):
+        lines.append(
+            f"verdicts: {used.same:,} pairs the same, {used.different:,} different;"
+            f" {used.overruled:,} of the same are of one camera at one time"
+        )
     if (travel := result.travel) is not None:
         lines += effect_lines(travel)
     if (found := result.estimate) is not None:
@@ -104,6 +110,16 @@ def describe(result: Linked) -> RenderableType:
         )
     lines.append(f"{result.gallery}, version {result.version}: {result.out}")
     return Group(*(Text(line) for line in lines))
+
+
+def _reasons(result: Linked) -> list[str]:
+    """Why links can be refused."""
+    reasons = ["one camera at one time"]
+    if result.travel is not None:
+        reasons.append("travel times")
+    if result.verdicts_used.different:
+        reasons.append("verdicts")
+    return reasons
 
 
 if __name__ == "__main__":

@@ -191,8 +191,13 @@ def camera_normalized(rows, camera, gallery, gallery_camera, mode, least_rows):
     return np.array(normalized).reshape(rows.shape)
 
 
-def linked_groups(features, moments, k, threshold, may_meet=None, in_group=None):
-    """The smallest row of every row's group, and the links refused: set by set."""
+def linked_groups(
+    features, moments, k, threshold, may_meet=None, in_group=None, same=(), different=()
+):
+    """The smallest row of every row's group, and the links refused: set by set.
+
+    Pairs that are the `same` are joined first, whatever forbids it.
+    """
     near = [{row for _, row in best} for best in top_k(features, features, k, 0, may_meet)]
     links = []
     for i in range(len(features)):
@@ -202,20 +207,33 @@ def linked_groups(features, moments, k, threshold, may_meet=None, in_group=None)
                 links.append((-score, i, j))
     groups = [{row} for row in range(len(features))]
     refused = 0
-    for _, i, j in sorted(links):
+    apart = [set(pair) for pair in different]
+    forced = [(None, *pair) for pair in same]
+    for score, i, j in [*forced, *sorted(links)]:
         first = next(group for group in groups if i in group)
         second = next(group for group in groups if j in group)
         if first is second:
             continue
-        known = [moments[row] for row in first | second if moments[row] != -1]
         forbidden = in_group and any(not in_group(a, b) for a in first for b in second)
-        if len(known) != len(set(known)) or forbidden:
+        together = first | second
+        ours, theirs = ({moments[row] for row in each} - {-1} for each in (first, second))
+        meet = bool(ours & theirs) or any(pair <= together for pair in apart)
+        if score is not None and (meet or forbidden):
             refused += 1
             continue
         groups = [group for group in groups if group is not first and group is not second]
         groups.append(first | second)
     smallest = {row: min(group) for group in groups for row in group}
     return [smallest[row] for row in range(len(features))], refused
+
+
+def groups_of(rows, pairs):
+    """The smallest row that each row is connected with by pairs, round by round."""
+    group = {row: row for row in rows}
+    for _ in group:
+        for a, b in pairs:
+            group[a] = group[b] = min(group[a], group[b])
+    return group
 
 
 def b_cubed(group, identity):

@@ -67,15 +67,29 @@ def stored_settings(settings: LinkSettings, select: RowFilter) -> dict[str, Any]
 
 
 @dataclass(frozen=True)
+class VerdictsUsed:
+    """How many verdicts a link has kept: pairs in one group (`same`), and in two (`different`).
+
+    `overruled` of the same ones are on two rows of one camera and one moment, who would otherwise
+    be two people.
+    """
+
+    same: int
+    different: int
+    overruled: int
+
+
+@dataclass(frozen=True)
 class Linked:
     """The identity candidates of a gallery.
 
     `rows_linked` counts all rows but the `junk`, which is left out. `candidates` are groups of two
     rows or more, `alone` the rows in none, `largest` and `second_largest` the rows of the largest
     two. `links` are the mutual neighbors that reach the threshold, `refused` those that would have
-    joined two crops of one camera at one time, or that travel times forbid; `travel` says what
-    these exclude, None without. `estimate` is the precision of groups at the
-    threshold that was found by it; `agreement` compares the groups with the known identities.
+    joined two crops of one camera at one time, or that travel times or verdicts forbid; `travel`
+    says what travel times exclude, None without, and `verdicts_used` counts verdicts. `estimate` is
+    the precision of groups at the threshold that was found by it; `agreement` compares the groups
+    with the known identities.
     """
 
     gallery: str
@@ -95,6 +109,7 @@ class Linked:
     second_largest: int
     agreement: "Agreement | None"
     travel: "TravelEffect | None" = None
+    verdicts_used: VerdictsUsed = VerdictsUsed(0, 0, 0)
     products: dict[str, int | float] = field(compare=False, default_factory=dict)
 
     @property

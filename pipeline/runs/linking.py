@@ -31,6 +31,7 @@ from pipeline.gallery.sidecars.capture_times import camera_numbers, moments
 from pipeline.gallery.table import Gallery
 from pipeline.output_files import check_new_file
 from pipeline.runs.link_threshold import check_evidence, link_threshold, links_among
+from pipeline.runs.link_verdicts import verdicts_by_position, verdicts_digest, verdicts_used
 from pipeline.runs.linked import TABLE_SUFFIXES, Linked, LinkSettings, stored_settings
 from pipeline.runs.resources import joined
 from pipeline.runs.selection import ALL_ROWS, RowFilter
@@ -67,8 +68,9 @@ def link(
 
     `out` ends in .parquet or .csv. If the settings give no threshold, the least is taken at which
     groups are estimated to have the wanted precision: from rows of one camera at one moment, or
-    else from the known identities. `select` says which rows are linked, and written. Raise
-    InputError if there are too few of both, or if `out` cannot be written.
+    else from the known identities. `select` says which rows are linked, and written. Verdicts of
+    people are kept, and do not change the threshold. Raise InputError if there are too few of both,
+    if verdicts contradict each other, or if `out` cannot be written.
     """
     _check(out, on.scratch, safe_csv)
     held = as_one(gallery)
@@ -80,6 +82,9 @@ def link(
             f"{held.location} has {len(kept)} rows in version {held.version} besides junk: a"
             " link needs two"
         )
+    told = verdicts_by_position(held)
+    chosen = kept if selected is None else selected[kept]
+    verdicts = told.implied_among(chosen)
     apart = moments(rows)[kept]
     identity = pc.fill_null(rows["identity"], DISTRACTOR).to_numpy()[kept]
     walk = None
@@ -98,7 +103,7 @@ def link(
         execution = on.execution(progress)
         features: FeatureRows = held.features()
         if len(kept) < len(features):
-            features = ChosenRows(features, kept if selected is None else selected[kept])
+            features = ChosenRows(features, chosen)
         ids = None if isinstance(held, GalleryUnion) else rows["row_id"].to_numpy()[kept]
         links = links_among(held, features, ids, settings.k, folder, execution, rule)
         plain = None
@@ -110,7 +115,7 @@ def link(
     found = link_threshold(held, links, evidence, identity, settings, walk)
     reached = links.from_score(found.threshold)
     conflicts = None if walk is None else Conflicts.of(walk.seen, walk.travel)
-    groups = join_rows(reached, apart, conflicts)
+    groups = join_rows(reached, apart, conflicts, verdicts)
     about: dict[str, Any] = {
         "gallery": held.location,
         "version": held.version,
@@ -118,6 +123,7 @@ def link(
         "k": settings.k,
         "threshold": found.threshold,
         "asked": stored_settings(settings, select),
+        "verdicts": verdicts_digest(told),
     }
     if isinstance(held, GalleryUnion):
         about["galleries"] = [[each.location, each.version] for each in held.parts]
@@ -133,7 +139,7 @@ def link(
         travel = excluded(walk, identity, times.origin)
     if travel is not None and plain is not None:
         limit = link_threshold(held, plain, evidence, identity, settings).threshold
-        without = join_rows(plain.from_score(limit), apart)
+        without = join_rows(plain.from_score(limit), apart, verdicts=verdicts)
         compared = agreement(without.group[labeled], identity[labeled])
         travel = replace(travel, without=compared)
     linked = Linked(
@@ -151,6 +157,7 @@ def link(
         **_sizes(groups),
         agreement=agreement(groups.group[labeled], identity[labeled]) if labeled.any() else None,
         travel=travel,
+        verdicts_used=verdicts_used(told.among(chosen), apart),
         products=execution.ledger.total.figures(),
     )
     _warn_of_proportion(linked)

@@ -35,6 +35,7 @@ from pipeline.runs.camera_health import (
 from pipeline.runs.erasing import erase_rows
 from pipeline.runs.expanding import settings_of, update_expanded
 from pipeline.runs.extraction import extract
+from pipeline.runs.link_verdicts import verdicts_by_position, verdicts_digest
 from pipeline.runs.linked import stored_settings
 from pipeline.runs.linking import link
 from pipeline.runs.stopping import StopRequestedError, check_stop, stopped_when, stopping
@@ -286,6 +287,7 @@ def _linked(step: LinkStep, progress: StartProgress) -> dict[str, Any]:
         "gallery": gallery.location,
         "version": gallery.version,
         "asked": plain(stored_settings(step.settings, step.select)),
+        "verdicts": verdicts_digest(verdicts_by_position(gallery)),
     }
     before = None
     if out.exists() and is_candidates(out):

@@ -6,11 +6,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.core.identities.verdicts import Verdicts
 from pipeline.errors import RunError
 from pipeline.gallery.sidecars.graph import Graph
 from pipeline.gallery.table import Gallery
+from pipeline.runs.link_verdicts import verdicts_by_position, verdicts_digest
+from pipeline.runs.union import GalleryUnion
 from pipeline.stages import neighbors
 from tests import oracles
+from tests.gallery.test_verdicts import say
 from tests.jobs.labeled import labeled_gallery, people
 from tests.jobs.running import refused, result, run
 
@@ -228,3 +232,62 @@ def test_the_products_are_told(capsys, gallery, tmp_path):
     assert 0 < made["scored"] < made["pairs"]
     assert "products 100.0% of float32" in run(capsys, *command, "--verbose")[2]
     assert "products" not in run(capsys, *command)[2]
+
+
+def test_verdicts_are_kept(capsys, tmp_path):
+    features, identity, camera = people(20, 200, seed=3)
+    frame = np.random.default_rng(1).integers(0, 40, 200).tolist()
+    place = tmp_path / "g"
+    gallery = labeled_gallery(place, features, identity, camera, frame=frame)
+    rows = gallery.rows().to_pylist()
+    kept = [n for n, row in enumerate(rows) if row["identity"] != -1]
+    junk = next(n for n, row in enumerate(rows) if row["identity"] == -1)
+    moments = [(row["camera"], row["frame"]) for row in rows]
+    a, b = next((a, b) for a in kept for b in kept if a < b and moments[a] == moments[b])
+    linking = ("link", "--gallery", place, "--threshold", 0.6, "-k", 8, "--out")
+    plain = result(capsys, *linking, tmp_path / "plain.parquet")
+    assert plain["verdicts_used"] == {"same": 0, "different": 0, "overruled": 0}
+    groups = {}
+    for row in pq.read_table(tmp_path / "plain.parquet").to_pylist():
+        groups.setdefault(row["candidate"], []).append(row["row_id"])
+    large = max((g for c, g in groups.items() if c is not None), key=len)
+    c, d = [n for n in large if n not in (a, b)][:2]
+    far = next(n for n in kept if n not in (*large, a, b))
+    # By way of the junk row, which is not linked, the two others are the same.
+    say(gallery, (a, b, "same"), (c, junk, "same"), (far, junk, "same"), (c, d, "different"))
+    told = result(capsys, *linking, tmp_path / "told.parquet")
+    assert told["verdicts_used"] == {"same": 1, "different": 1, "overruled": 1}
+    place_of = {n: place for place, n in enumerate(kept)}
+    numbers = {}
+    expected, refusals = oracles.linked_groups(
+        features[kept],
+        [numbers.setdefault(moments[n], len(numbers)) for n in kept],
+        8,
+        0.6,
+        same=[(place_of[a], place_of[b]), (place_of[c], place_of[far])],
+        different=[(place_of[c], place_of[d])],
+    )
+    written = pq.read_table(tmp_path / "told.parquet").to_pylist()
+    assert [written[n]["candidate"] for n in kept] == [kept[g] for g in expected]
+    assert told["refused"] == refusals
+    _, out, _ = run(capsys, *linking, tmp_path / "told.csv")
+    assert "one camera at one time or verdicts" in out
+    assert "verdicts: 1 pairs the same, 1 different; 1 of the same are of one camera" in out
+    say(gallery, (a, c, "same"), (b, c, "different"))
+    told = refused(capsys, *linking, tmp_path / "no.csv")
+    assert f"verdicts contradict each other: rows {min(b, c)} (" in told
+    assert not (tmp_path / "no.csv").exists()
+
+
+def test_verdicts_of_several_galleries_are_kept(tmp_path):
+    features, identity, camera = people(6, 40, seed=4)
+    parts = []
+    for name, where in (("n", slice(0, 25)), ("s", slice(25, 40))):
+        columns = identity[where], camera[where]
+        parts.append(labeled_gallery(tmp_path / name, features[where], *columns))
+    say(parts[0], (0, 1, "same"))
+    say(parts[1], (0, 1, "different"), (2, 3, "same"))
+    found = verdicts_by_position(GalleryUnion(tuple(parts)))
+    assert (found.same.tolist(), found.different.tolist()) == ([[0, 1], [27, 28]], [[25, 26]])
+    assert verdicts_digest(found) != verdicts_digest(verdicts_by_position(parts[0]))
+    assert verdicts_digest(Verdicts()) is None

@@ -16,11 +16,12 @@ from pipeline.gallery.upkeep.erase import erase
 from pipeline.gallery.upkeep.selection import Selection, selected_rows
 from pipeline.runs import watching
 from pipeline.runs.camera_health import HealthSettings, camera_drift, silent_cameras
+from pipeline.runs.verdicts import give_verdict
 from pipeline.runs.watch_config import read_watch
 from pipeline.runs.watching import watch_once
 from tests.core.strategies import unit_rows
 from tests.jobs.killing import start
-from tests.jobs.labeled import add_rows, labeled_gallery
+from tests.jobs.labeled import add_rows, labeled_gallery, people
 from tests.jobs.running import refused, run
 from tests.stages.making import save_crop, save_network, save_source
 
@@ -190,6 +191,18 @@ def test_a_watch_that_stays_ends_well_on_sigterm(plan, tmp_path, capsys):
     os.kill(process.pid, signal.SIGTERM)
     process.join(30)
     assert process.exitcode == 1  # since one step failed
+
+
+def test_links_are_made_again_when_verdicts_have_changed(tmp_path):
+    gallery = labeled_gallery(tmp_path / "g", *people(4, 20, dimension=8))
+    (tmp_path / "w.toml").write_text("[[link]]\ngallery='g'\nout='l.parquet'\nthreshold=0.5\n")
+    plan = read_watch(tmp_path / "w.toml")
+    states = []
+    for word in (None, "same", "withdrawn"):
+        if word:
+            give_verdict(gallery, 0, 1, word)
+        states += [told(watch_once(plan))["link", "l.parquet"].state for _ in range(2)]
+    assert states == ["changed", "unchanged"] * 3
 
 
 def test_what_is_older_than_is_kept_is_not_extracted_again(tmp_path):

@@ -4,7 +4,8 @@ Two rows are linked if each is among the other's k best and their similarity rea
 Rows connected by links form a group. Two rows of one moment (one camera at one time) are never in
 one group: a link that would join them is refused. Links are taken in descending order, so the
 weaker evidence is refused. Without moments, groups are the connected components of the graph of
-links.
+links. What a person said of two rows counts more than all of this: rows that are the same are of
+one group from the start, even if they share a moment; rows that are different never are.
 """
 
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from pipeline.core.identities.verdicts import Verdicts
 from pipeline.core.neighbors.topk import TopK
 from pipeline.core.travel.conflicts import Conflicts, are_in_conflict, gap
 
@@ -67,8 +69,8 @@ class Groups:
     """A partition of N rows.
 
     `group` int64 `[N]` is the smallest row of the row's group. `strongest` float32 `[N]` is the
-    score of the row's best link inside its group, or NaN for a row alone. `refused` is the number
-    of links that would have joined two rows of one moment.
+    score of the row's best link inside its group, or NaN for a row without one. `refused` is the
+    number of links that would have joined two rows that must stay apart.
     """
 
     group: NDArray[np.int64]
@@ -100,7 +102,10 @@ def mutual_links(near: TopK, settings: Linking) -> Links:
 
 
 def join_rows(
-    links: Links, moments: NDArray[np.int64], conflicts: Conflicts | None = None
+    links: Links,
+    moments: NDArray[np.int64],
+    conflicts: Conflicts | None = None,
+    verdicts: Verdicts | None = None,
 ) -> Groups:
     """Join N rows by their links, strongest first, but never two rows with the same of `moments`
     `[N]`, and never two that are in one of the `conflicts`.
@@ -111,18 +116,37 @@ def join_rows(
     check a link, the rows of each moment of the smaller group are read, and for conflicts all
     cameras of both groups, and the rows shortly before and after each row of the smaller one.
 
+    The `verdicts`, on rows from 0 to N - 1, come before all links. Rows that are the same are
+    joined, whatever moments and conflicts say; a link is refused if its two groups hold rows that
+    are different. Raise ValueError for verdicts on other rows, and if they contradict each other.
+
     >>> links = Links(np.array([0, 1]), np.array([1, 2]), np.array([0.9, 0.8], np.float32))
     >>> join_rows(links, np.array([5, NO_MOMENT, 5])).group
     array([0, 0, 2])
+    >>> join_rows(links, np.array([5, NO_MOMENT, 5]), verdicts=Verdicts([[0, 2]])).group
+    array([0, 0, 0])
     """
     count = len(moments)
     if len(links) and not 0 <= links.first.min() <= links.second.max() < count:
         raise ValueError(f"links lead beyond the {count} rows that have a moment")
     if conflicts is not None and len(conflicts.camera) != count:
         raise ValueError(f"{len(conflicts.camera)} sightings do not go with {count} rows")
+    verdicts = Verdicts() if verdicts is None else verdicts
+    same, different = verdicts.same, verdicts.different
+    for pairs in (same, different):
+        if len(pairs) and not 0 <= pairs.min() <= pairs.max() < count:
+            raise ValueError(f"verdicts name rows beyond the {count} that have a moment")
     root, refused = _join(
-        links.first, links.second, *_shared_moments(moments), conflicts or Conflicts.none()
+        np.concatenate([same[:, 0], links.first]),
+        np.concatenate([same[:, 1], links.second]),
+        len(same),
+        *_shared_moments(moments),
+        conflicts or Conflicts.none(),
+        *_partners(different, count),
     )
+    wrong = root[different[:, 0]] == root[different[:, 1]]
+    if wrong.any():
+        raise ValueError(f"rows {tuple(different[wrong][0].tolist())} are both same and different")
     _, smallest, place = np.unique(root, return_index=True, return_inverse=True)
     group = smallest[place].astype(np.int64)
     strongest = np.full(count, np.nan, np.float32)
@@ -148,6 +172,13 @@ def _shared_moments(
     number = np.full(len(moments), -1, np.int64)
     number[shared] = numbers
     return number, shared[np.argsort(numbers, kind="stable")], np.cumsum([0, *sizes])
+
+
+def _partners(pairs: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The other rows of each row's pairs, row after row, and the start of each row's."""
+    ends = np.concatenate([pairs, pairs[:, ::-1]])
+    order = np.argsort(ends[:, 0], kind="stable")
+    return ends[order, 1], np.searchsorted(ends[order, 0], np.arange(count + 1))
 
 
 @njit(nogil=True, cache=True)
@@ -177,13 +208,18 @@ def _is_link(
 def _join(
     first: NDArray[np.int64],
     second: NDArray[np.int64],
+    forced: int,
     moment: NDArray[np.int64],
     members: NDArray[np.int64],
     starts: NDArray[np.int64],
     conflicts: Conflicts,
+    partners: NDArray[np.int64],
+    bounds: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], int]:
     """Join groups by union-find, smaller into larger; return each row's root `[N]` and the refused
     links.
+
+    The first `forced` links are never refused. No row is joined with one of its `partners`.
 
     The rows of a group form a ring, so that a loop can visit them.
     """
@@ -212,8 +248,11 @@ def _join(
         if known[0] == large and known[1] == small:
             refused += 1
             continue
-        meet = _meet(large, small, parent, ring, moment, members, starts)
-        if not meet and cameras > 0:
+        meet = e >= forced and (
+            _meet(large, small, parent, ring, moment, members, starts)
+            or _told_apart(large, small, parent, ring, partners, bounds)
+        )
+        if e >= forced and not meet and cameras > 0:
             ours, theirs = _entries(heads[large], after), _entries(heads[small], after)
             meet = are_in_conflict(ours, theirs, earliest, latest, conflicts)
             meet = meet or _in_gap(large, small, parent, ring, conflicts)
@@ -260,6 +299,28 @@ def _meet(
             for other in members[starts[number] : starts[number + 1]]:
                 if _root(parent, other) == large:
                     return True
+        row = ring[row]
+        if row == small:
+            return False
+
+
+@njit(nogil=True, cache=True)
+def _told_apart(
+    large: int,
+    small: int,
+    parent: NDArray[np.int64],
+    ring: NDArray[np.int64],
+    partners: NDArray[np.int64],
+    bounds: NDArray[np.int64],
+) -> bool:
+    """Whether a row of the group `small` has a partner in the group `large`."""
+    if len(partners) == 0:
+        return False
+    row = small
+    while True:
+        for other in partners[bounds[row] : bounds[row + 1]]:
+            if _root(parent, other) == large:
+                return True
         row = ring[row]
         if row == small:
             return False

@@ -40,6 +40,28 @@ class Verdicts:
         """
         return Verdicts(*(_positions(pairs, ids) for pairs in (self.same, self.different)))
 
+    def implied_among(self, ids: NDArray[np.int64]) -> "Verdicts":
+        """What the verdicts imply for rows of `ids` int64 `[N]`, ascending, as positions in it,
+        also by way of rows that are not in it.
+
+        Rows that verdicts "same" connect are pairs with the first of them, which stands for all in
+        the pairs that differ. Raise ValueError if verdicts contradict each other.
+
+        >>> Verdicts([[1, 2], [2, 3]], [[2, 9]]).implied_among(np.array([1, 3, 9]))
+        Verdicts(same=array([[0, 1]]), different=array([[0, 2]]))
+        """
+        if found := contradictions(self):
+            raise ValueError(f"rows {found[0].pair} are told to be different, and the same")
+        parts = _connected(_neighbors(self.same))
+        places = {row: place for place, row in enumerate(ids.tolist())}
+        rows = sorted(parts.keys() & places.keys())
+        first = {parts[row]: row for row in reversed(rows)}
+        heads = [(first[parts[row]], row) for row in rows]
+        same = [(places[head], places[row]) for head, row in heads if head != row]
+        ends = [[first.get(parts.get(n, n), n) for n in pair] for pair in self.different.tolist()]
+        apart = [(places[a], places[b]) for a, b in ends if a in places and b in places]
+        return Verdicts(same, apart)
+
 
 @dataclass(frozen=True)
 class Contradiction:

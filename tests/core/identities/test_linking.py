@@ -6,6 +6,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from pipeline.core.identities.linking import NO_MOMENT, Linking, Links, join_rows, mutual_links
+from pipeline.core.identities.verdicts import Verdicts
 from pipeline.core.neighbors.pairs import neighbors
 from pipeline.core.neighbors.topk import TopK
 from tests import oracles
@@ -142,3 +143,44 @@ def test_moments_below_none():
     nothing = np.empty(0, np.int64)
     with pytest.raises(ValueError, match="below -1"):
         join_rows(Links(nothing, nothing, nothing.astype(np.float32)), np.array([-2]))
+
+
+def drawn_verdicts(rng, n):
+    """Verdicts on `n` rows of a few people, as someone gives them who knows these."""
+    person = rng.integers(0, max(2, n // 3), n)
+    pairs = rng.integers(0, n, (max(1, n // 3), 2))
+    pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+    alike = person[pairs[:, 0]] == person[pairs[:, 1]]
+    return Verdicts(pairs[alike], pairs[~alike])
+
+
+@given(small, st.integers(1, 6), st.sampled_from([-1.0, 0.0625]), st.integers(0, 2**32 - 1))
+def test_groups_with_verdicts_are_those_of_the_loop(features, k, threshold, seed):
+    rng = np.random.default_rng(seed)
+    moments, verdicts = rng.integers(-1, 6, len(features)), drawn_verdicts(rng, len(features))
+    links = mutual_links(neighbors(features, k), Linking(threshold, k))
+    groups = join_rows(links, moments, verdicts=verdicts)
+    told = {"same": verdicts.same.tolist(), "different": verdicts.different.tolist()}
+    expected, refused = oracles.linked_groups(features, moments, k, threshold, **told)
+    assert groups.group.tolist() == expected
+    assert groups.refused == refused
+    for verdict, together in (("same", True), ("different", False)):
+        for a, b in told[verdict]:
+            assert (groups.group[a] == groups.group[b]) == together
+
+
+def test_a_verdict_joins_rows_without_a_link_and_of_one_moment():
+    nothing = Links(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
+    groups = join_rows(nothing, np.array([7, 7, 8]), verdicts=Verdicts([[0, 1]]))
+    assert groups.group.tolist() == [0, 0, 2]
+    assert np.isnan(groups.strongest).all()
+
+
+def test_verdicts_that_contradict_each_other_or_name_no_row():
+    nothing = Links(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
+    moments = np.full(3, NO_MOMENT)
+    with pytest.raises(ValueError, match=r"rows \(0, 2\) are both same and different"):
+        join_rows(nothing, moments, verdicts=Verdicts([[0, 1], [1, 2]], [[0, 2]]))
+    for wrong in (Verdicts([[1, 3]]), Verdicts([], [[-1, 2]])):
+        with pytest.raises(ValueError, match="verdicts name rows beyond the 3"):
+            join_rows(nothing, moments, verdicts=wrong)

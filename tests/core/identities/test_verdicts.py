@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.identities.verdicts import Contradiction, Verdicts, contradictions
+from tests import oracles
 
 PAIRS = st.lists(
     st.tuples(st.integers(0, 7), st.integers(0, 7)).filter(lambda pair: pair[0] != pair[1]),
@@ -44,6 +45,26 @@ def test_positions_name_the_same_rows(same, different, ids):
     ):
         kept = [pair for pair in before.tolist() if set(pair) <= set(ids.tolist())]
         assert ids[after].tolist() == kept
+
+
+@given(PAIRS, PAIRS, st.sets(st.integers(0, 7)))
+def test_what_is_implied_is_what_all_chains_say(same, different, ids):
+    ids = np.array(sorted(ids), np.int64)
+    verdicts = Verdicts(same, different)
+    if contradictions(verdicts):
+        with pytest.raises(ValueError, match="told to be different, and the same"):
+            verdicts.implied_among(ids)
+        return
+    groups = oracles.groups_of(range(8), same)
+    found = verdicts.implied_among(ids)
+    among = oracles.groups_of(range(len(ids)), found.same.tolist())
+    apart = {tuple(sorted((groups[a], groups[b]))) for a, b in different}
+    told = {tuple(sorted((among[a], among[b]))) for a, b in found.different.tolist()}
+    for n, a in enumerate(ids.tolist()):
+        for m, b in enumerate(ids.tolist()[:n]):
+            assert (among[n] == among[m]) == (groups[a] == groups[b])
+            is_apart = tuple(sorted((groups[a], groups[b]))) in apart
+            assert (tuple(sorted((among[n], among[m]))) in told) == is_apart
 
 
 def test_a_pair_is_there_once_in_order():
