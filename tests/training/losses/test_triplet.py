@@ -26,8 +26,8 @@ def random_batch(seed, b=13, d=4):
 
 
 def whole_distances(seed, b=13):
-    """Symmetric distances of few values, so that there are ties."""
-    x = np.random.default_rng(seed).integers(1, 5, (b, b)).astype(float)
+    """Symmetric distances of few values, so that there are ties; some are 0, as from itself."""
+    x = np.random.default_rng(seed).integers(0, 3, (b, b)).astype(float)
     return np.tril(x, -1) + np.tril(x, -1).T
 
 
