@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from pipeline.runs.arrays import neighbors as neighbors
     from pipeline.runs.arrays import rank_counts as rank_counts
     from pipeline.runs.arrays import search as search
+    from pipeline.runs.clustering import ClusterSettings as ClusterSettings
+    from pipeline.runs.clustering import cluster_gallery as cluster_gallery
     from pipeline.runs.clustering import jaccard_clusters as jaccard_clusters
     from pipeline.runs.copying import merge as merge
     from pipeline.runs.copying import split as split
@@ -115,7 +117,11 @@ _MODULES = {
         "rank_counts",
         "search",
     ),
-    "pipeline.runs.clustering": ("jaccard_clusters",),
+    "pipeline.runs.clustering": (
+        "ClusterSettings",
+        "cluster_gallery",
+        "jaccard_clusters",
+    ),
     "pipeline.runs.copying": (
         "merge",
         "split",

@@ -49,6 +49,21 @@ def dbscan(
     if min_samples < 1:
         raise ValueError(f"min_samples must be 1 or more, not {min_samples}")
     n = len(pairs)
+    must, cannot = checked_links(must, cannot, n)
+    parents = np.arange(n)
+    join_all(parents, must)
+    core = np.diff(pairs.starts) + _linked(pairs, must) + 1 >= min_samples
+    a, b = _between(core, pairs)
+    _join_apart(parents, a, b, cannot)
+    return _labels(pairs, core, roots_of_rows(parents), cannot)
+
+
+def checked_links(must: RowPairs, cannot: RowPairs, n: int) -> tuple[RowPairs, RowPairs]:
+    """Both kinds of links among `n` rows, int64 `[L, 2]`; the ValueErrors are those of `dbscan`.
+
+    >>> [links.shape for links in checked_links(np.array([[0, 1]]), np.empty(0), 2)]
+    [(1, 2), (0, 2)]
+    """
     must, cannot = (
         _checked(links, n, name) for links, name in ((must, "must"), (cannot, "cannot"))
     )
@@ -60,10 +75,7 @@ def dbscan(
             raise ValueError(
                 f"rows {a} and {b} must not be of one cluster, but must-links join them"
             )
-    core = np.diff(pairs.starts) + _linked(pairs, must) + 1 >= min_samples
-    a, b = _between(core, pairs)
-    _join_apart(parents, a, b, cannot)
-    return _labels(pairs, core, roots_of_rows(parents), cannot)
+    return must, cannot
 
 
 def _checked(links: RowPairs, n: int, name: str) -> RowPairs:

@@ -96,14 +96,26 @@ def encode(
     >>> encode(ArrayRows(x), near, PlainEncoding(k1=2, k2=1)).arrays[:2]
     (array([0, 2, 4, 5]), array([0, 1, 0, 1, 2], dtype=int32))
     """
+    own = plain_weights(rows, neighbors, settings, tiling=tiling)
+    return mean_over(own, neighbors.rows[:, : settings.k2 - 1], tiling=tiling)
+
+
+def plain_weights(
+    rows: FeatureRows,
+    neighbors: TopK,
+    settings: PlainEncoding,
+    *,
+    part: tuple[int, int] | None = None,
+    tiling: Tiling = Tiling(),
+) -> SparseRows:
+    """The plain weights of the rows `part` (all by default) before the mean; see `encode`."""
     needed = min(settings.neighbors, len(rows) - 1)
     if neighbors.k < needed:
         raise ValueError(f"lists of {neighbors.k} neighbors are given, and {needed} are needed")
-    own = weights(
+    return weights(
         rows, neighbors, np.ones(len(rows)), settings.k1 - 1, False,
-        half=round(settings.k1 / 2), tiling=tiling,
+        half=round(settings.k1 / 2), part=part, tiling=tiling,
     )  # fmt: skip
-    return mean_over(own, neighbors.rows[:, : settings.k2 - 1], tiling=tiling)
 
 
 def encode_by_camera(
@@ -123,6 +135,19 @@ def encode_by_camera(
     >>> made.columns, made.values.round(2)
     (array([0, 1, 0, 1], dtype=int32), array([0.5, 0.5, 0.5, 0.5], dtype=float32))
     """
+    own = camera_weights(same, other, settings, tiling=tiling)
+    return mean_over(own, lists_of_mean(same, other, settings), tiling=tiling)
+
+
+def camera_weights(
+    same: TopK,
+    other: TopK,
+    settings: CameraEncoding,
+    *,
+    part: tuple[int, int] | None = None,
+    tiling: Tiling = Tiling(),
+) -> SparseRows:
+    """The camera-aware weights of the rows `part` (all by default) before the mean."""
     for found, needed, name in zip(
         (same, other), settings.neighbors, ("same", "other"), strict=True
     ):
@@ -138,11 +163,16 @@ def encode_by_camera(
             )
         )  # fmt: skip
 
+    first, last = part or (0, len(same.rows))
     with tiling.workers() as run:
-        run(fill, blocks(len(same.rows), 8192))
-    own = stacked([made[start] for start in sorted(made)])
+        run(fill, blocks(last, 8192, first))
+    return stacked([made[start] for start in sorted(made)])
+
+
+def lists_of_mean(same: TopK, other: TopK, settings: CameraEncoding) -> NDArray[np.int64]:
+    """The rows int64 `[N, K]` whose camera-aware weights are averaged with those of each row."""
     lists = [same.rows[:, : settings.k2_same - 1], other.rows[:, : settings.k2_other]]
-    return mean_over(own, np.concatenate(lists, axis=1), tiling=tiling)
+    return np.concatenate(lists, axis=1)
 
 
 @njit(nogil=True, cache=True)

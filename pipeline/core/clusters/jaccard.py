@@ -13,6 +13,7 @@ shares only these cannot be near enough; one that shares others gets its share o
 only if it may still be near enough with them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,6 +52,12 @@ class JaccardPairs:
         ends = np.append(0, np.cumsum(kept))[self.starts]
         return JaccardPairs(ends, self.rows[kept], self.distances[kept])
 
+    @classmethod
+    def joined(cls, parts: Sequence["LaterRows"]) -> "JaccardPairs":
+        """The pairs of consecutive runs of rows, from the first row to the last."""
+        whole = LaterRows.stacked(parts)
+        return cls(*_both_ways(whole.counts, whole.rows, whole.distances))
+
 
 def jaccard_pairs(weights: SparseRows, eps: float, *, tiling: Tiling = Tiling()) -> JaccardPairs:
     """All pairs of the N rows of `weights` whose Jaccard distance is at most `eps`: exact.
@@ -65,27 +72,68 @@ def jaccard_pairs(weights: SparseRows, eps: float, *, tiling: Tiling = Tiling())
     >>> found.starts, found.rows, found.distances
     (array([0, 1, 2, 2]), array([1, 0], dtype=int32), array([0.4, 0.4], dtype=float32))
     """
-    if not 0 <= eps < 1:
-        raise ValueError(f"eps must be 0 or more and less than 1, not {eps}")
-    least = 2 * (1 - eps) / (2 - eps) - _SLACK
-    index = inverted(weights, 0, len(weights), len(weights))
-    lengths = np.diff(index.starts)
-    longest = max(1, int(_HUB * lengths.mean())) if len(lengths) else 0
-    found: dict[int, tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]] = {}
+    search = PairSearch.of(weights, eps)
+    return JaccardPairs.joined([search.later_rows(0, len(weights), tiling=tiling)])
 
-    def compare(start: int, stop: int) -> None:
-        found[start] = _compare(
-            *weights.arrays, *index.arrays, start, stop, longest, least, np.float32(eps)
+
+@dataclass(frozen=True)
+class LaterRows:
+    """Pairs that stand at their lower row only, for a run of rows.
+
+    `counts` int64 `[B]` is how many later rows are within reach of each; `rows` int32 `[P]` are
+    these, ascending for each row, and `distances` float32 `[P]`.
+    """
+
+    counts: NDArray[np.int64]
+    rows: NDArray[np.int32]
+    distances: NDArray[np.float32]
+
+    @classmethod
+    def stacked(cls, parts: Sequence["LaterRows"]) -> "LaterRows":
+        """Those of all `parts`, in order."""
+        return cls(
+            np.concatenate([np.empty(0, np.int64), *(part.counts for part in parts)]),
+            np.concatenate([np.empty(0, np.int32), *(part.rows for part in parts)]),
+            np.concatenate([np.empty(0, np.float32), *(part.distances for part in parts)]),
         )
 
-    with tiling.workers() as run:
-        run(compare, blocks(len(weights), _ROWS_AT_ONCE))
-    parts = [found.pop(start) for start in sorted(found)]
-    counts, rows, distances = (
-        np.concatenate([np.empty(0, kind), *(part[place] for part in parts)])
-        for place, kind in enumerate((np.int64, np.int32, np.float32))
-    )
-    return JaccardPairs(*_both_ways(counts, rows, distances))
+
+@dataclass(frozen=True)
+class PairSearch:
+    """The `weights` of N rows with the index of their columns, to find the pairs within `eps`.
+
+    Any run of rows can be searched by itself; the pairs are the same, to the bit.
+    """
+
+    weights: SparseRows
+    index: SparseRows
+    eps: float
+
+    @classmethod
+    def of(cls, weights: SparseRows, eps: float) -> "PairSearch":
+        """The index of all rows. ValueError if `eps` does not lie from 0 to below 1."""
+        if not 0 <= eps < 1:
+            raise ValueError(f"eps must be 0 or more and less than 1, not {eps}")
+        return cls(weights, inverted(weights, 0, len(weights), len(weights)), eps)
+
+    def later_rows(self, start: int, stop: int, *, tiling: Tiling = Tiling()) -> LaterRows:
+        """The later rows within reach of each of the rows `start` to `stop`."""
+        least = 2 * (1 - self.eps) / (2 - self.eps) - _SLACK
+        entries, columns = len(self.index.columns), len(self.index)
+        longest = max(1, int(_HUB * entries / columns)) if columns else 0
+        found: dict[int, LaterRows] = {}
+
+        def compare(first: int, last: int) -> None:
+            found[first] = LaterRows(
+                *_compare(
+                    *self.weights.arrays, *self.index.arrays, first, last, longest, least,
+                    np.float32(self.eps),
+                )
+            )  # fmt: skip
+
+        with tiling.workers() as run:
+            run(compare, blocks(stop, _ROWS_AT_ONCE, start))
+        return LaterRows.stacked([found.pop(first) for first in sorted(found)])
 
 
 @njit(nogil=True, cache=True)

@@ -159,9 +159,13 @@ def mean_weights(
 
 
 def mean_over(
-    of_rows: SparseRows, lists: NDArray[np.int64], *, tiling: Tiling = Tiling()
+    of_rows: SparseRows,
+    lists: NDArray[np.int64],
+    *,
+    part: tuple[int, int] | None = None,
+    tiling: Tiling = Tiling(),
 ) -> SparseRows:
-    """The mean of the weights of each row and of those that its list `[N, K]` names.
+    """The mean of the weights of each row of `part` and of those that its list `[N, K]` names.
 
     A list ends, or has gaps, where it is -1; the mean is over as many rows as there are. Sums are
     float64, a row's own weights first.
@@ -173,7 +177,7 @@ def mean_over(
         return SparseRows(*_means(*of_rows.arrays, lists, width, every, start, stop))
 
     with tiling.workers() as run:
-        return _joined(run, average, (0, len(of_rows)), 4096)
+        return _joined(run, average, part or (0, len(of_rows)), 4096)
 
 
 def _joined(
