@@ -61,11 +61,14 @@ if TYPE_CHECKING:
     from pipeline.runs.measuring import Evaluation as Evaluation
     from pipeline.runs.measuring import evaluate as evaluate
     from pipeline.runs.measuring import measure as measure
+    from pipeline.runs.mined import MineSettings as MineSettings
+    from pipeline.runs.mining import mine as mine
     from pipeline.runs.ranked_rows import RankedRows as RankedRows
     from pipeline.runs.ranked_rows import ranked_rows as ranked_rows
     from pipeline.runs.selection import RowFilter as RowFilter
     from pipeline.runs.settings import EvaluationSettings as EvaluationSettings
     from pipeline.runs.settings import FigureSettings as FigureSettings
+    from pipeline.runs.settings import MistakeSettings as MistakeSettings
     from pipeline.runs.settings import RecipeSettings as RecipeSettings
     from pipeline.runs.travel_learning import learn_travel_times as learn_travel_times
     from pipeline.runs.travelled import TravelSettings as TravelSettings
@@ -136,6 +139,8 @@ _MODULES = {
     ),
     "pipeline.runs.linking": ("link",),
     "pipeline.runs.linked": ("LinkSettings",),
+    "pipeline.runs.mined": ("MineSettings",),
+    "pipeline.runs.mining": ("mine",),
     "pipeline.runs.ranked_rows": (
         "RankedRows",
         "ranked_rows",
@@ -144,6 +149,7 @@ _MODULES = {
     "pipeline.runs.settings": (
         "EvaluationSettings",
         "FigureSettings",
+        "MistakeSettings",
         "RecipeSettings",
     ),
     "pipeline.runs.travel_learning": ("learn_travel_times",),

@@ -50,6 +50,7 @@ VERBS = {
     "search": "Find the gallery rows most similar to some images, exactly.",
     "calibrate": "Find the similarity threshold at which two crops count as the same identity.",
     "link": "Propose identities for the rows of a gallery, by their features alone.",
+    "mine": "Propose the pairs of rows whose verdict would change most.",
     "verdict": "Say that two rows show the same person or different people.",
     "expand": "Write a gallery of expanded features, or bring it up to date.",
     "tracklets": "Write a gallery with one row for each tracklet, or bring it up to date.",

@@ -13,6 +13,7 @@ from jobs.command.flags import (
     FigureFlags,
     FilterFlags,
     FoldFlags,
+    MistakeFlags,
     RerankingFlags,
 )
 from jobs.command.galleries import open_galleries
@@ -26,6 +27,7 @@ from pipeline.runs.settings import (
     ExpansionSettings,
     FigureSettings,
     FoldSettings,
+    MistakeSettings,
     RerankingSettings,
 )
 from pipeline.runs.times import parse_time
@@ -46,6 +48,7 @@ def evaluate(
     cameras: CameraFlags = CameraSettings(),
     expansion: ExpansionFlags = ExpansionSettings(),
     reranking: RerankingFlags = RerankingSettings(),
+    mistakes: MistakeFlags = MistakeSettings(),
     on: FoldFlags = FoldSettings(),
 ) -> Evaluated:
     """Measure exact retrieval accuracy of queries against a gallery.
@@ -79,7 +82,7 @@ def evaluate(
     """
     from pipeline.gallery.table import Gallery
 
-    settings = EvaluationSettings(figures, cameras, expansion, reranking, select)
+    settings = EvaluationSettings(figures, cameras, expansion, reranking, select, mistakes)
     asked = Gallery.open(query, query_version, parse_time("--query-at", query_at))
     flags = "--gallery-version", "--gallery-at"
     held = open_galleries(gallery, gallery_version, gallery_at, flags)
@@ -96,7 +99,13 @@ def describe(result: Evaluated) -> RenderableType:
     """The metrics, then where the report is."""
     from pipeline.report.console import metrics_table
 
-    return Group(metrics_table(result.report), Text(f"report: {result.report_html}"))
+    lines = [f"report: {result.report_html}"]
+    if (found := result.mistakes) is not None:
+        lines.append(
+            f"{found.false_accepts:,} false accepts and {found.false_rejects:,} false rejects at"
+            f" threshold {found.threshold:.4f}; {found.listed:,} pairs: {found.file}"
+        )
+    return Group(metrics_table(result.report), *(Text(line) for line in lines))
 
 
 if __name__ == "__main__":

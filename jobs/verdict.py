@@ -33,8 +33,8 @@ def verdict(
     Verdicts are kept in a table beside the gallery, with who gave them and
     when. Nothing is overwritten: the latest verdict of a pair counts, and
     withdrawn takes it back. A verdict that contradicts others is refused.
-    Several people may work at once, also while the gallery is brought up
-    to date.
+    link keeps verdicts. Several people may work at once, also while the
+    gallery is brought up to date.
 
     For example:
 
@@ -49,7 +49,8 @@ def verdict(
         who: Who gives the verdict (default: the user of this machine).
         comment: Why.
         from_: Read verdicts from this .csv or .parquet file instead, with the columns a, b and
-            verdict, and perhaps who and comment. Rows without a verdict are skipped.
+            verdict, and perhaps who and comment. Rows without a verdict are skipped. These are the
+            tables of mine, with some verdicts filled in, and of evaluate --mine, as they are.
         list_: List the verdicts that count.
         version: Version whose verdicts are listed (default: the latest).
     """

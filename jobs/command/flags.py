@@ -15,6 +15,7 @@ from pipeline.runs.settings import (
     ExportSettings,
     FigureSettings,
     FoldSettings,
+    MistakeSettings,
     RecipeSettings,
     RerankingSettings,
     ResamplingSettings,
@@ -40,6 +41,7 @@ FilterFlags = Annotated[RowFilter, _flags("Which rows", negative=())]
 FigureFlags = Annotated[FigureSettings, _flags("Figures")]
 ExpansionFlags = Annotated[ExpansionSettings, _flags("Expansion")]
 CameraFlags = Annotated[CameraSettings, _flags("Camera normalization")]
+MistakeFlags = Annotated[MistakeSettings, _flags("Mistakes")]
 RerankingFlags = Annotated[RerankingSettings, _flags("Re-ranking")]
 FoldFlags = Annotated[FoldSettings, _flags("Where it runs")]
 ScaleFlags = Annotated[ScaleSettings, _flags("The archive and the machines")]

@@ -17,6 +17,7 @@ from pipeline.gallery.scratch import scratch_folder
 from pipeline.gallery.table import Gallery
 from pipeline.report.page import check_place
 from pipeline.runs.evaluation_report import make_report, write_report
+from pipeline.runs.mistakes import mistake_threshold, write_mistakes
 from pipeline.runs.outcomes import Evaluated
 from pipeline.runs.query_list import query_rows
 from pipeline.runs.rankings import Figures, rank_every
@@ -99,6 +100,7 @@ def evaluate_to_report(
     if queries is not None:
         sides = sides[0].take(query_rows(query, queries)), sides[1]
     check_matches(*sides)
+    threshold = mistake_threshold(sides[1], settings.mistakes, out)
     warn_of_odd_sides(*sides)
     with ExitStack() as stack:
         stack.enter_context(joined(on.workers, on.address, on.num_gpus))
@@ -128,7 +130,18 @@ def evaluate_to_report(
             command=_command(sides, out, settings, queries),
         )
         json, html = write_report(report, *sides, out)
-    return Evaluated(json, html, report, execution.ledger.total.figures())
+        mistakes = None
+        if threshold is not None:
+            mistakes = write_mistakes(
+                images,
+                sides[1],
+                threshold,
+                out,
+                most=settings.mistakes.most,
+                other_cameras=settings.select.not_own_camera,
+                tiling=execution.tiling,
+            )
+    return Evaluated(json, html, report, execution.ledger.total.figures(), mistakes)
 
 
 @contextmanager
@@ -159,6 +172,7 @@ def _warn_of_unused(settings: EvaluationSettings, on: FoldSettings) -> None:
         (settings.expansion, "aqe"),
         (settings.cameras, "camera_normalize"),
         (settings.reranking, "rerank"),
+        (settings.mistakes, "mine"),
     ):
         given = list(stated(each, without=(switch,)))
         if given and not getattr(each, switch):

@@ -17,6 +17,7 @@ from pipeline.report.templates import is_page
 from pipeline.runs.copying import stale_rejects
 from pipeline.runs.expanding import settings_of, update_expanded
 from pipeline.runs.outcomes import Followed
+from pipeline.runs.pair_tables import is_pair_table
 from pipeline.runs.tracklets import Feature, update_tracklets
 
 
@@ -76,6 +77,8 @@ def _is_ours(output: Output) -> bool:
             return is_export(output.place, files)
         case "link table":
             return files == [output.place] and is_candidates(output.place)
+        case "pair table":
+            return files == [output.place] and is_pair_table(output.place)
         case "search page":
             return files == [output.place] and is_page(output.place)
     return False

@@ -86,8 +86,24 @@ class Planned(SourceCounts):
 
 
 @dataclass(frozen=True)
+class Mistakes:
+    """The pairs that an evaluation gets wrong at a `threshold`; the `file` lists the worst.
+
+    `false_accepts` are pairs of two people that reach it, `false_rejects` matches that do not;
+    `listed` of both are in the file. If a gallery is evaluated against itself, each pair counts
+    twice, and is listed once.
+    """
+
+    file: Path
+    threshold: float
+    false_accepts: int
+    false_rejects: int
+    listed: int
+
+
+@dataclass(frozen=True)
 class Evaluated:
-    """The report, and the paths of its files.
+    """The report, and the paths of its files; `mistakes` only if they were wanted.
 
     `products` counts the pairs that were multiplied for ranks and neighbors, by arithmetic, and
     those that were scored.
@@ -97,6 +113,7 @@ class Evaluated:
     report_html: Path
     report: "Report"
     products: dict[str, int | float] = field(compare=False, default_factory=dict)
+    mistakes: Mistakes | None = None
 
 
 @dataclass(frozen=True)

@@ -230,6 +230,32 @@ class RerankingSettings:
 
 
 @dataclass(frozen=True)
+class MistakeSettings:
+    """The pairs that an evaluation gets wrong, as a table for people and for training."""
+
+    mine: bool = False
+    """Also write misidentified.csv: pairs of two people that reach the threshold, and matches that
+    do not, those farthest from it first. verdict --from reads it."""
+    mine_threshold: float | None = None
+    """Least similarity of a match (default: the gallery's calibrated threshold)."""
+    mine_pairs: int | None = None
+    """Pairs of each of both kinds (default: 1000)."""
+
+    def __post_init__(self) -> None:
+        if self.mine_threshold is not None and not -1 <= self.mine_threshold <= 1:
+            raise InputError(
+                f"`mine_threshold` is a cosine similarity from -1 to 1, not {self.mine_threshold}"
+            )
+        if self.mine_pairs is not None and self.mine_pairs < 1:
+            raise InputError(f"`mine_pairs` must be at least 1, not {self.mine_pairs}")
+
+    @property
+    def most(self) -> int:
+        """The number of pairs of each kind."""
+        return 1000 if self.mine_pairs is None else self.mine_pairs
+
+
+@dataclass(frozen=True)
 class FoldSettings:
     """What a computation on galleries runs on, and how much memory it may use."""
 
@@ -286,6 +312,7 @@ class EvaluationSettings:
     expansion: ExpansionSettings = ExpansionSettings()
     reranking: RerankingSettings = RerankingSettings()
     select: RowFilter = ALL_ROWS
+    mistakes: MistakeSettings = MistakeSettings()
 
 
 @dataclass(frozen=True)

@@ -480,7 +480,7 @@ def test_k_is_short_for_k_in_every_verb_that_has_it() -> None:
         arguments = app[verb].assemble_argument_collection(default_parameter=app.default_parameter)
         if found := [each.names for each in arguments if {"--k", "-k"} & {*each.names}]:
             names[verb] = found
-    verbs = ("search", "link", "expand", "evaluate", "calibrate")
+    verbs = ("search", "link", "mine", "expand", "evaluate", "calibrate")
     assert names == {verb: [("--k", "-k")] for verb in verbs}
 
 

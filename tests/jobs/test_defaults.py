@@ -22,6 +22,7 @@ from pipeline.gallery.upkeep import compact
 from pipeline.model.defaults import BATCH_SIZE
 from pipeline.runs.calibrated import CalibrationSettings
 from pipeline.runs.linked import PRECISION, LinkSettings
+from pipeline.runs.mined import MineSettings
 from pipeline.runs.scale_plan import ScaleSettings
 from pipeline.runs.search_result import SearchSettings
 from pipeline.runs.settings import (
@@ -29,6 +30,7 @@ from pipeline.runs.settings import (
     ExportSettings,
     FigureSettings,
     FoldSettings,
+    MistakeSettings,
     UpdateSettings,
     WorkSettings,
 )
@@ -77,8 +79,12 @@ OF_VERB = {
         "factor": PercentileRule().factor,
     },
     "link": of(LinkSettings) | {"group-precision": PRECISION},
+    "mine": of(MineSettings) | {"group-precision": PRECISION},
     "expand": of(Expansion),
-    "evaluate": of(FigureSettings) | of(Expansion) | of(Reranking),
+    "evaluate": of(FigureSettings)
+    | of(Expansion)
+    | of(Reranking)
+    | {"mine-pairs": MistakeSettings().most},
     "model": of(ExportSettings),
     "submit": of(DriverSettings) | {"retries": 0},
     "plan": of(ScaleSettings),

@@ -1,3 +1,3 @@
 """Link rows into candidate identities."""
 
-__all__ = ["clustering", "linking", "precision", "verdicts"]
+__all__ = ["clustering", "linking", "mining", "precision", "verdicts"]

@@ -1,3 +1,3 @@
 """Similarities of matches and of others, and thresholds between them."""
 
-__all__ = ["acceptance", "calibration", "false_matches", "negatives", "open_set"]
+__all__ = ["acceptance", "calibration", "false_matches", "misidentified", "negatives", "open_set"]
