@@ -23,10 +23,11 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from pipeline.archive.drawn.drawing import draw_archive
+from pipeline.model.architectures.demo import SIZE, DemoNetwork
 
 _log = logging.getLogger(__name__)
 
-HEIGHT, WIDTH = 128, 64
+HEIGHT, WIDTH = SIZE
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -44,32 +45,6 @@ class Training:
     crops_per_person: int = 4
     learning_rate: float = 2e-3
     margin: float = 0.3
-
-
-class DemoNetwork(nn.Module):
-    """Six convolutions, an average over each quarter of the height, and a linear embedding."""
-
-    def __init__(self, dimension: int = 128):
-        super().__init__()
-        widths = ((3, 16, 2), (16, 32, 2), (32, 32, 1), (32, 64, 2), (64, 64, 1), (64, 96, 1))
-        self.convolutions = nn.ModuleList(
-            nn.Conv2d(inside, out, 3, stride, padding=1, bias=False)
-            for inside, out, stride in widths
-        )
-        self.norms = nn.ModuleList(nn.BatchNorm2d(out) for _, out, _ in widths)
-        self.embed = nn.Linear(96 * 4, dimension, bias=False)
-        self.neck: nn.Module = nn.BatchNorm1d(dimension)
-
-    def embedding(self, x: Tensor) -> Tensor:
-        """Return the embedding before its norm, on which distances are trained."""
-        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            x = F.relu(norm(convolution(x)))
-        parts = F.avg_pool2d(x, (HEIGHT // 32, WIDTH // 8))
-        return self.embed(parts.flatten(1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Turn images `[B, 3, 128, 64]` into features `[B, 128]`, not of unit length."""
-        return self.neck(self.embedding(x))
 
 
 def load_crops(training: Training, folder: Path) -> tuple[Tensor, Tensor, Tensor]:

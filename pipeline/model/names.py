@@ -19,6 +19,7 @@ ARCHITECTURES: dict[str, tuple[str, ...]] = {
     "osnet_ain_x0_5": (),
     "osnet_ain_x0_75": (),
     "osnet_ain_x1_0": (),
+    "demo": (),
     "vit": ("after",),
 }
 

@@ -8,6 +8,7 @@ import torch
 
 from pipeline.errors import InputError
 from pipeline.model.architectures.checkpoints import Fitted, State, fit, load_weights
+from pipeline.model.architectures.demo import demo, demo_input_size
 from pipeline.model.architectures.osnet import osnet
 from pipeline.model.architectures.resnet import bnneck, ft_net, pcb
 from pipeline.model.architectures.vit import vit, vit_input_size
@@ -48,6 +49,7 @@ NETWORKS = {
     "osnet_ain_x0_5": Architecture(osnet(0.5, ain=True), _TORCHREID),
     "osnet_ain_x0_75": Architecture(osnet(0.75, ain=True), _TORCHREID),
     "osnet_ain_x1_0": Architecture(osnet(1.0, ain=True), _TORCHREID),
+    "demo": Architecture(demo, ("classifier",), size=demo_input_size),
     "vit": Architecture(vit, ("classifier", "base.fc", "base.head"), _HALVES, vit_input_size),
 }
 """The architectures by the names in `names.ARCHITECTURES`."""
