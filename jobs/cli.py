@@ -52,6 +52,7 @@ VERBS = {
     "link": "Propose identities for the rows of a gallery, by their features alone.",
     "mine": "Propose the pairs of rows whose verdict would change most.",
     "verdict": "Say that two rows show the same person or different people.",
+    "adapt": "Fit a network to the cameras of an archive that nobody has labeled.",
     "expand": "Write a gallery of expanded features, or bring it up to date.",
     "tracklets": "Write a gallery with one row for each tracklet, or bring it up to date.",
     "merge": "Write the rows of several galleries to one, or bring it up to date.",

@@ -1,18 +1,21 @@
-"""demo: run every step, from crops to report, on a small archive drawn on the spot."""
+"""demo: run every step on a small archive drawn on the spot, or adapt a network to one."""
 
 import sys
 from dataclasses import asdict, dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from jobs.adapt import adapt
+from jobs.adapt import describe as describe_adaptation
 from jobs.command.progress import working
 from jobs.evaluate import describe as describe_evaluation
 from jobs.evaluate import evaluate
 from jobs.extract import Extracted, extract
+from pipeline.runs.adapted import Adapted, RoundSettings
 from pipeline.runs.locations import LOCATION
 from pipeline.runs.outcomes import Evaluated
 from pipeline.runs.settings import ActorSettings, ExpansionSettings
@@ -34,12 +37,19 @@ class Demonstrated:
     report: "Report"
 
 
+_PEOPLE = 96
+_NIGHT = RoundSettings(rounds=5, part="everything", learning_rate=1e-3, held_out=0.2)
+"""How the demo's network is adapted: it is so small that all of it is trained."""
+
+
 def demo(
+    show: Literal["pipeline", "adapt"] = "pipeline",
+    /,
     *,
     out: Annotated[Path, LOCATION] = Path("demo-output"),
     seed: int = 0,
     actors: int | None = None,
-) -> Demonstrated:
+) -> Demonstrated | Adapted:
     """Run every step, from crops to report, on a small archive drawn on the spot.
 
     Draws people who walk past four cameras, makes galleries of the queries
@@ -47,16 +57,25 @@ def demo(
     evaluates with and without query expansion, and writes the report.
     Nothing is downloaded. After an interruption, run it again: it resumes.
 
+    With adapt, the cameras are such as the network has never seen (it is
+    night), and the network is adapted to them without labels, within
+    minutes.
+
     For example:
 
         regallery demo --out demo-output
 
+        regallery demo adapt --out demo-output
+
     Args:
+        show: What is shown: the pipeline, or how a network adapts.
         out: Folder for the archive, the galleries and the report.
         seed: Seed of the drawing; another seed draws other people.
         actors: Workers of the extraction on Ray; 0 for a plain loop in this process (default: as
             extract chooses).
     """
+    if show == "adapt":
+        return _adapted(out, seed, actors)
     from pipeline.archive.drawn.drawing import draw_archive
 
     archive = out / f"archive-{seed}"
@@ -90,8 +109,29 @@ def demo(
     )
 
 
-def describe(result: Demonstrated) -> RenderableType:
+def _adapted(out: Path, seed: int, actors: int | None) -> Adapted:
+    """Draw an archive at night, and adapt the demo's network to it."""
+    from pipeline.archive.drawn.passages import PASSAGE_LAYOUT, draw_passages
+
+    archive = out / f"night-{seed}"
+    with working("drawing"):
+        draw_passages(archive, identities=_PEOPLE, seed=seed, night=True)
+    with as_file(files("jobs.demo_network") / "demo.safetensors") as weights:
+        return adapt(
+            str(archive),
+            model="demo",
+            checkpoint=str(weights),
+            out=out / f"adapted-{seed}",
+            layout=PASSAGE_LAYOUT,
+            rounds=_NIGHT,
+            on=ActorSettings(actors=actors),
+        )
+
+
+def describe(result: Demonstrated | Adapted) -> RenderableType:
     """What was drawn, the metrics, and what to open."""
+    if isinstance(result, Adapted):
+        return describe_adaptation(result)
     told = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in result.drawn.items())
     evaluated = Evaluated(result.report_json, result.report_html, result.report)
     return Group(Text(f"{result.archive}: {told}"), Text(), describe_evaluation(evaluated))

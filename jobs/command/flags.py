@@ -6,6 +6,7 @@ from cyclopts import Group, Parameter
 
 from pipeline.archive.layouts.rules import LabelSettings
 from pipeline.archive.video.rules import BoxSettings
+from pipeline.runs.adapted import RoundSettings
 from pipeline.runs.scale_plan import ScaleSettings
 from pipeline.runs.selection import RowFilter
 from pipeline.runs.settings import (
@@ -45,6 +46,7 @@ MistakeFlags = Annotated[MistakeSettings, _flags("Mistakes")]
 RerankingFlags = Annotated[RerankingSettings, _flags("Re-ranking")]
 FoldFlags = Annotated[FoldSettings, _flags("Where it runs")]
 ScaleFlags = Annotated[ScaleSettings, _flags("The archive and the machines")]
+RoundFlags = Annotated[RoundSettings, _flags("Adaptation", negative=())]
 ExportFlags = Annotated[ExportSettings, Parameter(name="*")]
 RuleFlags = Annotated[RuleSettings, Parameter(name="*")]
 TravelFlags = Annotated[TravelSettings, _flags("Travel times")]

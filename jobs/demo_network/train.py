@@ -3,8 +3,9 @@
     python -m jobs.demo_network.train
 
 draws the people, trains for about ten minutes on one thread, and writes
-`jobs/demo_network/demo.onnx`: 128 x 64 RGB with ImageNet mean and deviation to 128 numbers. The
-same seed gives the same network on one kind of machine.
+`jobs/demo_network/demo.onnx`: 128 x 64 RGB with ImageNet mean and deviation to 128 numbers; and
+beside it `demo.safetensors`, the same weights as a checkpoint of the network `demo`, which can be
+trained further. The same seed gives the same network on one kind of machine.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from pipeline.archive.drawn.drawing import draw_archive
 from pipeline.model.architectures.demo import SIZE, DemoNetwork
+from pipeline.model.trainable import weights_bytes
 
 _log = logging.getLogger(__name__)
 
@@ -188,6 +190,7 @@ def main() -> None:
         crops, people, cameras = load_crops(training, Path(folder))
     _log.info("drew %d crops of %d people", len(crops), int(people.max()) + 1)
     network = train(training, crops, people, cameras)
+    given.out.with_suffix(".safetensors").write_bytes(weights_bytes(network))
     write_onnx(network, given.out)
     _log.info("wrote %s, %.2f MB", given.out, given.out.stat().st_size / 1e6)
 

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pipeline.archive.listing.source import Listing
 from pipeline.errors import InputError
@@ -111,8 +112,7 @@ def gallery_spec(
     existing gallery of the same weights (then only the hash of the network is read), the network's
     file (which is logged), and the defaults.
     """
-    fields = load_recipe_fields(settings.recipe) if settings.recipe else {}
-    fields |= stated(settings, without=("recipe",))
+    fields = given_fields(settings)
     present = Gallery.open(location) if opening.exists(location) else None
     held = None if present is None else read_recipe(present.recipe_json)
     if isinstance(held, Recipe) and held.weights == network.weights_hash():
@@ -127,3 +127,9 @@ def gallery_spec(
     if present is not None:
         spec.check(present)
     return spec
+
+
+def given_fields(settings: RecipeSettings) -> dict[str, Any]:
+    """The fields of a recipe that settings state: those of its file, and then its own."""
+    fields = load_recipe_fields(settings.recipe) if settings.recipe else {}
+    return fields | stated(settings, without=("recipe",))

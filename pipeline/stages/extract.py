@@ -5,34 +5,25 @@
 
 import logging
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from pipeline.archive.decoding.images import decode
-from pipeline.archive.faults import Rejected
-from pipeline.archive.limits import MAX_BYTES, MAX_PIXELS, REMOTE_READERS
-from pipeline.archive.listing.reading import read_image
-from pipeline.archive.locations import local_path
+from pipeline.archive.limits import MAX_BYTES, MAX_PIXELS
 from pipeline.archive.planning.units import Unit
-from pipeline.archive.video.ahead import ahead
-from pipeline.archive.video.places import files_of
-from pipeline.core.crop_oddities import oddity
-from pipeline.core.crop_quality import quality
 from pipeline.errors import InputError, RunError
 from pipeline.gallery.files import schema
 from pipeline.gallery.files.unit_files import UnitRecord, UnitTarget, write_unit
 from pipeline.model.defaults import BATCH_SIZE
 from pipeline.model.feature_models import FeatureModel, unit_features
 from pipeline.schemas import REJECT_SCHEMA
+from pipeline.stages.crops import Bad, CropFacts, DecodedCrop, Decoding, decoded_crops
 from pipeline.stages.execution import Step, no_step
 
 _log = logging.getLogger(__name__)
@@ -66,23 +57,17 @@ class Work:
                 raise InputError(f"`{name}` must be at least 1, not {getattr(self, name)}")
 
     @property
-    def readers(self) -> int:
-        """Threads that read and decode; more for a source on a network, because they mostly
-        wait.
-        """
-        is_near = local_path(self.root) is not None
-        return self.decode_threads if is_near else max(self.decode_threads, REMOTE_READERS)
-
-
-@dataclass(frozen=True)
-class _Facts:
-    """The values that a row stores about an image, apart from its feature."""
-
-    content_hash: bytes
-    height: int
-    width: int
-    quality: float | None
-    oddity: str | None
+    def decoding(self) -> Decoding:
+        """How the members of units are read and decoded: at most one batch ahead."""
+        return Decoding(
+            root=self.root,
+            threads=self.decode_threads,
+            ahead=self.batch_size,
+            max_pixels=self.max_pixels,
+            max_bytes=self.max_bytes,
+            stretch=self.model.stretch,
+            least_quality=self.least_quality,
+        )
 
 
 class Computed(NamedTuple):
@@ -95,59 +80,6 @@ class Computed(NamedTuple):
     rows: pa.Table
     rejects: pa.Table
     oddities: tuple[tuple[str, int, str], ...]
-
-
-@dataclass(frozen=True)
-class _Crop:
-    """A decoded member of a unit."""
-
-    place: int
-    pixels: NDArray[np.uint8]
-    facts: _Facts
-
-
-@dataclass(frozen=True)
-class Bad:
-    """A member of a unit that does not become a row."""
-
-    place: int
-    reason: str
-    detail: str
-
-
-class SlotContest:
-    """The competition of a unit's boxes for slots: each slot goes to the sharpest, by `quality`."""
-
-    def __init__(self, members: pa.Table) -> None:
-        self._slots = members["slot"].to_pylist()
-        if any(slot is not None for slot in self._slots):
-            files = files_of(members).to_pylist()
-            self._slots = [
-                None if slot is None else (file, slot)
-                for file, slot in zip(files, self._slots, strict=True)
-            ]
-        self._coming = Counter(self._slots)
-        self._crops: dict[Any, list[_Crop]] = {}
-
-    def enter(self, member: _Crop | Bad) -> Iterator[_Crop | Bad]:
-        """Add a member, and yield the members that are now decided: itself if it does not
-        compete.
-        """
-        slot = self._slots[member.place]
-        if slot is None:
-            yield member
-            return
-        self._coming[slot] -= 1
-        if isinstance(member, Bad):
-            yield member
-        else:
-            self._crops.setdefault(slot, []).append(member)
-        if self._coming[slot] == 0 and (crops := self._crops.pop(slot, [])):
-            best = max(crops, key=lambda crop: (quality(crop.pixels), -crop.place))
-            yield best
-            for crop in crops:
-                if crop is not best:
-                    yield Bad(crop.place, "not-best", "another box of its tracklet is sharper")
 
 
 class UnitExtractor:
@@ -188,12 +120,12 @@ class UnitExtractor:
         taken = reported = 0
         self._waited = 0.0
         vectors = np.empty((len(members), self._work.target.dimension), np.float32)
-        facts: dict[int, _Facts] = {}
+        facts: dict[int, CropFacts] = {}
         bad: list[Bad] = []
 
-        def crops() -> Iterator[tuple[tuple[int, _Facts], NDArray[np.uint8]]]:
+        def crops() -> Iterator[tuple[tuple[int, CropFacts], NDArray[np.uint8]]]:
             nonlocal taken
-            decoded = self._decoded(members)
+            decoded = decoded_crops(members, self._work.decoding)
             while (member := self._next(decoded)) is not None:
                 taken += 1
                 if isinstance(member, Bad):
@@ -214,77 +146,15 @@ class UnitExtractor:
         rejects = rejects_of(members, sorted(bad, key=lambda member: member.place))
         return Computed(found, rejects, _oddities(members, facts))
 
-    def _next(self, decoded: Iterator[_Crop | Bad]) -> _Crop | Bad | None:
+    def _next(self, decoded: Iterator[DecodedCrop | Bad]) -> DecodedCrop | Bad | None:
         """The next member, or None at the end; counts the seconds of waiting for it."""
         begun = time.perf_counter()
         member = next(decoded, None)
         self._waited += time.perf_counter() - begun
         return member
 
-    def _decoded(self, members: pa.Table) -> Iterator[_Crop | Bad]:
-        """Yield the members, read and decoded ahead of the network by at most one batch.
-
-        Images come in order, boxes in the order of their frames.
-        """
-        if "run" in members.column_names:
-            yield from self._cut(members)
-            return
-        columns = [members[name].to_pylist() for name in ("path", "offset", "size")]
-        waiting = iter(enumerate(zip(*columns, strict=True)))
-        ahead: deque[Future[_Crop | Bad]] = deque()
-        with ThreadPoolExecutor(self._work.readers) as pool:
-            for place, member in islice(waiting, self._work.batch_size):
-                ahead.append(pool.submit(self._decode, place, *member))
-            while ahead:
-                decoded = ahead.popleft().result()
-                for place, member in islice(waiting, 1):
-                    ahead.append(pool.submit(self._decode, place, *member))
-                yield decoded
-
-    def _decode(self, place: int, path: str, offset: int | None, size: int | None) -> _Crop | Bad:
-        in_tar = None if offset is None or size is None else (offset, size)
-        try:
-            most = self._work.max_bytes
-            data = read_image(self._work.root, path, in_tar, size=size, max_bytes=most)
-            pixels = decode(
-                data, max_pixels=self._work.max_pixels, stretch=self._work.model.stretch
-            )
-        except Rejected as error:
-            return Bad(place, error.reason, error.detail)
-        return self._measured(place, pixels, schema.content_hash(data))
-
-    def _cut(self, members: pa.Table) -> Iterator[_Crop | Bad]:
-        """Yield the boxes of a unit; of those that compete for a slot, only the sharpest."""
-        # Imported here, because it loads PyAV.
-        from pipeline.archive.video.decoding import Limits, cut_boxes
-
-        work = self._work
-        limits = Limits(work.max_pixels, work.max_bytes, work.model.stretch)
-        boxes = cut_boxes(work.root, members, threads=work.decode_threads, limits=limits)
-        contest = SlotContest(members)
-        hashes = members["content_hash"]
-        for box in ahead(boxes, work.batch_size):
-            if isinstance(box.pixels, Rejected):
-                made: _Crop | Bad = Bad(box.place, box.pixels.reason, box.pixels.detail)
-            else:
-                hashed = hashes[box.place].as_py()
-                hashed = hashed or schema.content_hash(box.data or b"")
-                made = self._measured(box.place, box.pixels, hashed)
-            yield from contest.enter(made)
-
-    def _measured(self, place: int, pixels: NDArray[np.uint8], hashed: bytes) -> _Crop | Bad:
-        """The crop with the values that a row stores, unless its quality is too low."""
-        measured, least = None, self._work.least_quality
-        if least is not None:
-            measured = quality(pixels)
-            if measured < least:
-                detail = f"its quality is {measured:.4g}, and {least:g} was asked for"
-                return Bad(place, "low-quality", detail)
-        height, width = pixels.shape[:2]
-        return _Crop(place, pixels, _Facts(hashed, height, width, measured, oddity(pixels)))
-
     def _rows(
-        self, members: pa.Table, facts: dict[int, _Facts], vectors: NDArray[np.float32]
+        self, members: pa.Table, facts: dict[int, CropFacts], vectors: NDArray[np.float32]
     ) -> pa.Table:
         """The rows of the members with known `facts`, in order."""
         target = self._work.target
@@ -329,7 +199,7 @@ def rejects_of(members: pa.Table, bad: Sequence[Bad]) -> pa.Table:
     return rejects.cast(REJECT_SCHEMA)
 
 
-def _oddities(members: pa.Table, facts: dict[int, _Facts]) -> tuple[tuple[str, int, str], ...]:
+def _oddities(members: pa.Table, facts: dict[int, CropFacts]) -> tuple[tuple[str, int, str], ...]:
     """The number of odd images, by kind, and the path of the first of each."""
     odd = {place: fact.oddity for place, fact in sorted(facts.items()) if fact.oddity}
     first = {kind: place for place, kind in reversed(odd.items())}

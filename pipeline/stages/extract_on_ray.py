@@ -16,8 +16,9 @@ from pipeline.archive.planning.units import Unit
 from pipeline.errors import InputError, RunError
 from pipeline.gallery.files.unit_files import UnitRecord, write_unit
 from pipeline.gallery.sidecars import attempts
+from pipeline.stages.crops import Bad
 from pipeline.stages.execution import Step, no_step
-from pipeline.stages.extract import KEPT, Bad, UnitExtractor, Work, rejects_of
+from pipeline.stages.extract import KEPT, UnitExtractor, Work, rejects_of
 from pipeline.stages.heartbeats import Heartbeat, actor_progress
 from pipeline.stages.metrics import add_to_metric
 from pipeline.stages.unit_feed import Feed, rows_as_they_come

@@ -44,8 +44,14 @@ class ClusterObjective(nn.Module):
         labels: Tensor,
         cameras: Tensor,
         judged: JudgedPairs | None = None,
+        *,
+        seed: int = 0,
     ) -> dict[str, Tensor]:
-        """The losses of features `[B, D]` with clusters and cameras int64 `[B]`."""
+        """The losses of features `[B, D]` with clusters and cameras int64 `[B]`.
+
+        No loss here is drawn at random, so `seed` changes nothing.
+        """
+        del seed
         losses = {"clusters": self.memory(features, labels)}
         if self.proxies is not None:
             weight = self.proxies.settings.weight
@@ -107,15 +113,17 @@ class IdentityObjective(nn.Module):
         self,
         features: Tensor,
         labels: Tensor,
+        cameras: Tensor | None = None,
         judged: JudgedPairs | None = None,
         *,
         seed: int = 0,
     ) -> dict[str, Tensor]:
         """The weighted losses by name of features `[B, D]` before the neck, labels int64 `[B]`.
 
-        The features of `judged` are before the neck too: the neck sees them with the batch. `seed`
-        is for distance-weighted triplets: give another one at each step.
+        Cameras do not count. The features of `judged` are before the neck too: the neck sees them
+        with the batch. `seed` is for distance-weighted triplets: give another one at each step.
         """
+        del cameras
         rows = len(features)
         extra = [] if judged is None else [judged.first, judged.second]
         behind = self.neck(torch.cat([features, *extra]))
@@ -128,3 +136,6 @@ class IdentityObjective(nn.Module):
             pairs = JudgedPairs(first, second, judged.same)
             losses["verdicts"] = self.settings.pairs.weight * pair_loss(pairs, self.settings.pairs)
         return losses
+
+    def update(self, features: Tensor, labels: Tensor, cameras: Tensor | None = None) -> None:
+        """Nothing: the head is moved by its gradient."""

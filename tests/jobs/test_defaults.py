@@ -20,6 +20,7 @@ from pipeline.core.reranking.distances import Reranking
 from pipeline.core.thresholds.calibration import FarRule, PercentileRule
 from pipeline.gallery.upkeep import compact
 from pipeline.model.defaults import BATCH_SIZE
+from pipeline.runs.adapted import RoundSettings
 from pipeline.runs.calibrated import CalibrationSettings
 from pipeline.runs.linked import PRECISION, LinkSettings
 from pipeline.runs.mined import MineSettings
@@ -69,6 +70,7 @@ EVERYWHERE = {
 
 OF_VERB = {
     "extract": of(BoxSettings) | of(WorkSettings) | of(UpdateSettings) | of(ActorSettings),
+    "adapt": of(BoxSettings) | of(WorkSettings) | of(ActorSettings) | of(RoundSettings),
     "re-extract": of(WorkSettings) | of(ActorSettings),
     "search": of(SearchSettings),
     "calibrate": of(CalibrationSettings)

@@ -177,9 +177,9 @@ def test_wrong_settings_are_told_by_flag(tmp_path, name):
 
 def test_more_threads_read_from_an_object_store(tmp_path):
     _, _, work = prepared(tmp_path, save_source(tmp_path / "source", 4))
-    assert work.readers == 2
-    assert replace(work, root="s3://bucket/crops").readers == 16
-    assert replace(work, root="s3://bucket/crops", decode_threads=20).readers == 20
+    assert work.decoding.readers == 2
+    assert replace(work, root="s3://bucket/crops").decoding.readers == 16
+    assert replace(work, root="s3://bucket/crops", decode_threads=20).decoding.readers == 20
 
 
 def test_the_operator_runs_without_ray(tmp_path):

@@ -25,6 +25,13 @@ _STYLES = {
     ),
     "cars": ((84, 88, 100), (76, 78, 84), (0.84, 0.94, 1), (1.15, 0.65, 1.2, 13, 74, 72, 136)),
 }
+# The same at night: colors that no camera shows by day, little of them, blur and noise.
+_NIGHT = {
+    "trees": ((0.55, 1, 0.75), (1.5, 0.35, 0.9, 14, 70, 96, 160)),
+    "windows": ((1.3, 0.85, 0.45), (1.3, 0.5, 1, 12, 70, 80, 150)),
+    "posters": ((0.6, 0.75, 1.25), (1.6, 0.4, 1.1, 14, 68, 80, 140)),
+    "cars": ((0.9, 0.9, 0.9), (1.4, 0.1, 1.1, 16, 66, 72, 136)),
+}
 
 
 @dataclass(frozen=True)
@@ -43,11 +50,13 @@ class DrawnCamera:
     height: tuple[int, int]
 
 
-def set_up(seed: int, number: int) -> DrawnCamera:
-    """Set up the camera of this number; styles repeat after the last one."""
+def set_up(seed: int, number: int, *, night: bool = False) -> DrawnCamera:
+    """Set up the camera of this number, by day or at night; styles repeat after the last one."""
     rng = stream(seed, "camera", number)
     things = list(_STYLES)[(number - 1) % len(_STYLES)]
     wall, ground, gains, rest = _STYLES[things]
+    if night:
+        gains, rest = _NIGHT[things]
 
     def vary(value: float, part: float) -> float:
         return value * (1 + part * (2 * rng.random() - 1))

@@ -6,7 +6,7 @@ blur and noise. Every drawing has its own random stream, seeded by its subject. 
 crop depend neither on the other crops nor on the order or the process in which they are drawn.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,7 +31,9 @@ class ArchiveCounts:
 
 
 @dataclass(frozen=True)
-class _Shot:
+class Shot:
+    """A crop to be drawn."""
+
     name: str  # folder and file name
     kind: str  # person, distractor or junk
     subject: int
@@ -80,19 +82,26 @@ def draw_archive(
             camera = 1 + i % cameras
             name = f"bounding_box_test/{label}_c{camera}s1_{100 + 25 * i:06d}_01.jpg"
             subject = people[i % identities] if kind == "junk" else i
-            shots.append(_Shot(name, kind, subject, camera, i))
+            shots.append(Shot(name, kind, subject, camera, i))
     _refuse_strange_files(root, {shot.name for shot in shots})
     check_new_folder(root)
     for folder in ("query", "bounding_box_test"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     setups = {number: set_up(seed, number) for number in range(1, cameras + 1)}
+    write_shots(root, seed, shots, setups)
+    gallery = len(shots) - queries
+    return ArchiveCounts(identities, cameras, queries, gallery, distractors, junk)
+
+
+def write_shots(
+    root: Path, seed: int, shots: Sequence[Shot], setups: Mapping[int, DrawnCamera]
+) -> None:
+    """Draw crops into files below `root`; those that have these bytes already stay as they are."""
     for shot in shots:
-        file, crop = root / shot.name, _draw_shot(seed, shot, setups[shot.camera])
+        file, crop = root / shot.name, draw_shot(seed, shot, setups[shot.camera])
         if not file.exists() or file.read_bytes() != crop:
             with name_write_errors(file):
                 file.write_bytes(crop)
-    gallery = len(shots) - queries
-    return ArchiveCounts(identities, cameras, queries, gallery, distractors, junk)
 
 
 def _refuse_strange_files(root: Path, names: set[str]) -> None:
@@ -107,7 +116,7 @@ def _refuse_strange_files(root: Path, names: set[str]) -> None:
                 )
 
 
-def _seen(seed: int, identity: int, cameras: int, crops: int) -> Iterator[_Shot]:
+def _seen(seed: int, identity: int, cameras: int, crops: int) -> Iterator[Shot]:
     """Plan the crops of one identity, camera by camera; the first of each is its query."""
     rng = stream(seed, "visits", identity)
     met = [number for number in range(1, cameras + 1) if rng.random() < 0.85]
@@ -118,10 +127,11 @@ def _seen(seed: int, identity: int, cameras: int, crops: int) -> Iterator[_Shot]
         for step in range(crops + 1):
             folder = "bounding_box_test" if step else "query"
             stem = f"{identity:04d}_c{camera}s1_{frame + 12 * step:06d}_{min(step, 1):02d}"
-            yield _Shot(f"{folder}/{stem}.jpg", "person", identity, camera, step)
+            yield Shot(f"{folder}/{stem}.jpg", "person", identity, camera, step)
 
 
-def _draw_shot(seed: int, shot: _Shot, camera: DrawnCamera) -> bytes:
+def draw_shot(seed: int, shot: Shot, camera: DrawnCamera) -> bytes:
+    """Draw one crop as JPEG bytes."""
     rng = stream(seed, shot.kind, shot.subject, shot.camera, shot.step)
     if shot.kind == "distractor":
         stranger = dress(int(rng.integers(2**31)), 0) if rng.random() < 0.6 else None

@@ -1,3 +1,3 @@
 """Networks that are built here, and their checkpoints."""
 
-__all__ = ["backbone", "folding", "known", "reading", "recognition"]
+__all__ = ["backbone", "demo", "folding", "known", "reading", "recognition"]

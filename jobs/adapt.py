@@ -1,0 +1,134 @@
+"""adapt: fit a network to the cameras of an archive that nobody has labeled."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from jobs.command.flags import ActorFlags, BoxFlags, LabelFlags, RecipeFlags, RoundFlags, WorkFlags
+from jobs.command.progress import progress_lines
+from pipeline.archive.layouts.rules import AS_THEY_ARE
+from pipeline.archive.video.rules import ALL_BOXES
+from pipeline.errors import RunError
+from pipeline.runs.adapted import Adapted, RoundSettings
+from pipeline.runs.locations import LOCATION, Location
+from pipeline.runs.settings import ActorSettings, RecipeSettings, WorkSettings
+
+
+def adapt(
+    source: Location,
+    /,
+    *,
+    model: Location,
+    checkpoint: Location | None = None,
+    out: Annotated[Path, LOCATION],
+    layout: str = "none",
+    labels: LabelFlags = AS_THEY_ARE,
+    boxes: BoxFlags = ALL_BOXES,
+    recipe: RecipeFlags = RecipeSettings(),
+    rounds: RoundFlags = RoundSettings(),
+    work: WorkFlags = WorkSettings(),
+    on: ActorFlags = ActorSettings(),
+) -> Adapted:
+    """Fit a network to the cameras of an archive that nobody has labeled.
+
+    Each round extracts features, finds clusters of crops that probably show
+    one person, and trains the network on them. Tracklets that are held out
+    test the last network against the first; a network that recognizes
+    people less well is not written, and the exit status is 1. Identities
+    of the source are used for figures only.
+
+    Run the same command again after an interruption: it resumes with the
+    last finished epoch.
+
+    For example:
+
+        regallery adapt cameras.csv --model osnet_x0_25
+        --checkpoint osnet_x0_25_msmt17.pth --out adapted
+
+    Args:
+        source: What extract takes: folder, tar, manifest, or videos with boxes.
+        model: Built-in network (osnet_x1_0, bnneck, torchvision:NAME, ...).
+        checkpoint: File of its weights, by its path or URL.
+        out: Folder for the rounds and the adapted network (network.safetensors).
+        layout: How camera, time, tracklet and identity are read from names, as in extract.
+    """
+    from pipeline.archive.listing.source import check_source
+
+    check_source(source, layout, labels)
+    with progress_lines() as progress:
+        progress("loading the network, listing the source", None)
+        from pipeline.model.fetched_networks import network_file
+        from pipeline.model.trainable import TrainableFile
+        from pipeline.runs.adapting import adapt as adapt_network
+        from pipeline.runs.target import given_fields
+
+        network = TrainableFile(network_file(model, checkpoint), given_fields(recipe))
+        done = adapt_network(
+            source,
+            network,
+            out,
+            layout=layout,
+            labels=labels,
+            boxes=boxes,
+            rounds=rounds,
+            work=work,
+            actors=on,
+            progress=progress,
+        )
+    if done.network is None:
+        raise RunError(_refusal(done))
+    return done
+
+
+def describe(result: Adapted) -> RenderableType:
+    """The rounds, how the network compares with the one from before, and where it is."""
+    table = Table(box=None, pad_edge=False)
+    for head in ("round", "clusters", "in no cluster", "cameras", "eps", "B-cubed F", "loss"):
+        table.add_column(head, justify="right")
+    for each in result.rounds:
+        known = each.agreement
+        table.add_row(
+            str(each.number),
+            f"{each.clusters:,}",
+            f"{each.noise / each.rows:.1%}",
+            f"{each.cameras:.2f}",
+            f"{each.eps:g}",
+            "-" if known is None else f"{known.f_score:.3f}",
+            f"{sum(each.losses[-1].values()):.3f}",
+        )
+    lines = [_outcome(result)]
+    if result.test is not None and (change := result.test.mean_ap) is not None:
+        low, high = 100 * change.interval.low, 100 * change.interval.high
+        lines.append(
+            f"mAP {100 * change.before:.2f} before, {100 * change.after:.2f} after ({low:+.2f} to"
+            f" {high:+.2f}), over {change.queries:,} queries"
+        )
+    lines.append(f"{result.rows:,} rows, {result.seconds:.0f} s: {result.network}")
+    return Group(table, *(Text(line) for line in lines))
+
+
+def _outcome(result: Adapted) -> str:
+    if result.test is not None:
+        return result.test.reason
+    return f"the new network is not tested ({result.untested})"
+
+
+def _refusal(result: Adapted) -> str:
+    """Why no network was written, and what can be done."""
+    kept = f"the rounds are in {result.out}"
+    if result.test is None:
+        return (
+            f"no network is written, because nothing shows that it is no worse: {result.untested};"
+            f" to have it all the same, run the command again with `untested`; {kept}"
+        )
+    return f"no network is written: {result.test.reason}; {kept}"
+
+
+if __name__ == "__main__":
+    from jobs.cli import main
+
+    sys.exit(main(["adapt", *sys.argv[1:]]))

@@ -1,0 +1,131 @@
+"""Settings and result of an adaptation. Imports nothing heavy: the command line reads it first."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from pipeline.core.clusters.stability import EpsChoice
+    from pipeline.core.identities.clustering import Agreement
+    from pipeline.runs.acceptance import AcceptanceTest
+    from pipeline.stages.train import TrainingSettings
+    from pipeline.training.loop import Precision
+
+TrainedPart = Literal["statistics", "head", "last-stage", "everything"]
+
+
+@dataclass(frozen=True)
+class RoundSettings:
+    """How a network is adapted to cameras that nobody has labeled."""
+
+    rounds: int = 5
+    """Rounds of clustering and training."""
+    epochs: int = 2
+    """Epochs of training in a round: how often about as many crops as are in clusters are seen."""
+    part: TrainedPart = "last-stage"
+    """What is trained: batch-norm statistics only, the last layer (head), the last blocks with half
+    of the weights (last-stage), or everything. The statistics follow the new cameras in all
+    cases."""
+    learning_rate: float = 3.5e-4
+    """Learning rate of Adam."""
+    people: int = 16
+    """Clusters in a batch."""
+    crops: int = 4
+    """Crops of each cluster in a batch, from as many cameras as possible."""
+    eps: float | None = None
+    """Largest Jaccard distance of near rows (default: where the number of clusters is most
+    stable)."""
+    min_samples: int = 4
+    """Rows near a row, itself included, that make it the core of a cluster."""
+    tracklets: bool = True
+    """Take all boxes of one tracklet for one person, where an archive has tracklets."""
+    held_out: float = 0.1
+    """Share of the tracklets on which the network is tested, and never trained."""
+    untested: bool = False
+    """Write the network even if the archive has nothing to test it on."""
+    micro_batches: int = 1
+    """Parts of a batch with a normalization of their own, which workers share: as many or more
+    than there are workers. The network depends on it, and not on the number of workers."""
+    workers: int = 0
+    """Ray workers that train together, each with the GPUs of an actor; 0 to train in this
+    process."""
+    seed: int = 0
+    """Seed of batches, augmentation and test."""
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "epochs", "people", "crops", "min_samples", "micro_batches"):
+            if getattr(self, name) < 1:
+                raise InputError(f"`{name}` must be at least 1, not {getattr(self, name)}")
+        if self.workers < 0:
+            raise InputError(f"`workers` must be at least 0, not {self.workers}")
+        if self.micro_batches % max(1, self.workers):
+            raise InputError(
+                f"{self.workers} `workers` cannot share {self.micro_batches} `micro_batches`: give"
+                " a multiple of the workers"
+            )
+        if self.people < 2:
+            raise InputError("`people` must be at least 2: a network learns from differences")
+        if not self.learning_rate > 0:
+            raise InputError(f"`learning_rate` must be above 0, not {self.learning_rate}")
+        if self.eps is not None and not 0 < self.eps < 1:
+            raise InputError(f"`eps` must lie between 0 and 1, not {self.eps}")
+        if not 0 <= self.held_out < 1:
+            raise InputError(f"`held_out` must be from 0 to below 1, not {self.held_out}")
+        if self.people % self.micro_batches:
+            raise InputError(
+                f"`micro_batches` {self.micro_batches} must divide `people` {self.people}"
+            )
+
+    def training(self, number: int, precision: "Precision") -> "TrainingSettings":
+        """The settings of the training in a round: every round draws other batches."""
+        from pipeline.stages.train import TrainingSettings
+        from pipeline.training.loop import StepSettings
+        from pipeline.training.samplers import BatchSettings
+
+        return TrainingSettings(
+            epochs=self.epochs,
+            batches=BatchSettings(self.people, self.crops),
+            steps=StepSettings(self.part, self.learning_rate, precision=precision),
+            micro_batches=self.micro_batches,
+            seed=1000 * self.seed + number,
+        )
+
+
+@dataclass(frozen=True)
+class AdaptRound:
+    """One round: the clusters that were found, and the losses of the training on them.
+
+    `noise` is the number of rows in no cluster, `cameras` the mean number of cameras of a cluster,
+    `agreement` that of clusters with labels, where the archive has labels. `losses` has the mean of
+    each loss, by epoch.
+    """
+
+    number: int
+    rows: int
+    clusters: int
+    noise: int
+    cameras: float
+    eps: float
+    choice: "EpsChoice | None"
+    agreement: "Agreement | None"
+    losses: list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """The result of an adaptation.
+
+    `network` is the file of the adapted weights, None if they are not accepted. `test` compares the
+    network with the one from before; it is None if the archive has nothing to test on, for the
+    reason `untested`.
+    """
+
+    out: Path
+    network: Path | None
+    rounds: tuple[AdaptRound, ...]
+    rows: int
+    test: "AcceptanceTest | None"
+    untested: str | None
+    seconds: float
