@@ -2,16 +2,23 @@
 
 import builtins
 import logging
+import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+# How often a process asks whether the head of its cluster is there, once a second: a machine that
+# does much else needs longer than Ray's 20. Ray reads it as it is loaded.
+os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "300")
+
 import ray
 from hypothesis import settings
 
 from cluster.connect import WORKER_ENVIRONMENT
+from tests.compiling import compile_once
 from tests.head_node import HeadNode, head_node
 from tests.object_store import ObjectStore, object_store
 from tests.scheduling import Groups, group_of
@@ -21,6 +28,7 @@ from tests.scheduling import Groups, group_of
 settings.register_profile("regallery", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile("regallery")
+compile_once()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -96,10 +104,11 @@ def cluster_head() -> Iterator[HeadNode]:
 
 @pytest.fixture
 def cluster() -> None:
-    """A cluster that this process has joined, with more CPUs and GPUs than the machine has.
+    """A cluster that this process has joined: two CPUs, and GPUs that the machine need not have.
 
     All tests that use it run one after the other in one process (see `scheduling`), and the last
-    one shuts it down: to start a cluster for each file took longer than the tests themselves.
+    one shuts it down: to start a cluster for each file took longer than the tests themselves. A
+    worker loads torch before it does anything, so what counts is how many workers are started.
     """
     if not ray.is_initialized():
         _start_cluster()
@@ -107,7 +116,7 @@ def cluster() -> None:
 
 @pytest.fixture
 def new_cluster() -> None:
-    """The same as `cluster`, but one on which nothing has run yet."""
+    """The same as `cluster`, but one on which nothing has run yet: such tests come first."""
     ray.shutdown()
     _start_cluster()
 
@@ -115,7 +124,7 @@ def new_cluster() -> None:
 def _start_cluster() -> None:
     ray.init(
         address="local",
-        num_cpus=4,
+        num_cpus=2,
         num_gpus=2,  # logical ones: Ray counts them, and nothing uses them
         include_dashboard=False,
         log_to_driver=False,
@@ -138,21 +147,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     groups: dict[str, list[pytest.Item]] = {}
     for item in items:
         groups.setdefault(group_of(item.nodeid), []).append(item)
+    groups.get("cluster", []).sort(
+        key=lambda item: "new_cluster" not in getattr(item, "fixturenames", ())
+    )
     in_turn = sorted(groups.items(), key=lambda group: _turn(*group))
     items[:] = [item for _, group in in_turn for item in group]
 
 
 def _turn(name: str, items: list[pytest.Item]) -> int:
-    """The core is first: it compiles what others find in the cache, and Ray's workers with them.
+    """Jobs on a head of others come first: they wait much, and what only computes fills the gaps.
 
-    Then come tests on Ray, which wait much for other processes: what only computes fills the gaps.
+    Then comes the core: it compiles what others find in the cache, and Ray's workers with them.
     """
-    if name.startswith("tests/core/"):
+    if name == "cluster_head":
         return 0
+    if name.startswith("tests/core/"):
+        return 1
     marks = {mark.name for item in items for mark in item.iter_markers()}
-    if "ray" in marks:
-        return 1 if name == "cluster_head" else 2
-    return 3 if "slow" in marks else 4
+    return 2 if "ray" in marks else 3 if "slow" in marks else 4
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:

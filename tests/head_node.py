@@ -13,16 +13,19 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-_START_SECONDS = 120.0
+_START_SECONDS, _TRIES = 300.0, 5
 
 
 @dataclass(frozen=True)
 class HeadNode:
-    """Where to reach it, and the environment that holds its token."""
+    """Where to reach it, and the environment that holds its token.
+
+    `dashboard` leads nowhere if the head has none.
+    """
 
     dashboard: str
     address: str
@@ -31,8 +34,13 @@ class HeadNode:
 
 
 @contextlib.contextmanager
-def head_node(num_cpus: int = 2, again: HeadNode | None = None) -> Iterator[HeadNode]:
-    """A head with its own token; `again` starts one anew, where an earlier one was."""
+def head_node(
+    num_cpus: int = 2, again: HeadNode | None = None, *, dashboard: bool = True
+) -> Iterator[HeadNode]:
+    """A head with its own token; `again` starts one anew, where an earlier one was.
+
+    Without the `dashboard`, its dozen processes are spared, and it takes no jobs.
+    """
     # Sockets lie in this folder, and their names may have 107 letters at most.
     folder = Path(tempfile.mkdtemp(prefix="rg", dir="/tmp"))
     port, dashboard_port, client_port = _free_ports(3)
@@ -48,29 +56,26 @@ def head_node(num_cpus: int = 2, again: HeadNode | None = None) -> Iterator[Head
     environment.pop("RAY_ADDRESS", None)
     command = (
         f"ray start --head --block --disable-usage-stats --temp-dir={folder} --port={port}"
-        f" --include-dashboard=true --dashboard-port={dashboard_port} --dashboard-host=127.0.0.1"
+        f" --include-dashboard={str(dashboard).lower()} --dashboard-port={dashboard_port}"
+        " --dashboard-host=127.0.0.1"
         f" --ray-client-server-port={client_port} --dashboard-agent-listen-port=0"
         f" --dashboard-agent-grpc-port=0 --metrics-export-port=0"
         f" --num-cpus={num_cpus} --object-store-memory={100 * 2**20}"
     )
-    with (folder / "out").open("wb") as out:
-        process = subprocess.Popen(
-            command.split(), env=environment, stdout=out, stderr=out, start_new_session=True
-        )
+    node = HeadNode(
+        f"http://127.0.0.1:{dashboard_port}",
+        f"127.0.0.1:{port}",
+        f"ray://127.0.0.1:{client_port}",
+        environment,
+    )
     try:
-        node = HeadNode(
-            f"http://127.0.0.1:{dashboard_port}",
-            f"127.0.0.1:{port}",
-            f"ray://127.0.0.1:{client_port}",
-            environment,
-        )
-        _wait(node, process, folder / "out")
-        yield node
+        out = folder / "out"
+        process = _started(command.split(), environment, out, _answers(node) if dashboard else None)
+        try:
+            yield node
+        finally:
+            lost(process)
     finally:
-        # Its own session holds every process that it started, and nobody else's.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -89,19 +94,8 @@ def machine(
     )
     named = [f'--resources={{"{name}": 1}}'] if name else []
     with tempfile.NamedTemporaryFile() as out:
-        process = subprocess.Popen(
-            [*command.split(), *named],
-            env=head.environment,
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-        )
+        process = _started([*command.split(), *named], head.environment, Path(out.name))
         try:
-            deadline = time.monotonic() + _START_SECONDS
-            while (told := Path(out.name).read_text()).find("Ray runtime started") < 0:
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"the machine did not start:\n{told}")
-                time.sleep(0.1)
             yield process
         finally:
             lost(process)
@@ -135,17 +129,44 @@ def drain(head: HeadNode, name: str, seconds: int) -> None:
     subprocess.run(command.split(), env=head.environment, check=True, stdout=subprocess.DEVNULL)
 
 
-def _wait(node: HeadNode, process: subprocess.Popen[bytes], out: Path) -> None:
+def _started(
+    command: list[str],
+    environment: dict[str, str],
+    out: Path,
+    is_up: Callable[[], bool] | None = None,
+) -> subprocess.Popen[bytes]:
+    """The process of `ray start`, which leads a session, once all of it is up.
+
+    It is started again if it ends: Ray gives up after 30 seconds, which are few on a machine that
+    does much else.
+    """
+    for _ in range(_TRIES):
+        with out.open("wb") as file:
+            process = subprocess.Popen(
+                command, env=environment, stdout=file, stderr=file, start_new_session=True
+            )
+        deadline = time.monotonic() + _START_SECONDS
+        while process.poll() is None and time.monotonic() < deadline:
+            if is_up() if is_up else "Ray runtime started" in out.read_text():
+                return process
+            time.sleep(0.1)
+        lost(process)
+    raise RuntimeError(f"the machine did not start:\n{out.read_text()}")
+
+
+def _answers(node: HeadNode) -> Callable[[], bool]:
+    """Whether the dashboard of a head answers."""
     request = urllib.request.Request(
         f"{node.dashboard}/api/version",
         headers={"Authorization": f"Bearer {node.environment['RAY_AUTH_TOKEN']}"},
     )
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
+
+    def is_up() -> bool:
         with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=5):
-            return
-        time.sleep(0.2)
-    raise RuntimeError(f"the head node did not start:\n{out.read_text()}")
+            return True
+        return False
+
+    return is_up
 
 
 def _free_ports(count: int) -> list[int]:

@@ -61,17 +61,6 @@ def test_every_part_runs_without_a_gpu(gpu, tmp_path, part):
     assert not any("error" in step or step.get("equal") is False for step in steps.values()), steps
 
 
-@pytest.mark.slow
-@pytest.mark.ray
-def test_two_actors_share_a_gpu(gpu, tmp_path):
-    import gpu_extraction  # beside gpu.py
-
-    checkpoint = gpu_extraction.save_network(str(tmp_path))
-    count, batch = gpu_extraction.sizes(smoke=True)
-    rate, through = gpu_extraction.together(2, checkpoint, count, batch, smoke=True)
-    assert (rate > 0, through) == (True, "Ray")
-
-
 @pytest.fixture(scope="module")
 def driven(tmp_path_factory):
     """What the driver does with 60,000 rows."""

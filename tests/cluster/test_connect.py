@@ -49,7 +49,7 @@ def look(*arguments: str, environment: dict[str, str]) -> list[str]:
         env={**environment, "PYTHONPATH": str(Path.cwd())},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
@@ -66,7 +66,7 @@ def test_a_private_cluster_starts_quietly_and_is_gone_afterwards() -> None:
         env=without_cluster(PYTHONPATH=str(Path.cwd())),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     size, worker, _, tokens, joined = done.stdout.splitlines()
     assert size.split()[2:] == ["1", "True"]
@@ -83,12 +83,6 @@ def test_cluster_of_others_is_joined_and_left_running(cluster_head: HeadNode) ->
         assert size == "2.0 0.0 1 False"
         assert worker == "0 1 1 1"
         assert joined == "False"
-
-
-@pytest.mark.ray
-def test_ray_address_is_followed(cluster_head: HeadNode) -> None:
-    environment = {**cluster_head.environment, "RAY_ADDRESS": cluster_head.address}
-    assert look(environment=environment)[0] == "2.0 0.0 1 False"
 
 
 @pytest.mark.ray
@@ -131,7 +125,9 @@ def busy(address: str, seconds: float) -> Iterator[str]:
 
 
 @pytest.mark.ray
-def test_a_head_that_answers_late_is_waited_for(cluster_head: HeadNode) -> None:
+def test_a_head_that_answers_late_is_waited_for_also_where_a_variable_names_it(
+    cluster_head: HeadNode,
+) -> None:
     # Ray's own patience in one attempt, which is some 40 seconds, becomes 3.
     short = {
         "RAY_gcs_rpc_server_connect_timeout_s": "1",
@@ -139,22 +135,20 @@ def test_a_head_that_answers_late_is_waited_for(cluster_head: HeadNode) -> None:
         "RAY_gcs_server_request_timeout_seconds": "1",
     }
     with busy(cluster_head.address, seconds=6) as address:
-        size, *_ = look(address, environment=cluster_head.environment | short)
+        environment = cluster_head.environment | short | {"RAY_ADDRESS": address}
+        size, *_ = look(environment=environment)
     assert size == "2.0 0.0 1 False"
 
 
 @pytest.mark.ray
-def test_cluster_that_this_process_has_joined_is_used_and_kept() -> None:
-    with connect(num_cpus=1, num_gpus=0) as first:
-        assert first.started_here
-        with connect("nobody.invalid:1") as again:
-            assert not again.started_here
-            assert again.nodes == first.nodes
-        assert ray.is_initialized()
-        with pytest.raises(InputError, match="1 GPUs asked, and Ray finds 0"), connect(num_gpus=1):
-            pass
-        assert ray.is_initialized()
-    assert not ray.is_initialized()
+def test_cluster_that_this_process_has_joined_is_used_and_kept(cluster: None) -> None:
+    with connect("nobody.invalid:1") as joined:
+        assert not joined.started_here
+        assert (joined.cpus, joined.gpus, len(joined.nodes)) == (2, 2, 1)
+    assert ray.is_initialized()
+    with pytest.raises(InputError, match="3 GPUs asked, and Ray finds 2"), connect(num_gpus=3):
+        pass
+    assert ray.is_initialized()
 
 
 @pytest.mark.parametrize(

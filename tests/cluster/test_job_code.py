@@ -2,6 +2,7 @@
 
 import shutil
 import zipfile
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -61,6 +62,8 @@ def test_the_package_holds_the_code_and_nothing_that_was_planted(
     config.write_text("flip = true\n")
     with job_folder(config) as folder:
         sent = packed(folder, tmp_path)
+        (described,) = metadata.distributions(path=[str(folder)])
+        assert (described.name, described.version) == ("regallery", metadata.version("regallery"))
     assert [name for name, content in sent.items() if SECRET in content] == []
     assert sum(map(len, sent.values())) < 20 << 20
     code = {

@@ -121,12 +121,18 @@ def test_plain_numpy_open_set_figures_and_camera_pairs_agree(capsys, galleries):
 SINGLE_SHOT = ("--protocol", "cuhk03", "--seed", 3)
 
 
-@pytest.mark.parametrize("block", [1, 7, 64, 10_000])
-def test_blocks_change_nothing(capsys, galleries, block):
-    blocks = ("--query-block", block, "--gallery-block", block)
-    for flags in (ALL_MODES, SINGLE_SHOT):
+@pytest.mark.ray
+def test_blocks_and_workers_change_nothing(capsys, galleries, cluster):
+    """The folds' own tests have blocks of any size, and one row in each."""
+    # Logical GPUs: float16 products, on the CPU.
+    on_ray = ("--workers", 2, "--gallery-block", 25, "--num-gpus", 0.5)
+    for flags, others in ((ALL_MODES, on_ray), (SINGLE_SHOT, ("--workers", 2))):
         reference = figures(result(capsys, "evaluate", *galleries, *flags)["report"])
-        found = result(capsys, "evaluate", *galleries, *flags, *blocks)
+        for block in (7, 64):
+            blocks = ("--query-block", block, "--gallery-block", block)
+            found = result(capsys, "evaluate", *galleries, *flags, *blocks)
+            assert figures(found["report"]) == reference
+        found = result(capsys, "evaluate", *galleries, *flags, *others)
         assert figures(found["report"]) == reference
 
 
@@ -170,18 +176,6 @@ def test_another_seed_or_level_is_another_interval(capsys, galleries):
 def test_re_ranked_lists_have_no_single_shot(capsys, galleries):
     line = refused(capsys, "evaluate", *galleries, "--rerank", "--protocol", "cuhk03")
     assert "--rerank does not go with --protocol cuhk03" in line
-
-
-@pytest.mark.ray
-def test_workers_change_nothing(capsys, galleries, cluster):
-    reference = figures(result(capsys, "evaluate", *galleries, *ALL_MODES)["report"])
-    # Logical GPUs: float16 products, on the CPU.
-    flags = ("--workers", 2, "--gallery-block", 25, "--num-gpus", 0.5)
-    found = result(capsys, "evaluate", *galleries, *ALL_MODES, *flags)
-    assert figures(found["report"]) == reference
-    reference = figures(result(capsys, "evaluate", *galleries, *SINGLE_SHOT)["report"])
-    found = result(capsys, "evaluate", *galleries, *SINGLE_SHOT, "--workers", 2)
-    assert figures(found["report"]) == reference
 
 
 def test_re_ranking_stands_beside_the_others(capsys, galleries):

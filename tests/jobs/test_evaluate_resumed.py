@@ -101,11 +101,11 @@ def test_finished_tiles_are_taken_over_after_a_kill(sides, wanted, tmp_path, cap
 def test_tiles_of_ray_workers_are_taken_over_while_those_still_live(
     sides, wanted, tmp_path, capsys
 ):
-    killed(sides, tmp_path / "out", 10, "--workers", 2)
+    killed(sides, tmp_path / "out", 10, "--workers", 1)
     status, _, err = run(capsys, *command(sides, tmp_path / "out"))
     assert status == 0
     ((count, of),) = taken_over(err)
-    assert 10 <= int(count) <= 12  # those in the workers' hands may have been stored, too
+    assert 10 <= int(count) <= 11  # that in the worker's hands may have been stored, too
     assert int(of) == TILES
     assert figures(tmp_path / "out") == wanted
 

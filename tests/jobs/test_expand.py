@@ -121,7 +121,7 @@ def crash():
 def test_cut_off_while_it_follows_the_same_command_goes_on(capsys, tmp_path, parent):
     result(capsys, *command(tmp_path, out="before"))
     now = grown(parent)
-    for operation in range(0, 400, 5):
+    for operation in range(0, 400, 11):  # `test_kills` has others
         folder = f"out-{operation}"
         shutil.copytree(tmp_path / "before", tmp_path / folder)
         try:

@@ -190,10 +190,10 @@ def test_ray_client_addresses_are_refused(capsys, command):
 
 
 @pytest.mark.ray
-def test_what_the_machine_has_not_is_refused_before_anything_is_written(capsys, command):
+def test_what_the_machine_has_not_is_refused_before_anything_is_written(capsys, command, cluster):
     on_ray = command[: command.index("--actors")]
     assert "--actors" in refused(capsys, *on_ray, "--actors", 10_000)
-    assert "--num-gpus" in refused(capsys, *on_ray, "--num-gpus", 1)
+    assert "--num-gpus" in refused(capsys, *on_ray, "--num-gpus", 3)
     assert not Path(command[3]).exists()
 
 

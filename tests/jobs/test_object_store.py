@@ -39,7 +39,7 @@ def the_whole_way(capsys, crops, where, out):
         assert {hit["gallery"] for each in hits["results"] for hit in each["hits"]} == {gallery}
         said["hits"] = [[hit | {"gallery": ""} for hit in each["hits"]] for each in hits["results"]]
     report = ("evaluate", "--query", query, "--gallery", gallery, "--out", out / "report")
-    figures = result(capsys, *report, "--aqe", "database", "--rerank")
+    figures = result(capsys, *report, "--aqe", "database", "--rerank", "--replicates", 50)
     wanted = ("name", "cmc", "mAP", "mAP_trapezoid", "mINP", "intervals")
     said["figures"] = [[each[n] for n in wanted] for each in figures["report"]["results"]]
     said["threshold"] = result(

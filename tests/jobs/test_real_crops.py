@@ -25,11 +25,11 @@ def made(request, tmp_path_factory, pedestrians):
     return request.param, network, tmp_path_factory.mktemp(request.param)
 
 
-def extracted(capsys, made, pedestrians, actors=0):
+def extracted(capsys, made, pedestrians, actors=0, *sides):
     name, network, folder = made
     flags = RETAIL if name == "retail" else ()
     places = []
-    for side, source in (("query", "query"), ("gallery", "bounding_box_test")):
+    for side, source in sides or (("query", "query"), ("gallery", "bounding_box_test")):
         place = folder / f"{side}-{actors}"
         arguments = ("--gallery", place, "--model", network, "--layout", "market1501", *flags)
         if not place.exists():
@@ -81,18 +81,16 @@ def test_normalized_by_camera_figures_are_those_of_the_naive_loops(
 @pytest.mark.ray
 def test_plain_loop_and_ray_agree_in_every_block_size(capsys, made, pedestrians, tmp_path, cluster):
     plain = extracted(capsys, made, pedestrians)
-    features = [Gallery.open(str(place)).features() for place in plain]
+    features = Gallery.open(str(plain[0])).features()
     reference = figures(evaluated(capsys, plain, tmp_path))
     if made[0] == "retail":  # the cheaper network: what runs it makes no difference here
-        places = extracted(capsys, made, pedestrians, 2)
-        for place, wanted in zip(places, features, strict=True):
-            found = Gallery.open(str(place)).features()
-            assert np.array_equal(found.read(0, len(found)), wanted.read(0, len(wanted)))
-        assert figures(evaluated(capsys, places, tmp_path, "--workers", 2)) == reference
+        (place,) = extracted(capsys, made, pedestrians, 2, ("query", "query"))
+        found = Gallery.open(str(place)).features()
+        assert np.array_equal(found.read(0, len(found)), features.read(0, len(features)))
     # Blocks of a single row cost half a minute: tests of the folds have them.
-    for block in (64,) if made[0] == "osnet" else (7, 10_000):
-        flags = ("--query-block", block, "--gallery-block", block)
-        assert figures(evaluated(capsys, plain, tmp_path, *flags)) == reference
+    block = 64 if made[0] == "osnet" else 7
+    flags = ("--query-block", block, "--gallery-block", block)
+    assert figures(evaluated(capsys, plain, tmp_path, *flags)) == reference
 
 
 LINKED = {"osnet": (0.8, 0.795), "retail": (0.6, 0.829)}

@@ -13,15 +13,17 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, Any
 
 import pytest
 import ray.job_submission
 
-from jobs import cli
+import jobs
+from jobs import cli, submit
 from tests.head_node import HeadNode, head_node
+from tests.jobs import running
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,6 +86,10 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+SECONDS = 600.0
+"""The longest wait for anything: the machine may have much else to do."""
+
+
 class Running:
     """One `regallery submit` with its standard error as it comes."""
 
@@ -98,8 +104,8 @@ class Running:
         while letter := stderr.read(1):
             self.err += letter
 
-    def wait_for(self, text: str, seconds: float = 90) -> None:
-        deadline = time.monotonic() + seconds
+    def wait_for(self, text: str) -> None:
+        deadline = time.monotonic() + SECONDS
         while text not in self.err:
             assert time.monotonic() < deadline, self.err
             assert self.process.poll() is None, self.err
@@ -107,14 +113,14 @@ class Running:
 
     def ended(self) -> str:
         """Standard error, once the process has ended."""
-        self._reader.join(90)
+        self._reader.join(SECONDS)
         return self.err
 
-    def end(self, seconds: float = 90) -> tuple[int, str, str]:
+    def end(self) -> tuple[int, str, str]:
         """Exit status, standard output, standard error."""
         assert self.process.stdout is not None
         out = self.process.stdout.read()
-        status = self.process.wait(seconds)
+        status = self.process.wait(SECONDS)
         return status, out, self.ended()
 
 
@@ -150,9 +156,17 @@ def run_on(checkout: Path, head: HeadNode, *arguments: str, **more: str) -> tupl
 
 NOBODY = "http://127.0.0.1:1"
 
+
+@pytest.fixture
+def with_sleepy(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The verb of `checkout` in this process, too."""
+    monkeypatch.setitem(cli.VERBS, "sleepy", "Sleep.")
+    monkeypatch.setattr(jobs, "__path__", [*jobs.__path__, str(checkout / "jobs")])
+    monkeypatch.delitem(sys.modules, "jobs.sleepy", raising=False)
+
+
 ADVICE = {
     "wrongly": "correct what the log says is wrong",
-    "badly": "submit the same command again: it goes on from what was finished",
     "killed": "reserve more with --driver-memory",
 }
 
@@ -180,11 +194,10 @@ ADVICE = {
     ],
 )
 def test_mistakes_are_told_before_anything_is_submitted(
-    checkout: Path, arguments: list[str], message: str
+    with_sleepy: None, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status, out, err = run(checkout, "--address", *arguments)
-    assert status == 2, err
-    assert out == ""
+    status, out, err = running.run(capsys, "submit", "--address", *arguments)
+    assert (status, out) == (2, ""), err
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert message in err
@@ -224,38 +237,106 @@ def test_install_asks_ray_for_the_dependencies(
     assert not Path(asked["working_dir"]).exists()
 
 
+class Known:
+    """A job server's client that knows the jobs that were submitted to it, and runs none."""
+
+    def __init__(self, address: str = "") -> None:
+        self.entrypoints: list[str] = []
+
+    def submit_job(self, *, submission_id: str, entrypoint: str, **_: Any) -> str:
+        self.entrypoints.append(entrypoint)
+        return submission_id
+
+    def list_jobs(self) -> list[Any]:
+        return []
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> Known:
+    client = Known()
+    monkeypatch.setattr(ray.job_submission, "JobSubmissionClient", lambda address: client)
+    return client
+
+
+@pytest.mark.parametrize("flag", ["--attach", "--stop"])
+def test_a_job_that_nobody_submitted_is_told(
+    known: Known, flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = running.refused(capsys, "submit", "--address", NOBODY, flag, "nobody")
+    assert f"{flag} nobody: no job submitted to {NOBODY} has this id or name" in told
+    assert told.endswith("--list")
+
+
+def test_json_is_asked_of_the_verb_wherever_it_stands(
+    known: Known, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verb = ("info", "--gallery", "/g")
+    for arguments in (("--json", "--", *verb), ("--", *verb, "--json")):
+        status, out, err = running.run(
+            capsys, "submit", "--address", NOBODY, "--no-wait", *arguments
+        )
+        assert (status, json.loads(out)["status"]) == (0, "SUBMITTED"), err
+    assert known.entrypoints == 2 * ["python -m jobs.cli info --gallery /g --json"]
+
+
+def test_the_version_is_asked_of_the_cluster(
+    known: Known, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("submit", "--address", NOBODY, "--no-wait", "--", "--version")
+    assert running.run(capsys, *asked)[0] == 0
+    assert known.entrypoints == ["python -m jobs.cli --version"]
+
+
+@pytest.mark.parametrize("answer", ["y", "n", "", "ctrl-c"])
+def test_ctrl_c_at_a_terminal_asks(
+    answer: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def read() -> str:
+        if answer == "ctrl-c":
+            raise KeyboardInterrupt
+        return f"{answer}\n"
+
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True, readline=read))
+    server: Any = SimpleNamespace(address=NOBODY, stop=lambda job: "STOPPED")
+    found = submit._interrupted(server, "n-1")
+    assert (found.status, found.exit_status) == ("STOPPED" if answer == "y" else "RUNNING", 130)
+    assert "Stop the job n-1? [y/N] " in capsys.readouterr().err
+    assert found.answer is not None
+    message = found.answer["error"]["message"]
+    assert message.endswith("is stopped" if answer == "y" else "is running")
+
+
 @pytest.mark.ray
 class TestOnCluster:
     def test_job_shows_its_log_and_ends_as_the_verb_does(
-        self, checkout: Path, cluster_head: HeadNode
+        self, checkout: Path, cluster_head: HeadNode, tmp_path: Path
     ) -> None:
-        elsewhere = {**cluster_head.environment, "RAY_ADDRESS": NOBODY}
-        status, out, err = run(
-            checkout, "--address", cluster_head.dashboard, "--", "sleepy", environment=elsewhere
+        config = tmp_path / "run.toml"
+        config.write_text('[sleepy]\nwhere = "s3://bucket/x"\n')
+        status, out, err = run_on(
+            checkout, cluster_head, "--", "sleepy", "--config", str(config), RAY_ADDRESS=NOBODY
         )
         assert status == 0, err
-        assert "asleep\nand dreaming\nslept 0 s in /\n" in out
+        assert "asleep\nand dreaming\nslept 0 s in s3://bucket/x\n" in out
         assert out.endswith("succeeded\n")
         assert err.startswith("submitted to ")
 
-    def test_json_is_the_verbs_own(self, checkout: Path, cluster_head: HeadNode) -> None:
-        for arguments in (["--json", "--", "sleepy"], ["--", "sleepy", "--json"]):
-            status, out, err = run(
-                checkout, "--address", cluster_head.dashboard, *arguments,
-                environment=cluster_head.environment,
-            )  # fmt: skip
-            assert status == 0, err
-            assert json.loads(out) == {"seconds": 0.0, "where": "/"}
-            assert out.count("\n") == 1
-            assert "and dreaming" in err
+    def test_json_is_the_verbs_own(
+        self, checkout: Path, cluster_head: HeadNode, tmp_path: Path
+    ) -> None:
+        config = tmp_path / "run.toml"
+        config.write_text('[sleepy]\nwhere = "/there"\n')
+        status, out, err = run_on(
+            checkout, cluster_head, "--json", "--", "sleepy", f"--config={config}"
+        )
+        assert status == 0, err
+        assert json.loads(out) == {"seconds": 0.0, "where": "/there"}
+        assert out.count("\n") == 1
+        assert "and dreaming" in err
 
     @pytest.mark.parametrize(
         ("end", "status", "message"),
-        [
-            ("wrongly", 2, "it was wrong"),
-            ("badly", 1, "it went badly (rerun with -v for the traceback)"),
-            ("killed", 1, "failed with exit code 137"),
-        ],
+        [("wrongly", 2, "it was wrong"), ("killed", 1, "failed with exit code 137")],
     )
     def test_failures_come_back(
         self, checkout: Path, cluster_head: HeadNode, end: str, status: int, message: str
@@ -276,110 +357,59 @@ class TestOnCluster:
         assert ADVICE[end] in told.split("what to do next: ")[1]
         assert f"--address {cluster_head.dashboard} --attach sleepy-" in told
 
-    def test_configuration_and_version_go_along(
-        self, checkout: Path, cluster_head: HeadNode, tmp_path: Path
-    ) -> None:
-        config = tmp_path / "run.toml"
-        config.write_text('[sleepy]\nwhere = "s3://bucket/x"\n')
-        to = ["--address", cluster_head.dashboard]
-        environment = cluster_head.environment
-        for given in (["--config", str(config)], [f"--config={config}"]):
-            status, out, err = run(checkout, *to, "--", "sleepy", *given, environment=environment)
-            assert status == 0, err
-            assert "slept 0 s in s3://bucket/x" in out
-        status, out, err = run(checkout, *to, "--", "--version", environment=environment)
-        assert (status, f"regallery {metadata.version('regallery')}\n" in out) == (0, True), err
-
     def test_missing_token_is_told(self, checkout: Path, cluster_head: HeadNode) -> None:
-        environment = {**cluster_head.environment, "RAY_AUTH_MODE": "disabled"}
-        status, out, err = run(
-            checkout, "--address", cluster_head.dashboard, "--", "sleepy", environment=environment
-        )
+        status, out, err = run_on(checkout, cluster_head, "--", "sleepy", RAY_AUTH_MODE="disabled")
         assert (status, out) == (2, "")
         assert "asks for a token: set RAY_AUTH_MODE=token" in err
 
-    def test_without_waiting_the_job_is_named(self, checkout: Path, cluster_head: HeadNode) -> None:
-        status, out, err = run(
-            checkout, "--address", cluster_head.dashboard, "--no-wait", "--json", "--", "sleepy",
-            environment=cluster_head.environment,
-        )  # fmt: skip
-        assert status == 0, err
-        answer = json.loads(out)
-        assert answer["status"] == "SUBMITTED"
-        follow = f"submit --address {cluster_head.dashboard} --attach {answer['job']}"
-        assert f"follow it with: regallery {follow}" in err
-
-    def test_ctrl_c_without_a_terminal_leaves_the_job_running(
-        self, checkout: Path, cluster_head: HeadNode
+    def test_a_job_is_named_followed_left_and_stopped(
+        self, checkout: Path, cluster_head: HeadNode, tmp_path: Path
     ) -> None:
-        running = start(
-            checkout, "--address", cluster_head.dashboard, "--json", "--", "sleepy",
-            "--seconds", "300", environment=cluster_head.environment,
-        )  # fmt: skip
-        running.wait_for("and dreaming")
-        running.process.send_signal(signal.SIGINT)
-        status, out, err = running.end()
+        """One job, from one command to the next: each job costs seconds."""
+        mark, address = tmp_path / "mark", cluster_head.dashboard
+        command = ("--name", "night.1", "--no-wait", "--", "sleepy", "--seconds", "3000",
+                   "--mark", str(mark))  # fmt: skip
+        status, out, err = run_on(checkout, cluster_head, "--json", *command)
+        answer = json.loads(out)
+        assert (status, answer["job"], answer["status"]) == (0, "night.1-1", "SUBMITTED"), err
+        follow = f"submit --address {address} --attach night.1-1"
+        assert f"follow it with: regallery {follow}" in err
+        # Its name is taken as long as it runs.
+        status, out, err = run_on(checkout, cluster_head, *command)
+        assert (status, out) == (2, "")
+        assert "--name night.1 is taken: night.1-1 is " in err
+        assert f"--address {address} --stop night.1-1" in err
+        wait_for_file(mark)  # then it has written to its log
+        # A reader that leaves is told where the job goes on.
+        following = ("--address", address, "--attach", "night.1-1")
+        environment = cluster_head.environment
+        leaving = start(checkout, *following, environment=environment)
+        assert leaving.process.stdout is not None
+        leaving.process.stdout.close()
+        assert leaving.process.wait(SECONDS) == 141, leaving.err
+        assert "standard output was closed, and the job runs on" in leaving.ended()
+        # Ctrl-C without a terminal leaves the job running.
+        left = start(checkout, *following, "--json", environment=environment)
+        left.wait_for("and dreaming")
+        left.process.send_signal(signal.SIGINT)
+        status, out, err = left.end()
         assert status == 130, err
         error = json.loads(out)["error"]
         assert (error["type"], error["exit_status"]) == ("Interrupted", 130)
         assert "the job runs on; follow it with: regallery submit --address" in err
-        # The command that is told does stop it, which also shows that it was running.
         stop = err.split("stop it with: regallery submit ")[1].split()
-        status, out, err = run(checkout, *stop, environment=cluster_head.environment)
-        assert (status, out.endswith(": stopped\n")) == (0, True), err
-
-    @pytest.mark.parametrize("answer", ["y", "n", "ctrl-c"])
-    def test_ctrl_c_at_a_terminal_asks(
-        self, checkout: Path, cluster_head: HeadNode, answer: str
-    ) -> None:
+        # At a terminal it asks.
         with terminal() as (ours, theirs):
-            running = start(
-                checkout, "--address", cluster_head.dashboard, "--json", "--", "sleepy",
-                "--seconds", "300", environment=cluster_head.environment, stdin=theirs,
-            )  # fmt: skip
-            running.wait_for("and dreaming")
-            running.process.send_signal(signal.SIGINT)
-            running.wait_for("[y/N] ")
-            if answer == "ctrl-c":
-                running.process.send_signal(signal.SIGINT)
-            else:
-                os.write(ours, f"{answer}\n".encode())
-            status, out, err = running.end()
-        assert status == 130, err
-        message = json.loads(out)["error"]["message"]
-        assert message.endswith("is stopped" if answer == "y" else "is running")
-        assert ("the job runs on" in err) == (answer != "y")
-
-    def test_reader_that_leaves_is_told_where_the_job_goes_on(
-        self, checkout: Path, cluster_head: HeadNode
-    ) -> None:
-        running = start(
-            checkout, "--address", cluster_head.dashboard, "--", "sleepy", "--seconds", "5",
-            environment=cluster_head.environment,
-        )  # fmt: skip
-        assert running.process.stdout is not None
-        running.process.stdout.close()
-        assert running.process.wait(90) == 141, running.err
-        assert "standard output was closed, and the job runs on" in running.ended()
-
-    def test_jobs_are_named_listed_stopped_and_followed_later(
-        self, checkout: Path, cluster_head: HeadNode, tmp_path: Path
-    ) -> None:
-        mark = tmp_path / "mark"
-        command = ("--name", "night.1", "--no-wait", "--", "sleepy", "--seconds", "300",
-                   "--mark", str(mark))  # fmt: skip
-        status, out, err = run_on(checkout, cluster_head, "--json", *command)
-        assert (status, json.loads(out)["job"]) == (0, "night.1-1"), err
-        status, out, err = run_on(checkout, cluster_head, *command)
-        assert (status, out) == (2, "")
-        assert "--name night.1 is taken: night.1-1 is " in err
-        assert f"--address {cluster_head.dashboard} --stop night.1-1" in err
-        deadline = time.monotonic() + 90
-        while not mark.exists():  # then it has written to its log
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        status, out, err = run_on(checkout, cluster_head, "--stop", "night.1")
-        assert (status, out) == (0, f"night.1-1 at {cluster_head.dashboard}: stopped\n"), err
+            asked = start(checkout, *following, "--json", environment=environment, stdin=theirs)
+            asked.wait_for("and dreaming")
+            asked.process.send_signal(signal.SIGINT)
+            asked.wait_for("[y/N] ")
+            os.write(ours, b"n\n")
+            status, _, err = asked.end()
+        assert (status, "the job runs on" in err) == (130, True), err
+        # The command that was told does stop it, which also shows that it was running.
+        status, out, err = run(checkout, *stop, environment=environment)
+        assert (status, out) == (0, f"night.1-1 at {address}: stopped\n"), err
         status, out, err = run_on(checkout, cluster_head, "--list", "--json")
         newest = json.loads(out)["jobs"][0]
         assert newest.pop("started") <= newest.pop("ended")
@@ -391,19 +421,9 @@ class TestOnCluster:
         heading, first, *_ = out.splitlines()
         assert heading.split()[:4] == ["id", "name", "verb", "state"]
         assert first.split()[:4] == ["night.1-1", "night.1", "sleepy", "stopped"]
-        status, out, err = run_on(checkout, cluster_head, "--attach", "night.1-1")
+        status, out, err = run_on(checkout, cluster_head, "--attach", "night.1")
         assert (status, "asleep\n" in out) == (1, True), err
         assert "night.1-1 at " in err.split("error: ")[1]
-
-    @pytest.mark.parametrize("flag", ["--attach", "--stop"])
-    def test_a_job_that_nobody_submitted_is_told(
-        self, checkout: Path, cluster_head: HeadNode, flag: str
-    ) -> None:
-        status, _, err = run_on(checkout, cluster_head, flag, "nobody")
-        assert status == 2
-        told = f"{flag} nobody: no job submitted to {cluster_head.dashboard} has this id or name"
-        assert told in err
-        assert err.endswith("--list\n")
 
     def test_a_job_that_failed_is_submitted_again_with_its_variable(
         self, checkout: Path, cluster_head: HeadNode, tmp_path: Path
@@ -424,41 +444,38 @@ class TestOnCluster:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_lost_connection_is_told(checkout: Path) -> None:
-    with head_node() as node:
-        running = start(
-            checkout, "--address", node.dashboard, "--json", "--", "sleepy", "--seconds", "300",
+def test_a_head_that_dies_is_told_or_waited_for(checkout: Path, tmp_path: Path) -> None:
+    """One without CPUs of its own, and two who follow a job of it."""
+    with head_node(num_cpus=0) as node:
+        patient = start(
+            checkout, "--address", node.dashboard, "--name", "n", "--retries", "1", "--",
+            "sleepy", "--seconds", "3000", "--mark", str(tmp_path / "mark"),
             environment=node.environment,
         )  # fmt: skip
-        running.wait_for("and dreaming")
-    status, out, err = running.end()
+        patient.wait_for("submitted to")
+        wait_for_file(tmp_path / "mark")
+        follow = ("--address", node.dashboard, "--json", "--attach", "n")
+        hasty = start(checkout, *follow, environment=node.environment)
+        hasty.wait_for("and dreaming")
+    status, out, err = hasty.end()
     assert status == 1, err
     message = json.loads(out)["error"]["message"]
     assert message.startswith(f"lost the connection to {node.dashboard}")
     assert "the job runs on" in message
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_a_job_outlives_a_head_without_cpus(checkout: Path, tmp_path: Path) -> None:
-    with head_node(num_cpus=0) as node:
-        running = start(
-            checkout, "--address", node.dashboard, "--name", "n", "--retries", "1", "--",
-            "sleepy", "--seconds", "300", "--mark", str(tmp_path / "mark"),
-            environment=node.environment,
-        )  # fmt: skip
-        running.wait_for("submitted to")
-        deadline = time.monotonic() + 90
-        while not (tmp_path / "mark").exists():
-            assert time.monotonic() < deadline, running.err
-            time.sleep(0.1)
-    running.wait_for("does not answer; asking for 600 s")
+    patient.wait_for("does not answer; asking for 600 s")
     with head_node(num_cpus=0, again=node):
-        status, out, err = running.end()
+        status, out, err = patient.end()
     assert status == 0, err
     assert "slept 0 s in 90.0\n" in out
     assert "does not know n-1 any more" in err
     assert "submitting it again (1 of 1)" in err
+
+
+def wait_for_file(path: Path) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @contextlib.contextmanager

@@ -65,7 +65,7 @@ def test_figures_are_those_of_plain_numpy(tmp_path, pedestrian_video, osnet):
 
 
 @pytest.mark.ray
-def test_the_same_rows_from_mot_coco_and_table_by_one_worker_and_two(
+def test_the_same_rows_from_mot_coco_and_table_here_and_by_two_workers(
     tmp_path, pedestrian_video, cluster
 ):
     video = pedestrian_video / "vtest.avi"
@@ -88,7 +88,7 @@ def test_the_same_rows_from_mot_coco_and_table_by_one_worker_and_two(
     of_table = extract(str(tmp_path / "boxes.csv"), str(tmp_path / "table"), MEANS)
     assert (of_table.rows, of_table.rejects) == (len(boxes), {})
     expected = features_of(tmp_path / "table")
-    for name, actors in (("coco.json", 1), ("mot.csv", 2)):
+    for name, actors in (("coco.json", 0), ("mot.csv", 2)):
         extract(
             str(tmp_path / name), str(tmp_path / "g" / name), MEANS,
             actors=ActorSettings(actors=actors), work=WorkSettings(unit_size=100),

@@ -1,13 +1,17 @@
 """Where an extraction runs: in this process, unless its pace shows that Ray pays."""
 
-import pytest
+import contextlib
+
 import ray
 
+from cluster.profiles import ActorResources
 from pipeline.gallery.opening import lock_gallery
 from pipeline.runs import pace, units
 from pipeline.runs.reporting import reported
 from pipeline.runs.settings import ActorSettings
 from pipeline.runs.units import Cut, extract_units, may_stay
+from pipeline.stages import extract_on_ray
+from pipeline.stages.extract import extract_here
 from tests.stages.making import prepared, save_source
 
 
@@ -29,16 +33,28 @@ def extracted(folder, source):
     return after.features().read(0, members).tobytes(), actors
 
 
-@pytest.mark.ray
-def test_work_moves_to_ray_where_that_pays_and_gives_the_same_rows(tmp_path, cluster, monkeypatch):
+def test_work_moves_to_ray_where_that_pays_and_gives_the_same_rows(tmp_path, monkeypatch):
+    """Ray itself is in `tests/stages/test_extract.py`."""
+    moved = []
+
+    def on_ray(units, work, *, step, **options):
+        moved.append((len(units), options["actors"]))
+        return extract_here(units, work, step)
+
+    @contextlib.contextmanager
+    def on_cluster(on):
+        yield ActorResources(actors=3, cpus_per_actor=1, gpus_per_actor=0, threads=1)
+
     source = save_source(tmp_path / "source", 40)
     monkeypatch.setattr(units, "may_stay", lambda on: True)
+    monkeypatch.setattr(units, "on_cluster", on_cluster)
+    monkeypatch.setattr(extract_on_ray, "extract_on_ray", on_ray)
     here, actors = extracted(tmp_path / "here", source)
-    assert actors == 0
+    assert (actors, moved) == (0, [])
     monkeypatch.setattr(pace, "RAY_START_SECONDS", -1.0)
-    moved, actors = extracted(tmp_path / "moved", source)
-    assert actors == 4  # all that the cluster has room for
-    assert moved == here
+    there, actors = extracted(tmp_path / "moved", source)
+    assert (actors, moved) == (3, [(3, 3)])
+    assert there == here
 
 
 def test_whoever_asks_for_ray_gets_it(monkeypatch):

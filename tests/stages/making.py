@@ -1,17 +1,47 @@
 """Small sources, networks and work for the tests of this room."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from ray import cloudpickle
 
 from pipeline.archive.listing.source import list_source
 from pipeline.archive.planning.units import plan_units, units
 from pipeline.gallery.table import Gallery
 from pipeline.model.feature_models import FileModel
 from pipeline.model.networks import NetworkFile, default_recipe
+from pipeline.stages.execution import Execution
 from pipeline.stages.extract import Work
+
+
+class Elsewhere(Execution):
+    """As on Ray, parts run from a pickled copy and end in another order; but in this process.
+
+    Ray itself is the same for every stage: `test_execution` and the tests of commands have it.
+    """
+
+    def run_ready(
+        self,
+        fold: Callable[..., Any],
+        shared: tuple[Any, ...],
+        ready: Callable[[], tuple[Any, ...] | None],
+        *,
+        on_gpu: bool = False,
+    ) -> Iterator[Any]:
+        """Run the part first that was ready last, of as many as there are workers."""
+        del on_gpu
+        running: list[bytes] = []
+        while True:
+            while len(running) < self.workers and (part := ready()) is not None:
+                running.append(cloudpickle.dumps((fold, shared, part)))
+            if not running:
+                return
+            there, common, part = cloudpickle.loads(running.pop())
+            yield cloudpickle.loads(cloudpickle.dumps(there(*common, *part)))
 
 
 class Tiny(torch.nn.Module):

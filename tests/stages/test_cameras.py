@@ -10,6 +10,7 @@ from pipeline.stages.cameras import sum_cameras
 from pipeline.stages.evaluate import count_ranks
 from pipeline.stages.execution import Execution
 from tests.core.strategies import unit_rows
+from tests.stages.making import Elsewhere
 
 ROWS = unit_rows(90, 40, clusters=9)
 CAMERA = np.random.default_rng(0).integers(-1, 3, 90)
@@ -24,33 +25,22 @@ def parts_of_seven(monkeypatch):
     monkeypatch.setattr("pipeline.core.cameras.sums.PART", 7)
 
 
-class Backwards(Execution):
-    def run_parts(self, fold, shared, parts, *, on_gpu=False):
-        yield from [fold(*shared, *part) for part in reversed(list(parts))]
-
-
-def test_parts_that_end_out_of_order_are_added_in_order(parts_of_seven):
-    found = sum_cameras(ArrayRows(ROWS), CAMERA, 3, execution=Backwards())
-    assert bytes_of(found) == bytes_of(camera_sums(ROWS, CAMERA, 3))
-
-
 @pytest.mark.ray
-def test_ray_gives_the_bits_of_the_plain_loop(cluster, parts_of_seven):
+def test_workers_give_the_bits_of_the_plain_loop(cluster, parts_of_seven):
     seen = []
     reference = bytes_of(camera_sums(ROWS, CAMERA, 3))
-    for workers in (0, 1, 2, 4):
-        execution = Execution(workers, progress=lambda *_: seen.append)
+    for kind, workers in ((Elsewhere, 1), (Elsewhere, 2), (Elsewhere, 4), (Execution, 2)):
+        execution = kind(workers, progress=lambda *_: seen.append)
         assert bytes_of(sum_cameras(ArrayRows(ROWS), CAMERA, 3, execution=execution)) == reference
     assert sum(seen) == 4 * 90
 
 
-@pytest.mark.ray
-def test_a_stage_reads_normalized_rows_as_any_others(cluster):
+def test_a_stage_reads_normalized_rows_as_any_others():
     labels = Labels(np.arange(90) % 9, CAMERA)
     sums = camera_sums(ROWS, CAMERA, 3)
     made = normalize_cameras(ROWS, CAMERA, sums, CameraNormalization())
     sides = (made, labels, made, labels)
-    found = count_ranks(*sides, execution=Execution(2))
+    found = count_ranks(*sides, execution=Elsewhere(2))
     assert found.ahead.tolist() == rank_counts(*sides).ahead.tolist()
 
 

@@ -11,13 +11,14 @@ from pipeline.stages.expand import _chunk, expand_all
 from pipeline.stages.neighbors import build_graph
 from tests import oracles
 from tests.core.strategies import unit_rows
+from tests.stages.making import Elsewhere
 
 QUERIES, GALLERY = unit_rows(17, 40, clusters=6), unit_rows(90, 40, seed=8, clusters=6)
 
 
-def expanded(tmp_path, settings, memory=1 << 30, spare=0, **options):
+def expanded(tmp_path, settings, memory=1 << 30, spare=0, kind=Execution, **options):
     tmp_path.mkdir(exist_ok=True)
-    execution = Execution(memory=memory, **options)
+    execution = kind(memory=memory, **options)
 
     def graph_of(rows, rounds):
         folder = tmp_path / f"graph-{rounds}"
@@ -70,12 +71,12 @@ def test_k_of_one_changes_nothing(tmp_path, mode):
 
 @pytest.mark.ray
 @pytest.mark.parametrize("mode", ["query", "database", "joint"])
-def test_ray_gives_the_bits_of_the_plain_loop(tmp_path, cluster, mode):
+def test_workers_give_the_bits_of_the_plain_loop(tmp_path, cluster, mode):
     settings = Expansion(mode, 5, times=2)
     reference = expanded(tmp_path / "plain", settings)
-    for workers in (1, 2, 4):
-        options = {"workers": workers, "memory": 1, "tiling": Tiling(7, 11)}
-        found = expanded(tmp_path / str(workers), settings, **options)
+    for kind, workers in ((Elsewhere, 1), (Elsewhere, 2), (Elsewhere, 4), (Execution, 2)):
+        options = {"workers": workers, "memory": 1, "tiling": Tiling(7, 11), "kind": kind}
+        found = expanded(tmp_path / f"{kind.__name__}-{workers}", settings, **options)
         assert [rows.tobytes() for rows in found] == [rows.tobytes() for rows in reference]
 
 
@@ -92,8 +93,8 @@ def test_ranks_are_counted_alike_on_any_workers(cluster):
     sides = (ArrayRows(QUERIES), labels[0], ArrayRows(GALLERY), labels[1])
     reference = rank_counts(*sides)
     seen = []
-    for workers in (0, 1, 2, 4):
-        execution = Execution(workers, Tiling(5, 9), progress=lambda *_: seen.append)
+    for kind, workers in ((Execution, 0), (Elsewhere, 1), (Elsewhere, 4), (Execution, 2)):
+        execution = kind(workers, Tiling(5, 9), progress=lambda *_: seen.append)
         found = count_ranks(*sides, execution=execution)
         assert found.ahead.tolist() == reference.ahead.tolist()
         assert found.scores.tobytes() == reference.scores.tobytes()

@@ -47,22 +47,22 @@ def test_bits_do_not_depend_on_units_or_neighbors(tmp_path):
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("actors", [1, 2])
-def test_ray_writes_the_bytes_of_the_plain_loop(tmp_path, cluster, actors):
+def test_ray_writes_the_bytes_of_the_plain_loop(tmp_path, cluster):
+    """Two actors, which share a logical GPU."""
     source = save_source(tmp_path / "source", 50)
     (source / "0001_c1s1_000000_00.png").write_bytes(b"")
     folders = [tmp_path / "plain", tmp_path / "ray"]
     written = []
     for folder in folders:
         folder.mkdir()
-        gallery, units, work = prepared(folder, source)
+        gallery, units, work = prepared(folder, source, on_gpu=True)
         steps = []
         if folder.name == "plain":
             records = list(extract_here(units, work, steps.append))
             assert max(steps) == work.batch_size  # they move within a unit
         else:
-            on_ray = extract_on_ray.extract_on_ray(units, work, actors=actors, step=steps.append)
-            records = list(on_ray)
+            options = {"actors": 2, "gpus_per_actor": 0.5, "step": steps.append}
+            records = list(extract_on_ray.extract_on_ray(units, work, **options))
         assert sum(steps) == sum(len(unit.members) for unit in units)
         assert {record.unit_id for record in records} == {unit.id for unit in units}
         written.append(contents(gallery))
@@ -70,20 +70,15 @@ def test_ray_writes_the_bytes_of_the_plain_loop(tmp_path, cluster, actors):
 
 
 @pytest.mark.ray
-def test_units_begin_in_their_order(tmp_path, cluster):
+def test_units_begin_in_their_order_and_an_error_in_a_worker_is_told_in_a_line(tmp_path, cluster):
     source = save_source(tmp_path / "source", 20)
     _, (first, second), work = prepared(tmp_path, source, unit_size=16)
     smallest = first.halves(work.target.fingerprint)[0]
-    records = extract_on_ray.extract_on_ray([first, smallest, second], work, actors=1)
-    assert [record.members for record in records] == [16, 8, 4]
-
-
-@pytest.mark.ray
-def test_actors_take_logical_gpus(tmp_path, cluster):
-    source = save_source(tmp_path / "source", 20)
-    _, units, work = prepared(tmp_path, source, on_gpu=True)
-    records = list(extract_on_ray.extract_on_ray(units, work, actors=2, gpus_per_actor=0.5))
-    assert sum(record.rows for record in records) == 20
+    broken = replace(second, id="broken", members=second.members.drop_columns(["path"]))
+    records = extract_on_ray.extract_on_ray([first, smallest, second, broken], work, actors=1)
+    assert [next(records).members for _ in range(3)] == [16, 8, 4]
+    with pytest.raises(RunError, match=r"^extraction stopped: KeyError: .*path"):
+        next(records)
 
 
 def test_bad_images_are_rejects_with_their_reason(tmp_path):
@@ -156,14 +151,6 @@ def test_a_full_disk_in_the_middle_keeps_what_is_done(tmp_path, monkeypatch):
     with pytest.raises(RunError, match="No space left on device; finished work units are kept"):
         list(extract_here(units, work))
     assert [unit.unit_id for unit in gallery.find_units().units] == [units[0].id]
-
-
-@pytest.mark.ray
-def test_an_error_in_a_worker_is_told_in_a_line(tmp_path, cluster):
-    _, units, work = prepared(tmp_path, save_source(tmp_path / "source", 4))
-    wrong = replace(work, target=replace(work.target, dimension=9))
-    with pytest.raises(RunError, match=r"extraction stopped: .*8.*9"):
-        list(extract_on_ray.extract_on_ray(units, wrong, actors=1))
 
 
 @pytest.mark.parametrize(

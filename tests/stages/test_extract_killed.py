@@ -2,16 +2,13 @@
 
 import contextlib
 import json
-import os
-import signal
 from collections import deque
 from dataclasses import asdict
 
 import pytest
-import ray
 
 from pipeline.errors import RunError
-from pipeline.stages import extract
+from pipeline.gallery.sidecars import attempts
 from pipeline.stages import extract_on_ray as stage
 from pipeline.stages.extract import UnitExtractor
 from pipeline.stages.extract_on_ray import extract_on_ray
@@ -97,34 +94,28 @@ def test_where_the_first_units_all_kill_the_run_stops_at_once(tmp_path, deadly, 
     assert sum(record.rejects for record in records) == 11
 
 
-def _hook():
-    """What every worker runs as it starts; a nested function, so that Ray sends its code along."""
+DEADLY = """
+import os, signal, sys
 
-    def kill_over_one_image():
-        read = extract.read_image
+def kill_over_one_image(event, arguments):
+    if event == "open" and "0002_c2s1_000001" in str(arguments[0]):
+        os.kill(os.getpid(), signal.SIGKILL)
 
-        def deadly(root, path, *place, **limits):
-            if path.startswith("0002_c2s1_000001"):
-                os.kill(os.getpid(), signal.SIGKILL)
-            return read(root, path, *place, **limits)
-
-        extract.read_image = deadly
-        stage.ATTEMPTS = 1  # every death costs seconds: a new worker loads torch again
-
-    return kill_over_one_image
+sys.addaudithook(kill_over_one_image)
+"""
 
 
 @pytest.mark.ray
-@pytest.mark.slow
-def test_a_worker_that_dies_is_started_again_and_its_image_becomes_a_reject(tmp_path):
+def test_a_worker_that_dies_is_started_again_and_its_image_becomes_a_reject(tmp_path, cluster):
     source = save_source(tmp_path / "source", 3)
     gallery, units, work = prepared(tmp_path, source, unit_size=1)
-    environment = {"worker_process_setup_hook": _hook()}
-    ray.init("local", num_cpus=1, include_dashboard=False, runtime_env=environment)
-    try:
-        records = list(extract_on_ray(units, work, actors=1))
-    finally:
-        ray.shutdown()
+    # Python runs this as a worker starts.
+    (tmp_path / "sitecustomize.py").write_text(DEADLY)
+    # Every death costs seconds, because a new worker loads torch again: leave one.
+    for _ in range(stage.ATTEMPTS - 1):
+        attempts.note_attempt(work.target, units[1].id)
+    options = {"actors": 1, "environment": {"PYTHONPATH": str(tmp_path)}}
+    records = list(extract_on_ray(units, work, **options))
     after = gallery.commit(records, run_id="run")
     assert after.rows()["row_id"].to_pylist() == [0, 2]
     (told,) = after.rejects().to_pylist()

@@ -17,10 +17,6 @@ from tests.stages.making import prepared, save_source
 LINE = re.compile(r"^ray_(regallery_\w+)_total\{(.*)\} (\S+)$", re.MULTILINE)
 
 
-def negative(number: int) -> int:
-    return -number
-
-
 def scraped() -> dict[str, float]:
     """The sum of each metric over all processes of the node; those by step also with it."""
     (node,) = ray.nodes()
@@ -63,6 +59,7 @@ def test_prometheus_reads_what_was_done(tmp_path, new_cluster):
     rows = [_packed(unit).to_pydict() for unit in units]
     on_ray.attempts.note_attempt(work.target, units[0].id)
     ray.get([actor.__call__.remote(row) for row in rows])
+    negative = lambda number: -number  # noqa: E731 - Ray sends its code: this module is large
     assert sorted(Execution(workers=2).run_parts(negative, (), [(1,), (2,), (3,)])) == [-3, -2, -1]
 
     deadline = time.monotonic() + 60

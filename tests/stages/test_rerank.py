@@ -11,6 +11,7 @@ from pipeline.stages.execution import Execution
 from pipeline.stages.rerank import count_reranked, encode_union
 from tests import oracles
 from tests.core.strategies import unit_rows
+from tests.stages.making import Elsewhere
 
 QUERIES, GALLERY = unit_rows(12, 24, clusters=7), unit_rows(80, 24, seed=3, clusters=7)
 UNION = StackedRows(ArrayRows(QUERIES), ArrayRows(GALLERY))
@@ -18,8 +19,8 @@ RNG = np.random.default_rng(0)
 LABELS = [Labels(RNG.integers(-1, 6, n), RNG.integers(0, 3, n)) for n in (12, 80)]
 
 
-def counted(settings, k=9, **options):
-    execution = Execution(**options)
+def counted(settings, k=9, kind=Execution, **options):
+    execution = kind(**options)
     near, least = neighbors(UNION, k), least_scores(UNION)
     reranked = encode_union(UNION, near, settings, least, execution=execution)
     return count_reranked(reranked, *LABELS, execution=execution)
@@ -45,12 +46,12 @@ def test_ranks_are_those_of_the_dense_definition(variant, tiling):
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("workers", [1, 2, 4])
-def test_any_workers_give_the_bits_of_the_whole(cluster, workers):
+@pytest.mark.parametrize(("kind", "workers"), [(Elsewhere, 1), (Elsewhere, 4), (Execution, 2)])
+def test_any_workers_give_the_bits_of_the_whole(cluster, kind, workers):
     settings = Reranking(6, 3)
     reranked = k_reciprocal(UNION, neighbors(UNION, settings.neighbors), settings)
     whole = rank_counts(reranked, *LABELS)
-    found = counted(settings, workers=workers, tiling=Tiling(5, 13))
+    found = counted(settings, kind=kind, workers=workers, tiling=Tiling(5, 13))
     for name in ("offsets", "rows", "scores", "ahead"):
         assert getattr(found, name).tobytes() == getattr(whole, name).tobytes()
 

@@ -6,6 +6,7 @@ from pipeline.core.neighbors import topk
 from pipeline.stages.execution import Execution
 from pipeline.stages.search import search_gallery
 from tests.core.strategies import unit_rows
+from tests.stages.making import Elsewhere
 
 QUERIES, ROWS = unit_rows(5, 16), unit_rows(90, 16, seed=1, clusters=4)
 
@@ -31,8 +32,7 @@ def test_k_is_clipped_to_what_there_is():
     assert (found.rows >= 0).all()
 
 
-@pytest.mark.ray
-def test_workers_change_nothing(cluster):
-    execution = Execution(2, Tiling(3, 25))
+def test_workers_change_nothing():
+    execution = Elsewhere(2, Tiling(3, 25))
     found = search_gallery(ArrayRows(QUERIES), ArrayRows(ROWS), 6, execution=execution)
     same(found, topk.search(QUERIES, ROWS, 6))

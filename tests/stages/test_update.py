@@ -13,6 +13,7 @@ from pipeline.stages.execution import Execution
 from pipeline.stages.neighbors import build_graph
 from pipeline.stages.update import RowChanges, update_graph
 from tests.core.strategies import unit_rows
+from tests.stages.making import Elsewhere
 
 NEEDED, SPARE = 4, 2
 
@@ -38,7 +39,8 @@ def updated(folder, old, rows, **options):
     changes = RowChanges.between(old, **named(rows))
     source = ArrayRows(features_of(rows))
     options = named(rows) | {"origin": Origin("g", 1)} | options
-    how = Execution(options.pop("workers", 0), options.pop("tiling", Tiling()))
+    kind = options.pop("kind", Execution)
+    how = kind(options.pop("workers", 0), options.pop("tiling", Tiling()))
     update_graph(old, changes, source, NEEDED, folder, execution=how, **options)
     assert not list(folder.glob("open-*"))
     return Graph.open(folder)
@@ -81,7 +83,7 @@ def histories(draw):
 
 
 @settings(
-    max_examples=40,
+    max_examples=25,
     report_multiple_bugs=False,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -159,10 +161,10 @@ def test_changes_tell_what_is_fresh(tmp_path):
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("workers", [1, 2, 4])
-def test_ray_gives_the_bits_of_the_plain_loop(tmp_path, cluster, workers):
+@pytest.mark.parametrize(("kind", "workers"), [(Elsewhere, 1), (Elsewhere, 4), (Execution, 2)])
+def test_workers_give_the_bits_of_the_plain_loop(tmp_path, cluster, kind, workers):
     features = unit_rows(90, 40, clusters=9)
     rows = dict(enumerate(features[:80]))
     old = build_graph(ArrayRows(features[:80]), 6, tmp_path / "0", **named(rows))
     now = {id_: row for id_, row in enumerate(features) if id_ not in (3, 17, 18)}
-    assert_anew(updated(tmp_path / "1", old, now, workers=workers), now)
+    assert_anew(updated(tmp_path / "1", old, now, workers=workers, kind=kind), now)

@@ -22,7 +22,7 @@ from pipeline.core.neighbors.topk import TopK, best_first, merge, offer_tile, pr
 from pipeline.core.products.choosing import code_like
 from pipeline.core.products.fold import Fold
 from pipeline.core.products.half_rows import Standing, nominate
-from pipeline.core.products.kernels import score
+from pipeline.core.products.kernels import read_only, score
 from pipeline.core.products.tiles import (
     Products,
     Side,
@@ -206,7 +206,7 @@ def _side(
         count_known = min(k, known.k)
         scores[:, k - count_known :] = known.scores[:, :count_known][:, ::-1]
         found[:, k - count_known :] = known.rows[:, :count_known][:, ::-1]
-    return side, Ends(whole, numbers, scores, found, least)
+    return side, Ends(read_only(whole), numbers, scores, found, least)
 
 
 def _finish(
@@ -226,14 +226,12 @@ def _finish(
         size = tiling.even_block(len(short))
         short_side = Side(ends.features[short], side.lengths[short], size, coded=True)
         code_like(short_side, other, run)
-        again = TopK.none(len(short), k)
+        again, asked = TopK.none(len(short), k), read_only(short_side.features)
         itself = short if side is other else np.full(len(short), -1)
 
         def offer(tile: Tile) -> tuple[int, int]:
             prime(tile, again.scores, again.rows)
-            return offer_tile(
-                tile, short_side.features, other.features, 0, itself, again.scores, again.rows
-            )
+            return offer_tile(tile, asked, others.features, 0, itself, again.scores, again.rows)
 
         def search_block(x: int, _stop: int) -> None:
             for y in range(len(other)):

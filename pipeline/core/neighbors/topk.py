@@ -13,7 +13,7 @@ from pipeline.core.neighbors.heaps import push, sort_best_first
 from pipeline.core.products.choosing import ALL, Plan, Trial, code_sides, likely_axes
 from pipeline.core.products.fold import Fold
 from pipeline.core.products.half_rows import Standing, nominate
-from pipeline.core.products.kernels import score
+from pipeline.core.products.kernels import read_only, score
 from pipeline.core.products.masks import at_least, first_bit
 from pipeline.core.products.sieve import sieved
 from pipeline.core.products.tiles import (
@@ -140,6 +140,7 @@ def search(
         )  # fmt: skip
         fold = Fold(products, choices=max(1, len(query_side)), ledger=ledger)
         leading = _Leading(query_side, scores, products, last - first)
+        asked = read_only(query_side.features)
 
         def enter(start: int, stop: int, features: NDArray[np.float32]) -> tuple[Side, int]:
             side = make_side(
@@ -155,7 +156,7 @@ def search(
             def offer(tile: Tile) -> tuple[int, int]:
                 prime(tile, scores, rows)
                 return offer_tile(
-                    tile, query_side.features, side.features, start, itself, scores, rows
+                    tile, asked, read_only(side.features), start, itself, scores, rows
                 )
 
             for y in range(len(side)):
@@ -292,8 +293,8 @@ def _offer_halves(
         others = query_rows[pairs[:, 0]] + self_offset != gallery_rows[pairs[:, 1]] + first_row
         pairs = pairs[others]
     _offer_pairs(
-        query_rows[pairs[:, 0]], gallery_rows[pairs[:, 1]], queries.features, gallery.features,
-        first_row, scores, rows,
+        query_rows[pairs[:, 0]], gallery_rows[pairs[:, 1]], read_only(queries.features),
+        read_only(gallery.features), first_row, scores, rows,
     )  # fmt: skip
     return True
 

@@ -22,7 +22,7 @@ from pipeline.core.blocks import Run, blocks
 from pipeline.core.processor import has_avx2, has_byte_products, has_vnni
 from pipeline.core.products import byte_products, vnni_products
 from pipeline.core.products.kernels import lengths as row_lengths
-from pipeline.core.products.kernels import product_slack
+from pipeline.core.products.kernels import product_slack, read_only
 from pipeline.core.products.transform import transform
 
 Form = Literal["lines", "panels", "words"]
@@ -149,7 +149,7 @@ def quantize(
     the codes are those of the row after a random rotation: it changes no product, but evens out the
     components. `rotate` turns this on or off; None decides from a sample.
     """
-    n, dimension = features.shape
+    features, (n, dimension) = read_only(features), features.shape
     signs = np.random.default_rng(0).choice(np.array([-1.0, 1.0]), dimension)
     if rotate is None:
         rotate = _worth_rotating(features, signs)
@@ -193,7 +193,7 @@ def _coded(
     form: Form,
     scale: NDArray[np.float64],
 ) -> Codes:
-    n, dimension = features.shape
+    features, (n, dimension) = read_only(features), features.shape
     kind = np.int16 if form == "words" else np.int8
     step = _PADDED if form == "lines" else byte_products.STEP // np.dtype(kind).itemsize
     padded = -(-dimension // step) * step
@@ -259,7 +259,7 @@ def _exact() -> bool:
 
 
 def _worth_rotating(features: NDArray[np.float32], signs: NDArray[np.float64]) -> bool:
-    sample = features[:: -(-len(features) // _SAMPLE)]
+    sample = read_only(np.ascontiguousarray(features[:: -(-len(features) // _SAMPLE)]))
     plain, turned = np.empty((2, len(sample)), np.float64)
     _largest_components(sample, signs, False, plain)
     _largest_components(sample, signs, True, turned)
@@ -320,7 +320,7 @@ def encode(rows: NDArray[np.float32], scale: float, codes: NDArray[np.int16]) ->
         np.empty(0, np.float64),
         np.empty(len(rows), np.int64),
     )
-    return _encode(rows, order, signs, False, scale, codes, sums)
+    return _encode(read_only(rows), order, signs, False, scale, codes, sums)
 
 
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})

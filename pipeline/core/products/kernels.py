@@ -21,6 +21,7 @@ __all__ = [
     "longest",
     "pair_scores",
     "product_slack",
+    "read_only",
     "score",
 ]
 
@@ -221,6 +222,17 @@ def lengths(rows: NDArray[np.float32], out: NDArray[np.float64]) -> None:
         for t in range(rows.shape[1]):
             square += np.float64(rows[i, t]) * np.float64(rows[i, t])
         out[i] = np.sqrt(square)
+
+
+def read_only(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A view of `rows` `[N, D]` that nothing can write to.
+
+    Rows of a gallery often are read-only. numba compiles a kernel once more for these, which takes
+    seconds, unless it is given nothing else.
+    """
+    view = rows.view()
+    view.flags.writeable = False
+    return view
 
 
 def longest(rows: NDArray[np.float32]) -> float:

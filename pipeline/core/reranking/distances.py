@@ -67,6 +67,8 @@ class Reranking:
             raise ValueError(f"lam must lie from 0 to 1, not {self.lam}")
         if self.variant not in ("zhong", "torchreid"):
             raise ValueError(f"variant must be zhong or torchreid, not {self.variant!r}")
+        # numba would compile the kernels once more for an int.
+        object.__setattr__(self, "lam", float(self.lam))
 
     @property
     def name(self) -> str:

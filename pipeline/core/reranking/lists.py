@@ -39,7 +39,7 @@ def reranked_lists(
     inside = np.isin(sharing[1], rule.kept)
     while True:
         similar = search(reranked.queries, rows, width, tiling=tiling)
-        owner, place = np.nonzero(similar.rows >= 0)
+        owner, place = (np.ascontiguousarray(each) for each in np.nonzero(similar.rows >= 0))
         columns = rule.kept[similar.rows[owner, place]]
         distances = _distances(reranked, similar.scores[owner, place], owner, columns)
         owners = np.append(sharing[0][inside], owner)

@@ -16,6 +16,7 @@ from pipeline.core.evaluation.metrics import summarize
 from pipeline.core.evaluation.ranking import matches, rank_counts
 from tests import oracles
 from tests.core.strategies import cases, tilings, unit_rows
+from tests.examples import FEW
 
 
 def sides(case):
@@ -41,6 +42,7 @@ def test_pairs_equal_the_naive_loop_in_every_tiling(case, tiling):
         assert each.mean_ap == pytest.approx(np.mean([*map(oracles.average_precision, ranks)]))
 
 
+@FEW
 @given(cases(min_gallery=2), st.data())
 def test_counts_of_parts_add_in_any_order(case, data):
     found = matches(*sides(case))

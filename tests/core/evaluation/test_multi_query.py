@@ -14,6 +14,7 @@ from pipeline.core.evaluation.ranking import rank_counts
 from pipeline.core.neighbors.topk import search
 from tests import oracles
 from tests.core.strategies import cases, tilings, unit_rows
+from tests.examples import FEW
 
 
 def groups_by_loop(labels):
@@ -50,6 +51,7 @@ def test_clothes_divide_queries_where_they_count():
     assert members(QueryGroups.of(labels)) == [[0, 2], [1], [3]]
 
 
+@FEW
 @given(cases(), tilings)
 def test_counts_by_the_best_image_are_those_of_the_naive_loop(case, tiling):
     groups = QueryGroups.of(case.query_labels)

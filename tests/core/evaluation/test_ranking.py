@@ -12,6 +12,7 @@ from pipeline.core.products.kernels import pair_scores
 from tests import oracles
 from tests.core.products.test_int8_codes import KINDS, rows_of
 from tests.core.strategies import cases, tilings, unit_rows
+from tests.examples import FEW
 
 PRODUCTS = ["auto", "principal", "int8", "float32", "float16"]
 
@@ -40,6 +41,7 @@ def oracle(case):
     return oracles.hit_ranks(case.queries, case.query_labels, case.gallery, case.gallery_labels)
 
 
+@FEW
 @given(cases(), tilings, st.sampled_from(PRODUCTS))
 def test_equals_the_naive_loop_in_every_tiling(case, tiling, products):
     assert ranks_by_query(count(case, tiling=tiling, products=products)) == oracle(case)

@@ -11,6 +11,7 @@ from pipeline.core.neighbors.pairs import neighbors
 from pipeline.core.neighbors.topk import TopK
 from tests import oracles
 from tests.core.strategies import unit_rows
+from tests.examples import FEW
 
 # Scores of these rows are sixteenths: exact, so that ties are real.
 small = st.builds(
@@ -28,6 +29,7 @@ def linked(features, moments, k, threshold):
     return links, join_rows(links, np.asarray(moments, np.int64))
 
 
+@FEW
 @given(
     small, st.integers(1, 6), st.sampled_from([-1.0, 0.0625, 0.15625]), st.integers(0, 2**32 - 1)
 )

@@ -7,6 +7,7 @@ from pipeline.core.neighbors.topk import TopK, merge
 from tests import oracles
 from tests.core.neighbors.test_topk import as_lists
 from tests.core.strategies import cases, tilings
+from tests.examples import FEW
 
 
 def apart(groups):
@@ -17,6 +18,7 @@ def shortened(found):
     return [[pair for pair in pairs if pair[1] >= 0] for pairs in as_lists(found)]
 
 
+@FEW
 @given(cases(), st.integers(1, 9), tilings, st.integers(1, 6), st.integers(0, 99))
 def test_equals_the_naive_loop_over_other_groups(case, k, tiling, groups, seed):
     rows = case.gallery[case.gallery.any(axis=1)]
@@ -25,6 +27,7 @@ def test_equals_the_naive_loop_over_other_groups(case, k, tiling, groups, seed):
     assert shortened(found) == oracles.top_k(rows, rows, k, 0, apart(group))
 
 
+@FEW
 @given(cases(), st.integers(1, 9), st.integers(1, 6), st.integers(0, 99))
 def test_parts_of_a_set_make_up_the_whole(case, k, groups, seed):
     """With what was known before, and row numbers that go on from part to part."""

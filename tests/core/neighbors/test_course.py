@@ -12,6 +12,7 @@ from pipeline.core.products import tiles
 from tests.core.neighbors.test_pairs import assert_same, numbered
 from tests.core.products.test_int8_codes import KINDS, rows_of
 from tests.core.strategies import unit_rows
+from tests.examples import FEW
 
 PRODUCTS = ["auto", "principal", "int8", "float32"]
 
@@ -43,6 +44,7 @@ def check(rows, k, products, tiling):
     assert least[0].tobytes() == least[1].tobytes()
 
 
+@FEW
 @given(
     st.sampled_from(KINDS),
     st.integers(2, 200),

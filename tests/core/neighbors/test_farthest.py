@@ -7,6 +7,7 @@ from pipeline.core.blocks import ArrayRows, StackedRows, Tiling
 from pipeline.core.neighbors.farthest import least_scores
 from pipeline.core.products.kernels import pair_scores
 from tests.core.strategies import cases, tilings, unit_rows
+from tests.examples import FEW
 
 PRODUCTS = ["auto", "int8", "float32", "float16"]
 
@@ -22,6 +23,7 @@ def oracle(rows):
     return least
 
 
+@FEW
 @given(cases(), tilings, st.sampled_from(PRODUCTS))
 def test_equals_the_naive_loop_in_every_tiling(case, tiling, products):
     rows = case.gallery[case.gallery.any(axis=1)]

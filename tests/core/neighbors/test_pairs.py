@@ -13,6 +13,7 @@ from tests.core.neighbors.test_topk import as_lists
 from tests.core.products.test_int8_codes import KINDS, rows_of
 from tests.core.products.test_kernels import all_pairs
 from tests.core.strategies import cases, tilings, unit_rows
+from tests.examples import FEW
 
 PRODUCTS = ["auto", "principal", "int8", "float32", "float16"]
 
@@ -253,12 +254,14 @@ def assert_least(first, second, k, products, tiling):
     assert back.tobytes() == scores.min(axis=0, initial=known[1]).tobytes()
 
 
+@FEW
 @given(cases(min_gallery=2), st.integers(1, 50), tilings, st.sampled_from(PRODUCTS))
 def test_least_scores_come_in_the_same_pass(case, k, tiling, products):
     rows = case.gallery[case.gallery.any(axis=1)]
     assert_least(rows[:3], rows[3:], k, products, tiling)
 
 
+@FEW
 @given(
     st.sampled_from(KINDS),
     st.integers(1, 90),
@@ -309,6 +312,7 @@ def test_least_scores_need_an_array_that_holds_them():
         between(rows, rows, 1, least=(np.zeros(3, np.float32), None))
 
 
+@FEW
 @given(cases(min_gallery=3), st.integers(1, 12), st.integers(1, 12), tilings)
 def test_what_is_known_takes_part(case, k, held, tiling):
     rows = case.gallery[case.gallery.any(axis=1)]

@@ -10,6 +10,7 @@ from pipeline.core.reranking.distances import Reranking, k_reciprocal
 from pipeline.core.reranking.reciprocal import greatest_distances, weights
 from tests import oracles
 from tests.core.strategies import tilings, unit_rows
+from tests.examples import FEW
 
 variants = pytest.mark.parametrize("variant", ["zhong", "torchreid"])
 
@@ -48,6 +49,7 @@ all_settings = st.builds(
 )
 
 
+@FEW
 @given(
     st.integers(1, 5), st.integers(0, 25), st.sampled_from([1, 3, 40]), st.integers(0, 999),
     all_settings, tilings,

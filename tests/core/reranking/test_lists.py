@@ -10,6 +10,7 @@ from pipeline.core.reranking.lists import reranked_lists
 from tests.core.evaluation.test_ranked_lists import expect
 from tests.core.reranking.test_distances import all_settings, rerank, sign_rows
 from tests.core.strategies import tilings, unit_rows
+from tests.examples import FEW
 
 
 def labels_of(q, g, seed):
@@ -34,6 +35,7 @@ def expect_by_distance(found, reranked, labels, k):
     assert found.scores[owner, place].tobytes() == scores.tobytes()
 
 
+@FEW
 @given(
     st.integers(1, 5), st.integers(0, 40), st.sampled_from([1, 3, 40]), st.integers(0, 999),
     st.sampled_from([1, 3, 50]), all_settings, tilings,

@@ -9,6 +9,7 @@ from pipeline.core.reranking.nearby import surroundings
 from pipeline.core.reranking.reciprocal import stacked
 from tests.core.reranking.test_distances import all_settings, rerank, sign_rows
 from tests.core.strategies import tilings, unit_rows
+from tests.examples import FEW
 
 
 def assert_around(found, reranked):
@@ -25,6 +26,7 @@ def assert_around(found, reranked):
     assert found.values.tobytes() == distances[owner, found.columns].tobytes()
 
 
+@FEW
 @given(
     st.integers(1, 5), st.integers(0, 25), st.sampled_from([1, 3, 40]), st.integers(0, 999),
     all_settings, tilings,
