@@ -65,7 +65,7 @@ def erase(
     A row is erased only if it meets all the conditions given. Without
     --purge, older versions keep the rows; with it, only the latest version
     is left, and all its files are searched for what the rows held; reports,
-    search pages, link tables, exports and galleries that were made from it
+    search pages, tables, exports and galleries that were made from it
     and may hold the rows are named. After an interrupted purge, run the
     same command again. The number of rows is reported first; on a terminal
     you are asked to confirm.
@@ -86,8 +86,8 @@ def erase(
             are kept and reported.
         purge: Remove older versions and all abandoned work from the disk, then search every file
             of the gallery for what the removed rows held. Alone, it purges rows erased earlier.
-        everywhere: With --purge, also delete the reports, search pages, link tables and exports
-            that may hold the rows, and expand and purge expanded galleries again; what cannot be
+        everywhere: With --purge, also delete the reports, search pages, tables and exports that
+            may hold the rows, and expand and purge expanded galleries again; what cannot be
             reached is named.
         dry_run: Report how many rows would be erased; change nothing.
         yes: Do not ask. Required in scripts (without a terminal) to erase more than half of the

@@ -147,7 +147,9 @@ def _read(path: GalleryPlace) -> pa.Table | None:
     if data is None:
         return None
     try:
-        table = pq.read_table(pa.BufferReader(data)).replace_schema_metadata(None)
+        # Without threads: there are many files of a few entries.
+        table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
+        table = table.replace_schema_metadata(None)
         if table.schema != VERDICT_SCHEMA:
             raise ValueError("its columns are those of another format")
     except (OSError, ValueError, pa.ArrowException) as error:
