@@ -7,7 +7,10 @@
     python benchmarks/clusters.py --rows 100000
 
 All start at features and cameras and end at the labels of DBSCAN (eps 0.6, 4 samples): "plain" is
-the distance of Cluster-Contrast, "cameras" the camera-aware one. With --peer, the authors' own
+the distance of Cluster-Contrast, "cameras" the camera-aware one. "disk-cameras" does what
+`cluster_gallery` does: neighbors and near pairs go to files in a folder for temporary files, pairs
+are found up to the largest eps of a grid, and the most stable eps is chosen; its labels are those
+of eps 0.6, to compare them. With --peer, the authors' own
 function and scikit-learn do the same on N x N arrays; it has both distances, "peer-plain" and
 "peer-cameras". Each contestant runs in a process of its own, one after another, round after round;
 the figures are medians over the rounds.
@@ -58,6 +61,30 @@ def sparse(by_camera):
     return run
 
 
+def on_disk(features, cameras):
+    from pipeline.core.blocks import ArrayRows
+    from pipeline.core.clusters.dbscan import dbscan
+    from pipeline.core.clusters.encoding import CameraEncoding
+    from pipeline.core.clusters.stability import EpsGrid, choose_eps
+    from pipeline.runs.split_graph import build_split_graph
+    from pipeline.stages.clusters import encode_rows_by_camera, near_pairs
+
+    cameras, steps = cameras[: len(features)], Steps()
+    with tempfile.TemporaryDirectory() as name:
+        sizes = CameraEncoding().neighbors
+        near = build_split_graph(ArrayRows(features), cameras, *sizes, Path(name))
+        steps.done("neighbors")
+        weights = encode_rows_by_camera(*near)
+        steps.done("encoding")
+        pairs = near_pairs(weights, EpsGrid().highest, Path(name))
+        steps.done("pairs")
+    choose_eps(pairs, SAMPLES)
+    steps.done("eps")
+    labels = dbscan(pairs.within(EPS), SAMPLES)
+    steps.done("DBSCAN")
+    return labels, steps.taken
+
+
 def dense(clone, by_camera):
     from sklearn.cluster import DBSCAN
 
@@ -103,6 +130,8 @@ def main():
         by_camera = options.contestant.endswith("cameras")
         is_peer = options.contestant.startswith("peer")
         run = dense(options.peer, by_camera) if is_peer else sparse(by_camera)
+        if options.contestant.startswith("disk"):
+            run = on_disk
         cameras = np.load(options.folder / "seen_by.npy")
         enter(
             options.contestant,
@@ -112,7 +141,7 @@ def main():
             small=(cameras,),
         )
         return
-    names = ["plain", "cameras"]
+    names = ["plain", "cameras", "disk-cameras"]
     arguments = []
     if options.peer:
         names += ["peer-plain", "peer-cameras"]
@@ -128,6 +157,8 @@ def main():
             ours = np.load(folder / f"{kind}.npy")
             show({each: runs[each] for each in names if each.endswith(kind)}, f"peer-{kind}")
             print(f"  {ours.max() + 1} clusters, {(ours < 0).mean():.1%} noise")
+            if kind == "cameras" and (np.load(folder / "disk-cameras.npy") != ours).any():
+                raise SystemExit("labels of files differ from those of memory")
             if options.peer:
                 equal = (np.load(folder / f"peer-{kind}.npy") == ours).mean()
                 print(f"  {equal:.3%} of the labels equal the peer's")

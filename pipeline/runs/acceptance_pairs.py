@@ -48,6 +48,16 @@ class ComparedPairs:
     groups: PairGroups
     basis: Basis
 
+    @property
+    def tracklets(self) -> int:
+        """The number of tracklets, or people, with positive pairs."""
+        return len(np.unique(self.groups.positives))
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether two networks can be compared by them."""
+        return self.tracklets >= FEWEST_TRACKLETS and len(self.negatives) > 0
+
     def take(self, positives: NDArray[np.bool_], negatives: NDArray[np.bool_]) -> "ComparedPairs":
         """Some of the pairs, by masks."""
         numbers = [self.groups.positives[positives], self.groups.negatives[negatives]]
@@ -85,42 +95,42 @@ def compared_pairs(
     (one camera at one time). `same` and `different` are pairs of row ids that people have judged;
     those count of which a row is held out, and all where the gallery has no tracklets.
 
-    Without positives or without negatives, known identities take their place, if there are any:
-    positive are then pairs of one person from two cameras, negative are random pairs (by `seed`) of
-    two people, and groups are people. Of more than 200,000 pairs of a kind, so many are taken at
-    even distances. InputError if neither is there, and if there are fewer than 10 groups with
-    positive pairs.
+    If there are no negatives, or positives of less than 10 tracklets, known identities take their
+    place where 10 people have pairs: positive are then pairs of one person from two cameras,
+    negative are random pairs (by `seed`) of two people, and groups are people. Of more than 200,000
+    pairs of a kind, so many are taken at even distances. InputError, which says what is missing, if
+    neither is there.
     """
     rows = gallery.rows(_COLUMNS)
     held = _held_out(rows["tracklet"], share)
     names = _codes(rows["tracklet"])
     judged = [_positions(rows, same, "same"), _positions(rows, different, "different")]
-    if held.any():
+    if (names >= 0).any():
         judged = [pairs[held[pairs].any(axis=1)] for pairs in judged]
     positives = np.concatenate([_halves(rows, names, held), judged[0]])
     negatives = np.concatenate([_of_one_moment(rows, names, held), judged[1]])
-    if len(positives) and len(negatives):
-        owner = np.where(names >= 0, names, names.max(initial=-1) + 1 + np.arange(len(names)))
-        basis: Basis = "tracklets"
-    else:
-        labels = against_itself(labels_of([rows])[0])
-        positives, negatives = _by_identity(labels, seed)
-        owner, basis = labels.identity, "labels"
-        if not len(positives) or not len(negatives):
-            raise InputError(_lacking(gallery, held))
+    owner = np.where(names >= 0, names, names.max(initial=-1) + 1 + np.arange(len(names)))
+    found = _grouped(positives, negatives, owner, held, "tracklets")
+    if found.is_enough:
+        return found
+    labels = against_itself(labels_of([rows])[0])
+    by_people = _grouped(*_by_identity(labels, seed), labels.identity, held & False, "labels")
+    if by_people.is_enough:
+        return by_people
+    raise InputError(_lacking(gallery, found, by_people))
+
+
+def _grouped(
+    positives: NDArray[np.int64],
+    negatives: NDArray[np.int64],
+    owner: NDArray[np.int64],
+    held: NDArray[np.bool_],
+    basis: Basis,
+) -> ComparedPairs:
+    """Pairs of the groups `owner` `[N]` of their held-out rows, or of their first rows."""
     positives, negatives = _thinned(positives), _thinned(negatives)
-    # A pair belongs to its held-out row; the first of a pair of people stands for it.
     owners = [owner[_chosen_end(each, held)] for each in (positives, negatives)]
-    found = _numbered(*owners)
-    counted = len(np.unique(found.positives))
-    if counted < FEWEST_TRACKLETS:
-        kind = "held-out tracklets" if basis == "tracklets" else "people"
-        raise InputError(
-            f"{gallery.location}: only {counted} {kind} have pairs of rows that show one person:"
-            f" a comparison of networks needs {FEWEST_TRACKLETS}"
-            + (" (raise the share that is held out)" if basis == "tracklets" else "")
-        )
-    return ComparedPairs(positives, negatives, found, basis)
+    return ComparedPairs(positives, negatives, _numbered(*owners), basis)
 
 
 def _numbered(positives: NDArray[np.int64], negatives: NDArray[np.int64]) -> PairGroups:
@@ -230,14 +240,14 @@ def _evenly(count: int, most: int) -> NDArray[np.int64]:
     return np.arange(taken) * count // max(1, taken)
 
 
-def _lacking(gallery: AnyGallery, held: NDArray[np.bool_]) -> str:
+def _lacking(gallery: AnyGallery, by_tracklets: ComparedPairs, by_people: ComparedPairs) -> str:
     """Why networks cannot be compared on this gallery."""
-    tracklets = (
-        "held-out tracklets have no two boxes, or there are no boxes of one camera at one moment"
-        " beside theirs" if held.any() else "no tracklet is held out"
-    )  # fmt: skip
     return (
-        f"{gallery.location}: networks cannot be compared here: {tracklets}, and there are no two"
-        " known identities of which one is seen by two cameras; extract videos whose boxes have"
-        " tracks and times, or images with labels, or give verdicts of both kinds"
+        f"{gallery.location}: networks cannot be compared here. {by_tracklets.tracklets} held-out"
+        f" tracklets or verdicts have two boxes of one person, and {len(by_tracklets.negatives)}"
+        " pairs of boxes are of one camera at one moment, one of them held out;"
+        f" {by_people.tracklets} people with identities are seen by two cameras. A comparison needs"
+        f" {FEWEST_TRACKLETS} tracklets and one such pair, or {FEWEST_TRACKLETS} people: extract"
+        " more videos whose boxes have tracks and times, or images with labels, hold out more"
+        " tracklets, or give verdicts"
     )

@@ -21,9 +21,19 @@ HALF = AcceptanceSettings(held_out=0.5, rule=FEW_DRAWS)
 START = datetime.datetime(2026, 1, 1, 8, tzinfo=datetime.UTC)
 
 
-def walks(location, spread, *, weights="0" * 64, count=60, seed=3, without=(), **columns):
+def walks(
+    location,
+    spread,
+    *,
+    weights="0" * 64,
+    count=60,
+    without=(),
+    identity=(None,),
+    camera=("7",),
+    **columns,
+):
     """Tracklets of 4 to 9 boxes, in an order that is not that of time; up to 3 boxes a moment."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(3)
     lengths = rng.integers(4, 10, count)
     owner = np.repeat(np.arange(count), lengths)
     second = np.concatenate([number // 3 * 20 + np.arange(n) for number, n in enumerate(lengths)])
@@ -36,9 +46,9 @@ def walks(location, spread, *, weights="0" * 64, count=60, seed=3, without=(), *
         "path": [f"{row:04d}.jpg" for row in rows],
     } | columns
     kept = {name: values for name, values in columns.items() if values is not None}
-    return labeled_gallery(
-        location, features[rows], len(rows) * [None], len(rows) * ["7"], weights, **kept
-    )
+    own = [identity[n % len(identity)] for n in range(len(rows))]
+    by = [camera[n // len(identity) % len(camera)] for n in range(len(rows))]
+    return labeled_gallery(location, features[rows], own, by, weights, **kept)
 
 
 def pairs_by_loops(gallery, share):
@@ -171,20 +181,26 @@ def test_verdicts_alone_are_enough(tmp_path):
     assert (found.basis, len(found.positives), len(found.groups)) == ("tracklets", 20, 40)
 
 
+def test_few_held_out_tracklets_give_way_to_labels(tmp_path):
+    gallery = walks(tmp_path / "g", 0.2, identity=list(range(1, 13)), camera=["7", "8"])
+    assert compared_pairs(gallery, 0.5).basis == "tracklets"
+    assert compared_pairs(gallery, 0.04).basis == "labels"
+
+
 def test_what_cannot_be_compared_is_told(tmp_path):
     bare = walks(tmp_path / "bare", 0.2, tracklet=None)
-    with pytest.raises(InputError, match="no tracklet is held out, and there are no two known"):
+    with pytest.raises(InputError, match=r"0 held-out tracklets .*, and 0 pairs .*; 0 people"):
         compare_networks(bare, bare)
     still = walks(tmp_path / "still", 0.2, captured_at=None)
-    with pytest.raises(InputError, match="no boxes of one camera at one moment"):
-        compare_networks(still, still)
+    with pytest.raises(InputError, match=r"\d\d held-out tracklets .*, and 0 pairs of boxes"):
+        compare_networks(still, still, HALF)
     gallery = walks(tmp_path / "g", 0.2)
-    with pytest.raises(InputError, match=r"only \d held-out tracklets have pairs .* needs 10 \(r"):
+    with pytest.raises(InputError, match=r"here. \d held-out tracklets .* needs 10 tracklets"):
         compare_networks(gallery, gallery, AcceptanceSettings(held_out=0.08))
     with pytest.raises(InputError, match="lies between 0 and 1, not 1"):
         held_out_rows(gallery, 1)
     few = labeled_gallery(tmp_path / "few", *people(5, 50))
-    with pytest.raises(InputError, match=r"only 5 people have pairs of rows .* needs 10$"):
+    with pytest.raises(InputError, match=r"; 5 people with identities are seen by two"):
         compare_networks(few, few)
     with pytest.raises(InputError, match="hold no row of one path"):
         compare_networks(gallery, few, HALF)
