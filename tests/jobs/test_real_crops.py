@@ -84,7 +84,7 @@ def test_plain_loop_and_ray_agree_in_every_block_size(capsys, made, pedestrians,
     features = Gallery.open(str(plain[0])).features()
     reference = figures(evaluated(capsys, plain, tmp_path))
     if made[0] == "retail":  # the cheaper network: what runs it makes no difference here
-        (place,) = extracted(capsys, made, pedestrians, 2, ("query", "query"))
+        (place,) = extracted(capsys, made, pedestrians, 1, ("query", "query"))
         found = Gallery.open(str(place)).features()
         assert np.array_equal(found.read(0, len(found)), features.read(0, len(features)))
     # Blocks of a single row cost half a minute: tests of the folds have them.

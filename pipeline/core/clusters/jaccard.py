@@ -215,8 +215,9 @@ def _compare(
                 rows[end], distances[end] = j, distance
                 end += 1
         order = np.argsort(rows[first_found:end])
-        rows[first_found:end] = rows[first_found:end][order]
-        distances[first_found:end] = distances[first_found:end][order]
+        ordered, apart = rows[first_found:end][order], distances[first_found:end][order]
+        for place in range(end - first_found):  # to assign a slice takes seconds to compile
+            rows[first_found + place], distances[first_found + place] = ordered[place], apart[place]
         counts[i - start] = end - first_found
     return counts, rows[:end].copy(), distances[:end].copy()
 

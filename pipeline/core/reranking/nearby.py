@@ -92,6 +92,6 @@ def _sharing(
                     met[row] = i
                     found[end] = row
                     end += 1
-        found[first:end] = np.sort(found[first:end])
+        found[first:end].sort()
         new_starts[i - start + 1] = end
     return new_starts, found[:end].copy()

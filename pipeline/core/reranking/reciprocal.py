@@ -270,7 +270,7 @@ def _expanded(
                         taken[member] = i
                         members[end] = member
                         end += 1
-        members[first:end] = np.sort(members[first:end])
+        members[first:end].sort()  # in place: to assign a slice takes seconds to compile
         for entry in range(first, end):
             scores[entry] = np.inf if members[entry] == i else np.nan
         for x in range(neighbors.shape[1]):
@@ -345,7 +345,7 @@ def _means(
                     new_columns[end] = place
                     end += 1
                 total[place] += values[entry]
-        new_columns[first:end] = np.sort(new_columns[first:end])
+        new_columns[first:end].sort()
         for entry in range(first, end):
             new_values[entry] = np.float32(total[new_columns[entry]] / averaged)
             total[new_columns[entry]] = 0
