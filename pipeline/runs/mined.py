@@ -19,7 +19,7 @@ class MineSettings:
     """Least similarity of a link (default: estimated from the group precision, as in link)."""
     group_precision: float | None = None
     """Wanted precision of the groups, from which the threshold is estimated (default: 0.9)."""
-    width: float = 0.05
+    width: float = 0.02
     """Distance from the threshold at which a link is wrong with a probability of 0.27."""
 
     def __post_init__(self) -> None:
@@ -40,8 +40,9 @@ class MineSettings:
 class MinedPair:
     """Two rows to look at: `a` and `b`, with their paths and cameras.
 
-    `change` is the number of pairs of rows that a verdict is expected to bring together or to part;
-    `linked` says whether the two rows are in one group now.
+    `change` is how much a verdict is expected to change: the probability that the groups are wrong
+    about the two rows, times the geometric mean of the sizes of the groups that the link brings
+    together. `linked` says whether the two rows are in one group now.
     """
 
     a: int

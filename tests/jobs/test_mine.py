@@ -23,7 +23,7 @@ def gallery(tmp_path):
     return labeled_gallery(tmp_path / "g", features, identity, camera, frame=frame)
 
 
-def by_hand(gallery, threshold, most, verdicts, width=0.05):
+def by_hand(gallery, threshold, most, verdicts, width=0.02):
     """The pairs of the definition, as row ids, over all rows but junk."""
     rows = gallery.rows().to_pylist()
     kept = [n for n, row in enumerate(rows) if row["identity"] != -1]

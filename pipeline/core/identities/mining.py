@@ -5,12 +5,13 @@ threshold and w a width, it is wrong with the probability
 
     p = 1 / (1 + exp(|s - t| / w)),
 
-a half at the threshold. What a verdict changes then is the number of pairs of rows that the link
-brings together, or would bring together: the product of the sizes of its two groups. For a link
+a half at the threshold. What a verdict changes then is measured by the geometric mean of the sizes
+of the two groups that the link brings together, or would bring together: the root of the number of
+pairs of rows, so that the mergers of a few very large groups do not outweigh all others. For a link
 from the threshold on, these are the groups that it joined, when links are taken strongest first
 (single linkage, so that the links of other rows of the same groups change nothing); for a link
 below, the groups at the threshold, and only the strongest link between them counts. The expected
-change of a pair is p times this product.
+change of a pair is p times this mean.
 """
 
 import heapq
@@ -30,7 +31,7 @@ class Proposals:
     """Pairs of rows to look at, in the order in which they are proposed.
 
     `first` < `second` int64 `[P]` are rows, `scores` float32 `[P]` their similarities, and `change`
-    float64 `[P]` the expected number of pairs of rows that a verdict brings together or parts.
+    float64 `[P]` the expected change.
     """
 
     first: NDArray[np.int64]
@@ -71,7 +72,7 @@ def propose_pairs(
     >>> found = propose_pairs(links, np.full(4, NO_MOMENT), np.zeros(4, np.int64), 0.65, 2,
     ...                       width=0.05)
     >>> found.first, found.second, found.change.round(3)
-    (array([0, 2]), array([2, 3]), array([1.076, 0.047]))
+    (array([0, 2]), array([2, 3]), array([0.538, 0.047]))
     """
     if not width > 0:
         raise ValueError(f"the width must be above 0, not {width}")
@@ -91,7 +92,7 @@ def propose_pairs(
     places = np.concatenate([inside, between])
     apart = sizes[links.first[between]] * sizes[links.second[between]]
     distance = np.abs(links.scores[places].astype(np.float64) - threshold)
-    change = np.concatenate([products, apart]) * expit(-distance / width)
+    change = np.sqrt(np.concatenate([products, apart])) * expit(-distance / width)
     kept = np.flatnonzero(change > 0)
     found = Proposals(links.first[places], links.second[places], links.scores[places], change).take(
         kept[np.argsort(-change[kept], kind="stable")]

@@ -57,7 +57,7 @@ def proposed(links, moments, cameras, threshold, most, verdicts, width):
             if not keeps_apart(first, second, moments, different):
                 sizes[i, j] = len(first) * len(second)
     left = {
-        (i, j): sizes[i, j] / (1 + np.exp(abs(score - threshold) / width))
+        (i, j): np.sqrt(sizes[i, j]) / (1 + np.exp(abs(score - threshold) / width))
         for score, i, j in listed
         if (i, j) in sizes
     }
@@ -113,7 +113,7 @@ def test_the_merger_of_large_groups_comes_first():
     )  # fmt: skip
     found = propose_pairs(links, np.full(7, NO_MOMENT), np.zeros(7, np.int64), 0.5, 1, width=0.05)
     assert (found.first[0], found.second[0]) == (2, 3)
-    assert found.change[0] == pytest.approx(9 / (1 + np.exp(0.05 / 0.05)), rel=1e-5)
+    assert found.change[0] == pytest.approx(3 / (1 + np.exp(0.05 / 0.05)), rel=1e-5)
 
 
 def test_nothing_to_propose_and_no_width():
