@@ -53,6 +53,7 @@ VERBS = {
     "mine": "Propose the pairs of rows whose verdict would change most.",
     "verdict": "Say that two rows show the same person or different people.",
     "adapt": "Fit a network to the cameras of an archive that nobody has labeled.",
+    "train": "Train a network on crops whose identities are known.",
     "expand": "Write a gallery of expanded features, or bring it up to date.",
     "tracklets": "Write a gallery with one row for each tracklet, or bring it up to date.",
     "merge": "Write the rows of several galleries to one, or bring it up to date.",

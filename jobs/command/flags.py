@@ -24,6 +24,7 @@ from pipeline.runs.settings import (
     UpdateSettings,
     WorkSettings,
 )
+from pipeline.runs.trained import SupervisedSettings
 from pipeline.runs.travelled import TravelSettings
 
 
@@ -47,6 +48,7 @@ RerankingFlags = Annotated[RerankingSettings, _flags("Re-ranking")]
 FoldFlags = Annotated[FoldSettings, _flags("Where it runs")]
 ScaleFlags = Annotated[ScaleSettings, _flags("The archive and the machines")]
 RoundFlags = Annotated[RoundSettings, _flags("Adaptation", negative=())]
+SupervisedFlags = Annotated[SupervisedSettings, _flags("Training", negative=())]
 ExportFlags = Annotated[ExportSettings, Parameter(name="*")]
 RuleFlags = Annotated[RuleSettings, Parameter(name="*")]
 TravelFlags = Annotated[TravelSettings, _flags("Travel times")]

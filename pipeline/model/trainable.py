@@ -22,6 +22,7 @@ from pipeline.model.defaults import BATCH_SIZE
 from pipeline.model.feature_models import FeatureModel, FileModel
 from pipeline.model.functions import Crops, NetworkFunction
 from pipeline.model.input.preprocessing import empty_batch, fill_batch, standardize
+from pipeline.model.names import BACKBONE, needs_checkpoint
 from pipeline.model.networks import NetworkFile, load_module, start_recipe
 from pipeline.model.recipe import Recipe
 from pipeline.model.start import OF_TRAINING
@@ -152,6 +153,39 @@ class _Run:
                 images = standardize(fill_batch(batch, some, self.recipe), self.recipe)
                 found.append(self.module(images)[: len(some)].float().numpy())
         return np.concatenate(found)
+
+
+@dataclass(frozen=True)
+class UntrainedNetwork:
+    """The name of a network that is built here and has no weights yet; `fields` of its recipe.
+
+    Raise InputError for a network file, and for a network whose shape its checkpoint decides.
+    """
+
+    name: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not needs_checkpoint(self.name):
+            raise InputError(
+                f"{self.name}: a network file cannot be trained; give the name of a network that is"
+                " built here"
+            )
+        self.weights(0)
+
+    def weights(self, seed: int) -> bytes:
+        """Random weights, a function of `seed`, as `weights_bytes` writes them."""
+        if self.name.startswith(BACKBONE):
+            from pipeline.model.architectures.backbone import initial_backbone
+
+            return weights_bytes(initial_backbone(self.name.removeprefix(BACKBONE), seed))
+        from pipeline.model.architectures.known import initial_network
+
+        return weights_bytes(initial_network(self.name, seed))
+
+    def with_weights(self, file: Path) -> TrainableFile:
+        """The network with the weights in a file."""
+        return TrainableFile(NetworkFile(self.name, str(file)), self.fields)
 
 
 def weights_bytes(module: torch.nn.Module) -> bytes:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from pipeline.errors import InputError
 
@@ -55,28 +55,12 @@ class RoundSettings:
     """Seed of batches, augmentation and test."""
 
     def __post_init__(self) -> None:
-        for name in ("rounds", "epochs", "people", "crops", "min_samples", "micro_batches"):
+        for name in ("rounds", "min_samples"):
             if getattr(self, name) < 1:
                 raise InputError(f"`{name}` must be at least 1, not {getattr(self, name)}")
-        if self.workers < 0:
-            raise InputError(f"`workers` must be at least 0, not {self.workers}")
-        if self.micro_batches % max(1, self.workers):
-            raise InputError(
-                f"{self.workers} `workers` cannot share {self.micro_batches} `micro_batches`: give"
-                " a multiple of the workers"
-            )
-        if self.people < 2:
-            raise InputError("`people` must be at least 2: a network learns from differences")
-        if not self.learning_rate > 0:
-            raise InputError(f"`learning_rate` must be above 0, not {self.learning_rate}")
         if self.eps is not None and not 0 < self.eps < 1:
             raise InputError(f"`eps` must lie between 0 and 1, not {self.eps}")
-        if not 0 <= self.held_out < 1:
-            raise InputError(f"`held_out` must be from 0 to below 1, not {self.held_out}")
-        if self.people % self.micro_batches:
-            raise InputError(
-                f"`micro_batches` {self.micro_batches} must divide `people` {self.people}"
-            )
+        check_training(self)
 
     def training(self, number: int, precision: "Precision") -> "TrainingSettings":
         """The settings of the training in a round: every round draws other batches."""
@@ -129,3 +113,46 @@ class Adapted:
     test: "AcceptanceTest | None"
     untested: str | None
     seconds: float
+
+
+class _TrainingNumbers(Protocol):
+    """What every training is told."""
+
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def people(self) -> int: ...
+    @property
+    def crops(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def held_out(self) -> float: ...
+    @property
+    def micro_batches(self) -> int: ...
+    @property
+    def workers(self) -> int: ...
+
+
+def check_training(settings: _TrainingNumbers) -> None:
+    """Raise InputError for numbers with which no network can be trained."""
+    for name in ("epochs", "people", "crops", "micro_batches"):
+        if getattr(settings, name) < 1:
+            raise InputError(f"`{name}` must be at least 1, not {getattr(settings, name)}")
+    if settings.workers < 0:
+        raise InputError(f"`workers` must be at least 0, not {settings.workers}")
+    if settings.micro_batches % max(1, settings.workers):
+        raise InputError(
+            f"{settings.workers} `workers` cannot share {settings.micro_batches} `micro_batches`:"
+            " give a multiple of the workers"
+        )
+    if settings.people < 2:
+        raise InputError("`people` must be at least 2: a network learns from differences")
+    if not settings.learning_rate > 0:
+        raise InputError(f"`learning_rate` must be above 0, not {settings.learning_rate}")
+    if not 0 <= settings.held_out < 1:
+        raise InputError(f"`held_out` must be from 0 to below 1, not {settings.held_out}")
+    if settings.people % settings.micro_batches:
+        raise InputError(
+            f"`micro_batches` {settings.micro_batches} must divide `people` {settings.people}"
+        )

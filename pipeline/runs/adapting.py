@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.archive.layouts.rules import LabelSettings
 from pipeline.archive.listing.source import Listing
@@ -19,9 +18,8 @@ from pipeline.archive.video.rules import BoxSettings
 from pipeline.core.clusters.dbscan import NOISE
 from pipeline.errors import InputError
 from pipeline.gallery.table import Gallery
-from pipeline.input_files import parse_json
 from pipeline.model.trainable import TrainableNetwork
-from pipeline.output_files import check_new_folder, replace_file
+from pipeline.output_files import replace_file
 from pipeline.runs.acceptance import AcceptanceSettings, AcceptanceTest, compare_networks
 from pipeline.runs.acceptance_pairs import held_out_rows
 from pipeline.runs.adapt_rounds import (
@@ -33,14 +31,11 @@ from pipeline.runs.adapt_rounds import (
     write_round,
 )
 from pipeline.runs.adapted import Adapted, AdaptRound, RoundSettings
-from pipeline.runs.extraction import UpdatePlan, update_gallery
-from pipeline.runs.resources import joined
-from pipeline.runs.settings import ActorSettings, UpdateSettings, WorkSettings
-from pipeline.runs.target import GallerySpec
-from pipeline.stages.crops import Decoding
+from pipeline.runs.network_training import NetworkSource, claim_folder
+from pipeline.runs.settings import ActorSettings, WorkSettings
 from pipeline.stages.execution import StartProgress, silent
-from pipeline.stages.prepared_crops import drop_crops, prepare_crops
-from pipeline.stages.train import WEIGHTS, TrainingWork, train_here, train_on_ray
+from pipeline.stages.prepared_crops import drop_crops
+from pipeline.stages.train import WEIGHTS, TrainingWork
 
 _log = logging.getLogger(__name__)
 
@@ -70,24 +65,14 @@ class AdaptPlan:
         return self.folder(number) / WEIGHTS if number else None
 
     @property
-    def decoding(self) -> Decoding:
-        """How crops are read for training: as for extraction."""
-        return Decoding(
-            root=self.listing.root,
-            max_pixels=self.work.max_pixels,
-            max_bytes=self.work.max_bytes,
-            stretch=self.network.recipe().stretch,
-        )
+    def seen(self) -> NetworkSource:
+        """The network with the crops that it sees."""
+        return NetworkSource(self.listing, self.network, self.layout, self.work, self.actors)
 
     def about(self) -> dict[str, Any]:
         """What every run that goes on with this one must share."""
-        return {
-            "source": self.listing.root,
-            "listing": _listing_hash(self.listing),
-            "network": self.network.identity(),
-            "settings": asdict(self.rounds) | {"workers": None, "untested": None},
-            "precision": self.actors.precision,
-        }
+        settings = asdict(self.rounds) | {"workers": None, "untested": None}
+        return self.seen.about | {"settings": settings}
 
 
 def adapt(
@@ -118,11 +103,9 @@ def adapt(
 def adapt_network(plan: AdaptPlan, progress: StartProgress = silent) -> Adapted:
     """Do or go on with a planned adaptation."""
     begun = time.perf_counter()
-    _claim(plan)
+    claim_folder(plan.out, _ABOUT, plan.about(), "adaptation")
     first = extract_round(plan, 0, progress)
-    paths = first.rows(["path"])["path"].combine_chunks()
-    members = plan.listing.images
-    members = members.filter(pc.is_in(members["path"], value_set=paths)).combine_chunks()
+    members = plan.seen.images_of(first.rows(["path"])["path"])
     done = []
     for number in range(1, plan.rounds.rounds + 1):
         told = read_round(plan.folder(number))
@@ -135,17 +118,7 @@ def adapt_network(plan: AdaptPlan, progress: StartProgress = silent) -> Adapted:
 
 def extract_round(plan: AdaptPlan, number: int, progress: StartProgress) -> Gallery:
     """The gallery of a round: made, or brought up to date."""
-    spec = GallerySpec(
-        str(plan.folder(number) / "gallery"),
-        plan.network.model(plan.weights(number)),
-        plan.layout,
-        plan.actors.precision,
-        plan.work.storage,
-    )
-    update_gallery(
-        UpdatePlan(plan.listing, spec, UpdateSettings(), plan.work, plan.actors), progress
-    )
-    return Gallery.open(spec.location)
+    return plan.seen.extract(plan.weights(number), plan.folder(number) / "gallery", progress)
 
 
 def _do_round(
@@ -157,8 +130,7 @@ def _do_round(
     before = extract_round(plan, number - 1, progress)
     rows = seen_rows(before, members["path"], held_out_rows(before, settings.held_out))
     found = find_clusters(rows, settings, NO_LINKS, first=number == 1)
-    step = progress("preparing crops", len(members))
-    crops = prepare_crops(members, plan.decoding, plan.network.recipe(), plan.out, step)
+    crops = plan.seen.prepare(members, plan.out, progress)
     labels = np.full(len(members), NOISE, np.int64)
     cameras = np.zeros(len(members), np.int64)
     labels[rows.crop], cameras[rows.crop] = found.labels, rows.camera
@@ -173,33 +145,10 @@ def _do_round(
         about=hashlib.sha256(labels.tobytes() + json.dumps(plan.about()).encode()).hexdigest(),
         settings=settings.training(number, plan.actors.precision),
     )
-    gpus = plan.actors.num_gpus or 0
-    with joined(settings.workers, plan.actors.address, gpus):
-        if settings.workers:
-            done = train_on_ray(training, settings.workers, gpus)
-        else:
-            done = train_here(training, "cuda" if gpus else "cpu", progress)
+    done = plan.seen.train(training, settings.workers, progress)
     told = describe_round(number, rows, found, done.losses)
     write_round(folder, told, rows, found)
     return told
-
-
-def _claim(plan: AdaptPlan) -> None:
-    """Write what this adaptation is of, or check that the folder is of the same one."""
-    about = plan.about()
-    path = plan.out / _ABOUT
-    if path.exists():
-        held = parse_json(path.read_bytes())
-        if different := [name for name in about if held.get(name) != about[name]]:
-            raise InputError(
-                f"{plan.out} is of another adaptation (its {', '.join(different)} differ): give"
-                " another folder, or delete this one"
-            )
-        return
-    check_new_folder(plan.out)
-    plan.out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(about, indent=2).encode()
-    replace_file(path, lambda file: file.write(text))
 
 
 def _tested(
@@ -238,12 +187,3 @@ def _published(
         untested=untested,
         seconds=seconds,
     )
-
-
-def _listing_hash(listing: Listing) -> str:
-    """A hash of the images of a listing: another one means that the source has changed."""
-    found = hashlib.blake2b(digest_size=16)
-    for name in ("path", "size", "mtime"):
-        texts = listing.images[name].cast(pa.string()).to_pylist()
-        found.update("\n".join(map(str, texts)).encode() + b"\0")
-    return found.hexdigest()

@@ -158,6 +158,13 @@ def train_on_ray(work: TrainingWork, workers: int, gpus: float = 0) -> Trained:
     return _read(work.folder)
 
 
+def finished_training(folder: Path) -> Trained | None:
+    """What the training in a folder came to; None if it has not finished."""
+    if not (folder / WEIGHTS).exists() or (folder / CHECKPOINT).exists():
+        return None
+    return _read(folder)
+
+
 def _train_share(config: dict[str, Any]) -> None:
     """Train as one of the workers of `train_on_ray`."""
     import ray

@@ -73,6 +73,9 @@ class IdentityObjectiveSettings:
 
     head: IdentityHead = "softmax"
     """What classes are compared by."""
+    neck: bool = True
+    """A batch norm between features and head; False for a network that has one of its own, or
+    whose features are compared as they are."""
     softmax: SoftmaxSettings = field(default_factory=SoftmaxSettings)
     arcface: ArcFaceSettings = field(default_factory=ArcFaceSettings)
     triplet: TripletSettings | None = field(default_factory=TripletSettings)
@@ -102,7 +105,7 @@ class IdentityObjective(nn.Module):
         """Draw the weights of the head for features of `dimension` numbers."""
         super().__init__()
         self.settings = settings
-        self.neck = BNNeck(dimension)
+        self.neck: nn.Module = BNNeck(dimension) if settings.neck else nn.Identity()
         self.head: SoftmaxHead | ArcFaceHead = (
             SoftmaxHead(dimension, classes, settings.softmax, generator=generator)
             if settings.head == "softmax"

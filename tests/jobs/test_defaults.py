@@ -35,6 +35,7 @@ from pipeline.runs.settings import (
     UpdateSettings,
     WorkSettings,
 )
+from pipeline.runs.trained import SupervisedSettings
 from pipeline.runs.travelled import TravelSettings
 from pipeline.stages.execution import MEMORY
 
@@ -71,6 +72,7 @@ EVERYWHERE = {
 OF_VERB = {
     "extract": of(BoxSettings) | of(WorkSettings) | of(UpdateSettings) | of(ActorSettings),
     "adapt": of(BoxSettings) | of(WorkSettings) | of(ActorSettings) | of(RoundSettings),
+    "train": of(BoxSettings) | of(WorkSettings) | of(ActorSettings) | of(SupervisedSettings),
     "re-extract": of(WorkSettings) | of(ActorSettings),
     "search": of(SearchSettings),
     "calibrate": of(CalibrationSettings)
@@ -121,12 +123,14 @@ def test_every_number_that_help_shows_is_the_librarys():
 
 
 def test_a_flag_has_one_default_in_all_verbs():
-    """But for the k of lists, of links and of expansion, which are three things."""
+    """But for the k of lists, of links and of expansion, which are three things, and for the epochs
+    of a round and of a whole training.
+    """
     defaults = {}
     for verb, flag, default in shown():
         defaults.setdefault(flag, {}).setdefault(default, []).append(verb)
     several = {flag for flag, found in defaults.items() if len(found) > 1}
-    assert several <= {"k"}
+    assert several <= {"k", "epochs"}
     layouts = {
         verb: re.search(r"`--layout STR`.*?\[default: (\w+)\]", part, re.DOTALL)
         for verb in cli.VERBS

@@ -59,7 +59,7 @@ def test_training_adds_identities_triplets_and_verdicts(head):
         head, triplet=TripletSettings(weight=0.5), pairs=PairSettings(weight=2)
     )
     objective = IdentityObjective(5, 2, settings, generator=torch.Generator().manual_seed(3))
-    losses = objective(x, labels, judged)
+    losses = objective(x, labels, judged=judged)
     behind = copy.deepcopy(objective.neck)(torch.cat([x, judged.first, judged.second]))
     assert torch.equal(losses["identities"], objective.head(behind[:8], labels))
     assert torch.equal(losses["triplets"], 0.5 * triplet_loss(x, labels))
@@ -91,6 +91,13 @@ def test_training_learns_what_it_is_shown():
                 for each, gradient in zip(weights, gradients, strict=True):
                     each -= 0.1 * gradient
         assert all(losses[name].item() < 0.8 * first[name] for name in losses)
+
+
+def test_without_a_neck_features_are_compared_as_they_are():
+    x, labels, _, _ = batch()
+    settings = IdentityObjectiveSettings(neck=False)
+    objective = IdentityObjective(5, 2, settings, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(objective(x, labels)["identities"], objective.head(x, labels))
 
 
 def test_there_is_no_other_head():

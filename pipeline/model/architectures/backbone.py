@@ -55,6 +55,14 @@ def load_backbone(name: str, checkpoint: str) -> torch.nn.Module:
     return load_weights(module, fitted.match.matched)
 
 
+def initial_backbone(name: str, seed: int) -> torch.nn.Module:
+    """The backbone with random weights, a function of `seed`; see `backbone_names`."""
+    check_backbone_name(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _headless(name)
+
+
 def backbone_input_size(name: str) -> tuple[int, int] | None:
     """The (height, width) of a vision transformer, which its position codes fix; None for
     others.

@@ -22,13 +22,15 @@ class Architecture:
     `build` makes it from the checkpoint's keys and the options after its name. `heads` are the
     names of its toolboxes' classifier heads, which are dropped. `recipe` has the fields in which
     its toolboxes differ from Recipe's defaults. `size` returns the input size that a checkpoint
-    fixes.
+    fixes. `alone` says that the network is the same for every checkpoint, so that it can be built
+    without one.
     """
 
     build: Callable[[State, Set[str]], torch.nn.Module]
     heads: tuple[str, ...]
     recipe: Mapping[str, Any] = field(default_factory=dict)
     size: Callable[[State], tuple[int, int]] | None = None
+    alone: bool = False
 
 
 _TORCHREID = ("classifier",)
@@ -41,15 +43,15 @@ NETWORKS = {
     "bnneck": Architecture(
         bnneck, ("classifier", "base.fc", "heads.weight", "heads.classifier", "heads.cls_layer")
     ),
-    "osnet_x0_25": Architecture(osnet(0.25), _TORCHREID),
-    "osnet_x0_5": Architecture(osnet(0.5), _TORCHREID),
-    "osnet_x0_75": Architecture(osnet(0.75), _TORCHREID),
-    "osnet_x1_0": Architecture(osnet(1.0), _TORCHREID),
-    "osnet_ain_x0_25": Architecture(osnet(0.25, ain=True), _TORCHREID),
-    "osnet_ain_x0_5": Architecture(osnet(0.5, ain=True), _TORCHREID),
-    "osnet_ain_x0_75": Architecture(osnet(0.75, ain=True), _TORCHREID),
-    "osnet_ain_x1_0": Architecture(osnet(1.0, ain=True), _TORCHREID),
-    "demo": Architecture(demo, ("classifier",), size=demo_input_size),
+    "osnet_x0_25": Architecture(osnet(0.25), _TORCHREID, alone=True),
+    "osnet_x0_5": Architecture(osnet(0.5), _TORCHREID, alone=True),
+    "osnet_x0_75": Architecture(osnet(0.75), _TORCHREID, alone=True),
+    "osnet_x1_0": Architecture(osnet(1.0), _TORCHREID, alone=True),
+    "osnet_ain_x0_25": Architecture(osnet(0.25, ain=True), _TORCHREID, alone=True),
+    "osnet_ain_x0_5": Architecture(osnet(0.5, ain=True), _TORCHREID, alone=True),
+    "osnet_ain_x0_75": Architecture(osnet(0.75, ain=True), _TORCHREID, alone=True),
+    "osnet_ain_x1_0": Architecture(osnet(1.0, ain=True), _TORCHREID, alone=True),
+    "demo": Architecture(demo, ("classifier",), size=demo_input_size, alone=True),
     "vit": Architecture(vit, ("classifier", "base.fc", "base.head"), _HALVES, vit_input_size),
 }
 """The architectures by the names in `names.ARCHITECTURES`."""
@@ -65,6 +67,23 @@ def load_architecture(model: str, checkpoint: str) -> torch.nn.Module:
     """
     fitted = _fitted(model, checkpoint)
     return load_weights(fitted.module, fitted.match.matched)
+
+
+def initial_network(model: str, seed: int) -> torch.nn.Module:
+    """The network `NAME` with random weights, a function of `seed`: PyTorch's usual ones.
+
+    Raise InputError for a network whose shape its checkpoint decides.
+    """
+    known, options = _known(model)
+    if not known.alone:
+        names = ", ".join(name for name, each in NETWORKS.items() if each.alone)
+        raise InputError(
+            f"{model}: a checkpoint decides the shape of this network, so it cannot be trained"
+            f" without one: give `checkpoint`, or one of {names}, torchvision:NAME"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return known.build({}, options)
 
 
 def architecture_recipe(

@@ -1,0 +1,161 @@
+"""Settings and result of a training with labels. Imports nothing heavy: the command line reads it
+first.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+from pipeline.errors import InputError
+from pipeline.runs.adapted import TrainedPart, check_training
+
+if TYPE_CHECKING:
+    from pipeline.core.evaluation.bootstrap import Interval
+    from pipeline.stages.train import TrainingSettings
+    from pipeline.training.loop import Precision
+    from pipeline.training.objectives import IdentityObjectiveSettings
+
+TrainedHead = Literal["softmax", "arcface"]
+TrainedTriplets = Literal["batch-hard", "batch-all", "semi-hard", "distance-weighted", "none"]
+TrainedSchedule = Literal["cosine", "step", "none"]
+
+
+@dataclass(frozen=True)
+class SupervisedSettings:
+    """How a network is trained on crops of known people."""
+
+    epochs: int = 60
+    """Epochs: how often about as many crops as there are to train on are seen."""
+    part: TrainedPart = "everything"
+    """What is trained: batch-norm statistics only, the last layer (head), the last blocks with half
+    of the weights (last-stage), or everything."""
+    learning_rate: float = 3.5e-4
+    """Largest learning rate of Adam."""
+    weight_decay: float = 5e-4
+    """Weight decay of Adam."""
+    people: int = 16
+    """People in a batch."""
+    crops: int = 4
+    """Crops of each person in a batch, from as many cameras as possible."""
+    head: TrainedHead = "softmax"
+    """What tells the people apart: a label-smoothed softmax (smoothing 0.1), or ArcFace (scale 30,
+    margin 0.5)."""
+    triplets: TrainedTriplets = "batch-hard"
+    """Which triplets of a batch are learned from (margin 0.3, on unit vectors); none for none."""
+    schedule: TrainedSchedule = "cosine"
+    """How the learning rate falls after the warm-up: along a cosine to 0, in steps (to a tenth
+    after half, and again after three quarters of the epochs), or not at all."""
+    warmup: int | None = None
+    """Epochs in which the learning rate rises from a tenth (default: a tenth of the epochs)."""
+    held_out: float = 0.1
+    """Share of the people on whom the network is measured, and never trained."""
+    micro_batches: int = 1
+    """Parts of a batch with a normalization of their own, which workers share: as many or more
+    than there are workers. The network depends on it, and not on the number of workers."""
+    workers: int = 0
+    """Ray workers that train together, each with the GPUs of an actor; 0 to train in this
+    process."""
+    seed: int = 0
+    """Seed of first weights, batches and augmentation."""
+
+    def __post_init__(self) -> None:
+        check_training(self)
+        for name, known in (
+            ("part", TrainedPart),
+            ("head", TrainedHead),
+            ("triplets", TrainedTriplets),
+            ("schedule", TrainedSchedule),
+        ):
+            if (given := getattr(self, name)) not in get_args(known):
+                raise InputError(
+                    f"`{name}` must be one of {', '.join(get_args(known))}, not {given}"
+                )
+        if self.weight_decay < 0:
+            raise InputError(f"`weight_decay` must be at least 0, not {self.weight_decay}")
+        if self.warmup is not None and not 0 <= self.warmup < self.epochs:
+            raise InputError(
+                f"`warmup` must be at least 0 and less than the {self.epochs} `epochs`, not"
+                f" {self.warmup}"
+            )
+        if self.triplets != "none" and min(self.people // self.micro_batches, self.crops) < 2:
+            raise InputError(
+                "`triplets` need at least 2 `crops` of each of 2 `people` in a batch, and in each"
+                " of its `micro_batches`; give more, or `triplets` none"
+            )
+
+    def training(self, precision: "Precision") -> "TrainingSettings":
+        """The settings of the training itself."""
+        from pipeline.stages.train import TrainingSettings
+        from pipeline.training.loop import StepSettings
+        from pipeline.training.samplers import BatchSettings
+        from pipeline.training.schedules import LearningSchedule
+
+        falls = {self.epochs // 2, 3 * self.epochs // 4} - {0}
+        return TrainingSettings(
+            epochs=self.epochs,
+            batches=BatchSettings(self.people, self.crops),
+            steps=StepSettings(self.part, self.learning_rate, self.weight_decay, precision),
+            schedule=LearningSchedule(
+                self.schedule,
+                warmup=self.epochs // 10 if self.warmup is None else self.warmup,
+                milestones=tuple(sorted(falls)),
+                steps=self.epochs,
+            ),
+            micro_batches=self.micro_batches,
+            seed=self.seed,
+        )
+
+    def objective(self) -> "IdentityObjectiveSettings":
+        """The losses. There is no neck: the features that are compared later are trained as they
+        are, and networks of the field that need a neck end with one.
+        """
+        from pipeline.training.losses.triplet import TripletSettings
+        from pipeline.training.objectives import IdentityObjectiveSettings
+
+        triplet = None if self.triplets == "none" else TripletSettings(self.triplets, unit=True)
+        return IdentityObjectiveSettings(self.head, neck=False, triplet=triplet)
+
+
+@dataclass(frozen=True)
+class HeldOutFigures:
+    """How well a network recognizes people that it was not trained on.
+
+    Each of `queries` crops is ranked against all other crops of the held-out people; crops of the
+    same person under its own camera do not count. The `interval` is that of mAP.
+    """
+
+    people: int
+    queries: int
+    mean_ap: float
+    rank_1: float
+    interval: "Interval"
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Images that were not trained on, by reason; `rejects` could not be read."""
+
+    junk: int
+    distractors: int
+    unknown: int
+    rejects: int
+
+
+@dataclass(frozen=True)
+class SupervisedResult:
+    """The result of a training with labels.
+
+    `network` is the file of the trained weights, `people` and `crops` count what it was trained on.
+    `losses` has the mean of each loss, by epoch. `before` is None for a network that had no
+    weights, and `before` and `after` are if no held-out person is seen by two cameras.
+    """
+
+    out: Path
+    network: Path
+    people: int
+    crops: int
+    left_out: LeftOut
+    losses: list[dict[str, float]]
+    before: HeldOutFigures | None
+    after: HeldOutFigures | None
+    seconds: float

@@ -1,0 +1,243 @@
+"""Train a network on crops of known people: list, extract, train, and measure on other people."""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from numpy.typing import NDArray
+
+from pipeline.archive.layouts.rules import LabelSettings
+from pipeline.archive.listing.source import Listing
+from pipeline.archive.video.listing import list_archive
+from pipeline.archive.video.rules import BoxSettings
+from pipeline.core.blocks import ChosenRows
+from pipeline.core.evaluation.bootstrap import Bootstrap, Interval, intervals
+from pipeline.core.evaluation.labels import DISTRACTOR, JUNK, has_match
+from pipeline.core.evaluation.metrics import summarize
+from pipeline.core.evaluation.ranking import rank_counts
+from pipeline.core.thresholds.calibration import against_itself, sample_identities
+from pipeline.core.tracklets import is_held_out
+from pipeline.errors import InputError
+from pipeline.gallery.labels import camera_numbers, labels_of
+from pipeline.gallery.table import Gallery
+from pipeline.model.trainable import TrainableNetwork, UntrainedNetwork
+from pipeline.output_files import check_new_folder, replace_file
+from pipeline.runs.network_training import NetworkSource, claim_folder
+from pipeline.runs.settings import ActorSettings, WorkSettings
+from pipeline.runs.trained import HeldOutFigures, LeftOut, SupervisedResult, SupervisedSettings
+from pipeline.stages.execution import StartProgress, silent
+from pipeline.stages.prepared_crops import drop_crops
+from pipeline.stages.train import Trained, TrainingWork, finished_training
+from pipeline.training.objectives import IdentityObjective
+
+_log = logging.getLogger(__name__)
+
+INITIAL = "initial.safetensors"
+_ABOUT = "train.json"
+_NOT_TRAINED = -1
+_MOST_QUERIES = 2000
+
+
+def train(
+    source: str,
+    network: TrainableNetwork | UntrainedNetwork,
+    out: Path,
+    *,
+    layout: str = "none",
+    labels: LabelSettings = LabelSettings(),
+    boxes: BoxSettings = BoxSettings(),
+    settings: SupervisedSettings = SupervisedSettings(),
+    work: WorkSettings = WorkSettings(),
+    actors: ActorSettings = ActorSettings(actors=0),
+    progress: StartProgress = silent,
+) -> SupervisedResult:
+    """Train a network on the crops of a source whose identities are known.
+
+    Some people are held out, and the network is measured on them before and after. `out` keeps the
+    features, a checkpoint of each epoch, and at last network.safetensors; after a kill, the same
+    call goes on from the last finished epoch. A network without weights gets random ones, in
+    initial.safetensors. Raise InputError before any work if an argument cannot be used, if there
+    are too few people, or if `out` is of another training.
+    """
+    begun = time.perf_counter()
+    listing = list_archive(source, layout, labels, boxes)
+    labeled, left_out = _labeled(listing)
+    _check_people(source, labeled.images, settings)
+    first = _with_weights(network, out, settings.seed)
+    seen = NetworkSource(labeled, first, labels.described(layout), work, actors)
+    about = seen.about | {"settings": asdict(settings) | {"workers": None}}
+    claim_folder(out, _ABOUT, about, "training")
+    gallery = seen.extract(None, out / "before", progress)
+    crops = _crops(seen, gallery, settings)
+    done = finished_training(out) or _trained(seen, crops, out, about, settings, progress)
+    drop_crops(out)
+    held_out = replace(seen, listing=replace(labeled, images=crops.held_out))
+    after = None
+    if len(crops.held_out):
+        after = _figures(held_out.extract(done.weights, out / "after", progress), None)
+    is_new = isinstance(network, UntrainedNetwork)
+    return SupervisedResult(
+        out=out,
+        network=done.weights,
+        people=crops.people,
+        crops=len(crops.members),
+        left_out=replace(left_out, rejects=left_out.rejects + len(labeled.images) - gallery.count),
+        losses=done.losses,
+        before=None if is_new else _figures(gallery, crops.held_out["path"]),
+        after=after,
+        seconds=time.perf_counter() - begun,
+    )
+
+
+@dataclass(frozen=True)
+class _Crops:
+    """Images of a listing: `members` are trained on, with the number of each one's person from 0
+    and of its camera, int64 `[N]` each; `held_out` are others.
+    """
+
+    members: pa.Table
+    person: NDArray[np.int64]
+    camera: NDArray[np.int64]
+    held_out: pa.Table
+
+    @property
+    def people(self) -> int:
+        """How many people are trained on."""
+        return int(self.person.max(initial=_NOT_TRAINED)) + 1
+
+
+def _labeled(listing: Listing) -> tuple[Listing, LeftOut]:
+    """The images with an identity, and how many others there are. InputError if there is none."""
+    identity = listing.images["identity"]
+    known = pc.fill_null(pc.greater(identity, DISTRACTOR), False)
+
+    def count(number: int) -> int:
+        return pc.sum(pc.equal(identity, number)).as_py() or 0
+
+    images = listing.images.filter(known).combine_chunks()
+    if not len(images):
+        raise InputError(
+            f"{listing.root}: no image has an identity, and training needs them: give the `layout`"
+            " of the names, or a manifest with a column identity"
+        )
+    left_out = LeftOut(count(JUNK), count(DISTRACTOR), identity.null_count, len(listing.rejects))
+    return replace(listing, images=images), left_out
+
+
+def _check_people(source: str, images: pa.Table, settings: SupervisedSettings) -> None:
+    """Raise InputError if there are too few people for a batch, without those held out."""
+    names = images["identity"].unique().to_pylist()
+    trained = sum(not _is_held_out(name, settings) for name in names)
+    if trained < settings.people:
+        raise InputError(
+            f"{source}: {trained} of {len(names)} people are left to train on, and a batch takes"
+            f" {settings.people} (`people`): give fewer `people`, or less `held_out`"
+        )
+
+
+def _is_held_out(identity: int, settings: SupervisedSettings) -> bool:
+    return is_held_out(str(identity), settings.held_out)
+
+
+def _with_weights(
+    network: TrainableNetwork | UntrainedNetwork, out: Path, seed: int
+) -> TrainableNetwork:
+    """A network with weights: its own, or random ones, which are written to the folder."""
+    if not isinstance(network, UntrainedNetwork):
+        return network
+    path, data = out / INITIAL, network.weights(seed)
+    if path.exists() and path.read_bytes() == data:
+        return network.with_weights(path)
+    if path.exists() or (out / _ABOUT).exists():
+        raise InputError(
+            f"{out} is of another training, which began with other weights: give another folder,"
+            " or delete this one"
+        )
+    check_new_folder(out)
+    out.mkdir(parents=True, exist_ok=True)
+    replace_file(path, lambda file: file.write(data))
+    return network.with_weights(path)
+
+
+def _crops(seen: NetworkSource, gallery: Gallery, settings: SupervisedSettings) -> _Crops:
+    """The images that could be read, those to train on apart from those held out."""
+    images = seen.images_of(gallery.rows(["path"])["path"])
+    names = images["identity"].unique().to_pylist()
+    chosen = pa.array([name for name in names if _is_held_out(name, settings)], pa.int64())
+    held = pc.is_in(images["identity"].cast(pa.int64()), value_set=chosen)
+    members = images.filter(pc.invert(held)).combine_chunks()
+    person = np.unique(members["identity"].to_numpy(), return_inverse=True)[1]
+    cameras = members["camera"]
+    known: Sequence[str] = cameras.drop_null().unique().sort().to_pylist()
+    return _Crops(
+        members,
+        person.astype(np.int64),
+        camera_numbers(cameras, known),
+        images.filter(held).combine_chunks(),
+    )
+
+
+def _trained(
+    seen: NetworkSource,
+    crops: _Crops,
+    out: Path,
+    about: dict[str, Any],
+    settings: SupervisedSettings,
+    progress: StartProgress,
+) -> Trained:
+    """Train, or go on from the last epoch."""
+    with torch.inference_mode():
+        recipe = seen.network.recipe()
+        probe = torch.zeros(2, 3, recipe.height, recipe.width)
+        dimension = seen.network.module().eval()(probe).flatten(1).shape[1]
+    generator = torch.Generator().manual_seed(settings.seed)
+    told = crops.person.tobytes() + json.dumps(about).encode()
+    training = TrainingWork(
+        network=seen.network,
+        start=None,
+        objective=IdentityObjective(
+            dimension, crops.people, settings.objective(), generator=generator
+        ),
+        crops=seen.prepare(crops.members, out, progress),
+        labels=crops.person,
+        cameras=crops.camera,
+        folder=out,
+        about=hashlib.sha256(told).hexdigest(),
+        settings=settings.training(seen.actors.precision),
+    )
+    return seen.train(training, settings.workers, progress)
+
+
+def _figures(gallery: Gallery, paths: pa.ChunkedArray | None) -> HeldOutFigures | None:
+    """mAP and rank 1 among the rows of a gallery that have these paths; None without a match."""
+    rows = gallery.rows(["path", "identity", "camera"])
+    places = np.arange(len(rows))
+    if paths is not None:
+        chosen = pc.is_in(rows["path"], value_set=paths.combine_chunks())
+        places = np.flatnonzero(chosen.to_numpy())
+    labels = against_itself(labels_of([rows.take(pa.array(places))])[0])
+    possible = np.where(has_match(labels, labels), labels.identity, DISTRACTOR)
+    if not (possible > DISTRACTOR).any():
+        return None
+    queries = sample_identities(possible, _MOST_QUERIES, seed=0)
+    features = ChosenRows(gallery.features(), places)
+    asked = labels.take(queries)
+    counts = rank_counts(features.take(queries), asked, features, labels)
+    found = summarize(counts, len(features))
+    low, high = intervals(found.average_precision[None], Bootstrap())[0]
+    return HeldOutFigures(
+        people=len(np.unique(asked.identity)),
+        queries=found.valid,
+        mean_ap=found.mean_ap,
+        rank_1=float(np.nanmean(found.rank1)),
+        interval=Interval(float(low), float(high)),
+    )
