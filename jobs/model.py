@@ -50,7 +50,8 @@ class Exported:
 
     `deviation` is the largest cosine distance of a feature from the source's; `speeds` are crops a
     second of source and copy; if queries were given, `accuracy` holds mAP and rank-1 of both, and
-    `differences` the 95 % interval of each loss or gain, over `queries` queries.
+    `differences` the 95 % interval of each loss or gain, over `queries` queries. `pruned` says what
+    pruning removed (the fields of `runs.pruned_copy.PrunedNetwork`), if it was asked for.
     """
 
     model: str
@@ -67,6 +68,7 @@ class Exported:
     accuracy: dict[str, dict[str, float]] | None
     differences: dict[str, tuple[float, float]] | None
     queries: int
+    pruned: dict[str, Any] | None
 
 
 def model(
@@ -85,7 +87,8 @@ def model(
 
     `info` shows its input, dimension, parameters, recipe (and which fields
     are assumed) and speed on this machine. `export` writes a copy, and
-    refuses one whose features differ from the source's.
+    refuses one whose features differ from the source's. `--prune` writes a
+    smaller network, and refuses one that loses more mAP than `--max-loss`.
 
     For example:
 
@@ -216,6 +219,8 @@ def _written(result: Exported) -> dict[str, str]:
         f" {result.speeds['source']:,.1f}: {result.speeds['copy'] / result.speeds['source']:.2f}"
         " times",
     }
+    if result.pruned:
+        told["pruned"] = _removed(result.pruned)
     if result.accuracy and result.differences:
         before, after = result.accuracy["source"], result.accuracy["copy"]
         told["accuracy"] = ", ".join(
@@ -226,6 +231,21 @@ def _written(result: Exported) -> dict[str, str]:
         )
         told["accuracy"] += f", on {result.queries} queries"
     return told
+
+
+def _removed(pruned: dict[str, Any]) -> str:
+    """What pruning removed, and how the recovery went."""
+    (weights, left), (work, less), losses = (
+        pruned[name] for name in ("parameters", "multiply_adds", "losses")
+    )
+    recovery = ""
+    if losses:
+        recovery = f"; recovery: {losses[0]:.4f} from the source's features (1 - cosine)"
+        recovery += f" in the first of {len(losses)} epochs, {losses[-1]:.4f} in the last"
+    return (
+        f"{pruned['share']:.0%} of the channels: {left:,} parameters of {weights:,},"
+        f" {less / 1e6:,.1f} million multiply-adds of {work / 1e6:,.1f}{recovery}"
+    )
 
 
 def _chance(low: float, high: float) -> str:

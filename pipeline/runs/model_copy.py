@@ -39,6 +39,7 @@ from pipeline.model.kinds import network_kind
 from pipeline.model.networks import NetworkFile, default_recipe, open_network
 from pipeline.model.recipe import Recipe
 from pipeline.output_files import check_new_file, has_mark, name_write_errors
+from pipeline.runs.pruned_copy import check_loss, check_pruning, write_pruned
 from pipeline.runs.settings import ExportSettings
 
 _MARK = "# regallery model export: the recipe of the network with the SHA-256"
@@ -91,7 +92,8 @@ def write_copy(
 
     Nothing is left behind if the copy is refused. Raise InputError for flags that do not go
     together, for a sample that is also evaluated, and for a copy that deviates by more than
-    DEVIATION, or int8.INT8_DEVIATION if it is quantized.
+    DEVIATION, or int8.INT8_DEVIATION if it is quantized; a pruned copy may deviate. Raise RunError
+    for a copy that may lose more mAP than `max_loss`.
     """
     out = _checked(flags)
     sample = _sample(flags)
@@ -109,13 +111,23 @@ def _write_copy(
     sample: Crops,
     sides: tuple[Listing, Listing] | None,
 ) -> dict[str, Any]:
-    with _hidden_folder(out) as folder:
+    with _hidden_folder(out) as folder, tempfile.TemporaryDirectory() as scratch:
         made = folder / out.name
+        whole, pruned = file, None
+        if flags.prune is not None:
+            whole = NetworkFile(str(Path(scratch, "pruned.pt")))
+            pruned = write_pruned(
+                file, recipe, sample, Path(whole.path), share=flags.prune, epochs=flags.recover,
+                threads=run["threads"],
+            )  # fmt: skip
         if flags.quantize:
-            _quantized(file, recipe, sample, made, flags)
+            _quantized(whole, recipe, sample, made, flags)
+        elif pruned and flags.to == "torchscript":
+            shutil.copyfile(whole.path, made)
         else:
             size = recipe.height, recipe.width
-            export_network(file, size, cast(Any, flags.to), made, recipe.output)
+            output = None if pruned else recipe.output
+            export_network(whole, size, cast(Any, flags.to), made, output)
         copy = NetworkFile(str(made))
         fields = {
             k: v for k, v in dataclasses.asdict(recipe).items() if k != "weights" and v is not None
@@ -125,8 +137,11 @@ def _write_copy(
         copied = default_recipe(copy, fields)
         both = {"source": Extractor(file, recipe, **run), "copy": Extractor(copy, copied, **run)}
         distance = deviation(both["copy"](sample), both["source"](sample))
-        _check_deviation(file, flags, distance)
+        if pruned is None:
+            _check_deviation(file, flags, distance)
         measured = {name: _accuracy(made, *sides) for name, made in both.items()} if sides else None
+        figures = figures_of(measured)
+        check_loss(flags, figures)
         rate = {
             "source": _speed(file, recipe, run),
             "copy": _speed(copy, copied, run),
@@ -150,7 +165,8 @@ def _write_copy(
         "crops": len(sample),
         "deviation": distance,
         "speeds": rate,
-        **figures_of(measured),
+        "pruned": None if pruned is None else dataclasses.asdict(pruned),
+        **figures,
     }
 
 
@@ -242,6 +258,7 @@ def _checked(flags: ExportSettings) -> Path:
         raise InputError("`quantize` int8 writes onnx or openvino, not torchscript")
     if flags.quantize and flags.sample is None:
         raise InputError("`quantize` int8 needs `sample`: crops of your own to calibrate with")
+    check_pruning(flags)
     if (flags.query is None) != (flags.gallery is None):
         raise InputError("`query` and `gallery` go together")
     if flags.query is not None and flags.layout == "none":

@@ -326,9 +326,17 @@ class ExportSettings:
     quantize: Literal["int8"] | None = None
     """Also quantize weights and activations to 8 bits: the copy is another network, with its own
     recipe."""
+    prune: float | None = None
+    """Remove this share of the channels, between 0 and 1, of a network that is built here: the copy
+    is another network, with its own recipe. Needs a sample, queries and a gallery."""
+    recover: int = 10
+    """Epochs in which a pruned network learns its source's features on the sample (0: none)."""
+    max_loss: float | None = None
+    """Refuse a copy whose mAP may fall by this much: the lower end of the difference's interval
+    must lie above it, negated (default: 0.01 where channels are removed, no limit otherwise)."""
     sample: Location | None = None
-    """Your crops to measure on and to calibrate 8-bit ranges with (default: drawn crops; int8 needs
-    your own)."""
+    """Your crops to measure on, to calibrate 8-bit ranges and to train a pruned network with
+    (default: drawn crops; int8 and pruning need your own)."""
     sample_size: int = 128
     """Crops taken from the sample, evenly spaced."""
     query: Location | None = None

@@ -1,3 +1,3 @@
-"""Write a network in another format or in int8, and compare it with its source."""
+"""Copies of networks: in another format, in int8 or with fewer channels."""
 
-__all__ = ["export", "int8", "probe"]
+__all__ = ["export", "int8", "probe", "pruning"]

@@ -57,7 +57,7 @@ def export_network(
             save_ir(openvino.convert_model(file.path), out)
         else:
             module = _module(file) if output is None else _OneOutput(_module(file), output)
-            _export_module(module, torch.zeros(_TRACED, 3, *size), target, out)
+            export_module(module, torch.zeros(_TRACED, 3, *size), target, out)
     except (RuntimeError, AssertionError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -108,7 +108,8 @@ def _module(file: NetworkFile) -> Any:
     return program
 
 
-def _export_module(module: Any, images: torch.Tensor, target: Target, out: Path) -> None:
+def export_module(module: Any, images: torch.Tensor, target: Target, out: Path) -> None:
+    """Write a PyTorch module, traced with `images` `[B, 3, H, W]` (B of 2 or more)."""
     with warnings.catch_warnings(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
         # Tracing is deprecated in favor of torch.export, whose exporters need extra packages.
         warnings.filterwarnings("ignore", category=FutureWarning)
