@@ -25,6 +25,7 @@ def adapt(
     model: Location,
     checkpoint: Location | None = None,
     out: Annotated[Path, LOCATION],
+    verdicts: Location | None = None,
     layout: str = "none",
     labels: LabelFlags = AS_THEY_ARE,
     boxes: BoxFlags = ALL_BOXES,
@@ -54,6 +55,8 @@ def adapt(
         model: Built-in network (osnet_x1_0, bnneck, torchvision:NAME, ...).
         checkpoint: File of its weights, by its path or URL.
         out: Folder for the rounds and the adapted network (network.safetensors).
+        verdicts: Gallery of the same source whose verdicts say which crops show one person, and
+            which do not.
         layout: How camera, time, tracklet and identity are read from names, as in extract.
     """
     from pipeline.archive.listing.source import check_source
@@ -61,6 +64,7 @@ def adapt(
     check_source(source, layout, labels)
     with progress_lines() as progress:
         progress("loading the network, listing the source", None)
+        from pipeline.gallery.table import Gallery
         from pipeline.model.fetched_networks import network_file
         from pipeline.model.trainable import TrainableFile
         from pipeline.runs.adapting import adapt as adapt_network
@@ -77,6 +81,7 @@ def adapt(
             rounds=rounds,
             work=work,
             actors=on,
+            verdicts=None if verdicts is None else Gallery.open(verdicts),
             progress=progress,
         )
     if done.network is None:
@@ -100,26 +105,16 @@ def describe(result: Adapted) -> RenderableType:
             "-" if known is None else f"{known.f_score:.3f}",
             f"{sum(each.losses[-1].values()):.3f}",
         )
-    lines = [_outcome(result)]
-    if result.test is not None and (change := result.test.mean_ap) is not None:
-        low, high = 100 * change.interval.low, 100 * change.interval.high
-        lines.append(
-            f"mAP {100 * change.before:.2f} before, {100 * change.after:.2f} after ({low:+.2f} to"
-            f" {high:+.2f}), over {change.queries:,} queries"
-        )
-    lines.append(f"{result.rows:,} rows, {result.seconds:.0f} s: {result.network}")
+    lines = [result.outcome]
+    if result.test is not None and result.test.mean_ap is not None:
+        lines.append(str(result.test.mean_ap))
+    lines.append(f"{result.rows:,} rows, {result.seconds:.0f} s: {result.network}, {result.report}")
     return Group(table, *(Text(line) for line in lines))
-
-
-def _outcome(result: Adapted) -> str:
-    if result.test is not None:
-        return result.test.reason
-    return f"the new network is not tested ({result.untested})"
 
 
 def _refusal(result: Adapted) -> str:
     """Why no network was written, and what can be done."""
-    kept = f"the rounds are in {result.out}"
+    kept = f"see {result.report}"
     if result.test is None:
         return (
             f"no network is written, because nothing shows that it is no worse: {result.untested};"

@@ -37,6 +37,11 @@ class TrainableNetwork(Protocol):
     `weights` is a file that `weights_bytes` made, or None for those that the network came with.
     """
 
+    @property
+    def name(self) -> str:
+        """A name for people."""
+        ...
+
     def identity(self) -> str:
         """A text that is the same for the same network with the same first weights."""
         ...
@@ -73,6 +78,11 @@ class TrainableFile:
                 f"{self.file.path}: a network file cannot be trained; give the name of a network"
                 " that is built here, with its checkpoint"
             )
+
+    @property
+    def name(self) -> str:
+        """The name under which the network is built."""
+        return self.file.path
 
     def identity(self) -> str:
         """The fingerprint of the recipe, which has the hash of the weights."""
@@ -115,6 +125,11 @@ class TrainableModule:
                 f" input is prepared ({', '.join(OF_TRAINING)})"
             )
         self.recipe()
+
+    @property
+    def name(self) -> str:
+        """The name of the module's class."""
+        return type(self.torch_module).__name__
 
     def identity(self) -> str:
         """The recipe with the hash of the module's weights."""

@@ -56,6 +56,13 @@ class MeanApChange:
     after: float
     interval: Interval
 
+    def __str__(self) -> str:
+        low, high = 100 * self.interval.low, 100 * self.interval.high
+        return (
+            f"mAP {100 * self.before:.2f} before and {100 * self.after:.2f} after, a difference of"
+            f" {low:+.2f} to {high:+.2f} points, over {self.queries:,} queries"
+        )
+
 
 @dataclass(frozen=True)
 class AcceptanceTest:

@@ -39,8 +39,6 @@ class RoundSettings:
     stable)."""
     min_samples: int = 4
     """Rows near a row, itself included, that make it the core of a cluster."""
-    tracklets: bool = True
-    """Take all boxes of one tracklet for one person, where an archive has tracklets."""
     held_out: float = 0.1
     """Share of the tracklets on which the network is tested, and never trained."""
     untested: bool = False
@@ -60,6 +58,8 @@ class RoundSettings:
                 raise InputError(f"`{name}` must be at least 1, not {getattr(self, name)}")
         if self.eps is not None and not 0 < self.eps < 1:
             raise InputError(f"`eps` must lie between 0 and 1, not {self.eps}")
+        if not 0 < self.held_out < 1:
+            raise InputError(f"`held_out` must lie between 0 and 1, not {self.held_out}")
         check_training(self)
 
     def training(self, number: int, precision: "Precision") -> "TrainingSettings":
@@ -112,7 +112,15 @@ class Adapted:
     rows: int
     test: "AcceptanceTest | None"
     untested: str | None
+    report: Path
     seconds: float
+
+    @property
+    def outcome(self) -> str:
+        """One sentence about the result, for people."""
+        if self.test is not None:
+            return self.test.reason
+        return f"the new network is not tested ({self.untested})"
 
 
 class _TrainingNumbers(Protocol):

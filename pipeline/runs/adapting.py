@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from pipeline.model.trainable import TrainableNetwork
 from pipeline.output_files import replace_file
 from pipeline.runs.acceptance import AcceptanceSettings, AcceptanceTest, compare_networks
 from pipeline.runs.acceptance_pairs import held_out_rows
+from pipeline.runs.adapt_report import PAGE, write_report
 from pipeline.runs.adapt_rounds import (
     describe_round,
     find_clusters,
@@ -30,6 +32,7 @@ from pipeline.runs.adapt_rounds import (
     seen_rows,
     write_round,
 )
+from pipeline.runs.adapt_verdicts import NO_VERDICTS, PathVerdicts, verdicts_by_path
 from pipeline.runs.adapted import Adapted, AdaptRound, RoundSettings
 from pipeline.runs.network_training import NetworkSource, claim_folder
 from pipeline.runs.settings import ActorSettings, WorkSettings
@@ -41,7 +44,6 @@ _log = logging.getLogger(__name__)
 
 NETWORK = "network.safetensors"
 _ABOUT = "adapt.json"
-NO_LINKS = (np.empty((0, 2), np.int64), np.empty((0, 2), np.int64))
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class AdaptPlan:
     rounds: RoundSettings = RoundSettings()
     work: WorkSettings = WorkSettings()
     actors: ActorSettings = ActorSettings(actors=0)
+    verdicts: PathVerdicts = NO_VERDICTS
 
     def folder(self, number: int) -> Path:
         """The folder of a round; that of round 0 holds the features of the given network."""
@@ -71,8 +74,9 @@ class AdaptPlan:
 
     def about(self) -> dict[str, Any]:
         """What every run that goes on with this one must share."""
+        judged = hashlib.sha256(json.dumps(asdict(self.verdicts)).encode()).hexdigest()
         settings = asdict(self.rounds) | {"workers": None, "untested": None}
-        return self.seen.about | {"settings": settings}
+        return self.seen.about | {"settings": settings, "verdicts": judged}
 
 
 def adapt(
@@ -86,17 +90,20 @@ def adapt(
     rounds: RoundSettings = RoundSettings(),
     work: WorkSettings = WorkSettings(),
     actors: ActorSettings = ActorSettings(actors=0),
+    verdicts: Gallery | None = None,
     progress: StartProgress = silent,
 ) -> Adapted:
     """Adapt a network to the crops of a source, whose identities it does not know.
 
     Each round extracts features, finds clusters, and trains the network on them. `out` keeps a
     folder for each round; after a kill, the same call goes on from the last finished epoch. Labels
-    of the source are read only for figures. Raise InputError before any work if an argument cannot
+    of the source are read only for figures. Verdicts of a gallery of the same source say which rows
+    must and must not be of one cluster. Raise InputError before any work if an argument cannot
     be used or `out` is of another adaptation, and RunError if the rows fall into too few clusters.
     """
     listing = list_archive(source, layout, labels, boxes)
-    plan = AdaptPlan(listing, network, out, labels.described(layout), rounds, work, actors)
+    judged = NO_VERDICTS if verdicts is None else verdicts_by_path(verdicts, listing.root)
+    plan = AdaptPlan(listing, network, out, labels.described(layout), rounds, work, actors, judged)
     return adapt_network(plan, progress)
 
 
@@ -113,7 +120,10 @@ def adapt_network(plan: AdaptPlan, progress: StartProgress = silent) -> Adapted:
     last = extract_round(plan, plan.rounds.rounds, progress)
     test, untested = _tested(first, last, plan)
     drop_crops(plan.out)
-    return _published(plan, tuple(done), test, untested, time.perf_counter() - begun)
+    seconds = time.perf_counter() - begun
+    result = _published(plan, tuple(done), test, untested, seconds)
+    write_report(result, first, last, plan.network.name)
+    return result
 
 
 def extract_round(plan: AdaptPlan, number: int, progress: StartProgress) -> Gallery:
@@ -129,7 +139,9 @@ def _do_round(
     folder.mkdir(parents=True, exist_ok=True)
     before = extract_round(plan, number - 1, progress)
     rows = seen_rows(before, members["path"], held_out_rows(before, settings.held_out))
-    found = find_clusters(rows, settings, NO_LINKS, first=number == 1)
+    scratch = folder / "clusters"
+    links = plan.verdicts.among(rows.path)
+    found = find_clusters(rows, settings, links, scratch, first=number == 1)
     crops = plan.seen.prepare(members, plan.out, progress)
     labels = np.full(len(members), NOISE, np.int64)
     cameras = np.zeros(len(members), np.int64)
@@ -148,6 +160,7 @@ def _do_round(
     done = plan.seen.train(training, settings.workers, progress)
     told = describe_round(number, rows, found, done.losses)
     write_round(folder, told, rows, found)
+    shutil.rmtree(scratch, ignore_errors=True)
     return told
 
 
@@ -156,8 +169,12 @@ def _tested(
 ) -> tuple[AcceptanceTest | None, str | None]:
     """The acceptance test, or the reason why the archive allows none."""
     settings = AcceptanceSettings(plan.rounds.held_out)
+    same, different = plan.verdicts.among(first.rows(["path"])["path"])
+    ids = first.row_ids()
     try:
-        return compare_networks(first, last, settings), None
+        return compare_networks(
+            first, last, settings, same=ids[same], different=ids[different]
+        ), None
     except InputError as error:
         return None, str(error)
 
@@ -185,5 +202,6 @@ def _published(
         rows=rounds[-1].rows,
         test=test,
         untested=untested,
+        report=plan.out / PAGE,
         seconds=seconds,
     )

@@ -1,0 +1,196 @@
+"""Adaptation from end to end on a small drawn archive, killed and resumed, and what it refuses."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs import demo_network
+from pipeline.archive.drawn.passages import PASSAGE_LAYOUT, draw_passages
+from pipeline.errors import InputError, RunError
+from pipeline.model.backends.torch_network import torch_threads
+from pipeline.model.networks import NetworkFile
+from pipeline.model.trainable import TrainableFile, TrainableModule
+from pipeline.runs import adapting
+from pipeline.runs.adapt_rounds import SeenRows, find_clusters
+from pipeline.runs.adapt_verdicts import NO_VERDICTS
+from pipeline.runs.adapted import RoundSettings
+from pipeline.runs.adapting import adapt
+from pipeline.stages.train import CHECKPOINT
+
+DEMO = str(Path(demo_network.__file__).with_name("demo.safetensors"))
+NETWORK = TrainableFile(NetworkFile("demo", DEMO))
+ROUNDS = RoundSettings(rounds=2, epochs=1, people=4, crops=2, held_out=0.4, min_samples=2)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tests run side by side: threads that wait for each other would take all of their time."""
+    with torch_threads(1):
+        yield
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    """Sixteen people under two cameras, four crops of each passage."""
+    root = tmp_path_factory.mktemp("archive")
+    draw_passages(root, identities=16, cameras=2, crops=4, night=True)
+    return root
+
+
+@pytest.fixture(scope="module")
+def adapted(archive, tmp_path_factory):
+    with torch_threads(1):
+        out = tmp_path_factory.mktemp("adapted") / "out"
+        return adapt(str(archive), NETWORK, out, layout=PASSAGE_LAYOUT, rounds=ROUNDS)
+
+
+def test_each_round_leaves_its_clusters_and_weights(archive, adapted):
+    assert [each.number for each in adapted.rounds] == [1, 2]
+    assert [path.name for path in (adapted.out / "round-00").iterdir()] == ["gallery"]
+    for told in adapted.rounds:
+        folder = adapted.out / f"round-{told.number:02d}"
+        table = pq.read_table(folder / "clusters.parquet")
+        clusters = table["cluster"].to_numpy()
+        assert told.rows == adapted.rows == len(table)
+        assert told.clusters == clusters.max() + 1 >= ROUNDS.people
+        assert told.noise == (clusters < 0).sum()
+        assert (folder / "network.safetensors").stat().st_size > 600_000
+        assert not (folder / CHECKPOINT).exists() and not (folder / "clusters").exists()
+        assert len(told.losses) == 1 and told.losses[0]["clusters"] > 0
+    assert not list(adapted.out.glob("crops-*"))
+    assert adapted.test is not None and adapted.test.basis == "tracklets"
+    assert adapted.test.mean_ap is not None
+    last = (adapted.out / "round-02" / "network.safetensors").read_bytes()
+    if adapted.test.accepted:
+        assert adapted.network.read_bytes() == last
+    else:
+        assert adapted.network is None
+
+
+def test_held_out_tracklets_are_not_trained(archive, adapted):
+    """Nor does anything of them reach the clusters."""
+    everything = {path.relative_to(archive).as_posix() for path in archive.rglob("*.jpg")}
+    seen = set(pq.read_table(adapted.out / "round-01" / "clusters.parquet")["path"].to_pylist())
+    left = {path.split("_")[2] for path in everything - seen}
+    assert left and left.isdisjoint(path.split("_")[2] for path in seen)
+
+
+@pytest.mark.parametrize("moment", ["extract_round", "find_clusters", "train_here", "write_round"])
+def test_a_killed_adaptation_goes_on_to_the_same_bits(
+    archive, adapted, tmp_path, monkeypatch, moment
+):
+    calls = []
+    real = getattr(adapting, moment)
+
+    def killed(*args, **kwargs):
+        calls.append(moment)
+        if len(calls) == 2:
+            raise RuntimeError("killed")
+        return real(*args, **kwargs)
+
+    def run():
+        return adapt(str(archive), NETWORK, tmp_path, layout=PASSAGE_LAYOUT, rounds=ROUNDS)
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(adapting, moment, killed)
+        run()
+    again = run()
+    for number in (1, 2):
+        name = f"round-{number:02d}/network.safetensors"
+        assert (tmp_path / name).read_bytes() == (adapted.out / name).read_bytes()
+    assert again.rounds == adapted.rounds and again.test == adapted.test
+
+
+def test_a_finished_adaptation_is_only_read(archive, adapted, monkeypatch):
+    monkeypatch.setattr(adapting, "train_here", None)
+    again = adapt(str(archive), NETWORK, adapted.out, layout=PASSAGE_LAYOUT, rounds=ROUNDS)
+    assert again.rounds == adapted.rounds and again.network == adapted.network
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [({"learning_rate": 1e-2}, "settings"), ({"seed": 3}, "settings"), ({}, "network")],
+)
+def test_a_folder_of_another_adaptation_is_refused(archive, adapted, change, told):
+    network = NETWORK if change else TrainableFile(NETWORK.file, {"flip": True})
+    with pytest.raises(InputError, match=rf"of another adaptation \(its {told} differ\)"):
+        adapt(
+            str(archive), network, adapted.out, layout=PASSAGE_LAYOUT,
+            rounds=replace(ROUNDS, **change),
+        )  # fmt: skip
+
+
+def test_a_worse_network_is_not_published(archive, adapted, tmp_path, monkeypatch):
+    """And one that was published before is taken away."""
+    (tmp_path / "network.safetensors").write_bytes(b"from before")
+    worse = replace(adapted.test.rates, interval=replace(adapted.test.rates.interval, low=-0.5))
+    monkeypatch.setattr(adapting, "compare_networks", lambda *_: replace(adapted.test, rates=worse))
+    done = adapt(str(archive), NETWORK, tmp_path, layout=PASSAGE_LAYOUT,
+                 rounds=replace(ROUNDS, rounds=1))  # fmt: skip
+    assert done.network is None and "is not accepted" in done.test.reason
+    assert not (tmp_path / "network.safetensors").exists()
+
+
+def test_an_archive_without_anything_to_test_on(tmp_path, archive):
+    """No network is written, unless it is asked for."""
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for n, path in enumerate(sorted(archive.rglob("*.jpg"))[:60]):
+        (flat / f"{n:03d}.jpg").write_bytes(path.read_bytes())
+    rounds = replace(ROUNDS, rounds=1, people=2)
+    refused = adapt(str(flat), NETWORK, tmp_path / "out", rounds=rounds)
+    assert refused.network is None and "cannot be compared" in refused.untested
+    kept = adapt(str(flat), NETWORK, tmp_path / "out", rounds=replace(rounds, untested=True))
+    assert kept.network.read_bytes() and kept.rounds == refused.rounds
+    assert kept.rounds[0].agreement is None and kept.rounds[0].cameras == 1
+
+
+def test_a_module_of_the_users_own_is_adapted(archive, tmp_path):
+    module = NETWORK.module()
+    own = TrainableModule(module, {"height": 128, "width": 64})
+    rounds = replace(ROUNDS, rounds=1)
+    done = adapt(str(archive), own, tmp_path / "own", layout=PASSAGE_LAYOUT, rounds=rounds)
+    named = adapt(str(archive), NETWORK, tmp_path / "named", layout=PASSAGE_LAYOUT, rounds=rounds)
+    assert [each.clusters for each in done.rounds] == [each.clusters for each in named.rounds]
+
+
+def test_too_few_clusters_for_a_batch(tmp_path):
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(30, 8)).astype(np.float32)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    from pipeline.core.blocks import as_rows
+
+    numbers = np.arange(30)
+    rows = SeenRows(as_rows(features), numbers % 2, numbers, numbers,
+                    pa.chunked_array([[f"{n}.jpg" for n in range(30)]]),
+                    pa.chunked_array([pa.nulls(30, pa.string())]))  # fmt: skip
+    with pytest.raises(RunError, match=r"30 rows fall into \d+ clusters .* a batch takes 16"):
+        find_clusters(rows, RoundSettings(), NO_VERDICTS.among(rows.path), tmp_path, first=True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"rounds": 0}, "`rounds` must be at least 1"),
+        ({"people": 1}, "`people` must be at least 2"),
+        ({"workers": -1}, "`workers` must be at least 0"),
+        ({"workers": 2}, "cannot share 1 `micro_batches`"),
+        ({"learning_rate": 0.0}, "`learning_rate` must be above 0"),
+        ({"eps": 1.0}, "`eps` must lie between 0 and 1"),
+        ({"held_out": 1.0}, "`held_out` must lie between 0 and 1"),
+        ({"micro_batches": 3}, "`micro_batches` 3 must divide `people` 16"),
+    ],
+)
+def test_impossible_settings(fields, message):
+    with pytest.raises(InputError, match=message):
+        RoundSettings(**fields)
+
+
+def test_what_was_claimed_is_readable(adapted):
+    held = json.loads((adapted.out / "adapt.json").read_text())
+    assert held["settings"]["people"] == 4 and held["precision"] == "float32"
