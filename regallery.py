@@ -39,9 +39,14 @@ if TYPE_CHECKING:
     from pipeline.gallery.table import Gallery as Gallery
     from pipeline.gallery.verdicts.counting import read_verdicts as read_verdicts
     from pipeline.model.functions import NetworkFunction as NetworkFunction
+    from pipeline.model.networks import NetworkFile as NetworkFile
     from pipeline.model.recipe import Recipe as Recipe
+    from pipeline.model.trainable import TrainableFile as TrainableFile
+    from pipeline.model.trainable import TrainableModule as TrainableModule
     from pipeline.runs.acceptance import AcceptanceSettings as AcceptanceSettings
     from pipeline.runs.acceptance import compare_networks as compare_networks
+    from pipeline.runs.adapted import RoundSettings as RoundSettings
+    from pipeline.runs.adapting import adapt as adapt
     from pipeline.runs.arrays import expand as expand
     from pipeline.runs.arrays import k_reciprocal as k_reciprocal
     from pipeline.runs.arrays import make_labels as make_labels
@@ -107,11 +112,18 @@ _MODULES = {
     "pipeline.gallery.table": ("Gallery",),
     "pipeline.gallery.verdicts.counting": ("read_verdicts",),
     "pipeline.model.functions": ("NetworkFunction",),
+    "pipeline.model.networks": ("NetworkFile",),
     "pipeline.model.recipe": ("Recipe",),
+    "pipeline.model.trainable": (
+        "TrainableFile",
+        "TrainableModule",
+    ),
     "pipeline.runs.acceptance": (
         "AcceptanceSettings",
         "compare_networks",
     ),
+    "pipeline.runs.adapted": ("RoundSettings",),
+    "pipeline.runs.adapting": ("adapt",),
     "pipeline.runs.arrays": (
         "expand",
         "k_reciprocal",
