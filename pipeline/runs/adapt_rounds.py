@@ -29,7 +29,7 @@ from pipeline.training.losses.camera_proxies import CameraProxies
 from pipeline.training.losses.cluster_memory import ClusterMemory
 from pipeline.training.objectives import ClusterObjective
 
-Links = tuple[NDArray[np.int64], NDArray[np.int64]]
+LinkedRows = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Pairs of rows `[L, 2]` that must, and that must not, be of one cluster."""
 
 CLUSTERS = "clusters.parquet"
@@ -73,7 +73,7 @@ def seen_rows(gallery: Gallery, crops: pa.ChunkedArray, held_out: NDArray[np.boo
 
 
 def find_clusters(
-    rows: SeenRows, settings: RoundSettings, links: Links, folder: Path, *, first: bool
+    rows: SeenRows, settings: RoundSettings, links: LinkedRows, folder: Path, *, first: bool
 ) -> RowClusters:
     """Cluster rows by camera-aware Jaccard distances, or by plain ones if no camera is known.
 

@@ -8,6 +8,7 @@ batch, come to the weights of one, up to the order in which gradients are added.
 import json
 import logging
 import pickle
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,7 @@ _log = logging.getLogger(__name__)
 CHECKPOINT = "training.pth"
 WEIGHTS = "network.safetensors"
 _LOSSES = "losses.json"
+_RAY = "ray"
 _STEPS_AHEAD = 2
 _MOST_FAILURES = 3
 
@@ -145,7 +147,7 @@ def train_on_ray(work: TrainingWork, workers: int, gpus: float = 0) -> Trained:
         ),
         run_config=RunConfig(
             storage_path=str(work.folder.absolute()),
-            name="ray",
+            name=_RAY,
             failure_config=FailureConfig(max_failures=_MOST_FAILURES),
         ),
     )
@@ -155,6 +157,8 @@ def train_on_ray(work: TrainingWork, workers: int, gpus: float = 0) -> Trained:
         raise RunError(
             f"training on Ray failed ({error}); the same command goes on from its last epoch"
         ) from error
+    finally:
+        shutil.rmtree(work.folder / _RAY, ignore_errors=True)  # Ray's notes about its workers
     return _read(work.folder)
 
 

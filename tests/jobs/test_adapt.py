@@ -25,16 +25,21 @@ def one_thread():
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
     root = tmp_path_factory.mktemp("archive")
-    draw_passages(root, identities=12, cameras=2, crops=4)
+    draw_passages(root, identities=16, cameras=2, crops=4)
     return root
 
 
-def flags(archive: Path, out: Path, *more: str) -> list[str]:
-    return [
-        "adapt", str(archive), "--model", "demo", "--checkpoint", DEMO, "--out", str(out),
-        "--layout", PASSAGE_LAYOUT, "--rounds", "1", "--epochs", "1", "--people", "3",
-        "--crops", "2", "--min-samples", "2", "--held-out", "0.6", "--actors", "0", *more,
-    ]  # fmt: skip
+GIVEN = {
+    "--model": "demo", "--checkpoint": DEMO, "--layout": PASSAGE_LAYOUT, "--rounds": "1",
+    "--epochs": "1", "--people": "2", "--crops": "2", "--min-samples": "2", "--held-out": "0.6",
+    "--actors": "0",
+}  # fmt: skip
+
+
+def flags(archive: Path, out: Path, *switches: str, **changes: str) -> list[str]:
+    given = GIVEN | {f"--{name.replace('_', '-')}": value for name, value in changes.items()}
+    named = [text for pair in given.items() for text in pair]
+    return ["adapt", str(archive), "--out", str(out), *named, *switches]
 
 
 def extraction(archive: Path, gallery: Path | str, checkpoint: str = DEMO) -> list[str]:
@@ -71,9 +76,9 @@ def test_verdicts_are_must_links_and_cannot_links(archive, tmp_path, capsys):
     second = next(path for path, cluster in clusters.items() if cluster == 1)
     give_verdict(Gallery.open(gallery), first, second, "same", who="a")
     capsys.readouterr()
-    assert main(flags(archive, tmp_path / "out", "--verdicts", gallery)) == 2
+    assert main(flags(archive, tmp_path / "out", verdicts=gallery)) == 2
     assert "its verdicts differ" in capsys.readouterr().err
-    main(flags(archive, tmp_path / "judged", "--verdicts", gallery))
+    main(flags(archive, tmp_path / "judged", verdicts=gallery))
     again = _clusters(tmp_path / "judged")
     assert again[first] == again[second]
 
@@ -83,7 +88,7 @@ def test_verdicts_of_another_source_are_refused(archive, tmp_path, capsys):
     draw_passages(other, identities=4, cameras=2, crops=2)
     gallery = str(tmp_path / "g")
     assert main(extraction(other, gallery)) == 0
-    assert main(flags(archive, tmp_path / "out", "--verdicts", gallery)) == 2
+    assert main(flags(archive, tmp_path / "out", verdicts=gallery)) == 2
     assert "its paths mean other crops" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -91,16 +96,16 @@ def test_verdicts_of_another_source_are_refused(archive, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["--checkpoint", str(FOLDER / "none.pth")], "none.pth"),
-        (["--people", "1"], "--people must be at least 2"),
-        (["--workers", "2"], "2 --workers cannot share 1 --micro-batches"),
-        (["--part", "neck"], "neck"),
+        ({"checkpoint": str(FOLDER / "none.pth")}, "none.pth"),
+        ({"people": "1"}, "--people must be at least 2"),
+        ({"workers": "2"}, "2 --workers cannot share 1 --micro-batches"),
+        ({"part": "neck"}, "neck"),
     ],
 )
 def test_bad_arguments_are_refused_before_anything_is_written(
     archive, tmp_path, capsys, change, message
 ):
-    assert main(flags(archive, tmp_path / "out", *change)) == 2
+    assert main(flags(archive, tmp_path / "out", **change)) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

@@ -163,6 +163,9 @@ def test_two_workers_come_to_the_weights_of_one(work, cluster):
     ):
         scale = mine.abs().max().clamp(min=1e-3)
         assert ((mine - theirs).abs().max() / scale) < 1e-3, name
+    assert sorted(path.name for path in two.weights.parent.iterdir()) == [
+        "losses.json", "network.safetensors",
+    ]  # fmt: skip
     bad = fresh(work, "bad", crops=work.folder / "missing.npy")
     with pytest.raises(RunError, match="training on Ray failed"):
         train_on_ray(bad, workers=1)
