@@ -29,7 +29,7 @@ class RoundSettings:
     of the weights (last-stage), or everything. The statistics follow the new cameras in all
     cases."""
     learning_rate: float = 3.5e-4
-    """Learning rate of Adam."""
+    """Learning rate of Adam in the first round; it falls along a cosine to the last."""
     people: int = 16
     """Clusters in a batch."""
     crops: int = 4
@@ -63,15 +63,21 @@ class RoundSettings:
         check_training(self)
 
     def training(self, number: int, precision: "Precision") -> "TrainingSettings":
-        """The settings of the training in a round: every round draws other batches."""
+        """The settings of the training in a round: every round draws other batches.
+
+        The learning rate falls along a cosine from the first to the last round.
+        """
         from pipeline.stages.train import TrainingSettings
         from pipeline.training.loop import StepSettings
         from pipeline.training.samplers import BatchSettings
+        from pipeline.training.schedules import LearningSchedule
 
         return TrainingSettings(
             epochs=self.epochs,
             batches=BatchSettings(self.people, self.crops),
             steps=StepSettings(self.part, self.learning_rate, precision=precision),
+            schedule=LearningSchedule("cosine", steps=self.rounds * self.epochs),
+            epochs_before=(number - 1) * self.epochs,
             micro_batches=self.micro_batches,
             seed=1000 * self.seed + number,
         )

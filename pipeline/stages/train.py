@@ -51,6 +51,8 @@ class TrainingSettings:
     steps: StepSettings = field(default_factory=StepSettings)
     schedule: LearningSchedule = field(default_factory=lambda: LearningSchedule("none"))
     """Of the learning rate, by epoch."""
+    epochs_before: int = 0
+    """Epochs of the schedule that earlier trainings have done."""
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
     micro_batches: int = 1
     """Parts of a batch with a normalization and losses of their own; workers share them."""
@@ -193,7 +195,7 @@ def _train_epoch(
         found = trainer.step(
             batches,
             of=settings.micro_batches,
-            factor=settings.schedule.factor(epoch),
+            factor=settings.schedule.factor(settings.epochs_before + epoch),
             seed=_seed(settings.seed, epoch, number) + mine.start,
         )
         for name, loss in found.items():

@@ -25,7 +25,7 @@ from pipeline.stages.train import CHECKPOINT
 
 DEMO = str(Path(demo_network.__file__).with_name("demo.safetensors"))
 NETWORK = TrainableFile(NetworkFile("demo", DEMO))
-ROUNDS = RoundSettings(rounds=2, epochs=1, people=4, crops=2, held_out=0.5, min_samples=2)
+ROUNDS = RoundSettings(rounds=2, epochs=1, people=4, crops=2, held_out=0.6, min_samples=2)
 
 
 @pytest.fixture(autouse=True)
@@ -37,9 +37,9 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
-    """Sixteen people under two cameras, four crops of each passage."""
+    """Twenty people under two cameras, four crops of each passage."""
     root = tmp_path_factory.mktemp("archive")
-    draw_passages(root, identities=16, cameras=2, crops=4, night=True)
+    draw_passages(root, identities=20, cameras=2, crops=4, night=True)
     return root
 
 
