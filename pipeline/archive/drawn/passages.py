@@ -17,6 +17,8 @@ from pipeline.output_files import check_new_folder
 
 PASSAGE_LAYOUT = "{camera}/{captured_at}_{identity}_{tracklet}_{frame}.jpg"
 """The layout of a drawn archive of passages."""
+UNTRACKED_LAYOUT = "{camera}/{captured_at}_{identity}_{any}_{frame}.jpg"
+"""The same without tracklets, as of an archive of single pictures."""
 
 _BEGIN = datetime(2026, 3, 2, 20, tzinfo=UTC)
 _AT_ONCE = 4
