@@ -61,15 +61,13 @@ def demo(
     evaluates with and without query expansion, and writes the report.
     Nothing is downloaded. After an interruption, run it again: it resumes.
 
-    With adapt, the cameras are such as the network has never seen (it is
+    With `regallery demo adapt`, the cameras are such as the network has never seen (it is
     night), and the network is adapted to them without labels, within
     minutes.
 
     For example:
 
         regallery demo --out demo-output
-
-        regallery demo adapt --out demo-output
 
     Args:
         show: What is shown: the pipeline, or how a network adapts.

@@ -99,7 +99,7 @@ def test_the_threshold_is_that_of_the_calibration(capsys, sides, tmp_path):
     flags = ("--query", place / "q", "--gallery", place / "g", "--out", tmp_path / "out", "--mine")
     told = refused(capsys, "evaluate", *flags)
     assert "has no threshold of its own" in told and "--mine-threshold" in told
-    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "out").rglob("*"))
     calibrated = result(capsys, "calibrate", "--gallery", place / "g", "--far", 0.05)
     done = result(capsys, "evaluate", *flags)
     assert done["mistakes"]["threshold"] == calibrated["figures"]["threshold"]
@@ -125,7 +125,7 @@ def test_an_erasure_everywhere_deletes_the_table(capsys, tmp_path):
     followed = result(capsys, "erase", *erasing)["purged"]["outputs"]
     assert {each["kind"] for each in followed} == {"report", "pair table"}
     assert all(each["is_removed"] for each in followed)
-    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "out").rglob("*"))
 
 
 def test_tables_are_known_by_their_mark(sides, tmp_path, capsys):

@@ -30,7 +30,7 @@ def no_network(monkeypatch):
         for name in ("open_network", "input_size", "read_weights"):
             monkeypatch.setattr(networks, name, never)
         monkeypatch.setattr("pipeline.model.extractor.open_network", never)
-        monkeypatch.setattr("pipeline.stages.extract.decode", never)
+        monkeypatch.setattr("pipeline.stages.crops.decode", never)
 
     return forbid
 
