@@ -43,8 +43,9 @@ HELD_AS_DICTS = (VersionInfo, CalibrationState, Purged, Followed, Finding)
 """What `info`, `erase` and `verify` hold as dicts of its fields."""
 
 OF_THEIR_OWN = (Report, Output, Adapted, SupervisedResult)
-"""The report has a JSON Schema of its own; a purge shows `Followed` in place of `Output`; what `adapt`
-and `train` tell of their rounds and comparisons has keys that mean something else elsewhere."""
+"""The report has a JSON Schema of its own; a purge shows `Followed` in place of `Output`; what
+`adapt` and `train` tell of their rounds and comparisons has keys that mean
+something else elsewhere."""
 
 
 def results():
