@@ -39,8 +39,9 @@ def adapt(
     Each round extracts features, finds clusters of crops that probably show
     one person, and trains the network on them. Tracklets that are held out
     test the last network against the first; a network that recognizes
-    people less well is not written, and the exit status is 1. Identities
-    of the source are used for figures only.
+    people less well is not written, and the exit status is 1. The network
+    is not trained on identities of the source: they are used for figures,
+    and for the test if there are few tracklets.
 
     Run the same command again after an interruption: it resumes with the
     last finished epoch.
@@ -99,8 +100,8 @@ def describe(result: Adapted) -> RenderableType:
         table.add_row(
             str(each.number),
             f"{each.clusters:,}",
-            f"{each.noise / each.rows:.1%}",
-            f"{each.cameras:.2f}",
+            f"{each.noise / each.rows_clustered:.1%}",
+            f"{each.cameras_per_cluster:.2f}",
             f"{each.eps:g}",
             "-" if known is None else f"{known.f_score:.3f}",
             f"{sum(each.losses[-1].values()):.3f}",
@@ -108,7 +109,11 @@ def describe(result: Adapted) -> RenderableType:
     lines = [result.outcome]
     if result.test is not None and result.test.mean_ap is not None:
         lines.append(str(result.test.mean_ap))
-    lines.append(f"{result.rows:,} rows, {result.seconds:.0f} s: {result.network}, {result.report}")
+    rejected = f" ({result.rejected:,} rejected)" if result.rejected else ""
+    lines.append(
+        f"{result.crops:,} crops{rejected}, {result.seconds:.0f} s: {result.network},"
+        f" {result.report}"
+    )
     return Group(table, *(Text(line) for line in lines))
 
 
@@ -117,8 +122,9 @@ def _refusal(result: Adapted) -> str:
     kept = f"see {result.report}"
     if result.test is None:
         return (
-            f"no network is written, because nothing shows that it is no worse: {result.untested};"
-            f" to have it all the same, run the command again with `untested`; {kept}"
+            "no network is written, since it cannot be compared with the given one:"
+            f" {result.untested}; to write it without a comparison, run the command again with"
+            f" `untested`; {kept}"
         )
     return f"no network is written: {result.test.reason}; {kept}"
 

@@ -90,16 +90,16 @@ class TrainableFile:
 
     def recipe(self) -> Recipe:
         """The recipe of the network with its own weights."""
-        return start_recipe(self.file, self.fields).recipe
+        return start_recipe(self.file.here(), self.fields).recipe
 
     def module(self, weights: Path | None = None) -> torch.nn.Module:
         """The module with the weights of the checkpoint, or with others."""
-        return load_module(self._with(weights)).requires_grad_(True)
+        return load_module(self._with(weights).here()).requires_grad_(True)
 
     def model(self, weights: Path | None = None) -> FeatureModel:
         """The named network with a checkpoint."""
         file = self._with(weights)
-        return FileModel(file, replace(self.recipe(), weights=file.weights_hash()))
+        return FileModel(file, replace(self.recipe(), weights=file.here().weights_hash()))
 
     def _with(self, weights: Path | None) -> NetworkFile:
         return self.file if weights is None else NetworkFile(self.file.path, str(weights))

@@ -52,8 +52,8 @@ class MeanApChange:
     """
 
     queries: int
-    before: float
-    after: float
+    before: float = field(metadata={"json": "mAP_before"})
+    after: float = field(metadata={"json": "mAP_after"})
     interval: Interval
 
     def __str__(self) -> str:
@@ -75,8 +75,8 @@ class AcceptanceTest:
 
     basis: Basis
     rates: Acceptance
-    mean_ap: MeanApChange | None
-    left_out: int
+    mean_ap: MeanApChange | None = field(metadata={"json": "mAP_change"})
+    left_out: int = field(metadata={"json": "rows_left_out"})
 
     @property
     def accepted(self) -> bool:

@@ -67,10 +67,10 @@ def _line(told: AdaptRound) -> RoundLine:
     choice, known = told.choice, told.agreement
     return RoundLine(
         number=told.number,
-        rows=told.rows,
+        rows=told.rows_clustered,
         clusters=told.clusters,
         noise=told.noise,
-        cameras=told.cameras,
+        cameras=told.cameras_per_cluster,
         eps=told.eps,
         curve=() if choice is None else tuple(zip(choice.grid, choice.clusters, strict=True)),
         agreement=None if known is None else (known.precision, known.recall, known.f_score),

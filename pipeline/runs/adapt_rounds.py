@@ -126,10 +126,10 @@ def describe_round(
     seen = np.unique(np.stack([found.labels[inside], rows.camera[inside]]), axis=1)
     return AdaptRound(
         number=number,
-        rows=len(rows),
+        rows_clustered=len(rows),
         clusters=found.count,
         noise=int((~inside).sum()),
-        cameras=seen.shape[1] / max(1, found.count),
+        cameras_per_cluster=seen.shape[1] / max(1, found.count),
         eps=found.eps,
         choice=found.choice,
         agreement=agreement(found.labels[labeled], rows.identity[labeled])

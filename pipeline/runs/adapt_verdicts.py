@@ -8,11 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.core.identities.verdicts import contradictions
 from pipeline.errors import InputError
 from pipeline.gallery.table import Gallery
-from pipeline.gallery.verdicts.counting import read_verdicts
-from pipeline.runs.verdicts import contradiction_texts
+from pipeline.runs.link_verdicts import agreed_verdicts
 
 
 @dataclass(frozen=True)
@@ -48,9 +46,7 @@ def verdicts_by_path(gallery: Gallery, source: str) -> PathVerdicts:
             f"{gallery.location} holds verdicts on rows of {held}, and not of {source}: its paths"
             " mean other crops"
         )
-    found = read_verdicts(gallery)
-    if wrong := contradictions(found):
-        raise InputError("; ".join(contradiction_texts(gallery, wrong)))
+    found = agreed_verdicts(gallery)
     rows = gallery.rows(["row_id", "path"])
     ids, paths = rows["row_id"].to_numpy(), rows["path"]
 

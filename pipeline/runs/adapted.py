@@ -1,6 +1,6 @@
 """Settings and result of an adaptation. Imports nothing heavy: the command line reads it first."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -87,16 +87,16 @@ class RoundSettings:
 class AdaptRound:
     """One round: the clusters that were found, and the losses of the training on them.
 
-    `noise` is the number of rows in no cluster, `cameras` the mean number of cameras of a cluster,
-    `agreement` that of clusters with labels, where the archive has labels. `losses` has the mean of
-    each loss, by epoch.
+    `rows_clustered` counts the rows that may be trained on, `noise` those of them that are in no
+    cluster, and `cameras_per_cluster` is a mean. `agreement` compares clusters with identities,
+    where the archive has identities. `losses` has the mean of each loss, by epoch.
     """
 
     number: int
-    rows: int
+    rows_clustered: int
     clusters: int
     noise: int
-    cameras: float
+    cameras_per_cluster: float
     eps: float
     choice: "EpsChoice | None"
     agreement: "Agreement | None"
@@ -107,18 +107,20 @@ class AdaptRound:
 class Adapted:
     """The result of an adaptation.
 
-    `network` is the file of the adapted weights, None if they are not accepted. `test` compares the
-    network with the one from before; it is None if the archive has nothing to test on, for the
-    reason `untested`.
+    `network` is the file of the adapted weights, None if they are not accepted. `crops` counts the
+    images whose features were extracted, and `rejected` those that could not be read. `test`
+    compares the network with the one from before; it is None if the archive has nothing to test on,
+    for the reason `untested`.
     """
 
     out: Path
     network: Path | None
-    rounds: tuple[AdaptRound, ...]
-    rows: int
+    rounds: tuple[AdaptRound, ...] = field(metadata={"json": "rounds_done"})
+    crops: int
+    rejected: int
     test: "AcceptanceTest | None"
     untested: str | None
-    report: Path
+    report: Path = field(metadata={"json": "report_html"})
     seconds: float
 
     @property

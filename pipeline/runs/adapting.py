@@ -96,8 +96,9 @@ def adapt(
     """Adapt a network to the crops of a source, whose identities it does not know.
 
     Each round extracts features, finds clusters, and trains the network on them. `out` keeps a
-    folder for each round; after a kill, the same call goes on from the last finished epoch. Labels
-    of the source are read only for figures. Verdicts of a gallery of the same source say which rows
+    folder for each round; after a kill, the same call goes on from the last finished epoch.
+    Identities of the source are used for figures, and for the test if there are few tracklets; the
+    network is not trained on them. Verdicts of a gallery of the same source say which rows
     must and must not be of one cluster. Raise InputError before any work if an argument cannot
     be used or `out` is of another adaptation, and RunError if the rows fall into too few clusters.
     """
@@ -121,7 +122,7 @@ def adapt_network(plan: AdaptPlan, progress: StartProgress = silent) -> Adapted:
     test, untested = _tested(first, last, plan)
     drop_crops(plan.out)
     seconds = time.perf_counter() - begun
-    result = _published(plan, tuple(done), test, untested, seconds)
+    result = _published(plan, tuple(done), first, test, untested, seconds)
     write_report(result, first, last, plan.network.name)
     return result
 
@@ -182,6 +183,7 @@ def _tested(
 def _published(
     plan: AdaptPlan,
     rounds: tuple[AdaptRound, ...],
+    first: Gallery,
     test: AcceptanceTest | None,
     untested: str | None,
     seconds: float,
@@ -199,7 +201,8 @@ def _published(
         out=plan.out,
         network=network if accepted else None,
         rounds=rounds,
-        rows=rounds[-1].rows,
+        crops=first.count,
+        rejected=len(first.rejects()),
         test=test,
         untested=untested,
         report=plan.out / PAGE,

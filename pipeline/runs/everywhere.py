@@ -25,10 +25,11 @@ def follow(gallery: Gallery, outputs: tuple[Output, ...], *, purge: bool) -> lis
     """List the outputs that may still hold rows which a purge removed; with `purge`, purge those in
     reach.
 
-    Outputs of an expanded gallery are followed, too.
+    Outputs of an expanded gallery are followed, too. Outputs in other outputs' folders come first,
+    so that these folders are empty when their turn comes.
     """
     found = []
-    for output in outputs:
+    for output in sorted(outputs, key=_depth, reverse=True):
         reason: str | None = output.why_of_another
         if purge and not reason:
             reason, others = _purge(gallery, output)
@@ -62,6 +63,11 @@ def _purge(gallery: Gallery, output: Output) -> tuple[str | None, list[Followed]
     if output.is_gallery:
         return "a gallery of its own: erase the rows there in the same way", []
     return remove(output, _is_ours), []
+
+
+def _depth(output: Output) -> int:
+    """The number of folders that an output is in."""
+    return str(output.place).count("/")
 
 
 def _is_ours(output: Output) -> bool:

@@ -17,6 +17,22 @@ from pipeline.runs.verdicts import contradiction_texts
 _SHOWN = 5
 
 
+def agreed_verdicts(gallery: Gallery) -> Verdicts:
+    """The verdicts that count in a gallery, by the ids of rows.
+
+    Raise `InputError` naming those that contradict each other.
+    """
+    verdicts = read_verdicts(gallery)
+    if found := contradictions(verdicts):
+        told = "; ".join(contradiction_texts(gallery, found[:_SHOWN]))
+        more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        raise InputError(
+            f"{gallery.location}: verdicts contradict each other: {told}{more}; withdraw those that"
+            " are wrong"
+        )
+    return verdicts
+
+
 def verdicts_by_position(gallery: AnyGallery) -> Verdicts:
     """The verdicts that count, as positions of rows in a gallery, or in several as one.
 
@@ -24,8 +40,7 @@ def verdicts_by_position(gallery: AnyGallery) -> Verdicts:
     """
     same, different, start = [np.empty((0, 2), np.int64)], [np.empty((0, 2), np.int64)], 0
     for part in parts_of(gallery):
-        verdicts = read_verdicts(part)
-        _check(part, verdicts)
+        verdicts = agreed_verdicts(part)
         found = verdicts.among(part.row_ids()) if len(verdicts) else verdicts
         same.append(found.same + start)
         different.append(found.different + start)
@@ -49,13 +64,3 @@ def verdicts_used(verdicts: Verdicts, moments: NDArray[np.int64]) -> VerdictsUse
         different=len(verdicts.different),
         overruled=int(((first == second) & (first != NO_MOMENT)).sum()),
     )
-
-
-def _check(gallery: Gallery, verdicts: Verdicts) -> None:
-    if found := contradictions(verdicts):
-        told = "; ".join(contradiction_texts(gallery, found[:_SHOWN]))
-        more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        raise InputError(
-            f"{gallery.location}: verdicts contradict each other: {told}{more}; withdraw those that"
-            " are wrong"
-        )

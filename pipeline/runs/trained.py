@@ -2,7 +2,7 @@
 first.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -126,19 +126,19 @@ class HeldOutFigures:
 
     people: int
     queries: int
-    mean_ap: float
+    mean_ap: float = field(metadata={"json": "mAP"})
     rank_1: float
     interval: "Interval"
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Images that were not trained on, by reason; `rejects` could not be read."""
+    """Images that were not trained on, by reason; those that were `rejected` could not be read."""
 
     junk: int
     distractors: int
     unknown: int
-    rejects: int
+    rejected: int
 
 
 @dataclass(frozen=True)
@@ -154,8 +154,8 @@ class SupervisedResult:
     network: Path
     people: int
     crops: int
-    left_out: LeftOut
+    left_out: LeftOut = field(metadata={"json": "crops_left_out"})
     losses: list[dict[str, float]]
-    before: HeldOutFigures | None
-    after: HeldOutFigures | None
+    before: HeldOutFigures | None = field(metadata={"json": "figures_before"})
+    after: HeldOutFigures | None = field(metadata={"json": "figures_after"})
     seconds: float

@@ -85,12 +85,13 @@ def train(
     if len(crops.held_out):
         after = _figures(held_out.extract(done.weights, out / "after", progress), None)
     is_new = isinstance(network, UntrainedNetwork)
+    unread = len(labeled.images) - gallery.count
     return SupervisedResult(
         out=out,
         network=done.weights,
         people=crops.people,
         crops=len(crops.members),
-        left_out=replace(left_out, rejects=left_out.rejects + len(labeled.images) - gallery.count),
+        left_out=replace(left_out, rejected=left_out.rejected + unread),
         losses=done.losses,
         before=None if is_new else _figures(gallery, crops.held_out["path"]),
         after=after,

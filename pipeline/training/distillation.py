@@ -4,7 +4,6 @@ The loss is the mean cosine distance of the two networks' features of the same c
 distillation on features, Romero et al., ICLR 2015, with the distance that galleries are ranked by).
 """
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.training.augmentation import AugmentationSettings, augment
+from pipeline.training.schedules import LearningSchedule
 
 _BATCH = 32
 _RATE = 1e-3
@@ -48,14 +48,14 @@ def distill(
     teacher.eval()
     optimizer = torch.optim.Adam(network.parameters(), _RATE)
     batches = -(-len(crops) // _BATCH)
+    schedule = LearningSchedule("cosine", steps=max(1, epochs * batches))
     told = []
     for epoch in range(epochs):
         order = np.random.default_rng([seed, epoch]).permutation(len(crops))
         losses = []
         for number, rows in enumerate(np.array_split(order, batches)):
-            done = (epoch * batches + number) / (epochs * batches)
             for group in optimizer.param_groups:
-                group["lr"] = _RATE * (1 + math.cos(math.pi * done)) / 2
+                group["lr"] = _RATE * schedule.factor(epoch * batches + number)
             images = prepare(augment(crops[rows], rows, _VARIATION, seed=seed, epoch=epoch))
             with torch.no_grad():
                 targets = teacher(images).flatten(1)

@@ -62,7 +62,7 @@ def test_a_network_is_adapted_and_extracts(archive, tmp_path, capsys):
         return
     assert status == 0
     found = json.loads(told.out)
-    assert found["network"] == str(network) and len(found["rounds"]) == 1
+    assert found["network"] == str(network) and len(found["rounds_done"]) == 1
     assert main(extraction(archive, tmp_path / "g", str(network))) == 0
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from jobs import cli
 from pipeline.archive.listing.findings import FoundLabels
+from pipeline.core.clusters.stability import EpsChoice
 from pipeline.core.evaluation.bootstrap import Interval
 from pipeline.core.identities.clustering import Agreement
 from pipeline.core.identities.precision import Estimate
@@ -23,12 +24,11 @@ from pipeline.gallery.sidecars.calibrations import CalibrationState
 from pipeline.gallery.upkeep.purge import Purged
 from pipeline.gallery.upkeep.verify import Finding
 from pipeline.report.results import Report
-from pipeline.runs.adapted import Adapted
+from pipeline.runs.acceptance import AcceptanceTest
 from pipeline.runs.camera_health import CameraDrift, SilentCamera
 from pipeline.runs.camera_thresholds import CameraPair
 from pipeline.runs.outcomes import Followed
 from pipeline.runs.queries import NotSearched
-from pipeline.runs.trained import SupervisedResult
 from pipeline.runs.travelled import ListEffect, TravelEffect
 from tests.jobs.labeled import labeled_gallery, people
 from tests.jobs.running import result
@@ -36,16 +36,15 @@ from tests.jobs.running import result
 NAMED_ONLY = (
     FoundLabels, Interval, Agreement, Estimate, Threshold, CameraPair, NotSearched, Report,
     RunProgress, TravelEffect, ListEffect, CameraDrift, SilentCamera,
+    AcceptanceTest, EpsChoice,
 )  # fmt: skip
 """Types that the results name and import for type checkers only."""
 
 HELD_AS_DICTS = (VersionInfo, CalibrationState, Purged, Followed, Finding)
 """What `info`, `erase` and `verify` hold as dicts of its fields."""
 
-OF_THEIR_OWN = (Report, Output, Adapted, SupervisedResult)
-"""The report has a JSON Schema of its own; a purge shows `Followed` in place of `Output`; what
-`adapt` and `train` tell of their rounds and comparisons has keys that mean
-something else elsewhere."""
+OF_THEIR_OWN = (Report, Output)
+"""The report has a JSON Schema of its own; a purge shows `Followed` in place of `Output`."""
 
 
 def results():

@@ -125,7 +125,7 @@ def test_an_erasure_everywhere_deletes_the_table(capsys, tmp_path):
     followed = result(capsys, "erase", *erasing)["purged"]["outputs"]
     assert {each["kind"] for each in followed} == {"report", "pair table"}
     assert all(each["is_removed"] for each in followed)
-    assert not list((tmp_path / "out").rglob("*"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_tables_are_known_by_their_mark(sides, tmp_path, capsys):

@@ -2,10 +2,12 @@
 
 import pickle
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from jobs import demo_network
 from pipeline.errors import InputError
 from pipeline.fetched_files import cache_folder
 from pipeline.gallery.files.places import root_of
@@ -14,6 +16,7 @@ from pipeline.model.fetched_networks import network_file
 from pipeline.model.kinds import check_network_file
 from pipeline.model.networks import NetworkFile, default_recipe
 from pipeline.model.recipe import load_recipe_fields
+from pipeline.model.trainable import TrainableFile, weights_bytes
 from tests.jobs.running import SIZE, refused, result
 from tests.model.making import crops, save_ir, save_onnx
 from tests.stages.making import save_source
@@ -69,6 +72,18 @@ def test_workers_on_other_machines_fetch_their_own_copy(bucket, tmp_path, monkey
     assert [each.tolist() for each in there.over(batches)] == here
     assert len(list(cache_folder().glob("*/n.onnx"))) == 1
     assert np.isfinite(here).all()
+
+
+def test_workers_on_other_machines_train_their_own_copy(bucket, tmp_path, monkeypatch):
+    weights = Path(demo_network.__file__).with_name("demo.safetensors")
+    network = TrainableFile(network_file("demo", upload(bucket, weights)))
+    sent, here = pickle.dumps(network), weights_bytes(network.module())
+    shutil.rmtree(cache_folder())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another machine"))
+    there = pickle.loads(sent)
+    assert there.recipe() == network.recipe()
+    assert weights_bytes(there.module()) == here
+    assert there.model().network.given == ("demo", f"{bucket}/demo.safetensors")
 
 
 def test_what_is_not_a_network_is_told_by_its_url(bucket, tmp_path):

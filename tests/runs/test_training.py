@@ -69,7 +69,7 @@ def test_people_are_trained_on_or_held_out(archive, once):
     assert 0 < len(held) < 5
     assert (once.people, once.crops) == (8 - len(held), len(trained))
     assert (once.left_out.junk, once.left_out.distractors) == (3, 2)
-    assert (once.left_out.unknown, once.left_out.rejects) == (0, 0)
+    assert (once.left_out.unknown, once.left_out.rejected) == (0, 0)
     assert [set(each) for each in once.losses] == [{"identities", "triplets"}] * 2
     mean_ap, rank_1, queries = naive_figures(Gallery.open(str(once.out / "after")), held)
     assert once.before is None

@@ -11,7 +11,7 @@ reachability of Campello et al., "Density-based clustering based on hierarchical
 PAKDD 2013).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -71,9 +71,9 @@ class EpsChoice:
 
     eps: float
     grid: tuple[float, ...]
-    clusters: tuple[int, ...]
-    noise: tuple[float, ...]
-    largest: tuple[float, ...]
+    clusters: tuple[int, ...] = field(metadata={"json": "clusters_by_eps"})
+    noise: tuple[float, ...] = field(metadata={"json": "noise_by_eps"})
+    largest: tuple[float, ...] = field(metadata={"json": "largest_by_eps"})
     changes: tuple[float | None, ...]
 
 

@@ -7,7 +7,7 @@ resampling tracklets with all of their pairs (the subsets bootstrap of Bolle, Ra
 CVIU 93, 2004), the same ones for both networks; thresholds are chosen anew in every resample.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numba import njit
@@ -28,7 +28,7 @@ class AcceptanceRule:
 
     fmr: float = 1e-3
     max_loss: float = 0.01
-    resampling: Bootstrap = Bootstrap()
+    resampling: Bootstrap = field(default=Bootstrap(), metadata={"json": "bootstrap"})
 
     def __post_init__(self) -> None:
         if not 0 < self.fmr < 1:
@@ -88,13 +88,13 @@ class Acceptance:
     rate that so many pairs can show. `tracklets` counts the groups of the positive pairs.
     """
 
-    rule: AcceptanceRule
+    rule: AcceptanceRule = field(metadata={"json": "acceptance_rule"})
     fmr: float
     positives: int
     negatives: int
     tracklets: int
-    before: TrueMatchRate
-    after: TrueMatchRate
+    before: TrueMatchRate = field(metadata={"json": "rate_before"})
+    after: TrueMatchRate = field(metadata={"json": "rate_after"})
     interval: Interval
 
     @property
