@@ -282,6 +282,16 @@ def blocks(length: int, size: int, first: int = 0) -> Iterator[tuple[int, int]]:
         yield start, min(start + size, length)
 
 
+def evenly(count: int, most: int) -> NDArray[np.int64]:
+    """Some of `count` places at even distances, `most` at most, as int64 in ascending order.
+
+    >>> evenly(7, 3)
+    array([0, 2, 4])
+    """
+    taken = min(count, most)
+    return np.arange(taken, dtype=np.int64) * count // max(1, taken)
+
+
 def empty_rows(count: int, dimension: int) -> NDArray[np.float32]:
     """An uninitialized matrix `[count, dimension]` that begins on a cache line.
 

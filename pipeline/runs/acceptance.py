@@ -8,9 +8,6 @@ from numpy.typing import NDArray
 
 from pipeline.core.blocks import ChosenRows, FeatureRows, Tiling, blocks
 from pipeline.core.evaluation.bootstrap import Bootstrap, Interval, intervals
-from pipeline.core.evaluation.labels import DISTRACTOR, has_match
-from pipeline.core.evaluation.metrics import summarize
-from pipeline.core.evaluation.ranking import rank_counts
 from pipeline.core.products.kernels import pair_scores
 from pipeline.core.thresholds.acceptance import (
     Acceptance,
@@ -18,9 +15,7 @@ from pipeline.core.thresholds.acceptance import (
     PairScores,
     judge_networks,
 )
-from pipeline.core.thresholds.calibration import against_itself, sample_identities
 from pipeline.errors import InputError
-from pipeline.gallery.labels import labels_of
 from pipeline.gallery.table import Gallery
 from pipeline.runs.acceptance_pairs import (
     HELD_OUT,
@@ -29,9 +24,9 @@ from pipeline.runs.acceptance_pairs import (
     RowIdPairs,
     compared_pairs,
 )
+from pipeline.runs.self_ranking import KnownPeople
 
 _PAIRS_AT_ONCE = 8192
-_MOST_QUERIES = 2000
 
 
 @dataclass(frozen=True)
@@ -176,18 +171,13 @@ def _mean_ap(
     """mAP of rows with identities; None if no row has a match under another camera."""
     shared = np.flatnonzero(places >= 0)
     rows = before.rows_at(shared, ["identity", "camera"])
-    labels = against_itself(labels_of([rows])[0])
-    possible = np.where(has_match(labels, labels), labels.identity, DISTRACTOR)
-    if not (possible > DISTRACTOR).any():
+    known = KnownPeople.of(rows, resampling.seed)
+    if not known.count:
         return None
-    queries = sample_identities(possible, _MOST_QUERIES, resampling.seed)
-    found = []
-    for gallery, positions in ((before, shared), (after, places[shared])):
-        features = ChosenRows(gallery.features(), positions)
-        counts = rank_counts(
-            features.take(queries), labels.take(queries), features, labels, tiling=tiling
-        )
-        found.append(summarize(counts, len(features)).average_precision)
+    found = [
+        known.rank(ChosenRows(gallery.features(), positions), tiling).average_precision
+        for gallery, positions in ((before, shared), (after, places[shared]))
+    ]
     valid = np.isfinite(found[0])
     first, second = (each[valid] for each in found)
     low, high = intervals((second - first)[None], resampling)[0]

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
+from pipeline.core.blocks import evenly
 from pipeline.core.evaluation.labels import DISTRACTOR, Labels, matching_pairs
 from pipeline.core.thresholds.acceptance import PairGroups
 from pipeline.core.thresholds.calibration import against_itself
@@ -177,7 +178,7 @@ def _halves(rows: pa.Table, names: NDArray[np.int64], held: NDArray[np.bool_]) -
     order, found = by_time[order], []
     for first, last in pairwise(starts.tolist()):
         half = (last - first) // 2
-        steps = _evenly(half, _A_TRACKLET)
+        steps = evenly(half, _A_TRACKLET)
         found.append(np.stack([order[first + steps], order[last - half + steps]], axis=1))
     return np.concatenate([np.empty((0, 2), np.int64), *found])
 
@@ -194,7 +195,7 @@ def _of_one_moment(
     begin[order], size[order] = starts[place], np.diff(starts)[place]
     asked = np.flatnonzero(held & (size > 1))
     if size[asked].sum() > 8 * _MOST_PAIRS:
-        asked = asked[_evenly(len(asked), 8 * _MOST_PAIRS * len(asked) // size[asked].sum())]
+        asked = asked[evenly(len(asked), 8 * _MOST_PAIRS * len(asked) // size[asked].sum())]
     sizes = size[asked]
     owner = np.repeat(asked, sizes)
     within = np.arange(len(owner)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
@@ -207,7 +208,7 @@ def _by_identity(labels: Labels, seed: int) -> tuple[NDArray[np.int64], NDArray[
     """Pairs of one person from two cameras, each once, and random pairs of two people."""
     order, starts = groups(np.where(labels.identity > DISTRACTOR, labels.identity, -1))
     each = [
-        order[first + _evenly(last - first, _A_PERSON)] for first, last in pairwise(starts.tolist())
+        order[first + evenly(last - first, _A_PERSON)] for first, last in pairwise(starts.tolist())
     ]
     rows = np.sort(np.concatenate([np.empty(0, np.int64), *each]))
     some = labels.take(rows)
@@ -227,17 +228,7 @@ def _chosen_end(pairs: NDArray[np.int64], held: NDArray[np.bool_]) -> NDArray[np
 
 
 def _thinned(pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-    return pairs[_evenly(len(pairs), _MOST_PAIRS)]
-
-
-def _evenly(count: int, most: int) -> NDArray[np.int64]:
-    """Some of `count` places at even distances, `most` at most.
-
-    >>> _evenly(7, 3)
-    array([0, 2, 4])
-    """
-    taken = min(count, most)
-    return np.arange(taken) * count // max(1, taken)
+    return pairs[evenly(len(pairs), _MOST_PAIRS)]
 
 
 def _lacking(gallery: AnyGallery, by_tracklets: ComparedPairs, by_people: ComparedPairs) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.archive.faults import Rejected
 from pipeline.archive.video.pictures import read_pixels
-from pipeline.core.blocks import ChosenRows
+from pipeline.core.blocks import ChosenRows, evenly
 from pipeline.core.evaluation.labels import DISTRACTOR
 from pipeline.core.neighbors.topk import search
 from pipeline.gallery.table import Gallery
@@ -96,7 +96,7 @@ def _pictured(done: Adapted) -> list[PicturedCluster]:
 def _before_after(before: Gallery, after: Gallery) -> list[BeforeAfter]:
     """Some rows at even distances, and their best rows of other cameras with each network."""
     paths = before.rows(["path"])["path"].to_pylist()
-    asked = [paths[place] for place in _evenly(len(paths), _QUERIES)]
+    asked = [paths[place] for place in evenly(len(paths), _QUERIES)]
     first, last = _lists(before, asked), _lists(after, asked)
     return [
         BeforeAfter(path, first[path][0], first[path][1], last[path][1])
@@ -145,11 +145,6 @@ def _hits(
         for row, score in zip(rows.tolist(), scores.tolist(), strict=True)
         if row != query and row >= 0 and (own is None or cameras[row] != own)
     )[:_HITS]
-
-
-def _evenly(count: int, most: int) -> NDArray[np.int64]:
-    taken = min(count, most)
-    return np.arange(taken) * count // max(1, taken)
 
 
 def _pictures(root: str, paths: list[str]) -> dict[str, str]:

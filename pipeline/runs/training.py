@@ -21,17 +21,15 @@ from pipeline.archive.video.listing import list_archive
 from pipeline.archive.video.rules import BoxSettings
 from pipeline.core.blocks import ChosenRows
 from pipeline.core.evaluation.bootstrap import Bootstrap, Interval, intervals
-from pipeline.core.evaluation.labels import DISTRACTOR, JUNK, has_match
-from pipeline.core.evaluation.metrics import summarize
-from pipeline.core.evaluation.ranking import rank_counts
-from pipeline.core.thresholds.calibration import against_itself, sample_identities
+from pipeline.core.evaluation.labels import DISTRACTOR, JUNK
 from pipeline.core.tracklets import is_held_out
 from pipeline.errors import InputError
-from pipeline.gallery.labels import camera_numbers, labels_of
+from pipeline.gallery.labels import camera_numbers
 from pipeline.gallery.table import Gallery
 from pipeline.model.trainable import TrainableNetwork, UntrainedNetwork
 from pipeline.output_files import check_new_folder, replace_file
 from pipeline.runs.network_training import NetworkSource, claim_folder
+from pipeline.runs.self_ranking import KnownPeople
 from pipeline.runs.settings import ActorSettings, WorkSettings
 from pipeline.runs.trained import HeldOutFigures, LeftOut, SupervisedResult, SupervisedSettings
 from pipeline.stages.execution import StartProgress, silent
@@ -44,7 +42,6 @@ _log = logging.getLogger(__name__)
 INITIAL = "initial.safetensors"
 _ABOUT = "train.json"
 _NOT_TRAINED = -1
-_MOST_QUERIES = 2000
 
 
 def train(
@@ -225,18 +222,13 @@ def _figures(gallery: Gallery, paths: pa.ChunkedArray | None) -> HeldOutFigures 
     if paths is not None:
         chosen = pc.is_in(rows["path"], value_set=paths.combine_chunks())
         places = np.flatnonzero(chosen.to_numpy())
-    labels = against_itself(labels_of([rows.take(pa.array(places))])[0])
-    possible = np.where(has_match(labels, labels), labels.identity, DISTRACTOR)
-    if not (possible > DISTRACTOR).any():
+    known = KnownPeople.of(rows.take(pa.array(places)))
+    if not known.count:
         return None
-    queries = sample_identities(possible, _MOST_QUERIES, seed=0)
-    features = ChosenRows(gallery.features(), places)
-    asked = labels.take(queries)
-    counts = rank_counts(features.take(queries), asked, features, labels)
-    found = summarize(counts, len(features))
+    found = known.rank(ChosenRows(gallery.features(), places))
     low, high = intervals(found.average_precision[None], Bootstrap())[0]
     return HeldOutFigures(
-        people=len(np.unique(asked.identity)),
+        people=known.people,
         queries=found.valid,
         mean_ap=found.mean_ap,
         rank_1=float(np.nanmean(found.rank1)),
