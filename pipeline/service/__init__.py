@@ -1,0 +1,1 @@
+"""The REST service over galleries, and the page that it serves."""

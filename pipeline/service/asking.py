@@ -1,0 +1,92 @@
+"""What handlers share: the service of a request, its parameters, and answers as JSON."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from pipeline.errors import InputError
+from pipeline.report.plain import plain
+from pipeline.service.faults import Refused
+
+_LARGEST = 2**63 - 1
+
+
+class JsonAnswer(Response):
+    """An answer in JSON, in ASCII and without a character that HTML has a meaning for."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """The content as JSON: dataclasses become objects, times ISO 8601, and NaN null."""
+        text = json.dumps(plain(content), allow_nan=False, separators=(",", ":"))
+        for character in "<>&":
+            text = text.replace(character, f"\\u{ord(character):04x}")
+        return text.encode("ascii")
+
+
+async def json_body(request: Request) -> dict[str, Any]:
+    """The object that a request holds; raise `Refused` for anything else."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise Refused(415, "the body must be JSON, with Content-Type: application/json")
+    try:
+        found = json.loads(await request.body(), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise Refused(400, f"the body is not JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise Refused(400, "the body must be a JSON object")
+    return found
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def check_fields(body: dict[str, Any], known: tuple[str, ...]) -> None:
+    """Raise `InputError` for a field that a request cannot have: it would be overlooked."""
+    unknown = sorted(set(body) - set(known))
+    if unknown:
+        raise InputError(f"there is no field {unknown[0]!r}: the fields are {', '.join(known)}")
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A whole number that a request may give, from `least` to `most`."""
+
+    name: str
+    least: int = 0
+    most: int = _LARGEST
+
+    def of(self, given: Any, default: int) -> int:
+        """The number in a text or in JSON; the default for None. Raise `InputError` if wrong."""
+        if given is None:
+            return default
+        value = given
+        if isinstance(given, str) and given.isascii() and len(given) < 20:
+            digits = given.removeprefix("-")
+            value = int(given) if digits.isdecimal() else given
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise InputError(f"`{self.name}` must be a whole number, not {given!r:.40}")
+        if not self.least <= value <= self.most:
+            raise InputError(f"`{self.name}` must be from {self.least} to {self.most}, not {value}")
+        return value
+
+
+def row_ids(given: Any, name: str, most: int) -> list[int]:
+    """Row ids in a JSON list, or in a text with commas; raise `InputError` if wrong or many."""
+    values = given.split(",") if isinstance(given, str) else given
+    if not isinstance(values, list) or not values:
+        raise InputError(f"`{name}` must be a list of row ids")
+    if len(values) > most:
+        raise InputError(f"`{name}` has {len(values):,} row ids: at most {most:,} are taken")
+    return [Whole(name).of(each, 0) for each in values]
+
+
+def text(given: Any, name: str) -> str | None:
+    """A text of JSON, or None; raise `InputError` for anything else."""
+    if given is not None and not isinstance(given, str):
+        raise InputError(f"`{name}` must be a text, not {given!r:.40}")
+    return given
