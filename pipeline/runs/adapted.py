@@ -23,7 +23,7 @@ class RoundSettings:
     rounds: int = 5
     """Rounds of clustering and training."""
     epochs: int = 2
-    """Epochs of training in a round: how often about as many crops as are in clusters are seen."""
+    """Epochs of training in each round; an epoch draws about as many crops as are in clusters."""
     part: TrainedPart = "last-stage"
     """What is trained: batch-norm statistics only, the last layer (head), the last blocks with half
     of the weights (last-stage), or everything. The statistics follow the new cameras in all
@@ -40,12 +40,12 @@ class RoundSettings:
     min_samples: int = 4
     """Rows near a row, itself included, that make it the core of a cluster."""
     held_out: float = 0.1
-    """Share of the tracklets on which the network is tested, and never trained."""
+    """Share of the tracklets that are never trained on: the network is tested on them."""
     untested: bool = False
     """Write the network even if the archive has nothing to test it on."""
     micro_batches: int = 1
-    """Parts of a batch with a normalization of their own, which workers share: as many or more
-    than there are workers. The network depends on it, and not on the number of workers."""
+    """Parts of a batch, each normalized on its own; the workers share them, so give a multiple of
+    the workers. The result depends on this number, and not on the number of workers."""
     workers: int = 0
     """Ray workers that train together, each with the GPUs of an actor; 0 to train in this
     process."""

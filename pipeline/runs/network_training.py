@@ -1,6 +1,5 @@
 """What adaptation and supervised training share: the folder, features, crops, and the training."""
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from pipeline.runs.settings import ActorSettings, UpdateSettings, WorkSettings
 from pipeline.runs.target import GallerySpec
 from pipeline.stages.crops import Decoding
 from pipeline.stages.execution import StartProgress
-from pipeline.stages.prepared_crops import prepare_crops
+from pipeline.stages.prepared_crops import images_hash, prepare_crops
 from pipeline.stages.train import Trained, TrainingWork, train_here, train_on_ray
 
 
@@ -38,9 +37,11 @@ class NetworkSource:
     @property
     def about(self) -> dict[str, Any]:
         """What decides about the features and the crops, in JSON."""
+        images = self.listing.images
+        labels = [images[name].to_pylist() for name in ("camera", "tracklet")]
         return {
             "source": self.listing.root,
-            "listing": _listing_hash(self.listing),
+            "listing": images_hash(images, *labels),
             "network": self.network.identity(),
             "precision": self.actors.precision,
         }
@@ -104,12 +105,3 @@ def claim_folder(folder: Path, name: str, about: dict[str, Any], what: str) -> N
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(about, indent=2).encode()
     replace_file(path, lambda file: file.write(text))
-
-
-def _listing_hash(listing: Listing) -> str:
-    """A hash of the images of a listing: another one means that the source has changed."""
-    found = hashlib.blake2b(digest_size=16)
-    for name in ("path", "size", "mtime"):
-        texts = listing.images[name].cast(pa.string()).to_pylist()
-        found.update("\n".join(map(str, texts)).encode() + b"\0")
-    return found.hexdigest()

@@ -25,7 +25,7 @@ class SupervisedSettings:
     """How a network is trained on crops of known people."""
 
     epochs: int = 60
-    """Epochs: how often about as many crops as there are to train on are seen."""
+    """Epochs of training; each draws about as many crops as there are to train on."""
     part: TrainedPart = "everything"
     """What is trained: batch-norm statistics only, the last layer (head), the last blocks with half
     of the weights (last-stage), or everything."""
@@ -38,20 +38,20 @@ class SupervisedSettings:
     crops: int = 4
     """Crops of each person in a batch, from as many cameras as possible."""
     head: TrainedHead = "softmax"
-    """What tells the people apart: a label-smoothed softmax (smoothing 0.1), or ArcFace (scale 30,
-    margin 0.5)."""
+    """Loss that tells the people apart: a label-smoothed softmax (smoothing 0.1), or ArcFace (scale
+    30, margin 0.5)."""
     triplets: TrainedTriplets = "batch-hard"
-    """Which triplets of a batch are learned from (margin 0.3, on unit vectors); none for none."""
+    """Triplets of a batch that the network learns from, too (margin 0.3, on unit vectors)."""
     schedule: TrainedSchedule = "cosine"
     """How the learning rate falls after the warm-up: along a cosine to 0, in steps (to a tenth
-    after half, and again after three quarters of the epochs), or not at all."""
+    after half of the epochs, and to a hundredth after three quarters), or not at all."""
     warmup: int | None = None
     """Epochs in which the learning rate rises from a tenth (default: a tenth of the epochs)."""
     held_out: float = 0.1
-    """Share of the people on whom the network is measured, and never trained."""
+    """Share of the people who are never trained on: the network is measured on them."""
     micro_batches: int = 1
-    """Parts of a batch with a normalization of their own, which workers share: as many or more
-    than there are workers. The network depends on it, and not on the number of workers."""
+    """Parts of a batch, each normalized on its own; the workers share them, so give a multiple of
+    the workers. The result depends on this number, and not on the number of workers."""
     workers: int = 0
     """Ray workers that train together, each with the GPUs of an actor; 0 to train in this
     process."""
@@ -106,8 +106,9 @@ class SupervisedSettings:
         )
 
     def objective(self) -> "IdentityObjectiveSettings":
-        """The losses. There is no neck: the features that are compared later are trained as they
-        are, and networks of the field that need a neck end with one.
+        """The losses, without a neck: the features that are compared later are trained as they are.
+
+        A network that needs a neck ends with one of its own.
         """
         from pipeline.training.losses.triplet import TripletSettings
         from pipeline.training.objectives import IdentityObjectiveSettings
@@ -146,8 +147,8 @@ class SupervisedResult:
     """The result of a training with labels.
 
     `network` is the file of the trained weights, `people` and `crops` count what it was trained on.
-    `losses` has the mean of each loss, by epoch. `before` is None for a network that had no
-    weights, and `before` and `after` are if no held-out person is seen by two cameras.
+    `losses` has the mean of each loss, by epoch. `before` is None for a network that
+    began with random weights; both are None if no held-out person is seen by two cameras.
     """
 
     out: Path

@@ -33,7 +33,7 @@ from pipeline.runs.self_ranking import KnownPeople
 from pipeline.runs.settings import ActorSettings, WorkSettings
 from pipeline.runs.trained import HeldOutFigures, LeftOut, SupervisedResult, SupervisedSettings
 from pipeline.stages.execution import StartProgress, silent
-from pipeline.stages.prepared_crops import drop_crops
+from pipeline.stages.prepared_crops import drop_crops, images_hash
 from pipeline.stages.train import Trained, TrainingWork, finished_training
 from pipeline.training.objectives import IdentityObjective
 
@@ -71,7 +71,10 @@ def train(
     _check_people(source, labeled.images, settings)
     first = _with_weights(network, out, settings.seed)
     seen = NetworkSource(labeled, first, labels.described(layout), work, actors)
-    about = seen.about | {"settings": asdict(settings) | {"workers": None}}
+    about = seen.about | {
+        "identities": images_hash(labeled.images, labeled.images["identity"].to_pylist()),
+        "settings": asdict(settings) | {"workers": None},
+    }
     claim_folder(out, _ABOUT, about, "training")
     gallery = seen.extract(None, out / "before", progress)
     crops = _crops(seen, gallery, settings)

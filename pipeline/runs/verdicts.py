@@ -42,7 +42,7 @@ def give_verdict(
 ) -> VerdictsGiven:
     """Say that two rows are the same person or different people, or withdraw what was said.
 
-    A row is named by its id or its path. The rest is that of `give_verdicts`.
+    A row is named by its id or its path. Everything else is as in `give_verdicts`.
     """
     return give_verdicts(gallery, [GivenVerdict(a, b, verdict, comment)], who=who)
 
@@ -52,11 +52,11 @@ def give_verdicts(
 ) -> VerdictsGiven:
     """Add verdicts to the table beside a gallery, all of them or none; the latest of a pair counts.
 
-    `who` gave those that name nobody (default: the user of this machine). A verdict that stands
-    there already, by the same person with the same comment, is not added again. Several people may
-    do this at the same time. Raise `InputError` for rows that the gallery does not have, a row with
-    itself, two verdicts on one pair, a withdrawal where there is no verdict, and verdicts that
-    would contradict others.
+    `who` is the author of verdicts that name none (default: the user of this machine). A verdict
+    that is already there, by the same person with the same comment, is not added again. Several
+    people may add verdicts at the same time. Raise `InputError` for rows that the gallery does not
+    have, a row with itself, two verdicts on one pair, a withdrawal where there is no verdict, and
+    verdicts that would contradict others.
     """
     check_text("who", who)
     person = _user() if who is None else who
@@ -163,7 +163,7 @@ def _row_ids(gallery: Gallery, names: Sequence[int | str]) -> NDArray[np.int64]:
 def _is_new(
     pair: _Pair, given: GivenVerdict, before: Mapping[str, Any] | None, person: str
 ) -> bool:
-    """Whether a verdict says something else than the latest one of its pair, or by another."""
+    """Whether a verdict differs from the latest one of its pair, in its word, author or comment."""
     if given.verdict == "withdrawn":
         if before is None:
             raise InputError(

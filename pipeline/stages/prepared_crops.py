@@ -8,10 +8,10 @@ import hashlib
 import logging
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.archive.planning.units import plan_units, units
@@ -61,6 +61,20 @@ def prepare_crops(
     return path
 
 
+def images_hash(images: pa.Table, *others: Any) -> str:
+    """A hash of images of a listing by path, size and time, which may be null, and of `others`.
+
+    >>> row = {"path": ["a.jpg"], "size": [3], "mtime": pa.nulls(1, pa.timestamp("us"))}
+    >>> images_hash(pa.table(row)) == images_hash(pa.table(row)) != images_hash(pa.table(row), "b")
+    True
+    """
+    found = hashlib.blake2b(digest_size=16)
+    columns = [images[name].cast(pa.string()).to_pylist() for name in ("path", "size", "mtime")]
+    for each in (*columns, *others):
+        found.update(repr(each).encode() + b"\0")
+    return found.hexdigest()
+
+
 def drop_crops(folder: Path) -> None:
     """Delete the files of `prepare_crops` in a folder, finished or not."""
     for path in folder.glob(f"{_PREFIX}*"):
@@ -98,10 +112,5 @@ def _fill(
 
 def _hash_of(members: pa.Table, how: Decoding, recipe: Recipe) -> str:
     """A hash of everything that the prepared pixels depend on."""
-    found = hashlib.blake2b(digest_size=16)
     prepared = (recipe.height, recipe.width, recipe.letterbox, recipe.mean, recipe.pixel_range)
-    found.update(repr((how.root, how.stretch, recipe.channels, prepared)).encode())
-    for name in ("path", "size", "mtime"):
-        column = members[name].combine_chunks().cast(pa.string())
-        found.update(pc.binary_join(pa.array([column.to_pylist()]), "\n")[0].as_py().encode())
-    return found.hexdigest()
+    return images_hash(members, how.root, how.stretch, recipe.channels, prepared)

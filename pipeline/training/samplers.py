@@ -81,8 +81,8 @@ class IdentityBatches:
 
         `weights` `[N]`, from 1 to 100, let hard rows come up more often: a row of weight 3 is the
         first choice of its identity and camera three times as often as one of weight 1, and an
-        identity is drawn as often as its heaviest row says. InputError if there are fewer than P
-        identities; ValueError if the arrays do not fit, or a weight is out of range.
+        identity comes up as many times as its heaviest row's weight. InputError if there are fewer
+        than P identities; ValueError if the arrays do not fit, or a weight is out of range.
         """
         n = len(labels)
         cameras = np.zeros(n, np.int64) if cameras is None else np.asarray(cameras)

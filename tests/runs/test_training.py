@@ -131,6 +131,27 @@ def test_another_training_does_not_get_the_folder(archive, once):
         learn(archive, once.out, SupervisedSettings(epochs=2, people=4, held_out=0.3, seed=1))
 
 
+def test_other_identities_are_another_training(archive, tmp_path):
+    def manifest(first):
+        lines = [f"{path},{n % 8 + first},c{n % 2}" for n, path in
+                 enumerate(sorted(archive.rglob("0*.jpg")))]  # fmt: skip
+        (tmp_path / "crops.csv").write_text("\n".join(["path,identity,camera", *lines]))
+
+    def killed(name, total):
+        raise KeyboardInterrupt
+
+    def run():
+        train(str(tmp_path / "crops.csv"), UntrainedNetwork("demo"), tmp_path / "out",
+              settings=SMALL, actors=HERE, progress=killed)  # fmt: skip
+
+    manifest(1)
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    manifest(2)
+    with pytest.raises(InputError, match=r"is of another training .its identities differ"):
+        run()
+
+
 def test_what_cannot_be_trained(archive, tmp_path):
     with pytest.raises(InputError, match="no image has an identity"):
         train(str(archive), UntrainedNetwork("demo"), tmp_path / "out")

@@ -4,6 +4,7 @@ import logging
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from pipeline.archive.decoding.images import decode
@@ -13,7 +14,7 @@ from pipeline.model.input.preprocessing import empty_batch, fill_batch
 from pipeline.model.recipe import Recipe
 from pipeline.stages import prepared_crops
 from pipeline.stages.crops import Decoding
-from pipeline.stages.prepared_crops import drop_crops, prepare_crops
+from pipeline.stages.prepared_crops import drop_crops, images_hash, prepare_crops
 from tests.stages.making import save_source
 
 RECIPE = Recipe(weights="0" * 64, height=32, width=16)
@@ -52,6 +53,22 @@ def test_they_are_made_once_and_again_for_anything_else(listed, tmp_path, monkey
     assert [path.name for path in tmp_path.glob("crops-*")] == [second.name]
     drop_crops(tmp_path)
     assert not list(tmp_path.glob("crops-*"))
+
+
+def test_images_without_size_or_time(listed, tmp_path):
+    """As a manifest in an object store may have them."""
+    source, images = listed
+    bare = images
+    for name in ("size", "mtime"):
+        place = images.column_names.index(name)
+        bare = bare.set_column(place, name, pa.nulls(len(images), images[name].type))
+    first = prepare_crops(images, Decoding(str(source)), RECIPE, tmp_path)
+    (tmp_path / "other").mkdir()
+    second = prepare_crops(bare, Decoding(str(source)), RECIPE, tmp_path / "other")
+    assert second.read_bytes() == first.read_bytes() and second.name != first.name
+    hashes = {images_hash(each) for each in (images, bare, bare.slice(1))}
+    hashes |= {images_hash(bare, others) for others in ([None], [1])}
+    assert len(hashes) == 5
 
 
 def test_crops_that_are_gone(listed, tmp_path, caplog):

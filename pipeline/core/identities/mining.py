@@ -5,13 +5,13 @@ threshold and w a width, it is wrong with the probability
 
     p = 1 / (1 + exp(|s - t| / w)),
 
-a half at the threshold. What a verdict changes then is measured by the geometric mean of the sizes
-of the two groups that the link brings together, or would bring together: the root of the number of
-pairs of rows, so that the mergers of a few very large groups do not outweigh all others. For a link
-from the threshold on, these are the groups that it joined, when links are taken strongest first
-(single linkage, so that the links of other rows of the same groups change nothing); for a link
-below, the groups at the threshold, and only the strongest link between them counts. The expected
-change of a pair is p times this mean.
+which is one half at the threshold. The change by a verdict is the geometric mean of the sizes of
+two groups: those that the link joins, or would join. This is the square root of the number of pairs
+of rows between them, so that a few very large groups do not outweigh all others. For a link at or
+above the threshold, they are the groups that it joined when links were taken strongest first
+(single linkage: a later link within one group changes nothing). For a link below the threshold,
+they are the final groups, and only the strongest link between two groups counts. The expected
+change of a pair is p times the change.
 """
 
 import heapq
@@ -110,7 +110,7 @@ def _between_groups(links: Links, reached: int, group: NDArray[np.int64]) -> NDA
 
 
 class _Apart:
-    """Which groups may not be joined: two rows of one moment, or told to be different."""
+    """Which groups may not be joined: they have rows of one moment, or a verdict "different"."""
 
     def __init__(
         self, group: NDArray[np.int64], moments: NDArray[np.int64], verdicts: Verdicts

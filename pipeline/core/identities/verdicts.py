@@ -41,17 +41,17 @@ class Verdicts:
         return Verdicts(*(_positions(pairs, ids) for pairs in (self.same, self.different)))
 
     def implied_among(self, ids: NDArray[np.int64]) -> "Verdicts":
-        """What the verdicts imply for rows of `ids` int64 `[N]`, ascending, as positions in it,
-        also by way of rows that are not in it.
+        """What the verdicts say about rows of `ids` int64 `[N]`, ascending, as positions in it.
 
-        Rows that verdicts "same" connect are pairs with the first of them, which stands for all in
-        the pairs that differ. Raise ValueError if verdicts contradict each other.
+        Rows that are not in `ids` still connect others. Of rows that verdicts "same" connect, each
+        is paired with the first one, and only the first one is in pairs "different". Raise
+        ValueError if verdicts contradict each other.
 
         >>> Verdicts([[1, 2], [2, 3]], [[2, 9]]).implied_among(np.array([1, 3, 9]))
         Verdicts(same=array([[0, 1]]), different=array([[0, 2]]))
         """
         if found := contradictions(self):
-            raise ValueError(f"rows {found[0].pair} are told to be different, and the same")
+            raise ValueError(f"verdicts contradict each other about the rows {found[0].pair}")
         parts = _connected(_neighbors(self.same))
         places = {row: place for place, row in enumerate(ids.tolist())}
         rows = sorted(parts.keys() & places.keys())
@@ -65,8 +65,9 @@ class Verdicts:
 
 @dataclass(frozen=True)
 class Contradiction:
-    """A `pair` of rows with the verdict "different" whom verdicts "same" connect, row by row of the
-    `chain`, which begins and ends with the rows of the pair.
+    """A `pair` of rows that one verdict calls different, and others, along the `chain`, the same.
+
+    The first and the last row of the chain are those of the pair.
     """
 
     pair: tuple[int, int]
@@ -108,7 +109,7 @@ def _positions(pairs: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.i
 
 
 def _neighbors(same: NDArray[np.int64]) -> dict[int, list[int]]:
-    """The rows that are told to be the same as each row, in ascending order."""
+    """For each row, the rows with which it has a verdict "same", in ascending order."""
     near: dict[int, list[int]] = {}
     for a, b in same.tolist():
         near.setdefault(a, []).append(b)
@@ -117,7 +118,7 @@ def _neighbors(same: NDArray[np.int64]) -> dict[int, list[int]]:
 
 
 def _connected(near: dict[int, list[int]]) -> dict[int, int]:
-    """A row of the part that each row is in."""
+    """For each row, one row that stands for all that are connected with it."""
     parts: dict[int, int] = {}
     for start in near:
         todo = [start]

@@ -30,7 +30,7 @@ from pipeline.training.losses.memories import (
 
 @dataclass(frozen=True)
 class CameraProxySettings:
-    """How cameras are brought together. Raise InputError if impossible."""
+    """The loss between cameras, and how fast proxies follow. Raise InputError if impossible."""
 
     temperature: float = 0.07
     """Divides the cosines before the softmax."""
@@ -78,16 +78,16 @@ class CameraProxies(nn.Module):
         cameras: Tensor,
         settings: CameraProxySettings = CameraProxySettings(),
     ):
-        """Hold copies of `proxies` `[M, D]` of unit length and of what they stand for.
+        """Copy `proxies` `[M, D]` of unit length, and their clusters and cameras int64 `[M]`.
 
-        ValueError if they do not fit, or two proxies stand for one camera of one cluster.
+        ValueError if the shapes do not fit, or if two proxies are of one cluster and one camera.
         """
         super().__init__()
         check_vectors(proxies, "proxies")
         check_batch(proxies, labels)
         check_ids(cameras, len(proxies), "cameras")
         if len(torch.stack([labels, cameras], 1).unique(dim=0)) < len(labels):
-            raise ValueError("two proxies stand for one camera of one cluster")
+            raise ValueError("two proxies are of one cluster and one camera")
         self.settings = settings
         for name, values in (("proxies", proxies), ("labels", labels), ("cameras", cameras)):
             self.register_buffer(name, values.detach().clone())
@@ -102,7 +102,7 @@ class CameraProxies(nn.Module):
     ) -> "CameraProxies":
         """The unit means of the unit features `[N, D]` of each cluster under each camera.
 
-        Rows whose label `[N]` is negative are of no cluster; `cameras` are whole numbers `[N]`.
+        Rows whose label `[N]` is negative are in no cluster; `cameras` are whole numbers `[N]`.
         ValueError if there is no cluster.
         """
         known = labels >= 0

@@ -23,7 +23,9 @@ from pipeline.training.losses.memories import (
 
 @dataclass(frozen=True)
 class ClusterMemorySettings:
-    """How sharply centroids compete, and how fast they follow. Raise InputError if impossible."""
+    """The sharpness of the loss, and how fast centroids follow features. Raise InputError if
+    impossible.
+    """
 
     temperature: float = 0.05
     """Divides the cosines before the softmax."""
@@ -39,9 +41,10 @@ class ClusterMemorySettings:
 class ClusterMemory(nn.Module):
     """The centroids of K clusters.
 
-    Call it for the loss, do the backward pass, then call `update` with the same features; by
-    several processes, with the features of all, in the order of the ranks. Its `state_dict` holds
-    the centroids; `ClusterMemory(state["centroids"], settings)` goes on to the bit.
+    Call it for the loss, do the backward pass, then call `update` with the same features. If
+    several processes train, give `update` the features of all, in the order of their ranks. The
+    `state_dict` holds the centroids: `ClusterMemory(state["centroids"], settings)` continues with
+    the same bits.
 
     >>> memory = ClusterMemory(torch.eye(2), ClusterMemorySettings(temperature=1, momentum=0))
     >>> f = torch.tensor([[3.0, 4.0]])
@@ -59,7 +62,7 @@ class ClusterMemory(nn.Module):
     def __init__(
         self, centroids: Tensor, settings: ClusterMemorySettings = ClusterMemorySettings()
     ):
-        """Hold a copy of `centroids` `[K, D]` of unit length, where they are. ValueError if not."""
+        """Copy `centroids` `[K, D]`, on their device; ValueError if they are not of unit length."""
         super().__init__()
         check_vectors(centroids, "centroids")
         self.settings = settings
@@ -74,8 +77,8 @@ class ClusterMemory(nn.Module):
     ) -> "ClusterMemory":
         """The memory of clusters 0 to K - 1: the unit means of the unit features `[N, D]`.
 
-        Rows whose label `[N]` is negative are of no cluster. ValueError if there is no cluster, or
-        none of some number.
+        Rows whose label `[N]` is negative are in no cluster. ValueError if there is no cluster, or
+        if one of the K has no rows.
         """
         count = int(labels.max()) + 1 if len(labels) else 0
         if count < 1:
@@ -85,7 +88,7 @@ class ClusterMemory(nn.Module):
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         """The mean loss of a batch of features `[B, D]` of any length, labels int64 `[B]`.
 
-        ValueError if a label is negative or of no cluster.
+        ValueError if a label is not one of 0 to K - 1.
         """
         check_batch(features, labels, len(self.centroids))
         with without_autocast(features):

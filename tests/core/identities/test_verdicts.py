@@ -52,7 +52,7 @@ def test_what_is_implied_is_what_all_chains_say(same, different, ids):
     ids = np.array(sorted(ids), np.int64)
     verdicts = Verdicts(same, different)
     if contradictions(verdicts):
-        with pytest.raises(ValueError, match="told to be different, and the same"):
+        with pytest.raises(ValueError, match="contradict each other about the rows"):
             verdicts.implied_among(ids)
         return
     groups = oracles.groups_of(range(8), same)

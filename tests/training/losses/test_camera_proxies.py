@@ -117,7 +117,7 @@ def test_proxies_and_batches_that_cannot_be():
         CameraProxies(torch.eye(2), two - 1, two)
     with pytest.raises(ValueError, match=r"cameras must be whole numbers \[2\]"):
         CameraProxies(torch.eye(2), two, one)
-    with pytest.raises(ValueError, match="two proxies stand for one camera of one cluster"):
+    with pytest.raises(ValueError, match="two proxies are of one cluster and one camera"):
         CameraProxies(torch.eye(2), two * 0, two * 0)
     with pytest.raises(ValueError, match="no row belongs to a cluster"):
         CameraProxies.of(torch.eye(2), two - 2, two)
