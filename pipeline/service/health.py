@@ -26,6 +26,8 @@ def metrics(request: Request) -> Response:
 async def enter(request: Request) -> Response:
     """Exchange a one-time link for the cookie, and go on to the page."""
     entrance = service_of(request).entrance
+    if request.method == "HEAD":  # a look ahead, as of a chat that shows links, does not use it
+        return Response()
     if not entrance.use_link(request.path_params["link"]):
         raise Refused(403, "this link was used before, or is of another run of the service")
     answer = RedirectResponse("/", 303)

@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from pipeline.service.faults import Refused
 
+_READS = ("GET", "HEAD")
 PAGE = Path(__file__).parent / "page"
 
 _TYPES = {
@@ -60,10 +61,13 @@ def page_route(folder: Path = PAGE) -> Route:
     def page(request: Request) -> Response:
         file = files.get(request.path_params["path"])
         if file is None:
-            raise Refused(404, "there is no such page")
+            raise Refused(404, "there is nothing under this path")
+        if request.method not in _READS:
+            raise Refused(405, "a file of the page can only be read")
         headers = {"ETag": file.etag, "Cache-Control": "no-cache"}
         if file.etag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
         return Response(file.content, media_type=file.media_type, headers=headers)
 
-    return Route("/{path:path}", page, methods=["GET"])
+    # Of every method, so that a path that nothing has is told as such.
+    return Route("/{path:path}", page, methods=[*_READS, "POST", "PUT", "PATCH", "DELETE"])

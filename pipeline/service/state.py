@@ -1,6 +1,7 @@
 """What the handlers of one application share."""
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.requests import Request
@@ -19,6 +20,11 @@ class Service:
     network: Any
     entrance: Entrance
     metrics: ServiceMetrics
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def stop(self) -> None:
+        """End the server, and with it streams of events and the watch for new versions."""
+        self.stopping.set()
 
 
 def service_of(request: Request) -> Service:

@@ -33,6 +33,7 @@ def test_the_token_is_needed_but_for_health_and_the_page():
 def test_a_link_lets_a_browser_in_once():
     asked = client(token=None)
     link = asked.post(GUARDED, headers=BEARER).json()["path"]
+    assert asked.head(link).status_code == 200  # which does not use it
     entered = asked.get(link)
     assert (entered.status_code, entered.headers["location"]) == (303, "/")
     cookie = entered.headers["set-cookie"]
