@@ -38,7 +38,7 @@ class Demonstrated:
 
 
 _PEOPLE = 64
-_NIGHT = RoundSettings(rounds=6, epochs=3, part="everything", learning_rate=1e-3)
+_NIGHT = RoundSettings(rounds=6, round_epochs=3, part="everything", learning_rate=1e-3)
 """How the demo's network is adapted: it is so small that all of it is trained.
 
 The archive has no tracklets, so the test compares pairs of rows by identity: over so few tracklets,

@@ -22,7 +22,7 @@ class RoundSettings:
 
     rounds: int = 5
     """Rounds of clustering and training."""
-    epochs: int = 2
+    round_epochs: int = 2
     """Epochs of training in each round; an epoch draws about as many crops as are in clusters."""
     part: TrainedPart = "last-stage"
     """What is trained: batch-norm statistics only, the last layer (head), the last blocks with half
@@ -53,7 +53,7 @@ class RoundSettings:
     """Seed of batches, augmentation and test."""
 
     def __post_init__(self) -> None:
-        for name in ("rounds", "min_samples"):
+        for name in ("rounds", "round_epochs", "min_samples"):
             if getattr(self, name) < 1:
                 raise InputError(f"`{name}` must be at least 1, not {getattr(self, name)}")
         if self.eps is not None and not 0 < self.eps < 1:
@@ -73,11 +73,11 @@ class RoundSettings:
         from pipeline.training.schedules import LearningSchedule
 
         return TrainingSettings(
-            epochs=self.epochs,
+            epochs=self.round_epochs,
             batches=BatchSettings(self.people, self.crops),
             steps=StepSettings(self.part, self.learning_rate, precision=precision),
-            schedule=LearningSchedule("cosine", steps=self.rounds * self.epochs),
-            epochs_before=(number - 1) * self.epochs,
+            schedule=LearningSchedule("cosine", steps=self.rounds * self.round_epochs),
+            epochs_before=(number - 1) * self.round_epochs,
             micro_batches=self.micro_batches,
             seed=1000 * self.seed + number,
         )
@@ -135,8 +135,6 @@ class _TrainingNumbers(Protocol):
     """What every training is told."""
 
     @property
-    def epochs(self) -> int: ...
-    @property
     def people(self) -> int: ...
     @property
     def crops(self) -> int: ...
@@ -152,7 +150,7 @@ class _TrainingNumbers(Protocol):
 
 def check_training(settings: _TrainingNumbers) -> None:
     """Raise InputError for numbers with which no network can be trained."""
-    for name in ("epochs", "people", "crops", "micro_batches"):
+    for name in ("people", "crops", "micro_batches"):
         if getattr(settings, name) < 1:
             raise InputError(f"`{name}` must be at least 1, not {getattr(settings, name)}")
     if settings.workers < 0:

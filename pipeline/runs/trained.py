@@ -70,6 +70,8 @@ class SupervisedSettings:
                 raise InputError(
                     f"`{name}` must be one of {', '.join(get_args(known))}, not {given}"
                 )
+        if self.epochs < 1:
+            raise InputError(f"`epochs` must be at least 1, not {self.epochs}")
         if self.weight_decay < 0:
             raise InputError(f"`weight_decay` must be at least 0, not {self.weight_decay}")
         if self.warmup is not None and not 0 <= self.warmup < self.epochs:

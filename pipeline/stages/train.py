@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from pipeline.archive.video.ahead import ahead
 from pipeline.errors import InputError, RunError
@@ -27,6 +26,7 @@ from pipeline.output_files import replace_file
 from pipeline.stages.execution import StartProgress, Step, silent
 from pipeline.training.augmentation import AugmentationSettings, augment
 from pipeline.training.loop import MicroBatch, StepSettings, Trainer
+from pipeline.training.objectives import Objective
 from pipeline.training.ranks import ranks
 from pipeline.training.samplers import BatchSettings, EpochBatches, IdentityBatches
 from pipeline.training.schedules import LearningSchedule
@@ -79,7 +79,7 @@ class TrainingWork:
 
     network: TrainableNetwork
     start: Path | None
-    objective: nn.Module
+    objective: Objective
     crops: Path
     labels: NDArray[np.int64]
     cameras: NDArray[np.int64]

@@ -8,12 +8,13 @@ gradients are added.
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.errors import InputError, RunError
+from pipeline.training.objectives import Objective
 from pipeline.training.parts import Part, train_part
 from pipeline.training.ranks import add_over_ranks, rows_of_all_ranks
 from pipeline.training.statistics import RunningStatistics
@@ -57,20 +58,6 @@ class MicroBatch(NamedTuple):
     cameras: Tensor
 
 
-class Objective(Protocol):
-    """The losses of a batch, and memories that follow its features; see `objectives`."""
-
-    def __call__(
-        self, features: Tensor, labels: Tensor, cameras: Tensor, *, seed: int
-    ) -> dict[str, Tensor]:
-        """The weighted losses by name, each a mean over the rows."""
-        ...
-
-    def update(self, features: Tensor, labels: Tensor, cameras: Tensor) -> None:
-        """Follow the features `[B, D]` of a step, those of all processes."""
-        ...
-
-
 class Trainer:
     """A network, its objective and their optimizer (Adam), on one device.
 
@@ -79,7 +66,7 @@ class Trainer:
     """
 
     def __init__(
-        self, network: nn.Module, objective: nn.Module, settings: StepSettings, device: str = "cpu"
+        self, network: nn.Module, objective: Objective, settings: StepSettings, device: str = "cpu"
     ) -> None:
         self.network = network.to(device).to(memory_format=torch.channels_last)
         self.objective = objective.to(device)
@@ -132,7 +119,7 @@ class Trainer:
             )
         self._move(factor)
         together = [rows_of_all_ranks(torch.cat(each)) for each in zip(*seen, strict=True)]
-        self.objective.update(*together)  # type: ignore[operator]
+        self.objective.update(*together)
         return told
 
     def state(self) -> dict[str, Any]:

@@ -142,3 +142,7 @@ class IdentityObjective(nn.Module):
 
     def update(self, features: Tensor, labels: Tensor, cameras: Tensor | None = None) -> None:
         """Nothing: the head is moved by its gradient."""
+
+
+Objective = ClusterObjective | IdentityObjective
+"""What a network is trained for."""

@@ -31,8 +31,8 @@ def archive(tmp_path_factory):
 
 GIVEN = {
     "--model": "demo", "--checkpoint": DEMO, "--layout": PASSAGE_LAYOUT, "--rounds": "1",
-    "--epochs": "1", "--people": "2", "--crops": "2", "--min-samples": "2", "--held-out": "0.6",
-    "--actors": "0",
+    "--round-epochs": "1", "--people": "2", "--crops": "2", "--min-samples": "2",
+    "--held-out": "0.6", "--actors": "0",
 }  # fmt: skip
 
 

@@ -123,14 +123,12 @@ def test_every_number_that_help_shows_is_the_librarys():
 
 
 def test_a_flag_has_one_default_in_all_verbs():
-    """But for the k of lists, of links and of expansion, which are three things, and for the epochs
-    of a round and of a whole training.
-    """
+    """But for the k of lists, of links and of expansion, which are three things."""
     defaults = {}
     for verb, flag, default in shown():
         defaults.setdefault(flag, {}).setdefault(default, []).append(verb)
     several = {flag for flag, found in defaults.items() if len(found) > 1}
-    assert several <= {"k", "epochs"}
+    assert several <= {"k"}
     layouts = {
         verb: re.search(r"`--layout STR`.*?\[default: (\w+)\]", part, re.DOTALL)
         for verb in cli.VERBS

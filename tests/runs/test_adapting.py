@@ -12,20 +12,25 @@ import pytest
 from jobs import demo_network
 from pipeline.archive.drawn.passages import PASSAGE_LAYOUT, draw_passages
 from pipeline.core.blocks import as_rows
+from pipeline.core.clusters.encoding import CameraEncoding
+from pipeline.core.evaluation.labels import NO_CAMERA
 from pipeline.errors import InputError, RunError
+from pipeline.gallery.table import Gallery
 from pipeline.model.backends.torch_network import torch_threads
 from pipeline.model.networks import NetworkFile
 from pipeline.model.trainable import TrainableFile, TrainableModule
-from pipeline.runs import adapting
+from pipeline.runs import adapt_rounds, adapting
+from pipeline.runs.acceptance import AcceptanceSettings, compare_networks
 from pipeline.runs.adapt_rounds import SeenRows, find_clusters
 from pipeline.runs.adapt_verdicts import NO_VERDICTS
 from pipeline.runs.adapted import RoundSettings
 from pipeline.runs.adapting import adapt
+from pipeline.runs.clustering import cluster_rows
 from pipeline.stages.train import CHECKPOINT
 
 DEMO = str(Path(demo_network.__file__).with_name("demo.safetensors"))
 NETWORK = TrainableFile(NetworkFile("demo", DEMO))
-ROUNDS = RoundSettings(rounds=2, epochs=1, people=4, crops=2, held_out=0.6, min_samples=2)
+ROUNDS = RoundSettings(rounds=2, round_epochs=1, people=4, crops=2, held_out=0.6, min_samples=2)
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +55,17 @@ def adapted(archive, tmp_path_factory):
         return adapt(str(archive), NETWORK, out, layout=PASSAGE_LAYOUT, rounds=ROUNDS)
 
 
+def random_rows(count):
+    """Rows of two cameras without any people in them."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(count, 8)).astype(np.float32)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    numbers = np.arange(count)
+    return SeenRows(as_rows(features), numbers % 2, numbers, numbers,
+                    pa.chunked_array([[f"{n}.jpg" for n in range(count)]]),
+                    pa.chunked_array([pa.nulls(count, pa.string())]))  # fmt: skip
+
+
 def test_each_round_leaves_its_clusters_and_weights(archive, adapted):
     assert [each.number for each in adapted.rounds] == [1, 2]
     assert [path.name for path in (adapted.out / "round-00").iterdir()] == ["gallery"]
@@ -62,7 +78,9 @@ def test_each_round_leaves_its_clusters_and_weights(archive, adapted):
         assert told.noise == (clusters < 0).sum()
         assert (folder / "network.safetensors").stat().st_size > 600_000
         assert not (folder / CHECKPOINT).exists() and not (folder / "clusters").exists()
-        assert len(told.losses) == 1 and told.losses[0]["clusters"] > 0
+        (losses,) = told.losses
+        assert losses.keys() == {"clusters", "cameras"} and losses["clusters"] > 0
+        assert 1 <= told.cameras_per_cluster <= 2
     assert not list(adapted.out.glob("crops-*"))
     assert adapted.test is not None and adapted.test.basis == "tracklets"
     assert adapted.test.mean_ap is not None
@@ -71,6 +89,44 @@ def test_each_round_leaves_its_clusters_and_weights(archive, adapted):
         assert adapted.network.read_bytes() == last
     else:
         assert adapted.network is None
+
+
+def test_the_test_compares_the_first_network_with_the_last(adapted):
+    first, last = (Gallery.open(str(adapted.out / f"round-{n:02d}/gallery")) for n in (0, 2))
+    settings = AcceptanceSettings(ROUNDS.held_out)
+    assert compare_networks(first, last, settings) == adapted.test
+    assert adapted.test.rates.before != adapted.test.rates.after
+
+
+def test_the_learning_rate_falls_along_one_cosine_over_all_rounds():
+    settings = RoundSettings(rounds=3, round_epochs=2)
+    found = []
+    for number in (1, 2, 3):
+        training = settings.training(number, "float32")
+        found += [training.schedule.factor(training.epochs_before + epoch) for epoch in (0, 1)]
+    assert found == pytest.approx([(1 + np.cos(np.pi * n / 6)) / 2 for n in range(6)])
+
+
+def test_the_first_round_averages_over_more_neighbors_of_other_cameras(monkeypatch, tmp_path):
+    """Later rounds, and rows without cameras, have the defaults."""
+    seen = []
+
+    def spy(features, folder, settings, **others):
+        seen.append((settings.encoding, others["cameras"] is not None))
+        return cluster_rows(features, folder, settings, **others)
+
+    monkeypatch.setattr(adapt_rounds, "cluster_rows", spy)
+    rows = random_rows(60)
+    people = np.repeat(rows.features.read(0, 10), 6, axis=0)
+    rows = replace(rows, features=as_rows(people))
+    settings = RoundSettings(people=2, min_samples=2, eps=0.6)
+    links = NO_VERDICTS.among(rows.path)
+    find_clusters(rows, settings, links, tmp_path / "first", first=True)
+    find_clusters(rows, settings, links, tmp_path / "second", first=False)
+    unknown = replace(rows, camera=np.full(60, NO_CAMERA))
+    find_clusters(unknown, settings, links, tmp_path / "unknown", first=True)
+    first = CameraEncoding(k2_same=3, k2_other=3)
+    assert seen == [(first, True), (None, True), (None, False)]
 
 
 def test_held_out_tracklets_are_not_trained(archive, adapted):
@@ -167,13 +223,7 @@ def test_a_module_of_the_users_own_is_adapted(archive, tmp_path):
 
 
 def test_too_few_clusters_for_a_batch(tmp_path):
-    rng = np.random.default_rng(0)
-    features = rng.normal(size=(30, 8)).astype(np.float32)
-    features /= np.linalg.norm(features, axis=1, keepdims=True)
-    numbers = np.arange(30)
-    rows = SeenRows(as_rows(features), numbers % 2, numbers, numbers,
-                    pa.chunked_array([[f"{n}.jpg" for n in range(30)]]),
-                    pa.chunked_array([pa.nulls(30, pa.string())]))  # fmt: skip
+    rows = random_rows(30)
     with pytest.raises(RunError, match=r"30 rows fall into \d+ clusters .* a batch takes 16"):
         find_clusters(rows, RoundSettings(), NO_VERDICTS.among(rows.path), tmp_path, first=True)
 
@@ -182,6 +232,7 @@ def test_too_few_clusters_for_a_batch(tmp_path):
     ("fields", "message"),
     [
         ({"rounds": 0}, "`rounds` must be at least 1"),
+        ({"round_epochs": 0}, "`round_epochs` must be at least 1"),
         ({"people": 1}, "`people` must be at least 2"),
         ({"workers": -1}, "`workers` must be at least 0"),
         ({"workers": 2}, "cannot share 1 `micro_batches`"),

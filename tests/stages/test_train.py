@@ -107,6 +107,20 @@ def test_training_learns_and_leaves_weights_and_losses(work):
     assert not (work.folder / CHECKPOINT).exists()
 
 
+def test_a_schedule_goes_on_from_an_earlier_training(work, monkeypatch):
+    factors = []
+
+    class Spy(train.Trainer):
+        def step(self, micro_batches, *, of, factor, seed):
+            factors.append(factor)
+            return super().step(micro_batches, of=of, factor=factor, seed=seed)
+
+    monkeypatch.setattr(train, "Trainer", Spy)
+    schedule = LearningSchedule("cosine", steps=6)
+    train_here(replace(work, settings=replace(work.settings, schedule=schedule, epochs_before=3)))
+    assert factors == [schedule.factor(3)] * 4 + [schedule.factor(4)] * 4
+
+
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_a_killed_run_goes_on_to_the_same_bits(work, monkeypatch, epoch):
     whole = train_here(fresh(work, "whole"))
