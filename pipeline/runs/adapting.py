@@ -34,7 +34,7 @@ from pipeline.runs.adapt_rounds import (
 )
 from pipeline.runs.adapt_verdicts import NO_VERDICTS, PathVerdicts, verdicts_by_path
 from pipeline.runs.adapted import Adapted, AdaptRound, RoundSettings
-from pipeline.runs.network_training import NetworkSource, claim_folder
+from pipeline.runs.network_training import NetworkSource, claim_folder, held_folder
 from pipeline.runs.settings import ActorSettings, WorkSettings
 from pipeline.stages.execution import StartProgress, silent
 from pipeline.stages.prepared_crops import drop_crops
@@ -44,6 +44,7 @@ _log = logging.getLogger(__name__)
 
 NETWORK = "network.safetensors"
 _ABOUT = "adapt.json"
+_GALLERY = "gallery"
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,12 @@ def adapt(
     """Adapt a network to the crops of a source, whose identities it does not know.
 
     Each round extracts features, finds clusters, and trains the network on them. `out` keeps a
-    folder for each round; after a kill, the same call goes on from the last finished epoch.
-    Identities of the source are used for figures, and for the test if there are few tracklets; the
-    network is not trained on them. Verdicts of a gallery of the same source say which rows
-    must and must not be of one cluster. Raise InputError before any work if an argument cannot
-    be used or `out` is of another adaptation, and RunError if the rows fall into too few clusters.
+    folder for each round, and the features of the first and the last network; after a kill, the
+    same call goes on from the last finished epoch. Identities of the source are used for figures,
+    and for the test if there are few tracklets; the network is not trained on them. Verdicts of a
+    gallery of the same source say which rows must and must not be of one cluster. Raise InputError
+    before any work if an argument cannot be used, if `out` is of another adaptation, or if another
+    run is using it, and RunError if the rows fall into too few clusters.
     """
     listing = list_archive(source, layout, labels, boxes)
     judged = NO_VERDICTS if verdicts is None else verdicts_by_path(verdicts, listing.root)
@@ -109,15 +111,23 @@ def adapt(
 
 
 def adapt_network(plan: AdaptPlan, progress: StartProgress = silent) -> Adapted:
-    """Do or go on with a planned adaptation."""
+    """Do or go on with a planned adaptation; no other run may use its folder at the same time."""
+    about = plan.about()
+    with held_folder(plan.out, f"adapt to {plan.listing.root}"):
+        claim_folder(plan.out, _ABOUT, about, "adaptation")
+        return _adapted(plan, progress)
+
+
+def _adapted(plan: AdaptPlan, progress: StartProgress) -> Adapted:
+    """Do all rounds that are not finished, and test the last network."""
     begun = time.perf_counter()
-    claim_folder(plan.out, _ABOUT, plan.about(), "adaptation")
     first = extract_round(plan, 0, progress)
     members = plan.seen.images_of(first.rows(["path"])["path"])
     done = []
     for number in range(1, plan.rounds.rounds + 1):
         told = read_round(plan.folder(number))
         done.append(_do_round(plan, number, members, progress) if told is None else told)
+        _drop_features(plan, number - 1)
     last = extract_round(plan, plan.rounds.rounds, progress)
     test, untested = _tested(first, last, plan)
     drop_crops(plan.out)
@@ -129,7 +139,7 @@ def adapt_network(plan: AdaptPlan, progress: StartProgress = silent) -> Adapted:
 
 def extract_round(plan: AdaptPlan, number: int, progress: StartProgress) -> Gallery:
     """The gallery of a round: made, or brought up to date."""
-    return plan.seen.extract(plan.weights(number), plan.folder(number) / "gallery", progress)
+    return plan.seen.extract(plan.weights(number), plan.folder(number) / _GALLERY, progress)
 
 
 def _do_round(
@@ -163,6 +173,12 @@ def _do_round(
     write_round(folder, told, rows, found)
     shutil.rmtree(scratch, ignore_errors=True)
     return told
+
+
+def _drop_features(plan: AdaptPlan, number: int) -> None:
+    """Delete the gallery of a round between the first network and the last: it has been used."""
+    if number:
+        shutil.rmtree(plan.folder(number) / _GALLERY, ignore_errors=True)
 
 
 def _tested(

@@ -1,6 +1,8 @@
 """What adaptation and supervised training share: the folder, features, crops, and the training."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pyarrow.compute as pc
 
 from pipeline.archive.listing.source import Listing
 from pipeline.errors import InputError
+from pipeline.gallery.log.lock import hold
 from pipeline.gallery.table import Gallery
 from pipeline.input_files import parse_json
 from pipeline.model.trainable import TrainableNetwork
@@ -87,8 +90,19 @@ class NetworkSource:
             return train_here(training, "cuda" if gpus else "cpu", progress)
 
 
+@contextmanager
+def held_folder(folder: Path, purpose: str) -> Iterator[None]:
+    """Keep other runs out of a folder, which is made if necessary.
+
+    Raise InputError if another run holds it, or if no file can be written there.
+    """
+    check_new_folder(folder)
+    with hold(str(folder), purpose):
+        yield
+
+
 def claim_folder(folder: Path, name: str, about: dict[str, Any], what: str) -> None:
-    """Write to the file `name` what a folder is of, or check that it is of the same.
+    """Write to the file `name` what a held folder is of, or check that it is of the same.
 
     Raise InputError, which calls it `what`, if the folder is of another one.
     """
@@ -101,7 +115,5 @@ def claim_folder(folder: Path, name: str, about: dict[str, Any], what: str) -> N
                 " another folder, or delete this one"
             )
         return
-    check_new_folder(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(about, indent=2).encode()
     replace_file(path, lambda file: file.write(text))

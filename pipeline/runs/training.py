@@ -27,8 +27,8 @@ from pipeline.errors import InputError
 from pipeline.gallery.labels import camera_numbers
 from pipeline.gallery.table import Gallery
 from pipeline.model.trainable import TrainableNetwork, UntrainedNetwork
-from pipeline.output_files import check_new_folder, replace_file
-from pipeline.runs.network_training import NetworkSource, claim_folder
+from pipeline.output_files import replace_file
+from pipeline.runs.network_training import NetworkSource, claim_folder, held_folder
 from pipeline.runs.self_ranking import KnownPeople
 from pipeline.runs.settings import ActorSettings, WorkSettings
 from pipeline.runs.trained import HeldOutFigures, LeftOut, SupervisedResult, SupervisedSettings
@@ -65,12 +65,28 @@ def train(
     initial.safetensors. Raise InputError before any work if an argument cannot be used, if there
     are too few people, or if `out` is of another training.
     """
-    begun = time.perf_counter()
     listing = list_archive(source, layout, labels, boxes)
     labeled, left_out = _labeled(listing)
     _check_people(source, labeled.images, settings)
-    first = _with_weights(network, out, settings.seed)
-    seen = NetworkSource(labeled, first, labels.described(layout), work, actors)
+    with held_folder(out, f"train on {source}"):
+        first = _with_weights(network, out, settings.seed)
+        seen = NetworkSource(labeled, first, labels.described(layout), work, actors)
+        is_new = isinstance(network, UntrainedNetwork)
+        return _learned(seen, out, settings, left_out, progress, is_new=is_new)
+
+
+def _learned(
+    seen: NetworkSource,
+    out: Path,
+    settings: SupervisedSettings,
+    left_out: LeftOut,
+    progress: StartProgress,
+    *,
+    is_new: bool,
+) -> SupervisedResult:
+    """Train or go on in a held folder, and measure after, and before unless weights are random."""
+    begun = time.perf_counter()
+    labeled = seen.listing
     about = seen.about | {
         "identities": images_hash(labeled.images, labeled.images["identity"].to_pylist()),
         "settings": asdict(settings) | {"workers": None},
@@ -84,7 +100,6 @@ def train(
     after = None
     if len(crops.held_out):
         after = _figures(held_out.extract(done.weights, out / "after", progress), None)
-    is_new = isinstance(network, UntrainedNetwork)
     unread = len(labeled.images) - gallery.count
     return SupervisedResult(
         out=out,
@@ -163,8 +178,6 @@ def _with_weights(
             f"{out} is of another training, which began with other weights: give another folder,"
             " or delete this one"
         )
-    check_new_folder(out)
-    out.mkdir(parents=True, exist_ok=True)
     replace_file(path, lambda file: file.write(data))
     return network.with_weights(path)
 

@@ -15,6 +15,7 @@ from pipeline.core.blocks import as_rows
 from pipeline.core.clusters.encoding import CameraEncoding
 from pipeline.core.evaluation.labels import NO_CAMERA
 from pipeline.errors import InputError, RunError
+from pipeline.gallery.log.lock import hold
 from pipeline.gallery.table import Gallery
 from pipeline.model.backends.torch_network import torch_threads
 from pipeline.model.networks import NetworkFile
@@ -69,6 +70,8 @@ def random_rows(count):
 def test_each_round_leaves_its_clusters_and_weights(archive, adapted):
     assert [each.number for each in adapted.rounds] == [1, 2]
     assert [path.name for path in (adapted.out / "round-00").iterdir()] == ["gallery"]
+    assert not (adapted.out / "round-01" / "gallery").exists()
+    assert Gallery.open(str(adapted.out / "round-02" / "gallery")).count == adapted.crops
     for told in adapted.rounds:
         folder = adapted.out / f"round-{told.number:02d}"
         table = pq.read_table(folder / "clusters.parquet")
@@ -169,6 +172,17 @@ def test_a_finished_adaptation_is_only_read(archive, adapted, monkeypatch):
     monkeypatch.setattr(adapting, "_do_round", None)
     again = adapt(str(archive), NETWORK, adapted.out, layout=PASSAGE_LAYOUT, rounds=ROUNDS)
     assert again.rounds == adapted.rounds and again.network == adapted.network
+
+
+def test_two_runs_cannot_share_a_folder(archive, adapted, tmp_path):
+    with (
+        hold(str(adapted.out), "adapt to another archive"),
+        pytest.raises(InputError, match="is being changed by 'adapt to another archive'"),
+    ):
+        adapt(str(archive), NETWORK, adapted.out, layout=PASSAGE_LAYOUT, rounds=ROUNDS)
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match="this is not a folder"):
+        adapt(str(archive), NETWORK, tmp_path / "file", layout=PASSAGE_LAYOUT, rounds=ROUNDS)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import torch
 from pipeline.archive.drawn.drawing import draw_archive
 from pipeline.core.tracklets import is_held_out
 from pipeline.errors import InputError
+from pipeline.gallery.log.lock import hold
 from pipeline.gallery.table import Gallery
 from pipeline.model.trainable import UntrainedNetwork
 from pipeline.runs import training
@@ -129,6 +130,15 @@ def test_another_training_does_not_get_the_folder(archive, once):
         learn(archive, once.out, other)
     with pytest.raises(InputError, match="another training, which began with other weights"):
         learn(archive, once.out, SupervisedSettings(epochs=2, people=4, held_out=0.3, seed=1))
+
+
+def test_two_trainings_cannot_share_a_folder(archive, tmp_path):
+    with (
+        hold(str(tmp_path), "train on others"),
+        pytest.raises(InputError, match="'train on others'"),
+    ):
+        learn(archive, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["_lock"]
 
 
 def test_other_identities_are_another_training(archive, tmp_path):

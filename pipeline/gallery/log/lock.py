@@ -1,11 +1,11 @@
 """One writer at a time: a lock file with an owner and an expiry.
 
-The lock is the file `_lock` in the gallery's folder. It says who writes, since when and until when;
-a thread of the owner renews the expiry. The lock of a dead process of this machine is free at once.
-Any other lock, including that of a process that is hidden from us, is free once it has expired. The
-file is read and changed only under `flock`, so that two processes never both take a stale lock; in
-an object store it is a lease (`lease`). There the lock only saves work: of two commits on one
-version the store accepts one, whoever believes to hold the lock.
+The lock is the file `_lock` in the folder of a gallery, or of a training. It says who writes, since
+when and until when; a thread of the owner renews the expiry. The lock of a dead process of this
+machine is free at once. Any other lock, including that of a process that is hidden from us, is free
+once it has expired. The file is read and changed only under `flock`, so that two processes never
+both take a stale lock; in an object store it is a lease (`lease`). There the lock only saves work:
+of two commits on one version the store accepts one, whoever believes to hold the lock.
 """
 
 import errno
@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 
 class LockHeldError(InputError):
-    """Another process writes to the gallery."""
+    """Another process writes to the folder."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Owner:
 
 @dataclass(frozen=True)
 class Lock:
-    """A held lock; pass it to what changes the gallery."""
+    """A held lock; pass it to what changes the folder."""
 
     location: str
     token: str
@@ -95,7 +95,7 @@ class Lock:
 
 @contextmanager
 def hold(location: str, purpose: str, *, expiry: float = EXPIRY_SECONDS) -> Iterator[Lock]:
-    """Hold the lock of a gallery's folder, which is made if necessary.
+    """Hold the lock of a folder, which is made if necessary.
 
     `purpose` says what the owner does. Raise `LockHeldError` naming the owner if another one still
     holds the lock after the time of `waited_for`.
@@ -135,7 +135,7 @@ def waiting_seconds() -> float:
 
 
 def holder(location: str) -> Owner | None:
-    """The current writer of the gallery, or None. Nothing is opened for writing."""
+    """The current writer of a folder, or None. Nothing is opened for writing."""
     try:
         owner = _owner(_path(location), only_read=True)
     except FileNotFoundError:
@@ -193,7 +193,7 @@ def _take(path: GalleryPlace, owner: Owner) -> None:
         if other is not None:
             if _is_alive(other):
                 raise LockHeldError(
-                    f"{path.parent}: the gallery is being changed by {other}; try again when it "
+                    f"{path.parent}: this folder is being changed by {other}; try again when it "
                     f"has finished{_doubt(path, other)}"
                 )
             _log.warning("%s: the lock of %s was left behind and is taken over", path.parent, other)
@@ -261,7 +261,7 @@ def _opened(path: GalleryPlace, *, only_read: bool = False) -> Iterator[int | Le
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             what = "lock cannot be read" if only_read else "folder cannot be written to"
-            raise InputError(f"{path.parent}: the gallery's {what}") from error
+            raise InputError(f"{path.parent}: the {what}") from error
         raise RunError(f"{path}: the lock cannot be opened ({error.strerror})") from error
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

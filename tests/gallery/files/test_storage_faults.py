@@ -156,7 +156,7 @@ def test_a_folder_that_cannot_be_written_to(gallery, read_only):
         lambda: compact(reader),
         lambda: reader.commit([], run_id="x", removes=[3]),
     ):
-        with pytest.raises(InputError, match="mounted: the gallery's folder cannot be written to"):
+        with pytest.raises(InputError, match="mounted: the folder cannot be written to"):
             attempt()
     assert Gallery.open(gallery.location).version == 1
 
