@@ -30,6 +30,7 @@ _THREADS = min(4, os.cpu_count() or 1)
 _FETCHES = 8
 _MANY_BYTES = 32 << 20
 _SHOWN = 5
+_CHUNK_ROWS = 65_536
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,20 @@ class GalleryFeatures:
 
         self._each(read_file, self._by_file(positions), out.nbytes)
         return out
+
+    def file_chunks(self, file: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Yield the features of a file in order, float32 `[n, D]`, some rows at a time, beside the
+        same rows mapped from the file where they lie there as float32.
+
+        The mapped rows may start at any byte; they are those of the file even after its removal.
+        Raise the errors of `read`.
+        """
+        rows = self._rows_of(file)
+        with report_removal(root_of(self.location), self.version):
+            for start, stop, mapped in rows.chunks(_CHUNK_ROWS):
+                out = empty_rows(stop - start, self.dimension)
+                rows.read(start, stop, out)
+                yield out, mapped
 
     @property
     def _is_plain(self) -> bool:

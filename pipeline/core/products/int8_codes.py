@@ -80,7 +80,7 @@ class Codes:
         """Write the tile of a strip of block `x` and block `y` of `other` to `buffer`, in units of
         both.
 
-        The strip begins with a panel. `room` gives the size of the buffer.
+        The strip begins with a panel. `room` is the size of the buffer.
         """
         (top, bottom), columns = strip, other.rows(y)
         a, b = self._lines(x, top, bottom), other._lines(y, 0, columns)
@@ -97,6 +97,24 @@ class Codes:
             first, second = (torch.from_numpy(each).view(-1, self.width) for each in (a, b))
             torch._int_mm(first, second.t(), out=torch.from_numpy(tile).view(-1, columns))
         return tile.reshape(-1, columns)
+
+    def room(self, rows: int, other: "Codes", y: int) -> int:
+        """The number of values that a buffer must hold for a strip of `rows` rows and block `y` of
+        `other`.
+        """
+        columns = other.rows(y)
+        spilled = 4 * columns + byte_products.PANEL
+        return rows * columns + spilled + _stored_lines(rows, self.form) * self.width // 4
+
+    @property
+    def limit(self) -> float:
+        """Thresholds for products are clipped to this (`LARGEST_SUM`)."""
+        return float(LARGEST_SUM)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return self.codes.nbytes + self.order.nbytes + self.begun.nbytes
 
     def rows(self, block: int) -> int:
         """The number of rows of a block."""
@@ -125,13 +143,6 @@ class Codes:
     def _begun(self, block: int) -> NDArray[np.int32]:
         each = _stored_lines(self.size, self.form)
         return self.begun[block * each : (block + 1) * each]
-
-
-def room(first: Codes, rows: int, second: Codes, y: int) -> int:
-    """The number of values that a buffer must hold for a strip of `rows` rows and block `y`."""
-    columns = second.rows(y)
-    spilled = 4 * columns + byte_products.PANEL
-    return rows * columns + spilled + _stored_lines(rows, first.form) * first.width // 4
 
 
 def quantize(

@@ -107,6 +107,13 @@ class FetchedRows:
                 part = slice(begin, min(begin + step, int(last)))
                 yield part, rows_taken(values, rows[part] - group.begin)
 
+    def chunks(self, most: int) -> Iterator[tuple[int, int, None]]:
+        """Yield runs of at most `most` rows, from a start to a stop; nothing is mapped here."""
+        self._open()
+        for group in self._groups or []:
+            for low in range(0, group.count, most):
+                yield group.begin + low, group.begin + min(low + most, group.count), None
+
     @property
     def _rows_of_a_chunk(self) -> int:
         return max(1, _CHUNK_BYTES // feature_bytes(self._dimension, self._dtype))

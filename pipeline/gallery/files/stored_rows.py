@@ -78,6 +78,19 @@ class StoredRows:
                 part = slice(low, min(low + step, int(last)))
                 yield part, rows_taken(values, rows[part] - group.begin)
 
+    def chunks(self, most: int) -> Iterator[tuple[int, int, np.ndarray | None]]:
+        """Yield runs of at most `most` rows, from a start to a stop, with their features mapped
+        from the file, verified, where these lie there as float32.
+        """
+        self._groups = self._groups or self._read_footer()
+        for group in self._groups:
+            plain = group.checksum is not None and self._dtype == "float32"
+            values = self._mapped(group) if plain else None
+            for low in range(0, group.count, most):
+                high = min(low + most, group.count)
+                part = None if values is None else values[low:high]
+                yield group.begin + low, group.begin + high, part
+
     @property
     def _rows_of_a_chunk(self) -> int:
         return max(1, _CHUNK_BYTES // feature_bytes(self._dimension, self._dtype))

@@ -39,7 +39,7 @@ def removed(root: GalleryPlace, version: int) -> RunError | None:
     """The error for a reader whose version was removed; None if the version still exists."""
     # In this order: a purge sets files aside before its versions leave the log, and ends after.
     is_purged = (root / storage.PURGED_FOLDER).exists()
-    oldest, latest = oldest_version(root), _latest(root)
+    oldest, latest = oldest_version(root), latest_version(root)
     if version < oldest:
         how = f"was removed while it was read; the oldest left is {oldest}"
     elif is_purged and version < latest:
@@ -61,6 +61,7 @@ def read_steadily(read: Callable[[], Read]) -> Read:
     return read()
 
 
-def _latest(root: GalleryPlace) -> int:
+def latest_version(root: GalleryPlace) -> int:
+    """The number of the latest version, by the names of the log's entries; 0 if there are none."""
     numbers = [path.name.partition(".")[0] for path in (root / storage.LOG_FOLDER).glob("*")]
     return max((int(number) for number in numbers if number.isdigit()), default=0)

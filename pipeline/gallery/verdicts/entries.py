@@ -92,6 +92,11 @@ def read_entries(root: GalleryPlace) -> pa.Table:
     return pa.concat_tables([VERDICT_SCHEMA.empty_table(), *tables]).combine_chunks()
 
 
+def entries_state(root: GalleryPlace) -> tuple[str, ...]:
+    """The names of the files of entries, which change whenever someone gives a verdict."""
+    return tuple(sorted(_names(root / storage.VERDICTS_FOLDER)))
+
+
 def entry_files(root: GalleryPlace) -> list[tuple[GalleryPlace, pa.Table]]:
     """The files of entries, in their order, with what is in them; raise what `read_entries`
     raises.

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pipeline.core.blocks import Tiling
 from pipeline.core.products import int8_codes as module
-from pipeline.core.products.int8_codes import can_code, quantize, quantize_words, room
+from pipeline.core.products.int8_codes import can_code, quantize, quantize_words
 from pipeline.core.products.kernels import pair_scores
 
 KINDS = ["normal", "falling", "one-hot", "equal", "opposite", "wild", "heavy", "signs"]
@@ -160,7 +160,7 @@ def test_products_are_those_of_the_codes(n, d, size, words):
         for top, bottom in strips:
             bottom = min(bottom, codes.rows(x))
             if top < bottom:
-                buffer = np.full(room(codes, bottom - top, codes, y), 7, np.int32)
+                buffer = np.full(codes.room(bottom - top, codes, y), 7, np.int32)
                 tile = codes.product(x, (top, bottom), codes, y, buffer)
                 np.testing.assert_allclose(tile * unit, products[top:bottom], rtol=1e-12)
 
