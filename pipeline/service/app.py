@@ -7,9 +7,10 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
-from pipeline.service import health
+from pipeline.service import health, searches
 from pipeline.service.answer_headers import AnswerHeaders
 from pipeline.service.bodies import BodyLimit
+from pipeline.service.embedding import Embedder
 from pipeline.service.entrance import Entrance
 from pipeline.service.faults import HANDLERS
 from pipeline.service.guard import Guard
@@ -17,16 +18,19 @@ from pipeline.service.metrics import Counted, ServiceMetrics
 from pipeline.service.page_files import page_route
 from pipeline.service.rates import RateLimit
 from pipeline.service.settings import ServiceSettings
+from pipeline.service.shelf import Shelf
 from pipeline.service.state import Service
 
 
-def create_app(shelf: Any, settings: ServiceSettings, network: Any = None) -> Starlette:
+def create_app(
+    shelf: Shelf, settings: ServiceSettings, network: Embedder | None = None
+) -> Starlette:
     """The application over the galleries of a shelf.
 
     With a `network`, images can be searched for. `app.state.service.entrance` makes one-time links.
     """
     service = Service(shelf, settings, network, Entrance(settings.token), ServiceMetrics())
-    routes: list[Route] = [*health.ROUTES, page_route()]
+    routes: list[Route] = [*health.ROUTES, *searches.ROUTES, page_route()]
     templates: dict[Callable[..., Any] | None, str] = {each.endpoint: each.path for each in routes}
     app = Starlette(
         routes=routes,

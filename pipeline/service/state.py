@@ -2,25 +2,33 @@
 
 import threading
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
 
 from starlette.requests import Request
 
+from pipeline.service.batches import Batches
+from pipeline.service.embedding import Embedder
 from pipeline.service.entrance import Entrance
 from pipeline.service.metrics import ServiceMetrics
 from pipeline.service.settings import ServiceSettings
+from pipeline.service.shelf import Shelf
 
 
 @dataclass(frozen=True, eq=False)
 class Service:
     """One application: its galleries, its settings, and the network that makes images features."""
 
-    shelf: Any
+    shelf: Shelf
     settings: ServiceSettings
-    network: Any
+    network: Embedder | None
     entrance: Entrance
     metrics: ServiceMetrics
     stopping: threading.Event = field(default_factory=threading.Event)
+
+    @cached_property
+    def batches(self) -> Batches:
+        """Where searches run."""
+        return Batches(self.settings.batch_ms / 1000, self.metrics)
 
     def stop(self) -> None:
         """End the server, and with it streams of events and the watch for new versions."""
