@@ -23,7 +23,7 @@ from pipeline.service.state import Service, service_of
 _NO_DIRECTION = 1e-6
 
 
-class Queries(NamedTuple):
+class Asked(NamedTuple):
     """Features `[Q, D]`, what each is of, and the positions that its list leaves out."""
 
     features: NDArray[np.float32]
@@ -47,12 +47,12 @@ async def search(request: Request) -> Response:
 ROUTES = [Route("/v1/galleries/{gallery}/search", search, methods=["POST"])]
 
 
-def _queries(service: Service, held: HeldGallery, asked: SearchRequest) -> Queries:
+def _queries(service: Service, held: HeldGallery, asked: SearchRequest) -> Asked:
     if asked.rows:
         places = held.positions_of(asked.rows)
         features = held.features.take(places)
         out = tuple((place,) for place in places.tolist())
-        return Queries(features, tuple({"row": each} for each in asked.rows), out)
+        return Asked(features, tuple({"row": each} for each in asked.rows), out)
     if asked.examples is not None:
         return _of_examples(held, *asked.examples)
     if asked.vectors is not None:
@@ -63,7 +63,7 @@ def _queries(service: Service, held: HeldGallery, asked: SearchRequest) -> Queri
                 f" {width}"
             )
         count = len(asked.vectors)
-        return Queries(asked.vectors, tuple({"vector": n} for n in range(count)), ((),) * count)
+        return Asked(asked.vectors, tuple({"vector": n} for n in range(count)), ((),) * count)
     return queries_of_images(service, held, asked.images, asked.box)
 
 
@@ -72,17 +72,17 @@ def queries_of_images(
     held: HeldGallery,
     images: tuple[bytes, ...],
     box: tuple[int, int, int, int] | None = None,
-) -> Queries:
+) -> Asked:
     """The features of image files, or of a part of each; raise `Refused` without a network."""
     if service.network is None:
         raise Refused(
             409, "the service has no network, so it cannot search for images: start it with one"
         )
     features = service.network.features(held.gallery, images, box, service.settings.max_pixels)
-    return Queries(features, tuple({"image": n} for n in range(len(images))), ((),) * len(images))
+    return Asked(features, tuple({"image": n} for n in range(len(images))), ((),) * len(images))
 
 
-def _of_examples(held: HeldGallery, like: tuple[int, ...], unlike: tuple[int, ...]) -> Queries:
+def _of_examples(held: HeldGallery, like: tuple[int, ...], unlike: tuple[int, ...]) -> Asked:
     """One query: the mean of good examples, moved away from that of bad ones by their distance."""
     good = held.positions_of(like)
     query = held.features.take(good).mean(axis=0, dtype=np.float64)
@@ -93,13 +93,13 @@ def _of_examples(held: HeldGallery, like: tuple[int, ...], unlike: tuple[int, ..
         raise InputError("the examples cancel each other out: give others")
     features = unit_vectors(query[None])
     asked = {"positive": list(like), "negative": list(unlike)}
-    return Queries(features, (asked,), ((*good.tolist(), *bad.tolist()),))
+    return Asked(features, (asked,), ((*good.tolist(), *bad.tolist()),))
 
 
 async def ranked(
     service: Service,
     held: HeldGallery,
-    queries: Queries,
+    queries: Asked,
     limit: int,
     allowed: NDArray[np.bool_] | None,
 ) -> TopK:
@@ -109,14 +109,14 @@ async def ranked(
     return await service.batches.search(held, queries.features, k, allowed)
 
 
-def hits_of(queries: Queries, best: TopK, query: int, limit: int) -> list[tuple[int, float]]:
+def hits_of(queries: Asked, best: TopK, query: int, limit: int) -> list[tuple[int, float]]:
     """Positions and scores of a query, best first, without those that it leaves out."""
     out = set(queries.left_out[query])
     pairs = zip(best.rows[query].tolist(), best.scores[query].tolist(), strict=True)
     return [(place, score) for place, score in pairs if place >= 0 and place not in out][:limit]
 
 
-def _lists(held: HeldGallery, queries: Queries, best: TopK, asked: SearchRequest) -> dict[str, Any]:
+def _lists(held: HeldGallery, queries: Asked, best: TopK, asked: SearchRequest) -> dict[str, Any]:
     found = held.thresholds(asked.threshold)
     results = []
     for number, query in enumerate(queries.told):
