@@ -17,7 +17,7 @@ from pipeline.runs.cameras import normalization_of
 from pipeline.runs.queries import open_extractor
 from pipeline.runs.union import AnyGallery, parts_of
 
-Part = tuple[int, int, int, int]
+PixelBox = tuple[int, int, int, int]
 """A part of a picture: x, y, width and height in pixels."""
 
 
@@ -35,7 +35,7 @@ class Embedder:
             self._extractor(gallery)
 
     def features(
-        self, gallery: AnyGallery, pictures: Sequence[bytes], box: Part | None, max_pixels: int
+        self, gallery: AnyGallery, pictures: Sequence[bytes], box: PixelBox | None, max_pixels: int
     ) -> NDArray[np.float32]:
         """Unit features `[n, D]` of image files, or of the `box` of each.
 
@@ -75,7 +75,7 @@ def _decoded(data: bytes, number: int, extractor: Extractor, max_pixels: int) ->
         raise InputError(f"image {number + 1} cannot be used ({error.reason}): {error}") from error
 
 
-def _cut(pixels: NDArray[np.uint8], box: Part | None) -> NDArray[np.uint8]:
+def _cut(pixels: NDArray[np.uint8], box: PixelBox | None) -> NDArray[np.uint8]:
     """The part of a picture in a box, as far as it lies in the picture."""
     if box is None:
         return pixels

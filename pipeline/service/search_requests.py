@@ -12,7 +12,7 @@ from starlette.requests import Request
 from pipeline.core.vectors import faults, unit_vectors
 from pipeline.errors import InputError
 from pipeline.service.asking import Whole, check_fields, json_body, row_ids
-from pipeline.service.embedding import Part
+from pipeline.service.embedding import PixelBox
 from pipeline.service.settings import ServiceSettings
 
 _KINDS = ("row", "rows", "vector", "vectors", "image", "images", "positive", "frame")
@@ -33,7 +33,7 @@ class SearchRequest:
     images: tuple[bytes, ...] = ()
     examples: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     frame: int | None = None
-    box: Part | None = None
+    box: PixelBox | None = None
     filter: Any = None
     limit: int = _LIMIT
     threshold: float | None = None
@@ -106,7 +106,7 @@ def _threshold(given: Any) -> float | None:
     return value
 
 
-def _box(given: Any) -> Part | None:
+def _box(given: Any) -> PixelBox | None:
     if given is None:
         return None
     if not isinstance(given, list) or len(given) != 4:
