@@ -32,6 +32,7 @@ def train(
     model: Location,
     checkpoint: Location | None = None,
     out: Annotated[Path, LOCATION],
+    verdicts: Location | None = None,
     layout: str = "none",
     labels: LabelFlags = AS_THEY_ARE,
     boxes: BoxFlags = ALL_BOXES,
@@ -59,6 +60,8 @@ def train(
         checkpoint: File of its weights, by its path or URL (default: random weights, for
             networks whose shape no checkpoint decides).
         out: Folder for the checkpoints and the trained network (network.safetensors).
+        verdicts: Gallery of the same source whose verdicts say which crops show one person, and
+            which do not.
         layout: How identity, camera, time and tracklet are read from names, as in extract.
     """
     from pipeline.archive.listing.source import check_source
@@ -66,6 +69,7 @@ def train(
     check_source(source, layout, labels)
     with progress_lines() as progress:
         progress("loading the network, listing the source", None)
+        from pipeline.gallery.table import Gallery
         from pipeline.model.fetched_networks import network_file
         from pipeline.model.trainable import TrainableFile, UntrainedNetwork
         from pipeline.runs.target import given_fields
@@ -84,6 +88,7 @@ def train(
             settings=settings,
             work=work,
             actors=on,
+            verdicts=None if verdicts is None else Gallery.open(verdicts),
             progress=progress,
         )
 
@@ -103,6 +108,11 @@ def describe(result: SupervisedResult) -> RenderableType:
     counts = {each.name: getattr(result.left_out, each.name) for each in fields(result.left_out)}
     if any(counts.values()):
         lines.append("left out: " + ", ".join(f"{n:,} {name}" for name, n in counts.items() if n))
+    if result.identities_merged or result.crops_identified:
+        lines.append(
+            f"by verdicts: {result.identities_merged:,} identities merged into others,"
+            f" {result.crops_identified:,} crops without a person identified"
+        )
     lines.append(
         f"{result.crops:,} crops of {result.people:,} people, {result.seconds:.0f} s:"
         f" {result.network}"

@@ -32,9 +32,9 @@ from pipeline.runs.adapt_rounds import (
     seen_rows,
     write_round,
 )
-from pipeline.runs.adapt_verdicts import NO_VERDICTS, PathVerdicts, verdicts_by_path
 from pipeline.runs.adapted import Adapted, AdaptRound, RoundSettings
 from pipeline.runs.network_training import NetworkSource, claim_folder, held_folder
+from pipeline.runs.path_verdicts import NO_VERDICTS, PathVerdicts, verdicts_by_path
 from pipeline.runs.settings import ActorSettings, WorkSettings
 from pipeline.stages.execution import StartProgress, silent
 from pipeline.stages.prepared_crops import drop_crops

@@ -149,6 +149,8 @@ class SupervisedResult:
     """The result of a training with labels.
 
     `network` is the file of the trained weights, `people` and `crops` count what it was trained on.
+    By verdicts, `identities_merged` identities are now a part of another one, and
+    `crops_identified` images without a person have one.
     `losses` has the mean of each loss, by epoch. `before` is None for a network that
     began with random weights; both are None if no held-out person is seen by two cameras.
     """
@@ -157,6 +159,8 @@ class SupervisedResult:
     network: Path
     people: int
     crops: int
+    identities_merged: int
+    crops_identified: int
     left_out: LeftOut = field(metadata={"json": "crops_left_out"})
     losses: list[dict[str, float]]
     before: HeldOutFigures | None = field(metadata={"json": "figures_before"})

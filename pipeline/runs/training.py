@@ -16,12 +16,10 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.archive.layouts.rules import LabelSettings
-from pipeline.archive.listing.source import Listing
 from pipeline.archive.video.listing import list_archive
 from pipeline.archive.video.rules import BoxSettings
 from pipeline.core.blocks import ChosenRows
 from pipeline.core.evaluation.bootstrap import Bootstrap, Interval, intervals
-from pipeline.core.evaluation.labels import DISTRACTOR, JUNK
 from pipeline.core.tracklets import is_held_out
 from pipeline.errors import InputError
 from pipeline.gallery.labels import camera_numbers
@@ -31,7 +29,8 @@ from pipeline.output_files import replace_file
 from pipeline.runs.network_training import NetworkSource, claim_folder, held_folder
 from pipeline.runs.self_ranking import KnownPeople
 from pipeline.runs.settings import ActorSettings, WorkSettings
-from pipeline.runs.trained import HeldOutFigures, LeftOut, SupervisedResult, SupervisedSettings
+from pipeline.runs.trained import HeldOutFigures, SupervisedResult, SupervisedSettings
+from pipeline.runs.training_people import LabeledPeople, check_people, labeled_people
 from pipeline.stages.execution import StartProgress, silent
 from pipeline.stages.prepared_crops import drop_crops, images_hash
 from pipeline.stages.train import Trained, TrainingWork, finished_training
@@ -55,6 +54,7 @@ def train(
     settings: SupervisedSettings = SupervisedSettings(),
     work: WorkSettings = WorkSettings(),
     actors: ActorSettings = ActorSettings(actors=0),
+    verdicts: Gallery | None = None,
     progress: StartProgress = silent,
 ) -> SupervisedResult:
     """Train a network on the crops of a source whose identities are known.
@@ -62,24 +62,26 @@ def train(
     Some people are held out, and the network is measured on them before and after. `out` keeps the
     features, a checkpoint of each epoch, and at last network.safetensors; after a kill, the same
     call goes on from the last finished epoch. A network without weights gets random ones, in
-    initial.safetensors. Raise InputError before any work if an argument cannot be used, if there
-    are too few people, or if `out` is of another training.
+    initial.safetensors. Verdicts of a gallery of the same source join identities (see
+    `training_people.labeled_people`). Raise InputError before any work if an argument cannot be
+    used, if there are too few people, if verdicts and identities contradict each other, or if `out`
+    is of another training.
     """
     listing = list_archive(source, layout, labels, boxes)
-    labeled, left_out = _labeled(listing)
-    _check_people(source, labeled.images, settings)
+    people = labeled_people(listing, verdicts)
+    check_people(people.listing, settings)
     with held_folder(out, f"train on {source}"):
         first = _with_weights(network, out, settings.seed)
-        seen = NetworkSource(labeled, first, labels.described(layout), work, actors)
+        seen = NetworkSource(people.listing, first, labels.described(layout), work, actors)
         is_new = isinstance(network, UntrainedNetwork)
-        return _learned(seen, out, settings, left_out, progress, is_new=is_new)
+        return _learned(seen, out, settings, people, progress, is_new=is_new)
 
 
 def _learned(
     seen: NetworkSource,
     out: Path,
     settings: SupervisedSettings,
-    left_out: LeftOut,
+    known: LabeledPeople,
     progress: StartProgress,
     *,
     is_new: bool,
@@ -106,7 +108,9 @@ def _learned(
         network=done.weights,
         people=crops.people,
         crops=len(crops.members),
-        left_out=replace(left_out, rejected=left_out.rejected + unread),
+        left_out=replace(known.left_out, rejected=known.left_out.rejected + unread),
+        identities_merged=known.identities_merged,
+        crops_identified=known.crops_identified,
         losses=done.losses,
         before=None if is_new else _figures(gallery, crops.held_out["path"]),
         after=after,
@@ -131,39 +135,6 @@ class _Crops:
         return int(self.person.max(initial=_NOT_TRAINED)) + 1
 
 
-def _labeled(listing: Listing) -> tuple[Listing, LeftOut]:
-    """The images with an identity, and how many others there are. InputError if there is none."""
-    identity = listing.images["identity"]
-    known = pc.fill_null(pc.greater(identity, DISTRACTOR), False)
-
-    def count(number: int) -> int:
-        return pc.sum(pc.equal(identity, number)).as_py() or 0
-
-    images = listing.images.filter(known).combine_chunks()
-    if not len(images):
-        raise InputError(
-            f"{listing.root}: no image has an identity, and training needs them: give the `layout`"
-            " of the names, or a manifest with a column identity"
-        )
-    left_out = LeftOut(count(JUNK), count(DISTRACTOR), identity.null_count, len(listing.rejects))
-    return replace(listing, images=images), left_out
-
-
-def _check_people(source: str, images: pa.Table, settings: SupervisedSettings) -> None:
-    """Raise InputError if there are too few people for a batch, without those held out."""
-    names = images["identity"].unique().to_pylist()
-    trained = sum(not _is_held_out(name, settings) for name in names)
-    if trained < settings.people:
-        raise InputError(
-            f"{source}: {trained} of {len(names)} people are left to train on, and a batch takes"
-            f" {settings.people} (`people`): give fewer `people`, or less `held_out`"
-        )
-
-
-def _is_held_out(identity: int, settings: SupervisedSettings) -> bool:
-    return is_held_out(str(identity), settings.held_out)
-
-
 def _with_weights(
     network: TrainableNetwork | UntrainedNetwork, out: Path, seed: int
 ) -> TrainableNetwork:
@@ -186,7 +157,9 @@ def _crops(seen: NetworkSource, gallery: Gallery, settings: SupervisedSettings) 
     """The images that could be read, those to train on apart from those held out."""
     images = seen.images_of(gallery.rows(["path"])["path"])
     names = images["identity"].unique().to_pylist()
-    chosen = pa.array([name for name in names if _is_held_out(name, settings)], pa.int64())
+    chosen = pa.array(
+        [name for name in names if is_held_out(str(name), settings.held_out)], pa.int64()
+    )
     held = pc.is_in(images["identity"].cast(pa.int64()), value_set=chosen)
     members = images.filter(pc.invert(held)).combine_chunks()
     person = np.unique(members["identity"].to_numpy(), return_inverse=True)[1]

@@ -1,7 +1,12 @@
 """The command that trains with labels: what it prints."""
 
+from pathlib import Path
+
+from jobs import demo_network
 from pipeline.archive.drawn.drawing import draw_archive
-from tests.jobs.running import run
+from pipeline.gallery.table import Gallery
+from pipeline.runs.verdicts import give_verdict
+from tests.jobs.running import refused, result, run
 
 
 def test_losses_figures_and_counts_are_printed(capsys, tmp_path):
@@ -16,3 +21,24 @@ def test_losses_figures_and_counts_are_printed(capsys, tmp_path):
     assert "after: mAP" in out and "before" not in out
     assert "left out: 1 junk" in out
     assert str(tmp_path / "out" / "network.safetensors") in out.replace("\n", "")
+
+
+def test_verdicts_join_identities(capsys, tmp_path):
+    draw_archive(tmp_path / "a", identities=6, cameras=2, crops_per_camera=1, distractors=0, junk=0)
+    common = (tmp_path / "a", "--layout", "market1501", "--model", "demo", "--actors", 0)
+    weights = Path(demo_network.__file__).with_name("demo.safetensors")
+    run(capsys, "extract", *common, "--checkpoint", weights, "--gallery", tmp_path / "g")
+    rows = Gallery.open(str(tmp_path / "g")).rows(["path", "identity"]).to_pylist()
+    paths = {row["identity"]: row["path"] for row in rows}
+    give_verdict(Gallery.open(str(tmp_path / "g")), paths[1], paths[2], "same", who="a")
+    given = (
+        "train", *common, "--out", tmp_path / "out", "--epochs", 1, "--people", 2, "--crops", 2,
+        "--held-out", 0, "--part", "head",
+    )  # fmt: skip
+    status, out, err = run(capsys, *given, "--verdicts", tmp_path / "g")
+    assert status == 0, err
+    assert "by verdicts: 1 identities merged into others, 0 crops without a person" in out
+    assert "of 5 people" in out
+    done = result(capsys, *given, "--verdicts", tmp_path / "g")
+    assert (done["people"], done["identities_merged"]) == (5, 1)
+    assert "its identities differ" in refused(capsys, *given)

@@ -23,10 +23,10 @@ from pipeline.model.trainable import TrainableFile, TrainableModule
 from pipeline.runs import adapt_rounds, adapting
 from pipeline.runs.acceptance import AcceptanceSettings, compare_networks
 from pipeline.runs.adapt_rounds import SeenRows, find_clusters
-from pipeline.runs.adapt_verdicts import NO_VERDICTS
 from pipeline.runs.adapted import RoundSettings
 from pipeline.runs.adapting import adapt
 from pipeline.runs.clustering import cluster_rows
+from pipeline.runs.path_verdicts import NO_VERDICTS
 from pipeline.stages.train import CHECKPOINT
 
 DEMO = str(Path(demo_network.__file__).with_name("demo.safetensors"))

@@ -1,3 +1,3 @@
 """Link rows into candidate identities."""
 
-__all__ = ["clustering", "linking", "mining", "precision", "verdicts"]
+__all__ = ["clustering", "linking", "merging", "mining", "precision", "verdicts"]
