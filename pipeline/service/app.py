@@ -7,7 +7,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
-from pipeline.service import health, searches
+from pipeline.service import clip_retrieval, health, searches
 from pipeline.service.answer_headers import AnswerHeaders
 from pipeline.service.bodies import BodyLimit
 from pipeline.service.embedding import Embedder
@@ -30,7 +30,7 @@ def create_app(
     With a `network`, images can be searched for. `app.state.service.entrance` makes one-time links.
     """
     service = Service(shelf, settings, network, Entrance(settings.token), ServiceMetrics())
-    routes: list[Route] = [*health.ROUTES, *searches.ROUTES, page_route()]
+    routes: list[Route] = [*health.ROUTES, *searches.ROUTES, *clip_retrieval.ROUTES, page_route()]
     templates: dict[Callable[..., Any] | None, str] = {each.endpoint: each.path for each in routes}
     app = Starlette(
         routes=routes,

@@ -71,7 +71,7 @@ def _asked(name: str, body: dict[str, Any], settings: ServiceSettings) -> dict[s
     if name in ("row", "rows"):
         return {"rows": tuple(row_ids([value] if name == "row" else value, name, most))}
     if name in ("vector", "vectors"):
-        return {"vectors": _vectors([value] if name == "vector" else value, most)}
+        return {"vectors": vectors_of([value] if name == "vector" else value, most)}
     if name in ("image", "images"):
         return {"images": _images([value] if name == "image" else value, most)}
     if name == "positive":
@@ -117,7 +117,8 @@ def _box(given: Any) -> PixelBox | None:
     return x, y, width, height
 
 
-def _vectors(given: Any, most: int) -> NDArray[np.float32]:
+def vectors_of(given: Any, most: int) -> NDArray[np.float32]:
+    """Unit vectors `[n, D]` of JSON lists; raise InputError for anything else, or too many."""
     if not isinstance(given, list) or not 0 < len(given) <= most:
         raise InputError(f"`vectors` must be a list of 1 to {most} vectors")
     try:
@@ -135,10 +136,11 @@ def _vectors(given: Any, most: int) -> NDArray[np.float32]:
 def _images(given: Any, most: int) -> tuple[bytes, ...]:
     if not isinstance(given, list) or not 0 < len(given) <= most:
         raise InputError(f"`images` must be a list of 1 to {most} images")
-    return tuple(_image(each) for each in given)
+    return tuple(image_of(each) for each in given)
 
 
-def _image(text: Any) -> bytes:
+def image_of(text: Any) -> bytes:
+    """The bytes that a base64 text stands for; raise InputError for anything else."""
     try:
         if isinstance(text, str):
             return base64.b64decode(text, validate=True)

@@ -56,15 +56,19 @@ def _queries(service: Service, held: HeldGallery, asked: SearchRequest) -> Asked
     if asked.examples is not None:
         return _of_examples(held, *asked.examples)
     if asked.vectors is not None:
-        width = held.gallery.dimension
-        if asked.vectors.shape[1] != width:
-            raise InputError(
-                f"a vector has {asked.vectors.shape[1]} numbers; features of {held.name} have"
-                f" {width}"
-            )
+        check_width(held, asked.vectors)
         count = len(asked.vectors)
         return Asked(asked.vectors, tuple({"vector": n} for n in range(count)), ((),) * count)
     return queries_of_images(service, held, asked.images, asked.box)
+
+
+def check_width(held: HeldGallery, vectors: NDArray[np.float32]) -> None:
+    """Raise InputError for vectors that are not as long as the gallery's features."""
+    if vectors.shape[1] != held.gallery.dimension:
+        raise InputError(
+            f"a vector has {vectors.shape[1]} numbers; features of {held.name} have"
+            f" {held.gallery.dimension}"
+        )
 
 
 def queries_of_images(
