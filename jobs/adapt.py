@@ -26,6 +26,7 @@ def adapt(
     checkpoint: Location | None = None,
     out: Annotated[Path, LOCATION],
     verdicts: Location | None = None,
+    mistakes: Annotated[Path, LOCATION] | None = None,
     layout: str = "none",
     labels: LabelFlags = AS_THEY_ARE,
     boxes: BoxFlags = ALL_BOXES,
@@ -58,6 +59,8 @@ def adapt(
         out: Folder for the rounds and the adapted network (network.safetensors).
         verdicts: Gallery of the same source whose verdicts say which crops show one person, and
             which do not.
+        mistakes: Table of pairs that evaluate --mine wrote: their crops are drawn more often, and
+            those of different people beside each other.
         layout: How camera, time, tracklet and identity are read from names, as in extract.
     """
     from pipeline.archive.listing.source import check_source
@@ -83,6 +86,7 @@ def adapt(
             work=work,
             actors=on,
             verdicts=None if verdicts is None else Gallery.open(verdicts),
+            mistakes=mistakes,
             progress=progress,
         )
     if done.network is None:

@@ -33,6 +33,7 @@ def train(
     checkpoint: Location | None = None,
     out: Annotated[Path, LOCATION],
     verdicts: Location | None = None,
+    mistakes: Annotated[Path, LOCATION] | None = None,
     layout: str = "none",
     labels: LabelFlags = AS_THEY_ARE,
     boxes: BoxFlags = ALL_BOXES,
@@ -62,6 +63,8 @@ def train(
         out: Folder for the checkpoints and the trained network (network.safetensors).
         verdicts: Gallery of the same source whose verdicts say which crops show one person, and
             which do not.
+        mistakes: Table of pairs that evaluate --mine wrote: their crops are drawn more often, and
+            those of different people beside each other.
         layout: How identity, camera, time and tracklet are read from names, as in extract.
     """
     from pipeline.archive.listing.source import check_source
@@ -89,6 +92,7 @@ def train(
             work=work,
             actors=on,
             verdicts=None if verdicts is None else Gallery.open(verdicts),
+            mistakes=mistakes,
             progress=progress,
         )
 

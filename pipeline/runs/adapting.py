@@ -33,6 +33,7 @@ from pipeline.runs.adapt_rounds import (
     write_round,
 )
 from pipeline.runs.adapted import Adapted, AdaptRound, RoundSettings
+from pipeline.runs.hard_pairs import hard_rows, read_mistakes
 from pipeline.runs.network_training import NetworkSource, claim_folder, held_folder
 from pipeline.runs.path_verdicts import NO_VERDICTS, PathVerdicts, verdicts_by_path
 from pipeline.runs.settings import ActorSettings, WorkSettings
@@ -59,6 +60,7 @@ class AdaptPlan:
     work: WorkSettings = WorkSettings()
     actors: ActorSettings = ActorSettings(actors=0)
     verdicts: PathVerdicts = NO_VERDICTS
+    mistakes: PathVerdicts | None = None
 
     def folder(self, number: int) -> Path:
         """The folder of a round; that of round 0 holds the features of the given network."""
@@ -75,9 +77,12 @@ class AdaptPlan:
 
     def about(self) -> dict[str, Any]:
         """What every run that goes on with this one must share."""
-        judged = hashlib.sha256(json.dumps(asdict(self.verdicts)).encode()).hexdigest()
         settings = asdict(self.rounds) | {"workers": None, "untested": None}
-        return self.seen.about | {"settings": settings, "verdicts": judged}
+        return self.seen.about | {
+            "settings": settings,
+            "verdicts": self.verdicts.digest(),
+            "mistakes": None if self.mistakes is None else self.mistakes.digest(),
+        }
 
 
 def adapt(
@@ -92,6 +97,7 @@ def adapt(
     work: WorkSettings = WorkSettings(),
     actors: ActorSettings = ActorSettings(actors=0),
     verdicts: Gallery | None = None,
+    mistakes: Path | None = None,
     progress: StartProgress = silent,
 ) -> Adapted:
     """Adapt a network to the crops of a source, whose identities it does not know.
@@ -100,13 +106,19 @@ def adapt(
     folder for each round, and the features of the first and the last network; after a kill, the
     same call goes on from the last finished epoch. Identities of the source are used for figures,
     and for the test if there are few tracklets; the network is not trained on them. Verdicts of a
-    gallery of the same source say which rows must and must not be of one cluster. Raise InputError
-    before any work if an argument cannot be used, if `out` is of another adaptation, or if another
-    run is using it, and RunError if the rows fall into too few clusters.
+    gallery of the same source say which rows must and must not be of one cluster. Crops of the
+    pairs in `mistakes`, a table that an evaluation wrote, come up more often (see
+    `hard_pairs.hard_rows`). Raise InputError before any work if an argument cannot be used, if
+    `out` is of another adaptation, or if another run is using it, and RunError if the rows fall
+    into too few clusters.
     """
     listing = list_archive(source, layout, labels, boxes)
     judged = NO_VERDICTS if verdicts is None else verdicts_by_path(verdicts, listing.root)
-    plan = AdaptPlan(listing, network, out, labels.described(layout), rounds, work, actors, judged)
+    wrong = None if mistakes is None else read_mistakes(mistakes)
+    if wrong is not None:
+        hard_rows(wrong, listing.images["path"], source)
+    described = labels.described(layout)
+    plan = AdaptPlan(listing, network, out, described, rounds, work, actors, judged, wrong)
     return adapt_network(plan, progress)
 
 
@@ -167,6 +179,9 @@ def _do_round(
         folder=folder,
         about=hashlib.sha256(labels.tobytes() + json.dumps(plan.about()).encode()).hexdigest(),
         settings=settings.training(number, plan.actors.precision),
+        hard=None
+        if plan.mistakes is None
+        else hard_rows(plan.mistakes, members["path"], plan.listing.root),
     )
     done = plan.seen.train(training, settings.workers, progress)
     told = describe_round(number, rows, found, done.losses)

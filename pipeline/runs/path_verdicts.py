@@ -1,7 +1,9 @@
 """Verdicts of people on pairs of rows, for the rows of other galleries of the same source."""
 
+import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +32,10 @@ class PathVerdicts:
         array([[0, 2]])
         """
         return _positions(self.same, paths), _positions(self.different, paths)
+
+    def digest(self) -> str:
+        """A hash of the pairs."""
+        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()
 
 
 NO_VERDICTS = PathVerdicts()

@@ -20,17 +20,23 @@ from pipeline.archive.video.listing import list_archive
 from pipeline.archive.video.rules import BoxSettings
 from pipeline.core.blocks import ChosenRows
 from pipeline.core.evaluation.bootstrap import Bootstrap, Interval, intervals
-from pipeline.core.tracklets import is_held_out
 from pipeline.errors import InputError
 from pipeline.gallery.labels import camera_numbers
 from pipeline.gallery.table import Gallery
 from pipeline.model.trainable import TrainableNetwork, UntrainedNetwork
 from pipeline.output_files import replace_file
+from pipeline.runs.hard_pairs import hard_rows, read_mistakes
 from pipeline.runs.network_training import NetworkSource, claim_folder, held_folder
+from pipeline.runs.path_verdicts import PathVerdicts
 from pipeline.runs.self_ranking import KnownPeople
 from pipeline.runs.settings import ActorSettings, WorkSettings
 from pipeline.runs.trained import HeldOutFigures, SupervisedResult, SupervisedSettings
-from pipeline.runs.training_people import LabeledPeople, check_people, labeled_people
+from pipeline.runs.training_people import (
+    LabeledPeople,
+    check_people,
+    held_out_people,
+    labeled_people,
+)
 from pipeline.stages.execution import StartProgress, silent
 from pipeline.stages.prepared_crops import drop_crops, images_hash
 from pipeline.stages.train import Trained, TrainingWork, finished_training
@@ -55,6 +61,7 @@ def train(
     work: WorkSettings = WorkSettings(),
     actors: ActorSettings = ActorSettings(actors=0),
     verdicts: Gallery | None = None,
+    mistakes: Path | None = None,
     progress: StartProgress = silent,
 ) -> SupervisedResult:
     """Train a network on the crops of a source whose identities are known.
@@ -63,56 +70,71 @@ def train(
     features, a checkpoint of each epoch, and at last network.safetensors; after a kill, the same
     call goes on from the last finished epoch. A network without weights gets random ones, in
     initial.safetensors. Verdicts of a gallery of the same source join identities (see
-    `training_people.labeled_people`). Raise InputError before any work if an argument cannot be
-    used, if there are too few people, if verdicts and identities contradict each other, or if `out`
-    is of another training.
+    `training_people.labeled_people`). Crops of the pairs in `mistakes`, a table that an evaluation
+    wrote, come up more often (see `hard_pairs.hard_rows`). Raise InputError before any work if an
+    argument cannot be used, if there are too few people, if verdicts and identities contradict each
+    other, or if `out` is of another training.
     """
     listing = list_archive(source, layout, labels, boxes)
     people = labeled_people(listing, verdicts)
     check_people(people.listing, settings)
+    wrong = None if mistakes is None else read_mistakes(mistakes)
+    if wrong is not None:
+        images = people.listing.images
+        trained = images.filter(pc.invert(held_out_people(images, settings)))
+        hard_rows(wrong, trained["path"], source)
     with held_folder(out, f"train on {source}"):
         first = _with_weights(network, out, settings.seed)
         seen = NetworkSource(people.listing, first, labels.described(layout), work, actors)
         is_new = isinstance(network, UntrainedNetwork)
-        return _learned(seen, out, settings, people, progress, is_new=is_new)
+        return _learned(_Plan(seen, out, settings, people, wrong, is_new), progress)
 
 
-def _learned(
-    seen: NetworkSource,
-    out: Path,
-    settings: SupervisedSettings,
-    known: LabeledPeople,
-    progress: StartProgress,
-    *,
-    is_new: bool,
-) -> SupervisedResult:
+@dataclass(frozen=True)
+class _Plan:
+    """A training: a network `is_new` if its weights are random."""
+
+    seen: NetworkSource
+    out: Path
+    settings: SupervisedSettings
+    people: LabeledPeople
+    mistakes: PathVerdicts | None
+    is_new: bool
+
+    def about(self) -> dict[str, Any]:
+        """What every run that goes on with this one must share."""
+        images = self.seen.listing.images
+        return self.seen.about | {
+            "identities": images_hash(images, images["identity"].to_pylist()),
+            "mistakes": None if self.mistakes is None else self.mistakes.digest(),
+            "settings": asdict(self.settings) | {"workers": None},
+        }
+
+
+def _learned(plan: _Plan, progress: StartProgress) -> SupervisedResult:
     """Train or go on in a held folder, and measure after, and before unless weights are random."""
     begun = time.perf_counter()
-    labeled = seen.listing
-    about = seen.about | {
-        "identities": images_hash(labeled.images, labeled.images["identity"].to_pylist()),
-        "settings": asdict(settings) | {"workers": None},
-    }
-    claim_folder(out, _ABOUT, about, "training")
+    seen, out, labeled = plan.seen, plan.out, plan.seen.listing
+    claim_folder(out, _ABOUT, plan.about(), "training")
     gallery = seen.extract(None, out / "before", progress)
-    crops = _crops(seen, gallery, settings)
-    done = finished_training(out) or _trained(seen, crops, out, about, settings, progress)
+    crops = _crops(plan, gallery)
+    done = finished_training(out) or _trained(plan, crops, progress)
     drop_crops(out)
     held_out = replace(seen, listing=replace(labeled, images=crops.held_out))
     after = None
     if len(crops.held_out):
         after = _figures(held_out.extract(done.weights, out / "after", progress), None)
-    unread = len(labeled.images) - gallery.count
+    unread, left_out = len(labeled.images) - gallery.count, plan.people.left_out
     return SupervisedResult(
         out=out,
         network=done.weights,
         people=crops.people,
         crops=len(crops.members),
-        left_out=replace(known.left_out, rejected=known.left_out.rejected + unread),
-        identities_merged=known.identities_merged,
-        crops_identified=known.crops_identified,
+        left_out=replace(left_out, rejected=left_out.rejected + unread),
+        identities_merged=plan.people.identities_merged,
+        crops_identified=plan.people.crops_identified,
         losses=done.losses,
-        before=None if is_new else _figures(gallery, crops.held_out["path"]),
+        before=None if plan.is_new else _figures(gallery, crops.held_out["path"]),
         after=after,
         seconds=time.perf_counter() - begun,
     )
@@ -153,14 +175,10 @@ def _with_weights(
     return network.with_weights(path)
 
 
-def _crops(seen: NetworkSource, gallery: Gallery, settings: SupervisedSettings) -> _Crops:
+def _crops(plan: _Plan, gallery: Gallery) -> _Crops:
     """The images that could be read, those to train on apart from those held out."""
-    images = seen.images_of(gallery.rows(["path"])["path"])
-    names = images["identity"].unique().to_pylist()
-    chosen = pa.array(
-        [name for name in names if is_held_out(str(name), settings.held_out)], pa.int64()
-    )
-    held = pc.is_in(images["identity"].cast(pa.int64()), value_set=chosen)
+    images = plan.seen.images_of(gallery.rows(["path"])["path"])
+    held = held_out_people(images, plan.settings)
     members = images.filter(pc.invert(held)).combine_chunks()
     person = np.unique(members["identity"].to_numpy(), return_inverse=True)[1]
     cameras = members["camera"]
@@ -173,33 +191,30 @@ def _crops(seen: NetworkSource, gallery: Gallery, settings: SupervisedSettings) 
     )
 
 
-def _trained(
-    seen: NetworkSource,
-    crops: _Crops,
-    out: Path,
-    about: dict[str, Any],
-    settings: SupervisedSettings,
-    progress: StartProgress,
-) -> Trained:
+def _trained(plan: _Plan, crops: _Crops, progress: StartProgress) -> Trained:
     """Train, or go on from the last epoch."""
+    seen, settings, hard = plan.seen, plan.settings, None
+    if plan.mistakes is not None:
+        hard = hard_rows(plan.mistakes, crops.members["path"], seen.listing.root)
     with torch.inference_mode():
         recipe = seen.network.recipe()
         probe = torch.zeros(2, 3, recipe.height, recipe.width)
         dimension = seen.network.module().eval()(probe).flatten(1).shape[1]
     generator = torch.Generator().manual_seed(settings.seed)
-    told = crops.person.tobytes() + json.dumps(about).encode()
+    told = crops.person.tobytes() + json.dumps(plan.about()).encode()
     training = TrainingWork(
         network=seen.network,
         start=None,
         objective=IdentityObjective(
             dimension, crops.people, settings.objective(), generator=generator
         ),
-        crops=seen.prepare(crops.members, out, progress),
+        crops=seen.prepare(crops.members, plan.out, progress),
         labels=crops.person,
         cameras=crops.camera,
-        folder=out,
+        folder=plan.out,
         about=hashlib.sha256(told).hexdigest(),
         settings=settings.training(seen.actors.precision),
+        hard=hard,
     )
     return seen.train(training, settings.workers, progress)
 

@@ -66,13 +66,21 @@ def labeled_people(listing: Listing, verdicts: Gallery | None = None) -> Labeled
 
 def check_people(listing: Listing, settings: SupervisedSettings) -> None:
     """Raise InputError if too few people for a batch are left without those held out."""
-    names = listing.images["identity"].unique().to_pylist()
-    trained = sum(not is_held_out(str(name), settings.held_out) for name in names)
+    images = listing.images
+    count = len(images["identity"].unique())
+    trained = count - len(images.filter(held_out_people(images, settings))["identity"].unique())
     if trained < settings.people:
         raise InputError(
-            f"{listing.root}: {trained} of {len(names)} people are left to train on, and a batch"
+            f"{listing.root}: {trained} of {count} people are left to train on, and a batch"
             f" takes {settings.people} (`people`): give fewer `people`, or less `held_out`"
         )
+
+
+def held_out_people(images: pa.Table, settings: SupervisedSettings) -> pa.ChunkedArray:
+    """Whether each of the images `[N]` with an identity shows a person who is held out."""
+    names = images["identity"].unique().to_pylist()
+    chosen = [name for name in names if is_held_out(str(name), settings.held_out)]
+    return pc.is_in(images["identity"].cast(pa.int64()), value_set=pa.array(chosen, pa.int64()))
 
 
 def _joined(listing: Listing, gallery: Gallery) -> Listing:

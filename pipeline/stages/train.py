@@ -69,12 +69,21 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True)
+class HardRows:
+    """The `weights` `[N]` and the `rivals` `[M, 2]` of `IdentityBatches`."""
+
+    weights: NDArray[np.float64] | None = None
+    rivals: NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True)
 class TrainingWork:
     """All that a worker needs to train: it sees `crops` and `folder`.
 
     `crops` is the file of `prepare_crops`; the rows have `labels` int64 `[N]` (below 0: left out),
-    `cameras` int64 `[N]` from 0, and `weights` `[N]` of hard ones or None. `objective` is as it is
-    before the first step. `about` is a text of all else that decides about the result.
+    `cameras` int64 `[N]` from 0. `hard` says which rows are drawn more often, and beside each
+    other. `objective` is as it is before the first step. `about` is a text of all else that decides
+    about the result.
     """
 
     network: TrainableNetwork
@@ -86,7 +95,7 @@ class TrainingWork:
     folder: Path
     about: str
     settings: TrainingSettings = TrainingSettings()
-    row_weights: NDArray[np.float64] | None = None
+    hard: HardRows | None = None
 
 
 @dataclass(frozen=True)
@@ -111,8 +120,14 @@ def train_here(
             f"`micro_batches` {settings.micro_batches} cannot be shared by {count} workers equally"
         )
     trainer = Trainer(work.network.module(work.start), work.objective, settings.steps, device)
+    hard = HardRows() if work.hard is None else work.hard
     batches = IdentityBatches(
-        work.labels, work.cameras, settings.batches, weights=work.row_weights, seed=settings.seed
+        work.labels,
+        work.cameras,
+        settings.batches,
+        weights=hard.weights,
+        rivals=hard.rivals,
+        seed=settings.seed,
     )
     losses = _go_on(work, trainer)
     step = progress("training", settings.epochs * batches.steps)

@@ -75,14 +75,17 @@ class IdentityBatches:
         settings: BatchSettings = BatchSettings(),
         *,
         weights: NDArray[np.floating] | None = None,
+        rivals: NDArray[np.integer] | None = None,
         seed: int = 0,
     ):
         """Rows by `labels` `[N]`, those below 0 left out, and `cameras` `[N]`; None is one camera.
 
         `weights` `[N]`, from 1 to 100, let hard rows come up more often: a row of weight 3 is the
         first choice of its identity and camera three times as often as one of weight 1, and an
-        identity comes up as many times as its heaviest row's weight. InputError if there are fewer
-        than P identities; ValueError if the arrays do not fit, or a weight is out of range.
+        identity comes up as many times as its heaviest row's weight. `rivals` `[M, 2]` are pairs
+        of rows that are hard to tell apart: an identity stands in its batch beside another one with
+        which it has such a pair, chosen at random, if there is still room. InputError if there are
+        fewer than P identities; ValueError if the arrays do not fit, or a weight is out of range.
         """
         n = len(labels)
         cameras = np.zeros(n, np.int64) if cameras is None else np.asarray(cameras)
@@ -107,6 +110,7 @@ class IdentityBatches:
         self._cameras, self._weights = cameras, weights
         self._count = len(order)
         self._repeats = np.maximum.reduceat(weights[order], starts)
+        self._rivals = _rivals(labels, np.empty((0, 2), np.int64) if rivals is None else rivals)
 
     @property
     def steps(self) -> int:
@@ -140,9 +144,26 @@ class IdentityBatches:
                 if reach >= len(waiting):
                     waiting = np.concatenate([waiting, next(rounds)])
                 reach *= 2
-            places = np.sort(firsts)[:size]
-            yield waiting[places]
-            waiting = np.delete(waiting, places)
+            batch = self._beside_rivals(waiting[np.sort(firsts)[:size]], rng)
+            yield batch
+            taken = [np.flatnonzero(waiting == each)[:1] for each in batch]
+            waiting = np.delete(waiting, np.concatenate(taken))
+
+    def _beside_rivals(
+        self, first: NDArray[np.int64], rng: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """P identities: those that come `first` `[P]`, each followed by one of its rivals."""
+        if not self._rivals:
+            return first
+        batch: list[int] = []
+        for identity in first.tolist():
+            if identity in batch or len(batch) == len(first):
+                continue
+            batch.append(identity)
+            near = [each for each in self._rivals.get(identity, ()) if each not in batch]
+            if near and len(batch) < len(first):
+                batch.append(near[int(rng.integers(len(near)))])
+        return np.array(batch, np.int64)
 
     def _rounds(self, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
         """All identities in random order, then those again that are still due; and so on.
@@ -188,6 +209,22 @@ def pair_batches(
     rounds = [rng.permutation(pairs) for _ in range(-(-steps * size // pairs))]
     order = np.concatenate([np.empty(0, np.int64), *rounds])
     return order[: steps * size].reshape(steps, size)
+
+
+def _rivals(labels: NDArray[np.integer], pairs: NDArray[np.integer]) -> dict[int, list[int]]:
+    """The rivals of each identity, by the place of its label among the labels from 0.
+
+    ValueError unless `pairs` are rows `[M, 2]`.
+    """
+    if pairs.ndim != 2 or pairs.shape[1] != 2 or not ((pairs >= 0) & (pairs < len(labels))).all():
+        raise ValueError(f"rivals must be pairs of the {len(labels)} rows [M, 2]")
+    ends = labels[pairs]
+    ends = ends[(ends >= 0).all(axis=1) & (ends[:, 0] != ends[:, 1])]
+    places = np.searchsorted(np.unique(labels[labels >= 0]), ends)
+    found: dict[int, list[int]] = {}
+    for one, other in np.unique(np.concatenate([places, places[:, ::-1]]), axis=0).tolist():
+        found.setdefault(one, []).append(other)
+    return found
 
 
 def _turns_of_runs(values: NDArray[np.integer]) -> NDArray[np.int64]:

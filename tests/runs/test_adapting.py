@@ -26,6 +26,8 @@ from pipeline.runs.adapt_rounds import SeenRows, find_clusters
 from pipeline.runs.adapted import RoundSettings
 from pipeline.runs.adapting import adapt
 from pipeline.runs.clustering import cluster_rows
+from pipeline.runs.network_training import NetworkSource
+from pipeline.runs.pair_tables import pair_table, write_pairs
 from pipeline.runs.path_verdicts import NO_VERDICTS
 from pipeline.stages.train import CHECKPOINT
 
@@ -183,6 +185,30 @@ def test_two_runs_cannot_share_a_folder(archive, adapted, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match="this is not a folder"):
         adapt(str(archive), NETWORK, tmp_path / "file", layout=PASSAGE_LAYOUT, rounds=ROUNDS)
+
+
+def test_mistakes_make_crops_hard_in_every_round(archive, adapted, tmp_path, monkeypatch):
+    paths = sorted(path.relative_to(archive).as_posix() for path in archive.rglob("*.jpg"))
+    rows = [pa.table({"path": [path], "camera": ["1"]}) for path in (paths[0], paths[-1])]
+    columns = {"a": ["0"], "b": ["1"], "verdict": ["different"]}
+    write_pairs(tmp_path / "m.csv", pair_table(columns, dict(zip("ab", rows, strict=True))))
+    seen = []
+
+    def stopped(self, work, workers, progress):
+        seen.append(work)
+        raise RuntimeError("stopped")
+
+    def run(out, mistakes):
+        adapt(str(archive), NETWORK, out, layout=PASSAGE_LAYOUT, rounds=ROUNDS, mistakes=mistakes)
+
+    monkeypatch.setattr(NetworkSource, "train", stopped)
+    with pytest.raises(RuntimeError, match="stopped"):
+        run(tmp_path / "out", tmp_path / "m.csv")
+    (hard,) = (work.hard for work in seen)
+    assert np.flatnonzero(hard.weights > 1).tolist() == [0, len(paths) - 1]
+    assert hard.rivals.tolist() == [[0, len(paths) - 1]]
+    with pytest.raises(InputError, match="its mistakes differ"):
+        run(adapted.out, tmp_path / "m.csv")
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,40 @@ def test_rows_of_weight_come_as_much_more_often():
     assert all(len(set(labels[batch].tolist())) == 4 for batch in rows)
 
 
+@st.composite
+def rows_with_rivals(draw):
+    labels, cameras = draw(labeled_rows())
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    return labels, cameras, rng.integers(0, len(labels), (draw(st.integers(1, 12)), 2))
+
+
+@given(rows_with_rivals(), st.integers(1, 3), st.integers(0, 9))
+def test_rivals_stand_beside_each_other(rows, p, seed):
+    """As long as there is room, and a rival that is not there yet."""
+    labels, cameras, rivals = rows
+    pairs = {frozenset(labels[pair].tolist()) for pair in rivals}
+    settings = BatchSettings(p, 1)
+    batches = IdentityBatches(labels, cameras, settings, rivals=rivals, seed=seed)
+    known = set(labels[labels >= 0].tolist())
+    seen = Counter()
+    for batch in labels[batches.epoch(1, steps=3 * len(known)).rows].tolist():
+        assert len(set(batch)) == p
+        seen.update(batch)
+        place = 0
+        while place < p:
+            near = {each for each in known - {batch[place]} if {each, batch[place]} in pairs}
+            near -= set(batch[:place])
+            if near and place + 1 < p:
+                place += 1
+                assert batch[place] in near
+            place += 1
+    assert set(seen) == known
+    assert min(seen.values()) >= 3 * p - 2  # rivals come more often, but nobody waits for long
+    if not any(len(pair) == 2 and -1 not in pair for pair in pairs):
+        plain = IdentityBatches(labels, cameras, settings, seed=seed)
+        assert np.array_equal(plain.epoch(1).rows, batches.epoch(1).rows)
+
+
 def test_batches_that_cannot_be():
     labels = np.array([0, 0, 1, -1])
     with pytest.raises(InputError, match="`identities` must be at least 1"):
@@ -125,6 +159,9 @@ def test_batches_that_cannot_be():
     for weights in (np.zeros(4), np.full(4, np.nan), np.full(4, 101)):
         with pytest.raises(ValueError, match="weights must lie from 1 to 100"):
             IdentityBatches(labels, None, BatchSettings(2, 2), weights=weights)
+    for rivals in (np.zeros(2, np.int64), np.array([[0, 4]]), np.array([[-1, 0]])):
+        with pytest.raises(ValueError, match=r"rivals must be pairs of the 4 rows"):
+            IdentityBatches(labels, None, BatchSettings(2, 2), rivals=rivals)
     batch = EpochBatches(np.zeros((1, 6), np.int64), np.zeros((1, 6), np.int64))
     for rank, ranks in ((0, 4), (2, 2), (-1, 2), (0, 0)):
         with pytest.raises(ValueError, match="has no equal share of batches of 6"):
