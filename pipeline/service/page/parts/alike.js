@@ -1,0 +1,57 @@
+// Who else a person might be: the nearest rows of other identities, each to be called same or not.
+import { html } from "../vendor/preact.js";
+import * as api from "../api.js";
+import { Crop } from "./card.js";
+import { camera, moment, person, score } from "./format.js";
+import { Refused, useLoaded } from "./load.js";
+import { complain } from "./messages.js";
+import { address } from "./place.js";
+import { giveAndSay, sayGiven } from "./verdicts.js";
+
+/** @import {Hit, Person, Row, Summary} from "../types.js" */
+
+const SHOWN = 6;
+
+/** @param {{summary: Summary, person: Person, rows: Row[], may: boolean, after: () => void}} props */
+export function Alike({ summary, person: who, rows, may, after }) {
+  const { gallery } = summary;
+  const own = new Set(rows.map(({ row_id }) => row_id));
+  const identities = [...new Set(rows.map(({ identity }) => identity).filter((each) => (each ?? 0) > 0))];
+  const { value, error } = useLoaded(
+    (signal) =>
+      api.search(gallery, { positive: who.row_ids, negative: [], limit: 60, ...(identities.length && { filter: { must_not: [{ key: "identity", match: { any: identities } }] } }) }, signal),
+    [gallery, who.identity, rows.length, summary.version],
+  );
+  /** @type {Map<unknown, Hit>} The best row of each identity; rows without one stand for themselves. */
+  const best = new Map();
+  for (const hit of value?.results[0].hits ?? []) {
+    const name = (hit.identity ?? 0) > 0 ? hit.identity : `row ${hit.row_id}`;
+    if (!own.has(hit.row_id) && !best.has(name)) best.set(name, hit);
+  }
+  /** @param {Hit} hit */
+  const merge = async (hit) => {
+    try {
+      const { verdicts } = await api.merge(gallery, [rows.map(({ row_id }) => row_id), [hit.row_id]]);
+      sayGiven(gallery, `Row ${hit.row_id} (${person(hit.identity)}) is the same person.`, verdicts, after);
+      after();
+    } catch (refusal) {
+      complain(refusal);
+    }
+  };
+  if (error) return html`<${Refused} error=${error} />`;
+  return html`<ul class="alike">
+    ${[...best.values()].slice(0, SHOWN).map(
+      (hit) => html`<li class="sheet" key=${hit.row_id}>
+        <${Crop} gallery=${gallery} id=${hit.row_id} alt=${`Row ${hit.row_id}`} />
+        <div class="stack tight">
+          <p><strong>${(hit.identity ?? 0) > 0 ? html`<a href=${address(gallery, "person", hit.identity ?? 0)}>Identity ${hit.identity}</a>` : `Row ${hit.row_id}`}</strong>
+            <span class="small quiet">score ${score(hit.score)}<br />${camera(hit.camera)}<br />${moment(hit.captured_at)}</span></p>
+          ${may && html`<div class="row">
+            <button class="says-same" onClick=${() => merge(hit)}>Same</button>
+            <button class="says-different" onClick=${() => giveAndSay(gallery, who.row_ids[0], hit.row_id, "different")}>Not same</button>
+          </div>`}
+        </div>
+      </li>`,
+    )}
+  </ul>`;
+}
