@@ -96,7 +96,7 @@ def hold_gallery(name: str, gallery: Gallery, before: HeldGallery | None = None)
     Raise what reading the gallery raises.
     """
     features = hold_features(gallery.features(), before.features if before else None)
-    columns = gallery.rows(COLUMNS)
+    columns = gallery.rows(COLUMNS).combine_chunks()  # rows of many chunks are slow to take
     ids = columns["row_id"].to_numpy()
     return HeldGallery(name, gallery, features, columns, ids, np.zeros(len(ids), np.int64), ())
 
@@ -119,7 +119,7 @@ def hold_together(members: Sequence[HeldGallery]) -> HeldGallery:
         ALL,
         union,
         HeldFeatures(int(starts[-1]), tuple(parts), files),
-        pa.concat_tables([each.columns for each in members]),
+        pa.concat_tables([each.columns for each in members]).combine_chunks(),
         np.concatenate([each.ids for each in members]),
         np.repeat(np.arange(len(members)), [len(each) for each in members]),
         tuple(replace(each, members=()) for each in members),
