@@ -35,6 +35,15 @@ def oddity(pixels: NDArray[np.uint8]) -> str | None:
     # A few pixels almost always suffice to show that there is a range.
     if range_used(pixels[::_STEP, ::_STEP]) < LEAST_RANGE and range_used(pixels) < LEAST_RANGE:
         return THIN
-    height, width = pixels.shape[:2]
-    is_large = height >= _FRAME_HEIGHT and width >= _FRAME_WIDTH
-    return FRAME if is_large and width > _FRAME_ASPECT * height else None
+    height, width = (np.array(size) for size in pixels.shape[:2])
+    return FRAME if is_frame(height, width) else None
+
+
+def is_frame(heights: NDArray[np.int64], widths: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether pictures of these sizes `[N]` are as large and as wide as a camera's whole frame.
+
+    >>> is_frame(np.array([720, 256]), np.array([1280, 128]))
+    array([ True, False])
+    """
+    is_large = (heights >= _FRAME_HEIGHT) & (widths >= _FRAME_WIDTH)
+    return is_large & (widths > _FRAME_ASPECT * heights)

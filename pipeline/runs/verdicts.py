@@ -31,6 +31,10 @@ _SHOWN = 5
 _Pair = tuple[int, int]
 
 
+class ContradictedError(InputError):
+    """Verdicts that contradict others; the message names the pairs."""
+
+
 def give_verdict(
     gallery: Gallery,
     a: int | str,
@@ -186,13 +190,13 @@ def _after(verdicts: Verdicts, new: Mapping[_Pair, GivenVerdict]) -> Verdicts:
 
 
 def _check_contradictions(gallery: Gallery, before: Verdicts, after: Verdicts) -> None:
-    """Raise InputError for contradictions that were not there before."""
+    """Raise ContradictedError for contradictions that were not there before."""
     known = {each.pair for each in contradictions(before)}
     found = [each for each in contradictions(after) if each.pair not in known]
     if found:
         told = "; ".join(contradiction_texts(gallery, found[:_SHOWN]))
         more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        raise InputError(
+        raise ContradictedError(
             f"{gallery.location}: {told}{more}; nothing was added: withdraw the verdict that is"
             " wrong"
         )

@@ -7,7 +7,21 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
-from pipeline.service import clip_retrieval, health, searches
+from pipeline.service import (
+    clip_retrieval,
+    erasures,
+    events,
+    galleries,
+    health,
+    images,
+    job_answers,
+    judging,
+    people_answers,
+    quality,
+    reviewing,
+    rows,
+    searches,
+)
 from pipeline.service.answer_headers import AnswerHeaders
 from pipeline.service.bodies import BodyLimit
 from pipeline.service.embedding import Embedder
@@ -21,6 +35,27 @@ from pipeline.service.settings import ServiceSettings
 from pipeline.service.shelf import Shelf
 from pipeline.service.state import Service
 
+_PARTS = (
+    health,
+    events,
+    job_answers,
+    galleries,
+    rows,
+    images,
+    people_answers,
+    judging,
+    reviewing,
+    quality,
+    erasures,
+    searches,
+    clip_retrieval,
+)
+
+
+def _data_routes() -> list[Route]:
+    """All routes but those of the page."""
+    return [route for part in _PARTS for route in part.ROUTES]
+
 
 def create_app(
     shelf: Shelf, settings: ServiceSettings, network: Embedder | None = None
@@ -30,10 +65,11 @@ def create_app(
     With a `network`, images can be searched for. `app.state.service.entrance` makes one-time links.
     """
     service = Service(shelf, settings, network, Entrance(settings.token), ServiceMetrics())
-    routes: list[Route] = [*health.ROUTES, *searches.ROUTES, *clip_retrieval.ROUTES, page_route()]
+    routes = [*_data_routes(), page_route()]
     templates: dict[Callable[..., Any] | None, str] = {each.endpoint: each.path for each in routes}
     app = Starlette(
         routes=routes,
+        lifespan=events.watched,
         exception_handlers=HANDLERS,
         middleware=[
             Middleware(AnswerHeaders),

@@ -21,7 +21,7 @@ def held_of(request: Request, version: Any = None) -> HeldGallery:
     """
     name = request.path_params["gallery"]
     asked = request.query_params.get("version") if version is None else version
-    number = None if asked is None else _VERSION.of(asked, 0)
+    number = None if asked is None else _VERSION.read(asked)
     try:
         return service_of(request).shelf.get(name, number)
     except InputError as error:
@@ -37,7 +37,7 @@ def one_of(request: Request, version: Any = None) -> HeldGallery:
 
 def position_of(held: HeldGallery, row_id: Any) -> int:
     """The position of a row; raise `Refused` (404) if there is none of this id."""
-    number = Whole("row_id").of(row_id, 0)
+    number = Whole("row_id").read(row_id)
     try:
         return int(held.positions_of([number])[0])
     except InputError as error:

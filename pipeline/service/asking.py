@@ -62,8 +62,10 @@ class Whole:
 
     def of(self, given: Any, default: int) -> int:
         """The number in a text or in JSON; the default for None. Raise `InputError` if wrong."""
-        if given is None:
-            return default
+        return default if given is None else self.read(given)
+
+    def read(self, given: Any) -> int:
+        """The number in a text or in JSON; raise `InputError` if it is none, or out of range."""
         value = given
         if isinstance(given, str) and given.isascii() and len(given) < 20:
             digits = given.removeprefix("-")
@@ -82,7 +84,7 @@ def row_ids(given: Any, name: str, most: int) -> list[int]:
         raise InputError(f"`{name}` must be a list of row ids")
     if len(values) > most:
         raise InputError(f"`{name}` has {len(values):,} row ids: at most {most:,} are taken")
-    return [Whole(name).of(each, 0) for each in values]
+    return [Whole(name).read(each) for each in values]
 
 
 def text(given: Any, name: str) -> str | None:

@@ -10,8 +10,10 @@ from pipeline.service.batches import Batches
 from pipeline.service.embedding import Embedder
 from pipeline.service.entrance import Entrance
 from pipeline.service.metrics import ServiceMetrics
+from pipeline.service.remembered import Remembered
 from pipeline.service.settings import ServiceSettings
 from pipeline.service.shelf import Shelf
+from pipeline.service.work import ServiceWork
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +25,9 @@ class Service:
     network: Embedder | None
     entrance: Entrance
     metrics: ServiceMetrics
+    work: ServiceWork = field(default_factory=ServiceWork)
+    remembered: Remembered = field(default_factory=Remembered)
+    judging: threading.Lock = field(default_factory=threading.Lock)
     stopping: threading.Event = field(default_factory=threading.Event)
 
     @cached_property

@@ -11,7 +11,7 @@ from tests.service.asking import TOKEN
 
 
 @contextmanager
-def listening_service(shelf=None, **settings):
+def listening_service(shelf, **settings):
     """The port of a service that answers within the `with` block."""
     settings = ServiceSettings(**{"token": TOKEN, "port": 0} | settings)
     app, listening, started = create_app(shelf, settings), listen(settings), threading.Event()

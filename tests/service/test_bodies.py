@@ -25,7 +25,7 @@ def reading(monkeypatch):
     monkeypatch.setattr(health, "ROUTES", [*health.ROUTES, Route(LINKS, read, methods=["POST"])])
 
 
-def test_a_body_over_the_limit_is_refused_as_stated_and_as_counted(reading):
+def test_a_body_over_the_limit_is_refused_as_stated_and_as_counted(reading, yard):
     asked = client(max_body_bytes=1000)
     assert asked.post(LINKS, content=b"x" * 1000).text == "1000"
     assert "more than the 1,000 bytes" in message(asked.post(LINKS, content=b"x" * 1001), 413)
@@ -38,8 +38,8 @@ def test_a_body_over_the_limit_is_refused_as_stated_and_as_counted(reading):
         assert "not a number" in message(asked.post(LINKS, headers=wrong_head), 400)
 
 
-def test_a_large_body_ends_the_connection(reading):
-    with listening_service(max_body_bytes=1000) as port:
+def test_a_large_body_ends_the_connection(reading, yard):
+    with listening_service(yard, max_body_bytes=1000) as port:
         with connect(port) as one:
             one.sendall(request_head(LINKS, "Content-Length: 2000"))
             answer = read_all(one)
@@ -52,8 +52,8 @@ def test_a_large_body_ends_the_connection(reading):
             assert b" 413 " in read_all(one)
 
 
-def test_a_slow_body_is_refused(reading):
-    with listening_service(body_seconds=0.3) as port, connect(port) as one:
+def test_a_slow_body_is_refused(reading, yard):
+    with listening_service(yard, body_seconds=0.3) as port, connect(port) as one:
         start = time.monotonic()
         one.sendall(request_head(LINKS, "Content-Length: 1000"))
         one.sendall(b"x")
@@ -62,16 +62,16 @@ def test_a_slow_body_is_refused(reading):
         assert 0.2 < time.monotonic() - start < 5
 
 
-def test_a_body_that_is_never_read_does_no_harm():
-    with listening_service() as port, connect(port) as one:
+def test_a_body_that_is_never_read_does_no_harm(yard):
+    with listening_service(yard) as port, connect(port) as one:
         one.sendall(request_head("/v1/nothing", "Content-Length: 1000"))
         assert b" 404 " in one.recv(65_536)
 
 
-def test_slow_headers_end_the_connection(monkeypatch):
+def test_slow_headers_end_the_connection(monkeypatch, yard):
     monkeypatch.setattr(connections, "_HEADER_SECONDS", 0.3)
     with (
-        listening_service() as port,
+        listening_service(yard) as port,
         connect(port) as silent,
         connect(port) as slow,
         connect(port) as second,
@@ -85,8 +85,8 @@ def test_slow_headers_end_the_connection(monkeypatch):
         assert read_all(second) == b""
 
 
-def test_large_headers_are_refused():
-    with listening_service() as port, connect(port) as one:
+def test_large_headers_are_refused(yard):
+    with listening_service(yard) as port, connect(port) as one:
         one.sendall(request_head("/healthz", "X: " + "x" * 200_000, method="GET"))
         assert read_all(one)[:12] in (b"", b"HTTP/1.1 400")
         with connect(port) as other:

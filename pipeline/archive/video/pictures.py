@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from functools import lru_cache
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,19 +19,29 @@ from pipeline.archive.video.sources import file_facts
 if TYPE_CHECKING:  # it loads PyAV
     from pipeline.archive.video.index import VideoIndex
 
+_HASH_BYTES = 16
+
 
 def read_pixels(
-    root: str, path: str, *, max_bytes: int = MAX_BYTES, stretch: Stretch | None = None
+    root: str,
+    path: str,
+    *,
+    max_bytes: int = MAX_BYTES,
+    stretch: Stretch | None = None,
+    content_hash: bytes | None = None,
 ) -> NDArray[np.uint8]:
     """Read the image or box at `path` below `root`, uint8 `[H, W, 3]`; raise Rejected if there is
     none.
 
     For a box of a video, its packets are read once (`remembered_index`), and the frames of one run
-    are decoded.
+    are decoded. With the `content_hash` of a row, other bytes than those that it was made from are
+    Rejected (changed).
     """
     name = names.box_of_name(path)
     if name is None:
-        return decode(read_image(root, path, max_bytes=max_bytes), stretch=stretch)
+        data = read_image(root, path, max_bytes=max_bytes)
+        _check_hash(content_hash, data)
+        return decode(data, stretch=stretch)
     from pipeline.archive.video.decoding import Limits, cut_boxes
 
     if name.frame is None:
@@ -40,11 +51,25 @@ def read_pixels(
         if name.frame >= len(index.packet):
             raise Rejected("no-frame", f"the video has {len(index.packet)} frames")
         columns = places.of_video(index, np.array([name.frame]))
+        if content_hash not in (None, columns["content_hash"][0].as_py()):
+            raise _changed()
     members = pa.table({"path": [path], **columns})
     (cut,) = cut_boxes(root, members, limits=Limits(MAX_PIXELS, max_bytes, stretch))
+    if cut.data is not None:
+        _check_hash(content_hash, cut.data)
     if isinstance(cut.pixels, Rejected):
         raise cut.pixels
     return cut.pixels
+
+
+def _check_hash(content_hash: bytes | None, data: bytes) -> None:
+    """Raise Rejected for bytes of another hash (`pipeline.gallery.files.schema.content_hash`)."""
+    if content_hash not in (None, blake2b(data, digest_size=_HASH_BYTES).digest()):
+        raise _changed()
+
+
+def _changed() -> Rejected:
+    return Rejected("changed", "its file has changed since")
 
 
 @lru_cache(maxsize=16)

@@ -1,0 +1,119 @@
+"""What is wrong with a gallery, or may be: rejects, odd crops, cameras and their thresholds."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pipeline.core.crop_oddities import is_frame
+from pipeline.gallery.files.storage import GalleryDamagedError
+from pipeline.gallery.sidecars.calibrations import read_calibration
+from pipeline.gallery.summary import rejects_by_reason
+from pipeline.gallery.table import Gallery
+from pipeline.runs.last_report import report_summary
+from pipeline.service.asked_gallery import one_of, told
+from pipeline.service.galleries import table_of
+from pipeline.service.held_gallery import HeldGallery
+from pipeline.service.state import service_of
+
+_REJECTS = 100
+_ODD = 20
+
+
+def show(request: Request) -> Response:
+    """Show rejects, odd crops, the cameras, and the accuracy that was measured last."""
+    held, service = one_of(request), service_of(request)
+    table = table_of(held)
+    fixed = service.remembered.value(
+        ("quality", held.name, table.version), lambda: _of_version(held, table)
+    )
+    content = {"camera_pairs": _camera_pairs(table), "evaluation": report_summary(table)}
+    return told(held, fixed | content)
+
+
+def _of_version(held: HeldGallery, table: Gallery) -> dict[str, Any]:
+    rejects = table.rejects()
+    first = rejects.slice(0, _REJECTS).select(["path", "reason", "detail"]).to_pylist()
+    return {
+        "rejects": [{"n": number, **each} for number, each in enumerate(first)],
+        "rejects_total": len(rejects),
+        "rejects_by_reason": rejects_by_reason(rejects),
+        "by_camera": _cameras(held.columns),
+        "oddities": _oddities(held, table),
+    }
+
+
+def _cameras(columns: pa.Table) -> list[dict[str, Any]]:
+    found = columns.group_by("camera").aggregate(
+        [("row_id", "count"), ("captured_at", "min"), ("captured_at", "max"), ("quality", "mean")]
+    )
+    names = {
+        "row_id_count": "rows",
+        "captured_at_min": "first_time",
+        "captured_at_max": "last_time",
+        "quality_mean": "mean_quality",
+    }
+    found = found.rename_columns([names.get(name, name) for name in found.column_names])
+    return sorted(found.to_pylist(), key=lambda each: (each["camera"] is None, each["camera"]))
+
+
+def _oddities(held: HeldGallery, table: Gallery) -> list[dict[str, Any]]:
+    """Kinds of odd rows, with how many there are and the first of them."""
+    heights, widths = (
+        pc.fill_null(held.columns[name], 0).to_numpy() for name in ("height", "width")
+    )
+    found = {
+        "frame": np.flatnonzero(is_frame(heights, widths)),
+        "duplicate": _duplicates(table),
+        "low-quality": _least_quality(held.columns),
+    }
+    return [
+        {"kind": kind, "rows": len(rows), "examples": held.rows(rows[:_ODD])}
+        for kind, rows in found.items()
+        if len(rows)
+    ]
+
+
+def _duplicates(table: Gallery) -> np.ndarray:
+    """Positions of the rows with the bytes of an earlier row; boxes of one picture share them."""
+    rows = table.rows(["path", "content_hash"])
+    is_file = pc.and_(
+        pc.is_valid(rows["content_hash"]), pc.invert(pc.match_substring(rows["path"], "#"))
+    ).to_numpy()
+    codes = rows["content_hash"].combine_chunks().dictionary_encode().indices
+    positions = np.flatnonzero(is_file)
+    _, first = np.unique(pc.fill_null(codes, -1).to_numpy()[positions], return_index=True)
+    return np.setdiff1d(positions, positions[first])
+
+
+def _least_quality(columns: pa.Table) -> np.ndarray:
+    """The twenty positions of least quality, where it was measured."""
+    quality = columns["quality"].to_numpy()
+    known = np.flatnonzero(np.isfinite(quality))
+    return known[np.argsort(quality[known], kind="stable")[:_ODD]]
+
+
+def _camera_pairs(table: Gallery) -> list[dict[str, Any]]:
+    """The thresholds of pairs of cameras, if they were calibrated."""
+    try:
+        found = read_calibration(table)
+    except GalleryDamagedError:
+        return []  # the gallery's own answer says what is wrong
+    return [
+        {
+            "a": each["query_camera"],
+            "b": each["gallery_camera"],
+            "positives": each["positives"],
+            "negatives": each["negatives"],
+            "threshold": (each["figures"] or {}).get("threshold"),
+            "true_match_rate": (each["figures"] or {}).get("tar"),
+        }
+        for each in (found or {}).get("by_camera") or []
+    ]
+
+
+ROUTES = [Route("/v1/galleries/{gallery}/quality", show, methods=["GET"])]
