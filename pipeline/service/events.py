@@ -91,7 +91,10 @@ async def watched(app: Starlette) -> AsyncIterator[None]:
 
 def _told(watch: "asyncio.Task[None]") -> None:
     """Log why the watch ended, if nobody wanted it to."""
-    if not watch.cancelled() and (error := watch.exception()) is not None:
+    with contextlib.suppress(asyncio.CancelledError):
+        error = watch.exception()
+        if error is None:
+            return
         _log.error("new versions are no longer noticed; restart the service", exc_info=error)
 
 
