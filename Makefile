@@ -7,7 +7,7 @@
 #               and 10 GB of disk
 # make readers  that other tools read a gallery to the byte: DataFusion, Daft, LanceDB, ClickHouse and
 #               Spark, in an environment of their own (2 GB; Spark needs Java)
-# make lint     style, spelling, types and the direction of imports
+# make lint     style, spelling, types (of the page, too: needs npm) and the direction of imports
 # make docs     the documentation site, in build/site
 # make format   lay the code out
 # make lock     requirements.lock from what .venv holds
@@ -17,6 +17,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 READERS := .venv-readers
+NODE := tests/service/node
 FOLDERS := $(wildcard pipeline jobs cluster tests benchmarks examples regallery.py)
 ARGS ?=
 PROCESSES ?= 4
@@ -60,12 +61,18 @@ readers: $(READERS)/.ready
 	$(READERS)/bin/python -m pytest -q -p no:cacheprovider tests/gallery/test_readers.py \
 	  "tests/test_docs.py::test_snippets_run" $(ARGS)
 
-lint: $(READY)
+# TypeScript, which checks the page of the service, and what looks for barriers in it.
+$(NODE)/node_modules/.ready: $(NODE)/package-lock.json
+	cd $(NODE) && npm ci --silent --ignore-scripts
+	touch $@
+
+lint: $(READY) $(NODE)/node_modules/.ready
 	$(BIN)/ruff check $(FOLDERS)
 	$(BIN)/ruff format --check $(FOLDERS)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell $(FOLDERS) docs $(wildcard *.md)
+	cd $(NODE) && npm run --silent types
 
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet

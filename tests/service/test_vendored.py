@@ -31,9 +31,8 @@ def test_a_vendored_file_is_what_the_lock_says(entry: dict[str, Any]) -> None:
 def test_nothing_is_vendored_outside_the_lock() -> None:
     names = {each["file"] for each in LOCK["files"]}
     names |= {package["license_file"] for each in LOCK["files"] for package in each["packages"]}
-    extra = {"README.md", "vendor.lock.json"}
     found = {path.name for path in VENDOR.iterdir() if not path.name.endswith(".d.ts")}
-    assert found == names | extra
+    assert found == names | {"vendor.lock.json"}
 
 
 @pytest.mark.parametrize("path", SERVED, ids=lambda path: path.relative_to(PAGE).as_posix())
@@ -70,3 +69,15 @@ def test_modules_are_short() -> None:
     assert {
         path.name: lines for path in own if (lines := len(path.read_text().splitlines())) > 300
     } == {}
+
+
+def test_the_lock_of_packages_names_hashes_and_no_registry() -> None:
+    packages = json.loads((Path(__file__).parent / "node/package-lock.json").read_text())[
+        "packages"
+    ]
+    installed = {name: about for name, about in packages.items() if name}
+    assert all("integrity" in about for about in installed.values())
+    assert not any("resolved" in about for about in installed.values())
+    for entry in LOCK["files"]:
+        for package in entry["packages"]:
+            assert installed[f"node_modules/{package['name']}"]["version"] == package["version"]

@@ -101,7 +101,7 @@ function One({ summary, allow, place, changes }) {
   const { person, rows } = value;
   const visits = visitsOf(rows);
   // Whoever was joined by verdicts has several identities, or none: then the rows themselves are named.
-  const whole = rows.every(({ identity }) => identity === person.identity) ? { identity: person.identity } : { rows: rows.map(({ row_id }) => row_id).join() };
+  const whole = /** @type {Record<string, string | number>} */ (rows.every(({ identity }) => identity === person.identity) ? { identity: person.identity } : { rows: rows.map(({ row_id }) => row_id).join() });
   const timed = rows.filter(({ captured_at }) => captured_at);
   return html`<div class="stack wide" onKeyDown=${keys}>
     <header class="head flat"><div>${back}<h1>${named(person.identity)}</h1>

@@ -1,4 +1,4 @@
-// For the type checker alone, which needs `npm ci` in tests/service/node; not part of the wheel.
+// For the type checker alone.
 export { Fragment, h, render } from "../../../../tests/service/node/node_modules/preact/src/index.js";
 export {
   useCallback,

@@ -1,2 +1,2 @@
-// For the type checker alone; not part of the wheel.
+// For the type checker alone.
 export { default } from "../../../../tests/service/node/node_modules/uplot/dist/uPlot.js";

@@ -1,2 +1,2 @@
-// For the type checker alone; not part of the wheel.
+// For the type checker alone.
 export * from "../../../../tests/service/node/node_modules/@tanstack/virtual-core/dist/esm/index.js";
