@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.archive.decoding.images import decode
-from pipeline.archive.faults import Rejected
 from pipeline.errors import InputError
 from pipeline.gallery.table import Gallery
 from pipeline.model.extractor import Extractor
@@ -34,12 +33,17 @@ class Embedder:
         for gallery in galleries:
             self._extractor(gallery)
 
-    def features(
-        self, gallery: AnyGallery, pictures: Sequence[bytes], box: PixelBox | None, max_pixels: int
-    ) -> NDArray[np.float32]:
-        """Unit features `[n, D]` of image files, or of the `box` of each.
+    def decode(self, gallery: AnyGallery, data: bytes, max_pixels: int) -> NDArray[np.uint8]:
+        """The picture in an image file, as extraction reads it; raise Rejected if there is none."""
+        stretch = self._extractor(parts_of(gallery)[0]).recipe.stretch
+        return decode(data, max_pixels=max_pixels, stretch=stretch)
 
-        Raise InputError, with the number of the picture, for one that cannot be used.
+    def features(
+        self, gallery: AnyGallery, crops: Sequence[NDArray[np.uint8]]
+    ) -> NDArray[np.float32]:
+        """Unit features `[n, D]` of crops uint8 `[H, W, 3]`.
+
+        Raise InputError, with the number of the crop, for one that has none.
         """
         first = parts_of(gallery)[0]
         if normalization_of(first):
@@ -48,17 +52,13 @@ class Embedder:
                 " camera: search the gallery that it was made from"
             )
         extractor = self._extractor(first)
-        crops = [
-            (number, _cut(_decoded(data, number, extractor, max_pixels), box))
-            for number, data in enumerate(pictures)
-        ]
-        parts = []
+        parts = [np.empty((0, extractor.dimension), np.float32)]
         with self._lock:
-            for batch, rows, wrong in unit_features(crops, extractor):
+            for batch, rows, wrong in unit_features(enumerate(crops), extractor):
                 for row, why in wrong.items():
                     raise InputError(f"image {batch[row] + 1}: the network has no feature: {why}")
                 parts.append(rows)
-        return np.concatenate([np.empty((0, extractor.dimension), np.float32), *parts])
+        return np.concatenate(parts)
 
     def _extractor(self, gallery: Gallery) -> Extractor:
         with self._lock:
@@ -68,15 +68,11 @@ class Embedder:
             return self._opened[gallery.recipe_json]
 
 
-def _decoded(data: bytes, number: int, extractor: Extractor, max_pixels: int) -> NDArray[np.uint8]:
-    try:
-        return decode(data, max_pixels=max_pixels, stretch=extractor.recipe.stretch)
-    except Rejected as error:
-        raise InputError(f"image {number + 1} cannot be used ({error.reason}): {error}") from error
+def cut(pixels: NDArray[np.uint8], box: PixelBox | None) -> NDArray[np.uint8]:
+    """The part of a picture in a box, as far as it lies in the picture; all of it without a box.
 
-
-def _cut(pixels: NDArray[np.uint8], box: PixelBox | None) -> NDArray[np.uint8]:
-    """The part of a picture in a box, as far as it lies in the picture."""
+    Raise InputError for a box that has nothing of the picture.
+    """
     if box is None:
         return pixels
     x, y, width, height = box

@@ -10,12 +10,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from pipeline.archive.faults import Rejected
 from pipeline.core.neighbors.topk import TopK
 from pipeline.core.vectors import unit_vectors
 from pipeline.errors import InputError
+from pipeline.gallery.table import Gallery
 from pipeline.service.asked_gallery import held_of, told
+from pipeline.service.embedding import Embedder, PixelBox, cut
 from pipeline.service.faults import Refused
-from pipeline.service.held_gallery import HeldGallery
+from pipeline.service.held_gallery import ALL, HeldGallery
+from pipeline.service.pictures import frame_of
 from pipeline.service.row_filters import allowed_rows
 from pipeline.service.search_requests import SearchRequest, read_search
 from pipeline.service.state import Service, service_of
@@ -59,6 +63,8 @@ def _queries(service: Service, held: HeldGallery, asked: SearchRequest) -> Asked
         check_width(held, asked.vectors)
         count = len(asked.vectors)
         return Asked(asked.vectors, tuple({"vector": n} for n in range(count)), ((),) * count)
+    if asked.frame is not None:
+        return _of_frame(service, held, asked.frame, asked.box)
     return queries_of_images(service, held, asked.images, asked.box)
 
 
@@ -72,18 +78,36 @@ def check_width(held: HeldGallery, vectors: NDArray[np.float32]) -> None:
 
 
 def queries_of_images(
-    service: Service,
-    held: HeldGallery,
-    images: tuple[bytes, ...],
-    box: tuple[int, int, int, int] | None = None,
+    service: Service, held: HeldGallery, images: tuple[bytes, ...], box: PixelBox | None = None
 ) -> Asked:
     """The features of image files, or of a part of each; raise `Refused` without a network."""
+    network, crops = _network(service), []
+    for number, data in enumerate(images):
+        try:
+            picture = network.decode(held.gallery, data, service.settings.max_pixels)
+        except Rejected as error:
+            raise InputError(f"image {number + 1} cannot be used ({error})") from error
+        crops.append(cut(picture, box))
+    features = network.features(held.gallery, crops)
+    return Asked(features, tuple({"image": n} for n in range(len(images))), ((),) * len(images))
+
+
+def _network(service: Service) -> Embedder:
     if service.network is None:
         raise Refused(
             409, "the service has no network, so it cannot search for images: start it with one"
         )
-    features = service.network.features(held.gallery, images, box, service.settings.max_pixels)
-    return Asked(features, tuple({"image": n} for n in range(len(images))), ((),) * len(images))
+    return service.network
+
+
+def _of_frame(service: Service, held: HeldGallery, row: int, box: PixelBox | None) -> Asked:
+    """The feature of a part of the picture that a row was cut from."""
+    network, (place,) = _network(service), held.positions_of([row]).tolist()
+    if not isinstance(held.gallery, Gallery):
+        raise InputError(f"rows of {ALL} have no frames of their own: name one gallery")
+    picture = frame_of(held.gallery, place).pixels
+    features = network.features(held.gallery, [cut(picture, box)])
+    return Asked(features, ({"frame": row, "box": box},), ((),))
 
 
 def _of_examples(held: HeldGallery, like: tuple[int, ...], unlike: tuple[int, ...]) -> Asked:

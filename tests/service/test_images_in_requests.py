@@ -72,6 +72,16 @@ def test_a_box_is_the_part_of_a_picture(made, asked):
     assert "is empty in a picture of" in message(outside, 400)
 
 
+def test_a_part_of_the_frame_of_a_row(made, asked):
+    """A crop that was not cut from a video is its own frame."""
+    (found,) = search(asked, frame={"row": 7}, limit=1).json()["results"]
+    assert found["query"] == {"frame": 7, "box": None}
+    assert found["hits"][0]["row_id"] == 7
+    (part,) = search(asked, frame={"row": 7}, box=[1, 1, 6, 9], limit=1).json()["results"]
+    assert part["hits"][0]["score"] < found["hits"][0]["score"]
+    assert "has no row 99" in message(search(asked, frame={"row": 99}), 400)
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [(b"", "empty"), (b"<html>", "not-an-image"), (b"\x89PNG\r\n\x1a\n", "image 1 cannot be used")],
