@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pipeline.stages.train import TrainingSettings
     from pipeline.training.loop import Precision
 
-TrainedPart = Literal["statistics", "head", "last-stage", "everything"]
+TrainedPart = Literal["statistics", "head", "last-stage", "lora", "everything"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class RoundSettings:
     """Epochs of training in each round; an epoch draws about as many crops as are in clusters."""
     part: TrainedPart = "last-stage"
     """What is trained: batch-norm statistics only, the last layer (head), the last blocks with half
-    of the weights (last-stage), or everything. The statistics follow the new cameras in all
-    cases."""
+    of the weights (last-stage), low-rank adapters of a transformer's attention (lora), or
+    everything. The statistics follow the new cameras in all cases."""
     learning_rate: float = 3.5e-4
     """Learning rate of Adam in the first round; it falls along a cosine to the last."""
     people: int = 16

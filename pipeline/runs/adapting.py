@@ -40,6 +40,7 @@ from pipeline.runs.settings import ActorSettings, WorkSettings
 from pipeline.stages.execution import StartProgress, silent
 from pipeline.stages.prepared_crops import drop_crops
 from pipeline.stages.train import WEIGHTS, TrainingWork
+from pipeline.training.parts import check_part
 
 _log = logging.getLogger(__name__)
 
@@ -125,6 +126,7 @@ def adapt(
 def adapt_network(plan: AdaptPlan, progress: StartProgress = silent) -> Adapted:
     """Do or go on with a planned adaptation; no other run may use its folder at the same time."""
     about = plan.about()
+    check_part(plan.network.module(), plan.rounds.part)
     with held_folder(plan.out, f"adapt to {plan.listing.root}"):
         claim_folder(plan.out, _ABOUT, about, "adaptation")
         return _adapted(plan, progress)

@@ -28,7 +28,8 @@ class SupervisedSettings:
     """Epochs of training; each draws about as many crops as there are to train on."""
     part: TrainedPart = "everything"
     """What is trained: batch-norm statistics only, the last layer (head), the last blocks with half
-    of the weights (last-stage), or everything."""
+    of the weights (last-stage), low-rank adapters of a transformer's attention (lora), or
+    everything."""
     learning_rate: float = 3.5e-4
     """Largest learning rate of Adam."""
     weight_decay: float = 5e-4

@@ -41,6 +41,7 @@ from pipeline.stages.execution import StartProgress, silent
 from pipeline.stages.prepared_crops import drop_crops, images_hash
 from pipeline.stages.train import Trained, TrainingWork, finished_training
 from pipeline.training.objectives import IdentityObjective
+from pipeline.training.parts import check_part
 
 _log = logging.getLogger(__name__)
 
@@ -78,6 +79,8 @@ def train(
     listing = list_archive(source, layout, labels, boxes)
     people = labeled_people(listing, verdicts)
     check_people(people.listing, settings)
+    if not isinstance(network, UntrainedNetwork):
+        check_part(network.module(), settings.part)
     wrong = None if mistakes is None else read_mistakes(mistakes)
     if wrong is not None:
         images = people.listing.images

@@ -268,7 +268,7 @@ def _go_on(work: TrainingWork, trainer: Trainer) -> list[dict[str, float]]:
 
 def _finish(folder: Path, trainer: Trainer, losses: list[dict[str, float]]) -> None:
     """Write the losses and the weights; the checkpoint is of no more use."""
-    told, data = json.dumps(losses).encode(), weights_bytes(trainer.network)
+    told, data = json.dumps(losses).encode(), weights_bytes(trainer.finished())
     replace_file(folder / _LOSSES, lambda file: file.write(told))
     replace_file(folder / WEIGHTS, lambda file: file.write(data))
     (folder / CHECKPOINT).unlink(missing_ok=True)

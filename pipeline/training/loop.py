@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import InputError, RunError
+from pipeline.training.lora import add_lora
 from pipeline.training.objectives import Objective
 from pipeline.training.parts import Part, train_part
 from pipeline.training.ranks import add_over_ranks, rows_of_all_ranks
@@ -28,7 +29,8 @@ class StepSettings:
 
     part: Part = "last-stage"
     """What is trained: statistics of batch normalization only, the head, the last stage (blocks
-    with half of the weights), or everything; statistics follow in all cases."""
+    with half of the weights), adapters of attention layers (lora), or everything; statistics follow
+    in all cases."""
     learning_rate: float = 3.5e-4
     """The rate of Adam; a schedule multiplies it."""
     weight_decay: float = 5e-4
@@ -71,6 +73,7 @@ class Trainer:
         self.network = network.to(device).to(memory_format=torch.channels_last)
         self.objective = objective.to(device)
         self.settings, self.device = settings, torch.device(device)
+        self._lora = add_lora(self.network) if settings.part == "lora" else None
         train_part(self.network, settings.part)
         trained = [*self.network.parameters(), *self.objective.parameters()]
         self._trained = [each for each in trained if each.requires_grad]
@@ -121,6 +124,10 @@ class Trainer:
         together = [rows_of_all_ranks(torch.cat(each)) for each in zip(*seen, strict=True)]
         self.objective.update(*together)
         return told
+
+    def finished(self) -> nn.Module:
+        """The trained network with plain weights: adapters are merged, and no step may follow."""
+        return self.network if self._lora is None else self._lora.merge_and_unload()
 
     def state(self) -> dict[str, Any]:
         """All that a later `load_state` needs to go on."""

@@ -10,18 +10,28 @@ from typing import Literal, get_args
 from torch import nn
 
 from pipeline.errors import InputError
+from pipeline.training.lora import add_lora
 
-Part = Literal["statistics", "head", "last-stage", "everything"]
+Part = Literal["statistics", "head", "last-stage", "lora", "everything"]
 """What is trained: batch-norm statistics only; also the last layer with weights, and what follows;
-also the last blocks that together hold half of the weights; or all weights."""
+also the last blocks that together hold half of the weights; also low-rank adapters of the attention
+layers; or all weights."""
 
 _SHARE = 0.5
+
+
+def check_part(network: nn.Module, part: Part) -> None:
+    """Raise InputError if a part of a network cannot be trained. Changes the network."""
+    if part == "lora":
+        add_lora(network)
+    train_part(network, part)
 
 
 def train_part(network: nn.Module, part: Part) -> list[str]:
     """Let only a part of a network take gradients, and return the names of its parameters.
 
-    Raise InputError for an unknown part, and for `statistics` of a network that keeps none.
+    For `lora`, these are the adapters of `add_lora`. Raise InputError for an unknown part, and for
+    `statistics` of a network that keeps none.
 
     >>> network = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
     >>> train_part(network, "head")
@@ -39,6 +49,8 @@ def train_part(network: nn.Module, part: Part) -> list[str]:
         chosen: list[str] = []
     elif part == "everything":
         chosen = list(named)
+    elif part == "lora":
+        chosen = [name for name in named if ".lora_" in name]
     else:
         first = _head(network) if part == "head" else _last_stage(network)
         names = list(named)

@@ -100,6 +100,7 @@ def test_verdicts_of_another_source_are_refused(archive, tmp_path, capsys):
         ({"people": "1"}, "--people must be at least 2"),
         ({"workers": "2"}, "2 --workers cannot share 1 --micro-batches"),
         ({"part": "neck"}, "neck"),
+        ({"part": "lora"}, "--part lora"),
     ],
 )
 def test_bad_arguments_are_refused_before_anything_is_written(

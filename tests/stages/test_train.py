@@ -11,7 +11,7 @@ from jobs import demo_network
 from pipeline.errors import InputError, RunError
 from pipeline.model.backends.torch_network import torch_threads
 from pipeline.model.networks import NetworkFile
-from pipeline.model.trainable import TrainableFile, load_weights_file
+from pipeline.model.trainable import TrainableFile, TrainableModule, load_weights_file
 from pipeline.stages import train
 from pipeline.stages.train import (
     CHECKPOINT,
@@ -26,6 +26,7 @@ from pipeline.training.losses.cluster_memory import ClusterMemory, ClusterMemory
 from pipeline.training.objectives import ClusterObjective
 from pipeline.training.samplers import BatchSettings
 from pipeline.training.schedules import LearningSchedule
+from tests.training.test_lora import Network
 
 DEMO = str(Path(demo_network.__file__).with_name("demo.safetensors"))
 ROWS, CLUSTERS = 48, 6
@@ -119,6 +120,20 @@ def test_a_schedule_goes_on_from_an_earlier_training(work, monkeypatch):
     schedule = LearningSchedule("cosine", steps=6)
     train_here(replace(work, settings=replace(work.settings, schedule=schedule, epochs_before=3)))
     assert factors == [schedule.factor(3)] * 4 + [schedule.factor(4)] * 4
+
+
+def test_adapters_of_a_module_become_plain_weights(work):
+    pytest.importorskip("peft")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = TrainableModule(Network(), {"height": 128, "width": 64})
+    settings = replace(work.settings, steps=StepSettings("lora", 1e-2))
+    memory = ClusterMemory(torch.eye(8)[:CLUSTERS])
+    lora = replace(work, network=network, settings=settings, objective=ClusterObjective(memory))
+    done = train_here(lora)
+    before, after = network.module(), network.module(done.weights)
+    assert not torch.equal(before.own.qkv.weight, after.own.qkv.weight)
+    assert torch.equal(before.layer.linear1.weight, after.layer.linear1.weight)
 
 
 @pytest.mark.parametrize("epoch", [0, 1])
