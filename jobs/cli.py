@@ -54,6 +54,8 @@ VERBS = {
     "verdict": "Say that two rows show the same person or different people.",
     "adapt": "Fit a network to the cameras of an archive that nobody has labeled.",
     "train": "Train a network on crops whose identities are known.",
+    "serve": "Answer requests about galleries over HTTP, and show them in a browser.",
+    "explore": "Look at galleries in the browser of this machine.",
     "expand": "Write a gallery of expanded features, or bring it up to date.",
     "tracklets": "Write a gallery with one row for each tracklet, or bring it up to date.",
     "merge": "Write the rows of several galleries to one, or bring it up to date.",

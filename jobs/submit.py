@@ -213,6 +213,8 @@ def _checked(command: Sequence[str]) -> Call:
     name_flags_of(submit)  # messages are about this verb's flags again
     if call.verb == "submit":
         raise InputError("submit cannot submit itself: name another verb")
+    if call.verb in ("serve", "explore"):
+        raise InputError(f"{call.verb} answers on the machine where it is started: start it there")
     if call.verb is None:
         return call
     hints = get_type_hints(call.function, include_extras=True)

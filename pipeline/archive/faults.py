@@ -30,6 +30,10 @@ class DecodeError(Rejected):
     """
 
 
+class ChangedError(Exception):
+    """The bytes behind a row are others than those that its feature was computed from."""
+
+
 def check_bytes(size: int, most: int) -> None:
     """Raise ReadError for a file of more than `most` bytes."""
     if size > most:

@@ -1,11 +1,14 @@
 """What the service counts of itself, in the text format of Prometheus."""
 
+import logging
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_log = logging.getLogger(__name__)
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -42,6 +45,9 @@ class ServiceMetrics:
             "regallery_version", "Version of a gallery.", ["gallery"], registry=self.registry
         )
 
+        self.answers = 0
+        """All of the requests."""
+
     def text(self) -> bytes:
         """All of them as text."""
         return generate_latest(self.registry)
@@ -68,8 +74,11 @@ class Counted:
         async def send_counted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 route = self._routes.get(scope.get("endpoint"), "none")
+                self._metrics.answers += 1
                 self._metrics.requests.labels(route, str(message["status"])).inc()
                 self._metrics.seconds.labels(route).observe(perf_counter() - start)
+                # Not the path: it may be a one-time link.
+                _log.debug("%s %s: %d", scope["method"], route, message["status"])
             await send(message)
 
         await self._app(scope, receive, send_counted)

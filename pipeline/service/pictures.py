@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.archive.decoding.images import Stretch
-from pipeline.archive.faults import Rejected
+from pipeline.archive.faults import ChangedError, Rejected
 from pipeline.archive.video import names
 from pipeline.archive.video.pictures import read_pixels
 from pipeline.core.tracklets import groups
@@ -78,6 +78,8 @@ def _read(gallery: Gallery, path: str, content_hash: bytes | None) -> NDArray[np
     except Rejected as error:
         status = 404 if error.reason in _GONE else 409
         raise Refused(status, f"{path} cannot be shown: {error.detail}") from error
+    except ChangedError as error:
+        raise Refused(409, f"{path} cannot be shown: its file has changed since") from error
     except (InputError, OSError) as error:
         raise Refused(409, f"{path} cannot be shown: its source cannot be reached") from error
 

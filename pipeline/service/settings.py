@@ -1,4 +1,4 @@
-"""Settings of the service. Imports nothing heavy: the command line reads it first."""
+"""Settings and result of the service. Imports nothing heavy: the command line reads it first."""
 
 import ipaddress
 import re
@@ -89,3 +89,15 @@ class ServiceSettings:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+
+@dataclass(frozen=True)
+class Served:
+    """A service that has ended: the `address` and the galleries that it `served`, the `answers`
+    that it gave, and the seconds that it was up.
+    """
+
+    address: str
+    served: tuple[str, ...]
+    answers: int
+    up_seconds: float

@@ -37,6 +37,7 @@ from pipeline.runs.settings import (
 )
 from pipeline.runs.trained import SupervisedSettings
 from pipeline.runs.travelled import TravelSettings
+from pipeline.service.settings import ServiceSettings
 from pipeline.stages.execution import MEMORY
 
 
@@ -92,6 +93,7 @@ OF_VERB = {
     "model": of(ExportSettings),
     "submit": of(DriverSettings) | {"retries": 0},
     "plan": of(ScaleSettings),
+    "serve": of(ServiceSettings),
     "compact": {"target-size": compact.TARGET_BYTES / 2**20},
 }
 
@@ -109,7 +111,7 @@ def shown():
         if heading := re.match(r"#+ ([\w-]+)", line):
             verb = heading[1]
         flag = re.match(r"\* `--([\w-]+)", line)
-        for default in re.findall(r"default: ([\d.]+)(?:MiB)?[\])]", line) if flag else ():
+        for default in re.findall(r"default: (\d+(?:\.\d+)?)(?:MiB)?[\])]", line) if flag else ():
             yield verb, flag[1], float(default)
 
 

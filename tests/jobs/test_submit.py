@@ -179,6 +179,7 @@ ADVICE = {
         ([NOBODY, "--", "sleepy", "--secnds", "3"], "See: regallery sleepy --help"),
         ([NOBODY, "--", "sleepy", "--seconds", "x"], '"x"'),
         ([NOBODY, "--", "submit", "--address", NOBODY, "--", "info"], "cannot submit itself"),
+        ([NOBODY, "--", "explore", "--gallery", "/g"], "on the machine where it is started"),
         ([NOBODY, "--", "sleepy", "--where", "here"], "here is relative"),
         ([NOBODY, "--", "sleepy", "--more", "/a", "--more", "there"], "there is relative"),
         (["head:8265", "--", "sleepy"], "as http://host:8265"),

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.archive.decoding.images import Stretch, decode
-from pipeline.archive.faults import Rejected
+from pipeline.archive.faults import ChangedError, Rejected
 from pipeline.archive.limits import MAX_BYTES, MAX_PIXELS
 from pipeline.archive.listing.reading import read_image
 from pipeline.archive.video import names, places
@@ -34,8 +34,8 @@ def read_pixels(
     none.
 
     For a box of a video, its packets are read once (`remembered_index`), and the frames of one run
-    are decoded. With the `content_hash` of a row, other bytes than those that it was made from are
-    Rejected (changed).
+    are decoded. With the `content_hash` of a row, raise ChangedError for other bytes than those
+    that it was made from.
     """
     name = names.box_of_name(path)
     if name is None:
@@ -52,7 +52,7 @@ def read_pixels(
             raise Rejected("no-frame", f"the video has {len(index.packet)} frames")
         columns = places.of_video(index, np.array([name.frame]))
         if content_hash not in (None, columns["content_hash"][0].as_py()):
-            raise _changed()
+            raise ChangedError
     members = pa.table({"path": [path], **columns})
     (cut,) = cut_boxes(root, members, limits=Limits(MAX_PIXELS, max_bytes, stretch))
     if cut.data is not None:
@@ -65,11 +65,7 @@ def read_pixels(
 def _check_hash(content_hash: bytes | None, data: bytes) -> None:
     """Raise Rejected for bytes of another hash (`pipeline.gallery.files.schema.content_hash`)."""
     if content_hash not in (None, blake2b(data, digest_size=_HASH_BYTES).digest()):
-        raise _changed()
-
-
-def _changed() -> Rejected:
-    return Rejected("changed", "its file has changed since")
+        raise ChangedError
 
 
 @lru_cache(maxsize=16)
