@@ -9,11 +9,13 @@ from pipeline.gallery.outputs import outputs_of
 from pipeline.gallery.table import Gallery
 from pipeline.input_files import parse_json, read_text
 
+_ENTRY = ("ap", "first_match_rank")
 _FIGURES = ("name", "queries", "valid", "rank", "mAP", "mINP")
 
 
 def report_summary(gallery: Gallery) -> dict[str, Any] | None:
-    """The figures of the newest report on this machine, by way of ranking; None without one.
+    """The figures of the newest report on this machine, by way of ranking, and its worst queries;
+    None without one.
 
     A report that was changed or cannot be read is left out.
     """
@@ -38,6 +40,10 @@ def _summary(path: Path) -> dict[str, Any] | None:
             "query": {name: about["query"][name] for name in ("location", "version")},
             "gallery": {name: about["gallery"][name] for name in ("location", "version")},
             "results": [{name: each[name] for name in _FIGURES} for each in about["results"]],
+            "worst": [
+                {**each["query"], **{name: each[name] for name in _ENTRY}}
+                for each in (about["ranked"] or {"worst": []})["worst"]
+            ],
         }
     except (InputError, ValueError, KeyError, TypeError):
         return None

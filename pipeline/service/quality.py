@@ -14,25 +14,36 @@ from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.sidecars.calibrations import read_calibration
 from pipeline.gallery.summary import rejects_by_reason
 from pipeline.gallery.table import Gallery
+from pipeline.runs.camera_health import HealthSettings, camera_drift, silent_cameras
 from pipeline.runs.last_report import report_summary
 from pipeline.service.asked_gallery import one_of, told
 from pipeline.service.galleries import table_of
 from pipeline.service.held_gallery import HeldGallery
+from pipeline.service.job_answers import accepted
 from pipeline.service.state import service_of
+from pipeline.stages.execution import StartProgress
 
 _REJECTS = 100
 _ODD = 20
 
 
 def show(request: Request) -> Response:
-    """Show rejects, odd crops, the cameras, and the accuracy that was measured last."""
+    """Show rejects, odd crops, the cameras, and the accuracy that was measured last.
+
+    202 while they are computed, once for a version.
+    """
     held, service = one_of(request), service_of(request)
     table = table_of(held)
-    fixed = service.remembered.value(
-        ("quality", held.name, table.version), lambda: _of_version(held, table)
-    )
-    content = {"camera_pairs": _camera_pairs(table), "evaluation": report_summary(table)}
-    return told(held, fixed | content)
+
+    def work(progress: StartProgress) -> dict[str, Any]:
+        progress("looking at rejects, rows and cameras", 1)
+        return _of_version(held, table)
+
+    job = service.work.result("quality", (held.name, table.version), work)
+    if job.state == "running":
+        return accepted(job)
+    content = {"camera_pairs": _camera_pairs(table), "evaluation": _evaluation(table)}
+    return told(held, job.result | content)
 
 
 def _of_version(held: HeldGallery, table: Gallery) -> dict[str, Any]:
@@ -44,7 +55,29 @@ def _of_version(held: HeldGallery, table: Gallery) -> dict[str, Any]:
         "rejects_by_reason": rejects_by_reason(rejects),
         "by_camera": _cameras(held.columns),
         "oddities": _oddities(held, table),
+        **_health(table),
     }
+
+
+def _health(table: Gallery) -> dict[str, Any]:
+    """Cameras that fell silent, and shifts of scores from the earlier rows to the newest tenth."""
+    ids, settings = table.row_ids(), HealthSettings()
+    drift = camera_drift(table, int(ids[len(ids) * 9 // 10]), settings) if len(ids) else []
+    return {"drift": drift, "silent": silent_cameras(table, settings)}
+
+
+def _evaluation(table: Gallery) -> dict[str, Any] | None:
+    """The newest report, and for its worst queries the rows of this gallery that they are."""
+    found = report_summary(table)
+    if found is None:
+        return None
+    rows = table.rows(["row_id", "path"])
+    places = pc.index_in(
+        pa.array([each["path"] for each in found["worst"]], pa.string()), rows["path"]
+    )
+    ids = rows["row_id"].take(places).to_pylist()
+    worst = [each | {"row_id": row} for each, row in zip(found["worst"], ids, strict=True)]
+    return found | {"worst": worst}
 
 
 def _cameras(columns: pa.Table) -> list[dict[str, Any]]:

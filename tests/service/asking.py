@@ -1,5 +1,7 @@
 """Asking a service as its clients do."""
 
+import time
+
 from starlette.testclient import TestClient
 
 from pipeline.service.app import create_app
@@ -27,3 +29,14 @@ def message(answer, status):
     error = answer.json()["error"]
     assert set(error) == {"status", "message"} and error["status"] == status
     return error["message"]
+
+
+def computed(asked, path):
+    """The answer of a path that may be computed first, when its job is done."""
+    jobs = set()
+    while (answer := asked.get(path)).status_code == 202:
+        jobs.add(answer.json()["job"])
+        assert answer.headers["location"] == f"/v1/jobs/{answer.json()['job']}"
+        time.sleep(0.05)
+    assert len(jobs) <= 1
+    return answer

@@ -1,5 +1,7 @@
 """What galleries, rows, people and quality answer."""
 
+from datetime import UTC, datetime, timedelta
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from pipeline.runs.verdicts import give_verdict
 from pipeline.service.people import about_person, matching, people_of
 from pipeline.service.shelf import Shelf
 from tests.jobs.labeled import labeled_gallery, people
-from tests.service.asking import client, message
+from tests.service.asking import client, computed, message
 
 YARD = "/v1/galleries/yard"
 
@@ -157,7 +159,7 @@ def test_a_gallery_without_people(tmp_path):
 
 
 def test_quality_names_rejects_and_cameras(asked):
-    answer = asked.get(f"{YARD}/quality").json()
+    answer = computed(asked, f"{YARD}/quality").json()
     (reject,) = answer["rejects"]
     assert (reject["n"], reject["reason"], answer["rejects_total"]) == (0, "not-an-image", 1)
     assert answer["rejects_by_reason"] == {"not-an-image": 1}
@@ -181,7 +183,7 @@ def test_quality_of_odd_rows_and_pairs_of_cameras(capsys, tmp_path):
         "--out", tmp_path / "report", "--workers", 0,
     )  # fmt: skip
     asked = client(Shelf([str(tmp_path / "g")]))
-    answer = asked.get("/v1/galleries/g/quality").json()
+    answer = computed(asked, "/v1/galleries/g/quality").json()
     kinds = {
         each["kind"]: [row["row_id"] for row in each["examples"]] for each in answer["oddities"]
     }
@@ -190,6 +192,10 @@ def test_quality_of_odd_rows_and_pairs_of_cameras(capsys, tmp_path):
         (f"c{a}", f"c{b}") for a in range(3) for b in range(3) if a != b
     }
     assert 0 < answer["evaluation"]["results"][0]["mAP"] <= 1
+    worst = answer["evaluation"]["worst"]
+    assert [each["path"] for each in worst] == [f"crops/{each['row_id']:06d}.jpg" for each in worst]
+    assert worst and all(0 <= each["ap"] <= 1 for each in worst)
+    assert (answer["drift"], answer["silent"]) == ([], [])
     summary = asked.get("/v1/galleries/g").json()
     (point,) = summary["calibration"]
     assert point["threshold"] == summary["threshold"] and 0 < point["false_match_rate"] <= 0.1
@@ -204,3 +210,19 @@ def test_verdicts_are_counted_as_they_come(shelf, place):
     assert asked.get(YARD).json()["verdicts"] == {"same": 1, "different": 0}
     joined = asked.get(f"{YARD}/people").json()["people"][0]
     assert (joined["identity"], joined["rows"]) == (1, 6)
+
+
+def test_cameras_that_drift_or_fall_silent_are_told(tmp_path):
+    features, identity, _ = people(12, 1000, dimension=8)
+    features[800:] = -features[800:]
+    camera = ["c1" if n < 900 or n % 2 else "c2" for n in range(1000)]
+    camera[:300:2] = ["quiet"] * 150
+    times = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=n) for n in range(1000)]
+    labeled_gallery(tmp_path / "g", features, identity, camera, captured_at=times)
+    asked = client(Shelf([str(tmp_path / "g")]))
+    answer = computed(asked, "/v1/galleries/g/quality").json()
+    assert [each["camera"] for each in answer["silent"]] == ["quiet"]
+    assert [(each["camera"], each["has_drifted"]) for each in answer["drift"]] == [("c1", True)]
+    summary = asked.get("/v1/galleries/g").json()
+    assert summary["first_time"] == "2026-01-01T00:00:00+00:00"
+    assert summary["last_time"] == "2026-02-11T15:00:00+00:00"

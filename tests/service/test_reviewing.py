@@ -1,28 +1,13 @@
 """Pairs to look at, computed once for a version and its verdicts."""
 
-import time
-
 from pipeline.gallery.table import Gallery
 from pipeline.runs.mined import MineSettings
 from pipeline.runs.mining import mine
 from pipeline.service.shelf import Shelf
 from tests.jobs.labeled import labeled_gallery, people
-from tests.service.asking import client, message
+from tests.service.asking import client, computed, message
 
 REVIEW = "/v1/galleries/g/review"
-
-
-def computed(asked, path):
-    """The answer when its job is done."""
-    answer = asked.get(path)
-    jobs = []
-    while answer.status_code == 202:
-        jobs.append(answer.json()["job"])
-        assert answer.headers["location"] == f"/v1/jobs/{jobs[-1]}"
-        time.sleep(0.05)
-        answer = asked.get(path)
-    assert len(set(jobs)) <= 1
-    return answer
 
 
 def test_the_pairs_are_those_of_mine(tmp_path):
