@@ -3,7 +3,8 @@
 # make test     all tests, in several processes at once; ARGS goes to pytest:
 #               make test ARGS="-m 'not ray and not browser' -x"
 # make soak     what takes long: extractions that are killed again and again, clusters that lose machines,
-#               drivers and heads, and an evaluation of 1,000,000 rows; up to two hours, 12 GB of memory
+#               drivers and heads, an evaluation of 1,000,000 rows, and a service that is killed; up to
+#               two hours and a quarter, 12 GB of memory
 #               and 10 GB of disk
 # make readers  that other tools read a gallery to the byte: DataFusion, Daft, LanceDB, ClickHouse and
 #               Spark, in an environment of their own (2 GB; Spark needs Java)
@@ -48,6 +49,7 @@ soak: $(READY)
 	PYTHONPATH=. $(BIN)/python benchmarks/cluster_kills.py --crops 3000 --rows 40000 --s3 --submit \
 	  --event node worker driver head
 	$(BIN)/python benchmarks/million.py --rows 1000000
+	PYTHONPATH=. $(BIN)/python benchmarks/serve_soak.py --minutes 15
 
 # Daft needs an older pyarrow than the rest: what lies here goes before what .venv holds.
 $(READERS)/.ready: requirements-readers.lock $(READY)

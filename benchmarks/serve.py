@@ -1,6 +1,6 @@
 """`regallery serve` beside a Starlette application over faiss's flat index, both on one gallery.
 
-    python benchmarks/serve.py --rows 1000000
+    PYTHONPATH=. python benchmarks/serve.py --rows 1000000
 
 Each server is a process of its own, with the same connections, the same queries and the same
 filter (two of six cameras). Printed for one client and for 32 at once: the milliseconds of a search
@@ -193,9 +193,7 @@ def told(name, server, chosen, best):
 
 def main():
     """Measure both."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--dimension", type=int, default=512)
     parser.add_argument("--clients", type=int, default=32)
