@@ -16,6 +16,7 @@ from pipeline.service import (
     images,
     job_answers,
     judging,
+    openapi,
     people_answers,
     quality,
     reviewing,
@@ -49,6 +50,7 @@ _PARTS = (
     erasures,
     searches,
     clip_retrieval,
+    openapi,
 )
 
 

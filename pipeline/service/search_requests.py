@@ -80,7 +80,7 @@ def _asked(name: str, body: dict[str, Any], settings: ServiceSettings) -> dict[s
         return {"examples": (tuple(row_ids(value, "positive", most)), unlike)}
     if not isinstance(value, dict) or set(value) != {"row"}:
         raise InputError('`frame` must be an object with the id of a row, such as {"row": 17}')
-    return {"frame": Whole("row").of(value["row"], 0)}
+    return {"frame": Whole("row").read(value["row"])}
 
 
 def _options(given: dict[str, Any], settings: ServiceSettings) -> dict[str, Any]:
@@ -112,8 +112,8 @@ def _box(given: Any) -> PixelBox | None:
     if not isinstance(given, list) or len(given) != 4:
         raise InputError("`box` must be [x, y, width, height], in pixels")
     edge = 1 << 20
-    x, y = (Whole("box", -edge, edge).of(each, 0) for each in given[:2])
-    width, height = (Whole("box", 1, edge).of(each, 1) for each in given[2:])
+    x, y = (Whole("box", -edge, edge).read(each) for each in given[:2])
+    width, height = (Whole("box", 1, edge).read(each) for each in given[2:])
     return x, y, width, height
 
 
