@@ -6,9 +6,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pipeline.errors import InputError
-from pipeline.service.asking import JsonAnswer, Whole
+from pipeline.service.asking import Whole
 from pipeline.service.faults import Refused
 from pipeline.service.held_gallery import ALL, HeldGallery
+from pipeline.service.json_answers import JsonAnswer
 from pipeline.service.state import service_of
 
 _VERSION = Whole("version")

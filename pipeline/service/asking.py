@@ -1,30 +1,15 @@
-"""What handlers share: the service of a request, its parameters, and answers as JSON."""
+"""What handlers read from a request: its JSON, and numbers, row ids and texts in it."""
 
 import json
 from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response
 
 from pipeline.errors import InputError
-from pipeline.report.plain import plain
 from pipeline.service.faults import Refused
 
 _LARGEST = 2**63 - 1
-
-
-class JsonAnswer(Response):
-    """An answer in JSON, in ASCII and without a character that HTML has a meaning for."""
-
-    media_type = "application/json"
-
-    def render(self, content: Any) -> bytes:
-        """The content as JSON: dataclasses become objects, times ISO 8601, and NaN null."""
-        text = json.dumps(plain(content), allow_nan=False, separators=(",", ":"))
-        for character in "<>&":
-            text = text.replace(character, f"\\u{ord(character):04x}")
-        return text.encode("ascii")
 
 
 async def json_body(request: Request) -> dict[str, Any]:
@@ -73,7 +58,8 @@ class Whole:
         if isinstance(value, bool) or not isinstance(value, int):
             raise InputError(f"`{self.name}` must be a whole number, not {given!r:.40}")
         if not self.least <= value <= self.most:
-            raise InputError(f"`{self.name}` must be from {self.least} to {self.most}, not {value}")
+            told = f"{self.least} to {self.most}, not {value!r:.40}"
+            raise InputError(f"`{self.name}` must be from {told}")
         return value
 
 

@@ -14,9 +14,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pipeline.errors import InputError
-from pipeline.service.asking import JsonAnswer, Whole, json_body, row_ids
+from pipeline.service.asking import Whole, json_body, row_ids
 from pipeline.service.faults import Refused
 from pipeline.service.held_gallery import HeldGallery
+from pipeline.service.json_answers import JsonAnswer
 from pipeline.service.search_requests import image_of, vectors_of
 from pipeline.service.searches import Asked, check_width, hits_of, queries_of_images, ranked
 from pipeline.service.state import Service, service_of

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from pipeline.errors import InputError, RunError
 from pipeline.service.answer_headers import ALWAYS
+from pipeline.service.json_answers import JsonAnswer
 
 _log = logging.getLogger(__name__)
 _ENDS_CONNECTION = (408, 413)
@@ -31,7 +32,7 @@ def fault(status: int, message: str, headers: Mapping[str, str] | None = None) -
     if status in _ENDS_CONNECTION:  # the rest of the body would be read as the next request
         added["Connection"] = "close"
     content = {"error": {"status": status, "message": message}}
-    return JSONResponse(content, status, added)
+    return JsonAnswer(content, status, added)
 
 
 async def _refused(_request: Request, error: Exception) -> Response:

@@ -17,8 +17,8 @@ from pipeline.gallery.table import Gallery
 from pipeline.gallery.verdicts.counting import read_verdicts
 from pipeline.model.imported import read_recipe
 from pipeline.service.asked_gallery import one_of, told
-from pipeline.service.asking import JsonAnswer
 from pipeline.service.held_gallery import HeldGallery
+from pipeline.service.json_answers import JsonAnswer
 from pipeline.service.state import Service, service_of
 
 _IN_FRAME = r"#(?:f=\d+&)?b=|#(?:c=[^#]*&)?t="

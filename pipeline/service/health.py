@@ -4,9 +4,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from pipeline.service.asking import JsonAnswer
 from pipeline.service.faults import Refused
 from pipeline.service.guard import cookie_name
+from pipeline.service.json_answers import JsonAnswer
 from pipeline.service.metrics import CONTENT_TYPE
 from pipeline.service.state import service_of
 

@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pipeline.service.asking import JsonAnswer
+from pipeline.service.json_answers import JsonAnswer
 from pipeline.service.state import service_of
 from pipeline.service.streams import changes_of, event_stream
 from pipeline.service.work import ServiceJob

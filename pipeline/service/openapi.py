@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from pipeline.service import request_schemas as bodies
 from pipeline.service.answer_schemas import SCHEMAS, TEXT, WHOLE, Schema, fields, listed, named
-from pipeline.service.asking import JsonAnswer
+from pipeline.service.json_answers import JsonAnswer
 
 _G = "/v1/galleries/{gallery}"
 _VERSION = {"version": {**WHOLE, "description": "A version of the gallery; the latest without."}}

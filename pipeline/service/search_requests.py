@@ -123,10 +123,12 @@ def vectors_of(given: Any, most: int) -> NDArray[np.float32]:
         raise InputError(f"`vectors` must be a list of 1 to {most} vectors")
     try:
         rows = np.asarray(given, np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError("a vector must be a list of numbers, all of one length") from error
     if rows.ndim != 2:
         raise InputError("a vector must be a list of numbers, all of one length")
+    if not np.isfinite(rows).all():
+        raise InputError("a vector must have finite numbers")
     if wrong := faults(rows):
         number, reason = next(iter(wrong.items()))
         raise InputError(f"vector {number + 1}: {reason}")
