@@ -98,6 +98,18 @@ def _shown(time: Any) -> str | None:
     return None if time is None else time.isoformat()
 
 
+def person_of(held: HeldGallery, people: People, identity: int) -> int | None:
+    """The person of a name or, where verdicts joined it to another, of an identity of rows."""
+    found = people.find(identity)
+    if found is not None or identity <= 0:
+        return found
+    rows = np.flatnonzero(pc.fill_null(pc.equal(held.columns["identity"], identity), False))
+    if not len(rows):
+        return None
+    (place,) = np.flatnonzero(people.rows == rows[0])
+    return int(np.searchsorted(people.starts, place, side="right")) - 1
+
+
 def matching(held: HeldGallery, people: People, text: str) -> NDArray[np.int64]:
     """The people whose identity begins with a text, or with a row whose path or camera has it."""
     by_name = np.array([str(name).startswith(text) for name in people.names.tolist()], bool)

@@ -11,7 +11,7 @@ from pipeline.service.asking import Whole
 from pipeline.service.faults import Refused
 from pipeline.service.galleries import table_of, verdict_key
 from pipeline.service.held_gallery import HeldGallery
-from pipeline.service.people import People, about_person, matching, people_of
+from pipeline.service.people import People, about_person, matching, people_of, person_of
 from pipeline.service.state import Service, service_of
 
 _PAGE = 50
@@ -39,11 +39,11 @@ def show_some(request: Request) -> Response:
 
 
 def show_one(request: Request) -> Response:
-    """Show a person with all rows, by time."""
+    """Show a person with all rows, by time, by any identity that the rows have."""
     held, service = one_of(request), service_of(request)
     people = _people(service, held)
     identity = _IDENTITY.read(request.path_params["identity"])
-    person = people.find(identity)
+    person = person_of(held, people, identity)
     if person is None:
         raise Refused(404, f"{held.name} has nobody of identity {identity}")
     rows = people.of(person)[: service.settings.max_results]

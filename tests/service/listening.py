@@ -11,10 +11,14 @@ from tests.service.asking import TOKEN
 
 
 @contextmanager
-def listening_service(shelf, **settings):
+def listening_service(shelf, network=None, **settings):
     """The port of a service that answers within the `with` block."""
     settings = ServiceSettings(**{"token": TOKEN, "port": 0} | settings)
-    app, listening, started = create_app(shelf, settings), listen(settings), threading.Event()
+    app, listening, started = (
+        create_app(shelf, settings, network),
+        listen(settings),
+        threading.Event(),
+    )
     thread = threading.Thread(
         target=answer_requests,
         args=(app, listening, settings),

@@ -8,7 +8,7 @@ import pytest
 from pipeline.core.identities.verdicts import Verdicts
 from pipeline.gallery.table import Gallery
 from pipeline.runs.verdicts import give_verdict
-from pipeline.service.people import about_person, matching, people_of
+from pipeline.service.people import about_person, matching, people_of, person_of
 from pipeline.service.shelf import Shelf
 from tests.jobs.labeled import labeled_gallery, people
 from tests.service.asking import client, computed, message
@@ -143,10 +143,11 @@ def test_people_join_identities_and_verdicts_as_a_loop_does(tmp_path, seed):
         known = [identity[row] for row in each if identity[row] > 0]
         assert found.names[n] == (min(known) if known else -2 - min(each))
         assert found.find(found.names[n]) == n
+        assert {person_of(held, found, name) for name in (*known, found.names[n])} == {n}
         about = about_person(held, found, n)
         assert about["rows"] == len(each) and set(about["row_ids"]) <= set(each)
         assert about["cameras"] == sorted({camera[row] for row in each})
-    assert found.find(12345) is None
+    assert found.find(12345) is person_of(held, found, 12345) is None
 
 
 def test_a_gallery_without_people(tmp_path):

@@ -95,8 +95,8 @@ function Rail({ place, galleries, summary, onKeys }) {
     </nav>
     <div class="about">
       <span class="line">${count(summary.rows, "row")}, ${count(summary.cameras.length, "camera")}</span>
-      <span class="line">${span(summary.first_time, summary.last_time)}</span>
-      <span class="line">version ${summary.version}, times in UTC</span>
+      ${summary.first_time && html`<span class="line">${span(summary.first_time, summary.last_time)} UTC</span>`}
+      <span class="line">version ${summary.version}</span>
       <div class="tools">
         <button class="plain square" aria-label="Light or dark" title="Light or dark" onClick=${turnTheme}><${Icon} name="theme" /></button>
         <button class="plain square" aria-label="Keys" title="Keys" onClick=${onKeys}><${Icon} name="keys" /></button>

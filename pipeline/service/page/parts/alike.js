@@ -1,8 +1,8 @@
 // Who else a person might be: the nearest rows of other identities, each to be called same or not.
-import { html } from "../vendor/preact.js";
+import { html, useState } from "../vendor/preact.js";
 import * as api from "../api.js";
 import { Crop } from "./card.js";
-import { camera, moment, person, score } from "./format.js";
+import { camera, person, score, when } from "./format.js";
 import { Refused, useLoaded } from "./load.js";
 import { complain } from "./messages.js";
 import { address } from "./place.js";
@@ -15,6 +15,7 @@ const SHOWN = 6;
 /** @param {{summary: Summary, person: Person, rows: Row[], may: boolean, after: () => void}} props */
 export function Alike({ summary, person: who, rows, may, after }) {
   const { gallery } = summary;
+  const [different, setDifferent] = useState(/** @type {Set<number>} */ (new Set()));
   const own = new Set(rows.map(({ row_id }) => row_id));
   const identities = [...new Set(rows.map(({ identity }) => identity).filter((each) => (each ?? 0) > 0))];
   const { value, error } = useLoaded(
@@ -26,8 +27,11 @@ export function Alike({ summary, person: who, rows, may, after }) {
   const best = new Map();
   for (const hit of value?.results[0].hits ?? []) {
     const name = (hit.identity ?? 0) > 0 ? hit.identity : `row ${hit.row_id}`;
-    if (!own.has(hit.row_id) && !best.has(name)) best.set(name, hit);
+    if (!own.has(hit.row_id) && !different.has(hit.row_id) && !best.has(name)) best.set(name, hit);
   }
+  /** @param {Hit} hit Called when the verdict is given, and again when it is taken back. */
+  const turn = ({ row_id: id }) => () =>
+    setDifferent((old) => (old.has(id) ? new Set([...old].filter((each) => each !== id)) : new Set([...old, id])));
   /** @param {Hit} hit */
   const merge = async (hit) => {
     try {
@@ -45,10 +49,10 @@ export function Alike({ summary, person: who, rows, may, after }) {
         <${Crop} gallery=${gallery} id=${hit.row_id} alt=${`Row ${hit.row_id}`} />
         <div class="stack tight">
           <p><strong>${(hit.identity ?? 0) > 0 ? html`<a href=${address(gallery, "person", hit.identity ?? 0)}>Identity ${hit.identity}</a>` : `Row ${hit.row_id}`}</strong>
-            <span class="small quiet">score ${score(hit.score)}<br />${camera(hit.camera)}<br />${moment(hit.captured_at)}</span></p>
+            <span class="small quiet">score ${score(hit.score)}<br />${camera(hit.camera)}<br />${when(hit)}</span></p>
           ${may && html`<div class="row">
             <button class="says-same" onClick=${() => merge(hit)}>Same</button>
-            <button class="says-different" onClick=${() => giveAndSay(gallery, who.row_ids[0], hit.row_id, "different")}>Not same</button>
+            <button class="says-different" onClick=${() => giveAndSay(gallery, who.row_ids[0], hit.row_id, "different", turn(hit))}>Not same</button>
           </div>`}
         </div>
       </li>`,

@@ -1,6 +1,6 @@
 // Cameras against cameras: the threshold of each pair, deeper where it is higher.
 import { html } from "../vendor/preact.js";
-import { count, grouped, score } from "./format.js";
+import { camera as named, count, grouped, score } from "./format.js";
 
 /** @typedef {{a: string, b: string, positives: number, negatives: number, threshold: number | null, true_match_rate?: number | null}} CameraPair */
 
@@ -22,15 +22,15 @@ export function CameraPairs({ pairs }) {
     const told = pair.true_match_rate == null ? "" : html`<small>${Math.round(100 * pair.true_match_rate)} % found</small>`;
     return html`<td style=${{ "--part": `${Math.round(8 + part * 42)}%` }}>${score(pair.threshold)}${told}</td>`;
   };
-  return html`<div class="scroll"><table class="pairs">
+  return html`<div class="scroll" role="region" tabindex="0" aria-label="Camera pairs"><table class="pairs">
     <caption>Threshold of each pair of cameras: deeper color, higher threshold. “Found” is the true-match rate.</caption>
-    <thead><tr><td></td>${names.map((name) => html`<th scope="col">${name}</th>`)}</tr></thead>
-    <tbody>${names.map((a) => html`<tr><th scope="row">${a}</th>${names.map((b) => cell(of(a, b)))}</tr>`)}</tbody>
+    <thead><tr><td></td>${names.map((name) => html`<th scope="col">${named(name)}</th>`)}</tr></thead>
+    <tbody>${names.map((a) => html`<tr><th scope="row">${named(a)}</th>${names.map((b) => cell(of(a, b)))}</tr>`)}</tbody>
   </table></div>`;
 }
 
 /** @param {{pairs: CameraPair[]}} props */
-const List = ({ pairs }) => html`<div class="scroll"><table>
+const List = ({ pairs }) => html`<div class="scroll" role="region" tabindex="0" aria-label="Camera pairs"><table>
   <thead><tr><th>Cameras</th><th class="n">Threshold</th><th class="n">Positive pairs</th><th class="n">Negative pairs</th></tr></thead>
   <tbody>${[...pairs]
     .sort((one, other) => (other.threshold ?? -1) - (one.threshold ?? -1))

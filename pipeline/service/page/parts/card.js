@@ -1,7 +1,7 @@
 // One crop: its picture, what is known of it, and what can be done with it.
 import { html, useState } from "../vendor/preact.js";
 import { cropAddress } from "../api.js";
-import { camera, hour, moment, person, score } from "./format.js";
+import { camera, person, score, shortly, when } from "./format.js";
 import { Icon } from "./icons.js";
 
 /** @import {Hit, Row} from "../types.js" */
@@ -16,7 +16,7 @@ export function Crop({ gallery, id, height = 256, alt = "", address }) {
 }
 
 /** @param {Row} row */
-export const inWords = (row) => `row ${row.row_id}, ${camera(row.camera)}, ${moment(row.captured_at)}, ${person(row.identity)}`;
+export const inWords = (row) => `row ${row.row_id}, ${camera(row.camera)}, ${when(row)}, ${person(row.identity)}`;
 
 /** @param {{hit: Hit}} props */
 const Score = ({ hit }) => html`<span class=${`score ${hit.match ? "match" : ""}`}>
@@ -41,7 +41,7 @@ export function Card({ gallery, row, current = true, verb, chosen, onPress, onFo
       <div>
         ${hit && html`<${Score} hit=${hit} />`}
         <span>${camera(row.camera)}</span>
-        ${row.captured_at && html`<span title=${moment(row.captured_at)}>${hour(row.captured_at)}</span>`}
+        <span title=${when(row)}>${shortly(row)}</span>
         <span>${row.gallery ? `${row.gallery} · ` : ""}${person(row.identity)}</span>
       </div>
       ${onDetails && html`<button class="plain square more" aria-label=${`Details of row ${row.row_id}`} title="Details"

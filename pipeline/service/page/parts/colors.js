@@ -1,5 +1,5 @@
 // The colors of the map: by camera, identity or time.
-import { hour, moment } from "./format.js";
+import { camera as named, hour, moment } from "./format.js";
 
 /** @import {Points} from "../types.js" */
 
@@ -51,7 +51,7 @@ export function colorBy(points, by) {
   /** @param {number} kind @param {string} name */
   const entry = (kind, name) => ({ name, color: palette[kind], kind, rows: counts[kind] });
   const legend = [];
-  if (by === "camera") legend.push(...points.cameras.slice(0, 252).map((name, kind) => entry(kind, name)));
+  if (by === "camera") legend.push(...points.cameras.slice(0, 252).map((name, kind) => entry(kind, named(name))));
   if (by === "time" && points.span) {
     legend.push(entry(0, moment(points.span[0])), entry(STEPS - 1, points.span[0].slice(0, 10) === points.span[1].slice(0, 10) ? hour(points.span[1]) : moment(points.span[1])));
   }

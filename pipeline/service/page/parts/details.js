@@ -43,7 +43,7 @@ export function Details({ gallery, row, images, frames, onClose, onSearch, onBox
     ["Score", "score" in row ? `${score(row.score)}${row.match ? ", match" : ""}` : null],
     ["Gallery", row.gallery],
     ["Camera", camera(row.camera)],
-    ["Time", moment(row.captured_at)],
+    ["Time", row.captured_at && moment(row.captured_at)],
     ["Until", row.captured_until && moment(row.captured_until)],
     ["Identity", (row.identity ?? 0) <= 0 ? person(row.identity) : html`<a href=${address(held, "person", row.identity ?? 0)}>${row.identity}</a>`],
     ["Frame", row.frame],

@@ -20,7 +20,7 @@ export function Figures({ evaluation, version }) {
     <dl class="large">${large.map(([name, value]) => html`<div><dt>${name}</dt><dd>${percent(/** @type {number} */ (value))}<small> %</small></dd></div>`)}
       <div><dt>Valid queries</dt><dd>${grouped(first.valid)}<small> of ${grouped(first.queries)}</small></dd></div></dl>
     ${evaluation.results.length > 1 &&
-    html`<div class="scroll"><table>
+    html`<div class="scroll" role="region" tabindex="0" aria-label="Rankings"><table>
       <thead><tr><th>Ranking</th><th class="n">mAP</th><th class="n">Rank 1</th><th class="n">Rank 10</th><th class="n">mINP</th></tr></thead>
       <tbody>${evaluation.results.map(({ name, mAP, mINP, rank }) => html`<tr><td>${name}</td><td class="n">${percent(mAP)}</td><td class="n">${percent(rank["1"])}</td><td class="n">${percent(rank["10"])}</td><td class="n">${percent(mINP)}</td></tr>`)}</tbody>
     </table></div>`}

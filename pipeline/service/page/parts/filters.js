@@ -1,6 +1,6 @@
 // Which rows a search may find: cameras, time, how many, and from which threshold on they match.
 import { html } from "../vendor/preact.js";
-import { grouped, oneIn, rate } from "./format.js";
+import { camera as named, grouped, oneIn, rate } from "./format.js";
 
 /** @import {Calibrated, Summary} from "../types.js" */
 
@@ -92,12 +92,12 @@ export function Filters({ summary, several, own, chosen, onChange }) {
       <div class="chips tall">
         ${summary.cameras.map(
           ({ camera, rows }) => html`<label class="chip" title=${`${grouped(rows)} rows`}>
-            <input type="checkbox" checked=${chosen.cameras.includes(camera)} onChange=${() => toggle(camera)} />${camera}
+            <input type="checkbox" checked=${chosen.cameras.includes(camera)} onChange=${() => toggle(camera)} />${named(camera)}
           </label>`,
         )}
       </div>
       ${own && html`<label class="row small"><input type="checkbox" checked=${chosen.others}
-        onChange=${() => onChange({ others: !chosen.others })} />Only other cameras than ${own}</label>`}
+        onChange=${() => onChange({ others: !chosen.others })} />Only other cameras than ${named(own)}</label>`}
     </fieldset>
     ${summary.first_time &&
     html`<div class="times">

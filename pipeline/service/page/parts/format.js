@@ -88,5 +88,11 @@ export function person(identity) {
 /** @param {number} name A person without an identity is named after the first of the rows that verdicts joined. */
 export const named = (name) => (name < -1 ? `Person of row ${-2 - name}` : `Identity ${name}`);
 
-/** @param {string | null | undefined} camera */
-export const camera = (camera) => camera ?? "camera unknown";
+/** @param {string | null | undefined} name A camera's name, said to be one where it is only a number. */
+export const camera = (name) => (name === null || name === undefined ? "camera unknown" : /^\d+$/.test(name) ? `camera ${name}` : name);
+
+/** @param {{captured_at: string | null, frame: number | null}} row */
+export const when = ({ captured_at: time, frame }) => (time ? moment(time) : frame === null ? "time unknown" : `frame ${frame}`);
+
+/** @param {{captured_at: string | null, frame: number | null}} row Without the day, and empty if nothing is known. */
+export const shortly = ({ captured_at: time, frame }) => (time ? hour(time) : frame === null ? "" : `frame ${frame}`);

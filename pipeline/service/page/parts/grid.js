@@ -3,7 +3,7 @@ import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../
 import { elementScroll, observeElementOffset, observeElementRect, Virtualizer } from "../vendor/virtual-core.js";
 import * as api from "../api.js";
 import { Crop, inWords } from "./card.js";
-import { camera, hour } from "./format.js";
+import { camera, shortly } from "./format.js";
 import { complain } from "./messages.js";
 
 /** @import {Row} from "../types.js" */
@@ -100,7 +100,7 @@ export function Grid({ gallery, positions, label, onPress }) {
             const row = rows.get(at);
             return html`<button key=${at} class="cell" data-at=${at} tabindex=${at === current ? 0 : -1} disabled=${!row}
               aria-label=${row ? inWords(row) : "On its way"} onClick=${() => row && onPress(row)} onFocus=${() => setCurrent(at)}>
-              ${row ? html`<${Crop} gallery=${gallery} id=${row.row_id} height=${192} /><span>${row.captured_at ? hour(row.captured_at) : camera(row.camera)}</span>` : html`<span class="crop"></span>`}
+              ${row ? html`<${Crop} gallery=${gallery} id=${row.row_id} height=${192} /><span>${shortly(row) || camera(row.camera)}</span>` : html`<span class="crop"></span>`}
             </button>`;
           })}
         </div>`,

@@ -1,6 +1,6 @@
 // Something asked from the service: on its way, there, or refused.
 import { html, useEffect, useState } from "../vendor/preact.js";
-import { count } from "./format.js";
+import { grouped } from "./format.js";
 
 /**
  * @template T
@@ -40,7 +40,7 @@ export function Waiting({ job, what }) {
   const { done = 0, total = null, label = null } = job?.progress ?? {};
   return html`<div class="loading" role="status">
     <p>${label ? `${what}: ${label}` : `${what} …`}</p>
-    ${total ? html`<progress max=${total} value=${done} aria-label=${what}></progress><p class="small">${count(done, "part")} of ${total}</p>` : null}
+    ${total ? html`<progress max=${total} value=${done} aria-label=${what}></progress><p class="small">${grouped(done)} of ${grouped(total)}</p>` : null}
   </div>`;
 }
 

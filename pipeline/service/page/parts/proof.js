@@ -6,7 +6,7 @@ import { Icon } from "./icons.js";
 /** @typedef {{kind: string, place: string, host?: string | null, is_removed?: boolean, is_here?: boolean, reason?: string}} Output */
 
 /** @param {{outputs: Output[]}} props */
-export const Outputs = ({ outputs }) => html`<div class="scroll"><table>
+export const Outputs = ({ outputs }) => html`<div class="scroll" role="region" tabindex="0" aria-label="What was made from the gallery"><table>
   <thead><tr><th>What</th><th>Where</th><th>What becomes of it</th></tr></thead>
   <tbody>${outputs.map(
     ({ kind, place, host, is_removed: removed, is_here: here, reason }) => html`<tr><td>${kind}</td><td class="wrap">${place}${host ? ` on ${host}` : ""}</td>

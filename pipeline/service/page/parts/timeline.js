@@ -1,11 +1,10 @@
 // A lane for each camera, a tick for each row, and the path between them.
 import { html, useEffect, useRef, useState } from "../vendor/preact.js";
 import { Crop, inWords } from "./card.js";
-import { camera, duration, hour, moment, person } from "./format.js";
-import { NO_CAMERA, timeOf } from "./visits.js";
+import { camera, person, when } from "./format.js";
 
 /** @import {Row} from "../types.js" */
-/** @import {Visit} from "./visits.js" */
+/** @import {Axis, Visit} from "./visits.js" */
 
 const LANE = 34;
 const TOP = 8;
@@ -23,8 +22,8 @@ function useWidth(element) {
   return width;
 }
 
-/** @param {{visits: Visit[], rows: Row[], at: number, onPick: (at: number) => void}} props */
-function Lanes({ visits, rows, at, onPick }) {
+/** @param {{visits: Visit[], rows: Row[], axis: Axis, at: number, onPick: (at: number) => void}} props */
+function Lanes({ visits, rows, axis, at, onPick }) {
   const frame = useRef(/** @type {HTMLElement | null} */ (null));
   const width = useWidth(frame);
   const cameras = [...new Set(visits.map(({ camera }) => camera))].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
@@ -42,7 +41,7 @@ function Lanes({ visits, rows, at, onPick }) {
   /** @param {MouseEvent} event */
   const pick = (event) => {
     const left = event.clientX - /** @type {Element} */ (event.currentTarget).getBoundingClientRect().left;
-    const nearest = rows.reduce((best, row, index) => (Math.abs(x(timeOf(row)) - left) < Math.abs(x(timeOf(rows[best])) - left) ? index : best), 0);
+    const nearest = rows.reduce((best, row, index) => (Math.abs(x(axis.of(row)) - left) < Math.abs(x(axis.of(rows[best])) - left) ? index : best), 0);
     onPick(nearest);
   };
   return html`<div ref=${frame} class="lanes">
@@ -53,39 +52,39 @@ function Lanes({ visits, rows, at, onPick }) {
       )}
       <path class="path" d=${path} />
       ${visits.map(({ camera: name, from, until }) => html`<rect class="visit" x=${x(from) - 4} y=${y(name) - 7} width=${x(until) - x(from) + 8} height="14" rx="7" />`)}
-      ${rows.map((row) => html`<line class="tick" x1=${x(timeOf(row))} x2=${x(timeOf(row))} y1=${y(row.camera ?? NO_CAMERA) - 4} y2=${y(row.camera ?? NO_CAMERA) + 4} />`)}
-      ${now && html`<circle class="now" cx=${x(timeOf(now))} cy=${y(now.camera ?? NO_CAMERA)} r="8" />`}
-      <text x=${label} y=${height - 4}>${hour(new Date(first).toISOString())}</text>
-      <text x=${width} y=${height - 4} text-anchor="end">${hour(new Date(last).toISOString())}</text>
+      ${rows.map((row) => html`<line class="tick" x1=${x(axis.of(row))} x2=${x(axis.of(row))} y1=${y(camera(row.camera)) - 4} y2=${y(camera(row.camera)) + 4} />`)}
+      ${now && html`<circle class="now" cx=${x(axis.of(now))} cy=${y(camera(now.camera))} r="8" />`}
+      <text x=${label} y=${height - 4}>${axis.tell(first)}</text>
+      <text x=${width} y=${height - 4} text-anchor="end">${axis.tell(last)}</text>
     </svg>
   </div>`;
 }
 
-/** @param {{gallery: string, visits: Visit[], rows: Row[]}} props Rows that have a time, in its order. */
-export function Timeline({ gallery, visits, rows }) {
+/** @param {{gallery: string, visits: Visit[], rows: Row[], axis: Axis}} props Rows in the order of the axis. */
+export function Timeline({ gallery, visits, rows, axis }) {
   const [chosen, setAt] = useState(0);
   const at = Math.min(chosen, rows.length - 1);
-  if (!rows.length) return html`<p class="note">No row of this person has a time, so there is no timeline.</p>`;
+  if (!rows.length) return html`<p class="note">No row of this person has a time or a frame, so there is no timeline.</p>`;
   const row = rows[at];
   return html`<div class="timeline">
     <figure>
       <${Crop} gallery=${gallery} id=${row.row_id} alt=${inWords(row)} />
     </figure>
     <div>
-      <${Lanes} visits=${visits} rows=${rows} at=${at} onPick=${setAt} />
+      <${Lanes} visits=${visits} rows=${rows} axis=${axis} at=${at} onPick=${setAt} />
       <input type="range" min="0" max=${rows.length - 1} value=${at} aria-label="Row on the timeline" aria-valuetext=${inWords(row)}
         onInput=${(/** @type {any} */ event) => setAt(Number(event.target.value))} />
-      <p class="small quiet">Row ${row.row_id}, ${camera(row.camera)}, ${moment(row.captured_at)}, ${person(row.identity)}</p>
+      <p class="small quiet">Row ${row.row_id}, ${camera(row.camera)}, ${when(row)}, ${person(row.identity)}</p>
     </div>
   </div>`;
 }
 
-/** @param {{visits: Visit[]}} props */
-export const Path = ({ visits }) => html`<ol class="visits">
+/** @param {{visits: Visit[], axis: Axis}} props */
+export const Path = ({ visits, axis }) => html`<ol class="visits">
   ${visits.map(
     ({ camera: name, from, until, rows }, index) => html`<li>
-      ${index > 0 && html`<span class="way"><span aria-hidden="true">→</span> ${duration((from - visits[index - 1].until) / 1000)}</span>`}
-      <div class="stop"><strong>${name}</strong><span>${hour(new Date(from).toISOString())}${until > from ? ` for ${duration((until - from) / 1000)}` : ""}</span>
+      ${index > 0 && html`<span class="way"><span aria-hidden="true">→</span> ${axis.long(from - visits[index - 1].until)}</span>`}
+      <div class="stop"><strong>${name}</strong><span>${axis.tell(from)}${until > from ? ` for ${axis.long(until - from)}` : ""}</span>
         <span>${rows.length} ${rows.length === 1 ? "row" : "rows"}</span></div></li>`,
   )}
 </ol>`;

@@ -1,41 +1,68 @@
 // A person's rows as visits: rows at one camera without a long break are one visit.
+import { camera, count, duration, hour } from "./format.js";
 
 /** @import {Row} from "../types.js" */
 
 /**
  * @typedef {object} Visit
  * @property {string} camera
- * @property {number} from Milliseconds.
+ * @property {number} from On the axis: milliseconds or frames.
  * @property {number} until
  * @property {Row[]} rows
  */
 
-const BREAK = 5 * 60 * 1000;
-export const NO_CAMERA = "camera unknown";
+/**
+ * @typedef {object} Axis What orders rows, and how it is told.
+ * @property {(row: Row) => number} of NaN for a row that has no place on it.
+ * @property {(row: Row) => number} end
+ * @property {number} rest The longest break within a visit.
+ * @property {(value: number) => string} tell
+ * @property {(length: number) => string} long
+ */
 
-/** @param {Row} row */
-export const timeOf = (row) => (row.captured_at ? Date.parse(row.captured_at) : NaN);
+/** @param {number} value */
+const asHour = (value) => hour(new Date(value).toISOString());
 
-/** @param {Row} row */
-const endOf = (row) => (row.captured_until ? Date.parse(row.captured_until) : timeOf(row));
+/** @type {Axis} */
+const TIME = {
+  of: (row) => (row.captured_at ? Date.parse(row.captured_at) : NaN),
+  end: (row) => Date.parse(row.captured_until ?? row.captured_at ?? ""),
+  rest: 5 * 60 * 1000,
+  tell: asHour,
+  long: (length) => duration(length / 1000),
+};
+
+/** @type {Axis} */
+const FRAME = {
+  of: (row) => row.frame ?? NaN,
+  end: (row) => row.frame ?? NaN,
+  rest: 250,
+  tell: (value) => `frame ${value}`,
+  long: (length) => count(Math.abs(length), "frame"),
+};
+
+/** @param {Row[]} rows Videos without a start have frames, but no times. */
+export const axisOf = (rows) => (rows.some(({ captured_at }) => captured_at) ? TIME : FRAME);
+
+/** @param {Row[]} rows @param {Axis} axis The rows that have a place on the axis, in its order. */
+export const along = (rows, axis) => rows.filter((row) => !Number.isNaN(axis.of(row))).sort((a, b) => axis.of(a) - axis.of(b));
 
 /**
- * @param {Row[]} rows In the order of their times; rows without a time are left out.
+ * @param {Row[]} rows In the order of the axis.
+ * @param {Axis} axis
  * @returns {Visit[]}
  */
-export function visitsOf(rows) {
+export function visitsOf(rows, axis) {
   /** @type {Visit[]} */
   const visits = [];
   for (const row of rows) {
-    const time = timeOf(row);
-    if (Number.isNaN(time)) continue;
-    const camera = row.camera ?? NO_CAMERA;
+    const from = axis.of(row);
     const last = visits.at(-1);
-    if (last && last.camera === camera && time - last.until <= BREAK) {
+    if (last && last.camera === camera(row.camera) && from - last.until <= axis.rest) {
       last.rows.push(row);
-      last.until = Math.max(last.until, endOf(row));
+      last.until = Math.max(last.until, axis.end(row));
     } else {
-      visits.push({ camera, from: time, until: endOf(row), rows: [row] });
+      visits.push({ camera: camera(row.camera), from, until: axis.end(row), rows: [row] });
     }
   }
   return visits;

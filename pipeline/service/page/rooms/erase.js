@@ -53,7 +53,7 @@ function Plan({ gallery, plan, may, onErase, working }) {
   const ids = /** @type {number[]} */ (plan.row_ids ?? []);
   if (!rows) return html`<p class="note" role="status">No row fits: nothing would go.</p>`;
   return html`<section class="sheet stack" aria-label="What would go">
-    <h2 role="status">${count(rows, "row")} would go, ${grouped(plan.rows_left)} would stay</h2>
+    <div role="status"><h2>${count(rows, "row")} would go, ${grouped(plan.rows_left)} would stay</h2></div>
     <p class="quiet">${[plan.identities !== undefined && count(plan.identities, "identity", "identities"), plan.cameras?.length && `cameras ${plan.cameras.join(", ")}`, plan.first_time && span(plan.first_time, plan.last_time)].filter(Boolean).join(" · ")}</p>
     <ul class="strip-wide">${ids.slice(0, SHOWN).map((id) => html`<li key=${id}><${Crop} gallery=${gallery} id=${id} height=${128} alt=${`Row ${id}`} /></li>`)}</ul>
     ${ids.length > SHOWN && html`<p class="small quiet">The first ${SHOWN} of them.</p>`}

@@ -50,7 +50,7 @@ function Selected({ gallery, positions, onNone, onPress }) {
     return html`<div class="empty small"><${Icon} name="lasso" /><h2>Draw around some points</h2>
       <p>Their crops appear here. A point alone, or a color of the list, works too.</p></div>`;
   }
-  return html`<div class="row spread"><h2 role="status">${count(positions.length, "row")}</h2>
+  return html`<div class="row spread"><div role="status"><h2>${count(positions.length, "row")}</h2></div>
       <div class="row"><button onClick=${search}>Search from these</button><button class="plain" onClick=${onNone}>Select none</button></div></div>
     <${Grid} gallery=${gallery} positions=${positions} label="Selected rows" onPress=${onPress} />`;
 }

@@ -12,7 +12,7 @@ import { complain, undoLast } from "../parts/messages.js";
 import { address } from "../parts/place.js";
 import { Path, Timeline } from "../parts/timeline.js";
 import { giveAndSay, sayGiven } from "../parts/verdicts.js";
-import { visitsOf } from "../parts/visits.js";
+import { along, axisOf, visitsOf } from "../parts/visits.js";
 
 /** @import {Person, Room, Row, Summary} from "../types.js" */
 
@@ -99,19 +99,20 @@ function One({ summary, allow, place, changes }) {
   const back = html`<a class="back" href=${address(gallery, "person")}><${Icon} name="back" />All people</a>`;
   if (!value) return html`${back}${error ? html`<${Refused} error=${error} />` : html`<${Waiting} job=${null} what="Gathering rows" />`}`;
   const { person, rows } = value;
-  const visits = visitsOf(rows);
+  const axis = axisOf(rows);
+  const timed = along(rows, axis);
+  const visits = visitsOf(timed, axis);
   // Whoever was joined by verdicts has several identities, or none: then the rows themselves are named.
   const whole = /** @type {Record<string, string | number>} */ (rows.every(({ identity }) => identity === person.identity) ? { identity: person.identity } : { rows: rows.map(({ row_id }) => row_id).join() });
-  const timed = rows.filter(({ captured_at }) => captured_at);
   return html`<div class="stack wide" onKeyDown=${keys}>
     <header class="head flat"><div>${back}<h1>${named(person.identity)}</h1>
-      <p>${count(person.rows, "row")} at ${count(person.cameras.length, "camera")}, ${span(person.first_time, person.last_time)}.</p></div>
+      <p>${count(person.rows, "row")} at ${count(person.cameras.length, "camera")}${person.first_time ? `, ${span(person.first_time, person.last_time)}` : ""}.</p></div>
       <div class="acts"><a class="button" href=${address(gallery, "search", "", { like: person.row_ids.join() })}><${Icon} name="search" />Search</a>
         ${allow.erase && html`<a class="button" href=${address(gallery, "erase", "", whole)}><${Icon} name="erase" />Erase</a>`}</div></header>
     ${rows.length < person.rows && html`<p class="note">The first ${rows.length} rows are shown.</p>`}
     ${error && html`<${Refused} error=${error} />`}
-    <section class="sheet stack"><h2>Timeline</h2><${Timeline} gallery=${gallery} visits=${visits} rows=${timed} />
-      ${visits.length > 0 && html`<h3>Path between cameras</h3><${Path} visits=${visits} />`}</section>
+    <section class="sheet stack"><h2>Timeline</h2><${Timeline} gallery=${gallery} visits=${visits} rows=${timed} axis=${axis} />
+      ${visits.length > 0 && html`<h3>Path between cameras</h3><${Path} visits=${visits} axis=${axis} />`}</section>
     <section class="stack"><div><h2>May be the same person</h2><p class="quiet">The nearest rows of others. “Same” merges; both can be undone.</p></div>
       <${Alike} summary=${summary} person=${person} rows=${rows} may=${allow.verdicts} after=${after} />
       ${!allow.verdicts && html`<p class="note">The service is read-only: it was started without the right to give verdicts.</p>`}</section>

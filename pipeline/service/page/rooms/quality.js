@@ -6,7 +6,7 @@ import { Crop } from "../parts/card.js";
 import { Cards } from "../parts/cards.js";
 import { Chart } from "../parts/chart.js";
 import { Figures, Reasons, WorstQueries } from "../parts/figures.js";
-import { count, grouped, moment, rate } from "../parts/format.js";
+import { camera as named, count, grouped, moment, rate } from "../parts/format.js";
 import { Refused, useLoaded, Waiting } from "../parts/load.js";
 import { address } from "../parts/place.js";
 
@@ -47,10 +47,10 @@ function Cameras({ cameras, drift, silent }) {
     const told = `${shift.shift > 0 ? "+" : ""}${shift.shift.toFixed(3)} (${shift.low.toFixed(3)} to ${shift.high.toFixed(3)})`;
     return shift.has_drifted ? html`<span class="bad">drifted, ${told}</span>` : html`steady, ${told}`;
   };
-  return html`<div class="scroll"><table>
+  return html`<div class="scroll" role="region" tabindex="0" aria-label="Cameras"><table>
     <thead><tr><th>Camera</th><th class="n">Rows</th>${measured && html`<th class="n">Quality</th>`}<th>First row</th><th>Last row</th><th>Newest rows against earlier ones</th></tr></thead>
     <tbody>${cameras.map(
-      ({ camera, rows, mean_quality: quality, first_time: first, last_time: last }) => html`<tr><th scope="row">${camera ?? "unknown"}</th><td class="n">${grouped(rows)}</td>
+      ({ camera, rows, mean_quality: quality, first_time: first, last_time: last }) => html`<tr><th scope="row">${named(camera)}</th><td class="n">${grouped(rows)}</td>
         ${measured && html`<td class="n">${quality?.toFixed(2) ?? "–"}</td>`}<td>${first ? moment(first) : "–"}</td><td>${last ? moment(last) : "–"}</td><td>${state(camera)}</td></tr>`,
     )}</tbody>
   </table></div>`;

@@ -2,11 +2,10 @@
 import { html, useEffect, useRef, useState } from "../vendor/preact.js";
 import * as api from "../api.js";
 import { Crop } from "../parts/card.js";
-import { camera, count, duration, moment, person, score } from "../parts/format.js";
+import { camera, count, duration, person, score, when } from "../parts/format.js";
 import { Icon } from "../parts/icons.js";
 import { onKeys } from "../parts/keys.js";
 import { Refused, useLoaded, Waiting } from "../parts/load.js";
-import { say } from "../parts/messages.js";
 import { address } from "../parts/place.js";
 import { give } from "../parts/verdicts.js";
 
@@ -20,7 +19,7 @@ const QUEUE = 40;
 const Side = ({ gallery, row, side }) => html`<figure class="sheet">
   <${Crop} gallery=${gallery} id=${row.row_id} height=${512} alt=${`${side} crop, row ${row.row_id}`} />
   <figcaption>
-    <strong>${camera(row.camera)}</strong><br />${moment(row.captured_at)}<br />
+    <strong>${camera(row.camera)}</strong><br />${when(row)}<br />
     <span class="quiet">row ${row.row_id}, ${(row.identity ?? 0) <= 0 ? person(row.identity) : html`<a href=${address(gallery, "person", row.identity ?? 0)}>${person(row.identity)}</a>`}</span>
   </figcaption>
 </figure>`;
@@ -61,9 +60,7 @@ export default function Review({ summary, allow }) {
     busy.current = true;
     const taken = last.undo ? await last.undo() : true;
     busy.current = false;
-    if (!taken) return;
-    setDone((old) => old.slice(0, -1));
-    say(last.undo ? `Rows ${last.pair.a.row_id} and ${last.pair.b.row_id}: the verdict is withdrawn.` : "Back to the skipped pair.");
+    if (taken) setDone((old) => old.slice(0, -1));
   };
   const keys = onKeys({ s: () => judge("same"), d: () => judge("different"), u: undo, " ": skip });
   const given = done.filter(({ said }) => said !== "skipped").length;
