@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RunError
 
 _log = logging.getLogger(__name__)
 _NAME = "regallery"
@@ -43,7 +43,8 @@ def replicated(build: Callable[[], Any], settings: ReplicaSettings) -> Iterator[
     """Answer requests with replicas of an application for the length of a `with` block.
 
     `build` makes the ASGI application, in each replica; it must be picklable. Ray must be joined
-    (see `connect`). Raise InputError if Ray Serve is not installed.
+    (see `connect`). Raise InputError if Ray Serve is not installed, RunError if no replica
+    starts.
     """
     try:
         from ray import serve
@@ -74,7 +75,10 @@ def replicated(build: Callable[[], Any], settings: ReplicaSettings) -> Iterator[
     serve.start(http_options=HTTPOptions(host=settings.host, port=settings.port))
     try:
         application = Replica.bind(build)  # type: ignore[attr-defined]
-        serve.run(application, name=_NAME, route_prefix="/")
+        try:
+            serve.run(application, name=_NAME, route_prefix="/")
+        except RuntimeError as error:
+            raise RunError(f"the replicas did not start: {error}") from error
         _log.info("%d replicas answer on port %d", settings.replicas, settings.port)
         yield
     finally:

@@ -6,7 +6,8 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import RenderableType
 
-from jobs.command.serving import read_token, run_service, served_lines
+from jobs.command.serving import read_token, run_replicas, run_service, served_lines
+from pipeline.errors import InputError
 from pipeline.runs.locations import Location
 from pipeline.service.settings import Served, ServiceSettings
 
@@ -32,6 +33,9 @@ def serve(
     requests_per_second: float = ServiceSettings.requests_per_second,
     burst: int = ServiceSettings.burst,
     batch_ms: float = ServiceSettings.batch_ms,
+    threads: int = ServiceSettings.threads,
+    replicas: int | None = None,
+    address: str | None = None,
 ) -> Served:
     """Answer requests about galleries over HTTP, and show them in a browser.
 
@@ -64,6 +68,10 @@ def serve(
         requests_per_second: Requests of one client, on average.
         burst: Requests of one client at once.
         batch_ms: Milliseconds for which a search waits for others, to be computed with them.
+        threads: Threads of a search; 0 for all cores (with --replicas: one each).
+        replicas: Answer with this many processes, by Ray Serve (needs regallery[serve]). A browser
+            then needs --no-token, or a proxy that adds the token.
+        address: Ray cluster for --replicas: auto or host:port (default: this machine alone).
     """
     settings = ServiceSettings(
         host=host,
@@ -78,7 +86,12 @@ def serve(
         requests_per_second=requests_per_second,
         burst=burst,
         batch_ms=batch_ms,
+        threads=threads,
     )
+    if replicas is not None:
+        return run_replicas(gallery, model, checkpoint, settings, replicas, address)
+    if address is not None:
+        raise InputError("`address` goes with `replicas`")
     return run_service(gallery, model, checkpoint, settings)
 
 

@@ -5,6 +5,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from rich.console import RenderableType
@@ -14,6 +15,9 @@ from jobs.command.progress import progress_lines
 from pipeline.errors import InputError
 from pipeline.input_files import read_text
 from pipeline.service.settings import Served, ServiceSettings
+
+if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
+    from pipeline.model.networks import NetworkFile
 
 TOKEN_VARIABLE = "REGALLERY_TOKEN"
 """The environment variable with the token."""
@@ -56,18 +60,11 @@ def run_service(
     """Read the galleries, tell how to get in, and answer requests; `on_link` is told what to
     open.
     """
-    if model is None and checkpoint is not None:
-        raise InputError("`checkpoint` goes with `model`")
     with progress_lines() as progress:
         progress("loading", None)
-        from pipeline.model.kinds import check_network_file
-
-        if model is not None:
-            check_network_file(model)
-        from pipeline.model.fetched_networks import network_file
+        network = _network(model, checkpoint)
         from pipeline.service.serving import prepare_service
 
-        network = None if model is None else network_file(model, checkpoint)
         prepared = prepare_service(galleries, settings, network, progress=progress)
 
     def ready(address: str, link: str) -> None:
@@ -76,6 +73,38 @@ def run_service(
         on_link(shown)
 
     return prepared.run(ready)
+
+
+def run_replicas(
+    galleries: Sequence[str],
+    model: str | None,
+    checkpoint: str | None,
+    settings: ServiceSettings,
+    replicas: int,
+    address: str | None,
+) -> Served:
+    """Answer requests with several processes on a Ray cluster."""
+    network = _network(model, checkpoint)
+    from pipeline.service.replicas import serve_by_replicas
+
+    def ready(told: str) -> None:
+        _log.info("%s answers by %d replicas; Ctrl-C stops them", told, replicas)
+
+    return serve_by_replicas(galleries, settings, network, replicas, address, on_ready=ready)
+
+
+def _network(model: str | None, checkpoint: str | None) -> "NetworkFile | None":
+    """The network of the flags, if there is one."""
+    if model is None:
+        if checkpoint is not None:
+            raise InputError("`checkpoint` goes with `model`")
+        return None
+    from pipeline.model.kinds import check_network_file
+
+    check_network_file(model)
+    from pipeline.model.fetched_networks import network_file
+
+    return network_file(model, checkpoint)
 
 
 def _tell(address: str, shown: str, settings: ServiceSettings) -> None:
@@ -97,5 +126,6 @@ def _tell(address: str, shown: str, settings: ServiceSettings) -> None:
 
 def served_lines(result: Served) -> RenderableType:
     """What was served, and for how long."""
-    told = f"{result.address} served {', '.join(result.served)}: {result.answers:,} answers"
+    answers = "" if result.answers is None else f": {result.answers:,} answers"
+    told = f"{result.address} served {', '.join(result.served)}{answers}"
     return Text(f"{told} in {result.up_seconds:,.0f} s")

@@ -55,13 +55,27 @@ def prepare_service(
     """
     listening = listen(settings)
     try:
-        shelf = Shelf(locations, progress=progress)
-        embedder = None if network is None else Embedder(network)
-        if embedder is not None:
-            tables = [shelf.get(name).gallery for name in shelf.names]
-            embedder.check([each for each in tables if isinstance(each, Gallery)])
-        app = create_app(shelf, settings, embedder)
+        app = open_app(locations, settings, network, progress=progress)
     except BaseException:
         listening.close()
         raise
-    return PreparedService(app, listening, settings, tuple(shelf.names))
+    return PreparedService(app, listening, settings, tuple(app.state.service.shelf.names))
+
+
+def open_app(
+    locations: Sequence[str],
+    settings: ServiceSettings,
+    network: NetworkFile | None = None,
+    *,
+    progress: StartProgress = silent,
+) -> Starlette:
+    """Read the galleries, and make the application over them.
+
+    Raise `InputError` for galleries that cannot be served, and a network that is not theirs.
+    """
+    shelf = Shelf(locations, progress=progress)
+    embedder = None if network is None else Embedder(network)
+    if embedder is not None:
+        tables = [shelf.get(name).gallery for name in shelf.names]
+        embedder.check([each for each in tables if isinstance(each, Gallery)])
+    return create_app(shelf, settings, embedder)

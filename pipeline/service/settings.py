@@ -50,6 +50,8 @@ class ServiceSettings:
     """Seconds that a body may take, and one more for each 16 KiB of it."""
     batch_ms: float = 3.0
     """Milliseconds for which a search waits for others, to be computed with them."""
+    threads: int = 0
+    """Threads of a search; 0 for as many as there are cores."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65_535:
@@ -60,6 +62,8 @@ class ServiceSettings:
         for name in ("requests_per_second", "body_seconds"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise InputError(f"`{name}` must be above 0, not {getattr(self, name):g}")
+        if self.threads < 0:
+            raise InputError(f"`threads` must be 0 (all cores) or more, not {self.threads}")
         if not 0 <= self.batch_ms <= 1000:
             raise InputError(f"`batch_ms` must be from 0 to 1000, not {self.batch_ms:g}")
         for name in (*self.names, self.host):
@@ -94,10 +98,10 @@ class ServiceSettings:
 @dataclass(frozen=True)
 class Served:
     """A service that has ended: the `address` and the galleries that it `served`, the `answers`
-    that it gave, and the seconds that it was up.
+    that it gave (None for replicas, which count their own), and the seconds that it was up.
     """
 
     address: str
     served: tuple[str, ...]
-    answers: int
+    answers: int | None
     up_seconds: float

@@ -36,14 +36,7 @@ class Shelf:
     """
 
     def __init__(self, locations: Sequence[str], *, progress: StartProgress = silent) -> None:
-        if not locations:
-            raise InputError("there is no gallery to serve: give one, or several")
-        self._locations = {_name(location): location for location in locations}
-        if len(self._locations) < len(locations):
-            raise InputError(
-                "two galleries have the same folder name, and a request could not tell them apart:"
-                f" {', '.join(locations)}; rename one of the folders"
-            )
+        self._locations = dict(zip(gallery_names(locations), locations, strict=True))
         step = progress("reading galleries", len(locations))
         self._held: dict[str, HeldGallery] = {}
         for name, location in self._locations.items():
@@ -136,6 +129,22 @@ class Shelf:
             if self._together is None:
                 self._together = hold_together(list(self._held.values()))
             return self._together
+
+
+def gallery_names(locations: Sequence[str]) -> list[str]:
+    """The name of each gallery: that of its folder.
+
+    Raise InputError if there is none, or if two have one name.
+    """
+    if not locations:
+        raise InputError("there is no gallery to serve: give one, or several")
+    names = [_name(location) for location in locations]
+    if len(set(names)) < len(names):
+        raise InputError(
+            "two galleries have the same folder name, and a request could not tell them apart:"
+            f" {', '.join(locations)}; rename one of the folders"
+        )
+    return names
 
 
 def _name(location: str) -> str:

@@ -6,6 +6,7 @@ from functools import cached_property
 
 from starlette.requests import Request
 
+from pipeline.core.blocks import Tiling
 from pipeline.service.batches import Batches
 from pipeline.service.embedding import Embedder
 from pipeline.service.entrance import Entrance
@@ -33,7 +34,8 @@ class Service:
     @cached_property
     def batches(self) -> Batches:
         """Where searches run."""
-        return Batches(self.settings.batch_ms / 1000, self.metrics)
+        tiling = Tiling(threads=self.settings.threads)
+        return Batches(self.settings.batch_ms / 1000, self.metrics, tiling)
 
     def stop(self) -> None:
         """End the server, and with it streams of events and the watch for new versions."""

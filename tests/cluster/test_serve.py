@@ -2,36 +2,19 @@
 
 import builtins
 import json
-import os
 import socket
 import sys
 import threading
 import urllib.request
-from functools import partial
 
 import pytest
+from ray import serve
 
 from cluster.serve import ReplicaSettings, replicated
 from pipeline.errors import InputError
-from pipeline.service.app import create_app
+from pipeline.service.replicas import serve_by_replicas
 from pipeline.service.settings import ServiceSettings
-from pipeline.service.shelf import Shelf
 from tests.service.making import plain_gallery
-
-
-def build(location):
-    """The application, with the process that answers in every answer's headers."""
-    app = create_app(Shelf([location]), ServiceSettings())
-
-    async def marked(scope, receive, send):
-        async def send_marked(message):
-            if message["type"] == "http.response.start":
-                message["headers"].append((b"x-process", str(os.getpid()).encode()))
-            await send(message)
-
-        await app(scope, receive, send_marked)
-
-    return marked
 
 
 def free_port():
@@ -44,26 +27,41 @@ def free_port():
 @pytest.mark.usefixtures("cluster")
 def test_replicas_give_the_same_answers(tmp_path):
     gallery = plain_gallery(tmp_path / "yard", range(20))
-    settings = ReplicaSettings(replicas=2, num_cpus=0.5, port=free_port())
+    settings = ServiceSettings(port=free_port())
     url = f"http://127.0.0.1:{settings.port}/v1/galleries/yard/search"
-    found = []
+    found, stopping, states = [], threading.Event(), {}
 
     def ask():
         body = json.dumps({"row": 4, "limit": 5}).encode()
         request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=60) as answer:
-            told = json.load(answer)
-            found.append((answer.headers["x-process"], told["results"]))
+            found.append(json.load(answer)["results"])
 
-    with replicated(partial(build, gallery.location), settings):
+    def ask_often(_address):
         threads = [threading.Thread(target=ask) for _ in range(30)]
         for each in threads:
             each.start()
         for each in threads:
             each.join()
+        (deployment,) = serve.status().applications["regallery"].deployments.values()
+        states.update(deployment.replica_states)
+        stopping.set()
+
+    served = serve_by_replicas(
+        [gallery.location], settings, None, 2, on_ready=ask_often, stopping=stopping
+    )
+    assert served.served == ("yard",)
     assert len(found) == 30
-    assert len({process for process, _ in found}) == 2
-    assert all(results == found[0][1] for _, results in found)
+    assert all(results == found[0] for results in found)
+    assert found[0][0]["hits"][0]["row_id"] != 4
+    assert states == {"RUNNING": 2}
+
+
+def test_replicas_that_cannot_be(tmp_path):
+    with pytest.raises(InputError, match="replicas need a `port` of their own"):
+        serve_by_replicas([str(tmp_path)], ServiceSettings(port=0), None, 2)
+    with pytest.raises(InputError, match="two galleries have the same folder name"):
+        serve_by_replicas(["a/yard", "b/yard"], ServiceSettings(), None, 2)
 
 
 @pytest.mark.parametrize(
