@@ -1,5 +1,6 @@
 """What is wrong with a gallery, or may be: rejects, odd crops, cameras and their thresholds."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from pipeline.service.asked_gallery import one_of, told
 from pipeline.service.galleries import table_of
 from pipeline.service.held_gallery import HeldGallery
 from pipeline.service.job_answers import accepted
+from pipeline.service.shelf import Shelf
 from pipeline.service.state import service_of
 from pipeline.stages.execution import StartProgress
 
@@ -42,7 +44,10 @@ def show(request: Request) -> Response:
     job = service.work.result("quality", (held.name, table.version), work)
     if job.state == "running":
         return accepted(job)
-    content = {"camera_pairs": _camera_pairs(table), "evaluation": _evaluation(table)}
+    content = {
+        "camera_pairs": _camera_pairs(table),
+        "evaluation": _evaluation(service.shelf, table),
+    }
     return told(held, job.result | content)
 
 
@@ -66,18 +71,29 @@ def _health(table: Gallery) -> dict[str, Any]:
     return {"drift": drift, "silent": silent_cameras(table, settings)}
 
 
-def _evaluation(table: Gallery) -> dict[str, Any] | None:
-    """The newest report, and for its worst queries the rows of this gallery that they are."""
+def _evaluation(shelf: Shelf, table: Gallery) -> dict[str, Any] | None:
+    """The newest report, and for its worst queries the rows that they are, if they are served."""
     found = report_summary(table)
     if found is None:
         return None
-    rows = table.rows(["row_id", "path"])
-    places = pc.index_in(
-        pa.array([each["path"] for each in found["worst"]], pa.string()), rows["path"]
-    )
-    ids = rows["row_id"].take(places).to_pylist()
-    worst = [each | {"row_id": row} for each, row in zip(found["worst"], ids, strict=True)]
-    return found | {"worst": worst}
+    paths, ids, name = [each["path"] for each in found["worst"]], [None] * len(found["worst"]), None
+    queries = _at(shelf, found["query"]["location"])
+    if queries is not None:
+        name, rows = queries.name, queries.gallery.rows(["row_id", "path"])
+        places = pc.index_in(pa.array(paths, pa.string()), rows["path"])
+        ids = rows["row_id"].take(places).to_pylist()
+    where = [{"gallery": None if row is None else name, "row_id": row} for row in ids]
+    return found | {"worst": [a | b for a, b in zip(found["worst"], where, strict=True)]}
+
+
+def _at(shelf: Shelf, location: str) -> HeldGallery | None:
+    """The served gallery at a location."""
+    for held in map(shelf.get, shelf.names):
+        place = held.gallery.location
+        is_local = "://" not in place + location
+        if place == location or (is_local and Path(place).resolve() == Path(location).resolve()):
+            return held
+    return None
 
 
 def _cameras(columns: pa.Table) -> list[dict[str, Any]]:

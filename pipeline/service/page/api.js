@@ -149,8 +149,7 @@ export const review = async (gallery, limit, tell, signal) =>
   (await computed(`${at(gallery)}/review${parameters({ limit })}`, tell, signal)).json();
 
 /** @type {(gallery: string, tell?: (job: Job) => void, signal?: AbortSignal) => Promise<any>} */
-export const quality = async (gallery, tell, signal) =>
-  (await computed(`${at(gallery)}/quality`, tell, signal)).json();
+export const quality = async (gallery, tell, signal) => (await computed(`${at(gallery)}/quality`, tell, signal)).json();
 
 /** @type {(gallery: string, selection: object) => Promise<any>} */
 export const wouldErase = (gallery, selection) =>

@@ -32,7 +32,9 @@ function usePlace() {
 
 /** The galleries, asked again whenever the service tells of a change. */
 function useService() {
-  const [service, setService] = useState(/** @type {{galleries: Summary[], allow: Allowed, images: boolean} | null} */ (null));
+  const [service, setService] = useState(
+    /** @type {{galleries: Summary[], allow: Allowed, images: boolean} | null} */ (null),
+  );
   const [error, setError] = useState(/** @type {api.ServiceError | null} */ (null));
   const [changes, setChanges] = useState(0);
   const refresh = useCallback(async () => {
@@ -98,7 +100,8 @@ function Rail({ place, galleries, summary, onKeys }) {
       ${summary.first_time && html`<span class="line">${span(summary.first_time, summary.last_time)} UTC</span>`}
       <span class="line">version ${summary.version}</span>
       <div class="tools">
-        <button class="plain square" aria-label="Light or dark" title="Light or dark" onClick=${turnTheme}><${Icon} name="theme" /></button>
+        <button class="plain square" aria-label="Light or dark" title="Light or dark" onClick=${turnTheme}>
+          <${Icon} name="theme" /></button>
         <button class="plain square" aria-label="Keys" title="Keys" onClick=${onKeys}><${Icon} name="keys" /></button>
       </div>
     </div>
@@ -111,7 +114,8 @@ function Closed({ error }) {
     error.status === 401
       ? "This page opens with a link that the service prints when it starts. Open that link, or start the service again for a new one."
       : error.message;
-  return html`<main class="empty" role="alert"><${Icon} name="info" /><h1>The galleries are not open</h1><p>${told}</p></main>`;
+  return html`<main class="empty" role="alert"><${Icon} name="info" /><h1>The galleries are not open</h1><p>
+    ${told}</p></main>`;
 }
 
 function App() {
@@ -148,16 +152,19 @@ function App() {
   }, []);
   if (error && !service) return html`<${Closed} error=${error} />`;
   if (!service) return html`<p class="loading">Opening the galleries …</p>`;
-  if (!summary) return html`<main class="empty"><h1>There is no gallery</h1><p>The service was started without one.</p></main>`;
+  if (!summary)
+    return html`<main class="empty"><h1>There is no gallery</h1><p>The service was started without one.</p></main>`;
   const View = room?.name === name ? room.View : null;
   return html`<div class="frame">
       <a class="skip" href="#main" onClick=${(/** @type {Event} */ event) => (event.preventDefault(), main.current?.focus())}>Skip to the room</a>
       <${Rail} place=${{ ...place, room: name }} galleries=${service.galleries} summary=${summary} onKeys=${() => setKeys(true)} />
       <main id="main" tabindex="-1" ref=${main}>
-        ${View
-          ? html`<${View} key=${summary.gallery} summary=${summary} allow=${service.allow} images=${service.images}
+        ${
+          View
+            ? html`<${View} key=${summary.gallery} summary=${summary} allow=${service.allow} images=${service.images}
               galleries=${service.galleries} place=${place} changes=${changes} />`
-          : html`<p class="loading">Opening the room …</p>`}
+            : html`<p class="loading">Opening the room …</p>`
+        }
       </main>
     </div>
     <${Messages} />

@@ -20,7 +20,16 @@ export function Alike({ summary, person: who, rows, may, after }) {
   const identities = [...new Set(rows.map(({ identity }) => identity).filter((each) => (each ?? 0) > 0))];
   const { value, error } = useLoaded(
     (signal) =>
-      api.search(gallery, { positive: who.row_ids, negative: [], limit: 60, ...(identities.length && { filter: { must_not: [{ key: "identity", match: { any: identities } }] } }) }, signal),
+      api.search(
+        gallery,
+        {
+          positive: who.row_ids,
+          negative: [],
+          limit: 60,
+          ...(identities.length && { filter: { must_not: [{ key: "identity", match: { any: identities } }] } }),
+        },
+        signal,
+      ),
     [gallery, who.identity, rows.length, summary.version],
   );
   /** @type {Map<unknown, Hit>} The best row of each identity; rows without one stand for themselves. */
@@ -30,8 +39,10 @@ export function Alike({ summary, person: who, rows, may, after }) {
     if (!own.has(hit.row_id) && !different.has(hit.row_id) && !best.has(name)) best.set(name, hit);
   }
   /** @param {Hit} hit Called when the verdict is given, and again when it is taken back. */
-  const turn = ({ row_id: id }) => () =>
-    setDifferent((old) => (old.has(id) ? new Set([...old].filter((each) => each !== id)) : new Set([...old, id])));
+  const turn =
+    ({ row_id: id }) =>
+    () =>
+      setDifferent((old) => (old.has(id) ? new Set([...old].filter((each) => each !== id)) : new Set([...old, id])));
   /** @param {Hit} hit */
   const merge = async (hit) => {
     try {
@@ -50,10 +61,13 @@ export function Alike({ summary, person: who, rows, may, after }) {
         <div class="stack tight">
           <p><strong>${(hit.identity ?? 0) > 0 ? html`<a href=${address(gallery, "person", hit.identity ?? 0)}>Identity ${hit.identity}</a>` : `Row ${hit.row_id}`}</strong>
             <span class="small quiet">score ${score(hit.score)}<br />${camera(hit.camera)}<br />${when(hit)}</span></p>
-          ${may && html`<div class="row">
+          ${
+            may &&
+            html`<div class="row">
             <button class="says-same" onClick=${() => merge(hit)}>Same</button>
             <button class="says-different" onClick=${() => giveAndSay(gallery, who.row_ids[0], hit.row_id, "different", turn(hit))}>Not same</button>
-          </div>`}
+          </div>`
+          }
         </div>
       </li>`,
     )}

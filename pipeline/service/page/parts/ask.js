@@ -49,7 +49,12 @@ export function useDropped(take) {
       const file = imageIn(event.clipboardData);
       if (file) latest.current(file);
     };
-    const heard = /** @type {[string, any][]} */ ([["dragover", drag], ["dragleave", drag], ["drop", drop], ["paste", paste]]);
+    const heard = /** @type {[string, any][]} */ ([
+      ["dragover", drag],
+      ["dragleave", drag],
+      ["drop", drop],
+      ["paste", paste],
+    ]);
     for (const [name, act] of heard) addEventListener(name, act);
     return () => heard.forEach(([name, act]) => removeEventListener(name, act));
   }, []);
@@ -59,8 +64,11 @@ export function useDropped(take) {
 /** @param {{onFile: (file: File) => void, small?: boolean}} props */
 export function Choose({ onFile, small }) {
   const input = useRef(/** @type {HTMLInputElement | null} */ (null));
-  return html`<button class=${small ? "" : "primary"} onClick=${() => input.current?.click()}><${Icon} name="image" />${small ? "Another image" : "Choose an image"}</button>
-    <input ref=${input} type="file" accept="image/*" hidden aria-label="Image to search" onChange=${(/** @type {any} */ event) => {
+  return html`<button class=${small ? "" : "primary"} onClick=${() => input.current?.click()}><${Icon} name="image" />
+    ${small ? "Another image" : "Choose an image"}</button>
+    <input ref=${input} type="file" accept="image/*" hidden aria-label="Image to search" onChange=${(
+      /** @type {any} */ event,
+    ) => {
       const [file] = event.target.files;
       event.target.value = "";
       if (file) onFile(file);
@@ -73,7 +81,9 @@ const Examples = ({ gallery, ids, sign, onRemove }) =>
   html`<div class="field"><span class="label">${sign === "like" ? "Like these" : "Unlike these"}</span>
     <ul class="examples">
       ${ids.map(
-        (id) => html`<li><button class=${sign} aria-label=${`Remove row ${id} from the query`} title=${`Row ${id}: remove`} onClick=${() => onRemove(id)}>
+        (
+          id,
+        ) => html`<li><button class=${sign} aria-label=${`Remove row ${id} from the query`} title=${`Row ${id}: remove`} onClick=${() => onRemove(id)}>
           <${Crop} gallery=${gallery} id=${id} height=${128} /><${Icon} name=${sign === "like" ? "plus" : "minus"} />
         </button></li>`,
       )}
@@ -93,15 +103,21 @@ const Examples = ({ gallery, ids, sign, onRemove }) =>
 export function Ask({ gallery, query, own, images, onFile, onBox, onQuery }) {
   const { like, unlike, frame, picture, box } = query;
   /** @param {number} id */
-  const remove = (id) => onQuery(like.filter((each) => each !== id), unlike.filter((each) => each !== id));
+  const remove = (id) =>
+    onQuery(
+      like.filter((each) => each !== id),
+      unlike.filter((each) => each !== id),
+    );
   let shown;
   if (picture) {
-    shown = html`<${BoxOn} address=${picture.address} alt="The image to search" box=${box} onBox=${onBox} /><p class="small quiet wrap">${picture.name}</p>`;
+    shown = html`<${BoxOn} address=${picture.address} alt="The image to search" box=${box} onBox=${onBox} />
+      <p class="small quiet wrap">${picture.name}</p>`;
   } else if (frame) {
     shown = html`<p>A box of ${frame.box[2]} × ${frame.box[3]} pixels on the frame of row ${frame.row}.</p>`;
   } else if (like.length === 1 && !unlike.length) {
     shown = html`<div class="asked"><${Crop} gallery=${gallery} id=${like[0]} alt=${`Row ${like[0]}, the query`} />
-      <div><strong>Row ${like[0]}</strong>${own && html`<p class="small quiet">${camera(own.camera)}<br />${when(own)}<br />${(own.identity ?? 0) <= 0 ? person(own.identity) : html`<a href=${address(gallery, "person", own.identity ?? 0)}>identity ${own.identity}</a>`}</p>`}</div></div>`;
+      <div><strong>Row ${like[0]}</strong>${own && html`<p class="small quiet">${camera(own.camera)}<br />${when(own)}
+        <br />${(own.identity ?? 0) <= 0 ? person(own.identity) : html`<a href=${address(gallery, "person", own.identity ?? 0)}>identity ${own.identity}</a>`}</p>`}</div></div>`;
   } else {
     shown = html`<${Examples} gallery=${gallery} ids=${like} sign="like" onRemove=${remove} />
       <${Examples} gallery=${gallery} ids=${unlike} sign="unlike" onRemove=${remove} />`;

@@ -13,7 +13,8 @@ import { html, useRef, useState } from "../vendor/preact.js";
  * @returns {Box | null}
  */
 export function between([x0, y0], [x1, y1], width, height) {
-  const inside = (/** @type {number} */ value, /** @type {number} */ most) => Math.round(Math.min(most, Math.max(0, value)));
+  const inside = (/** @type {number} */ value, /** @type {number} */ most) =>
+    Math.round(Math.min(most, Math.max(0, value)));
   const left = inside(Math.min(x0, x1), width);
   const top = inside(Math.min(y0, y1), height);
   const right = inside(Math.max(x0, x1), width);
@@ -32,7 +33,10 @@ export function BoxOn({ address, alt, box, known, onBox }) {
   /** @param {PointerEvent} event @returns {[number, number]} */
   const at = (event) => {
     const frame = /** @type {Element} */ (event.currentTarget).getBoundingClientRect();
-    return [((event.clientX - frame.left) / frame.width) * width, ((event.clientY - frame.top) / frame.height) * height];
+    return [
+      ((event.clientX - frame.left) / frame.width) * width,
+      ((event.clientY - frame.top) / frame.height) * height,
+    ];
   };
   /** @param {PointerEvent} event */
   const down = (event) => {
@@ -58,7 +62,9 @@ export function BoxOn({ address, alt, box, known, onBox }) {
   /** @param {number} side @param {Event} event */
   const type = (side, event) => {
     const value = Number(/** @type {HTMLInputElement} */ (event.target).value);
-    const [x, y, w, h] = /** @type {Box} */ ((box ?? [0, 0, width, height]).map((old, index) => (index === side ? value : old)));
+    const [x, y, w, h] = /** @type {Box} */ (
+      (box ?? [0, 0, width, height]).map((old, index) => (index === side ? value : old))
+    );
     onBox(between([x, y], [x + w, y + h], width, height));
   };
   const shown = drawn ?? box;
@@ -66,12 +72,14 @@ export function BoxOn({ address, alt, box, known, onBox }) {
     <div class="canvas" onPointerDown=${down} onPointerMove=${move} onPointerUp=${up} onPointerCancel=${cancel}>
       <img src=${address} alt=${alt} draggable=${false}
         onLoad=${(/** @type {any} */ event) => setSize([event.target.naturalWidth, event.target.naturalHeight])} />
-      ${size &&
-      html`<svg viewBox=${`0 0 ${width} ${height}`} aria-hidden="true">
+      ${
+        size &&
+        html`<svg viewBox=${`0 0 ${width} ${height}`} aria-hidden="true">
         ${shown && html`<path class="outside" fill-rule="evenodd" d=${`M0 0H${width}V${height}H0Z${outline(shown)}`} />`}
         ${known && !shown && html`<path class="known" d=${outline(known)} />`}
         ${shown && html`<path class="drawn" d=${outline(shown)} />`}
-      </svg>`}
+      </svg>`
+      }
     </div>
     <details>
       <summary>${box ? `Box of ${box[2]} × ${box[3]} pixels` : "Draw a box, or give it in numbers"}</summary>

@@ -80,7 +80,10 @@ export function Canvas({ points, coloring, marks, lasso, onSelect, onHover, onPr
     const [width, height] = size();
     const fixed = about ?? /** @type {[number, number]} */ ([width / 2, height / 2]);
     const before = mapped(fixed);
-    view.current.scale = Math.min(Math.min(width, height) * 400, Math.max(Math.min(width, height) * 0.5, view.current.scale * factor));
+    view.current.scale = Math.min(
+      Math.min(width, height) * 400,
+      Math.max(Math.min(width, height) * 0.5, view.current.scale * factor),
+    );
     const after = mapped(fixed);
     view.current.x += before[0] - after[0];
     view.current.y += before[1] - after[1];
@@ -116,14 +119,21 @@ export function Canvas({ points, coloring, marks, lasso, onSelect, onHover, onPr
     const now = at(event);
     const before = held.current.get(event.pointerId);
     if (!before) {
-      onHover(nearest(points, mapped(now), (NEAR * devicePixelRatio) / (view.current?.scale ?? 1)), [event.offsetX, event.offsetY]);
+      onHover(nearest(points, mapped(now), (NEAR * devicePixelRatio) / (view.current?.scale ?? 1)), [
+        event.offsetX,
+        event.offsetY,
+      ]);
       return;
     }
     moved.current += Math.hypot(now[0] - before[0], now[1] - before[1]);
     const [other] = [...held.current].filter(([id]) => id !== event.pointerId).map(([, place]) => place);
     held.current.set(event.pointerId, now);
     if (other) {
-      zoom(Math.hypot(now[0] - other[0], now[1] - other[1]) / Math.max(1, Math.hypot(before[0] - other[0], before[1] - other[1])), other);
+      zoom(
+        Math.hypot(now[0] - other[0], now[1] - other[1]) /
+          Math.max(1, Math.hypot(before[0] - other[0], before[1] - other[1])),
+        other,
+      );
     } else if (lasso) setLine((old) => [...old, now]);
     else pan(before[0] - now[0], before[1] - now[1]);
   };
@@ -138,8 +148,15 @@ export function Canvas({ points, coloring, marks, lasso, onSelect, onHover, onPr
   };
   const step = () => Math.min(...size()) / 8;
   const keys = onKeys({
-    ArrowLeft: () => pan(-step(), 0), ArrowRight: () => pan(step(), 0), ArrowUp: () => pan(0, -step()), ArrowDown: () => pan(0, step()),
-    "+": () => zoom(1.4), "=": () => zoom(1.4), "-": () => zoom(1 / 1.4), 0: whole, Escape: () => onSelect(new Uint32Array()),
+    ArrowLeft: () => pan(-step(), 0),
+    ArrowRight: () => pan(step(), 0),
+    ArrowUp: () => pan(0, -step()),
+    ArrowDown: () => pan(0, step()),
+    "+": () => zoom(1.4),
+    "=": () => zoom(1.4),
+    "-": () => zoom(1 / 1.4),
+    0: whole,
+    Escape: () => onSelect(new Uint32Array()),
     a: () => {
       const [width, height] = size();
       onSelect(within(points, [mapped([0, 0]), mapped([width, 0]), mapped([width, height]), mapped([0, height])]));
@@ -148,7 +165,8 @@ export function Canvas({ points, coloring, marks, lasso, onSelect, onHover, onPr
   return html`<div class=${`canvas ${lasso ? "draws" : ""}`}>
     <canvas ref=${canvas} tabindex="0" role="application" aria-label="Map of all rows. Arrow keys move, plus and minus zoom, a selects what is in view."
       onPointerDown=${down} onPointerMove=${move} onPointerUp=${up} onPointerCancel=${up} onPointerLeave=${() => onHover(null, [0, 0])} onKeyDown=${keys}></canvas>
-    ${line.length > 1 && html`<svg aria-hidden="true"><path d=${`M${line.map(([x, y]) => `${x / devicePixelRatio} ${y / devicePixelRatio}`).join("L")}Z`} /></svg>`}
+    ${line.length > 1 && html`<svg aria-hidden="true">
+      <path d=${`M${line.map(([x, y]) => `${x / devicePixelRatio} ${y / devicePixelRatio}`).join("L")}Z`} /></svg>`}
     ${problem && html`<p class="note bad" role="alert">${problem}</p>`}
     <div class="zoom">
       <button class="square" aria-label="Zoom in" onClick=${() => zoom(1.5)}>+</button>

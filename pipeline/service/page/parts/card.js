@@ -44,8 +44,11 @@ export function Card({ gallery, row, current = true, verb, chosen, onPress, onFo
         <span title=${when(row)}>${shortly(row)}</span>
         <span>${row.gallery ? `${row.gallery} · ` : ""}${person(row.identity)}</span>
       </div>
-      ${onDetails && html`<button class="plain square more" aria-label=${`Details of row ${row.row_id}`} title="Details"
-        tabindex=${current ? 0 : -1} onClick=${onDetails}><${Icon} name="info" /></button>`}
+      ${
+        onDetails &&
+        html`<button class="plain square more" aria-label=${`Details of row ${row.row_id}`} title="Details"
+        tabindex=${current ? 0 : -1} onClick=${onDetails}><${Icon} name="info" /></button>`
+      }
     </div>
   </li>`;
 }

@@ -22,7 +22,10 @@ export function Cards({ gallery, rows, label, verb, chosen, onPress, onDetails, 
   };
   return html`<ul class="cards" aria-label=${label} onKeyDown=${press}>
     ${rows.map(
-      (row, index) => html`<${Card} key=${`${row.gallery ?? ""} ${row.row_id}`} gallery=${gallery} row=${row} verb=${verb}
+      (
+        row,
+        index,
+      ) => html`<${Card} key=${`${row.gallery ?? ""} ${row.row_id}`} gallery=${gallery} row=${row} verb=${verb}
         current=${index === at} chosen=${chosen?.has(row.row_id)}
         onPress=${() => onPress(row)} onFocus=${() => setCurrent(index)} onDetails=${onDetails && (() => onDetails(row))} />`,
     )}

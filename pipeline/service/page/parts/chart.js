@@ -26,11 +26,21 @@ export function Chart({ label, xs, ys, xLabel, yLabel, logarithmic = false, mark
     let chart = null;
     const make = () => {
       chart?.destroy();
-      const [ink, rule, line, dot] = ["--muted", "--rule", "--accent", "--different"].map((name) => token(element, name));
+      const [ink, rule, line, dot] = ["--muted", "--rule", "--accent", "--different"].map((name) =>
+        token(element, name),
+      );
       const font = "12px system-ui, sans-serif";
       /** @param {uPlot} _ @param {number[]} splits Only powers of ten have lines. */
-      const tens = (_, splits) => splits.map((value) => (Number.isInteger(Math.round(1e6 * Math.log10(value)) / 1e6) ? value : null));
-      const upright = logarithmic ? { filter: tens, grid: { stroke: rule, width: 1, filter: tens }, ticks: { stroke: rule, filter: tens }, values: (/** @type {uPlot} */ _, /** @type {(number | null)[]} */ values) => values.map(power) } : {};
+      const tens = (_, splits) =>
+        splits.map((value) => (Number.isInteger(Math.round(1e6 * Math.log10(value)) / 1e6) ? value : null));
+      const upright = logarithmic
+        ? {
+            filter: tens,
+            grid: { stroke: rule, width: 1, filter: tens },
+            ticks: { stroke: rule, filter: tens },
+            values: (/** @type {uPlot} */ _, /** @type {(number | null)[]} */ values) => values.map(power),
+          }
+        : {};
       const axis = { stroke: ink, grid: { stroke: rule, width: 1 }, ticks: { stroke: rule }, font, labelFont: font };
       /** @param {uPlot} plot */
       const drawMark = (plot) => {
@@ -52,8 +62,19 @@ export function Chart({ label, xs, ys, xLabel, yLabel, logarithmic = false, mark
           cursor: { drag: { x: false, y: false } },
           legend: { live: true },
           scales: { x: { time: false }, y: logarithmic ? { distr: 3 } : {} },
-          axes: [{ ...axis, label: xLabel }, { ...axis, label: yLabel, size: 64, ...upright }],
-          series: [{ label: xLabel, value: (_, value) => (value === null ? "–" : value.toFixed(3)) }, { label: yLabel, stroke: line, width: 2, value: (_, value) => (value === null ? "–" : String(Number(value.toPrecision(2)))) }],
+          axes: [
+            { ...axis, label: xLabel },
+            { ...axis, label: yLabel, size: 64, ...upright },
+          ],
+          series: [
+            { label: xLabel, value: (_, value) => (value === null ? "–" : value.toFixed(3)) },
+            {
+              label: yLabel,
+              stroke: line,
+              width: 2,
+              value: (_, value) => (value === null ? "–" : String(Number(value.toPrecision(2)))),
+            },
+          ],
           hooks: { draw: [drawMark] },
         },
         [xs, logarithmic ? ys.map((y) => (y ? y : null)) : ys],
@@ -61,7 +82,9 @@ export function Chart({ label, xs, ys, xLabel, yLabel, logarithmic = false, mark
       );
     };
     make();
-    const observer = new ResizeObserver(() => chart && element.clientWidth !== chart.width && chart.setSize({ width: element.clientWidth, height }));
+    const observer = new ResizeObserver(
+      () => chart && element.clientWidth !== chart.width && chart.setSize({ width: element.clientWidth, height }),
+    );
     observer.observe(element);
     const scheme = matchMedia("(prefers-color-scheme: dark)");
     scheme.addEventListener("change", make);

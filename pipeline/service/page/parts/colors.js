@@ -22,7 +22,13 @@ const NO_NUMBER = 65535;
 /** @param {number} part From 0 to 1: from blue by way of rose to amber. @returns {Rgb} */
 function ramp(part) {
   /** @type {Rgb[]} */
-  const stops = [[45, 95, 190], [130, 90, 190], [205, 90, 130], [232, 125, 70], [235, 175, 50]];
+  const stops = [
+    [45, 95, 190],
+    [130, 90, 190],
+    [205, 90, 130],
+    [232, 125, 70],
+    [235, 175, 50],
+  ];
   const at = Math.min(stops.length - 1.001, part * (stops.length - 1));
   const [low, high] = [stops[Math.floor(at)], stops[Math.floor(at) + 1]];
   return /** @type {Rgb} */ (low.map((value, index) => Math.round(value + (high[index] - value) * (at % 1))));
@@ -37,7 +43,11 @@ export function colorBy(points, by) {
   const kinds = new Uint8Array(points.rows);
   const counts = new Uint32Array(256);
   // The last color is that of the unknown.
-  const palette = /** @type {Rgb[]} */ (Array.from({ length: 256 }, (_, kind) => (by === "time" ? ramp(kind / (STEPS - 1)) : DISTINCT[kind % DISTINCT.length])));
+  const palette = /** @type {Rgb[]} */ (
+    Array.from({ length: 256 }, (_, kind) =>
+      by === "time" ? ramp(kind / (STEPS - 1)) : DISTINCT[kind % DISTINCT.length],
+    )
+  );
   palette[255] = UNKNOWN;
   const { camera, identity, time } = points;
   for (let at = 0; at < points.rows; at += 1) {
@@ -53,7 +63,13 @@ export function colorBy(points, by) {
   const legend = [];
   if (by === "camera") legend.push(...points.cameras.slice(0, 252).map((name, kind) => entry(kind, named(name))));
   if (by === "time" && points.span) {
-    legend.push(entry(0, moment(points.span[0])), entry(STEPS - 1, points.span[0].slice(0, 10) === points.span[1].slice(0, 10) ? hour(points.span[1]) : moment(points.span[1])));
+    legend.push(
+      entry(0, moment(points.span[0])),
+      entry(
+        STEPS - 1,
+        points.span[0].slice(0, 10) === points.span[1].slice(0, 10) ? hour(points.span[1]) : moment(points.span[1]),
+      ),
+    );
   }
   if (counts[255]) legend.push(entry(255, `${by} unknown`));
   return { kinds, palette, legend };

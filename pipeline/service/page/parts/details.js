@@ -4,6 +4,7 @@ import * as api from "../api.js";
 import { BoxOn } from "./boxes.js";
 import { Crop } from "./card.js";
 import { Dialog } from "./dialog.js";
+import { Facts } from "./facts.js";
 import { camera, moment, person, score } from "./format.js";
 import { Refused, useLoaded } from "./load.js";
 import { address } from "./place.js";
@@ -25,9 +26,13 @@ function Frame({ gallery, row, images, onBox }) {
   if (!source) return html`<p class="loading">Reading the frame …</p>`;
   return html`<div class="stack">
     <${BoxOn} address=${source} alt=${`The frame of row ${row.row_id}`} box=${box} known=${value?.box} onBox=${setBox} />
-    ${images
-      ? html`<div class="row"><button class="primary" disabled=${!box} onClick=${() => box && onBox(box)}>Search what is in the box</button></div>`
-      : html`<p class="note">The service has no network loaded, so it cannot search a new box.</p>`}
+    ${
+      images
+        ? html`<div class="row">
+          <button class="primary" disabled=${!box} onClick=${() => box && onBox(box)}>Search what is in the box</button>
+          </div>`
+        : html`<p class="note">The service has no network loaded, so it cannot search a new box.</p>`
+    }
   </div>`;
 }
 
@@ -45,7 +50,12 @@ export function Details({ gallery, row, images, frames, onClose, onSearch, onBox
     ["Camera", camera(row.camera)],
     ["Time", row.captured_at && moment(row.captured_at)],
     ["Until", row.captured_until && moment(row.captured_until)],
-    ["Identity", (row.identity ?? 0) <= 0 ? person(row.identity) : html`<a href=${address(held, "person", row.identity ?? 0)}>${row.identity}</a>`],
+    [
+      "Identity",
+      (row.identity ?? 0) <= 0
+        ? person(row.identity)
+        : html`<a href=${address(held, "person", row.identity ?? 0)}>${row.identity}</a>`,
+    ],
     ["Frame", row.frame],
     ["Tracklet", row.tracklet],
     ["Boxes", row.boxes],
@@ -57,13 +67,12 @@ export function Details({ gallery, row, images, frames, onClose, onSearch, onBox
     <div class="details">
       <${Crop} gallery=${held} id=${row.row_id} height=${512} alt=${`Row ${row.row_id}`} />
       <div class="stack">
-        <dl class="columns">
-          ${facts.filter(([, value]) => value !== null && value !== undefined && value !== "").map(([name, value]) => html`<dt>${name}</dt><dd>${value}</dd>`)}
-        </dl>
+        <${Facts} facts=${facts} />
         <div class="row">
           <button class="primary" onClick=${onSearch}>Search from this</button>
           ${children}
-          ${frames && html`<button aria-expanded=${frame} onClick=${() => setFrame(!frame)}>${frame ? "Hide the frame" : "Show the frame"}</button>`}
+          ${frames && html`<button aria-expanded=${frame} onClick=${() => setFrame(!frame)}>
+            ${frame ? "Hide the frame" : "Show the frame"}</button>`}
         </div>
       </div>
     </div>

@@ -55,7 +55,10 @@ export function falseMatchRate(calibration, threshold) {
   if (low === high) return { far: high.false_match_rate, told: "at least " };
   if (!high.false_match_rate || !low.false_match_rate) return { far: low.false_match_rate, told: "at most " };
   const part = (threshold - low.threshold) / (high.threshold - low.threshold);
-  return { far: Math.exp(Math.log(low.false_match_rate) * (1 - part) + Math.log(high.false_match_rate) * part), told: "" };
+  return {
+    far: Math.exp(Math.log(low.false_match_rate) * (1 - part) + Math.log(high.false_match_rate) * part),
+    told: "",
+  };
 }
 
 /** @param {{summary: Summary, chosen: Chosen, onChange: (change: Partial<Chosen>) => void}} props */
@@ -63,18 +66,24 @@ function Threshold({ summary, chosen, onChange }) {
   const value = chosen.threshold ?? summary.threshold;
   const found = value === null ? null : falseMatchRate(summary.calibration, value);
   return html`<div class="field">
-    <label for="threshold">Threshold <output class="value">${value === null ? "none" : value.toFixed(3)}</output></label>
+    <label for="threshold">Threshold <output class="value">
+      ${value === null ? "none" : value.toFixed(3)}</output></label>
     <input id="threshold" type="range" min="0" max="1" step="0.005" value=${value ?? 0.5} aria-describedby="far"
       onInput=${(/** @type {any} */ event) => onChange({ threshold: Number(event.target.value) })} />
     <p id="far" class="small quiet">
-      ${found !== null
-        ? html`False-match rate ${found.told}<strong>${rate(found.far)}</strong>: ${found.told}${oneIn(found.far)}.`
-        : value === null
+      ${
+        found !== null
+          ? html`False-match rate ${found.told}<strong>${rate(found.far)}</strong>: ${found.told}${oneIn(found.far)}.`
+          : value === null
             ? "No threshold: no row is marked as a match. Move it, or calibrate the gallery."
-            : "The gallery has no calibration, so the false-match rate is unknown."}
+            : "The gallery has no calibration, so the false-match rate is unknown."
+      }
     </p>
-    ${chosen.threshold !== null && summary.threshold !== null &&
-    html`<button class="plain start" onClick=${() => onChange({ threshold: null })}>Back to ${summary.threshold.toFixed(3)}</button>`}
+    ${
+      chosen.threshold !== null &&
+      summary.threshold !== null &&
+      html`<button class="plain start" onClick=${() => onChange({ threshold: null })}>Back to ${summary.threshold.toFixed(3)}</button>`
+    }
   </div>`;
 }
 
@@ -83,7 +92,9 @@ export function Filters({ summary, several, own, chosen, onChange }) {
   /** @param {string} camera */
   const toggle = (camera) =>
     onChange({
-      cameras: chosen.cameras.includes(camera) ? chosen.cameras.filter((each) => each !== camera) : [...chosen.cameras, camera],
+      cameras: chosen.cameras.includes(camera)
+        ? chosen.cameras.filter((each) => each !== camera)
+        : [...chosen.cameras, camera],
     });
   return html`<div class="filters">
     <${Threshold} summary=${summary} chosen=${chosen} onChange=${onChange} />
@@ -92,25 +103,36 @@ export function Filters({ summary, several, own, chosen, onChange }) {
       <div class="chips tall">
         ${summary.cameras.map(
           ({ camera, rows }) => html`<label class="chip" title=${`${grouped(rows)} rows`}>
-            <input type="checkbox" checked=${chosen.cameras.includes(camera)} onChange=${() => toggle(camera)} />${named(camera)}
+            <input type="checkbox" checked=${chosen.cameras.includes(camera)} onChange=${() => toggle(camera)} />
+              ${named(camera)}
           </label>`,
         )}
       </div>
-      ${own && html`<label class="row small"><input type="checkbox" checked=${chosen.others}
-        onChange=${() => onChange({ others: !chosen.others })} />Only other cameras than ${named(own)}</label>`}
+      ${
+        own &&
+        html`<label class="row small"><input type="checkbox" checked=${chosen.others}
+        onChange=${() => onChange({ others: !chosen.others })} />Only other cameras than ${named(own)}</label>`
+      }
     </fieldset>
-    ${summary.first_time &&
-    html`<div class="times">
-      <label class="field"><span class="label">From (UTC)</span><input type="datetime-local" step="1" value=${chosen.after}
+    ${
+      summary.first_time &&
+      html`<div class="times">
+      <label class="field"><span class="label">From (UTC)</span>
+        <input type="datetime-local" step="1" value=${chosen.after}
         onChange=${(/** @type {any} */ event) => onChange({ after: event.target.value })} /></label>
-      <label class="field"><span class="label">Until (UTC)</span><input type="datetime-local" step="1" value=${chosen.before}
+      <label class="field"><span class="label">Until (UTC)</span>
+        <input type="datetime-local" step="1" value=${chosen.before}
         onChange=${(/** @type {any} */ event) => onChange({ before: event.target.value })} /></label>
-    </div>`}
+    </div>`
+    }
     <label class="field"><span class="label">Rows to show</span>
       <select value=${String(chosen.limit)} onChange=${(/** @type {any} */ event) => onChange({ limit: Number(event.target.value) })}>
         ${[10, 25, 50, 100, 200].map((limit) => html`<option value=${String(limit)}>${limit}</option>`)}
       </select></label>
-    ${several && html`<label class="row small"><input type="checkbox" checked=${chosen.everywhere}
-      onChange=${() => onChange({ everywhere: !chosen.everywhere })} />In all galleries, as one ranking</label>`}
+    ${
+      several &&
+      html`<label class="row small"><input type="checkbox" checked=${chosen.everywhere}
+      onChange=${() => onChange({ everywhere: !chosen.everywhere })} />In all galleries, as one ranking</label>`
+    }
   </div>`;
 }

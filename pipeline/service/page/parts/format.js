@@ -89,10 +89,12 @@ export function person(identity) {
 export const named = (name) => (name < -1 ? `Person of row ${-2 - name}` : `Identity ${name}`);
 
 /** @param {string | null | undefined} name A camera's name, said to be one where it is only a number. */
-export const camera = (name) => (name === null || name === undefined ? "camera unknown" : /^\d+$/.test(name) ? `camera ${name}` : name);
+export const camera = (name) =>
+  name === null || name === undefined ? "camera unknown" : /^\d+$/.test(name) ? `camera ${name}` : name;
 
 /** @param {{captured_at: string | null, frame: number | null}} row */
-export const when = ({ captured_at: time, frame }) => (time ? moment(time) : frame === null ? "time unknown" : `frame ${frame}`);
+export const when = ({ captured_at: time, frame }) =>
+  time ? moment(time) : frame === null ? "time unknown" : `frame ${frame}`;
 
 /** @param {{captured_at: string | null, frame: number | null}} row Without the day, and empty if nothing is known. */
 export const shortly = ({ captured_at: time, frame }) => (time ? hour(time) : frame === null ? "" : `frame ${frame}`);

@@ -19,7 +19,10 @@ const CHUNK = 60;
  */
 function useRows(gallery, positions) {
   const [, setTurn] = useState(0);
-  const held = useMemo(() => ({ rows: /** @type {Map<number, Row>} */ (new Map()), asked: /** @type {Set<number>} */ (new Set()) }), [gallery, positions]);
+  const held = useMemo(
+    () => ({ rows: /** @type {Map<number, Row>} */ (new Map()), asked: /** @type {Set<number>} */ (new Set()) }),
+    [gallery, positions],
+  );
   /** @param {number} from @param {number} until */
   const want = (from, until) => {
     for (let chunk = Math.floor(from / CHUNK); chunk * CHUNK < until; chunk += 1) {
@@ -60,7 +63,9 @@ export function Grid({ gallery, positions, label, onPress }) {
   useLayoutEffect(() => virtual._didMount(), []);
   useLayoutEffect(() => virtual._willUpdate());
   useEffect(() => {
-    const observer = new ResizeObserver(([entry]) => setColumns(Math.max(2, Math.floor(entry.contentRect.width / WIDE))));
+    const observer = new ResizeObserver(([entry]) =>
+      setColumns(Math.max(2, Math.floor(entry.contentRect.width / WIDE))),
+    );
     observer.observe(/** @type {HTMLDivElement} */ (frame.current));
     return () => observer.disconnect();
   }, []);
@@ -72,7 +77,10 @@ export function Grid({ gallery, positions, label, onPress }) {
   const shown = virtual.getVirtualItems();
   const first = shown[0]?.index ?? 0;
   const last = shown.at(-1)?.index ?? 0;
-  useEffect(() => want(first * columns, Math.min(positions.length, (last + 1) * columns)), [first, last, columns, positions]);
+  useEffect(
+    () => want(first * columns, Math.min(positions.length, (last + 1) * columns)),
+    [first, last, columns, positions],
+  );
   useEffect(() => {
     if (!wantsFocus.current) return;
     const cell = /** @type {HTMLElement | null | undefined} */ (frame.current?.querySelector(`[data-at="${current}"]`));
@@ -82,7 +90,14 @@ export function Grid({ gallery, positions, label, onPress }) {
   });
   /** @param {KeyboardEvent} event */
   const press = (event) => {
-    const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns, Home: -Infinity, End: Infinity };
+    const steps = {
+      ArrowLeft: -1,
+      ArrowRight: 1,
+      ArrowUp: -columns,
+      ArrowDown: columns,
+      Home: -Infinity,
+      End: Infinity,
+    };
     const step = steps[/** @type {keyof typeof steps} */ (event.key)];
     if (step === undefined || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
@@ -94,13 +109,17 @@ export function Grid({ gallery, positions, label, onPress }) {
   return html`<div class="virtual" ref=${frame} onKeyDown=${press} role="group" aria-label=${label}>
     <div style=${{ height: `${virtual.getTotalSize()}px`, position: "relative" }}>
       ${shown.map(
-        ({ index, start }) => html`<div class="line" key=${index} style=${{ transform: `translateY(${start}px)`, gridTemplateColumns: `repeat(${columns}, minmax(0, 1fr))` }}>
+        ({
+          index,
+          start,
+        }) => html`<div class="line" key=${index} style=${{ transform: `translateY(${start}px)`, gridTemplateColumns: `repeat(${columns}, minmax(0, 1fr))` }}>
           ${Array.from({ length: Math.min(columns, positions.length - index * columns) }, (_, column) => {
             const at = index * columns + column;
             const row = rows.get(at);
             return html`<button key=${at} class="cell" data-at=${at} tabindex=${at === current ? 0 : -1} disabled=${!row}
               aria-label=${row ? inWords(row) : "On its way"} onClick=${() => row && onPress(row)} onFocus=${() => setCurrent(at)}>
-              ${row ? html`<${Crop} gallery=${gallery} id=${row.row_id} height=${192} /><span>${shortly(row) || camera(row.camera)}</span>` : html`<span class="crop"></span>`}
+              ${row ? html`<${Crop} gallery=${gallery} id=${row.row_id} height=${192} /><span>
+                ${shortly(row) || camera(row.camera)}</span>` : html`<span class="crop"></span>`}
             </button>`;
           })}
         </div>`,

@@ -72,11 +72,48 @@ export function moveFocus(event) {
 }
 
 const KEYS = [
-  ["Everywhere", [["Tab", "next control"], ["Esc", "close a dialog, clear a box"], ["?", "this list"]]],
-  ["Search and grids", [["← ↑ ↓ →", "move among the crops"], ["Enter", "search from the crop"], ["i", "details of the crop"], ["+ −", "more or less like the crop"]]],
-  ["Person", [["← →", "previous and next row of the timeline"], ["u", "undo"]]],
-  ["Review", [["s", "same"], ["d", "different"], ["u", "undo"], ["Space", "skip"]]],
-  ["Map", [["← ↑ ↓ →", "move the view"], ["+ −", "zoom"], ["0", "show all"], ["a", "select what is in view"]]],
+  [
+    "Everywhere",
+    [
+      ["Tab", "next control"],
+      ["Esc", "close a dialog, clear a box"],
+      ["?", "this list"],
+    ],
+  ],
+  [
+    "Search and grids",
+    [
+      ["← ↑ ↓ →", "move among the crops"],
+      ["Enter", "search from the crop"],
+      ["i", "details of the crop"],
+      ["+ −", "more or less like the crop"],
+    ],
+  ],
+  [
+    "Person",
+    [
+      ["← →", "previous and next row of the timeline"],
+      ["u", "undo"],
+    ],
+  ],
+  [
+    "Review",
+    [
+      ["s", "same"],
+      ["d", "different"],
+      ["u", "undo"],
+      ["Space", "skip"],
+    ],
+  ],
+  [
+    "Map",
+    [
+      ["← ↑ ↓ →", "move the view"],
+      ["+ −", "zoom"],
+      ["0", "show all"],
+      ["a", "select what is in view"],
+    ],
+  ],
 ];
 
 /** @param {{onClose: () => void}} props */

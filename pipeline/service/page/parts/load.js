@@ -40,7 +40,8 @@ export function Waiting({ job, what }) {
   const { done = 0, total = null, label = null } = job?.progress ?? {};
   return html`<div class="loading" role="status">
     <p>${label ? `${what}: ${label}` : `${what} …`}</p>
-    ${total ? html`<progress max=${total} value=${done} aria-label=${what}></progress><p class="small">${grouped(done)} of ${grouped(total)}</p>` : null}
+    ${total ? html`<progress max=${total} value=${done} aria-label=${what}></progress><p class="small">
+      ${grouped(done)} of ${grouped(total)}</p>` : null}
   </div>`;
 }
 

@@ -46,11 +46,13 @@ export function Messages() {
     changed = setMessage;
   }, []);
   return html`<div class="toasts" role="status">
-    ${message &&
-    html`<div class="toast">
+    ${
+      message &&
+      html`<div class="toast">
       <p>${message.text}</p>
       ${message.undo && html`<button onClick=${undoLast}><${Icon} name="undo" />Undo</button>`}
       <button class="plain square" aria-label="Close the message" onClick=${close}><${Icon} name="close" /></button>
-    </div>`}
+    </div>`
+    }
   </div>`;
 }

@@ -12,7 +12,10 @@ const WHOLE = 65535;
  * @param {[number, number]} at Pixels of the canvas.
  * @returns {[number, number]} From 0 to 1 of the map.
  */
-export const onMap = (view, width, height, [left, top]) => [view.x + (left - width / 2) / view.scale, view.y + (top - height / 2) / view.scale];
+export const onMap = (view, width, height, [left, top]) => [
+  view.x + (left - width / 2) / view.scale,
+  view.y + (top - height / 2) / view.scale,
+];
 
 /**
  * Whether a polygon holds a place: the even-odd rule.

@@ -39,7 +39,8 @@ function shader(gl, type, source) {
   const made = /** @type {WebGLShader} */ (gl.createShader(type));
   gl.shaderSource(made, source);
   gl.compileShader(made);
-  if (!gl.getShaderParameter(made, gl.COMPILE_STATUS) && !gl.isContextLost()) throw new Error(gl.getShaderInfoLog(made) ?? "a shader does not compile");
+  if (!gl.getShaderParameter(made, gl.COMPILE_STATUS) && !gl.isContextLost())
+    throw new Error(gl.getShaderInfoLog(made) ?? "a shader does not compile");
   return made;
 }
 
@@ -51,7 +52,10 @@ export class PointsDrawing {
    */
   constructor(canvas, x, y) {
     const gl = canvas.getContext("webgl2", { antialias: false, alpha: true, premultipliedAlpha: true });
-    if (!gl) throw new Error("This browser offers no WebGL 2, so the map cannot be drawn. The list of colors still selects rows.");
+    if (!gl)
+      throw new Error(
+        "This browser offers no WebGL 2, so the map cannot be drawn. The list of colors still selects rows.",
+      );
     this.canvas = canvas;
     /** @type {WebGL2RenderingContext} */
     this.gl = gl;
@@ -60,7 +64,8 @@ export class PointsDrawing {
     gl.attachShader(program, shader(gl, gl.VERTEX_SHADER, VERTEX));
     gl.attachShader(program, shader(gl, gl.FRAGMENT_SHADER, FRAGMENT));
     gl.linkProgram(program);
-    if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost()) throw new Error(gl.getProgramInfoLog(program) ?? "the shaders do not link");
+    if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost())
+      throw new Error(gl.getProgramInfoLog(program) ?? "the shaders do not link");
     gl.useProgram(program);
     this.program = program;
     const places = new Uint16Array(2 * this.count);
@@ -69,8 +74,12 @@ export class PointsDrawing {
       places[2 * at + 1] = y[at];
     }
     this.buffer("place", places, (slot) => gl.vertexAttribPointer(slot, 2, gl.UNSIGNED_SHORT, true, 0, 0));
-    this.kinds = this.buffer("kind", new Uint8Array(this.count), (slot) => gl.vertexAttribIPointer(slot, 1, gl.UNSIGNED_BYTE, 0, 0));
-    this.marks = this.buffer("mark", new Uint8Array(this.count), (slot) => gl.vertexAttribIPointer(slot, 1, gl.UNSIGNED_BYTE, 0, 0));
+    this.kinds = this.buffer("kind", new Uint8Array(this.count), (slot) =>
+      gl.vertexAttribIPointer(slot, 1, gl.UNSIGNED_BYTE, 0, 0),
+    );
+    this.marks = this.buffer("mark", new Uint8Array(this.count), (slot) =>
+      gl.vertexAttribIPointer(slot, 1, gl.UNSIGNED_BYTE, 0, 0),
+    );
     gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.NEAREST);
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, gl.NEAREST);

@@ -1,15 +1,25 @@
 // The proof of an erasure: what went, what was searched, and a copy to keep.
 import { html, useEffect, useState } from "../vendor/preact.js";
 import { bytes, count, grouped, moment } from "./format.js";
+import { Facts } from "./facts.js";
 import { Icon } from "./icons.js";
 
 /** @typedef {{kind: string, place: string, host?: string | null, is_removed?: boolean, is_here?: boolean, reason?: string}} Output */
 
 /** @param {{outputs: Output[]}} props */
-export const Outputs = ({ outputs }) => html`<div class="scroll" role="region" tabindex="0" aria-label="What was made from the gallery"><table>
+export const Outputs = ({
+  outputs,
+}) => html`<div class="scroll" role="region" tabindex="0" aria-label="What was made from the gallery"><table>
   <thead><tr><th>What</th><th>Where</th><th>What becomes of it</th></tr></thead>
   <tbody>${outputs.map(
-    ({ kind, place, host, is_removed: removed, is_here: here, reason }) => html`<tr><td>${kind}</td><td class="wrap">${place}${host ? ` on ${host}` : ""}</td>
+    ({
+      kind,
+      place,
+      host,
+      is_removed: removed,
+      is_here: here,
+      reason,
+    }) => html`<tr><td>${kind}</td><td class="wrap">${place}${host ? ` on ${host}` : ""}</td>
       <td>${removed === undefined ? (here === false ? "out of reach: named in the proof" : "may hold the rows") : removed ? "purged" : reason || "kept"}</td></tr>`,
   )}</tbody>
 </table></div>`;
@@ -29,7 +39,11 @@ function Keep({ result }) {
 export function Proof({ result, onAgain }) {
   const { purged } = result;
   const erased = result.erased ?? { rows: result.rows_erased, rows_left: result.rows_left };
-  const remains = purged && (purged.out_of_reach?.length || purged.not_checked?.length || purged.outputs?.some((/** @type {Output} */ each) => each.is_removed === false));
+  const remains =
+    purged &&
+    (purged.out_of_reach?.length ||
+      purged.not_checked?.length ||
+      purged.outputs?.some((/** @type {Output} */ each) => each.is_removed === false));
   /** @type {[string, any][]} */
   const facts = [
     ["Rows erased", grouped(erased.rows)],
@@ -50,8 +64,10 @@ export function Proof({ result, onAgain }) {
     <p class=${`note ${remains ? "bad" : "good"}`} role="status"><strong>
       ${remains ? "The rows are gone from the gallery, but not from everything named below." : `${count(erased.rows, "row")} erased. Every file was searched, and nothing of them is left.`}
     </strong></p>
-    <dl class="columns">${facts.filter(([, value]) => value !== null && value !== undefined && value !== "").map(([name, value]) => html`<dt>${name}</dt><dd>${value}</dd>`)}</dl>
-    ${purged?.outputs?.length > 0 && html`<h3>Made from the gallery elsewhere</h3><${Outputs} outputs=${purged.outputs} />`}
-    <div class="row"><${Keep} result=${result} /><button onClick=${onAgain}><${Icon} name="back" />Erase others</button></div>
+    <${Facts} facts=${facts} />
+    ${purged?.outputs?.length > 0 && html`<h3>Made from the gallery elsewhere</h3>
+      <${Outputs} outputs=${purged.outputs} />`}
+    <div class="row"><${Keep} result=${result} /><button onClick=${onAgain}>
+      <${Icon} name="back" />Erase others</button></div>
   </section>`;
 }

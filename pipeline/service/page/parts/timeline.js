@@ -26,7 +26,9 @@ function useWidth(element) {
 function Lanes({ visits, rows, axis, at, onPick }) {
   const frame = useRef(/** @type {HTMLElement | null} */ (null));
   const width = useWidth(frame);
-  const cameras = [...new Set(visits.map(({ camera }) => camera))].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+  const cameras = [...new Set(visits.map(({ camera }) => camera))].sort((a, b) =>
+    a.localeCompare(b, "en", { numeric: true }),
+  );
   const first = visits[0].from;
   const last = Math.max(...visits.map(({ until }) => until));
   const longest = Math.max(...cameras.map(({ length }) => Math.min(16, length)));
@@ -35,13 +37,18 @@ function Lanes({ visits, rows, axis, at, onPick }) {
   const x = (time) => label + 8 + ((time - first) / Math.max(1, last - first)) * (width - label - 16);
   /** @param {string} name */
   const y = (name) => TOP + (cameras.indexOf(name) + 0.5) * LANE;
-  const path = visits.map(({ camera: name, from, until }, index) => `${index ? "L" : "M"}${x(from)} ${y(name)}L${x(until)} ${y(name)}`).join("");
+  const path = visits
+    .map(({ camera: name, from, until }, index) => `${index ? "L" : "M"}${x(from)} ${y(name)}L${x(until)} ${y(name)}`)
+    .join("");
   const height = TOP + cameras.length * LANE + 22;
   const now = rows[at];
   /** @param {MouseEvent} event */
   const pick = (event) => {
     const left = event.clientX - /** @type {Element} */ (event.currentTarget).getBoundingClientRect().left;
-    const nearest = rows.reduce((best, row, index) => (Math.abs(x(axis.of(row)) - left) < Math.abs(x(axis.of(rows[best])) - left) ? index : best), 0);
+    const nearest = rows.reduce(
+      (best, row, index) => (Math.abs(x(axis.of(row)) - left) < Math.abs(x(axis.of(rows[best])) - left) ? index : best),
+      0,
+    );
     onPick(nearest);
   };
   return html`<div ref=${frame} class="lanes">
@@ -64,7 +71,8 @@ function Lanes({ visits, rows, axis, at, onPick }) {
 export function Timeline({ gallery, visits, rows, axis }) {
   const [chosen, setAt] = useState(0);
   const at = Math.min(chosen, rows.length - 1);
-  if (!rows.length) return html`<p class="note">No row of this person has a time or a frame, so there is no timeline.</p>`;
+  if (!rows.length)
+    return html`<p class="note">No row of this person has a time or a frame, so there is no timeline.</p>`;
   const row = rows[at];
   return html`<div class="timeline">
     <figure>
@@ -83,8 +91,10 @@ export function Timeline({ gallery, visits, rows, axis }) {
 export const Path = ({ visits, axis }) => html`<ol class="visits">
   ${visits.map(
     ({ camera: name, from, until, rows }, index) => html`<li>
-      ${index > 0 && html`<span class="way"><span aria-hidden="true">→</span> ${axis.long(from - visits[index - 1].until)}</span>`}
-      <div class="stop"><strong>${name}</strong><span>${axis.tell(from)}${until > from ? ` for ${axis.long(until - from)}` : ""}</span>
+      ${index > 0 && html`<span class="way">
+        <span aria-hidden="true">→</span> ${axis.long(from - visits[index - 1].until)}</span>`}
+      <div class="stop"><strong>${name}</strong><span>
+        ${axis.tell(from)}${until > from ? ` for ${axis.long(until - from)}` : ""}</span>
         <span>${rows.length} ${rows.length === 1 ? "row" : "rows"}</span></div></li>`,
   )}
 </ol>`;

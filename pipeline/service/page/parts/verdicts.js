@@ -21,7 +21,10 @@ const key = (gallery, { a, b }) => `${gallery} ${Math.min(a, b)} ${Math.max(a, b
  * @returns {Promise<(() => Promise<boolean>) | null>}
  */
 export async function give(gallery, verdicts) {
-  const before = verdicts.map((each) => ({ ...each, verdict: words.get(key(gallery, each)) ?? /** @type {Word} */ ("withdrawn") }));
+  const before = verdicts.map((each) => ({
+    ...each,
+    verdict: words.get(key(gallery, each)) ?? /** @type {Word} */ ("withdrawn"),
+  }));
   try {
     const { recorded } = await api.give(gallery, verdicts);
     for (const each of verdicts) words.set(key(gallery, each), each.verdict);
@@ -81,7 +84,10 @@ export async function giveAndSay(gallery, a, b, verdict, after) {
 export function sayGiven(gallery, text, given, after) {
   say(text, {
     undo: async () => {
-      const back = given.map((each) => ({ ...each, verdict: /** @type {Word} */ (each.verdict === "withdrawn" ? "same" : "withdrawn") }));
+      const back = given.map((each) => ({
+        ...each,
+        verdict: /** @type {Word} */ (each.verdict === "withdrawn" ? "same" : "withdrawn"),
+      }));
       if (await takeBack(gallery, back)) say("Taken back.");
       after();
     },

@@ -45,7 +45,8 @@ const FRAME = {
 export const axisOf = (rows) => (rows.some(({ captured_at }) => captured_at) ? TIME : FRAME);
 
 /** @param {Row[]} rows @param {Axis} axis The rows that have a place on the axis, in its order. */
-export const along = (rows, axis) => rows.filter((row) => !Number.isNaN(axis.of(row))).sort((a, b) => axis.of(a) - axis.of(b));
+export const along = (rows, axis) =>
+  rows.filter((row) => !Number.isNaN(axis.of(row))).sort((a, b) => axis.of(a) - axis.of(b));
 
 /**
  * @param {Row[]} rows In the order of the axis.

@@ -25,24 +25,37 @@ function selectionOf(way, text) {
 const WAYS = /** @type {Record<Way, {name: string, hint: string}>} */ ({
   identity: { name: "By identity", hint: "One or more identities, as in 7, 12" },
   rows: { name: "By row", hint: "Row ids, as in 17, 23, 31" },
-  where: { name: "By condition", hint: "An SQL condition on the columns, as in camera = '3' and captured_at < '2026-01-01'" },
+  where: {
+    name: "By condition",
+    hint: "An SQL condition on the columns, as in camera = '3' and captured_at < '2026-01-01'",
+  },
 });
 
 /** @param {{way: Way, text: string, onWay: (way: Way) => void, onType: (text: string) => void, onLook: () => void, ready: boolean}} props */
-const Who = ({ way, text, onWay, onType, onLook, ready }) => html`<form class="sheet stack" onSubmit=${(/** @type {Event} */ event) => {
-    event.preventDefault();
-    if (ready) onLook();
-  }}>
+const Who = ({ way, text, onWay, onType, onLook, ready }) => html`<form class="sheet stack" onSubmit=${(
+  /** @type {Event} */ event,
+) => {
+  event.preventDefault();
+  if (ready) onLook();
+}}>
   <fieldset class="field"><legend class="label">Who or what</legend>
-    <div class="chips">${/** @type {Way[]} */ (Object.keys(WAYS)).map(
-      (each) => html`<label class="chip"><input type="radio" name="way" checked=${each === way} onChange=${() => onWay(each)} />${WAYS[each].name}</label>`,
-    )}</div></fieldset>
+    <div class="chips">${
+      /** @type {Way[]} */ (Object.keys(WAYS)).map(
+        (each) =>
+          html`<label class="chip">
+            <input type="radio" name="way" checked=${each === way} onChange=${() => onWay(each)} />
+            ${WAYS[each].name}</label>`,
+      )
+    }</div></fieldset>
   <label class="field"><span class="label">${WAYS[way].hint}</span>
-    ${way === "where"
-      ? html`<textarea class="code" value=${text} spellcheck=${false} onInput=${(/** @type {any} */ event) => onType(event.target.value)}></textarea>`
-      : html`<input type="text" inputmode="numeric" value=${text} onInput=${(/** @type {any} */ event) => onType(event.target.value)} />`}
+    ${
+      way === "where"
+        ? html`<textarea class="code" value=${text} spellcheck=${false} onInput=${(/** @type {any} */ event) => onType(event.target.value)}></textarea>`
+        : html`<input type="text" inputmode="numeric" value=${text} onInput=${(/** @type {any} */ event) => onType(event.target.value)} />`
+    }
   </label>
-  <div class="row"><button class="primary" disabled=${!ready}>Show what would go</button><span class="quiet small">This changes nothing.</span></div>
+  <div class="row"><button class="primary" disabled=${!ready}>Show what would go</button>
+    <span class="quiet small">This changes nothing.</span></div>
 </form>`;
 
 /** @param {{gallery: string, plan: any, may: boolean, onErase: (everywhere: boolean, typed: string) => void, working: boolean}} props */
@@ -55,22 +68,30 @@ function Plan({ gallery, plan, may, onErase, working }) {
   return html`<section class="sheet stack" aria-label="What would go">
     <div role="status"><h2>${count(rows, "row")} would go, ${grouped(plan.rows_left)} would stay</h2></div>
     <p class="quiet">${[plan.identities !== undefined && count(plan.identities, "identity", "identities"), plan.cameras?.length && `cameras ${plan.cameras.join(", ")}`, plan.first_time && span(plan.first_time, plan.last_time)].filter(Boolean).join(" · ")}</p>
-    <ul class="strip-wide">${ids.slice(0, SHOWN).map((id) => html`<li key=${id}><${Crop} gallery=${gallery} id=${id} height=${128} alt=${`Row ${id}`} /></li>`)}</ul>
+    <ul class="strip-wide">${ids.slice(0, SHOWN).map((id) => html`<li key=${id}>
+      <${Crop} gallery=${gallery} id=${id} height=${128} alt=${`Row ${id}`} /></li>`)}</ul>
     ${ids.length > SHOWN && html`<p class="small quiet">The first ${SHOWN} of them.</p>`}
     <h3>From where</h3>
     <p>From the gallery and all its older versions: their bytes are deleted, and every file that stays is searched for them. Older versions can then no longer be read.</p>
-    ${plan.outputs?.length > 0 && html`<${Outputs} outputs=${plan.outputs} />
-      <label class="row"><input type="checkbox" checked=${everywhere} onChange=${() => setEverywhere(!everywhere)} />Also purge what was made from the gallery elsewhere, where it can be reached</label>`}
-    ${may
-      ? html`<form class="row confirm" onSubmit=${(/** @type {Event} */ event) => {
-          event.preventDefault();
-          if (typed === gallery && !working) onErase(everywhere, typed);
-        }}>
-          <label class="field"><span class="label">This cannot be undone. Type the gallery’s name, <strong>${gallery}</strong></span>
+    ${
+      plan.outputs?.length > 0 &&
+      html`<${Outputs} outputs=${plan.outputs} />
+      <label class="row"><input type="checkbox" checked=${everywhere} onChange=${() => setEverywhere(!everywhere)} />Also purge what was made from the gallery elsewhere, where it can be reached</label>`
+    }
+    ${
+      may
+        ? html`<form class="row confirm" onSubmit=${(/** @type {Event} */ event) => {
+            event.preventDefault();
+            if (typed === gallery && !working) onErase(everywhere, typed);
+          }}>
+          <label class="field"><span class="label">This cannot be undone. Type the gallery’s name, <strong>
+            ${gallery}</strong></span>
             <input type="text" autocomplete="off" spellcheck=${false} value=${typed} onInput=${(/** @type {any} */ event) => setTyped(event.target.value)} /></label>
-          <button class="danger" disabled=${typed !== gallery || working}><${Icon} name="erase" />Erase ${count(rows, "row")}</button>
+          <button class="danger" disabled=${typed !== gallery || working}>
+            <${Icon} name="erase" />Erase ${count(rows, "row")}</button>
         </form>`
-      : html`<p class="note">The service was started without the right to erase.</p>`}
+        : html`<p class="note">The service was started without the right to erase.</p>`
+    }
   </section>`;
 }
 
@@ -111,16 +132,19 @@ export default function Erase({ summary, allow, place }) {
     setWorking(false);
   };
   return html`<div class="narrow-room stack">
-    <header class="head flat"><div><h1>Erase</h1><p>Remove rows, and their bytes from the disk, with a proof that nothing of them is left.</p></div></header>
-    ${proof
-      ? html`<${Proof} result=${proof} onAgain=${again} />`
-      : html`<${Who} way=${way} text=${text} ready=${selection !== null && !working}
+    <header class="head flat"><div><h1>Erase</h1>
+      <p>Remove rows, and their bytes from the disk, with a proof that nothing of them is left.</p></div></header>
+    ${
+      proof
+        ? html`<${Proof} result=${proof} onAgain=${again} />`
+        : html`<${Who} way=${way} text=${text} ready=${selection !== null && !working}
             onWay=${(/** @type {Way} */ next) => (setWay(next), setText(""), setAsked(null))}
             onType=${(/** @type {string} */ next) => (setText(next), setAsked(null))} onLook=${() => setAsked(selection)} />
           ${plan.error && asked && html`<${Refused} error=${plan.error} />`}
           ${asked && plan.busy && html`<${Waiting} job=${null} what="Looking for the rows" />`}
           ${asked && plan.value && !plan.busy && !working && html`<${Plan} gallery=${gallery} plan=${plan.value} may=${allow.erase} working=${working} onErase=${erase} />`}
           ${refusal && html`<${Refused} error=${refusal} />`}
-          ${working && html`<${Waiting} job=${job} what="Erasing" />`}`}
+          ${working && html`<${Waiting} job=${job} what="Erasing" />`}`
+    }
   </div>`;
 }

@@ -24,7 +24,9 @@ function Glance({ gallery, position, at: [left, top] }) {
   // The pointer passes many points: the one where it rests is asked for.
   const { value } = useLoaded(
     (signal) =>
-      new Promise((done) => setTimeout(done, 90)).then(() => signal.throwIfAborted()).then(() => api.rows(gallery, { positions: position }, signal)),
+      new Promise((done) => setTimeout(done, 90))
+        .then(() => signal.throwIfAborted())
+        .then(() => api.rows(gallery, { positions: position }, signal)),
     [gallery, position],
   );
   const row = value?.rows[0];
@@ -51,14 +53,19 @@ function Selected({ gallery, positions, onNone, onPress }) {
       <p>Their crops appear here. A point alone, or a color of the list, works too.</p></div>`;
   }
   return html`<div class="row spread"><div role="status"><h2>${count(positions.length, "row")}</h2></div>
-      <div class="row"><button onClick=${search}>Search from these</button><button class="plain" onClick=${onNone}>Select none</button></div></div>
+      <div class="row"><button onClick=${search}>Search from these</button>
+        <button class="plain" onClick=${onNone}>Select none</button></div></div>
     <${Grid} gallery=${gallery} positions=${positions} label="Selected rows" onPress=${onPress} />`;
 }
 
 /** @param {Room} props */
 export default function MapRoom({ summary, images }) {
   const { gallery } = summary;
-  const { value: points, error, job } = useLoaded((signal, tell) => api.points(gallery, tell, signal), [gallery, summary.version]);
+  const {
+    value: points,
+    error,
+    job,
+  } = useLoaded((signal, tell) => api.points(gallery, tell, signal), [gallery, summary.version]);
   const [by, setBy] = useState(/** @type {By} */ ("camera"));
   const [lasso, setLasso] = useState(true);
   const [positions, setPositions] = useState(NONE);
@@ -76,8 +83,10 @@ export default function MapRoom({ summary, images }) {
       <p>${points ? `${grouped(points.rows)} rows. ` : ""}Rows that look alike lie near each other; distances between groups mean little.</p></div></header>
     ${error && html`<${Refused} error=${error} />`}
     ${!points && !error && html`<${Waiting} job=${job} what="Laying out the map" />`}
-    ${points && coloring &&
-    html`<div class="map">
+    ${
+      points &&
+      coloring &&
+      html`<div class="map">
       <section class="sheet plot" aria-label="Map">
         <div class="row spread">
           <label class="row">Color by <select value=${by} onChange=${(/** @type {any} */ event) => setBy(event.target.value)}>
@@ -95,7 +104,12 @@ export default function MapRoom({ summary, images }) {
         </div>
         <ul class="legend" aria-label=${`Colors by ${by}`}>
           ${coloring.legend.map(
-            ({ name, color, kind, rows }) => html`<li><button class="chip" onClick=${() => setPositions(ofKind(coloring, kind))} title=${`Select ${grouped(rows)} rows`}>
+            ({
+              name,
+              color,
+              kind,
+              rows,
+            }) => html`<li><button class="chip" onClick=${() => setPositions(ofKind(coloring, kind))} title=${`Select ${grouped(rows)} rows`}>
               <i style=${{ background: `rgb(${color.join(" ")})` }}></i>${name}</button></li>`,
           )}
           ${by === "identity" && html`<li class="small quiet">Identities share twelve colors.</li>`}
@@ -104,12 +118,16 @@ export default function MapRoom({ summary, images }) {
       <section class="sheet chosen" aria-label="Selected rows">
         <${Selected} gallery=${gallery} positions=${positions} onNone=${() => setPositions(NONE)} onPress=${setOpened} />
       </section>
-    </div>`}
-    ${opened && html`<${Details} gallery=${gallery} row=${opened} images=${images} frames=${summary.frames && opened.frame !== null} onClose=${() => setOpened(null)}
+    </div>`
+    }
+    ${
+      opened &&
+      html`<${Details} gallery=${gallery} row=${opened} images=${images} frames=${summary.frames && opened.frame !== null} onClose=${() => setOpened(null)}
       onSearch=${() => {
         location.hash = address(gallery, "search", "", { like: opened.row_id });
       }}
       onBox=${(/** @type {number[]} */ box) => {
         location.hash = address(gallery, "search", "", { box: [opened.row_id, ...box].join() });
-      }} />`}`;
+      }} />`
+    }`;
 }

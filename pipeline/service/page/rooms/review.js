@@ -35,7 +35,10 @@ function between({ a, b }) {
 export default function Review({ summary, allow }) {
   const { gallery } = summary;
   const [turn, setTurn] = useState(0);
-  const { value, error, job } = useLoaded((signal, tell) => api.review(gallery, QUEUE, tell, signal), [gallery, summary.version, turn]);
+  const { value, error, job } = useLoaded(
+    (signal, tell) => api.review(gallery, QUEUE, tell, signal),
+    [gallery, summary.version, turn],
+  );
   const [done, setDone] = useState(/** @type {Done[]} */ ([]));
   const busy = useRef(false);
   const room = useRef(/** @type {HTMLElement | null} */ (null));
@@ -67,27 +70,38 @@ export default function Review({ summary, allow }) {
   const next = pairs[done.length + 1];
   return html`<section class="review" ref=${room} tabindex="-1" onKeyDown=${keys} aria-label="Review">
     <header class="head"><div><h1>Review</h1><p>Is it the same person? These pairs would change most.</p></div>
-      ${pairs.length > 0 && html`<p class="tally" role="status">${count(given, "verdict")} given, pair ${Math.min(done.length + 1, pairs.length)} of ${pairs.length}</p>`}</header>
+      ${pairs.length > 0 && html`<p class="tally" role="status">
+        ${count(given, "verdict")} given, pair ${Math.min(done.length + 1, pairs.length)} of ${pairs.length}</p>`}
+        </header>
     ${error && html`<${Refused} error=${error} />`}
     ${!value && !error && html`<${Waiting} job=${job} what="Looking for the pairs that matter" />`}
     ${!allow.verdicts && html`<p class="note">The service is read-only: it was started without the right to give verdicts.</p>`}
-    ${pair &&
-    html`<div class="pair">
+    ${
+      pair &&
+      html`<div class="pair">
         <${Side} gallery=${gallery} row=${pair.a} side="Left" />
         <${Side} gallery=${gallery} row=${pair.b} side="Right" />
       </div>
-      <p class="score-line">Score <strong>${score(pair.score)}</strong>${value?.threshold != null ? `, threshold ${score(value.threshold)}` : ""}${between(pair)}</p>
+      <p class="score-line">Score <strong>${score(pair.score)}</strong>
+        ${value?.threshold != null ? `, threshold ${score(value.threshold)}` : ""}${between(pair)}</p>
       <div class="verdict">
-        <button class="says-same" disabled=${!allow.verdicts} onClick=${() => judge("same")}><${Icon} name="check" />Same <kbd>s</kbd></button>
-        <button class="says-different" disabled=${!allow.verdicts} onClick=${() => judge("different")}><${Icon} name="cross" />Different <kbd>d</kbd></button>
+        <button class="says-same" disabled=${!allow.verdicts} onClick=${() => judge("same")}>
+          <${Icon} name="check" />Same <kbd>s</kbd></button>
+        <button class="says-different" disabled=${!allow.verdicts} onClick=${() => judge("different")}>
+          <${Icon} name="cross" />Different <kbd>d</kbd></button>
         <button onClick=${skip}>Skip <kbd>space</kbd></button>
         <button disabled=${!done.length} onClick=${undo}><${Icon} name="undo" />Undo <kbd>u</kbd></button>
-      </div>`}
-    ${value && !pair &&
-    html`<div class="empty"><${Icon} name="check" /><h2>${pairs.length ? "The queue is done" : "No pair waits"}</h2>
+      </div>`
+    }
+    ${
+      value &&
+      !pair &&
+      html`<div class="empty"><${Icon} name="check" /><h2>${pairs.length ? "The queue is done" : "No pair waits"}</h2>
       <p>${pairs.length ? `${count(given, "verdict")} given. With them, other pairs may matter now.` : "No pair lies close enough to the threshold for a verdict to change much."}</p>
       <div class="row"><button class="primary" onClick=${() => setTurn(turn + 1)}>Look for more pairs</button>
-        ${done.length > 0 && html`<button onClick=${undo}>Undo the last</button>`}</div></div>`}
-    ${next && html`<div hidden>${[next.a, next.b].map(({ row_id }) => html`<img src=${api.cropAddress(gallery, row_id, 512)} alt="" />`)}</div>`}
+        ${done.length > 0 && html`<button onClick=${undo}>Undo the last</button>`}</div></div>`
+    }
+    ${next && html`<div hidden>
+      ${[next.a, next.b].map(({ row_id }) => html`<img src=${api.cropAddress(gallery, row_id, 512)} alt="" />`)}</div>`}
   </section>`;
 }

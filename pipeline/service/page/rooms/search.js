@@ -51,14 +51,19 @@ function Start({ summary, images, onFile, onRow }) {
     const all = Array.from({ length: STARTERS }, (_, index) => (Math.floor(index * step) + shift) % summary.rows);
     return [...new Set(all)].join(",");
   }, [summary.version, turn]);
-  const { value, error } = useLoaded((signal) => (summary.rows ? api.rows(summary.gallery, { positions }, signal) : null), [positions]);
+  const { value, error } = useLoaded(
+    (signal) => (summary.rows ? api.rows(summary.gallery, { positions }, signal) : null),
+    [positions],
+  );
   return html`<div class="stack wide">
     <section class="drop">
       <${Icon} name="image" />
       <h2>Who are you looking for?</h2>
-      ${images
-        ? html`<p>Drop an image here, or paste one. A crop of one person works best; on a larger picture, draw a box around the person.</p><${Choose} onFile=${onFile} />`
-        : html`<p>The service has no network loaded, so it cannot search images. Start from a row below, or start the service with a model.</p>`}
+      ${
+        images
+          ? html`<p>Drop an image here, or paste one. A crop of one person works best; on a larger picture, draw a box around the person.</p><${Choose} onFile=${onFile} />`
+          : html`<p>The service has no network loaded, so it cannot search images. Start from a row below, or start the service with a model.</p>`
+      }
     </section>
     <section class="stack">
       <div class="row spread"><h2>Or start from a row of the gallery</h2>
@@ -73,7 +78,10 @@ function Start({ summary, images, onFile, onRow }) {
 function Summed({ found, summary }) {
   const { hits } = found.results[0];
   const matches = hits.filter(({ match }) => match).length;
-  const told = found.threshold === null ? "" : `${count(matches, "match", "matches")} among the ${count(hits.length, "nearest row", "nearest rows")}. `;
+  const told =
+    found.threshold === null
+      ? ""
+      : `${count(matches, "match", "matches")} among the ${count(hits.length, "nearest row", "nearest rows")}. `;
   return html`<p class="quiet" role="status">
     ${told}All ${grouped(summary.rows)} rows were compared, exactly, in ${found.took_ms < 10 ? found.took_ms.toFixed(1) : Math.round(found.took_ms)} ms.
   </p>`;
@@ -87,11 +95,22 @@ export default function Search({ summary, allow, images, galleries, place }) {
   const [opened, setOpened] = useState(/** @type {Row | null} */ (null));
   const asked = place.query.toString();
   const query = queryOf(place.query, box);
-  const own = useLoaded((signal) => (query.like.length === 1 ? api.row(gallery, query.like[0], signal) : null), [asked]).value;
+  const own = useLoaded(
+    (signal) => (query.like.length === 1 ? api.row(gallery, query.like[0], signal) : null),
+    [asked],
+  ).value;
   const ownCamera = query.like.length === 1 ? own?.camera : null;
   const filter = filterOf(chosen, ownCamera);
   const body = bodyOf(query);
-  const inputs = JSON.stringify([asked, box, filter, chosen.limit, chosen.threshold, chosen.everywhere, summary.version]);
+  const inputs = JSON.stringify([
+    asked,
+    box,
+    filter,
+    chosen.limit,
+    chosen.threshold,
+    chosen.everywhere,
+    summary.version,
+  ]);
   const { value, error, busy } = useLoaded(
     (signal) => {
       if (!body) return null;
@@ -99,18 +118,24 @@ export default function Search({ summary, allow, images, galleries, place }) {
       const whole = { ...body, limit, ...(filter && { filter }), ...(threshold !== null && { threshold }) };
       // A threshold is drawn before it is let go: ask once it rests.
       const rest = new Promise((done) => setTimeout(done, threshold === null ? 0 : 120));
-      return rest.then(() => signal.throwIfAborted()).then(() => api.search(everywhere && query.picture ? "_all" : gallery, whole, signal));
+      return rest
+        .then(() => signal.throwIfAborted())
+        .then(() => api.search(everywhere && query.picture ? "_all" : gallery, whole, signal));
     },
     [inputs],
   );
   /** @param {number[]} like @param {number[]} [unlike] */
   const go = (like, unlike = []) => {
     setOpened(null);
-    location.hash = address(gallery, "search", "", { ...(like.length && { like: like.join() }), ...(unlike.length && { unlike: unlike.join() }) });
+    location.hash = address(gallery, "search", "", {
+      ...(like.length && { like: like.join() }),
+      ...(unlike.length && { unlike: unlike.join() }),
+    });
   };
   /** @param {Row} row */
   const from = (row) => {
-    if (row.gallery && row.gallery !== gallery) location.hash = address(row.gallery, "search", "", { like: row.row_id });
+    if (row.gallery && row.gallery !== gallery)
+      location.hash = address(row.gallery, "search", "", { like: row.row_id });
     else go([row.row_id]);
     scrollTo({ top: 0 });
   };
@@ -137,13 +162,21 @@ export default function Search({ summary, allow, images, galleries, place }) {
     else say("Say first which row it should be like.");
   };
   useEffect(() => setBox(null), [asked]);
-  const rows = value && body ? value.results[0].hits.filter(({ row_id, gallery: where }) => where || query.like.length !== 1 || row_id !== query.like[0]) : [];
-  const verdict = (/** @type {"same" | "different"} */ word) => () => opened && giveAndSay(gallery, query.like[0], opened.row_id, word);
+  const rows =
+    value && body
+      ? value.results[0].hits.filter(
+          ({ row_id, gallery: where }) => where || query.like.length !== 1 || row_id !== query.like[0],
+        )
+      : [];
+  const verdict = (/** @type {"same" | "different"} */ word) => () =>
+    opened && giveAndSay(gallery, query.like[0], opened.row_id, word);
   return html`<div class=${over ? "over" : ""}>
-    <header class="head"><div><h1>Search</h1>${body && value ? html`<${Summed} found=${value} summary=${summary} />` : html`<p>Find every row of one person, nearest first.</p>`}</div></header>
-    ${!body
-      ? html`<${Start} summary=${summary} images=${images} onFile=${take} onRow=${from} />`
-      : html`<div class="search">
+    <header class="head"><div><h1>Search</h1>
+      ${body && value ? html`<${Summed} found=${value} summary=${summary} />` : html`<p>Find every row of one person, nearest first.</p>`}</div></header>
+    ${
+      !body
+        ? html`<${Start} summary=${summary} images=${images} onFile=${take} onRow=${from} />`
+        : html`<div class="search">
           <div class="side sheet">
             <${Ask} gallery=${gallery} query=${query} own=${own} images=${images} onFile=${take} onBox=${setBox} onQuery=${go} />
             <details class="fold" open=${innerWidth > 832}>
@@ -155,22 +188,39 @@ export default function Search({ summary, allow, images, galleries, place }) {
           <section class=${`found ${busy ? "busy" : ""}`} aria-label="Ranked rows" aria-busy=${busy}>
             ${error && html`<${Refused} error=${error} />`}
             ${!value && busy && html`<${Waiting} job=${null} what="Comparing every row" />`}
-            ${value && !rows.length && !error && html`<div class="empty"><${Icon} name="search" /><h2>No row fits</h2><p>Choose more cameras or a longer time.</p></div>`}
-            ${rows.length > 0 && html`<${Cards} gallery=${gallery} rows=${rows} label="Ranked rows" verb="Search from"
-              onPress=${from} onDetails=${setOpened} onMore=${(/** @type {Row} */ row) => refine(row, 1)} onLess=${(/** @type {Row} */ row) => refine(row, -1)} />`}
+            ${value && !rows.length && !error && html`<div class="empty"><${Icon} name="search" /><h2>No row fits</h2>
+              <p>Choose more cameras or a longer time.</p></div>`}
+            ${
+              rows.length > 0 &&
+              html`<${Cards} gallery=${gallery} rows=${rows} label="Ranked rows" verb="Search from"
+              onPress=${from} onDetails=${setOpened} onMore=${(/** @type {Row} */ row) => refine(row, 1)} onLess=${(/** @type {Row} */ row) => refine(row, -1)} />`
+            }
           </section>
-        </div>`}
-    ${opened &&
-    html`<${Details} gallery=${gallery} row=${opened} images=${images} frames=${summary.frames && opened.frame !== null} onClose=${() => setOpened(null)}
+        </div>`
+    }
+    ${
+      opened &&
+      html`<${Details} gallery=${gallery} row=${opened} images=${images} frames=${summary.frames && opened.frame !== null} onClose=${() => setOpened(null)}
       onSearch=${() => from(opened)} onBox=${(/** @type {Box} */ drawn) => {
         setOpened(null);
         location.hash = address(opened.gallery ?? gallery, "search", "", { box: [opened.row_id, ...drawn].join() });
       }}>
-      ${body && !query.picture && !query.frame && html`<button onClick=${() => refine(opened, 1)}><${Icon} name="plus" />More like this</button>
-        <button onClick=${() => refine(opened, -1)}><${Icon} name="minus" />Less like this</button>`}
-      ${allow.verdicts && query.like.length === 1 && !opened.gallery && html`
+      ${
+        body &&
+        !query.picture &&
+        !query.frame &&
+        html`<button onClick=${() => refine(opened, 1)}><${Icon} name="plus" />More like this</button>
+        <button onClick=${() => refine(opened, -1)}><${Icon} name="minus" />Less like this</button>`
+      }
+      ${
+        allow.verdicts &&
+        query.like.length === 1 &&
+        !opened.gallery &&
+        html`
         <button class="says-same" onClick=${verdict("same")}>Same as row ${query.like[0]}</button>
-        <button class="says-different" onClick=${verdict("different")}>Different</button>`}
-    <//>`}
+        <button class="says-different" onClick=${verdict("different")}>Different</button>`
+      }
+    <//>`
+    }
   </div>`;
 }
