@@ -30,7 +30,7 @@ from pipeline.service.entrance import Entrance
 from pipeline.service.faults import HANDLERS
 from pipeline.service.guard import Guard
 from pipeline.service.metrics import Counted, ServiceMetrics
-from pipeline.service.page_files import page_route
+from pipeline.service.page_files import page_route, read_page
 from pipeline.service.rates import RateLimit
 from pipeline.service.settings import ServiceSettings
 from pipeline.service.shelf import Shelf
@@ -67,7 +67,9 @@ def create_app(
     With a `network`, images can be searched for. `app.state.service.entrance` makes one-time links.
     """
     service = Service(shelf, settings, network, Entrance(settings.token), ServiceMetrics())
-    routes = [*_data_routes(), page_route()]
+    page = read_page()
+    public = frozenset(f"/{name}" for name in page)
+    routes = [*_data_routes(), page_route(page)]
     templates: dict[Callable[..., Any] | None, str] = {each.endpoint: each.path for each in routes}
     app = Starlette(
         routes=routes,
@@ -76,8 +78,9 @@ def create_app(
         middleware=[
             Middleware(AnswerHeaders),
             Middleware(Counted, service.metrics, templates),
+            Middleware(Guard, settings, service.entrance, public),
+            # After the guard, so that other pages in a browser cannot use up what it may ask.
             Middleware(RateLimit, settings),
-            Middleware(Guard, settings, service.entrance),
             Middleware(BodyLimit, settings),
         ],
     )

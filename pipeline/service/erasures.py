@@ -84,8 +84,15 @@ def _would_go(request: Request, selection: Selection) -> Response:
     """What would go, from where: rows, and the outputs that may hold them."""
     held = one_of(request)
     table = table_of(held)
-    found = selected_rows(table, selection)
+    found = _selected(held, selection)
     return told(held, {"dry_run": True, **_about(held, found), "outputs": _outputs(table)})
+
+
+def _selected(held: HeldGallery, selection: Selection) -> Selected:
+    """The selected rows; raise InputError for an id that is not there: it was meant."""
+    if selection.row_ids:
+        held.positions_of(selection.row_ids)
+    return selected_rows(table_of(held), selection)
 
 
 def _about(held: HeldGallery, found: Selected) -> dict[str, Any]:
@@ -120,7 +127,7 @@ def _outputs(table: Gallery) -> list[dict[str, Any]]:
 def _start(request: Request, selection: Selection, purge: bool, everywhere: bool) -> Response:
     """Start the erasure of what is selected in the latest version."""
     service, held = service_of(request), one_of(request)
-    found = selected_rows(table_of(held), selection)
+    found = _selected(held, selection)
     if not len(found.row_ids):
         raise InputError("nothing was erased: no row is selected")
     work = _work(service, held, found, selection, purge, everywhere)
@@ -142,7 +149,7 @@ def _work(
         progress("erasing", 1)
         begun = datetime.now(UTC)
         done = erase_rows(table, found, purge=purge, everywhere=everywhere)
-        service.shelf.refresh()
+        service.refresh()
         rows.forget()
         purged = None
         if done.purged is not None:

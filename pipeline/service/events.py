@@ -56,7 +56,9 @@ async def _watch(service: Service, listeners: Listeners) -> None:
     _count(service)
     while not service.stopping.is_set():
         await asyncio.sleep(_REFRESH_SECONDS)
-        for change in await run_in_threadpool(service.shelf.refresh):
+        await run_in_threadpool(service.refresh)
+        while not service.changes.empty():
+            change = service.changes.get()
             listeners.tell(
                 {
                     "gallery": change.gallery,

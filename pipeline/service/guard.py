@@ -12,7 +12,8 @@ from pipeline.service.faults import fault
 from pipeline.service.settings import LOOPBACK_NAMES, ServiceSettings
 
 _COOKIE = "regallery"
-_NEEDS_TOKEN = ("/v1", "/metrics", "/knn-service", "/metadata", "/indices-list")
+_ENTER = "/enter/"
+_HEALTH = "/healthz"
 _OTHER_SITES = ("cross-site", "same-site")
 
 
@@ -21,10 +22,15 @@ class Guard:
 
     421 for a host name that is not the service's own (a page elsewhere that has its name point
     here, DNS rebinding); 403 for a request from a page of another origin; 401 without the token.
+    No token is needed for the health, one-time links, and `public` paths: the files of the page,
+    which hold no data.
     """
 
-    def __init__(self, app: ASGIApp, settings: ServiceSettings, entrance: Entrance) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: ServiceSettings, entrance: Entrance, public: frozenset[str]
+    ) -> None:
         self._app = app
+        self._public = public | {_HEALTH}
         self._settings = settings
         self._entrance = entrance
         self._names = {name.lower().strip("[]") for name in (settings.host, *settings.names)}
@@ -46,9 +52,10 @@ class Guard:
             return fault(
                 421, "this service has another host name; name it when the service is started"
             )
-        if not _is_of_page(headers, host, scope["path"]):
+        is_public = scope["path"] in self._public or scope["path"].startswith(_ENTER)
+        if not _is_of_page(headers, host, is_public):
             return fault(403, "the request comes from a page of another origin")
-        if is_guarded(scope["path"]) and not self._has_token(headers, scope):
+        if not is_public and not self._has_token(headers, scope):
             return fault(
                 401,
                 "the token is missing or wrong: send it as Authorization: Bearer TOKEN, or open the"
@@ -89,21 +96,14 @@ def host_name(host: str) -> str:
     return host.partition(":")[0].lower()
 
 
-def is_guarded(path: str) -> bool:
-    """Whether a path needs the token: all that tells of a gallery.
-
-    >>> is_guarded("/v1/galleries"), is_guarded("/app.js"), is_guarded("/v10")
-    (True, False, False)
+def _is_of_page(headers: Headers, host: str, is_public: bool) -> bool:
+    """Whether a request comes from the service's own page, or from no page at all; a link to a
+    public path may be on any page.
     """
-    return any(path == each or path.startswith(f"{each}/") for each in _NEEDS_TOKEN)
-
-
-def _is_of_page(headers: Headers, host: str, path: str) -> bool:
-    """Whether a request comes from the service's own page, or from no page at all."""
     if "origin" in headers:
         origin = headers["origin"].lower()
         return origin.partition("://")[2] == host.lower()
-    return not (is_guarded(path) and headers.get("sec-fetch-site") in _OTHER_SITES)
+    return is_public or headers.get("sec-fetch-site") not in _OTHER_SITES
 
 
 def _cookies(headers: Headers) -> dict[str, str]:

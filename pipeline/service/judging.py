@@ -121,7 +121,7 @@ def _record(service: Service, held: HeldGallery, given: list[GivenVerdict], who:
             done = give_verdicts(table_of(held), given, who=who)
     except ContradictedError as error:
         raise Refused(409, str(error)) from error
-    service.shelf.refresh()
+    service.refresh()
     return done
 
 

@@ -1,6 +1,7 @@
 """The files of the page, which hold no data of a gallery."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,9 +55,8 @@ def read_page(folder: Path = PAGE) -> dict[str, PageFile]:
     return found
 
 
-def page_route(folder: Path = PAGE) -> Route:
-    """The route of all files of the page; it comes last, because it takes every path."""
-    files = read_page(folder)
+def page_route(files: Mapping[str, PageFile]) -> Route:
+    """The route of the files of a page; it comes last, because it takes every path."""
 
     def page(request: Request) -> Response:
         file = files.get(request.path_params["path"])

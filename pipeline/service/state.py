@@ -3,6 +3,7 @@
 import threading
 from dataclasses import dataclass, field
 from functools import cached_property
+from queue import SimpleQueue
 
 from starlette.requests import Request
 
@@ -13,7 +14,7 @@ from pipeline.service.entrance import Entrance
 from pipeline.service.metrics import ServiceMetrics
 from pipeline.service.remembered import Remembered
 from pipeline.service.settings import ServiceSettings
-from pipeline.service.shelf import Shelf
+from pipeline.service.shelf import GalleryNews, Shelf
 from pipeline.service.work import ServiceWork
 
 
@@ -29,6 +30,7 @@ class Service:
     work: ServiceWork = field(default_factory=ServiceWork)
     remembered: Remembered = field(default_factory=Remembered)
     judging: threading.Lock = field(default_factory=threading.Lock)
+    changes: SimpleQueue[GalleryNews] = field(default_factory=SimpleQueue)
     stopping: threading.Event = field(default_factory=threading.Event)
 
     @cached_property
@@ -36,6 +38,11 @@ class Service:
         """Where searches run."""
         tiling = Tiling(threads=self.settings.threads)
         return Batches(self.settings.batch_ms / 1000, self.metrics, tiling)
+
+    def refresh(self) -> None:
+        """Pick up what has changed in the galleries, for those who follow the events."""
+        for change in self.shelf.refresh():
+            self.changes.put(change)
 
     def stop(self) -> None:
         """End the server, and with it streams of events and the watch for new versions."""

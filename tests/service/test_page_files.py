@@ -19,7 +19,8 @@ def page(tmp_path):
     (folder / "style.css").write_text("")
     (folder / "notes.md").write_text("not served")
     return TestClient(
-        Starlette(routes=[page_route(folder)], exception_handlers=HANDLERS), follow_redirects=False
+        Starlette(routes=[page_route(read_page(folder))], exception_handlers=HANDLERS),
+        follow_redirects=False,
     )
 
 

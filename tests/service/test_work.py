@@ -155,3 +155,15 @@ def test_a_service_stops_with_streams_open(yard):
         start = time.monotonic()
     assert time.monotonic() - start < 3
     follower.close()
+
+
+def test_verdicts_of_the_service_itself_are_told_too(shelf):
+    with listening_service(shelf, allow_verdicts=True) as port, connect(port) as follower:
+        follower.sendall(request_head("/v1/events", method="GET"))
+        read_until(follower, b": listening")
+        body = b'{"a": 0, "b": 1, "verdict": "same"}'
+        with connect(port) as giver:
+            kind = ("Content-Type: application/json", f"Content-Length: {len(body)}")
+            giver.sendall(request_head("/v1/galleries/yard/verdicts", *kind) + body)
+            assert b" 200 " in giver.recv(65_536)
+        assert b'"verdicts":1}' in read_until(follower, b'"yard"')
