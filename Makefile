@@ -49,7 +49,7 @@ soak: $(READY)
 	PYTHONPATH=. $(BIN)/python benchmarks/cluster_kills.py --crops 3000 --rows 40000 --s3 --submit \
 	  --event node worker driver head
 	$(BIN)/python benchmarks/million.py --rows 1000000
-	PYTHONPATH=. $(BIN)/python benchmarks/serve_soak.py --minutes 15
+	$(BIN)/python benchmarks/serve_soak.py --minutes 15
 
 # Daft needs an older pyarrow than the rest: what lies here goes before what .venv holds.
 $(READERS)/.ready: requirements-readers.lock $(READY)

@@ -1,6 +1,6 @@
 """`regallery serve` beside a Starlette application over faiss's flat index, both on one gallery.
 
-    PYTHONPATH=. python benchmarks/serve.py --rows 1000000
+    python benchmarks/serve.py --rows 1000000
 
 Each server is a process of its own, with the same connections, the same queries and the same
 filter (two of six cameras). Printed for one client and for 32 at once: the milliseconds of a search
@@ -23,8 +23,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-
-from benchmarks.million import Archive, write_gallery
+from contest import best_kernels
+from million import Archive, write_gallery
 
 NAME = "archive"
 CAMERAS = ["c1", "c2"]
@@ -38,7 +38,7 @@ def queries(dimension):
 
 
 def peer(folder, port):
-    """Serve searches by faiss, one request at a time on all cores, as such services do."""
+    """Serve searches by faiss; those without a filter that wait at one time are one call."""
     import asyncio
 
     import faiss
@@ -55,25 +55,40 @@ def peer(folder, port):
         index.add(block)
     rows = gallery.rows(["row_id", "path", "camera"])
     paths, cameras = rows["path"].to_pylist(), np.asarray(rows["camera"].to_pylist())
-    turn = asyncio.Lock()
+    turn, waiting = asyncio.Lock(), []
 
-    def found(query, limit, wanted):
+    def found(queries, limit, wanted):
         options = {}
         if wanted:
             ids = np.flatnonzero(np.isin(cameras, wanted))
             options["params"] = faiss.SearchParameters(sel=faiss.IDSelectorBatch(ids))
-        scores, places = index.search(query, limit, **options)
-        pairs = zip(places[0].tolist(), scores[0].tolist(), strict=True)
-        return [{"row_id": row, "score": score, "path": paths[row]} for row, score in pairs]
+        return index.search(queries, limit, **options)
+
+    async def search_waiting(limit):
+        async with turn:
+            batch, waiting[:] = waiting[:64], waiting[64:]
+            if batch:
+                queries = np.concatenate([query for query, _ in batch])
+                lists = await asyncio.to_thread(found, queries, limit, None)
+                for (_, answer), scores, places in zip(batch, *lists, strict=True):
+                    answer.set_result((scores, places))
 
     async def search(request):
         body = await request.json()
         query = np.asarray([body["vector"]], np.float32)
-        wanted = [
-            each for must in body.get("filter", {}).get("must", []) for each in must["match"]["any"]
-        ]
-        async with turn:
-            hits = await asyncio.to_thread(found, query, body["limit"], wanted)
+        must = body.get("filter", {}).get("must", [])
+        wanted = [each for condition in must for each in condition["match"]["any"]]
+        if wanted:
+            async with turn:
+                lists = await asyncio.to_thread(found, query, body["limit"], wanted)
+            scores, places = lists[0][0], lists[1][0]
+        else:
+            answer = asyncio.get_running_loop().create_future()
+            waiting.append((query, answer))
+            await search_waiting(body["limit"])
+            scores, places = await answer
+        pairs = zip(places.tolist(), scores.tolist(), strict=True)
+        hits = [{"row_id": row, "score": score, "path": paths[row]} for row, score in pairs]
         return JSONResponse({"results": [{"hits": hits}]})
 
     async def health(_request):
@@ -87,10 +102,10 @@ def peer(folder, port):
 class Server:
     """A server in a process of its own, on a port."""
 
-    def __init__(self, command, port):
+    def __init__(self, command, port, environment):
         start = time.perf_counter()
         self.port = port
-        self.process = subprocess.Popen(command)
+        self.process = subprocess.Popen(command, env=environment)
         while True:
             try:
                 self.ask("GET", "/healthz")
@@ -213,7 +228,8 @@ def main():
         theirs = [__file__, "--peer", str(folder)]
         for port, (label, command) in enumerate((("regallery", ours), ("faiss", theirs)), 8910):
             extra = ["--config", str(config)] if label == "regallery" else []
-            server = Server([sys.executable, *command, str(port), *extra], port)
+            kernels = os.environ if label == "regallery" else best_kernels()
+            server = Server([sys.executable, *command, str(port), *extra], port, kernels)
             try:
                 figures[label] = told(label, server, chosen, best)
             finally:

@@ -1,6 +1,6 @@
 """Fifteen minutes of mixed load on `regallery serve`, which is killed again and again.
 
-    PYTHONPATH=. python benchmarks/serve_soak.py --minutes 15
+    python benchmarks/serve_soak.py --minutes 15
 
 Clients search by vectors, rows, examples and filters, and give and withdraw verdicts; a writer
 commits versions with new rows and without others; and the process is killed (kill -9) and started
