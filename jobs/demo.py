@@ -6,6 +6,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
+from cyclopts import Parameter
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -15,6 +16,7 @@ from jobs.command.progress import working
 from jobs.evaluate import describe as describe_evaluation
 from jobs.evaluate import evaluate
 from jobs.extract import Extracted, extract
+from pipeline.errors import InputError
 from pipeline.runs.adapted import Adapted, RoundSettings
 from pipeline.runs.locations import LOCATION
 from pipeline.runs.outcomes import Evaluated
@@ -53,6 +55,7 @@ def demo(
     out: Annotated[Path, LOCATION] = Path("demo-output"),
     seed: int = 0,
     actors: int | None = None,
+    explore: Annotated[bool, Parameter(negative=())] = False,
 ) -> Demonstrated | Adapted:
     """Run every step, from crops to report, on a small archive drawn on the spot.
 
@@ -75,8 +78,11 @@ def demo(
         seed: Seed of the drawing; another seed draws other people.
         actors: Workers of the extraction on Ray; 0 for a plain loop in this process (default: as
             extract chooses).
+        explore: Then show the galleries in the browser (see explore), until Ctrl-C.
     """
     if show == "adapt":
+        if explore:
+            raise InputError("`explore` goes with the pipeline: the adaptation has a report")
         return _adapted(out, seed, actors)
     from pipeline.archive.drawn.drawing import draw_archive
 
@@ -100,6 +106,8 @@ def demo(
         out=out / f"report-{seed}",
         expansion=ExpansionSettings(aqe=("query", "database", "joint")),
     )
+    if explore:
+        _explore([made["gallery"].gallery, made["query"].gallery])
     return Demonstrated(
         archive=archive,
         drawn=asdict(drawn),
@@ -109,6 +117,14 @@ def demo(
         report_html=evaluated.report_html,
         report=evaluated.report,
     )
+
+
+def _explore(galleries: list[str]) -> None:
+    """Show the galleries in the browser, until Ctrl-C."""
+    from jobs.explore import explore
+
+    with as_file(files("jobs.demo_network") / "demo.onnx") as model:
+        explore(gallery=tuple(galleries), model=str(model), allow_verdicts=True, allow_erase=True)
 
 
 def _adapted(out: Path, seed: int, actors: int | None) -> Adapted:

@@ -20,8 +20,8 @@ _SEVERAL = Parameter(consume_multiple=True)
 
 
 def explore(
-    *,
     gallery: Annotated[tuple[Location, ...], _SEVERAL],
+    *,
     model: Location | None = None,
     checkpoint: Location | None = None,
     port: int | None = None,
@@ -38,7 +38,7 @@ def explore(
 
     For example:
 
-        regallery explore --gallery galleries/test
+        regallery explore galleries/test
         --model osnet_x0_25_msmt17.onnx --allow-verdicts
 
     Args:

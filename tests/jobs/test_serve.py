@@ -119,3 +119,9 @@ def test_a_browser_is_opened_where_there_is_one(monkeypatch):
         if not opened:
             time.sleep(0.01)
     assert opened == ["http://127.0.0.1:2"]
+
+
+def test_the_demo_of_an_adaptation_has_no_page(tmp_path, capsys):
+    told = refused(capsys, "demo", "adapt", "--explore", "--out", tmp_path / "out")
+    assert "--explore goes with the pipeline" in told
+    assert not (tmp_path / "out").exists()
