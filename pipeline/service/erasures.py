@@ -143,14 +143,12 @@ def _work(
     everywhere: bool,
 ) -> Callable[[StartProgress], dict[str, Any]]:
     about, table = _about(held, found), table_of(held)
-    rows = service.remembered
 
     def work(progress: StartProgress) -> dict[str, Any]:
         progress("erasing", 1)
         begun = datetime.now(UTC)
         done = erase_rows(table, found, purge=purge, everywhere=everywhere)
-        service.refresh()
-        rows.forget()
+        service.forget()
         purged = None
         if done.purged is not None:
             purged = asdict(replace(done.purged, outputs=()))

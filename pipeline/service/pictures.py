@@ -113,3 +113,8 @@ def _at_version(location: str, version: int) -> tuple[Gallery, dict[str, int]]:
 
 def _middle_rows(location: str) -> tuple[Gallery, dict[str, int]]:
     return _at_version(location, Gallery.open(location).version)
+
+
+def forget_parents() -> None:
+    """Forget what is known of the rows of parent galleries, as after an erasure."""
+    _at_version.cache_clear()

@@ -12,6 +12,7 @@ from pipeline.service.batches import Batches
 from pipeline.service.embedding import Embedder
 from pipeline.service.entrance import Entrance
 from pipeline.service.metrics import ServiceMetrics
+from pipeline.service.pictures import forget_parents
 from pipeline.service.remembered import Remembered
 from pipeline.service.settings import ServiceSettings
 from pipeline.service.shelf import GalleryNews, Shelf
@@ -43,6 +44,13 @@ class Service:
         """Pick up what has changed in the galleries, for those who follow the events."""
         for change in self.shelf.refresh():
             self.changes.put(change)
+
+    def forget(self) -> None:
+        """After an erasure, read the galleries again, and keep nothing of what is gone."""
+        self.refresh()
+        self.remembered.forget()
+        self.work.forget(but="erasure")
+        forget_parents()
 
     def stop(self) -> None:
         """End the server, and with it streams of events and the watch for new versions."""

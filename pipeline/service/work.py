@@ -105,6 +105,18 @@ class ServiceWork:
             raise InputError(job.error)
         return job
 
+    def forget(self, *, but: str) -> None:
+        """Forget what has ended, but for one kind: after an erasure, no result may name a row that
+        is gone.
+        """
+        with self._lock:
+            ended = {
+                name
+                for name, each in self._jobs.items()
+                if each.state != "running" and each.kind != but
+            }
+            self._drop(ended)
+
     def finish(self) -> None:
         """Wait for the jobs that must finish."""
         for thread in self._to_finish:
@@ -127,8 +139,9 @@ class ServiceWork:
 
     def _forget(self) -> None:
         ended = [name for name, each in self._jobs.items() if each.state != "running"]
-        for name in ended[: max(0, len(self._jobs) - _KEPT)]:
-            gone = self._jobs.pop(name)
-            for key, job in list(self._by_key.items()):
-                if job is gone:
-                    del self._by_key[key]
+        self._drop(set(ended[: max(0, len(self._jobs) - _KEPT)]))
+
+    def _drop(self, names: set[str]) -> None:
+        for name in names:
+            del self._jobs[name]
+        self._by_key = {key: job for key, job in self._by_key.items() if job.job not in names}

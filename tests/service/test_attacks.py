@@ -192,6 +192,23 @@ def test_a_client_cannot_pretend_to_be_many(yard):
         assert statuses == [b"404", b"404", b"404", b"429", b"429"]
 
 
+def test_a_proxy_is_believed_if_it_is_named(yard):
+    settings = {"burst": 1, "requests_per_second": 0.001, "proxies": ("127.0.0.1",)}
+    with listening_service(yard, **settings) as port:
+        for client_number, status in ((1, b"404"), (2, b"404"), (1, b"429")):
+            with connect(port) as one:
+                told = f"X-Forwarded-For: 10.0.0.{client_number}"
+                one.sendall(request_head("/v1/other", told, "Connection: close", method="GET"))
+                assert read_all(one)[9:12] == status
+        with connect(port) as one:
+            head = ("X-Forwarded-For: 10.0.0.3", "X-Forwarded-Proto: https", "Connection: close")
+            one.sendall(request_head("/v1/links", *head))
+            link = json.loads(read_all(one).partition(b"\r\n\r\n")[2])["path"]
+        with connect(port) as one:
+            one.sendall(request_head(link, *head[1:], "X-Forwarded-For: 10.0.0.4", method="GET"))
+            assert b"secure" in read_all(one).lower().partition(b"set-cookie")[2]
+
+
 def test_two_lengths_are_refused(yard):
     with listening_service(yard) as port, connect(port) as one:
         both = ("Content-Length: 4", "Transfer-Encoding: chunked", "Connection: close")

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from pipeline.gallery.table import Gallery
-from tests.service.asking import client, message
+from tests.service.asking import client, computed, message
 
 ERASE = "/v1/galleries/yard/erasures"
 
@@ -32,6 +32,9 @@ def test_what_would_go_is_told_and_nothing_goes(shelf, place):
 def test_rows_are_erased_and_purged_with_a_certificate(shelf, place):
     asked = client(shelf, allow_erase=True)
     before = asked.get("/v1/galleries/yard/people").json()
+    quality = asked.get("/v1/galleries/yard/quality").json()["job"]
+    computed(asked, "/v1/galleries/yard/quality")
+    assert asked.get(f"/v1/jobs/{quality}").status_code == 200
     body = {"where": "identity = 2", "confirm": "yard"}
     told = certificate(asked, asked.post(ERASE, json=body))
     gallery = Gallery.open(str(place / "yard"))
@@ -44,6 +47,7 @@ def test_rows_are_erased_and_purged_with_a_certificate(shelf, place):
     assert after["version"] == gallery.version
     assert [each["identity"] for each in after["people"]] == [1, 3, 4, 5]
     assert before["total"] == 5
+    message(asked.get(f"/v1/jobs/{quality}"), 404)  # nothing of what is gone is kept
     assert message(asked.get("/v1/galleries/yard?version=1"), 404)
 
 
