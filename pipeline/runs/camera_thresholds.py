@@ -1,6 +1,6 @@
 """Thresholds of pairs of cameras: similarity falls where views differ, so one fits not all."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -64,7 +64,9 @@ def _figures(
     enough = negatives * rule.far if isinstance(rule, FarRule) else positives
     if enough < FEWEST_FALSE_MATCHES:
         return None
-    return calibrate(part.queries, part.query_labels, part.rows, part.labels, rule, resampling)
+    found = calibrate(part.queries, part.query_labels, part.rows, part.labels, rule, resampling)
+    # Hundreds of cameras make too many pairs for a curve of each.
+    return None if found is None else replace(found, curve=())
 
 
 def _labels(labels: Labels, chosen: np.ndarray) -> Labels:

@@ -122,8 +122,11 @@ def _calibration(held: HeldGallery) -> dict[str, Any]:
         return {"threshold": None, "threshold_from": str(error), "calibration": []}
     points = []
     if found is not None and isinstance(figures := found.get("figures"), dict):
-        rate = figures.get("far")
-        points = [{"threshold": float(found["threshold"]), "false_match_rate": rate}]
+        own = {"threshold": float(found["threshold"]), "far": figures.get("far")}
+        points = [
+            {"threshold": each["threshold"], "false_match_rate": each["far"]}
+            for each in figures.get("curve") or [own]
+        ]
     return {
         "threshold": thresholds.general,
         "threshold_from": thresholds.origin,

@@ -7,7 +7,7 @@ bootstrap of Bolle, Ratha and Pankanti, CVIU 93, 2004). The gallery is not resam
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,8 @@ al., Speech Communication 31, 2000). If the pairs were independent, the true rat
 _STEPS = 512
 _FINEST = 1e-6
 _WIDEST = 16  # thresholds are searched up to this multiple of the target rate
+_COARSE = (1e-5, 1e-4, 1e-3, 1e-2, 0.1, 0.5)  # rates of a curve beyond these
+_CURVE = 48  # points of a curve within them
 _BEYOND = 1.001  # no similarity of unit vectors reaches this, even with rounding
 _AT_ONCE = 50
 
@@ -67,12 +69,21 @@ class PercentileRule:
 
 
 @dataclass(frozen=True)
+class RatePoint:
+    """The share of negative pairs that reach a threshold."""
+
+    threshold: float
+    far: float
+
+
+@dataclass(frozen=True)
 class Threshold:
     """A threshold, and the shares of negative pairs (`far`) and positive pairs (`tar`) it accepts.
 
     `threshold_interval` is the range of the thresholds that the rule chooses in the resamples.
     `far_interval` and `tar_interval` are the ranges of the shares that `threshold` itself accepts
-    in them. `identities` is the number of identities of the queries.
+    in them. `identities` is the number of identities of the queries. `curve` has the rates of other
+    thresholds, ascending: for the far rule up to a rate of 0.5, for the percentile rule in steps.
     """
 
     threshold: float
@@ -85,6 +96,7 @@ class Threshold:
     positives: int
     negatives: int
     identities: int
+    curve: tuple[RatePoint, ...] = ()
 
 
 def calibrate(
@@ -123,13 +135,17 @@ def calibrate(
     pairs = _Pairs(len(names), owner, totals, scores, positive_owner[order])
     if isinstance(rule, PercentileRule):
         point = pairs.at_percentile(rule, np.ones(len(names), np.int64))
-        edges = np.array([point])
+        beyond: tuple[RatePoint, ...] = ()
+        edges = np.unique([*np.linspace(max(-1.0, point - 0.5), _BEYOND, _STEPS // 2), point])
     else:
         ends = _ends(queries, query_labels, gallery, gallery_labels, found, rule, tiling)
         if ends is None:
             return None
-        point, edges = ends[0], _around(*ends)
-    return _resampled(pairs, rule, point, edges, reached, resampling or Bootstrap())
+        point, least, beyond = ends
+        edges = _around(point, least)
+    chosen = _resampled(pairs, rule, point, edges, reached, resampling or Bootstrap())
+    curve = {*beyond, *chosen.curve, RatePoint(chosen.threshold, chosen.far)}
+    return replace(chosen, curve=tuple(sorted(curve, key=_by_threshold)))
 
 
 @dataclass(frozen=True)
@@ -211,9 +227,12 @@ def _ends(
     found: RankCounts,
     rule: FarRule,
     tiling: Tiling,
-) -> tuple[float, float] | None:
-    """The threshold at the target rate, and the one at the highest rate that resamples may need."""
-    rates = [rule.far, max(rule.far, min(0.5, _WIDEST * rule.far))]
+) -> tuple[float, float, tuple[RatePoint, ...]] | None:
+    """The threshold at the target rate, the one at the highest rate that resamples may need, and
+    points of the curve at higher rates.
+    """
+    widest = max(rule.far, min(0.5, _WIDEST * rule.far))
+    rates = [rule.far, widest, *(each for each in _COARSE if each > widest)]
     figures = settle_rates(
         found.scores,
         lambda settled: count_negatives(
@@ -224,8 +243,15 @@ def _ends(
     )
     if figures is None:
         return None
-    first, last = figures.points[0].threshold, figures.points[-1].threshold
-    return None if first is None or last is None else (first, last)
+    first, last, *others = figures.points
+    if first.threshold is None or last.threshold is None:
+        return None
+    beyond = tuple(
+        RatePoint(each.threshold, each.far)
+        for each in others
+        if each.threshold is not None and each.far is not None and each.threshold < last.threshold
+    )
+    return first.threshold, last.threshold, beyond
 
 
 def _around(point: float, least: float) -> NDArray[np.float64]:
@@ -282,7 +308,30 @@ def _resampled(
         positives=int(positives.sum()),
         negatives=int(negatives.sum()),
         identities=pairs.identities,
+        curve=_curve(edges, false.sum(axis=0) / negatives.sum()),
     )
+
+
+def _curve(edges: NDArray[np.float64], rates: NDArray[np.float64]) -> tuple[RatePoint, ...]:
+    """Some of the thresholds, ascending, whose rates are about evenly far apart as logarithms.
+
+    >>> _curve(np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.5, 0.5, 0.1, 0.0]))[0]
+    RatePoint(threshold=0.1, far=0.5)
+    """
+    above = rates[rates > 0]
+    if not len(above):
+        return (RatePoint(float(edges[0]), 0.0),)
+    wanted = np.geomspace(above[0], above[-1], _CURVE)
+    # Rounding must not lose the ends.
+    wanted[0], wanted[-1] = above[0], above[-1]
+    places = np.unique([*(rates <= wanted[:, None]).argmax(axis=1), len(above)])
+    return tuple(
+        RatePoint(float(edges[n]), float(rates[n])) for n in places.tolist() if n < len(edges)
+    )
+
+
+def _by_threshold(point: RatePoint) -> float:
+    return point.threshold
 
 
 def _middle(values: list[NDArray[np.float64]], resampling: Bootstrap) -> Interval:

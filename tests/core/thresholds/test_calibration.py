@@ -75,6 +75,19 @@ def test_the_threshold_is_the_least_with_the_wanted_rate(made, far):
     assert found.tar == pytest.approx((positives >= found.threshold).mean())
 
 
+@pytest.mark.parametrize("rule", [FarRule(0.2), FarRule(1e-3), PercentileRule(90)])
+def test_the_curve_tells_the_rates_of_other_thresholds(made, rule):
+    _, negatives = (flat(each) for each in oracles.pair_scores(*made))
+    found = calibrate(*made, rule, Bootstrap(replicates=5))
+    thresholds = [each.threshold for each in found.curve]
+    assert thresholds == sorted(set(thresholds)) and 10 < len(found.curve) < 64
+    for each in found.curve:
+        assert each.far == pytest.approx((negatives >= each.threshold).mean(), abs=1e-12)
+    rates = [each.far for each in found.curve]
+    assert rates == sorted(rates, reverse=True) and rates[-1] == 0
+    assert rates[0] >= min(0.4, found.far) and found.threshold in thresholds
+
+
 @pytest.mark.parametrize(("percentile", "factor"), [(95, 1), (50, 1.3), (100, 0.5)])
 def test_the_percentile_rule(made, percentile, factor):
     positives, _ = (flat(each) for each in oracles.pair_scores(*made))
