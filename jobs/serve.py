@@ -70,7 +70,7 @@ def serve(
         batch_ms: Milliseconds for which a search waits for others, to be computed with them.
         threads: Threads of a search; 0 for all cores (with --replicas: one each).
         replicas: Answer with this many processes, by Ray Serve (needs regallery[serve]). A browser
-            then needs --no-token, or a proxy that adds the token.
+            then gets in by the token that is typed there.
         address: Ray cluster for --replicas: auto or host:port (default: this machine alone).
     """
     settings = ServiceSettings(

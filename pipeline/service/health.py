@@ -30,10 +30,18 @@ async def enter(request: Request) -> Response:
         return Response()
     if not entrance.use_link(request.path_params["link"]):
         raise Refused(403, "this link was used before, or is of another run of the service")
-    answer = RedirectResponse("/", 303)
+    return _with_cookie(request, RedirectResponse("/", 303))
+
+
+async def begin_session(request: Request) -> Response:
+    """Exchange the token for the cookie: for a browser whose user types the token."""
+    return _with_cookie(request, Response(status_code=204))
+
+
+def _with_cookie(request: Request, answer: Response) -> Response:
     answer.set_cookie(
         cookie_name(request.scope),
-        entrance.cookie,
+        service_of(request).entrance.cookie,
         max_age=_COOKIE_SECONDS,
         httponly=True,
         samesite="strict",
@@ -52,4 +60,5 @@ ROUTES = [
     Route("/metrics", metrics, methods=["GET"]),
     Route("/enter/{link}", enter, methods=["GET"]),
     Route("/v1/links", new_link, methods=["POST"]),
+    Route("/v1/session", begin_session, methods=["POST"]),
 ]

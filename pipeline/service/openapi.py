@@ -86,6 +86,9 @@ PATHS: dict[str, dict[str, Any]] = {
     "/v1/links": {
         "post": _path("Make a one-time link", {"201": _answer("Its path.", fields(path=TEXT))})
     },
+    "/v1/session": {
+        "post": _path("Exchange the token for the cookie", {"204": {"description": "It is set."}})
+    },
     "/v1/events": {"get": _path("New versions and verdicts, as they come", _EVENTS)},
     "/v1/openapi.json": {
         "get": _path("This document", {"200": _answer("OpenAPI 3.1.", {"type": "object"})})

@@ -52,6 +52,14 @@ def test_a_link_lets_a_browser_in_once():
     message(asked.get("/enter/" + "x" * 5000), 403)
 
 
+def test_the_token_is_exchanged_for_the_cookie():
+    asked = client(token=None)
+    message(asked.post("/v1/session"), 401)
+    message(asked.post("/v1/session", headers={"Authorization": "Bearer wrong"}), 401)
+    assert asked.post("/v1/session", headers=BEARER).status_code == 204
+    assert asked.post(GUARDED).status_code == 201  # by the cookie
+
+
 def test_of_links_that_nobody_used_the_oldest_end():
     entrance = Entrance(TOKEN)
     links = [entrance.new_link() for _ in range(101)]

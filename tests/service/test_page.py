@@ -22,6 +22,7 @@ from pipeline.runs.settings import RuleSettings
 from pipeline.service.embedding import Embedder
 from pipeline.service.shelf import Shelf
 from tests.report.test_browser import NAMES, QUIET
+from tests.service.asking import TOKEN
 from tests.service.listening import listening_service
 
 pytestmark = pytest.mark.browser
@@ -396,4 +397,10 @@ def test_without_a_token_the_page_says_how_to_get_in(browser: Any, made: Path) -
         page.goto(f"http://127.0.0.1:{port}/")
         expect(page.get_by_role("heading", name="The galleries are not open")).to_be_visible()
         expect(page.get_by_text("opens with a link")).to_be_visible()
+        page.get_by_label("The token of the service").fill("not the token")
+        page.get_by_role("button", name="Enter").click()
+        expect(page.get_by_text("The token is missing or wrong")).to_be_visible()
+        page.get_by_label("The token of the service").fill(TOKEN)
+        page.get_by_role("button", name="Enter").click()
+        expect(page.get_by_role("navigation", name="Rooms")).to_be_visible()
         page.close()

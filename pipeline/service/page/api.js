@@ -113,6 +113,9 @@ function parameters(values) {
   return given.size ? `?${given}` : "";
 }
 
+/** @param {string} token What the service answers with a cookie. */
+export const enter = (token) => ask("session", { method: "POST", headers: { Authorization: `Bearer ${token}` } });
+
 /** @returns {Promise<{galleries: Summary[], allow: Allowed, images: boolean}>} */
 export const galleries = () => json("galleries");
 

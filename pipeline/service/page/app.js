@@ -108,14 +108,36 @@ function Rail({ place, galleries, summary, onKeys }) {
   </header>`;
 }
 
+/** Let in whoever knows the token. */
+function Token() {
+  const [wrong, setWrong] = useState("");
+  /** @param {Event} event */
+  const enter = async (event) => {
+    event.preventDefault();
+    const form = /** @type {HTMLFormElement} */ (event.currentTarget);
+    try {
+      await api.enter(String(new FormData(form).get("token")).trim());
+      location.reload();
+    } catch (error) {
+      setWrong(/** @type {Error} */ (error).message);
+    }
+  };
+  return html`<form class="row" onSubmit=${enter}>
+    <label class="field"><span class="label">The token of the service</span>
+      <input type="password" name="token" autocomplete="current-password" required /></label>
+    <button class="primary">Enter</button>
+    ${wrong && html`<p class="note bad" role="alert">${wrong}</p>`}
+  </form>`;
+}
+
 /** @param {{error: api.ServiceError}} props */
 function Closed({ error }) {
-  const told =
-    error.status === 401
-      ? "This page opens with a link that the service prints when it starts. Open that link, or start the service again for a new one."
-      : error.message;
+  const asked = error.status === 401;
+  const told = asked
+    ? "This page opens with a link that the service prints when it starts, or with its token."
+    : error.message;
   return html`<main class="empty" role="alert"><${Icon} name="info" /><h1>The galleries are not open</h1><p>
-    ${told}</p></main>`;
+    ${told}</p>${asked && html`<${Token} />`}</main>`;
 }
 
 function App() {
