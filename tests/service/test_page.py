@@ -197,6 +197,9 @@ def frame(page: Any, address: str) -> None:
 
 
 def review(page: Any) -> None:
+    page.get_by_role("button", name="Keys and name").click()
+    page.get_by_label("Your name").fill("<b>ann</b>")
+    page.get_by_role("button", name="Close", exact=True).click()
     go(page, "Review")
     tally = page.locator(".tally")
     expect(tally).to_contain_text("0 verdicts given, pair 1 of")
@@ -207,6 +210,12 @@ def review(page: Any) -> None:
     expect(tally).to_contain_text("2 verdicts given, pair 3 of")
     page.keyboard.press("Space")
     expect(tally).to_contain_text("2 verdicts given, pair 4 of")
+    given = page.evaluate("fetch('v1/galleries/plaza/verdicts').then((answer) => answer.json())")[
+        "verdicts"
+    ]
+    assert sorted((each["verdict"], each["who"]) for each in given) == [
+        ("different", "<b>ann</b>"), ("same", "<b>ann</b>")
+    ]  # fmt: skip
 
 
 def person(page: Any) -> None:

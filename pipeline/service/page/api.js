@@ -138,14 +138,15 @@ export const people = (gallery, values, signal) => json(`${at(gallery)}/people${
 export const person = (gallery, identity, signal) =>
   json(`${at(gallery)}/people/${encodeURIComponent(identity)}`, { signal });
 
-/** @type {(gallery: string, verdicts: Verdict[]) => Promise<{recorded: number, unchanged: number}>} */
-export const give = (gallery, verdicts) => json(`${at(gallery)}/verdicts`, posted({ verdicts }));
+/** @type {(gallery: string, verdicts: Verdict[], who?: string) => Promise<{recorded: number, unchanged: number}>} */
+export const give = (gallery, verdicts, who) => json(`${at(gallery)}/verdicts`, posted({ verdicts, who }));
 
-/** @type {(gallery: string, groups: number[][]) => Promise<{verdicts: Verdict[]}>} */
-export const merge = (gallery, groups) => json(`${at(gallery)}/merge`, posted({ groups }));
+/** @type {(gallery: string, groups: number[][], who?: string) => Promise<{verdicts: Verdict[]}>} */
+export const merge = (gallery, groups, who) => json(`${at(gallery)}/merge`, posted({ groups, who }));
 
-/** @type {(gallery: string, chosen: number[], from: number[]) => Promise<{verdicts: Verdict[]}>} */
-export const split = (gallery, chosen, from) => json(`${at(gallery)}/split`, posted({ rows: chosen, from }));
+/** @type {(gallery: string, chosen: number[], from: number[], who?: string) => Promise<{verdicts: Verdict[]}>} */
+export const split = (gallery, chosen, from, who) =>
+  json(`${at(gallery)}/split`, posted({ rows: chosen, from, who }));
 
 /** @type {(gallery: string, limit: number, tell?: (job: Job) => void, signal?: AbortSignal) => Promise<{pairs: Pair[], threshold: number | null}>} */
 export const review = async (gallery, limit, tell, signal) =>
@@ -217,12 +218,23 @@ export const points = async (gallery, tell, signal) =>
   readPoints(await (await computed(`${at(gallery)}/points`, tell, signal)).arrayBuffer());
 
 /**
- * Call `tell` whenever a gallery has a new version or new verdicts; return how to stop.
+ * Call `tell` whenever a gallery has a new version or new verdicts, and `turned` when the service falls silent or is
+ * back; return how to stop.
  *
  * @param {(event: {gallery: string, version: number, verdicts: number}) => void} tell
+ * @param {() => void} turned
  */
-export function listen(tell) {
+export function listen(tell, turned) {
   const source = new EventSource("v1/events");
+  let silent = false;
   source.addEventListener("message", ({ data }) => tell(JSON.parse(data)));
+  source.addEventListener("error", () => {
+    if (!silent) turned();
+    silent = true;
+  });
+  source.addEventListener("open", () => {
+    if (silent) turned();
+    silent = false;
+  });
   return () => source.close();
 }

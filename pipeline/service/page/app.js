@@ -58,7 +58,7 @@ function useService() {
         if (before.split(" ")[0] !== String(version)) say(`${gallery} has a new version, ${version}.`);
         setChanges((old) => old + 1);
         refresh();
-      });
+      }, refresh);
     });
     return () => stop();
   }, []);
@@ -102,7 +102,7 @@ function Rail({ place, galleries, summary, onKeys }) {
       <div class="tools">
         <button class="plain square" aria-label="Light or dark" title="Light or dark" onClick=${turnTheme}>
           <${Icon} name="theme" /></button>
-        <button class="plain square" aria-label="Keys" title="Keys" onClick=${onKeys}><${Icon} name="keys" /></button>
+        <button class="plain square" aria-label="Keys and name" title="Keys and name" onClick=${onKeys}><${Icon} name="keys" /></button>
       </div>
     </div>
   </header>`;
@@ -181,6 +181,7 @@ function App() {
       <a class="skip" href="#main" onClick=${(/** @type {Event} */ event) => (event.preventDefault(), main.current?.focus())}>Skip to the room</a>
       <${Rail} place=${{ ...place, room: name }} galleries=${service.galleries} summary=${summary} onKeys=${() => setKeys(true)} />
       <main id="main" tabindex="-1" ref=${main}>
+        ${error && html`<p class="note bad" role="alert">${error.message}</p>`}
         ${
           View
             ? html`<${View} key=${summary.gallery} summary=${summary} allow=${service.allow} images=${service.images}

@@ -4,6 +4,7 @@ import * as api from "../api.js";
 import { Crop } from "./card.js";
 import { camera, person, score, when } from "./format.js";
 import { Refused, useLoaded } from "./load.js";
+import { who as name } from "./keys.js";
 import { complain } from "./messages.js";
 import { address } from "./place.js";
 import { giveAndSay, sayGiven } from "./verdicts.js";
@@ -46,7 +47,7 @@ export function Alike({ summary, person: who, rows, may, after }) {
   /** @param {Hit} hit */
   const merge = async (hit) => {
     try {
-      const { verdicts } = await api.merge(gallery, [rows.map(({ row_id }) => row_id), [hit.row_id]]);
+      const { verdicts } = await api.merge(gallery, [rows.map(({ row_id }) => row_id), [hit.row_id]], name());
       sayGiven(gallery, `Row ${hit.row_id} (${person(hit.identity)}) is the same person.`, verdicts, after);
       after();
     } catch (refusal) {
@@ -57,7 +58,8 @@ export function Alike({ summary, person: who, rows, may, after }) {
   return html`<ul class="alike">
     ${[...best.values()].slice(0, SHOWN).map(
       (hit) => html`<li class="sheet" key=${hit.row_id}>
-        <${Crop} gallery=${gallery} id=${hit.row_id} alt=${`Row ${hit.row_id}`} />
+        <a href=${address(gallery, "search", "", { like: hit.row_id })} aria-label=${`Search from row ${hit.row_id}`}>
+          <${Crop} gallery=${gallery} id=${hit.row_id} /></a>
         <div class="stack tight">
           <p><strong>${(hit.identity ?? 0) > 0 ? html`<a href=${address(gallery, "person", hit.identity ?? 0)}>Identity ${hit.identity}</a>` : `Row ${hit.row_id}`}</strong>
             <span class="small quiet">score ${score(hit.score)}<br />${camera(hit.camera)}<br />${when(hit)}</span></p>

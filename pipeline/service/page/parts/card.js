@@ -9,10 +9,13 @@ import { Icon } from "./icons.js";
 /** @param {{gallery: string, id: number, height?: number, alt?: string, address?: string}} props */
 export function Crop({ gallery, id, height = 256, alt = "", address }) {
   const [missing, setMissing] = useState("");
+  const [again, setAgain] = useState("");
   const source = address ?? cropAddress(gallery, id, height);
+  // Whoever scrolls fast may ask faster than the service lets one client: once more, a moment later.
+  const failed = () => (again === source ? setMissing(source) : setTimeout(() => setAgain(source), 1500));
   if (missing === source) return html`<span class="crop missing">${alt ? `${alt}: ` : ""}no picture</span>`;
-  return html`<img class="crop" src=${source} alt=${alt} loading="lazy" decoding="async" draggable=${false}
-    onError=${() => setMissing(source)} />`;
+  return html`<img class="crop" key=${again} src=${source} alt=${alt} loading="lazy" decoding="async" draggable=${false}
+    onError=${failed} />`;
 }
 
 /** @param {Row} row */

@@ -1,5 +1,5 @@
 // Which rows a search may find: cameras, time, how many, and from which threshold on they match.
-import { html } from "../vendor/preact.js";
+import { html, useState } from "../vendor/preact.js";
 import { camera as named, grouped, oneIn, rate } from "./format.js";
 
 /** @import {Calibrated, Summary} from "../types.js" */
@@ -14,6 +14,8 @@ import { camera as named, grouped, oneIn, rate } from "./format.js";
  * @property {number | null} threshold Null: the gallery's own.
  * @property {boolean} everywhere All galleries as one ranking.
  */
+
+const MANY = 20; // cameras, from which on they are looked for by name
 
 /** @type {Chosen} */
 export const ALL = { cameras: [], others: false, after: "", before: "", limit: 25, threshold: null, everywhere: false };
@@ -89,6 +91,8 @@ function Threshold({ summary, chosen, onChange }) {
 
 /** @param {{summary: Summary, several: boolean, own?: string | null, chosen: Chosen, onChange: (change: Partial<Chosen>) => void}} props */
 export function Filters({ summary, several, own, chosen, onChange }) {
+  const [part, setPart] = useState("");
+  const shown = summary.cameras.filter(({ camera }) => chosen.cameras.includes(camera) || camera.toLowerCase().includes(part));
   /** @param {string} camera */
   const toggle = (camera) =>
     onChange({
@@ -100,8 +104,11 @@ export function Filters({ summary, several, own, chosen, onChange }) {
     <${Threshold} summary=${summary} chosen=${chosen} onChange=${onChange} />
     <fieldset class="field">
       <legend class="label">Cameras</legend>
+      ${summary.cameras.length > MANY &&
+      html`<input type="search" placeholder="Find a camera" aria-label="Find a camera"
+        onInput=${(/** @type {any} */ event) => setPart(event.target.value.trim().toLowerCase())} />`}
       <div class="chips tall">
-        ${summary.cameras.map(
+        ${shown.map(
           ({ camera, rows }) => html`<label class="chip" title=${`${grouped(rows)} rows`}>
             <input type="checkbox" checked=${chosen.cameras.includes(camera)} onChange=${() => toggle(camera)} />
               ${named(camera)}

@@ -3,6 +3,7 @@ import { html, useState } from "../vendor/preact.js";
 import { Dialog } from "./dialog.js";
 
 const SETTING = "regallery-single-keys";
+const NAME = "regallery-name";
 
 /** @param {string} name */
 export function stored(name) {
@@ -24,6 +25,9 @@ export function store(name, value) {
     // Storage is blocked: the choice holds until the page is closed.
   }
 }
+
+/** Who gives verdicts here, if they said so. */
+export const who = () => stored(NAME) || undefined;
 
 let single = stored(SETTING) !== "off";
 
@@ -76,7 +80,7 @@ const KEYS = [
     "Everywhere",
     [
       ["Tab", "next control"],
-      ["Esc", "close a dialog, clear a box"],
+      ["Esc", "close a dialog"],
       ["?", "this list"],
     ],
   ],
@@ -125,7 +129,7 @@ export function KeysDialog({ onClose }) {
     store(SETTING, single ? "on" : "off");
     setOn(single);
   };
-  return html`<${Dialog} title="Keys" narrow onClose=${onClose}>
+  return html`<${Dialog} title="Keys and name" narrow onClose=${onClose}>
     <div class="stack">
       ${KEYS.map(
         ([title, keys]) => html`<section class="stack tight">
@@ -136,6 +140,8 @@ export function KeysDialog({ onClose }) {
         </section>`,
       )}
       <label class="row"><input type="checkbox" checked=${on} onChange=${change} /> Single letters are keys</label>
+      <label class="field"><span class="label">Your name, kept with your verdicts (empty: that of the service)</span>
+        <input type="text" autocomplete="name" value=${who() ?? ""} onChange=${(/** @type {any} */ event) => store(NAME, event.target.value.trim())} /></label>
     </div>
   <//>`;
 }

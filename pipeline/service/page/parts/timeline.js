@@ -2,6 +2,7 @@
 import { html, useEffect, useRef, useState } from "../vendor/preact.js";
 import { Crop, inWords } from "./card.js";
 import { camera, person, when } from "./format.js";
+import { address } from "./place.js";
 
 /** @import {Row} from "../types.js" */
 /** @import {Axis, Visit} from "./visits.js" */
@@ -76,7 +77,8 @@ export function Timeline({ gallery, visits, rows, axis }) {
   const row = rows[at];
   return html`<div class="timeline">
     <figure>
-      <${Crop} gallery=${gallery} id=${row.row_id} alt=${inWords(row)} />
+      <a href=${address(gallery, "search", "", { like: row.row_id })} aria-label=${`Search from ${inWords(row)}`}>
+        <${Crop} gallery=${gallery} id=${row.row_id} /></a>
     </figure>
     <div>
       <${Lanes} visits=${visits} rows=${rows} axis=${axis} at=${at} onPick=${setAt} />

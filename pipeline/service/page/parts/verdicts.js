@@ -1,5 +1,6 @@
 // A person's word on pairs of rows, each with an undo that takes back exactly what was given.
 import * as api from "../api.js";
+import { who } from "./keys.js";
 import { complain, say } from "./messages.js";
 
 /** @import {Verdict, Word} from "../types.js" */
@@ -26,7 +27,7 @@ export async function give(gallery, verdicts) {
     verdict: words.get(key(gallery, each)) ?? /** @type {Word} */ ("withdrawn"),
   }));
   try {
-    const { recorded } = await api.give(gallery, verdicts);
+    const { recorded } = await api.give(gallery, verdicts, who());
     for (const each of verdicts) words.set(key(gallery, each), each.verdict);
     // Someone said the same before: taking it back would take back their word.
     if (!recorded) return async () => true;
@@ -43,7 +44,7 @@ export async function give(gallery, verdicts) {
  */
 async function takeBack(gallery, verdicts) {
   try {
-    await api.give(gallery, verdicts);
+    await api.give(gallery, verdicts, who());
     for (const each of verdicts) words.set(key(gallery, each), each.verdict);
     return true;
   } catch (error) {

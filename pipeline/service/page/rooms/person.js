@@ -6,7 +6,7 @@ import { Crop } from "../parts/card.js";
 import { Cards } from "../parts/cards.js";
 import { count, named, span } from "../parts/format.js";
 import { Icon } from "../parts/icons.js";
-import { onKeys } from "../parts/keys.js";
+import { onKeys, who } from "../parts/keys.js";
 import { Refused, useLoaded, Waiting } from "../parts/load.js";
 import { complain, undoLast } from "../parts/messages.js";
 import { address } from "../parts/place.js";
@@ -79,7 +79,7 @@ function Chosen({ gallery, rows, may, after }) {
   const rest = rows.map(({ row_id }) => row_id).filter((id) => !chosen.has(id));
   const split = async () => {
     try {
-      const { verdicts } = await api.split(gallery, ids, rest);
+      const { verdicts } = await api.split(gallery, ids, rest, who());
       setChosen(new Set());
       sayGiven(gallery, `${count(ids.length, "row")} split from the other ${rest.length}.`, verdicts, after);
       after();

@@ -44,7 +44,9 @@ export default function Review({ summary, allow }) {
   const room = useRef(/** @type {HTMLElement | null} */ (null));
   useEffect(() => {
     setDone([]);
-    room.current?.focus({ preventScroll: true });
+    // Single letters work at once, unless the focus has gone somewhere else meanwhile.
+    const active = document.activeElement;
+    if (!active || active === document.body || active.contains(room.current)) room.current?.focus({ preventScroll: true });
   }, [value]);
   const pairs = value?.pairs ?? [];
   const pair = pairs[done.length];
