@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -27,9 +28,10 @@ from pipeline.service.faults import Refused
 from pipeline.service.galleries import table_of
 from pipeline.service.held_gallery import HeldGallery
 from pipeline.service.job_answers import accepted
-from pipeline.service.state import Service, service_of
+from pipeline.service.state import Service, client_of, service_of
 from pipeline.stages.execution import StartProgress
 
+_log = logging.getLogger(__name__)
 _FIELDS = ("where", "rows", "dry_run", "purge", "everywhere", "confirm")
 _MOST = 100_000
 _EXAMPLES = 100
@@ -130,6 +132,8 @@ def _start(request: Request, selection: Selection, purge: bool, everywhere: bool
     found = _selected(held, selection)
     if not len(found.row_ids):
         raise InputError("nothing was erased: no row is selected")
+    rows, name = len(found.row_ids), held.name
+    _log.warning("%s: %d rows are erased, as %s asks", name, rows, client_of(request))
     work = _work(service, held, found, selection, purge, everywhere)
     return accepted(service.work.start("erasure", work, must_finish=True))
 

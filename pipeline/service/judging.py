@@ -1,5 +1,6 @@
 """Verdicts by request: list them, give them, and merge or split what the groups are."""
 
+import logging
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -9,15 +10,16 @@ from starlette.routing import Route
 
 from pipeline.errors import InputError
 from pipeline.gallery.verdicts.counting import read_verdicts
-from pipeline.runs.verdict_results import GivenVerdict
+from pipeline.runs.verdict_results import GivenVerdict, VerdictsGiven
 from pipeline.runs.verdicts import ContradictedError, give_verdicts, list_verdicts
 from pipeline.service.asked_gallery import one_of, told
 from pipeline.service.asking import check_fields, json_body, row_ids, text
 from pipeline.service.faults import Refused
 from pipeline.service.galleries import table_of
 from pipeline.service.held_gallery import HeldGallery
-from pipeline.service.state import Service, service_of
+from pipeline.service.state import client_of, service_of
 
+_log = logging.getLogger(__name__)
 _MOST = 1000
 _FIELDS = ("a", "b", "verdict", "comment", "who")
 
@@ -61,7 +63,7 @@ def _verdict(given: Any) -> GivenVerdict:
 
 def _give(request: Request, given: list[GivenVerdict], who: str | None) -> Response:
     held = one_of(request)
-    done = _record(service_of(request), held, given, who)
+    done = _record(request, held, given, who)
     counts = ("recorded", "unchanged", "same", "different")
     return told(held, {name: getattr(done, name) for name in counts})
 
@@ -108,20 +110,24 @@ def _split(request: Request, sides: list[list[int]], comment: str | None, who: s
 
 def _told_verdicts(request: Request, given: list[GivenVerdict], who: str | None) -> Response:
     held = one_of(request)
-    _record(service_of(request), held, given, who)
+    _record(request, held, given, who)
     return told(
         held, {"verdicts": [{"a": each.a, "b": each.b, "verdict": each.verdict} for each in given]}
     )
 
 
-def _record(service: Service, held: HeldGallery, given: list[GivenVerdict], who: str | None) -> Any:
+def _record(
+    request: Request, held: HeldGallery, given: list[GivenVerdict], who: str | None
+) -> VerdictsGiven:
     """Give the verdicts, and have the next requests see them; 409 where they contradict others."""
+    service = service_of(request)
     try:
         with service.judging:  # one after the other, so that two cannot contradict each other
             done = give_verdicts(table_of(held), given, who=who)
     except ContradictedError as error:
         raise Refused(409, str(error)) from error
     service.refresh()
+    _log.info("%s: %d verdicts recorded, by %s", held.name, done.recorded, client_of(request))
     return done
 
 

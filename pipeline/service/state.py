@@ -61,3 +61,8 @@ def service_of(request: Request) -> Service:
     """The service that a request reached."""
     found: Service = request.app.state.service
     return found
+
+
+def client_of(request: Request) -> str:
+    """The address that a request came from, for the log."""
+    return request.client.host if request.client else "unknown"

@@ -51,10 +51,11 @@ def test_rows_are_erased_and_purged_with_a_certificate(shelf, place):
     assert message(asked.get("/v1/galleries/yard?version=1"), 404)
 
 
-def test_rows_are_erased_without_a_purge(shelf, place):
+def test_rows_are_erased_without_a_purge(shelf, place, caplog):
     asked = client(shelf, allow_erase=True)
     body = {"rows": [1], "confirm": "yard", "purge": False}
     assert certificate(asked, asked.post(ERASE, json=body))["purged"] is None
+    assert "yard: 1 rows are erased, as testclient asks" in caplog.text
     assert Gallery.open(str(place / "yard"), 1).count == 12
     assert message(asked.get("/v1/galleries/yard/rows/1/image"), 404)
 

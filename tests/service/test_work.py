@@ -167,3 +167,15 @@ def test_verdicts_of_the_service_itself_are_told_too(shelf):
             giver.sendall(request_head("/v1/galleries/yard/verdicts", *kind) + body)
             assert b" 200 " in giver.recv(65_536)
         assert b'"verdicts":1}' in read_until(follower, b'"yard"')
+
+
+def test_what_must_finish_is_finished_before_the_end(yard):
+    def task(progress):
+        time.sleep(0.4)
+        return "end"
+
+    with client(yard) as asked:
+        work = asked.app.state.service.work
+        must = work.start("erasure", task, must_finish=True)
+        assert must.state == "running"
+    assert (must.state, must.result) == ("done", "end")
