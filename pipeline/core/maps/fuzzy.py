@@ -33,7 +33,7 @@ def memberships(near: TopK, *, tiling: Tiling = Tiling()) -> NDArray[np.float32]
 
     >>> near = TopK(np.array([[0.9, 0.8, 0.5]], np.float32), np.array([[1, 2, 3]]))
     >>> memberships(near).round(2)
-    array([[1.  , 0.63, 0.37]], dtype=float32)
+    array([[1.  , 0.72, 0.28]], dtype=float32)
     """
     real = near.rows >= 0
     out = np.zeros(near.rows.shape, np.float32)

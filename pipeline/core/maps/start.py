@@ -29,7 +29,7 @@ def principal_points(
     >>> from pipeline.core.blocks import ArrayRows
     >>> x = np.array([[1, 0, 0], [0.8, 0.6, 0], [0.6, 0.8, 0], [0, 1, 0]], np.float32)
     >>> principal_points(ArrayRows(x)).round(1)[:, 0]
-    array([10. ,  6.7,  3.3,  0. ], dtype=float32)
+    array([10.,  6.,  4.,  0.], dtype=float32)
     """
     count = len(rows)
     out = np.zeros((count, 2), np.float32)

@@ -37,7 +37,7 @@ def trustworthiness(
 
     >>> x = np.array([[1, 0], [0.96, 0.28], [0.6, 0.8], [0.28, 0.96], [0, 1]], np.float32)
     >>> trustworthiness(x, x, 1), round(trustworthiness(x, x[[0, 2, 1, 3, 4]], 1), 3)
-    (1.0, 0.733)
+    (1.0, 0.6)
     """
     held = as_rows(features)
     count = len(held)
