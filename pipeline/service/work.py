@@ -61,6 +61,7 @@ class ServiceWork:
         self._lock = threading.Lock()
         self._free = threading.Semaphore(_AT_ONCE)
         self._to_finish: list[threading.Thread] = []
+        self._is_over = False
 
     def start(
         self, kind: str, work: Working, *, key: Hashable = None, must_finish: bool = False
@@ -118,7 +119,8 @@ class ServiceWork:
             self._drop(ended)
 
     def finish(self) -> None:
-        """Wait for the jobs that must finish."""
+        """Wait for the jobs that must finish; the service ends."""
+        self._is_over = True
         for thread in self._to_finish:
             if thread.is_alive():
                 _log.info("waiting for the end of: %s", thread.name)
@@ -133,7 +135,9 @@ class ServiceWork:
                 job.error = str(error)
                 job.state = "failed"
             except Exception as error:  # noqa: BLE001 (the job reports it, and the log has it)
-                _log.error("the job %s (%s) failed", job.job, job.kind, exc_info=error)
+                # Other jobs end with the process, in the middle of whatever they do.
+                level = logging.DEBUG if self._is_over else logging.ERROR
+                _log.log(level, "the job %s (%s) failed", job.job, job.kind, exc_info=error)
                 job.error = "the service failed; its log says why"
                 job.state = "failed"
 
