@@ -27,6 +27,7 @@ from pipeline.stages.execution import StartProgress
 
 _REJECTS = 100
 _ODD = 20
+_MOST_EARLIER = 0.95
 
 
 def show(request: Request) -> Response:
@@ -60,15 +61,25 @@ def _of_version(held: HeldGallery, table: Gallery) -> dict[str, Any]:
         "rejects_by_reason": rejects_by_reason(rejects),
         "by_camera": _cameras(held.columns),
         "oddities": _oddities(held, table),
-        **_health(table),
+        **_health(held, table),
     }
 
 
-def _health(table: Gallery) -> dict[str, Any]:
+def _health(held: HeldGallery, table: Gallery) -> dict[str, Any]:
     """Cameras that fell silent, and shifts of scores from the earlier rows to the newest tenth."""
-    ids, settings = table.row_ids(), HealthSettings()
-    drift = camera_drift(table, int(ids[len(ids) * 9 // 10]), settings) if len(ids) else []
+    first, settings = len(held) * 9 // 10, HealthSettings()
+    is_newest = _is_newest(held.columns["captured_at"], first)
+    drift = camera_drift(table, int(held.ids[first]), settings) if is_newest else []
     return {"drift": drift, "silent": silent_cameras(table, settings)}
+
+
+def _is_newest(captured_at: pa.ChunkedArray, first: int) -> bool:
+    """Whether rows from a position on are of later times: rows may be in the order of people."""
+    earlier, later = captured_at[:first].drop_null(), captured_at[first:].drop_null()
+    if not len(earlier) or not len(later):
+        return False
+    last = np.quantile(earlier.cast(pa.int64()).to_numpy(), _MOST_EARLIER)
+    return bool(np.median(later.cast(pa.int64()).to_numpy()) > last)
 
 
 def _evaluation(shelf: Shelf, table: Gallery) -> dict[str, Any] | None:

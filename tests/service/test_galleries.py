@@ -224,6 +224,10 @@ def test_cameras_that_drift_or_fall_silent_are_told(tmp_path):
     answer = computed(asked, "/v1/galleries/g/quality").json()
     assert [each["camera"] for each in answer["silent"]] == ["quiet"]
     assert [(each["camera"], each["has_drifted"]) for each in answer["drift"]] == [("c1", True)]
+    backwards = {"captured_at": times[::-1]}
+    labeled_gallery(tmp_path / "back", features, identity, camera, **backwards)
+    turned = client(Shelf([str(tmp_path / "back")]))
+    assert computed(turned, "/v1/galleries/back/quality").json()["drift"] == []
     summary = asked.get("/v1/galleries/g").json()
     assert summary["first_time"] == "2026-01-01T00:00:00+00:00"
     assert summary["last_time"] == "2026-02-11T15:00:00+00:00"

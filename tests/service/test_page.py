@@ -60,7 +60,8 @@ def made(
         for crop in crops:
             identity, camera, frame, _ = crop.stem.split("_")
             time = BEGUN + timedelta(seconds=int(frame) / 10)
-            table.writerow([crop, int(identity), camera[1], time.isoformat()])
+            gate = {"1": "<b onmouseover=alert(1)>gate"}.get(camera[1], camera[1])
+            table.writerow([crop, int(identity), gate, time.isoformat()])
         broken = place / "<i>broken.jpg"
         broken.write_bytes(b"no image")
         table.writerow([broken, 1, 1, BEGUN.isoformat()])
@@ -171,6 +172,7 @@ def search(page: Any, crop: Path) -> None:
     drag(page, page.get_by_alt_text("The image to search"), (0.1, 0.05), (0.9, 0.8))
     expect(page.get_by_text("Box of")).to_be_visible()
     expect(page.get_by_label("Ranked rows").first).to_have_attribute("aria-busy", "false")
+    expect(page.get_by_text("<b onmouseover=alert(1)>gate").first).to_be_attached()
     cards.first.get_by_role("button").first.focus()
     page.keyboard.press("ArrowRight")
     expect(cards.nth(1).get_by_role("button").first).to_be_focused()

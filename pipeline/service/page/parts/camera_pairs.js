@@ -28,7 +28,7 @@ export function CameraPairs({ pairs }) {
     return html`<td style=${{ "--part": `${Math.round(8 + part * 42)}%` }}>${score(pair.threshold)}${told}</td>`;
   };
   return html`<div class="scroll" role="region" tabindex="0" aria-label="Camera pairs"><table class="pairs">
-    <caption>Threshold of each pair of cameras: deeper color, higher threshold. “Found” is the true-match rate.</caption>
+    <caption>Threshold of each pair of cameras, the query’s camera on the left: deeper color, higher threshold. “Found” is the true-match rate.</caption>
     <thead><tr><td></td>${names.map((name) => html`<th scope="col">${named(name)}</th>`)}</tr></thead>
     <tbody>${names.map((a) => html`<tr><th scope="row">${named(a)}</th>
       ${names.map((b) => cell(of(a, b)))}</tr>`)}</tbody>

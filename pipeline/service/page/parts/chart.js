@@ -18,7 +18,7 @@ const power = (value) => (value === null ? "" : String(Number(value.toPrecision(
  * @param {{label: string, xs: number[], ys: (number | null)[], xLabel: string, yLabel: string, logarithmic?: boolean,
  *   mark?: number | null, height?: number}} props
  */
-export function Chart({ label, xs, ys, xLabel, yLabel, logarithmic = false, mark = null, height = 240 }) {
+export function Chart({ label, xs, ys, xLabel, yLabel, logarithmic = false, mark = null, height = 280 }) {
   const frame = useRef(/** @type {HTMLDivElement | null} */ (null));
   useEffect(() => {
     const element = /** @type {HTMLDivElement} */ (frame.current);
@@ -60,7 +60,7 @@ export function Chart({ label, xs, ys, xLabel, yLabel, logarithmic = false, mark
           width: element.clientWidth,
           height,
           cursor: { drag: { x: false, y: false } },
-          legend: { live: true },
+          legend: { live: true, markers: { show: false } },
           scales: { x: { time: false }, y: logarithmic ? { distr: 3 } : {} },
           axes: [
             { ...axis, label: xLabel },

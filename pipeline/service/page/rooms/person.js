@@ -50,7 +50,7 @@ function People({ summary, changes }) {
   return html`<header class="head">
       <div><h1>Person</h1><p>
         ${count(summary.identities, "identity", "identities")}, as the gallery and the verdicts have them.</p></div>
-      <div class="acts"><input type="search" placeholder="Identity" aria-label="Find an identity" value=${q}
+      <div class="acts"><input type="search" placeholder="Identity, camera or path" aria-label="Find people" value=${q}
         onInput=${(/** @type {any} */ event) => {
           setAfter(null);
           setQ(event.target.value.trim());

@@ -2,19 +2,16 @@
 import { html, useMemo, useState } from "../vendor/preact.js";
 import * as api from "../api.js";
 import { CameraPairs } from "../parts/camera_pairs.js";
+import { CameraStates } from "../parts/camera_state.js";
 import { Crop } from "../parts/card.js";
 import { Cards } from "../parts/cards.js";
 import { Chart } from "../parts/chart.js";
 import { Figures, Reasons, WorstQueries } from "../parts/figures.js";
-import { camera as named, count, grouped, moment, rate } from "../parts/format.js";
+import { count, rate } from "../parts/format.js";
 import { Refused, useLoaded, Waiting } from "../parts/load.js";
 import { address } from "../parts/place.js";
 
 /** @import {Reject, Room, Row, Summary} from "../types.js" */
-
-/** @typedef {{camera: string | null, rows: number, first_time: string | null, last_time: string | null, mean_quality?: number | null}} CameraState */
-/** @typedef {{camera: string, before: number, now: number, shift: number, low: number, high: number, has_drifted: boolean}} Drift */
-/** @typedef {{camera: string, last: string, quiet_hours: number}} Silent */
 
 const KINDS = /** @type {Record<string, string>} */ ({
   frame: "Whole frames, not crops of one person",
@@ -35,35 +32,6 @@ function Threshold({ summary }) {
     ${rate(exact.false_match_rate)}</strong>` : ""}.
       <span class="quiet"> ${summary.threshold_from ?? ""}</span></p>
     ${points.length >= FEWEST && html`<${Chart} label="False-match rate by threshold" xs=${xs} ys=${ys} xLabel="threshold" yLabel="false-match rate" logarithmic mark=${summary.threshold} />`}`;
-}
-
-/** @param {{cameras: CameraState[], drift: Drift[], silent: Silent[]}} props */
-function Cameras({ cameras, drift, silent }) {
-  const measured = cameras.some(({ mean_quality }) => mean_quality != null);
-  /** @param {string | null} camera */
-  const state = (camera) => {
-    const quiet = silent.find((each) => each.camera === camera);
-    const shift = drift.find((each) => each.camera === camera);
-    if (quiet) return html`<span class="bad">silent for ${count(quiet.quiet_hours, "active hour")}</span>`;
-    if (!shift) return html`<span class="quiet">–</span>`;
-    const told = `${shift.shift > 0 ? "+" : ""}${shift.shift.toFixed(3)} (${shift.low.toFixed(3)} to ${shift.high.toFixed(3)})`;
-    return shift.has_drifted ? html`<span class="bad">drifted, ${told}</span>` : html`steady, ${told}`;
-  };
-  return html`<div class="scroll" role="region" tabindex="0" aria-label="Cameras"><table>
-    <thead><tr><th>Camera</th><th class="n">Rows</th>${measured && html`<th class="n">Quality</th>`}<th>First row</th>
-      <th>Last row</th><th>Newest rows against earlier ones</th></tr></thead>
-    <tbody>${cameras.map(
-      ({
-        camera,
-        rows,
-        mean_quality: quality,
-        first_time: first,
-        last_time: last,
-      }) => html`<tr><th scope="row">${named(camera)}</th><td class="n">${grouped(rows)}</td>
-        ${measured && html`<td class="n">${quality?.toFixed(2) ?? "–"}</td>`}<td>${first ? moment(first) : "–"}</td><td>
-          ${last ? moment(last) : "–"}</td><td>${state(camera)}</td></tr>`,
-    )}</tbody>
-  </table></div>`;
 }
 
 /** @param {{gallery: string, rejects: (Reject & {n?: number, detail?: string | null})[]}} props */
@@ -104,7 +72,7 @@ export default function Quality({ summary }) {
         <section class="sheet stack"><h2>Threshold</h2><${Threshold} summary=${summary} /></section>
       </div>
       <section class="sheet stack"><h2>Cameras</h2>
-        <${Cameras} cameras=${value.by_camera ?? []} drift=${value.drift ?? []} silent=${value.silent ?? []} />
+        <${CameraStates} cameras=${value.by_camera ?? []} drift=${value.drift ?? []} silent=${value.silent ?? []} />
         </section>
       <section class="sheet stack"><h2>Camera pairs</h2>${
         value.camera_pairs?.length
