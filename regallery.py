@@ -31,11 +31,13 @@ if TYPE_CHECKING:
     from pipeline.core.expansion import Expansion as Expansion
     from pipeline.core.identities.linking import Linking as Linking
     from pipeline.core.identities.verdicts import Verdicts as Verdicts
+    from pipeline.core.maps.settings import MapSettings as MapSettings
     from pipeline.core.neighbors.topk import TopK as TopK
     from pipeline.core.reranking.distances import Reranking as Reranking
     from pipeline.core.vectors import unit_vectors as unit_vectors
     from pipeline.errors import InputError as InputError
     from pipeline.errors import RunError as RunError
+    from pipeline.gallery.map_files import GalleryMap as GalleryMap
     from pipeline.gallery.table import Gallery as Gallery
     from pipeline.gallery.verdicts.counting import read_verdicts as read_verdicts
     from pipeline.model.functions import NetworkFunction as NetworkFunction
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
     from pipeline.runs.extraction import extract as extract
     from pipeline.runs.linked import LinkSettings as LinkSettings
     from pipeline.runs.linking import link as link
+    from pipeline.runs.mapping import gallery_map as gallery_map
     from pipeline.runs.measuring import Evaluation as Evaluation
     from pipeline.runs.measuring import evaluate as evaluate
     from pipeline.runs.measuring import measure as measure
@@ -102,6 +105,7 @@ _MODULES = {
     "pipeline.core.expansion": ("Expansion",),
     "pipeline.core.identities.linking": ("Linking",),
     "pipeline.core.identities.verdicts": ("Verdicts",),
+    "pipeline.core.maps.settings": ("MapSettings",),
     "pipeline.core.neighbors.topk": ("TopK",),
     "pipeline.core.reranking.distances": ("Reranking",),
     "pipeline.core.vectors": ("unit_vectors",),
@@ -109,6 +113,7 @@ _MODULES = {
         "InputError",
         "RunError",
     ),
+    "pipeline.gallery.map_files": ("GalleryMap",),
     "pipeline.gallery.table": ("Gallery",),
     "pipeline.gallery.verdicts.counting": ("read_verdicts",),
     "pipeline.model.functions": ("NetworkFunction",),
@@ -144,6 +149,7 @@ _MODULES = {
     "pipeline.runs.evaluating": ("evaluate_to_report",),
     "pipeline.runs.expanding": ("update_expanded",),
     "pipeline.runs.extraction": ("extract",),
+    "pipeline.runs.mapping": ("gallery_map",),
     "pipeline.runs.measuring": (
         "Evaluation",
         "evaluate",

@@ -23,7 +23,11 @@ from pipeline.gallery.log.lock import Lock
 from pipeline.gallery.scratch import abandoned, drop_abandoned
 from pipeline.gallery.table import Gallery
 
-_STATISTICS = re.compile(r"\.?(\d{12})\.parquet")
+# Each name has the oldest version that the file was made from.
+_DERIVED = {
+    storage.CAMERAS_FOLDER: re.compile(r"\.?(\d{12})\.parquet"),
+    storage.MAPS_FOLDER: re.compile(r"\.?\d{12}-(\d{12})\.parquet"),
+}
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def find_leftovers(gallery: Gallery, keep: int | None = None) -> Leftovers:
     stray = [path for path in unused if path.name not in logged]
     old = [path for path in unused if path.name in logged]
     old += [path for path in rejects_files(root) if path not in rejects]
-    old += statistics_before(root, first)
+    old += derived_before(root, first)
     unfinished = [*stray, *unfinished_files(root)]
     scratch = [entry.folder for entry in abandoned(gallery.location)]
     inside = [path for folder in scratch for path in folder.rglob("*") if path.is_file()]
@@ -116,17 +120,20 @@ def unfinished_files(root: GalleryPlace) -> list[GalleryPlace]:
     return in_order({*cut_off, *unfinished_units(root), *of_run})
 
 
-def statistics_before(root: GalleryPlace, version: int) -> list[GalleryPlace]:
-    """The camera statistics of versions before this one, half-written ones included."""
+def derived_before(root: GalleryPlace, version: int) -> list[GalleryPlace]:
+    """The camera statistics and maps made from versions before this one, half-written ones
+    included.
+    """
     found = []
-    for path in filter(storage.is_own_file, (root / storage.CAMERAS_FOLDER).glob("*")):
-        match = _STATISTICS.match(path.name)
-        if (
-            match
-            and int(match[1]) < version
-            and (match.end() == len(path.name) or storage.is_temporary(path))
-        ):
-            found.append(path)
+    for folder, name in _DERIVED.items():
+        for path in filter(storage.is_own_file, (root / folder).glob("*")):
+            match = name.match(path.name)
+            if (
+                match
+                and int(match[1]) < version
+                and (match.end() == len(path.name) or storage.is_temporary(path))
+            ):
+                found.append(path)
     return in_order(found)
 
 

@@ -33,7 +33,7 @@ from pipeline.gallery.log.entries import forget_before, logged_files, oldest_ver
 from pipeline.gallery.log.lock import Lock
 from pipeline.gallery.outputs import Output, forget_gone, outputs_of, stale_outputs
 from pipeline.gallery.table import Gallery
-from pipeline.gallery.upkeep.leftovers import row_files, statistics_before, unfinished_files
+from pipeline.gallery.upkeep.leftovers import derived_before, row_files, unfinished_files
 from pipeline.gallery.upkeep.remnants import (
     Gone,
     Trace,
@@ -104,7 +104,7 @@ def purge(gallery: Gallery, lock: Lock) -> Purged:
     versions = gallery.version - oldest_version(root)
     _set_aside(gallery, root)
     forget_before(root, gallery.version)
-    _forget_statistics(root, gallery.version)
+    _forget_derived(root, gallery.version)
     verdicts = forget_gone_rows(gallery)
     forget_gone(gallery)
     late = (each for each in outputs_of(gallery) if each.file not in known)
@@ -183,13 +183,14 @@ def _drop_graphs(folder: GalleryPlace) -> None:
         folder.rmdir()
 
 
-def _forget_statistics(root: GalleryPlace, version: int) -> None:
-    """Delete camera statistics of older versions after these have left the log, because readers
-    write them.
+def _forget_derived(root: GalleryPlace, version: int) -> None:
+    """Delete camera statistics and maps made from older versions after these have left the log,
+    because readers write them.
     """
-    storage.delete_files(statistics_before(root, version))
-    if (root / storage.CAMERAS_FOLDER).exists():
-        storage.sync_folder(root / storage.CAMERAS_FOLDER)
+    storage.delete_files(derived_before(root, version))
+    for folder in (root / storage.CAMERAS_FOLDER, root / storage.MAPS_FOLDER):
+        if folder.exists():
+            storage.sync_folder(folder)
 
 
 def _other_files(root: GalleryPlace) -> list[GalleryPlace]:

@@ -10,6 +10,7 @@ from pipeline.core.blocks import ArrayRows, Tiling
 from pipeline.core.maps.curve import NearnessCurve
 from pipeline.core.maps.fuzzy import fuzzy_weights, memberships
 from pipeline.core.maps.moving import Pulls, move_points
+from pipeline.core.maps.placing import place_among
 from pipeline.core.maps.settings import MapSettings
 from pipeline.core.maps.start import principal_points
 from pipeline.core.maps.trust import trustworthiness
@@ -233,6 +234,22 @@ def test_few_rows_have_a_map(count):
     assert points.shape == (count, 2)
     assert points.dtype == np.float32
     assert np.isfinite(points).all()
+
+
+def test_new_rows_are_placed_at_the_weighted_mean_of_their_neighbors():
+    rows, _ = people(5, 20)
+    near, points = neighbors(rows, 4), np.random.default_rng(0).random((100, 2), np.float32)
+    weights = memberships(near, tiling=ONE)
+    wanted = [
+        sum(w * points[j] for w, j in zip(weights[i], near.rows[i], strict=True)) / weights[i].sum()
+        for i in range(100)
+    ]
+    np.testing.assert_allclose(place_among(near, points, tiling=ONE), wanted, atol=1e-6)
+
+
+def test_a_new_row_without_neighbors_is_refused():
+    with pytest.raises(ValueError, match="row 0 has no neighbor that it can be placed at"):
+        place_among(TopK.none(1, 2), np.zeros((3, 2), np.float32))
 
 
 @FEW
