@@ -156,6 +156,17 @@ PATHS: dict[str, dict[str, Any]] = {
     f"{_G}/quality": {
         "get": _path("What may be wrong", {**_ok("Quality"), **_IN_WORK}, query=_VERSION)
     },
+    f"{_G}/points": {
+        "get": _path(
+            "All rows as points of a map, 12 bytes each",
+            {
+                "200": _answer("The columns.", {"type": "string"}, "application/octet-stream"),
+                "304": {"description": "They are those of If-None-Match."},
+                **_IN_WORK,
+            },
+            query=_VERSION,
+        )
+    },
     f"{_G}/erasures": {
         "post": _path(
             "What an erasure would remove, or the erasure",

@@ -97,7 +97,13 @@ async function computed(path, tell, signal) {
   for (;;) {
     const response = await ask(path, { signal });
     if (response.status !== 202) return response;
-    await finished((await response.json()).job, tell, signal);
+    try {
+      await finished((await response.json()).job, tell, signal);
+    } catch (error) {
+      // Of several replicas only the one that works on a job knows it: ask for the result again.
+      if (!(error instanceof ServiceError && error.status === 404)) throw error;
+      await pause(500);
+    }
   }
 }
 
