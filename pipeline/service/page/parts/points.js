@@ -14,7 +14,7 @@ uniform sampler2D palette;
 out vec4 color;
 void main() {
   gl_Position = vec4((place - middle) * stretch, mark > 0u ? 0.0 : 0.5, 1.0);
-  gl_PointSize = mark > 0u ? size + 2.0 : size;
+  gl_PointSize = mark > 0u ? size * 1.3 : size;
   color = texelFetch(palette, ivec2(int(kind), 0), 0);
   if (mark == 0u) color.a *= dim;
 }`;

@@ -17,6 +17,7 @@ import { along, axisOf, visitsOf } from "../parts/visits.js";
 /** @import {Person, Room, Row, Summary} from "../types.js" */
 
 const PAGE = 48;
+const MOST = 64; // rows that one search takes
 
 /** @param {{gallery: string, person: Person}} props */
 const Face = ({ gallery, person }) => html`<li>
@@ -94,7 +95,7 @@ function Chosen({ gallery, rows, may, after }) {
         ${
           ids.length > 0
             ? html`<span class="quiet">${ids.length} chosen</span>
-              <a class="button" href=${address(gallery, "search", "", { like: ids.join() })}>Search from ${ids.length === 1 ? "it" : "these"}</a>
+              <a class="button" href=${address(gallery, "search", "", { like: ids.slice(0, MOST).join() })}>Search from ${ids.length === 1 ? "it" : "these"}</a>
               ${
                 may &&
                 ids.length === 2 &&
