@@ -45,7 +45,8 @@ export function Card({ gallery, row, current = true, verb, chosen, onPress, onFo
         ${hit && html`<${Score} hit=${hit} />`}
         <span>${camera(row.camera)}</span>
         <span title=${when(row)}>${shortly(row)}</span>
-        <span>${row.gallery ? `${row.gallery} · ` : ""}${person(row.identity)}</span>
+        <span>${person(row.identity)}</span>
+        ${row.gallery && html`<span>${row.gallery}</span>`}
       </div>
       ${
         onDetails &&

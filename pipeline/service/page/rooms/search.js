@@ -74,8 +74,8 @@ function Start({ summary, images, onFile, onRow }) {
   </div>`;
 }
 
-/** @param {{found: Found, summary: Summary}} props */
-function Summed({ found, summary }) {
+/** @param {{found: Found, rows: number}} props */
+function Summed({ found, rows }) {
   const { hits } = found.results[0];
   const matches = hits.filter(({ match }) => match).length;
   const told =
@@ -83,7 +83,7 @@ function Summed({ found, summary }) {
       ? ""
       : `${count(matches, "match", "matches")} among the ${count(hits.length, "nearest row", "nearest rows")}. `;
   return html`<p class="quiet" role="status">
-    ${told}All ${grouped(summary.rows)} rows were compared, exactly, in ${found.took_ms < 10 ? found.took_ms.toFixed(1) : Math.round(found.took_ms)} ms.
+    ${told}All ${grouped(rows)} rows were compared, exactly, in ${found.took_ms < 10 ? found.took_ms.toFixed(1) : Math.round(found.took_ms)} ms.
   </p>`;
 }
 
@@ -102,6 +102,8 @@ export default function Search({ summary, allow, images, galleries, place }) {
   const ownCamera = query.like.length === 1 ? own?.camera : null;
   const filter = filterOf(chosen, ownCamera);
   const body = bodyOf(query);
+  const everywhere = chosen.everywhere && query.picture !== null;
+  const compared = everywhere ? galleries.reduce((sum, { rows }) => sum + rows, 0) : summary.rows;
   const inputs = JSON.stringify([
     asked,
     box,
@@ -114,13 +116,15 @@ export default function Search({ summary, allow, images, galleries, place }) {
   const { value, error, busy } = useLoaded(
     (signal) => {
       if (!body) return null;
-      const { limit, threshold, everywhere } = chosen;
+      const { limit } = chosen;
+      // What is said of the threshold here holds for this gallery, so it goes with the request to all of them.
+      const threshold = chosen.threshold ?? (everywhere ? summary.threshold : null);
       const whole = { ...body, limit, ...(filter && { filter }), ...(threshold !== null && { threshold }) };
       // A threshold is drawn before it is let go: ask once it rests.
-      const rest = new Promise((done) => setTimeout(done, threshold === null ? 0 : 120));
+      const rest = new Promise((done) => setTimeout(done, chosen.threshold === null ? 0 : 120));
       return rest
         .then(() => signal.throwIfAborted())
-        .then(() => api.search(everywhere && query.picture ? "_all" : gallery, whole, signal));
+        .then(() => api.search(everywhere ? "_all" : gallery, whole, signal));
     },
     [inputs],
   );
@@ -172,7 +176,7 @@ export default function Search({ summary, allow, images, galleries, place }) {
     opened && giveAndSay(gallery, query.like[0], opened.row_id, word);
   return html`<div class=${over ? "over" : ""}>
     <header class="head"><div><h1>Search</h1>
-      ${body && value ? html`<${Summed} found=${value} summary=${summary} />` : html`<p>Find every row of one person, nearest first.</p>`}</div></header>
+      ${body && value ? html`<${Summed} found=${value} rows=${compared} />` : html`<p>Find every row of one person, nearest first.</p>`}</div></header>
     ${
       !body
         ? html`<${Start} summary=${summary} images=${images} onFile=${take} onRow=${from} />`
