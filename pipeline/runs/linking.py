@@ -2,44 +2,33 @@
 
 import logging
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from pipeline.core.blocks import ChosenRows, FeatureRows
-from pipeline.core.evaluation.labels import DISTRACTOR, JUNK
-from pipeline.core.identities.clustering import agreement
-from pipeline.core.identities.linking import (
-    NO_MOMENT,
-    Groups,
-    join_rows,
-)
-from pipeline.core.travel.conflicts import Conflicts
-from pipeline.core.travel.nearby import Walkable
+from pipeline.core.identities.clustering import Agreement, agreement
+from pipeline.core.identities.linking import Groups, Links, join_rows
+from pipeline.core.identities.verdicts import Verdicts
 from pipeline.errors import InputError
-from pipeline.gallery.files.schema import SCALAR_COLUMNS
 from pipeline.gallery.outputs import listed_in_galleries
 from pipeline.gallery.scratch import scratch_folder
 from pipeline.gallery.sidecars.candidates import candidates, is_candidates, write_candidates
-from pipeline.gallery.sidecars.capture_times import camera_numbers, moments
 from pipeline.gallery.table import Gallery
 from pipeline.output_files import check_new_file
+from pipeline.runs.link_rows import RowsToLink, rows_to_link
 from pipeline.runs.link_threshold import check_evidence, link_threshold, links_among
-from pipeline.runs.link_verdicts import verdicts_by_position, verdicts_digest, verdicts_used
+from pipeline.runs.link_verdicts import verdicts_digest, verdicts_used
 from pipeline.runs.linked import TABLE_SUFFIXES, Linked, LinkSettings, stored_settings
 from pipeline.runs.resources import joined
 from pipeline.runs.selection import ALL_ROWS, RowFilter
 from pipeline.runs.settings import FoldSettings, check_scratch
-from pipeline.runs.travel import excluded, travel_table, walkable
+from pipeline.runs.travel import excluded
+from pipeline.runs.travelled import TravelEffect
 from pipeline.runs.union import GalleryUnion, as_one, owners, parts_of
-from pipeline.stages.execution import StartProgress
-from pipeline.stages.neighbors import Apart
+from pipeline.stages.execution import Execution, StartProgress
 
 _log = logging.getLogger(__name__)
 
@@ -73,115 +62,117 @@ def link(
     if verdicts contradict each other, or if `out` cannot be written.
     """
     _check(out, on.scratch, safe_csv)
-    held = as_one(gallery)
-    selected = select.positions(held)
-    rows = held.rows() if selected is None else held.rows_at(selected, SCALAR_COLUMNS)
-    kept = np.flatnonzero(pc.fill_null(rows["identity"], DISTRACTOR).to_numpy() != JUNK)
-    if len(kept) < 2:
-        raise InputError(
-            f"{held.location} has {len(kept)} rows in version {held.version} besides junk: a"
-            " link needs two"
-        )
-    told = verdicts_by_position(held)
-    chosen = kept if selected is None else selected[kept]
-    verdicts = told.implied_among(chosen)
-    apart = moments(rows)[kept]
-    identity = pc.fill_null(rows["identity"], DISTRACTOR).to_numpy()[kept]
-    walk = None
-    if settings.travel_times is not None:
-        times = travel_table(settings.travel_times, held)
-        walk = walkable(rows.take(pa.array(kept)), times)
-    rule = _rule(rows["camera"].take(pa.array(kept)), walk, select)
-    evidence = _evidence(apart, walk, select)
+    among = rows_to_link(as_one(gallery), settings, select)
     if settings.threshold is None:
-        check_evidence(held, evidence, identity)
-    with ExitStack() as stack:
-        stack.enter_context(joined(on.workers, on.address, on.num_gpus))
-        about_graph = {"k": settings.k} | ({} if select == ALL_ROWS else {"select": str(select)})
-        base = (on.scratch or out.parent).absolute()
-        folder = stack.enter_context(scratch_folder(base, "link", parts_of(held), about_graph))
-        execution = on.execution(progress)
-        features: FeatureRows = held.features()
-        if len(kept) < len(features):
-            features = ChosenRows(features, chosen)
-        ids = None if isinstance(held, GalleryUnion) else rows["row_id"].to_numpy()[kept]
-        links = links_among(held, features, ids, settings.k, folder, execution, rule)
-        plain = None
-        if walk is not None and (identity > DISTRACTOR).any():
-            # What travel times are worth is told where people are known.
-            bare = _rule(rows["camera"].take(pa.array(kept)), None, select)
-            plain = links_among(held, features, ids, settings.k, folder / "plain", execution, bare)
-    _log.debug("neighbors: %s", execution.ledger.total)
-    found = link_threshold(held, links, evidence, identity, settings, walk)
+        check_evidence(among.gallery, among.evidence, among.identity)
+    verdicts = among.verdicts
+    implied = verdicts.implied_among(among.positions)
+    execution = on.execution(progress)
+    links, plain = _neighbors(among, out, settings, select, on, execution)
+    found = link_threshold(
+        among.gallery, links, among.evidence, among.identity, settings, among.walk
+    )
     reached = links.from_score(found.threshold)
-    conflicts = None if walk is None else Conflicts.of(walk.seen, walk.travel)
-    groups = join_rows(reached, apart, conflicts, verdicts)
-    about: dict[str, Any] = {
-        "gallery": held.location,
-        "version": held.version,
-        "fingerprint": held.fingerprint,
-        "k": settings.k,
-        "threshold": found.threshold,
-        "asked": stored_settings(settings, select),
-        "verdicts": verdicts_digest(told),
-    }
-    if isinstance(held, GalleryUnion):
-        about["galleries"] = [[each.location, each.version] for each in held.parts]
-    with listed_in_galleries("link table", out, parts_of(held)):
-        galleries = owners(held)
-        if galleries is not None and selected is not None:
-            galleries = galleries.take(pa.array(selected))
-        table = candidates(rows, kept, groups, galleries)
-        write_candidates(out.absolute(), table, about, safe_csv=safe_csv)
-    labeled = identity > DISTRACTOR
-    travel = None
-    if walk is not None:
-        travel = excluded(walk, identity, times.origin)
-    if travel is not None and plain is not None:
-        limit = link_threshold(held, plain, evidence, identity, settings).threshold
-        without = join_rows(plain.from_score(limit), apart, verdicts=verdicts)
-        compared = agreement(without.group[labeled], identity[labeled])
-        travel = replace(travel, without=compared)
+    groups = join_rows(reached, among.moments, among.conflicts, implied)
+    _write(among, groups, found.threshold, out, settings, select, safe_csv=safe_csv)
+    labeled = among.labeled
     linked = Linked(
-        gallery=held.location,
-        version=held.version,
+        gallery=among.gallery.location,
+        version=among.gallery.version,
         out=out,
         k=settings.k,
         threshold=found.threshold,
         threshold_from=found.origin,
         estimate=found.estimate,
-        rows_linked=len(kept),
-        junk=len(rows) - len(kept),
+        rows_linked=len(among.kept),
+        junk=len(among.rows) - len(among.kept),
         links=len(reached),
         refused=groups.refused,
         **_sizes(groups),
-        agreement=agreement(groups.group[labeled], identity[labeled]) if labeled.any() else None,
-        travel=travel,
-        verdicts_used=verdicts_used(told.among(chosen), apart),
+        agreement=_agreement(among, groups) if labeled.any() else None,
+        travel=_travel(among, plain, settings, implied),
+        verdicts_used=verdicts_used(verdicts.among(among.positions), among.moments),
         products=execution.ledger.total.figures(),
     )
     _warn_of_proportion(linked)
     return linked
 
 
-def _rule(cameras: pa.ChunkedArray, walk: Walkable | None, select: RowFilter) -> Apart | None:
-    """Which rows are not linked."""
-    if walk is not None:
-        travel = walk.travel.apart() if select.not_own_camera else walk.travel
-        return Walkable(walk.seen, travel)
-    return camera_numbers(cameras) if select.not_own_camera else None
+def _neighbors(
+    among: RowsToLink,
+    out: Path,
+    settings: LinkSettings,
+    select: RowFilter,
+    on: FoldSettings,
+    execution: Execution,
+) -> tuple[Links, Links | None]:
+    """The mutual neighbors, and those without regard to travel times if that can be judged: where
+    people are known.
+    """
+    held, features, ids = among.gallery, among.features, among.ids
+    about_graph = {"k": settings.k} | ({} if select == ALL_ROWS else {"select": str(select)})
+    base = (on.scratch or out.parent).absolute()
+    plain = None
+    with (
+        joined(on.workers, on.address, on.num_gpus),
+        scratch_folder(base, "link", parts_of(held), about_graph) as folder,
+    ):
+        links = links_among(held, features, ids, settings.k, folder, execution, among.rule())
+        if among.walk is not None and among.labeled.any():
+            bare = among.rule(with_times=False)
+            plain = links_among(held, features, ids, settings.k, folder / "plain", execution, bare)
+    _log.debug("neighbors: %s", execution.ledger.total)
+    return links, plain
 
 
-def _evidence(
-    apart: NDArray[np.int64], walk: Walkable | None, select: RowFilter
-) -> NDArray[np.int64]:
-    """The moments `[N]` that say something about links: not those of rows that are never linked."""
-    if select.not_own_camera:
-        return np.full_like(apart, NO_MOMENT)
-    if walk is None:
-        return apart
-    never = np.append(np.diag(walk.travel.least) > 0, False)  # the last one: an unknown camera
-    return np.where(never[walk.seen.camera], NO_MOMENT, apart)
+def _write(
+    among: RowsToLink,
+    groups: Groups,
+    threshold: float,
+    out: Path,
+    settings: LinkSettings,
+    select: RowFilter,
+    *,
+    safe_csv: bool,
+) -> None:
+    """Write the table of candidates, with what it was made of."""
+    held = among.gallery
+    about: dict[str, Any] = {
+        "gallery": held.location,
+        "version": held.version,
+        "fingerprint": held.fingerprint,
+        "k": settings.k,
+        "threshold": threshold,
+        "asked": stored_settings(settings, select),
+        "verdicts": verdicts_digest(among.verdicts),
+    }
+    if isinstance(held, GalleryUnion):
+        about["galleries"] = [[each.location, each.version] for each in held.parts]
+    with listed_in_galleries("link table", out, parts_of(held)):
+        galleries = owners(held)
+        if galleries is not None and among.selected is not None:
+            galleries = galleries.take(pa.array(among.selected))
+        table = candidates(among.rows, among.kept, groups, galleries)
+        write_candidates(out.absolute(), table, about, safe_csv=safe_csv)
+
+
+def _travel(
+    among: RowsToLink, plain: Links | None, settings: LinkSettings, verdicts: Verdicts
+) -> TravelEffect | None:
+    """What travel times left out, and how groups without them agree with the known people."""
+    if among.walk is None or among.times_from is None:
+        return None
+    told = excluded(among.walk, among.identity, among.times_from)
+    if plain is None:
+        return told
+    limit = link_threshold(among.gallery, plain, among.evidence, among.identity, settings).threshold
+    without = join_rows(plain.from_score(limit), among.moments, verdicts=verdicts)
+    return replace(told, without=_agreement(among, without))
+
+
+def _agreement(among: RowsToLink, groups: Groups) -> Agreement:
+    """How the groups of known people agree with their identities."""
+    return agreement(groups.group[among.labeled], among.identity[among.labeled])
 
 
 def _sizes(groups: Groups) -> dict[str, int]:
