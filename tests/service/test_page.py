@@ -290,13 +290,14 @@ def test_a_first_use_of_each_room(
     frame(page, service)
     review(page)
     person(page)
+    see_map(page)
     quality(page)
     erase(page, 9)
 
 
 ROOMS = (
     "search", "search?like=20", "search?like=20,21&unlike=60", "person", "person/7", "review",
-    "quality", "erase?identity=7",
+    "map", "quality", "erase?identity=7",
 )  # fmt: skip
 
 
