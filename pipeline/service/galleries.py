@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from pipeline.gallery.derived import derivation
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.sidecars.calibrations import read_calibration
 from pipeline.gallery.table import Gallery
@@ -21,8 +22,8 @@ from pipeline.service.held_gallery import HeldGallery
 from pipeline.service.json_answers import JsonAnswer
 from pipeline.service.state import Service, service_of
 
-_IN_FRAME = r"#(?:f=\d+&)?b=|#(?:c=[^#]*&)?t="
-"""Names of boxes and of tracklets (`pipeline.archive.video.names`), which are parts of frames."""
+_BOX = r"#(?:f=\d+&)?b="
+"""In the names of boxes (`pipeline.archive.video.names`), which are parts of frames."""
 
 
 def show_all(request: Request) -> Response:
@@ -52,6 +53,8 @@ def _summary(service: Service, held: HeldGallery) -> dict[str, Any]:
     counts = service.remembered.value(
         ("counts", held.name, gallery.version), lambda: _counts(held.columns)
     )
+    how = derivation(gallery)
+    of_tracklets = how is not None and how.of_tracklets
     return {
         **held.about,
         "location": gallery.location,
@@ -60,6 +63,7 @@ def _summary(service: Service, held: HeldGallery) -> dict[str, Any]:
         "dtype": gallery.dtype,
         "recipe": asdict(read_recipe(gallery.recipe_json)),
         **counts,
+        "frames": of_tracklets or counts["frames"],
         **_calibration(held),
         "verdicts": _verdicts(service, held),
     }
@@ -97,7 +101,7 @@ def _counts(columns: pa.Table) -> dict[str, Any]:
         "first_time": _shown(pc.min(times[0]).as_py()),
         "last_time": _latest(times),
         "tracklets": columns["tracklet"].null_count < len(columns),
-        "frames": bool(pc.any(pc.match_substring_regex(columns["path"], _IN_FRAME)).as_py()),
+        "frames": bool(pc.any(pc.match_substring_regex(columns["path"], _BOX)).as_py()),
     }
 
 
