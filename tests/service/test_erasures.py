@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from pipeline.gallery.opening import lock_gallery
 from pipeline.gallery.table import Gallery
 from tests.service.asking import client, computed, message
 
@@ -109,3 +110,15 @@ def test_nothing_is_erased_without_leave(shelf, place):
     answer = client(shelf).post(ERASE, json={"where": "camera = '1'", "confirm": "yard"})
     assert "started without leave" in message(answer, 403)
     assert Gallery.open(str(place / "yard")).version == 1
+
+
+def test_a_gallery_that_is_being_changed_is_told(shelf, place):
+    asked = client(shelf, allow_erase=True)
+    with lock_gallery(str(place / "yard"), "extract"):
+        answer = asked.post(ERASE, json={"rows": [1], "confirm": "yard"})
+        while (job := asked.get(f"/v1/jobs/{answer.json()['job']}").json())["state"] == "running":
+            time.sleep(0.02)
+    assert job["state"] == "failed" and "extract" in job["error"]
+    assert Gallery.open(str(place / "yard")).count == 12
+    body = {"rows": [1], "confirm": "yard"}
+    assert certificate(asked, asked.post(ERASE, json=body))["erased"]["rows"] == 1
