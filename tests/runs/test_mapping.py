@@ -22,6 +22,7 @@ from pipeline.gallery.upkeep.verify import verify
 from pipeline.runs.mapping import gallery_map
 from pipeline.stages.maps import lay_out
 from tests.gallery.making import new_gallery, unit
+from tests.stages.making import Elsewhere
 
 QUICK = rg.MapSettings(neighbors=4, epochs=4)
 
@@ -73,6 +74,17 @@ def test_a_map_holds_row_ids_and_points_only(gallery):
     mapped(gallery)
     (name,) = names(gallery)
     assert pq.read_schema(root_of(gallery.location) / "_maps" / name).names == ["row_id", "x", "y"]
+
+
+def test_a_map_is_the_same_by_several_workers(gallery, tmp_path):
+    there = filled(tmp_path / "there")
+    found = mapped(gallery), mapped(there, execution=Elsewhere(workers=3), scratch=tmp_path)
+    assert same(*found)
+    later = [
+        each.commit([unit(each.target, range(60, 64))], run_id="b") for each in (gallery, there)
+    ]
+    assert same(mapped(later[0]), mapped(later[1], execution=Elsewhere(workers=3)))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gallery", "there"]
 
 
 def test_other_settings_make_another_map_in_place_of_the_first(gallery):
