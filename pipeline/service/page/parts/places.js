@@ -4,6 +4,7 @@
 /** @import {View} from "./points.js" */
 
 const WHOLE = 65535;
+const BANDS = 512;
 
 /**
  * @param {View} view
@@ -18,18 +19,37 @@ export const onMap = (view, width, height, [left, top]) => [
 ];
 
 /**
- * Whether a polygon holds a place: the even-odd rule.
+ * The edges of a polygon that cross each of some bands, from its top to its bottom: a point meets
+ * only those of its own band.
  *
  * @param {[number, number][]} polygon
+ * @param {number} top
+ * @param {number} height Of a band.
+ * @returns {Float64Array[]} Of each band: x and y of both ends of each edge.
+ */
+function bandsOf(polygon, top, height) {
+  const edges = Array.from({ length: BANDS + 1 }, () => /** @type {number[]} */ ([]));
+  polygon.forEach(([x0, y0], at) => {
+    const [x1, y1] = polygon[(at || polygon.length) - 1];
+    const first = Math.floor((Math.min(y0, y1) - top) / height);
+    const last = Math.floor((Math.max(y0, y1) - top) / height);
+    for (let band = first; band <= last && y0 !== y1; band += 1) edges[band].push(x0, y0, x1, y1);
+  });
+  return edges.map((each) => Float64Array.from(each));
+}
+
+/**
+ * Whether a place is inside, by the edges of its band: the even-odd rule.
+ *
+ * @param {Float64Array} edges
  * @param {number} x
  * @param {number} y
  */
-export function holds(polygon, x, y) {
+function isInside(edges, x, y) {
   let inside = false;
-  for (let at = 0, before = polygon.length - 1; at < polygon.length; before = at, at += 1) {
-    const [x0, y0] = polygon[at];
-    const [x1, y1] = polygon[before];
-    if (y0 > y !== y1 > y && x < ((x1 - x0) * (y - y0)) / (y1 - y0) + x0) inside = !inside;
+  for (let at = 0; at < edges.length; at += 4) {
+    const [y0, y1] = [edges[at + 1], edges[at + 3]];
+    if (y0 > y !== y1 > y && x < ((edges[at + 2] - edges[at]) * (y - y0)) / (y1 - y0) + edges[at]) inside = !inside;
   }
   return inside;
 }
@@ -47,12 +67,16 @@ export function within(points, polygon) {
   const xs = corners.map(([x]) => x);
   const ys = corners.map(([, y]) => y);
   const [left, right, top, bottom] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
+  if (top === bottom) return new Uint32Array();
+  const height = (bottom - top) / BANDS;
+  const bands = bandsOf(corners, top, height);
   const found = new Uint32Array(points.rows);
   let count = 0;
   for (let at = 0; at < points.rows; at += 1) {
     const x = points.x[at];
     const y = points.y[at];
-    if (x >= left && x <= right && y >= top && y <= bottom && holds(corners, x, y)) found[count++] = at;
+    if (x < left || x > right || y < top || y > bottom) continue;
+    if (isInside(bands[Math.floor((y - top) / height)], x, y)) found[count++] = at;
   }
   return found.slice(0, count);
 }
