@@ -16,7 +16,6 @@ const DISTINCT = [
 /** @type {Rgb} */
 const UNKNOWN = [140, 146, 156];
 const STEPS = 64;
-const NO_IDENTITY = -2147483648;
 const NO_NUMBER = 65535;
 
 /** @param {number} part From 0 to 1: from blue by way of rose to amber. @returns {Rgb} */
@@ -53,7 +52,7 @@ export function colorBy(points, by) {
   for (let at = 0; at < points.rows; at += 1) {
     let kind = 255;
     if (by === "camera" && camera[at] !== NO_NUMBER) kind = camera[at] % 252;
-    if (by === "identity" && identity[at] !== NO_IDENTITY) kind = identity[at] < 0 ? 255 : identity[at] % 252;
+    if (by === "identity" && identity[at] > 0) kind = identity[at] % 252;
     if (by === "time" && time[at] !== NO_NUMBER) kind = Math.floor((time[at] / NO_NUMBER) * STEPS);
     kinds[at] = kind;
     counts[kind] += 1;
@@ -71,7 +70,7 @@ export function colorBy(points, by) {
       ),
     );
   }
-  if (counts[255]) legend.push(entry(255, `${by} unknown`));
+  if (counts[255]) legend.push(entry(255, by === "identity" ? "no identity" : `${by} unknown`));
   return { kinds, palette, legend };
 }
 

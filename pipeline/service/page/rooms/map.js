@@ -1,5 +1,5 @@
 // Map: all rows at once, near each other if they look alike; a lasso makes a grid of them.
-import { html, useEffect, useMemo, useState } from "../vendor/preact.js";
+import { html, useEffect, useMemo, useRef, useState } from "../vendor/preact.js";
 import * as api from "../api.js";
 import { Canvas } from "../parts/canvas.js";
 import { Crop, inWords } from "../parts/card.js";
@@ -68,6 +68,7 @@ export default function MapRoom({ summary, images }) {
   } = useLoaded((signal, tell) => api.points(gallery, tell, signal), [gallery, summary.version]);
   const [by, setBy] = useState(/** @type {By} */ ("camera"));
   const [lasso, setLasso] = useState(true);
+  const panel = useRef(/** @type {HTMLElement | null} */ (null));
   const [positions, setPositions] = useState(NONE);
   const [hover, setHover] = useState(/** @type {{position: number, at: [number, number]} | null} */ (null));
   const [opened, setOpened] = useState(/** @type {Row | null} */ (null));
@@ -91,6 +92,7 @@ export default function MapRoom({ summary, images }) {
         <div class="row spread">
           <label class="row">Color by <select value=${by} onChange=${(/** @type {any} */ event) => setBy(event.target.value)}>
             ${BY.map((each) => html`<option value=${each}>${each}</option>`)}</select></label>
+          ${positions.length > 0 && html`<button class="below-only" onClick=${() => panel.current?.scrollIntoView()}>Show ${count(positions.length, "row")}</button>`}
           <div class="row" role="group" aria-label="What dragging does">
             <button aria-pressed=${lasso} onClick=${() => setLasso(true)}><${Icon} name="lasso" />Lasso</button>
             <button aria-pressed=${!lasso} onClick=${() => setLasso(false)}><${Icon} name="hand" />Move</button>
@@ -115,7 +117,7 @@ export default function MapRoom({ summary, images }) {
           ${by === "identity" && html`<li class="small quiet">Identities share twelve colors.</li>`}
         </ul>
       </section>
-      <section class="sheet chosen" aria-label="Selected rows">
+      <section ref=${panel} class="sheet chosen" aria-label="Selected rows">
         <${Selected} gallery=${gallery} positions=${positions} onNone=${() => setPositions(NONE)} onPress=${setOpened} />
       </section>
     </div>`
