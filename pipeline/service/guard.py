@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.service.entrance import Entrance
 from pipeline.service.faults import fault
-from pipeline.service.settings import LOOPBACK_NAMES, ServiceSettings
+from pipeline.service.settings import ServiceSettings
 
 _COOKIE = "regallery"
 _ENTER = "/enter/"
@@ -31,11 +31,8 @@ class Guard:
     ) -> None:
         self._app = app
         self._public = public | {_HEALTH}
-        self._settings = settings
         self._entrance = entrance
-        self._names = {name.lower().strip("[]") for name in (settings.host, *settings.names)}
-        if settings.is_loopback:
-            self._names |= set(LOOPBACK_NAMES)
+        self._names = settings.own_names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse a request, or pass it on."""

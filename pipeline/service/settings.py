@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+import socket
 from dataclasses import dataclass, field
 
 from pipeline.errors import InputError
@@ -79,6 +80,27 @@ class ServiceSettings:
                 f"other machines reach {self.host}: a service there needs a token; without one it"
                 " can only listen on 127.0.0.1"
             )
+
+    @property
+    def own_names(self) -> frozenset[str]:
+        """The host names and addresses under which it may be asked, in lower case.
+
+        >>> "localhost" in ServiceSettings(names=("Gallery.example",)).own_names
+        True
+        """
+        own = {name.lower().strip("[]") for name in (self.host, *self.names)}
+        if self.is_loopback or self.is_everywhere:
+            own |= set(LOOPBACK_NAMES)
+        return frozenset(own | ({socket.gethostname().lower()} if self.is_everywhere else set()))
+
+    @property
+    def is_everywhere(self) -> bool:
+        """Whether it listens on all addresses of the machine.
+
+        >>> ServiceSettings(host="0.0.0.0", token="0123456789abcdef").is_everywhere
+        True
+        """
+        return self.host in ("0.0.0.0", "::")
 
     @property
     def is_loopback(self) -> bool:

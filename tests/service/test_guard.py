@@ -1,5 +1,7 @@
 """Who gets in, and what every answer says to a browser."""
 
+import socket
+
 import pytest
 
 from pipeline.service.answer_headers import ALWAYS
@@ -81,6 +83,20 @@ def test_another_host_name_is_refused(host):
 )
 def test_own_names_are_known_at_any_port(host):
     assert client(names=("gal",)).post(GUARDED, headers={"Host": host}).status_code == 201
+
+
+def test_a_service_on_all_addresses_knows_the_machine_by_name():
+    asked = client(host="0.0.0.0", names=("Gallery.Example",))
+    for host in (socket.gethostname(), "localhost:1", "gallery.example", "127.0.0.1"):
+        assert asked.post(GUARDED, headers={"Host": host}).status_code == 201
+    for host in ("evil.example", "10.1.2.3", f"{socket.gethostname()}.evil.example"):
+        message(asked.post(GUARDED, headers={"Host": host}), 421)
+
+
+def test_the_address_of_the_connection_is_its_own_name():
+    asked = client(host="192.0.2.7")
+    for host, status in (("192.0.2.7", 201), ("127.0.0.1", 201), ("192.0.2.8", 421)):
+        assert asked.post(GUARDED, headers={"Host": host}).status_code == status
 
 
 @pytest.mark.parametrize(
