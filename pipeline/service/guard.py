@@ -67,7 +67,7 @@ class Guard:
             return True
         # The address that the client connected to: only a name can be made to point here.
         address = (scope.get("server") or ("",))[0]
-        return _is_address(name) and name == address
+        return same_address(name, address)
 
     def _has_token(self, headers: Headers, scope: Scope) -> bool:
         scheme, _, given = headers.get("authorization", "").partition(" ")
@@ -111,9 +111,15 @@ def _cookies(headers: Headers) -> dict[str, str]:
     return {name: each.value for name, each in held.items()}
 
 
-def _is_address(name: str) -> bool:
+def same_address(one: str, other: str) -> bool:
+    """Whether two texts are one IP address; an IPv4 address has a form in IPv6, too.
+
+    >>> same_address("192.0.2.7", "::ffff:192.0.2.7"), same_address("evil.example", "evil.example")
+    (True, False)
+    """
     try:
-        ipaddress.ip_address(name)
+        first, second = (ipaddress.ip_address(each) for each in (one, other))
     except ValueError:
         return False
-    return True
+    mapped = getattr(second, "ipv4_mapped", None)
+    return first in (second, mapped)
