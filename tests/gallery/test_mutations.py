@@ -1,8 +1,8 @@
 """A file of every kind is changed, cut, deleted, exchanged or copied: `verify` names it.
 
 The changes are drawn from a seed. One small gallery has all kinds of files: several versions with
-rejects and removed rows, checkpoints, thresholds, statistics of cameras, a neighbor graph, and the
-plan, the units and the attempts of a run that was interrupted.
+rejects and removed rows, checkpoints, thresholds, statistics of cameras, maps, a neighbor graph,
+and the plan, the units and the attempts of a run that was interrupted.
 """
 
 import re
@@ -15,9 +15,11 @@ import pyarrow as pa
 import pytest
 
 from pipeline.core.cameras.sums import camera_sums
+from pipeline.core.maps.settings import MapSettings
 from pipeline.core.neighbors.topk import search
 from pipeline.gallery.log import transactions as log
 from pipeline.gallery.log.lock import hold
+from pipeline.gallery.map_files import GalleryMap, write_map
 from pipeline.gallery.sidecars import attempts
 from pipeline.gallery.sidecars.calibrations import write_calibration
 from pipeline.gallery.sidecars.camera_statistics import write_camera_sums
@@ -42,6 +44,7 @@ KINDS = {
     "attempts": r"_units/.*\.attempts",
     "threshold": r"_calibrations/.*\.json",
     "cameras": r"_cameras/.*\.parquet",
+    "map": r"_maps/.*\.parquet",
     "graph": r"_graph/[^/_]+/[^/]*",
     "plan": r"_plan\.parquet",
     "seen": r"_seen\.parquet",
@@ -92,6 +95,9 @@ def fill_beside(gallery):
     names = ["c0", "c1", "c2"]
     camera = np.array([names.index(c) for c in gallery.rows(["camera"])["camera"].to_pylist()])
     write_camera_sums(gallery, names, camera_sums(gallery.features(), camera, len(names)))
+    ids, version = gallery.row_ids(), gallery.version
+    points = np.arange(2 * len(ids), dtype=np.float32).reshape(-1, 2)
+    write_map(gallery, GalleryMap(ids, points, version, MapSettings(), 0, version))
 
 
 def unfinished(gallery):
