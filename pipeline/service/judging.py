@@ -126,7 +126,7 @@ def _record(
             done = give_verdicts(table_of(held), given, who=who)
     except ContradictedError as error:
         raise Refused(409, str(error)) from error
-    service.refresh()
+    service.refresh_verdicts(held.name)
     _log.info("%s: %d verdicts recorded, by %s", held.name, done.recorded, client_of(request))
     return done
 

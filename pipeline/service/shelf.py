@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pipeline.errors import InputError, RunError
 from pipeline.gallery.files.places import root_of
 from pipeline.gallery.files.storage import GalleryDamagedError
-from pipeline.gallery.log.removed import latest_version
+from pipeline.gallery.log.removed import latest_version, removed
 from pipeline.gallery.table import Gallery
 from pipeline.gallery.verdicts.entries import entries_state
 from pipeline.service.held_gallery import ALL, HeldGallery, hold_gallery, hold_together
@@ -84,22 +84,31 @@ class Shelf:
     def _refreshed(self, name: str) -> GalleryNews | None:
         held = self._held[name]
         try:
-            latest = latest_version(root_of(self._locations[name]))
+            if latest_version(root_of(self._locations[name])) == held.gallery.version:
+                return self.refresh_verdicts(name)
+            newer = hold_gallery(name, Gallery.open(self._locations[name]), held)
             verdicts = self._verdict_files(name)
-            if latest != held.gallery.version:
-                newer = Gallery.open(self._locations[name])
-                held = hold_gallery(name, newer, held)
         except (InputError, RunError, GalleryDamagedError, OSError) as error:
             _log.warning("%s: version %d is kept: %s", name, held.gallery.version, error)
             return None
-        if held is self._held[name] and verdicts == self._verdicts[name]:
-            return None
         with self._lock:
-            self._held[name] = held
+            self._held[name] = newer
             self._verdicts[name] = verdicts
             self._older.clear()  # a purge may have removed them
             self._together = None
-        return GalleryNews(name, held.gallery.version, len(verdicts))
+        return GalleryNews(name, newer.gallery.version, len(verdicts))
+
+    def refresh_verdicts(self, name: str) -> GalleryNews | None:
+        """Pick up new verdicts alone, which never takes long; return what changed.
+
+        Raise what listing the files of a gallery raises.
+        """
+        verdicts = self._verdict_files(name)
+        with self._lock:
+            if verdicts == self._verdicts[name]:
+                return None
+            self._verdicts[name] = verdicts
+            return GalleryNews(name, self._held[name].gallery.version, len(verdicts))
 
     def verdict_state(self, name: str) -> tuple[str, ...]:
         """A value that changes whenever someone gives a verdict on rows of a gallery."""
@@ -111,7 +120,11 @@ class Shelf:
     def _at(self, held: HeldGallery, version: int) -> HeldGallery:
         """An older version, made on demand, and kept until the gallery changes."""
         key = held.name, version
+        gone = removed(root_of(self._locations[held.name]), version)
         with self._lock:
+            if gone:  # what was purged is not answered from memory either
+                self._older.pop(key, None)
+                raise InputError(str(gone))
             if key in self._older:
                 self._older.move_to_end(key)
                 return self._older[key]

@@ -45,6 +45,11 @@ class Service:
         for change in self.shelf.refresh():
             self.changes.put(change)
 
+    def refresh_verdicts(self, name: str) -> None:
+        """Pick up new verdicts of a gallery, while a new version may still be read."""
+        if (change := self.shelf.refresh_verdicts(name)) is not None:
+            self.changes.put(change)
+
     def forget(self) -> None:
         """After an erasure, read the galleries again, and keep nothing of what is gone."""
         self.refresh()

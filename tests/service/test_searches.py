@@ -10,6 +10,9 @@ import pytest
 
 from pipeline.core.neighbors.topk import search
 from pipeline.errors import InputError
+from pipeline.gallery.log.lock import hold
+from pipeline.gallery.upkeep.leftovers import clean
+from pipeline.runs.verdicts import give_verdict
 from pipeline.service import batches
 from pipeline.service.batches import Batches
 from pipeline.service.held_gallery import hold_gallery
@@ -212,6 +215,26 @@ def test_a_new_version_is_picked_up_and_the_old_one_can_be_asked_for(shelf, gall
     assert ours == naive(later, unit_vectors([33]), 50, out={33})[0]
     assert "version 9" in message(ask(shelf, {"row": 3, "version": 9}), 404)
     assert "there is no gallery 'none'" in message(ask(shelf, {"row": 3}, name="none"), 404)
+
+
+def test_a_version_that_was_removed_is_not_answered_from_memory(shelf, gallery):
+    later = gallery.commit([unit(gallery.target, range(30, 35))], run_id="b", removes=[4])
+    shelf.refresh()
+    assert len(found(ask(shelf, {"row": 4, "limit": 5, "version": 1}))[0]) == 5
+    with hold(gallery.location, "clean") as lock:
+        clean(later, lock, keep=1)
+    assert shelf.refresh() == []
+    assert "version 1" in message(ask(shelf, {"row": 4, "version": 1}), 404)
+
+
+def test_verdicts_are_seen_while_a_version_is_read(shelf, gallery):
+    give_verdict(gallery, 1, 2, "different", who="ann")
+    before = shelf.verdict_state("yard")
+    with shelf._refreshing:  # as while the next version is read
+        news = shelf.refresh_verdicts("yard")
+    assert (news.version, news.verdict_files) == (1, 1)
+    assert shelf.verdict_state("yard") != before
+    assert shelf.refresh() == []
 
 
 def test_galleries_that_cannot_be_on_one_shelf(gallery, tmp_path):
