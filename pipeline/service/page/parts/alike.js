@@ -1,11 +1,11 @@
 // Who else a person might be: the nearest rows of other identities, each to be called same or not.
-import { html, useState } from "../vendor/preact.js";
+import { html, useEffect, useState } from "../vendor/preact.js";
 import * as api from "../api.js";
 import { Crop } from "./card.js";
 import { camera, person, score, when } from "./format.js";
 import { Refused, useLoaded } from "./load.js";
 import { who as name } from "./keys.js";
-import { complain } from "./messages.js";
+import { complain, keepFocus } from "./messages.js";
 import { address } from "./place.js";
 import { giveAndSay, sayGiven } from "./verdicts.js";
 
@@ -33,6 +33,7 @@ export function Alike({ summary, person: who, rows, may, after }) {
       ),
     [gallery, who.identity, rows.length, summary.version],
   );
+  useEffect(keepFocus, [value]);
   /** @type {Map<unknown, Hit>} The best row of each identity; rows without one stand for themselves. */
   const best = new Map();
   for (const hit of value?.results[0].hits ?? []) {
@@ -42,8 +43,10 @@ export function Alike({ summary, person: who, rows, may, after }) {
   /** @param {Hit} hit Called when the verdict is given, and again when it is taken back. */
   const turn =
     ({ row_id: id }) =>
-    () =>
+    () => {
       setDifferent((old) => (old.has(id) ? new Set([...old].filter((each) => each !== id)) : new Set([...old, id])));
+      keepFocus();
+    };
   /** @param {Hit} hit */
   const merge = async (hit) => {
     try {

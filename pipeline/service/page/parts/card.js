@@ -1,7 +1,7 @@
 // One crop: its picture, what is known of it, and what can be done with it.
 import { html, useState } from "../vendor/preact.js";
 import { cropAddress } from "../api.js";
-import { camera, person, score, shortly, when } from "./format.js";
+import { camera, dayOf, person, score, shortly, when } from "./format.js";
 import { Icon } from "./icons.js";
 
 /** @import {Hit, Row} from "../types.js" */
@@ -44,7 +44,7 @@ export function Card({ gallery, row, current = true, verb, chosen, onPress, onFo
       <div>
         ${hit && html`<${Score} hit=${hit} />`}
         <span>${camera(row.camera)}</span>
-        <span title=${when(row)}>${shortly(row)}</span>
+        <span title=${when(row)}>${dayOf(row.captured_at)} ${shortly(row)}</span>
         <span>${person(row.identity)}</span>
         ${row.gallery && html`<span>${row.gallery}</span>`}
       </div>

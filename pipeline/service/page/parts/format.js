@@ -98,3 +98,6 @@ export const when = ({ captured_at: time, frame }) =>
 
 /** @param {{captured_at: string | null, frame: number | null}} row Without the day, and empty if nothing is known. */
 export const shortly = ({ captured_at: time, frame }) => (time ? hour(time) : frame === null ? "" : `frame ${frame}`);
+
+/** @param {string | null} iso The day without its year. */
+export const dayOf = (iso) => (iso ? day(iso).replace(/ \d+$/, "") : "");

@@ -25,8 +25,19 @@ export function say(text, options = {}) {
 /** @param {unknown} error */
 export const complain = (error) => say(error instanceof Error ? error.message : String(error), { bad: true });
 
+/** Give the focus back to the room, if what had it is gone: keys go on to work, and nobody starts at the top again. */
+export function keepFocus() {
+  requestAnimationFrame(() => {
+    const active = document.activeElement;
+    if (active && active !== document.body) return;
+    const home = /** @type {HTMLElement | null} */ (document.querySelector("[data-home]") ?? document.querySelector("main"));
+    home?.focus({ preventScroll: true });
+  });
+}
+
 /** Close the message that is shown. */
 export function close() {
+  keepFocus();
   shown = null;
   changed(null);
 }

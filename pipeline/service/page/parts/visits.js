@@ -1,5 +1,5 @@
 // A person's rows as visits: rows at one camera without a long break are one visit.
-import { camera, count, duration, hour } from "./format.js";
+import { camera, count, day, duration, hour, moment } from "./format.js";
 
 /** @import {Row} from "../types.js" */
 
@@ -41,8 +41,12 @@ const FRAME = {
   long: (length) => count(Math.abs(length), "frame"),
 };
 
-/** @param {Row[]} rows Videos without a start have frames, but no times. */
-export const axisOf = (rows) => (rows.some(({ captured_at }) => captured_at) ? TIME : FRAME);
+/** @param {Row[]} rows Videos without a start have frames, but no times. @returns {Axis} */
+export function axisOf(rows) {
+  const days = new Set(rows.filter(({ captured_at }) => captured_at).map(({ captured_at }) => day(captured_at)));
+  if (!days.size) return FRAME;
+  return days.size > 1 ? { ...TIME, tell: (value) => moment(new Date(value).toISOString()) } : TIME;
+}
 
 /** @param {Row[]} rows @param {Axis} axis The rows that have a place on the axis, in its order. */
 export const along = (rows, axis) =>

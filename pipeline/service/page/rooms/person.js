@@ -8,7 +8,7 @@ import { count, named, span } from "../parts/format.js";
 import { Icon } from "../parts/icons.js";
 import { onKeys, who } from "../parts/keys.js";
 import { Refused, useLoaded, Waiting } from "../parts/load.js";
-import { complain, undoLast } from "../parts/messages.js";
+import { complain, keepFocus, undoLast } from "../parts/messages.js";
 import { address } from "../parts/place.js";
 import { Path, Timeline } from "../parts/timeline.js";
 import { giveAndSay, sayGiven } from "../parts/verdicts.js";
@@ -117,11 +117,15 @@ function Chosen({ gallery, rows, may, after }) {
 function One({ summary, allow, place, changes }) {
   const { gallery } = summary;
   const [turn, setTurn] = useState(0);
-  const after = () => setTurn((old) => old + 1);
+  const after = () => {
+    setTurn((old) => old + 1);
+    keepFocus();
+  };
   const { value, error } = useLoaded(
     (signal) => api.person(gallery, place.part, signal),
     [place.part, summary.version, changes, turn],
   );
+  useEffect(keepFocus, [value]);
   const keys = onKeys({ u: undoLast });
   const back = html`<a class="back" href=${address(gallery, "person")}><${Icon} name="back" />All people</a>`;
   if (!value)
@@ -136,7 +140,7 @@ function One({ summary, allow, place, changes }) {
       ? { identity: person.identity }
       : { rows: rows.map(({ row_id }) => row_id).join() }
   );
-  return html`<div class="stack wide" onKeyDown=${keys}>
+  return html`<div class="stack wide" data-home tabindex="-1" onKeyDown=${keys}>
     <header class="head flat"><div>${back}<h1>${named(person.identity)}</h1>
       <p>${count(person.rows, "row")} at ${count(person.cameras.length, "camera")}${person.first_time ? `, ${span(person.first_time, person.last_time)}` : ""}.</p></div>
       <div class="acts"><a class="button" href=${address(gallery, "search", "", { like: person.row_ids.join() })}>

@@ -6,6 +6,7 @@ import { camera, count, duration, person, score, when } from "../parts/format.js
 import { Icon } from "../parts/icons.js";
 import { onKeys } from "../parts/keys.js";
 import { Refused, useLoaded, Waiting } from "../parts/load.js";
+import { keepFocus } from "../parts/messages.js";
 import { address } from "../parts/place.js";
 import { give } from "../parts/verdicts.js";
 
@@ -68,9 +69,10 @@ export default function Review({ summary, allow }) {
     if (taken) setDone((old) => old.slice(0, -1));
   };
   const keys = onKeys({ s: () => judge("same"), d: () => judge("different"), u: undo, " ": skip });
+  useEffect(keepFocus, [!pair]);
   const given = done.filter(({ said }) => said !== "skipped").length;
   const next = pairs[done.length + 1];
-  return html`<section class="review" ref=${room} tabindex="-1" onKeyDown=${keys} aria-label="Review">
+  return html`<section class="review" ref=${room} data-home tabindex="-1" onKeyDown=${keys} aria-label="Review">
     <header class="head"><div><h1>Review</h1><p>Is it the same person? These pairs would change most.</p></div>
       ${pairs.length > 0 && html`<p class="tally" role="status">
         ${count(given, "verdict")} given, pair ${Math.min(done.length + 1, pairs.length)} of ${pairs.length}</p>`}
