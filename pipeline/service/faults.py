@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from pipeline.errors import InputError, RunError
@@ -50,6 +50,11 @@ async def _failed_run(_request: Request, error: Exception) -> Response:
     return fault(503, str(error))
 
 
+async def _left(_request: Request, _error: Exception) -> Response:
+    """Nobody reads this answer: the client left before its body had come."""
+    return fault(400, "the body ended too early")
+
+
 async def _unexpected(_request: Request, _error: Exception) -> Response:
     """The server logs the traceback; the answer tells nothing of the inside.
 
@@ -62,6 +67,7 @@ HANDLERS = {
     HTTPException: _refused,
     InputError: _wrong_input,
     RunError: _failed_run,
+    ClientDisconnect: _left,
     Exception: _unexpected,
 }
 """What the application answers to each kind of exception."""

@@ -62,6 +62,25 @@ def test_a_slow_body_is_refused(reading, yard):
         assert 0.2 < time.monotonic() - start < 5
 
 
+def test_a_client_that_leaves_within_its_body_is_no_failure(reading, yard, caplog):
+    with listening_service(yard) as port:
+        with connect(port) as one:
+            one.sendall(request_head(LINKS, "Content-Length: 1000"))
+            one.sendall(b"x")
+        deadline = time.monotonic() + 5
+        while f'{{route="{LINKS}",status="400"}} 1' not in counted(port):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    assert not [each for each in caplog.records if each.levelname == "ERROR"]
+
+
+def counted(port):
+    """What the service counted of its requests."""
+    with connect(port) as one:
+        one.sendall(request_head("/metrics", "Connection: close", method="GET"))
+        return read_all(one).decode()
+
+
 def test_a_body_that_is_never_read_does_no_harm(yard):
     with listening_service(yard) as port, connect(port) as one:
         one.sendall(request_head("/v1/nothing", "Content-Length: 1000"))
