@@ -8,6 +8,7 @@ import { who as name } from "./keys.js";
 import { complain, keepFocus } from "./messages.js";
 import { address } from "./place.js";
 import { giveAndSay, sayGiven } from "./verdicts.js";
+import { Who } from "./who.js";
 
 /** @import {Hit, Person, Row, Summary} from "../types.js" */
 
@@ -48,6 +49,8 @@ export function Alike({ summary, person: who, rows, may, after }) {
       keepFocus();
     };
   /** @param {Hit} hit */
+  const part = (hit) => giveAndSay(gallery, who.row_ids[0], hit.row_id, "different", turn(hit));
+  /** @param {Hit} hit */
   const merge = async (hit) => {
     try {
       const { verdicts } = await api.merge(gallery, [rows.map(({ row_id }) => row_id), [hit.row_id]], name());
@@ -64,13 +67,14 @@ export function Alike({ summary, person: who, rows, may, after }) {
         <a href=${address(gallery, "search", "", { like: hit.row_id })} aria-label=${`Search from row ${hit.row_id}`}>
           <${Crop} gallery=${gallery} id=${hit.row_id} /></a>
         <div class="stack tight">
-          <p><strong>${(hit.identity ?? 0) > 0 ? html`<a href=${address(gallery, "person", hit.identity ?? 0)}>Identity ${hit.identity}</a>` : `Row ${hit.row_id}`}</strong>
+          <p><strong><${Who} gallery=${gallery} identity=${hit.identity}
+            text=${(hit.identity ?? 0) > 0 ? `Identity ${hit.identity}` : `Row ${hit.row_id}`} /></strong>
             <span class="small quiet">score ${score(hit.score)}<br />${camera(hit.camera)}<br />${when(hit)}</span></p>
           ${
             may &&
             html`<div class="row">
             <button class="says-same" onClick=${() => merge(hit)}>Same</button>
-            <button class="says-different" onClick=${() => giveAndSay(gallery, who.row_ids[0], hit.row_id, "different", turn(hit))}>Not same</button>
+            <button class="says-different" onClick=${() => part(hit)}>Not same</button>
           </div>`
           }
         </div>

@@ -2,9 +2,10 @@
 import { html, useEffect, useRef, useState } from "../vendor/preact.js";
 import { BoxOn } from "./boxes.js";
 import { Crop } from "./card.js";
-import { camera, person, when } from "./format.js";
+import { camera, when } from "./format.js";
 import { Icon } from "./icons.js";
 import { address } from "./place.js";
+import { Who } from "./who.js";
 
 /** @import {Box, Row} from "../types.js" */
 
@@ -117,7 +118,7 @@ export function Ask({ gallery, query, own, images, onFile, onBox, onQuery }) {
   } else if (like.length === 1 && !unlike.length) {
     shown = html`<div class="asked"><${Crop} gallery=${gallery} id=${like[0]} alt=${`Row ${like[0]}, the query`} />
       <div><strong>Row ${like[0]}</strong>${own && html`<p class="small quiet">${camera(own.camera)}<br />${when(own)}
-        <br />${(own.identity ?? 0) <= 0 ? person(own.identity) : html`<a href=${address(gallery, "person", own.identity ?? 0)}>identity ${own.identity}</a>`}</p>`}</div></div>`;
+        <br /><${Who} gallery=${gallery} identity=${own.identity} /></p>`}</div></div>`;
   } else {
     shown = html`<${Examples} gallery=${gallery} ids=${like} sign="like" onRemove=${remove} />
       <${Examples} gallery=${gallery} ids=${unlike} sign="unlike" onRemove=${remove} />`;

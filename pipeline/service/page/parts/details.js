@@ -5,9 +5,9 @@ import { BoxOn } from "./boxes.js";
 import { Crop } from "./card.js";
 import { Dialog } from "./dialog.js";
 import { Facts } from "./facts.js";
-import { camera, moment, person, score } from "./format.js";
+import { camera, moment, score } from "./format.js";
 import { Refused, useLoaded } from "./load.js";
-import { address } from "./place.js";
+import { Who } from "./who.js";
 
 /** @import {Box, Hit, Row} from "../types.js" */
 
@@ -52,9 +52,7 @@ export function Details({ gallery, row, images, frames, onClose, onSearch, onBox
     ["Until", row.captured_until && moment(row.captured_until)],
     [
       "Identity",
-      (row.identity ?? 0) <= 0
-        ? person(row.identity)
-        : html`<a href=${address(held, "person", row.identity ?? 0)}>${row.identity}</a>`,
+      html`<${Who} gallery=${held} identity=${row.identity} />`,
     ],
     ["Frame", row.frame],
     ["Tracklet", row.tracklet],

@@ -16,6 +16,7 @@ export function Figures({ evaluation, version }) {
   if (!evaluation)
     return html`<p class="note">Nobody evaluated this gallery here. <code>regallery evaluate</code> measures it, and its figures appear here.</p>`;
   const [first] = evaluation.results;
+  const isOld = evaluation.gallery.version === version ? "" : ", which is not the latest";
   const large = [
     ["mAP", first.mAP],
     ["Rank 1", first.rank["1"]],
@@ -36,7 +37,7 @@ export function Figures({ evaluation, version }) {
     </table></div>`
     }
     <p class="small quiet wrap">
-      ${evaluation.query.location} against version ${evaluation.gallery.version}${evaluation.gallery.version === version ? "" : ", which is not the latest"}, ${moment(evaluation.created)}.</p>
+      ${evaluation.query.location} against version ${evaluation.gallery.version}${isOld}, ${moment(evaluation.created)}.</p>
   </div>`;
 }
 

@@ -6,6 +6,20 @@ import { Icon } from "./icons.js";
 
 /** @typedef {{kind: string, place: string, host?: string | null, is_removed?: boolean, is_here?: boolean, reason?: string}} Output */
 
+const REMAINS = "The rows are gone from the gallery, but not from everything named below.";
+
+/**
+ * What becomes of an output, or became of it.
+ *
+ * @param {boolean | undefined} removed
+ * @param {boolean | undefined} here
+ * @param {string | undefined} reason
+ */
+function fate(removed, here, reason) {
+  if (removed === undefined) return here === false ? "out of reach: named in the proof" : "may hold the rows";
+  return removed ? "purged" : reason || "kept";
+}
+
 /** @param {{outputs: Output[]}} props */
 export const Outputs = ({
   outputs,
@@ -20,7 +34,7 @@ export const Outputs = ({
       is_here: here,
       reason,
     }) => html`<tr><td>${kind}</td><td class="wrap">${place}${host ? ` on ${host}` : ""}</td>
-      <td>${removed === undefined ? (here === false ? "out of reach: named in the proof" : "may hold the rows") : removed ? "purged" : reason || "kept"}</td></tr>`,
+      <td>${fate(removed, here, reason)}</td></tr>`,
   )}</tbody>
 </table></div>`;
 
@@ -37,8 +51,7 @@ function Keep({ result }) {
 
 /** @param {{result: any, onAgain: () => void}} props The certificate of the service. */
 export function Proof({ result, onAgain }) {
-  const { purged } = result;
-  const erased = result.erased ?? { rows: result.rows_erased, rows_left: result.rows_left };
+  const { erased, purged } = result;
   const remains =
     purged &&
     (purged.out_of_reach?.length ||
@@ -62,7 +75,7 @@ export function Proof({ result, onAgain }) {
   ];
   return html`<section class="sheet stack" aria-label="Proof">
     <p class=${`note ${remains ? "bad" : "good"}`} role="status"><strong>
-      ${remains ? "The rows are gone from the gallery, but not from everything named below." : `${count(erased.rows, "row")} erased. Every file was searched, and nothing of them is left.`}
+      ${remains ? REMAINS : `${count(erased.rows, "row")} erased. Every file was searched, and nothing of them is left.`}
     </strong></p>
     <${Facts} facts=${facts} />
     ${purged?.outputs?.length > 0 && html`<h3>Made from the gallery elsewhere</h3>

@@ -59,8 +59,14 @@ function Lanes({ visits, rows, axis, at, onPick }) {
           <text x="0" y=${y(name)} dy="0.35em">${name.length > 16 ? `${name.slice(0, 15)}…` : name}</text>`,
       )}
       <path class="path" d=${path} />
-      ${visits.map(({ camera: name, from, until }) => html`<rect class="visit" x=${x(from) - 4} y=${y(name) - 7} width=${x(until) - x(from) + 8} height="14" rx="7" />`)}
-      ${rows.map((row) => html`<line class="tick" x1=${x(axis.of(row))} x2=${x(axis.of(row))} y1=${y(camera(row.camera)) - 4} y2=${y(camera(row.camera)) + 4} />`)}
+      ${visits.map(
+        ({ camera: name, from, until }) =>
+          html`<rect class="visit" x=${x(from) - 4} y=${y(name) - 7} width=${x(until) - x(from) + 8} height="14" rx="7" />`,
+      )}
+      ${rows.map((row) => {
+        const [left, middle] = [x(axis.of(row)), y(camera(row.camera))];
+        return html`<line class="tick" x1=${left} x2=${left} y1=${middle - 4} y2=${middle + 4} />`;
+      })}
       ${now && html`<circle class="now" cx=${x(axis.of(now))} cy=${y(camera(now.camera))} r="8" />`}
       <text x=${label} y=${height - 4}>${axis.tell(first)}</text>
       <text x=${width} y=${height - 4} text-anchor="end">${axis.tell(last)}</text>

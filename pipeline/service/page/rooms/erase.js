@@ -32,12 +32,15 @@ const WAYS = /** @type {Record<Way, {name: string, hint: string}>} */ ({
 });
 
 /** @param {{way: Way, text: string, onWay: (way: Way) => void, onType: (text: string) => void, onLook: () => void, ready: boolean}} props */
-const Who = ({ way, text, onWay, onType, onLook, ready }) => html`<form class="sheet stack" onSubmit=${(
-  /** @type {Event} */ event,
-) => {
-  event.preventDefault();
-  if (ready) onLook();
-}}>
+function Selecting({ way, text, onWay, onType, onLook, ready }) {
+  /** @param {Event} event */
+  const typed = (event) => onType(/** @type {HTMLInputElement} */ (event.target).value);
+  /** @param {Event} event */
+  const look = (event) => {
+    event.preventDefault();
+    if (ready) onLook();
+  };
+  return html`<form class="sheet stack" onSubmit=${look}>
   <fieldset class="field"><legend class="label">Who or what</legend>
     <div class="chips">${
       /** @type {Way[]} */ (Object.keys(WAYS)).map(
@@ -50,33 +53,46 @@ const Who = ({ way, text, onWay, onType, onLook, ready }) => html`<form class="s
   <label class="field"><span class="label">${WAYS[way].hint}</span>
     ${
       way === "where"
-        ? html`<textarea class="code" value=${text} spellcheck=${false} onInput=${(/** @type {any} */ event) => onType(event.target.value)}></textarea>`
-        : html`<input type="text" inputmode="numeric" value=${text} onInput=${(/** @type {any} */ event) => onType(event.target.value)} />`
+        ? html`<textarea class="code" value=${text} spellcheck=${false} onInput=${typed}></textarea>`
+        : html`<input type="text" inputmode="numeric" value=${text} onInput=${typed} />`
     }
   </label>
   <div class="row"><button class="primary" disabled=${!ready}>Show what would go</button>
     <span class="quiet small">This changes nothing.</span></div>
 </form>`;
+}
+
+/** @param {any} plan */
+const about = ({ identities, cameras, first_time: first, last_time: last }) =>
+  [
+    count(identities, "identity", "identities"),
+    cameras.length && `cameras ${cameras.join(", ")}`,
+    first && span(first, last),
+  ]
+    .filter(Boolean)
+    .join(" · ");
 
 /** @param {{gallery: string, plan: any, may: boolean, onErase: (everywhere: boolean, typed: string) => void, working: boolean}} props */
 function Plan({ gallery, plan, may, onErase, working }) {
   const [typed, setTyped] = useState("");
   const [everywhere, setEverywhere] = useState(false);
-  const rows = plan.rows ?? plan.rows_erased ?? 0;
+  const { rows } = plan;
   const ids = /** @type {number[]} */ (plan.row_ids ?? []);
   if (!rows) return html`<p class="note" role="status">No row fits: nothing would go.</p>`;
   return html`<section class="sheet stack" aria-label="What would go">
     <div role="status"><h2>${count(rows, "row")} would go, ${grouped(plan.rows_left)} would stay</h2></div>
-    <p class="quiet">${[plan.identities !== undefined && count(plan.identities, "identity", "identities"), plan.cameras?.length && `cameras ${plan.cameras.join(", ")}`, plan.first_time && span(plan.first_time, plan.last_time)].filter(Boolean).join(" · ")}</p>
+    <p class="quiet">${about(plan)}</p>
     <ul class="strip-wide">${ids.slice(0, SHOWN).map((id) => html`<li key=${id}>
       <${Crop} gallery=${gallery} id=${id} height=${128} alt=${`Row ${id}`} /></li>`)}</ul>
     ${ids.length > SHOWN && html`<p class="small quiet">The first ${SHOWN} of them.</p>`}
     <h3>From where</h3>
-    <p>From the gallery and all its older versions: their bytes are deleted, and every file that stays is searched for them. Older versions can then no longer be read.</p>
+    <p>From the gallery and all its older versions: their bytes are deleted, and every file that stays is searched for
+      them. Older versions can then no longer be read.</p>
     ${
       plan.outputs?.length > 0 &&
       html`<${Outputs} outputs=${plan.outputs} />
-      <label class="row"><input type="checkbox" checked=${everywhere} onChange=${() => setEverywhere(!everywhere)} />Also purge what was made from the gallery elsewhere, where it can be reached</label>`
+      <label class="row"><input type="checkbox" checked=${everywhere} onChange=${() => setEverywhere(!everywhere)} />
+        Also purge what was made from the gallery elsewhere, where it can be reached</label>`
     }
     ${
       may
@@ -137,7 +153,7 @@ export default function Erase({ summary, allow, place }) {
     ${
       proof
         ? html`<${Proof} result=${proof} onAgain=${again} />`
-        : html`<${Who} way=${way} text=${text} ready=${selection !== null && !working}
+        : html`<${Selecting} way=${way} text=${text} ready=${selection !== null && !working}
             onWay=${(/** @type {Way} */ next) => (setWay(next), setText(""), setAsked(null))}
             onType=${(/** @type {string} */ next) => (setText(next), setAsked(null))} onLook=${() => setAsked(selection)} />
           ${plan.error && asked && html`<${Refused} error=${plan.error} />`}

@@ -31,7 +31,11 @@ function Threshold({ summary }) {
   return html`<p>Threshold <strong>${summary.threshold.toFixed(3)}</strong>${exact ? html`, false-match rate <strong>
     ${rate(exact.false_match_rate)}</strong>` : ""}.
       <span class="quiet"> ${summary.threshold_from ?? ""}</span></p>
-    ${points.length >= FEWEST && html`<${Chart} label="False-match rate by threshold" xs=${xs} ys=${ys} xLabel="threshold" yLabel="false-match rate" logarithmic mark=${summary.threshold} />`}`;
+    ${
+      points.length >= FEWEST &&
+      html`<${Chart} label="False-match rate by threshold" xs=${xs} ys=${ys} xLabel="threshold"
+        yLabel="false-match rate" logarithmic mark=${summary.threshold} />`
+    }`;
 }
 
 /** @param {{gallery: string, rejects: (Reject & {n?: number, detail?: string | null})[]}} props */

@@ -2,12 +2,12 @@
 import { html, useEffect, useRef, useState } from "../vendor/preact.js";
 import * as api from "../api.js";
 import { Crop } from "../parts/card.js";
-import { camera, count, duration, person, score, when } from "../parts/format.js";
+import { camera, count, duration, score, when } from "../parts/format.js";
 import { Icon } from "../parts/icons.js";
 import { onKeys } from "../parts/keys.js";
 import { Refused, useLoaded, Waiting } from "../parts/load.js";
 import { keepFocus } from "../parts/messages.js";
-import { address } from "../parts/place.js";
+import { Who } from "../parts/who.js";
 import { give } from "../parts/verdicts.js";
 
 /** @import {Pair, Room, Row} from "../types.js" */
@@ -15,13 +15,14 @@ import { give } from "../parts/verdicts.js";
 /** @typedef {{pair: Pair, said: "same" | "different" | "skipped", undo: (() => Promise<boolean>) | null}} Done */
 
 const QUEUE = 40;
+const NOTHING = "No pair lies close enough to the threshold for a verdict to change much.";
 
 /** @param {{gallery: string, row: Row, side: string}} props */
 const Side = ({ gallery, row, side }) => html`<figure class="sheet">
   <${Crop} gallery=${gallery} id=${row.row_id} height=${512} alt=${`${side} crop, row ${row.row_id}`} />
   <figcaption>
     <strong>${camera(row.camera)}</strong><br />${when(row)}<br />
-    <span class="quiet">row ${row.row_id}, ${(row.identity ?? 0) <= 0 ? person(row.identity) : html`<a href=${address(gallery, "person", row.identity ?? 0)}>${person(row.identity)}</a>`}</span>
+    <span class="quiet">row ${row.row_id}, <${Who} gallery=${gallery} identity=${row.identity} /></span>
   </figcaption>
 </figure>`;
 
@@ -101,7 +102,7 @@ export default function Review({ summary, allow }) {
       value &&
       !pair &&
       html`<div class="empty"><${Icon} name="check" /><h2>${pairs.length ? "The queue is done" : "No pair waits"}</h2>
-      <p>${pairs.length ? `${count(given, "verdict")} given. With them, other pairs may matter now.` : "No pair lies close enough to the threshold for a verdict to change much."}</p>
+      <p>${pairs.length ? `${count(given, "verdict")} given. With them, other pairs may matter now.` : NOTHING}</p>
       <div class="row"><button class="primary" onClick=${() => setTurn(turn + 1)}>Look for more pairs</button>
         ${done.length > 0 && html`<button onClick=${undo}>Undo the last</button>`}</div></div>`
     }

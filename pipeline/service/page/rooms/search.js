@@ -61,8 +61,10 @@ function Start({ summary, images, onFile, onRow }) {
       <h2>Who are you looking for?</h2>
       ${
         images
-          ? html`<p>Drop an image here, or paste one. A crop of one person works best; on a larger picture, draw a box around the person.</p><${Choose} onFile=${onFile} />`
-          : html`<p>The service has no network loaded, so it cannot search images. Start from a row below, or start the service with a model.</p>`
+          ? html`<p>Drop an image here, or paste one. A crop of one person works best; on a larger picture, draw a box around
+              the person.</p><${Choose} onFile=${onFile} />`
+          : html`<p>The service has no network loaded, so it cannot search images. Start from a row below, or start the service
+              with a model.</p>`
       }
     </section>
     <section class="stack">
