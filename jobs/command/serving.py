@@ -29,17 +29,18 @@ def read_token(host: str, token_file: str | None = None, *, no_token: bool = Fal
     """The token: of a file, of the environment, or for this machine alone a random one.
 
     A flag cannot hold it, since everyone on a machine sees the flags of its processes. Raise
-    `InputError` for a token that is missing, given twice, or given with `no_token`.
+    `InputError` for a token that is missing, or given with `no_token`, and for two of them.
     """
     given = os.environ.get(TOKEN_VARIABLE)
-    if token_file is not None and given is not None:
-        raise InputError(f"the token is given twice: by `token_file` and by {TOKEN_VARIABLE}")
     if no_token:
         if token_file is not None or given is not None:
             raise InputError("`no_token` does not go with a token")
         return None
     if token_file is not None:
-        return read_text(token_file).strip()
+        token = read_text(token_file).strip()
+        if given not in (None, token):
+            raise InputError(f"`token_file` and {TOKEN_VARIABLE} have two tokens: give one")
+        return token
     if given is not None:
         return given
     if not ServiceSettings(host=host, token="-" * 16).is_loopback:

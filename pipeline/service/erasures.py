@@ -17,8 +17,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pipeline.errors import InputError
+from pipeline.gallery.files.places import root_of
+from pipeline.gallery.log.entries import oldest_version
 from pipeline.gallery.outputs import outputs_of
 from pipeline.gallery.table import Gallery
+from pipeline.gallery.upkeep.purge import is_under_way
 from pipeline.gallery.upkeep.selection import Selected, Selection, selected_rows
 from pipeline.report.plain import plain
 from pipeline.runs.erasing import erase_rows
@@ -127,15 +130,31 @@ def _outputs(table: Gallery) -> list[dict[str, Any]]:
 
 
 def _start(request: Request, selection: Selection, purge: bool, everywhere: bool) -> Response:
-    """Start the erasure of what is selected in the latest version."""
+    """Start the erasure of what is selected in the latest version.
+
+    A service that was killed after it erased and before it purged is asked the same again: then
+    nothing is left to erase, and the purge is made.
+    """
     service, held = service_of(request), one_of(request)
-    found = _selected(held, selection)
-    if not len(found.row_ids):
-        raise InputError("nothing was erased: no row is selected")
+    found = selected_rows(table_of(held), selection)
     rows, name = len(found.row_ids), held.name
+    if rows or not (purge and _is_unpurged(table_of(held), selection)):
+        found = _selected(held, selection)
+        if not rows:
+            raise InputError("nothing was erased: no row is selected")
     _log.warning("%s: %d rows are erased, as %s asks", name, rows, client_of(request))
     work = _work(service, held, found, selection, purge, everywhere)
     return accepted(service.work.start("erasure", work, must_finish=True))
+
+
+def _is_unpurged(table: Gallery, selection: Selection) -> bool:
+    """Whether a purge was interrupted, or an older version still has rows that are selected."""
+    if is_under_way(table.location):
+        return True
+    older = range(table.version - 1, oldest_version(root_of(table.location)) - 1, -1)
+    return any(
+        len(selected_rows(Gallery.open(table.location, each), selection).row_ids) for each in older
+    )
 
 
 def _work(
@@ -151,7 +170,8 @@ def _work(
     def work(progress: StartProgress) -> dict[str, Any]:
         progress("erasing", 1)
         begun = datetime.now(UTC)
-        done = erase_rows(table, found, purge=purge, everywhere=everywhere)
+        rows = found if len(found.row_ids) else None  # they were erased earlier
+        done = erase_rows(table, rows, purge=purge, everywhere=everywhere)
         service.forget()
         purged = None
         if done.purged is not None:

@@ -99,7 +99,9 @@ def test_the_token_comes_from_one_place(tmp_path, monkeypatch):
         read_token("127.0.0.1", str(file), no_token=True)
     monkeypatch.setenv("REGALLERY_TOKEN", TOKEN)
     assert read_token("0.0.0.0") == TOKEN
-    with pytest.raises(InputError, match="given twice"):
+    assert read_token("127.0.0.1", str(file)) == TOKEN
+    monkeypatch.setenv("REGALLERY_TOKEN", f"{TOKEN}2")
+    with pytest.raises(InputError, match="have two tokens"):
         read_token("127.0.0.1", str(file))
     with pytest.raises(InputError, match="does not go with a token"):
         read_token("127.0.0.1", no_token=True)

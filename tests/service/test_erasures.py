@@ -61,6 +61,19 @@ def test_rows_are_erased_without_a_purge(shelf, place, caplog):
     assert message(asked.get("/v1/galleries/yard/rows/1/image"), 404)
 
 
+@pytest.mark.parametrize("selected", [{"where": "identity = 2"}, {"rows": [3, 4, 5]}])
+def test_the_same_request_purges_what_a_killed_service_had_erased(shelf, place, selected):
+    asked = client(shelf, allow_erase=True)
+    body = selected | {"confirm": "yard"}
+    first = certificate(asked, asked.post(ERASE, json=body | {"purge": False}))
+    rows = first["erased"]["rows"]
+    assert message(asked.post(ERASE, json=body | {"purge": False}), 400)
+    again = certificate(asked, asked.post(ERASE, json=body))
+    assert again["version"] == first["version"] and again["erased"]["rows"] == 0
+    assert again["purged"]["rows_gone"] == rows == 3
+    assert message(asked.post(ERASE, json=body), 400)  # nothing is left
+
+
 @pytest.mark.parametrize(
     ("body", "status", "told"),
     [

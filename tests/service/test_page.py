@@ -256,11 +256,16 @@ def see_map(page: Any) -> None:
     expect(cells.first).to_be_visible()
 
 
+NOT_CUT = "text => text.offsetWidth <= text.closest('.pairs').parentElement.clientWidth"
+
+
 def quality(page: Any) -> None:
     go(page, "Quality")
     expect(page.get_by_text("1 image gave no row.")).to_be_visible()
     expect(page.get_by_text("<i>broken.jpg").first).to_be_visible()
-    expect(page.get_by_text("Threshold of each pair of cameras")).to_be_visible()
+    told = page.get_by_text("Threshold of each pair of cameras")
+    expect(told).to_be_visible()
+    assert told.evaluate(NOT_CUT)  # a table may scroll sideways, but not what says how to read it
 
 
 def erase(page: Any, identity: int) -> None:
