@@ -19,6 +19,9 @@ with fewer steps points overshoot more, and maps become worse. For the same reas
 pulled more than 16 times in a step (one that is a neighbor of very many) moves by 16 times the mean
 of its pulls, and its pushes shrink by the same factor. What happens in a step follows from
 its number and the seed alone.
+
+Powers would take a third of the time. So the factors of pulls and pushes are read from a table over
+d^2, which is linear between 64 values an octave: the relative error is below 0.0002.
 """
 
 from dataclasses import dataclass
@@ -38,6 +41,13 @@ _BLOCKS_A_THREAD = 4
 _MOST = np.float32(4)
 _MOST_PULLS = np.float32(16)
 _STEP = np.uint64(0x9E3779B97F4A7C15)
+# The table has squares from 2^-40 to 2^40, and 2^6 values an octave. So the upper bits of a
+# float32, its exponent and 6 bits of its fraction, count the values.
+_OCTAVES, _STEP_BITS = 40, 6
+_FIRST = np.int32((127 - _OCTAVES) << _STEP_BITS)
+_BELOW = np.int32(23 - _STEP_BITS)
+_REST = np.int32((1 << (23 - _STEP_BITS)) - 1)
+_REST_UNIT = np.float32(2.0 ** -(23 - _STEP_BITS))
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,7 @@ class Pulls:
 
     A pair pulls `rates` float32 `[E]` times in a step, and has pulled `phases` float32 `[E]` times,
     from 0 to below 1, before the first. A row is pushed `push_rates` float64 `[N]` times in a step.
+    `factors` float32 `[2, T]` is the table of the factors of pulls and pushes.
     """
 
     starts: NDArray[np.int64]
@@ -53,8 +64,8 @@ class Pulls:
     rates: NDArray[np.float32]
     phases: NDArray[np.float32]
     push_rates: NDArray[np.float64]
+    factors: NDArray[np.float32]
     steps: int
-    curve: NearnessCurve
     seed: int
 
     @classmethod
@@ -77,8 +88,8 @@ class Pulls:
             rates,
             phases,
             push_rates,
+            _table_of_factors(NearnessCurve.fitted(settings.min_dist, settings.spread)),
             epochs * STEPS_AN_EPOCH,
-            NearnessCurve.fitted(settings.min_dist, settings.spread),
             settings.seed,
         )
 
@@ -114,16 +125,39 @@ def _make_step(
     size: int,
 ) -> None:
     """Write the points after one step to `then`, in blocks of `size` rows."""
-    curve = np.float32(pulls.curve.a), np.float32(pulls.curve.b)
     rate = np.float32(1 - step / pulls.steps)
 
     def work(start: int, stop: int) -> None:
         _move(
             pulls.starts, pulls.columns, pulls.rates, pulls.phases, pulls.push_rates, now, then,
-            *curve, rate, step, np.uint64(pulls.seed), start, stop,
+            *pulls.factors, rate, step, np.uint64(pulls.seed), start, stop,
         )  # fmt: skip
 
     run(work, blocks(len(pulls), size))
+
+
+def _table_of_factors(curve: NearnessCurve) -> NDArray[np.float32]:
+    """The factors `[2, T]` of (y_i - y_j) in pulls and pushes, for ascending squares of d."""
+    octaves = 2.0 ** np.arange(-_OCTAVES, _OCTAVES)
+    within = 1 + np.arange(2**_STEP_BITS) / 2**_STEP_BITS
+    squares = np.append(np.outer(octaves, within), 2.0**_OCTAVES)
+    near = 1 + curve.a * squares**curve.b
+    pulls = -2 * curve.a * curve.b * squares ** (curve.b - 1) / near
+    pushes = 2 * curve.b / ((0.001 + squares) * near)
+    return np.stack([pulls, pushes]).astype(np.float32)
+
+
+@njit(nogil=True, inline="always")
+def _factor(square: np.float32, table: NDArray[np.float32]) -> np.float32:
+    """The value of a table of factors at a square; the first or last value beyond its ends."""
+    bits = np.float32(square).view(np.int32)
+    place = (bits >> _BELOW) - _FIRST
+    if place < 0:
+        return table[0]
+    if place >= table.shape[0] - 1:
+        return table[-1]
+    rest = np.float32(bits & _REST) * _REST_UNIT
+    return table[place] + rest * (table[place + 1] - table[place])
 
 
 @njit(nogil=True, inline="always")
@@ -172,8 +206,8 @@ def _move(
     push_rates: NDArray[np.float64],
     now: NDArray[np.float32],
     then: NDArray[np.float32],
-    a: np.float32,
-    b: np.float32,
+    pull_factors: NDArray[np.float32],
+    push_factors: NDArray[np.float32],
     rate: np.float32,
     step: int,
     seed: np.uint64,
@@ -181,7 +215,7 @@ def _move(
     stop: int,
 ) -> None:
     """Write the points of the rows `start` to `stop` after a step."""
-    one, two = np.float32(1), np.float32(2)
+    one = np.float32(1)
     count = np.uint64(now.shape[0])
     before, after = np.float32(step), np.float32(step + 1)
     for i in range(start, stop):
@@ -194,21 +228,16 @@ def _move(
             pulls += times
             j = columns[e]
             dx, dy = x - now[j, 0], y - now[j, 1]
-            square = dx * dx + dy * dy
-            if square > 0:
-                power = square**b
-                pull = -two * a * b * power / (square * (a * power + one))
-                sum_x += np.float32(times) * _at_most(pull * dx)
-                sum_y += np.float32(times) * _at_most(pull * dy)
+            factor = _factor(dx * dx + dy * dy, pull_factors)
+            sum_x += np.float32(times) * _at_most(factor * dx)
+            sum_y += np.float32(times) * _at_most(factor * dy)
         state = _mixed(_mixed(seed * _STEP + np.uint64(step)) + np.uint64(i))
         for _ in range(int(push_rates[i] + _share(state))):  # rounded up or down by chance
             state += _STEP
             j = int(((_mixed(state) >> np.uint64(32)) * count) >> np.uint64(32))
             dx, dy = x - now[j, 0], y - now[j, 1]
-            square = dx * dx + dy * dy
-            if square > 0:  # else it is the row itself, or one at its very place
-                push = two * b / ((np.float32(0.001) + square) * (a * square**b + one))
-                sum_x += _at_most(push * dx)
-                sum_y += _at_most(push * dy)
+            factor = _factor(dx * dx + dy * dy, push_factors)
+            sum_x += _at_most(factor * dx)  # 0 for the row itself
+            sum_y += _at_most(factor * dy)
         own = rate * min(one, _MOST_PULLS / max(one, np.float32(pulls)))
         then[i, 0], then[i, 1] = x + own * sum_x, y + own * sum_y

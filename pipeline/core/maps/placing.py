@@ -19,7 +19,7 @@ def place_among(
 
     >>> near = TopK(np.array([[0.9, 0.8, 0.5]], np.float32), np.array([[1, 2, 0]]))
     >>> place_among(near, np.array([[0, 0], [1, 0], [0, 1]], np.float32)).round(2)
-    array([[0.5 , 0.32]], dtype=float32)
+    array([[0.5 , 0.36]], dtype=float32)
     """
     alone = np.flatnonzero((near.rows < 0).all(axis=1))
     if len(alone):

@@ -1,5 +1,6 @@
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -204,6 +205,59 @@ def test_pairs_pull_as_often_as_their_weight_says():
     np.testing.assert_allclose(
         pulls.push_rates * pulls.steps, np.bincount(owners, wanted) * 7 / 2, rtol=1e-5
     )
+
+
+def naive_pulls(points, pulls, step, curve):
+    """The points after the pulls of one step."""
+    out = points.astype(np.float64)
+    for i in range(len(points)):
+        total, count = np.zeros(2), 0
+        for e in range(pulls.starts[i], pulls.starts[i + 1]):
+            rate, phase = float(pulls.rates[e]), float(pulls.phases[e])
+            times = int(rate * (step + 1) + phase) - int(rate * step + phase)
+            away = points[i].astype(np.float64) - points[pulls.columns[e]]
+            d = np.hypot(*away)
+            factor = (
+                -2
+                * curve.a
+                * curve.b
+                * d ** (2 * (curve.b - 1))
+                / (1 + curve.a * d ** (2 * curve.b))
+            )
+            total += times * np.clip(factor * away, -4, 4)
+            count += times
+        out[i] += (1 - step / pulls.steps) * total * min(1, 16 / max(1, count))
+    return out
+
+
+@pytest.mark.parametrize("size", [1e-3, 1, 50])
+def test_a_step_of_pulls_is_that_of_the_naive_loop(size):
+    rows, _ = people(4, 20)
+    rows = np.concatenate([rows, np.repeat(rows[:1], 60, axis=0)])  # a row with many neighbors
+    settings = MapSettings(epochs=10, negatives=0)
+    pulls = Pulls.of(fuzzy_weights(neighbors(rows, 10), tiling=ONE), settings)
+    points = np.random.default_rng(0).normal(size=(len(rows), 2)).astype(np.float32) * size
+    curve = NearnessCurve.fitted(0.1, 1.0)
+    with ONE.workers() as run:
+        for step in (0, 1, 17):
+            made = move_points(points, pulls, (step, step + 1), run, 1)
+            wanted = naive_pulls(points, pulls, step, curve)
+            assert np.abs(wanted - points).max() > 1e-4
+            np.testing.assert_allclose(made - points, wanted - points, rtol=2e-3, atol=2e-3 * size)
+
+
+@pytest.mark.parametrize("d", [1e-7, 1e-3, 0.3, 2, 700, 3e5])
+def test_random_rows_push_by_the_formula(d):
+    pulls = Pulls.of(fuzzy_weights(TopK.none(2, 1), tiling=ONE), MapSettings(epochs=10))
+    pulls = replace(pulls, push_rates=np.full(2, 40.0))
+    points = np.array([[0, 0], [d, 0]], np.float32)
+    curve = NearnessCurve.fitted(0.1, 1.0)
+    with ONE.workers() as run:
+        moved = move_points(points, pulls, (0, 1), run, 1)[0] - points[0]
+    once = min(4, 2 * curve.b * d / ((0.001 + d**2) * (1 + curve.a * d ** (2 * curve.b))))
+    assert moved[1] == 0
+    assert moved[0] / once == pytest.approx(-round(-moved[0] / once), abs=0.02)
+    assert 5 < -moved[0] / once < 35  # about half of 40: the other draws are the row itself
 
 
 def test_a_map_keeps_identities_together():
