@@ -130,7 +130,7 @@ def _make_step(
     def work(start: int, stop: int) -> None:
         _move(
             pulls.starts, pulls.columns, pulls.rates, pulls.phases, pulls.push_rates, now, then,
-            *pulls.factors, rate, step, np.uint64(pulls.seed), start, stop,
+            pulls.factors[0], pulls.factors[1], rate, step, np.uint64(pulls.seed), start, stop,
         )  # fmt: skip
 
     run(work, blocks(len(pulls), size))
