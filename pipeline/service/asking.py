@@ -1,6 +1,7 @@
 """What handlers read from a request: its JSON, and numbers, row ids and texts in it."""
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from pipeline.errors import InputError
 from pipeline.service.faults import Refused
 
 _LARGEST = 2**63 - 1
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 async def json_body(request: Request) -> dict[str, Any]:
@@ -18,12 +20,23 @@ async def json_body(request: Request) -> dict[str, Any]:
     if kind != "application/json":
         raise Refused(415, "the body must be JSON, with Content-Type: application/json")
     try:
-        found = json.loads(await request.body(), parse_constant=_refuse_constant)
+        written = (await request.body()).decode("utf-8-sig")
+        found = json.loads(written, parse_constant=_refuse_constant)
+        if _SURROGATE.search(written):
+            _check_characters(found)
     except (ValueError, RecursionError) as error:
         raise Refused(400, f"the body is not JSON ({error})") from error
     if not isinstance(found, dict):
         raise Refused(400, "the body must be a JSON object")
     return found
+
+
+def _check_characters(found: Any) -> None:
+    """Raise ValueError for half a surrogate pair, which no file or answer can hold."""
+    try:
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("it has half a surrogate pair, which is no character") from error
 
 
 def _refuse_constant(name: str) -> None:

@@ -133,3 +133,13 @@ def test_two_at_once_do_not_contradict_each_other(asked, place):
         thread.join()
     assert sorted(answers) == [200, 409]
     assert list_verdicts(Gallery.open(str(place / "yard"))).contradictions == ()
+
+
+@pytest.mark.parametrize("half", [b"\\ud83d", b"\\uDE00", b"\xed\xa0\xbd"])
+def test_half_a_character_is_refused(asked, half):
+    body = b'{"a": 0, "b": 1, "verdict": "same", "who": "%s"}'
+    kind = {"Content-Type": "application/json"}
+    answer = asked.post(f"{YARD}/verdicts", content=body % half, headers=kind)
+    assert "not JSON" in message(answer, 400)
+    whole = asked.post(f"{YARD}/verdicts", content=body % b"\\ud83d\\ude00", headers=kind)
+    assert whole.json()["recorded"] == 1
