@@ -50,6 +50,14 @@ class Batches:
         """End the threads, after the batch that runs."""
         self._threads.close()
 
+    def warm_up(self, held: HeldGallery) -> None:
+        """Search once with a filter and once without, so that nobody waits until kernels load."""
+        if not len(held):
+            return
+        query, few = held.features.take(np.zeros(1, np.int64)), np.zeros(len(held), np.bool_)
+        for allowed in (None, few):
+            held.features.search(query, 1, run=self._run, allowed=allowed)
+
     async def search(
         self,
         held: HeldGallery,

@@ -78,4 +78,6 @@ def open_app(
     if embedder is not None:
         tables = [shelf.get(name).gallery for name in shelf.names]
         embedder.check([each for each in tables if isinstance(each, Gallery)])
-    return create_app(shelf, settings, embedder)
+    app = create_app(shelf, settings, embedder)
+    app.state.service.batches.warm_up(shelf.get(shelf.names[0]))
+    return app

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.core.held import search as held_search
 from pipeline.core.neighbors.topk import search
 from pipeline.errors import InputError
 from pipeline.gallery.log.lock import hold
@@ -19,7 +20,7 @@ from pipeline.service.held_gallery import hold_gallery
 from pipeline.service.metrics import ServiceMetrics
 from pipeline.service.row_filters import allowed_rows
 from pipeline.service.shelf import Shelf
-from tests.gallery.making import unit, unit_vectors
+from tests.gallery.making import new_gallery, unit, unit_vectors
 from tests.service.asking import client, message
 from tests.service.making import plain_gallery
 
@@ -252,6 +253,21 @@ def test_a_version_that_cannot_be_read_leaves_the_old_one(shelf, gallery, caplog
     assert shelf.refresh() == []
     assert "yard: version 1 is kept" in caplog.text
     assert len(found(ask(shelf, {"row": 4, "limit": 5}))[0]) == 5
+
+
+def test_kernels_are_loaded_before_the_first_request(tmp_path, gallery, monkeypatch):
+    empty = new_gallery(tmp_path / "empty")
+    searched = []
+    search_held = held_search.search_held
+    monkeypatch.setattr(
+        "pipeline.gallery.held_features.search_held",
+        lambda *a, **k: searched.append(k["allowed"] is None) or search_held(*a, **k),
+    )
+    running = Batches(0, ServiceMetrics())
+    for table in (gallery, empty):
+        running.warm_up(hold_gallery("yard", table))
+    running.close()
+    assert searched == [True, False]
 
 
 class TestBatches:
