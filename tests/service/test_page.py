@@ -286,7 +286,8 @@ def erase(page: Any, identity: int) -> None:
     assert told["sha256"] in proof.inner_text()
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1440, "light")])
+@pytest.mark.parametrize("width", SIZES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_first_use_of_each_room(
     opened: Any, service: str, pedestrians: Path, width: int, scheme: str
 ) -> None:

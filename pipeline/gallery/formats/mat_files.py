@@ -6,6 +6,7 @@ MATLAB's format 5 cannot have arrays of 4 GiB or more.
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,16 +20,43 @@ from numpy.typing import NDArray
 from pipeline.errors import InputError
 from pipeline.gallery.formats.features import MatrixFeatures
 from pipeline.gallery.table import Gallery
-from pipeline.input_files import check_file, why
+from pipeline.input_files import check_file
 
 MatPart = Literal["query", "gallery"]
-_TRIAL = """
-import sys, scipy.io
+_READER = """
+import sys
+import numpy as np
+import scipy.io
+
+path, out, *names = sys.argv[1:]
+
+
+def text(value):
+    while isinstance(value, np.ndarray) and value.size == 1:
+        value = value.item()
+    return str(int(value)) if isinstance(value, int | float) else str(value)
+
+
 try:
-    scipy.io.loadmat(sys.argv[1], variable_names=sys.argv[2:])
-except Exception:
-    sys.exit(1)  # it is told by who reads the file next
+    found = scipy.io.loadmat(path, variable_names=names)
+    missing = [name for name in names if name not in found]
+    if missing:
+        held = ", ".join(name for name, _, _ in scipy.io.whosmat(path))
+        print(f"has no {', '.join(missing)}; it holds {held}", file=sys.stderr)
+        sys.exit(4)
+    for number, name in enumerate(names):
+        values = found[name]
+        if values.dtype.kind == "O":
+            values = np.array([text(each) for each in values.ravel()])
+        np.save(f"{out}/{number}.npy", values, allow_pickle=False)
+except NotImplementedError:
+    sys.exit(3)
+except Exception as error:
+    print(" ".join(f"{type(error).__name__}: {error}".split())[:500], file=sys.stderr)
+    sys.exit(1)
 """
+"""Copies arrays of a file to `.npy` files, text of any kind as plain text."""
+_OF_MATLAB_7, _MISSING = 3, 4
 LARGEST_MAT = 2**32
 """MATLAB's format 5 cannot hold an array of this many bytes or more."""
 
@@ -68,21 +96,36 @@ def read_arrays(path: Path, names: list[str]) -> dict[str, NDArray[Any]]:
     one.
     """
     check_file(path)
-    _check_survived(path, names)
-    try:
-        found = scipy.io.loadmat(path, variable_names=names)
-    except NotImplementedError as error:
+    with tempfile.TemporaryDirectory(prefix="regallery-mat-") as folder:
+        _copy_arrays(path, names, folder)
+        return {
+            name: np.load(Path(folder) / f"{number}.npy", allow_pickle=False)
+            for number, name in enumerate(names)
+        }
+
+
+def _copy_arrays(path: Path, names: list[str], folder: str) -> None:
+    """Copy arrays to files in a folder, in a process of its own; raise InputError if it fails.
+
+    A damaged file can crash scipy's reader, or make it write where it must not: whether it does
+    depends on what lies in memory, so a second reading may crash where the first did not.
+    """
+    command = [sys.executable, "-c", _READER, str(path), folder, *names]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    if done.returncode == 0:
+        return
+    reason = done.stderr.strip().rpartition("\n")[2]
+    if done.returncode == _MISSING:
+        raise InputError(f"{path} {reason}")
+    if done.returncode == _OF_MATLAB_7:
         raise InputError(
             f"{path} is a MATLAB 7.3 file, which is HDF5: save it in format 5, or its features as"
             " .npy with a .csv of labels (`format` npy)"
-        ) from error
-    except Exception as error:  # a damaged file raises whatever its reader stumbles over
-        raise InputError(f"{path} cannot be read as a .mat file: {why(error)}") from error
-    missing = [name for name in names if name not in found]
-    if missing:
-        held = ", ".join(name for name, _, _ in scipy.io.whosmat(path))
-        raise InputError(f"{path} has no {', '.join(missing)}; it holds {held}")
-    return {name: found[name] for name in names}
+        )
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        reason = f"it is damaged (the reader ended with {name})"
+    raise InputError(f"{path} cannot be read as a .mat file: {reason}")
 
 
 def check_fits(gallery: Gallery) -> None:
@@ -118,19 +161,6 @@ def write_mat(query: Gallery, gallery: Gallery, path: Path) -> None:
         scipy.io.savemat(file, held)
 
 
-def _check_survived(path: Path, names: list[str]) -> None:
-    """Raise InputError for a file so damaged that scipy's reader crashes, and the process with it.
-
-    A separate process reads the file first, so that only that process crashes.
-    """
-    done = subprocess.run([sys.executable, "-c", _TRIAL, str(path), *names], capture_output=True)
-    if done.returncode < 0:
-        raise InputError(
-            f"{path} cannot be read as a .mat file: it is damaged (the reader ended with"
-            f" {signal.Signals(-done.returncode).name})"
-        )
-
-
 def _camera_numbers(columns: list[pa.ChunkedArray]) -> list[NDArray[np.int64]]:
     told = [each.to_pylist() for each in columns]
     known = sorted({name for side in told for name in side if name is not None})
@@ -163,6 +193,4 @@ def _whole(values: NDArray[Any], source: str) -> NDArray[np.int64]:
 
 def _text(camera: Any) -> str:
     """A camera's name: a whole number without a point, or text without blanks at its ends."""
-    while isinstance(camera, np.ndarray) and camera.size == 1:
-        camera = camera.item()
     return str(int(camera)) if isinstance(camera, int | float | np.number) else str(camera).strip()
