@@ -25,6 +25,7 @@ function usePlace() {
   useEffect(() => {
     const change = () => setPlace(places());
     addEventListener("hashchange", change);
+    change(); // the address may have changed since it was read
     return () => removeEventListener("hashchange", change);
   }, []);
   return place;
