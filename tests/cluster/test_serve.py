@@ -24,7 +24,7 @@ def free_port():
 
 
 @pytest.mark.ray
-def test_replicas_give_the_same_answers(tmp_path, cluster):
+def test_replicas_give_the_same_answers(tmp_path, new_cluster):
     gallery = plain_gallery(tmp_path / "yard", range(20))
     settings = ServiceSettings(port=free_port())
     url = f"http://127.0.0.1:{settings.port}/v1/galleries/yard/search"

@@ -182,7 +182,8 @@ def test_shares_that_do_not_fit(work, monkeypatch):
 
 
 @pytest.mark.ray
-def test_two_workers_come_to_the_weights_of_one(work, cluster):
+def test_two_workers_come_to_the_weights_of_one(work, new_cluster):
+    """On a new cluster: two workers need all of its CPUs, and an actor that dies late holds one."""
     one = train_here(fresh(work, "one"))
     two = train_on_ray(fresh(work, "two"), workers=2)
     assert two.losses == [pytest.approx(each, rel=1e-4) for each in one.losses]
