@@ -48,7 +48,8 @@ function bandsOf(polygon, top, height) {
 function isInside(edges, x, y) {
   let inside = false;
   for (let at = 0; at < edges.length; at += 4) {
-    const [y0, y1] = [edges[at + 1], edges[at + 3]];
+    const y0 = edges[at + 1];
+    const y1 = edges[at + 3];
     if (y0 > y !== y1 > y && x < ((edges[at + 2] - edges[at]) * (y - y0)) / (y1 - y0) + edges[at]) inside = !inside;
   }
   return inside;
@@ -70,11 +71,12 @@ export function within(points, polygon) {
   if (top === bottom) return new Uint32Array();
   const height = (bottom - top) / BANDS;
   const bands = bandsOf(corners, top, height);
-  const found = new Uint32Array(points.rows);
+  const { rows, x: across, y: down } = points;
+  const found = new Uint32Array(rows);
   let count = 0;
-  for (let at = 0; at < points.rows; at += 1) {
-    const x = points.x[at];
-    const y = points.y[at];
+  for (let at = 0; at < rows; at += 1) {
+    const x = across[at];
+    const y = down[at];
     if (x < left || x > right || y < top || y > bottom) continue;
     if (isInside(bands[Math.floor((y - top) / height)], x, y)) found[count++] = at;
   }

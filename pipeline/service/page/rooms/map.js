@@ -77,7 +77,7 @@ export default function MapRoom({ summary, images }) {
   const marks = useMemo(() => {
     if (!points || !positions.length) return null;
     const made = new Uint8Array(points.rows);
-    for (const at of positions) made[at] = 1;
+    for (let index = 0; index < positions.length; index += 1) made[positions[index]] = 1;
     return made;
   }, [points, positions]);
   return html`<header class="head"><div><h1>Map</h1>
