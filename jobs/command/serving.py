@@ -58,8 +58,9 @@ def run_service(
     settings: ServiceSettings,
     on_link: Callable[[str], None] = lambda _link: None,
 ) -> Served:
-    """Read the galleries, tell how to get in, and answer requests; `on_link` is told what to
-    open.
+    """Read the galleries, log how a browser gets in, and answer requests.
+
+    `on_link` is called with the link to open.
     """
     with progress_lines() as progress:
         progress("loading", None)
@@ -112,7 +113,9 @@ def _tell(address: str, shown: str, settings: ServiceSettings) -> None:
     """Log where the service is, and what to open or to type next."""
     _log.info("%s answers; Ctrl-C stops it", address)
     if settings.token is None:
-        _log.info("there is no token: everyone on this machine may ask. Open: %s", shown)
+        _log.info(
+            "no token is needed, so everyone on this machine can use the service. Open %s", shown
+        )
     else:
         _log.info("open this link, which lets a browser in once: %s", shown)
     if settings.is_loopback:

@@ -144,7 +144,7 @@ def _read(
         )
     except (ValueError, KeyError) as error:
         raise GalleryDamagedError(
-            f"{path}: this is no map ({error}); delete the file, and it is made again"
+            f"{path} is not a map ({error}): delete the file; the map is then made again"
         ) from error
     return found if about == _about(gallery, found) else None
 

@@ -21,12 +21,12 @@ _WEIGHT = 3.0
 def read_mistakes(file: Path) -> PathVerdicts:
     """The pairs of a table that `write_pairs` wrote, by paths; those without a verdict stay out.
 
-    Raise InputError for a file that cannot be read, or is no such table.
+    Raise InputError for a file that cannot be read, or that is not such a table.
     """
     check_file(file)
     if not is_pair_table(file):
         raise InputError(
-            f"{file}: this is no table of pairs; give one that an evaluation wrote with `mine`"
+            f"{file} is not a table of pairs: give the one that an evaluation wrote with `mine`"
         )
     try:
         table = _read(file)

@@ -58,9 +58,9 @@ def give_verdicts(
 
     `who` is the author of verdicts that name none (default: the user of this machine). A verdict
     that is already there, by the same person with the same comment, is not added again. Several
-    people may add verdicts at the same time. Raise `InputError` for rows that the gallery does not
-    have, a row with itself, two verdicts on one pair, a withdrawal where there is no verdict, and
-    verdicts that would contradict others.
+    people may add verdicts at the same time. Raise `InputError` for a row that the gallery does not
+    have, for a pair of one row with itself, for two verdicts on one pair, for a withdrawal on a
+    pair without a verdict, and for verdicts that would contradict others.
     """
     check_text("who", who)
     person = _user() if who is None else who

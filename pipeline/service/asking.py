@@ -36,18 +36,22 @@ def _check_characters(found: Any) -> None:
     try:
         json.dumps(found, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        raise ValueError("it has half a surrogate pair, which is no character") from error
+        raise ValueError(
+            "it has half of a surrogate pair, which is not a valid character"
+        ) from error
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a number in JSON")
 
 
 def check_fields(body: dict[str, Any], known: tuple[str, ...]) -> None:
     """Raise `InputError` for a field that a request cannot have: it would be overlooked."""
     unknown = sorted(set(body) - set(known))
     if unknown:
-        raise InputError(f"there is no field {unknown[0]!r}: the fields are {', '.join(known)}")
+        raise InputError(
+            f"the field {unknown[0]!r} is not known; known fields are {', '.join(known)}"
+        )
 
 
 @dataclass(frozen=True)

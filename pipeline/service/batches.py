@@ -105,7 +105,7 @@ class Batches:
                 self._searching,
                 lambda: held.features.search(queries, k, run=self._run, allowed=allowed),
             )
-        except Exception as error:  # noqa: BLE001 (each who waits is told)
+        except Exception as error:  # noqa: BLE001 (every waiting request gets it)
             for each in batch:
                 if not each.found.done():
                     each.found.set_exception(error)

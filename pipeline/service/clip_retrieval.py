@@ -72,7 +72,7 @@ def _index(service: Service, body: dict[str, Any]) -> HeldGallery:
     if name is None:
         name = service.shelf.names[0]
     if name not in service.shelf.names:
-        raise Refused(404, f"there is no index {name!r:.40}: see /indices-list")
+        raise Refused(404, f"there is no index named {name!r:.40}; /indices-list lists the indices")
     return service.shelf.get(name)
 
 

@@ -19,7 +19,7 @@ _ERRORS = {
     "400": "The request is wrong; the message says what.",
     "401": "The token is missing or wrong.",
     "403": "Not allowed here, or a page of another origin asks.",
-    "404": "There is no such thing.",
+    "404": "The gallery, row, version or job does not exist.",
     "408": "The body came too slowly.",
     "409": "It does not fit what is there now.",
     "413": "The body is too large.",

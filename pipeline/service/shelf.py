@@ -66,7 +66,8 @@ class Shelf:
         held = self._held.get(name)
         if held is None:
             raise InputError(
-                f"there is no gallery {name!r} here; the galleries are {', '.join(self._held)}"
+                f"the gallery {name!r} is not served here; the galleries are"
+                f" {', '.join(self._held)}"
             )
         if version is None or version == held.gallery.version:
             return held

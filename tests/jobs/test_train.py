@@ -75,4 +75,4 @@ def test_mistakes_of_an_evaluation_come_up_more_often(capsys, tmp_path, monkeypa
     assert len(hard.rivals) == table["kind"].to_pylist().count("false accept")
     assert "its mistakes differ" in refused(capsys, *given)
     other = ("--mistakes", tmp_path / "out" / "train.json")
-    assert "this is no table of pairs" in refused(capsys, *given, *other)
+    assert "is not a table of pairs" in refused(capsys, *given, *other)

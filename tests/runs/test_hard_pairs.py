@@ -43,7 +43,7 @@ def test_tables_that_are_of_no_use(table, tmp_path):
     with pytest.raises(InputError, match=r"no pair of the table .* is of two crops of other crops"):
         hard_rows(read_mistakes(table), pa.chunked_array([["a", "d"]]), "other crops")
     (tmp_path / "own.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(InputError, match=r"own.csv: this is no table of pairs"):
+    with pytest.raises(InputError, match=r"own.csv is not a table of pairs"):
         read_mistakes(tmp_path / "own.csv")
     with pytest.raises(InputError, match=r"none.csv"):
         read_mistakes(tmp_path / "none.csv")

@@ -210,7 +210,7 @@ def test_a_file_that_is_no_map_is_told(gallery):
     path = root_of(gallery.location) / "_maps" / names(gallery)[0]
     table = pq.read_table(path).drop_columns(["y"])
     map_files.checksums.write_recorded(path, lambda half: pq.write_table(table, half))
-    with pytest.raises(rg.RunError, match="this is no map"):
+    with pytest.raises(rg.RunError, match="is not a map"):
         map_files.read_map(gallery, QUICK)
 
 

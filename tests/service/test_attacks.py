@@ -98,7 +98,7 @@ def test_the_largest_picture_is_a_setting(yard, embedder):
         ({"image": "data:text/html;base64,AAAA"}, ""),
         ({"image": "../../../etc/passwd"}, ""),
         ({"image": "file:///etc/passwd"}, ""),
-        ({"image_url": "http://127.0.0.1:1/"}, "no field"),
+        ({"image_url": "http://127.0.0.1:1/"}, "is not known"),
         ({"row": 1, "filter": {"must": [{"key": "camera"}] * 1000}}, ""),
         ({"row": 1, "filter": {"must": [{"key": "__class__", "match": {"value": 1}}]}}, "column"),
     ],

@@ -48,7 +48,7 @@ def test_what_is_not_possible_here_is_said(asked):
             asked.post("/knn-service", json=body), 400
         )
     wrong = {"embedding_input": VECTOR, "indice_name": "none"}
-    assert "see /indices-list" in message(asked.post("/knn-service", json=wrong), 404)
+    assert "/indices-list lists the indices" in message(asked.post("/knn-service", json=wrong), 404)
     text = {"embedding_input": VECTOR, "modality": "text"}
     assert "hold images alone" in message(asked.post("/knn-service", json=text), 400)
     short = {"embedding_input": VECTOR[:3]}

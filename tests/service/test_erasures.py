@@ -89,7 +89,7 @@ def test_the_same_request_purges_what_a_killed_service_had_erased(shelf, place, 
         ({"rows": [1, 99], "confirm": "yard"}, 400, "has no row 99"),
         ({"rows": [-1], "confirm": "yard"}, 400, "must be from 0"),
         ({"rows": [1], "purge": "no", "confirm": "yard"}, 400, "`purge` must be true or false"),
-        ({"rows": [1], "dryrun": True, "confirm": "yard"}, 400, "no field 'dryrun'"),
+        ({"rows": [1], "dryrun": True, "confirm": "yard"}, 400, "field 'dryrun' is not known"),
         (
             {"rows": [1], "purge": False, "everywhere": True, "confirm": "yard"},
             400,

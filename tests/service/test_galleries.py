@@ -40,7 +40,7 @@ def test_galleries_tell_what_they_hold(asked, made):
 
 def test_what_is_not_there_is_told(asked):
     told = message(asked.get("/v1/galleries/other"), 404)
-    assert "no gallery 'other'" in told and "yard, boxes" in told
+    assert "gallery 'other' is not served" in told and "yard, boxes" in told
     message(asked.get(f"{YARD}?version=7"), 404)
     assert "must be a whole number" in message(asked.get(f"{YARD}?version=x"), 400)
     assert "can only be searched" in message(asked.get("/v1/galleries/_all"), 404)

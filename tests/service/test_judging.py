@@ -68,7 +68,7 @@ def test_contradictions_are_a_conflict(asked, place):
         ("verdicts", {"a": 0, "b": 0, "verdict": "same"}, "row 0 is given twice"),
         ("verdicts", {"a": 0, "b": 99, "verdict": "same"}, "has no row 99"),
         ("verdicts", {"a": "0", "b": True, "verdict": "same"}, "must be a whole number"),
-        ("verdicts", {"a": 0, "b": 1, "verdict": "same", "note": 1}, "no field 'note'"),
+        ("verdicts", {"a": 0, "b": 1, "verdict": "same", "note": 1}, "field 'note' is not known"),
         ("verdicts", {"a": 0, "b": 1, "verdict": "same", "comment": 1}, "`comment` must be a text"),
         ("verdicts", {"verdicts": []}, "must be a list of 1"),
         ("verdicts", {"verdicts": [1]}, "a verdict is an object"),
@@ -91,7 +91,7 @@ def test_wrong_verdicts_are_told(asked, place, path, body, told):
     [
         (b"{", "application/json", 400, "not JSON"),
         (b"[]", "application/json", 400, "must be a JSON object"),
-        (b'{"a": NaN}', "application/json", 400, "no number of JSON"),
+        (b'{"a": NaN}', "application/json", 400, "is not a number in JSON"),
         (b"[" * 100_000, "application/json", 400, "not JSON"),
         (b"\xff\xfe", "application/json", 400, "not JSON"),
         (b"a=1", "application/x-www-form-urlencoded", 415, "must be JSON"),

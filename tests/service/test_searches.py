@@ -152,7 +152,7 @@ def test_filters_that_are_not_understood(shelf, given, reason):
     [
         ({}, "exactly one of"),
         ({"row": 1, "vector": [1]}, "exactly one of"),
-        ({"row": 1, "top": 5}, "there is no field 'top'"),
+        ({"row": 1, "top": 5}, "the field 'top' is not known"),
         ({"row": "abc"}, "`row` must be a whole number"),
         ({"row": 1000}, "has no row 1000 in version 1"),
         ({"row": 1, "limit": 10_000}, "`limit` must be from 1 to 1000"),
@@ -215,7 +215,9 @@ def test_a_new_version_is_picked_up_and_the_old_one_can_be_asked_for(shelf, gall
     (ours,) = found(ask(shelf, {"row": 33, "limit": 50}))
     assert ours == naive(later, unit_vectors([33]), 50, out={33})[0]
     assert "version 9" in message(ask(shelf, {"row": 3, "version": 9}), 404)
-    assert "there is no gallery 'none'" in message(ask(shelf, {"row": 3}, name="none"), 404)
+    assert "the gallery 'none' is not served here" in message(
+        ask(shelf, {"row": 3}, name="none"), 404
+    )
 
 
 def test_a_version_that_was_removed_is_not_answered_from_memory(shelf, gallery):

@@ -106,10 +106,14 @@ class HeldTile(NamedTuple):
 class HeldTiles(threading.local):
     """The tiles of some queries `[Q, D]`, all finite; each thread has its own buffers."""
 
-    def __init__(self, queries: NDArray[np.float32]) -> None:
-        self._queries, self._length = queries, longest(queries)
-        self._coded = _codes(queries, len(queries))
+    def __init__(self, queries: NDArray[np.float32], coded: Codes | None) -> None:
+        self._queries, self._length, self._coded = queries, longest(queries), coded
         self._buffer, self._product = np.empty(0, np.int32), Product()
+
+    @classmethod
+    def of(cls, queries: NDArray[np.float32]) -> "HeldTiles":
+        """Code the queries, once for all threads."""
+        return cls(queries, _codes(queries, len(queries)))
 
     def tile(self, rows: HeldRows, block: int) -> HeldTile:
         """The tile of all queries and one block; the next call overwrites it."""

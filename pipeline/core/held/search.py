@@ -131,7 +131,7 @@ def _by_tiles(
     heaps: _Heaps,
 ) -> Callable[[int, int], None]:
     """Scores the rows of some blocks that their tiles nominate."""
-    asked, tiles = read_only(queries), HeldTiles(queries)
+    asked, tiles = read_only(queries), HeldTiles.of(queries)
 
     def work(start: int, stop: int) -> None:
         scores, rows = heaps.own()
