@@ -1,7 +1,10 @@
 """The gallery that a request names, and what every answer says of it."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -38,9 +41,13 @@ def one_of(request: Request, version: Any = None) -> HeldGallery:
 
 def position_of(held: HeldGallery, row_id: Any) -> int:
     """The position of a row; raise `Refused` (404) if there is none of this id."""
-    number = Whole("row_id").read(row_id)
+    return int(positions_of(held, [Whole("row_id").read(row_id)])[0])
+
+
+def positions_of(held: HeldGallery, row_ids: Sequence[int]) -> NDArray[np.int64]:
+    """The positions of rows by their ids; raise `Refused` (404) for an id that is not there."""
     try:
-        return int(held.positions_of([number])[0])
+        return held.positions_of(row_ids)
     except InputError as error:
         raise Refused(404, str(error)) from error
 

@@ -90,7 +90,7 @@ def _evaluation(shelf: Shelf, table: Gallery) -> dict[str, Any] | None:
     paths, ids, name = [each["path"] for each in found["worst"]], [None] * len(found["worst"]), None
     queries = _at(shelf, found["query"]["location"])
     if queries is not None:
-        name, rows = queries.name, queries.gallery.rows(["row_id", "path"])
+        name, rows = queries.name, queries.columns
         places = pc.index_in(pa.array(paths, pa.string()), rows["path"])
         ids = rows["row_id"].take(places).to_pylist()
     where = [{"gallery": None if row is None else name, "row_id": row} for row in ids]

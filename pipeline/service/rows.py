@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pipeline.errors import InputError
-from pipeline.service.asked_gallery import one_of, position_of, told
+from pipeline.service.asked_gallery import one_of, position_of, positions_of, told
 from pipeline.service.asking import Whole, row_ids
 from pipeline.service.faults import Refused
 from pipeline.service.held_gallery import HeldGallery
@@ -26,11 +26,7 @@ def show_some(request: Request) -> Response:
     if unknown := sorted(set(given) - set(_KNOWN)):
         raise InputError(f"there is no parameter {unknown[0]!r}: give {', '.join(_KNOWN)}")
     if "ids" in given:
-        try:
-            positions = held.positions_of(row_ids(given["ids"], "ids", most))
-        except InputError as error:
-            status = 404 if "has no row" in str(error) else 400
-            raise Refused(status, str(error)) from error
+        positions = positions_of(held, row_ids(given["ids"], "ids", most))
         return told(held, {"rows": held.rows(positions), "next": None})
     if "positions" in given:
         positions = np.array(row_ids(given["positions"], "positions", most), np.int64)

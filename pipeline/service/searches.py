@@ -39,9 +39,7 @@ async def search(request: Request) -> Response:
     """POST /v1/galleries/{gallery}/search."""
     service, start = service_of(request), perf_counter()
     asked = await read_search(request, service.settings)
-    held = await asyncio.to_thread(held_of, request, asked.version)
-    queries = await asyncio.to_thread(_queries, service, held, asked)
-    allowed = await asyncio.to_thread(allowed_rows, held, asked.filter)
+    held, queries, allowed = await asyncio.to_thread(_prepared, request, service, asked)
     best = await ranked(service, held, queries, asked.limit, allowed)
     content = await asyncio.to_thread(_lists, held, queries, best, asked)
     took = round(1000 * (perf_counter() - start), 3)
@@ -49,6 +47,14 @@ async def search(request: Request) -> Response:
 
 
 ROUTES = [Route("/v1/galleries/{gallery}/search", search, methods=["POST"])]
+
+
+def _prepared(
+    request: Request, service: Service, asked: SearchRequest
+) -> tuple[HeldGallery, Asked, NDArray[np.bool_] | None]:
+    """The gallery, the features that are searched for, and the rows that may be found."""
+    held = held_of(request, asked.version)
+    return held, _queries(service, held, asked), allowed_rows(held, asked.filter)
 
 
 def _queries(service: Service, held: HeldGallery, asked: SearchRequest) -> Asked:

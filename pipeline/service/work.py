@@ -61,6 +61,7 @@ class ServiceWork:
         self._lock = threading.Lock()
         self._free = threading.Semaphore(_AT_ONCE)
         self._to_finish: list[threading.Thread] = []
+        self._faults: dict[str, Exception] = {}
         self._is_over = False
 
     def start(
@@ -103,7 +104,8 @@ class ServiceWork:
         if job.state == "failed":
             with self._lock:
                 self._by_key.pop((kind, key), None)
-            raise InputError(job.error)
+                fault = self._faults[job.job]
+            raise fault
         return job
 
     def forget(self, *, but: str) -> None:
@@ -132,14 +134,16 @@ class ServiceWork:
                 job.result = work(job.start_progress)
                 job.state = "done"
             except (InputError, RunError) as error:
-                job.error = str(error)
-                job.state = "failed"
+                self._fail(job, error)
             except Exception as error:  # noqa: BLE001 (the job reports it, and the log has it)
                 # Other jobs end with the process, in the middle of whatever they do.
                 level = logging.DEBUG if self._is_over else logging.ERROR
                 _log.log(level, "the job %s (%s) failed", job.job, job.kind, exc_info=error)
-                job.error = "the service failed; its log says why"
-                job.state = "failed"
+                self._fail(job, RunError("the service failed; its log says why"))
+
+    def _fail(self, job: ServiceJob, fault: Exception) -> None:
+        self._faults[job.job] = fault
+        job.error, job.state = str(fault), "failed"
 
     def _forget(self) -> None:
         ended = [name for name, each in self._jobs.items() if each.state != "running"]
@@ -148,4 +152,5 @@ class ServiceWork:
     def _drop(self, names: set[str]) -> None:
         for name in names:
             del self._jobs[name]
+            self._faults.pop(name, None)
         self._by_key = {key: job for key, job in self._by_key.items() if job.job not in names}

@@ -179,3 +179,15 @@ def test_what_must_finish_is_finished_before_the_end(yard):
         must = work.start("erasure", task, must_finish=True)
         assert must.state == "running"
     assert (must.state, must.result) == ("done", "end")
+
+
+@pytest.mark.parametrize("fault", [ZeroDivisionError(), RunError("the disk is full")])
+def test_a_failure_of_the_service_is_no_fault_of_the_request(fault):
+    work = ServiceWork()
+
+    def fail(_progress):
+        raise fault
+
+    ended(work.start("map", fail, key="a"))
+    with pytest.raises(RunError):
+        work.result("map", "a", fail)
