@@ -192,6 +192,7 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "WouldErase": about_gallery(
         dry_run={"const": True},
+        purge_unfinished={"type": "boolean"},
         rows=WHOLE,
         row_ids=listed(WHOLE),
         rows_left=WHOLE,

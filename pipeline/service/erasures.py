@@ -88,16 +88,28 @@ def _selection(body: dict[str, Any]) -> Selection:
 def _would_go(request: Request, selection: Selection) -> Response:
     """What would go, from where: rows, and the outputs that may hold them."""
     held = one_of(request)
+    found, is_purge = _selected(held, selection)
+    content = {
+        "dry_run": True,
+        "purge_unfinished": is_purge,
+        **_about(held, found),
+        "outputs": _outputs(table_of(held)),
+    }
+    return told(held, content)
+
+
+def _selected(held: HeldGallery, selection: Selection) -> tuple[Selected, bool]:
+    """The selected rows, and whether they were erased earlier, and their purge is unfinished.
+
+    A service that was killed in between is asked the same again: then nothing is left to erase, and
+    the purge is made. Raise InputError for an id that is not there otherwise: it was meant.
+    """
     table = table_of(held)
-    found = _selected(held, selection)
-    return told(held, {"dry_run": True, **_about(held, found), "outputs": _outputs(table)})
-
-
-def _selected(held: HeldGallery, selection: Selection) -> Selected:
-    """The selected rows; raise InputError for an id that is not there: it was meant."""
-    if selection.row_ids:
+    found = selected_rows(table, selection)
+    is_purge = not len(found.row_ids) and _is_unpurged(table, selection)
+    if selection.row_ids and not is_purge:
         held.positions_of(selection.row_ids)
-    return selected_rows(table_of(held), selection)
+    return found, is_purge
 
 
 def _about(held: HeldGallery, found: Selected) -> dict[str, Any]:
@@ -130,18 +142,12 @@ def _outputs(table: Gallery) -> list[dict[str, Any]]:
 
 
 def _start(request: Request, selection: Selection, purge: bool, everywhere: bool) -> Response:
-    """Start the erasure of what is selected in the latest version.
-
-    A service that was killed after it erased and before it purged is asked the same again: then
-    nothing is left to erase, and the purge is made.
-    """
+    """Start the erasure of what is selected in the latest version, or the purge that is missing."""
     service, held = service_of(request), one_of(request)
-    found = selected_rows(table_of(held), selection)
+    found, is_purge = _selected(held, selection)
     rows, name = len(found.row_ids), held.name
-    if rows or not (purge and _is_unpurged(table_of(held), selection)):
-        found = _selected(held, selection)
-        if not rows:
-            raise InputError("nothing was erased: no row is selected")
+    if not rows and not (purge and is_purge):
+        raise InputError("nothing was erased: no row is selected")
     _log.warning("%s: %d rows are erased, as %s asks", name, rows, client_of(request))
     work = _work(service, held, found, selection, purge, everywhere)
     return accepted(service.work.start("erasure", work, must_finish=True))

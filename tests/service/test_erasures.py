@@ -68,10 +68,14 @@ def test_the_same_request_purges_what_a_killed_service_had_erased(shelf, place, 
     first = certificate(asked, asked.post(ERASE, json=body | {"purge": False}))
     rows = first["erased"]["rows"]
     assert message(asked.post(ERASE, json=body | {"purge": False}), 400)
+    plan = asked.post(ERASE, json=selected | {"dry_run": True}).json()
+    assert (plan["rows"], plan["purge_unfinished"]) == (0, True)
     again = certificate(asked, asked.post(ERASE, json=body))
     assert again["version"] == first["version"] and again["erased"]["rows"] == 0
     assert again["purged"]["rows_gone"] == rows == 3
     assert message(asked.post(ERASE, json=body), 400)  # nothing is left
+    plan = asked.post(ERASE, json={"where": "row_id = 3", "dry_run": True}).json()
+    assert (plan["rows"], plan["purge_unfinished"]) == (0, False)
 
 
 @pytest.mark.parametrize(

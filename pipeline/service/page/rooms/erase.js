@@ -76,12 +76,16 @@ const about = ({ identities, cameras, first_time: first, last_time: last }) =>
 function Plan({ gallery, plan, may, onErase, working }) {
   const [typed, setTyped] = useState("");
   const [everywhere, setEverywhere] = useState(false);
-  const { rows } = plan;
+  const { rows, purge_unfinished: unfinished } = plan;
   const ids = /** @type {number[]} */ (plan.row_ids ?? []);
-  if (!rows) return html`<p class="note" role="status">No row fits: nothing would go.</p>`;
+  if (!rows && !unfinished) return html`<p class="note" role="status">No row fits: nothing would go.</p>`;
   return html`<section class="sheet stack" aria-label="What would go">
-    <div role="status"><h2>${count(rows, "row")} would go, ${grouped(plan.rows_left)} would stay</h2></div>
-    <p class="quiet">${about(plan)}</p>
+    <div role="status"><h2>${
+      unfinished
+        ? "No row fits now, but older versions still hold some"
+        : `${count(rows, "row")} would go, ${grouped(plan.rows_left)} would stay`
+    }</h2></div>
+    <p class="quiet">${unfinished ? "They were erased or replaced, and not yet purged: their bytes are still on the disk." : about(plan)}</p>
     <ul class="strip-wide">${ids.slice(0, SHOWN).map((id) => html`<li key=${id}>
       <${Crop} gallery=${gallery} id=${id} height=${128} alt=${`Row ${id}`} /></li>`)}</ul>
     ${ids.length > SHOWN && html`<p class="small quiet">The first ${SHOWN} of them.</p>`}
@@ -104,7 +108,7 @@ function Plan({ gallery, plan, may, onErase, working }) {
             ${gallery}</strong></span>
             <input type="text" autocomplete="off" spellcheck=${false} value=${typed} onInput=${(/** @type {any} */ event) => setTyped(event.target.value)} /></label>
           <button class="danger" disabled=${typed !== gallery || working}>
-            <${Icon} name="erase" />Erase ${count(rows, "row")}</button>
+            <${Icon} name="erase" />${unfinished ? "Purge them" : `Erase ${count(rows, "row")}`}</button>
         </form>`
         : html`<p class="note">The service was started without the right to erase.</p>`
     }
