@@ -1,7 +1,5 @@
 """The page in a real browser."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,33 +9,16 @@ import pytest
 from pipeline.report.page import write_page
 from pipeline.report.results import Report
 from pipeline.report.thumbnails import Thumbnails
+from tests.chromium import chromium
 from tests.report.changing import changed
 
 pytestmark = pytest.mark.browser
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    if found is None:
-        # A skip on the build machine would hide that the page is never opened.
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"needs one of {', '.join(NAMES)}")
-    with playwright.sync_playwright() as session:
-        chromium = session.chromium.launch(executable_path=found, args=list(QUIET))
-        yield chromium
-        chromium.close()
+    with chromium("--disable-gpu") as found:
+        yield found
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from pipeline.runs.extraction import extract
 from pipeline.runs.settings import RuleSettings
 from pipeline.service.embedding import Embedder
 from pipeline.service.shelf import Shelf
-from tests.report.test_browser import NAMES, QUIET
+from tests.chromium import chromium
 from tests.service.asking import TOKEN
 from tests.service.listening import listening_service
 
@@ -31,20 +31,13 @@ AXE = Path(__file__).parent / "node/node_modules/axe-core/axe.min.js"
 BEGUN = datetime(2026, 3, 2, 9, tzinfo=UTC)
 LAST_FRAME = 40
 SIZES = {390: 844, 1440: 900}
-# Chromium draws WebGL without a graphics card only if it is told that this is meant.
-DRAWS = [*(each for each in QUIET if each != "--disable-gpu"), "--enable-unsafe-swiftshader"]
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    if found is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"needs one of {', '.join(NAMES)}")
-    with playwright.sync_playwright() as session:
-        chromium = session.chromium.launch(executable_path=found, args=DRAWS)
-        yield chromium
-        chromium.close()
+    # Chromium draws WebGL without a graphics card only if it is told that this is meant.
+    with chromium("--enable-unsafe-swiftshader") as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
