@@ -18,7 +18,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.core.maps.settings import MapSettings
-from pipeline.errors import InputError
 from pipeline.gallery import checksums
 from pipeline.gallery.contents import contents_hash
 from pipeline.gallery.files import storage
@@ -26,6 +25,7 @@ from pipeline.gallery.files.places import GalleryPlace, root_of
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.log.entries import oldest_version
 from pipeline.gallery.table import Gallery
+from pipeline.gallery.version_tables import write_version_table
 from pipeline.input_files import parse_json
 
 _log = logging.getLogger(__name__)
@@ -77,22 +77,11 @@ def write_map(gallery: Gallery, found: GalleryMap) -> GalleryPlace:
     )
     folder = _folder(gallery)
     others = [path for version, _, path in _stored(folder) if version == gallery.version]
-    path = folder / _name(found.version, found.laid_out)
     storage.make_folder(folder)
     storage.drop_cut_off(folder)
     storage.delete_files(others)
-    checksums.write_recorded(
-        path,
-        lambda temporary: pq.write_table(
-            table, temporary, compression="none", use_dictionary=False, write_page_checksum=True
-        ),
-    )
-    # A purge deletes such files after the version has left the log; a file written later is deleted
-    # here.
-    if found.laid_out < oldest_version(root_of(gallery.location)):
-        storage.delete_files([path])
-        raise InputError(f"{gallery.location}: version {found.laid_out} was removed meanwhile")
-    return path
+    path = folder / _name(found.version, found.laid_out)
+    return write_version_table(gallery, path, table, found.laid_out)
 
 
 def read_map(gallery: Gallery, settings: MapSettings) -> GalleryMap | None:

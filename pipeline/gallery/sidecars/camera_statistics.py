@@ -12,13 +12,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.core.cameras.sums import CameraSums
-from pipeline.errors import InputError
 from pipeline.gallery import checksums
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.places import GalleryPlace, root_of
 from pipeline.gallery.files.storage import GalleryDamagedError
-from pipeline.gallery.log.entries import oldest_version
 from pipeline.gallery.table import Gallery
+from pipeline.gallery.version_tables import write_version_table
 from pipeline.input_files import parse_json
 
 _log = logging.getLogger(__name__)
@@ -42,21 +41,7 @@ def write_camera_sums(gallery: Gallery, cameras: Sequence[str], sums: CameraSums
         },
         metadata={_ABOUT: json.dumps(_about(gallery) | {"location": gallery.location})},
     )
-    path = _file(gallery)
-    storage.make_folder(path.parent)
-    storage.drop_cut_off(path.parent, path.name)
-    checksums.write_recorded(
-        path,
-        lambda temporary: pq.write_table(
-            table, temporary, compression="none", use_dictionary=False, write_page_checksum=True
-        ),
-    )
-    # A purge deletes such files after the version has left the log; a file written later is deleted
-    # here.
-    if gallery.version < oldest_version(root_of(gallery.location)):
-        storage.delete_files([path])
-        raise InputError(f"{gallery.location}: version {gallery.version} was removed meanwhile")
-    return path
+    return write_version_table(gallery, _file(gallery), table, gallery.version)
 
 
 def read_camera_sums(gallery: Gallery) -> tuple[list[str], CameraSums] | None:
