@@ -5,12 +5,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
-from pipeline.input_files import check_file, why
-from pipeline.runs.pair_tables import PAIR_SCHEMA, is_pair_table
+from pipeline.runs.pair_tables import read_pairs
 from pipeline.runs.path_verdicts import PathVerdicts
 from pipeline.stages.train import HardRows
 
@@ -21,17 +18,9 @@ _WEIGHT = 3.0
 def read_mistakes(file: Path) -> PathVerdicts:
     """The pairs of a table that `write_pairs` wrote, by paths; those without a verdict stay out.
 
-    Raise InputError for a file that cannot be read, or that is not such a table.
+    Raise what `read_pairs` raises.
     """
-    check_file(file)
-    if not is_pair_table(file):
-        raise InputError(
-            f"{file} is not a table of pairs: give the one that an evaluation wrote with `mine`"
-        )
-    try:
-        table = _read(file)
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{file} cannot be read: {why(error)}") from error
+    table = read_pairs(file)
 
     def pairs(verdict: str) -> tuple[tuple[str, str], ...]:
         own = table.filter(pc.equal(table["verdict"], verdict))
@@ -55,10 +44,3 @@ def hard_rows(mistakes: PathVerdicts, paths: pa.ChunkedArray, source: str) -> Ha
     weights = np.ones(len(paths))
     weights[np.concatenate([same, different]).ravel()] = _WEIGHT
     return HardRows(weights, different)
-
-
-def _read(file: Path) -> pa.Table:
-    if file.suffix == ".parquet":
-        return pq.read_table(file)
-    types = {field.name: field.type for field in PAIR_SCHEMA}
-    return pa_csv.read_csv(file, convert_options=pa_csv.ConvertOptions(column_types=types))

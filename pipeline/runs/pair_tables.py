@@ -9,7 +9,9 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from pipeline.errors import InputError
 from pipeline.gallery.files import storage
+from pipeline.input_files import check_file, why
 from pipeline.output_files import has_mark
 
 PAIR_TABLE = "pair table"
@@ -58,6 +60,26 @@ def write_pairs(path: Path, table: pa.Table) -> None:
 
     storage.drop_cut_off(path.parent, path.name)
     storage.write_whole(path, write)
+
+
+def read_pairs(path: Path) -> pa.Table:
+    """A table that `write_pairs` wrote, in `PAIR_SCHEMA`.
+
+    Raise InputError for a file that cannot be read, or that is not such a table.
+    """
+    check_file(path)
+    if not is_pair_table(path):
+        raise InputError(
+            f"{path} is not a table of pairs: give the one that an evaluation wrote with `mine`"
+        )
+    try:
+        if path.suffix == ".parquet":
+            return pq.read_table(path)
+        types = {field.name: field.type for field in PAIR_SCHEMA}
+        options = pa_csv.ConvertOptions(column_types=types)
+        return pa_csv.read_csv(path, convert_options=options)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path} cannot be read: {why(error)}") from error
 
 
 def is_pair_table(path: Path) -> bool:
