@@ -95,12 +95,26 @@ def find_clusters(
         cannot=cannot,
     )
     if found.count < settings.people:
-        raise RunError(
-            f"{len(rows)} rows fall into {found.count} clusters at eps {found.eps:g}, and a batch"
-            f" takes {settings.people} (`people`): give another `eps`, fewer `people` or fewer"
-            " `min_samples`, or more crops"
-        )
+        raise RunError(_too_few_clusters(len(rows), found, settings))
     return found
+
+
+def _too_few_clusters(rows: int, found: RowClusters, settings: RoundSettings) -> str:
+    """How many clusters there are, and with which values there are enough."""
+    advice = []
+    if found.choice is not None and max(found.choice.clusters) >= settings.people:
+        most = int(np.argmax(found.choice.clusters))
+        advice.append(f"`eps` {found.choice.grid[most]:g} ({found.choice.clusters[most]} clusters)")
+    if found.choice is None:
+        advice.append("another `eps`, or none, to have it chosen")
+    if found.count >= 2:
+        advice.append(f"at most {found.count} `people`")
+    if settings.min_samples > 2:
+        advice.append(f"`min_samples` below {settings.min_samples} (at least 2)")
+    return (
+        f"{rows} rows fall into {found.count} clusters at eps {found.eps:g}, and a batch takes"
+        f" {settings.people} (`people`): give {', or '.join([*advice, 'more crops'])}"
+    )
 
 
 def objective_of(rows: SeenRows, labels: NDArray[np.int64]) -> ClusterObjective:

@@ -39,6 +39,9 @@ class RoundSettings:
     stable)."""
     min_samples: int = 4
     """Rows near a row, itself included, that make it the core of a cluster."""
+    color_jitter: float = 0.0
+    """By how much brightness, color cast, contrast and saturation of the crops vary at random (0.2:
+    by up to 20 %), beside mirroring, shifts and erasing; 0 for not at all."""
     held_out: float = 0.1
     """Share of the tracklets that are never trained on: the network is tested on them."""
     untested: bool = False
@@ -68,6 +71,7 @@ class RoundSettings:
         The learning rate falls along a cosine from the first to the last round.
         """
         from pipeline.stages.train import TrainingSettings
+        from pipeline.training.augmentation import AugmentationSettings
         from pipeline.training.loop import StepSettings
         from pipeline.training.samplers import BatchSettings
         from pipeline.training.schedules import LearningSchedule
@@ -78,6 +82,7 @@ class RoundSettings:
             steps=StepSettings(self.part, self.learning_rate, precision=precision),
             schedule=LearningSchedule("cosine", steps=self.rounds * self.round_epochs),
             epochs_before=(number - 1) * self.round_epochs,
+            augmentation=AugmentationSettings(color_jitter=self.color_jitter),
             micro_batches=self.micro_batches,
             seed=1000 * self.seed + number,
         )
@@ -141,6 +146,8 @@ class _TrainingNumbers(Protocol):
     @property
     def learning_rate(self) -> float: ...
     @property
+    def color_jitter(self) -> float: ...
+    @property
     def held_out(self) -> float: ...
     @property
     def micro_batches(self) -> int: ...
@@ -164,6 +171,8 @@ def check_training(settings: _TrainingNumbers) -> None:
         raise InputError("`people` must be at least 2: a network learns from differences")
     if not settings.learning_rate > 0:
         raise InputError(f"`learning_rate` must be above 0, not {settings.learning_rate}")
+    if not 0 <= settings.color_jitter <= 1:
+        raise InputError(f"`color_jitter` must lie from 0 to 1, not {settings.color_jitter}")
     if not 0 <= settings.held_out < 1:
         raise InputError(f"`held_out` must be from 0 to below 1, not {settings.held_out}")
     if settings.people % settings.micro_batches:

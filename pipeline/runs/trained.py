@@ -48,6 +48,9 @@ class SupervisedSettings:
     after half of the epochs, and to a hundredth after three quarters), or not at all."""
     warmup: int | None = None
     """Epochs in which the learning rate rises from a tenth (default: a tenth of the epochs)."""
+    color_jitter: float = 0.0
+    """By how much brightness, color cast, contrast and saturation of the crops vary at random (0.2:
+    by up to 20 %), beside mirroring, shifts and erasing; 0 for not at all."""
     held_out: float = 0.1
     """Share of the people who are never trained on: the network is measured on them."""
     micro_batches: int = 1
@@ -89,6 +92,7 @@ class SupervisedSettings:
     def training(self, precision: "Precision") -> "TrainingSettings":
         """The settings of the training itself."""
         from pipeline.stages.train import TrainingSettings
+        from pipeline.training.augmentation import AugmentationSettings
         from pipeline.training.loop import StepSettings
         from pipeline.training.samplers import BatchSettings
         from pipeline.training.schedules import LearningSchedule
@@ -104,6 +108,7 @@ class SupervisedSettings:
                 milestones=tuple(sorted(falls)),
                 steps=self.epochs,
             ),
+            augmentation=AugmentationSettings(color_jitter=self.color_jitter),
             micro_batches=self.micro_batches,
             seed=self.seed,
         )

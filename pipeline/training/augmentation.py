@@ -1,9 +1,10 @@
-"""Crops that vary as cameras do: mirrored, shifted, and partly hidden.
+"""Crops that vary as cameras do: in other colors, mirrored, shifted, and partly hidden.
 
 Flip and pad-and-crop are those of Luo et al. (CVPR workshops 2019); a part is hidden by random
 erasing (Zhong et al., AAAI 2020): with a probability, a rectangle whose area is a random share of
 the crop and whose aspect is random takes one color. Aspects are drawn evenly in their logarithm, so
-that high and wide rectangles are equally likely, as torchvision does.
+that high and wide rectangles are equally likely, as torchvision does. Colors vary as in
+`pipeline.training.colors`.
 
 How a crop varies is a function of the seed, the epoch, its row, and how often the row came before
 in the epoch. So neither the size and order of batches nor the number of processes changes a crop.
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import InputError
+from pipeline.training.colors import ColorFactors, change_colors, draw_color_factors
 
 # A rectangle that is wider or higher than the crop is drawn again, at most this often.
 _ATTEMPTS = 100
@@ -36,9 +38,11 @@ class AugmentationSettings:
     """Least and largest share of the crop that is hidden."""
     erase_aspect: float = 0.3
     """Height by width of the hidden part lies from this to its inverse, evenly in the logarithm."""
+    color_jitter: float = 0.0
+    """By how much brightness, color cast, contrast and saturation vary: 0.2 is up to 20 %."""
 
     def __post_init__(self) -> None:
-        for name in ("flip", "erase"):
+        for name in ("flip", "erase", "color_jitter"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"`{name}` must lie from 0 to 1, not {getattr(self, name)}")
         if self.pad < 0:
@@ -56,6 +60,8 @@ class AugmentationSettings:
 class CropVariation:
     """What happens to one crop, in this order."""
 
+    colors: ColorFactors | None
+    """What its colors are multiplied by."""
     mirrored: bool
     down: int
     """Pixels by which the content moves down; up if negative."""
@@ -80,7 +86,7 @@ def draw_variation(
     `turn` is how often the row came before in the epoch. ValueError if a number is negative.
 
     >>> draw_variation(256, 128, AugmentationSettings(), seed=0, epoch=1, row=2)
-    CropVariation(mirrored=False, down=0, right=-2, hidden=(175, 38, 217, 119))
+    CropVariation(colors=None, mirrored=False, down=0, right=-2, hidden=(175, 38, 217, 119))
     """
     rng = np.random.default_rng([seed, epoch, row, turn, 2])  # other streams end otherwise
     mirrored = bool(rng.random() < settings.flip)
@@ -88,7 +94,9 @@ def draw_variation(
     hidden = None
     if rng.random() < settings.erase:
         hidden = _draw_rectangle(height, width, settings, rng)
-    return CropVariation(mirrored, down, right, hidden)
+    # Drawn last, so that with and without it all else is the same.
+    colors = draw_color_factors(rng, settings.color_jitter) if settings.color_jitter else None
+    return CropVariation(colors, mirrored, down, right, hidden)
 
 
 def augment(
@@ -105,7 +113,8 @@ def augment(
 
     `rows` and `turns` int `[B]` are those of `EpochBatches`. `fill` is the color of what is
     shifted in and of hidden parts, in the units of the crops: the mean of the recipe, or 0 where it
-    has been subtracted. ValueError if shapes do not fit, or `fill` does not fit the type.
+    has been subtracted. ValueError if shapes do not fit, `fill` does not fit the type, or colors
+    are to vary of crops that are not uint8.
 
     >>> crops = torch.arange(12, dtype=torch.uint8).reshape(1, 3, 2, 2)
     >>> augment(crops, np.array([0]), AugmentationSettings(1, 0, 0), seed=0, epoch=0)[0, 0]
@@ -142,6 +151,8 @@ def _color(fill: tuple[float, float, float], crops: Tensor) -> Tensor:
 def _vary(crop: Tensor, variation: CropVariation, color: Tensor, made: Tensor) -> None:
     """Write the varied `crop` `[3, H, W]` to `made`."""
     height, width = crop.shape[1:]
+    if variation.colors is not None:
+        crop = change_colors(crop, variation.colors)
     source = crop.flip(2) if variation.mirrored else crop
     y, x = variation.down, variation.right
     if y or x:

@@ -268,6 +268,29 @@ def test_too_few_clusters_for_a_batch(tmp_path):
         find_clusters(rows, RoundSettings(), NO_VERDICTS.among(rows.path), tmp_path, first=True)
 
 
+def test_values_that_give_enough_clusters_are_named_and_do(tmp_path):
+    rows = random_rows(120)
+
+    def clusters(**fields):
+        links = NO_VERDICTS.among(rows.path)
+        return find_clusters(rows, RoundSettings(**fields), links, tmp_path, first=True).count
+
+    advice = r"`eps` 0\.475 \(11 clusters\), or at most 10 `people`, or `min_samples` below 4"
+    with pytest.raises(RunError, match=f"120 rows fall into 10 clusters at eps 0.45.*{advice}"):
+        clusters(people=11)
+    assert clusters(people=11, eps=0.475) == 11
+    assert clusters(people=10) == 10
+    with pytest.raises(
+        RunError, match="give another `eps`, or none, to have it chosen, or at most"
+    ):
+        clusters(people=11, eps=0.45)
+    with pytest.raises(RunError, match="give more crops"):  # 2 people are the fewest, too
+        find_clusters(
+            random_rows(3), RoundSettings(min_samples=2), NO_VERDICTS.among(rows.path), tmp_path,
+            first=True,
+        )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

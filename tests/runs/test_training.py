@@ -1,5 +1,6 @@
 """Training with labels: who is trained on, resuming to the same bits, and what is refused."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -13,9 +14,11 @@ from pipeline.gallery.log.lock import hold
 from pipeline.gallery.table import Gallery
 from pipeline.model.trainable import UntrainedNetwork
 from pipeline.runs import training
+from pipeline.runs.adapted import RoundSettings
 from pipeline.runs.settings import ActorSettings
 from pipeline.runs.trained import SupervisedSettings
 from pipeline.runs.training import train
+from pipeline.training.augmentation import AugmentationSettings
 
 SMALL = SupervisedSettings(epochs=2, people=4, crops=2, held_out=0.3, learning_rate=1e-3)
 HERE = ActorSettings(actors=0)
@@ -179,6 +182,7 @@ def test_what_cannot_be_trained(archive, tmp_path):
         ({"workers": 2}, "2 `workers` cannot share 1 `micro_batches`"),
         ({"micro_batches": 5}, "`micro_batches` 5 must divide `people` 16"),
         ({"learning_rate": 0}, "`learning_rate` must be above 0"),
+        ({"color_jitter": 1.5}, "`color_jitter` must lie from 0 to 1"),
         ({"held_out": 1}, "`held_out` must be from 0 to below 1"),
         ({"weight_decay": -1}, "`weight_decay` must be at least 0"),
         ({"epochs": 5, "warmup": 5}, "`warmup` must be at least 0 and less than the 5"),
@@ -193,6 +197,14 @@ def test_what_cannot_be_trained(archive, tmp_path):
 def test_settings_are_checked(given, message):
     with pytest.raises(InputError, match=message):
         SupervisedSettings(**given)
+
+
+@pytest.mark.parametrize("settings", [SMALL, RoundSettings()])
+def test_color_jitter_reaches_the_training(settings):
+    wanted = replace(settings, color_jitter=0.3)
+    given = (1, "float32") if isinstance(settings, RoundSettings) else ("float32",)
+    assert settings.training(*given).augmentation == AugmentationSettings()
+    assert wanted.training(*given).augmentation == AugmentationSettings(color_jitter=0.3)
 
 
 def test_the_learning_rate_rises_and_falls():

@@ -1,6 +1,7 @@
 """Augmented crops against a loop over pixels; what may and what must not change them."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,8 +9,10 @@ import torch
 
 from pipeline.errors import InputError
 from pipeline.training.augmentation import AugmentationSettings, augment, draw_variation
+from pipeline.training.colors import change_colors
 
 MUCH = AugmentationSettings(pad=3, erase=0.8)
+COLORFUL = AugmentationSettings(pad=3, erase=0.8, color_jitter=0.3)
 
 
 def random_crops(count=6, height=9, width=5, kind=torch.uint8):
@@ -45,6 +48,25 @@ def test_crops_equal_those_of_a_loop_over_pixels(kind):
         np.testing.assert_array_equal(made[row], naive(crop, variation, color))
 
 
+def test_colors_change_before_all_else_and_leave_it_the_same():
+    crops, fill = random_crops(40), (124.4, 116.0, 103.6)
+    made = augment(crops, np.arange(40), COLORFUL, seed=4, epoch=2, fill=fill)
+    changed = []
+    for row, crop in enumerate(crops):
+        plain = draw_variation(9, 5, MUCH, seed=4, epoch=2, row=row)
+        variation = draw_variation(9, 5, COLORFUL, seed=4, epoch=2, row=row)
+        assert replace(variation, colors=None) == plain
+        changed.append(change_colors(crop, variation.colors))
+    expected = augment(torch.stack(changed), np.arange(40), MUCH, seed=4, epoch=2, fill=fill)
+    assert torch.equal(made, expected)
+    assert not torch.equal(made, augment(crops, np.arange(40), MUCH, seed=4, epoch=2, fill=fill))
+
+
+def test_colors_are_those_of_whole_numbers():
+    with pytest.raises(ValueError, match="uint8"):
+        augment(random_crops(kind=torch.float32), np.arange(6), COLORFUL, seed=0, epoch=0)
+
+
 def test_shifts_may_be_larger_than_the_crop():
     crops = random_crops(50, 4, 2)
     far = AugmentationSettings(pad=9, erase=0)
@@ -56,10 +78,10 @@ def test_shifts_may_be_larger_than_the_crop():
 
 def test_a_crop_does_not_depend_on_its_batch():
     crops, rows, turns = random_crops(6), np.array([5, 9, 5, 0, 2**40, 1]), np.arange(6) % 2
-    whole = augment(crops, rows, MUCH, seed=1, epoch=3, turns=turns)
+    whole = augment(crops, rows, COLORFUL, seed=1, epoch=3, turns=turns)
     order = np.array([3, 0, 5, 1, 4, 2])
     parts = [
-        augment(crops[part], rows[part], MUCH, seed=1, epoch=3, turns=turns[part])
+        augment(crops[part], rows[part], COLORFUL, seed=1, epoch=3, turns=turns[part])
         for part in (order[:1], order[1:4], order[4:])
     ]
     assert torch.equal(torch.cat(parts), whole[order])
@@ -67,7 +89,7 @@ def test_a_crop_does_not_depend_on_its_batch():
 
 def test_seed_epoch_row_and_turn_each_make_another_variation():
     base = {"seed": 1, "epoch": 2, "row": 3, "turn": 0}
-    settings = AugmentationSettings(pad=500, erase=1)
+    settings = AugmentationSettings(pad=500, erase=1, color_jitter=0.2)
     made = {draw_variation(256, 128, settings, **base)}
     made |= {draw_variation(256, 128, settings, **base | {name: 9}) for name in base}
     assert len(made) == 5
@@ -120,6 +142,7 @@ def test_an_empty_batch():
     [
         ({"flip": 1.5}, "`flip` must lie from 0 to 1"),
         ({"erase": -1}, "`erase` must lie from 0 to 1"),
+        ({"color_jitter": 1.1}, "`color_jitter` must lie from 0 to 1"),
         ({"pad": -1}, "`pad` must be 0 or more"),
         ({"erase_area": (0, 0.5)}, "`erase_area` must be two shares"),
         ({"erase_area": (0.5, 0.4)}, "`erase_area` must be two shares"),
