@@ -37,9 +37,10 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)
 	$(BIN)/regallery demo $(ARGS)
 
-# Each process, and each that the tests start, would compile the sources again.
+# Each process, and each that the tests start, would compile the sources again. The tests that look
+# for barriers in the page need npm; where it is absent, they are skipped.
 test: export PYTHONDONTWRITEBYTECODE =
-test: $(READY)
+test: $(READY) $(if $(shell command -v npm),$(NODE)/node_modules/.ready)
 	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 soak: $(READY)

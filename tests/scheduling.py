@@ -1,6 +1,7 @@
 """Which tests run in one process, one after the other, and which of them begin first."""
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from xdist.scheduler import LoadScopeScheduling
 ROOT = Path(__file__).parents[1]
 SHARED = {"cluster_head": "cluster_head", "cluster": "cluster", "new_cluster": "cluster"}
 """The group of the tests that take a fixture: they share what it starts."""
+_MENTION = re.compile(rf"\b({'|'.join(SHARED)})\b")
 
 
 def group_of(node_id: str) -> str:
@@ -22,8 +24,11 @@ def group_of(node_id: str) -> str:
 
 @cache
 def _arguments(file: str) -> dict[str, list[str]]:
-    """The arguments of every test of a file, by its name."""
-    tree = ast.parse((ROOT / file).read_text())
+    """The arguments of every test of a file, by its name; nothing where no test shares a fixture."""
+    text = (ROOT / file).read_text()
+    if not _MENTION.search(text):  # every process asks this of every file: to parse takes seconds
+        return {}
+    tree = ast.parse(text)
     tests = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
     return {test.name: [each.arg for each in test.args.args] for test in tests}
 

@@ -5,6 +5,7 @@ goes on from its last epoch to the same weights, and several workers, each with 
 batch, come to the weights of one, up to the order in which gradients are added.
 """
 
+import gc
 import json
 import logging
 import pickle
@@ -153,6 +154,9 @@ def train_on_ray(work: TrainingWork, workers: int, gpus: float = 0) -> Trained:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
+    # After an extraction that failed, Ray Data's actors live until its error is collected. They
+    # hold CPUs, which this training would wait for without end.
+    gc.collect()
     stored = ray.put(work)
     trainer = TorchTrainer(
         _train_share,
