@@ -24,7 +24,7 @@ def group_of(node_id: str) -> str:
 
 @cache
 def _arguments(file: str) -> dict[str, list[str]]:
-    """The arguments of every test of a file, by its name; nothing where no test shares a fixture."""
+    """The arguments of every test of a file, by its name; none where nothing is shared."""
     text = (ROOT / file).read_text()
     if not _MENTION.search(text):  # every process asks this of every file: to parse takes seconds
         return {}
