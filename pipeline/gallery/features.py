@@ -6,30 +6,31 @@ read once.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.core.blocks import empty_rows
-from pipeline.gallery.files.places import GalleryPlace, ObjectPlace, parquet, root_of
+from pipeline.gallery.files.places import GalleryPlace, ObjectPlace, root_of
 from pipeline.gallery.files.schema import DTYPES, check_unit_length
 from pipeline.gallery.files.storage import GalleryDamagedError
-from pipeline.gallery.files.stored_rows import FetchedRows, StoredRows, rows_of
+from pipeline.gallery.files.stored_rows import FeatureGroup, FetchedRows, StoredRows, rows_of
 from pipeline.gallery.log.removed import report_removal
 from pipeline.gallery.log.transactions import RowFile
+from pipeline.gallery.scalar_columns import read_columns
 
 # Memory limits the speed of reading: more than a few threads do not help.
 _THREADS = min(4, os.cpu_count() or 1)
 # Each holds a row group that it has fetched.
 _FETCHES = 8
 _MANY_BYTES = 32 << 20
+_MANY_FILES = 4
 _SHOWN = 5
+_DENSE = 4
 _CHUNK_ROWS = 65_536
 
 
@@ -49,6 +50,36 @@ class Runs:
         """The file and the row in that file of each position int64 `[n]`."""
         run = np.searchsorted(self.starts, positions, side="right") - 1
         return self.files[run], self.rows[run] + positions - self.starts[run]
+
+    def by_file(self, positions: np.ndarray) -> list[tuple[int, np.ndarray, np.ndarray]]:
+        """For each file with any of the positions int64 `[n]`: its rows, ascending, and the indices
+        of these positions.
+        """
+        files, rows = self.locate(positions)
+        order = np.lexsort((rows, files))
+        bounds = np.flatnonzero(np.diff(files[order], prepend=-1, append=-1))
+        parts = [order[low:high] for low, high in pairwise(bounds)]
+        return [(int(files[part[0]]), rows[part], part) for part in parts]
+
+    def positions_of(self, files: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """The position of each of some rows: those of the files `[n]`, int64 `[n]`.
+
+        >>> runs = Runs(np.array([0, 2, 3, 4]), np.array([0, 1, 0]), np.array([0, 0, 2]))
+        >>> runs.positions_of(np.array([1, 0, 0]), np.array([0, 2, 1]))
+        array([2, 3, 1])
+        """
+        if np.array_equal(self.files, np.arange(len(self.files))):  # each file is one run
+            return self.starts[files] + rows
+        # A small type is sorted in linear time.
+        small = self.files.astype(np.min_scalar_type(int(self.files.max())))
+        by_file = np.argsort(small, kind="stable")
+        found = np.empty(len(rows), np.int64)
+        for file in np.unique(files):
+            low, high = np.searchsorted(small, (file, file + 1), sorter=by_file)
+            own, asked = by_file[low:high], files == file
+            runs = own[np.searchsorted(self.rows[own], rows[asked], side="right") - 1]
+            found[asked] = self.starts[runs] + rows[asked] - self.rows[runs]
+        return found
 
     def positions(self, file: int) -> np.ndarray:
         """The position of each row of a file, int64 `[n]`.
@@ -78,6 +109,8 @@ class GalleryFeatures:
     dtype: str
     paths: tuple[str, ...]
     runs: Runs
+    groups: Mapping[int, Sequence[FeatureGroup]] = field(default_factory=dict, repr=False)
+    """The row groups of files of which the footer has been read, by the number of the file."""
     _opened: dict[int, StoredRows | FetchedRows] = field(
         default_factory=dict, init=False, repr=False
     )
@@ -134,7 +167,7 @@ class GalleryFeatures:
             for part, values in self._rows_of(file).take(rows):
                 out[targets[part]] = values
 
-        self._each(read_file, self._by_file(positions), out.nbytes)
+        self._each(read_file, self.runs.by_file(positions), out.nbytes)
         return out
 
     def file_chunks(self, file: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
@@ -174,7 +207,7 @@ class GalleryFeatures:
                 check_unit_length(block, self.dtype, str(self._path(file)))
                 out[targets[part]] = block
 
-        self._each(read_file, self._by_file(positions), out.nbytes)
+        self._each(read_file, self.runs.by_file(positions), out.nbytes)
         return out
 
     def _each(self, read: Callable[[Any], None], parts: Sequence[Any], size: int) -> None:
@@ -185,19 +218,10 @@ class GalleryFeatures:
             else:
                 _each(read, parts, size)
 
-    def _by_file(self, positions: np.ndarray) -> list[tuple[int, np.ndarray, np.ndarray]]:
-        """For each file with any of the positions int64 `[n]`: its rows, ascending, and the indices
-        of these positions.
-        """
-        files, rows = self.runs.locate(positions)
-        order = np.lexsort((rows, files))
-        bounds = np.flatnonzero(np.diff(files[order], prepend=-1, append=-1))
-        parts = [order[low:high] for low, high in pairwise(bounds)]
-        return [(int(files[part[0]]), rows[part], part) for part in parts]
-
     def _rows_of(self, file: int) -> StoredRows | FetchedRows:
         if file not in self._opened:
-            self._opened[file] = rows_of(self._path(file), self.dimension, self.dtype)
+            groups = self.groups.get(file)
+            self._opened[file] = rows_of(self._path(file), self.dimension, self.dtype, groups)
         return self._opened[file]
 
     def _path(self, file: int) -> GalleryPlace:
@@ -205,12 +229,15 @@ class GalleryFeatures:
 
     def __getstate__(self) -> dict[str, Any]:
         """Another process checks the files again."""
-        return {**self.__dict__, "_opened": {}}
+        return {**self.__dict__, "groups": {}, "_opened": {}}
 
 
 def _each(read: Callable[[Any], None], parts: Sequence[Any], size: int) -> None:
-    """Read every part; in parallel if there are several parts with many bytes."""
-    if len(parts) < 2 or size < _MANY_BYTES:
+    """Read every part; in parallel if there are many parts, or several with many bytes.
+
+    Few rows of a part can be many bytes, because at the first use of a row group all of it is read.
+    """
+    if len(parts) < 2 or (len(parts) < _MANY_FILES and size < _MANY_BYTES):
         for part in parts:
             read(part)
         return
@@ -255,16 +282,34 @@ def _cluster_runs(
     if len(cluster) == 1 and files[cluster.start].path[:1].isdigit():
         # Our own files hold their rows in row-id order.
         return np.array([files[cluster.start].rows]), np.array([cluster.start]), np.array([0])
-    ids = [_row_ids(root / files[number].path, files[number].rows) for number in cluster]
-    owners = np.repeat(np.asarray(cluster), [len(part) for part in ids])
-    rows = np.concatenate([np.arange(len(part)) for part in ids])
-    together = np.concatenate(ids)
-    order = np.argsort(together, kind="stable")
+    counts = [files[number].rows for number in cluster]
+    together = read_columns(root, files[cluster.start : cluster.stop], ["row_id"])["row_id"]
+    ids = together.to_numpy()
+    owners = np.repeat(np.asarray(cluster), counts)
+    rows = np.concatenate([np.arange(count) for count in counts])
+    order = _order(ids)
     owners, rows = owners[order], rows[order]
-    _check_once(root, files, together[order], owners)
+    _check_once(root, files, ids[order], owners)
     breaks = (np.diff(owners) != 0) | (np.diff(rows) != 1)
     starts = np.concatenate([[0], np.flatnonzero(breaks) + 1])
     return np.diff(starts, append=len(rows)), owners[starts], rows[starts]
+
+
+def _order(ids: np.ndarray) -> np.ndarray:
+    """The order that sorts some row ids int64 `[n]`.
+
+    >>> _order(np.array([7, 5, 8])), _order(np.array([7, 7, 10**9]))
+    (array([1, 0, 2]), array([0, 1, 2]))
+    """
+    low = int(ids.min())
+    span = int(ids.max()) - low + 1
+    if span <= _DENSE * len(ids):  # few ids are missing: each finds its place at once
+        places = np.full(span, -1)
+        places[ids - low] = np.arange(len(ids))
+        order = places[places >= 0]
+        if len(order) == len(ids):  # else some come twice
+            return order
+    return np.argsort(ids, kind="stable")
 
 
 def _check_once(
@@ -288,13 +333,3 @@ def _check_once(
         f" {shown}{more} (row id {twice[0]} in {where}); go back to a version before"
         " them: regallery info --versions lists the versions, regallery restore --version takes one"
     )
-
-
-def _row_ids(path: GalleryPlace, rows: int) -> np.ndarray:
-    try:
-        ids = pq.read_table(parquet(path), columns=["row_id"])["row_id"].to_numpy()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise GalleryDamagedError(f"{path}: the file cannot be read ({error})") from error
-    if len(ids) != rows:
-        raise GalleryDamagedError(f"{path}: {len(ids)} rows where the log says {rows}")
-    return ids

@@ -9,24 +9,22 @@ import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 
 from pipeline.core.blocks import blocks
 from pipeline.errors import InputError, RunError
 from pipeline.gallery.features import GalleryFeatures, Runs, index_positions
 from pipeline.gallery.files import storage
-from pipeline.gallery.files.places import GalleryPlace, dataset, parquet, root_of
+from pipeline.gallery.files.places import GalleryPlace, root_of
 from pipeline.gallery.files.rejects import read_rejects
-from pipeline.gallery.files.schema import SCALAR_COLUMNS, SCALAR_FIELDS, check_form
-from pipeline.gallery.files.storage import GalleryDamagedError
+from pipeline.gallery.files.schema import SCALAR_COLUMNS, check_form, feature_bytes
+from pipeline.gallery.files.stored_rows import FeatureGroup, feature_groups
 from pipeline.gallery.files.unit_files import UnitRecord, UnitTarget
 from pipeline.gallery.found_units import FoundUnits, find_units
 from pipeline.gallery.log import history
@@ -41,6 +39,13 @@ from pipeline.gallery.opening import (
     read_version,
     tidy_records,
 )
+from pipeline.gallery.scalar_columns import (
+    FILES_AT_ONCE,
+    FoundRows,
+    find_rows,
+    read_columns,
+    read_rows,
+)
 
 if TYPE_CHECKING:
     import pandas
@@ -49,10 +54,7 @@ if TYPE_CHECKING:
     from pipeline.gallery.log.conditions import Condition
 
 _log = logging.getLogger(__name__)
-_FILES_AT_ONCE = 512
-_CHECKED = ds.ParquetFileFormat(
-    default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
-)
+_NO_ROWS = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +66,7 @@ class Gallery:
 
     location: str
     snapshot: log.Snapshot
+    _groups: dict[int, Sequence[FeatureGroup]] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def create(
@@ -184,7 +187,7 @@ class Gallery:
                 f"{', '.join(SCALAR_COLUMNS)}"
             )
         with self._report_removal():
-            table = self._read(self.snapshot.files, columns)
+            table = read_columns(self._root, self.snapshot.files, ["row_id", *columns])
         ids = table["row_id"].to_numpy()
         if (ids[1:] <= ids[:-1]).any():
             table = table.take(pa.array(np.argsort(ids, kind="stable")))
@@ -196,9 +199,9 @@ class Gallery:
         holds.
         """
         files = self.snapshot.files
-        for start in range(0, len(files), _FILES_AT_ONCE):
+        for start in range(0, len(files), FILES_AT_ONCE):
             with self._report_removal():
-                table = self._read(files[start : start + _FILES_AT_ONCE], columns)
+                table = read_columns(self._root, files[start : start + FILES_AT_ONCE], columns)
             yield table.select(list(columns))
 
     def row_ids(self) -> np.ndarray:
@@ -215,6 +218,7 @@ class Gallery:
             self.dtype,
             tuple(file.path for file in files),
             self._runs,
+            self._groups,
         )
 
     def array(self) -> np.ndarray:
@@ -260,16 +264,8 @@ class Gallery:
         return self._ids_of(conditions.parse(where))
 
     def _ids_of(self, condition: "Condition") -> np.ndarray:
-        with self._report_removal():
-            possible = self._possible(condition)
-            files = [file for file in self.snapshot.files if file.path in possible]
-            rows = self._read(files, condition.columns)
-        return np.sort(condition.true_of(rows)["row_id"].to_numpy().astype(np.int64))
-
-    def _possible(self, condition: "Condition") -> set[str]:
-        """The files that may hold a row for which a condition holds."""
-        known = log.guarantees(self._root, self.version, condition.columns)
-        return set(condition.possible_files(known))
+        found = [_NO_ROWS, *(part.table["row_id"].to_numpy() for part in self._find(condition))]
+        return np.sort(np.concatenate(found))
 
     def select_positions(self, condition: "Condition") -> np.ndarray:
         """Positions int64 `[n]`, ascending, of the rows for which a condition holds (see `select`).
@@ -277,41 +273,31 @@ class Gallery:
         Files that cannot hold such a row, by the statistics in the log, are not read; if the row
         ids of files interleave, their row ids are.
         """
+        width, found = feature_bytes(self.dimension, self.dtype), [_NO_ROWS]
+        for part in self._find(condition):
+            for number, footer in part.footers.items():
+                if (groups := feature_groups(footer, width)) is not None:
+                    self._groups[number] = groups
+            found.append(self._runs.positions_of(part.files, part.rows))
+        return np.sort(np.concatenate(found))
+
+    def _find(self, condition: "Condition") -> Iterator[FoundRows]:
+        """Yield the rows for which a condition holds, with their row ids."""
+        files = self.snapshot.files
+        numbers = condition.possible_files(self.snapshot.ranges)
         with self._report_removal():
-            possible, files = self._possible(condition), self.snapshot.files
-            chosen = [number for number, file in enumerate(files) if file.path in possible]
-            rows = self._read([files[number] for number in chosen], condition.columns)
-        places = [self._runs.positions(number) for number in chosen]
-        told = np.concatenate([np.zeros(0, np.int64), *places])
-        rows = rows.append_column("position", pa.array(told))
-        return np.sort(condition.true_of(rows)["position"].to_numpy())
+            yield from find_rows(self._root, files, numbers, condition, ["row_id"])
 
     def rows_at(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
         """The scalar columns of the rows at positions int64 `[n]`, in their order; files without
         any of them are not read.
         """
-        numbers, places = self._runs.locate(np.asarray(positions, np.int64))
-        parts, order = [pa.schema(SCALAR_FIELDS).empty_table().select(list(columns))], []
-        for number in np.unique(numbers):
-            own = np.flatnonzero(numbers == number)
-            with self._report_removal():
-                table = self._read([self.snapshot.files[number]], columns)
-            parts.append(table.take(pa.array(places[own])).select(list(columns)))
-            order.append(own)
-        together = pa.concat_tables(parts)
-        return together.take(pa.array(np.argsort(np.concatenate([np.zeros(0, int), *order]))))
-
-    def _read(self, files: Sequence[log.RowFile], columns: Sequence[str]) -> pa.Table:
-        """The scalar columns of some files, the row id among them."""
-        fields = [field for field in SCALAR_FIELDS if field.name in {"row_id", *columns}]
-        paths = [self._root / file.path for file in files]
-        try:
-            table = dataset(paths, pa.schema(fields), _CHECKED).to_table()
-        except (OSError, pa.ArrowInvalid) as error:
-            raise self._damage(error) from error
-        if table.num_rows != sum(file.rows for file in files):
-            raise self._damage(None)
-        return table
+        parts = self._runs.by_file(np.asarray(positions, np.int64))
+        places = [(self.snapshot.files[file], rows) for file, rows, _ in parts]
+        with self._report_removal():
+            together = read_rows(self._root, places, columns).select(list(columns))
+        order = np.concatenate([_NO_ROWS, *(part for _, _, part in parts)])
+        return together.take(pa.array(np.argsort(order)))
 
     def history(self) -> list[VersionInfo]:
         """The versions up to this one, oldest first."""
@@ -411,22 +397,6 @@ class Gallery:
     def _report_removal(self) -> AbstractContextManager[None]:
         """Report reads of files that were removed since this version was opened as such."""
         return report_removal(self._root, self.version)
-
-    def _damage(self, error: Exception | None) -> GalleryDamagedError:
-        """Name the first file of this version that differs from the log."""
-        for file in self.snapshot.files:
-            path = self._root / file.path
-            if not path.exists():
-                return GalleryDamagedError(f"{path}: the file is gone; restore it")
-            try:
-                rows = pq.read_table(parquet(path), columns=["row_id"]).num_rows
-            except (OSError, pa.ArrowInvalid) as reason:
-                return GalleryDamagedError(
-                    f"{path}: the file cannot be read ({reason}); restore it"
-                )
-            if rows != file.rows:
-                return GalleryDamagedError(f"{path}: {rows} rows where the log says {file.rows}")
-        return GalleryDamagedError(f"{self._root}: the gallery cannot be read ({error})")
 
     def _committed_before(self, run_id: str, units: Sequence[UnitRecord]) -> "Gallery | None":
         """The latest version if this run has already committed."""

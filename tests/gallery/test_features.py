@@ -70,6 +70,7 @@ def test_any_block_and_any_positions_of_any_files(tmp_path_factory, layout, dtyp
 
     positions = np.array(data.draw(st.lists(st.integers(0, len(ids) - 1), max_size=20)), np.int64)
     assert found.take(positions).tobytes() == whole[positions].tobytes()
+    assert found.runs.positions_of(*found.runs.locate(positions)).tolist() == positions.tolist()
 
 
 def test_files_that_do_not_interleave_are_not_opened_to_find_positions(tmp_path, monkeypatch):
@@ -79,7 +80,7 @@ def test_files_that_do_not_interleave_are_not_opened_to_find_positions(tmp_path,
     def fail(*_):
         raise AssertionError("a file was opened")
 
-    monkeypatch.setattr(features, "_row_ids", fail)
+    monkeypatch.setattr(features, "read_columns", fail)
     runs = index_positions(tmp_path, files)
     assert runs.starts.tolist() == [0, 3, 5, 6]
     assert runs.rows.tolist() == [0, 0, 0]
@@ -88,12 +89,15 @@ def test_files_that_do_not_interleave_are_not_opened_to_find_positions(tmp_path,
 def test_only_the_files_that_interleave_are_opened(tmp_path, monkeypatch):
     target = UnitTarget(str(tmp_path), "", 8, "float32")
     files = make_files(target, tmp_path, [[0, 1], [2, 4], [3, 5], [6]])
-    opened, real = [], features._row_ids
-    monkeypatch.setattr(
-        features, "_row_ids", lambda path, rows: (opened.append(path.name), real(path, rows))[1]
-    )
+    opened, real = [], features.read_columns
+
+    def noted(root, files, columns):
+        opened.extend(files)
+        return real(root, files, columns)
+
+    monkeypatch.setattr(features, "read_columns", noted)
     runs = index_positions(tmp_path, files)
-    assert opened == [files[1].path, files[2].path]
+    assert opened == [files[1], files[2]]
     assert runs.starts.tolist() == [0, 2, 3, 4, 5, 6, 7]
     assert runs.files.tolist() == [0, 1, 2, 1, 2, 3]
     assert runs.rows.tolist() == [0, 0, 0, 1, 1, 0]

@@ -81,6 +81,22 @@ def test_files_that_cannot_match_are_not_read(gallery):
     assert gallery.rows_at(found, ["path"]).num_rows == 20
 
 
+def test_a_footer_is_read_once(gallery, monkeypatch):
+    """Those of the files that were selected from tell where their features are, too."""
+    opened, real = [], pq.ParquetFile
+
+    def noted(path, *args, **options):
+        opened.append(path.name)
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(pq, "ParquetFile", noted)
+    found = RowFilter(after="2024-05-03").positions(gallery)
+    taken = gallery.features().take(found)
+    assert opened == [file.path for file in gallery.snapshot.files[2:]]
+    assert taken.tobytes() == gallery.array()[found].tobytes()
+    assert len(opened) == 4  # the other two
+
+
 def test_links_are_among_the_selected(gallery, tmp_path):
     """And files of other rows are not read."""
     ids = [row["row_id"] for row in gallery.rows().to_pylist() if row["identity"] >= 0]

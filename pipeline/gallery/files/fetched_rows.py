@@ -7,38 +7,23 @@ usually needed next.
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from isal import isal_zlib
 
+from pipeline.gallery.files.feature_groups import FeatureGroup, feature_groups
 from pipeline.gallery.files.object_file import ObjectFile
 from pipeline.gallery.files.objects import ObjectPlace
-from pipeline.gallery.files.page_header import header_bytes, stored_checksum
+from pipeline.gallery.files.page_header import stored_checksum
 from pipeline.gallery.files.schema import DTYPES, check_unit_length, feature_bytes, stored_values
 from pipeline.gallery.files.storage import GalleryDamagedError
 
 _CHUNK_BYTES = 1 << 20
 _SMALL_BYTES = 8 << 20
 _KEPT_BYTES = 128 << 20
-
-
-@dataclass(frozen=True)
-class _Group:
-    """A row group: its rows and, if its features may be plain in the file, their place.
-
-    The place is the offset of their page, the bytes of its header, and all its bytes.
-    """
-
-    number: int
-    begin: int
-    count: int
-    offset: int = 0
-    header: int = 0
-    size: int = 0
 
 
 class _Kept:
@@ -72,11 +57,17 @@ class FetchedRows:
     All methods raise `GalleryDamagedError` naming the file.
     """
 
-    def __init__(self, place: ObjectPlace, dimension: int, dtype: str) -> None:
+    def __init__(
+        self,
+        place: ObjectPlace,
+        dimension: int,
+        dtype: str,
+        groups: Sequence[FeatureGroup] | None = None,
+    ) -> None:
         self._place = place
         self._dimension = dimension
         self._dtype = dtype
-        self._groups: list[_Group] | None = None
+        self._groups = groups
 
     def read(self, start: int, stop: int, out: np.ndarray) -> None:
         """The features of the rows start to stop (exclusive), unit length, into float32 `[n, D]`.
@@ -118,7 +109,7 @@ class FetchedRows:
     def _rows_of_a_chunk(self) -> int:
         return max(1, _CHUNK_BYTES // feature_bytes(self._dimension, self._dtype))
 
-    def _touched(self, start: int, stop: int) -> Iterator[tuple[_Group, int, int]]:
+    def _touched(self, start: int, stop: int) -> Iterator[tuple[FeatureGroup, int, int]]:
         """The row groups that hold any of the rows, and which of their own rows."""
         groups = self._groups or []
         rows = groups[-1].begin + groups[-1].count if groups else 0
@@ -142,23 +133,17 @@ class FetchedRows:
         self._groups = self._read_footer(whole)
         return whole
 
-    def _read_footer(self, whole: memoryview | None) -> list[_Group]:
-        width = feature_bytes(self._dimension, self._dtype)
+    def _read_footer(self, whole: memoryview | None) -> Sequence[FeatureGroup]:
         with self._opened(whole) as parquet:
-            names = parquet.schema_arrow.names
-            if "feature" not in names:
-                raise GalleryDamagedError(f"{self._place}: the file has no features")
-            index, begin, groups = names.index("feature"), 0, []
-            for number in range(parquet.num_row_groups):
-                about = parquet.metadata.row_group(number)
-                column, rows = about.column(index), about.num_rows
-                header = header_bytes(column, rows * width)
-                place = (column.data_page_offset, header, column.total_compressed_size)
-                groups.append(_Group(number, begin, rows, *(place if header else ())))
-                begin += rows
+            width = feature_bytes(self._dimension, self._dtype)
+            groups = feature_groups(parquet.metadata, width)
+        if groups is None:
+            raise GalleryDamagedError(f"{self._place}: the file has no features")
         return groups
 
-    def _values(self, group: _Group, low: int, high: int, whole: memoryview | None) -> np.ndarray:
+    def _values(
+        self, group: FeatureGroup, low: int, high: int, whole: memoryview | None
+    ) -> np.ndarray:
         """All features of a group `[n, D]`, of which the rows `low` to `high` are needed now."""
         key = self._place, group.number
         values = _kept.get(key)
@@ -172,7 +157,7 @@ class FetchedRows:
             _kept.drop(key)
         return values
 
-    def _fetched(self, group: _Group, whole: memoryview | None) -> np.ndarray | None:
+    def _fetched(self, group: FeatureGroup, whole: memoryview | None) -> np.ndarray | None:
         """The features as they are in the file, verified; None if they are not plain there."""
         if not group.header:
             return None
@@ -196,7 +181,7 @@ class FetchedRows:
         values = np.frombuffer(data, dtype=DTYPES[self._dtype])
         return values.reshape(group.count, self._dimension)
 
-    def _decoded(self, group: _Group) -> np.ndarray:
+    def _decoded(self, group: FeatureGroup) -> np.ndarray:
         """The features of a file of another tool, read through Parquet."""
         with self._opened() as parquet:
             try:

@@ -5,8 +5,6 @@ type, uncompressed size, compressed size, and the CRC-32 of what follows
 (https://github.com/apache/parquet-format, `PageHeader`).
 """
 
-from typing import BinaryIO
-
 import pyarrow.parquet as pq
 
 _DATA_PAGE = 0
@@ -14,25 +12,12 @@ _LONGEST_HEADER = 128
 _NEXT_FIELD_IS_I32 = 0x15
 
 
-def page_checksum(
-    file: BinaryIO, column: pq.ColumnChunkMetaData, size: int
-) -> tuple[int, int] | None:
-    """The offset of a column's `size` bytes in the file and their CRC-32; None unless they are
-    plain.
+def header_bytes(column: pq.ColumnChunkMetaData, size: int) -> int:
+    """The number of header bytes before a column's `size` bytes; 0 if these cannot be plain.
 
     Plain means one page, neither compressed nor encoded, of values of a fixed length that are never
     null.
     """
-    header = header_bytes(column, size)
-    if not header:
-        return None
-    file.seek(column.data_page_offset)
-    checksum = stored_checksum(file.read(header), size)
-    return None if checksum is None else (column.data_page_offset + header, checksum)
-
-
-def header_bytes(column: pq.ColumnChunkMetaData, size: int) -> int:
-    """The number of header bytes before a column's `size` bytes; 0 if these cannot be plain."""
     header = column.total_compressed_size - size
     is_plain = (
         column.physical_type == "FIXED_LEN_BYTE_ARRAY"

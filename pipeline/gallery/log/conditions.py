@@ -8,7 +8,7 @@ condition never selects a row for which it is not true.
 
 import operator
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -21,7 +21,7 @@ from pyarrow import fs
 from sqlglot import exp
 
 from pipeline.errors import InputError
-from pipeline.gallery.files.schema import SCALAR_FIELDS
+from pipeline.gallery.files.schema import SCALAR_FIELDS, STATISTICS_COLUMNS
 from pipeline.gallery.log.condition_operands import (
     ALLOWED,
     TYPES,
@@ -33,12 +33,14 @@ from pipeline.gallery.log.condition_operands import (
     shown,
     typed,
 )
+from pipeline.gallery.log.ranges import Ranges
 
 LONGEST_CONDITION = 10_000
 """The most characters in a condition."""
 DEEPEST = 20
 """The most levels of brackets and `not` in a condition."""
 
+_RUN = 32
 _READABLE = "it cannot be read to its end; write it as in camera = '3' and identity > 7"
 _COMPARISONS: dict[type[exp.Expr], Callable[[Any, Any], Any]] = {
     exp.EQ: operator.eq,
@@ -59,17 +61,30 @@ class Condition:
     may_fail: bool
     expression: pc.Expression
 
-    def possible_files(self, guarantees: Mapping[str, pc.Expression]) -> list[str]:
-        """The files that may hold a row for which the condition is true, by what the statistics
-        guarantee for all rows of each; all files if the evaluation may fail, so that the error does
-        not depend on the order of rows in files.
+    def possible_files(self, ranges: Ranges) -> list[int]:
+        """The numbers of the files that may hold a row for which the condition is true, by the
+        statistics in the log; all files if the evaluation may fail, so that the error does not
+        depend on the order of rows in files.
         """
-        if self.may_fail:
-            return list(guarantees)
+        columns = [name for name in self.columns if name in STATISTICS_COLUMNS]
+        every = range(len(ranges))
+        if self.may_fail or not columns:
+            return list(every)
+        # Files that were written one after the other are usually alike: whole runs are ruled out.
+        runs = [every[start : start + _RUN] for start in range(0, len(every), _RUN)]
+        found = self._possible([ranges.guarantee(run.start, run.stop, columns) for run in runs])
+        left = [number for at in found for number in runs[at]]
+        found = self._possible([ranges.guarantee(each, each + 1, columns) for each in left])
+        return [left[at] for at in found]
+
+    def _possible(self, guarantees: Sequence[pc.Expression]) -> list[int]:
+        """Which of some guarantees do not rule the condition out."""
         parquet, here = ds.ParquetFileFormat(), fs.LocalFileSystem()
-        fragments = [parquet.make_fragment(path, here, known) for path, known in guarantees.items()]
-        files = ds.FileSystemDataset(fragments, pa.schema(SCALAR_FIELDS), parquet, here)
-        return [each.path for each in files.get_fragments(filter=self.expression)]
+        fragments = [
+            parquet.make_fragment(str(at), here, known) for at, known in enumerate(guarantees)
+        ]
+        every = ds.FileSystemDataset(fragments, pa.schema(SCALAR_FIELDS), parquet, here)
+        return [int(each.path) for each in every.get_fragments(filter=self.expression)]
 
     def true_of(self, rows: pa.Table) -> pa.Table:
         """The rows, of at least `columns`, for which the condition is true: neither false nor null.

@@ -6,18 +6,15 @@ per run. Since every commit writes the first, two concurrent commits always conf
 """
 
 import logging
-import operator
 import re
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import reduce
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
@@ -42,6 +39,7 @@ from pipeline.gallery.log.entries import (
     check_whole,
     write_checkpoint,
 )
+from pipeline.gallery.log.ranges import Ranges
 from pipeline.gallery.log.removed import read_steadily
 from pipeline.gallery.log.table_form import FORMAT, PREFIX, properties_of
 
@@ -82,6 +80,8 @@ class Snapshot:
     files: tuple[RowFile, ...]
     next_row_id: int
     rejects: int
+    ranges: Ranges = field(compare=False, repr=False)
+    """What the log tells of the rows of each file."""
 
 
 @dataclass(frozen=True)
@@ -163,9 +163,10 @@ def _read(root: GalleryPlace, version: int | None) -> Snapshot:
     )
     if next_row_id is None or rejects is None:
         raise GalleryDamagedError(f"{root}: the log has lost the gallery's next row id")
-    files = _files(root, table)
+    files, ranges = _files(root, table)
     beyond = max((file.max_row_id + 1 for file in files), default=0)  # given by another tool
-    return Snapshot(table.version(), properties, files, max(next_row_id, beyond), rejects)
+    next_row_id = max(next_row_id, beyond)
+    return Snapshot(table.version(), properties, files, next_row_id, rejects, ranges)
 
 
 def append(root: GalleryPlace, version: int, change: Change) -> int:
@@ -260,25 +261,6 @@ def history(root: GalleryPlace, version: int) -> list[dict[str, Any]]:
     return [entry for entry in entries[::-1] if entry["version"] <= version]
 
 
-def guarantees(
-    root: GalleryPlace, version: int, columns: Sequence[str]
-) -> dict[str, pc.Expression]:
-    """What the statistics in the log guarantee for these columns of all rows of each live file, by
-    path.
-    """
-    actions = pa.table(_open(root, version).get_add_actions(flatten=True))
-    paths = actions["path"].to_pylist()
-    parts: list[list[pc.Expression]] = [[] for _ in paths]
-    for name in STATISTICS_COLUMNS:
-        if name in columns:
-            for part, found in zip(parts, _ranges(actions, name), strict=True):
-                part += found
-    return {
-        path: reduce(operator.and_, part, pc.scalar(True))
-        for path, part in zip(paths, parts, strict=True)
-    }
-
-
 def _delta_schema() -> Schema:
     """Delta has no fixed-size binary: the log says `binary`, the files have the fixed size."""
     fields = [
@@ -325,40 +307,20 @@ def _why_not(root: GalleryPlace, version: int, error: DeltaError | OSError) -> s
     return f"{reason}; nothing was committed and finished units are kept: run the command again"
 
 
-def _files(root: GalleryPlace, table: DeltaTable) -> tuple[RowFile, ...]:
-    """The live files, by their smallest row id."""
-    actions = pa.table(table.get_add_actions(flatten=True)).select(_OF_FILE).to_pydict()
+def _files(root: GalleryPlace, table: DeltaTable) -> tuple[tuple[RowFile, ...], Ranges]:
+    """The live files, by their smallest row id, and what the log tells of their rows."""
+    actions = pa.table(table.get_add_actions(flatten=True))
+    about = actions.select(_OF_FILE).to_pydict()
     files = []
-    for index, path in enumerate(actions["path"]):
-        low, high = actions["min.row_id"][index], actions["max.row_id"][index]
-        rows = actions["num_records"][index]
+    for index, path in enumerate(about["path"]):
+        low, high = about["min.row_id"][index], about["max.row_id"][index]
+        rows = about["num_records"][index]
         if rows is None or low is None or high is None:
             rows, low, high = _count(root / path)
         if rows:
-            files.append(RowFile(path, actions["size_bytes"][index], rows, low, high))
-    return tuple(sorted(files, key=lambda file: (file.min_row_id, file.path)))
-
-
-def _ranges(actions: pa.Table, name: str) -> Iterator[list[pc.Expression]]:
-    """The range of a column in each file, if the log has it."""
-    column, is_null = pc.field(name), pc.field(name).is_null()
-    kinds = {"min": column.__ge__, "max": column.__le__}
-    known = [f"{kind}.{name}" in actions.column_names for kind in ("min", "max", "null_count")]
-    if not all(known):
-        yield from ([] for _ in range(actions.num_rows))
-        return
-    # Arrow's own values: for those of Python, each comparison looks for pandas.
-    ends = zip(*(actions[f"{kind}.{name}"] for kind in kinds), strict=True)
-    nulls = actions[f"null_count.{name}"].to_pylist()
-    for found, absent, rows in zip(ends, nulls, actions["num_records"].to_pylist(), strict=True):
-        if absent is not None and absent == rows:
-            yield [is_null]
-        elif absent is None or not all(end.is_valid for end in found):
-            yield []
-        else:
-            # One by one: Arrow does not use a range that may be null.
-            bounds = [compare(end) for compare, end in zip(kinds.values(), found, strict=True)]
-            yield bounds if absent == 0 else [bound | is_null for bound in bounds]
+            files.append((RowFile(path, about["size_bytes"][index], rows, low, high), index))
+    files.sort(key=lambda each: (each[0].min_row_id, each[0].path))
+    return tuple(file for file, _ in files), Ranges.of(actions, [index for _, index in files])
 
 
 def _count(path: GalleryPlace) -> tuple[int, int, int]:

@@ -8,7 +8,7 @@ import pytest
 from pipeline.gallery.files import stored_rows
 from pipeline.gallery.files.row_files import write_row_file
 from pipeline.gallery.files.storage import GalleryDamagedError
-from pipeline.gallery.files.stored_rows import StoredRows
+from pipeline.gallery.files.stored_rows import StoredRows, feature_groups
 from pipeline.gallery.files.unit_files import UnitTarget
 from tests.gallery.making import unit_rows, unit_vectors
 
@@ -131,6 +131,28 @@ def test_a_group_is_verified_once(tmp_path, monkeypatch):
     monkeypatch.setattr(stored_rows.isal_zlib, "crc32", again)
     assert read(rows, 0, ROWS).tobytes() == unit_vectors(range(ROWS)).tobytes()
     list(rows.take(np.array([4, 6])))
+
+
+def test_the_footer_may_be_known(tmp_path, monkeypatch):
+    path = written(tmp_path, row_group_size=7, use_dictionary=False, write_page_checksum=True,
+                   compression="none")  # fmt: skip
+    groups = feature_groups(pq.read_metadata(path), 32)
+    assert [(group.begin, group.count) for group in groups[-2:]] == [(42, 7), (49, 1)]
+
+    def refuse(*_, **__):
+        raise OSError("through Parquet")
+
+    monkeypatch.setattr(pq, "ParquetFile", refuse)
+    rows = StoredRows(path, 8, "float32", groups)
+    assert read(rows, 5, 40).tobytes() == unit_vectors(range(5, 40)).tobytes()
+    flip_last_bit(path, 47)
+    with pytest.raises(GalleryDamagedError, match=r"f\.parquet.*checksum of its features"):
+        list(rows.take(np.array([3, 44])))
+
+
+def test_a_file_without_features_has_no_groups(tmp_path):
+    pq.write_table(pa.table({"x": [1]}), tmp_path / "f.parquet")
+    assert feature_groups(pq.read_metadata(tmp_path / "f.parquet"), 32) is None
 
 
 @pytest.mark.parametrize("keep", [0, 1000])
