@@ -103,6 +103,10 @@ def cluster_head() -> Iterator[HeadNode]:
         yield node
 
 
+_worn: set[str] = set()
+"""The fixtures for which something has run on the cluster that this process has joined."""
+
+
 @pytest.fixture
 def cluster() -> None:
     """A cluster that this process has joined: two CPUs, and GPUs that the machine need not have.
@@ -113,26 +117,40 @@ def cluster() -> None:
     """
     if not ray.is_initialized():
         _start_cluster()
+    _worn.add("cluster")
 
 
 @pytest.fixture
 def new_cluster() -> None:
-    """The same as `cluster`, but one on which nothing has run yet: such tests come first."""
-    ray.shutdown()
-    _start_cluster()
+    """The same as `cluster`, but one on which no test of `cluster` has run yet.
+
+    Such tests come first and share it: each must end all actors that it starts.
+    """
+    if "cluster" in _worn:
+        ray.shutdown()
+    if not ray.is_initialized():
+        _start_cluster()
 
 
-def _start_cluster() -> None:
-    ray.init(
-        address="local",
-        num_cpus=2,
-        num_gpus=2,  # logical ones: Ray counts them, and nothing uses them
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        object_store_memory=256 * 2**20,
-        runtime_env={"env_vars": WORKER_ENVIRONMENT},
-    )
+def _start_cluster(tries: int = 3) -> None:
+    """Try again where Ray gives up: after 30 seconds, which are few on a machine that does much."""
+    _worn.clear()
+    try:
+        ray.init(
+            address="local",
+            num_cpus=2,
+            num_gpus=2,  # logical ones: Ray counts them, and nothing uses them
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=256 * 2**20,
+            runtime_env={"env_vars": WORKER_ENVIRONMENT},
+        )
+    except Exception as error:
+        ray.shutdown()
+        if tries == 1 or "timed out during startup" not in str(error):
+            raise
+        _start_cluster(tries - 1)
 
 
 @pytest.hookimpl(trylast=True)

@@ -2,11 +2,13 @@
 
 import ast
 import tomllib
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
 
+@cache
 def modules():
     """The files of the packages by module name."""
     found = {}
@@ -17,14 +19,23 @@ def modules():
     return found
 
 
-def imports_of(path, known):
-    for node in ast.walk(ast.parse(path.read_text())):
+@cache
+def parsed(path):
+    return ast.parse(path.read_text())
+
+
+@cache
+def imports_of(path):
+    """What a module imports; of what is imported from a package, its modules."""
+    known, found = modules(), []
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
-            yield from (each.name for each in node.names)
+            found += (each.name for each in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             for each in node.names:
                 inner = f"{node.module}.{each.name}"
-                yield inner if inner in known else node.module
+                found.append(inner if inner in known else node.module)
+    return found
 
 
 def circles(edges):
@@ -50,7 +61,7 @@ def test_no_module_imports_itself_by_way_of_others():
     known = modules()
     edges = {}
     for name, path in known.items():
-        others = {each for each in imports_of(path, known) if each in known}
+        others = {each for each in imports_of(path) if each in known}
         edges[name] = others - {name}
     assert circles(edges) == set()
 
@@ -84,7 +95,7 @@ def test_a_sub_package_names_at_most_eight_modules_and_the_rest_is_its_own():
     outside = {
         (importer, imported)
         for importer, path in known.items()
-        for imported in imports_of(path, known)
+        for imported in imports_of(path)
         if imported in known
     }
     for package, named, held in faces():
@@ -105,7 +116,7 @@ def test_a_sub_package_names_at_most_eight_modules_and_the_rest_is_its_own():
 def test_the_name_of_a_class_or_of_a_type_means_one_thing():
     homes = {}
     for module, path in modules().items():
-        for node in ast.parse(path.read_text()).body:
+        for node in parsed(path).body:
             if isinstance(node, ast.ClassDef):
                 names = [node.name]
             elif isinstance(node, ast.Assign):
@@ -121,7 +132,7 @@ def test_the_name_of_a_class_or_of_a_type_means_one_thing():
 def test_the_logger_of_every_module_has_one_name():
     names = {}
     for module, path in modules().items():
-        for node in ast.parse(path.read_text()).body:
+        for node in parsed(path).body:
             if isinstance(node, ast.Assign) and "getLogger" in ast.unparse(node.value):
                 names[module] = ast.unparse(node.targets[0])
     assert len(names) > 20

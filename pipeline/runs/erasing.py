@@ -10,7 +10,6 @@ from pipeline.gallery.upkeep import purge as purging
 from pipeline.gallery.upkeep.erase import erase
 from pipeline.gallery.upkeep.purge import Purged
 from pipeline.gallery.upkeep.selection import Selected
-from pipeline.runs.everywhere import follow
 from pipeline.runs.outcomes import Followed
 
 
@@ -45,5 +44,9 @@ def erase_rows(
         before.check_latest()  # what was selected is what goes
         after = erase(before, found, held) if found else before
         done = purging.purge(after, held) if purge else None
-    followed = () if done is None else tuple(follow(after, done.outputs, purge=everywhere))
+    followed: tuple[Followed, ...] = ()
+    if done and done.outputs:
+        from pipeline.runs.everywhere import follow  # loads what makes outputs, torch with it
+
+        followed = tuple(follow(after, done.outputs, purge=everywhere))
     return ErasedRows(after, done, followed, resumed and purge)

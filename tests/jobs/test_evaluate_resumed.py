@@ -18,7 +18,7 @@ from tests.jobs.killing import start
 from tests.jobs.labeled import add_rows, labeled_gallery, people
 from tests.jobs.running import refused, run
 
-ROWS, QUERIES, BLOCK = 1900, 100, 256
+ROWS, QUERIES, BLOCK = 1150, 100, 256
 BLOCKS = -(-(ROWS + QUERIES) // BLOCK)
 TILES = BLOCKS * (BLOCKS + 1) // 2
 FLAGS = (
