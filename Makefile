@@ -7,7 +7,8 @@
 #               two hours and a quarter, 12 GB of memory
 #               and 10 GB of disk
 # make readers  that other tools read a gallery to the byte: DataFusion, Daft, LanceDB, ClickHouse and
-#               Spark, in an environment of their own (2 GB; Spark needs Java)
+#               Spark, and its labels: pycocotools and py-motmetrics; in an environment of their own
+#               (2 GB; Spark needs Java)
 # make lint     style, spelling, types (of the page, too: needs npm) and the direction of imports
 # make docs     the documentation site, in build/site
 # make format   lay the code out
@@ -61,7 +62,7 @@ $(READERS)/.ready: requirements-readers.lock $(READY)
 	touch $@
 
 readers: $(READERS)/.ready
-	$(READERS)/bin/python -m pytest -q -p no:cacheprovider tests/gallery/test_readers.py \
+	$(READERS)/bin/python -m pytest -q -p no:cacheprovider tests/gallery/test_readers.py tests/runs/test_labeling.py \
 	  "tests/test_docs.py::test_snippets_run" $(ARGS)
 
 # TypeScript, which checks the page of the service, and what looks for barriers in it.

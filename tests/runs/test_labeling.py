@@ -338,3 +338,27 @@ def test_the_command_writes_labels_and_a_purge_deletes_them(archive, tmp_path, c
     (followed,) = result(capsys, *erase)["purged"]["outputs"]
     assert (followed["kind"], followed["is_removed"]) == ("export", True)
     assert not out.exists()
+
+
+def test_pycocotools_reads_every_box(gallery, tmp_path):
+    coco = pytest.importorskip("pycocotools.coco")
+    label_frames(gallery, str(tmp_path / "out"), "coco")
+    read = coco.COCO(str(tmp_path / "out/annotations.json"))
+    assert len(read.getAnnIds()) == gallery.count
+    (person,) = read.loadCats(read.getCatIds())
+    assert person["name"] == "person"
+    assert {each["attributes"]["row_id"] for each in read.loadAnns(read.getAnnIds())} == set(
+        gallery.row_ids().tolist()
+    )
+
+
+def test_motmetrics_reads_every_box_of_a_track(gallery, tmp_path):
+    motmetrics = pytest.importorskip("motmetrics")
+    label_frames(gallery, str(tmp_path / "out"), "mot")
+    read = [
+        motmetrics.io.loadtxt(str(path), fmt="mot16")
+        for path in sorted((tmp_path / "out/mot").glob("*/gt/gt.txt"))
+    ]
+    assert sum(map(len, read)) == gallery.count
+    frames = sorted(frame for each in read for frame, _ in each.index)
+    assert frames == sorted(1 + frame for frame in gallery.rows()["frame"].to_pylist())
