@@ -174,13 +174,14 @@ def test_a_block_is_finished_before_the_last_tile_and_worn_files_go(tmp_path, mo
 @pytest.mark.parametrize("damage", ["changed", "cut short", "gone"])
 @pytest.mark.parametrize("tiles", [9, 20])
 def test_a_damaged_file_is_made_again(tmp_path, monkeypatch, caplog, damage, tiles):
-    arguments = left(tmp_path / "whole", monkeypatch, tiles)
-    names = sorted(path.name for path in (tmp_path / "whole").glob("*.parquet"))
+    arguments = left(tmp_path / "left", monkeypatch, tiles)
+    names = sorted(path.name for path in (tmp_path / "left").glob("*.parquet"))
+    shutil.copytree(tmp_path / "left", tmp_path / "whole")
     built(tmp_path / "whole", **arguments)
     expected = finished_files(tmp_path / "whole")
     for name in names if damage == "changed" else names[::3]:
         path = tmp_path / name / name
-        left(path.parent, monkeypatch, tiles)
+        shutil.copytree(tmp_path / "left", path.parent)
         before = path.read_bytes()
         if damage == "gone":
             path.unlink()
