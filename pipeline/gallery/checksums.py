@@ -40,7 +40,7 @@ from pipeline.gallery.seals import seal, unseal
 
 _log = logging.getLogger(__name__)
 LOG_RECORD = f"{storage.LOG_FOLDER}{storage.RECORD_SUFFIX}"
-_SUFFIXES = (storage.RECORD_SUFFIX, storage.NEXT_SUFFIX, storage.GOING_SUFFIX)
+SUFFIXES = (storage.RECORD_SUFFIX, storage.NEXT_SUFFIX, storage.GOING_SUFFIX)
 _HALF = f".record{storage.TEMPORARY_SUFFIX}"
 _TRIES = 5
 _checked: dict[GalleryPlace, tuple[Any, ...]] = {}
@@ -86,7 +86,7 @@ def read_recorded(path: GalleryPlace, remedy: str = "") -> bytes | None:
     if isinstance(path, ObjectPlace) and (data := _read_settled(path)) is not None:
         return data
     for attempt in range(_TRIES):
-        wanted, may_lack = _expected(path)
+        wanted, may_lack = expected(path)
         try:
             if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be read forever
                 raise GalleryDamagedError(f"{path}: this is not a regular file")
@@ -102,8 +102,8 @@ def read_recorded(path: GalleryPlace, remedy: str = "") -> bytes | None:
         else:
             if hashlib.sha256(data).hexdigest() in wanted:
                 return data
-            problem = _why_not(path, wanted)
-        if attempt and _expected(path) == (wanted, may_lack):  # else a writer was at work
+            problem = why_not(path, wanted)
+        if attempt and expected(path) == (wanted, may_lack):  # else a writer was at work
             break
     advice = f"; delete it and its record {record_of(path)}, and {remedy}" if remedy else ""
     raise GalleryDamagedError(f"{path}: {problem}{advice}")
@@ -144,55 +144,15 @@ def sweep_writers(root: GalleryPlace) -> None:
     records = root / storage.CHECKSUMS_FOLDER
     found: list[GalleryPlace] = list(records.rglob("*"))
     for record in found:
-        if _is_half_written(record) or record.suffix in (storage.NEXT_SUFFIX, storage.GOING_SUFFIX):
+        if is_half_written(record) or record.suffix in (storage.NEXT_SUFFIX, storage.GOING_SUFFIX):
             path = (root / below(record, records)).with_suffix("")
             with _only_writer(path):
                 _settle(path)
-                if _is_half_written(record):
+                if is_half_written(record):
                     record.unlink(missing_ok=True)
 
 
-def changed_files(root: GalleryPlace, known: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
-    """The name of each file of a folder that differs from its record, and what is wrong.
-
-    `known` says which files have no record because the log names them.
-    """
-    records = root / storage.CHECKSUMS_FOLDER
-    for record in sorted(path for path in records.rglob("*") if path.is_file()):
-        name = below(record, records)
-        if name == LOG_RECORD or _is_half_written(record):
-            continue
-        if name == storage.LOCK_FILE:
-            if record.stat().st_size:
-                yield below(record, root), "the file should be empty; delete it"
-            continue
-        try:
-            if not record.exists():  # a writer renamed it
-                continue
-            if record.suffix not in _SUFFIXES:
-                raise ValueError("this is not a record of a checksum")
-            if unseal(record.read_bytes())["file"] != name.removesuffix(record.suffix):
-                raise ValueError("this is the record of another file")
-            if record.suffix == storage.GOING_SUFFIX and _stays(record):
-                raise ValueError("the file has another record, which says that it stays")
-        except (OSError, ValueError, KeyError) as error:
-            yield below(record, root), f"a record of a checksum is damaged ({error})"
-        path = root / name.removesuffix(record.suffix)
-        is_missed = record.suffix == storage.RECORD_SUFFIX and not path.exists()
-        if is_missed and record.exists():
-            yield below(path, root), "the file is gone"
-    for path in _own_files(root):
-        if not known(below(path, root)) and not storage.is_temporary(path):
-            yield from _of_file(root, path)
-
-
-def _stays(going: GalleryPlace) -> bool:
-    """Whether a file has another record besides one that says "going"."""
-    record = going.with_suffix(storage.RECORD_SUFFIX)
-    return record.exists() and not _is_copied(record, going)
-
-
-def _is_copied(record: GalleryPlace, going: GalleryPlace) -> bool:
+def is_copied(record: GalleryPlace, going: GalleryPlace) -> bool:
     """Whether a record in an object store was being renamed: it has both names."""
     if isinstance(record, Path):
         return False
@@ -200,50 +160,18 @@ def _is_copied(record: GalleryPlace, going: GalleryPlace) -> bool:
     return one is not None and one == other
 
 
-def _own_files(root: GalleryPlace) -> list[GalleryPlace]:
-    """The files that need a record or must be known: all except those of the log and the
-    records.
-    """
-    apart = {storage.CHECKSUMS_FOLDER, storage.LOG_FOLDER, storage.GRAPH_FOLDER}
-    apart.add(storage.PURGED_FOLDER)
-    found: list[GalleryPlace] = []
-    for path in root.iterdir():
-        if path.is_dir() and path.name not in apart:
-            found += path.rglob("*")
-        elif path.name != storage.LOCK_FILE:
-            found.append(path)
-    # `irregular_files` reports links, pipes and the like; reading a pipe would never end.
-    return sorted(each for each in found if stat.S_ISREG(each.lstat().st_mode))
-
-
-def _of_file(root: GalleryPlace, path: GalleryPlace) -> Iterator[tuple[str, str]]:
-    name = below(path, root)
-    for _ in range(2):  # a writer may be at work
-        wanted, may_lack = _expected(path)
-        try:
-            if _digest(path) in wanted:
-                return
-            problem = _why_not(path, wanted)
-        except FileNotFoundError:
-            if may_lack:
-                return
-            problem = "the file is gone"
-        except OSError as error:
-            problem = f"the file cannot be read ({error.strerror})"
-    yield name, problem
-
-
-def _why_not(path: GalleryPlace, wanted: set[str]) -> str:
+def why_not(path: GalleryPlace, wanted: set[str]) -> str:
+    """What is wrong with a file that has none of the `expected` checksums."""
     if wanted:
         return "its bytes are not those that were written (SHA-256)"
     return f"no version needs the file, and it has no valid checksum in {record_of(path)}"
 
 
-def _expected(path: GalleryPlace) -> tuple[set[str], bool]:
+def expected(path: GalleryPlace) -> tuple[set[str], bool]:
     """The checksums that a file may have, and whether it may be missing."""
     record = record_of(path)
     wanted = set()
-    for suffix in _SUFFIXES:
+    for suffix in SUFFIXES:
         try:
             about = unseal(record.with_suffix(suffix).read_bytes())
         except (OSError, ValueError):
@@ -266,7 +194,8 @@ def _records(path: AnyPlace) -> AnyPlace:
     return folder
 
 
-def _is_half_written(record: GalleryPlace) -> bool:
+def is_half_written(record: GalleryPlace) -> bool:
+    """Whether a record was being written when its writer was killed, or still is."""
     return record.name == _HALF or storage.is_temporary(record)
 
 
@@ -338,7 +267,7 @@ def _settle(path: GalleryPlace) -> None:
         record.with_suffix(storage.GOING_SUFFIX),
     )
     is_going = going.is_file()
-    if is_going and _is_copied(record, going):
+    if is_going and is_copied(record, going):
         going.unlink(missing_ok=True)  # nothing was deleted yet
     elif is_going and path.exists() and not _is_deletion(path):
         _log.warning(
@@ -366,7 +295,7 @@ def _is_deletion(path: GalleryPlace) -> bool:
     if record_of(path).exists():
         return False
     with suppress(OSError):
-        return _digest(path) in _expected(path)[0]
+        return _digest(path) in expected(path)[0]
     return False
 
 

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from pipeline.errors import InputError
-from pipeline.gallery import chain, checksums
+from pipeline.gallery import chain, chain_checks, checksums
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.places import GalleryPlace, ObjectPlace, check_store, root_of
 from pipeline.gallery.files.storage import GalleryDamagedError
@@ -25,7 +25,7 @@ def read_version(root: GalleryPlace, version: int | None = None) -> log.Snapshot
     """
     is_checked = chain.is_recorded(root) and log.is_log(root)
     if is_checked:
-        chain.check_chain(root, version)
+        chain_checks.check_chain(root, version)
     snapshot = log.read_log(root, version)
     if not is_checked:
         chain.read_log_record(root)  # missing, although the format has one

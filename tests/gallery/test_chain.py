@@ -7,7 +7,7 @@ import pytest
 from deltalake import DeltaTable
 
 from pipeline.errors import RunError
-from pipeline.gallery import chain
+from pipeline.gallery import chain, chain_checks
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.log import entries as log_files
 from pipeline.gallery.log import transactions as log
@@ -186,7 +186,7 @@ def test_a_writer_at_work_is_no_damage(gallery, monkeypatch):
         return found
 
     monkeypatch.setattr(chain, "read_log_record", read_before_a_purge)
-    chain.check_chain(gallery._root)
+    chain_checks.check_chain(gallery._root)
 
 
 def test_checkpoints_spare_a_reader_the_entries_before(empty, monkeypatch):
@@ -195,11 +195,13 @@ def test_checkpoints_spare_a_reader_the_entries_before(empty, monkeypatch):
     for number in range(4):
         gallery = add(gallery, 5 * number)
     read = []
-    real = chain._digest
-    monkeypatch.setattr(chain, "_digest", lambda path: read.append(path.name) or real(path))
-    each = chain.read_each
+    real = chain.digest_of
+    monkeypatch.setattr(chain, "digest_of", lambda path: read.append(path.name) or real(path))
+    each = chain_checks.read_each
     monkeypatch.setattr(
-        chain, "read_each", lambda paths: read.extend(path.name for path in paths) or each(paths)
+        chain_checks,
+        "read_each",
+        lambda paths: read.extend(path.name for path in paths) or each(paths),
     )
-    chain.check_chain(gallery._root)
+    chain_checks.check_chain(gallery._root)
     assert sorted(set(read)) == [f"{3:020d}.checkpoint.parquet", f"{4:020d}.json"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.gallery import checksums
+from pipeline.gallery import checksum_checks, checksums
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.storage import GalleryDamagedError, record_of
 from tests.gallery.crashing import interrupted
@@ -24,7 +24,7 @@ def write(path, data):
 
 
 def findings(root):
-    return list(checksums.changed_files(root, lambda _: False))
+    return list(checksum_checks.changed_files(root, lambda _: False))
 
 
 def listing(root):
@@ -212,7 +212,7 @@ def test_a_change_with_the_time_set_back_is_noticed(path):
 def test_a_reader_waits_for_a_writer_that_is_at_work(path, monkeypatch):
     """The record was read, then the file was replaced."""
     write(path, b"old")
-    real = checksums._expected
+    real = checksums.expected
 
     def read_before_the_file_changes(each):
         found = real(each)
@@ -220,5 +220,5 @@ def test_a_reader_waits_for_a_writer_that_is_at_work(path, monkeypatch):
         write(path, b"new")
         return found
 
-    monkeypatch.setattr(checksums, "_expected", read_before_the_file_changes)
+    monkeypatch.setattr(checksums, "expected", read_before_the_file_changes)
     assert checksums.read_recorded(path) == b"new"

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.gallery import chain, checksums
+from pipeline.gallery import chain, chain_checks, checksum_checks
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.places import GalleryPlace, below, in_order, parquet, root_of
 from pipeline.gallery.files.rejects import is_as_named, read_rejects, rejects_file
@@ -157,12 +157,12 @@ def _of_log(root: GalleryPlace) -> list[Finding]:
 
     A purge deletes entries one by one; the remaining ones are not damage.
     """
-    found, until = chain.changed_entries(root), time.monotonic() + _PATIENCE_SECONDS
+    found, until = chain_checks.changed_entries(root), time.monotonic() + _PATIENCE_SECONDS
     while found and holder(str(root)) is not None and time.monotonic() < until:
         time.sleep(_PAUSE_SECONDS)
-        found = chain.changed_entries(root)
+        found = chain_checks.changed_entries(root)
     # Once more: the writer may have ended just before the check.
-    return [Finding(*each) for each in chain.changed_entries(root)] if found else []
+    return [Finding(*each) for each in chain_checks.changed_entries(root)] if found else []
 
 
 def _with_a_damaged_log(root: GalleryPlace, of_log: Sequence[Finding]) -> Verified:
@@ -201,7 +201,9 @@ def _beside(root: GalleryPlace, is_logged: Callable[[str], bool]) -> list[Findin
         found.append(Finding(storage.PURGED_FOLDER, "a purge was cut off: run it again"))
     found += [
         Finding(*each)
-        for each in checksums.changed_files(root, lambda n: is_logged(n) or n.startswith(rejects))
+        for each in checksum_checks.changed_files(
+            root, lambda n: is_logged(n) or n.startswith(rejects)
+        )
     ]
     folder = root / storage.REJECTS_FOLDER
     for path in in_order(filter(storage.is_own_file, folder.rglob("*"))):
@@ -215,7 +217,7 @@ def _beside(root: GalleryPlace, is_logged: Callable[[str], bool]) -> list[Findin
         elif (folder / storage.CHECKSUMS_FOLDER).exists():  # not intermediate features
             found += [
                 Finding(below(folder / name, root), problem)
-                for name, problem in checksums.changed_files(folder, lambda _: False)
+                for name, problem in checksum_checks.changed_files(folder, lambda _: False)
             ]
     return found
 
