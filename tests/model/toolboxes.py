@@ -36,21 +36,27 @@ def linear(name: str, outside: int, inside: int, *, bias: bool = True) -> State:
 
 
 def resnet50(prefix: str, *, ibn: bool = False) -> State:
-    """ResNet-50's weights below `prefix`, without a head."""
+    """ResNet-50's weights below `prefix`, without a head; the second block of a stage lends its
+    convolutions to those after it.
+    """
     state = {f"{prefix}conv1.weight": conv(64, 3, 7)} | norm(f"{prefix}bn1", 64)
     inside = 64
     for stage, (count, width) in enumerate(zip(BLOCKS, WIDTHS, strict=True), start=1):
         for place in range(count):
             name = f"{prefix}layer{stage}.{place}"
-            state[f"{name}.conv1.weight"] = conv(width, inside)
+            for part, shape, scale in (
+                ("conv1", (width, inside), 1),
+                ("conv2", (width, width, 3), 1),
+                ("conv3", (4 * width, width), 0.5),
+            ):
+                lent = state.get(f"{prefix}layer{stage}.1.{part}.weight")
+                state[f"{name}.{part}.weight"] = scale * conv(*shape) if lent is None else lent
             if ibn and stage < 4:
                 state |= norm(f"{name}.bn1.IN", width // 2, running=False)
                 state |= norm(f"{name}.bn1.BN", width // 2)
             else:
                 state |= norm(f"{name}.bn1", width)
-            state[f"{name}.conv2.weight"] = conv(width, width, 3)
             state |= norm(f"{name}.bn2", width)
-            state[f"{name}.conv3.weight"] = conv(4 * width, width) / 2
             state |= norm(f"{name}.bn3", 4 * width)
             if place == 0:
                 state[f"{name}.downsample.0.weight"] = conv(4 * width, inside)

@@ -7,6 +7,7 @@ import torchvision
 
 from pipeline.errors import InputError
 from pipeline.model.architectures.checkpoints import fit, load_weights
+from pipeline.model.architectures.outlines import without_memory, without_values
 from pipeline.model.names import BACKBONE
 
 # Families whose forward pass is pooling, flattening and one named head. The head is replaced by the
@@ -50,8 +51,8 @@ def load_backbone(name: str, checkpoint: str) -> torch.nn.Module:
     check_backbone_name(name)
     outline = outlined(name)
     fitted = fit(checkpoint, lambda _: outline)
-    with torch.random.fork_rng(devices=[]):  # do not consume the caller's random numbers
-        module = _headless(name)
+    with torch.random.fork_rng(devices=[]), without_values():
+        module = _headless(name)  # the caller's random numbers stay his own
     return load_weights(module, fitted.match.matched)
 
 
@@ -70,14 +71,17 @@ def backbone_input_size(name: str) -> tuple[int, int] | None:
     check_backbone_name(name)
     if not name.startswith("vit"):
         return None
-    with torch.device("meta"):
+    with without_memory():
         side = torchvision.models.get_model(name, weights=None).image_size
     return side, side
 
 
 def outlined(name: str) -> torch.nn.Module:
     """Build the backbone, without its head and without memory for its weights."""
-    with torch.device("meta"):
+    if name.startswith("regnet"):  # its widths are computed with tensors, which need memory
+        with without_values():
+            return _headless(name).to("meta")
+    with without_memory():
         return _headless(name)
 
 

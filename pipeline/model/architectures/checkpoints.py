@@ -95,15 +95,17 @@ def fit(
     build: Callable[[State], torch.nn.Module],
     heads: Sequence[str] = HEADS,
     extra: Sequence[str] = (),
+    sets: Sequence[WeightSet] | None = None,
 ) -> Fitted:
     """Find the part of a checkpoint (`FILE` or `FILE#PART`) that fits the network from `build`.
 
     `heads` are the names that classifier heads may have. `extra` are names of tensors that belong
-    to no layer and are returned unchanged. Raise InputError for a file that cannot be read, if no
-    part fits (with the faults of the nearest one), and if several fit and none is the usual one.
+    to no layer and are returned unchanged. `sets` are the file's, if it has been read. Raise
+    InputError for a file that cannot be read, if no part fits (with the faults of the nearest one),
+    and if several fit and none is the usual one.
     """
     path, part = split_checkpoint(checkpoint)
-    sets = read_weights(path)
+    sets = read_weights(path) if sets is None else sets
     fits: dict[str, tuple[_Candidate, Fitted]] = {}
     nearest: tuple[_Candidate, Match] | None = None
     refused: InputError | None = None

@@ -1,7 +1,9 @@
 """The networks of the field that are built here, and the contents of their checkpoints."""
 
-from collections.abc import Callable, Mapping, Set
+import copy
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
@@ -10,6 +12,8 @@ from pipeline.errors import InputError
 from pipeline.model.architectures.checkpoints import Fitted, State, fit, load_weights
 from pipeline.model.architectures.demo import demo, demo_input_size
 from pipeline.model.architectures.osnet import osnet
+from pipeline.model.architectures.outlines import without_memory
+from pipeline.model.architectures.reading import WeightSet
 from pipeline.model.architectures.resnet import bnneck, ft_net, pcb
 from pipeline.model.architectures.vit import vit, vit_input_size
 from pipeline.model.names import architecture
@@ -66,7 +70,7 @@ def load_architecture(model: str, checkpoint: str) -> torch.nn.Module:
     Raise InputError unless the checkpoint has every weight, and nothing else except heads.
     """
     fitted = _fitted(model, checkpoint)
-    return load_weights(fitted.module, fitted.match.matched)
+    return load_weights(copy.deepcopy(fitted.module), fitted.match.matched)
 
 
 def initial_network(model: str, seed: int) -> torch.nn.Module:
@@ -87,14 +91,15 @@ def initial_network(model: str, seed: int) -> torch.nn.Module:
 
 
 def architecture_recipe(
-    model: str, checkpoint: str
+    model: str, checkpoint: str, sets: Sequence[WeightSet] | None = None
 ) -> tuple[dict[str, Any], tuple[int, int] | None]:
     """The recipe fields of a named network, and the input size that its checkpoint fixes, or None.
 
-    Raise InputError for a checkpoint that cannot be read or was trained for an unknown size.
+    `sets` are those of the checkpoint's file, if it has been read. Raise InputError for a
+    checkpoint that cannot be read or was trained for an unknown size.
     """
     known, _ = _known(model)
-    fitted = _fitted(model, checkpoint)
+    fitted = _fitted(model, checkpoint, sets)
     fields = dict(known.recipe)
     for key, levels in fitted.extra.items():
         fields[_PIXELS[key]] = tuple(round(level / 255, 6) for level in levels.flatten().tolist())
@@ -105,15 +110,28 @@ def architecture_recipe(
     return fields, size
 
 
-def _fitted(model: str, checkpoint: str) -> Fitted:
-    """The network, built without memory, and the part of the checkpoint that fits it."""
+def _fitted(model: str, checkpoint: str, sets: Sequence[WeightSet] | None = None) -> Fitted:
+    """The network, built without memory, and the part of the checkpoint that fits it.
+
+    The network may be one that others have: copy it before loading weights.
+    """
     known, options = _known(model)
 
     def build(state: State) -> torch.nn.Module:
-        with torch.device("meta"):
+        if known.alone:
+            return _outlined_alone(model)
+        with without_memory():
             return known.build(state, options)
 
-    return fit(checkpoint, build, known.heads, extra=tuple(_PIXELS))
+    return fit(checkpoint, build, known.heads, extra=tuple(_PIXELS), sets=sets)
+
+
+@cache
+def _outlined_alone(model: str) -> torch.nn.Module:
+    """A network that no checkpoint changes, without memory: it is compared with many parts."""
+    known, options = _known(model)
+    with without_memory():
+        return known.build({}, options)
 
 
 def _known(model: str) -> tuple[Architecture, frozenset[str]]:

@@ -1,7 +1,7 @@
 """Recognize the network of a checkpoint by its keys."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -11,7 +11,7 @@ from pipeline.model.architectures.backbone import outlined
 from pipeline.model.architectures.checkpoints import State, fit
 from pipeline.model.architectures.foreign import explained
 from pipeline.model.architectures.known import NETWORKS, architecture_recipe
-from pipeline.model.architectures.reading import read_weights
+from pipeline.model.architectures.reading import WeightSet, read_weights
 from pipeline.model.names import BACKBONE
 
 _RESNETS = ("resnet50", "resnet18", "resnet34", "resnet101", "resnet152")
@@ -26,26 +26,26 @@ def recognized(path: str) -> str | None:
     level = logger.level
     logger.setLevel(logging.ERROR)  # attempts are not logged
     try:
-        read_weights(path)
-        names = [*_of_toolboxes(path), *_of_torchvision(path)]
+        sets = read_weights(path)
+        names = [*_of_toolboxes(path, sets), *_of_torchvision(path, sets)]
         if names:
             return f"give `model` {' or '.join(names)} and `checkpoint` {path}"
-        return next(filter(None, (explained(each.tensors) for each in read_weights(path))), None)
+        return next(filter(None, (explained(each.tensors) for each in sets)), None)
     except InputError as error:
         return str(error).removeprefix(f"{path}: ")  # it cannot be read as a checkpoint either
     finally:
         logger.setLevel(level)
 
 
-def _of_toolboxes(path: str) -> list[str]:
-    return [name for name in NETWORKS if _fits(partial(architecture_recipe, name, path))]
+def _of_toolboxes(path: str, sets: Sequence[WeightSet]) -> list[str]:
+    return [name for name in NETWORKS if _fits(partial(architecture_recipe, name, path, sets))]
 
 
-def _of_torchvision(path: str) -> list[str]:
+def _of_torchvision(path: str, sets: Sequence[WeightSet]) -> list[str]:
     fitting = []
     for name in _RESNETS:
         outline = outlined(name)
-        if _fits(partial(fit, path, partial(_same, outline))):
+        if _fits(partial(fit, path, partial(_same, outline), sets=sets)):
             fitting.append(f"{BACKBONE}{name}")
     return fitting
 

@@ -14,6 +14,7 @@ HEAD = {
     "mobilenet_v3_large": "classifier",
     "convnext_tiny": "classifier.2",
     "shufflenet_v2_x0_5": "fc",
+    "regnet_y_400mf": "fc",
 }
 
 

@@ -145,3 +145,9 @@ def test_real_network(retail: Path) -> None:
     assert fixed_size(openvino_image_input(str(retail)).shape) == (256, 128)
     network = opened(retail, size=(256, 128))
     assert (network.dimension, network.batch) == (256, 4)
+
+
+def test_openvino_reports_nothing_to_its_maker() -> None:
+    from openvino.tools.ovc import telemetry_utils
+
+    assert telemetry_utils.tm.__name__ == "openvino.tools.ovc.telemetry_stub"
