@@ -14,7 +14,7 @@ import pytest
 # How often a process asks whether the head of its cluster is there, once a second: a machine that
 # does much else needs longer than Ray's 20. Ray reads it as it is loaded.
 os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "300")
-# PyTorch's threads spin while they wait for each other, and so take processors from other tests: that
+# PyTorch's threads spin while they wait for each other, and take processors from other tests: that
 # was half of the time of a test that runs networks. OpenMP reads it as it is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
