@@ -116,24 +116,25 @@ def check(location, queries, k, select):
 
 
 def measure(location, queries, k, chosen, rounds):
-    """Print the median times of each selection and of none, taken in turn."""
+    """Print the median times of each selection and of none, taken in turn, and of the CPUs."""
     ways = {"none": RowFilter(), **chosen}
     taken, sizes = {name: [] for name in ways}, {}
+    worked = {name: [] for name in ways}
     for each in ways.values():
         search(location, queries, k, each)  # files are in the system's cache, code is compiled
     for _ in range(rounds):
         for name, select in ways.items():
-            begun = time.perf_counter()
+            begun, cpu = time.perf_counter(), time.process_time()
             _, sizes[name], _ = search(location, queries, k, select)
             taken[name].append(time.perf_counter() - begun)
-    whole = statistics.median(taken["none"])
-    for name, seconds in taken.items():
-        median = statistics.median(seconds)
-        print(
-            f"  {len(queries):4} queries, {name:9}{sizes[name]:10,} rows {1000 * median:9.1f} ms"
-            f" {100 * median / whole:7.1f} %",
-            flush=True,
-        )
+            worked[name].append(time.process_time() - cpu)
+    for name in ways:
+        told = [f"  {len(queries):4} queries, {name:9}{sizes[name]:10,} rows"]
+        for of, clock in ((taken, "wall"), (worked, "CPU")):
+            median = statistics.median(of[name])
+            share = 100 * median / statistics.median(of["none"])
+            told.append(f"{1000 * median:9.1f} ms {share:6.1f} % {clock}")
+        print(" ".join(told), flush=True)
 
 
 def main():

@@ -204,7 +204,7 @@ class GalleryFeatures:
             file, rows, targets = of_file
             for part, values in self._rows_of(file).take(rows):
                 block = values.astype(np.float32, copy=False)
-                check_unit_length(block, self.dtype, str(self._path(file)))
+                check_unit_length(block, self.dtype, f"{self.location}/{self.paths[file]}")
                 out[targets[part]] = block
 
         self._each(read_file, self.runs.by_file(positions), out.nbytes)
@@ -220,12 +220,9 @@ class GalleryFeatures:
 
     def _rows_of(self, file: int) -> StoredRows | FetchedRows:
         if file not in self._opened:
-            groups = self.groups.get(file)
-            self._opened[file] = rows_of(self._path(file), self.dimension, self.dtype, groups)
+            path, groups = root_of(self.location) / self.paths[file], self.groups.get(file)
+            self._opened[file] = rows_of(path, self.dimension, self.dtype, groups)
         return self._opened[file]
-
-    def _path(self, file: int) -> GalleryPlace:
-        return root_of(self.location) / self.paths[file]
 
     def __getstate__(self) -> dict[str, Any]:
         """Another process checks the files again."""

@@ -22,7 +22,7 @@ from pipeline.core.blocks import Made
 from pipeline.gallery.files.places import GalleryPlace, ObjectPlace, ask_many, dataset, parquet
 from pipeline.gallery.files.schema import SCALAR_FIELDS
 from pipeline.gallery.files.storage import GalleryDamagedError
-from pipeline.gallery.log.transactions import RowFile
+from pipeline.gallery.log.transactions import RowFile, Snapshot
 
 if TYPE_CHECKING:
     from pipeline.gallery.log.conditions import Condition
@@ -70,32 +70,34 @@ def read_columns(root: GalleryPlace, files: Sequence[RowFile], columns: Sequence
 
 
 def read_rows(
-    root: GalleryPlace, places: Sequence[tuple[RowFile, np.ndarray]], columns: Sequence[str]
+    root: GalleryPlace,
+    files: Sequence[RowFile],
+    places: Sequence[tuple[int, np.ndarray, np.ndarray]],
+    columns: Sequence[str],
 ) -> pa.Table:
-    """Columns, each once, of some rows int64 `[n]`, ascending, of each of some files."""
+    """Columns, each once, of the rows at some places (see `Runs.by_file`), in their order."""
     schema = _schema(columns)
 
-    def read(place: tuple[RowFile, np.ndarray]) -> pa.Table:
-        file, rows = place
-        part = _read(root, file, schema, lambda _, footer: _groups_of(rows, footer))
+    def read(place: tuple[int, np.ndarray, np.ndarray]) -> pa.Table:
+        number, rows, _ = place
+        part = _read(root, files[number], schema, lambda _, footer: _groups_of(rows, footer))
         return part.table.take(pa.array(np.searchsorted(part.rows, rows)))
 
-    return pa.concat_tables([schema.empty_table(), *_of_each(read, places, root)])
+    table = pa.concat_tables([schema.empty_table(), *_of_each(read, places, root)])
+    order = np.concatenate([_NO_ROWS, *(targets for _, _, targets in places)])
+    return table.take(pa.array(np.argsort(order)))
 
 
 def find_rows(
-    root: GalleryPlace,
-    files: Sequence[RowFile],
-    numbers: Sequence[int],
-    condition: "Condition",
-    columns: Sequence[str] = (),
+    root: GalleryPlace, snapshot: Snapshot, condition: "Condition", columns: Sequence[str] = ()
 ) -> Iterator[FoundRows]:
-    """Yield the rows of the files with these numbers for which a condition holds, many files at a
-    time, with some columns.
+    """Yield the rows of a version for which a condition holds, many files at a time, with some
+    columns.
 
-    Row groups that cannot hold such a row, by their statistics, are not read. Raise what
-    `Condition.true_of` raises.
+    Files and row groups that cannot hold such a row, by the statistics in the log and in the file,
+    are not read. Raise what `Condition.true_of` raises.
     """
+    numbers, files = condition.possible_files(snapshot.ranges), snapshot.files
     schema = _schema(sorted({*columns, *condition.columns}))
 
     def read(number: int) -> _Part:

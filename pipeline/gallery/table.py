@@ -33,19 +33,8 @@ from pipeline.gallery.log.changes import planned_change
 from pipeline.gallery.log.history import VersionInfo
 from pipeline.gallery.log.lock import Lock
 from pipeline.gallery.log.removed import report_removal
-from pipeline.gallery.opening import (
-    check_location,
-    keep_or_take_lock,
-    read_version,
-    tidy_records,
-)
-from pipeline.gallery.scalar_columns import (
-    FILES_AT_ONCE,
-    FoundRows,
-    find_rows,
-    read_columns,
-    read_rows,
-)
+from pipeline.gallery.opening import check_location, keep_or_take_lock, read_version, tidy_records
+from pipeline.gallery.scalar_columns import FILES_AT_ONCE, find_rows, read_columns, read_rows
 
 if TYPE_CHECKING:
     import pandas
@@ -54,7 +43,6 @@ if TYPE_CHECKING:
     from pipeline.gallery.log.conditions import Condition
 
 _log = logging.getLogger(__name__)
-_NO_ROWS = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,8 +252,10 @@ class Gallery:
         return self._ids_of(conditions.parse(where))
 
     def _ids_of(self, condition: "Condition") -> np.ndarray:
-        found = [_NO_ROWS, *(part.table["row_id"].to_numpy() for part in self._find(condition))]
-        return np.sort(np.concatenate(found))
+        with self._report_removal():
+            parts = find_rows(self._root, self.snapshot, condition, ["row_id"])
+            found = [part.table["row_id"].to_numpy() for part in parts]
+        return np.sort(np.concatenate([np.zeros(0, np.int64), *found]))
 
     def select_positions(self, condition: "Condition") -> np.ndarray:
         """Positions int64 `[n]`, ascending, of the rows for which a condition holds (see `select`).
@@ -273,31 +263,23 @@ class Gallery:
         Files that cannot hold such a row, by the statistics in the log, are not read; if the row
         ids of files interleave, their row ids are.
         """
-        width, found = feature_bytes(self.dimension, self.dtype), [_NO_ROWS]
-        for part in self._find(condition):
-            for number, footer in part.footers.items():
-                if (groups := feature_groups(footer, width)) is not None:
-                    self._groups[number] = groups
-            found.append(self._runs.positions_of(part.files, part.rows))
-        return np.sort(np.concatenate(found))
-
-    def _find(self, condition: "Condition") -> Iterator[FoundRows]:
-        """Yield the rows for which a condition holds, with their row ids."""
-        files = self.snapshot.files
-        numbers = condition.possible_files(self.snapshot.ranges)
+        width, found = feature_bytes(self.dimension, self.dtype), [np.zeros(0, np.int64)]
         with self._report_removal():
-            yield from find_rows(self._root, files, numbers, condition, ["row_id"])
+            for part in find_rows(self._root, self.snapshot, condition):
+                for number, footer in part.footers.items():
+                    if (groups := feature_groups(footer, width)) is not None:
+                        self._groups[number] = groups
+                found.append(self._runs.positions_of(part.files, part.rows))
+        return np.sort(np.concatenate(found))
 
     def rows_at(self, positions: np.ndarray, columns: Sequence[str]) -> pa.Table:
         """The scalar columns of the rows at positions int64 `[n]`, in their order; files without
         any of them are not read.
         """
-        parts = self._runs.by_file(np.asarray(positions, np.int64))
-        places = [(self.snapshot.files[file], rows) for file, rows, _ in parts]
+        places = self._runs.by_file(np.asarray(positions, np.int64))
         with self._report_removal():
-            together = read_rows(self._root, places, columns).select(list(columns))
-        order = np.concatenate([_NO_ROWS, *(part for _, _, part in parts)])
-        return together.take(pa.array(np.argsort(order)))
+            table = read_rows(self._root, self.snapshot.files, places, columns)
+        return table.select(list(columns))
 
     def history(self) -> list[VersionInfo]:
         """The versions up to this one, oldest first."""

@@ -10,12 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.gallery import scalar_columns
+from pipeline.gallery.features import index_positions
 from pipeline.gallery.files.places import root_of
 from pipeline.gallery.files.schema import SCALAR_COLUMNS
 from pipeline.gallery.files.storage import GalleryDamagedError
 from pipeline.gallery.files.unit_files import UnitTarget
 from pipeline.gallery.log.conditions import parse
-from pipeline.gallery.log.transactions import RowFile
+from pipeline.gallery.log.ranges import Ranges
+from pipeline.gallery.log.transactions import RowFile, Snapshot
 from pipeline.gallery.scalar_columns import find_rows, read_columns, read_rows
 from tests.gallery.making import make_files, path_of, unit_rows
 
@@ -47,7 +49,16 @@ def root(request, tmp_path):
 
 
 def found_by(root, files, where, columns=("row_id",)):
-    return list(find_rows(root, files, range(len(files)), parse(where), columns))
+    """Without statistics in the log, so that every file may hold such a row."""
+    counts = pa.table({"num_records": [file.rows for file in files]})
+    ranges = Ranges.of(counts, range(len(files)))
+    snapshot = Snapshot(1, {}, tuple(files), 61, 0, ranges)
+    return list(find_rows(root, snapshot, parse(where), columns))
+
+
+def rows_of(root, file, rows, columns):
+    rows = np.array(rows)
+    return read_rows(root, [file], [(0, rows, np.arange(len(rows)))], columns)
 
 
 WHERE = [
@@ -82,13 +93,10 @@ def test_rows_for_which_a_condition_holds(root, monkeypatch, where, fits, at_onc
 def test_rows_of_some_files(tmp_path_factory, data):
     root = tmp_path_factory.mktemp("files")
     files = written(root)
-    places, wanted = [], []
-    for file, ids in zip(files, GROUPS, strict=True):
-        rows = data.draw(st.lists(st.integers(0, len(ids) - 1), max_size=6).map(sorted))
-        if rows:
-            places.append((file, np.array(rows)))
-            wanted += table_of(ids).select(COLUMNS).take(rows).to_pylist()
-    assert read_rows(root, places, COLUMNS).to_pylist() == wanted
+    runs = index_positions(root, files)
+    positions = np.array(data.draw(st.lists(st.integers(0, 60), max_size=20)), np.int64)
+    found = read_rows(root, files, runs.by_file(positions), COLUMNS)
+    assert found.to_pylist() == table_of(range(61)).select(COLUMNS).take(positions).to_pylist()
 
 
 def test_all_rows(root):
@@ -118,11 +126,11 @@ def damaged(tmp_path):
 def test_row_groups_that_cannot_match_are_not_read(damaged):
     (part,) = found_by(*damaged, "row_id < 7 or row_id >= 14 and row_id < 21")
     assert part.table["row_id"].to_pylist() == [*range(7), *range(14, 21)]
-    assert read_rows(damaged[0], [(damaged[1][0], np.array([0, 29]))], ["row_id"]).num_rows == 2
+    assert rows_of(damaged[0], damaged[1][0], [0, 29], ["row_id"]).num_rows == 2
     with pytest.raises(GalleryDamagedError, match=r"000000000000-x\.parquet.*; restore it"):
         found_by(*damaged, "row_id = 8")
     with pytest.raises(GalleryDamagedError, match=r"000000000000-x\.parquet.*; restore it"):
-        read_rows(damaged[0], [(damaged[1][0], np.array([7]))], ["path"])
+        rows_of(damaged[0], damaged[1][0], [7], ["path"])
 
 
 def test_a_condition_that_may_fail_reads_every_row_group(damaged):
@@ -144,8 +152,8 @@ def test_files_in_the_form_of_another_tool(tmp_path):
     assert read_columns(tmp_path, [file], SCALAR_COLUMNS).to_pylist() == ours.to_pylist()
     (part,) = found_by(tmp_path, [file], "camera = 'c2' and origin is null")
     assert part.rows.tolist() == list(range(2, 30, 3))
-    some = np.array([0, 8, 29])
-    assert read_rows(tmp_path, [(file, some)], ["path", "origin"]).to_pylist() == (
+    some = [0, 8, 29]
+    assert rows_of(tmp_path, file, some, ["path", "origin"]).to_pylist() == (
         ours.select(["path", "origin"]).take(some).to_pylist()
     )
 
@@ -166,7 +174,7 @@ def test_damage_is_told_by_name(tmp_path, damage, message):
     damage(tmp_path / files[1].path)
     for read in (
         lambda: read_columns(tmp_path, files, ["row_id"]),
-        lambda: read_rows(tmp_path, [(files[1], np.array([2]))], ["row_id"]),
+        lambda: rows_of(tmp_path, files[1], [2], ["row_id"]),
         lambda: found_by(tmp_path, files, "row_id > 3"),
     ):
         with pytest.raises(GalleryDamagedError, match=f"{files[1].path}: {message}"):
