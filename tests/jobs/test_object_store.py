@@ -19,7 +19,7 @@ BESIDE = ("_delta_log", "_checksums", "_outputs", "_calibrations", "_lock")
 def crops(tmp_path_factory):
     """Drawn crops, fewer than the demo's."""
     folder = tmp_path_factory.mktemp("drawn")
-    draw_archive(folder, identities=8, cameras=2, crops_per_camera=3, distractors=4, junk=2)
+    draw_archive(folder, identities=6, cameras=2, crops_per_camera=3, distractors=4, junk=2)
     return folder
 
 
@@ -43,7 +43,7 @@ def the_whole_way(capsys, crops, where, out):
     wanted = ("name", "cmc", "mAP", "mAP_trapezoid", "mINP", "intervals")
     said["figures"] = [[each[n] for n in wanted] for each in figures["report"]["results"]]
     said["threshold"] = result(
-        capsys, "calibrate", "--gallery", gallery, "--query", query, "--far", 0.1
+        capsys, "calibrate", "--gallery", gallery, "--query", query, "--far", 0.1, "--replicates", 50
     )["threshold"]
     linked = ("link", "--gallery", gallery, "--out", out / "link.parquet", "--threshold", 0.8)
     found = result(capsys, *linked)

@@ -138,7 +138,7 @@ def watched(monkeypatch, stop_at=None):
 def test_cut_off_at_any_write_the_next_run_goes_on(tmp_path, monkeypatch):
     folded, expected = watched(monkeypatch), bytes_of(neighbors(ROWS[:20], 3))
     arguments = {"k": 3, "rows": ROWS[:20], "least": True, "memory": memory_of(7, 3)}
-    for operation in range(0, 400, 5):
+    for operation in range(0, 400, 7):
         folder = tmp_path / str(operation)
         folded.clear()
         try:

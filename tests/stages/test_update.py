@@ -83,7 +83,7 @@ def histories(draw):
 
 
 @settings(
-    max_examples=25,
+    max_examples=15,
     report_multiple_bugs=False,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
