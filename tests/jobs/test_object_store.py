@@ -42,9 +42,8 @@ def the_whole_way(capsys, crops, where, out):
     figures = result(capsys, *report, "--aqe", "database", "--rerank", "--replicates", 50)
     wanted = ("name", "cmc", "mAP", "mAP_trapezoid", "mINP", "intervals")
     said["figures"] = [[each[n] for n in wanted] for each in figures["report"]["results"]]
-    said["threshold"] = result(
-        capsys, "calibrate", "--gallery", gallery, "--query", query, "--far", 0.1, "--replicates", 50
-    )["threshold"]
+    calibrated = ("calibrate", "--gallery", gallery, "--query", query, "--far", 0.1)
+    said["threshold"] = result(capsys, *calibrated, "--replicates", 50)["threshold"]
     linked = ("link", "--gallery", gallery, "--out", out / "link.parquet", "--threshold", 0.8)
     found = result(capsys, *linked)
     said["groups"] = found["links"], found["candidates"], found["agreement"]
