@@ -24,8 +24,9 @@ from pipeline.gallery.files.places import (
     sha256_of,
     state_of,
 )
+from pipeline.gallery.log.conditions import parse
 from pipeline.gallery.table import Gallery
-from tests.gallery.making import new_gallery, path_of, unit
+from tests.gallery.making import new_gallery, path_of, unit, unit_vectors
 from tests.gallery.object_store.faulty import Fault
 
 FAULTS = ["500", "503", "reset", "stall", "lost"]
@@ -282,6 +283,20 @@ def test_a_gallery_asks_no_more_than_it_must(bucket, proxy, monkeypatch):
     after, committed = count(lambda: empty.commit(units, run_id="x", paths=units_paths(4)))
     assert after.count == 4
     assert made <= 45 and opened <= 13 and written <= 7 and committed <= 81
+
+
+def test_a_selection_asks_once_for_a_footer(bucket, proxy, monkeypatch):
+    """And once for what else it reads of a file: columns are near the footer of a small file."""
+    empty = new_gallery(bucket)
+    units = [unit(empty.target, range(at, at + 4)) for at in (0, 4, 8)]
+    gallery = empty.commit(units, run_id="x", paths=units_paths(12))
+    asked, take = [], proxy.take
+    monkeypatch.setattr(proxy, "take", lambda *request: (asked.append(request), take(*request))[1])
+    found = gallery.select_positions(parse("row_id in (5, 6, 9)"))
+    assert found.tolist() == [5, 6, 9] and len(asked) <= 2
+    asked.clear()
+    taken = gallery.features().take(found)
+    assert taken.tobytes() == unit_vectors([5, 6, 9]).tobytes() and len(asked) <= 2
 
 
 def units_paths(count):
