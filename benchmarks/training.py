@@ -1,7 +1,7 @@
 """`train` on drawn people, by loss, beside the demo's committed network.
 
     python benchmarks/training.py
-    python benchmarks/training.py --archives 1 --people 40 --epochs 8
+    python benchmarks/training.py --epochs 5 --color-jitter 0.3
 
 Draws archives of people whom the demo never shows, as jobs/demo_network/train.py does, and trains
 the network `demo` on them from random weights: with softmax or ArcFace, with and without triplets,
