@@ -143,11 +143,13 @@ class Command:
 
 
 def happen(work, out, cluster, event, command, *, submit):
-    """Let it happen, and do what a person or a job controller does then."""
+    """Let it happen, and do what a person or a job controller does then; return the time of it."""
+    now = time.perf_counter()
     if event == "join":
         cluster.add()
     elif event == "drain":
         cluster.drain_last()
+        now = time.perf_counter()  # to give the warning takes two commands, in which work goes on
     elif event == "node":
         lost(cluster.machines[-1])
     elif event == "worker":
@@ -163,6 +165,7 @@ def happen(work, out, cluster, event, command, *, submit):
         if not submit:
             command.kill()
             command.start(cluster)
+    return now
 
 
 def run(work, out, event, begin_at, *, submit):
@@ -182,8 +185,7 @@ def run(work, out, event, begin_at, *, submit):
             if happened is None:
                 most |= found
                 if event and len(most) >= begin_at:
-                    happened = latest = time.perf_counter()
-                    happen(work, out, cluster, event, command, submit=submit)
+                    happened = latest = happen(work, out, cluster, event, command, submit=submit)
                     # What ends in the same moment was not made after it.
                     time.sleep(0.1)
                     most |= work.finished(out)
