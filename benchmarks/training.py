@@ -65,7 +65,8 @@ def run(losses, source, out, options):
         sys.executable, "-m", "jobs.cli", "train", source, "--layout", "market1501", "--model",
         "demo", "--out", out, "--epochs", options.epochs, "--people", 12, "--crops", 4,
         "--learning-rate", options.learning_rate, "--head", head, "--triplets", triplets,
-        "--color-jitter", options.color_jitter, "--held-out", 0, "--actors", 0,
+        "--color-jitter", options.color_jitter, "--shift", options.shift,
+        "--erasing", options.erasing, "--held-out", 0, "--actors", 0,
     ]  # fmt: skip
     begun = time.perf_counter()
     child = subprocess.Popen([str(each) for each in command], cwd=ROOT, stdout=subprocess.DEVNULL)
@@ -84,6 +85,8 @@ def main():
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--color-jitter", type=float, default=0)
+    parser.add_argument("--shift", type=int, default=10)
+    parser.add_argument("--erasing", type=float, default=0.5)
     parser.add_argument("--only", nargs="*", choices=LOSSES, default=list(LOSSES))
     parser.add_argument("--folder", type=Path, help="keep the drawn crops and the networks here")
     options = parser.parse_args()

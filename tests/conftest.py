@@ -4,6 +4,7 @@ import builtins
 import gc
 import logging
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,10 @@ from tests.compiling import compile_once
 from tests.head_node import HeadNode, head_node
 from tests.object_store import ObjectStore, object_store
 from tests.scheduling import Groups, group_of
+
+# A shell ignores it for what it runs in the background; tests that interrupt a command need it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The first example of a test may compile its kernels: time says nothing about correctness. Examples
 # are the same in every run, so that a test that fails tells of a change; `explore` draws others.

@@ -51,6 +51,11 @@ class SupervisedSettings:
     color_jitter: float = 0.0
     """By how much brightness, color cast, contrast and saturation of the crops vary at random (0.2:
     by up to 20 %), beside mirroring, shifts and erasing; 0 for not at all."""
+    shift: int = 10
+    """Pixels by which crops are shifted at random, at most, in each direction (10 is meant for
+    crops of 256 x 128)."""
+    erasing: float = 0.5
+    """Probability that a part of a crop is hidden (random erasing)."""
     held_out: float = 0.1
     """Share of the people who are never trained on: the network is measured on them."""
     micro_batches: int = 1
@@ -76,6 +81,10 @@ class SupervisedSettings:
                 )
         if self.epochs < 1:
             raise InputError(f"`epochs` must be at least 1, not {self.epochs}")
+        if self.shift < 0:
+            raise InputError(f"`shift` must be at least 0, not {self.shift}")
+        if not 0 <= self.erasing <= 1:
+            raise InputError(f"`erasing` must lie from 0 to 1, not {self.erasing}")
         if self.weight_decay < 0:
             raise InputError(f"`weight_decay` must be at least 0, not {self.weight_decay}")
         if self.warmup is not None and not 0 <= self.warmup < self.epochs:
@@ -108,7 +117,9 @@ class SupervisedSettings:
                 milestones=tuple(sorted(falls)),
                 steps=self.epochs,
             ),
-            augmentation=AugmentationSettings(color_jitter=self.color_jitter),
+            augmentation=AugmentationSettings(
+                pad=self.shift, erase=self.erasing, color_jitter=self.color_jitter
+            ),
             micro_batches=self.micro_batches,
             seed=self.seed,
         )

@@ -119,9 +119,8 @@ class Running:
     def end(self) -> tuple[int, str, str]:
         """Exit status, standard output, standard error."""
         assert self.process.stdout is not None
-        out = self.process.stdout.read()
         status = self.process.wait(SECONDS)
-        return status, out, self.ended()
+        return status, self.process.stdout.read(), self.ended()
 
 
 def start(

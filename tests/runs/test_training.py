@@ -183,6 +183,8 @@ def test_what_cannot_be_trained(archive, tmp_path):
         ({"micro_batches": 5}, "`micro_batches` 5 must divide `people` 16"),
         ({"learning_rate": 0}, "`learning_rate` must be above 0"),
         ({"color_jitter": 1.5}, "`color_jitter` must lie from 0 to 1"),
+        ({"shift": -1}, "`shift` must be at least 0"),
+        ({"erasing": 1.5}, "`erasing` must lie from 0 to 1"),
         ({"held_out": 1}, "`held_out` must be from 0 to below 1"),
         ({"weight_decay": -1}, "`weight_decay` must be at least 0"),
         ({"epochs": 5, "warmup": 5}, "`warmup` must be at least 0 and less than the 5"),
