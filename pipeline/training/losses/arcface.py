@@ -59,9 +59,9 @@ class ArcFaceHead(nn.Module):
     ):
         """Draw the weights `[classes, dimension]`: directions of about unit length.
 
-        Only the direction of a class counts, and the optimizer's steps turn short weights faster:
-        of a deviation of 0.01, as is common, all classes turn to one direction before the features
-        have parted.
+        Only the direction of a class counts, and Adam's steps turn short weights faster: with a
+        deviation of 0.01, as is common, classes move before features can follow, and a training
+        from random weights learns less.
         """
         super().__init__()
         self.settings = settings
