@@ -295,8 +295,8 @@ def _cluster_runs(
 def _order(ids: np.ndarray) -> np.ndarray:
     """The order that sorts some row ids int64 `[n]`.
 
-    >>> _order(np.array([7, 5, 8])), _order(np.array([7, 7, 10**9]))
-    (array([1, 0, 2]), array([0, 1, 2]))
+    >>> _order(np.array([7, 5, 8])), _order(np.array([7, 7, 10**9])), _order(np.array([8, 7, 7]))
+    (array([1, 0, 2]), array([0, 1, 2]), array([1, 2, 0]))
     """
     low = int(ids.min())
     span = int(ids.max()) - low + 1
