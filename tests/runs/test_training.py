@@ -209,6 +209,11 @@ def test_color_jitter_reaches_the_training(settings):
     assert wanted.training(*given).augmentation == AugmentationSettings(color_jitter=0.3)
 
 
+def test_shifts_and_erasing_reach_the_training():
+    wanted = replace(SMALL, shift=3, erasing=0.25)
+    assert wanted.training("float32").augmentation == AugmentationSettings(pad=3, erase=0.25)
+
+
 def test_the_learning_rate_rises_and_falls():
     def factors(**given):
         schedule = SupervisedSettings(epochs=20, **given).training("float32").schedule

@@ -59,9 +59,8 @@ class ArcFaceHead(nn.Module):
     ):
         """Draw the weights `[classes, dimension]`: directions of about unit length.
 
-        Only the direction of a class counts, and Adam's steps turn short weights faster: with a
-        deviation of 0.01, as is common, classes move before features can follow, and a training
-        from random weights learns less.
+        Only the direction of a class counts, and a step of Adam turns short weights farther. With a
+        deviation of 0.01, as is common, a training from random weights learned less.
         """
         super().__init__()
         self.settings = settings

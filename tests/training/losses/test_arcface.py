@@ -47,6 +47,12 @@ def test_the_loss_and_its_gradients_equal_those_of_a_loop(settings, seed):
     assert torch.autograd.gradcheck(lambda x, _: head(x, y), (x, head.weight), fast_mode=True)
 
 
+def test_classes_begin_as_directions_of_about_unit_length():
+    generator = torch.Generator().manual_seed(0)
+    lengths = ArcFaceHead(128, 50, generator=generator).weight.norm(dim=1)
+    assert 0.7 < lengths.min() and lengths.max() < 1.3
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_angles_of_0_and_pi_give_finite_gradients(sign):
     weight = unit(np.random.default_rng(1).normal(size=(40, 16))).astype(np.float32)
