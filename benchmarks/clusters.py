@@ -89,9 +89,18 @@ def on_disk(features, cameras):
     return labels, steps.taken
 
 
-def dense(clone, by_camera):
+def scikit_labels(distances, steps):
+    """Labels by the dense distances of a peer, and the seconds of its steps."""
     from sklearn.cluster import DBSCAN
 
+    steps.done("distances")
+    search = DBSCAN(eps=EPS, min_samples=SAMPLES, metric="precomputed", n_jobs=-1)
+    labels = search.fit_predict(distances)
+    steps.done("DBSCAN")
+    return labels, steps.taken
+
+
+def dense(clone, by_camera):
     path = clone / "caj" / "utils" / "caj_rerank.py"
     spec = importlib.util.spec_from_file_location("caj_rerank", path)
     theirs = importlib.util.module_from_spec(spec)
@@ -103,11 +112,7 @@ def dense(clone, by_camera):
     def run(features, cameras):
         steps = Steps()
         distances = theirs.compute_jaccard_distance(features, cameras[: len(features)], 1, settings)
-        steps.done("distances")
-        search = DBSCAN(eps=EPS, min_samples=SAMPLES, metric="precomputed", n_jobs=-1)
-        labels = search.fit_predict(distances)
-        steps.done("DBSCAN")
-        return labels, steps.taken
+        return scikit_labels(distances, steps)
 
     return run
 
@@ -116,7 +121,6 @@ def contrast(clone):
     from importlib import import_module
 
     import torch
-    from sklearn.cluster import DBSCAN
 
     # Their package imports all of its networks; its part `utils` alone needs torch and faiss.
     sys.path.insert(0, str(clone / "clustercontrast"))
@@ -128,11 +132,7 @@ def contrast(clone):
         distances = theirs.compute_jaccard_distance(
             torch.from_numpy(features), k1=30, k2=6, search_option=3
         )  # the defaults of their examples, and faiss on the CPU
-        steps.done("distances")
-        search = DBSCAN(eps=EPS, min_samples=SAMPLES, metric="precomputed", n_jobs=-1)
-        labels = search.fit_predict(distances)
-        steps.done("DBSCAN")
-        return labels, steps.taken
+        return scikit_labels(distances, steps)
 
     return run
 

@@ -223,7 +223,7 @@ def _record(final: GalleryPlace, temporary: Path, name_it: Callable[[], bool]) -
     half = record.with_name(_HALF)
     try:
         with storage.name_write_errors(record):
-            half.write_bytes(seal({"file": _name(final), "sha256": _digest(temporary)}))
+            half.write_bytes(seal({"file": _name(final), "sha256": sha256_of(temporary)}))
             storage.sync_file(half)
             coming = half.replace(record.with_suffix(storage.NEXT_SUFFIX))
     finally:
@@ -248,7 +248,7 @@ def _record_object(final: ObjectPlace, temporary: Path, name_it: Callable[[], bo
     """
     record = record_of(final)
     coming = record.with_suffix(storage.NEXT_SUFFIX)
-    sealed = seal({"file": _name(final), "sha256": _digest(temporary)})
+    sealed = seal({"file": _name(final), "sha256": sha256_of(temporary)})
     coming.write_bytes(sealed)
     is_named = name_it()
     if is_named:
@@ -283,7 +283,7 @@ def _settle(path: GalleryPlace) -> None:
     meanwhile = suppress(FileNotFoundError) if isinstance(path, ObjectPlace) else nullcontext()
     if coming.is_file():
         with meanwhile:
-            is_there = path.exists() and _recorded_digest(coming) == _digest(path)
+            is_there = path.exists() and _recorded_digest(coming) == sha256_of(path)
             rename(coming, record) if is_there else coming.unlink(missing_ok=True)
 
 
@@ -295,7 +295,7 @@ def _is_deletion(path: GalleryPlace) -> bool:
     if record_of(path).exists():
         return False
     with suppress(OSError):
-        return _digest(path) in expected(path)[0]
+        return sha256_of(path) in expected(path)[0]
     return False
 
 
@@ -304,10 +304,6 @@ def _recorded_digest(record: GalleryPlace) -> str | None:
         return str(unseal(record.read_bytes()).get("sha256"))
     except ValueError:
         return None
-
-
-def _digest(path: GalleryPlace) -> str:
-    return sha256_of(path)
 
 
 @contextmanager
