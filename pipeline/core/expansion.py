@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.blocks import ArrayRows, FeatureRows, Tiling, as_rows, blocks
 from pipeline.core.neighbors.topk import TopK, search
+from pipeline.core.products.kernels import read_only
 
 ExpansionMode = Literal["query", "database", "joint"]
 
@@ -103,7 +104,8 @@ def average(
     def fold(start: int, stop: int) -> None:
         matrix, places = _gathered(found.rows[start:stop], among)
         weights = np.clip(found.scores[start:stop].astype(np.float64), 0, None) ** alpha
-        _weighted_means(rows[start:stop], matrix, places, weights, out[start:stop])
+        own, theirs = read_only(rows[start:stop]), read_only(matrix)
+        _weighted_means(own, theirs, read_only(places), weights, out[start:stop])
 
     with tiling.workers() as run:
         run(fold, blocks(len(rows), _GATHERED_AT_ONCE))

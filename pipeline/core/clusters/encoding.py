@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.blocks import FeatureRows, Tiling, blocks
 from pipeline.core.neighbors.topk import TopK
+from pipeline.core.products.kernels import read_only
 from pipeline.core.reranking.reciprocal import (
     SparseRows,
     distance,
@@ -158,8 +159,8 @@ def camera_weights(
     def fill(start: int, stop: int) -> None:
         made[start] = SparseRows(
             *_reciprocal_of_both(
-                same.rows, same.scores, settings.k1_same,
-                other.rows, other.scores, settings.k1_other + 1, start, stop,
+                read_only(same.rows), read_only(same.scores), settings.k1_same,
+                read_only(other.rows), read_only(other.scores), settings.k1_other + 1, start, stop,
             )
         )  # fmt: skip
 

@@ -25,7 +25,7 @@ from pipeline.core.ledger import Ledger
 from pipeline.core.products.choosing import ALL, Plan, Trial, code_sides, likely_axes
 from pipeline.core.products.counting import MOST_MATCHES, are_many, count_at_once, matches_beaten
 from pipeline.core.products.fold import Fold
-from pipeline.core.products.kernels import pair_scores
+from pipeline.core.products.kernels import pair_scores, read_only
 from pipeline.core.products.kernels import score as pair_score
 from pipeline.core.products.masks import at_least, first_bit, neither
 from pipeline.core.products.sieve import sieved
@@ -185,7 +185,8 @@ def rank_counts(
                 meets = pairs / max(1, coded_rows)
                 plan = alone(run, lambda: _choose(query_side, side, targets, meets, products))
             code_sides(query_side, side, plan, run)
-            block = Block(side.features, start, gallery_labels.identity[start:stop])
+            identity = read_only(gallery_labels.identity[start:stop])
+            block = Block(read_only(side.features), start, identity)
             return GalleryBlock(
                 side, block, torch.from_numpy(block.identity.copy()).to(device or "cpu")
             )
@@ -219,8 +220,8 @@ def _query_matches(labels: Labels, found: RankCounts) -> QueryMatches:
         found.offsets[place],
         found.offsets[place + 1],
         slots[order],
-        found.rows,
-        found.scores,
+        read_only(found.rows),
+        read_only(found.scores),
         np.zeros(len(found.rows) + len(place), np.int64),
     )
 

@@ -6,7 +6,7 @@ same score, to the bit, for every tile, thread and machine. The product of two b
 no fixed order; it only nominates pairs, within `product_slack`.
 """
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from llvmlite import ir
@@ -24,6 +24,8 @@ __all__ = [
     "read_only",
     "score",
 ]
+
+Element = TypeVar("Element", bound=np.generic)
 
 _F32 = ir.FloatType()
 _LANES = 16
@@ -224,13 +226,13 @@ def lengths(rows: NDArray[np.float32], out: NDArray[np.float64]) -> None:
         out[i] = np.sqrt(square)
 
 
-def read_only(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A view of `rows` `[N, D]` that nothing can write to.
+def read_only(array: NDArray[Element]) -> NDArray[Element]:
+    """A view of `array` that nothing can write to.
 
-    Rows of a gallery often are read-only. numba compiles a kernel once more for these, which takes
-    seconds, unless it is given nothing else.
+    Rows of a gallery often are read-only, and so is all that Ray's workers share. numba compiles a
+    kernel once more for these, which takes seconds, unless it is given nothing else.
     """
-    view = rows.view()
+    view = array.view()
     view.flags.writeable = False
     return view
 

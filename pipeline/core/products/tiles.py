@@ -27,7 +27,7 @@ from pipeline.core.products.int8_codes import (
     quantize,
     quantize_words,
 )
-from pipeline.core.products.kernels import lengths, product_slack
+from pipeline.core.products.kernels import lengths, product_slack, read_only
 from pipeline.core.products.principal import Axes, gather, may_project, project
 from pipeline.core.products.sieve import Finer, Sieve, finer_codes
 
@@ -211,7 +211,7 @@ def make_side(
     its scores overflow float32. The message has `name` and the row's number from `numbers` `[N]`.
     """
     found = np.empty(len(features), np.float64)
-    run(lambda a, b: lengths(features[a:b], found[a:b]), blocks(len(features), size))
+    run(lambda a, b: lengths(read_only(features[a:b]), found[a:b]), blocks(len(features), size))
     # Between these lengths no score overflows; the slack covers scores that underflow.
     wrong = np.flatnonzero(~((found >= shortest) & (found <= 1e18)))
     if len(wrong):

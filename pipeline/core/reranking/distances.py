@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from pipeline.core.blocks import ChosenRows, FeatureRows, StackedRows, Tiling, blocks, on_lines
 from pipeline.core.neighbors.farthest import least_scores
 from pipeline.core.neighbors.topk import TopK
-from pipeline.core.products.kernels import four_scores
+from pipeline.core.products.kernels import four_scores, read_only
 from pipeline.core.reranking.reciprocal import (
     SparseRows,
     distance,
@@ -131,7 +131,7 @@ class Reranked:
         def take(block: _Block, a: int, b: int) -> None:
             shared = overlap(self.query_weights, asked[a:b], block.shares, len(block.features))
             _fill_tile(
-                shared, wanted[a:b], block.features, greatest[a:b], settings.lam,
+                shared, wanted[a:b], block.features, read_only(greatest[a:b]), settings.lam,
                 settings.squared, block.out[a:b],
             )  # fmt: skip
 

@@ -17,7 +17,7 @@ from pipeline.core.evaluation.labels import JUNK, Labels
 from pipeline.core.evaluation.ranking import RankCounts, rows_ahead
 from pipeline.core.float_products import Product
 from pipeline.core.products.counting import MOST_MATCHES, are_many, count_at_once
-from pipeline.core.products.kernels import longest, product_slack
+from pipeline.core.products.kernels import longest, product_slack, read_only
 from pipeline.core.products.kernels import score as pair_score
 from pipeline.core.products.masks import at_least, first_bit, neither
 from pipeline.core.reranking.distances import (
@@ -87,15 +87,16 @@ def rank_counts(
     def enter(start: int, stop: int, block: NDArray[np.float32]) -> _Block:
         slack = product_slack(reranked.gallery.dimension, reach, longest(block))
         index = inverted(reranked.gallery_weights, start, stop, reranked.width)
-        return _Block(block, start, gallery_labels.identity[start:stop], slack, index)
+        identity = read_only(gallery_labels.identity[start:stop])
+        return _Block(block, start, identity, slack, index)
 
     def take(block: _Block, a: int, b: int) -> None:
         tile = product(wanted[a:b], block.features)
         shared = overlap(reranked.query_weights, asked[a:b], block.shares, len(block.features))
         _count_tile(
-            tile, shared, wanted[a:b], block.features, block.first_row, block.slack, own[a:b],
-            block.identity, starts[a:b], ends[a:b], a, limits, greatest[a:b], settings.lam,
-            settings.squared, beaten,
+            tile, shared, wanted[a:b], read_only(block.features), block.first_row, block.slack,
+            own[a:b], block.identity, starts[a:b], ends[a:b], a, limits, greatest[a:b],
+            settings.lam, settings.squared, beaten,
         )  # fmt: skip
 
     passing = blocks(last, tiling.gallery_block, first)
@@ -142,8 +143,8 @@ def _limits(
     better = np.nextafter(found.scores, np.float32(np.inf))
     owned = np.repeat(greatest, np.diff(found.offsets)[asked])
     return _Limits(
-        found.rows,
-        found.scores,
+        read_only(found.rows),
+        read_only(found.scores),
         better,
         _least_similarities(-found.scores, owned, settings.lam, settings.squared),
         _least_similarities(-better, owned, settings.lam, settings.squared),

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.blocks import FeatureRows, Tiling, blocks
 from pipeline.core.neighbors.topk import TopK
-from pipeline.core.products.kernels import pair_scores
+from pipeline.core.products.kernels import pair_scores, read_only
 
 _ENTRIES_AT_ONCE = 2**20
 
@@ -40,8 +40,8 @@ class SparseRows:
 
     @property
     def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
-        """Starts, columns and values."""
-        return self.starts, self.columns, self.values
+        """Starts, columns and values, read-only."""
+        return read_only(self.starts), read_only(self.columns), read_only(self.values)
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -109,10 +109,11 @@ def weights(
     reciprocal = np.empty((len(rows), half + 1), np.int32)
     sizes = np.empty(len(rows), np.int64)
     reading = threading.Lock()
+    near_rows, near_scores = read_only(neighbors.rows), read_only(neighbors.scores)
 
     def encode(start: int, stop: int) -> SparseRows:
         starts, columns, scores = _expanded(
-            neighbors.rows, neighbors.scores, near, reciprocal, sizes, start, stop, room
+            near_rows, near_scores, near, reciprocal, sizes, start, stop, room
         )
         unknown = np.flatnonzero(np.isnan(scores))
         owners = np.searchsorted(starts, unknown, "right") - 1 + start
@@ -123,13 +124,13 @@ def weights(
         scores[unknown] = pair_scores(
             features, features, place[: len(unknown)], place[len(unknown) :]
         )
-        values = _normalized(starts, scores, greatest[start:stop], squared)
+        values = _normalized(starts, scores, read_only(greatest[start:stop]), squared)
         return SparseRows(starts, columns, values)
 
     size = max(1, _ENTRIES_AT_ONCE // room)
     with tiling.workers() as run:
         run(
-            lambda a, b: _find_reciprocal(neighbors.rows, half, a, b, reciprocal, sizes),
+            lambda a, b: _find_reciprocal(near_rows, half, a, b, reciprocal, sizes),
             blocks(len(rows), 8192),
         )
         return _joined(run, encode, part or (0, len(rows)), size)
@@ -149,13 +150,7 @@ def mean_weights(
     `of_rows` are the weights of all N rows. `places` int32 `[N]` renumbers the columns, in
     ascending order, and drops those with -1. Sums are float64, a row's own weights first.
     """
-    width = min(k2, len(of_rows))
-
-    def average(start: int, stop: int) -> SparseRows:
-        return SparseRows(*_means(*of_rows.arrays, neighbors.rows, width, places, start, stop))
-
-    with tiling.workers() as run:
-        return _joined(run, average, part or (0, len(of_rows)), 4096)
+    return _averaged(of_rows, neighbors.rows, min(k2, len(of_rows)), places, part, tiling)
 
 
 def mean_over(
@@ -171,10 +166,21 @@ def mean_over(
     float64, a row's own weights first.
     """
     every = np.arange(len(of_rows), dtype=np.int32)
-    width = lists.shape[1] + 1
+    return _averaged(of_rows, lists, lists.shape[1] + 1, every, part, tiling)
+
+
+def _averaged(
+    of_rows: SparseRows,
+    lists: NDArray[np.int64],
+    width: int,
+    places: NDArray[np.int32],
+    part: tuple[int, int] | None,
+    tiling: Tiling,
+) -> SparseRows:
+    near, kept = read_only(lists), read_only(places)
 
     def average(start: int, stop: int) -> SparseRows:
-        return SparseRows(*_means(*of_rows.arrays, lists, width, every, start, stop))
+        return SparseRows(*_means(*of_rows.arrays, near, width, kept, start, stop))
 
     with tiling.workers() as run:
         return _joined(run, average, part or (0, len(of_rows)), 4096)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pipeline.core.blocks import FeatureRows, Tiling, as_rows, blocks
 from pipeline.core.evaluation.labels import DISTRACTOR, JUNK, NO_CAMERA, Labels
 from pipeline.core.float_products import Product
-from pipeline.core.products.kernels import longest, product_slack
+from pipeline.core.products.kernels import longest, product_slack, read_only
 from pipeline.core.products.kernels import score as pair_score
 from pipeline.core.sweep import sweep
 
@@ -139,13 +139,14 @@ def count_negatives(
         order = np.argsort(identity, kind="stable")
         low = np.searchsorted(identity[order], own, "left")
         high = np.searchsorted(identity[order], own, "right")
-        return _Kept(block, identity, order, low, high)
+        return _Kept(block, read_only(identity), order, low, high)
 
     def take(kept: _Kept, a: int, b: int) -> None:
         mine = counters.mine()
         _count_tile(
-            product(wanted[a:b], kept.block), wanted[a:b], kept.block, own[a:b], kept.identity,
-            kept.order, kept.low[a:b], kept.high[a:b], near, slot, mine.coarse, mine.fine,
+            product(wanted[a:b], kept.block), wanted[a:b], read_only(kept.block), own[a:b],
+            kept.identity, kept.order, kept.low[a:b], kept.high[a:b], near, slot, mine.coarse,
+            mine.fine,
         )  # fmt: skip
 
     passing = blocks(last, tiling.gallery_block, first)
