@@ -152,6 +152,9 @@ def _start_cluster(tries: int = 3) -> None:
             log_to_driver=False,
             logging_level=logging.ERROR,
             object_store_memory=256 * 2**20,
+            # Ray ends workers beyond one a CPU that were idle for a second, and the next test would
+            # start others: a part with a GPU and one without are never of one worker.
+            _system_config={"num_workers_soft_limit": 6},
             runtime_env={"env_vars": WORKER_ENVIRONMENT},
         )
     except Exception as error:
