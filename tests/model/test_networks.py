@@ -213,7 +213,11 @@ def test_compilation_and_tensorrt_are_for_some_files_only(tmp_path: Path, checkp
         open_network(files["onnx"], **RUN, device="tensorrt:9")
 
 
-def test_what_is_compiled_gives_the_same_features(tmp_path: Path) -> None:
+def test_what_is_compiled_gives_the_same_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two functions are compiled: processes that would share the work load torch first.
+    monkeypatch.setattr("torch._inductor.config.compile_threads", 1)
     file = NetworkFile(str(save_export(tmp_path / "n.pt2", Pooled().eval())))
     images = torch.rand(4, 3, 16, 8)
     compiled = open_network(file, **RUN, compiled=True)(images)
