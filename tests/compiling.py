@@ -1,20 +1,24 @@
-"""Kernels are compiled once for all processes of a run: the others wait, and read numba's cache."""
+"""What is compiled once for all processes of a run: kernels, and pytest's form of the tests."""
 
 import fcntl
+import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+from _pytest.assertion import rewrite
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import Dispatcher
 
-KERNELS = Path(__file__).parents[1] / "pipeline"
+TESTS = Path(__file__).parent
+KERNELS = TESTS.parent / "pipeline"
 _held: set[str] = set()
 
 
 def compile_once() -> None:
     """Lock the source of a kernel against other processes while this one compiles it.
 
-    numba reads its cache within the lock, so whoever comes second finds the kernel there.
+    The others wait. numba reads its cache within the lock, so they find the kernel there.
     """
     compile_now = Dispatcher.compile
 
@@ -33,3 +37,20 @@ def compile_once() -> None:
                 _held.discard(source)
 
     Dispatcher.compile = compile_in_turn
+
+
+def rewrite_a_share(config: pytest.Config, process: int, processes: int) -> None:
+    """Write every n-th module of tests to the cache as pytest wants it, before any is imported.
+
+    Each process collects all tests, and would rewrite the assertions of all of them: half of the
+    time until the first test runs.
+    """
+    if sys.dont_write_bytecode:
+        return
+    state = config.stash[rewrite.assertstate_key]
+    for module in sorted(TESTS.rglob("test_*.py"))[process::processes]:
+        cached = rewrite.get_cache_dir(module) / (module.stem + rewrite.PYC_TAIL)
+        if rewrite._read_pyc(module, cached) is None:
+            cached.parent.mkdir(exist_ok=True)
+            hashed, code = rewrite._rewrite_test(module, config)
+            rewrite._write_pyc(state, code, hashed, cached)

@@ -23,7 +23,7 @@ import ray
 from hypothesis import settings
 
 from cluster.connect import WORKER_ENVIRONMENT
-from tests.compiling import compile_once
+from tests.compiling import compile_once, rewrite_a_share
 from tests.head_node import HeadNode, head_node
 from tests.object_store import ObjectStore, object_store
 from tests.scheduling import Groups, group_of
@@ -170,6 +170,15 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     if uses and not next_uses:
         ray.shutdown()
         builtins.print = _PRINT  # Ray's progress bars put a function of theirs in its place
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Divide the rewriting of assertions between the processes of a run."""
+    process = getattr(session.config, "workerinput", None)
+    if process is not None:
+        number = int(process["workerid"].removeprefix("gw"))
+        rewrite_a_share(session.config, number, process["workercount"])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
