@@ -190,7 +190,7 @@ def _lock_waited_for(seconds: float) -> contextlib.AbstractContextManager[None]:
     """Let a verb wait for the lock of a gallery; without a wait nothing is imported."""
     if not seconds:
         return contextlib.nullcontext()
-    from pipeline.gallery.log.lock import waited_for
+    from pipeline.gallery.lock_waiting import waited_for
 
     return waited_for(seconds)
 

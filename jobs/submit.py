@@ -264,7 +264,7 @@ def _locations(hint: Any, value: Any) -> Iterator[str]:
 
 def _arguments(command: Sequence[str], config: Path | None) -> tuple[str, ...]:
     """The arguments for a run in the folder that is uploaded."""
-    from pipeline.gallery.log.lock import waiting_seconds
+    from pipeline.gallery.lock_waiting import waiting_seconds
 
     arguments = [argument for argument in command if argument != "--json"]
     if is_json_requested():
@@ -318,7 +318,7 @@ def _followed_to_its_end(server: JobServer, order: Order, retries: int) -> Submi
 
 def _patient(order: Order) -> Order:
     """The same job, which waits until the lock of a driver that died has expired."""
-    from pipeline.gallery.log.lock import EXPIRY_SECONDS
+    from pipeline.gallery.lock_waiting import EXPIRY_SECONDS
 
     if order.verb is None or _waits(order.arguments):
         return order

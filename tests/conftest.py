@@ -111,6 +111,12 @@ def cluster_head() -> Iterator[HeadNode]:
         yield node
 
 
+@pytest.fixture
+def dying_head(cluster_head: HeadNode) -> HeadNode:
+    """The same as `cluster_head`, for the one test that ends it, which comes last."""
+    return cluster_head
+
+
 _worn: set[str] = set()
 """The fixtures for which something has run on the cluster that this process has joined."""
 
@@ -186,11 +192,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     groups: dict[str, list[pytest.Item]] = {}
     for item in items:
         groups.setdefault(group_of(item.nodeid), []).append(item)
-    groups.get("cluster", []).sort(
-        key=lambda item: "new_cluster" not in getattr(item, "fixturenames", ())
-    )
+    groups.get("cluster", []).sort(key=lambda item: not _takes(item, "new_cluster"))
+    groups.get("cluster_head", []).sort(key=lambda item: _takes(item, "dying_head"))
     in_turn = sorted(groups.items(), key=lambda group: _turn(*group))
     items[:] = [item for _, group in in_turn for item in group]
+
+
+def _takes(item: pytest.Item, fixture: str) -> bool:
+    return fixture in getattr(item, "fixturenames", ())
 
 
 def pytest_collection_finish() -> None:

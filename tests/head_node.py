@@ -14,7 +14,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 _START_SECONDS, _TRIES = 300.0, 5
@@ -24,13 +24,14 @@ _START_SECONDS, _TRIES = 300.0, 5
 class HeadNode:
     """Where to reach it, and the environment that holds its token.
 
-    `dashboard` leads nowhere if the head has none.
+    `dashboard` leads nowhere if the head has none; `process` leads all others in a session.
     """
 
     dashboard: str
     address: str
     client_address: str
     environment: dict[str, str]
+    process: subprocess.Popen[bytes] | None = None
 
 
 @contextlib.contextmanager
@@ -72,7 +73,7 @@ def head_node(
         out = folder / "out"
         process = _started(command.split(), environment, out, _answers(node) if dashboard else None)
         try:
-            yield node
+            yield replace(node, process=process)
         finally:
             lost(process)
     finally:

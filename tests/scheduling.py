@@ -8,7 +8,12 @@ from pathlib import Path
 from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).parents[1]
-SHARED = {"cluster_head": "cluster_head", "cluster": "cluster", "new_cluster": "cluster"}
+SHARED = {
+    "cluster_head": "cluster_head",
+    "dying_head": "cluster_head",
+    "cluster": "cluster",
+    "new_cluster": "cluster",
+}
 """The group of the tests that take a fixture: they share what it starts."""
 _MENTION = re.compile(rf"\b({'|'.join(SHARED)})\b")
 

@@ -23,7 +23,7 @@ from cyclopts import Parameter
 from jobs import cli
 from jobs.command import console
 from pipeline.errors import InputError, RunError
-from pipeline.gallery.log.lock import waiting_seconds
+from pipeline.gallery.lock_waiting import waiting_seconds
 from tests.jobs.labeled import labeled_gallery, people
 
 ROOT = Path(__file__).parents[2]

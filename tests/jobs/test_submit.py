@@ -19,10 +19,12 @@ from typing import IO, Any
 
 import pytest
 import ray.job_submission
+from ray.job_submission import JobStatus
 
 import jobs
 from jobs import cli, submit
-from tests.head_node import HeadNode, head_node
+from jobs.command.job_log import JobLog
+from tests.head_node import HeadNode, head_node, lost
 from tests.jobs import running
 
 ROOT = Path(__file__).parents[2]
@@ -33,13 +35,14 @@ import hashlib, os, signal, sys, time
 from dataclasses import dataclass
 from pathlib import Path
 from pipeline.runs.locations import Location
-from pipeline.errors import InputError, RunError
-from pipeline.gallery.log.lock import waiting_seconds
+from pipeline.errors import InputError
+from pipeline.gallery.lock_waiting import waiting_seconds
 
 @dataclass(frozen=True)
 class Slept:
     seconds: float
     where: str
+    waited: float
 
 def sleepy(
     *,
@@ -52,23 +55,21 @@ def sleepy(
     """Sleep."""
     print("asleep", flush=True)
     print("and dreaming", file=sys.stderr, flush=True)
+    if "HUSH" in os.environ:
+        print("of", hashlib.sha256(os.environ["HUSH"].encode()).hexdigest(), flush=True)
     if mark:
         if Path(mark).exists():
-            return Slept(0, str(waiting_seconds()))
+            return Slept(0, where, waiting_seconds())
         Path(mark).touch()
     time.sleep(seconds)
-    if end == "badly":
-        raise RunError("it went badly")
     if end == "wrongly":
         raise InputError("it was wrong")
-    if end == "told":
-        raise RunError("hash " + hashlib.sha256(os.environ["HUSH"].encode()).hexdigest())
     if end == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
-    return Slept(seconds, where)
+    return Slept(seconds, where, waiting_seconds())
 
 def describe(result):
-    return f"slept {result.seconds:g} s in {result.where}"
+    return f"slept {result.seconds:g} s in {result.where}, having waited {result.waited:g} s"
 '''
 
 
@@ -164,12 +165,6 @@ def with_sleepy(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "jobs.sleepy", raising=False)
 
 
-ADVICE = {
-    "wrongly": "correct what the log says is wrong",
-    "killed": "reserve more with --driver-memory",
-}
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -242,13 +237,28 @@ class Known:
 
     def __init__(self, address: str = "") -> None:
         self.entrypoints: list[str] = []
+        self.jobs: list[Any] = []
 
-    def submit_job(self, *, submission_id: str, entrypoint: str, **_: Any) -> str:
+    def submit_job(
+        self, *, submission_id: str, entrypoint: str, metadata: dict[str, str], **_: Any
+    ) -> str:
         self.entrypoints.append(entrypoint)
+        self.jobs.append(
+            SimpleNamespace(
+                submission_id=submission_id, job_id=None, status=JobStatus.RUNNING,
+                metadata=metadata, start_time=1_000, end_time=None,
+            )
+        )  # fmt: skip
         return submission_id
 
     def list_jobs(self) -> list[Any]:
-        return []
+        return self.jobs
+
+    def get_job_info(self, job: str) -> Any:
+        return next(each for each in self.jobs if each.submission_id == job)
+
+    def stop_job(self, job: str) -> None:
+        self.get_job_info(job).status = JobStatus.STOPPED
 
 
 @pytest.fixture
@@ -287,6 +297,44 @@ def test_the_version_is_asked_of_the_cluster(
     assert known.entrypoints == ["python -m jobs.cli --version"]
 
 
+def test_a_name_is_taken_until_its_job_is_stopped_and_all_are_listed(
+    known: Known, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on = ("submit", "--address", NOBODY)
+    named = (*on, "--name", "night.1", "--no-wait", "--", "info", "/g")
+    assert running.run(capsys, *named)[0] == 0
+    told = running.refused(capsys, *named)
+    assert "--name night.1 is taken: night.1-1 is running" in told
+    assert f"--address {NOBODY} --stop night.1-1" in told
+    _, out, _ = running.run(capsys, *on, "--stop", "night.1")
+    assert out == f"night.1-1 at {NOBODY}: stopped\n"
+    assert running.run(capsys, *named)[0] == 0
+    _, out, _ = running.run(capsys, *on, "--list")
+    heading, first, second = out.splitlines()
+    assert heading.split()[:4] == ["id", "name", "verb", "state"]
+    assert first.split() == [
+        "night.1-1", "night.1", "info", "stopped", "1970-01-01", "00:00:01",
+    ]  # fmt: skip
+    assert second.split()[:4] == ["night.1-2", "night.1", "info", "running"]
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "status"),
+    [("FAILED", 1, 1), ("FAILED", 2, 2), ("FAILED", 137, 1), ("FAILED", None, 1),
+     ("STOPPED", None, 1)],
+)  # fmt: skip
+def test_the_exit_status_is_the_verbs_or_1(ending: str, code: int | None, status: int) -> None:
+    details: Any = SimpleNamespace(
+        status=JobStatus(ending), driver_exit_code=code, error_type=None, message="m"
+    )
+    server: Any = SimpleNamespace(address=NOBODY)
+    found = submit._ending(server, "n-1", details, JobLog())
+    assert (found.status, found.exit_status) == (ending, status)
+    assert found.answer is not None
+    error = found.answer["error"]
+    assert (error["exit_status"], "n-1 at" in error["message"]) == (status, True)
+
+
 @pytest.mark.parametrize("answer", ["y", "n", "", "ctrl-c"])
 def test_ctrl_c_at_a_terminal_asks(
     answer: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -308,53 +356,45 @@ def test_ctrl_c_at_a_terminal_asks(
 
 @pytest.mark.ray
 class TestOnCluster:
-    def test_job_shows_its_log_and_ends_as_the_verb_does(
+    """Each job costs seconds, and each command one: they are few, and prove much."""
+
+    def test_a_job_that_was_killed_is_submitted_again_with_its_variable(
         self, checkout: Path, cluster_head: HeadNode, tmp_path: Path
     ) -> None:
+        secret = "s3cr3t-of-this-shell"
         config = tmp_path / "run.toml"
-        config.write_text('[sleepy]\nwhere = "s3://bucket/x"\n')
+        config.write_text(f'[sleepy]\nwhere = "s3://bucket/x"\nmark = "{tmp_path / "mark"}"\n')
         status, out, err = run_on(
-            checkout, cluster_head, "--", "sleepy", "--config", str(config), RAY_ADDRESS=NOBODY
-        )
-        assert status == 0, err
-        assert "asleep\nand dreaming\nslept 0 s in s3://bucket/x\n" in out
+            checkout, cluster_head, "--verbose", "--env", "HUSH", "--retries", "2", "--",
+            "sleepy", "--end", "killed", "--config", str(config), HUSH=secret, RAY_ADDRESS=NOBODY,
+        )  # fmt: skip
+        assert (status, out.count("asleep\n"), err.count("submitted to ")) == (0, 2, 2), err
+        (told,) = told_of_failures(err)
+        assert "failed with exit code 137" in told
+        assert "reserve more with --driver-memory" in told
+        assert err.count("submitting it again (1 of 2)") == 1
+        # The second time, it waits until a lock that the first one left has expired.
+        assert "and dreaming\n" in out
+        assert "slept 0 s in s3://bucket/x, having waited 90 s\n" in out
         assert out.endswith("succeeded\n")
-        assert err.startswith("submitted to ")
+        # The variable arrived both times, and was not shown.
+        assert out.count(hashlib.sha256(secret.encode()).hexdigest()) == 2
+        assert secret not in out + err
 
-    def test_json_is_the_verbs_own(
-        self, checkout: Path, cluster_head: HeadNode, tmp_path: Path
+    def test_wrong_input_comes_back_and_is_not_submitted_again(
+        self, checkout: Path, cluster_head: HeadNode
     ) -> None:
-        config = tmp_path / "run.toml"
-        config.write_text('[sleepy]\nwhere = "/there"\n')
-        status, out, err = run_on(
-            checkout, cluster_head, "--json", "--", "sleepy", f"--config={config}"
-        )
-        assert status == 0, err
-        assert json.loads(out) == {"seconds": 0.0, "where": "/there"}
-        assert out.count("\n") == 1
-        assert "and dreaming" in err
-
-    @pytest.mark.parametrize(
-        ("end", "status", "message"),
-        [("wrongly", 2, "it was wrong"), ("killed", 1, "failed with exit code 137")],
-    )
-    def test_failures_come_back(
-        self, checkout: Path, cluster_head: HeadNode, end: str, status: int, message: str
-    ) -> None:
-        flags = ["--retries", "3"] if status == 2 else []
         found, out, err = run_on(
-            checkout, cluster_head, *flags, "--json", "--", "sleepy", "--end", end
+            checkout, cluster_head, "--retries", "3", "--json", "--", "sleepy", "--end", "wrongly"
         )
-        assert found == status, err
-        assert err.count("submitted to") == 1
+        assert (found, err.count("submitted to")) == (2, 1), err
         error = json.loads(out)["error"]
-        assert error["exit_status"] == status
-        assert message in error["message"]
+        assert (error["exit_status"], error["message"]) == (2, "it was wrong")
         # The message that follows the log: Ray's words, the end of the log, and what to do.
-        told = err.split("\nerror: sleepy-")[1]
+        (told,) = told_of_failures(err)
         assert "Job entrypoint command failed with exit code" in told
         assert "the end of its log:\n" in told and "\n    and dreaming\n" in told
-        assert ADVICE[end] in told.split("what to do next: ")[1]
+        assert "correct what the log says is wrong" in told.split("what to do next: ")[1]
         assert f"--address {cluster_head.dashboard} --attach sleepy-" in told
 
     def test_missing_token_is_told(self, checkout: Path, cluster_head: HeadNode) -> None:
@@ -365,7 +405,6 @@ class TestOnCluster:
     def test_a_job_is_named_followed_left_and_stopped(
         self, checkout: Path, cluster_head: HeadNode, tmp_path: Path
     ) -> None:
-        """One job, from one command to the next: each job costs seconds."""
         mark, address = tmp_path / "mark", cluster_head.dashboard
         command = ("--name", "night.1", "--no-wait", "--", "sleepy", "--seconds", "3000",
                    "--mark", str(mark))  # fmt: skip
@@ -374,22 +413,17 @@ class TestOnCluster:
         assert (status, answer["job"], answer["status"]) == (0, "night.1-1", "SUBMITTED"), err
         follow = f"submit --address {address} --attach night.1-1"
         assert f"follow it with: regallery {follow}" in err
-        # Its name is taken as long as it runs.
-        status, out, err = run_on(checkout, cluster_head, *command)
-        assert (status, out) == (2, "")
-        assert "--name night.1 is taken: night.1-1 is " in err
-        assert f"--address {address} --stop night.1-1" in err
         wait_for_file(mark)  # then it has written to its log
         # A reader that leaves is told where the job goes on.
-        following = ("--address", address, "--attach", "night.1-1")
         environment = cluster_head.environment
-        leaving = start(checkout, *following, environment=environment)
+        leaving = start(checkout, *follow.split()[1:], environment=environment)
         assert leaving.process.stdout is not None
         leaving.process.stdout.close()
         assert leaving.process.wait(SECONDS) == 141, leaving.err
         assert "standard output was closed, and the job runs on" in leaving.ended()
         # Ctrl-C without a terminal leaves the job running.
-        left = start(checkout, *following, "--json", environment=environment)
+        following = ("--address", address, "--attach", "night.1", "--json")
+        left = start(checkout, *following, environment=environment)
         left.wait_for("and dreaming")
         left.process.send_signal(signal.SIGINT)
         status, out, err = left.end()
@@ -397,19 +431,16 @@ class TestOnCluster:
         error = json.loads(out)["error"]
         assert (error["type"], error["exit_status"]) == ("Interrupted", 130)
         assert "the job runs on; follow it with: regallery submit --address" in err
-        stop = err.split("stop it with: regallery submit ")[1].split()
-        # At a terminal it asks.
+        assert f"stop it with: regallery submit --address {address} --stop night.1-1\n" in err
+        # At a terminal it asks; that it stops the job shows that it was running.
         with terminal() as (ours, theirs):
-            asked = start(checkout, *following, "--json", environment=environment, stdin=theirs)
+            asked = start(checkout, *following, environment=environment, stdin=theirs)
             asked.wait_for("and dreaming")
             asked.process.send_signal(signal.SIGINT)
             asked.wait_for("[y/N] ")
-            os.write(ours, b"n\n")
+            os.write(ours, b"y\n")
             status, _, err = asked.end()
-        assert (status, "the job runs on" in err) == (130, True), err
-        # The command that was told does stop it, which also shows that it was running.
-        status, out, err = run(checkout, *stop, environment=environment)
-        assert (status, out) == (0, f"night.1-1 at {address}: stopped\n"), err
+        assert (status, "the job runs on" in err) == (130, False), err
         status, out, err = run_on(checkout, cluster_head, "--list", "--json")
         newest = json.loads(out)["jobs"][0]
         assert newest.pop("started") <= newest.pop("ended")
@@ -417,56 +448,44 @@ class TestOnCluster:
             "id": "night.1-1", "name": "night.1", "verb": "sleepy", "state": "STOPPED",
             "gallery": None,
         }  # fmt: skip
-        status, out, err = run_on(checkout, cluster_head, "--list")
-        heading, first, *_ = out.splitlines()
-        assert heading.split()[:4] == ["id", "name", "verb", "state"]
-        assert first.split()[:4] == ["night.1-1", "night.1", "sleepy", "stopped"]
-        status, out, err = run_on(checkout, cluster_head, "--attach", "night.1")
-        assert (status, "asleep\n" in out) == (1, True), err
-        assert "night.1-1 at " in err.split("error: ")[1]
 
-    def test_a_job_that_failed_is_submitted_again_with_its_variable(
-        self, checkout: Path, cluster_head: HeadNode, tmp_path: Path
-    ) -> None:
-        secret = "s3cr3t-of-this-shell"
-        status, out, err = run_on(
-            checkout, cluster_head, "--verbose", "--env", "HUSH", "--retries", "2", "--",
-            "sleepy", "--end", "told", "--mark", str(tmp_path / "mark"), HUSH=secret,
-        )  # fmt: skip
-        assert (status, out.count("asleep\n")) == (0, 2), err
-        # The second time, it waits until a lock that the first one left has expired.
-        assert "slept 0 s in 90.0\n" in out
-        assert err.count("submitting it again (1 of 2)") == 1
-        # The variable arrived, and was not shown.
-        assert hashlib.sha256(secret.encode()).hexdigest() in out
-        assert secret not in out + err
+
+def told_of_failures(err: str) -> list[str]:
+    return err.split("\nerror: sleepy-")[1:]
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_head_that_dies_is_told_or_waited_for(checkout: Path, tmp_path: Path) -> None:
-    """One without CPUs of its own, and two who follow a job of it."""
-    with head_node(num_cpus=0) as node:
-        patient = start(
-            checkout, "--address", node.dashboard, "--name", "n", "--retries", "1", "--",
-            "sleepy", "--seconds", "3000", "--mark", str(tmp_path / "mark"),
-            environment=node.environment,
-        )  # fmt: skip
-        patient.wait_for("submitted to")
-        wait_for_file(tmp_path / "mark")
-        follow = ("--address", node.dashboard, "--json", "--attach", "n")
-        hasty = start(checkout, *follow, environment=node.environment)
-        hasty.wait_for("and dreaming")
+def test_a_head_that_dies_is_told_or_waited_for(
+    checkout: Path, dying_head: HeadNode, tmp_path: Path
+) -> None:
+    """Two follow a job of it; the head in its place has no CPUs, and runs the job all the same."""
+    address, environment = dying_head.dashboard, dying_head.environment
+    (tmp_path / "run.toml").write_text('[sleepy]\nwhere = "/there"\n')
+    patient = start(
+        checkout, "--address", address, "--name", "n", "--retries", "1", "--json", "--",
+        "sleepy", "--seconds", "3000", "--mark", str(tmp_path / "mark"),
+        f"--config={tmp_path / 'run.toml'}", environment=environment,
+    )  # fmt: skip
+    wait_for_file(tmp_path / "mark")
+    follow = ("--address", address, "--json", "--attach", "n")
+    hasty = start(checkout, *follow, environment=environment)
+    hasty.wait_for("and dreaming")
+    assert dying_head.process is not None
+    lost(dying_head.process)
     status, out, err = hasty.end()
     assert status == 1, err
     message = json.loads(out)["error"]["message"]
-    assert message.startswith(f"lost the connection to {node.dashboard}")
+    assert message.startswith(f"lost the connection to {address}")
     assert "the job runs on" in message
     patient.wait_for("does not answer; asking for 600 s")
-    with head_node(num_cpus=0, again=node):
+    with head_node(num_cpus=0, again=dying_head):
         status, out, err = patient.end()
     assert status == 0, err
-    assert "slept 0 s in 90.0\n" in out
+    # The verb's own object, and nothing else.
+    assert json.loads(out) == {"seconds": 0.0, "where": "/there", "waited": 90.0}
+    assert out.count("\n") == 1
+    assert "and dreaming" in err
     assert "does not know n-1 any more" in err
     assert "submitting it again (1 of 1)" in err
 

@@ -20,7 +20,6 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,17 +27,16 @@ from pathlib import Path
 from pipeline.errors import InputError, RunError
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.places import GalleryPlace, ObjectPlace, root_of
+from pipeline.gallery.lock_waiting import EXPIRY_SECONDS, waiting_seconds
 from pipeline.gallery.log.lease import Lease, OvertakenError
 from pipeline.input_files import parse_json
 
-EXPIRY_SECONDS = 60.0
 _RENEWALS_PER_EXPIRY = 10
 _LATEST = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 _FAR_SECONDS = 86_400.0
 """An expiry later than this was set by a wrong clock, or not by this tool."""
 
 _ASKING_SECONDS = 1.0
-_waiting_seconds: ContextVar[float] = ContextVar("waiting_seconds", default=0.0)
 
 _log = logging.getLogger(__name__)
 
@@ -115,23 +113,6 @@ def hold(location: str, purpose: str, *, expiry: float = EXPIRY_SECONDS) -> Iter
         stop.set()
         renewal.join()
         _release(path, token)
-
-
-@contextmanager
-def waited_for(seconds: float) -> Iterator[None]:
-    """Within a `with` block, wait for a lock that another process holds instead of failing at
-    once.
-    """
-    token = _waiting_seconds.set(seconds)
-    try:
-        yield
-    finally:
-        _waiting_seconds.reset(token)
-
-
-def waiting_seconds() -> float:
-    """How long to wait for a lock."""
-    return _waiting_seconds.get()
 
 
 def holder(location: str) -> Owner | None:

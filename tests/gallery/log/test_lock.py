@@ -15,8 +15,9 @@ from functools import partial
 import pytest
 
 from pipeline.errors import InputError, RunError
+from pipeline.gallery.lock_waiting import waited_for, waiting_seconds
 from pipeline.gallery.log import lock
-from pipeline.gallery.log.lock import hold, holder, waited_for, waiting_seconds
+from pipeline.gallery.log.lock import hold, holder
 
 HOLDER = """
 import sys, time
