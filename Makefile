@@ -9,6 +9,7 @@
 # make readers  that other tools read a gallery to the byte: DataFusion, Daft, LanceDB, ClickHouse and
 #               Spark, and its labels: pycocotools and py-motmetrics; in an environment of their own
 #               (2 GB; Spark needs Java)
+# make azure    what tests hold of galleries in object stores, against Azure's emulator (needs npm)
 # make lint     style, spelling, types (of the page, too: needs npm) and the direction of imports
 # make docs     the documentation site, in build/site
 # make format   lay the code out
@@ -20,11 +21,12 @@ BIN := .venv/bin
 READY := .venv/.ready
 READERS := .venv-readers
 NODE := tests/service/node
+AZURE := tests/azure
 FOLDERS := $(wildcard pipeline jobs cluster tests benchmarks examples regallery.py)
 ARGS ?=
 PROCESSES ?= 4
 
-.PHONY: setup demo test soak readers lint docs docs/commands.md format lock clean
+.PHONY: setup demo test soak readers azure lint docs docs/commands.md format lock clean
 
 setup: $(READY)
 
@@ -65,9 +67,14 @@ readers: $(READERS)/.ready
 	$(READERS)/bin/python -m pytest -q -p no:cacheprovider tests/gallery/test_readers.py tests/runs/test_labeling.py \
 	  "tests/test_docs.py::test_snippets_run" $(ARGS)
 
-# TypeScript, which checks the page of the service, and what looks for barriers in it.
-$(NODE)/node_modules/.ready: $(NODE)/package-lock.json
-	cd $(NODE) && npm ci --silent --ignore-scripts
+# The emulator takes 190 MB, so neither `make test` nor the build machine has it.
+azure: $(READY) $(AZURE)/node_modules/.ready
+	STORE_OF_TESTS=azure $(BIN)/python -m pytest -q tests/gallery/object_store tests/gallery/test_histories.py \
+	  tests/jobs/test_object_store.py $(ARGS)
+
+# In $(NODE): TypeScript, which checks the page of the service, and what looks for barriers in it.
+%/node_modules/.ready: %/package-lock.json
+	cd $* && npm ci --silent --ignore-scripts
 	touch $@
 
 lint: $(READY) $(NODE)/node_modules/.ready

@@ -23,6 +23,7 @@ import ray
 from hypothesis import settings
 
 from cluster.connect import WORKER_ENVIRONMENT
+from tests.azure_store import CONTAINER, azure_store
 from tests.compiling import compile_once, rewrite_a_share
 from tests.head_node import HeadNode, head_node
 from tests.object_store import ObjectStore, object_store
@@ -96,12 +97,27 @@ def s3() -> Iterator[ObjectStore]:
         yield store
 
 
+@pytest.fixture(scope="session")
+def azure() -> Iterator[dict[str, str]]:
+    """The environment of Microsoft's emulator of Azure's storage, on loopback."""
+    with azure_store() as environment:
+        yield environment
+
+
 @pytest.fixture
-def bucket(s3: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A URL below which nothing is, in the bucket of a real S3 server that this process can use."""
-    for name, value in s3.environment.items():
+def bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A URL below which nothing is, in the bucket of a real S3 server that this process can use.
+
+    With the variable STORE_OF_TESTS=azure, in a container of Azure's emulator.
+    """
+    if os.environ.get("STORE_OF_TESTS") == "azure":
+        root, environment = f"az://{CONTAINER}", request.getfixturevalue("azure")
+    else:
+        s3: ObjectStore = request.getfixturevalue("s3")
+        root, environment = f"s3://{s3.bucket}", s3.environment
+    for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    return f"s3://{s3.bucket}/{uuid.uuid4().hex}"
+    return f"{root}/{uuid.uuid4().hex}"
 
 
 @pytest.fixture(scope="session")

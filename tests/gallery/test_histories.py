@@ -219,16 +219,19 @@ class Histories(RuleBasedStateMachine):
 
 
 class HistoriesInAStore(Histories):
-    """The same in an object store, where a test has set the environment to use it."""
+    """The same below the URL `within` in an object store that the environment lets it use."""
+
+    within = ""
 
     def new_location(self):
-        return f"s3://bucket/{uuid.uuid4().hex}"
+        return f"{self.within}/{uuid.uuid4().hex}"
 
     def teardown(self):
         storage.delete_folder(self.root)
 
 
-def test_histories_in_an_object_store(bucket):
+def test_histories_in_an_object_store(bucket, monkeypatch):
+    monkeypatch.setattr(HistoriesInAStore, "within", bucket)
     run_state_machine_as_test(
         HistoriesInAStore,
         settings=settings(

@@ -10,7 +10,14 @@ from tests.object_store import environment_of
 
 
 @pytest.fixture
-def proxy(s3, bucket, monkeypatch):
+def only_s3(bucket):
+    """For a test of what only S3 has."""
+    if not bucket.startswith("s3://"):
+        pytest.skip("this is about S3")
+
+
+@pytest.fixture
+def proxy(only_s3, s3, bucket, monkeypatch):
     """What goes wrong on the way to the store; clients wait for a second at most."""
     with faulty(s3.port) as proxy:
         endpoint = f"http://127.0.0.1:{proxy.port}"

@@ -257,7 +257,7 @@ def test_a_store_without_an_answer_is_told_as_that(bucket, proxy, monkeypatch):
     assert not isinstance(error.value, storage.GalleryDamagedError)
 
 
-def test_a_refusal_tells_no_secret(bucket, monkeypatch):
+def test_a_refusal_tells_no_secret(only_s3, bucket, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another-secret")
     object_client.client_of.cache_clear()
     try:

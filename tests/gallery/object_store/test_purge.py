@@ -18,7 +18,7 @@ from tests.gallery.making import new_gallery, path_of, unit, unit_vectors
 
 
 @pytest.fixture
-def client(bucket):
+def client(only_s3):
     style = Config(s3={"addressing_style": "path"})
     return botocore.session.get_session().create_client("s3", region_name="x", config=style)
 
@@ -45,7 +45,10 @@ def test_erased_rows_are_gone_from_every_object(bucket):
     feature, path = unit_vectors([3]).tobytes(), path_of(3).encode()
     assert feature in held(bucket)
     done = erase_and_purge(bucket, 3)
-    assert (done.rows_gone, done.versions_removed, done.not_checked) == (1, 2, ())
+    # What S3 keeps of deleted objects can be asked for; what Azure keeps is told as not known.
+    open_questions = 0 if bucket.startswith("s3://") else 1
+    assert (done.rows_gone, done.versions_removed) == (1, 2)
+    assert len(done.not_checked) == open_questions
     assert feature not in held(bucket) and path not in held(bucket)
     assert not is_under_way(bucket)
 
@@ -92,7 +95,7 @@ def test_stores_that_are_not_asked_are_named():
     assert "snapshots" in retained(root_of("az://container/g")).not_checked[0]
 
 
-def test_without_botocore_nothing_is_purged(bucket, monkeypatch):
+def test_without_botocore_nothing_is_purged(only_s3, bucket, monkeypatch):
     gallery = filled(bucket)
     real = builtins.__import__
 
