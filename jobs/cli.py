@@ -153,10 +153,15 @@ def parse(arguments: Sequence[str]) -> Call:
         InputError: the configuration file cannot be used.
     """
     app = verbs(arguments)
-    function, bound, _ = app.meta.parse_args(arguments, exit_on_error=False, print_error=False)
-    if function is not _common:
-        return Call(function, bound)
-    tokens, config = bound.args, bound.kwargs.get("config")
+    if not {*app.help_flags, *app.version_flags}.isdisjoint(arguments):
+        function, bound, _ = app.meta.parse_args(arguments, exit_on_error=False, print_error=False)
+        if function is not _common:
+            return Call(function, bound)
+    # Without the verbs, cyclopts does not look through the arguments of the called one here, too.
+    before = list(itertools.takewhile("--".__ne__, arguments))
+    _, bound, _ = _common_alone().parse_args(before, exit_on_error=False, print_error=False)
+    tokens = (*bound.args, *arguments[len(before) :])
+    config = bound.kwargs.get("config")
     wait_lock = bound.kwargs.get("wait_lock", 0.0)
     if not 0 <= wait_lock < float("inf"):
         raise InputError(f"--wait-lock is {wait_lock:g}: give 0 or more seconds")
@@ -229,10 +234,7 @@ def verbs(arguments: Sequence[str]) -> App:
         help="Exact, bounded and restartable galleries for person re-identification.",
         version=lambda: f"regallery {metadata.version('regallery')}",
         help_format="plaintext",
-        # --scales 1 1.1 1.2 as well as --scales 1 --scales 1.1 --scales 1.2
-        default_parameter=Parameter(
-            negative_iterable=(), consume_multiple=True, short_alias=_short_of
-        ),
+        default_parameter=_PARAMETER,
         result_action="return_value",
     )
     app.meta.default(_common)
@@ -244,10 +246,21 @@ def verbs(arguments: Sequence[str]) -> App:
     return app
 
 
+def _common_alone() -> App:
+    """What every verb takes; all else in a command line is left as it is."""
+    app = App(default_parameter=_PARAMETER, help_flags=(), version_flags=())
+    app.default(_common)
+    return app
+
+
 def _short_of(field: FieldInfo, used: frozenset[str]) -> str | None:
     """The short flag of a setting, in whichever verb or group of settings it is."""
     del used
     return _SHORT.get(field.name)
+
+
+# --scales 1 1.1 1.2 as well as --scales 1 --scales 1.1 --scales 1.2
+_PARAMETER = Parameter(negative_iterable=(), consume_multiple=True, short_alias=_short_of)
 
 
 def module_of(verb: str) -> str:
