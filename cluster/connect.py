@@ -7,7 +7,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,8 @@ OBJECT_STORE_BYTES = 512 * 2**20
 
 # Every worker process reads these variables when it starts. Ray runs workers at nice 15, after
 # anything else on the machine. Without huge pages, large activations of a network cause page
-# faults, and many malloc arenas keep memory that was freed.
+# faults, and many malloc arenas keep memory that was freed. Workers of a private cluster inherit
+# them: a runtime environment would start each worker twice, which takes half a second.
 WORKER_ENVIRONMENT = {
     "RAY_worker_niceness": "0",
     "THP_MEM_ALLOC_ENABLE": "1",
@@ -138,16 +139,16 @@ def _connected(
 
 def _start(num_cpus: int | None, num_gpus: int | None, object_store_bytes: int) -> None:
     """Start a private cluster: quiet, without a dashboard, and separate from any other."""
-    # Ray detects GPUs itself; if it got a number, it would also count GPUs that do not exist.
-    ray.init(
-        address="local",
-        num_cpus=num_cpus,
-        num_gpus=0 if num_gpus == 0 else None,
-        include_dashboard=False,
-        object_store_memory=object_store_bytes,
-        runtime_env={"env_vars": dict(WORKER_ENVIRONMENT)},
-        **_logging(),
-    )
+    with variables_set(WORKER_ENVIRONMENT):
+        # Ray detects GPUs itself; if it got a number, it would also count GPUs that do not exist.
+        ray.init(
+            address="local",
+            num_cpus=num_cpus,
+            num_gpus=0 if num_gpus == 0 else None,
+            include_dashboard=False,
+            object_store_memory=object_store_bytes,
+            **_logging(),
+        )
 
 
 def _join(address: str) -> None:
@@ -215,14 +216,23 @@ def _reach(address: str) -> None:
 def _single_attempts() -> Iterator[None]:
     """Let Ray try only once; by default it retries for minutes, even if the port is closed."""
     name = "RAY_gcs_server_port_wait_time_s"
-    if name in os.environ:
+    with variables_set({name: os.environ.get(name, "1")}):
         yield
-        return
-    os.environ[name] = "1"
+
+
+@contextlib.contextmanager
+def variables_set(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for the length of a `with` block."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:
-        del os.environ[name]
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _whole_text(error: BaseException) -> str:

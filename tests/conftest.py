@@ -22,7 +22,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import ray
 from hypothesis import settings
 
-from cluster.connect import WORKER_ENVIRONMENT
+from cluster.connect import WORKER_ENVIRONMENT, variables_set
 from tests.azure_store import CONTAINER, azure_store
 from tests.compiling import compile_once, rewrite_a_share
 from tests.head_node import HeadNode, head_node
@@ -166,19 +166,19 @@ def _start_cluster(tries: int = 3) -> None:
     """Try again where Ray gives up: after 30 seconds, which are few on a machine that does much."""
     _worn.clear()
     try:
-        ray.init(
-            address="local",
-            num_cpus=2,
-            num_gpus=2,  # logical ones: Ray counts them, and nothing uses them
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=256 * 2**20,
-            # Ray ends workers beyond one a CPU that were idle for a second, and the next test would
-            # start others: a part with a GPU and one without are never of one worker.
-            _system_config={"num_workers_soft_limit": 6},
-            runtime_env={"env_vars": WORKER_ENVIRONMENT},
-        )
+        with variables_set(WORKER_ENVIRONMENT):
+            ray.init(
+                address="local",
+                num_cpus=2,
+                num_gpus=2,  # logical ones: Ray counts them, and nothing uses them
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=256 * 2**20,
+                # Ray ends workers beyond one a CPU that were idle for a second, and the next test
+                # would start others: a part with a GPU and one without are never of one worker.
+                _system_config={"num_workers_soft_limit": 6},
+            )
     except Exception as error:
         ray.shutdown()
         if tries == 1 or "timed out during startup" not in str(error):
