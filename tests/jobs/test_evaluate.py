@@ -123,9 +123,9 @@ SINGLE_SHOT = ("--protocol", "cuhk03", "--seed", 3)
 
 @pytest.mark.ray
 def test_blocks_and_workers_change_nothing(capsys, galleries, cluster):
-    """The folds' own tests have blocks of any size, and one row in each."""
-    # Logical GPUs: float16 products, on the CPU.
-    on_ray = ("--workers", 2, "--gallery-block", 25, "--num-gpus", 0.5)
+    """The folds' own tests have blocks of any size, and one row in each; and two workers, too."""
+    # A logical GPU: float16 products, on the CPU. Its worker is another one, which loads torch.
+    on_ray = ("--workers", 1, "--gallery-block", 25, "--num-gpus", 0.5)
     for flags, block, others in ((ALL_MODES, 7, on_ray), (SINGLE_SHOT, 64, ("--workers", 2))):
         reference = figures(result(capsys, "evaluate", *galleries, *flags)["report"])
         blocks = ("--query-block", block, "--gallery-block", block)

@@ -78,19 +78,27 @@ def test_normalized_by_camera_figures_are_those_of_the_naive_loops(
         assert found["mAP"] == pytest.approx(wanted, abs=1e-4)
 
 
-@pytest.mark.ray
-def test_plain_loop_and_ray_agree_in_every_block_size(capsys, made, pedestrians, tmp_path, cluster):
-    plain = extracted(capsys, made, pedestrians)
-    features = Gallery.open(str(plain[0])).features()
-    reference = figures(evaluated(capsys, plain, tmp_path))
-    if made[0] == "retail":  # the cheaper network: what runs it makes no difference here
-        (place,) = extracted(capsys, made, pedestrians, 1, ("query", "query"))
-        found = Gallery.open(str(place)).features()
-        assert np.array_equal(found.read(0, len(found)), features.read(0, len(features)))
-    # Smaller blocks cost more: tests of the folds have them, of a single row, too.
+def test_blocks_change_nothing(capsys, made, pedestrians, tmp_path):
+    """Smaller blocks cost more: tests of the folds have them, of a single row, too."""
+    places = extracted(capsys, made, pedestrians)
+    reference = figures(evaluated(capsys, places, tmp_path))
     block = 64 if made[0] == "osnet" else 37
     flags = ("--query-block", block, "--gallery-block", block)
-    assert figures(evaluated(capsys, plain, tmp_path, *flags)) == reference
+    assert figures(evaluated(capsys, places, tmp_path, *flags)) == reference
+
+
+@pytest.mark.ray
+def test_a_worker_gives_the_features_of_the_plain_loop(
+    capsys, retail, pedestrians, tmp_path, cluster
+):
+    """The cheaper network: what runs it makes no difference here."""
+    found = []
+    for actors in (0, 1):
+        side = ("query", "query")
+        (place,) = extracted(capsys, ("retail", retail, tmp_path), pedestrians, actors, side)
+        rows = Gallery.open(str(place)).features()
+        found.append(rows.read(0, len(rows)))
+    assert np.array_equal(*found)
 
 
 LINKED = {"osnet": (0.8, 0.795), "retail": (0.6, 0.829)}
