@@ -95,20 +95,19 @@ def counts(screen: Screen) -> list[int]:
     return [int(each[1]) for each in found if each]
 
 
-def children(process: int) -> Iterator[int]:
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == process:
-                yield int(folder.name)
-                yield from children(int(folder.name))
+def is_below(process: int, other: int) -> bool:
+    """Whether a process was started by another one, or by what that has started."""
+    while process > 1 and process != other:
+        process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    return process == other
 
 
 def actors(process: int) -> list[int]:
     found = []
-    for child in children(process):
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
-            if b"ExtractUnit" in Path(f"/proc/{child}/cmdline").read_bytes():
-                found.append(child)
+            if b"ExtractUnit" in file.read_bytes() and is_below(int(file.parent.name), process):
+                found.append(int(file.parent.name))
     return found
 
 
