@@ -22,9 +22,8 @@ _START_SECONDS, _TRIES = 300.0, 5
 
 @dataclass(frozen=True)
 class HeadNode:
-    """Where to reach it, and the environment that holds its token.
-
-    `dashboard` leads nowhere if the head has none; `process` leads all others in a session.
+    """Where to reach it, the environment that holds its token, and its process, which leads all
+    others in a session.
     """
 
     dashboard: str
@@ -35,19 +34,12 @@ class HeadNode:
 
 
 @contextlib.contextmanager
-def head_node(
-    num_cpus: int = 2, again: HeadNode | None = None, *, dashboard: bool = True
-) -> Iterator[HeadNode]:
-    """A head with its own token; `again` starts one anew, where an earlier one was.
-
-    Without the `dashboard`, its dozen processes are spared, and it takes no jobs.
-    """
+def head_node(num_cpus: int = 2, again: HeadNode | None = None) -> Iterator[HeadNode]:
+    """A head with its own token; `again` starts one anew, where an earlier one was."""
     # Sockets lie in this folder, and their names may have 107 letters at most.
     folder = Path(tempfile.mkdtemp(prefix="rg", dir="/tmp"))
     port, dashboard_port, client_port = _free_ports(3)
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    environment = _with_ray() | {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
     }
@@ -57,7 +49,7 @@ def head_node(
     environment.pop("RAY_ADDRESS", None)
     command = (
         f"ray start --head --block --disable-usage-stats --temp-dir={folder} --port={port}"
-        f" --include-dashboard={str(dashboard).lower()} --dashboard-port={dashboard_port}"
+        f" --include-dashboard=true --dashboard-port={dashboard_port}"
         " --dashboard-host=127.0.0.1"
         f" --ray-client-server-port={client_port} --dashboard-agent-listen-port=0"
         f" --dashboard-agent-grpc-port=0 --metrics-export-port=0"
@@ -71,7 +63,7 @@ def head_node(
     )
     try:
         out = folder / "out"
-        process = _started(command.split(), environment, out, _answers(node) if dashboard else None)
+        process = _started(command.split(), environment, out, _answers(node))
         try:
             yield replace(node, process=process)
         finally:
@@ -80,22 +72,34 @@ def head_node(
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def joined_head() -> HeadNode:
+    """The head of the cluster that this process has joined: as much of it as machines need."""
+    import ray
+
+    return HeadNode("", ray.get_runtime_context().gcs_address, "", _with_ray())
+
+
 @contextlib.contextmanager
 def machine(
-    head: HeadNode, num_cpus: int = 1, name: str | None = None
+    head: HeadNode,
+    num_cpus: int = 1,
+    name: str | None = None,
+    variables: dict[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """One more machine of the head's cluster; its process leads all others in a session of theirs.
 
-    `lost` kills it; by a name it can be drained.
+    `lost` kills it; by a name it can be drained. Its workers have the `variables` besides.
     """
     command = (
         f"ray start --address={head.address} --block --disable-usage-stats --num-cpus={num_cpus}"
+        " --include-log-monitor=false"  # a second of processor time; it prints what workers print
         f" --num-gpus=0 --object-store-memory={80 * 2**20} --dashboard-agent-listen-port=0"
         " --dashboard-agent-grpc-port=0 --metrics-export-port=0"
     )
     named = [f'--resources={{"{name}": 1}}'] if name else []
     with tempfile.NamedTemporaryFile() as out:
-        process = _started([*command.split(), *named], head.environment, Path(out.name))
+        environment = head.environment | (variables or {})
+        process = _started([*command.split(), *named], environment, Path(out.name))
         try:
             yield process
         finally:
@@ -128,6 +132,12 @@ def drain(head: HeadNode, name: str, seconds: int) -> None:
         " --reason=DRAIN_NODE_REASON_PREEMPTION --reason-message=preempted"
     )
     subprocess.run(command.split(), env=head.environment, check=True, stdout=subprocess.DEVNULL)
+
+
+def _with_ray() -> dict[str, str]:
+    """The environment of this process, in which the shell finds `ray`."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path}
 
 
 def _started(

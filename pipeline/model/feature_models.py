@@ -4,16 +4,18 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.vectors import faults, unit_vectors
-from pipeline.model.extractor import Extractor
 from pipeline.model.imported import ImportedRecipe
-from pipeline.model.networks import NetworkFile
 from pipeline.model.recipe import Recipe
+
+if TYPE_CHECKING:  # torch takes seconds to import, which a worker with a function can save
+    from pipeline.model.extractor import Extractor
+    from pipeline.model.networks import NetworkFile
 
 Key = TypeVar("Key")
 
@@ -88,7 +90,7 @@ class FeatureModel(Protocol):
 class FileModel:
     """A network file, run by its recipe."""
 
-    network: NetworkFile
+    network: "NetworkFile"
     recipe: Recipe
 
     @property
@@ -96,6 +98,8 @@ class FileModel:
         """The counts of the recipe."""
         return self.recipe.stretch
 
-    def load(self, **run: Any) -> Extractor:
+    def load(self, **run: Any) -> "Extractor":
         """Load the network; raise the errors of `Extractor` and `NetworkFile.here`."""
+        from pipeline.model.extractor import Extractor
+
         return Extractor(self.network.here(), self.recipe, **run)

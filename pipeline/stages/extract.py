@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 
 from pipeline.archive.limits import MAX_BYTES, MAX_PIXELS
@@ -208,8 +207,10 @@ def _oddities(members: pa.Table, facts: dict[int, CropFacts]) -> tuple[tuple[str
 
 
 def _device(on_gpu: bool) -> str:
-    if on_gpu and torch.cuda.is_available():
-        return "cuda:0"  # Ray shows each actor only its own GPUs, numbered from 0
     if on_gpu:
+        import torch  # takes seconds to import, which a worker with a network function can save
+
+        if torch.cuda.is_available():
+            return "cuda:0"  # Ray shows each actor only its own GPUs, numbered from 0
         _log.warning("a GPU was assigned, but torch sees none: extracting on the CPU")
     return "cpu"

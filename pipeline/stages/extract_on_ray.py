@@ -157,7 +157,7 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     # Otherwise one more process, of 200 MB, counts which operators of Ray Data are used.
     os.environ.setdefault("RAY_DATA_USAGE_DISABLED", "1")
-    context = ray.data.DataContext.get_current()
+    context = units.context  # they took a copy of the current one, where it would come too late
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     # An actor has one unit at a time, so a pool of busy actors has a utilization of 1; by default
