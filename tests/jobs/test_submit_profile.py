@@ -1,5 +1,6 @@
 """submit --profile: defaults of a file, for the submission and for the verb."""
 
+import contextlib
 import shlex
 import tomllib
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 import ray.job_submission
 
-from jobs import cli
+from jobs import cli, submit
 from jobs.command import profiles
 from tests.jobs.running import refused, run
 
@@ -48,6 +49,8 @@ def asked(monkeypatch, tmp_path):
             return []
 
     monkeypatch.setattr(ray.job_submission, "JobSubmissionClient", Client)
+    # Not this code anew for each: `test_submit` looks at what is sent.
+    monkeypatch.setattr(submit, "job_folder", lambda _: contextlib.nullcontext(tmp_path))
     monkeypatch.setenv("OF_MINE", "hush")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     (tmp_path / "config" / "regallery").mkdir(parents=True)
