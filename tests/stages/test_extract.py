@@ -10,7 +10,7 @@ from pipeline.gallery.sidecars import attempts
 from pipeline.stages import extract as stage
 from pipeline.stages import extract_on_ray
 from pipeline.stages.extract import UnitExtractor, Work, extract_here
-from tests.stages.making import prepared, save_crop, save_source
+from tests.stages.making import by_function, prepared, save_crop, save_source
 
 
 def contents(gallery):
@@ -48,15 +48,15 @@ def test_bits_do_not_depend_on_units_or_neighbors(tmp_path):
 
 @pytest.mark.ray
 def test_ray_writes_the_bytes_of_the_plain_loop(tmp_path, cluster):
-    """Two actors, which share a logical GPU."""
+    """Two actors, which share a logical GPU; `test_metrics` has a network's file in one."""
     source = save_source(tmp_path / "source", 50)
     (source / "0001_c1s1_000000_00.png").write_bytes(b"")
     folders = [tmp_path / "plain", tmp_path / "ray"]
     written = []
     for folder in folders:
         folder.mkdir()
-        gallery, units, work = prepared(folder, source, on_gpu=True)
-        steps = []
+        gallery, units, work = prepared(folder, source)
+        work, steps = by_function(work), []
         if folder.name == "plain":
             records = list(extract_here(units, work, steps.append))
             assert max(steps) == work.batch_size  # they move within a unit
@@ -75,7 +75,9 @@ def test_units_begin_in_their_order_and_an_error_in_a_worker_is_told_in_a_line(t
     _, (first, second), work = prepared(tmp_path, source, unit_size=16)
     smallest = first.halves(work.target.fingerprint)[0]
     broken = replace(second, id="broken", members=second.members.drop_columns(["path"]))
-    records = extract_on_ray.extract_on_ray([first, smallest, second, broken], work, actors=1)
+    records = extract_on_ray.extract_on_ray(
+        [first, smallest, second, broken], by_function(work), actors=1
+    )
     assert [next(records).members for _ in range(3)] == [16, 8, 4]
     with pytest.raises(RunError, match=r"^extraction stopped: KeyError: .*path"):
         next(records)

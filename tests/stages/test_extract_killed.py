@@ -12,7 +12,7 @@ from pipeline.gallery.sidecars import attempts
 from pipeline.stages import extract_on_ray as stage
 from pipeline.stages.extract import UnitExtractor
 from pipeline.stages.extract_on_ray import extract_on_ray
-from tests.stages.making import prepared, save_source
+from tests.stages.making import by_function, prepared, save_source
 
 
 class HereFeed(contextlib.AbstractContextManager):
@@ -111,11 +111,11 @@ def test_a_worker_that_dies_is_started_again_and_its_image_becomes_a_reject(tmp_
     gallery, units, work = prepared(tmp_path, source, unit_size=1)
     # Python runs this as a worker starts.
     (tmp_path / "sitecustomize.py").write_text(DEADLY)
-    # Every death costs seconds, because a new worker loads torch again: leave one.
+    # Every death costs seconds, because a new worker starts: leave one.
     for _ in range(stage.ATTEMPTS - 1):
         attempts.note_attempt(work.target, units[1].id)
     options = {"actors": 1, "environment": {"PYTHONPATH": str(tmp_path)}}
-    records = list(extract_on_ray(units, work, **options))
+    records = list(extract_on_ray(units, by_function(work), **options))
     after = gallery.commit(records, run_id="run")
     assert after.rows()["row_id"].to_pylist() == [0, 2]
     (told,) = after.rejects().to_pylist()

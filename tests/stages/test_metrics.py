@@ -3,13 +3,14 @@
 import re
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 import ray
 
 from pipeline.stages import extract_on_ray as on_ray
 from pipeline.stages.execution import Execution
-from pipeline.stages.extract import UnitExtractor
+from pipeline.stages.extract import UnitExtractor, extract_here
 from pipeline.stages.extract_on_ray import ExtractUnit, _packed
 from pipeline.stages.metrics import METRICS, STEPS, add_to_metric
 from tests.stages.making import prepared, save_source
@@ -29,6 +30,11 @@ def scraped() -> dict[str, float]:
         for key in {name, f"{name} {step[1]}" if step else name}:
             sums[key] = sums.get(key, 0.0) + float(value)
     return sums
+
+
+def unit_files(location: str) -> dict[str, bytes]:
+    """The bytes of each file of rows by its name."""
+    return {path.name: path.read_bytes() for path in Path(location).glob("*.parquet")}
 
 
 def test_without_ray_nothing_is_counted(monkeypatch):
@@ -52,7 +58,10 @@ def test_the_seconds_of_a_unit_are_those_of_its_steps(tmp_path):
 def test_prometheus_reads_what_was_done(tmp_path, new_cluster):
     source = save_source(tmp_path / "source", 32)
     (source / "0001_c1s1_999999_00.png").write_bytes(b"no picture")
-    _, units, work = prepared(tmp_path, source)
+    _, units, work = prepared(tmp_path, source, on_gpu=True)
+    (tmp_path / "here").mkdir()
+    here, _, work_here = prepared(tmp_path / "here", source, on_gpu=True)
+    list(extract_here(units, work_here))
 
     # The very actor, without Ray Data around it. Its first unit is begun a second time.
     actor = ray.remote(num_cpus=1)(ExtractUnit).remote(work)
@@ -74,6 +83,7 @@ def test_prometheus_reads_what_was_done(tmp_path, new_cluster):
     assert found["regallery_tiles"] == 3
     assert found["regallery_restarts"] == 1
     files = work.target.location
-    written = sum(path.stat().st_size for path in tmp_path.joinpath(files).glob("*.parquet"))
-    assert found["regallery_bytes"] == written
+    written = unit_files(files)
+    assert written == unit_files(here.location)
+    assert found["regallery_bytes"] == sum(map(len, written.values()))
     assert {name.partition(" ")[2] for name in found if " " in name} == set(STEPS)
