@@ -40,6 +40,19 @@ def onednn() -> bool:
 
 
 def as_tensor(array: NDArray[np.float32]) -> torch.Tensor:
-    """The array as a tensor; they share memory if the array is writeable."""
-    # torch warns if it gets a read-only array, such as Ray and memory maps return.
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
+    """The array as a tensor for reading; they share memory.
+
+    torch warns if it gets a read-only array, such as Ray and memory maps return.
+    """
+    if array.flags.writeable:
+        return torch.from_numpy(array)
+    return torch.from_numpy(np.asarray(_Unlocked(array)))
+
+
+class _Unlocked:
+    """The memory of an array, which numpy believes may be written to; it keeps the array alive."""
+
+    def __init__(self, array: NDArray[np.float32]) -> None:
+        self._array = array
+        address = array.__array_interface__["data"][0]
+        self.__array_interface__ = {**array.__array_interface__, "data": (address, False)}

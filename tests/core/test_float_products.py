@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pipeline.core import float_products
-from pipeline.core.float_products import Product
+from pipeline.core.float_products import Product, as_tensor
 from pipeline.core.products.kernels import product_slack
 from tests.core.strategies import unit_rows
 
@@ -15,3 +15,15 @@ def test_a_product_is_the_tile_of_dot_products(n, m, d, by_onednn, monkeypatch):
     b.flags.writeable = False
     exact = a.astype(np.float64) @ b.T.astype(np.float64)
     assert np.abs(Product()(a, b) - exact).max() <= product_slack(d, 1, 1) / 2
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_tensor_of_read_only_rows_copies_nothing_and_keeps_them():
+    rows = unit_rows(1000, 64)
+    expected, address = rows.copy(), rows.ctypes.data
+    rows.flags.writeable = False
+    tensor = as_tensor(rows[10:])
+    del rows
+    _ = [np.full((1000, 64), np.nan, np.float32) for _ in range(4)]  # what is free would be used
+    assert tensor.data_ptr() == address + 10 * 64 * 4
+    np.testing.assert_array_equal(tensor.numpy(), expected[10:])

@@ -220,7 +220,7 @@ def test_few_ranks_are_left_open(monkeypatch):
         return found
 
     monkeypatch.setattr(rank_tiles, "settle_tile", settled)
-    for portion in (2**22, 999, 1):
+    for portion in (2**22, 999, 7):
         monkeypatch.setattr(rank_tiles, "_PAIRS_AT_ONCE", portion)
         options = {"products": "float16", "tiling": Tiling(8, 64, 1)}
         assert counted(rows, 20, matching, **options) == expected
