@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import webbrowser
 
@@ -15,7 +16,7 @@ from jobs import explore
 from jobs.command.serving import read_token
 from pipeline.errors import InputError
 from tests.jobs.labeled import labeled_gallery, people
-from tests.jobs.running import refused
+from tests.jobs.running import refused, run
 
 TOKEN = "a-token-of-the-tests"
 
@@ -27,14 +28,24 @@ def gallery(tmp_path):
     return tmp_path / "yard"
 
 
+def link_in(told):
+    """How a browser gets in, once a service has told everything."""
+    found = re.search(r"http://127\.0\.0\.1:\d+/enter/\S+", told)
+    return found[0] if found and "ssh -L" in told else None
+
+
+def enter(link):
+    with httpx.Client(base_url=link.partition("/enter/")[0]) as browser:
+        assert browser.get("/v1/galleries").status_code == 401
+        assert browser.get(link).headers["location"] == "/"
+        (found,) = browser.get("/v1/galleries").json()["galleries"]
+        assert (found["gallery"], found["rows"]) == ("yard", 20)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("verb", "ending"), [("serve", signal.SIGTERM), ("explore", signal.SIGINT)]
-)
-def test_a_service_is_entered_and_ended(gallery, verb, ending):
-    more = ("--port", "0") if verb == "serve" else ("--no-browser",)
+def test_a_service_is_entered_and_ended(gallery):
     process = subprocess.Popen(
-        [sys.executable, "-m", f"jobs.{verb}", "--gallery", str(gallery), *more],
+        [sys.executable, "-m", "jobs.serve", "--gallery", str(gallery), "--port", "0"],
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -42,23 +53,38 @@ def test_a_service_is_entered_and_ended(gallery, verb, ending):
     )
     try:
         told = ""
-        while "ssh -L" not in told:
+        while link_in(told) is None:
             line = process.stderr.readline()
             assert line, told
             told += line
-        link = re.search(r"http://127\.0\.0\.1:\d+/enter/\S+", told)[0]
-        with httpx.Client(base_url=link.partition("/enter/")[0]) as browser:
-            assert browser.get("/v1/galleries").status_code == 401
-            assert browser.get(link).headers["location"] == "/"
-            (found,) = browser.get("/v1/galleries").json()["galleries"]
-            assert (found["gallery"], found["rows"]) == ("yard", 20)
-            process.send_signal(ending)
+        enter(link_in(told))
+        process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=20)
     finally:
         process.kill()
     assert process.returncode == 0, err
     assert re.search(r"served yard: \d+ answers in", out)
     assert "Traceback" not in err
+
+
+def test_explore_is_entered_and_ended_by_ctrl_c(gallery, monkeypatch, caplog, capsys):
+    """In this process, where a thread is the browser."""
+    monkeypatch.delenv("REGALLERY_TOKEN", raising=False)
+    entered = []
+
+    def visit():
+        while (link := link_in(caplog.text)) is None:
+            time.sleep(0.01)
+        try:
+            enter(link)
+            entered.append(link)
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=visit, daemon=True).start()
+    status, out, err = run(capsys, "explore", "--gallery", gallery, "--no-browser")
+    assert (status, len(entered)) == (0, 1), err
+    assert re.search(r"served yard: \d+ answers in", out)
 
 
 @pytest.mark.parametrize(
