@@ -184,6 +184,7 @@ def test_shares_that_do_not_fit(work, monkeypatch):
 @pytest.mark.ray
 def test_two_workers_come_to_the_weights_of_one(work, new_cluster, monkeypatch):
     """On a new cluster: two workers need all of its CPUs, and an actor that dies late holds one."""
+    monkeypatch.setenv("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a process that only waits
     one = train_here(fresh(work, "one"))
     two = train_on_ray(fresh(work, "two"), workers=2)
     assert two.losses == [pytest.approx(each, rel=1e-4) for each in one.losses]
