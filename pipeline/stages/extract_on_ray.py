@@ -140,9 +140,14 @@ def extract_on_ray(
 
 
 def _pool(begin_with: int, most: int | None) -> ray.data.ActorPoolStrategy:
-    """A pool of a fixed number of actors, or one that grows up to `most`."""
+    """A pool of a number of actors, or one that grows up to `most`.
+
+    Either may shrink. The unit of a machine that is lost stays with its actor, which waits for a
+    CPU: if those that are left kept all of them after the last of their units, it would wait
+    forever.
+    """
     return ray.data.ActorPoolStrategy(
-        min_size=begin_with if most is None else 1,
+        min_size=1,
         initial_size=begin_with,
         max_size=begin_with if most is None else most,
         max_tasks_in_flight_per_actor=1,
