@@ -29,6 +29,9 @@ from tests.head_node import HeadNode, head_node
 from tests.object_store import ObjectStore, object_store
 from tests.scheduling import Groups, group_of
 
+# Until all tests are collected, there is nothing to find: see `pytest_collection_finish`.
+gc.disable()
+
 # A shell ignores it for what it runs in the background; tests that interrupt a command need it.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -224,6 +227,7 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def _turn(name: str, items: list[pytest.Item]) -> int:
