@@ -87,7 +87,7 @@ def _entry(path: str, ap: float) -> ListEntry:
     return ListEntry(Crop(path, 7, "c1"), ap, ap / 2, first_match_rank=1, matches=2, list=hits)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def report() -> Report:
     """A whole report with every part present."""
     return Report(
@@ -134,7 +134,7 @@ def report() -> Report:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def no_valid_query(report: Report) -> Report:
     """The same report where no query has a match."""
     results = tuple(
@@ -161,7 +161,7 @@ def no_valid_query(report: Report) -> Report:
     return replace(report, results=results, ranked=None)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def reranked(report: Report) -> Report:
     """The same report where the last result is re-ranked, and its lists are shown."""
     report = changed(
@@ -185,7 +185,7 @@ def reranked(report: Report) -> Report:
     return report
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def hostile(report: Report) -> Report:
     """The same report where every text that a user may choose tries to break out of the page."""
     attack = "\"'><script>alert(1)</script><img src=http://evil.example/x onerror=alert(2)>"
@@ -212,13 +212,13 @@ def hostile(report: Report) -> Report:
     return report
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def picture() -> Callable[[int], np.ndarray]:
     """A small picture of one color, uint8 `[64, 32, 3]`."""
     return lambda tone: np.full((64, 32, 3), tone, np.uint8)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def thumbnails(picture: Callable[[int], np.ndarray]) -> Thumbnails:
     """Pictures of every crop in `report` but c3/c.jpg, which has none."""
     return Thumbnails(

@@ -1,6 +1,6 @@
 """The page in a real browser."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,30 @@ def browser() -> Iterator[Any]:
         yield found
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Report, Thumbnails], Path]:
+    """Writes each report once: its charts take half a second."""
+    kept: list[tuple[Report, Thumbnails, Path]] = []
+
+    def write(report: Report, pictures: Thumbnails) -> Path:
+        for theirs, of_theirs, path in kept:
+            if theirs is report and of_theirs is pictures:
+                return path
+        _, path = write_page(report, tmp_path_factory.mktemp("page"), pictures)
+        kept.append((report, pictures, path))
+        return path
+
+    return write
+
+
 @pytest.fixture
-def opened(browser: Any, tmp_path: Path) -> Iterator[Any]:
+def opened(browser: Any, written: Callable[[Report, Thumbnails], Path]) -> Iterator[Any]:
     """Opens a report at a width and returns the page; fails on any complaint or request."""
     complaints: list[str] = []
     pages = []
 
     def open_page(report: Report, pictures: Thumbnails, width: int = 1280) -> Any:
-        _, path = write_page(report, tmp_path, pictures)
+        path = written(report, pictures)
         page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme="light")
         pages.append(page)
         page.on("console", lambda message: complaints.append(f"console: {message.text}"))
