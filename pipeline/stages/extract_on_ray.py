@@ -166,11 +166,8 @@ def _rows(
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     # An actor has one unit at a time, so a pool of busy actors has a utilization of 1; by default
-    # the pool would grow only above 1. It shrinks as soon as an actor has nothing to do, and a pool
-    # that may not grow stays as it then is: what is new would take the CPU that became free.
-    grows = pool.max_size > pool.initial_size
-    context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0 if grows else 2.0
-    context.autoscaling_config.actor_pool_util_downscaling_threshold = 0.99
+    # the pool would grow only above 1.
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0
     # One unit at each actor: a record arrives as soon as its unit is finished.
     extracted = units.map_batches(
         ExtractUnit,
