@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+import traceback
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
@@ -181,6 +182,8 @@ def _rows(
     try:
         yield from rows_as_they_come(extracted)
     except ray.exceptions.RayError as error:
+        # Its frames hold the actors, which would keep their CPUs for as long as the error is known.
+        traceback.clear_frames(error.__traceback__)
         raise RunError(f"extraction stopped: {_cause(error)}; {KEPT}") from error
 
 

@@ -1,8 +1,11 @@
+import gc
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 from PIL import Image
 
 from pipeline.errors import InputError, RunError
@@ -79,8 +82,24 @@ def test_units_begin_in_their_order_and_an_error_in_a_worker_is_told_in_a_line(t
         [first, smallest, second, broken], by_function(work), actors=1
     )
     assert [next(records).members for _ in range(3)] == [16, 8, 4]
-    with pytest.raises(RunError, match=r"^extraction stopped: KeyError: .*path"):
+    with pytest.raises(RunError, match=r"^extraction stopped: KeyError: .*path") as stopped:
         next(records)
+    assert all_cpus_are_free(), "an actor lives on"  # also while somebody holds the error
+    del stopped
+
+
+def all_cpus_are_free(seconds=20.0):
+    """Whether nothing holds a CPU of the cluster any more, without the help of Python's collector."""
+    until = time.monotonic() + seconds
+    gc.disable()
+    try:
+        while ray.available_resources().get("CPU", 0) < ray.cluster_resources()["CPU"]:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.2)
+        return True
+    finally:
+        gc.enable()
 
 
 def test_bad_images_are_rejects_with_their_reason(tmp_path):
