@@ -47,7 +47,6 @@ test: $(READY) $(if $(shell command -v npm),$(NODE)/node_modules/.ready)
 	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 soak: $(READY)
-	SOAK=1 $(BIN)/python -m pytest -q tests/stages/test_machines.py
 	$(BIN)/python benchmarks/soak.py --kills 30 --crops 2000
 	$(BIN)/python benchmarks/soak.py --kills 6 --crops 2000 --actors 2 --victim worker
 	PYTHONPATH=. $(BIN)/python benchmarks/cluster_kills.py --crops 3000 --rows 40000

@@ -2,10 +2,13 @@
 
 import contextlib
 import json
+import threading
+import time
 from collections import deque
 from dataclasses import asdict
 
 import pytest
+import ray
 
 from pipeline.errors import RunError
 from pipeline.gallery.sidecars import attempts
@@ -120,3 +123,47 @@ def test_a_worker_that_dies_is_started_again_and_its_image_becomes_a_reject(tmp_
     assert after.rows()["row_id"].to_pylist() == [0, 2]
     (told,) = after.rejects().to_pylist()
     assert (told["path"], told["reason"]) == ("0002_c2s1_000001_00.png", "kills-worker")
+
+
+DEADLY_ONCE = """
+import os, signal, sys
+from pathlib import Path
+
+def kill_once(event, arguments):
+    if event == "open" and "0005_c2s1_000004" in str(arguments[0]):
+        try:
+            (Path(__file__).parent / "killed").touch(exist_ok=False)
+        except FileExistsError:
+            return
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(kill_once)
+"""
+
+
+@pytest.mark.ray
+def test_a_unit_whose_cpu_is_lost_for_good_is_done_on_another(tmp_path, cluster):
+    """Its actor can only start again where one that has nothing left to do gives up its CPU."""
+    _, units, work = prepared(tmp_path, save_source(tmp_path / "source", 6), unit_size=1)
+    (tmp_path / "sitecustomize.py").write_text(DEADLY_ONCE)
+    released = tmp_path / "released"
+
+    @ray.remote(num_cpus=1, max_retries=0)
+    def keep_a_cpu():
+        while not released.exists():
+            time.sleep(0.1)
+
+    options = {"actors": 2, "environment": {"PYTHONPATH": str(tmp_path)}}
+    records = extract_on_ray(units, by_function(work), **options)
+    in_time = threading.Timer(120, released.touch)  # or else it would wait forever
+    in_time.start()
+    kept = None
+    try:
+        for _ in records:
+            if kept is None:
+                kept = keep_a_cpu.remote()  # as soon as an actor dies, its CPU is gone
+        assert (tmp_path / "killed").exists() and not released.exists()
+    finally:
+        in_time.cancel()
+        released.touch()
+    ray.get(kept)

@@ -59,10 +59,6 @@ def units_of(gallery):
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.skipif(
-    "SOAK" not in os.environ,
-    reason="in `make soak`: beside other tests, the machine may wait minutes for its second unit",
-)
 def test_a_machine_that_joins_gets_work_and_one_that_is_lost_costs_its_unit(tmp_path, cluster):
     source, written = save_source(tmp_path / "source", 2 * UNITS), []
     for extracted in (extract_here, joined_and_lost):
