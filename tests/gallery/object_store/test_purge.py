@@ -45,7 +45,7 @@ def test_erased_rows_are_gone_from_every_object(bucket):
     feature, path = unit_vectors([3]).tobytes(), path_of(3).encode()
     assert feature in held(bucket)
     done = erase_and_purge(bucket, 3)
-    # What S3 keeps of deleted objects can be asked for; what Azure keeps is told as not known.
+    # Azure has no request for what it keeps of deleted objects, so the purge lists that question.
     open_questions = 0 if bucket.startswith("s3://") else 1
     assert (done.rows_gone, done.versions_removed) == (1, 2)
     assert len(done.not_checked) == open_questions
