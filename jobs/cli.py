@@ -25,7 +25,6 @@ from typing import Annotated, Any, get_args
 
 from cyclopts import UNSET, App, ArgumentCollection, CoercionError, CycloptsError, Group, Parameter
 from cyclopts.config import Dict
-from cyclopts.field_info import FieldInfo
 
 from jobs.command.address_space import check_address_space
 from jobs.command.console import (
@@ -38,6 +37,7 @@ from jobs.command.console import (
     write_stderr,
 )
 from jobs.command.naming import as_flags, name_flags_of
+from jobs.command.parameters import OF_SETTINGS
 from jobs.command.printable import printable, printable_values
 from pipeline.errors import InputError, RunError, is_failure
 from pipeline.input_files import parse_toml, read_text, why
@@ -77,9 +77,6 @@ VERBS = {
 }
 
 DONE, FAILED, WRONG, INTERRUPTED, NO_READER = 0, 1, 2, 130, 141
-
-_SHORT = {"k": "-k"}
-"""Short flags by setting; `-v` is declared with `--verbose`."""
 
 _EVERY_VERB = Group("Every verb", sort_key=1)
 _SWITCH = Parameter(negative=(), show_default=False, group=_EVERY_VERB)
@@ -234,7 +231,7 @@ def verbs(arguments: Sequence[str]) -> App:
         help="Exact, bounded and restartable galleries for person re-identification.",
         version=lambda: f"regallery {metadata.version('regallery')}",
         help_format="plaintext",
-        default_parameter=_PARAMETER,
+        default_parameter=OF_SETTINGS,
         result_action="return_value",
     )
     app.meta.default(_common)
@@ -248,19 +245,9 @@ def verbs(arguments: Sequence[str]) -> App:
 
 def _common_alone() -> App:
     """What every verb takes; all else in a command line is left as it is."""
-    app = App(default_parameter=_PARAMETER, help_flags=(), version_flags=())
+    app = App(default_parameter=OF_SETTINGS, help_flags=(), version_flags=())
     app.default(_common)
     return app
-
-
-def _short_of(field: FieldInfo, used: frozenset[str]) -> str | None:
-    """The short flag of a setting, in whichever verb or group of settings it is."""
-    del used
-    return _SHORT.get(field.name)
-
-
-# --scales 1 1.1 1.2 as well as --scales 1 --scales 1.1 --scales 1.2
-_PARAMETER = Parameter(negative_iterable=(), consume_multiple=True, short_alias=_short_of)
 
 
 def module_of(verb: str) -> str:

@@ -89,7 +89,7 @@ def test_units_begin_in_their_order_and_an_error_in_a_worker_is_told_in_a_line(t
 
 
 def all_cpus_are_free(seconds=20.0):
-    """Whether nothing holds a CPU of the cluster any more, without the help of Python's collector."""
+    """Whether nothing holds a CPU of the cluster, without the help of Python's collector."""
     until = time.monotonic() + seconds
     gc.disable()
     try:
