@@ -5,9 +5,9 @@ import logging
 import os
 import re
 import traceback
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import asdict
-from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -21,7 +21,7 @@ from pipeline.gallery.sidecars import attempts
 from pipeline.stages.crops import Bad
 from pipeline.stages.execution import Step, no_step
 from pipeline.stages.extract import KEPT, UnitExtractor, Work, rejects_of
-from pipeline.stages.heartbeats import Heartbeat, actor_progress
+from pipeline.stages.heartbeats import ActorProgress, Heartbeat, actor_progress
 from pipeline.stages.metrics import add_to_metric
 from pipeline.stages.unit_feed import Feed, rows_as_they_come
 
@@ -91,68 +91,107 @@ def extract_on_ray(
     have finished, also within a unit.
 
     A worker that dies is started again, and so is its unit. A unit that was begun `ATTEMPTS` times
-    and never ended is halved until the image that kills the worker is found; that image becomes a
-    reject. The records are those of `extract_here`, except for halved units. Raise RunError if a
-    worker raises, and if the first units all kill their workers; finished work stays on disk.
+    and never ended is halved, after all others, until the image that kills the worker is found;
+    that image becomes a reject. The records are those of `extract_here`, except for halved units.
+    Raise RunError if a worker raises, and if the first units all kill their workers; finished work
+    stays on disk.
     """
-    if not units:
-        return
     options = {
         "num_cpus": cpus_per_actor,
         "num_gpus": gpus_per_actor,
         "runtime_env": {"env_vars": environment or {}},
     }
-    coming, in_hand = iter(units), dict[str, Unit]()
-    finished, killers = 0, 0
-    with actor_progress(step) as progress, Feed() as feed:
+    with actor_progress(step) as progress:
+        outcomes = _Outcomes(work, actors, progress)
+        while units:
+            pool = _pool(min(actors, len(units)), len(units) if grows else None)
+            with closing(_answers(units, work, pool, options, progress)) as answers:
+                for unit, about in answers:
+                    record = outcomes.record(unit, about)
+                    if record is not None:
+                        yield record
+            units = outcomes.halves()
 
-        def begin(more: list[Unit]) -> None:
-            if more:
-                in_hand.update((unit.id, unit) for unit in more)
-                progress.begin(more)
-                feed.add([_packed(unit) for unit in more])
-            elif not in_hand:
-                feed.end()
 
-        begin([*islice(coming, _UNITS_AHEAD)])
-        pool = _pool(min(actors, len(units)), len(units) if grows else None)
-        for row in _rows(feed.dataset(), work, pool, options):
-            about = json.loads(row["record"])
-            unit, more = in_hand.pop(row["unit"]), [*islice(coming, 1)]
-            if about is None:
-                killers += 1
-                if not finished and killers > actors + 1:
-                    raise RunError(f"extraction stopped: {_ALL_DIE.format(killers)}; {KEPT}")
-                if len(unit.members) == 1:
-                    progress.end(unit.id, 1)
-                    yield _reject_killer(unit, work)
-                else:
-                    progress.end(unit.id, 0)
-                    _log.warning("unit %s keeps killing its worker: halving it", unit.id)
-                    more += unit.halves(work.target.fingerprint)
-            elif "error" in about:
-                raise RunError(f"extraction stopped: {about['error']}; {KEPT}")
-            else:
-                about["oddities"] = tuple(map(tuple, about["oddities"]))
-                finished += 1
-                progress.end(unit.id, len(unit.members))
-                yield UnitRecord(**about)
-            begin(more)
+class _Outcomes:
+    """What becomes of units: records, halves for another round, or the end of the run."""
+
+    def __init__(self, work: Work, actors: int, progress: ActorProgress) -> None:
+        self._work, self._actors, self._progress = work, actors, progress
+        self._finished, self._killers = 0, 0
+        self._halves: list[Unit] = []
+
+    def record(self, unit: Unit, about: dict[str, Any] | None) -> UnitRecord | None:
+        """The record of a finished unit, or of a single image that kills; None for a larger unit.
+
+        Raise RunError where a worker told an error, and if all of the first units killed theirs.
+        """
+        if about is None:
+            return self._killed(unit)
+        if "error" in about:
+            raise RunError(f"extraction stopped: {about['error']}; {KEPT}")
+        self._finished += 1
+        self._progress.end(unit.id, len(unit.members))
+        about["oddities"] = tuple(map(tuple, about["oddities"]))
+        return UnitRecord(**about)
+
+    def halves(self) -> list[Unit]:
+        """The units that are to be done next, once: the halves of those that kill their worker."""
+        halves, self._halves = self._halves, []
+        return halves
+
+    def _killed(self, unit: Unit) -> UnitRecord | None:
+        self._killers += 1
+        if not self._finished and self._killers > self._actors + 1:
+            raise RunError(f"extraction stopped: {_ALL_DIE.format(self._killers)}; {KEPT}")
+        if len(unit.members) == 1:
+            self._progress.end(unit.id, 1)
+            return _reject_killer(unit, self._work)
+        self._progress.end(unit.id, 0)
+        _log.warning("unit %s keeps killing its worker: halving it", unit.id)
+        self._halves += unit.halves(self._work.target.fingerprint)
+        return None
 
 
 def _pool(begin_with: int, most: int | None) -> ray.data.ActorPoolStrategy:
-    """A pool of a number of actors, or one that grows up to `most`.
-
-    Either may shrink. The unit of a machine that is lost stays with its actor, which waits for a
-    CPU: if those that are left kept all of them after the last of their units, it would wait
-    forever.
-    """
+    """A pool of a number of actors, or one that grows up to `most`."""
     return ray.data.ActorPoolStrategy(
-        min_size=1,
-        initial_size=begin_with,
+        min_size=begin_with,
         max_size=begin_with if most is None else most,
         max_tasks_in_flight_per_actor=1,
     )
+
+
+def _answers(
+    units: Sequence[Unit],
+    work: Work,
+    pool: ray.data.ActorPoolStrategy,
+    options: dict[str, Any],
+    progress: ActorProgress,
+) -> Generator[tuple[Unit, dict[str, Any] | None]]:
+    """Units with what their actors say of them, in the order in which they end.
+
+    The feed ends as soon as the last unit is in it: then Ray stops actors that have nothing to do.
+    The unit of a machine that is lost stays with its actor, which waits for a CPU: if those that
+    are left kept all of them, it would wait forever.
+    """
+    by_id, begun = {unit.id: unit for unit in units}, 0
+    # If the rows were left open, an error would hold them, and with them the actors and their CPUs.
+    with Feed() as feed, closing(_rows(feed.dataset(), work, pool, options)) as rows:
+
+        def begin(number: int) -> None:
+            nonlocal begun
+            if more := units[begun : begun + number]:
+                begun += len(more)
+                progress.begin(more)
+                feed.add([_packed(unit) for unit in more])
+                if begun == len(units):
+                    feed.end()
+
+        begin(_UNITS_AHEAD)
+        for row in rows:
+            begin(1)
+            yield by_id[row["unit"]], json.loads(row["record"])
 
 
 def _rows(
@@ -160,7 +199,7 @@ def _rows(
     work: Work,
     pool: ray.data.ActorPoolStrategy,
     options: dict[str, Any],
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any]]:
     # Otherwise one more process, of 200 MB, counts which operators of Ray Data are used.
     os.environ.setdefault("RAY_DATA_USAGE_DISABLED", "1")
     context = units.context  # they took a copy of the current one, where it would come too late

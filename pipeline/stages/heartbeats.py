@@ -7,7 +7,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import ray
 from ray.experimental.internal_kv import (
@@ -53,7 +53,7 @@ class ActorProgress:
         self._units: dict[str, int] = {}
         self._lock = threading.Lock()
 
-    def begin(self, units: list[Unit]) -> None:
+    def begin(self, units: Sequence[Unit]) -> None:
         """Expect progress of these units from now on."""
         with self._lock:
             self._units.update((unit.id, 0) for unit in units)

@@ -85,7 +85,15 @@ def test_units_begin_in_their_order_and_an_error_in_a_worker_is_told_in_a_line(t
     with pytest.raises(RunError, match=r"^extraction stopped: KeyError: .*path") as stopped:
         next(records)
     assert all_cpus_are_free(), "an actor lives on"  # also while somebody holds the error
-    del stopped
+    nowhere = replace(work.target, location=str(source / "0001_c1s1_000000_00.png"))
+    with pytest.raises(RunError, match=r"^extraction stopped: ") as stopped_too:
+        list(
+            extract_on_ray.extract_on_ray(
+                [first], by_function(replace(work, target=nowhere)), actors=1
+            )
+        )
+    assert all_cpus_are_free(), "an actor lives on"
+    del stopped, stopped_too
 
 
 def all_cpus_are_free(seconds=20.0):
