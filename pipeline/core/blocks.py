@@ -1,8 +1,9 @@
 """Features in blocks: the input of every pass over the data, and the size of the blocks."""
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -245,15 +246,38 @@ class Tiling:
         """
         import torch  # imported here, because code that only reads features does not need it
 
-        with ThreadPoolExecutor(
-            self.thread_count(), initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool:
+        threads = self.thread_count()
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield lambda work, runs: _shared_out(pool, threads, work, runs)
 
-            def run(work: Callable[[int, int], None], runs: Blocks) -> None:
-                for _ in pool.map(lambda block: work(*block), runs):
-                    pass
 
-            yield run
+def _shared_out(
+    pool: ThreadPoolExecutor, threads: int, work: Callable[[int, int], None], runs: Blocks
+) -> None:
+    """Call `work` for every block, in the order of the blocks, on up to this number of `threads`.
+
+    If it raises, no further block begins, and the error of the first such block is raised.
+    """
+    line = list(enumerate(runs))
+    # All threads draw from one iterator. A task for each block would take longer than small blocks.
+    left = iter(line)
+    begun = [0] * min(threads, len(line))
+
+    def draw(thread: int) -> None:
+        try:
+            for begun[thread], block in left:
+                work(*block)
+        finally:
+            deque(left, maxlen=0)  # after an error, nothing is left for any thread
+
+    tasks = [pool.submit(draw, thread) for thread in range(len(begun))]
+    try:
+        wait(tasks)
+    finally:
+        deque(left, maxlen=0)  # after Ctrl-C, too
+    failed = [(place, task) for place, task in zip(begun, tasks, strict=True) if task.exception()]
+    if failed:
+        min(failed)[1].result()
 
 
 def alone(run: Run, work: Callable[[], Made]) -> Made:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from itertools import chain, islice
 from typing import TypeVar
 
 from pipeline.core.blocks import Blocks, Made, Run, blocks
@@ -52,9 +53,14 @@ def make_ahead(make: Callable[[int, int], Made], runs: Blocks) -> Iterator[tuple
     >>> list(make_ahead(lambda start, stop: stop - start, [(0, 2), (2, 3)]))
     [(0, 2, 2), (2, 3, 1)]
     """
+    line = iter(runs)
+    coming = [*islice(line, 2)]
+    if len(coming) == 1:  # there is nothing to make ahead
+        yield *coming[0], make(*coming[0])
+        return
     with ThreadPoolExecutor(1) as maker:
         waiting = deque[tuple[int, int, Future[Made]]]()
-        for start, stop in runs:
+        for start, stop in chain(coming, line):
             waiting.append((start, stop, maker.submit(make, start, stop)))
             if len(waiting) > 1:
                 first, last, made = waiting.popleft()

@@ -32,6 +32,30 @@ def test_an_error_in_a_thread_reaches_the_caller():
         run(work, blocks(4, 2))
 
 
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_every_block_is_worked_on_once_and_after_an_error_none_begins(threads):
+    met = []
+
+    def work(start, _stop):
+        met.append(start)
+        if start in wrong:
+            raise RuntimeError(f"block {start}")
+
+    with Tiling(threads=threads).workers() as run:
+        for count in 0, 1, 5, 100:
+            wrong = set()
+            run(work, blocks(count, 1))
+            assert sorted(met) == list(range(count))
+            met.clear()
+        wrong = {3, 4}
+        with pytest.raises(RuntimeError, match="block 3"):
+            run(work, blocks(10_000, 1))
+        assert len(met) < 10_000
+        met.clear()
+        run(work, [(5, 6)])  # the threads live on
+        assert met == [5]
+
+
 def test_stacked_rows_cross_the_edge():
     x = np.arange(20, dtype=np.float32).reshape(10, 2)
     union = StackedRows(ArrayRows(x[:4]), ArrayRows(x[4:]))
