@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.models import resnet18
 
+from pipeline.model.architectures.torchvision_models import models
 from tests.jobs.running import SIZE, refused, result
 from tests.stages.making import save_crop, save_network, save_source
 
@@ -98,7 +98,7 @@ def test_too_many_names_that_fit_no_layout(capsys, tmp_path, network):
 
 def test_a_checkpoint_that_does_not_fit_its_network(capsys, tmp_path):
     source = save_source(tmp_path / "source", 2)
-    state = resnet18().state_dict()
+    state = models.resnet18().state_dict()
     state["layer1.0.conv1.weight"] = torch.zeros(3, 3)
     state["stranger"] = torch.zeros(1)
     del state["bn1.bias"]

@@ -3,11 +3,11 @@ head.
 """
 
 import torch
-import torchvision
 
 from pipeline.errors import InputError
 from pipeline.model.architectures.checkpoints import fit, load_weights
 from pipeline.model.architectures.outlines import without_memory, without_values
+from pipeline.model.architectures.torchvision_models import models
 from pipeline.model.names import BACKBONE
 
 # Families whose forward pass is pooling, flattening and one named head. The head is replaced by the
@@ -30,7 +30,7 @@ _HEADS = {
 
 def backbone_names() -> list[str]:
     """The names that `torchvision:NAME` accepts."""
-    names = torchvision.models.list_models(module=torchvision.models)
+    names = models.list_models(module=models)
     return [name for name in names if _head(name) is not None]
 
 
@@ -72,7 +72,7 @@ def backbone_input_size(name: str) -> tuple[int, int] | None:
     if not name.startswith("vit"):
         return None
     with without_memory():
-        side = torchvision.models.get_model(name, weights=None).image_size
+        side = models.get_model(name, weights=None).image_size
     return side, side
 
 
@@ -86,7 +86,7 @@ def outlined(name: str) -> torch.nn.Module:
 
 
 def _headless(name: str) -> torch.nn.Module:
-    module = torchvision.models.get_model(name, weights=None)
+    module = models.get_model(name, weights=None)
     module.set_submodule(_head(name) or "", torch.nn.Identity())
     return module
 

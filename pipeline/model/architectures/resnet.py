@@ -8,8 +8,8 @@ from collections.abc import Mapping, Set
 
 import torch
 from torch import nn
-from torchvision.models import ResNet
-from torchvision.models.resnet import Bottleneck
+
+from pipeline.model.architectures.torchvision_models import Bottleneck, ResNet
 
 _CHANNELS = 2048
 _STRIPES = 6
