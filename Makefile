@@ -49,7 +49,7 @@ test: $(READY) $(if $(shell command -v npm),$(NODE)/node_modules/.ready)
 soak: $(READY)
 	$(BIN)/python benchmarks/soak.py --kills 30 --crops 2000
 	$(BIN)/python benchmarks/soak.py --kills 6 --crops 2000 --actors 2 --victim worker
-	PYTHONPATH=. $(BIN)/python benchmarks/cluster_kills.py --crops 3000 --rows 40000
+	PYTHONPATH=. $(BIN)/python benchmarks/cluster_kills.py --crops 12000 --rows 40000
 	PYTHONPATH=. $(BIN)/python benchmarks/cluster_kills.py --crops 3000 --rows 40000 --s3 --submit \
 	  --event node worker driver head
 	$(BIN)/python benchmarks/million.py --rows 1000000
