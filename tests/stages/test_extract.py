@@ -10,6 +10,7 @@ from PIL import Image
 
 from pipeline.errors import InputError, RunError
 from pipeline.gallery.sidecars import attempts
+from pipeline.model.functions import NetworkFunction
 from pipeline.stages import extract as stage
 from pipeline.stages import extract_on_ray
 from pipeline.stages.extract import UnitExtractor, Work, extract_here
@@ -85,15 +86,26 @@ def test_units_begin_in_their_order_and_an_error_in_a_worker_is_told_in_a_line(t
     with pytest.raises(RunError, match=r"^extraction stopped: KeyError: .*path") as stopped:
         next(records)
     assert all_cpus_are_free(), "an actor lives on"  # also while somebody holds the error
-    nowhere = replace(work.target, location=str(source / "0001_c1s1_000000_00.png"))
-    with pytest.raises(RunError, match=r"^extraction stopped: ") as stopped_too:
-        list(
-            extract_on_ray.extract_on_ray(
-                [first], by_function(replace(work, target=nowhere)), actors=1
-            )
-        )
-    assert all_cpus_are_free(), "an actor lives on"
-    del stopped, stopped_too
+    del stopped
+
+
+@pytest.mark.ray
+def test_an_error_that_a_worker_tells_ends_the_others_at_once(tmp_path, cluster):
+    """Units that are still to be done would take a minute."""
+    _, units, work = prepared(tmp_path, save_source(tmp_path / "source", 20), unit_size=1)
+    begun = tmp_path / "begun"
+
+    def fails_then_is_slow(crops):
+        if begun.exists():
+            time.sleep(3)
+        begun.touch()
+        raise OSError("the disk is gone")
+
+    slow = replace(work, model=NetworkFunction(fails_then_is_slow, "slow"))
+    with pytest.raises(RunError, match=r"^extraction stopped: .*the disk is gone") as stopped:
+        list(extract_on_ray.extract_on_ray(units, slow, actors=1))
+    assert all_cpus_are_free(), "an actor lives on"  # also while somebody holds the error
+    del stopped
 
 
 def all_cpus_are_free(seconds=20.0):

@@ -1,7 +1,7 @@
 """torchvision's networks, imported without torch's compiler.
 
 torchvision imports the compiler to ask it one question about an operator that no network here uses.
-That takes two seconds of CPU in each process, more than the rest of torch.
+That takes two seconds of CPU in each process, nearly as much as torch itself.
 """
 
 import sys
