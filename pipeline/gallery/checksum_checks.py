@@ -2,7 +2,6 @@
 `checksums`).
 """
 
-import stat
 from collections.abc import Callable, Iterator
 
 from pipeline.gallery import checksums
@@ -25,17 +24,8 @@ def changed_files(root: GalleryPlace, known: Callable[[str], bool]) -> Iterator[
             if record.stat().st_size:
                 yield below(record, root), "the file should be empty; delete it"
             continue
-        try:
-            if not record.exists():  # a writer renamed it
-                continue
-            if record.suffix not in checksums.SUFFIXES:
-                raise ValueError("this is not a record of a checksum")
-            if unseal(record.read_bytes())["file"] != name.removesuffix(record.suffix):
-                raise ValueError("this is the record of another file")
-            if record.suffix == storage.GOING_SUFFIX and _stays(record):
-                raise ValueError("the file has another record, which says that it stays")
-        except (OSError, ValueError, KeyError) as error:
-            yield below(record, root), f"a record of a checksum is damaged ({error})"
+        if fault := _fault_of(record, name):
+            yield below(record, root), f"a record of a checksum is damaged ({fault})"
         path = root / name.removesuffix(record.suffix)
         is_missed = record.suffix == storage.RECORD_SUFFIX and not path.exists()
         if is_missed and record.exists():
@@ -43,6 +33,22 @@ def changed_files(root: GalleryPlace, known: Callable[[str], bool]) -> Iterator[
     for path in _own_files(root):
         if not known(below(path, root)) and not storage.is_temporary(path):
             yield from _of_file(root, path)
+
+
+def _fault_of(record: GalleryPlace, name: str) -> Exception | str | None:
+    """What is wrong with a record, if it is still there: a writer renames records at any moment."""
+    if record.suffix not in checksums.SUFFIXES:
+        return "this is not a record of a checksum" if record.exists() else None
+    try:
+        if unseal(record.read_bytes())["file"] != name.removesuffix(record.suffix):
+            return "this is the record of another file"
+        if record.suffix == storage.GOING_SUFFIX and _stays(record):
+            return "the file has another record, which says that it stays"
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError) as error:
+        return error
+    return None
 
 
 def _stays(going: GalleryPlace) -> bool:
@@ -64,7 +70,7 @@ def _own_files(root: GalleryPlace) -> list[GalleryPlace]:
         elif path.name != storage.LOCK_FILE:
             found.append(path)
     # `irregular_files` reports links, pipes and the like; reading a pipe would never end.
-    return sorted(each for each in found if stat.S_ISREG(each.lstat().st_mode))
+    return sorted(each for each in found if storage.is_own_file(each))
 
 
 def _of_file(root: GalleryPlace, path: GalleryPlace) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Small galleries and units for the tests of this room."""
+"""Small galleries and units for the tests of galleries."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

@@ -51,6 +51,41 @@ def test_what_is_written_is_read(path, tmp_path):
     assert listing(tmp_path) == ["_checksums/_lock"]
 
 
+def test_a_record_that_a_writer_renames_before_it_is_read_is_no_damage(
+    path, tmp_path, monkeypatch
+):
+    write(path, b"one")
+    record = record_of(path)
+    coming = record.rename(record.with_suffix(storage.NEXT_SUFFIX))
+    read_bytes, late = Path.read_bytes, []
+
+    def read_late(self):
+        if self == coming and coming.exists():
+            late.append(coming.rename(record))
+        return read_bytes(self)
+
+    monkeypatch.setattr(Path, "read_bytes", read_late)
+    assert findings(tmp_path) == []
+    assert late == [record]
+
+
+def test_a_file_that_a_writer_renames_while_the_files_are_listed_is_no_damage(
+    path, tmp_path, monkeypatch
+):
+    write(path, b"one")
+    temporary = storage.temporary_name(path.parent, path.name)
+    temporary.write_bytes(b"two")
+    lstat = Path.lstat
+
+    def lstat_late(self):
+        temporary.unlink(missing_ok=True)
+        return lstat(self)
+
+    monkeypatch.setattr(Path, "lstat", lstat_late)
+    assert findings(tmp_path) == []
+    assert not temporary.exists()
+
+
 @pytest.mark.parametrize("what", ["write", "replace", "link", "delete"])
 def test_cut_off_at_every_operation(path, tmp_path, what):
     temporary = path.with_name("half")

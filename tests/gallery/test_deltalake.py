@@ -1,4 +1,4 @@
-"""What this room relies on in `deltalake`: a test each, so that an upgrade which changes one is
+"""What galleries rely on in `deltalake`: a test each, so that an upgrade which changes one is
 noticed.
 """
 

@@ -1,4 +1,4 @@
-"""Small networks and crops for the tests of this room, written to files of every kind."""
+"""Small networks and crops for these tests, written to files of every kind."""
 
 import warnings
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Small sources, networks and work for the tests of this room."""
+"""Small sources, networks and work for these tests."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace

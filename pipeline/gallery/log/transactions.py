@@ -246,12 +246,14 @@ def first_unassigned_row_id(root: GalleryPlace, version: int) -> int:
     """The first row id that no commit of ours has assigned; another tool's row may have a higher
     one.
     """
-    return int(_open(root, version).transaction_version(_NEXT_ROW_ID) or 0)
+    table = read_steadily(lambda: _open(root, version))
+    return int(table.transaction_version(_NEXT_ROW_ID) or 0)
 
 
 def run_version(root: GalleryPlace, run_id: str) -> int | None:
     """The version that a run committed, or None."""
-    return _open(root, None).transaction_version(f"{_RUN}{run_id}")
+    table = read_steadily(lambda: _open(root, None))
+    return table.transaction_version(f"{_RUN}{run_id}")
 
 
 def history(root: GalleryPlace, version: int) -> list[dict[str, Any]]:

@@ -127,13 +127,24 @@ def _verify(gallery: Gallery, root: GalleryPlace, first: int) -> Verified:
 def _logged_and_beside(root: GalleryPlace) -> tuple[dict[str, LoggedFile], list[Finding]]:
     """The files that the log names, and the faults of all others.
 
-    If a commit comes between the two, one may not yet have a file that the other no longer has.
+    If a writer is at work between the two, one may not yet have a file that the other has, or no
+    longer. So faults are looked for again, for some seconds, until no writer has been at work.
     """
+    until = time.monotonic() + _PATIENCE_SECONDS
     while True:
-        latest, logged = chain.latest(root), read_steadily(lambda: logged_files(root))
+        before = _versions(root), holder(str(root))
+        logged = read_steadily(lambda: logged_files(root))
         beside = _beside(root, logged.__contains__)
-        if not beside or chain.latest(root) == latest:
+        after = _versions(root), holder(str(root))
+        if not beside or before == after == (before[0], None):
             return logged, beside
+        if before[0] == after[0] and time.monotonic() > until:
+            return logged, beside
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _versions(root: GalleryPlace) -> tuple[int, int]:
+    return oldest_version(root), chain.latest(root)
 
 
 def verify_at(location: str, version: int | None = None, *, all_versions: bool = False) -> Verified:
