@@ -51,9 +51,7 @@ def test_what_is_written_is_read(path, tmp_path):
     assert listing(tmp_path) == ["_checksums/_lock"]
 
 
-def test_a_record_that_a_writer_renames_before_it_is_read_is_no_damage(
-    path, tmp_path, monkeypatch
-):
+def test_a_record_that_a_writer_renames_before_it_is_read_is_no_damage(path, tmp_path, monkeypatch):
     write(path, b"one")
     record = record_of(path)
     coming = record.rename(record.with_suffix(storage.NEXT_SUFFIX))
