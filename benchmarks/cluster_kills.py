@@ -26,6 +26,7 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from kills_work import Expand, Extract
@@ -48,6 +49,7 @@ class Cluster:
         self._stack = stack
         self.head, self._head_stack = None, None
         self.machines = []
+        self._joining = stack.enter_context(ThreadPoolExecutor(1))
         self.start()
 
     def start(self):
@@ -61,6 +63,11 @@ class Cluster:
     def add(self):
         name = f"machine-{len(self.machines)}"
         self.machines.append(self._stack.enter_context(machine(self.head, name=name)))
+
+    def join(self):
+        """Add a machine while the work goes on: it takes seconds to start."""
+        adding = self._joining.submit(self.add)
+        self._stack.callback(adding.result)  # before anything that it needs ends
 
     def lose(self):
         """Kill the head with all that runs there, then its machines, which cannot go on."""
@@ -146,7 +153,7 @@ def happen(work, out, cluster, event, command, *, submit):
     """Let it happen, and do what a person or a job controller does then; return the time of it."""
     now = time.perf_counter()
     if event == "join":
-        cluster.add()
+        cluster.join()
     elif event == "drain":
         cluster.drain_last()
         now = time.perf_counter()  # to give the warning takes two commands, in which work goes on

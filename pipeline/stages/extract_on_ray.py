@@ -33,6 +33,11 @@ ATTEMPTS = 3
 _UNITS_AHEAD = 512
 """The number of units that Ray has at once; the others wait in the driver's plan."""
 
+_UNITS_AT_AN_ACTOR = 2
+"""The one it works on, and the next: without that, it would wait for a message from the driver
+after each unit, which takes a tenth of a second and more.
+"""
+
 _ALL_DIE = (
     "each of the first {} work units killed its worker, and none was finished: there may be too "
     "little memory for the network (give fewer `actors` or a smaller `batch_size`)"
@@ -158,7 +163,7 @@ def _pool(begin_with: int, most: int | None) -> ray.data.ActorPoolStrategy:
     return ray.data.ActorPoolStrategy(
         min_size=begin_with,
         max_size=begin_with if most is None else most,
-        max_tasks_in_flight_per_actor=1,
+        max_tasks_in_flight_per_actor=_UNITS_AT_AN_ACTOR,
     )
 
 
@@ -205,10 +210,9 @@ def _rows(
     context = units.context  # they took a copy of the current one, where it would come too late
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    # An actor has one unit at a time, so a pool of busy actors has a utilization of 1; by default
-    # the pool would grow only above 1.
-    context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0
-    # One unit at each actor: a record arrives as soon as its unit is finished.
+    # Ray counts units for each actor: only a pool whose actors have all they may have grows.
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = _UNITS_AT_AN_ACTOR
+    # One unit in each call: a record arrives as soon as its unit is finished.
     extracted = units.map_batches(
         ExtractUnit,
         batch_size=1,
