@@ -212,7 +212,7 @@ def run(work, out, event, begin_at, *, submit):
 def measure(work, place, events, *, submit):
     wanted, seen = None, set()
     for number, event in enumerate((None, *events)):
-        out = f"{place}/out{number}"
+        out = f"{place}/{work.name}{number}"
         begin_at = 1 if wanted is None else max(2, int(BEGIN * len(seen)))
         seconds, following, longest, names = run(work, out, event, begin_at, submit=submit)
         contents = work.contents(out)

@@ -272,7 +272,8 @@ def connected(address: str) -> JobServer:
     from ray.job_submission import JobSubmissionClient
 
     for handler in logging.getLogger("ray").handlers:
-        handler.setLevel(logging.WARNING)
+        if type(handler).__module__.startswith("ray."):  # others may be there, too, to see all
+            handler.setLevel(logging.WARNING)
     try:
         with _only_address(address):
             return JobServer(address, JobSubmissionClient(address))

@@ -1,5 +1,6 @@
 """The job server where it fails; the real one is in `tests/jobs/test_submit.py`."""
 
+import logging
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -162,6 +163,21 @@ def test_a_head_that_does_not_answer_in_time_is_told() -> None:
     told = r"lost the connection to .* \(reset\); if its head lives.*--attach n-1; otherwise submit"
     with pytest.raises(RunError, match=told):
         server(client).follow("n-1", print)
+
+
+def test_only_rays_own_messages_are_hidden() -> None:
+    """Of the handlers of Ray's logger, others keep their level."""
+    logger = logging.getLogger("ray")
+    other = logging.NullHandler()
+    logger.addHandler(other)
+    try:
+        with pytest.raises(InputError, match="no Ray dashboard answers"):
+            job_server.connected("http://127.0.0.1:1")
+        of_ray = [each for each in logger.handlers if type(each).__module__ == "ray._private.log"]
+        assert [each.level for each in of_ray] == [logging.WARNING]
+        assert other.level == logging.NOTSET
+    finally:
+        logger.removeHandler(other)
 
 
 def test_an_unreadable_list_is_told() -> None:

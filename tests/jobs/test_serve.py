@@ -70,12 +70,12 @@ def test_a_service_is_entered_and_ended(gallery):
 def test_explore_is_entered_and_ended_by_ctrl_c(gallery, monkeypatch, caplog, capsys):
     """In this process, where a thread is the browser."""
     monkeypatch.delenv("REGALLERY_TOKEN", raising=False)
-    entered = []
+    entered, until = [], time.monotonic() + 60
 
     def visit():
-        while (link := link_in(caplog.text)) is None:
-            time.sleep(0.01)
         try:
+            while (link := link_in(caplog.text)) is None and time.monotonic() < until:
+                time.sleep(0.01)
             enter(link)
             entered.append(link)
         finally:
