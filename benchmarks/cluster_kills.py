@@ -48,7 +48,7 @@ class Cluster:
     def __init__(self, stack):
         self._stack = stack
         self.head, self._head_stack = None, None
-        self.machines = []
+        self.machines, self.adding = [], None
         self._joining = stack.enter_context(ThreadPoolExecutor(1))
         self.start()
 
@@ -66,8 +66,8 @@ class Cluster:
 
     def join(self):
         """Add a machine while the work goes on: it takes seconds to start."""
-        adding = self._joining.submit(self.add)
-        self._stack.callback(adding.result)  # before anything that it needs ends
+        self.adding = self._joining.submit(self.add)
+        self._stack.callback(self.adding.result)  # before anything that it needs ends
 
     def lose(self):
         """Kill the head with all that runs there, then its machines, which cannot go on."""
@@ -202,7 +202,8 @@ def run(work, out, event, begin_at, *, submit):
         if command.status:
             print(command.told(), file=sys.stderr)
             raise SystemExit(f"{work.name}, {event}: status {command.status}")
-        if event and following is None:
+        too_late = cluster.adding is not None and not cluster.adding.done()
+        if event and (following is None or too_late):
             raise SystemExit(
                 f"{work.name}: it ended before the event {event}, or nothing came after it"
             )

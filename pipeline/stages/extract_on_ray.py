@@ -33,9 +33,11 @@ ATTEMPTS = 3
 _UNITS_AHEAD = 512
 """The number of units that Ray has at once; the others wait in the driver's plan."""
 
-_UNITS_AT_AN_ACTOR = 2
-"""The one it works on, and the next: without that, it would wait for a message from the driver
-after each unit, which takes a tenth of a second and more.
+_UNITS_AT_AN_ACTOR, _MANY_UNITS = 2, 4
+"""An actor has the unit it works on, and the next: without that, it would wait for a message from
+the driver after each unit, which takes a tenth of a second and more. Where there are fewer than
+`_MANY_UNITS` for each actor, it has one at a time: the first that is ready would take those of
+others.
 """
 
 _ALL_DIE = (
@@ -109,7 +111,7 @@ def extract_on_ray(
     with actor_progress(step) as progress:
         outcomes = _Outcomes(work, actors, progress)
         while units:
-            pool = _pool(min(actors, len(units)), len(units) if grows else None)
+            pool = _pool(len(units), actors, grows=grows)
             with closing(_answers(units, work, pool, options, progress)) as answers:
                 for unit, about in answers:
                     record = outcomes.record(unit, about)
@@ -158,12 +160,13 @@ class _Outcomes:
         return None
 
 
-def _pool(begin_with: int, most: int | None) -> ray.data.ActorPoolStrategy:
-    """A pool of a number of actors, or one that grows up to `most`."""
+def _pool(units: int, actors: int, *, grows: bool) -> ray.data.ActorPoolStrategy:
+    """A pool of a number of actors, or one that grows from that, for a number of units."""
+    begin_with = min(actors, units)
     return ray.data.ActorPoolStrategy(
         min_size=begin_with,
-        max_size=begin_with if most is None else most,
-        max_tasks_in_flight_per_actor=_UNITS_AT_AN_ACTOR,
+        max_size=units if grows else begin_with,
+        max_tasks_in_flight_per_actor=_UNITS_AT_AN_ACTOR if units >= _MANY_UNITS * actors else 1,
     )
 
 
@@ -177,7 +180,7 @@ def _answers(
     """Units with what their actors say of them, in the order in which they end.
 
     The feed ends as soon as the last unit is in it: then Ray stops actors that have nothing to do.
-    The unit of a machine that is lost stays with its actor, which waits for a CPU: if those that
+    The units of a machine that is lost stay with its actor, which waits for a CPU: if those that
     are left kept all of them, it would wait forever.
     """
     by_id, begun = {unit.id: unit for unit in units}, 0
@@ -211,7 +214,8 @@ def _rows(
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     # Ray counts units for each actor: only a pool whose actors have all they may have grows.
-    context.autoscaling_config.actor_pool_util_upscaling_threshold = _UNITS_AT_AN_ACTOR
+    most = pool.max_tasks_in_flight_per_actor or 1
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = most
     # One unit in each call: a record arrives as soon as its unit is finished.
     extracted = units.map_batches(
         ExtractUnit,

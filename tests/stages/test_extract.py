@@ -80,12 +80,23 @@ def test_units_begin_in_their_order_and_an_error_in_a_worker_is_told_in_a_line(t
     half, other_half = first.halves(work.target.fingerprint)
     broken = replace(second, id="broken", members=second.members.drop_columns(["path"]))
     units = [first, half, second, other_half, broken]
-    records = extract_on_ray.extract_on_ray(units, by_function(work), actors=1)
-    assert [next(records).members for _ in range(3)] == [16, 8, 4]
+    sizes = []
     with pytest.raises(RunError, match=r"^extraction stopped: KeyError: .*path") as stopped:
-        list(records)  # the error may come before the record of the unit that ended just before
+        records = extract_on_ray.extract_on_ray(units, by_function(work), actors=1)
+        sizes.extend(record.members for record in records)
+    # The error may come before the records of units that ended just before.
+    assert sizes == [16, 8, 4, 8][: len(sizes)] and sizes
     assert all_cpus_are_free(), "an actor lives on"  # also while somebody holds the error
     del stopped
+
+
+@pytest.mark.parametrize(("units", "actors", "held"), [(1, 4, 1), (7, 2, 1), (8, 2, 2), (99, 1, 2)])
+def test_where_units_are_few_no_actor_holds_one_that_another_could_do(units, actors, held):
+    for grows in (False, True):
+        pool = extract_on_ray._pool(units, actors, grows=grows)
+        assert pool.max_tasks_in_flight_per_actor == held
+        assert pool.min_size == min(units, actors)
+        assert pool.max_size == (units if grows else min(units, actors))
 
 
 @pytest.mark.ray

@@ -246,14 +246,13 @@ def first_unassigned_row_id(root: GalleryPlace, version: int) -> int:
     """The first row id that no commit of ours has assigned; another tool's row may have a higher
     one.
     """
-    table = read_steadily(lambda: _open(root, version))
-    return int(table.transaction_version(_NEXT_ROW_ID) or 0)
+    given = read_steadily(lambda: _open(root, version).transaction_version(_NEXT_ROW_ID))
+    return int(given or 0)
 
 
 def run_version(root: GalleryPlace, run_id: str) -> int | None:
     """The version that a run committed, or None."""
-    table = read_steadily(lambda: _open(root, None))
-    return table.transaction_version(f"{_RUN}{run_id}")
+    return read_steadily(lambda: _open(root, None).transaction_version(f"{_RUN}{run_id}"))
 
 
 def history(root: GalleryPlace, version: int) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.errors import InputError, RunError
 from pipeline.gallery import chain, chain_checks, checksum_checks
 from pipeline.gallery.files import storage
 from pipeline.gallery.files.places import GalleryPlace, below, in_order, parquet, root_of
@@ -128,23 +129,33 @@ def _logged_and_beside(root: GalleryPlace) -> tuple[dict[str, LoggedFile], list[
     """The files that the log names, and the faults of all others.
 
     If a writer is at work between the two, one may not yet have a file that the other has, or no
-    longer. So faults are looked for again, for some seconds, until no writer has been at work.
+    longer. Then they are read again, for some seconds: only a fault that stays is one.
     """
+    logged, beside, is_at_rest = _once(root)
     until = time.monotonic() + _PATIENCE_SECONDS
-    while True:
-        before = _versions(root), holder(str(root))
-        logged = read_steadily(lambda: logged_files(root))
-        beside = _beside(root, logged.__contains__)
-        after = _versions(root), holder(str(root))
-        if not beside or before == after == (before[0], None):
-            return logged, beside
-        if before[0] == after[0] and time.monotonic() > until:
-            return logged, beside
+    while beside and not is_at_rest and time.monotonic() < until:
         time.sleep(_PAUSE_SECONDS)
+        seen = set(beside)
+        logged, again, is_at_rest = _once(root)
+        beside = [fault for fault in again if fault in seen]
+    return logged, beside
 
 
-def _versions(root: GalleryPlace) -> tuple[int, int]:
-    return oldest_version(root), chain.latest(root)
+def _once(root: GalleryPlace) -> tuple[dict[str, LoggedFile], list[Finding], bool]:
+    """The files that the log names, the faults of all others, and whether nobody wrote then."""
+    before = _is_written(root), oldest_version(root), chain.latest(root)
+    logged = read_steadily(lambda: logged_files(root))
+    beside = read_steadily(lambda: _beside(root, logged.__contains__))
+    after = _is_written(root), oldest_version(root), chain.latest(root)
+    return logged, beside, before == after == (False, *before[1:])
+
+
+def _is_written(root: GalleryPlace) -> bool:
+    """Whether a writer holds the gallery's lock; not if that is no file that can be read."""
+    try:
+        return holder(str(root)) is not None
+    except (InputError, RunError, OSError):  # `irregular_files` reports it
+        return False
 
 
 def verify_at(location: str, version: int | None = None, *, all_versions: bool = False) -> Verified:
@@ -169,7 +180,7 @@ def _of_log(root: GalleryPlace) -> list[Finding]:
     A purge deletes entries one by one; the remaining ones are not damage.
     """
     found, until = chain_checks.changed_entries(root), time.monotonic() + _PATIENCE_SECONDS
-    while found and holder(str(root)) is not None and time.monotonic() < until:
+    while found and _is_written(root) and time.monotonic() < until:
         time.sleep(_PAUSE_SECONDS)
         found = chain_checks.changed_entries(root)
     # Once more: the writer may have ended just before the check.
@@ -208,7 +219,7 @@ def _beside(root: GalleryPlace, is_logged: Callable[[str], bool]) -> list[Findin
     """The faults of the files that the log does not name; `is_logged` says whether it names one."""
     rejects = f"{storage.REJECTS_FOLDER}/"
     found: list[Finding] = []
-    if (root / storage.PURGED_FOLDER).exists() and holder(str(root)) is None:
+    if (root / storage.PURGED_FOLDER).exists() and not _is_written(root):
         found.append(Finding(storage.PURGED_FOLDER, "a purge was cut off: run it again"))
     found += [
         Finding(*each)

@@ -1,8 +1,10 @@
 """Verifying: every kind of damage is told by the name of the file."""
 
 import json
+import os
 import re
 import shutil
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -11,10 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
+from pipeline.gallery.files import storage
 from pipeline.gallery.files.row_files import checksum, delta_statistics, write_row_file
 from pipeline.gallery.log import transactions as log
 from pipeline.gallery.log.entries import LoggedFile
+from pipeline.gallery.log.lock import hold
 from pipeline.gallery.table import Gallery
+from pipeline.gallery.upkeep import verify as verifying
 from pipeline.gallery.upkeep.verify import Finding, verify
 from tests.gallery.making import new_gallery, unit, unit_rows, unit_vectors
 
@@ -67,6 +72,35 @@ def flip(path, at):
     data = bytearray(path.read_bytes())
     data[at] ^= 1
     path.write_bytes(data)
+
+
+def test_a_file_of_a_writer_that_is_at_work_is_no_fault(gallery):
+    """It is there before the log names it, or after the log has forgotten it."""
+    stray = gallery._root / "000000000099-u99x100.parquet"
+    stray.write_bytes(b"rows")
+    assert [each.file for each in verify(gallery).findings] == [stray.name]
+    with hold(gallery.location, "extract"):
+        threading.Timer(0.3, stray.unlink).start()
+        assert verify(gallery).findings == ()
+    assert not stray.exists()
+
+
+def test_damage_is_told_although_a_writer_is_at_work(gallery, monkeypatch):
+    monkeypatch.setattr(verifying, "_PATIENCE_SECONDS", 0.2)
+    stray = gallery._root / "000000000099-u99x100.parquet"
+    stray.write_bytes(b"rows")
+    with hold(gallery.location, "extract"):
+        assert [each.file for each in verify(gallery).findings] == [stray.name]
+
+
+@pytest.mark.parametrize("what", ["link", "folder", "pipe"])
+def test_a_lock_that_is_no_file_is_told_beside_other_damage(gallery, what):
+    lock, damaged = gallery._root / storage.LOCK_FILE, gallery.snapshot.files[0].path
+    flip(gallery._root / damaged, 100)
+    lock.unlink()
+    make = {"link": lambda: lock.symlink_to("nowhere"), "folder": lock.mkdir}
+    make.get(what, lambda: os.mkfifo(lock))()
+    assert {each.file for each in verify(gallery).findings} == {damaged, storage.LOCK_FILE}
 
 
 DAMAGE = {
