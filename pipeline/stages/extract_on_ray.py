@@ -93,9 +93,9 @@ def extract_on_ray(
 ) -> Generator[UnitRecord]:
     """Extract units on an actor pool of Ray Data; yield records in the order in which units end.
 
-    Units begin in the given order, and one pool serves all of them. It begins with `actors`; if it
-    `grows`, machines that join get more. `step(n)` is called with the number of images that actors
-    have finished, also within a unit.
+    Units go out in the given order; of two that wait at an actor, either may begin first. One pool
+    serves all of them. It begins with `actors`; if it `grows`, machines that join get more.
+    `step(n)` is called with the number of images that actors have finished, also within a unit.
 
     A worker that dies is started again, and so is its unit. A unit that was begun `ATTEMPTS` times
     and never ended is halved, after all others, until the image that kills the worker is found;
