@@ -129,32 +129,42 @@ def _logged_and_beside(root: GalleryPlace) -> tuple[dict[str, LoggedFile], list[
     """The files that the log names, and the faults of all others.
 
     If a writer is at work between the two, one may not yet have a file that the other has, or no
-    longer. Then they are read again, for some seconds: only a fault that stays is one.
+    longer. Then both are read again, for some seconds, until nobody writes. If somebody still does,
+    only faults that were found twice are reported.
     """
-    logged, beside, is_at_rest = _once(root)
-    until = time.monotonic() + _PATIENCE_SECONDS
-    while beside and not is_at_rest and time.monotonic() < until:
+    logged, found, is_at_rest = _once(root)
+    earlier, until = found, time.monotonic() + _PATIENCE_SECONDS
+    while found and not is_at_rest and time.monotonic() < until:
         time.sleep(_PAUSE_SECONDS)
-        seen = set(beside)
-        logged, again, is_at_rest = _once(root)
-        beside = [fault for fault in again if fault in seen]
-    return logged, beside
+        earlier = found
+        logged, found, is_at_rest = _once(root)
+    return logged, found if is_at_rest else [fault for fault in found if fault in earlier]
 
 
 def _once(root: GalleryPlace) -> tuple[dict[str, LoggedFile], list[Finding], bool]:
-    """The files that the log names, the faults of all others, and whether nobody wrote then."""
-    before = _is_written(root), oldest_version(root), chain.latest(root)
+    """The files that the log names, the faults of all others, and whether nobody wrote meanwhile.
+
+    A writer that holds the lock, or a version that came or went, says that somebody did.
+    """
+
+    def writing() -> tuple[bool, int, int]:
+        return _is_written(root), oldest_version(root), chain.latest(root)
+
+    before = writing()
     logged = read_steadily(lambda: logged_files(root))
-    beside = read_steadily(lambda: _beside(root, logged.__contains__))
-    after = _is_written(root), oldest_version(root), chain.latest(root)
-    return logged, beside, before == after == (False, *before[1:])
+    found = read_steadily(lambda: _beside(root, logged.__contains__))
+    return logged, found, not before[0] and writing() == before
 
 
 def _is_written(root: GalleryPlace) -> bool:
-    """Whether a writer holds the gallery's lock; not if that is no file that can be read."""
+    """Whether a writer is at work.
+
+    Without a lock that can be read, the answer is no: nobody can hold a link, a folder or a pipe,
+    which `irregular_files` reports.
+    """
     try:
         return holder(str(root)) is not None
-    except (InputError, RunError, OSError):  # `irregular_files` reports it
+    except (InputError, RunError, OSError):
         return False
 
 

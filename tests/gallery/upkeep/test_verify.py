@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -83,6 +84,24 @@ def test_a_file_of_a_writer_that_is_at_work_is_no_fault(gallery):
         threading.Timer(0.3, stray.unlink).start()
         assert verify(gallery).findings == ()
     assert not stray.exists()
+
+
+def test_damage_that_is_found_as_a_writer_ends_is_told(gallery):
+    stray, other = (gallery._root / f"{name}.parquet" for name in ("stray", "other"))
+    stray.write_bytes(b"rows")
+    held = threading.Event()
+
+    def write():
+        with hold(gallery.location, "extract"):
+            held.set()
+            time.sleep(0.3)
+            stray.rename(other)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    held.wait()
+    assert [each.file for each in verify(gallery).findings] == [other.name]
+    writer.join()
 
 
 def test_damage_is_told_although_a_writer_is_at_work(gallery, monkeypatch):
