@@ -1,12 +1,12 @@
 """Extraction on an actor pool of Ray Data: units go out, records of some hundred bytes return."""
 
+import gc
 import json
 import logging
 import os
 import re
-import traceback
-from collections.abc import Generator, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -112,12 +112,22 @@ def extract_on_ray(
         outcomes = _Outcomes(work, actors, progress)
         while units:
             pool = _pool(len(units), actors, grows=grows)
-            with closing(_answers(units, work, pool, options, progress)) as answers:
+            with _freed(), closing(_answers(units, work, pool, options, progress)) as answers:
                 for unit, about in answers:
                     record = outcomes.record(unit, about)
                     if record is not None:
                         yield record
             units = outcomes.halves()
+
+
+@contextmanager
+def _freed() -> Iterator[None]:
+    """After an error, free the actors: Ray's executor may still hold some, in cycles of its own."""
+    try:
+        yield
+    except BaseException:
+        gc.collect()
+        raise
 
 
 class _Outcomes:
@@ -229,9 +239,12 @@ def _rows(
     try:
         yield from rows_as_they_come(extracted)
     except ray.exceptions.RayError as error:
-        # Its frames hold the actors, which would keep their CPUs for as long as the error is known.
-        traceback.clear_frames(error.__traceback__)
-        raise RunError(f"extraction stopped: {_cause(error)}; {KEPT}") from error
+        # Frames hold Ray's executor, and through it the actors, which would keep their CPUs for as
+        # long as the error is known. The text has the worker's own traceback.
+        del units, extracted
+        error.__context__ = None
+        told = f"extraction stopped: {_cause(error)}; {KEPT}"
+        raise RunError(told) from error.with_traceback(None)
 
 
 def _cause(error: BaseException) -> str:

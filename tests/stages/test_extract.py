@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import ray
 from PIL import Image
+from ray.data._internal.execution.metadata_fetcher import ThreadedMetadataFetcher
 
 from pipeline.errors import InputError, RunError
 from pipeline.gallery.sidecars import attempts
@@ -96,6 +97,32 @@ def test_units_go_out_in_their_order_and_an_error_in_a_worker_is_told_in_a_line(
     del stopped
 
 
+@pytest.fixture
+def late_ends(monkeypatch):
+    """Ray Data does not learn of units that ended, except by an error: until then it holds them."""
+    ends = ThreadedMetadataFetcher._fire_done_callbacks
+
+    def errors_only(self):
+        held = {task for task in self._drained_tasks if task.task_error is None}
+        self._drained_tasks -= held
+        errors = ends(self)
+        self._drained_tasks |= held
+        return errors
+
+    monkeypatch.setattr(ThreadedMetadataFetcher, "_fire_done_callbacks", errors_only)
+
+
+@pytest.mark.ray
+def test_an_error_ends_actors_whose_units_ended_just_before(tmp_path, cluster, late_ends):
+    _, units, work = prepared(tmp_path, save_source(tmp_path / "source", 20), unit_size=4)
+    units = list(units)
+    units[1] = replace(units[1], members=units[1].members.drop_columns(["path"]))
+    with pytest.raises(RunError, match=r"^extraction stopped: KeyError: .*path") as stopped:
+        list(extract_on_ray.extract_on_ray(units, by_function(work), actors=1))
+    assert all_cpus_are_free(), "an actor lives on"
+    del stopped
+
+
 @pytest.mark.parametrize(("units", "actors", "held"), [(1, 4, 1), (7, 2, 1), (8, 2, 2), (99, 1, 2)])
 def test_where_units_are_few_no_actor_holds_one_that_another_could_do(units, actors, held):
     for grows in (False, True):
@@ -106,7 +133,7 @@ def test_where_units_are_few_no_actor_holds_one_that_another_could_do(units, act
 
 
 @pytest.mark.ray
-def test_an_error_that_a_worker_tells_ends_the_others_at_once(tmp_path, cluster):
+def test_an_error_that_a_worker_tells_ends_the_others_at_once(tmp_path, cluster, late_ends):
     """Units that are still to be done would take a minute."""
     _, units, work = prepared(tmp_path, save_source(tmp_path / "source", 20), unit_size=1)
     begun = tmp_path / "begun"
