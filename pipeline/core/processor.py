@@ -1,8 +1,8 @@
 """The instructions that this processor has, and those that our own kernels may use.
 
 The environment variable `REGALLERY_MAX_CPU_ISA` limits the instructions, so that one machine can
-show the speed of another: `avx2`, `avx512` (without VNNI) or `all`, the default. No result depends
-on it.
+show the speed of another: `avx2`, `avx512` (without VNNI), `vnni` (AVX-512 with VNNI, without AMX)
+or `all`, the default. No result depends on it.
 """
 
 import os
@@ -13,12 +13,12 @@ from pipeline.errors import InputError
 
 VARIABLE = "REGALLERY_MAX_CPU_ISA"
 
-_LEVELS = ("avx2", "avx512", "all")
+_LEVELS = ("avx2", "avx512", "vnni", "all")
 # LLVM's names of processors that have nothing beyond each level.
-_NAMES = {"avx2": "haswell", "avx512": "skylake-avx512"}
+_NAMES = {"avx2": "haswell", "avx512": "skylake-avx512", "vnni": "cascadelake"}
 # The LLVM features beyond each level, by the first letters of their names.
-_VECTORS = ("avx10", "avx512", "evex512")
-_BYTES = ("amx", "avxvnni", "avx512vnni")
+_VECTORS, _BYTES = ("avx10", "avx512", "evex512"), ("avxvnni", "avx512vnni")
+_BEYOND = {"avx2": ("amx", *_BYTES, *_VECTORS), "avx512": ("amx", *_BYTES), "vnni": ("amx",)}
 
 
 def most() -> str:
@@ -28,7 +28,7 @@ def most() -> str:
     """
     level = os.environ.get(VARIABLE) or "all"
     if level not in _LEVELS:
-        raise InputError(f"{VARIABLE} must be avx2, avx512 or all, not {level!r}")
+        raise InputError(f"{VARIABLE} must be avx2, avx512, vnni or all, not {level!r}")
     return level
 
 
@@ -37,17 +37,27 @@ def has_byte_products() -> bool:
     """Whether the processor has instructions that multiply bytes and add in 32 bits, and torch uses
     them.
     """
-    return most() == "all" and _has("avx512_vnni", "avx_vnni", "amx_int8")
+    return most() in ("vnni", "all") and _has("avx512_vnni", "avx_vnni", "amx_int8")
 
 
 @cache
 def has_vnni() -> bool:
-    """Whether our own VNNI kernels are the best choice.
+    """Whether the processor multiplies vectors of 64 bytes, and adds in 32 bits."""
+    return most() in ("vnni", "all") and _has("avx512_vnni")
 
-    That is the case if the processor multiplies vectors of 64 bytes and adds in 32 bits, but has no
-    matrix instructions, with which torch is faster.
+
+@cache
+def has_amx() -> bool:
+    """Whether the processor multiplies matrices of bytes, and the system lets this process do it.
+
+    The system is asked: it keeps the state of matrices only for processes that want it.
     """
-    return most() == "all" and _has("avx512_vnni") and not _has("amx_int8")
+    if most() != "all" or not _has("amx_int8"):
+        return False
+    import torch  # as in `_has`
+
+    allowed: Any = getattr(torch.cpu, "_init_amx", bool)
+    return bool(allowed())
 
 
 @cache
@@ -64,10 +74,9 @@ def restrict_numba() -> None:
     from llvmlite.binding import get_host_cpu_features
     from numba.core import config
 
-    beyond = _BYTES if level == "avx512" else _BYTES + _VECTORS
     features = get_host_cpu_features()
     for name in features:
-        if name.startswith(beyond):
+        if name.startswith(_BEYOND[level]):
             features[name] = False
     settings: Any = config
     settings.CPU_NAME, settings.CPU_FEATURES = _NAMES[level], features.flatten()

@@ -42,32 +42,45 @@ def test_what_is_compiled_is_held_to_the_level():
 
 
 def test_a_level_that_is_none_is_refused(monkeypatch):
-    assert "REGALLERY_MAX_CPU_ISA must be avx2, avx512 or all, not 'sse'" in compiled("sse")[1]
+    assert (
+        "REGALLERY_MAX_CPU_ISA must be avx2, avx512, vnni or all, not 'sse'" in compiled("sse")[1]
+    )
     monkeypatch.setenv(processor.VARIABLE, "sse")
     with pytest.raises(InputError, match="must be avx2"):
         processor.most()
 
 
 @pytest.mark.parametrize(
-    ("capabilities", "level", "byte_products", "vnni", "avx2"),
+    ("capabilities", "level", "byte_products", "vnni", "amx"),
     [
-        ({"avx_vnni": True, "avx2": True}, "all", True, False, True),
-        ({"avx512_vnni": True, "avx2": True}, "all", True, True, True),
-        ({"avx512_vnni": True, "amx_int8": True, "avx2": True}, "all", True, False, True),
-        ({"avx512_vnni": True, "avx2": True}, "avx512", False, False, True),
-        ({"amx_int8": True, "avx2": True}, "avx2", False, False, True),
-        ({"avx512_vnni": False, "avx2": True}, "", False, False, True),
+        ({"avx_vnni": True, "avx2": True}, "all", True, False, False),
+        ({"avx512_vnni": True, "avx2": True}, "all", True, True, False),
+        ({"avx512_vnni": True, "amx_int8": True, "avx2": True}, "all", True, True, True),
+        ({"avx512_vnni": True, "amx_int8": True, "avx2": True}, "vnni", True, True, False),
+        ({"avx512_vnni": True, "avx2": True}, "avx512", False, False, False),
+        ({"amx_int8": True, "avx2": True}, "avx2", False, False, False),
+        ({"avx512_vnni": False, "avx2": True}, "", False, False, False),
         ({}, "avx2", False, False, False),
     ],
 )
-def test_the_instructions_are_asked_for(
-    capabilities, level, byte_products, vnni, avx2, monkeypatch
-):
+def test_the_instructions_are_asked_for(capabilities, level, byte_products, vnni, amx, monkeypatch):
     monkeypatch.setenv(processor.VARIABLE, level)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    monkeypatch.setattr(torch.cpu, "_init_amx", lambda: True, raising=False)
     assert processor.has_byte_products.__wrapped__() == byte_products
     assert processor.has_vnni.__wrapped__() == vnni
-    assert processor.has_avx2.__wrapped__() == avx2
+    assert processor.has_amx.__wrapped__() == amx
+    assert processor.has_avx2.__wrapped__() == capabilities.get("avx2", False)
     monkeypatch.delattr(torch.cpu, "get_capabilities")
     assert not processor.has_byte_products.__wrapped__()
     assert not processor.has_avx2.__wrapped__()
+
+
+@pytest.mark.parametrize("allowed", [True, False, None])
+def test_matrices_are_used_only_if_the_system_allows_them(allowed, monkeypatch):
+    monkeypatch.setenv(processor.VARIABLE, "all")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_int8": True}, raising=False)
+    monkeypatch.setattr(torch.cpu, "_init_amx", lambda: allowed, raising=False)
+    if allowed is None:
+        monkeypatch.delattr(torch.cpu, "_init_amx")
+    assert processor.has_amx.__wrapped__() == bool(allowed)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pipeline.core.float_products import Product
 from pipeline.core.ledger import Account, Ledger
 from pipeline.core.products.int8_codes import LARGEST_SUM, Codes
-from pipeline.core.products.kernels import product_slack
+from pipeline.core.products.kernels import aligned, product_slack
 from pipeline.core.products.sieve import NO_SIEVE, Finer
 from pipeline.core.products.tiles import Leading, Products, Side, Tile, here
 
@@ -179,7 +179,7 @@ class Fold(threading.local):
                 continue
             needed = a.room(bottom - top, b, y)
             if len(self._buffer) < needed:
-                self._buffer = np.empty(needed, np.int32)
+                self._buffer = aligned(needed, np.int32)
             values = a.product(x, (top, bottom), b, y, self._buffer)[max(0, done - top) :]
             bounded = self._free and not patient
             most = int(values.size * worth) if bounded else _NO_END

@@ -11,6 +11,7 @@ The residuals x - x' are measured, not estimated, so the bound holds for every r
 
 from dataclasses import dataclass
 from functools import cache
+from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -19,15 +20,15 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import Run, blocks
-from pipeline.core.processor import has_avx2, has_byte_products, has_vnni
-from pipeline.core.products import byte_products, vnni_products
+from pipeline.core.processor import has_amx, has_avx2, has_byte_products, has_vnni
+from pipeline.core.products import amx_products, byte_products, vnni_products
+from pipeline.core.products.kernels import aligned, product_slack, read_only
 from pipeline.core.products.kernels import lengths as row_lengths
-from pipeline.core.products.kernels import product_slack, read_only
 from pipeline.core.products.transform import transform
 
 Form = Literal["lines", "panels", "words"]
-"""The layout of codes: lines of 8 bits for torch; panels of 8 bits for VNNI, or of 7 bits for AVX2
-alone; or panels of 16 bits.
+"""The layout of codes: lines of 8 bits for torch; panels of 8 bits for AMX and VNNI, or of 7 bits
+for AVX2 alone; or panels of 16 bits.
 """
 
 LARGEST_SUM = 2**31 - 2**20
@@ -90,9 +91,8 @@ class Codes:
             kernels = vnni_products if has_vnni() else byte_products
             kernels.multiply_words(a, b, *shape, buffer)
         elif self.form == "panels":
-            raised = buffer[-(len(a) // 4) :].view(np.uint8)
-            kernels = vnni_products if has_vnni() else byte_products
-            kernels.multiply(a, b, other._begun(y), *shape, raised, buffer)
+            spare = buffer[-(len(a) // 4) :].view(np.uint8)
+            _byte_kernels().multiply(a, b, other._begun(y), *shape, spare, buffer)
         else:
             first, second = (torch.from_numpy(each).view(-1, self.width) for each in (a, b))
             torch._int_mm(first, second.t(), out=torch.from_numpy(tile).view(-1, columns))
@@ -104,7 +104,9 @@ class Codes:
         """
         columns = other.rows(y)
         spilled = 4 * columns + byte_products.PANEL
-        return rows * columns + spilled + _stored_lines(rows, self.form) * self.width // 4
+        # The last part is working memory, which begins with a line of the cache.
+        spare = _stored_lines(rows, self.form) * self.width // 4
+        return -(-(rows * columns + spilled) // 16) * 16 + spare
 
     @property
     def limit(self) -> float:
@@ -207,15 +209,17 @@ def _coded(
     features, (n, dimension) = read_only(features), features.shape
     kind = np.int16 if form == "words" else np.int8
     step = _PADDED if form == "lines" else byte_products.STEP // np.dtype(kind).itemsize
+    if form == "panels" and has_amx():
+        step = amx_products.STEP
     padded = -(-dimension // step) * step
     width = padded * np.dtype(kind).itemsize
     scale[scale == 0] = 1  # rows of length 0 are coded as zeros
     lengths = np.empty((len(scale), 3), np.float64)
     starts = np.arange(len(scale) + 1) * _stored_lines(size, form)
     starts[-1] = starts[-2] + _stored_lines(n - (len(scale) - 1) * size, form)
-    codes = np.empty(starts[-1] * width, np.int8)
+    codes = aligned(starts[-1] * width, np.int8)
     begun = np.zeros(starts[-1] if form == "panels" else 0, np.int32)
-    offset = vnni_products.OFFSET if has_vnni() else byte_products.OFFSET
+    offset = _byte_kernels().OFFSET
 
     def encode(a: int, b: int) -> None:
         block = a // size
@@ -246,13 +250,21 @@ def fast() -> bool:
 
 
 def in_panels() -> bool:
-    """Whether codes are for our own kernels for AVX2 or VNNI, because torch has no faster ones."""
-    return has_avx2() and (has_vnni() or not has_byte_products())
+    """Whether codes are for our own kernels for AMX, VNNI or AVX2: torch has no faster ones."""
+    return has_avx2() and (has_amx() or has_vnni() or not has_byte_products())
 
 
 def largest_code() -> int:
     """The largest code of a component on this processor."""
-    return byte_products.LARGEST if in_panels() and not has_vnni() else _LARGEST
+    largest: int = _byte_kernels().LARGEST
+    return largest if in_panels() else _LARGEST
+
+
+def _byte_kernels() -> ModuleType:
+    """The fastest kernels for codes of bytes in panels."""
+    if has_amx():
+        return amx_products
+    return vnni_products if has_vnni() else byte_products
 
 
 def _stored_lines(rows: int, form: Form) -> int:

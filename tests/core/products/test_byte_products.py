@@ -3,17 +3,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.processor import has_avx2, has_vnni
-from pipeline.core.products import byte_products, vnni_products
+from pipeline.core.processor import has_amx, has_avx2, has_vnni
+from pipeline.core.products import amx_products, byte_products, vnni_products
 from pipeline.core.products.byte_products import LONGEST_CODES, PANEL, pack
 
+HAVE = {amx_products: has_amx, vnni_products: has_vnni, byte_products: has_avx2}
 
-@pytest.fixture(params=[byte_products, vnni_products], ids=["AVX2", "VNNI"], scope="module")
-def kernels(request):
-    has = has_vnni() if request.param is vnni_products else has_avx2()
-    if not has:
+
+def of_this_processor(kernels):
+    if not HAVE[kernels]():
         pytest.skip("this processor has no such instructions")
-    return request.param
+    return kernels
+
+
+@pytest.fixture(params=list(HAVE), ids=["AMX", "VNNI", "AVX2"], scope="module")
+def kernels(request):
+    return of_this_processor(request.param)
+
+
+@pytest.fixture(params=[vnni_products, byte_products], ids=["VNNI", "AVX2"], scope="module")
+def word_kernels(request):
+    return of_this_processor(request.param)
 
 
 def product(kernels, a, b):
@@ -34,10 +44,12 @@ def product(kernels, a, b):
 
 
 @given(
-    st.integers(1, 40), st.integers(1, 140), st.sampled_from([8, 16, 64, 520]), st.integers(0, 99)
+    st.integers(1, 70), st.integers(1, 140), st.sampled_from([8, 16, 64, 520]), st.integers(0, 99)
 )
 def test_products_are_exact(kernels, n, m, width, seed):
     rng, largest = np.random.default_rng(seed), kernels.LARGEST
+    step = amx_products.STEP if kernels is amx_products else byte_products.STEP
+    width = -(-width // step) * step
     a, b = (rng.integers(-largest, largest + 1, (rows, width)).astype(np.int8) for rows in (n, m))
     # What is largest of all, in sum as in difference.
     a[rng.random(n) < 0.3] = largest
@@ -57,7 +69,7 @@ def test_codes_larger_by_one_would_saturate():
 @given(
     st.integers(1, 40), st.integers(1, 140), st.sampled_from([4, 8, 32, 260]), st.integers(0, 99)
 )
-def test_products_of_words_are_exact(kernels, n, m, width, seed):
+def test_products_of_words_are_exact(word_kernels, n, m, width, seed):
     rng = np.random.default_rng(seed)
     sides, panels = [], []
     for rows in (n, m):
@@ -70,7 +82,7 @@ def test_products_of_words_are_exact(kernels, n, m, width, seed):
         panels.append(np.full(-(-rows // PANEL) * PANEL * 2 * width, 99, np.int8))
         pack(sides[-1].view(np.int8), panels[-1])
     out = np.full(n * m + 4 * m + PANEL + 1, 7, np.int32)
-    kernels.multiply_words(*panels, 2 * width, n, m, out)
+    word_kernels.multiply_words(*panels, 2 * width, n, m, out)
     assert out[-1] == 7
     expected = sides[0].astype(np.int64) @ sides[1].astype(np.int64).T
     assert (out[: n * m].reshape(n, m) == expected).all()

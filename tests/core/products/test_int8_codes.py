@@ -34,7 +34,7 @@ def rows_of(kind, n, d, seed=0):
     return rows.astype(np.float32)
 
 
-KERNELS = ["torch", "avx2", "vnni"]
+KERNELS = ["torch", "avx2", "vnni", "amx"]
 
 
 @pytest.fixture(params=KERNELS, autouse=True)
@@ -44,8 +44,11 @@ def kernels(request, monkeypatch):
         pytest.skip("needs AVX2")
     if request.param == "vnni" and not module.has_vnni():
         pytest.skip("needs AVX-512 with VNNI")
+    if request.param == "amx" and not module.has_amx():
+        pytest.skip("needs AMX")
     monkeypatch.setattr(module, "in_panels", lambda: request.param != "torch")
     monkeypatch.setattr(module, "has_vnni", lambda: request.param == "vnni")
+    monkeypatch.setattr(module, "has_amx", lambda: request.param == "amx")
     return request.param
 
 
@@ -202,21 +205,25 @@ def test_a_processor_that_saturates_is_noticed(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("bytes_", "avx2", "vnni", "panels", "largest"),
+    ("bytes_", "avx2", "vnni", "amx", "panels", "largest"),
     [
-        (False, False, False, False, 127),
-        (True, False, False, False, 127),
-        (True, True, False, False, 127),
-        (False, True, False, True, 63),
-        (True, True, True, True, 127),
+        (False, False, False, False, False, 127),
+        (True, False, False, False, False, 127),
+        (True, True, False, False, False, 127),
+        (False, True, False, False, True, 63),
+        (True, True, True, False, True, 127),
+        (True, True, True, True, True, 127),
     ],
 )
-def test_the_instructions_are_asked_for(bytes_, avx2, vnni, panels, largest, monkeypatch):
+def test_the_instructions_are_asked_for(bytes_, avx2, vnni, amx, panels, largest, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(module, "has_byte_products", lambda: bytes_)
     monkeypatch.setattr(module, "has_avx2", lambda: avx2)
     monkeypatch.setattr(module, "has_vnni", lambda: vnni)
+    monkeypatch.setattr(module, "has_amx", lambda: amx)
     assert module.fast() == (bytes_ or avx2)
     assert module.in_panels() == panels
     assert module.largest_code() == largest
-    assert (coded(rows_of("normal", 3, 5), 2).form == "panels") == panels
+    codes = coded(rows_of("normal", 3, 5), 2)
+    assert (codes.form == "panels") == panels
+    assert codes.width == (64 if amx or not panels else 8)
