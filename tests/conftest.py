@@ -52,6 +52,7 @@ def cache_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+_DOCTESTED = ("pipeline", "cluster", "jobs")
 _PRINT = builtins.print
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -195,6 +196,25 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     if uses and not next_uses:
         ray.shutdown()
         builtins.print = _PRINT  # Ray's progress bars put a function of theirs in its place
+
+
+class _OnlyExamples:
+    """Leave modules without an example alone, in which doctest would look for some.
+
+    It would load each of them in every process, and they are most of our modules.
+    """
+
+    @staticmethod
+    def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+        """Ignore such a file; of all others pytest decides."""
+        ours = any(collection_path.is_relative_to(config.rootpath / top) for top in _DOCTESTED)
+        wanted = collection_path.suffix == ".py" and ours
+        return True if wanted and b">>> " not in collection_path.read_bytes() else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Apply `_OnlyExamples` to folders beside this one, too."""
+    config.pluginmanager.register(_OnlyExamples())
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,4 +1,8 @@
-"""A service on several replicas, by the real Ray Serve."""
+"""A service on several replicas, by the real Ray Serve.
+
+Ray Serve takes seconds to load: it is loaded where these tests run, and not where they are only
+collected.
+"""
 
 import builtins
 import json
@@ -8,11 +12,9 @@ import threading
 import urllib.request
 
 import pytest
-from ray import serve
 
 from cluster.serve import ReplicaSettings, replicated
 from pipeline.errors import InputError
-from pipeline.service.replicas import serve_by_replicas
 from pipeline.service.settings import ServiceSettings
 from tests.service.making import plain_gallery
 
@@ -25,6 +27,10 @@ def free_port():
 
 @pytest.mark.ray
 def test_replicas_give_the_same_answers(tmp_path, new_cluster):
+    from ray import serve
+
+    from pipeline.service.replicas import serve_by_replicas
+
     gallery = plain_gallery(tmp_path / "yard", range(20))
     settings = ServiceSettings(port=free_port())
     url = f"http://127.0.0.1:{settings.port}/v1/galleries/yard/search"
@@ -57,6 +63,8 @@ def test_replicas_give_the_same_answers(tmp_path, new_cluster):
 
 
 def test_replicas_that_cannot_be(tmp_path):
+    from pipeline.service.replicas import serve_by_replicas
+
     with pytest.raises(InputError, match="replicas need a `port` of their own"):
         serve_by_replicas([str(tmp_path)], ServiceSettings(port=0), None, 2)
     with pytest.raises(InputError, match="two galleries have the same folder name"):

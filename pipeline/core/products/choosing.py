@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.blocks import Run, blocks
 from pipeline.core.float_products import Product, as_tensor
-from pipeline.core.processor import has_amx, has_avx2, has_byte_products, has_vnni
+from pipeline.core.processor import has_avx2, has_byte_products, has_vnni
 from pipeline.core.products.int8_codes import in_panels, largest_code
 from pipeline.core.products.principal import Axes, principal_axes
 from pipeline.core.products.tiles import Chosen, Products, Side, here, in_words
@@ -193,8 +193,6 @@ class _Option(NamedTuple):
 
 def _of_bytes() -> float:
     """Approximate picoseconds for a product of two codes of 8 bits, or 7."""
-    if has_amx():
-        return 1
     return 2.5 if has_byte_products() else 10
 
 

@@ -11,7 +11,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
-from torchvision.transforms.v2 import functional
 
 from pipeline.errors import InputError
 from pipeline.model.input.preprocessing import (
@@ -213,6 +212,8 @@ def test_batch_is_filled_with_black() -> None:
 
 
 def test_normalized_is_what_the_field_computes() -> None:
+    from torchvision.transforms.v2 import functional  # slow to load
+
     batch = prepared(crops(4), PLAIN, (16, 8), 4)
     expected = functional.normalize(
         functional.to_dtype(batch, torch.float32, scale=True), [*PLAIN.mean], [*PLAIN.std]
