@@ -42,7 +42,7 @@ def has_byte_products() -> bool:
 
 @cache
 def has_vnni() -> bool:
-    """Whether the processor multiplies vectors of 64 bytes, and adds in 32 bits."""
+    """Whether the processor multiplies two vectors of 64 bytes, and adds products in 32 bits."""
     return most() in ("vnni", "all") and _has("avx512_vnni")
 
 
@@ -50,7 +50,7 @@ def has_vnni() -> bool:
 def has_amx() -> bool:
     """Whether the processor multiplies matrices of bytes, and the system lets this process do it.
 
-    The system is asked: it keeps the state of matrices only for processes that want it.
+    This asks the system: it lets only processes that have asked use matrices.
     """
     if most() != "all" or not _has("amx_int8"):
         return False

@@ -122,7 +122,10 @@ def extract_on_ray(
 
 @contextmanager
 def _freed() -> Iterator[None]:
-    """After an error, free the actors: Ray's executor may still hold some, in cycles of its own."""
+    """Where the extraction stops early, free the actors: Ray's executor may still hold some.
+
+    It is part of reference cycles, so only Python's collector ends it.
+    """
     try:
         yield
     except BaseException:
@@ -240,7 +243,7 @@ def _rows(
         yield from rows_as_they_come(extracted)
     except ray.exceptions.RayError as error:
         # Frames hold Ray's executor, and through it the actors, which would keep their CPUs for as
-        # long as the error is known. The text has the worker's own traceback.
+        # long as somebody holds the error. The error's text has the traceback of the worker.
         del units, extracted
         error.__context__ = None
         told = f"extraction stopped: {_cause(error)}; {KEPT}"

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import ray
 from PIL import Image
-from ray.data._internal.execution.metadata_fetcher import ThreadedMetadataFetcher
 
 from pipeline.errors import InputError, RunError
 from pipeline.gallery.sidecars import attempts
@@ -100,6 +99,8 @@ def test_units_go_out_in_their_order_and_an_error_in_a_worker_is_told_in_a_line(
 @pytest.fixture
 def late_ends(monkeypatch):
     """Ray Data does not learn of units that ended, except by an error: until then it holds them."""
+    from ray.data._internal.execution.metadata_fetcher import ThreadedMetadataFetcher
+
     ends = ThreadedMetadataFetcher._fire_done_callbacks
 
     def errors_only(self):

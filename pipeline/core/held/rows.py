@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.float_products import Product
-from pipeline.core.products.kernels import longest, product_slack
+from pipeline.core.products.kernels import aligned, longest, product_slack
 from pipeline.core.products.tiles import Codes, Side, here, take_codes
 
 _BLOCK = 4096
@@ -126,7 +126,7 @@ class HeldTiles(threading.local):
             return HeldTile(values, *places, (float(slack), 1.0, np.inf))
         needed = coded.room(len(self._queries), codes, block)
         if len(self._buffer) < needed:
-            self._buffer = np.empty(needed, np.int32)
+            self._buffer = aligned(needed, np.int32)
         values = coded.product(0, (0, len(self._queries)), codes, block, self._buffer)
         bound, unit = coded.bound(0, codes, block), coded.unit(0, codes, block)
         columns = codes.order[first : first + _BLOCK]

@@ -1,8 +1,9 @@
 """Exact products of codes with AMX, written as LLVM code through numba.
 
-`tdpbssd` multiplies two tiles of 16 x 64 signed bytes, and adds the products in a tile of 16 x 16
-sums of 32 bits. A tile of columns is a piece of a panel, as in `byte_products`. A tile of rows has
-64 bytes of each row in turn, so the rows of one side are brought into that order first.
+`tdpbssd` multiplies the 16 rows of one tile by the 16 columns of another, 64 signed bytes of each,
+and adds the products in a tile of 16 x 16 sums of 32 bits. A tile of columns has the layout of a
+panel (see `byte_products`): four bytes of each column in turn. A tile of rows has all 64 bytes of
+one row before those of the next, so the rows are first copied from their panels into that layout.
 """
 
 from typing import Any
@@ -20,7 +21,7 @@ LARGEST = 127
 """The largest code of 8 bits."""
 
 OFFSET = 0
-"""The number that is added to the codes of one side: none, because both are signed."""
+"""The number that is added to the codes of one side: none, because AMX takes signed bytes."""
 
 STEP = 64
 """The width of a panel is a multiple of this, in bytes."""
@@ -33,7 +34,7 @@ _ROWS, _COLUMNS = (4, 5), (6, 7)
 
 
 def _layout() -> NDArray[np.uint8]:
-    """What `ldtilecfg` reads: all eight tiles have 16 lines of 64 bytes."""
+    """The shapes of the eight tiles, as `ldtilecfg` loads them: 16 lines of 64 bytes each."""
     layout = np.zeros(64, np.uint8)
     layout[0] = 1
     layout[16:32].view(np.uint16)[:] = STEP
@@ -58,11 +59,11 @@ def _long(value: int) -> Any:
 
 
 def _write(context: Any, builder: Any, args: Any) -> Any:
-    """Write the products of twice 16 rows and twice 16 columns.
+    """Write the products of 32 rows and 32 columns.
 
-    The arguments hold the addresses of the first 16 rows and columns, the distance from each to the
-    second 16, the size of 16 of them, and the address and the length of a line of the output, all
-    in bytes.
+    The arguments hold, in bytes: the addresses of the first 16 rows and of the first 16 columns;
+    how far after them the other 16 rows and the other 16 columns begin; the size of 16 rows; and
+    the address of the output, and the length of its lines.
     """
     rows, columns, down, right, size, out, line = args
     for number in range(4):
@@ -182,7 +183,7 @@ def multiply(
 ) -> None:
     """Write the products of 8-bit codes; the parameters are those of `byte_products.multiply`.
 
-    Sums need not start at anything but 0. `tiles` is working memory for the first side.
+    All sums start at 0, so `_begun` is not used. `tiles` is working memory for the first side.
     """
     shape = -1, width // STEP, _GROUPS, PANEL
     ordered = tiles.view(np.int32).reshape(shape)

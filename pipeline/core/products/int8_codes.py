@@ -54,7 +54,8 @@ class Codes:
     difference between the two (`residual`). `rotated` codes may be multiplied only with rotated
     codes. `codes` are lines of `width` bytes, or panels as in `byte_products`. With panels, each
     block is whole panels, and `begun` holds the start of the sums of each line, which compensates
-    for the offset of the other side's codes.
+    for the number that the kernels add to the other side's codes, if any. Codes are for the kernels
+    of this process: another one may have others.
     """
 
     size: int

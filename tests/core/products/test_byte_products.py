@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -86,3 +89,41 @@ def test_products_of_words_are_exact(word_kernels, n, m, width, seed):
     assert out[-1] == 7
     expected = sides[0].astype(np.int64) @ sides[1].astype(np.int64).T
     assert (out[: n * m].reshape(n, m) == expected).all()
+
+
+# A page that nobody may read begins where both sides end.
+AT_A_BARRIER = """
+import ctypes, mmap
+import numpy as np
+from pipeline.core.processor import has_amx
+from pipeline.core.products import amx_products
+
+assert has_amx()
+
+def at_barrier(codes):
+    pages = -(-len(codes) // mmap.PAGESIZE) + 1
+    memory = mmap.mmap(-1, pages * mmap.PAGESIZE)
+    whole = np.frombuffer(memory, np.int8)
+    last = whole.ctypes.data + (pages - 1) * mmap.PAGESIZE
+    held = whole[(pages - 1) * mmap.PAGESIZE - len(codes) : (pages - 1) * mmap.PAGESIZE]
+    held[:] = codes
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(last), mmap.PAGESIZE, 0) == 0
+    return held
+
+for rows in (1, 16, 17, 32, 33, 48):
+    for columns in (1, 16, 17, 32, 33, 48):
+        sides = [at_barrier(np.ones(-(-n // 16) * 16 * 64, np.int8)) for n in (rows, columns)]
+        tiles = at_barrier(np.zeros(len(sides[0]), np.int8)).view(np.uint8)
+        out = at_barrier(np.zeros(4 * rows * columns, np.int8)).view(np.int32)
+        amx_products.multiply(*sides, np.empty(0, np.int32), 64, rows, columns, tiles, out)
+        assert (out == 64).all()
+print("whole")
+"""
+
+
+@pytest.mark.skipif(not has_amx(), reason="needs AMX")
+def test_matrices_are_not_read_beyond_their_ends():
+    run = subprocess.run(
+        [sys.executable, "-c", AT_A_BARRIER], capture_output=True, text=True, check=False
+    )
+    assert run.stdout.split() == ["whole"], run.stderr

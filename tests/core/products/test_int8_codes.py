@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.blocks import Tiling
+from pipeline.core.products import amx_products, byte_products, vnni_products
 from pipeline.core.products import int8_codes as module
 from pipeline.core.products.int8_codes import can_code, quantize, quantize_words
 from pipeline.core.products.kernels import pair_scores
@@ -224,6 +225,9 @@ def test_the_instructions_are_asked_for(bytes_, avx2, vnni, amx, panels, largest
     assert module.fast() == (bytes_ or avx2)
     assert module.in_panels() == panels
     assert module.largest_code() == largest
+    if panels:
+        ours = amx_products if amx else vnni_products if vnni else byte_products
+        assert module._byte_kernels() is ours
     codes = coded(rows_of("normal", 3, 5), 2)
     assert (codes.form == "panels") == panels
     assert codes.width == (64 if amx or not panels else 8)

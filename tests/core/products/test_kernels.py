@@ -4,7 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
 
-from pipeline.core.products.kernels import four_scores, longest, pair_scores, product_slack
+from pipeline.core.products.kernels import (
+    aligned,
+    four_scores,
+    longest,
+    pair_scores,
+    product_slack,
+)
 
 
 def all_pairs(a, b):
@@ -67,3 +73,10 @@ def test_the_order_of_summation_is_the_documented_one():
 def test_nothing_has_no_length():
     assert longest(np.empty((0, 3), np.float32)) == 0
     assert longest(np.array([[3, 4]], np.float32)) == pytest.approx(5, rel=2e-4)
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int32])
+def test_memory_begins_with_a_line_of_the_cache(kind):
+    held = [aligned(count, kind) for count in range(200)]
+    assert [len(each) for each in held] == list(range(200))
+    assert all(each.dtype == kind and each.ctypes.data % 64 == 0 for each in held[1:])
