@@ -157,7 +157,7 @@ def _multiply(
             _multiply_block(
                 tiles.ctypes.data + top * width,
                 second.ctypes.data + left * width,
-                # Where there is no second panel, the first one stands for it.
+                # At the end there may be only 16: these are read twice, and nothing beyond them.
                 size if top + PANEL < rows else 0,
                 size if left + PANEL < columns else 0,
                 size,
