@@ -122,13 +122,13 @@ def extract_on_ray(
 
 @contextmanager
 def _freed() -> Iterator[None]:
-    """Where the extraction stops early, free the actors: Ray's executor may still hold some.
+    """After an error, free the actors: Ray's executor may still hold some.
 
     It is part of reference cycles, so only Python's collector ends it.
     """
     try:
         yield
-    except BaseException:
+    except RunError:
         gc.collect()
         raise
 
