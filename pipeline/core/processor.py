@@ -61,6 +61,12 @@ def has_amx() -> bool:
 
 
 @cache
+def has_avx512() -> bool:
+    """Whether the processor compares vectors of 64 bytes, and may use that."""
+    return most() != "avx2" and _has("avx512_bw")
+
+
+@cache
 def has_avx2() -> bool:
     """Whether the processor multiplies vectors of 32 bytes in pairs, and adds in 16 bits."""
     return _has("avx2")

@@ -5,6 +5,7 @@ where fewer values remain, they are compared one by one. Arrays must be contiguo
 thresholds are all float32, or all int32.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from numba import njit, types
 from numba.cpython.unsafe.numbers import trailing_zeros
 from numba.extending import intrinsic
 from numpy.typing import NDArray
+
+from pipeline.core.processor import has_avx512
 
 __all__ = [
     "at_least",
@@ -24,21 +27,33 @@ __all__ = [
     "neither",
 ]
 
-_F32 = ir.FloatType()
+_F32, _I32, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _WIDTH = 64
 
 
-def _load_wide(builder: Any, address: Any, kind: Any) -> Any:
-    """Load 64 values of type `kind`, of four or eight bytes each."""
-    wide = ir.VectorType(kind, _WIDTH)
-    return builder.load(builder.inttoptr(address, wide.as_pointer()), typ=wide, align=4)
+def _lanes() -> int:
+    """The number of values that are compared by one instruction, or by a few.
+
+    AVX-512 compares into masks. Elsewhere LLVM takes a mask of 64 bits from vectors bit by bit,
+    which takes ten times as long as eight masks of 8 bits.
+    """
+    return _WIDTH if has_avx512() else 8
+
+
+def _load(builder: Any, address: Any, first: int, kind: Any) -> Any:
+    """Load values of type `kind`, of four or eight bytes each, from number `first` on."""
+    vector = ir.VectorType(kind, _lanes())
+    size = 8 if kind == _I64 else 4
+    place = builder.add(address, ir.Constant(_I64, size * first))
+    return builder.load(builder.inttoptr(place, vector.as_pointer()), typ=vector, align=4)
 
 
 def _spread(builder: Any, value: Any) -> Any:
-    """Repeat `value` 64 times."""
-    nothing = ir.Constant(ir.VectorType(value.type, _WIDTH), ir.Undefined)
-    one = builder.insert_element(nothing, value, ir.Constant(ir.IntType(32), 0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), _WIDTH), [0] * _WIDTH)
+    """Repeat `value` in a vector."""
+    lanes = _lanes()
+    nothing = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
+    one = builder.insert_element(nothing, value, ir.Constant(_I32, 0))
+    zeros = ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes)
     return builder.shuffle_vector(one, nothing, zeros)
 
 
@@ -46,12 +61,26 @@ def _compare(builder: Any, kind: Any) -> Any:
     return builder.fcmp_ordered if kind == _F32 else builder.icmp_signed
 
 
+def _joined(builder: Any, reached: Callable[[int], Any]) -> Any:
+    """The mask of 64 values; `reached` compares those from a number on."""
+    lanes, mask = _lanes(), ir.Constant(_I64, 0)
+    for first in range(0, _WIDTH, lanes):
+        bits = builder.bitcast(reached(first), ir.IntType(lanes))
+        if lanes < _WIDTH:
+            bits = builder.shl(builder.zext(bits, _I64), ir.Constant(_I64, first))
+        mask = builder.or_(mask, bits)
+    return mask
+
+
 def _mask(builder: Any, sign: str, args: Any) -> Any:
     """Set bit i if value i of 64 compares as `sign` says with a threshold."""
     address, limit = args
-    values = _load_wide(builder, address, limit.type)
-    reached = _compare(builder, limit.type)(sign, values, _spread(builder, limit))
-    return builder.bitcast(reached, ir.IntType(64))
+    compare, limits = _compare(builder, limit.type), _spread(builder, limit)
+
+    def reached(first: int) -> Any:
+        return compare(sign, _load(builder, address, first, limit.type), limits)
+
+    return _joined(builder, reached)
 
 
 @intrinsic
@@ -86,12 +115,15 @@ def _either(builder: Any, sign: str, args: Any) -> Any:
     """Set bit i if value i of 64 compares as `sign` says with a threshold, or with threshold i of
     64.
     """
-    address, limit, limits = args
-    values = _load_wide(builder, address, limit.type)
-    own = _load_wide(builder, limits, limit.type)
-    compare = _compare(builder, limit.type)
-    either = builder.or_(compare(sign, values, _spread(builder, limit)), compare(sign, values, own))
-    return builder.bitcast(either, ir.IntType(64))
+    address, limit, others = args
+    compare, limits = _compare(builder, limit.type), _spread(builder, limit)
+
+    def reached(first: int) -> Any:
+        values = _load(builder, address, first, limit.type)
+        own = _load(builder, others, first, limit.type)
+        return builder.or_(compare(sign, values, limits), compare(sign, values, own))
+
+    return _joined(builder, reached)
 
 
 @intrinsic
