@@ -41,7 +41,7 @@ def _lanes() -> int:
 
 
 def _load(builder: Any, address: Any, first: int, kind: Any) -> Any:
-    """Load a vector of type `kind`, of four or eight bytes a value, from value number `first` on."""
+    """Load a vector of `kind`, of four or eight bytes a value, from value number `first` on."""
     vector = ir.VectorType(kind, _lanes())
     size = 8 if kind == _I64 else 4
     place = builder.add(address, ir.Constant(_I64, size * first))
