@@ -29,11 +29,13 @@ from pipeline.core.products.kernels import pair_scores, read_only
 from pipeline.core.products.kernels import score as pair_score
 from pipeline.core.products.masks import at_least, first_bit, neither
 from pipeline.core.products.sieve import sieved
+from pipeline.core.products.strips import next_strip
 from pipeline.core.products.tiles import (
     Products,
     Side,
     Tile,
     far_threshold,
+    gives_up,
     make_side,
     take_codes,
     take_device,
@@ -283,14 +285,17 @@ def _count_tile(
     has_tails, longest, above = tile.row_tails.shape[0] > 0, 0.0, 0.0
     if has_tails:
         longest = tile.column_tails.max()
-    for r in range(tile.values.shape[0]):
-        if scored > tile.most:
+    base, ready, height = 0, 0, tile.rows.shape[0]
+    for r in range(height):
+        if gives_up(tile, scored, r):
             return r, scored
-        line, q = tile.values[r], tile.rows[r]
+        if r == ready:
+            base, ready = next_strip(tile.strips, r, height, tile.values)
+        line, q = tile.values[r - base], tile.rows[r]
         start, end, identity = targets.starts[q], targets.ends[q], targets.identity[q]
         slots = targets.beaten[targets.slots[q] : targets.slots[q] + end - start + 1]
         own[0] = threshold(scores[end - 1], tile)
-        ready = 0
+        counted = 0
         for first in range(0, line.shape[0], 64):
             near = at_least(line, first, own[0])
             if near != 0:
@@ -298,11 +303,11 @@ def _count_tile(
             if are_many(near, end - start):
                 if has_tails:
                     above = tile.row_tails[r]
-                while ready < end - start:
-                    low[ready] = threshold(scores[start + ready], tile)
-                    high[ready] = far_threshold(scores[start + ready], above, longest, tile)
-                    ready += 1
-                near = count_at_once(line, first, near, low[:ready], high[:ready], slots)
+                while counted < end - start:
+                    low[counted] = threshold(scores[start + counted], tile)
+                    high[counted] = far_threshold(scores[start + counted], above, longest, tile)
+                    counted += 1
+                near = count_at_once(line, first, near, low[:counted], high[:counted], slots)
             while near != 0:
                 c = first + first_bit(near)
                 near &= near - np.uint64(1)
@@ -322,4 +327,4 @@ def _count_tile(
                     beats = matches_beaten(scores, rows, start, end, exact, gallery.first_row + j)
                     scored += 1
                 slots[beats] += 1
-    return tile.values.shape[0], scored
+    return height, scored

@@ -127,7 +127,7 @@ class HeldTiles(threading.local):
         needed = coded.room(len(self._queries), codes, block)
         if len(self._buffer) < needed:
             self._buffer = aligned(needed, np.int32)
-        values = coded.product(0, (0, len(self._queries)), codes, block, self._buffer)
+        values = coded.product(0, codes, block, self._buffer)
         bound, unit = coded.bound(0, codes, block), coded.unit(0, codes, block)
         columns = codes.order[first : first + _BLOCK]
         return HeldTile(values, coded.order, columns, (bound, 1 / unit, codes.limit))

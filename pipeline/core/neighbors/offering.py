@@ -11,7 +11,15 @@ from pipeline.core.neighbors.heaps import push
 from pipeline.core.products.kernels import row_scores_at, score_at
 from pipeline.core.products.masks import at_least_either, at_most_either, first_bit
 from pipeline.core.products.sieve import sieved
-from pipeline.core.products.tiles import Tile, far_reach, far_threshold, reach, threshold
+from pipeline.core.products.strips import next_strip
+from pipeline.core.products.tiles import (
+    Tile,
+    far_reach,
+    far_threshold,
+    gives_up,
+    reach,
+    threshold,
+)
 
 _STRIP = 16
 """Number of tile rows that meet one run of 64 columns in turn, so that both stay in the cache. It
@@ -28,7 +36,7 @@ def offer_to_both(tile: Tile, first: Ends, second: Ends, diagonal: bool) -> tupl
     that may replace the root of a heap or, if the caller needs least scores, may be the least of a
     row. In a tile on the `diagonal`, only pairs above the diagonal count.
     """
-    height, width = tile.values.shape
+    height, width = tile.rows.shape[0], tile.columns.shape[0]
     kind, distant = tile.values.dtype, first.least.shape[0] > 0
     values, rows, columns = tile.values, tile.rows, tile.columns
     row_tails, column_tails, sieve = tile.row_tails, tile.column_tails, tile.sieve
@@ -47,10 +55,13 @@ def offer_to_both(tile: Tile, first: Ends, second: Ends, diagonal: bool) -> tupl
     marked, found = np.empty((_STRIP, width), np.int64), np.empty(_STRIP, np.int64)
     four, exact = np.empty(4, np.int64), np.empty(4, np.float32)
     scored = 0
-    for top in range(0, height, _STRIP):
-        if scored > tile.most:
+    top = base = ready = 0
+    while top < height:
+        if gives_up(tile, scored, top):
             return top, scored
-        bottom = min(top + _STRIP, height)
+        if top == ready:
+            base, ready = next_strip(tile.strips, top, height, values)
+        bottom = min(top + _STRIP, ready)
         for r in range(top, bottom):
             near_rows[r] = threshold(first.scores[rows[r], 0], tile)
             if distant:
@@ -60,9 +71,9 @@ def offer_to_both(tile: Tile, first: Ends, second: Ends, diagonal: bool) -> tupl
             found[r - top] = 0
         for start in range(top // 64 * 64 if diagonal else 0, width, 64):
             for r in range(top, bottom):
-                mask = at_least_either(values, r, start, near_rows[r], near_columns)
+                mask = at_least_either(values, r - base, start, near_rows[r], near_columns)
                 if distant:
-                    mask |= at_most_either(values, r, start, far_rows[r], far_columns)
+                    mask |= at_most_either(values, r - base, start, far_rows[r], far_columns)
                 if diagonal and start <= r:
                     mask &= ~((np.uint64(2) << np.uint64(r - start)) - np.uint64(1))
                 while mask != 0:
@@ -70,7 +81,7 @@ def offer_to_both(tile: Tile, first: Ends, second: Ends, diagonal: bool) -> tupl
                     found[r - top] += 1
                     mask &= mask - np.uint64(1)
         scored += _score_marked(
-            values, top, bottom, rows, columns, marked, found,
+            values, base, top, bottom, rows, columns, marked, found,
             first.features, first.numbers, first.scores, first.rows, first.least,
             second.features, second.numbers, second.scores, second.rows, second.least,
             near_rows, near_columns, far_rows, far_columns,
@@ -79,12 +90,14 @@ def offer_to_both(tile: Tile, first: Ends, second: Ends, diagonal: bool) -> tupl
             sieve.rows, sieve.columns, sieve.row_tails, sieve.column_tails,
             (sieve.slack, sieve.per_unit, tile.limit), four, exact,
         )  # fmt: skip
+        top = bottom
     return height, scored
 
 
 @njit(nogil=True)
 def _score_marked(
     values: NDArray[Any],
+    base: int,
     top: int,
     bottom: int,
     rows: NDArray[np.int64],
@@ -120,9 +133,9 @@ def _score_marked(
 ) -> int:
     """Score the `marked` pairs that still count, offer them to both ends, and return their number.
 
-    This covers the tile's rows `top` to `bottom`, four pairs of a row at a time. `found` is the
-    number of marked columns of each row. `four` and `exact` `[4]` are working memory for these
-    pairs.
+    This covers the tile's rows `top` to `bottom`, four pairs of a row at a time; `values` begins
+    with row `base`. `found` is the number of marked columns of each row. `four` and `exact` `[4]`
+    are working memory for these pairs.
 
     The arrays are separate parameters, without slices: numba counts references each time a tuple of
     arrays is passed or a slice is taken, and that takes longer than one score.
@@ -136,7 +149,7 @@ def _score_marked(
         i = rows[r]
         for place in range(last + 1):
             c = marked[r - top, place]
-            value = values[r, c]
+            value = values[r - base, c]
             counts = value >= near_rows[r] or value >= near[c]
             if distant and not counts:
                 counts = value <= far_rows[r] or value <= far[c]

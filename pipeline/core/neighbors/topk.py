@@ -16,10 +16,12 @@ from pipeline.core.products.half_rows import Standing, nominate
 from pipeline.core.products.kernels import read_only, score
 from pipeline.core.products.masks import at_least, first_bit
 from pipeline.core.products.sieve import sieved
+from pipeline.core.products.strips import next_strip
 from pipeline.core.products.tiles import (
     Products,
     Side,
     Tile,
+    gives_up,
     make_side,
     reach,
     take_codes,
@@ -230,6 +232,8 @@ def prime(tile: Tile, scores: NDArray[np.float32], rows: NDArray[np.int64]) -> N
     the tails. Therefore real rows replace all these placeholders when the tile is offered. Until
     then they exclude most pairs from scoring.
     """
+    if len(tile.values) < len(tile.rows):
+        return  # the values come later, strip by strip
     k, width = scores.shape[1], tile.values.shape[1]
     empty = rows[tile.rows].max(axis=1) < 0
     if width <= k or not empty.any():
@@ -335,10 +339,13 @@ def offer_tile(
     own, sieve = np.empty(1, tile.values.dtype), tile.sieve
     of_sieve = sieve.slack, sieve.per_unit, tile.limit
     scored = 0
-    for r in range(tile.values.shape[0]):
-        if scored > tile.most:
+    base, ready, height = 0, 0, tile.rows.shape[0]
+    for r in range(height):
+        if gives_up(tile, scored, r):
             return r, scored
-        line, i = tile.values[r], tile.rows[r]
+        if r == ready:
+            base, ready = next_strip(tile.strips, r, height, tile.values)
+        line, i = tile.values[r - base], tile.rows[r]
         own[0] = threshold(scores[i, 0], tile)
         for start in range(0, line.shape[0], 64):
             near = at_least(line, start, own[0])
@@ -355,4 +362,4 @@ def offer_tile(
                 scored += 1
                 push(scores[i], rows[i], score(queries[i], gallery[j]), first_row + j)
                 own[0] = threshold(scores[i, 0], tile)
-    return tile.values.shape[0], scored
+    return height, scored

@@ -171,6 +171,7 @@ def _multiply(
     _end()
 
 
+@njit(nogil=True, cache=True)
 def multiply(
     first: NDArray[np.int8],
     second: NDArray[np.int8],
@@ -185,7 +186,7 @@ def multiply(
 
     All sums start at 0, so `_begun` is not used. `tiles` is working memory for the first side.
     """
-    shape = -1, width // STEP, _GROUPS, PANEL
-    ordered = tiles.view(np.int32).reshape(shape)
+    shape = first.shape[0] // (PANEL * width), width // STEP, _GROUPS, PANEL
+    ordered = tiles[: first.shape[0]].view(np.int32).reshape(shape)
     _in_tiles(first.view(np.int32).reshape(shape), ordered)
     _multiply(ordered, second, _LAYOUT, (width, rows, columns), out)

@@ -11,7 +11,8 @@ from pipeline.core.ledger import Account, Ledger
 from pipeline.core.products.int8_codes import LARGEST_SUM, Codes
 from pipeline.core.products.kernels import aligned, product_slack
 from pipeline.core.products.sieve import NO_SIEVE, Finer
-from pipeline.core.products.tiles import Leading, Products, Side, Tile, here
+from pipeline.core.products.strips import NO_STRIPS, ROWS
+from pipeline.core.products.tiles import TRIED, Leading, Products, Side, Tile, here
 
 Offer = Callable[[Tile], tuple[int, int]]
 """Takes a tile; returns the number of rows that it processed completely, and of pairs that it
@@ -23,8 +24,8 @@ _WORTH_CODING = 1 / 8
 # The share that codes of the leading dimensions may nominate before those of all are faster.
 _WORTH_LEADING = 1 / 8
 _LONGEST_PAUSE = 64
-_NO_END = 2**62
-_NO_TAILS = np.empty(0, np.float32)
+_NO_END = 2**40  # far more than the pairs of a tile
+_NO_TAILS, _NO_VALUES = np.empty(0, np.float32), np.empty((0, 0), np.int32)
 
 
 class _Choice:
@@ -107,15 +108,13 @@ class Fold(threading.local):
         columns = second.places(y)
         bound, per_unit, tails = a.bound(x, b, y), 1 / a.codes.unit(x, b.codes, y), b.tails[columns]
         sieve = a.finer.sieve(b.finer) if a.finer and b.finer else NO_SIEVE
-
-        def tile(values: NDArray[np.int32], rows: NDArray[np.int64], most: int) -> Tile:
-            return Tile(
-                values, rows, columns, bound, per_unit, float(LARGEST_SUM), most, a.tails[rows],
-                tails, sieve,
-            )  # fmt: skip
-
-        done, scored = self._strips(
-            a.codes, x, b.codes, y, first.places(x), 0, _WORTH_LEADING, patient, tile, offer
+        rows = first.places(x)
+        tile = Tile(
+            _NO_VALUES, rows, columns, bound, per_unit, float(LARGEST_SUM), _NO_END, a.tails[rows],
+            tails, sieve, NO_STRIPS,
+        )  # fmt: skip
+        done, scored = self._offer_codes(
+            a.codes, x, b.codes, y, tile, 0, _WORTH_LEADING, patient, offer
         )
         values = done * len(columns)
         self._ledger.add(Account(values, a.chosen.dimensions, a.chosen.dimensions, scored=scored))
@@ -129,6 +128,7 @@ class Fold(threading.local):
         tile = Tile(
             a.product(rows, b, columns), rows, columns, sieve.slack, sieve.per_unit,
             float(LARGEST_SUM), _NO_END, a.tails[rows], b.tails[columns], NO_SIEVE,
+            NO_STRIPS,
         )  # fmt: skip
         done, scored = offer(tile)
         self._ledger.add(Account(tile.values.size, a.count, a.count, scored=scored))
@@ -143,52 +143,48 @@ class Fold(threading.local):
         a = first.codes(here)
         b = second.codes(here, a)
         columns, bound, per_unit = second.places(y), a.bound(x, b, y), 1 / a.unit(x, b, y)
-
-        def tile(values: NDArray[np.int32], rows: NDArray[np.int64], most: int) -> Tile:
-            return Tile(
-                values, rows, columns, bound, per_unit, float(LARGEST_SUM), most, _NO_TAILS,
-                _NO_TAILS, NO_SIEVE,
-            )  # fmt: skip
-
-        after, scored = self._strips(
-            a, x, b, y, first.places(x), done, _WORTH_CODING, patient, tile, offer
-        )
+        tile = Tile(
+            _NO_VALUES, first.places(x), columns, bound, per_unit, float(LARGEST_SUM), _NO_END,
+            _NO_TAILS, _NO_TAILS, NO_SIEVE, NO_STRIPS,
+        )  # fmt: skip
+        after, scored = self._offer_codes(a, x, b, y, tile, done, _WORTH_CODING, patient, offer)
         self._ledger.add(Account(codes=(after - done) * len(columns), scored=scored))
         return after
 
-    def _strips(
+    def _offer_codes(
         self,
         a: Codes,
         x: int,
         b: Codes,
         y: int,
-        rows: NDArray[np.int64],
+        tile: Tile,
         done: int,
         worth: float,
         patient: bool,
-        tile: Callable[[NDArray[np.int32], NDArray[np.int64], int], Tile],
         offer: Offer,
     ) -> tuple[int, int]:
-        """Offer strips from row `done` on, until one nominates more than the share `worth`.
+        """Offer a tile that has no values yet from row `done` on, until it nominates more than the
+        share `worth`.
 
         Return the rows that were offered, and the pairs scored.
         """
-        scored = 0
-        for top, bottom in [(0, len(rows))] if patient else a.strips(x):
-            if bottom <= done:
-                continue
-            needed = a.room(bottom - top, b, y)
-            if len(self._buffer) < needed:
-                self._buffer = aligned(needed, np.int32)
-            values = a.product(x, (top, bottom), b, y, self._buffer)[max(0, done - top) :]
-            bounded = self._free and not patient
-            most = int(values.size * worth) if bounded else _NO_END
-            taken, more = offer(tile(values, rows[max(done, top) : bottom], most))
-            scored += more
-            done = max(done, top) + taken
-            if done < bottom:
-                break
-        return done, scored
+        rows, columns = len(tile.rows), len(tile.columns)
+        at_once = rows if patient or a.form == "lines" else ROWS
+        needed = a.room(at_once, b, y)
+        if len(self._buffer) < needed:
+            self._buffer = aligned(needed, np.int32)
+        most = int(TRIED * columns * worth) if self._free and not patient else _NO_END
+        if at_once < rows:
+            values, strips = a.strips(x, done, b, y, self._buffer)
+        else:
+            values, strips = a.product(x, b, y, self._buffer)[done:], NO_STRIPS
+        taken, scored = offer(
+            tile._replace(
+                values=values, strips=strips, most=most,
+                rows=tile.rows[done:], row_tails=tile.row_tails[done:],
+            )
+        )  # fmt: skip
+        return done + taken, scored
 
     def _floats(self, first: Side, x: int, second: Side, y: int, done: int, offer: Offer) -> None:
         rows, columns = first.places(x)[done:], second.places(y)
@@ -199,7 +195,7 @@ class Fold(threading.local):
         )
         tile = Tile(
             values, rows, columns, float(slack), 1.0, np.inf, _NO_END, _NO_TAILS, _NO_TAILS,
-            NO_SIEVE,
+            NO_SIEVE, NO_STRIPS,
         )  # fmt: skip
         _, scored = offer(tile)
         self._ledger.add(Account(floats=values.size, scored=scored))

@@ -24,6 +24,17 @@ from pipeline.core.processor import has_amx, has_avx2, has_byte_products, has_vn
 from pipeline.core.products import amx_products, byte_products, vnni_products
 from pipeline.core.products.kernels import aligned, product_slack, read_only
 from pipeline.core.products.kernels import lengths as row_lengths
+from pipeline.core.products.strips import ROWS as STRIP_ROWS
+from pipeline.core.products.strips import (
+    Strips,
+    address_of,
+    bytes_by_amx,
+    bytes_by_avx2,
+    bytes_by_vnni,
+    multiply,
+    words_by_avx2,
+    words_by_vnni,
+)
 from pipeline.core.products.transform import transform
 
 Form = Literal["lines", "panels", "words"]
@@ -38,7 +49,6 @@ it.
 
 _LARGEST = 127
 _PADDED = 64  # oneDNN is fastest with whole vectors, and torch multiplies a single column wrongly
-_STRIP = 256  # whole panels; their tile of a thousand columns stays in the cache of a core
 _SAMPLE = 1024
 _NO_SIGN = np.int64(2**63 - 1)
 # Rotation costs little, and shortens the residuals in proportion to the largest components.
@@ -71,36 +81,42 @@ class Codes:
     coded: NDArray[np.float64]
     residual: NDArray[np.float64]
 
-    def strips(self, block: int) -> list[tuple[int, int]]:
-        """The runs of a block's rows that are multiplied at once and stay in the cache."""
-        rows = self.rows(block)
-        return list(blocks(rows, rows if self.form == "lines" else _STRIP))
-
     def product(
-        self, x: int, strip: tuple[int, int], other: "Codes", y: int, buffer: NDArray[np.int32]
+        self, x: int, other: "Codes", y: int, buffer: NDArray[np.int32]
     ) -> NDArray[np.int32]:
-        """Write the tile of a strip of block `x` and block `y` of `other` to `buffer`, in units of
-        both.
+        """Write the tile of block `x` and block `y` of `other` to `buffer`, in units of both.
 
-        The strip begins with a panel. `room` is the size of the buffer.
+        `room` is the size of the buffer.
         """
-        (top, bottom), columns = strip, other.rows(y)
-        a, b = self._lines(x, top, bottom), other._lines(y, 0, columns)
-        tile = buffer[: (bottom - top) * columns]
-        shape = self.width, bottom - top, columns
-        if self.form == "words":
-            kernels = vnni_products if has_vnni() else byte_products
-            kernels.multiply_words(a, b, *shape, buffer)
-        elif self.form == "panels":
-            spare = buffer[-(len(a) // 4) :].view(np.uint8)
-            _byte_kernels().multiply(a, b, other._begun(y), *shape, spare, buffer)
-        else:
+        rows, columns = self.rows(x), other.rows(y)
+        a, b = self._lines(x, rows), other._lines(y, columns)
+        tile = buffer[: rows * columns]
+        if self.form == "lines":
             first, second = (torch.from_numpy(each).view(-1, self.width) for each in (a, b))
             torch._int_mm(first, second.t(), out=torch.from_numpy(tile).view(-1, columns))
+        else:
+            work = buffer[-(len(a) // 4) :].view(np.uint8)
+            multiply(self._kernel(), a, b, other._begun(y), self.width, rows, columns, work, buffer)
         return tile.reshape(-1, columns)
 
+    def strips(
+        self, x: int, top: int, other: "Codes", y: int, buffer: NDArray[np.int32]
+    ) -> tuple[NDArray[np.int32], Strips]:
+        """What computes the tile of `product` from row `top` on, strip by strip, and the part of
+        `buffer` for the values of one strip.
+
+        `room` for the rows of a strip is the size of the buffer. Both codes and the buffer must
+        stay in memory. Codes in lines have no strips.
+        """
+        columns, work = other.rows(y), STRIP_ROWS * self.width // 4
+        return buffer[: STRIP_ROWS * columns].reshape(-1, columns), Strips(
+            self._kernel(), self._lines(x, self.rows(x)).ctypes.data,
+            other._lines(y, columns).ctypes.data, other._begun(y).ctypes.data, self.width, top,
+            buffer[-work:].ctypes.data,
+        )  # fmt: skip
+
     def room(self, rows: int, other: "Codes", y: int) -> int:
-        """The number of values that a buffer must hold for a strip of `rows` rows and block `y` of
+        """The number of values that a buffer must hold for a tile of `rows` rows and block `y` of
         `other`.
         """
         columns = other.rows(y)
@@ -108,6 +124,14 @@ class Codes:
         # The last part is working memory, which begins with a line of the cache.
         spare = _stored_lines(rows, self.form) * self.width // 4
         return -(-(rows * columns + spilled) // 16) * 16 + spare
+
+    def _kernel(self) -> int:
+        """The address of the fastest kernel for codes of this form here."""
+        if self.form == "words":
+            return address_of(words_by_vnni if has_vnni() else words_by_avx2)
+        if has_amx():
+            return address_of(bytes_by_amx)
+        return address_of(bytes_by_vnni if has_vnni() else bytes_by_avx2)
 
     @property
     def limit(self) -> float:
@@ -137,10 +161,10 @@ class Codes:
         rounding = product_slack(self.dimension, self.length[x], other.length[y]) / 2
         return float(error + rounding)
 
-    def _lines(self, block: int, start: int, stop: int) -> NDArray[np.int8]:
-        """The codes of some rows of a block; for panels, whole panels."""
-        first = block * _stored_lines(self.size, self.form) + start
-        last = first + _stored_lines(stop - start, self.form)
+    def _lines(self, block: int, rows: int) -> NDArray[np.int8]:
+        """The codes of the first `rows` rows of a block; for panels, whole panels."""
+        first = block * _stored_lines(self.size, self.form)
+        last = first + _stored_lines(rows, self.form)
         return self.codes[first * self.width : last * self.width]
 
     def _begun(self, block: int) -> NDArray[np.int32]:

@@ -30,11 +30,15 @@ from pipeline.core.products.int8_codes import (
 from pipeline.core.products.kernels import lengths, product_slack, read_only
 from pipeline.core.products.principal import Axes, gather, may_project, project
 from pipeline.core.products.sieve import Finer, Sieve, finer_codes
+from pipeline.core.products.strips import Strips
 
 Products = Literal["auto", "principal", "int8", "float32", "float16"]
 """The kind of product in tiles. `auto` takes the fastest on this machine, tile by tile: on the CPU
 int8 of the leading principal dimensions or of all, or float32; and float16 if there is a GPU.
 """
+
+TRIED = 256
+"""A tile may score its `most` pairs for each run of this many rows before it gives up."""
 
 # The number of other rows that a row must meet to make its coding worthwhile.
 _WORTH_MEETING = 256
@@ -49,8 +53,9 @@ class Tile(NamedTuple):
     `values` `[R, C]` are in units of 1 / `per_unit`. Each is at most `slack` below the pair's
     score. It is at most `slack` above it, plus twice the product of `row_tails` `[R]` and
     `column_tails` `[C]`, if there are any. Thresholds are clipped to `limit`. The consumer of the
-    tile gives up once it has scored `most` pairs. The `sieve` excludes further pairs, by their
-    places.
+    tile gives up once it has scored more than `most` pairs for each run of `TRIED` rows. The
+    `sieve` excludes further pairs, by their places. With `strips`, the consumer computes the values
+    strip by strip, and `values` is the memory of one strip.
     """
 
     values: NDArray[Any]
@@ -63,6 +68,7 @@ class Tile(NamedTuple):
     row_tails: NDArray[np.float32]
     column_tails: NDArray[np.float32]
     sieve: Sieve
+    strips: Strips
 
 
 class Chosen(NamedTuple):
@@ -275,6 +281,12 @@ def far_reach(
     meets.
     """
     return -reach(-least - 2.0 * tail * others, of_tile)
+
+
+@njit(nogil=True, inline="always")
+def gives_up(tile: Tile, scored: int, row: int) -> bool:
+    """Whether a tile has `scored` too many pairs in the rows before `row`."""
+    return scored > tile.most * (1 + row // TRIED)
 
 
 @njit(nogil=True, inline="always")

@@ -163,6 +163,7 @@ def _multiply(
             )
 
 
+@njit(nogil=True, cache=True)
 def multiply(
     first: NDArray[np.int8],
     second: NDArray[np.int8],
@@ -174,10 +175,12 @@ def multiply(
     out: NDArray[np.int32],
 ) -> None:
     """Write the products of 8-bit codes; the parameters are those of `byte_products.multiply`."""
-    np.bitwise_xor(first.view(np.uint8), np.uint8(OFFSET), out=raised)
+    for t in range(first.shape[0]):
+        raised[t] = np.uint8(first[t] + OFFSET)
     _multiply(raised, second, begun, False, (width, rows, columns), out)
 
 
+@njit(nogil=True, cache=True)
 def multiply_words(
     first: NDArray[np.int8],
     second: NDArray[np.int8],

@@ -10,6 +10,7 @@ from pipeline.core.products import int8_codes as quantize
 from pipeline.core.products import tiles
 from pipeline.core.products.kernels import pair_scores
 from pipeline.core.products.sieve import NO_SIEVE
+from pipeline.core.products.strips import NO_STRIPS
 from tests import oracles
 from tests.core.products.test_int8_codes import KINDS, rows_of
 from tests.core.strategies import cases, tilings, unit_rows
@@ -241,7 +242,7 @@ def test_heaps_are_primed_with_what_is_sure_to_go(products, monkeypatch):
 def tile_of(values):
     places, none = np.arange(values.shape[1]), np.empty(0, np.float32)
     return tiles.Tile(
-        values, places[: len(values)], places, 0.0, 1.0, np.inf, 0, none, none, NO_SIEVE
+        values, places[: len(values)], places, 0.0, 1.0, np.inf, 0, none, none, NO_SIEVE, NO_STRIPS
     )
 
 

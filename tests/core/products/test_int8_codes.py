@@ -9,6 +9,7 @@ from pipeline.core.products import amx_products, byte_products, vnni_products
 from pipeline.core.products import int8_codes as module
 from pipeline.core.products.int8_codes import can_code, quantize, quantize_words
 from pipeline.core.products.kernels import pair_scores
+from pipeline.core.products.strips import ROWS, next_strip
 
 KINDS = ["normal", "falling", "one-hot", "equal", "opposite", "wild", "heavy", "signs"]
 
@@ -160,13 +161,32 @@ def test_products_are_those_of_the_codes(n, d, size, words):
     codes = worded(rows, size) if words else coded(rows, size, rotate=False)
     for _, _, products, (x, y) in tiles(codes, rows):
         unit = codes.unit(x, codes, y)
-        strips = codes.strips(x) if codes.form == "lines" else [(0, 16), (16, codes.rows(x))]
-        for top, bottom in strips:
-            bottom = min(bottom, codes.rows(x))
-            if top < bottom:
-                buffer = np.full(codes.room(bottom - top, codes, y), 7, np.int32)
-                tile = codes.product(x, (top, bottom), codes, y, buffer)
-                np.testing.assert_allclose(tile * unit, products[top:bottom], rtol=1e-12)
+        buffer = np.full(codes.room(codes.rows(x), codes, y), 7, np.int32)
+        tile = codes.product(x, codes, y, buffer)
+        np.testing.assert_allclose(tile * unit, products, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("n", "d", "size"), [(150, 65, 150), (129, 9, 80), (40, 70, 33), (3, 1, 1)]
+)
+@pytest.mark.parametrize("top", [0, 5, 16, 70])
+@pytest.mark.parametrize("words", [False, True])
+def test_strips_are_the_rows_of_the_product(n, d, size, top, words):
+    rows = rows_of("normal", n, d)
+    codes = worded(rows, size) if words else coded(rows, size, rotate=False)
+    if codes.form == "lines":
+        pytest.skip("torch multiplies whole blocks")
+    for _, _, _, (x, y) in tiles(codes, rows):
+        height = codes.rows(x) - top
+        whole = codes.product(x, codes, y, np.empty(codes.room(codes.rows(x), codes, y), np.int32))
+        buffer = np.full(codes.room(ROWS, codes, y), 7, np.int32)
+        values, strips = codes.strips(x, top, codes, y, buffer)
+        row = 0
+        while row < height:
+            base, ready = next_strip(strips, row, height, values)
+            assert row < ready <= height
+            assert (values[row - base : ready - base] == whole[top:][row:ready]).all()
+            row = ready
 
 
 @pytest.mark.parametrize(("kind", "shorter"), [("falling", 0.5), ("one-hot", 0.9)])

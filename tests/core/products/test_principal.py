@@ -59,8 +59,7 @@ def test_no_score_lies_beyond_the_bounds(kind, n, d, count, size, seed):
             i, j = np.meshgrid(side.places(x), side.places(y), indexing="ij")
             scores = pair_scores(rows, rows, i.ravel(), j.ravel()).reshape(i.shape)
             buffer = np.empty(10**6, np.int32)
-            whole = 0, held.codes.rows(x)
-            products = held.codes.product(x, whole, held.codes, y, buffer)
+            products = held.codes.product(x, held.codes, y, buffer)
             near = held.codes.unit(x, held.codes, y) * products
             bound = held.bound(x, held, y)
             below = 2.0 * np.outer(held.tails[side.places(x)], held.tails[side.places(y)])
@@ -251,7 +250,7 @@ def test_a_bound_a_hair_too_small_is_noticed(first_component, words, monkeypatch
     side = led(rows, first_component, 1, 64)
     held = side.leading
     buffer = np.empty(10**5, np.int32)
-    products = held.codes.product(0, (0, 64), held.codes, 1, buffer)
+    products = held.codes.product(0, held.codes, 1, buffer)
     at = side.places(0).tolist().index(0), side.places(1).tolist().index(64)
     near = held.codes.unit(0, held.codes, 1) * products[at]
     bound = held.bound(0, held, 1)
