@@ -29,7 +29,6 @@ from pipeline.core.products.kernels import pair_scores, read_only
 from pipeline.core.products.kernels import score as pair_score
 from pipeline.core.products.masks import at_least, first_bit, neither
 from pipeline.core.products.sieve import sieved
-from pipeline.core.products.strips import next_strip
 from pipeline.core.products.tiles import (
     Products,
     Side,
@@ -37,6 +36,7 @@ from pipeline.core.products.tiles import (
     far_threshold,
     gives_up,
     make_side,
+    next_values,
     take_codes,
     take_device,
     threshold,
@@ -290,7 +290,7 @@ def _count_tile(
         if gives_up(tile, scored, r):
             return r, scored
         if r == ready:
-            base, ready = next_strip(tile.strips, r, height, tile.values)
+            base, ready = next_values(tile, r)
         line, q = tile.values[r - base], tile.rows[r]
         start, end, identity = targets.starts[q], targets.ends[q], targets.identity[q]
         slots = targets.beaten[targets.slots[q] : targets.slots[q] + end - start + 1]

@@ -11,12 +11,12 @@ from pipeline.core.neighbors.heaps import push
 from pipeline.core.products.kernels import row_scores_at, score_at
 from pipeline.core.products.masks import at_least_either, at_most_either, first_bit
 from pipeline.core.products.sieve import sieved
-from pipeline.core.products.strips import next_strip
 from pipeline.core.products.tiles import (
     Tile,
     far_reach,
     far_threshold,
     gives_up,
+    next_values,
     reach,
     threshold,
 )
@@ -60,7 +60,7 @@ def offer_to_both(tile: Tile, first: Ends, second: Ends, diagonal: bool) -> tupl
         if gives_up(tile, scored, top):
             return top, scored
         if top == ready:
-            base, ready = next_strip(tile.strips, top, height, values)
+            base, ready = next_values(tile, top)
         bottom = min(top + _STRIP, ready)
         for r in range(top, bottom):
             near_rows[r] = threshold(first.scores[rows[r], 0], tile)

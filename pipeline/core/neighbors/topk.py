@@ -16,13 +16,13 @@ from pipeline.core.products.half_rows import Standing, nominate
 from pipeline.core.products.kernels import read_only, score
 from pipeline.core.products.masks import at_least, first_bit
 from pipeline.core.products.sieve import sieved
-from pipeline.core.products.strips import next_strip
 from pipeline.core.products.tiles import (
     Products,
     Side,
     Tile,
     gives_up,
     make_side,
+    next_values,
     reach,
     take_codes,
     take_device,
@@ -344,7 +344,7 @@ def offer_tile(
         if gives_up(tile, scored, r):
             return r, scored
         if r == ready:
-            base, ready = next_strip(tile.strips, r, height, tile.values)
+            base, ready = next_values(tile, r)
         line, i = tile.values[r - base], tile.rows[r]
         own[0] = threshold(scores[i, 0], tile)
         for start in range(0, line.shape[0], 64):

@@ -30,7 +30,7 @@ from pipeline.core.products.int8_codes import (
 from pipeline.core.products.kernels import lengths, product_slack, read_only
 from pipeline.core.products.principal import Axes, gather, may_project, project
 from pipeline.core.products.sieve import Finer, Sieve, finer_codes
-from pipeline.core.products.strips import Strips
+from pipeline.core.products.strips import Strips, next_strip
 
 Products = Literal["auto", "principal", "int8", "float32", "float16"]
 """The kind of product in tiles. `auto` takes the fastest on this machine, tile by tile: on the CPU
@@ -287,6 +287,15 @@ def far_reach(
 def gives_up(tile: Tile, scored: int, row: int) -> bool:
     """Whether a tile has `scored` too many pairs in the rows before `row`."""
     return scored > tile.most * (1 + row // TRIED)
+
+
+@njit(nogil=True, inline="always")
+def next_values(tile: Tile, row: int) -> Any:
+    """Compute the values of a tile from `row` on, as far as its memory reaches.
+
+    Return the row that is the first of `tile.values`, and the first row that has no values yet.
+    """
+    return next_strip(tile.strips, row, tile.rows.shape[0], tile.values)
 
 
 @njit(nogil=True, inline="always")
