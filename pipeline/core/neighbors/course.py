@@ -27,6 +27,7 @@ from pipeline.core.products.choosing import (
     look_ahead,
 )
 from pipeline.core.products.kernels import product_slack
+from pipeline.core.products.principal import Axes
 from pipeline.core.products.tiles import Chosen, Products, Side, here
 
 _GUESSED = -2  # the row number of a guess, in place of a real row
@@ -79,15 +80,20 @@ class Course:
         if not (first.coded and second.coded):
             return
         ends, others = self._first_ends, self._second_ends
-        outlook = look_ahead(first, second, ends.scores.shape[1], run)
+        axes: list[Axes | None] = [None]
+
+        def find_axes() -> None:
+            if self._products != "int8":
+                axes[0] = likely_axes(second, self._products)
+
+        outlook = look_ahead(first, second, ends.scores.shape[1], run, find_axes)
         _guess(ends, first, outlook, others)
         if first is not second:
             back = look_ahead(second, first, others.scores.shape[1], run)
             _guess(others, second, back, ends)
 
         def choose() -> tuple[Trial, Chosen]:
-            axes = None if self._products == "int8" else likely_axes(second, self._products)
-            trial = Trial(first, second, axes, self._meets, self._products)
+            trial = Trial(first, second, axes[0], self._meets, self._products)
             return trial, trial.choose(self._share(trial, outlook))
 
         self._trial, chosen = alone(run, choose)

@@ -5,6 +5,7 @@ Nothing here changes a result; the choice affects only the speed.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -64,9 +65,13 @@ class Outlook(NamedTuple):
     least: NDArray[np.float32]
 
 
-def look_ahead(side: Side, other: Side, k: int, run: Run) -> Outlook:
+def look_ahead(
+    side: Side, other: Side, k: int, run: Run, beside: Callable[[], None] = lambda: None
+) -> Outlook:
     """Estimate the scores that some rows of a side will find in the other side, or in the rest of
     their own.
+
+    One thread of `run` calls `beside` at the same time.
     """
     rows = _some(len(side.features), _ROWS)
     columns = _some(len(other.features), 64 * _COLUMNS)
@@ -76,12 +81,22 @@ def look_ahead(side: Side, other: Side, k: int, run: Run) -> Outlook:
     def score(start: int, stop: int) -> None:
         scores[:, start:stop] = product(asked, other.features[columns[start:stop]])
 
-    run(score, blocks(len(columns), 4 * _COLUMNS))
-    least = scores.min(axis=1)
-    if side is other:
-        scores[rows[:, None] == columns] = -np.inf
+    works = [beside]
+    works += [partial(score, *each) for each in blocks(len(columns), 4 * _COLUMNS)]
+    run(lambda place, _stop: works[place](), blocks(len(works), 1))
     rank = min(scores.shape[1], max(1, -(-k * len(columns) // len(other.features))))
-    return Outlook(np.partition(scores, -rank, axis=1)[:, -rank], least)
+    worst, least = np.empty((2, len(rows)), np.float32)
+
+    def reach(start: int, stop: int) -> None:
+        own = scores[start:stop]
+        least[start:stop] = own.min(axis=1)
+        if side is other:
+            own[rows[start:stop, None] == columns] = -np.inf
+        own.partition(-rank, axis=1)
+        worst[start:stop] = own[:, -rank]
+
+    run(reach, blocks(len(rows), _ROWS // 8))
+    return Outlook(worst, least)
 
 
 def likely_axes(side: Side, products: Products) -> Axes | None:
