@@ -27,7 +27,6 @@ from pipeline.core.products.choosing import (
     look_ahead,
 )
 from pipeline.core.products.kernels import product_slack
-from pipeline.core.products.principal import Axes
 from pipeline.core.products.tiles import Chosen, Products, Side, here
 
 _GUESSED = -2  # the row number of a guess, in place of a real row
@@ -80,11 +79,12 @@ class Course:
         if not (first.coded and second.coded):
             return
         ends, others = self._first_ends, self._second_ends
-        axes: list[Axes | None] = [None]
+        plan = Plan(None, ALL)
 
         def find_axes() -> None:
+            nonlocal plan
             if self._products != "int8":
-                axes[0] = likely_axes(second, self._products)
+                plan = Plan(likely_axes(second, self._products), ALL)
 
         outlook = look_ahead(first, second, ends.scores.shape[1], run, find_axes)
         _guess(ends, first, outlook, others)
@@ -93,11 +93,11 @@ class Course:
             _guess(others, second, back, ends)
 
         def choose() -> tuple[Trial, Chosen]:
-            trial = Trial(first, second, axes[0], self._meets, self._products)
+            trial = Trial(first, second, plan.axes, self._meets, self._products)
             return trial, trial.choose(self._share(trial, outlook))
 
         self._trial, chosen = alone(run, choose)
-        code_sides(first, second, Plan(self._trial.axes, chosen), run)
+        code_sides(first, second, plan._replace(chosen=chosen), run)
 
     def over(self, line: list[tuple[int, int]], apart: int = 0) -> Tiles:
         """Return the tiles of a line. After one eighth and one half of them, `go_on` may choose the
