@@ -103,10 +103,14 @@ def bytes_by_amx(
 
 
 @cache
+def _compiled(kernel: Callable[..., None]) -> Any:
+    # Machine code stays in memory only as long as numba's object for it.
+    return cfunc(_SIGNATURE, cache=True)(kernel)
+
+
 def address_of(kernel: Callable[..., None]) -> int:
     """The address of one of the kernels above, which is compiled on first use."""
-    compiled: Any = cfunc(_SIGNATURE, cache=True)(kernel)
-    address: int = compiled.address
+    address: int = _compiled(kernel).address
     return address
 
 
