@@ -71,7 +71,9 @@ def main():
         print(f"n = {options.rows}, d = {options.dimension}, k = {K}, alpha {ALPHA}")
         show(runs, "full matrix")
         ours, theirs = (np.load(folder / f"{contestant}.npy") for contestant in CONTESTANTS)
-        print(f"features differ by {np.abs(ours - theirs).max():.1e} at most")
+        apart = np.abs(ours - theirs).max(axis=1)
+        print(f"features differ by {apart.max():.1e} at most")
+        print(f"rows that differ by more than 1e-5: {(apart > 1e-5).sum()}")
 
 
 if __name__ == "__main__":
