@@ -4,6 +4,7 @@ import contextlib
 import os
 import pty
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -111,10 +112,26 @@ def actors(process: int) -> list[int]:
     return found
 
 
-def test_it_starts_within_a_second_moves_and_disappears(tmp_path: Path) -> None:
+def cpu_seconds_of_help() -> float:
+    """What the short help takes of the processors: they may be slow, and more so for a while."""
+
+    def children() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    before = children()
+    subprocess.run([sys.executable, "-m", "jobs.cli", "--help"], cwd=ROOT, check=True,
+                   capture_output=True)  # fmt: skip
+    return children() - before
+
+
+def test_it_starts_soon_moves_and_disappears(tmp_path: Path) -> None:
+    before = cpu_seconds_of_help()
     with on_terminal(*extraction(tmp_path, 0)) as screen:
         screen.wait_for(LOADING)
-        assert screen.cpu_seconds() < 2  # half of it on a machine with nothing else to do
+        used = screen.cpu_seconds()
+        # It is four times as much as the help, and ten times if torch were loaded by then.
+        assert used < 7 * max(before, cpu_seconds_of_help())
         assert screen.end() == 0
         shown = counts(screen)
         assert shown == sorted(shown)
