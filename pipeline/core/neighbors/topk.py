@@ -232,8 +232,8 @@ def prime(tile: Tile, scores: NDArray[np.float32], rows: NDArray[np.int64]) -> N
     the tails. Therefore real rows replace all these placeholders when the tile is offered. Until
     then they exclude most pairs from scoring.
     """
-    if len(tile.values) < len(tile.rows):
-        return  # the values come later, strip by strip
+    if tile.strips.kernel:
+        return  # the values are computed later, strip by strip
     k, width = scores.shape[1], tile.values.shape[1]
     empty = rows[tile.rows].max(axis=1) < 0
     if width <= k or not empty.any():

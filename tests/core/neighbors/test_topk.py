@@ -246,6 +246,17 @@ def tile_of(values):
     )
 
 
+def test_heaps_are_not_primed_with_values_that_are_not_computed_yet():
+    """A strip may have more lines than the tile has rows left."""
+    tile = tile_of(np.full((2, 6), 9, np.int32))
+    later = tile._replace(rows=tile.rows[:1], strips=NO_STRIPS._replace(kernel=1))
+    scores, rows = np.full((2, 3), -np.inf, np.float32), np.full((2, 3), -1)
+    topk.prime(later, scores, rows)
+    assert np.isneginf(scores).all()
+    topk.prime(tile, scores, rows)
+    assert np.isfinite(scores).all()
+
+
 def test_heaps_that_hold_rows_are_not_primed():
     tile = tile_of(np.arange(12, dtype=np.float32).reshape(2, 6))
     scores, rows = np.full((2, 3), -np.inf, np.float32), np.full((2, 3), -1)
