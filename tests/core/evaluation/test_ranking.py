@@ -84,6 +84,18 @@ def test_rows_of_every_kind_are_counted_by_score(kind, q, g, d, tiling, products
 
 
 @pytest.mark.parametrize("products", PRODUCTS)
+def test_queries_of_several_strips_are_counted(products):
+    rng, rows = np.random.default_rng(0), rows_of("falling", 450, 64)
+    labels = Labels(rng.integers(0, 9, 450), rng.integers(0, 3, 450))
+    sides = (
+        rows[:150], Labels(labels.identity[:150], labels.camera[:150]),
+        rows[150:], Labels(labels.identity[150:], labels.camera[150:]),
+    )  # fmt: skip
+    found = rank_counts(*sides, tiling=Tiling(150, 200, 1), products=products)
+    assert found.ahead.tolist() == oracle_ahead(*sides, found)
+
+
+@pytest.mark.parametrize("products", PRODUCTS)
 @pytest.mark.parametrize("many", [510, 512, 514, 900])
 def test_a_query_may_have_any_number_of_matches(many, products):
     """Few enough to be counted at once, and too many, deep among the others."""

@@ -97,6 +97,16 @@ def test_rows_of_every_kind_are_found_by_score(kind, q, g, d, k, tiling, product
 
 
 @pytest.mark.parametrize("products", PRODUCTS)
+@pytest.mark.parametrize("q", [64, 65, 150])
+def test_queries_of_several_strips_are_searched(q, products):
+    rows = rows_of("falling", 300, 64)
+    found = search(rows[:q], rows, 9, tiling=Tiling(q, q, 1), products=products)
+    expected = best_first(all_scores(rows[:q], rows), np.tile(np.arange(300), (q, 1)), 9)
+    assert found.rows.tobytes() == expected.rows.tobytes()
+    assert found.scores.tobytes() == expected.scores.tobytes()
+
+
+@pytest.mark.parametrize("products", PRODUCTS)
 def test_scores_that_underflow_are_found_too(products):
     rows = unit_rows(300, 64) * np.float32(2e-22)
     found = search(rows[:20], rows, 9, products=products, tiling=Tiling(64, 64))

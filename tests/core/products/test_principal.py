@@ -11,6 +11,7 @@ from pipeline.core.neighbors import course, topk
 from pipeline.core.neighbors.pairs import neighbors
 from pipeline.core.neighbors.topk import search
 from pipeline.core.products import choosing, principal, tiles
+from pipeline.core.products.fold import Fold
 from pipeline.core.products.kernels import lengths, pair_scores
 from pipeline.core.products.principal import Axes, gather, may_project, principal_axes, project
 from pipeline.core.products.tiles import Chosen, Side, here
@@ -37,6 +38,29 @@ def words(request, monkeypatch):
     if request.param == "words" and not tiles.has_avx2():
         pytest.skip("needs AVX2")
     monkeypatch.setattr(tiles, "in_words", lambda _: request.param == "words")
+
+
+@pytest.mark.parametrize("after", [1, 20, 64, 149])
+def test_codes_go_on_with_the_row_at_which_leading_dimensions_give_up(after, monkeypatch):
+    rows = rows_of("falling", 150, 64)
+    side = led(rows, principal_axes(rows, 15), 15, 150)
+    side.codes(here)
+    met = []
+
+    def offer(tile):
+        """Read a tile to its end, or to the row `after` which the leading dimensions give up."""
+        height, ready = after if len(tile.row_tails) else len(tile.rows), 0
+        for row in range(height):
+            if row == ready:
+                base, ready = tiles.next_strip(tile.strips, row, len(tile.rows), tile.values)
+            met.append((tile.rows[row], tile.values[row - base] / tile.per_unit, tile.slack))
+        return height, 0
+
+    Fold("auto")(side, 0, side, 0, offer)
+    assert [row for row, *_ in met] == side.places(0).tolist()
+    scores = all_pairs(rows, rows)[:, side.places(0)]
+    for row, values, slack in met[after:]:
+        assert np.abs(scores[row] - values).max() <= slack
 
 
 @given(
