@@ -12,11 +12,10 @@ The residuals x - x' are measured, not estimated, so the bound holds for every r
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from numba import njit
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import Run, blocks
@@ -24,6 +23,7 @@ from pipeline.core.processor import has_amx, has_avx2, has_byte_products, has_vn
 from pipeline.core.products import amx_products, byte_products, vnni_products
 from pipeline.core.products.kernels import aligned, product_slack, read_only
 from pipeline.core.products.kernels import lengths as row_lengths
+from pipeline.core.products.row_codes import encode_block, largest_components
 from pipeline.core.products.strips import ROWS as STRIP_ROWS
 from pipeline.core.products.strips import (
     Strips,
@@ -35,7 +35,6 @@ from pipeline.core.products.strips import (
     words_by_avx2,
     words_by_vnni,
 )
-from pipeline.core.products.transform import transform
 
 Form = Literal["lines", "panels", "words"]
 """The layout of codes: lines of 8 bits for torch; panels of 8 bits for AMX and VNNI, or of 7 bits
@@ -50,7 +49,11 @@ it.
 _LARGEST = 127
 _PADDED = 64  # oneDNN is fastest with whole vectors, and torch multiplies a single column wrongly
 _SAMPLE = 1024
-_NO_SIGN = np.int64(2**63 - 1)
+_BY_ADDRESS = {
+    byte_products: bytes_by_avx2,
+    vnni_products: bytes_by_vnni,
+    amx_products: bytes_by_amx,
+}
 # Rotation costs little, and shortens the residuals in proportion to the largest components.
 _WORTH_ROTATING = 0.9
 
@@ -129,9 +132,7 @@ class Codes:
         """The address of the fastest kernel for codes of this form here."""
         if self.form == "words":
             return address_of(words_by_vnni if has_vnni() else words_by_avx2)
-        if has_amx():
-            return address_of(bytes_by_amx)
-        return address_of(bytes_by_vnni if has_vnni() else bytes_by_avx2)
+        return address_of(_BY_ADDRESS[_byte_kernels()])
 
     @property
     def limit(self) -> float:
@@ -193,7 +194,7 @@ def quantize(
         rotate = _worth_rotating(features, signs)
     largest = np.empty(n, np.float64)
     run(
-        lambda a, b: _largest_components(features[a:b], signs, rotate, largest[a:b]),
+        lambda a, b: largest_components(features[a:b], signs, rotate, largest[a:b]),
         blocks(n, size),
     )
     if order is None:
@@ -252,7 +253,9 @@ def _coded(
         lines = out.reshape(b - a, width) if form == "lines" else np.empty((b - a, padded), kind)
         lines[:, dimension:] = 0
         sums = np.empty(b - a, np.int64)
-        lengths[block] = _encode(features, order[a:b], signs, rotate, scale[block], lines, sums)
+        lengths[block] = encode_block(
+            features, order[a:b], signs, rotate, scale[block], lines, sums
+        )
         if form != "lines":
             byte_products.pack(lines.view(np.int8), out)
         if form == "panels":
@@ -309,96 +312,6 @@ def _exact() -> bool:
 def _worth_rotating(features: NDArray[np.float32], signs: NDArray[np.float64]) -> bool:
     sample = read_only(np.ascontiguousarray(features[:: -(-len(features) // _SAMPLE)]))
     plain, turned = np.empty((2, len(sample)), np.float64)
-    _largest_components(sample, signs, False, plain)
-    _largest_components(sample, signs, True, turned)
+    largest_components(sample, signs, False, plain)
+    largest_components(sample, signs, True, turned)
     return bool(turned.sum() < _WORTH_ROTATING * plain.sum())
-
-
-@njit(nogil=True, cache=True)
-def _turn(
-    row: NDArray[np.float32],
-    signs: NDArray[np.float64],
-    rotate: bool,
-    out: NDArray[np.float64],
-) -> None:
-    """Write `row` to `out`; with `rotate`, apply random signs and the Walsh-Hadamard transform.
-
-    If the dimension is not a power of two, the transform of the next smaller power of two is
-    applied first to the first components, then to the last. This is still a rotation, and mixes
-    each component with all others.
-    """
-    dimension = row.shape[0]
-    if not rotate:
-        for t in range(dimension):
-            out[t] = row[t]
-        return
-    for t in range(dimension):
-        out[t] = row[t] * signs[t]
-    size = 1
-    while 2 * size <= dimension:
-        size *= 2
-    transform(out[:size])
-    if size < dimension:
-        transform(out[dimension - size :])
-
-
-@njit(nogil=True, cache=True)
-def _largest_components(
-    rows: NDArray[np.float32], signs: NDArray[np.float64], rotate: bool, out: NDArray[np.float64]
-) -> None:
-    turned = np.empty(rows.shape[1], np.float64)
-    # Without their signs, floats sort like their bits. So integers are compared instead, which LLVM
-    # vectorizes; it does not vectorize this for floats.
-    bits, found = turned.view(np.int64), out.view(np.int64)
-    for i in range(rows.shape[0]):
-        _turn(rows[i], signs, rotate, turned)
-        largest = np.int64(0)
-        for t in range(rows.shape[1]):
-            largest = max(largest, bits[t] & _NO_SIGN)
-        found[i] = largest
-
-
-def encode(rows: NDArray[np.float32], scale: float, codes: NDArray[np.int16]) -> Any:
-    """Code `rows` `[N, D]` in units of `scale` in the first columns of `codes`.
-
-    Return the greatest length of a row, of a coded row, and of the difference between the two.
-    """
-    order, signs, sums = (
-        np.arange(len(rows)),
-        np.empty(0, np.float64),
-        np.empty(len(rows), np.int64),
-    )
-    return _encode(read_only(rows), order, signs, False, scale, codes, sums)
-
-
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
-def _encode(
-    features: NDArray[np.float32],
-    order: NDArray[np.int64],
-    signs: NDArray[np.float64],
-    rotate: bool,
-    scale: float,
-    codes: NDArray[Any],
-    sums: NDArray[np.int64],
-) -> Any:
-    """Code a block, and write the sum of each row's codes.
-
-    Return the greatest length of a row, of a coded row, and of the difference between the two.
-    """
-    dimension, per_unit = features.shape[1], 1 / scale
-    turned = np.empty(dimension, np.float64)
-    length = coded = residual = 0.0
-    for place in range(order.shape[0]):
-        _turn(features[order[place]], signs, rotate, turned)
-        own = own_coded = own_residual = total = 0.0
-        for t in range(dimension):
-            code = np.rint(turned[t] * per_unit)
-            codes[place, t] = np.int16(code)  # or int8, which is large enough
-            total += code
-            own += turned[t] * turned[t]
-            own_coded += (scale * code) * (scale * code)
-            own_residual += (turned[t] - scale * code) * (turned[t] - scale * code)
-        sums[place] = np.int64(total)
-        length, coded = max(length, own), max(coded, own_coded)
-        residual = max(residual, own_residual)
-    return np.sqrt(length), np.sqrt(coded), np.sqrt(residual)

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from pipeline.core.blocks import Run
 from pipeline.core.processor import has_avx2, has_vnni
 from pipeline.core.products import byte_products, vnni_products
-from pipeline.core.products.int8_codes import encode
 from pipeline.core.products.kernels import product_slack
 from pipeline.core.products.principal import Axes, project
+from pipeline.core.products.row_codes import encode
 
 _LANES = 16
 _WORD, _LONG = ir.IntType(32), ir.IntType(64)
