@@ -8,7 +8,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -38,6 +38,9 @@ WORKER_ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "1",
 }
 
+# The variables of the private cluster's workers, while this process has one.
+_private: dict[str, str] | None = None
+
 _REACH_SECONDS = 5.0
 # How long to retry a head that listens but does not answer yet.
 _PATIENCE_SECONDS = 60.0
@@ -48,13 +51,16 @@ _JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 @dataclass(frozen=True)
 class Cluster:
-    """The result of `connect`: the address, the machines, and whether the cluster was started
-    here.
+    """The result of `connect`: the address, the machines, and whether this process started them.
+
+    `variables` are the environment variables that its workers start with; none are known of a
+    cluster that others started.
     """
 
     address: str
     nodes: tuple[Node, ...]
     started_here: bool
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def cpus(self) -> float:
@@ -74,6 +80,7 @@ def connect(
     num_cpus: int | None = None,
     num_gpus: int | None = None,
     object_store_bytes: int = OBJECT_STORE_BYTES,
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[Cluster]:
     """Join Ray for the length of a `with` block, and restore the earlier state afterwards.
 
@@ -95,13 +102,15 @@ def connect(
     if num_gpus is not None and num_gpus < 0:
         raise InputError(f"there are no {num_gpus} GPUs: give 0 or more")
     if ray.is_initialized():
-        yield _joined(num_gpus, started_here=False)
+        yield _joined(num_gpus)
         return
     wanted = address or os.environ.get("RAY_ADDRESS") or "local"
     showing = _log.isEnabledFor(logging.DEBUG)
     with (
         contextlib.nullcontext() if showing else ray_lines_hidden(),
-        _connected(wanted, address, num_cpus, num_gpus, object_store_bytes) as joined,
+        _connected(
+            wanted, address, num_cpus, num_gpus, object_store_bytes, variables or {}
+        ) as joined,
     ):
         yield joined
 
@@ -113,10 +122,13 @@ def _connected(
     num_cpus: int | None,
     num_gpus: int | None,
     object_store_bytes: int,
+    variables: Mapping[str, str],
 ) -> Iterator[Cluster]:
+    global _private
     try:
         if wanted == "local":
-            _start(num_cpus, num_gpus, object_store_bytes)
+            _private = {**WORKER_ENVIRONMENT, **variables}
+            _start(num_cpus, num_gpus, object_store_bytes, _private)
         elif not address:
             try:
                 _join(wanted)
@@ -129,17 +141,23 @@ def _connected(
             if num_cpus is not None:
                 _log.warning("%s keeps its own CPUs, not %d", wanted, num_cpus)
             _join(wanted)
-        joined = _joined(num_gpus, started_here=wanted == "local")
+        joined = _joined(num_gpus)
         with ended_with_driver() if joined.started_here else head_watched(joined.address):
             yield joined
     finally:
         # Leaves a cluster that was joined, stops one that was started, and otherwise does nothing.
+        _private = None
         ray.shutdown()
 
 
-def _start(num_cpus: int | None, num_gpus: int | None, object_store_bytes: int) -> None:
+def _start(
+    num_cpus: int | None,
+    num_gpus: int | None,
+    object_store_bytes: int,
+    variables: Mapping[str, str],
+) -> None:
     """Start a private cluster: quiet, without a dashboard, and separate from any other."""
-    with variables_set(WORKER_ENVIRONMENT):
+    with variables_set(variables):
         # Ray detects GPUs itself; if it got a number, it would also count GPUs that do not exist.
         ray.init(
             address="local",
@@ -265,14 +283,14 @@ def _reason(address: str, error: Exception) -> str:
     )
 
 
-def _joined(num_gpus: int | None, *, started_here: bool) -> Cluster:
+def _joined(num_gpus: int | None) -> Cluster:
     nodes = tuple(
         Node(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
         for node in ray.nodes()
         if node["Alive"]
     )
     address = ray.get_runtime_context().gcs_address
-    cluster = Cluster(address, nodes, started_here)
+    cluster = Cluster(address, nodes, _private is not None, _private or {})
     if num_gpus and cluster.gpus < num_gpus:
         raise InputError(
             f"{num_gpus} GPUs asked, and Ray finds {cluster.gpus:g} at {address}: "

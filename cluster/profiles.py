@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.errors import InputError
 
@@ -62,16 +61,16 @@ class ActorResources:
     @property
     def environment(self) -> dict[str, str]:
         """The variables that limit the mathematics of one actor to its threads."""
-        return {"OMP_NUM_THREADS": str(self.threads), "NUMBA_NUM_THREADS": str(self.threads)}
+        return thread_variables(self.threads or self.cpus_per_actor)
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """The arguments for an actor's `.options()`, or for Ray Data's `map_batches`."""
-        return {
-            "num_cpus": self.cpus_per_actor,
-            "num_gpus": self.gpus_per_actor,
-            "runtime_env": {"env_vars": self.environment},
-        }
+
+def thread_variables(threads: int) -> dict[str, str]:
+    """The variables that limit the mathematics of one process to a number of threads.
+
+    >>> thread_variables(2)
+    {'OMP_NUM_THREADS': '2', 'NUMBA_NUM_THREADS': '2'}
+    """
+    return {"OMP_NUM_THREADS": str(threads), "NUMBA_NUM_THREADS": str(threads)}
 
 
 def resolve(

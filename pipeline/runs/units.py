@@ -197,7 +197,7 @@ class _Run:
     def _on_ray(self, todo: Units) -> Generator[UnitRecord]:
         from pipeline.stages.extract_on_ray import extract_on_ray
 
-        with on_cluster(self._on) as resources:
+        with on_cluster(self._on) as (resources, environment):
             self.actors = resources.actors
             yield from extract_on_ray(
                 todo.largest_first(),
@@ -206,7 +206,7 @@ class _Run:
                 grows=resources.grows,
                 cpus_per_actor=resources.cpus_per_actor,
                 gpus_per_actor=resources.gpus_per_actor,
-                environment=resources.environment,
+                environment=environment,
                 step=self._step,
             )
 
@@ -222,18 +222,23 @@ def may_stay(on: ActorSettings) -> bool:
 
 
 @contextmanager
-def on_cluster(on: ActorSettings) -> Iterator["ActorResources"]:
-    """Join Ray, unless this process has joined, and fit the settings to its machines."""
+def on_cluster(on: ActorSettings) -> Iterator[tuple["ActorResources", dict[str, str]]]:
+    """Join Ray, unless this process has joined, and fit the settings to its machines.
+
+    Yield the resources, and the environment variables that workers do not have yet. A private
+    cluster's workers have theirs from the start: Ray starts no other process for them.
+    """
     from cluster.connect import connect
-    from cluster.profiles import resolve
+    from cluster.profiles import resolve, thread_variables
 
     if on.address and on.address.startswith("ray://"):
         raise InputError(
             f"`address` {on.address}: Ray Data does not run over ray://; give host:port on the"
             " cluster's own network, or submit the job"
         )
-    with connect(on.address) as cluster:
-        yield resolve(
+    begin_with = thread_variables(on.num_cpus or 1)
+    with connect(on.address, num_cpus=_cpus_needed(on), variables=begin_with) as cluster:
+        resources = resolve(
             cluster.nodes,
             actors=on.actors,
             cpus_per_actor=on.num_cpus,
@@ -241,6 +246,20 @@ def on_cluster(on: ActorSettings) -> Iterator["ActorResources"]:
             may_wait=on.autoscale and not cluster.started_here,
             may_grow=not cluster.started_here,
         )
+        wanted = resources.environment
+        yield resources, {} if wanted.items() <= cluster.variables.items() else wanted
+
+
+def _cpus_needed(on: ActorSettings) -> int | None:
+    """The CPUs of a private cluster for the requested actors; None for all of the machine.
+
+    Ray starts a worker for each CPU at once. If there are too few CPUs, the cluster has all, so
+    that the error names their true number.
+    """
+    if on.actors is None or on.address:
+        return None
+    needed = on.actors * (on.num_cpus or 1)
+    return needed if 1 <= needed <= len(os.sched_getaffinity(0)) else None
 
 
 def _faulty(location: str, record: UnitRecord) -> pa.Table:

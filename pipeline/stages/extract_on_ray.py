@@ -103,11 +103,9 @@ def extract_on_ray(
     Raise RunError if a worker raises, and if the first units all kill their workers; finished work
     stays on disk.
     """
-    options = {
-        "num_cpus": cpus_per_actor,
-        "num_gpus": gpus_per_actor,
-        "runtime_env": {"env_vars": environment or {}},
-    }
+    options: dict[str, Any] = {"num_cpus": cpus_per_actor, "num_gpus": gpus_per_actor}
+    if environment:  # even without variables, a runtime environment would need its own processes
+        options["runtime_env"] = {"env_vars": environment}
     with actor_progress(step) as progress:
         outcomes = _Outcomes(work, actors, progress)
         while units:

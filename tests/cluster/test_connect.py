@@ -26,17 +26,22 @@ from pipeline.errors import InputError
 @ray.remote
 def look():
     import pipeline
-    names = ("THP_MEM_ALLOC_ENABLE", "MALLOC_ARENA_MAX", "OMP_NUM_THREADS")
+    names = ("THP_MEM_ALLOC_ENABLE", "MALLOC_ARENA_MAX", "OMP_NUM_THREADS", "LOOKED_AT")
     return os.nice(0), [os.environ.get(name) for name in names], pipeline.__file__
 
 try:
-    with connect(sys.argv[1] if sys.argv[1:] else None) as cluster:
+    address = sys.argv[1] if sys.argv[1:] else None
+    with connect(address, variables={"LOOKED_AT": "yes"}) as cluster:
         print(cluster.cpus, cluster.gpus, len(cluster.nodes), cluster.started_here)
         nice, names, file = ray.get(look.remote())
         print(nice, *names)
         print(file)
         if cluster.started_here:
             print(os.environ["RAY_AUTH_MODE"])
+        with connect() as inner:
+            assert inner == cluster
+        assert ("LOOKED_AT" in cluster.variables) == cluster.started_here
+        assert "LOOKED_AT" not in os.environ
     print(ray.is_initialized())
 except InputError as error:
     print("refused:", error)
@@ -70,7 +75,8 @@ def test_a_private_cluster_starts_quietly_and_is_gone_afterwards() -> None:
     )
     size, worker, _, tokens, joined = done.stdout.splitlines()
     assert size.split()[2:] == ["1", "True"]
-    assert worker == "0 1 1 1"  # not nice, both settings of the allocator, one thread a CPU
+    # Not nice, both settings of the allocator, one thread a CPU, and what was given.
+    assert worker == "0 1 1 1 yes"
     assert tokens == "token"
     assert joined == "False"
     assert done.stderr == ""
@@ -81,7 +87,7 @@ def test_cluster_of_others_is_joined_and_left_running(cluster_head: HeadNode) ->
     for address in (cluster_head.address, cluster_head.client_address):
         size, worker, _, joined = look(address, environment=cluster_head.environment)
         assert size == "2.0 0.0 1 False"
-        assert worker == "0 1 1 1"
+        assert worker == "0 1 1 1 None"
         assert joined == "False"
 
 

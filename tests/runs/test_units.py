@@ -1,7 +1,12 @@
 """Where an extraction runs: in this process, unless its pace shows that Ray pays."""
 
 import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
 
+import pytest
 import ray
 
 from cluster.profiles import ActorResources
@@ -43,7 +48,7 @@ def test_work_moves_to_ray_where_that_pays_and_gives_the_same_rows(tmp_path, mon
 
     @contextlib.contextmanager
     def on_cluster(on):
-        yield ActorResources(actors=3, cpus_per_actor=1, gpus_per_actor=0, threads=1)
+        yield ActorResources(actors=3, cpus_per_actor=1, gpus_per_actor=0, threads=1), {}
 
     source = save_source(tmp_path / "source", 40)
     monkeypatch.setattr(units, "may_stay", lambda on: True)
@@ -68,3 +73,57 @@ def test_whoever_asks_for_ray_gets_it(monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS")
     monkeypatch.setattr(ray, "is_initialized", lambda: True)
     assert not may_stay(ActorSettings())
+
+
+# How a private cluster for extraction begins: its CPUs, what its workers lack, and what they have.
+BEGUN = """
+import os, ray
+from pipeline.runs.settings import ActorSettings
+from pipeline.runs.units import on_cluster
+
+@ray.remote(num_cpus=1)
+def look():
+    return os.environ["OMP_NUM_THREADS"], os.environ["NUMBA_NUM_THREADS"]
+
+asked = ActorSettings(actors=1)
+with on_cluster(asked) as (resources, missing):
+    print(resources.actors, ray.cluster_resources()["CPU"], missing, *ray.get(look.remote()))
+    with on_cluster(asked) as (_, missing):
+        print(missing)
+    with on_cluster(ActorSettings(actors=1, address="auto")) as (_, missing):
+        print(missing)
+"""
+
+
+@pytest.mark.ray
+def test_workers_of_a_private_cluster_begin_with_their_variables():
+    """An actor with variables of its own needs a process of its own, which starts when it does."""
+    environment = {name: value for name, value in os.environ.items() if name[:4] != "RAY_"}
+    done = subprocess.run(
+        [sys.executable, "-c", BEGUN],
+        env={**environment, "PYTHONPATH": str(Path.cwd())},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["1 1.0 {} 1 1", "{}", "{}"]
+
+
+@pytest.mark.ray
+def test_workers_of_another_cluster_get_their_variables(cluster):
+    asked = ActorSettings(actors=1, num_cpus=2)
+    with units.on_cluster(asked) as (_, environment):
+        assert environment == {"OMP_NUM_THREADS": "2", "NUMBA_NUM_THREADS": "2"}
+
+
+def test_a_private_cluster_has_the_cpus_that_its_actors_need(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8))
+    for asked, cpus in (
+        ({}, None),
+        ({"actors": 3}, 3),
+        ({"actors": 3, "num_cpus": 2}, 6),
+        ({"actors": 5, "num_cpus": 2}, None),
+        ({"actors": 3, "address": "auto"}, None),
+    ):
+        assert units._cpus_needed(ActorSettings(**asked)) == cpus
