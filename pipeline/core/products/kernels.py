@@ -16,9 +16,12 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 __all__ = [
+    "ACCUMULATORS",
+    "LANES",
     "aligned",
-    "four_scores",
+    "fused",
     "lengths",
+    "load",
     "longest",
     "pair_scores",
     "product_slack",
@@ -30,9 +33,11 @@ Element = TypeVar("Element", bound=np.generic)
 
 _LINE = 64  # bytes
 _F32 = ir.FloatType()
-_LANES = 16
-_ACCUMULATORS = 4
-_VECTOR = ir.VectorType(_F32, _LANES)
+LANES = 16
+"""Number of lanes of an accumulator of `score`."""
+ACCUMULATORS = 4
+"""Number of accumulators of `score`."""
+_VECTOR = ir.VectorType(_F32, LANES)
 
 
 def aligned(count: int, kind: Any) -> NDArray[Any]:
@@ -46,7 +51,7 @@ def aligned(count: int, kind: Any) -> NDArray[Any]:
     return memory[start : start + size].view(kind)
 
 
-def _load(builder: Any, address: Any, index: Any, kind: Any) -> Any:
+def load(builder: Any, address: Any, index: Any, kind: Any) -> Any:
     """Load a value of type `kind` from `index` floats beyond `address`."""
     place = builder.add(address, builder.mul(index, ir.Constant(index.type, 4)))
     return builder.load(builder.inttoptr(place, kind.as_pointer()), typ=kind, align=4)
@@ -54,7 +59,7 @@ def _load(builder: Any, address: Any, index: Any, kind: Any) -> Any:
 
 def _sum_lanes(builder: Any, vector: Any) -> Any:
     """The sum of the sixteen lanes, by halving: lane i + lane i + 8, then + 4, + 2, + 1."""
-    width = _LANES
+    width = LANES
     while width > 1:
         width //= 2
         indices = ir.VectorType(ir.IntType(32), width)
@@ -67,63 +72,61 @@ def _sum_lanes(builder: Any, vector: Any) -> Any:
     return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
 
 
-def _fused(builder: Any, kind: Any, name: str) -> Any:
+def fused(builder: Any, kind: Any, name: str) -> Any:
     """LLVM's fused multiply-add for one type: a * b + c, rounded once."""
     return cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(kind, [kind, kind, kind]), name
     )
 
 
-def _dots(builder: Any, rows: list[Any], columns: list[Any], n: Any) -> list[Any]:
-    """Dot products of `n` floats at each of `rows` with each of `columns` (addresses), row by row.
+def _dots(builder: Any, row: Any, columns: list[Any], n: Any) -> list[Any]:
+    """Dot products of `n` floats at `row` with those at each of `columns` (addresses).
 
     Each pair has the same order of summation, whichever other pairs are computed with it; the pairs
-    only share the loaded values.
+    only share the loaded values of the row.
     """
     index = n.type
-    fma_vector = _fused(builder, _VECTOR, "llvm.fma.v16f32")
-    fma_scalar = _fused(builder, _F32, "llvm.fma.f32")
-    step = _LANES * _ACCUMULATORS
-    pairs = [(r, c) for r in range(len(rows)) for c in range(len(columns))]
-    sums = {
-        (*pair, lane): cgutils.alloca_once_value(builder, ir.Constant(_VECTOR, [0.0] * _LANES))
-        for pair in pairs
-        for lane in range(_ACCUMULATORS)
-    }
+    fma_vector = fused(builder, _VECTOR, "llvm.fma.v16f32")
+    fma_scalar = fused(builder, _F32, "llvm.fma.f32")
+    step = LANES * ACCUMULATORS
+    sums = [
+        [
+            cgutils.alloca_once_value(builder, ir.Constant(_VECTOR, [0.0] * LANES))
+            for _ in range(ACCUMULATORS)
+        ]
+        for _ in columns
+    ]
 
     def bound(width: int) -> Any:
         return builder.mul(builder.sdiv(n, ir.Constant(index, width)), ir.Constant(index, width))
 
     def add(at: Any, lane: int) -> None:
-        x = [_load(builder, row, at, _VECTOR) for row in rows]
-        y = [_load(builder, column, at, _VECTOR) for column in columns]
-        for r, c in pairs:
-            place = sums[r, c, lane]
-            held = builder.load(place, typ=_VECTOR)
-            builder.store(builder.call(fma_vector, [x[r], y[c], held]), place)
+        x = load(builder, row, at, _VECTOR)
+        others = [load(builder, column, at, _VECTOR) for column in columns]
+        for y, places in zip(others, sums, strict=True):
+            held = builder.load(places[lane], typ=_VECTOR)
+            builder.store(builder.call(fma_vector, [x, y, held]), places[lane])
 
     zero = ir.Constant(index, 0)
-    whole, vectors = bound(step), bound(_LANES)
+    whole, vectors = bound(step), bound(LANES)
     # With several pairs, the accumulators take turns: all at once would need more registers than
     # AVX2 has. Each accumulator adds up the same values in the same order.
-    turns = [[lane] for lane in range(_ACCUMULATORS)] if len(pairs) > 1 else [range(_ACCUMULATORS)]
+    turns = [[lane] for lane in range(ACCUMULATORS)] if len(columns) > 1 else [range(ACCUMULATORS)]
     for lanes in turns:
         with cgutils.for_range_slice(builder, zero, whole, ir.Constant(index, step)) as (i, _):
             for lane in lanes:
-                add(builder.add(i, ir.Constant(index, lane * _LANES)), lane)
-    with cgutils.for_range_slice(builder, whole, vectors, ir.Constant(index, _LANES)) as (i, _):
+                add(builder.add(i, ir.Constant(index, lane * LANES)), lane)
+    with cgutils.for_range_slice(builder, whole, vectors, ir.Constant(index, LANES)) as (i, _):
         add(i, 0)
     results = []
-    for r, c in pairs:
-        first, second, third, fourth = (
-            builder.load(sums[r, c, lane], typ=_VECTOR) for lane in range(_ACCUMULATORS)
-        )
+    for places in sums:
+        first, second, third, fourth = (builder.load(place, typ=_VECTOR) for place in places)
         halves = builder.fadd(first, second), builder.fadd(third, fourth)
         total = _sum_lanes(builder, builder.fadd(*halves))
         results.append(cgutils.alloca_once_value(builder, total))
     with cgutils.for_range_slice(builder, vectors, n, ir.Constant(index, 1)) as (i, _):
-        for (r, c), result in zip(pairs, results, strict=True):
-            x, y = _load(builder, rows[r], i, _F32), _load(builder, columns[c], i, _F32)
+        for column, result in zip(columns, results, strict=True):
+            x, y = load(builder, row, i, _F32), load(builder, column, i, _F32)
             held = builder.load(result, typ=_F32)
             builder.store(builder.call(fma_scalar, [x, y, held]), result)
     return [builder.load(result, typ=_F32) for result in results]
@@ -136,20 +139,7 @@ def _dot(_typing: Any, _a: Any, _b: Any, _n: Any) -> Any:
 
     def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         a, b, n = args
-        return _dots(builder, [a], [b], n)[0]
-
-    return signature, codegen
-
-
-@intrinsic
-def _four_dots(_typing: Any, _a: Any, _b: Any, _c: Any, _d: Any, _n: Any) -> Any:
-    """Dot products of `n` floats at each of two addresses with each of two others."""
-    four = types.UniTuple(types.float32, 4)
-    signature = four(types.intp, types.intp, types.intp, types.intp, types.intp)
-
-    def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        a, b, c, d, n = args
-        return context.make_tuple(builder, four, _dots(builder, [a, b], [c, d], n))
+        return _dots(builder, a, [b], n)[0]
 
     return signature, codegen
 
@@ -162,7 +152,7 @@ def _row_dots(_typing: Any, _a: Any, _b: Any, _c: Any, _d: Any, _e: Any, _n: Any
 
     def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         row, *columns, n = args
-        return context.make_tuple(builder, four, _dots(builder, [row], columns, n))
+        return context.make_tuple(builder, four, _dots(builder, row, columns, n))
 
     return signature, codegen
 
@@ -171,17 +161,6 @@ def _row_dots(_typing: Any, _a: Any, _b: Any, _c: Any, _d: Any, _e: Any, _n: Any
 def score(a: NDArray[np.float32], b: NDArray[np.float32]) -> np.float32:
     """The similarity of two contiguous vectors `[D]`: their float32 dot product, in fixed order."""
     return _dot(a.ctypes.data, b.ctypes.data, a.shape[0])  # type: ignore[call-arg]
-
-
-@njit(nogil=True, inline="always")
-def four_scores(
-    a: NDArray[np.float32], b: NDArray[np.float32], c: NDArray[np.float32], d: NDArray[np.float32]
-) -> Any:
-    """The scores of a and b with c and d, (ac, ad, bc, bd); each row is loaded once for two
-    scores.
-    """
-    there = c.ctypes.data, d.ctypes.data
-    return _four_dots(a.ctypes.data, b.ctypes.data, *there, a.shape[0])  # type: ignore[call-arg]
 
 
 @njit(nogil=True, inline="always")

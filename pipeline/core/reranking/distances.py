@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from pipeline.core.blocks import ChosenRows, FeatureRows, StackedRows, Tiling, blocks, on_lines
 from pipeline.core.neighbors.farthest import least_scores
 from pipeline.core.neighbors.topk import TopK
-from pipeline.core.products.kernels import four_scores, read_only
+from pipeline.core.products.kernels import read_only
 from pipeline.core.reranking.reciprocal import (
     SparseRows,
     distance,
@@ -32,6 +32,7 @@ from pipeline.core.reranking.reciprocal import (
     mean_weights,
     weights,
 )
+from pipeline.core.reranking.score_grids import COLUMNS, MOST_ROWS, grid_height, score_grid
 from pipeline.core.sweep import sweep
 
 Variant = Literal["zhong", "torchreid"]
@@ -358,19 +359,14 @@ def _fill_tile(
     """Write the final distances of all pairs, for a few gallery rows at a time, which stay in the
     cache.
     """
-    scores = np.zeros((2, _CACHED), np.float32)
+    scores = np.empty((MOST_ROWS, _CACHED), np.float32)
     nothing = np.float32(0)
     for first in range(0, gallery.shape[0], _CACHED):
-        few = gallery[first : first + _CACHED]
-        count = few.shape[0]
-        for i in range(0, queries.shape[0], 2):
-            below = min(i + 1, queries.shape[0] - 1)
-            # At an edge, pairs are scored twice, with the same result each time.
-            for j in range(0, count, 2):
-                beside = min(j + 1, count - 1)
-                near = four_scores(queries[i], queries[below], few[j], few[beside])
-                scores[0, j], scores[0, beside], scores[1, j], scores[1, beside] = near
-            for r in range(i, below + 1):
+        count = min(_CACHED, gallery.shape[0] - first)
+        for i in range(0, queries.shape[0], grid_height()):
+            for j in range(0, count, COLUMNS):
+                score_grid(queries, i, gallery, first + j, scores, j)
+            for r in range(i, min(i + grid_height(), queries.shape[0])):
                 line, held = out[r, first : first + count], shared[r, first : first + count]
                 # Most pairs share nothing; these are written as vectors.
                 for c in range(count):

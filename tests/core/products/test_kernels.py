@@ -2,11 +2,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numba import njit
 
 from pipeline.core.products.kernels import (
     aligned,
-    four_scores,
     longest,
     pair_scores,
     product_slack,
@@ -26,17 +24,6 @@ def test_scores_are_dot_products_within_half_the_slack(d, seed):
     slack = product_slack(d, longest(a), longest(b))
     assert np.abs(all_pairs(a, b) - truth).max() <= slack / 2
     assert np.abs(a @ b.T - truth).max() <= slack / 2
-
-
-@njit
-def four_at_once(a, b):
-    return np.array(four_scores(a[0], a[1], b[0], b[1]), np.float32).reshape(2, 2)
-
-
-@given(st.integers(1, 300), st.integers(0, 99))
-def test_four_scores_at_once_are_those_of_the_pairs_to_the_bit(d, seed):
-    a, b = np.random.default_rng(seed).standard_normal((2, 2, d)).astype(np.float32)
-    assert four_at_once(a, b).tobytes() == all_pairs(a, b).tobytes()
 
 
 @given(st.integers(1, 300))
