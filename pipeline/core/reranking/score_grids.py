@@ -189,7 +189,7 @@ def _height(_typing: Any) -> Any:
 @njit(nogil=True, inline="always")
 def grid_height() -> int:
     """The number of rows of a grid on this processor, at most `MOST_ROWS`."""
-    return _height()  # type: ignore[call-arg, no-any-return]
+    return _height()  # type: ignore[call-arg]
 
 
 @njit(nogil=True, inline="always")
