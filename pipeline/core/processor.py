@@ -6,6 +6,7 @@ or `all`, the default. No result depends on it.
 """
 
 import os
+import platform
 from functools import cache
 from typing import Any
 
@@ -70,6 +71,18 @@ def has_avx512() -> bool:
 def has_avx2() -> bool:
     """Whether the processor multiplies vectors of 32 bytes in pairs, and adds in 16 bits."""
     return _has("avx2")
+
+
+@cache
+def has_arm_dots() -> bool:
+    """Whether this is a 64-bit Arm processor that adds products of bytes in 32 bits (`sdot`), and
+    LLVM knows it; otherwise compiling such an instruction would end the process.
+    """
+    if most() != "all" or platform.machine() not in ("aarch64", "arm64"):
+        return False
+    from llvmlite.binding import get_host_cpu_features  # slow to load, as torch is
+
+    return bool(get_host_cpu_features().get("dotprod"))
 
 
 def restrict_numba() -> None:

@@ -1,9 +1,11 @@
 import os
+import platform
 import subprocess
 import sys
 
 import pytest
 import torch
+from llvmlite import binding
 
 from pipeline.core import processor
 from pipeline.errors import InputError
@@ -74,6 +76,23 @@ def test_the_instructions_are_asked_for(capabilities, level, byte_products, vnni
     monkeypatch.delattr(torch.cpu, "get_capabilities")
     assert not processor.has_byte_products.__wrapped__()
     assert not processor.has_avx2.__wrapped__()
+
+
+@pytest.mark.parametrize(
+    ("machine", "level", "features", "has"),
+    [
+        ("aarch64", "all", {"dotprod": True}, True),
+        ("arm64", "", {"dotprod": True}, True),
+        ("aarch64", "all", {"neon": True}, False),
+        ("aarch64", "avx2", {"dotprod": True}, False),
+        ("x86_64", "all", {"dotprod": True}, False),
+    ],
+)
+def test_arm_is_asked_for_its_dot_products(machine, level, features, has, monkeypatch):
+    monkeypatch.setenv(processor.VARIABLE, level)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(binding, "get_host_cpu_features", lambda: features)
+    assert processor.has_arm_dots.__wrapped__() == has
 
 
 @pytest.mark.parametrize("allowed", [True, False, None])

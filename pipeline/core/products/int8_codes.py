@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import Run, blocks
-from pipeline.core.processor import has_amx, has_avx2, has_byte_products, has_vnni
-from pipeline.core.products import amx_products, byte_products, vnni_products
+from pipeline.core.processor import has_amx, has_arm_dots, has_avx2, has_byte_products, has_vnni
+from pipeline.core.products import amx_products, arm_products, byte_products, vnni_products
 from pipeline.core.products.kernels import aligned, product_slack, read_only
 from pipeline.core.products.kernels import lengths as row_lengths
 from pipeline.core.products.row_codes import encode_block, largest_components
@@ -29,6 +29,7 @@ from pipeline.core.products.strips import (
     Strips,
     address_of,
     bytes_by_amx,
+    bytes_by_arm,
     bytes_by_avx2,
     bytes_by_vnni,
     multiply,
@@ -37,8 +38,8 @@ from pipeline.core.products.strips import (
 )
 
 Form = Literal["lines", "panels", "words"]
-"""The layout of codes: lines of 8 bits for torch; panels of 8 bits for AMX and VNNI, or of 7 bits
-for AVX2 alone; or panels of 16 bits.
+"""The layout of codes: lines of 8 bits for torch; panels of 8 bits for AMX, VNNI and Arm, or of 7
+bits for AVX2 alone; or panels of 16 bits.
 """
 
 LARGEST_SUM = 2**31 - 2**20
@@ -53,6 +54,7 @@ _BY_ADDRESS = {
     byte_products: bytes_by_avx2,
     vnni_products: bytes_by_vnni,
     amx_products: bytes_by_amx,
+    arm_products: bytes_by_arm,
 }
 # Rotation costs little, and shortens the residuals in proportion to the largest components.
 _WORTH_ROTATING = 0.9
@@ -278,8 +280,10 @@ def fast() -> bool:
 
 
 def in_panels() -> bool:
-    """Whether codes are for our own kernels for AMX, VNNI or AVX2: torch has no faster ones."""
-    return has_avx2() and (has_amx() or has_vnni() or not has_byte_products())
+    """Whether codes are for our own kernels for AMX, VNNI, AVX2 or Arm: torch has no faster
+    ones.
+    """
+    return has_arm_dots() or (has_avx2() and (has_amx() or has_vnni() or not has_byte_products()))
 
 
 def largest_code() -> int:
@@ -290,6 +294,8 @@ def largest_code() -> int:
 
 def _byte_kernels() -> ModuleType:
     """The fastest kernels for codes of bytes in panels."""
+    if has_arm_dots():
+        return arm_products
     if has_amx():
         return amx_products
     return vnni_products if has_vnni() else byte_products

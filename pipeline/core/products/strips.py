@@ -14,7 +14,7 @@ from numba import carray, cfunc, njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from pipeline.core.products import amx_products, byte_products, vnni_products
+from pipeline.core.products import amx_products, arm_products, byte_products, vnni_products
 from pipeline.core.products.byte_products import PANEL
 
 ROWS = 64
@@ -100,6 +100,14 @@ def bytes_by_amx(
     """`amx_products.multiply` for arrays at addresses."""
     a, b, sums, spare, values = _arrays(first, second, begun, width, rows, columns, work, out)
     amx_products.multiply(a, b, sums, width, rows, columns, spare, values)
+
+
+def bytes_by_arm(
+    first: Any, second: Any, begun: Any, width: int, rows: int, columns: int, work: Any, out: Any
+) -> None:
+    """`arm_products.multiply` for arrays at addresses."""
+    a, b, sums, spare, values = _arrays(first, second, begun, width, rows, columns, work, out)
+    arm_products.multiply(a, b, sums, width, rows, columns, spare, values)
 
 
 @cache

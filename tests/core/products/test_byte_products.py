@@ -1,16 +1,26 @@
+import re
+import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from llvmlite import binding, ir
+from numba import njit
 
-from pipeline.core.processor import has_amx, has_avx2, has_vnni
-from pipeline.core.products import amx_products, byte_products, vnni_products
+from pipeline.core.processor import has_amx, has_arm_dots, has_avx2, has_vnni
+from pipeline.core.products import amx_products, arm_products, byte_products, vnni_products
 from pipeline.core.products.byte_products import LONGEST_CODES, PANEL, pack
 
-HAVE = {amx_products: has_amx, vnni_products: has_vnni, byte_products: has_avx2}
+HAVE = {
+    amx_products: has_amx,
+    vnni_products: has_vnni,
+    byte_products: has_avx2,
+    arm_products: has_arm_dots,
+}
 
 
 def of_this_processor(kernels):
@@ -19,9 +29,32 @@ def of_this_processor(kernels):
     return kernels
 
 
-@pytest.fixture(params=list(HAVE), ids=["AMX", "VNNI", "AVX2"], scope="module")
+def plain_dots(builder, sums, row, columns):
+    """What Arm's `sdot` does, in instructions that every processor has."""
+    wide = ir.VectorType(ir.IntType(32), 16)
+    products = builder.mul(builder.sext(row, wide), builder.sext(columns, wide))
+    nothing = ir.Constant(wide, ir.Undefined)
+    for place in range(4):
+        lanes = ir.Constant(ir.VectorType(ir.IntType(32), 4), list(range(place, 16, 4)))
+        sums = builder.add(sums, builder.shuffle_vector(products, nothing, lanes))
+    return sums
+
+
+def emulated():
+    """The loop for Arm with `plain_dots`."""
+    multiply = njit(arm_products.multiply.py_func)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arm_products, "_added", plain_dots)
+        kernels = SimpleNamespace(LARGEST=arm_products.LARGEST, OFFSET=0, multiply=multiply)
+        product(kernels, *np.ones((2, 1, 8), np.int8))  # compiles while the function is in place
+    return kernels
+
+
+@pytest.fixture(
+    params=[*HAVE, "emulated"], ids=["AMX", "VNNI", "AVX2", "Arm", "emulated-Arm"], scope="module"
+)
 def kernels(request):
-    return of_this_processor(request.param)
+    return emulated() if request.param == "emulated" else of_this_processor(request.param)
 
 
 @pytest.fixture(params=[vnni_products, byte_products], ids=["VNNI", "AVX2"], scope="module")
@@ -67,6 +100,80 @@ def test_codes_larger_by_one_would_saturate():
     one = np.full((1, 8), largest + 1, np.int8)
     assert product(byte_products, one, one) != 8 * (largest + 1) ** 2
     assert product(byte_products, one - np.int8(1), one) == 8 * largest * (largest + 1)
+
+
+def loop_for_arm():
+    """The loop for Arm, as LLVM's target and module for a processor that has its instructions."""
+    long = ir.IntType(64)
+    module = ir.Module("products")
+    module.triple = "aarch64-linux-gnu"
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [long] * 5), "block")
+    builder = ir.IRBuilder(function.append_basic_block())
+    arm_products._write(builder, *function.args)
+    builder.ret_void()
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    target = binding.Target.from_triple(module.triple).create_target_machine(
+        features="+neon,+dotprod", opt=3
+    )
+    parsed = binding.parse_assembly(str(module))
+    passes = binding.create_pass_builder(
+        target, binding.create_pipeline_tuning_options(speed_level=3)
+    )
+    passes.getModulePassManager().run(parsed, passes)
+    return target, parsed
+
+
+def test_the_loop_for_arm_keeps_its_sums_in_registers():
+    target, module = loop_for_arm()
+    blocks = re.split(r"^(?:\.L)?\w+:.*$", target.emit_assembly(module), flags=re.MULTILINE)
+    (loop,) = (each for each in blocks if "sdot" in each)
+    assert loop.count("sdot") == 16
+    assert not re.search(r"\bst[rp]\b", loop)
+
+
+HARNESS = """
+#include <stdint.h>
+#include <stdio.h>
+static int8_t rows[1 << 16], codes[1 << 16];
+static int32_t out[4 * 20];
+void block(int64_t, int64_t, int64_t, int64_t, int64_t);
+int main(void) {
+  int64_t groups;
+  while (fread(&groups, 8, 1, stdin) == 1) {
+    if (fread(rows, 64, groups, stdin) + fread(codes, 64, groups, stdin) != 2 * groups) return 1;
+    block((int64_t)rows, (int64_t)codes, groups, (int64_t)out, 20);
+    fwrite(out, 4, 80, stdout);
+  }
+  return 0;
+}
+"""
+
+
+@pytest.mark.skipif(
+    not all(map(shutil.which, ("qemu-aarch64", "aarch64-linux-gnu-gcc"))),
+    reason="needs qemu-user and gcc-aarch64-linux-gnu",
+)
+def test_an_emulated_processor_multiplies_exactly(tmp_path):
+    """The machine code itself; loops around it are those that `emulated` runs."""
+    target, module = loop_for_arm()
+    (tmp_path / "block.o").write_bytes(target.emit_object(module))
+    (tmp_path / "main.c").write_text(HARNESS)
+    files = [str(tmp_path / name) for name in ("main.c", "block.o")]
+    program = str(tmp_path / "program")
+    subprocess.run(["aarch64-linux-gnu-gcc", "-static", *files, "-o", program], check=True)
+    rng, asked, expected = np.random.default_rng(0), b"", []
+    for groups in (1, 2, 16, 130):
+        a, b = rng.integers(-127, 128, (2, groups, 16, 4)).astype(np.int8)
+        a[:, :2], b[:, :4] = 127, -127
+        asked += np.int64(groups).tobytes() + a.tobytes() + b.tobytes()
+        values = np.zeros((4, 20), np.int32)
+        values[:, :16] = np.einsum("grk,gck->rc", a[:, :4].astype(int), b.astype(int))
+        expected.append(values)
+    run = subprocess.run(
+        ["qemu-aarch64", program], input=asked, capture_output=True, check=True, timeout=60
+    )
+    assert run.stdout == np.stack(expected).tobytes()
 
 
 @given(

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.blocks import Tiling
-from pipeline.core.products import amx_products, byte_products, vnni_products
+from pipeline.core.products import amx_products, arm_products, byte_products, vnni_products
 from pipeline.core.products import int8_codes as module
 from pipeline.core.products.int8_codes import can_code, quantize, quantize_words
 from pipeline.core.products.kernels import pair_scores
@@ -226,28 +226,30 @@ def test_a_processor_that_saturates_is_noticed(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("bytes_", "avx2", "vnni", "amx", "panels", "largest"),
+    ("bytes_", "avx2", "vnni", "amx", "arm", "panels", "largest"),
     [
-        (False, False, False, False, False, 127),
-        (True, False, False, False, False, 127),
-        (True, True, False, False, False, 127),
-        (False, True, False, False, True, 63),
-        (True, True, True, False, True, 127),
-        (True, True, True, True, True, 127),
+        (False, False, False, False, False, False, 127),
+        (True, False, False, False, False, False, 127),
+        (True, True, False, False, False, False, 127),
+        (False, True, False, False, False, True, 63),
+        (True, True, True, False, False, True, 127),
+        (True, True, True, True, False, True, 127),
+        (False, False, False, False, True, True, 127),
     ],
 )
-def test_the_instructions_are_asked_for(bytes_, avx2, vnni, amx, panels, largest, monkeypatch):
+def test_the_instructions_are_asked_for(bytes_, avx2, vnni, amx, arm, panels, largest, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(module, "has_byte_products", lambda: bytes_)
     monkeypatch.setattr(module, "has_avx2", lambda: avx2)
     monkeypatch.setattr(module, "has_vnni", lambda: vnni)
     monkeypatch.setattr(module, "has_amx", lambda: amx)
-    assert module.fast() == (bytes_ or avx2)
+    monkeypatch.setattr(module, "has_arm_dots", lambda: arm)
+    assert module.fast() == (bytes_ or avx2 or arm)
     assert module.in_panels() == panels
     assert module.largest_code() == largest
     if panels:
         ours = amx_products if amx else vnni_products if vnni else byte_products
-        assert module._byte_kernels() is ours
+        assert module._byte_kernels() is (arm_products if arm else ours)
     codes = coded(rows_of("normal", 3, 5), 2)
     assert (codes.form == "panels") == panels
     assert codes.width == (64 if amx or not panels else 8)
