@@ -7,6 +7,7 @@ or `all`, the default. No result depends on it.
 
 import os
 import platform
+import sys
 from functools import cache
 from typing import Any
 
@@ -86,19 +87,27 @@ def has_arm_dots() -> bool:
 
 
 def restrict_numba() -> None:
-    """Limit the code that numba compiles to the level. Call it before numba compiles anything."""
+    """Limit the code that numba compiles to the level. Call it before numba compiles anything.
+
+    It sets the environment variables that numba reads when it is imported, so that a command which
+    compiles nothing does not wait for numba.
+    """
     level = most()
-    if level == "all" or not has_avx2():
+    if level == "all":
         return
     from llvmlite.binding import get_host_cpu_features
-    from numba.core import config
 
     features = get_host_cpu_features()
+    if not features.get("avx2"):
+        return
     for name in features:
         if name.startswith(_BEYOND[level]):
             features[name] = False
-    settings: Any = config
-    settings.CPU_NAME, settings.CPU_FEATURES = _NAMES[level], features.flatten()
+    os.environ["NUMBA_CPU_NAME"] = _NAMES[level]
+    os.environ["NUMBA_CPU_FEATURES"] = features.flatten()
+    loaded: Any = sys.modules.get("numba.core.config")
+    if loaded is not None:
+        loaded.reload_config()
 
 
 def _has(*names: str) -> bool:

@@ -30,17 +30,29 @@ print("zmm" in code, "ymm" in code, kernels.pair_scores(x, x, z, z)[0])
 """
 
 
-def compiled(level):
+def run(level, script):
     environment = os.environ | {processor.VARIABLE: level}
-    run = subprocess.run(
-        [sys.executable, "-c", LOOP], env=environment, capture_output=True, text=True, check=False
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
     )
-    return run.stdout.split(), run.stderr
+    return done.stdout.split(), done.stderr
 
 
+def compiled(level, first="sys"):
+    """The answers of `LOOP`, after an import of another module."""
+    return run(level, f"import {first}\n{LOOP}")
+
+
+@pytest.mark.parametrize("first", ["sys", "numba"])
 @pytest.mark.skipif(not processor.has_avx2(), reason="needs AVX2")
-def test_what_is_compiled_is_held_to_the_level():
-    assert compiled("avx2")[0] == ["False", "True", "64.0"]
+def test_what_is_compiled_is_held_to_the_level(first):
+    assert compiled("avx2", first)[0] == ["False", "True", "64.0"]
+
+
+@pytest.mark.parametrize("level", ["avx2", "all"])
+def test_a_level_loads_neither_torch_nor_numba(level):
+    script = "import pipeline.core, sys; print({'torch', 'numba'} & {*sys.modules})"
+    assert run(level, script)[0] == ["set()"]
 
 
 def test_a_level_that_is_none_is_refused(monkeypatch):
