@@ -20,7 +20,13 @@ from torchvision import transforms
 
 from pipeline.archive.decoding.images import decode
 from pipeline.archive.drawn.drawing import draw_archive
-from pipeline.model.input.preprocessing import empty_batch, fill_batch, resize, standardize
+from pipeline.model.input.preprocessing import (
+    empty_batch,
+    empty_input,
+    fill_batch,
+    resize,
+    standardize,
+)
 from pipeline.model.recipe import Recipe
 
 SIZE = (256, 128)
@@ -60,7 +66,7 @@ def by_pillow(crops):
 
 
 def by_ours(crops):
-    batch, floats = empty_batch(BATCH, SIZE), torch.empty(BATCH, 3, *SIZE)
+    batch, floats = empty_batch(BATCH, SIZE), empty_input((BATCH, 3, *SIZE))
     for start in range(0, len(crops), BATCH):
         standardize(fill_batch(batch, crops[start : start + BATCH], RECIPE), RECIPE, out=floats)
 

@@ -3,20 +3,27 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.model.backends.torch_network import TorchNetwork, torch_threads
 from pipeline.model.defaults import BATCH_SIZE
 from pipeline.model.independence import COMPANY, check_independent
-from pipeline.model.input.preprocessing import empty_batch, fill_batch, standardize
-from pipeline.model.input.views import View, fuse, mirror, views_of
+from pipeline.model.input.cpu_batches import CpuBatches
+from pipeline.model.input.preprocessing import fill_batch
+from pipeline.model.input.views import View, fuse, views_of
 from pipeline.model.kinds import network_kind
 from pipeline.model.networks import NetworkFile, check_levels, check_views, open_network
 from pipeline.model.recipe import Recipe
+
+if TYPE_CHECKING:
+    from pipeline.model.backends.torch_network import TorchNetwork
+    from pipeline.model.input.gpu_batches import GpuBatches
+
+Rows = Any
+"""Rows of pixels or of a network's input: a NumPy array, or a tensor if the network is on a GPU."""
 
 
 class Extractor:
@@ -52,34 +59,34 @@ class Extractor:
                 f"{network_file.path}: the recipe was made for other weights "
                 f"({recipe.weights[:12]}..., these are {network_file.weights_hash()[:12]}...)"
             )
-        with torch_threads(threads):
-            self._network = open_network(
-                network_file,
-                size=(recipe.height, recipe.width),
-                batch_size=batch_size,
-                device=device,
-                threads=threads,
-                precision=precision,
-                compiled=compiled,
-                output=recipe.output,
-            )
-            if self._network.levels:
-                check_levels(network_file.path, recipe)
-            if not network_file.named:
-                # A torch.export program may refuse fewer rows than it was exported with.
-                free = network_kind(network_file.path) != "export"
-                rows = min(batch_size, COMPANY) if free else batch_size
-                check_independent(network_file.path, self._network, recipe, rows)
+        self._network = open_network(
+            network_file,
+            size=(recipe.height, recipe.width),
+            batch_size=batch_size,
+            device=device,
+            threads=threads,
+            precision=precision,
+            compiled=compiled,
+            output=recipe.output,
+        )
+        if self._network.levels:
+            check_levels(network_file.path, recipe)
+        if not network_file.named:
+            # A torch.export program may refuse fewer rows than it was exported with.
+            free = network_kind(network_file.path) != "export"
+            rows = min(batch_size, COMPANY) if free else batch_size
+            check_independent(network_file.path, self._network, recipe, rows)
         check_views(network_file.path, self._network.input_size, recipe)
         self.recipe = recipe
         self.batch_size = self._network.batch or batch_size
         self._threads = threads
-        on_gpu = self._network.device.type == "cuda"
+        self._batches = _batches_on(self._network.device)
+        on_gpu = self._network.device != "cpu"
         self._ahead, self._turn = int(on_gpu), 0
         self._resizers = ThreadPoolExecutor(threads) if on_gpu and threads > 1 else None
-        self._canvases: dict[tuple[int, int], torch.Tensor] = {}
-        self._kept_pixels: dict[tuple[tuple[int, int], int], torch.Tensor] = {}
-        self._kept_inputs: dict[tuple[int, int], torch.Tensor] = {}
+        self._canvases: dict[tuple[int, int], Rows] = {}
+        self._kept_pixels: dict[tuple[tuple[int, int], int], NDArray[np.uint8]] = {}
+        self._kept_inputs: dict[tuple[int, int], Rows] = {}
 
     @property
     def dimension(self) -> int:
@@ -122,13 +129,10 @@ class Extractor:
         """
         views = views_of(self.recipe)
         begun: list[tuple[list[View], list[Callable[[], NDArray[np.float32]]]]] = []
-        # One thread here: the steps per image are so small that a second thread costs more than it
-        # saves.
-        with torch_threads(1):
-            for size in dict.fromkeys(view.size for view in views):
-                alike = [view for view in views if view.size == size]
-                pixels = (self._pixels(view, crops) for view in alike)
-                begun.append((alike, list(self._packed(size, pixels))))
+        for size in dict.fromkeys(view.size for view in views):
+            alike = [view for view in views if view.size == size]
+            pixels = (self._pixels(view, crops) for view in alike)
+            begun.append((alike, list(self._packed(size, pixels))))
         self._canvases.clear()
         self._turn += 1
 
@@ -142,19 +146,21 @@ class Extractor:
 
         return finish
 
-    def _pixels(self, view: View, crops: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
+    def _pixels(self, view: View, crops: Sequence[NDArray[np.uint8]]) -> Rows:
         """A view of the crops, uint8 `[N, 3, *view.size]`; crops are resized to each canvas
         once.
         """
         if view.canvas not in self._canvases:
             filled = self._filled(view.canvas, crops)
-            self._canvases[view.canvas] = filled.to(self._network.device, non_blocking=True)
+            self._canvases[view.canvas] = self._batches.canvas(filled)
         top, left = view.corner or (0, 0)
         height, width = view.size
         window = self._canvases[view.canvas][:, :, top : top + height, left : left + width]
-        return mirror(window) if view.mirrored else window
+        return self._batches.mirror(window) if view.mirrored else window
 
-    def _filled(self, size: tuple[int, int], crops: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
+    def _filled(
+        self, size: tuple[int, int], crops: Sequence[NDArray[np.uint8]]
+    ) -> NDArray[np.uint8]:
         """The crops at one size, uint8 `[N, 3, *size]`.
 
         While the network is on a GPU, the CPU threads that it does not use resize the crops.
@@ -169,7 +175,7 @@ class Extractor:
         return out
 
     def _packed(
-        self, size: tuple[int, int], views: Iterable[torch.Tensor]
+        self, size: tuple[int, int], views: Iterable[Rows]
     ) -> Iterator[Callable[[], NDArray[np.float32]]]:
         """Begin views, one after the other, in full batches; the last batch is filled up.
 
@@ -178,22 +184,23 @@ class Extractor:
         batch, filled = self._normalized(size), 0
         for view in views:
             for part in _split(view, self.batch_size - filled, self.batch_size):
-                standardize(part, self.recipe, out=batch[filled : filled + len(part)])
+                into = batch[filled : filled + len(part)]
+                self._batches.standardize(part, self.recipe, into)
                 filled = (filled + len(part)) % self.batch_size
                 if filled == 0:
                     yield self._run(batch)
         if filled:
-            batch[filled:].zero_()
+            batch[filled:] = 0
             yield self._run(batch)
 
-    def _run(self, batch: torch.Tensor) -> Callable[[], NDArray[np.float32]]:
-        with torch_threads(self._threads):
-            if isinstance(self._network, TorchNetwork):
-                return self._network.start(batch)
-            rows = self._network(batch)
+    def _run(self, batch: Rows) -> Callable[[], NDArray[np.float32]]:
+        if self._network.device != "cpu":
+            # Only networks that PyTorch runs take their images on a GPU.
+            return cast("TorchNetwork", self._network).start(batch)
+        rows = self._network(batch)
         return lambda: rows
 
-    def _resized(self, size: tuple[int, int]) -> torch.Tensor:
+    def _resized(self, size: tuple[int, int]) -> NDArray[np.uint8]:
         """Memory for a batch of crops at one size, uint8.
 
         It is kept from batch to batch, like the network's input. A GPU copies asynchronously, so
@@ -202,19 +209,26 @@ class Extractor:
         """
         key = size, self._turn % (1 + self._ahead)
         if key not in self._kept_pixels:
-            pinned = self._network.device.type == "cuda"
-            self._kept_pixels[key] = empty_batch(self.batch_size, size, pinned=pinned)
+            self._kept_pixels[key] = self._batches.pixels(self.batch_size, size)
         return self._kept_pixels[key]
 
-    def _normalized(self, size: tuple[int, int]) -> torch.Tensor:
+    def _normalized(self, size: tuple[int, int]) -> Rows:
         """Memory for the network's input at one size, float32."""
         if size not in self._kept_inputs:
-            shape = self.batch_size, 3, *size
-            self._kept_inputs[size] = torch.empty(shape, device=self._network.device)
+            self._kept_inputs[size] = self._batches.input(self.batch_size, size)
         return self._kept_inputs[size]
 
 
-def _split(rows: torch.Tensor, first: int, others: int) -> Iterator[torch.Tensor]:
+def _batches_on(device: str) -> "CpuBatches | GpuBatches":
+    """The memory and the steps of batches on a network's device."""
+    if device == "cpu":
+        return CpuBatches()
+    from pipeline.model.input.gpu_batches import GpuBatches  # imports torch
+
+    return GpuBatches(device)
+
+
+def _split(rows: Rows, first: int, others: int) -> Iterator[Rows]:
     """Divide rows into parts: at most `first`, then at most `others` each."""
     yield rows[:first]
     for start in range(first, len(rows), others):

@@ -5,10 +5,9 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.errors import InputError
 from pipeline.fetched_files import fetch
-from pipeline.model.architectures.reading import split_checkpoint
 from pipeline.model.backends.onnx_network import onnx_data_names
 from pipeline.model.kinds import network_kind
-from pipeline.model.names import needs_checkpoint
+from pipeline.model.names import needs_checkpoint, split_checkpoint
 from pipeline.model.networks import NetworkFile
 from pipeline.object_client import is_url
 

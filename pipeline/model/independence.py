@@ -5,7 +5,7 @@ changes with the other crops. The check runs the network twice, whatever its for
 """
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.model.input.preprocessing import standardize
@@ -33,10 +33,10 @@ def check_independent(path: str, network: Network, recipe: Recipe, rows: int) ->
     if rows == 1:
         return
     pictures = _pictures(rows, (recipe.height, recipe.width))
-    alone = torch.zeros_like(pictures)
+    alone = np.zeros_like(pictures)
     alone[-1] = pictures[0]
-    together = network(standardize(pictures, recipe).to(network.device))[0]
-    apart = network(standardize(alone, recipe).to(network.device))[-1]
+    together = network(standardize(pictures, recipe))[0]
+    apart = network(standardize(alone, recipe))[-1]
     difference = _difference(together, apart)
     if difference > AGREEMENT:
         raise InputError(
@@ -46,13 +46,13 @@ def check_independent(path: str, network: Network, recipe: Recipe, rows: int) ->
         )
 
 
-def _pictures(rows: int, size: tuple[int, int]) -> torch.Tensor:
+def _pictures(rows: int, size: tuple[int, int]) -> NDArray[np.uint8]:
     """Pictures uint8 `[rows, 3, *size]` of differing brightness and contrast."""
     random = np.random.default_rng(0)
     level = random.uniform(40, 200, (rows, 3, 1, 1))
     spread = random.uniform(10, 60, (rows, 3, 1, 1))
     drawn = level + spread * random.standard_normal((rows, 3, *size))
-    return torch.from_numpy(drawn.clip(0, 255).astype(np.uint8))
+    return drawn.clip(0, 255).astype(np.uint8)
 
 
 def _difference(one: np.ndarray, other: np.ndarray) -> float:

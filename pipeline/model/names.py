@@ -1,7 +1,10 @@
-"""The names of the networks that are built here, and hints for wrong names."""
+"""The names of the networks that are built here and of their checkpoints, and hints for wrong
+names.
+"""
 
 import difflib
 import re
+from pathlib import Path
 
 from pipeline.errors import InputError
 
@@ -82,6 +85,20 @@ def canonical(model: str) -> str:
 def needs_checkpoint(model: str) -> bool:
     """Whether a model is a name whose weights are in a checkpoint, and not a network file."""
     return model.startswith(BACKBONE) or architecture(model) is not None
+
+
+def split_checkpoint(checkpoint: str) -> tuple[str, str | None]:
+    """Split a checkpoint `FILE#PART` into its file and the requested part, or None.
+
+    If a file's own name has a `#`, the whole text is the file.
+
+    >>> split_checkpoint("timm.pth.tar#state_dict_ema"), split_checkpoint("timm.pth.tar")
+    (('timm.pth.tar', 'state_dict_ema'), ('timm.pth.tar', None))
+    """
+    file, mark, part = checkpoint.rpartition("#")
+    if not mark or Path(checkpoint).exists():
+        return checkpoint, None
+    return file, part
 
 
 def near_names(model: str) -> str | None:

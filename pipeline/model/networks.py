@@ -1,39 +1,31 @@
 """Network files: their hash, the recipe that they imply, and loading them.
 
-The networks that are built here, and OpenVINO, are imported only where they are used: torchvision,
-which the former need, takes longer to import than all the rest, and every worker would wait for it.
+What runs in PyTorch, the networks that are built here, and OpenVINO are imported only where they
+are used: torch, and torchvision for the networks built here, take longer to import than all the
+rest, and every process would wait for them that runs an ONNX file.
 """
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.fetched_files import FetchedFile
-from pipeline.model.architectures.folding import fold_normalizations
-from pipeline.model.architectures.reading import read_weights, split_checkpoint
 from pipeline.model.backends.onnx_network import OnnxNetwork, onnx_files, onnx_image_input
-from pipeline.model.backends.signature import ANY_IMAGES, ImageInput, check_input_size, fixed_size
-from pipeline.model.backends.torch_network import (
-    TorchNetwork,
-    export_image_input,
-    load_export,
-    load_torchscript,
-    read_export,
-    script_types,
-)
-from pipeline.model.backends.torch_opening import export_opening, script_opening
+from pipeline.model.backends.signature import ImageInput, check_input_size, fixed_size
 from pipeline.model.input.opening import Opening
 from pipeline.model.kinds import network_kind
-from pipeline.model.names import BACKBONE, canonical, needs_checkpoint
+from pipeline.model.names import BACKBONE, canonical, needs_checkpoint, split_checkpoint
 from pipeline.model.recipe import Recipe, check_fields, recipe_fields
 from pipeline.model.start import OF_TRAINING, PREPARED, Source, Start
+
+if TYPE_CHECKING:
+    import torch
 
 _PROBED = 2
 """Number of rows for a trial of a network that is built here, which accepts any number."""
@@ -44,17 +36,18 @@ class Network(Protocol):
     """A loaded network: normalized images float32 `[B, 3, H, W]` to features float32 `[B, D]`.
 
     `dimension` is D. `batch` is the only B that it takes, and `input_size` the only (H, W), or None
-    if they are free. `device` is where it takes its images. `levels` means that it takes only whole
-    numbers from 0 to 255. The images are contiguous (NCHW).
+    if they are free. `levels` means that it takes only whole numbers from 0 to 255. The images are
+    NumPy arrays, contiguous (NCHW). `device` is `cpu`, or `cuda:N` for a `TorchNetwork` that also
+    takes tensors there.
     """
 
-    device: torch.device
+    device: str
     dimension: int
     batch: int | None
     input_size: tuple[int, int] | None
     levels: bool
 
-    def __call__(self, images: torch.Tensor) -> NDArray[np.float32]:
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Compute features float32 `[B, D]` in new memory; NaN is passed on."""
 
 
@@ -178,23 +171,13 @@ def open_network(
     if precision not in PRECISIONS:
         raise InputError(f"precision must be {', '.join(PRECISIONS)}, not {precision!r}")
     path = file.path
-    shape: dict[str, Any] = {"size": size, "batch_size": batch_size, "device": device}
+    run: dict[str, Any] = {"size": size, "batch_size": batch_size}
+    run |= {"device": device, "threads": threads}
     if file.checkpoint is not None:
-        fixed = input_size(file)
-        check_input_size(path, fixed, size)
-        module = fold_normalizations(load_module(file)).to(device)
         if output is not None:
             raise InputError(f"{path}: has one output only; leave `output` out")
-        return TorchNetwork(
-            path,
-            module,
-            **shape,
-            precision=precision,
-            input_size=fixed,
-            compiled=compiled,
-            probed=None if compiled else _PROBED,
-        )
-    shape["output"] = output
+        return _open_named(file, compiled, {**run, "precision": precision})
+    run["output"] = output
     kind = network_kind(path)
     if compiled and kind != "export":
         raise InputError(f"{path}: torch.compile does not take {kind} files")
@@ -206,31 +189,20 @@ def open_network(
                 f"{path}: an ONNX file runs in the precision that it holds, not in {precision}; "
                 "convert the file itself, or take float32"
             )
-        return OnnxNetwork(path, **shape, threads=threads)
-    shape["precision"] = precision
+        return OnnxNetwork(path, **run)
+    run["precision"] = precision
     if kind == "openvino":
         from pipeline.model.backends.openvino_network import OpenvinoNetwork
 
-        return OpenvinoNetwork(path, **shape, threads=threads)
+        return OpenvinoNetwork(path, **run)
+    from pipeline.model.backends.torch_files import open_export, open_torchscript
+
     if kind == "torchscript":
-        script = load_torchscript(path, device)
-        # A TorchScript file declares no shape, but its first operation shows the layout.
-        turned = replace(ANY_IMAGES, channels_last=script_opening(script).channels_last)
-        return TorchNetwork(path, script, **shape, image=turned, types=script_types(script))
-    program, image, type_ = load_export(path, device)
-    return TorchNetwork(
-        path,
-        program,
-        **shape,
-        batch=image.shape[0],
-        input_size=fixed_size(image.shape),
-        compiled=compiled,
-        image=image,
-        types=(type_,),
-    )
+        return open_torchscript(path, **run)
+    return open_export(path, **run, compiled=compiled)
 
 
-def load_module(file: NetworkFile) -> torch.nn.Module:
+def load_module(file: NetworkFile) -> "torch.nn.Module":
     """Load the module of a named network with its checkpoint's weights, channels last, on the CPU.
 
     Raise InputError for a network file, and for a checkpoint that does not fit.
@@ -269,8 +241,14 @@ def opening(file: NetworkFile) -> Opening:
         return Opening()
     kind = network_kind(file.path)
     if kind == "torchscript":
+        from pipeline.model.backends.torch_network import load_torchscript
+        from pipeline.model.backends.torch_opening import script_opening
+
         return script_opening(load_torchscript(file.path, "cpu"))
     if kind == "export":
+        from pipeline.model.backends.torch_network import export_image_input, read_export
+        from pipeline.model.backends.torch_opening import export_opening
+
         program = read_export(file.path)
         return export_opening(program, export_image_input(file.path, program)[0])
     from pipeline.model.backends.openvino_network import openvino_image_input
@@ -306,6 +284,8 @@ def start_recipe(file: NetworkFile, fields: Mapping[str, Any] | None = None) -> 
         found = Opening()
     else:
         if file.checkpoint is not None:
+            from pipeline.model.architectures.reading import read_weights
+
             # If the checkpoint cannot be read, fail now and not in every worker.
             read_weights(split_checkpoint(file.checkpoint)[0])
         fixed = input_size(file)
@@ -340,6 +320,25 @@ def check_levels(path: str, recipe: Recipe) -> None:
         )
 
 
+def _open_named(file: NetworkFile, compiled: bool, run: dict[str, Any]) -> Network:
+    """Load a network that is built here."""
+    from pipeline.model.architectures.folding import fold_normalizations
+    from pipeline.model.backends.torch_network import TorchNetwork, torch_threads
+
+    fixed = input_size(file)
+    check_input_size(file.path, fixed, run["size"])
+    with torch_threads(run["threads"]):
+        module = fold_normalizations(load_module(file)).to(run["device"])
+    return TorchNetwork(
+        file.path,
+        module,
+        **run,
+        input_size=fixed,
+        compiled=compiled,
+        probed=None if compiled else _PROBED,
+    )
+
+
 def _declared(file: NetworkFile) -> ImageInput | None:
     """The image input that a network file declares; None for TorchScript, which declares none."""
     match network_kind(file.path):
@@ -350,20 +349,26 @@ def _declared(file: NetworkFile) -> ImageInput | None:
 
             return openvino_image_input(file.path)
         case "export":
+            from pipeline.model.backends.torch_network import export_image_input, read_export
+
             return export_image_input(file.path, read_export(file.path))[0]
         case "torchscript":
             return None
 
 
 def _check_device(device: str) -> None:
+    if device == "cpu":
+        return
+    import torch
+
     try:
         # TensorRT is a way to run on a CUDA device.
         kind = torch.device(device.replace("tensorrt", "cuda"))
     except RuntimeError as error:
         raise InputError(f"device must be cpu or cuda:N, not {device!r}") from error
-    if kind.type not in ("cpu", "cuda") or (kind.type == "cpu" and device != "cpu"):
+    if kind.type != "cuda":
         raise InputError(f"device must be cpu or cuda:N, not {device!r}")
-    if kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
+    if (kind.index or 0) >= torch.cuda.device_count():
         raise InputError(
             f"device {device}: PyTorch sees {torch.cuda.device_count()} CUDA devices here"
         )

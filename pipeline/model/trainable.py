@@ -166,7 +166,8 @@ class _Run:
             for start in range(0, len(crops), BATCH_SIZE):
                 some = crops[start : start + BATCH_SIZE]
                 images = standardize(fill_batch(batch, some, self.recipe), self.recipe)
-                found.append(self.module(images)[: len(some)].float().numpy())
+                features = self.module(torch.from_numpy(images))[: len(some)]
+                found.append(features.float().numpy())
         return np.concatenate(found)
 
 

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from pipeline.archive.listing.source import Listing
 from pipeline.core.evaluation.bootstrap import Bootstrap, intervals
 from pipeline.errors import InputError, RunError
-from pipeline.model.backends.torch_network import torch_threads
 from pipeline.model.copies import int8
 from pipeline.model.copies.export import COPY_SUFFIXES, DEVIATION, Target, deviation, export_network
 from pipeline.model.copies.probe import crops_per_second
@@ -66,11 +65,8 @@ def speeds(
                 reasons[backend] = str(error)
         for backend, (each, how) in ways.items():
             try:
-                with torch_threads(run["threads"]):
-                    network = open_network(each, size=size, **run, **how)
-                found[backend] = crops_per_second(
-                    network, size, run["batch_size"], threads=run["threads"]
-                )
+                network = open_network(each, size=size, **run, **how)
+                found[backend] = crops_per_second(network, size, run["batch_size"])
             except InputError as error:
                 reasons[backend] = str(error)
     return found, reasons
@@ -299,14 +295,13 @@ def _batches(sample: Crops, recipe: Recipe) -> Iterator[NDArray[np.float32]]:
     """The crops one by one: the calibration takes batches of one size only."""
     for crop in sample:
         pixels = fill_batch(empty_batch(1, (recipe.height, recipe.width)), [crop], recipe)
-        yield standardize(pixels, recipe).numpy()
+        yield standardize(pixels, recipe)
 
 
 def _speed(file: NetworkFile, recipe: Recipe, run: dict[str, Any]) -> float:
     size = recipe.height, recipe.width
-    with torch_threads(run["threads"]):
-        network = open_network(file, size=size, output=recipe.output, **run)
-    return crops_per_second(network, size, run["batch_size"], threads=run["threads"])
+    network = open_network(file, size=size, output=recipe.output, **run)
+    return crops_per_second(network, size, run["batch_size"])
 
 
 def _toml(fields: dict[str, Any]) -> str:

@@ -62,11 +62,13 @@ def write_pruned(
         raise InputError(f"{file.path}: {error}") from error
     losses: list[float] = []
     if epochs:
-        crops = fill_batch(empty_batch(len(sample), size), sample, recipe)
+        crops = torch.from_numpy(fill_batch(empty_batch(len(sample), size), sample, recipe))
+
+        def prepare(some: torch.Tensor) -> torch.Tensor:
+            return torch.from_numpy(standardize(some.numpy(), recipe))
+
         with torch_threads(threads):
-            losses = distill(
-                pruned.module, source, crops, lambda some: standardize(some, recipe), epochs=epochs
-            )
+            losses = distill(pruned.module, source, crops, prepare, epochs=epochs)
     # Tracing needs plain memory, as in `export_network`.
     module = pruned.module.to(memory_format=torch.contiguous_format)
     export_module(module, torch.zeros(2, 3, *size), "torchscript", out)

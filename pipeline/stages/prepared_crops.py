@@ -100,7 +100,7 @@ def _fill(
         while some := list(islice(decoded, _AT_ONCE)):
             crops = [each for each in some if isinstance(each, DecodedCrop)]
             fill_batch(batch, [each.pixels for each in crops], recipe)
-            pixels[places[[each.place for each in crops]]] = batch.numpy()[: len(crops)]
+            pixels[places[[each.place for each in crops]]] = batch[: len(crops)]
             bad = [each for each in some if isinstance(each, Bad)]
             pixels[places[[each.place for each in bad]]] = 128
             lost += [f"{paths[each.place]} ({each.detail})" for each in bad]

@@ -238,7 +238,7 @@ def _prepared(
                 seed=work.settings.seed, epoch=epoch, turns=part.turns[number],
                 fill=padding_color(recipe),
             )  # fmt: skip
-            images = standardize(pixels, recipe)
+            images = torch.from_numpy(standardize(pixels.numpy(), recipe))
             labels, cameras = (torch.from_numpy(each[rows]) for each in (work.labels, work.cameras))
             made.append(MicroBatch(images, labels, cameras))
         yield made

@@ -1,14 +1,23 @@
 import os
+import pickle
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from jobs import demo_network
 from pipeline.gallery.table import Gallery
+from pipeline.model.feature_models import FileModel
+from pipeline.model.networks import NetworkFile, default_recipe
 from tests.jobs.killing import start
 from tests.jobs.running import refused, result, run
 from tests.stages.making import save_crop, save_source
+
+ROOT = Path(__file__).parents[2]
+DEMO = Path(demo_network.__file__).with_name("demo.onnx")
 
 
 @pytest.fixture
@@ -207,3 +216,41 @@ def test_a_flipped_bit_of_a_feature_is_told_by_name(capsys, command, tmp_path):
     arguments = ("--gallery", command[3], "--out", tmp_path / "out")
     for verb in (("export",), ("evaluate", "--query", command[3])):
         assert file.name in refused(capsys, *verb, *arguments, status=1)
+
+
+WITHOUT_TORCH = """
+import sys
+from jobs.cli import main
+status = main(sys.argv[1:])
+sys.exit("torch was loaded" if "torch" in sys.modules else status)
+"""
+
+WORKER_WITHOUT_TORCH = """
+import pickle, sys
+import numpy as np
+import pipeline.stages.extract_on_ray
+model = pickle.loads(bytes.fromhex(sys.argv[1]))
+(features,) = model.load(batch_size=2).over([[np.zeros((30, 15, 3), np.uint8)]])
+assert features.shape == (1, model.load(batch_size=2).dimension)
+sys.exit("torch was loaded" if "torch" in sys.modules else 0)
+"""
+
+
+def python(script, *arguments):
+    line = [sys.executable, "-c", script, *map(str, arguments)]
+    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_an_onnx_network_runs_without_torch(tmp_path, source):
+    """torch takes longer to load than all the rest of a small extraction, in every process."""
+    made = ("extract", source, "--gallery", tmp_path / "g", "--model", DEMO, "--actors", 0)
+    done = python(WITHOUT_TORCH, *made, "--layout", "market1501", "--flip")
+    assert done.returncode == 0, done.stderr
+    assert Gallery.open(str(tmp_path / "g")).count == 40
+
+
+def test_a_worker_with_an_onnx_network_loads_no_torch():
+    network = NetworkFile(str(DEMO))
+    model = FileModel(network, default_recipe(network))
+    done = python(WORKER_WITHOUT_TORCH, pickle.dumps(model).hex())
+    assert done.returncode == 0, done.stderr

@@ -31,7 +31,7 @@ def real_crops(pedestrians: Path, count: int) -> list[NDArray[np.uint8]]:
 
 def prepared(
     images: Sequence[NDArray[np.uint8]], recipe: Recipe, size: tuple[int, int], rows: int
-) -> torch.Tensor:
+) -> NDArray[np.uint8]:
     """A fresh batch uint8 `[rows, 3, *size]` that begins with `images`."""
     return fill_batch(empty_batch(rows, size), images, recipe)
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pipeline.core.vectors import faults, unit_vectors
 from pipeline.errors import InputError
 from pipeline.model.extractor import Extractor
+from pipeline.model.input.gpu_batches import GpuBatches
 from pipeline.model.input.preprocessing import standardize
 from pipeline.model.networks import NetworkFile, default_recipe
 from pipeline.model.recipe import Recipe
@@ -42,12 +43,8 @@ def pooled() -> Callable[[Sequence[NDArray[np.uint8]], Recipe, tuple[int, int]],
         images: Sequence[NDArray[np.uint8]], recipe: Recipe, size: tuple[int, int]
     ) -> NDArray:
         with torch.inference_mode():
-            return np.concatenate(
-                [
-                    module(standardize(prepared([i], recipe, size, 1), recipe)).numpy()
-                    for i in images
-                ]
-            )
+            batches = (standardize(prepared([i], recipe, size, 1), recipe) for i in images)
+            return np.concatenate([module(torch.from_numpy(each)).numpy() for each in batches])
 
     return features
 
@@ -101,7 +98,7 @@ def test_five_crops_are_windows_of_a_larger_picture(
     large = prepared(images, made.recipe, (36, 18), 5)
     views = []
     for top, left in ((0, 0), (0, 2), (4, 0), (4, 2), (2, 1)):
-        window = large[:, :, top : top + 32, left : left + 16].permute(0, 2, 3, 1).numpy()
+        window = large[:, :, top : top + 32, left : left + 16].transpose(0, 2, 3, 1)
         sides = (pooled([*window[:, :, ::side]], made.recipe, (32, 16)) for side in (1, -1))
         views.extend(sides)
     np.testing.assert_allclose(made(images), np.mean(views, axis=0), rtol=1e-4, atol=1e-5)
@@ -196,7 +193,7 @@ def test_network_sees_batches_of_one_shape_only(
     made = extractor(script, {**SMALL, "flip": True, "scales": (1.0, 2.0)}, batch_size=4)
     inner, shapes = made._network, []
 
-    def spied(batch: torch.Tensor) -> NDArray[np.float32]:
+    def spied(batch: NDArray[np.float32]) -> NDArray[np.float32]:
         shapes.append(tuple(batch.shape))
         return inner(batch)
 
@@ -251,6 +248,27 @@ def test_thread_count_of_the_process_is_given_back(script: Path) -> None:
     before = torch.get_num_threads()
     extractor(script, SMALL, threads=before + 1)(crops(2))
     assert torch.get_num_threads() == before
+
+
+def test_batches_of_a_gpu_give_the_same_bits(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, a network of PyTorch gets tensors and begins its batches; but on the CPU."""
+    fields = {**SMALL, "flip": True, "scales": (1.0, 1.5), "five_crops": True, "channels": "bgr"}
+    images = crops(11)
+    expected = extractor(script, fields, batch_size=4)(images)
+    made = extractor(script, fields, batch_size=4)
+    monkeypatch.setattr(made, "_batches", GpuBatches("cpu"))
+    monkeypatch.setattr(made._network, "device", "cuda:0")
+    seen: list[type] = []
+    start = made._network.start
+
+    def spied(batch: torch.Tensor) -> Callable[[], NDArray[np.float32]]:
+        seen.append(type(batch))
+        return start(batch)
+
+    monkeypatch.setattr(made._network, "start", spied)
+    made._ahead = 1
+    assert made(images).tobytes() == expected.tobytes()
+    assert set(seen) == {torch.Tensor}
 
 
 @pytest.mark.parametrize("turns", [0, 1])

@@ -36,7 +36,7 @@ def test_each_crop_is_that_of_extraction(listed, tmp_path):
     batch = empty_batch(1, (32, 16))
     for place, name in enumerate(shuffled["path"].to_pylist()):
         fill_batch(batch, [decode((source / name).read_bytes())], RECIPE)
-        np.testing.assert_array_equal(found[place], batch.numpy()[0])
+        np.testing.assert_array_equal(found[place], batch[0])
 
 
 def test_they_are_made_once_and_again_for_anything_else(listed, tmp_path, monkeypatch):

@@ -19,7 +19,8 @@ import torch
 
 from pipeline.errors import InputError
 from pipeline.model.architectures.foreign import explained
-from pipeline.model.architectures.reading import WeightSet, read_weights, split_checkpoint
+from pipeline.model.architectures.reading import WeightSet, read_weights
+from pipeline.model.names import split_checkpoint
 
 _log = logging.getLogger(__name__)
 

@@ -12,7 +12,6 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -65,20 +64,6 @@ def read_weights(path: str) -> list[WeightSet]:
             "save the tensors alone, torch.save(model.state_dict(), ...)"
         )
     raise InputError(f"{path}: holds a {type(stored).__name__}, not tensors by name")
-
-
-def split_checkpoint(checkpoint: str) -> tuple[str, str | None]:
-    """Split a checkpoint `FILE#PART` into its file and the requested part, or None.
-
-    If a file's own name has a `#`, the whole text is the file.
-
-    >>> split_checkpoint("timm.pth.tar#state_dict_ema"), split_checkpoint("timm.pth.tar")
-    (('timm.pth.tar', 'state_dict_ema'), ('timm.pth.tar', None))
-    """
-    file, mark, part = checkpoint.rpartition("#")
-    if not mark or Path(checkpoint).exists():
-        return checkpoint, None
-    return file, part
 
 
 def _sets(stored: Any, name: str, depth: int, seen: set[int]) -> Iterator[WeightSet]:

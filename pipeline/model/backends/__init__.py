@@ -5,6 +5,7 @@ __all__ = [
     "openvino_network",
     "openvino_opening",
     "signature",
+    "torch_files",
     "torch_network",
     "torch_opening",
 ]

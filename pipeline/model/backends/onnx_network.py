@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-import torch
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
@@ -54,7 +53,7 @@ class OnnxNetwork:
         threads: int,
         output: str | None = None,
     ) -> None:
-        self.device = torch.device("cpu")  # of its input; the runtime copies it onwards
+        self.device = "cpu"  # of its input; the runtime copies it onwards
         self._session = _session(path, _providers(path, device), threads)
         self._check_provider(path, device)
         self._input = _image_input(path, self._session)
@@ -65,14 +64,13 @@ class OnnxNetwork:
         check_input_size(path, self.input_size, size)
         self._output, self.dimension = self._settle(path, batch_size, size, output)
 
-    def __call__(self, images: torch.Tensor) -> NDArray[np.float32]:
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Compute features float32 `[B, D]` of normalized images float32 `[B, 3, H, W]`."""
         (features,) = self._session.run([self._output], self._feed(images))
         return rows(features.astype(np.float32, copy=False))
 
-    def _feed(self, images: torch.Tensor) -> dict[str, NDArray]:
-        laid_out = self._input.laid_out(images).numpy()
-        return {self._input.name: laid_out.astype(self._dtype, copy=False)}
+    def _feed(self, images: NDArray[np.float32]) -> dict[str, NDArray]:
+        return {self._input.name: self._input.laid_out(images).astype(self._dtype, copy=False)}
 
     def _check_provider(self, path: str, device: str) -> None:
         """Check the provider: if it does not start, ONNX Runtime silently uses the CPU."""
@@ -106,7 +104,7 @@ class OnnxNetwork:
         """Run once on black, because the outputs that a file declares may lack their shapes."""
         names = [node.name for node in self._session.get_outputs()]
         try:
-            values = self._session.run(names, self._feed(torch.zeros(shape)))
+            values = self._session.run(names, self._feed(np.zeros(shape, np.float32)))
         except Exception as error:  # ONNX Runtime's errors share no narrower base
             raise NoRowACrop(
                 f"{path}: cannot run on {shape[0]} images of {shape[2]} x {shape[3]} "

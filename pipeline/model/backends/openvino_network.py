@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import openvino
-import torch
 from numpy.typing import NDArray
 from openvino.frontend import FrontEndManager
 
@@ -57,7 +56,7 @@ class OpenvinoNetwork:
                 f"{path}: OpenVINO runs on the CPU here, not on {device}; "
                 "take device cpu, or the network as ONNX"
             )
-        self.device = torch.device("cpu")
+        self.device = "cpu"
         self._path, self._precision, self._wanted = path, precision, output
         self._settings = _settings(threads, precision)
         self._model = read_ir(path)
@@ -73,10 +72,10 @@ class OpenvinoNetwork:
         self._request((batch, 3, *size))  # compile now, because a precision may not be available
         self._request((self.batch, 3, *size))
 
-    def __call__(self, images: torch.Tensor) -> NDArray[np.float32]:
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Compute features float32 `[B, D]` of normalized images float32 `[B, 3, H, W]`."""
         request = self._request(tuple(images.shape))
-        feed = self._input.laid_out(images).numpy().astype(self._dtype, copy=False)
+        feed = self._input.laid_out(images).astype(self._dtype, copy=False)
         features = request.infer({0: feed}, share_inputs=True)[self._output]
         return rows(features.astype(np.float32))  # a copy, because the request's memory is reused
 

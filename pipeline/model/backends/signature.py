@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
@@ -26,14 +25,14 @@ class ImageInput:
     channels_last: bool = False
     levels: bool = False
 
-    def laid_out(self, images: torch.Tensor) -> torch.Tensor:
+    def laid_out(self, images: NDArray[np.float32]) -> NDArray:
         """Convert images `[B, 3, H, W]` to the network's layout, and to bytes for levels.
 
         The levels are exact: the recipe of such a network is 0 to 255 without mean or deviation.
         """
         if self.channels_last:
-            images = images.permute(0, 2, 3, 1).contiguous()
-        return images.to(torch.uint8) if self.levels else images
+            images = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+        return images.astype(np.uint8) if self.levels else images
 
 
 ANY_IMAGES = ImageInput("images", (None, 3, None, None))

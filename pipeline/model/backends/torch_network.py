@@ -40,10 +40,11 @@ _TRAINING_FLAG = {"aten.batch_norm.default": 5, "aten.dropout.default": 2}
 class TorchNetwork:
     """A PyTorch callable as a function from images float32 `[B, 3, H, W]` to features `[B, D]`.
 
-    `run` is on `device` already. `batch` and `input_size` are the fixed batch and size, or None;
-    otherwise it runs with `batch_size` and `size` (height, width). float16 and bfloat16 run under
-    autocast. `image` is the input if the file declares one, and `types` the floating types that it
-    may have; the first type that runs is used. `output` names the feature among several outputs.
+    `run` is on `device` already; `threads` is the number of CPU threads that it runs with. `batch`
+    and `input_size` are the fixed batch and size, or None; otherwise it runs with `batch_size` and
+    `size` (height, width). float16 and bfloat16 run under autocast. `image` is the input if the
+    file declares one, and `types` the floating types that it may have; the first type that runs is
+    used. `output` names the feature among several outputs.
     `compiled` lets `torch.compile` generate code for the processor first, which takes a minute and
     a C++ compiler.
 
@@ -63,6 +64,7 @@ class TorchNetwork:
         batch_size: int,
         device: str,
         precision: str,
+        threads: int = 1,
         batch: int | None = None,
         input_size: tuple[int, int] | None = None,
         compiled: bool = False,
@@ -71,8 +73,9 @@ class TorchNetwork:
         types: Sequence[torch.dtype] = (torch.float32,),
         output: str | None = None,
     ) -> None:
-        self.device = torch.device(device)
-        if self.device.type == "cuda":
+        self.device, self._threads = device, threads
+        self._device = torch.device(device)
+        if self._device.type == "cuda":
             # The neighbor search sets this too: a feature must not depend on which of the two came
             # first.
             torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
@@ -83,24 +86,32 @@ class TorchNetwork:
         self._path, self._parts = path, 1
         check_input_size(path, input_size, size)
         self._type = types[0]
-        self._output, self.dimension = self._settle(
-            path,
-            (probed or batch or max(batch_size, 2), 3, *size),
-            types,
-            free=not (probed or batch),
-        )
+        with torch_threads(threads):
+            self._output, self.dimension = self._settle(
+                path,
+                (probed or batch or max(batch_size, 2), 3, *size),
+                types,
+                free=not (probed or batch),
+            )
 
-    def __call__(self, images: torch.Tensor) -> NDArray[np.float32]:
-        """Compute features float32 `[B, D]` of normalized images float32 `[B, 3, H, W]`."""
+    def __call__(self, images: NDArray[np.float32] | torch.Tensor) -> NDArray[np.float32]:
+        """Compute features float32 `[B, D]` of normalized images float32 `[B, 3, H, W]`.
+
+        The images are a NumPy array, or a tensor, which may be on the network's device.
+        """
         return self.start(images)()
 
-    def start(self, images: torch.Tensor) -> Callable[[], NDArray[np.float32]]:
+    def start(
+        self, images: NDArray[np.float32] | torch.Tensor
+    ) -> Callable[[], NDArray[np.float32]]:
         """Begin a call; return a function that waits for the features.
 
         A GPU works in the meantime. The caller may already write the next batch into `images`.
         """
-        while (feature := self._tried(images)) is None:
-            torch.cuda.empty_cache()
+        given = images if isinstance(images, torch.Tensor) else torch.from_numpy(images)
+        with torch_threads(self._threads):
+            while (feature := self._tried(given)) is None:
+                torch.cuda.empty_cache()
         if feature.device.type == "cpu":
             # A copy: a network's feature may be a view of its input, which the caller reuses.
             made: NDArray[np.float32] = feature.numpy().copy()
@@ -155,7 +166,7 @@ class TorchNetwork:
     def _forward(self, images: torch.Tensor) -> Any:
         with contextlib.ExitStack() as stack:
             stack.enter_context(torch.inference_mode())
-            if self.device.type == "cuda":
+            if self._device.type == "cuda":
                 # On a GPU, TorchScript may fuse operations after its first runs, which would change
                 # the last bits between batches.
                 stack.enter_context(torch.jit.optimized_execution(False))
@@ -166,9 +177,11 @@ class TorchNetwork:
                     )
                 )
             if self._half is not None:
-                stack.enter_context(torch.autocast(self.device.type, dtype=self._half))
-            laid_out = self._input.laid_out(images.to(self.device))
-            return self._run(laid_out if self.levels else laid_out.to(self._type))
+                stack.enter_context(torch.autocast(self._device.type, dtype=self._half))
+            images = images.to(self._device)
+            if self._input.channels_last:
+                images = images.permute(0, 2, 3, 1).contiguous()
+            return self._run(images.to(torch.uint8 if self.levels else self._type))
 
     def _settle(
         self, path: str, shape: tuple[int, int, int, int], types: Sequence[torch.dtype], free: bool

@@ -4,10 +4,11 @@ import math
 import statistics
 import time
 
+import numpy as np
 import openvino
-import torch
 
-from pipeline.model.backends.torch_network import load_export, load_torchscript, torch_threads
+from pipeline.model.backends.torch_network import load_export, load_torchscript
+from pipeline.model.input.preprocessing import empty_input
 from pipeline.model.kinds import network_kind
 from pipeline.model.networks import Network, NetworkFile, load_module
 
@@ -38,15 +39,15 @@ def parameters(file: NetworkFile) -> int:
 
 
 def crops_per_second(
-    network: Network, size: tuple[int, int], batch_size: int, *, threads: int, rounds: int = 5
+    network: Network, size: tuple[int, int], batch_size: int, *, rounds: int = 5
 ) -> float:
     """The median speed of a loaded network on normalized images, after one round to warm up."""
     rows = network.batch or batch_size
-    images = torch.rand(rows, 3, *size)
+    images = empty_input((rows, 3, *size))
+    images[:] = np.random.default_rng(0).random(images.shape, np.float32)
     taken = []
-    with torch_threads(threads):
-        for _ in range(rounds + 1):
-            start = time.perf_counter()
-            network(images)
-            taken.append(time.perf_counter() - start)
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        network(images)
+        taken.append(time.perf_counter() - start)
     return rows / statistics.median(taken[1:])

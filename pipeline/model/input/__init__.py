@@ -1,3 +1,3 @@
 """Convert a decoded picture to the input of a network."""
 
-__all__ = ["opening", "preprocessing", "views"]
+__all__ = ["cpu_batches", "gpu_batches", "opening", "preprocessing", "views"]

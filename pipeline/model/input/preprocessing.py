@@ -1,14 +1,16 @@
 """Convert decoded crops to the network's input: resize, then normalize."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.model.input.resampling import resample
 from pipeline.model.recipe import Recipe
+
+_LINE = 64  # bytes of a cache line
 
 
 def resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
@@ -74,49 +76,74 @@ def padding_color(recipe: Recipe) -> tuple[int, int, int]:
     return first, second, third
 
 
-def empty_batch(rows: int, size: tuple[int, int], *, pinned: bool = False) -> torch.Tensor:
-    """Memory for a batch uint8 `[rows, 3, *size]`; pinned for copies to a GPU."""
-    return torch.zeros((rows, 3, *size), dtype=torch.uint8, pin_memory=pinned)
+def empty_batch(rows: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Memory for a batch uint8 `[rows, 3, *size]`, all black."""
+    return np.zeros((rows, 3, *size), np.uint8)
 
 
 def fill_batch(
-    batch: torch.Tensor, images: Sequence[NDArray[np.uint8]], recipe: Recipe
-) -> torch.Tensor:
+    batch: NDArray[np.uint8], images: Sequence[NDArray[np.uint8]], recipe: Recipe
+) -> NDArray[np.uint8]:
     """Write crops uint8 `[H, W, 3]` of any sizes into the first rows of `batch`, and return it.
 
     Each crop is resized from its original to the batch's size; rows beyond the crops become black.
     `batch` is reused from call to call, because fresh memory costs more than the resize.
     """
     color = padding_color(recipe)
-    for image, out in zip(images, batch.numpy(), strict=False):
+    for image, out in zip(images, batch, strict=False):
         if recipe.letterbox:
             _resample_letterboxed(_checked(image), out, color)
         else:
             resample(_checked(image), out)
-    batch[len(images) :].zero_()
+    batch[len(images) :] = 0
     return batch
 
 
+def empty_input(shape: Sequence[int]) -> NDArray[np.float32]:
+    """Memory float32 of a shape, which begins at a whole cache line as PyTorch's does.
+
+    Vectors of 64 bytes never lie across two lines then, and a library whose sums depend on the
+    place of its input in memory gives the same bits each time.
+
+    >>> empty_input((2, 3, 5, 4)).ctypes.data % 64
+    0
+    """
+    size = 4 * math.prod(shape)
+    memory = np.empty(size + _LINE, np.uint8)
+    start = -memory.ctypes.data % _LINE
+    return memory[start : start + size].view(np.float32).reshape(shape)
+
+
+def channel_scaling(recipe: Recipe) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The factor and the shift of `standardize`, each float32 `[3, 1, 1]`."""
+    std = np.array(recipe.std)
+    factor, shift = recipe.pixel_range / (255 * std), -np.array(recipe.mean) / std
+    return (
+        factor.astype(np.float32).reshape(3, 1, 1),
+        shift.astype(np.float32).reshape(3, 1, 1),
+    )
+
+
 def standardize(
-    batch: torch.Tensor, recipe: Recipe, out: torch.Tensor | None = None
-) -> torch.Tensor:
+    batch: NDArray[np.uint8], recipe: Recipe, out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
     """Compute `(x / 255 * pixel_range - mean) / std` per channel for uint8 `[B, 3, H, W]` in RGB.
 
     The computation is one product and one sum, so a value's bits do not depend on its place. The
-    result is float32 `[B, 3, H, W]`, contiguous, on the batch's device, in the network's channel
-    order, and in `out` if given; `batch` does not change.
+    result is float32 `[B, 3, H, W]`, contiguous, in the network's channel order, and in `out` if
+    given; `batch` does not change.
+
+    >>> recipe = Recipe(weights="0" * 64, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    >>> standardize(np.full((1, 3, 1, 2), 255, np.uint8), recipe)[0, 0].tolist()
+    [[1.0, 1.0]]
     """
-    std = np.array(recipe.std)
-    factor = torch.from_numpy(recipe.pixel_range / (255 * std)).float().view(3, 1, 1)
-    shift = torch.from_numpy(-np.array(recipe.mean) / std).float().view(3, 1, 1)
+    factor, shift = channel_scaling(recipe)
     if out is None:
-        out = torch.empty(batch.shape, dtype=torch.float32, device=batch.device)
-    # No need to wait: for so little data, the GPU has its copy when the call returns.
-    factor = factor.to(batch.device, non_blocking=True)
-    shift = shift.to(batch.device, non_blocking=True)
-    # On a CPU, image by image: one image stays in the cache from step to step.
-    parts = [(out, batch)] if batch.is_cuda else zip(out, batch, strict=True)
-    for into, pixels in parts:
-        into.copy_(pixels if recipe.channels == "rgb" else pixels.flip(-3))
-        into.mul_(factor).add_(shift)
+        out = empty_input(batch.shape)
+    channels = slice(None) if recipe.channels == "rgb" else slice(None, None, -1)
+    # Image by image: one image stays in the cache from step to step.
+    for into, pixels in zip(out, batch, strict=True):
+        np.copyto(into, pixels[channels])
+        into *= factor
+        into += shift
     return out

@@ -193,7 +193,7 @@ def test_osnet_is_the_one_of_msmt17(tmp_path: Path, osnet: Path, pedestrians: Pa
     checkpoint = saved(tmp_path, toolboxes.osnet_of_onnx(str(osnet)))
     images = real_crops(pedestrians, 6)
     recipe = Recipe(weights="0" * 64)
-    batch = standardize(prepared(images, recipe, (256, 128), 6), recipe)
+    batch = torch.from_numpy(standardize(prepared(images, recipe, (256, 128), 6), recipe))
     session = onnxruntime.InferenceSession(str(osnet), providers=["CPUExecutionProvider"])
     wanted = [session.run(None, {"input": one[None].numpy()})[0][0] for one in batch]
     check_equal(feature("osnet_x0_25", checkpoint, batch), torch.from_numpy(np.stack(wanted)))
@@ -288,5 +288,5 @@ def test_extractor_runs_a_named_network(tmp_path: Path) -> None:
     recipe = default_recipe(file, {"height": 64, "width": 32, "fusion": "raw"})
     image = np.random.default_rng(0).integers(0, 256, (64, 32, 3), dtype=np.uint8)
     made = Extractor(file, recipe, batch_size=2)
-    batch = standardize(prepared([image], recipe, (64, 32), 1), recipe)
+    batch = torch.from_numpy(standardize(prepared([image], recipe, (64, 32), 1), recipe))
     check_equal(torch.from_numpy(made([image])), feature(file.path, str(file.checkpoint), batch))

@@ -19,7 +19,7 @@ from pipeline.model.networks import NetworkFile, open_network
 from tests.model.making import Pooled, save_script
 
 SIZE = (32, 16)
-IMAGES = torch.randn(5, 3, *SIZE, generator=torch.Generator().manual_seed(0))
+IMAGES = np.random.default_rng(0).standard_normal((5, 3, *SIZE), np.float32)
 INT16 = np.iinfo(np.int16)
 
 # Reads a network and images, and runs it without torch, which takes seconds to import.
@@ -58,7 +58,7 @@ def quantized(folder: Path, module: torch.nn.Module) -> tuple[Path, Path]:
     export_network(
         NetworkFile(str(save_script(folder / "n.pt", module.eval()))), SIZE, "onnx", whole
     )
-    quantize_network(whole, eighth, [IMAGES[i : i + 1].numpy() for i in range(5)])
+    quantize_network(whole, eighth, [IMAGES[i : i + 1] for i in range(5)])
     return whole, eighth
 
 
@@ -128,7 +128,7 @@ def test_no_weight_of_a_real_network_is_clipped(tmp_path: Path, osnet: Path) -> 
 def test_a_processor_without_vnni_gives_the_same_features(tmp_path: Path) -> None:
     whole, eighth = quantized(tmp_path, Loud())
     export_network(NetworkFile(str(eighth)), SIZE, "openvino", tmp_path / "n8.xml")
-    np.save(tmp_path / "images.npy", IMAGES.numpy())
+    np.save(tmp_path / "images.npy", IMAGES)
     command = [sys.executable, "-c", RUN, "n8.xml", "images.npy", "features.npy"]
     # oneDNN, by which OpenVINO computes here, takes no newer instructions then.
     environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}

@@ -4,7 +4,6 @@ import itertools
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -45,17 +44,30 @@ def test_five_crops_are_the_corners_and_the_center() -> None:
 
 
 def test_mirror_exchanges_left_and_right_in_its_own_memory() -> None:
-    batch = torch.arange(2 * 3 * 2 * 4, dtype=torch.uint8).reshape(2, 3, 2, 4)
-    for source in (batch, batch.contiguous(memory_format=torch.channels_last)):
-        before = source.clone()
+    batch = np.arange(2 * 3 * 2 * 4, dtype=np.uint8).reshape(2, 3, 2, 4)
+    last = batch.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2)
+    for source in (batch, last):
+        before = source.copy()
         mirrored = mirror(source)
         assert mirrored[1, 2, 0].tolist() == source[1, 2, 0].tolist()[::-1]
-        assert torch.equal(mirror(mirrored), source)
-        mirrored.zero_()
-        assert torch.equal(source, before)
-    lone = torch.ones(1, 3, 4, 1)
-    mirror(lone).zero_()
+        assert np.array_equal(mirror(mirrored), source)
+        mirrored[:] = 0
+        assert np.array_equal(source, before)
+    lone = np.ones((1, 3, 4, 1))
+    mirror(lone)[:] = 0
     assert lone.all()
+
+
+@given(st.integers(1, 40), st.integers(0, 9))
+def test_mirrored_pixels_are_the_reversed_columns(width: int, left: int) -> None:
+    batch = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 50), dtype=np.uint8)
+    window = batch[:, :, 1:, left : left + width]
+    for source in (window, window.copy()):
+        mirrored = mirror(source)
+        assert mirrored.flags.c_contiguous
+        assert mirrored.tolist() == [
+            [[row[::-1] for row in plane] for plane in image] for image in source.tolist()
+        ]
 
 
 views = hnp.arrays(
