@@ -106,7 +106,7 @@ def restrict_numba() -> None:
     os.environ["NUMBA_CPU_NAME"] = _NAMES[level]
     os.environ["NUMBA_CPU_FEATURES"] = features.flatten()
     loaded: Any = sys.modules.get("numba.core.config")
-    if loaded is not None:
+    if loaded is not None:  # it has read its variables already
         loaded.reload_config()
 
 

@@ -13,7 +13,7 @@ from pipeline.core.vectors import faults, unit_vectors
 from pipeline.model.imported import ImportedRecipe
 from pipeline.model.recipe import Recipe
 
-if TYPE_CHECKING:  # torch takes seconds to import, which a worker with a function can save
+if TYPE_CHECKING:  # a worker with a function need not wait for what runs network files
     from pipeline.model.extractor import Extractor
     from pipeline.model.networks import NetworkFile
 

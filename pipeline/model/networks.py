@@ -1,8 +1,8 @@
 """Network files: their hash, the recipe that they imply, and loading them.
 
 What runs in PyTorch, the networks that are built here, and OpenVINO are imported only where they
-are used: torch, and torchvision for the networks built here, take longer to import than all the
-rest, and every process would wait for them that runs an ONNX file.
+are used: torch takes longer to import than all the rest, as does torchvision, which the networks
+built here need; and every process that runs an ONNX file would wait for them.
 """
 
 import hashlib

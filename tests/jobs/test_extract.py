@@ -229,9 +229,9 @@ WORKER_WITHOUT_TORCH = """
 import pickle, sys
 import numpy as np
 import pipeline.stages.extract_on_ray
-model = pickle.loads(bytes.fromhex(sys.argv[1]))
-(features,) = model.load(batch_size=2).over([[np.zeros((30, 15, 3), np.uint8)]])
-assert features.shape == (1, model.load(batch_size=2).dimension)
+loaded = pickle.loads(bytes.fromhex(sys.argv[1])).load(batch_size=2)
+(features,) = loaded.over([[np.zeros((30, 15, 3), np.uint8)]])
+assert features.shape == (1, loaded.dimension)
 sys.exit("torch was loaded" if "torch" in sys.modules else 0)
 """
 

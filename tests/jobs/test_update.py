@@ -27,8 +27,9 @@ def no_network(monkeypatch):
         def never(*_, **__):
             raise AssertionError("the network was opened, or an image decoded")
 
-        for name in ("open_network", "input_size", "read_weights"):
+        for name in ("open_network", "input_size"):
             monkeypatch.setattr(networks, name, never)
+        monkeypatch.setattr("pipeline.model.architectures.reading.read_weights", never)
         monkeypatch.setattr("pipeline.model.extractor.open_network", never)
         monkeypatch.setattr("pipeline.stages.crops.decode", never)
 

@@ -44,9 +44,8 @@ class TorchNetwork:
     and `input_size` are the fixed batch and size, or None; otherwise it runs with `batch_size` and
     `size` (height, width). float16 and bfloat16 run under autocast. `image` is the input if the
     file declares one, and `types` the floating types that it may have; the first type that runs is
-    used. `output` names the feature among several outputs.
-    `compiled` lets `torch.compile` generate code for the processor first, which takes a minute and
-    a C++ compiler.
+    used. `output` names the feature among several outputs. `compiled` lets `torch.compile` generate
+    code for the processor first, which takes a minute and a C++ compiler.
 
     To check it, the network first runs on black: in a whole batch, or in one of `probed` rows if
     any number will do. Raise InputError if it does not run at `size` or does not have one feature
