@@ -235,17 +235,32 @@ def drop_cut_off(folder: GalleryPlace, name: str | None = None) -> None:
 
 def _is_being_written(path: Path) -> bool:
     """Whether the writer of a `hidden_file` is alive; True if that is unknown."""
+    with _locked_alone(path) as alone:
+        return not alone
+
+
+@contextmanager
+def _locked_alone(path: Path) -> Iterator[bool]:
+    """Lock a `hidden_file` for the length of a block; False if its writer is alive, or may be.
+
+    A writer that has made its file and not locked it yet waits for the end of the block. If the
+    file is deleted in the block, it sees that, and makes another one.
+    """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
-        return True
+        yield False
+        return
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            alone = False
+        else:
+            alone = True
+        yield alone
     finally:
         os.close(descriptor)
-    return False
 
 
 def write_whole(path: GalleryPlace, write: Callable[[Path], object]) -> None:
@@ -319,7 +334,8 @@ def delete_files(paths: Iterable[GalleryPlace]) -> None:
     """Delete files and the records of their checksums; one that is already gone is not an error.
 
     A record is first renamed, to state that its file may be gone: after a kill before the end, the
-    file does not count as missing. Raise `GalleryDamagedError` for a folder in the place of a file.
+    file does not count as missing. A `hidden_file` stays if its writer is alive. Raise
+    `GalleryDamagedError` for a folder in the place of a file.
     """
     objects = []
     for path in paths:
@@ -334,6 +350,11 @@ def delete_files(paths: Iterable[GalleryPlace]) -> None:
 def _delete_file(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         raise GalleryDamagedError(f"{path}: this is a folder, where a file belongs; move it")
+    if is_temporary(path):  # it has no record
+        with _locked_alone(path) as alone:
+            if alone:
+                path.unlink(missing_ok=True)
+        return
     record = record_of(path)
     going = record.with_suffix(GOING_SUFFIX)
     if record.exists():

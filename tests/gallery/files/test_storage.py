@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,38 @@ def test_a_hidden_file_that_was_taken_for_a_leftover_is_made_again(tmp_path, mon
     with storage.hidden_file(tmp_path, "a") as path:
         assert path.exists()
         assert path != seen[0]
+
+
+def test_a_file_that_is_locked_while_another_drops_leftovers_is_not_lost(tmp_path, monkeypatch):
+    """A writer has made its file; another finds it unlocked; the first locks it, and goes on."""
+    real_lock, real_unlink = storage.fcntl.flock, Path.unlink
+    found, locked = threading.Event(), threading.Event()
+    other = threading.Thread(target=storage.drop_cut_off, args=(tmp_path,))
+
+    def flock(descriptor, operation):
+        if operation == storage.fcntl.LOCK_SH and not other.ident:
+            other.start()
+            assert found.wait(10)
+        real_lock(descriptor, operation)
+
+    def unlink(path, missing_ok=False):
+        if threading.current_thread() is other:
+            found.set()
+            locked.wait(0.2)  # without a lock of its own, the other lets the writer go on
+        real_unlink(path, missing_ok)
+
+    monkeypatch.setattr(storage.fcntl, "flock", flock)
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with storage.hidden_file(tmp_path, "a") as path:
+        locked.set()
+        other.join()
+        assert path.exists()
+
+
+def test_leftovers_that_were_listed_stay_if_a_writer_has_them(tmp_path):
+    with storage.hidden_file(tmp_path, "a") as path:
+        storage.delete_files([path])
+        assert path.exists()
 
 
 def test_where_there_are_no_locks_files_are_written_and_none_is_dropped(tmp_path, monkeypatch):
