@@ -90,7 +90,7 @@ def restrict_numba() -> None:
     """Limit the code that numba compiles to the level. Call it before numba compiles anything.
 
     It sets the environment variables that numba reads when it is imported, so that a command which
-    compiles nothing does not wait for numba.
+    compiles nothing does not wait for numba. Processes that this one starts inherit them.
     """
     level = most()
     if level == "all":
@@ -103,11 +103,11 @@ def restrict_numba() -> None:
     for name in features:
         if name.startswith(_BEYOND[level]):
             features[name] = False
-    os.environ["NUMBA_CPU_NAME"] = _NAMES[level]
-    os.environ["NUMBA_CPU_FEATURES"] = features.flatten()
+    name, flags = _NAMES[level], features.flatten()
+    os.environ["NUMBA_CPU_NAME"], os.environ["NUMBA_CPU_FEATURES"] = name, flags
     loaded: Any = sys.modules.get("numba.core.config")
     if loaded is not None:  # it has read its variables already
-        loaded.reload_config()
+        loaded.CPU_NAME, loaded.CPU_FEATURES = name, flags
 
 
 def _has(*names: str) -> bool:

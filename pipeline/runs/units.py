@@ -237,7 +237,7 @@ def on_cluster(on: ActorSettings) -> Iterator[tuple["ActorResources", dict[str, 
             " cluster's own network, or submit the job"
         )
     begin_with = thread_variables(on.num_cpus or 1)
-    with connect(on.address, num_cpus=_cpus_needed(on), variables=begin_with) as cluster:
+    with connect(on.address, variables=begin_with) as cluster:
         resources = resolve(
             cluster.nodes,
             actors=on.actors,
@@ -248,18 +248,6 @@ def on_cluster(on: ActorSettings) -> Iterator[tuple["ActorResources", dict[str, 
         )
         wanted = resources.environment
         yield resources, {} if wanted.items() <= cluster.variables.items() else wanted
-
-
-def _cpus_needed(on: ActorSettings) -> int | None:
-    """The CPUs of a private cluster for the requested actors; None for all of the machine.
-
-    Ray starts a worker for each CPU at once. If there are too few CPUs, the cluster has all, so
-    that the error names their true number.
-    """
-    if on.actors is None or on.address:
-        return None
-    needed = on.actors * (on.num_cpus or 1)
-    return needed if 1 <= needed <= len(os.sched_getaffinity(0)) else None
 
 
 def _faulty(location: str, record: UnitRecord) -> pa.Table:

@@ -49,6 +49,14 @@ def test_what_is_compiled_is_held_to_the_level(first):
     assert compiled("avx2", first)[0] == ["False", "True", "64.0"]
 
 
+def test_a_level_leaves_what_others_told_numba():
+    script = (
+        "import numba; numba.config.CACHE_DIR = '/theirs'\n"
+        "import pipeline.core; print(numba.config.CACHE_DIR)"
+    )
+    assert run("avx2", script)[0] == ["/theirs"]
+
+
 @pytest.mark.parametrize("level", ["avx2", "all"])
 def test_a_level_loads_neither_torch_nor_numba(level):
     script = "import pipeline.core, sys; print({'torch', 'numba'} & {*sys.modules})"

@@ -71,7 +71,9 @@ def _sums(builder: Any, vectors: list[Any]) -> Any:
 
 
 def _partial(builder: Any, rows: list[Any], columns: list[Any], n: Any, first: int) -> list[Any]:
-    """The sums of all pairs in some lanes of one accumulator: those from lane `first` of 64 on."""
+    """The sums of all pairs in the lanes of one register: those of the terms from `first` on, of
+    every 64.
+    """
     lanes = _layout()[1]
     kind, index = ir.VectorType(_F32, lanes), n.type
     fma = fused(builder, kind, f"llvm.fma.v{lanes}f32")

@@ -230,7 +230,15 @@ def cut_off(folder: GalleryPlace, name: str | None = None) -> list[Path]:
 
 def drop_cut_off(folder: GalleryPlace, name: str | None = None) -> None:
     """Delete the `temporaries` of writers that were killed."""
-    delete_files(cut_off(folder, name))
+    drop_dead(temporaries(folder, name))
+
+
+def drop_dead(hidden: Iterable[Path]) -> None:
+    """Delete those `temporaries` whose writers were killed; the others stay."""
+    for path in hidden:
+        with _locked_alone(path) as alone:
+            if alone:
+                path.unlink(missing_ok=True)
 
 
 def _is_being_written(path: Path) -> bool:
@@ -334,8 +342,7 @@ def delete_files(paths: Iterable[GalleryPlace]) -> None:
     """Delete files and the records of their checksums; one that is already gone is not an error.
 
     A record is first renamed, to state that its file may be gone: after a kill before the end, the
-    file does not count as missing. A `hidden_file` stays if its writer is alive. Raise
-    `GalleryDamagedError` for a folder in the place of a file.
+    file does not count as missing. Raise `GalleryDamagedError` for a folder in the place of a file.
     """
     objects = []
     for path in paths:
@@ -350,11 +357,6 @@ def delete_files(paths: Iterable[GalleryPlace]) -> None:
 def _delete_file(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         raise GalleryDamagedError(f"{path}: this is a folder, where a file belongs; move it")
-    if is_temporary(path):  # it has no record
-        with _locked_alone(path) as alone:
-            if alone:
-                path.unlink(missing_ok=True)
-        return
     record = record_of(path)
     going = record.with_suffix(GOING_SUFFIX)
     if record.exists():

@@ -1,8 +1,9 @@
 """Files in a gallery's folder that no version needs: abandoned work, and old versions."""
 
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from pipeline.errors import InputError
 from pipeline.gallery import checksums
@@ -91,7 +92,8 @@ def clean(gallery: Gallery, lock: Lock, keep: int | None = None) -> Leftovers:
     found = find_leftovers(gallery, keep)
     if found.versions:
         forget_before(root, oldest_version(root) + found.versions)
-    storage.delete_files(root / name for name in (*found.unfinished, *found.old))
+    delete_unfinished(root / name for name in found.unfinished)
+    storage.delete_files(root / name for name in found.old)
     drop_abandoned(gallery.location)
     drop_cut_off_entries(root)
     checksums.sweep_writers(root)
@@ -110,7 +112,8 @@ def unfinished_files(root: GalleryPlace) -> list[GalleryPlace]:
     """Half-written and uncommitted files beside the rows.
 
     These are the files of `_units`, the plan and the progress of a run, and files without their
-    final name. Files that are being written are left out, since not all writers hold the lock.
+    final name. Except in `_units`, files that are being written are left out, since not all writers
+    hold the lock.
     """
     folders = (root, *(root / name for name in storage.WRITTEN_FOLDERS))
     cut_off: list[GalleryPlace] = [path for folder in folders for path in storage.cut_off(folder)]
@@ -118,6 +121,23 @@ def unfinished_files(root: GalleryPlace) -> list[GalleryPlace]:
     of_run = [root / name for name in (storage.PLAN_FILE, storage.PROGRESS_FILE)]
     of_run = [path for path in of_run if path.exists()]
     return in_order({*cut_off, *unfinished_units(root), *of_run})
+
+
+def delete_unfinished(paths: Iterable[GalleryPlace]) -> None:
+    """Delete `unfinished_files`; one stays if its writer had only just made it when it was listed.
+
+    The caller holds the lock, which writers of `_units` need: what one of them still writes there
+    is of a run that was killed.
+    """
+    for path in paths:
+        if (
+            isinstance(path, Path)
+            and storage.is_temporary(path)
+            and path.parent.name != storage.UNITS_FOLDER
+        ):
+            storage.drop_dead([path])
+        else:
+            storage.delete_files([path])
 
 
 def derived_before(root: GalleryPlace, version: int) -> list[GalleryPlace]:

@@ -33,7 +33,12 @@ from pipeline.gallery.log.entries import forget_before, logged_files, oldest_ver
 from pipeline.gallery.log.lock import Lock
 from pipeline.gallery.outputs import Output, forget_gone, outputs_of, stale_outputs
 from pipeline.gallery.table import Gallery
-from pipeline.gallery.upkeep.leftovers import derived_before, row_files, unfinished_files
+from pipeline.gallery.upkeep.leftovers import (
+    delete_unfinished,
+    derived_before,
+    row_files,
+    unfinished_files,
+)
 from pipeline.gallery.upkeep.remnants import (
     Gone,
     Trace,
@@ -163,7 +168,8 @@ def _set_aside(gallery: Gallery, root: GalleryPlace) -> None:
     unneeded = [path for path in stored if path not in needed]
     checksums.forget(unneeded)
     list(ask_many(lambda path: rename(path, folder / path.name), unneeded, root))
-    storage.delete_files((*unfinished_files(root), root / storage.SEEN_FILE))
+    delete_unfinished(unfinished_files(root))
+    storage.delete_files([root / storage.SEEN_FILE])
     checksums.sweep_writers(root)
     _drop_graphs(root / storage.GRAPH_FOLDER)
     inside = (storage.REJECTS_FOLDER, storage.UNITS_FOLDER)

@@ -159,12 +159,6 @@ def test_a_file_that_is_locked_while_another_drops_leftovers_is_not_lost(tmp_pat
         assert path.exists()
 
 
-def test_leftovers_that_were_listed_stay_if_a_writer_has_them(tmp_path):
-    with storage.hidden_file(tmp_path, "a") as path:
-        storage.delete_files([path])
-        assert path.exists()
-
-
 def test_where_there_are_no_locks_files_are_written_and_none_is_dropped(tmp_path, monkeypatch):
     def flock(descriptor, operation):
         raise OSError(errno.ENOLCK, "no locks available")

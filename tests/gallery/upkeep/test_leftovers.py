@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.errors import InputError, RunError
+from pipeline.gallery.files import storage
 from pipeline.gallery.files.storage import record_of, temporary_name
 from pipeline.gallery.log.entries import oldest_version
 from pipeline.gallery.log.lock import hold
@@ -228,3 +229,17 @@ def test_the_lock_is_needed(gallery):
         pass
     with pytest.raises(RunError, match="the lock was lost"):
         clean(gallery, lock)
+
+
+def test_what_a_writer_has_just_made_stays_except_among_units(tmp_path):
+    """It was listed in the moment before its writer locked it."""
+    for name in ("_verdicts", "_units"):
+        (tmp_path / name).mkdir()
+    dead = storage.temporary_name(tmp_path / "_verdicts", "killed")
+    dead.touch()
+    with (
+        storage.hidden_file(tmp_path / "_verdicts", "entry") as entry,
+        storage.hidden_file(tmp_path / "_units", "rows") as rows,
+    ):
+        leftovers.delete_unfinished([dead, entry, rows])
+        assert [path.exists() for path in (dead, entry, rows)] == [False, True, False]
