@@ -129,15 +129,14 @@ def delete_unfinished(paths: Iterable[GalleryPlace]) -> None:
     The caller holds the lock, which writers of `_units` need: what one of them still writes there
     is of a run that was killed.
     """
+    others: list[GalleryPlace] = []
     for path in paths:
-        if (
-            isinstance(path, Path)
-            and storage.is_temporary(path)
-            and path.parent.name != storage.UNITS_FOLDER
-        ):
+        of_units = path.parent.name == storage.UNITS_FOLDER
+        if isinstance(path, Path) and storage.is_temporary(path) and not of_units:
             storage.drop_dead([path])
         else:
-            storage.delete_files([path])
+            others.append(path)
+    storage.delete_files(others)  # objects of a store in few requests
 
 
 def derived_before(root: GalleryPlace, version: int) -> list[GalleryPlace]:

@@ -1,6 +1,7 @@
 """Cleaning: what no version needs goes, and nothing else."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -243,3 +244,17 @@ def test_what_a_writer_has_just_made_stays_except_among_units(tmp_path):
     ):
         leftovers.delete_unfinished([dead, entry, rows])
         assert [path.exists() for path in (dead, entry, rows)] == [False, True, False]
+
+
+@pytest.mark.parametrize("tidy", [clean, purge])
+def test_an_entry_that_was_listed_as_it_was_made_stays(gallery, tidy, monkeypatch):
+    folder = Path(gallery.location) / "_verdicts"
+    folder.mkdir()
+    with (
+        storage.hidden_file(folder, "entry") as entry,
+        hold(gallery.location, tidy.__name__) as lock,
+    ):
+        listed = {folder: [entry]}
+        monkeypatch.setattr(storage, "cut_off", lambda place, name=None: listed.get(place, []))
+        tidy(gallery, lock)
+        assert entry.exists()
