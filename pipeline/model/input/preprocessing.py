@@ -6,11 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.core.blocks import empty_rows
 from pipeline.errors import InputError
 from pipeline.model.input.resampling import resample
 from pipeline.model.recipe import Recipe
-
-_LINE = 64  # bytes of a cache line
 
 
 def resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
@@ -108,10 +107,7 @@ def empty_input(shape: Sequence[int]) -> NDArray[np.float32]:
     >>> empty_input((2, 3, 5, 4)).ctypes.data % 64
     0
     """
-    size = 4 * math.prod(shape)
-    memory = np.empty(size + _LINE, np.uint8)
-    start = -memory.ctypes.data % _LINE
-    return memory[start : start + size].view(np.float32).reshape(shape)
+    return empty_rows(1, math.prod(shape)).reshape(shape)
 
 
 def channel_scaling(recipe: Recipe) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
