@@ -12,9 +12,9 @@ def sorted_rows(scores, rows):
 
 def top_k(queries, gallery, k, self_offset=None, may_meet=None):
     """The k best rows of every query as lists of (score, row)."""
-    found = []
-    for i, query in enumerate(queries):
-        scores = [float(np.dot(query.astype(np.float64), row)) for row in gallery]
+    found, exact = [], gallery.astype(np.float64)
+    for i, query in enumerate(queries.astype(np.float64)):
+        scores = [float(np.dot(query, row)) for row in exact]
         rows = [r for r in range(len(gallery)) if self_offset is None or r != self_offset + i]
         rows = [r for r in rows if may_meet is None or may_meet(i, r)]
         found.append([(scores[r], r) for r in sorted_rows(scores, rows)[:k]])
@@ -36,9 +36,9 @@ def kept_rows(identity, camera, gallery_labels):
 
 def hit_ranks(queries, query_labels, gallery, gallery_labels):
     """For every query the 1-based ranks of its matches among the kept rows."""
-    ranks = []
-    for i, query in enumerate(queries):
-        scores = [float(np.dot(query.astype(np.float64), row)) for row in gallery]
+    ranks, exact = [], gallery.astype(np.float64)
+    for i, query in enumerate(queries.astype(np.float64)):
+        scores = [float(np.dot(query, row)) for row in exact]
         kept, matching = kept_rows(query_labels.identity[i], query_labels.camera[i], gallery_labels)
         order = sorted_rows(scores, kept)
         ranks.append([place + 1 for place, row in enumerate(order) if row in matching])
@@ -268,14 +268,15 @@ def mutual_information(first, second):
 def pair_scores(queries, query_labels, gallery, gallery_labels):
     """The similarities of every query's positive and negative pairs, as two lists of lists."""
     positives, negatives = [], []
-    for i, query in enumerate(queries):
+    exact = gallery.astype(np.float64)
+    for i, query in enumerate(queries.astype(np.float64)):
         identity, camera = query_labels.identity[i], query_labels.camera[i]
         if identity <= 0:
             continue
         positives.append([])
         negatives.append([])
-        for row, other in enumerate(gallery):
-            score = float(np.dot(query.astype(np.float64), other))
+        for row, other in enumerate(exact):
+            score = float(np.dot(query, other))
             if gallery_labels.identity[row] == identity:
                 if camera == -1 or gallery_labels.camera[row] != camera:
                     positives[-1].append(score)

@@ -64,8 +64,9 @@ def test_lists_by_camera_are_those_of_a_search_within_and_beyond(n, count, same,
     rows = unit_rows(max(1, n), 8, seed=n)[:n]
     cameras = np.random.default_rng(n).integers(-1, count, n)
     own, others = neighbors_by_camera(rows, cameras, same, other)
+    order = order_of(rows)
     for i in range(n):
-        all_scores = order_of(rows)[i, 1:] if n > 1 else []
+        all_scores = order[i, 1:] if n > 1 else []
         mine = [j for j in all_scores if cameras[j] == cameras[i] != -1]
         beyond = [j for j in all_scores if not cameras[j] == cameras[i] != -1]
         assert [j for j in own.rows[i] if j >= 0] == mine[:same]

@@ -31,9 +31,12 @@ def assert_same(found, reference):
     assert found.rows.shape == reference.rows.shape
 
 
+def exact(rows, k):
+    return search(rows, rows, k, self_offset=0, products="float32")
+
+
 def assert_exact(rows, k, products="auto", tiling=Tiling()):
-    reference = search(rows, rows, k, self_offset=0, products="float32")
-    assert_same(neighbors(rows, k, products=products, tiling=tiling), reference)
+    assert_same(neighbors(rows, k, products=products, tiling=tiling), exact(rows, k))
 
 
 @given(cases(), st.integers(1, 50), tilings, st.sampled_from(PRODUCTS))
@@ -59,8 +62,11 @@ def test_equals_search_to_the_bit(kind, n, d, k, tiling, products, seed):
 @pytest.mark.parametrize("products", PRODUCTS)
 @pytest.mark.parametrize(("n", "d", "k", "clusters"), [(3000, 256, 10, 200), (1500, 65, 40, 3)])
 def test_equals_search_where_tiles_are_many(n, d, k, clusters, products):
+    rows = unit_rows(n, d, clusters=clusters)
+    reference = exact(rows, k)
     for threads in (1, 2):
-        assert_exact(unit_rows(n, d, clusters=clusters), k, products, Tiling(128, 128, threads))
+        found = neighbors(rows, k, products=products, tiling=Tiling(128, 128, threads))
+        assert_same(found, reference)
 
 
 @pytest.mark.parametrize("products", PRODUCTS)

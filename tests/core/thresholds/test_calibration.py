@@ -60,13 +60,19 @@ def made():
     return rows[:300], sides[0], rows[300:], sides[1]
 
 
+@pytest.fixture(scope="module")
+def pairs(made):
+    """The similarities of the positive and the negative pairs of `made`, query by query."""
+    return oracles.pair_scores(*made)
+
+
 def flat(lists):
     return np.concatenate([np.array(each, float) for each in lists])
 
 
 @pytest.mark.parametrize("far", [0.2, 0.01, 1e-3])
-def test_the_threshold_is_the_least_with_the_wanted_rate(made, far):
-    positives, negatives = (flat(each) for each in oracles.pair_scores(*made))
+def test_the_threshold_is_the_least_with_the_wanted_rate(made, pairs, far):
+    positives, negatives = (flat(each) for each in pairs)
     found = calibrate(*made, FarRule(far), Bootstrap(replicates=20))
     assert (found.positives, found.negatives) == (len(positives), len(negatives))
     assert found.false_matches == (negatives >= found.threshold).sum() <= far * len(negatives)
@@ -76,8 +82,8 @@ def test_the_threshold_is_the_least_with_the_wanted_rate(made, far):
 
 
 @pytest.mark.parametrize("rule", [FarRule(0.2), FarRule(1e-3), PercentileRule(90)])
-def test_the_curve_tells_the_rates_of_other_thresholds(made, rule):
-    _, negatives = (flat(each) for each in oracles.pair_scores(*made))
+def test_the_curve_tells_the_rates_of_other_thresholds(made, pairs, rule):
+    negatives = flat(pairs[1])
     found = calibrate(*made, rule, Bootstrap(replicates=5))
     thresholds = [each.threshold for each in found.curve]
     assert thresholds == sorted(set(thresholds)) and 10 < len(found.curve) < 64
@@ -89,8 +95,8 @@ def test_the_curve_tells_the_rates_of_other_thresholds(made, rule):
 
 
 @pytest.mark.parametrize(("percentile", "factor"), [(95, 1), (50, 1.3), (100, 0.5)])
-def test_the_percentile_rule(made, percentile, factor):
-    positives, _ = (flat(each) for each in oracles.pair_scores(*made))
+def test_the_percentile_rule(made, pairs, percentile, factor):
+    positives = flat(pairs[0])
     distance = np.sqrt(np.maximum(0, 2 - 2 * positives))
     wanted = factor * np.percentile(distance, percentile, method="inverted_cdf")
     found = calibrate(*made, PercentileRule(percentile, factor), Bootstrap(replicates=20))
@@ -102,12 +108,12 @@ def test_the_percentile_rule_stays_a_similarity(made):
     assert (found.threshold, found.far, found.tar) == (-1, 1, 1)
 
 
-def test_intervals_are_those_of_resampled_identities(made):
+def test_intervals_are_those_of_resampled_identities(made, pairs):
     """Each resample made from its rows, with no weights: the same multinomial draws."""
     labels = made[1]
     far, resampling = 0.01, Bootstrap(replicates=50, seed=3, level=0.8)
     found = calibrate(*made, FarRule(far), resampling)
-    positives, negatives = oracles.pair_scores(*made)
+    positives, negatives = pairs
     own = labels.identity[labels.identity > 0]
     names = np.unique(own)
     rng = np.random.default_rng(3)
