@@ -17,13 +17,16 @@ _QUIET = (
     "--disable-component-update",
     "--disable-sync",
 )
+_FORGET = "location.origin === 'null' || (localStorage.clear(), sessionStorage.clear())"
 
 
 @contextmanager
 def chromium(*arguments: str) -> Iterator[Any]:
-    """A browser; the test is skipped where there is none, but on the build machine it fails.
+    """The only page of a browser, for one test after the other (see `used`).
 
-    A skip there would hide that the page is never opened.
+    Each other page would be a window with a frame of its own, which takes a second of processor
+    time. The test is skipped where there is no browser, but on the build machine it fails: a skip
+    there would hide that the page is never opened.
     """
     playwright = pytest.importorskip("playwright.sync_api")
     found = next(filter(None, map(shutil.which, _NAMES)), None)
@@ -31,5 +34,27 @@ def chromium(*arguments: str) -> Iterator[Any]:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"needs one of {', '.join(_NAMES)}")
     with playwright.sync_playwright() as session:
         browser = session.chromium.launch(executable_path=found, args=[*_QUIET, *arguments])
-        yield browser
+        yield browser.new_page()
         browser.close()
+
+
+@contextmanager
+def used(page: Any, **listeners: Any) -> Iterator[None]:
+    """Listen to what a page does, and leave nothing on it, and nothing that it has kept."""
+    for event, listener in listeners.items():
+        page.on(event, listener)
+    try:
+        yield
+    finally:
+        page.unroute_all()
+        page.evaluate(_FORGET)
+        page.goto("about:blank")  # what still runs on the page ends while it is listened to
+        for event, listener in listeners.items():
+            page.remove_listener(event, listener)
+        page.context.clear_cookies()
+
+
+def shown_at(page: Any, width: int, height: int, scheme: str) -> None:
+    """Give the page a size and a color scheme, and motion."""
+    page.set_viewport_size({"width": width, "height": height})
+    page.emulate_media(color_scheme=scheme, reduced_motion="no-preference")

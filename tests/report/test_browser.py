@@ -9,14 +9,14 @@ import pytest
 from pipeline.report.page import write_page
 from pipeline.report.results import Report
 from pipeline.report.thumbnails import Thumbnails
-from tests.chromium import chromium
+from tests.chromium import chromium, shown_at, used
 from tests.report.changing import changed
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def window() -> Iterator[Any]:
     with chromium("--disable-gpu") as found:
         yield found
 
@@ -38,32 +38,33 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Report, Thumb
 
 
 @pytest.fixture
-def opened(browser: Any, written: Callable[[Report, Thumbnails], Path]) -> Iterator[Any]:
+def opened(window: Any, written: Callable[[Report, Thumbnails], Path]) -> Iterator[Any]:
     """Opens a report at a width and returns the page; fails on any complaint or request."""
     complaints: list[str] = []
-    pages = []
+    places = ["data:", "about:blank"]
 
     def open_page(report: Report, pictures: Thumbnails, width: int = 1280) -> Any:
-        path = written(report, pictures)
-        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme="light")
-        pages.append(page)
-        page.on("console", lambda message: complaints.append(f"console: {message.text}"))
-        page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
-        page.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}"))
-        page.on(
-            "request",
-            lambda request: (
-                None
-                if request.url == path.as_uri() or request.url.startswith("data:")
-                else complaints.append(f"request: {request.url}")
-            ),
-        )
-        page.goto(path.as_uri(), wait_until="networkidle")
-        return page
+        places.append(written(report, pictures).as_uri())
+        shown_at(window, width, 900, "light")
+        window.goto(places[-1], wait_until="networkidle")
+        return window
 
-    yield open_page
-    for page in pages:
-        page.close()
+    def asked(request: Any) -> None:
+        if not request.url.startswith(tuple(places)):
+            complaints.append(f"request: {request.url}")
+
+    def refuse(dialog: Any) -> None:
+        complaints.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    with used(
+        window,
+        console=lambda message: complaints.append(f"console: {message.text}"),
+        pageerror=lambda error: complaints.append(f"error: {error}"),
+        dialog=refuse,
+        request=asked,
+    ):
+        yield open_page
     assert complaints == []
 
 

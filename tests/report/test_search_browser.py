@@ -10,7 +10,8 @@ import pytest
 
 from pipeline.report.search_page import render_search
 from pipeline.report.thumbnails import thumbnail
-from tests.report.test_browser import browser as browser
+from tests.chromium import shown_at, used
+from tests.report.test_browser import window as window
 
 pytestmark = pytest.mark.browser
 
@@ -54,16 +55,25 @@ def _ranks(page: Any) -> list[str]:
 
 @pytest.mark.parametrize(("width", "height", "scheme"), [(360, 740, "dark"), (1280, 900, "light")])
 def test_hits_are_told_sorted_and_filtered(
-    browser: Any, path: Path, width: int, height: int, scheme: str
+    window: Any, path: Path, width: int, height: int, scheme: str
 ) -> None:
-    page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
-    page.set_default_timeout(5000)
     complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
     asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(path.as_uri())
+    with used(
+        window,
+        console=lambda message: complaints.append(message.text),
+        pageerror=lambda error: complaints.append(str(error)),
+        request=lambda request: asked.append(request.url),
+    ):
+        shown_at(window, width, height, scheme)
+        window.set_default_timeout(5000)
+        window.goto(path.as_uri())
+        look_at(window, width)
+        assert complaints == []
+        assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
+
+
+def look_at(page: Any, width: int) -> None:
     if folder := os.environ.get("SHOTS"):
         page.screenshot(path=f"{folder}/search-{width}.png", full_page=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -90,6 +100,3 @@ def test_hits_are_told_sorted_and_filtered(
     assert not first.get_by_text("1.jpg", exact=True).is_visible()
     first.get_by_text("file", exact=True).click()  # a finger has no hover
     assert first.get_by_text("1.jpg", exact=True).is_visible()
-    page.close()
-    assert complaints == []
-    assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]

@@ -21,7 +21,7 @@ from pipeline.runs.extraction import extract
 from pipeline.runs.settings import RuleSettings
 from pipeline.service.embedding import Embedder
 from pipeline.service.shelf import Shelf
-from tests.chromium import chromium
+from tests.chromium import chromium, shown_at, used
 from tests.service.asking import TOKEN
 from tests.service.listening import listening_service
 
@@ -34,7 +34,7 @@ SIZES = {390: 844, 1440: 900}
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def window() -> Iterator[Any]:
     # Chromium draws WebGL without a graphics card only if it is told that this is meant.
     with chromium("--enable-unsafe-swiftshader") as found:
         yield found
@@ -87,10 +87,9 @@ def service(made: Path, tmp_path: Path, osnet: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def opened(browser: Any, service: str) -> Iterator[Any]:
+def opened(window: Any, service: str) -> Iterator[Any]:
     """Opens the page at a width and in a scheme; fails on complaints and on requests elsewhere."""
     complaints: list[str] = []
-    pages: list[Any] = []
 
     def heard(message: Any) -> None:
         # A reject that cannot be decoded has no picture; the page says so.
@@ -99,25 +98,27 @@ def opened(browser: Any, service: str) -> Iterator[Any]:
             complaints.append(f"console: {message.text} {message.location}")
 
     def asked(request: Any) -> None:
-        if not request.url.startswith((service, "blob:", "data:")):
+        if not request.url.startswith((service, "blob:", "data:", "about:blank")):
             complaints.append(f"request: {request.url}")
 
-    def open_page(width: int = 1440, scheme: str = "light", path: str = "") -> Any:
-        page = browser.new_page(
-            viewport={"width": width, "height": SIZES[width]}, color_scheme=scheme
-        )
-        pages.append(page)
-        page.set_default_timeout(10_000)
-        page.on("console", heard)
-        page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
-        page.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}"))
-        page.on("request", asked)
-        page.goto(service + path)
-        return page
+    def refuse(dialog: Any) -> None:
+        complaints.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
 
-    yield open_page
-    for page in pages:
-        page.close()
+    def open_page(width: int = 1440, scheme: str = "light", path: str = "") -> Any:
+        shown_at(window, width, SIZES[width], scheme)
+        window.set_default_timeout(10_000)
+        window.goto(service + path)
+        return window
+
+    with used(
+        window,
+        console=heard,
+        pageerror=lambda error: complaints.append(f"error: {error}"),
+        dialog=refuse,
+        request=asked,
+    ):
+        yield open_page
     assert complaints == []
 
 
@@ -401,11 +402,10 @@ def test_modules_agree_with_plain_rules(opened: Any) -> None:
 
 
 @pytest.mark.parametrize("by_link", [True, False])
-def test_a_link_or_the_token_lets_a_browser_in(browser: Any, made: Path, by_link: bool) -> None:
-    shelf = Shelf([str(made / "plaza")])
-    with listening_service(shelf) as port:
-        context = browser.new_context()
-        page = context.new_page()
+def test_a_link_or_the_token_lets_a_browser_in(window: Any, made: Path, by_link: bool) -> None:
+    shelf, page = Shelf([str(made / "plaza")]), window
+    with listening_service(shelf) as port, used(page):
+        shown_at(page, 1440, SIZES[1440], "light")
         page.goto(f"http://127.0.0.1:{port}/")
         expect(page.get_by_role("heading", name="The galleries are not open")).to_be_visible()
         page.get_by_label("The token of the service").fill("not the token of it")
@@ -413,7 +413,9 @@ def test_a_link_or_the_token_lets_a_browser_in(browser: Any, made: Path, by_link
         expect(page.get_by_text("the token is missing or wrong")).to_be_visible()
         if by_link:
             token = {"Authorization": f"Bearer {TOKEN}"}
-            made_link = context.request.post(f"http://127.0.0.1:{port}/v1/links", headers=token)
+            made_link = page.context.request.post(
+                f"http://127.0.0.1:{port}/v1/links", headers=token
+            )
             page.goto(f"http://127.0.0.1:{port}{made_link.json()['path']}")
         else:
             page.get_by_label("The token of the service").fill(TOKEN)
@@ -421,4 +423,3 @@ def test_a_link_or_the_token_lets_a_browser_in(browser: Any, made: Path, by_link
         crops = page.get_by_role("list", name="Rows to start from").locator("img")
         expect(crops.first).to_have_js_property("complete", True)
         assert crops.first.evaluate("image => image.naturalWidth") > 0
-        context.close()
