@@ -17,8 +17,9 @@ from pipeline.core.ledger import Account, Ledger
 from pipeline.core.neighbors.course import Course, Ends, fell_short
 from pipeline.core.neighbors.heaps import push
 from pipeline.core.neighbors.offering import offer_to_both
+from pipeline.core.neighbors.priming import prime
 from pipeline.core.neighbors.schedule import rectangle, run_tiles, triangle
-from pipeline.core.neighbors.topk import TopK, best_first, merge, offer_tile, prime
+from pipeline.core.neighbors.topk import TopK, best_first, merge, offer_tile
 from pipeline.core.products.choosing import code_like
 from pipeline.core.products.fold import Fold
 from pipeline.core.products.half_rows import Standing, nominate
@@ -84,9 +85,11 @@ def neighbors(
 
         def work(x: int, y: int) -> None:
             def offer(tile: Tile) -> tuple[int, int]:
+                primed = 0
                 if x == y:
-                    prime(tile, ends.scores, ends.rows)
-                return offer_to_both(tile, ends, ends, x == y)
+                    primed = prime(tile, ends.features, ends.features, ends.scores, ends.rows)
+                done, scored = offer_to_both(tile, ends, ends, x == y)
+                return done, primed + scored
 
             course.go_on()
             if not _offer_halves(side, x, ends, side, y, ends, ledger, diagonal=x == y):
@@ -230,8 +233,11 @@ def _finish(
         itself = short if side is other else np.full(len(short), -1)
 
         def offer(tile: Tile) -> tuple[int, int]:
-            prime(tile, again.scores, again.rows)
-            return offer_tile(tile, asked, others.features, 0, itself, again.scores, again.rows)
+            primed = prime(tile, asked, others.features, again.scores, again.rows)
+            done, scored = offer_tile(
+                tile, asked, others.features, 0, itself, again.scores, again.rows
+            )
+            return done, primed + scored
 
         def search_block(x: int, _stop: int) -> None:
             for y in range(len(other)):

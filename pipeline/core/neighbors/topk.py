@@ -1,7 +1,6 @@
 """Find the k best gallery rows of every query, exactly, one tile at a time."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numba import njit
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from pipeline.core.blocks import FeatureRows, Run, Tiling, alone, as_rows, blocks
 from pipeline.core.ledger import Account, Ledger
 from pipeline.core.neighbors.heaps import push, sort_best_first
+from pipeline.core.neighbors.priming import prime
 from pipeline.core.products.choosing import ALL, Plan, Trial, code_sides, likely_axes
 from pipeline.core.products.fold import Fold
 from pipeline.core.products.half_rows import Standing, nominate
@@ -156,10 +156,10 @@ def search(
             side, start = entered
 
             def offer(tile: Tile) -> tuple[int, int]:
-                prime(tile, scores, rows)
-                return offer_tile(
-                    tile, asked, read_only(side.features), start, itself, scores, rows
-                )
+                held = read_only(side.features)
+                primed = prime(tile, asked, held, scores, rows)
+                done, scored = offer_tile(tile, asked, held, start, itself, scores, rows)
+                return done, primed + scored
 
             for y in range(len(side)):
                 if _offer_halves(query_side, x, side, y, start, self_offset, scores, rows, ledger):
@@ -222,42 +222,6 @@ def merge(parts: list[TopK], k: int | None = None) -> TopK:
     scores = np.concatenate([part.scores for part in parts], axis=1)
     rows = np.concatenate([part.rows for part in parts], axis=1)
     return best_first(scores, rows, k)
-
-
-def prime(tile: Tile, scores: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
-    """Raise the scores of empty heaps `[N, k]` to values that the tile's rows are sure to exceed.
-
-    A row itself may be among the columns, so the function takes the value that k + 1 columns reach:
-    at least k of them are other rows. A value exceeds the true score by no more than `slack` and
-    the tails. Therefore real rows replace all these placeholders when the tile is offered. Until
-    then they exclude most pairs from scoring.
-    """
-    if tile.strips.kernel:
-        return  # the values are computed later, strip by strip
-    k, width = scores.shape[1], tile.values.shape[1]
-    empty = rows[tile.rows].max(axis=1) < 0
-    if width <= k or not empty.any():
-        return
-    least = _among_the_best(tile.values, k + 1)
-    above = 2.0 * tile.row_tails * tile.column_tails.max() if len(tile.row_tails) else 0.0
-    sure = (least / tile.per_unit - tile.slack - above).astype(np.float32)
-    sure = np.nextafter(sure, np.float32(-np.inf))
-    raised = tile.rows[empty & (sure > scores[tile.rows, 0])]
-    scores[raised] = sure[empty & (sure > scores[tile.rows, 0])][:, None]
-
-
-def _among_the_best(values: NDArray[Any], count: int) -> NDArray[Any]:
-    """For each row of `values` `[R, C]`, a value that at least `count` entries of the row reach.
-
-    It is close to the greatest such value: the function takes the maximum of each of several groups
-    of entries, which is fast, and selects among these maxima.
-    """
-    groups = 64 * -(-4 * count // 64)
-    each = values.shape[1] // groups
-    if each > 1:
-        values = values[:, : each * groups].reshape(len(values), each, groups).max(axis=1)
-    place = values.shape[1] - count
-    return np.partition(values, place, axis=1)[:, place]
 
 
 def best_first(scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> TopK:

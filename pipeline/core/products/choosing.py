@@ -241,6 +241,8 @@ def code_sides(first: Side, second: Side, plan: Plan, run: Run) -> None:
     if not all(side.leading for side in sides):
         for side in sides:
             side.leading = None
+            if plan.axes is not None:
+                side.gather_by(plan.axes, run)
             side.codes(run, None if side is first else first.codes(here))
 
 

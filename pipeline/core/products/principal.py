@@ -31,7 +31,8 @@ from pipeline.core.float_products import Product, as_tensor
 
 _SAMPLE = 1024
 _TURNS = 3
-_CUT_BY = 16
+CUT_BY = 16
+"""Number of leading components that `gather` looks at."""
 # For row lengths between these, no component underflows in a way that affects a bound.
 SHORTEST, LONGEST = 1e-9, 1e9
 # A margin far above the float64 rounding of the squares of lengths.
@@ -113,7 +114,7 @@ def gather(projections: NDArray[np.float32], size: int) -> NDArray[np.int64]:
     Each part is split at the median of the component in which its rows vary most, of the first few
     of `projections` `[N, P]`. So most neighbors of a row are in its own block.
     """
-    few = np.ascontiguousarray(projections[:, :_CUT_BY])
+    few = np.ascontiguousarray(projections[:, :CUT_BY])
     order = np.arange(len(few))
     parts = [(0, len(few))]
     while parts:

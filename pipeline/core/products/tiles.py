@@ -28,7 +28,7 @@ from pipeline.core.products.int8_codes import (
     quantize_words,
 )
 from pipeline.core.products.kernels import lengths, product_slack, read_only
-from pipeline.core.products.principal import Axes, gather, may_project, project
+from pipeline.core.products.principal import CUT_BY, Axes, gather, may_project, project
 from pipeline.core.products.sieve import Finer, Sieve, finer_codes
 from pipeline.core.products.strips import Strips, next_strip
 
@@ -157,6 +157,15 @@ class Side:
                 self._codes = quantize(self.features, self.size, run, rotate, order=self.order)
                 self.order = self._codes.order
             return self._codes
+
+    def gather_by(self, axes: Axes, run: Run) -> None:
+        """Put near rows together before they are coded in all dimensions, if the side may be
+        `gathered`.
+        """
+        if self.order is None and self._gathered and self.coded:
+            count = min(CUT_BY, len(axes.directions))
+            rows = project(self.features, self.lengths, axes, count, run, self.size)
+            self.order = gather(rows[:, :count], self.size)
 
     def lead(self, axes: Axes, chosen: Chosen, run: Run) -> None:
         """Use codes of `chosen` principal dimensions first; do nothing if all dimensions are

@@ -4,13 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.blocks import ArrayRows, StackedRows, Tiling, blocks
-from pipeline.core.neighbors import topk
 from pipeline.core.neighbors.topk import TopK, best_first, merge, search
 from pipeline.core.products import int8_codes as quantize
 from pipeline.core.products import tiles
 from pipeline.core.products.kernels import pair_scores
-from pipeline.core.products.sieve import NO_SIEVE
-from pipeline.core.products.strips import NO_STRIPS
 from tests import oracles
 from tests.core.products.test_int8_codes import KINDS, rows_of
 from tests.core.strategies import cases, tilings, unit_rows
@@ -234,65 +231,6 @@ def test_what_a_product_would_order_wrongly_is_ordered_by_score():
     for i in range(len(queries)):
         exact = pair_scores(queries, rows, np.full(len(rows), i), columns)
         assert found.rows[i].tolist() == oracles.sorted_rows(exact, columns)[:50]
-
-
-@pytest.mark.parametrize("products", ["int8", "float32"])
-def test_heaps_are_primed_with_what_is_sure_to_go(products, monkeypatch):
-    """A hair more than the slack allows, and rows would be lost: their places stay unfilled."""
-    rows = unit_rows(1, 512) + 1e-4 * unit_rows(300, 512)
-    tiling = Tiling(64, 64, 1)
-    whole = search(rows, rows, 9, self_offset=0, tiling=tiling, products=products)
-    assert (whole.rows >= 0).all()
-    plain = topk.prime
-    monkeypatch.setattr(
-        topk, "prime", lambda tile, *lists: plain(tile._replace(slack=-tile.slack), *lists)
-    )
-    with pytest.raises(ValueError, match="padding must be row -1"):
-        search(rows, rows, 9, self_offset=0, tiling=tiling, products=products)
-
-
-def tile_of(values):
-    places, none = np.arange(values.shape[1]), np.empty(0, np.float32)
-    return tiles.Tile(
-        values, places[: len(values)], places, 0.0, 1.0, np.inf, 0, none, none, NO_SIEVE, NO_STRIPS
-    )
-
-
-def test_heaps_are_not_primed_with_values_that_are_not_computed_yet():
-    """A strip may have more lines than the tile has rows left."""
-    tile = tile_of(np.full((2, 6), 9, np.int32))
-    later = tile._replace(rows=tile.rows[:1], strips=NO_STRIPS._replace(kernel=1))
-    scores, rows = np.full((2, 3), -np.inf, np.float32), np.full((2, 3), -1)
-    topk.prime(later, scores, rows)
-    assert np.isneginf(scores).all()
-    topk.prime(tile, scores, rows)
-    assert np.isfinite(scores).all()
-
-
-def test_heaps_that_hold_rows_are_not_primed():
-    tile = tile_of(np.arange(12, dtype=np.float32).reshape(2, 6))
-    scores, rows = np.full((2, 3), -np.inf, np.float32), np.full((2, 3), -1)
-    rows[1] = -2  # a guess is not a row
-    topk.prime(tile, scores, rows)
-    below = np.nextafter(np.array([2, 8], np.float32), np.float32(-np.inf))
-    assert (scores == below[:, None]).all()  # the fourth best of six: one may be itself
-    scores[:], scores[1] = -9, 9
-    topk.prime(tile, scores, rows)
-    assert (scores == [[below[0]], [9]]).all()  # a better guess stays
-    scores[:], rows[:, 2] = -9, 5
-    topk.prime(tile, scores, rows)
-    assert (scores == -9).all()
-    empty = np.full((2, 6), -np.inf, np.float32)
-    topk.prime(tile, empty, np.full((2, 6), -1))
-    assert np.isneginf(empty).all()  # six columns are not sure to give six others
-
-
-@given(st.integers(1, 700), st.integers(1, 70), st.integers(0, 9))
-def test_as_many_values_reach_what_heaps_are_primed_with(width, count, seed):
-    values = np.random.default_rng(seed).integers(-9, 9, (5, width)).astype(np.int32)
-    count = min(count, width)
-    found = topk._among_the_best(values, count)
-    assert ((values >= found[:, None]).sum(axis=1) >= count).all()
 
 
 def test_more_neighbors_than_rows_take_no_memory():

@@ -126,6 +126,22 @@ def test_only_rows_that_are_neighbors_are_gathered():
         assert (side.order.tolist() == expected.tolist()) == gathered
 
 
+def test_rows_are_also_gathered_where_codes_cover_all_dimensions():
+    rows = rows_of("falling", 600, 64)
+    axes = likely_axes(side_of(rows), "principal")
+    for plan, gathered in (
+        (Plan(axes, ALL), True),
+        (Plan(axes, ALL), False),
+        (Plan(None, ALL), True),
+    ):
+        side = Side(rows, side_of(rows).lengths, 64, coded=True, gathered=gathered)
+        code_sides(side, side, plan, here)
+        assert side.leading is None
+        expected = gather(rows @ axes.directions[:16].T, 64).tolist()
+        assert (side.order.tolist() == expected) == (gathered and plan.axes is not None)
+        assert side.codes(here).order.tolist() == side.order.tolist()
+
+
 def test_steep_spectra_are_multiplied_in_few_dimensions(monkeypatch):
     monkeypatch.setattr(tiles, "fast", lambda: True)
     rows = rows_of("falling", 6000, 128) ** 3

@@ -19,7 +19,7 @@ from pipeline.core.products.sieve import Finer, finer_codes, sieved
 from pipeline.core.products.tiles import Chosen, here
 from tests.core.products.test_int8_codes import KINDS, rows_of
 from tests.core.products.test_kernels import all_pairs
-from tests.core.products.test_principal import SHARED, WIDTH, aligned, lengths_of
+from tests.core.products.test_principal import SHARED, UNFILLED, WIDTH, aligned, lengths_of
 
 pytestmark = pytest.mark.skipif(not has_avx2(), reason="needs AVX2")
 
@@ -122,7 +122,8 @@ def test_a_sieve_a_hair_too_fine_is_noticed_in_neighbors(two_components, monkeyp
     rows = third()
     assert neighbors(rows, 1, **OPTIONS).rows[0] == 64
     narrow(monkeypatch, less)
-    assert neighbors(rows, 1, **OPTIONS).rows[0] == 1
+    with pytest.raises(ValueError, match=UNFILLED):
+        neighbors(rows, 1, **OPTIONS)
 
 
 def test_a_sieve_a_hair_too_fine_is_noticed_between_two_sets(two_components, monkeypatch):
