@@ -174,13 +174,16 @@ def bootstrap(values, replicates, level, seed):
 
 def camera_normalized(rows, camera, gallery, gallery_camera, mode, least_rows):
     """Each row without the mean (and the deviation) of its camera's gallery rows, in two passes."""
-    normalized = []
+    normalized, spreads = [], {}
     for row, own in zip(rows, camera, strict=True):
-        theirs = gallery[gallery_camera == own].astype(np.float64)
-        if own < 0 or len(theirs) < least_rows:
-            theirs = gallery.astype(np.float64)
-        mean = sum(theirs) / len(theirs)
-        deviation = np.sqrt(sum((each - mean) ** 2 for each in theirs) / len(theirs))
+        if own not in spreads:
+            theirs = gallery[gallery_camera == own].astype(np.float64)
+            if own < 0 or len(theirs) < least_rows:
+                theirs = gallery.astype(np.float64)
+            mean = sum(theirs) / len(theirs)
+            squares = sum((each - mean) ** 2 for each in theirs) / len(theirs)
+            spreads[own] = mean, np.sqrt(squares)
+        mean, deviation = spreads[own]
         left = row - mean
         if np.linalg.norm(left) < 1e-6:
             normalized.append(row)

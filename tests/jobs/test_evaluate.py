@@ -42,6 +42,25 @@ def galleries(made, tmp_path, capsys):
     return ("--query", folder / "query", "--gallery", folder / "gallery", "--out", tmp_path / "out")
 
 
+@pytest.fixture(scope="module")
+def told_before():
+    """What evaluations with different flags told, once they were made."""
+    return {}
+
+
+@pytest.fixture
+def evaluated(capsys, made, galleries, told_before):
+    """What an evaluation with these flags tells: made once, for all tests that only read it."""
+
+    def evaluated(*flags):
+        if flags not in told_before:
+            out = made[0] / f"evaluated-{len(told_before)}"
+            told_before[flags] = result(capsys, "evaluate", *galleries[:-1], out, *flags)
+        return told_before[flags]
+
+    return evaluated
+
+
 def figures(report):
     """What must not depend on blocks or workers."""
     names = (
@@ -54,8 +73,8 @@ def figures(report):
 ALL_MODES = ("--aqe", "query", "--aqe", "database", "--aqe", "joint", "--k", 5)
 
 
-def test_the_report_holds_what_was_printed(capsys, galleries):
-    told = result(capsys, "evaluate", *galleries, *ALL_MODES)
+def test_the_report_holds_what_was_printed(evaluated):
+    told = evaluated(*ALL_MODES)
     report = told["report"]
     assert [each["name"] for each in report["results"]] == [
         "baseline", "aqe query", "aqe database", "aqe joint",
@@ -69,8 +88,8 @@ def test_the_report_holds_what_was_printed(capsys, galleries):
     assert page.count("data:image/jpeg") >= 3
 
 
-def test_a_plain_numpy_evaluation_agrees(capsys, galleries):
-    report = result(capsys, "evaluate", *galleries)["report"]
+def test_a_plain_numpy_evaluation_agrees(evaluated, galleries):
+    report = evaluated()["report"]
     query, gallery = (Gallery.open(str(galleries[i])) for i in (1, 3))
     q, g = (each.rows().to_pandas() for each in (query, gallery))
     similarity = query.features().read(0, len(q)) @ gallery.features().read(0, len(g)).T
@@ -86,8 +105,8 @@ def test_a_plain_numpy_evaluation_agrees(capsys, galleries):
     assert report["results"][0]["rank"]["1"] == pytest.approx(np.mean(np.array(first) == 1))
 
 
-def test_plain_numpy_open_set_figures_and_camera_pairs_agree(capsys, galleries):
-    report = result(capsys, "evaluate", *galleries)["report"]
+def test_plain_numpy_open_set_figures_and_camera_pairs_agree(evaluated, galleries):
+    report = evaluated()["report"]
     query, gallery = (Gallery.open(str(galleries[i])) for i in (1, 3))
     q, g = (each.rows().to_pandas() for each in (query, gallery))
     similarity = query.features().read(0, len(q)) @ gallery.features().read(0, len(g)).T
@@ -122,21 +141,21 @@ SINGLE_SHOT = ("--protocol", "cuhk03", "--seed", 3)
 
 
 @pytest.mark.ray
-def test_blocks_and_workers_change_nothing(capsys, galleries, cluster):
+def test_blocks_and_workers_change_nothing(capsys, galleries, evaluated, cluster):
     """The folds' own tests have blocks of any size, and one row in each; and two workers, too."""
     # A logical GPU: float16 products, on the CPU. Its worker is another one, which loads torch.
     on_ray = ("--workers", 1, "--gallery-block", 25, "--num-gpus", 0.5)
     for flags, block, others in ((ALL_MODES, 7, on_ray), (SINGLE_SHOT, 64, ("--workers", 2))):
-        reference = figures(result(capsys, "evaluate", *galleries, *flags)["report"])
+        reference = figures(evaluated(*flags)["report"])
         blocks = ("--query-block", block, "--gallery-block", block)
         for ways in (blocks, others):
             found = result(capsys, "evaluate", *galleries, *flags, *ways)
             assert figures(found["report"]) == reference
 
 
-def test_protocol_cuhk03_draws_one_image_of_each_identity(capsys, galleries):
-    whole = result(capsys, "evaluate", *galleries)["report"]["results"][0]
-    told = result(capsys, "evaluate", *galleries, *SINGLE_SHOT)["report"]
+def test_protocol_cuhk03_draws_one_image_of_each_identity(evaluated):
+    whole = evaluated()["report"]["results"][0]
+    told = evaluated(*SINGLE_SHOT)["report"]
     assert told["protocol"] == {"name": "cuhk03", "repeats": 10, "seed": 3}
     assert "--protocol=cuhk03 --seed=3" in told["command"]
     drawn = told["results"][0]
@@ -399,8 +418,8 @@ def test_a_short_gallery_cuts_the_curve_and_says_so(capsys, galleries):
     assert len(report["results"][0]["cmc"]) == 62
 
 
-def test_the_products_are_told(capsys, galleries):
-    plain = result(capsys, "evaluate", *galleries)["products"]
-    told = result(capsys, "evaluate", *galleries, *ALL_MODES)["products"]
+def test_the_products_are_told(evaluated):
+    plain = evaluated()["products"]
+    told = evaluated(*ALL_MODES)["products"]
     assert 0 < plain["floats"] < told["floats"]  # four ways to rank, and their neighbors
     assert 0 <= told["scored"] <= told["pairs"]

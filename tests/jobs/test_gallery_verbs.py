@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -46,9 +47,16 @@ def make(folder, fingerprint=RECIPE.fingerprint):
     return gallery.commit(units, run_id="first").commit([], run_id="second", removes=[3])
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The folder of a gallery as `make` leaves it; tests change copies of it."""
+    return Path(make(tmp_path_factory.mktemp("made") / "g").location)
+
+
 @pytest.fixture
-def gallery(tmp_path):
-    return make(tmp_path / "g")
+def gallery(made, tmp_path):
+    shutil.copytree(made, tmp_path / "g")
+    return Gallery.open(str(tmp_path / "g"))
 
 
 def latest(gallery):

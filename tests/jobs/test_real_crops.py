@@ -47,9 +47,21 @@ def evaluated(capsys, places, out, *flags):
     return result(capsys, "evaluate", *arguments, *flags)["report"]
 
 
-def test_figures_are_those_of_the_reference(capsys, made, pedestrians, tmp_path):
-    places = extracted(capsys, made, pedestrians)
-    baseline, expanded = evaluated(capsys, places, tmp_path)["results"]
+@pytest.fixture(scope="module")
+def reports():
+    """The report of each network in blocks of the usual size, once it is made."""
+    return {}
+
+
+def usual_report(capsys, made, pedestrians, reports):
+    if made[0] not in reports:
+        places = extracted(capsys, made, pedestrians)
+        reports[made[0]] = evaluated(capsys, places, made[2] / "report")
+    return reports[made[0]]
+
+
+def test_figures_are_those_of_the_reference(capsys, made, pedestrians, reports):
+    baseline, expanded = usual_report(capsys, made, pedestrians, reports)["results"]
     rank1, mean_ap, mean_ap_expanded = REFERENCE[made[0]]
     assert baseline["rank"]["1"] == pytest.approx(rank1, abs=0.03)
     assert baseline["mAP"] == pytest.approx(mean_ap, abs=0.01)
@@ -78,10 +90,10 @@ def test_normalized_by_camera_figures_are_those_of_the_naive_loops(
         assert found["mAP"] == pytest.approx(wanted, abs=1e-4)
 
 
-def test_blocks_change_nothing(capsys, made, pedestrians, tmp_path):
+def test_blocks_change_nothing(capsys, made, pedestrians, reports, tmp_path):
     """Smaller blocks cost more: tests of the folds have them, of a single row, too."""
     places = extracted(capsys, made, pedestrians)
-    reference = figures(evaluated(capsys, places, tmp_path))
+    reference = figures(usual_report(capsys, made, pedestrians, reports))
     block = 64 if made[0] == "osnet" else 37
     flags = ("--query-block", block, "--gallery-block", block)
     assert figures(evaluated(capsys, places, tmp_path, *flags)) == reference

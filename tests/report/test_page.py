@@ -14,8 +14,20 @@ from tests.report.changing import changed
 from tests.report.elements import Elements
 
 
-def test_every_figure_stands_in_the_page(report: Report, thumbnails: Thumbnails) -> None:
-    page = render_report(report, thumbnails)
+@pytest.fixture(scope="module")
+def page(report: Report) -> str:
+    """The page of `report` without pictures."""
+    return render_report(report)
+
+
+@pytest.fixture(scope="module")
+def illustrated(report: Report, thumbnails: Thumbnails) -> str:
+    """The page of `report` with pictures."""
+    return render_report(report, thumbnails)
+
+
+def test_every_figure_stands_in_the_page(report: Report, illustrated: str) -> None:
+    page = illustrated
     values = {data["value"] for data in Elements(page).all("data")}
     for result in report.results:
         for share in (
@@ -33,8 +45,8 @@ def test_every_figure_stands_in_the_page(report: Report, thumbnails: Thumbnails)
             assert f">{hit.score:.3f}<" in page
 
 
-def test_gains_are_signed_and_in_points(report: Report) -> None:
-    words = Elements(render_report(report)).words()
+def test_gains_are_signed_and_in_points(page: str) -> None:
+    words = Elements(page).words()
     assert "64.4 %" not in words
     for change in (0.0625, -0.03125):
         assert points(change) in words
@@ -67,7 +79,7 @@ def test_a_re_ranked_list_shows_its_distances(reranked: Report) -> None:
     assert "score 0.875, distance 0.250, c2/a.jpg" in parsed.all("li")[0]["title"]
     shown = re.findall(r'<span class="score">(.*?)</span>', page)
     assert shown == ["0.250", "0.375", "0.750"] * 3
-    test_every_link_within_the_page_leads_somewhere(reranked)
+    test_every_link_within_the_page_leads_somewhere(page)
 
 
 @pytest.mark.parametrize(
@@ -90,14 +102,13 @@ def test_a_re_ranked_list_shows_its_distances(reranked: Report) -> None:
         ("mode-joint", "transductive"),
     ],
 )
-def test_every_term_is_defined(report: Report, anchor: str, word: str) -> None:
-    page = render_report(report)
+def test_every_term_is_defined(page: str, anchor: str, word: str) -> None:
     definition = page.split(f'<div id="def-{anchor}">', 1)[1].split("</div>", 1)[0]
     assert word in definition
 
 
-def test_every_link_within_the_page_leads_somewhere(report: Report) -> None:
-    parsed = Elements(render_report(report))
+def test_every_link_within_the_page_leads_somewhere(page: str) -> None:
+    parsed = Elements(page)
     ids = [attributes["id"] for _, attributes in parsed.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
     links = [
@@ -111,8 +122,8 @@ def test_every_link_within_the_page_leads_somewhere(report: Report) -> None:
     assert all(link.startswith("#") for link in links)
 
 
-def test_the_page_reaches_for_nothing(report: Report, thumbnails: Thumbnails) -> None:
-    page = render_report(report, thumbnails)
+def test_the_page_reaches_for_nothing(illustrated: str) -> None:
+    page = illustrated
     parsed = Elements(page)
     assert not parsed.all("script")
     assert not parsed.all("iframe")
@@ -129,8 +140,10 @@ def test_hostile_texts_stay_texts(hostile: Report) -> None:
     assert hostile.ranked.best[0].query.path in parsed.words()
 
 
-def test_the_same_input_gives_the_same_bytes(report: Report, thumbnails: Thumbnails) -> None:
-    assert render_report(report, thumbnails) == render_report(replace(report), thumbnails)
+def test_the_same_input_gives_the_same_bytes(
+    report: Report, thumbnails: Thumbnails, illustrated: str
+) -> None:
+    assert illustrated == render_report(replace(report), thumbnails)
 
 
 def test_one_path_in_query_and_gallery_keeps_two_pictures(
@@ -144,19 +157,16 @@ def test_one_path_in_query_and_gallery_keeps_two_pictures(
     assert sources == [other, thumbnails.gallery["c2/a.jpg"], thumbnails.gallery["c2/b.jpg"]]
 
 
-def test_matches_and_misses_differ_by_more_than_color(
-    report: Report, thumbnails: Thumbnails
-) -> None:
-    page = render_report(report, thumbnails)
-    items = re.findall(r'<li class="(\w+)"(.*?)</li>', page, flags=re.DOTALL)
+def test_matches_and_misses_differ_by_more_than_color(illustrated: str) -> None:
+    items = re.findall(r'<li class="(\w+)"(.*?)</li>', illustrated, flags=re.DOTALL)
     assert [kind for kind, _ in items] == ["match", "miss", "miss"] * 3
     for kind, body in items:
         assert ('href="#tick"' if kind == "match" else 'href="#cross"') in body
         assert ("Match at rank" if kind == "match" else "No match at rank") in body
 
 
-def test_a_hit_tells_path_camera_and_score(report: Report, thumbnails: Thumbnails) -> None:
-    parsed = Elements(render_report(report, thumbnails))
+def test_a_hit_tells_path_camera_and_score(illustrated: str) -> None:
+    parsed = Elements(illustrated)
     first = "Match at rank 1: identity 7, camera c2, score 0.875, c2/a.jpg"
     assert parsed.all("li")[0]["title"] == first
     assert first in [image["alt"] for image in parsed.all("img")]
@@ -166,21 +176,21 @@ def test_a_hit_tells_path_camera_and_score(report: Report, thumbnails: Thumbnail
     assert third in titles
 
 
-def test_a_missing_thumbnail_leaves_a_placeholder(report: Report, thumbnails: Thumbnails) -> None:
-    assert render_report(report, thumbnails).count('<span class="missing"') == 3
-    assert render_report(report).count('<span class="missing"') == 12
+def test_a_missing_thumbnail_leaves_a_placeholder(page: str, illustrated: str) -> None:
+    assert illustrated.count('<span class="missing"') == 3
+    assert page.count('<span class="missing"') == 12
 
 
-def test_rejects_and_invalid_queries_are_counted(report: Report) -> None:
-    words = Elements(render_report(report)).words()
+def test_rejects_and_invalid_queries_are_counted(page: str) -> None:
+    words = Elements(page).words()
     assert "Rejects 0 3 not-an-image 0 1 truncated 0 2" in words
     assert "Invalid queries 1 –" in words  # noqa: RUF001
     assert "8 valid queries of 9" in words
     assert "12,345 gallery rows" in words
 
 
-def test_intervals_stand_beside_map_and_rank_1(report: Report) -> None:
-    words = Elements(render_report(report)).words()
+def test_intervals_stand_beside_map_and_rank_1(report: Report, page: str) -> None:
+    words = Elements(page).words()
     assert "61.2 % baseline 95 % interval 55.1–66.3" in words  # noqa: RUF001
     assert "61.23 55.1–66.3" in words  # noqa: RUF001
     assert "50.00 37.5–62.5" in words  # noqa: RUF001
@@ -190,8 +200,7 @@ def test_intervals_stand_beside_map_and_rank_1(report: Report) -> None:
     assert "interval" not in Elements(render_report(report)).words()
 
 
-def test_a_gain_whose_interval_includes_zero_is_said_to_be_chance(report: Report) -> None:
-    page = render_report(report)
+def test_a_gain_whose_interval_includes_zero_is_said_to_be_chance(page: str) -> None:
     words = Elements(page).words()
     assert "+6.25 +3.25 to +8.25 66.60" in words
     ends = f"{points(-0.0075, 1)} to {points(0.1125, 1)}"
@@ -219,8 +228,7 @@ def test_without_open_set_figures_there_is_no_section(report: Report) -> None:
     assert 'id="open-set"' not in page
 
 
-def test_the_camera_tables(report: Report) -> None:
-    page = render_report(report)
+def test_the_camera_tables(report: Report, page: str) -> None:
     words = Elements(page).words()
     assert "Camera Queries Valid Rank-1 mAP c1 5 5 60.00 70.00" in words
     assert "unknown 1 0 – –" in words  # noqa: RUF001
@@ -246,18 +254,18 @@ def test_of_many_cameras_the_busiest_are_shown(report: Report) -> None:
     assert "The busiest cameras; report.json has 7 more pairs." in words
 
 
-def test_protocol_cuhk03_is_told_and_defined(report: Report) -> None:
-    assert "cuhk03" not in render_report(report)
-    report = replace(report, protocol=Protocol("cuhk03", 10, 4))
-    words = Elements(render_report(report)).words()
+def test_protocol_cuhk03_is_told_and_defined(report: Report, page: str) -> None:
+    assert "cuhk03" not in page
+    told = render_report(replace(report, protocol=Protocol("cuhk03", 10, 4)))
+    words = Elements(told).words()
     assert "CMC is over 10 draws of one image of each identity" in words
     assert "drawn at random 10 times from seed 4" in words
     assert "protocol cuhk03, 10 draws, seed 4" in words
-    test_every_link_within_the_page_leads_somewhere(report)
+    test_every_link_within_the_page_leads_somewhere(told)
 
 
-def test_what_it_takes_to_reproduce(report: Report) -> None:
-    words = Elements(render_report(report)).words()
+def test_what_it_takes_to_reproduce(report: Report, page: str) -> None:
+    words = Elements(page).words()
     assert report.command in words
     assert f"fingerprint {'ab' * 32}" in words
     assert "mean 0.485, 0.456, 0.406" in words
@@ -265,9 +273,9 @@ def test_what_it_takes_to_reproduce(report: Report) -> None:
     assert "<pre" not in render_report(replace(report, command=None))
 
 
-def test_a_cut_curve_says_so(report: Report) -> None:
+def test_a_cut_curve_says_so(report: Report, page: str) -> None:
     sentence = "The curve is cut at rank 10"
-    assert Elements(render_report(report)).words().count(sentence) == 1
+    assert Elements(page).words().count(sentence) == 1
     for place in range(3):
         report = changed(report, "results", place, "cmc_cut", to=None)
     assert sentence not in render_report(report)

@@ -1,6 +1,7 @@
 """Adaptation from end to end on a small drawn archive, killed and resumed, and what it refuses."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,31 +143,46 @@ def test_held_out_tracklets_are_not_trained(archive, adapted):
     assert left and left.isdisjoint(path.split("_")[2] for path in seen)
 
 
+def kill_at(archive, out, moment, call):
+    """An adaptation that ends, as if killed, when it comes to a moment for the `call`-th time."""
+    calls, real = [], getattr(adapting, moment)
+
+    def killed(*args, **kwargs):
+        calls.append(moment)
+        if len(calls) == call:
+            raise RuntimeError("killed")
+        return real(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(adapting, moment, killed)
+        adapt(str(archive), NETWORK, out, layout=PASSAGE_LAYOUT, rounds=ROUNDS)
+
+
+@pytest.fixture(scope="module")
+def half_done(archive, tmp_path_factory):
+    """The folder of an adaptation that was killed when its first round was done."""
+    with torch_threads(1):
+        out = tmp_path_factory.mktemp("half done") / "out"
+        kill_at(archive, out, "find_clusters", 2)
+        return out
+
+
 @pytest.mark.parametrize(
     "moment", ["extract_round", "find_clusters", "describe_round", "write_round"]
 )
 def test_a_killed_adaptation_goes_on_to_the_same_bits(
-    archive, adapted, tmp_path, monkeypatch, moment
+    archive, adapted, half_done, tmp_path, moment
 ):
-    calls = []
-    real = getattr(adapting, moment)
-
-    def killed(*args, **kwargs):
-        calls.append(moment)
-        if len(calls) == 2:
-            raise RuntimeError("killed")
-        return real(*args, **kwargs)
-
-    def run():
-        return adapt(str(archive), NETWORK, tmp_path, layout=PASSAGE_LAYOUT, rounds=ROUNDS)
-
-    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
-        patch.setattr(adapting, moment, killed)
-        run()
-    again = run()
+    out = tmp_path / "out"
+    if moment == "extract_round":  # before the first round
+        kill_at(archive, out, moment, 2)
+    else:
+        shutil.copytree(half_done, out)
+        kill_at(archive, out, moment, 1)
+    again = adapt(str(archive), NETWORK, out, layout=PASSAGE_LAYOUT, rounds=ROUNDS)
     for number in (1, 2):
         name = f"round-{number:02d}/network.safetensors"
-        assert (tmp_path / name).read_bytes() == (adapted.out / name).read_bytes()
+        assert (out / name).read_bytes() == (adapted.out / name).read_bytes()
     assert again.rounds == adapted.rounds and again.test == adapted.test
 
 
