@@ -18,6 +18,10 @@ os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "300")
 # PyTorch's threads spin while they wait for each other, and take processors from other tests: that
 # was half of the time of a test that runs networks. OpenMP reads it as it is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# The processes that tests start find what they run first there.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(Path(__file__).with_name("children")), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
 
 import ray
 from hypothesis import settings

@@ -15,6 +15,7 @@ import pytest
 
 from cluster.quiet import RAYS_LINE
 from tests.jobs.running import SIZE
+from tests.model.making import save_onnx
 from tests.stages.making import save_network, save_source
 
 ROOT = Path(__file__).parents[2]
@@ -82,8 +83,8 @@ def on_terminal(*arguments: object) -> Iterator[Screen]:
         os.close(ours)
 
 
-def extraction(place: Path, actors: int, *more: object) -> tuple[object, ...]:
-    source, network = save_source(place / "source", CROPS), save_network(place).path
+def extraction(place: Path, network: object, actors: int, *more: object) -> tuple[object, ...]:
+    source = save_source(place / "source", CROPS)
     return (
         "extract", source, "--gallery", place / "g", "--model", network, *SIZE[:-1], actors,
         "--unit-size", 32, "--batch-size", 2, *more,
@@ -127,7 +128,7 @@ def cpu_seconds_of_help() -> float:
 
 def test_it_starts_soon_moves_and_disappears(tmp_path: Path) -> None:
     before = cpu_seconds_of_help()
-    with on_terminal(*extraction(tmp_path, 0)) as screen:
+    with on_terminal(*extraction(tmp_path, save_network(tmp_path).path, 0)) as screen:
         screen.wait_for(LOADING)
         used = screen.cpu_seconds()
         # It is four times as much as the help, and ten times if torch were loaded by then.
@@ -158,8 +159,12 @@ def test_an_error_stands_below_no_display(verb: tuple[str, ...]) -> None:
 @pytest.mark.ray
 @pytest.mark.slow
 def test_rays_own_lines_never_appear_in_it(tmp_path: Path) -> None:
-    """An actor is killed on the way, about which Ray has much to say."""
-    with on_terminal(*extraction(tmp_path, 1)) as screen:
+    """An actor is killed on the way, about which Ray has much to say.
+
+    For this network neither the command nor an actor loads torch, which takes seconds.
+    """
+    network = save_onnx(tmp_path / "n.onnx", shape=("batch", 3, 32, 16))
+    with on_terminal(*extraction(tmp_path, network, 1)) as screen:
         screen.wait_for(LOADING)
         killed = False
         while not killed:
