@@ -57,7 +57,8 @@ def _among_the_best(values: NDArray[Any], count: int) -> NDArray[Any]:
     if each > 1:
         values = values[:, : each * groups].reshape(len(values), each, groups).max(axis=1)
     place = values.shape[1] - count
-    return np.partition(values, place, axis=1)[:, place]
+    # A column of its own: numba would compile its reader once more for a slice.
+    return np.ascontiguousarray(np.partition(values, place, axis=1)[:, place])
 
 
 @njit(nogil=True, cache=True)
