@@ -78,27 +78,41 @@ def test_whoever_asks_for_ray_gets_it(monkeypatch):
 # How a private cluster for extraction begins: what its workers lack, and what they have.
 BEGUN = """
 import os, ray
+from cluster.connect import connect
 from pipeline.runs.settings import ActorSettings
 from pipeline.runs.units import on_cluster
 
+GIVEN = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
+
 @ray.remote(num_cpus=1)
 def look():
-    return os.environ["OMP_NUM_THREADS"], os.environ["NUMBA_NUM_THREADS"]
+    names = ("THP_MEM_ALLOC_ENABLE", "MALLOC_ARENA_MAX", *GIVEN)
+    return os.nice(0), *(os.environ.get(name) for name in names)
 
 asked = ActorSettings(actors=1)
 with on_cluster(asked) as (resources, missing):
-    print(resources.actors, missing, *ray.get(look.remote()))
+    print(resources.actors, missing)
     with on_cluster(asked) as (_, missing):
         print(missing)
     with on_cluster(ActorSettings(actors=1, address="auto")) as (_, missing):
         print(missing)
+    print(*ray.get(look.remote()))
+    with connect() as cluster, connect() as inner:
+        assert inner == cluster
+    print(len(cluster.nodes), cluster.started_here, set(GIVEN) <= cluster.variables.keys())
+    print(os.environ["RAY_AUTH_MODE"], [name for name in GIVEN if name in os.environ])
+print(ray.is_initialized())
 """
 
 
 @pytest.mark.ray
-def test_workers_of_a_private_cluster_begin_with_their_variables():
+def test_a_private_cluster_starts_quietly_with_its_variables_and_is_gone_afterwards():
     """An actor with variables of its own needs a process of its own, which starts when it does."""
-    environment = {name: value for name, value in os.environ.items() if name[:4] != "RAY_"}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name[:4] != "RAY_" and name not in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
+    }
     done = subprocess.run(
         [sys.executable, "-c", BEGUN],
         env={**environment, "PYTHONPATH": str(Path.cwd())},
@@ -107,7 +121,13 @@ def test_workers_of_a_private_cluster_begin_with_their_variables():
         timeout=600,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["1 {} 1 1", "{}", "{}"]
+    assert done.stdout.splitlines() == [
+        "1 {}", "{}", "{}",
+        "0 1 1 1 1",  # not nice, both settings of the allocator, and one thread a CPU
+        "1 True True", "token []",
+        "False",
+    ]  # fmt: skip
+    assert done.stderr == ""
 
 
 @pytest.mark.ray
