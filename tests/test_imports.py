@@ -24,11 +24,21 @@ def parsed(path):
     return ast.parse(path.read_text())
 
 
+def statements(tree):
+    """All statements below a node; the expressions in them, which are many more, import nothing."""
+    todo = [tree]
+    while todo:
+        node = todo.pop()
+        for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+            todo += getattr(node, field, ())
+        yield node
+
+
 @cache
 def imports_of(path):
     """What a module imports; of what is imported from a package, its modules."""
     known, found = modules(), []
-    for node in ast.walk(parsed(path)):
+    for node in statements(parsed(path)):
         if isinstance(node, ast.Import):
             found += (each.name for each in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:

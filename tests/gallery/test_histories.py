@@ -88,6 +88,12 @@ class Histories(RuleBasedStateMachine):
         return str(self.folder / "g")
 
     def teardown(self):
+        try:
+            self.check_older_versions()
+        finally:
+            self.delete()
+
+    def delete(self):
         shutil.rmtree(self.folder)
 
     def run(self, action, rows, bad, cut):
@@ -143,6 +149,8 @@ class Histories(RuleBasedStateMachine):
 
     @rule(paths=st.lists(st.sampled_from(PATHS), unique=True, min_size=1, max_size=4), cut=cuts)
     def erase_and_purge(self, paths, cut):
+        self.check_older_versions()
+
         def action(gallery, lock):
             selected = selected_rows(gallery, Selection(paths=tuple(paths)))
             purge(erase(gallery, selected, lock), lock)
@@ -183,6 +191,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(keep=st.integers(1, 4), cut=cuts)
     def clean(self, keep, cut):
+        self.check_older_versions()
         self.pinned = None
         self.run(
             lambda: latest(self.location, lambda g, lock: clean(g, lock, keep)),
@@ -211,11 +220,15 @@ class Histories(RuleBasedStateMachine):
         assert contents(gallery) == {path: (i, features[i]) for path, i in self.rows.items()}
         assert set(gallery.rejects()["path"].to_pylist()) == self.bad
         assert (gallery.next_row_id, gallery.version) == (self.next_row_id, self.version)
+        assert self.state(gallery) == self.versions[self.version]
         assert verify(gallery, all_versions=True).findings == ()
-        for version, held in self.versions.items():
-            assert self.state(Gallery.open(self.location, version)) == held
         if self.pinned:
             assert contents(self.pinned[0]) == self.pinned[1]
+
+    def check_older_versions(self):
+        """Read all of them: before they go, and when a history ends."""
+        for version, held in self.versions.items():
+            assert self.state(Gallery.open(self.location, version)) == held
 
 
 class HistoriesInAStore(Histories):
@@ -226,7 +239,7 @@ class HistoriesInAStore(Histories):
     def new_location(self):
         return f"{self.within}/{uuid.uuid4().hex}"
 
-    def teardown(self):
+    def delete(self):
         storage.delete_folder(self.root)
 
 

@@ -15,13 +15,20 @@ FLAGS = ("-k", 4, "--alpha", 2)
 SETTINGS = Expansion("database", 4, 2.0)
 
 
-@pytest.fixture
-def parent(tmp_path):
-    """A gallery of 20 rows whose ids have gaps."""
-    gallery = new_gallery(tmp_path / "parent")
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    """The folder of which each `parent` is a copy: to make a gallery takes longer."""
+    gallery = new_gallery(tmp_path_factory.mktemp("template") / "parent")
     units = [unit(gallery.target, range(12), [3]), unit(gallery.target, range(12, 21), [15, 16])]
-    gallery = gallery.commit(units, run_id="a")
-    return gallery.commit([], run_id="b", removes=[5])
+    gallery.commit(units, run_id="a").commit([], run_id="b", removes=[5])
+    return gallery.location
+
+
+@pytest.fixture
+def parent(template, tmp_path):
+    """A gallery of 20 rows whose ids have gaps."""
+    shutil.copytree(template, tmp_path / "parent")
+    return Gallery.open(str(tmp_path / "parent"))
 
 
 def command(tmp_path, *flags, out="expanded"):
