@@ -216,8 +216,14 @@ def test_compilation_and_tensorrt_are_for_some_files_only(tmp_path: Path, checkp
 def test_what_is_compiled_gives_the_same_features(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Two functions are compiled: processes that would share the work load torch first.
-    monkeypatch.setattr("torch._inductor.config.compile_threads", 1)
+    # In a folder of its own: something that another run had left there has ended the process.
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
+    # Two functions are compiled: processes that would share the work load torch first, headers that
+    # both could share take longer than both, and so do trials of what the compiler can vectorize.
+    for name, value in (
+        ("compile_threads", 1), ("cpp_cache_precompile_headers", False), ("cpp.vec_isa_ok", True),
+    ):  # fmt: skip
+        monkeypatch.setattr(f"torch._inductor.config.{name}", value)
     file = NetworkFile(str(save_export(tmp_path / "n.pt2", Pooled().eval())))
     images = np.random.default_rng(0).random((4, 3, 16, 8), np.float32)
     compiled = open_network(file, **RUN, compiled=True)(images)
