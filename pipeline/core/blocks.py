@@ -12,6 +12,8 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.core.float_products import use_one_thread
+
 Blocks = Iterable[tuple[int, int]]
 """Runs of rows, each from a start to a stop."""
 
@@ -244,10 +246,8 @@ class Tiling:
         Linear algebra inside `work` uses one thread per call, because the blocks already run in
         parallel.
         """
-        import torch  # imported here, because code that only reads features does not need it
-
         threads = self.thread_count()
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with ThreadPoolExecutor(threads, initializer=use_one_thread) as pool:
             yield lambda work, runs: _shared_out(pool, threads, work, runs)
 
 

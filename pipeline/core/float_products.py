@@ -1,26 +1,63 @@
-"""Products of float32 rows, by the fastest library for this processor."""
+"""Products of float32 rows, by the fastest library for this processor.
 
+torch is the fastest, but takes more than a second to load. A process that multiplies little never
+loads it.
+"""
+
+from __future__ import annotations
+
+import sys
 import threading
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+_QUICK = 2**30
+"""NumPy multiplies and adds this number of components in a tenth of the time that torch loads."""
+
+_thread = threading.local()
+
+
+def use_one_thread() -> None:
+    """Let products in this thread use no other one, also if torch is not loaded yet."""
+    _thread.alone = True
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(1)
 
 
 class Product(threading.local):
     """Compute float32 tiles `a @ b.T`, within `product_slack` of every pair's `score`.
 
     oneDNN multiplies them, because it uses the best instructions of any processor. MKL, behind
-    `torch.mm`, does so only on Intel processors and is half as fast on others. A tile is valid
-    until the thread requests the next one.
+    `torch.mm`, does so only on Intel processors and is half as fast on others. While torch is not
+    loaded, NumPy multiplies what is not worth loading it. A tile is valid until the thread requests
+    the next one.
     """
 
     def __init__(self) -> None:
-        self._buffer = torch.empty(0)
+        self._buffer: torch.Tensor | None = None
+        self._multiplied = 0
 
     def __call__(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
         """The tile `[N, M]` of `a` `[N, D]` and `b` `[M, D]`."""
+        if "torch" not in sys.modules:
+            self._multiplied += a.size * len(b)
+            if self._multiplied <= _QUICK:
+                few: NDArray[np.float32] = a @ b.T
+                return few
+        import torch
+
+        if self._buffer is None:
+            self._buffer = torch.empty(0)
+            if getattr(_thread, "alone", False):
+                torch.set_num_threads(1)
         if onednn():
             product = torch.ops.mkldnn._linear_pointwise
             tile: torch.Tensor = product(as_tensor(a), as_tensor(b), None, "none", [], "")
@@ -36,6 +73,8 @@ class Product(threading.local):
 @cache
 def onednn() -> bool:
     """Whether this build of torch multiplies with oneDNN."""
+    import torch
+
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
@@ -44,6 +83,8 @@ def as_tensor(array: NDArray[np.float32]) -> torch.Tensor:
 
     torch warns if it gets a read-only array, such as Ray and memory maps return.
     """
+    import torch
+
     if array.flags.writeable:
         return torch.from_numpy(array)
     return torch.from_numpy(np.asarray(_Unlocked(array)))

@@ -1,3 +1,4 @@
+import json
 import os
 import pickle
 import subprocess
@@ -247,6 +248,12 @@ def test_an_onnx_network_runs_without_torch(tmp_path, source):
     done = python(WITHOUT_TORCH, *made, "--layout", "market1501", "--flip")
     assert done.returncode == 0, done.stderr
     assert Gallery.open(str(tmp_path / "g")).count == 40
+    asked = next(path for path in sorted(source.rglob("*.*")) if path.is_file())
+    found = python(
+        WITHOUT_TORCH, "search", asked, "--gallery", tmp_path / "g", "--model", DEMO, "--json"
+    )
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout)["results"][0]["hits"][0]["score"] == pytest.approx(1)
 
 
 def test_a_worker_with_an_onnx_network_loads_no_torch():

@@ -5,10 +5,11 @@ gets the other pairs and computes their `score`. All rows are placed at once amo
 their query, by binary search.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from numba import njit
 from numpy.typing import NDArray
 
@@ -16,6 +17,9 @@ from pipeline.core.products.counting import matches_beaten
 from pipeline.core.products.half_rows import Halves, most_pairs
 from pipeline.core.products.kernels import score
 from pipeline.core.products.tiles import Side
+
+if TYPE_CHECKING:
+    import torch
 
 # Pairs that are placed at once; each takes about eighty bytes.
 _PAIRS_AT_ONCE = 2**22
@@ -93,6 +97,8 @@ def device_matches(
 
     Each query has an `identity` and `counts` matches; the scores come query by query, best first.
     """
+    import torch
+
     ends = np.cumsum(counts)
     parts = (identity, ends, counts, scores.astype(np.float64), scores[ends - 1])
     moved = [torch.from_numpy(part).to(device) for part in parts]
@@ -107,6 +113,8 @@ def settle_tile(
     Rows of the query's own identity and junk (negative identity) are not counted. Return None if so
     many pairs stay open that float32 products are faster.
     """
+    import torch
+
     values = first.product(x, second, y)
     unit, slack = first.unit(x, second, y), first.bound(x, second, y)
     near = values >= (targets.worst / unit - slack / unit)[:, None]
@@ -139,6 +147,8 @@ def _placed(
     """The number of the query's matches that each of `values` `[P]` exceeds, or exceeds or
     equals.
     """
+    import torch
+
     counts, ends = targets.counts[queries], targets.ends[queries]
     beaten = torch.zeros_like(queries)
     step = 1 << (targets.most.bit_length() - 1)

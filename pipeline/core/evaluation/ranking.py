@@ -8,7 +8,6 @@ before each match and are not matches.
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numba import njit
 from numpy.typing import NDArray
 
@@ -182,6 +181,8 @@ def rank_counts(
             )  # fmt: skip
 
         def enter(start: int, stop: int, side: Side) -> GalleryBlock:
+            import torch  # slow to load, and not all that import this module count ranks
+
             nonlocal plan
             if start == first and query_side.coded and products != "int8":
                 meets = pairs / max(1, coded_rows)

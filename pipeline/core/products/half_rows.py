@@ -5,17 +5,21 @@ of a power of two, and the rounding error is measured. If this process sees no G
 same, slowly. The result does not depend on the device.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import Run, blocks
 from pipeline.core.float_products import as_tensor
 from pipeline.core.products.kernels import product_slack
+
+if TYPE_CHECKING:
+    import torch
 
 # A GPU adds exact products of float16 in float32, in any order, and it may truncate sums instead of
 # rounding them. Truncation doubles the error of a rounding, and aligning several terms to the
@@ -42,19 +46,21 @@ class Halves:
     rounded: NDArray[np.float64]
     residual: NDArray[np.float64]
 
-    def product(self, x: int, other: "Halves", y: int) -> torch.Tensor:
+    def product(self, x: int, other: Halves, y: int) -> torch.Tensor:
         """The float32 tile of block `x` and block `y` of `other`, in units of both scales."""
+        import torch
+
         a = self.rows[x * self.size : (x + 1) * self.size]
         b = other.rows[y * other.size : (y + 1) * other.size].t()
         if a.device.type == "cpu":
             return torch.mm(a.float(), b.float())
         return torch.mm(a, b, out_dtype=torch.float32)
 
-    def unit(self, x: int, other: "Halves", y: int) -> float:
+    def unit(self, x: int, other: Halves, y: int) -> float:
         """The value of 1 in the tile of block `x` and block `y` of `other`."""
         return float(self.scale[x] * other.scale[y])
 
-    def bound(self, x: int, other: "Halves", y: int) -> float:
+    def bound(self, x: int, other: Halves, y: int) -> float:
         """The greatest distance between a product of block `x` and block `y` of `other` and the
         `score`.
 
@@ -68,6 +74,8 @@ class Halves:
 
 def gpu_or_cpu() -> str:
     """The device of float16 products: the first GPU that this process sees, or the CPU."""
+    import torch
+
     return "cuda:0" if torch.cuda.is_available() else "cpu"
 
 
@@ -75,6 +83,8 @@ def halve(features: NDArray[np.float32], size: int, device: str, run: Run) -> Ha
     """Round the rows of `features` `[N, D]`, all finite, to float16 on `device`, on the threads of
     `run`.
     """
+    import torch
+
     if device != "cpu":
         # The bound assumes sums in float32, even if a product is split.
         torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
@@ -100,6 +110,8 @@ def _moved(rows: NDArray[np.float32], device: str) -> torch.Tensor:
 
     The pinned memory is kept for the next block.
     """
+    import torch
+
     if device == "cpu":
         return as_tensor(rows)
     pinned = torch.empty(rows.shape, pin_memory=True)
@@ -157,6 +169,8 @@ def most_pairs(pairs: int) -> float:
 
 def _reaching(values: torch.Tensor, standing: Standing, slack: float, unit: float) -> torch.Tensor:
     """A mask of the `values` `[R, C]` whose score may count for their row."""
+    import torch
+
     least = _on(values, standing.worst / unit) - slack
     wanted = standing.k + standing.itself
     if np.isneginf(standing.worst).any() and wanted <= values.shape[1]:
@@ -175,5 +189,7 @@ def _reaching(values: torch.Tensor, standing: Standing, slack: float, unit: floa
 
 
 def _on(values: torch.Tensor, array: NDArray[np.floating]) -> torch.Tensor:
+    import torch
+
     # No need to wait: for so little data, the GPU has its copy when the call returns.
     return torch.from_numpy(array.astype(np.float32)).to(values.device, non_blocking=True)

@@ -15,7 +15,6 @@ from types import ModuleType
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pipeline.core.blocks import Run, blocks
@@ -97,6 +96,8 @@ class Codes:
         a, b = self._lines(x, rows), other._lines(y, columns)
         tile = buffer[: rows * columns]
         if self.form == "lines":
+            import torch  # slow to load, and few processes need it
+
             first, second = (torch.from_numpy(each).view(-1, self.width) for each in (a, b))
             torch._int_mm(first, second.t(), out=torch.from_numpy(tile).view(-1, columns))
         else:
@@ -309,6 +310,8 @@ def _stored_lines(rows: int, form: Form) -> int:
 @cache
 def _exact() -> bool:
     """Whether torch multiplies the largest codes without saturation, which some processors have."""
+    import torch
+
     one = torch.full((_PADDED, 4 * _PADDED), _LARGEST, dtype=torch.int8)
     whole = 4 * _PADDED * _LARGEST**2
     same, opposite = torch._int_mm(one, one.t()), torch._int_mm(one, -one.t())

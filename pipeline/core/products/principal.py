@@ -22,7 +22,6 @@ are lengthened by that.
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numba import njit
 from numpy.typing import NDArray
 
@@ -66,6 +65,8 @@ def principal_axes(rows: NDArray[np.float32], most: int) -> Axes:
     The method is subspace iteration. Any orthonormal directions give correct results; good ones are
     fast.
     """
+    import torch  # slow to load, and not all that import this module look for axes
+
     sample = as_tensor(rows[:: -(-len(rows) // _SAMPLE)])
     count = min(most, *sample.shape)
     held = torch.randn(sample.shape[1], count, generator=torch.Generator().manual_seed(0))
