@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 _QUICK = 2**30
-"""NumPy multiplies and adds this number of components in a tenth of the time that torch loads."""
+"""A thread multiplies and adds that many components in a tenth of the time that torch loads."""
 
 _thread = threading.local()
 
@@ -27,9 +27,16 @@ def use_one_thread() -> None:
     """Let products in this thread use no other one, also if torch is not loaded yet."""
     _thread.alone = True
     if "torch" in sys.modules:
+        _obey()
+
+
+def _obey() -> None:
+    """Tell torch, once, what `use_one_thread` has said of this thread."""
+    if getattr(_thread, "alone", False):
         import torch
 
         torch.set_num_threads(1)
+        _thread.alone = False
 
 
 class Product(threading.local):
@@ -37,8 +44,8 @@ class Product(threading.local):
 
     oneDNN multiplies them, because it uses the best instructions of any processor. MKL, behind
     `torch.mm`, does so only on Intel processors and is half as fast on others. While torch is not
-    loaded, NumPy multiplies what is not worth loading it. A tile is valid until the thread requests
-    the next one.
+    loaded, a kernel of ours multiplies what is not worth loading it; NumPy would use all threads
+    for each tile. A tile is valid until the thread requests the next one.
     """
 
     def __init__(self) -> None:
@@ -50,14 +57,11 @@ class Product(threading.local):
         if "torch" not in sys.modules:
             self._multiplied += a.size * len(b)
             if self._multiplied <= _QUICK:
-                few: NDArray[np.float32] = a @ b.T
-                return few
+                return _few(a, b)
         import torch
 
         if self._buffer is None:
             self._buffer = torch.empty(0)
-            if getattr(_thread, "alone", False):
-                torch.set_num_threads(1)
         if onednn():
             product = torch.ops.mkldnn._linear_pointwise
             tile: torch.Tensor = product(as_tensor(a), as_tensor(b), None, "none", [], "")
@@ -68,6 +72,15 @@ class Product(threading.local):
             self._buffer = torch.empty(size)
         tile = self._buffer[:size].view(len(a), len(b))
         return torch.mm(as_tensor(a), as_tensor(b).t(), out=tile).numpy()
+
+
+def _few(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    # numba takes longer to load than most importers of this module run.
+    from pipeline.core.products.kernels import all_scores, read_only
+
+    tile = np.empty((len(a), len(b)), np.float32)
+    all_scores(read_only(np.ascontiguousarray(a)), read_only(np.ascontiguousarray(b)), tile)
+    return tile
 
 
 @cache
@@ -85,6 +98,7 @@ def as_tensor(array: NDArray[np.float32]) -> torch.Tensor:
     """
     import torch
 
+    _obey()
     if array.flags.writeable:
         return torch.from_numpy(array)
     return torch.from_numpy(np.asarray(_Unlocked(array)))

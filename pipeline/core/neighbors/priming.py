@@ -15,7 +15,7 @@ from pipeline.core.products.masks import at_least, first_bit
 from pipeline.core.products.tiles import Tile
 
 # Duplicates may reach a value by the thousand; some of them are as good as all.
-_MOST_OF_COUNT = 4
+_MOST_OF_COUNT = 2
 
 
 def prime(

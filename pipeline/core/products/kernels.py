@@ -179,6 +179,23 @@ def row_scores_at(row: int, a: int, b: int, c: int, d: int, dimension: int) -> A
 
 
 @njit(nogil=True, cache=True)
+def all_scores(a: NDArray[np.float32], b: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+    """Write the similarities of all pairs of `a` `[N, D]` and `b` `[M, D]` to `out` `[N, M]`."""
+    dimension, count = a.shape[1], b.shape[0]
+    size = 4 * dimension
+    in_fours = count // 4 * 4
+    for i in range(a.shape[0]):
+        row = a.ctypes.data + size * i
+        for j in range(0, in_fours, 4):
+            other = b.ctypes.data + size * j
+            out[i, j], out[i, j + 1], out[i, j + 2], out[i, j + 3] = row_scores_at(
+                row, other, other + size, other + 2 * size, other + 3 * size, dimension
+            )
+        for j in range(in_fours, count):
+            out[i, j] = score_at(row, b.ctypes.data + size * j, dimension)
+
+
+@njit(nogil=True, cache=True)
 def pair_scores(
     a: NDArray[np.float32],
     b: NDArray[np.float32],

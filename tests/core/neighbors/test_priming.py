@@ -55,7 +55,7 @@ def test_k_others_are_sure_to_be_better(width, height, k, different, apart, seed
         assert scored == 0
         assert np.isneginf(lists).all()
         return
-    assert height * (k + 1) <= scored <= height * (4 * (k + 1) + 63)
+    assert height * (k + 1) <= scored <= height * (2 * (k + 1) + 63)
     assert (lists == lists[:, :1]).all()
     assert ((scores > lists[:, :1]).sum(axis=1) >= k + 1).all()
     if not apart and width <= 64:

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from pipeline.core.products.kernels import (
     aligned,
+    all_scores,
     longest,
     pair_scores,
     product_slack,
@@ -67,3 +68,14 @@ def test_memory_begins_with_a_line_of_the_cache(kind):
     held = [aligned(count, kind) for count in range(200)]
     assert [len(each) for each in held] == list(range(200))
     assert all(each.dtype == kind and each.ctypes.data % 64 == 0 for each in held[1:])
+
+
+@pytest.mark.parametrize(
+    ("n", "m", "d"), [(1, 1, 1), (3, 9, 70), (2, 8, 64), (5, 3, 512), (0, 4, 8)]
+)
+def test_all_scores_are_those_of_pairs(n, m, d):
+    rows = np.random.default_rng(0).standard_normal((n + m, d), dtype=np.float32)
+    a, b = rows[:n], rows[n:]
+    out = np.full((n, m), np.nan, np.float32)
+    all_scores(a, b, out)
+    assert out.tobytes() == all_pairs(a, b).tobytes()
