@@ -82,8 +82,8 @@ def test_an_error_at_many_operations(days, start, day):
     }
     before = days[day - 1][1] if day else ({}, None, 0)
     # A first day is made of the same steps: some of them.
-    every_tenth = range(0, len(names), 10) if day else ()
-    for operation in sorted({*points(names), *every_tenth}):
+    every_fifth = range(0, len(names), 5) if day else ()
+    for operation in sorted({*points(names), *every_fifth}):
         location = str(start(day))
         with interrupted(operation, crash), pytest.raises(Crash):
             bring_up_to_date(location, day)

@@ -50,7 +50,7 @@ KINDS = {
     "seen": r"_seen\.parquet",
 }
 LOG_RECORD = "_checksums/_delta_log.json"
-FLIPS, CUTS, DELETIONS, COPIES, EXCHANGES = 3, 3, 1, 4, 2
+FLIPS, CUTS, DELETIONS, COPIES, EXCHANGES = 5, 3, 2, 4, 3
 A_KIND = FLIPS + CUTS + DELETIONS + COPIES + EXCHANGES
 
 
@@ -190,7 +190,7 @@ def mutations(
             yield f"{name} over", {copy: good[name]}, [copy]
     for number in range(EXCHANGES):
         one = some(names)
-        others = names if number < 1 and len({good[name] for name in names}) > 1 else list(good)
+        others = names if number < 2 and len({good[name] for name in names}) > 1 else list(good)
         # Without its record nothing is known of the log's other files.
         others = [each for each in others if each != LOG_RECORD]
         other = some([each for each in others if good[each] not in (good[one], b"")])
