@@ -22,11 +22,11 @@ _FORGET = "location.origin === 'null' || (localStorage.clear(), sessionStorage.c
 
 @contextmanager
 def chromium(*arguments: str) -> Iterator[Any]:
-    """The only page of a browser, for one test after the other (see `used`).
+    """Start a browser and yield its page, which all tests of a file share (see `used`).
 
-    Each other page would be a window with a frame of its own, which takes a second of processor
-    time. The test is skipped where there is no browser, but on the build machine it fails: a skip
-    there would hide that the page is never opened.
+    A second page would be a second window, and to open one takes a second of processor time.
+    Without a browser, tests are skipped. On the build machine they fail instead, because nobody
+    would notice there that they are skipped.
     """
     playwright = pytest.importorskip("playwright.sync_api")
     found = next(filter(None, map(shutil.which, _NAMES)), None)

@@ -181,9 +181,9 @@ def rank_counts(
             )  # fmt: skip
 
         def enter(start: int, stop: int, side: Side) -> GalleryBlock:
+            nonlocal plan
             import torch  # slow to load, and not all that import this module count ranks
 
-            nonlocal plan
             if start == first and query_side.coded and products != "int8":
                 meets = pairs / max(1, coded_rows)
                 plan = alone(run, lambda: _choose(query_side, side, targets, meets, products))
