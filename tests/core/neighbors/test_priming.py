@@ -4,13 +4,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.blocks import Tiling
+from pipeline.core.ledger import Ledger
 from pipeline.core.neighbors import pairs, priming, topk
 from pipeline.core.neighbors.pairs import neighbors
 from pipeline.core.neighbors.topk import search
-from pipeline.core.products.kernels import pair_scores, read_only
+from pipeline.core.products.kernels import read_only
 from pipeline.core.products.sieve import NO_SIEVE
 from pipeline.core.products.strips import NO_STRIPS
 from pipeline.core.products.tiles import Tile
+from tests.core.products.test_kernels import all_pairs
 from tests.core.strategies import unit_rows
 
 _BELOW, _ABOVE = np.float32(-np.inf), np.float32(np.inf)
@@ -23,12 +25,6 @@ def tile_of(values):
 
 def prime(tile, first, second, scores, rows):
     return priming.prime(tile, read_only(first), read_only(second), scores, rows)
-
-
-def exact(first, second):
-    """The scores of all pairs of both, as every list has them."""
-    a, b = np.indices((len(first), len(second)))
-    return pair_scores(first, second, a.ravel(), b.ravel()).reshape(a.shape)
 
 
 @given(
@@ -45,7 +41,7 @@ def test_k_others_are_sure_to_be_better(width, height, k, different, apart, seed
     second = unit_rows(width, 24, seed)[rng.integers(0, min(width, different), width)]
     first = unit_rows(height, 24, seed + 1)
     columns, own = rng.permutation(width), rng.permutation(height)
-    scores = exact(first, second)
+    scores = all_pairs(first, second)
     values = (scores + apart * rng.standard_normal(scores.shape, dtype=np.float32))[own][:, columns]
     tile = tile_of(np.ascontiguousarray(values))._replace(rows=own, columns=columns)
     lists, rows = np.full((height, k), -np.inf, np.float32), np.full((height, k), -1)
@@ -64,12 +60,13 @@ def test_k_others_are_sure_to_be_better(width, height, k, different, apart, seed
         assert (np.nextafter(lists[:, 0], _ABOVE) == best).all()
 
 
-def lists_of_search(rows, k, products):
-    return search(rows, rows, k, self_offset=0, tiling=Tiling(360, 360, 1), products=products)
+def lists_of_search(rows, k, products, ledger=None):
+    tiling = Tiling(360, 360, 1)
+    return search(rows, rows, k, self_offset=0, tiling=tiling, products=products, ledger=ledger)
 
 
-def lists_of_pairs(rows, k, products):
-    return neighbors(rows, k, tiling=Tiling(360, 360, 1), products=products)
+def lists_of_pairs(rows, k, products, ledger=None):
+    return neighbors(rows, k, tiling=Tiling(360, 360, 1), products=products, ledger=ledger)
 
 
 @pytest.mark.parametrize("products", ["int8", "float32", "principal"])
@@ -92,6 +89,16 @@ def test_a_hair_more_would_lose_rows(find, products, monkeypatch):
         find(rows, 9, products)
 
 
+@pytest.mark.parametrize("find", [lists_of_search, lists_of_pairs])
+def test_pairs_that_priming_scores_are_counted(find, monkeypatch):
+    plain = priming.prime
+    for module in (topk, pairs):
+        monkeypatch.setattr(module, "prime", lambda *given: plain(*given) + 10**6)
+    ledger = Ledger()
+    find(unit_rows(100, 64), 3, "float32", ledger)
+    assert ledger.total.scored > 10**6
+
+
 def test_heaps_are_not_primed_with_values_that_are_not_computed_yet():
     """A strip may have more lines than the tile has rows left."""
     features = unit_rows(6, 8)
@@ -106,7 +113,7 @@ def test_heaps_are_not_primed_with_values_that_are_not_computed_yet():
 
 def test_heaps_that_hold_rows_are_not_primed():
     features = np.ascontiguousarray(unit_rows(6, 8))
-    values = exact(features[:2], features)
+    values = all_pairs(features[:2], features)
     tile = tile_of(values)
     scores, rows = np.full((2, 3), -np.inf, np.float32), np.full((2, 3), -1)
     rows[1] = -2  # a guess is not a row
